@@ -1,0 +1,47 @@
+# Each target makes .venv and installs what it needs: nothing but Python 3.11+, make and pip must be there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: help demo test lint report clean
+help:
+	@echo "make demo    run the demo experiment and build its report"
+	@echo "make test    lint, then run the tests"
+	@echo "make lint    ruff, snakefmt, snakemake --lint"
+	@echo "make report  rebuild results/report.html"
+	@echo "make clean   remove the environment and caches (results stay)"
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "halobench needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(SNAKEMAKE) --config 'run=[demo]'
+	@$(MAKE) --no-print-directory report
+	@echo "Look at results/figures/demo/summary.png and results/report.html; tables are in results/tables/demo."
+
+report: $(VENV)/.installed
+	$(SNAKEMAKE) --report results/report.html --report-stylesheet workflow/report/style.css
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check --compact-diff Snakefile workflow
+	$(SNAKEMAKE) --lint
+
+test: lint
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .snakemake build dist src/*.egg-info

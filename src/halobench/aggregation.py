@@ -1,0 +1,155 @@
+"""Joins the files of an experiment's cells into long tables, read from a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from halobench import store
+
+KEYS = ["dataset", "model", "loss", "seed"]
+TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")
+
+
+def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFrame]:
+    """The tables of an experiment, by name.
+
+    Parameters
+    ----------
+    manifest : mapping
+        As `halobench.config.Config.manifest` gives it.
+    results : Path
+        The results folder.
+
+    Returns
+    -------
+    dict of DataFrame
+        ``metrics``, ``neighbourhood``, ``radii`` (quantiles per cell), ``reliability``, ``history``, ``runs``; each
+        opens with dataset, model, loss, seed. Rows of calibrator-free predictors have the predictor's name as model
+        and ``reference`` as loss.
+    """
+    cells, references = manifest["cells"], manifest["references"]
+    runs = results / "runs"
+
+    def gather(read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+        return _stack((cell, read(runs / cell["path"])) for cell in cells)
+
+    scored = [_reference_rows(results, reference) for reference in references]
+    return {
+        "metrics": pd.concat([gather(lambda folder: pd.read_csv(folder / "metrics.csv")), *scored], ignore_index=True),
+        "neighbourhood": gather(lambda folder: pd.read_parquet(folder / "neighbourhood.parquet")),
+        "radii": gather(lambda folder: summarise_radii(pd.read_parquet(folder / "radii.parquet"))),
+        "reliability": gather(lambda folder: pd.read_csv(folder / "reliability.csv")),
+        "history": gather(lambda folder: pd.read_csv(folder / "history.csv")),
+        "runs": gather(_run),
+    }
+
+
+def _stack(parts: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.DataFrame:
+    """Tables of cells, one on the other, each led by its cell's names."""
+    stacked = []
+    for cell, table in parts:
+        for position, key in enumerate(KEYS):
+            table.insert(position, key, cell[key])
+        stacked.append(table)
+    return pd.concat(stacked, ignore_index=True)
+
+
+def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame:
+    """Metrics of the calibrator-free predictors of one data set and seed."""
+    table = pd.read_csv(results / "references" / reference["path"] / "metrics.csv")
+    lead = {
+        "dataset": reference["dataset"],
+        "model": table.pop("model"),
+        "loss": "reference",
+        "seed": reference["seed"],
+    }
+    return pd.concat([pd.DataFrame(lead, index=table.index), table], axis=1)
+
+
+def _run(folder: Path) -> pd.DataFrame:
+    """One row of `runs`: what was trained, how it went, its temperatures, and what it cost."""
+    train, probe, calibrate = (store.read_json(folder / f"{name}.json") for name in ("train", "probe", "calibrate"))
+    fits = {(fit["calibrator"], fit["labels"]): fit for fit in store.read_json(folder / "calibration.json")}
+    dataset = train["spec"]["dataset"]
+    row = {
+        "noise": dataset.get("noise", {}).get("p", 0.0),
+        "classes": train["classes"],
+        "train_points": dataset["train"],
+        "train_accuracy": train["train_accuracy"],
+        "interpolates": train["interpolates"],
+        "steps": train["steps"],
+        "parameters": train["parameters"],
+    }
+    for column, key in (
+        ("temperature_exact", ("exact", "drawn")),
+        ("temperature_released", ("released", "drawn")),
+        ("temperature_oracle", ("oracle", "noisy")),
+        ("temperature_oracle_clean", ("oracle", "clean")),
+    ):
+        row[column] = temperature(fits.get(key))
+    row |= {
+        "device": train["device"],
+        "seconds": train["seconds"],
+        "probe_seconds": probe["seconds"],
+        "calibrate_seconds": calibrate["seconds"],
+    }
+    return pd.DataFrame([row])
+
+
+def temperature(fit: Mapping[str, Any] | None) -> float:
+    """T of a fit as JSON holds it: infinite where the optimum is at beta = 0, NaN where there is none."""
+    if fit is None:
+        return float("nan")
+    if fit["T"] is not None:
+        return float(fit["T"])
+    return float("inf") if fit["beta"] == 0 else float("nan")
+
+
+def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
+    """Quartiles of radii over the rays of a cell: in normalised pixels, relative, and as a fraction of the ray's line.
+
+    A censored radius is at least the length of its walk. It is counted as larger than all others when quartiles are
+    taken, and a quartile that falls on censored ones is given as the least of their lengths, a lower bound.
+    """
+    keys = ["points", "probe", "quantity", "calibrator"]
+    rows = []
+    for names, group in radii.groupby(keys, sort=True):
+        row = dict(zip(keys, names, strict=True))
+        row |= {"threshold": group["threshold"].iloc[0], "n": len(group), "censored": group["censored"].mean()}
+        censored = group["censored"].to_numpy()
+        radius = group["radius"].to_numpy()
+        for name, scale in (("radius", 1.0), ("relative", group["other_distance"]), ("fraction", group["line_length"])):
+            values = radius / np.asarray(scale)
+            for level, label in ((0.25, "q25"), (0.5, "median"), (0.75, "q75")):
+                row[f"{name}_{label}"] = censored_quantile(values, censored, level)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def censored_quantile(values: np.ndarray, censored: np.ndarray, level: float) -> float:
+    """A quantile (an order statistic, no interpolation) of right-censored values; NaN if any value is NaN.
+
+    Examples
+    --------
+    >>> censored_quantile(np.array([1.0, 2.0, 3.0]), np.array([False, False, True]), 0.5)
+    2.0
+    """
+    if np.isnan(values).any():
+        return float("nan")
+    known = np.sort(values[~censored])
+    rank = int(np.ceil(level * len(values))) - 1
+    if rank < len(known):
+        return float(known[max(rank, 0)])
+    return float(values[censored].min())
+
+
+def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """Write each table as CSV and parquet."""
+    for name, table in tables.items():
+        store.write_csv(folder / f"{name}.csv", table)
+        store.write_parquet(folder / f"{name}.parquet", table)

@@ -1,0 +1,104 @@
+"""What only building can check: that sources are large enough, and that each model takes the images it will get.
+
+The checks import torch, so they run in a process of their own, and only for specs that haven't passed before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from halobench.config import Config, ConfigError
+from halobench.provenance import PACKAGE, code_map, versions
+from halobench.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec, SpecError, canonical, parse, to_json
+
+
+def request(config: Config) -> dict[str, Any]:
+    """What is to be checked for the experiments that will run, each distinct thing once."""
+    cells = [cell for experiment in config.run for cell in config.cells(experiment)]
+    datasets = sorted({cell.dataset for cell in cells})
+    sources = sorted({config.datasets[name].source for name in datasets})
+    pairs = sorted({(cell.model, config.datasets[cell.dataset].source) for cell in cells})
+    return {
+        "sources": {name: canonical(config.sources[name]) for name in sources},
+        "datasets": {name: canonical(config.datasets[name]) for name in datasets},
+        "losses": {name: canonical(config.losses[name]) for name in sorted({cell.loss for cell in cells})},
+        "models": {name: canonical(config.models[name]) for name in sorted({cell.model for cell in cells})},
+        "pairs": pairs,
+    }
+
+
+def ensure(config: Config, cache: Path) -> None:
+    """Run the checks unless the same ones passed before with the same versions and code.
+
+    Parameters
+    ----------
+    cache : Path
+        Folder of empty files named after the digests of what passed.
+
+    Raises
+    ------
+    ConfigError
+        With every problem found.
+    """
+    asked = request(config)
+    plugins = [("data", spec["loader"]) for spec in asked["sources"].values()]
+    plugins += [("losses", spec["name"]) for spec in asked["losses"].values()]
+    plugins += [("models", spec["name"]) for spec in asked["models"].values()]
+    code = code_map("train", plugins) | code_map("source")
+    text = to_json([asked, code, versions("torch", "torchvision", "timm")])
+    stamp = cache / hashlib.sha256(text.encode()).hexdigest()[:24]
+    if stamp.exists():
+        return
+    command = [sys.executable, "-m", "halobench.cli", "check"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": _search_path()}
+    done = subprocess.run(command, input=to_json(asked), capture_output=True, text=True, env=environment, check=False)
+    if done.returncode not in (0, 2):
+        raise ConfigError([f"the check of the configuration failed: {done.stderr.strip()[-2000:]}"])
+    problems = json.loads(done.stdout.splitlines()[-1])
+    if problems:
+        raise ConfigError(problems)
+    cache.mkdir(parents=True, exist_ok=True)
+    stamp.touch()
+
+
+def _search_path() -> str:
+    """This process's module search path, so that ``module:object`` means the same in the check's process."""
+    return os.pathsep.join([str(PACKAGE.parent), *(path or os.getcwd() for path in sys.path)])
+
+
+def run(asked: dict[str, Any]) -> list[str]:
+    """Build everything that was asked for; return a line per problem."""
+    from halobench import data, losses, models
+
+    problems: list[str] = []
+    found = {}
+    for name, spec in asked["sources"].items():
+        try:
+            found[name] = data.describe(parse(SourceSpec, spec))
+        except SpecError as error:
+            problems.append(str(error.within(f"sources.{name}")))
+    for name, spec in asked["datasets"].items():
+        dataset = parse(DatasetSpec, spec)
+        try:
+            if dataset.source in found:
+                data.check_size(dataset, found[dataset.source].size, found[dataset.source].parts)
+        except SpecError as error:
+            problems.append(str(error.within(f"datasets.{name}")))
+    for name, spec in asked["losses"].items():
+        try:
+            losses.build(parse(LossSpec, spec))
+        except SpecError as error:
+            problems.append(str(error.within(f"losses.{name}")))
+    for name, source in asked["pairs"]:
+        try:
+            if source in found:
+                models.check(parse(ModelSpec, asked["models"][name]), found[source].shape, found[source].classes)
+        except SpecError as error:
+            problems.append(str(error.within(f"models.{name}")))
+    return list(dict.fromkeys(problems))

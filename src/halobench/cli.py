@@ -1,0 +1,172 @@
+"""The command line: each stage as a command, usable without the workflow."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+DESCRIPTION = """How far does a classifier's certainty reach, and what can calibration still repair?
+
+Every stage of the workflow is a command here; each job's log opens with the command that repeats it."""
+
+EXAMPLE_TRAIN = """example:
+  halobench source --spec '{"loader": "digits"}' --out results/sources/digits
+  halobench train --source results/sources/digits --seed 0 --out /tmp/cell --spec '{
+    "dataset": {"source": "digits", "train": 1000, "val": 250, "test": 450, "noise": {"p": 0.5}},
+    "model": {"name": "mlp"}, "loss": {"name": "cross_entropy"}, "train": {"lr": 0.003, "epochs": 100}}'"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="halobench", description=DESCRIPTION, formatter_class=form)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, summary: str, run: Callable[[argparse.Namespace], int | None], epilog: str = ""):
+        added = commands.add_parser(name, help=summary, description=summary, epilog=epilog, formatter_class=form)
+        added.set_defaults(run=run)
+        return added
+
+    def takes(added: argparse.ArgumentParser, *names: str) -> None:
+        for name in names:
+            added.add_argument(f"--{name}", required=True, **ARGUMENTS[name])
+
+    takes(command("source", "Write a source's images, labels and meta data.", _source), "spec", "out")
+    takes(command("train", "Train one cell.", _train, EXAMPLE_TRAIN), "spec", "source", "seed", "out")
+    takes(command("probe", "Probe the neighbourhoods of a trained cell.", _probe), "spec", "source", "seed", "run")
+    takes(
+        command("calibrate", "Fit temperatures on a cell's logits and score them.", _calibrate), "spec", "seed", "run"
+    )
+    takes(
+        command("reference", "Score Bayes, uniform and nearest-neighbour predictors.", _reference),
+        *("spec", "source", "seed", "out"),
+    )
+    takes(command("aggregate", "Join the cells of a manifest into tables.", _aggregate), "manifest", "results", "out")
+    takes(command("claims", "Judge the paper's claims by an experiment's tables.", _claims), "claims", "tables", "out")
+    figure = command("figure", "Draw one figure from an experiment's tables, as PDF and PNG.", _figure)
+    figure.add_argument("name", help="a file of halobench/figures, or module:function")
+    takes(figure, "tables", "out")
+    command("check", "Check what only building can check; a request in JSON on standard input.", _check)
+    return parser
+
+
+def _spec(text: str) -> Any:
+    """JSON given on the command line, or in a file after an @."""
+    try:
+        return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"expected JSON, or @FILE that holds JSON ({error})") from None
+
+
+def _seed(text: str) -> int:
+    """A seed: a whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, not {text!r}")
+    return int(text)
+
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "spec": {"type": _spec, "metavar": "JSON", "help": "what to do, as JSON, or @FILE"},
+    "source": {"type": Path, "metavar": "FOLDER", "help": "a source's folder, as `halobench source` wrote it"},
+    "seed": {"type": _seed, "metavar": "N", "help": "the cell's seed"},
+    "out": {"type": Path, "metavar": "PATH", "help": "where to write (for a figure: the path without suffix)"},
+    "run": {
+        "type": Path,
+        "metavar": "FOLDER",
+        "dest": "folder",
+        "help": "a cell's folder, as `halobench train` wrote it",
+    },
+    "manifest": {"type": Path, "metavar": "FILE", "help": "the cells of an experiment"},
+    "results": {"type": Path, "metavar": "FOLDER", "help": "the results folder"},
+    "claims": {"type": Path, "metavar": "FILE", "help": "the claims, e.g. workflow/claims.yaml"},
+    "tables": {"type": Path, "metavar": "FOLDER", "help": "an experiment's tables"},
+}
+
+
+def _source(given: argparse.Namespace) -> None:
+    from halobench.stages import run_source
+
+    run_source(given.spec, given.out)
+
+
+def _train(given: argparse.Namespace) -> None:
+    from halobench.stages import run_train
+
+    run_train(given.spec, given.source, given.seed, given.out)
+
+
+def _probe(given: argparse.Namespace) -> None:
+    from halobench.stages import run_probe
+
+    run_probe(given.spec, given.source, given.seed, given.folder)
+
+
+def _calibrate(given: argparse.Namespace) -> None:
+    from halobench.stages import run_calibrate
+
+    run_calibrate(given.spec, given.seed, given.folder)
+
+
+def _reference(given: argparse.Namespace) -> None:
+    from halobench.stages import run_reference
+
+    run_reference(given.spec, given.source, given.seed, given.out)
+
+
+def _aggregate(given: argparse.Namespace) -> None:
+    from halobench.stages import run_aggregate
+
+    run_aggregate(given.manifest, given.results, given.out)
+
+
+def _claims(given: argparse.Namespace) -> None:
+    from halobench.stages import run_claims
+
+    run_claims(given.claims, given.tables, given.out)
+
+
+def _figure(given: argparse.Namespace) -> None:
+    from halobench.stages import run_figure
+
+    run_figure(given.name, given.tables, given.out)
+
+
+def _check(given: argparse.Namespace) -> int:
+    from halobench.checks import run
+
+    problems = run(json.load(sys.stdin))
+    print(json.dumps(problems))
+    return 2 if problems else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; bad input ends in one line on standard error and exit code 2."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    given = build_parser().parse_args(arguments)
+    # Thread pools are sized when numpy and torch load, so this must come first. One thread is the specs' default.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    if given.command != "check":
+        print(f"$ halobench {shlex.join(arguments)}", flush=True)
+    from halobench.specs import SpecError
+
+    try:
+        return given.run(given) or 0
+    except (SpecError, FileNotFoundError) as error:
+        print(f"halobench: error: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if type(error).__name__ != "DivergedError":
+            raise
+        print(f"halobench: error: {error}", file=sys.stderr)
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

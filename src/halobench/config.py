@@ -1,0 +1,421 @@
+"""The configuration: parsed, checked as a whole, and expanded into cells.
+
+Every problem that can be seen without importing torch is found here, all of them in one go; `halobench.checks` builds
+what only building can check.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from halobench import plugins
+from halobench.specs import (
+    CalibrateSpec,
+    DatasetSpec,
+    LossSpec,
+    ModelSpec,
+    ProbeSpec,
+    SourceSpec,
+    SpecError,
+    TrainSpec,
+    canonical,
+    check_name,
+    one_of,
+    parse,
+    to_json,
+)
+from halobench.store import read_json, write_json
+
+SECTIONS = (
+    "run",
+    "sources",
+    "datasets",
+    "models",
+    "losses",
+    "train",
+    "probes",
+    "calibrators",
+    "metrics",
+    "experiments",
+)
+STAGE_RECORDS = ("train.json", "probe.json", "calibrate.json")
+
+
+class ConfigError(ValueError):
+    """All problems of a configuration, a line each."""
+
+    def __init__(self, problems: list[str]):
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One trained model: names of its data set, model and loss, and its seed."""
+
+    dataset: str
+    model: str
+    loss: str
+    seed: int
+
+    @property
+    def path(self) -> str:
+        """Its folder under ``results/runs``."""
+        return f"{self.dataset}/{self.model}/{self.loss}/seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A full grid: every data set x model x loss x seed."""
+
+    datasets: tuple[str, ...]
+    models: tuple[str, ...]
+    losses: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ExperimentSpec:
+    """Blocks of cells, and the figures drawn from them (all that the package has, unless named)."""
+
+    grid: tuple[Block, ...]
+    figures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked configuration."""
+
+    run: tuple[str, ...]
+    sources: Mapping[str, SourceSpec]
+    datasets: Mapping[str, DatasetSpec]
+    models: Mapping[str, ModelSpec]
+    losses: Mapping[str, LossSpec]
+    recipes: Mapping[tuple[str, str], TrainSpec]
+    probes: Mapping[str, ProbeSpec]
+    calibrate: CalibrateSpec
+    experiments: Mapping[str, ExperimentSpec]
+
+    def cells(self, experiment: str) -> list[Cell]:
+        """The distinct cells of an experiment, sorted."""
+        blocks = self.experiments[experiment].grid
+        return sorted({Cell(*names) for block in blocks for names in _product(block)})
+
+    def figures(self, experiment: str) -> tuple[str, ...]:
+        """The figures of an experiment."""
+        return self.experiments[experiment].figures or tuple(plugins.names("figures"))
+
+    def references(self, experiment: str) -> list[tuple[str, int]]:
+        """The data set and seed of each calibrator-free reference that an experiment compares with."""
+        return sorted({(cell.dataset, cell.seed) for cell in self.cells(experiment)})
+
+    def source_spec(self, source: str) -> dict[str, Any]:
+        """What the source stage is given."""
+        return canonical(self.sources[source])
+
+    def train_spec(self, dataset: str, model: str, loss: str) -> dict[str, Any]:
+        """What the train stage is given."""
+        specs = {"dataset": self.datasets[dataset], "model": self.models[model], "loss": self.losses[loss]}
+        return {key: canonical(spec) for key, spec in specs.items()} | {
+            "train": canonical(self.recipes[dataset, model])
+        }
+
+    def probe_spec(self, dataset: str, model: str) -> dict[str, Any]:
+        """What the probe stage is given: of the recipe only how the model is evaluated."""
+        recipe = self.recipes[dataset, model]
+        evaluation = {
+            key: getattr(recipe, key) for key in ("precision", "channels_last", "eval_batch", "device", "threads")
+        }
+        return {
+            "dataset": canonical(self.datasets[dataset]),
+            "model": canonical(self.models[model]),
+            "train": canonical(TrainSpec(**evaluation)),
+            "probes": {name: canonical(spec) for name, spec in self.probes.items()},
+        }
+
+    def reference_spec(self, dataset: str) -> dict[str, Any]:
+        """What the reference stage is given."""
+        return {"dataset": canonical(self.datasets[dataset]), "calibrate": canonical(self.calibrate)}
+
+    def train_plugins(self, model: str, loss: str) -> list[tuple[str, str]]:
+        """The plug-ins that a training runs, for its code map."""
+        return [("models", self.models[model].name), ("losses", self.losses[loss].name)]
+
+    def manifest(self, experiment: str, results: Path) -> dict[str, Any]:
+        """The cells of an experiment with the checksums that their records hold: what aggregation reads."""
+        cells = [dataclasses.asdict(cell) | {"path": cell.path} for cell in self.cells(experiment)]
+        for cell in cells:
+            records = (read_json(results / "runs" / cell["path"] / name) for name in STAGE_RECORDS)
+            cell["outputs"] = {name: digest for record in records for name, digest in record["outputs"].items()}
+        references = [{"dataset": d, "seed": s, "path": f"{d}/seed{s}"} for d, s in self.references(experiment)]
+        for reference in references:
+            reference["outputs"] = read_json(results / "references" / reference["path"] / "reference.json")["outputs"]
+        return {"experiment": experiment, "cells": cells, "references": references}
+
+    def write_manifest(self, experiment: str, path: Path | str, results: Path | str = "results") -> None:
+        """Write `manifest` as JSON."""
+        write_json(path, self.manifest(experiment, Path(results)))
+
+    def digest(self, experiment: str) -> str:
+        """A digest of an experiment's cells, in place of a list of thousands."""
+        text = to_json([cell.path for cell in self.cells(experiment)])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _product(block: Block):
+    """Names of every cell of a block."""
+    for dataset in block.datasets:
+        for model in block.models:
+            for loss in block.losses:
+                for seed in block.seeds:
+                    yield dataset, model, loss, seed
+
+
+def read_config(*paths: Path | str) -> dict[str, Any]:
+    """Config files merged, a later one over an earlier, mappings key by key."""
+    merged: dict[str, Any] = {}
+    for path in paths:
+        loaded = yaml.safe_load(Path(path).read_text())
+        if not isinstance(loaded, Mapping):
+            raise ConfigError([f"{path}: expected a mapping of {', '.join(SECTIONS)}"])
+        merged = overlay(merged, loaded)
+    return merged
+
+
+def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """`top` laid over `base`: mappings merge key by key, any other value replaces."""
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = overlay(merged[key], value) if both else value
+    return merged
+
+
+def load_config(raw: Mapping[str, Any]) -> Config:
+    """Check a configuration as a whole.
+
+    Parameters
+    ----------
+    raw : mapping
+        As YAML gives it; see ``workflow/schemas/config.schema.yaml``.
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    ConfigError
+        With every problem found: unknown keys and names, types, ranges.
+    """
+    return _Loader(raw).load()
+
+
+class _Loader:
+    """Parses the sections one after another and gathers what is wrong."""
+
+    def __init__(self, raw: Mapping[str, Any]):
+        self.raw = raw
+        self.problems: list[str] = []
+
+    def load(self) -> Config:
+        for key in self.raw:
+            if key not in SECTIONS:
+                self.problem(SpecError(str(key), self.raw[key], f"a section: {one_of(SECTIONS, key)}"))
+        sources = self.section("sources", lambda name, m: self.plugin("data", parse(SourceSpec, m)))
+        datasets = self.section("datasets", self.dataset)
+        models = self.section("models", self.model)
+        losses = self.section("losses", lambda name, m: self.plugin("losses", parse(LossSpec, m)))
+        probes = self.section("probes", lambda name, m: parse(ProbeSpec, {"kind": name} | dict(m)))
+        calibrate = self.guarded("", self.calibrate)
+        experiments = self.section("experiments", lambda name, m: parse_experiment(m))
+        self.check_references(sources, datasets, models, losses, experiments)
+        recipes = self.recipes(datasets, models, experiments)
+        run = self.run(experiments)
+        if self.problems:
+            raise ConfigError(list(dict.fromkeys(self.problems)))
+        return Config(run, sources, datasets, models, losses, recipes, probes, calibrate, experiments)
+
+    def problem(self, error: SpecError) -> None:
+        self.problems.append(str(error))
+
+    def guarded(self, where: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives; None, and the problem noted under `where`, if it raises SpecError."""
+        try:
+            return make()
+        except SpecError as error:
+            self.problem(error.within(where) if where else error)
+            return None
+
+    def section(self, section: str, make: Callable[[str, Any], Any]) -> dict[str, Any]:
+        """The specs of a section by name, None in place of bad ones."""
+        entries = self.raw.get(section, {})
+        if not isinstance(entries, Mapping):
+            self.problem(SpecError(section, entries, "a mapping of names"))
+            return {}
+        specs = {}
+        for name, value in entries.items():
+            where = f"{section}.{name}"
+            if not isinstance(value, Mapping):
+                self.problem(SpecError(where, value, "a mapping of keys"))
+            elif self.guarded("", lambda name=name, where=where: check_name(where, name)):
+                specs[name] = self.guarded(where, lambda name=name, value=value: make(name, value))
+        return specs
+
+    def plugin(self, kind: str, spec: Any) -> Any:
+        """A spec whose name was found and whose options are known, less those at their defaults."""
+        name = spec.loader if kind == "data" else spec.name
+        return dataclasses.replace(spec, options=plugins.without_defaults(kind, name, dict(spec.options)))
+
+    def dataset(self, name: str, value: Mapping[str, Any]) -> DatasetSpec:
+        return parse(DatasetSpec, {k: v for k, v in value.items() if k != "recipe"})
+
+    def model(self, name: str, value: Mapping[str, Any]) -> ModelSpec:
+        return self.plugin("models", parse(ModelSpec, {k: v for k, v in value.items() if k != "recipe"}))
+
+    def calibrate(self) -> CalibrateSpec:
+        calibrators = self.raw.get("calibrators", list(CalibrateSpec.calibrators))
+        try:
+            return parse(CalibrateSpec, {"calibrators": calibrators} | dict(self.raw.get("metrics", {})))
+        except SpecError as error:
+            raise error if error.key.startswith("calibrators") else error.within("metrics") from None
+
+    def check_references(self, sources, datasets, models, losses, experiments) -> None:
+        """Names that refer to other sections: a data set's source, a grid's data sets, models, losses and figures."""
+        for name, spec in datasets.items():
+            if spec is not None and spec.source not in sources:
+                self.problem(SpecError(f"datasets.{name}.source", spec.source, one_of(sources, spec.source)))
+        known = {"datasets": datasets, "models": models, "losses": losses}
+        for name, experiment in experiments.items():
+            for i, block in enumerate(experiment.grid if experiment else ()):
+                for key, section in known.items():
+                    for value in getattr(block, key):
+                        if value not in section:
+                            where = f"experiments.{name}.grid[{i}].{key}"
+                            self.problem(SpecError(where, value, one_of(section, value)))
+            for figure in experiment.figures if experiment else ():
+                where = f"experiments.{name}.figures"
+                self.guarded("", lambda f=figure, w=where: _check_figure(w, f))
+
+    def recipes(self, datasets, models, experiments) -> dict[tuple[str, str], TrainSpec]:
+        """The recipe of each data set x model pair in a grid: `train`, overlaid by the model's, then the data set's."""
+        pairs = {
+            (dataset, model)
+            for experiment in experiments.values()
+            for block in (experiment.grid if experiment else ())
+            for dataset in block.datasets
+            for model in block.models
+        }
+        layers = {"train": self.raw.get("train", {})}
+        for section, specs in (("models", models), ("datasets", datasets)):
+            entries = self.raw.get(section)
+            for name in specs:
+                layers[f"{section}.{name}.recipe"] = entries[name].get("recipe", {})
+        bad = {
+            where for where, layer in layers.items() if not self.guarded(where, lambda v=layer: check_recipe_keys(v))
+        }
+        recipes = {}
+        for dataset, model in sorted(pairs):
+            chain = ["train", f"models.{model}.recipe", f"datasets.{dataset}.recipe"]
+            if all(where in layers and where not in bad for where in chain):
+                recipes[dataset, model] = self.recipe([(where, layers[where]) for where in chain])
+        return recipes
+
+    def recipe(self, chain: list[tuple[str, Mapping[str, Any]]]) -> TrainSpec | None:
+        """The layers of one recipe merged; a value out of range is blamed on the last layer that sets it."""
+        merged = {key: value for _, layer in chain for key, value in layer.items()}
+        try:
+            return parse(TrainSpec, merged)
+        except SpecError as error:
+            where = next((where for where, layer in reversed(chain) if error.key in layer), "train")
+            self.problem(error.within(where))
+            return None
+
+    def run(self, experiments: Mapping[str, Any]) -> tuple[str, ...]:
+        """The experiments that the default target builds."""
+        run = self.raw.get("run", [])
+        if not isinstance(run, list) or not run:
+            self.problem(SpecError("run", run, "a list of experiments"))
+            return ()
+        for name in run:
+            if name not in experiments:
+                self.problem(SpecError("run", name, one_of(experiments, name)))
+        return tuple(run)
+
+
+def check_recipe_keys(layer: Any) -> bool:
+    """True; SpecError if a recipe's layer has an unknown key or a value of another type."""
+    if not isinstance(layer, Mapping):
+        raise SpecError("", layer, "a mapping of keys of the recipe")
+    # Ranges may depend on other layers (warmup < epochs): each key is checked alone, beside defaults that fit it.
+    for key, value in layer.items():
+        fitting = {"epochs": value + 1} if key == "warmup" and isinstance(value, int) else {"warmup": 0}
+        parse(TrainSpec, {**fitting, key: value})
+    return True
+
+
+def parse_experiment(value: Mapping[str, Any]) -> ExperimentSpec:
+    """An experiment from its mapping.
+
+    Raises
+    ------
+    SpecError
+        On unknown keys, empty lists, or seeds that are no whole numbers of at least 0.
+    """
+    unknown = set(value) - {"grid", "figures"}
+    if unknown:
+        key = sorted(unknown)[0]
+        raise SpecError(key, value[key], "a key among grid, figures")
+    grid = value.get("grid")
+    if not isinstance(grid, list) or not grid:
+        raise SpecError("grid", grid, "a list of blocks of datasets, models, losses and seeds")
+    blocks = []
+    for i, block in enumerate(grid):
+        try:
+            blocks.append(parse(Block, block))
+        except SpecError as error:
+            raise error.within(f"grid[{i}]") from None
+        for key, values in vars(blocks[-1]).items():
+            if not values:
+                raise SpecError(f"grid[{i}].{key}", [], "at least one")
+        if min(blocks[-1].seeds) < 0:
+            raise SpecError(f"grid[{i}].seeds", min(blocks[-1].seeds), "whole numbers of at least 0")
+    figures = value.get("figures", [])
+    if not isinstance(figures, list):
+        raise SpecError("figures", figures, "a list of figures")
+    return ExperimentSpec(tuple(blocks), tuple(figures))
+
+
+def _check_figure(where: str, name: object) -> None:
+    """Raise SpecError unless `name` is a figure."""
+    if not isinstance(name, str):
+        raise SpecError(where, name, "a figure's name")
+    try:
+        plugins.locate("figures", name)
+    except SpecError as error:
+        raise SpecError(where, name, error.expected) from None
+
+
+def check_schema(raw: Mapping[str, Any], schema: Path | str) -> None:
+    """Check a configuration against its JSON schema.
+
+    Raises
+    ------
+    ConfigError
+        A line per violation.
+    """
+    import jsonschema
+
+    validator = jsonschema.Draft202012Validator(yaml.safe_load(Path(schema).read_text()))
+    found = sorted(validator.iter_errors(raw), key=lambda error: list(map(str, error.absolute_path)))
+    if found:
+        raise ConfigError(
+            [f"{'.'.join(map(str, error.absolute_path)) or 'config'}: {error.message}" for error in found]
+        )

@@ -1,0 +1,25 @@
+"""scikit-learn's digits: 1,797 grey images of 8x8 pixels in 10 classes.
+
+Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (its
+test part).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from halobench.data import Description, Images
+
+
+def describe() -> Description:
+    """Shape, classes and size."""
+    return Description((1, 8, 8), 10, 1797)
+
+
+def load() -> Images:
+    """The images that scikit-learn ships, their levels of 0 to 16 stretched to 0 to 255."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    return Images(pixels[:, None], digits.target.astype(np.int64), 10)

@@ -1,0 +1,46 @@
+"""Losses: a file each, found by name. A loss may mix a batch before the model sees it, then scores the logits."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from halobench import plugins
+from halobench.specs import LossSpec
+
+
+class Loss:
+    """What training needs of a loss.
+
+    Use without the rest: ``inputs, targets = loss.mix(inputs, one_hot, rng)``, then ``loss(model(inputs), targets)``.
+    """
+
+    def mix(
+        self, inputs: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch (n, ...) and its rows of probabilities (n, k) as training will see them; unchanged by default.
+
+        `rng` draws on the host, so that CPU and CUDA see the same draws.
+        """
+        return inputs, targets
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Mean loss over a batch of logits (n, k) against rows of probabilities (n, k)."""
+        raise NotImplementedError
+
+
+def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean over the batch of -sum_j targets_j log softmax(logits)_j."""
+    return torch.nn.functional.cross_entropy(logits, targets)
+
+
+def build(spec: LossSpec) -> Loss:
+    """The loss of a spec.
+
+    Raises
+    ------
+    SpecError
+        On an unknown name, or an option that is unknown or out of its range.
+    """
+    options = plugins.without_defaults("losses", spec.name, dict(spec.options))
+    return plugins.load("losses", spec.name)(**options)

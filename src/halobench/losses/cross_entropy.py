@@ -1,0 +1,14 @@
+"""Cross entropy: empirical risk minimisation (ERM)."""
+
+from __future__ import annotations
+
+import torch
+
+from halobench.losses import Loss, soft_cross_entropy
+
+
+class CrossEntropy(Loss):
+    """Mean of -sum_j t_j log p_j."""
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return soft_cross_entropy(logits, targets)

@@ -1,0 +1,26 @@
+"""Focal loss.
+
+Sources: T.-Y. Lin et al., Focal Loss for Dense Object Detection (2017), eq. 4; J. Mukhoti et al., Calibrating Deep Neural
+Networks using Focal Loss (2020), for its use in calibration.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from halobench.losses import Loss
+from halobench.specs import convert_number, require
+
+
+class Focal(Loss):
+    """Mean of -sum_j t_j (1 - p_j)^gamma log p_j; gamma of at least 0 (0 is cross entropy)."""
+
+    def __init__(self, *, gamma: float = 3.0):
+        self.gamma = convert_number(float, "gamma", gamma)
+        require(self.gamma >= 0, "gamma", gamma, "at least 0")
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        log_p = torch.log_softmax(logits, dim=1)
+        # expm1 keeps 1 - p exact where p is near 1; the floor keeps the power's gradient finite for gamma < 1.
+        rest = (-torch.expm1(log_p)).clamp_min(torch.finfo(logits.dtype).tiny)
+        return -(targets * rest**self.gamma * log_p).sum(dim=1).mean()

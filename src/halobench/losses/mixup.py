@@ -1,0 +1,60 @@
+"""Mixup of two points or more: d-Mixup mixes d + 1.
+
+Sources: H. Zhang et al., mixup: Beyond Empirical Risk Minimization (2018), for two points; arXiv 2306.00740 for d + 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from halobench.losses import Loss, soft_cross_entropy
+from halobench.specs import convert_number, one_of, require
+
+
+class Mixup(Loss):
+    """Cross entropy at convex combinations of training points.
+
+    Weights are Dirichlet(alpha, ..., alpha) over `points` members: the batch and `points` - 1 random permutations of it.
+    The loss is the same combination of the members' cross entropies; since cross entropy is linear in the target, that is
+    the cross entropy against the mixed target.
+
+    Parameters
+    ----------
+    points : int
+        Training points mixed, d + 1; at least 2.
+    alpha : float
+        Concentration of the weights, above 0; 1 is uniform on the simplex.
+    weights : {"batch", "sample"}
+        One draw of weights a batch (the paper's released code), or one for each of its rows.
+
+    Raises
+    ------
+    SpecError
+        On a value out of its range.
+    """
+
+    def __init__(self, *, points: int = 2, alpha: float = 1.0, weights: str = "batch"):
+        self.points = convert_number(int, "points", points)
+        self.alpha = convert_number(float, "alpha", alpha)
+        require(self.points >= 2, "points", points, "a whole number of at least 2")
+        require(self.alpha > 0, "alpha", alpha, "a concentration above 0")
+        require(weights in ("batch", "sample"), "weights", weights, one_of(("batch", "sample"), weights))
+        self.weights = weights
+
+    def mix(
+        self, inputs: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        count = len(inputs)
+        draws = rng.dirichlet(np.full(self.points, self.alpha), size=count if self.weights == "sample" else 1)
+        shares = torch.from_numpy(draws.T.astype(np.float32)).to(inputs.device, non_blocking=True)
+        wide = shares.view(self.points, -1, *[1] * (inputs.dim() - 1))
+        mixed, soft = inputs * wide[0], targets * shares[0, :, None]
+        for member in range(1, self.points):
+            order = torch.from_numpy(rng.permutation(count)).to(inputs.device, non_blocking=True)
+            mixed.addcmul_(inputs[order], wide[member])
+            soft.addcmul_(targets[order], shares[member, :, None])
+        return mixed, soft
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return soft_cross_entropy(logits, targets)

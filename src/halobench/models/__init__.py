@@ -1,0 +1,91 @@
+"""Models: a file each for the package's own, any of timm's and torchvision's by name."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from halobench import plugins
+from halobench.specs import ModelSpec, SpecError
+
+
+class Resized(nn.Module):
+    """A model behind bilinear interpolation of its images to `side` x `side` (antialiased on the way down)."""
+
+    def __init__(self, model: nn.Module, side: int):
+        super().__init__()
+        self.model, self.side = model, side
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        resized = nn.functional.interpolate(
+            images, size=(self.side, self.side), mode="bilinear", antialias=max(images.shape[-2:]) > self.side
+        )
+        return self.model(resized)
+
+
+def build(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Build a model for images of `input_shape` (C, H, W); its weights come from torch's global generator.
+
+    Returns
+    -------
+    nn.Module
+        Images (n, C, H, W) to logits (n, classes).
+
+    Raises
+    ------
+    SpecError
+        On an unknown name or option, or a value out of its range.
+    """
+    channels = input_shape[0]
+    inner_shape = (channels, spec.resize, spec.resize) if spec.resize else tuple(input_shape)
+    if spec.name.startswith(plugins.FOREIGN):
+        from halobench.models import foreign
+
+        model = foreign.build(spec.name, inner_shape, classes, dict(spec.options))
+    else:
+        options = plugins.without_defaults("models", spec.name, dict(spec.options))
+        model = plugins.load("models", spec.name)(inner_shape, classes, **options)
+    return Resized(model, spec.resize) if spec.resize else model
+
+
+def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int) -> None:
+    """Build a model without memory for its weights and run it, in training and in eval mode, on two images.
+
+    Raises
+    ------
+    SpecError
+        Where `build` does, and where the model can't take images of this shape.
+    """
+    try:
+        _try(spec, input_shape, classes, "meta")
+    except SpecError:
+        raise
+    except Exception:  # an operation without a meta kernel, or a model that fails: real tensors tell them apart
+        try:
+            with torch.random.fork_rng(devices=[]):
+                _try(spec, input_shape, classes, "cpu")
+        except SpecError:
+            raise
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            shape = "x".join(map(str, input_shape))
+            expected = f"a model that takes images of {shape} ({reason}); set `resize` or choose another model"
+            raise SpecError("name", spec.name, expected) from error
+
+
+def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, device: str) -> None:
+    """Build on `device` and forward two images in both modes, watching for feature maps that shrink to nothing."""
+
+    def watch(module: nn.Module, inputs: tuple, output: object) -> None:
+        if any(isinstance(x, torch.Tensor) and x.numel() == 0 for x in (*inputs, output)):
+            raise ValueError(f"maps shrink to no pixels at a {type(module).__name__}")
+
+    with torch.device(device), torch.no_grad():
+        model = build(spec, input_shape, classes)
+        for module in model.modules():
+            module.register_forward_hook(watch)
+        outputs = [model.train(training)(torch.zeros(2, *input_shape)) for training in (True, False)]
+    for output in outputs:
+        found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        if found != (2, classes):
+            raise SpecError("name", spec.name, f"a model that gives logits (2, {classes}) for two images, not {found}")

@@ -1,0 +1,108 @@
+"""Models of timm and torchvision, by name, adapted to the channels, size and classes at hand.
+
+Both libraries are imported when first asked for: they take seconds to load.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from torch import nn
+
+from halobench.specs import SpecError
+
+# Set here, not by options: the data set's shape and classes, and that weights are drawn and not downloaded.
+RESERVED = {"num_classes", "in_chans", "pretrained", "weights", "checkpoint_path", "cache_dir"}
+
+def build(name: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any]) -> nn.Module:
+    """``timm/NAME`` or ``torchvision/NAME``; `options` are handed to the library's own builder.
+
+    Raises
+    ------
+    SpecError
+        On a name that the library doesn't have (the nearest are offered), or options that its builder refuses.
+    """
+    library, _, model = name.partition("/")
+    for key in RESERVED & options.keys():
+        raise SpecError(key, options[key], f"no such key: {name} is built untrained, for its data set's images and classes")
+    return (_timm if library == "timm" else _torchvision)(name, model, input_shape, classes, options)
+
+
+def _timm(name: str, model: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any]) -> nn.Module:
+    import timm
+
+    known = timm.list_models()
+    if model.split(".")[0] not in known:
+        raise _unknown(name, model.split(".")[0], known)
+    sized = {"num_classes": classes, "in_chans": input_shape[0]} | options
+    try:
+        # Transformers and mixers must be told the image's size; other models refuse to be.
+        return timm.create_model(model, **({"img_size": input_shape[1:]} | sized))
+    except TypeError as error:
+        if "img_size" not in str(error) or "img_size" in options:
+            raise _refused(error, options) from None
+    try:
+        return timm.create_model(model, **sized)
+    except TypeError as error:
+        raise _refused(error, options) from None
+
+
+def _torchvision(
+    name: str, model: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any]
+) -> nn.Module:
+    import torchvision
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    if model not in known:
+        raise _unknown(name, model, known)
+    sized = {"weights": None, "num_classes": classes}
+    # Its transformers are told the image's side; its other models refuse to be.
+    if model.startswith("vit_"):
+        sized["image_size"] = input_shape[1]
+    elif model.startswith("maxvit"):
+        sized["input_size"] = input_shape[1:]
+    try:
+        built = torchvision.models.get_model(model, **(sized | options))
+    except TypeError as error:
+        raise _refused(error, options) from None
+    _adapt_channels(built, input_shape[0])
+    return built
+
+
+def _adapt_channels(model: nn.Module, channels: int) -> None:
+    """Replace the first convolution by one that takes `channels` input channels, its other arguments kept."""
+    path, first = next((p, m) for p, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    if first.in_channels == channels:
+        return
+    parent, _, leaf = path.rpartition(".")
+    wider = nn.Conv2d(
+        channels,
+        first.out_channels,
+        first.kernel_size,
+        first.stride,
+        first.padding,
+        first.dilation,
+        first.groups,
+        first.bias is not None,
+        first.padding_mode,
+    )
+    setattr(model.get_submodule(parent), leaf, wider)
+
+
+def _unknown(name: str, model: str, known: list[str]) -> SpecError:
+    """An error that offers the nearest names: the libraries have hundreds."""
+    library = name.partition("/")[0]
+    near = difflib.get_close_matches(model, known, n=3, cutoff=0.5)
+    hint = f"; nearest: {', '.join(f'{library}/{n}' for n in near)}" if near else ""
+    return SpecError("name", name, f"one of {library}'s {len(known)} models{hint}")
+
+
+def _refused(error: TypeError, options: dict[str, Any]) -> Exception:
+    """An error that names the option which the library's builder refused; `error` itself where no option was given."""
+    if not options:
+        return error
+    found = re.search(r"argument '(\w+)'", str(error))
+    key = found[1] if found and found[1] in options else next(iter(options))
+    return SpecError(key, options[key], f"an option that the model's builder takes ({error})")

@@ -1,0 +1,24 @@
+"""A multilayer perceptron."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from halobench.specs import convert_number, require
+
+
+def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 256, depth: int = 2) -> nn.Module:
+    """`depth` hidden layers of `width` rectified units on the flattened image (C, H, W).
+
+    Raises
+    ------
+    SpecError
+        If width or depth is less than 1.
+    """
+    for key, value in (("width", width), ("depth", depth)):
+        require(convert_number(int, key, value) >= 1, key, value, "at least 1")
+    sizes = [math.prod(input_shape), *[int(width)] * int(depth)]
+    hidden = [layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], classes))

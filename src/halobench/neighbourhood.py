@@ -1,0 +1,406 @@
+"""The probe: how a model's confidence in a point's label falls with distance from that point.
+
+Around each point it walks along rays, in normalised input space, and reads the softmax confidence in the point's label
+and the logit gap (the label's logit less the largest other). Four kinds of ray: ``sphere``, uniform directions;
+``nearest_other``, to the nearest training point of another label; ``mixup_line``, to a random training point of another
+label; ``manifold``, random directions in the span of the training set's leading principal components, which Mixup,
+unlike on the lines between points, never trained on.
+
+Directions come from the generator alone, so that models probed with the same seed see the same rays (common random
+numbers), and are drawn anew for each point: one set shared by all points is as unbiased, but has a larger variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from halobench.data import Data
+from halobench.seeding import generator
+from halobench.specs import ProbeSpec, SpecError, TrainSpec
+from halobench.training import autocast, memory_format
+
+Predict = Callable[[torch.Tensor], torch.Tensor]
+MANIFOLD_POINTS = 5000  # training points that the principal components are taken from, at most
+CHUNK = 2**22  # numbers of directions held at a time
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """What a probe found.
+
+    Attributes
+    ----------
+    curves : DataFrame
+        radius (normalised pixels; NaN on rows of the relative grid), relative_radius (NaN on rows of the absolute one),
+        confidence and logit_gap (means over points and rays), confidence_se and logit_gap_se (standard errors clustered
+        by point).
+    radii : DataFrame
+        A row per point, ray, quantity and calibrator: point, ray, quantity (``certainty``: first distance with
+        confidence below the threshold; ``half_level``: with half the confidence at distance 0; ``decision``: where
+        another class overtakes the label), calibrator, threshold, radius, censored (the walk ended first; radius is
+        then its length), other_distance (to the nearest training point of another label), line_length (to the ray's
+        target, NaN without).
+    """
+
+    curves: pd.DataFrame
+    radii: pd.DataFrame
+
+
+def probe_cell(
+    model: torch.nn.Module,
+    data: Data,
+    probes: Mapping[str, ProbeSpec],
+    recipe: TrainSpec,
+    seed: int,
+    beta: float | None,
+) -> Neighbourhood:
+    """Probe a trained model around training and held-out points.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In eval mode, on its device.
+    probes : mapping of name to ProbeSpec
+    recipe : TrainSpec
+        How the model is evaluated: layout, precision, batch.
+    seed : int
+        The cell's: draws points and rays, the same for every model and loss.
+    beta : float or None
+        Inverse of the exact temperature; None where there is none (separable validation data).
+
+    Returns
+    -------
+    Neighbourhood
+        With leading columns points (``train`` or ``heldout``) and probe. Held-out points are test points, and their
+        label is drawn with the data set's noise, as a training label would have been.
+    """
+    device = next(model.parameters()).device
+    betas = {"none": 1.0} if beta is None else {"none": 1.0, "exact": beta}
+    training = torch.from_numpy(data.inputs("train")).to(device)
+    labels = data.splits["train"].labels
+
+    @torch.inference_mode()
+    def predict(batch: torch.Tensor) -> torch.Tensor:
+        with autocast(recipe, device):
+            return model(batch.contiguous(memory_format=memory_format(recipe))).float()
+
+    curves, radii = [], []
+    for name, spec in probes.items():
+        for points, split, count in (("train", "train", spec.points), ("heldout", "test", spec.control)):
+            chosen = choose_points(len(data.splits[split].labels), count, generator(seed, "probe-points", points))
+            if not len(chosen):
+                continue
+            found = probe(
+                predict,
+                torch.from_numpy(data.inputs(split)[chosen]).to(device),
+                data.splits[split].labels[chosen],
+                spec,
+                training_inputs=training,
+                training_labels=labels,
+                rng=generator(seed, "probe", name, points),
+                betas=betas,
+                batch=recipe.eval_batch,
+            )
+            names = {"points": points, "probe": name}
+            index = data.splits[split].index[chosen]
+            radii.append(found.radii.assign(point=index[found.radii["point"]], **names))
+            curves.append(found.curves.assign(**names))
+    lead = ["points", "probe"]
+    return Neighbourhood(*(_leading(pd.concat(tables, ignore_index=True), lead) for tables in (curves, radii)))
+
+
+def choose_points(size: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of `count` points of `size` without replacement, all of them where there are no more."""
+    return np.sort(rng.permutation(size)[:count])
+
+
+def _leading(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """A table with these columns first."""
+    return table[columns + [column for column in table.columns if column not in columns]]
+
+
+@dataclass(frozen=True)
+class Rays:
+    """Unit directions (m, R, D) of m points, and the distance (m, R) of the point aimed at (NaN without one)."""
+
+    directions: torch.Tensor
+    lengths: torch.Tensor
+
+
+def probe(
+    predict: Predict,
+    inputs: torch.Tensor,
+    labels: np.ndarray,
+    spec: ProbeSpec,
+    *,
+    training_inputs: torch.Tensor,
+    training_labels: np.ndarray,
+    rng: np.random.Generator,
+    betas: Mapping[str, float] | None = None,
+    batch: int = 250,
+) -> Neighbourhood:
+    """Probe the neighbourhood of points.
+
+    Parameters
+    ----------
+    predict : callable
+        Normalised inputs (b, ...) to logits (b, k), in eval mode.
+    inputs : float tensor (n, ...)
+        Points, normalised, on the model's device.
+    labels : int array (n,)
+        The labels whose confidence is read.
+    spec : ProbeSpec
+        `points` and `control` are not read here: all of `inputs` is probed.
+    training_inputs, training_labels : tensor (N, ...), int array (N,)
+        Training points: targets of rays, and what distances are relative to.
+    rng : numpy Generator
+        Draws directions and targets.
+    betas : mapping of calibrator to inverse temperature, optional
+        Certainty and half-level radii are found for logits times each; by default ``{"none": 1.0}``.
+    batch : int
+        Inputs of one forward pass.
+
+    Returns
+    -------
+    Neighbourhood
+
+    Raises
+    ------
+    SpecError
+        If no training point has another label than some point.
+    """
+    betas = dict(betas or {"none": 1.0})
+    geometry = _Geometry(spec, inputs, labels, training_inputs, training_labels, rng)
+    size = inputs[0].numel()
+    step = max(1, CHUNK // (spec.directions * size))
+    blocks, rows = [], []
+    for start in range(0, len(labels), step):
+        part = slice(start, min(start + step, len(labels)))
+        walk = _Walk(predict, inputs[part], labels[part], geometry.rays(part), batch)
+        distances = _grid(spec, geometry.other_distance[part])
+        confidences, gaps = walk.along(distances, betas)
+        blocks.append((confidences["none"].mean(axis=1), gaps.mean(axis=1)))
+        found = _radii(walk, spec, distances, confidences, gaps, betas)
+        rows.append(_label_rows(found, start, geometry.other_distance[part], walk.rays.lengths.cpu().numpy()))
+    curves = _curves(spec, np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks]))
+    return Neighbourhood(curves, pd.concat(rows, ignore_index=True))
+
+
+class _Geometry:
+    """The rays of a probe, and each point's distance to the nearest training point of another label."""
+
+    def __init__(self, spec, inputs, labels, training_inputs, training_labels, rng):
+        self.spec, self.rng = spec, rng
+        self.points, self.training = inputs.flatten(1), training_inputs.flatten(1)
+        self.labels, self.training_labels = labels, training_labels
+        nearest, self.other_distance = nearest_other(self.points, labels, self.training, training_labels)
+        self.nearest = nearest
+        if spec.kind == "manifold":
+            self.basis = principal_components(self.training, spec.components)
+
+    def rays(self, part: slice) -> Rays:
+        """Rays of the points in `part`; parts must be asked for in order, since each draws from the generator."""
+        points, count = self.points[part], self.spec.directions
+        if self.spec.kind == "nearest_other":
+            return _towards(points, self.training[self.nearest[part]][:, None])
+        if self.spec.kind == "mixup_line":
+            return _towards(points, self.training[self._random_others(part)])
+        width = self.basis.shape[0] if self.spec.kind == "manifold" else points.shape[1]
+        normal = self.rng.standard_normal((len(points), count, width), dtype=np.float32)
+        directions = torch.from_numpy(normal).to(points)
+        if self.spec.kind == "manifold":
+            directions = directions @ self.basis
+        directions = directions / directions.norm(dim=2, keepdim=True)
+        return Rays(directions, torch.full(directions.shape[:2], float("nan")))
+
+    def _random_others(self, part: slice) -> torch.Tensor:
+        """Rows (m, R) of random training points whose label is another than the point's."""
+        picks = []
+        for label in self.labels[part]:
+            others = np.flatnonzero(self.training_labels != label)
+            picks.append(others[self.rng.integers(len(others), size=self.spec.directions)])
+        return torch.from_numpy(np.stack(picks)).to(self.points.device)
+
+
+def nearest_other(
+    points: torch.Tensor, labels: np.ndarray, training: torch.Tensor, training_labels: np.ndarray, chunk: int = 256
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Row of, and distance to, the nearest training point of another label, for points (n, D): (n,) each, float64.
+
+    Exact copies of a point under another label are passed over: they give no direction.
+
+    Raises
+    ------
+    SpecError
+        If some point has no training point of another label.
+    """
+    kept = torch.from_numpy(np.asarray(training_labels)).to(points.device)
+    own = torch.from_numpy(np.asarray(labels)).to(points.device)
+    norms = (training**2).sum(dim=1)
+    rows, distances = [], []
+    for start in range(0, len(points), chunk):
+        block = points[start : start + chunk]
+        square = (block**2).sum(dim=1, keepdim=True) - 2 * block @ training.T + norms
+        # The expanded square loses about 1e-6 of the norms to cancellation: what lies below is a copy.
+        copies = square <= 1e-5 * ((block**2).sum(dim=1, keepdim=True) + norms) / 2
+        square[(kept == own[start : start + chunk, None]) | copies] = float("inf")
+        least, row = square.min(dim=1)
+        if torch.isinf(least).any():
+            raise SpecError("labels", sorted(set(training_labels.tolist())), "training points of at least two labels")
+        rows.append(row)
+        distances.append((block.double() - training[row].double()).norm(dim=1).cpu().numpy())
+    return torch.cat(rows), np.concatenate(distances)
+
+
+def principal_components(training: torch.Tensor, count: int) -> torch.Tensor:
+    """The leading principal directions (c, D) of points (N, D), orthonormal; c is less than `count` where rank is."""
+    points = training[:MANIFOLD_POINTS].double()
+    _, scales, basis = torch.linalg.svd(points - points.mean(dim=0), full_matrices=False)
+    rank = int((scales > 1e-9 * scales[0]).sum())
+    return basis[: min(count, rank)].to(training.dtype)
+
+
+def _towards(points: torch.Tensor, targets: torch.Tensor) -> Rays:
+    """Rays from points (m, D) to targets (m, R, D). A target on its point gives a direction of zeros."""
+    offset = targets - points[:, None]
+    lengths = offset.norm(dim=2)
+    return Rays(offset / lengths.clamp_min(1e-12)[..., None], lengths)
+
+
+def _grid(spec: ProbeSpec, other_distance: np.ndarray) -> np.ndarray:
+    """Distances (m, 1 + A + B) to visit: 0, the absolute grid, and the relative grid scaled to each point."""
+    absolute = np.tile(np.asarray(spec.radii), (len(other_distance), 1))
+    relative = np.asarray(spec.relative_radii) * other_distance[:, None]
+    return np.concatenate([np.zeros((len(other_distance), 1)), absolute, relative], axis=1)
+
+
+class _Walk:
+    """Reads confidences and gaps of m points at distances along their rays."""
+
+    def __init__(self, predict: Predict, inputs: torch.Tensor, labels: np.ndarray, rays: Rays, batch: int):
+        self.predict, self.rays, self.batch = predict, rays, batch
+        self.inputs, self.flat = inputs, inputs.flatten(1)
+        self.labels = torch.from_numpy(np.asarray(labels)).to(inputs.device)
+
+    def at(self, point: np.ndarray, ray: np.ndarray, distance: np.ndarray, betas: Mapping[str, float]):
+        """Label confidence by calibrator, and logit gap, of b places: float64 arrays (b,)."""
+        confidences: dict[str, list[np.ndarray]] = {name: [] for name in betas}
+        gaps = []
+        for start in range(0, len(point), self.batch):
+            some = slice(start, start + self.batch)
+            p, r = (torch.from_numpy(a[some]).to(self.flat.device) for a in (point, ray))
+            s = torch.from_numpy(distance[some].astype(np.float32)).to(self.flat.device)
+            places = torch.addcmul(self.flat[p], s[:, None], self.rays.directions[p, r])
+            logits = self.predict(places.view(len(p), *self.inputs.shape[1:])).double()
+            own = logits.gather(1, self.labels[p, None])
+            gaps.append((own[:, 0] - logits.scatter(1, self.labels[p, None], -torch.inf).amax(dim=1)).cpu().numpy())
+            for name, beta in betas.items():
+                scaled = (beta * (own - logits)).neg()
+                confidences[name].append(torch.exp(-torch.logsumexp(scaled, dim=1)).cpu().numpy())
+        return {name: np.concatenate(blocks) for name, blocks in confidences.items()}, np.concatenate(gaps)
+
+    def along(self, distances: np.ndarray, betas: Mapping[str, float]):
+        """The same for every ray at the distances (m, S) of its point: arrays (m, R, S)."""
+        shape = (len(distances), self.rays.directions.shape[1], distances.shape[1])
+        point, ray, at = (a.ravel() for a in np.indices(shape))
+        confidences, gaps = self.at(point, ray, distances[point, at], betas)
+        return {name: values.reshape(shape) for name, values in confidences.items()}, gaps.reshape(shape)
+
+
+def _curves(spec: ProbeSpec, confidence: np.ndarray, gap: np.ndarray) -> pd.DataFrame:
+    """Means over points (n, 1 + A + B) with standard errors clustered by point, a row per grid value."""
+    absolute, relative = len(spec.radii), len(spec.relative_radii)
+    rows = {
+        "radius": np.concatenate([spec.radii, np.full(relative, np.nan)]),
+        "relative_radius": np.concatenate([np.full(absolute, np.nan), spec.relative_radii]),
+    }
+    for name, values in (("confidence", confidence[:, 1:]), ("logit_gap", gap[:, 1:])):
+        rows[name] = values.mean(axis=0)
+        count = len(values)
+        rows[f"{name}_se"] = (
+            values.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else np.full(values.shape[1], np.nan)
+        )
+    return pd.DataFrame(rows)
+
+
+def _radii(
+    walk: _Walk,
+    spec: ProbeSpec,
+    distances: np.ndarray,
+    confidences: Mapping[str, np.ndarray],
+    gaps: np.ndarray,
+    betas: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """First crossing of each quantity on each ray: bracketed on the grid, then bisected."""
+    found = []
+    for name in betas:
+        start = confidences[name][:, :, 0]
+        for quantity, level in (("certainty", np.full_like(start, spec.threshold)), ("half_level", start / 2)):
+            ended = confidences[name] < level[..., None]
+            radius, censored = _bisect(
+                walk,
+                spec.bisections,
+                distances,
+                ended,
+                lambda c, g, p, r, n=name, v=level: c[n] < v[p, r],
+                {name: betas[name]},
+            )
+            found.append({"quantity": quantity, "calibrator": name, "radius": radius, "censored": censored})
+    radius, censored = _bisect(walk, spec.bisections, distances, gaps < 0, lambda c, g, p, r: g < 0, {})
+    found.append({"quantity": "decision", "calibrator": "none", "radius": radius, "censored": censored})
+    for row in found:
+        row["threshold"] = spec.threshold if row["quantity"] == "certainty" else np.nan
+    return found
+
+
+def _bisect(
+    walk: _Walk,
+    bisections: int,
+    distances: np.ndarray,
+    ended: np.ndarray,
+    test: Callable[..., np.ndarray],
+    betas: Mapping[str, float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first distance (m, R) at which `test` holds, and whether none on the grid did (censored).
+
+    `ended` (m, R, S) is the test on the grid `distances` (m, S), in any order. A crossing back between two neighbouring
+    grid distances goes unseen: the grid decides what counts as first.
+    """
+    order = np.argsort(distances, axis=1, kind="stable")
+    sorted_distances = np.take_along_axis(distances, order, axis=1)
+    ended = np.take_along_axis(ended, np.broadcast_to(order[:, None], ended.shape), axis=2)
+    censored = ~ended.any(axis=2)
+    first = ended.argmax(axis=2)
+    rows = np.arange(len(distances))[:, None]
+    high = np.where(censored, sorted_distances[:, -1:], sorted_distances[rows, first])
+    low = np.where(censored, high, sorted_distances[rows, np.maximum(first - 1, 0)])
+    point, ray = np.nonzero(~censored & (first > 0) & (high > low))
+    lower, upper = low[point, ray], high[point, ray]
+    for _ in range(bisections if len(point) else 0):
+        middle = (lower + upper) / 2
+        confidences, gaps = walk.at(point, ray, middle, betas)
+        over = test(confidences, gaps, point, ray)
+        upper, lower = np.where(over, middle, upper), np.where(over, lower, middle)
+    high[point, ray] = (lower + upper) / 2
+    return high, censored
+
+
+def _label_rows(
+    found: list[dict[str, Any]], first: int, other_distance: np.ndarray, lengths: np.ndarray
+) -> pd.DataFrame:
+    """The radii of a block of points as a long table."""
+    count, rays = lengths.shape
+    point, ray = (a.ravel() for a in np.indices((count, rays)))
+    shared = {"point": point + first, "ray": ray, "other_distance": other_distance[point]}
+    shared["line_length"] = lengths.ravel().astype(np.float64)
+    tables = [
+        pd.DataFrame({**shared, **{key: np.ravel(value) if np.ndim(value) else value for key, value in row.items()}})
+        for row in found
+    ]
+    return pd.concat(tables, ignore_index=True)

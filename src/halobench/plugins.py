@@ -1,0 +1,134 @@
+"""Plug-ins are files, found by name; their options are read from the source text without importing it.
+
+``halobench/losses/mixup.py`` is what the config calls ``mixup``. A name with a colon, ``module:object``, is a callable
+outside the package. Reading signatures instead of importing keeps torch out of whatever only needs names and defaults.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from halobench.specs import SpecError, one_of
+
+PACKAGE = Path(__file__).parent
+FOREIGN = ("timm/", "torchvision/")
+
+
+def entry(kind: str, name: str) -> str:
+    """What a plug-in file of this kind must define: ``build``, ``load``, ``draw``, or a loss's class in CamelCase."""
+    if kind == "losses":
+        return "".join(part.capitalize() for part in name.split("_"))
+    return {"models": "build", "data": "load", "figures": "draw"}[kind]
+
+
+def names(kind: str) -> list[str]:
+    """The names of the package's own plug-ins of a kind: files that define its entry."""
+    stems = (path.stem for path in sorted((PACKAGE / kind).glob("*.py")) if not path.stem.startswith("_"))
+    return [stem for stem in stems if _definition(PACKAGE / kind / f"{stem}.py", entry(kind, stem)) is not None]
+
+
+def locate(kind: str, name: str) -> Path:
+    """The file that holds a plug-in.
+
+    Raises
+    ------
+    SpecError
+        If there is no such plug-in; the key is ``name`` (``loader`` for data).
+    """
+    key = "loader" if kind == "data" else "name"
+    if kind == "models" and name.startswith(FOREIGN):
+        return PACKAGE / "models" / "foreign.py"
+    if ":" in name:
+        return _outside(key, name)
+    if name not in names(kind):
+        foreign = ", timm/NAME, torchvision/NAME" if kind == "models" else ""
+        raise SpecError(key, name, f"{one_of(names(kind), name)}{foreign} or module:object")
+    return PACKAGE / kind / f"{name}.py"
+
+
+def _outside(key: str, name: str) -> Path:
+    """The file of ``module:object``."""
+    module, _, attribute = name.partition(":")
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if found is None or not found.origin or not found.origin.endswith(".py"):
+        raise SpecError(key, name, f"module:object, but no module {module!r} can be imported")
+    if _definition(Path(found.origin), attribute) is None:
+        raise SpecError(key, name, f"module:object, but {found.origin} defines no {attribute!r}")
+    return Path(found.origin)
+
+
+def load(kind: str, name: str) -> Callable[..., Any]:
+    """Import a plug-in and return its entry."""
+    if ":" in name:
+        _outside("loader" if kind == "data" else "name", name)
+        module, _, attribute = name.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    locate(kind, name)
+    return getattr(importlib.import_module(f"halobench.{kind}.{name}"), entry(kind, name))
+
+
+def signature(kind: str, name: str) -> dict[str, Any] | None:
+    """Options of a plug-in with their defaults, from its keyword-only arguments; None where it takes what it likes.
+
+    An option without a default, or with one that is no literal, maps to ``...``. Names under ``timm/`` and
+    ``torchvision/`` hand their options to those libraries, so nothing is known of them here.
+    """
+    path = locate(kind, name)
+    if kind == "models" and name.startswith(FOREIGN):
+        return None
+    node = _definition(path, name.partition(":")[2] or entry(kind, name))
+    if isinstance(node, ast.ClassDef):
+        node = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    if node is None:
+        return {}
+    if node.args.kwarg is not None:
+        return None
+    pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+    return {arg.arg: _literal(default) for arg, default in pairs}
+
+
+def parameters(kind: str, name: str) -> list[str]:
+    """Names of a plug-in function's positional parameters (for a figure: the tables that it reads)."""
+    node = _definition(locate(kind, name), name.partition(":")[2] or entry(kind, name))
+    return [arg.arg for arg in node.args.args]
+
+
+def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """`options` less those that equal the plug-in's defaults, its unknown keys refused.
+
+    Raises
+    ------
+    SpecError
+        On an option that the plug-in doesn't have; the key is the option's name.
+    """
+    known = signature(kind, name)
+    if known is None:
+        return dict(options)
+    for key, value in options.items():
+        if key not in known:
+            raise SpecError(key, value, f"no such key: {name} has {', '.join(known) or 'no options'}")
+    return {key: value for key, value in options.items() if value != known[key] or isinstance(value, bool)}
+
+
+def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
+    """The top-level function or class `name` of a file."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            return node
+    return None
+
+
+def _literal(node: ast.expr | None) -> Any:
+    """The value of a literal default, or ``...``."""
+    try:
+        return ast.literal_eval(node) if node is not None else ...
+    except ValueError:
+        return ...

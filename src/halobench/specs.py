@@ -1,0 +1,332 @@
+"""What a cell is: frozen dataclasses, and their canonical form.
+
+A spec is plain data (strings, numbers, tuples), so it can be written as JSON, hashed, compared and passed on a command
+line. Its canonical JSON leaves out values that equal their default: a new option with a default changes no old spec.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
+
+
+class SpecError(ValueError):
+    """Bad input, told in one line: the key, the value and what would be right.
+
+    Parameters
+    ----------
+    key : str
+        Where the value stands, dotted, e.g. ``losses.mixup2.points``.
+    value : object
+        What was found there.
+    expected : str
+        What would be right, worded to follow "expected".
+    """
+
+    def __init__(self, key: str, value: object, expected: str):
+        super().__init__(f"{key} = {value!r}: expected {expected}")
+        self.key, self.value, self.expected = key, value, expected
+
+    def within(self, prefix: str) -> SpecError:
+        """The same error, its key prefixed by the place of the spec that it speaks of."""
+        return SpecError(f"{prefix}.{self.key}" if self.key else prefix, self.value, self.expected)
+
+
+def require(condition: object, key: str, value: object, expected: str) -> None:
+    """Raise SpecError unless `condition` is true."""
+    if not condition:
+        raise SpecError(key, value, expected)
+
+
+def one_of(names: Iterable[str], value: object = None) -> str:
+    """A wording of "one of these names", led by the nearest to `value` where one is near."""
+    names = sorted(names)
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.6) if value is not None else []
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"one of {', '.join(names)}{hint}"
+
+
+def check_name(key: str, value: object) -> str:
+    """`value` if it can be a folder's name without leaving its parent; SpecError otherwise."""
+    if not isinstance(value, str) or not NAME.fullmatch(value) or ".." in value:
+        raise SpecError(
+            key, value, "a name of letters, digits, '_', '-', '+' or '.' that starts with a letter or digit"
+        )
+    return value
+
+
+@dataclass(frozen=True)
+class NoiseSpec:
+    """Label noise: with probability `p` a label is replaced, by a rule `kind` drawn from the cell's seed.
+
+    ``cycle``: by the next of one random cycle through all classes; ``map``: by a random fixed other class (two classes
+    may share a partner; the paper's); ``uniform``: by any other class, evenly.
+    """
+
+    kind: str = "cycle"
+    p: float = 0.0
+
+    def __post_init__(self):
+        require(
+            self.kind in ("cycle", "map", "uniform"), "kind", self.kind, one_of(["cycle", "map", "uniform"], self.kind)
+        )
+        require(0 <= self.p < 1, "p", self.p, "a probability in [0, 1)")
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """Where images come from: a loader (a file of ``halobench/data`` or ``module:object``) and its options."""
+
+    loader: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A source cut into splits of `train`, `val` and `test` points, with label noise."""
+
+    source: str
+    train: int
+    val: int
+    test: int
+    noise: NoiseSpec = NoiseSpec()
+
+    def __post_init__(self):
+        for key in ("train", "val", "test"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1 point")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model's builder (a file of ``halobench/models``, ``timm/NAME``, ``torchvision/NAME`` or ``module:object``).
+
+    `resize` is the side, in pixels, that images are interpolated to before they enter the model; None leaves them.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    resize: int | None = None
+
+    def __post_init__(self):
+        require(self.resize is None or self.resize >= 1, "resize", self.resize, "a side in pixels, at least 1")
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """A loss (a file of ``halobench/losses`` or ``module:object``) and its options."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """The recipe of training. Learning rates are per step; `warmup` and `epochs` count epochs.
+
+    `threads` is the number of threads of the numerical libraries on the CPU: it can change the last bits of a result.
+    """
+
+    optimizer: str = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    batch: int = 50
+    epochs: int = 50
+    schedule: str = "cosine"
+    warmup: int = 2
+    precision: str = "float32"
+    channels_last: bool = False
+    eval_batch: int = 250
+    device: str = "auto"
+    threads: int = 1
+
+    def __post_init__(self):
+        for key, names in (
+            ("optimizer", ("adam", "adamw", "sgd")),
+            ("schedule", ("cosine", "constant")),
+            ("precision", ("float32", "bf16")),
+        ):
+            require(getattr(self, key) in names, key, getattr(self, key), one_of(names, getattr(self, key)))
+        require(re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device), "device", self.device, "auto, cpu, cuda or cuda:N")
+        require(self.lr > 0, "lr", self.lr, "a learning rate above 0")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of at least 0")
+        require(0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
+        for key in ("batch", "epochs", "eval_batch", "threads"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+        require(
+            0 <= self.warmup < self.epochs, "warmup", self.warmup, f"epochs in [0, {self.epochs}), fewer than epochs"
+        )
+
+
+PROBE_KINDS = ("sphere", "nearest_other", "mixup_line", "manifold")
+
+
+@dataclass(frozen=True)
+class ProbeSpec:
+    """One probe: which directions, around how many points, at which distances.
+
+    `points` training points and `control` held-out points are visited, with `directions` rays each. `radii` are
+    distances in normalised pixels; `relative_radii` are multiples of a point's distance to its nearest training point
+    of another label. `threshold` is the label confidence under which certainty has ended; `components` is how many
+    principal components the ``manifold`` probe spans; `bisections` halve the bracket of each radius.
+    """
+
+    kind: str
+    points: int = 200
+    control: int = 200
+    directions: int = 1
+    radii: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0)
+    relative_radii: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0)
+    threshold: float = 0.9
+    components: int = 32
+    bisections: int = 8
+
+    def __post_init__(self):
+        require(self.kind in PROBE_KINDS, "kind", self.kind, one_of(PROBE_KINDS, self.kind))
+        for key in ("points", "directions", "components", "bisections"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+        require(self.control >= 0, "control", self.control, "at least 0")
+        require(0 < self.threshold < 1, "threshold", self.threshold, "a confidence in (0, 1)")
+        for key in ("radii", "relative_radii"):
+            values = getattr(self, key)
+            increasing = all(a < b for a, b in itertools.pairwise(values))
+            require(values and values[0] >= 0 and increasing, key, list(values), "increasing distances of at least 0")
+        if self.kind == "nearest_other":
+            require(self.directions == 1, "directions", self.directions, "1: a point has one nearest other-label point")
+
+
+CALIBRATORS = ("none", "exact", "released", "oracle")
+
+
+@dataclass(frozen=True)
+class CalibrateSpec:
+    """Which calibrators are fitted and how metrics are taken: equal-width `bins`, bootstrap `draws`, `floor_draws`."""
+
+    calibrators: tuple[str, ...] = CALIBRATORS
+    bins: int = 15
+    draws: int = 1000
+    floor_draws: int = 200
+
+    def __post_init__(self):
+        for name in self.calibrators:
+            require(name in CALIBRATORS, "calibrators", name, one_of(CALIBRATORS, name))
+        for key in ("bins", "draws", "floor_draws"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+
+
+def parse(cls: type, mapping: Mapping[str, Any]) -> Any:
+    """Build the spec `cls` from a mapping: keys and types are checked, whole floats may be given as integers.
+
+    A field named ``options`` takes every key that is not a field's name (and a key ``options`` itself).
+
+    Raises
+    ------
+    SpecError
+        On an unknown key, a missing one, or a value of another type or out of its range.
+    """
+    if not isinstance(mapping, Mapping):
+        raise SpecError("", mapping, f"keys of {cls.__name__}")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    options = dict(mapping.get("options", {})) if "options" in fields else {}
+    for key, value in mapping.items():
+        if key == "options" and "options" in fields:
+            continue
+        if key not in fields:
+            if "options" not in fields:
+                raise SpecError(str(key), value, f"a key among {', '.join(fields)}")
+            options[str(key)] = value
+            continue
+        values[key] = _convert(hints[key], key, value)
+    if "options" in fields:
+        values["options"] = options
+    for name, f in fields.items():
+        if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise SpecError(name, None, f"a value: {cls.__name__} needs it")
+    return cls(**values)
+
+
+def _convert(hint: Any, key: str, value: Any) -> Any:
+    """`value` as the type `hint`, or a SpecError that says which type is meant."""
+    if dataclasses.is_dataclass(hint):
+        try:
+            return parse(hint, value)
+        except SpecError as error:
+            raise error.within(key) from None
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        inner = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+        return None if value is None else _convert(inner[0], key, value)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise SpecError(key, value, "a list")
+        return tuple(_convert(typing.get_args(hint)[0], f"{key}[{i}]", v) for i, v in enumerate(value))
+    if hint is bool:
+        require(isinstance(value, bool), key, value, "true or false")
+        return value
+    if hint in (int, float):
+        return convert_number(hint, key, value)
+    if hint is str:
+        require(isinstance(value, str), key, value, "a string")
+    return value
+
+
+def convert_number(kind: type, key: str, value: Any) -> Any:
+    """`value` as `kind` (int or float); a string that looks like a number is named as YAML's trap that it is."""
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            raise SpecError(key, value, "a number") from None
+        raise SpecError(key, value, f"a number, but YAML read a string: write {_plain(number)} (with a dot, unquoted)")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SpecError(key, value, "a whole number" if kind is int else "a number")
+    require(math.isfinite(value), key, value, "a finite number")
+    if kind is int:
+        require(float(value).is_integer(), key, value, "a whole number")
+    return kind(value)
+
+
+def _plain(number: float) -> str:
+    """A number as YAML 1.1 reads it back: with a dot in the mantissa and a sign in the exponent."""
+    text = repr(number)
+    mantissa, e, exponent = text.partition("e")
+    return text if not e else f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent}"
+
+
+def canonical(spec: Any) -> dict[str, Any]:
+    """A spec as a plain dict without the values that equal their defaults (options of plug-ins are kept as given)."""
+    out: dict[str, Any] = {}
+    for f in dataclasses.fields(spec):
+        value = getattr(spec, f.name)
+        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+        if value == default:
+            continue
+        out[f.name] = canonical(value) if dataclasses.is_dataclass(value) else _listed(value)
+    return out
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, at every depth, so that a value equals its own JSON round trip."""
+    if isinstance(value, tuple | list):
+        return [_listed(v) for v in value]
+    if isinstance(value, Mapping):
+        return {key: _listed(v) for key, v in value.items()}
+    return value
+
+
+def to_json(value: Any) -> str:
+    """Canonical JSON: sorted keys, no spaces, no NaN. A dataclass is made canonical first."""
+    plain = canonical(value) if dataclasses.is_dataclass(value) else value
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,204 @@
+"""The stages as programs from files to files: each reads its inputs, runs its core, writes outputs and then its record.
+
+Torch is imported by the stages that need it, not by this module.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from halobench import data, store
+from halobench.provenance import code_map, record
+from halobench.specs import (
+    CalibrateSpec,
+    DatasetSpec,
+    LossSpec,
+    ModelSpec,
+    ProbeSpec,
+    SourceSpec,
+    SpecError,
+    TrainSpec,
+    canonical,
+    one_of,
+    parse,
+)
+
+
+def run_source(spec: Mapping[str, Any], out: Path) -> None:
+    """Write a source's images, labels and meta data to `out`."""
+    began = time.perf_counter()
+    source = parse(SourceSpec, spec)
+    paths = data.write_source(source, out)
+    code = code_map("source", [("data", source.loader)])
+    facts = record(
+        "source", canonical(source), None, code, paths, time.perf_counter() - began, ["scikit-learn", "mlxtend"]
+    )
+    store.write_json(out / "source.json", facts)
+
+
+def run_train(spec: Mapping[str, Any], source: Path, seed: int, out: Path) -> None:
+    """Train a cell; write model.safetensors, logits.safetensors, history.csv and train.json to `out`."""
+    began = time.perf_counter()
+    specs = parse_parts(spec, {"dataset": DatasetSpec, "model": ModelSpec, "loss": LossSpec, "train": TrainSpec})
+    from safetensors.torch import save_model
+
+    from halobench.training import train_cell
+
+    loaded = data.load_data(source, specs["dataset"], seed)
+    cell = train_cell(loaded, specs["model"], specs["loss"], specs["train"], seed)
+    paths = [out / name for name in ("model.safetensors", "logits.safetensors", "history.csv")]
+    with store.replacing(paths[0]) as temporary:
+        save_model(cell.model.to("cpu"), str(temporary))
+    store.write_arrays(paths[1], cell.logits | loaded.targets())
+    store.write_csv(paths[2], pd.DataFrame(cell.history))
+    facts = dict(cell.facts)
+    verdict = "interpolates" if facts["interpolates"] else "does not interpolate"
+    print(f"train accuracy {facts['train_accuracy']:.4f} on the labels trained on: the model {verdict}")
+    code = code_map("train", [("models", specs["model"].name), ("losses", specs["loss"].name)])
+    store.write_json(
+        out / "train.json",
+        record(
+            "train",
+            _canonical_parts(specs),
+            seed,
+            code,
+            paths,
+            time.perf_counter() - began,
+            ["torch", "torchvision", "timm", "safetensors"],
+            facts.pop("device"),
+            facts,
+        ),
+    )
+
+
+def run_probe(spec: Mapping[str, Any], source: Path, seed: int, folder: Path) -> None:
+    """Probe a trained cell in `folder`; write neighbourhood.parquet, radii.parquet and probe.json beside it."""
+    began = time.perf_counter()
+    probes = spec.get("probes", {})
+    parts = {key: value for key, value in spec.items() if key != "probes"}
+    specs = parse_parts(parts, {"dataset": DatasetSpec, "model": ModelSpec, "train": TrainSpec})
+    probes = parse_parts(probes, dict.fromkeys(probes, ProbeSpec))
+    from safetensors.torch import load_model
+
+    from halobench import models
+    from halobench.neighbourhood import probe_cell
+    from halobench.temperature import fit_temperature
+    from halobench.training import make_deterministic, place, resolve_device
+
+    loaded = data.load_data(source, specs["dataset"], seed)
+    make_deterministic(specs["train"].threads)
+    device = resolve_device(specs["train"].device)
+    model = models.build(specs["model"], loaded.shape, loaded.classes)
+    load_model(model, str(folder / "model.safetensors"))
+    arrays = store.read_arrays(folder / "logits.safetensors")
+    fit = fit_temperature(arrays["val.logits"], arrays["val.labels"])
+    beta = None if fit.separable else fit.beta
+    found = probe_cell(place(model, specs["train"], device).eval(), loaded, probes, specs["train"], seed, beta)
+    paths = [folder / "neighbourhood.parquet", folder / "radii.parquet"]
+    store.write_parquet(paths[0], found.curves)
+    store.write_parquet(paths[1], found.radii)
+    code = code_map("probe", [("models", specs["model"].name)])
+    asked = _canonical_parts(specs) | {"probes": _canonical_parts(probes)}
+    seconds = time.perf_counter() - began
+    facts = record("probe", asked, seed, code, paths, seconds, ["torch", "pandas", "pyarrow"], str(device))
+    store.write_json(folder / "probe.json", facts)
+
+
+def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path) -> None:
+    """Calibrate the logits in `folder`; write calibration.json, metrics.csv, reliability.csv and the record there."""
+    began = time.perf_counter()
+    from halobench.calibration import calibrate
+
+    calibrators = parse(CalibrateSpec, spec)
+    found = calibrate(store.read_arrays(folder / "logits.safetensors"), calibrators, seed)
+    paths = [folder / name for name in ("calibration.json", "metrics.csv", "reliability.csv")]
+    store.write_json(paths[0], found.fits)
+    store.write_csv(paths[1], found.metrics)
+    store.write_csv(paths[2], found.reliability)
+    facts = record(
+        "calibrate",
+        canonical(calibrators),
+        seed,
+        code_map("calibrate"),
+        paths,
+        time.perf_counter() - began,
+        ["pandas"],
+    )
+    store.write_json(folder / "calibrate.json", facts)
+
+
+def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path) -> None:
+    """Score the calibrator-free predictors of a data set; write calibration.json, metrics.csv and reference.json."""
+    began = time.perf_counter()
+    from halobench.calibration import references
+
+    specs = parse_parts(spec, {"dataset": DatasetSpec, "calibrate": CalibrateSpec})
+    loaded = data.load_data(source, specs["dataset"], seed)
+    inputs = {name: loaded.inputs(name).reshape(len(split.labels), -1) for name, split in loaded.splits.items()}
+    found = references(inputs, loaded.targets(), specs["calibrate"], seed)
+    paths = [out / "calibration.json", out / "metrics.csv"]
+    store.write_json(paths[0], found.fits)
+    store.write_csv(paths[1], found.metrics)
+    seconds = time.perf_counter() - began
+    facts = record("reference", _canonical_parts(specs), seed, code_map("reference"), paths, seconds, ["pandas"])
+    store.write_json(out / "reference.json", facts)
+
+
+def run_aggregate(manifest: Path, results: Path, out: Path) -> None:
+    """Write the tables of the experiment in `manifest` to `out`."""
+    from halobench.aggregation import aggregate, write_tables
+
+    write_tables(aggregate(store.read_json(manifest), results), out)
+
+
+def run_claims(claims: Path, tables: Path, out: Path) -> None:
+    """Judge the claims in a file by an experiment's tables; write claims.csv, .parquet and .html to `out`."""
+    from halobench.claims import claims_html, evaluate, load_claims
+
+    names = ("metrics", "neighbourhood", "radii", "runs", "history", "reliability")
+    found = evaluate(load_claims(claims), {name: pd.read_parquet(tables / f"{name}.parquet") for name in names})
+    store.write_csv(out / "claims.csv", found)
+    store.write_parquet(out / "claims.parquet", found)
+    with store.replacing(out / "claims.html") as temporary:
+        temporary.write_text(claims_html(found))
+
+
+def run_figure(name: str, tables: Path, out: Path) -> None:
+    """Draw a figure from the tables it names; write `out`.pdf and `out`.png."""
+    from halobench import plugins
+    from halobench.figures import theme
+
+    wanted = plugins.parameters("figures", name)
+    figure = plugins.load("figures", name)(*(pd.read_parquet(tables / f"{table}.parquet") for table in wanted))
+    theme.save(figure, out)
+
+
+def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """Each part of a stage's spec, parsed; all must be there and no other.
+
+    Raises
+    ------
+    SpecError
+    """
+    if not isinstance(spec, Mapping):
+        raise SpecError("spec", spec, f"a mapping of {', '.join(kinds)}")
+    for key in spec:
+        if key not in kinds:
+            raise SpecError(f"spec.{key}", spec[key], one_of(kinds, key))
+    parsed = {}
+    for key, kind in kinds.items():
+        try:
+            parsed[key] = parse(kind, spec.get(key, {}))
+        except SpecError as error:
+            raise error.within(f"spec.{key}") from None
+    return parsed
+
+
+def _canonical_parts(specs: Mapping[str, Any]) -> dict[str, Any]:
+    """Parsed parts as plain data again."""
+    return {key: canonical(value) for key, value in specs.items()}

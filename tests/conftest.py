@@ -1,0 +1,94 @@
+"""What tests share: the repository's files, tiny configurations, and which missing tools may be skipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture
+def config() -> dict:
+    """The committed configuration, to be edited."""
+    return yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def tiny_config() -> dict:
+    """Two data sets x two models x two losses x two seeds, seconds in all."""
+    probe = {"points": 6, "control": 4, "radii": [0.0, 2.0], "relative_radii": [0.5, 1.0], "bisections": 3}
+    return {
+        "run": ["tiny"],
+        "sources": {"digits": {"loader": "digits"}},
+        "datasets": {
+            "clean": {"source": "digits", "train": 100, "val": 60, "test": 80},
+            "noisy": {"source": "digits", "train": 100, "val": 60, "test": 80, "noise": {"p": 0.5}},
+        },
+        "train": {"epochs": 3, "lr": 0.003},
+        "models": {"mlp": {"name": "mlp", "width": 16}, "cnn": {"name": "cnn", "width": 4}},
+        "losses": {"cross_entropy": {"name": "cross_entropy"}, "mixup2": {"name": "mixup", "points": 2}},
+        "probes": {name: probe for name in ("sphere", "nearest_other", "mixup_line", "manifold")},
+        "calibrators": ["none", "released", "exact", "oracle"],
+        "metrics": {"draws": 50, "floor_draws": 5},
+        "experiments": {
+            "tiny": {
+                "grid": [
+                    {
+                        "datasets": ["clean", "noisy"],
+                        "models": ["mlp", "cnn"],
+                        "losses": ["cross_entropy", "mixup2"],
+                        "seeds": [0, 1],
+                    }
+                ]
+            }
+        },
+    }
+
+
+class Workspace:
+    """A copy of the workflow in a folder of its own, with a configuration to edit, run by the real Snakemake."""
+
+    def __init__(self, folder: Path, config: dict):
+        self.folder = folder
+        for name in ("Snakefile", "workflow", "profiles", "environment.yml"):
+            source = ROOT / name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+        self.write(config)
+
+    def write(self, config: dict) -> None:
+        """Replace config.yaml."""
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+    def snakemake(self, *arguments: str, timeout: int = 600) -> subprocess.CompletedProcess:
+        """Run Snakemake here with this Python's environment."""
+        scripts = str(Path(sys.executable).parent)
+        environment = os.environ | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+        command = [sys.executable, "-m", "snakemake", *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+
+@pytest.fixture
+def tiny() -> dict:
+    """A tiny configuration, to be edited."""
+    return tiny_config()
+
+
+@pytest.fixture
+def workspace(tmp_path, tiny) -> Workspace:
+    """A fresh workspace with the tiny configuration."""
+    return Workspace(tmp_path, tiny)

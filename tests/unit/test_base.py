@@ -1,0 +1,154 @@
+"""Specs, seeds, files, plug-ins and the code map."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from halobench import plugins, store
+from halobench.provenance import code_map, record, source_digest
+from halobench.seeding import generator
+from halobench.specs import (
+    DatasetSpec,
+    ModelSpec,
+    NoiseSpec,
+    ProbeSpec,
+    SpecError,
+    TrainSpec,
+    canonical,
+    check_name,
+    parse,
+    to_json,
+)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        TrainSpec(lr=0.5, epochs=9),
+        ProbeSpec("sphere", radii=(0.0, 1.0)),
+        DatasetSpec("s", 1, 2, 3, NoiseSpec("map", 0.25)),
+        ModelSpec("mlp", {"width": 3, "list": [1, 2]}, resize=32),
+    ],
+)
+def test_a_spec_survives_its_canonical_json(spec):
+    assert parse(type(spec), json.loads(to_json(spec))) == spec
+
+
+def test_canonical_specs_hold_no_defaults():
+    assert canonical(TrainSpec()) == {}
+    assert canonical(DatasetSpec("s", 1, 2, 3, NoiseSpec("cycle", 0.5))) == {
+        "source": "s",
+        "train": 1,
+        "val": 2,
+        "test": 3,
+        "noise": {"p": 0.5},
+    }
+    assert to_json({"b": 1, "a": [1.5]}) == '{"a":[1.5],"b":1}'
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a..b", "-x", "a b", 3, "x" * 65])
+def test_names_cannot_leave_their_folder(name):
+    with pytest.raises(SpecError):
+        check_name("models", name)
+
+
+def test_streams_differ_by_purpose_and_repeat():
+    draws = {purpose: generator(0, *purpose).random(4).tolist() for purpose in [("a",), ("b",), ("a", 1), ("a", 2)]}
+    assert len({tuple(values) for values in draws.values()}) == 4
+    assert generator(0, "a").random(4).tolist() == draws[("a",)]
+    assert generator(1, "a").random(4).tolist() != draws[("a",)]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    store.write_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert store.read_json(tmp_path / "a.json") == {"x": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_tables_and_arrays_survive_their_files_with_the_same_bytes(tmp_path):
+    table = pd.DataFrame({"a": [0.1, 1 / 3, 1e-300], "b": ["x", "y", "z"]})
+    arrays = {"x": np.arange(6).reshape(2, 3), "y": np.ones(3, np.float32)}
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        store.write_csv(folder / "t.csv", table)
+        store.write_parquet(folder / "t.parquet", table)
+        store.write_arrays(folder / "t.safetensors", arrays)
+        store.write_npy(folder / "t.npy", arrays["x"])
+        pd.testing.assert_frame_equal(pd.read_csv(folder / "t.csv"), table, check_exact=True)
+        pd.testing.assert_frame_equal(pd.read_parquet(folder / "t.parquet"), table, check_exact=True)
+        assert all((store.read_arrays(folder / "t.safetensors")[key] == value).all() for key, value in arrays.items())
+    for name in ("t.csv", "t.parquet", "t.safetensors", "t.npy"):
+        assert store.checksum(tmp_path / "one" / name) == store.checksum(tmp_path / "two" / name)
+
+
+def test_plugins_are_files_and_their_options_are_read_without_importing():
+    assert {"mlp", "cnn"} <= set(plugins.names("models"))
+    assert {"cross_entropy", "mixup", "label_smoothing", "focal"} <= set(plugins.names("losses"))
+    assert {"digits", "mnist5k"} == set(plugins.names("data"))
+    assert "theme" not in plugins.names("figures")
+    assert plugins.signature("losses", "mixup") == {"points": 2, "alpha": 1.0, "weights": "batch"}
+    assert plugins.signature("models", "timm/resnet18") is None
+    assert plugins.without_defaults("losses", "mixup", {"points": 2, "alpha": 0.5}) == {"alpha": 0.5}
+
+
+def test_an_outside_plugin_is_found_by_module_and_object(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("def build(input_shape, classes, *, depth=3):\n    return depth\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert plugins.signature("models", "mine:build") == {"depth": 3}
+    assert plugins.load("models", "mine:build")((1, 8, 8), 10) == 3
+    assert plugins.locate("models", "mine:build") == tmp_path / "mine.py"
+    with pytest.raises(SpecError, match="defines no 'other'"):
+        plugins.locate("models", "mine:other")
+
+
+SOURCE = '''"""Module."""
+import os
+
+
+def f(a, *, b=2):
+    """Doc."""
+    # why
+    return f"{a}" + str(b)
+
+
+class C:
+    """Doc."""
+
+    x = {"k": [1, 2]}
+'''
+SAME = (
+    'import os\ndef f(a,*,b=2):\n  return f"{a}"+str( b )  # other\nclass C:\n  "Another."\n  x = {\'k\': [1,\n 2]}\n'
+)
+
+
+def test_the_digest_is_blind_to_comments_docstrings_and_format():
+    assert source_digest(SOURCE) == source_digest(SAME)
+    assert source_digest(SOURCE) != source_digest(SOURCE.replace("b=2", "b=3"))
+    assert source_digest(SOURCE) != source_digest(SOURCE.replace("+ str", "- str"))
+
+
+def test_the_digest_is_a_known_constant_on_every_python():
+    """Written out, so that another Python version (or an edit to the digest) that changes it is seen."""
+    assert source_digest("x = [1, -2.5]\n") == "e89356884c79367b"
+
+
+def test_the_code_map_holds_a_stage_and_its_plugins():
+    base = code_map("train")
+    mixed = code_map("train", [("losses", "mixup"), ("models", "timm/resnet18")])
+    assert set(mixed) - set(base) == {"losses/mixup", "models/foreign"}
+    assert {key: mixed[key] for key in base} == base
+    assert all(len(digest) == 16 for digest in mixed.values())
+
+
+def test_a_record_holds_versions_and_checksums(tmp_path):
+    store.write_json(tmp_path / "out.json", {})
+    facts = record("calibrate", {"a": 1}, 0, {}, [tmp_path / "out.json"], 1.0, ["pandas"], facts={"x": 1})
+    assert facts["outputs"] == {"out.json": store.checksum(tmp_path / "out.json")}
+    assert facts["versions"]["pandas"] == pd.__version__
+    assert facts["x"] == 1
+    json.dumps(facts, allow_nan=False)

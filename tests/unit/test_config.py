@@ -1,0 +1,195 @@
+"""The configuration: what it expands to, and one clear line for each thing wrong."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+
+import pytest
+import yaml
+
+from halobench import checks, specs
+from halobench.config import ConfigError, check_schema, load_config, overlay, read_config
+from halobench.specs import TrainSpec, to_json
+
+
+def put(config: dict, path: str, value: object) -> dict:
+    """A copy of `config` with the value at a dotted path replaced (a digit indexes a list)."""
+    edited = copy.deepcopy(config)
+    *parents, last = path.split(".")
+    at = edited
+    for key in parents:
+        at = at[int(key) if key.isdigit() else key]
+    at[int(last) if last.isdigit() else last] = value
+    return edited
+
+
+def problems(config: dict) -> list[str]:
+    """What is wrong with a configuration, by both the cheap checks and those that build."""
+    try:
+        loaded = load_config(config)
+    except ConfigError as error:
+        return error.problems
+    return checks.run(json.loads(to_json(checks.request(loaded))))
+
+
+def test_the_committed_config_is_right_and_is_the_demo_grid(config, root):
+    loaded = load_config(config)
+    check_schema(config, root / "workflow/schemas/config.schema.yaml")
+    cells = loaded.cells("demo")
+    main = [c for c in cells if c.model in ("mlp", "cnn") and c.loss in ("cross_entropy", "mixup2", "mixup5")]
+    assert len(main) == 3 * 2 * 3 * 3
+    assert {c.dataset for c in main} == {"digits", "digits-noise50", "mnist5k-noise50"}
+    assert {c.seed for c in cells} == {0, 1, 2}
+    assert {c.dataset for c in cells if c.loss == "focal"} == {"digits-noise50"}
+    assert any(loaded.models[c.model].name.startswith("timm/") for c in cells)
+    assert {loaded.datasets[c.dataset].train for c in cells} == {1000}
+    assert loaded.losses["mixup5"].options == {"points": 5}
+
+
+BAD = [
+    ("modles", {}, "modles = {}: expected a section", "did you mean 'models'"),
+    ("datasets.digits.nois", {"p": 0.5}, "datasets.digits.nois", "noise"),
+    ("datasets.digits.noise", {"pp": 0.5}, "datasets.digits.noise.pp = 0.5", "kind, p"),
+    ("train.learning_rate", 0.1, "train.learning_rate = 0.1", "lr"),
+    ("models.mlp.recipe", {"epoch": 3}, "models.mlp.recipe.epoch = 3", "epochs"),
+    ("models.mlp.widht", 3, "models.mlp.widht = 3", "width"),
+    ("probes.sphere.direction", 3, "probes.sphere.direction = 3", "directions"),
+    ("experiments.demo.grids", [], "experiments.demo.grids", "grid"),
+    ("metrics", {"bin": 3}, "metrics.bin = 3", "bins"),
+    ("sources.digits.loader", "digit", "sources.digits.loader = 'digit'", "did you mean 'digits'"),
+    ("datasets.digits.source", "digts", "datasets.digits.source = 'digts'", "did you mean 'digits'"),
+    ("experiments.demo.grid.0.datasets.0", "digit", "experiments.demo.grid[0].datasets = 'digit'", "'digits'"),
+    ("experiments.demo.grid.0.models.0", "mlpp", "experiments.demo.grid[0].models = 'mlpp'", "'mlp'"),
+    ("experiments.demo.grid.0.losses.0", "focall", "experiments.demo.grid[0].losses = 'focall'", "'focal'"),
+    ("experiments.demo.figures", ["sumary"], "experiments.demo.figures = 'sumary'", "'summary'"),
+    ("models.mlp.name", "mpl", "models.mlp.name = 'mpl'", "did you mean 'mlp'"),
+    ("losses.mixup2.name", "mixupp", "losses.mixup2.name = 'mixupp'", "did you mean 'mixup'"),
+    ("losses.mixup2.name", "nowhere.at_all:Loss", "losses.mixup2.name", "no module 'nowhere.at_all'"),
+    ("run", ["dem"], "run = 'dem'", "did you mean 'demo'"),
+    ("run", [], "run = []", "a list of experiments"),
+    ("datasets.digits.noise", {"p": 1.0}, "datasets.digits.noise.p = 1.0", "[0, 1)"),
+    ("datasets.digits.noise", {"p": -0.1}, "datasets.digits.noise.p = -0.1", "[0, 1)"),
+    ("datasets.digits.noise", {"kind": "cycl"}, "datasets.digits.noise.kind = 'cycl'", "'cycle'"),
+    ("losses.mixup2.points", 1, "losses.mixup2.points = 1", "2"),
+    ("losses.mixup2.points", 2.5, "losses.mixup2.points = 2.5", "whole number"),
+    ("losses.mixup2.alpha", 0, "losses.mixup2.alpha = 0", "0"),
+    ("losses.mixup2.alpha", -1.0, "losses.mixup2.alpha = -1.0", "0"),
+    ("losses.mixup2.alpha", "1e-3", "losses.mixup2.alpha = '1e-3'", "YAML"),
+    ("train.lr", "1e-3", "train.lr = '1e-3'", "YAML read a string: write 0.001"),
+    ("train.lr", 0, "train.lr = 0", "above 0"),
+    ("train.batch", 0, "train.batch = 0", "at least 1"),
+    ("train.epochs", 2.5, "train.epochs = 2.5", "whole number"),
+    ("train.channels_last", "yes", "train.channels_last = 'yes'", "true or false"),
+    ("models.mlp.recipe.epochs", 2, "train.warmup = 2", "fewer than epochs"),
+    ("datasets.digits.train", 5000, "datasets.digits.train + val + test = 5700", "1797 images"),
+    ("datasets.digits.test", 0, "datasets.digits.test = 0", "at least 1"),
+    ("models.efficientnet.name", "timm/test_eficientnet", "models.efficientnet.name", "test_efficientnet"),
+    ("models.efficientnet.name", "torchvision/resnet81", "models.efficientnet.name", "resnet18"),
+    ("models.mlp", {"name": "torchvision/alexnet"}, "models.mlp.name = 'torchvision/alexnet'", "1x8x8"),
+    ("probes.sphere.kind", "spere", "probes.sphere.kind = 'spere'", "'sphere'"),
+    ("probes.sphere.radii", [0, 2, 1], "probes.sphere.radii", "increasing"),
+    ("probes.nearest_other.directions", 2, "probes.nearest_other.directions = 2", "one nearest"),
+    ("calibrators", ["none", "exat"], "calibrators = 'exat'", "'exact'"),
+    ("experiments.demo.grid.0.seeds", [-1], "experiments.demo.grid[0].seeds = -1", "at least 0"),
+    ("experiments.demo.grid.0.seeds", ["0"], "experiments.demo.grid[0].seeds[0] = '0'", "number"),
+    ("datasets.../../etc", {"source": "digits", "train": 1, "val": 1, "test": 1}, "datasets.../../etc", "a name"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "key", "right"), BAD, ids=[f"{p}={v}" for p, v, *_ in BAD])
+def test_bad_input_gets_one_line_with_key_value_and_what_is_right(config, path, value, key, right):
+    if ".." in path:
+        config["datasets"]["../../etc"] = value
+    else:
+        config = put(config, path, value)
+    found = problems(config)
+    assert found
+    # A model may fail on several shapes, a line each; every line speaks of this key alone.
+    for line in found:
+        assert line.startswith(key)
+        assert "expected" in line
+        assert right in line or "1x28x28" in line
+        assert "\n" not in line
+
+
+def test_all_problems_are_told_together(config):
+    config = put(config, "train.lr", -1)
+    config = put(config, "losses.mixup2.name", "mixip")
+    config = put(config, "datasets.digits.noise", {"p": 2})
+    assert len(problems(config)) == 3
+
+
+def test_the_schema_refuses_unknown_keys_at_every_level(config, root):
+    schema = root / "workflow/schemas/config.schema.yaml"
+    for path in (
+        "x",
+        "train.x",
+        "datasets.digits.x",
+        "models.mlp.recipe.x",
+        "probes.sphere.x",
+        "metrics.x",
+        "experiments.demo.x",
+        "experiments.demo.grid.0.x",
+    ):
+        config.setdefault("metrics", {})
+        with pytest.raises(ConfigError, match="'x' was unexpected"):
+            check_schema(put(config, path, 1), schema)
+
+
+def test_the_schema_knows_the_fields_and_defaults_of_the_specs(root):
+    schema = yaml.safe_load((root / "workflow/schemas/config.schema.yaml").read_text())
+    entries = {name: part.get("additionalProperties") for name, part in schema["properties"].items()}
+    for cls, properties, extra in (
+        (specs.TrainSpec, schema["$defs"]["recipe"]["properties"], set()),
+        (specs.DatasetSpec, entries["datasets"]["properties"], {"recipe"}),
+        (specs.NoiseSpec, entries["datasets"]["properties"]["noise"]["properties"], set()),
+        (specs.ProbeSpec, entries["probes"]["properties"], set()),
+        (specs.CalibrateSpec, schema["properties"]["metrics"]["properties"] | {"calibrators": {}}, set()),
+    ):
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        assert set(properties) - extra == set(fields), cls
+        for name, part in properties.items():
+            if "default" in part:
+                assert part["default"] == fields[name].default, (cls, name)
+    assert schema["$defs"]["recipe"]["properties"]["optimizer"]["enum"] == ["adam", "adamw", "sgd"]
+    assert tuple(entries["probes"]["properties"]["kind"]["enum"]) == specs.PROBE_KINDS
+    assert set(schema["properties"]["calibrators"]["items"]["enum"]) == set(specs.CALIBRATORS)
+
+
+def test_recipes_overlay_train_by_model_then_data_set(config):
+    config["train"] = {"lr": 0.1, "batch": 10, "epochs": 9}
+    config["models"]["mlp"]["recipe"] = {"batch": 20, "epochs": 8}
+    config["datasets"]["digits"]["recipe"] = {"epochs": 7}
+    recipes = load_config(config).recipes
+    assert recipes["digits", "mlp"] == TrainSpec(lr=0.1, batch=20, epochs=7)
+    assert recipes["digits-noise50", "mlp"] == TrainSpec(lr=0.1, batch=20, epochs=8)
+
+
+def test_specs_leave_out_defaults_and_do_not_depend_on_the_order_of_keys(config):
+    base = load_config(config)
+    spec = to_json(base.train_spec("digits-noise50", "mlp", "mixup2"))
+    assert '"batch"' not in spec
+    config["train"] |= {"batch": 50, "weight_decay": 0.0}
+    config["losses"]["mixup2"] |= {"alpha": 1.0}
+    config["datasets"]["digits-noise50"]["noise"] = {"p": 0.5, "kind": "cycle"}
+    config["train"] = dict(reversed(config["train"].items()))
+    assert to_json(load_config(config).train_spec("digits-noise50", "mlp", "mixup2")) == spec
+    config["losses"]["mixup2"]["points"] = 3
+    changed = load_config(config)
+    assert to_json(changed.train_spec("digits-noise50", "mlp", "mixup2")) != spec
+    assert changed.train_spec("digits", "mlp", "mixup5") == base.train_spec("digits", "mlp", "mixup5")
+
+
+def test_probes_do_not_see_what_only_training_needs(config):
+    spec = load_config(config).probe_spec("digits", "cnn")
+    assert spec["train"] == {"channels_last": True}
+
+
+def test_config_files_merge_key_by_key(tmp_path):
+    (tmp_path / "a.yaml").write_text("run: [a]\nmodels: {m: {name: mlp, width: 3}}\n")
+    (tmp_path / "b.yaml").write_text("run: [b]\nmodels: {m: {width: 4}, n: {name: cnn}}\n")
+    merged = read_config(tmp_path / "a.yaml", tmp_path / "b.yaml")
+    assert merged == {"run": ["b"], "models": {"m": {"name": "mlp", "width": 4}, "n": {"name": "cnn"}}}
+    assert overlay({"a": {"b": 1}}, {"a": 2}) == {"a": 2}

@@ -1,0 +1,118 @@
+"""Splits, label noise and sources."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from halobench import data, store
+from halobench.data import draw_labels, noise_transition, split_indices
+from halobench.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
+
+KINDS = ["cycle", "map", "uniform"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_transition_rows_are_laws_with_the_stated_mass(kind, classes):
+    transition = noise_transition(NoiseSpec(kind, 0.3), classes, np.random.default_rng(0))
+    np.testing.assert_allclose(transition.sum(axis=1), 1)
+    np.testing.assert_allclose(np.diag(transition), 0.7)
+    off = transition[~np.eye(classes, dtype=bool)].reshape(classes, classes - 1)
+    expected = np.full(classes, 0.3 / (classes - 1)) if kind == "uniform" else np.full(classes, 0.3)
+    np.testing.assert_allclose(off.max(axis=1), expected)
+
+
+def test_a_cycle_visits_every_class_before_it_returns():
+    for seed in range(20):
+        transition = noise_transition(NoiseSpec("cycle", 0.5), 7, np.random.default_rng(seed))
+        partner = (transition - 0.5 * np.eye(7)).argmax(axis=1)
+        seen, at = set(), 0
+        for _ in range(7):
+            seen.add(at)
+            at = partner[at]
+        assert seen == set(range(7))
+        assert at == 0
+
+
+def test_a_map_may_send_two_classes_to_one_and_favours_none():
+    partners = []
+    for seed in range(400):
+        transition = noise_transition(NoiseSpec("map", 0.5), 4, np.random.default_rng(seed))
+        partners.append((transition - 0.5 * np.eye(4)).argmax(axis=1))
+    partners = np.array(partners)
+    assert (partners != np.arange(4)).all()
+    assert any(len(set(row)) < 4 for row in partners)
+    counts = np.bincount(partners[:, 0], minlength=4)[1:]
+    assert counts.min() > 400 / 3 * 0.7
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_drawn_labels_follow_the_transition(kind):
+    rng = np.random.default_rng(3)
+    transition = noise_transition(NoiseSpec(kind, 0.4), 5, rng)
+    clean = np.repeat(np.arange(5), 20000)
+    labels = draw_labels(transition, clean, rng)
+    counts = np.zeros((5, 5))
+    np.add.at(counts, (clean, labels), 1 / 20000)
+    np.testing.assert_allclose(counts, transition, atol=0.015)
+
+
+def test_no_noise_leaves_labels_alone():
+    clean = np.arange(10)
+    transition = noise_transition(NoiseSpec(), 10, np.random.default_rng(0))
+    np.testing.assert_array_equal(draw_labels(transition, clean, np.random.default_rng(0)), clean)
+
+
+def test_splits_are_disjoint_and_keep_to_official_parts():
+    spec = DatasetSpec("s", 50, 20, 25)
+    free = split_indices(spec, 100, {}, np.random.default_rng(0))
+    assert [len(free[name]) for name in data.SPLITS] == [50, 20, 25]
+    assert len(np.unique(np.concatenate(list(free.values())))) == 95
+    parts = {"train": (0, 70), "test": (70, 100)}
+    bound = split_indices(spec, 100, parts, np.random.default_rng(0))
+    assert max(bound["train"].max(), bound["val"].max()) < 70 <= bound["test"].min()
+    assert len(np.unique(np.concatenate(list(bound.values())))) == 95
+
+
+def test_a_source_too_small_is_refused_with_both_numbers():
+    with pytest.raises(SpecError, match=r"train \+ val \+ test = 95: expected at most the 90 images of source 's'"):
+        split_indices(DatasetSpec("s", 50, 20, 25), 90, {}, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("loader", ["digits", "mnist5k"])
+def test_embedded_sources_are_what_they_describe(loader, tmp_path):
+    spec = SourceSpec(loader)
+    described, images = data.describe(spec), data.load_source(spec)
+    assert images.images.shape == (described.size, *described.shape)
+    assert images.classes == described.classes
+    assert np.bincount(images.labels).min() > 100
+    assert images.images.min() == 0
+    assert images.images.max() == 255
+    data.write_source(spec, tmp_path)
+    loaded = data.load_data(tmp_path, DatasetSpec("s", 500, 100, 100, NoiseSpec("cycle", 0.5)), seed=0)
+    clean = data.load_data(tmp_path, DatasetSpec("s", 500, 100, 100), seed=0)
+    np.testing.assert_array_equal(loaded.splits["train"].index, clean.splits["train"].index)
+    np.testing.assert_array_equal(loaded.splits["train"].clean, clean.splits["train"].labels)
+    assert 0.4 < (loaded.splits["train"].labels == loaded.splits["train"].clean).mean() < 0.6
+    np.testing.assert_array_equal(images.images[loaded.splits["val"].index], loaded.splits["val"].images)
+    inputs = np.concatenate([clean.inputs(name) for name in data.SPLITS])
+    assert abs(inputs.mean()) < 0.05
+    assert abs(inputs.std() - 1) < 0.05
+    other = data.load_data(tmp_path, DatasetSpec("s", 500, 100, 100), seed=1)
+    assert (other.splits["train"].index != clean.splits["train"].index).any()
+
+
+def test_channel_moments_match_numpy_in_chunks():
+    images = np.random.default_rng(0).integers(256, size=(50, 3, 4, 5), dtype=np.uint8)
+    images[:, 2] = 7
+    mean, std = data.channel_moments(images, chunk=7)
+    np.testing.assert_allclose(mean, images.mean(axis=(0, 2, 3)))
+    np.testing.assert_allclose(std[:2], images.std(axis=(0, 2, 3))[:2])
+    assert std[2] == 1
+
+
+def test_meta_holds_the_checksums_of_the_arrays(tmp_path):
+    data.write_source(SourceSpec("digits"), tmp_path)
+    meta = store.read_json(tmp_path / "meta.json")
+    assert meta["checksums"] == {name: store.checksum(tmp_path / name) for name in ("images.npy", "labels.npy")}

@@ -1,0 +1,196 @@
+"""The probe against functions whose neighbourhoods are known in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from halobench.neighbourhood import choose_points, nearest_other, principal_components, probe
+from halobench.specs import ProbeSpec, SpecError
+
+
+def radial(centre: torch.Tensor, slope: float = 1.0):
+    """Two logits whose gap for class 0 is `slope` * (1 - distance from `centre`)."""
+
+    def predict(batch: torch.Tensor) -> torch.Tensor:
+        distance = (batch.flatten(1) - centre).norm(dim=1)
+        return torch.stack([slope * (1 - distance), torch.zeros_like(distance)], dim=1)
+
+    return predict
+
+
+@pytest.fixture
+def two_classes():
+    """Points of two classes in three dimensions, as 1x1x3 images, class 0 at the origin."""
+    training = torch.tensor([[0.0, 0, 0], [3.0, 0, 0], [0, 4.0, 0]]).view(3, 1, 1, 3)
+    return training, np.array([0, 1, 1])
+
+
+def run(predict, points, labels, spec, two_classes, seed=0, **more):
+    training, training_labels = two_classes
+    return probe(
+        predict,
+        points,
+        np.asarray(labels),
+        spec,
+        training_inputs=training,
+        training_labels=training_labels,
+        rng=np.random.default_rng(seed),
+        **more,
+    )
+
+
+@pytest.mark.parametrize("kind", ["sphere", "nearest_other", "mixup_line", "manifold"])
+def test_a_radial_function_gives_its_own_profile_and_radii(kind, two_classes):
+    """Where the gap depends on distance alone, every kind of ray reads the same curve and the same radii."""
+    training, _ = two_classes
+    slope = 10.0
+    spec = ProbeSpec(kind, radii=(0.0, 0.5, 0.9, 2.0), relative_radii=(0.5, 1.0), bisections=30)
+    found = run(radial(torch.zeros(3), slope), training[:1], [0], spec, two_classes, betas={"none": 1.0, "exact": 0.5})
+    distance = np.where(found.curves["radius"].isna(), found.curves["relative_radius"] * 3.0, found.curves["radius"])
+    gap = slope * (1 - distance)
+    np.testing.assert_allclose(found.curves["logit_gap"], gap, atol=1e-5)
+    np.testing.assert_allclose(found.curves["confidence"], 1 / (1 + np.exp(-gap)), atol=1e-6)
+    radii = found.radii.set_index(["quantity", "calibrator"])["radius"]
+    half = 1 / (1 + np.exp(-slope)) / 2
+    assert radii["certainty", "none"] == pytest.approx(1 - np.log(9) / slope, abs=1e-5)
+    assert radii["certainty", "exact"] == pytest.approx(1 - np.log(9) / (0.5 * slope), abs=1e-5)
+    assert radii["half_level", "none"] == pytest.approx(1 - np.log(half / (1 - half)) / slope, abs=1e-5)
+    assert radii["decision", "none"] == pytest.approx(1.0, abs=1e-5)
+    assert not found.radii["censored"].any()
+
+
+def test_rays_to_other_points_have_the_right_lengths(two_classes):
+    training, _ = two_classes
+    near = run(radial(torch.zeros(3)), training[:1], [0], ProbeSpec("nearest_other"), two_classes).radii
+    far = run(radial(torch.zeros(3)), training[:1], [0], ProbeSpec("mixup_line", directions=40), two_classes).radii
+    assert near["line_length"].unique().tolist() == [3.0]
+    assert sorted(far["line_length"].unique()) == [3.0, 4.0]
+    assert far["other_distance"].unique().tolist() == [3.0]
+    sphere = run(radial(torch.zeros(3)), training[:1], [0], ProbeSpec("sphere"), two_classes).radii
+    assert sphere["line_length"].isna().all()
+
+
+def test_the_line_to_the_nearest_other_point_passes_through_it(two_classes):
+    """At relative radius 1 the input is the other point itself."""
+    training, _ = two_classes
+    spec = ProbeSpec("nearest_other", radii=(0.0,), relative_radii=(1.0,))
+    found = run(radial(torch.tensor([3.0, 0, 0])), training[:1], [0], spec, two_classes)
+    assert found.curves["logit_gap"].iloc[-1] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_certainty_that_never_ends_is_censored_at_the_longest_distance(two_classes):
+    training, _ = two_classes
+
+    def constant(batch):
+        return torch.tensor([[9.0, 0.0]]).repeat(len(batch), 1)
+
+    spec = ProbeSpec("sphere", radii=(0.0, 5.0), relative_radii=(0.5, 2.0))
+    radii = run(constant, training[:1], [0], spec, two_classes).radii
+    assert radii["censored"].all()
+    assert radii["radius"].tolist() == pytest.approx([6.0] * 3)
+
+
+def test_a_point_that_is_not_certain_has_radius_zero(two_classes):
+    training, _ = two_classes
+    radii = run(radial(torch.zeros(3), 0.1), training[:1], [0], ProbeSpec("sphere"), two_classes).radii
+    certainty = radii[radii["quantity"] == "certainty"].iloc[0]
+    assert certainty["radius"] == 0
+    assert not certainty["censored"]
+
+
+def test_directions_do_not_depend_on_the_model_and_are_fresh_for_each_point(two_classes):
+    training, _ = two_classes
+    seen = []
+
+    def recording(batch):
+        seen.append(batch.clone())
+        return torch.zeros(len(batch), 2)
+
+    spec = ProbeSpec("sphere", directions=2, radii=(1.0,), relative_radii=(1.0,))
+    points = torch.zeros(2, 1, 1, 3)
+    run(recording, points, [0, 0], spec, two_classes)
+    first = torch.cat(seen)
+    seen.clear()
+    run(recording, points, [0, 0], spec, two_classes)
+    assert torch.equal(first, torch.cat(seen))
+    at_one = first.view(2, 2, -1, 3)[:, :, 1]
+    assert len(torch.unique(at_one.reshape(-1, 3), dim=0)) == 4
+
+
+def test_sphere_directions_are_uniform():
+    """Squared coordinates of a uniform direction in D dimensions have mean 1/D and variance 2(D-1)/(D^2(D+2))."""
+    seen = []
+
+    def recording(batch):
+        seen.append(batch.clone())
+        return torch.zeros(len(batch), 2)
+
+    training = torch.cat([torch.zeros(1, 1, 1, 5), torch.ones(1, 1, 1, 5)])
+    spec = ProbeSpec("sphere", directions=20000, radii=(1.0,), relative_radii=(1.0,))
+    probe(
+        recording,
+        training[:1],
+        np.array([0]),
+        spec,
+        training_inputs=training,
+        training_labels=np.array([0, 1]),
+        rng=np.random.default_rng(0),
+    )
+    at_one = torch.cat(seen).view(-1, 5)
+    at_one = at_one[(at_one.norm(dim=1) - 1).abs() < 1e-4]
+    assert len(at_one) >= 20000
+    assert at_one.mean(dim=0).abs().max() < 0.02
+    np.testing.assert_allclose((at_one**2).mean(dim=0), 0.2, atol=0.01)
+    np.testing.assert_allclose((at_one**2).var(dim=0), 2 * 4 / (25 * 7), atol=0.005)
+
+
+def test_standard_errors_are_clustered_by_point(two_classes):
+    """Rays of a point share its label: only the spread between points' means counts."""
+    values = {0.0: 2.0, 1.0: -1.0}
+
+    def by_first_coordinate(batch):
+        gap = torch.tensor([values[round(float(x[0]))] for x in batch.flatten(1)])
+        return torch.stack([gap, torch.zeros_like(gap)], dim=1)
+
+    points = torch.tensor([[0.0, 0, 0], [1.0, 0, 0]]).view(2, 1, 1, 3)
+    spec = ProbeSpec("sphere", directions=7, radii=(0.0,), relative_radii=(0.01,))
+    curves = run(by_first_coordinate, points, [0, 0], spec, two_classes).curves
+    assert curves["logit_gap"].iloc[0] == pytest.approx(0.5)
+    assert curves["logit_gap_se"].iloc[0] == pytest.approx(np.std([2.0, -1.0], ddof=1) / np.sqrt(2))
+
+
+def test_nearest_other_agrees_with_brute_force_and_passes_over_copies():
+    rng = np.random.default_rng(1)
+    training = torch.from_numpy(rng.normal(size=(300, 6)).astype(np.float32)) + 20
+    labels = rng.integers(3, size=300)
+    training[7], labels[7], labels[3] = training[3], 1, 0
+    row, distance = nearest_other(training, labels, training, labels)
+    brute = np.linalg.norm(training.numpy()[:, None].astype(np.float64) - training.numpy()[None], axis=2)
+    brute[(labels[:, None] == labels[None]) | (brute == 0)] = np.inf
+    np.testing.assert_allclose(distance, brute.min(axis=1), rtol=1e-3)
+    assert (labels[row.numpy()] != labels).all()
+    assert distance.min() > 0
+
+
+def test_one_label_alone_is_refused():
+    points = torch.randn(4, 3)
+    with pytest.raises(SpecError, match="at least two labels"):
+        nearest_other(points, np.zeros(4, int), points, np.zeros(4, int))
+
+
+def test_principal_components_are_orthonormal_and_lead():
+    rng = np.random.default_rng(2)
+    scale = np.array([5.0, 3.0, 0.01, 0.01])
+    basis = principal_components(torch.from_numpy((rng.normal(size=(500, 4)) * scale).astype(np.float32)), 2)
+    np.testing.assert_allclose(basis @ basis.T, np.eye(2), atol=1e-5)
+    assert basis[:, 2:].abs().max() < 0.02
+    flat = torch.zeros(10, 4)
+    flat[:, 1] = torch.arange(10.0)
+    assert len(principal_components(flat, 3)) == 1
+
+
+def test_choose_points_takes_all_of_a_small_set():
+    assert choose_points(3, 5, np.random.default_rng(0)).tolist() == [0, 1, 2]
+    assert len(set(choose_points(100, 5, np.random.default_rng(0)))) == 5

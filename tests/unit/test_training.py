@@ -1,0 +1,116 @@
+"""Training: the schedule, determinism, and what is recorded."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from halobench import data, losses
+from halobench.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, TrainSpec
+from halobench.training import DivergedError, build_optimizer, fit, learning_rate, predict, train_cell
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """300 noisy digits."""
+    folder = tmp_path_factory.mktemp("digits")
+    data.write_source(SourceSpec("digits"), folder)
+    return data.load_data(folder, DatasetSpec("digits", 300, 50, 50, NoiseSpec("cycle", 0.5)), seed=0)
+
+
+def silent(line: str) -> None:
+    """Drop progress lines."""
+
+
+def test_the_schedule_warms_up_linearly_and_ends_at_zero():
+    spec = TrainSpec(lr=0.1, epochs=10, warmup=2)
+    rates = [learning_rate(step, 5, spec) for step in range(50)]
+    np.testing.assert_allclose(rates[:10], 0.1 * np.arange(1, 11) / 10)
+    expected = [0.05 * (1 + math.cos(math.pi * i / 40)) for i in range(40)]
+    np.testing.assert_allclose(rates[10:], expected)
+    assert learning_rate(50, 5, spec) == pytest.approx(0)
+    constant = TrainSpec(lr=0.1, epochs=10, warmup=0, schedule="constant")
+    assert {learning_rate(step, 5, constant) for step in range(50)} == {0.1}
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
+)
+def test_optimisers_are_torchs(name, cls):
+    optimizer = build_optimizer(nn.Linear(2, 2), TrainSpec(optimizer=name, lr=0.1, weight_decay=0.01, momentum=0.8))
+    assert type(optimizer) is cls
+    assert optimizer.defaults["weight_decay"] == 0.01
+    assert optimizer.defaults.get("momentum", 0.8) == 0.8
+
+
+def test_one_full_batch_step_of_sgd_is_the_gradient_step():
+    """Softmax regression from zero: the gradient is the closed form X^T (softmax - Y) / n."""
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.normal(size=(20, 1, 1, 4)).astype(np.float32), rng.integers(3, size=20)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    nn.init.zeros_(model[1].weight)
+    nn.init.zeros_(model[1].bias)
+    spec = TrainSpec(optimizer="sgd", momentum=0.0, lr=0.5, batch=20, epochs=1, warmup=0, schedule="constant")
+    history = fit(model, inputs, labels, losses.build(LossSpec("cross_entropy")), spec, 0, 3, silent)
+    residual = 1 / 3 - np.eye(3)[labels]
+    np.testing.assert_allclose(
+        model[1].weight.detach(), -0.5 * residual.T @ inputs.reshape(20, 4) / 20, rtol=1e-5, atol=1e-7
+    )
+    np.testing.assert_allclose(model[1].bias.detach(), -0.5 * residual.mean(axis=0), rtol=1e-5, atol=1e-7)
+    assert history == [{"epoch": 1, "step": 1, "lr": 0.5, "train_loss": pytest.approx(math.log(3), rel=1e-6)}]
+
+
+@pytest.mark.parametrize("loss", [LossSpec("cross_entropy"), LossSpec("mixup", {"points": 3})])
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(digits, loss, model):
+    spec = TrainSpec(lr=0.003, epochs=3, channels_last=model == "cnn")
+    cells = [train_cell(digits, ModelSpec(model), loss, spec, seed, silent) for seed in (0, 0, 1)]
+    first, second, other = (cell.logits["test.logits"].tobytes() for cell in cells)
+    assert first == second
+    assert first != other
+    assert cells[0].history == cells[1].history
+
+
+def test_cells_say_whether_they_interpolate(digits):
+    short = train_cell(digits, ModelSpec("mlp"), LossSpec("cross_entropy"), TrainSpec(epochs=3), 0, silent)
+    spec = TrainSpec(epochs=80, lr=0.003)
+    long = train_cell(digits, ModelSpec("mlp"), LossSpec("cross_entropy"), spec, 0, silent)
+    assert not short.facts["interpolates"]
+    assert long.facts["interpolates"]
+    assert long.facts["train_accuracy"] >= 0.99
+    assert long.facts["steps"] == 80 * 6
+    assert long.history[-1]["train_loss"] < 0.1 < short.history[0]["train_loss"]
+
+
+def test_prediction_is_in_eval_mode_and_does_not_depend_on_the_batch(digits):
+    cell = train_cell(digits, ModelSpec("cnn"), LossSpec("cross_entropy"), TrainSpec(epochs=3), 0, silent)
+    before = {name: value.clone() for name, value in cell.model.state_dict().items()}
+    whole = predict(cell.model, digits.inputs("test"), TrainSpec(eval_batch=50))
+    parts = predict(cell.model, digits.inputs("test"), TrainSpec(eval_batch=7))
+    np.testing.assert_allclose(whole, parts, atol=1e-4)
+    assert all(torch.equal(before[name], value) for name, value in cell.model.state_dict().items())
+
+
+def test_bf16_stays_near_float32(digits):
+    cell = train_cell(digits, ModelSpec("cnn"), LossSpec("cross_entropy"), TrainSpec(epochs=3), 0, silent)
+    exact = predict(cell.model, digits.inputs("test"), TrainSpec())
+    rough = predict(cell.model, digits.inputs("test"), TrainSpec(precision="bf16"))
+    assert rough.dtype == np.float32
+    assert 0 < np.abs(rough - exact).max() < 0.05 * np.abs(exact).max()
+
+
+def test_a_diverging_run_is_stopped_and_named(digits):
+    spec = TrainSpec(optimizer="sgd", lr=1e30, epochs=3, warmup=0, schedule="constant")
+    with pytest.raises(DivergedError, match=r"epoch 1 of 3 at learning rate 1e\+30"):
+        train_cell(digits, ModelSpec("mlp"), LossSpec("cross_entropy"), spec, 0, silent)
+
+
+def test_progress_has_a_line_an_epoch(digits):
+    lines: list[str] = []
+    train_cell(digits, ModelSpec("mlp"), LossSpec("cross_entropy"), TrainSpec(epochs=3), 0, lines.append)
+    assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
+    assert all("s left" in line for line in lines)

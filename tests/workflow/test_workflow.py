@@ -1,0 +1,273 @@
+"""The real workflow on a tiny grid: what it leaves, that it then rests, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import Workspace, tiny_config
+
+from halobench import plugins, store
+from halobench.temperature import fit_temperature
+
+pytestmark = pytest.mark.workflow
+
+COLUMNS = {
+    "metrics": "dataset model loss seed split labels calibrator metric value low high",
+    "neighbourhood": "dataset model loss seed points probe radius relative_radius confidence confidence_se"
+    " logit_gap logit_gap_se",
+    "radii": "dataset model loss seed points probe quantity calibrator threshold n censored",
+    "reliability": "dataset model loss seed split labels calibrator bin lower upper count confidence accuracy",
+    "history": "dataset model loss seed epoch step lr train_loss",
+    "runs": "dataset model loss seed train_accuracy interpolates temperature_exact temperature_released seconds steps"
+    " device parameters",
+    "claims": "claim statement statistic estimate low high n excluded verdict",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Workspace:
+    """A workspace whose tiny grid has run to the end."""
+    made = Workspace(tmp_path_factory.mktemp("finished"), tiny_config())
+    done = made.snakemake("--cores", "2")
+    assert done.returncode == 0, done.stderr[-4000:]
+    return made
+
+
+def table(workspace: Workspace, name: str) -> pd.DataFrame:
+    """A table of the tiny experiment."""
+    return pd.read_parquet(workspace.folder / f"results/tables/tiny/{name}.parquet")
+
+
+def cells(workspace: Workspace) -> list[Path]:
+    """The folders of all cells."""
+    return sorted(path.parent for path in workspace.folder.glob("results/runs/*/*/*/*/train.json"))
+
+
+def test_every_table_is_there_with_its_columns_and_all_cells(finished):
+    for name, columns in COLUMNS.items():
+        found = table(finished, name)
+        assert set(columns.split()) <= set(found.columns), name
+        again = pd.read_csv(finished.folder / f"results/tables/tiny/{name}.csv")
+        assert list(again.columns) == list(found.columns)
+        assert len(again) == len(found)
+    for name in set(COLUMNS) - {"claims"}:
+        found = table(finished, name)
+        own = found[found["loss"] != "reference"]
+        assert len(own[["dataset", "model", "loss", "seed"]].drop_duplicates()) == 16, name
+    assert len(cells(finished)) == 16
+
+
+def test_every_figure_is_there_in_both_formats(finished):
+    for name in plugins.names("figures"):
+        stem = finished.folder / f"results/figures/tiny/{name}"
+        assert stem.with_suffix(".png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+        assert stem.with_suffix(".pdf").read_bytes()[:5] == b"%PDF-"
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    done = finished.snakemake("-n")
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_records_hold_provenance_and_true_checksums(finished):
+    for folder in cells(finished):
+        for stage in ("train", "probe", "calibrate"):
+            record = store.read_json(folder / f"{stage}.json")
+            assert record["seed"] == int(folder.name.removeprefix("seed"))
+            assert record["versions"]["python"]
+            assert record["hardware"]["host"]
+            assert all(len(digest) == 16 for digest in record["code"].values())
+            for name, digest in record["outputs"].items():
+                assert store.checksum(folder / name) == digest, (folder, name)
+
+
+def test_logs_open_with_a_command_that_repeats_the_stage(finished, tmp_path):
+    """Pasting a log's first line, with another folder to write to, gives the same bytes."""
+    import shlex
+
+    from halobench import cli
+
+    folder = finished.folder
+    line = (folder / "results/logs/train/noisy.cnn.mixup2.seed1.log").read_text().splitlines()[0]
+    words = shlex.split(line)
+    assert words[:3] == ["$", "halobench", "train"]
+    arguments = words[2:]
+    arguments[arguments.index("--out") + 1] = str(tmp_path)
+    arguments[arguments.index("--source") + 1] = str(folder / arguments[arguments.index("--source") + 1])
+    assert cli.main(arguments) == 0
+    for name in ("model.safetensors", "logits.safetensors", "history.csv"):
+        original = folder / "results/runs/noisy/cnn/mixup2/seed1" / name
+        assert (tmp_path / name).read_bytes() == original.read_bytes(), name
+
+
+def test_metrics_agree_with_the_logits_that_they_came_from(finished):
+    """NLL and error of one cell, raw and after its exact temperature, worked out here from the stored logits."""
+    folder = finished.folder / "results/runs/noisy/mlp/cross_entropy/seed0"
+    arrays = store.read_arrays(folder / "logits.safetensors")
+    found = table(finished, "metrics").query(
+        "dataset == 'noisy' and model == 'mlp' and loss == 'cross_entropy' and seed == 0 and split == 'test'"
+    )
+    values = found.set_index(["labels", "calibrator", "metric"])["value"]
+    logits = arrays["test.logits"].astype(np.float64)
+    posterior = arrays["transition"][arrays["test.clean"]]
+    fit = fit_temperature(arrays["val.logits"], arrays["val.labels"])
+    assert fit.converged
+    for calibrator, beta in (("none", 1.0), ("exact", fit.beta)):
+        scaled = beta * logits
+        log_softmax = scaled - np.log(np.exp(scaled - scaled.max(1, keepdims=True)).sum(1, keepdims=True))
+        log_softmax -= scaled.max(1, keepdims=True)
+        nll = -(posterior * log_softmax).sum(1).mean()
+        assert values["noisy", calibrator, "nll"] == pytest.approx(nll, rel=1e-9)
+        entropy = -(0.5 * np.log(0.5)) * 2
+        assert values["noisy", calibrator, "kl"] == pytest.approx(nll - entropy, rel=1e-9)
+        error = (logits.argmax(1) != arrays["test.clean"]).mean()
+        assert values["clean", calibrator, "error"] == pytest.approx(error)
+
+
+def test_references_bound_the_cells_where_theory_says_so(finished):
+    """On expected NLL nothing beats the posterior, whose NLL is the entropy; uniform scores log k."""
+    found = table(finished, "metrics").query("split == 'test' and labels == 'noisy' and metric == 'nll'")
+    bayes = found[found["model"] == "bayes"].query("dataset == 'noisy'")["value"]
+    np.testing.assert_allclose(bayes, np.log(2), rtol=1e-9)
+    uniform = found[found["model"] == "uniform"]["value"]
+    np.testing.assert_allclose(uniform, np.log(10), rtol=1e-9)
+    rest = found[(found["dataset"] == "noisy") & (found["model"] != "bayes")]["value"]
+    assert (rest > np.log(2)).all()
+
+
+def test_probes_of_one_data_set_and_seed_share_their_points_across_models(finished):
+    parts = [
+        pd.read_parquet(finished.folder / f"results/runs/noisy/{model}/{loss}/seed0/radii.parquet")
+        for model in ("mlp", "cnn")
+        for loss in ("cross_entropy", "mixup2")
+    ]
+    shared = ["points", "probe", "point", "ray", "other_distance", "line_length"]
+    for part in parts[1:]:
+        pd.testing.assert_frame_equal(part[shared], parts[0][shared])
+
+
+def test_the_same_grid_elsewhere_gives_the_same_tables(finished, tmp_path):
+    """Another directory and one core instead of two: every table without times is the same, byte for byte."""
+    config = tiny_config()
+    config["experiments"]["tiny"]["figures"] = ["summary"]
+    other = Workspace(tmp_path, config)
+    done = other.snakemake("--cores", "1")
+    assert done.returncode == 0, done.stderr[-4000:]
+    for name in set(COLUMNS) - {"runs"}:
+        paths = [w.folder / f"results/tables/tiny/{name}.csv" for w in (finished, other)]
+        assert paths[0].read_bytes() == paths[1].read_bytes(), name
+    times = ["seconds", "probe_seconds", "calibrate_seconds"]
+    first, second = (table(w, "runs").drop(columns=times) for w in (finished, other))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+    summary = [w.folder / "results/figures/tiny/summary.png" for w in (finished, other)]
+    assert len({hashlib.sha256(path.read_bytes()).hexdigest() for path in summary}) == 1
+
+
+def test_the_report_is_built_offline_and_holds_claims_first(finished):
+    done = finished.snakemake("--report", "report.html")
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = (finished.folder / "report.html").read_text()
+    assert "1 Claims" in text
+    assert "3 Calibration" in text
+    for caption in (finished.folder / "workflow/report").glob("*.rst"):
+        assert caption.stat().st_size > 200, caption
+
+
+EDITS = {
+    "a loss's parameter": (
+        lambda c: c["losses"]["mixup2"].update(alpha=0.5),
+        {"train": 8, "probe": 8, "calibrate": 8},
+    ),
+    "a seed added": (
+        lambda c: c["experiments"]["tiny"]["grid"][0]["seeds"].append(2),
+        {"train": 8, "probe": 8, "calibrate": 8, "reference": 2},
+    ),
+    "a probe radius": (lambda c: c["probes"]["sphere"]["radii"].append(3.0), {"probe": 16}),
+    "a default written out": (lambda c: c["train"].update(batch=50, optimizer="adam"), {}),
+    "a model's recipe": (
+        lambda c: c["models"]["cnn"].update(recipe={"lr": 0.01}),
+        {"train": 8, "probe": 8, "calibrate": 8},
+    ),
+    "more bootstrap draws": (lambda c: c["metrics"].update(draws=60), {"calibrate": 16, "reference": 4}),
+}
+
+
+@pytest.mark.rerun
+@pytest.mark.parametrize("edit", EDITS, ids=EDITS)
+def test_an_edit_reruns_its_slice_only(finished, tmp_path, edit):
+    change, expected = EDITS[edit]
+    copied = tmp_path / "copy"
+    shutil.copytree(finished.folder, copied)
+    config = tiny_config()
+    change(config)
+    (copied / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    copy = object.__new__(Workspace)
+    copy.folder = copied
+    done = copy.snakemake("-n")
+    assert done.returncode == 0, done.stderr
+    counts = job_counts(done.stdout + done.stderr)
+    stages = {rule: count for rule, count in counts.items() if rule in ("train", "probe", "calibrate", "reference")}
+    assert stages == expected
+    assert ("source" not in counts) and (bool(counts) == bool(expected))
+
+
+def job_counts(text: str) -> dict[str, int]:
+    """Jobs by rule from a dry run's first table."""
+    counts: dict[str, int] = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 2 and words[1].isdigit() and words[0] != "total":
+            counts.setdefault(words[0], int(words[1]))
+        elif words and words[0] == "total":
+            break
+    return counts
+
+
+BAD = {
+    "unknown key": (lambda c: c["train"].update(learning_rate=0.1), "train.learning_rate = 0.1: expected a key among"),
+    "unknown loss": (lambda c: c["losses"]["mixup2"].update(name="mixupp"), "did you mean 'mixup'"),
+    "yaml string": (lambda c: c["train"].update(lr="1e-3"), "YAML read a string"),
+    "points": (lambda c: c["losses"]["mixup2"].update(points=1), "losses.mixup2.points = 1: expected"),
+    "too small": (
+        lambda c: c["models"].update(cnn={"name": "torchvision/alexnet"}),
+        "models.cnn.name = 'torchvision/alexnet': expected",
+    ),
+    "misspelt timm": (lambda c: c["models"].update(cnn={"name": "timm/resnet81"}), "models.cnn.name"),
+    "too few images": (lambda c: c["datasets"]["clean"].update(train=5000), "1797 images"),
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("bad", BAD, ids=BAD)
+def test_bad_input_stops_the_workflow_before_any_job(tmp_path, tiny, bad):
+    change, message = BAD[bad]
+    change(tiny)
+    workspace = Workspace(tmp_path, tiny)
+    done = workspace.snakemake()
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert message in output
+    assert "Traceback" not in output
+    assert not (workspace.folder / "results").exists()
+
+
+@pytest.mark.faults
+def test_commands_refuse_bad_input_in_one_line(tmp_path, capsys):
+    from halobench import cli
+
+    specs = [
+        ({"loader": "digit"}, "loader = 'digit': expected one of digits, mnist5k (did you mean 'digits'?)"),
+        ({"loader": "digits", "x": 1}, None),
+    ]
+    code = cli.main(["source", "--spec", json.dumps(specs[0][0]), "--out", str(tmp_path / "a")])
+    assert code == 2
+    assert specs[0][1] in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()

@@ -1,0 +1,83 @@
+# A grid of thousands of cells doesn't fit on a command line: aggregation reads a file that lists them.
+rule manifest:
+    input:
+        experiment_outputs,
+    output:
+        "results/manifests/{experiment}.json",
+    log:
+        "results/logs/manifest/{experiment}.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        cells=experiment_digest,
+    run:
+        CONFIG.write_manifest(wildcards.experiment, output[0])
+
+
+rule aggregate:
+    input:
+        manifest="results/manifests/{experiment}.json",
+    output:
+        multiext(f"{TABLES}/metrics", ".csv", ".parquet"),
+        multiext(f"{TABLES}/neighbourhood", ".csv", ".parquet"),
+        multiext(f"{TABLES}/radii", ".csv", ".parquet"),
+        multiext(f"{TABLES}/reliability", ".csv", ".parquet"),
+        multiext(f"{TABLES}/history", ".csv", ".parquet"),
+        multiext(f"{TABLES}/runs", ".csv", ".parquet"),
+    log:
+        "results/logs/aggregate/{experiment}.log",
+    benchmark:
+        "results/benchmarks/aggregate/{experiment}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        code=to_json(code_map("aggregate")),
+        folder=TABLES,
+    shell:
+        "halobench aggregate --manifest {input.manifest} --results results --out {params.folder} >> {log} 2>&1"
+
+
+rule claims:
+    input:
+        tables=expand(
+            f"{TABLES}/{{table}}.parquet",
+            table=[
+                "metrics",
+                "neighbourhood",
+                "radii",
+                "reliability",
+                "history",
+                "runs",
+            ],
+            allow_missing=True,
+        ),
+        claims="workflow/claims.yaml",
+    output:
+        csv=f"{TABLES}/claims.csv",
+        parquet=f"{TABLES}/claims.parquet",
+        html=report(
+            f"{TABLES}/claims.html",
+            caption="../report/claims_table.rst",
+            category="1 Claims",
+            labels={"experiment": "{experiment}", "what": "verdicts, table"},
+        ),
+    log:
+        "results/logs/claims/{experiment}.log",
+    benchmark:
+        "results/benchmarks/claims/{experiment}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=to_json(code_map("claims")),
+        folder=TABLES,
+    shell:
+        "halobench claims --claims {input.claims} --tables {params.folder} --out {params.folder} >> {log} 2>&1"

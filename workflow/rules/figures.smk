@@ -1,0 +1,48 @@
+CATEGORIES = {
+    "summary": "1 Claims",
+    "claims": "1 Claims",
+    "neighbourhood": "2 Neighbourhoods",
+    "distance": "2 Neighbourhoods",
+    "radii": "2 Neighbourhoods",
+    "calibration": "3 Calibration",
+    "reliability": "3 Calibration",
+    "training": "4 Training",
+}
+
+
+# One rule a figure: a figure's file names, in the signature of its draw function, the tables that it reads.
+for figure in plugins.names("figures"):
+
+    rule:
+        name:
+            f"figure_{figure}"
+        input:
+            tables=[
+                f"{TABLES}/{table}.parquet"
+                for table in plugins.parameters("figures", figure)
+            ],
+        output:
+            png=report(
+                f"results/figures/{{experiment}}/{figure}.png",
+                caption=f"../report/{figure}.rst",
+                category=CATEGORIES.get(figure, "5 Other"),
+                labels={"experiment": "{experiment}", "what": figure},
+            ),
+            pdf=f"results/figures/{{experiment}}/{figure}.pdf",
+        log:
+            f"results/logs/figure/{{experiment}}.{figure}.log",
+        benchmark:
+            f"results/benchmarks/figure/{{experiment}}.{figure}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        params:
+            figure=figure,
+            code=figure_code(figure),
+            tables=TABLES,
+            stem=f"results/figures/{{experiment}}/{figure}",
+        shell:
+            "halobench figure {params.figure} --tables {params.tables} --out {params.stem} >> {log} 2>&1"

@@ -1,0 +1,28 @@
+rule probe:
+    input:
+        unpack(source_files),
+        model=f"{RUN}/model.safetensors",
+        logits=f"{RUN}/logits.safetensors",
+    output:
+        curves=f"{RUN}/neighbourhood.parquet",
+        radii=f"{RUN}/radii.parquet",
+        record=f"{RUN}/probe.json",
+    log:
+        f"results/logs/probe/{LOG}.log",
+    benchmark:
+        f"results/benchmarks/probe/{LOG}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: train_threads
+    resources:
+        gpu=train_gpus,
+        mem_mb=4000,
+        runtime=240,
+    params:
+        spec=probe_spec,
+        code=probe_code,
+        source=source_folder,
+        folder=RUN,
+    shell:
+        "halobench probe --source {params.source} --seed {wildcards.seed} --run {params.folder}"
+        " --spec {params.spec:q} >> {log} 2>&1"

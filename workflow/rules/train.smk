@@ -1,0 +1,27 @@
+rule train:
+    input:
+        unpack(source_files),
+    output:
+        model=f"{RUN}/model.safetensors",
+        logits=f"{RUN}/logits.safetensors",
+        history=f"{RUN}/history.csv",
+        record=f"{RUN}/train.json",
+    log:
+        f"results/logs/train/{LOG}.log",
+    benchmark:
+        f"results/benchmarks/train/{LOG}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: train_threads
+    resources:
+        gpu=train_gpus,
+        mem_mb=4000,
+        runtime=240,
+    params:
+        spec=train_spec,
+        code=train_code,
+        source=source_folder,
+        folder=RUN,
+    shell:
+        "halobench train --source {params.source} --seed {wildcards.seed} --out {params.folder}"
+        " --spec {params.spec:q} >> {log} 2>&1"
