@@ -101,7 +101,6 @@ def test_a_point_that_is_not_certain_has_radius_zero(two_classes):
 
 
 def test_directions_do_not_depend_on_the_model_and_are_fresh_for_each_point(two_classes):
-    training, _ = two_classes
     seen = []
 
     def recording(batch):

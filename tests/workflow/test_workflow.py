@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import Workspace, tiny_config
 
+from conftest import Workspace, tiny_config
 from halobench import plugins, store
 from halobench.temperature import fit_temperature
 
@@ -216,7 +216,8 @@ def test_an_edit_reruns_its_slice_only(finished, tmp_path, edit):
     counts = job_counts(done.stdout + done.stderr)
     stages = {rule: count for rule, count in counts.items() if rule in ("train", "probe", "calibrate", "reference")}
     assert stages == expected
-    assert ("source" not in counts) and (bool(counts) == bool(expected))
+    assert "source" not in counts
+    assert bool(counts) == bool(expected)
 
 
 def job_counts(text: str) -> dict[str, int]:

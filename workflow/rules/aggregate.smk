@@ -37,7 +37,7 @@ rule aggregate:
         runtime=60,
     params:
         code=to_json(code_map("aggregate")),
-        folder=TABLES,
+        folder=output_folder,
     shell:
         "halobench aggregate --manifest {input.manifest} --results results --out {params.folder} >> {log} 2>&1"
 
@@ -78,6 +78,6 @@ rule claims:
         runtime=30,
     params:
         code=to_json(code_map("claims")),
-        folder=TABLES,
+        folder=output_folder,
     shell:
         "halobench claims --claims {input.claims} --tables {params.folder} --out {params.folder} >> {log} 2>&1"

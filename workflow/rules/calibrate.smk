@@ -19,7 +19,7 @@ rule calibrate:
     params:
         spec=to_json(CONFIG.calibrate),
         code=to_json(code_map("calibrate")),
-        folder=RUN,
+        folder=output_folder,
     shell:
         "halobench calibrate --seed {wildcards.seed} --run {params.folder} --spec {params.spec:q} >> {log} 2>&1"
 
@@ -44,8 +44,8 @@ rule reference:
     params:
         spec=reference_spec,
         code=to_json(code_map("reference")),
-        source=source_folder,
-        folder=REFERENCE,
+        source=input_folder,
+        folder=output_folder,
     shell:
         "halobench reference --source {params.source} --seed {wildcards.seed} --out {params.folder}"
         " --spec {params.spec:q} >> {log} 2>&1"

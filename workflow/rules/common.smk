@@ -47,8 +47,19 @@ def source_files(wildcards):
     }
 
 
-def source_folder(wildcards):
-    return f"results/sources/{CONFIG.datasets[wildcards.dataset].source}"
+def input_folder(wildcards, input):
+    """The folder of a job's first input."""
+    return str(Path(input[0]).parent)
+
+
+def output_folder(wildcards, output):
+    """The folder of a job's outputs."""
+    return str(Path(output[0]).parent)
+
+
+def output_stem(wildcards, output):
+    """The path of a job's first output without its suffix."""
+    return str(Path(output[0]).with_suffix(""))
 
 
 def source_spec(wildcards):

@@ -42,7 +42,7 @@ for figure in plugins.names("figures"):
         params:
             figure=figure,
             code=figure_code(figure),
-            tables=TABLES,
-            stem=f"results/figures/{{experiment}}/{figure}",
+            tables=input_folder,
+            stem=output_stem,
         shell:
             "halobench figure {params.figure} --tables {params.tables} --out {params.stem} >> {log} 2>&1"

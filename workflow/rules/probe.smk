@@ -21,8 +21,8 @@ rule probe:
     params:
         spec=probe_spec,
         code=probe_code,
-        source=source_folder,
-        folder=RUN,
+        source=input_folder,
+        folder=output_folder,
     shell:
         "halobench probe --source {params.source} --seed {wildcards.seed} --run {params.folder}"
         " --spec {params.spec:q} >> {log} 2>&1"

@@ -17,5 +17,6 @@ rule source:
     params:
         spec=source_spec,
         code=source_code,
+        folder=output_folder,
     shell:
-        "halobench source --spec {params.spec:q} --out results/sources/{wildcards.source} >> {log} 2>&1"
+        "halobench source --spec {params.spec:q} --out {params.folder} >> {log} 2>&1"

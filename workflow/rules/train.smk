@@ -20,8 +20,8 @@ rule train:
     params:
         spec=train_spec,
         code=train_code,
-        source=source_folder,
-        folder=RUN,
+        source=input_folder,
+        folder=output_folder,
     shell:
         "halobench train --source {params.source} --seed {wildcards.seed} --out {params.folder}"
         " --spec {params.spec:q} >> {log} 2>&1"

@@ -1,7 +1,7 @@
 """Focal loss.
 
-Sources: T.-Y. Lin et al., Focal Loss for Dense Object Detection (2017), eq. 4; J. Mukhoti et al., Calibrating Deep Neural
-Networks using Focal Loss (2020), for its use in calibration.
+Sources: T.-Y. Lin et al., Focal Loss for Dense Object Detection (2017), eq. 4; J. Mukhoti et al., Calibrating Deep
+Neural Networks using Focal Loss (2020), for its use in calibration.
 """
 
 from __future__ import annotations

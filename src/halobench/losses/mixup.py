@@ -15,9 +15,9 @@ from halobench.specs import convert_number, one_of, require
 class Mixup(Loss):
     """Cross entropy at convex combinations of training points.
 
-    Weights are Dirichlet(alpha, ..., alpha) over `points` members: the batch and `points` - 1 random permutations of it.
-    The loss is the same combination of the members' cross entropies; since cross entropy is linear in the target, that is
-    the cross entropy against the mixed target.
+    Weights are Dirichlet(alpha, ..., alpha) over `points` members: the batch and `points` - 1 random permutations of
+    it. The loss is the same combination of the members' cross entropies; since cross entropy is linear in the target,
+    that is the cross entropy against the mixed target.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ def build(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int) -> n
     if spec.name.startswith(plugins.FOREIGN):
         from halobench.models import foreign
 
-        model = foreign.build(spec.name, inner_shape, classes, dict(spec.options))
+        model = foreign.adapt(spec.name, inner_shape, classes, dict(spec.options))
     else:
         options = plugins.without_defaults("models", spec.name, dict(spec.options))
         model = plugins.load("models", spec.name)(inner_shape, classes, **options)

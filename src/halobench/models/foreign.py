@@ -16,7 +16,8 @@ from halobench.specs import SpecError
 # Set here, not by options: the data set's shape and classes, and that weights are drawn and not downloaded.
 RESERVED = {"num_classes", "in_chans", "pretrained", "weights", "checkpoint_path", "cache_dir"}
 
-def build(name: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any]) -> nn.Module:
+
+def adapt(name: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any]) -> nn.Module:
     """``timm/NAME`` or ``torchvision/NAME``; `options` are handed to the library's own builder.
 
     Raises
@@ -25,8 +26,8 @@ def build(name: str, input_shape: tuple[int, int, int], classes: int, options: d
         On a name that the library doesn't have (the nearest are offered), or options that its builder refuses.
     """
     library, _, model = name.partition("/")
-    for key in RESERVED & options.keys():
-        raise SpecError(key, options[key], f"no such key: {name} is built untrained, for its data set's images and classes")
+    for key in sorted(RESERVED & options.keys()):
+        raise SpecError(key, options[key], "no such key: images and classes come from the data set, weights are drawn")
     return (_timm if library == "timm" else _torchvision)(name, model, input_shape, classes, options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from torch import nn
@@ -20,5 +21,5 @@ def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 256, 
     for key, value in (("width", width), ("depth", depth)):
         require(convert_number(int, key, value) >= 1, key, value, "at least 1")
     sizes = [math.prod(input_shape), *[int(width)] * int(depth)]
-    hidden = [layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+    hidden = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], classes))

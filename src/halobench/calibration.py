@@ -1,0 +1,375 @@
+"""The ``calibrate`` stage: temperatures fitted to a cell's logits, and metrics before and after, without torch.
+
+What is fitted where, and what it is judged by:
+
+- ``none``: the logits as they are.
+- ``exact``: the optimum of the NLL on the validation labels as drawn (noisy where the data set is).
+- ``released``: where the paper's released fit stops, on the same labels.
+- ``oracle``: the optimum of the very objective that is reported, on the test split: the bound on what any temperature
+  can do. Nothing else sees test labels.
+
+Labels to judge by: ``drawn`` (one label a point, as trained on), ``clean`` (before label noise), ``noisy`` (the
+expectation under the known posterior P(y | x), without a draw of labels).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from halobench import metrics
+from halobench.seeding import generator
+from halobench.specs import CalibrateSpec, SpecError, require
+from halobench.temperature import TemperatureFit, check_logits, fit_released, fit_temperature, scale
+
+SPLITS = ("train", "val", "test")
+LABELS = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
+SCORES = ("error", "nll", "brier", "kl")
+BINNED = ("ece", "ace_average", "ace_equal_mass", "mce", "classwise_ece", "ece_floor")
+
+METRICS_COLUMNS = ("split", "labels", "calibrator", "metric", "value", "low", "high")
+RELIABILITY_COLUMNS = ("split", "labels", "calibrator", "bin", "lower", "upper", "count", "confidence", "accuracy")
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What the stage found.
+
+    Attributes
+    ----------
+    fits : list of dict
+        calibrator, split and labels (fitted on), T, beta, nll, gradient, converged, separable; numbers that are not
+        finite are None: T is None beside beta = 0 where T is infinite, and both are None where no optimum is finite.
+    metrics : DataFrame
+        split, labels, calibrator, metric, value, low, high. 95% percentile bootstrap intervals for error, nll, brier
+        and kl; NaN for binned metrics, whose bootstrap does not cover. All NaN where the fit has no finite optimum.
+    reliability : DataFrame
+        split (test), labels, calibrator, bin, lower, upper, count, confidence, accuracy; an empty bin has count 0 and
+        NaN means.
+    """
+
+    fits: list[dict[str, Any]]
+    metrics: pd.DataFrame
+    reliability: pd.DataFrame
+
+
+Targets = Mapping[str, Mapping[str, np.ndarray]]
+"""Targets by split, then by labels: integers (n,) for drawn and clean, rows (n, k) for noisy."""
+
+
+def calibrate(arrays: Mapping[str, np.ndarray], spec: CalibrateSpec, seed: int) -> Calibrated:
+    """Fit the calibrators of `spec` to a cell's logits and score them.
+
+    Parameters
+    ----------
+    arrays : mapping of name to array
+        For each split of train, val, test: ``{split}.logits`` (n, k), ``{split}.labels`` (n,) as drawn,
+        ``{split}.clean`` (n,); and the posterior, if known, as ``{split}.posterior`` (n, k) or as ``transition``
+        (k, k) that holds P(label = j | clean = i).
+    spec : CalibrateSpec
+    seed : int
+        The cell's seed. Bootstrap resamples depend on it and on the split alone, so cells that differ in model or loss
+        share them.
+
+    Returns
+    -------
+    Calibrated
+
+    Raises
+    ------
+    SpecError
+        An array is missing, has another shape than it should, or holds NaN.
+    """
+    logits = {split: _get(arrays, f"{split}.logits") for split in SPLITS}
+    require(logits["test"].ndim == 2, "test.logits", f"shape {logits['test'].shape}", "an array (n, k)")
+    targets = _targets(arrays, logits["test"].shape[1])
+    for split in SPLITS:
+        shape = (len(targets[split]["clean"]), logits["test"].shape[1])
+        require(logits[split].shape == shape, f"{split}.logits", f"shape {logits[split].shape}", f"shape {shape}")
+        try:
+            check_logits(logits[split])
+        except SpecError as bad:
+            raise bad.within(split) from None
+    return _calibrated(logits, logits, targets, spec.calibrators, spec, seed)
+
+
+def references(
+    inputs: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], spec: CalibrateSpec, seed: int
+) -> Calibrated:
+    """Score predictors that are not trained, on the same data: ``bayes``, ``uniform`` and ``nearest``.
+
+    ``bayes`` predicts the posterior (no rows where it is unknown), ``uniform`` 1/k; both as calibrator ``none`` alone.
+    ``nearest`` gives all mass to the drawn label of the nearest training point: ``none`` as it is (one miss makes its
+    NLL infinite), ``exact`` and ``oracle`` after temperature scaling of the one-hot vector as logits. ``released`` has
+    no meaning there, since that fit depends on the scale of the logits and a one-hot vector has none of its own.
+
+    Parameters
+    ----------
+    inputs : mapping of split to (n, D) array
+        Normalised pixels.
+    arrays : mapping of name to array
+        As for `calibrate`, without logits.
+    spec : CalibrateSpec
+    seed : int
+
+    Returns
+    -------
+    Calibrated
+        As from `calibrate`; a leading column ``model`` (in `fits` a key) names the predictor.
+
+    Raises
+    ------
+    SpecError
+    """
+    k = _classes(arrays)
+    targets = _targets(arrays, k)
+    plain = ("none",)  # whatever calibrators are asked for: these two have nothing to calibrate
+    zeros = {split: np.zeros((len(targets[split]["clean"]), k)) for split in SPLITS}
+    found = {"uniform": _calibrated(zeros, zeros, targets, plain, spec, seed)}
+    posteriors = {split: _posterior(arrays, split, k) for split in SPLITS}
+    if all(rows is not None for rows in posteriors.values()):
+        with np.errstate(divide="ignore"):
+            bayes = {split: np.log(rows) for split, rows in posteriors.items()}
+        found = {"bayes": _calibrated(bayes, bayes, targets, plain, spec, seed)} | found
+    votes = _nearest_votes(inputs, targets, k)
+    with np.errstate(divide="ignore"):
+        certain = {split: np.log(rows) for split, rows in votes.items()}
+    calibrators = tuple(name for name in spec.calibrators if name != "released")
+    found["nearest"] = _calibrated(votes, certain, targets, calibrators, spec, seed)
+    return Calibrated(
+        [{"model": model} | fit for model, part in found.items() for fit in part.fits],
+        _named({model: part.metrics for model, part in found.items()}),
+        _named({model: part.reliability for model, part in found.items()}),
+    )
+
+
+def nearest(queries: np.ndarray, points: np.ndarray, block: int = 256) -> np.ndarray:
+    """Index of the nearest of `points` (n, D) to each of `queries` (m, D) in Euclidean distance, int64 (m,).
+
+    Distances come from products, abs(q - p)^2 / 2 = abs(q)^2 / 2 - q.p + abs(p)^2 / 2, whose first term is the same for
+    all points; both sets are centred first, which keeps the cancellation small. Of equal distances the first wins.
+    """
+    centre = points.mean(axis=0, dtype=np.float64).astype(points.dtype)
+    points = points - centre
+    half = np.einsum("ij,ij->i", points, points) / 2
+    found = [
+        np.argmax((queries[start : start + block] - centre) @ points.T - half, axis=1)
+        for start in range(0, len(queries), block)
+    ]
+    return np.concatenate(found)
+
+
+def _get(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """An array that must be there."""
+    if name not in arrays:
+        raise SpecError(name, None, f"an array of this name beside {', '.join(sorted(arrays)) or 'none'}")
+    return np.asarray(arrays[name])
+
+
+def _classes(arrays: Mapping[str, np.ndarray]) -> int:
+    """The number of classes where no logits tell: from the posterior, else from the largest label."""
+    for name in ("transition", "test.posterior"):
+        if name in arrays:
+            return _get(arrays, name).shape[-1]
+    return 1 + max(int(_get(arrays, f"{split}.{name}").max()) for split in SPLITS for name in ("labels", "clean"))
+
+
+def _posterior(arrays: Mapping[str, np.ndarray], split: str, k: int) -> np.ndarray | None:
+    """P(y | x) of a split's points, float64 (n, k), or None where it is unknown."""
+    clean = _get(arrays, f"{split}.clean")
+    if f"{split}.posterior" in arrays:
+        rows = _get(arrays, f"{split}.posterior")
+        shape = (len(clean), k)
+        require(rows.shape == shape, f"{split}.posterior", f"shape {rows.shape}", f"shape {shape}")
+        return rows.astype(np.float64)
+    if "transition" in arrays:
+        transition = _get(arrays, "transition")
+        require(transition.shape == (k, k), "transition", f"shape {transition.shape}", f"shape {(k, k)}")
+        return transition.astype(np.float64)[clean]
+    return None
+
+
+def _targets(arrays: Mapping[str, np.ndarray], k: int) -> Targets:
+    """What each split is judged by; ``noisy`` only where the posterior is known."""
+    targets: dict[str, dict[str, np.ndarray]] = {}
+    for split in SPLITS:
+        known = {"drawn": _get(arrays, f"{split}.labels"), "clean": _get(arrays, f"{split}.clean")}
+        n = len(known["clean"])
+        for name, labels in (("labels", known["drawn"]), ("clean", known["clean"])):
+            require(
+                labels.shape == (n,), f"{split}.{name}", f"shape {labels.shape}", f"one label a point, shape {(n,)}"
+            )
+            require(labels.dtype.kind in "iu", f"{split}.{name}", f"dtype {labels.dtype}", "integer labels")
+            inside = n > 0 and labels.min() >= 0 and labels.max() < k
+            require(inside, f"{split}.{name}", "labels", f"at least one, and all from 0 to {k - 1}")
+        posterior = _posterior(arrays, split, k) if "noisy" in LABELS[split] else None
+        if posterior is not None:
+            known["noisy"] = posterior
+        targets[split] = {name: known[name] for name in LABELS[split] if name in known}
+        # The nearest-neighbour reference and the fits read drawn labels, which need not be among those reported.
+        targets[split].setdefault("drawn", known["drawn"])
+    return targets
+
+
+def _judged(targets: Targets, split: str) -> list[str]:
+    """The labels that a split is reported by."""
+    return [labels for labels in LABELS[split] if labels in targets[split]]
+
+
+def _fit(
+    logits: Mapping[str, np.ndarray], targets: Targets, calibrators: Iterable[str]
+) -> dict[tuple[str, str, str], TemperatureFit]:
+    """The fits by (calibrator, split, labels) fitted on."""
+    fits = {}
+    for name, fit in (("exact", fit_temperature), ("released", fit_released)):
+        if name in calibrators:
+            fits[name, "val", "drawn"] = fit(logits["val"], targets["val"]["drawn"])
+    if "oracle" in calibrators:
+        for labels in _judged(targets, "test"):
+            fits["oracle", "test", labels] = fit_temperature(logits["test"], targets["test"][labels])
+    return fits
+
+
+def _calibrated(
+    logits: Mapping[str, np.ndarray],
+    raw: Mapping[str, np.ndarray],
+    targets: Targets,
+    calibrators: tuple[str, ...],
+    spec: CalibrateSpec,
+    seed: int,
+) -> Calibrated:
+    """Fit `calibrators` to `logits` and score all splits; the calibrator ``none`` scores `raw` instead."""
+    fits = _fit(logits, targets, calibrators)
+    scored, diagrams = [], []
+    for split in SPLITS:
+        rows, columns = [], []
+        for name, beta, judged in _plan(calibrators, fits, split, _judged(targets, split)):
+            if name != "none" and not 0 <= beta < math.inf:
+                rows += [_row(split, labels, name, metric, math.nan) for labels, metric in _wanted(judged)]
+                continue
+            scaled = scale(raw[split], 1.0) if name == "none" else scale(logits[split], beta)
+            surprise = {labels: _logit_scores(scaled, targets[split][labels], labels) for labels in judged}
+            probabilities = metrics.softmax(scaled, out=scaled)
+            floor = metrics.ece_floor(probabilities, spec.bins, spec.floor_draws, generator(seed, "floor", split))
+            for labels in judged:
+                points = surprise[labels] | _probability_scores(probabilities, targets[split][labels])
+                bins = _binned_scores(probabilities, targets[split][labels], spec.bins) | {"ece_floor": floor}
+                for metric in (metric for wanted, metric in _wanted(judged) if wanted == labels):
+                    value = float(points[metric].mean()) if metric in points else bins[metric]
+                    if metric in points:
+                        columns.append((len(rows), points[metric]))
+                    rows.append(_row(split, labels, name, metric, value))
+                if split == "test":
+                    diagrams += _diagram(probabilities, targets[split][labels], spec.bins, (split, labels, name))
+        _add_intervals(rows, columns, spec.draws, generator(seed, "bootstrap", split))
+        scored += rows
+    return Calibrated(
+        [_fit_row(*key, fit) for key, fit in fits.items()],
+        pd.DataFrame(scored, columns=list(METRICS_COLUMNS)),
+        pd.DataFrame(diagrams, columns=list(RELIABILITY_COLUMNS)),
+    )
+
+
+def _plan(
+    calibrators: tuple[str, ...], fits: Mapping[tuple[str, str, str], TemperatureFit], split: str, judged: list[str]
+) -> list[tuple[str, float, list[str]]]:
+    """What to score on a split: (calibrator, beta, labels to judge by); the oracle has a beta for each labels."""
+    plan = []
+    for name in calibrators:
+        if name == "none":
+            plan.append((name, 1.0, judged))
+        elif name != "oracle":
+            plan.append((name, fits[name, "val", "drawn"].beta, judged))
+        elif split == "test":
+            plan += [(name, fits[name, split, labels].beta, [labels]) for labels in judged]
+    return plan
+
+
+def _wanted(judged: list[str]) -> list[tuple[str, str]]:
+    """The (labels, metric) reported; KL needs a posterior."""
+    return [(labels, m) for labels in judged for m in SCORES + BINNED if m != "kl" or labels == "noisy"]
+
+
+def _row(split: str, labels: str, calibrator: str, metric: str, value: float) -> dict[str, Any]:
+    """A row of the metrics table, its interval still open."""
+    return dict(zip(METRICS_COLUMNS, (split, labels, calibrator, metric, value, math.nan, math.nan), strict=True))
+
+
+def _logit_scores(logits: np.ndarray, targets: np.ndarray, labels: str) -> dict[str, np.ndarray]:
+    """Per-point scores that need logits; KL where the targets are posteriors."""
+    scores = {"nll": metrics.nll_per_point(logits, targets)}
+    return scores | ({"kl": metrics.kl_per_point(logits, targets)} if labels == "noisy" else {})
+
+
+def _probability_scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
+    """Per-point scores that need probabilities."""
+    return {
+        "error": metrics.error_per_point(probabilities, targets),
+        "brier": metrics.brier_per_point(probabilities, targets),
+    }
+
+
+def _binned_scores(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> dict[str, float]:
+    """Binned calibration errors."""
+    return {
+        "ece": metrics.ece(probabilities, targets, bins),
+        "ace_average": metrics.ace(probabilities, targets, bins),
+        "ace_equal_mass": metrics.ace(probabilities, targets, bins, kind="equal_mass"),
+        "mce": metrics.mce(probabilities, targets, bins),
+        "classwise_ece": metrics.classwise_ece(probabilities, targets, bins),
+    }
+
+
+def _diagram(probabilities: np.ndarray, targets: np.ndarray, bins: int, lead: tuple[str, ...]) -> list[tuple]:
+    """Rows of a reliability diagram, empty bins included."""
+    found = metrics.reliability(probabilities, targets, bins)
+    columns = (found.lower, found.upper, found.count, found.confidence, found.accuracy)
+    return [(*lead, index, *row) for index, row in enumerate(zip(*columns, strict=True))]
+
+
+def _add_intervals(
+    rows: list[dict[str, Any]], columns: list[tuple[int, np.ndarray]], draws: int, rng: np.random.Generator
+) -> None:
+    """Fill low and high of the rows that have per-point values, all from the same resamples."""
+    if not columns:
+        return
+    low, high = metrics.bootstrap_intervals(np.stack([values for _, values in columns], axis=1), draws, rng)
+    for (index, _), lower, upper in zip(columns, low, high, strict=True):
+        rows[index] |= {"low": float(lower), "high": float(upper)}
+
+
+def _fit_row(calibrator: str, split: str, labels: str, fit: TemperatureFit) -> dict[str, Any]:
+    """A fit as plain data for JSON, which has no NaN and no infinity."""
+    numbers = {key: getattr(fit, key) for key in ("T", "beta", "nll", "gradient")}
+    return {
+        "calibrator": calibrator,
+        "split": split,
+        "labels": labels,
+        **{key: float(value) if math.isfinite(value) else None for key, value in numbers.items()},
+        "converged": bool(fit.converged),
+        "separable": bool(fit.separable),
+    }
+
+
+def _nearest_votes(inputs: Mapping[str, np.ndarray], targets: Targets, k: int) -> dict[str, np.ndarray]:
+    """One-hot drawn label of the nearest training point, float64 (n, k) by split; a training point is its own."""
+    train, memory = np.asarray(inputs["train"]), targets["train"]["drawn"]
+    votes = {}
+    for split in SPLITS:
+        points = np.asarray(_get(inputs, split))
+        shape = (len(targets[split]["clean"]), train.shape[-1])
+        require(points.shape == shape, f"inputs.{split}", f"shape {points.shape}", f"shape {shape}")
+        chosen = np.arange(len(train)) if split == "train" else nearest(points, train)
+        votes[split] = np.eye(k)[memory[chosen]]
+    return votes
+
+
+def _named(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Tables one on the other, led by a column ``model``."""
+    parts = [table.assign(model=model)[["model", *table.columns]] for model, table in tables.items() if len(table)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["model", *METRICS_COLUMNS])

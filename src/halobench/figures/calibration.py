@@ -1,0 +1,152 @@
+"""Test NLL and ECE by calibrator and loss, against the Bayes posterior and other predictors that need no training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from halobench.figures import theme
+
+TITLE = "What temperature scaling changes on test data"
+METRICS = {"nll": "NLL (nats)", "ece": "Expected calibration error (ECE)"}
+REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
+
+
+@theme.styled
+def draw(metrics: pd.DataFrame) -> Figure:
+    """Draw NLL and ECE: mean over seeds with t interval, a group a calibrator, a marker a loss, references as lines.
+
+    Parameters
+    ----------
+    metrics : DataFrame
+        As aggregated; test rows, against noisy labels in expectation where a data set has them.
+
+    Returns
+    -------
+    Figure
+    """
+    table = theme.preferred_labels(metrics)
+    wanted = table[table["metric"].isin(METRICS) & (table["loss"] != "reference")]
+    if wanted.empty:
+        return theme.nothing(TITLE, "No NLL or ECE was computed on a test set.")
+    losses, cells = theme.losses_in(wanted), theme.cells_in(wanted)
+    calibrators = theme.ordered(wanted["calibrator"], theme.CALIBRATORS)
+    styles = theme.loss_styles(losses)
+    by = ["dataset", "model", "loss", "calibrator", "metric"]
+    means = theme.over_seeds(table, by, "value")
+    grid = theme.grid(
+        TITLE,
+        f"Points: {theme.seeds_note(wanted)}, on {label_note(wanted)}. TS is fitted on validation data, released (the "
+        "fit of the paper's code) or exact (the optimum); oracle TS is fitted on the test data. Lower is better.",
+        {cell: theme.cell_label(*cell) for cell in cells},
+        METRICS,
+        {(key[:2], key[2]) for key in wanted[["dataset", "model", "metric"]].itertuples(index=False, name=None)},
+        panel=(3.0, 1.35),
+        gap=(0.55, 0.55),
+        left=0.5,
+        bottom=0.35,
+        legend=[
+            *theme.loss_keys(losses, styles),
+            *(
+                theme.key(theme.REFERENCES[name], theme.INK, ls=REFERENCE_DASHES[name], lw=1)
+                for name in theme.REFERENCES
+                if name in set(table["model"])
+            ),
+            theme.key("ECE floor: calibrated perfectly, as many points", theme.GREY, marker="_", ms=8, mew=1.5, ls=""),
+        ],
+    )
+    for (cell, metric), ax in grid.axes.items():
+        panel = means[(means["dataset"] == cell[0]) & (means["model"] == cell[1])]
+        there = [loss for loss in losses if loss in set(panel["loss"])]
+        for offset, loss in zip(theme.dodge(len(there), 0.62), there, strict=True):
+            rows = panel[panel["loss"] == loss]
+            _points(ax, rows[rows["metric"] == metric], calibrators, offset, styles[loss])
+            if metric == "ece":
+                _floor(ax, rows[rows["metric"] == "ece_floor"], calibrators, offset, styles[loss])
+        shown = panel[panel["metric"].isin([metric, "ece_floor"] if metric == "ece" else [metric])]
+        references = reference_values(means[means["metric"] == metric], cell[0])
+        _limits_and_references(ax, shown, references)
+        ax.set(xlim=(-0.5, len(calibrators) - 0.5), xticks=range(len(calibrators)))
+        ax.set_xticklabels([theme.CALIBRATORS.get(c, c) for c in calibrators])
+        ax.grid(axis="x", visible=False)
+        ax.tick_params(axis="x", length=0)
+    return grid.figure
+
+
+def label_note(table: pd.DataFrame) -> str:
+    """Which labels the rows of `table` are scored against, in words."""
+    words = {
+        "noisy": "test labels with the noise trained on (in expectation)",
+        "drawn": "test labels with noise drawn",
+        "clean": "clean test labels",
+    }
+    return " or ".join(words.get(kind, kind) for kind in theme.ordered(table["labels"], words))
+
+
+def reference_values(means: pd.DataFrame, dataset: str) -> dict[str, float]:
+    """Values of the predictors that need no training on one data set; `nearest` after exact TS where there is one."""
+    rows = means[(means["dataset"] == dataset) & (means["loss"] == "reference")]
+    found = {}
+    for name in theme.REFERENCES:
+        values = rows[rows["model"] == name].set_index("calibrator")["mean"]
+        order = ("exact", "none") if name == "nearest" else ("none", "exact")
+        kinds = [kind for kind in (*order, *values.index) if kind in values.index]
+        if kinds:
+            found[name] = float(values[kinds[0]])
+    return found
+
+
+def _points(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: theme.Style) -> None:
+    """One loss: a dot and interval a calibrator, joined by a thin line."""
+    rows = rows.set_index("calibrator").reindex([c for c in calibrators if c in set(rows["calibrator"])])
+    x = [calibrators.index(c) + offset for c in rows.index]
+    ax.plot(x, rows["mean"], color=style.color, marker=style.marker, ms=4, mew=0, lw=0.7, zorder=3)
+    for at, low, high in zip(x, rows["low"], rows["high"], strict=True):
+        if np.isfinite(low):
+            ax.plot([at, at], [low, high], color=style.color, lw=1, zorder=2)
+
+
+def _floor(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: theme.Style) -> None:
+    """The ECE that a perfectly calibrated model would show at this number of points, as ticks."""
+    rows = rows[rows["calibrator"].isin(calibrators)]
+    x = [calibrators.index(c) + offset for c in rows["calibrator"]]
+    ax.plot(x, rows["mean"], color=style.color, marker="_", ms=6, mew=1.4, ls="", alpha=0.7, zorder=2)
+
+
+def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, float]) -> None:
+    """Limits from the means (an interval of few seeds may be wider); a reference beyond them is told in words."""
+    finite = shown["mean"][np.isfinite(shown["mean"])]
+    values = [*finite, *(v for name, v in references.items() if name == "bayes")]
+    low, high = min(values), max(values)
+    span = max(high - low, 1e-3 * max(abs(high), 1e-6), 1e-9)
+    edges = shown.loc[np.isfinite(shown["low"]), ["low", "high"]]
+    if len(edges):
+        low = min(low, max(edges["low"].min(), low - 0.3 * span))
+        high = max(high, min(edges["high"].max(), high + 0.3 * span))
+    beyond = []
+    for name, value in references.items():
+        if value <= high + 0.25 * span:
+            ax.axhline(value, color=theme.INK, ls=REFERENCE_DASHES[name], lw=0.9, zorder=1)
+            high = max(high, value)
+        else:
+            beyond.append(
+                f"{theme.REFERENCES[name]} {value:.2f}" if np.isfinite(value) else f"{theme.REFERENCES[name]} ∞"
+            )
+    pad = 0.06 * (high - low) or 0.01
+    # Room for the words, a line each.
+    top = high + pad + (high - low) * 0.14 * len(beyond)
+    ax.set_ylim(low - pad, top)
+    if beyond:
+        ax.text(
+            0.995,
+            0.99,
+            "\n".join(f"↑ {text}" for text in beyond),
+            transform=ax.transAxes,
+            ha="right",
+            va="top",
+            size=7,
+            color=theme.GREY,
+            linespacing=1.05,
+        )

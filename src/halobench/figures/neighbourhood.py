@@ -1,0 +1,57 @@
+"""Label confidence against relative distance: a row a data set and model, a column a probe, a line a loss."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from halobench.figures import theme
+
+TITLE = "Confidence in a point's own label on the way out from it"
+
+
+@theme.styled
+def draw(neighbourhood: pd.DataFrame) -> Figure:
+    """Draw mean label confidence with its t band over seeds, held-out control dashed.
+
+    Parameters
+    ----------
+    neighbourhood : DataFrame
+        As aggregated; the rows of the relative grid are drawn.
+
+    Returns
+    -------
+    Figure
+    """
+    table = neighbourhood.dropna(subset=["relative_radius", "confidence"])
+    if table.empty:
+        return theme.nothing(TITLE, "No probe visited relative distances.")
+    losses, cells = theme.losses_in(table), theme.cells_in(table)
+    styles = theme.loss_styles(losses)
+    means = theme.over_seeds(
+        table, ["dataset", "model", "probe", "loss", "points", "relative_radius"], "confidence"
+    ).set_index(["dataset", "model", "probe"])
+    probes = theme.ordered(table["probe"], theme.PROBES)
+    grid = theme.grid(
+        TITLE,
+        "Solid: around training points, in the label trained on. Dashed: the same around held-out points, the control. "
+        f"Lines: {theme.seeds_note(table)}. Columns: where the probe goes. The vertical line marks as far out as the "
+        "nearest training point of another label is.",
+        {cell: theme.cell_label(*cell) for cell in cells},
+        {probe: theme.PROBES.get(probe, probe) for probe in probes},
+        {(key[:2], key[2]) for key in means.index.unique()},
+        legend=[
+            *theme.loss_keys(losses, styles),
+            theme.key("held-out control", theme.GREY, ls=(0, (3, 2)), lw=1),
+        ],
+        xlabel=theme.RELATIVE,
+    )
+    for (cell, probe), ax in grid.axes.items():
+        ax.axvline(1, color=theme.FAINT, lw=0.8, zorder=1)
+        theme.draw_lines(ax, means.loc[[(*cell, probe)]], "relative_radius", losses, styles)
+        ax.set(xlim=(0, table["relative_radius"].max()), ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
+        if grid.left(cell, probe):
+            ax.set_ylabel("confidence")
+        else:
+            ax.set_yticklabels([])
+    return grid.figure

@@ -1,0 +1,64 @@
+"""Reliability diagrams before and after temperature scaling, with the number of points in each bin."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from halobench.figures import theme
+
+TITLE = "Reliability before and after temperature scaling"
+CALIBRATORS = ("none", "released", "exact")
+
+
+@theme.styled
+def draw(reliability: pd.DataFrame) -> Figure:
+    """Draw accuracy against confidence a bin, pooled over seeds, over bars that count the points; no empty bins.
+
+    Parameters
+    ----------
+    reliability : DataFrame
+        As aggregated; test rows, against noisy labels where a data set has them.
+
+    Returns
+    -------
+    Figure
+    """
+    table = theme.preferred_labels(reliability)
+    table = table[table["calibrator"].isin(CALIBRATORS)]
+    if table.empty or not (table["count"] > 0).any():
+        return theme.nothing(TITLE, "No bins were counted on a test set.")
+    pooled = theme.pooled_bins(table, ["dataset", "model", "loss", "calibrator"])
+    losses, cells = theme.losses_in(pooled), theme.cells_in(pooled)
+    calibrators = [c for c in CALIBRATORS if c in set(pooled["calibrator"])]
+    groups = {(key[:2], key[2]): group for key, group in pooled.groupby(["dataset", "model", "loss"])}
+    grid = theme.grid(
+        TITLE,
+        "Accuracy against mean confidence of the points in each bin of confidence, on test data, pooled over "
+        f"{table['seed'].nunique()} seed{'s' * (table['seed'].nunique() > 1)}. Below the diagonal a model is more "
+        "confident than it is right. Bars: how many test points each bin holds; empty bins are not drawn.",
+        {cell: theme.cell_label(*cell) for cell in cells},
+        {loss: theme.loss_label(loss) for loss in losses},
+        groups,
+        panel=(1.35, 1.35),
+        gap=(0.45, 0.95),
+        bottom=0.85,
+        legend=[
+            theme.key(label, style.color, ls=style.dash, marker=style.marker, lw=1)
+            for label, style in ((theme.CALIBRATORS[c], theme.CALIBRATOR_STYLES[c]) for c in calibrators)
+        ],
+        xlabel="confidence",
+    )
+    for (cell, loss), ax in grid.axes.items():
+        bars = ax.inset_axes((0, -0.3, 1, 0.22))
+        theme.draw_reliability(ax, bars, groups[cell, loss], calibrators)
+        ax.set_xticklabels([])
+        top = int(groups[cell, loss]["count"].max())
+        bars.set(ylim=(0, top * 1.05), yticks=(0, top))
+        bars.grid(visible=False)
+        if grid.left(cell, loss):
+            ax.set_ylabel("accuracy")
+            bars.set_ylabel("points", labelpad=4)
+        else:
+            ax.set_yticklabels([])
+    return grid.figure

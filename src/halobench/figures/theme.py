@@ -1,0 +1,556 @@
+"""What all figures share: the look, names and colours, intervals over seeds, grids of panels, and saving.
+
+Sizes are in inches and points, as printed. Panels have fixed sizes and the page grows with their number, so that a grid
+of one cell and one of forty are both readable. Figures are built without pyplot: no global state, no open windows.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import textwrap
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from scipy.special import stdtrit
+
+from halobench import store
+
+RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": "#444444",
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "halobench",
+}
+DPI = 150
+INK, GREY, FAINT = "#222222", "#777777", "#bbbbbb"
+BAND = 0.18
+
+
+# Names and their order ------------------------------------------------------------------------------------------------
+
+DATASETS = {"digits": "Digits", "mnist": "MNIST", "mnist5k": "MNIST-5k", "fashion_mnist": "Fashion-MNIST"}
+DATASETS |= {"fashionmnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN"}
+MODELS = {"mlp": "MLP", "cnn": "CNN", "efficientnet": "EfficientNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
+MODELS |= {"resnext50": "ResNeXt-50", "densenet121": "DenseNet-121", "convnext": "ConvNeXt", "vit": "ViT"}
+MODELS |= {"mixer": "MLP-Mixer", "mlp_mixer": "MLP-Mixer", "convnext_tiny": "ConvNeXt-T"}
+LOSSES = {"cross_entropy": "Cross-entropy", "label_smoothing": "Label smoothing", "focal": "Focal", "mixup": "Mixup"}
+PROBES = {
+    "sphere": "Random direction",
+    "manifold": "Random direction among\nprincipal components",
+    "nearest_other": "To the nearest point\nof another label",
+    "mixup_line": "To a random point\nof another label",
+}
+QUANTITIES = {"certainty": "Certainty radius", "half_level": "Half-level radius", "decision": "Decision radius"}
+CALIBRATORS = {
+    "none": "no TS",
+    "released": "released TS",
+    "exact": "exact TS",
+    "oracle": "oracle TS",
+}
+REFERENCES = {"bayes": "Bayes posterior", "nearest": "1-nearest neighbour + TS", "uniform": "uniform guess"}
+VERDICTS = {"holds": "holds", "does_not": "does not hold", "undecided": "undecided", "not_tested": "not tested"}
+
+RELATIVE = "distance / distance to nearest training point of another label"
+ABSOLUTE = "distance (normalised pixels)"
+
+
+def dataset_label(name: str) -> str:
+    """A data set's name in words, e.g. ``digits-noise50`` as ``Digits, 50% label noise``."""
+    stem, noise = re.fullmatch(r"(.*?)(?:-noise(\d+))?", name).groups()
+    label = DATASETS.get(stem, stem)
+    return f"{label}, {int(noise)}% label noise" if noise else label
+
+
+def model_label(name: str) -> str:
+    """A model's name in words."""
+    return MODELS.get(name, name)
+
+
+def loss_label(name: str) -> str:
+    """A loss's name in words, e.g. ``mixup5`` as ``5-point Mixup``."""
+    if found := re.fullmatch(r"mixup(\d+)", name):
+        return f"{found[1]}-point Mixup"
+    return LOSSES.get(name, name)
+
+
+def in_words(text: str) -> str:
+    """A claim's statement without its place, the names in it replaced by words."""
+    text = re.sub(r"\s*\[[^\]]*\]\s*$", "", text)
+    text = re.sub(r"\bmixup(\d+)\b", lambda found: loss_label(found[0]), text)
+    for probe, label in PROBES.items():
+        spoken = label.replace("\n", " ")
+        text = re.sub(rf"\b{probe}\b", f"“{spoken[0].lower()}{spoken[1:]}”", text) if "_" in probe else text
+    return text.replace("the probe manifold", "the probe “random direction among principal components”")
+
+
+def cell_label(dataset: str, model: str) -> str:
+    """A data set and model in words."""
+    return f"{dataset_label(dataset)} · {model_label(model)}"
+
+
+def ordered(names: Iterable[str], known: Iterable[str] = ()) -> list[str]:
+    """Names without repeats: the known first in their order, then the others, numbers in them by size."""
+    rank = {name: i for i, name in enumerate(known)}
+
+    def key(name: str) -> tuple:
+        parts = re.split(r"(\d+)", name)
+        return rank.get(name, len(rank)), [int(p) if p.isdecimal() else p for p in parts]
+
+    return sorted({str(name) for name in names}, key=key)
+
+
+def losses_in(table: pd.DataFrame) -> list[str]:
+    """The losses of a table, reference rows aside, in the order of the legends."""
+    return ordered(set(table["loss"]) - {"reference"}, KNOWN_LOSSES)
+
+
+def cells_in(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """The (data set, model) pairs of a table, reference rows aside, in the order of the panels."""
+    pairs = set(table.loc[table["loss"] != "reference", ["dataset", "model"]].itertuples(index=False, name=None))
+    datasets, models = ordered((d for d, _ in pairs), DATASETS), ordered((m for _, m in pairs), MODELS)
+    return [(d, m) for d in datasets for m in models if (d, m) in pairs]
+
+
+# Colours, markers and dashes ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one loss is drawn. Colour and marker both tell losses apart, so that either is enough."""
+
+    color: str
+    marker: str
+    dash: Any = "-"
+
+
+# Okabe and Ito's palette without its yellow, too pale for lines on white; then darker tones for further losses.
+_STYLES = {
+    "cross_entropy": Style("#D55E00", "o", "-"),
+    "mixup2": Style("#56B4E9", "s", (0, (5, 1.2))),
+    "mixup5": Style("#0072B2", "D", (0, (3, 1, 1, 1))),
+    "focal": Style("#CC79A7", "^", (0, (1.2, 1))),
+    "label_smoothing": Style("#009E73", "v", (0, (6, 1, 1, 1, 1, 1))),
+    "mixup3": Style("#332288", "P", (0, (4, 2))),
+    "mixup": Style("#56B4E9", "s", (0, (5, 1.2))),
+}
+KNOWN_LOSSES = ("cross_entropy", "label_smoothing", "focal", "mixup", "mixup2", "mixup3", "mixup5")
+_SPARE_COLORS = ("#E69F00", "#117733", "#882255", "#000000", "#999933", "#888888")
+_SPARE_MARKERS = ("X", "<", ">", "p", "*", "h", "d")
+
+# No colour of a known loss, so that a line is never taken for a loss.
+CALIBRATOR_STYLES = {
+    "none": Style("#111111", "o", "-"),
+    "released": Style("#E69F00", "s", (0, (4, 1.5))),
+    "exact": Style("#7A3DB8", "D", "-"),
+    "oracle": Style("#777777", "^", (0, (1.2, 1))),
+}
+VERDICT_STYLES = {
+    "holds": Style("#00785A", "✓"),
+    "does_not": Style("#C04E00", "✗"),
+    "undecided": Style("#555555", "?"),
+    "not_tested": Style("#8a8a8a", "–"),
+}
+
+
+def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
+    """A style for each loss: known losses always the same, others the next free ones in order.
+
+    Parameters
+    ----------
+    losses : iterable of str
+        Names as in the tables.
+
+    Returns
+    -------
+    dict of str to Style
+        Colours repeat only beyond 6 unknown losses, and then with another marker.
+    """
+    styles, spare = {}, 0
+    for loss in ordered(losses, KNOWN_LOSSES):
+        if loss in _STYLES:
+            styles[loss] = _STYLES[loss]
+        else:
+            color = _SPARE_COLORS[spare % len(_SPARE_COLORS)]
+            marker = _SPARE_MARKERS[spare % len(_SPARE_MARKERS)]
+            styles[loss] = Style(color, marker, (0, (2 + spare % 3, 1)))
+            spare += 1
+    return styles
+
+
+# Statistics over seeds ------------------------------------------------------------------------------------------------
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+    """Mean over seeds with Student's t interval.
+
+    Parameters
+    ----------
+    values : sequence of float, shape (n,)
+        One value a seed; NaN are left out.
+    level : float
+        Coverage, in (0, 1).
+
+    Returns
+    -------
+    mean, low, high : float
+        `low` and `high` are NaN for fewer than two values: one seed has no spread.
+
+    Examples
+    --------
+    >>> [round(x, 3) for x in t_interval([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484]
+    """
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    n = len(values)
+    if n == 0:
+        return (float("nan"),) * 3
+    mean = float(values.mean())
+    if n == 1 or not np.isfinite(mean):
+        return mean, float("nan"), float("nan")
+    half = float(stdtrit(n - 1, 0.5 + level / 2) * values.std(ddof=1) / np.sqrt(n))
+    return mean, mean - half, mean + half
+
+
+def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
+    """Mean and t interval of `value` over seeds, for each combination of the columns `by`.
+
+    Rows that share `by` and seed (e.g. models, where they are pooled) are averaged first: the seed is the unit.
+
+    Returns
+    -------
+    DataFrame
+        Columns `by`, mean, low, high, n (seeds).
+    """
+    per_seed = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)[value].mean()
+    rows = []
+    for names, group in per_seed.groupby(level=list(range(len(by))), sort=True):
+        names = names if isinstance(names, tuple) else (names,)
+        rows.append((*names, *t_interval(group.to_numpy()), len(group)))
+    return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "n"])
+
+
+def seeds_note(*tables: pd.DataFrame) -> str:
+    """What lines, points and bands are: means over so many seeds, with the interval if there is one."""
+    cell = ["dataset", "model", "loss"]
+    most = max((int(t.groupby(cell)["seed"].nunique().max()) for t in tables if len(t)), default=0)
+    if most < 2:
+        return "one seed, so no interval"
+    return f"mean and 95% t-interval over {most} seeds"
+
+
+# Pages and panels -----------------------------------------------------------------------------------------------------
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Run `draw` under the theme's settings, leaving matplotlib's own as they were."""
+
+    @functools.wraps(draw)
+    def inner(*tables: Any, **options: Any) -> Figure:
+        with mpl.rc_context(RC):
+            return draw(*tables, **options)
+
+    return inner
+
+
+def page(width: float, height: float) -> Figure:
+    """An empty page of this size in inches."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def place(figure: Figure, left: float, top: float, width: float, height: float, **options: Any) -> Axes:
+    """Axes at `left` and `top` (inches from the page's upper left corner), `width` x `height` inches."""
+    page_width, page_height = figure.get_size_inches()
+    bottom = page_height - top - height
+    box = (left / page_width, bottom / page_height, width / page_width, height / page_height)
+    return figure.add_axes(box, **options)
+
+
+def write(figure: Figure, left: float, top: float, text: str, **options: Any) -> None:
+    """Text whose upper left corner (unless aligned otherwise) is at `left`, `top` inches from the upper left corner."""
+    width, height = figure.get_size_inches()
+    look = {"va": "top", "ha": "left", "color": INK, "parse_math": False}
+    figure.text(left / width, 1 - top / height, text, **(look | options))
+
+
+def wrapped(text: str, width: float, size: float = 8) -> str:
+    """`text` broken into lines of at most about `width` inches at `size` points (a letter is about 0.53 em wide)."""
+    letters = max(8, int(width * 72 / (0.53 * size)))
+    return "\n".join("\n".join(textwrap.wrap(line, letters)) for line in text.split("\n"))
+
+
+def lines_high(text: str, size: float = 8) -> float:
+    """Height of `text` in inches at `size` points."""
+    return (text.count("\n") + 1) * size * 1.22 / 72
+
+
+@dataclass
+class Grid:
+    """Panels of a figure: `axes` by (row, column), only where there is something to show."""
+
+    figure: Figure
+    axes: dict[tuple[Hashable, Hashable], Axes]
+    first: dict[Hashable, Hashable]
+    last: dict[Hashable, Hashable]
+
+    def left(self, row: Hashable, column: Hashable) -> bool:
+        """Whether this panel is the first of its row."""
+        return self.first[row] == column
+
+    def bottom(self, row: Hashable, column: Hashable) -> bool:
+        """Whether this panel is the lowest of its column."""
+        return self.last[column] == row
+
+
+def grid(
+    title: str,
+    note: str,
+    rows: Mapping[Hashable, str],
+    columns: Mapping[Hashable, str],
+    present: Iterable[tuple[Hashable, Hashable]],
+    *,
+    panel: tuple[float, float] = (1.6, 1.2),
+    legend: Sequence[Any] = (),
+    left: float = 0.62,
+    gap: tuple[float, float] = (0.25, 0.5),
+    right: float = 0.2,
+    bottom: float = 0.5,
+    xlabel: str = "",
+    least: float = 6.4,
+) -> Grid:
+    """A page of panels: title and note, legend, column headings, and each row under its own heading.
+
+    Parameters
+    ----------
+    title, note : str
+        The page's title and the sentences under it; both are wrapped.
+    rows, columns : mapping
+        Keys and headings, in order.
+    present : iterable of (row, column)
+        The panels to make. The others' places stay empty, and rows or columns without any take no room.
+    panel : (float, float)
+        Width and height of a panel in inches.
+    legend : sequence of legend handles
+        Shown in one or more lines between the note and the panels, outside the data.
+    left, right, bottom : float
+        Margins in inches, for the labels of axes.
+    gap : (float, float)
+        Room between panels in inches: between columns, and above each row (for its heading and the labels of ticks).
+    xlabel : str
+        One label for all horizontal axes, at the foot of the page.
+    least : float
+        Least width of the page in inches.
+    """
+    present = set(present)
+    row_keys = [r for r in rows if any((r, c) in present for c in columns)]
+    column_keys = [c for c in columns if any((r, c) in present for r in rows)]
+    panel_width, panel_height = panel
+    inner = len(column_keys) * panel_width + max(len(column_keys) - 1, 0) * gap[0]
+    width = max(left + inner + right, least)
+    usable = width - 0.2
+    title, note = wrapped(title, usable, 13.5), wrapped(note, usable, 8)  # bold is wider
+    top = 0.12
+    title_top, top = top, top + lines_high(title, 11.5) + 0.05
+    note_top, top = top, top + (lines_high(note, 8) + 0.1 if note else 0.0)
+    legend_rows = legend_lines(legend, usable)
+    legend_top, top = top, top + 0.18 * len(legend_rows) + 0.04
+    headings = max((lines_high(columns[c], 8) for c in column_keys if columns[c]), default=0.0)
+    heading_base = top + headings
+    top = heading_base + 0.02
+    # The first row needs room for its heading alone, a row without a heading (the lower half of a pair) just a slit.
+    above = [0.14 if not rows[r] else gap[1] if i else 0.27 for i, r in enumerate(row_keys)]
+    tops = [top + sum(above[: i + 1]) + i * panel_height for i in range(len(row_keys))]
+    height = top + sum(above) + len(row_keys) * panel_height + bottom
+    figure = page(width, height)
+    write(figure, 0.1, title_top, title, size=11.5, weight="bold")
+    write(figure, 0.1, note_top, note, color=GREY)
+    draw_legend(figure, legend_rows, 0.1, legend_top)
+    axes: dict[tuple[Hashable, Hashable], Axes] = {}
+    for i, row in enumerate(row_keys):
+        if rows[row]:
+            write(figure, 0.1, tops[i] - 0.07, rows[row], weight="bold", va="bottom")
+        for j, column in enumerate(column_keys):
+            if (row, column) in present:
+                place_left = left + j * (panel_width + gap[0])
+                axes[row, column] = place(figure, place_left, tops[i], panel_width, panel_height)
+    for j, column in enumerate(column_keys):
+        middle = left + j * (panel_width + gap[0]) + panel_width / 2
+        write(figure, middle, heading_base, columns[column], ha="center", va="bottom")
+    if xlabel and row_keys:
+        write(figure, left + inner / 2, height - 0.08, xlabel, ha="center", va="bottom")
+    first = {r: next(c for c in column_keys if (r, c) in present) for r in row_keys}
+    last = {c: next(r for r in reversed(row_keys) if (r, c) in present) for c in column_keys}
+    return Grid(figure, axes, first, last)
+
+
+def legend_lines(handles: Sequence[Any], width: float) -> list[list[Any]]:
+    """Legend handles broken into lines that fit `width` inches."""
+    lines: list[list[Any]] = []
+    used = 0.0
+    for handle in handles:
+        need = 0.52 + len(handle.get_label()) * 8 * 0.58 / 72
+        if not lines or used + need > width:
+            lines.append([])
+            used = 0.0
+        lines[-1].append(handle)
+        used += need
+    return lines
+
+
+def draw_legend(figure: Figure, lines: Sequence[Sequence[Any]], left: float, top: float) -> None:
+    """Lines of a legend, from `left`, `top` inches downwards."""
+    width, height = figure.get_size_inches()
+    for i, handles in enumerate(lines):
+        figure.legend(
+            handles=list(handles),
+            loc="upper left",
+            bbox_to_anchor=(left / width, 1 - (top + 0.18 * i) / height),
+            bbox_transform=figure.transFigure,
+            ncols=len(handles),
+            borderpad=0,
+            borderaxespad=0,
+            handletextpad=0.5,
+            columnspacing=1.4,
+            handlelength=2.2,
+        )
+
+
+def key(label: str, color: str = INK, **options: Any) -> Line2D:
+    """A legend entry: a line, a marker, or both."""
+    return Line2D([], [], color=color, label=label, **options)
+
+
+def loss_keys(losses: Iterable[str], styles: Mapping[str, Style], **options: Any) -> list[Line2D]:
+    """Legend entries of losses: their colour, marker and (unless given) a solid line."""
+    return [key(loss_label(x), styles[x].color, marker=styles[x].marker, **options) for x in losses]
+
+
+def dodge(count: int, spread: float) -> np.ndarray:
+    """Offsets of `count` items side by side, `spread` wide in all, centred on 0."""
+    return (np.arange(count) - (count - 1) / 2) * (spread / max(count, 1))
+
+
+def nothing(title: str, why: str) -> Figure:
+    """A page that says that there is nothing to draw, and why."""
+    return grid(title, why, {}, {}, ()).figure
+
+
+# Drawing that several figures share -----------------------------------------------------------------------------------
+
+
+def draw_lines(
+    ax: Axes, means: pd.DataFrame, x: str, losses: Sequence[str], styles: Mapping[str, Style], size: float = 2.6
+) -> None:
+    """One line a loss from the rows of `over_seeds`: training points solid with their band, held-out points dashed."""
+    for loss in losses:
+        color, marker = styles[loss].color, styles[loss].marker
+        for points in ("heldout", "train"):
+            line = means[(means["loss"] == loss) & (means["points"] == points)].sort_values(x)
+            if line.empty:
+                continue
+            at = line[x].to_numpy()
+            if points == "heldout":
+                ax.plot(at, line["mean"], color=color, lw=0.9, ls=(0, (3, 2)), zorder=2)
+                continue
+            ax.plot(at, line["mean"], color=color, marker=marker, ms=size, mew=0, zorder=3)
+            if line["low"].notna().any():
+                ax.fill_between(at, line["low"], line["high"], color=color, alpha=BAND, lw=0, zorder=2)
+
+
+def preferred_labels(table: pd.DataFrame, order: Sequence[str] = ("noisy", "drawn", "clean")) -> pd.DataFrame:
+    """The test rows against one kind of labels for each data set: the first of `order` that it has."""
+    table = table[table["split"] == "test"]
+    kept = []
+    for _, rows in table.groupby("dataset", sort=False):
+        kinds = set(rows["labels"])
+        kept.append(rows[rows["labels"] == next((k for k in order if k in kinds), None)])
+    return pd.concat(kept) if kept else table
+
+
+def pooled_bins(reliability: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Bins pooled over the rows that share `by`: counts add up, means are weighted by count, empty bins are dropped."""
+    table = reliability[reliability["count"] > 0]
+    sums = table.assign(confidence=table["confidence"] * table["count"], accuracy=table["accuracy"] * table["count"])
+    groups = sums.groupby([*by, "bin"], sort=True)
+    pooled = groups[["count", "confidence", "accuracy"]].sum()
+    pooled[["lower", "upper"]] = groups[["lower", "upper"]].first()
+    for column in ("confidence", "accuracy"):
+        pooled[column] /= pooled["count"]
+    return pooled.reset_index()
+
+
+def draw_reliability(
+    ax: Axes, bars: Axes | None, pooled: pd.DataFrame, calibrators: Sequence[str], size: float = 3
+) -> None:
+    """Accuracy against confidence, a line a calibrator, over the diagonal; in `bars` the share of points a bin."""
+    ax.plot([0, 1], [0, 1], color=FAINT, lw=0.8, zorder=1)
+    for calibrator in calibrators:
+        style, line = CALIBRATOR_STYLES[calibrator], pooled[pooled["calibrator"] == calibrator]
+        if line.empty:
+            continue
+        look = {"color": style.color, "ls": style.dash, "marker": style.marker, "mew": 0, "lw": 1}
+        # Where TS changes little, the line without it lies beneath: its larger marks still show.
+        ax.plot(line["confidence"], line["accuracy"], ms=size + (calibrator == "none"), zorder=3, **look)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    if bars is None:
+        return
+    for i, calibrator in enumerate(calibrators):
+        line = pooled[pooled["calibrator"] == calibrator]
+        width = (line["upper"] - line["lower"]) / (len(calibrators) + 0.5)
+        middle = (line["upper"] + line["lower"]) / 2 + (i - (len(calibrators) - 1) / 2) * width
+        bars.bar(middle, line["count"], width, color=CALIBRATOR_STYLES[calibrator].color, lw=0)
+    bars.set(xlim=(0, 1), xticks=(0, 0.5, 1))
+
+
+# Saving ---------------------------------------------------------------------------------------------------------------
+
+
+def save(figure: Figure, stem: Path | str) -> tuple[Path, Path]:
+    """Write `stem`.pdf and `stem`.png (150 dpi), each whole or not at all; the same figure gives the same bytes.
+
+    Returns
+    -------
+    pdf, png : Path
+        Where they were written.
+    """
+    pdf, png = (Path(f"{stem}.{suffix}") for suffix in ("pdf", "png"))
+    # Dates and versions would change the bytes without changing the picture.
+    blank = {"Creator": None, "Producer": None, "CreationDate": None, "ModDate": None}
+    with mpl.rc_context(RC):
+        with store.replacing(pdf) as temporary:
+            figure.savefig(temporary, format="pdf", metadata=blank)
+        with store.replacing(png) as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    return pdf, png

@@ -1,0 +1,93 @@
+"""Training loss against epochs, and whether the model ends up interpolating its training labels."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from halobench.figures import theme
+
+TITLE = "Training loss, and who interpolates the training labels"
+FILLS = {"all": "full", "some": "left", "no": "none"}
+
+
+@theme.styled
+def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Draw each loss's own training objective: thin lines a seed, thick their mean, a final mark for interpolation.
+
+    Parameters
+    ----------
+    history : DataFrame
+        As aggregated, a row an epoch.
+    runs : DataFrame
+        As aggregated, for `interpolates` (training accuracy of at least 0.99).
+
+    Returns
+    -------
+    Figure
+    """
+    table = history.dropna(subset=["train_loss"])
+    if table.empty:
+        return theme.nothing(TITLE, "No training history was kept.")
+    losses, cells = theme.losses_in(table), theme.cells_in(table)
+    styles = theme.loss_styles(losses)
+    groups = {key: group for key, group in table.groupby(["dataset", "model", "loss"])}
+    share = runs.groupby(["dataset", "model", "loss"])["interpolates"].mean()
+    grid = theme.grid(
+        TITLE,
+        "Each loss in its own objective, so heights compare within a loss only. Thin: single seeds; thick: their mean. "
+        "The mark at the end is full where every seed fits at least 99% of the labels trained on, noise included, half "
+        "full where some do, and open where none does.",
+        {d: theme.dataset_label(d) for d in dict.fromkeys(d for d, _ in cells)},
+        {m: theme.model_label(m) for m in theme.ordered((m for _, m in cells), theme.MODELS)},
+        cells,
+        panel=(2.1, 1.5),
+        gap=(0.5, 0.55),
+        legend=[
+            theme.key(theme.loss_label(x), styles[x].color, ls=styles[x].dash, marker=styles[x].marker) for x in losses
+        ]
+        + [
+            theme.key(
+                f"interpolates: {word}", theme.INK, marker="o", ls="", ms=5, fillstyle=fill, markerfacecoloralt="white"
+            )
+            for word, fill in FILLS.items()
+        ],
+        xlabel="epoch",
+    )
+    for (dataset, model), ax in grid.axes.items():
+        for loss in losses:
+            if (dataset, model, loss) not in groups:
+                continue
+            rows, style = groups[dataset, model, loss], styles[loss]
+            for _, seed in rows.groupby("seed"):
+                seed = seed.sort_values("epoch")
+                ax.plot(seed["epoch"], seed["train_loss"], color=style.color, lw=0.4, alpha=0.5, zorder=2)
+            mean = rows.groupby("epoch")["train_loss"].mean()
+            ax.plot(mean.index, mean, color=style.color, ls=style.dash, lw=1.3, zorder=3)
+            fill = FILLS[_how_many(share.get((dataset, model, loss), float("nan")))]
+            look = {"fillstyle": fill, "markerfacecoloralt": "white", "mec": style.color, "mew": 1}
+            if fill == "none":
+                look = {"mfc": "white", "mec": style.color, "mew": 1}
+            ax.plot(
+                mean.index[-1:],
+                mean.iloc[-1:],
+                color=style.color,
+                marker=style.marker,
+                ms=5.5,
+                ls="",
+                zorder=4,
+                clip_on=False,
+                **look,
+            )
+        if (table["train_loss"] > 0).all():
+            ax.set_yscale("log")
+        last = table.loc[(table["dataset"] == dataset) & (table["model"] == model), "epoch"].max()
+        ax.set_xlim(0, last * 1.03)
+        if grid.left(dataset, model):
+            ax.set_ylabel("training loss")
+    return grid.figure
+
+
+def _how_many(share: float) -> str:
+    """All, some or no seeds (also where it isn't known)."""
+    return "all" if share == 1 else "some" if share > 0 else "no"

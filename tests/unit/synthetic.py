@@ -1,0 +1,238 @@
+"""Made-up tables of the shape that aggregation writes, to draw figures and judge claims before any run exists."""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+
+import numpy as np
+import pandas as pd
+
+DEMO = [
+    *itertools.product(
+        ("digits", "digits-noise50", "mnist5k-noise50"), ("mlp", "cnn"), ("cross_entropy", "mixup2", "mixup5")
+    ),
+    *itertools.product(("digits-noise50",), ("mlp", "cnn"), ("focal",)),
+    *itertools.product(("digits-noise50",), ("efficientnet",), ("cross_entropy", "mixup2", "mixup5")),
+]
+LARGE = list(
+    itertools.product(
+        ("cifar10", "cifar10-noise25", "cifar10-noise50", "cifar100", "svhn", "a-source-with-a-long-name-noise25"),
+        ("resnet18", "resnext50", "densenet121", "convnext_tiny", "mixer", "an_own_model_of_mine"),
+        ("cross_entropy", "mixup2", "mixup3", "mixup5", "label_smoothing", "own_loss"),
+    )
+)
+PROBES = ("sphere", "nearest_other", "mixup_line", "manifold")
+REACH = {"cross_entropy": 0.8, "focal": 0.6, "mixup2": 0.45, "mixup5": 0.3}
+ALONG = {"sphere": 2.5, "manifold": 1.1, "nearest_other": 0.6, "mixup_line": 0.7}
+SCALE = {"none": 1.0, "released": 0.75, "exact": 0.4, "oracle": 0.39}
+
+
+def tables(cells=DEMO, seeds=(0, 1, 2)) -> dict[str, pd.DataFrame]:
+    """All tables for these (dataset, model, loss) cells and seeds; the same arguments give the same numbers."""
+    names = ("neighbourhood", "radii", "metrics", "reliability", "history", "runs")
+    out: dict[str, list] = {name: [] for name in names}
+    for (dataset, model, loss), seed in itertools.product(cells, seeds):
+        rng = np.random.default_rng(zlib.crc32(f"{dataset}/{model}/{loss}/{seed}".encode()))
+        lead = {"dataset": dataset, "model": model, "loss": loss, "seed": seed}
+        noise = int(dataset.rpartition("-noise")[2]) / 100 if "-noise" in dataset else 0.0
+        distance = 23.0 if "mnist" in dataset else 5.0
+        reach = REACH.get(loss, 0.5) * rng.uniform(0.9, 1.1)
+        top = {"cross_entropy": 0.999, "focal": 0.96}.get(loss, 0.93 - 0.25 * noise)
+        out["neighbourhood"] += _neighbourhood(lead, rng, top, reach, distance, noise)
+        out["radii"] += _radii(lead, rng, top, reach, distance)
+        out["metrics"] += _metrics(lead, rng, loss, noise)
+        out["reliability"] += _reliability(lead, rng, top, noise)
+        epochs = 100 if model == "mlp" else 30
+        for epoch in range(1, epochs + 1):
+            floor = 1e-3 if loss in ("cross_entropy", "focal") else 0.6
+            value = floor + 2.3 * np.exp(-8 * epoch / epochs) * rng.uniform(0.9, 1.1)
+            out["history"].append(lead | {"epoch": epoch, "step": 20 * epoch, "lr": 3e-3, "train_loss": value})
+        accuracy = 1.0 if loss in ("cross_entropy", "focal") else 0.985 + 0.01 * rng.random()
+        out["runs"].append(
+            lead
+            | {"noise": noise, "classes": 10, "train_points": 1000, "train_accuracy": accuracy}
+            | {"interpolates": accuracy >= 0.99, "temperature_exact": 2.5, "temperature_released": 1.1}
+            | {"temperature_oracle": 2.52, "seconds": 5.0, "steps": 2000, "device": "cpu", "parameters": 90000}
+        )
+    for dataset, seed in itertools.product(dict.fromkeys(d for d, _, _ in cells), seeds):
+        out["metrics"] += _references(dataset, seed)
+    frames = {name: pd.DataFrame(rows) for name, rows in out.items()}
+    frames["claims"] = claims(list(dict.fromkeys((d, m) for d, m, _ in cells)))
+    return frames
+
+
+def _confidence(relative, along, top, reach, noise):
+    low = 0.1 + 0.2 * noise
+    return low + (top - low) / (1 + np.exp((relative / along - reach) * 9)) * (1 + np.exp(-9 * reach))
+
+
+def _neighbourhood(lead, rng, top, reach, distance, noise):
+    rows = []
+    for probe, points in itertools.product(PROBES, ("train", "heldout")):
+        held = points == "heldout"
+        level = (1 - 0.45 * (noise > 0) - 0.04) * top if held else top
+        relatives = [0.0, *(r / distance for r in (0.5, 1, 2, 3, 4, 5, 7, 10, 14, 20))]
+        grids = [(r * distance, np.nan, r) for r in relatives]
+        grids += [(np.nan, r, r) for r in (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0)]
+        for radius, relative, r in grids:
+            confidence = np.clip(_confidence(r, ALONG[probe], level, reach, noise) + rng.normal(0, 0.008), 0, 1)
+            rows.append(
+                lead
+                | {"points": points, "probe": probe, "radius": radius, "relative_radius": relative}
+                | {"confidence": confidence, "confidence_se": 0.01}
+                | {"logit_gap": 12 * (confidence - 0.4) * (1.0 if "mixup" not in lead["loss"] else 0.3)}
+                | {"logit_gap_se": 0.2}
+            )
+    return rows
+
+
+def _radii(lead, rng, top, reach, distance):
+    rows = []
+    for points, probe in itertools.product(("train", "heldout"), PROBES):
+        for quantity, calibrator in (
+            ("certainty", "none"),
+            ("certainty", "exact"),
+            ("half_level", "none"),
+            ("half_level", "exact"),
+            ("decision", "none"),
+        ):
+            middle = {"certainty": 0.6, "half_level": 1.0, "decision": 1.1}[quantity] * reach * ALONG[probe]
+            if quantity == "certainty" and (calibrator == "exact" or top < 0.9):
+                middle = 0.0
+            middle *= rng.uniform(0.85, 1.15) * (0.8 if points == "heldout" else 1.0)
+            censored = float(np.clip(middle - 1.0, 0, 0.95)) if probe in ("sphere", "manifold") else 0.05
+            middle = 2.0 if censored >= 0.5 else middle
+            line = probe in ("nearest_other", "mixup_line")
+            rows.append(
+                lead
+                | {"points": points, "probe": probe, "quantity": quantity, "calibrator": calibrator}
+                | {"threshold": 0.9 if quantity == "certainty" else np.nan, "n": 150, "censored": censored}
+                | {f"radius_{q}": middle * distance * f for q, f in (("q25", 0.7), ("median", 1.0), ("q75", 1.3))}
+                | {f"relative_{q}": middle * f for q, f in (("q25", 0.7), ("median", 1.0), ("q75", 1.3))}
+                | {"fraction_median": middle if line else np.nan}
+            )
+    return rows
+
+
+def _metrics(lead, rng, loss, noise):
+    rows = []
+    best = 0.1 + 0.6931 * (noise > 0)
+    excess = {"cross_entropy": 1.8, "focal": 0.4, "mixup2": 0.6, "mixup5": 0.45}.get(loss, 0.7) * (0.2 + noise)
+    for calibrator, labels in itertools.product(SCALE, ("drawn", "noisy", "clean")):
+        nll = best + excess * (SCALE[calibrator] if "mixup" not in loss else 0.8 + 0.2 * SCALE[calibrator])
+        values = {
+            "nll": nll * rng.uniform(0.95, 1.05),
+            "ece": 0.03 + 0.4 * SCALE[calibrator] * excess / 2 * rng.uniform(0.8, 1.2),
+            "ece_floor": 0.05 * rng.uniform(0.95, 1.05),
+            "brier": 0.3,
+            "error": 0.5 * (noise > 0) + 0.03,
+        }
+        for metric, value in values.items():
+            row = {"split": "test", "labels": labels, "calibrator": calibrator, "metric": metric, "value": value}
+            boot = metric in ("nll", "brier", "error")
+            rows.append(
+                lead | row | {"low": value * 0.97 if boot else np.nan, "high": value * 1.03 if boot else np.nan}
+            )
+    return rows
+
+
+def _references(dataset, seed):
+    noisy = "-noise" in dataset
+    rows = []
+    for model, calibrator, nll, ece in (
+        ("bayes", "none", 0.6931 * noisy, 0.0),
+        ("uniform", "none", 2.3026, 0.1),
+        ("nearest", "none", 18.0, 0.5),
+        ("nearest", "exact", 1.6 if noisy else 0.35, 0.04),
+    ):
+        for labels, (metric, value) in itertools.product(("noisy", "clean"), (("nll", nll), ("ece", ece))):
+            lead = {"dataset": dataset, "model": model, "loss": "reference", "seed": seed, "split": "test"}
+            row = {"labels": labels, "calibrator": calibrator, "metric": metric, "value": value}
+            rows.append(lead | row | {"low": np.nan, "high": np.nan})
+    return rows
+
+
+def _reliability(lead, rng, top, noise):
+    rows = []
+    edges = np.linspace(0, 1, 16)
+    for calibrator, labels in itertools.product(SCALE, ("drawn", "noisy", "clean")):
+        concentration = {"none": 30, "released": 20, "exact": 5, "oracle": 5}[calibrator]
+        confidences = rng.beta(concentration * top, concentration * (1.001 - top) + 0.6, 450)
+        if calibrator in ("exact", "oracle"):
+            confidences = 0.2 + 0.6 * confidences
+        where = np.clip(np.ceil(confidences * 15).astype(int) - 1, 0, 14)
+        for b in range(15):
+            inside = confidences[where == b]
+            shape = {"bin": b, "lower": edges[b], "upper": edges[b + 1], "count": len(inside)}
+            mean = inside.mean() if len(inside) else np.nan
+            wrong = 0.45 * (noise > 0) * (calibrator in ("none", "released"))
+            accuracy = mean * (1 - wrong) if len(inside) else np.nan
+            row = {"split": "test", "labels": labels, "calibrator": calibrator}
+            rows.append(lead | row | shape | {"confidence": mean, "accuracy": accuracy})
+    return rows
+
+
+STATEMENTS = {
+    "halo_at_training_points": (
+        "level of neighbourhood.confidence: loss cross_entropy, points train, probe sphere, relative_radius 0.5",
+        "Half way out to the nearest training point of another label, in random directions, an interpolating "
+        "cross-entropy model is still near-certain of the label that it was trained on",
+        ("none",),
+        ("above", 0.9, 0.2),
+    ),
+    "radius_nearest_other_larger_than_mixup2": (
+        "difference of radii.relative_median: (loss cross_entropy) - (loss mixup2) where points train",
+        "The median certainty radius around training points, along the probe nearest_other, is larger with cross "
+        "entropy than with mixup2",
+        ("none",),
+        ("above", 0.1, 0.5),
+    ),
+    "mixup2_raw_beats_ts_{fit}": (
+        "difference of metrics.value: (loss mixup2) - (loss cross_entropy) where split test, metric nll, noise >0",
+        "Under label noise, mixup2 without calibration has a lower NLL than cross entropy with TS ({fit} fit)",
+        ("released", "exact"),
+        ("below", -0.05, 2.0),
+    ),
+    "mixup2_raw_beats_ts_{fit}_ece": (
+        "difference of metrics.value: (loss mixup2) - (loss cross_entropy) where split test, metric ece, noise >0",
+        "Under label noise, mixup2 without calibration has a lower ECE than cross entropy with TS ({fit} fit)",
+        ("released", "exact"),
+        ("below", -0.03, 0.4),
+    ),
+    "more_points_help_{fit}": (
+        "difference of metrics.value: (loss mixup5) - (loss mixup2) where split test, metric nll, noise >0",
+        "Under label noise, mixing 5 points gives a lower NLL than mixing 2 (calibration: {fit})",
+        ("none", "released", "exact"),
+        ("below", -0.05, 0.6),
+    ),
+    "kl_grows_like_log_k_{fit}": (
+        "slope of metrics.value: dataset overlap*, loss cross_entropy, metric kl, on log k",
+        "On distributions where classes share regions, the KL from the posterior to a cross-entropy model with TS "
+        "({fit} fit) grows with the logarithm of the number of classes",
+        ("released", "exact", "oracle"),
+        ("above", 0.1, 0.3),
+    ),
+}
+
+
+def claims(cells) -> pd.DataFrame:
+    """Verdicts of made-up claims, over all cells and for each, with every verdict among them."""
+    rows, rng = [], np.random.default_rng(7)
+    for name, (statistic, statement, fits, (direction, margin, scale)) in STATEMENTS.items():
+        sign = 1 if direction == "above" else -1
+        for fit, scope in itertools.product(fits, ["all", *(f"{d}/{m}" for d, m in cells)]):
+            untested = name.startswith("kl") or ("mixup" in name and scope.startswith("digits/"))
+            half = rng.uniform(0.05, 0.35) * scale
+            estimate = margin + sign * rng.normal(0.3, 0.5) * scale
+            beyond = sign * (estimate - margin)
+            verdict = "undecided" if abs(beyond) < half else "holds" if beyond > 0 else "does_not"
+            verdict = "not_tested" if untested else verdict
+            low, high = (np.nan, np.nan) if untested else (estimate - half, estimate + half)
+            rows.append(
+                {"claim": name.format(fit=fit), "statement": statement.format(fit=fit), "scope": scope, "fit": fit}
+                | {"statistic": statistic, "estimate": np.nan if untested else estimate, "low": low, "high": high}
+                | {"margin": margin, "direction": direction, "n": 0 if untested else 3, "excluded": 0}
+                | {"verdict": verdict, "note": "no data sets with 5 numbers of classes" if untested else ""}
+            )
+    return pd.DataFrame(rows)

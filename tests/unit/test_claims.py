@@ -1,0 +1,601 @@
+"""The verdict rule, on synthetic tables."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy import stats
+
+from halobench.aggregation import summarise_radii
+from halobench.calibration import METRICS_COLUMNS
+from halobench.claims import COLUMNS, RESULT, Claim, claims_html, evaluate, load_claims, t_interval, verdict
+from halobench.specs import SpecError, parse
+
+CLAIMS = Path(__file__).parents[2] / "workflow/claims.yaml"
+
+DIFFERENCE = {
+    "name": "mixup_wins",
+    "statement": "Mixup has the lower NLL",
+    "place": "Experiments",
+    "statistic": "difference",
+    "table": "metrics",
+    "value": "value",
+    "where": {"metric": "nll", "split": "test"},
+    "a": {"loss": "mixup2"},
+    "b": {"loss": "cross_entropy"},
+    "direction": "below",
+    "margin": -0.05,
+}
+LEVEL = {key: value for key, value in DIFFERENCE.items() if key != "b"} | {
+    "statistic": "level",
+    "a": {"loss": "cross_entropy"},
+    "direction": "above",
+    "margin": 0.5,
+}
+BEST = {key: value for key, value in DIFFERENCE.items() if key != "b"} | {
+    "statistic": "against_best",
+    "baselines": [{"loss": "cross_entropy"}, {"loss": "focal"}, {"loss": "label_smoothing"}],
+}
+SLOPE = LEVEL | {"statistic": "slope", "margin": 0.1}
+
+
+def grid(values: dict, *, noise=0.5, steps=1000, interpolates=True, classes=10) -> dict[str, pd.DataFrame]:
+    """Tables of cells {(dataset, model, loss, seed): value}; other facts may be functions of a cell's key."""
+    told = {"noise": noise, "steps": steps, "interpolates": interpolates, "classes": classes}
+    runs = []
+    for key in values:
+        facts = {name: fact(*key) if callable(fact) else fact for name, fact in told.items()}
+        runs.append(dict(zip(("dataset", "model", "loss", "seed"), key, strict=True)) | facts)
+    metrics = pd.DataFrame([{k: run[k] for k in ("dataset", "model", "loss", "seed")} for run in runs])
+    metrics = metrics.assign(split="test", labels="noisy", calibrator="none", metric="nll", value=list(values.values()))
+    return {"runs": pd.DataFrame(runs), "metrics": metrics}
+
+
+def two_losses(a: list[float], b: list[float], dataset="d", model="m") -> dict:
+    """Cells of Mixup (a) and cross entropy (b), one a seed."""
+    cells = {(dataset, model, "mixup2", seed): value for seed, value in enumerate(a)}
+    return cells | {(dataset, model, "cross_entropy", seed): value for seed, value in enumerate(b)}
+
+
+def judged(entry: dict, tables: dict, scope: str = "all") -> pd.Series:
+    """The row of a scope."""
+    found = evaluate([parse(Claim, entry)], tables)
+    assert list(found.columns) == RESULT
+    return found.set_index("scope").loc[scope]
+
+
+# --- Verdicts --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", ["above", "below"])
+@pytest.mark.parametrize("margin", [-0.2, 0.0, 0.3])
+def test_verdicts_mirror_at_the_margin(direction, margin):
+    other = {"above": "below", "below": "above"}[direction]
+    for low, high in [(0.1, 0.2), (-0.1, 0.2), (-0.5, -0.3), (0.0, 1.0)]:
+        one = verdict(margin + low, margin + high, margin, direction)
+        mirrored = verdict(margin - high, margin - low, margin, direction)
+        assert (one, mirrored) in {("holds", "does_not"), ("does_not", "holds"), ("undecided", "undecided")}
+        assert verdict(margin + low, margin + high, margin, other) == mirrored
+    assert verdict(margin + 0.1, margin + 0.2, margin, "above") == "holds"
+    assert verdict(margin, margin + 0.2, margin, "above") == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("differences", "expected"),
+    [
+        ([-0.30, -0.31, -0.29], "holds"),
+        ([0.30, 0.31, 0.29], "does_not"),
+        ([-0.011, -0.010, -0.012], "does_not"),  # there, but smaller than the margin
+        ([-0.5, 0.4, 0.0], "undecided"),
+        ([-0.3], "not_tested"),
+    ],
+)
+def test_each_verdict_comes_out_where_it_should(differences, expected):
+    tables = grid(two_losses([1 + d for d in differences], [1.0] * len(differences)))
+    for scope in ("all", "d/m"):
+        row = judged(DIFFERENCE, tables, scope)
+        assert row["verdict"] == expected
+        assert row["estimate"] == pytest.approx(np.mean(differences))
+        assert row["n"] == len(differences)
+    assert ("1 seed" in row["note"]) == (expected == "not_tested")
+
+
+def test_the_interval_is_students_t():
+    values = np.random.default_rng(0).normal(size=7)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert t_interval(values) == pytest.approx((expected.low, expected.high), rel=1e-12)
+    row = judged(LEVEL, grid({("d", "m", "cross_entropy", seed): value for seed, value in enumerate(values)}))
+    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"a": {"loss": "cutmix"}}, "loss cutmix"),
+        ({"b": {"loss": "focal"}}, "loss focal"),
+        ({"where": {"metric": "kl"}}, "metric kl"),
+        ({"where": {"noise": ">0.9"}}, "noise >0.9"),
+        ({"table": "radii", "value": "relative_median", "where": {}}, "no table radii"),
+    ],
+)
+def test_what_the_grid_lacks_is_not_tested_and_named(change, words):
+    found = evaluate([parse(Claim, DIFFERENCE | change)], grid(two_losses([1, 1.1, 1.2], [2, 2.1, 2.3])))
+    assert list(found["scope"]) == ["all"]
+    assert found["verdict"][0] == "not_tested"
+    assert words in found["note"][0]
+    assert np.isnan(found["estimate"][0])
+    assert found["n"][0] == found["excluded"][0] == 0
+
+
+def test_sides_on_different_models_do_not_make_a_pair():
+    cells = {("d", "mlp", "mixup2", seed): 1.0 + seed for seed in range(3)}
+    cells |= {("d", "cnn", "cross_entropy", seed): 2.0 for seed in range(3)}
+    assert judged(DIFFERENCE, grid(cells))["verdict"] == "not_tested"
+
+
+# --- Pairing and means -----------------------------------------------------------------------------------------------
+
+
+def test_what_both_sides_share_does_not_widen_the_interval():
+    rng = np.random.default_rng(1)
+    plain, shifted = {}, {}
+    for dataset in ("d1", "d2"):
+        a, b = 1 + 0.01 * rng.normal(size=4), 1.2 + 0.01 * rng.normal(size=4)
+        offset = 10 * rng.normal(size=4)
+        plain |= two_losses(list(a), list(b), dataset)
+        shifted |= two_losses(list(a + offset), list(b + offset), dataset)
+    for scope in ("all", "d1/m", "d2/m"):
+        one, other = judged(DIFFERENCE, grid(plain), scope), judged(DIFFERENCE, grid(shifted), scope)
+        numbers = ["estimate", "low", "high"]
+        assert list(other[numbers]) == pytest.approx(list(one[numbers]), abs=1e-9)
+        assert one["verdict"] == "holds"
+
+
+def test_row_order_does_not_matter():
+    tables = grid(two_losses([1.0, 1.1, 1.3], [2, 2.4, 2.2], "d1") | two_losses([1.0, 1.2, 1.3], [2, 2.4, 2.1], "d2"))
+    shuffled = {name: table.sample(frac=1, random_state=3) for name, table in tables.items()}
+    claim = [parse(Claim, DIFFERENCE)]
+    pd.testing.assert_frame_equal(evaluate(claim, tables), evaluate(claim, shuffled))
+
+
+def test_scope_all_is_t_over_seeds_of_means_over_pairs():
+    a, b = np.array([0.5, 0.7, 0.4]), np.array([0.1, 0.3, 0.5])
+    row = judged(DIFFERENCE, grid(two_losses(list(a), [1, 1, 1], "d1") | two_losses(list(b), [2, 2, 2], "d2")))
+    low, high = t_interval(((a - 1) + (b - 2)) / 2)
+    assert (row["low"], row["high"], row["n"]) == pytest.approx((low, high, 3))
+    assert "2 of 2" in row["note"]
+
+
+def test_a_pair_that_lacks_a_seed_is_left_out_of_all_and_counted():
+    cells = two_losses([1, 1.01, 1.02], [2, 2, 2], "d1") | two_losses([5, 5.1, 5.2], [2, 2, 2], "d2")
+    del cells["d2", "m", "cross_entropy", 1]
+    row = judged(DIFFERENCE, grid(cells))
+    assert row["estimate"] == pytest.approx(-0.99)  # d1 alone
+    assert (row["n"], row["excluded"]) == (3, 3)
+    assert "1 of 2" in row["note"]
+    row = judged(DIFFERENCE, grid(cells), "d2/m")
+    assert (row["n"], row["excluded"]) == (2, 1)
+    assert row["estimate"] == pytest.approx(3.1)
+
+
+def test_seeds_that_only_some_pairs_plan_are_left_out_of_all():
+    cells = two_losses([1, 1.1, 1.2, 9, 9], [2, 2, 2, 2, 2], "d1") | two_losses([1, 1.1, 1.2], [2, 2, 2], "d2")
+    cells |= two_losses([1, 1.1, 1.2], [2, 2, 2], "d3")
+    row = judged(DIFFERENCE, grid(cells))
+    assert (row["n"], row["excluded"]) == (3, 2)
+    assert row["estimate"] == pytest.approx(-0.9)
+    assert judged(DIFFERENCE, grid(cells), "d1/m")["n"] == 5
+
+
+# --- What is left out ------------------------------------------------------------------------------------------------
+
+
+def cross_entropy_fails_in_seed_0(dataset, model, loss, seed):
+    return not (loss == "cross_entropy" and seed == 0)
+
+
+def mixup_never_interpolates(dataset, model, loss, seed):
+    return loss != "mixup2"
+
+
+def test_cells_that_do_not_interpolate_are_left_out_and_counted():
+    tables = grid(two_losses([9, 1.1, 1.2, 1.3], [2, 2, 2, 2]), interpolates=cross_entropy_fails_in_seed_0)
+    row = judged(DIFFERENCE, tables, "d/m")
+    assert (row["n"], row["excluded"], row["verdict"]) == (3, 1, "holds")
+    assert row["estimate"] == pytest.approx(-0.8)
+    assert "1 left out: cross_entropy does not interpolate" in row["note"]
+
+
+def test_the_yaml_says_which_losses_must_interpolate():
+    tables = grid(two_losses([1, 1.1, 1.2], [2, 2, 2]), interpolates=mixup_never_interpolates)
+    row = judged(DIFFERENCE, tables)
+    assert (row["verdict"], row["n"], row["excluded"]) == ("not_tested", 0, 3)
+    assert judged(DIFFERENCE | {"interpolating": ["cross_entropy"]}, tables)["verdict"] == "holds"
+    assert judged(DIFFERENCE | {"interpolating": []}, tables)["verdict"] == "holds"
+    assert judged(DIFFERENCE | {"interpolating": ["mixup2"]}, tables)["verdict"] == "not_tested"
+
+
+def test_truth_values_that_csv_made_strings_are_read():
+    tables = grid(two_losses([1, 1.1, 1.2], [2, 2, 2]), interpolates=lambda *key: str(mixup_never_interpolates(*key)))
+    assert judged(DIFFERENCE, tables)["excluded"] == 3
+    assert judged(DIFFERENCE | {"interpolating": ["cross_entropy"]}, tables)["excluded"] == 0
+
+
+def test_pairs_with_unequal_steps_are_left_out_and_counted():
+    tables = grid(
+        two_losses([1, 1.1, 1.2, 9], [2, 2, 2, 2]),
+        steps=lambda dataset, model, loss, seed: 500 if (loss, seed) == ("mixup2", 3) else 1000,
+    )
+    row = judged(DIFFERENCE, tables, "d/m")
+    assert (row["n"], row["excluded"]) == (3, 1)
+    assert row["estimate"] == pytest.approx(-0.9)
+    assert "unequal optimiser steps" in row["note"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_left_out_and_counted(value):
+    row = judged(DIFFERENCE, grid(two_losses([value, 1.1, 1.2], [2, 2, 2])), "d/m")
+    assert (row["n"], row["excluded"]) == (2, 1)
+    assert "no finite value" in row["note"]
+
+
+def test_conditions_narrow_by_the_tables_columns_and_by_those_of_runs():
+    cells = two_losses([1, 1.1, 1.2], [2, 2, 2], "clean") | two_losses([5, 5.1, 5.2], [2, 2, 2], "noisy")
+    tables = grid(cells, noise=lambda dataset, *rest: 0.5 if dataset == "noisy" else 0.0)
+    where = DIFFERENCE["where"]
+    for condition, scopes in [
+        ({"noise": ">0"}, ["noisy/m"]),
+        ({"noise": 0}, ["clean/m"]),
+        ({"noise": "<=0.5"}, ["clean/m", "noisy/m"]),
+        ({"noise": "!=0"}, ["noisy/m"]),
+        ({"dataset": "cl*"}, ["clean/m"]),
+        ({"dataset": ["clean", "other"]}, ["clean/m"]),
+    ]:
+        found = evaluate([parse(Claim, DIFFERENCE | {"where": where | condition})], tables)
+        assert list(found["scope"]) == ["all", *scopes]
+
+
+def test_one_loss_can_be_compared_with_itself_before_calibration():
+    tables = grid({("d", "m", "cross_entropy", seed): 2.0 + seed for seed in range(3)})
+    calibrated = tables["metrics"].assign(calibrator="exact", value=tables["metrics"]["value"] - [0.9, 1.0, 1.1])
+    tables["metrics"] = pd.concat([tables["metrics"], calibrated], ignore_index=True)
+    where = DIFFERENCE["where"] | {"loss": "cross_entropy"}
+    row = judged(DIFFERENCE | {"where": where, "a": {"calibrator": "exact"}, "b": {"calibrator": "none"}}, tables)
+    assert row["estimate"] == pytest.approx(-1.0)
+    assert row["verdict"] == "holds"
+    with pytest.raises(SpecError, match=r"mixup_wins.*one row per cell"):
+        judged(DIFFERENCE | {"where": where, "a": {}, "b": {"calibrator": "none"}}, tables)
+
+
+def test_references_count_only_where_named():
+    tables = grid(two_losses([1, 1.1, 1.2], [2, 2, 2]))
+    extra = tables["metrics"].iloc[:3].assign(loss="reference", seed=range(3))
+    rows = [extra.assign(model="bayes", value=0.7), extra.assign(model="uniform", value=2.3)]
+    tables["metrics"] = pd.concat([tables["metrics"], *rows], ignore_index=True)
+    assert list(evaluate([parse(Claim, DIFFERENCE)], tables)["scope"]) == ["all", "d/m"]
+    row = judged(DIFFERENCE | {"b": {"loss": "reference", "model": "bayes"}}, tables, "d/m")
+    assert row["estimate"] == pytest.approx(0.4)
+    assert (row["n"], row["excluded"]) == (3, 0)
+
+
+# --- Radii -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("radii", "censored", "expected"),
+    [
+        ((0.9, 0.2), (0.0, 0.0), "holds"),
+        ((0.9, 0.2), (0.6, 0.0), "holds"),  # cross entropy reaches even farther
+        ((0.9, 0.2), (0.0, 0.6), "undecided"),  # Mixup may reach farther
+        ((0.2, 0.9), (0.6, 0.0), "undecided"),
+        ((0.2, 0.9), (0.0, 0.6), "does_not"),
+        ((0.9, 0.2), (0.6, 0.6), "not_tested"),
+        ((0.9, 0.2), (0.4, 0.4), "holds"),  # censored radii beyond the median don't matter
+    ],
+)
+def test_a_verdict_that_censored_radii_could_overturn_is_withheld(radii, censored, expected):
+    losses = ("cross_entropy", "mixup2")
+    cells = {
+        ("d", "m", loss, seed): r + 0.01 * seed * r for loss, r in zip(losses, radii, strict=True) for seed in (0, 1, 2)
+    }
+    tables = grid(cells)
+    shares = tables["runs"]["loss"].map(dict(zip(losses, censored, strict=True)))
+    tables["radii"] = tables.pop("metrics").rename(columns={"value": "relative_median"}).assign(censored=shares)
+    claim = DIFFERENCE | {
+        "table": "radii",
+        "value": "relative_median",
+        "where": {},
+        "direction": "above",
+        "margin": 0.1,
+    }
+    row = judged(claim | {"a": {"loss": "cross_entropy"}, "b": {"loss": "mixup2"}}, tables)
+    assert row["verdict"] == expected
+
+
+# --- Against the best baseline ---------------------------------------------------------------------------------------
+
+
+def four_losses(dataset: str, focal: list[float] | None) -> dict:
+    cells = two_losses([1.0, 1.05, 1.1], [2.0, 2.1, 2.2], dataset)
+    return cells | {(dataset, "m", "focal", seed): value for seed, value in enumerate(focal or [])}
+
+
+def test_the_best_baseline_is_focal_where_it_wins():
+    cells = four_losses("d1", [0.5, 0.6, 0.7]) | four_losses("d2", [3.0, 3.1, 3.2]) | four_losses("d3", None)
+    tables = grid(cells)
+    beaten, won, without = (judged(BEST, tables, f"{dataset}/m") for dataset in ("d1", "d2", "d3"))
+    assert beaten["verdict"] == "does_not"
+    assert "loss focal" in beaten["note"]
+    assert beaten["estimate"] == pytest.approx(1.05 - 0.6)
+    assert won["verdict"] == without["verdict"] == "holds"
+    assert "loss cross_entropy" in won["note"]
+    assert won["estimate"] == pytest.approx(-1.05)
+    whole = judged(BEST, tables)
+    assert whole["estimate"] == pytest.approx((0.45 - 1.05 - 1.05) / 3)
+    assert "loss focal: 1 of 3" in whole["note"]
+    assert "loss cross_entropy: 2 of 3" in whole["note"]
+
+
+def test_the_best_baseline_is_chosen_by_its_mean_not_in_each_seed():
+    cells = two_losses([1.0, 1.0, 1.0], [2.0, 2.0, 2.0])
+    cells |= {("d", "m", "focal", seed): value for seed, value in enumerate([0.0, 3.5, 3.4])}
+    row = judged(BEST, grid(cells))
+    assert row["estimate"] == pytest.approx(-1.0)  # cross entropy in every seed, though focal wins seed 0
+    assert judged(BEST | {"best": "highest"}, grid(cells))["estimate"] == pytest.approx(1.0 - 2.3)
+
+
+def test_a_baseline_of_other_steps_is_no_baseline():
+    cells = four_losses("d", [0.5, 0.6, 0.7])
+    tables = grid(cells, steps=lambda dataset, model, loss, seed: 9000 if loss == "focal" else 1000)
+    row = judged(BEST, tables)
+    assert "cross_entropy" in row["note"]
+    assert row["verdict"] == "holds"
+
+
+# --- Slopes ----------------------------------------------------------------------------------------------------------
+
+
+def series(slope: float, ks: tuple[int, ...], seeds: int = 3, model: str = "m") -> dict[str, pd.DataFrame]:
+    rng = np.random.default_rng(5)
+    cells = {
+        (f"overlap-k{k}", model, "cross_entropy", seed): 0.3 + slope * np.log(k) + 0.01 * rng.normal()
+        for k in ks
+        for seed in range(seeds)
+    }
+    return grid(cells, classes=lambda dataset, *rest: int(dataset.removeprefix("overlap-k")))
+
+
+@pytest.mark.parametrize(("slope", "expected"), [(0.25, "holds"), (0.0, "does_not"), (0.1, "undecided")])
+def test_slopes_are_on_the_natural_logarithm_of_the_number_of_classes(slope, expected):
+    tables = series(slope, (2, 4, 8, 16, 32))
+    row = judged(SLOPE, tables)
+    assert row["verdict"] == expected
+    metrics = tables["metrics"].merge(tables["runs"])
+    slopes = [stats.linregress(np.log(rows["classes"]), rows["value"]).slope for _, rows in metrics.groupby("seed")]
+    expected_row = (np.mean(slopes), *t_interval(np.array(slopes)))
+    assert (row["estimate"], row["low"], row["high"]) == pytest.approx(expected_row)
+    assert judged(SLOPE, tables, "log k/m")["estimate"] == pytest.approx(row["estimate"])
+
+
+def test_a_slope_needs_five_values_of_k():
+    row = judged(SLOPE, series(0.25, (2, 4, 8, 16)))
+    assert row["verdict"] == "not_tested"
+    assert "the grid has 4 (2, 4, 8, 16)" in row["note"]
+
+
+def test_a_slope_uses_data_sets_that_are_complete_in_every_seed():
+    tables = series(0.25, (2, 4, 8, 16, 32, 64))
+    unfit = (tables["runs"]["dataset"] == "overlap-k64") & (tables["runs"]["seed"] == 1)
+    tables["runs"]["interpolates"] = ~unfit
+    tables["metrics"].loc[tables["metrics"]["dataset"] == "overlap-k64", "value"] = 99.0
+    row = judged(SLOPE, tables)
+    assert row["estimate"] == pytest.approx(0.25, abs=0.02)
+    assert (row["verdict"], row["excluded"]) == ("holds", 3)
+    assert "does not interpolate" in row["note"]
+    tables["runs"]["interpolates"] = ~tables["runs"]["dataset"].isin(["overlap-k64", "overlap-k2"])
+    row = judged(SLOPE, tables)
+    assert (row["verdict"], row["excluded"]) == ("not_tested", 18)
+
+
+# --- The rules' file -------------------------------------------------------------------------------------------------
+
+
+def written(folder: Path, content: object) -> Path:
+    path = folder / "claims.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"marign": 0.1}, "marign"),
+        ({"margin": None}, "margin"),
+        ({"margin": "1e-3"}, "margin"),
+        ({"direction": "up"}, "direction"),
+        ({"statistic": "ratio"}, "statistic"),
+        ({"table": "metric"}, "table"),
+        ({"value": "nll"}, "value"),
+        ({"fit": "exactly"}, "fit"),
+        ({"a": {"lost": "mixup2"}}, "a.lost"),
+        ({"a": {"calibrator": "none"}}, "a.loss"),
+        ({"a": {"loss": "mixup*"}}, "a.loss"),
+        ({"a": {"loss": "reference"}}, "a.loss"),
+        ({"a": {"loss": "mixup2", "metric": "kl"}}, "a.metric"),
+        ({"b": {"loss": "cross_entropy", "dataset": "other"}}, "b.dataset"),
+        ({"b": {"loss": "cross_entropy", "noise": ">half"}}, "b.noise"),
+        ({"b": "cross_entropy"}, "b"),
+        ({"where": {"seed": 0}}, "where.seed"),
+        ({"interpolating": ["focal"]}, "interpolating"),
+        ({"statistic": "level"}, "b"),
+        ({"statistic": "against_best", "b": None}, "baselines"),
+        ({"name": "no good"}, "name"),
+    ],
+)
+def test_bad_rules_are_refused_with_their_key(tmp_path, change, key):
+    entry = {k: v for k, v in (DIFFERENCE | change).items() if v is not None or k not in change}
+    with pytest.raises(SpecError) as told:
+        load_claims(written(tmp_path, {"claims": [entry]}))
+    assert told.value.key == f"claims.{entry['name']}.{key}"
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "key", ["name", "statement", "place", "statistic", "table", "value", "a", "margin", "direction"]
+)
+def test_missing_keys_are_refused(tmp_path, key):
+    entry = {k: v for k, v in DIFFERENCE.items() if k != key}
+    with pytest.raises(SpecError, match=rf"{key} = None"):
+        load_claims(written(tmp_path, {"claims": [entry]}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {"claims": []} | {"claim": []},
+        {"claims": {"a": 1}},
+        {"claims": ["mixup_wins"]},
+        {"claims": [DIFFERENCE, DIFFERENCE]},
+        {"claims": [DIFFERENCE | {"each": {"mixup": ["mixup2"]}}]},
+        {"claims": [DIFFERENCE | {"each": ["mixup2"]}]},
+        "claims: [",
+    ],
+)
+def test_bad_files_are_refused(tmp_path, content):
+    with pytest.raises(SpecError):
+        load_claims(written(tmp_path, content))
+
+
+def test_each_makes_a_claim_per_combination(tmp_path):
+    entry = DIFFERENCE | {
+        "name": "{mixup}_wins_{fit}",
+        "each": {"mixup": ["mixup2", "mixup5"], "fit": ["none", "exact"]},
+        "fit": "{fit}",
+        "where": {"calibrator": "{fit}"},
+        "a": {"loss": "{mixup}"},
+    }
+    claims = load_claims(written(tmp_path, {"claims": [entry]}))
+    names = ["mixup2_wins_none", "mixup2_wins_exact", "mixup5_wins_none", "mixup5_wins_exact"]
+    assert [claim.name for claim in claims] == names
+    assert claims[3].sides == [
+        {"calibrator": "exact", "loss": "mixup5"},
+        {"calibrator": "exact", "loss": "cross_entropy"},
+    ]
+
+
+# --- The claims of the paper -----------------------------------------------------------------------------------------
+
+
+def demo_tables() -> dict[str, pd.DataFrame]:
+    """Tables with the demo's rows and columns: noise, models, losses, seeds; values of no meaning."""
+    rng = np.random.default_rng(11)
+    datasets = {"digits": 0.0, "digits-noise50": 0.5, "mnist5k-noise50": 0.5}
+    cells = pd.MultiIndex.from_product(
+        [datasets, ["mlp", "cnn"], ["cross_entropy", "mixup2", "mixup5", "focal"], range(3)],
+        names=["dataset", "model", "loss", "seed"],
+    ).to_frame(index=False)
+    runs = cells.assign(noise=cells["dataset"].map(datasets), classes=10, steps=2000, interpolates=True)
+
+    def crossed(columns: dict, *values: str) -> pd.DataFrame:
+        rows = pd.MultiIndex.from_product(columns.values(), names=columns).to_frame(index=False)
+        table = cells.merge(rows, how="cross")
+        return table.assign(**{value: rng.uniform(size=len(table)) for value in values})
+
+    fits = ["none", "released", "exact", "oracle"]
+    metrics = {
+        "split": ["test", "val"],
+        "labels": ["noisy", "clean"],
+        "calibrator": fits,
+        "metric": ["nll", "kl", "ece"],
+    }
+    places = {"points": ["train", "heldout"], "probe": ["sphere", "nearest_other", "manifold"]}
+    radii = places | {"quantity": ["certainty"], "calibrator": ["none", "exact"]}
+    return {
+        "runs": runs,
+        "metrics": crossed(metrics, "value"),
+        "neighbourhood": crossed(places | {"relative_radius": [0.4, 0.5]}, "confidence"),
+        "radii": crossed(radii, "relative_median").assign(threshold=0.9, censored=0.0),
+    }
+
+
+def test_the_papers_claims_are_tested_by_the_demos_tables_except_for_slopes():
+    claims = load_claims(CLAIMS)
+    found = evaluate(claims, demo_tables())
+    whole = found[found["scope"] == "all"].set_index("claim")
+    assert list(whole.index) == [claim.name for claim in claims]
+    for claim in claims:
+        row = whole.loc[claim.name]
+        assert (row["verdict"] == "not_tested") == (claim.statistic == "slope"), row["note"]
+        assert row["n"] == (0 if claim.statistic == "slope" else 3)
+
+
+def test_ts_claims_are_stated_with_both_fits_and_against_the_best_baseline():
+    claims = load_claims(CLAIMS)
+    for names in (
+        "mixup2_raw_beats_ts_{}",
+        "mixup5_calibrated_beats_ts_{}",
+        "mixup5_beats_best_{}",
+        "ts_leaves_a_gap_{}",
+    ):
+        assert {names.format("released"), names.format("exact")} <= {claim.name for claim in claims}
+    best = [claim for claim in claims if claim.statistic == "against_best"]
+    assert best
+    assert all("focal" in [side["loss"] for side in claim.sides] for claim in best)
+
+
+def test_the_columns_that_rules_may_name_are_those_that_the_tables_have():
+    rays = {"points": ["train"], "probe": ["sphere"], "quantity": ["certainty"], "calibrator": ["none"]}
+    rays |= {"threshold": [0.9], "radius": [1.0], "censored": [False], "other_distance": [2.0], "line_length": [np.nan]}
+    keys = {"dataset", "model", "loss", "seed"}
+    assert set(COLUMNS["radii"]) == keys | set(summarise_radii(pd.DataFrame(rays)).columns)
+    assert set(COLUMNS["metrics"]) == keys | set(METRICS_COLUMNS)
+
+
+# --- The table in the report -----------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Collects tags and text; a tag that is closed out of turn is an error."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.open, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_is_well_formed_accessible_and_needs_no_network():
+    entries = [DIFFERENCE | {"statement": "<b>Mixup</b> & co"}, SLOPE | {"name": "grows"}]
+    table = evaluate([parse(Claim, entry) for entry in entries], grid(two_losses([1, 1.1, 1.2], [2, 2, 2])))
+    page = Page()
+    source = claims_html(table)
+    assert source.isascii()
+    page.feed(source)
+    assert page.open == []
+    text = "".join(page.text)
+    assert "<b>Mixup</b> & co" in text
+    assert "1 holds, 0 does not hold, 0 undecided, 1 not tested" in text
+    assert "nan" not in text
+    names = [tag for tag, _ in page.tags]
+    assert "caption" in names
+    assert not {"script", "link", "img", "b"} & set(names)
+    assert all({"src", "href"}.isdisjoint(attributes) for _, attributes in page.tags)
+    scopes = [attributes.get("scope") for tag, attributes in page.tags if tag == "th"]
+    assert scopes.count("row") == 2
+    assert scopes.count("col") == len(scopes) - 2
+    assert ("html", {"lang": "en"}) in page.tags

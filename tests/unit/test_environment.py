@@ -1,0 +1,35 @@
+"""environment.yml and pyproject.toml name the same dependencies."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CONDA = {"torch": "pytorch"}  # by PyPI name, where conda's differs
+TOOLS = {"pip"}  # what conda needs to install the package itself
+
+
+def split(requirement: str) -> tuple[str, frozenset[str]]:
+    """A requirement's name and version bounds, e.g. ``snakemake>=9,<10`` -> (snakemake, {>=9, <10})."""
+    name, bounds = re.fullmatch(r"([A-Za-z0-9._-]+)\s*(.*)", requirement).groups()
+    return name.lower(), frozenset(bound.strip() for bound in bounds.split(",") if bound.strip())
+
+
+def test_conda_and_pip_install_the_same():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    wanted = {CONDA.get(name, name): bounds for name, bounds in map(split, project["dependencies"])}
+    wanted["python"] = frozenset({project["requires-python"]})
+    found = dict(split(entry) for entry in environment["dependencies"])
+    assert len(found) == len(environment["dependencies"])
+    assert {name: bounds for name, bounds in found.items() if name not in TOOLS} == wanted
+    assert all(any(bound.startswith(">=") for bound in bounds) for bounds in wanted.values())
+
+
+def test_channels_are_open_ones():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["channels"] == ["conda-forge", "bioconda"]

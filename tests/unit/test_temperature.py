@@ -1,0 +1,290 @@
+"""Temperature fits against closed forms, scipy's root finder, torch's LBFGS and invariances."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+from scipy.special import log_softmax, logsumexp
+from scipy.special import softmax as scipy_softmax
+
+from halobench.specs import SpecError
+from halobench.temperature import fit_released, fit_temperature, scale
+
+
+def sample(kind: str, n: int = 2000, k: int = 10, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits m Z with y ~ softmax(Z): over (m = 2.5), under (m = 0.4), hard (m = 5 with a quarter of labels random)."""
+    rng = np.random.default_rng(seed)
+    z = 2 * rng.standard_normal((n, k))
+    y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    if kind == "hard":
+        y = np.where(rng.random(n) < 0.25, rng.integers(k, size=n), y)
+    return z * {"over": 2.5, "under": 0.4, "hard": 5.0}[kind], y
+
+
+def soften(y: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
+    """Rows of probabilities around labels."""
+    return 0.7 * np.eye(k)[y] + 0.3 * np.random.default_rng(seed).dirichlet(np.ones(k), size=len(y))
+
+
+def reference_nll(logits: np.ndarray, targets: np.ndarray, beta: float) -> float:
+    rows = targets if targets.ndim == 2 else np.eye(logits.shape[1])[targets]
+    return float(-(rows * log_softmax(beta * logits.astype(np.float64), axis=1)).sum(axis=1).mean())
+
+
+def reference_beta(logits: np.ndarray, targets: np.ndarray) -> float:
+    """The optimum by Brent's method on the derivative, written out plainly."""
+    z = logits.astype(np.float64)
+    rows = targets if targets.ndim == 2 else np.eye(z.shape[1])[targets]
+    return brentq(lambda b: ((scipy_softmax(b * z, axis=1) - rows) * z).sum(axis=1).mean(), 1e-6, 1e3, xtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows", [False, True])
+@pytest.mark.parametrize("kind", ["over", "under", "hard"])
+def test_exact_fit_reaches_an_independent_optimum(kind, rows, dtype):
+    z, y = sample(kind)
+    z, t = z.astype(dtype), soften(y, 10) if rows else y
+    fit, beta = fit_temperature(z, t), reference_beta(z, t)
+    assert fit.converged
+    assert not fit.separable
+    assert fit.beta == pytest.approx(beta, rel=1e-9)
+    assert pytest.approx(1 / beta, rel=1e-9) == fit.T
+    assert abs(fit.nll - reference_nll(z, t, beta)) < 1e-12
+    assert abs(fit.gradient) < 1e-9
+
+
+def test_temperature_near_ten():
+    z, y = sample("hard", n=10_000)
+    fit = fit_temperature(z.astype(np.float32), y)
+    assert 6 < fit.T < 12
+    assert abs(fit.nll - reference_nll(z.astype(np.float32), y, reference_beta(z.astype(np.float32), y))) < 1e-10
+
+
+def test_gradient_is_the_derivative_of_the_nll():
+    z, y = sample("over")
+    fit = fit_released(z, y)  # stops where the gradient is not 0
+    difference = (reference_nll(z, y, fit.beta + 1e-5) - reference_nll(z, y, fit.beta - 1e-5)) / 2e-5
+    assert fit.gradient == pytest.approx(difference, rel=1e-6)
+    assert fit.nll == pytest.approx(reference_nll(z, y, fit.beta), rel=1e-12)
+
+
+@pytest.mark.parametrize(("right", "wrong", "k"), [(3, 1, 2), (9, 1, 10), (60, 40, 5)])
+def test_closed_form_of_one_hot_logits(right, wrong, k):
+    # Confidence c = e^b / (e^b + k - 1) must equal the accuracy a, so b = log(a (k - 1) / (1 - a)).
+    z = np.tile(np.eye(k)[0], (right + wrong, 1))
+    y = np.r_[np.zeros(right, int), 1 + np.arange(wrong) % (k - 1)]
+    a = right / (right + wrong)
+    fit = fit_temperature(z, y)
+    assert fit.beta == pytest.approx(math.log(a * (k - 1) / (1 - a)), rel=1e-12)
+    assert fit.nll == pytest.approx(-a * math.log(a) - (1 - a) * math.log((1 - a) / (k - 1)), rel=1e-12)
+
+
+@pytest.mark.parametrize("beta", [0.03, 1.0, 40.0])
+def test_targets_from_the_model_itself_give_back_its_temperature(beta):
+    z = np.random.default_rng(3).standard_normal((300, 7))
+    assert fit_temperature(z, scipy_softmax(beta * z, axis=1)).beta == pytest.approx(beta, rel=1e-9)
+
+
+def test_labels_equal_one_hot_rows():
+    z, y = sample("over", n=300)
+    assert fit_temperature(z, y).beta == pytest.approx(fit_temperature(z, np.eye(10)[y]).beta, rel=1e-12)
+
+
+def test_invariance_to_row_shifts_and_order_and_equivariance_to_scale():
+    z, y = sample("hard", n=500)
+    rng = np.random.default_rng(5)
+    beta = fit_temperature(z, y).beta
+    assert fit_temperature(z + 100 * rng.standard_normal((500, 1)), y).beta == pytest.approx(beta, rel=1e-9)
+    order, classes = rng.permutation(500), rng.permutation(10)
+    assert fit_temperature(z[order], y[order]).beta == pytest.approx(beta, rel=1e-9)
+    assert fit_temperature(z[:, classes], np.argsort(classes)[y]).beta == pytest.approx(beta, rel=1e-9)
+    for factor in (1e-30, 1e-8, 1e8, 1e30, 1e150):
+        fit = fit_temperature(z * factor, y)
+        assert fit.converged
+        assert fit.beta * factor == pytest.approx(beta, rel=1e-9)
+
+
+def test_the_optimum_of_a_subsample_is_only_a_start():
+    # The first half of the rows, and every fourth row, want other temperatures than the whole.
+    z, y = sample("over", n=40_000)
+    z[:20_000] *= 3
+    z[::4] *= 0.2
+    assert fit_temperature(z, y).beta == pytest.approx(reference_beta(z, y), rel=1e-9)
+
+
+def test_separable_data_have_no_temperature():
+    z, _ = sample("over", n=200)
+    for targets in (z.argmax(axis=1), np.eye(10)[z.argmax(axis=1)]):
+        fit = fit_temperature(z, targets)
+        assert fit.separable
+        assert not fit.converged
+        assert math.isnan(fit.T)
+        assert fit.beta == math.inf
+        assert fit.nll == 0
+
+
+def test_targets_on_tied_maxima_are_separable_too():
+    z = np.array([[1.0, 1.0, 0.0], [2.0, 0.0, 1.0]])
+    fit = fit_temperature(z, np.array([[0.3, 0.7, 0.0], [1.0, 0.0, 0.0]]))
+    assert fit.separable
+    assert fit.nll == pytest.approx(math.log(2) / 2, rel=1e-12)  # one row ties two logits, the other none
+
+
+@pytest.mark.parametrize("mass", [1e-3, 1e-12, 1e-100, 1e-300])
+def test_nearly_separable_data_have_one(mass):
+    z, _ = sample("over", n=200)
+    targets = (1 - mass) * np.eye(10)[z.argmax(axis=1)] + mass / 10
+    fit = fit_temperature(z, targets)
+    assert fit.converged
+    assert not fit.separable
+    assert 0 < fit.T < 1
+
+
+def test_a_single_miss_makes_the_optimum_finite():
+    z, _ = sample("over", n=200)
+    y = z.argmax(axis=1)
+    y[17] = z[17].argmin()
+    fit = fit_temperature(z, y)
+    assert fit.converged
+    assert fit.beta == pytest.approx(reference_beta(z, y), rel=1e-9)
+
+
+@pytest.mark.parametrize("case", ["reversed", "constant"])
+def test_no_better_than_uniform_gives_infinite_temperature(case):
+    z, _ = sample("over", n=200)
+    z = z if case == "reversed" else np.full_like(z, 3.0)
+    for fit in (fit_temperature(z, z.argmin(axis=1)), fit_temperature(z.astype(np.float32), z.argmin(axis=1))):
+        assert math.isinf(fit.T)
+        assert fit.T > 0
+        assert fit.beta == 0
+        assert fit.converged
+        assert not fit.separable
+        assert fit.nll == pytest.approx(math.log(10), rel=1e-12)
+        assert fit.gradient >= 0
+
+
+def test_float32_logits_are_not_copied_whole():
+    z, y = sample("over", n=40_000, k=100)
+    z = z.astype(np.float32)
+    tracemalloc.start()
+    fit_temperature(z, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.2 * z.nbytes
+
+
+@pytest.mark.parametrize(
+    ("logits", "targets", "key"),
+    [
+        (np.array([[0.0, math.nan]]), [0], "logits[0]"),
+        (np.array([[0.0, 1.0], [math.inf, 0.0]]), [0, 1], "logits[1]"),
+        (np.array([[0.0, -math.inf]]), [0], "logits[0]"),
+        (np.zeros(3), [0, 0, 0], "logits"),
+        (np.zeros((3, 1)), [0, 0, 0], "logits"),
+        (np.zeros((0, 3)), np.zeros(0, int), "logits"),
+        (np.array([["a", "b"]]), [0], "logits"),
+        (np.zeros((2, 3)), [0], "targets"),
+        (np.zeros((2, 3)), [0, 3], "targets"),
+        (np.zeros((2, 3)), [-1, 0], "targets"),
+        (np.zeros((2, 3)), [0.0, 1.0], "targets"),
+        (np.zeros((2, 3)), [True, False], "targets"),
+        (np.zeros((2, 3)), np.full((2, 2), 0.5), "targets"),
+        (np.zeros((2, 3)), np.array([[1.0, 0, 0], [0.5, 0.4, 0.0]]), "targets[1]"),
+        (np.zeros((2, 3)), np.array([[1.5, -0.5, 0], [1.0, 0.0, 0.0]]), "targets[0]"),
+        (np.zeros((2, 3)), np.array([[math.nan, 0.5, 0.5], [1.0, 0.0, 0.0]]), "targets[0]"),
+    ],
+)
+@pytest.mark.parametrize("fit", [fit_temperature, fit_released])
+def test_bad_input_is_named(fit, logits, targets, key):
+    with pytest.raises(SpecError) as caught:
+        fit(logits, np.asarray(targets))
+    assert caught.value.key == key
+    assert "\n" not in str(caught.value)
+
+
+def torch_released(logits: np.ndarray, targets: np.ndarray) -> float:
+    """The released procedure run by torch itself, in float64."""
+    torch = pytest.importorskip("torch")
+    z, t = torch.from_numpy(logits.astype(np.float64)), torch.from_numpy(targets)
+    temperature = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+    optimiser = torch.optim.LBFGS([temperature], lr=0.01, max_iter=20)
+
+    def closure():
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(z / temperature, t)
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return temperature.item()
+
+
+def calibrated_logits(T: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose optimum is `T`; the optimiser starts at 1."""
+    z, y = sample("over", n=400)
+    return z * (T * fit_temperature(z, y).beta), y
+
+
+RELEASED = {
+    "over": lambda: sample("over"),
+    "under": lambda: sample("under"),
+    "hard": lambda: sample("hard"),
+    "rows": lambda: (sample("over")[0], soften(sample("over")[1], 10)),
+    "two classes": lambda: sample("over", n=50, k=2, seed=4),
+    "many classes": lambda: sample("hard", n=500, k=200, seed=2),
+    "separable": lambda: (sample("over")[0], sample("over")[0].argmax(axis=1)),
+    "reversed": lambda: (sample("over")[0], sample("over")[0].argmin(axis=1)),
+    "large": lambda: (sample("hard")[0] * 100, sample("hard")[1]),
+    "small": lambda: (sample("hard")[0] * 1e-3, sample("hard")[1]),
+    "tiny": lambda: (sample("hard")[0] * 1e-9, sample("hard")[1]),
+    "calibrated": calibrated_logits,
+    # So near the start each of the stopping rules has its turn.
+    **{f"calibrated to {e:g}": lambda e=e: calibrated_logits(1 + e) for e in np.logspace(-7, -1, 19)},
+}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_released_fit_is_torch_lbfgs(name):
+    z, t = RELEASED[name]()
+    assert pytest.approx(torch_released(z, t), rel=1e-10) == fit_released(z, t).T
+
+
+@pytest.mark.parametrize("kind", ["over", "under", "hard"])
+def test_released_fit_stops_short_and_says_so(kind):
+    z, y = sample(kind)
+    fit, best = fit_released(z, y), fit_temperature(z, y)
+    assert 0.85 < fit.T < 1.15
+    assert not fit.converged
+    assert best.nll < fit.nll < reference_nll(z, y, 1.0)
+
+
+def test_released_fit_at_its_optimum_has_converged():
+    assert fit_released(*calibrated_logits()).converged
+
+
+def test_scale_keeps_the_softmax_the_largest_and_ties():
+    rng = np.random.default_rng(0)
+    z = (1e4 + rng.standard_normal((500, 10))).astype(np.float32)
+    z[0, :4] = z[0].max()
+    z[1] = np.nextafter(np.float32(1), np.float32(2)) * (np.arange(10) == 7) + np.float32(1) * (np.arange(10) != 7)
+    for beta in (1e-12, 0.1, 1.0, 1e6):
+        scaled = scale(z, beta)
+        assert (scaled.argmax(axis=1) == z.argmax(axis=1)).all()
+        assert ((scaled == 0) == (z == z.max(axis=1, keepdims=True))).all()
+        expected = beta * z.astype(np.float64)
+        expected -= logsumexp(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(log_softmax(scaled, axis=1), expected, atol=1e-7 * max(beta, 1))
+
+
+def test_scale_at_zero_is_uniform_over_what_has_mass():
+    np.testing.assert_array_equal(scale(np.array([[1.0, 5.0, -math.inf]]), 0.0), [[0.0, 0.0, -math.inf]])
+
+
+@pytest.mark.parametrize("beta", [-1.0, math.inf, math.nan])
+def test_scale_refuses_what_would_reverse_or_destroy_the_ranking(beta):
+    with pytest.raises(SpecError, match="beta"):
+        scale(np.zeros((1, 2)), beta)
