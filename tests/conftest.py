@@ -74,12 +74,8 @@ class Workspace:
 
     def snakemake(self, *arguments: str, timeout: int = 600) -> subprocess.CompletedProcess:
         """Run Snakemake here with this Python's environment."""
-        scripts = str(Path(sys.executable).parent)
-        environment = os.environ | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
         command = [sys.executable, "-m", "snakemake", *arguments]
-        return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=timeout, check=False)
 
 
 @pytest.fixture

@@ -85,6 +85,7 @@ def test_records_hold_provenance_and_true_checksums(finished):
             assert record["versions"]["python"]
             assert record["hardware"]["host"]
             assert all(len(digest) == 16 for digest in record["code"].values())
+            assert 0 < record["peak_memory_mib"] < 2048
             for name, digest in record["outputs"].items():
                 assert store.checksum(folder / name) == digest, (folder, name)
 

@@ -1,3 +1,5 @@
+import os
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -22,6 +24,11 @@ def checked_config():
         ) from None
     return checked
 
+
+# Jobs call `halobench`: it lies beside the Python that runs Snakemake, also where that environment isn't activated.
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.executable).parent), os.environ["PATH"]]
+)
 
 CONFIG = checked_config()
 RUN = "results/runs/{dataset}/{model}/{loss}/seed{seed}"

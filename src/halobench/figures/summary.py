@@ -45,35 +45,41 @@ def draw(
     styles = theme.loss_styles(losses)
     model = focus_model(cells)
     shown = cells if len(cells) <= MOST_CELLS else [cell for cell in cells if cell[1] == model][:MOST_CELLS]
-    datasets = [d for d, m in cells if m == model][:MOST_DATASETS]
+    pair = focus_cell(runs, model)
+    datasets = focus_datasets([d for d, m in cells if m == model], pair[0])
     matrix = verdict_matrix(claims)
 
-    rows_high = max(0.3, 0.085 * len(losses) + 0.08) * len(shown)
-    list_high = 0.16 * min(len(matrix), MOST_CLAIMS) + 0.16 * (len(matrix) > MOST_CLAIMS) + 0.36
-    curves_top, curve_high = 1.5, 1.15
+    keys = theme.legend_lines(theme.loss_keys(losses, styles), LEFT)
+    head = 0.82 + 0.18 * len(keys)
+    curves_top, curve_high = head + 0.58, 1.15
+    rows_high = max(0.34, 0.085 * len(losses) + 0.08) * len(shown)
     lower = curves_top + 2 * curve_high + 1.3
-    height = lower + max(rows_high, list_high) + 0.62
+    height = lower + max(rows_high, _verdicts(None, matrix, 0)) + 0.72
     figure = theme.page(WIDTH, height)
     theme.write(figure, 0.15, 0.14, TITLE, size=13, weight="bold")
     theme.write(figure, 0.15, 0.42, _facts(runs, len(cells), len(shown)), color=theme.GREY)
-    theme.draw_legend(figure, [theme.loss_keys(losses, styles)], 0.15, 0.72)
+    theme.draw_legend(figure, keys, 0.15, 0.72)
 
     _heading(
         figure,
         0.15,
-        1.0,
+        head,
         "A",
         "How confident is a model in a point's label, this far from the point?",
         f"label trained on; {theme.model_label(model)}",
     )
     _curves(figure, neighbourhood, datasets, model, losses, styles, curves_top, curve_high)
-    pair = focus_cell(runs, model)
-    _heading(figure, SPLIT, 1.0, "D", "How often are confident answers right?", theme.cell_label(*pair))
+    _heading(figure, SPLIT, head, "D", "How often are confident answers right?", theme.cell_label(*pair))
     _reliability(figure, reliability, pair, losses, curves_top, curve_high)
 
     below = " or ".join(f"{t:g}" for t in sorted(radii["threshold"].dropna().unique()))
     _heading(
-        figure, 0.15, lower - 0.5, "B", "How far does certainty reach?", f"until confidence falls below {below}; no TS"
+        figure,
+        0.15,
+        lower - 0.5,
+        "B",
+        "How far does certainty reach?",
+        f"median distance where confidence falls below {below}, no TS",
     )
     _heading(figure, 3.95, lower - 0.5, "C", "What does TS repair?", "test NLL before and after, lower is better")
     _dots(figure, radii, metrics, shown, losses, styles, lower, rows_high)
@@ -97,12 +103,19 @@ def focus_cell(runs: pd.DataFrame, model: str) -> tuple[str, str]:
     return max(order, key=lambda d: (noise[d], losses[d])), model
 
 
+def focus_datasets(datasets: Sequence[str], always: str) -> list[str]:
+    """The first data sets, as many as the page has room for, `always` among them."""
+    chosen = list(datasets[:MOST_DATASETS])
+    return chosen if always in chosen else [*chosen[:-1], always]
+
+
 def _facts(runs: pd.DataFrame, cells: int, shown: int) -> str:
     """What the page rests on, in a line."""
-    fits = runs["interpolates"].astype(bool)
+    fits = int(runs["interpolates"].astype(bool).sum())
+    kinds = runs["loss"].nunique()
     text = (
-        f"{len(runs)} trained models: {cells} pairs of data set and model, {runs['loss'].nunique()} "
-        f"loss{'es' * (runs['loss'].nunique() > 1)}; {fits.sum()} of them interpolate their training labels. "
+        f"{len(runs)} trained model{'s' * (len(runs) != 1)}: {cells} pair{'s' * (cells != 1)} of data set and model, "
+        f"{kinds} loss{'es' * (kinds != 1)}; {fits} of {len(runs)} interpolate the training labels. "
         f"Shown: {theme.seeds_note(runs)}."
     )
     return text + (f" B and C: {shown} of {cells} pairs." if shown < cells else "")
@@ -136,7 +149,14 @@ def _curves(
     wide = min(wide * MOST_DATASETS / max(len(datasets), 1), 2.6)
     for j, dataset in enumerate(datasets):
         left = start + j * (wide + gap)
-        theme.write(figure, left + wide / 2, top - 0.06, theme.dataset_label(dataset), ha="center", va="bottom")
+        theme.write(
+            figure,
+            left + wide / 2,
+            top - 0.06,
+            theme.shortened(theme.dataset_label(dataset), wide),
+            ha="center",
+            va="bottom",
+        )
         for i, probe in enumerate(probes):
             rows = means[(means["dataset"] == dataset) & (means["probe"] == probe)]
             if rows.empty:
@@ -153,9 +173,8 @@ def _curves(
                 ax.set_yticklabels([])
             else:
                 ax.set_ylabel(f"confidence,\n{PROBES.get(probe, probe)}")
-    inner = len(datasets) * (wide + gap) - gap
     foot = top + len(probes) * (high + 0.12) + 0.17
-    theme.write(figure, start + inner / 2, foot, theme.RELATIVE + "; dashed: held-out points", ha="center")
+    theme.write(figure, start, foot, theme.RELATIVE + "; dashed: held-out points")
 
 
 def _reliability(
@@ -235,12 +254,16 @@ def _dots(
         ax.set(ylim=(len(cells) - 0.5, -0.5), yticks=range(len(cells)))
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", visible=False)
+    names = [theme.dataset_label(d).replace(" label noise", " noise") for d, _ in cells]
     left.set_yticklabels(
-        [theme.dataset_label(d).replace(" label noise", " noise") + f"\n{theme.model_label(m)}" for d, m in cells]
+        [
+            f"{theme.shortened(d, 1.5, 7)}\n{theme.shortened(theme.model_label(m), 1.5, 7)}"
+            for d, (_, m) in zip(names, cells, strict=True)
+        ]
     )
     right.set_yticklabels([])
     left.set_xlim(left=min(-0.03, left.get_xlim()[0]))
-    left.set_xlabel(f"median radius {PROBES.get(probe, probe)} / its distance")
+    left.set_xlabel(f"radius ({PROBES.get(probe, probe)}, relative)")
     right.set_xlabel("NLL (nats)")
     keys = [
         theme.key("no TS", theme.GREY, marker="o", mfc="white", ls=""),
@@ -249,7 +272,7 @@ def _dots(
         theme.key("Bayes", theme.INK, marker="|", ms=8, mew=1.2, ls=""),
         theme.key("uniform guess", theme.INK, lw=1.1, ls=(0, (1, 1))),
     ]
-    theme.draw_legend(figure, theme.legend_lines(keys, 3.4), 3.55, top + high + 0.42)
+    theme.draw_legend(figure, [keys], 2.4, top + high + 0.45)
 
 
 def _line_radii(radii: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -304,48 +327,40 @@ def _short(claim: str, fit: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _verdicts(figure: Figure, matrix: Mapping[str, Mapping[str, str]], top: float) -> None:
-    """Part E: a row a claim, a column a fit, a symbol a verdict."""
+def _verdicts(figure: Figure | None, matrix: Mapping[str, Mapping[str, str]], top: float) -> float:
+    """Part E: a row a claim, a column a fit, a symbol a verdict; returns its height in inches, drawn or (None) not."""
     fits = [f for f in FITS if any(f in row for row in matrix.values())]
     fits += theme.ordered({f for row in matrix.values() for f in row} - set(fits))
-    step = 0.48
+    step, size, left = 0.46, 7.2, SPLIT + 0.17
     start = WIDTH - 0.35 - step * (len(fits) - 1)
+    y = top + 0.2
+
+    def put(x: float, text: str, **options: Any) -> None:
+        if figure is not None:
+            theme.write(figure, x, y, text, **({"va": "center", "size": size} | options))
+
+    if not matrix:
+        put(left, "The claims given were not tested by this grid.", color=theme.GREY)
     for j, fit in enumerate(fits):
-        theme.write(
-            figure, start + j * step, top + 0.02, "no TS" if fit == "none" else fit, size=7, ha="center", rotation=0
-        )
-    at = top + 0.22
-    for i, (name, row) in enumerate(list(matrix.items())[:MOST_CLAIMS]):
-        y = at + 0.16 * i
-        theme.write(figure, SPLIT + 0.17, y, name, size=7.2, va="center")
+        if figure is not None:
+            theme.write(figure, start + j * step, top, "no TS" if fit == "none" else fit, size=7, ha="center")
+    for name, row in list(matrix.items())[:MOST_CLAIMS]:
+        text = theme.wrapped(name, start - left - 0.15, size)
+        high = theme.lines_high(text, size) + 0.05
+        y += high / 2
+        put(left, text)
         for j, fit in enumerate(fits):
             if fit in row:
                 style = theme.VERDICT_STYLES.get(row[fit], theme.VERDICT_STYLES["not_tested"])
-                theme.write(
-                    figure,
-                    start + j * step,
-                    y,
-                    style.marker,
-                    color=style.color,
-                    ha="center",
-                    va="center",
-                    weight="bold",
-                    size=9,
-                )
-    y = at + 0.16 * min(len(matrix), MOST_CLAIMS)
+                put(start + j * step, style.marker, color=style.color, ha="center", weight="bold", size=9)
+        y += high / 2
+    y += 0.08
     if len(matrix) > MOST_CLAIMS:
-        theme.write(
-            figure,
-            SPLIT + 0.17,
-            y,
-            f"… and {len(matrix) - MOST_CLAIMS} more, in the figure of claims",
-            size=7.2,
-            color=theme.GREY,
-            va="center",
-        )
+        put(left, f"… and {len(matrix) - MOST_CLAIMS} more, in the figure of claims", color=theme.GREY)
         y += 0.16
-    left = SPLIT + 0.17
+    y += 0.06
     for name, style in theme.VERDICT_STYLES.items():
         text = f"{style.marker} {theme.VERDICTS[name]}"
-        theme.write(figure, left, y + 0.06, text, color=style.color, size=7.2, va="center")
-        left += 0.3 + 0.062 * len(text)
+        put(left, text, color=style.color)
+        left += 0.2 + len(text) * 0.055 * size / 7
+    return y + 0.1 - top

@@ -124,7 +124,9 @@ def ordered(names: Iterable[str], known: Iterable[str] = ()) -> list[str]:
 
     def key(name: str) -> tuple:
         parts = re.split(r"(\d+)", name)
-        return rank.get(name, len(rank)), [int(p) if p.isdecimal() else p for p in parts]
+        # A data set with label noise follows the one without.
+        stem = re.sub(r"-noise\d+$", "", name)
+        return rank.get(name, rank.get(stem, len(rank))), [int(p) if p.isdecimal() else p for p in parts]
 
     return sorted({str(name) for name in names}, key=key)
 
@@ -309,6 +311,15 @@ def wrapped(text: str, width: float, size: float = 8) -> str:
     """`text` broken into lines of at most about `width` inches at `size` points (a letter is about 0.53 em wide)."""
     letters = max(8, int(width * 72 / (0.53 * size)))
     return "\n".join("\n".join(textwrap.wrap(line, letters)) for line in text.split("\n"))
+
+
+def shortened(text: str, width: float, size: float = 8) -> str:
+    """`text`, cut with an ellipsis in its middle if it is longer than about `width` inches at `size` points."""
+    letters = max(8, int(width * 72 / (0.53 * size)))
+    if len(text) <= letters:
+        return text
+    tail = (letters - 1) // 2
+    return f"{text[: letters - 1 - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"
 
 
 def lines_high(text: str, size: float = 8) -> float:

@@ -1,0 +1,76 @@
+"""The command line: help, errors in one line, and what each stage imports."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from halobench import cli
+
+COMMANDS = ["source", "train", "probe", "calibrate", "reference", "aggregate", "claims", "figure", "check"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    assert "usage: halobench " + command in capsys.readouterr().out
+
+
+TRAIN = ["train", "--source", "nowhere", "--seed", "0", "--out", "out"]
+SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "model": {"name": "mlp"}, "loss": %s}'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["calibrate", "--spec", "{", "--seed", "0", "--run", "x"], 2, "expected JSON"),
+        (["calibrate", "--spec", "{}", "--seed", "-1", "--run", "x"], 2, "expected a whole number of at least 0"),
+        (["calibrate", "--spec", '{"bin": 3}', "--seed", "0", "--run", "x"], 2, "bin = 3: expected a key among"),
+        (["calibrate", "--spec", '{"calibrators": ["exat"]}', "--seed", "0", "--run", "x"], 2, "'exact'"),
+        (["calibrate", "--spec", "{}", "--seed", "0", "--run", "nowhere"], 2, "nowhere"),
+        ([*TRAIN, "--spec", SPEC % '{"name": "cross_entropy"}'], 2, "nowhere"),
+        ([*TRAIN, "--spec", SPEC % "{}"], 2, "spec.loss.name = None: expected a value"),
+        ([*TRAIN, "--spec", '{"datset": 1}'], 2, "did you mean 'dataset'"),
+        (["figure", "sumary", "--tables", "x", "--out", "y"], 2, "did you mean 'summary'"),
+    ],
+)
+def test_bad_arguments_end_in_one_line(arguments, code, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        found = cli.main(arguments)
+    except SystemExit as stop:
+        found = stop.code
+    error = capsys.readouterr().err
+    assert found == code
+    assert message in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "module", ["calibration", "aggregation", "claims", "figures.theme", "config", "checks", "stages", "cli"]
+)
+def test_what_needs_no_torch_imports_none(module):
+    code = f"import sys, halobench.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_readme_tells_the_truth(root):
+    """Its library lines run, its links lead somewhere, and its commands exist."""
+    text = (root / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert link.startswith("https://") or (root / link).exists(), link
+    makefile = (root / "Makefile").read_text()
+    for target in re.findall(r"`?make (\w+)", text):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+    for command in re.search(r"`halobench ([\w|]+)`", text)[1].split("|"):
+        assert command in COMMANDS
