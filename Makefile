@@ -27,7 +27,7 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
 	touch $@
 
 demo: $(VENV)/.installed
-	$(SNAKEMAKE) --config 'run=[demo]'
+	$(SNAKEMAKE) --quiet rules host --config 'run=[demo]'
 	@$(MAKE) --no-print-directory report
 	@echo "Look at results/figures/demo/summary.png and results/report.html; tables are in results/tables/demo."
 

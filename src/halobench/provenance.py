@@ -27,7 +27,7 @@ STAGES = {
     "calibrate": ("calibration", "temperature", "metrics", "seeding"),
     "reference": ("calibration", "temperature", "metrics", "seeding", "data/__init__"),
     "aggregate": ("aggregation",),
-    "claims": ("claims",),
+    "claims": ("claims/rules", "claims/verdicts", "claims/page"),
     "figure": ("figures/theme",),
 }
 
