@@ -183,14 +183,14 @@ class ProbeSpec:
     """
 
     kind: str
-    points: int = 200
-    control: int = 200
+    points: int = 150
+    control: int = 100
     directions: int = 1
     radii: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0)
     relative_radii: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0)
     threshold: float = 0.9
     components: int = 32
-    bisections: int = 8
+    bisections: int = 6
 
     def __post_init__(self):
         require(self.kind in PROBE_KINDS, "kind", self.kind, one_of(PROBE_KINDS, self.kind))

@@ -74,7 +74,7 @@ def _neighbourhood(lead, rng, top, reach, distance, noise):
         level = (1 - 0.45 * (noise > 0) - 0.04) * top if held else top
         relatives = [0.0, *(r / distance for r in (0.5, 1, 2, 3, 4, 5, 7, 10, 14, 20))]
         grids = [(r * distance, np.nan, r) for r in relatives]
-        grids += [(np.nan, r, r) for r in (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0)]
+        grids += [(np.nan, r, r) for r in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0)]
         for radius, relative, r in grids:
             confidence = np.clip(_confidence(r, ALONG[probe], level, reach, noise) + rng.normal(0, 0.008), 0, 1)
             rows.append(

@@ -12,6 +12,7 @@ from halobench import plugins, store
 from halobench.provenance import code_map, record, source_digest
 from halobench.seeding import generator
 from halobench.specs import (
+    CalibrateSpec,
     DatasetSpec,
     ModelSpec,
     NoiseSpec,
@@ -152,3 +153,44 @@ def test_a_record_holds_versions_and_checksums(tmp_path):
     assert facts["versions"]["pandas"] == pd.__version__
     assert facts["x"] == 1
     json.dumps(facts, allow_nan=False)
+
+
+def test_defaults_are_a_contract():
+    """Specs leave defaults out, so a default that changed would change results that nobody reruns: add, never alter."""
+    defaults = {
+        TrainSpec(): {
+            "optimizer": "adam",
+            "lr": 0.001,
+            "weight_decay": 0.0,
+            "momentum": 0.9,
+            "batch": 50,
+            "epochs": 50,
+            "schedule": "cosine",
+            "warmup": 2,
+            "precision": "float32",
+            "channels_last": False,
+            "eval_batch": 250,
+            "device": "auto",
+            "threads": 1,
+        },
+        ProbeSpec("sphere"): {
+            "points": 150,
+            "control": 100,
+            "directions": 1,
+            "radii": (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0),
+            "relative_radii": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0),
+            "threshold": 0.9,
+            "components": 32,
+            "bisections": 6,
+        },
+        CalibrateSpec(): {
+            "calibrators": ("none", "exact", "released", "oracle"),
+            "bins": 15,
+            "draws": 1000,
+            "floor_draws": 200,
+        },
+        NoiseSpec(): {"kind": "cycle", "p": 0.0},
+    }
+    for spec, values in defaults.items():
+        found = vars(spec)
+        assert {key: found[key] for key in values} == values

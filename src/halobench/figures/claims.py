@@ -16,7 +16,8 @@ TITLE = "The claims and what this grid says of them"
 NOTE = (
     "Large mark and line: mean over data sets and models with its 95% t-interval over seeds. Small marks below: single "
     "data set and model pairs, by their own verdict. Black tick: the claim's margin; shaded: the side that the claim "
-    "predicts. A claim holds, or doesn't, where the interval lies wholly on one side; else it is undecided."
+    "predicts. A claim holds, or doesn't, where the interval lies wholly on one side; else it is undecided. "
+    "Left out: runs that the claim doesn't speak of, such as those that don't interpolate the training labels."
 )
 UNITS = {
     "nll": "NLL (nats)",
@@ -32,7 +33,7 @@ KINDS = {
     "against_best": "Difference in {} from the best baseline",
     "slope": "Slope of {} on log k",
 }
-TEXT, AXIS, VERDICT, SIZE = 4.1, 3.2, 1.6, 7.5
+TEXT, AXIS, VERDICT, SIZE = 4.1, 3.2, 2.05, 7.5
 
 
 @theme.styled
@@ -190,14 +191,16 @@ def _words(figure: Figure, entry: dict[str, Any], top: float, wide: bool = False
         text = f"{style.marker}  {theme.VERDICTS[entry['verdict']]}"
         theme.write(figure, left, top + 0.15, text, color=style.color, weight="bold", va="center")
     if len(entry["cells"]) > 1:
-        theme.write(figure, left, top + 0.28, tally(entry["cells"]["verdict"]), size=7, color=theme.GREY, va="center")
+        theme.write(figure, left, top + 0.28, tally(entry), size=7, color=theme.GREY, va="center")
 
 
-def tally(verdicts: pd.Series) -> str:
-    """How many of the single cells came out how, e.g. ``of 6: 4 ✓  1 ✗  1 ?``."""
+def tally(entry: dict[str, Any]) -> str:
+    """How single cells came out, and how many were left out, e.g. ``of 6: 4 ✓  1 ✗  1 ?; 3 left out``."""
+    verdicts = entry["cells"]["verdict"]
     counts = verdicts[verdicts != "not_tested"].value_counts()
     parts = [f"{counts[name]} {style.marker}" for name, style in theme.VERDICT_STYLES.items() if name in counts]
-    return f"of {counts.sum()}: {'   '.join(parts)}"
+    excluded = int(entry["main"]["excluded"]) if entry["main"] is not None else int(entry["cells"]["excluded"].sum())
+    return f"of {counts.sum()}: {'  '.join(parts)}" + (f"; {excluded} left out" if excluded else "")
 
 
 def _verdict_key(figure: Figure, left: float, top: float) -> None:

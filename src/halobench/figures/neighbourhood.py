@@ -17,13 +17,13 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     Parameters
     ----------
     neighbourhood : DataFrame
-        As aggregated; the rows of the relative grid are drawn.
+        As aggregated; the rows of the relative grid and those at the points are drawn.
 
     Returns
     -------
     Figure
     """
-    table = neighbourhood.dropna(subset=["relative_radius", "confidence"])
+    table = theme.relative_rows(neighbourhood)
     if table.empty:
         return theme.nothing(TITLE, "No probe visited relative distances.")
     losses, cells = theme.losses_in(table), theme.cells_in(table)
@@ -35,8 +35,8 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     grid = theme.grid(
         TITLE,
         "Solid: around training points, in the label trained on. Dashed: the same around held-out points, the control. "
-        f"Lines: {theme.seeds_note(table)}. Columns: where the probe goes. The vertical line marks as far out as the "
-        "nearest training point of another label is.",
+        f"Lines: {theme.seeds_note(table)}. Columns: where the probe goes. Grey line: as far out as the nearest "
+        "training point of another label.",
         {cell: theme.cell_label(*cell) for cell in cells},
         {probe: theme.PROBES.get(probe, probe) for probe in probes},
         {(key[:2], key[2]) for key in means.index.unique()},

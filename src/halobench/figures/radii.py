@@ -52,7 +52,7 @@ def draw(radii: pd.DataFrame) -> Figure:
         TITLE,
         f"Median over rays, {theme.seeds_note(table)}. Certainty radius: where confidence in the label falls below "
         f"{below or 'the threshold'} (0 where it starts below); half-level: below half of its value at the point; "
-        "decision: where another label wins. Open with a ›: in some seed at least half of the rays never got "
+        "decision: where another label wins. Open with a ›: in some seed more than half of the rays never got "
         "there, so the radius is larger.",
         {cell: theme.cell_label(*cell) for cell in cells},
         COLUMNS,

@@ -36,7 +36,8 @@ def draw(reliability: pd.DataFrame) -> Figure:
         TITLE,
         "Accuracy against mean confidence of the points in each bin of confidence, on test data, pooled over "
         f"{table['seed'].nunique()} seed{'s' * (table['seed'].nunique() > 1)}. Below the diagonal a model is more "
-        "confident than it is right. Bars: how many test points each bin holds; empty bins are not drawn.",
+        f"confident than it is right. Bars: how many test points each bin holds; "
+        f"those of fewer than {theme.FEW} are faint, empty ones not drawn.",
         {cell: theme.cell_label(*cell) for cell in cells},
         {loss: theme.loss_label(loss) for loss in losses},
         groups,

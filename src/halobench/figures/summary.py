@@ -54,7 +54,10 @@ def draw(
     curves_top, curve_high = head + 0.58, 1.15
     rows_high = max(0.34, 0.085 * len(losses) + 0.08) * len(shown)
     lower = curves_top + 2 * curve_high + 1.3
-    height = lower + max(rows_high, _verdicts(None, matrix, 0)) + 0.72
+    list_high = _verdicts(None, matrix, 0)
+    # Rows take the room that a long list of claims makes.
+    rows_high = min(max(rows_high, list_high - 0.6), 1.6 * rows_high)
+    height = lower + max(rows_high + 0.72, list_high) + 0.05
     figure = theme.page(WIDTH, height)
     theme.write(figure, 0.15, 0.14, TITLE, size=13, weight="bold")
     theme.write(figure, 0.15, 0.42, _facts(runs, len(cells), len(shown)), color=theme.GREY)
@@ -83,7 +86,9 @@ def draw(
     )
     _heading(figure, 3.95, lower - 0.5, "C", "What does TS repair?", "test NLL before and after, lower is better")
     _dots(figure, radii, metrics, shown, losses, styles, lower, rows_high)
-    _heading(figure, SPLIT, lower - 0.5, "E", "What comes of the claims?", "by the calibration they speak of")
+    _heading(
+        figure, SPLIT, lower - 0.5, "E", "What comes of the claims?", "columns: the calibration meant; raw: without TS"
+    )
     _verdicts(figure, matrix, lower)
     return figure
 
@@ -140,7 +145,7 @@ def _curves(
     high: float,
 ) -> None:
     """Part A: a column a data set, a row a probe."""
-    table = table[(table["model"] == model) & table["dataset"].isin(datasets)].dropna(subset=["relative_radius"])
+    table = theme.relative_rows(table[(table["model"] == model) & table["dataset"].isin(datasets)])
     there = set(table["probe"])
     probes = [p for p in ("sphere", "nearest_other", "manifold", "mixup_line") if p in there][:2]
     means = theme.over_seeds(table, ["dataset", "probe", "loss", "points", "relative_radius"], "confidence")
@@ -207,7 +212,13 @@ def _reliability(
             ax.set_ylabel("accuracy")
     rows = (len(chosen) + 1) // 2
     middle = start + (columns * (wide + gap) - gap) / 2
-    theme.write(figure, middle, top + rows * (high + 0.12) + 0.17, "confidence (below the line: too sure)", ha="center")
+    theme.write(
+        figure,
+        middle,
+        top + rows * (high + 0.12) + 0.17,
+        f"confidence (below the line: too sure; faint: under {theme.FEW} points)",
+        ha="center",
+    )
 
 
 def _dots(
@@ -222,7 +233,10 @@ def _dots(
 ) -> None:
     """Parts B and C: a row a data set and model, a dot (B) or a pair of dots (C) a loss."""
     radii, probe = _line_radii(radii)
-    certainty = theme.over_seeds(radii, ["dataset", "model", "loss"], "relative_median").set_index(["dataset", "model"])
+    by = ["dataset", "model", "loss"]
+    certainty = theme.over_seeds(radii, by, "relative_median")
+    certainty = certainty.merge(radii.groupby(by)["censored"].max().rename("censored").reset_index(), on=by)
+    certainty = certainty.set_index(["dataset", "model"])
     nll = theme.preferred_labels(metrics)
     nll = nll[nll["metric"] == "nll"]
     scores = theme.over_seeds(nll, ["dataset", "model", "loss", "calibrator"], "value")
@@ -288,7 +302,9 @@ def _radius(ax: Axes, rows: pd.DataFrame, loss: str, y: float, style: theme.Styl
     for row in rows[rows["loss"] == loss].itertuples():
         if np.isfinite(row.low):
             ax.plot([row.low, row.high], [y, y], color=style.color, lw=1, zorder=2)
-        ax.plot([row.mean], [y], color=style.color, marker=style.marker, ms=4, mew=0, ls="", zorder=3)
+        # A median among censored rays is a lower bound: hollow, as in the figure of radii.
+        face = "white" if row.censored > 0.5 else style.color
+        ax.plot([row.mean], [y], color=style.color, marker=style.marker, ms=4, mfc=face, mew=0.8, ls="", zorder=3)
 
 
 def _change(ax: Axes, values: pd.Series, y: float, style: theme.Style) -> None:

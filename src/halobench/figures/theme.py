@@ -54,6 +54,7 @@ RC = {
 DPI = 150
 INK, GREY, FAINT = "#222222", "#777777", "#bbbbbb"
 BAND = 0.18
+FEW = 10  # points in a bin, below which its accuracy says little
 
 
 # Names and their order ------------------------------------------------------------------------------------------------
@@ -110,7 +111,8 @@ def in_words(text: str) -> str:
     for probe, label in PROBES.items():
         spoken = label.replace("\n", " ")
         text = re.sub(rf"\b{probe}\b", f"“{spoken[0].lower()}{spoken[1:]}”", text) if "_" in probe else text
-    return text.replace("the probe manifold", "the probe “random direction among principal components”")
+    text = text.replace("the probe manifold", "the probe “random direction among principal components”")
+    return re.sub(r"\bmanifold\b", "principal directions", text)
 
 
 def cell_label(dataset: str, model: str) -> str:
@@ -500,6 +502,13 @@ def draw_lines(
                 ax.fill_between(at, line["low"], line["high"], color=color, alpha=BAND, lw=0, zorder=2)
 
 
+def relative_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the relative grid, with those at the point itself (distance 0 on either scale) as its start."""
+    at_point = neighbourhood["radius"] == 0
+    relative = neighbourhood["relative_radius"].mask(at_point & neighbourhood["relative_radius"].isna(), 0.0)
+    return neighbourhood.assign(relative_radius=relative).dropna(subset=["relative_radius", "confidence"])
+
+
 def preferred_labels(table: pd.DataFrame, order: Sequence[str] = ("noisy", "drawn", "clean")) -> pd.DataFrame:
     """The test rows against one kind of labels for each data set: the first of `order` that it has."""
     table = table[table["split"] == "test"]
@@ -531,10 +540,15 @@ def draw_reliability(
         style, line = CALIBRATOR_STYLES[calibrator], pooled[pooled["calibrator"] == calibrator]
         if line.empty:
             continue
-        look = {"color": style.color, "ls": style.dash, "marker": style.marker, "mew": 0, "lw": 1}
+        few = line["count"] < FEW
+        look = {"color": style.color, "marker": style.marker, "mew": 0, "ls": "", "zorder": 3}
         # Where TS changes little, the line without it lies beneath: its larger marks still show.
-        ax.plot(line["confidence"], line["accuracy"], ms=size + (calibrator == "none"), zorder=3, **look)
-    ax.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        size_here = size + (calibrator == "none")
+        # Few points say little: their bins are drawn faint, and no line leads the eye there.
+        ax.plot(line["confidence"], line["accuracy"].mask(few), color=style.color, ls=style.dash, lw=1, zorder=2)
+        ax.plot(line["confidence"][~few], line["accuracy"][~few], ms=size_here, **look)
+        ax.plot(line["confidence"][few], line["accuracy"][few], ms=size_here - 0.6, alpha=0.3, **look)
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     if bars is None:
         return
     for i, calibrator in enumerate(calibrators):
@@ -542,7 +556,7 @@ def draw_reliability(
         width = (line["upper"] - line["lower"]) / (len(calibrators) + 0.5)
         middle = (line["upper"] + line["lower"]) / 2 + (i - (len(calibrators) - 1) / 2) * width
         bars.bar(middle, line["count"], width, color=CALIBRATOR_STYLES[calibrator].color, lw=0)
-    bars.set(xlim=(0, 1), xticks=(0, 0.5, 1))
+    bars.set(xlim=(-0.02, 1.02), xticks=(0, 0.5, 1))
 
 
 # Saving ---------------------------------------------------------------------------------------------------------------

@@ -42,7 +42,8 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         {m: theme.model_label(m) for m in theme.ordered((m for _, m in cells), theme.MODELS)},
         cells,
         panel=(2.1, 1.5),
-        gap=(0.5, 0.55),
+        gap=(0.6, 0.55),
+        left=0.8,
         legend=[
             theme.key(theme.loss_label(x), styles[x].color, ls=styles[x].dash, marker=styles[x].marker) for x in losses
         ]

@@ -1,0 +1,448 @@
+"""Figures draw the numbers they were given, on grids of every shape, and give the same bytes twice."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from matplotlib.colors import to_hex
+from scipy import stats
+
+from halobench import plugins
+from halobench.figures import calibration, claims, distance, neighbourhood, radii, reliability, summary, theme, training
+
+FIGURES = ("calibration", "claims", "distance", "neighbourhood", "radii", "reliability", "summary", "training")
+RAGGED = [
+    ("digits-noise50", "mlp", "cross_entropy"),
+    ("digits-noise50", "mlp", "mixup2"),
+    ("mnist5k-noise50", "cnn", "focal"),
+    ("a-dataset-with-quite-a-long-name-noise25", "an_own_model", "own_loss"),
+]
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return synthetic.tables(RAGGED)
+
+
+def drawn(name, given):
+    return plugins.load("figures", name)(*(given[table] for table in plugins.parameters("figures", name)))
+
+
+def texts(figure):
+    """Everything written on a figure, ticks and legends aside."""
+    own = [text.get_text() for text in figure.texts]
+    return own + [
+        text.get_text() for ax in figure.axes for text in (*ax.texts, ax.title, ax.xaxis.label, ax.yaxis.label)
+    ]
+
+
+def lines_of(ax, color, ls="-"):
+    return [line for line in ax.lines if to_hex(line.get_color()) == color.lower() and line.get_linestyle() == ls]
+
+
+def panel(figure, row, column):
+    """The axes in a place of the page, counted from the upper left among the places taken (insets aside)."""
+    boxes = [ax for ax in figure.axes if ax.get_window_extent().width > 0]
+    tops = sorted({round(ax.get_position().y1, 4) for ax in boxes}, reverse=True)
+    lefts = sorted({round(ax.get_position().x0, 4) for ax in boxes})
+    found = [
+        ax
+        for ax in boxes
+        if round(ax.get_position().y1, 4) == tops[row] and round(ax.get_position().x0, 4) == lefts[column]
+    ]
+    return found[0] if found else None
+
+
+# Statistics and styles ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_t_interval_is_scipys(n):
+    values = np.random.default_rng(n).normal(2, 3, n)
+    low, high = stats.t.interval(0.95, n - 1, values.mean(), stats.sem(values))
+    np.testing.assert_allclose(theme.t_interval(values), (values.mean(), low, high), rtol=1e-12)
+
+
+def test_t_interval_of_one_value_has_no_ends():
+    assert theme.t_interval([0.25])[0] == 0.25
+    assert np.isnan(theme.t_interval([0.25])[1:]).all()
+    assert theme.t_interval([1.0, np.nan])[0] == 1.0
+    assert np.isnan(theme.t_interval([])).all()
+
+
+def test_seed_is_the_unit():
+    table = pd.DataFrame({"group": "a", "seed": [0, 0, 0, 1], "value": [1.0, 2.0, 3.0, 6.0]})
+    row = theme.over_seeds(table, ["group"], "value").iloc[0]
+    assert (row["mean"], row["n"]) == (4.0, 2)
+
+
+def test_known_losses_keep_their_style_and_unknown_ones_differ():
+    few, many = theme.loss_styles(["mixup2"]), theme.loss_styles(["new", "mixup2", "newer", "cross_entropy"])
+    assert few["mixup2"] == many["mixup2"]
+    known = [*theme.KNOWN_LOSSES, *(f"own{i}" for i in range(6))]
+    known.remove("mixup")  # another name for mixup2
+    styles = theme.loss_styles(known).values()
+    assert len({style.color for style in styles}) == len({style.marker for style in styles}) == len(known)
+    assert not {style.color for style in styles} & {style.color for style in theme.CALIBRATOR_STYLES.values()} - {
+        "#E69F00"
+    }
+
+
+def test_names():
+    assert theme.cell_label("digits-noise50", "mlp") == "Digits, 50% label noise · MLP"
+    assert theme.cell_label("mine", "own_net") == "mine · own_net"
+    assert [theme.loss_label(x) for x in ("cross_entropy", "mixup5", "own")] == [
+        "Cross-entropy",
+        "5-point Mixup",
+        "own",
+    ]
+    assert theme.ordered(["b10", "b9", "mlp"], ["mlp"]) == ["mlp", "b9", "b10"]
+    assert theme.ordered(["zoo", "svhn", "digits-noise50", "digits"], theme.DATASETS) == [
+        *("digits", "digits-noise50", "svhn", "zoo")
+    ]
+
+
+def test_pooled_bins_weigh_by_count_and_drop_empty_ones():
+    table = pd.DataFrame(
+        {
+            "loss": "a",
+            "seed": [0, 1, 0],
+            "bin": [3, 3, 4],
+            "lower": [0.2, 0.2, 0.3],
+            "upper": [0.3, 0.3, 0.4],
+            "count": [1, 3, 0],
+            "confidence": [0.21, 0.25, np.nan],
+            "accuracy": [1.0, 0.0, np.nan],
+        }
+    )
+    pooled = theme.pooled_bins(table, ["loss"])
+    assert pooled["bin"].tolist() == [3]
+    assert pooled[["count", "confidence", "accuracy"]].iloc[0].tolist() == pytest.approx([4, 0.24, 0.25])
+
+
+# What is drawn is what was given --------------------------------------------------------------------------------------
+
+
+def test_neighbourhood_draws_means_and_t_bands(tables):
+    table = tables["neighbourhood"]
+    figure = neighbourhood.draw(table)
+    datasets = theme.ordered(table["dataset"], theme.DATASETS)
+    row = datasets.index("digits-noise50")
+    rows = table[(table["dataset"] == "digits-noise50") & (table["loss"] == "mixup2") & (table["probe"] == "sphere")]
+    ax, color = panel(figure, row, 0), theme.loss_styles(["mixup2"])["mixup2"].color
+    solid, dashed = lines_of(ax, color), lines_of(ax, color, "--")
+    assert len(solid) == len(dashed) == 1
+    for line, points in ((solid[0], "train"), (dashed[0], "heldout")):
+        own = rows[rows["points"] == points]
+        start = own.loc[own["radius"] == 0, "confidence"].mean()
+        relative = own.dropna(subset=["relative_radius"]).groupby("relative_radius")["confidence"].mean()
+        x, y = line.get_xdata(), line.get_ydata()
+        assert x[0] == 0
+        at_zero = own[(own["radius"] == 0) | (own["relative_radius"] == 0)].groupby("seed")["confidence"].mean().mean()
+        assert y[0] == pytest.approx(at_zero)
+        assert start == pytest.approx(y[0], abs=0.05)
+        np.testing.assert_array_equal(x[1:], relative.index[1:])
+        np.testing.assert_allclose(y[1:], relative.to_numpy()[1:], rtol=1e-12)
+    at = rows[(rows["points"] == "train") & (rows["relative_radius"] == 0.5)]["confidence"]
+    low, high = stats.t.interval(0.95, 2, at.mean(), stats.sem(at))
+    band = next(c for c in ax.collections if to_hex(c.get_facecolor()[0]) == color.lower())
+    vertices = band.get_paths()[0].vertices
+    ends = vertices[np.isclose(vertices[:, 0], 0.5), 1]
+    assert (ends.min(), ends.max()) == pytest.approx((low, high))
+
+
+def test_distance_draws_confidence_above_logit_gap(tables):
+    table = tables["neighbourhood"]
+    figure = distance.draw(table)
+    rows = table[(table["dataset"] == "digits-noise50") & (table["loss"] == "cross_entropy")]
+    rows = rows[(rows["probe"] == "sphere") & (rows["points"] == "train")].dropna(subset=["radius"])
+    color = theme.loss_styles(["cross_entropy"])["cross_entropy"].color
+    drawn_values = [line.get_ydata() for ax in figure.axes for line in lines_of(ax, color)]
+    for values, column in zip(drawn_values, ("confidence", "logit_gap"), strict=True):
+        np.testing.assert_allclose(values, rows.groupby("radius")[column].mean(), rtol=1e-12)
+
+
+def test_radii_draws_means_and_marks_censored_medians(tables):
+    table = tables["radii"].copy()
+    table["censored"] = 0.0
+    chosen = (table["loss"] == "focal") & (table["probe"] == "sphere") & (table["quantity"] == "decision")
+    table.loc[chosen & (table["seed"] == 1), "censored"] = 0.6
+    figure = radii.draw(table)
+    means = radii.summarise(table)
+    assert means["open"].sum() == 2  # around training and held-out points
+    assert means.loc[means["open"], "loss"].unique().tolist() == ["focal"]
+    hollow = [line for ax in figure.axes for line in ax.lines if line.get_markerfacecolor() == "white"]
+    expected = table[chosen & (table["points"] == "train")]["relative_median"].mean()
+    assert [line.get_xdata()[0] for line in hollow] == [pytest.approx(expected)]
+    assert sum(text == "›" for text in texts(figure)) == 1
+    dots = sorted(
+        float(line.get_xdata()[0])
+        for ax in figure.axes
+        for line in ax.lines
+        if line.get_marker() not in ("None", "|") and len(line.get_xdata()) == 1
+    )
+    training_points = means[means["points"] == "train"]
+    np.testing.assert_allclose(dots, np.sort(training_points["mean"]), rtol=1e-12)
+
+
+def test_calibration_draws_means_references_and_floor(tables):
+    table = tables["metrics"]
+    figure = calibration.draw(table)
+    row = theme.ordered(table["dataset"], theme.DATASETS).index("digits-noise50")
+    own = table[(table["dataset"] == "digits-noise50") & (table["split"] == "test") & (table["labels"] == "noisy")]
+    color = theme.loss_styles(["cross_entropy"])["cross_entropy"].color
+    for column, metric in enumerate(("nll", "ece")):
+        ax = panel(figure, row, column)
+        rows = own[(own["loss"] == "cross_entropy") & (own["metric"] == metric)]
+        means = rows.groupby("calibrator")["value"].mean()[["none", "released", "exact", "oracle"]]
+        line = next(x for x in lines_of(ax, color) if len(x.get_xdata()) == 4 and x.get_marker() == "o")
+        np.testing.assert_allclose(line.get_ydata(), means, rtol=1e-12)
+    ax = panel(figure, row, 0)
+    level = {name: own[(own["model"] == name) & (own["metric"] == "nll")] for name in ("bayes", "nearest")}
+    horizontal = [
+        x.get_ydata()[0]
+        for x in ax.lines
+        if to_hex(x.get_color()) == theme.INK and x.get_ydata()[0] == x.get_ydata()[-1]
+    ]
+    assert level["bayes"]["value"].mean() in [pytest.approx(y) for y in horizontal]
+    nearest = level["nearest"]
+    assert nearest[nearest["calibrator"] == "exact"]["value"].mean() in [pytest.approx(y) for y in horizontal]
+    floor = own[(own["metric"] == "ece_floor") & (own["loss"] == "cross_entropy")].groupby("calibrator")["value"].mean()
+    ticks = [x for x in panel(figure, row, 1).lines if x.get_marker() == "_" and to_hex(x.get_color()) == color.lower()]
+    np.testing.assert_allclose(np.sort(ticks[0].get_ydata()), np.sort(floor), rtol=1e-12)
+
+
+def test_calibration_tells_a_reference_beyond_the_axis_in_words(tables):
+    table = tables["metrics"].copy()
+    table.loc[(table["model"] == "uniform") & (table["metric"] == "nll"), "value"] = 50.0
+    figure = calibration.draw(table)
+    assert sum("uniform guess 50.00" in text for text in texts(figure)) == 3
+    assert max(ax.get_ylim()[1] for ax in figure.axes) < 25
+
+
+def test_reliability_draws_pooled_bins_and_no_empty_ones():
+    counts = [0, 40, 0, 60]
+    rows = [
+        {
+            **{"dataset": "d", "model": "m", "loss": "cross_entropy", "seed": seed, "split": "test", "labels": "noisy"},
+            **{"calibrator": "none", "bin": b, "lower": b / 4, "upper": (b + 1) / 4, "count": count},
+            "confidence": (b + 0.5) / 4 if count else np.nan,
+            "accuracy": (0.2, 0.4)[seed] if count else np.nan,
+        }
+        for seed in (0, 1)
+        for b, count in enumerate(counts)
+    ]
+    figure = reliability.draw(pd.DataFrame(rows))
+    (ax,) = (ax for ax in figure.axes)
+    (bars,) = ax.child_axes
+    line = next(x for x in ax.lines if x.get_linestyle() == "-" and len(x.get_xdata()) == 2 and x.get_xdata()[0] > 0)
+    np.testing.assert_allclose(line.get_xydata(), [[0.375, 0.3], [0.875, 0.3]])
+    assert [bar.get_height() for bar in bars.patches] == [80, 120]
+    assert not any(np.isclose(x, 0.125) for drawn_line in ax.lines for x in drawn_line.get_xdata())
+
+
+def test_reliability_draws_bins_of_few_points_faint():
+    base = {"dataset": "d", "model": "m", "loss": "focal", "seed": 0, "split": "test", "labels": "noisy"}
+    base |= {"calibrator": "exact", "lower": 0.0, "upper": 1.0}
+    rows = [base | {"bin": b, "count": n, "confidence": c, "accuracy": c} for b, n, c in ((1, 9, 0.2), (2, 10, 0.7))]
+    (ax,) = reliability.draw(pd.DataFrame(rows)).axes
+    alpha = {float(x): line.get_alpha() for line in ax.lines if line.get_marker() == "D" for x in line.get_xdata()}
+    assert alpha[0.2] < 0.5
+    assert alpha[0.7] is None
+
+
+def test_training_marks_who_interpolates(tables):
+    runs = tables["runs"].copy()
+    runs["interpolates"] = (runs["loss"] == "cross_entropy") | ((runs["loss"] == "focal") & (runs["seed"] == 0))
+    figure = training.draw(tables["history"], runs)
+    marks = [line for ax in figure.axes for line in ax.lines if line.get_marker() != "None"]
+    styles = theme.loss_styles(runs["loss"])
+    found = {
+        loss: (line.get_fillstyle(), line.get_markerfacecolor() == "white", line.get_ydata()[0])
+        for loss, line in itertools.product(styles, marks)
+        if to_hex(line.get_color()) == styles[loss].color.lower()
+    }
+    final = tables["history"].groupby(["loss", "epoch"])["train_loss"].mean().groupby("loss").last()
+    assert {loss: look[:2] for loss, look in found.items()} == {
+        "cross_entropy": ("full", False),
+        "mixup2": ("full", True),
+        "focal": ("left", False),
+        "own_loss": ("full", True),
+    }
+    for loss, look in found.items():
+        assert look[2] == pytest.approx(final[loss])
+
+
+def test_claims_draws_estimates_intervals_and_words(tables):
+    table = tables["claims"]
+    figure = claims.draw(table)
+    overall = table[(table["scope"] == "all") & (table["verdict"] != "not_tested")]
+    points = [line.get_xdata() for ax in figure.axes for line in ax.lines]
+    for row in overall.itertuples():
+        assert any(len(x) == 1 and x[0] == pytest.approx(row.estimate) for x in points)
+        assert any(len(x) == 2 and tuple(x) == pytest.approx((row.low, row.high)) for x in points)
+        assert any(len(x) == 2 and tuple(x) == pytest.approx((row.margin, row.margin)) for x in points)
+    written = texts(figure)
+    for verdict, words in theme.VERDICTS.items():
+        symbol = theme.VERDICT_STYLES[verdict].marker
+        shown = sum(text.startswith(f"{symbol}  {words}") for text in written)
+        if verdict != "not_tested":
+            assert shown == (overall["verdict"] == verdict).sum()
+    whole = " ".join(" ".join(written).split())
+    for statement in table["statement"]:
+        assert theme.in_words(statement) in whole
+
+
+def test_claims_share_an_axis_by_what_they_measure():
+    assert claims.group_of("difference of metrics.value: (a) - (b) where metric ece") == "Difference in ECE"
+    assert claims.group_of("level of neighbourhood.confidence: loss a") == "Level of confidence"
+    assert claims.group_of("something else") == "something else"
+
+
+def test_a_claims_place_is_not_printed():
+    assert theme.in_words("mixup2 wins [Section 4]") == "2-point Mixup wins"
+
+
+def test_summary_lists_verdicts_by_fit_and_leaves_out_untested_claims(tables):
+    table = tables["claims"]
+    matrix = summary.verdict_matrix(table)
+    overall = table[table["scope"] == "all"].set_index("claim")["verdict"]
+    assert matrix["More points help"] == {f: overall[f"more_points_help_{f}"] for f in ("none", "released", "exact")}
+    assert not any("log" in name for name in matrix)
+    figure = drawn("summary", tables)
+    symbols = [text.get_text() for text in figure.texts if text.get_fontsize() == 9]
+    assert sorted(symbols) == sorted(
+        theme.VERDICT_STYLES[verdict].marker for row in matrix.values() for verdict in row.values()
+    )
+
+
+def test_summary_draws_nll_before_and_after(tables):
+    figure = drawn("summary", tables)
+    ax = next(ax for ax in figure.axes if ax.get_xlabel() == "NLL (nats)")
+    metrics = tables["metrics"]
+    rows = metrics[(metrics["metric"] == "nll") & (metrics["labels"] == "noisy") & (metrics["loss"] != "reference")]
+    for loss, hollow, calibrator in itertools.product(("cross_entropy", "mixup2"), (True, False), ("none", "exact")):
+        if hollow != (calibrator == "none"):
+            continue
+        expected = rows[(rows["loss"] == loss) & (rows["calibrator"] == calibrator)]["value"].mean()
+        style = theme.loss_styles([loss])[loss]
+        dots = [
+            x for x in ax.lines if x.get_marker() == style.marker and (x.get_markerfacecolor() == "white") == hollow
+        ]
+        assert expected in [pytest.approx(x.get_xdata()[0]) for x in dots]
+
+
+# Grids of every shape -------------------------------------------------------------------------------------------------
+
+
+def test_every_figure_is_a_plug_in():
+    assert tuple(plugins.names("figures")) == FIGURES
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_ragged_grid_has_no_blank_panel(name, tables):
+    figure = drawn(name, tables)
+    assert figure.axes
+    assert all(ax.has_data() for ax in figure.axes)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_one_cell_and_one_seed(name):
+    given = synthetic.tables([("digits", "mlp", "cross_entropy")], seeds=(0,))
+    figure = drawn(name, given)
+    assert figure.axes
+    assert not any("interval over" in text for text in texts(figure) if name != "claims")
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if name != "claims"])
+def test_larger_grid_grows_the_page_and_keeps_the_panels(name):
+    few, many = (
+        [c for c in synthetic.LARGE if c[0] in kept] for kept in (("cifar10",), ("cifar10", "cifar100", "svhn"))
+    )
+    small, large = (drawn(name, synthetic.tables(cells, seeds=(0, 1))) for cells in (few, many))
+    if name == "summary":  # one page: of many cells it shows some
+        assert large.get_size_inches()[0] == small.get_size_inches()[0]
+        assert any("of 18 pairs" in text for text in texts(large))
+        return
+    assert len(large.axes) == 3 * len(small.axes)
+    sizes = {tuple(np.round(ax.get_position().size * f.get_size_inches(), 6)) for f in (small, large) for ax in f.axes}
+    assert len(sizes) == 1
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_words_stay_on_the_page_and_off_each_other(name):
+    cells = [c for c in synthetic.LARGE if c[0] in ("cifar10-noise50", "a-source-with-a-long-name-noise25")][::5]
+    for given in (synthetic.tables(cells, seeds=(0, 1)), synthetic.tables(RAGGED[:1], seeds=(0,))):
+        figure = drawn(name, given)
+        with mpl.rc_context(theme.RC):
+            figure.canvas.draw()
+        page = figure.bbox
+        boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
+        boxes += [legend.get_window_extent() for legend in figure.legends]
+        boxes += [ax.get_tightbbox() for ax in figure.axes]
+        for box in boxes:
+            assert box.x0 >= page.x0 - 1, name
+            assert box.x1 <= page.x1 + 1, name
+            assert box.y0 >= page.y0 - 1, name
+            assert box.y1 <= page.y1 + 1, name
+        words = boxes[: len(boxes) - len(figure.axes)]
+        for a, b in itertools.combinations(words, 2):
+            overlap = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+            assert min(overlap) <= 2, (name, a, b)  # pixels
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_print_is_at_least_seven_points(name, tables):
+    figure = drawn(name, tables)
+    with mpl.rc_context(theme.RC):
+        figure.canvas.draw()
+    sizes = [text.get_fontsize() for text in figure.findobj(mpl.text.Text) if text.get_text().strip()]
+    assert min(sizes) >= 7
+
+
+@pytest.mark.parametrize("name", ["neighbourhood", "radii", "calibration", "reliability", "training", "distance"])
+def test_empty_tables_say_so(name, tables):
+    figure = drawn(name, {table: rows.iloc[:0] for table, rows in tables.items()})
+    assert not figure.axes
+    assert any(text.startswith("No ") for text in texts(figure))
+
+
+# Saving ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_same_tables_give_the_same_bytes(name, tables, tmp_path):
+    written = [theme.save(drawn(name, tables), tmp_path / folder / name) for folder in ("one", "two")]
+    for one, two in zip(*written, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+    pdf, png = (path.read_bytes() for path in written[0])
+    assert pdf.startswith(b"%PDF")
+    assert png.startswith(b"\x89PNG")
+    assert b"CreationDate" not in pdf
+    assert b"matplotlib" not in pdf.lower()
+    assert b"Software" not in png
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [f"{name}.pdf", f"{name}.png"]
+
+
+def test_settings_and_tables_are_left_as_they_were(tables):
+    before = dict(mpl.rcParams)
+    copies = {table: rows.copy() for table, rows in tables.items()}
+    for name in FIGURES:
+        drawn(name, tables)
+    assert dict(mpl.rcParams) == before
+    for table, rows in tables.items():
+        pd.testing.assert_frame_equal(rows, copies[table])
+
+
+def test_figures_import_neither_torch_nor_pyplot():
+    code = "import sys; " + "".join(f"import halobench.figures.{name}; " for name in FIGURES)
+    code += "print([m for m in ('torch', 'seaborn', 'matplotlib.pyplot') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
