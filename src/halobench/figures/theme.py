@@ -67,9 +67,9 @@ MODELS |= {"mixer": "MLP-Mixer", "mlp_mixer": "MLP-Mixer", "convnext_tiny": "Con
 LOSSES = {"cross_entropy": "Cross-entropy", "label_smoothing": "Label smoothing", "focal": "Focal", "mixup": "Mixup"}
 PROBES = {
     "sphere": "Random direction",
-    "manifold": "Random direction among\nprincipal components",
     "nearest_other": "To the nearest point\nof another label",
     "mixup_line": "To a random point\nof another label",
+    "manifold": "Random direction among\nprincipal components",
 }
 QUANTITIES = {"certainty": "Certainty radius", "half_level": "Half-level radius", "decision": "Decision radius"}
 CALIBRATORS = {
