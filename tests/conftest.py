@@ -68,6 +68,13 @@ class Workspace:
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
         self.write(config)
 
+    @classmethod
+    def at(cls, folder: Path) -> Workspace:
+        """The workspace that already lies in a folder."""
+        found = object.__new__(cls)
+        found.folder = folder
+        return found
+
     def write(self, config: dict) -> None:
         """Replace config.yaml."""
         (self.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))

@@ -29,6 +29,8 @@ from halobench.temperature import TemperatureFit, check_logits, fit_released, fi
 
 SPLITS = ("train", "val", "test")
 LABELS = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
+# An infinite T is scored as the limit that it is: confidence 1/k, with the prediction kept (at beta = 0 all would tie).
+FLAT = 1e-12
 SCORES = ("error", "nll", "brier", "kl")
 BINNED = ("ece", "ace_average", "ace_equal_mass", "mce", "classwise_ece", "ece_floor")
 
@@ -252,7 +254,7 @@ def _calibrated(
             if name != "none" and not 0 <= beta < math.inf:
                 rows += [_row(split, labels, name, metric, math.nan) for labels, metric in _wanted(judged)]
                 continue
-            scaled = scale(raw[split], 1.0) if name == "none" else scale(logits[split], beta)
+            scaled = scale(raw[split], 1.0) if name == "none" else scale(logits[split], max(beta, FLAT))
             surprise = {labels: _logit_scores(scaled, targets[split][labels], labels) for labels in judged}
             probabilities = metrics.softmax(scaled, out=scaled)
             floor = metrics.ece_floor(probabilities, spec.bins, spec.floor_draws, generator(seed, "floor", split))

@@ -244,15 +244,17 @@ def test_separable_validation_gives_nan_rows_and_json():
     assert "exact" not in set(found.reliability["calibrator"])
 
 
-def test_infinite_temperature_predicts_uniformly():
+def test_infinite_temperature_predicts_uniformly_and_keeps_the_prediction():
     arrays = cell()
     arrays["val.logits"] = -5 * np.eye(K, dtype=np.float32)[arrays["val.labels"]]
     found = calibrate(arrays, SPEC, 0)
     fit = next(fit for fit in found.fits if fit["calibrator"] == "exact")
     assert (fit["T"], fit["beta"], fit["converged"]) == (None, 0.0, True)
     rows = {"split": "test", "labels": "noisy", "calibrator": "exact"}
-    assert value(found.metrics, **rows, metric="nll") == pytest.approx(math.log(K), rel=1e-12)
-    assert value(found.metrics, **rows, metric="brier") == pytest.approx(1 - 1 / K, rel=1e-12)
+    assert value(found.metrics, **rows, metric="nll") == pytest.approx(math.log(K), rel=1e-11)
+    assert value(found.metrics, **rows, metric="brier") == pytest.approx(1 - 1 / K, rel=1e-11)
+    raw = value(found.metrics, **rows | {"calibrator": "none"}, metric="error")
+    assert value(found.metrics, **rows, metric="error") == raw
 
 
 @pytest.mark.parametrize(

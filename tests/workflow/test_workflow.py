@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -33,10 +35,20 @@ COLUMNS = {
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Workspace:
-    """A workspace whose tiny grid has run to the end."""
-    made = Workspace(tmp_path_factory.mktemp("finished"), tiny_config())
-    done = made.snakemake("--cores", "2")
-    assert done.returncode == 0, done.stderr[-4000:]
+    """A workspace whose tiny grid has run to the end; one for all test processes, built by the first that asks."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    folder, done = shared / "finished", shared / "finished.ok"
+    with open(shared / "finished.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if done.exists():
+            return Workspace.at(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        made = Workspace(folder, tiny_config())
+        ran = made.snakemake("--cores", "2")
+        assert ran.returncode == 0, ran.stderr[-4000:]
+        done.touch()
     return made
 
 
@@ -173,7 +185,7 @@ def test_the_same_grid_elsewhere_gives_the_same_tables(finished, tmp_path):
 
 
 def test_the_report_is_built_offline_and_holds_claims_first(finished):
-    done = finished.snakemake("--report", "report.html")
+    done = finished.snakemake("--nolock", "--report", "report.html")
     assert done.returncode == 0, done.stderr[-3000:]
     text = (finished.folder / "report.html").read_text()
     assert "1 Claims" in text
@@ -210,9 +222,7 @@ def test_an_edit_reruns_its_slice_only(finished, tmp_path, edit):
     config = tiny_config()
     change(config)
     (copied / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    copy = object.__new__(Workspace)
-    copy.folder = copied
-    done = copy.snakemake("-n")
+    done = Workspace.at(copied).snakemake("-n")
     assert done.returncode == 0, done.stderr
     counts = job_counts(done.stdout + done.stderr)
     stages = {rule: count for rule, count in counts.items() if rule in ("train", "probe", "calibrate", "reference")}
