@@ -448,3 +448,10 @@ def test_figures_import_neither_torch_nor_pyplot():
     code += "print([m for m in ('torch', 'seaborn', 'matplotlib.pyplot') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_models_without_a_finite_temperature_are_counted_in_words():
+    from halobench.figures.calibration import missing_fits
+
+    rows = pd.DataFrame({"calibrator": ["none", "exact", "exact"], "value": [1.0, np.nan, 0.5]})
+    assert missing_fits(rows) == ["exact TS: no finite T for 1 of 2 models"]

@@ -17,7 +17,7 @@ table { border-collapse: collapse; width: 100%; }
 caption { text-align: left; padding: 0 0 .6rem; max-width: 60rem; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid #c8c8c8; }
 thead th { border-bottom: 2px solid #1a1a1a; white-space: nowrap; }
-tbody th { font-weight: normal; max-width: 34rem; }
+tbody th { font-weight: normal; width: 46%; min-width: 22rem; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .verdict { white-space: nowrap; font-weight: 600; }
 .holds { border-left: 6px solid #0072b2; }

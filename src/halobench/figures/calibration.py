@@ -67,7 +67,8 @@ def draw(metrics: pd.DataFrame) -> Figure:
                 _floor(ax, rows[rows["metric"] == "ece_floor"], calibrators, offset, styles[loss])
         shown = panel[panel["metric"].isin([metric, "ece_floor"] if metric == "ece" else [metric])]
         references = reference_values(means[means["metric"] == metric], cell[0])
-        _limits_and_references(ax, shown, references)
+        own = wanted[(wanted["dataset"] == cell[0]) & (wanted["model"] == cell[1]) & (wanted["metric"] == metric)]
+        _limits_and_references(ax, shown, references, missing_fits(own) if metric == "nll" else [])
         ax.set(xlim=(-0.5, len(calibrators) - 0.5), xticks=range(len(calibrators)))
         ax.set_xticklabels([theme.CALIBRATORS.get(c, c) for c in calibrators])
         ax.grid(axis="x", visible=False)
@@ -98,6 +99,17 @@ def reference_values(means: pd.DataFrame, dataset: str) -> dict[str, float]:
     return found
 
 
+def missing_fits(rows: pd.DataFrame) -> list[str]:
+    """For each calibrator with models that it has no temperature for, a line that says how many of how many."""
+    lines = []
+    for calibrator, group in rows.groupby("calibrator", sort=True):
+        absent = int(group["value"].isna().sum())
+        if absent:
+            name = theme.CALIBRATORS.get(calibrator, calibrator)
+            lines.append(f"{name}: no finite T for {absent} of {len(group)} models")
+    return lines
+
+
 def _points(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: theme.Style) -> None:
     """One loss: a dot and interval a calibrator, joined by a thin line."""
     rows = rows.set_index("calibrator").reindex([c for c in calibrators if c in set(rows["calibrator"])])
@@ -115,8 +127,8 @@ def _floor(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, 
     ax.plot(x, rows["mean"], color=style.color, marker="_", ms=6, mew=1.4, ls="", alpha=0.7, zorder=2)
 
 
-def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, float]) -> None:
-    """Limits from the means (an interval of few seeds may be wider); a reference beyond them is told in words."""
+def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, float], notes: list[str]) -> None:
+    """Limits from the means (an interval of few seeds may be wider); `notes`, and references beyond them, as words."""
     finite = shown["mean"][np.isfinite(shown["mean"])]
     values = [*finite, *(v for name, v in references.items() if name == "bayes")]
     low, high = min(values), max(values)
@@ -132,8 +144,9 @@ def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, 
             high = max(high, value)
         else:
             beyond.append(
-                f"{theme.REFERENCES[name]} {value:.2f}" if np.isfinite(value) else f"{theme.REFERENCES[name]} ∞"
+                f"↑ {theme.REFERENCES[name]} {value:.2f}" if np.isfinite(value) else f"↑ {theme.REFERENCES[name]} ∞"
             )
+    beyond += notes
     pad = 0.06 * (high - low) or 0.01
     # Room for the words, a line each.
     top = high + pad + (high - low) * 0.14 * len(beyond)
@@ -142,7 +155,7 @@ def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, 
         ax.text(
             0.995,
             0.99,
-            "\n".join(f"↑ {text}" for text in beyond),
+            "\n".join(beyond),
             transform=ax.transAxes,
             ha="right",
             va="top",
