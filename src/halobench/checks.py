@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from halobench.config import Config, ConfigError
+from halobench.config import ConfigError
+from halobench.grid import Config
 from halobench.provenance import PACKAGE, code_map, versions
 from halobench.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec, SpecError, canonical, parse, to_json
 

@@ -23,12 +23,12 @@ from halobench.store import checksum
 STAGES = {
     "source": ("data/__init__",),
     "train": ("training", "seeding", "data/__init__", "models/__init__", "losses/__init__"),
-    "probe": ("neighbourhood", "temperature", "training", "seeding", "data/__init__", "models/__init__"),
+    "probe": ("neighbourhood", "rays", "temperature", "training", "seeding", "data/__init__", "models/__init__"),
     "calibrate": ("calibration", "temperature", "metrics", "seeding"),
     "reference": ("calibration", "temperature", "metrics", "seeding", "data/__init__"),
     "aggregate": ("aggregation",),
     "claims": ("claims/rules", "claims/verdicts", "claims/page"),
-    "figure": ("figures/theme",),
+    "figure": ("figures/theme", "figures/names"),
 }
 
 

@@ -16,7 +16,18 @@ from matplotlib.colors import to_hex
 from scipy import stats
 
 from halobench import plugins
-from halobench.figures import calibration, claims, distance, neighbourhood, radii, reliability, summary, theme, training
+from halobench.figures import (
+    calibration,
+    claims,
+    distance,
+    names,
+    neighbourhood,
+    radii,
+    reliability,
+    summary,
+    theme,
+    training,
+)
 
 FIGURES = ("calibration", "claims", "distance", "neighbourhood", "radii", "reliability", "summary", "training")
 RAGGED = [
@@ -74,44 +85,44 @@ def panel(figure, row, column):
 def test_t_interval_is_scipys(n):
     values = np.random.default_rng(n).normal(2, 3, n)
     low, high = stats.t.interval(0.95, n - 1, values.mean(), stats.sem(values))
-    np.testing.assert_allclose(theme.t_interval(values), (values.mean(), low, high), rtol=1e-12)
+    np.testing.assert_allclose(names.t_interval(values), (values.mean(), low, high), rtol=1e-12)
 
 
 def test_t_interval_of_one_value_has_no_ends():
-    assert theme.t_interval([0.25])[0] == 0.25
-    assert np.isnan(theme.t_interval([0.25])[1:]).all()
-    assert theme.t_interval([1.0, np.nan])[0] == 1.0
-    assert np.isnan(theme.t_interval([])).all()
+    assert names.t_interval([0.25])[0] == 0.25
+    assert np.isnan(names.t_interval([0.25])[1:]).all()
+    assert names.t_interval([1.0, np.nan])[0] == 1.0
+    assert np.isnan(names.t_interval([])).all()
 
 
 def test_seed_is_the_unit():
     table = pd.DataFrame({"group": "a", "seed": [0, 0, 0, 1], "value": [1.0, 2.0, 3.0, 6.0]})
-    row = theme.over_seeds(table, ["group"], "value").iloc[0]
+    row = names.over_seeds(table, ["group"], "value").iloc[0]
     assert (row["mean"], row["n"]) == (4.0, 2)
 
 
 def test_known_losses_keep_their_style_and_unknown_ones_differ():
-    few, many = theme.loss_styles(["mixup2"]), theme.loss_styles(["new", "mixup2", "newer", "cross_entropy"])
+    few, many = names.loss_styles(["mixup2"]), names.loss_styles(["new", "mixup2", "newer", "cross_entropy"])
     assert few["mixup2"] == many["mixup2"]
-    known = [*theme.KNOWN_LOSSES, *(f"own{i}" for i in range(6))]
+    known = [*names.KNOWN_LOSSES, *(f"own{i}" for i in range(6))]
     known.remove("mixup")  # another name for mixup2
-    styles = theme.loss_styles(known).values()
+    styles = names.loss_styles(known).values()
     assert len({style.color for style in styles}) == len({style.marker for style in styles}) == len(known)
-    assert not {style.color for style in styles} & {style.color for style in theme.CALIBRATOR_STYLES.values()} - {
+    assert not {style.color for style in styles} & {style.color for style in names.CALIBRATOR_STYLES.values()} - {
         "#E69F00"
     }
 
 
 def test_names():
-    assert theme.cell_label("digits-noise50", "mlp") == "Digits, 50% label noise · MLP"
-    assert theme.cell_label("mine", "own_net") == "mine · own_net"
-    assert [theme.loss_label(x) for x in ("cross_entropy", "mixup5", "own")] == [
+    assert names.cell_label("digits-noise50", "mlp") == "Digits, 50% label noise · MLP"
+    assert names.cell_label("mine", "own_net") == "mine · own_net"
+    assert [names.loss_label(x) for x in ("cross_entropy", "mixup5", "own")] == [
         "Cross-entropy",
         "5-point Mixup",
         "own",
     ]
-    assert theme.ordered(["b10", "b9", "mlp"], ["mlp"]) == ["mlp", "b9", "b10"]
-    assert theme.ordered(["zoo", "svhn", "digits-noise50", "digits"], theme.DATASETS) == [
+    assert names.ordered(["b10", "b9", "mlp"], ["mlp"]) == ["mlp", "b9", "b10"]
+    assert names.ordered(["zoo", "svhn", "digits-noise50", "digits"], names.DATASETS) == [
         *("digits", "digits-noise50", "svhn", "zoo")
     ]
 
@@ -140,10 +151,10 @@ def test_pooled_bins_weigh_by_count_and_drop_empty_ones():
 def test_neighbourhood_draws_means_and_t_bands(tables):
     table = tables["neighbourhood"]
     figure = neighbourhood.draw(table)
-    datasets = theme.ordered(table["dataset"], theme.DATASETS)
+    datasets = names.ordered(table["dataset"], names.DATASETS)
     row = datasets.index("digits-noise50")
     rows = table[(table["dataset"] == "digits-noise50") & (table["loss"] == "mixup2") & (table["probe"] == "sphere")]
-    ax, color = panel(figure, row, 0), theme.loss_styles(["mixup2"])["mixup2"].color
+    ax, color = panel(figure, row, 0), names.loss_styles(["mixup2"])["mixup2"].color
     solid, dashed = lines_of(ax, color), lines_of(ax, color, "--")
     assert len(solid) == len(dashed) == 1
     for line, points in ((solid[0], "train"), (dashed[0], "heldout")):
@@ -166,7 +177,7 @@ def test_distance_draws_confidence_above_logit_gap(tables):
     figure = distance.draw(table)
     rows = table[(table["dataset"] == "digits-noise50") & (table["loss"] == "cross_entropy")]
     rows = rows[(rows["probe"] == "sphere") & (rows["points"] == "train")].dropna(subset=["radius"])
-    color = theme.loss_styles(["cross_entropy"])["cross_entropy"].color
+    color = names.loss_styles(["cross_entropy"])["cross_entropy"].color
     drawn_values = [line.get_ydata() for ax in figure.axes for line in lines_of(ax, color)]
     for values, column in zip(drawn_values, ("confidence", "logit_gap"), strict=True):
         np.testing.assert_allclose(values, rows.groupby("radius")[column].mean(), rtol=1e-12)
@@ -198,9 +209,9 @@ def test_radii_draws_means_and_marks_censored_medians(tables):
 def test_calibration_draws_means_references_and_floor(tables):
     table = tables["metrics"]
     figure = calibration.draw(table)
-    row = theme.ordered(table["dataset"], theme.DATASETS).index("digits-noise50")
+    row = names.ordered(table["dataset"], names.DATASETS).index("digits-noise50")
     own = table[(table["dataset"] == "digits-noise50") & (table["split"] == "test") & (table["labels"] == "noisy")]
-    color = theme.loss_styles(["cross_entropy"])["cross_entropy"].color
+    color = names.loss_styles(["cross_entropy"])["cross_entropy"].color
     for column, metric in enumerate(("nll", "ece")):
         ax = panel(figure, row, column)
         rows = own[(own["loss"] == "cross_entropy") & (own["metric"] == metric)]
@@ -266,7 +277,7 @@ def test_training_marks_who_interpolates(tables):
     runs["interpolates"] = (runs["loss"] == "cross_entropy") | ((runs["loss"] == "focal") & (runs["seed"] == 0))
     figure = training.draw(tables["history"], runs)
     marks = [line for ax in figure.axes for line in ax.lines if line.get_marker() != "None"]
-    styles = theme.loss_styles(runs["loss"])
+    styles = names.loss_styles(runs["loss"])
     found = {
         loss: (line.get_fillstyle(), line.get_markerfacecolor() == "white", line.get_ydata()[0])
         for loss, line in itertools.product(styles, marks)
@@ -293,14 +304,14 @@ def test_claims_draws_estimates_intervals_and_words(tables):
         assert any(len(x) == 2 and tuple(x) == pytest.approx((row.low, row.high)) for x in points)
         assert any(len(x) == 2 and tuple(x) == pytest.approx((row.margin, row.margin)) for x in points)
     written = texts(figure)
-    for verdict, words in theme.VERDICTS.items():
-        symbol = theme.VERDICT_STYLES[verdict].marker
+    for verdict, words in names.VERDICTS.items():
+        symbol = names.VERDICT_STYLES[verdict].marker
         shown = sum(text.startswith(f"{symbol}  {words}") for text in written)
         if verdict != "not_tested":
             assert shown == (overall["verdict"] == verdict).sum()
     whole = " ".join(" ".join(written).split())
     for statement in table["statement"]:
-        assert theme.in_words(statement) in whole
+        assert names.in_words(statement) in whole
 
 
 def test_claims_share_an_axis_by_what_they_measure():
@@ -310,7 +321,7 @@ def test_claims_share_an_axis_by_what_they_measure():
 
 
 def test_a_claims_place_is_not_printed():
-    assert theme.in_words("mixup2 wins [Section 4]") == "2-point Mixup wins"
+    assert names.in_words("mixup2 wins [Section 4]") == "2-point Mixup wins"
 
 
 def test_summary_lists_verdicts_by_fit_and_leaves_out_untested_claims(tables):
@@ -322,7 +333,7 @@ def test_summary_lists_verdicts_by_fit_and_leaves_out_untested_claims(tables):
     figure = drawn("summary", tables)
     symbols = [text.get_text() for text in figure.texts if text.get_fontsize() == 9]
     assert sorted(symbols) == sorted(
-        theme.VERDICT_STYLES[verdict].marker for row in matrix.values() for verdict in row.values()
+        names.VERDICT_STYLES[verdict].marker for row in matrix.values() for verdict in row.values()
     )
 
 
@@ -335,7 +346,7 @@ def test_summary_draws_nll_before_and_after(tables):
         if hollow != (calibrator == "none"):
             continue
         expected = rows[(rows["loss"] == loss) & (rows["calibrator"] == calibrator)]["value"].mean()
-        style = theme.loss_styles([loss])[loss]
+        style = names.loss_styles([loss])[loss]
         dots = [
             x for x in ax.lines if x.get_marker() == style.marker and (x.get_markerfacecolor() == "white") == hollow
         ]

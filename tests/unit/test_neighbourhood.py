@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from halobench.neighbourhood import choose_points, nearest_other, principal_components, probe
+from halobench.neighbourhood import choose_points, probe
+from halobench.rays import nearest_other, principal_components
 from halobench.specs import ProbeSpec, SpecError
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from halobench.figures import theme
+from halobench.figures import names, theme
 
 TITLE = "What temperature scaling changes on test data"
 METRICS = {"nll": "NLL (nats)", "ece": "Expected calibration error (ECE)"}
@@ -31,16 +31,16 @@ def draw(metrics: pd.DataFrame) -> Figure:
     wanted = table[table["metric"].isin(METRICS) & (table["loss"] != "reference")]
     if wanted.empty:
         return theme.nothing(TITLE, "No NLL or ECE was computed on a test set.")
-    losses, cells = theme.losses_in(wanted), theme.cells_in(wanted)
-    calibrators = theme.ordered(wanted["calibrator"], theme.CALIBRATORS)
-    styles = theme.loss_styles(losses)
+    losses, cells = names.losses_in(wanted), names.cells_in(wanted)
+    calibrators = names.ordered(wanted["calibrator"], names.CALIBRATORS)
+    styles = names.loss_styles(losses)
     by = ["dataset", "model", "loss", "calibrator", "metric"]
-    means = theme.over_seeds(table, by, "value")
+    means = names.over_seeds(table, by, "value")
     grid = theme.grid(
         TITLE,
-        f"Points: {theme.seeds_note(wanted)}, on {label_note(wanted)}. TS is fitted on validation data, released (the "
+        f"Points: {names.seeds_note(wanted)}, on {label_note(wanted)}. TS is fitted on validation data, released (the "
         "fit of the paper's code) or exact (the optimum); oracle TS is fitted on the test data. Lower is better.",
-        {cell: theme.cell_label(*cell) for cell in cells},
+        {cell: names.cell_label(*cell) for cell in cells},
         METRICS,
         {(key[:2], key[2]) for key in wanted[["dataset", "model", "metric"]].itertuples(index=False, name=None)},
         panel=(3.0, 1.35),
@@ -50,8 +50,8 @@ def draw(metrics: pd.DataFrame) -> Figure:
         legend=[
             *theme.loss_keys(losses, styles),
             *(
-                theme.key(theme.REFERENCES[name], theme.INK, ls=REFERENCE_DASHES[name], lw=1)
-                for name in theme.REFERENCES
+                theme.key(names.REFERENCES[name], theme.INK, ls=REFERENCE_DASHES[name], lw=1)
+                for name in names.REFERENCES
                 if name in set(table["model"])
             ),
             theme.key("ECE floor: calibrated perfectly, as many points", theme.GREY, marker="_", ms=8, mew=1.5, ls=""),
@@ -70,7 +70,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
         own = wanted[(wanted["dataset"] == cell[0]) & (wanted["model"] == cell[1]) & (wanted["metric"] == metric)]
         _limits_and_references(ax, shown, references, missing_fits(own) if metric == "nll" else [])
         ax.set(xlim=(-0.5, len(calibrators) - 0.5), xticks=range(len(calibrators)))
-        ax.set_xticklabels([theme.CALIBRATORS.get(c, c) for c in calibrators])
+        ax.set_xticklabels([names.CALIBRATORS.get(c, c) for c in calibrators])
         ax.grid(axis="x", visible=False)
         ax.tick_params(axis="x", length=0)
     return grid.figure
@@ -83,14 +83,14 @@ def label_note(table: pd.DataFrame) -> str:
         "drawn": "test labels with noise drawn",
         "clean": "clean test labels",
     }
-    return " or ".join(words.get(kind, kind) for kind in theme.ordered(table["labels"], words))
+    return " or ".join(words.get(kind, kind) for kind in names.ordered(table["labels"], words))
 
 
 def reference_values(means: pd.DataFrame, dataset: str) -> dict[str, float]:
     """Values of the predictors that need no training on one data set; `nearest` after exact TS where there is one."""
     rows = means[(means["dataset"] == dataset) & (means["loss"] == "reference")]
     found = {}
-    for name in theme.REFERENCES:
+    for name in names.REFERENCES:
         values = rows[rows["model"] == name].set_index("calibrator")["mean"]
         order = ("exact", "none") if name == "nearest" else ("none", "exact")
         kinds = [kind for kind in (*order, *values.index) if kind in values.index]
@@ -105,12 +105,12 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
     for calibrator, group in rows.groupby("calibrator", sort=True):
         absent = int(group["value"].isna().sum())
         if absent:
-            name = theme.CALIBRATORS.get(calibrator, calibrator)
+            name = names.CALIBRATORS.get(calibrator, calibrator)
             lines.append(f"{name}: no finite T for {absent} of {len(group)} models")
     return lines
 
 
-def _points(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: theme.Style) -> None:
+def _points(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: names.Style) -> None:
     """One loss: a dot and interval a calibrator, joined by a thin line."""
     rows = rows.set_index("calibrator").reindex([c for c in calibrators if c in set(rows["calibrator"])])
     x = [calibrators.index(c) + offset for c in rows.index]
@@ -120,7 +120,7 @@ def _points(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float,
             ax.plot([at, at], [low, high], color=style.color, lw=1, zorder=2)
 
 
-def _floor(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: theme.Style) -> None:
+def _floor(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: names.Style) -> None:
     """The ECE that a perfectly calibrated model would show at this number of points, as ticks."""
     rows = rows[rows["calibrator"].isin(calibrators)]
     x = [calibrators.index(c) + offset for c in rows["calibrator"]]
@@ -144,7 +144,7 @@ def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, 
             high = max(high, value)
         else:
             beyond.append(
-                f"↑ {theme.REFERENCES[name]} {value:.2f}" if np.isfinite(value) else f"↑ {theme.REFERENCES[name]} ∞"
+                f"↑ {names.REFERENCES[name]} {value:.2f}" if np.isfinite(value) else f"↑ {names.REFERENCES[name]} ∞"
             )
     beyond += notes
     pad = 0.06 * (high - low) or 0.01

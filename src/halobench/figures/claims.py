@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from halobench.figures import theme
+from halobench.figures import names, theme
 
 TITLE = "The claims and what this grid says of them"
 NOTE = (
@@ -93,7 +93,7 @@ def _entry(rows: pd.DataFrame) -> dict[str, Any]:
     verdict = str(first["verdict"]) if main is not None or len(cells) == 1 else "cells"
     if main is None and (cells["verdict"] == "not_tested").all():
         verdict = "not_tested"
-    text = theme.wrapped(theme.in_words(str(first["statement"])), TEXT, SIZE)
+    text = theme.wrapped(names.in_words(str(first["statement"])), TEXT, SIZE)
     return {
         "text": text,
         "main": main,
@@ -129,11 +129,11 @@ def _forest(ax: Axes, rows: list[dict[str, Any]], tall: float, zero: bool) -> No
             ax.axhline(top, color="#dddddd", lw=0.5, zorder=0)
         for cell in entry["cells"].itertuples():
             if np.isfinite(cell.estimate):
-                style = theme.VERDICT_STYLES.get(cell.verdict, theme.VERDICT_STYLES["not_tested"])
+                style = names.VERDICT_STYLES.get(cell.verdict, names.VERDICT_STYLES["not_tested"])
                 _symbol(ax, cell.estimate, y + 0.13, cell.verdict, style.color, 3.2)
         main = entry["main"]
         if main is not None and np.isfinite(main["estimate"]):
-            style = theme.VERDICT_STYLES.get(entry["verdict"], theme.VERDICT_STYLES["not_tested"])
+            style = names.VERDICT_STYLES.get(entry["verdict"], names.VERDICT_STYLES["not_tested"])
             if np.isfinite(main["low"]):
                 ax.plot([main["low"], main["high"]], [y, y], color=style.color, lw=1.6, zorder=3)
                 _beyond(ax, main, y, low, high, style.color)
@@ -186,9 +186,9 @@ def _words(figure: Figure, entry: dict[str, Any], top: float, wide: bool = False
         theme.write(figure, left, top + 0.05, text, size=SIZE, color=theme.GREY)
         return
     left = 0.1 + TEXT + 0.25 + AXIS + 0.2
-    if entry["verdict"] in theme.VERDICTS:
-        style = theme.VERDICT_STYLES[entry["verdict"]]
-        text = f"{style.marker}  {theme.VERDICTS[entry['verdict']]}"
+    if entry["verdict"] in names.VERDICTS:
+        style = names.VERDICT_STYLES[entry["verdict"]]
+        text = f"{style.marker}  {names.VERDICTS[entry['verdict']]}"
         theme.write(figure, left, top + 0.15, text, color=style.color, weight="bold", va="center")
     if len(entry["cells"]) > 1:
         theme.write(figure, left, top + 0.28, tally(entry), size=7, color=theme.GREY, va="center")
@@ -198,7 +198,7 @@ def tally(entry: dict[str, Any]) -> str:
     """How single cells came out, and how many were left out, e.g. ``of 6: 4 ✓  1 ✗  1 ?; 3 left out``."""
     verdicts = entry["cells"]["verdict"]
     counts = verdicts[verdicts != "not_tested"].value_counts()
-    parts = [f"{counts[name]} {style.marker}" for name, style in theme.VERDICT_STYLES.items() if name in counts]
+    parts = [f"{counts[name]} {style.marker}" for name, style in names.VERDICT_STYLES.items() if name in counts]
     excluded = int(entry["main"]["excluded"]) if entry["main"] is not None else int(entry["cells"]["excluded"].sum())
     return f"of {counts.sum()}: {'  '.join(parts)}" + (f"; {excluded} left out" if excluded else "")
 
@@ -207,8 +207,8 @@ def _verdict_key(figure: Figure, left: float, top: float) -> None:
     """The legend: shape, colour and word of each verdict."""
     handles = []
     for name in ("holds", "does_not", "undecided"):
-        color = theme.VERDICT_STYLES[name].color
+        color = names.VERDICT_STYLES[name].color
         face = "white" if name == "undecided" else color
-        label = f"{theme.VERDICTS[name]} ({theme.VERDICT_STYLES[name].marker})"
+        label = f"{names.VERDICTS[name]} ({names.VERDICT_STYLES[name].marker})"
         handles.append(theme.key(label, color, marker=MARKS[name], mfc=face, ls="", ms=5))
     theme.draw_legend(figure, [handles], left, top)

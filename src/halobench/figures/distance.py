@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from halobench.figures import theme
+from halobench.figures import names, theme
 
 TITLE = "Confidence and logit gap at a distance in normalised pixels, in random directions"
 
@@ -26,26 +26,26 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     table = neighbourhood.dropna(subset=["radius", "confidence"])
     if table.empty:
         return theme.nothing(TITLE, "No probe visited absolute distances.")
-    probe = theme.ordered(table["probe"], theme.PROBES)[0]
+    probe = names.ordered(table["probe"], names.PROBES)[0]
     table = table[table["probe"] == probe]
-    losses, cells = theme.losses_in(table), theme.cells_in(table)
-    styles = theme.loss_styles(losses)
+    losses, cells = names.losses_in(table), names.cells_in(table)
+    styles = names.loss_styles(losses)
     values = ("confidence", "logit_gap")
     rows = {
-        (dataset, value): theme.dataset_label(dataset) if value == "confidence" else ""
+        (dataset, value): names.dataset_label(dataset) if value == "confidence" else ""
         for dataset in dict.fromkeys(d for d, _ in cells)
         for value in values
     }
     by = ["dataset", "model", "loss", "points", "radius"]
-    means = {value: theme.over_seeds(table, by, value).set_index(["dataset", "model"]) for value in values}
-    where = theme.PROBES.get(probe, probe).replace("\n", " ").lower()
+    means = {value: names.over_seeds(table, by, value).set_index(["dataset", "model"]) for value in values}
+    where = names.PROBES.get(probe, probe).replace("\n", " ").lower()
     grid = theme.grid(
         TITLE if probe == "sphere" else "Confidence and logit gap at a distance in normalised pixels",
         f"Probe: {where}. Solid: around training points, in the label trained on. Dashed: the same around held-out "
-        f"points, the control. Lines: {theme.seeds_note(table)}. The logit gap is the label's logit minus the largest "
+        f"points, the control. Lines: {names.seeds_note(table)}. The logit gap is the label's logit minus the largest "
         "other: below 0 the prediction has left the label.",
         rows,
-        {model: theme.model_label(model) for model in theme.ordered((m for _, m in cells), theme.MODELS)},
+        {model: names.model_label(model) for model in names.ordered((m for _, m in cells), names.MODELS)},
         {((d, value), m) for d, m in cells for value in values},
         panel=(2.3, 1.15),
         gap=(0.5, 0.5),
@@ -53,7 +53,7 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
             *theme.loss_keys(losses, styles),
             theme.key("held-out control", theme.GREY, ls=(0, (3, 2)), lw=1),
         ],
-        xlabel=theme.ABSOLUTE,
+        xlabel=names.ABSOLUTE,
     )
     for ((dataset, value), model), ax in grid.axes.items():
         theme.draw_lines(ax, means[value].loc[[(dataset, model)]], "radius", losses, styles)

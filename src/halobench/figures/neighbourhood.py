@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from halobench.figures import theme
+from halobench.figures import names, theme
 
 TITLE = "Confidence in a point's own label on the way out from it"
 
@@ -26,25 +26,25 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     table = theme.relative_rows(neighbourhood)
     if table.empty:
         return theme.nothing(TITLE, "No probe visited relative distances.")
-    losses, cells = theme.losses_in(table), theme.cells_in(table)
-    styles = theme.loss_styles(losses)
-    means = theme.over_seeds(
+    losses, cells = names.losses_in(table), names.cells_in(table)
+    styles = names.loss_styles(losses)
+    means = names.over_seeds(
         table, ["dataset", "model", "probe", "loss", "points", "relative_radius"], "confidence"
     ).set_index(["dataset", "model", "probe"])
-    probes = theme.ordered(table["probe"], theme.PROBES)
+    probes = names.ordered(table["probe"], names.PROBES)
     grid = theme.grid(
         TITLE,
         "Solid: around training points, in the label trained on. Dashed: the same around held-out points, the control. "
-        f"Lines: {theme.seeds_note(table)}. Columns: where the probe goes. Grey line: as far out as the nearest "
+        f"Lines: {names.seeds_note(table)}. Columns: where the probe goes. Grey line: as far out as the nearest "
         "training point of another label.",
-        {cell: theme.cell_label(*cell) for cell in cells},
-        {probe: theme.PROBES.get(probe, probe) for probe in probes},
+        {cell: names.cell_label(*cell) for cell in cells},
+        {probe: names.PROBES.get(probe, probe) for probe in probes},
         {(key[:2], key[2]) for key in means.index.unique()},
         legend=[
             *theme.loss_keys(losses, styles),
             theme.key("held-out control", theme.GREY, ls=(0, (3, 2)), lw=1),
         ],
-        xlabel=theme.RELATIVE,
+        xlabel=names.RELATIVE,
     )
     for (cell, probe), ax in grid.axes.items():
         ax.axvline(1, color=theme.FAINT, lw=0.8, zorder=1)

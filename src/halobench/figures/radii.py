@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from halobench.figures import theme
+from halobench.figures import names, theme
 
 TITLE = "How far out from a point its certainty, half its confidence and its decision last"
 COLUMNS = {
@@ -15,7 +15,7 @@ COLUMNS = {
     ("half_level", "exact"): "Half-level radius\nafter exact TS",
     ("decision", "none"): "Decision radius\n(TS can't change it)",
 }
-PROBES = theme.PROBES | {
+PROBES = names.PROBES | {
     "sphere": "random direction",
     "manifold": "principal comp.",
     "nearest_other": "nearest other",
@@ -40,9 +40,9 @@ def draw(radii: pd.DataFrame) -> Figure:
     table = table[[pair in COLUMNS for pair in zip(table["quantity"], table["calibrator"], strict=True)]]
     if table.empty:
         return theme.nothing(TITLE, "No radii were measured.")
-    losses, cells = theme.losses_in(table), theme.cells_in(table)
-    styles = theme.loss_styles(losses)
-    probes = theme.ordered(table["probe"], theme.PROBES)
+    losses, cells = names.losses_in(table), names.cells_in(table)
+    styles = names.loss_styles(losses)
+    probes = names.ordered(table["probe"], names.PROBES)
     means = summarise(table)
     keys = ["dataset", "model", "quantity", "calibrator"]
     groups = {key: group for key, group in means.groupby(keys)}
@@ -50,11 +50,11 @@ def draw(radii: pd.DataFrame) -> Figure:
     below = " or ".join(f"{t:g}" for t in thresholds)
     grid = theme.grid(
         TITLE,
-        f"Median over rays, {theme.seeds_note(table)}. Certainty radius: where confidence in the label falls below "
+        f"Median over rays, {names.seeds_note(table)}. Certainty radius: where confidence in the label falls below "
         f"{below or 'the threshold'} (0 where it starts below); half-level: below half of its value at the point; "
         "decision: where another label wins. Open with a ›: in some seed more than half of the rays never got "
         "there, so the radius is larger.",
-        {cell: theme.cell_label(*cell) for cell in cells},
+        {cell: names.cell_label(*cell) for cell in cells},
         COLUMNS,
         {(key[:2], key[2:]) for key in groups},
         panel=(1.3, len(probes) * max(0.26, 0.085 * len(losses) + 0.04)),
@@ -64,7 +64,7 @@ def draw(radii: pd.DataFrame) -> Figure:
             theme.key("more than", theme.GREY, marker="o", mfc="white", ls=""),
             theme.key("held-out control", theme.GREY, marker="|", ms=6, ls=""),
         ],
-        xlabel=theme.RELATIVE,
+        xlabel=names.RELATIVE,
     )
     for (cell, column), ax in grid.axes.items():
         panel = groups[(*cell, *column)].set_index(["points", "probe", "loss"])
@@ -86,12 +86,12 @@ def draw(radii: pd.DataFrame) -> Figure:
 def summarise(radii: pd.DataFrame) -> pd.DataFrame:
     """Mean and interval over seeds of the median relative radius; `open` where the median is censored in some seed."""
     keys = ["dataset", "model", "quantity", "calibrator", "points", "probe", "loss"]
-    means = theme.over_seeds(radii, keys, "relative_median")
+    means = names.over_seeds(radii, keys, "relative_median")
     # The median lies on censored rays when fewer than half of the rays are known.
     return means.merge(radii.groupby(keys)["censored"].max().gt(0.5).rename("open").reset_index(), on=keys)
 
 
-def _dot(ax, panel: pd.DataFrame, probe: str, loss: str, y: float, style: theme.Style) -> None:
+def _dot(ax, panel: pd.DataFrame, probe: str, loss: str, y: float, style: names.Style) -> None:
     """One loss of one probe: control as a tick, then interval and dot."""
     if ("heldout", probe, loss) in panel.index:
         x = panel.loc[("heldout", probe, loss), "mean"]

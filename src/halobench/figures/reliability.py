@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from halobench.figures import theme
+from halobench.figures import names, theme
 
 TITLE = "Reliability before and after temperature scaling"
 CALIBRATORS = ("none", "released", "exact")
@@ -29,7 +29,7 @@ def draw(reliability: pd.DataFrame) -> Figure:
     if table.empty or not (table["count"] > 0).any():
         return theme.nothing(TITLE, "No bins were counted on a test set.")
     pooled = theme.pooled_bins(table, ["dataset", "model", "loss", "calibrator"])
-    losses, cells = theme.losses_in(pooled), theme.cells_in(pooled)
+    losses, cells = names.losses_in(pooled), names.cells_in(pooled)
     calibrators = [c for c in CALIBRATORS if c in set(pooled["calibrator"])]
     groups = {(key[:2], key[2]): group for key, group in pooled.groupby(["dataset", "model", "loss"])}
     grid = theme.grid(
@@ -38,15 +38,15 @@ def draw(reliability: pd.DataFrame) -> Figure:
         f"{table['seed'].nunique()} seed{'s' * (table['seed'].nunique() > 1)}. Below the diagonal a model is more "
         f"confident than it is right. Bars: how many test points each bin holds; "
         f"those of fewer than {theme.FEW} are faint, empty ones not drawn.",
-        {cell: theme.cell_label(*cell) for cell in cells},
-        {loss: theme.loss_label(loss) for loss in losses},
+        {cell: names.cell_label(*cell) for cell in cells},
+        {loss: names.loss_label(loss) for loss in losses},
         groups,
         panel=(1.35, 1.35),
         gap=(0.45, 0.95),
         bottom=0.85,
         legend=[
             theme.key(label, style.color, ls=style.dash, marker=style.marker, lw=1)
-            for label, style in ((theme.CALIBRATORS[c], theme.CALIBRATOR_STYLES[c]) for c in calibrators)
+            for label, style in ((names.CALIBRATORS[c], names.CALIBRATOR_STYLES[c]) for c in calibrators)
         ],
         xlabel="confidence",
     )

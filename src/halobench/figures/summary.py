@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from halobench.figures import theme
+from halobench.figures import names, theme
 
 TITLE = "How far certainty reaches around training points, and what temperature scaling (TS) repairs"
 WIDTH, LEFT, SPLIT = 11.0, 6.75, 7.15
@@ -41,8 +41,8 @@ def draw(
     -------
     Figure
     """
-    losses, cells = theme.losses_in(runs), theme.cells_in(runs)
-    styles = theme.loss_styles(losses)
+    losses, cells = names.losses_in(runs), names.cells_in(runs)
+    styles = names.loss_styles(losses)
     model = focus_model(cells)
     shown = cells if len(cells) <= MOST_CELLS else [cell for cell in cells if cell[1] == model][:MOST_CELLS]
     pair = focus_cell(runs, model)
@@ -69,10 +69,10 @@ def draw(
         head,
         "A",
         "How confident is a model in a point's label, this far from the point?",
-        f"label trained on; {theme.model_label(model)}",
+        f"label trained on; {names.model_label(model)}",
     )
     _curves(figure, neighbourhood, datasets, model, losses, styles, curves_top, curve_high)
-    _heading(figure, SPLIT, head, "D", "How often are confident answers right?", theme.cell_label(*pair))
+    _heading(figure, SPLIT, head, "D", "How often are confident answers right?", names.cell_label(*pair))
     _reliability(figure, reliability, pair, losses, curves_top, curve_high)
 
     below = " or ".join(f"{t:g}" for t in sorted(radii["threshold"].dropna().unique()))
@@ -95,14 +95,14 @@ def draw(
 
 def focus_model(cells: Sequence[tuple[str, str]]) -> str:
     """The model with the most data sets, the first of those in the order of panels."""
-    models = theme.ordered((m for _, m in cells), theme.MODELS)
+    models = names.ordered((m for _, m in cells), names.MODELS)
     return max(models, key=lambda m: sum(m == other for _, other in cells))
 
 
 def focus_cell(runs: pd.DataFrame, model: str) -> tuple[str, str]:
     """The data set with the most label noise, then the most losses, that this model was trained on."""
     rows = runs[runs["model"] == model]
-    order = theme.ordered(rows["dataset"], theme.DATASETS)
+    order = names.ordered(rows["dataset"], names.DATASETS)
     by = rows.groupby("dataset")
     noise, losses = by["noise"].max(), by["loss"].nunique()
     return max(order, key=lambda d: (noise[d], losses[d])), model
@@ -121,7 +121,7 @@ def _facts(runs: pd.DataFrame, cells: int, shown: int) -> str:
     text = (
         f"{len(runs)} trained model{'s' * (len(runs) != 1)}: {cells} pair{'s' * (cells != 1)} of data set and model, "
         f"{kinds} loss{'es' * (kinds != 1)}; {fits} of {len(runs)} interpolate the training labels. "
-        f"Shown: {theme.seeds_note(runs)}."
+        f"Shown: {names.seeds_note(runs)}."
     )
     return text + (f" B and C: {shown} of {cells} pairs." if shown < cells else "")
 
@@ -140,7 +140,7 @@ def _curves(
     datasets: Sequence[str],
     model: str,
     losses: Sequence[str],
-    styles: Mapping[str, theme.Style],
+    styles: Mapping[str, names.Style],
     top: float,
     high: float,
 ) -> None:
@@ -148,7 +148,7 @@ def _curves(
     table = theme.relative_rows(table[(table["model"] == model) & table["dataset"].isin(datasets)])
     there = set(table["probe"])
     probes = [p for p in ("sphere", "nearest_other", "manifold", "mixup_line") if p in there][:2]
-    means = theme.over_seeds(table, ["dataset", "probe", "loss", "points", "relative_radius"], "confidence")
+    means = names.over_seeds(table, ["dataset", "probe", "loss", "points", "relative_radius"], "confidence")
     start, gap = 0.75, 0.2
     wide = (LEFT - start - gap * (MOST_DATASETS - 1)) / MOST_DATASETS
     wide = min(wide * MOST_DATASETS / max(len(datasets), 1), 2.6)
@@ -158,7 +158,7 @@ def _curves(
             figure,
             left + wide / 2,
             top - 0.06,
-            theme.shortened(theme.dataset_label(dataset), wide),
+            theme.shortened(names.dataset_label(dataset), wide),
             ha="center",
             va="bottom",
         )
@@ -179,7 +179,7 @@ def _curves(
             else:
                 ax.set_ylabel(f"confidence,\n{PROBES.get(probe, probe)}")
     foot = top + len(probes) * (high + 0.12) + 0.17
-    theme.write(figure, start, foot, theme.RELATIVE + "; dashed: held-out points")
+    theme.write(figure, start, foot, names.RELATIVE + "; dashed: held-out points")
 
 
 def _reliability(
@@ -195,15 +195,15 @@ def _reliability(
     columns = min(len(chosen), 2)
     wide = 1.4
     keys = [
-        theme.key(theme.CALIBRATORS[c], style.color, ls=style.dash, marker=style.marker, lw=1)
-        for c, style in ((c, theme.CALIBRATOR_STYLES[c]) for c in calibrators)
+        theme.key(names.CALIBRATORS[c], style.color, ls=style.dash, marker=style.marker, lw=1)
+        for c, style in ((c, names.CALIBRATOR_STYLES[c]) for c in calibrators)
     ]
     theme.draw_legend(figure, [keys], SPLIT, 0.72)
     for k, loss in enumerate(chosen):
         i, j = divmod(k, 2)
         ax = theme.place(figure, start + j * (wide + gap), top + i * (high + 0.12), wide, high)
         theme.draw_reliability(ax, None, pooled[pooled["loss"] == loss], calibrators, size=2.6)
-        ax.text(0.04, 0.97, theme.loss_label(loss), transform=ax.transAxes, va="top", size=7.5)
+        ax.text(0.04, 0.97, names.loss_label(loss), transform=ax.transAxes, va="top", size=7.5)
         if k + 2 < len(chosen):
             ax.set_xticklabels([])
         if j:
@@ -227,19 +227,19 @@ def _dots(
     metrics: pd.DataFrame,
     cells: Sequence[tuple[str, str]],
     losses: Sequence[str],
-    styles: Mapping[str, theme.Style],
+    styles: Mapping[str, names.Style],
     top: float,
     high: float,
 ) -> None:
     """Parts B and C: a row a data set and model, a dot (B) or a pair of dots (C) a loss."""
     radii, probe = _line_radii(radii)
     by = ["dataset", "model", "loss"]
-    certainty = theme.over_seeds(radii, by, "relative_median")
+    certainty = names.over_seeds(radii, by, "relative_median")
     certainty = certainty.merge(radii.groupby(by)["censored"].max().rename("censored").reset_index(), on=by)
     certainty = certainty.set_index(["dataset", "model"])
     nll = theme.preferred_labels(metrics)
     nll = nll[nll["metric"] == "nll"]
-    scores = theme.over_seeds(nll, ["dataset", "model", "loss", "calibrator"], "value")
+    scores = names.over_seeds(nll, ["dataset", "model", "loss", "calibrator"], "value")
     left = theme.place(figure, 1.72, top, 1.95, high)
     right = theme.place(figure, 3.95, top, LEFT - 3.95, high)
     references: dict[str, list[tuple[int, float]]] = {"bayes": [], "uniform": []}
@@ -268,11 +268,11 @@ def _dots(
         ax.set(ylim=(len(cells) - 0.5, -0.5), yticks=range(len(cells)))
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", visible=False)
-    names = [theme.dataset_label(d).replace(" label noise", " noise") for d, _ in cells]
+    titles = [names.dataset_label(d).replace(" label noise", " noise") for d, _ in cells]
     left.set_yticklabels(
         [
-            f"{theme.shortened(d, 1.5, 7)}\n{theme.shortened(theme.model_label(m), 1.5, 7)}"
-            for d, (_, m) in zip(names, cells, strict=True)
+            f"{theme.shortened(d, 1.5, 7)}\n{theme.shortened(names.model_label(m), 1.5, 7)}"
+            for d, (_, m) in zip(titles, cells, strict=True)
         ]
     )
     right.set_yticklabels([])
@@ -297,7 +297,7 @@ def _line_radii(radii: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return rows[rows["probe"] == probe], str(probe)
 
 
-def _radius(ax: Axes, rows: pd.DataFrame, loss: str, y: float, style: theme.Style) -> None:
+def _radius(ax: Axes, rows: pd.DataFrame, loss: str, y: float, style: names.Style) -> None:
     """A dot with its interval."""
     for row in rows[rows["loss"] == loss].itertuples():
         if np.isfinite(row.low):
@@ -307,7 +307,7 @@ def _radius(ax: Axes, rows: pd.DataFrame, loss: str, y: float, style: theme.Styl
         ax.plot([row.mean], [y], color=style.color, marker=style.marker, ms=4, mfc=face, mew=0.8, ls="", zorder=3)
 
 
-def _change(ax: Axes, values: pd.Series, y: float, style: theme.Style) -> None:
+def _change(ax: Axes, values: pd.Series, y: float, style: names.Style) -> None:
     """From no TS (hollow) over the released fit (tick) to the exact fit (full)."""
     ends = [values[c] for c in ("none", "released", "exact") if c in values.index and np.isfinite(values[c])]
     if ends:
@@ -338,7 +338,7 @@ def verdict_matrix(claims: pd.DataFrame) -> dict[str, dict[str, str]]:
 
 def _short(claim: str, fit: str) -> str:
     """A claim's name as words, without the fit that makes it a variant."""
-    text = theme.in_words(claim.replace(f"_{fit}", "").replace("_", " "))
+    text = names.in_words(claim.replace(f"_{fit}", "").replace("_", " "))
     text = " ".join(word.upper() if word in ("ts", "nll", "ece", "kl") else word for word in text.split())
     return text[0].upper() + text[1:]
 
@@ -346,7 +346,7 @@ def _short(claim: str, fit: str) -> str:
 def _verdicts(figure: Figure | None, matrix: Mapping[str, Mapping[str, str]], top: float) -> float:
     """Part E: a row a claim, a column a fit, a symbol a verdict; returns its height in inches, drawn or (None) not."""
     fits = [f for f in FITS if any(f in row for row in matrix.values())]
-    fits += theme.ordered({f for row in matrix.values() for f in row} - set(fits))
+    fits += names.ordered({f for row in matrix.values() for f in row} - set(fits))
     step, size, left = 0.46, 7.2, SPLIT + 0.17
     start = WIDTH - 0.35 - step * (len(fits) - 1)
     y = top + 0.2
@@ -367,7 +367,7 @@ def _verdicts(figure: Figure | None, matrix: Mapping[str, Mapping[str, str]], to
         put(left, text)
         for j, fit in enumerate(fits):
             if fit in row:
-                style = theme.VERDICT_STYLES.get(row[fit], theme.VERDICT_STYLES["not_tested"])
+                style = names.VERDICT_STYLES.get(row[fit], names.VERDICT_STYLES["not_tested"])
                 put(start + j * step, style.marker, color=style.color, ha="center", weight="bold", size=9)
         y += high / 2
     y += 0.08
@@ -375,8 +375,8 @@ def _verdicts(figure: Figure | None, matrix: Mapping[str, Mapping[str, str]], to
         put(left, f"… and {len(matrix) - MOST_CLAIMS} more, in the figure of claims", color=theme.GREY)
         y += 0.16
     y += 0.06
-    for name, style in theme.VERDICT_STYLES.items():
-        text = f"{style.marker} {theme.VERDICTS[name]}"
+    for name, style in names.VERDICT_STYLES.items():
+        text = f"{style.marker} {names.VERDICTS[name]}"
         put(left, text, color=style.color)
         left += 0.2 + len(text) * 0.055 * size / 7
     return y + 0.1 - top

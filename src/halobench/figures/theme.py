@@ -1,4 +1,4 @@
-"""What all figures share: the look, names and colours, intervals over seeds, grids of panels, and saving.
+"""What all figures share: the look, grids of panels, drawing in them, and saving.
 
 Sizes are in inches and points, as printed. Panels have fixed sizes and the page grows with their number, so that a grid
 of one cell and one of forty are both readable. Figures are built without pyplot: no global state, no open windows.
@@ -7,7 +7,6 @@ of one cell and one of forty are both readable. Figures are built without pyplot
 from __future__ import annotations
 
 import functools
-import re
 import textwrap
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy.special import stdtrit
 
 from halobench import store
+from halobench.figures.names import CALIBRATOR_STYLES, Style, loss_label
 
 RC = {
     "font.family": "DejaVu Sans",
@@ -55,222 +54,6 @@ DPI = 150
 INK, GREY, FAINT = "#222222", "#777777", "#bbbbbb"
 BAND = 0.18
 FEW = 10  # points in a bin, below which its accuracy says little
-
-
-# Names and their order ------------------------------------------------------------------------------------------------
-
-DATASETS = {"digits": "Digits", "mnist": "MNIST", "mnist5k": "MNIST-5k", "fashion_mnist": "Fashion-MNIST"}
-DATASETS |= {"fashionmnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN"}
-MODELS = {"mlp": "MLP", "cnn": "CNN", "efficientnet": "EfficientNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
-MODELS |= {"resnext50": "ResNeXt-50", "densenet121": "DenseNet-121", "convnext": "ConvNeXt", "vit": "ViT"}
-MODELS |= {"mixer": "MLP-Mixer", "mlp_mixer": "MLP-Mixer", "convnext_tiny": "ConvNeXt-T"}
-LOSSES = {"cross_entropy": "Cross-entropy", "label_smoothing": "Label smoothing", "focal": "Focal", "mixup": "Mixup"}
-PROBES = {
-    "sphere": "Random direction",
-    "nearest_other": "To the nearest point\nof another label",
-    "mixup_line": "To a random point\nof another label",
-    "manifold": "Random direction among\nprincipal components",
-}
-QUANTITIES = {"certainty": "Certainty radius", "half_level": "Half-level radius", "decision": "Decision radius"}
-CALIBRATORS = {
-    "none": "no TS",
-    "released": "released TS",
-    "exact": "exact TS",
-    "oracle": "oracle TS",
-}
-REFERENCES = {"bayes": "Bayes posterior", "nearest": "1-nearest neighbour + TS", "uniform": "uniform guess"}
-VERDICTS = {"holds": "holds", "does_not": "does not hold", "undecided": "undecided", "not_tested": "not tested"}
-
-RELATIVE = "distance / distance to nearest training point of another label"
-ABSOLUTE = "distance (normalised pixels)"
-
-
-def dataset_label(name: str) -> str:
-    """A data set's name in words, e.g. ``digits-noise50`` as ``Digits, 50% label noise``."""
-    stem, noise = re.fullmatch(r"(.*?)(?:-noise(\d+))?", name).groups()
-    label = DATASETS.get(stem, stem)
-    return f"{label}, {int(noise)}% label noise" if noise else label
-
-
-def model_label(name: str) -> str:
-    """A model's name in words."""
-    return MODELS.get(name, name)
-
-
-def loss_label(name: str) -> str:
-    """A loss's name in words, e.g. ``mixup5`` as ``5-point Mixup``."""
-    if found := re.fullmatch(r"mixup(\d+)", name):
-        return f"{found[1]}-point Mixup"
-    return LOSSES.get(name, name)
-
-
-def in_words(text: str) -> str:
-    """A claim's statement without its place, the names in it replaced by words."""
-    text = re.sub(r"\s*\[[^\]]*\]\s*$", "", text)
-    text = re.sub(r"\bmixup(\d+)\b", lambda found: loss_label(found[0]), text)
-    for probe, label in PROBES.items():
-        spoken = label.replace("\n", " ")
-        text = re.sub(rf"\b{probe}\b", f"“{spoken[0].lower()}{spoken[1:]}”", text) if "_" in probe else text
-    text = text.replace("the probe manifold", "the probe “random direction among principal components”")
-    return re.sub(r"\bmanifold\b", "principal directions", text)
-
-
-def cell_label(dataset: str, model: str) -> str:
-    """A data set and model in words."""
-    return f"{dataset_label(dataset)} · {model_label(model)}"
-
-
-def ordered(names: Iterable[str], known: Iterable[str] = ()) -> list[str]:
-    """Names without repeats: the known first in their order, then the others, numbers in them by size."""
-    rank = {name: i for i, name in enumerate(known)}
-
-    def key(name: str) -> tuple:
-        parts = re.split(r"(\d+)", name)
-        # A data set with label noise follows the one without.
-        stem = re.sub(r"-noise\d+$", "", name)
-        return rank.get(name, rank.get(stem, len(rank))), [int(p) if p.isdecimal() else p for p in parts]
-
-    return sorted({str(name) for name in names}, key=key)
-
-
-def losses_in(table: pd.DataFrame) -> list[str]:
-    """The losses of a table, reference rows aside, in the order of the legends."""
-    return ordered(set(table["loss"]) - {"reference"}, KNOWN_LOSSES)
-
-
-def cells_in(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """The (data set, model) pairs of a table, reference rows aside, in the order of the panels."""
-    pairs = set(table.loc[table["loss"] != "reference", ["dataset", "model"]].itertuples(index=False, name=None))
-    datasets, models = ordered((d for d, _ in pairs), DATASETS), ordered((m for _, m in pairs), MODELS)
-    return [(d, m) for d in datasets for m in models if (d, m) in pairs]
-
-
-# Colours, markers and dashes ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Style:
-    """How one loss is drawn. Colour and marker both tell losses apart, so that either is enough."""
-
-    color: str
-    marker: str
-    dash: Any = "-"
-
-
-# Okabe and Ito's palette without its yellow, too pale for lines on white; then darker tones for further losses.
-_STYLES = {
-    "cross_entropy": Style("#D55E00", "o", "-"),
-    "mixup2": Style("#56B4E9", "s", (0, (5, 1.2))),
-    "mixup5": Style("#0072B2", "D", (0, (3, 1, 1, 1))),
-    "focal": Style("#CC79A7", "^", (0, (1.2, 1))),
-    "label_smoothing": Style("#009E73", "v", (0, (6, 1, 1, 1, 1, 1))),
-    "mixup3": Style("#332288", "P", (0, (4, 2))),
-    "mixup": Style("#56B4E9", "s", (0, (5, 1.2))),
-}
-KNOWN_LOSSES = ("cross_entropy", "label_smoothing", "focal", "mixup", "mixup2", "mixup3", "mixup5")
-_SPARE_COLORS = ("#E69F00", "#117733", "#882255", "#000000", "#999933", "#888888")
-_SPARE_MARKERS = ("X", "<", ">", "p", "*", "h", "d")
-
-# No colour of a known loss, so that a line is never taken for a loss.
-CALIBRATOR_STYLES = {
-    "none": Style("#111111", "o", "-"),
-    "released": Style("#E69F00", "s", (0, (4, 1.5))),
-    "exact": Style("#7A3DB8", "D", "-"),
-    "oracle": Style("#777777", "^", (0, (1.2, 1))),
-}
-VERDICT_STYLES = {
-    "holds": Style("#00785A", "✓"),
-    "does_not": Style("#C04E00", "✗"),
-    "undecided": Style("#555555", "?"),
-    "not_tested": Style("#8a8a8a", "–"),
-}
-
-
-def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
-    """A style for each loss: known losses always the same, others the next free ones in order.
-
-    Parameters
-    ----------
-    losses : iterable of str
-        Names as in the tables.
-
-    Returns
-    -------
-    dict of str to Style
-        Colours repeat only beyond 6 unknown losses, and then with another marker.
-    """
-    styles, spare = {}, 0
-    for loss in ordered(losses, KNOWN_LOSSES):
-        if loss in _STYLES:
-            styles[loss] = _STYLES[loss]
-        else:
-            color = _SPARE_COLORS[spare % len(_SPARE_COLORS)]
-            marker = _SPARE_MARKERS[spare % len(_SPARE_MARKERS)]
-            styles[loss] = Style(color, marker, (0, (2 + spare % 3, 1)))
-            spare += 1
-    return styles
-
-
-# Statistics over seeds ------------------------------------------------------------------------------------------------
-
-
-def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Mean over seeds with Student's t interval.
-
-    Parameters
-    ----------
-    values : sequence of float, shape (n,)
-        One value a seed; NaN are left out.
-    level : float
-        Coverage, in (0, 1).
-
-    Returns
-    -------
-    mean, low, high : float
-        `low` and `high` are NaN for fewer than two values: one seed has no spread.
-
-    Examples
-    --------
-    >>> [round(x, 3) for x in t_interval([1.0, 2.0, 3.0])]
-    [2.0, -0.484, 4.484]
-    """
-    values = np.asarray(values, dtype=float)
-    values = values[~np.isnan(values)]
-    n = len(values)
-    if n == 0:
-        return (float("nan"),) * 3
-    mean = float(values.mean())
-    if n == 1 or not np.isfinite(mean):
-        return mean, float("nan"), float("nan")
-    half = float(stdtrit(n - 1, 0.5 + level / 2) * values.std(ddof=1) / np.sqrt(n))
-    return mean, mean - half, mean + half
-
-
-def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
-    """Mean and t interval of `value` over seeds, for each combination of the columns `by`.
-
-    Rows that share `by` and seed (e.g. models, where they are pooled) are averaged first: the seed is the unit.
-
-    Returns
-    -------
-    DataFrame
-        Columns `by`, mean, low, high, n (seeds).
-    """
-    per_seed = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)[value].mean()
-    rows = []
-    for names, group in per_seed.groupby(level=list(range(len(by))), sort=True):
-        names = names if isinstance(names, tuple) else (names,)
-        rows.append((*names, *t_interval(group.to_numpy()), len(group)))
-    return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "n"])
-
-
-def seeds_note(*tables: pd.DataFrame) -> str:
-    """What lines, points and bands are: means over so many seeds, with the interval if there is one."""
-    cell = ["dataset", "model", "loss"]
-    most = max((int(t.groupby(cell)["seed"].nunique().max()) for t in tables if len(t)), default=0)
-    if most < 2:
-        return "one seed, so no interval"
-    return f"mean and 95% t-interval over {most} seeds"
 
 
 # Pages and panels -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from halobench.figures import theme
+from halobench.figures import names, theme
 
 TITLE = "Training loss, and who interpolates the training labels"
 FILLS = {"all": "full", "some": "left", "no": "none"}
@@ -29,8 +29,8 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     table = history.dropna(subset=["train_loss"])
     if table.empty:
         return theme.nothing(TITLE, "No training history was kept.")
-    losses, cells = theme.losses_in(table), theme.cells_in(table)
-    styles = theme.loss_styles(losses)
+    losses, cells = names.losses_in(table), names.cells_in(table)
+    styles = names.loss_styles(losses)
     groups = {key: group for key, group in table.groupby(["dataset", "model", "loss"])}
     share = runs.groupby(["dataset", "model", "loss"])["interpolates"].mean()
     grid = theme.grid(
@@ -38,14 +38,14 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         "Each loss in its own objective, so heights compare within a loss only. Thin: single seeds; thick: their mean. "
         "The mark at the end is full where every seed fits at least 99% of the labels trained on, noise included, half "
         "full where some do, and open where none does.",
-        {d: theme.dataset_label(d) for d in dict.fromkeys(d for d, _ in cells)},
-        {m: theme.model_label(m) for m in theme.ordered((m for _, m in cells), theme.MODELS)},
+        {d: names.dataset_label(d) for d in dict.fromkeys(d for d, _ in cells)},
+        {m: names.model_label(m) for m in names.ordered((m for _, m in cells), names.MODELS)},
         cells,
         panel=(2.1, 1.5),
         gap=(0.6, 0.55),
         left=0.8,
         legend=[
-            theme.key(theme.loss_label(x), styles[x].color, ls=styles[x].dash, marker=styles[x].marker) for x in losses
+            theme.key(names.loss_label(x), styles[x].color, ls=styles[x].dash, marker=styles[x].marker) for x in losses
         ]
         + [
             theme.key(

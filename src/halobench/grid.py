@@ -1,0 +1,140 @@
+"""A checked configuration: cells, what each stage is given for them, and what an experiment consists of."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from halobench import plugins
+from halobench.specs import (
+    CalibrateSpec,
+    DatasetSpec,
+    LossSpec,
+    ModelSpec,
+    ProbeSpec,
+    SourceSpec,
+    TrainSpec,
+    canonical,
+    to_json,
+)
+from halobench.store import read_json, write_json
+
+STAGE_RECORDS = ("train.json", "probe.json", "calibrate.json")
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One trained model: names of its data set, model and loss, and its seed."""
+
+    dataset: str
+    model: str
+    loss: str
+    seed: int
+
+    @property
+    def path(self) -> str:
+        """Its folder under ``results/runs``."""
+        return f"{self.dataset}/{self.model}/{self.loss}/seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A full grid: every data set x model x loss x seed."""
+
+    datasets: tuple[str, ...]
+    models: tuple[str, ...]
+    losses: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ExperimentSpec:
+    """Blocks of cells, and the figures drawn from them (all that the package has, unless named)."""
+
+    grid: tuple[Block, ...]
+    figures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked configuration."""
+
+    run: tuple[str, ...]
+    sources: Mapping[str, SourceSpec]
+    datasets: Mapping[str, DatasetSpec]
+    models: Mapping[str, ModelSpec]
+    losses: Mapping[str, LossSpec]
+    recipes: Mapping[tuple[str, str], TrainSpec]
+    probes: Mapping[str, ProbeSpec]
+    calibrate: CalibrateSpec
+    experiments: Mapping[str, ExperimentSpec]
+
+    def cells(self, experiment: str) -> list[Cell]:
+        """The distinct cells of an experiment, sorted."""
+        blocks = self.experiments[experiment].grid
+        return sorted({Cell(*names) for block in blocks for names in itertools.product(*vars(block).values())})
+
+    def figures(self, experiment: str) -> tuple[str, ...]:
+        """The figures of an experiment."""
+        return self.experiments[experiment].figures or tuple(plugins.names("figures"))
+
+    def references(self, experiment: str) -> list[tuple[str, int]]:
+        """The data set and seed of each calibrator-free reference that an experiment compares with."""
+        return sorted({(cell.dataset, cell.seed) for cell in self.cells(experiment)})
+
+    def source_spec(self, source: str) -> dict[str, Any]:
+        """What the source stage is given."""
+        return canonical(self.sources[source])
+
+    def train_spec(self, dataset: str, model: str, loss: str) -> dict[str, Any]:
+        """What the train stage is given."""
+        specs = {"dataset": self.datasets[dataset], "model": self.models[model], "loss": self.losses[loss]}
+        return {key: canonical(spec) for key, spec in specs.items()} | {
+            "train": canonical(self.recipes[dataset, model])
+        }
+
+    def probe_spec(self, dataset: str, model: str) -> dict[str, Any]:
+        """What the probe stage is given: of the recipe only how the model is evaluated."""
+        recipe = self.recipes[dataset, model]
+        evaluation = {
+            key: getattr(recipe, key) for key in ("precision", "channels_last", "eval_batch", "device", "threads")
+        }
+        return {
+            "dataset": canonical(self.datasets[dataset]),
+            "model": canonical(self.models[model]),
+            "train": canonical(TrainSpec(**evaluation)),
+            "probes": {name: canonical(spec) for name, spec in self.probes.items()},
+        }
+
+    def reference_spec(self, dataset: str) -> dict[str, Any]:
+        """What the reference stage is given."""
+        return {"dataset": canonical(self.datasets[dataset]), "calibrate": canonical(self.calibrate)}
+
+    def train_plugins(self, model: str, loss: str) -> list[tuple[str, str]]:
+        """The plug-ins that a training runs, for its code map."""
+        return [("models", self.models[model].name), ("losses", self.losses[loss].name)]
+
+    def manifest(self, experiment: str, results: Path) -> dict[str, Any]:
+        """The cells of an experiment with the checksums that their records hold: what aggregation reads."""
+        cells = [dataclasses.asdict(cell) | {"path": cell.path} for cell in self.cells(experiment)]
+        for cell in cells:
+            records = (read_json(results / "runs" / cell["path"] / name) for name in STAGE_RECORDS)
+            cell["outputs"] = {name: digest for record in records for name, digest in record["outputs"].items()}
+        references = [{"dataset": d, "seed": s, "path": f"{d}/seed{s}"} for d, s in self.references(experiment)]
+        for reference in references:
+            reference["outputs"] = read_json(results / "references" / reference["path"] / "reference.json")["outputs"]
+        return {"experiment": experiment, "cells": cells, "references": references}
+
+    def write_manifest(self, experiment: str, path: Path | str, results: Path | str = "results") -> None:
+        """Write `manifest` as JSON."""
+        write_json(path, self.manifest(experiment, Path(results)))
+
+    def digest(self, experiment: str) -> str:
+        """A digest of an experiment's cells, in place of a list of thousands."""
+        text = to_json([cell.path for cell in self.cells(experiment)])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
