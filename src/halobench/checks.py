@@ -68,6 +68,11 @@ def ensure(config: Config, cache: Path) -> None:
     stamp.touch()
 
 
+def put_scripts_on_path() -> None:
+    """Let jobs find `halobench`: it lies beside the Python that runs, also where that environment isn't activated."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
 def _search_path() -> str:
     """This process's module search path, so that ``module:object`` means the same in the check's process."""
     return os.pathsep.join([str(PACKAGE.parent), *(path or os.getcwd() for path in sys.path)])

@@ -1,5 +1,3 @@
-import os
-import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -25,11 +23,7 @@ def checked_config():
     return checked
 
 
-# Jobs call `halobench`: it lies beside the Python that runs Snakemake, also where that environment isn't activated.
-os.environ["PATH"] = os.pathsep.join(
-    [str(Path(sys.executable).parent), os.environ["PATH"]]
-)
-
+checks.put_scripts_on_path()
 CONFIG = checked_config()
 RUN = "results/runs/{dataset}/{model}/{loss}/seed{seed}"
 LOG = "{dataset}.{model}.{loss}.seed{seed}"
