@@ -44,4 +44,4 @@ test: lint
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .snakemake build dist src/*.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache build dist src/*.egg-info

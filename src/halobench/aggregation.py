@@ -40,13 +40,18 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
 
     scored = [_reference_rows(results, reference) for reference in references]
     return {
-        "metrics": pd.concat([gather(lambda folder: pd.read_csv(folder / "metrics.csv")), *scored], ignore_index=True),
+        "metrics": pd.concat([gather(lambda folder: _read_csv(folder / "metrics.csv")), *scored], ignore_index=True),
         "neighbourhood": gather(lambda folder: pd.read_parquet(folder / "neighbourhood.parquet")),
         "radii": gather(lambda folder: summarise_radii(pd.read_parquet(folder / "radii.parquet"))),
-        "reliability": gather(lambda folder: pd.read_csv(folder / "reliability.csv")),
-        "history": gather(lambda folder: pd.read_csv(folder / "history.csv")),
+        "reliability": gather(lambda folder: _read_csv(folder / "reliability.csv")),
+        "history": gather(lambda folder: _read_csv(folder / "history.csv")),
         "runs": gather(_run),
     }
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """A CSV file, each number as the nearest float (older pandas rounds otherwise unless told)."""
+    return pd.read_csv(path, float_precision="round_trip")
 
 
 def _stack(parts: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.DataFrame:
@@ -61,7 +66,7 @@ def _stack(parts: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.DataFr
 
 def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame:
     """Metrics of the calibrator-free predictors of one data set and seed."""
-    table = pd.read_csv(results / "references" / reference["path"] / "metrics.csv")
+    table = _read_csv(results / "references" / reference["path"] / "metrics.csv")
     lead = {
         "dataset": reference["dataset"],
         "model": table.pop("model"),

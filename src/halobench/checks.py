@@ -10,11 +10,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from halobench import plugins
 from halobench.config import ConfigError
-from halobench.grid import Config
+from halobench.grid import Cell, Config
 from halobench.provenance import PACKAGE, code_map, versions
 from halobench.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec, SpecError, canonical, parse, to_json
 
@@ -24,7 +26,7 @@ def request(config: Config) -> dict[str, Any]:
     cells = [cell for experiment in config.run for cell in config.cells(experiment)]
     datasets = sorted({cell.dataset for cell in cells})
     sources = sorted({config.datasets[name].source for name in datasets})
-    pairs = sorted({(cell.model, config.datasets[cell.dataset].source) for cell in cells})
+    pairs = sorted({(cell.model, config.datasets[cell.dataset].source, _least_batch(config, cell)) for cell in cells})
     return {
         "sources": {name: canonical(config.sources[name]) for name in sources},
         "datasets": {name: canonical(config.datasets[name]) for name in datasets},
@@ -32,6 +34,11 @@ def request(config: Config) -> dict[str, Any]:
         "models": {name: canonical(config.models[name]) for name in sorted({cell.model for cell in cells})},
         "pairs": pairs,
     }
+
+
+def _least_batch(config: Config, cell: Cell) -> int:
+    """2, or 1 where a cell trains on single images, which batch norm may refuse."""
+    return min(2, config.recipes[cell.dataset, cell.model].batch)
 
 
 def ensure(config: Config, cache: Path) -> None:
@@ -48,10 +55,10 @@ def ensure(config: Config, cache: Path) -> None:
         With every problem found.
     """
     asked = request(config)
-    plugins = [("data", spec["loader"]) for spec in asked["sources"].values()]
-    plugins += [("losses", spec["name"]) for spec in asked["losses"].values()]
-    plugins += [("models", spec["name"]) for spec in asked["models"].values()]
-    code = code_map("train", plugins) | code_map("source")
+    used = [("data", spec["loader"]) for spec in asked["sources"].values()]
+    used += [("losses", spec["name"]) for spec in asked["losses"].values()]
+    used += [("models", spec["name"]) for spec in asked["models"].values()]
+    code = code_map("train", used) | code_map("source")
     text = to_json([asked, code, versions("torch", "torchvision", "timm")])
     stamp = cache / hashlib.sha256(text.encode()).hexdigest()[:24]
     if stamp.exists():
@@ -83,28 +90,29 @@ def run(asked: dict[str, Any]) -> list[str]:
     from halobench import data, losses, models
 
     problems: list[str] = []
-    found = {}
-    for name, spec in asked["sources"].items():
+    found: dict[str, data.Description] = {}
+
+    def attempt(where: str, make: Callable[[], Any]) -> Any:
         try:
-            found[name] = data.describe(parse(SourceSpec, spec))
+            return make()
         except SpecError as error:
-            problems.append(str(error.within(f"sources.{name}")))
+            problems.append(str(error.within(where)))
+        except Exception as error:  # plug-ins outside the package may raise anything
+            problems.append(f"{where}: expected a plug-in that can be built ({plugins.told(error)})")
+        return None
+
+    for name, spec in asked["sources"].items():
+        described = attempt(f"sources.{name}", lambda spec=spec: data.describe(parse(SourceSpec, spec)))
+        if described is not None:
+            found[name] = described
     for name, spec in asked["datasets"].items():
         dataset = parse(DatasetSpec, spec)
-        try:
-            if dataset.source in found:
-                data.check_size(dataset, found[dataset.source].size, found[dataset.source].parts)
-        except SpecError as error:
-            problems.append(str(error.within(f"datasets.{name}")))
+        if source := found.get(dataset.source):
+            attempt(f"datasets.{name}", lambda d=dataset, s=source: data.check_size(d, s.size, s.parts))
     for name, spec in asked["losses"].items():
-        try:
-            losses.build(parse(LossSpec, spec))
-        except SpecError as error:
-            problems.append(str(error.within(f"losses.{name}")))
-    for name, source in asked["pairs"]:
-        try:
-            if source in found:
-                models.check(parse(ModelSpec, asked["models"][name]), found[source].shape, found[source].classes)
-        except SpecError as error:
-            problems.append(str(error.within(f"models.{name}")))
+        attempt(f"losses.{name}", lambda spec=spec: losses.build(parse(LossSpec, spec)))
+    for name, source, batch in asked["pairs"]:
+        if described := found.get(source):
+            model = parse(ModelSpec, asked["models"][name])
+            attempt(f"models.{name}", lambda m=model, d=described, b=batch: models.check(m, d.shape, d.classes, b))
     return list(dict.fromkeys(problems))

@@ -140,7 +140,7 @@ def _figure(given: argparse.Namespace) -> None:
 def _check(given: argparse.Namespace) -> int:
     from halobench.checks import run
 
-    problems = run(json.load(sys.stdin))
+    problems = run(_spec(sys.stdin.read()))
     print(json.dumps(problems))
     return 2 if problems else 0
 
@@ -158,7 +158,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         return given.run(given) or 0
-    except (SpecError, FileNotFoundError) as error:
+    except argparse.ArgumentTypeError as error:
+        print(f"halobench: error: standard input: {error}", file=sys.stderr)
+        return 2
+    except (SpecError, OSError) as error:
         print(f"halobench: error: {error}", file=sys.stderr)
         return 2
     except RuntimeError as error:

@@ -16,6 +16,7 @@ import yaml
 from halobench import plugins
 from halobench.grid import Block, Config, ExperimentSpec
 from halobench.specs import (
+    PROBE_KINDS,
     CalibrateSpec,
     DatasetSpec,
     LossSpec,
@@ -49,26 +50,6 @@ class ConfigError(ValueError):
     def __init__(self, problems: list[str]):
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-def read_config(*paths: Path | str) -> dict[str, Any]:
-    """Config files merged, a later one over an earlier, mappings key by key."""
-    merged: dict[str, Any] = {}
-    for path in paths:
-        loaded = yaml.safe_load(Path(path).read_text())
-        if not isinstance(loaded, Mapping):
-            raise ConfigError([f"{path}: expected a mapping of {', '.join(SECTIONS)}"])
-        merged = overlay(merged, loaded)
-    return merged
-
-
-def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """`top` laid over `base`: mappings merge key by key, any other value replaces."""
-    merged = dict(base)
-    for key, value in top.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = overlay(merged[key], value) if both else value
-    return merged
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:
@@ -107,6 +88,8 @@ class _Loader:
         models = self.section("models", self.model)
         losses = self.section("losses", lambda name, m: self.plugin("losses", parse(LossSpec, m)))
         probes = self.section("probes", lambda name, m: parse(ProbeSpec, {"kind": name} | dict(m)))
+        if not probes:
+            self.problem(SpecError("probes", self.raw.get("probes"), f"at least one of {', '.join(PROBE_KINDS)}"))
         calibrate = self.guarded("", self.calibrate)
         experiments = self.section("experiments", lambda name, m: parse_experiment(m))
         self.check_references(sources, datasets, models, losses, experiments)
@@ -155,8 +138,11 @@ class _Loader:
 
     def calibrate(self) -> CalibrateSpec:
         calibrators = self.raw.get("calibrators", list(CalibrateSpec.calibrators))
+        metrics = self.raw.get("metrics", {})
+        if not isinstance(metrics, Mapping):
+            raise SpecError("metrics", metrics, "a mapping of keys")
         try:
-            return parse(CalibrateSpec, {"calibrators": calibrators} | dict(self.raw.get("metrics", {})))
+            return parse(CalibrateSpec, {"calibrators": calibrators} | dict(metrics))
         except SpecError as error:
             raise error if error.key.startswith("calibrators") else error.within("metrics") from None
 
@@ -214,7 +200,7 @@ class _Loader:
     def run(self, experiments: Mapping[str, Any]) -> tuple[str, ...]:
         """The experiments that the default target builds."""
         run = self.raw.get("run", [])
-        if not isinstance(run, list) or not run:
+        if not isinstance(run, list) or not run or not all(isinstance(name, str) for name in run):
             self.problem(SpecError("run", run, "a list of experiments"))
             return ()
         for name in run:
@@ -244,8 +230,8 @@ def parse_experiment(value: Mapping[str, Any]) -> ExperimentSpec:
     """
     unknown = set(value) - {"grid", "figures"}
     if unknown:
-        key = sorted(unknown)[0]
-        raise SpecError(key, value[key], "a key among grid, figures")
+        key = min(unknown, key=str)
+        raise SpecError(str(key), value[key], "a key among grid, figures")
     grid = value.get("grid")
     if not isinstance(grid, list) or not grid:
         raise SpecError("grid", grid, "a list of blocks of datasets, models, losses and seeds")

@@ -20,10 +20,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from halobench.data import Data
-from halobench.rays import Geometry, Rays
+from halobench.data import Data, normalise
+from halobench.rays import Geometry, Rays, Surroundings
 from halobench.seeding import generator
 from halobench.specs import ProbeSpec, TrainSpec
+from halobench.temperature import fit_temperature
 from halobench.training import autocast, memory_format
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
@@ -90,29 +91,36 @@ def probe_cell(
         with autocast(recipe, device):
             return model(batch.contiguous(memory_format=memory_format(recipe))).float()
 
+    surroundings = Surroundings(training, labels)
     curves, radii = [], []
-    for name, spec in probes.items():
-        for points, split, count in (("train", "train", spec.points), ("heldout", "test", spec.control)):
-            chosen = choose_points(len(data.splits[split].labels), count, generator(seed, "probe-points", points))
+    # Points outermost: the probes of the same points share their distances to other labels.
+    for points, split in (("train", data.splits["train"]), ("heldout", data.splits["test"])):
+        for name, spec in probes.items():
+            count = spec.points if points == "train" else spec.control
+            chosen = choose_points(len(split.labels), count, generator(seed, "probe-points", points))
             if not len(chosen):
                 continue
             found = probe(
                 predict,
-                torch.from_numpy(data.inputs(split)[chosen]).to(device),
-                data.splits[split].labels[chosen],
+                torch.from_numpy(normalise(split.images[chosen], data.mean, data.std)).to(device),
+                split.labels[chosen],
                 spec,
-                training_inputs=training,
-                training_labels=labels,
+                surroundings,
                 rng=generator(seed, "probe", name, points),
                 betas=betas,
                 batch=recipe.eval_batch,
             )
             names = {"points": points, "probe": name}
-            index = data.splits[split].index[chosen]
-            radii.append(found.radii.assign(point=index[found.radii["point"]], **names))
+            radii.append(found.radii.assign(point=split.index[chosen][found.radii["point"]], **names))
             curves.append(found.curves.assign(**names))
     lead = ["points", "probe"]
     return Neighbourhood(*(_leading(pd.concat(tables, ignore_index=True), lead) for tables in (curves, radii)))
+
+
+def exact_beta(arrays: Mapping[str, np.ndarray]) -> float | None:
+    """The inverse of the exact temperature on validation logits and labels; None where they are separable."""
+    fit = fit_temperature(arrays["val.logits"], arrays["val.labels"])
+    return None if fit.separable else fit.beta
 
 
 def choose_points(size: int, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -130,9 +138,8 @@ def probe(
     inputs: torch.Tensor,
     labels: np.ndarray,
     spec: ProbeSpec,
+    surroundings: Surroundings,
     *,
-    training_inputs: torch.Tensor,
-    training_labels: np.ndarray,
     rng: np.random.Generator,
     betas: Mapping[str, float] | None = None,
     batch: int = 250,
@@ -149,8 +156,8 @@ def probe(
         The labels whose confidence is read.
     spec : ProbeSpec
         `points` and `control` are not read here: all of `inputs` is probed.
-    training_inputs, training_labels : tensor (N, ...), int array (N,)
-        Training points: targets of rays, and what distances are relative to.
+    surroundings : Surroundings
+        The training points: targets of rays, and what distances are relative to. Probes can share one.
     rng : numpy Generator
         Draws directions and targets.
     betas : mapping of calibrator to inverse temperature, optional
@@ -168,7 +175,7 @@ def probe(
         If no training point has another label than some point.
     """
     betas = dict(betas or {"none": 1.0})
-    geometry = Geometry(spec, inputs, labels, training_inputs, training_labels, rng)
+    geometry = Geometry(spec, inputs, labels, surroundings, rng)
     size = inputs[0].numel()
     step = max(1, CHUNK // (spec.directions * size))
     blocks, rows = [], []

@@ -46,23 +46,34 @@ def locate(kind: str, name: str) -> Path:
     if ":" in name:
         return _outside(key, name)
     if name not in names(kind):
-        foreign = ", timm/NAME, torchvision/NAME" if kind == "models" else ""
-        raise SpecError(key, name, f"{one_of(names(kind), name)}{foreign} or module:object")
+        others = {"models": ", timm/NAME, torchvision/NAME or module:object", "figures": ""}
+        raise SpecError(key, name, one_of(names(kind), name) + others.get(kind, " or module:object"))
     return PACKAGE / kind / f"{name}.py"
 
 
 def _outside(key: str, name: str) -> Path:
     """The file of ``module:object``."""
     module, _, attribute = name.partition(":")
+    why = ""
     try:
         found = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        found = None
+    except Exception as error:  # a parent package is imported, and may do anything
+        found, why = None, f" ({told(error)})"
     if found is None or not found.origin or not found.origin.endswith(".py"):
-        raise SpecError(key, name, f"module:object, but no module {module!r} can be imported")
-    if _definition(Path(found.origin), attribute) is None:
+        raise SpecError(key, name, f"module:object, but no module {module!r} can be imported{why}")
+    try:
+        definition = _definition(Path(found.origin), attribute)
+    except (SyntaxError, ValueError) as error:
+        raise SpecError(key, name, f"module:object, but {found.origin} is no Python ({told(error)})") from None
+    if definition is None:
         raise SpecError(key, name, f"module:object, but {found.origin} defines no {attribute!r}")
     return Path(found.origin)
+
+
+def told(error: Exception) -> str:
+    """What an exception says, in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def load(kind: str, name: str) -> Callable[..., Any]:
@@ -70,7 +81,11 @@ def load(kind: str, name: str) -> Callable[..., Any]:
     if ":" in name:
         _outside("loader" if kind == "data" else "name", name)
         module, _, attribute = name.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except Exception as error:
+            key = "loader" if kind == "data" else "name"
+            raise SpecError(key, name, f"a module that can be imported ({told(error)})") from error
     locate(kind, name)
     return getattr(importlib.import_module(f"halobench.{kind}.{name}"), entry(kind, name))
 

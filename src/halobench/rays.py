@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from halobench.specs import SpecError
+from halobench.specs import ProbeSpec, SpecError
 
 MANIFOLD_POINTS = 5000  # training points that the principal components are taken from, at most
 
@@ -20,17 +20,48 @@ class Rays:
     lengths: torch.Tensor
 
 
+class Surroundings:
+    """Training points (N, ...) and labels (N,) around which probes look, and what several probes can share of them."""
+
+    def __init__(self, inputs: torch.Tensor, labels: np.ndarray):
+        self.points, self.labels = inputs.flatten(1), np.asarray(labels)
+        self._nearest: tuple[torch.Tensor, np.ndarray, torch.Tensor, np.ndarray] | None = None
+        self._basis: dict[int, torch.Tensor] = {}
+
+    def nearest(self, points: torch.Tensor, labels: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+        """`nearest_other` of points (n, D), found once for the same points as last time."""
+        if self._nearest is None or not (
+            self._nearest[0].shape == points.shape
+            and torch.equal(self._nearest[0], points)
+            and np.array_equal(self._nearest[1], labels)
+        ):
+            self._nearest = (points, np.asarray(labels), *nearest_other(points, labels, self.points, self.labels))
+        return self._nearest[2:]
+
+    def basis(self, count: int) -> torch.Tensor:
+        """`principal_components`, found once for each count."""
+        if count not in self._basis:
+            self._basis[count] = principal_components(self.points, count)
+        return self._basis[count]
+
+
 class Geometry:
     """The rays of a probe, and each point's distance to the nearest training point of another label."""
 
-    def __init__(self, spec, inputs, labels, training_inputs, training_labels, rng):
+    def __init__(
+        self,
+        spec: ProbeSpec,
+        inputs: torch.Tensor,
+        labels: np.ndarray,
+        surroundings: Surroundings,
+        rng: np.random.Generator,
+    ):
         self.spec, self.rng = spec, rng
-        self.points, self.training = inputs.flatten(1), training_inputs.flatten(1)
-        self.labels, self.training_labels = labels, training_labels
-        nearest, self.other_distance = nearest_other(self.points, labels, self.training, training_labels)
-        self.nearest = nearest
+        self.points, self.labels = inputs.flatten(1), labels
+        self.training, self.training_labels = surroundings.points, surroundings.labels
+        self.nearest, self.other_distance = surroundings.nearest(self.points, labels)
         if spec.kind == "manifold":
-            self.basis = principal_components(self.training, spec.components)
+            self.basis = surroundings.basis(spec.components)
 
     def rays(self, part: slice) -> Rays:
         """Rays of the points in `part`; parts must be asked for in order, since each draws from the generator."""

@@ -1,7 +1,8 @@
 """What a cell is: frozen dataclasses, and their canonical form.
 
 A spec is plain data (strings, numbers, tuples), so it can be written as JSON, hashed, compared and passed on a command
-line. Its canonical JSON leaves out values that equal their default: a new option with a default changes no old spec.
+line. Its canonical JSON leaves out values that equal their default: a new option with a default changes no old spec. A
+default, once released, must not change: results that were computed with the old one would not be computed again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+LARGEST = 2**63  # whole numbers stay below this, so that every table can hold them
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 
 
@@ -52,6 +54,8 @@ def require(condition: object, key: str, value: object, expected: str) -> None:
 def one_of(names: Iterable[str], value: object = None) -> str:
     """A wording of "one of these names", led by the nearest to `value` where one is near."""
     names = sorted(names)
+    if not names:
+        return "a name that is defined, and none is"
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.6) if value is not None else []
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return f"one of {', '.join(names)}{hint}"
@@ -103,8 +107,8 @@ class DatasetSpec:
     noise: NoiseSpec = NoiseSpec()
 
     def __post_init__(self):
-        for key in ("train", "val", "test"):
-            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1 point")
+        for key, least in (("train", 2), ("val", 1), ("test", 1)):
+            require(getattr(self, key) >= least, key, getattr(self, key), f"at least {least}")
 
 
 @dataclass(frozen=True)
@@ -221,6 +225,8 @@ class CalibrateSpec:
     def __post_init__(self):
         for name in self.calibrators:
             require(name in CALIBRATORS, "calibrators", name, one_of(CALIBRATORS, name))
+        unique = self.calibrators and len(set(self.calibrators)) == len(self.calibrators)
+        require(unique, "calibrators", list(self.calibrators), "at least one calibrator, each once")
         for key in ("bins", "draws", "floor_draws"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
 
@@ -240,7 +246,7 @@ def parse(cls: type, mapping: Mapping[str, Any]) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
-    options = dict(mapping.get("options", {})) if "options" in fields else {}
+    options = _options(mapping) if "options" in fields else {}
     for key, value in mapping.items():
         if key == "options" and "options" in fields:
             continue
@@ -251,11 +257,30 @@ def parse(cls: type, mapping: Mapping[str, Any]) -> Any:
             continue
         values[key] = _convert(hints[key], key, value)
     if "options" in fields:
-        values["options"] = options
+        values["options"] = {key: _plain_option(key, value) for key, value in options.items()}
     for name, f in fields.items():
         if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise SpecError(name, None, f"a value: {cls.__name__} needs it")
     return cls(**values)
+
+
+def _options(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The key ``options`` of a mapping, itself a mapping."""
+    options = mapping.get("options", {})
+    require(isinstance(options, Mapping), "options", options, "a mapping of keys")
+    return {str(key): value for key, value in options.items()}
+
+
+def _plain_option(key: str, value: Any) -> Any:
+    """A plug-in's option if JSON can hold it (no dates, no infinities); SpecError otherwise."""
+    if isinstance(value, Mapping):
+        return {str(inner): _plain_option(f"{key}.{inner}", v) for inner, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_option(f"{key}[{i}]", v) for i, v in enumerate(value)]
+    plain = value is None or isinstance(value, str | bool | int | float)
+    require(plain, key, value, "a number, a string, true, false, null, or a list or mapping of such")
+    require(not isinstance(value, float) or math.isfinite(value), key, value, "a finite number")
+    return value
 
 
 def _convert(hint: Any, key: str, value: Any) -> Any:
@@ -289,12 +314,15 @@ def convert_number(kind: type, key: str, value: Any) -> Any:
             number = float(value)
         except ValueError:
             raise SpecError(key, value, "a number") from None
-        raise SpecError(key, value, f"a number, but YAML read a string: write {_plain(number)} (with a dot, unquoted)")
+        require(math.isfinite(number), key, value, "a finite number")
+        written = str(int(number)) if kind is int and number.is_integer() else f"{_plain(number)} (with a dot)"
+        raise SpecError(key, value, f"a number, but YAML read a string: write {written}, unquoted")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SpecError(key, value, "a whole number" if kind is int else "a number")
-    require(math.isfinite(value), key, value, "a finite number")
+    # A whole number beyond every float's range would overflow the comparison itself.
+    require(math.isfinite(value) if isinstance(value, float) else abs(value) < LARGEST, key, value, "a finite number")
     if kind is int:
-        require(float(value).is_integer(), key, value, "a whole number")
+        require(float(value).is_integer() and abs(value) < LARGEST, key, value, "a whole number below 2**63")
     return kind(value)
 
 

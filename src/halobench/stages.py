@@ -5,6 +5,7 @@ Torch is imported by the stages that need it, not by this module.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from halobench import data, store
+from halobench import data, plugins, store
 from halobench.provenance import code_map, record
 from halobench.specs import (
     CalibrateSpec,
@@ -26,6 +27,7 @@ from halobench.specs import (
     canonical,
     one_of,
     parse,
+    require,
 )
 
 
@@ -33,6 +35,8 @@ def run_source(spec: Mapping[str, Any], out: Path) -> None:
     """Write a source's images, labels and meta data to `out`."""
     began = time.perf_counter()
     source = parse(SourceSpec, spec)
+    options = plugins.without_defaults("data", source.loader, dict(source.options))
+    source = dataclasses.replace(source, options=options)
     paths = data.write_source(source, out)
     code = code_map("source", [("data", source.loader)])
     facts = record(
@@ -79,25 +83,28 @@ def run_train(spec: Mapping[str, Any], source: Path, seed: int, out: Path) -> No
 def run_probe(spec: Mapping[str, Any], source: Path, seed: int, folder: Path) -> None:
     """Probe a trained cell in `folder`; write neighbourhood.parquet, radii.parquet and probe.json beside it."""
     began = time.perf_counter()
-    probes = spec.get("probes", {})
+    require(isinstance(spec, Mapping), "spec", spec, "a mapping of dataset, model, train, probes")
+    probes = spec.get("probes")
+    require(isinstance(probes, Mapping) and probes, "spec.probes", probes, "at least one probe")
     parts = {key: value for key, value in spec.items() if key != "probes"}
     specs = parse_parts(parts, {"dataset": DatasetSpec, "model": ModelSpec, "train": TrainSpec})
     probes = parse_parts(probes, dict.fromkeys(probes, ProbeSpec))
     from safetensors.torch import load_model
 
     from halobench import models
-    from halobench.neighbourhood import probe_cell
-    from halobench.temperature import fit_temperature
+    from halobench.neighbourhood import exact_beta, probe_cell
     from halobench.training import make_deterministic, place, resolve_device
 
     loaded = data.load_data(source, specs["dataset"], seed)
     make_deterministic(specs["train"].threads)
     device = resolve_device(specs["train"].device)
     model = models.build(specs["model"], loaded.shape, loaded.classes)
-    load_model(model, str(folder / "model.safetensors"))
-    arrays = store.read_arrays(folder / "logits.safetensors")
-    fit = fit_temperature(arrays["val.logits"], arrays["val.labels"])
-    beta = None if fit.separable else fit.beta
+    weights = folder / "model.safetensors"
+    try:
+        load_model(model, str(weights))
+    except (RuntimeError, ValueError) as error:
+        raise SpecError("spec.model", specs["model"].name, f"the model of {weights} ({plugins.told(error)})") from None
+    beta = exact_beta(store.read_arrays(folder / "logits.safetensors"))
     found = probe_cell(place(model, specs["train"], device).eval(), loaded, probes, specs["train"], seed, beta)
     paths = [folder / "neighbourhood.parquet", folder / "radii.parquet"]
     store.write_parquet(paths[0], found.curves)
@@ -170,7 +177,6 @@ def run_claims(claims: Path, tables: Path, out: Path) -> None:
 
 def run_figure(name: str, tables: Path, out: Path) -> None:
     """Draw a figure from the tables it names; write `out`.pdf and `out`.png."""
-    from halobench import plugins
     from halobench.figures import theme
 
     wanted = plugins.parameters("figures", name)

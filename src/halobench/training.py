@@ -22,7 +22,7 @@ from halobench import losses, models
 from halobench.data import Data
 from halobench.losses import Loss
 from halobench.seeding import generator, torch_seed
-from halobench.specs import LossSpec, ModelSpec, TrainSpec
+from halobench.specs import LossSpec, ModelSpec, TrainSpec, require
 
 INTERPOLATION = 0.99  # a model interpolates if its train accuracy, on the labels trained on, is at least this
 
@@ -32,9 +32,13 @@ class DivergedError(RuntimeError):
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` as CUDA where there is one, else the CPU; other names as torch reads them."""
+    """``auto`` as CUDA where there is one, else the CPU; SpecError for a CUDA device that isn't there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        there = torch.cuda.device_count()
+        found = int(name.partition(":")[2] or 0) < there
+        require(found, "train.device", name, f"a device that torch sees here (it sees {there} CUDA devices)")
     return torch.device(name)
 
 

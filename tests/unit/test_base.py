@@ -31,7 +31,7 @@ from halobench.specs import (
     [
         TrainSpec(lr=0.5, epochs=9),
         ProbeSpec("sphere", radii=(0.0, 1.0)),
-        DatasetSpec("s", 1, 2, 3, NoiseSpec("map", 0.25)),
+        DatasetSpec("s", 4, 2, 3, NoiseSpec("map", 0.25)),
         ModelSpec("mlp", {"width": 3, "list": [1, 2]}, resize=32),
     ],
 )
@@ -41,9 +41,9 @@ def test_a_spec_survives_its_canonical_json(spec):
 
 def test_canonical_specs_hold_no_defaults():
     assert canonical(TrainSpec()) == {}
-    assert canonical(DatasetSpec("s", 1, 2, 3, NoiseSpec("cycle", 0.5))) == {
+    assert canonical(DatasetSpec("s", 4, 2, 3, NoiseSpec("cycle", 0.5))) == {
         "source": "s",
-        "train": 1,
+        "train": 4,
         "val": 2,
         "test": 3,
         "noise": {"p": 0.5},

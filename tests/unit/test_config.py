@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import datetime
 import json
 
 import pytest
 import yaml
 
 from halobench import checks, specs
-from halobench.config import ConfigError, check_schema, load_config, overlay, read_config
+from halobench.config import ConfigError, check_schema, load_config
 from halobench.specs import TrainSpec, to_json
 
 
@@ -93,13 +94,45 @@ BAD = [
     ("probes.nearest_other.directions", 2, "probes.nearest_other.directions = 2", "one nearest"),
     ("calibrators", ["none", "exat"], "calibrators = 'exat'", "'exact'"),
     ("experiments.demo.grid.0.seeds", [-1], "experiments.demo.grid[0].seeds = -1", "at least 0"),
-    ("experiments.demo.grid.0.seeds", ["0"], "experiments.demo.grid[0].seeds[0] = '0'", "number"),
+    ("experiments.demo.grid.0.seeds", ["0"], "experiments.demo.grid[0].seeds[0] = '0'", "write 0, unquoted"),
+    ("experiments.demo.grid.0.seeds", [10**30], "experiments.demo.grid[0].seeds[0] = 1000", "finite"),
+    ("experiments.demo", {"grid": [], 1: 2, "a": 3}, "experiments.demo.1 = 2", "grid, figures"),
+    ("run", [["demo"]], "run = [['demo']]", "a list of experiments"),
+    ("metrics", None, "metrics = None", "a mapping"),
+    ("metrics", "abc", "metrics = 'abc'", "a mapping"),
+    ("models.mlp.options", None, "models.mlp.options = None", "a mapping"),
+    ("losses.cross_entropy.options", [1], "losses.cross_entropy.options = [1]", "a mapping"),
+    ("datasets.digits.train", 10**400, "datasets.digits.train = 1000", "finite"),
+    ("losses.mixup2.alpha", float("nan"), "losses.mixup2.alpha = nan", "finite"),
+    ("models.efficientnet.drop_rate", float("inf"), "models.efficientnet.drop_rate = inf", "finite"),
+    ("losses.mixup2.alpha", datetime.date(2026, 1, 1), "losses.mixup2.alpha = datetime.date", "a number"),
+    ("train.lr", "nan", "train.lr = 'nan'", "finite"),
+    ("probes", {}, "probes = {}", "at least one"),
+    ("calibrators", ["none", "none"], "calibrators = ['none', 'none']", "each once"),
+    ("datasets.digits.train", 1, "datasets.digits.train = 1", "at least 2"),
+    ("losses.mixup2", {"name": "json:loads"}, "losses.mixup2: ", "a plug-in that can be built"),
+    ("losses.mixup2", {"name": "fractions:Fraction"}, "losses.mixup2.name = 'fractions:Fraction'", "a subclass"),
+    ("losses.mixup2", {"name": "broken_plugin:Loss"}, "losses.mixup2.name = 'broken_plugin:Loss'", "boom"),
+    ("models.mlp", {"name": "broken_plugin:build"}, "models.mlp.name = 'broken_plugin:build'", "boom"),
+    ("sources.digits.loader", "broken_plugin:load", "sources.digits.loader = 'broken_plugin:load'", "boom"),
+    ("losses.mixup2.name", "syntax_plugin:Loss", "losses.mixup2.name = 'syntax_plugin:Loss'", "Python"),
+    ("losses.mixup2.name", "broken_package.inner:Loss", "losses.mixup2.name", "boom"),
     ("datasets.../../etc", {"source": "digits", "train": 1, "val": 1, "test": 1}, "datasets.../../etc", "a name"),
 ]
 
 
 @pytest.mark.parametrize(("path", "value", "key", "right"), BAD, ids=[f"{p}={v}" for p, v, *_ in BAD])
-def test_bad_input_gets_one_line_with_key_value_and_what_is_right(config, path, value, key, right):
+def test_bad_input_gets_one_line_with_key_value_and_what_is_right(
+    config, path, value, key, right, tmp_path, monkeypatch
+):
+    """Among them plug-ins outside the package that raise, or aren't Python."""
+    body = "raise RuntimeError('boom')\n"
+    (tmp_path / "broken_plugin.py").write_text(f"{body}def build(): ...\ndef load(): ...\nclass Loss: ...\n")
+    (tmp_path / "syntax_plugin.py").write_text("class Loss(:\n")
+    (tmp_path / "broken_package").mkdir()
+    (tmp_path / "broken_package" / "__init__.py").write_text(body)
+    (tmp_path / "broken_package" / "inner.py").write_text("class Loss: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
     if ".." in path:
         config["datasets"]["../../etc"] = value
     else:
@@ -185,11 +218,3 @@ def test_specs_leave_out_defaults_and_do_not_depend_on_the_order_of_keys(config)
 def test_probes_do_not_see_what_only_training_needs(config):
     spec = load_config(config).probe_spec("digits", "cnn")
     assert spec["train"] == {"channels_last": True}
-
-
-def test_config_files_merge_key_by_key(tmp_path):
-    (tmp_path / "a.yaml").write_text("run: [a]\nmodels: {m: {name: mlp, width: 3}}\n")
-    (tmp_path / "b.yaml").write_text("run: [b]\nmodels: {m: {width: 4}, n: {name: cnn}}\n")
-    merged = read_config(tmp_path / "a.yaml", tmp_path / "b.yaml")
-    assert merged == {"run": ["b"], "models": {"m": {"name": "mlp", "width": 4}, "n": {"name": "cnn"}}}
-    assert overlay({"a": {"b": 1}}, {"a": 2}) == {"a": 2}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from halobench.neighbourhood import choose_points, probe
-from halobench.rays import nearest_other, principal_components
+from halobench.rays import Surroundings, nearest_other, principal_components
 from halobench.specs import ProbeSpec, SpecError
 
 
@@ -30,16 +30,8 @@ def two_classes():
 
 def run(predict, points, labels, spec, two_classes, seed=0, **more):
     training, training_labels = two_classes
-    return probe(
-        predict,
-        points,
-        np.asarray(labels),
-        spec,
-        training_inputs=training,
-        training_labels=training_labels,
-        rng=np.random.default_rng(seed),
-        **more,
-    )
+    around = Surroundings(training, training_labels)
+    return probe(predict, points, np.asarray(labels), spec, around, rng=np.random.default_rng(seed), **more)
 
 
 @pytest.mark.parametrize("kind", ["sphere", "nearest_other", "mixup_line", "manifold"])
@@ -129,15 +121,8 @@ def test_sphere_directions_are_uniform():
 
     training = torch.cat([torch.zeros(1, 1, 1, 5), torch.ones(1, 1, 1, 5)])
     spec = ProbeSpec("sphere", directions=20000, radii=(1.0,), relative_radii=(1.0,))
-    probe(
-        recording,
-        training[:1],
-        np.array([0]),
-        spec,
-        training_inputs=training,
-        training_labels=np.array([0, 1]),
-        rng=np.random.default_rng(0),
-    )
+    around = Surroundings(training, np.array([0, 1]))
+    probe(recording, training[:1], np.array([0]), spec, around, rng=np.random.default_rng(0))
     at_one = torch.cat(seen).view(-1, 5)
     at_one = at_one[(at_one.norm(dim=1) - 1).abs() < 1e-4]
     assert len(at_one) >= 20000

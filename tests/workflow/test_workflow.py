@@ -109,7 +109,7 @@ def test_logs_open_with_a_command_that_repeats_the_stage(finished, tmp_path):
     from halobench import cli
 
     folder = finished.folder
-    line = (folder / "results/logs/train/noisy.cnn.mixup2.seed1.log").read_text().splitlines()[0]
+    line = (folder / "results/logs/train/noisy/cnn/mixup2/seed1.log").read_text().splitlines()[0]
     words = shlex.split(line)
     assert words[:3] == ["$", "halobench", "train"]
     arguments = words[2:]
@@ -229,6 +229,28 @@ def test_an_edit_reruns_its_slice_only(finished, tmp_path, edit):
     assert stages == expected
     assert "source" not in counts
     assert bool(counts) == bool(expected)
+
+
+DELETED = {
+    "results/figures/tiny/summary.pdf": "figure_summary",
+    "results/tables/tiny/runs.csv": "aggregate",
+    "results/tables/tiny/claims.html": "claims",
+    "results/runs/noisy/mlp/mixup2/seed1/metrics.csv": "calibrate",
+    "results/runs/noisy/mlp/mixup2/seed1/radii.parquet": "probe",
+    "results/references/noisy/seed0/metrics.csv": "reference",
+}
+
+
+@pytest.mark.rerun
+@pytest.mark.parametrize("path", DELETED)
+def test_a_deleted_file_is_made_again(finished, tmp_path, path):
+    copied = tmp_path / "copy"
+    shutil.copytree(finished.folder, copied)
+    (copied / path).unlink()
+    done = Workspace.at(copied).snakemake("-n")
+    counts = job_counts(done.stdout + done.stderr)
+    assert counts[DELETED[path]] == 1
+    assert "train" not in counts
 
 
 def job_counts(text: str) -> dict[str, int]:

@@ -13,6 +13,9 @@ rule manifest:
         cells=experiment_digest,
     run:
         CONFIG.write_manifest(wildcards.experiment, output[0])
+        Path(log[0]).write_text(
+            f"listed the cells of {wildcards.experiment} in {output[0]}\n"
+        )
 
 
 rule aggregate:
@@ -46,14 +49,7 @@ rule claims:
     input:
         tables=expand(
             f"{TABLES}/{{table}}.parquet",
-            table=[
-                "metrics",
-                "neighbourhood",
-                "radii",
-                "reliability",
-                "history",
-                "runs",
-            ],
+            table=TABLE_NAMES,
             allow_missing=True,
         ),
         claims="workflow/claims.yaml",

@@ -32,14 +32,14 @@ rule reference:
         metrics=f"{REFERENCE}/metrics.csv",
         record=f"{REFERENCE}/reference.json",
     log:
-        "results/logs/reference/{dataset}.seed{seed}.log",
+        "results/logs/reference/{dataset}/seed{seed}.log",
     benchmark:
-        "results/benchmarks/reference/{dataset}.seed{seed}.tsv"
+        "results/benchmarks/reference/{dataset}/seed{seed}.tsv"
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=4000,
         runtime=30,
     params:
         spec=reference_spec,

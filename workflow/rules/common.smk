@@ -1,6 +1,5 @@
+import sys
 from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
 
 from halobench import checks, plugins
 from halobench.config import ConfigError, check_schema, load_config
@@ -9,7 +8,7 @@ from halobench.specs import to_json
 
 
 def checked_config():
-    """The configuration, or a WorkflowError that lists every problem before any job runs."""
+    """The configuration; where it has problems, a line for each of them and the end, before any job runs."""
     try:
         checked = load_config(config)
         check_schema(
@@ -17,16 +16,14 @@ def checked_config():
         )
         checks.ensure(checked, Path(".snakemake/halobench"))
     except ConfigError as error:
-        raise WorkflowError(
-            "the configuration has problems:", *error.problems
-        ) from None
+        sys.exit("\n".join(["The configuration has problems:", *error.problems]))
     return checked
 
 
 checks.put_scripts_on_path()
 CONFIG = checked_config()
 RUN = "results/runs/{dataset}/{model}/{loss}/seed{seed}"
-LOG = "{dataset}.{model}.{loss}.seed{seed}"
+LOG = "{dataset}/{model}/{loss}/seed{seed}"
 TABLES = "results/tables/{experiment}"
 REFERENCE = "results/references/{dataset}/seed{seed}"
 
@@ -113,18 +110,29 @@ def figure_code(name):
     return to_json(code_map("figure", [("figures", name)]))
 
 
+CELL_FILES = [
+    "train.json",
+    "history.csv",
+    "probe.json",
+    "neighbourhood.parquet",
+    "radii.parquet",
+]
+CELL_FILES += ["calibrate.json", "calibration.json", "metrics.csv", "reliability.csv"]
+TABLE_NAMES = ["metrics", "neighbourhood", "radii", "reliability", "history", "runs"]
+
+
 def experiment_outputs(wildcards):
-    """The records of all cells and references of an experiment."""
+    """All that an experiment's tables are read from: asked for by name, so that what was deleted is made again."""
     cells = [f"results/runs/{cell.path}" for cell in CONFIG.cells(wildcards.experiment)]
-    stages = [
-        f"{folder}/{stage}.json"
-        for folder in cells
-        for stage in ("train", "probe", "calibrate")
+    references = [
+        f"results/references/{d}/seed{s}"
+        for d, s in CONFIG.references(wildcards.experiment)
     ]
-    references = CONFIG.references(wildcards.experiment)
-    return stages + [
-        f"results/references/{dataset}/seed{seed}/reference.json"
-        for dataset, seed in references
+    wanted = [f"{folder}/{name}" for folder in cells for name in CELL_FILES]
+    return wanted + [
+        f"{folder}/{name}"
+        for folder in references
+        for name in ("reference.json", "metrics.csv")
     ]
 
 
@@ -136,12 +144,23 @@ def targets():
     """The figures and tables of the experiments that run."""
     wanted = []
     for experiment in CONFIG.run:
+        folder = f"results/tables/{experiment}"
         wanted += [
-            f"results/tables/{experiment}/claims.csv",
-            f"results/tables/{experiment}/metrics.csv",
+            f"{folder}/{name}.{kind}"
+            for name in [*TABLE_NAMES, "claims"]
+            for kind in ("csv", "parquet")
         ]
+        wanted += [f"{folder}/claims.html"]
+        figures = CONFIG.figures(experiment)
         wanted += [
-            f"results/figures/{experiment}/{figure}.png"
-            for figure in CONFIG.figures(experiment)
+            f"results/figures/{experiment}/{name}.{kind}"
+            for name in figures
+            for kind in ("png", "pdf")
         ]
     return wanted
+
+
+def caption(figure):
+    """A figure's own caption, or the one for figures without."""
+    own = Path(workflow.basedir) / f"workflow/report/{figure}.rst"
+    return f"../report/{figure if own.exists() else 'figure'}.rst"

@@ -24,15 +24,15 @@ for figure in plugins.names("figures"):
         output:
             png=report(
                 f"results/figures/{{experiment}}/{figure}.png",
-                caption=f"../report/{figure}.rst",
+                caption=caption(figure),
                 category=CATEGORIES.get(figure, "5 Other"),
                 labels={"experiment": "{experiment}", "what": figure},
             ),
             pdf=f"results/figures/{{experiment}}/{figure}.pdf",
         log:
-            f"results/logs/figure/{{experiment}}.{figure}.log",
+            f"results/logs/figure/{{experiment}}/{figure}.log",
         benchmark:
-            f"results/benchmarks/figure/{{experiment}}.{figure}.tsv"
+            f"results/benchmarks/figure/{{experiment}}/{figure}.tsv"
         conda:
             "../../environment.yml"
         threads: 1

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from halobench import plugins
-from halobench.specs import LossSpec
+from halobench.specs import LossSpec, SpecError
 
 
 class Loss:
@@ -43,4 +43,7 @@ def build(spec: LossSpec) -> Loss:
         On an unknown name, or an option that is unknown or out of its range.
     """
     options = plugins.without_defaults("losses", spec.name, dict(spec.options))
-    return plugins.load("losses", spec.name)(**options)
+    loss = plugins.load("losses", spec.name)(**options)
+    if not isinstance(loss, Loss):
+        raise SpecError("name", spec.name, "a loss: a subclass of halobench.losses.Loss")
+    return loss

@@ -48,7 +48,7 @@ def build(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int) -> n
     return Resized(model, spec.resize) if spec.resize else model
 
 
-def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int) -> None:
+def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int = 2) -> None:
     """Build a model without memory for its weights and run it, in training and in eval mode, on two images.
 
     Raises
@@ -57,13 +57,13 @@ def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int) -> N
         Where `build` does, and where the model can't take images of this shape.
     """
     try:
-        _try(spec, input_shape, classes, "meta")
+        _try(spec, input_shape, classes, batch, "meta")
     except SpecError:
         raise
     except Exception:  # an operation without a meta kernel, or a model that fails: real tensors tell them apart
         try:
             with torch.random.fork_rng(devices=[]):
-                _try(spec, input_shape, classes, "cpu")
+                _try(spec, input_shape, classes, batch, "cpu")
         except SpecError:
             raise
         except Exception as error:
@@ -73,8 +73,8 @@ def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int) -> N
             raise SpecError("name", spec.name, expected) from error
 
 
-def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, device: str) -> None:
-    """Build on `device` and forward two images in both modes, watching for feature maps that shrink to nothing."""
+def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int, device: str) -> None:
+    """Build on `device` and forward `batch` images in both modes, watching for feature maps that shrink to nothing."""
 
     def watch(module: nn.Module, inputs: tuple, output: object) -> None:
         if any(isinstance(x, torch.Tensor) and x.numel() == 0 for x in (*inputs, output)):
@@ -84,8 +84,9 @@ def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, devic
         model = build(spec, input_shape, classes)
         for module in model.modules():
             module.register_forward_hook(watch)
-        outputs = [model.train(training)(torch.zeros(2, *input_shape)) for training in (True, False)]
+        outputs = [model.train(training)(torch.zeros(batch, *input_shape)) for training in (True, False)]
     for output in outputs:
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        if found != (2, classes):
-            raise SpecError("name", spec.name, f"a model that gives logits (2, {classes}) for two images, not {found}")
+        if found != (batch, classes):
+            expected = f"a model that gives logits ({batch}, {classes}) for a batch of {batch}, not {found}"
+            raise SpecError("name", spec.name, expected)
