@@ -121,12 +121,11 @@ CELL_FILES += ["calibrate.json", "calibration.json", "metrics.csv", "reliability
 TABLE_NAMES = ["metrics", "neighbourhood", "radii", "reliability", "history", "runs"]
 
 
-def experiment_outputs(wildcards):
-    """All that an experiment's tables are read from: asked for by name, so that what was deleted is made again."""
-    cells = [f"results/runs/{cell.path}" for cell in CONFIG.cells(wildcards.experiment)]
+def cell_files(experiment):
+    """All that an experiment's tables are read from."""
+    cells = [f"results/runs/{cell.path}" for cell in CONFIG.cells(experiment)]
     references = [
-        f"results/references/{d}/seed{s}"
-        for d, s in CONFIG.references(wildcards.experiment)
+        f"results/references/{d}/seed{s}" for d, s in CONFIG.references(experiment)
     ]
     wanted = [f"{folder}/{name}" for folder in cells for name in CELL_FILES]
     return wanted + [
@@ -136,14 +135,19 @@ def experiment_outputs(wildcards):
     ]
 
 
+def experiment_outputs(wildcards):
+    return cell_files(wildcards.experiment)
+
+
 def experiment_digest(wildcards):
     return CONFIG.digest(wildcards.experiment)
 
 
 def targets():
-    """The figures and tables of the experiments that run."""
+    """The figures, tables and cells of the experiments that run: each by name, so that what was deleted is made again."""
     wanted = []
     for experiment in CONFIG.run:
+        wanted += cell_files(experiment)
         folder = f"results/tables/{experiment}"
         wanted += [
             f"{folder}/{name}.{kind}"
