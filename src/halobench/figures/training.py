@@ -26,6 +26,8 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     -------
     Figure
     """
+    import seaborn  # seconds to import, and this figure alone needs it
+
     table = history.dropna(subset=["train_loss"])
     if table.empty:
         return theme.nothing(TITLE, "No training history was kept.")
@@ -60,11 +62,11 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
             if (dataset, model, loss) not in groups:
                 continue
             rows, style = groups[dataset, model, loss], styles[loss]
-            for _, seed in rows.groupby("seed"):
-                seed = seed.sort_values("epoch")
-                ax.plot(seed["epoch"], seed["train_loss"], color=style.color, lw=0.4, alpha=0.5, zorder=2)
+            lines = {"data": rows, "x": "epoch", "y": "train_loss", "color": style.color, "legend": False, "ax": ax}
+            seaborn.lineplot(**lines, units="seed", estimator=None, lw=0.4, alpha=0.5, zorder=2)
+            seaborn.lineplot(**lines, errorbar=None, ls=style.dash, lw=1.3, zorder=3)
+            ax.set(xlabel="", ylabel="")
             mean = rows.groupby("epoch")["train_loss"].mean()
-            ax.plot(mean.index, mean, color=style.color, ls=style.dash, lw=1.3, zorder=3)
             fill = FILLS[_how_many(share.get((dataset, model, loss), float("nan")))]
             look = {"fillstyle": fill, "markerfacecoloralt": "white", "mec": style.color, "mew": 1}
             if fill == "none":
