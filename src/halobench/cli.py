@@ -17,7 +17,7 @@ Every stage of the workflow is a command here; each job's log opens with the com
 
 EXAMPLE_TRAIN = """example:
   halobench source --spec '{"loader": "digits"}' --out results/sources/digits
-  halobench train --source results/sources/digits --seed 0 --out /tmp/cell --spec '{
+  halobench train --source results/sources/digits --seed 0 --out results/trial --spec '{
     "dataset": {"source": "digits", "train": 1000, "val": 250, "test": 450, "noise": {"p": 0.5}},
     "model": {"name": "mlp"}, "loss": {"name": "cross_entropy"}, "train": {"lr": 0.003, "epochs": 100}}'"""
 
