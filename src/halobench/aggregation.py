@@ -12,7 +12,6 @@ import pandas as pd
 from halobench import store
 
 KEYS = ["dataset", "model", "loss", "seed"]
-TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")
 
 
 def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFrame]:

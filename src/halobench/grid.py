@@ -25,6 +25,7 @@ from halobench.specs import (
 from halobench.store import read_json, write_json
 
 STAGE_RECORDS = ("train.json", "probe.json", "calibrate.json")
+TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # what aggregation writes
 
 
 @dataclass(frozen=True, order=True)

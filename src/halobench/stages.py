@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from halobench import data, plugins, store
+from halobench.grid import TABLES
 from halobench.provenance import code_map, record
 from halobench.specs import (
     CalibrateSpec,
@@ -185,8 +186,7 @@ def run_claims(claims: Path, tables: Path, out: Path) -> None:
     """Judge the claims in a file by an experiment's tables; write claims.csv, .parquet and .html to `out`."""
     from halobench.claims import claims_html, evaluate, load_claims
 
-    names = ("metrics", "neighbourhood", "radii", "runs", "history", "reliability")
-    found = evaluate(load_claims(claims), {name: pd.read_parquet(tables / f"{name}.parquet") for name in names})
+    found = evaluate(load_claims(claims), {name: pd.read_parquet(tables / f"{name}.parquet") for name in TABLES})
     store.write_csv(out / "claims.csv", found)
     store.write_parquet(out / "claims.parquet", found)
     with store.replacing(out / "claims.html") as temporary:

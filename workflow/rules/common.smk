@@ -3,6 +3,7 @@ from pathlib import Path
 
 from halobench import checks, plugins
 from halobench.config import ConfigError, check_schema, load_config
+from halobench.grid import TABLES as TABLE_NAMES
 from halobench.provenance import code_map
 from halobench.specs import to_json
 
@@ -118,7 +119,6 @@ CELL_FILES = [
     "radii.parquet",
 ]
 CELL_FILES += ["calibrate.json", "calibration.json", "metrics.csv", "reliability.csv"]
-TABLE_NAMES = ["metrics", "neighbourhood", "radii", "reliability", "history", "runs"]
 
 
 def cell_files(experiment):
