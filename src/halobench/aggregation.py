@@ -10,7 +10,10 @@ import numpy as np
 import pandas as pd
 
 from halobench import store
+from halobench.specs import SpecError
 
+READ = {"history.csv", "neighbourhood.parquet", "radii.parquet", "calibration.json", "metrics.csv", "reliability.csv"}
+ADVICE = "`halobench verify` names all such files, and with --remove has them made again"
 KEYS = ["dataset", "model", "loss", "seed"]
 
 
@@ -24,6 +27,11 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
     results : Path
         The results folder.
 
+    Raises
+    ------
+    SpecError
+        If a file isn't what its stage's record says.
+
     Returns
     -------
     dict of DataFrame
@@ -33,6 +41,9 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
     """
     cells, references = manifest["cells"], manifest["references"]
     runs = results / "runs"
+    for folder, listed in ((runs, cells), (results / "references", references)):
+        for entry in listed:
+            _check_files(folder / entry["path"], entry["outputs"])
 
     def gather(read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
         return _stack((cell, read(runs / cell["path"])) for cell in cells)
@@ -46,6 +57,19 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
         "history": gather(lambda folder: _read_csv(folder / "history.csv")),
         "runs": gather(_run),
     }
+
+
+def _check_files(folder: Path, outputs: Mapping[str, str]) -> None:
+    """Raise SpecError if a file that is about to be read isn't what its stage wrote."""
+    for name in sorted(READ & set(outputs)):
+        path = folder / name
+        if not path.exists():
+            raise SpecError(str(path), "nothing", f"the file that its stage wrote; {ADVICE}")
+        found = store.checksum(path)
+        if found != outputs[name]:
+            raise SpecError(
+                str(path), found[:12], f"the SHA-256 {outputs[name][:12]}... that its record holds; {ADVICE}"
+            )
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -152,8 +176,11 @@ def censored_quantile(values: np.ndarray, censored: np.ndarray, level: float) ->
     return float(values[censored].min())
 
 
-def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
-    """Write each table as CSV and parquet."""
+def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+    """Write each table as CSV and parquet; return the paths."""
+    paths = []
     for name, table in tables.items():
-        store.write_csv(folder / f"{name}.csv", table)
-        store.write_parquet(folder / f"{name}.parquet", table)
+        paths += [folder / f"{name}.csv", folder / f"{name}.parquet"]
+        store.write_csv(paths[-2], table)
+        store.write_parquet(paths[-1], table)
+    return paths

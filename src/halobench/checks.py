@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from halobench import plugins
+from halobench import plugins, store
 from halobench.config import ConfigError
 from halobench.grid import Cell, Config
 from halobench.provenance import PACKAGE, code_map, versions
@@ -41,13 +42,18 @@ def _least_batch(config: Config, cell: Cell) -> int:
     return min(2, config.recipes[cell.dataset, cell.model].batch)
 
 
-def ensure(config: Config, cache: Path) -> None:
+def ensure(config: Config, cache: Path) -> dict[str, Any]:
     """Run the checks unless the same ones passed before with the same versions and code.
 
     Parameters
     ----------
     cache : Path
-        Folder of empty files named after the digests of what passed.
+        Folder of the reports of what passed, named after digests of what was asked.
+
+    Returns
+    -------
+    dict
+        The report: of each source its classes and bytes, of each (model, source) pair the bytes of its weights.
 
     Raises
     ------
@@ -60,19 +66,19 @@ def ensure(config: Config, cache: Path) -> None:
     used += [("models", spec["name"]) for spec in asked["models"].values()]
     code = code_map("train", used) | code_map("source")
     text = to_json([asked, code, versions("torch", "torchvision", "timm")])
-    stamp = cache / hashlib.sha256(text.encode()).hexdigest()[:24]
+    stamp = cache / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
     if stamp.exists():
-        return
+        return store.read_json(stamp)
     command = [sys.executable, "-m", "halobench.cli", "check"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": _search_path()}
     done = subprocess.run(command, input=to_json(asked), capture_output=True, text=True, env=environment, check=False)
     if done.returncode not in (0, 2):
         raise ConfigError([f"the check of the configuration failed: {done.stderr.strip()[-2000:]}"])
-    problems = json.loads(done.stdout.splitlines()[-1])
+    problems, report = json.loads(done.stdout.splitlines()[-1])
     if problems:
         raise ConfigError(problems)
-    cache.mkdir(parents=True, exist_ok=True)
-    stamp.touch()
+    store.write_json(stamp, report)
+    return report
 
 
 def put_scripts_on_path() -> None:
@@ -85,12 +91,13 @@ def _search_path() -> str:
     return os.pathsep.join([str(PACKAGE.parent), *(path or os.getcwd() for path in sys.path)])
 
 
-def run(asked: dict[str, Any]) -> list[str]:
-    """Build everything that was asked for; return a line per problem."""
+def run(asked: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Build everything that was asked for; return a line per problem, and the report that `ensure` describes."""
     from halobench import data, losses, models
 
     problems: list[str] = []
     found: dict[str, data.Description] = {}
+    weights: dict[str, dict[str, int]] = {}
 
     def attempt(where: str, make: Callable[[], Any]) -> Any:
         try:
@@ -114,5 +121,9 @@ def run(asked: dict[str, Any]) -> list[str]:
     for name, source, batch in asked["pairs"]:
         if described := found.get(source):
             model = parse(ModelSpec, asked["models"][name])
-            attempt(f"models.{name}", lambda m=model, d=described, b=batch: models.check(m, d.shape, d.classes, b))
-    return list(dict.fromkeys(problems))
+            taken = attempt(
+                f"models.{name}", lambda m=model, d=described, b=batch: models.check(m, d.shape, d.classes, b)
+            )
+            weights.setdefault(name, {})[source] = taken or 0
+    sizes = {name: {"classes": of.classes, "bytes": of.size * math.prod(of.shape)} for name, of in found.items()}
+    return list(dict.fromkeys(problems)), {"sources": sizes, "weights": weights}

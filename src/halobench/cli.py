@@ -38,8 +38,15 @@ def build_parser() -> argparse.ArgumentParser:
             added.add_argument(f"--{name}", required=True, **ARGUMENTS[name])
 
     takes(command("source", "Write a source's images, labels and meta data.", _source), "spec", "out")
-    takes(command("train", "Train one cell.", _train, EXAMPLE_TRAIN), "spec", "source", "seed", "out")
-    takes(command("probe", "Probe the neighbourhoods of a trained cell.", _probe), "spec", "source", "seed", "run")
+    train = command("train", "Train one cell, or go on where it was stopped.", _train, EXAMPLE_TRAIN)
+    takes(train, "spec", "source", "seed", "out")
+    probe = command("probe", "Probe the neighbourhoods of a trained cell, or go on where it was stopped.", _probe)
+    takes(probe, "spec", "source", "seed", "run")
+    for stage in (train, probe):
+        stage.add_argument(
+            "--checkpoint", type=Path, metavar="FILE", help="its resume point (a hidden file beside its outputs)"
+        )
+        stage.add_argument("--every", type=_seconds, default=60.0, metavar="SECONDS", help="between two savings (60)")
     takes(
         command("calibrate", "Fit temperatures on a cell's logits and score them.", _calibrate), "spec", "seed", "run"
     )
@@ -51,7 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
     takes(command("claims", "Judge the paper's claims by an experiment's tables.", _claims), "claims", "tables", "out")
     figure = command("figure", "Draw one figure from an experiment's tables, as PDF and PNG.", _figure)
     figure.add_argument("name", help="a file of halobench/figures, or module:function")
+    figure.add_argument("--note", default="", metavar="TEXT", help="printed in a corner")
     takes(figure, "tables", "out")
+    verify = command("verify", "Compare results with the checksums in their records.", _verify)
+    verify.add_argument("results", nargs="?", type=Path, default=Path("results"), help="the results folder (results)")
+    verify.add_argument("--remove", action="store_true", help="remove what is faulty, so that it is made again")
+    command("run", "Run Snakemake with the arguments given; goes on after a run that was killed.", _run)
     command("check", "Check what only building can check; a request in JSON on standard input.", _check)
     return parser
 
@@ -62,6 +74,17 @@ def _spec(text: str) -> Any:
         return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
     except (OSError, ValueError) as error:
         raise argparse.ArgumentTypeError(f"expected JSON, or @FILE that holds JSON ({error})") from None
+
+
+def _seconds(text: str) -> float:
+    """A time in seconds, at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds, at least 0, not {text!r}")
+    return value
 
 
 def _seed(text: str) -> int:
@@ -98,13 +121,13 @@ def _source(given: argparse.Namespace) -> None:
 def _train(given: argparse.Namespace) -> None:
     from halobench.stages import run_train
 
-    run_train(given.spec, given.source, given.seed, given.out)
+    run_train(given.spec, given.source, given.seed, given.out, given.checkpoint, given.every)
 
 
 def _probe(given: argparse.Namespace) -> None:
     from halobench.stages import run_probe
 
-    run_probe(given.spec, given.source, given.seed, given.folder)
+    run_probe(given.spec, given.source, given.seed, given.folder, given.checkpoint, given.every)
 
 
 def _calibrate(given: argparse.Namespace) -> None:
@@ -134,25 +157,50 @@ def _claims(given: argparse.Namespace) -> None:
 def _figure(given: argparse.Namespace) -> None:
     from halobench.stages import run_figure
 
-    run_figure(given.name, given.tables, given.out)
+    run_figure(given.name, given.tables, given.out, given.note)
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from halobench.verify import remove, verify
+
+    found = verify(given.results)
+    for fault in found.faults:
+        print(fault)
+    if given.remove:
+        for path in remove(found.faults):
+            print(f"removed {path}")
+    bad = len({fault.path for fault in found.faults})
+    print(f"{found.files} files of {found.records} records: {f'{bad} faulty' if bad else 'all as they were written'}")
+    return 1 if bad else 0
+
+
+def _run(given: argparse.Namespace) -> None:
+    from halobench.masters import run
+
+    run(given.rest)
 
 
 def _check(given: argparse.Namespace) -> int:
     from halobench.checks import run
 
-    problems = run(_spec(sys.stdin.read()))
-    print(json.dumps(problems))
+    problems, report = run(_spec(sys.stdin.read()))
+    print(json.dumps([problems, report]))
     return 2 if problems else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends in one line on standard error and exit code 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    given = build_parser().parse_args(arguments)
+    # What follows `run` is Snakemake's, options included.
+    own, rest = (arguments[:1], arguments[1:]) if arguments[:1] == ["run"] else (arguments, [])
+    if rest in (["-h"], ["--help"]):
+        own, rest = arguments, []
+    given = build_parser().parse_args(own)
+    given.rest = rest
     # Thread pools are sized when numpy and torch load, so this must come first. One thread is the specs' default.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    if given.command != "check":
+    if given.command not in ("check", "run", "verify"):
         print(f"$ halobench {shlex.join(arguments)}", flush=True)
     from halobench.specs import SpecError
 
@@ -164,7 +212,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SpecError, OSError) as error:
         print(f"halobench: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     except RuntimeError as error:
+        # By name: both are defined beside code that imports torch, which most commands do without.
+        if type(error).__name__ == "Interrupted":
+            print(f"halobench: {error}", file=sys.stderr)
+            return 128 + error.signum
         if type(error).__name__ != "DivergedError":
             raise
         print(f"halobench: error: {error}", file=sys.stderr)

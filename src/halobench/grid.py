@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,16 +120,13 @@ class Config:
         """The plug-ins that a training runs, for its code map."""
         return [("models", self.models[model].name), ("losses", self.losses[loss].name)]
 
+    def calibrate_spec(self) -> dict[str, Any]:
+        """What the calibrate stage is given."""
+        return canonical(self.calibrate)
+
     def manifest(self, experiment: str, results: Path) -> dict[str, Any]:
         """The cells of an experiment with the checksums that their records hold: what aggregation reads."""
-        cells = [dataclasses.asdict(cell) | {"path": cell.path} for cell in self.cells(experiment)]
-        for cell in cells:
-            records = (read_json(results / "runs" / cell["path"] / name) for name in STAGE_RECORDS)
-            cell["outputs"] = {name: digest for record in records for name, digest in record["outputs"].items()}
-        references = [{"dataset": d, "seed": s, "path": f"{d}/seed{s}"} for d, s in self.references(experiment)]
-        for reference in references:
-            reference["outputs"] = read_json(results / "references" / reference["path"] / "reference.json")["outputs"]
-        return {"experiment": experiment, "cells": cells, "references": references}
+        return list_files(experiment, self.cells(experiment), self.references(experiment), results)
 
     def write_manifest(self, experiment: str, path: Path | str, results: Path | str = "results") -> None:
         """Write `manifest` as JSON."""
@@ -139,3 +136,17 @@ class Config:
         """A digest of an experiment's cells, in place of a list of thousands."""
         text = to_json([cell.path for cell in self.cells(experiment)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def list_files(
+    experiment: str, cells: Iterable[Cell], references: Iterable[tuple[str, int]], results: Path
+) -> dict[str, Any]:
+    """A manifest of these cells and references: names, folders, and the checksums of their files from the records."""
+    listed = [dataclasses.asdict(cell) | {"path": cell.path} for cell in cells]
+    for cell in listed:
+        records = (read_json(results / "runs" / cell["path"] / name) for name in STAGE_RECORDS)
+        cell["outputs"] = {name: digest for record in records for name, digest in record["outputs"].items()}
+    scored = [{"dataset": d, "seed": s, "path": f"{d}/seed{s}"} for d, s in references]
+    for reference in scored:
+        reference["outputs"] = read_json(results / "references" / reference["path"] / "reference.json")["outputs"]
+    return {"experiment": experiment, "cells": listed, "references": scored}

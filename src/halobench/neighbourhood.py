@@ -14,21 +14,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from halobench.checkpoint import Checkpoint
 from halobench.data import Data, normalise
+from halobench.progress import Chunks, Progress
 from halobench.rays import Geometry, Rays, Surroundings
 from halobench.seeding import generator
 from halobench.specs import ProbeSpec, TrainSpec
 from halobench.temperature import fit_temperature
-from halobench.training import autocast, memory_format
+from halobench.training import DivergedError, autocast, memory_format
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
-CHUNK = 2**22  # numbers of directions held at a time
+DIRECTIONS = 2**22  # numbers of directions held at a time
+FORWARDS = 2**14  # forward passes of a chunk, which a killed probe does again
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def probe_cell(
     recipe: TrainSpec,
     seed: int,
     beta: float | None,
+    log: Callable[[str], None] = print,
+    checkpoint: Checkpoint | None = None,
 ) -> Neighbourhood:
     """Probe a trained model around training and held-out points.
 
@@ -74,20 +78,33 @@ def probe_cell(
         The cell's: draws points and rays, the same for every model and loss.
     beta : float or None
         Inverse of the exact temperature; None where there is none (separable validation data).
+    log : callable
+        Gets a line a probe.
+    checkpoint : Checkpoint, optional
+        Saved to between chunks of points whenever it is due.
 
     Returns
     -------
     Neighbourhood
         With leading columns points (``train`` or ``heldout``) and probe. Held-out points are test points, and their
         label is drawn with the data set's noise, as a training label would have been.
+
+    Raises
+    ------
+    DivergedError
+        If a logit is not finite.
+    Interrupted
+        If a signal has come; the checkpoint holds the chunks that were done.
     """
     device = next(model.parameters()).device
     betas = {"none": 1.0} if beta is None else {"none": 1.0, "exact": beta}
     training = torch.from_numpy(data.inputs("train")).to(device)
     labels = data.splits["train"].labels
+    progress = Progress(checkpoint, log)
 
     @torch.inference_mode()
     def predict(batch: torch.Tensor) -> torch.Tensor:
+        progress.save_if_asked()
         with autocast(recipe, device):
             return model(batch.contiguous(memory_format=memory_format(recipe))).float()
 
@@ -109,10 +126,12 @@ def probe_cell(
                 rng=generator(seed, "probe", name, points),
                 betas=betas,
                 batch=recipe.eval_batch,
+                chunks=progress.of(f"{points}.{name}"),
             )
             names = {"points": points, "probe": name}
             radii.append(found.radii.assign(point=split.index[chosen][found.radii["point"]], **names))
             curves.append(found.curves.assign(**names))
+            log(f"probe {name} around {len(chosen)} {points} points: done")
     lead = ["points", "probe"]
     return Neighbourhood(*(_leading(pd.concat(tables, ignore_index=True), lead) for tables in (curves, radii)))
 
@@ -143,6 +162,7 @@ def probe(
     rng: np.random.Generator,
     betas: Mapping[str, float] | None = None,
     batch: int = 250,
+    chunks: Chunks | None = None,
 ) -> Neighbourhood:
     """Probe the neighbourhood of points.
 
@@ -164,6 +184,8 @@ def probe(
         Certainty and half-level radii are found for logits times each; by default ``{"none": 1.0}``.
     batch : int
         Inputs of one forward pass.
+    chunks : Chunks, optional
+        What is already done, and where more is noted.
 
     Returns
     -------
@@ -173,22 +195,35 @@ def probe(
     ------
     SpecError
         If no training point has another label than some point.
+    DivergedError
+        If a logit is not finite.
     """
     betas = dict(betas or {"none": 1.0})
     geometry = Geometry(spec, inputs, labels, surroundings, rng)
-    size = inputs[0].numel()
-    step = max(1, CHUNK // (spec.directions * size))
-    blocks, rows = [], []
-    for start in range(0, len(labels), step):
+    chunks = chunks or Progress().of(spec.kind)
+    step, start = chunk_points(spec, inputs[0].numel(), len(betas)), chunks.resume(rng)
+    while start < len(labels):
         part = slice(start, min(start + step, len(labels)))
         walk = _Walk(predict, inputs[part], labels[part], geometry.rays(part), batch)
         distances = _grid(spec, geometry.other_distance[part])
         confidences, gaps = walk.along(distances, betas)
-        blocks.append((confidences["none"].mean(axis=1), gaps.mean(axis=1)))
-        found = _radii(walk, spec, distances, confidences, gaps, betas)
-        rows.append(_label_rows(found, start, geometry.other_distance[part], walk.rays.lengths.cpu().numpy()))
-    curves = _curves(spec, np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks]))
-    return Neighbourhood(curves, pd.concat(rows, ignore_index=True))
+        radius, censored = _radii(walk, spec, distances, confidences, gaps, betas)
+        found = {"confidence": confidences["none"].mean(axis=1), "logit_gap": gaps.mean(axis=1)}
+        lengths = walk.rays.lengths.cpu().numpy().astype(np.float64)
+        chunks.add({**found, "radius": radius, "censored": censored, "length": lengths}, rng)
+        start = part.stop
+    found = chunks.found
+    return Neighbourhood(
+        _curves(spec, found["confidence"], found["logit_gap"]),
+        _radii_table(spec, found, geometry.other_distance, betas),
+    )
+
+
+def chunk_points(spec: ProbeSpec, size: int, calibrators: int) -> int:
+    """Points of a chunk: as many as keep its directions, of `size` numbers each, and its forward passes in bounds."""
+    quantities = 2 * calibrators + 1
+    forwards = 1 + len(spec.radii) + len(spec.relative_radii) + quantities * spec.bisections
+    return max(1, min(DIRECTIONS // (spec.directions * size), FORWARDS // (spec.directions * forwards)))
 
 
 def _grid(spec: ProbeSpec, other_distance: np.ndarray) -> np.ndarray:
@@ -216,6 +251,9 @@ class _Walk:
             s = torch.from_numpy(distance[some].astype(np.float32)).to(self.flat.device)
             places = torch.addcmul(self.flat[p], s[:, None], self.rays.directions[p, r])
             logits = self.predict(places.view(len(p), *self.inputs.shape[1:])).double()
+            if not torch.isfinite(logits).all():
+                worst = distance[some][~torch.isfinite(logits).all(dim=1).cpu().numpy()].min()
+                raise DivergedError(f"logits are not finite at distance {worst:.3g} from a point")
             own = logits.gather(1, self.labels[p, None])
             gaps.append((own[:, 0] - logits.scatter(1, self.labels[p, None], -torch.inf).amax(dim=1)).cpu().numpy())
             for name, beta in betas.items():
@@ -247,6 +285,14 @@ def _curves(spec: ProbeSpec, confidence: np.ndarray, gap: np.ndarray) -> pd.Data
     return pd.DataFrame(rows)
 
 
+def _quantities(spec: ProbeSpec, betas: Mapping[str, float]) -> list[tuple[str, str, float]]:
+    """Quantity, calibrator and threshold of each kind of radius, in their order."""
+    found = []
+    for name in betas:
+        found += [("certainty", name, spec.threshold), ("half_level", name, float("nan"))]
+    return [*found, ("decision", "none", float("nan"))]
+
+
 def _radii(
     walk: _Walk,
     spec: ProbeSpec,
@@ -254,27 +300,26 @@ def _radii(
     confidences: Mapping[str, np.ndarray],
     gaps: np.ndarray,
     betas: Mapping[str, float],
-) -> list[dict[str, Any]]:
-    """First crossing of each quantity on each ray: bracketed on the grid, then bisected."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """First crossing of each quantity on each ray, bracketed on the grid, then bisected; and whether there was none.
+
+    Both (m, Q, R), in the order of `_quantities`.
+    """
     found = []
-    for name in betas:
+    for quantity, name, _ in _quantities(spec, betas):
+        if quantity == "decision":
+            found.append(_bisect(walk, spec.bisections, distances, gaps < 0, lambda c, g, p, r: g < 0, {}))
+            continue
         start = confidences[name][:, :, 0]
-        for quantity, level in (("certainty", np.full_like(start, spec.threshold)), ("half_level", start / 2)):
-            ended = confidences[name] < level[..., None]
-            radius, censored = _bisect(
-                walk,
-                spec.bisections,
-                distances,
-                ended,
-                lambda c, g, p, r, n=name, v=level: c[n] < v[p, r],
-                {name: betas[name]},
-            )
-            found.append({"quantity": quantity, "calibrator": name, "radius": radius, "censored": censored})
-    radius, censored = _bisect(walk, spec.bisections, distances, gaps < 0, lambda c, g, p, r: g < 0, {})
-    found.append({"quantity": "decision", "calibrator": "none", "radius": radius, "censored": censored})
-    for row in found:
-        row["threshold"] = spec.threshold if row["quantity"] == "certainty" else np.nan
-    return found
+        level = np.full_like(start, spec.threshold) if quantity == "certainty" else start / 2
+
+        def below(c, g, p, r, name=name, level=level):
+            return c[name] < level[p, r]
+
+        ended = confidences[name] < level[..., None]
+        found.append(_bisect(walk, spec.bisections, distances, ended, below, {name: betas[name]}))
+    radii, censored = zip(*found, strict=True)
+    return np.stack(radii, axis=1), np.stack(censored, axis=1)
 
 
 def _bisect(
@@ -309,16 +354,21 @@ def _bisect(
     return high, censored
 
 
-def _label_rows(
-    found: list[dict[str, Any]], first: int, other_distance: np.ndarray, lengths: np.ndarray
+def _radii_table(
+    spec: ProbeSpec, found: Mapping[str, np.ndarray], other_distance: np.ndarray, betas: Mapping[str, float]
 ) -> pd.DataFrame:
-    """The radii of a block of points as a long table."""
-    count, rays = lengths.shape
+    """The radii of all points as a long table."""
+    count, rays = found["length"].shape
     point, ray = (a.ravel() for a in np.indices((count, rays)))
-    shared = {"point": point + first, "ray": ray, "other_distance": other_distance[point]}
-    shared["line_length"] = lengths.ravel().astype(np.float64)
-    tables = [
-        pd.DataFrame({**shared, **{key: np.ravel(value) if np.ndim(value) else value for key, value in row.items()}})
-        for row in found
-    ]
+    shared = {
+        "point": point,
+        "ray": ray,
+        "other_distance": other_distance[point],
+        "line_length": found["length"].ravel(),
+    }
+    tables = []
+    for row, (quantity, calibrator, threshold) in enumerate(_quantities(spec, betas)):
+        of = {"quantity": quantity, "calibrator": calibrator}
+        values = {"radius": found["radius"][:, row].ravel(), "censored": found["censored"][:, row].ravel()}
+        tables.append(pd.DataFrame({**shared, **of, **values, "threshold": threshold}))
     return pd.concat(tables, ignore_index=True)

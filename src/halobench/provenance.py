@@ -6,6 +6,7 @@ import ast
 import functools
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -146,8 +147,11 @@ def record(
     device: str = "cpu",
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A stage's record: what was asked, what it was made with, how long it took, and each output's checksum."""
-    return {
+    """A stage's record: what was asked, what it was made with, how long it took, and each output's checksum.
+
+    ``self`` is `record_digest` of the rest, so that an edit of the record itself is noticed as well.
+    """
+    made = {
         "stage": stage,
         "spec": spec,
         "seed": seed,
@@ -162,6 +166,13 @@ def record(
         "outputs": {path.name: checksum(path) for path in sorted(outputs)},
         **dict(facts or {}),
     }
+    return made | {"self": record_digest(made)}
+
+
+def record_digest(made: Mapping[str, Any]) -> str:
+    """SHA-256 of a record without its ``self``, as JSON with sorted keys."""
+    rest = {key: value for key, value in made.items() if key != "self"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _peak_memory() -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from halobench.specs import (
     parse,
     require,
 )
+
+EVERY = 60.0  # seconds between two savings of a resume point
 
 
 def keep_freed_memory(most: int = 2**29) -> None:
@@ -62,44 +64,71 @@ def run_source(spec: Mapping[str, Any], out: Path) -> None:
     store.write_json(out / "source.json", facts)
 
 
-def run_train(spec: Mapping[str, Any], source: Path, seed: int, out: Path) -> None:
-    """Train a cell; write model.safetensors, logits.safetensors, history.csv and train.json to `out`."""
+def run_train(
+    spec: Mapping[str, Any],
+    source: Path,
+    seed: int,
+    out: Path,
+    checkpoint: Path | None = None,
+    every: float = EVERY,
+) -> None:
+    """Train a cell; write model.safetensors, logits.safetensors, history.csv and train.json to `out`.
+
+    Parameters
+    ----------
+    checkpoint : Path, optional
+        Its resume point; by default a hidden file in `out`.
+    every : float
+        Seconds between two savings of it.
+    """
     began = time.perf_counter()
     specs = parse_parts(spec, {"dataset": DatasetSpec, "model": ModelSpec, "loss": LossSpec, "train": TrainSpec})
     keep_freed_memory()
     from safetensors.torch import save_model
 
+    from halobench.checkpoint import Checkpoint, Signals
     from halobench.training import train_cell
 
-    loaded = data.load_data(source, specs["dataset"], seed)
-    cell = train_cell(loaded, specs["model"], specs["loss"], specs["train"], seed)
-    paths = [out / name for name in ("model.safetensors", "logits.safetensors", "history.csv")]
-    with store.replacing(paths[0]) as temporary:
-        save_model(cell.model.to("cpu"), str(temporary))
-    store.write_arrays(paths[1], cell.logits | loaded.targets())
-    store.write_csv(paths[2], pd.DataFrame(cell.history))
-    facts = dict(cell.facts)
-    verdict = "interpolates" if facts["interpolates"] else "does not interpolate"
-    print(f"train accuracy {facts['train_accuracy']:.4f} on the labels trained on: the model {verdict}")
     code = code_map("train", [("models", specs["model"].name), ("losses", specs["loss"].name)])
-    store.write_json(
-        out / "train.json",
-        record(
-            "train",
-            _canonical_parts(specs),
-            seed,
-            code,
-            paths,
-            time.perf_counter() - began,
-            ["torch", "torchvision", "timm", "safetensors"],
-            facts.pop("device"),
-            facts,
-        ),
-    )
+    asked = _canonical_parts(specs)
+    key = ["train", asked, seed, code, store.checksum(source / "meta.json")]
+    store.sweep(out)
+    with Signals() as signals, naming(out):
+        resume = Checkpoint(checkpoint or out / ".train.safetensors", key, every, signals)
+        loaded = data.load_data(source, specs["dataset"], seed)
+        cell = train_cell(loaded, specs["model"], specs["loss"], specs["train"], seed, checkpoint=resume)
+        paths = [out / name for name in ("model.safetensors", "logits.safetensors", "history.csv")]
+        with store.replacing(paths[0]) as temporary:
+            save_model(cell.model.to("cpu"), str(temporary))
+        store.write_arrays(paths[1], cell.logits | loaded.targets())
+        store.write_csv(paths[2], pd.DataFrame(cell.history))
+        facts = dict(cell.facts)
+        verdict = "interpolates" if facts["interpolates"] else "does not interpolate"
+        print(f"train accuracy {facts['train_accuracy']:.4f} on the labels trained on: the model {verdict}")
+        seconds = facts.pop("earlier_seconds") + time.perf_counter() - began
+        packages = ["torch", "torchvision", "timm", "safetensors"]
+        made = record("train", asked, seed, code, paths, seconds, packages, facts.pop("device"), facts)
+        store.write_json(out / "train.json", made)
+        resume.remove()
 
 
-def run_probe(spec: Mapping[str, Any], source: Path, seed: int, folder: Path) -> None:
-    """Probe a trained cell in `folder`; write neighbourhood.parquet, radii.parquet and probe.json beside it."""
+def run_probe(
+    spec: Mapping[str, Any],
+    source: Path,
+    seed: int,
+    folder: Path,
+    checkpoint: Path | None = None,
+    every: float = EVERY,
+) -> None:
+    """Probe a trained cell in `folder`; write neighbourhood.parquet, radii.parquet and probe.json beside it.
+
+    Parameters
+    ----------
+    checkpoint : Path, optional
+        Its resume point; by default a hidden file in `folder`.
+    every : float
+        Seconds between two savings of it.
+    """
     began = time.perf_counter()
     require(isinstance(spec, Mapping), "spec", spec, "a mapping of dataset, model, train, probes")
     probes = spec.get("probes")
@@ -111,28 +140,49 @@ def run_probe(spec: Mapping[str, Any], source: Path, seed: int, folder: Path) ->
     from safetensors.torch import load_model
 
     from halobench import models
+    from halobench.checkpoint import Checkpoint, Signals
     from halobench.neighbourhood import exact_beta, probe_cell
     from halobench.training import make_deterministic, place, resolve_device
 
-    loaded = data.load_data(source, specs["dataset"], seed)
-    make_deterministic(specs["train"].threads)
-    device = resolve_device(specs["train"].device)
-    model = models.build(specs["model"], loaded.shape, loaded.classes)
     weights = folder / "model.safetensors"
-    try:
-        load_model(model, str(weights))
-    except (RuntimeError, ValueError) as error:
-        raise SpecError("spec.model", specs["model"].name, f"the model of {weights} ({plugins.told(error)})") from None
-    beta = exact_beta(store.read_arrays(folder / "logits.safetensors"))
-    found = probe_cell(place(model, specs["train"], device).eval(), loaded, probes, specs["train"], seed, beta)
-    paths = [folder / "neighbourhood.parquet", folder / "radii.parquet"]
-    store.write_parquet(paths[0], found.curves)
-    store.write_parquet(paths[1], found.radii)
     code = code_map("probe", [("models", specs["model"].name)])
     asked = _canonical_parts(specs) | {"probes": _canonical_parts(probes)}
-    seconds = time.perf_counter() - began
-    facts = record("probe", asked, seed, code, paths, seconds, ["torch", "pandas", "pyarrow"], str(device))
-    store.write_json(folder / "probe.json", facts)
+    read = {path.name: store.checksum(path) for path in (source / "meta.json", weights, folder / "logits.safetensors")}
+    store.sweep(folder)
+    with Signals() as signals, naming(folder):
+        resume = Checkpoint(
+            checkpoint or folder / ".probe.safetensors", ["probe", asked, seed, code, read], every, signals
+        )
+        loaded = data.load_data(source, specs["dataset"], seed)
+        make_deterministic(specs["train"].threads)
+        device = resolve_device(specs["train"].device)
+        model = models.build(specs["model"], loaded.shape, loaded.classes)
+        try:
+            load_model(model, str(weights))
+        except (RuntimeError, ValueError) as error:
+            what = f"the model of {weights} ({plugins.told(error)})"
+            raise SpecError("spec.model", specs["model"].name, what) from None
+        beta = exact_beta(store.read_arrays(folder / "logits.safetensors"))
+        model = place(model, specs["train"], device).eval()
+        found = probe_cell(model, loaded, probes, specs["train"], seed, beta, checkpoint=resume)
+        paths = [folder / "neighbourhood.parquet", folder / "radii.parquet"]
+        store.write_parquet(paths[0], found.curves)
+        store.write_parquet(paths[1], found.radii)
+        seconds = time.perf_counter() - began
+        facts = record("probe", asked, seed, code, paths, seconds, ["torch", "pandas", "pyarrow"], str(device))
+        store.write_json(folder / "probe.json", facts)
+        resume.remove()
+
+
+@contextlib.contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """Lead the message of a cell that diverged or was stopped by its name: the last four parts of its folder."""
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error).__name__ in ("DivergedError", "Interrupted"):
+            error.args = (f"{'/'.join(folder.parts[-4:])}: {error}",)
+        raise
 
 
 def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path) -> None:
@@ -176,30 +226,57 @@ def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path) -
 
 
 def run_aggregate(manifest: Path, results: Path, out: Path) -> None:
-    """Write the tables of the experiment in `manifest` to `out`."""
+    """Write the tables of the experiment in `manifest`, and aggregate.json, to `out`."""
+    began = time.perf_counter()
     from halobench.aggregation import aggregate, write_tables
 
-    write_tables(aggregate(store.read_json(manifest), results), out)
+    listed = store.read_json(manifest)
+    paths = write_tables(aggregate(listed, results), out)
+    asked = {"experiment": listed["experiment"], "manifest": store.checksum(manifest)}
+    seconds = time.perf_counter() - began
+    made = record("aggregate", asked, None, code_map("aggregate"), paths, seconds, ["pandas", "pyarrow"])
+    store.write_json(out / "aggregate.json", made)
 
 
 def run_claims(claims: Path, tables: Path, out: Path) -> None:
-    """Judge the claims in a file by an experiment's tables; write claims.csv, .parquet and .html to `out`."""
+    """Judge the claims in a file by an experiment's tables; write claims.csv, .parquet, .html and .json to `out`."""
+    began = time.perf_counter()
     from halobench.claims import claims_html, evaluate, load_claims
 
-    found = evaluate(load_claims(claims), {name: pd.read_parquet(tables / f"{name}.parquet") for name in TABLES})
-    store.write_csv(out / "claims.csv", found)
-    store.write_parquet(out / "claims.parquet", found)
-    with store.replacing(out / "claims.html") as temporary:
+    read = [tables / f"{name}.parquet" for name in TABLES]
+    found = evaluate(load_claims(claims), {path.stem: pd.read_parquet(path) for path in read})
+    paths = [out / f"claims.{suffix}" for suffix in ("csv", "parquet", "html")]
+    store.write_csv(paths[0], found)
+    store.write_parquet(paths[1], found)
+    with store.replacing(paths[2]) as temporary:
         temporary.write_text(claims_html(found))
+    asked = {path.name: store.checksum(path) for path in (claims, *read)}
+    seconds = time.perf_counter() - began
+    made = record("claims", asked, None, code_map("claims"), paths, seconds, ["pandas", "scipy"])
+    store.write_json(out / "claims.json", made)
 
 
-def run_figure(name: str, tables: Path, out: Path) -> None:
-    """Draw a figure from the tables it names; write `out`.pdf and `out`.png."""
+def run_figure(name: str, tables: Path, out: Path, note: str = "") -> None:
+    """Draw a figure from the tables it names; write `out`.pdf, `out`.png and `out`.json.
+
+    Parameters
+    ----------
+    note : str
+        Printed in the figure's corner, e.g. that cells are missing.
+    """
+    began = time.perf_counter()
     from halobench.figures import theme
 
-    wanted = plugins.parameters("figures", name)
-    figure = plugins.load("figures", name)(*(pd.read_parquet(tables / f"{table}.parquet") for table in wanted))
-    theme.save(figure, out)
+    read = [tables / f"{table}.parquet" for table in plugins.parameters("figures", name)]
+    figure = plugins.load("figures", name)(*map(pd.read_parquet, read))
+    if note:
+        theme.add_note(figure, note)
+    paths = theme.save(figure, out)
+    asked = {"figure": name, "note": note, "tables": {path.name: store.checksum(path) for path in read}}
+    code = code_map("figure", [("figures", name)])
+    seconds = time.perf_counter() - began
+    made = record("figure", asked, None, code, paths, seconds, ["matplotlib", "pandas", "seaborn"])
+    store.write_json(Path(f"{out}.json"), made)
 
 
 def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from halobench import locks
 from halobench.specs import SpecError
+
+TEMPORARY = ".writing-"  # how the names of temporary files begin
 
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, with its suffix; rename it over `path` on success, remove it on failure."""
+    """Yield a temporary path beside `path`, with its suffix; rename it over `path` on success, remove it on failure.
+
+    The temporary file is locked meanwhile, so that `sweep` can tell a living writer's from a dead one's.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
+    handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.stem}-", suffix=path.suffix, dir=path.parent)
     temporary = Path(name)
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
@@ -33,6 +42,18 @@ def replacing(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def sweep(folder: Path | str, least_age: float = 60.0) -> None:
+    """Remove the temporary files that killed writers left in a folder: locked by nobody, and at least `least_age` old.
+
+    The age, in seconds, covers the moment between a file's creation and its lock.
+    """
+    for path in Path(folder).glob(f"{TEMPORARY}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime >= least_age and not locks.is_held(path):
+                path.unlink()
 
 
 def _umask() -> int:

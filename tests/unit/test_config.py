@@ -32,7 +32,7 @@ def problems(config: dict) -> list[str]:
         loaded = load_config(config)
     except ConfigError as error:
         return error.problems
-    return checks.run(json.loads(to_json(checks.request(loaded))))
+    return checks.run(json.loads(to_json(checks.request(loaded))))[0]
 
 
 def test_the_committed_config_is_right_and_is_the_demo_grid(config, root):

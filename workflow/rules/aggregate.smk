@@ -18,9 +18,35 @@ rule manifest:
         )
 
 
+# The same for the cells that are there. It has no inputs, so that asking for it computes no cell.
+rule partial_manifest:
+    output:
+        manifest="results/partial/manifests/{experiment}.json",
+        missing="results/partial/missing/{experiment}.csv",
+    log:
+        "results/partial/logs/manifest/{experiment}.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        cells=partial_digest,
+    run:
+        found = surveyed(wildcards.experiment)
+        survey.write(found, output.manifest, output.missing, RESULTS)
+        Path(log[0]).write_text(
+            f"{found.note or 'all cells are there'}; {output.missing} names what is missing\n"
+        )
+
+
+rule partial:
+    input:
+        partial_targets,
+    localrule: True
+
+
 rule aggregate:
     input:
-        manifest="results/manifests/{experiment}.json",
+        manifest="results/{scope}manifests/{experiment}.json",
     output:
         multiext(f"{TABLES}/metrics", ".csv", ".parquet"),
         multiext(f"{TABLES}/neighbourhood", ".csv", ".parquet"),
@@ -28,10 +54,11 @@ rule aggregate:
         multiext(f"{TABLES}/reliability", ".csv", ".parquet"),
         multiext(f"{TABLES}/history", ".csv", ".parquet"),
         multiext(f"{TABLES}/runs", ".csv", ".parquet"),
+        f"{TABLES}/aggregate.json",
     log:
-        "results/logs/aggregate/{experiment}.log",
+        "results/{scope}logs/aggregate/{experiment}.log",
     benchmark:
-        "results/benchmarks/aggregate/{experiment}.tsv"
+        "results/{scope}benchmarks/aggregate/{experiment}.tsv"
     conda:
         "../../environment.yml"
     threads: 1
@@ -62,10 +89,11 @@ rule claims:
             category="1 Claims",
             labels={"experiment": "{experiment}", "what": "verdicts, table"},
         ),
+        record=f"{TABLES}/claims.json",
     log:
-        "results/logs/claims/{experiment}.log",
+        "results/{scope}logs/claims/{experiment}.log",
     benchmark:
-        "results/benchmarks/claims/{experiment}.tsv"
+        "results/{scope}benchmarks/claims/{experiment}.tsv"
     conda:
         "../../environment.yml"
     threads: 1

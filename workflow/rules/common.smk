@@ -1,32 +1,58 @@
 import sys
+import time
 from pathlib import Path
 
-from halobench import checks, plugins
+from halobench import checks, disk, failures, masters, plugins, survey
 from halobench.config import ConfigError, check_schema, load_config
 from halobench.grid import TABLES as TABLE_NAMES
 from halobench.provenance import code_map
 from halobench.specs import to_json
+from halobench.store import write_json
+
+
+def refuse(problems):
+    """The end, before any job runs, with a line for each problem."""
+    sys.exit("\n".join(["The configuration has problems:", *problems]))
 
 
 def checked_config():
-    """The configuration; where it has problems, a line for each of them and the end, before any job runs."""
+    """The configuration and the report of its checks."""
     try:
         checked = load_config(config)
         check_schema(
             config, Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
         )
-        checks.ensure(checked, Path(".snakemake/halobench"))
+        return checked, checks.ensure(checked, masters.STATE)
     except ConfigError as error:
-        sys.exit("\n".join(["The configuration has problems:", *error.problems]))
-    return checked
+        refuse(error.problems)
 
 
 checks.put_scripts_on_path()
-CONFIG = checked_config()
+STARTED = time.time()
+RESULTS = Path("results")
+CONFIG, REPORT = checked_config()
+if workflow.is_main_process and not workflow.dryrun:
+    masters.enrol(Path.cwd())
+CHECK = "results/check.json"
 RUN = "results/runs/{dataset}/{model}/{loss}/seed{seed}"
 LOG = "{dataset}/{model}/{loss}/seed{seed}"
-TABLES = "results/tables/{experiment}"
+# A scope is empty, or `partial/` for what is drawn from the cells that are there.
+TABLES = "results/{scope}tables/{experiment}"
+FIGURES = "results/{scope}figures/{experiment}"
 REFERENCE = "results/references/{dataset}/seed{seed}"
+
+
+onstart:
+    try:
+        disk.require_room(CONFIG, REPORT, RESULTS)
+    except ConfigError as error:
+        refuse(error.problems)
+
+
+onerror:
+    for folder in (RESULTS, RESULTS / "partial"):
+        if found := failures.failed(folder, STARTED):
+            print(failures.table(found), file=sys.stderr)
 
 
 wildcard_constraints:
@@ -36,14 +62,14 @@ wildcard_constraints:
     loss=r"[A-Za-z0-9][\w.+-]*",
     experiment=r"[A-Za-z0-9][\w.+-]*",
     seed=r"\d+",
+    scope=r"(?:partial/)?",
 
 
 def source_files(wildcards):
-    """The files of a data set's source."""
+    """The files of a data set's source. Whether its arrays changed is told by meta.json, which holds their checksums."""
     folder = f"results/sources/{CONFIG.datasets[wildcards.dataset].source}"
-    return {
-        name: f"{folder}/{name}" for name in ("images.npy", "labels.npy", "meta.json")
-    }
+    arrays = {name: ancient(f"{folder}/{name}.npy") for name in ("images", "labels")}
+    return {"meta": f"{folder}/meta.json"} | arrays
 
 
 def input_folder(wildcards, input):
@@ -143,25 +169,52 @@ def experiment_digest(wildcards):
     return CONFIG.digest(wildcards.experiment)
 
 
+def drawn(experiment, scope=""):
+    """The tables and figures of an experiment."""
+    tables = f"results/{scope}tables/{experiment}"
+    wanted = [
+        f"{tables}/{name}.{kind}"
+        for name in [*TABLE_NAMES, "claims"]
+        for kind in ("csv", "parquet")
+    ]
+    wanted += [f"{tables}/{name}" for name in ("claims.html", "claims.json")]
+    wanted += [f"{tables}/aggregate.json"]
+    return wanted + [
+        f"results/{scope}figures/{experiment}/{name}.{kind}"
+        for name in CONFIG.figures(experiment)
+        for kind in ("png", "pdf", "json")
+    ]
+
+
 def targets():
-    """The figures, tables and cells of the experiments that run: each by name, so that what was deleted is made again."""
-    wanted = []
-    for experiment in CONFIG.run:
-        wanted += cell_files(experiment)
-        folder = f"results/tables/{experiment}"
-        wanted += [
-            f"{folder}/{name}.{kind}"
-            for name in [*TABLE_NAMES, "claims"]
-            for kind in ("csv", "parquet")
-        ]
-        wanted += [f"{folder}/claims.html"]
-        figures = CONFIG.figures(experiment)
-        wanted += [
-            f"results/figures/{experiment}/{name}.{kind}"
-            for name in figures
-            for kind in ("png", "pdf")
-        ]
-    return wanted
+    """All that the experiments that run give: each file by name, so that what was deleted is made again."""
+    return [
+        path
+        for experiment in CONFIG.run
+        for path in (*cell_files(experiment), *drawn(experiment))
+    ]
+
+
+def surveyed(experiment):
+    """What of an experiment is there."""
+    return survey.survey(CONFIG, experiment, RESULTS)
+
+
+def partial_targets(wildcards):
+    """The same from the cells that are there, for each experiment that has any."""
+    found = [experiment for experiment in CONFIG.run if surveyed(experiment).cells]
+    if not found:
+        sys.exit(f"partial: no cell of {', '.join(CONFIG.run)} is finished yet")
+    return [path for experiment in found for path in drawn(experiment, "partial/")]
+
+
+def partial_digest(wildcards):
+    return survey.digest(surveyed(wildcards.experiment), RESULTS)
+
+
+def figure_note(wildcards):
+    """What a partial figure says of itself."""
+    return surveyed(wildcards.experiment).note if wildcards.scope else ""
 
 
 def caption(figure):

@@ -23,16 +23,17 @@ for figure in plugins.names("figures"):
             ],
         output:
             png=report(
-                f"results/figures/{{experiment}}/{figure}.png",
+                f"{FIGURES}/{figure}.png",
                 caption=caption(figure),
                 category=CATEGORIES.get(figure, "5 Other"),
                 labels={"experiment": "{experiment}", "what": figure},
             ),
-            pdf=f"results/figures/{{experiment}}/{figure}.pdf",
+            pdf=f"{FIGURES}/{figure}.pdf",
+            record=f"{FIGURES}/{figure}.json",
         log:
-            f"results/logs/figure/{{experiment}}/{figure}.log",
+            f"results/{{scope}}logs/figure/{{experiment}}/{figure}.log",
         benchmark:
-            f"results/benchmarks/figure/{{experiment}}/{figure}.tsv"
+            f"results/{{scope}}benchmarks/figure/{{experiment}}/{figure}.tsv"
         conda:
             "../../environment.yml"
         threads: 1
@@ -44,5 +45,7 @@ for figure in plugins.names("figures"):
             code=figure_code(figure),
             tables=input_folder,
             stem=output_stem,
+            note=figure_note,
         shell:
-            "halobench figure {params.figure} --tables {params.tables} --out {params.stem} >> {log} 2>&1"
+            "halobench figure {params.figure} --tables {params.tables} --out {params.stem}"
+            " --note={params.note:q} >> {log} 2>&1"

@@ -18,11 +18,15 @@ rule probe:
         gpu=train_gpus,
         mem_mb=4000,
         runtime=240,
+        checkpoint_seconds=60,
+        slots_per_gpu=1,
     params:
         spec=probe_spec,
         code=probe_code,
         source=input_folder,
         folder=output_folder,
+        checkpoint=f"results/checkpoints/{LOG}/probe.safetensors",
     shell:
         "halobench probe --source {params.source} --seed {wildcards.seed} --run {params.folder}"
+        " --checkpoint {params.checkpoint} --every {resources.checkpoint_seconds}"
         " --spec {params.spec:q} >> {log} 2>&1"

@@ -1,6 +1,7 @@
 rule train:
     input:
         unpack(source_files),
+        check=ancient(CHECK),
     output:
         model=f"{RUN}/model.safetensors",
         logits=f"{RUN}/logits.safetensors",
@@ -17,11 +18,15 @@ rule train:
         gpu=train_gpus,
         mem_mb=4000,
         runtime=240,
+        checkpoint_seconds=60,
+        slots_per_gpu=1,
     params:
         spec=train_spec,
         code=train_code,
         source=input_folder,
         folder=output_folder,
+        checkpoint=f"results/checkpoints/{LOG}/train.safetensors",
     shell:
         "halobench train --source {params.source} --seed {wildcards.seed} --out {params.folder}"
+        " --checkpoint {params.checkpoint} --every {resources.checkpoint_seconds}"
         " --spec {params.spec:q} >> {log} 2>&1"

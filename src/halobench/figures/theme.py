@@ -50,6 +50,7 @@ RC = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "halobench",
 }
+WARNING = "#b3261e"  # of notes that a reader must not miss
 DPI = 150
 INK, GREY, FAINT = "#222222", "#777777", "#bbbbbb"
 BAND = 0.18
@@ -343,6 +344,11 @@ def draw_reliability(
 
 
 # Saving ---------------------------------------------------------------------------------------------------------------
+
+
+def add_note(figure: Figure, text: str) -> None:
+    """Print a note in a figure's upper left corner, in the colour of a warning."""
+    figure.text(0.004, 0.996, text, ha="left", va="top", color=WARNING, fontsize=9, fontweight="bold")
 
 
 def save(figure: Figure, stem: Path | str) -> tuple[Path, Path]:

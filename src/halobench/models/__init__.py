@@ -48,8 +48,13 @@ def build(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int) -> n
     return Resized(model, spec.resize) if spec.resize else model
 
 
-def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int = 2) -> None:
+def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int = 2) -> int:
     """Build a model without memory for its weights and run it, in training and in eval mode, on two images.
+
+    Returns
+    -------
+    int
+        Bytes that its weights and buffers will take.
 
     Raises
     ------
@@ -57,13 +62,13 @@ def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batc
         Where `build` does, and where the model can't take images of this shape.
     """
     try:
-        _try(spec, input_shape, classes, batch, "meta")
+        return _try(spec, input_shape, classes, batch, "meta")
     except SpecError:
         raise
     except Exception:  # an operation without a meta kernel, or a model that fails: real tensors tell them apart
         try:
             with torch.random.fork_rng(devices=[]):
-                _try(spec, input_shape, classes, batch, "cpu")
+                return _try(spec, input_shape, classes, batch, "cpu")
         except SpecError:
             raise
         except Exception as error:
@@ -73,8 +78,11 @@ def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batc
             raise SpecError("name", spec.name, expected) from error
 
 
-def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int, device: str) -> None:
-    """Build on `device` and forward `batch` images in both modes, watching for feature maps that shrink to nothing."""
+def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int, device: str) -> int:
+    """Build on `device` and forward `batch` images in both modes, watching for feature maps that shrink to nothing.
+
+    Returns the bytes of weights and buffers.
+    """
 
     def watch(module: nn.Module, inputs: tuple, output: object) -> None:
         if any(isinstance(x, torch.Tensor) and x.numel() == 0 for x in (*inputs, output)):
@@ -90,3 +98,4 @@ def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch
         if found != (batch, classes):
             expected = f"a model that gives logits ({batch}, {classes}) for a batch of {batch}, not {found}"
             raise SpecError("name", spec.name, expected)
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))

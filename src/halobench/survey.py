@@ -1,0 +1,107 @@
+"""What of an experiment is there: the cells that are complete and current, and what the others lack."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from halobench.failures import last_line
+from halobench.grid import Cell, Config, list_files
+from halobench.provenance import code_map
+from halobench.specs import SpecError, to_json
+from halobench.store import read_json, write_csv, write_json
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The cells and references of an experiment that are there, how many it has, and a row for each that is missing."""
+
+    experiment: str
+    cells: tuple[Cell, ...]
+    references: tuple[tuple[str, int], ...]
+    size: int
+    missing: tuple[Mapping[str, Any], ...]
+
+    @property
+    def note(self) -> str:
+        """In words, for the corner of a figure; empty where nothing is missing."""
+        return f"partial: {len(self.cells)} of {self.size} cells" if self.missing else ""
+
+
+def survey(config: Config, experiment: str, results: Path) -> Survey:
+    """Look at the records of an experiment's cells and references."""
+    wanted, missing = config.cells(experiment), []
+    for cell in wanted:
+        if lack := _lack(_asked_of_cell(config, cell), results, f"runs/{cell.path}"):
+            missing.append(vars(cell) | lack)
+    references = config.references(experiment)
+    for dataset, seed in references:
+        asked = {"reference": (config.reference_spec(dataset), _code("reference"))}
+        if lack := _lack(asked, results, f"references/{dataset}/seed{seed}"):
+            missing.append({"dataset": dataset, "model": "", "loss": "reference", "seed": seed} | lack)
+    absent = {(row["dataset"], row["model"], row["loss"], row["seed"]) for row in missing}
+    there = tuple(cell for cell in wanted if (cell.dataset, cell.model, cell.loss, cell.seed) not in absent)
+    scored = tuple((d, s) for d, s in references if (d, "", "reference", s) not in absent)
+    return Survey(experiment, there, scored, len(wanted), tuple(missing))
+
+
+def _asked_of_cell(config: Config, cell: Cell) -> dict[str, tuple[Any, dict[str, str]]]:
+    """What each stage of a cell would be given now: its spec and code map."""
+    names = (cell.dataset, cell.model)
+    model, loss = config.train_plugins(cell.model, cell.loss)
+    return {
+        "train": (config.train_spec(*names, cell.loss), _code("train", model, loss)),
+        "probe": (config.probe_spec(*names), _code("probe", model)),
+        "calibrate": (config.calibrate_spec(), _code("calibrate")),
+    }
+
+
+@functools.cache
+def _code(stage: str, *plugins: tuple[str, str]) -> dict[str, str]:
+    """`code_map`, remembered: a grid has many cells of few models and losses."""
+    return code_map(stage, plugins)
+
+
+def _lack(asked: Mapping[str, tuple[Any, dict[str, str]]], results: Path, path: str) -> dict[str, str] | None:
+    """The first stage in which a cell isn't there as the configuration now wants it, and why; None if it is."""
+    for stage, (spec, code) in asked.items():
+        try:
+            record = read_json(results / path / f"{stage}.json")
+        except FileNotFoundError:
+            log = results / "logs" / stage / f"{path.partition('/')[2]}.log"
+            return {
+                "stage": stage,
+                "why": f"not made; its log ends: {last_line(log)}" if log.exists() else "not made yet",
+            }
+        except SpecError:
+            return {"stage": stage, "why": "its record can't be read"}
+        if to_json(record["spec"]) != to_json(spec):
+            return {"stage": stage, "why": "made with another spec"}
+        if record["code"] != code:
+            changed = sorted(name for name in {**record["code"], **code} if record["code"].get(name) != code.get(name))
+            return {"stage": stage, "why": f"made with other code: {', '.join(changed)}"}
+        gone = [name for name in record["outputs"] if not (results / path / name).exists()]
+        if gone:
+            return {"stage": stage, "why": f"{', '.join(gone)} is missing"}
+    return None
+
+
+def digest(found: Survey, results: Path) -> str:
+    """A digest of what is there and what is missing, which changes when the partial tables would."""
+    paths = [f"runs/{cell.path}/{name}.json" for cell in found.cells for name in ("train", "probe", "calibrate")]
+    paths += [f"references/{dataset}/seed{seed}/reference.json" for dataset, seed in found.references]
+    outputs = [read_json(results / path)["outputs"] for path in paths]
+    return hashlib.sha256(to_json([outputs, list(found.missing)]).encode()).hexdigest()[:16]
+
+
+def write(found: Survey, manifest: Path, missing: Path, results: Path) -> None:
+    """Write the manifest of what is there, and a table of what is missing (dataset, model, loss, seed, stage, why)."""
+    columns = ["dataset", "model", "loss", "seed", "stage", "why"]
+    write_csv(missing, pd.DataFrame(list(found.missing), columns=columns))
+    write_json(manifest, list_files(found.experiment, found.cells, found.references, results))
