@@ -5,16 +5,16 @@ that it may see, makes that one device visible to itself and holds a lock on one
 
 What CUDA_VISIBLE_DEVICES allows is honoured:
 
-- Unset, every device of ``nvidia-smi -L`` may be taken. A GPU that is split into MIG instances stands for its instances.
+- Unset, every device of ``nvidia-smi -L`` may be taken. For a GPU split into MIG instances that is each instance.
 - Otherwise only its entries may be: indices, UUIDs or unambiguous beginnings of UUIDs. Each is handed on as it was
-  written. Only an entry that names a split GPU is handed on as the UUID of the instance that was taken, since CUDA would
-  choose an instance by itself.
+  written, with two exceptions: for an entry that names a split GPU, the UUID of the instance that was taken; and for an
+  index on a machine with split GPUs, the UUID, since CUDA may count such GPUs otherwise than nvidia-smi does.
 - An index is the one that nvidia-smi shows, so CUDA_DEVICE_ORDER is set to PCI_BUS_ID with it: CUDA's own default order
   (fastest first) can put another device under the number on a machine with unlike GPUs, and the lock would lie on a
   device that is not used. Who asked for FASTEST_FIRST by name on a machine with several GPUs must name UUIDs.
-- An empty entry, a negative number or SLURM's "NoDevFiles" ends the list, as in CUDA; alone it means no device. Any other
-  entry that names nothing is an error: CUDA would silently ignore it and all after it, and a typing mistake would leave
-  devices idle. A device that is named twice counts once (to CUDA it would be an error).
+- An empty entry, a negative number or SLURM's "NoDevFiles" ends the list; alone it means no device. Any other entry
+  that names nothing is an error: CUDA would silently ignore it and all after it, and a slip of the pen would leave
+  devices idle. A device that is named twice counts once (CUDA would then show none).
 - Where nvidia-smi is missing, fails or lists nothing there is no device, whatever CUDA_VISIBLE_DEVICES says.
 
 Locks (flock) lie on files in a folder of this user on this host, and their names hold UUIDs, so that a device is the
@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import os
 import re
 import stat
@@ -129,15 +128,17 @@ def visible_devices(environ: Mapping[str, str], listing: str) -> list[Device]:
 
 def _named(entry: str, gpus: Sequence[_Gpu], order: str | None) -> list[Device]:
     """The devices that one entry of CUDA_VISIBLE_DEVICES names: several where it names a GPU split into instances."""
-    names = {gpu.uuid: [Device(uuid, uuid) for uuid in gpu.instances] or [Device(entry, gpu.uuid)] for gpu in gpus}
+    recount = any(gpu.instances for gpu in gpus) and _is_index(entry)  # then CUDA may count otherwise
+    names = {
+        gpu.uuid: [Device(uuid, uuid) for uuid in gpu.instances] or [Device(gpu.uuid if recount else entry, gpu.uuid)]
+        for gpu in gpus
+    }
     names |= {uuid: [Device(entry, uuid)] for gpu in gpus for uuid in gpu.instances}
     if entry in names:  # first, since older UUIDs of instances can begin others (../1/1 and ../1/10)
         return names[entry]
     if _is_index(entry):
         if order == "FASTEST_FIRST" and len(gpus) > 1:
-            raise SpecError(
-                ORDER, order, f"PCI_BUS_ID, or UUIDs in {VISIBLE}: it cannot be told which is index {entry}"
-            )
+            raise SpecError(ORDER, order, f"PCI_BUS_ID, or UUIDs in {VISIBLE}: which is index {entry} cannot be told")
         matches = [gpu.uuid for gpu in gpus if gpu.index == int(entry)]
     else:
         matches = [uuid for uuid in names if entry.startswith(("GPU-", "MIG-")) and uuid.startswith(entry)]
@@ -214,8 +215,8 @@ def _lock(path: Path, *, block: bool = False) -> _Lock | None:
 def _locks_folder(environ: Mapping[str, str], folder: Path | None) -> Path:
     """Make and check the folder of the locks.
 
-    SLURM keeps its jobs apart by itself, and a job may see an allotted device that another job's processes still hold
-    while they end, so each job has its own folder.
+    SLURM allots devices to jobs by itself, and may allot one to several on purpose: each job has its own folder, so
+    that its processes are kept apart from each other only.
     """
     if folder is None:
         # The host's name, because the folder of temporary files may be shared between hosts; locks on it may not be.
@@ -317,6 +318,11 @@ def _set(environ: MutableMapping[str, str], values: Mapping[str, str]) -> Iterat
                 environ[key] = value
 
 
+def _print(line: str) -> None:
+    """Print at once, so that a job's log shows what the job waits for."""
+    print(line, flush=True)
+
+
 @contextlib.contextmanager
 def device_slot(
     per_device: int = 1,
@@ -324,7 +330,7 @@ def device_slot(
     environ: MutableMapping[str, str] = os.environ,
     folder: Path | None = None,
     wait: float | None = None,
-    log: Callable[[str], object] = functools.partial(print, flush=True),
+    log: Callable[[str], object] = _print,
 ) -> Iterator[Device | None]:
     """Hold a slot on the least occupied device, and let CUDA see that device only.
 
@@ -357,12 +363,8 @@ def device_slot(
     SlotError
         If no slot became free in time, or the folder is not this user's own.
     """
-    require(
-        isinstance(per_device, int) and per_device >= 1,
-        "per_device",
-        per_device,
-        "a whole number of at least 1 process",
-    )
+    right = isinstance(per_device, int) and per_device >= 1
+    require(right, "per_device", per_device, "a whole number of processes, at least 1")
     devices = visible_devices(environ, list_devices())
     if not devices:
         yield None
