@@ -49,7 +49,7 @@ with device_slot(**options) as device:
             sys.stdin.readline()
             os._exit(0)
         os.read(reads, 1)
-        subprocess.Popen(["cat"])
+        subprocess.Popen(["cat"], close_fds=False)
     seen = {key: os.environ.get(key) for key in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")}
     print(json.dumps([device and device.identity, seen]), flush=True)
     sys.stdin.readline()
