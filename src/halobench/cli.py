@@ -47,6 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
             "--checkpoint", type=Path, metavar="FILE", help="its resume point (a hidden file beside its outputs)"
         )
         stage.add_argument("--every", type=_seconds, default=60.0, metavar="SECONDS", help="between two savings (60)")
+        stage.add_argument(
+            "--slots-per-gpu", type=int, default=1, metavar="N", dest="slots", help="processes that may share a GPU (1)"
+        )
     takes(
         command("calibrate", "Fit temperatures on a cell's logits and score them.", _calibrate), "spec", "seed", "run"
     )
@@ -121,13 +124,13 @@ def _source(given: argparse.Namespace) -> None:
 def _train(given: argparse.Namespace) -> None:
     from halobench.stages import run_train
 
-    run_train(given.spec, given.source, given.seed, given.out, given.checkpoint, given.every)
+    run_train(given.spec, given.source, given.seed, given.out, given.checkpoint, given.every, given.slots)
 
 
 def _probe(given: argparse.Namespace) -> None:
     from halobench.stages import run_probe
 
-    run_probe(given.spec, given.source, given.seed, given.folder, given.checkpoint, given.every)
+    run_probe(given.spec, given.source, given.seed, given.folder, given.checkpoint, given.every, given.slots)
 
 
 def _calibrate(given: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ outside the package. Reading signatures instead of importing keeps torch out of 
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -135,10 +136,16 @@ def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str,
 
 def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
     """The top-level function or class `name` of a file."""
-    for node in ast.parse(path.read_text()).body:
+    for node in _parsed(path, path.stat().st_mtime_ns).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return node
     return None
+
+
+@functools.cache
+def _parsed(path: Path, mtime_ns: int) -> ast.Module:
+    """A file's syntax tree; `mtime_ns` only keys the cache."""
+    return ast.parse(path.read_text())
 
 
 def _literal(node: ast.expr | None) -> Any:

@@ -71,6 +71,7 @@ def run_train(
     out: Path,
     checkpoint: Path | None = None,
     every: float = EVERY,
+    slots: int = 1,
 ) -> None:
     """Train a cell; write model.safetensors, logits.safetensors, history.csv and train.json to `out`.
 
@@ -80,6 +81,8 @@ def run_train(
         Its resume point; by default a hidden file in `out`.
     every : float
         Seconds between two savings of it.
+    slots : int
+        Processes that may share a GPU.
     """
     began = time.perf_counter()
     specs = parse_parts(spec, {"dataset": DatasetSpec, "model": ModelSpec, "loss": LossSpec, "train": TrainSpec})
@@ -93,7 +96,7 @@ def run_train(
     asked = _canonical_parts(specs)
     key = ["train", asked, seed, code, store.checksum(source / "meta.json")]
     store.sweep(out)
-    with Signals() as signals, naming(out):
+    with gpu_slot(specs["train"].device, slots), Signals() as signals, naming(out):
         resume = Checkpoint(checkpoint or out / ".train.safetensors", key, every, signals)
         loaded = data.load_data(source, specs["dataset"], seed)
         cell = train_cell(loaded, specs["model"], specs["loss"], specs["train"], seed, checkpoint=resume)
@@ -119,6 +122,7 @@ def run_probe(
     folder: Path,
     checkpoint: Path | None = None,
     every: float = EVERY,
+    slots: int = 1,
 ) -> None:
     """Probe a trained cell in `folder`; write neighbourhood.parquet, radii.parquet and probe.json beside it.
 
@@ -128,6 +132,8 @@ def run_probe(
         Its resume point; by default a hidden file in `folder`.
     every : float
         Seconds between two savings of it.
+    slots : int
+        Processes that may share a GPU.
     """
     began = time.perf_counter()
     require(isinstance(spec, Mapping), "spec", spec, "a mapping of dataset, model, train, probes")
@@ -149,7 +155,7 @@ def run_probe(
     asked = _canonical_parts(specs) | {"probes": _canonical_parts(probes)}
     read = {path.name: store.checksum(path) for path in (source / "meta.json", weights, folder / "logits.safetensors")}
     store.sweep(folder)
-    with Signals() as signals, naming(folder):
+    with gpu_slot(specs["train"].device, slots), Signals() as signals, naming(folder):
         resume = Checkpoint(
             checkpoint or folder / ".probe.safetensors", ["probe", asked, seed, code, read], every, signals
         )
@@ -172,6 +178,20 @@ def run_probe(
         facts = record("probe", asked, seed, code, paths, seconds, ["torch", "pandas", "pyarrow"], str(device))
         store.write_json(folder / "probe.json", facts)
         resume.remove()
+
+
+@contextlib.contextmanager
+def gpu_slot(device: str, slots: int) -> Iterator[None]:
+    """Keep to one GPU for as long as this lasts, where the recipe leaves open which: ``auto`` or ``cuda``."""
+    if device not in ("auto", "cuda"):
+        yield
+        return
+    from halobench.slots import device_slot
+
+    with device_slot(slots) as found:
+        if found is not None:
+            print(f"on GPU {found.value} ({found.identity})", flush=True)
+        yield
 
 
 @contextlib.contextmanager

@@ -29,4 +29,4 @@ rule probe:
     shell:
         "halobench probe --source {params.source} --seed {wildcards.seed} --run {params.folder}"
         " --checkpoint {params.checkpoint} --every {resources.checkpoint_seconds}"
-        " --spec {params.spec:q} >> {log} 2>&1"
+        " --slots-per-gpu {resources.slots_per_gpu} --spec {params.spec:q} >> {log} 2>&1"

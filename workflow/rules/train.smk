@@ -29,4 +29,4 @@ rule train:
     shell:
         "halobench train --source {params.source} --seed {wildcards.seed} --out {params.folder}"
         " --checkpoint {params.checkpoint} --every {resources.checkpoint_seconds}"
-        " --spec {params.spec:q} >> {log} 2>&1"
+        " --slots-per-gpu {resources.slots_per_gpu} --spec {params.spec:q} >> {log} 2>&1"

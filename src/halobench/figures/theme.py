@@ -347,8 +347,8 @@ def draw_reliability(
 
 
 def add_note(figure: Figure, text: str) -> None:
-    """Print a note in a figure's upper left corner, in the colour of a warning."""
-    figure.text(0.004, 0.996, text, ha="left", va="top", color=WARNING, fontsize=9, fontweight="bold")
+    """Print a note in a figure's upper right corner, in the colour of a warning."""
+    figure.text(0.996, 0.996, text, ha="right", va="top", color=WARNING, fontsize=9, fontweight="bold")
 
 
 def save(figure: Figure, stem: Path | str) -> tuple[Path, Path]:
