@@ -23,10 +23,11 @@ from halobench.checkpoint import Checkpoint
 from halobench.data import Data, normalise
 from halobench.progress import Chunks, Progress
 from halobench.rays import Geometry, Rays, Surroundings
+from halobench.run import DivergedError
 from halobench.seeding import generator
 from halobench.specs import ProbeSpec, TrainSpec
 from halobench.temperature import fit_temperature
-from halobench.training import DivergedError, autocast, memory_format
+from halobench.training import autocast, memory_format
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
 DIRECTIONS = 2**22  # numbers of directions held at a time

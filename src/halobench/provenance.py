@@ -23,7 +23,7 @@ from halobench.store import checksum
 # means is in its JSON, and how files are written changes no value in them.
 STAGES = {
     "source": ("data/__init__",),
-    "train": ("training", "seeding", "data/__init__", "models/__init__", "losses/__init__"),
+    "train": ("training", "run", "seeding", "data/__init__", "models/__init__", "losses/__init__"),
     "probe": ("neighbourhood", "rays", "temperature", "training", "seeding", "data/__init__", "models/__init__"),
     "calibrate": ("calibration", "temperature", "metrics", "seeding"),
     "reference": ("calibration", "temperature", "metrics", "seeding", "data/__init__"),

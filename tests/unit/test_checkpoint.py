@@ -1,0 +1,307 @@
+"""Resume points: going on gives the same bytes as never having stopped, and nothing that is wrong with one is used."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from halobench import data, losses, neighbourhood
+from halobench.checkpoint import Checkpoint, Interrupted, Signals, capture, restore
+from halobench.losses import Loss
+from halobench.progress import Progress
+from halobench.rays import Surroundings
+from halobench.run import DivergedError, Run
+from halobench.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, ProbeSpec, SourceSpec, TrainSpec
+from halobench.training import build_optimizer, fit, train_cell
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """200 noisy digits."""
+    folder = tmp_path_factory.mktemp("digits")
+    data.write_source(SourceSpec("digits"), folder)
+    return data.load_data(folder, DatasetSpec("digits", 200, 50, 50, NoiseSpec("cycle", 0.5)), seed=0)
+
+
+def silent(line: str) -> None:
+    """Drop progress lines."""
+
+
+class Countdown(Signals):
+    """A signal that seems to arrive the n-th time that somebody asks for one."""
+
+    def __init__(self, count: int):
+        self.count = count
+
+    @property
+    def received(self) -> int | None:
+        self.count -= 1
+        return signal.SIGTERM if self.count < 0 else None
+
+
+class Unsteady(nn.Module):
+    """A net with all that a resume point must know: batch statistics, dropout, draws from every global generator."""
+
+    def __init__(self, outputs: int = 10):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.2), nn.Flatten())
+        self.head = nn.Linear(6 * 36, outputs)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.calls += 1
+            images = images + 0.01 * random.random() + 0.01 * np.random.rand() + 1e-3 * self.calls  # noqa: NPY002
+        return self.head(self.body(images))
+
+
+def unsteady(input_shape, classes) -> nn.Module:
+    return Unsteady(classes)
+
+
+OPTIMISERS = ["adam", "adamw", "sgd"]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+@pytest.mark.parametrize("layout", [False, True])
+def test_stopping_anywhere_changes_no_byte(digits, tmp_path, optimizer, layout):
+    """Stopped again and again, after every few looks for a signal: model, logits and history end the same."""
+    spec = TrainSpec(
+        optimizer=optimizer, lr=0.01, epochs=4, warmup=1, batch=40, weight_decay=1e-3, channels_last=layout
+    )
+    model, loss = ModelSpec(f"{__name__}:unsteady"), LossSpec("mixup", {"points": 3})
+    whole = train_cell(digits, model, loss, spec, 5, silent)
+    path, stops, told = tmp_path / "point.safetensors", 0, []
+    for count in [1, 9, 4, 7, 3, 12, 5, 8, 2, 6, 11, 10, 1000]:
+        checkpoint = Checkpoint(path, "key", every=1e9, signals=Countdown(count), log=told.append)
+        try:
+            parts = train_cell(digits, model, loss, spec, 5, told.append, checkpoint)
+            break
+        except Interrupted:
+            stops += 1
+    assert stops >= 3
+    assert sum(line.startswith("resuming at") for line in told) == stops
+    assert parts.facts["resumed_at"][0] != [0, 0]
+    assert len(parts.facts["resumed_at"]) == stops
+    assert parts.history == whole.history
+    for name, logits in whole.logits.items():
+        assert parts.logits[name].tobytes() == logits.tobytes(), name
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(parts.model.state_dict()[name], tensor), name
+    assert parts.model.calls == whole.model.calls
+
+
+def test_a_saving_by_time_is_as_good_as_one_by_signal(digits, tmp_path):
+    """every=0 saves after each step; the last one before an abrupt end is gone on from."""
+    spec = TrainSpec(lr=0.01, epochs=3, warmup=1, batch=40)
+    arguments = (digits, ModelSpec("mlp", {"width": 8}), LossSpec("cross_entropy"), spec, 0, silent)
+    whole = train_cell(*arguments)
+
+    class Lost(Exception):
+        pass
+
+    def lose(line: str) -> None:
+        if "epoch 2 of 3, step 3 of 5" in line:
+            raise Lost
+
+    path = tmp_path / "point.safetensors"
+    with pytest.raises(Lost):
+        train_cell(*arguments, checkpoint=Checkpoint(path, "key", every=0, log=lose))
+    assert path.exists()
+    told = []
+    rest = train_cell(*arguments[:-1], told.append, checkpoint=Checkpoint(path, "key", every=1e9, log=told.append))
+    assert told[0] == "resuming at epoch 2 of 3, step 3 of 5"
+    assert rest.history == whole.history
+    assert rest.logits["test.logits"].tobytes() == whole.logits["test.logits"].tobytes()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+
+
+def rekey(path):
+    Checkpoint(path, "another key", log=silent).save({"a": torch.zeros(3)}, {}, "the start")
+
+
+def foreign(path):
+    save_file(load_file(path), path)
+
+
+SPOILERS = {
+    "cut short": (cut, "can't be read"),
+    "a bit flipped": (flip, "is damaged"),
+    "another key": (rekey, "is of another spec, seed, code or source"),
+    "no facts": (foreign, "can't be read"),
+    "empty": (lambda path: path.write_bytes(b""), "can't be read"),
+    "no safetensors": (lambda path: path.write_text("hello" * 50), "can't be read"),
+}
+
+
+@pytest.mark.parametrize("spoiler", SPOILERS, ids=SPOILERS)
+def test_a_spoilt_resume_point_is_thrown_away_with_a_warning(tmp_path, spoiler):
+    spoil, why = SPOILERS[spoiler]
+    path, told = tmp_path / "point.safetensors", []
+    Checkpoint(path, "key", log=silent).save({"a": torch.arange(100.0), "b": torch.ones(())}, {"epoch": 3}, "here")
+    tensors, facts = Checkpoint(path, "key", log=told.append).load()
+    assert (tensors["a"] == torch.arange(100.0)).all()
+    assert (facts, told) == ({"epoch": 3}, [])
+    spoil(path)
+    assert Checkpoint(path, "key", log=told.append).load() is None
+    assert len(told) == 1
+    assert told[0].startswith(f"warning: resume point {path} {why}")
+    assert not path.exists()
+
+
+def test_moments_come_back_in_the_memory_layout_of_their_parameter():
+    """Fused kernels read a parameter and its moments side by side in memory."""
+    model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(model, TrainSpec(optimizer="adam"))
+    model(torch.randn(2, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    saved = {name: tensor.contiguous() for name, tensor in capture(model, optimizer).items()}
+    other = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    fresh = build_optimizer(other, TrainSpec(optimizer="adam"))
+    restore(saved, other, fresh)
+    for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+        for key, value in optimizer.state[mine].items():
+            assert torch.equal(value, fresh.state[theirs][key])
+            assert value.stride() == fresh.state[theirs][key].stride()
+
+
+def test_signals_are_noted_and_handlers_given_back():
+    before = signal.getsignal(signal.SIGUSR1)
+    with Signals() as signals:
+        assert signals.received is None
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.received == signal.SIGUSR1
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_a_probe_goes_on_after_any_chunk(tmp_path, monkeypatch):
+    """Cut off after every chunk: curves and radii are those of an uninterrupted probe, and none is walked twice."""
+    monkeypatch.setattr(neighbourhood, "FORWARDS", 200)
+    points = torch.randn(30, 1, 2, 2)
+    labels = np.arange(30) % 3
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+    calls = []
+
+    @torch.inference_mode()
+    def predict(batch):
+        calls.append(len(batch))
+        return 5 * net(batch)
+
+    class Stop(Exception):
+        pass
+
+    def after_a_chunk(line):
+        if "saved" in line:
+            raise Stop
+
+    spec, around = ProbeSpec("sphere", directions=2), Surroundings(points, labels)
+
+    def walk(log):
+        progress = Progress(Checkpoint(tmp_path / "point.safetensors", "key", every=0, log=log), silent)
+        rng = np.random.default_rng(3)
+        return neighbourhood.probe(predict, points, labels, spec, around, rng=rng, chunks=progress.of("train.sphere"))
+
+    whole = neighbourhood.probe(predict, points, labels, spec, around, rng=np.random.default_rng(3))
+    forwards, stops = sum(calls), 0
+    calls.clear()
+    while True:
+        try:
+            parts = walk(after_a_chunk)
+            break
+        except Stop:
+            stops += 1
+    assert stops == -(-30 // neighbourhood.chunk_points(spec, 4, 1)) > 5
+    assert sum(calls) == forwards
+    assert parts.curves.equals(whole.curves)
+    assert parts.radii.equals(whole.radii)
+
+
+class Poisoned(Loss):
+    """Cross entropy that turns into `value` at call number `at`."""
+
+    def __init__(self, at: int, value: float):
+        self.at, self.value = at, value
+
+    def __call__(self, logits, targets):
+        self.at -= 1
+        return losses.soft_cross_entropy(logits, targets) * (self.value if self.at < 0 else 1.0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "at the epoch's end"])
+def test_a_loss_that_is_not_finite_stops_the_training_and_says_where(digits, value, waits, monkeypatch):
+    """On devices that the host shouldn't wait for, the losses are looked at when the epoch ends."""
+    if waits:
+        monkeypatch.setattr(Run, "reads_at_once", False)
+    spec = TrainSpec(optimizer="sgd", lr=0.02, epochs=5, warmup=0, schedule="constant", batch=40)
+    split = digits.splits["train"]
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with pytest.raises(DivergedError) as caught:
+        fit(net, digits.inputs("train"), split.labels, Poisoned(12, value), spec, 0, 10, silent)
+    told = str(caught.value)
+    assert told.startswith(f"loss is {value} in epoch 3 of 5, step 3 of 5, learning rate 0.02, gradient norm nan (")
+    before = re.fullmatch(r".*\((\S+) one step before\)", told)
+    assert 0 < float(before[1]) < 100
+
+
+def test_history_holds_the_gradient_norm_of_each_last_step():
+    """Softmax regression from zero, one full batch: the norm is that of X^T (1/k - Y) / n."""
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.normal(size=(20, 1, 1, 4)).astype(np.float32), rng.integers(3, size=20)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
+    nn.init.zeros_(net[1].weight)
+    spec = TrainSpec(optimizer="sgd", lr=0.1, batch=20, epochs=1, warmup=0)
+    history = fit(net, inputs, labels, losses.build(LossSpec("cross_entropy")), spec, 0, 3, silent).history
+    gradient = (1 / 3 - np.eye(3)[labels]).T @ inputs.reshape(20, 4) / 20
+    assert history[0]["gradient_norm"] == pytest.approx(np.linalg.norm(gradient), rel=1e-5)
+
+
+def exploding(input_shape, classes) -> nn.Module:
+    """A net whose logits overflow in eval mode alone."""
+
+    class Exploding(nn.Linear):
+        def forward(self, images):
+            return (
+                super().forward(images.flatten(1)) * (1.0 if self.training else 1e38) * (1 if self.training else 1e38)
+            )
+
+    return Exploding(int(np.prod(input_shape)), classes)
+
+
+def test_logits_that_are_not_finite_stop_the_cell(digits):
+    spec = TrainSpec(lr=0.01, epochs=2, warmup=1)
+    with pytest.raises(DivergedError, match=r"train logits after epoch 2 are not finite for \d+ of 200 points"):
+        train_cell(digits, ModelSpec(f"{__name__}:exploding"), LossSpec("cross_entropy"), spec, 0, silent)
+
+
+def test_a_probe_that_meets_logits_that_are_not_finite_says_where():
+    def predict(batch):
+        logits = batch.flatten(1)[:, :2].clone()
+        logits[batch.flatten(1).norm(dim=1) > 3] = float("inf")
+        return logits
+
+    points = torch.tensor([[0.0, 0.0], [1.0, 0.0]]).view(2, 1, 1, 2)
+    around, spec = Surroundings(points, np.array([0, 1])), ProbeSpec("sphere", radii=(0.0, 2.0, 5.0, 9.0))
+    with pytest.raises(DivergedError, match="logits are not finite at distance 5 from a point"):
+        neighbourhood.probe(predict, points[:1], np.array([0]), spec, around, rng=np.random.default_rng(0))
