@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+SOAK = os.environ.get("HALOBENCH_SOAK") == "1"  # `make soak`: as many trials as it takes, not a sample
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

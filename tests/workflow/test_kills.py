@@ -1,0 +1,210 @@
+"""Processes that die, in every way that they do: in the end there is what an undisturbed run gives, byte for byte.
+
+`make soak` makes as many trials as are needed to believe it; `make test` a sample of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import SOAK
+from halobench import store
+
+pytestmark = pytest.mark.faults
+
+EPOCHS = 80
+DATASET = {"source": "digits", "train": 600, "val": 100, "test": 100, "noise": {"p": 0.5}}
+MODEL = {"name": "mlp", "options": {"width": 512}}
+TRAIN = {
+    "dataset": DATASET,
+    "model": MODEL,
+    "loss": {"name": "mixup", "options": {"points": 3}},
+    "train": {"lr": 0.003, "epochs": EPOCHS, "batch": 100},
+}
+PROBE = {
+    "dataset": DATASET,
+    "model": MODEL,
+    "train": {},
+    "probes": {kind: {"kind": kind, "points": 600, "control": 100, "directions": 2} for kind in ("sphere", "manifold")},
+}
+WRITTEN = {
+    "train": ("model.safetensors", "logits.safetensors", "history.csv"),
+    "probe": ("neighbourhood.parquet", "radii.parquet"),
+}
+
+
+class Stage:
+    """A stage's command on one cell, its log in a file."""
+
+    def __init__(self, base: Path, cell: Path, stage: str, every: float = 0.1, name: str = "log"):
+        self.cell, self.stage, self.log = cell, stage, cell / f"{stage}.{name}"
+        self.point = cell / f"{stage}.point.safetensors"
+        spec = json.dumps(TRAIN if stage == "train" else PROBE)
+        where = ["--out" if stage == "train" else "--run", str(cell)]
+        own = ["--checkpoint", str(self.point), "--every", str(every), "--source", str(base / "digits")]
+        command = [sys.executable, "-m", "halobench.cli", stage, "--seed", "3", "--spec", spec, *where, *own]
+        cell.mkdir(parents=True, exist_ok=True)
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+
+    def lines(self, start: str) -> list[str]:
+        """Lines of the log that begin so."""
+        return [line for line in self.log.read_text().splitlines() if line.startswith(start)]
+
+    def wait_for(self, seen) -> bool:
+        """Wait until `seen()`; False if the process ends first. Looks often: some moments are short."""
+        while self.process.poll() is None:
+            if seen():
+                return True
+            time.sleep(0.0003)
+        return False
+
+    def writing(self) -> bool:
+        """Whether the resume point is being written at this moment."""
+        return any(self.cell.glob(f"{store.TEMPORARY}{self.point.stem}-*"))
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def end(self) -> int:
+        """Wait for the end; the exit code."""
+        return self.process.wait(timeout=300)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """A source, and an undisturbed cell to compare with."""
+    folder = tmp_path_factory.mktemp("kills")
+    command = [sys.executable, "-m", "halobench.cli", "source", "--spec", '{"loader": "digits"}']
+    subprocess.run([*command, "--out", str(folder / "digits")], check=True, capture_output=True)
+    for stage in ("train", "probe"):
+        assert Stage(folder, folder / "undisturbed", stage, every=1e6).end() == 0
+    return folder
+
+
+def prepare(base: Path, cell: Path, stage: str) -> None:
+    """A cell's folder with what the stage reads."""
+    cell.mkdir(parents=True)
+    if stage == "probe":
+        for name in WRITTEN["train"]:
+            (cell / name).write_bytes((base / "undisturbed" / name).read_bytes())
+
+
+def assert_undisturbed(base: Path, cell: Path, stage: str) -> None:
+    """The stage's outputs are those of the undisturbed cell, its record is true, and nothing else was left."""
+    for name in WRITTEN[stage]:
+        assert (cell / name).read_bytes() == (base / "undisturbed" / name).read_bytes(), name
+    outputs = store.read_json(cell / f"{stage}.json")["outputs"]
+    assert outputs == {name: store.checksum(cell / name) for name in WRITTEN[stage]}
+    assert not (cell / f"{stage}.point.safetensors").exists()
+
+
+def kill_once(base: Path, cell: Path, stage: str, how: str, rng: random.Random) -> dict[str, bool]:
+    """Kill a stage once (``writing``: as its resume point is written; ``any``: at a random moment), and let it end."""
+    prepare(base, cell, stage)
+    first = Stage(base, cell, stage)
+    if how == "writing":
+        wanted = rng.randint(1, 6)
+        first.wait_for(lambda: len(first.lines("saved at")) >= wanted and first.writing())
+    else:
+        line, most = ("epoch ", EPOCHS * 3 // 4) if stage == "train" else ("saved at", 4)
+        wanted = rng.randint(1, most)
+        first.wait_for(lambda: len(first.lines(line)) >= wanted)
+        time.sleep(rng.uniform(0, 0.1))
+    alive = first.process.poll() is None
+    first.kill()
+    torn = first.writing()
+    saved, epochs = len(first.lines("saved at")), len(first.lines("epoch "))
+    again = Stage(base, cell, stage)
+    assert again.end() == 0, again.log.read_text()[-2000:]
+    assert_undisturbed(base, cell, stage)
+    resumed = again.lines("resuming")
+    if stage == "train" and resumed:  # the epochs that both processes executed: none before the resume point again
+        done = int(resumed[0].split()[3]) - 1
+        assert len(again.lines("epoch ")) == epochs + EPOCHS - done
+    return {
+        "killed": alive,
+        "resumed": bool(resumed),
+        "past_epoch_0": bool(resumed) and (stage == "probe" or int(resumed[0].split()[3]) > 1),
+        "while_writing": torn and alive and saved > 0,
+    }
+
+
+TRIALS = [("train", "writing"), ("train", "any"), ("probe", "any")]
+if SOAK:
+    TRIALS = [("train", "writing")] * 10 + [("train", "any")] * 14 + [("probe", "writing")] * 4 + [("probe", "any")] * 8
+
+
+def test_killed_trainings_and_probes_end_with_the_same_bytes(base, tmp_path, record_property):
+    """SIGKILL, which nothing can catch, also in the midst of writing the resume point."""
+    rng, seen = random.Random(7), []
+    for number, (stage, how) in enumerate(TRIALS):
+        seen.append(kill_once(base, tmp_path / f"cell{number}", stage, how, rng))
+    count = {key: sum(trial[key] for trial in seen) for key in seen[0]}
+    print(f"{len(seen)} trials: {count}")
+    record_property("kills", count)
+    if SOAK:
+        assert count["killed"] >= 30
+        assert count["past_epoch_0"] >= 20
+        assert count["while_writing"] >= 3
+    else:
+        assert count["killed"] >= 2
+        assert count["past_epoch_0"] >= 1
+
+
+SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT]
+
+
+@pytest.mark.parametrize("stage", ["train", "probe"])
+def test_a_signal_saves_ends_and_is_gone_on_from(base, tmp_path, stage):
+    """Each signal in turn on one cell: the process ends by itself, says where it stands, and exits non-zero."""
+    cell = tmp_path / "cell"
+    prepare(base, cell, stage)
+    for number in SIGNALS:
+        run = Stage(base, cell, stage, every=1e6, name=number.name)
+        started = "epoch " if stage == "train" else ("probe sphere", "resuming")
+        assert run.wait_for(
+            lambda run=run, started=started: any(map(run.lines, [started] if stage == "train" else started))
+        )
+        run.process.send_signal(number)
+        began = time.monotonic()
+        assert run.end() == 128 + number
+        print(f"{stage}, {number.name}: ended {time.monotonic() - began:.2f} s after the signal")
+        last = run.log.read_text().splitlines()[-1]
+        assert f": stopped by {number.name}; saved at " in last
+        assert run.point.exists()
+        assert not (cell / f"{stage}.json").exists()
+    last = Stage(base, cell, stage, every=1e6, name="last")
+    assert last.end() == 0
+    assert len(last.lines("resuming")) == 1
+    assert_undisturbed(base, cell, stage)
+
+
+@pytest.mark.parametrize("trial", range(5 if SOAK else 1))
+def test_two_processes_on_one_cell_end_with_the_same_bytes(base, tmp_path, trial):
+    """An orphan of a killed master and its twin: both alive and saving at once, as their logs show."""
+    for stage in ("train", "probe"):
+        cell = tmp_path / stage
+        prepare(base, cell, stage)
+        twins = [Stage(base, cell, stage, every=0.02, name=name) for name in ("first", "second")]
+        counts = []
+        while all(twin.process.poll() is None for twin in twins):
+            counts.append(tuple(len(twin.lines("saved at")) for twin in twins))
+            time.sleep(0.005)
+        assert [twin.end() for twin in twins] == [0, 0], [twin.log.read_text()[-1500:] for twin in twins]
+        # Saved by both, in turns, while both lived.
+        assert min(counts[-1]) >= 2, counts[-1]
+        turns = [a > b for (a, _), (b, _) in zip(counts[1:], counts[:-1], strict=True) if a > b]
+        assert turns
+        assert_undisturbed(base, cell, stage)
+        assert not any(cell.glob(f"{store.TEMPORARY}*"))
