@@ -219,7 +219,7 @@ def _makers(job: Job, kind: str, group: Sequence[Job]) -> str:
     """Jobs of one kind that make a job's inputs; no label where it is the job's own."""
     if len(group) > 1:
         return f"{kind} ({len(group)} jobs)"
-    return kind if group[0].label == job.label else group[0].name
+    return kind if f"{job.label}/".startswith(f"{group[0].label}/") else group[0].name
 
 
 def input_changes(before: Iterable[str], now: Iterable[str]) -> list[str]:
@@ -414,7 +414,7 @@ def why(arguments: Sequence[str], each: bool = False) -> int:
         print("\n".join(filter(None, [message.strip(), done.stderr.strip()])), file=sys.stderr)
         return done.returncode
     jobs = parse_jobs(done.stdout)
-    if not jobs and "Job stats:" in done.stdout:
+    if "Job stats:" in done.stdout and not (jobs and all(job.reason for job in jobs)):
         print("halobench: error: Snakemake gave no reasons: leave out --quiet", file=sys.stderr)
         return 2
     print("\n".join(report(jobs, Records(working_directory(done.stdout)), each)))
