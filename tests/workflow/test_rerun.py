@@ -1,13 +1,12 @@
-"""Which jobs an edit reruns, by dry runs on copies of a finished grid; what `halobench why` says of it; and real reruns.
+"""Which jobs an edit reruns, by dry runs on copies of a finished grid, and what `halobench why` says of it.
 
-With HALOBENCH_SOAK=1 some edits are run to the end: the jobs that ran are compared too, and the files of cells that the
+With HALOBENCH_SOAK=1 some edits are run to the end: the jobs that ran are compared too, and the files of jobs that the
 edit doesn't touch keep their bytes and times.
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
 import os
 import re
 import shutil
@@ -17,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
 
 from conftest import ROOT, Workspace, tiny_config
 from halobench import plugins, why
+from halobench.store import checksum
 
 pytestmark = [pytest.mark.workflow, pytest.mark.rerun]
 soak = pytest.mark.skipif(
@@ -31,7 +30,6 @@ IGNORED = {"all", "check", "total"}  # targets, and a rule whose output is the s
 FIGURES = {f"figure_{name}": 1 for name in plugins.names("figures")}
 TABLES = {"manifest": 1, "aggregate": 1, "claims": 1, **FIGURES}  # what follows any change of a cell
 EIGHT = {"train": 8, "probe": 8, "calibrate": 8, **TABLES}
-LINES = ["train, 8 jobs (clean/cnn/mixup2/seed0, ...): losses/mixup.py changed"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def turn(value: object) -> object:
 def write_defaults(config: dict) -> None:
     config["train"].update(batch=50, optimizer="adam")
     config["losses"]["mixup2"].update(alpha=1.0)
-    config["probes"]["sphere"].update(kind="sphere")
+    config["probes"]["sphere"] = {**config["probes"]["sphere"], "kind": "sphere"}
 
 
 def reformat(folder: Path, config: dict) -> None:
@@ -229,6 +227,12 @@ class Copy:
         assert done.returncode == 0, output[-4000:]
         return output
 
+    def files(self) -> dict[str, tuple[str, int]]:
+        """Digest and time of every result, but for logs and benchmarks."""
+        kinds = ("sources", "runs", "references", "manifests", "tables", "figures")
+        paths = [path for kind in kinds for path in (self.folder / "results" / kind).rglob("*") if path.is_file()]
+        return {str(path.relative_to(self.folder)): (checksum(path), path.stat().st_mtime_ns) for path in sorted(paths)}
+
 
 @pytest.fixture
 def copied(finished, tmp_path) -> Copy:
@@ -295,3 +299,101 @@ def test_a_deleted_file_is_made_again(finished, tmp_path, path):
     assert counts[rule] == 1
     assert "train" not in counts
     assert line in told(done.stdout, copied.folder)
+
+
+def test_why_is_a_command(copied):
+    """The command itself: grouped and each, with arguments for Snakemake, incomplete jobs, and a dry run that fails."""
+    done = copied.workspace.why(environment=copied.environment)
+    assert (done.returncode, done.stdout.splitlines()) == (0, [why.NOTHING])
+    one = "results/runs/noisy/mlp/mixup2/seed1/metrics.csv"
+    done = copied.workspace.why("--forcerun", "calibrate", "--", one, environment=copied.environment)
+    assert done.stdout.splitlines()[0] == "calibrate noisy/mlp/mixup2/seed1: it is forced"
+    config = tiny_config()
+    config["train"]["lr"] = 0.01
+    copied.workspace.write(config)
+    lines = copied.workspace.why(environment=copied.environment).stdout.splitlines()
+    assert lines[0] == "train, 16 jobs (clean/cnn/cross_entropy/seed0, ...): train.lr was 0.003 and is 0.01"
+    assert " jobs would run: 16 train, 16 probe, 16 calibrate, " in lines[-1]
+    done = copied.workspace.why("--each", "--cores", "1", one, environment=copied.environment)
+    assert done.stdout.splitlines() == [
+        "train noisy/mlp/mixup2/seed1: train.lr was 0.003 and is 0.01",
+        "calibrate noisy/mlp/mixup2/seed1: logits.safetensors will be made anew by train",
+        "2 jobs would run: 1 train, 1 calibrate",
+    ]
+    done = copied.workspace.why("-q", "all", environment=copied.environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "leave out --quiet" in done.stderr
+    config["train"]["lr"] = "fast"
+    copied.workspace.write(config)
+    done = copied.workspace.why(environment=copied.environment)
+    assert done.returncode == 1
+    assert "train.lr" in done.stderr
+    assert not done.stdout
+
+
+def test_why_tells_what_was_cut_off_and_what_is_newer(copied):
+    path = "results/runs/noisy/mlp/mixup2/seed1/metrics.csv"
+    mark = why.Records(copied.folder)._path("incomplete", path)
+    mark.write_text("{}")
+    with (copied.folder / "workflow/claims.yaml").open("a") as file:
+        file.write("# Looked at again.\n")
+    lines = told(copied.snakemake("-n"), copied.folder)
+    assert "calibrate noisy/mlp/mixup2/seed1: it was left incomplete when it last ran" in lines
+    mark.unlink()
+    lines = told(copied.snakemake("-n"), copied.folder)
+    assert "claims tiny: workflow/claims.yaml changed after the outputs were made" in lines
+
+
+OUTSIDE = """from halobench.losses.cross_entropy import CrossEntropy
+
+
+class Halved(CrossEntropy):
+    \"\"\"Half of the cross entropy.\"\"\"
+
+    def __call__(self, logits, targets):
+        return super().__call__(logits, targets) / 2
+"""
+
+
+def test_an_outside_loss_reruns_its_cells_only(copied):
+    """A loss named module:object beside the Snakefile: its cell runs, then an edit of its file reruns that cell."""
+    module = copied.folder / "my_losses.py"
+    module.write_text(OUTSIDE)
+    config = tiny_config()
+    config["losses"]["halved"] = {"name": "my_losses:Halved"}
+    cells = {"datasets": ["clean"], "models": ["mlp"], "losses": ["halved"], "seeds": [0]}
+    config["experiments"]["own"] = {"grid": [cells], "figures": ["training"]}
+    config["run"].append("own")
+    copied.workspace.write(config)
+    rules = ("train", "probe", "calibrate", "manifest", "aggregate", "claims", "figure_training")
+    expected = dict.fromkeys(rules, 1)
+    before = copied.files()
+    assert ran(copied.snakemake("--cores", "1")) == expected
+    assert "Nothing to be done" in copied.snakemake("-n")
+    module.write_text(f"# A comment.\n{OUTSIDE}")
+    assert "Nothing to be done" in copied.snakemake("-n")
+    module.write_text(OUTSIDE.replace("/ 2", "/ 3"))
+    text = copied.snakemake("-n")
+    assert job_counts(text) == expected
+    assert told(text, copied.folder)[0] == "train clean/mlp/halved/seed0: my_losses:Halved changed"
+    if os.environ.get("HALOBENCH_SOAK") == "1":
+        assert ran(copied.snakemake("--cores", "1")) == expected
+    after = copied.files()
+    assert {path: after[path] for path in before} == before
+
+
+@soak
+@pytest.mark.parametrize(
+    "name", ["nothing", "a learning rate in one model's recipe", "a seed added", "a loss module changed"]
+)
+def test_a_real_rerun_leaves_the_rest_alone(copied, name):
+    edit = EDITS[name]
+    copied.edit(edit)
+    plan = why.parse_jobs(copied.snakemake("-n"))
+    before = copied.files()
+    assert ran(copied.snakemake("--cores", "1")) == edit.jobs
+    after = copied.files()
+    made = {path for job in plan for path in job.outputs}
+    assert all(after[path] == before[path] for path in before if path not in made)
+    assert all(after[path] != before.get(path) for path in made)
+    assert "Nothing to be done" in copied.snakemake("-n")

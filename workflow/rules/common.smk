@@ -22,6 +22,7 @@ def checked_config():
 
 
 checks.put_scripts_on_path()
+checks.put_modules_on_path(workflow.basedir)
 CONFIG = checked_config()
 RUN = "results/runs/{dataset}/{model}/{loss}/seed{seed}"
 LOG = "{dataset}/{model}/{loss}/seed{seed}"
