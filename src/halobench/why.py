@@ -75,8 +75,8 @@ class Records:
         self.folder = folder / ".snakemake"
 
     def made(self, path: str) -> bool:
-        """Whether a file was ever made."""
-        return self._path("metadata", path).is_file()
+        """Whether a file was ever made; the notes may have been cleaned up."""
+        return self._path("metadata", path).is_file() or (self.folder.parent / path).exists()
 
     def incomplete(self, path: str) -> bool:
         """Whether a job was cut off while it made a file."""
@@ -177,13 +177,16 @@ def explain(job: Job, makers: Mapping[str, Job], records: Records) -> str:
         MISSING: lambda files: _missing(job, files.split(", "), records),
         INCOMPLETE: lambda files: [f"{_listed(_short(job, files.split(', ')))} was left incomplete"],
         NEWER: lambda files: [f"{_listed(_short(job, files.split(', ')))} changed after the outputs were made"],
-        ANEW: lambda files: _anew(job, files.split(", "), makers, records),
+        ANEW: lambda files: _anew(job, files.split(", "), makers),
         INPUTS: lambda _: input_changes(records.inputs(job.outputs[0]), job.inputs),
         CODE: lambda _: [f"the rule {job.rule} itself changed"],
         PARAMS: lambda text: param_changes(*parse_params(text)),
         SOFTWARE: lambda _: ["its software environment changed"],
     }
-    told = [clause for kind, detail in parse_reason(job.reason).items() for clause in tell[kind](detail)]
+    reasons = parse_reason(job.reason)
+    if MISSING in reasons and not any(map(records.made, job.outputs)):
+        reasons.pop(ANEW, None)  # that its inputs will be made is no reason worth telling of a job that never ran
+    told = [clause for kind, detail in reasons.items() for clause in tell[kind](detail)]
     return "; ".join(dict.fromkeys(told)) or job.reason or "Snakemake gives no reason"
 
 
@@ -203,10 +206,8 @@ def _missing(job: Job, paths: Sequence[str], records: Records) -> list[str]:
     return [f"{_listed(_short(job, sorted(files)))} {_be(files)} {what}" for files, what in clauses if files]
 
 
-def _anew(job: Job, paths: Sequence[str], makers: Mapping[str, Job], records: Records) -> list[str]:
-    """Inputs that earlier jobs will make; no reason worth telling for a job that never ran."""
-    if not any(map(records.made, job.outputs)):
-        return []
+def _anew(job: Job, paths: Sequence[str], makers: Mapping[str, Job]) -> list[str]:
+    """Inputs that earlier jobs will make."""
     earlier = {makers[path].name: makers[path] for path in paths if path in makers}
     kinds: dict[str, list[Job]] = {}
     for maker in sorted(earlier.values(), key=_rank):
