@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -80,10 +81,33 @@ class Workspace:
         """Replace config.yaml."""
         (self.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
-    def snakemake(self, *arguments: str, timeout: int = 600) -> subprocess.CompletedProcess:
-        """Run Snakemake here with this Python's environment."""
-        command = [sys.executable, "-m", "snakemake", *arguments]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=timeout, check=False)
+    def copy(self, folder: Path) -> Workspace:
+        """A copy with all that has run, in a folder that isn't there yet."""
+        return self.at(shutil.copytree(self.folder, folder))
+
+    def snakemake(
+        self, *arguments: str, environment: dict[str, str] | None = None, timeout: int = 600
+    ) -> subprocess.CompletedProcess:
+        """Run Snakemake here with this Python's environment, and the variables given."""
+        return self.module("snakemake", *arguments, environment=environment, timeout=timeout)
+
+    def why(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+        """Run `halobench why` here."""
+        return self.module("halobench.cli", "why", *arguments, environment=environment)
+
+    def module(
+        self, name: str, *arguments: str, environment: dict[str, str] | None = None, timeout: int = 600
+    ) -> subprocess.CompletedProcess:
+        """Run a module here as a program."""
+        return subprocess.run(
+            [sys.executable, "-m", name, *arguments],
+            cwd=self.folder,
+            env=os.environ | (environment or {}),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
 
 
 @pytest.fixture
@@ -96,3 +120,22 @@ def tiny() -> dict:
 def workspace(tmp_path, tiny) -> Workspace:
     """A fresh workspace with the tiny configuration."""
     return Workspace(tmp_path, tiny)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Workspace:
+    """A workspace whose tiny grid has run to the end; one for all test processes, built by the first that asks."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    folder, done = shared / "finished", shared / "finished.ok"
+    with open(shared / "finished.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if done.exists():
+            return Workspace.at(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        made = Workspace(folder, tiny_config())
+        ran = made.snakemake("--cores", "2")
+        assert ran.returncode == 0, ran.stderr[-4000:]
+        done.touch()
+    return made

@@ -86,6 +86,11 @@ def put_scripts_on_path() -> None:
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
+def put_modules_on_path(folder: Path | str) -> None:
+    """Let jobs import ``module:object`` from the folder of the Snakefile, as Snakemake's own process does."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(folder)]))
+
+
 def _search_path() -> str:
     """This process's module search path, so that ``module:object`` means the same in the check's process."""
     return os.pathsep.join([str(PACKAGE.parent), *(path or os.getcwd() for path in sys.path)])

@@ -21,6 +21,19 @@ EXAMPLE_TRAIN = """example:
     "dataset": {"source": "digits", "train": 1000, "val": 250, "test": 450, "noise": {"p": 0.5}},
     "model": {"name": "mlp"}, "loss": {"name": "cross_entropy"}, "train": {"lr": 0.003, "epochs": 100}}'"""
 
+EXAMPLE_RUN = """Snakemake's locks are removed first where the run that made them is dead.
+
+examples:
+  halobench run                   all that the configuration asks for
+  halobench run --cores 4 -n      only say what would run
+  halobench run partial           tables and figures of the cells that are there, in results/partial"""
+EXAMPLE_WHY = """All but --each is handed on to Snakemake, for a dry run.
+
+examples:
+  halobench why
+  halobench why --each --configfile other.yaml
+  halobench why results/tables/demo/metrics.csv"""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
@@ -28,8 +41,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="halobench", description=DESCRIPTION, formatter_class=form)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, summary: str, run: Callable[[argparse.Namespace], int | None], epilog: str = ""):
-        added = commands.add_parser(name, help=summary, description=summary, epilog=epilog, formatter_class=form)
+    def command(
+        name: str, summary: str, run: Callable[[argparse.Namespace], int | None], epilog: str = "", **options: Any
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name, help=summary, description=summary, epilog=epilog, formatter_class=form, **options
+        )
         added.set_defaults(run=run)
         return added
 
@@ -66,8 +83,13 @@ def build_parser() -> argparse.ArgumentParser:
     verify = command("verify", "Compare results with the checksums in their records.", _verify)
     verify.add_argument("results", nargs="?", type=Path, default=Path("results"), help="the results folder (results)")
     verify.add_argument("--remove", action="store_true", help="remove what is faulty, so that it is made again")
-    command("run", "Run Snakemake with the arguments given; goes on after a run that was killed.", _run)
+    run = command("run", "Run Snakemake; goes on after a run that was killed.", _run, EXAMPLE_RUN, allow_abbrev=False)
+    run.usage = "halobench run [-h] [SNAKEMAKE'S ARGUMENTS ...]"
     command("check", "Check what only building can check; a request in JSON on standard input.", _check)
+    # Its own options mustn't be guessed from the start of Snakemake's.
+    why = command("why", "Say why each job would run.", _why, EXAMPLE_WHY, allow_abbrev=False)
+    why.usage = "halobench why [-h] [--each] [SNAKEMAKE'S ARGUMENTS ...]"
+    why.add_argument("--each", action="store_true", help="a line for each job, not for each reason")
     return parser
 
 
@@ -191,19 +213,30 @@ def _check(given: argparse.Namespace) -> int:
     return 2 if problems else 0
 
 
+def _why(given: argparse.Namespace) -> int:
+    from halobench.why import why
+
+    return why(given.rest, given.each)
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """The parsed arguments; what a command doesn't know is refused, but for `run` and `why`, which hand it on."""
+    parser = build_parser()
+    given, rest = parser.parse_known_args(arguments)
+    if rest and given.command not in ("run", "why"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    given.rest = rest
+    return given
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends in one line on standard error and exit code 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # What follows `run` is Snakemake's, options included.
-    own, rest = (arguments[:1], arguments[1:]) if arguments[:1] == ["run"] else (arguments, [])
-    if rest in (["-h"], ["--help"]):
-        own, rest = arguments, []
-    given = build_parser().parse_args(own)
-    given.rest = rest
+    given = parse_arguments(arguments)
     # Thread pools are sized when numpy and torch load, so this must come first. One thread is the specs' default.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    if given.command not in ("check", "run", "verify"):
+    if given.command not in ("check", "run", "verify", "why"):
         print(f"$ halobench {shlex.join(arguments)}", flush=True)
     from halobench.specs import SpecError
 

@@ -10,7 +10,7 @@ import pytest
 
 from halobench import cli
 
-COMMANDS = ["source", "train", "probe", "calibrate", "reference", "aggregate", "claims", "figure", "check"]
+COMMANDS = ["source", "train", "probe", "calibrate", "reference", "aggregate", "claims", "figure", "check", "why"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -43,6 +43,8 @@ SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "mode
         (["source", "--spec", '{"loader": "digits"}', "--out", __file__], 2, "File exists"),
         (["reference", "--spec", "{}", "--source", "x", "--seed", "0", "--out", "y"], 2, "spec.dataset.source"),
         (["figure", "sumary", "--tables", "x", "--out", "y"], 2, "did you mean 'summary'"),
+        (["check", "--each"], 2, "unrecognized arguments: --each"),
+        (["why", "--no-such-option"], 2, "--no-such-option"),
     ],
 )
 def test_bad_arguments_end_in_one_line(arguments, code, message, capsys, tmp_path, monkeypatch):
@@ -59,7 +61,7 @@ def test_bad_arguments_end_in_one_line(arguments, code, message, capsys, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "module", ["calibration", "aggregation", "claims", "figures.theme", "config", "checks", "stages", "cli"]
+    "module", ["calibration", "aggregation", "claims", "figures.theme", "config", "checks", "stages", "cli", "why"]
 )
 def test_what_needs_no_torch_imports_none(module):
     code = f"import sys, halobench.{module}; sys.exit('torch' in sys.modules)"

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from conftest import Workspace, tiny_config
 from halobench import plugins, store
@@ -31,25 +27,6 @@ COLUMNS = {
     " device parameters",
     "claims": "claim statement statistic estimate low high n excluded verdict",
 }
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Workspace:
-    """A workspace whose tiny grid has run to the end; one for all test processes, built by the first that asks."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    folder, done = shared / "finished", shared / "finished.ok"
-    with open(shared / "finished.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if done.exists():
-            return Workspace.at(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        made = Workspace(folder, tiny_config())
-        ran = made.snakemake("--cores", "2")
-        assert ran.returncode == 0, ran.stderr[-4000:]
-        done.touch()
-    return made
 
 
 def table(workspace: Workspace, name: str) -> pd.DataFrame:
@@ -192,77 +169,6 @@ def test_the_report_is_built_offline_and_holds_claims_first(finished):
     assert "3 Calibration" in text
     for caption in (finished.folder / "workflow/report").glob("*.rst"):
         assert caption.stat().st_size > 200, caption
-
-
-EDITS = {
-    "a loss's parameter": (
-        lambda c: c["losses"]["mixup2"].update(alpha=0.5),
-        {"train": 8, "probe": 8, "calibrate": 8},
-    ),
-    "a seed added": (
-        lambda c: c["experiments"]["tiny"]["grid"][0]["seeds"].append(2),
-        {"train": 8, "probe": 8, "calibrate": 8, "reference": 2},
-    ),
-    "a probe radius": (lambda c: c["probes"]["sphere"]["radii"].append(3.0), {"probe": 16}),
-    "a default written out": (lambda c: c["train"].update(batch=50, optimizer="adam"), {}),
-    "a model's recipe": (
-        lambda c: c["models"]["cnn"].update(recipe={"lr": 0.01}),
-        {"train": 8, "probe": 8, "calibrate": 8},
-    ),
-    "more bootstrap draws": (lambda c: c["metrics"].update(draws=60), {"calibrate": 16, "reference": 4}),
-}
-
-
-@pytest.mark.rerun
-@pytest.mark.parametrize("edit", EDITS, ids=EDITS)
-def test_an_edit_reruns_its_slice_only(finished, tmp_path, edit):
-    change, expected = EDITS[edit]
-    copied = tmp_path / "copy"
-    shutil.copytree(finished.folder, copied)
-    config = tiny_config()
-    change(config)
-    (copied / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    done = Workspace.at(copied).snakemake("-n")
-    assert done.returncode == 0, done.stderr
-    counts = job_counts(done.stdout + done.stderr)
-    stages = {rule: count for rule, count in counts.items() if rule in ("train", "probe", "calibrate", "reference")}
-    assert stages == expected
-    assert "source" not in counts
-    assert bool(counts) == bool(expected)
-
-
-DELETED = {
-    "results/figures/tiny/summary.pdf": "figure_summary",
-    "results/tables/tiny/runs.csv": "aggregate",
-    "results/tables/tiny/claims.html": "claims",
-    "results/runs/noisy/mlp/mixup2/seed1/metrics.csv": "calibrate",
-    "results/runs/noisy/mlp/mixup2/seed1/radii.parquet": "probe",
-    "results/references/noisy/seed0/metrics.csv": "reference",
-}
-
-
-@pytest.mark.rerun
-@pytest.mark.parametrize("path", DELETED)
-def test_a_deleted_file_is_made_again(finished, tmp_path, path):
-    copied = tmp_path / "copy"
-    shutil.copytree(finished.folder, copied)
-    (copied / path).unlink()
-    done = Workspace.at(copied).snakemake("-n")
-    counts = job_counts(done.stdout + done.stderr)
-    assert counts[DELETED[path]] == 1
-    assert "train" not in counts
-
-
-def job_counts(text: str) -> dict[str, int]:
-    """Jobs by rule from a dry run's first table."""
-    counts: dict[str, int] = {}
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) == 2 and words[1].isdigit() and words[0] != "total":
-            counts.setdefault(words[0], int(words[1]))
-        elif words and words[0] == "total":
-            break
-    return counts
 
 
 BAD = {

@@ -28,6 +28,7 @@ def checked_config():
 
 
 checks.put_scripts_on_path()
+checks.put_modules_on_path(workflow.basedir)
 STARTED = time.time()
 RESULTS = Path("results")
 CONFIG, REPORT = checked_config()

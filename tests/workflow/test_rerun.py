@@ -1,0 +1,399 @@
+"""Which jobs an edit reruns, by dry runs on copies of a finished grid, and what `halobench why` says of it.
+
+With HALOBENCH_SOAK=1 some edits are run to the end: the jobs that ran are compared too, and the files of jobs that the
+edit doesn't touch keep their bytes and times.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, Workspace, tiny_config
+from halobench import plugins, why
+from halobench.store import checksum
+
+pytestmark = [pytest.mark.workflow, pytest.mark.rerun]
+soak = pytest.mark.skipif(
+    os.environ.get("HALOBENCH_SOAK") != "1", reason="runs edits for real only if HALOBENCH_SOAK=1"
+)
+
+IGNORED = {"all", "check", "total"}  # targets, and a rule whose output is the same after every edit
+FIGURES = {f"figure_{name}": 1 for name in plugins.names("figures")}
+TABLES = {"manifest": 1, "aggregate": 1, "claims": 1, **FIGURES}  # what follows any change of a cell
+EIGHT = {"train": 8, "probe": 8, "calibrate": 8, **TABLES}
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edit of a workspace's files and configuration, the jobs that it reruns, and what `why` must say."""
+
+    change: Callable[[Path, dict], None]
+    jobs: dict[str, int]
+    said: str = ""
+    arguments: tuple[str, ...] = ()
+
+
+def configured(change: Callable[[dict], None]) -> Callable[[Path, dict], None]:
+    """An edit of the configuration alone."""
+    return lambda folder, config: change(config)
+
+
+def written(module: str, old: str, new: str) -> Callable[[Path, dict], None]:
+    """An edit of one module, which must hold the old text once."""
+
+    def change(folder: Path, config: dict) -> None:
+        path = folder / f"src/halobench/{module}.py"
+        text = path.read_text()
+        assert text.count(old) == 1, (module, old)
+        path.write_text(text.replace(old, new))
+
+    return change
+
+
+def grid(config: dict) -> dict:
+    """The tiny experiment's only block."""
+    return config["experiments"]["tiny"]["grid"][0]
+
+
+def add_data_set(config: dict) -> None:
+    config["datasets"]["third"] = {"source": "digits", "train": 100, "val": 60, "test": 80, "noise": {"p": 0.2}}
+    grid(config)["datasets"].append("third")
+
+
+def add_loss(folder: Path, config: dict) -> None:
+    losses = folder / "src/halobench/losses"
+    text = (losses / "label_smoothing.py").read_text()
+    (losses / "smoother.py").write_text(text.replace("LabelSmoothing", "Smoother"))
+    config["losses"]["smoother"] = {"name": "smoother", "epsilon": 0.2}
+    grid(config)["losses"].append("smoother")
+
+
+def reorder(folder: Path, config: dict) -> None:
+    turned = turn(config)
+    config.clear()
+    config.update(turned)
+
+
+def turn(value: object) -> object:
+    """A configuration with the keys of each mapping in reverse."""
+    if isinstance(value, dict):
+        return {key: turn(value[key]) for key in reversed(value)}
+    return [turn(item) for item in value] if isinstance(value, list) else value
+
+
+def write_defaults(config: dict) -> None:
+    config["train"].update(batch=50, optimizer="adam")
+    config["losses"]["mixup2"].update(alpha=1.0)
+    config["probes"]["sphere"] = {**config["probes"]["sphere"], "kind": "sphere"}
+
+
+def reformat(folder: Path, config: dict) -> None:
+    """Other line breaks, quotes, comments and docstrings in a loss's module and in the one that all losses share."""
+    for name in ("mixup", "__init__"):
+        path = folder / f"src/halobench/losses/{name}.py"
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+                node.body[0].value.value = "Another docstring."
+        path.write_text(f"# A comment.\n{ast.unparse(tree)}\n# Another.\n")
+
+
+def touch(folder: Path, config: dict) -> None:
+    for name in ("src", "workflow"):
+        for path in (folder / name).rglob("*"):
+            if path.is_file():
+                path.touch()
+    for name in ("Snakefile", "config.yaml", "environment.yml"):
+        (folder / name).touch()
+
+
+def write_profile(folder: Path, config: dict) -> None:
+    (folder / "other").mkdir()
+    (folder / "other/profile.yaml").write_text(
+        "cores: 1\nlatency-wait: 7\nset-resources:\n  train:\n    mem_mb: 3000\nset-threads:\n  probe: 1\n"
+    )
+
+
+def nothing(folder: Path, config: dict) -> None:
+    pass
+
+
+MIXED = "mixed, soft = inputs * wide[0], targets * shares[0, :, None]"
+EDITS = {
+    "nothing": Edit(nothing, {}),
+    "a loss's parameter": Edit(
+        configured(lambda c: c["losses"]["mixup2"].update(points=3)), EIGHT, "loss.points is 3 instead of its default"
+    ),
+    "a learning rate in one model's recipe": Edit(
+        configured(lambda c: c["models"]["cnn"].update(recipe={"lr": 0.01})), EIGHT, "train.lr was 0.003 and is 0.01"
+    ),
+    "a global learning rate": Edit(
+        configured(lambda c: c["train"].update(lr=0.01)),
+        {"train": 16, "probe": 16, "calibrate": 16, **TABLES},
+        "train, 16 jobs (clean/cnn/cross_entropy/seed0, ...): train.lr was 0.003 and is 0.01",
+    ),
+    "a key removed": Edit(
+        configured(lambda c: c["models"]["mlp"].pop("width")), EIGHT, "model.width was 16 and is its default again"
+    ),
+    "a seed added": Edit(
+        configured(lambda c: grid(c)["seeds"].append(2)),
+        EIGHT | {"reference": 2},
+        "train, 8 jobs (clean/cnn/cross_entropy/seed2, ...): it has never run",
+    ),
+    "a seed removed": Edit(
+        configured(lambda c: grid(c)["seeds"].remove(1)),
+        TABLES,
+        "references/clean/seed1, references/noisy/seed1, runs/clean/cnn/cross_entropy/seed1 and 7 more were dropped",
+    ),
+    "a data set added": Edit(
+        configured(add_data_set), EIGHT | {"reference": 2}, "train, 8 jobs (third/cnn/cross_entropy/seed0, ...): it has"
+    ),
+    "a loss module added": Edit(add_loss, EIGHT, "train, 8 jobs (clean/cnn/smoother/seed0, ...): it has never run"),
+    "a probe radius": Edit(
+        configured(lambda c: c["probes"].update(sphere={**c["probes"]["sphere"], "radii": [0.0, 2.0, 3.0]})),
+        {"probe": 16, **TABLES},
+        "probes.sphere.radii was [0.0, 2.0] and is [0.0, 2.0, 3.0]",
+    ),
+    "more bootstrap draws": Edit(
+        configured(lambda c: c["metrics"].update(draws=60)),
+        {"calibrate": 16, "reference": 4, **TABLES},
+        "calibrate.draws was 50 and is 60",
+    ),
+    "keys reordered": Edit(reorder, {}),
+    "defaults written out": Edit(configured(write_defaults), {}),
+    "comments, docstrings and format of a loss module": Edit(reformat, {}),
+    "a loss module changed": Edit(
+        written("losses/mixup", MIXED, f"{MIXED.replace('inputs * wide[0]', 'wide[0] * inputs')}"),
+        EIGHT,
+        "train, 8 jobs (clean/cnn/mixup2/seed0, ...): losses/mixup.py changed",
+    ),
+    "the probe changed": Edit(
+        written("neighbourhood", "CHUNK = 2**22", "CHUNK = 2**21"),
+        {"probe": 16, **TABLES},
+        "probe, 16 jobs (clean/cnn/cross_entropy/seed0, ...): neighbourhood.py changed",
+    ),
+    "the metrics changed": Edit(
+        written("metrics", 'ACE_KINDS = ("average", "equal_mass")', 'ACE_KINDS = ("equal_mass", "average")'),
+        {"calibrate": 16, "reference": 4, **TABLES},
+        "calibrate, 16 jobs (clean/cnn/cross_entropy/seed0, ...): metrics.py changed",
+    ),
+    "one figure changed": Edit(
+        written("figures/radii", "How far out from a point its", "How far from a point its"),
+        {"figure_radii": 1},
+        "figure tiny/radii: figures/radii.py changed",
+    ),
+    "the theme changed": Edit(
+        written("figures/theme", "BAND = 0.18", "BAND = 0.2"),
+        FIGURES,
+        "figure, 8 jobs (tiny/calibration, ...): figures/theme.py changed",
+    ),
+    "other cores": Edit(nothing, {}, arguments=("--cores", "3")),
+    "other resources": Edit(nothing, {}, arguments=("--set-resources", "train:mem_mb=1234", "probe:runtime=7")),
+    "other threads": Edit(nothing, {}, arguments=("--set-threads", "train=2")),
+    "another profile": Edit(write_profile, {}, arguments=("--profile", "other")),
+    "every source file touched": Edit(touch, {}),
+}
+
+
+class Copy:
+    """A finished workspace's copy with its own copy of the package, to be edited."""
+
+    def __init__(self, finished: Workspace, folder: Path):
+        self.workspace = finished.copy(folder)
+        self.folder = folder
+        shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        self.environment = {"PYTHONPATH": str(folder / "src")}
+
+    def edit(self, edit: Edit) -> None:
+        """Change files and configuration; the latter is left untouched where it stays the same."""
+        config = tiny_config()
+        edit.change(self.folder, config)
+        if list(config) != list(tiny_config()) or config != tiny_config():
+            self.workspace.write(config)
+
+    def snakemake(self, *arguments: str) -> str:
+        """What Snakemake prints when it runs with the copied package."""
+        done = self.workspace.snakemake(*arguments, environment=self.environment)
+        output = done.stdout + done.stderr
+        assert done.returncode == 0, output[-4000:]
+        return output
+
+    def files(self) -> dict[str, tuple[str, int]]:
+        """Digest and time of every result, but for logs and benchmarks."""
+        kinds = ("sources", "runs", "references", "manifests", "tables", "figures")
+        paths = [path for kind in kinds for path in (self.folder / "results" / kind).rglob("*") if path.is_file()]
+        return {str(path.relative_to(self.folder)): (checksum(path), path.stat().st_mtime_ns) for path in sorted(paths)}
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Copy:
+    """A copy of the finished grid."""
+    return Copy(finished, tmp_path / "copy")
+
+
+def job_counts(text: str) -> dict[str, int]:
+    """Jobs by rule, from a dry run's table."""
+    table = re.search(r"^job +count\n-[- ]+\n(.*?)^total", text, re.M | re.S)
+    counts = {} if table is None else dict(line.split() for line in table[1].splitlines() if line.strip())
+    return {rule: int(count) for rule, count in counts.items() if rule not in IGNORED}
+
+
+def told(text: str, folder: Path, each: bool = False) -> list[str]:
+    """What `halobench why` makes of a dry run's text."""
+    return why.report(why.parse_jobs(text), why.Records(folder), each)
+
+
+def ran(text: str) -> dict[str, int]:
+    """Jobs by rule, from what Snakemake prints of each."""
+    counts = Counter(job.rule for job in why.parse_jobs(text))
+    return {rule: count for rule, count in counts.items() if rule not in IGNORED}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_reruns_its_slice_only_and_why_names_it(copied, name):
+    edit = EDITS[name]
+    copied.edit(edit)
+    text = copied.snakemake("-n", *edit.arguments)
+    assert job_counts(text) == edit.jobs
+    assert ran(text) == edit.jobs, "why sees the same jobs as Snakemake"
+    lines = told(text, copied.folder)
+    if edit.jobs:
+        assert any(edit.said in line for line in lines), lines
+        assert len(told(text, copied.folder, each=True)) == len(why.parse_jobs(text)) + 1
+    elif "Nothing to be done" in text:
+        assert lines == [why.NOTHING]
+
+
+DELETED = {
+    "results/figures/tiny/summary.pdf": ("figure_summary", "figure tiny/summary: summary.pdf is missing"),
+    "results/tables/tiny/runs.csv": ("aggregate", "aggregate tiny: runs.csv is missing"),
+    "results/tables/tiny/claims.html": ("claims", "claims tiny: claims.html is missing"),
+    "results/runs/noisy/mlp/mixup2/seed1/metrics.csv": (
+        "calibrate",
+        "calibrate noisy/mlp/mixup2/seed1: metrics.csv is missing",
+    ),
+    "results/runs/noisy/mlp/mixup2/seed1/radii.parquet": (
+        "probe",
+        "probe noisy/mlp/mixup2/seed1: radii.parquet is missing",
+    ),
+    "results/references/noisy/seed0/metrics.csv": ("reference", "reference noisy/seed0: metrics.csv is missing"),
+}
+
+
+@pytest.mark.parametrize("path", DELETED)
+def test_a_deleted_file_is_made_again(finished, tmp_path, path):
+    rule, line = DELETED[path]
+    copied = finished.copy(tmp_path / "copy")
+    (copied.folder / path).unlink()
+    done = copied.snakemake("-n")
+    counts = job_counts(done.stdout + done.stderr)
+    assert counts[rule] == 1
+    assert "train" not in counts
+    assert line in told(done.stdout, copied.folder)
+
+
+def test_why_is_a_command(copied):
+    """The command itself: grouped and each, with arguments for Snakemake, incomplete jobs, and a dry run that fails."""
+    done = copied.workspace.why(environment=copied.environment)
+    assert (done.returncode, done.stdout.splitlines()) == (0, [why.NOTHING])
+    one = "results/runs/noisy/mlp/mixup2/seed1/metrics.csv"
+    done = copied.workspace.why("--forcerun", "calibrate", "--", one, environment=copied.environment)
+    assert done.stdout.splitlines()[0] == "calibrate noisy/mlp/mixup2/seed1: it is forced"
+    config = tiny_config()
+    config["train"]["lr"] = 0.01
+    copied.workspace.write(config)
+    lines = copied.workspace.why(environment=copied.environment).stdout.splitlines()
+    assert lines[0] == "train, 16 jobs (clean/cnn/cross_entropy/seed0, ...): train.lr was 0.003 and is 0.01"
+    assert " jobs would run: 16 train, 16 probe, 16 calibrate, " in lines[-1]
+    done = copied.workspace.why("--each", "--cores", "1", one, environment=copied.environment)
+    assert done.stdout.splitlines() == [
+        "train noisy/mlp/mixup2/seed1: train.lr was 0.003 and is 0.01",
+        "calibrate noisy/mlp/mixup2/seed1: logits.safetensors will be made anew by train",
+        "2 jobs would run: 1 train, 1 calibrate",
+    ]
+    done = copied.workspace.why("-q", "all", environment=copied.environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "leave out --quiet" in done.stderr
+    config["train"]["lr"] = "fast"
+    copied.workspace.write(config)
+    done = copied.workspace.why(environment=copied.environment)
+    assert done.returncode == 1
+    assert "train.lr" in done.stderr
+    assert not done.stdout
+
+
+def test_why_tells_what_was_cut_off_and_what_is_newer(copied):
+    path = "results/runs/noisy/mlp/mixup2/seed1/metrics.csv"
+    mark = why.Records(copied.folder)._path("incomplete", path)
+    mark.write_text("{}")
+    with (copied.folder / "workflow/claims.yaml").open("a") as file:
+        file.write("# Looked at again.\n")
+    lines = told(copied.snakemake("-n"), copied.folder)
+    assert "calibrate noisy/mlp/mixup2/seed1: it was left incomplete when it last ran" in lines
+    mark.unlink()
+    lines = told(copied.snakemake("-n"), copied.folder)
+    assert "claims tiny: workflow/claims.yaml changed after the outputs were made" in lines
+
+
+OUTSIDE = """from halobench.losses.cross_entropy import CrossEntropy
+
+
+class Halved(CrossEntropy):
+    \"\"\"Half of the cross entropy.\"\"\"
+
+    def __call__(self, logits, targets):
+        return super().__call__(logits, targets) / 2
+"""
+
+
+def test_an_outside_loss_reruns_its_cells_only(copied):
+    """A loss named module:object beside the Snakefile: its cell runs, then an edit of its file reruns that cell."""
+    module = copied.folder / "my_losses.py"
+    module.write_text(OUTSIDE)
+    config = tiny_config()
+    config["losses"]["halved"] = {"name": "my_losses:Halved"}
+    cells = {"datasets": ["clean"], "models": ["mlp"], "losses": ["halved"], "seeds": [0]}
+    config["experiments"]["own"] = {"grid": [cells], "figures": ["training"]}
+    config["run"].append("own")
+    copied.workspace.write(config)
+    rules = ("train", "probe", "calibrate", "manifest", "aggregate", "claims", "figure_training")
+    expected = dict.fromkeys(rules, 1)
+    before = copied.files()
+    assert ran(copied.snakemake("--cores", "1")) == expected
+    assert "Nothing to be done" in copied.snakemake("-n")
+    module.write_text(f"# A comment.\n{OUTSIDE}")
+    assert "Nothing to be done" in copied.snakemake("-n")
+    module.write_text(OUTSIDE.replace("/ 2", "/ 3"))
+    text = copied.snakemake("-n")
+    assert job_counts(text) == expected
+    assert told(text, copied.folder)[0] == "train clean/mlp/halved/seed0: my_losses:Halved changed"
+    if os.environ.get("HALOBENCH_SOAK") == "1":
+        assert ran(copied.snakemake("--cores", "1")) == expected
+    after = copied.files()
+    assert {path: after[path] for path in before} == before
+
+
+@soak
+@pytest.mark.parametrize(
+    "name", ["nothing", "a learning rate in one model's recipe", "a seed added", "a loss module changed"]
+)
+def test_a_real_rerun_leaves_the_rest_alone(copied, name):
+    edit = EDITS[name]
+    copied.edit(edit)
+    plan = why.parse_jobs(copied.snakemake("-n"))
+    before = copied.files()
+    assert ran(copied.snakemake("--cores", "1")) == edit.jobs
+    after = copied.files()
+    made = {path for job in plan for path in job.outputs}
+    assert all(after[path] == before[path] for path in before if path not in made)
+    assert all(after[path] != before.get(path) for path in made)
+    assert "Nothing to be done" in copied.snakemake("-n")
