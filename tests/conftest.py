@@ -17,6 +17,12 @@ SOAK = os.environ.get("HALOBENCH_SOAK") == "1"  # `make soak`: as many trials as
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def needs(there: bool, what: str) -> None:
+    """Skip a test whose tool isn't there, saying what it needs; where HALOBENCH_CI is set that is a failure."""
+    if not there:
+        (pytest.fail if os.environ.get("HALOBENCH_CI") else pytest.skip)(f"needs {what}")
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""

@@ -83,11 +83,10 @@ def build_parser() -> argparse.ArgumentParser:
     verify = command("verify", "Compare results with the checksums in their records.", _verify)
     verify.add_argument("results", nargs="?", type=Path, default=Path("results"), help="the results folder (results)")
     verify.add_argument("--remove", action="store_true", help="remove what is faulty, so that it is made again")
-    run = command("run", "Run Snakemake; goes on after a run that was killed.", _run, EXAMPLE_RUN, allow_abbrev=False)
+    run = command("run", "Run Snakemake; goes on after a run that was killed.", _run, EXAMPLE_RUN)
     run.usage = "halobench run [-h] [SNAKEMAKE'S ARGUMENTS ...]"
     command("check", "Check what only building can check; a request in JSON on standard input.", _check)
-    # Its own options mustn't be guessed from the start of Snakemake's.
-    why = command("why", "Say why each job would run.", _why, EXAMPLE_WHY, allow_abbrev=False)
+    why = command("why", "Say why each job would run.", _why, EXAMPLE_WHY)
     why.usage = "halobench why [-h] [--each] [SNAKEMAKE'S ARGUMENTS ...]"
     why.add_argument("--each", action="store_true", help="a line for each job, not for each reason")
     return parser
@@ -220,11 +219,13 @@ def _why(given: argparse.Namespace) -> int:
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """The parsed arguments; what a command doesn't know is refused, but for `run` and `why`, which hand it on."""
-    parser = build_parser()
-    given, rest = parser.parse_known_args(arguments)
-    if rest and given.command not in ("run", "why"):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    """The parsed arguments. What follows `run` and `why` is Snakemake's, but for their own options: ``rest``."""
+    rest = []
+    if arguments[:1] in (["run"], ["why"]):
+        own = {"-h", "--help", "--each"} if arguments[0] == "why" else {"-h", "--help"}
+        rest = [argument for argument in arguments[1:] if argument not in own]
+        arguments = [arguments[0], *(argument for argument in arguments[1:] if argument in own)]
+    given = build_parser().parse_args(arguments)
     given.rest = rest
     return given
 

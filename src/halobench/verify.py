@@ -65,9 +65,10 @@ def is_record(found: Any) -> bool:
 
 
 def check_record(path: Path, found: dict[str, Any]) -> Iterator[Fault]:
-    """What is wrong with a record and the files that it lists, which lie beside it."""
+    """What is wrong with a record, or else with the files that it lists, which lie beside it."""
     if found.get("self") != record_digest(found):
         yield Fault(path, path, "was edited: its own checksum is wrong")
+        return
     for name, digest in found["outputs"].items():
         output = path.parent / name
         if not output.exists():

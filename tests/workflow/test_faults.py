@@ -1,0 +1,417 @@
+"""The real workflow when things go wrong: killed masters, full disks, diverging cells, edited files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from base64 import urlsafe_b64decode
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from conftest import Workspace, needs, tiny_config
+from halobench import store
+from halobench.grid import TABLES
+from halobench.verify import verify
+
+pytestmark = [pytest.mark.workflow, pytest.mark.faults]
+QUIET = ("--quiet", "rules", "host", "progress")
+TIMES = ["seconds", "probe_seconds", "calibrate_seconds"]
+
+
+def start(workspace: Workspace, *arguments: str, **environment: str) -> subprocess.Popen:
+    """`halobench run` here, in a session of its own, so that a signal to it reaches nobody else."""
+    command = [sys.executable, "-m", "halobench.cli", "run", *arguments]
+    out = open(workspace.folder / "run.log", "a")  # noqa: SIM115
+    return subprocess.Popen(
+        command, cwd=workspace.folder, stdout=out, stderr=out, start_new_session=True, env=os.environ | environment
+    )
+
+
+def run(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess:
+    """`halobench run` here, to its end."""
+    return workspace.module("halobench.cli", "run", *arguments)
+
+
+def wait_for(seen, process: subprocess.Popen, seconds: float = 300) -> None:
+    """Wait until `seen()`; an error if the process ends first."""
+    last = time.monotonic() + seconds
+    while not seen():
+        assert process.poll() is None, "the process ended before what was waited for"
+        assert time.monotonic() < last, "waited in vain"
+        time.sleep(0.02)
+
+
+def trained(workspace: Workspace) -> set[Path]:
+    """Records of the trainings that the master took note of."""
+    notes = workspace.folder / ".snakemake/incomplete"
+    unfinished = {urlsafe_b64decode(note.name).decode() for note in notes.glob("*") if note.is_file()}
+    found = workspace.folder.glob("results/runs/*/*/*/*/train.json")
+    return {path for path in found if str(path.relative_to(workspace.folder)) not in unfinished}
+
+
+def assert_same_tables(first: Workspace, second: Workspace) -> None:
+    """All tables but for times, byte for byte."""
+    for name in (*TABLES, "claims"):
+        paths = [w.folder / f"results/tables/tiny/{name}" for w in (first, second)]
+        if name != "runs":
+            assert paths[0].with_suffix(".csv").read_bytes() == paths[1].with_suffix(".csv").read_bytes(), name
+            continue
+        tables = [pd.read_parquet(path.with_suffix(".parquet")).drop(columns=TIMES) for path in paths]
+        pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_a_killed_master_is_gone_on_from_and_finished_cells_are_not_redone(finished, tmp_path):
+    """SIGKILL of the master alone: its jobs live on as orphans, and the next run's twins of them do no harm."""
+    workspace = Workspace(tmp_path, tiny_config())
+    master = start(workspace, "--cores", "2", *QUIET)
+    wait_for(lambda: len(trained(workspace)) >= 3, master)
+    second = run(workspace, "--cores", "1", *QUIET)
+    assert second.returncode != 0
+    assert f"a run is going on here: process {master.pid} on " in second.stderr
+    assert "unlocked" not in second.stderr
+    assert master.poll() is None
+    master.kill()
+    master.wait()
+    kept = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in trained(workspace)}
+    assert any((workspace.folder / ".snakemake/locks").glob("*.lock"))
+    done = run(workspace, "--cores", "2", *QUIET)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "the run that had locked this directory is dead; unlocked" in done.stderr
+    for path, (mtime, content) in kept.items():
+        assert path.stat().st_mtime_ns == mtime, path
+        assert path.read_bytes() == content
+    assert_same_tables(finished, workspace)
+    assert "Nothing to be done" in run(workspace, "-n").stdout
+
+
+def test_a_killed_training_is_retried_and_gone_on_from(tmp_path):
+    """SIGTERM to the stage's own process, as a batch system sends it: saved, failed, started again by the executor."""
+    config = tiny_config()
+    config["experiments"]["tiny"]["grid"][0] |= {"datasets": ["noisy"], "models": ["mlp"], "seeds": [0]}
+    config["train"]["epochs"] = 1500
+    first = Workspace(tmp_path / "first", config) if (tmp_path / "first").mkdir() is None else None
+    second = Workspace(tmp_path / "second", config) if (tmp_path / "second").mkdir() is None else None
+    aims = ["results/runs/noisy/mlp/mixup2/seed0/train.json"]
+    assert run(first, *aims, "--cores", "1", *QUIET).returncode == 0
+    master = start(second, *aims, "--cores", "1", "--retries", "1", *QUIET)
+    log = second.folder / "results/logs/train/noisy/mlp/mixup2/seed0.log"
+    wait_for(lambda: log.exists() and "epoch 5/" in log.read_text(), master)
+    os.kill(int(stage_process(second.folder)), signal.SIGTERM)
+    assert master.wait(timeout=300) == 0, (second.folder / "run.log").read_text()[-3000:]
+    assert "stopped by SIGTERM; saved at epoch" in log.read_text()
+    assert log.read_text().count("resuming at epoch") == 1
+    for name in ("model.safetensors", "logits.safetensors", "history.csv"):
+        cell = "results/runs/noisy/mlp/mixup2/seed0"
+        assert (first.folder / cell / name).read_bytes() == (second.folder / cell / name).read_bytes()
+    assert not list((second.folder / "results/checkpoints").rglob("*.safetensors"))
+
+
+def stage_process(folder: Path) -> str:
+    """The process of the training that runs in a folder."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            if b"train" in words and b"--checkpoint" in words and (entry / "cwd").resolve() == folder.resolve():
+                return entry.name
+    raise AssertionError("no training runs")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of its own, of 12 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], capture_output=True)
+    needs(done.returncode == 0, "a right to mount a tmpfs, to try a full disk on")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path, leave: int) -> Path:
+    """Fill a disk up to `leave` bytes; the file that does it."""
+    filler = folder / "filler"
+    with open(filler, "ab") as file:
+        free = shutil.disk_usage(folder).free
+        file.write(b"\0" * max(0, free - leave))
+    return filler
+
+
+def test_a_disk_without_room_is_refused_before_any_job(small_disk):
+    workspace = Workspace(small_disk, tiny_config())
+    filler = fill(small_disk, 2**21)
+    done = run(workspace, "--cores", "1", *QUIET)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "results = 2 MiB free: expected at least 4." in output
+    assert "MiB, which the cells still to be computed will take; make room or run fewer" in output
+    assert "Traceback" not in output
+    assert not list(small_disk.glob("results/**/*.*"))
+    filler.unlink()
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half_written_and_the_rerun_ends_well(finished, small_disk, tmp_path):
+    """Only results/ lies on the small disk, which fills when the first cells are there."""
+    workspace = Workspace(tmp_path, tiny_config())
+    results = tmp_path / "results"
+    results.symlink_to(small_disk)
+    master = start(workspace, "--cores", "2", *QUIET)
+    wait_for(lambda: len(trained(workspace)) >= 3, master)
+    filler = fill(small_disk, 0)
+    assert master.wait(timeout=300) != 0
+    said = (tmp_path / "run.log").read_text()
+    assert "jobs failed; each with the last line of its log" in said
+    logs = "".join(path.read_text() for path in results.glob("logs/**/*.log"))
+    assert "No space left on device" in said
+    assert "Traceback" not in logs
+    faults = [fault for fault in verify(results).faults if ".tsv" not in fault.path.name]
+    assert faults == []
+    assert not list(results.rglob(f"{store.TEMPORARY}*"))
+    for cell in results.glob("runs/*/*/*/*"):
+        for name in ("model.safetensors", "logits.safetensors"):
+            if (cell / name).exists():
+                store.read_arrays(cell / name)
+    filler.unlink()
+    done = run(workspace, "--cores", "2", *QUIET)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same_tables(finished, workspace)
+    assert verify(results).faults == ()
+
+
+def test_one_cell_that_diverges_is_named_the_others_finish_and_partial_draws_them(tmp_path):
+    """A learning rate that no training survives, on one of the models."""
+    config = tiny_config()
+    config["models"]["bad"] = {"name": "mlp", "width": 16, "recipe": {"optimizer": "sgd", "lr": 1e25}}
+    block = config["experiments"]["tiny"]["grid"][0] | {"seeds": [0]}
+    one = {"datasets": ["noisy"], "models": ["bad"], "losses": ["mixup2"], "seeds": [0]}
+    config["experiments"]["tiny"]["grid"] = [block, one]
+    workspace = Workspace(tmp_path, config)
+    done = run(workspace, "--cores", "2", *QUIET)
+    assert done.returncode != 0
+    told = done.stderr[done.stderr.index("1 job failed; each with the last line of its log:") :]
+    assert "train  noisy/bad/mixup2/seed0  noisy/bad/mixup2/seed0: loss is " in told
+    for part in ("in epoch 1 of 3, step ", "learning rate ", "gradient norm "):
+        assert part in told
+    assert "results/logs/train/noisy/bad/mixup2/seed0.log" in told
+    assert len(list(tmp_path.glob("results/runs/*/*/*/*/calibrate.json"))) == 8
+    assert not (tmp_path / "results/tables").exists()
+    drawn = run(workspace, "partial", "--cores", "2", *QUIET)
+    assert drawn.returncode == 0, drawn.stderr[-3000:]
+    folder = tmp_path / "results/partial"
+    missing = pd.read_csv(folder / "missing/tiny.csv")
+    assert missing[["dataset", "model", "loss", "seed", "stage"]].values.tolist() == [
+        ["noisy", "bad", "mixup2", 0, "train"]
+    ]
+    assert "loss is " in missing["why"][0]
+    metrics = pd.read_parquet(folder / "tables/tiny/metrics.parquet")
+    own = metrics[metrics["loss"] != "reference"]
+    assert len(own[["dataset", "model", "loss", "seed"]].drop_duplicates()) == 8
+    assert "bad" not in set(own["model"])
+    assert len(list(folder.glob("figures/tiny/*.png"))) == 8
+    assert store.read_json(folder / "figures/tiny/summary.json")["spec"]["note"] == "partial: 8 of 9 cells"
+    assert run(workspace, "-n", "partial").stdout.count("Nothing to be done") == 1
+    assert not list(tmp_path.glob("results/runs/noisy/bad/*/*/train.json"))
+
+
+def test_partial_says_so_where_nothing_is_there_and_trains_nothing(workspace):
+    done = run(workspace, "partial", *QUIET)
+    assert done.returncode != 0
+    assert "partial: no cell of tiny is finished yet" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (workspace.folder / "results/runs").exists()
+
+
+def test_partial_leaves_out_cells_of_another_spec_and_lost_files(finished, tmp_path):
+    workspace = finished.copy(tmp_path / "copy")
+    config = tiny_config()
+    config["losses"]["mixup2"]["alpha"] = 0.5
+    workspace.write(config)
+    (workspace.folder / "results/runs/clean/cnn/cross_entropy/seed1/radii.parquet").unlink()
+    done = run(workspace, "results/partial/missing/tiny.csv", *QUIET)
+    assert done.returncode == 0, done.stderr[-2000:]
+    missing = pd.read_csv(workspace.folder / "results/partial/missing/tiny.csv")
+    assert missing.groupby("why").size().to_dict() == {"made with another spec": 8, "radii.parquet is missing": 1}
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def edit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+CELL = "results/runs/noisy/mlp/mixup2/seed1"
+KEPT = [
+    "results/sources/digits/images.npy",
+    "results/sources/digits/meta.json",
+    f"{CELL}/model.safetensors",
+    f"{CELL}/logits.safetensors",
+    f"{CELL}/history.csv",
+    f"{CELL}/train.json",
+    f"{CELL}/radii.parquet",
+    f"{CELL}/calibration.json",
+    f"{CELL}/metrics.csv",
+    "results/references/noisy/seed0/metrics.csv",
+    "results/tables/tiny/metrics.parquet",
+    "results/tables/tiny/claims.html",
+    "results/figures/tiny/summary.png",
+    "results/figures/tiny/radii.json",
+]
+
+
+@pytest.mark.parametrize("path", KEPT)
+@pytest.mark.parametrize("harm", [truncate, edit, Path.unlink])
+def test_verify_names_a_file_that_was_truncated_edited_or_lost(finished, tmp_path, path, harm):
+    results = tmp_path / "results"
+    shutil.copytree(finished.folder / "results", results)
+    assert verify(results).faults == ()
+    harm(tmp_path / path)
+    faults = verify(results).faults
+    is_record = Path(path).stem in ("train", "radii") and path.endswith(".json")
+    if harm is Path.unlink and is_record:  # nothing else tells that a record was there; the next run makes it again
+        assert faults == ()
+    else:
+        assert {str(fault.path.relative_to(tmp_path)) for fault in faults} == {path}
+
+
+def test_aggregation_refuses_an_edited_file_and_verify_has_it_made_again(finished, tmp_path):
+    workspace = finished.copy(tmp_path / "copy")
+    path = workspace.folder / f"{CELL}/metrics.csv"
+    original = path.read_bytes()
+    path.write_bytes(original.replace(b"nll", b"nil", 1))
+    done = run(workspace, "--cores", "1", *QUIET)
+    assert done.returncode != 0
+    assert f"{CELL}/metrics.csv = " in done.stderr
+    assert "that its record holds; `halobench verify` names all such files" in done.stderr
+    assert verify(workspace.folder / "results").faults[0].path == path
+    told = workspace.module("halobench.cli", "verify", "--remove")
+    assert told.returncode == 1
+    assert f"removed {CELL}/calibrate.json" in told.stdout.replace(f"{workspace.folder}/", "")
+    done = run(workspace, "--cores", "1", *QUIET)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert path.read_bytes() == original
+    assert_same_tables(finished, workspace)
+
+
+BIG = """
+import numpy as np
+from halobench.data import Description, Images
+
+def describe(*, count=64000):
+    return Description((1, 28, 28), 10, count)
+
+def load(*, count=64000):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(10, size=count)
+    images = rng.integers(256, size=(count, 1, 28, 28), dtype=np.uint8)
+    return Images(images, labels, 10)
+"""
+
+
+def test_touching_a_source_of_50_mb_reruns_nothing(tmp_path):
+    config = tiny_config()
+    config["sources"] = {"big": {"loader": "big_source:load"}}
+    config["datasets"] = {"noisy": config["datasets"]["noisy"] | {"source": "big"}}
+    config["probes"] = {"sphere": config["probes"]["sphere"]}
+    config["experiments"]["tiny"]["grid"][0] |= {"datasets": ["noisy"], "models": ["mlp"], "seeds": [0]}
+    config["experiments"]["tiny"]["figures"] = ["training"]
+    workspace = Workspace(tmp_path, config)
+    (tmp_path / "big_source.py").write_text(BIG)
+    done = run(workspace, "--cores", "2", *QUIET)
+    assert done.returncode == 0, done.stderr[-2000:]
+    images = tmp_path / "results/sources/big/images.npy"
+    assert images.stat().st_size > 50e6
+    for path in images.parent.iterdir():
+        os.utime(path)
+    assert "Nothing to be done" in run(workspace, "-n").stdout
+    # A source that really changed is another matter: its meta.json holds the checksums.
+    array = np.load(images)
+    array[0] ^= 1
+    np.save(images, array)
+    assert [str(f.path) for f in verify(tmp_path / "results").faults] == [str(images)]
+
+
+def test_the_same_grid_under_another_profile_gives_the_same_tables(finished, tmp_path):
+    """Another directory, one core, other resources and slots, savings after every step: nothing in the tables tells."""
+    workspace = Workspace(tmp_path, tiny_config())
+    folder = tmp_path / "profiles/other"
+    folder.mkdir()
+    profile = {
+        "cores": 1,
+        "keep-going": True,
+        "retries": 2,
+        "set-resources": {"train": {"checkpoint_seconds": 0, "mem_mb": 1234}, "probe": {"slots_per_gpu": 3}},
+    }
+    (folder / "profile.yaml").write_text(yaml.safe_dump(profile))
+    done = run(workspace, "--workflow-profile", "profiles/other", *QUIET)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert_same_tables(finished, workspace)
+    log = (tmp_path / "results/logs/train/noisy/mlp/mixup2/seed0.log").read_text()
+    assert log.count("saved at epoch") == 6  # 3 epochs of 2 steps
+
+
+NVIDIA_SMI = """#!/bin/sh
+echo "GPU 0: Stand-in (UUID: GPU-aaaaaaaa-0000-0000-0000-000000000000)"
+echo "GPU 1: Stand-in (UUID: GPU-bbbbbbbb-1111-1111-1111-111111111111)"
+"""
+
+
+def test_jobs_that_run_at_once_take_different_gpus(tmp_path, monkeypatch):
+    """Two stand-in devices, two jobs at a time: each log names its device, and no two jobs on one overlap."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "nvidia-smi").write_text(NVIDIA_SMI)
+    (tools / "nvidia-smi").chmod(0o755)
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "locks"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    config = tiny_config()
+    config["experiments"]["tiny"]["grid"][0] |= {"datasets": ["noisy"], "models": ["mlp"], "seeds": [0, 1, 2]}
+    config["train"]["epochs"] = 150
+    (tmp_path / "work").mkdir()
+    workspace = Workspace(tmp_path / "work", config)
+    cells = [f"results/runs/noisy/mlp/{loss}/seed{seed}" for loss in config["losses"] for seed in (0, 1, 2)]
+    aims = [f"{cell}/train.json" for cell in cells]
+    done = run(workspace, "--cores", "2", "--resources", "gpu=2", "--", *aims)
+    assert done.returncode == 0, done.stderr[-2000:]
+    logs = [path.read_text() for path in (tmp_path / "work/results/logs/train").rglob("*.log")]
+    assert len(logs) == 6
+    used = [next(line for line in log.splitlines() if line.startswith("on GPU ")) for log in logs]
+    assert {line.split()[2][:8] for line in used} == {"GPU-aaaa", "GPU-bbbb"}
+    only = "GPU-bbbbbbbb-1111-1111-1111-111111111111"
+    shutil.rmtree(tmp_path / "work/results/runs/noisy/mlp/mixup2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    again = run(workspace, "--cores", "1", "--", aims[-1])
+    assert again.returncode == 0, again.stderr[-2000:]
+    log = (tmp_path / "work/results/logs/train/noisy/mlp/mixup2/seed2.log").read_text()
+    assert log.count(f"on GPU 1 ({only})") == 1
+
+
+def test_no_pickle_is_written_or_read(root):
+    """torch.load, torch.save, pickle, joblib and numpy's object arrays appear nowhere in the package."""
+    banned = (
+        "import pickle",
+        "torch.save(",
+        "torch.load(",
+        "joblib",
+        "allow_pickle=True",
+        "yaml.load(",
+        "to_pickle",
+        "eval(",
+    )
+    for path in (root / "src").rglob("*.py"):
+        text = path.read_text().replace("literal_eval(", "").replace(".eval()", "")
+        found = [word for word in banned if word in text]
+        assert not found, (path, found)
