@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from halobench.config import ConfigError
 from halobench.grid import Cell, Config
 from halobench.provenance import PACKAGE, code_map, versions
 from halobench.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec, SpecError, canonical, parse, to_json
+
+REQUEST = ("sources", "datasets", "losses", "models", "pairs")
 
 
 def request(config: Config) -> dict[str, Any]:
@@ -66,9 +68,13 @@ def ensure(config: Config, cache: Path) -> None:
     command = [sys.executable, "-m", "halobench.cli", "check"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": _search_path()}
     done = subprocess.run(command, input=to_json(asked), capture_output=True, text=True, env=environment, check=False)
-    if done.returncode not in (0, 2):
-        raise ConfigError([f"the check of the configuration failed: {done.stderr.strip()[-2000:]}"])
-    problems = json.loads(done.stdout.splitlines()[-1])
+    try:  # a plug-in may end the process, or print
+        problems = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        names = ", ".join(sorted({name for _, name in used}))
+        ended = f"building them ended in code {done.returncode} ({said})"
+        raise ConfigError([f"plug-ins = {names}: expected ones that can be built, but {ended}"]) from None
     if problems:
         raise ConfigError(problems)
     cache.mkdir(parents=True, exist_ok=True)
@@ -85,10 +91,46 @@ def _search_path() -> str:
     return os.pathsep.join([str(PACKAGE.parent), *(path or os.getcwd() for path in sys.path)])
 
 
+def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> None:
+    """Build a loss and score a batch with it, as training would.
+
+    Raises
+    ------
+    SpecError
+        Where building does, and where what it gives is no batch, or no mean loss that logits can learn from.
+    """
+    import numpy as np
+    import torch
+
+    from halobench import losses
+
+    loss = losses.build(spec)
+    images, targets = torch.rand(batch, 1, 4, 4), torch.eye(classes)[torch.arange(batch) % classes]
+    logits = torch.zeros(batch, classes, requires_grad=True)
+    try:
+        mixed, soft = loss.mix(images, targets, np.random.default_rng(0))
+        shapes = tuple(mixed.shape), tuple(soft.shape)
+        value = loss(logits, soft)
+        found = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+        learns = found == () and value.requires_grad
+    except Exception as error:
+        raise SpecError("name", spec.name, f"a loss that can score a batch ({plugins.told(error)})") from error
+    wanted = tuple(images.shape), tuple(targets.shape)
+    if shapes != wanted:
+        raise SpecError(
+            "name", spec.name, f"a loss whose mix gives shapes {wanted} for a batch of {wanted}, not {shapes}"
+        )
+    if not learns:
+        raise SpecError("name", spec.name, f"a loss that gives one number, with a gradient, for a batch, not {found}")
+
+
 def run(asked: dict[str, Any]) -> list[str]:
     """Build everything that was asked for; return a line per problem."""
-    from halobench import data, losses, models
+    from halobench import data, models
 
+    missing = [key for key in REQUEST if not isinstance(asked, Mapping) or key not in asked]
+    if missing:
+        raise SpecError("request", asked, f"a mapping with {', '.join(REQUEST)}")
     problems: list[str] = []
     found: dict[str, data.Description] = {}
 
@@ -97,7 +139,7 @@ def run(asked: dict[str, Any]) -> list[str]:
             return make()
         except SpecError as error:
             problems.append(str(error.within(where)))
-        except Exception as error:  # plug-ins outside the package may raise anything
+        except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
             problems.append(f"{where}: expected a plug-in that can be built ({plugins.told(error)})")
         return None
 
@@ -110,7 +152,7 @@ def run(asked: dict[str, Any]) -> list[str]:
         if source := found.get(dataset.source):
             attempt(f"datasets.{name}", lambda d=dataset, s=source: data.check_size(d, s.size, s.parts))
     for name, spec in asked["losses"].items():
-        attempt(f"losses.{name}", lambda spec=spec: losses.build(parse(LossSpec, spec)))
+        attempt(f"losses.{name}", lambda spec=spec: check_loss(parse(LossSpec, spec)))
     for name, source, batch in asked["pairs"]:
         if described := found.get(source):
             model = parse(ModelSpec, asked["models"][name])

@@ -22,7 +22,7 @@ from halobench.specs import (
     canonical,
     to_json,
 )
-from halobench.store import read_json, write_json
+from halobench.store import read_record, write_json
 
 STAGE_RECORDS = ("train.json", "probe.json", "calibrate.json")
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # what aggregation writes
@@ -124,11 +124,12 @@ class Config:
         """The cells of an experiment with the checksums that their records hold: what aggregation reads."""
         cells = [dataclasses.asdict(cell) | {"path": cell.path} for cell in self.cells(experiment)]
         for cell in cells:
-            records = (read_json(results / "runs" / cell["path"] / name) for name in STAGE_RECORDS)
+            records = (read_record(results / "runs" / cell["path"] / name) for name in STAGE_RECORDS)
             cell["outputs"] = {name: digest for record in records for name, digest in record["outputs"].items()}
         references = [{"dataset": d, "seed": s, "path": f"{d}/seed{s}"} for d, s in self.references(experiment)]
         for reference in references:
-            reference["outputs"] = read_json(results / "references" / reference["path"] / "reference.json")["outputs"]
+            record = read_record(results / "references" / reference["path"] / "reference.json")
+            reference["outputs"] = record["outputs"]
         return {"experiment": experiment, "cells": cells, "references": references}
 
     def write_manifest(self, experiment: str, path: Path | str, results: Path | str = "results") -> None:

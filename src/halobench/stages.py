@@ -119,6 +119,7 @@ def run_probe(spec: Mapping[str, Any], source: Path, seed: int, folder: Path) ->
     device = resolve_device(specs["train"].device)
     model = models.build(specs["model"], loaded.shape, loaded.classes)
     weights = folder / "model.safetensors"
+    store.check_arrays(weights)
     try:
         load_model(model, str(weights))
     except (RuntimeError, ValueError) as error:
@@ -177,16 +178,17 @@ def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path) -
 
 def run_aggregate(manifest: Path, results: Path, out: Path) -> None:
     """Write the tables of the experiment in `manifest` to `out`."""
-    from halobench.aggregation import aggregate, write_tables
+    from halobench.aggregation import aggregate, read_manifest, write_tables
 
-    write_tables(aggregate(store.read_json(manifest), results), out)
+    write_tables(aggregate(read_manifest(manifest), results), out)
 
 
 def run_claims(claims: Path, tables: Path, out: Path) -> None:
     """Judge the claims in a file by an experiment's tables; write claims.csv, .parquet and .html to `out`."""
+    from halobench.aggregation import read_tables
     from halobench.claims import claims_html, evaluate, load_claims
 
-    found = evaluate(load_claims(claims), {name: pd.read_parquet(tables / f"{name}.parquet") for name in TABLES})
+    found = evaluate(load_claims(claims), read_tables(tables, TABLES))
     store.write_csv(out / "claims.csv", found)
     store.write_parquet(out / "claims.parquet", found)
     with store.replacing(out / "claims.html") as temporary:
@@ -195,10 +197,11 @@ def run_claims(claims: Path, tables: Path, out: Path) -> None:
 
 def run_figure(name: str, tables: Path, out: Path) -> None:
     """Draw a figure from the tables it names; write `out`.pdf and `out`.png."""
+    from halobench.aggregation import read_tables
     from halobench.figures import theme
 
     wanted = plugins.parameters("figures", name)
-    figure = plugins.load("figures", name)(*(pd.read_parquet(tables / f"{table}.parquet") for table in wanted))
+    figure = plugins.load("figures", name)(*read_tables(tables, wanted).values())
     theme.save(figure, out)
 
 

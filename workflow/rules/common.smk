@@ -2,27 +2,47 @@ import sys
 from pathlib import Path
 
 from halobench import checks, plugins
-from halobench.config import ConfigError, check_schema, load_config
+from snakemake.exceptions import WorkflowError
+
+from halobench.config import (
+    ConfigError,
+    check_file,
+    check_folders,
+    check_schema,
+    load_config,
+)
 from halobench.grid import TABLES as TABLE_NAMES
 from halobench.provenance import code_map
-from halobench.specs import to_json
+from halobench.specs import SpecError, to_json
+
+
+def attempt(check, *arguments):
+    """What `check` gives; where it finds problems, a line for each of them and the end, before any job runs."""
+    try:
+        return check(*arguments)
+    except ConfigError as error:
+        sys.exit("\n".join(["The configuration has problems:", *error.problems]))
+
+
+# Before Snakemake reads it: of two values for one key it would silently take the last.
+for path in ["config.yaml", *workflow.overwrite_configfiles]:
+    if Path(path).exists():
+        attempt(check_file, path)
+
+
+configfile: "config.yaml"
 
 
 def checked_config():
-    """The configuration; where it has problems, a line for each of them and the end, before any job runs."""
-    try:
-        checked = load_config(config)
-        check_schema(
-            config, Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
-        )
-        checks.ensure(checked, Path(".snakemake/halobench"))
-    except ConfigError as error:
-        sys.exit("\n".join(["The configuration has problems:", *error.problems]))
+    """The configuration, checked as a whole."""
+    checked = load_config(config)
+    check_schema(config, Path(workflow.basedir) / "workflow/schemas/config.schema.yaml")
+    checks.ensure(checked, Path(".snakemake/halobench"))
     return checked
 
 
 checks.put_scripts_on_path()
-CONFIG = checked_config()
+CONFIG = attempt(checked_config)
 RUN = "results/runs/{dataset}/{model}/{loss}/seed{seed}"
 LOG = "{dataset}/{model}/{loss}/seed{seed}"
 TABLES = "results/tables/{experiment}"
@@ -164,7 +184,22 @@ def targets():
     return wanted
 
 
+def write_manifest(wildcards, output, log):
+    """Write an experiment's manifest; a record that can't be read ends the job in one line."""
+    try:
+        CONFIG.write_manifest(wildcards.experiment, output[0])
+    except (SpecError, OSError) as error:
+        Path(log[0]).write_text(f"halobench: error: {error}\n")
+        raise WorkflowError(str(error)) from None
+    Path(log[0]).write_text(
+        f"listed the cells of {wildcards.experiment} in {output[0]}\n"
+    )
+
+
 def caption(figure):
     """A figure's own caption, or the one for figures without."""
     own = Path(workflow.basedir) / f"workflow/report/{figure}.rst"
     return f"../report/{figure if own.exists() else 'figure'}.rst"
+
+
+attempt(check_folders, targets())
