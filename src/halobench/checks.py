@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench import plugins
+from halobench import plugins, store
 from halobench.config import ConfigError
 from halobench.grid import Cell, Config
 from halobench.provenance import PACKAGE, code_map, versions
@@ -79,6 +79,37 @@ def ensure(config: Config, cache: Path) -> None:
         raise ConfigError(problems)
     cache.mkdir(parents=True, exist_ok=True)
     stamp.touch()
+
+
+def check_results(config: Config, results: Path, most: int = 100_000_000) -> None:
+    """Check what an earlier run left for the experiments that will run: a file newer than its record may be damaged.
+
+    Snakemake would take such a file for a new input, and delete what was computed from the sound one before the jobs
+    that read it have failed. Files of more than `most` bytes are left to the stages that read them, as are older ones.
+
+    Raises
+    ------
+    ConfigError
+        A line for each record that can't be read, and each file that isn't the one that its record tells of.
+    """
+    cells = {cell for experiment in config.run for cell in config.cells(experiment)}
+    folders = {results / "sources" / config.datasets[cell.dataset].source for cell in cells}
+    folders |= {results / "runs" / cell.path for cell in cells}
+    folders |= {results / f"references/{cell.dataset}/seed{cell.seed}" for cell in cells}
+    problems = []
+    for record in sorted(folder / name for folder in folders for name in store.RECORDS):
+        try:
+            written = record.stat().st_mtime_ns
+            for name, digest in store.read_record(record)["outputs"].items():
+                file = record.parent / name
+                if file.is_file() and file.stat().st_mtime_ns > written and file.stat().st_size <= most:
+                    store.check_sum(file, digest, f"the bytes that {record.name} records")
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # nothing was computed there yet
+        except SpecError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError(problems)
 
 
 def put_scripts_on_path() -> None:

@@ -174,7 +174,7 @@ class _Loader:
         """The specs of a section by name, None in place of bad ones."""
         entries = self.raw.get(section)
         if not isinstance(entries, Mapping) or not entries:
-            examples = f" among {', '.join(PROBE_KINDS)}" if section == "probes" else ""
+            examples = f", such as {', '.join(PROBE_KINDS)}," if section == "probes" else ""
             self.problem(SpecError(section, entries, f"a mapping of at least one name{examples} to its keys"))
             return {}
         specs = {}
@@ -216,8 +216,11 @@ class _Loader:
         metrics = self.raw.get("metrics", {})
         if not isinstance(metrics, Mapping):
             raise SpecError("metrics", metrics, "a mapping of keys")
-        if "calibrators" in metrics:
-            raise SpecError("metrics.calibrators", metrics["calibrators"], "no such key: calibrators is a section")
+        known = [f.name for f in dataclasses.fields(CalibrateSpec) if f.name != "calibrators"]
+        for key in metrics:
+            if key not in known:
+                expected = f"a key among {', '.join(known)}{hint(known, key)}"
+                raise SpecError(f"metrics.{key}", metrics[key], expected)
         try:
             return parse(CalibrateSpec, {"calibrators": calibrators} | dict(metrics))
         except SpecError as error:

@@ -17,7 +17,7 @@ import pandas as pd
 from halobench.specs import SpecError, told
 
 RECORDS = ("source.json", "train.json", "probe.json", "calibrate.json", "reference.json")
-REMEDY = "(if it is one of the workflow's results: delete it, and the next run makes it again)"
+REMEDY = "(if it is a result: delete it, and the next run that needs it makes it again)"
 
 
 @contextlib.contextmanager

@@ -16,18 +16,18 @@ from halobench.provenance import code_map
 from halobench.specs import SpecError, to_json
 
 
-def attempt(check, *arguments):
+def attempt(what, check, *arguments):
     """What `check` gives; where it finds problems, a line for each of them and the end, before any job runs."""
     try:
         return check(*arguments)
     except ConfigError as error:
-        sys.exit("\n".join(["The configuration has problems:", *error.problems]))
+        sys.exit("\n".join([f"{what} problems:", *error.problems]))
 
 
 # Before Snakemake reads it: of two values for one key it would silently take the last.
 for path in ["config.yaml", *workflow.overwrite_configfiles]:
     if Path(path).exists():
-        attempt(check_file, path)
+        attempt("The configuration has", check_file, path)
 
 
 configfile: "config.yaml"
@@ -42,7 +42,7 @@ def checked_config():
 
 
 checks.put_scripts_on_path()
-CONFIG = attempt(checked_config)
+CONFIG = attempt("The configuration has", checked_config)
 RUN = "results/runs/{dataset}/{model}/{loss}/seed{seed}"
 LOG = "{dataset}/{model}/{loss}/seed{seed}"
 TABLES = "results/tables/{experiment}"
@@ -202,4 +202,7 @@ def caption(figure):
     return f"../report/{figure if own.exists() else 'figure'}.rst"
 
 
-attempt(check_folders, targets())
+# Jobs of a run that is under way needn't look again, and would meet files half written.
+if workflow.is_main_process:
+    attempt("The results have", check_folders, targets())
+    attempt("The results have", checks.check_results, CONFIG, Path("results"))
