@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
-import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import Workspace, tiny_config
+from conftest import Workspace, finished_workspace, tiny_config
 from halobench import plugins, store
 from halobench.temperature import fit_temperature
 
@@ -35,21 +32,8 @@ COLUMNS = {
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Workspace:
-    """A workspace whose tiny grid has run to the end; one for all test processes, built by the first that asks."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    folder, done = shared / "finished", shared / "finished.ok"
-    with open(shared / "finished.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if done.exists():
-            return Workspace.at(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        made = Workspace(folder, tiny_config())
-        ran = made.snakemake("--cores", "2")
-        assert ran.returncode == 0, ran.stderr[-4000:]
-        done.touch()
-    return made
+    """A workspace whose tiny grid has run to the end."""
+    return finished_workspace(tmp_path_factory, "finished", tiny_config())
 
 
 def table(workspace: Workspace, name: str) -> pd.DataFrame:
@@ -263,45 +247,3 @@ def job_counts(text: str) -> dict[str, int]:
         elif words and words[0] == "total":
             break
     return counts
-
-
-BAD = {
-    "unknown key": (lambda c: c["train"].update(learning_rate=0.1), "train.learning_rate = 0.1: expected a key among"),
-    "unknown loss": (lambda c: c["losses"]["mixup2"].update(name="mixupp"), "did you mean 'mixup'"),
-    "yaml string": (lambda c: c["train"].update(lr="1e-3"), "YAML read a string"),
-    "points": (lambda c: c["losses"]["mixup2"].update(points=1), "losses.mixup2.points = 1: expected"),
-    "too small": (
-        lambda c: c["models"].update(cnn={"name": "torchvision/alexnet"}),
-        "models.cnn.name = 'torchvision/alexnet': expected",
-    ),
-    "misspelt timm": (lambda c: c["models"].update(cnn={"name": "timm/resnet81"}), "models.cnn.name"),
-    "too few images": (lambda c: c["datasets"]["clean"].update(train=5000), "1797 images"),
-}
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("bad", BAD, ids=BAD)
-def test_bad_input_stops_the_workflow_before_any_job(tmp_path, tiny, bad):
-    change, message = BAD[bad]
-    change(tiny)
-    workspace = Workspace(tmp_path, tiny)
-    done = workspace.snakemake()
-    output = done.stdout + done.stderr
-    assert done.returncode != 0
-    assert message in output
-    assert "Traceback" not in output
-    assert not (workspace.folder / "results").exists()
-
-
-@pytest.mark.faults
-def test_commands_refuse_bad_input_in_one_line(tmp_path, capsys):
-    from halobench import cli
-
-    specs = [
-        ({"loader": "digit"}, "loader = 'digit': expected one of digits, mnist5k (did you mean 'digits'?)"),
-        ({"loader": "digits", "x": 1}, None),
-    ]
-    code = cli.main(["source", "--spec", json.dumps(specs[0][0]), "--out", str(tmp_path / "a")])
-    assert code == 2
-    assert specs[0][1] in capsys.readouterr().err
-    assert not (tmp_path / "a").exists()
