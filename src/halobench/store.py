@@ -207,8 +207,9 @@ def read_parquet(path: Path | str, columns: Iterable[str] = ()) -> pd.DataFrame:
     SpecError
         If the file is missing, holds no table, or lacks one of `columns`.
     """
-    with reading(path, "a table as parquet"):
-        return _with_columns(path, pd.read_parquet(path), columns)
+    # Opened here, since pandas would read all files of a folder.
+    with reading(path, "a table as parquet"), open(path, "rb") as file:
+        return _with_columns(path, pd.read_parquet(file), columns)
 
 
 def _with_columns(path: Path | str, table: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import re
 import shlex
 import shutil
@@ -17,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from conftest import Workspace, finished_workspace, tiny_config
 from halobench import cli, store
@@ -75,11 +73,6 @@ def put(path: str, *values: object) -> Callable[[dict], None]:
     return edit
 
 
-def add(section: str, name: object, like: str) -> Callable[[dict], None]:
-    """An edit that gives a section another entry, a copy of one that it has."""
-    return lambda config: config[section].update({name: {"kind": like, **config[section][like]}})
-
-
 def named(section: str, name: object) -> Callable[[dict], None]:
     """An edit that gives a section another entry under a name that may be bad."""
     like = {"sources": "digits", "datasets": "clean", "models": "mlp", "losses": "cross_entropy", "probes": "sphere"}
@@ -102,7 +95,6 @@ SECTIONS = "calibrators, datasets, experiments, losses, metrics, models, probes,
 NAME = "a name of letters, digits, '_', '-', '+' or single '.', at most 64, a letter or digit first"
 GRID = "experiments.tiny.grid"
 LONG = "x" * 65
-HUGE = 10**5000
 
 # What is edited, then the lines that must come, all of them.
 CONFIGS: dict[str, list[tuple]] = {
@@ -118,7 +110,6 @@ CONFIGS: dict[str, list[tuple]] = {
             put("losses.mixup2.alfa", 1),
             "losses.mixup2.alfa = 1: expected no such key: mixup has points, alpha, weights (did you mean 'alpha'?)",
         ),
-        (put("sources.digits.size", 9), "sources.digits.size = 9: expected no such key: digits has no options"),
         (
             put("probes.sphere.direction", 3),
             f"probes.sphere.direction = 3: expected a key among {PROBE} (did you mean 'directions'?)",
@@ -126,10 +117,6 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             put("metrics.bin", 3),
             "metrics.bin = 3: expected a key among bins, draws, floor_draws (did you mean 'bins'?)",
-        ),
-        (
-            put("experiments.tiny.figs", []),
-            "experiments.tiny.figs = []: expected a key among grid, figures (did you mean 'figures'?)",
         ),
         (
             put(f"{GRID}.0.seed", [1]),
@@ -182,7 +169,6 @@ CONFIGS: dict[str, list[tuple]] = {
             put("train.lr", "1e-3"),
             "train.lr = '1e-3': expected a number, but YAML read a string: write 0.001 (with a dot), unquoted",
         ),
-        (put("train.lr", None), "train.lr = None: expected a number"),
         (put("train.epochs", True), "train.epochs = True: expected a whole number"),
         (put("train.channels_last", "yes"), "train.channels_last = 'yes': expected true or false"),
         (put("train", ["lr"]), "train = ['lr']: expected a mapping of keys of the recipe"),
@@ -192,14 +178,12 @@ CONFIGS: dict[str, list[tuple]] = {
             "datasets.noisy.noise = 'half': expected a mapping with the keys kind, p",
         ),
         (put("calibrators", "none"), "calibrators = 'none': expected a list"),
-        (put("run", "tiny"), "run = 'tiny': expected a list of experiments"),
         (put("datasets.noisy.train"), "datasets.noisy.train = None: expected a value: it has no default"),
     ],
     "not a finite number": [
         (put("train.lr", float("inf")), "train.lr = inf: expected a finite number"),
         (put("datasets.noisy.noise", {"p": float("nan")}), "datasets.noisy.noise.p = nan: expected a finite number"),
         (put("probes.sphere.radii", [0, float("inf")]), "probes.sphere.radii[1] = inf: expected a finite number"),
-        (put("losses.mixup2.alpha", float("nan")), "losses.mixup2.alpha = nan: expected a finite number"),
     ],
     "out of range": [
         (put("train.lr", -0.1), "train.lr = -0.1: expected a learning rate above 0"),
@@ -209,7 +193,6 @@ CONFIGS: dict[str, list[tuple]] = {
         (put("train.device", "gpu"), "train.device = 'gpu': expected auto, cpu, cuda or cuda:N"),
         (put("datasets.noisy.noise.p", 1), "datasets.noisy.noise.p = 1.0: expected a probability in [0, 1)"),
         (put("losses.mixup2.points", 1), "losses.mixup2.points = 1: expected a whole number of at least 2"),
-        (put("losses.mixup2.alpha", 0), "losses.mixup2.alpha = 0: expected a concentration above 0"),
         (
             put("probes.sphere.radii", [-1.0, 2.0]),
             "probes.sphere.radii = [-1.0, 2.0]: expected increasing distances of at least 0",
@@ -243,7 +226,6 @@ CONFIGS: dict[str, list[tuple]] = {
         (named("datasets", LONG), f"datasets.{LONG} = '{LONG}': expected {NAME}"),
         (named("models", "na\u00efve"), f"models.na\u00efve = 'na\u00efve': expected {NAME}"),
         (named("losses", "two\nlines"), f"losses.two\\nlines = 'two\\nlines': expected {NAME}"),
-        (named("probes", 1), f"probes.1 = 1: expected {NAME}"),
     ],
     "names that share a folder": [
         (
@@ -265,7 +247,7 @@ CONFIGS: dict[str, list[tuple]] = {
     "empty": [
         *(
             (put(section, {}), f"{section} = {{}}: expected a mapping of at least one name to its keys")
-            for section in ("sources", "models", "experiments")
+            for section in ("models", "experiments")
         ),
         (put("datasets"), "datasets = None: expected a mapping of at least one name to its keys"),
         (
@@ -286,17 +268,12 @@ CONFIGS: dict[str, list[tuple]] = {
             put("datasets.noisy.train", 5000),
             "datasets.noisy.train + val + test = 5140: expected at most the 1797 images of source 'digits'",
         ),
-        (put("datasets.noisy.test", 0), "datasets.noisy.test = 0: expected at least 1"),
         (
             put("models.mlp", {"name": "torchvision/alexnet"}),
             re.compile(
                 r"models\.mlp\.name = 'torchvision/alexnet': expected a model that takes images of 1x8x8 \(.*\)"
                 r"; set `resize` or choose another model"
             ),
-        ),
-        (
-            put("models.mlp", {"name": "timm/resnet18", "drp_rate": 0.1}),
-            re.compile(r"models\.mlp\.drp_rate = 0\.1: expected an option that the model's builder takes \(.*\)"),
         ),
     ],
     "several at once": [
@@ -308,8 +285,8 @@ CONFIGS: dict[str, list[tuple]] = {
             "train.lr = -1.0: expected a learning rate above 0",
         ),
         (
-            together(put("losses.mixup2.points", 1), put("models.mlp.width", 0)),
-            "losses.mixup2.points = 1: expected a whole number of at least 2",
+            together(put("losses.mixup2.alpha", 0), put("models.mlp.width", 0)),
+            "losses.mixup2.alpha = 0: expected a concentration above 0",
             "models.mlp.width = 0: expected at least 1",
         ),
     ],
@@ -362,7 +339,11 @@ def test_without_earlier_results_a_refusal_makes_none(tmp_path):
 # --- Configurations: the file itself ---------------------------------------------------------------------------------
 
 PLAIN = "expected YAML of plain data, each key once"
-TOP = "expected sections at the top level: run, sources, datasets, models, losses, train, probes, calibrators, metrics, experiments"
+TOP = (
+    "expected sections at the top level: run, sources, datasets, models, losses, train, probes, calibrators, metrics,"
+    " experiments"
+)
+HUGE_TEXT = "1" + "0" * 5000
 OPENS = "!!python/object/apply:os.system ['touch opened']"
 
 # How the text of the good configuration is changed, then the line that must come.
@@ -401,7 +382,6 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str | re.Pattern]] = {
         re.compile(r"config\.yaml: expected a text file in UTF-8 \(UnicodeDecodeError: .*\)"),
     ),
 }
-HUGE_TEXT = "1" + "0" * 5000
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -539,3 +519,401 @@ def test_a_bad_plugin_is_refused_before_any_job(finished, monkeypatch, plugin):
     edit(config)
     finished.write(config)
     assert_refused(finished, [line])
+
+
+# --- Files: what a stage reads ---------------------------------------------------------------------------------------
+
+REMEDY = re.escape(f" {store.REMEDY}")
+ARRAYS = "arrays as safetensors"
+TABLES = "results/tables/tiny"
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def edited(path: Path) -> None:
+    """One digit or byte is another: the file can still be read."""
+    content = bytearray(path.read_bytes())
+    digits = [i for i, byte in enumerate(content) if chr(byte).isdigit()]
+    at = digits[len(digits) // 2] if path.suffix in (".json", ".csv") else len(content) - 1
+    content[at] = ord("1") + (content[at] + 1) % 8 if path.suffix in (".json", ".csv") else content[at] ^ 1
+    path.write_bytes(content)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def garbled(path: Path) -> None:
+    path.write_bytes(b"\x89\xff\x00 not what it was\n" * 9)
+
+
+def pickled(path: Path) -> None:
+    """An array of objects, whose reading would run code."""
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = (truncated, edited, emptied, garbled, missing, a_folder)
+
+# Log of the stage (its first line is the command), file that it reads, what that should have been.
+READS = [
+    (f"train/{LOG}", f"{SOURCE}/images.npy", "a .npy array of uint8 (1797, 1, 8, 8)", (*DAMAGES, pickled)),
+    (f"train/{LOG}", f"{SOURCE}/labels.npy", "a .npy array of int64 (1797,)", (*DAMAGES, pickled)),
+    ("reference/noisy/seed0", f"{SOURCE}/meta.json", "JSON", DAMAGES),
+    (f"probe/{LOG}", f"{CELL}/model.safetensors", ARRAYS, DAMAGES),
+    (f"probe/{LOG}", f"{CELL}/logits.safetensors", ARRAYS, (edited,)),
+    (f"calibrate/{LOG}", f"{CELL}/logits.safetensors", ARRAYS, DAMAGES),
+    *(
+        ("aggregate/tiny", f"{CELL}/{name}", "", (edited, missing))
+        for name in ("neighbourhood.parquet", "radii.parquet", "metrics.csv", "reliability.csv", "calibration.json")
+    ),
+    ("aggregate/tiny", f"{CELL}/neighbourhood.parquet", "", DAMAGES),
+    ("aggregate/tiny", f"{CELL}/history.csv", "", (truncated, emptied)),
+    ("aggregate/tiny", f"{CELL}/train.json", "JSON", (truncated, emptied, garbled, missing, a_folder)),
+    ("aggregate/tiny", "results/references/noisy/seed0/metrics.csv", "", (edited, missing)),
+    ("aggregate/tiny", "results/manifests/tiny.json", "JSON", (truncated, emptied, garbled, missing, a_folder)),
+    ("claims/tiny", f"{TABLES}/runs.parquet", "a table as parquet", (truncated, emptied, garbled, missing, a_folder)),
+    ("figure/tiny/summary", f"{TABLES}/metrics.parquet", "a table as parquet", (truncated, missing)),
+]
+FILE_CASES = dict.fromkeys(
+    (log, path, expected, damage) for log, path, expected, damages in READS for damage in damages
+)
+
+
+def logged_command(log: str) -> list[str]:
+    """The arguments of the command that a stage's log opens with."""
+    words = shlex.split(Path(f"results/logs/{log}.log").read_text().splitlines()[0])
+    assert words[:2] == ["$", "halobench"]
+    return words[2:]
+
+
+def assert_stage_refuses(arguments: list[str], line: str, capsys: pytest.CaptureFixture) -> None:
+    """The command ends with exactly this line (a pattern) on standard error, and results stay as they are."""
+    before = digest(Path())
+    capsys.readouterr()
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert re.fullmatch(rf"halobench: error: {line}\n", err), err
+    assert_no_traceback(out + err)
+    assert digest(Path()) == before
+
+
+@pytest.mark.parametrize(
+    ("log", "path", "expected", "damage"),
+    [
+        pytest.param(*case, id=f"{case[0].split('/')[0]}, {Path(case[1]).name}, {case[3].__name__}")
+        for case in FILE_CASES
+    ],
+)
+def test_a_damaged_file_ends_the_stage_in_a_line_that_names_it(finished, capsys, log, path, expected, damage):
+    damage(Path(path))
+    expected = re.escape(expected) if damage is not edited else ""
+    assert_stage_refuses(
+        logged_command(log), rf"{re.escape(path)} = (['\"]).*\1: expected .*{expected}.*{REMEDY}", capsys
+    )
+
+
+def edit_json(path: str, change: Callable[[dict], object]) -> None:
+    """Edit a JSON file, its record included, so that only what it says is wrong."""
+    place = Path(path)
+    content = json.loads(place.read_text())
+    change(content)
+    place.write_text(json.dumps(content))
+    record_again(place)
+
+
+def record_again(place: Path) -> None:
+    """Write a file's checksum into the record beside it, as if its stage had written it so."""
+    for name in store.RECORDS:
+        record = place.parent / name
+        if record.exists() and record != place:
+            content = json.loads(record.read_text())
+            if place.name in content["outputs"]:
+                content["outputs"][place.name] = store.checksum(place)
+                record.write_text(json.dumps(content))
+
+
+def npy(path: str, array: np.ndarray) -> None:
+    np.save(path, array)
+    record_again(Path(path))
+
+
+RUNS = f"{CELL}/train.json"
+MANIFEST = "results/manifests/tiny.json"
+# The stage's log, what is written, the line that must come (a pattern).
+WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
+    "images of another type": (
+        f"train/{LOG}",
+        lambda: npy(f"{SOURCE}/images.npy", np.zeros((1797, 1, 8, 8), np.float32)),
+        rf"{SOURCE}/images\.npy = 'float32 \(1797, 1, 8, 8\)': expected a \.npy array of uint8 \(1797, .*\){REMEDY}",
+    ),
+    "fewer labels": (
+        f"train/{LOG}",
+        lambda: npy(f"{SOURCE}/labels.npy", np.zeros(9, np.int64)),
+        rf"{SOURCE}/labels\.npy = 'int64 \(9,\)': expected a \.npy array of int64 \(1797,\){REMEDY}",
+    ),
+    "an archive for an array": (
+        f"train/{LOG}",
+        lambda: (np.savez("x.npz", a=np.zeros(3)), os.replace("x.npz", f"{SOURCE}/labels.npy")),
+        rf"{SOURCE}/labels\.npy = 'NpzFile': expected a \.npy array of int64 \(1797,\){REMEDY}",
+    ),
+    "one class": (
+        f"train/{LOG}",
+        lambda: edit_json(f"{SOURCE}/meta.json", lambda meta: meta.update(classes=1)),
+        rf"{SOURCE}/meta\.json: classes = 1: expected at least 2{REMEDY}",
+    ),
+    "no mean": (
+        f"train/{LOG}",
+        lambda: edit_json(f"{SOURCE}/meta.json", lambda meta: meta.pop("mean")),
+        rf"{SOURCE}/meta\.json = \"no key 'mean'\": expected a mapping with shape, size, .*{REMEDY}",
+    ),
+    "sizes in words": (
+        f"train/{LOG}",
+        lambda: edit_json(f"{SOURCE}/meta.json", lambda meta: meta.update(size="many")),
+        rf"{SOURCE}/meta\.json = .*'many'.*: expected shape, size, classes, .*{REMEDY}",
+    ),
+    "a list for a record": (
+        "aggregate/tiny",
+        lambda: Path(RUNS).write_text("[]"),
+        rf"{RUNS} = \[\]: expected a mapping with outputs, spec, .*{REMEDY}",
+    ),
+    "a record without accuracy": (
+        "aggregate/tiny",
+        lambda: edit_json(RUNS, lambda record: record.pop("train_accuracy")),
+        rf"{RUNS} = \"no key 'train_accuracy'\": expected a mapping with outputs, spec, .*{REMEDY}",
+    ),
+    "a manifest without cells": (
+        "aggregate/tiny",
+        lambda: edit_json(MANIFEST, lambda manifest: manifest.update(cells=[])),
+        rf"{MANIFEST}: cells = \[\]: expected at least one{REMEDY}",
+    ),
+    "a cell without a seed": (
+        "aggregate/tiny",
+        lambda: edit_json(MANIFEST, lambda manifest: manifest["cells"][0].pop("seed")),
+        rf"{MANIFEST}: seed = .*: expected a key of each entry{REMEDY}",
+    ),
+    "a table of something else": (
+        "claims/tiny",
+        lambda: store.write_parquet(f"{TABLES}/runs.parquet", pd.DataFrame({"a": [1]})),
+        rf"{TABLES}/runs\.parquet = \"no column 'dataset'\": expected rows with the columns dataset, .*{REMEDY}",
+    ),
+    "another model's weights": (
+        f"probe/{LOG}",
+        lambda: (
+            store.write_arrays(f"{CELL}/model.safetensors", {"a": np.zeros(2)}),
+            record_again(Path(f"{CELL}/model.safetensors")),
+        ),
+        rf"spec\.model = 'mlp': expected the model of {CELL}/model\.safetensors \(.*\)",
+    ),
+    "logits of one split": (
+        f"calibrate/{LOG}",
+        lambda: (
+            store.write_arrays(f"{CELL}/logits.safetensors", {"val.logits": np.zeros((2, 2))}),
+            record_again(Path(f"{CELL}/logits.safetensors")),
+        ),
+        r"train\.logits = None: expected an array of this name beside val\.logits",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_file_of_wrong_content_ends_the_stage_in_a_line(finished, capsys, wrong):
+    log, write, line = WRONG[wrong]
+    write()
+    assert_stage_refuses(logged_command(log), line, capsys)
+
+
+FIRST = "workflow/claims.yaml"
+CLAIMS: dict[str, tuple[Callable[[str], str], str]] = {
+    "no YAML": (lambda text: text + "\n- a: [", rf"{FIRST} = '.*': expected a YAML file"),
+    "empty": (lambda text: "", rf"{FIRST} = None: expected the one key 'claims', a list of claims"),
+    "a tag": (lambda text: text + f"\nx: {OPENS}\n", rf"{FIRST} = '.*os\.system.*': expected a YAML file"),
+    "unknown statistic": (
+        lambda text: text.replace("statistic: level", "statistic: levle", 1),
+        r"workflow/claims\.yaml: claims\.halo_at_training_points\.statistic = 'levle': expected one of"
+        r" against_best, difference, level, slope \(did you mean 'level'\?\)",
+    ),
+    "unknown table": (
+        lambda text: text.replace("table: neighbourhood", "table: neighborhod", 1),
+        r"workflow/claims\.yaml: claims\.halo_at_training_points\.table = 'neighborhod': expected one of"
+        r" .* \(did you mean 'neighbourhood'\?\)",
+    ),
+    "unknown key": (
+        lambda text: text.replace("margin: 0.9", "margn: 0.9", 1),
+        r"workflow/claims\.yaml: claims\.halo_at_training_points\.margn = 0\.9: expected a key among .*'margin'.*",
+    ),
+    "unknown column": (
+        lambda text: text.replace("probe: sphere", "prob: sphere", 1),
+        r"workflow/claims\.yaml: claims\.halo_at_training_points\.a\.prob = 'sphere': expected a column, .*'probe'.*",
+    ),
+}
+
+
+@pytest.mark.parametrize("claims", CLAIMS)
+def test_bad_claims_end_the_stage_in_a_line(finished, capsys, claims):
+    change, line = CLAIMS[claims]
+    place = Path("workflow/claims.yaml")
+    place.write_text(change(place.read_text()))
+    assert_stage_refuses(logged_command("claims/tiny"), line, capsys)
+
+
+@pytest.mark.parametrize(
+    ("spec", "line"),
+    [
+        (
+            {"loader": "digit"},
+            r"loader = 'digit': expected one of digits, mnist5k \(did you mean 'digits'\?\) or module:object",
+        ),
+        ({"loader": "digits", "x": 1}, r"x = 1: expected no such key: digits has no options"),
+        (
+            {"loader": "loose:load"},
+            r"loader = 'loose:load': expected images as its describe tells, .*size=400.*, not .*size=9.*",
+        ),
+        ({"loader": "fails:load"}, r"loader = 'fails:load': expected a loader that loads \(KeyError: 'gone'\)"),
+    ],
+)
+def test_the_source_stage_refuses_in_a_line(finished, capsys, monkeypatch, spec, line):
+    Path("loose.py").write_text(
+        PLUGINS.replace("(1, 8, 8), 1,", "(1, 8, 8), 2,").replace("(400", "(9").replace(", 1)\n", ", 2)\n")
+    )
+    Path("fails.py").write_text(
+        PLUGINS.replace("(1, 8, 8), 1,", "(1, 8, 8), 2,").replace("return Images(", "raise KeyError('gone')\n    (")
+    )
+    monkeypatch.syspath_prepend(str(finished.folder))
+    assert_stage_refuses(["source", "--spec", json.dumps(spec), "--out", "results/sources/other"], line, capsys)
+
+
+def test_the_installed_command_refuses_as_the_library_does(finished):
+    """As a process of its own: the code 2, the line on standard error, no traceback."""
+    truncated(Path(f"{CELL}/logits.safetensors"))
+    command = [sys.executable, "-m", "halobench.cli", *logged_command(f"calibrate/{LOG}")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(
+        rf"halobench: error: {CELL}/logits\.safetensors = '.*': expected {ARRAYS}{REMEDY}\n", done.stderr
+    )
+
+
+# --- Files: the workflow ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{SOURCE}/images.npy",
+        f"{SOURCE}/meta.json",
+        f"{CELL}/logits.safetensors",
+        f"{CELL}/model.safetensors",
+        f"{CELL}/metrics.csv",
+    ],
+)
+def test_a_result_that_was_edited_is_told_before_a_job_could_delete_what_came_of_it(finished, path):
+    edited(Path(path))
+    record = {"sources": "source.json", "runs": "train.json"}[path.split("/")[1]]
+    record = "calibrate.json" if path.endswith("metrics.csv") else record
+    line = rf"{re.escape(path)} = 'sha256 \w+': expected the bytes that {record} records, sha256 \w+{REMEDY}"
+    assert_refused(finished, [re.compile(line)], what="results")
+
+
+def test_a_record_that_was_cut_off_is_told_before_any_job(finished):
+    truncated(Path(RUNS))
+    assert_refused(finished, [re.compile(rf"{RUNS} = 'JSONDecodeError: .*': expected JSON{REMEDY}")], what="results")
+
+
+def test_following_the_advice_mends_the_results(finished):
+    """A bad file is deleted, as its line says; the next run makes it again, and the same bytes."""
+    before = digest(finished.folder)
+    emptied(Path(f"{CELL}/metrics.csv"))
+    assert finished.snakemake("-n").returncode == 1
+    Path(f"{CELL}/metrics.csv").unlink()
+    done = finished.snakemake("--cores", "1")
+    assert done.returncode == 0, done.stderr
+    after = digest(finished.folder)
+    assert after.keys() == before.keys()
+    own = ("results/logs/", "results/benchmarks/", f"{CELL}/calibrate.json", f"{TABLES}/runs.")
+    assert [path for path in after if after[path] != before[path] and not path.startswith(own)] == []
+
+
+@pytest.mark.parametrize("place", ["results", "results/runs/noisy", "results/tables"])
+def test_a_file_where_a_folder_should_be_is_told_before_any_job(finished, place):
+    """Unlike permissions, it stops root as well."""
+    shutil.rmtree(place)
+    Path(place).write_text("in the way\n")
+    line = f"{place}: expected a folder, but something else is there: move it away"
+    assert_refused(finished, [line], what="results")
+
+
+def test_a_link_to_nowhere_is_told_before_any_job(finished):
+    shutil.rmtree("results")
+    Path("results").symlink_to("/nowhere/at/all")
+    assert_refused(finished, ["results: expected a folder, but something else is there: move it away"], what="results")
+
+
+# What is damaged while its time stays (a disk that fails touches no time), what is deleted so that a job reads it,
+# that job's log and the line that must be in it.
+JOBS = {
+    "logits": (
+        f"{CELL}/logits.safetensors",
+        f"{CELL}/metrics.csv",
+        f"calibrate/{LOG}",
+        rf"{CELL}/logits\.safetensors = .*: expected .*{REMEDY}",
+    ),
+    "images": (
+        f"{SOURCE}/images.npy",
+        "results/references/noisy/seed0/metrics.csv",
+        "reference/noisy/seed0",
+        rf"{SOURCE}/images\.npy = .*: expected .*{REMEDY}",
+    ),
+    "a cell's curves": (
+        f"{CELL}/neighbourhood.parquet",
+        f"{TABLES}/metrics.csv",
+        "aggregate/tiny",
+        rf"{CELL}/neighbourhood\.parquet = .*: expected .*{REMEDY}",
+    ),
+    "a table": (
+        f"{TABLES}/runs.parquet",
+        f"{TABLES}/claims.csv",
+        "claims/tiny",
+        rf"{TABLES}/runs\.parquet = .*: expected .*{REMEDY}",
+    ),
+    "the claims": (
+        "workflow/claims.yaml",
+        f"{TABLES}/claims.csv",
+        "claims/tiny",
+        r"workflow/claims\.yaml = .*: expected .*",
+    ),
+}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_that_meets_a_damaged_file_says_so_in_its_log_and_loses_only_its_own_outputs(finished, job):
+    path, trigger, log, line = JOBS[job]
+    times = Path(path).stat()
+    (garbled if path.endswith(".yaml") else truncated)(Path(path))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    Path(trigger).unlink()
+    before = digest(finished.folder)
+    place = Path(f"results/logs/{log}.log")
+    done = finished.snakemake("--cores", "1")
+    assert done.returncode == 1
+    assert_no_traceback(done.stdout + done.stderr)
+    command, *said = place.read_text().splitlines()
+    assert command.startswith("$ halobench ")
+    assert len(said) == 1
+    assert re.fullmatch(rf"halobench: error: {line}", said[0]), said
+    after = digest(finished.folder)
+    stage = f"results/logs/{log}.log"
+    assert {name for name in after if after[name] != before.get(name)} == {stage}
+    assert {str(Path(name).parent) for name in before.keys() - after.keys()} <= {str(Path(trigger).parent)}
+    assert "results/runs/noisy/mlp/mixup2/seed0/train.json" in after
+    assert "results/runs/noisy/mlp/mixup2/seed0/model.safetensors" in after
