@@ -111,6 +111,12 @@ BAD = [
     ("calibrators", ["none", "none"], "calibrators = ['none', 'none']", "each once"),
     ("datasets.digits.train", 1, "datasets.digits.train = 1", "at least 2"),
     ("losses.mixup2", {"name": "json:loads"}, "losses.mixup2: ", "a plug-in that can be built"),
+    (
+        "losses.mixup2",
+        {"name": "halobench.losses:Loss"},
+        "losses.mixup2.name = 'halobench.losses:Loss'",
+        "score a batch",
+    ),
     ("losses.mixup2", {"name": "fractions:Fraction"}, "losses.mixup2.name = 'fractions:Fraction'", "a subclass"),
     ("losses.mixup2", {"name": "broken_plugin:Loss"}, "losses.mixup2.name = 'broken_plugin:Loss'", "boom"),
     ("models.mlp", {"name": "broken_plugin:build"}, "models.mlp.name = 'broken_plugin:build'", "boom"),
