@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import os
 import shutil
@@ -48,7 +49,7 @@ def tiny_config() -> dict:
         "train": {"epochs": 3, "lr": 0.003},
         "models": {"mlp": {"name": "mlp", "width": 16}, "cnn": {"name": "cnn", "width": 4}},
         "losses": {"cross_entropy": {"name": "cross_entropy"}, "mixup2": {"name": "mixup", "points": 2}},
-        "probes": {name: probe for name in ("sphere", "nearest_other", "mixup_line", "manifold")},
+        "probes": {name: copy.deepcopy(probe) for name in ("sphere", "nearest_other", "mixup_line", "manifold")},
         "calibrators": ["none", "released", "exact", "oracle"],
         "metrics": {"draws": 50, "floor_draws": 5},
         "experiments": {
@@ -116,6 +117,24 @@ class Workspace:
         )
 
 
+def finished_workspace(factory: pytest.TempPathFactory, name: str, config: dict) -> Workspace:
+    """A workspace whose grid has run to the end; one for all test processes, built by the first that asks."""
+    base = factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    folder, done = shared / name, shared / f"{name}.ok"
+    with open(shared / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if done.exists():
+            return Workspace.at(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        made = Workspace(folder, config)
+        ran = made.snakemake("--cores", "2")
+        assert ran.returncode == 0, ran.stderr[-4000:]
+        done.touch()
+    return made
+
+
 @pytest.fixture
 def tiny() -> dict:
     """A tiny configuration, to be edited."""
@@ -130,18 +149,5 @@ def workspace(tmp_path, tiny) -> Workspace:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Workspace:
-    """A workspace whose tiny grid has run to the end; one for all test processes, built by the first that asks."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    folder, done = shared / "finished", shared / "finished.ok"
-    with open(shared / "finished.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if done.exists():
-            return Workspace.at(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        made = Workspace(folder, tiny_config())
-        ran = made.snakemake("--cores", "2")
-        assert ran.returncode == 0, ran.stderr[-4000:]
-        done.touch()
-    return made
+    """A workspace whose tiny grid has run to the end."""
+    return finished_workspace(tmp_path_factory, "finished", tiny_config())

@@ -10,11 +10,18 @@ import numpy as np
 import pandas as pd
 
 from halobench import store
-from halobench.specs import SpecError
+from halobench.calibration import RELIABILITY_COLUMNS
+from halobench.claims import COLUMNS, RESULT
+from halobench.specs import require
 
 READ = {"history.csv", "neighbourhood.parquet", "radii.parquet", "calibration.json", "metrics.csv", "reliability.csv"}
 ADVICE = "`halobench verify` names all such files, and with --remove has them made again"
 KEYS = ["dataset", "model", "loss", "seed"]
+TABLE_COLUMNS = COLUMNS | {
+    "reliability": (*KEYS, *RELIABILITY_COLUMNS),
+    "history": (*KEYS, "epoch", "step", "lr", "train_loss"),
+    "claims": tuple(RESULT),
+}
 
 
 def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFrame]:
@@ -41,40 +48,68 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
     """
     cells, references = manifest["cells"], manifest["references"]
     runs = results / "runs"
-    for folder, listed in ((runs, cells), (results / "references", references)):
-        for entry in listed:
-            _check_files(folder / entry["path"], entry["outputs"])
+    for root, entries in (("runs", cells), ("references", references)):
+        for entry in entries:
+            _check_sums(results / root / entry["path"], entry["outputs"])
 
     def gather(read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
         return _stack((cell, read(runs / cell["path"])) for cell in cells)
 
     scored = [_reference_rows(results, reference) for reference in references]
     return {
-        "metrics": pd.concat([gather(lambda folder: _read_csv(folder / "metrics.csv")), *scored], ignore_index=True),
-        "neighbourhood": gather(lambda folder: pd.read_parquet(folder / "neighbourhood.parquet")),
-        "radii": gather(lambda folder: summarise_radii(pd.read_parquet(folder / "radii.parquet"))),
-        "reliability": gather(lambda folder: _read_csv(folder / "reliability.csv")),
-        "history": gather(lambda folder: _read_csv(folder / "history.csv")),
+        "metrics": pd.concat([gather(_csv("metrics")), *scored], ignore_index=True),
+        "neighbourhood": gather(lambda folder: store.read_parquet(folder / "neighbourhood.parquet")),
+        "radii": gather(lambda folder: summarise_radii(store.read_parquet(folder / "radii.parquet"))),
+        "reliability": gather(_csv("reliability")),
+        "history": gather(_csv("history")),
         "runs": gather(_run),
     }
 
 
-def _check_files(folder: Path, outputs: Mapping[str, str]) -> None:
-    """Raise SpecError if a file that is about to be read isn't what its stage wrote."""
-    for name in sorted(READ & set(outputs)):
-        path = folder / name
-        if not path.exists():
-            raise SpecError(str(path), "nothing", f"the file that its stage wrote; {ADVICE}")
-        found = store.checksum(path)
-        if found != outputs[name]:
-            raise SpecError(
-                str(path), found[:12], f"the SHA-256 {outputs[name][:12]}... that its record holds; {ADVICE}"
-            )
+def _csv(name: str) -> Callable[[Path], pd.DataFrame]:
+    """How to read the CSV file `name` of a cell's folder."""
+    return lambda folder: store.read_csv(folder / f"{name}.csv")
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    """A CSV file, each number as the nearest float (older pandas rounds otherwise unless told)."""
-    return pd.read_csv(path, float_precision="round_trip")
+def read_manifest(path: Path | str) -> dict[str, Any]:
+    """Read a manifest, as `halobench.grid.Config.manifest` gives it.
+
+    Raises
+    ------
+    SpecError
+        If the file is missing or is none.
+    """
+    manifest = store.read_json(path, ("cells", "references"))
+    with store.reading(path, "lists of cells and references, each with its names, path and checksums"):
+        for entries, keys in ((manifest["cells"], KEYS), (manifest["references"], ("dataset", "seed"))):
+            for entry in entries:
+                for key in (*keys, "path", "outputs"):
+                    require(key in entry, key, entry, "a key of each entry")
+                require(isinstance(entry["outputs"], Mapping), "outputs", entry["outputs"], "checksums by file name")
+        require(manifest["cells"], "cells", manifest["cells"], "at least one")
+    return manifest
+
+
+def read_tables(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Read an experiment's tables by name.
+
+    Raises
+    ------
+    SpecError
+        If one is missing, can't be read, or lacks a column.
+    """
+    return {name: store.read_parquet(folder / f"{name}.parquet", TABLE_COLUMNS[name]) for name in names}
+
+
+# What aggregation itself or a later stage reads of files that no stage needs by name; checksums guard the rest.
+_TRAIN_KEYS = ("spec", "classes", "train_accuracy", "interpolates", "steps", "parameters", "device", "seconds")
+
+
+def _check_sums(folder: Path, outputs: Mapping[str, str]) -> None:
+    """Raise SpecError if a file that is read here isn't the one that its stage's record, and the manifest, tell of."""
+    for name, digest in outputs.items():
+        if not name.endswith(".safetensors"):  # weights and logits are not read here, and may be gone
+            store.check_sum(folder / name, digest, "the bytes that its record tells of")
 
 
 def _stack(parts: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.DataFrame:
@@ -89,7 +124,7 @@ def _stack(parts: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.DataFr
 
 def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame:
     """Metrics of the calibrator-free predictors of one data set and seed."""
-    table = _read_csv(results / "references" / reference["path"] / "metrics.csv")
+    table = store.read_csv(results / "references" / reference["path"] / "metrics.csv")
     lead = {
         "dataset": reference["dataset"],
         "model": table.pop("model"),
@@ -101,11 +136,14 @@ def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame
 
 def _run(folder: Path) -> pd.DataFrame:
     """One row of `runs`: what was trained, how it went, its temperatures, and what it cost."""
-    train, probe, calibrate = (store.read_json(folder / f"{name}.json") for name in ("train", "probe", "calibrate"))
+    train = store.read_record(folder / "train.json", _TRAIN_KEYS)
+    probe, calibrate = (store.read_record(folder / f"{name}.json", ["seconds"]) for name in ("probe", "calibrate"))
     fits = {(fit["calibrator"], fit["labels"]): fit for fit in store.read_json(folder / "calibration.json")}
-    dataset = train["spec"]["dataset"]
+    with store.reading(folder / "train.json", "a record of training"):
+        dataset = train["spec"]["dataset"]
+        noise = dataset.get("noise", {}).get("p", 0.0)
     row = {
-        "noise": dataset.get("noise", {}).get("p", 0.0),
+        "noise": noise,
         "classes": train["classes"],
         "train_points": dataset["train"],
         "train_accuracy": train["train_accuracy"],

@@ -11,7 +11,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from halobench.config import ConfigError
 from halobench.grid import Cell, Config
 from halobench.provenance import PACKAGE, code_map, versions
 from halobench.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec, SpecError, canonical, parse, to_json
+
+REQUEST = ("sources", "datasets", "losses", "models", "pairs")
 
 
 def request(config: Config) -> dict[str, Any]:
@@ -72,13 +74,48 @@ def ensure(config: Config, cache: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "halobench.cli", "check"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": _search_path()}
     done = subprocess.run(command, input=to_json(asked), capture_output=True, text=True, env=environment, check=False)
-    if done.returncode not in (0, 2):
-        raise ConfigError([f"the check of the configuration failed: {done.stderr.strip()[-2000:]}"])
-    problems, report = json.loads(done.stdout.splitlines()[-1])
+    try:  # a plug-in may end the process, or print
+        problems, report = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        names = ", ".join(sorted({name for _, name in used}))
+        ended = f"building them ended in code {done.returncode} ({said})"
+        raise ConfigError([f"plug-ins = {names}: expected ones that can be built, but {ended}"]) from None
     if problems:
         raise ConfigError(problems)
     store.write_json(stamp, report)
     return report
+
+
+def check_results(config: Config, results: Path, most: int = 100_000_000) -> None:
+    """Check what an earlier run left for the experiments that will run: a file newer than its record may be damaged.
+
+    Snakemake would take such a file for a new input, and delete what was computed from the sound one before the jobs
+    that read it have failed. Files of more than `most` bytes are left to the stages that read them, as are older ones.
+
+    Raises
+    ------
+    ConfigError
+        A line for each record that can't be read, and each file that isn't the one that its record tells of.
+    """
+    cells = {cell for experiment in config.run for cell in config.cells(experiment)}
+    folders = {results / "sources" / config.datasets[cell.dataset].source for cell in cells}
+    folders |= {results / "runs" / cell.path for cell in cells}
+    folders |= {results / f"references/{cell.dataset}/seed{cell.seed}" for cell in cells}
+    problems = []
+    for record in sorted(folder / name for folder in folders for name in store.RECORDS):
+        try:
+            written = record.stat().st_mtime_ns
+            for name, digest in store.read_record(record)["outputs"].items():
+                file = record.parent / name
+                if file.is_file() and file.stat().st_mtime_ns > written and file.stat().st_size <= most:
+                    store.check_sum(file, digest, f"the bytes that {record.name} records")
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # nothing was computed there yet
+        except SpecError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError(problems)
 
 
 def put_scripts_on_path() -> None:
@@ -96,10 +133,46 @@ def _search_path() -> str:
     return os.pathsep.join([str(PACKAGE.parent), *(path or os.getcwd() for path in sys.path)])
 
 
-def run(asked: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """Build everything that was asked for; return a line per problem, and the report that `ensure` describes."""
-    from halobench import data, losses, models
+def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> None:
+    """Build a loss and score a batch with it, as training would.
 
+    Raises
+    ------
+    SpecError
+        Where building does, and where what it gives is no batch, or no mean loss that logits can learn from.
+    """
+    import numpy as np
+    import torch
+
+    from halobench import losses
+
+    loss = losses.build(spec)
+    images, targets = torch.rand(batch, 1, 4, 4), torch.eye(classes)[torch.arange(batch) % classes]
+    logits = torch.zeros(batch, classes, requires_grad=True)
+    try:
+        mixed, soft = loss.mix(images, targets, np.random.default_rng(0))
+        shapes = tuple(mixed.shape), tuple(soft.shape)
+        value = loss(logits, soft)
+        found = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+        learns = found == () and value.requires_grad
+    except Exception as error:
+        raise SpecError("name", spec.name, f"a loss that can score a batch ({plugins.told(error)})") from error
+    wanted = tuple(images.shape), tuple(targets.shape)
+    if shapes != wanted:
+        raise SpecError(
+            "name", spec.name, f"a loss whose mix gives shapes {wanted} for a batch of {wanted}, not {shapes}"
+        )
+    if not learns:
+        raise SpecError("name", spec.name, f"a loss that gives one number, with a gradient, for a batch, not {found}")
+
+
+def run(asked: dict[str, Any]) -> list[str]:
+    """Build everything that was asked for; return a line per problem."""
+    from halobench import data, models
+
+    missing = [key for key in REQUEST if not isinstance(asked, Mapping) or key not in asked]
+    if missing:
+        raise SpecError("request", asked, f"a mapping with {', '.join(REQUEST)}")
     problems: list[str] = []
     found: dict[str, data.Description] = {}
     weights: dict[str, dict[str, int]] = {}
@@ -109,7 +182,7 @@ def run(asked: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
             return make()
         except SpecError as error:
             problems.append(str(error.within(where)))
-        except Exception as error:  # plug-ins outside the package may raise anything
+        except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
             problems.append(f"{where}: expected a plug-in that can be built ({plugins.told(error)})")
         return None
 
@@ -122,7 +195,7 @@ def run(asked: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
         if source := found.get(dataset.source):
             attempt(f"datasets.{name}", lambda d=dataset, s=source: data.check_size(d, s.size, s.parts))
     for name, spec in asked["losses"].items():
-        attempt(f"losses.{name}", lambda spec=spec: losses.build(parse(LossSpec, spec)))
+        attempt(f"losses.{name}", lambda spec=spec: check_loss(parse(LossSpec, spec)))
     for name, source, batch in asked["pairs"]:
         if described := found.get(source):
             model = parse(ModelSpec, asked["models"][name])

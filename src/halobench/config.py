@@ -7,7 +7,8 @@ what only building can check.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import yaml
 from halobench import plugins
 from halobench.grid import Block, Config, ExperimentSpec
 from halobench.specs import (
+    NAME,
     PROBE_KINDS,
     CalibrateSpec,
     DatasetSpec,
@@ -26,8 +28,10 @@ from halobench.specs import (
     SpecError,
     TrainSpec,
     check_name,
+    hint,
     one_of,
     parse,
+    shown,
 )
 
 SECTIONS = (
@@ -44,12 +48,69 @@ SECTIONS = (
 )
 
 
+REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors in tables
+
+
 class ConfigError(ValueError):
     """All problems of a configuration, a line each."""
 
     def __init__(self, problems: list[str]):
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML that builds plain data alone and refuses a key that a mapping has twice, of which YAML keeps the last."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        first: dict[tuple[str, str], yaml.Node] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"):
+            other = first.setdefault((key.tag, key.value), key)
+            if other is not key:
+                why = f"the key {key.value!r} stands in line {other.start_mark.line + 1} already"
+                raise yaml.composer.ComposerError(None, None, why, key.start_mark)
+        return node
+
+
+def check_file(path: Path | str) -> None:
+    """Check that a file can be a configuration: YAML, or JSON, of plain data with keys at the top and none twice.
+
+    Raises
+    ------
+    ConfigError
+        With one line that names the file, and the line in it.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: expected a text file in UTF-8 ({plugins.told(error)})"]) from None
+    try:
+        content = yaml.load(text, _StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        why = " ".join(" ".join(filter(None, (error.context, error.problem))).split())
+        why += "; indent by spaces, not tabs" if "'\\t'" in why else ""
+        raise ConfigError([f"{where}: expected YAML of plain data, each key once ({why})"]) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError([f"{path}: expected YAML of plain data, each key once ({plugins.told(error)})"]) from None
+    if not isinstance(content, Mapping):
+        raise ConfigError([f"{path} = {shown(content)}: expected sections at the top level: {', '.join(SECTIONS)}"])
+
+
+def check_folders(paths: Iterable[str]) -> None:
+    """Check that no file, nor a link that leads nowhere, stands where a folder of results is, or will be made.
+
+    Raises
+    ------
+    ConfigError
+        A line for each that does.
+    """
+    folders = {folder for path in paths for folder in Path(path).parents if folder != Path(".")}
+    bad = [folder for folder in sorted(folders) if os.path.lexists(folder) and not folder.is_dir()]
+    if bad:
+        raise ConfigError([f"{folder}: expected a folder, but something else is there: move it away" for folder in bad])
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:
@@ -88,10 +149,9 @@ class _Loader:
         models = self.section("models", self.model)
         losses = self.section("losses", lambda name, m: self.plugin("losses", parse(LossSpec, m)))
         probes = self.section("probes", lambda name, m: parse(ProbeSpec, {"kind": name} | dict(m)))
-        if not probes:
-            self.problem(SpecError("probes", self.raw.get("probes"), f"at least one of {', '.join(PROBE_KINDS)}"))
         calibrate = self.guarded("", self.calibrate)
         experiments = self.section("experiments", lambda name, m: parse_experiment(m))
+        self.check_names(sources=sources, datasets=datasets, models=models, losses=losses, experiments=experiments)
         self.check_references(sources, datasets, models, losses, experiments)
         recipes = self.recipes(datasets, models, experiments)
         run = self.run(experiments)
@@ -112,18 +172,33 @@ class _Loader:
 
     def section(self, section: str, make: Callable[[str, Any], Any]) -> dict[str, Any]:
         """The specs of a section by name, None in place of bad ones."""
-        entries = self.raw.get(section, {})
-        if not isinstance(entries, Mapping):
-            self.problem(SpecError(section, entries, "a mapping of names"))
+        entries = self.raw.get(section)
+        if not isinstance(entries, Mapping) or not entries:
+            examples = f", such as {', '.join(PROBE_KINDS)}," if section == "probes" else ""
+            self.problem(SpecError(section, entries, f"a mapping of at least one name{examples} to its keys"))
             return {}
         specs = {}
         for name, value in entries.items():
             where = f"{section}.{name}"
+            specs[name] = None
             if not isinstance(value, Mapping):
                 self.problem(SpecError(where, value, "a mapping of keys"))
             elif self.guarded("", lambda name=name, where=where: check_name(where, name)):
                 specs[name] = self.guarded(where, lambda name=name, value=value: make(name, value))
         return specs
+
+    def check_names(self, **sections: Mapping[str, Any]) -> None:
+        """Names become folders, and some disks take ``Digits`` and ``digits`` for one; ``reference`` marks rows."""
+        for section, specs in sections.items():
+            first: dict[str, str] = {}
+            for name in filter(NAME.fullmatch, map(str, specs)):
+                other = first.setdefault(name.lower(), name)
+                if other != name:
+                    expected = f"a name that differs from {other!r} in more than capitals: names become folders"
+                    self.problem(SpecError(f"{section}.{name}", name, expected))
+        if REFERENCE in sections["losses"]:
+            expected = "another name: tables mark predictors that were not trained by this one"
+            self.problem(SpecError(f"losses.{REFERENCE}", REFERENCE, expected))
 
     def plugin(self, kind: str, spec: Any) -> Any:
         """A spec whose name was found and whose options are known, less those at their defaults."""
@@ -141,6 +216,11 @@ class _Loader:
         metrics = self.raw.get("metrics", {})
         if not isinstance(metrics, Mapping):
             raise SpecError("metrics", metrics, "a mapping of keys")
+        known = [f.name for f in dataclasses.fields(CalibrateSpec) if f.name != "calibrators"]
+        for key in metrics:
+            if key not in known:
+                expected = f"a key among {', '.join(known)}{hint(known, key)}"
+                raise SpecError(f"metrics.{key}", metrics[key], expected)
         try:
             return parse(CalibrateSpec, {"calibrators": calibrators} | dict(metrics))
         except SpecError as error:
@@ -149,14 +229,14 @@ class _Loader:
     def check_references(self, sources, datasets, models, losses, experiments) -> None:
         """Names that refer to other sections: a data set's source, a grid's data sets, models, losses and figures."""
         for name, spec in datasets.items():
-            if spec is not None and spec.source not in sources:
+            if spec is not None and sources and spec.source not in sources:
                 self.problem(SpecError(f"datasets.{name}.source", spec.source, one_of(sources, spec.source)))
         known = {"datasets": datasets, "models": models, "losses": losses}
         for name, experiment in experiments.items():
             for i, block in enumerate(experiment.grid if experiment else ()):
                 for key, section in known.items():
                     for value in getattr(block, key):
-                        if value not in section:
+                        if section and value not in section:
                             where = f"experiments.{name}.grid[{i}].{key}"
                             self.problem(SpecError(where, value, one_of(section, value)))
             for figure in experiment.figures if experiment else ():
@@ -174,9 +254,9 @@ class _Loader:
         }
         layers = {"train": self.raw.get("train", {})}
         for section, specs in (("models", models), ("datasets", datasets)):
-            entries = self.raw.get(section)
             for name in specs:
-                layers[f"{section}.{name}.recipe"] = entries[name].get("recipe", {})
+                entry = self.raw[section][name]
+                layers[f"{section}.{name}.recipe"] = entry.get("recipe", {}) if isinstance(entry, Mapping) else {}
         bad = {
             where for where, layer in layers.items() if not self.guarded(where, lambda v=layer: check_recipe_keys(v))
         }
@@ -199,12 +279,13 @@ class _Loader:
 
     def run(self, experiments: Mapping[str, Any]) -> tuple[str, ...]:
         """The experiments that the default target builds."""
-        run = self.raw.get("run", [])
+        run = self.raw.get("run")
         if not isinstance(run, list) or not run or not all(isinstance(name, str) for name in run):
             self.problem(SpecError("run", run, "a list of experiments"))
             return ()
+        self.guarded("", lambda: check_distinct("run", run))
         for name in run:
-            if name not in experiments:
+            if experiments and name not in experiments:
                 self.problem(SpecError("run", name, one_of(experiments, name)))
         return tuple(run)
 
@@ -215,7 +296,7 @@ def check_recipe_keys(layer: Any) -> bool:
         raise SpecError("", layer, "a mapping of keys of the recipe")
     # Ranges may depend on other layers (warmup < epochs): each key is checked alone, beside defaults that fit it.
     for key, value in layer.items():
-        fitting = {"epochs": value + 1} if key == "warmup" and isinstance(value, int) else {"warmup": 0}
+        fitting = {"epochs": max(value, 0) + 1} if key == "warmup" and isinstance(value, int) else {"warmup": 0}
         parse(TrainSpec, {**fitting, key: value})
     return True
 
@@ -231,7 +312,7 @@ def parse_experiment(value: Mapping[str, Any]) -> ExperimentSpec:
     unknown = set(value) - {"grid", "figures"}
     if unknown:
         key = min(unknown, key=str)
-        raise SpecError(str(key), value[key], "a key among grid, figures")
+        raise SpecError(str(key), value[key], f"a key among grid, figures{hint(('grid', 'figures'), key)}")
     grid = value.get("grid")
     if not isinstance(grid, list) or not grid:
         raise SpecError("grid", grid, "a list of blocks of datasets, models, losses and seeds")
@@ -244,12 +325,21 @@ def parse_experiment(value: Mapping[str, Any]) -> ExperimentSpec:
         for key, values in vars(blocks[-1]).items():
             if not values:
                 raise SpecError(f"grid[{i}].{key}", [], "at least one")
+            check_distinct(f"grid[{i}].{key}", values)
         if min(blocks[-1].seeds) < 0:
             raise SpecError(f"grid[{i}].seeds", min(blocks[-1].seeds), "whole numbers of at least 0")
     figures = value.get("figures", [])
-    if not isinstance(figures, list):
-        raise SpecError("figures", figures, "a list of figures")
+    if not isinstance(figures, list) or ("figures" in value and not figures):
+        raise SpecError("figures", figures, "a list of figures (without this key, all are drawn)")
+    check_distinct("figures", figures)
     return ExperimentSpec(tuple(blocks), tuple(figures))
+
+
+def check_distinct(key: str, values: Sequence[Any]) -> None:
+    """Raise SpecError if a list names something twice: it would run once, which may not be what was meant."""
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise SpecError(key, value, "each value once")
 
 
 def _check_figure(where: str, name: object) -> None:
@@ -276,5 +366,8 @@ def check_schema(raw: Mapping[str, Any], schema: Path | str) -> None:
     found = sorted(validator.iter_errors(raw), key=lambda error: list(map(str, error.absolute_path)))
     if found:
         raise ConfigError(
-            [f"{'.'.join(map(str, error.absolute_path)) or 'config'}: {error.message}" for error in found]
+            [
+                f"{'.'.join(map(str, e.absolute_path)) or 'config'}: expected what the schema asks ({e.message})"
+                for e in found
+            ]
         )

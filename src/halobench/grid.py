@@ -22,7 +22,7 @@ from halobench.specs import (
     canonical,
     to_json,
 )
-from halobench.store import read_json, write_json
+from halobench.store import read_record, write_json
 
 STAGE_RECORDS = ("train.json", "probe.json", "calibrate.json")
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # what aggregation writes
@@ -144,9 +144,9 @@ def list_files(
     """A manifest of these cells and references: names, folders, and the checksums of their files from the records."""
     listed = [dataclasses.asdict(cell) | {"path": cell.path} for cell in cells]
     for cell in listed:
-        records = (read_json(results / "runs" / cell["path"] / name) for name in STAGE_RECORDS)
+        records = (read_record(results / "runs" / cell["path"] / name) for name in STAGE_RECORDS)
         cell["outputs"] = {name: digest for record in records for name, digest in record["outputs"].items()}
     scored = [{"dataset": d, "seed": s, "path": f"{d}/seed{s}"} for d, s in references]
     for reference in scored:
-        reference["outputs"] = read_json(results / "references" / reference["path"] / "reference.json")["outputs"]
+        reference["outputs"] = read_record(results / "references" / reference["path"] / "reference.json")["outputs"]
     return {"experiment": experiment, "cells": listed, "references": scored}

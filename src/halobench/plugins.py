@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from halobench.specs import SpecError, one_of
+from halobench.specs import SpecError, hint, one_of, told
 
 PACKAGE = Path(__file__).parent
 FOREIGN = ("timm/", "torchvision/")
@@ -58,7 +58,7 @@ def _outside(key: str, name: str) -> Path:
     why = ""
     try:
         found = importlib.util.find_spec(module)
-    except Exception as error:  # a parent package is imported, and may do anything
+    except (Exception, SystemExit) as error:  # a parent package is imported, and may do anything
         found, why = None, f" ({told(error)})"
     if found is None or not found.origin or not found.origin.endswith(".py"):
         raise SpecError(key, name, f"module:object, but no module {module!r} can be imported{why}")
@@ -71,12 +71,6 @@ def _outside(key: str, name: str) -> Path:
     return Path(found.origin)
 
 
-def told(error: Exception) -> str:
-    """What an exception says, in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
 def load(kind: str, name: str) -> Callable[..., Any]:
     """Import a plug-in and return its entry."""
     if ":" in name:
@@ -84,7 +78,7 @@ def load(kind: str, name: str) -> Callable[..., Any]:
         module, _, attribute = name.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             key = "loader" if kind == "data" else "name"
             raise SpecError(key, name, f"a module that can be imported ({told(error)})") from error
     locate(kind, name)
@@ -130,7 +124,7 @@ def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str,
         return dict(options)
     for key, value in options.items():
         if key not in known:
-            raise SpecError(key, value, f"no such key: {name} has {', '.join(known) or 'no options'}")
+            raise SpecError(key, value, f"no such key: {name} has {', '.join(known) or 'no options'}{hint(known, key)}")
     return {key: value for key, value in options.items() if value != known[key] or isinstance(value, bool)}
 
 

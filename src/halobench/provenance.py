@@ -19,6 +19,8 @@ from typing import Any
 from halobench.plugins import PACKAGE, locate
 from halobench.store import checksum
 
+STARTED = datetime.now(UTC).isoformat(timespec="microseconds")  # of this process, near enough
+
 # The modules whose logic decides each stage's numbers. specs, store and provenance are left out on purpose: what a spec
 # means is in its JSON, and how files are written changes no value in them.
 STAGES = {
@@ -160,6 +162,7 @@ def record(
         "versions": versions(*packages),
         "hardware": hardware(device),
         "device": device,
+        "started": STARTED,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "peak_memory_mib": _peak_memory(),

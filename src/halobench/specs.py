@@ -37,12 +37,32 @@ class SpecError(ValueError):
     """
 
     def __init__(self, key: str, value: object, expected: str):
-        super().__init__(f"{key} = {value!r}: expected {expected}")
+        super().__init__(f"{_printable(str(key))} = {shown(value)}: expected {expected}")
         self.key, self.value, self.expected = key, value, expected
 
     def within(self, prefix: str) -> SpecError:
         """The same error, its key prefixed by the place of the spec that it speaks of."""
         return SpecError(f"{prefix}.{self.key}" if self.key else prefix, self.value, self.expected)
+
+
+def shown(value: object, most: int = 200) -> str:
+    """`value` as Python writes it, cut to `most` characters: a whole table given by mistake still fits in a line."""
+    try:
+        text = _printable(repr(value))
+    except ValueError:  # Python refuses to write a whole number of more than 4,300 digits
+        text = f"a {type(value).__name__} too long to write"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def told(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _printable(text: str) -> str:
+    """`text` in one line: line ends and control characters escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def require(condition: object, key: str, value: object, expected: str) -> None:
@@ -56,16 +76,20 @@ def one_of(names: Iterable[str], value: object = None) -> str:
     names = sorted(names)
     if not names:
         return "a name that is defined, and none is"
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.6) if value is not None else []
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"one of {', '.join(names)}{hint}"
+    return f"one of {', '.join(names)}{hint(names, value)}"
+
+
+def hint(names: Iterable[str], value: object) -> str:
+    """In parentheses, the nearest of `names` to `value`; nothing where none is near."""
+    near = difflib.get_close_matches(str(value), list(names), n=1, cutoff=0.6) if value is not None else []
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def check_name(key: str, value: object) -> str:
     """`value` if it can be a folder's name without leaving its parent; SpecError otherwise."""
     if not isinstance(value, str) or not NAME.fullmatch(value) or ".." in value:
         raise SpecError(
-            key, value, "a name of letters, digits, '_', '-', '+' or '.' that starts with a letter or digit"
+            key, value, "a name of letters, digits, '_', '-', '+' or single '.', at most 64, a letter or digit first"
         )
     return value
 
@@ -168,9 +192,9 @@ class TrainSpec:
         require(0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
         for key in ("batch", "epochs", "eval_batch", "threads"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
-        require(
-            0 <= self.warmup < self.epochs, "warmup", self.warmup, f"epochs in [0, {self.epochs}), fewer than epochs"
-        )
+        require(self.warmup >= 0, "warmup", self.warmup, "at least 0")
+        fewer = f"epochs in [0, {self.epochs}), fewer than epochs"
+        require(self.warmup < self.epochs, "warmup", self.warmup, fewer)
 
 
 PROBE_KINDS = ("sphere", "nearest_other", "mixup_line", "manifold")
@@ -242,7 +266,7 @@ def parse(cls: type, mapping: Mapping[str, Any]) -> Any:
         On an unknown key, a missing one, or a value of another type or out of its range.
     """
     if not isinstance(mapping, Mapping):
-        raise SpecError("", mapping, f"keys of {cls.__name__}")
+        raise SpecError("", mapping, f"a mapping with the keys {', '.join(f.name for f in dataclasses.fields(cls))}")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
@@ -252,7 +276,7 @@ def parse(cls: type, mapping: Mapping[str, Any]) -> Any:
             continue
         if key not in fields:
             if "options" not in fields:
-                raise SpecError(str(key), value, f"a key among {', '.join(fields)}")
+                raise SpecError(str(key), value, f"a key among {', '.join(fields)}{hint(fields, key)}")
             options[str(key)] = value
             continue
         values[key] = _convert(hints[key], key, value)
@@ -260,7 +284,7 @@ def parse(cls: type, mapping: Mapping[str, Any]) -> Any:
         values["options"] = {key: _plain_option(key, value) for key, value in options.items()}
     for name, f in fields.items():
         if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise SpecError(name, None, f"a value: {cls.__name__} needs it")
+            raise SpecError(name, None, "a value: it has no default")
     return cls(**values)
 
 
@@ -319,8 +343,9 @@ def convert_number(kind: type, key: str, value: Any) -> Any:
         raise SpecError(key, value, f"a number, but YAML read a string: write {written}, unquoted")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SpecError(key, value, "a whole number" if kind is int else "a number")
-    # A whole number beyond every float's range would overflow the comparison itself.
-    require(math.isfinite(value) if isinstance(value, float) else abs(value) < LARGEST, key, value, "a finite number")
+    require(isinstance(value, int) or math.isfinite(value), key, value, "a finite number")
+    # A whole number beyond every float's range would overflow in float() below.
+    require(isinstance(value, float) or abs(value) < LARGEST, key, value, "a number below 2**63")
     if kind is int:
         require(float(value).is_integer() and abs(value) < LARGEST, key, value, "a whole number below 2**63")
     return kind(value)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pandas as pd
 
 from halobench import data, plugins, store
 from halobench.grid import TABLES
-from halobench.provenance import code_map, record
+from halobench.provenance import STARTED, code_map, record
 from halobench.specs import (
     CalibrateSpec,
     DatasetSpec,
@@ -30,6 +32,7 @@ from halobench.specs import (
     one_of,
     parse,
     require,
+    to_json,
 )
 
 EVERY = 60.0  # seconds between two savings of a resume point
@@ -100,18 +103,19 @@ def run_train(
         resume = Checkpoint(checkpoint or out / ".train.safetensors", key, every, signals)
         loaded = data.load_data(source, specs["dataset"], seed)
         cell = train_cell(loaded, specs["model"], specs["loss"], specs["train"], seed, checkpoint=resume)
-        paths = [out / name for name in ("model.safetensors", "logits.safetensors", "history.csv")]
-        with store.replacing(paths[0]) as temporary:
-            save_model(cell.model.to("cpu"), str(temporary))
-        store.write_arrays(paths[1], cell.logits | loaded.targets())
-        store.write_csv(paths[2], pd.DataFrame(cell.history))
         facts = dict(cell.facts)
         verdict = "interpolates" if facts["interpolates"] else "does not interpolate"
         print(f"train accuracy {facts['train_accuracy']:.4f} on the labels trained on: the model {verdict}")
-        seconds = facts.pop("earlier_seconds") + time.perf_counter() - began
-        packages = ["torch", "torchvision", "timm", "safetensors"]
-        made = record("train", asked, seed, code, paths, seconds, packages, facts.pop("device"), facts)
-        store.write_json(out / "train.json", made)
+        paths = [out / name for name in ("model.safetensors", "logits.safetensors", "history.csv")]
+        with unless_superseded(out / "train.json", asked, seed, code):
+            with store.replacing(paths[0]) as temporary:
+                save_model(cell.model.to("cpu"), str(temporary))
+            store.write_arrays(paths[1], cell.logits | loaded.targets())
+            store.write_csv(paths[2], pd.DataFrame(cell.history))
+            seconds = facts.pop("earlier_seconds") + time.perf_counter() - began
+            packages = ["torch", "torchvision", "timm", "safetensors"]
+            made = record("train", asked, seed, code, paths, seconds, packages, facts.pop("device"), facts)
+            store.write_json(out / "train.json", made)
         resume.remove()
 
 
@@ -163,6 +167,7 @@ def run_probe(
         make_deterministic(specs["train"].threads)
         device = resolve_device(specs["train"].device)
         model = models.build(specs["model"], loaded.shape, loaded.classes)
+        store.check_arrays(weights)
         try:
             load_model(model, str(weights))
         except (RuntimeError, ValueError) as error:
@@ -172,12 +177,39 @@ def run_probe(
         model = place(model, specs["train"], device).eval()
         found = probe_cell(model, loaded, probes, specs["train"], seed, beta, checkpoint=resume)
         paths = [folder / "neighbourhood.parquet", folder / "radii.parquet"]
-        store.write_parquet(paths[0], found.curves)
-        store.write_parquet(paths[1], found.radii)
-        seconds = time.perf_counter() - began
-        facts = record("probe", asked, seed, code, paths, seconds, ["torch", "pandas", "pyarrow"], str(device))
-        store.write_json(folder / "probe.json", facts)
+        with unless_superseded(folder / "probe.json", asked, seed, code):
+            store.write_parquet(paths[0], found.curves)
+            store.write_parquet(paths[1], found.radii)
+            seconds = time.perf_counter() - began
+            facts = record("probe", asked, seed, code, paths, seconds, ["torch", "pandas", "pyarrow"], str(device))
+            store.write_json(folder / "probe.json", facts)
         resume.remove()
+
+
+@contextlib.contextmanager
+def unless_superseded(path: Path, asked: Any, seed: int, code: Mapping[str, str]) -> Iterator[None]:
+    """Write a cell's files, unless a process that started later has made them of another spec or code: `path`'s record.
+
+    An orphan of a killed run may end long after its cell was edited and computed anew. One process writes at a time.
+
+    Raises
+    ------
+    SpecError
+        If it was made anew; nothing is written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks: what follows is quick
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        found = store.read_json(path) if path.exists() else {}
+        mine = to_json([asked, seed, dict(code)])
+        if found.get("started", "") > STARTED and to_json([found.get(key) for key in ("spec", "seed", "code")]) != mine:
+            what = f"none that started after {STARTED} with another spec or code, as this one did; nothing was written"
+            raise SpecError(str(path), f"a run that started {found['started']}", what)
+        yield
+    finally:
+        os.close(folder)
 
 
 @contextlib.contextmanager
@@ -248,9 +280,9 @@ def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path) -
 def run_aggregate(manifest: Path, results: Path, out: Path) -> None:
     """Write the tables of the experiment in `manifest`, and aggregate.json, to `out`."""
     began = time.perf_counter()
-    from halobench.aggregation import aggregate, write_tables
+    from halobench.aggregation import aggregate, read_manifest, write_tables
 
-    listed = store.read_json(manifest)
+    listed = read_manifest(manifest)
     paths = write_tables(aggregate(listed, results), out)
     asked = {"experiment": listed["experiment"], "manifest": store.checksum(manifest)}
     seconds = time.perf_counter() - began
@@ -261,16 +293,16 @@ def run_aggregate(manifest: Path, results: Path, out: Path) -> None:
 def run_claims(claims: Path, tables: Path, out: Path) -> None:
     """Judge the claims in a file by an experiment's tables; write claims.csv, .parquet, .html and .json to `out`."""
     began = time.perf_counter()
+    from halobench.aggregation import read_tables
     from halobench.claims import claims_html, evaluate, load_claims
 
-    read = [tables / f"{name}.parquet" for name in TABLES]
-    found = evaluate(load_claims(claims), {path.stem: pd.read_parquet(path) for path in read})
+    found = evaluate(load_claims(claims), read_tables(tables, TABLES))
     paths = [out / f"claims.{suffix}" for suffix in ("csv", "parquet", "html")]
     store.write_csv(paths[0], found)
     store.write_parquet(paths[1], found)
     with store.replacing(paths[2]) as temporary:
         temporary.write_text(claims_html(found))
-    asked = {path.name: store.checksum(path) for path in (claims, *read)}
+    asked = {"claims": store.checksum(claims), "tables": _checksums(tables, TABLES)}
     seconds = time.perf_counter() - began
     made = record("claims", asked, None, code_map("claims"), paths, seconds, ["pandas", "scipy"])
     store.write_json(out / "claims.json", made)
@@ -285,18 +317,24 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "") -> None:
         Printed in the figure's corner, e.g. that cells are missing.
     """
     began = time.perf_counter()
+    from halobench.aggregation import read_tables
     from halobench.figures import theme
 
-    read = [tables / f"{table}.parquet" for table in plugins.parameters("figures", name)]
-    figure = plugins.load("figures", name)(*map(pd.read_parquet, read))
+    wanted = plugins.parameters("figures", name)
+    figure = plugins.load("figures", name)(*read_tables(tables, wanted).values())
     if note:
         theme.add_note(figure, note)
     paths = theme.save(figure, out)
-    asked = {"figure": name, "note": note, "tables": {path.name: store.checksum(path) for path in read}}
+    asked = {"figure": name, "note": note, "tables": _checksums(tables, wanted)}
     code = code_map("figure", [("figures", name)])
     seconds = time.perf_counter() - began
     made = record("figure", asked, None, code, paths, seconds, ["matplotlib", "pandas", "seaborn"])
     store.write_json(Path(f"{out}.json"), made)
+
+
+def _checksums(tables: Path, names: Iterable[str]) -> dict[str, str]:
+    """Checksums of an experiment's tables."""
+    return {name: store.checksum(tables / f"{name}.parquet") for name in names}
 
 
 def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ import numpy as np
 import pandas as pd
 
 from halobench import locks
-from halobench.specs import SpecError
+from halobench.specs import SpecError, told
+
+RECORDS = ("source.json", "train.json", "probe.json", "calibrate.json", "reference.json")
+REMEDY = "(if it is a result: delete it, and the next run that needs it makes it again)"
 
 TEMPORARY = ".writing-"  # how the names of temporary files begin
 
@@ -69,18 +72,69 @@ def write_json(path: Path | str, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: Path | str) -> Any:
-    """Read a JSON file.
+@contextlib.contextmanager
+def reading(path: Path | str, what: str) -> Iterator[None]:
+    """Turn whatever a decoder of `path` raises into a SpecError that names the file and says what it should hold."""
+    try:
+        yield
+    except SpecError as error:
+        if error.key.startswith(str(path)):
+            raise
+        raise SpecError(f"{path}: {error.key}", error.value, f"{error.expected} {REMEDY}") from None
+    except FileNotFoundError:
+        raise SpecError(str(path), "no such file", f"{what} {REMEDY}") from None
+    except Exception as error:  # decoders raise errors of a dozen kinds, some of their own
+        raise SpecError(str(path), told(error), f"{what} {REMEDY}") from None
+
+
+def check_recorded(path: Path | str) -> None:
+    """Raise SpecError if the record of the stage that wrote `path`, beside it, holds another checksum.
+
+    A file without a record, e.g. one that comes from elsewhere, passes.
+    """
+    path = Path(path)
+    for name in RECORDS:
+        record = path.parent / name
+        if path.name == name or not record.is_file():
+            continue
+        outputs = read_json(record).get("outputs", {})
+        if path.name in outputs:
+            check_sum(path, outputs[path.name], f"the bytes that {name} records")
+
+
+def check_sum(path: Path | str, digest: str, expected: str) -> None:
+    """Raise SpecError unless `path` has the checksum `digest`."""
+    with reading(path, expected):
+        found = checksum(path)
+    if found != digest:
+        raise SpecError(str(path), f"sha256 {found[:16]}", f"{expected}, sha256 {digest[:16]} {REMEDY}")
+
+
+def read_json(path: Path | str, keys: Iterable[str] = ()) -> Any:
+    """Read a JSON file; with `keys`, a mapping that has them.
 
     Raises
     ------
     SpecError
-        If the file holds no JSON.
+        If the file is missing, holds no JSON, or lacks a key.
     """
-    try:
-        return json.loads(Path(path).read_text())
-    except ValueError as error:
-        raise SpecError(str(path), "its text", f"JSON ({error})") from None
+    with reading(path, "JSON"):
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    keys = list(keys)
+    if keys and not isinstance(value, Mapping):
+        raise SpecError(str(path), value, f"a mapping with {', '.join(keys)} {REMEDY}")
+    for key in keys:
+        if key not in value:
+            raise SpecError(str(path), f"no key {key!r}", f"a mapping with {', '.join(keys)} {REMEDY}")
+    return value
+
+
+def read_record(path: Path | str, keys: Iterable[str] = ()) -> dict[str, Any]:
+    """Read a stage's record, which has at least the checksums of what the stage wrote, and `keys`."""
+    record = read_json(path, ["outputs", *keys])
+    if not isinstance(record["outputs"], Mapping):
+        raise SpecError(str(path), record["outputs"], f"checksums by file name under 'outputs' {REMEDY}")
+    return record
 
 
 def write_csv(path: Path | str, table: pd.DataFrame) -> None:
@@ -110,10 +164,83 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray], metadata: M
 
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
-    """Read named arrays from safetensors."""
+    """Read named arrays from safetensors.
+
+    Raises
+    ------
+    SpecError
+        If the file is missing, holds no safetensors, or isn't the one that its stage's record tells of.
+    """
     from safetensors.numpy import load_file
 
-    return load_file(path)
+    with reading(path, "arrays as safetensors"):
+        arrays = load_file(path)
+    check_recorded(path)
+    return arrays
+
+
+def check_arrays(path: Path | str) -> None:
+    """Raise SpecError where `read_arrays` would, without holding the arrays."""
+    from safetensors import safe_open
+
+    with reading(path, "arrays as safetensors"), safe_open(path, framework="numpy"):
+        pass
+    check_recorded(path)
+
+
+def read_npy(path: Path | str, dtype: str, shape: tuple[int | None, ...], mapped: bool = False) -> np.ndarray:
+    """Read one array from .npy, into memory or `mapped`; None in `shape` stands for any length.
+
+    Raises
+    ------
+    SpecError
+        If the file is missing, holds no such array, or isn't the one that its stage's record tells of.
+    """
+    asked = f"a .npy array of {dtype} {shape}".replace("None", "n")
+    with reading(path, asked):
+        # An archive of arrays is read as well, but is no array.
+        array = np.lib.format.open_memmap(path, mode="r") if mapped else np.load(path, allow_pickle=False)
+        fits = isinstance(array, np.ndarray) and array.dtype == dtype and array.ndim == len(shape)
+        if not fits or any(n is not None and n != found for n, found in zip(shape, array.shape, strict=True)):
+            found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise SpecError(str(path), found, f"{asked} {REMEDY}")
+    check_recorded(path)
+    return array
+
+
+def read_csv(path: Path | str, columns: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a CSV file, each number as the nearest float (older pandas rounds otherwise unless told).
+
+    Raises
+    ------
+    SpecError
+        If the file is missing, holds no table, or lacks one of `columns`.
+    """
+    with reading(path, "a table as CSV"):
+        return _with_columns(path, pd.read_csv(path, float_precision="round_trip"), columns)
+
+
+def read_parquet(path: Path | str, columns: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a parquet file.
+
+    Raises
+    ------
+    SpecError
+        If the file is missing, holds no table, or lacks one of `columns`.
+    """
+    # Opened here, since pandas would read all files of a folder.
+    with reading(path, "a table as parquet"), open(path, "rb") as file:
+        return _with_columns(path, pd.read_parquet(file), columns)
+
+
+def _with_columns(path: Path | str, table: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """`table` if it has rows and these columns."""
+    columns = list(columns)
+    missing = [column for column in columns if column not in table]
+    if missing or not len(table):
+        found = f"no column {missing[0]!r}" if missing else "no rows"
+        raise SpecError(str(path), found, f"rows with the columns {', '.join(columns) or 'of its table'} {REMEDY}")
+    return table
 
 
 def checksum(path: Path | str) -> str:

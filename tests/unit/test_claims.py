@@ -441,7 +441,7 @@ def test_bad_rules_are_refused_with_their_key(tmp_path, change, key):
     entry = {k: v for k, v in (DIFFERENCE | change).items() if v is not None or k not in change}
     with pytest.raises(SpecError) as told:
         load_claims(written(tmp_path, {"claims": [entry]}))
-    assert told.value.key == f"claims.{entry['name']}.{key}"
+    assert told.value.key == f"{tmp_path / 'claims.yaml'}: claims.{entry['name']}.{key}"
     assert "\n" not in str(told.value)
 
 

@@ -45,10 +45,11 @@ WRITTEN = {
 class Stage:
     """A stage's command on one cell, its log in a file."""
 
-    def __init__(self, base: Path, cell: Path, stage: str, every: float = 0.1, name: str = "log"):
+    def __init__(self, base: Path, cell: Path, stage: str, every: float = 0.1, name: str = "log", epochs: int = EPOCHS):
         self.cell, self.stage, self.log = cell, stage, cell / f"{stage}.{name}"
         self.point = cell / f"{stage}.point.safetensors"
-        spec = json.dumps(TRAIN if stage == "train" else PROBE)
+        train = TRAIN | {"train": TRAIN["train"] | {"epochs": epochs}}
+        spec = json.dumps(train if stage == "train" else PROBE)
         where = ["--out" if stage == "train" else "--run", str(cell)]
         own = ["--checkpoint", str(self.point), "--every", str(every), "--source", str(base / "digits")]
         command = [sys.executable, "-m", "halobench.cli", stage, "--seed", "3", "--spec", spec, *where, *own]
@@ -208,3 +209,23 @@ def test_two_processes_on_one_cell_end_with_the_same_bytes(base, tmp_path, trial
         assert turns
         assert_undisturbed(base, cell, stage)
         assert not any(cell.glob(f"{store.TEMPORARY}*"))
+
+
+@pytest.mark.parametrize("orphan_ends", ["last", "first"])
+def test_an_orphan_of_an_older_spec_does_not_overwrite_what_the_newer_one_made(base, tmp_path, orphan_ends):
+    """The orphan trains on with the old number of epochs while its cell, edited, is trained anew."""
+    cell = tmp_path / "cell"
+    old, new = (400, 20) if orphan_ends == "last" else (20, 400)
+    orphan = Stage(base, cell, "train", name="orphan", epochs=old)
+    assert orphan.wait_for(lambda: orphan.lines("epoch 1/"))
+    newer = Stage(base, cell, "train", name="newer", epochs=new)
+    assert newer.end() == 0
+    assert orphan.end() == (2 if orphan_ends == "last" else 0)
+    if orphan_ends == "last":
+        last = orphan.log.read_text().splitlines()[-1]
+        assert "expected none that started after" in last
+        assert "nothing was written" in last
+    found = store.read_json(cell / "train.json")
+    assert found["spec"]["train"]["epochs"] == new
+    assert found["outputs"] == {name: store.checksum(cell / name) for name in WRITTEN["train"]}
+    assert len((cell / "history.csv").read_text().splitlines()) == new + 1

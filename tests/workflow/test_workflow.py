@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -169,45 +168,3 @@ def test_the_report_is_built_offline_and_holds_claims_first(finished):
     assert "3 Calibration" in text
     for caption in (finished.folder / "workflow/report").glob("*.rst"):
         assert caption.stat().st_size > 200, caption
-
-
-BAD = {
-    "unknown key": (lambda c: c["train"].update(learning_rate=0.1), "train.learning_rate = 0.1: expected a key among"),
-    "unknown loss": (lambda c: c["losses"]["mixup2"].update(name="mixupp"), "did you mean 'mixup'"),
-    "yaml string": (lambda c: c["train"].update(lr="1e-3"), "YAML read a string"),
-    "points": (lambda c: c["losses"]["mixup2"].update(points=1), "losses.mixup2.points = 1: expected"),
-    "too small": (
-        lambda c: c["models"].update(cnn={"name": "torchvision/alexnet"}),
-        "models.cnn.name = 'torchvision/alexnet': expected",
-    ),
-    "misspelt timm": (lambda c: c["models"].update(cnn={"name": "timm/resnet81"}), "models.cnn.name"),
-    "too few images": (lambda c: c["datasets"]["clean"].update(train=5000), "1797 images"),
-}
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("bad", BAD, ids=BAD)
-def test_bad_input_stops_the_workflow_before_any_job(tmp_path, tiny, bad):
-    change, message = BAD[bad]
-    change(tiny)
-    workspace = Workspace(tmp_path, tiny)
-    done = workspace.snakemake()
-    output = done.stdout + done.stderr
-    assert done.returncode != 0
-    assert message in output
-    assert "Traceback" not in output
-    assert not (workspace.folder / "results").exists()
-
-
-@pytest.mark.faults
-def test_commands_refuse_bad_input_in_one_line(tmp_path, capsys):
-    from halobench import cli
-
-    specs = [
-        ({"loader": "digit"}, "loader = 'digit': expected one of digits, mnist5k (did you mean 'digits'?)"),
-        ({"loader": "digits", "x": 1}, None),
-    ]
-    code = cli.main(["source", "--spec", json.dumps(specs[0][0]), "--out", str(tmp_path / "a")])
-    assert code == 2
-    assert specs[0][1] in capsys.readouterr().err
-    assert not (tmp_path / "a").exists()

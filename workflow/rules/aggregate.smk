@@ -12,10 +12,7 @@ rule manifest:
     params:
         cells=experiment_digest,
     run:
-        CONFIG.write_manifest(wildcards.experiment, output[0])
-        Path(log[0]).write_text(
-            f"listed the cells of {wildcards.experiment} in {output[0]}\n"
-        )
+        write_manifest(wildcards, output, log)
 
 
 # The same for the cells that are there. It has no inputs, so that asking for it computes no cell.

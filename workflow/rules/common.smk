@@ -3,35 +3,49 @@ import time
 from pathlib import Path
 
 from halobench import checks, disk, failures, masters, plugins, survey
-from halobench.config import ConfigError, check_schema, load_config
+from halobench.config import (
+    ConfigError,
+    check_file,
+    check_folders,
+    check_schema,
+    load_config,
+)
 from halobench.grid import TABLES as TABLE_NAMES
 from halobench.provenance import code_map
-from halobench.specs import to_json
+from halobench.specs import SpecError, to_json
 from halobench.store import write_json
+from snakemake.exceptions import WorkflowError
 
 
-def refuse(problems):
-    """The end, before any job runs, with a line for each problem."""
-    sys.exit("\n".join(["The configuration has problems:", *problems]))
+def attempt(what, check, *arguments):
+    """What `check` gives; where it finds problems, a line for each of them and the end, before any job runs."""
+    try:
+        return check(*arguments)
+    except ConfigError as error:
+        sys.exit("\n".join([f"{what} problems:", *error.problems]))
+
+
+# Before Snakemake reads it: of two values for one key it would silently take the last.
+for path in ["config.yaml", *workflow.overwrite_configfiles]:
+    if Path(path).exists():
+        attempt("The configuration has", check_file, path)
+
+
+configfile: "config.yaml"
 
 
 def checked_config():
-    """The configuration and the report of its checks."""
-    try:
-        checked = load_config(config)
-        check_schema(
-            config, Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
-        )
-        return checked, checks.ensure(checked, masters.STATE)
-    except ConfigError as error:
-        refuse(error.problems)
+    """The configuration, checked as a whole, and the report of its checks."""
+    checked = load_config(config)
+    check_schema(config, Path(workflow.basedir) / "workflow/schemas/config.schema.yaml")
+    return checked, checks.ensure(checked, masters.STATE)
 
 
 checks.put_scripts_on_path()
 checks.put_modules_on_path(workflow.basedir)
 STARTED = time.time()
 RESULTS = Path("results")
-CONFIG, REPORT = checked_config()
+CONFIG, REPORT = attempt("The configuration has", checked_config)
 if workflow.is_main_process and not workflow.dryrun:
     masters.enrol(Path.cwd())
 CHECK = "results/check.json"
@@ -44,10 +58,7 @@ REFERENCE = "results/references/{dataset}/seed{seed}"
 
 
 onstart:
-    try:
-        disk.require_room(CONFIG, REPORT, RESULTS)
-    except ConfigError as error:
-        refuse(error.problems)
+    attempt("The disk has", disk.require_room, CONFIG, REPORT, RESULTS)
 
 
 onerror:
@@ -218,7 +229,25 @@ def figure_note(wildcards):
     return surveyed(wildcards.experiment).note if wildcards.scope else ""
 
 
+def write_manifest(wildcards, output, log):
+    """Write an experiment's manifest; a record that can't be read ends the job in one line."""
+    try:
+        CONFIG.write_manifest(wildcards.experiment, output[0])
+    except (SpecError, OSError) as error:
+        Path(log[0]).write_text(f"halobench: error: {error}\n")
+        raise WorkflowError(str(error)) from None
+    Path(log[0]).write_text(
+        f"listed the cells of {wildcards.experiment} in {output[0]}\n"
+    )
+
+
 def caption(figure):
     """A figure's own caption, or the one for figures without."""
     own = Path(workflow.basedir) / f"workflow/report/{figure}.rst"
     return f"../report/{figure if own.exists() else 'figure'}.rst"
+
+
+# Jobs of a run that is under way needn't look again, and would meet files half written.
+if workflow.is_main_process:
+    attempt("The results have", check_folders, targets())
+    attempt("The results have", checks.check_results, CONFIG, Path("results"))

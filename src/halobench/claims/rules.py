@@ -213,13 +213,21 @@ def load_claims(path: Path | str) -> list[Claim]:
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError(str(path), " ".join(str(error).split()), "a YAML file") from None
     listed = isinstance(content, Mapping) and set(content) == {"claims"} and isinstance(content["claims"], list)
     found = sorted(map(str, content)) if isinstance(content, Mapping) else content
     require(listed, str(path), found, "the one key 'claims', a list of claims")
+    try:
+        return _parsed(content["claims"])
+    except SpecError as error:
+        raise SpecError(f"{path}: {error.key}", error.value, error.expected) from None
+
+
+def _parsed(entries: list[Any]) -> list[Claim]:
+    """The claims that entries of the file stand for."""
     claims: dict[str, Claim] = {}
-    for position, entry in enumerate(content["claims"]):
+    for position, entry in enumerate(entries):
         place = f"claims[{position}]"
         require(isinstance(entry, Mapping), place, entry, "a claim's keys and values")
         for variant in _variants(entry, place):

@@ -16,7 +16,7 @@ import numpy as np
 
 from halobench import plugins, store
 from halobench.seeding import generator
-from halobench.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError, canonical
+from halobench.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError, canonical, require
 
 SPLITS = ("train", "val", "test")
 
@@ -98,9 +98,21 @@ class Data:
 
 
 def describe(spec: SourceSpec) -> Description:
-    """What the source of `spec` will hold, without loading it."""
+    """What the source of `spec` will hold, without loading it.
+
+    Raises
+    ------
+    SpecError
+        If that is no description of images in two classes or more.
+    """
     loader = plugins.load("data", spec.loader)
-    return sys.modules[loader.__module__].describe(**spec.options)
+    found = sys.modules[loader.__module__].describe(**spec.options)
+    if not isinstance(found, Description):
+        expected = f"a loader whose describe gives halobench.data.Description, not {type(found).__name__}"
+        raise SpecError("loader", spec.loader, expected)
+    if len(found.shape) != 3 or min(found.shape) < 1 or found.classes < 2 or found.size < 1:
+        raise SpecError("loader", spec.loader, f"images (C, H, W) in at least 2 classes, not {found}")
+    return found
 
 
 def load_source(spec: SourceSpec) -> Images:
@@ -109,14 +121,32 @@ def load_source(spec: SourceSpec) -> Images:
     Raises
     ------
     SpecError
-        If the loader gives something other than it must.
+        If the loader raises, or gives something other than it must or its ``describe`` tells.
     """
-    images = plugins.load("data", spec.loader)(**spec.options)
-    fits = images.images.dtype == np.uint8 and images.images.ndim == 4 and len(images.images) == len(images.labels)
-    if not fits:
-        shapes = (images.images.dtype, images.images.shape, images.labels.shape)
-        raise SpecError("loader", spec.loader, f"uint8 images (N, C, H, W) and N labels, not {shapes}")
-    if images.labels.min() < 0 or images.labels.max() >= images.classes:
+    told = describe(spec)
+    try:
+        images = plugins.load("data", spec.loader)(**spec.options)
+    except SpecError:
+        raise
+    except Exception as error:  # loaders outside the package may raise anything
+        raise SpecError("loader", spec.loader, f"a loader that loads ({plugins.told(error)})") from error
+    if not isinstance(images, Images):
+        raise SpecError(
+            "loader", spec.loader, f"a loader that gives halobench.data.Images, not {type(images).__name__}"
+        )
+    pixels, labels = np.asarray(images.images), np.asarray(images.labels)
+    if (
+        pixels.dtype != np.uint8
+        or pixels.ndim != 4
+        or labels.shape != pixels.shape[:1]
+        or labels.dtype.kind not in "iu"
+    ):
+        found = f"{pixels.dtype} {pixels.shape} and {labels.dtype} {labels.shape}"
+        raise SpecError("loader", spec.loader, f"uint8 images (N, C, H, W) and N whole labels, not {found}")
+    found = Description(pixels.shape[1:], images.classes, len(pixels), images.parts)
+    if (tuple(told.shape), told.classes, told.size) != (found.shape, found.classes, found.size):
+        raise SpecError("loader", spec.loader, f"images as its describe tells, {told}, not {found}")
+    if labels.min() < 0 or labels.max() >= images.classes:
         raise SpecError("loader", spec.loader, f"labels in [0, {images.classes})")
     return images
 
@@ -174,11 +204,9 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
     Raises
     ------
     SpecError
-        If the source has fewer images than the splits need.
+        If the source has fewer images than the splits need, or a file of it is missing or isn't as it was written.
     """
-    meta = store.read_json(folder / "meta.json")
-    images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-    labels = np.load(folder / "labels.npy", allow_pickle=False)
+    meta, images, labels = read_source(folder)
     transition = noise_transition(spec.noise, meta["classes"], generator(seed, "noise-map"))
     splits = {}
     for name, index in split_indices(spec, meta["size"], meta["parts"], generator(seed, "split")).items():
@@ -187,6 +215,36 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
         splits[name] = Split(index, np.asarray(images[index]), noisy, clean)
     mean, std = np.asarray(meta["mean"]), np.asarray(meta["std"])
     return Data(splits, meta["classes"], tuple(meta["shape"]), mean, std, transition)
+
+
+def read_source(folder: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """What `write_source` wrote: meta data, images (mapped into memory) and labels, checked against one another.
+
+    Raises
+    ------
+    SpecError
+        That names the file which is missing, can't be read or doesn't fit the others.
+    """
+    place = folder / "meta.json"
+    meta = store.read_json(place, ("shape", "size", "classes", "parts", "mean", "std", "checksums"))
+    store.check_recorded(place)
+    with store.reading(place, "shape, size, classes, parts, mean, std and checksums as `halobench source` writes them"):
+        shape, size, classes = (*map(int, meta["shape"]),), int(meta["size"]), int(meta["classes"])
+        for key in ("mean", "std"):
+            require(
+                np.shape(meta[key]) == shape[:1] and np.isfinite(meta[key]).all(), key, meta[key], "a number a channel"
+            )
+        require(classes >= 2, "classes", classes, "at least 2")
+        for start, stop in meta["parts"].values():
+            require(0 <= start < stop <= size, "parts", meta["parts"], f"ranges of the {size} images")
+        digests = {name: str(meta["checksums"][name]) for name in ("images.npy", "labels.npy")}
+    images = store.read_npy(folder / "images.npy", "uint8", (size, *shape), mapped=True)
+    labels = store.read_npy(folder / "labels.npy", "int64", (size,))
+    for name, digest in digests.items():
+        store.check_sum(folder / name, digest, "the bytes that meta.json records")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise SpecError(str(folder / "labels.npy"), f"{labels.min()} to {labels.max()}", f"labels in [0, {classes})")
+    return meta, images, labels
 
 
 def check_size(spec: DatasetSpec, size: int, parts: Mapping[str, Any] | None = None) -> None:

@@ -1,0 +1,902 @@
+"""Bad configurations and bad files: each ends in a line that says what is wrong, and nothing computed is lost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import Workspace, finished_workspace, tiny_config
+from halobench import cli, store
+
+pytestmark = [pytest.mark.workflow, pytest.mark.faults]
+
+CELL = "results/runs/noisy/mlp/mixup2/seed0"
+SOURCE = "results/sources/digits"
+LOG = "noisy/mlp/mixup2/seed0"
+
+
+def one_cell() -> dict:
+    """The tiny configuration with a single cell and a single figure."""
+    config = tiny_config()
+    config["experiments"]["tiny"] = {
+        "grid": [{"datasets": ["noisy"], "models": ["mlp"], "losses": ["mixup2"], "seeds": [0]}],
+        "figures": ["summary"],
+    }
+    return config
+
+
+@pytest.fixture(scope="module")
+def done_cell(tmp_path_factory) -> Workspace:
+    """A workspace whose one cell has run to the end; never edited."""
+    return finished_workspace(tmp_path_factory, "one-cell", one_cell())
+
+
+@pytest.fixture
+def finished(done_cell, tmp_path, monkeypatch) -> Workspace:
+    """A copy of the finished workspace, to be damaged; commands run in it."""
+    shutil.copytree(done_cell.folder, tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    return Workspace.at(tmp_path / "copy")
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """A digest of every file under ``results``, or of ``results`` itself where it is a file."""
+    files = [folder / "results", *sorted((folder / "results").rglob("*"))]
+    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
+
+
+def put(path: str, *values: object) -> Callable[[dict], None]:
+    """An edit that sets the value at a dotted path (a number indexes a list), or deletes it where none is given."""
+
+    def edit(config: dict) -> None:
+        *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
+        at = config
+        for key in parents:
+            at = at[key]
+        if values:
+            at[last] = values[0]
+        else:
+            del at[last]
+
+    return edit
+
+
+def named(section: str, name: object) -> Callable[[dict], None]:
+    """An edit that gives a section another entry under a name that may be bad."""
+    like = {"sources": "digits", "datasets": "clean", "models": "mlp", "losses": "cross_entropy", "probes": "sphere"}
+    return lambda config: config[section].update({name: config[section].get(like.get(section, "tiny"))})
+
+
+def together(*edits: Callable[[dict], None]) -> Callable[[dict], None]:
+    """All of these edits."""
+    return lambda config: [edit(config) for edit in edits] and None
+
+
+# --- Configurations: values ------------------------------------------------------------------------------------------
+
+RECIPE = (
+    "optimizer, lr, weight_decay, momentum, batch, epochs, schedule, warmup, precision, channels_last, eval_batch,"
+    " device, threads"
+)
+PROBE = "kind, points, control, directions, radii, relative_radii, threshold, components, bisections"
+SECTIONS = "calibrators, datasets, experiments, losses, metrics, models, probes, run, sources, train"
+NAME = "a name of letters, digits, '_', '-', '+' or single '.', at most 64, a letter or digit first"
+GRID = "experiments.tiny.grid"
+LONG = "x" * 65
+
+# What is edited, then the lines that must come, all of them.
+CONFIGS: dict[str, list[tuple]] = {
+    "unknown section or key": [
+        (put("modles", {}), f"modles = {{}}: expected a section: one of {SECTIONS} (did you mean 'models'?)"),
+        (put("train.learning_rate", 0.1), f"train.learning_rate = 0.1: expected a key among {RECIPE}"),
+        (put("datasets.clean.noise", {"q": 1}), "datasets.clean.noise.q = 1: expected a key among kind, p"),
+        (
+            put("models.mlp.recipe", {"epoch": 3}),
+            f"models.mlp.recipe.epoch = 3: expected a key among {RECIPE} (did you mean 'epochs'?)",
+        ),
+        (
+            put("losses.mixup2.alfa", 1),
+            "losses.mixup2.alfa = 1: expected no such key: mixup has points, alpha, weights (did you mean 'alpha'?)",
+        ),
+        (
+            put("probes.sphere.direction", 3),
+            f"probes.sphere.direction = 3: expected a key among {PROBE} (did you mean 'directions'?)",
+        ),
+        (
+            put("metrics.bin", 3),
+            "metrics.bin = 3: expected a key among bins, draws, floor_draws (did you mean 'bins'?)",
+        ),
+        (
+            put(f"{GRID}.0.seed", [1]),
+            f"{GRID}[0].seed = [1]: expected a key among datasets, models, losses, seeds (did you mean 'seeds'?)",
+        ),
+    ],
+    "misspelt name": [
+        (
+            put("losses.mixup2.name", "mixupp"),
+            "losses.mixup2.name = 'mixupp': expected one of cross_entropy, focal, label_smoothing, mixup"
+            " (did you mean 'mixup'?) or module:object",
+        ),
+        (
+            put("models.mlp.name", "mpl"),
+            "models.mlp.name = 'mpl': expected one of cnn, mlp (did you mean 'mlp'?),"
+            " timm/NAME, torchvision/NAME or module:object",
+        ),
+        (
+            put("sources.digits.loader", "digts"),
+            "sources.digits.loader = 'digts': expected one of digits, mnist5k (did you mean 'digits'?)"
+            " or module:object",
+        ),
+        (
+            put("datasets.noisy.source", "digit"),
+            "datasets.noisy.source = 'digit': expected one of digits (did you mean 'digits'?)",
+        ),
+        (
+            put(f"{GRID}.0.datasets", ["nosy"]),
+            f"{GRID}[0].datasets = 'nosy': expected one of clean, noisy (did you mean 'noisy'?)",
+        ),
+        (
+            put(f"{GRID}.0.losses", ["mixup"]),
+            f"{GRID}[0].losses = 'mixup': expected one of cross_entropy, mixup2 (did you mean 'mixup2'?)",
+        ),
+        (
+            put("experiments.tiny.figures", ["sumary"]),
+            "experiments.tiny.figures = 'sumary': expected one of calibration, claims, distance, neighbourhood, radii,"
+            " reliability, summary, training (did you mean 'summary'?)",
+        ),
+        (put("run", ["tinny"]), "run = 'tinny': expected one of tiny (did you mean 'tiny'?)"),
+        (
+            put("models.mlp", {"name": "timm/resnet81"}),
+            re.compile(
+                r"models\.mlp\.name = 'timm/resnet81': expected one of timm's \d+ models; nearest: timm/resnet18, .*"
+            ),
+        ),
+    ],
+    "wrong type": [
+        (
+            put("train.lr", "1e-3"),
+            "train.lr = '1e-3': expected a number, but YAML read a string: write 0.001 (with a dot), unquoted",
+        ),
+        (put("train.epochs", True), "train.epochs = True: expected a whole number"),
+        (put("train.channels_last", "yes"), "train.channels_last = 'yes': expected true or false"),
+        (put("train", ["lr"]), "train = ['lr']: expected a mapping of keys of the recipe"),
+        (put("models.mlp", None), "models.mlp = None: expected a mapping of keys"),
+        (
+            put("datasets.noisy.noise", "half"),
+            "datasets.noisy.noise = 'half': expected a mapping with the keys kind, p",
+        ),
+        (put("calibrators", "none"), "calibrators = 'none': expected a list"),
+        (put("datasets.noisy.train"), "datasets.noisy.train = None: expected a value: it has no default"),
+    ],
+    "not a finite number": [
+        (put("train.lr", float("inf")), "train.lr = inf: expected a finite number"),
+        (put("datasets.noisy.noise", {"p": float("nan")}), "datasets.noisy.noise.p = nan: expected a finite number"),
+        (put("probes.sphere.radii", [0, float("inf")]), "probes.sphere.radii[1] = inf: expected a finite number"),
+    ],
+    "out of range": [
+        (put("train.lr", -0.1), "train.lr = -0.1: expected a learning rate above 0"),
+        (put("train.epochs", 0), "train.epochs = 0: expected at least 1"),
+        (put("train.warmup", 3), "train.warmup = 3: expected epochs in [0, 3), fewer than epochs"),
+        (put("train.warmup", -1), "train.warmup = -1: expected at least 0"),
+        (put("train.device", "gpu"), "train.device = 'gpu': expected auto, cpu, cuda or cuda:N"),
+        (put("datasets.noisy.noise.p", 1), "datasets.noisy.noise.p = 1.0: expected a probability in [0, 1)"),
+        (put("losses.mixup2.points", 1), "losses.mixup2.points = 1: expected a whole number of at least 2"),
+        (
+            put("probes.sphere.radii", [-1.0, 2.0]),
+            "probes.sphere.radii = [-1.0, 2.0]: expected increasing distances of at least 0",
+        ),
+        (
+            put("probes.sphere.relative_radii", [2.0, 1.0]),
+            "probes.sphere.relative_radii = [2.0, 1.0]: expected increasing distances of at least 0",
+        ),
+        (put("probes.sphere.threshold", 1), "probes.sphere.threshold = 1.0: expected a confidence in (0, 1)"),
+        (
+            put("calibrators", ["none", "exat"]),
+            "calibrators = 'exat': expected one of exact, none, oracle, released (did you mean 'exact'?)",
+        ),
+        (
+            put("calibrators", ["none", "none"]),
+            "calibrators = ['none', 'none']: expected at least one calibrator, each once",
+        ),
+    ],
+    "seeds": [
+        (put(f"{GRID}.0.seeds", [-1]), f"{GRID}[0].seeds = -1: expected whole numbers of at least 0"),
+        (put(f"{GRID}.0.seeds", [2**63]), f"{GRID}[0].seeds[0] = {2**63}: expected a number below 2**63"),
+        (put(f"{GRID}.0.seeds", [0.5]), f"{GRID}[0].seeds[0] = 0.5: expected a whole number below 2**63"),
+        (put(f"{GRID}.0.seeds", [0, 0]), f"{GRID}[0].seeds = 0: expected each value once"),
+    ],
+    "name that leaves results": [
+        (named("datasets", "../x"), f"datasets.../x = '../x': expected {NAME}"),
+        (named("models", "/abs"), f"models./abs = '/abs': expected {NAME}"),
+        (named("losses", "a/b"), f"losses.a/b = 'a/b': expected {NAME}"),
+        (named("sources", ""), f"sources. = '': expected {NAME}"),
+        (named("experiments", ".hidden"), f"experiments..hidden = '.hidden': expected {NAME}"),
+        (named("datasets", LONG), f"datasets.{LONG} = '{LONG}': expected {NAME}"),
+        (named("models", "na\u00efve"), f"models.na\u00efve = 'na\u00efve': expected {NAME}"),
+        (named("losses", "two\nlines"), f"losses.two\\nlines = 'two\\nlines': expected {NAME}"),
+    ],
+    "names that share a folder": [
+        (
+            named("datasets", "CLEAN"),
+            "datasets.CLEAN = 'CLEAN': expected a name that differs from 'clean' in more than capitals:"
+            " names become folders",
+        ),
+        (
+            named("losses", "Mixup2"),
+            "losses.Mixup2 = 'Mixup2': expected a name that differs from 'mixup2' in more than capitals:"
+            " names become folders",
+        ),
+        (
+            named("losses", "reference"),
+            "losses.reference = 'reference': expected another name: tables mark predictors that were not trained by"
+            " this one",
+        ),
+    ],
+    "empty": [
+        *(
+            (put(section, {}), f"{section} = {{}}: expected a mapping of at least one name to its keys")
+            for section in ("models", "experiments")
+        ),
+        (put("datasets"), "datasets = None: expected a mapping of at least one name to its keys"),
+        (
+            put("probes", {}),
+            "probes = {}: expected a mapping of at least one name, such as sphere, nearest_other, mixup_line, manifold,"
+            " to its keys",
+        ),
+        (put("run", []), "run = []: expected a list of experiments"),
+        (put(GRID, []), f"{GRID} = []: expected a list of blocks of datasets, models, losses and seeds"),
+        (put(f"{GRID}.0.models", []), f"{GRID}[0].models = []: expected at least one"),
+        (
+            put("experiments.tiny.figures", []),
+            "experiments.tiny.figures = []: expected a list of figures (without this key, all are drawn)",
+        ),
+    ],
+    "data set and images": [
+        (
+            put("datasets.noisy.train", 5000),
+            "datasets.noisy.train + val + test = 5140: expected at most the 1797 images of source 'digits'",
+        ),
+        (
+            put("models.mlp", {"name": "torchvision/alexnet"}),
+            re.compile(
+                r"models\.mlp\.name = 'torchvision/alexnet': expected a model that takes images of 1x8x8 \(.*\)"
+                r"; set `resize` or choose another model"
+            ),
+        ),
+    ],
+    "several at once": [
+        (
+            together(put("train.lr", -1), put("losses.mixup2.name", "mixip"), put("datasets.noisy.noise", {"p": 2})),
+            "datasets.noisy.noise.p = 2.0: expected a probability in [0, 1)",
+            "losses.mixup2.name = 'mixip': expected one of cross_entropy, focal, label_smoothing, mixup"
+            " (did you mean 'mixup'?) or module:object",
+            "train.lr = -1.0: expected a learning rate above 0",
+        ),
+        (
+            together(put("losses.mixup2.alpha", 0), put("models.mlp.width", 0)),
+            "losses.mixup2.alpha = 0: expected a concentration above 0",
+            "models.mlp.width = 0: expected at least 1",
+        ),
+    ],
+}
+CONFIG_CASES = [
+    pytest.param(edit, lines, id=f"{kind}, {number}")
+    for kind, cases in CONFIGS.items()
+    for number, (edit, *lines) in enumerate(cases)
+]
+
+
+def assert_refused(workspace: Workspace, lines: list, *arguments: str, what: str = "configuration") -> None:
+    """Snakemake ends before any job with exactly these lines (strings or patterns), and results stay as they are."""
+    before = digest(workspace.folder)
+    done = workspace.snakemake("--cores", "1", *arguments)
+    assert done.returncode == 1
+    verb = "has" if what == "configuration" else "have"
+    found = done.stderr.partition(f"The {what} {verb} problems:\n")[2].splitlines()
+    assert len(found) == len(lines), done.stderr
+    for line, expected in zip(found, lines, strict=True):
+        assert expected.fullmatch(line) if isinstance(expected, re.Pattern) else line == expected
+    assert_no_traceback(done.stdout + done.stderr)
+    assert digest(workspace.folder) == before
+
+
+def assert_no_traceback(text: str) -> None:
+    """Neither Python's heading nor a line of a stack, as Snakemake prints it without one."""
+    assert "Traceback" not in text
+    assert not re.search(r'^\s*File ".*", line \d+', text, re.M), text
+
+
+@pytest.mark.parametrize(("edit", "lines"), CONFIG_CASES)
+def test_a_bad_value_is_refused_before_any_job(finished, edit, lines):
+    config = one_cell()
+    edit(config)
+    finished.write(config)
+    assert_refused(finished, lines)
+
+
+def test_without_earlier_results_a_refusal_makes_none(tmp_path):
+    config = one_cell()
+    put("train.lr", "1e-3")(config)
+    workspace = Workspace(tmp_path, config)
+    assert_refused(
+        workspace, ["train.lr = '1e-3': expected a number, but YAML read a string: write 0.001 (with a dot), unquoted"]
+    )
+    assert not (tmp_path / "results").exists()
+
+
+# --- Configurations: the file itself ---------------------------------------------------------------------------------
+
+PLAIN = "expected YAML of plain data, each key once"
+TOP = (
+    "expected sections at the top level: run, sources, datasets, models, losses, train, probes, calibrators, metrics,"
+    " experiments"
+)
+HUGE_TEXT = "1" + "0" * 5000
+OPENS = "!!python/object/apply:os.system ['touch opened']"
+
+# How the text of the good configuration is changed, then the line that must come.
+TEXTS: dict[str, tuple[Callable[[str], str | bytes], str | re.Pattern]] = {
+    "empty": (lambda text: "", f"config.yaml = None: {TOP}"),
+    "only a comment": (lambda text: "# nothing\n", f"config.yaml = None: {TOP}"),
+    "a list": (lambda text: "- a\n- b\n", f"config.yaml = ['a', 'b']: {TOP}"),
+    "no YAML": (
+        lambda text: "run: [tiny\n" + text,
+        f"config.yaml, line 2: {PLAIN} (while parsing a flow sequence expected ',' or ']', but got ':')",
+    ),
+    "a tab": (
+        lambda text: text.replace("  lr:", "\tlr:"),
+        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(.*'\\t'.*; indent by spaces, not tabs\)"),
+    ),
+    "a section twice": (
+        lambda text: text + "train: {lr: 0.1}\n",
+        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(the key 'train' stands in line \d+ already\)"),
+    ),
+    "a key twice": (
+        lambda text: text.replace("  epochs: 3", "  epochs: 3\n  epochs: 4"),
+        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(the key 'epochs' stands in line \d+ already\)"),
+    ),
+    "a tag that runs code": (
+        lambda text: text.replace("loader: digits", f"loader: {OPENS}"),
+        re.compile(
+            rf"config\.yaml, line \d+: {PLAIN} \(could not determine a constructor for the tag '.*os\.system'\)"
+        ),
+    ),
+    "a number of 5,000 digits": (
+        lambda text: text.replace("epochs: 3", f"epochs: {HUGE_TEXT}"),
+        re.compile(rf"config\.yaml: {PLAIN} \(ValueError: Exceeds the limit .*\)"),
+    ),
+    "another encoding": (
+        lambda text: text.encode("utf-16"),
+        re.compile(r"config\.yaml: expected a text file in UTF-8 \(UnicodeDecodeError: .*\)"),
+    ),
+}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_bad_file_of_configuration_is_refused(finished, text):
+    change, line = TEXTS[text]
+    content = change((finished.folder / "config.yaml").read_text())
+    (finished.folder / "config.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert_refused(finished, [line])
+    assert not (finished.folder / "opened").exists()
+
+
+def test_a_key_twice_in_an_overlay_is_refused(finished):
+    overlay = finished.folder / "overlay.yaml"
+    overlay.write_text("train: {lr: 0.1, lr: 0.2}\n")
+    line = f"{overlay}, line 1: {PLAIN} (the key 'lr' stands in line 1 already)"
+    assert_refused(finished, [line], "--configfile", "overlay.yaml")
+
+
+def test_an_overlay_that_names_an_unknown_experiment_is_refused(finished):
+    (finished.folder / "overlay.yaml").write_text("run: [tinny]\n")
+    line = "run = 'tinny': expected one of tiny (did you mean 'tiny'?)"
+    assert_refused(finished, [line], "--configfile", "overlay.yaml")
+
+
+@pytest.mark.parametrize(
+    "content", [None, "train: [1\n", "", f"train: {OPENS}\n"], ids=["missing", "no YAML", "empty", "tag"]
+)
+def test_an_overlay_that_snakemake_cannot_read_loses_nothing(finished, content):
+    """Snakemake reads it before the workflow can look, in words of its own."""
+    if content is not None:
+        (finished.folder / "overlay.yaml").write_text(content)
+    before = digest(finished.folder)
+    done = finished.snakemake("--cores", "1", "--configfile", "overlay.yaml")
+    assert done.returncode == 1
+    assert "overlay.yaml" in done.stderr if content is None else "Config file" in done.stderr
+    assert digest(finished.folder) == before
+    assert not (finished.folder / "opened").exists()
+
+
+# --- Plug-ins outside the package ------------------------------------------------------------------------------------
+
+PLUGINS = """
+import numpy as np
+from halobench.data import Description, Images
+from halobench.losses import Loss, soft_cross_entropy
+from torch import nn
+
+class Raises(Loss):
+    def __init__(self):
+        raise RuntimeError("no such luck\\nsecond line")
+
+class NoLoss:
+    pass
+
+class Scalarless(Loss):
+    def __call__(self, logits, targets):
+        return -(targets * logits.log_softmax(1)).sum(1)
+
+def narrow(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes - 1))
+
+def describe():
+    return Description((1, 8, 8), 1, 400)
+
+def load():
+    return Images(np.zeros((400, 1, 8, 8), np.uint8), np.zeros(400, np.int64), 1)
+"""
+OUTSIDE = {
+    "no such module": (
+        put("losses.mixup2", {"name": "nowhere:Loss"}),
+        "losses.mixup2.name = 'nowhere:Loss': expected module:object, but no module 'nowhere' can be imported",
+    ),
+    "no such object": (
+        put("losses.mixup2", {"name": "mine:Other"}),
+        re.compile(r"losses\.mixup2\.name = 'mine:Other': expected module:object, but .*mine\.py defines no 'Other'"),
+    ),
+    "no Python": (
+        put("losses.mixup2", {"name": "garbled:Loss"}),
+        re.compile(r"losses\.mixup2\.name = 'garbled:Loss': .* but .*garbled\.py is no Python \(SyntaxError: .*\)"),
+    ),
+    "raises on import": (
+        put("losses.mixup2", {"name": "broken:Loss"}),
+        "losses.mixup2.name = 'broken:Loss': expected a module that can be imported (RuntimeError: boom)",
+    ),
+    "ends the process on import": (
+        put("models.mlp", {"name": "quits:build"}),
+        "models.mlp.name = 'quits:build': expected a module that can be imported (SystemExit: 0)",
+    ),
+    "raises in the constructor": (
+        put("losses.mixup2", {"name": "mine:Raises"}),
+        "losses.mixup2: expected a plug-in that can be built (RuntimeError: no such luck)",
+    ),
+    "no loss": (
+        put("losses.mixup2", {"name": "mine:NoLoss"}),
+        "losses.mixup2.name = 'mine:NoLoss': expected a loss: a subclass of halobench.losses.Loss",
+    ),
+    "a loss of a wrong shape": (
+        put("losses.mixup2", {"name": "mine:Scalarless"}),
+        "losses.mixup2.name = 'mine:Scalarless': expected a loss that gives one number, with a gradient, for a batch,"
+        " not (4,)",
+    ),
+    "logits of a wrong shape": (
+        put("models.mlp", {"name": "mine:narrow"}),
+        "models.mlp.name = 'mine:narrow': expected a model that gives logits (2, 10) for a batch of 2, not (2, 9)",
+    ),
+    "a source of one class": (
+        put("sources.digits", {"loader": "mine:load"}),
+        "sources.digits.loader = 'mine:load': expected images (C, H, W) in at least 2 classes, not"
+        " Description(shape=(1, 8, 8), classes=1, size=400, parts={})",
+    ),
+}
+
+
+@pytest.mark.parametrize("plugin", OUTSIDE)
+def test_a_bad_plugin_is_refused_before_any_job(finished, monkeypatch, plugin):
+    edit, line = OUTSIDE[plugin]
+    body = "def build(): ...\nclass Loss: ...\n"
+    (finished.folder / "mine.py").write_text(PLUGINS)
+    (finished.folder / "garbled.py").write_text("class Loss(:\n")
+    (finished.folder / "broken.py").write_text(f"raise RuntimeError('boom')\n{body}")
+    (finished.folder / "quits.py").write_text(f"import sys\nsys.exit(0)\n{body}")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(finished.folder), *sys.path]))
+    config = one_cell()
+    edit(config)
+    finished.write(config)
+    assert_refused(finished, [line])
+
+
+# --- Files: what a stage reads ---------------------------------------------------------------------------------------
+
+REMEDY = re.escape(f" {store.REMEDY}")
+ARRAYS = "arrays as safetensors"
+TABLES = "results/tables/tiny"
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def edited(path: Path) -> None:
+    """One digit or byte is another: the file can still be read."""
+    content = bytearray(path.read_bytes())
+    digits = [i for i, byte in enumerate(content) if chr(byte).isdigit()]
+    at = digits[len(digits) // 2] if path.suffix in (".json", ".csv") else len(content) - 1
+    content[at] = ord("1") + (content[at] + 1) % 8 if path.suffix in (".json", ".csv") else content[at] ^ 1
+    path.write_bytes(content)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def garbled(path: Path) -> None:
+    path.write_bytes(b"\x89\xff\x00 not what it was\n" * 9)
+
+
+def pickled(path: Path) -> None:
+    """An array of objects, whose reading would run code."""
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = (truncated, edited, emptied, garbled, missing, a_folder)
+
+# Log of the stage (its first line is the command), file that it reads, what that should have been.
+READS = [
+    (f"train/{LOG}", f"{SOURCE}/images.npy", "a .npy array of uint8 (1797, 1, 8, 8)", (*DAMAGES, pickled)),
+    (f"train/{LOG}", f"{SOURCE}/labels.npy", "a .npy array of int64 (1797,)", (*DAMAGES, pickled)),
+    ("reference/noisy/seed0", f"{SOURCE}/meta.json", "JSON", DAMAGES),
+    (f"probe/{LOG}", f"{CELL}/model.safetensors", ARRAYS, DAMAGES),
+    (f"probe/{LOG}", f"{CELL}/logits.safetensors", ARRAYS, (edited,)),
+    (f"calibrate/{LOG}", f"{CELL}/logits.safetensors", ARRAYS, DAMAGES),
+    *(
+        ("aggregate/tiny", f"{CELL}/{name}", "", (edited, missing))
+        for name in ("neighbourhood.parquet", "radii.parquet", "metrics.csv", "reliability.csv", "calibration.json")
+    ),
+    ("aggregate/tiny", f"{CELL}/neighbourhood.parquet", "", DAMAGES),
+    ("aggregate/tiny", f"{CELL}/history.csv", "", (truncated, emptied)),
+    ("aggregate/tiny", f"{CELL}/train.json", "JSON", (truncated, emptied, garbled, missing, a_folder)),
+    ("aggregate/tiny", "results/references/noisy/seed0/metrics.csv", "", (edited, missing)),
+    ("aggregate/tiny", "results/manifests/tiny.json", "JSON", (truncated, emptied, garbled, missing, a_folder)),
+    ("claims/tiny", f"{TABLES}/runs.parquet", "a table as parquet", (truncated, emptied, garbled, missing, a_folder)),
+    ("figure/tiny/summary", f"{TABLES}/metrics.parquet", "a table as parquet", (truncated, missing)),
+]
+FILE_CASES = dict.fromkeys(
+    (log, path, expected, damage) for log, path, expected, damages in READS for damage in damages
+)
+
+
+def logged_command(log: str) -> list[str]:
+    """The arguments of the command that a stage's log opens with."""
+    words = shlex.split(Path(f"results/logs/{log}.log").read_text().splitlines()[0])
+    assert words[:2] == ["$", "halobench"]
+    return words[2:]
+
+
+def assert_stage_refuses(arguments: list[str], line: str, capsys: pytest.CaptureFixture) -> None:
+    """The command ends with exactly this line (a pattern) on standard error, and results stay as they are."""
+    before = digest(Path())
+    capsys.readouterr()
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert re.fullmatch(rf"halobench: error: {line}\n", err), err
+    assert_no_traceback(out + err)
+    assert digest(Path()) == before
+
+
+@pytest.mark.parametrize(
+    ("log", "path", "expected", "damage"),
+    [
+        pytest.param(*case, id=f"{case[0].split('/')[0]}, {Path(case[1]).name}, {case[3].__name__}")
+        for case in FILE_CASES
+    ],
+)
+def test_a_damaged_file_ends_the_stage_in_a_line_that_names_it(finished, capsys, log, path, expected, damage):
+    damage(Path(path))
+    expected = re.escape(expected) if damage is not edited else ""
+    assert_stage_refuses(
+        logged_command(log), rf"{re.escape(path)} = (['\"]).*\1: expected .*{expected}.*{REMEDY}", capsys
+    )
+
+
+def edit_json(path: str, change: Callable[[dict], object]) -> None:
+    """Edit a JSON file, its record included, so that only what it says is wrong."""
+    place = Path(path)
+    content = json.loads(place.read_text())
+    change(content)
+    place.write_text(json.dumps(content))
+    record_again(place)
+
+
+def record_again(place: Path) -> None:
+    """Write a file's checksum into the record beside it, as if its stage had written it so."""
+    for name in store.RECORDS:
+        record = place.parent / name
+        if record.exists() and record != place:
+            content = json.loads(record.read_text())
+            if place.name in content["outputs"]:
+                content["outputs"][place.name] = store.checksum(place)
+                record.write_text(json.dumps(content))
+
+
+def npy(path: str, array: np.ndarray) -> None:
+    np.save(path, array)
+    record_again(Path(path))
+
+
+RUNS = f"{CELL}/train.json"
+MANIFEST = "results/manifests/tiny.json"
+# The stage's log, what is written, the line that must come (a pattern).
+WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
+    "images of another type": (
+        f"train/{LOG}",
+        lambda: npy(f"{SOURCE}/images.npy", np.zeros((1797, 1, 8, 8), np.float32)),
+        rf"{SOURCE}/images\.npy = 'float32 \(1797, 1, 8, 8\)': expected a \.npy array of uint8 \(1797, .*\){REMEDY}",
+    ),
+    "fewer labels": (
+        f"train/{LOG}",
+        lambda: npy(f"{SOURCE}/labels.npy", np.zeros(9, np.int64)),
+        rf"{SOURCE}/labels\.npy = 'int64 \(9,\)': expected a \.npy array of int64 \(1797,\){REMEDY}",
+    ),
+    "an archive for an array": (
+        f"train/{LOG}",
+        lambda: (np.savez("x.npz", a=np.zeros(3)), os.replace("x.npz", f"{SOURCE}/labels.npy")),
+        rf"{SOURCE}/labels\.npy = 'NpzFile': expected a \.npy array of int64 \(1797,\){REMEDY}",
+    ),
+    "one class": (
+        f"train/{LOG}",
+        lambda: edit_json(f"{SOURCE}/meta.json", lambda meta: meta.update(classes=1)),
+        rf"{SOURCE}/meta\.json: classes = 1: expected at least 2{REMEDY}",
+    ),
+    "no mean": (
+        f"train/{LOG}",
+        lambda: edit_json(f"{SOURCE}/meta.json", lambda meta: meta.pop("mean")),
+        rf"{SOURCE}/meta\.json = \"no key 'mean'\": expected a mapping with shape, size, .*{REMEDY}",
+    ),
+    "sizes in words": (
+        f"train/{LOG}",
+        lambda: edit_json(f"{SOURCE}/meta.json", lambda meta: meta.update(size="many")),
+        rf"{SOURCE}/meta\.json = .*'many'.*: expected shape, size, classes, .*{REMEDY}",
+    ),
+    "a list for a record": (
+        "aggregate/tiny",
+        lambda: Path(RUNS).write_text("[]"),
+        rf"{RUNS} = \[\]: expected a mapping with outputs, spec, .*{REMEDY}",
+    ),
+    "a record without accuracy": (
+        "aggregate/tiny",
+        lambda: edit_json(RUNS, lambda record: record.pop("train_accuracy")),
+        rf"{RUNS} = \"no key 'train_accuracy'\": expected a mapping with outputs, spec, .*{REMEDY}",
+    ),
+    "a manifest without cells": (
+        "aggregate/tiny",
+        lambda: edit_json(MANIFEST, lambda manifest: manifest.update(cells=[])),
+        rf"{MANIFEST}: cells = \[\]: expected at least one{REMEDY}",
+    ),
+    "a cell without a seed": (
+        "aggregate/tiny",
+        lambda: edit_json(MANIFEST, lambda manifest: manifest["cells"][0].pop("seed")),
+        rf"{MANIFEST}: seed = .*: expected a key of each entry{REMEDY}",
+    ),
+    "a table of something else": (
+        "claims/tiny",
+        lambda: store.write_parquet(f"{TABLES}/runs.parquet", pd.DataFrame({"a": [1]})),
+        rf"{TABLES}/runs\.parquet = \"no column 'dataset'\": expected rows with the columns dataset, .*{REMEDY}",
+    ),
+    "another model's weights": (
+        f"probe/{LOG}",
+        lambda: (
+            store.write_arrays(f"{CELL}/model.safetensors", {"a": np.zeros(2)}),
+            record_again(Path(f"{CELL}/model.safetensors")),
+        ),
+        rf"spec\.model = 'mlp': expected the model of {CELL}/model\.safetensors \(.*\)",
+    ),
+    "logits of one split": (
+        f"calibrate/{LOG}",
+        lambda: (
+            store.write_arrays(f"{CELL}/logits.safetensors", {"val.logits": np.zeros((2, 2))}),
+            record_again(Path(f"{CELL}/logits.safetensors")),
+        ),
+        r"train\.logits = None: expected an array of this name beside val\.logits",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_file_of_wrong_content_ends_the_stage_in_a_line(finished, capsys, wrong):
+    log, write, line = WRONG[wrong]
+    write()
+    assert_stage_refuses(logged_command(log), line, capsys)
+
+
+FIRST = "workflow/claims.yaml"
+CLAIMS: dict[str, tuple[Callable[[str], str], str]] = {
+    "no YAML": (lambda text: text + "\n- a: [", rf"{FIRST} = '.*': expected a YAML file"),
+    "empty": (lambda text: "", rf"{FIRST} = None: expected the one key 'claims', a list of claims"),
+    "a tag": (lambda text: text + f"\nx: {OPENS}\n", rf"{FIRST} = '.*os\.system.*': expected a YAML file"),
+    "unknown statistic": (
+        lambda text: text.replace("statistic: level", "statistic: levle", 1),
+        r"workflow/claims\.yaml: claims\.halo_at_training_points\.statistic = 'levle': expected one of"
+        r" against_best, difference, level, slope \(did you mean 'level'\?\)",
+    ),
+    "unknown table": (
+        lambda text: text.replace("table: neighbourhood", "table: neighborhod", 1),
+        r"workflow/claims\.yaml: claims\.halo_at_training_points\.table = 'neighborhod': expected one of"
+        r" .* \(did you mean 'neighbourhood'\?\)",
+    ),
+    "unknown key": (
+        lambda text: text.replace("margin: 0.9", "margn: 0.9", 1),
+        r"workflow/claims\.yaml: claims\.halo_at_training_points\.margn = 0\.9: expected a key among .*'margin'.*",
+    ),
+    "unknown column": (
+        lambda text: text.replace("probe: sphere", "prob: sphere", 1),
+        r"workflow/claims\.yaml: claims\.halo_at_training_points\.a\.prob = 'sphere': expected a column, .*'probe'.*",
+    ),
+}
+
+
+@pytest.mark.parametrize("claims", CLAIMS)
+def test_bad_claims_end_the_stage_in_a_line(finished, capsys, claims):
+    change, line = CLAIMS[claims]
+    place = Path("workflow/claims.yaml")
+    place.write_text(change(place.read_text()))
+    assert_stage_refuses(logged_command("claims/tiny"), line, capsys)
+
+
+@pytest.mark.parametrize(
+    ("spec", "line"),
+    [
+        (
+            {"loader": "digit"},
+            r"loader = 'digit': expected one of digits, mnist5k \(did you mean 'digits'\?\) or module:object",
+        ),
+        ({"loader": "digits", "x": 1}, r"x = 1: expected no such key: digits has no options"),
+        (
+            {"loader": "loose:load"},
+            r"loader = 'loose:load': expected images as its describe tells, .*size=400.*, not .*size=9.*",
+        ),
+        ({"loader": "fails:load"}, r"loader = 'fails:load': expected a loader that loads \(KeyError: 'gone'\)"),
+    ],
+)
+def test_the_source_stage_refuses_in_a_line(finished, capsys, monkeypatch, spec, line):
+    Path("loose.py").write_text(
+        PLUGINS.replace("(1, 8, 8), 1,", "(1, 8, 8), 2,").replace("(400", "(9").replace(", 1)\n", ", 2)\n")
+    )
+    Path("fails.py").write_text(
+        PLUGINS.replace("(1, 8, 8), 1,", "(1, 8, 8), 2,").replace("return Images(", "raise KeyError('gone')\n    (")
+    )
+    monkeypatch.syspath_prepend(str(finished.folder))
+    assert_stage_refuses(["source", "--spec", json.dumps(spec), "--out", "results/sources/other"], line, capsys)
+
+
+def test_the_installed_command_refuses_as_the_library_does(finished):
+    """As a process of its own: the code 2, the line on standard error, no traceback."""
+    truncated(Path(f"{CELL}/logits.safetensors"))
+    command = [sys.executable, "-m", "halobench.cli", *logged_command(f"calibrate/{LOG}")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(
+        rf"halobench: error: {CELL}/logits\.safetensors = '.*': expected {ARRAYS}{REMEDY}\n", done.stderr
+    )
+
+
+# --- Files: the workflow ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{SOURCE}/images.npy",
+        f"{SOURCE}/meta.json",
+        f"{CELL}/logits.safetensors",
+        f"{CELL}/model.safetensors",
+        f"{CELL}/metrics.csv",
+    ],
+)
+def test_a_result_that_was_edited_is_told_before_a_job_could_delete_what_came_of_it(finished, path):
+    edited(Path(path))
+    record = {"sources": "source.json", "runs": "train.json"}[path.split("/")[1]]
+    record = "calibrate.json" if path.endswith("metrics.csv") else record
+    line = rf"{re.escape(path)} = 'sha256 \w+': expected the bytes that {record} records, sha256 \w+{REMEDY}"
+    assert_refused(finished, [re.compile(line)], what="results")
+
+
+def test_a_record_that_was_cut_off_is_told_before_any_job(finished):
+    truncated(Path(RUNS))
+    assert_refused(finished, [re.compile(rf"{RUNS} = 'JSONDecodeError: .*': expected JSON{REMEDY}")], what="results")
+
+
+def test_following_the_advice_mends_the_results(finished):
+    """A bad file is deleted, as its line says; the next run makes it again, and the same bytes."""
+    before = digest(finished.folder)
+    emptied(Path(f"{CELL}/metrics.csv"))
+    assert finished.snakemake("-n").returncode == 1
+    Path(f"{CELL}/metrics.csv").unlink()
+    done = finished.snakemake("--cores", "1")
+    assert done.returncode == 0, done.stderr
+    after = digest(finished.folder)
+    assert after.keys() == before.keys()
+    own = ("results/logs/", "results/benchmarks/", f"{CELL}/calibrate.json", f"{TABLES}/runs.")
+    assert [path for path in after if after[path] != before[path] and not path.startswith(own)] == []
+
+
+@pytest.mark.parametrize("place", ["results", "results/runs/noisy", "results/tables"])
+def test_a_file_where_a_folder_should_be_is_told_before_any_job(finished, place):
+    """Unlike permissions, it stops root as well."""
+    shutil.rmtree(place)
+    Path(place).write_text("in the way\n")
+    line = f"{place}: expected a folder, but something else is there: move it away"
+    assert_refused(finished, [line], what="results")
+
+
+def test_a_link_to_nowhere_is_told_before_any_job(finished):
+    shutil.rmtree("results")
+    Path("results").symlink_to("/nowhere/at/all")
+    assert_refused(finished, ["results: expected a folder, but something else is there: move it away"], what="results")
+
+
+# What is damaged while its time stays (a disk that fails touches no time), what is deleted so that a job reads it,
+# that job's log and the line that must be in it.
+JOBS = {
+    "logits": (
+        f"{CELL}/logits.safetensors",
+        f"{CELL}/metrics.csv",
+        f"calibrate/{LOG}",
+        rf"{CELL}/logits\.safetensors = .*: expected .*{REMEDY}",
+    ),
+    "images": (
+        f"{SOURCE}/images.npy",
+        "results/references/noisy/seed0/metrics.csv",
+        "reference/noisy/seed0",
+        rf"{SOURCE}/images\.npy = .*: expected .*{REMEDY}",
+    ),
+    "a table": (
+        f"{TABLES}/runs.parquet",
+        f"{TABLES}/claims.csv",
+        "claims/tiny",
+        rf"{TABLES}/runs\.parquet = .*: expected .*{REMEDY}",
+    ),
+    "the claims": (
+        "workflow/claims.yaml",
+        f"{TABLES}/claims.csv",
+        "claims/tiny",
+        r"workflow/claims\.yaml = .*: expected .*",
+    ),
+}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_that_meets_a_damaged_file_says_so_in_its_log_and_loses_only_its_own_outputs(finished, job):
+    path, trigger, log, line = JOBS[job]
+    times = Path(path).stat()
+    (garbled if path.endswith(".yaml") else truncated)(Path(path))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    Path(trigger).unlink()
+    before = digest(finished.folder)
+    place = Path(f"results/logs/{log}.log")
+    done = finished.snakemake("--cores", "1")
+    assert done.returncode == 1
+    assert_no_traceback(done.stdout + done.stderr)
+    command, *said = place.read_text().splitlines()
+    assert command.startswith("$ halobench ")
+    assert len(said) == 1
+    assert re.fullmatch(rf"halobench: error: {line}", said[0]), said
+    after = digest(finished.folder)
+    stage = f"results/logs/{log}.log"
+    assert {name for name in after if after[name] != before.get(name)} == {stage}
+    assert {str(Path(name).parent) for name in before.keys() - after.keys()} <= {str(Path(trigger).parent)}
+    assert "results/runs/noisy/mlp/mixup2/seed0/train.json" in after
+    assert "results/runs/noisy/mlp/mixup2/seed0/model.safetensors" in after
