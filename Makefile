@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo test lint report clean
+.PHONY: help demo test soak lint report clean
 help:
 	@echo "make demo    run the demo experiment and build its report"
 	@echo "make test    lint, then run the tests"
+	@echo "make soak    the tests of reruns and faults with as many trials as it takes (an hour)"
 	@echo "make lint    ruff, snakefmt, snakemake --lint"
 	@echo "make report  rebuild results/report.html"
 	@echo "make clean   remove the environment and caches (results stay)"
@@ -27,7 +28,7 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
 	touch $@
 
 demo: $(VENV)/.installed
-	$(SNAKEMAKE) --quiet rules host --config 'run=[demo]'
+	$(BIN)/halobench run --quiet rules host --config 'run=[demo]'
 	@$(MAKE) --no-print-directory report
 	@echo "Look at results/figures/demo/summary.png and results/report.html; tables are in results/tables/demo."
 
@@ -42,6 +43,9 @@ lint: $(VENV)/.installed-test
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+soak: $(VENV)/.installed-test
+	HALOBENCH_SOAK=1 $(BIN)/python -m pytest -n $(WORKERS) -m 'faults or rerun' -rA --durations=20
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist src/*.egg-info

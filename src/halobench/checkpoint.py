@@ -120,7 +120,7 @@ class Checkpoint:
         return self.signals.received is not None or time.monotonic() - self._last >= self.every
 
     def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], at: str) -> None:
-        """Replace the resume point; `at` words the place reached.
+        """Replace the resume point; `at` words the place reached. Where it can't be written, the log gets a warning.
 
         Raises
         ------
@@ -130,12 +130,15 @@ class Checkpoint:
         text = json.dumps(facts)
         kept = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
         about = {"key": self.key, "facts": text, "checksum": _digest(kept, text)}
-        with store.replacing(self.path) as temporary:
-            save_file(kept, temporary, about)
-        self._last = time.monotonic()
+        self._last, said = time.monotonic(), f"saved at {at}"
+        try:
+            with store.replacing(self.path) as temporary:
+                save_file(kept, temporary, about)
+        except OSError as error:  # a full disk is no reason to stop what needs no more room yet
+            said = f"warning: not saved at {at}: {error}"
         if self.signals.received is not None:
-            raise Interrupted(self.signals.received, f"saved at {at}")
-        self.log(f"saved at {at}")
+            raise Interrupted(self.signals.received, said)
+        self.log(said)
 
     def remove(self) -> None:
         """Remove the file; the stage has ended well."""

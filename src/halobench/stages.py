@@ -97,11 +97,11 @@ def run_train(
 
     code = code_map("train", [("models", specs["model"].name), ("losses", specs["loss"].name)])
     asked = _canonical_parts(specs)
-    key = ["train", asked, seed, code, store.checksum(source / "meta.json")]
     store.sweep(out)
     with gpu_slot(specs["train"].device, slots), Signals() as signals, naming(out):
-        resume = Checkpoint(checkpoint or out / ".train.safetensors", key, every, signals)
         loaded = data.load_data(source, specs["dataset"], seed)
+        key = ["train", asked, seed, code, store.checksum(source / "meta.json")]
+        resume = Checkpoint(checkpoint or out / ".train.safetensors", key, every, signals)
         cell = train_cell(loaded, specs["model"], specs["loss"], specs["train"], seed, checkpoint=resume)
         facts = dict(cell.facts)
         verdict = "interpolates" if facts["interpolates"] else "does not interpolate"
@@ -157,12 +157,8 @@ def run_probe(
     weights = folder / "model.safetensors"
     code = code_map("probe", [("models", specs["model"].name)])
     asked = _canonical_parts(specs) | {"probes": _canonical_parts(probes)}
-    read = {path.name: store.checksum(path) for path in (source / "meta.json", weights, folder / "logits.safetensors")}
     store.sweep(folder)
     with gpu_slot(specs["train"].device, slots), Signals() as signals, naming(folder):
-        resume = Checkpoint(
-            checkpoint or folder / ".probe.safetensors", ["probe", asked, seed, code, read], every, signals
-        )
         loaded = data.load_data(source, specs["dataset"], seed)
         make_deterministic(specs["train"].threads)
         device = resolve_device(specs["train"].device)
@@ -173,7 +169,10 @@ def run_probe(
         except (RuntimeError, ValueError) as error:
             what = f"the model of {weights} ({plugins.told(error)})"
             raise SpecError("spec.model", specs["model"].name, what) from None
-        beta = exact_beta(store.read_arrays(folder / "logits.safetensors"))
+        logits = folder / "logits.safetensors"
+        beta = exact_beta(store.read_arrays(logits))
+        key = ["probe", asked, seed, code, *map(store.checksum, (source / "meta.json", weights, logits))]
+        resume = Checkpoint(checkpoint or folder / ".probe.safetensors", key, every, signals)
         model = place(model, specs["train"], device).eval()
         found = probe_cell(model, loaded, probes, specs["train"], seed, beta, checkpoint=resume)
         paths = [folder / "neighbourhood.parquet", folder / "radii.parquet"]

@@ -43,6 +43,11 @@ def replacing(path: Path | str) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except Exception as error:
+        # Some writers wrap the system's error in one of their own; and the temporary name means nothing to a reader.
+        if isinstance(error, OSError) or "os error" in str(error):
+            raise OSError(f"{path} can't be written ({told(error)})") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
         os.close(handle)

@@ -15,7 +15,7 @@ from halobench.failures import last_line
 from halobench.grid import Cell, Config, list_files
 from halobench.provenance import code_map
 from halobench.specs import SpecError, to_json
-from halobench.store import read_json, write_csv, write_json
+from halobench.store import read_record, write_csv, write_json
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,13 @@ def _code(stage: str, *plugins: tuple[str, str]) -> dict[str, str]:
 def _lack(asked: Mapping[str, tuple[Any, dict[str, str]]], results: Path, path: str) -> dict[str, str] | None:
     """The first stage in which a cell isn't there as the configuration now wants it, and why; None if it is."""
     for stage, (spec, code) in asked.items():
-        try:
-            record = read_json(results / path / f"{stage}.json")
-        except FileNotFoundError:
+        place = results / path / f"{stage}.json"
+        if not place.exists():
             log = results / "logs" / stage / f"{path.partition('/')[2]}.log"
-            return {
-                "stage": stage,
-                "why": f"not made; its log ends: {last_line(log)}" if log.exists() else "not made yet",
-            }
+            told = f"not made; its log ends: {last_line(log)}" if log.exists() else "not made yet"
+            return {"stage": stage, "why": told}
+        try:
+            record = read_record(place, ["spec", "code"])
         except SpecError:
             return {"stage": stage, "why": "its record can't be read"}
         if to_json(record["spec"]) != to_json(spec):
@@ -96,7 +95,7 @@ def digest(found: Survey, results: Path) -> str:
     """A digest of what is there and what is missing, which changes when the partial tables would."""
     paths = [f"runs/{cell.path}/{name}.json" for cell in found.cells for name in ("train", "probe", "calibrate")]
     paths += [f"references/{dataset}/seed{seed}/reference.json" for dataset, seed in found.references]
-    outputs = [read_json(results / path)["outputs"] for path in paths]
+    outputs = [read_record(results / path)["outputs"] for path in paths]
     return hashlib.sha256(to_json([outputs, list(found.missing)]).encode()).hexdigest()[:16]
 
 

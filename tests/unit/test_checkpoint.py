@@ -168,6 +168,17 @@ def test_a_spoilt_resume_point_is_thrown_away_with_a_warning(tmp_path, spoiler):
     assert not path.exists()
 
 
+def test_a_resume_point_that_cannot_be_written_stops_nothing(tmp_path):
+    told = []
+    (tmp_path / "file").write_text("in the way")
+    checkpoint = Checkpoint(tmp_path / "file/point.safetensors", "key", log=told.append)
+    checkpoint.save({"a": torch.zeros(3)}, {}, "epoch 3")
+    assert told[0].startswith("warning: not saved at epoch 3: ")
+    checkpoint.signals = Countdown(0)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM; warning: not saved at epoch 4"):
+        checkpoint.save({"a": torch.zeros(3)}, {}, "epoch 4")
+
+
 def test_moments_come_back_in_the_memory_layout_of_their_parameter():
     """Fused kernels read a parameter and its moments side by side in memory."""
     model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)

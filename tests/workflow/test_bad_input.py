@@ -830,7 +830,9 @@ def test_following_the_advice_mends_the_results(finished):
     after = digest(finished.folder)
     assert after.keys() == before.keys()
     own = ("results/logs/", "results/benchmarks/", f"{CELL}/calibrate.json", f"{TABLES}/runs.")
-    assert [path for path in after if after[path] != before[path] and not path.startswith(own)] == []
+    drawn = ("results/figures/", f"{TABLES}/")  # their records hold times
+    changed = [path for path in after if after[path] != before[path] and not path.startswith(own)]
+    assert [path for path in changed if not (path.endswith(".json") and path.startswith(drawn))] == []
 
 
 @pytest.mark.parametrize("place", ["results", "results/runs/noisy", "results/tables"])

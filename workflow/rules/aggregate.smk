@@ -28,11 +28,7 @@ rule partial_manifest:
     params:
         cells=partial_digest,
     run:
-        found = surveyed(wildcards.experiment)
-        survey.write(found, output.manifest, output.missing, RESULTS)
-        Path(log[0]).write_text(
-            f"{found.note or 'all cells are there'}; {output.missing} names what is missing\n"
-        )
+        write_partial_manifest(wildcards, output, log)
 
 
 rule partial:

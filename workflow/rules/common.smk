@@ -13,7 +13,6 @@ from halobench.config import (
 from halobench.grid import TABLES as TABLE_NAMES
 from halobench.provenance import code_map
 from halobench.specs import SpecError, to_json
-from halobench.store import write_json
 from snakemake.exceptions import WorkflowError
 
 
@@ -34,6 +33,8 @@ for path in ["config.yaml", *workflow.overwrite_configfiles]:
 configfile: "config.yaml"
 
 
+# The step that every job waits for, and no job of its own: of a job whose ancient input is to be made anew, Snakemake
+# (9.27) doesn't look at the other reasons to run, so that an edit that changed both would go unnoticed.
 def checked_config():
     """The configuration, checked as a whole, and the report of its checks."""
     checked = load_config(config)
@@ -48,7 +49,6 @@ RESULTS = Path("results")
 CONFIG, REPORT = attempt("The configuration has", checked_config)
 if workflow.is_main_process and not workflow.dryrun:
     masters.enrol(Path.cwd())
-CHECK = "results/check.json"
 RUN = "results/runs/{dataset}/{model}/{loss}/seed{seed}"
 LOG = "{dataset}/{model}/{loss}/seed{seed}"
 # A scope is empty, or `partial/` for what is drawn from the cells that are there.
@@ -227,6 +227,14 @@ def partial_digest(wildcards):
 def figure_note(wildcards):
     """What a partial figure says of itself."""
     return surveyed(wildcards.experiment).note if wildcards.scope else ""
+
+
+def write_partial_manifest(wildcards, output, log):
+    """Write the manifest of the cells of an experiment that are there, and which are missing."""
+    found = surveyed(wildcards.experiment)
+    survey.write(found, output.manifest, output.missing, RESULTS)
+    told = found.note or "all cells are there"
+    Path(log[0]).write_text(f"{told}; {output.missing} names what is missing\n")
 
 
 def write_manifest(wildcards, output, log):

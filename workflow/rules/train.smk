@@ -1,7 +1,6 @@
 rule train:
     input:
         unpack(source_files),
-        check=ancient(CHECK),
     output:
         model=f"{RUN}/model.safetensors",
         logits=f"{RUN}/logits.safetensors",
