@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from halobench import why
-from halobench.why import Job, Records, explain, parse_jobs, parse_params, parse_reason, report, spec_changes
+from halobench import dryrun, why
+from halobench.dryrun import Job, Records, parse_jobs, parse_params, parse_reason
+from halobench.why import explain, report, spec_changes
 
 RUN = "results/runs/clean/cnn/mixup2/seed0"
 SPECS = (
@@ -113,7 +114,7 @@ def test_jobs_are_read_from_a_dry_run():
     assert jobs[0].inputs[2] == "results/sources/digits/meta.json"
     assert jobs[0].outputs == (f"{RUN}/model.safetensors", f"{RUN}/train.json")
     assert jobs[0].reason == CHANGED.rstrip()
-    assert str(why.working_directory(DRY)) == "/somewhere/else"
+    assert str(dryrun.working_directory(DRY)) == "/somewhere/else"
     assert parse_jobs("Building DAG of jobs...\nNothing to be done (all requested files are present).") == []
 
 
@@ -160,8 +161,8 @@ def test_figures_share_a_kind_though_each_has_a_rule(tmp_path):
 
 def test_reasons_are_told_apart():
     text = f"Missing output files: a, b; Updated input files: c; Code has changed since last execution; {CHANGED}"
-    assert list(parse_reason(text)) == [why.MISSING, why.NEWER, why.CODE, why.PARAMS]
-    assert parse_reason(text)[why.MISSING] == "a, b"
+    assert list(parse_reason(text)) == [dryrun.MISSING, dryrun.NEWER, dryrun.CODE, dryrun.PARAMS]
+    assert parse_reason(text)[dryrun.MISSING] == "a, b"
 
 
 @pytest.mark.parametrize(
@@ -289,7 +290,11 @@ def test_earlier_jobs_are_named_or_counted(tmp_path):
 def test_inputs_that_came_and_went_are_told_by_folder(tmp_path):
     noted(tmp_path, "metadata", "out", ("results/runs/a/seed0/x", "results/runs/a/seed1/x", "results/runs/a/seed1/y"))
     job = Job(
-        "manifest", f"{why.INPUTS}; {why.CODE}", ("results/runs/a/seed0/x", "results/runs/b/seed0/x"), ("out",), {}
+        "manifest",
+        f"{dryrun.INPUTS}; {dryrun.CODE}",
+        ("results/runs/a/seed0/x", "results/runs/b/seed0/x"),
+        ("out",),
+        {},
     )
     assert explain(job, {}, Records(tmp_path)) == (
         "runs/b/seed0 was added to its inputs; runs/a/seed1 was dropped from its inputs;"

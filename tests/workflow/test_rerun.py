@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, Workspace, tiny_config
-from halobench import plugins, why
+from halobench import dryrun, plugins, why
 from halobench.store import checksum
 
 pytestmark = [pytest.mark.workflow, pytest.mark.rerun]
@@ -249,12 +249,12 @@ def job_counts(text: str) -> dict[str, int]:
 
 def told(text: str, folder: Path, each: bool = False) -> list[str]:
     """What `halobench why` makes of a dry run's text."""
-    return why.report(why.parse_jobs(text), why.Records(folder), each)
+    return why.report(dryrun.parse_jobs(text), dryrun.Records(folder), each)
 
 
 def ran(text: str) -> dict[str, int]:
     """Jobs by rule, from what Snakemake prints of each."""
-    counts = Counter(job.rule for job in why.parse_jobs(text))
+    counts = Counter(job.rule for job in dryrun.parse_jobs(text))
     return {rule: count for rule, count in counts.items() if rule not in IGNORED}
 
 
@@ -268,7 +268,7 @@ def test_an_edit_reruns_its_slice_only_and_why_names_it(copied, name):
     lines = told(text, copied.folder)
     if edit.jobs:
         assert any(edit.said in line for line in lines), lines
-        assert len(told(text, copied.folder, each=True)) == len(why.parse_jobs(text)) + 1
+        assert len(told(text, copied.folder, each=True)) == len(dryrun.parse_jobs(text)) + 1
     elif "Nothing to be done" in text:
         assert lines == [why.NOTHING]
 
@@ -333,7 +333,7 @@ def test_why_is_a_command(copied):
 
 def test_why_tells_what_was_cut_off_and_what_is_newer(copied):
     path = "results/runs/noisy/mlp/mixup2/seed1/metrics.csv"
-    mark = why.Records(copied.folder)._path("incomplete", path)
+    mark = dryrun.Records(copied.folder)._path("incomplete", path)
     mark.write_text("{}")
     with (copied.folder / "workflow/claims.yaml").open("a") as file:
         file.write("# Looked at again.\n")
@@ -389,7 +389,7 @@ def test_an_outside_loss_reruns_its_cells_only(copied):
 def test_a_real_rerun_leaves_the_rest_alone(copied, name):
     edit = EDITS[name]
     copied.edit(edit)
-    plan = why.parse_jobs(copied.snakemake("-n"))
+    plan = dryrun.parse_jobs(copied.snakemake("-n"))
     before = copied.files()
     assert ran(copied.snakemake("--cores", "1")) == edit.jobs
     after = copied.files()

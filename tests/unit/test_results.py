@@ -1,0 +1,242 @@
+"""What watches over results: locks, masters, room on the disk, failed jobs, what is there, and verification."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from halobench import disk, failures, locks, masters, store, survey, verify
+from halobench.config import ConfigError, load_config
+from halobench.provenance import code_map, record
+
+pytestmark = pytest.mark.faults
+
+
+def holder(code: str, *arguments: str | Path) -> subprocess.Popen:
+    """A process that runs `code`, says so, and stays until it is killed."""
+    script = f"import sys, time; from pathlib import Path\n{code}\nprint('ready', flush=True); time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def end(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_lock_is_held_by_one_and_dies_with_its_holder(tmp_path):
+    path = tmp_path / "lock"
+    assert not locks.is_held(path)
+    other = holder("from halobench import locks; kept = locks.hold(sys.argv[1])", path)
+    assert locks.is_held(path)
+    assert locks.hold(path) is None
+    end(other)
+    assert not locks.is_held(path)
+    mine = locks.hold(path)
+    assert mine is not None
+    assert not os.get_inheritable(mine)
+    os.close(mine)
+
+
+def test_only_what_dead_writers_left_is_swept_away(tmp_path):
+    """A living writer's file, a young one, and files of others stay."""
+    code = "from halobench import store; kept = store.replacing(sys.argv[1]); kept.__enter__()"
+    living, dead = (holder(code, tmp_path / f"{name}.csv") for name in ("living", "dead"))
+    end(dead)
+    (tmp_path / ".hidden").touch()
+    old = time.time() - 3600
+    for path in tmp_path.iterdir():
+        os.utime(path, (old, old))
+    young = tmp_path / f"{store.TEMPORARY}young-1.csv"
+    young.touch()
+    store.sweep(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert {".hidden", young.name} < left
+    assert sum(name.startswith(f"{store.TEMPORARY}living") for name in left) == 1
+    assert not any(name.startswith(f"{store.TEMPORARY}dead") for name in left)
+    end(living)
+
+
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """A directory that Snakemake locked; `masters.run` there notes what it would become, and becomes nothing."""
+    (tmp_path / ".snakemake/locks").mkdir(parents=True)
+    (tmp_path / ".snakemake/locks/0.input.lock").write_text("results/a\n")
+    became = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "execv", lambda program, command: became.append(command))
+    monkeypatch.setattr(masters, "_held", {})
+    yield became
+    for descriptor in masters._held.values():
+        os.close(descriptor)
+    os.environ.pop(masters.HANDED_ON, None)
+
+
+def test_a_dead_masters_locks_are_removed(locked, capsys):
+    other = holder("from halobench import masters; masters.enrol(Path())")
+    end(other)
+    masters.run(["--cores", "2"])
+    assert not masters.is_locked(Path())
+    assert "is dead; unlocked" in capsys.readouterr().err
+    assert locked == [[sys.executable, "-m", "snakemake", "--cores", "2"]]
+
+
+def test_a_living_masters_locks_stay(locked, capsys):
+    other = holder("from halobench import masters; masters.enrol(Path())")
+    masters.run(["-n"])
+    assert masters.is_locked(Path())
+    said = capsys.readouterr().err
+    assert f"a run is going on here: process {other.pid} on " in said
+    assert "unlocked" not in said
+    end(other)
+
+
+def test_a_run_is_a_master_for_others_at_once_and_after_it_became_snakemake(locked, tmp_path):
+    masters.run([])
+    ask = "import sys; from pathlib import Path; from halobench import masters; print(masters.living(Path()))"
+    descriptor = int(os.environ[masters.HANDED_ON])
+
+    def others_see() -> str:
+        return subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
+
+    assert f"process {os.getpid()} on " in others_see()
+    assert os.get_inheritable(descriptor)
+    masters._held.clear()  # as after exec
+    masters.enrol(Path())
+    assert f"process {os.getpid()} on " in others_see()
+    assert not os.get_inheritable(descriptor)
+    assert masters._held == {tmp_path / masters._own(Path()): descriptor}
+
+
+@pytest.mark.parametrize("words", [["--directory", "there"], ["-d", "there"], ["--directory=there", "-n"], ["-dthere"]])
+def test_the_working_directory_is_snakemakes(words):
+    assert masters.working_directory(["--cores", "2", *words]) == Path("there")
+    assert masters.working_directory(["--cores", "2", "target"]) == Path()
+
+
+SIZES = {"sources": {"digits": {"classes": 10, "bytes": 1000}}, "weights": {"mlp": {"digits": 4000}}}
+
+
+@pytest.fixture
+def two_cells():
+    """A checked configuration of two cells, 100 points each."""
+    sizes = {"source": "digits", "train": 50, "val": 20, "test": 30}
+    grid = [{"datasets": ["clean"], "models": ["mlp"], "losses": ["ce"], "seeds": [0, 1]}]
+    return load_config(
+        {
+            "run": ["e"],
+            "sources": {"digits": {"loader": "digits"}},
+            "datasets": {"clean": sizes},
+            "models": {"mlp": {"name": "mlp"}},
+            "losses": {"ce": {"name": "cross_entropy"}},
+            "probes": {"sphere": {}},
+            "experiments": {"e": {"grid": grid}},
+        }
+    )
+
+
+def test_the_disk_needs_room_for_what_is_missing(two_cells, tmp_path):
+    """Weights, logits of 10 classes in float32 and two int64 labels a point, tables; one resume point; the source."""
+    cell = 4000 + 100 * (4 * 10 + 16) + disk.CELL
+    assert disk.needed(two_cells, SIZES, tmp_path) == 2 * cell + 3 * 4000 + 1000
+    for path in ("runs/clean/mlp/ce/seed0/train.json", "sources/digits/meta.json"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    assert disk.needed(two_cells, SIZES, tmp_path) == cell + 3 * 4000
+    assert disk.require_room(two_cells, SIZES, tmp_path / "not/there/yet")["needed"] < 2**21
+    huge = SIZES | {"weights": {"mlp": {"digits": 2**60}}}
+    with pytest.raises(ConfigError, match=r"free: expected at least 4\.19e\+06 TiB, which the cells still to be"):
+        disk.require_room(two_cells, huge, tmp_path)
+
+
+def test_failed_jobs_are_those_with_a_new_log_and_no_output(tmp_path):
+    began = time.time() - 5
+    texts = {
+        "train/d/m/l/seed0": "$ halobench train\nepoch 1\nhalobench: error: d/m/l/seed0: loss is nan\n\n",
+        "train/d/m/l/seed1": "$ halobench train\nepoch 1\n",
+        "probe/d/m/l/seed1": "$ halobench probe\n",
+        "figure/e/summary": "",
+        "train/d/m/l.x/seed2": "old\n",
+    }
+    for name, text in texts.items():
+        path = tmp_path / f"logs/{name}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    os.utime(path, (began - 100, began - 100))
+    (tmp_path / "runs/d/m/l/seed1").mkdir(parents=True)
+    (tmp_path / "runs/d/m/l/seed1/train.json").touch()
+    found = {(f.stage, f.name): f.last for f in failures.failed(tmp_path, began)}
+    silent = "(no word: killed, or never started)"
+    assert found == {
+        ("train", "d/m/l/seed0"): "d/m/l/seed0: loss is nan",
+        ("probe", "d/m/l/seed1"): silent,
+        ("figure", "e/summary"): silent,
+    }
+    text = failures.table(failures.failed(tmp_path, began))
+    assert text.startswith("3 jobs failed")
+    assert "train   d/m/l/seed0  d/m/l/seed0: loss is nan" in text
+
+
+def write_cell(results: Path, config, seed: int) -> None:
+    """A cell's records and one output each, as the stages would leave them."""
+    folder = results / f"runs/clean/mlp/ce/seed{seed}"
+    model, loss = config.train_plugins("mlp", "ce")
+    asked = {
+        "train": (config.train_spec("clean", "mlp", "ce"), code_map("train", [model, loss])),
+        "probe": (config.probe_spec("clean", "mlp"), code_map("probe", [model])),
+        "calibrate": (config.calibrate_spec(), code_map("calibrate")),
+    }
+    for stage, (spec, code) in asked.items():
+        store.write_json(folder / f"{stage}.output", stage)
+        made = record(stage, spec, seed, code, [folder / f"{stage}.output"], 1.0)
+        store.write_json(folder / f"{stage}.json", made)
+    reference = results / f"references/clean/seed{seed}"
+    made = record("reference", config.reference_spec("clean"), seed, code_map("reference"), [], 1.0)
+    store.write_json(reference / "reference.json", made)
+
+
+def test_a_survey_tells_what_is_there_and_why_the_rest_is_not(two_cells, tmp_path):
+    write_cell(tmp_path, two_cells, 0)
+    found = survey.survey(two_cells, "e", tmp_path)
+    assert [cell.seed for cell in found.cells] == [0]
+    assert found.references == (("clean", 0),)
+    assert found.note == "partial: 1 of 2 cells"
+    assert [(row["loss"], row["seed"], row["stage"], row["why"]) for row in found.missing] == [
+        ("ce", 1, "train", "not made yet"),
+        ("reference", 1, "reference", "not made yet"),
+    ]
+    write_cell(tmp_path, two_cells, 1)
+    whole = survey.survey(two_cells, "e", tmp_path)
+    assert (whole.note, whole.missing) == ("", ())
+    assert survey.digest(whole, tmp_path) != survey.digest(found, tmp_path)
+    probe = tmp_path / "runs/clean/mlp/ce/seed1/probe.json"
+    made = store.read_json(probe)
+    for change, why in (
+        ({"code": made["code"] | {"rays": "0" * 16}}, "made with other code: rays"),
+        ({"spec": made["spec"] | {"probes": {}}}, "made with another spec"),
+    ):
+        store.write_json(probe, made | change)
+        assert [row["why"] for row in survey.survey(two_cells, "e", tmp_path).missing] == [why]
+    probe.write_text("{")
+    assert [row["why"] for row in survey.survey(two_cells, "e", tmp_path).missing] == ["its record can't be read"]
+
+
+def test_verify_and_remove_speak_of_the_stages_own_files_only(two_cells, tmp_path):
+    write_cell(tmp_path, two_cells, 0)
+    folder = tmp_path / "runs/clean/mlp/ce/seed0"
+    assert verify.verify(tmp_path).faults == ()
+    assert (verify.verify(tmp_path).records, verify.verify(tmp_path).files) == (4, 3)
+    (folder / "probe.output").write_text("edited")
+    (fault,) = verify.verify(tmp_path).faults
+    assert str(fault).startswith(f"{folder}/probe.output: was changed after the probe stage wrote it (SHA-256 ")
+    assert verify.remove((fault,)) == [folder / "probe.output", folder / "probe.json"]
+    assert verify.verify(tmp_path).faults == ()
+    left = {f"{stage}.{kind}" for stage in ("train", "calibrate") for kind in ("json", "output")}
+    assert {path.name for path in folder.iterdir()} == left
