@@ -186,13 +186,6 @@ def _states(optimizer: torch.optim.Optimizer) -> list[tuple[torch.Tensor, dict[s
     return [(p, optimizer.state[p]) for group in optimizer.param_groups for p in group["params"]]
 
 
-def seed_libraries(seed: int) -> None:
-    """Seed torch's, Python's and numpy's global generators: models and losses of others may draw from any of them."""
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-
-
 def random_states(rng: np.random.Generator, device: torch.device) -> tuple[Tensors, dict[str, Any]]:
     """The state of `rng` and of every global generator, as tensors and as plain data."""
     tensors = {"random.torch": torch.get_rng_state()}

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from halobench import plugins, store
+from halobench.codemap import code_map
 from halobench.config import ConfigError
 from halobench.grid import Cell, Config
-from halobench.provenance import PACKAGE, code_map, versions
+from halobench.provenance import PACKAGE, versions
 from halobench.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec, SpecError, canonical, parse, to_json
 
 REQUEST = ("sources", "datasets", "losses", "models", "pairs")

@@ -130,14 +130,14 @@ def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str,
 
 def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
     """The top-level function or class `name` of a file."""
-    for node in _parsed(path, path.stat().st_mtime_ns).body:
+    for node in parsed(path, path.stat().st_mtime_ns).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return node
     return None
 
 
 @functools.cache
-def _parsed(path: Path, mtime_ns: int) -> ast.Module:
+def parsed(path: Path, mtime_ns: int) -> ast.Module:
     """A file's syntax tree; `mtime_ns` only keys the cache."""
     return ast.parse(path.read_text())
 

@@ -1,8 +1,7 @@
-"""What a result was made with: versions, hardware, commit, and the code map that decides reruns."""
+"""What a result was made with: versions, hardware and commit."""
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import importlib.metadata
@@ -16,82 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from halobench.plugins import PACKAGE, locate
+from halobench.plugins import PACKAGE
 from halobench.store import checksum
 
 STARTED = datetime.now(UTC).isoformat(timespec="microseconds")  # of this process, near enough
-
-# The modules whose logic decides each stage's numbers. specs, store and provenance are left out on purpose: what a spec
-# means is in its JSON, and how files are written changes no value in them.
-STAGES = {
-    "source": ("data/__init__",),
-    "train": ("training", "run", "seeding", "data/__init__", "models/__init__", "losses/__init__"),
-    "probe": ("neighbourhood", "rays", "temperature", "training", "seeding", "data/__init__", "models/__init__"),
-    "calibrate": ("calibration", "temperature", "metrics", "seeding"),
-    "reference": ("calibration", "temperature", "metrics", "seeding", "data/__init__"),
-    "aggregate": ("aggregation",),
-    "claims": ("claims/rules", "claims/verdicts", "claims/page"),
-    "figure": ("figures/theme", "figures/names"),
-}
-
-
-def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """Digests of the code that a job's numbers depend on, by module.
-
-    Parameters
-    ----------
-    stage : str
-        A key of ``STAGES``.
-    plugins : iterable of (kind, name)
-        The plug-ins that the job's spec names.
-
-    Returns
-    -------
-    dict
-        Module (path in the package, or ``module:object``) to the first 16 hex digits of a SHA-256 over its syntax tree.
-        Comments, docstrings and formatting don't count.
-    """
-    files = {module: PACKAGE / f"{module}.py" for module in STAGES[stage]}
-    for kind, name in plugins:
-        path = locate(kind, name)
-        own = path.is_relative_to(PACKAGE)
-        files[str(path.relative_to(PACKAGE).with_suffix("")) if own else name] = path
-    return {module: file_digest(path, path.stat().st_mtime_ns) for module, path in sorted(files.items())}
-
-
-@functools.cache
-def file_digest(path: Path, mtime_ns: int) -> str:
-    """Digest of one Python file's meaning; `mtime_ns` only keys the cache."""
-    return source_digest(path.read_text())
-
-
-def source_digest(text: str) -> str:
-    """First 16 hex digits of the SHA-256 over a module's syntax tree, the same on every supported Python."""
-    return hashlib.sha256(_plain(ast.parse(text)).encode()).hexdigest()[:16]
-
-
-def _plain(node: Any) -> str:
-    """A syntax tree as text without positions, docstrings and empty fields (which differ between Python versions)."""
-    if isinstance(node, list):
-        return "[" + ",".join(map(_plain, node)) + "]"
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = []
-    for name, value in ast.iter_fields(node):
-        if name == "body" and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            value = _without_docstring(value)
-        if name not in ("ctx", "type_comment", "kind") and value is not None and value != []:
-            fields.append(f"{name}={_plain(value)}")
-    return f"{type(node).__name__}({','.join(fields)})"
-
-
-def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    """A body without the string expression that opens it."""
-    first = body[0] if body else None
-    is_text = (
-        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
-    )
-    return body[1:] if is_text else body
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -21,9 +21,8 @@ from halobench.checkpoint import (
     random_states,
     restore,
     restore_random_states,
-    seed_libraries,
 )
-from halobench.seeding import generator, torch_seed
+from halobench.seeding import generator, seed_libraries, torch_seed
 from halobench.specs import TrainSpec
 
 

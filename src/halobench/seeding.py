@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 
 import numpy as np
 
@@ -21,3 +22,12 @@ def generator(seed: int, *purpose: str | int) -> np.random.Generator:
 def torch_seed(seed: int, *purpose: str | int) -> int:
     """A seed for torch's global generator (initialisation, dropout), below 2**63."""
     return int(generator(seed, *purpose).integers(2**63))
+
+
+def seed_libraries(seed: int) -> None:
+    """Seed torch's, Python's and numpy's global generators: models and losses of others may draw from any of them."""
+    import torch
+
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002

@@ -17,8 +17,9 @@ from typing import Any
 import pandas as pd
 
 from halobench import data, plugins, store
+from halobench.codemap import code_map
 from halobench.grid import TABLES
-from halobench.provenance import STARTED, code_map, record
+from halobench.provenance import STARTED, record
 from halobench.specs import (
     CalibrateSpec,
     DatasetSpec,

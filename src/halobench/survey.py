@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from halobench.codemap import code_map
 from halobench.failures import last_line
 from halobench.grid import Cell, Config, list_files
-from halobench.provenance import code_map
 from halobench.specs import SpecError, to_json
 from halobench.store import read_record, write_csv, write_json
 
@@ -42,7 +41,7 @@ def survey(config: Config, experiment: str, results: Path) -> Survey:
             missing.append(vars(cell) | lack)
     references = config.references(experiment)
     for dataset, seed in references:
-        asked = {"reference": (config.reference_spec(dataset), _code("reference"))}
+        asked = {"reference": (config.reference_spec(dataset), code_map("reference"))}
         if lack := _lack(asked, results, f"references/{dataset}/seed{seed}"):
             missing.append({"dataset": dataset, "model": "", "loss": "reference", "seed": seed} | lack)
     absent = {(row["dataset"], row["model"], row["loss"], row["seed"]) for row in missing}
@@ -56,16 +55,10 @@ def _asked_of_cell(config: Config, cell: Cell) -> dict[str, tuple[Any, dict[str,
     names = (cell.dataset, cell.model)
     model, loss = config.train_plugins(cell.model, cell.loss)
     return {
-        "train": (config.train_spec(*names, cell.loss), _code("train", model, loss)),
-        "probe": (config.probe_spec(*names), _code("probe", model)),
-        "calibrate": (config.calibrate_spec(), _code("calibrate")),
+        "train": (config.train_spec(*names, cell.loss), code_map("train", [model, loss])),
+        "probe": (config.probe_spec(*names), code_map("probe", [model])),
+        "calibrate": (config.calibrate_spec(), code_map("calibrate")),
     }
-
-
-@functools.cache
-def _code(stage: str, *plugins: tuple[str, str]) -> dict[str, str]:
-    """`code_map`, remembered: a grid has many cells of few models and losses."""
-    return code_map(stage, plugins)
 
 
 def _lack(asked: Mapping[str, tuple[Any, dict[str, str]]], results: Path, path: str) -> dict[str, str] | None:

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from halobench import losses, models
-from halobench.checkpoint import Checkpoint, seed_libraries
+from halobench.checkpoint import Checkpoint
 from halobench.data import Data
 from halobench.losses import Loss
 from halobench.run import DivergedError, Run
-from halobench.seeding import torch_seed
+from halobench.seeding import seed_libraries, torch_seed
 from halobench.specs import LossSpec, ModelSpec, TrainSpec, require
 
 INTERPOLATION = 0.99  # a model interpolates if its train accuracy, on the labels trained on, is at least this

@@ -1,4 +1,4 @@
-"""Specs, seeds, files, plug-ins and the code map."""
+"""Specs, seeds, files and plug-ins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from halobench import plugins, store
-from halobench.provenance import code_map, record, source_digest
+from halobench.provenance import record
 from halobench.seeding import generator
 from halobench.specs import (
     CalibrateSpec,
@@ -105,45 +105,6 @@ def test_an_outside_plugin_is_found_by_module_and_object(tmp_path, monkeypatch):
     assert plugins.locate("models", "mine:build") == tmp_path / "mine.py"
     with pytest.raises(SpecError, match="defines no 'other'"):
         plugins.locate("models", "mine:other")
-
-
-SOURCE = '''"""Module."""
-import os
-
-
-def f(a, *, b=2):
-    """Doc."""
-    # why
-    return f"{a}" + str(b)
-
-
-class C:
-    """Doc."""
-
-    x = {"k": [1, 2]}
-'''
-SAME = (
-    'import os\ndef f(a,*,b=2):\n  return f"{a}"+str( b )  # other\nclass C:\n  "Another."\n  x = {\'k\': [1,\n 2]}\n'
-)
-
-
-def test_the_digest_is_blind_to_comments_docstrings_and_format():
-    assert source_digest(SOURCE) == source_digest(SAME)
-    assert source_digest(SOURCE) != source_digest(SOURCE.replace("b=2", "b=3"))
-    assert source_digest(SOURCE) != source_digest(SOURCE.replace("+ str", "- str"))
-
-
-def test_the_digest_is_a_known_constant_on_every_python():
-    """Written out, so that another Python version (or an edit to the digest) that changes it is seen."""
-    assert source_digest("x = [1, -2.5]\n") == "e89356884c79367b"
-
-
-def test_the_code_map_holds_a_stage_and_its_plugins():
-    base = code_map("train")
-    mixed = code_map("train", [("losses", "mixup"), ("models", "timm/resnet18")])
-    assert set(mixed) - set(base) == {"losses/mixup", "models/foreign"}
-    assert {key: mixed[key] for key in base} == base
-    assert all(len(digest) == 16 for digest in mixed.values())
 
 
 def test_a_record_holds_versions_and_checksums(tmp_path):

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from halobench import disk, failures, locks, masters, store, survey, verify
+from halobench.codemap import code_map
 from halobench.config import ConfigError, load_config
-from halobench.provenance import code_map, record
+from halobench.provenance import record
 
 pytestmark = pytest.mark.faults
 

@@ -345,19 +345,21 @@ def test_why_tells_what_was_cut_off_and_what_is_newer(copied):
 
 
 OUTSIDE = """from halobench.losses.cross_entropy import CrossEntropy
+from my_helpers import divisor
 
 
 class Halved(CrossEntropy):
     \"\"\"Half of the cross entropy.\"\"\"
 
     def __call__(self, logits, targets):
-        return super().__call__(logits, targets) / 2
+        return super().__call__(logits, targets) / divisor
 """
 
 
 def test_an_outside_loss_reruns_its_cells_only(copied):
-    """A loss named module:object beside the Snakefile: its cell runs, then an edit of its file reruns that cell."""
-    module = copied.folder / "my_losses.py"
+    """A loss named module:object beside the Snakefile: its cell runs, and again when its file or its helper changes."""
+    module, helper = (copied.folder / f"my_{name}.py" for name in ("losses", "helpers"))
+    helper.write_text("divisor = 2\n")
     module.write_text(OUTSIDE)
     config = tiny_config()
     config["losses"]["halved"] = {"name": "my_losses:Halved"}
@@ -372,10 +374,14 @@ def test_an_outside_loss_reruns_its_cells_only(copied):
     assert "Nothing to be done" in copied.snakemake("-n")
     module.write_text(f"# A comment.\n{OUTSIDE}")
     assert "Nothing to be done" in copied.snakemake("-n")
-    module.write_text(OUTSIDE.replace("/ 2", "/ 3"))
-    text = copied.snakemake("-n")
-    assert job_counts(text) == expected
-    assert told(text, copied.folder)[0] == "train clean/mlp/halved/seed0: my_losses:Halved changed"
+    for path, content, name in ((module, OUTSIDE, "my_losses:Halved"), (helper, "divisor = 2\n", "my_helpers.py")):
+        path.write_text(content.replace("divisor", "other_divisor"))
+        text = copied.snakemake("-n")
+        assert job_counts(text) == expected
+        assert told(text, copied.folder)[0] == f"train clean/mlp/halved/seed0: {name} changed"
+        path.write_text(content)
+    assert "Nothing to be done" in copied.snakemake("-n")
+    helper.write_text("divisor = 3\n")
     if os.environ.get("HALOBENCH_SOAK") == "1":
         assert ran(copied.snakemake("--cores", "1")) == expected
     after = copied.files()

@@ -3,6 +3,7 @@ import time
 from pathlib import Path
 
 from halobench import checks, disk, failures, masters, plugins, survey
+from halobench.codemap import code_map
 from halobench.config import (
     ConfigError,
     check_file,
@@ -11,7 +12,6 @@ from halobench.config import (
     load_config,
 )
 from halobench.grid import TABLES as TABLE_NAMES
-from halobench.provenance import code_map
 from halobench.specs import SpecError, to_json
 from snakemake.exceptions import WorkflowError
 

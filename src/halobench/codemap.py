@@ -1,0 +1,201 @@
+"""The code map: the code that a job's numbers depend on, as {module: digest}, which decides reruns.
+
+A stage's modules and the plug-ins that a spec names are followed through their imports, read off the source text, so
+that a helper that is split off, or lies beside a loss outside the package, counts from its first day. Not followed: the
+standard library, installed packages (a record has their versions), and what a module loads without an import statement.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from halobench.plugins import PACKAGE, locate, parsed
+
+# Where each stage's numbers are decided; the rest is found from there.
+STAGES = {
+    "source": ("data/__init__",),
+    "train": ("training",),
+    "probe": ("neighbourhood",),
+    "calibrate": ("calibration",),
+    "reference": ("calibration", "data/__init__"),
+    "aggregate": ("aggregation",),
+    "claims": ("claims/__init__",),
+    "figure": ("figures/theme", "figures/names"),
+}
+
+# Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a
+# stopped job goes on, leaves the values in them as they are.
+NEUTRAL = {"__init__", "checkpoint", "codemap", "locks", "plugins", "progress", "provenance", "specs", "store"}
+
+# What a stage imports without depending on it: aggregation takes from these the names of columns alone, the probe meets
+# losses only in what its model has learned, and models of timm and torchvision are named by the specs that use them.
+ASIDE = {
+    "train": {"models/foreign"},
+    "probe": {"models/foreign", "losses/__init__"},
+    "aggregate": {"calibration", "claims/__init__"},
+}
+
+
+def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """Digests of the code that a job's numbers depend on, by module.
+
+    Parameters
+    ----------
+    stage : str
+        A key of ``STAGES``.
+    plugins : iterable of (kind, name)
+        The plug-ins that the job's spec names.
+
+    Returns
+    -------
+    dict
+        Module to the first 16 hex digits of a SHA-256 over its syntax tree. A module of the package is named by its
+        path in it (``losses/mixup``), a plug-in outside as the spec names it (``module:object``), and what that one
+        imports by its path (``module/helper.py``). Comments, docstrings and formatting don't count. As files stood
+        when this process first asked.
+    """
+    return dict(_code_map(stage, tuple(plugins)))
+
+
+@functools.cache
+def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """`code_map`, remembered: a grid has many cells of few models and losses."""
+    passed = NEUTRAL | ASIDE.get(stage, set())
+    found = {f"{PACKAGE.name}.{module.replace('/', '.')}": PACKAGE / f"{module}.py" for module in STAGES[stage]}
+    called: dict[Path, str] = {}
+    for kind, name in plugins:
+        path = locate(kind, name)
+        if path.is_relative_to(PACKAGE):
+            found[f"{PACKAGE.name}.{kind}.{path.stem}"] = path
+        else:
+            found[name.partition(":")[0]] = path
+            called[path] = name
+    files = {}
+    for module, path in _closure(found, passed).items():
+        files[called.get(path) or _key(module, path)] = path
+    return {key: _digest(_parsed(path)) for key, path in sorted(files.items())}
+
+
+def _parsed(path: Path) -> ast.Module:
+    """A file's syntax tree."""
+    return parsed(path, path.stat().st_mtime_ns)
+
+
+def _key(module: str, path: Path) -> str:
+    """What the code map calls a module."""
+    if path.is_relative_to(PACKAGE):
+        return path.relative_to(PACKAGE).with_suffix("").as_posix()
+    return module.replace(".", "/") + ("/__init__.py" if path.stem == "__init__" else ".py")
+
+
+def _closure(roots: dict[str, Path], passed: set[str]) -> dict[str, Path]:
+    """Modules by dotted name with all that they import, but for those of the package in `passed`."""
+    own = frozenset(module.partition(".")[0] for module in roots)
+    found, left = {}, dict(roots)
+    while left:
+        module, path = left.popitem()
+        found[module] = path
+        for name in _imports(path, module):
+            for imported, file in _files(name, own):
+                inside = file.is_relative_to(PACKAGE)
+                if imported not in found and not (inside and _key(imported, file) in passed):
+                    left[imported] = file
+    return found
+
+
+def _imports(path: Path, module: str) -> list[str]:
+    """The dotted names that a module may import, anywhere in it; of ``from a import b`` both ``a`` and ``a.b``."""
+    package = module if path.stem == "__init__" else module.rpartition(".")[0]
+    found = []
+    for node in ast.walk(_parsed(path)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            base = ".".join(filter(None, [*parents, node.module]))
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _files(name: str, own: frozenset[str]) -> Iterator[tuple[str, Path]]:
+    """The modules that importing a dotted name runs: it and the packages around it. None of libraries but `own`."""
+    top, *rest = name.split(".")
+    places = _places(top, top in own)
+    module = top
+    for part in [None, *rest]:
+        module = module if part is None else f"{module}.{part}"
+        stem = part or top
+        for place in places:
+            if (place / stem / "__init__.py").is_file():
+                yield module, place / stem / "__init__.py"
+            elif (place / f"{stem}.py").is_file():
+                yield module, place / f"{stem}.py"
+        places = tuple(place / stem for place in places if (place / stem).is_dir())
+
+
+@functools.cache
+def _places(top: str, own: bool) -> tuple[Path, ...]:
+    """The folders that hold a top-level module; none if it is the standard library's, or a library's that isn't `own`.
+
+    Nothing is imported: a library's import can take seconds.
+    """
+    if top == PACKAGE.name:
+        return (PACKAGE.parent,)
+    if top in sys.stdlib_module_names:
+        return ()
+    try:
+        found = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        return ()
+    folders = [Path(place).parent for place in found.submodule_search_locations or ()]
+    folders = folders or [Path(found.origin or "").parent]
+    return tuple(folder for folder in folders if own or not _is_library(folder))
+
+
+def _is_library(folder: Path) -> bool:
+    """Whether a folder is where libraries are installed."""
+    installed = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")]
+    return any(folder.is_relative_to(place) for place in installed) or "dist-packages" in folder.parts
+
+
+def source_digest(text: str) -> str:
+    """First 16 hex digits of the SHA-256 over a module's syntax tree, the same on every supported Python."""
+    return _digest(ast.parse(text))
+
+
+def _digest(tree: ast.Module) -> str:
+    return hashlib.sha256(_plain(tree).encode()).hexdigest()[:16]
+
+
+def _plain(node: Any) -> str:
+    """A syntax tree as text without positions, docstrings and empty fields (which differ between Python versions)."""
+    if isinstance(node, list):
+        return "[" + ",".join(map(_plain, node)) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = []
+    for name, value in ast.iter_fields(node):
+        if name == "body" and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            value = _without_docstring(value)
+        if name not in ("ctx", "type_comment", "kind") and value is not None and value != []:
+            fields.append(f"{name}={_plain(value)}")
+    return f"{type(node).__name__}({','.join(fields)})"
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    """A body without the string expression that opens it."""
+    first = body[0] if body else None
+    is_text = (
+        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    )
+    return body[1:] if is_text else body

@@ -1,0 +1,175 @@
+"""The code map: what is in it, what changes it, and that every Python agrees on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, needs
+from halobench import codemap
+from halobench.codemap import NEUTRAL, STAGES, code_map, source_digest
+
+pytestmark = pytest.mark.rerun
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    """A map is remembered for a process's life, which is too long for tests that edit files."""
+    for cached in (codemap._code_map, codemap._places):
+        cached.cache_clear()
+
+
+SOURCE = '''"""Module."""
+import os
+
+
+def f(a, *, b=2):
+    """Doc."""
+    # why
+    return f"{a}" + str(b)
+
+
+class C:
+    """Doc."""
+
+    x = {"k": [1, 2]}
+'''
+SAME = (
+    'import os\ndef f(a,*,b=2):\n  return f"{a}"+str( b )  # other\nclass C:\n  "Another."\n  x = {\'k\': [1,\n 2]}\n'
+)
+
+
+def test_the_digest_is_blind_to_comments_docstrings_and_format():
+    assert source_digest(SOURCE) == source_digest(SAME)
+    assert source_digest(SOURCE) != source_digest(SOURCE.replace("b=2", "b=3"))
+    assert source_digest(SOURCE) != source_digest(SOURCE.replace("+ str", "- str"))
+
+
+def test_the_digest_is_a_known_constant_on_every_python():
+    """Written out, so that another Python version (or an edit to the digest) that changes it is seen."""
+    assert source_digest("x = [1, -2.5]\n") == "e89356884c79367b"
+
+
+def test_the_code_map_holds_a_stage_and_its_plugins():
+    base = code_map("train")
+    mixed = code_map("train", [("losses", "mixup"), ("models", "timm/resnet18")])
+    assert set(mixed) - set(base) == {"losses/mixup", "models/foreign"}
+    assert {key: mixed[key] for key in base} == base
+    assert all(len(digest) == 16 for digest in mixed.values())
+
+
+def test_every_module_is_in_some_map_or_known_to_change_no_number():
+    """A new module must be one or the other: a stage that imports it sees it change, unless it is neutral."""
+    package = ROOT / "src/halobench"
+    modules = {path.relative_to(package).with_suffix("").as_posix() for path in package.rglob("*.py")}
+    plugins = {m for kind in ("losses", "models", "data", "figures") for m in modules if m.startswith(f"{kind}/")}
+    # The command line, the stages' reading and writing, what checks and plans, and what the workflow is told.
+    around = {"cli", "stages", "config", "grid", "checks", "disk", "slots", "masters", "failures", "verify", "survey"}
+    around |= {"why", "dryrun"}
+    mapped = set().union(*map(code_map, STAGES))
+    assert modules - plugins == (mapped - plugins) | NEUTRAL | around
+    assert not mapped & (NEUTRAL | around)
+
+
+OTHERS = ["python3.11", "python3.12", "python3.13", "python3.14", "/usr/bin/python3", "/usr/local/bin/python3"]
+DIGESTS = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from halobench.codemap import source_digest
+print(json.dumps([list(sys.version_info[:2]), [source_digest(path.read_text()) for path in map(Path, sys.argv[2:])]]))
+"""
+
+
+def test_other_pythons_agree_on_the_digest_of_every_file():
+    """Of this repository, and of Snakemake, whose authors have other habits (nested f-strings, match, type hints)."""
+    import snakemake
+
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    files += Path(snakemake.__file__).parent.glob("*.py")
+    expected = [source_digest(path.read_text()) for path in files]
+    seen = set()
+    for python in filter(None, map(shutil.which, OTHERS)):
+        command = [python, "-I", "-c", DIGESTS, str(ROOT / "src"), *map(str, files)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:  # not a shim of a version that isn't installed, or one older than 3.11
+            version, digests = json.loads(done.stdout)
+            seen.add(tuple(version))
+            assert digests == expected, version
+    print(f"agreed: Python {sorted(seen)}, {len(files)} files")
+    needs(bool(seen - {sys.version_info[:2]}), "another Python of 3.11 or newer, e.g. Debian's python3")
+
+
+MAIN = """from outside_helpers import scale
+import outside_package.deep
+import numpy as np
+
+
+class Mine:
+    def __call__(self, logits, targets):
+        from halobench.losses.focal import Focal
+
+        return Focal()(scale * logits, targets)
+"""
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch) -> Path:
+    """A loss outside the package, with helpers beside it, one of them in a package with relative imports."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "outside_loss.py").write_text(MAIN)
+    (tmp_path / "outside_helpers.py").write_text("scale = 2.0\n")
+    (tmp_path / "outside_package").mkdir()
+    for name, text in {"__init__": "", "deep": "from . import deeper", "deeper": "x = 1", "unused": "x = 1"}.items():
+        (tmp_path / f"outside_package/{name}.py").write_text(text + "\n")
+    return tmp_path
+
+
+def outside_map() -> dict[str, str]:
+    codemap._code_map.cache_clear()
+    return code_map("train", [("losses", "outside_loss:Mine")])
+
+
+def test_what_a_plugin_outside_imports_counts_too(outside):
+    before = outside_map()
+    assert set(before) - set(code_map("train")) == {
+        "outside_loss:Mine",
+        "outside_helpers.py",
+        "outside_package/__init__.py",
+        "outside_package/deep.py",
+        "outside_package/deeper.py",
+        "losses/focal",
+    }
+    for path in ("outside_helpers.py", "outside_package/deeper.py"):
+        text = (outside / path).read_text()
+        (outside / path).write_text(f"# A comment.\n{text}")
+        assert outside_map() == before
+        (outside / path).write_text(f"{text}\ny = 3\n")
+        after = outside_map()
+        assert {key for key in after if after[key] != before[key]} == {path}
+        (outside / path).write_text(text)
+    (outside / "outside_package/unused.py").write_text("x = 2\n")
+    assert outside_map() == before
+    (outside / "outside_loss.py").write_text(MAIN.replace("from halobench.losses.focal import Focal\n", "Focal = int"))
+    assert "losses/focal" not in outside_map()
+
+
+def test_libraries_are_not_imported_to_be_looked_at(outside):
+    """Importing torch takes seconds; a dry run must not."""
+    code = "import sys; from halobench.codemap import code_map; code_map('train', [('losses', 'outside_loss:Mine')]);"
+    code += "print(sorted({'torch', 'numpy', 'outside_loss', 'outside_helpers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=outside)
+    assert done.stdout.strip() == "[]"
+
+
+def test_modules_that_import_each_other_end(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "outside_one.py").write_text("import outside_two\ndef build(input_shape, classes): ...\n")
+    (tmp_path / "outside_two.py").write_text("import outside_one, missing_module\n")
+    found = code_map("train", [("models", "outside_one:build")])
+    assert {"outside_one:build", "outside_two.py"} <= set(found)
