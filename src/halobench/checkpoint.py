@@ -27,7 +27,7 @@ from halobench import store
 from halobench.plugins import told
 from halobench.specs import to_json
 
-FORMAT = 1  # of what a resume point holds; another one is thrown away
+FORMAT = 2  # of what a resume point holds; another one is thrown away
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 Tensors = dict[str, torch.Tensor]
 
@@ -78,6 +78,14 @@ class Checkpoint:
         Seconds between two savings.
     signals : Signals, optional
         Asked at every step whether to stop.
+    here : str
+        The machine and versions that this process runs on, as `halobench.provenance.here` words them.
+
+    Attributes
+    ----------
+    made_on : list of str
+        Each distinct `here` of the processes that had a part in it, this one last: only on one and the same machine
+        does going on give the bytes of never having stopped.
     """
 
     def __init__(
@@ -87,8 +95,10 @@ class Checkpoint:
         every: float = 60.0,
         signals: Signals | None = None,
         log: Callable[[str], None] = print,
+        here: str = "",
     ):
         self.path, self.every, self.log = Path(path), every, log
+        self.made_on = [here]
         self.key = hashlib.sha256(to_json([FORMAT, key]).encode()).hexdigest()
         self.signals = signals or Signals()
         self._last = time.monotonic()
@@ -102,13 +112,19 @@ class Checkpoint:
         try:
             with safe_open(self.path, framework="pt") as file:
                 about, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            facts = json.loads(about["facts"])
+            facts, made_on = json.loads(about["facts"]), json.loads(about["made_on"])
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             return self._discard(f"can't be read ({told(error)})")
         if about.get("key") != self.key:
             return self._discard("is of another spec, seed, code or source")
         if about.get("checksum") != _digest(tensors, about["facts"]):
             return self._discard("is damaged: its checksum is wrong")
+        here = self.made_on[-1]
+        if here not in made_on:
+            self.log(
+                f"warning: begun on {'; '.join(made_on)}, going on on {here}: the numbers may differ in last digits"
+            )
+        self.made_on = [*(place for place in made_on if place != here), here]
         return tensors, facts
 
     def _discard(self, why: str) -> None:
@@ -129,7 +145,7 @@ class Checkpoint:
         """
         text = json.dumps(facts)
         kept = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-        about = {"key": self.key, "facts": text, "checksum": _digest(kept, text)}
+        about = {"key": self.key, "facts": text, "checksum": _digest(kept, text), "made_on": json.dumps(self.made_on)}
         self._last, said = time.monotonic(), f"saved at {at}"
         try:
             with store.replacing(self.path) as temporary:

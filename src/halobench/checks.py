@@ -17,7 +17,7 @@ from typing import Any
 
 from halobench import plugins, store
 from halobench.codemap import code_map
-from halobench.config import ConfigError
+from halobench.config import ConfigError, check_schema, load_config
 from halobench.grid import Cell, Config
 from halobench.provenance import PACKAGE, versions
 from halobench.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec, SpecError, canonical, parse, to_json
@@ -86,6 +86,28 @@ def ensure(config: Config, cache: Path) -> dict[str, Any]:
         raise ConfigError(problems)
     store.write_json(stamp, report)
     return report
+
+
+def load_checked(raw: Mapping[str, Any], schema: Path, cache: Path) -> tuple[Config, dict[str, Any]]:
+    """A configuration, checked as a whole and built, and the report of `ensure`.
+
+    Raises
+    ------
+    ConfigError
+        With every problem found, those of building the parts that are sound included.
+    """
+    try:
+        config = load_config(raw)
+        check_schema(raw, schema)
+    except ConfigError as error:
+        problems = error.problems
+        if error.sound is not None and any(map(error.sound.cells, error.sound.run)):
+            try:
+                ensure(error.sound, cache)
+            except ConfigError as more:
+                problems = [*problems, *more.problems]
+        raise ConfigError(problems) from None
+    return config, ensure(config, cache)
 
 
 def check_results(config: Config, results: Path, most: int = 100_000_000) -> None:

@@ -52,11 +52,11 @@ REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictor
 
 
 class ConfigError(ValueError):
-    """All problems of a configuration, a line each."""
+    """All problems of a configuration, a line each; `sound` is what is left of it without the parts that have any."""
 
-    def __init__(self, problems: list[str]):
+    def __init__(self, problems: list[str], sound: Config | None = None):
         super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems, self.sound = problems, sound
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -155,9 +155,10 @@ class _Loader:
         self.check_references(sources, datasets, models, losses, experiments)
         recipes = self.recipes(datasets, models, experiments)
         run = self.run(experiments)
+        found = Config(run, sources, datasets, models, losses, recipes, probes, calibrate, experiments)
         if self.problems:
-            raise ConfigError(list(dict.fromkeys(self.problems)))
-        return Config(run, sources, datasets, models, losses, recipes, probes, calibrate, experiments)
+            raise ConfigError(list(dict.fromkeys(self.problems)), _sound(found))
+        return found
 
     def problem(self, error: SpecError) -> None:
         self.problems.append(str(error))
@@ -288,6 +289,28 @@ class _Loader:
             if experiments and name not in experiments:
                 self.problem(SpecError("run", name, one_of(experiments, name)))
         return tuple(run)
+
+
+def _sound(found: Config) -> Config:
+    """What remains of a configuration whose bad parts are None: the cells whose every part is there."""
+
+    def whole(specs: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: spec for name, spec in specs.items() if spec is not None}
+
+    sources, models, losses = map(whole, (found.sources, found.models, found.losses))
+    datasets = {name: spec for name, spec in whole(found.datasets).items() if spec.source in sources}
+    recipes = {pair: spec for pair, spec in found.recipes.items() if spec is not None}
+    experiments = {}
+    for name, experiment in whole(found.experiments).items():
+        blocks = []
+        for block in experiment.grid:
+            kept = tuple(dataset for dataset in block.datasets if dataset in datasets)
+            fit = tuple(m for m in block.models if m in models and all((dataset, m) in recipes for dataset in kept))
+            scored = tuple(loss for loss in block.losses if loss in losses)
+            blocks.append(dataclasses.replace(block, datasets=kept, models=fit, losses=scored))
+        experiments[name] = dataclasses.replace(experiment, grid=tuple(blocks))
+    run = tuple(name for name in found.run if name in experiments)
+    return Config(run, sources, datasets, models, losses, recipes, found.probes, found.calibrate, experiments)
 
 
 def check_recipe_keys(layer: Any) -> bool:

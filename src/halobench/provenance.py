@@ -40,6 +40,13 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
     return facts
 
 
+def here(device: str = "cpu") -> str:
+    """The machine, its processor or card and torch's version, in words: what decides a training's last digits."""
+    facts = hardware(device)
+    chip = facts.get("gpu", facts["processor"])
+    return f"{facts['host']} ({chip}, torch {importlib.metadata.version('torch')})"
+
+
 def _processor() -> str:
     """The processor's model name, where the system tells."""
     try:

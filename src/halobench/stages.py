@@ -19,7 +19,7 @@ import pandas as pd
 from halobench import data, plugins, store
 from halobench.codemap import code_map
 from halobench.grid import TABLES
-from halobench.provenance import STARTED, record
+from halobench.provenance import STARTED, here, record
 from halobench.specs import (
     CalibrateSpec,
     DatasetSpec,
@@ -94,7 +94,7 @@ def run_train(
     from safetensors.torch import save_model
 
     from halobench.checkpoint import Checkpoint, Signals
-    from halobench.training import train_cell
+    from halobench.training import resolve_device, train_cell
 
     code = code_map("train", [("models", specs["model"].name), ("losses", specs["loss"].name)])
     asked = _canonical_parts(specs)
@@ -102,9 +102,10 @@ def run_train(
     with gpu_slot(specs["train"].device, slots), Signals() as signals, naming(out):
         loaded = data.load_data(source, specs["dataset"], seed)
         key = ["train", asked, seed, code, store.checksum(source / "meta.json")]
-        resume = Checkpoint(checkpoint or out / ".train.safetensors", key, every, signals)
+        place = here(str(resolve_device(specs["train"].device)))
+        resume = Checkpoint(checkpoint or out / ".train.safetensors", key, every, signals, here=place)
         cell = train_cell(loaded, specs["model"], specs["loss"], specs["train"], seed, checkpoint=resume)
-        facts = dict(cell.facts)
+        facts = cell.facts | {"made_on": resume.made_on}
         verdict = "interpolates" if facts["interpolates"] else "does not interpolate"
         print(f"train accuracy {facts['train_accuracy']:.4f} on the labels trained on: the model {verdict}")
         paths = [out / name for name in ("model.safetensors", "logits.safetensors", "history.csv")]
@@ -173,7 +174,8 @@ def run_probe(
         logits = folder / "logits.safetensors"
         beta = exact_beta(store.read_arrays(logits))
         key = ["probe", asked, seed, code, *map(store.checksum, (source / "meta.json", weights, logits))]
-        resume = Checkpoint(checkpoint or folder / ".probe.safetensors", key, every, signals)
+        at = checkpoint or folder / ".probe.safetensors"
+        resume = Checkpoint(at, key, every, signals, here=here(str(device)))
         model = place(model, specs["train"], device).eval()
         found = probe_cell(model, loaded, probes, specs["train"], seed, beta, checkpoint=resume)
         paths = [folder / "neighbourhood.parquet", folder / "radii.parquet"]
@@ -181,8 +183,9 @@ def run_probe(
             store.write_parquet(paths[0], found.curves)
             store.write_parquet(paths[1], found.radii)
             seconds = time.perf_counter() - began
-            facts = record("probe", asked, seed, code, paths, seconds, ["torch", "pandas", "pyarrow"], str(device))
-            store.write_json(folder / "probe.json", facts)
+            packages, facts = ["torch", "pandas", "pyarrow"], {"made_on": resume.made_on}
+            made = record("probe", asked, seed, code, paths, seconds, packages, str(device), facts)
+            store.write_json(folder / "probe.json", made)
         resume.remove()
 
 

@@ -168,6 +168,21 @@ def test_a_spoilt_resume_point_is_thrown_away_with_a_warning(tmp_path, spoiler):
     assert not path.exists()
 
 
+def test_machines_that_had_a_part_in_it_are_remembered(tmp_path):
+    """Going on elsewhere is allowed, and told: a record must not name the last machine alone."""
+    told = []
+    for place in ("one", "one", "two", "three", "two"):
+        point = Checkpoint(tmp_path / "point.safetensors", "key", log=told.append, here=place)
+        point.load()
+        point.save({}, {}, "the start")
+    assert point.made_on == ["one", "three", "two"]
+    warnings = [line for line in told if line.startswith("warning")]
+    assert warnings == [
+        "warning: begun on one, going on on two: the numbers may differ in last digits",
+        "warning: begun on one; two, going on on three: the numbers may differ in last digits",
+    ]
+
+
 def test_a_resume_point_that_cannot_be_written_stops_nothing(tmp_path):
     told = []
     (tmp_path / "file").write_text("in the way")

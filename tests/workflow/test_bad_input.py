@@ -326,6 +326,29 @@ def test_a_bad_value_is_refused_before_any_job(finished, edit, lines):
     assert_refused(finished, lines)
 
 
+def test_what_only_building_shows_is_told_beside_what_reading_shows(finished):
+    """A model that can't take the images and a loss that can't score, in a grid with a typo and a bad value besides."""
+    config = tiny_config()
+    config["models"]["deep"] = {"name": "timm/no_such_net"}
+    config["models"]["typo"] = {"name": "mpl"}
+    config["losses"]["slow"] = {"name": "focal", "gamma": -1}
+    config["datasets"]["huge"] = config["datasets"]["clean"] | {"train": 5000}
+    config["datasets"]["noisy"]["noise"]["p"] = 3
+    block = config["experiments"]["tiny"]["grid"][0]
+    block["models"] += ["deep", "typo"]
+    block["losses"].append("slow")
+    block["datasets"].append("huge")
+    finished.write(config)
+    starts = [
+        "datasets.noisy.noise.p = 3.0: ",
+        "models.typo.name = 'mpl': ",
+        "datasets.huge",
+        "losses.slow",
+        "models.deep",
+    ]
+    assert_refused(finished, [re.compile(re.escape(start) + ".*") for start in starts])
+
+
 def test_without_earlier_results_a_refusal_makes_none(tmp_path):
     config = one_cell()
     put("train.lr", "1e-3")(config)

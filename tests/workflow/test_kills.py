@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -105,8 +106,9 @@ def assert_undisturbed(base: Path, cell: Path, stage: str) -> None:
     """The stage's outputs are those of the undisturbed cell, its record is true, and nothing else was left."""
     for name in WRITTEN[stage]:
         assert (cell / name).read_bytes() == (base / "undisturbed" / name).read_bytes(), name
-    outputs = store.read_json(cell / f"{stage}.json")["outputs"]
-    assert outputs == {name: store.checksum(cell / name) for name in WRITTEN[stage]}
+    record = store.read_json(cell / f"{stage}.json")
+    assert record["outputs"] == {name: store.checksum(cell / name) for name in WRITTEN[stage]}
+    assert [place.split(" (")[0] for place in record["made_on"]] == [platform.node()]
     assert not (cell / f"{stage}.point.safetensors").exists()
 
 

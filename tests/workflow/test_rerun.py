@@ -375,7 +375,7 @@ def test_an_outside_loss_reruns_its_cells_only(copied):
     module.write_text(f"# A comment.\n{OUTSIDE}")
     assert "Nothing to be done" in copied.snakemake("-n")
     for path, content, name in ((module, OUTSIDE, "my_losses:Halved"), (helper, "divisor = 2\n", "my_helpers.py")):
-        path.write_text(content.replace("divisor", "other_divisor"))
+        path.write_text(f"{content}\nmore = 1\n")
         text = copied.snakemake("-n")
         assert job_counts(text) == expected
         assert told(text, copied.folder)[0] == f"train clean/mlp/halved/seed0: {name} changed"

@@ -8,8 +8,6 @@ from halobench.config import (
     ConfigError,
     check_file,
     check_folders,
-    check_schema,
-    load_config,
 )
 from halobench.grid import TABLES as TABLE_NAMES
 from halobench.specs import SpecError, to_json
@@ -33,20 +31,16 @@ for path in ["config.yaml", *workflow.overwrite_configfiles]:
 configfile: "config.yaml"
 
 
-# The step that every job waits for, and no job of its own: of a job whose ancient input is to be made anew, Snakemake
-# (9.27) doesn't look at the other reasons to run, so that an edit that changed both would go unnoticed.
-def checked_config():
-    """The configuration, checked as a whole, and the report of its checks."""
-    checked = load_config(config)
-    check_schema(config, Path(workflow.basedir) / "workflow/schemas/config.schema.yaml")
-    return checked, checks.ensure(checked, masters.STATE)
-
-
 checks.put_scripts_on_path()
 checks.put_modules_on_path(workflow.basedir)
 STARTED = time.time()
 RESULTS = Path("results")
-CONFIG, REPORT = attempt("The configuration has", checked_config)
+# The step that every job waits for, and no job of its own: of a job whose ancient input is to be made anew, Snakemake
+# (9.27) doesn't look at the other reasons to run, so that an edit that changed both would go unnoticed.
+SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
+CONFIG, REPORT = attempt(
+    "The configuration has", checks.load_checked, config, SCHEMA, masters.STATE
+)
 if workflow.is_main_process and not workflow.dryrun:
     masters.enrol(Path.cwd())
 RUN = "results/runs/{dataset}/{model}/{loss}/seed{seed}"
