@@ -6,6 +6,7 @@ import copy
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,11 @@ import yaml
 ROOT = Path(__file__).parents[1]
 SOAK = os.environ.get("HALOBENCH_SOAK") == "1"  # `make soak`: as many trials as it takes, not a sample
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def heed_interrupts() -> None:
+    """For a process to come: SIGINT as in a terminal, also where the tests themselves run in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def needs(there: bool, what: str) -> None:

@@ -44,7 +44,8 @@ class Signals:
     """Notes SIGTERM, SIGUSR1 and SIGINT while in use, instead of ending at once: ``received`` is the first, or None.
 
     Batch systems send them ahead of a time limit or a preemption, and again soon after: all are only noted, so that
-    none cuts short the saving that the first one asked for.
+    none cuts short the saving that the first one asked for. SIGINT stays ignored where it was, as a shell does for what
+    a script runs in the background: a Ctrl-C is then not meant for it.
     """
 
     def __init__(self) -> None:
@@ -52,7 +53,8 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        heeded = [n for n in SIGNALS if n != signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -257,6 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"halobench: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("halobench: stopped by SIGINT", file=sys.stderr)
         return 130
     except RuntimeError as error:
         # By name: both are defined beside code that imports torch, which most commands do without.

@@ -1,4 +1,4 @@
-"""Which jobs failed: those whose log was written in this run and whose output isn't there."""
+"""Which jobs failed or were stopped: those whose log was written in this run and whose output isn't there."""
 
 from __future__ import annotations
 
@@ -54,9 +54,11 @@ def last_line(log: Path) -> str:
 
 
 def table(failures: Sequence[Failure]) -> str:
-    """Failed jobs as text, two lines each."""
+    """Failed and stopped jobs as text, two lines each."""
     stage, name = (max((len(getattr(f, key)) for f in failures), default=0) for key in ("stage", "name"))
     rows = [f"  {f.stage:{stage}}  {f.name:{name}}  {f.last}\n  {'':{stage}}  {f.log}" for f in failures]
-    jobs = "1 job" if len(failures) == 1 else f"{len(failures)} jobs"
-    advice = "The rest went on. Run the same command to go on; with the target `partial` it draws what is there."
-    return "\n".join([f"{jobs} failed; each with the last line of its log:", *rows, advice])
+    stopped = sum("stopped by SIG" in f.last for f in failures)
+    counts = {"failed": len(failures) - stopped, f"{'was' if stopped == 1 else 'were'} stopped": stopped}
+    told = " and ".join(f"{n} job{'s' * (n > 1)} {what}" for what, n in counts.items() if n)
+    advice = "Run the same command to go on; with the target `partial` it draws what is there."
+    return "\n".join([f"{told}; each with the last line of its log:", *rows, advice])

@@ -221,6 +221,18 @@ def test_signals_are_noted_and_handlers_given_back():
     assert signal.getsignal(signal.SIGUSR1) is before
 
 
+def test_an_interrupt_that_was_ignored_stays_so():
+    """Of a run in the background of a script, which Ctrl-C is not meant for."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signals.received is None
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_probe_goes_on_after_any_chunk(tmp_path, monkeypatch):
     """Cut off after every chunk: curves and radii are those of an uninterrupted probe, and none is walked twice."""
     monkeypatch.setattr(neighbourhood, "FORWARDS", 200)

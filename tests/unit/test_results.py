@@ -183,6 +183,10 @@ def test_failed_jobs_are_those_with_a_new_log_and_no_output(tmp_path):
     text = failures.table(failures.failed(tmp_path, began))
     assert text.startswith("3 jobs failed")
     assert "train   d/m/l/seed0  d/m/l/seed0: loss is nan" in text
+    stopped = failures.Failure("train", "d/m/l/seed2", path, "d/m/l/seed2: stopped by SIGTERM; saved at epoch 3")
+    told = failures.table([*failures.failed(tmp_path, began), stopped])
+    assert told.startswith("3 jobs failed and 1 job was stopped; each with the last line of its log:\n")
+    assert failures.table([stopped, stopped]).startswith("2 jobs were stopped; ")
 
 
 def write_cell(results: Path, config, seed: int) -> None:

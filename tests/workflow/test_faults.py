@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import Workspace, needs, tiny_config
+from conftest import Workspace, heed_interrupts, needs, tiny_config
 from halobench import config, store
 from halobench.grid import TABLES
 from halobench.verify import verify
@@ -32,9 +32,8 @@ def start(workspace: Workspace, *arguments: str, **environment: str) -> subproce
     """`halobench run` here, in a session of its own, so that a signal to it reaches nobody else."""
     command = [sys.executable, "-m", "halobench.cli", "run", *arguments]
     out = open(workspace.folder / "run.log", "a")  # noqa: SIM115
-    return subprocess.Popen(
-        command, cwd=workspace.folder, stdout=out, stderr=out, start_new_session=True, env=os.environ | environment
-    )
+    options = {"start_new_session": True, "preexec_fn": heed_interrupts, "env": os.environ | environment}
+    return subprocess.Popen(command, cwd=workspace.folder, stdout=out, stderr=out, **options)
 
 
 def run(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess:
@@ -94,8 +93,9 @@ def test_a_killed_master_is_gone_on_from_and_finished_cells_are_not_redone(finis
     assert "Nothing to be done" in run(workspace, "-n").stdout
 
 
-def test_a_killed_training_is_retried_and_gone_on_from(tmp_path):
-    """SIGTERM to the stage's own process, as a batch system sends it: saved, failed, started again by the executor."""
+def test_a_training_goes_on_after_ctrl_c_and_after_a_batch_systems_signal(tmp_path):
+    """SIGINT to master and job at once, as a terminal sends it: both end soon. SIGTERM to the stage's process alone, as
+    a batch system sends it: saved, failed, started again by the executor. In the end the same bytes as undisturbed."""
     config = tiny_config()
     config["experiments"]["tiny"]["grid"][0] |= {"datasets": ["noisy"], "models": ["mlp"], "seeds": [0]}
     config["train"]["epochs"] = 1500
@@ -103,16 +103,24 @@ def test_a_killed_training_is_retried_and_gone_on_from(tmp_path):
     second = Workspace(tmp_path / "second", config) if (tmp_path / "second").mkdir() is None else None
     aims = ["results/runs/noisy/mlp/mixup2/seed0/train.json"]
     assert run(first, *aims, "--cores", "1", *QUIET).returncode == 0
-    master = start(second, *aims, "--cores", "1", "--retries", "1", *QUIET)
     log = second.folder / "results/logs/train/noisy/mlp/mixup2/seed0.log"
+    master = start(second, *aims, "--cores", "1", *QUIET)
     wait_for(lambda: log.exists() and "epoch 5/" in log.read_text(), master)
+    os.killpg(master.pid, signal.SIGINT)
+    assert master.wait(timeout=60) != 0
+    said = (second.folder / "run.log").read_text()
+    assert "1 job was stopped; each with the last line of its log:" in said
+    assert "stopped by SIGINT; saved at epoch " in said
+    assert not any((second.folder / ".snakemake/locks").glob("*.lock"))
+    master = start(second, *aims, "--cores", "1", "--retries", "1", *QUIET)
+    wait_for(lambda: re.search("resuming at .*\nepoch ", log.read_text() if log.exists() else ""), master)
     os.kill(int(stage_process(second.folder)), signal.SIGTERM)
     assert master.wait(timeout=300) == 0, (second.folder / "run.log").read_text()[-3000:]
     # Snakemake begins a job's log anew with each attempt. By time, nothing would have been saved yet.
     assert log.read_text().splitlines()[1].startswith("resuming at epoch")
     assert int(log.read_text().splitlines()[1].split()[3]) >= 5
     record = store.read_json(second.folder / aims[0])
-    assert len(record["resumed_at"]) == 1
+    assert len(record["resumed_at"]) == 2
     for name in ("model.safetensors", "logits.safetensors", "history.csv"):
         cell = "results/runs/noisy/mlp/mixup2/seed0"
         assert (first.folder / cell / name).read_bytes() == (second.folder / cell / name).read_bytes()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SOAK
+from conftest import SOAK, heed_interrupts
 from halobench import store
 
 pytestmark = pytest.mark.faults
@@ -56,7 +56,10 @@ class Stage:
         command = [sys.executable, "-m", "halobench.cli", stage, "--seed", "3", "--spec", spec, *where, *own]
         cell.mkdir(parents=True, exist_ok=True)
         with open(self.log, "a") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+            environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, preexec_fn=heed_interrupts
+            )
 
     def lines(self, start: str) -> list[str]:
         """Lines of the log that begin so."""
