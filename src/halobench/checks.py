@@ -141,6 +141,24 @@ def check_results(config: Config, results: Path, most: int = 100_000_000) -> Non
         raise ConfigError(problems)
 
 
+def check_claims(path: Path | str) -> None:
+    """Check the file of claims, which are judged only when all else is computed.
+
+    Raises
+    ------
+    ConfigError
+        With its first problem.
+    """
+    from halobench.claims import load_claims
+
+    try:
+        load_claims(path)
+    except OSError as error:
+        raise ConfigError([f"{path}: expected a file of claims ({plugins.told(error)})"]) from None
+    except SpecError as error:
+        raise ConfigError([str(error)]) from None
+
+
 def put_scripts_on_path() -> None:
     """Let jobs find `halobench`: it lies beside the Python that runs, also where that environment isn't activated."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

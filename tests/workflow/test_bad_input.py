@@ -777,6 +777,15 @@ def test_bad_claims_end_the_stage_in_a_line(finished, capsys, claims):
     place = Path("workflow/claims.yaml")
     place.write_text(change(place.read_text()))
     assert_stage_refuses(logged_command("claims/tiny"), line, capsys)
+    if claims == "unknown table":  # one of them by way of the workflow, which tells before any job
+        assert_refused(finished, [re.compile(line)], what="claims")
+
+
+def test_a_lost_file_of_claims_is_told_before_any_job(finished):
+    Path("workflow/claims.yaml").unlink()
+    assert_refused(
+        finished, [re.compile(r"workflow/claims\.yaml: expected a file of claims .*No such file.*")], what="claims"
+    )
 
 
 @pytest.mark.parametrize(
@@ -894,12 +903,6 @@ JOBS = {
         "claims/tiny",
         rf"{TABLES}/runs\.parquet = .*: expected .*{REMEDY}",
     ),
-    "the claims": (
-        "workflow/claims.yaml",
-        f"{TABLES}/claims.csv",
-        "claims/tiny",
-        r"workflow/claims\.yaml = .*: expected .*",
-    ),
 }
 
 
@@ -907,7 +910,7 @@ JOBS = {
 def test_a_job_that_meets_a_damaged_file_says_so_in_its_log_and_loses_only_its_own_outputs(finished, job):
     path, trigger, log, line = JOBS[job]
     times = Path(path).stat()
-    (garbled if path.endswith(".yaml") else truncated)(Path(path))
+    truncated(Path(path))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     Path(trigger).unlink()
     before = digest(finished.folder)

@@ -72,7 +72,7 @@ rule claims:
             table=TABLE_NAMES,
             allow_missing=True,
         ),
-        claims="workflow/claims.yaml",
+        claims=CLAIMS,
     output:
         csv=f"{TABLES}/claims.csv",
         parquet=f"{TABLES}/claims.parquet",

@@ -34,7 +34,7 @@ configfile: "config.yaml"
 checks.put_scripts_on_path()
 checks.put_modules_on_path(workflow.basedir)
 STARTED = time.time()
-RESULTS = Path("results")
+RESULTS, CLAIMS = Path("results"), "workflow/claims.yaml"
 # The step that every job waits for, and no job of its own: of a job whose ancient input is to be made anew, Snakemake
 # (9.27) doesn't look at the other reasons to run, so that an edit that changed both would go unnoticed.
 SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
@@ -251,5 +251,6 @@ def caption(figure):
 
 # Jobs of a run that is under way needn't look again, and would meet files half written.
 if workflow.is_main_process:
+    attempt("The claims have", checks.check_claims, CLAIMS)
     attempt("The results have", check_folders, targets())
     attempt("The results have", checks.check_results, CONFIG, Path("results"))
