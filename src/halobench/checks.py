@@ -110,7 +110,7 @@ def load_checked(raw: Mapping[str, Any], schema: Path, cache: Path) -> tuple[Con
     return config, ensure(config, cache)
 
 
-def check_results(config: Config, results: Path, most: int = 100_000_000) -> None:
+def check_results(config: Config, results: Path, most: int = 1_000_000_000) -> None:
     """Check what an earlier run left for the experiments that will run: a file newer than its record may be damaged.
 
     Snakemake would take such a file for a new input, and delete what was computed from the sound one before the jobs
