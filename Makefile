@@ -9,7 +9,7 @@ WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 help:
 	@echo "make demo    run the demo experiment and build its report"
 	@echo "make test    lint, then run the tests"
-	@echo "make soak    the tests of reruns and faults with as many trials as it takes (an hour)"
+	@echo "make soak    the tests of reruns and faults with as many trials as it takes (half an hour)"
 	@echo "make lint    ruff, snakefmt, snakemake --lint"
 	@echo "make report  rebuild results/report.html"
 	@echo "make clean   remove the environment and caches (results stay)"
