@@ -30,7 +30,7 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
     Parameters
     ----------
     manifest : mapping
-        As `halobench.config.Config.manifest` gives it.
+        As `halobench.grid.list_files` gives it.
     results : Path
         The results folder.
 
@@ -72,12 +72,12 @@ def _csv(name: str) -> Callable[[Path], pd.DataFrame]:
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:
-    """Read a manifest, as `halobench.grid.Config.manifest` gives it.
+    """Read a manifest, as `halobench.grid.list_files` gives it.
 
     Raises
     ------
     SpecError
-        If the file is missing or is none.
+        If the file is missing or is none, or was edited.
     """
     manifest = store.read_json(path, ("cells", "references"))
     with store.reading(path, "lists of cells and references, each with its names, path and checksums"):
@@ -87,6 +87,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
                     require(key in entry, key, entry, "a key of each entry")
                 require(isinstance(entry["outputs"], Mapping), "outputs", entry["outputs"], "checksums by file name")
         require(manifest["cells"], "cells", manifest["cells"], "at least one")
+    store.check_seal(path, manifest)
     return manifest
 
 
@@ -96,9 +97,14 @@ def read_tables(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
     Raises
     ------
     SpecError
-        If one is missing, can't be read, or lacks a column.
+        If one is missing, can't be read, lacks a column, or isn't the one that its stage's record tells of.
     """
-    return {name: store.read_parquet(folder / f"{name}.parquet", TABLE_COLUMNS[name]) for name in names}
+    found = {}
+    for name in names:
+        path = folder / f"{name}.parquet"
+        found[name] = store.read_parquet(path, TABLE_COLUMNS[name])
+        store.check_recorded(path)
+    return found
 
 
 # What aggregation itself or a later stage reads of files that no stage needs by name; checksums guard the rest.

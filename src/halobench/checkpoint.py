@@ -114,13 +114,15 @@ class Checkpoint:
         try:
             with safe_open(self.path, framework="pt") as file:
                 about, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            facts, made_on = json.loads(about["facts"]), json.loads(about["made_on"])
+            text = about["facts"]
+            facts = json.loads(text)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             return self._discard(f"can't be read ({told(error)})")
         if about.get("key") != self.key:
             return self._discard("is of another spec, seed, code or source")
-        if about.get("checksum") != _digest(tensors, about["facts"]):
+        if about.get("checksum") != _digest(tensors, text):
             return self._discard("is damaged: its checksum is wrong")
+        made_on = facts.pop("made_on")
         here = self.made_on[-1]
         if here not in made_on:
             self.log(
@@ -131,7 +133,7 @@ class Checkpoint:
 
     def _discard(self, why: str) -> None:
         self.log(f"warning: resume point {self.path} {why}; starting from the beginning")
-        self.path.unlink(missing_ok=True)
+        self.remove()
 
     def due(self) -> bool:
         """Whether it is time to save: `every` seconds have gone by, or a signal has come."""
@@ -145,9 +147,9 @@ class Checkpoint:
         Interrupted
             If a signal has come.
         """
-        text = json.dumps(facts)
+        text = json.dumps({**facts, "made_on": self.made_on})
         kept = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-        about = {"key": self.key, "facts": text, "checksum": _digest(kept, text), "made_on": json.dumps(self.made_on)}
+        about = {"key": self.key, "facts": text, "checksum": _digest(kept, text)}
         self._last, said = time.monotonic(), f"saved at {at}"
         try:
             with store.replacing(self.path) as temporary:
@@ -158,9 +160,25 @@ class Checkpoint:
             raise Interrupted(self.signals.received, said)
         self.log(said)
 
+    def pass_over(self, why: str) -> None:
+        """Save nothing, as what was reached can't be gone on from; the log gets a warning.
+
+        Raises
+        ------
+        Interrupted
+            If a signal has come.
+        """
+        self._last, said = time.monotonic(), f"warning: not saved: {why}"
+        if self.signals.received is not None:
+            raise Interrupted(self.signals.received, said)
+        self.log(said)
+
     def remove(self) -> None:
-        """Remove the file; the stage has ended well."""
-        self.path.unlink(missing_ok=True)
+        """Remove the file: it is of no use, or the stage has ended well and must not fail for it."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            self.log(f"warning: resume point {self.path} can't be removed ({told(error)})")
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
@@ -170,6 +188,28 @@ def _digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
         found.update(name.encode())
         found.update(tensors[name].view(-1).view(torch.uint8).numpy() if tensors[name].numel() else b"")
     return found.hexdigest()
+
+
+def fingerprint(value: Any, depth: int = 8) -> str:
+    """A text that changes when an object's numbers, arrays, containers or random generators do; `depth` bounds it."""
+    if depth == 0 or value is None or isinstance(value, str | bytes | int | float | complex):
+        return repr(value) if depth else "..."
+    if isinstance(value, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+    if isinstance(value, torch.Tensor):
+        return fingerprint(value.detach().cpu().float().numpy(), depth)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key!r}:{fingerprint(item, depth - 1)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return "[" + ",".join(fingerprint(item, depth - 1) for item in value) + "]"
+    if isinstance(value, np.random.Generator):
+        return fingerprint(value.bit_generator.state, depth - 1)
+    if isinstance(value, torch.Generator):
+        return fingerprint(value.get_state(), depth - 1)
+    if isinstance(value, random.Random):
+        return fingerprint(value.getstate(), depth - 1)
+    inside = {} if isinstance(value, type) else getattr(value, "__dict__", {})
+    return f"{type(value).__qualname__}{fingerprint(dict(inside), depth - 1)}"
 
 
 def capture(model: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:

@@ -5,6 +5,7 @@ The checks import torch, so they run in a process of their own, and only for spe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -18,10 +19,13 @@ from typing import Any
 from halobench import plugins, store
 from halobench.codemap import code_map
 from halobench.config import ConfigError, check_schema, load_config
+from halobench.dryrun import Records
 from halobench.grid import Cell, Config
 from halobench.provenance import PACKAGE, versions
 from halobench.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec, SpecError, canonical, parse, to_json
+from halobench.survey import asked_of_cell
 
+MOST_TOLD = 20  # lines on results that don't fit: there can be one a cell
 REQUEST = ("sources", "datasets", "losses", "models", "pairs")
 
 
@@ -70,8 +74,8 @@ def ensure(config: Config, cache: Path) -> dict[str, Any]:
     code = code_map("train", used) | code_map("source")
     text = to_json([asked, code, versions("torch", "torchvision", "timm")])
     stamp = cache / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
-    if stamp.exists():
-        return store.read_json(stamp)
+    with contextlib.suppress(SpecError):  # none yet, or a damaged one
+        return store.read_json(stamp, ["sources", "weights"])
     command = [sys.executable, "-m", "halobench.cli", "check"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": _search_path()}
     done = subprocess.run(command, input=to_json(asked), capture_output=True, text=True, env=environment, check=False)
@@ -110,35 +114,77 @@ def load_checked(raw: Mapping[str, Any], schema: Path, cache: Path) -> tuple[Con
     return config, ensure(config, cache)
 
 
-def check_results(config: Config, results: Path, most: int = 1_000_000_000) -> None:
-    """Check what an earlier run left for the experiments that will run: a file newer than its record may be damaged.
+def expected_records(config: Config, results: Path) -> dict[Path, tuple[Any, int | None, dict[str, str]]]:
+    """The record of each job on a cell, source or data set of the experiments that run: its spec, seed and code map."""
+    cells = sorted({cell for experiment in config.run for cell in config.cells(experiment)})
+    found: dict[Path, tuple[Any, int | None, dict[str, str]]] = {}
+    for name in sorted({config.datasets[cell.dataset].source for cell in cells}):
+        code = code_map("source", [("data", config.sources[name].loader)])
+        found[results / "sources" / name / "source.json"] = (config.source_spec(name), None, code)
+    for cell in cells:
+        for stage, (spec, code) in asked_of_cell(config, cell).items():
+            found[results / "runs" / cell.path / f"{stage}.json"] = (spec, cell.seed, code)
+    for dataset, seed in sorted({(cell.dataset, cell.seed) for cell in cells}):
+        place = results / f"references/{dataset}/seed{seed}/reference.json"
+        found[place] = (config.reference_spec(dataset), seed, code_map("reference"))
+    return found
 
-    Snakemake would take such a file for a new input, and delete what was computed from the sound one before the jobs
-    that read it have failed. Files of more than `most` bytes are left to the stages that read them, as are older ones.
+
+def check_results(config: Config, results: Path, most: int = 1_000_000_000) -> None:
+    """Check what an earlier run left for the experiments that will run.
+
+    A file newer than its record may be damaged: Snakemake would take it for a new input, and delete what was computed
+    from the sound one before the jobs that read it have failed. Files of more than `most` bytes are left to the stages
+    that read them, as are older ones. A record must tell of the spec and code that Snakemake noted, else Snakemake
+    takes for current what was made otherwise; where there is no note, it must tell of the present ones.
 
     Raises
     ------
     ConfigError
-        A line for each record that can't be read, and each file that isn't the one that its record tells of.
+        A line for each record that can't be read or doesn't fit, and each file that isn't the one that its record
+        tells of.
     """
-    cells = {cell for experiment in config.run for cell in config.cells(experiment)}
-    folders = {results / "sources" / config.datasets[cell.dataset].source for cell in cells}
-    folders |= {results / "runs" / cell.path for cell in cells}
-    folders |= {results / f"references/{cell.dataset}/seed{cell.seed}" for cell in cells}
-    problems = []
-    for record in sorted(folder / name for folder in folders for name in store.RECORDS):
+    asked = expected_records(config, results)
+    others = [results / f"{scope}tables/{name}" for scope in ("", "partial/") for name in config.run]
+    tables = [folder / name for folder in others for name in ("aggregate.json", "claims.json")]
+    notes, problems = Records(Path()), []
+    for record in (*asked, *tables):
         try:
             written = record.stat().st_mtime_ns
-            for name, digest in store.read_record(record)["outputs"].items():
+            made = store.read_record(record, ["spec", "seed", "code"])
+            for name, digest in made["outputs"].items():
                 file = record.parent / name
                 if file.is_file() and file.stat().st_mtime_ns > written and file.stat().st_size <= most:
                     store.check_sum(file, digest, f"the bytes that {record.name} records")
+            if record in asked:
+                _check_note(record, made, asked[record], notes)
         except (FileNotFoundError, NotADirectoryError):
             continue  # nothing was computed there yet
         except SpecError as error:
             problems.append(str(error))
     if problems:
-        raise ConfigError(problems)
+        told = problems[:MOST_TOLD]
+        raise ConfigError([*told, f"and {len(problems) - len(told)} more"] if len(problems) > len(told) else told)
+
+
+def _check_note(
+    path: Path, made: Mapping[str, Any], asked: tuple[Any, int | None, dict[str, str]], notes: Records
+) -> None:
+    """Raise SpecError where Snakemake couldn't see that a record is of another spec, seed or code than it should."""
+    spec, seed, code = asked
+    if made["seed"] != seed:
+        raise SpecError(str(path), f"a record of seed {made['seed']}", f"seed {seed} {store.REMEDY}")
+    if notes.incomplete(str(path)):
+        return  # it is made again anyway
+    params = notes.params(str(path))
+    if params is None:
+        differ = [what for what, now in (("spec", spec), ("code", code)) if to_json(made[what]) != to_json(now)]
+        expected = f"the present {' and '.join(differ)}, since Snakemake's own notes on it are lost {store.REMEDY}"
+    else:
+        differ = [what for what in ("spec", "code") if repr(to_json(made[what])) not in params]
+        expected = f"the {' and '.join(differ)} that Snakemake noted when it was made {store.REMEDY}"
+    if differ:
+        raise SpecError(str(path), f"made with another {' and '.join(differ)}", expected)
 
 
 def check_claims(path: Path | str) -> None:

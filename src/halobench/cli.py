@@ -75,6 +75,9 @@ def build_parser() -> argparse.ArgumentParser:
         command("reference", "Score Bayes, uniform and nearest-neighbour predictors.", _reference),
         *("spec", "source", "seed", "out"),
     )
+    manifest = command("manifest", "List the files of an experiment's cells with their checksums.", _manifest)
+    manifest.add_argument("--missing", type=Path, metavar="FILE", help="where to write a table of what is missing")
+    takes(manifest, "cells", "results", "out")
     takes(command("aggregate", "Join the cells of a manifest into tables.", _aggregate), "manifest", "results", "out")
     takes(command("claims", "Judge the paper's claims by an experiment's tables.", _claims), "claims", "tables", "out")
     figure = command("figure", "Draw one figure from an experiment's tables, as PDF and PNG.", _figure)
@@ -130,6 +133,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "dest": "folder",
         "help": "a cell's folder, as `halobench train` wrote it",
     },
+    "cells": {"type": Path, "metavar": "FILE", "help": "the names and folders of an experiment's cells"},
     "manifest": {"type": Path, "metavar": "FILE", "help": "the cells of an experiment"},
     "results": {"type": Path, "metavar": "FOLDER", "help": "the results folder"},
     "claims": {"type": Path, "metavar": "FILE", "help": "the claims, e.g. workflow/claims.yaml"},
@@ -165,6 +169,12 @@ def _reference(given: argparse.Namespace) -> None:
     from halobench.stages import run_reference
 
     run_reference(given.spec, given.source, given.seed, given.out)
+
+
+def _manifest(given: argparse.Namespace) -> None:
+    from halobench.stages import run_manifest
+
+    run_manifest(given.cells, given.results, given.out, given.missing)
 
 
 def _aggregate(given: argparse.Namespace) -> None:
@@ -259,6 +269,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("halobench: stopped by SIGINT", file=sys.stderr)
         return 130
+    except SystemExit as stop:  # of a plug-in: a stage that ends so has not done its work, whatever the code says
+        print(f"halobench: error: ended by SystemExit({stop.code!r}), raised by a plug-in", file=sys.stderr)
+        return stop.code if isinstance(stop.code, int) and stop.code else 1
     except RuntimeError as error:
         # By name: both are defined beside code that imports torch, which most commands do without.
         if type(error).__name__ == "Interrupted":

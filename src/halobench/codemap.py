@@ -11,6 +11,8 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import json
+import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
@@ -18,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from halobench.plugins import PACKAGE, locate, parsed
+from halobench.specs import SpecError
+
+NOTED = "HALOBENCH_CODE"  # the code map that a run notes for a job, as JSON
 
 # Where each stage's numbers are decided; the rest is found from there.
 STAGES = {
@@ -63,6 +68,24 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
         when this process first asked.
     """
     return dict(_code_map(stage, tuple(plugins)))
+
+
+def code_in_force(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """`code_map`, for a job of that stage.
+
+    Raises
+    ------
+    SpecError
+        If the run that started the job noted another one (in the variable HALOBENCH_CODE): what the job made would
+        count as made with that.
+    """
+    found = code_map(stage, plugins)
+    noted = json.loads(os.environ.get(NOTED) or "null")
+    if noted is not None and noted != found:
+        changed = sorted(name for name in {**noted, **found} if noted.get(name) != found.get(name))
+        what = "code as it was when the run was started; start the run again"
+        raise SpecError("code", f"{', '.join(changed)} changed", what)
+    return found
 
 
 @functools.cache

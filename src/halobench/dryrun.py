@@ -85,6 +85,13 @@ class Records:
         except (OSError, ValueError, KeyError, TypeError):
             return []
 
+    def params(self, path: str) -> list[str] | None:
+        """The params of the job that made a file, each as Python writes it; None where that isn't known."""
+        try:
+            return list(json.loads(self._path("metadata", path).read_text())["params"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def _path(self, subject: str, path: str, longest: int = 254) -> Path:
         """A note's file: the path in base64, split into folders where that is longer than a file's name may be."""
         code = urlsafe_b64encode(path.encode()).decode()

@@ -20,12 +20,30 @@ from halobench.specs import (
     SourceSpec,
     TrainSpec,
     canonical,
+    one_of,
+    require,
     to_json,
 )
 from halobench.store import read_record, write_json
 
 STAGE_RECORDS = ("train.json", "probe.json", "calibrate.json")
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # what aggregation writes
+
+
+def figure_tables(name: str) -> list[str]:
+    """The tables that a figure draws from, as its signature names them.
+
+    Raises
+    ------
+    SpecError
+        If it isn't Python, or names something else.
+    """
+    found, known = plugins.parameters("figures", name), (*TABLES, "claims")
+    for table in found:
+        require(
+            table in known, f"figures.{name}", table, f"parameters of draw that name tables: {one_of(known, table)}"
+        )
+    return found
 
 
 @dataclass(frozen=True, order=True)
@@ -124,29 +142,42 @@ class Config:
         """What the calibrate stage is given."""
         return canonical(self.calibrate)
 
-    def manifest(self, experiment: str, results: Path) -> dict[str, Any]:
-        """The cells of an experiment with the checksums that their records hold: what aggregation reads."""
-        return list_files(experiment, self.cells(experiment), self.references(experiment), results)
-
-    def write_manifest(self, experiment: str, path: Path | str, results: Path | str = "results") -> None:
-        """Write `manifest` as JSON."""
-        write_json(path, self.manifest(experiment, Path(results)))
-
-    def digest(self, experiment: str) -> str:
-        """A digest of an experiment's cells, in place of a list of thousands."""
-        text = to_json([cell.path for cell in self.cells(experiment)])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def listed(self, experiment: str) -> dict[str, Any]:
+        """The cells and references of an experiment, for `list_files`."""
+        return list_cells(experiment, self.cells(experiment), self.references(experiment))
 
 
-def list_files(
-    experiment: str, cells: Iterable[Cell], references: Iterable[tuple[str, int]], results: Path
-) -> dict[str, Any]:
-    """A manifest of these cells and references: names, folders, and the checksums of their files from the records."""
-    listed = [dataclasses.asdict(cell) | {"path": cell.path} for cell in cells]
-    for cell in listed:
-        records = (read_record(results / "runs" / cell["path"] / name) for name in STAGE_RECORDS)
-        cell["outputs"] = {name: digest for record in records for name, digest in record["outputs"].items()}
-    scored = [{"dataset": d, "seed": s, "path": f"{d}/seed{s}"} for d, s in references]
-    for reference in scored:
-        reference["outputs"] = read_record(results / "references" / reference["path"] / "reference.json")["outputs"]
-    return {"experiment": experiment, "cells": listed, "references": scored}
+def list_cells(experiment: str, cells: Iterable[Cell], references: Iterable[tuple[str, int]]) -> dict[str, Any]:
+    """Cells and references as plain data: names and folders."""
+    return {
+        "experiment": experiment,
+        "cells": [dataclasses.asdict(cell) | {"path": cell.path} for cell in cells],
+        "references": [{"dataset": d, "seed": s, "path": f"{d}/seed{s}"} for d, s in references],
+    }
+
+
+def keep_list(listed: Mapping[str, Any], folder: Path) -> Path:
+    """Write such a list into `folder` under a name that tells its content; return its path.
+
+    The jobs of a run read it: config.yaml may be edited meanwhile.
+    """
+    text = to_json(listed)
+    path = folder / f"{listed['experiment']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    if not path.exists():
+        write_json(path, listed)
+    return path
+
+
+def list_files(listed: Mapping[str, Any], results: Path) -> dict[str, Any]:
+    """The manifest of a list of cells and references: it, with the checksums of their files from the records."""
+
+    def outputs(folder: Path, records: Iterable[str]) -> dict[str, str]:
+        found = (read_record(folder / name)["outputs"] for name in records)
+        return {name: digest for output in found for name, digest in output.items()}
+
+    cells = [cell | {"outputs": outputs(results / "runs" / cell["path"], STAGE_RECORDS)} for cell in listed["cells"]]
+    scored = [
+        reference | {"outputs": outputs(results / "references" / reference["path"], ["reference.json"])}
+        for reference in listed["references"]
+    ]
+    return {"experiment": listed["experiment"], "cells": cells, "references": scored}

@@ -28,9 +28,16 @@ def entry(kind: str, name: str) -> str:
 
 
 def names(kind: str) -> list[str]:
-    """The names of the package's own plug-ins of a kind: files that define its entry."""
+    """The names of the package's own plug-ins of a kind: files that define its entry, or can't be parsed."""
+
+    def defines(stem: str) -> bool:
+        try:
+            return _definition(PACKAGE / kind / f"{stem}.py", entry(kind, stem)) is not None
+        except SpecError:  # whoever asks for it is told; others need not care
+            return True
+
     stems = (path.stem for path in sorted((PACKAGE / kind).glob("*.py")) if not path.stem.startswith("_"))
-    return [stem for stem in stems if _definition(PACKAGE / kind / f"{stem}.py", entry(kind, stem)) is not None]
+    return list(filter(defines, stems))
 
 
 def locate(kind: str, name: str) -> Path:
@@ -49,7 +56,12 @@ def locate(kind: str, name: str) -> Path:
     if name not in names(kind):
         others = {"models": ", timm/NAME, torchvision/NAME or module:object", "figures": ""}
         raise SpecError(key, name, one_of(names(kind), name) + others.get(kind, " or module:object"))
-    return PACKAGE / kind / f"{name}.py"
+    path = PACKAGE / kind / f"{name}.py"
+    try:
+        parsed(path, path.stat().st_mtime_ns)
+    except SpecError as error:
+        raise SpecError(key, name, f"a plug-in, but {path.name} is no Python ({error.value})") from None
+    return path
 
 
 def _outside(key: str, name: str) -> Path:
@@ -64,8 +76,8 @@ def _outside(key: str, name: str) -> Path:
         raise SpecError(key, name, f"module:object, but no module {module!r} can be imported{why}")
     try:
         definition = _definition(Path(found.origin), attribute)
-    except (SyntaxError, ValueError) as error:
-        raise SpecError(key, name, f"module:object, but {found.origin} is no Python ({told(error)})") from None
+    except SpecError as error:
+        raise SpecError(key, name, f"module:object, but {found.origin} is no Python ({error.value})") from None
     if definition is None:
         raise SpecError(key, name, f"module:object, but {found.origin} defines no {attribute!r}")
     return Path(found.origin)
@@ -125,7 +137,14 @@ def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str,
     for key, value in options.items():
         if key not in known:
             raise SpecError(key, value, f"no such key: {name} has {', '.join(known) or 'no options'}{hint(known, key)}")
-    return {key: value for key, value in options.items() if value != known[key] or isinstance(value, bool)}
+    return {key: value for key, value in options.items() if not _same(value, known[key])}
+
+
+def _same(value: Any, default: Any) -> bool:
+    """Whether a value from YAML or JSON, which have no tuples, is the default; True isn't 1, though Python says so."""
+    if isinstance(default, list | tuple):
+        return isinstance(value, list | tuple) and len(value) == len(default) and all(map(_same, value, default))
+    return isinstance(value, bool) == isinstance(default, bool) and value == default
 
 
 def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
@@ -138,8 +157,11 @@ def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
 
 @functools.cache
 def parsed(path: Path, mtime_ns: int) -> ast.Module:
-    """A file's syntax tree; `mtime_ns` only keys the cache."""
-    return ast.parse(path.read_text())
+    """A file's syntax tree; `mtime_ns` only keys the cache. SpecError, which names the file, if it is no Python."""
+    try:
+        return ast.parse(path.read_bytes())  # bytes, so that the encoding is what the file says
+    except (SyntaxError, ValueError) as error:
+        raise SpecError(str(path), told(error), "Python") from None
 
 
 def _literal(node: ast.expr | None) -> Any:

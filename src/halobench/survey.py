@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import pandas as pd
 
 from halobench.codemap import code_map
 from halobench.failures import last_line
-from halobench.grid import Cell, Config, list_files
+from halobench.grid import STAGE_RECORDS, Cell, Config, list_cells
 from halobench.specs import SpecError, to_json
-from halobench.store import read_record, write_csv, write_json
+from halobench.store import checksum, read_record, write_csv
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def survey(config: Config, experiment: str, results: Path) -> Survey:
     """Look at the records of an experiment's cells and references."""
     wanted, missing = config.cells(experiment), []
     for cell in wanted:
-        if lack := _lack(_asked_of_cell(config, cell), results, f"runs/{cell.path}"):
+        if lack := _lack(asked_of_cell(config, cell), results, f"runs/{cell.path}"):
             missing.append(vars(cell) | lack)
     references = config.references(experiment)
     for dataset, seed in references:
@@ -50,7 +50,7 @@ def survey(config: Config, experiment: str, results: Path) -> Survey:
     return Survey(experiment, there, scored, len(wanted), tuple(missing))
 
 
-def _asked_of_cell(config: Config, cell: Cell) -> dict[str, tuple[Any, dict[str, str]]]:
+def asked_of_cell(config: Config, cell: Cell) -> dict[str, tuple[Any, dict[str, str]]]:
     """What each stage of a cell would be given now: its spec and code map."""
     names = (cell.dataset, cell.model)
     model, loss = config.train_plugins(cell.model, cell.loss)
@@ -81,19 +81,27 @@ def _lack(asked: Mapping[str, tuple[Any, dict[str, str]]], results: Path, path: 
         gone = [name for name in record["outputs"] if not (results / path / name).exists()]
         if gone:
             return {"stage": stage, "why": f"{', '.join(gone)} is missing"}
+        if harmed := [name for name, digest in record["outputs"].items() if _harmed(results / path / name, digest)]:
+            return {"stage": stage, "why": f"{', '.join(harmed)} is not as the stage wrote it"}
     return None
 
 
-def digest(found: Survey, results: Path) -> str:
-    """A digest of what is there and what is missing, which changes when the partial tables would."""
-    paths = [f"runs/{cell.path}/{name}.json" for cell in found.cells for name in ("train", "probe", "calibrate")]
+def _harmed(path: Path, digest: str) -> bool:
+    """Whether aggregation would refuse a file; it reads no weights and no logits."""
+    return path.suffix != ".safetensors" and checksum(path) != digest
+
+
+def listed(found: Survey, results: Path) -> dict[str, Any]:
+    """What is there and what is missing as plain data, with the checksums of the records: it changes as they do."""
+    cells = list_cells(found.experiment, found.cells, found.references)
+    paths = [f"runs/{cell.path}/{name}" for cell in found.cells for name in STAGE_RECORDS]
     paths += [f"references/{dataset}/seed{seed}/reference.json" for dataset, seed in found.references]
-    outputs = [read_record(results / path)["outputs"] for path in paths]
-    return hashlib.sha256(to_json([outputs, list(found.missing)]).encode()).hexdigest()[:16]
+    seals = [read_record(results / path)["self"] for path in paths]
+    made = hashlib.sha256(to_json(seals).encode()).hexdigest()
+    return cells | {"missing": list(map(dict, found.missing)), "records": made}
 
 
-def write(found: Survey, manifest: Path, missing: Path, results: Path) -> None:
-    """Write the manifest of what is there, and a table of what is missing (dataset, model, loss, seed, stage, why)."""
+def write_missing(path: Path, missing: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table of what is missing (dataset, model, loss, seed, stage, why)."""
     columns = ["dataset", "model", "loss", "seed", "stage", "why"]
-    write_csv(missing, pd.DataFrame(list(found.missing), columns=columns))
-    write_json(manifest, list_files(found.experiment, found.cells, found.references, results))
+    write_csv(path, pd.DataFrame(list(missing), columns=columns))

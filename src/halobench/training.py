@@ -184,7 +184,7 @@ def fit(
     points = on_device(inputs, spec, device)
     targets = nn.functional.one_hot(torch.from_numpy(labels), classes).float().to(device)
     batch = min(spec.batch, len(labels))
-    run = Run(model, build_optimizer(model, spec), spec, len(labels) // batch, device, checkpoint)
+    run = Run(model, build_optimizer(model, spec), spec, len(labels) // batch, device, checkpoint, loss)
     run.resume(log)
     while run.epoch < spec.epochs:
         rng, order = run.start_epoch(seed, len(labels))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from halobench import store
-from halobench.provenance import record_digest
 from halobench.specs import SpecError
 
 
@@ -33,8 +33,18 @@ class Verdict:
     faults: tuple[Fault, ...]
 
 
+# What stages write into the folders of cells, references and sources; other names are learnt from the records.
+WRITTEN = {
+    *("images.npy", "labels.npy", "meta.json", "model.safetensors", "logits.safetensors", "history.csv"),
+    *("neighbourhood.parquet", "radii.parquet", "calibration.json", "metrics.csv", "reliability.csv"),
+}
+
+
 def verify(results: Path) -> Verdict:
     """Compare every file under `results` that a record speaks of with its checksum there.
+
+    Links are followed. A file that bears the name of a record and is none, and one that bears the name of an output
+    which no record beside it speaks of, are faults as well.
 
     Raises
     ------
@@ -43,20 +53,44 @@ def verify(results: Path) -> Verdict:
     """
     if not results.is_dir():
         raise SpecError("results", str(results), "a folder of results")
-    records, files, faults = 0, 0, []
-    for path in sorted(results.rglob("*.json")):
-        if path.name.startswith("."):
-            continue
+    records, outputs, judged, faults = 0, set(), set(), []
+    paths = [path for path in _files(results) if not path.name.startswith(".")]
+    names = set(WRITTEN)
+    for path in (path for path in paths if path.suffix == ".json"):
         try:
             found = store.read_json(path)
-        except (SpecError, UnicodeDecodeError) as error:
+        except SpecError as error:
             faults.append(Fault(path, path, f"can't be read ({error})"))
+            judged.add(path)
             continue
         if is_record(found):
             records += 1
-            files += len(found["outputs"])
+            outputs |= {path.parent / name for name in found["outputs"]}
+            judged.add(path)
+            names |= {name for name in found["outputs"] if not path.is_relative_to(results / "figures")}
             faults += check_record(path, found)
-    return Verdict(records, files, tuple(faults))
+        elif path.name in store.RECORDS:
+            faults.append(Fault(path, path, "is no record: it was overwritten"))
+            judged.add(path)
+        elif isinstance(found, dict) and "self" in found and found != store.seal(found):
+            faults.append(Fault(path, path, "was edited: its own checksum is wrong"))
+    judged |= outputs
+    stray = [path for path in paths if path.name in names and path not in judged]
+    faults += [Fault(path, path, "no record tells of it: that of its stage is missing") for path in stray]
+    return Verdict(records, len(outputs), tuple(faults))
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files under a folder, sorted; links are followed, each folder entered once."""
+    found, entered = [], set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        found += [Path(root) / name for name in names]
+    return sorted(found)
 
 
 def is_record(found: Any) -> bool:
@@ -66,12 +100,12 @@ def is_record(found: Any) -> bool:
 
 def check_record(path: Path, found: dict[str, Any]) -> Iterator[Fault]:
     """What is wrong with a record, or else with the files that it lists, which lie beside it."""
-    if found.get("self") != record_digest(found):
+    if found != store.seal(found):
         yield Fault(path, path, "was edited: its own checksum is wrong")
         return
     for name, digest in found["outputs"].items():
         output = path.parent / name
-        if not output.exists():
+        if not output.is_file():
             yield Fault(output, path, f"is missing; the {found['stage']} stage wrote it")
         elif (now := store.checksum(output)) != digest:
             what = f"was changed after the {found['stage']} stage wrote it"
@@ -87,10 +121,10 @@ def remove(faults: tuple[Fault, ...]) -> list[Path]:
     for record in sorted({fault.record for fault in faults}):
         try:
             names = list(store.read_json(record)["outputs"])
-        except (SpecError, UnicodeDecodeError, KeyError, TypeError):
+        except (SpecError, KeyError, TypeError):
             names = []
         for path in (*(record.parent / Path(name).name for name in names), record):
-            if path.exists():
+            if path.is_file() or path.is_symlink():
                 path.unlink()
                 removed.append(path)
     return removed

@@ -125,6 +125,51 @@ def test_a_saving_by_time_is_as_good_as_one_by_signal(digits, tmp_path):
     assert rest.logits["test.logits"].tobytes() == whole.logits["test.logits"].tobytes()
 
 
+class Counting(Loss):
+    """A loss with a step counter, as a schedule of its own would need, or with its own generator."""
+
+    def __init__(self, *, kind: str = "counter"):
+        self.kind, self.steps, self.rng, self.weights = kind, 0, np.random.default_rng(0), torch.ones(10)
+
+    def __call__(self, logits, targets):
+        if self.kind == "counter":
+            self.steps += 1
+        elif self.kind == "generator":
+            self.rng.random()
+        elif self.kind == "tensor":
+            self.weights *= 0.9
+        return losses.soft_cross_entropy(logits * self.weights, targets)
+
+
+@pytest.mark.parametrize("kind", ["counter", "generator", "tensor", "none"])
+def test_no_resume_point_is_kept_of_a_loss_with_a_state(digits, tmp_path, kind):
+    """Its state would be lost: better start from the beginning than go on to other numbers."""
+    spec = TrainSpec(lr=0.01, epochs=2, warmup=1, batch=40)
+    loss = LossSpec(f"{__name__}:Counting", {"kind": kind})
+    told, path = [], tmp_path / "point.safetensors"
+    train_cell(digits, ModelSpec("mlp"), loss, spec, 0, silent, Checkpoint(path, "key", every=0, log=told.append))
+    assert path.exists() == (kind == "none")
+    warning = "warning: not saved: the loss Counting keeps a state between batches, which isn't in a resume point"
+    assert (warning in told) == (kind != "none")
+    if kind != "none":
+        stopped = Checkpoint(path, "key", every=1e9, signals=Countdown(2), log=silent)
+        with pytest.raises(Interrupted, match="the loss Counting keeps a state"):
+            train_cell(digits, ModelSpec("mlp"), loss, spec, 0, silent, stopped)
+
+
+def test_a_folder_in_the_place_of_a_resume_point_costs_no_training(digits, tmp_path):
+    """Neither at the start nor at the end."""
+    told = []
+    checkpoint = Checkpoint(tmp_path, "key", every=0, log=told.append)
+    train_cell(
+        digits, ModelSpec("mlp"), LossSpec("cross_entropy"), TrainSpec(epochs=2, warmup=0), 0, silent, checkpoint
+    )
+    checkpoint.remove()
+    assert any("can't be read" in line for line in told)
+    assert any("not saved at epoch 1 of 2" in line for line in told)
+    assert "can't be removed" in told[-1]
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-100])
 

@@ -220,14 +220,14 @@ def test_a_survey_tells_what_is_there_and_why_the_rest_is_not(two_cells, tmp_pat
     write_cell(tmp_path, two_cells, 1)
     whole = survey.survey(two_cells, "e", tmp_path)
     assert (whole.note, whole.missing) == ("", ())
-    assert survey.digest(whole, tmp_path) != survey.digest(found, tmp_path)
+    assert survey.listed(whole, tmp_path) != survey.listed(found, tmp_path)
     probe = tmp_path / "runs/clean/mlp/ce/seed1/probe.json"
     made = store.read_json(probe)
     for change, why in (
         ({"code": made["code"] | {"rays": "0" * 16}}, "made with other code: rays"),
         ({"spec": made["spec"] | {"probes": {}}}, "made with another spec"),
     ):
-        store.write_json(probe, made | change)
+        store.write_json(probe, store.seal(made | change))
         assert [row["why"] for row in survey.survey(two_cells, "e", tmp_path).missing] == [why]
     probe.write_text("{")
     assert [row["why"] for row in survey.survey(two_cells, "e", tmp_path).missing] == ["its record can't be read"]

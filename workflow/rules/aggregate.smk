@@ -1,4 +1,5 @@
-# A grid of thousands of cells doesn't fit on a command line: aggregation reads a file that lists them.
+# A grid of thousands of cells doesn't fit on a command line: aggregation reads a file that lists them. Which they are is
+# told by a file that the master wrote.
 rule manifest:
     input:
         experiment_outputs,
@@ -10,9 +11,9 @@ rule manifest:
     conda:
         "../../environment.yml"
     params:
-        cells=experiment_digest,
-    run:
-        write_manifest(wildcards, output, log)
+        cells=experiment_cells,
+    shell:
+        "halobench manifest --cells {params.cells} --results results --out {output} >> {log} 2>&1"
 
 
 # The same for the cells that are there. It has no inputs, so that asking for it computes no cell.
@@ -26,9 +27,10 @@ rule partial_manifest:
     conda:
         "../../environment.yml"
     params:
-        cells=partial_digest,
-    run:
-        write_partial_manifest(wildcards, output, log)
+        cells=partial_cells,
+    shell:
+        "halobench manifest --cells {params.cells} --results results --out {output.manifest}"
+        " --missing {output.missing} >> {log} 2>&1"
 
 
 rule partial:
@@ -62,14 +64,15 @@ rule aggregate:
         code=to_json(code_map("aggregate")),
         folder=output_folder,
     shell:
-        "halobench aggregate --manifest {input.manifest} --results results --out {params.folder} >> {log} 2>&1"
+        "HALOBENCH_CODE={params.code:q}"
+        " halobench aggregate --manifest {input.manifest} --results results --out {params.folder} >> {log} 2>&1"
 
 
 rule claims:
     input:
         tables=expand(
             f"{TABLES}/{{table}}.parquet",
-            table=TABLE_NAMES,
+            table=grid.TABLES,
             allow_missing=True,
         ),
         claims=CLAIMS,
@@ -97,4 +100,5 @@ rule claims:
         code=to_json(code_map("claims")),
         folder=output_folder,
     shell:
-        "halobench claims --claims {input.claims} --tables {params.folder} --out {params.folder} >> {log} 2>&1"
+        "HALOBENCH_CODE={params.code:q}"
+        " halobench claims --claims {input.claims} --tables {params.folder} --out {params.folder} >> {log} 2>&1"

@@ -21,7 +21,8 @@ rule calibrate:
         code=to_json(code_map("calibrate")),
         folder=output_folder,
     shell:
-        "halobench calibrate --seed {wildcards.seed} --run {params.folder} --spec {params.spec:q} >> {log} 2>&1"
+        "HALOBENCH_CODE={params.code:q}"
+        " halobench calibrate --seed {wildcards.seed} --run {params.folder} --spec {params.spec:q} >> {log} 2>&1"
 
 
 rule reference:
@@ -47,5 +48,6 @@ rule reference:
         source=input_folder,
         folder=output_folder,
     shell:
-        "halobench reference --source {params.source} --seed {wildcards.seed} --out {params.folder}"
+        "HALOBENCH_CODE={params.code:q}"
+        " halobench reference --source {params.source} --seed {wildcards.seed} --out {params.folder}"
         " --spec {params.spec:q} >> {log} 2>&1"

@@ -1,25 +1,26 @@
+import functools
+import os
 import sys
 import time
 from pathlib import Path
 
-from halobench import checks, disk, failures, masters, plugins, survey
+from halobench import checks, disk, failures, grid, masters, plugins, survey
 from halobench.codemap import code_map
 from halobench.config import (
     ConfigError,
     check_file,
     check_folders,
 )
-from halobench.grid import TABLES as TABLE_NAMES
 from halobench.specs import SpecError, to_json
-from snakemake.exceptions import WorkflowError
 
 
 def attempt(what, check, *arguments):
     """What `check` gives; where it finds problems, a line for each of them and the end, before any job runs."""
     try:
         return check(*arguments)
-    except ConfigError as error:
-        sys.exit("\n".join([f"{what} problems:", *error.problems]))
+    except (ConfigError, SpecError) as error:
+        problems = getattr(error, "problems", [str(error)])
+        sys.exit("\n".join([f"{what} problems:", *problems]))
 
 
 # Before Snakemake reads it: of two values for one key it would silently take the last.
@@ -34,7 +35,11 @@ configfile: "config.yaml"
 checks.put_scripts_on_path()
 checks.put_modules_on_path(workflow.basedir)
 STARTED = time.time()
-RESULTS, CLAIMS = Path("results"), "workflow/claims.yaml"
+RESULTS, LISTS = Path("results"), masters.STATE / "cells"
+# Beside the configuration, or else beside the Snakefile.
+CLAIMS = "workflow/claims.yaml"
+if not Path(CLAIMS).exists():
+    CLAIMS = os.path.relpath(Path(workflow.basedir) / CLAIMS)
 # The step that every job waits for, and no job of its own: of a job whose ancient input is to be made anew, Snakemake
 # (9.27) doesn't look at the other reasons to run, so that an edit that changed both would go unnoticed.
 SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
@@ -139,6 +144,11 @@ def reference_spec(wildcards):
     return to_json(CONFIG.reference_spec(wildcards.dataset))
 
 
+def figure_tables(name):
+    """The tables that a figure's signature names."""
+    return attempt("The figures have", grid.figure_tables, name)
+
+
 def figure_code(name):
     return to_json(code_map("figure", [("figures", name)]))
 
@@ -171,8 +181,9 @@ def experiment_outputs(wildcards):
     return cell_files(wildcards.experiment)
 
 
-def experiment_digest(wildcards):
-    return CONFIG.digest(wildcards.experiment)
+def experiment_cells(wildcards):
+    """A list of an experiment's cells, in a file named after its content."""
+    return str(grid.keep_list(CONFIG.listed(wildcards.experiment), LISTS))
 
 
 def drawn(experiment, scope=""):
@@ -180,7 +191,7 @@ def drawn(experiment, scope=""):
     tables = f"results/{scope}tables/{experiment}"
     wanted = [
         f"{tables}/{name}.{kind}"
-        for name in [*TABLE_NAMES, "claims"]
+        for name in [*grid.TABLES, "claims"]
         for kind in ("csv", "parquet")
     ]
     wanted += [f"{tables}/{name}" for name in ("claims.html", "claims.json")]
@@ -201,8 +212,9 @@ def targets():
     ]
 
 
+@functools.cache
 def surveyed(experiment):
-    """What of an experiment is there."""
+    """What of an experiment is there, seen once: tables and figures are to tell of the same cells."""
     return survey.survey(CONFIG, experiment, RESULTS)
 
 
@@ -214,33 +226,15 @@ def partial_targets(wildcards):
     return [path for experiment in found for path in drawn(experiment, "partial/")]
 
 
-def partial_digest(wildcards):
-    return survey.digest(surveyed(wildcards.experiment), RESULTS)
+def partial_cells(wildcards):
+    """The same of the cells that are there."""
+    found = surveyed(wildcards.experiment)
+    return str(grid.keep_list(survey.listed(found, RESULTS), LISTS))
 
 
 def figure_note(wildcards):
     """What a partial figure says of itself."""
     return surveyed(wildcards.experiment).note if wildcards.scope else ""
-
-
-def write_partial_manifest(wildcards, output, log):
-    """Write the manifest of the cells of an experiment that are there, and which are missing."""
-    found = surveyed(wildcards.experiment)
-    survey.write(found, output.manifest, output.missing, RESULTS)
-    told = found.note or "all cells are there"
-    Path(log[0]).write_text(f"{told}; {output.missing} names what is missing\n")
-
-
-def write_manifest(wildcards, output, log):
-    """Write an experiment's manifest; a record that can't be read ends the job in one line."""
-    try:
-        CONFIG.write_manifest(wildcards.experiment, output[0])
-    except (SpecError, OSError) as error:
-        Path(log[0]).write_text(f"halobench: error: {error}\n")
-        raise WorkflowError(str(error)) from None
-    Path(log[0]).write_text(
-        f"listed the cells of {wildcards.experiment} in {output[0]}\n"
-    )
 
 
 def caption(figure):

@@ -17,10 +17,7 @@ for figure in plugins.names("figures"):
         name:
             f"figure_{figure}"
         input:
-            tables=[
-                f"{TABLES}/{table}.parquet"
-                for table in plugins.parameters("figures", figure)
-            ],
+            tables=[f"{TABLES}/{table}.parquet" for table in figure_tables(figure)],
         output:
             png=report(
                 f"{FIGURES}/{figure}.png",
@@ -47,5 +44,6 @@ for figure in plugins.names("figures"):
             stem=output_stem,
             note=figure_note,
         shell:
-            "halobench figure {params.figure} --tables {params.tables} --out {params.stem}"
+            "HALOBENCH_CODE={params.code:q}"
+            " halobench figure {params.figure} --tables {params.tables} --out {params.stem}"
             " --note={params.note:q} >> {log} 2>&1"

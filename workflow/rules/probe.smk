@@ -27,6 +27,7 @@ rule probe:
         folder=output_folder,
         checkpoint=f"results/checkpoints/{LOG}/probe.safetensors",
     shell:
-        "halobench probe --source {params.source} --seed {wildcards.seed} --run {params.folder}"
+        "HALOBENCH_CODE={params.code:q}"
+        " halobench probe --source {params.source} --seed {wildcards.seed} --run {params.folder}"
         " --checkpoint {params.checkpoint} --every {resources.checkpoint_seconds}"
         " --slots-per-gpu {resources.slots_per_gpu} --spec {params.spec:q} >> {log} 2>&1"

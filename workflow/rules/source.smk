@@ -19,4 +19,5 @@ rule source:
         code=source_code,
         folder=output_folder,
     shell:
-        "halobench source --spec {params.spec:q} --out {params.folder} >> {log} 2>&1"
+        "HALOBENCH_CODE={params.code:q}"
+        " halobench source --spec {params.spec:q} --out {params.folder} >> {log} 2>&1"

@@ -26,6 +26,7 @@ rule train:
         folder=output_folder,
         checkpoint=f"results/checkpoints/{LOG}/train.safetensors",
     shell:
-        "halobench train --source {params.source} --seed {wildcards.seed} --out {params.folder}"
+        "HALOBENCH_CODE={params.code:q}"
+        " halobench train --source {params.source} --seed {wildcards.seed} --out {params.folder}"
         " --checkpoint {params.checkpoint} --every {resources.checkpoint_seconds}"
         " --slots-per-gpu {resources.slots_per_gpu} --spec {params.spec:q} >> {log} 2>&1"

@@ -13,6 +13,9 @@ class Loss:
     """What training needs of a loss.
 
     Use without the rest: ``inputs, targets = loss.mix(inputs, one_hot, rng)``, then ``loss(model(inputs), targets)``.
+
+    What a loss draws comes from `rng`, and nothing is kept from one batch to the next: a training that goes on after a
+    stop builds its loss anew. One whose attributes change is trained, but no resume point is kept of it.
     """
 
     def mix(
