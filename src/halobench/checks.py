@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -160,6 +161,13 @@ def check_results(config: Config, results: Path, most: int = 1_000_000_000) -> N
                 _check_note(record, made, asked[record], notes)
         except (FileNotFoundError, NotADirectoryError):
             continue  # nothing was computed there yet
+        except SpecError as error:
+            problems.append(str(error))
+    for scope, name in itertools.product(("", "partial/"), config.run):
+        manifest = results / f"{scope}manifests/{name}.json"
+        try:
+            if manifest.exists():
+                store.check_seal(manifest, store.read_json(manifest, ["cells"]))
         except SpecError as error:
             problems.append(str(error))
     if problems:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -202,18 +200,15 @@ def unless_superseded(path: Path, asked: Any, seed: int, code: Mapping[str, str]
         If it was made anew; nothing is written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks: what follows is quick
-            fcntl.flock(folder, fcntl.LOCK_EX)
-        found = store.read_json(path) if path.exists() else {}
+    with store.alone(path.parent):
+        found = {"started": ""}
+        with contextlib.suppress(SpecError):  # none, or a damaged one
+            found = store.read_record(path, ["started", "spec", "seed", "code"])
         mine = to_json([asked, seed, dict(code)])
-        if found.get("started", "") > STARTED and to_json([found.get(key) for key in ("spec", "seed", "code")]) != mine:
+        if found["started"] > STARTED and to_json([found[key] for key in ("spec", "seed", "code")]) != mine:
             what = f"none that started after {STARTED} with another spec or code, as this one did; nothing was written"
             raise SpecError(str(path), f"a run that started {found['started']}", what)
         yield
-    finally:
-        os.close(folder)
 
 
 @contextlib.contextmanager

@@ -56,6 +56,18 @@ def replacing(path: Path | str) -> Iterator[Path]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def alone(folder: Path | str) -> Iterator[None]:
+    """Hold a lock on a folder, which other processes that ask for it wait for."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks: what is done so is quick, or harmless twice
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def sweep(folder: Path | str, least_age: float = 60.0) -> None:
     """Remove the temporary files that killed writers left in a folder: locked by nobody, and at least `least_age` old.
 

@@ -11,7 +11,7 @@ from halobench.config import (
     check_file,
     check_folders,
 )
-from halobench.specs import SpecError, to_json
+from halobench.specs import SpecError, require, to_json
 
 
 def attempt(what, check, *arguments):
@@ -77,10 +77,10 @@ wildcard_constraints:
 
 
 def source_files(wildcards):
-    """The files of a data set's source. Whether its arrays changed is told by meta.json, which holds their checksums."""
-    folder = f"results/sources/{CONFIG.datasets[wildcards.dataset].source}"
-    arrays = {name: ancient(f"{folder}/{name}.npy") for name in ("images", "labels")}
-    return {"meta": f"{folder}/meta.json"} | arrays
+    """The file that tells of a data set's source: it holds the checksums of its arrays, which stages restore if lost."""
+    return {
+        "meta": f"results/sources/{CONFIG.datasets[wildcards.dataset].source}/meta.json"
+    }
 
 
 def input_folder(wildcards, input):
@@ -243,8 +243,19 @@ def caption(figure):
     return f"../report/{figure if own.exists() else 'figure'}.rst"
 
 
+def check_resources():
+    """Refuse numbers that a stage would refuse: by then Snakemake has deleted what the job made before."""
+    given = workflow.resource_settings.overwrite_resources
+    for name in ("train", "probe"):
+        slots = getattr(given.get(name, {}).get("slots_per_gpu"), "raw", 1)
+        what = "at least 1 job a GPU"
+        bad = isinstance(slots, int) and slots < 1
+        require(not bad, f"--set-resources {name}:slots_per_gpu", slots, what)
+
+
 # Jobs of a run that is under way needn't look again, and would meet files half written.
 if workflow.is_main_process:
+    attempt("The command line has", check_resources)
     attempt("The claims have", checks.check_claims, CLAIMS)
     attempt("The results have", check_folders, targets())
     attempt("The results have", checks.check_results, CONFIG, Path("results"))

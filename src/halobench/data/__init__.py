@@ -6,6 +6,7 @@ A loader is a file here with two functions: ``describe(**options) -> Description
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import numpy as np
 
 from halobench import plugins, store
 from halobench.seeding import generator
-from halobench.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError, canonical, require
+from halobench.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError, canonical, parse, require
 
 SPLITS = ("train", "val", "test")
 
@@ -238,6 +239,7 @@ def read_source(folder: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
         for start, stop in meta["parts"].values():
             require(0 <= start < stop <= size, "parts", meta["parts"], f"ranges of the {size} images")
         digests = {name: str(meta["checksums"][name]) for name in ("images.npy", "labels.npy")}
+    restore_arrays(folder, meta)
     images = store.read_npy(folder / "images.npy", "uint8", (size, *shape), mapped=True)
     labels = store.read_npy(folder / "labels.npy", "int64", (size,))
     for name, digest in digests.items():
@@ -245,6 +247,31 @@ def read_source(folder: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     if labels.min() < 0 or labels.max() >= classes:
         raise SpecError(str(folder / "labels.npy"), f"{labels.min()} to {labels.max()}", f"labels in [0, {classes})")
     return meta, images, labels
+
+
+def restore_arrays(folder: Path, meta: Mapping[str, Any]) -> None:
+    """Load a source's arrays again where they are lost, e.g. deleted to make room; one process at a time.
+
+    Raises
+    ------
+    SpecError
+        If the loader gives others than `meta` tells of, or can't load; then nothing is written.
+    """
+    lost = [name for name in ("images.npy", "labels.npy") if not os.path.lexists(folder / name)]
+    if not lost:
+        return
+    with store.alone(folder):
+        if all((folder / name).exists() for name in lost):
+            return  # made while this process waited
+        print(f"loading {' and '.join(lost)} again", flush=True)
+        source = load_source(parse(SourceSpec, meta.get("spec")))
+        arrays = {"images.npy": source.images, "labels.npy": source.labels.astype(np.int64)}
+        for name in lost:
+            with store.replacing(folder / name) as temporary:
+                np.save(temporary, arrays[name], allow_pickle=False)
+                if store.checksum(temporary) != meta["checksums"][name]:
+                    what = "what the loader gave before; if the data has changed, delete meta.json: all is made anew"
+                    raise SpecError(str(folder / name), "other bytes", what)
 
 
 def check_size(spec: DatasetSpec, size: int, parts: Mapping[str, Any] | None = None) -> None:
