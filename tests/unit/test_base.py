@@ -107,6 +107,16 @@ def test_an_outside_plugin_is_found_by_module_and_object(tmp_path, monkeypatch):
         plugins.locate("models", "mine:other")
 
 
+def test_defaults_are_left_out_however_they_are_written(tmp_path, monkeypatch):
+    """YAML and JSON have no tuples; Python takes True for 1."""
+    text = "def build(input_shape, classes, *, sizes=(1, (2, 3)), deep=True, one=1, rate=0.5): ...\n"
+    (tmp_path / "defaulted.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert plugins.without_defaults("models", "defaulted:build", {"sizes": [1, [2, 3]], "deep": True, "one": 1.0}) == {}
+    other = {"sizes": [1, [2, 4]], "deep": 1, "one": True, "rate": 0.25}
+    assert plugins.without_defaults("models", "defaulted:build", dict(other)) == other
+
+
 def test_a_record_holds_versions_and_checksums(tmp_path):
     store.write_json(tmp_path / "out.json", {})
     facts = record("calibrate", {"a": 1}, 0, {}, [tmp_path / "out.json"], 1.0, ["pandas"], facts={"x": 1})

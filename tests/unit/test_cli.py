@@ -61,6 +61,15 @@ def test_bad_arguments_end_in_one_line(arguments, code, message, capsys, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
+    def end(*arguments):
+        raise SystemExit(0)
+
+    monkeypatch.setattr("halobench.stages.run_calibrate", end)
+    assert cli.main(["calibrate", "--spec", "{}", "--seed", "0", "--run", "x"]) == 1
+    assert "halobench: error: ended by SystemExit(0), raised by a plug-in\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "module", ["calibration", "aggregation", "claims", "figures.theme", "config", "checks", "stages", "cli", "why"]
 )

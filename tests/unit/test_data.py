@@ -116,3 +116,38 @@ def test_meta_holds_the_checksums_of_the_arrays(tmp_path):
     data.write_source(SourceSpec("digits"), tmp_path)
     meta = store.read_json(tmp_path / "meta.json")
     assert meta["checksums"] == {name: store.checksum(tmp_path / name) for name in ("images.npy", "labels.npy")}
+
+
+CHANGING = """
+import numpy as np
+from pathlib import Path
+from halobench.data import Description, Images
+
+def describe():
+    return Description((1, 2, 2), 2, 40)
+
+def load():
+    value = int((Path(__file__).parent / "value").read_text())
+    return Images(np.full((40, 1, 2, 2), value, np.uint8), np.arange(40) % 2, 2)
+"""
+
+
+def test_lost_arrays_are_loaded_again_and_only_as_they_were(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "changing.py").write_text(CHANGING)
+    (tmp_path / "value").write_text("3")
+    folder = tmp_path / "source"
+    paths = data.write_source(SourceSpec("changing:load"), folder)
+    before = [path.read_bytes() for path in paths]
+    spec = DatasetSpec("s", 20, 10, 10)
+    for lost in (paths[:1], paths[1:2], paths[:2]):
+        for path in lost:
+            path.unlink()
+        data.load_data(folder, spec, 0)
+        assert [path.read_bytes() for path in paths] == before
+        assert f"loading {' and '.join(path.name for path in lost)} again" in capsys.readouterr().out
+    (tmp_path / "value").write_text("4")
+    paths[0].unlink()
+    with pytest.raises(SpecError, match=r"images\.npy = 'other bytes': expected what the loader gave before"):
+        data.load_data(folder, spec, 0)
+    assert sorted(path.name for path in folder.iterdir()) == ["labels.npy", "meta.json"]

@@ -303,7 +303,7 @@ def assert_refused(workspace: Workspace, lines: list, *arguments: str, what: str
     before = digest(workspace.folder)
     done = workspace.snakemake("--cores", "1", *arguments)
     assert done.returncode == 1
-    verb = "has" if what == "configuration" else "have"
+    verb = "has" if what in ("configuration", "command line") else "have"
     found = done.stderr.partition(f"The {what} {verb} problems:\n")[2].splitlines()
     assert len(found) == len(lines), done.stderr
     for line, expected in zip(found, lines, strict=True):
@@ -485,6 +485,10 @@ OUTSIDE = {
         put("losses.mixup2", {"name": "garbled:Loss"}),
         re.compile(r"losses\.mixup2\.name = 'garbled:Loss': .* but .*garbled\.py is no Python \(SyntaxError: .*\)"),
     ),
+    "a helper that is no Python": (
+        put("losses.mixup2", {"name": "leans:Loss"}),
+        re.compile(r".*garbled\.py = 'SyntaxError: .*': expected Python"),
+    ),
     "raises on import": (
         put("losses.mixup2", {"name": "broken:Loss"}),
         "losses.mixup2.name = 'broken:Loss': expected a module that can be imported (RuntimeError: boom)",
@@ -524,6 +528,7 @@ def test_a_bad_plugin_is_refused_before_any_job(finished, monkeypatch, plugin):
     body = "def build(): ...\nclass Loss: ...\n"
     (finished.folder / "mine.py").write_text(PLUGINS)
     (finished.folder / "garbled.py").write_text("class Loss(:\n")
+    (finished.folder / "leans.py").write_text(f"import garbled\n{body}")
     (finished.folder / "broken.py").write_text(f"raise RuntimeError('boom')\n{body}")
     (finished.folder / "quits.py").write_text(f"import sys\nsys.exit(0)\n{body}")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(finished.folder), *sys.path]))
@@ -578,9 +583,10 @@ def a_folder(path: Path) -> None:
 DAMAGES = (truncated, edited, emptied, garbled, missing, a_folder)
 
 # Log of the stage (its first line is the command), file that it reads, what that should have been.
+HARMS = [damage for damage in DAMAGES if damage is not missing]  # lost arrays are loaded again
 READS = [
-    (f"train/{LOG}", f"{SOURCE}/images.npy", "a .npy array of uint8 (1797, 1, 8, 8)", (*DAMAGES, pickled)),
-    (f"train/{LOG}", f"{SOURCE}/labels.npy", "a .npy array of int64 (1797,)", (*DAMAGES, pickled)),
+    (f"train/{LOG}", f"{SOURCE}/images.npy", "a .npy array of uint8 (1797, 1, 8, 8)", (*HARMS, pickled)),
+    (f"train/{LOG}", f"{SOURCE}/labels.npy", "a .npy array of int64 (1797,)", (*HARMS, pickled)),
     ("reference/noisy/seed0", f"{SOURCE}/meta.json", "JSON", DAMAGES),
     (f"probe/{LOG}", f"{CELL}/model.safetensors", ARRAYS, DAMAGES),
     (f"probe/{LOG}", f"{CELL}/logits.safetensors", ARRAYS, (edited,)),
@@ -652,7 +658,7 @@ def record_again(place: Path) -> None:
             content = json.loads(record.read_text())
             if place.name in content["outputs"]:
                 content["outputs"][place.name] = store.checksum(place)
-                record.write_text(json.dumps(content))
+                record.write_text(json.dumps(store.seal(content)))
 
 
 def npy(path: str, array: np.ndarray) -> None:
@@ -849,6 +855,92 @@ def test_a_result_that_was_edited_is_told_before_a_job_could_delete_what_came_of
 def test_a_record_that_was_cut_off_is_told_before_any_job(finished):
     truncated(Path(RUNS))
     assert_refused(finished, [re.compile(rf"{RUNS} = 'JSONDecodeError: .*': expected JSON{REMEDY}")], what="results")
+
+
+def edit_table(path: str) -> None:
+    """Write another number into a parquet file that can still be read."""
+    table = pd.read_parquet(path)
+    table["value"] = 0.5
+    table.to_parquet(path, index=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (
+            lambda: edit_json(f"{CELL}/train.json", lambda record: record.update(train_accuracy=0.999)),
+            rf"{CELL}/train\.json = 'another content': expected the one that its own checksum tells of{REMEDY}",
+        ),
+        (
+            lambda: edit_json(MANIFEST, lambda manifest: manifest["references"].clear()),
+            rf"{MANIFEST} = 'another content': expected the one that its own checksum tells of{REMEDY}",
+        ),
+        (
+            lambda: edit_table(f"{TABLES}/metrics.parquet"),
+            rf"{TABLES}/metrics\.parquet = 'sha256 \w+': expected the bytes that aggregate\.json records.*{REMEDY}",
+        ),
+    ],
+    ids=["a record", "a manifest", "a table"],
+)
+def test_what_was_edited_by_hand_goes_into_no_table_and_no_figure(finished, change, line):
+    """Each could still be read, and would have been believed."""
+    change()
+    assert_refused(finished, [re.compile(line)], what="results")
+
+
+def test_an_edit_is_noticed_where_snakemakes_notes_are_lost(finished):
+    """Without them Snakemake takes all that is there for current; the records know better."""
+    shutil.rmtree(".snakemake")
+    assert "Nothing to be done" in finished.snakemake("-n").stdout
+    config = one_cell()
+    config["train"]["lr"] = 0.01
+    finished.write(config)
+    lost = f"since Snakemake's own notes on it are lost{REMEDY}"
+    line = rf"{CELL}/train\.json = 'made with another spec': expected the present spec, {lost}"
+    assert_refused(finished, [re.compile(line)], what="results")
+    Path(f"{CELL}/train.json").unlink()
+    assert finished.snakemake("--cores", "1").returncode == 0
+    assert store.read_json(f"{CELL}/train.json")["spec"]["train"]["lr"] == 0.01
+    assert "Nothing to be done" in finished.snakemake("-n").stdout
+
+
+def test_a_record_of_another_seed_or_code_than_noted_is_told(finished):
+    """As where a folder was copied over another, or code was edited while a job started."""
+    record = Path(f"{CELL}/train.json")
+    made = store.read_json(record)
+    for change, what in (
+        ({"seed": 7}, r"'a record of seed 7': expected seed 0"),
+        ({"code": made["code"] | {"run": "0" * 16}}, r"'made with another code': expected the code that .* noted .*"),
+    ):
+        store.write_json(record, store.seal(made | change))
+        assert_refused(finished, [re.compile(rf"{record} = {what}{REMEDY}")], what="results")
+
+
+def test_a_number_of_jobs_a_gpu_that_a_stage_would_refuse_is_told_before_any_job(finished):
+    Path(f"{CELL}/train.json").unlink()
+    line = "--set-resources train:slots_per_gpu = 0: expected at least 1 job a GPU"
+    assert_refused(finished, [line], "--set-resources", "train:slots_per_gpu=0", what="command line")
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1"])
+def test_a_damaged_note_of_checks_that_passed_is_made_anew(finished, content):
+    (stamp,) = Path(".snakemake/halobench").glob("*.json")
+    before = stamp.read_text()
+    stamp.write_text(content)
+    done = finished.snakemake("-n")
+    assert "Nothing to be done" in done.stdout
+    assert_no_traceback(done.stdout + done.stderr)
+    assert stamp.read_text() == before
+
+
+def test_code_that_was_edited_after_the_run_had_started_ends_the_stage_in_a_line(finished, capsys, monkeypatch):
+    code = store.read_json(f"{CELL}/calibrate.json")["code"]
+    monkeypatch.setenv("HALOBENCH_CODE", json.dumps(code))
+    assert cli.main(logged_command(f"calibrate/{LOG}")) == 0
+    capsys.readouterr()
+    monkeypatch.setenv("HALOBENCH_CODE", json.dumps(code | {"metrics": "0" * 16}))
+    line = r"code = 'metrics changed': expected code as it was when the run was started; start the run again"
+    assert_stage_refuses(logged_command(f"calibrate/{LOG}"), line, capsys)
 
 
 def test_following_the_advice_mends_the_results(finished):

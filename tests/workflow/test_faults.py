@@ -21,7 +21,7 @@ import yaml
 from conftest import Workspace, heed_interrupts, needs, tiny_config
 from halobench import config, store
 from halobench.grid import TABLES
-from halobench.verify import verify
+from halobench.verify import remove, verify
 
 pytestmark = [pytest.mark.workflow, pytest.mark.faults]
 QUIET = ("--quiet", "rules", "host", "progress")
@@ -248,10 +248,18 @@ def test_partial_leaves_out_cells_of_another_spec_and_lost_files(finished, tmp_p
     config["losses"]["mixup2"]["alpha"] = 0.5
     workspace.write(config)
     (workspace.folder / "results/runs/clean/cnn/cross_entropy/seed1/radii.parquet").unlink()
+    harmed = workspace.folder / "results/runs/noisy/cnn/cross_entropy/seed0/metrics.csv"
+    times = harmed.stat()
+    edit(harmed)
+    os.utime(harmed, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a failing disk would
     done = run(workspace, "results/partial/missing/tiny.csv", *QUIET)
     assert done.returncode == 0, done.stderr[-2000:]
     missing = pd.read_csv(workspace.folder / "results/partial/missing/tiny.csv")
-    assert missing.groupby("why").size().to_dict() == {"made with another spec": 8, "radii.parquet is missing": 1}
+    assert missing.groupby("why").size().to_dict() == {
+        "made with another spec": 8,
+        "metrics.csv is not as the stage wrote it": 1,
+        "radii.parquet is missing": 1,
+    }
 
 
 def truncate(path: Path) -> None:
@@ -291,11 +299,57 @@ def test_verify_names_a_file_that_was_truncated_edited_or_lost(finished, tmp_pat
     assert verify(results).faults == ()
     harm(tmp_path / path)
     faults = verify(results).faults
-    is_record = Path(path).stem in ("train", "radii") and path.endswith(".json")
-    if harm is Path.unlink and is_record:  # nothing else tells that a record was there; the next run makes it again
-        assert faults == ()
+    found = {str(fault.path.relative_to(tmp_path)) for fault in faults}
+    if harm is Path.unlink and path.endswith("train.json"):  # told by what no record speaks of now
+        assert found == {f"{CELL}/{name}" for name in ("model.safetensors", "logits.safetensors", "history.csv")}
+    elif harm is Path.unlink and path.endswith("radii.json"):  # a figure's: nothing tells that it was there
+        assert found == set()
     else:
-        assert {str(fault.path.relative_to(tmp_path)) for fault in faults} == {path}
+        assert found == {path}
+
+
+def test_verify_follows_links_and_knows_a_record_by_its_name(finished, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(finished.folder / "results", results)
+    (results / "runs").rename(tmp_path / "elsewhere")
+    (results / "runs").symlink_to(tmp_path / "elsewhere")
+    (results / "runs/loop").symlink_to(results / "runs")
+    (results / "runs/folder.json").mkdir()
+    assert verify(results).faults == ()
+    harms = {"logits.safetensors": "", "probe.json": "{}", "calibrate.json": "[1]"}
+    for name, content in harms.items():
+        (tmp_path / CELL / name).write_text(content)
+    (results / "tables/tiny/aggregate.json").write_text('{"outputs": {}}')
+    faults = verify(results).faults
+    named = {fault.path for fault in faults}
+    assert {tmp_path / CELL / name for name in harms} <= named
+    assert results / "tables/tiny/aggregate.json" in named
+    removed = remove(faults)
+    assert tmp_path / CELL / "probe.json" in removed
+    assert tmp_path / CELL / "radii.parquet" in removed
+    assert verify(results).faults == ()
+
+
+def test_a_run_keeps_to_the_configuration_that_it_was_started_with(finished, tmp_path):
+    """config.yaml is edited while the run works, and edited back: the tables are those of the run's own cells."""
+    workspace = finished.copy(tmp_path / "copy")
+    folder, before = workspace.folder, (workspace.folder / "config.yaml").read_text()
+    for path in (f"{CELL}/calibrate.json", "results/manifests/tiny.json", "results/tables/tiny/runs.csv"):
+        (folder / path).unlink()
+    log = folder / f"results/logs/calibrate/{CELL.removeprefix('results/runs/')}.log"
+    log.unlink()
+    master = start(workspace, "--cores", "1", "results/tables/tiny/runs.csv", *QUIET)
+    wait_for(log.exists, master)
+    config = tiny_config()
+    config["experiments"]["tiny"]["grid"][0]["losses"] = ["cross_entropy"]
+    config["train"]["lr"] = "fast"
+    workspace.write(config)
+    assert master.wait(timeout=300) == 0, (folder / "run.log").read_text()[-3000:]
+    (folder / "config.yaml").write_text(before)
+    done = run(workspace, "-n", "results/tables/tiny/runs.csv")
+    assert "Nothing to be done" in done.stdout, done.stdout[-3000:]
+    runs = [pd.read_csv(w.folder / "results/tables/tiny/runs.csv").drop(columns=TIMES) for w in (finished, workspace)]
+    pd.testing.assert_frame_equal(*runs, check_exact=True)
 
 
 def test_a_run_refuses_an_edited_file_and_verify_has_it_made_again(finished, tmp_path):

@@ -301,6 +301,43 @@ def test_a_deleted_file_is_made_again(finished, tmp_path, path):
     assert line in told(done.stdout, copied.folder)
 
 
+def test_lost_arrays_of_a_source_redo_no_training(finished, tmp_path):
+    """They may be deleted to make room: the stage that needs them loads them again."""
+    copied = finished.copy(tmp_path / "copy")
+    for name in ("images", "labels"):
+        (copied.folder / f"results/sources/digits/{name}.npy").unlink()
+    assert "Nothing to be done" in copied.snakemake("-n").stdout
+    one = "results/runs/noisy/mlp/mixup2/seed1"
+    before = (copied.folder / one / "radii.parquet").read_bytes()
+    (copied.folder / one / "radii.parquet").unlink()
+    done = copied.snakemake("--cores", "1", f"{one}/radii.parquet")
+    assert done.returncode == 0, done.stderr
+    assert ran(done.stdout + done.stderr) == {"probe": 1}
+    assert (copied.folder / one / "radii.parquet").read_bytes() == before
+    assert (copied.folder / "results/sources/digits/images.npy").exists()
+
+
+def test_a_plugin_that_is_no_python_matters_to_those_who_name_it(copied):
+    """A loss that is being written breaks no other run; a figure is drawn by name, or all are."""
+    package = copied.folder / "src/halobench"
+    (package / "losses/unfinished.py").write_text("class Unfinished(\n")
+    (package / "losses/latin.py").write_bytes(b"# -*- coding: latin-1 -*-\nname = '\xe9'\n")
+    assert "Nothing to be done" in copied.snakemake("-n")
+    config = tiny_config()
+    config["losses"]["mixup2"] = {"name": "unfinished"}
+    copied.workspace.write(config)
+    done = copied.workspace.snakemake("-n", environment=copied.environment)
+    line = "losses.mixup2.name = 'unfinished': expected a plug-in, but unfinished.py is no Python (SyntaxError: "
+    assert done.stderr.splitlines()[-1].startswith(line)
+    assert "Traceback" not in done.stderr
+    copied.workspace.write(tiny_config())
+    (package / "figures/odd.py").write_text("def draw(metric): ...\n")
+    done = copied.workspace.snakemake("-n", environment=copied.environment)
+    line = "figures.odd = 'metric': expected parameters of draw that name tables: one of claims, history, metrics, "
+    assert done.stderr.splitlines()[-1].startswith(line)
+    assert "Traceback" not in done.stderr
+
+
 def test_why_is_a_command(copied):
     """The command itself: grouped and each, with arguments for Snakemake, incomplete jobs, and a dry run that fails."""
     done = copied.workspace.why(environment=copied.environment)
