@@ -1,12 +1,14 @@
 """How long a dry run takes, and how much memory, as the grid grows: `python benchmarks/dry_run.py [CELLS ...]`.
 
 Each grid is run twice: on an empty folder, where every job would run, and where every cell is there and nothing would
-(files of the right names, and Snakemake's records of them, made by ``snakemake --touch``).
+(records as the stages write them but without outputs, else empty files of the right names, and Snakemake's notes of
+them, made by ``snakemake --touch``).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import shutil
 import subprocess
@@ -16,6 +18,9 @@ import time
 from pathlib import Path
 
 import yaml
+
+from halobench import checks, store
+from halobench.config import load_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,11 +72,14 @@ def measure(cells: int) -> list[tuple[str, float, float]]:
         quiet = ("-n", "--quiet", "rules", "host", "progress")
         snakemake(folder, *quiet)  # the check of the configuration, done once
         rows = [(f"{cells} cells, all to do", *snakemake(folder, *quiet)[:2])]
+        asked = checks.expected_records(load_config(grid(cells)), folder / "results")
+        empty = {"outputs": {}, "cells": [], "spec": None, "seed": None, "code": {}}
         for line in snakemake(folder, "--summary")[2].splitlines():
             path = folder / line.partition("\t")[0]
             if line.startswith("results/"):
+                known = dict(zip(("spec", "seed", "code"), asked.get(path, ()), strict=False))
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text('{"outputs": {}}' if path.suffix == ".json" else "")
+                path.write_text(json.dumps(store.seal(empty | known)) if path.suffix == ".json" else "")
         snakemake(folder, "--touch", "--quiet", "rules", "host", "progress")
         seconds, memory, said = snakemake(folder, *quiet)
         if "Nothing to be done" not in said:
