@@ -254,11 +254,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Thread pools are sized when numpy and torch load, so this must come first. One thread is the specs' default.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    if given.command not in ("check", "run", "verify", "why"):
-        print(f"$ halobench {shlex.join(arguments)}", flush=True)
     from halobench.specs import SpecError
 
     try:
+        if given.command not in ("check", "run", "verify", "why"):
+            print(f"$ halobench {shlex.join(arguments)}", flush=True)
         return given.run(given) or 0
     except argparse.ArgumentTypeError as error:
         print(f"halobench: error: standard input: {error}", file=sys.stderr)

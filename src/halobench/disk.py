@@ -49,12 +49,22 @@ def require_room(config: Config, report: Mapping[str, Any], results: Path) -> di
         If less is free than needed.
     """
     wanted = needed(config, report, results)
-    folder = next(path for path in (results, *results.absolute().parents) if path.exists())
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(_existing(results)).free
     if wanted > free:
         told = f"{results} = {_words(free)} free: expected at least {_words(wanted)}, which the cells still to be"
         raise ConfigError([f"{told} computed will take; make room or run fewer"])
     return {"needed": wanted, "free": free}
+
+
+def told_full(results: Path, least: int = 2**20) -> str:
+    """A line on a disk with less than `least` bytes left, which logs may be unable to tell; empty if there is room."""
+    free = shutil.disk_usage(_existing(results)).free
+    return f"{results}: No space left on device ({_words(free)} free): make room first." if free < least else ""
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest around it that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def _words(count: float) -> str:

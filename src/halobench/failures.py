@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+SILENT = "(no word: killed, or never started)"
 # What a stage leaves when it ends well, by the name of its log.
 MADE = {
     "source": "sources/{}/source.json",
@@ -49,7 +50,7 @@ def last_line(log: Path) -> str:
     """The last line of a log that isn't empty; of a log that breaks off after its command, that it says nothing."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     if not lines or lines[-1].startswith("$ "):
-        return "(no word: killed, or never started)"
+        return SILENT
     return lines[-1].removeprefix("halobench: error: ")
 
 

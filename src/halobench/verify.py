@@ -76,7 +76,7 @@ def verify(results: Path) -> Verdict:
             faults.append(Fault(path, path, "was edited: its own checksum is wrong"))
     judged |= outputs
     stray = [path for path in paths if path.name in names and path not in judged]
-    faults += [Fault(path, path, "no record tells of it: that of its stage is missing") for path in stray]
+    faults += [Fault(path, path, "no record tells of it: that of its stage is missing or damaged") for path in stray]
     return Verdict(records, len(outputs), tuple(faults))
 
 

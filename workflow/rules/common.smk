@@ -64,6 +64,8 @@ onerror:
     for folder in (RESULTS, RESULTS / "partial"):
         if found := failures.failed(folder, STARTED):
             print(failures.table(found), file=sys.stderr)
+    if full := disk.told_full(RESULTS):
+        print(full, file=sys.stderr)
 
 
 wildcard_constraints:
