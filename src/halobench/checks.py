@@ -109,8 +109,8 @@ def load_checked(raw: Mapping[str, Any], schema: Path, cache: Path) -> tuple[Con
         if error.sound is not None and any(map(error.sound.cells, error.sound.run)):
             try:
                 ensure(error.sound, cache)
-            except ConfigError as more:
-                problems = [*problems, *more.problems]
+            except (ConfigError, SpecError) as more:  # the latter of a plug-in's helper that can't be parsed
+                problems = [*problems, *getattr(more, "problems", [str(more)])]
         raise ConfigError(problems) from None
     return config, ensure(config, cache)
 
