@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -241,6 +242,12 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return given
 
 
+def _tell(line: str) -> None:
+    """Print on standard error, if it takes it: a log on a full disk doesn't."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends in one line on standard error and exit code 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -261,25 +268,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"$ halobench {shlex.join(arguments)}", flush=True)
         return given.run(given) or 0
     except argparse.ArgumentTypeError as error:
-        print(f"halobench: error: standard input: {error}", file=sys.stderr)
+        _tell(f"halobench: error: standard input: {error}")
         return 2
     except (SpecError, OSError) as error:
-        print(f"halobench: error: {error}", file=sys.stderr)
+        _tell(f"halobench: error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("halobench: stopped by SIGINT", file=sys.stderr)
+        _tell("halobench: stopped by SIGINT")
         return 130
     except SystemExit as stop:  # of a plug-in: a stage that ends so has not done its work, whatever the code says
-        print(f"halobench: error: ended by SystemExit({stop.code!r}), raised by a plug-in", file=sys.stderr)
+        _tell(f"halobench: error: ended by SystemExit({stop.code!r}), raised by a plug-in")
         return stop.code if isinstance(stop.code, int) and stop.code else 1
     except RuntimeError as error:
         # By name: both are defined beside code that imports torch, which most commands do without.
         if type(error).__name__ == "Interrupted":
-            print(f"halobench: {error}", file=sys.stderr)
+            _tell(f"halobench: {error}")
             return 128 + error.signum
         if type(error).__name__ != "DivergedError":
             raise
-        print(f"halobench: error: {error}", file=sys.stderr)
+        _tell(f"halobench: error: {error}")
         return 3
 
 
