@@ -10,7 +10,7 @@ import pytest
 
 from halobench import cli
 
-STAGES = ["source", "train", "probe", "calibrate", "reference", "aggregate", "claims", "figure"]
+STAGES = ["source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "figure"]
 COMMANDS = [*STAGES, "check", "run", "verify", "why"]
 
 
