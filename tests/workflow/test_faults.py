@@ -149,11 +149,15 @@ def small_disk(tmp_path):
 
 
 def fill(folder: Path, leave: int) -> Path:
-    """Fill a disk up to `leave` bytes; the file that does it."""
+    """Fill a disk up to `leave` bytes; the file that does it.
+
+    A run may write to the disk at the same time, so what was free a moment ago can be less by now: running out is then
+    what was wanted.
+    """
     filler = folder / "filler"
-    with open(filler, "ab") as file:
-        free = shutil.disk_usage(folder).free
-        file.write(b"\0" * max(0, free - leave))
+    with open(filler, "ab", buffering=0) as file, contextlib.suppress(OSError):
+        while (free := shutil.disk_usage(folder).free - leave) > 0:
+            file.write(b"\0" * min(free, 2**20))
     return filler
 
 
