@@ -182,12 +182,17 @@ class Checkpoint:
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
-    """SHA-256 over the names and bytes of contiguous tensors on the CPU, and the facts."""
+    """SHA-256 over the names and bytes of tensors, and the facts."""
     found = hashlib.sha256(facts.encode())
     for name in sorted(tensors):
         found.update(name.encode())
-        found.update(tensors[name].view(-1).view(torch.uint8).numpy() if tensors[name].numel() else b"")
+        found.update(_bytes(tensors[name]))
     return found.hexdigest()
+
+
+def _bytes(tensor: torch.Tensor) -> np.ndarray:
+    """The bytes of a tensor of any type, as uint8 (n,); without a copy where it is contiguous and on the CPU."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def fingerprint(value: Any, depth: int = 8) -> str:
@@ -197,7 +202,7 @@ def fingerprint(value: Any, depth: int = 8) -> str:
     if isinstance(value, np.ndarray):
         return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
     if isinstance(value, torch.Tensor):
-        return fingerprint(value.detach().cpu().float().numpy(), depth)
+        return fingerprint(_bytes(value), depth)
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key!r}:{fingerprint(item, depth - 1)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple | set | frozenset):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from halobench import data, losses, neighbourhood
-from halobench.checkpoint import Checkpoint, Interrupted, Signals, capture, restore
+from halobench.checkpoint import Checkpoint, Interrupted, Signals, capture, fingerprint, restore
 from halobench.losses import Loss
 from halobench.progress import Progress
 from halobench.rays import Surroundings
@@ -155,6 +155,22 @@ def test_no_resume_point_is_kept_of_a_loss_with_a_state(digits, tmp_path, kind):
         stopped = Checkpoint(path, "key", every=1e9, signals=Countdown(2), log=silent)
         with pytest.raises(Interrupted, match="the loss Counting keeps a state"):
             train_cell(digits, ModelSpec("mlp"), loss, spec, 0, silent, stopped)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (torch.tensor(1.0, dtype=torch.float64), torch.tensor(1.0 + 2**-52, dtype=torch.float64)),
+        (torch.tensor([2**24]), torch.tensor([2**24 + 1])),
+        (torch.tensor([1.0], dtype=torch.bfloat16), torch.tensor([1.0078125], dtype=torch.bfloat16)),
+        (torch.tensor([True]), torch.tensor([False])),
+    ],
+    ids=lambda value: str(value.dtype),
+)
+def test_the_smallest_change_of_a_tensor_that_a_loss_keeps_is_seen(before, after):
+    """As wide as the type: a count past 2^24 or a running mean in float64 would be lost by rounding to float32."""
+    assert fingerprint({"seen": before}) != fingerprint({"seen": after})
+    assert fingerprint({"seen": before}) == fingerprint({"seen": before.clone()})
 
 
 def test_a_folder_in_the_place_of_a_resume_point_costs_no_training(digits, tmp_path):
