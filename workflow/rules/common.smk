@@ -260,4 +260,4 @@ if workflow.is_main_process:
     attempt("The command line has", check_resources)
     attempt("The claims have", checks.check_claims, CLAIMS)
     attempt("The results have", check_folders, targets())
-    attempt("The results have", checks.check_results, CONFIG, Path("results"))
+    attempt("The results have", checks.check_results, CONFIG, RESULTS)
