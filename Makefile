@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo test soak lint report clean
+.PHONY: help demo theory cluster-demo test soak lint report clean
 help:
 	@echo "make demo    run the demo experiment and build its report"
+	@echo "make theory  run the theory experiment: when temperature scaling fails like log k"
+	@echo "make cluster-demo  run a tiny grid on a SLURM cluster of two nodes that it starts on this host, and stops"
 	@echo "make test    lint, then run the tests"
 	@echo "make soak    the tests of reruns and faults with as many trials as it takes (half an hour)"
 	@echo "make lint    ruff, snakefmt, snakemake --lint"
@@ -27,10 +29,24 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
+$(VENV)/.installed-slurm: pyproject.toml | $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[slurm]'
+	touch $@
+
 demo: $(VENV)/.installed
 	$(BIN)/halobench run --quiet rules host --config 'run=[demo]'
 	@$(MAKE) --no-print-directory report
 	@echo "Look at results/figures/demo/summary.png and results/report.html; tables are in results/tables/demo."
+
+theory: $(VENV)/.installed
+	$(BIN)/halobench run --quiet rules host --config 'run=[theory]'
+	@echo "Look at results/figures/theory/log_k.png; verdicts are in results/tables/theory/claims.csv."
+
+cluster-demo: $(VENV)/.installed-slurm
+	$(BIN)/halobench cluster --watch 2 -- $(BIN)/halobench run --workflow-profile profiles/slurm \
+		--quiet rules host --resources gpu=3 --slurm-init-seconds-before-status-checks 2 \
+		--configfile workflow/experiments/tiny.yaml
+	@echo "Look at results/figures/tiny/summary.png; \`$(BIN)/halobench logs mixup2/seed0\` shows where a cell's logs are."
 
 report: $(VENV)/.installed
 	$(SNAKEMAKE) --report results/report.html --report-stylesheet workflow/report/style.css

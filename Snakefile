@@ -15,3 +15,7 @@ rule all:
     input:
         targets(),
     localrule: True
+
+
+if workflow.is_main_process:
+    attempt("The command line has", check_rules)

@@ -1,5 +1,7 @@
 """How long a dry run takes, and how much memory, as the grid grows: `python benchmarks/dry_run.py [CELLS ...]`.
 
+`--workflow-profile profiles/slurm` does the same as for a cluster.
+
 Each grid is run twice: on an empty folder, where every job would run, and where every cell is there and nothing would
 (records as the stages write them but without outputs, else empty files of the right names, and Snakemake's notes of
 them, made by ``snakemake --touch``).
@@ -61,7 +63,7 @@ def snakemake(folder: Path, *arguments: str) -> tuple[float, float, str]:
     return seconds, float(lines[-1]), "\n".join(lines[:-1]) + done.stderr
 
 
-def measure(cells: int) -> list[tuple[str, float, float]]:
+def measure(cells: int, profile: str | None = None) -> list[tuple[str, float, float]]:
     """A row for each of the runs: what, seconds, MiB."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -69,7 +71,7 @@ def measure(cells: int) -> list[tuple[str, float, float]]:
             source = ROOT / part
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
         (folder / "config.yaml").write_text(yaml.safe_dump(grid(cells)))
-        quiet = ("-n", "--quiet", "rules", "host", "progress")
+        quiet = ("-n", *(("--workflow-profile", profile) if profile else ()), "--quiet", "rules", "host", "progress")
         snakemake(folder, *quiet)  # the check of the configuration, done once
         rows = [(f"{cells} cells, all to do", *snakemake(folder, *quiet)[:2])]
         asked = checks.expected_records(load_config(grid(cells)), folder / "results")
@@ -90,9 +92,11 @@ def measure(cells: int) -> list[tuple[str, float, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cells", nargs="*", type=int, default=[1000, 10000])
+    parser.add_argument("--workflow-profile", help="e.g. profiles/slurm; else profiles/default")
+    given = parser.parse_args()
     print(f"{'dry run':28} {'seconds':>8} {'MiB':>6}")
-    for cells in parser.parse_args().cells:
-        for what, seconds, memory in measure(cells):
+    for cells in given.cells:
+        for what, seconds, memory in measure(cells, given.workflow_profile):
             print(f"{what:28} {seconds:8.1f} {memory:6.0f}", flush=True)
 
 

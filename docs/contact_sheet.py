@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-WIDTH, COLUMNS, GAP, TITLE = 2100, 3, 24, 40
+WIDTH, COLUMNS, GAP, TITLE = 1800, 3, 24, 40
 DOCS = Path(__file__).parent
 
 

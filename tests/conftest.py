@@ -9,13 +9,19 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
+from halobench import onehost, plugins
+from halobench.grid import TABLES
+
 ROOT = Path(__file__).parents[1]
 SOAK = os.environ.get("HALOBENCH_SOAK") == "1"  # `make soak`: as many trials as it takes, not a sample
+TIMES = ["seconds", "probe_seconds", "calibrate_seconds"]  # columns of the table of runs
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -71,6 +77,11 @@ def tiny_config() -> dict:
             }
         },
     }
+
+
+def tiny_figures() -> list[str]:
+    """The figures that have something to show for the tiny configuration's images."""
+    return [name for name in plugins.names("figures") if plugins.constant("figures", name, "SHOWS") is None]
 
 
 class Workspace:
@@ -141,6 +152,17 @@ def finished_workspace(factory: pytest.TempPathFactory, name: str, config: dict)
     return made
 
 
+def assert_same_tables(first: Workspace, second: Workspace) -> None:
+    """All tables but for times, byte for byte."""
+    for name in (*TABLES, "claims"):
+        paths = [w.folder / f"results/tables/tiny/{name}" for w in (first, second)]
+        if name != "runs":
+            assert paths[0].with_suffix(".csv").read_bytes() == paths[1].with_suffix(".csv").read_bytes(), name
+            continue
+        tables = [pd.read_parquet(path.with_suffix(".parquet")).drop(columns=TIMES) for path in paths]
+        pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
 @pytest.fixture
 def tiny() -> dict:
     """A tiny configuration, to be edited."""
@@ -157,3 +179,16 @@ def workspace(tmp_path, tiny) -> Workspace:
 def finished(tmp_path_factory) -> Workspace:
     """A workspace whose tiny grid has run to the end."""
     return finished_workspace(tmp_path_factory, "finished", tiny_config())
+
+
+@pytest.fixture
+def slurm() -> None:
+    """Skip, or fail, where SLURM isn't installed."""
+    needs(not onehost.missing(), f"SLURM: {onehost.ADVICE}")
+
+
+@pytest.fixture
+def cluster(slurm) -> Iterator[onehost.OneHost]:
+    """A SLURM cluster of two nodes with two stand-in GPU slots each, which forgets no job."""
+    with onehost.OneHost(settings={"MinJobAge": "3600"}) as started:
+        yield started

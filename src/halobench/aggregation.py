@@ -17,6 +17,7 @@ from halobench.specs import require
 READ = {"history.csv", "neighbourhood.parquet", "radii.parquet", "calibration.json", "metrics.csv", "reliability.csv"}
 ADVICE = "`halobench verify` names all such files, and with --remove has them made again"
 KEYS = ["dataset", "model", "loss", "seed"]
+MAY_BE_EMPTY = ("neighbourhood", "radii", "history")  # where no cell is probed, or nothing is trained
 TABLE_COLUMNS = COLUMNS | {
     "reliability": (*KEYS, *RELIABILITY_COLUMNS),
     "history": (*KEYS, "epoch", "step", "lr", "train_loss"),
@@ -52,23 +53,30 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
         for entry in entries:
             _check_sums(results / root / entry["path"], entry["outputs"])
 
-    def gather(read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+    def gather(read: Callable[[Path], pd.DataFrame], cells: Iterable[Mapping[str, Any]] = cells) -> pd.DataFrame:
         return _stack((cell, read(runs / cell["path"])) for cell in cells)
+
+    def probed(name: str, read: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table) -> pd.DataFrame:
+        tables = gather(
+            lambda folder: read(store.read_parquet(folder / f"{name}.parquet")),
+            [cell for cell in cells if cell["probe"]],
+        )
+        return tables if len(tables.columns) else pd.DataFrame(columns=list(TABLE_COLUMNS[name]))
 
     scored = [_reference_rows(results, reference) for reference in references]
     return {
         "metrics": pd.concat([gather(_csv("metrics")), *scored], ignore_index=True),
-        "neighbourhood": gather(lambda folder: store.read_parquet(folder / "neighbourhood.parquet")),
-        "radii": gather(lambda folder: summarise_radii(store.read_parquet(folder / "radii.parquet"))),
+        "neighbourhood": probed("neighbourhood"),
+        "radii": probed("radii", summarise_radii),
         "reliability": gather(_csv("reliability")),
         "history": gather(_csv("history")),
-        "runs": gather(_run),
+        "runs": _stack((cell, _run(runs / cell["path"], cell["probe"])) for cell in cells),
     }
 
 
 def _csv(name: str) -> Callable[[Path], pd.DataFrame]:
     """How to read the CSV file `name` of a cell's folder."""
-    return lambda folder: store.read_csv(folder / f"{name}.csv")
+    return lambda folder: store.read_csv(folder / f"{name}.csv", least=0 if name in MAY_BE_EMPTY else 1)
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:
@@ -81,7 +89,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     """
     manifest = store.read_json(path, ("cells", "references"))
     with store.reading(path, "lists of cells and references, each with its names, path and checksums"):
-        for entries, keys in ((manifest["cells"], KEYS), (manifest["references"], ("dataset", "seed"))):
+        for entries, keys in ((manifest["cells"], [*KEYS, "probe"]), (manifest["references"], ("dataset", "seed"))):
             for entry in entries:
                 for key in (*keys, "path", "outputs"):
                     require(key in entry, key, entry, "a key of each entry")
@@ -102,7 +110,7 @@ def read_tables(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
     found = {}
     for name in names:
         path = folder / f"{name}.parquet"
-        found[name] = store.read_parquet(path, TABLE_COLUMNS[name])
+        found[name] = store.read_parquet(path, TABLE_COLUMNS[name], least=0 if name in MAY_BE_EMPTY else 1)
         store.check_recorded(path)
     return found
 
@@ -125,7 +133,8 @@ def _stack(parts: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.DataFr
         for position, key in enumerate(KEYS):
             table.insert(position, key, cell[key])
         stacked.append(table)
-    return pd.concat(stacked, ignore_index=True)
+    full = [table for table in stacked if len(table)] or stacked[:1]
+    return pd.concat(full, ignore_index=True) if full else pd.DataFrame()
 
 
 def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame:
@@ -140,10 +149,11 @@ def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame
     return pd.concat([pd.DataFrame(lead, index=table.index), table], axis=1)
 
 
-def _run(folder: Path) -> pd.DataFrame:
+def _run(folder: Path, probed: bool) -> pd.DataFrame:
     """One row of `runs`: what was trained, how it went, its temperatures, and what it cost."""
     train = store.read_record(folder / "train.json", _TRAIN_KEYS)
-    probe, calibrate = (store.read_record(folder / f"{name}.json", ["seconds"]) for name in ("probe", "calibrate"))
+    probe = store.read_record(folder / "probe.json", ["seconds"]) if probed else {"seconds": float("nan")}
+    calibrate = store.read_record(folder / "calibrate.json", ["seconds"])
     fits = {(fit["calibrator"], fit["labels"]): fit for fit in store.read_json(folder / "calibration.json")}
     with store.reading(folder / "train.json", "a record of training"):
         dataset = train["spec"]["dataset"]
@@ -152,6 +162,10 @@ def _run(folder: Path) -> pd.DataFrame:
         "noise": noise,
         "classes": train["classes"],
         "train_points": dataset["train"],
+        "distribution": train.get("distribution", ""),
+        "beta": train.get("beta", float("nan")),
+        "group": train.get("group", float("nan")),
+        "separation": train.get("separation", float("nan")),
         "train_accuracy": train["train_accuracy"],
         "interpolates": train["interpolates"],
         "steps": train["steps"],

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench import metrics
+from halobench import metrics, regions
+from halobench.regions import Located
 from halobench.seeding import generator
 from halobench.specs import CalibrateSpec, SpecError, require
 from halobench.temperature import TemperatureFit, check_logits, fit_released, fit_temperature, scale
@@ -32,6 +33,9 @@ LABELS = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test
 # An infinite T is scored as the limit that it is: confidence 1/k, with the prediction kept (at beta = 0 all would tie).
 FLAT = 1e-12
 SCORES = ("error", "nll", "brier", "kl")
+# Beside these, where the distribution consists of regions: the same on own and shared regions apart, KL / log k, and on
+# the test split, of the logits as they are, what describes them as two-level logits.
+APART = ("kl_own", "kl_shared", "kl_per_log_k")
 BINNED = ("ece", "ace_average", "ace_equal_mass", "mce", "classwise_ece", "ece_floor")
 
 METRICS_COLUMNS = ("split", "labels", "calibrator", "metric", "value", "low", "high")
@@ -49,7 +53,10 @@ class Calibrated:
         finite are None: T is None beside beta = 0 where T is infinite, and both are None where no optimum is finite.
     metrics : DataFrame
         split, labels, calibrator, metric, value, low, high. 95% percentile bootstrap intervals for error, nll, brier
-        and kl; NaN for binned metrics, whose bootstrap does not cover. All NaN where the fit has no finite optimum.
+        and kl; NaN for binned metrics, whose bootstrap does not cover, and for means over a part of the points. All NaN
+        where the fit has no finite optimum. Where the distribution consists of regions: kl_own, kl_shared and
+        kl_per_log_k; of the train split error_own and error_shared; and as calibrator ``none`` on test what
+        `halobench.regions.gaps` gives.
     reliability : DataFrame
         split (test), labels, calibrator, bin, lower, upper, count, confidence, accuracy; an empty bin has count 0 and
         NaN means.
@@ -71,8 +78,8 @@ def calibrate(arrays: Mapping[str, np.ndarray], spec: CalibrateSpec, seed: int) 
     ----------
     arrays : mapping of name to array
         For each split of train, val, test: ``{split}.logits`` (n, k), ``{split}.labels`` (n,) as drawn,
-        ``{split}.clean`` (n,); and the posterior, if known, as ``{split}.posterior`` (n, k) or as ``transition``
-        (k, k) that holds P(label = j | clean = i).
+        ``{split}.clean`` (n,); and the posterior, if known, as ``{split}.posterior`` (n, k), as ``transition`` (k, k)
+        that holds P(label = j | clean = i), or by region, as `halobench.regions.Located` reads it.
     spec : CalibrateSpec
     seed : int
         The cell's seed. Bootstrap resamples depend on it and on the split alone, so cells that differ in model or loss
@@ -97,7 +104,15 @@ def calibrate(arrays: Mapping[str, np.ndarray], spec: CalibrateSpec, seed: int) 
             check_logits(logits[split])
         except SpecError as bad:
             raise bad.within(split) from None
-    return _calibrated(logits, logits, targets, spec.calibrators, spec, seed)
+    located = Located.of(arrays, SPLITS)
+    found = _calibrated(logits, logits, targets, spec.calibrators, spec, seed, located)
+    if located is None or "none" not in spec.calibrators:
+        return found
+    beta = fit_temperature(logits["val"], targets["val"]["drawn"]).beta
+    gaps = regions.gaps(logits["test"], beta, located)
+    rows = [_row("test", "noisy", "none", metric, gaps[metric]) for metric in regions.GAPS]
+    table = pd.concat([found.metrics, pd.DataFrame(rows, columns=list(METRICS_COLUMNS))], ignore_index=True)
+    return Calibrated(found.fits, table, found.reliability)
 
 
 def references(
@@ -130,19 +145,20 @@ def references(
     """
     k = _classes(arrays)
     targets = _targets(arrays, k)
+    located = Located.of(arrays, SPLITS)
     plain = ("none",)  # whatever calibrators are asked for: these two have nothing to calibrate
     zeros = {split: np.zeros((len(targets[split]["clean"]), k)) for split in SPLITS}
-    found = {"uniform": _calibrated(zeros, zeros, targets, plain, spec, seed)}
+    found = {"uniform": _calibrated(zeros, zeros, targets, plain, spec, seed, located)}
     posteriors = {split: _posterior(arrays, split, k) for split in SPLITS}
     if all(rows is not None for rows in posteriors.values()):
         with np.errstate(divide="ignore"):
             bayes = {split: np.log(rows) for split, rows in posteriors.items()}
-        found = {"bayes": _calibrated(bayes, bayes, targets, plain, spec, seed)} | found
+        found = {"bayes": _calibrated(bayes, bayes, targets, plain, spec, seed, located)} | found
     votes = _nearest_votes(inputs, targets, k)
     with np.errstate(divide="ignore"):
         certain = {split: np.log(rows) for split, rows in votes.items()}
     calibrators = tuple(name for name in spec.calibrators if name != "released")
-    found["nearest"] = _calibrated(votes, certain, targets, calibrators, spec, seed)
+    found["nearest"] = _calibrated(votes, certain, targets, calibrators, spec, seed, located)
     return Calibrated(
         [{"model": model} | fit for model, part in found.items() for fit in part.fits],
         _named({model: part.metrics for model, part in found.items()}),
@@ -175,7 +191,7 @@ def _get(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 
 def _classes(arrays: Mapping[str, np.ndarray]) -> int:
     """The number of classes where no logits tell: from the posterior, else from the largest label."""
-    for name in ("transition", "test.posterior"):
+    for name in ("transition", "test.posterior", "regions.posterior"):
         if name in arrays:
             return _get(arrays, name).shape[-1]
     return 1 + max(int(_get(arrays, f"{split}.{name}").max()) for split in SPLITS for name in ("labels", "clean"))
@@ -193,6 +209,10 @@ def _posterior(arrays: Mapping[str, np.ndarray], split: str, k: int) -> np.ndarr
         transition = _get(arrays, "transition")
         require(transition.shape == (k, k), "transition", f"shape {transition.shape}", f"shape {(k, k)}")
         return transition.astype(np.float64)[clean]
+    if located := Located.of(arrays, (split,)):
+        rows = located.rows(split)
+        require(rows.shape == (len(clean), k), f"{split}.region", f"posterior {rows.shape}", f"{(len(clean), k)}")
+        return rows
     return None
 
 
@@ -244,6 +264,7 @@ def _calibrated(
     calibrators: tuple[str, ...],
     spec: CalibrateSpec,
     seed: int,
+    located: Located | None,
 ) -> Calibrated:
     """Fit `calibrators` to `logits` and score all splits; the calibrator ``none`` scores `raw` instead."""
     fits = _fit(logits, targets, calibrators)
@@ -253,6 +274,8 @@ def _calibrated(
         for name, beta, judged in _plan(calibrators, fits, split, _judged(targets, split)):
             if name != "none" and not 0 <= beta < math.inf:
                 rows += [_row(split, labels, name, metric, math.nan) for labels, metric in _wanted(judged)]
+                if located and "noisy" in judged:
+                    rows += [_row(split, "noisy", name, metric, math.nan) for metric in APART]
                 continue
             scaled = scale(raw[split], 1.0) if name == "none" else scale(logits[split], max(beta, FLAT))
             surprise = {labels: _logit_scores(scaled, targets[split][labels], labels) for labels in judged}
@@ -266,6 +289,11 @@ def _calibrated(
                     if metric in points:
                         columns.append((len(rows), points[metric]))
                     rows.append(_row(split, labels, name, metric, value))
+                if located:
+                    for metric, values in regions.scores(points, located, split, labels).items():
+                        if isinstance(values, np.ndarray):
+                            columns.append((len(rows), values))
+                        rows.append(_row(split, labels, name, metric, float(np.mean(values))))
                 if split == "test":
                     diagrams += _diagram(probabilities, targets[split][labels], spec.bins, (split, labels, name))
         _add_intervals(rows, columns, spec.draws, generator(seed, "bootstrap", split))

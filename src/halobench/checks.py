@@ -35,13 +35,17 @@ def request(config: Config) -> dict[str, Any]:
     cells = [cell for experiment in config.run for cell in config.cells(experiment)]
     datasets = sorted({cell.dataset for cell in cells})
     sources = sorted({config.datasets[name].source for name in datasets})
-    pairs = sorted({(cell.model, config.datasets[cell.dataset].source, _least_batch(config, cell)) for cell in cells})
+    pairs: dict[tuple[str, str, int], int] = {}
+    for cell in cells:
+        dataset = config.datasets[cell.dataset]
+        key = (cell.model, dataset.source, _least_batch(config, cell))
+        pairs[key] = max(pairs.get(key, 0), dataset.train)
     return {
         "sources": {name: canonical(config.sources[name]) for name in sources},
         "datasets": {name: canonical(config.datasets[name]) for name in datasets},
         "losses": {name: canonical(config.losses[name]) for name in sorted({cell.loss for cell in cells})},
         "models": {name: canonical(config.models[name]) for name in sorted({cell.model for cell in cells})},
-        "pairs": pairs,
+        "pairs": [[*key, points] for key, points in sorted(pairs.items())],
     }
 
 
@@ -118,16 +122,17 @@ def load_checked(raw: Mapping[str, Any], schema: Path, cache: Path) -> tuple[Con
 def expected_records(config: Config, results: Path) -> dict[Path, tuple[Any, int | None, dict[str, str]]]:
     """The record of each job on a cell, source or data set of the experiments that run: its spec, seed and code map."""
     cells = sorted({cell for experiment in config.run for cell in config.cells(experiment)})
+    probed = {cell for experiment in config.run for cell in config.probed(experiment)}
     found: dict[Path, tuple[Any, int | None, dict[str, str]]] = {}
     for name in sorted({config.datasets[cell.dataset].source for cell in cells}):
         code = code_map("source", [("data", config.sources[name].loader)])
         found[results / "sources" / name / "source.json"] = (config.source_spec(name), None, code)
     for cell in cells:
-        for stage, (spec, code) in asked_of_cell(config, cell).items():
+        for stage, (spec, code) in asked_of_cell(config, cell, cell in probed).items():
             found[results / "runs" / cell.path / f"{stage}.json"] = (spec, cell.seed, code)
     for dataset, seed in sorted({(cell.dataset, cell.seed) for cell in cells}):
         place = results / f"references/{dataset}/seed{seed}/reference.json"
-        found[place] = (config.reference_spec(dataset), seed, code_map("reference"))
+        found[place] = (config.reference_spec(dataset), seed, code_map("reference", config.sampler(dataset)))
     return found
 
 
@@ -291,12 +296,11 @@ def run(asked: dict[str, Any]) -> list[str]:
             attempt(f"datasets.{name}", lambda d=dataset, s=source: data.check_size(d, s.size, s.parts))
     for name, spec in asked["losses"].items():
         attempt(f"losses.{name}", lambda spec=spec: check_loss(parse(LossSpec, spec)))
-    for name, source, batch in asked["pairs"]:
+    for name, source, batch, points in asked["pairs"]:
         if described := found.get(source):
             model = parse(ModelSpec, asked["models"][name])
-            taken = attempt(
-                f"models.{name}", lambda m=model, d=described, b=batch: models.check(m, d.shape, d.classes, b)
-            )
+            asked_of_it = (model, described.shape, described.classes, batch, points)
+            taken = attempt(f"models.{name}", lambda a=asked_of_it: models.check(*a))
             weights.setdefault(name, {})[source] = taken or 0
-    sizes = {name: {"classes": of.classes, "bytes": of.size * math.prod(of.shape)} for name, of in found.items()}
+    sizes = {name: {"classes": of.classes, "bytes": (of.size or 0) * math.prod(of.shape)} for name, of in found.items()}
     return list(dict.fromkeys(problems)), {"sources": sizes, "weights": weights}

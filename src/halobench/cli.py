@@ -23,12 +23,27 @@ EXAMPLE_TRAIN = """example:
     "dataset": {"source": "digits", "train": 1000, "val": 250, "test": 450, "noise": {"p": 0.5}},
     "model": {"name": "mlp"}, "loss": {"name": "cross_entropy"}, "train": {"lr": 0.003, "epochs": 100}}'"""
 
-EXAMPLE_RUN = """Snakemake's locks are removed first where the run that made them is dead.
+EXAMPLE_RUN = """All but --orphans is handed on to Snakemake, whose locks are removed first where the run that made them
+is dead. Jobs that such a run left in SLURM's queue are ended if they still wait there, and waited for if they run.
 
 examples:
   halobench run                   all that the configuration asks for
   halobench run --cores 4 -n      only say what would run
-  halobench run partial           tables and figures of the cells that are there, in results/partial"""
+  halobench run partial           tables and figures of the cells that are there, in results/partial
+  halobench run --workflow-profile profiles/slurm      the same on a cluster"""
+EXAMPLE_PLAN = """The arguments are handed on to Snakemake, for a dry run.
+
+examples:
+  halobench plan
+  halobench plan --workflow-profile profiles/slurm --resources gpu=16"""
+EXAMPLE_LOGS = """examples:
+  halobench logs digits/mlp/mixup2/seed0
+  halobench logs mixup2           of all cells whose name holds it"""
+EXAMPLE_CLUSTER = """Needs SLURM's programs and munge, no GPU, and neither root nor /etc.
+
+examples:
+  halobench cluster                      a shell in which sbatch, squeue, ... speak to it
+  halobench cluster --watch 5 -- halobench run --workflow-profile profiles/slurm --resources gpu=4"""
 EXAMPLE_WHY = """All but --each is handed on to Snakemake, for a dry run.
 
 examples:
@@ -89,7 +104,33 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument("results", nargs="?", type=Path, default=Path("results"), help="the results folder (results)")
     verify.add_argument("--remove", action="store_true", help="remove what is faulty, so that it is made again")
     run = command("run", "Run Snakemake; goes on after a run that was killed.", _run, EXAMPLE_RUN)
-    run.usage = "halobench run [-h] [SNAKEMAKE'S ARGUMENTS ...]"
+    run.usage = "halobench run [-h] [--orphans {wait,cancel}] [SNAKEMAKE'S ARGUMENTS ...]"
+    run.add_argument(
+        "--orphans",
+        choices=("wait", "cancel"),
+        default="wait",
+        help="what to do with running jobs of a run that died (wait)",
+    )
+    plan = command("plan", "Say how many jobs and GPU-hours a run would take.", _plan, EXAMPLE_PLAN)
+    plan.usage = "halobench plan [-h] [SNAKEMAKE'S ARGUMENTS ...]"
+    logs = command("logs", "Show where a cell's logs are, and their last lines.", _logs, EXAMPLE_LOGS)
+    logs.add_argument("name", metavar="CELL", help="e.g. digits/mlp/mixup2/seed0, or a part of it")
+    logs.add_argument("--results", type=Path, default=Path("results"), help="the results folder (results)")
+    cluster = command("cluster", "Run a command in a SLURM cluster on this host.", _cluster, EXAMPLE_CLUSTER)
+    for option, default, what in (
+        ("nodes", 2, "nodes"),
+        ("gpus", 2, "stand-in GPU slots a node"),
+        ("shards", 0, "shares that a node's GPUs are split into"),
+    ):
+        cluster.add_argument(f"--{option}", type=int, default=default, metavar="N", help=f"{what} ({default})")
+    cluster.add_argument(
+        "--watch",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="print the queue so often, if it changed",
+    )
+    cluster.add_argument("rest", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run (a shell)")
     command("check", "Check what only building can check; a request in JSON on standard input.", _check)
     why = command("why", "Say why each job would run.", _why, EXAMPLE_WHY)
     why.usage = "halobench why [-h] [--each] [SNAKEMAKE'S ARGUMENTS ...]"
@@ -213,7 +254,27 @@ def _verify(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace) -> None:
     from halobench.masters import run
 
-    run(given.rest)
+    run(given.rest, given.orphans == "cancel")
+
+
+def _plan(given: argparse.Namespace) -> int:
+    from halobench.plan import plan
+
+    return plan(given.rest)
+
+
+def _logs(given: argparse.Namespace) -> int:
+    from halobench.logs import find, told
+
+    found = list(find(given.results, given.name))
+    print("\n".join(map(told, found)) or f"no log in {given.results / 'logs'} is of a job named {given.name}")
+    return 0 if found else 1
+
+
+def _cluster(given: argparse.Namespace) -> int:
+    from halobench.onehost import run
+
+    return run(given.rest[given.rest[:1] == ["--"] :], given.nodes, given.gpus, given.shards, given.watch)
 
 
 def _check(given: argparse.Namespace) -> int:
@@ -231,15 +292,29 @@ def _why(given: argparse.Namespace) -> int:
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """The parsed arguments. What follows `run` and `why` is Snakemake's, but for their own options: ``rest``."""
-    rest = []
-    if arguments[:1] in (["run"], ["why"]):
-        own = {"-h", "--help", "--each"} if arguments[0] == "why" else {"-h", "--help"}
-        rest = [argument for argument in arguments[1:] if argument not in own]
-        arguments = [arguments[0], *(argument for argument in arguments[1:] if argument in own)]
-    given = build_parser().parse_args(arguments)
+    """The parsed arguments. What follows `run`, `why` and `plan` is Snakemake's (``rest``), but for ``OWN``."""
+    if not arguments or arguments[0] not in OWN:
+        return build_parser().parse_args(arguments)
+    own, rest, left = [arguments[0]], [], list(arguments[1:])
+    while left:
+        argument = left.pop(0)
+        if argument.partition("=")[0] not in OWN[arguments[0]]:
+            rest.append(argument)
+            continue
+        own.append(argument)
+        if argument == "--orphans" and left:
+            own.append(left.pop(0))
+    given = build_parser().parse_args(own)
     given.rest = rest
     return given
+
+
+# The options that are not Snakemake's, of the commands that hand on the rest.
+OWN = {
+    "run": {"-h", "--help", "--orphans"},
+    "why": {"-h", "--help", "--each"},
+    "plan": {"-h", "--help"},
+}
 
 
 def _tell(line: str) -> None:
@@ -251,6 +326,11 @@ def _tell(line: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends in one line on standard error and exit code 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if "HALOBENCH_WARM" in os.environ:
+        from halobench import warm
+
+        if (code := warm.ask(arguments)) is not None:
+            return code
     given = parse_arguments(arguments)
     for stream in (
         sys.stdout,
@@ -264,12 +344,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from halobench.specs import SpecError
 
     try:
-        if given.command not in ("check", "run", "verify", "why"):
+        if given.command not in ("check", "cluster", "logs", "plan", "run", "verify", "why"):
             print(f"$ halobench {shlex.join(arguments)}", flush=True)
         return given.run(given) or 0
     except argparse.ArgumentTypeError as error:
         _tell(f"halobench: error: standard input: {error}")
         return 2
+    except BrokenPipeError:  # as by `| head`: who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
     except (SpecError, OSError) as error:
         _tell(f"halobench: error: {error}")
         return 2

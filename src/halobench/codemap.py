@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ NOTED = "HALOBENCH_CODE"  # the code map that a run notes for a job, as JSON
 
 # Where each stage's numbers are decided; the rest is found from there.
 STAGES = {
-    "source": ("data/__init__",),
+    "source": ("data/sources",),
     "train": ("training",),
     "probe": ("neighbourhood",),
     "calibrate": ("calibration",),
@@ -67,7 +67,24 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
         imports by its path (``module/helper.py``). Comments, docstrings and formatting don't count. As files stood
         when this process first asked.
     """
-    return dict(_code_map(stage, tuple(plugins)))
+    key = (stage, tuple((kind, name) for kind, name in plugins))
+    if key not in _told:
+        _told[key] = _code_map(*key)
+    return dict(_told[key])
+
+
+_told: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, str]] = {}  # every map that this process has given
+
+
+def asked() -> list[list[Any]]:
+    """The maps that this process has given, as plain data for `freeze` in the processes that run its jobs."""
+    return [[stage, list(map(list, plugins)), found] for (stage, plugins), found in _told.items()]
+
+
+def freeze(given: Iterable[tuple[str, Iterable[tuple[str, str]], Mapping[str, str]]]) -> None:
+    """Let code count as it was when a run was started: `code_in_force` then refuses what was edited since."""
+    for stage, plugins, found in given:
+        _told[stage, tuple((kind, name) for kind, name in plugins)] = dict(found)
 
 
 def code_in_force(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
@@ -88,9 +105,8 @@ def code_in_force(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[s
     return found
 
 
-@functools.cache
 def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """`code_map`, remembered: a grid has many cells of few models and losses."""
+    """`code_map`, from the files."""
     passed = NEUTRAL | ASIDE.get(stage, set())
     found = {f"{PACKAGE.name}.{module.replace('/', '.')}": PACKAGE / f"{module}.py" for module in STAGES[stage]}
     called: dict[Path, str] = {}

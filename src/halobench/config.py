@@ -338,14 +338,17 @@ def parse_experiment(value: Mapping[str, Any]) -> ExperimentSpec:
         raise SpecError(str(key), value[key], f"a key among grid, figures{hint(('grid', 'figures'), key)}")
     grid = value.get("grid")
     if not isinstance(grid, list) or not grid:
-        raise SpecError("grid", grid, "a list of blocks of datasets, models, losses and seeds")
+        raise SpecError(
+            "grid", grid, "a list of blocks of datasets, models, losses and seeds (and probe: true or false)"
+        )
     blocks = []
     for i, block in enumerate(grid):
         try:
             blocks.append(parse(Block, block))
         except SpecError as error:
             raise error.within(f"grid[{i}]") from None
-        for key, values in vars(blocks[-1]).items():
+        for key in ("datasets", "models", "losses", "seeds"):
+            values = getattr(blocks[-1], key)
             if not values:
                 raise SpecError(f"grid[{i}].{key}", [], "at least one")
             check_distinct(f"grid[{i}].{key}", values)
@@ -353,7 +356,7 @@ def parse_experiment(value: Mapping[str, Any]) -> ExperimentSpec:
             raise SpecError(f"grid[{i}].seeds", min(blocks[-1].seeds), "whole numbers of at least 0")
     figures = value.get("figures", [])
     if not isinstance(figures, list) or ("figures" in value and not figures):
-        raise SpecError("figures", figures, "a list of figures (without this key, all are drawn)")
+        raise SpecError("figures", figures, "a list of figures (without this key, all that have something to show)")
     check_distinct("figures", figures)
     return ExperimentSpec(tuple(blocks), tuple(figures))
 

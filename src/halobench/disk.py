@@ -33,6 +33,8 @@ def needed(config: Config, report: Mapping[str, Any], results: Path) -> int:
         classes = report["sources"][dataset.source]["classes"]
         points = dataset.train + dataset.val + dataset.test
         total += weights + CELL + points * (4 * classes + 16)  # logits are float32; two int64 labels each
+        if config.sampler(cell.dataset):  # the posterior of up to 1.5 k regions, and each point's region
+            total += 12 * classes**2 + 8 * points
         largest = max(largest, weights)
     for name, size in report["sources"].items():
         if not (results / "sources" / name / "meta.json").exists():

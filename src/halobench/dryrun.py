@@ -5,6 +5,7 @@ The text is that of Snakemake 9.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import json
 import re
@@ -13,6 +14,7 @@ import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +34,27 @@ ANY_REASON = "|".join(map(re.escape, REASONS))
 REASON = re.compile(rf"(?:^|; )({ANY_REASON})(?:: (.*?))?(?=; (?:{ANY_REASON})|$)", re.S)
 LITERAL = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 BEFORE_NOW = re.compile(rf"before: ((?:{LITERAL}|[^'\"])*?) now: ((?:{LITERAL}|[^'\"])*)$", re.S)
-BLOCK = re.compile(r"^( *)(?:local)?(?:rule|checkpoint) (\S+):$")
+BLOCK = re.compile(r"^ *(?:local)?(?:rule|checkpoint) (\S+):$")
+BUILT_IN = {"local", "dryrun", "touch"}  # executors that Snakemake has
 MESSAGE = re.compile(r"^ *Job \d+: (.*)$")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a dry run, with Snakemake's own reason."""
+    """One job of a dry run, with Snakemake's own reason.
+
+    Its command is there where the dry run was asked for commands. Where it would run, beside the master of a cluster or
+    on a node, no dry run tells.
+    """
 
     rule: str
     reason: str = ""
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     wildcards: Mapping[str, str] = field(default_factory=dict)
+    threads: int = 1
+    resources: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
 
     @property
     def kind(self) -> str:
@@ -73,6 +83,10 @@ class Records:
     def made(self, path: str) -> bool:
         """Whether a file was ever made; the notes may have been cleaned up."""
         return self._path("metadata", path).is_file() or (self.folder.parent / path).exists()
+
+    def noted(self, path: str) -> bool:
+        """Whether there is a note of a file."""
+        return self._path("metadata", path).is_file()
 
     def incomplete(self, path: str) -> bool:
         """Whether a job was cut off while it made a file."""
@@ -114,7 +128,7 @@ def parse_jobs(text: str) -> list[Job]:
     blocks: list[tuple[str, dict[str, str]]] = []
     for line in text.splitlines():
         if found := BLOCK.match(line):
-            blocks.append((found[2], {}))
+            blocks.append((found[1], {}))
         elif found := MESSAGE.match(line):  # a rule with a message of its own prints that, and no files
             blocks.append((found[1], {"output": "?"}))
         elif blocks:
@@ -131,8 +145,19 @@ def _job(rule: str, facts: Mapping[str, str]) -> Job:
     def listed(key: str) -> tuple[str, ...]:
         return tuple(facts[key].split(", ")) if facts.get(key) else ()
 
-    wildcards = dict(item.split("=", 1) for item in listed("wildcards"))
-    return Job(rule, facts.get("reason", "").rstrip(), listed("input"), listed("output"), wildcards)
+    def pairs(key: str) -> dict[str, str]:
+        return dict(item.split("=", 1) for item in listed(key) if "=" in item)
+
+    return Job(
+        rule,
+        facts.get("reason", "").rstrip(),
+        listed("input"),
+        listed("output"),
+        pairs("wildcards"),
+        int(facts["threads"]) if facts.get("threads", "").isdecimal() else 1,
+        pairs("resources"),
+        facts.get("shell command", ""),
+    )
 
 
 def parse_reason(text: str) -> dict[str, str]:
@@ -166,8 +191,45 @@ def working_directory(text: str) -> Path:
     return Path(found[1]) if found else Path()
 
 
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """What a dry run that failed said, less what it says of itself first."""
+    message = re.sub(r"\A.*?^SNAKEMAKE\n=+\n.*?\n\n", "", done.stdout, flags=re.S | re.M)
+    return "\n".join(filter(None, [message.strip(), done.stderr.strip()]))
+
+
+def check_profile(arguments: Sequence[str]) -> None:
+    """Check the workflow profile that Snakemake's arguments name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it isn't there, which Snakemake passes over, or if the plug-in of its executor isn't installed.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--workflow-profile", default="none")
+    given = parser.parse_known_args(arguments)[0].workflow_profile
+    if given == "none":
+        return
+    if not Path(given).exists():
+        right = "expected one with a profile.yaml, such as profiles/slurm"
+        raise FileNotFoundError(f"--workflow-profile {given}: no such folder; {right}")
+    for path in sorted(Path(given).glob("*.y*ml")):
+        executor = re.search(r"^executor: *[\"']?([\w-]+)", path.read_text(), re.M)
+        module = f"snakemake_executor_plugin_{executor[1].replace('-', '_')}" if executor else ""
+        if executor and executor[1] not in BUILT_IN and find_spec(module) is None:
+            right = "pip install --editable '.[slurm]'" if executor[1] == "slurm" else f"install {module}"
+            raise FileNotFoundError(f"{path}: executor = {executor[1]}: its plug-in is not installed: {right}")
+
+
 def dry_run(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """What Snakemake would do if it was given these arguments."""
+    """What Snakemake would do if it was given these arguments.
+
+    Raises
+    ------
+    FileNotFoundError
+        By `check_profile`.
+    """
+    check_profile(arguments)
     # A profile may ask for silence; the arguments come last, so that the user's word counts otherwise.
     command = [sys.executable, "-m", "snakemake", "--quiet", "progress", "--dry-run", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,12 +64,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Block:
-    """A full grid: every data set x model x loss x seed."""
+    """A full grid: every data set x model x loss x seed; `probe` tells whether neighbourhoods are probed."""
 
     datasets: tuple[str, ...]
     models: tuple[str, ...]
     losses: tuple[str, ...]
     seeds: tuple[int, ...]
+    probe: bool = True
+
+    def cells(self) -> Iterator[Cell]:
+        """Its cells."""
+        return itertools.starmap(Cell, itertools.product(self.datasets, self.models, self.losses, self.seeds))
 
 
 @dataclass(frozen=True)
@@ -95,12 +101,20 @@ class Config:
 
     def cells(self, experiment: str) -> list[Cell]:
         """The distinct cells of an experiment, sorted."""
+        return sorted({cell for block in self.experiments[experiment].grid for cell in block.cells()})
+
+    def probed(self, experiment: str) -> frozenset[Cell]:
+        """The cells of an experiment whose neighbourhoods are probed: those that are in a block which says so."""
         blocks = self.experiments[experiment].grid
-        return sorted({Cell(*names) for block in blocks for names in itertools.product(*vars(block).values())})
+        return frozenset(cell for block in blocks if block.probe for cell in block.cells())
 
     def figures(self, experiment: str) -> tuple[str, ...]:
-        """The figures of an experiment."""
-        return self.experiments[experiment].figures or tuple(plugins.names("figures"))
+        """The figures of an experiment: those that it names, else all that have something to show for its sources."""
+        if named := self.experiments[experiment].figures:
+            return named
+        datasets = {name for block in self.experiments[experiment].grid for name in block.datasets}
+        loaders = {self.sources[self.datasets[name].source].loader for name in datasets}
+        return tuple(name for name in plugins.names("figures") if _shows(name, loaders))
 
     def references(self, experiment: str) -> list[tuple[str, int]]:
         """The data set and seed of each calibrator-free reference that an experiment compares with."""
@@ -134,9 +148,24 @@ class Config:
         """What the reference stage is given."""
         return {"dataset": canonical(self.datasets[dataset]), "calibrate": canonical(self.calibrate)}
 
-    def train_plugins(self, model: str, loss: str) -> list[tuple[str, str]]:
+    def sampler(self, dataset: str) -> list[tuple[str, str]]:
+        """The plug-in that draws a data set's points; none where they are cut from images."""
+        loader = self.sources[self.datasets[dataset].source].loader
+        return [("data", loader)] if loader in self._distributions else []
+
+    @functools.cached_property
+    def _distributions(self) -> frozenset[str]:
+        """The loaders that are distributions, read once: there may be thousands of cells."""
+        loaders = {spec.loader for spec in self.sources.values()}
+        return frozenset(filter(plugins.is_distribution, loaders))
+
+    def train_plugins(self, dataset: str, model: str, loss: str) -> list[tuple[str, str]]:
         """The plug-ins that a training runs, for its code map."""
-        return [("models", self.models[model].name), ("losses", self.losses[loss].name)]
+        return [("models", self.models[model].name), ("losses", self.losses[loss].name), *self.sampler(dataset)]
+
+    def probe_plugins(self, dataset: str, model: str) -> list[tuple[str, str]]:
+        """The plug-ins that a probe runs, for its code map."""
+        return [("models", self.models[model].name), *self.sampler(dataset)]
 
     def calibrate_spec(self) -> dict[str, Any]:
         """What the calibrate stage is given."""
@@ -144,14 +173,28 @@ class Config:
 
     def listed(self, experiment: str) -> dict[str, Any]:
         """The cells and references of an experiment, for `list_files`."""
-        return list_cells(experiment, self.cells(experiment), self.references(experiment))
+        probed = self.probed(experiment)
+        return list_cells(experiment, self.cells(experiment), self.references(experiment), probed)
 
 
-def list_cells(experiment: str, cells: Iterable[Cell], references: Iterable[tuple[str, int]]) -> dict[str, Any]:
-    """Cells and references as plain data: names and folders."""
+def _shows(figure: str, loaders: Iterable[str]) -> bool:
+    """Whether a figure has something to show for some of these sources: all, unless its file names loaders in SHOWS."""
+    shows = plugins.constant("figures", figure, "SHOWS")
+    return shows is None or bool(set(shows) & set(loaders))
+
+
+def stage_records(probed: bool) -> tuple[str, ...]:
+    """The records of a cell's stages."""
+    return tuple(name for name in STAGE_RECORDS if probed or name != "probe.json")
+
+
+def list_cells(
+    experiment: str, cells: Iterable[Cell], references: Iterable[tuple[str, int]], probed: Container[Cell]
+) -> dict[str, Any]:
+    """Cells and references as plain data: names and folders, and whether a cell is probed."""
     return {
         "experiment": experiment,
-        "cells": [dataclasses.asdict(cell) | {"path": cell.path} for cell in cells],
+        "cells": [dataclasses.asdict(cell) | {"path": cell.path, "probe": cell in probed} for cell in cells],
         "references": [{"dataset": d, "seed": s, "path": f"{d}/seed{s}"} for d, s in references],
     }
 
@@ -175,7 +218,10 @@ def list_files(listed: Mapping[str, Any], results: Path) -> dict[str, Any]:
         found = (read_record(folder / name)["outputs"] for name in records)
         return {name: digest for output in found for name, digest in output.items()}
 
-    cells = [cell | {"outputs": outputs(results / "runs" / cell["path"], STAGE_RECORDS)} for cell in listed["cells"]]
+    cells = [
+        cell | {"outputs": outputs(results / "runs" / cell["path"], stage_records(cell["probe"]))}
+        for cell in listed["cells"]
+    ]
     scored = [
         reference | {"outputs": outputs(results / "references" / reference["path"], ["reference.json"])}
         for reference in listed["references"]

@@ -117,6 +117,24 @@ def signature(kind: str, name: str) -> dict[str, Any] | None:
     return {arg.arg: _literal(default) for arg, default in pairs}
 
 
+def is_distribution(loader: str) -> bool:
+    """Whether a loader's ``load`` is annotated to give a ``Distribution``, whose points are drawn anew by each seed."""
+    node = _definition(locate("data", loader), loader.partition(":")[2] or entry("data", loader))
+    returns = getattr(node, "returns", None)
+    if isinstance(returns, ast.Constant) and isinstance(returns.value, str):  # an annotation in quotes
+        return returns.value.rpartition(".")[2] == "Distribution"
+    return returns is not None and ast.unparse(returns).rpartition(".")[2] == "Distribution"
+
+
+def constant(kind: str, name: str, attribute: str) -> Any:
+    """The literal that a plug-in's file assigns to `attribute` at its top level; None where it doesn't."""
+    path = locate(kind, name)
+    for node in parsed(path, path.stat().st_mtime_ns).body:
+        if isinstance(node, ast.Assign) and any(getattr(t, "id", None) == attribute for t in node.targets):
+            return _literal(node.value)
+    return None
+
+
 def parameters(kind: str, name: str) -> list[str]:
     """Names of a plug-in function's positional parameters (for a figure: the tables that it reads)."""
     node = _definition(locate(kind, name), name.partition(":")[2] or entry(kind, name))

@@ -16,7 +16,22 @@ from typing import Any
 from halobench.plugins import PACKAGE
 from halobench.store import checksum, seal
 
-STARTED = datetime.now(UTC).isoformat(timespec="microseconds")  # of this process, near enough
+_started: list[str] = []
+
+SLURM = {"job": "SLURM_JOB_ID", "node": "SLURMD_NODENAME", "gpus": "CUDA_VISIBLE_DEVICES"}
+
+
+def begin() -> None:
+    """Let what follows count as a process that starts now: a fork does more than import this module."""
+    _started[:] = [datetime.now(UTC).isoformat(timespec="microseconds")]
+
+
+def started() -> str:
+    """When this process started, near enough, in UTC."""
+    return _started[0]
+
+
+begin()
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -28,9 +43,11 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def hardware(device: str = "cpu") -> dict[str, Any]:
-    """Host, processor, cores and, on CUDA, the card."""
+    """Host, processor, cores and, on CUDA, the card; of a SLURM job its number, node and GPUs as well."""
     facts: dict[str, Any] = {"host": platform.node(), "machine": platform.machine(), "cores": os.cpu_count()}
     facts["processor"] = _processor()
+    if "SLURM_JOB_ID" in os.environ:
+        facts["slurm"] = {key: os.environ[name] for key, name in SLURM.items() if name in os.environ}
     if device.startswith("cuda"):
         import torch
 
@@ -94,7 +111,7 @@ def record(
         "versions": versions(*packages),
         "hardware": hardware(device),
         "device": device,
-        "started": STARTED,
+        "started": started(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "peak_memory_mib": _peak_memory(),

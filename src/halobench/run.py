@@ -61,7 +61,7 @@ class Run:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer | None,
         spec: TrainSpec,
         steps_per_epoch: int,
         device: torch.device,

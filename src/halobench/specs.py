@@ -162,6 +162,7 @@ class LossSpec:
 class TrainSpec:
     """The recipe of training. Learning rates are per step; `warmup` and `epochs` count epochs.
 
+    `shift` is augmentation: the pixels, down and right, that a training image is moved by at most, anew in each epoch.
     `threads` is the number of threads of the numerical libraries on the CPU: it can change the last bits of a result.
     """
 
@@ -173,6 +174,7 @@ class TrainSpec:
     epochs: int = 50
     schedule: str = "cosine"
     warmup: int = 2
+    shift: int = 0
     precision: str = "float32"
     channels_last: bool = False
     eval_batch: int = 250
@@ -192,7 +194,8 @@ class TrainSpec:
         require(0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
         for key in ("batch", "epochs", "eval_batch", "threads"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
-        require(self.warmup >= 0, "warmup", self.warmup, "at least 0")
+        for key in ("warmup", "shift"):
+            require(getattr(self, key) >= 0, key, getattr(self, key), "at least 0")
         fewer = f"epochs in [0, {self.epochs}), fewer than epochs"
         require(self.warmup < self.epochs, "warmup", self.warmup, fewer)
 

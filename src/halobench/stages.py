@@ -17,7 +17,7 @@ import pandas as pd
 from halobench import data, plugins, store
 from halobench.codemap import code_in_force
 from halobench.grid import TABLES, figure_tables, list_files
-from halobench.provenance import STARTED, here, record
+from halobench.provenance import here, record, started
 from halobench.specs import (
     CalibrateSpec,
     DatasetSpec,
@@ -95,7 +95,8 @@ def run_train(
     from halobench.checkpoint import Checkpoint, Signals
     from halobench.training import resolve_device, train_cell
 
-    code = code_in_force("train", [("models", specs["model"].name), ("losses", specs["loss"].name)])
+    used = [("models", specs["model"].name), ("losses", specs["loss"].name), *data.sampler(source)]
+    code = code_in_force("train", used)
     asked = _canonical_parts(specs)
     store.sweep(out)
     with gpu_slot(specs["train"].device, slots), Signals() as signals, naming(out):
@@ -112,7 +113,8 @@ def run_train(
             with store.replacing(paths[0]) as temporary:
                 save_model(cell.model.to("cpu"), str(temporary))
             store.write_arrays(paths[1], cell.logits | loaded.targets())
-            store.write_csv(paths[2], pd.DataFrame(cell.history))
+            columns = ["epoch", "step", "lr", "train_loss", "gradient_norm"]
+            store.write_csv(paths[2], pd.DataFrame(cell.history, columns=columns))
             seconds = facts.pop("earlier_seconds") + time.perf_counter() - began
             packages = ["torch", "torchvision", "timm", "safetensors"]
             made = record("train", asked, seed, code, paths, seconds, packages, facts.pop("device"), facts)
@@ -156,7 +158,7 @@ def run_probe(
     from halobench.training import make_deterministic, place, resolve_device
 
     weights = folder / "model.safetensors"
-    code = code_in_force("probe", [("models", specs["model"].name)])
+    code = code_in_force("probe", [("models", specs["model"].name), *data.sampler(source)])
     asked = _canonical_parts(specs) | {"probes": _canonical_parts(probes)}
     store.sweep(folder)
     with gpu_slot(specs["train"].device, slots), Signals() as signals, naming(folder):
@@ -164,6 +166,7 @@ def run_probe(
         make_deterministic(specs["train"].threads)
         device = resolve_device(specs["train"].device)
         model = models.build(specs["model"], loaded.shape, loaded.classes)
+        models.start(model, loaded.inputs("train"), loaded.splits["train"].labels, loaded.classes)
         store.check_arrays(weights)
         try:
             load_model(model, str(weights))
@@ -205,8 +208,10 @@ def unless_superseded(path: Path, asked: Any, seed: int, code: Mapping[str, str]
         with contextlib.suppress(SpecError):  # none, or a damaged one
             found = store.read_record(path, ["started", "spec", "seed", "code"])
         mine = to_json([asked, seed, dict(code)])
-        if found["started"] > STARTED and to_json([found[key] for key in ("spec", "seed", "code")]) != mine:
-            what = f"none that started after {STARTED} with another spec or code, as this one did; nothing was written"
+        if found["started"] > started() and to_json([found[key] for key in ("spec", "seed", "code")]) != mine:
+            what = (
+                f"none that started after {started()} with another spec or code, as this one did; nothing was written"
+            )
             raise SpecError(str(path), f"a run that started {found['started']}", what)
         yield
 
@@ -264,11 +269,11 @@ def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path) -> None:
 def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path) -> None:
     """Score the calibrator-free predictors of a data set; write calibration.json, metrics.csv and reference.json."""
     began = time.perf_counter()
-    code = code_in_force("reference")
+    specs = parse_parts(spec, {"dataset": DatasetSpec, "calibrate": CalibrateSpec})
+    code = code_in_force("reference", data.sampler(source))
     store.sweep(out)
     from halobench.calibration import references
 
-    specs = parse_parts(spec, {"dataset": DatasetSpec, "calibrate": CalibrateSpec})
     loaded = data.load_data(source, specs["dataset"], seed)
     inputs = {name: loaded.inputs(name).reshape(len(split.labels), -1) for name, split in loaded.splits.items()}
     found = references(inputs, loaded.targets(), specs["calibrate"], seed)

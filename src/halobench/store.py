@@ -247,36 +247,36 @@ def read_npy(path: Path | str, dtype: str, shape: tuple[int | None, ...], mapped
     return array
 
 
-def read_csv(path: Path | str, columns: Iterable[str] = ()) -> pd.DataFrame:
+def read_csv(path: Path | str, columns: Iterable[str] = (), least: int = 1) -> pd.DataFrame:
     """Read a CSV file, each number as the nearest float (older pandas rounds otherwise unless told).
 
     Raises
     ------
     SpecError
-        If the file is missing, holds no table, or lacks one of `columns`.
+        If the file is missing, holds no table of at least so many rows, or lacks one of `columns`.
     """
     with reading(path, "a table as CSV"):
-        return _with_columns(path, pd.read_csv(path, float_precision="round_trip"), columns)
+        return _with_columns(path, pd.read_csv(path, float_precision="round_trip"), columns, least)
 
 
-def read_parquet(path: Path | str, columns: Iterable[str] = ()) -> pd.DataFrame:
+def read_parquet(path: Path | str, columns: Iterable[str] = (), least: int = 1) -> pd.DataFrame:
     """Read a parquet file.
 
     Raises
     ------
     SpecError
-        If the file is missing, holds no table, or lacks one of `columns`.
+        If the file is missing, holds no table of at least so many rows, or lacks one of `columns`.
     """
     # Opened here, since pandas would read all files of a folder.
     with reading(path, "a table as parquet"), open(path, "rb") as file:
-        return _with_columns(path, pd.read_parquet(file), columns)
+        return _with_columns(path, pd.read_parquet(file), columns, least)
 
 
-def _with_columns(path: Path | str, table: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
-    """`table` if it has rows and these columns."""
+def _with_columns(path: Path | str, table: pd.DataFrame, columns: Iterable[str], least: int) -> pd.DataFrame:
+    """`table` if it has at least so many rows, and these columns."""
     columns = list(columns)
     missing = [column for column in columns if column not in table]
-    if missing or not len(table):
+    if missing or len(table) < least:
         found = f"no column {missing[0]!r}" if missing else "no rows"
         raise SpecError(str(path), found, f"rows with the columns {', '.join(columns) or 'of its table'} {REMEDY}")
     return table

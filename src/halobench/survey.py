@@ -11,21 +11,25 @@ from typing import Any
 import pandas as pd
 
 from halobench.codemap import code_map
-from halobench.failures import last_line
-from halobench.grid import STAGE_RECORDS, Cell, Config, list_cells
+from halobench.grid import Cell, Config, list_cells, stage_records
+from halobench.logs import last_line
 from halobench.specs import SpecError, to_json
 from halobench.store import checksum, read_record, write_csv
 
 
 @dataclass(frozen=True)
 class Survey:
-    """The cells and references of an experiment that are there, how many it has, and a row for each that is missing."""
+    """The cells and references of an experiment that are there, how many it has, and a row for each that is missing.
+
+    `probed` are the cells that are to be probed.
+    """
 
     experiment: str
     cells: tuple[Cell, ...]
     references: tuple[tuple[str, int], ...]
     size: int
     missing: tuple[Mapping[str, Any], ...]
+    probed: frozenset[Cell] = frozenset()
 
     @property
     def note(self) -> str:
@@ -35,30 +39,30 @@ class Survey:
 
 def survey(config: Config, experiment: str, results: Path) -> Survey:
     """Look at the records of an experiment's cells and references."""
-    wanted, missing = config.cells(experiment), []
+    wanted, probed, missing = config.cells(experiment), config.probed(experiment), []
     for cell in wanted:
-        if lack := _lack(asked_of_cell(config, cell), results, f"runs/{cell.path}"):
+        if lack := _lack(asked_of_cell(config, cell, cell in probed), results, f"runs/{cell.path}"):
             missing.append(vars(cell) | lack)
     references = config.references(experiment)
     for dataset, seed in references:
-        asked = {"reference": (config.reference_spec(dataset), code_map("reference"))}
+        asked = {"reference": (config.reference_spec(dataset), code_map("reference", config.sampler(dataset)))}
         if lack := _lack(asked, results, f"references/{dataset}/seed{seed}"):
             missing.append({"dataset": dataset, "model": "", "loss": "reference", "seed": seed} | lack)
     absent = {(row["dataset"], row["model"], row["loss"], row["seed"]) for row in missing}
     there = tuple(cell for cell in wanted if (cell.dataset, cell.model, cell.loss, cell.seed) not in absent)
     scored = tuple((d, s) for d, s in references if (d, "", "reference", s) not in absent)
-    return Survey(experiment, there, scored, len(wanted), tuple(missing))
+    return Survey(experiment, there, scored, len(wanted), tuple(missing), probed)
 
 
-def asked_of_cell(config: Config, cell: Cell) -> dict[str, tuple[Any, dict[str, str]]]:
+def asked_of_cell(config: Config, cell: Cell, probed: bool) -> dict[str, tuple[Any, dict[str, str]]]:
     """What each stage of a cell would be given now: its spec and code map."""
     names = (cell.dataset, cell.model)
-    model, loss = config.train_plugins(cell.model, cell.loss)
-    return {
-        "train": (config.train_spec(*names, cell.loss), code_map("train", [model, loss])),
-        "probe": (config.probe_spec(*names), code_map("probe", [model])),
+    asked = {
+        "train": (config.train_spec(*names, cell.loss), code_map("train", config.train_plugins(*names, cell.loss))),
+        "probe": (config.probe_spec(*names), code_map("probe", config.probe_plugins(*names))),
         "calibrate": (config.calibrate_spec(), code_map("calibrate")),
     }
+    return asked if probed else {stage: given for stage, given in asked.items() if stage != "probe"}
 
 
 def _lack(asked: Mapping[str, tuple[Any, dict[str, str]]], results: Path, path: str) -> dict[str, str] | None:
@@ -93,8 +97,8 @@ def _harmed(path: Path, digest: str) -> bool:
 
 def listed(found: Survey, results: Path) -> dict[str, Any]:
     """What is there and what is missing as plain data, with the checksums of the records: it changes as they do."""
-    cells = list_cells(found.experiment, found.cells, found.references)
-    paths = [f"runs/{cell.path}/{name}" for cell in found.cells for name in STAGE_RECORDS]
+    cells = list_cells(found.experiment, found.cells, found.references, found.probed)
+    paths = [f"runs/{cell.path}/{name}" for cell in found.cells for name in stage_records(cell in found.probed)]
     paths += [f"references/{dataset}/seed{seed}/reference.json" for dataset, seed in found.references]
     seals = [read_record(results / path)["self"] for path in paths]
     made = hashlib.sha256(to_json(seals).encode()).hexdigest()

@@ -38,7 +38,8 @@ def make_deterministic(threads: int) -> None:
     """Fix the number of CPU threads and choose deterministic kernels; operations that have none only warn."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # As torch.use_deterministic_algorithms(True, warn_only=True), which also imports the compiler: 2 s a job.
+    torch.set_deterministic_debug_mode("warn")
     torch.backends.cudnn.benchmark = False
 
 
@@ -102,8 +103,10 @@ def train_cell(
     make_deterministic(spec.threads)
     device = resolve_device(spec.device)
     seed_libraries(torch_seed(seed, "init"))
-    network = place(models.build(model, data.shape, data.classes), spec, device)
     split = data.splits["train"]
+    built = models.build(model, data.shape, data.classes)
+    models.start(built, data.inputs("train"), split.labels, data.classes)
+    network = place(built, spec, device)
     run = fit(
         network, data.inputs("train"), split.labels, losses.build(loss), spec, seed, data.classes, log, checkpoint
     )
@@ -115,14 +118,14 @@ def train_cell(
     facts = {
         "train_accuracy": accuracy,
         "interpolates": accuracy >= INTERPOLATION,
-        "steps": run.history[-1]["step"],
+        "steps": run.history[-1]["step"] if run.history else 0,
         "train_seconds": round(run.seconds, 3),
         "earlier_seconds": round(run.earlier_seconds, 3),
         "resumed_at": run.resumed_at,
         "parameters": sum(p.numel() for p in network.parameters()),
         "classes": data.classes,
         "device": str(device),
-    }
+    } | data.facts()
     return Trained(network, logits, run.history, facts)
 
 
@@ -133,6 +136,16 @@ def check_finite(logits: np.ndarray, what: str) -> None:
         raise DivergedError(
             f"{what} are not finite for {bad.sum()} of {len(bad)} points, first for point {bad.argmax()}"
         )
+
+
+def shifted(images: torch.Tensor, most: int, rng: np.random.Generator) -> torch.Tensor:
+    """Images (n, C, H, W), each moved down and right by whole pixels in [-most, most]; border pixels are repeated."""
+    if not most:
+        return images
+    padded = nn.functional.pad(images, (most,) * 4, mode="replicate")
+    windows = padded.unfold(2, images.shape[2], 1).unfold(3, images.shape[3], 1)
+    down, right = torch.from_numpy(rng.integers(2 * most + 1, size=(2, len(images)))).to(images.device)
+    return windows[torch.arange(len(images), device=images.device), :, down, right]
 
 
 def place(model: nn.Module, spec: TrainSpec, device: torch.device) -> nn.Module:
@@ -171,7 +184,7 @@ def fit(
     -------
     Run
         Its ``history`` has a row per epoch: epoch (from 1), step, lr and gradient_norm (both of its last step),
-        train_loss (mean).
+        train_loss (mean); none if the model has nothing to train.
 
     Raises
     ------
@@ -184,6 +197,9 @@ def fit(
     points = on_device(inputs, spec, device)
     targets = nn.functional.one_hot(torch.from_numpy(labels), classes).float().to(device)
     batch = min(spec.batch, len(labels))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        log("the model has nothing to train")
+        return Run(model, None, spec, 0, device)
     run = Run(model, build_optimizer(model, spec), spec, len(labels) // batch, device, checkpoint, loss)
     run.resume(log)
     while run.epoch < spec.epochs:
@@ -193,7 +209,7 @@ def fit(
         while run.step < run.steps_per_epoch:
             run.set_rate()
             index = order[run.step * batch : (run.step + 1) * batch]
-            mixed, soft = loss.mix(points[index], targets[index], rng)
+            mixed, soft = loss.mix(shifted(points[index], spec.shift, rng), targets[index], rng)
             with autocast(spec, device):
                 logits = model(mixed)
             value = loss(logits.float(), soft)

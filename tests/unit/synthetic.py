@@ -8,6 +8,8 @@ import zlib
 import numpy as np
 import pandas as pd
 
+from halobench.theory import two_level_kl
+
 DEMO = [
     *itertools.product(
         ("digits", "digits-noise50", "mnist5k-noise50"), ("mlp", "cnn"), ("cross_entropy", "mixup2", "mixup5")
@@ -54,12 +56,56 @@ def tables(cells=DEMO, seeds=(0, 1, 2)) -> dict[str, pd.DataFrame]:
             | {"noise": noise, "classes": 10, "train_points": 1000, "train_accuracy": accuracy}
             | {"interpolates": accuracy >= 0.99, "temperature_exact": 2.5, "temperature_released": 1.1}
             | {"temperature_oracle": 2.52, "seconds": 5.0, "steps": 2000, "device": "cpu", "parameters": 90000}
+            | {"distribution": "", "beta": np.nan, "group": np.nan, "separation": np.nan}
         )
     for dataset, seed in itertools.product(dict.fromkeys(d for d, _, _ in cells), seeds):
         out["metrics"] += _references(dataset, seed)
     frames = {name: pd.DataFrame(rows) for name, rows in out.items()}
     frames["claims"] = claims(list(dict.fromkeys((d, m) for d, m, _ in cells)))
     return frames
+
+
+def theory_tables(
+    ks=(4, 8, 16, 32, 64), models=("attention", "mlp"), losses=("cross_entropy", "mixup3"), seeds=(0, 1, 2)
+) -> dict[str, pd.DataFrame]:
+    """Metrics and runs of cells on overlap distributions and on Gaussians; two-level logits, so KL is the formula's."""
+    metrics, runs = [], []
+    rho = {("attention", "cross_entropy"): 0.25, ("attention", "mixup3"): 0.65}
+
+    def add(lead, split, labels, calibrator, values):
+        row = {"split": split, "labels": labels, "calibrator": calibrator, "low": np.nan, "high": np.nan}
+        metrics.extend(lead | row | {"metric": metric, "value": value} for metric, value in values.items())
+
+    families = [("overlap", 2)] + ([("overlap-m4", 4), ("overlap-image", 2)] if len(ks) > 2 else [])
+    for (family, m), k, seed in itertools.product(families, ks, seeds):
+        dataset = f"{family}-k{k}"
+        for model, loss in (*itertools.product(models, losses), ("nearest", "untrained")):
+            lead = {"dataset": dataset, "model": model, "loss": loss, "seed": seed}
+            rng = np.random.default_rng(zlib.crc32(str(lead).encode()))
+            level = 0.0 if model == "nearest" else rho.get((model, loss), 0.8) + rng.normal(0, 0.01)
+            kl = two_level_kl(k, 0.5, m, 1.0, 1.0, level)
+            share = {"kl_two_level": kl, "rho": level if k > m else np.nan}
+            add(lead, "test", "noisy", "none", share | {"kl": 2 * kl, "nll": 2 * kl + 0.35})
+            for calibrator in ("released", "exact", "oracle"):
+                values = {"kl": 1.15 * kl, "kl_per_log_k": 1.15 * kl / np.log(k), "nll": 1.15 * kl + 0.35}
+                add(lead, "test", "noisy", calibrator, values)
+            image = "image_overlap" if family == "overlap-image" else "overlap"
+            facts = {"distribution": image, "beta": 0.5, "group": m, "separation": np.nan, "classes": k}
+            runs.append(lead | facts | {"interpolates": not (loss == "mixup3" and k > 32), "noise": 0.0})
+        add(
+            {"dataset": dataset, "model": "uniform", "loss": "reference", "seed": seed},
+            "test",
+            "noisy",
+            "none",
+            {"kl": 1},
+        )
+    for (mu, loss), seed in itertools.product(itertools.product((0.01, 0.05, 0.1), losses), seeds):
+        lead = {"dataset": f"gaussians-mu{mu:g}", "model": "mlp", "loss": loss, "seed": seed}
+        for calibrator, scale in SCALE.items():
+            add(lead, "test", "noisy", calibrator, {"kl": scale * (2 - 8 * mu) * (1 + 0.1 * seed), "nll": 1.0})
+        facts = {"distribution": "gaussians", "beta": np.nan, "group": np.nan, "separation": mu * np.sqrt(300)}
+        runs.append(lead | facts | {"classes": 2, "interpolates": True, "noise": 0.0})
+    return {"metrics": pd.DataFrame(metrics), "runs": pd.DataFrame(runs)}
 
 
 def _confidence(relative, along, top, reach, noise):

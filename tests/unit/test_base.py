@@ -90,7 +90,14 @@ def test_tables_and_arrays_survive_their_files_with_the_same_bytes(tmp_path):
 def test_plugins_are_files_and_their_options_are_read_without_importing():
     assert {"mlp", "cnn"} <= set(plugins.names("models"))
     assert {"cross_entropy", "mixup", "label_smoothing", "focal"} <= set(plugins.names("losses"))
-    assert {"digits", "mnist5k"} == set(plugins.names("data"))
+    assert {"digits", "mnist5k", "overlap", "gaussians", "image_overlap"} == set(plugins.names("data"))
+    assert [name for name in plugins.names("data") if plugins.is_distribution(name)] == [
+        "gaussians",
+        "image_overlap",
+        "overlap",
+    ]
+    assert plugins.constant("figures", "log_k", "SHOWS") == ("overlap", "image_overlap")
+    assert plugins.constant("figures", "radii", "SHOWS") is None
     assert "theme" not in plugins.names("figures")
     assert plugins.signature("losses", "mixup") == {"points": 2, "alpha": 1.0, "weights": "batch"}
     assert plugins.signature("models", "timm/resnet18") is None

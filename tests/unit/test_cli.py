@@ -11,7 +11,7 @@ import pytest
 from halobench import cli
 
 STAGES = ["source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "figure"]
-COMMANDS = [*STAGES, "check", "run", "verify", "why"]
+COMMANDS = [*STAGES, "check", "cluster", "logs", "plan", "run", "verify", "why"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -46,6 +46,13 @@ SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "mode
         (["figure", "sumary", "--tables", "x", "--out", "y"], 2, "did you mean 'summary'"),
         (["check", "--each"], 2, "unrecognized arguments: --each"),
         (["why", "--no-such-option"], 2, "--no-such-option"),
+        (["plan", "--no-such-option"], 2, "--no-such-option"),
+        (["run", "--orphans", "keep"], 2, "argument --orphans: invalid choice: 'keep' (choose from"),
+        (["run", "--orphans"], 2, "argument --orphans: expected one argument"),
+        (["logs"], 2, "the following arguments are required: CELL"),
+        (["cluster", "--gpus", "9", "--", "true"], 2, "gpus = 9: expected 1 to 8, one for each stand-in device"),
+        (["cluster", "--nodes", "two"], 2, "argument --nodes: invalid int value: 'two'"),
+        (["cluster", "--watch", "-1"], 2, "--watch"),
     ],
 )
 def test_bad_arguments_end_in_one_line(arguments, code, message, capsys, tmp_path, monkeypatch):
@@ -61,6 +68,20 @@ def test_bad_arguments_end_in_one_line(arguments, code, message, capsys, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "orphans", "rest"),
+    [
+        (["--cores", "2", "-n"], "wait", ["--cores", "2", "-n"]),
+        (["--orphans", "cancel", "--cores", "2"], "cancel", ["--cores", "2"]),
+        (["--config", "run=[demo]", "--orphans=cancel"], "cancel", ["--config", "run=[demo]"]),
+        ([], "wait", []),
+    ],
+)
+def test_run_hands_on_all_but_its_own_option(arguments, orphans, rest):
+    given = cli.parse_arguments(["run", *arguments])
+    assert (given.orphans, given.rest) == (orphans, rest)
+
+
 def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
     def end(*arguments):
         raise SystemExit(0)
@@ -71,11 +92,41 @@ def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "module", ["calibration", "aggregation", "claims", "figures.theme", "config", "checks", "stages", "cli", "why"]
+    "module",
+    [
+        "calibration",
+        "aggregation",
+        "claims",
+        "figures.theme",
+        "config",
+        "checks",
+        "stages",
+        "cli",
+        "why",
+        "plan",
+        "submission",
+        "onehost",
+    ],
 )
 def test_what_needs_no_torch_imports_none(module):
     code = f"import sys, halobench.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_cluster_page_tells_the_truth(root):
+    """Its links lead somewhere, its commands and make targets exist, and so does what it says can be set."""
+    text = (root / "docs/cluster.md").read_text()
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (root / "docs" / link).exists(), link
+    for target in re.findall(r"`make ([\w-]+)", text):
+        assert re.search(rf"^{target}:", (root / "Makefile").read_text(), re.M), target
+    assert set(re.findall(r"(?:`|^    )halobench ([a-z]+)", text, re.M)) <= set(COMMANDS)
+    profile = (root / "profiles/slurm/profile.yaml").read_text()
+    rows = re.findall(r"^\| [^|]+ \| (`[^|]+) \|$", text[: text.index("## Watch it")], re.M)
+    keys = {key for row in rows for key in re.findall(r"`([a-z][a-z_-]+)[`:]", row)}
+    assert {"default-resources", "slurm_partition", "retries", "local-cores", "set-resources"} <= keys
+    for key in keys - {"squeue", "sacct"}:
+        assert re.search(rf"\b{key}:", profile), key
 
 
 def test_the_readme_tells_the_truth(root):
@@ -88,9 +139,9 @@ def test_the_readme_tells_the_truth(root):
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert link.startswith("https://") or (root / link).exists(), link
     makefile = (root / "Makefile").read_text()
-    for target in re.findall(r"(?:`|^    )make (\w+)", text, re.M):
+    for target in re.findall(r"(?:`|^    )make ([\w-]+)", text, re.M):
         assert re.search(rf"^{target}:", makefile, re.M), target
     told = {
         command for words in re.findall(r"(?:`|^    .*)halobench ([a-z|]+)", text, re.M) for command in words.split("|")
     }
-    assert {*STAGES, "run", "verify", "why"} <= told <= set(COMMANDS)
+    assert {*STAGES, "plan", "run", "verify", "why"} <= told <= set(COMMANDS)

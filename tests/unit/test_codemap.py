@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, needs
 from halobench import codemap
 from halobench.codemap import NEUTRAL, STAGES, code_map, source_digest
+from halobench.specs import SpecError
 
 pytestmark = pytest.mark.rerun
 
@@ -20,8 +21,8 @@ pytestmark = pytest.mark.rerun
 @pytest.fixture(autouse=True)
 def _fresh():
     """A map is remembered for a process's life, which is too long for tests that edit files."""
-    for cached in (codemap._code_map, codemap._places):
-        cached.cache_clear()
+    codemap._told.clear()
+    codemap._places.cache_clear()
 
 
 SOURCE = '''"""Module."""
@@ -70,7 +71,7 @@ def test_every_module_is_in_some_map_or_known_to_change_no_number():
     plugins = {m for kind in ("losses", "models", "data", "figures") for m in modules if m.startswith(f"{kind}/")}
     # The command line, the stages' reading and writing, what checks and plans, and what the workflow is told.
     around = {"cli", "stages", "config", "grid", "checks", "disk", "slots", "masters", "failures", "verify", "survey"}
-    around |= {"why", "dryrun"}
+    around |= {"why", "plan", "estimates", "dryrun", "logs", "onehost", "slurm", "submission", "executor", "warm"}
     mapped = set().union(*map(code_map, STAGES))
     assert modules - plugins == (mapped - plugins) | NEUTRAL | around
     assert not mapped & (NEUTRAL | around)
@@ -131,7 +132,7 @@ def outside(tmp_path, monkeypatch) -> Path:
 
 
 def outside_map() -> dict[str, str]:
-    codemap._code_map.cache_clear()
+    codemap._told.clear()
     return code_map("train", [("losses", "outside_loss:Mine")])
 
 
@@ -173,3 +174,20 @@ def test_modules_that_import_each_other_end(tmp_path, monkeypatch):
     (tmp_path / "outside_two.py").write_text("import outside_one, missing_module\n")
     found = code_map("train", [("models", "outside_one:build")])
     assert {"outside_one:build", "outside_two.py"} <= set(found)
+
+
+def test_a_frozen_map_counts_and_a_job_refuses_code_that_was_edited_since(outside, monkeypatch):
+    """The Snakemakes around a job give what its run noted; the job itself goes by what it finds."""
+    before = outside_map()
+    noted = json.loads(json.dumps(codemap.asked()))
+    (outside / "outside_helpers.py").write_text("scale = 3.0\n")
+    after = outside_map()
+    assert {name for name in after if after[name] != before[name]} == {"outside_helpers.py"}
+    codemap._told.clear()
+    codemap.freeze(noted)
+    assert code_map("train", [("losses", "outside_loss:Mine")]) == before
+    assert code_map("calibrate") == codemap._code_map("calibrate", ())
+    codemap._told.clear()
+    monkeypatch.setenv("HALOBENCH_CODE", json.dumps(before))
+    with pytest.raises(SpecError, match=r"outside_helpers\.py changed"):
+        codemap.code_in_force("train", [("losses", "outside_loss:Mine")])

@@ -38,7 +38,18 @@ def problems(config: dict) -> list[str]:
 def test_the_committed_config_is_right_and_is_the_demo_grid(config, root):
     loaded = load_config(config)
     check_schema(config, root / "workflow/schemas/config.schema.yaml")
-    cells = loaded.cells("demo")
+    theory = [c for c in loaded.cells("demo") if c.dataset.startswith("overlap")]
+    assert {(c.dataset, c.model, c.loss) for c in theory} == {
+        (f"overlap-k{k}", model, loss)
+        for k in (4, 32)
+        for model, loss in [(m, x) for m in ("attention", "mlp") for x in ("cross_entropy", "mixup3")]
+        + [("nearest", "untrained")]
+    }
+    assert loaded.probed("demo").isdisjoint(theory)
+    assert {"log_k", "phase", "summary"} <= set(loaded.figures("demo"))
+    assert "gaussians" not in loaded.figures("demo")
+    cells = [c for c in loaded.cells("demo") if c not in theory]
+    assert loaded.probed("demo") == set(cells)
     main = [c for c in cells if c.model in ("mlp", "cnn") and c.loss in ("cross_entropy", "mixup2", "mixup5")]
     assert len(main) == 3 * 2 * 3 * 3
     assert {c.dataset for c in main} == {"digits", "digits-noise50", "mnist5k-noise50"}

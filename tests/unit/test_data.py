@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from halobench import data, store
-from halobench.data import draw_labels, noise_transition, split_indices
+from halobench.data import noise_transition, split_indices
+from halobench.data.distributions import draw_labels
+from halobench.data.moments import channel_moments
 from halobench.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
 
 KINDS = ["cycle", "map", "uniform"]
@@ -106,7 +108,7 @@ def test_embedded_sources_are_what_they_describe(loader, tmp_path):
 def test_channel_moments_match_numpy_in_chunks():
     images = np.random.default_rng(0).integers(256, size=(50, 3, 4, 5), dtype=np.uint8)
     images[:, 2] = 7
-    mean, std = data.channel_moments(images, chunk=7)
+    mean, std = channel_moments(images, chunk=7)
     np.testing.assert_allclose(mean, images.mean(axis=(0, 2, 3)))
     np.testing.assert_allclose(std[:2], images.std(axis=(0, 2, 3))[:2])
     assert std[2] == 1

@@ -30,6 +30,7 @@ from halobench.figures import (
 )
 
 FIGURES = ("calibration", "claims", "distance", "neighbourhood", "radii", "reliability", "summary", "training")
+THEORY = ("gaussians", "log_k", "overlap", "phase", "predicted")
 RAGGED = [
     ("digits-noise50", "mlp", "cross_entropy"),
     ("digits-noise50", "mlp", "mixup2"),
@@ -44,9 +45,24 @@ def tables():
 
 
 @functools.cache
+def made_theory(small=False):
+    """Tables of the theory bench, made once; of one cell, or of many."""
+    if small:
+        return synthetic.theory_tables((4,), ("mlp",), ("cross_entropy",), (0,))
+    return synthetic.theory_tables()
+
+
+@functools.cache
 def made(*cells, seeds):
     """Tables of these cells, made once; nothing may change them."""
     return synthetic.tables(cells, seeds)
+
+
+def beside_theory(given):
+    """Tables of cells on images, and beside them those of the theory bench."""
+    theory = made_theory()
+    joined = {name: pd.concat([given[name], theory[name]], ignore_index=True) for name in theory}
+    return given | joined
 
 
 def drawn(name, given):
@@ -357,19 +373,19 @@ def test_summary_draws_nll_before_and_after(tables):
 
 
 def test_every_figure_is_a_plug_in():
-    assert tuple(plugins.names("figures")) == FIGURES
+    assert set(plugins.names("figures")) == {*FIGURES, *THEORY}
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", FIGURES + THEORY)
 def test_ragged_grid_has_no_blank_panel(name, tables):
-    figure = drawn(name, tables)
+    figure = drawn(name, made_theory() if name in THEORY else tables)
     assert figure.axes
     assert all(ax.has_data() for ax in figure.axes)
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", FIGURES + THEORY)
 def test_one_cell_and_one_seed(name):
-    given = made(("digits", "mlp", "cross_entropy"), seeds=(0,))
+    given = made_theory(small=True) if name in THEORY else made(("digits", "mlp", "cross_entropy"), seeds=(0,))
     figure = drawn(name, given)
     assert figure.axes
     assert not any("interval over" in text for text in texts(figure) if name != "claims")
@@ -389,10 +405,13 @@ def test_larger_grid_grows_the_page_and_keeps_the_panels(name):
     assert len(sizes) == 1
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", FIGURES + THEORY)
 def test_words_stay_on_the_page_and_off_each_other(name):
     cells = [c for c in synthetic.LARGE if c[0] in ("cifar10-noise50", "a-source-with-a-long-name-noise25")][::5]
-    for given in (made(*cells, seeds=(0, 1)), made(RAGGED[0], seeds=(0,))):
+    both = (made(*cells, seeds=(0, 1)), made(RAGGED[0], seeds=(0,)))
+    if name == "summary":
+        both = (*both, beside_theory(both[0]))
+    for given in (made_theory(), made_theory(small=True)) if name in THEORY else both:
         figure = drawn(name, given)
         with mpl.rc_context(theme.RC):
             figure.canvas.draw()
@@ -411,16 +430,19 @@ def test_words_stay_on_the_page_and_off_each_other(name):
             assert min(overlap) <= 2, (name, a, b)  # pixels
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", FIGURES + THEORY)
 def test_print_is_at_least_seven_points(name, tables):
-    figure = drawn(name, tables)
+    figure = drawn(name, made_theory() if name in THEORY else beside_theory(tables))
     with mpl.rc_context(theme.RC):
         figure.canvas.draw()
     sizes = [text.get_fontsize() for text in figure.findobj(mpl.text.Text) if text.get_text().strip()]
     assert min(sizes) >= 7
 
 
-@pytest.mark.parametrize("name", ["neighbourhood", "radii", "calibration", "reliability", "training", "distance"])
+EMPTY = ("neighbourhood", "radii", "calibration", "reliability", "training", "distance")
+
+
+@pytest.mark.parametrize("name", [*EMPTY, "gaussians", "log_k", "phase", "predicted"])
 def test_empty_tables_say_so(name, tables):
     figure = drawn(name, {table: rows.iloc[:0] for table, rows in tables.items()})
     assert not figure.axes
@@ -430,8 +452,9 @@ def test_empty_tables_say_so(name, tables):
 # Saving ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", FIGURES + THEORY)
 def test_same_tables_give_the_same_bytes(name, tables, tmp_path):
+    tables = made_theory() if name in THEORY else tables
     written = [theme.save(drawn(name, tables), tmp_path / folder / name) for folder in ("one", "two")]
     for one, two in zip(*written, strict=True):
         assert one.read_bytes() == two.read_bytes()
@@ -455,7 +478,7 @@ def test_settings_and_tables_are_left_as_they_were(tables):
 
 
 def test_figures_import_neither_torch_nor_pyplot():
-    code = "import sys; " + "".join(f"import halobench.figures.{name}; " for name in FIGURES)
+    code = "import sys; " + "".join(f"import halobench.figures.{name}; " for name in FIGURES + THEORY)
     code += "print([m for m in ('torch', 'seaborn', 'matplotlib.pyplot') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from halobench import models, plugins
-from halobench.models import Resized, build, check
+from halobench.models import Resized, build, check, start
 from halobench.specs import ModelSpec, SpecError
 
 DIGITS, MNIST, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
@@ -22,7 +23,14 @@ def logits(spec: ModelSpec, shape: tuple[int, int, int], classes: int = 7, count
     """What a freshly drawn model says of random images, in eval mode."""
     torch.manual_seed(0)
     with torch.no_grad():
-        return build(spec, shape, classes).eval()(torch.randn(count, *shape))
+        model = build(spec, shape, classes).eval()
+        start(
+            model,
+            np.random.default_rng(0).standard_normal((classes, *shape), dtype=np.float32),
+            np.arange(classes),
+            classes,
+        )
+        return model(torch.randn(count, *shape))
 
 
 def error(spec: ModelSpec, shape: tuple[int, int, int]) -> SpecError:
@@ -55,11 +63,11 @@ def outside(input_shape, classes, *, width: int = 5):
 @pytest.mark.parametrize("shape", [DIGITS, MNIST, CIFAR, (2, 4, 4), (3, 12, 20)])
 @pytest.mark.parametrize("name", plugins.names("models"))
 def test_own_models_give_logits_for_images_of_any_shape(name, shape):
-    spec = ModelSpec(name, {"width": 8})
+    spec = ModelSpec(name, {"width": 8} if "width" in plugins.signature("models", name) else {})
     check(spec, shape, 7)
     found = logits(spec, shape)
     assert found.shape == (3, 7)
-    assert found.std() > 0
+    assert found.std() > 0 or name == "attention"  # whose weights start at 0
 
 
 @pytest.mark.parametrize("shape", [DIGITS, CIFAR])
@@ -246,5 +254,83 @@ def test_bad_options_are_named(name, options, key):
 
 
 def test_the_packages_models_are_its_files():
-    assert plugins.names("models") == ["cnn", "mlp"]
+    assert plugins.names("models") == ["attention", "cnn", "mlp", "mlp_bn", "nearest"]
     assert models.build is build
+
+
+def test_nearest_says_the_label_of_the_nearest_point_and_is_stored_without_its_points():
+    rng = np.random.default_rng(0)
+    points, labels = rng.standard_normal((40, *DIGITS), dtype=np.float32) + 5, rng.integers(6, size=40)
+    queries = rng.standard_normal((200, *DIGITS), dtype=np.float32) + 5
+    model = build(ModelSpec("nearest", {"scale": 3.0}), DIGITS, 6)
+    start(model, points, labels, 6)
+    distances = np.linalg.norm((queries[:, None] - points[None]).reshape(200, 40, -1), axis=2)
+    found = model(torch.from_numpy(queries)).numpy()
+    np.testing.assert_array_equal(found, 3 * np.eye(6)[labels[distances.argmin(axis=1)]])
+    assert list(model.state_dict()) == ["scale"]
+
+
+def test_attention_is_the_normalised_radial_basis_classifier():
+    """Against its formula in float64, in the unit that it takes its bandwidth in."""
+    rng = np.random.default_rng(0)
+    points, labels = rng.standard_normal((30, *DIGITS), dtype=np.float32), rng.integers(4, size=30)
+    queries = rng.standard_normal((50, *DIGITS), dtype=np.float32)
+    model = build(ModelSpec("attention", {"bandwidth": 0.5}), DIGITS, 4)
+    start(model, points, labels, 4)
+    with torch.no_grad():
+        model.values.copy_(torch.from_numpy(rng.standard_normal((30, 4))))
+        model.bias.copy_(torch.arange(4))
+        found = model(torch.from_numpy(queries)).double().numpy()
+    flat, asked = points.reshape(30, -1).astype(float), queries.reshape(50, -1).astype(float)
+    between = np.linalg.norm(flat[:, None] - flat[None], axis=2) + np.diag(np.full(30, np.inf))
+    unit = np.sort(between.min(axis=1))[14]  # torch's median is the lower of the two in the middle
+    square = ((asked[:, None] - flat[None]) ** 2).sum(axis=2)
+    weights = np.exp(-(square - square.min(axis=1, keepdims=True)) / (2 * (0.5 * unit) ** 2))
+    weights /= weights.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, weights @ model.values.detach().double().numpy() + np.arange(4), atol=1e-4)
+    assert set(model.state_dict()) == {"bias", "values", "log_bandwidth"}
+    fixed = build(ModelSpec("attention", {"learned": False}), DIGITS, 4)
+    start(fixed, points, labels, 4)
+    assert not fixed.log_bandwidth.requires_grad
+
+
+def test_attention_survives_copies_of_its_points():
+    points = np.zeros((6, *DIGITS), dtype=np.float32)
+    model = build(ModelSpec("attention"), DIGITS, 2)
+    start(model, points, np.array([0, 1] * 3), 2)
+    assert torch.isfinite(model(torch.zeros(2, *DIGITS))).all()
+
+
+@pytest.mark.parametrize("name", ["nearest", "attention"])
+def test_models_around_their_points_take_resized_ones(name):
+    spec = ModelSpec(name, {}, resize=4)
+    model = build(spec, DIGITS, 3)
+    points = np.random.default_rng(0).standard_normal((9, *DIGITS), dtype=np.float32)
+    start(model, points, np.arange(9) % 3, 3)
+    assert model.model.points.shape == (9, 16)
+    assert model(torch.from_numpy(points)).shape == (9, 3)
+
+
+def test_the_size_of_attention_counts_its_points():
+    assert check(ModelSpec("attention"), DIGITS, 10, points=100) > 100 * 10 * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("nearest", {"scale": 0}, "scale = 0: expected a logit above 0"),
+        ("attention", {"bandwidth": -1.0}, "bandwidth = -1.0: expected a number from 1e-3 to 1e3"),
+        ("attention", {"learned": "yes"}, "learned = 'yes': expected true or false"),
+        ("mlp_bn", {"depth": 0}, "depth = 0: expected at least 1"),
+    ],
+)
+def test_bad_options_of_the_bench_models_are_named(name, options, told):
+    assert told in str(error(ModelSpec(name, options), DIGITS))
+
+
+def test_a_cnn_without_batch_norm_has_biases_instead():
+    bare, normed = (build(ModelSpec("cnn", {"norm": norm}), MNIST, 10) for norm in (False, True))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in bare.modules())
+    widths = 32 + 32 + 64 + 64
+    assert size(normed) - size(bare) == widths, "a scale and a shift a channel in place of a bias"
+    assert "norm = 'no': expected true or false" in str(error(ModelSpec("cnn", {"norm": "no"}), MNIST))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from halobench import disk, failures, locks, masters, store, survey, verify
+from conftest import ROOT
+from halobench import disk, dryrun, failures, locks, masters, slurm, store, survey, verify
 from halobench.codemap import code_map
 from halobench.config import ConfigError, load_config
 from halobench.provenance import record
@@ -91,7 +93,7 @@ def test_a_dead_masters_locks_are_removed(locked, capsys):
 
 def test_a_living_masters_locks_stay(locked, capsys):
     other = holder("from halobench import masters; masters.enrol(Path())")
-    masters.run(["-n"])
+    masters.run([])
     assert masters.is_locked(Path())
     said = capsys.readouterr().err
     assert f"a run is going on here: process {other.pid} on " in said
@@ -114,6 +116,84 @@ def test_a_run_is_a_master_for_others_at_once_and_after_it_became_snakemake(lock
     assert f"process {os.getpid()} on " in others_see()
     assert not os.get_inheritable(descriptor)
     assert masters._held == {tmp_path / masters._own(Path()): descriptor}
+
+
+@pytest.mark.parametrize("words", [["-n"], ["--cores", "2", "--dry-run"], ["-npr"], ["--dryrun"]])
+def test_a_dry_run_unlocks_nothing_and_ends_no_jobs(locked, words, monkeypatch, capsys):
+    slurm.Runs(Path(masters.STATE)).note("a-run", {"master": "elsewhere-1"})
+    job = slurm.QueuedJob("7", "PENDING", "a-run", "train x", "(Resources)")
+    monkeypatch.setattr(slurm, "queued", lambda runs: [job] if runs == ["a-run"] else [])
+    monkeypatch.setattr(slurm, "settle", lambda *arguments: pytest.fail("settled"))
+    masters.run(words)
+    said = capsys.readouterr().err
+    assert (
+        "jobs of a run that died are in the queue: 7 (train x, PENDING (Resources)); a run without -n ends those"
+        in said
+    )
+    assert masters.is_locked(Path())
+    assert slurm.Runs(Path(masters.STATE)).names() == ["a-run"]
+    assert locked == [[sys.executable, "-m", "snakemake", *words]]
+
+
+@pytest.mark.parametrize("words", [["-j", "2"], ["--config", "n=1"], ["--nolock"], ["--unlock"]])
+def test_other_words_are_no_dry_run(words):
+    assert not masters._asked(words).dry_run
+
+
+def test_a_profile_that_is_not_there_is_told(locked):
+    with pytest.raises(FileNotFoundError, match="--workflow-profile profiles/slrum: no such folder"):
+        masters.run(["--workflow-profile", "profiles/slrum"])
+    for words in ([], ["--workflow-profile=none"], ["--workflow-profile", str(ROOT / "profiles/slurm")]):
+        dryrun.check_profile(words)
+    Path("mine").mkdir()
+    Path("mine/profile.yaml").write_text("executor: no-such\n")
+    for ask in (masters.run, dryrun.dry_run):
+        with pytest.raises(FileNotFoundError, match=r"mine/profile.yaml: executor = no-such: its plug-in is not"):
+            ask(["--workflow-profile", "mine", "-n"])
+
+
+def test_a_master_on_another_host_is_known_by_its_beat(locked, monkeypatch, capsys):
+    """Where the lock of a master is not known here, though the folder is shared."""
+    monkeypatch.setattr(masters, "WATCH", 1.0)
+    path = Path(".snakemake/halobench/masters/elsewhere-7")
+    path.parent.mkdir(parents=True)
+    path.write_text("process 7 on elsewhere, started then\n")
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(0.1):
+            os.utime(path)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    masters.run([])
+    over.set()
+    thread.join()
+    said = capsys.readouterr().err
+    assert "looking for 1 s whether a run on another host lives (elsewhere-7)" in said
+    assert "a run is going on here: process 7 on elsewhere" in said
+    assert masters.is_locked(Path())
+    masters.run([])
+    assert "a run is going on here" not in capsys.readouterr().err
+    assert not masters.is_locked(Path())
+    assert not path.exists()
+
+
+def test_a_master_beats_and_takes_its_file_along(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path(".snakemake/halobench/masters")
+    other = holder("from halobench import masters; masters.BEAT = 0.1; masters.enrol(Path())")
+    (own,) = path.iterdir()
+    first = own.stat().st_mtime_ns
+    limit = time.monotonic() + 30
+    while own.stat().st_mtime_ns == first:
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    end(other)  # by SIGKILL
+    assert own.exists()
+    code = "from pathlib import Path; from halobench import masters; masters.enrol(Path()); masters.living(Path())"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert list(path.iterdir()) == []
 
 
 @pytest.mark.parametrize("words", [["--directory", "there"], ["-d", "there"], ["--directory=there", "-n"], ["-dthere"]])
@@ -185,14 +265,14 @@ def test_failed_jobs_are_those_with_a_new_log_and_no_output(tmp_path):
     assert "train   d/m/l/seed0  d/m/l/seed0: loss is nan" in text
     stopped = failures.Failure("train", "d/m/l/seed2", path, "d/m/l/seed2: stopped by SIGTERM; saved at epoch 3")
     told = failures.table([*failures.failed(tmp_path, began), stopped])
-    assert told.startswith("3 jobs failed and 1 job was stopped; each with the last line of its log:\n")
+    assert told.startswith("3 jobs failed and 1 job was stopped; each with the last lines of its log:\n")
     assert failures.table([stopped, stopped]).startswith("2 jobs were stopped; ")
 
 
 def write_cell(results: Path, config, seed: int) -> None:
     """A cell's records and one output each, as the stages would leave them."""
     folder = results / f"runs/clean/mlp/ce/seed{seed}"
-    model, loss = config.train_plugins("mlp", "ce")
+    model, loss = config.train_plugins("clean", "mlp", "ce")
     asked = {
         "train": (config.train_spec("clean", "mlp", "ce"), code_map("train", [model, loss])),
         "probe": (config.probe_spec("clean", "mlp"), code_map("probe", [model])),

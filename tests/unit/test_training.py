@@ -12,7 +12,7 @@ from torch import nn
 from halobench import data, losses
 from halobench.run import DivergedError, learning_rate
 from halobench.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, TrainSpec
-from halobench.training import build_optimizer, fit, predict, train_cell
+from halobench.training import build_optimizer, fit, predict, shifted, train_cell
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +117,40 @@ def test_progress_has_a_line_an_epoch(digits):
     train_cell(digits, ModelSpec("mlp"), LossSpec("cross_entropy"), TrainSpec(epochs=3), 0, lines.append)
     assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
     assert all("s left" in line for line in lines)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 6), (1, 4, 9)])
+def test_shifts_move_whole_images_and_repeat_their_border(shape):
+    rng = np.random.default_rng(0)
+    images = torch.randn(200, *shape)
+    found = shifted(images, 2, np.random.default_rng(3))
+    assert found.shape == images.shape
+    offsets = set()
+    for image, moved in zip(images, found, strict=True):
+        rows, columns = np.arange(shape[1]), np.arange(shape[2])
+        fits = []
+        for down in range(-2, 3):
+            for right in range(-2, 3):
+                y, x = np.clip(rows + down, 0, shape[1] - 1), np.clip(columns + right, 0, shape[2] - 1)
+                if torch.equal(image[:, y][:, :, x], moved):
+                    fits.append((down, right))
+        assert len(fits) == 1
+        offsets.add(fits[0])
+    assert len(offsets) == 25, "every offset comes up"
+    assert torch.equal(shifted(images, 0, rng), images)
+    assert rng.bit_generator.state == np.random.default_rng(0).bit_generator.state, "nothing is drawn without shifts"
+
+
+def test_shifts_change_a_training_and_are_drawn_from_its_seed(digits):
+    spec = TrainSpec(epochs=2, warmup=1, shift=1)
+    runs = [train_cell(digits, ModelSpec("mlp"), LossSpec("cross_entropy"), spec, 0, silent) for _ in range(2)]
+    plain = train_cell(digits, ModelSpec("mlp"), LossSpec("cross_entropy"), TrainSpec(epochs=2, warmup=1), 0, silent)
+    np.testing.assert_array_equal(runs[0].logits["test.logits"], runs[1].logits["test.logits"])
+    assert (runs[0].logits["test.logits"] != plain.logits["test.logits"]).any()
+
+
+def test_a_model_with_nothing_to_train_takes_no_step(digits):
+    lines = []
+    cell = train_cell(digits, ModelSpec("nearest"), LossSpec("cross_entropy"), TrainSpec(), 0, lines.append)
+    assert (cell.history, cell.facts["steps"], cell.facts["train_accuracy"]) == ([], 0, 1.0)
+    assert lines == ["the model has nothing to train"]

@@ -87,8 +87,8 @@ def together(*edits: Callable[[dict], None]) -> Callable[[dict], None]:
 # --- Configurations: values ------------------------------------------------------------------------------------------
 
 RECIPE = (
-    "optimizer, lr, weight_decay, momentum, batch, epochs, schedule, warmup, precision, channels_last, eval_batch,"
-    " device, threads"
+    "optimizer, lr, weight_decay, momentum, batch, epochs, schedule, warmup, shift, precision, channels_last,"
+    " eval_batch, device, threads"
 )
 PROBE = "kind, points, control, directions, radii, relative_radii, threshold, components, bisections"
 SECTIONS = "calibrators, datasets, experiments, losses, metrics, models, probes, run, sources, train"
@@ -120,7 +120,8 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put(f"{GRID}.0.seed", [1]),
-            f"{GRID}[0].seed = [1]: expected a key among datasets, models, losses, seeds (did you mean 'seeds'?)",
+            f"{GRID}[0].seed = [1]: expected a key among datasets, models, losses, seeds, probe"
+            " (did you mean 'seeds'?)",
         ),
     ],
     "misspelt name": [
@@ -131,13 +132,13 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("models.mlp.name", "mpl"),
-            "models.mlp.name = 'mpl': expected one of cnn, mlp (did you mean 'mlp'?),"
+            "models.mlp.name = 'mpl': expected one of attention, cnn, mlp, mlp_bn, nearest (did you mean 'mlp'?),"
             " timm/NAME, torchvision/NAME or module:object",
         ),
         (
             put("sources.digits.loader", "digts"),
-            "sources.digits.loader = 'digts': expected one of digits, mnist5k (did you mean 'digits'?)"
-            " or module:object",
+            "sources.digits.loader = 'digts': expected one of digits, gaussians, image_overlap, mnist5k, overlap"
+            " (did you mean 'digits'?) or module:object",
         ),
         (
             put("datasets.noisy.source", "digit"),
@@ -153,8 +154,9 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("experiments.tiny.figures", ["sumary"]),
-            "experiments.tiny.figures = 'sumary': expected one of calibration, claims, distance, neighbourhood, radii,"
-            " reliability, summary, training (did you mean 'summary'?)",
+            "experiments.tiny.figures = 'sumary': expected one of calibration, claims, distance, gaussians, log_k,"
+            " neighbourhood, overlap, phase, predicted, radii, reliability, summary, training"
+            " (did you mean 'summary'?)",
         ),
         (put("run", ["tinny"]), "run = 'tinny': expected one of tiny (did you mean 'tiny'?)"),
         (
@@ -256,11 +258,15 @@ CONFIGS: dict[str, list[tuple]] = {
             " to its keys",
         ),
         (put("run", []), "run = []: expected a list of experiments"),
-        (put(GRID, []), f"{GRID} = []: expected a list of blocks of datasets, models, losses and seeds"),
+        (
+            put(GRID, []),
+            f"{GRID} = []: expected a list of blocks of datasets, models, losses and seeds (and probe: true or false)",
+        ),
         (put(f"{GRID}.0.models", []), f"{GRID}[0].models = []: expected at least one"),
         (
             put("experiments.tiny.figures", []),
-            "experiments.tiny.figures = []: expected a list of figures (without this key, all are drawn)",
+            "experiments.tiny.figures = []: expected a list of figures (without this key, all that have something to "
+            "show)",
         ),
     ],
     "data set and images": [
@@ -693,12 +699,12 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
     "no mean": (
         f"train/{LOG}",
         lambda: edit_json(f"{SOURCE}/meta.json", lambda meta: meta.pop("mean")),
-        rf"{SOURCE}/meta\.json = \"no key 'mean'\": expected a mapping with shape, size, .*{REMEDY}",
+        rf"{SOURCE}/meta\.json = \"no key 'mean'\": expected a mapping with spec, shape, size, .*{REMEDY}",
     ),
     "sizes in words": (
         f"train/{LOG}",
         lambda: edit_json(f"{SOURCE}/meta.json", lambda meta: meta.update(size="many")),
-        rf"{SOURCE}/meta\.json = .*'many'.*: expected shape, size, classes, .*{REMEDY}",
+        rf"{SOURCE}/meta\.json = .*'many'.*: expected spec, shape, size, classes, .*{REMEDY}",
     ),
     "a list for a record": (
         "aggregate/tiny",
@@ -759,7 +765,7 @@ CLAIMS: dict[str, tuple[Callable[[str], str], str]] = {
     "unknown statistic": (
         lambda text: text.replace("statistic: level", "statistic: levle", 1),
         r"workflow/claims\.yaml: claims\.halo_at_training_points\.statistic = 'levle': expected one of"
-        r" against_best, difference, level, slope \(did you mean 'level'\?\)",
+        r" against_best, difference, level, ratio, slope \(did you mean 'level'\?\)",
     ),
     "unknown table": (
         lambda text: text.replace("table: neighbourhood", "table: neighborhod", 1),
@@ -799,7 +805,8 @@ def test_a_lost_file_of_claims_is_told_before_any_job(finished):
     [
         (
             {"loader": "digit"},
-            r"loader = 'digit': expected one of digits, mnist5k \(did you mean 'digits'\?\) or module:object",
+            r"loader = 'digit': expected one of digits, gaussians, image_overlap, mnist5k, overlap"
+            r" \(did you mean 'digits'\?\) or module:object",
         ),
         ({"loader": "digits", "x": 1}, r"x = 1: expected no such key: digits has no options"),
         (
@@ -920,6 +927,13 @@ def test_a_number_of_jobs_a_gpu_that_a_stage_would_refuse_is_told_before_any_job
     Path(f"{CELL}/train.json").unlink()
     line = "--set-resources train:slots_per_gpu = 0: expected at least 1 job a GPU"
     assert_refused(finished, [line], "--set-resources", "train:slots_per_gpu=0", what="command line")
+    for given, line in (
+        ("trian:runtime=1", r"--set-resources, rule = 'trian': expected one of .* \(did you mean 'train'\?\)"),
+        ("train:runtme=1", r"--set-resources train = 'runtme': expected a resource \(did you mean 'runtime'\?\)"),
+    ):
+        assert_refused(finished, [re.compile(line)], "--set-resources", given, what="command line")
+    line = "--set-resources probe:gpu = 3: expected at most 2, the slots of all jobs together: --resources gpu=2"
+    assert_refused(finished, [line], "--resources", "gpu=2", "--set-resources", "probe:gpu=3", what="command line")
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1"])

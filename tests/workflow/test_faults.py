@@ -18,14 +18,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import Workspace, heed_interrupts, needs, tiny_config
+from conftest import TIMES, Workspace, assert_same_tables, heed_interrupts, needs, tiny_config
 from halobench import config, failures, store
-from halobench.grid import TABLES
 from halobench.verify import remove, verify
 
 pytestmark = [pytest.mark.workflow, pytest.mark.faults]
 QUIET = ("--quiet", "rules", "host", "progress")
-TIMES = ["seconds", "probe_seconds", "calibrate_seconds"]
 
 
 def start(workspace: Workspace, *arguments: str, **environment: str) -> subprocess.Popen:
@@ -56,17 +54,6 @@ def trained(workspace: Workspace) -> set[Path]:
     unfinished = {urlsafe_b64decode(note.name).decode() for note in notes.glob("*") if note.is_file()}
     found = workspace.folder.glob("results/runs/*/*/*/*/train.json")
     return {path for path in found if str(path.relative_to(workspace.folder)) not in unfinished}
-
-
-def assert_same_tables(first: Workspace, second: Workspace) -> None:
-    """All tables but for times, byte for byte."""
-    for name in (*TABLES, "claims"):
-        paths = [w.folder / f"results/tables/tiny/{name}" for w in (first, second)]
-        if name != "runs":
-            assert paths[0].with_suffix(".csv").read_bytes() == paths[1].with_suffix(".csv").read_bytes(), name
-            continue
-        tables = [pd.read_parquet(path.with_suffix(".parquet")).drop(columns=TIMES) for path in paths]
-        pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
 def test_a_killed_master_is_gone_on_from_and_finished_cells_are_not_redone(finished, tmp_path):
@@ -109,7 +96,7 @@ def test_a_training_goes_on_after_ctrl_c_and_after_a_batch_systems_signal(tmp_pa
     os.killpg(master.pid, signal.SIGINT)
     assert master.wait(timeout=60) != 0
     said = (second.folder / "run.log").read_text()
-    assert "1 job was stopped; each with the last line of its log:" in said
+    assert "1 job was stopped; each with the last lines of its log:" in said
     assert "stopped by SIGINT; saved at epoch " in said
     assert not any((second.folder / ".snakemake/locks").glob("*.lock"))
     master = start(second, *aims, "--cores", "1", "--retries", "1", *QUIET)
@@ -184,7 +171,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written_and_the_rerun_ends_wel
     filler = fill(small_disk, 0)
     assert master.wait(timeout=300) != 0
     said = (tmp_path / "run.log").read_text()
-    assert "jobs failed; each with the last line of its log" in said
+    assert "jobs failed; each with the last lines of its log" in said
     logs = "".join(path.read_text() for path in results.glob("logs/**/*.log"))
     assert re.search(r"results: No space left on device \([\d.]+ (bytes|KiB) free\): make room first\.", said)
     # A job's log says so too, if it had room for that line.
@@ -216,7 +203,7 @@ def test_one_cell_that_diverges_is_named_the_others_finish_and_partial_draws_the
     workspace = Workspace(tmp_path, config)
     done = run(workspace, "--cores", "2", *QUIET)
     assert done.returncode != 0
-    told = done.stderr[done.stderr.index("1 job failed; each with the last line of its log:") :]
+    told = done.stderr[done.stderr.index("1 job failed; each with the last lines of its log:") :]
     assert "train  noisy/bad/mixup2/seed0  noisy/bad/mixup2/seed0: loss is " in told
     for part in ("in epoch 1 of 3, step ", "learning rate ", "gradient norm "):
         assert part in told

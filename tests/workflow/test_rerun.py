@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Workspace, tiny_config
-from halobench import dryrun, plugins, why
+from conftest import ROOT, Workspace, tiny_config, tiny_figures
+from halobench import dryrun, why
 from halobench.store import checksum
 
 pytestmark = [pytest.mark.workflow, pytest.mark.rerun]
@@ -27,7 +27,7 @@ soak = pytest.mark.skipif(
 )
 
 IGNORED = {"all", "total"}  # a target, and the sum
-FIGURES = {f"figure_{name}": 1 for name in plugins.names("figures")}
+FIGURES = {f"figure_{name}": 1 for name in tiny_figures()}
 TABLES = {"manifest": 1, "aggregate": 1, "claims": 1, **FIGURES}  # what follows any change of a cell
 EIGHT = {"train": 8, "probe": 8, "calibrate": 8, **TABLES}
 

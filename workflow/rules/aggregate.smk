@@ -54,6 +54,7 @@ rule aggregate:
         "results/{scope}logs/aggregate/{experiment}.log",
     benchmark:
         "results/{scope}benchmarks/aggregate/{experiment}.tsv"
+    localrule: runs_here("aggregate")
     conda:
         "../../environment.yml"
     threads: 1
@@ -90,6 +91,7 @@ rule claims:
         "results/{scope}logs/claims/{experiment}.log",
     benchmark:
         "results/{scope}benchmarks/claims/{experiment}.tsv"
+    localrule: runs_here("claims")
     conda:
         "../../environment.yml"
     threads: 1

@@ -10,6 +10,7 @@ rule calibrate:
         f"results/logs/calibrate/{LOG}.log",
     benchmark:
         f"results/benchmarks/calibrate/{LOG}.tsv"
+    localrule: runs_here("calibrate")
     conda:
         "../../environment.yml"
     threads: 1
@@ -36,6 +37,7 @@ rule reference:
         "results/logs/reference/{dataset}/seed{seed}.log",
     benchmark:
         "results/benchmarks/reference/{dataset}/seed{seed}.tsv"
+    localrule: runs_here("reference")
     conda:
         "../../environment.yml"
     threads: 1
@@ -44,7 +46,7 @@ rule reference:
         runtime=30,
     params:
         spec=reference_spec,
-        code=to_json(code_map("reference")),
+        code=reference_code,
         source=input_folder,
         folder=output_folder,
     shell:

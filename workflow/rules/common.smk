@@ -4,32 +4,52 @@ import sys
 import time
 from pathlib import Path
 
-from halobench import checks, disk, failures, grid, masters, plugins, survey
+from halobench import (
+    checks,
+    disk,
+    failures,
+    grid,
+    masters,
+    plugins,
+    slurm,
+    submission,
+    survey,
+    warm,
+)
 from halobench.codemap import code_map
 from halobench.config import (
     ConfigError,
     check_file,
     check_folders,
+    load_config,
 )
-from halobench.specs import SpecError, require, to_json
+from halobench.specs import SpecError, hint, one_of, require, to_json
 
 
 def attempt(what, check, *arguments):
     """What `check` gives; where it finds problems, a line for each of them and the end, before any job runs."""
     try:
         return check(*arguments)
-    except (ConfigError, SpecError) as error:
+    except (ConfigError, SpecError, slurm.SlurmError) as error:
         problems = getattr(error, "problems", [str(error)])
         sys.exit("\n".join([f"{what} problems:", *problems]))
 
 
+# Set in the Snakemakes that run one job each on a node: what counted when their run was started, however files have been
+# edited since. They look at nothing that their master has looked at: there is one for each job.
+STARTED_WITH = None if workflow.is_main_process else submission.started_with()
+
 # Before Snakemake reads it: of two values for one key it would silently take the last.
 for path in ["config.yaml", *workflow.overwrite_configfiles]:
-    if Path(path).exists():
+    if Path(path).exists() and not STARTED_WITH:
         attempt("The configuration has", check_file, path)
 
+if STARTED_WITH:
+    config.clear()
+    config.update(STARTED_WITH)
+else:
 
-configfile: "config.yaml"
+    configfile: "config.yaml"
 
 
 checks.put_scripts_on_path()
@@ -43,9 +63,19 @@ if not Path(CLAIMS).exists():
 # The step that every job waits for, and no job of its own: of a job whose ancient input is to be made anew, Snakemake
 # (9.27) doesn't look at the other reasons to run, so that an edit that changed both would go unnoticed.
 SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
-CONFIG, REPORT = attempt(
-    "The configuration has", checks.load_checked, config, SCHEMA, masters.STATE
-)
+if STARTED_WITH:
+    CONFIG, REPORT = load_config(config), {}
+else:
+    there = (
+        "" if Path("config.yaml").exists() else f" (no config.yaml is in {Path.cwd()})"
+    )
+    CONFIG, REPORT = attempt(
+        f"The configuration{there} has",
+        checks.load_checked,
+        config,
+        SCHEMA,
+        masters.STATE,
+    )
 if workflow.is_main_process and not workflow.dryrun:
     masters.enrol(Path.cwd())
 RUN = "results/runs/{dataset}/{model}/{loss}/seed{seed}"
@@ -58,11 +88,20 @@ REFERENCE = "results/references/{dataset}/seed{seed}"
 
 onstart:
     attempt("The disk has", disk.require_room, CONFIG, REPORT, RESULTS)
+    attempt("The cluster has", submission.start, workflow, config)
+    submission.adopt(workflow)
+    if submission.is_local(workflow):
+        warm.start()
+
+
+onsuccess:
+    submission.end(workflow)
 
 
 onerror:
+    submission.end(workflow)
     for folder in (RESULTS, RESULTS / "partial"):
-        if found := failures.failed(folder, STARTED):
+        if found := failures.failed(folder, STARTED, submission.logs(workflow)):
             print(failures.table(found), file=sys.stderr)
     if full := disk.told_full(RESULTS):
         print(full, file=sys.stderr)
@@ -118,7 +157,10 @@ def train_spec(wildcards):
 
 def train_code(wildcards):
     return to_json(
-        code_map("train", CONFIG.train_plugins(wildcards.model, wildcards.loss))
+        code_map(
+            "train",
+            CONFIG.train_plugins(wildcards.dataset, wildcards.model, wildcards.loss),
+        )
     )
 
 
@@ -139,11 +181,17 @@ def probe_spec(wildcards):
 
 
 def probe_code(wildcards):
-    return to_json(code_map("probe", [("models", CONFIG.models[wildcards.model].name)]))
+    return to_json(
+        code_map("probe", CONFIG.probe_plugins(wildcards.dataset, wildcards.model))
+    )
 
 
 def reference_spec(wildcards):
     return to_json(CONFIG.reference_spec(wildcards.dataset))
+
+
+def reference_code(wildcards):
+    return to_json(code_map("reference", CONFIG.sampler(wildcards.dataset)))
 
 
 def figure_tables(name):
@@ -155,23 +203,22 @@ def figure_code(name):
     return to_json(code_map("figure", [("figures", name)]))
 
 
-CELL_FILES = [
-    "train.json",
-    "history.csv",
-    "probe.json",
-    "neighbourhood.parquet",
-    "radii.parquet",
-]
-CELL_FILES += ["calibrate.json", "calibration.json", "metrics.csv", "reliability.csv"]
+CELL_FILES = ["train.json", "history.csv", "calibrate.json", "calibration.json"]
+CELL_FILES += ["metrics.csv", "reliability.csv"]
+PROBE_FILES = ["probe.json", "neighbourhood.parquet", "radii.parquet"]
 
 
 def cell_files(experiment):
     """All that an experiment's tables are read from."""
-    cells = [f"results/runs/{cell.path}" for cell in CONFIG.cells(experiment)]
     references = [
         f"results/references/{d}/seed{s}" for d, s in CONFIG.references(experiment)
     ]
-    wanted = [f"{folder}/{name}" for folder in cells for name in CELL_FILES]
+    probed = CONFIG.probed(experiment)
+    wanted = [
+        f"results/runs/{cell.path}/{name}"
+        for cell in CONFIG.cells(experiment)
+        for name in CELL_FILES + PROBE_FILES * (cell in probed)
+    ]
     return wanted + [
         f"{folder}/{name}"
         for folder in references
@@ -207,6 +254,8 @@ def drawn(experiment, scope=""):
 
 def targets():
     """All that the experiments that run give: each file by name, so that what was deleted is made again."""
+    if not workflow.is_main_process:
+        return []  # there the target is one job, and the rest would only take time
     return [
         path
         for experiment in CONFIG.run
@@ -245,10 +294,42 @@ def caption(figure):
     return f"../report/{figure if own.exists() else 'figure'}.rst"
 
 
+def runs_here(rule):
+    """Whether a small job runs beside the master, where it else would wait in a queue for longer than it takes."""
+    given = workflow.resource_settings.overwrite_resources.get(rule, {})
+    return getattr(given.get("submit"), "raw", 0) != 1
+
+
+# SLURM warns train and probe so many seconds ahead of the time limit: they save where they are, and the next attempt goes
+# on from there.
+WARNED = "--signal=USR1@60"
+
+
+def grown(least):
+    """Memory in MiB that grows with the attempt: one may have ended for want of it."""
+    return lambda wildcards, attempt: least * attempt
+
+
+def check_rules():
+    """Refuse resources of rules that aren't there, and names that are near to those of known resources."""
+    known = {rule.name for rule in workflow.rules}
+    for name, asked in workflow.resource_settings.overwrite_resources.items():
+        require(name in known, "--set-resources, rule", name, one_of(known, name))
+        for key in set(asked) - slurm.RESOURCES:
+            near = hint(slurm.RESOURCES, key)
+            require(not near, f"--set-resources {name}", key, f"a resource{near}")
+
+
 def check_resources():
     """Refuse numbers that a stage would refuse: by then Snakemake has deleted what the job made before."""
     given = workflow.resource_settings.overwrite_resources
+    cap = getattr(workflow.global_resources.get("gpu"), "value", None)
     for name in ("train", "probe"):
+        gpus = getattr(given.get(name, {}).get("gpu"), "raw", 0)
+        what = f"at most {cap}, the slots of all jobs together: --resources gpu={cap}"
+        # Snakemake would give the job less than it asks for.
+        fits = cap is None or not isinstance(gpus, int) or gpus <= cap
+        require(fits, f"--set-resources {name}:gpu", gpus, what)
         slots = getattr(given.get(name, {}).get("slots_per_gpu"), "raw", 1)
         what = "at least 1 job a GPU"
         bad = isinstance(slots, int) and slots < 1

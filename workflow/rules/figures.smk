@@ -7,6 +7,11 @@ CATEGORIES = {
     "calibration": "3 Calibration",
     "reliability": "3 Calibration",
     "training": "4 Training",
+    "overlap": "5 Theory",
+    "log_k": "5 Theory",
+    "phase": "5 Theory",
+    "predicted": "5 Theory",
+    "gaussians": "5 Theory",
 }
 
 
@@ -22,7 +27,7 @@ for figure in plugins.names("figures"):
             png=report(
                 f"{FIGURES}/{figure}.png",
                 caption=caption(figure),
-                category=CATEGORIES.get(figure, "5 Other"),
+                category=CATEGORIES.get(figure, "6 Other"),
                 labels={"experiment": "{experiment}", "what": figure},
             ),
             pdf=f"{FIGURES}/{figure}.pdf",
@@ -31,6 +36,7 @@ for figure in plugins.names("figures"):
             f"results/{{scope}}logs/figure/{{experiment}}/{figure}.log",
         benchmark:
             f"results/{{scope}}benchmarks/figure/{{experiment}}/{figure}.tsv"
+        localrule: runs_here(f"figure_{figure}")
         conda:
             "../../environment.yml"
         threads: 1

@@ -16,8 +16,10 @@ rule probe:
     threads: train_threads
     resources:
         gpu=train_gpus,
-        mem_mb=4000,
+        mem_mb=grown(4000),
         runtime=240,
+        nodes=1,
+        slurm_extra=WARNED,
         checkpoint_seconds=60,
         slots_per_gpu=1,
     params:

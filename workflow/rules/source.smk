@@ -1,13 +1,13 @@
+# The arrays that it writes beside these aren't declared: a distribution has none, and stages restore those that are lost.
 rule source:
     output:
-        images="results/sources/{source}/images.npy",
-        labels="results/sources/{source}/labels.npy",
         meta="results/sources/{source}/meta.json",
         record="results/sources/{source}/source.json",
     log:
         "results/logs/source/{source}.log",
     benchmark:
         "results/benchmarks/source/{source}.tsv"
+    localrule: runs_here("source")
     conda:
         "../../environment.yml"
     threads: 1

@@ -15,14 +15,15 @@ from halobench.specs import SpecError, check_name, one_of, parse, require
 
 CELL = ["dataset", "model", "seed"]
 KEYS = ["dataset", "model", "loss", "seed"]
-STATISTICS = ("level", "difference", "against_best", "slope")
+STATISTICS = ("level", "difference", "against_best", "slope", "ratio")
 VERDICTS = ("holds", "does_not", "undecided", "not_tested")
 FITS = ("none", "released", "exact", "oracle")
 REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors, which were not trained
 CONFIDENCE = 0.95
 CLASSES = 5  # values of k that a slope on log k needs
 
-DATASET = ("noise", "classes", "train_points")  # columns of runs that are the data set's, the same in all its cells
+# Columns of runs that are the data set's, the same in all its cells.
+DATASET = ("noise", "classes", "train_points", "distribution", "beta", "group", "separation")
 COLUMNS = {
     "metrics": (*KEYS, "split", "labels", "calibrator", "metric", "value", "low", "high"),
     "neighbourhood": (
@@ -50,7 +51,8 @@ class Claim:
         A key, the claim in plain words, and where the paper makes it.
     statistic : str
         ``level``: `value` of side `a`; ``difference``: a less b; ``against_best``: a less the best of `baselines`;
-        ``slope``: of `value` of side `a` on log k (k the number of classes).
+        ``slope``: of `value` of side `a` on log k (k the number of classes); ``ratio``: a over b, which name one data
+        set each.
     table, value : str
         The column `value` of a table is what's read.
     a, b : mapping of column to condition
@@ -102,7 +104,7 @@ class Claim:
         ):
             require(getattr(self, key) in names, key, getattr(self, key), one_of(names, getattr(self, key)))
         require(self.value in COLUMNS[self.table], "value", self.value, one_of(COLUMNS[self.table], self.value))
-        needed = {"difference": "b", "against_best": "baselines"}.get(self.statistic)
+        needed = {"difference": "b", "ratio": "b", "against_best": "baselines"}.get(self.statistic)
         for key in ("b", "baselines"):
             given = getattr(self, key)
             require((given is not None) == (key == needed), key, given, _expected_side(key, needed, self.statistic))
@@ -138,6 +140,11 @@ class Claim:
         plain = isinstance(loss, str) and "*" not in loss
         require(plain, f"{key}.loss", loss, "the name of one loss, here or in `where`")
         require(key != "a" or loss != REFERENCE, "a.loss", loss, "a trained side: a reference can be b or a baseline")
+        if self.statistic == "ratio":
+            dataset = conditions.get("dataset")
+            plain = isinstance(dataset, str) and "*" not in dataset
+            require(plain, f"{key}.dataset", dataset, "the name of one data set: a ratio compares two")
+            require("model" not in conditions, f"{key}.model", conditions.get("model"), "no model here (use `where`)")
         for column in ("dataset", "model") if self.statistic in ("difference", "against_best") else ():
             paired = column not in conditions or (column == "model" and loss == REFERENCE)
             require(paired, f"{key}.{column}", conditions.get(column), f"no {column}: sides are paired (use `where`)")
@@ -157,6 +164,7 @@ class Claim:
             "difference": f"({a}) - ({', '.join(others)})",
             "against_best": f"({a}) - best of ({' | '.join(others)})",
             "slope": f"{a}, on log k",
+            "ratio": f"({a}) / ({', '.join(others)})",
         }[self.statistic]
         return f"{self.statistic} of {self.table}.{self.value}: {body}{where}"
 

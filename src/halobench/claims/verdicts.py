@@ -39,9 +39,9 @@ def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.
     -------
     DataFrame
         Per claim a row of scope ``all``, then one per data set x model pair (``dataset/model``; for slopes
-        ``log k/model``). Columns: claim, statement (with its place), scope, fit, statistic, estimate, low, high (ends
-        of the 95% t interval over seeds), margin, direction, n (seeds), excluded (cells or pairs of cells left out),
-        verdict (holds, does_not, undecided, not_tested), note.
+        ``log k/model``; for ratios ``a's data set : b's data set/model``). Columns: claim, statement (with its place),
+        scope, fit, statistic, estimate, low, high (ends of the 95% t interval over seeds), margin, direction, n
+        (seeds), excluded (cells or pairs of cells left out), verdict (holds, does_not, undecided, not_tested), note.
 
     Raises
     ------
@@ -83,7 +83,9 @@ def t_interval(values: np.ndarray) -> tuple[float, float]:
 
 def _judge(claim: Claim, tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """The rows of one claim: scope all, then each pair."""
-    measure = {"against_best": _against_best_units, "slope": _slope_units}.get(claim.statistic, _plain_units)
+    measure = {"against_best": _against_best_units, "slope": _slope_units, "ratio": _ratio_units}.get(
+        claim.statistic, _plain_units
+    )
     try:
         units = measure(claim, tables)
     except _NotTested as missing:
@@ -107,7 +109,7 @@ def _all_row(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
     kept, dropped = used[chosen], used[~chosen]
     excluded = int(units["left_out"].sum() + dropped["cells"].sum())
     means = kept.groupby("seed")["value"].mean().to_numpy()
-    word = "model" if claim.statistic == "slope" else "data set x model pair"
+    word = "model" if claim.statistic in ("slope", "ratio") else "data set x model pair"
     notes = [f"mean over {len(complete)} of {len(planned)} {word}{'s' * (len(planned) != 1)}"]
     if not complete:
         notes = [f"no {word} is complete in every seed"]
@@ -252,6 +254,26 @@ def _slope_units(claim: Claim, tables: Mapping[str, pd.DataFrame]) -> pd.DataFra
     return pd.DataFrame(units)
 
 
+def _ratio_units(claim: Claim, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Units of a over b, two data sets, paired within model x seed: a scope per model that has both."""
+    a, b = (_side(claim, side, tables).droplevel("dataset") for side in claim.sides)
+    joined = a.add_suffix("_a").join(b.add_suffix("_b"), how="outer").sort_index()
+    both = set(a.index.get_level_values("model")) & set(b.index.get_level_values("model"))
+    joined = joined[joined.index.get_level_values("model").isin(both)]
+    if joined.empty:
+        raise _NotTested(f"no model has both sides ({claim.formula})")
+    names = [side["dataset"] for side in claim.sides]
+    units = joined.index.to_frame(index=False)
+    units["scope"] = f"{names[0]} : {names[1]}/" + units["model"]
+    units["value"] = (joined["value_a"] / joined["value_b"]).to_numpy()
+    units["reason"] = [_reason(claim, row, ["a", "b"], same_steps=False) for row in joined.to_dict("records")]
+    units.loc[(units["reason"] == "") & ~(joined["value_b"] > 0).to_numpy(), "reason"] = "nothing to divide by"
+    units[["bound", "remark"]] = ""
+    units["cells"] = 2 * (units["reason"] == "")
+    units["left_out"] = 2 - units["cells"]
+    return units
+
+
 def _pair_units(claim: Claim, a: pd.DataFrame, b: pd.DataFrame | None) -> pd.DataFrame:
     """Units of a (b None) or of a less b, for the data set x model pairs that have both."""
     pairs = {(dataset, model) for dataset, model, _ in a.index}
@@ -284,8 +306,8 @@ def _broadcast(reference: pd.DataFrame, a: pd.DataFrame) -> pd.DataFrame:
     return rows.set_index(CELL)
 
 
-def _reason(claim: Claim, row: Mapping[str, Any], sides: list[str]) -> str:
-    """Why a pair of cells can't be used, "" if it can."""
+def _reason(claim: Claim, row: Mapping[str, Any], sides: list[str], same_steps: bool = True) -> str:
+    """Why a pair of cells can't be used, "" if it can; two data sets need not take the same number of steps."""
     for side in sides:
         if not isinstance(row[f"loss_{side}"], str):
             return "one side lacks the seed"
@@ -295,7 +317,7 @@ def _reason(claim: Claim, row: Mapping[str, Any], sides: list[str]) -> str:
             return f"{row[f'loss_{side}']} has no record in runs"
         if claim.must_interpolate(row[f"loss_{side}"]) and not row[f"interpolates_{side}"]:
             return f"{row[f'loss_{side}']} does not interpolate"
-    if len({row[f"steps_{side}"] for side in trained}) > 1:
+    if same_steps and len({row[f"steps_{side}"] for side in trained}) > 1:
         return "unequal optimiser steps"
     if not all(np.isfinite(row[f"value_{side}"]) for side in sides):
         return "no finite value"

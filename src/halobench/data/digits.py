@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from halobench.data import Description, Images
+from halobench.data.sources import Description, Images
 
 
 def describe() -> Description:

@@ -59,7 +59,8 @@ def draw(claims: pd.DataFrame) -> Figure:
     note = theme.wrapped(NOTE, width - 0.2)
     start = 0.42 + theme.lines_high(note) + 0.28
     height = start + sum(0.3 + sum(e["height"] for e in rows) + 0.32 for rows in groups.values()) + 0.1
-    height += (0.3 + sum(e["height"] for e in untested)) if untested else 0
+    lines = [theme.wrapped(f"–  {' '.join(e['text'].split())}", TEXT + AXIS + VERDICT, SIZE) for e in untested]
+    height += (0.3 + sum(theme.lines_high(line, SIZE) + 0.06 for line in lines)) if untested else 0
     figure = theme.page(width, height)
     theme.write(figure, 0.1, 0.12, TITLE, size=11.5, weight="bold")
     theme.write(figure, 0.1, 0.4, note, color=theme.GREY)
@@ -76,11 +77,12 @@ def draw(claims: pd.DataFrame) -> Figure:
             top += entry["height"]
         top += 0.32
     if untested:
-        theme.write(figure, 0.1, top + 0.24, "Not tested by this grid", weight="bold", size=8.5, va="bottom")
+        heading = "Not tested by this grid (claims.html tells what each would need)"
+        theme.write(figure, 0.1, top + 0.24, heading, weight="bold", size=8.5, va="bottom")
         top += 0.3
-        for entry in untested:
-            _words(figure, entry, top, wide=True)
-            top += entry["height"]
+        for line in lines:
+            theme.write(figure, 0.1, top, line, size=SIZE, color=theme.GREY)
+            top += theme.lines_high(line, SIZE) + 0.06
     return figure
 
 
@@ -176,15 +178,9 @@ def _beyond(ax: Axes, row: pd.Series, y: float, low: float, high: float, color: 
             ax.plot([edge], [y], marker=mark, ms=4, color=color, ls="", clip_on=False, zorder=4)
 
 
-def _words(figure: Figure, entry: dict[str, Any], top: float, wide: bool = False) -> None:
+def _words(figure: Figure, entry: dict[str, Any], top: float) -> None:
     """A claim's statement on the left, its verdict on the right."""
     theme.write(figure, 0.1, top + 0.05, entry["text"], size=SIZE)
-    if wide:
-        note = str(entry["main"].get("note", "")) if entry["main"] is not None else ""
-        left = 0.1 + TEXT + 0.25
-        text = theme.wrapped(f"– not tested{': ' + note if note else ''}", AXIS + VERDICT, SIZE)
-        theme.write(figure, left, top + 0.05, text, size=SIZE, color=theme.GREY)
-        return
     left = 0.1 + TEXT + 0.25 + AXIS + 0.2
     if entry["verdict"] in names.VERDICTS:
         style = names.VERDICT_STYLES[entry["verdict"]]

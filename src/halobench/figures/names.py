@@ -14,11 +14,21 @@ from scipy.special import stdtrit
 # Names and their order ------------------------------------------------------------------------------------------------
 
 DATASETS = {"digits": "Digits", "mnist": "MNIST", "mnist5k": "MNIST-5k", "fashion_mnist": "Fashion-MNIST"}
+DATASETS |= {f"overlap-k{k}": f"Overlap, k = {k}" for k in (2, 4, 8, 16, 32, 64, 128, 256)}
 DATASETS |= {"fashionmnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN"}
 MODELS = {"mlp": "MLP", "cnn": "CNN", "efficientnet": "EfficientNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
 MODELS |= {"resnext50": "ResNeXt-50", "densenet121": "DenseNet-121", "convnext": "ConvNeXt", "vit": "ViT"}
+MODELS |= {"nearest": "1-NN", "attention": "Attention", "mlp_bn": "MLP + BN", "resnet": "ResNet"}
+MODELS |= {"cnn-bare": "CNN, no batch norm", "cnn-shift": "CNN, shifted images", "cnn-decay": "CNN, weight decay"}
+MODELS |= {"attention-wide": "Attention, wide"}
 MODELS |= {"mixer": "MLP-Mixer", "mlp_mixer": "MLP-Mixer", "convnext_tiny": "ConvNeXt-T"}
-LOSSES = {"cross_entropy": "Cross-entropy", "label_smoothing": "Label smoothing", "focal": "Focal", "mixup": "Mixup"}
+LOSSES = {
+    "untrained": "not trained",
+    "cross_entropy": "Cross-entropy",
+    "label_smoothing": "Label smoothing",
+    "focal": "Focal",
+    "mixup": "Mixup",
+}
 PROBES = {
     "sphere": "Random direction",
     "nearest_other": "To the nearest point\nof another label",
@@ -120,8 +130,9 @@ _STYLES = {
     "label_smoothing": Style("#009E73", "v", (0, (6, 1, 1, 1, 1, 1))),
     "mixup3": Style("#332288", "P", (0, (4, 2))),
     "mixup": Style("#56B4E9", "s", (0, (5, 1.2))),
+    "untrained": Style("#444444", "x", (0, (1, 1))),
 }
-KNOWN_LOSSES = ("cross_entropy", "label_smoothing", "focal", "mixup", "mixup2", "mixup3", "mixup5")
+KNOWN_LOSSES = ("cross_entropy", "label_smoothing", "focal", "mixup", "mixup2", "mixup3", "mixup5", "untrained")
 _SPARE_COLORS = ("#E69F00", "#117733", "#882255", "#000000", "#999933", "#888888")
 _SPARE_MARKERS = ("X", "<", ">", "p", "*", "h", "d")
 

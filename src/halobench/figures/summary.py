@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from halobench.figures import names, theme
+from halobench.figures import classes, log_k, names, theme
 
 TITLE = "How far certainty reaches around training points, and what temperature scaling (TS) repairs"
 WIDTH, LEFT, SPLIT = 11.0, 6.75, 7.15
@@ -41,11 +41,14 @@ def draw(
     -------
     Figure
     """
-    losses, cells = names.losses_in(runs), names.cells_in(runs)
-    styles = names.loss_styles(losses)
+    styles = names.loss_styles(names.losses_in(runs))
+    overlap = classes.scores(metrics, runs, {"kl": ("kl", "exact")})
+    shown_runs = _pictured(runs)
+    losses, cells = names.losses_in(shown_runs), names.cells_in(shown_runs)
+    reliability = reliability[reliability["dataset"].isin(shown_runs["dataset"])]
     model = focus_model(cells)
     shown = cells if len(cells) <= MOST_CELLS else [cell for cell in cells if cell[1] == model][:MOST_CELLS]
-    pair = focus_cell(runs, model)
+    pair = focus_cell(shown_runs, model)
     datasets = focus_datasets([d for d, m in cells if m == model], pair[0])
     matrix = verdict_matrix(claims)
 
@@ -57,10 +60,11 @@ def draw(
     list_high = _verdicts(None, matrix, 0)
     # Rows take the room that a long list of claims makes.
     rows_high = min(max(rows_high, list_high - 0.6), 1.6 * rows_high)
-    height = lower + max(rows_high + 0.72, list_high) + 0.05
-    figure = theme.page(WIDTH, height)
+    bottom = lower + max(rows_high + 0.72, list_high) + 0.05
+    growth = _growth_models(overlap)
+    figure = theme.page(WIDTH, bottom + (2.75 if growth else 0))
     theme.write(figure, 0.15, 0.14, TITLE, size=13, weight="bold")
-    theme.write(figure, 0.15, 0.42, _facts(runs, len(cells), len(shown)), color=theme.GREY)
+    theme.write(figure, 0.15, 0.42, _facts(runs, len(names.cells_in(runs)), len(cells), len(shown)), color=theme.GREY)
     theme.draw_legend(figure, keys, 0.15, 0.72)
 
     _heading(
@@ -90,7 +94,49 @@ def draw(
         figure, SPLIT, lower - 0.5, "E", "What comes of the claims?", "columns: the calibration meant; raw: without TS"
     )
     _verdicts(figure, matrix, lower)
+    if growth:
+        _growth(figure, overlap, growth, styles, bottom + 0.1)
     return figure
+
+
+def _pictured(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs on images, where there are such: distributions have a part of their own."""
+    images = runs[runs["distribution"] == ""]
+    return images if len(images) else runs
+
+
+def _growth_models(overlap: pd.DataFrame) -> list[str]:
+    """The models to show growth of, at most four: those trained on the first family of overlap distributions."""
+    trained = overlap[(overlap["loss"] != "reference") & (overlap["model"] != "nearest")]
+    if trained.empty:
+        return []
+    family = classes.families(trained)[0]
+    return names.ordered(trained.loc[trained["family"] == family, "model"], names.MODELS)[:4]
+
+
+def _growth(
+    figure: Figure, overlap: pd.DataFrame, models: Sequence[str], styles: Mapping[str, names.Style], top: float
+) -> None:
+    """Part F: what TS leaves against the number of classes, a panel a model."""
+    family = classes.families(overlap[overlap["loss"] != "reference"])[0]
+    rows = overlap[overlap["family"] == family]
+    what = f"KL to the exact posterior after exact TS, by number of classes; {classes.family_label(family).lower()}"
+    _heading(figure, 0.15, top, "F", "Where classes overlap, does TS fail more as classes grow?", what)
+    losses = names.losses_in(rows[rows["model"].isin(models)])
+    keys = [
+        *theme.loss_keys(losses, styles),
+        theme.key("1-NN, closed form", **log_k.CLOSED),
+        theme.key("1-NN, measured", theme.INK, marker="x", ls="", ms=4),
+        theme.key("uniform guess", **log_k.GUESS),
+    ]
+    theme.draw_legend(figure, theme.legend_lines(keys, WIDTH - 0.6), 0.32, top + 0.42)
+    for j, model in enumerate(models):
+        ax = theme.place(figure, 0.75 + 2.55 * j, top + 0.82, 2.1, 1.45)
+        log_k.draw_panel(ax, rows[rows["model"].isin((model, "nearest"))], model, losses, styles)
+        ax.set_title(names.model_label(model), pad=3)
+        ax.set_xlabel("classes k")
+        if not j:
+            ax.set_ylabel("KL (nats)")
 
 
 def focus_model(cells: Sequence[tuple[str, str]]) -> str:
@@ -114,7 +160,7 @@ def focus_datasets(datasets: Sequence[str], always: str) -> list[str]:
     return chosen if always in chosen else [*chosen[:-1], always]
 
 
-def _facts(runs: pd.DataFrame, cells: int, shown: int) -> str:
+def _facts(runs: pd.DataFrame, cells: int, pictured: int, shown: int) -> str:
     """What the page rests on, in a line."""
     fits = int(runs["interpolates"].astype(bool).sum())
     kinds = runs["loss"].nunique()
@@ -123,7 +169,7 @@ def _facts(runs: pd.DataFrame, cells: int, shown: int) -> str:
         f"{kinds} loss{'es' * (kinds != 1)}; {fits} of {len(runs)} interpolate the training labels. "
         f"Shown: {names.seeds_note(runs)}."
     )
-    return text + (f" B and C: {shown} of {cells} pairs." if shown < cells else "")
+    return text + (f" B and C: {shown} of {pictured} pairs." if shown < pictured else "")
 
 
 def _heading(figure: Figure, left: float, top: float, letter: str, text: str, more: str = "") -> None:

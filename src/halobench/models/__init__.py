@@ -1,7 +1,14 @@
-"""Models: a file each for the package's own, any of timm's and torchvision's by name."""
+"""Models: a file each for the package's own, any of timm's and torchvision's by name.
+
+A model that is built around its training points, as nearest neighbours are, has a method ``start(inputs, targets)``,
+which gets them before training: inputs (n, C, H, W) as the model will see them, one-hot targets (n, k). It may make
+parameters there. The probe calls it too, so that points need not be stored beside the weights (use buffers with
+``persistent=False``).
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,11 +23,18 @@ class Resized(nn.Module):
         super().__init__()
         self.model, self.side = model, side
 
+    def start(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        """Hand resized training points to a model that is built around them."""
+        if hasattr(self.model, "start"):
+            self.model.start(self._resized(inputs), targets)
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        resized = nn.functional.interpolate(
+        return self.model(self._resized(images))
+
+    def _resized(self, images: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(
             images, size=(self.side, self.side), mode="bilinear", antialias=max(images.shape[-2:]) > self.side
         )
-        return self.model(resized)
 
 
 def build(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -48,8 +62,18 @@ def build(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int) -> n
     return Resized(model, spec.resize) if spec.resize else model
 
 
-def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int = 2) -> int:
+def start(model: nn.Module, inputs: np.ndarray, labels: np.ndarray, classes: int) -> None:
+    """Give a model that is built around its training points (n, C, H, W) these and their labels (n,), on the CPU."""
+    if hasattr(model, "start"):
+        targets = nn.functional.one_hot(torch.from_numpy(labels), classes).float()
+        with torch.no_grad():
+            model.start(torch.from_numpy(inputs), targets)
+
+
+def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int = 2, points: int = 2) -> int:
     """Build a model without memory for its weights and run it, in training and in eval mode, on two images.
+
+    `points` is how many training points a model that is built around them will get.
 
     Returns
     -------
@@ -62,13 +86,13 @@ def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batc
         Where `build` does, and where the model can't take images of this shape.
     """
     try:
-        return _try(spec, input_shape, classes, batch, "meta")
+        return _try(spec, input_shape, classes, batch, points, "meta")
     except SpecError:
         raise
     except Exception:  # an operation without a meta kernel, or a model that fails: real tensors tell them apart
         try:
             with torch.random.fork_rng(devices=[]):
-                return _try(spec, input_shape, classes, batch, "cpu")
+                return _try(spec, input_shape, classes, batch, points, "cpu")
         except SpecError:
             raise
         except Exception as error:
@@ -78,7 +102,7 @@ def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batc
             raise SpecError("name", spec.name, expected) from error
 
 
-def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int, device: str) -> int:
+def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int, points: int, device: str) -> int:
     """Build on `device` and forward `batch` images in both modes, watching for feature maps that shrink to nothing.
 
     Returns the bytes of weights and buffers.
@@ -90,6 +114,8 @@ def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch
 
     with torch.device(device), torch.no_grad():
         model = build(spec, input_shape, classes)
+        if hasattr(model, "start"):
+            model.start(torch.zeros(points, *input_shape), torch.zeros(points, classes))
         for module in model.modules():
             module.register_forward_hook(watch)
         outputs = [model.train(training)(torch.zeros(batch, *input_shape)) for training in (True, False)]

@@ -7,21 +7,25 @@ from torch import nn
 from halobench.specs import convert_number, require
 
 
-def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32) -> nn.Module:
-    """Four 3x3 convolutions with batch norm, of width, width, 2 width and 2 width channels, for images (C, H, W).
+def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, norm: bool = True) -> nn.Module:
+    """Four 3x3 convolutions of width, width, 2 width and 2 width channels, for images (C, H, W).
 
-    Maps are halved before the last convolution, and after the first where images have 16 pixels or more; then averaged.
+    With `norm`, each has batch norm behind it; without, a bias. Maps are halved before the last convolution, and after
+    the first where images have 16 pixels or more; then averaged.
 
     Raises
     ------
     SpecError
-        If width is less than 1, or the image smaller than 4x4.
+        If width is less than 1, norm isn't true or false, or the image smaller than 4x4.
     """
     require(convert_number(int, "width", width) >= 1, "width", width, "at least 1")
+    require(isinstance(norm, bool), "norm", norm, "true or false")
     channels, height, wide = input_shape
     require(min(height, wide) >= 4, "name", "cnn", f"images of at least 4x4 pixels, not {height}x{wide}: set `resize`")
 
     def block(inputs: int, outputs: int) -> list[nn.Module]:
+        if not norm:
+            return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
         return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
     narrow, broad = int(width), 2 * int(width)

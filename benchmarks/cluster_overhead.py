@@ -1,0 +1,133 @@
+"""What the master and the executor plugin add to a job on a cluster: `python benchmarks/cluster_overhead.py`.
+
+First the Snakemake that runs inside each submitted job (there are two, one in the other): how long it takes to start,
+as the grid grows, with the note of what its run was started with and without it. Then a grid of 8 cells on a cluster on
+this host: of each job how long it waited, what it took besides the stage itself, and how long its end went unnoticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from base64 import urlsafe_b64encode
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+from dry_run import ROOT, grid
+
+from halobench import codemap, store
+from halobench.config import load_config
+from halobench.onehost import OneHost
+
+QUIET = ("--quiet", "rules", "host", "progress")
+# What the master tells the Snakemake of a job that matters for its start.
+NESTED = ("--allowed-rules", "train", "--force", "--nolock", "--no-hooks", "--mode", "remote", "-n", *QUIET)
+
+
+def workspace(folder: Path, config: dict) -> None:
+    """The workflow with a configuration."""
+    for part in ("Snakefile", "workflow", "profiles", "environment.yml"):
+        source = ROOT / part
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def seconds(command: list[str], folder: Path, repeats: int = 5, **variables: str) -> float:
+    """The median time of a command."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, env=os.environ | variables)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def measure_start(cells: int) -> tuple[float, float]:
+    """Seconds that the Snakemake in a job takes to start, without and with a note."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        workspace(folder, grid(cells))
+        config = load_config(grid(cells))
+        codemap.code_map("train", config.train_plugins("clean", "mlp16", "mixup2"))
+        for stage in ("probe", "calibrate", "reference", "aggregate", "claims", "source"):
+            codemap.code_map(stage)
+        note = folder / "started.json"
+        store.write_json(note, {"config": grid(cells), "code": codemap.asked()})
+        job = "train:dataset=clean,model=mlp16,loss=mixup2,seed=0"
+        command = [sys.executable, "-m", "snakemake", "--target-jobs", job, *NESTED]
+        return seconds(command, folder), seconds(command, folder, HALOBENCH_STARTED=str(note))
+
+
+def measure_jobs() -> list[tuple[float, float, float, float]]:
+    """Of each job on a cluster: seconds waited, of the stage, besides it, and until its end was noticed."""
+    with tempfile.TemporaryDirectory() as name, OneHost(settings={"MinJobAge": "3600"}) as cluster:
+        folder = Path(name)
+        workspace(folder, yaml.safe_load((ROOT / "config.yaml").read_text()))
+        began = time.perf_counter()
+        command = [
+            sys.executable,
+            "-m",
+            "halobench.cli",
+            "run",
+            "--workflow-profile",
+            "profiles/slurm",
+            "--quiet",
+            "host",
+        ]
+        command += ["--configfile", "workflow/experiments/tiny.yaml", "--resources", "gpu=2"]
+        done = subprocess.run(command, cwd=folder, env=cluster.environment, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(done.stderr[-3000:])
+        print(f"  the whole run: {time.perf_counter() - began:.0f} s")
+        return rows(folder, cluster.ask("scontrol", "-o", "show", "job"))
+
+
+def rows(folder: Path, text: str) -> list[tuple[float, float, float, float]]:
+    """The numbers of `measure_jobs`, from what SLURM, the records and Snakemake's notes of its jobs' ends tell."""
+    found = []
+    jobs = [dict(pair.split("=", 1) for pair in line.split() if "=" in pair) for line in text.splitlines()]
+    times = {job["JobId"]: [stamp(job[key]) for key in ("SubmitTime", "StartTime", "EndTime")] for job in jobs}
+    for path in folder.glob("results/runs/*/*/*/*/*.json"):
+        record = json.loads(path.read_text())
+        if path.stem not in ("train", "probe"):
+            continue
+        submitted, started, ended = times[record["hardware"]["slurm"]["job"]]
+        noticed = noticed_at(folder, path)
+        found.append((started - submitted, record["seconds"], ended - started - record["seconds"], noticed - ended))
+    return found
+
+
+def noticed_at(folder: Path, path: Path) -> float:
+    """When the master noted that a job had ended, by Snakemake's metadata of an output."""
+    output = path.with_name("model.safetensors") if path.stem == "train" else path
+    name = urlsafe_b64encode(str(output.relative_to(folder)).encode()).decode()
+    return (folder / ".snakemake/metadata" / name).stat().st_mtime
+
+
+def stamp(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cells", nargs="*", type=int, default=[40, 1000, 10000])
+    print("the Snakemake in a job, seconds to start\n   cells  without a note  with it  ratio")
+    for cells in parser.parse_args().cells:
+        without, with_it = measure_start(cells)
+        print(f"{cells:8}  {without:14.2f}  {with_it:7.2f}  {with_it / without:5.2f}", flush=True)
+    print("16 jobs, 2 at a time, looks at the queue every 20 s", flush=True)
+    waited, stage, besides, unnoticed = (statistics.fmean(column) for column in zip(*measure_jobs(), strict=True))
+    told = f"waited {waited:.1f}, stage {stage:.1f}, besides {besides:.1f}, unnoticed {unnoticed:.1f}"
+    print(f"  mean seconds a job: {told}")
+
+
+if __name__ == "__main__":
+    main()

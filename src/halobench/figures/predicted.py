@@ -1,0 +1,71 @@
+"""Predicted against measured KL: does the two-level formula tell what temperature scaling leaves?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+from halobench.figures import classes, names, theme
+from halobench.figures.phase import SHAPES
+
+SHOWS = ("overlap", "image_overlap")
+TITLE = "A formula of three mean gaps predicts what temperature scaling leaves"
+LEAST = 1e-4  # nats, below which a KL is drawn at the border
+
+
+@theme.styled
+def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Draw a point a cell: the measured KL after exact TS against that of two-level logits with its mean gaps.
+
+    Parameters
+    ----------
+    metrics, runs : DataFrame
+        As aggregated.
+
+    Returns
+    -------
+    Figure
+    """
+    wanted = {"predicted": ("kl_two_level", "none"), "measured": ("kl", "exact")}
+    table = classes.scores(metrics, runs, wanted).dropna(subset=list(wanted))
+    table = table[table["loss"] != "reference"]
+    if table.empty:
+        return theme.nothing(TITLE, "No model was trained on a distribution of overlapping classes.")
+    models, losses = names.ordered(table["model"], names.MODELS), names.losses_in(table)
+    styles = names.loss_styles(losses)
+    shapes = {model: SHAPES[i % len(SHAPES)] for i, model in enumerate(models)}
+    trained = table[table["model"] != "nearest"]
+    rank = spearmanr(trained["predicted"], trained["measured"])[0] if len(trained) > 2 else float("nan")
+    ratio = (trained["measured"] / trained["predicted"].clip(lower=1e-12)).median()
+    grid = theme.grid(
+        TITLE,
+        f"A point a cell: {len(trained)} trained models, Spearman correlation {rank:.3f}; measured KL is "
+        f"{ratio:.2f} times the predicted one (median). The prediction is two_level_kl(k, beta, m, g0, g1, g2) of the "
+        "mean gaps that a model's logits have on test points; on the diagonal it is exact.",
+        {"": ""},
+        {"": ""},
+        [("", "")],
+        panel=(4.2, 4.0),
+        left=1.3,
+        legend=[
+            *(theme.key(names.model_label(m), theme.INK, marker=shapes[m], mfc="white", ls="") for m in models),
+            *(theme.key(names.loss_label(x), styles[x].color, marker="o", ls="") for x in losses),
+        ],
+        xlabel="predicted KL (nats)",
+    )
+    ax = grid.axes["", ""]
+    for (model, loss), rows in table.groupby(["model", "loss"]):
+        look = {"color": styles[loss].color, "marker": shapes[model], "ms": 4, "mew": 0.8}
+        full = rows["interpolates"].astype(bool)
+        for chosen, face in ((rows[full], styles[loss].color), (rows[~full], "white")):
+            ax.plot(
+                chosen["predicted"].clip(lower=LEAST), chosen["measured"].clip(lower=LEAST), ls="", mfc=face, **look
+            )
+    both = table[["predicted", "measured"]].clip(lower=LEAST)
+    ends = np.array([both.min().min() / 1.5, both.max().max() * 1.5])
+    ax.plot(ends, ends, color=theme.FAINT, lw=1, zorder=1)
+    ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends, ylabel="measured KL after exact TS (nats)")
+    ax.text(0.02, 0.98, "hollow: does not interpolate", transform=ax.transAxes, va="top", color=theme.GREY)
+    return grid.figure

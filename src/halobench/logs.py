@@ -1,0 +1,119 @@
+"""Where jobs' logs lie, and what they say at the end: each stage's own, and those of SLURM around it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+DONE = "(ended well, and had nothing to say)"
+SILENT = "(no word: killed, or never started)"
+SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # from the results: as profiles/slurm says, and by default
+# How SLURM's daemons, and the Snakemake that runs a job on a node, tell why it ended.
+TELLING = re.compile(
+    r"slurmstepd.*|.*\boom[-_ ]kill.*|.*(?:No such file|not found|denied|Errno).*|\w*(?:Error|Exception): .+"
+)
+
+
+# What a stage leaves when it ends well, by the name of its log.
+MADE = {
+    "source": "sources/{}/source.json",
+    "train": "runs/{}/train.json",
+    "probe": "runs/{}/probe.json",
+    "calibrate": "runs/{}/calibrate.json",
+    "reference": "references/{}/reference.json",
+    "manifest": "manifests/{}.json",
+    "aggregate": "tables/{}/aggregate.json",
+    "claims": "tables/{}/claims.json",
+    "figure": "figures/{}.json",
+}
+
+
+@dataclass(frozen=True)
+class JobLogs:
+    """The logs of one job: its stage, its cell (or whatever else it is for), its own log and SLURM's, oldest first.
+
+    `ended` tells whether what it was to make is there.
+    """
+
+    stage: str
+    name: str
+    own: Path
+    slurm: tuple[Path, ...] = ()
+    ended: bool = False
+
+
+def lines(log: Path) -> list[str]:
+    """The lines of a log that aren't empty."""
+    return [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that isn't empty; of a log that breaks off after its command, that it says nothing."""
+    found = lines(log)
+    if not found or found[-1].startswith("$ "):
+        return SILENT
+    return found[-1].removeprefix("halobench: error: ")
+
+
+def before_last(log: Path, most: int = 2) -> list[str]:
+    """Up to `most` lines before the last one, without the command that a log opens with."""
+    return [line for line in lines(log)[:-1] if not line.startswith("$ ")][-most:]
+
+
+def why_ended(log: Path) -> str:
+    """The line of one of SLURM's logs that tells why its job ended; empty if it tells nothing."""
+    telling = [line for line in lines(log) if TELLING.fullmatch(line)]
+    # A time limit or a kill is told by SLURM; what the Snakemake around the stage says after it is only that it failed.
+    return next((line for line in reversed(telling) if line.startswith("slurmstepd")), telling[-1] if telling else "")
+
+
+def slurm_logs(folder: Path, stage: str, name: str) -> tuple[Path, ...]:
+    """The logs that the executor plugin had SLURM write of a job, or of a group that it was in, oldest first."""
+    found = list((folder / f"rule_{stage}" / _wildcards(name)).glob("*.log"))
+    own = f"logs/{stage}/{name}.log"
+    found += [path for path in folder.glob("group_*/**/*.log") if own in path.read_text(errors="replace")]
+    return tuple(sorted(found, key=lambda path: (path.stat().st_mtime, path.name)))
+
+
+def _wildcards(name: str) -> str:
+    """A cell's name as the plugin writes it: ``d/m/l/seed0`` -> ``d_m_l_0``."""
+    return re.sub(r"(^|/)seed(\d+)$", r"\1\2", name).replace("/", "_")
+
+
+def find(results: Path, name: str, slurm: Path | None = None) -> Iterator[JobLogs]:
+    """The logs of the jobs whose name holds `name`.
+
+    That is a cell (``digits/mlp/mixup2/seed0``) or a part of one, its folder, what squeue's comment calls it
+    (``digits_mlp_mixup2_0``), or a job's number.
+
+    Parameters
+    ----------
+    slurm : Path, optional
+        The folder of SLURM's logs; where profiles put them, if not given.
+    """
+    name = name.removeprefix("./").removeprefix("results/").removeprefix("runs/")
+    folders = [results / place for place in SLURM_LOGS] if slurm is None else [slurm]
+    for folder in sorted(path for path in (results / "logs").glob("*") if path.is_dir() and path.name != "slurm"):
+        for log in sorted(folder.rglob("*.log")):
+            found = str(log.relative_to(folder)).removesuffix(".log")
+            named = name in f"{found}/" or name == _wildcards(found)
+            if not named and not name.isdecimal():
+                continue  # looking for SLURM's logs of every job would take long in a large grid
+            around = tuple(path for each in folders for path in slurm_logs(each, folder.name, found))
+            if named or name in {path.stem for path in around}:
+                made = MADE.get(folder.name, "").format(found)
+                yield JobLogs(folder.name, found, log, around, bool(made) and (results / made).exists())
+
+
+def told(job: JobLogs, most: int = 3) -> str:
+    """A job's logs as text: the path of each with its last lines."""
+    shown = [f"{job.stage} {job.name}", f"  {job.own}"]
+    last = last_line(job.own)
+    shown += [
+        f"    {line}" for line in [*before_last(job.own, most - 1), DONE if last == SILENT and job.ended else last]
+    ]
+    for log in job.slurm:
+        shown += [f"  {log}", *(f"    {line}" for line in filter(None, [why_ended(log)]))]
+    return "\n".join(shown)

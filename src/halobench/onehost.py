@@ -1,0 +1,442 @@
+"""A SLURM cluster on one host, for tests and for trying out: real daemons, stand-in GPUs, nothing outside one folder.
+
+munged, slurmctld and one slurmd a node run in the foreground as children of this process, as this user, with their
+configuration, keys, state and logs in a temporary folder; neither /etc nor systemd is used, and the daemons end with
+the process that started them, however it ends. A GPU slot is a character device that every Linux has: SLURM counts and
+binds slots as it does on a cluster and sets CUDA_VISIBLE_DEVICES, but no job gets a GPU by it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+DAEMONS = ("munged", "slurmctld", "slurmd")
+CLIENTS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
+OPTIONAL = ("sacct", "sacctmgr", "sshare", "salloc", "sattach", "sprio", "sstat", "sdiag")
+ADVICE = "Debian and Ubuntu have them in: apt install slurmctld slurmd slurm-client munge"
+# Character devices to count as GPUs: SLURM asks for distinct files, and opens none of them.
+STAND_INS = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "kmsg")
+WRAPPERS = ".onehost"  # a file beside them
+SYSTEM = ("/usr/sbin", "/sbin")
+PATIENCE = 30  # seconds that a daemon may take to start
+ENDING = 10  # seconds that a daemon may take to end before it is killed
+LONGEST = 90  # characters of the folder's path: a socket's path may have 107
+
+SLURM_CONF = """\
+ClusterName=onehost
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser={user}
+SlurmdUser={user}
+SlurmctldPort={port}
+StateSaveLocation={folder}/state
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdSpoolDir={folder}/spool-%n
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmdLogFile={folder}/slurmd-%n.log
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/munge.sock
+CredType=cred/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/linux
+MpiDefault=none
+SwitchType=
+SlurmdParameters=config_overrides
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=100
+MinJobAge=300
+JobRequeue=1
+ReturnToService=2
+KillWait=5
+SlurmdTimeout=10
+SchedulerType=sched/backfill
+SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0
+AccountingStorageType=accounting_storage/none
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+GresTypes=gpu{shard}
+"""
+NODE = (
+    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory={memory} "
+    "Gres=gpu:{gpus}{shards} State=UNKNOWN\n"
+)
+PARTITIONS = (
+    "PartitionName=gpu Nodes=ALL Default=YES MaxTime=1-0 State=UP PriorityTier=1\n"
+    "PartitionName=urgent Nodes=ALL MaxTime=1-0 State=UP PriorityTier=2 PreemptMode=OFF\n"
+)
+
+
+class ClusterError(OSError):
+    """A cluster can't be started: a package is missing, or a daemon didn't come up."""
+
+
+def find(program: str) -> str | None:
+    """A program's path; daemons lie where the search path of plain users doesn't lead."""
+    places = [*os.environ.get("PATH", os.defpath).split(os.pathsep), *SYSTEM]
+    # Wrappers of another such cluster, inside which this one is started, lead to that one.
+    return shutil.which(program, path=os.pathsep.join(place for place in places if not Path(place, WRAPPERS).exists()))
+
+
+def missing() -> list[str]:
+    """The programs that a cluster needs and that aren't installed."""
+    return [name for name in (*DAEMONS, *CLIENTS) if find(name) is None]
+
+
+class OneHost:
+    """A cluster on this host; a context manager, inside which it runs.
+
+    Parameters
+    ----------
+    nodes, gpus : int
+        How many nodes, and GPU slots on each (up to 8).
+    shards : int
+        Shares that the GPUs of a node are split into, together; 0 for none.
+    cpus, memory : int
+        What each node claims to have (MiB); the host needn't have it.
+    settings : mapping
+        Lines of slurm.conf to add or to replace, e.g. ``{"MinJobAge": "5"}``.
+    folder : Path, optional
+        Where all of it lies; a temporary folder, removed at the end, if not given.
+
+    Raises
+    ------
+    ClusterError
+        On entry, if programs are missing or a daemon doesn't start; names what to install or shows its log.
+    """
+
+    def __init__(
+        self,
+        nodes: int = 2,
+        gpus: int = 2,
+        shards: int = 0,
+        cpus: int = 8,
+        memory: int = 64_000,
+        settings: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ):
+        if nodes < 1:
+            raise ClusterError(f"nodes = {nodes}: expected at least 1")
+        if not 1 <= gpus <= len(STAND_INS):
+            raise ClusterError(f"gpus = {gpus}: expected 1 to {len(STAND_INS)}, one for each stand-in device")
+        if shards < 0 or shards % gpus:
+            raise ClusterError(f"shards = {shards}: expected a multiple of the {gpus} GPUs of a node, or 0")
+        self.nodes = [f"node{i + 1}" for i in range(nodes)]
+        self.gpus, self.shards, self.cpus, self.memory = gpus, shards, cpus, memory
+        self.settings = dict(settings or {})
+        self._given = folder
+        self.folder = Path()
+        self._processes: dict[str, subprocess.Popen] = {}
+
+    def __enter__(self) -> OneHost:
+        if lacking := missing():
+            raise ClusterError(f"{', '.join(lacking)} not found; {ADVICE}")
+        self.folder = Path(tempfile.mkdtemp(prefix="onehost-")) if self._given is None else self._given
+        if len(str(self.folder)) > LONGEST:
+            raise ClusterError(f"{self.folder}: expected a path of at most {LONGEST} characters, for sockets")
+        try:
+            self._configure()
+            self._start_all()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This process's environment, in which SLURM's commands speak to this cluster."""
+        # Commands find it by small wrappers, since jobs lose all variables that begin with SLURM_.
+        path = os.pathsep.join([str(self.folder / "bin"), os.environ.get("PATH", os.defpath)])
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SBATCH_", "SRUN_"))}
+        return kept | {"PATH": path}
+
+    def ask(self, *command: str, timeout: float = PATIENCE) -> str:
+        """Run a command of SLURM here; its standard output.
+
+        Raises
+        ------
+        subprocess.SubprocessError
+            If it fails or takes longer than `timeout` seconds.
+        """
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=timeout, check=True
+        )
+        return done.stdout
+
+    def stop(self) -> None:
+        """End all daemons and whatever jobs still run, each by its process number, and remove the folder."""
+        if "slurmctld" in self._processes and self._processes["slurmctld"].poll() is None:
+            with contextlib.suppress(subprocess.SubprocessError, OSError):
+                self.ask("scancel", "--me", "--state=PENDING", timeout=5)
+        for name in self.nodes:
+            self.kill_node(name)
+        for process in reversed(self._processes.values()):
+            _end(process)
+        self._processes.clear()
+        if self._given is None and self.folder != Path():
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def kill_node(self, name: str) -> None:
+        """A node's sudden death: its daemon, the daemon's helpers and all processes of its jobs are killed."""
+        # The helpers (slurmstepd) have left the daemon, but write into its log; jobs are their descendants.
+        for process in _descendants(_writers(self._log(name))):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        if daemon := self._processes.pop(name, None):
+            daemon.kill()
+            daemon.wait()
+
+    def start_node(self, name: str, before: Sequence[str] = ()) -> None:
+        """Start a node's daemon, under the command `before` if given, and wait until the node is there."""
+        command = [*before, str(find("slurmd")), "-D", "-N", name, "-f", str(self.folder / "slurm.conf")]
+        now = datetime.now().isoformat(timespec="seconds")
+        self._launch(name, command)
+        self._wait(name, lambda: self._registered(name) >= now and self._state(name) in ("idle", "mixed", "allocated"))
+
+    def kill_controller(self) -> None:
+        """The sudden death of slurmctld: from now on none of SLURM's commands has an answer."""
+        daemon = self._processes.pop("slurmctld")
+        daemon.kill()
+        daemon.wait()
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"slurmd-{name}.log"
+
+    def _state(self, name: str) -> str:
+        with contextlib.suppress(subprocess.SubprocessError):
+            return self.ask("sinfo", "-h", "-n", name, "-o", "%T", timeout=10).split("\n")[0].strip("*").strip()
+        return ""
+
+    def _registered(self, name: str) -> str:
+        """Since when a node's daemon runs, as the controller knows; empty if it doesn't."""
+        with contextlib.suppress(subprocess.SubprocessError):
+            found = re.search(r"SlurmdStartTime=(\d\S*)", self.ask("scontrol", "show", "node", name, timeout=10))
+            return found[1] if found else ""
+        return ""
+
+    def _configure(self) -> None:
+        """Write slurm.conf and what belongs to it, and the wrappers of SLURM's commands."""
+        for name in ("state", "munge", "bin", *(f"spool-{node}" for node in self.nodes)):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        (self.folder / "munge").chmod(0o711)  # as munged asks
+        key = self.folder / "munge/munge.key"
+        key.write_bytes(secrets.token_bytes(128))
+        key.chmod(0o400)
+        host, user = platform.node().split(".")[0], pwd.getpwuid(os.geteuid()).pw_name
+        ports = free_ports(1 + len(self.nodes))
+        shard = ",shard" if self.shards else ""
+        text = SLURM_CONF.format(host=host, user=user, port=ports[0], folder=self.folder, shard=shard)
+        lines = [
+            line for line in text.splitlines() if line.split("=")[0] not in self.settings and not line.endswith("=")
+        ]
+        lines += [f"{key}={value}" for key, value in self.settings.items()]
+        shards = f",shard:{self.shards}" if self.shards else ""
+        nodes = [
+            NODE.format(
+                name=name, host=host, port=port, cpus=self.cpus, memory=self.memory, gpus=self.gpus, shards=shards
+            )
+            for name, port in zip(self.nodes, ports[1:], strict=True)
+        ]
+        (self.folder / "slurm.conf").write_text("\n".join(lines) + "\n" + "".join(nodes) + PARTITIONS)
+        gres = [f"NodeName={node} Name=gpu File=/dev/{file}" for node in self.nodes for file in STAND_INS[: self.gpus]]
+        gres += [f"NodeName={node} Name=shard Count={self.shards}" for node in self.nodes if self.shards]
+        (self.folder / "gres.conf").write_text("\n".join(gres) + "\n")
+        (self.folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
+        (self.folder / "bin" / WRAPPERS).touch()
+        for name in (*CLIENTS, *OPTIONAL):
+            if program := find(name):
+                wrapper = self.folder / "bin" / name
+                wrapper.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {program} "$@"\n')
+                wrapper.chmod(0o755)
+
+    def _start_all(self) -> None:
+        munge = self.folder / "munge"
+        own = {"key-file": "munge.key", "socket": "munge.sock", "pid-file": "munged.pid", "log-file": "munged.log"}
+        own |= {"seed-file": "munged.seed"}
+        options = [f"--{key}={munge / value}" for key, value in own.items()]
+        self._launch("munged", [str(find("munged")), "--foreground", "--force", *options])
+        self._wait("munged", (munge / "munge.sock").exists)
+        conf = ["-f", str(self.folder / "slurm.conf")]
+        self._launch("slurmctld", [str(find("slurmctld")), "-D", *conf])
+        self._wait("slurmctld", lambda: bool(self._state(self.nodes[0])))
+        for name in self.nodes:
+            self.start_node(name)
+
+    def _launch(self, name: str, command: Sequence[str]) -> None:
+        environment = self.environment | {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        with open(self.folder / f"{name}.out", "ab") as log:
+            self._processes[name] = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_end_with_parent,
+                start_new_session=True,  # Ctrl-C is for the command that uses the cluster
+            )
+
+    def _wait(self, name: str, ready: Callable[[], bool]) -> None:
+        """Wait until a daemon is ready; ClusterError with its last words if it ends, or takes too long."""
+        limit = time.monotonic() + PATIENCE
+        while not ready():
+            if self._processes[name].poll() is not None or time.monotonic() > limit:
+                logs = [self.folder / f"{name}.{kind}" for kind in ("out", "log")]
+                logs += [self._log(name), self.folder / "munge/munged.log"]
+                words = [line for log in logs if log.exists() for line in log.read_text(errors="replace").splitlines()]
+                raise ClusterError(f"{name} did not start:\n" + "\n".join(words[-8:]))
+            time.sleep(0.05)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this host that nothing listens on at this moment."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _end_with_parent() -> None:
+    """In a child to be: end when the parent ends, however that ends (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a process that this one started, and wait for it."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+
+
+def _writers(file: Path) -> list[int]:
+    """The processes that have a file open, as far as this user may know."""
+    return [process for process in _processes() if str(file) in _opened(process)]
+
+
+def _opened(process: int) -> set[str]:
+    """The files that a process has open; none where it is gone or another user's."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for entry in os.listdir(f"/proc/{process}/fd"):
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(f"/proc/{process}/fd/{entry}"))
+    return found
+
+
+def _parent(process: int) -> int:
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        # The name, in brackets, may hold anything; the state and the parent follow its last bracket.
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
+def _descendants(roots: Sequence[int]) -> list[int]:
+    """The processes given and all below them."""
+    children: dict[int, list[int]] = {}
+    for process in _processes():
+        children.setdefault(_parent(process), []).append(process)
+    found, todo = [], list(roots)
+    while todo:
+        process = todo.pop()
+        if process not in found:
+            found.append(process)
+            todo += children.get(process, [])
+    return found
+
+
+@contextlib.contextmanager
+def _watching(cluster: OneHost, seconds: float) -> Iterator[None]:
+    """Print the queue now and then while something else runs."""
+    over = threading.Event()
+    line = ["squeue", "-O", "JobID:8,State:12,NodeList:10,tres-per-job:14,tres-per-node:16,Comment:90"]
+
+    def watch() -> None:
+        last = ""
+        while not over.wait(seconds):
+            with contextlib.suppress(subprocess.SubprocessError, OSError):
+                queue = "\n".join(map(str.rstrip, cluster.ask(*line).splitlines()))
+                if queue.partition("\n")[2] != last:
+                    last = queue.partition("\n")[2]
+                    print(f"\n--- the queue ---\n{queue if last else 'empty'}\n", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    if seconds:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if seconds:
+            thread.join(PATIENCE)
+
+
+@contextlib.contextmanager
+def _leaving_signals_to_the_command() -> Iterator[Callable[[subprocess.Popen], None]]:
+    """Outlive Ctrl-C, which the terminal sends to the command too; pass SIGTERM on to it, now or once it is known."""
+    processes: list[subprocess.Popen] = []
+    asked = threading.Event()  # a SIGTERM may come while the command is being started
+
+    def terminate(*_: object) -> None:
+        asked.set()
+        for process in processes:
+            process.terminate()
+
+    def known(process: subprocess.Popen) -> None:
+        processes.append(process)
+        if asked.is_set():
+            process.terminate()
+
+    handlers = {signal.SIGINT: lambda *_: None, signal.SIGTERM: terminate}
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield known
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def run(command: Sequence[str], nodes: int, gpus: int, shards: int, watch: float) -> int:
+    """Start a cluster, run a command (or a shell) in it, stop the cluster; the command's exit code."""
+    with OneHost(nodes=nodes, gpus=gpus, shards=shards) as cluster:
+        told = f"{nodes} node{'s' * (nodes > 1)} with {gpus} stand-in GPU slot{'s' * (gpus > 1)}{' each' * (nodes > 1)}"
+        print(f"halobench: a SLURM cluster of {told} runs in {cluster.folder}", file=sys.stderr)
+        command = list(command) or [os.environ.get("SHELL", "/bin/sh")]
+        with _watching(cluster, watch), _leaving_signals_to_the_command() as known:
+            try:
+                process = subprocess.Popen(command, env=cluster.environment)
+            except OSError as error:
+                raise ClusterError(f"{command[0]}: {error.strerror}") from None
+            known(process)
+            code = process.wait()
+    print("halobench: the cluster is stopped", file=sys.stderr)
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,174 @@
+"""What tests on a SLURM cluster share: runs, workspaces whose trainings take their time, and looks at the queue."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import yaml
+
+from conftest import Workspace, heed_interrupts, tiny_config
+from halobench import store
+from halobench.onehost import OneHost
+
+FIRST_LOOK = "2"  # seconds; a cluster's would be 20
+QUIET = ("--quiet", "rules", "host", "progress")
+# Mixup whose steps take a given time, which changes no number: so that there is time to disturb a training.
+SLOW = '''"""Mixup at leisure."""
+
+import os
+import time
+
+from halobench.losses.mixup import Mixup
+
+
+class Slow(Mixup):
+    def mix(self, inputs, targets, rng):
+        time.sleep(float(os.environ.get("SLOW_SECONDS", "0")))
+        return super().mix(inputs, targets, rng)
+'''
+MADE = ("model.safetensors", "logits.safetensors", "history.csv")
+
+
+def slow_config(seeds: int = 1, epochs: int = 30) -> dict:
+    """As many trainings of 2 steps an epoch, and no probe but a short one."""
+    made = tiny_config()
+    made["losses"] = {"slow": {"name": "slow:Slow"}}
+    made["train"] = {"epochs": epochs, "lr": 0.003, "batch": 50}
+    made["probes"] = {"sphere": made["probes"]["sphere"]}
+    made["calibrators"] = ["none", "exact"]
+    grid = {"datasets": ["noisy"], "models": ["mlp"], "losses": ["slow"], "seeds": list(range(seeds))}
+    made["experiments"] = {"tiny": {"grid": [grid]}}
+    return made
+
+
+def slow_workspace(folder: Path, seeds: int = 1, epochs: int = 30) -> Workspace:
+    """A workspace whose trainings take ``2 * epochs * SLOW_SECONDS``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Workspace(folder, slow_config(seeds, epochs))
+    (folder / "slow.py").write_text(SLOW)
+    return made
+
+
+def edit_profile(workspace: Workspace, **values: object) -> None:
+    """Set values in a workspace's profiles/slurm, as a user does."""
+    path = workspace.folder / "profiles/slurm/profile.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | values, sort_keys=False))
+
+
+class Run:
+    """`halobench run` on a cluster, going on; its output in a file."""
+
+    def __init__(self, workspace: Workspace, cluster: OneHost, *arguments: str, step: float = 0.0, **environment: str):
+        self.workspace, self.cluster = workspace, cluster
+        command = [sys.executable, "-m", "halobench.cli", "run", "--workflow-profile", "profiles/slurm"]
+        command += ["--slurm-init-seconds-before-status-checks", FIRST_LOOK, *QUIET, *arguments]
+        self.out = workspace.folder / f"run{len(list(workspace.folder.glob('run*.log')))}.log"
+        variables = cluster.environment | {"SLOW_SECONDS": str(step)} | environment
+        with open(self.out, "w") as out:
+            self.process = subprocess.Popen(
+                command,
+                cwd=workspace.folder,
+                stdout=out,
+                stderr=out,
+                env=variables,
+                start_new_session=True,
+                preexec_fn=heed_interrupts,
+            )
+
+    def end(self, seconds: float = 400) -> int:
+        """Wait for the end; the exit code."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"no end in {seconds} s:\n{self.said()[-3000:]}") from None
+
+    def ends_well(self, seconds: float = 400) -> None:
+        assert self.end(seconds) == 0, self.said()[-4000:]
+
+    def said(self) -> str:
+        return self.out.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """SIGKILL of the master, of which its jobs know nothing."""
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.process.poll() is None:
+            self.kill()
+
+
+def wait_until(seen: Callable[[], object], what: str, seconds: float = 180) -> object:
+    """Wait until `seen()` gives something, which is returned."""
+    last = time.monotonic() + seconds
+    while not (found := seen()):
+        assert time.monotonic() < last, f"waited in vain until {what}"
+        time.sleep(0.2)
+    return found
+
+
+def stage_log(workspace: Workspace, stage: str = "train", cell: str = "noisy/mlp/slow/seed0") -> str:
+    log = workspace.folder / f"results/logs/{stage}/{cell}.log"
+    return log.read_text() if log.exists() else ""
+
+
+def epochs_done(workspace: Workspace, cell: str = "noisy/mlp/slow/seed0") -> int:
+    """The last epoch that a training's log tells of."""
+    found = re.findall(r"^epoch (\d+)/", stage_log(workspace, cell=cell), re.M)
+    return int(found[-1]) if found else 0
+
+
+def job_of(cluster: OneHost, what: str) -> str:
+    """The number of the job in the queue whose comment holds `what`; empty if there is none."""
+    lines = cluster.ask("squeue", "--noheader", "--format=%i|%k").splitlines()
+    return next((line.split("|")[0] for line in lines if what in line), "")
+
+
+def facts(cluster: OneHost, job: str) -> dict[str, str]:
+    """What SLURM knows of a job."""
+    text = cluster.ask("scontrol", "--oneliner", "show", "job", job)
+    return dict(pair.split("=", 1) for pair in text.split() if "=" in pair)
+
+
+def start_now(cluster: OneHost, job: str) -> None:
+    """Let a requeued job start, for which SLURM would wait two minutes.
+
+    Not at once: a node fails a job that is to start within the second in which it was killed there.
+    """
+    wait_until(lambda: facts(cluster, job)["JobState"] == "PENDING", f"job {job} is back in the queue")
+    cluster.ask("scontrol", "update", f"JobId={job}", "StartTime=now+3")
+
+
+def record(workspace: Workspace, stage: str = "train", cell: str = "noisy/mlp/slow/seed0") -> Mapping:
+    return store.read_record(workspace.folder / f"results/runs/{cell}/{stage}.json")
+
+
+def assert_undisturbed(workspace: Workspace, other: Workspace, cell: str = "noisy/mlp/slow/seed0") -> None:
+    """A cell's training gave the bytes that an undisturbed one gave, and was resumed past its first epoch."""
+    for name in MADE:
+        paths = [each.folder / f"results/runs/{cell}/{name}" for each in (workspace, other)]
+        assert paths[0].read_bytes() == paths[1].read_bytes(), name
+    assert record(other, cell=cell)["resumed_at"] == []
+    assert any(epoch >= 1 for epoch, _ in record(workspace, cell=cell)["resumed_at"]), record(workspace, cell=cell)
+
+
+def without_slurm(folder: Path) -> str:
+    """A search path that leads to all programs of this one but SLURM's."""
+    folder.mkdir()
+    for place in map(Path, os.environ["PATH"].split(os.pathsep)):
+        for program in place.iterdir() if place.is_dir() else ():
+            if not program.name.startswith(("s",)) or program.name in ("sh", "sed", "sort", "sleep", "stat", "seq"):
+                link = folder / program.name
+                if not link.is_symlink():
+                    link.symlink_to(program)
+    return str(folder)

@@ -1,0 +1,242 @@
+"""Jobs that SLURM ends before their time: in the end there is what an undisturbed run gives, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable
+
+import pytest
+from onslurm import (
+    MADE,
+    QUIET,
+    Run,
+    assert_undisturbed,
+    epochs_done,
+    facts,
+    job_of,
+    record,
+    slow_workspace,
+    stage_log,
+    start_now,
+    wait_until,
+)
+
+from conftest import Workspace
+from halobench.onehost import OneHost
+
+pytestmark = [pytest.mark.cluster, pytest.mark.faults]
+EPOCHS, STEP = 30, 0.4  # 24 s, of which 2 s are between two savings
+SAVED = ("--set-resources", "train:checkpoint_seconds=2")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], Workspace]:
+    """Local runs of slow workspaces, at full speed: by seeds and epochs, each made once."""
+    made: dict[tuple[int, int], Workspace] = {}
+
+    def get(seeds: int, epochs: int) -> Workspace:
+        if (seeds, epochs) not in made:
+            workspace = slow_workspace(tmp_path_factory.mktemp("undisturbed") / "it", seeds, epochs)
+            done = workspace.snakemake("--cores", "2", *QUIET)
+            assert done.returncode == 0, done.stderr[-3000:]
+            made[seeds, epochs] = workspace
+        return made[seeds, epochs]
+
+    return get
+
+
+def start_training(folder, cluster, *arguments, epochs: int = EPOCHS, step: float = STEP):
+    """A run whose one training has come past its first epoch and was saved there: workspace, run, the job's number."""
+    workspace = slow_workspace(folder, epochs=epochs)
+    run = Run(workspace, cluster, *SAVED, *arguments, step=step)
+    try:
+
+        def under_way() -> bool:
+            return epochs_done(workspace) >= 4 and "saved at" in stage_log(workspace)
+
+        wait_until(lambda: under_way() or run.process.poll() is not None, "the training is under way")
+        assert run.process.poll() is None, run.said()
+        return workspace, run, job_of(cluster, "rule_train")
+    except BaseException:
+        run.kill()
+        raise
+
+
+def test_scancel_of_a_running_training(cluster, tmp_path, undisturbed):
+    workspace, run, job = start_training(tmp_path / "w", cluster)
+    with run:
+        cluster.ask("scancel", job)
+        run.ends_well()
+    assert_undisturbed(workspace, undisturbed(1, EPOCHS))
+    assert record(workspace)["hardware"]["slurm"]["job"] != job
+
+
+def test_a_node_dies_with_its_job(cluster, tmp_path, undisturbed):
+    workspace, run, job = start_training(tmp_path / "w", cluster)
+    with run:
+        node = facts(cluster, job)["NodeList"]
+        cluster.kill_node(node)
+        start_now(cluster, job)  # once the cluster has noticed
+        run.ends_well()
+    assert_undisturbed(workspace, undisturbed(1, EPOCHS))
+    made = record(workspace)["hardware"]["slurm"]
+    assert (made["job"], made["node"]) == (job, next(name for name in cluster.nodes if name != node))
+    assert facts(cluster, job)["Restarts"] == "1"
+
+
+def preempt(cluster: OneHost, job: str) -> None:
+    """Submit a more urgent job that needs all slots of the node on which a job runs."""
+    node = facts(cluster, job)["NodeList"]
+    urgent = ["--partition=urgent", "--nodes=1", f"--nodelist={node}", "--gpus=2", "--output=/dev/null"]
+    cluster.ask("sbatch", *urgent, "--job-name=urgent", "--wrap", "sleep 5")
+
+
+def requeue(cluster: OneHost, job: str) -> None:
+    cluster.ask("scontrol", "requeue", job)
+
+
+@pytest.mark.parametrize("disturb", [requeue, preempt])
+def test_a_job_that_is_put_back_into_the_queue(cluster, tmp_path, undisturbed, disturb):
+    workspace, run, job = start_training(tmp_path / "w", cluster)
+    with run:
+        disturb(cluster, job)
+        start_now(cluster, job)
+        run.ends_well()
+    assert_undisturbed(workspace, undisturbed(1, EPOCHS))
+    assert record(workspace)["hardware"]["slurm"]["job"] == job
+    assert facts(cluster, job)["Restarts"] == "1"
+
+
+def test_preemption_that_cancels(slurm, tmp_path, undisturbed):
+    """Where a cluster doesn't put preempted jobs back: the executor plugin alone would wait for ever."""
+    with OneHost(settings={"MinJobAge": "3600", "PreemptMode": "CANCEL"}) as cluster:
+        workspace, run, job = start_training(tmp_path / "w", cluster)
+        with run:
+            preempt(cluster, job)
+            wait_until(lambda: facts(cluster, job)["JobState"] == "PREEMPTED", "the training is preempted")
+            run.ends_well()
+    assert_undisturbed(workspace, undisturbed(1, EPOCHS))
+    assert record(workspace)["hardware"]["slurm"]["job"] != job
+
+
+def test_jobs_that_the_queue_forgot_are_known_by_their_files(slurm, tmp_path, undisturbed):
+    """A master that slept, as on a laptop, for longer than SLURM remembers the jobs that ended meanwhile."""
+    with OneHost(settings={"MinJobAge": "6"}) as cluster:
+        workspace, run, job = start_training(tmp_path / "w", cluster)
+        with run:
+            os.kill(run.process.pid, signal.SIGSTOP)
+            try:
+                made = workspace.folder / "results/runs/noisy/mlp/slow/seed0/train.json"
+                wait_until(made.exists, "the training is done")
+                wait_until(lambda: job not in cluster.ask("squeue", "--noheader", "--states=all"), "it is forgotten")
+            finally:
+                os.kill(run.process.pid, signal.SIGCONT)
+            run.ends_well()
+    assert record(workspace)["hardware"]["slurm"]["job"] == job
+    for name in MADE:
+        paths = [w.folder / f"results/runs/noisy/mlp/slow/seed0/{name}" for w in (workspace, undisturbed(1, EPOCHS))]
+        assert paths[0].read_bytes() == paths[1].read_bytes(), name
+
+
+def test_a_time_limit_is_warned_of_and_gone_on_from(cluster, tmp_path, undisturbed):
+    """Ninety seconds of training, one minute a job."""
+    epochs = 75
+    workspace, run, job = start_training(
+        tmp_path / "w", cluster, "train:runtime=1", "train:slurm_extra='--signal=USR1@30'", "--retries", "15",
+        epochs=epochs, step=0.6,
+    )  # fmt: skip
+    with run:
+        assert facts(cluster, job)["TimeLimit"] == "00:01:00"
+        run.ends_well(900)
+    assert_undisturbed(workspace, undisturbed(1, epochs))
+    logs = sorted((workspace.folder / "results/logs/slurm/rule_train/noisy_mlp_slow_0").glob("*.log"))
+    assert len(logs) >= 2
+    assert record(workspace)["hardware"]["slurm"]["job"] != job
+
+
+def test_a_killed_master_is_gone_on_from_and_other_jobs_survive(cluster, tmp_path, undisturbed):
+    """One cell finished, two in training, one waiting; and two jobs of the same user that aren't ours."""
+    workspace = slow_workspace(tmp_path / "w", seeds=4, epochs=20)
+    workspace.folder.joinpath("other").mkdir()
+    others = [
+        cluster.ask("sbatch", "--parsable", "--output=/dev/null", "-D", str(folder), "--wrap", "sleep 600").strip()
+        for folder in (workspace.folder, tmp_path)
+    ]
+    cells = [f"noisy/mlp/slow/seed{seed}" for seed in range(4)]
+    with Run(workspace, cluster, *SAVED, "--resources", "gpu=2", step=0.5) as run:
+
+        def moment() -> bool:
+            done = [(workspace.folder / f"results/runs/{cell}/train.json").exists() for cell in cells]
+            going = [2 <= epochs_done(workspace, cell) < 14 for cell in cells]
+            return any(done) and sum(a and not b for a, b in zip(going, done, strict=True)) >= 1
+
+        wait_until(lambda: moment() or run.process.poll() is not None, "some are done and some are going on")
+        assert run.process.poll() is None, run.said()
+        run.kill()
+    left = {cell for cell in cells if job_of(cluster, cell.replace("/seed", "_").replace("/", "_"))}
+    assert left
+    before = {
+        cell: record(workspace, cell=cell)
+        for cell in cells
+        if (workspace.folder / f"results/runs/{cell}/train.json").exists()
+    }
+    assert before
+    with Run(workspace, cluster, *SAVED, "--resources", "gpu=2", step=0.5) as again:
+        again.ends_well()
+    assert "jobs of a run that died: waiting for" in again.said()
+    for cell, made in before.items():
+        assert record(workspace, cell=cell) == made
+    for cell in cells:
+        for name in ("model.safetensors", "logits.safetensors", "history.csv"):
+            paths = [each.folder / f"results/runs/{cell}/{name}" for each in (workspace, undisturbed(4, 20))]
+            assert paths[0].read_bytes() == paths[1].read_bytes(), (cell, name)
+    states = {job: facts(cluster, job)["JobState"] for job in others}
+    assert set(states.values()) == {"RUNNING"}, states
+    # An edit is seen in cells that were finished after their master's death too, of which it noted nothing.
+    config = workspace.folder / "config.yaml"
+    config.write_text(config.read_text().replace("epochs: 20", "epochs: 19"))
+    planned = workspace.module("snakemake", "-n", "--quiet", "rules")
+    assert re.search(r"^train +4$", planned.stdout, re.M), planned.stdout[-3000:] + planned.stderr[-3000:]
+    # No cell was trained by two jobs.
+    trained = [record(workspace, cell=cell)["hardware"]["slurm"]["job"] for cell in cells]
+    assert len(set(trained)) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_master_cancels_its_jobs_which_save(cluster, tmp_path, undisturbed, number):
+    workspace, run, job = start_training(tmp_path / "w", cluster)
+    with run:
+        os.kill(run.process.pid, number)
+        assert run.end(30) != 0
+    assert "saved at" in stage_log(workspace)
+    wait_until(lambda: facts(cluster, job)["JobState"] == "CANCELLED", "the job is cancelled", 30)
+    assert "stopped by SIGTERM; saved at epoch " in wait_until(lambda: stage_log(workspace), "")
+    with Run(workspace, cluster) as again:
+        again.ends_well()
+    assert_undisturbed(workspace, undisturbed(1, EPOCHS))
+
+
+def test_orphans_can_be_cancelled_and_are_gone_on_from(cluster, tmp_path, undisturbed):
+    workspace, run, job = start_training(tmp_path / "w", cluster, step=1.5)
+    run.kill()
+    plain = workspace.module("snakemake", "--unlock")
+    assert plain.returncode == 0
+    refused = workspace.module("snakemake", "--cores", "1", environment=cluster.environment)
+    assert refused.returncode == 1
+    assert f"queue = {job} (train noisy_mlp_slow_0, RUNNING node" in refused.stderr
+    gone = workspace.module(
+        "halobench.cli", "run", "--cores", "1", environment={"PATH": "/usr/bin:/bin"} | no_slurm(cluster)
+    )
+    assert gone.returncode == 2
+    assert "may be left in the queue of a cluster, and it can't be asked" in gone.stderr
+    with Run(workspace, cluster, *SAVED, "--orphans", "cancel", step=0.0) as again:
+        again.ends_well()
+    assert facts(cluster, job)["JobState"] == "CANCELLED"
+    assert_undisturbed(workspace, undisturbed(1, EPOCHS))
+
+
+def no_slurm(cluster: OneHost) -> dict[str, str]:
+    """Variables with which SLURM's commands find no cluster."""
+    return {"SLURM_CONF": str(cluster.folder / "nowhere.conf")}

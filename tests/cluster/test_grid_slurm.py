@@ -1,0 +1,208 @@
+"""A whole grid, and trainings that share a GPU, on a SLURM cluster: slots, nodes, and the same tables as locally."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import pytest
+from onslurm import FIRST_LOOK, QUIET, Run, edit_profile, facts, job_of, record, slow_workspace, wait_until
+
+from conftest import Workspace, assert_same_tables, tiny_config
+from halobench import logs
+from halobench.onehost import OneHost
+from halobench.slurm import Runs
+
+pytestmark = [pytest.mark.cluster, pytest.mark.workflow]
+CAP = 3
+OTHER = "results/references/noisy/seed7/reference.json"  # of no cell
+
+
+class Job:
+    """A job as ``scontrol show job`` tells of it."""
+
+    def __init__(self, text: str):
+        self.facts = dict(pair.split("=", 1) for pair in text.split() if "=" in pair)
+        self.number, self.state, self.node = (self.facts[key] for key in ("JobId", "JobState", "NodeList"))
+        self.stage = re.sub(r"^rule_(\w+?)_wildcards.*", r"\1", self.facts.get("Comment", ""))
+        self.bound = [found for found in re.findall(r"\bGRES=(\S*)", text) if found]
+
+    @property
+    def slots(self) -> int:
+        return int(self.facts["TresPerJob"].removeprefix("gres/gpu:"))
+
+
+def all_jobs(cluster: OneHost) -> list[Job]:
+    """Every job of the cluster so far."""
+    return [Job(line) for line in cluster.ask("scontrol", "-o", "-d", "show", "job").splitlines() if "JobId=" in line]
+
+
+@contextmanager
+def watched(cluster: OneHost, every: float = 0.3) -> Iterator[list[list[Job]]]:
+    """The jobs that run, moment by moment."""
+    moments, over = [], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(every):
+            moments.append([job for job in all_jobs(cluster) if job.state == "RUNNING" and job.stage != job.number])
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield moments
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_the_tiny_grid(cluster, finished, tmp_path):
+    workspace = Workspace(tmp_path, tiny_config())
+    with watched(cluster) as moments, Run(workspace, cluster, "--resources", f"gpu={CAP}") as run:
+        run.ends_well(900)
+    jobs = [job for job in all_jobs(cluster) if job.stage in ("train", "probe")]
+    assert sorted(job.stage for job in jobs) == ["probe"] * 16 + ["train"] * 16
+    assert {job.state for job in jobs} == {"COMPLETED"}
+    assert {job.slots for job in jobs} == {1}
+    assert {job.node for job in jobs} == set(cluster.nodes)
+    slots = [sum(job.slots for job in moment if job.stage in ("train", "probe")) for moment in moments]
+    assert max(slots) == CAP
+    bound = [job for moment in moments for job in moment if job.stage in ("train", "probe")]
+    assert {len(job.bound) for job in bound} == {1}
+    assert all(re.fullmatch(r"gpu\S*:1\(IDX:[01]\)", job.bound[0]) for job in bound)
+    visible = visible_devices(workspace)
+    assert set(visible) == {job.number for job in jobs}
+    assert any(
+        one.node == other.node and visible[one.number] != visible[other.number]
+        for moment in moments
+        for one, other in itertools.combinations([job for job in moment if job.number in visible], 2)
+    )
+    # No slot was given to two at once.
+    for moment in moments:
+        held = [(job.node, job.bound[0]) for job in moment if job.stage in ("train", "probe")]
+        assert len(set(held)) == len(held)
+    assert_same_tables(finished, workspace)
+    assert_all_is_told(workspace, run)
+
+
+def visible_devices(workspace: Workspace) -> dict[str, str]:
+    """CUDA_VISIBLE_DEVICES of each job, as the stages saw it."""
+    found = {}
+    for stage in ("train", "probe"):
+        for path in workspace.folder.glob(f"results/runs/*/*/*/*/{stage}.json"):
+            cell = str(path.parent.relative_to(workspace.folder / "results/runs"))
+            facts: Mapping[str, str] = record(workspace, stage, cell)["hardware"]["slurm"]
+            found[facts["job"]] = facts["gpus"]
+    return found
+
+
+def assert_all_is_told(workspace: Workspace, run: Run) -> None:
+    """Each job's logs are found by its cell; the run that ended well is forgotten; small jobs ran beside the master."""
+    found = {job.stage: job for job in logs.find(workspace.folder / "results", "noisy/mlp/mixup2/seed1")}
+    for stage in ("train", "probe"):
+        number = record(workspace, stage, "noisy/mlp/mixup2/seed1")["hardware"]["slurm"]["job"]
+        assert [path.name for path in found[stage].slurm] == [f"{number}.log"]
+    assert "slurm" not in record(workspace, "calibrate", "noisy/mlp/mixup2/seed1")["hardware"]
+    assert Runs(workspace.folder / ".snakemake/halobench").names() == []
+    again = workspace.module("snakemake", "-n", "--workflow-profile", "profiles/slurm")
+    assert "Nothing to be done" in again.stdout, again.stdout[-2000:]
+    local = workspace.module("snakemake", "-n")
+    assert "Nothing to be done" in local.stdout, local.stdout[-2000:]
+
+
+def test_four_trainings_share_one_gpu(slurm, tmp_path):
+    """A slot split into four shards, one for each training."""
+    workspace = slow_workspace(tmp_path / "w", seeds=4, epochs=15)
+    shared = {"gpu": 0, "gres": "'shard:1'", "shard": 1, "slots_per_gpu": 4}
+    edit_profile(workspace, **{"set-resources": {"train": shared, "probe": shared}, "resources": ["shard=4"]})
+    with (
+        OneHost(nodes=1, gpus=1, shards=4, settings={"MinJobAge": "3600"}) as cluster,
+        watched(cluster) as moments,
+        Run(workspace, cluster, step=1.0) as run,
+    ):
+        run.ends_well()
+        jobs = [job for job in all_jobs(cluster) if job.stage == "train"]
+    together = max(([job for job in moment if job.stage == "train"] for moment in moments), key=len)
+    assert len({job.number for job in together}) == 4
+    assert {tuple(job.bound) for job in together} == {("shard:1(1/4)",)}
+    visible = visible_devices(workspace)
+    assert {visible[job.number] for job in jobs} == {"0"}
+    assert {job.facts["TresPerNode"] for job in jobs} == {"gres/shard:1"}
+
+
+def test_small_jobs_can_be_submitted_too(cluster, tmp_path):
+    """Where a login node may compute nothing: those of a kind grouped into one job."""
+    workspace = slow_workspace(tmp_path / "w", seeds=3, epochs=4)
+    submitted = {rule: {"submit": 1} for rule in ("calibrate", "reference", "aggregate", "claims")}
+    groups = {"groups": {"calibrate": "small"}, "group-components": {"small": 3}}
+    edit_profile(workspace, **{"set-resources": submitted}, **groups)
+    with Run(workspace, cluster) as run:
+        run.ends_well()
+    kinds = [job.stage for job in all_jobs(cluster)]
+    assert kinds.count("train") == 3
+    for stage in ("reference", "aggregate", "claims"):
+        assert kinds.count(stage) >= 1, kinds
+    made = {
+        record(workspace, "calibrate", f"noisy/mlp/slow/seed{seed}")["hardware"]["slurm"]["job"] for seed in range(3)
+    }
+    assert len(made) == 1
+
+
+def test_what_is_edited_while_a_run_goes_on_counts_in_the_next(cluster, tmp_path):
+    """Jobs that start after an edit of the configuration compute what their run asked for."""
+    workspace = slow_workspace(tmp_path / "w", seeds=2, epochs=12)
+    config = workspace.folder / "config.yaml"
+    asked = config.read_text()
+    assert workspace.module("snakemake", "--cores", "1", "results/sources/digits/meta.json").returncode == 0
+    with Run(workspace, cluster, "--resources", "gpu=1", step=0.5) as run:
+        wait_until(lambda: job_of(cluster, "rule_train") or run.process.poll() is not None, "a training is submitted")
+        # Another run beside it, of other files, takes its jobs for no orphans and lets it stay noted.
+        other = workspace.module("halobench.cli", "run", "--cores", "1", OTHER, *QUIET, environment=cluster.environment)
+        assert other.returncode == 0, other.stderr[-3000:]
+        assert "a run is going on here: process " in other.stderr
+        assert len(Runs(workspace.folder / ".snakemake/halobench").names()) == 1
+        config.write_text(asked.replace("epochs: 12", "epochs: 3").replace("lr: 0.003", "lr: 0.1"))
+        run.ends_well()
+    for seed in (0, 1):
+        assert record(workspace, cell=f"noisy/mlp/slow/seed{seed}")["spec"]["train"]["epochs"] == 12
+    config.write_text(asked)
+    again = workspace.module("snakemake", "-n")
+    assert "Nothing to be done" in again.stdout, again.stdout[-3000:]
+    assert run.said().count("Error in rule") == 0
+
+
+def test_code_that_is_edited_while_a_run_goes_on_is_refused(cluster, tmp_path):
+    workspace = slow_workspace(tmp_path / "w", seeds=2, epochs=12)
+    plugin = workspace.folder / "slow.py"
+    with Run(workspace, cluster, "--resources", "gpu=1", "--retries", "0", step=0.5) as run:
+        wait_until(lambda: job_of(cluster, "rule_train") or run.process.poll() is not None, "a training is submitted")
+        first = wait_until(lambda: record_of_any(workspace), "the first training is done")
+        plugin.write_text(plugin.read_text().replace("super().mix(inputs, targets, rng)", "(inputs, targets)"))
+        assert run.end() == 1, run.said()[-3000:]
+    assert "code = 'slow:Slow changed': expected code as it was when the run was started" in run.said()
+    assert [path for path in workspace.folder.glob("results/runs/noisy/mlp/slow/*/train.json")] == [first]
+
+
+def record_of_any(workspace: Workspace):
+    """The file of a training that is done."""
+    return next(workspace.folder.glob("results/runs/noisy/mlp/slow/*/train.json"), None)
+
+
+def test_a_master_that_is_a_job_itself(cluster, tmp_path):
+    """As where login nodes run nothing for long."""
+    workspace = slow_workspace(tmp_path / "w", epochs=4)
+    command = [sys.executable, "-m", "halobench.cli", "run", "--workflow-profile", "profiles/slurm"]
+    command += ["--slurm-init-seconds-before-status-checks", FIRST_LOOK, *QUIET]
+    asked = ["--parsable", "--time=10", "--mem=2000", "-D", str(workspace.folder), "--output=master.log"]
+    master = cluster.ask("sbatch", *asked, "--wrap", shlex.join(command)).strip()
+    wait_until(lambda: facts(cluster, master)["JobState"] not in ("PENDING", "RUNNING"), "the master ends", 300)
+    said = (workspace.folder / "master.log").read_text()
+    assert facts(cluster, master)["JobState"] == "COMPLETED", said[-3000:]
+    trained = facts(cluster, record(workspace)["hardware"]["slurm"]["job"])
+    assert trained["TresPerJob"] == "gres/gpu:1"
+    assert trained["TimeLimit"] == "04:00:00"
+    assert trained["MinMemoryNode"] == "4000M"

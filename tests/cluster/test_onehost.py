@@ -1,0 +1,187 @@
+"""The cluster on one host: it comes up, binds slots, leaves nothing behind, and says what it lacks."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from onslurm import without_slurm
+
+from halobench import onehost
+from halobench.onehost import ClusterError, OneHost
+
+HALOBENCH = [sys.executable, "-m", "halobench.cli"]
+
+
+def daemons(folder: Path) -> list[str]:
+    """The processes that were started with this folder's configuration."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in words:
+            found.append(words)
+    return found
+
+
+@pytest.mark.cluster
+def test_nodes_bind_slots_and_nothing_is_left(slurm):
+    with OneHost(nodes=2, gpus=2) as cluster:
+        folder = cluster.folder
+        assert len(daemons(folder)) == 4
+        said = cluster.ask(
+            "srun", "--nodes=2", "--gpus-per-node=1", "sh", "-c", "echo $SLURMD_NODENAME $CUDA_VISIBLE_DEVICES"
+        )
+        assert sorted(said.split("\n")) == ["", "node1 0", "node2 0"]
+        waiting = cluster.ask("sbatch", "--parsable", "--output=/dev/null", "--gpus=2", "--wrap", "sleep 100").strip()
+        running = cluster.ask("squeue", "-h", "-j", waiting, "-o", "%T").strip()
+        assert running in ("PENDING", "RUNNING")
+        with pytest.raises(subprocess.CalledProcessError):
+            cluster.ask("sbatch", "--output=/dev/null", "--nodes=1", "--gpus=3", "--wrap", "true")
+    assert not folder.exists()
+    assert daemons(folder) == []
+    assert not any("sleep\x00100" in words for words in daemons(Path("sleep")))
+
+
+@pytest.mark.cluster
+def test_a_given_folder_stays(slurm, tmp_path):
+    folder = tmp_path / "c"
+    with OneHost(nodes=1, gpus=1, folder=folder, settings={"MinJobAge": "7"}) as cluster:
+        assert re.search(r"^MinJobAge\s*= 7 sec", cluster.ask("scontrol", "show", "config"), re.M)
+    assert "slurmctld" in (folder / "slurmctld.log").read_text().lower()
+    assert daemons(folder) == []
+
+
+@pytest.mark.cluster
+def test_a_daemon_that_does_not_start_is_told_with_its_last_words(slurm, tmp_path):
+    with (
+        pytest.raises(ClusterError, match=r"(?s)slurmctld did not start:\n.*select/nothing"),
+        OneHost(settings={"SelectType": "select/nothing"}, folder=tmp_path),
+    ):
+        pass
+    assert daemons(tmp_path) == []
+
+
+def cluster_command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*HALOBENCH, "cluster", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | variables,
+        timeout=120,
+    )
+
+
+@pytest.mark.cluster
+def test_the_command_runs_a_command_and_gives_its_exit_code(slurm):
+    done = cluster_command("--nodes", "1", "--gpus", "3", "--", "sh", "-c", "sinfo -h -o '%N %G'; exit 3")
+    assert (done.returncode, done.stdout) == (3, "node1 gpu:3\n")
+    told = re.fullmatch(
+        r"halobench: a SLURM cluster of 1 node with 3 stand-in GPU slots runs in (\S+)\n"
+        r"halobench: the cluster is stopped\n",
+        done.stderr,
+    )
+    assert told, done.stderr
+    assert not Path(told[1]).exists()
+    assert cluster_command("--nodes", "1", "sh", "-c", "kill -9 $$").returncode == 128 + 9
+
+
+@pytest.mark.cluster
+def test_a_cluster_in_a_cluster_is_another_one(slurm):
+    inner = shlex.join([*HALOBENCH, "cluster", "--nodes", "1", "--gpus", "3", "--", "sinfo", "-h", "-o", "%N %G"])
+    done = cluster_command("--nodes", "2", "--gpus", "1", "--", "sh", "-c", f"{inner}; sinfo -h -o '%N %G'")
+    assert (done.returncode, done.stdout) == (0, "node1 gpu:3\nnode[1-2] gpu:1\n"), done.stderr
+
+
+@pytest.mark.cluster
+def test_a_command_that_is_not_there_is_told(slurm):
+    done = cluster_command("--nodes", "1", "--", "no-such-command")
+    assert done.returncode == 2
+    assert done.stderr.endswith("halobench: error: no-such-command: No such file or directory\n")
+
+
+@pytest.mark.cluster
+def test_the_queue_is_shown_while_the_command_runs(slurm):
+    done = cluster_command("--watch", "0.2", "sh", "-c", "srun --gpus=1 --comment=here sleep 2")
+    assert done.returncode == 0
+    assert re.search(r"--- the queue ---\nJOBID.*\n\d+ +RUNNING +node[12] .*gpu:1.*here", done.stderr), done.stderr
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_command_and_then_the_cluster(slurm, number):
+    process = subprocess.Popen(
+        [*HALOBENCH, "cluster", "--nodes", "1", "--", "sh", "-c", "echo up; exec sleep 60"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout.readline() == "up\n"
+    began = time.monotonic()
+    # Ctrl-C in a terminal reaches all; a batch system's SIGTERM the first alone.
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    said = process.communicate(timeout=60)[1]
+    assert time.monotonic() - began < 30
+    assert process.returncode == 128 + number
+    assert said.endswith("halobench: the cluster is stopped\n")
+
+
+def test_a_signal_during_the_start_of_the_command_ends_it():
+    with onehost._leaving_signals_to_the_command() as known:
+        process = subprocess.Popen(["sleep", "60"])
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert process.poll() is None
+        known(process)
+        assert process.wait(timeout=30) == -signal.SIGTERM
+
+
+@pytest.mark.cluster
+def test_the_daemons_end_with_a_killed_parent(slurm):
+    process = subprocess.Popen(
+        [*HALOBENCH, "cluster", "--nodes", "1", "--", "sh", "-c", "echo up; sleep 5"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "up\n"
+    folder = Path(re.search(r"runs in (\S+)", process.stderr.readline())[1])
+    assert len(daemons(folder)) >= 3
+    process.kill()
+    process.communicate()
+    limit = time.monotonic() + 30
+    while daemons(folder):
+        assert time.monotonic() < limit, daemons(folder)
+        time.sleep(0.1)
+    shutil.rmtree(folder)
+
+
+def test_missing_programs_are_named_with_what_to_install(tmp_path, monkeypatch, capsys):
+    path = without_slurm(tmp_path / "bin")
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.setattr(onehost, "SYSTEM", ())
+    assert "slurmctld" in onehost.missing()
+    from halobench.cli import main
+
+    assert main(["cluster", "--", "true"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "slurmctld" in line
+    assert line.endswith(f"not found; {onehost.ADVICE}")
+
+
+@pytest.mark.parametrize("options", [{"gpus": 9}, {"gpus": 0}, {"nodes": 0}, {"shards": -1}])
+def test_numbers_out_of_range(options):
+    (name, value), *_ = options.items()
+    with pytest.raises(ClusterError, match=f"{name} = {value}: expected "):
+        OneHost(**options)

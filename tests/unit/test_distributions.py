@@ -1,0 +1,279 @@
+"""Distributions: their posterior against counted draws, the Bayes rule against their entropy, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from halobench import data, stages, store
+from halobench.calibration import references
+from halobench.data import load_distribution
+from halobench.data.distributions import Distribution, Sample
+from halobench.data.overlap import in_ball
+from halobench.specs import CalibrateSpec, DatasetSpec, NoiseSpec, SourceSpec, SpecError, parse
+from halobench.theory import posterior_entropy
+
+pytestmark = pytest.mark.theory
+
+MADE = {
+    "balls": {"loader": "overlap", "classes": 8},
+    "fours": {"loader": "overlap", "classes": 8, "group": 4, "beta": 0.3},
+    "all": {"loader": "overlap", "classes": 5, "group": 5},
+    "unequal": {"loader": "overlap", "classes": 6, "shares": [0.8, 0.2]},
+    "discs": {"loader": "overlap", "classes": 8, "disc": 3, "radius": 2.0, "shape": [1, 4, 4]},
+    "images": {"loader": "image_overlap", "classes": 4},
+    "two": {"loader": "gaussians", "mu": 0.1},
+    "five": {"loader": "gaussians", "classes": 5, "separation": 2.5, "shape": [1, 3, 3]},
+}
+DRAWS = 200_000
+
+
+class Unknown(Distribution):
+    """A distribution that doesn't know its posterior."""
+
+    shape, classes, mean, std = (1, 1, 2), 2, np.zeros(1), np.ones(1)
+
+    def sample(self, count, rng):
+        labels = rng.integers(2, size=count)
+        return Sample(rng.standard_normal((count, *self.shape)).astype(np.float32), labels)
+
+
+def unknown() -> Distribution:
+    return Unknown()
+
+
+def mislabelled() -> Distribution:
+    return data.Images(np.zeros((2, 1, 2, 2), np.uint8), np.array([0, 1]), 2)
+
+
+def made(name: str) -> Distribution:
+    return load_distribution(parse(SourceSpec, MADE[name]))
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_posterior_against_counting(name):
+    """Labels of 200,000 draws against the posterior at their inputs alone: in each bin of it, within 4.5 deviations."""
+    found, rng = made(name), np.random.default_rng(1)
+    counts: dict[tuple[int, float], list[float]] = {}
+    for _ in range(10):
+        sample = found.sample(DRAWS // 10, rng)
+        assert sample.inputs.dtype == np.float32
+        assert sample.inputs.shape == (DRAWS // 10, *found.shape)
+        posterior = found.posterior(sample.inputs)
+        np.testing.assert_allclose(posterior.sum(axis=1), 1, atol=1e-12)
+        if sample.region is not None:
+            np.testing.assert_array_equal(posterior, found.regions.posterior[sample.region])
+        for label in range(found.classes):
+            p, hit = posterior[:, label], sample.labels == label
+            bins = np.ceil(p * 20)  # 0 apart from what is above it, 1 with what is near it
+            for level in np.unique(bins):
+                chosen = bins == level
+                tally = counts.setdefault((label, level), [0.0, 0.0, 0.0])
+                tally[0] += hit[chosen].sum()
+                tally[1] += p[chosen].sum()
+                tally[2] += (p * (1 - p))[chosen].sum()
+    assert len(counts) >= 2 * found.classes
+    for (label, level), (hits, expected, variance) in counts.items():
+        assert abs(hits - expected) <= 4.5 * np.sqrt(variance) + 1e-9, (label, level)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_bayes_rule_scores_its_entropy(name, tmp_path):
+    """The reference bayes: NLL equal to the posterior's entropy, KL 0; near the closed form where there is one."""
+    spec = parse(SourceSpec, MADE[name])
+    data.write_source(spec, tmp_path)
+    drawn = data.load_data(tmp_path, DatasetSpec("s", 200, 200, 4000), seed=0)
+    inputs = {split: drawn.inputs(split).reshape(len(part.labels), -1) for split, part in drawn.splits.items()}
+    table = references(inputs, drawn.targets(), CalibrateSpec(draws=10, floor_draws=2), 0).metrics
+    bayes = table[(table["model"] == "bayes") & (table["split"] == "test") & (table["labels"] == "noisy")]
+    scores = bayes.set_index("metric")["value"]
+    posterior = drawn.posterior("test")
+    entropy = -np.where(posterior > 0, posterior * np.log(np.where(posterior > 0, posterior, 1)), 0).sum(axis=1)
+    assert scores["nll"] == pytest.approx(entropy.mean(), abs=1e-12)
+    assert scores["kl"] == pytest.approx(0, abs=1e-12)
+    options = MADE[name]
+    if "regions" in vars(drawn.distribution):
+        group, shares = options.get("group", 2), options.get("shares")
+        assert drawn.facts().get("group") == (group if shares is None else None)
+        expected = posterior_entropy(options.get("beta", 0.5), group, None if shares is None else np.array(shares))
+        assert entropy.mean() == pytest.approx(expected, abs=5 * entropy.std() / np.sqrt(len(entropy)))
+        assert {"kl_own", "kl_shared", "kl_per_log_k"} <= set(bayes["metric"])
+
+
+@pytest.mark.parametrize("mu", [0.02, 0.1])
+def test_two_gaussians_have_their_bayes_error(mu):
+    found = load_distribution(SourceSpec("gaussians", {"mu": mu}))
+    sample = found.sample(100_000, np.random.default_rng(0))
+    wrong = (found.posterior(sample.inputs).argmax(axis=1) != sample.labels).mean()
+    expected = norm.cdf(-mu * np.sqrt(300) / 2)
+    assert wrong == pytest.approx(expected, abs=4.5 * np.sqrt(expected * (1 - expected) / 100_000))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_means_of_gaussians_are_equally_far_apart(classes):
+    means = load_distribution(
+        SourceSpec("gaussians", {"classes": classes, "separation": 3.0, "shape": [1, 3, 3]})
+    ).means
+    gaps = np.linalg.norm(means[:, None] - means[None], axis=2)[np.triu_indices(classes, 1)]
+    np.testing.assert_allclose(gaps, 3.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("width", [1, 3, 64])
+def test_balls_are_filled_evenly(width):
+    """The share within a radius r is r^width, and directions have no preference."""
+    points = in_ball(50_000, width, np.random.default_rng(0))
+    lengths = np.linalg.norm(points, axis=1)
+    for share in (0.1, 0.5, 0.9):
+        inside = (lengths <= share ** (1 / width)).mean()
+        assert inside == pytest.approx(share, abs=4.5 * np.sqrt(share * (1 - share) / 50_000))
+    assert np.abs(points.mean(axis=0)).max() < 5 * points.std() / np.sqrt(50_000)
+
+
+def test_discs_lie_in_their_planes_and_regions_apart():
+    found = made("discs")
+    sample = found.sample(2000, np.random.default_rng(0))
+    flat = sample.inputs.reshape(2000, -1)
+    for region in range(len(found.centres)):
+        points = flat[sample.region == region].astype(float)
+        assert np.linalg.matrix_rank(points - found.centres[region], tol=1e-3) == 3
+    near = np.linalg.norm(flat[:, None] - found.centres[None], axis=2)
+    assert (near[np.arange(2000), sample.region] <= found.radius + 1e-4).all()
+
+
+def test_images_stay_near_their_prototype_and_its_posterior_is_no_guess():
+    found = made("images")
+    sample = found.sample(500, np.random.default_rng(0))
+    offsets = np.linalg.norm(
+        (sample.inputs[:, None] - found.prototypes[None]).reshape(500, len(found.prototypes), -1), axis=2
+    )
+    own = offsets[np.arange(500), sample.region]
+    assert (own <= found.reach[sample.region]).all()
+    assert own.std() > 50, "images do change"
+    others = np.where(np.eye(len(found.prototypes), dtype=bool)[sample.region], np.inf, offsets)
+    assert (others > found.reach[None]).all()
+    with pytest.raises(SpecError, match=r"expected inputs that can be drawn: 1 of 2 lie in no region"):
+        found.posterior(np.concatenate([sample.inputs[:1], 255 - sample.inputs[:1]]))
+
+
+def test_an_input_outside_all_regions_has_no_posterior():
+    found = made("balls")
+    with pytest.raises(SpecError, match=r"inputs = .*expected inputs that can be drawn: 3 of 3 lie in no region"):
+        found.posterior(np.zeros((3, 1, 8, 8)))
+
+
+def test_a_distribution_that_knows_no_posterior_says_so(tmp_path):
+    spec = SourceSpec(f"{__name__}:unknown")
+    data.write_source(spec, tmp_path)
+    drawn = data.load_data(tmp_path, DatasetSpec("s", 20, 20, 20), seed=0)
+    with pytest.raises(SpecError, match="posterior = 'Unknown': expected a distribution that knows its posterior"):
+        drawn.targets()
+
+
+def test_an_annotation_that_isnt_true_is_refused():
+    with pytest.raises(SpecError, match="a loader that gives a Distribution, as its annotation tells, not Images"):
+        data.describe(SourceSpec(f"{__name__}:mislabelled"))
+
+
+def test_a_source_holds_meta_data_alone_and_samples_by_seed(tmp_path):
+    """The same seed gives the same points whatever is drawn beside them; seeds, splits and layouts differ."""
+    stages.run_source(MADE["balls"], tmp_path / "a")
+    assert sorted(path.name for path in (tmp_path / "a").iterdir() if not path.name.startswith(".")) == [
+        "meta.json",
+        "source.json",
+    ]
+    assert data.describe(parse(SourceSpec, MADE["balls"])).size is None
+    spec = DatasetSpec("a", 300, 100, 200)
+    first, again = (data.load_data(tmp_path / "a", spec, seed=3) for _ in range(2))
+    larger = data.load_data(tmp_path / "a", DatasetSpec("a", 300, 100, 500, NoiseSpec("uniform", 0.2)), seed=3)
+    other = data.load_data(tmp_path / "a", spec, seed=4)
+    for split in data.SPLITS:
+        np.testing.assert_array_equal(first.splits[split].images, again.splits[split].images)
+        assert (first.splits[split].images != other.splits[split].images).any()
+    np.testing.assert_array_equal(first.splits["train"].images, larger.splits["train"].images)
+    np.testing.assert_array_equal(first.inputs("train"), first.splits["train"].images)
+    assert (first.splits["train"].images[:100] != first.splits["val"].images).any()
+    turned = load_distribution(parse(SourceSpec, MADE["balls"] | {"layout": 1}))
+    assert np.abs(turned.centres - first.distribution.centres).max() > 0.1
+
+
+def test_label_noise_on_a_distribution_joins_its_posterior(tmp_path):
+    data.write_source(parse(SourceSpec, MADE["balls"]), tmp_path)
+    drawn = data.load_data(tmp_path, DatasetSpec("s", 10, 10, 20_000, NoiseSpec("uniform", 0.3)), seed=0)
+    split = drawn.splits["test"]
+    posterior = drawn.targets()["regions.posterior"][split.region]
+    np.testing.assert_allclose(posterior, drawn.posterior("test"))
+    assert (split.labels != split.clean).mean() == pytest.approx(0.3, abs=0.02)
+    hit = posterior[np.arange(len(posterior)), split.labels].mean()
+    assert hit == pytest.approx((posterior**2).sum(axis=1).mean(), abs=0.02)
+
+
+def test_what_images_left_is_removed_where_a_distribution_takes_their_name(tmp_path):
+    data.write_source(SourceSpec("digits"), tmp_path)
+    data.write_source(parse(SourceSpec, MADE["balls"]), tmp_path)
+    assert not (tmp_path / "images.npy").exists()
+    assert json.loads((tmp_path / "meta.json").read_text())["checksums"] == {}
+    assert store.read_json(tmp_path / "meta.json")["size"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"classes": 9}, r"classes = 9: expected a multiple of group = 2: every class is in one group"),
+        ({"classes": 8, "group": 3}, r"classes = 8: expected a multiple of group = 3"),
+        ({"classes": 8, "group": 1}, r"group = 1: expected classes that share a region, from 2 to classes = 8"),
+        ({"classes": 8, "beta": 1.0}, r"beta = 1.0: expected the shared regions' mass, in \(0, 1\)"),
+        ({"classes": 8, "beta": 0}, r"beta = 0.0: expected the shared regions' mass, in \(0, 1\)"),
+        ({"classes": 8, "radius": 3.0}, r"radius = 3.0: expected less than 2.32, half the least distance between two"),
+        ({"classes": 8, "norm": 1.0}, r"radius = 1.0: expected less than 0.581, half .* or a larger norm"),
+        ({"classes": 8, "disc": 64}, r"disc = 64: expected a dimension from 1 to 63"),
+        ({"classes": 8, "disc": 6, "radius": 5.0, "shape": [1, 3, 3]}, r"radius = 5.0: expected less than"),
+        ({"classes": 8, "shares": [0.5, 0.6]}, r"shares = \[0.5, 0.6\]: expected 2 shares above 0 that add up to 1"),
+        ({"classes": 8, "shares": 0.5}, r"shares = 0.5: expected a list of 2 shares"),
+        ({"classes": 8, "shape": [64]}, r"shape = \[64\]: expected \[channels, height, width\]"),
+        ({"classes": "8"}, r"classes = '8': expected a number, but YAML read a string"),
+        ({"classes": 8, "layout": -1}, r"layout = -1: expected a whole number of at least 0"),
+    ],
+)
+def test_bad_overlap_is_refused(options, told):
+    with pytest.raises(SpecError, match=told):
+        data.describe(SourceSpec("overlap", options))
+
+
+@pytest.mark.parametrize(
+    ("loader", "options", "told"),
+    [
+        ("gaussians", {}, "separation = None: expected either separation or mu"),
+        ("gaussians", {"mu": 0.1, "separation": 1.0}, "separation = 1.0: expected either separation or mu"),
+        ("gaussians", {"mu": 0.1, "classes": 3}, "classes = 3: expected 2 with mu"),
+        ("gaussians", {"mu": -1}, "mu = -1: expected a number from 1e-6 to 1e6"),
+        ("gaussians", {"classes": 11, "separation": 1.0, "shape": [1, 3, 3]}, "classes = 11: expected at most 10"),
+        ("image_overlap", {"classes": 6, "prototypes": "overlap"}, "expected a loader of images, not a distribution"),
+        ("image_overlap", {"classes": 6, "prototypes": "mnist"}, "prototypes = 'mnist': expected one of"),
+        ("image_overlap", {"classes": 2000}, "classes = 2000: expected at most 1250 regions of mnist5k"),
+        ("image_overlap", {"classes": 6, "turn": 200}, r"turn = 200: expected degrees in \[0, 180\]"),
+        ("image_overlap", {"classes": 6, "growth": 1}, r"growth = 1: expected a share in \[0, 1\)"),
+    ],
+)
+def test_bad_gaussians_and_images_are_refused(loader, options, told):
+    with pytest.raises(SpecError, match=told):
+        data.describe(SourceSpec(loader, options))
+
+
+def test_changes_that_leave_their_region_are_refused():
+    """As the source is described, before any job."""
+    with pytest.raises(SpecError, match=r"shift, turn, growth = \[12.0, 5.0, 0.05\]: expected smaller ones"):
+        data.describe(SourceSpec("image_overlap", {"classes": 6, "shift": 12.0}))
+    with pytest.raises(SpecError, match=r"prototypes further apart"):
+        data.describe(SourceSpec("image_overlap", {"classes": 16, "prototypes": "digits"}))
+
+
+def test_lengths_that_float32_does_not_hold_are_refused():
+    for loader, options in (("overlap", {"classes": 4, "norm": 1e60}), ("gaussians", {"mu": 1e300})):
+        with pytest.raises(SpecError, match="expected a number from 1e-6 to 1e6"):
+            data.describe(SourceSpec(loader, options))
+    # So near that rounding may take a point from one region to the next.
+    with pytest.raises(SpecError, match=r"radius = 0\.0531: expected less than"):
+        data.describe(SourceSpec("overlap", {"classes": 2, "shape": [1, 1, 2], "radius": 0.0531}))

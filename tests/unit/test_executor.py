@@ -1,0 +1,97 @@
+"""What is changed in the SLURM executor plugin."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import types
+from types import SimpleNamespace
+
+import pytest
+
+from halobench import executor
+from halobench.executor import SURE, Corrections
+
+
+def states_seen(corrections: Corrections, *looks: dict[str, str]) -> list[str | None]:
+    """What job 1 is told to be at each look."""
+    return [corrections.corrected(look, ["1"]).get("1") for look in looks]
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "PENDING", "COMPLETED", "FAILED", "NODE_FAIL", "COMPLETING"])
+def test_other_states_are_told_as_they_are(state):
+    assert states_seen(Corrections(lambda job: True), *[{"1": state}] * 5) == [state] * 5
+
+
+def test_a_preempted_job_that_is_not_put_back_counts_as_cancelled():
+    told = states_seen(Corrections(lambda job: True), *[{"1": "PREEMPTED"}] * (SURE + 1))
+    assert told == ["PREEMPTED"] * (SURE - 1) + ["CANCELLED"] * 2
+    looks = [{"1": "PREEMPTED"}] * (SURE - 1) + [{"1": "PENDING"}] + [{"1": "PREEMPTED"}] * (SURE - 1)
+    assert "CANCELLED" not in states_seen(Corrections(lambda job: True), *looks)
+
+
+@pytest.mark.parametrize(("made", "state"), [(True, "COMPLETED"), (False, "CANCELLED")])
+def test_a_forgotten_job_has_ended_as_its_files_tell(made, state):
+    looks = [{"1": "RUNNING"}, *[{"2": "RUNNING"}] * SURE]
+    told = states_seen(Corrections(lambda job: made), *looks)
+    assert told == ["RUNNING", *[None] * (SURE - 1), state]
+
+
+def test_jobs_that_are_not_active_are_left_alone():
+    assert Corrections(lambda job: False).corrected({"7": "PREEMPTED"}, []) == {"7": "PREEMPTED"}
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    """A module with an executor as the plugin's: it looks more and more seldom, and guesses an account."""
+    module = types.ModuleType("stand_in_plugin")
+    answers = []
+
+    async def query_job_status(command, logger):
+        return answers.pop(0), 0.01
+
+    class Executor:
+        _fallback_account_arg = None
+        next_seconds_between_status_checks = 40
+
+        async def check_active_jobs(self, active_jobs):
+            states, _ = await module.query_job_status(self.command, None)
+            self.next_seconds_between_status_checks += 10
+            for job in active_jobs:
+                if (states or {}).get(job.external_jobid) not in ("COMPLETED", "CANCELLED"):
+                    yield job
+
+    Executor.__module__ = module.__name__
+    module.query_job_status, module.Executor, module.answers = query_job_status, Executor, answers
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module
+
+
+def looks(made, jobs) -> list[str]:
+    """The numbers of the jobs that are still active after a look."""
+
+    async def look():
+        return [job.external_jobid async for job in made.check_active_jobs(jobs)]
+
+    return asyncio.run(look())
+
+
+@pytest.mark.parametrize("command", ["squeue --states=all", "sacct -X"])
+def test_an_executor_is_improved(plugin, tmp_path, command):
+    made = plugin.Executor()
+    made.command = command
+    executor.improve(made, 20)
+    assert made._fallback_account_arg == ""
+    assert isinstance(made, plugin.Executor)
+    (tmp_path / "there").touch()
+    jobs = [
+        SimpleNamespace(external_jobid=number, job=SimpleNamespace(output=[tmp_path / name]))
+        for number, name in (("1", "there"), ("2", "missing"), ("3", "missing"))
+    ]
+    plugin.answers.extend([{"3": "RUNNING"}] * (SURE + 1) + [None])
+    for _ in range(SURE - 1):
+        assert looks(made, jobs) == ["1", "2", "3"]
+    assert looks(made, jobs) == (["3"] if command.startswith("squeue") else ["1", "2", "3"])
+    assert looks(made, jobs[2:]) == ["3"]
+    assert looks(made, jobs[2:]) == ["3"], "no answer"
+    assert made.next_seconds_between_status_checks == 20

@@ -1,0 +1,245 @@
+"""Closed forms against independent computations: full rows of k logits, direct minimisation, and draws."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import logsumexp
+
+from halobench.data.distributions import overlap_regions
+from halobench.data.overlap import load as overlap
+from halobench.specs import SpecError
+from halobench.temperature import fit_temperature
+from halobench.theory import (
+    mixup_kl_bound,
+    nearest_neighbour_kl,
+    posterior_entropy,
+    two_level_kl,
+    two_level_slope,
+    uniform_kl,
+)
+
+pytestmark = pytest.mark.theory
+
+
+def expected_kl(logits: np.ndarray, posterior: np.ndarray, mass: np.ndarray) -> float:
+    """E KL(posterior || softmax(logits)) over rows with a mass, term by term."""
+    log_q = logits - logsumexp(logits, axis=1, keepdims=True)
+    terms = np.where(posterior > 0, posterior * (np.log(np.where(posterior > 0, posterior, 1)) - log_q), 0)
+    return float(mass @ terms.sum(axis=1))
+
+
+def minimised(logits: np.ndarray, posterior: np.ndarray, mass: np.ndarray) -> float:
+    """The least `expected_kl` over temperatures, by scanning and then Brent's method."""
+
+    def at(t: float) -> float:
+        return expected_kl(t * logits, posterior, mass)
+
+    scanned = np.concatenate([[0.0], np.geomspace(1e-4, 1e4, 300)])
+    best = int(np.argmin([at(t) for t in scanned]))
+    low, high = scanned[max(best - 1, 0)], scanned[min(best + 1, len(scanned) - 1)]
+    return min(at(0.0), minimize_scalar(at, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).fun)
+
+
+def one_group(k: int, m: int, beta: float, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior rows and masses that stand for the whole distribution: an own region, and m shared ones.
+
+    In the i-th shared row the model puts class i of the group on top.
+    """
+    posterior = np.zeros((1 + m, k))
+    posterior[0, 0] = 1
+    posterior[1:, :m] = shares
+    return posterior, np.concatenate([[1 - beta], beta * shares])
+
+
+@pytest.mark.parametrize("shares", [None, (0.7, 0.3), (0.5, 0.3, 0.2)])
+@pytest.mark.parametrize("k", [6, 24, 120])
+def test_one_nearest_neighbour_against_one_hot_rows(k, shares):
+    m = len(shares or (1, 1))
+    p = np.array(shares or (0.5, 0.5))
+    posterior, mass = one_group(k, m, 0.4, p)
+    logits = np.zeros((1 + m, k))
+    logits[0, 0] = 1
+    logits[1 + np.arange(m), np.arange(m)] = 1  # the nearest point's label, drawn from the shares
+    given = None if shares is None else p
+    assert nearest_neighbour_kl(k, 0.4, m, given) == pytest.approx(minimised(logits, posterior, mass), abs=1e-8)
+
+
+def test_one_nearest_neighbour_in_numbers():
+    """The values of the derivation in docs/theory.md, in which k = 128 is .25 log 127 + H(.25) - .5 log 2."""
+    found = [nearest_neighbour_kl(k, 0.5, 2) for k in (2, 4, 8, 16, 32, 64, 128)]
+    assert found == pytest.approx([0.216, 0.490, 0.702, 0.893, 1.074, 1.2515, 1.427], abs=6e-4)
+    slopes = np.diff(found) / np.log(2)
+    assert (slopes > 0.25).all(), "towards beta (1 - 1/m) = .25, from above"
+    assert slopes[-1] == pytest.approx(0.25, abs=3e-3)
+
+
+CASES = [tuple(values) for values in np.random.default_rng(7).uniform(size=(40, 5))]
+
+
+@pytest.mark.parametrize("draw", CASES)
+def test_two_levels_against_direct_minimisation(draw):
+    """The formula against rows of k logits, minimised over t: no step in common."""
+    m, groups = 2 + int(draw[0] * 4), 1 + int(draw[1] * 40)
+    k, beta = m * groups, 0.05 + 0.9 * draw[2]
+    top, own = 0.5 + 20 * draw[3], 0.2 + 25 * draw[4]
+    partner = top * (1.6 * draw[0] % 1)
+    posterior, mass = one_group(k, m, beta, np.full(m, 1 / m))
+    logits = np.zeros((1 + m, k))
+    logits[0, 0] = own
+    for row in range(m):
+        logits[1 + row, :m] = partner
+        logits[1 + row, row] = top
+    found = two_level_kl(k, beta, m, own, top, partner)
+    assert found == pytest.approx(minimised(logits, posterior, mass), abs=1e-8)
+    assert two_level_kl(k, beta, m, 3 * own, 3 * top, 3 * partner) == pytest.approx(found, abs=1e-9), (
+        "only ratios matter"
+    )
+
+
+@pytest.mark.parametrize("k", [2, 16, 128])
+def test_two_levels_contain_nearest_neighbours_and_level_partners(k):
+    assert two_level_kl(k, 0.5, 2, 1, 1, 0) == pytest.approx(nearest_neighbour_kl(k, 0.5, 2), abs=1e-10)
+    assert two_level_kl(k, 0.5, 2, 1, 1, 1) == pytest.approx(0, abs=1e-10)
+    assert two_level_kl(k, 0.5, 2, 0, 0, 0) == pytest.approx(uniform_kl(k, 0.5, 2), abs=1e-10)
+
+
+@pytest.mark.parametrize(("rho", "k"), [(0.0, 2.0**20), (0.2, 2.0**20), (0.4, 2.0**20), (0.6, 2.0**20), (0.8, 2.0**40)])
+@pytest.mark.parametrize(("beta", "m"), [(0.5, 2), (0.2, 2), (0.5, 4)])
+def test_the_asymptote(rho, k, beta, m):
+    """beta (1 - 1/m) (1 - rho) per log k, within 2%; near rho = 1 it comes late, as the docstring says."""
+    slope = (two_level_kl(k, beta, m, 1, 1, rho) - two_level_kl(k / 2, beta, m, 1, 1, rho)) / np.log(2)
+    assert slope == pytest.approx(two_level_slope(beta, m, 1, 1, rho), rel=0.02)
+    assert two_level_slope(beta, m, 1, 1, rho) == pytest.approx(beta * (1 - 1 / m) * (1 - rho))
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.8, 2.0])
+def test_the_asymptote_where_own_regions_are_less_certain(ratio):
+    k = 2.0**40
+    slope = (two_level_kl(k, 0.5, 2, ratio, 1, 0.2) - two_level_kl(k / 2, 0.5, 2, ratio, 1, 0.2)) / np.log(2)
+    assert slope == pytest.approx(two_level_slope(0.5, 2, ratio, 1, 0.2), rel=0.02)
+
+
+def test_one_region_for_all_is_bounded():
+    """m = k: KL tends to H(beta), from below."""
+    ks = 2 ** np.arange(1, 16)
+    found = np.array([nearest_neighbour_kl(int(k), 0.5, int(k)) for k in ks])
+    assert (np.diff(found) > 0).all()
+    assert found[-1] == pytest.approx(np.log(2), abs=3e-4)
+    np.testing.assert_allclose(two_level_kl(ks, 0.5, ks, 1, 1, 0), found, atol=1e-10)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+def test_two_levels_against_draws(rho):
+    """Monte Carlo: points drawn from the distribution, logits around their levels, the exact fit of a temperature."""
+    rng = np.random.default_rng(3)
+    regions = overlap_regions(16, 2, 0.5)
+    region, labels = regions.draw(60_000, rng)
+    rows = regions.posterior[region]
+    top = np.where(regions.shared[region], 2 * (region - 16) + rng.integers(2, size=len(region)), labels)
+    logits = 5.0 * rho * (rows > 0)
+    logits[np.arange(len(top)), top] = 5.0
+    fit = fit_temperature(logits, labels)
+    scored = expected_kl(fit.beta * logits, rows, np.full(len(rows), 1 / len(rows)))
+    assert scored == pytest.approx(two_level_kl(16, 0.5, 2, 1, 1, rho), rel=0.02)
+
+
+@functools.cache
+def nearest_to_others(k: int) -> float:
+    """At most the least distance from a centre to the hull of all other regions: by Frank and Wolfe's lower bound."""
+    made, found = overlap(classes=k), []
+    for i, centre in enumerate(made.centres):
+        others = np.delete(made.centres, i, axis=0)
+        point, least = others[0], 0.0
+        for _ in range(400):
+            gradient = point - centre
+            corner = others[(others @ gradient).argmin()]
+            # The hull lies beyond the plane through the corner: so far at least is the centre from it.
+            least = max(least, float((corner - centre) @ gradient / np.linalg.norm(gradient)))
+            step = point - corner
+            if step @ step < 1e-12:
+                break
+            point = point - np.clip(gradient @ step / (step @ step), 0, 1) * step
+        found.append(least - made.radius)
+    return min(found)
+
+
+@pytest.mark.parametrize("k", [4, 16, 64])
+@pytest.mark.parametrize(("points", "alpha"), [(2, 1.0), (3, 1.0), (5, 0.3)])  # of five even ones too few land inside
+def test_ideal_mixup_is_bounded_whatever_k_is(k, points, alpha):
+    """The best prediction that is constant on own and on shared regions, from drawn mixtures, against its bound.
+
+    By symmetry, mixtures in all regions of a kind are pooled: weights on the first class of the region's group, on the
+    second, on all others. What minimises the mean cross entropy over them is found numerically.
+    """
+    rng = np.random.default_rng(points)
+    made, count = overlap(classes=k), 200_000
+    sample = made.sample(count, rng)
+    weights = rng.dirichlet(np.full(points, alpha), size=count).astype(np.float32)
+    members = np.stack([np.arange(count), *(rng.permutation(count) for _ in range(points - 1))], axis=1)
+    mixed = np.einsum("np,npd->nd", weights, sample.inputs.reshape(count, -1)[members])
+    main = sample.region[members[np.arange(count), weights.argmax(axis=1)]]
+    inside = np.linalg.norm(mixed - made.centres[main], axis=1) <= made.radius
+    for shared in (False, True):
+        chosen = inside & (made.regions.shared[main] == shared)
+        assert chosen.sum() > 1500
+        first = np.where(shared, 2 * (main - k), main)[chosen, None]
+        labels, weight = sample.labels[members[chosen]], weights[chosen]
+        target = np.stack([(weight * (labels == first + i)).sum(axis=1) for i in range(1 + shared)], axis=1)
+        target = np.concatenate([target, 1 - target.sum(axis=1, keepdims=True)], axis=1)
+        foreign = float((weight * (sample.region[members[chosen]] != main[chosen, None])).sum(axis=1).mean())
+
+        def loss(logits: np.ndarray, target: np.ndarray = target) -> float:
+            row = np.append(logits, 0.0)
+            return float(-(target @ (row - logsumexp(row))).mean())
+
+        best = np.append(minimize(loss, np.zeros(target.shape[1] - 1), tol=1e-12).x, 0.0)
+        ideal = np.exp(best - logsumexp(best))
+        p = np.full(1 + shared, 1 / (1 + shared))
+        divergence = float(np.sum(p * np.log(p / ideal[:-1])))
+        # Labels are drawn: the shares of partners are even but for noise, which counts in the second order.
+        assert divergence <= mixup_kl_bound(foreign) + 20 / chosen.sum()
+        assert foreign < 0.1
+        weight_outside = (weight * (sample.region[members[chosen]] != main[chosen, None])).sum(axis=1)
+        assert weight_outside.max() <= 2 / (1 + nearest_to_others(k)), "2 R / (h + R), R = 1"
+        assert divergence < nearest_neighbour_kl(k, 0.5, 2) / 5
+
+
+def test_entropy_and_uniform_guess():
+    assert posterior_entropy(0.5, 2) == pytest.approx(0.5 * np.log(2))
+    assert posterior_entropy(0.3, 2, np.array([0.9, 0.1])) == pytest.approx(
+        0.3 * (-0.9 * np.log(0.9) - 0.1 * np.log(0.1))
+    )
+    regions = overlap_regions(8, 4, 0.5)
+    assert uniform_kl(8, 0.5, 4) == pytest.approx(expected_kl(np.zeros((10, 8)), regions.posterior, regions.mass))
+
+
+def test_values_broadcast():
+    rho = np.linspace(0, 1, 5)
+    found = two_level_kl(np.array([[8], [64]]), 0.5, 2, 1.0, 1.0, rho)
+    assert found.shape == (2, 5)
+    assert found[1, 3] == pytest.approx(two_level_kl(64, 0.5, 2, 1.0, 1.0, 0.75))
+    assert (np.diff(found, axis=1) < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: nearest_neighbour_kl(9, 0.5, 2), "classes = 9.0: expected a multiple of group"),
+        (lambda: nearest_neighbour_kl(8, 1.0, 2), r"beta = 1.0: expected a mass in \(0, 1\)"),
+        (lambda: nearest_neighbour_kl(8, 0.5, 1), "group = 1.0: expected a whole number of at least 2"),
+        (lambda: nearest_neighbour_kl(8, 0.5, 2, np.array([0.5, 0.6])), r"shares = \[0.5, 0.6\]: expected 2 positive"),
+        (lambda: two_level_kl(8, 0.5, 2, 1, 1, 2), "partner_gap = 2.0: expected a gap of at most top_gap"),
+        (lambda: two_level_kl(8, 0.5, 2, np.nan, 1, 0), "own_gap = nan: expected a finite gap"),
+        (lambda: two_level_slope(0.5, 2, 0, 1, 0), "own_gap = 0.0: expected a gap above 0"),
+        (lambda: two_level_slope(0.5, 2, 1, 1, -1), "partner_gap = -1.0: expected a gap from 0 to top_gap"),
+        (lambda: mixup_kl_bound(1.0), r"foreign = 1.0: expected a weight in \[0, 1\)"),
+        (lambda: uniform_kl(7, 0.5, 3), "classes = 7.0: expected a multiple"),
+    ],
+)
+def test_bad_values_are_named(call, told):
+    with pytest.raises(SpecError, match=told):
+        call()

@@ -1,0 +1,104 @@
+"""The shipped theory experiment, cell by cell without the workflow: what its figures and verdicts are to show.
+
+Minutes: three seeds of its overlap cells are trained.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from scipy.stats import spearmanr
+
+from halobench import stages
+from halobench.aggregation import aggregate
+from halobench.claims import evaluate, load_claims
+from halobench.config import load_config
+from halobench.grid import list_cells, list_files
+
+pytestmark = pytest.mark.theory
+ROOT = Path(__file__).parents[2]
+KS = (4, 8, 16, 32, 64)
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory) -> dict[str, pd.DataFrame]:
+    """The tables and verdicts of the experiment's cells on overlap distributions."""
+    config = load_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    results = tmp_path_factory.mktemp("results")
+    cells = [cell for cell in config.cells("theory") if cell.dataset.startswith("overlap")]
+    references = sorted({(cell.dataset, cell.seed) for cell in cells})
+    for dataset in sorted({cell.dataset for cell in cells}):
+        source = config.datasets[dataset].source
+        stages.run_source(config.source_spec(source), results / "sources" / source)
+    for cell in cells:
+        out, source = results / "runs" / cell.path, results / "sources" / config.datasets[cell.dataset].source
+        stages.run_train(config.train_spec(cell.dataset, cell.model, cell.loss), source, cell.seed, out)
+        stages.run_calibrate(config.calibrate_spec() | {"draws": 20, "floor_draws": 2}, cell.seed, out)
+    for dataset, seed in references:
+        source, out = config.datasets[dataset].source, results / f"references/{dataset}/seed{seed}"
+        stages.run_reference(config.reference_spec(dataset), results / "sources" / source, seed, out)
+    listed = list_files(list_cells("theory", cells, references, ()), results)
+    made = aggregate(listed, results)
+    return made | {"claims": evaluate(load_claims(ROOT / "workflow/claims.yaml"), made)}
+
+
+def scores(tables: dict[str, pd.DataFrame], metric: str, calibrator: str = "exact") -> pd.Series:
+    """Means over seeds of a score of trained cells on test points, by model, loss and k."""
+    table = tables["metrics"].merge(tables["runs"][["dataset", "model", "loss", "seed", "classes"]])
+    rows = table[(table["split"] == "test") & (table["labels"] == "noisy") & (table["calibrator"] == calibrator)]
+    return rows[rows["metric"] == metric].groupby(["model", "loss", "classes"])["value"].mean()
+
+
+def verdict(tables: dict[str, pd.DataFrame], claim: str, model: str) -> str:
+    """The verdict on one model's row of a claim."""
+    rows = tables["claims"][tables["claims"]["claim"] == claim]
+    return rows.loc[rows["scope"].str.endswith(f"/{model}"), "verdict"].item()
+
+
+def test_attention_interpolates_and_grows_like_log_k(tables):
+    """KL / log k at 16, 32 and 64 within 15% of that at 8."""
+    runs = tables["runs"].set_index(["model", "loss"])
+    assert runs.loc[("attention", "cross_entropy"), "interpolates"].all()
+    share = scores(tables, "kl_per_log_k")["attention", "cross_entropy"]
+    for k in (16, 32, 64):
+        assert 0.85 < share[k] / share[8] < 1.15
+        assert verdict(tables, f"kl_per_log_k_no_faster_from_8_to_{k}", "attention") == "holds"
+    assert verdict(tables, "kl_per_log_k_lasts_from_8_to_64", "attention") == "holds"
+    assert verdict(tables, "kl_grows_from_16_to_64", "attention") == "holds"
+    for fit in ("exact", "oracle"):
+        assert verdict(tables, f"kl_grows_like_log_k_{fit}", "attention") == "holds"
+
+
+def test_mixup_is_bounded(tables):
+    assert verdict(tables, "kl_of_mixup3_bounded_exact", "attention") == "holds"
+    kl = scores(tables, "kl")["attention"]
+    assert (kl["mixup3"] < kl["cross_entropy"]).all()
+
+
+def test_the_mlp_does_not_grow_from_16_on(tables):
+    assert tables["runs"].set_index(["model", "loss"]).loc[("mlp", "cross_entropy"), "interpolates"].all()
+    assert verdict(tables, "kl_grows_from_16_to_64", "mlp") == "does_not"
+    assert verdict(tables, "kl_grows_like_log_k_exact", "mlp") == "does_not"
+    assert scores(tables, "partner_second", "none")["mlp", "cross_entropy"].min() > 0.9
+
+
+def test_the_formula_ranks_all_trained_cells(tables):
+    """Predicted against measured KL: Spearman's correlation at least .95."""
+    wide = tables["metrics"][tables["metrics"]["split"] == "test"]
+    wide = wide[(wide["labels"] == "noisy") & ~wide["loss"].isin(["reference", "untrained"])]
+    keys = ["dataset", "model", "loss", "seed"]
+    predicted = wide[(wide["metric"] == "kl_two_level") & (wide["calibrator"] == "none")].set_index(keys)["value"]
+    measured = wide[(wide["metric"] == "kl") & (wide["calibrator"] == "exact")].set_index(keys)["value"]
+    assert len(predicted) == 60
+    assert spearmanr(predicted, measured.loc[predicted.index])[0] >= 0.95
+
+
+def test_oracle_and_exact_agree_and_nobody_beats_bayes(tables):
+    exact, oracle, raw = (scores(tables, "kl", name) for name in ("exact", "oracle", "none"))
+    assert (oracle >= 0).all()
+    assert (oracle <= exact + 1e-12).all()
+    assert (exact - oracle).max() < 0.02, "the fit on validation points is not what leaves the gap"
+    assert (oracle <= raw + 1e-12).all()

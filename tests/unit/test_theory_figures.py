@@ -1,0 +1,111 @@
+"""The figures of the theory bench draw the numbers that they were given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import synthetic
+from matplotlib.colors import to_hex
+from test_figures import beside_theory, drawn, made, made_theory, texts
+
+from halobench.figures import classes, names
+from halobench.theory import nearest_neighbour_kl, uniform_kl
+
+pytestmark = pytest.mark.theory
+RED = names.loss_styles(["cross_entropy"])["cross_entropy"].color
+
+
+def named(figure, title):
+    """The axes with a title."""
+    return next(ax for ax in figure.axes if ax.get_title() == title)
+
+
+def test_families_differ_in_k_alone():
+    assert [classes.family(name) for name in ("overlap-k8", "overlap-m4-k128", "k8", "mine-k4-b")] == [
+        "overlap",
+        "overlap-m4",
+        "k8",
+        "mine-b",
+    ]
+
+
+def test_scores_leave_out_images_and_count_references_as_interpolating():
+    given = beside_theory(made(("digits", "mlp", "cross_entropy"), seeds=(0,)))
+    found = classes.scores(given["metrics"], given["runs"], {"kl": ("kl", "none")})
+    assert set(found["family"]) == {"overlap", "overlap-m4", "overlap-image"}
+    assert found.loc[found["loss"] == "reference", "interpolates"].all()
+    assert not found.loc[(found["loss"] == "mixup3") & (found["classes"] == 64), "interpolates"].any()
+
+
+def test_log_k_draws_means_closed_forms_and_who_interpolates():
+    given = made_theory()
+    figure = drawn("log_k", given)
+    ax = figure.axes[1]  # of the MLP, then of attention
+    lines = {tuple(np.round(line.get_ydata(), 9)) for line in ax.lines}
+    ks = (4, 8, 16, 32, 64)
+    assert tuple(round(nearest_neighbour_kl(k, 0.5, 2), 9) for k in ks) in lines
+    assert tuple(round(uniform_kl(k, 0.5, 2), 9) for k in ks) in lines
+    rows = given["metrics"]
+    rows = rows[
+        (rows["metric"] == "kl") & (rows["calibrator"] == "exact") & rows["dataset"].str.startswith("overlap-k")
+    ]
+    rows = rows[(rows["model"] == "attention") & (rows["loss"] == "cross_entropy")]
+    means = rows.groupby("dataset")["value"].mean().loc[[f"overlap-k{k}" for k in ks]]
+    assert tuple(np.round(means, 9)) in lines
+    marks = [line for line in ax.lines if line.get_marker() != "None"]
+    hollow = [line for line in marks if to_hex(line.get_markerfacecolor()) == "#ffffff"]
+    assert [x for line in hollow for x in line.get_xdata()] == [64]
+
+
+def test_phase_places_models_by_rho_and_k():
+    figure = drawn("phase", made_theory())
+    ax = figure.axes[0]
+    placed = {(line.get_xdata()[0], round(float(line.get_ydata()[0]), 6)): line for line in ax.lines}
+    rows = made_theory()["metrics"]
+    rows = rows[(rows["metric"] == "rho") & (rows["model"] == "attention") & (rows["loss"] == "cross_entropy")]
+    for k in (8, 64):
+        mean = rows.loc[rows["dataset"] == f"overlap-k{k}", "value"].mean()
+        line = placed[k, round(float(mean), 6)]
+        assert to_hex(line.get_markeredgecolor()) == to_hex(RED)
+    bars = [ax for ax in figure.axes if "KL / log k" in ax.get_ylabel()]
+    assert {bar.get_ylim() for bar in bars} == {bars[0].get_ylim()}
+    assert bars[0].get_ylim()[0] == 0
+    runs = made_theory()["runs"]
+    families = {classes.family(name) for name in runs.loc[runs["group"] < runs["classes"], "dataset"]}
+    assert len(families) > 1
+    assert len(bars) == len(families)
+    assert len(figure.axes) == 2 * len(families)
+
+
+def test_predicted_tells_the_correlation():
+    figure = drawn("predicted", made_theory())
+    told = " ".join(texts(figure)).replace("\n", " ")
+    assert "Spearman correlation 1.000; measured KL is 1.15 times" in told
+    ends = next(line for line in figure.axes[0].lines if len(line.get_xdata()) == 2 and line.get_marker() == "None")
+    np.testing.assert_array_equal(ends.get_xdata(), ends.get_ydata())
+
+
+def test_gaussians_draws_kl_by_separation():
+    figure = drawn("gaussians", made_theory())
+    ax = figure.axes[0]
+    line = next(line for line in ax.lines if to_hex(line.get_color()) == to_hex(RED))
+    np.testing.assert_allclose(line.get_xdata(), np.array([0.01, 0.05, 0.1]) * np.sqrt(300))
+    np.testing.assert_allclose(line.get_ydata(), (2 - 8 * np.array([0.01, 0.05, 0.1])) * 1.1)
+    assert len(figure.axes) == 3
+
+
+def test_overlap_shows_images_where_cells_were_trained_on_them():
+    runs = synthetic.theory_tables()["runs"]
+    with_images = drawn("overlap", {"runs": runs})
+    without = drawn("overlap", {"runs": runs[runs["distribution"] != "image_overlap"]})
+    assert len(with_images.axes) == len(without.axes) + 6
+
+
+def test_the_summary_keeps_distributions_to_their_own_part():
+    plain = made(("digits", "mlp", "cross_entropy"), ("digits", "mlp", "mixup2"), seeds=(0, 1))
+    before, after = drawn("summary", plain), drawn("summary", beside_theory(plain))
+    assert not any("as classes grow" in text for text in texts(before))
+    assert any("as classes grow" in text for text in texts(after))
+    assert len(after.axes) == len(before.axes) + 2
+    assert named(after, "Attention").get_xscale() == "log"
+    assert after.get_size_inches()[1] > before.get_size_inches()[1] + 2

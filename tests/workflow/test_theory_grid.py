@@ -1,0 +1,120 @@
+"""Distributions through the real workflow: sources without arrays, cells that aren't probed, and what reruns."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from conftest import Workspace, finished_workspace, tiny_config
+from halobench.grid import TABLES
+
+pytestmark = pytest.mark.theory
+GRID = {"datasets": ["overlap-k4", "overlap-k8"], "models": ["attention"], "losses": ["cross_entropy"], "seeds": [0, 1]}
+
+
+def bench_config() -> dict:
+    """Two overlap distributions and two Gaussians, a few epochs each, one block probed and the others not."""
+    made = tiny_config()
+    made["sources"] = {f"overlap-k{k}": {"loader": "overlap", "classes": k} for k in (4, 8)}
+    made["sources"]["two"] = {"loader": "gaussians", "mu": 0.1, "shape": [1, 4, 4]}
+    made["datasets"] = {name: {"source": name, "train": 80, "val": 60, "test": 100} for name in made["sources"]}
+    made["models"] = {name: {"name": name} for name in ("attention", "nearest")}
+    made["models"]["mlp"] = {"name": "mlp", "width": 16}
+    gaussian = {"datasets": ["two"], "models": ["mlp"], "losses": ["cross_entropy"], "seeds": [0, 1], "probe": False}
+    blocks = [GRID, GRID | {"models": ["nearest"], "probe": False}, gaussian]
+    made["experiments"]["tiny"]["grid"] = blocks
+    return made
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory) -> Workspace:
+    return finished_workspace(tmp_path_factory, "bench", bench_config())
+
+
+def table(workspace: Workspace, name: str) -> pd.DataFrame:
+    return pd.read_parquet(workspace.folder / f"results/tables/tiny/{name}.parquet")
+
+
+def test_sources_hold_meta_data_and_cells_are_probed_where_asked(bench):
+    results = bench.folder / "results"
+    for name in ("overlap-k4", "two"):
+        files = {path.name for path in (results / f"sources/{name}").iterdir() if not path.name.startswith(".")}
+        assert files == {"meta.json", "source.json"}
+    assert (results / "runs/overlap-k4/attention/cross_entropy/seed0/probe.json").exists()
+    assert not (results / "runs/overlap-k4/nearest/cross_entropy/seed0/probe.json").exists()
+    assert set(table(bench, "neighbourhood")["model"]) == {"attention"}
+    runs = table(bench, "runs").set_index(["dataset", "model", "seed"])
+    assert runs["probe_seconds"].isna().sum() == 6
+    assert runs.loc[("overlap-k8", "nearest", 1), ["steps", "interpolates"]].tolist() == [0, True]
+    facts = runs.loc[("overlap-k8", "attention", 0), ["distribution", "beta", "group", "classes"]]
+    assert facts.tolist() == ["overlap", 0.5, 2, 8]
+    assert runs.loc[("two", "mlp", 0), "separation"] == pytest.approx(0.4)
+    assert set(table(bench, "history")["model"]) == {"attention", "mlp"}
+
+
+def test_figures_that_have_something_to_show_are_drawn(bench):
+    drawn = {path.stem for path in (bench.folder / "results/figures/tiny").glob("*.png")}
+    assert {"log_k", "phase", "predicted", "overlap", "gaussians", "summary"} <= drawn
+    metrics = table(bench, "metrics")
+    assert {"rho", "kl_two_level", "kl_own", "kl_per_log_k"} <= set(
+        metrics.loc[metrics["model"] == "attention", "metric"]
+    )
+    references = metrics[(metrics["loss"] == "reference") & (metrics["dataset"] == "overlap-k8")]
+    assert set(references["model"]) == {"bayes", "uniform", "nearest"}
+
+
+def test_nothing_runs_again_and_all_is_as_recorded(bench):
+    done = bench.snakemake("--cores", "1", "-n")
+    assert "Nothing to be done" in done.stdout + done.stderr
+    assert bench.module("halobench.cli", "verify").returncode == 0
+
+
+@pytest.mark.rerun
+def test_an_edit_of_a_distribution_runs_its_cells_alone(bench, tmp_path):
+    workspace = bench.copy(tmp_path / "w")
+    config = bench_config()
+    config["sources"]["overlap-k8"]["beta"] = 0.4
+    workspace.write(config)
+    told = workspace.why("--each").stdout
+    assert "overlap-k8" in told
+    assert "beta" in told
+    assert "overlap-k4" not in told
+    config = bench_config()
+    config["experiments"]["tiny"]["grid"][1]["probe"] = True
+    workspace.write(config)
+    told = workspace.why().stdout
+    assert "probe, 4 jobs" in told
+    assert "\ntrain, " not in f"\n{told}"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ({"classes": 9}, "sources.overlap-k8.classes = 9: expected a multiple of group = 2"),
+        ({"classes": 8, "beta": 1.0}, "sources.overlap-k8.beta = 1.0: expected the shared regions' mass, in (0, 1)"),
+        ({"classes": 8, "radius": 3.0}, "sources.overlap-k8.radius = 3.0: expected less than"),
+        ({"classes": 8, "betta": 0.4}, "sources.overlap-k8.betta = 0.4: expected no such key"),
+    ],
+)
+def test_bad_distributions_are_refused_before_any_job(workspace, source, told):
+    config = bench_config()
+    config["sources"]["overlap-k8"] = {"loader": "overlap"} | source
+    workspace.write(config)
+    done = workspace.snakemake("--cores", "1")
+    assert done.returncode != 0
+    assert told in done.stdout + done.stderr
+    assert not (workspace.folder / "results/sources").exists()
+
+
+def test_the_manifest_tells_which_cells_are_probed(bench):
+    listed = json.loads((bench.folder / "results/manifests/tiny.json").read_text())
+    assert {cell["model"]: cell["probe"] for cell in listed["cells"]} == {
+        "attention": True,
+        "nearest": False,
+        "mlp": False,
+    }
+    for name in TABLES:
+        assert (bench.folder / f"results/tables/tiny/{name}.csv").exists()
