@@ -168,6 +168,7 @@ def _run(folder: Path, probed: bool) -> pd.DataFrame:
         "separation": train.get("separation", float("nan")),
         "train_accuracy": train["train_accuracy"],
         "interpolates": train["interpolates"],
+        "fitted_here": train.get("fitted_here", True),
         "steps": train["steps"],
         "parameters": train["parameters"],
     }

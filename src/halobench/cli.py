@@ -72,8 +72,15 @@ def build_parser() -> argparse.ArgumentParser:
             added.add_argument(f"--{name}", required=True, **ARGUMENTS[name])
 
     takes(command("source", "Write a source's images, labels and meta data.", _source), "spec", "out")
+    takes(command("weights", "Fetch the weights that timm publishes for a model.", _weights), "spec", "out")
     train = command("train", "Train one cell, or go on where it was stopped.", _train, EXAMPLE_TRAIN)
     takes(train, "spec", "source", "seed", "out")
+    train.add_argument(
+        "--weights",
+        type=_file,
+        metavar="FILE",
+        help="weights of a model that comes with such (the file its spec names)",
+    )
     probe = command("probe", "Probe the neighbourhoods of a trained cell, or go on where it was stopped.", _probe)
     takes(probe, "spec", "source", "seed", "run")
     for stage in (train, probe):
@@ -146,6 +153,11 @@ def _spec(text: str) -> Any:
         raise argparse.ArgumentTypeError(f"expected JSON, or @FILE that holds JSON ({error})") from None
 
 
+def _file(text: str) -> Path | None:
+    """A path; None for an empty text, which the workflow gives where there is none."""
+    return Path(text) if text else None
+
+
 def _seconds(text: str) -> float:
     """A time in seconds, at least 0."""
     try:
@@ -189,10 +201,18 @@ def _source(given: argparse.Namespace) -> None:
     run_source(given.spec, given.out)
 
 
+def _weights(given: argparse.Namespace) -> None:
+    from halobench.stages import run_weights
+
+    run_weights(given.spec, given.out)
+
+
 def _train(given: argparse.Namespace) -> None:
     from halobench.stages import run_train
 
-    run_train(given.spec, given.source, given.seed, given.out, given.checkpoint, given.every, given.slots)
+    run_train(
+        given.spec, given.source, given.seed, given.out, given.checkpoint, given.every, given.slots, given.weights
+    )
 
 
 def _probe(given: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ NOTED = "HALOBENCH_CODE"  # the code map that a run notes for a job, as JSON
 # Where each stage's numbers are decided; the rest is found from there.
 STAGES = {
     "source": ("data/sources",),
+    "weights": ("models/weights",),
     "train": ("training",),
     "probe": ("neighbourhood",),
     "calibrate": ("calibration",),

@@ -232,6 +232,9 @@ class _Loader:
         for name, spec in datasets.items():
             if spec is not None and sources and spec.source not in sources:
                 self.problem(SpecError(f"datasets.{name}.source", spec.source, one_of(sources, spec.source)))
+        for name, spec in models.items():
+            if spec is not None and spec.trained_on is not None and sources and spec.trained_on not in sources:
+                self.problem(SpecError(f"models.{name}.trained_on", spec.trained_on, one_of(sources, spec.trained_on)))
         known = {"datasets": datasets, "models": models, "losses": losses}
         for name, experiment in experiments.items():
             for i, block in enumerate(experiment.grid if experiment else ()):

@@ -124,6 +124,10 @@ class Config:
         """What the source stage is given."""
         return canonical(self.sources[source])
 
+    def weights_spec(self, model: str) -> dict[str, Any]:
+        """What the weights stage is given."""
+        return canonical(ModelSpec(self.models[model].name, pretrained=True))
+
     def train_spec(self, dataset: str, model: str, loss: str) -> dict[str, Any]:
         """What the train stage is given."""
         specs = {"dataset": self.datasets[dataset], "model": self.models[model], "loss": self.losses[loss]}

@@ -27,7 +27,7 @@ from halobench.run import DivergedError
 from halobench.seeding import generator
 from halobench.specs import ProbeSpec, TrainSpec
 from halobench.temperature import fit_temperature
-from halobench.training import autocast, memory_format
+from halobench.training import autocast, feed, in_memory, memory_format
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
 DIRECTIONS = 2**22  # numbers of directions held at a time
@@ -65,6 +65,7 @@ def probe_cell(
     beta: float | None,
     log: Callable[[str], None] = print,
     checkpoint: Checkpoint | None = None,
+    fitted: bool = True,
 ) -> Neighbourhood:
     """Probe a trained model around training and held-out points.
 
@@ -83,11 +84,14 @@ def probe_cell(
         Gets a line a probe.
     checkpoint : Checkpoint, optional
         Saved to between chunks of points whenever it is due.
+    fitted : bool
+        Whether the model was fitted to the data set's training points.
 
     Returns
     -------
     Neighbourhood
-        With leading columns points (``train`` or ``heldout``) and probe. Held-out points are test points, and their
+        With leading columns points (``train``, or ``evaluation`` where the model wasn't fitted to the training points;
+        and ``heldout``) and probe. Held-out points are test points, and their
         label is drawn with the data set's noise, as a training label would have been.
 
     Raises
@@ -99,20 +103,19 @@ def probe_cell(
     """
     device = next(model.parameters()).device
     betas = {"none": 1.0} if beta is None else {"none": 1.0, "exact": beta}
-    training = torch.from_numpy(data.inputs("train")).to(device)
-    labels = data.splits["train"].labels
     progress = Progress(checkpoint, log)
 
     @torch.inference_mode()
     def predict(batch: torch.Tensor) -> torch.Tensor:
         progress.save_if_asked()
-        with autocast(recipe, device):
+        with in_memory("eval_batch", recipe.eval_batch, "a batch that fits"), autocast(recipe, device):
             return model(batch.contiguous(memory_format=memory_format(recipe))).float()
 
-    surroundings = Surroundings(training, labels)
+    surroundings = Surroundings(feed(data.splits["train"].images, recipe, device, data), data.splits["train"].labels)
     curves, radii = [], []
     # Points outermost: the probes of the same points share their distances to other labels.
     for points, split in (("train", data.splits["train"]), ("heldout", data.splits["test"])):
+        told = points if fitted or points != "train" else "evaluation"
         for name, spec in probes.items():
             count = spec.points if points == "train" else spec.control
             chosen = choose_points(len(split.labels), count, generator(seed, "probe-points", points))
@@ -129,10 +132,10 @@ def probe_cell(
                 batch=recipe.eval_batch,
                 chunks=progress.of(f"{points}.{name}"),
             )
-            names = {"points": points, "probe": name}
+            names = {"points": told, "probe": name}
             radii.append(found.radii.assign(point=split.index[chosen][found.radii["point"]], **names))
             curves.append(found.curves.assign(**names))
-            log(f"probe {name} around {len(chosen)} {points} points: done")
+            log(f"probe {name} around {len(chosen)} {told} points: done")
     lead = ["points", "probe"]
     return Neighbourhood(*(_leading(pd.concat(tables, ignore_index=True), lead) for tables in (curves, radii)))
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from halobench.feed import Feed
 from halobench.specs import ProbeSpec, SpecError
 
 MANIFOLD_POINTS = 5000  # training points that the principal components are taken from, at most
+BLOCK = 8192  # training points that distances are taken to at a time
 
 
 @dataclass(frozen=True)
@@ -21,27 +23,37 @@ class Rays:
 
 
 class Surroundings:
-    """Training points (N, ...) and labels (N,) around which probes look, and what several probes can share of them."""
+    """Training points and labels (N,) around which probes look, and what several probes can share of them.
 
-    def __init__(self, inputs: torch.Tensor, labels: np.ndarray):
-        self.points, self.labels = inputs.flatten(1), np.asarray(labels)
-        self._nearest: tuple[torch.Tensor, np.ndarray, torch.Tensor, np.ndarray] | None = None
+    The points are a tensor (N, ...), normalised, or a `Feed`, of which only some are held at a time.
+    """
+
+    def __init__(self, inputs: torch.Tensor | Feed, labels: np.ndarray):
+        self.inputs, self.labels = inputs, np.asarray(labels)
+        self._nearest: tuple[torch.Tensor, np.ndarray, np.ndarray, np.ndarray] | None = None
         self._basis: dict[int, torch.Tensor] = {}
 
-    def nearest(self, points: torch.Tensor, labels: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    def take(self, rows: np.ndarray) -> torch.Tensor:
+        """Points of these rows (m,), flat: (m, D)."""
+        if isinstance(self.inputs, Feed):
+            return self.inputs.take(rows).flatten(1)
+        return self.inputs[torch.from_numpy(rows).to(self.inputs.device)].flatten(1)
+
+    def nearest(self, points: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`nearest_other` of points (n, D), found once for the same points as last time."""
         if self._nearest is None or not (
             self._nearest[0].shape == points.shape
             and torch.equal(self._nearest[0], points)
             and np.array_equal(self._nearest[1], labels)
         ):
-            self._nearest = (points, np.asarray(labels), *nearest_other(points, labels, self.points, self.labels))
+            self._nearest = (points, np.asarray(labels), *nearest_other(points, labels, self))
         return self._nearest[2:]
 
     def basis(self, count: int) -> torch.Tensor:
         """`principal_components`, found once for each count."""
         if count not in self._basis:
-            self._basis[count] = principal_components(self.points, count)
+            some = np.arange(min(len(self.labels), MANIFOLD_POINTS))
+            self._basis[count] = principal_components(self.take(some), count)
         return self._basis[count]
 
 
@@ -58,7 +70,7 @@ class Geometry:
     ):
         self.spec, self.rng = spec, rng
         self.points, self.labels = inputs.flatten(1), labels
-        self.training, self.training_labels = surroundings.points, surroundings.labels
+        self.training, self.training_labels = surroundings, surroundings.labels
         self.nearest, self.other_distance = surroundings.nearest(self.points, labels)
         if spec.kind == "manifold":
             self.basis = surroundings.basis(spec.components)
@@ -67,9 +79,10 @@ class Geometry:
         """Rays of the points in `part`; parts must be asked for in order, since each draws from the generator."""
         points, count = self.points[part], self.spec.directions
         if self.spec.kind == "nearest_other":
-            return _towards(points, self.training[self.nearest[part]][:, None])
+            return _towards(points, self.training.take(self.nearest[part])[:, None])
         if self.spec.kind == "mixup_line":
-            return _towards(points, self.training[self._random_others(part)])
+            picks = self._random_others(part)
+            return _towards(points, self.training.take(picks.ravel()).view(*picks.shape, -1))
         width = self.basis.shape[0] if self.spec.kind == "manifold" else points.shape[1]
         normal = self.rng.standard_normal((len(points), count, width), dtype=np.float32)
         directions = torch.from_numpy(normal).to(points)
@@ -78,43 +91,52 @@ class Geometry:
         directions = directions / directions.norm(dim=2, keepdim=True)
         return Rays(directions, torch.full(directions.shape[:2], float("nan")))
 
-    def _random_others(self, part: slice) -> torch.Tensor:
+    def _random_others(self, part: slice) -> np.ndarray:
         """Rows (m, R) of random training points whose label is another than the point's."""
         picks = []
         for label in self.labels[part]:
             others = np.flatnonzero(self.training_labels != label)
             picks.append(others[self.rng.integers(len(others), size=self.spec.directions)])
-        return torch.from_numpy(np.stack(picks)).to(self.points.device)
+        return np.stack(picks)
 
 
 def nearest_other(
-    points: torch.Tensor, labels: np.ndarray, training: torch.Tensor, training_labels: np.ndarray, chunk: int = 256
-) -> tuple[torch.Tensor, np.ndarray]:
+    points: torch.Tensor, labels: np.ndarray, around: Surroundings, chunk: int = 256
+) -> tuple[np.ndarray, np.ndarray]:
     """Row of, and distance to, the nearest training point of another label, for points (n, D): (n,) each, float64.
 
-    Exact copies of a point under another label are passed over: they give no direction.
+    Exact copies of a point under another label are passed over: they give no direction. Of equally near the first wins.
 
     Raises
     ------
     SpecError
         If some point has no training point of another label.
     """
-    kept = torch.from_numpy(np.asarray(training_labels)).to(points.device)
-    own = torch.from_numpy(np.asarray(labels)).to(points.device)
-    norms = (training**2).sum(dim=1)
-    rows, distances = [], []
-    for start in range(0, len(points), chunk):
-        block = points[start : start + chunk]
-        square = (block**2).sum(dim=1, keepdim=True) - 2 * block @ training.T + norms
-        # The expanded square loses about 1e-6 of the norms to cancellation: what lies below is a copy.
-        copies = square <= 1e-5 * ((block**2).sum(dim=1, keepdim=True) + norms) / 2
-        square[(kept == own[start : start + chunk, None]) | copies] = float("inf")
-        least, row = square.min(dim=1)
-        if torch.isinf(least).any():
-            raise SpecError("labels", sorted(set(training_labels.tolist())), "training points of at least two labels")
-        rows.append(row)
-        distances.append((block.double() - training[row].double()).norm(dim=1).cpu().numpy())
-    return torch.cat(rows), np.concatenate(distances)
+    own, norms = torch.from_numpy(np.asarray(labels)).to(points.device), (points**2).sum(dim=1, keepdim=True)
+    least = torch.full((len(points),), float("inf"), device=points.device, dtype=points.dtype)
+    nearest = torch.zeros(len(points), dtype=torch.int64, device=points.device)
+    for first in range(0, len(around.labels), BLOCK):
+        rows = np.arange(first, min(first + BLOCK, len(around.labels)))
+        block, kept = around.take(rows), torch.from_numpy(around.labels[rows]).to(points.device)
+        weights = (block**2).sum(dim=1)
+        for start in range(0, len(points), chunk):
+            part = slice(start, start + chunk)
+            square = norms[part] - 2 * points[part] @ block.T + weights
+            # The expanded square loses about 1e-6 of the norms to cancellation: what lies below is a copy.
+            copies = square <= 1e-5 * (norms[part] + weights) / 2
+            square[(kept == own[part, None]) | copies] = float("inf")
+            found, row = square.min(dim=1)
+            nearer = found < least[part]
+            least[part] = torch.where(nearer, found, least[part])
+            nearest[part] = torch.where(nearer, row + first, nearest[part])
+    if torch.isinf(least).any():
+        raise SpecError("labels", sorted(set(around.labels.tolist())), "training points of at least two labels")
+    chosen = nearest.cpu().numpy()
+    distances = [
+        (points[start : start + chunk].double() - around.take(chosen[start : start + chunk]).double()).norm(dim=1)
+        for start in range(0, len(points), chunk)
+    ]
+    return chosen, torch.cat(distances).cpu().numpy()
 
 
 def principal_components(training: torch.Tensor, count: int) -> torch.Tensor:

@@ -112,11 +112,11 @@ class Run:
         self._saved_random = (tensors, facts["random"]) if self.step else None
         log(f"resuming at {self.place}")
 
-    def start_epoch(self, seed: int, count: int) -> tuple[np.random.Generator, torch.Tensor]:
+    def start_epoch(self, seed: int, count: int) -> tuple[np.random.Generator, np.ndarray]:
         """The epoch's generator, and its order of `count` points; both as they were if the epoch is resumed."""
         rng = generator(seed, "epoch", self.epoch)
         seed_libraries(torch_seed(seed, "epoch-torch", self.epoch))
-        order = torch.from_numpy(rng.permutation(count)).to(self.device)
+        order = rng.permutation(count)
         if self._saved_random is not None:
             restore_random_states(*self._saved_random, rng, self.device)
             self._saved_random = None

@@ -140,14 +140,54 @@ class ModelSpec:
     """A model's builder (a file of ``halobench/models``, ``timm/NAME``, ``torchvision/NAME`` or ``module:object``).
 
     `resize` is the side, in pixels, that images are interpolated to before they enter the model; None leaves them.
+    `stem`, of models of timm and torchvision, is ``plain``, as they have it, or ``small``: a 3x3 convolution of stride
+    1 without pooling behind it.
+
+    With `weights`, a .safetensors file, or `pretrained`, the weights that timm publishes, nothing is trained.
+    `preprocess` is then whose preprocessing the model gets: ``timm``, as the weights were trained with, or ``dataset``,
+    the data set's, as for models trained here. `trained_on` is the source that the weights were trained on: only around
+    its points does a probe speak of training points.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     resize: int | None = None
+    stem: str = "plain"
+    weights: str | None = None
+    pretrained: bool = False
+    preprocess: str | None = None
+    trained_on: str | None = None
 
     def __post_init__(self):
         require(self.resize is None or self.resize >= 1, "resize", self.resize, "a side in pixels, at least 1")
+        require(self.stem in ("plain", "small"), "stem", self.stem, one_of(("plain", "small"), self.stem))
+        foreign = self.name.startswith(("timm/", "torchvision/"))
+        require(foreign or self.stem == "plain", "stem", self.stem, "plain, but for models of timm and torchvision")
+        both = self.weights is not None and self.pretrained
+        require(not both, "weights", self.weights, "either weights or pretrained, not both")
+        timm = self.name.startswith("timm/")
+        require(timm or not self.pretrained, "pretrained", self.pretrained, "a model of timm's, or `weights: FILE`")
+        known = self.preprocess in (None, "timm", "dataset")
+        require(known, "preprocess", self.preprocess, one_of(("timm", "dataset"), self.preprocess))
+        for key in ("preprocess", "trained_on"):
+            value = getattr(self, key)
+            require(value is None or self.given, key, value, "this key beside `weights` or `pretrained` alone")
+        require(timm or self.preprocess != "timm", "preprocess", self.preprocess, "dataset: it is no model of timm's")
+
+    @property
+    def given(self) -> bool:
+        """Whether its weights come from elsewhere, so that it isn't trained."""
+        return self.pretrained or self.weights is not None
+
+    @property
+    def own_preprocessing(self) -> bool:
+        """Whether it gets timm's preprocessing."""
+        timm = self.name.startswith("timm/")
+        return self.given and (self.preprocess == "timm" or (self.preprocess is None and timm))
+
+    def fitted_on(self, source: str) -> bool:
+        """Whether it was fitted to a source's points."""
+        return not self.given or self.trained_on == source
 
 
 @dataclass(frozen=True)
@@ -162,8 +202,13 @@ class LossSpec:
 class TrainSpec:
     """The recipe of training. Learning rates are per step; `warmup` and `epochs` count epochs.
 
-    `shift` is augmentation: the pixels, down and right, that a training image is moved by at most, anew in each epoch.
-    `threads` is the number of threads of the numerical libraries on the CPU: it can change the last bits of a result.
+    `shift` and `flip` are augmentation, drawn anew for each image in each epoch: the pixels, down and right, that it is
+    moved by at most (a random crop of the image with its border repeated), and whether it is mirrored every other time.
+    `micro_batch` is how many images pass through the model at once: gradients of a batch are added up over such parts,
+    so that it takes less memory (batch norm then sees parts). `compile` hands training steps to torch.compile.
+    Without `deterministic`, kernels may be chosen by trial and add up in any order: on a GPU that is faster, and bytes
+    may differ from run to run. `threads` is the number of threads of the numerical libraries on the CPU: it can change
+    the last bits of a result.
     """
 
     optimizer: str = "adam"
@@ -175,6 +220,10 @@ class TrainSpec:
     schedule: str = "cosine"
     warmup: int = 2
     shift: int = 0
+    flip: bool = False
+    micro_batch: int | None = None
+    compile: bool = False
+    deterministic: bool = True
     precision: str = "float32"
     channels_last: bool = False
     eval_batch: int = 250
@@ -194,6 +243,8 @@ class TrainSpec:
         require(0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
         for key in ("batch", "epochs", "eval_batch", "threads"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+        fits = self.micro_batch is None or 1 <= self.micro_batch <= self.batch
+        require(fits, "micro_batch", self.micro_batch, f"at least 1, and at most the batch, {self.batch}")
         for key in ("warmup", "shift"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "at least 0")
         fewer = f"epochs in [0, {self.epochs}), fewer than epochs"

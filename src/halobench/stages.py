@@ -75,6 +75,7 @@ def run_train(
     checkpoint: Path | None = None,
     every: float = EVERY,
     slots: int = 1,
+    weights: Path | None = None,
 ) -> None:
     """Train a cell; write model.safetensors, logits.safetensors, history.csv and train.json to `out`.
 
@@ -86,9 +87,12 @@ def run_train(
         Seconds between two savings of it.
     slots : int
         Processes that may share a GPU.
+    weights : Path, optional
+        The file of the weights of a model that comes with such; by default the one that its spec names.
     """
     began = time.perf_counter()
     specs = parse_parts(spec, {"dataset": DatasetSpec, "model": ModelSpec, "loss": LossSpec, "train": TrainSpec})
+    weights = given_weights(specs["model"], weights)
     keep_freed_memory()
     from safetensors.torch import save_model
 
@@ -102,10 +106,19 @@ def run_train(
     with gpu_slot(specs["train"].device, slots), Signals() as signals, naming(out):
         loaded = data.load_data(source, specs["dataset"], seed)
         key = ["train", asked, seed, code, store.checksum(source / "meta.json")]
+        key += [store.checksum(weights)] if weights else []
         place = here(str(resolve_device(specs["train"].device)))
         resume = Checkpoint(checkpoint or out / ".train.safetensors", key, every, signals, here=place)
-        cell = train_cell(loaded, specs["model"], specs["loss"], specs["train"], seed, checkpoint=resume)
+        cell = train_cell(
+            loaded,
+            *(specs[key] for key in ("model", "loss", "train")),
+            seed,
+            checkpoint=resume,
+            weights=weights,
+            source=specs["dataset"].source,
+        )
         facts = cell.facts | {"made_on": resume.made_on}
+        facts |= {"weights": store.checksum(weights)} if weights else {}
         verdict = "interpolates" if facts["interpolates"] else "does not interpolate"
         print(f"train accuracy {facts['train_accuracy']:.4f} on the labels trained on: the model {verdict}")
         paths = [out / name for name in ("model.safetensors", "logits.safetensors", "history.csv")]
@@ -120,6 +133,38 @@ def run_train(
             made = record("train", asked, seed, code, paths, seconds, packages, facts.pop("device"), facts)
             store.write_json(out / "train.json", made)
         resume.remove()
+
+
+def given_weights(model: ModelSpec, weights: Path | None) -> Path | None:
+    """The file of a model's given weights: `weights`, or else the one that its spec names; None where it is trained.
+
+    Raises
+    ------
+    SpecError
+        If it has none, or is to be trained and has one.
+    """
+    if weights is None and model.weights is not None:
+        weights = Path(model.weights)
+    require(model.given or weights is None, "--weights", str(weights), "no such file: the model is trained")
+    if model.given:
+        what = "a file of weights: those of a pretrained model come from `halobench weights`"
+        require(weights is not None and weights.is_file(), "--weights", weights and str(weights), what)
+    return weights
+
+
+def run_weights(spec: Mapping[str, Any], out: Path) -> None:
+    """Fetch the weights that timm publishes for a model; write model.safetensors and weights.json to `out`."""
+    began = time.perf_counter()
+    model = parse(ModelSpec, spec)
+    require(model.pretrained, "spec.pretrained", model.pretrained, "true")
+    code = code_in_force("weights")
+    store.sweep(out)
+    from halobench.models.weights import fetch
+
+    path = fetch(model, out / "model.safetensors")
+    seconds = time.perf_counter() - began
+    made = record("weights", canonical(model), None, code, [path], seconds, ["timm", "torch", "safetensors"])
+    store.write_json(out / "weights.json", made)
 
 
 def run_probe(
@@ -155,7 +200,7 @@ def run_probe(
     from halobench import models
     from halobench.checkpoint import Checkpoint, Signals
     from halobench.neighbourhood import exact_beta, probe_cell
-    from halobench.training import make_deterministic, place, resolve_device
+    from halobench.training import place, resolve_device, set_kernels
 
     weights = folder / "model.safetensors"
     code = code_in_force("probe", [("models", specs["model"].name), *data.sampler(source)])
@@ -163,10 +208,10 @@ def run_probe(
     store.sweep(folder)
     with gpu_slot(specs["train"].device, slots), Signals() as signals, naming(folder):
         loaded = data.load_data(source, specs["dataset"], seed)
-        make_deterministic(specs["train"].threads)
+        set_kernels(specs["train"])
         device = resolve_device(specs["train"].device)
-        model = models.build(specs["model"], loaded.shape, loaded.classes)
-        models.start(model, loaded.inputs("train"), loaded.splits["train"].labels, loaded.classes)
+        model = models.build(specs["model"], loaded.shape, loaded.classes, (loaded.mean, loaded.std))
+        models.start_on(model, loaded)
         store.check_arrays(weights)
         try:
             load_model(model, str(weights))
@@ -179,7 +224,8 @@ def run_probe(
         at = checkpoint or folder / ".probe.safetensors"
         resume = Checkpoint(at, key, every, signals, here=here(str(device)))
         model = place(model, specs["train"], device).eval()
-        found = probe_cell(model, loaded, probes, specs["train"], seed, beta, checkpoint=resume)
+        fitted = specs["model"].fitted_on(specs["dataset"].source)
+        found = probe_cell(model, loaded, probes, specs["train"], seed, beta, checkpoint=resume, fitted=fitted)
         paths = [folder / "neighbourhood.parquet", folder / "radii.parquet"]
         with unless_superseded(folder / "probe.json", asked, seed, code):
             store.write_parquet(paths[0], found.curves)

@@ -20,7 +20,7 @@ from halobench import locks
 from halobench.specs import SpecError, told
 
 RECORDS = (
-    *("source.json", "train.json", "probe.json", "calibrate.json", "reference.json"),
+    *("source.json", "weights.json", "train.json", "probe.json", "calibrate.json", "reference.json"),
     *("aggregate.json", "claims.json"),
 )
 REMEDY = "(if it is a result: delete it, and the next run that needs it makes it again)"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from torch import nn
 from halobench import losses, models
 from halobench.checkpoint import Checkpoint
 from halobench.data import Data
+from halobench.feed import Feed, send
 from halobench.losses import Loss
 from halobench.run import DivergedError, Run
 from halobench.seeding import seed_libraries, torch_seed
-from halobench.specs import LossSpec, ModelSpec, TrainSpec, require
+from halobench.specs import LossSpec, ModelSpec, SpecError, TrainSpec, require
 
 INTERPOLATION = 0.99  # a model interpolates if its train accuracy, on the labels trained on, is at least this
 
@@ -34,13 +36,13 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def make_deterministic(threads: int) -> None:
-    """Fix the number of CPU threads and choose deterministic kernels; operations that have none only warn."""
+def set_kernels(spec: TrainSpec) -> None:
+    """Fix the number of CPU threads, and choose deterministic kernels (those that have none only warn) or fast ones."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(threads)
+    torch.set_num_threads(spec.threads)
     # As torch.use_deterministic_algorithms(True, warn_only=True), which also imports the compiler: 2 s a job.
-    torch.set_deterministic_debug_mode("warn")
-    torch.backends.cudnn.benchmark = False
+    torch.set_deterministic_debug_mode("warn" if spec.deterministic else "default")
+    torch.backends.cudnn.benchmark = not spec.deterministic
 
 
 def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
@@ -54,10 +56,10 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
     return cls(parameters, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
 
 
-def on_device(inputs: np.ndarray, spec: TrainSpec, device: torch.device) -> torch.Tensor:
-    """Inputs (n, C, H, W) as a float32 tensor on `device`, in the recipe's memory layout."""
-    tensor = torch.from_numpy(inputs).to(device)
-    return tensor.contiguous(memory_format=memory_format(spec))
+def feed(images: Any, spec: TrainSpec, device: torch.device, data: Data | None = None) -> Feed:
+    """A feed of `images` (n, C, H, W) in the recipe's layout, normalised as `data` says, or normalised already."""
+    moments = (None, None) if data is None else (data.mean, data.std)
+    return Feed(images, *moments, device, memory_format(spec))
 
 
 def memory_format(spec: TrainSpec) -> torch.memory_format:
@@ -90,8 +92,13 @@ def train_cell(
     seed: int,
     log: Callable[[str], None] = print,
     checkpoint: Checkpoint | None = None,
+    weights: Path | None = None,
+    source: str = "",
 ) -> Trained:
     """Build, train and evaluate one cell; initialisation, order and mixing all come from `seed`.
+
+    A model whose weights are given, in the file `weights`, is evaluated as it is. Where it wasn't fitted to `source`,
+    the data set's, the facts tell so, and no train accuracy makes it one that interpolates.
 
     Raises
     ------
@@ -100,24 +107,26 @@ def train_cell(
     Interrupted
         If a signal has come; the checkpoint holds what was reached.
     """
-    make_deterministic(spec.threads)
+    set_kernels(spec)
     device = resolve_device(spec.device)
     seed_libraries(torch_seed(seed, "init"))
     split = data.splits["train"]
-    built = models.build(model, data.shape, data.classes)
-    models.start(built, data.inputs("train"), split.labels, data.classes)
+    built = models.build(model, data.shape, data.classes, (data.mean, data.std), weights)
+    models.start_on(built, data)
     network = place(built, spec, device)
-    run = fit(
-        network, data.inputs("train"), split.labels, losses.build(loss), spec, seed, data.classes, log, checkpoint
-    )
+    points = feed(split.images, spec, device, data)
+    run = fit(network, points, split.labels, losses.build(loss), spec, seed, data.classes, log, checkpoint)
     logits = {}
-    for name in data.splits:
-        logits[f"{name}.logits"] = predict(network, data.inputs(name), spec, tick=run.save_if_asked)
+    for name, part in data.splits.items():
+        inputs = points if name == "train" else feed(part.images, spec, device, data)
+        logits[f"{name}.logits"] = predict(network, inputs, spec, tick=run.save_if_asked)
         check_finite(logits[f"{name}.logits"], f"{name} logits after epoch {spec.epochs}")
     accuracy = float((logits["train.logits"].argmax(axis=1) == split.labels).mean())
+    fitted = model.fitted_on(source)
     facts = {
         "train_accuracy": accuracy,
-        "interpolates": accuracy >= INTERPOLATION,
+        "interpolates": fitted and accuracy >= INTERPOLATION,
+        "fitted_here": fitted,
         "steps": run.history[-1]["step"] if run.history else 0,
         "train_seconds": round(run.seconds, 3),
         "earlier_seconds": round(run.earlier_seconds, 3),
@@ -138,14 +147,40 @@ def check_finite(logits: np.ndarray, what: str) -> None:
         )
 
 
+def augmented(images: torch.Tensor, spec: TrainSpec, rng: np.random.Generator) -> torch.Tensor:
+    """Images (n, C, H, W), each shifted and mirrored as the recipe says, on their device; draws come from the host."""
+    images = shifted(images, spec.shift, rng)
+    if not spec.flip:
+        return images
+    mirrored = send(rng.random(len(images)) < 0.5, images.device)
+    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+
+
 def shifted(images: torch.Tensor, most: int, rng: np.random.Generator) -> torch.Tensor:
     """Images (n, C, H, W), each moved down and right by whole pixels in [-most, most]; border pixels are repeated."""
     if not most:
         return images
     padded = nn.functional.pad(images, (most,) * 4, mode="replicate")
     windows = padded.unfold(2, images.shape[2], 1).unfold(3, images.shape[3], 1)
-    down, right = torch.from_numpy(rng.integers(2 * most + 1, size=(2, len(images)))).to(images.device)
+    down, right = send(rng.integers(2 * most + 1, size=(2, len(images))), images.device)
     return windows[torch.arange(len(images), device=images.device), :, down, right]
+
+
+@contextlib.contextmanager
+def in_memory(key: str, value: int, advice: str) -> Iterator[None]:
+    """Turn running out of memory into an error that names the recipe's `key`, its value and what helps.
+
+    Raises
+    ------
+    SpecError
+    """
+    try:
+        yield
+    except RuntimeError as error:  # of which a GPU's is a kind
+        if not isinstance(error, torch.cuda.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        found = " ".join(str(error).split())[:300]
+        raise SpecError(f"train.{key}", value, f"{advice}: memory ran out ({found})") from error
 
 
 def place(model: nn.Module, spec: TrainSpec, device: torch.device) -> nn.Module:
@@ -155,7 +190,7 @@ def place(model: nn.Module, spec: TrainSpec, device: torch.device) -> nn.Module:
 
 def fit(
     model: nn.Module,
-    inputs: np.ndarray,
+    inputs: np.ndarray | Feed,
     labels: np.ndarray,
     loss: Loss,
     spec: TrainSpec,
@@ -170,7 +205,7 @@ def fit(
     ----------
     model : nn.Module
         Already on its device, in the recipe's memory layout.
-    inputs : float32 array (n, C, H, W)
+    inputs : float32 array (n, C, H, W), or Feed
         Normalised.
     labels : int64 array (n,)
     loss : Loss
@@ -192,49 +227,81 @@ def fit(
         If a loss is not finite: at the very step on the CPU, at the end of the epoch elsewhere.
     Interrupted
         If a signal has come; the checkpoint holds what was reached.
+    SpecError
+        If memory runs out.
     """
     device = next(model.parameters()).device
-    points = on_device(inputs, spec, device)
-    targets = nn.functional.one_hot(torch.from_numpy(labels), classes).float().to(device)
+    points = inputs if isinstance(inputs, Feed) else feed(inputs, spec, device)
+    known = send(labels, device)
     batch = min(spec.batch, len(labels))
     if not any(parameter.requires_grad for parameter in model.parameters()):
         log("the model has nothing to train")
         return Run(model, None, spec, 0, device)
     run = Run(model, build_optimizer(model, spec), spec, len(labels) // batch, device, checkpoint, loss)
     run.resume(log)
+    forward = torch.compile(model) if spec.compile else model
+    advice = "a batch that fits, or train.micro_batch, which trains it in parts"
     while run.epoch < spec.epochs:
         rng, order = run.start_epoch(seed, len(labels))
         model.train()
-        # A last batch that isn't full is dropped: batch norm and Mixup both depend on a batch's size.
-        while run.step < run.steps_per_epoch:
-            run.set_rate()
-            index = order[run.step * batch : (run.step + 1) * batch]
-            mixed, soft = loss.mix(shifted(points[index], spec.shift, rng), targets[index], rng)
-            with autocast(spec, device):
-                logits = model(mixed)
-            value = loss(logits.float(), soft)
-            run.optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            run.watch(value)
-            run.optimizer.step()
-            run.step += 1
-            if checkpoint is not None and checkpoint.due():
-                run.save(rng)
+        with in_memory("micro_batch" if spec.micro_batch else "batch", spec.micro_batch or batch, advice):
+            # A last batch that isn't full is dropped: batch norm and Mixup both depend on a batch's size.
+            for rows, images in points.batches(order, batch, run.step):
+                run.set_rate()
+                targets = nn.functional.one_hot(known[rows], classes).float()
+                mixed, soft = loss.mix(augmented(images, spec, rng), targets, rng)
+                run.optimizer.zero_grad(set_to_none=True)
+                run.watch(backward(forward, loss, mixed, soft, spec))
+                run.optimizer.step()
+                run.step += 1
+                if checkpoint is not None and checkpoint.due():
+                    run.save(rng)
         log(run.end_epoch())
     return run
 
 
+def backward(
+    model: Callable[[torch.Tensor], torch.Tensor],
+    loss: Loss,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    spec: TrainSpec,
+) -> torch.Tensor:
+    """Add the gradient of a batch's mean loss to the parameters', part by part; the loss, a number on the device."""
+    count = len(inputs)
+    total: torch.Tensor | None = None
+    for start in range(0, count, spec.micro_batch or count):
+        part = slice(start, start + (spec.micro_batch or count))
+        with autocast(spec, inputs.device):
+            logits = model(inputs[part])
+        value = loss(logits.float(), targets[part])
+        if len(logits) < count:  # a loss is a mean over rows
+            value = value * (len(logits) / count)
+        value.backward()
+        total = value.detach() if total is None else total + value.detach()
+    return total
+
+
 @torch.inference_mode()
 def predict(
-    model: nn.Module, inputs: np.ndarray, spec: TrainSpec, tick: Callable[[], None] = lambda: None
+    model: nn.Module, inputs: np.ndarray | Feed, spec: TrainSpec, tick: Callable[[], None] = lambda: None
 ) -> np.ndarray:
-    """Logits in eval mode, float32 (n, classes), for normalised inputs (n, C, H, W); calls `tick` before each batch."""
+    """Logits in eval mode, float32 (n, classes), for normalised inputs (n, C, H, W); calls `tick` before each batch.
+
+    Raises
+    ------
+    SpecError
+        If memory runs out.
+    """
     model.eval()
     device = next(model.parameters()).device
+    points = inputs if isinstance(inputs, Feed) else feed(inputs, spec, device)
     blocks = []
-    for start in range(0, len(inputs), spec.eval_batch):
-        tick()
-        with autocast(spec, device):
-            logits = model(on_device(inputs[start : start + spec.eval_batch], spec, device))
-        blocks.append(logits.float().cpu().numpy())
+    with in_memory("eval_batch", spec.eval_batch, "a batch that fits"):
+        for start in range(0, len(points), spec.eval_batch):
+            tick()
+            rows = np.arange(start, min(start + spec.eval_batch, len(points)))
+            with autocast(spec, device):
+                logits = model(points.take(rows))
+            blocks.append(logits.float().cpu().numpy())
     return np.concatenate(blocks)

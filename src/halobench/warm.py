@@ -28,6 +28,7 @@ PACKAGE = Path(__file__).parent
 TORCH = ("halobench.training", "safetensors.torch", "torch._dynamo")
 STAGES = {
     "source": (),
+    "weights": (),
     "train": TORCH,
     "probe": (*TORCH, "halobench.neighbourhood", "pyarrow.parquet"),
     "calibrate": ("halobench.calibration",),

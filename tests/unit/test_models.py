@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file, save_model
 from torch import nn
 
 from halobench import models, plugins
 from halobench.models import Resized, build, check, start
-from halobench.specs import ModelSpec, SpecError
+from halobench.specs import ModelSpec, SpecError, parse
 
 DIGITS, MNIST, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
 
@@ -67,7 +71,7 @@ def test_own_models_give_logits_for_images_of_any_shape(name, shape):
     check(spec, shape, 7)
     found = logits(spec, shape)
     assert found.shape == (3, 7)
-    assert found.std() > 0 or name == "attention"  # whose weights start at 0
+    assert found.std() > 0 or name in ("attention", "mlp_mixer")  # whose last weights start at 0
 
 
 @pytest.mark.parametrize("shape", [DIGITS, CIFAR])
@@ -254,7 +258,7 @@ def test_bad_options_are_named(name, options, key):
 
 
 def test_the_packages_models_are_its_files():
-    assert plugins.names("models") == ["attention", "cnn", "mlp", "mlp_bn", "nearest"]
+    assert plugins.names("models") == ["attention", "cnn", "mlp", "mlp_bn", "mlp_mixer", "nearest"]
     assert models.build is build
 
 
@@ -334,3 +338,154 @@ def test_a_cnn_without_batch_norm_has_biases_instead():
     widths = 32 + 32 + 64 + 64
     assert size(normed) - size(bare) == widths, "a scale and a shift a channel in place of a bias"
     assert "norm = 'no': expected true or false" in str(error(ModelSpec("cnn", {"norm": "no"}), MNIST))
+
+
+# The paper's models and their published sizes: at 1,000 classes and 224 x 224 pixels, by the libraries that they are
+# taken from (torchvision's pages for the first four).
+PAPER = {
+    "resnet18": (ModelSpec("timm/resnet18", stem="small"), 11_689_512),
+    "resnext50": (ModelSpec("timm/resnext50_32x4d", stem="small"), 25_028_904),
+    "densenet121": (ModelSpec("timm/densenet121", stem="small"), 7_978_856),
+    "convnext_tiny": (ModelSpec("timm/convnext_tiny", stem="small"), 28_589_128),
+    "vit": (ModelSpec("timm/vit_tiny_patch16_224", {"patch_size": 4}), 5_717_416),
+}
+
+
+@pytest.mark.paper
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_models_have_the_published_sizes(name):
+    spec, published = PAPER[name]
+    with torch.device("meta"):
+        assert size(build(ModelSpec(spec.name), (3, 224, 224), 1000)) == published
+        if name != "vit":  # which torchvision has in other sizes
+            other = spec.name.replace("timm/", "torchvision/")
+            assert size(build(ModelSpec(other), (3, 224, 224), 1000)) == published
+
+
+@pytest.mark.paper
+def test_the_mixers_size_is_its_closed_form():
+    """Per block: two layer norms, an MLP across the 16 patches and one across the 1,024 channels."""
+    patches, width, across, along = 16, 1024, 512, 4096
+    block = 2 * 2 * width + (patches + 1) * across + (across + 1) * patches + (width + 1) * along + (along + 1) * width
+    expected = (3 * 8 * 8 + 1) * width + 8 * block + 2 * width + (width + 1) * 10
+    with torch.device("meta"):
+        assert size(build(ModelSpec("mlp_mixer"), CIFAR, 10)) == expected
+
+
+@pytest.mark.paper
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+@pytest.mark.parametrize(("name", "path"), [("resnet18", "conv1"), ("densenet121", "features.conv0")])
+def test_a_small_stem_keeps_the_maps_large(library, name, path):
+    """ResNet-18 for 32 x 32 images has 11,173,962 parameters at 10 classes, a well-known number."""
+    with torch.device("meta"):
+        small = build(ModelSpec(f"{library}/{name}", stem="small"), CIFAR, 10)
+        plain = build(ModelSpec(f"{library}/{name}"), CIFAR, 10)
+    first = small.get_submodule(path)
+    assert (first.kernel_size, first.stride, first.padding) == ((3, 3), (1, 1), (1, 1))
+    assert size(plain) - size(small) == first.out_channels * 3 * (7 * 7 - 3 * 3)
+    assert not any(isinstance(module, nn.MaxPool2d) for module in small.modules())
+    if name == "resnet18":
+        assert size(small) == 11_173_962
+    maps = []
+    last = [module for module in small.modules() if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)][-1]
+    last.register_forward_hook(lambda module, inputs, output: maps.append(tuple(output.shape[-2:])))
+    with torch.no_grad():
+        small.eval()(torch.zeros(1, *CIFAR, device="meta"))
+    assert maps == [(4, 4)]
+
+
+def test_a_small_stem_is_refused_where_there_is_no_convolution_over_pixels():
+    found = error(ModelSpec("timm/test_vit", stem="small"), (3, 160, 160))
+    assert (found.key, found.value) == ("stem", "small")
+    with pytest.raises(SpecError, match="stem = 'small': expected plain"):
+        ModelSpec("cnn", stem="small")
+
+
+@pytest.mark.paper
+@pytest.mark.parametrize("name", ["timm/test_resnet", "timm/test_vit", "cnn"])
+def test_weights_that_were_trained_elsewhere_give_the_same_logits(name, tmp_path):
+    """Saved by safetensors as any project would, loaded behind timm's preprocessing or the data set's."""
+    shape, moments = (3, 160, 160), (np.array([110.0, 120.0, 130.0]), np.array([60.0, 70.0, 80.0]))
+    torch.manual_seed(0)
+    model = build(ModelSpec(name), shape, 5).eval()
+    save_model(model, str(tmp_path / "w.safetensors"))
+    pixels = torch.randint(0, 256, (4, *shape)).float()
+    given = (pixels - torch.tensor(moments[0]).float().view(1, 3, 1, 1)) / torch.tensor(moments[1]).float().view(
+        1, 3, 1, 1
+    )
+    path = tmp_path / "w.safetensors"
+    with torch.no_grad():
+        same = build(ModelSpec(name, weights=str(path), preprocess="dataset"), shape, 5, moments, path).eval()
+        torch.testing.assert_close(same(given), model(given), rtol=0, atol=0)
+        assert not any(parameter.requires_grad for parameter in same.parameters())
+        if name == "cnn":
+            return
+        own = build(ModelSpec(name, weights=str(path)), shape, 5, moments, path).eval()
+        config = timm.data.resolve_model_data_config(model)
+        mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+        torch.testing.assert_close(own(given), model((pixels / 255 - mean) / std), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.paper
+def test_preprocessing_resizes_as_timm_does_and_takes_grey_images():
+    spec = ModelSpec("timm/test_resnet", weights="w.safetensors")
+    model = build(spec, (1, 28, 28), 5, (np.array([33.0]), np.array([78.0]))).eval()
+    seen = []
+    model.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        model(torch.full((2, 1, 28, 28), -33.0 / 78))  # black
+    assert seen[0].shape == (2, 1, 160, 160)
+    told = timm.get_pretrained_cfg("test_resnet")
+    torch.testing.assert_close(seen[0], torch.full_like(seen[0], -np.mean(told.mean) / np.mean(told.std)))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda tensors: tensors | {"0.weight": torch.zeros(4, 1, 3, 3)}, r"0\.weight is \(4, 1, 3, 3\)"),
+        (lambda tensors: {k: v for k, v in tensors.items() if k != "0.weight"}, r"they lack 0\.weight"),
+        (lambda tensors: tensors | {"more": torch.zeros(1)}, "which has no more"),
+    ],
+)
+def test_weights_of_another_model_are_refused_before_anything_runs(tmp_path, spoil, message):
+    model, path = build(ModelSpec("cnn", {"width": 8}), DIGITS, 10), tmp_path / "w.safetensors"
+    save_file(spoil(model.state_dict()), path)
+    found = error(ModelSpec("cnn", {"width": 8}, weights=str(path)), DIGITS)
+    assert (found.key, found.value) == ("weights", str(path))
+    assert re.search(message, found.expected)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "there is no such file"),
+        (lambda path: path.write_bytes(b"no weights"), "a .safetensors file of weights"),
+        (lambda path: torch.save({}, path), "a .safetensors file of weights"),
+    ],
+)
+def test_what_is_no_file_of_weights_is_refused(tmp_path, make, message):
+    make(tmp_path / "w.safetensors")
+    found = error(ModelSpec("cnn", weights=str(tmp_path / "w.safetensors")), DIGITS)
+    assert found.key == "weights"
+    assert message in found.expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "cnn", "pretrained": True}, "pretrained = True: expected a model of timm's"),
+        ({"name": "timm/resnet18", "pretrained": True, "weights": "w"}, "not both"),
+        ({"name": "timm/resnet18", "trained_on": "digits"}, "beside `weights` or `pretrained` alone"),
+        ({"name": "cnn", "weights": "w", "preprocess": "timm"}, "expected dataset"),
+        ({"name": "cnn", "weights": "w", "preprocess": "tim"}, "did you mean 'timm'"),
+    ],
+)
+def test_contradictions_about_given_weights_are_named(spec, message):
+    with pytest.raises(SpecError, match=re.escape(message)):
+        parse(ModelSpec, spec)
+
+
+def test_pretrained_weights_are_for_a_number_of_classes():
+    found = error(ModelSpec("timm/resnet18", pretrained=True), (3, 224, 224))
+    assert "for the data set's 10 classes, not 1000" in found.expected
+    assert found.key == "pretrained"

@@ -151,18 +151,18 @@ def test_nearest_other_agrees_with_brute_force_and_passes_over_copies():
     training = torch.from_numpy(rng.normal(size=(300, 6)).astype(np.float32)) + 20
     labels = rng.integers(3, size=300)
     training[7], labels[7], labels[3] = training[3], 1, 0
-    row, distance = nearest_other(training, labels, training, labels)
+    row, distance = nearest_other(training, labels, Surroundings(training, labels))
     brute = np.linalg.norm(training.numpy()[:, None].astype(np.float64) - training.numpy()[None], axis=2)
     brute[(labels[:, None] == labels[None]) | (brute == 0)] = np.inf
     np.testing.assert_allclose(distance, brute.min(axis=1), rtol=1e-3)
-    assert (labels[row.numpy()] != labels).all()
+    assert (labels[row] != labels).all()
     assert distance.min() > 0
 
 
 def test_one_label_alone_is_refused():
     points = torch.randn(4, 3)
     with pytest.raises(SpecError, match="at least two labels"):
-        nearest_other(points, np.zeros(4, int), points, np.zeros(4, int))
+        nearest_other(points, np.zeros(4, int), Surroundings(points, np.zeros(4, int)))
 
 
 def test_principal_components_are_orthonormal_and_lead():

@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_model
 from torch import nn
 
 from halobench import data, losses
-from halobench.run import DivergedError, learning_rate
-from halobench.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, TrainSpec
-from halobench.training import build_optimizer, fit, predict, shifted, train_cell
+from halobench.run import DivergedError, Run, learning_rate
+from halobench.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, SpecError, TrainSpec
+from halobench.training import augmented, backward, build_optimizer, fit, predict, shifted, train_cell
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +155,109 @@ def test_a_model_with_nothing_to_train_takes_no_step(digits):
     cell = train_cell(digits, ModelSpec("nearest"), LossSpec("cross_entropy"), TrainSpec(), 0, lines.append)
     assert (cell.history, cell.facts["steps"], cell.facts["train_accuracy"]) == ([], 0, 1.0)
     assert lines == ["the model has nothing to train"]
+
+
+@pytest.mark.parametrize("keep", ["bytes", "nothing"])
+def test_where_points_are_kept_changes_no_byte(digits, keep, monkeypatch):
+    spec, model, loss = TrainSpec(epochs=3, shift=1, flip=True), ModelSpec("cnn"), LossSpec("mixup")
+    plain = train_cell(digits, model, loss, spec, 0, silent)
+    monkeypatch.setattr("halobench.feed.what_fits", lambda images, device: keep)
+    other = train_cell(digits, model, loss, spec, 0, silent)
+    for name, logits in plain.logits.items():
+        np.testing.assert_array_equal(logits, other.logits[name])
+
+
+def test_mirrored_images_are_mirrored_and_half_of_them_are():
+    images = torch.arange(24.0).view(1, 1, 4, 6).repeat(2000, 1, 1, 1)
+    found = augmented(images, TrainSpec(flip=True), np.random.default_rng(0))
+    plain = (found.flatten(1) == images.flatten(1)).all(dim=1)
+    turned = (found.flatten(1) == images.flip(3).flatten(1)).all(dim=1)
+    assert (plain ^ turned).all()
+    assert abs(turned.float().mean() - 0.5) < 0.05
+    assert augmented(images, TrainSpec(), np.random.default_rng(0)) is images
+
+
+@pytest.mark.parametrize("loss", [LossSpec("cross_entropy"), LossSpec("mixup", {"points": 3}), LossSpec("focal")])
+@pytest.mark.parametrize("part", [1, 7, 20])
+def test_gradients_added_up_over_parts_are_those_of_the_batch(loss, part):
+    """Of a model without batch norm; in float64, but for the sum's rounding the same number."""
+    rng = np.random.default_rng(0)
+    inputs = torch.from_numpy(rng.normal(size=(20, 1, 2, 4)))
+    targets = torch.nn.functional.one_hot(torch.from_numpy(rng.integers(3, size=20)), 3).double()
+    found = []
+    for size in (None, part):
+        torch.manual_seed(0)
+        model, built = (
+            nn.Sequential(nn.Flatten(), nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 3)).double(),
+            losses.build(loss),
+        )
+        mixed, soft = built.mix(inputs, targets, np.random.default_rng(1))
+        value = backward(model, built, mixed, soft, TrainSpec(batch=20, micro_batch=size))
+        found.append((value, torch.cat([p.grad.flatten() for p in model.parameters()])))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-7)
+
+
+def starved(input_shape, classes):
+    """A model that takes at most 8 images."""
+
+    class Starved(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(int(np.prod(input_shape)), classes)
+
+        def forward(self, images):
+            if len(images) > 8:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+            return self.inner(images.flatten(1))
+
+    return Starved()
+
+
+def test_a_gpu_that_runs_out_of_memory_is_told_with_the_batch_and_what_helps(digits):
+    model, loss = ModelSpec(f"{__name__}:starved"), LossSpec("cross_entropy")
+    with pytest.raises(SpecError, match=r"train.batch = 50: .*train.micro_batch.*out of memory"):
+        train_cell(digits, model, loss, TrainSpec(epochs=3, eval_batch=8), 0, silent)
+    with pytest.raises(SpecError, match=r"train.micro_batch = 10: .*out of memory"):
+        train_cell(digits, model, loss, TrainSpec(epochs=3, eval_batch=8, micro_batch=10), 0, silent)
+    with pytest.raises(SpecError, match=r"train.eval_batch = 250: .*out of memory"):
+        train_cell(digits, model, loss, TrainSpec(epochs=3, micro_batch=8), 0, silent)
+    train_cell(digits, model, loss, TrainSpec(epochs=3, micro_batch=8, eval_batch=8), 0, silent)
+
+
+@pytest.mark.paper
+def test_a_model_with_given_weights_is_evaluated_as_it_is(digits, tmp_path):
+    trained = train_cell(digits, ModelSpec("cnn"), LossSpec("cross_entropy"), TrainSpec(epochs=3), 0, silent)
+    path = tmp_path / "w.safetensors"
+    save_model(trained.model, str(path))
+    told = []
+    spec = ModelSpec("cnn", weights=str(path), trained_on="digits")
+    cell = train_cell(
+        digits, spec, LossSpec("cross_entropy"), TrainSpec(), 0, told.append, weights=path, source="digits"
+    )
+    assert told == ["the model has nothing to train"]
+    assert cell.history == []
+    assert cell.facts["fitted_here"]
+    for name, logits in trained.logits.items():
+        np.testing.assert_array_equal(logits, cell.logits[name])
+    other = train_cell(digits, spec, LossSpec("cross_entropy"), TrainSpec(), 0, silent, weights=path, source="mnist")
+    assert not other.facts["fitted_here"]
+    assert not other.facts["interpolates"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_an_epoch_on_a_gpu_never_makes_the_host_wait(digits, monkeypatch):
+    start, end = Run.start_epoch, Run.end_epoch
+
+    def strict(run, *arguments):
+        found = start(run, *arguments)
+        torch.cuda.set_sync_debug_mode("error")
+        return found
+
+    def relaxed(run):
+        torch.cuda.set_sync_debug_mode("default")
+        return end(run)
+
+    monkeypatch.setattr(Run, "start_epoch", strict)
+    monkeypatch.setattr(Run, "end_epoch", relaxed)
+    spec = TrainSpec(epochs=2, warmup=1, precision="bf16", channels_last=True, shift=1, flip=True, device="cuda")
+    train_cell(digits, ModelSpec("cnn"), LossSpec("mixup", {"points": 3}), spec, 0, silent)

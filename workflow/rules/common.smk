@@ -149,6 +149,18 @@ def source_code(wildcards):
     )
 
 
+def weights_spec(wildcards):
+    return to_json(CONFIG.weights_spec(wildcards.model))
+
+
+def given_weights(wildcards):
+    """The file of a model's weights, where they come from elsewhere."""
+    model = CONFIG.models[wildcards.model]
+    if model.pretrained:
+        return f"results/weights/{wildcards.model}/model.safetensors"
+    return model.weights or []
+
+
 def train_spec(wildcards):
     return to_json(
         CONFIG.train_spec(wildcards.dataset, wildcards.model, wildcards.loss)

@@ -1,6 +1,32 @@
+# Weights that timm publishes are fetched beside the master: nodes often have no network.
+rule weights:
+    output:
+        model="results/weights/{model}/model.safetensors",
+        record="results/weights/{model}/weights.json",
+    log:
+        "results/logs/weights/{model}.log",
+    benchmark:
+        "results/benchmarks/weights/{model}.tsv"
+    localrule: runs_here("weights")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        spec=weights_spec,
+        code=to_json(code_map("weights")),
+        folder=output_folder,
+    shell:
+        "HALOBENCH_CODE={params.code:q}"
+        " halobench weights --spec {params.spec:q} --out {params.folder} >> {log} 2>&1"
+
+
 rule train:
     input:
         unpack(source_files),
+        weights=given_weights,
     output:
         model=f"{RUN}/model.safetensors",
         logits=f"{RUN}/logits.safetensors",
@@ -30,5 +56,5 @@ rule train:
     shell:
         "HALOBENCH_CODE={params.code:q}"
         " halobench train --source {params.source} --seed {wildcards.seed} --out {params.folder}"
-        " --checkpoint {params.checkpoint} --every {resources.checkpoint_seconds}"
+        " --weights={input.weights:q} --checkpoint {params.checkpoint} --every {resources.checkpoint_seconds}"
         " --slots-per-gpu {resources.slots_per_gpu} --spec {params.spec:q} >> {log} 2>&1"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from halobench.feed import send
 from halobench.losses import Loss, soft_cross_entropy
 from halobench.specs import convert_number, one_of, require
 
@@ -47,11 +48,11 @@ class Mixup(Loss):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         count = len(inputs)
         draws = rng.dirichlet(np.full(self.points, self.alpha), size=count if self.weights == "sample" else 1)
-        shares = torch.from_numpy(draws.T.astype(np.float32)).to(inputs.device, non_blocking=True)
+        shares = send(np.ascontiguousarray(draws.T, dtype=np.float32), inputs.device)
         wide = shares.view(self.points, -1, *[1] * (inputs.dim() - 1))
         mixed, soft = inputs * wide[0], targets * shares[0, :, None]
         for member in range(1, self.points):
-            order = torch.from_numpy(rng.permutation(count)).to(inputs.device, non_blocking=True)
+            order = send(rng.permutation(count), inputs.device)
             mixed.addcmul_(inputs[order], wide[member])
             soft.addcmul_(targets[order], shares[member, :, None])
         return mixed, soft

@@ -8,12 +8,16 @@ parameters there. The probe calls it too, so that points need not be stored besi
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
 
 from halobench import plugins
-from halobench.specs import ModelSpec, SpecError
+from halobench.data import Data
+from halobench.models import weights as given
+from halobench.specs import ModelSpec, SpecError, require
 
 
 class Resized(nn.Module):
@@ -37,29 +41,59 @@ class Resized(nn.Module):
         )
 
 
-def build(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+def build(
+    spec: ModelSpec,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    moments: tuple[np.ndarray, np.ndarray] | None = None,
+    weights: Path | None = None,
+) -> nn.Module:
     """Build a model for images of `input_shape` (C, H, W); its weights come from torch's global generator.
+
+    Parameters
+    ----------
+    moments : (mean, std), optional
+        What images were normalised by, each (C,), of pixels up to 255: for models with preprocessing of their own.
+    weights : Path, optional
+        Where a model's given weights are; without it, as where all are loaded from a trained cell, they stay random.
 
     Returns
     -------
     nn.Module
-        Images (n, C, H, W) to logits (n, classes).
+        Images (n, C, H, W) to logits (n, classes). Parameters that were given need no gradient.
 
     Raises
     ------
     SpecError
-        On an unknown name or option, or a value out of its range.
+        On an unknown name or option, a value out of its range, or weights of another model.
     """
     channels = input_shape[0]
     inner_shape = (channels, spec.resize, spec.resize) if spec.resize else tuple(input_shape)
     if spec.name.startswith(plugins.FOREIGN):
         from halobench.models import foreign
 
-        model = foreign.adapt(spec.name, inner_shape, classes, dict(spec.options))
+        if spec.own_preprocessing and not spec.resize:  # at the size that its weights are for
+            inner_shape = (channels, *foreign.native_size(spec.name))
+        model = foreign.adapt(spec.name, inner_shape, classes, dict(spec.options), spec.stem)
     else:
         options = plugins.without_defaults("models", spec.name, dict(spec.options))
         model = plugins.load("models", spec.name)(inner_shape, classes, **options)
+    if spec.given:
+        model = _given(model, spec, classes, weights)
+    if spec.own_preprocessing:
+        return given.preprocessed(model, moments or (np.zeros(channels), np.ones(channels)), spec.resize)
     return Resized(model, spec.resize) if spec.resize else model
+
+
+def _given(model: nn.Module, spec: ModelSpec, classes: int, weights: Path | None) -> nn.Module:
+    """A model whose weights come from elsewhere: loaded from `weights`, if any, and not to be trained."""
+    if spec.pretrained:
+        known = given.published(spec).num_classes
+        require(known == classes, "pretrained", spec.name, f"weights for the data set's {classes} classes, not {known}")
+    require(not hasattr(model, "start"), "weights", spec.weights, "none: the model is built around its training points")
+    if weights is not None:
+        given.load(weights, model)
+    return model.requires_grad_(False)
 
 
 def start(model: nn.Module, inputs: np.ndarray, labels: np.ndarray, classes: int) -> None:
@@ -68,6 +102,12 @@ def start(model: nn.Module, inputs: np.ndarray, labels: np.ndarray, classes: int
         targets = nn.functional.one_hot(torch.from_numpy(labels), classes).float()
         with torch.no_grad():
             model.start(torch.from_numpy(inputs), targets)
+
+
+def start_on(model: nn.Module, data: Data) -> None:
+    """The same with the training points of a data set, which are read only for a model that asks for them."""
+    if hasattr(model, "start"):
+        start(model, data.inputs("train"), data.splits["train"].labels, data.classes)
 
 
 def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int = 2, points: int = 2) -> int:
@@ -114,6 +154,8 @@ def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch
 
     with torch.device(device), torch.no_grad():
         model = build(spec, input_shape, classes)
+        if spec.weights is not None:
+            given.check_shapes(spec.weights, getattr(model, "model", model))
         if hasattr(model, "start"):
             model.start(torch.zeros(points, *input_shape), torch.zeros(points, classes))
         for module in model.modules():

@@ -13,22 +13,66 @@ from torch import nn
 
 from halobench.specs import SpecError
 
-# Set here, not by options: the data set's shape and classes, and that weights are drawn and not downloaded.
+# Set here, not by options: the data set's shape and classes, and where weights come from.
 RESERVED = {"num_classes", "in_chans", "pretrained", "weights", "checkpoint_path", "cache_dir"}
+# Where torchvision's models have their first convolution, and what may pool behind one.
+STEMS = ("conv1", "features.conv0", "features.0.0")
+POOLS = ("maxpool", "features.pool0", "stem.pool")
 
 
-def adapt(name: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any]) -> nn.Module:
+def adapt(
+    name: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any], stem: str = "plain"
+) -> nn.Module:
     """``timm/NAME`` or ``torchvision/NAME``; `options` are handed to the library's own builder.
+
+    With the `stem` ``small``, the first convolution becomes one of 3x3 and stride 1, and no pooling follows it.
 
     Raises
     ------
     SpecError
-        On a name that the library doesn't have (the nearest are offered), or options that its builder refuses.
+        On a name that the library doesn't have (the nearest are offered), options that its builder refuses, or a small
+        stem of a model that doesn't begin with a convolution over pixels.
     """
     library, _, model = name.partition("/")
     for key in sorted(RESERVED & options.keys()):
-        raise SpecError(key, options[key], "no such key: images and classes come from the data set, weights are drawn")
-    return (_timm if library == "timm" else _torchvision)(name, model, input_shape, classes, options)
+        raise SpecError(key, options[key], "no such key: images and classes come from the data set")
+    built = (_timm if library == "timm" else _torchvision)(name, model, input_shape, classes, options)
+    if stem == "small":
+        _shrink_stem(name, built)
+    return built
+
+
+def native_size(name: str) -> tuple[int, int]:
+    """Height and width of the images that timm's weights of a model are for."""
+    import timm
+
+    found = timm.get_pretrained_cfg(name.partition("/")[2])
+    return tuple(found.input_size[1:]) if found is not None else (224, 224)
+
+
+def _shrink_stem(name: str, model: nn.Module) -> None:
+    """Make a model's stem one for small images."""
+    paths = dict(model.named_modules())
+    told = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")
+    path = next((path for path in (told, *STEMS) if isinstance(path, str) and path in paths), None)
+    first = paths.get(path)
+    # A patch embedding reads each pixel once; a convolution's windows overlap, but for ConvNeXt's, which has a stem.
+    patches = path is not None and ("embed" in path or path == "stem.proj")
+    if not isinstance(first, nn.Conv2d) or patches:
+        what = "plain: the model doesn't begin with a convolution over pixels (an option such as patch_size may serve)"
+        raise SpecError("stem", "small", f"{what}, which {name} has instead")
+    small = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=first.bias is not None)
+    nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
+    _put(model, path, small)
+    for pool in POOLS:
+        if isinstance(paths.get(pool), nn.MaxPool2d):
+            _put(model, pool, nn.Identity())
+
+
+def _put(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Replace a submodule."""
+    parent, _, leaf = path.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)
 
 
 def _timm(name: str, model: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any]) -> nn.Module:
@@ -77,7 +121,6 @@ def _adapt_channels(model: nn.Module, channels: int) -> None:
     path, first = next((p, m) for p, m in model.named_modules() if isinstance(m, nn.Conv2d))
     if first.in_channels == channels:
         return
-    parent, _, leaf = path.rpartition(".")
     wider = nn.Conv2d(
         channels,
         first.out_channels,
@@ -89,7 +132,7 @@ def _adapt_channels(model: nn.Module, channels: int) -> None:
         first.bias is not None,
         first.padding_mode,
     )
-    setattr(model.get_submodule(parent), leaf, wider)
+    _put(model, path, wider)
 
 
 def _unknown(name: str, model: str, known: list[str]) -> SpecError:

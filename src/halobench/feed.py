@@ -1,0 +1,130 @@
+"""Points as normalised tensors on a device, by rows: kept there where they fit, else read a batch ahead.
+
+Where the points are kept changes no number: they are normalised by the same operations everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+
+FLOATS = 2**26  # bytes of normalised points that the CPU keeps, which saves normalising each batch anew
+SHARE = 0.5  # of a GPU's free memory, what points may take: weights, moments and activations need the rest
+AHEAD = 2  # batches that are read while another is worked on
+
+
+def send(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array as a tensor on `device`; from pinned memory to a GPU, so that the host doesn't wait for its queue."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def what_fits(images: Any, device: torch.device) -> str:
+    """What of `images` a device keeps: ``floats``, ``bytes`` or ``nothing``, as `Feed` takes them.
+
+    A GPU keeps images as they are, up to half of its free memory. The CPU keeps normalised points where these are few,
+    else what is in memory anyway; of a mapped file then nothing.
+    """
+    size = int(np.prod(images.shape))
+    if device.type == "cuda":
+        fits = size * np.dtype(images.dtype).itemsize <= SHARE * torch.cuda.mem_get_info(device)[0]
+        return "bytes" if fits else "nothing"
+    if 4 * size <= FLOATS:
+        return "floats"
+    in_memory = isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
+    return "bytes" if in_memory else "nothing"
+
+
+class Feed:
+    """The points of a split.
+
+    Parameters
+    ----------
+    images : array (n, C, H, W)
+        uint8 or float32; or anything with shape, dtype and rows by integer arrays, e.g. of a mapped file.
+    mean, std : float arrays (C,), optional
+        Normalise by channel, as `halobench.data.normalise` does; without them `images` are normalised already.
+    device : torch.device
+    layout : torch.memory_format
+        Of the batches.
+    keep : {"floats", "bytes", "nothing"}, optional
+        What is kept on the device: normalised points, images as they are, or nothing, so that batches are read ahead.
+        By default what fits (`what_fits`).
+    """
+
+    def __init__(
+        self,
+        images: Any,
+        mean: np.ndarray | None = None,
+        std: np.ndarray | None = None,
+        device: torch.device | str = "cpu",
+        layout: torch.memory_format = torch.contiguous_format,
+        keep: str | None = None,
+    ):
+        self.images, self.device, self.layout = images, torch.device(device), layout
+        self.moments = None if mean is None else self._moments(mean, std)
+        self.keep = keep or what_fits(images, self.device)
+        self.kept: torch.Tensor | None = None
+        if self.keep != "nothing":
+            whole = images if isinstance(images, np.ndarray) else self._read(np.arange(len(images)))
+            kept = torch.from_numpy(whole).to(self.device)
+            self.kept = self._normalised(kept) if self.keep == "floats" else kept.contiguous(memory_format=layout)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, rows: np.ndarray) -> torch.Tensor:
+        """Points of these rows (m,), normalised: float32 (m, C, H, W) on the device."""
+        if self.kept is None:
+            return self._normalised(send(self._read(rows), self.device))
+        return self._kept_rows(send(np.ascontiguousarray(rows), self.device))
+
+    def batches(self, order: np.ndarray, batch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Full batches of the rows in `order` (n,), from batch `first` on: rows (batch,) and points, on the device.
+
+        What doesn't fill a batch at the end is left out.
+        """
+        count = len(order) // batch
+        rows = send(np.ascontiguousarray(order), self.device)
+        parts = [slice(step * batch, (step + 1) * batch) for step in range(first, count)]
+        if self.kept is not None:
+            for part in parts:
+                yield rows[part], self._kept_rows(rows[part])
+            return
+        with ThreadPoolExecutor(1) as reader:
+            waiting = [reader.submit(self._staged, order[part]) for part in parts[:AHEAD]]
+            for number, part in enumerate(parts):
+                found = waiting.pop(0).result()
+                if number + AHEAD < len(parts):
+                    waiting.append(reader.submit(self._staged, order[parts[number + AHEAD]]))
+                yield rows[part], self._normalised(found.to(self.device, non_blocking=True))
+
+    def _moments(self, mean: np.ndarray, std: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and inverse deviation, (1, C, 1, 1), rounded as `halobench.data.normalise` rounds them."""
+        numbers = (np.asarray(mean, np.float32), (1 / np.asarray(std)).astype(np.float32))
+        return tuple(torch.from_numpy(each).view(1, -1, 1, 1).to(self.device) for each in numbers)
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of the images, as they are."""
+        return np.ascontiguousarray(self.images[rows])
+
+    def _staged(self, rows: np.ndarray) -> torch.Tensor:
+        """Rows of the images in memory that a GPU can copy from by itself."""
+        read = torch.from_numpy(self._read(rows))
+        return read.pin_memory() if self.device.type == "cuda" else read
+
+    def _kept_rows(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows of what is kept, normalised."""
+        found = self.kept[rows]
+        return found.contiguous(memory_format=self.layout) if self.keep == "floats" else self._normalised(found)
+
+    def _normalised(self, images: torch.Tensor) -> torch.Tensor:
+        """(pixel - mean) / std of images on the device."""
+        points = images.float()
+        if self.moments is not None:
+            points = (points - self.moments[0]) * self.moments[1]
+        return points.contiguous(memory_format=self.layout)

@@ -1,0 +1,95 @@
+"""Feeds: the same numbers wherever points are kept, and memory that doesn't grow with a mapped file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from halobench.data import normalise
+from halobench.feed import FLOATS, Feed, what_fits
+
+MEAN, STD = np.array([33.3, 120.0, 90.1]), np.array([77.7, 60.0, 1.5])
+
+
+@pytest.fixture(scope="module")
+def images():
+    """50 images of 3x6x5 pixels."""
+    return np.random.default_rng(0).integers(0, 256, size=(50, 3, 6, 5), dtype=np.uint8)
+
+
+class Counted:
+    """Rows that are read only when they are asked for, and how many were at a time."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.most = array, array.shape, array.dtype, 0
+
+    def __len__(self):
+        return len(self.array)
+
+    def __getitem__(self, rows):
+        self.most = max(self.most, len(rows))
+        return self.array[rows]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("keep", ["floats", "bytes", "nothing"])
+def test_points_are_the_normalised_images_to_the_last_bit(images, keep, layout):
+    feed = Feed(images, MEAN, STD, "cpu", layout, keep)
+    rows = np.array([3, 49, 0, 3])
+    found = feed.take(rows)
+    np.testing.assert_array_equal(found.numpy(), normalise(images[rows], MEAN, STD))
+    assert found.is_contiguous(memory_format=layout)
+    assert found.dtype == torch.float32
+    assert len(feed) == 50
+
+
+@pytest.mark.parametrize("keep", ["floats", "bytes", "nothing"])
+def test_normalised_points_are_left_as_they_are(images, keep):
+    points = normalise(images, MEAN, STD)
+    np.testing.assert_array_equal(Feed(points, keep=keep).take(np.arange(50)).numpy(), points)
+
+
+@pytest.mark.parametrize("first", [0, 2, 7, 9])
+@pytest.mark.parametrize("keep", ["floats", "bytes", "nothing"])
+def test_batches_follow_the_order_and_drop_what_fills_none(images, keep, first):
+    order = np.random.default_rng(1).permutation(50)
+    feed, told = Feed(images, MEAN, STD, keep=keep), normalise(images, MEAN, STD)
+    found = list(feed.batches(order, 7, first))
+    assert len(found) == max(0, 7 - first)
+    for step, (rows, points) in enumerate(found, start=first):
+        expected = order[step * 7 : (step + 1) * 7]
+        np.testing.assert_array_equal(rows.numpy(), expected)
+        np.testing.assert_array_equal(points.numpy(), told[expected])
+
+
+def test_what_is_read_ahead_is_read_batch_by_batch(images):
+    counted = Counted(images)
+    feed = Feed(counted, MEAN, STD, keep="nothing")
+    for _ in feed.batches(np.arange(50), 7):
+        pass
+    assert counted.most == 7
+
+
+def test_an_error_while_reading_ahead_is_raised():
+    class Broken(Counted):
+        def __getitem__(self, rows):
+            raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        list(Feed(Broken(np.zeros((9, 1, 2, 2), np.uint8)), keep="nothing").batches(np.arange(9), 3))
+
+
+def test_a_feed_can_be_left_early(images):
+    """As by an error in a step: the reader ends with it."""
+    batches = Feed(images, MEAN, STD, keep="nothing").batches(np.arange(50), 5)
+    next(batches)
+    batches.close()
+
+
+def test_what_is_kept_depends_on_size_and_place(tmp_path):
+    small = np.zeros((4, 1, 8, 8), np.uint8)
+    large = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", dtype=np.uint8, shape=(FLOATS // 4 // 64 + 1, 1, 8, 8))
+    assert what_fits(small, torch.device("cpu")) == "floats"
+    assert what_fits(large, torch.device("cpu")) == "nothing"
+    assert what_fits(np.asarray(large).view(np.ndarray)[:], torch.device("cpu")) == "bytes"
