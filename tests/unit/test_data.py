@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from halobench import data, store
-from halobench.data import noise_transition, split_indices
+from halobench.data import noise_transition, photos, split_indices
 from halobench.data.distributions import draw_labels
 from halobench.data.moments import channel_moments
 from halobench.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
@@ -82,7 +82,7 @@ def test_a_source_too_small_is_refused_with_both_numbers():
         split_indices(DatasetSpec("s", 50, 20, 25), 90, {}, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("loader", ["digits", "mnist5k"])
+@pytest.mark.parametrize("loader", ["digits", "mnist5k", "photos"])
 def test_embedded_sources_are_what_they_describe(loader, tmp_path):
     spec = SourceSpec(loader)
     described, images = data.describe(spec), data.load_source(spec)
@@ -153,3 +153,17 @@ def test_lost_arrays_are_loaded_again_and_only_as_they_were(tmp_path, monkeypatc
     with pytest.raises(SpecError, match=r"images\.npy = 'other bytes': expected what the loader gave before"):
         data.load_data(folder, spec, 0)
     assert sorted(path.name for path in folder.iterdir()) == ["labels.npy", "meta.json"]
+
+
+def test_photos_are_patches_in_rows():
+    """The photograph of a class, put together again from its patches."""
+    from sklearn.datasets import load_sample_image
+
+    found = photos.load(side=20)
+    described = photos.describe(side=20)
+    assert found.images.shape == (described.size, *described.shape)
+    first = found.images[found.labels == 0].reshape(21, 32, 3, 20, 20)
+    whole = first.transpose(0, 3, 1, 4, 2).reshape(420, 640, 3)
+    np.testing.assert_array_equal(whole, load_sample_image("china.jpg")[:420])
+    with pytest.raises(SpecError, match="side = 3: expected 4 to 100 pixels"):
+        photos.describe(side=3)

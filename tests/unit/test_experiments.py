@@ -1,0 +1,68 @@
+"""The committed experiments: each is a sound configuration, and asks for what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from snakemake.utils import update_config
+
+from halobench.config import check_schema, load_config
+from halobench.grid import Config
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "workflow/experiments").glob("*.yaml"))
+
+
+def experiment(name: str) -> Config:
+    """config.yaml with a file of workflow/experiments laid over it, as Snakemake does."""
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    update_config(raw, yaml.safe_load((ROOT / f"workflow/experiments/{name}.yaml").read_text()))
+    check_schema(raw, ROOT / "workflow/schemas/config.schema.yaml")
+    return load_config(raw)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_an_experiments_file_runs_what_it_is_named_after(path):
+    config = experiment(path.stem)
+    assert config.run == (path.stem,)
+    assert config.cells(path.stem)
+
+
+@pytest.mark.paper
+def test_the_paper_has_all_data_sets_noises_models_mixup_sizes_and_seeds():
+    config = experiment("paper")
+    cells = config.cells("paper")
+    images = [cell for cell in cells if not cell.dataset.startswith(("gaussians", "overlap"))]
+    assert len(images) == 6 * 3 * 6 * 4 * 5
+    gaussians = [cell for cell in cells if cell.dataset.startswith("gaussians")]
+    assert len(gaussians) == 4 * 2 * 4 * 5
+    assert {config.losses[cell.loss].options.get("points", 2) for cell in images if cell.loss != "cross_entropy"} == {
+        *(2, 3, 5)
+    }
+    assert {config.datasets[cell.dataset].noise.p for cell in images} == {0, 0.25, 0.5}
+    assert {config.datasets[cell.dataset].noise.kind for cell in images if "noise" in cell.dataset} == {"map"}
+    recipes = {config.recipes[cell.dataset, cell.model] for cell in images}
+    assert {(r.optimizer, r.lr, r.batch, r.epochs, r.schedule) for r in recipes} == {
+        ("adam", 0.001, 500, 200, "constant")
+    }
+    assert set(cells) - config.probed("paper") == set(cells) - set(images)
+
+
+@pytest.mark.paper
+def test_the_small_paper_has_what_its_figures_need():
+    config = experiment("paper-small")
+    images = [cell for cell in config.cells("paper-small") if cell in config.probed("paper-small")]
+    sources = {config.datasets[cell.dataset].source for cell in images}
+    noises = {config.datasets[cell.dataset].noise.p for cell in images}
+    sizes = (sources, noises, *({getattr(cell, key) for cell in images} for key in ("model", "loss", "seed")))
+    assert all(len(found) >= least for found, least in zip(sizes, (3, 2, 2, 3, 3), strict=True))
+    assert {"overlap", "gaussians"} <= set(config.figures("paper-small"))
+
+
+@pytest.mark.paper
+def test_the_zoo_trains_nothing():
+    config = experiment("zoo")
+    models = {config.models[cell.model] for cell in config.cells("zoo")}
+    assert all(model.pretrained and not model.fitted_on("imagenet-val") for model in models)
