@@ -167,3 +167,9 @@ def test_photos_are_patches_in_rows():
     np.testing.assert_array_equal(whole, load_sample_image("china.jpg")[:420])
     with pytest.raises(SpecError, match="side = 3: expected 4 to 100 pixels"):
         photos.describe(side=3)
+    every, some = photos.load(side=8), photos.load(side=8, contrast=20)
+    kept = every.images.std(axis=(2, 3)).mean(axis=1) >= 20
+    np.testing.assert_array_equal(some.images, every.images[kept])
+    assert (len(some.images), 3) == (photos.describe(side=8, contrast=20).size, some.classes)
+    with pytest.raises(SpecError, match="contrast = 200: expected a value that leaves 50 patches of each"):
+        photos.describe(contrast=200)

@@ -12,33 +12,50 @@ import numpy as np
 from halobench.data.sources import Description, Images
 from halobench.specs import convert_number, require
 
-SIZES = {"china": (427, 640), "flower": (427, 640), "grace_hopper": (600, 512)}  # height and width in pixels
+CLASSES = ("china", "flower", "grace_hopper")
 
 
-def describe(*, side: int = 16) -> Description:
+def describe(*, side: int = 16, contrast: float = 0.0) -> Description:
     """Shape, classes and size.
 
     Raises
     ------
     SpecError
-        If a patch's side is less than 4 pixels or more than 100.
+        On a value out of its range, or one that leaves fewer than 50 patches of some photograph.
     """
-    require(4 <= convert_number(int, "side", side) <= 100, "side", side, "4 to 100 pixels")
-    return Description(
-        (3, side, side), len(SIZES), sum((high // side) * (wide // side) for high, wide in SIZES.values())
-    )
+    found = load(side=side, contrast=contrast)
+    return Description(found.images.shape[1:], found.classes, len(found.images))
 
 
-def load(*, side: int = 16) -> Images:
-    """The patches of each photograph in rows from its upper left corner, none overlapping."""
+def load(*, side: int = 16, contrast: float = 0.0) -> Images:
+    """The patches of each photograph in rows from its upper left corner, none overlapping.
+
+    Parameters
+    ----------
+    side : int
+        Of a patch, 4 to 100 pixels.
+    contrast : float
+        Patches are left out whose standard deviation over pixels, averaged over colours, is below this (0 to 255):
+        patches without any structure are so alike that no network fits wrong labels for them.
+
+    Raises
+    ------
+    SpecError
+        As `describe`.
+    """
     from matplotlib.cbook import get_sample_data
     from PIL import Image
     from sklearn.datasets import load_sample_image
 
-    photographs = [load_sample_image(f"{name}.jpg") for name in ("china", "flower")]
-    with get_sample_data("grace_hopper.jpg") as file, Image.open(file) as image:
+    require(4 <= convert_number(int, "side", side) <= 100, "side", side, "4 to 100 pixels")
+    require(0 <= convert_number(float, "contrast", contrast) <= 255, "contrast", contrast, "0 to 255")
+    photographs = [load_sample_image(f"{name}.jpg") for name in CLASSES[:2]]
+    with get_sample_data(f"{CLASSES[2]}.jpg") as file, Image.open(file) as image:
         photographs.append(np.asarray(image.convert("RGB")))
     parts = [patches(photograph, side) for photograph in photographs]
+    parts = [part[part.std(axis=(2, 3)).mean(axis=1) >= contrast] for part in parts]
+    least = min(map(len, parts))
+    require(least >= 50, "contrast", contrast, f"a value that leaves 50 patches of each photograph, not {least}")
     labels = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     return Images(np.concatenate(parts), labels, len(parts))
 
