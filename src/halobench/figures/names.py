@@ -45,6 +45,11 @@ CALIBRATORS = {
     "released": "released TS",
     "exact": "exact TS",
     "oracle": "oracle TS",
+    "ensemble": "ensemble TS",
+    "vector": "vector scaling",
+    "matrix": "matrix scaling",
+    "isotonic": "isotonic",
+    "histogram": "histogram",
 }
 REFERENCES = {"bayes": "Bayes posterior", "nearest": "1-nearest neighbour + TS", "uniform": "uniform guess"}
 VERDICTS = {"holds": "holds", "does_not": "does not hold", "undecided": "undecided", "not_tested": "not tested"}
@@ -151,6 +156,11 @@ CALIBRATOR_STYLES = {
     "released": Style("#E69F00", "s", (0, (4, 1.5))),
     "exact": Style("#7A3DB8", "D", "-"),
     "oracle": Style("#777777", "^", (0, (1.2, 1))),
+    "ensemble": Style("#3D9E9E", "v", (0, (5, 1.2))),
+    "vector": Style("#9C8DD9", "<", (0, (3, 1, 1, 1))),
+    "matrix": Style("#0A2F66", ">", (0, (6, 1, 1, 1, 1, 1))),
+    "isotonic": Style("#665C29", "p", (0, (4, 2))),
+    "histogram": Style("#D99557", "h", (0, (2, 1))),
 }
 VERDICT_STYLES = {
     "holds": Style("#00785A", "✓"),
