@@ -1,5 +1,7 @@
 """The ``calibrate`` stage: temperatures fitted to a cell's logits, and metrics before and after, without torch.
 
+(But for the calibrator ``matrix``, whose library imports it.)
+
 What is fitted where, and what it is judged by:
 
 - ``none``: the logits as they are.
@@ -7,6 +9,7 @@ What is fitted where, and what it is judged by:
 - ``released``: where the paper's released fit stops, on the same labels.
 - ``oracle``: the optimum of the very objective that is reported, on the test split: the bound on what any temperature
   can do. Nothing else sees test labels.
+- Those of `halobench.posthoc`, where asked for: what other families of maps do, fitted to the labels of ``exact``.
 
 Labels to judge by: ``drawn`` (one label a point, as trained on), ``clean`` (before label noise), ``noisy`` (the
 expectation under the known posterior P(y | x), without a draw of labels).
@@ -15,23 +18,22 @@ expectation under the known posterior P(y | x), without a draw of labels).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from halobench import metrics, regions
+from halobench import metrics, posthoc, regions
+from halobench.posthoc import FLAT
 from halobench.regions import Located
 from halobench.seeding import generator
-from halobench.specs import CalibrateSpec, SpecError, require
+from halobench.specs import POSTHOC, CalibrateSpec, SpecError, check_installed, require
 from halobench.temperature import TemperatureFit, check_logits, fit_released, fit_temperature, scale
 
 SPLITS = ("train", "val", "test")
 LABELS = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
-# An infinite T is scored as the limit that it is: confidence 1/k, with the prediction kept (at beta = 0 all would tie).
-FLAT = 1e-12
 SCORES = ("error", "nll", "brier", "kl")
 # Beside these, where the distribution consists of regions: the same on own and shared regions apart, KL / log k, and on
 # the test split, of the logits as they are, what describes them as two-level logits.
@@ -50,7 +52,8 @@ class Calibrated:
     ----------
     fits : list of dict
         calibrator, split and labels (fitted on), T, beta, nll, gradient, converged, separable; numbers that are not
-        finite are None: T is None beside beta = 0 where T is infinite, and both are None where no optimum is finite.
+        finite are None: T is None beside beta = 0 where T is infinite, and both are None where no optimum is finite, as
+        they are for calibrators that have no temperature.
     metrics : DataFrame
         split, labels, calibrator, metric, value, low, high. 95% percentile bootstrap intervals for error, nll, brier
         and kl; NaN for binned metrics, whose bootstrap does not cover, and for means over a part of the points. All NaN
@@ -67,6 +70,8 @@ class Calibrated:
     reliability: pd.DataFrame
 
 
+Fit = TemperatureFit | posthoc.Calibrator
+Transform = Callable[[np.ndarray], np.ndarray]
 Targets = Mapping[str, Mapping[str, np.ndarray]]
 """Targets by split, then by labels: integers (n,) for drawn and clean, rows (n, k) for noisy."""
 
@@ -92,8 +97,9 @@ def calibrate(arrays: Mapping[str, np.ndarray], spec: CalibrateSpec, seed: int) 
     Raises
     ------
     SpecError
-        An array is missing, has another shape than it should, or holds NaN.
+        An array is missing, has another shape than it should, or holds NaN; or a calibrator isn't installed.
     """
+    check_installed(spec.calibrators)
     logits = {split: _get(arrays, f"{split}.logits") for split in SPLITS}
     require(logits["test"].ndim == 2, "test.logits", f"shape {logits['test'].shape}", "an array (n, k)")
     targets = _targets(arrays, logits["test"].shape[1])
@@ -123,7 +129,8 @@ def references(
     ``bayes`` predicts the posterior (no rows where it is unknown), ``uniform`` 1/k; both as calibrator ``none`` alone.
     ``nearest`` gives all mass to the drawn label of the nearest training point: ``none`` as it is (one miss makes its
     NLL infinite), ``exact`` and ``oracle`` after temperature scaling of the one-hot vector as logits. ``released`` has
-    no meaning there, since that fit depends on the scale of the logits and a one-hot vector has none of its own.
+    no meaning there, since that fit depends on the scale of the logits and a one-hot vector has none of its own; those
+    of `halobench.posthoc` are left to trained models.
 
     Parameters
     ----------
@@ -157,7 +164,7 @@ def references(
     votes = _nearest_votes(inputs, targets, k)
     with np.errstate(divide="ignore"):
         certain = {split: np.log(rows) for split, rows in votes.items()}
-    calibrators = tuple(name for name in spec.calibrators if name != "released")
+    calibrators = tuple(name for name in spec.calibrators if name in ("none", "exact", "oracle"))
     found["nearest"] = _calibrated(votes, certain, targets, calibrators, spec, seed, located)
     return Calibrated(
         [{"model": model} | fit for model, part in found.items() for fit in part.fits],
@@ -245,15 +252,17 @@ def _judged(targets: Targets, split: str) -> list[str]:
 
 def _fit(
     logits: Mapping[str, np.ndarray], targets: Targets, calibrators: Iterable[str]
-) -> dict[tuple[str, str, str], TemperatureFit]:
+) -> dict[tuple[str, str, str], Fit]:
     """The fits by (calibrator, split, labels) fitted on."""
-    fits = {}
+    fits: dict[tuple[str, str, str], Fit] = {}
     for name, fit in (("exact", fit_temperature), ("released", fit_released)):
         if name in calibrators:
             fits[name, "val", "drawn"] = fit(logits["val"], targets["val"]["drawn"])
     if "oracle" in calibrators:
         for labels in _judged(targets, "test"):
             fits["oracle", "test", labels] = fit_temperature(logits["test"], targets["test"][labels])
+    for name in (name for name in calibrators if name in POSTHOC):
+        fits[name, "val", "drawn"] = posthoc.fit(name, logits["val"], targets["val"]["drawn"])
     return fits
 
 
@@ -271,13 +280,13 @@ def _calibrated(
     scored, diagrams = [], []
     for split in SPLITS:
         rows, columns = [], []
-        for name, beta, judged in _plan(calibrators, fits, split, _judged(targets, split)):
-            if name != "none" and not 0 <= beta < math.inf:
+        for name, transform, judged in _plan(calibrators, fits, split, _judged(targets, split)):
+            if transform is None:
                 rows += [_row(split, labels, name, metric, math.nan) for labels, metric in _wanted(judged)]
                 if located and "noisy" in judged:
                     rows += [_row(split, "noisy", name, metric, math.nan) for metric in APART]
                 continue
-            scaled = scale(raw[split], 1.0) if name == "none" else scale(logits[split], max(beta, FLAT))
+            scaled = transform((raw if name == "none" else logits)[split])
             surprise = {labels: _logit_scores(scaled, targets[split][labels], labels) for labels in judged}
             probabilities = metrics.softmax(scaled, out=scaled)
             floor = metrics.ece_floor(probabilities, spec.bins, spec.floor_draws, generator(seed, "floor", split))
@@ -306,18 +315,27 @@ def _calibrated(
 
 
 def _plan(
-    calibrators: tuple[str, ...], fits: Mapping[tuple[str, str, str], TemperatureFit], split: str, judged: list[str]
-) -> list[tuple[str, float, list[str]]]:
-    """What to score on a split: (calibrator, beta, labels to judge by); the oracle has a beta for each labels."""
-    plan = []
+    calibrators: tuple[str, ...], fits: Mapping[tuple[str, str, str], Fit], split: str, judged: list[str]
+) -> list[tuple[str, Transform | None, list[str]]]:
+    """What to score on a split: (calibrator, map of its logits, labels to judge by); the oracle has a map for each."""
+    plan: list[tuple[str, Transform | None, list[str]]] = []
     for name in calibrators:
         if name == "none":
-            plan.append((name, 1.0, judged))
+            plan.append((name, lambda logits: scale(logits, 1.0), judged))
         elif name != "oracle":
-            plan.append((name, fits[name, "val", "drawn"].beta, judged))
+            plan.append((name, _transform(fits[name, "val", "drawn"]), judged))
         elif split == "test":
-            plan += [(name, fits[name, split, labels].beta, [labels]) for labels in judged]
+            plan += [(name, _transform(fits[name, split, labels]), [labels]) for labels in judged]
     return plan
+
+
+def _transform(fit: Fit) -> Transform | None:
+    """The map from logits to calibrated ones (new arrays, -inf allowed), or None where no optimum is finite."""
+    if isinstance(fit, posthoc.Calibrator):
+        return fit.logits if fit.transform else None
+    if not 0 <= fit.beta < math.inf:
+        return None
+    return lambda logits: scale(logits, max(fit.beta, FLAT))
 
 
 def _wanted(judged: list[str]) -> list[tuple[str, str]]:
@@ -373,7 +391,7 @@ def _add_intervals(
         rows[index] |= {"low": float(lower), "high": float(upper)}
 
 
-def _fit_row(calibrator: str, split: str, labels: str, fit: TemperatureFit) -> dict[str, Any]:
+def _fit_row(calibrator: str, split: str, labels: str, fit: Fit) -> dict[str, Any]:
     """A fit as plain data for JSON, which has no NaN and no infinity."""
     numbers = {key: getattr(fit, key) for key in ("T", "beta", "nll", "gradient")}
     return {

@@ -248,20 +248,20 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> None:
 
     loss = losses.build(spec)
     images, targets = torch.rand(batch, 1, 4, 4), torch.eye(classes)[torch.arange(batch) % classes]
-    logits = torch.zeros(batch, classes, requires_grad=True)
     try:
         mixed, soft = loss.mix(images, targets, np.random.default_rng(0))
         shapes = tuple(mixed.shape), tuple(soft.shape)
+        logits = torch.zeros(soft.shape, requires_grad=True)
         value = loss(logits, soft)
         found = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         learns = found == () and value.requires_grad
     except Exception as error:
         raise SpecError("name", spec.name, f"a loss that can score a batch ({plugins.told(error)})") from error
-    wanted = tuple(images.shape), tuple(targets.shape)
-    if shapes != wanted:
-        raise SpecError(
-            "name", spec.name, f"a loss whose mix gives shapes {wanted} for a batch of {wanted}, not {shapes}"
-        )
+    rows = max(shapes[1][0], 1) if shapes[1] else 1
+    if shapes != ((rows, *images.shape[1:]), (rows, classes)):
+        given = f"a batch of shapes {tuple(images.shape)} and {tuple(targets.shape)}"
+        wanted = f"{given} back, but for its number of rows (one or more, the same in both)"
+        raise SpecError("name", spec.name, f"a loss whose mix gives {wanted}, not {shapes[0]} and {shapes[1]}")
     if not learns:
         raise SpecError("name", spec.name, f"a loss that gives one number, with a gradient, for a batch, not {found}")
 

@@ -27,6 +27,7 @@ from halobench.specs import (
     SourceSpec,
     SpecError,
     TrainSpec,
+    check_installed,
     check_name,
     hint,
     one_of,
@@ -223,7 +224,9 @@ class _Loader:
                 expected = f"a key among {', '.join(known)}{hint(known, key)}"
                 raise SpecError(f"metrics.{key}", metrics[key], expected)
         try:
-            return parse(CalibrateSpec, {"calibrators": calibrators} | dict(metrics))
+            found = parse(CalibrateSpec, {"calibrators": calibrators} | dict(metrics))
+            check_installed(found.calibrators)
+            return found
         except SpecError as error:
             raise error if error.key.startswith("calibrators") else error.within("metrics") from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.util
 import itertools
 import json
 import math
@@ -289,6 +290,8 @@ class ProbeSpec:
 
 
 CALIBRATORS = ("none", "exact", "released", "oracle")
+POSTHOC = ("vector", "matrix", "isotonic", "histogram", "ensemble")  # as well, where asked for: halobench.posthoc
+EXTRA = {"matrix": ("posthoc", ("probmetrics", "numba"))}  # the extra, and its packages, that a calibrator needs
 
 
 @dataclass(frozen=True)
@@ -302,11 +305,20 @@ class CalibrateSpec:
 
     def __post_init__(self):
         for name in self.calibrators:
-            require(name in CALIBRATORS, "calibrators", name, one_of(CALIBRATORS, name))
+            require(name in CALIBRATORS + POSTHOC, "calibrators", name, one_of(CALIBRATORS + POSTHOC, name))
         unique = self.calibrators and len(set(self.calibrators)) == len(self.calibrators)
         require(unique, "calibrators", list(self.calibrators), "at least one calibrator, each once")
         for key in ("bins", "draws", "floor_draws"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+
+
+def check_installed(calibrators: Iterable[str]) -> None:
+    """Raise SpecError, which names the extra, if a package that fits a calibrator isn't here. None is imported."""
+    for name in calibrators:
+        extra, packages = EXTRA.get(name, ("", ()))
+        missing = [package for package in packages if importlib.util.find_spec(package) is None]
+        told = f"{' and '.join(packages)} to be installed, which fit it: pip install --editable '.[{extra}]'"
+        require(not missing, "calibrators", name, told)
 
 
 def parse(cls: type, mapping: Mapping[str, Any]) -> Any:

@@ -293,6 +293,7 @@ def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path) -> None:
     code = code_in_force("calibrate")
     store.sweep(folder)
     from halobench.calibration import calibrate
+    from halobench.posthoc import libraries
 
     calibrators = parse(CalibrateSpec, spec)
     found = calibrate(store.read_arrays(folder / "logits.safetensors"), calibrators, seed)
@@ -307,7 +308,7 @@ def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path) -> None:
         code,
         paths,
         time.perf_counter() - began,
-        ["pandas"],
+        ["pandas", *libraries(calibrators.calibrators)],
     )
     store.write_json(folder / "calibrate.json", facts)
 

@@ -57,5 +57,6 @@ def test_temperatures_read_back(fit, expected):
 
 
 def test_no_temperature_is_nan():
+    assert math.isnan(temperature({"T": None, "beta": None}))  # no optimum, or a calibrator without temperature
     assert math.isnan(temperature(None))
     assert math.isnan(temperature({"T": None, "beta": None}))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from halobench import metrics
+from halobench import metrics, posthoc
 from halobench.calibration import calibrate, nearest, references
 from halobench.specs import CalibrateSpec, SpecError, parse
 from halobench.temperature import fit_released, fit_temperature
@@ -223,6 +223,87 @@ def test_only_the_calibrators_asked_for_are_there():
     assert set(found.metrics["calibrator"]) == {"none", "exact"}
     assert [fit["calibrator"] for fit in found.fits] == ["exact"]
     assert set(found.reliability["bin"]) == set(range(7))
+
+
+# Calibrators beside TS
+
+OTHERS = ("vector", "isotonic", "histogram", "ensemble")
+BESIDE = calibrate(
+    cell(), CalibrateSpec(("none", "exact", "released", "oracle", *OTHERS), draws=200, floor_draws=50), 0
+)
+
+
+def test_other_calibrators_add_rows_and_change_none():
+    plain = BESIDE.metrics[~BESIDE.metrics["calibrator"].isin(OTHERS)].reset_index(drop=True)
+    assert same(plain, FOUND.metrics)
+    kept = BESIDE.reliability[~BESIDE.reliability["calibrator"].isin(OTHERS)].reset_index(drop=True)
+    assert same(kept, FOUND.reliability)
+    assert BESIDE.fits[: len(FOUND.fits)] == FOUND.fits
+    exact = FOUND.metrics[FOUND.metrics["calibrator"] == "exact"][["split", "labels", "metric"]].to_numpy().tolist()
+    for name in OTHERS:
+        rows = BESIDE.metrics[BESIDE.metrics["calibrator"] == name]
+        assert rows[["split", "labels", "metric"]].to_numpy().tolist() == exact
+
+
+def test_other_calibrators_are_fitted_to_drawn_validation_labels():
+    arrays = cell()
+    fits = {fit["calibrator"]: fit for fit in BESIDE.fits if fit["calibrator"] in OTHERS}
+    keys = {"calibrator", "split", "labels", "T", "beta", "nll", "gradient", "converged", "separable"}
+    assert list(fits) == list(OTHERS)
+    for name, row in fits.items():
+        assert set(row) == keys
+        fit = posthoc.fit(name, arrays["val.logits"], arrays["val.labels"])
+        assert (row["split"], row["labels"], row["T"], row["beta"]) == ("val", "drawn", None, None)
+        assert (row["nll"], row["converged"], row["separable"]) == (fit.nll, True, False)
+        for split, labels in (("val", "drawn"), ("test", "noisy"), ("test", "clean")):
+            z, t = fit.logits(arrays[f"{split}.logits"]), targets_of(arrays, split, labels)
+            at = {"split": split, "labels": labels, "calibrator": name}
+            assert value(BESIDE.metrics, **at, metric="nll") == pytest.approx(metrics.nll(z, t), rel=1e-9)
+            assert value(BESIDE.metrics, **at, metric="brier") == pytest.approx(metrics.brier(metrics.softmax(z), t))
+            assert value(BESIDE.metrics, **at, metric="ece") == pytest.approx(metrics.ece(metrics.softmax(z), t))
+    json.dumps(BESIDE.fits, allow_nan=False)
+
+
+def test_families_that_hold_ts_are_no_worse_on_validation():
+    rows = {"split": "val", "labels": "drawn", "metric": "nll"}
+    for name in ("vector", "ensemble"):
+        assert value(BESIDE.metrics, **rows, calibrator=name) <= value(BESIDE.metrics, **rows, calibrator="exact")
+
+
+def test_an_infinite_nll_stays_so_with_its_interval():
+    """A probability of 0 where a label falls: infinite as the mean is, and so is the interval's upper end."""
+    table = BESIDE.metrics[BESIDE.metrics["metric"].isin(["nll", "kl"]) & np.isinf(BESIDE.metrics["value"])]
+    assert set(table["calibrator"]) <= {"isotonic", "histogram"}
+    assert len(table)
+    assert np.isposinf(table["high"]).all()
+    assert BESIDE.metrics["value"].notna().all()
+    others = ~BESIDE.metrics["metric"].isin(["nll", "kl"])
+    assert np.isfinite(BESIDE.metrics.loc[others, "value"]).all()
+
+
+def test_other_calibrators_that_have_no_optimum_give_nan_rows():
+    arrays = cell(p=0.0)
+    arrays["val.logits"] = 3 * np.eye(K, dtype=np.float32)[arrays["val.labels"]]
+    found = calibrate(arrays, CalibrateSpec(("none", *OTHERS), draws=10, floor_draws=5), 0)
+    for fit in found.fits:
+        none = fit["calibrator"] in ("vector", "ensemble")
+        assert (fit["separable"], fit["converged"]) == (none, not none)
+        rows = found.metrics[found.metrics["calibrator"] == fit["calibrator"]]
+        assert rows["value"].isna().all() if none else rows["value"].notna().all()
+    json.dumps(found.fits, allow_nan=False)
+    assert set(found.reliability["calibrator"]) == {"none", "isotonic", "histogram"}
+
+
+def test_other_calibrators_are_left_to_trained_models():
+    spec = CalibrateSpec(("none", "exact", "vector", "isotonic"), draws=10, floor_draws=5)
+    found = references(pixels(cell()), plain_cell(), spec, 0)
+    assert set(found.metrics["calibrator"]) == {"none", "exact"}
+
+
+def test_a_missing_package_is_told_before_anything_is_fitted(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SpecError, match=r"calibrators = 'matrix': expected probmetrics.*\[posthoc\]"):
+        calibrate({}, CalibrateSpec(("none", "matrix")), 0)
 
 
 def test_an_unknown_calibrator_is_named():

@@ -35,6 +35,19 @@ def problems(config: dict) -> list[str]:
     return checks.run(json.loads(to_json(checks.request(loaded))))[0]
 
 
+def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, monkeypatch):
+    """By its extra's name, beside whatever else is wrong, and without an import of the library."""
+    edited = put(config, "calibrators", ["none", "matrix"]) | {"train": config["train"] | {"lr": -1}}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    first, second = problems(edited)
+    assert first == (
+        "calibrators = 'matrix': expected probmetrics and numba to be installed, which fit it:"
+        " pip install --editable '.[posthoc]'"
+    )
+    assert second.startswith("train.lr = -1")
+    assert load_config(put(config, "calibrators", ["none", "vector"])).calibrate.calibrators == ("none", "vector")
+
+
 def test_the_committed_config_is_right_and_is_the_demo_grid(config, root):
     loaded = load_config(config)
     check_schema(config, root / "workflow/schemas/config.schema.yaml")
@@ -205,7 +218,8 @@ def test_the_schema_knows_the_fields_and_defaults_of_the_specs(root):
                 assert part["default"] == fields[name].default, (cls, name)
     assert schema["$defs"]["recipe"]["properties"]["optimizer"]["enum"] == ["adam", "adamw", "sgd"]
     assert tuple(entries["probes"]["properties"]["kind"]["enum"]) == specs.PROBE_KINDS
-    assert set(schema["properties"]["calibrators"]["items"]["enum"]) == set(specs.CALIBRATORS)
+    assert set(schema["properties"]["calibrators"]["items"]["enum"]) == {*specs.CALIBRATORS, *specs.POSTHOC}
+    assert specs.CalibrateSpec().calibrators == specs.CALIBRATORS  # what is added is asked for, so that nothing reruns
 
 
 def test_recipes_overlay_train_by_model_then_data_set(config):

@@ -28,6 +28,7 @@ from halobench.figures import (
     theme,
     training,
 )
+from halobench.specs import CALIBRATORS, POSTHOC
 
 FIGURES = ("calibration", "claims", "distance", "neighbourhood", "radii", "reliability", "summary", "training")
 THEORY = ("gaussians", "log_k", "overlap", "phase", "predicted")
@@ -489,3 +490,42 @@ def test_models_without_a_finite_temperature_are_counted_in_words():
 
     rows = pd.DataFrame({"calibrator": ["none", "exact", "exact"], "value": [1.0, np.nan, 0.5]})
     assert missing_fits(rows) == ["exact TS: no finite T for 1 of 2 models"]
+    rows = pd.DataFrame({"calibrator": ["isotonic", "vector", "isotonic"], "value": [np.inf, np.nan, 0.5]})
+    expected = ["isotonic: infinite for 1 of 2 models", "vector scaling: no finite optimum for 1 of 1 models"]
+    assert missing_fits(rows) == expected
+
+
+def test_calibration_draws_all_calibrators_and_survives_an_infinite_nll(tables):
+    """Beside TS the others, in the order of their names; an infinite mean is told in words and bounds no axis."""
+    table = tables["metrics"]
+    exact = table[(table["calibrator"] == "exact") & (table["loss"] != "reference")]
+    more = [exact.assign(calibrator=name) for name in POSTHOC]
+    table = pd.concat([table, *more], ignore_index=True)
+    gone = (table["calibrator"] == "isotonic") & (table["metric"] == "nll") & (table["seed"] == 0)
+    table.loc[gone, ["value", "high"]] = np.inf
+    figure = calibration.draw(table)
+    for ax in figure.axes:
+        labels = [tick.get_text() for tick in ax.get_xticklabels()]
+        assert labels == list(names.CALIBRATORS.values())
+        assert np.isfinite(ax.get_ylim()).all()
+    assert sum("isotonic: infinite for" in text for text in texts(figure)) == len(figure.axes) / 2
+    assert sum(
+        "vector scaling, matrix scaling, isotonic, histogram. Lower" in " ".join(t.split()) for t in texts(figure)
+    )
+    plain = calibration.draw(tables["metrics"])
+    assert not any("isotonic" in text for text in texts(plain))
+
+
+def test_other_figures_leave_other_calibrators_aside(tables):
+    table = tables["reliability"]
+    more = pd.concat([table, table[table["calibrator"] == "exact"].assign(calibrator="vector")], ignore_index=True)
+    shown = [[line.get_xydata() for ax in reliability.draw(given).axes for line in ax.lines] for given in (table, more)]
+    assert len(shown[0]) == len(shown[1])
+    for one, other in zip(*shown, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_each_calibrator_has_a_name_and_a_style_of_its_own():
+    assert set(CALIBRATORS + POSTHOC) == set(names.CALIBRATORS) == set(names.CALIBRATOR_STYLES)
+    styles = names.CALIBRATOR_STYLES.values()
+    assert len({style.color for style in styles}) == len({style.marker for style in styles}) == len(styles)

@@ -127,7 +127,8 @@ CONFIGS: dict[str, list[tuple]] = {
     "misspelt name": [
         (
             put("losses.mixup2.name", "mixupp"),
-            "losses.mixup2.name = 'mixupp': expected one of cross_entropy, focal, label_smoothing, mixup"
+            "losses.mixup2.name = 'mixupp': expected one of brier, cross_entropy, cutmix, dual_focal, focal,"
+            " label_smoothing, mixup, regmixup"
             " (did you mean 'mixup'?) or module:object",
         ),
         (
@@ -206,7 +207,8 @@ CONFIGS: dict[str, list[tuple]] = {
         (put("probes.sphere.threshold", 1), "probes.sphere.threshold = 1.0: expected a confidence in (0, 1)"),
         (
             put("calibrators", ["none", "exat"]),
-            "calibrators = 'exat': expected one of exact, none, oracle, released (did you mean 'exact'?)",
+            "calibrators = 'exat': expected one of ensemble, exact, histogram, isotonic, matrix, none, oracle,"
+            " released, vector (did you mean 'exact'?)",
         ),
         (
             put("calibrators", ["none", "none"]),
@@ -286,7 +288,8 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             together(put("train.lr", -1), put("losses.mixup2.name", "mixip"), put("datasets.noisy.noise", {"p": 2})),
             "datasets.noisy.noise.p = 2.0: expected a probability in [0, 1)",
-            "losses.mixup2.name = 'mixip': expected one of cross_entropy, focal, label_smoothing, mixup"
+            "losses.mixup2.name = 'mixip': expected one of brier, cross_entropy, cutmix, dual_focal, focal,"
+            " label_smoothing, mixup, regmixup"
             " (did you mean 'mixup'?) or module:object",
             "train.lr = -1.0: expected a learning rate above 0",
         ),

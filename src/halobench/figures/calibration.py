@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from halobench.figures import names, theme
+from halobench.specs import POSTHOC
 
 TITLE = "What temperature scaling changes on test data"
 METRICS = {"nll": "NLL (nats)", "ece": "Expected calibration error (ECE)"}
@@ -36,17 +37,19 @@ def draw(metrics: pd.DataFrame) -> Figure:
     styles = names.loss_styles(losses)
     by = ["dataset", "model", "loss", "calibrator", "metric"]
     means = names.over_seeds(table, by, "value")
+    crowded = len(calibrators) > 5  # names then stand aslant, and take room below
     grid = theme.grid(
         TITLE,
         f"Points: {names.seeds_note(wanted)}, on {label_note(wanted)}. TS is fitted on validation data, released (the "
-        "fit of the paper's code) or exact (the optimum); oracle TS is fitted on the test data. Lower is better.",
+        f"fit of the paper's code) or exact (the optimum); oracle TS is fitted on the test data. {others(calibrators)}"
+        "Lower is better.",
         {cell: names.cell_label(*cell) for cell in cells},
         METRICS,
         {(key[:2], key[2]) for key in wanted[["dataset", "model", "metric"]].itertuples(index=False, name=None)},
-        panel=(3.0, 1.35),
-        gap=(0.55, 0.55),
+        panel=(max(3.0, 0.42 * len(calibrators)), 1.35),
+        gap=(0.55, 1.0 if crowded else 0.55),
         left=0.5,
-        bottom=0.35,
+        bottom=0.8 if crowded else 0.35,
         legend=[
             *theme.loss_keys(losses, styles),
             *(
@@ -70,10 +73,17 @@ def draw(metrics: pd.DataFrame) -> Figure:
         own = wanted[(wanted["dataset"] == cell[0]) & (wanted["model"] == cell[1]) & (wanted["metric"] == metric)]
         _limits_and_references(ax, shown, references, missing_fits(own) if metric == "nll" else [])
         ax.set(xlim=(-0.5, len(calibrators) - 0.5), xticks=range(len(calibrators)))
-        ax.set_xticklabels([names.CALIBRATORS.get(c, c) for c in calibrators])
+        slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+        ax.set_xticklabels([names.CALIBRATORS.get(c, c) for c in calibrators], **slant)
         ax.grid(axis="x", visible=False)
         ax.tick_params(axis="x", length=0)
     return grid.figure
+
+
+def others(calibrators: list[str]) -> str:
+    """What the calibrators that are no TS of the logits are, in words."""
+    there = [names.CALIBRATORS[c] for c in calibrators if c in POSTHOC]
+    return f"On validation data, as exact TS: {', '.join(there)}. " if there else ""
 
 
 def label_note(table: pd.DataFrame) -> str:
@@ -100,13 +110,15 @@ def reference_values(means: pd.DataFrame, dataset: str) -> dict[str, float]:
 
 
 def missing_fits(rows: pd.DataFrame) -> list[str]:
-    """For each calibrator with models that it has no temperature for, a line that says how many of how many."""
+    """For each calibrator with models that it has no optimum or no finite NLL for, a line that says how many."""
     lines = []
     for calibrator, group in rows.groupby("calibrator", sort=True):
-        absent = int(group["value"].isna().sum())
+        name, what = names.CALIBRATORS.get(calibrator, calibrator), "optimum" if calibrator in POSTHOC else "T"
+        absent, infinite = int(group["value"].isna().sum()), int(np.isposinf(group["value"]).sum())
         if absent:
-            name = names.CALIBRATORS.get(calibrator, calibrator)
-            lines.append(f"{name}: no finite T for {absent} of {len(group)} models")
+            lines.append(f"{name}: no finite {what} for {absent} of {len(group)} models")
+        if infinite:
+            lines.append(f"{name}: infinite for {infinite} of {len(group)} models")
     return lines
 
 

@@ -26,8 +26,12 @@ LOSSES = {
     "untrained": "not trained",
     "cross_entropy": "Cross-entropy",
     "label_smoothing": "Label smoothing",
+    "brier": "Brier",
     "focal": "Focal",
+    "dual_focal": "Dual focal",
     "mixup": "Mixup",
+    "regmixup": "RegMixup",
+    "cutmix": "CutMix",
 }
 PROBES = {
     "sphere": "Random direction",
@@ -41,6 +45,11 @@ CALIBRATORS = {
     "released": "released TS",
     "exact": "exact TS",
     "oracle": "oracle TS",
+    "ensemble": "ensemble TS",
+    "vector": "vector scaling",
+    "matrix": "matrix scaling",
+    "isotonic": "isotonic",
+    "histogram": "histogram",
 }
 REFERENCES = {"bayes": "Bayes posterior", "nearest": "1-nearest neighbour + TS", "uniform": "uniform guess"}
 VERDICTS = {"holds": "holds", "does_not": "does not hold", "undecided": "undecided", "not_tested": "not tested"}
@@ -117,7 +126,7 @@ class Style:
     """How one loss is drawn. Colour and marker both tell losses apart, so that either is enough."""
 
     color: str
-    marker: str
+    marker: str | tuple[int, int, int]
     dash: Any = "-"
 
 
@@ -130,11 +139,16 @@ _STYLES = {
     "label_smoothing": Style("#009E73", "v", (0, (6, 1, 1, 1, 1, 1))),
     "mixup3": Style("#332288", "P", (0, (4, 2))),
     "mixup": Style("#56B4E9", "s", (0, (5, 1.2))),
+    "regmixup": Style("#2516D9", "*", (0, (7, 1.5))),
+    "cutmix": Style("#662B0A", "X", (0, (5, 1, 1, 1))),
+    "dual_focal": Style("#C0168F", "<", (0, (2, 1))),
+    "brier": Style("#1A9A0F", "p", (0, (3, 1.5))),
     "untrained": Style("#444444", "x", (0, (1, 1))),
 }
-KNOWN_LOSSES = ("cross_entropy", "label_smoothing", "focal", "mixup", "mixup2", "mixup3", "mixup5", "untrained")
+KNOWN_LOSSES = ("cross_entropy", "label_smoothing", "brier", "focal", "dual_focal")
+KNOWN_LOSSES += ("mixup", "mixup2", "mixup3", "mixup5", "regmixup", "cutmix", "untrained")
 _SPARE_COLORS = ("#E69F00", "#117733", "#882255", "#000000", "#999933", "#888888")
-_SPARE_MARKERS = ("X", "<", ">", "p", "*", "h", "d")
+_SPARE_MARKERS = (">", "h", "d", (4, 1, 0), (3, 1, 0), "8", (5, 1, 180))  # (n, 1, angle): a star of n points
 
 # No colour of a known loss, so that a line is never taken for a loss.
 CALIBRATOR_STYLES = {
@@ -142,6 +156,11 @@ CALIBRATOR_STYLES = {
     "released": Style("#E69F00", "s", (0, (4, 1.5))),
     "exact": Style("#7A3DB8", "D", "-"),
     "oracle": Style("#777777", "^", (0, (1.2, 1))),
+    "ensemble": Style("#3D9E9E", "v", (0, (5, 1.2))),
+    "vector": Style("#9C8DD9", "<", (0, (3, 1, 1, 1))),
+    "matrix": Style("#0A2F66", ">", (0, (6, 1, 1, 1, 1, 1))),
+    "isotonic": Style("#665C29", "p", (0, (4, 2))),
+    "histogram": Style("#D99557", "h", (0, (2, 1))),
 }
 VERDICT_STYLES = {
     "holds": Style("#00785A", "✓"),

@@ -23,12 +23,14 @@ class Loss:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """A batch (n, ...) and its rows of probabilities (n, k) as training will see them; unchanged by default.
 
-        `rng` draws on the host, so that CPU and CUDA see the same draws.
+        It may have more rows, or fewer: whatever number m >= 1 of inputs (m, ...) with as many rows of targets (m, k),
+        which `__call__` alone reads and which need not sum to 1. `rng` draws on the host, so that CPU and CUDA see the
+        same draws.
         """
         return inputs, targets
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean loss over a batch of logits (n, k) against rows of probabilities (n, k)."""
+        """Mean over the rows of a batch: logits (m, k) against the targets (m, k) that `mix` gave."""
         raise NotImplementedError
 
 

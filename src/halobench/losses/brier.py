@@ -1,0 +1,21 @@
+"""Brier score as a loss.
+
+Source: G. W. Brier, Verification of Forecasts Expressed in Terms of Probability (1950).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from halobench.losses import Loss
+
+
+class Brier(Loss):
+    """Mean of sum_j (p_j - t_j)^2, in [0, 2].
+
+    For a soft target that is the score expected over labels drawn from it, less 1 - sum_j t_j^2, which is no matter of
+    the model.
+    """
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (torch.softmax(logits, dim=1) - targets).square().sum(dim=1).mean()

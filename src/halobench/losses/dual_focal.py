@@ -1,0 +1,51 @@
+"""Dual focal loss.
+
+Source: L. Tao, M. Dong, C. Xu, Dual Focal Loss for Calibration (2023), and the authors' code.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from halobench.losses import Loss
+from halobench.specs import convert_number, require
+
+
+class DualFocal(Loss):
+    """Mean of -sum_i t_i (1 - p_i + q_i)^gamma log p_i, with q_i the largest probability below p_i, or 0.
+
+    For a label, that is the paper's loss: focal loss with a term for the runner-up. For a soft target it is the same
+    combination of the losses of the classes, as focal loss does it. The gradient passes through q too.
+
+    Parameters
+    ----------
+    gamma : float
+        At least 0 (0 is cross entropy); 5 is the authors' choice.
+
+    Raises
+    ------
+    SpecError
+        On a value out of its range.
+    """
+
+    def __init__(self, *, gamma: float = 5.0):
+        self.gamma = convert_number(float, "gamma", gamma)
+        require(self.gamma >= 0, "gamma", gamma, "at least 0")
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        log_p = torch.log_softmax(logits, dim=1)
+        # As in focal loss, expm1 keeps 1 - p exact and the floor keeps the power's gradient finite for gamma < 1.
+        rest = (next_below(log_p.exp()) - torch.expm1(log_p)).clamp_min(torch.finfo(logits.dtype).tiny)
+        return -(targets * rest**self.gamma * log_p).sum(dim=1).mean()
+
+
+def next_below(values: torch.Tensor) -> torch.Tensor:
+    """The largest entry of the row that is smaller than each entry of `values` (n, k); 0 for the row's smallest."""
+    rising, order = values.sort(dim=1)
+    place = torch.arange(values.shape[1], device=values.device).expand_as(order)
+    # Equal entries form a run. Of each place: where its run begins; the one before that is the next smaller entry.
+    opens = torch.zeros_like(order)
+    opens[:, 1:] = torch.where(rising[:, 1:] > rising[:, :-1], place[:, 1:], 0)
+    start = opens.cummax(dim=1).values
+    below = rising.gather(1, (start - 1).clamp_min(0)) * (start > 0)
+    return torch.empty_like(below).scatter(1, order, below)

@@ -1,0 +1,47 @@
+"""RegMixup: Mixup as a regulariser beside the clean batch, not in its place.
+
+Source: F. Pinto et al., RegMixup: Mixup as a Regularizer Can Surprisingly Improve Accuracy and Out Distribution
+Robustness (2022).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from halobench.losses.mixup import Mixup
+from halobench.specs import convert_number, require
+
+
+class Regmixup(Mixup):
+    """Cross entropy of the clean batch + eta times that of its two-point Mixup.
+
+    `mix` gives 2n rows, the batch and then its Mixup, which pass the model together: batch norm sees both. Cross
+    entropy is linear in the target, so the weights of the two terms are put into the targets, whose rows sum to 2 and
+    2 eta: the mean over the 2n rows is then the loss.
+
+    Parameters
+    ----------
+    alpha : float
+        Concentration of Mixup's weights, above 0; a large one mixes evenly, far from the clean points.
+    eta : float
+        Weight of the Mixup term, above 0.
+    weights : {"batch", "sample"}
+        As for Mixup.
+
+    Raises
+    ------
+    SpecError
+        On a value out of its range.
+    """
+
+    def __init__(self, *, alpha: float = 10.0, eta: float = 1.0, weights: str = "batch"):
+        super().__init__(points=2, alpha=alpha, weights=weights)
+        self.eta = convert_number(float, "eta", eta)
+        require(self.eta > 0, "eta", eta, "a weight above 0")
+
+    def mix(
+        self, inputs: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        mixed, soft = super().mix(inputs, targets, rng)
+        return torch.cat([inputs, mixed]), torch.cat([2 * targets, 2 * self.eta * soft])

@@ -1,0 +1,397 @@
+"""Calibrators beside TS: closed forms, invariances, and independent implementations on the same data."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from conftest import needs
+from halobench import metrics, posthoc
+from halobench.specs import POSTHOC, SpecError
+from halobench.temperature import fit_temperature
+
+OWN = ("vector", "isotonic", "histogram", "ensemble")
+INSTALLED = importlib.util.find_spec("probmetrics") is not None and importlib.util.find_spec("numba") is not None
+# Those that need the extra are tried where it is.
+EACH = [
+    pytest.param(name, marks=() if name in OWN or INSTALLED else pytest.mark.skip("needs the extra posthoc"))
+    for name in POSTHOC
+]
+
+
+def drawn(n: int = 600, k: int = 5, strength: float = 3.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose softmax at 1 / strength drew the labels, then bent a little, class by class."""
+    rng = np.random.default_rng(seed)
+    z = 1.5 * rng.standard_normal((n, k))
+    labels = np.array([rng.choice(k, p=row) for row in metrics.softmax(z)])
+    return strength * z * rng.uniform(0.8, 1.2, k) + rng.normal(0, 0.3, k), labels
+
+
+def calibrated_at(T: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, labels and probabilities of a sample that holds each label exactly as often as temperature T says."""
+    counts = np.random.default_rng(3).permutation(np.arange(1, 37)).reshape(12, 3)
+    p = counts / counts.sum(axis=1, keepdims=True)
+    times = counts.sum(axis=1)
+    labels = np.concatenate([np.repeat(np.arange(3), row) for row in counts])
+    return np.repeat(T * np.log(p), times, axis=0), labels, np.repeat(p, times, axis=0)
+
+
+def test_the_extra_is_there_where_it_must_be():
+    needs(INSTALLED, "the extra posthoc")
+
+
+# Where TS is all there is to do ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("T", [0.4, 1.0, 6.0])
+def test_vector_and_ensemble_are_ts_where_ts_is_the_truth(T):
+    """The sample is its own model, so the NLL's least value over any family that holds it is its entropy."""
+    logits, labels, p = calibrated_at(T)
+    entropy = -(p * np.log(p)).sum(axis=1).mean()
+    for name in ("vector", "ensemble"):
+        fit = posthoc.fit(name, logits, labels)
+        np.testing.assert_allclose(fit.probabilities(logits), p, atol=1e-6)
+        assert fit.nll == pytest.approx(entropy, abs=1e-10)
+        assert fit.converged
+        assert not fit.separable
+    # Elsewhere too: what was found is the map, not the values on the sample. (At T = 1 the ensemble's members are one.)
+    new = np.random.default_rng(0).normal(size=(50, 3)) * 4
+    for name in ("vector", "ensemble"):
+        expected = metrics.softmax(new / T)
+        np.testing.assert_allclose(posthoc.fit(name, logits, labels).probabilities(new), expected, atol=1e-5)
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs the extra posthoc")
+def test_matrix_leaves_alone_what_ts_has_calibrated():
+    """At the truth its penalty and its slope are zero, but for the mixture with uniform that it starts from."""
+    logits, labels, p = calibrated_at(3.0)
+    fit = posthoc.fit("matrix", logits, labels)
+    np.testing.assert_allclose(fit.probabilities(logits), p, atol=0.01)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", ["vector", "ensemble"])
+def test_families_that_hold_ts_are_no_worse_where_they_are_fitted(name, seed):
+    rng = np.random.default_rng(seed)
+    for strength, wrong in ((0.3, 0.0), (2.0, 0.3), (30.0, 0.3)):
+        logits, labels = drawn(200, 4, strength, seed)
+        labels = np.where(rng.random(200) < wrong, rng.integers(4, size=200), labels)
+        fit = posthoc.fit(name, logits, labels)
+        assert fit.nll <= fit_temperature(logits, labels).nll + 1e-12
+        assert fit.nll == pytest.approx(metrics.nll(fit.logits(logits), labels), rel=1e-12)
+        assert fit.converged
+
+
+# Independent implementations ------------------------------------------------------------------------------------------
+
+
+def test_vector_scaling_of_two_classes_is_logistic_regression():
+    """Of the logits (z_1, -z_0), without a penalty, by scikit-learn; the ridge of 1e-6 moves it by that much."""
+    from sklearn.linear_model import LogisticRegression
+
+    logits, labels = drawn(800, 2, 2.0)
+    features = logits[:, ::-1] * [1, -1]
+    peer = LogisticRegression(C=1e12, tol=1e-10, max_iter=1000).fit(features, labels)
+    fit = posthoc.fit("vector", logits, labels)
+    np.testing.assert_allclose(fit.probabilities(logits), peer.predict_proba(features), atol=2e-5)
+    assert fit.nll == pytest.approx(metrics.nll(np.log(peer.predict_proba(features)), labels), abs=1e-9)
+
+
+def test_vector_scaling_is_the_optimum_that_torch_finds():
+    """LBFGS on Guo's parametrisation in float64, by torch's own gradient: the same NLL and map."""
+    torch = pytest.importorskip("torch")
+    logits, labels = drawn(500, 5)
+    z, y = torch.from_numpy(logits), torch.from_numpy(labels)
+    weights, biases = torch.ones(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
+    parameters = [weights.requires_grad_(), biases.requires_grad_()]
+    optimizer = torch.optim.LBFGS(parameters, max_iter=2000, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(z * weights + biases, y)
+        loss.backward()
+        return loss
+
+    for _ in range(5):
+        optimizer.step(closure)
+    fit = posthoc.fit("vector", logits, labels)
+    expected = torch.softmax(z * weights + biases, dim=1).detach().numpy()
+    np.testing.assert_allclose(fit.probabilities(logits), expected, atol=1e-5)
+    assert fit.nll == pytest.approx(closure().item(), abs=1e-9)
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs the extra posthoc")
+def test_vector_scaling_is_probmetrics():
+    """Which computes in float32: three digits of the probabilities agree, and its NLL is no lower."""
+    import torch
+    from probmetrics.calibrators import VectorScalingCalibrator
+    from probmetrics.distributions import CategoricalLogits
+
+    logits, labels = drawn(500, 5)
+    given = CategoricalLogits(torch.from_numpy(logits))
+    peer = VectorScalingCalibrator().fit_torch(given, torch.from_numpy(labels)).predict_proba_torch(given)
+    fit = posthoc.fit("vector", logits, labels)
+    np.testing.assert_allclose(fit.probabilities(logits), peer.get_probs().numpy(), atol=2e-3)
+    assert fit.nll <= metrics.nll(peer.get_logits().numpy().astype(float), labels) + 1e-6
+
+
+def test_vector_scalings_derivatives_are_those_of_finite_differences():
+    logits, labels = drawn(60, 3)
+    objective = posthoc._Affine(logits, labels, np.zeros(6))
+    x = np.random.default_rng(1).normal(size=6)
+    for i, away in enumerate(1e-5 * np.eye(6)):
+        slope = (objective.value(x + away) - objective.value(x - away)) / 2e-5
+        curve = (objective.gradient(x + away) - objective.gradient(x - away)) / 2e-5
+        assert objective.gradient(x)[i] == pytest.approx(slope, abs=1e-8)
+        np.testing.assert_allclose(objective.hessian(x)[i], curve, atol=1e-7)
+
+
+@pytest.mark.parametrize("k", [2, 5])
+def test_isotonic_is_sklearns_calibrated_classifier(k):
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.calibration import CalibratedClassifierCV
+
+    frozen = pytest.importorskip("sklearn.frozen")
+
+    class Given(ClassifierMixin, BaseEstimator):
+        """A fitted classifier whose probabilities are its inputs."""
+
+        def fit(self, X, y):
+            self.classes_ = np.arange(k)
+            return self
+
+        def predict_proba(self, X):
+            return X
+
+        def predict(self, X):
+            return X.argmax(axis=1)
+
+    logits, labels = drawn(500, k)
+    p, new = metrics.softmax(logits), metrics.softmax(drawn(200, k, seed=1)[0])
+    given = frozen.FrozenEstimator(Given().fit(p, labels))
+    peer = CalibratedClassifierCV(given, method="isotonic").fit(p, labels)
+    ours = posthoc.fit("isotonic", logits, labels).probabilities(np.log(new))
+    np.testing.assert_allclose(ours, peer.predict_proba(new), atol=1e-6)
+
+
+def test_histogram_is_a_count_by_hand():
+    logits, labels = drawn(600, 4)
+    p = metrics.softmax(logits)
+    expected = np.empty_like(p)
+    for j in range(4):  # 600 distinct scores in 15 bins of 40
+        order = np.argsort(p[:, j])
+        for part in order.reshape(15, 40):
+            expected[part, j] = (labels[part] == j).mean()
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(posthoc.fit("histogram", logits, labels).probabilities(logits), expected, atol=1e-12)
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs the extra posthoc")
+def test_histogram_of_two_classes_is_probmetrics():
+    """It bins the score of class 1, at quantiles between points where ours begin at one: edges fall into other gaps."""
+    from probmetrics.calibrators import BinaryHistogramBinningCalibrator
+
+    logits, labels = drawn(450, 2, 1.5)
+    p = metrics.softmax(logits)
+    peer = BinaryHistogramBinningCalibrator(15, strategy="quantile").fit(p, labels).predict_proba(p)[:, 1]
+    ours = posthoc.fit("histogram", logits, labels).probabilities(logits)[:, 1]
+    np.testing.assert_allclose(ours, peer, atol=1e-6)
+
+
+def test_equal_scores_share_a_bin():
+    logits = np.repeat([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]], [50, 7, 8], axis=0)
+    labels = np.r_[np.arange(50) % 2, [0] * 6, 1, [1] * 8]
+    found = posthoc.fit("histogram", logits, labels).probabilities(np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]]))
+    np.testing.assert_allclose(found, [[0.5, 0.5], [6 / 7, 1 / 7], [0, 1]], atol=1e-12)
+
+
+def test_ensemble_is_the_best_of_a_fine_grid():
+    logits, labels = drawn(300, 4, 4.0)
+    wrong = np.random.default_rng(2).random(300) < 0.3
+    labels = np.where(wrong, np.random.default_rng(3).integers(4, size=300), labels)
+    T = fit_temperature(logits, labels).T
+    members = [metrics.softmax(logits / T), metrics.softmax(logits), np.full((300, 4), 0.25)]
+    seen = np.stack([member[np.arange(300), labels] for member in members], axis=1)
+    steps = np.linspace(0, 1, 201)
+    grid = [(a, b, 1 - a - b) for a in steps for b in steps if a + b <= 1 + 1e-12]
+    values = -np.log(seen @ np.clip(grid, 0, 1).T).mean(axis=0)
+    fit = posthoc.fit("ensemble", logits, labels)
+    assert fit.nll <= values.min() + 1e-12
+    assert fit.nll == pytest.approx(values.min(), abs=2e-5)
+    best = np.array(grid[values.argmin()])
+    np.testing.assert_allclose(
+        fit.probabilities(logits), sum(w * m for w, m in zip(best, members, strict=True)), atol=0.01
+    )
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs the extra posthoc")
+def test_ensemble_is_probmetrics():
+    """Its weights minimise the same NLL; inputs are float32 there, and T is found by a bounded search."""
+    from probmetrics.calibrators import ETSCalibrator
+
+    logits, labels = drawn(400, 4, 3.0)
+    labels = np.where(np.random.default_rng(2).random(400) < 0.2, (labels + 1) % 4, labels)
+    p = metrics.softmax(logits)
+    peer = ETSCalibrator(loss="ce").fit(p, labels).predict_proba(p)
+    fit = posthoc.fit("ensemble", logits, labels)
+    np.testing.assert_allclose(fit.probabilities(logits), peer, atol=2e-3)
+    assert fit.nll <= metrics.nll(np.log(peer), labels) + 1e-9
+
+
+# What holds of each ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_each_gives_distributions_and_calibrates(name):
+    logits, labels = drawn(1000, 4, 4.0)
+    new, answers = drawn(4000, 4, 4.0)
+    fit = posthoc.fit(name, logits, labels)
+    p = fit.probabilities(new)
+    assert p.dtype == np.float64
+    assert (p >= 0).all()
+    np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-9)
+    np.testing.assert_allclose(metrics.softmax(fit.logits(new)), p, atol=1e-15)
+    assert metrics.ece(p, answers) < 0.5 * metrics.ece(metrics.softmax(new), answers)
+    assert metrics.brier(p, answers) < metrics.brier(metrics.softmax(new), answers)
+    assert fit.converged
+    assert math.isnan(fit.T)
+    assert math.isnan(fit.beta)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_each_gives_the_same_bytes_again_and_leaves_its_arguments_alone(name):
+    logits, labels = drawn()
+    kept = logits.copy(), labels.copy()
+    first, again = (posthoc.fit(name, logits, labels).logits(logits) for _ in range(2))
+    assert first.tobytes() == again.tobytes()
+    np.testing.assert_array_equal(logits, kept[0])
+    np.testing.assert_array_equal(labels, kept[1])
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_float32_logits_are_calibrated_as_float64_ones(name):
+    logits, labels = drawn()
+    logits = logits.astype(np.float32)
+    a, b = (posthoc.fit(name, z, labels).logits(z) for z in (logits, logits.astype(np.float64)))
+    assert a.tobytes() == b.tobytes()
+
+
+def test_the_ensemble_keeps_predictions_whatever_its_weights():
+    rng = np.random.default_rng(0)
+    logits, labels = drawn(400, 6, 20.0)
+    against = -np.eye(6)[labels] * 5 + rng.normal(size=(400, 6))  # the less a class, the larger its logit
+    for z, y in ((logits, labels), (against, labels), (logits, rng.integers(6, size=400))):
+        fit = posthoc.fit("ensemble", z, y)
+        new = 30 * rng.normal(size=(500, 6))
+        np.testing.assert_array_equal(fit.logits(new).argmax(axis=1), new.argmax(axis=1))
+        np.testing.assert_array_equal(fit.probabilities(new).argmax(axis=1), new.argmax(axis=1))
+
+
+def test_the_others_may_change_predictions():
+    """A class that is overrated by the logits is predicted less: that is what TS cannot do."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=900)
+    logits = 2.0 * np.eye(3)[labels] + rng.normal(size=(900, 3)) + [3.0, 0.0, 0.0]
+    error = {"none": metrics.error(metrics.softmax(logits), labels)}
+    for name in OWN:
+        error[name] = metrics.error(posthoc.fit(name, logits, labels).probabilities(logits), labels)
+    assert error["ensemble"] == error["none"]
+    for name in ("vector", "isotonic", "histogram"):
+        assert error[name] < error["none"] - 0.1
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_classes_that_validation_lacks_get_little_or_nothing(name):
+    logits, labels = drawn(600, 5)
+    there = labels != 2
+    fit = posthoc.fit(name, logits[there], labels[there])
+    p = fit.probabilities(logits)
+    assert np.isfinite(p).all()
+    assert fit.converged
+    if name in ("isotonic", "histogram"):
+        assert (p[:, 2] == 0).all()
+        assert metrics.nll(fit.logits(logits), labels) == math.inf
+    elif name in ("vector", "matrix"):
+        assert 0 < p[:, 2].max() < metrics.softmax(logits)[:, 2].max()
+        assert np.isfinite(metrics.nll(fit.logits(logits), labels))
+    else:
+        assert np.isfinite(metrics.nll(fit.logits(logits), labels))
+
+
+@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("labels", [np.zeros(40, int), np.arange(40) % 3], ids=["one class", "all classes"])
+def test_separable_data_have_no_optimum_or_a_finite_one(name, labels):
+    logits = 4 * np.eye(3)[labels] + np.random.default_rng(0).uniform(-1, 1, (40, 3))
+    fit = posthoc.fit(name, logits, labels)
+    assert fit.separable == (name in ("vector", "ensemble"))
+    if fit.separable:
+        assert not fit.converged
+        with pytest.raises(SpecError, match="finite optimum"):
+            fit.logits(logits)
+    else:
+        p = fit.probabilities(logits)
+        assert np.isfinite(p).all()
+        right = (p.argmax(axis=1) == labels).mean()
+        assert right == 1 or (name == "histogram" and right > 0.9)  # a bin may reach across the gap
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_logits_that_tell_nothing_or_the_contrary_are_flattened(name):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(4, size=400)
+    for logits in (np.zeros((400, 4)), -5 * np.eye(4)[labels], 1e4 * rng.normal(size=(400, 4))):
+        fit = posthoc.fit(name, logits, labels)
+        p = fit.probabilities(logits)
+        assert np.isfinite(p).all()
+        assert fit.nll <= math.log(4) + 0.01
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_one_point_is_enough(name):
+    fit = posthoc.fit(name, np.array([[0.0, 1.0, 3.0]]), np.array([1]))
+    assert fit.separable or np.isfinite(fit.probabilities(np.array([[2.0, 1.0, 0.0]]))).all()
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize(
+    ("logits", "labels", "key"),
+    [
+        (np.zeros((3, 1)), np.zeros(3, int), "logits"),
+        (np.full((3, 2), np.nan), np.zeros(3, int), "logits[0]"),
+        (np.zeros((3, 2)), np.zeros(4, int), "targets"),
+        (np.zeros((3, 2)), np.full(3, 2), "targets"),
+        (np.zeros((3, 2)), np.full((3, 2), 0.5), "labels"),
+    ],
+)
+def test_bad_arrays_are_named(name, logits, labels, key):
+    with pytest.raises(SpecError) as caught:
+        posthoc.fit(name, logits, labels)
+    assert caught.value.key == key
+
+
+def test_an_unknown_calibrator_is_named():
+    with pytest.raises(SpecError, match=r"calibrator = 'vectr': expected one of .*did you mean 'vector'"):
+        posthoc.fit("vectr", np.zeros((3, 2)), np.zeros(3, int))
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    expected = r"calibrators = 'matrix': expected probmetrics and numba .*pip install --editable '\.\[posthoc\]'"
+    with pytest.raises(SpecError, match=expected):
+        posthoc.fit("matrix", np.zeros((3, 2)), np.zeros(3, int))
+    assert posthoc.fit("histogram", np.zeros((3, 2)), np.zeros(3, int)).converged
+
+
+def test_no_calibrator_but_matrix_imports_torch():
+    code = (
+        "import sys, numpy as np; from halobench import posthoc; rng = np.random.default_rng(0);"
+        "logits, labels = rng.normal(size=(60, 3)), rng.integers(3, size=60);"
+        f"[posthoc.fit(name, logits, labels).logits(logits) for name in {OWN}];"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
