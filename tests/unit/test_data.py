@@ -9,6 +9,7 @@ from halobench import data, store
 from halobench.data import noise_transition, split_indices
 from halobench.data.distributions import draw_labels
 from halobench.data.moments import channel_moments
+from halobench.data.rows import Rows
 from halobench.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
 
 KINDS = ["cycle", "map", "uniform"]
@@ -112,6 +113,48 @@ def test_channel_moments_match_numpy_in_chunks():
     np.testing.assert_allclose(mean, images.mean(axis=(0, 2, 3)))
     np.testing.assert_allclose(std[:2], images.std(axis=(0, 2, 3))[:2])
     assert std[2] == 1
+
+
+def mapped(folder, count=40):
+    """An array (count, 3, 4, 5) of bytes on disk, mapped."""
+    np.save(folder / "a.npy", np.random.default_rng(1).integers(256, size=(count, 3, 4, 5), dtype=np.uint8))
+    return np.load(folder / "a.npy", mmap_mode="r")
+
+
+def test_rows_are_read_as_an_array_would_give_them(tmp_path, monkeypatch):
+    array = mapped(tmp_path)
+    index = np.random.default_rng(2).permutation(40)[:17]
+    rows, whole = Rows(array, index), array[index]
+    assert (len(rows), rows.shape, rows.dtype, rows.ndim) == (17, (17, 3, 4, 5), np.uint8, 4)
+    assert rows.nbytes == whole.nbytes
+    for key in (slice(3, 9), slice(None, None, -2), [4, 4, 0], np.array([16, 2]), whole[:, 0, 0, 0] > 99, 5, -1, []):
+        key = np.array(key, dtype=int) if isinstance(key, list) else key
+        found = rows[key]
+        assert type(found) is np.ndarray
+        assert found.base is None or not isinstance(found.base, np.memmap)
+        np.testing.assert_array_equal(found, whole[key])
+    monkeypatch.setattr("halobench.data.rows.BLOCK", 200)  # three rows at a time
+    np.testing.assert_array_equal(np.asarray(rows), whole)
+    assert np.asarray(rows, dtype=np.float32).dtype == np.float32
+    with pytest.raises(ValueError, match="without a copy"):
+        rows.__array__(copy=False)
+    mean, std = np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])
+    np.testing.assert_array_equal(data.normalise(rows, mean, std), data.normalise(whole, mean, std))
+    scale = (1 / std).astype(np.float32)[:, None, None]
+    expected = (whole.astype(np.float32) - mean.astype(np.float32)[:, None, None]) * scale
+    np.testing.assert_array_equal(data.normalise(whole, mean, std), expected)
+
+
+def test_a_large_split_is_left_on_disk_and_gives_the_same(tmp_path, monkeypatch):
+    data.write_source(SourceSpec("digits"), tmp_path)
+    spec = DatasetSpec("s", 500, 100, 100, NoiseSpec("cycle", 0.5))
+    held = data.load_data(tmp_path, spec, seed=3)
+    monkeypatch.setattr(data, "COPIED", 100 * 64)
+    left = data.load_data(tmp_path, spec, seed=3)
+    assert [type(left.splits[name].images).__name__ for name in data.SPLITS] == ["Rows", "ndarray", "ndarray"]
+    for name in data.SPLITS:
+        np.testing.assert_array_equal(held.inputs(name), left.inputs(name))
+        np.testing.assert_array_equal(held.splits[name].labels, left.splits[name].labels)
 
 
 def test_meta_holds_the_checksums_of_the_arrays(tmp_path):
