@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 
@@ -161,6 +164,98 @@ def test_meta_holds_the_checksums_of_the_arrays(tmp_path):
     data.write_source(SourceSpec("digits"), tmp_path)
     meta = store.read_json(tmp_path / "meta.json")
     assert meta["checksums"] == {name: store.checksum(tmp_path / name) for name in ("images.npy", "labels.npy")}
+
+
+BLOCKS = """
+import numpy as np
+from halobench.data import Description, Images
+
+class Blocks:
+    dtype = np.dtype(np.uint8)
+    shape = (40, 3, 2, 2)
+    asked = []
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, rows):
+        self.asked.append((rows.start, min(rows.stop, 40)))
+        rng = np.random.default_rng(0)
+        return rng.integers(256, size=self.shape, dtype=np.uint8)[rows]
+
+class Torn(Blocks):
+    def __getitem__(self, rows):
+        if rows.start:
+            raise OSError("the disk is gone")
+        return super().__getitem__(rows)
+
+class Short(Blocks):
+    def __getitem__(self, rows):
+        return super().__getitem__(rows)[1:]
+
+def describe(*, kind="Blocks", names=()):
+    return Description((3, 2, 2), 2, 40, {"train": (0, 17), "test": (17, 40)})
+
+def load(*, kind="Blocks", names=()):
+    parts = {"train": (0, 17), "test": (17, 40)}
+    return Images(globals()[kind](), np.arange(40) % 2, 2, parts, tuple(names))
+"""
+
+
+@pytest.fixture
+def blocks(tmp_path, monkeypatch):
+    """The module of a loader that gives blocks; twelve bytes an image, five images at a time."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "in_blocks.py").write_text(BLOCKS)
+    monkeypatch.setattr("halobench.data.sources.BLOCK", 60)
+    monkeypatch.delitem(sys.modules, "in_blocks", raising=False)
+    return importlib.import_module("in_blocks")
+
+
+def test_blocks_are_written_as_the_whole_array_would_be(tmp_path, blocks):
+    whole = np.random.default_rng(0).integers(256, size=(40, 3, 2, 2), dtype=np.uint8)
+    spec = SourceSpec("in_blocks:load", {"names": ["no", "yes"]})
+    paths = data.write_source(spec, tmp_path / "source")
+    assert blocks.Blocks.asked == [(start, min(start + 5, 40)) for start in range(0, 40, 5)]  # each row once, in order
+    np.save(tmp_path / "whole.npy", whole)
+    assert paths[0].read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    meta = store.read_json(paths[2])
+    assert meta["names"] == ["no", "yes"]
+    np.testing.assert_allclose(meta["mean"], whole[:17].mean(axis=(0, 2, 3)))  # of the train part
+    np.testing.assert_allclose(meta["std"], whole[:17].std(axis=(0, 2, 3)))
+    paths[0].unlink()
+    splits = data.load_data(tmp_path / "source", DatasetSpec("s", 12, 5, 23), 0).splits
+    assert paths[0].read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    np.testing.assert_array_equal(splits["test"].images, whole[splits["test"].index])
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"kind": "Torn"}, r"a loader that loads \(OSError: the disk is gone\)"),
+        ({"kind": "Short"}, r"images whose rows from 0 are uint8 \(5, 3, 2, 2\), not uint8 \(4, 3, 2, 2\)"),
+        ({"names": ["one"]}, "a name for each of 2 classes, not 1 names"),
+    ],
+)
+def test_bad_blocks_are_told_and_leave_nothing(tmp_path, blocks, options, line):
+    with pytest.raises(SpecError, match=rf"loader = 'in_blocks:load': expected {line}"):
+        data.write_source(SourceSpec("in_blocks:load", options), tmp_path / "source")
+    assert not [path for path in (tmp_path / "source").rglob("*") if path.is_file()]
+
+
+def test_of_a_large_array_the_size_counts_alone(tmp_path, monkeypatch):
+    images = data.write_source(SourceSpec("digits"), tmp_path)[0]
+    sound = images.read_bytes()
+    images.write_bytes(sound[:-1] + b"x")
+    spec = DatasetSpec("s", 100, 10, 10)
+    with pytest.raises(SpecError, match="the bytes that meta.json records"):
+        data.load_data(tmp_path, spec, 0)
+    monkeypatch.setattr("halobench.data.sources.HASHED", len(sound) - 1)
+    data.load_data(tmp_path, spec, 0)
+    for bad in (sound[:-1], sound + b"x"):
+        images.write_bytes(bad)
+        with pytest.raises(SpecError, match=r"images\.npy"):
+            data.load_data(tmp_path, spec, 0)
 
 
 CHANGING = """
