@@ -248,7 +248,7 @@ def test_of_a_large_array_the_size_counts_alone(tmp_path, monkeypatch):
     sound = images.read_bytes()
     images.write_bytes(sound[:-1] + b"x")
     spec = DatasetSpec("s", 100, 10, 10)
-    with pytest.raises(SpecError, match="the bytes that meta.json records"):
+    with pytest.raises(SpecError, match=r"the bytes that meta\.json records"):
         data.load_data(tmp_path, spec, 0)
     monkeypatch.setattr("halobench.data.sources.HASHED", len(sound) - 1)
     data.load_data(tmp_path, spec, 0)
