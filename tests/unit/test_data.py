@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -256,6 +258,16 @@ def test_of_a_large_array_the_size_counts_alone(tmp_path, monkeypatch):
         images.write_bytes(bad)
         with pytest.raises(SpecError, match=r"images\.npy"):
             data.load_data(tmp_path, spec, 0)
+
+
+def test_the_loader_in_the_documentation_works(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs/data.md").read_text()
+    (tmp_path / "documented.py").write_text(re.search(r"```python\n(.*?)```", text, re.S)[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    images = np.random.default_rng(0).integers(256, size=(1000, 3, 32, 32), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.arange(1000) % 10)
+    spec = SourceSpec("documented:load", {"path": str(tmp_path / "images.npz")})
+    np.testing.assert_array_equal(np.load(data.write_source(spec, tmp_path / "out")[0]), images)
 
 
 CHANGING = """

@@ -11,7 +11,9 @@ import os
 import pickle
 import struct
 import tarfile
+import time
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +22,8 @@ import pytest
 import torchvision
 from scipy.io import savemat
 
-from halobench import data, dataroot, plugins, store
+from halobench import data, dataroot, plugins, store, submission
+from halobench.config import load_config
 from halobench.data import vision
 from halobench.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
 
@@ -355,6 +358,37 @@ def test_a_data_root_that_cannot_be_made_is_told(place):
         SpecError, match=rf"data_root = '{place}': expected the files of MNIST .*(FileExistsError|NotADir)"
     ):
         data.load_source(SourceSpec("mnist"))
+
+
+def test_a_clusters_jobs_use_the_root_that_their_run_was_started_with(tmp_path, monkeypatch, config):
+    """Their Snakemakes read a note of the configuration, not the file, which may have been edited since."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(submission.NOTED, str(submission.note_start(config | {"data_root": "there", "fetch": False})))
+    monkeypatch.setenv(dataroot.FETCH, "1")
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    noted = submission.started_with()
+    load_config(noted)
+    dataroot.note(noted)
+    assert (str(dataroot.data_root()), dataroot.may_fetch()) == ("there", False)
+
+
+def test_two_that_fetch_at_once_fetch_once(place, tmp_path, monkeypatch):
+    spec, _ = made("svhn", place, monkeypatch)
+    served, asked = {path.name: path.read_bytes() for path in place.iterdir()}, []
+    for path in place.iterdir():
+        path.unlink()
+
+    def slow(request, *arguments, **options):
+        asked.append(request.get_method())
+        time.sleep(0.1)
+        return Answer(served[request.full_url.rpartition("/")[2]], request.full_url)
+
+    monkeypatch.setattr("urllib.request.urlopen", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: data.load_source(SourceSpec("svhn")), range(2))
+    np.testing.assert_array_equal(first.images, second.images)
+    assert len(first.labels) == spec.train + spec.test
+    assert len(asked) == 4  # of two files the address, then the content
 
 
 def test_the_root_is_the_configurations_then_the_environments(monkeypatch):
