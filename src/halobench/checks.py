@@ -6,6 +6,7 @@ The checks import torch, so they run in a process of their own, and only for spe
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -13,11 +14,11 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench import plugins, store
+from halobench import data, plugins, store
 from halobench.codemap import code_map
 from halobench.config import ConfigError, check_schema, load_config
 from halobench.dryrun import Records
@@ -54,13 +55,54 @@ def _least_batch(config: Config, cell: Cell) -> int:
     return min(2, config.recipes[cell.dataset, cell.model].batch)
 
 
-def ensure(config: Config, cache: Path) -> dict[str, Any]:
+def describe_disk(config: Config, names: Iterable[str], results: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the sources whose loaders read a disk will hold, as plain data, and a line on each that can't tell.
+
+    A loader says that it is one by ``FROM_DISK = True`` in its file. What it describes may change from one run to the
+    next, so that no report of earlier checks tells it; and once the source is written, what it was made from may go.
+    """
+    found, problems = {}, {}
+    for name in names:
+        spec = config.sources[name]
+        try:
+            if plugins.constant("data", spec.loader, "FROM_DISK"):
+                described = _written(config, name, results) or data.describe(spec)
+                found[name] = json.loads(to_json(dataclasses.asdict(described)))
+        except SpecError as error:
+            # The root is no option of the source, nor is an image.
+            elsewhere = error.key == "data_root" or os.sep in error.key
+            problems[name] = str(error if elsewhere else error.within(f"sources.{name}"))
+        except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
+            problems[name] = _unbuilt(f"sources.{name}", error)
+    return found, problems
+
+
+def _unbuilt(where: str, error: BaseException) -> str:
+    """A line on a plug-in that raised what it shouldn't."""
+    return f"{where}: expected a plug-in that can be built ({plugins.told(error)})"
+
+
+def _written(config: Config, name: str, results: Path) -> data.Description | None:
+    """What a source holds that was written as its spec and code ask now; None if there is none."""
+    folder = results / "sources" / name
+    with contextlib.suppress(SpecError):
+        made = store.read_record(folder / "source.json", ["spec", "code"])
+        now = [config.source_spec(name), code_map("source", [("data", config.sources[name].loader)])]
+        if to_json([made["spec"], made["code"]]) == to_json(now):
+            meta = data.read_meta(folder)[1]
+            return data.Description(**{field.name: meta[field.name] for field in dataclasses.fields(data.Description)})
+    return None
+
+
+def ensure(config: Config, cache: Path, results: Path = Path("results")) -> dict[str, Any]:
     """Run the checks unless the same ones passed before with the same versions and code.
 
     Parameters
     ----------
     cache : Path
         Folder of the reports of what passed, named after digests of what was asked.
+    results : Path
+        Where sources may have been written.
 
     Returns
     -------
@@ -73,6 +115,8 @@ def ensure(config: Config, cache: Path) -> dict[str, Any]:
         With every problem found.
     """
     asked = request(config)
+    asked["described"], unknown = describe_disk(config, asked["sources"], results)
+    asked["sources"] = {name: spec for name, spec in asked["sources"].items() if name not in unknown}
     used = [("data", spec["loader"]) for spec in asked["sources"].values()]
     used += [("losses", spec["name"]) for spec in asked["losses"].values()]
     used += [("models", spec["name"]) for spec in asked["models"].values()]
@@ -80,7 +124,10 @@ def ensure(config: Config, cache: Path) -> dict[str, Any]:
     text = to_json([asked, code, versions("torch", "torchvision", "timm")])
     stamp = cache / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
     with contextlib.suppress(SpecError):  # none yet, or a damaged one
-        return store.read_json(stamp, ["sources", "weights"])
+        report = store.read_json(stamp, ["sources", "weights"])
+        if unknown:
+            raise ConfigError(list(unknown.values()))
+        return report
     command = [sys.executable, "-m", "halobench.cli", "check"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": _search_path()}
     done = subprocess.run(command, input=to_json(asked), capture_output=True, text=True, env=environment, check=False)
@@ -91,8 +138,8 @@ def ensure(config: Config, cache: Path) -> dict[str, Any]:
         names = ", ".join(sorted({name for _, name in used}))
         ended = f"building them ended in code {done.returncode} ({said})"
         raise ConfigError([f"plug-ins = {names}: expected ones that can be built, but {ended}"]) from None
-    if problems:
-        raise ConfigError(problems)
+    if problems or unknown:
+        raise ConfigError([*unknown.values(), *problems])
     store.write_json(stamp, report)
     return report
 
@@ -266,9 +313,12 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> None:
         raise SpecError("name", spec.name, f"a loss that gives one number, with a gradient, for a batch, not {found}")
 
 
-def run(asked: dict[str, Any]) -> list[str]:
-    """Build everything that was asked for; return a line per problem."""
-    from halobench import data, models
+def run(asked: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Build everything that was asked for; return a line per problem, and the report of `ensure`.
+
+    What `described` tells of a source is taken for what it holds.
+    """
+    from halobench import models
 
     missing = [key for key in REQUEST if not isinstance(asked, Mapping) or key not in asked]
     if missing:
@@ -283,11 +333,14 @@ def run(asked: dict[str, Any]) -> list[str]:
         except SpecError as error:
             problems.append(str(error.within(where)))
         except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
-            problems.append(f"{where}: expected a plug-in that can be built ({plugins.told(error)})")
+            problems.append(_unbuilt(where, error))
         return None
 
+    known = {name: data.Description(**described) for name, described in asked.get("described", {}).items()}
     for name, spec in asked["sources"].items():
-        described = attempt(f"sources.{name}", lambda spec=spec: data.describe(parse(SourceSpec, spec)))
+        described = known.get(name) or attempt(
+            f"sources.{name}", lambda spec=spec: data.describe(parse(SourceSpec, spec))
+        )
         if described is not None:
             found[name] = described
     for name, spec in asked["datasets"].items():

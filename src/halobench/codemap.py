@@ -39,7 +39,8 @@ STAGES = {
 
 # Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a
 # stopped job goes on, leaves the values in them as they are.
-NEUTRAL = {"__init__", "checkpoint", "codemap", "locks", "plugins", "progress", "provenance", "specs", "store"}
+NEUTRAL = {"__init__", "checkpoint", "codemap", "dataroot", "locks", "plugins", "progress", "provenance"}
+NEUTRAL |= {"specs", "store"}
 
 # What a stage imports without depending on it: aggregation takes from these the names of columns alone, the probe meets
 # losses only in what its model has learned, and models of timm and torchvision are named by the specs that use them.

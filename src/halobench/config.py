@@ -32,11 +32,14 @@ from halobench.specs import (
     hint,
     one_of,
     parse,
+    require,
     shown,
 )
 
 SECTIONS = (
     "run",
+    "data_root",
+    "fetch",
     "sources",
     "datasets",
     "models",
@@ -145,6 +148,7 @@ class _Loader:
         for key in self.raw:
             if key not in SECTIONS:
                 self.problem(SpecError(str(key), self.raw[key], f"a section: {one_of(SECTIONS, key)}"))
+        self.guarded("", self.data_root)
         sources = self.section("sources", lambda name, m: self.plugin("data", parse(SourceSpec, m)))
         datasets = self.section("datasets", self.dataset)
         models = self.section("models", self.model)
@@ -201,6 +205,12 @@ class _Loader:
         if REFERENCE in sections["losses"]:
             expected = "another name: tables mark predictors that were not trained by this one"
             self.problem(SpecError(f"losses.{REFERENCE}", REFERENCE, expected))
+
+    def data_root(self) -> None:
+        """Where data lie, and whether what lacks there may be fetched: `halobench.dataroot` heeds both."""
+        root, fetch = self.raw.get("data_root", "data"), self.raw.get("fetch", True)
+        require(isinstance(root, str) and root, "data_root", root, "the path of a folder")
+        require(isinstance(fetch, bool), "fetch", fetch, "true or false")
 
     def plugin(self, kind: str, spec: Any) -> Any:
         """A spec whose name was found and whose options are known, less those at their defaults."""

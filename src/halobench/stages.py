@@ -61,9 +61,8 @@ def run_source(spec: Mapping[str, Any], out: Path) -> None:
     code = code_in_force("source", [("data", source.loader)])
     store.sweep(out)
     paths = data.write_source(source, out)
-    facts = record(
-        "source", canonical(source), None, code, paths, time.perf_counter() - began, ["scikit-learn", "mlxtend"]
-    )
+    packages = ["scikit-learn", "mlxtend", "torchvision", "pillow"]
+    facts = record("source", canonical(source), None, code, paths, time.perf_counter() - began, packages)
     store.write_json(out / "source.json", facts)
 
 

@@ -107,12 +107,14 @@ def reading(path: Path | str, what: str) -> Iterator[None]:
         raise SpecError(str(path), told(error), f"{what} {REMEDY}") from None
 
 
-def check_recorded(path: Path | str) -> None:
+def check_recorded(path: Path | str, most: int | None = None) -> None:
     """Raise SpecError if the record of the stage that wrote `path`, beside it, holds another checksum.
 
-    A file without a record, e.g. one that comes from elsewhere, passes.
+    A file without a record, e.g. one that comes from elsewhere, passes, and so does one of more than `most` bytes.
     """
     path = Path(path)
+    if most is not None and path.stat().st_size > most:
+        return
     for name in RECORDS:
         record = path.parent / name
         if path.name == name or not record.is_file():
@@ -227,13 +229,16 @@ def check_arrays(path: Path | str) -> None:
     check_recorded(path)
 
 
-def read_npy(path: Path | str, dtype: str, shape: tuple[int | None, ...], mapped: bool = False) -> np.ndarray:
+def read_npy(
+    path: Path | str, dtype: str, shape: tuple[int | None, ...], mapped: bool = False, most: int | None = None
+) -> np.ndarray:
     """Read one array from .npy, into memory or `mapped`; None in `shape` stands for any length.
 
     Raises
     ------
     SpecError
-        If the file is missing, holds no such array, or isn't the one that its stage's record tells of.
+        If the file is missing, holds no such array and nothing else, or isn't the one that its stage's record tells of
+        (where it has more than `most` bytes, its checksum is not compared).
     """
     asked = f"a .npy array of {dtype} {shape}".replace("None", "n")
     with reading(path, asked):
@@ -243,7 +248,9 @@ def read_npy(path: Path | str, dtype: str, shape: tuple[int | None, ...], mapped
         if not fits or any(n is not None and n != found for n, found in zip(shape, array.shape, strict=True)):
             found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             raise SpecError(str(path), found, f"{asked} {REMEDY}")
-    check_recorded(path)
+        if mapped and (size := Path(path).stat().st_size) != array.offset + array.nbytes:
+            raise SpecError(str(path), f"{size} bytes", f"{array.offset + array.nbytes} bytes, {asked} {REMEDY}")
+    check_recorded(path, most)
     return array
 
 

@@ -147,6 +147,8 @@ BAD = [
     ("sources.digits.loader", "broken_plugin:load", "sources.digits.loader = 'broken_plugin:load'", "boom"),
     ("losses.mixup2.name", "syntax_plugin:Loss", "losses.mixup2.name = 'syntax_plugin:Loss'", "Python"),
     ("losses.mixup2.name", "broken_package.inner:Loss", "losses.mixup2.name", "boom"),
+    ("data_root", ["data"], "data_root = ['data']", "the path of a folder"),
+    ("fetch", 1, "fetch = 1", "true or false"),
     ("datasets.../../etc", {"source": "digits", "train": 1, "val": 1, "test": 1}, "datasets.../../etc", "a name"),
 ]
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import re
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +14,7 @@ from halobench import data, store
 from halobench.data import noise_transition, photos, split_indices
 from halobench.data.distributions import draw_labels
 from halobench.data.moments import channel_moments
+from halobench.data.rows import Rows
 from halobench.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
 
 KINDS = ["cycle", "map", "uniform"]
@@ -114,10 +120,154 @@ def test_channel_moments_match_numpy_in_chunks():
     assert std[2] == 1
 
 
+def mapped(folder, count=40):
+    """An array (count, 3, 4, 5) of bytes on disk, mapped."""
+    np.save(folder / "a.npy", np.random.default_rng(1).integers(256, size=(count, 3, 4, 5), dtype=np.uint8))
+    return np.load(folder / "a.npy", mmap_mode="r")
+
+
+def test_rows_are_read_as_an_array_would_give_them(tmp_path, monkeypatch):
+    array = mapped(tmp_path)
+    index = np.random.default_rng(2).permutation(40)[:17]
+    rows, whole = Rows(array, index), array[index]
+    assert (len(rows), rows.shape, rows.dtype, rows.ndim) == (17, (17, 3, 4, 5), np.uint8, 4)
+    assert rows.nbytes == whole.nbytes
+    for key in (slice(3, 9), slice(None, None, -2), [4, 4, 0], np.array([16, 2]), whole[:, 0, 0, 0] > 99, 5, -1, []):
+        key = np.array(key, dtype=int) if isinstance(key, list) else key
+        found = rows[key]
+        assert type(found) is np.ndarray
+        assert found.base is None or not isinstance(found.base, np.memmap)
+        np.testing.assert_array_equal(found, whole[key])
+    monkeypatch.setattr("halobench.data.rows.BLOCK", 200)  # three rows at a time
+    np.testing.assert_array_equal(np.asarray(rows), whole)
+    assert np.asarray(rows, dtype=np.float32).dtype == np.float32
+    with pytest.raises(ValueError, match="without a copy"):
+        rows.__array__(copy=False)
+    mean, std = np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])
+    np.testing.assert_array_equal(data.normalise(rows, mean, std), data.normalise(whole, mean, std))
+    scale = (1 / std).astype(np.float32)[:, None, None]
+    expected = (whole.astype(np.float32) - mean.astype(np.float32)[:, None, None]) * scale
+    np.testing.assert_array_equal(data.normalise(whole, mean, std), expected)
+
+
+def test_a_large_split_is_left_on_disk_and_gives_the_same(tmp_path, monkeypatch):
+    data.write_source(SourceSpec("digits"), tmp_path)
+    spec = DatasetSpec("s", 500, 100, 100, NoiseSpec("cycle", 0.5))
+    held = data.load_data(tmp_path, spec, seed=3)
+    monkeypatch.setattr(data, "COPIED", 100 * 64)
+    left = data.load_data(tmp_path, spec, seed=3)
+    assert [type(left.splits[name].images).__name__ for name in data.SPLITS] == ["Rows", "ndarray", "ndarray"]
+    for name in data.SPLITS:
+        np.testing.assert_array_equal(held.inputs(name), left.inputs(name))
+        np.testing.assert_array_equal(held.splits[name].labels, left.splits[name].labels)
+
+
 def test_meta_holds_the_checksums_of_the_arrays(tmp_path):
     data.write_source(SourceSpec("digits"), tmp_path)
     meta = store.read_json(tmp_path / "meta.json")
     assert meta["checksums"] == {name: store.checksum(tmp_path / name) for name in ("images.npy", "labels.npy")}
+
+
+BLOCKS = """
+import numpy as np
+from halobench.data import Description, Images
+
+class Blocks:
+    dtype = np.dtype(np.uint8)
+    shape = (40, 3, 2, 2)
+    asked = []
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, rows):
+        self.asked.append((rows.start, min(rows.stop, 40)))
+        rng = np.random.default_rng(0)
+        return rng.integers(256, size=self.shape, dtype=np.uint8)[rows]
+
+class Torn(Blocks):
+    def __getitem__(self, rows):
+        if rows.start:
+            raise OSError("the disk is gone")
+        return super().__getitem__(rows)
+
+class Short(Blocks):
+    def __getitem__(self, rows):
+        return super().__getitem__(rows)[1:]
+
+def describe(*, kind="Blocks", names=()):
+    return Description((3, 2, 2), 2, 40, {"train": (0, 17), "test": (17, 40)})
+
+def load(*, kind="Blocks", names=()):
+    parts = {"train": (0, 17), "test": (17, 40)}
+    return Images(globals()[kind](), np.arange(40) % 2, 2, parts, tuple(names))
+"""
+
+
+@pytest.fixture
+def blocks(tmp_path, monkeypatch):
+    """The module of a loader that gives blocks; twelve bytes an image, five images at a time."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "in_blocks.py").write_text(BLOCKS)
+    monkeypatch.setattr("halobench.data.sources.BLOCK", 60)
+    monkeypatch.delitem(sys.modules, "in_blocks", raising=False)
+    return importlib.import_module("in_blocks")
+
+
+def test_blocks_are_written_as_the_whole_array_would_be(tmp_path, blocks):
+    whole = np.random.default_rng(0).integers(256, size=(40, 3, 2, 2), dtype=np.uint8)
+    spec = SourceSpec("in_blocks:load", {"names": ["no", "yes"]})
+    paths = data.write_source(spec, tmp_path / "source")
+    assert blocks.Blocks.asked == [(start, min(start + 5, 40)) for start in range(0, 40, 5)]  # each row once, in order
+    np.save(tmp_path / "whole.npy", whole)
+    assert paths[0].read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    meta = store.read_json(paths[2])
+    assert meta["names"] == ["no", "yes"]
+    np.testing.assert_allclose(meta["mean"], whole[:17].mean(axis=(0, 2, 3)))  # of the train part
+    np.testing.assert_allclose(meta["std"], whole[:17].std(axis=(0, 2, 3)))
+    paths[0].unlink()
+    splits = data.load_data(tmp_path / "source", DatasetSpec("s", 12, 5, 23), 0).splits
+    assert paths[0].read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    np.testing.assert_array_equal(splits["test"].images, whole[splits["test"].index])
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"kind": "Torn"}, r"a loader that loads \(OSError: the disk is gone\)"),
+        ({"kind": "Short"}, r"images whose rows from 0 are uint8 \(5, 3, 2, 2\), not uint8 \(4, 3, 2, 2\)"),
+        ({"names": ["one"]}, "a name for each of 2 classes, not 1 names"),
+    ],
+)
+def test_bad_blocks_are_told_and_leave_nothing(tmp_path, blocks, options, line):
+    with pytest.raises(SpecError, match=rf"loader = 'in_blocks:load': expected {line}"):
+        data.write_source(SourceSpec("in_blocks:load", options), tmp_path / "source")
+    assert not [path for path in (tmp_path / "source").rglob("*") if path.is_file()]
+
+
+def test_of_a_large_array_the_size_counts_alone(tmp_path, monkeypatch):
+    images = data.write_source(SourceSpec("digits"), tmp_path)[0]
+    sound = images.read_bytes()
+    images.write_bytes(sound[:-1] + b"x")
+    spec = DatasetSpec("s", 100, 10, 10)
+    with pytest.raises(SpecError, match=r"the bytes that meta\.json records"):
+        data.load_data(tmp_path, spec, 0)
+    monkeypatch.setattr("halobench.data.sources.HASHED", len(sound) - 1)
+    data.load_data(tmp_path, spec, 0)
+    for bad in (sound[:-1], sound + b"x"):
+        images.write_bytes(bad)
+        with pytest.raises(SpecError, match=r"images\.npy"):
+            data.load_data(tmp_path, spec, 0)
+
+
+def test_the_loader_in_the_documentation_works(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs/data.md").read_text()
+    (tmp_path / "documented.py").write_text(re.search(r"```python\n(.*?)```", text, re.S)[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    images = np.random.default_rng(0).integers(256, size=(1000, 3, 32, 32), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.arange(1000) % 10)
+    spec = SourceSpec("documented:load", {"path": str(tmp_path / "images.npz")})
+    np.testing.assert_array_equal(np.load(data.write_source(spec, tmp_path / "out")[0]), images)
 
 
 CHANGING = """

@@ -251,7 +251,7 @@ def test_bad_overlap_is_refused(options, told):
         ("gaussians", {"mu": -1}, "mu = -1: expected a number from 1e-6 to 1e6"),
         ("gaussians", {"classes": 11, "separation": 1.0, "shape": [1, 3, 3]}, "classes = 11: expected at most 10"),
         ("image_overlap", {"classes": 6, "prototypes": "overlap"}, "expected a loader of images, not a distribution"),
-        ("image_overlap", {"classes": 6, "prototypes": "mnist"}, "prototypes = 'mnist': expected one of"),
+        ("image_overlap", {"classes": 6, "prototypes": "mnist6k"}, "prototypes = 'mnist6k': expected one of"),
         ("image_overlap", {"classes": 2000}, "classes = 2000: expected at most 1250 regions of mnist5k"),
         ("image_overlap", {"classes": 6, "turn": 200}, r"turn = 200: expected degrees in \[0, 180\]"),
         ("image_overlap", {"classes": 6, "growth": 1}, r"growth = 1: expected a share in \[0, 1\)"),

@@ -91,7 +91,11 @@ RECIPE = (
     " eval_batch, device, threads"
 )
 PROBE = "kind, points, control, directions, radii, relative_radii, threshold, components, bisections"
-SECTIONS = "calibrators, datasets, experiments, losses, metrics, models, probes, run, sources, train"
+SECTIONS = "calibrators, data_root, datasets, experiments, fetch, losses, metrics, models, probes, run, sources, train"
+LOADERS = (
+    "cifar10, cifar100, digits, fashion_mnist, gaussians, image_folder, image_overlap, kmnist, mnist, mnist5k,"
+    " overlap, svhn"
+)
 NAME = "a name of letters, digits, '_', '-', '+' or single '.', at most 64, a letter or digit first"
 GRID = "experiments.tiny.grid"
 LONG = "x" * 65
@@ -138,8 +142,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("sources.digits.loader", "digts"),
-            "sources.digits.loader = 'digts': expected one of digits, gaussians, image_overlap, mnist5k, overlap"
-            " (did you mean 'digits'?) or module:object",
+            f"sources.digits.loader = 'digts': expected one of {LOADERS} (did you mean 'digits'?) or module:object",
         ),
         (
             put("datasets.noisy.source", "digit"),
@@ -284,6 +287,26 @@ CONFIGS: dict[str, list[tuple]] = {
             ),
         ),
     ],
+    "data root": [
+        (put("data_root", 3), "data_root = 3: expected the path of a folder"),
+        (put("data_root", ""), "data_root = '': expected the path of a folder"),
+        (put("fetch", "no"), "fetch = 'no': expected true or false"),
+        (
+            together(put("sources.digits.loader", "svhn"), put("fetch", False), put("data_root", "nowhere")),
+            "data_root = 'nowhere': expected the files of SVHN in torchvision's layout"
+            " (nowhere/train_32x32.mat, nowhere/test_32x32.mat), or fetch: true",
+        ),
+        (
+            put("sources.digits", {"loader": "image_folder", "folder": "zoo", "size": 8}),
+            "sources.digits.folder = 'zoo': expected a folder that holds a folder of images for each class, at data/zoo"
+            " (FileNotFoundError: [Errno 2] No such file or directory: 'data/zoo')",
+        ),
+        (
+            put("sources.digits", {"loader": "image_folder", "folder": "profiles", "sise": 8}),
+            "sources.digits.sise = 8: expected no such key: image_folder has folder, size, mode, test_folder"
+            " (did you mean 'size'?)",
+        ),
+    ],
     "several at once": [
         (
             together(put("train.lr", -1), put("losses.mixup2.name", "mixip"), put("datasets.noisy.noise", {"p": 2})),
@@ -372,8 +395,8 @@ def test_without_earlier_results_a_refusal_makes_none(tmp_path):
 
 PLAIN = "expected YAML of plain data, each key once"
 TOP = (
-    "expected sections at the top level: run, sources, datasets, models, losses, train, probes, calibrators, metrics,"
-    " experiments"
+    "expected sections at the top level: run, data_root, fetch, sources, datasets, models, losses, train, probes,"
+    " calibrators, metrics, experiments"
 )
 HUGE_TEXT = "1" + "0" * 5000
 OPENS = "!!python/object/apply:os.system ['touch opened']"
@@ -808,7 +831,7 @@ def test_a_lost_file_of_claims_is_told_before_any_job(finished):
     [
         (
             {"loader": "digit"},
-            r"loader = 'digit': expected one of digits, gaussians, image_overlap, mnist5k, overlap"
+            rf"loader = 'digit': expected one of {LOADERS}"
             r" \(did you mean 'digits'\?\) or module:object",
         ),
         ({"loader": "digits", "x": 1}, r"x = 1: expected no such key: digits has no options"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from halobench import (
     checks,
+    dataroot,
     disk,
     failures,
     grid,
@@ -54,6 +55,7 @@ else:
 
 checks.put_scripts_on_path()
 checks.put_modules_on_path(workflow.basedir)
+dataroot.note(config)
 STARTED = time.time()
 RESULTS, LISTS = Path("results"), masters.STATE / "cells"
 # Beside the configuration, or else beside the Snakefile.

@@ -16,6 +16,7 @@ import numpy as np
 
 from halobench import plugins
 from halobench.data.distributions import Distribution, draw_labels
+from halobench.data.rows import Rows, rows_of
 from halobench.data.sources import (
     Description,
     Images,
@@ -48,6 +49,7 @@ __all__ = [
     "write_source",
 ]
 SPLITS = ("train", "val", "test")
+COPIED = 2**26  # bytes of a split's images that are held in memory; of more, those that are asked for are read
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,9 @@ class Split:
     ----------
     index : int64 array (n,)
         Rows of the source; of a distribution's sample, 0 to n - 1.
-    images : uint8 or float32 array (n, C, H, W)
-        float32 where a distribution drew them.
+    images : uint8 or float32 array (n, C, H, W), or Rows
+        float32 where a distribution drew them. Of a split of more than 64 MiB, `Rows` of the source's mapped array,
+        which are read when they are asked for.
     labels : int64 array (n,)
         With the label noise drawn: what is trained on.
     clean : int64 array (n,)
@@ -69,7 +72,7 @@ class Split:
     """
 
     index: np.ndarray
-    images: np.ndarray
+    images: np.ndarray | Rows
     labels: np.ndarray
     clean: np.ndarray
     region: np.ndarray | None = None
@@ -135,11 +138,13 @@ class Data:
         return {} if self.distribution is None else {"distribution": self.loader, **self.distribution.facts()}
 
 
-def normalise(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+def normalise(images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """(pixel - mean) / std by channel, float32 (n, C, H, W)."""
     shape = (1, -1, 1, 1)
-    scale = (1 / std).astype(np.float32).reshape(shape)
-    return (images.astype(np.float32) - mean.astype(np.float32).reshape(shape)) * scale
+    out = np.array(images, dtype=np.float32)
+    out -= mean.astype(np.float32).reshape(shape)
+    out *= (1 / std).astype(np.float32).reshape(shape)
+    return out
 
 
 def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
@@ -161,7 +166,7 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
     for name, index in split_indices(spec, meta["size"], meta["parts"], generator(seed, "split")).items():
         clean = labels[index]
         noisy = draw_labels(transition, clean, generator(seed, "noise", name))
-        splits[name] = Split(index, np.asarray(images[index]), noisy, clean)
+        splits[name] = Split(index, rows_of(images, index, COPIED), noisy, clean)
     mean, std = np.asarray(meta["mean"]), np.asarray(meta["std"])
     return Data(splits, meta["classes"], meta["shape"], mean, std, transition)
 

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+BLOCK = 2**22  # values that are squared at a time
 
-def channel_moments(images: np.ndarray, chunk: int = 4096) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel over all pixels, (C,) each, read in chunks of images.
 
-    A constant channel gets a deviation of 1, so that dividing by it is harmless.
+class Moments:
+    """Mean and standard deviation of each channel over all pixels of the images that were added.
+
+    Sums are of whole numbers, and so exact: how images come in blocks changes nothing.
     """
-    count, total, square = 0, 0.0, 0.0
+
+    def __init__(self, channels: int):
+        self.count = 0  # pixels of a channel
+        self.total, self.square = np.zeros(channels, dtype=object), np.zeros(channels, dtype=object)
+
+    def add(self, images: np.ndarray) -> None:
+        """Count images in, uint8 (n, C, H, W)."""
+        step = max(1, BLOCK // max(1, images[0].size)) if len(images) else 1
+        for start in range(0, len(images), step):
+            block = images[start : start + step].astype(np.uint32)
+            self.count += block.shape[0] * block.shape[2] * block.shape[3]
+            self.total += block.sum(axis=(0, 2, 3), dtype=np.uint64).astype(object)
+            self.square += (block * block).sum(axis=(0, 2, 3), dtype=np.uint64).astype(object)
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation, float64 (C,) each; a constant channel has a deviation of 1, harmless to divide by."""
+        mean = self.total.astype(float) / self.count
+        std = np.sqrt(np.maximum(self.square.astype(float) / self.count - mean**2, 0))
+        return mean, np.where(std > 0, std, 1.0)
+
+
+def channel_moments(images: Any, chunk: int = 4096) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel over all pixels, (C,) each, of uint8 (N, C, H, W) read in chunks."""
+    moments = Moments(images.shape[1])
     for start in range(0, len(images), chunk):
-        block = images[start : start + chunk].astype(np.float64)
-        count += block.shape[0] * block.shape[2] * block.shape[3]
-        total = total + block.sum(axis=(0, 2, 3))
-        square = square + (block**2).sum(axis=(0, 2, 3))
-    mean = total / count
-    std = np.sqrt(np.maximum(square / count - mean**2, 0))
-    return mean, np.where(std > 0, std, 1.0)
+        moments.add(images[start : start + chunk])
+    return moments.result()

@@ -1,10 +1,14 @@
-"""Sources on disk: described before a run, loaded or left to be sampled, written, and read again with checks."""
+"""Sources on disk: described before a run, loaded or left to be sampled, written, and read again with checks.
+
+A loader may give its images as an array, or as anything that gives blocks of them (`Images`): these are decoded,
+written and counted one after another, so that a source of any size takes the memory of a block.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +17,13 @@ import numpy as np
 
 from halobench import plugins, store
 from halobench.data.distributions import Distribution
-from halobench.data.moments import channel_moments
+from halobench.data.moments import Moments
+from halobench.data.rows import row_bytes
 from halobench.specs import SourceSpec, SpecError, canonical, parse, require
 
 ARRAYS = ("images.npy", "labels.npy")
+BLOCK = 2**25  # bytes of images that are loaded and written at a time
+HASHED = 1_000_000_000  # bytes of the largest array that each job compares with its checksum; of others the size counts
 
 
 @dataclass(frozen=True)
@@ -39,16 +46,21 @@ class Images:
     Attributes
     ----------
     images : uint8 array (N, C, H, W)
+        Or what gives blocks of one: it has a length, a ``shape`` and a ``dtype``, and its slices are arrays. Each row
+        is asked for once, in order.
     labels : int64 array (N,)
         In [0, classes).
     parts : mapping of str to (start, stop)
         Official ``train`` and ``test`` parts, as ranges of rows; empty where the source has none.
+    names : tuple of str
+        What the classes are called, in their order; empty where they have no names.
     """
 
-    images: np.ndarray
+    images: Any
     labels: np.ndarray
     classes: int
     parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
 
 def describe(spec: SourceSpec) -> Description:
@@ -91,7 +103,7 @@ def load_distribution(spec: SourceSpec) -> Distribution:
 
 
 def load_source(spec: SourceSpec) -> Images:
-    """Load a source's images.
+    """Load a source's images, or what gives blocks of them.
 
     Raises
     ------
@@ -109,21 +121,22 @@ def load_source(spec: SourceSpec) -> Images:
         raise SpecError(
             "loader", spec.loader, f"a loader that gives halobench.data.Images, not {type(images).__name__}"
         )
-    pixels, labels = np.asarray(images.images), np.asarray(images.labels)
-    if (
-        pixels.dtype != np.uint8
-        or pixels.ndim != 4
-        or labels.shape != pixels.shape[:1]
-        or labels.dtype.kind not in "iu"
-    ):
-        found = f"{pixels.dtype} {pixels.shape} and {labels.dtype} {labels.shape}"
+    pixels, labels = images.images, np.asarray(images.labels)
+    if not isinstance(getattr(pixels, "dtype", None), np.dtype):
+        pixels = np.asarray(pixels)
+    shape = tuple(pixels.shape)
+    if pixels.dtype != np.uint8 or len(shape) != 4 or labels.shape != shape[:1] or labels.dtype.kind not in "iu":
+        found = f"{pixels.dtype} {shape} and {labels.dtype} {labels.shape}"
         raise SpecError("loader", spec.loader, f"uint8 images (N, C, H, W) and N whole labels, not {found}")
-    found = Description(pixels.shape[1:], images.classes, len(pixels), images.parts)
+    found = Description(shape[1:], images.classes, len(pixels), images.parts)
     if (tuple(told.shape), told.classes, told.size) != (found.shape, found.classes, found.size):
         raise SpecError("loader", spec.loader, f"images as its describe tells, {told}, not {found}")
     if labels.min() < 0 or labels.max() >= images.classes:
         raise SpecError("loader", spec.loader, f"labels in [0, {images.classes})")
-    return images
+    names = tuple(map(str, images.names))
+    if names and len(names) != images.classes:
+        raise SpecError("loader", spec.loader, f"a name for each of {images.classes} classes, not {len(names)} names")
+    return Images(pixels, labels.astype(np.int64), images.classes, images.parts, names)
 
 
 def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
@@ -139,15 +152,64 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
         store.write_json(place, _meta(spec, made.shape, made.classes, made.mean, made.std))
         return [place]
     source = load_source(spec)
-    store.write_npy(arrays[0], source.images)
-    store.write_npy(arrays[1], source.labels.astype(np.int64))
-    start, stop = source.parts.get("train", (0, len(source.images)))
-    meta = _meta(spec, source.images.shape[1:], source.classes, *channel_moments(source.images[start:stop]))
-    meta["size"] = len(source.images)
+    start, stop = source.parts.get("train", (0, len(source.labels)))
+    moments = Moments(source.images.shape[1])
+
+    def count(at: int, block: np.ndarray) -> None:
+        moments.add(block[max(start - at, 0) : max(stop - at, 0)])
+
+    with store.replacing(arrays[0]) as temporary:
+        save_blocks(temporary, spec, source.images, count)
+    store.write_npy(arrays[1], source.labels)
+    meta = _meta(spec, source.images.shape[1:], source.classes, *moments.result())
+    meta["size"] = len(source.labels)
     meta["parts"] = {name: list(part) for name, part in source.parts.items()}
     meta["checksums"] = {path.name: store.checksum(path) for path in arrays}
+    if source.names:
+        meta["names"] = list(source.names)
     store.write_json(place, meta)
     return [*arrays, place]
+
+
+def save_blocks(
+    path: Path, spec: SourceSpec, images: Any, watch: Callable[[int, np.ndarray], None] = lambda at, block: None
+) -> None:
+    """Write a source's images to a file as ``np.save`` would, a block after another.
+
+    Parameters
+    ----------
+    watch : callable
+        Gets each block with the row that it begins at.
+
+    Raises
+    ------
+    SpecError
+        If the loader's images raise, or give blocks of another shape or type than they have.
+    """
+    shape = tuple(map(int, images.shape))
+    with open(path, "wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start, block in _blocks(spec, images, shape):
+            file.write(block.data)
+            watch(start, block)
+
+
+def _blocks(spec: SourceSpec, images: Any, shape: tuple[int, ...]) -> Iterator[tuple[int, np.ndarray]]:
+    """Blocks of a loader's images, each with the row that it begins at."""
+    step = max(1, BLOCK // row_bytes(images))
+    for start in range(0, shape[0], step):
+        try:
+            block = np.ascontiguousarray(images[start : start + step])
+        except SpecError:
+            raise
+        except Exception as error:  # as in `load_source`
+            raise SpecError("loader", spec.loader, f"a loader that loads ({plugins.told(error)})") from error
+        wanted = (min(step, shape[0] - start), *shape[1:])
+        if block.dtype != np.uint8 or block.shape != wanted:
+            expected = f"images whose rows from {start} are uint8 {wanted}, not {block.dtype} {block.shape}"
+            raise SpecError("loader", spec.loader, expected)
+        yield start, block
 
 
 def _meta(spec: SourceSpec, shape: tuple[int, ...], classes: int, mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
@@ -184,7 +246,9 @@ def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
         require(classes >= 2, "classes", classes, "at least 2")
         for start, stop in meta["parts"].values():
             require(0 <= start < stop <= size, "parts", meta["parts"], f"ranges of the {size} images")
-        meta |= {"shape": shape, "size": size, "classes": classes}
+        names = tuple(map(str, meta.get("names", ())))
+        require(len(names) in (0, classes), "names", meta.get("names"), f"a name for each of {classes} classes")
+        meta |= {"shape": shape, "size": size, "classes": classes, "names": names}
         return parse(SourceSpec, meta["spec"]), meta
 
 
@@ -197,6 +261,8 @@ def sampler(folder: Path) -> list[tuple[str, str]]:
 def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Images (mapped into memory) and labels of a written source, checked against what `read_meta` gave.
 
+    Checksums of files above 1 GB are left to ``halobench verify``: comparing them would take each job minutes.
+
     Raises
     ------
     SpecError
@@ -205,10 +271,11 @@ def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> tupl
     with store.reading(folder / "meta.json", f"checksums of {' and '.join(ARRAYS)}"):
         digests = {name: str(meta["checksums"][name]) for name in ARRAYS}
     restore_arrays(folder, spec, digests)
-    images = store.read_npy(folder / "images.npy", "uint8", (meta["size"], *meta["shape"]), mapped=True)
-    labels = store.read_npy(folder / "labels.npy", "int64", (meta["size"],))
+    images = store.read_npy(folder / "images.npy", "uint8", (meta["size"], *meta["shape"]), mapped=True, most=HASHED)
+    labels = store.read_npy(folder / "labels.npy", "int64", (meta["size"],), most=HASHED)
     for name, digest in digests.items():
-        store.check_sum(folder / name, digest, "the bytes that meta.json records")
+        if (folder / name).stat().st_size <= HASHED:
+            store.check_sum(folder / name, digest, "the bytes that meta.json records")
     if labels.min() < 0 or labels.max() >= meta["classes"]:
         told = f"{labels.min()} to {labels.max()}"
         raise SpecError(str(folder / "labels.npy"), told, f"labels in [0, {meta['classes']})")
@@ -231,10 +298,12 @@ def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -
             return  # made while this process waited
         print(f"loading {' and '.join(lost)} again", flush=True)
         source = load_source(spec)
-        arrays = dict(zip(ARRAYS, (source.images, source.labels.astype(np.int64)), strict=True))
         for name in lost:
             with store.replacing(folder / name) as temporary:
-                np.save(temporary, arrays[name], allow_pickle=False)
+                if name == "images.npy":
+                    save_blocks(temporary, spec, source.images)
+                else:
+                    np.save(temporary, source.labels, allow_pickle=False)
                 if store.checksum(temporary) != digests[name]:
                     what = "what the loader gave before; if the data has changed, delete meta.json: all is made anew"
                     raise SpecError(str(folder / name), "other bytes", what)

@@ -1,0 +1,355 @@
+"""Folders of images: what comes of them, what is refused, and that memory doesn't grow with them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from conftest import Workspace, tiny_config
+from halobench import checks, data, dataroot, store
+from halobench.config import ConfigError, load_config
+from halobench.data import image_folder
+from halobench.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
+
+pytestmark = pytest.mark.paper
+
+NAMES = ("ant", "Bee", "cow")
+SIZES = [(9, 9), (12, 9), (9, 14), (31, 40), (8, 50), (57, 11), (9, 10), (400, 300)]
+
+
+def picture(rng: np.random.Generator, width: int, height: int, mode: str = "RGB") -> Image.Image:
+    """A smooth random image, so that JPEG keeps what it shows."""
+    levels = rng.integers(256, size=(3, 3, 3), dtype=np.uint8)
+    return Image.fromarray(levels).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+
+
+def fill(root: Path, mode: str = "RGB", names: tuple[str, ...] = NAMES, each: int = 12) -> Path:
+    """Classes with images of mixed sizes, some in folders below, and files that are no images."""
+    rng = np.random.default_rng(len(str(names)))
+    for name in names:
+        for i in range(each):
+            place = root / name / ("" if i % 3 else f"deep/er{i % 2}")
+            place.mkdir(parents=True, exist_ok=True)
+            picture(rng, *SIZES[i % len(SIZES)], mode).save(place / f"{i}{('.png', '.JPG', '.bmp')[i % 3]}")
+        (root / name / "notes.txt").write_text("no image")
+    (root / "notes.txt").write_text("no class")
+    return root
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """A data root with a folder of colour images."""
+    monkeypatch.setenv(dataroot.ROOT, str(tmp_path / "data"))
+    fill(tmp_path / "data/zoo")
+    return tmp_path / "data"
+
+
+def spec(**options: object) -> SourceSpec:
+    return SourceSpec("image_folder", {"folder": "zoo", "size": 9} | options)
+
+
+def written(folder: Path, source: SourceSpec) -> tuple[np.ndarray, np.ndarray, dict]:
+    data.write_source(source, folder)
+    return np.load(folder / "images.npy"), np.load(folder / "labels.npy"), store.read_json(folder / "meta.json")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", None])
+@pytest.mark.parametrize("size", [1, 9, 16, 33])
+def test_images_are_those_of_torchvision(root, tmp_path, monkeypatch, size, mode):
+    monkeypatch.setattr("halobench.data.sources.BLOCK", 5 * size * size * 3)  # a few at a time
+    images, labels, meta = written(tmp_path / "out", spec(size=size) if mode is None else spec(size=size, mode=mode))
+    cut = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
+    theirs = ImageFolder(root / "zoo", transform=cut)
+    expected = [np.asarray(image.convert(mode or "RGB") if mode != "L" else image) for image, _ in theirs]
+    if mode == "L":  # torchvision decodes to RGB alone; ours is grey before it is resized
+        theirs.loader = lambda path: Image.open(path).convert("L")
+        expected = [np.asarray(image)[..., None] for image, _ in theirs]
+    np.testing.assert_array_equal(images, np.stack(expected).transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(labels, theirs.targets)
+    assert meta["names"] == theirs.classes == ["Bee", "ant", "cow"]
+    assert meta["shape"] == [1 if mode == "L" else 3, size, size]
+    assert meta["parts"] == {}
+    assert image_folder.SUFFIXES == IMG_EXTENSIONS
+
+
+def test_listings_find_each_row_from_any_start(root):
+    listing = image_folder.list_folder("folder", "zoo")
+    whole = [path for path, _ in ImageFolder(root / "zoo").samples]
+    assert listing.paths(0, len(listing)) == whole
+    for start in range(len(whole)):
+        for stop in (start, start + 1, min(start + 7, len(whole)), len(whole)):
+            assert listing.paths(start, stop) == whole[start:stop]
+
+
+def test_grey_images_stay_grey_and_a_folder_may_lie_anywhere(root, tmp_path):
+    fill(tmp_path / "elsewhere", "L")
+    images, _, meta = written(tmp_path / "out", spec(folder=str(tmp_path / "elsewhere")))
+    assert images.shape == (36, 1, 9, 9)
+    assert meta["shape"] == [1, 9, 9]
+
+
+def test_a_test_folder_gives_official_parts_and_noise_falls_on_both(root, tmp_path):
+    fill(root / "zoo-test", each=5)
+    images, labels, meta = written(tmp_path / "out", spec(test_folder="zoo-test"))
+    assert meta["parts"] == {"train": [0, 36], "test": [36, 51]}
+    np.testing.assert_array_equal(images[36:], written(tmp_path / "test", spec(folder="zoo-test"))[0])
+    np.testing.assert_array_equal(images[:36], written(tmp_path / "train", spec())[0])
+    np.testing.assert_array_equal(labels, [*np.repeat([0, 1, 2], 12), *np.repeat([0, 1, 2], 5)])
+    for kind in ("cycle", "map", "uniform"):
+        sizes = DatasetSpec("s", 30, 6, 15, NoiseSpec(kind, 0.5))
+        loaded = data.load_data(tmp_path / "out", sizes, 1)
+        assert loaded.splits["train"].index.max() < 36 <= loaded.splits["test"].index.min()
+        for split in loaded.splits.values():
+            np.testing.assert_array_equal(split.clean, labels[split.index])
+            np.testing.assert_array_equal(split.images, images[split.index])
+        assert (loaded.splits["train"].labels != loaded.splits["train"].clean).any()
+        np.testing.assert_allclose(np.diag(loaded.transition), 0.5)
+
+
+def test_the_same_folder_gives_the_same_bytes_on_any_number_of_threads(root, tmp_path, monkeypatch):
+    for threads, block in ((1, 243), (2, 700), (8, 2**20)):
+        monkeypatch.setattr(image_folder, "THREADS", threads)
+        monkeypatch.setattr("halobench.data.sources.BLOCK", block)
+        data.write_source(spec(), tmp_path / f"{threads}")
+    for file in ("images.npy", "labels.npy", "meta.json"):
+        assert len({(tmp_path / str(threads) / file).read_bytes() for threads in (1, 2, 8)}) == 1
+
+
+def test_describing_opens_no_image_where_the_mode_is_told(root, monkeypatch):
+    opened = []
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda path, *rest: opened.append(path) or real(path, *rest))
+    assert data.describe(spec(mode="L")) == data.Description((1, 9, 9), 3, 36)
+    assert not opened
+    assert data.describe(spec()).shape == (3, 9, 9)
+    assert len(opened) == 1
+
+
+# --- Bad input -------------------------------------------------------------------------------------------------------
+
+
+def refusal(source: SourceSpec, folder: Path, described: bool = True) -> SpecError:
+    """How a source is refused, and that nothing is written; `described` tells whether that needs no images."""
+    if described:
+        with pytest.raises(SpecError) as told:
+            data.describe(source)
+    else:
+        data.describe(source)
+    with pytest.raises(SpecError) as caught:
+        data.write_source(source, folder)
+    assert not described or str(told.value) == str(caught.value)
+    assert not [path for path in folder.rglob("*") if path.is_file()]
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_an_unreadable_image_is_named(root, tmp_path):
+    target = root / "zoo/cow/5.bmp"
+    whole = (root / "zoo/cow/4.JPG").read_bytes()
+    for content, said in (
+        (b"", "UnidentifiedImageError"),
+        (b"text", "UnidentifiedImageError"),
+        (whole[:400], "OSError"),
+    ):
+        target.write_bytes(content)
+        error = refusal(spec(), tmp_path / "out", described=False)
+        assert error.key == str(target)
+        assert error.value.startswith(said)
+        assert error.expected == "an image that can be read: replace it or move it away"
+    target.unlink()
+    target.symlink_to("nowhere")
+    assert refusal(spec(), tmp_path / "out", described=False).value.startswith("FileNotFoundError")
+    (root / "zoo/cow/8.bmp").write_bytes(b"text")
+    assert refusal(spec(), tmp_path / "out", described=False).expected.endswith(
+        "(and 1 more of the 36 images read with it are bad)"
+    )
+    first = root / "zoo/Bee/1.JPG"
+    first.write_bytes(b"text")
+    assert refusal(spec(), tmp_path / "out").key == str(first)
+
+
+def test_grey_and_colour_together_are_refused_unless_a_mode_is_told(root, tmp_path):
+    odd = root / "zoo/cow/4.JPG"
+    picture(np.random.default_rng(0), 20, 20, "L").save(odd)
+    error = refusal(spec(), tmp_path / "out", described=False)
+    first = root / "zoo/Bee/1.JPG"
+    assert error.key == "mode"
+    assert f"{first} is RGB, {odd} is L, and without a mode all must be alike" in error.expected
+    for mode, channels in (("RGB", 3), ("L", 1)):
+        assert written(tmp_path / mode, spec(mode=mode))[0].shape == (36, channels, 9, 9)
+
+
+@pytest.mark.parametrize("mode", ["P", "RGBA", "CMYK", "1"])
+def test_other_modes_need_one_told(root, tmp_path, mode):
+    image = picture(np.random.default_rng(0), 20, 20).convert(mode)
+    for path, described in ((root / "zoo/cow/4.tif", False), (root / "zoo/Bee/0.tif", True)):
+        image.save(path)
+        error = refusal(spec(), tmp_path / "out", described)
+        assert error.key == "mode"
+        assert f"{path} is {mode}" in error.expected
+    assert written(tmp_path / "RGB", spec(mode="RGB"))[0].shape == (38, 3, 9, 9)
+
+
+@pytest.mark.parametrize("mode", [None, "L"])
+def test_levels_of_16_bits_are_refused_rather_than_clipped(root, tmp_path, mode):
+    path = root / "zoo/Bee/0.png"
+    Image.fromarray(np.full((20, 20), 4000, np.uint16)).save(path)
+    error = refusal(spec(mode=mode), tmp_path / "out", described=mode is None)
+    assert error.key == str(path)
+    assert error.value.startswith("mode I")
+    assert error.expected == "an image of 8 bits a channel"
+
+
+def test_folders_that_hold_no_classes_are_refused(root, tmp_path):
+    fill(root / "single", names=("ant",))
+    (root / "bare").mkdir()
+    fill(root / "half", names=("ant", "bee"))
+    (root / "half/none").mkdir()
+    fill(root / "others", names=("ant", "Bee", "dog"))
+    cases = [
+        (spec(folder="gone"), rf"folder = 'gone': .*, at {root}/gone \(FileNotFoundError: .*\)"),
+        (spec(folder="zoo/notes.txt"), r"folder = 'zoo/notes\.txt': .*\(NotADirectoryError: .*\)"),
+        (spec(folder="single"), rf"folder = 'single': expected at least 2 folders .* {root}/single has \['ant'\]"),
+        (spec(folder="bare"), rf"folder = 'bare': expected at least 2 folders of images, .* {root}/bare has \[\]"),
+        (
+            spec(folder="half"),
+            rf"folder = 'half': expected images in each class, and {root}/half/none has none \(\.jpg",
+        ),
+        (
+            spec(test_folder="others"),
+            r"test_folder = 'others': expected the classes of folder, but \['cow'\] is in one",
+        ),
+        (spec(folder=None), r"folder = None: expected a folder that holds a folder of images for each class"),
+        (spec(size=None), r"size = None: expected a whole number"),
+        (spec(size="32"), r"size = '32': expected a number, but YAML read a string: write 32, unquoted"),
+        (spec(size=0), r"size = 0: expected a side in pixels, from 1 to 16384"),
+        (spec(mode="rgb"), r"mode = 'rgb': expected one of L, RGB, or null"),
+        (spec(mode=["L"]), r"mode = \['L'\]: expected one of L, RGB, or null"),
+    ]
+    for source, line in cases:
+        with pytest.raises(SpecError, match=line):
+            raise refusal(source, tmp_path / "out")
+
+
+# --- In a configuration ----------------------------------------------------------------------------------------------
+
+
+def configured(**options: object) -> dict:
+    config = tiny_config()
+    config["sources"] = {"zoo": {"loader": "image_folder", "folder": "zoo", "size": 9} | options}
+    config["datasets"] = {"zoo": {"source": "zoo", "train": 20, "val": 6, "test": 10}}
+    config["experiments"]["tiny"]["grid"][0] |= {
+        "datasets": ["zoo"],
+        "models": ["mlp"],
+        "losses": ["cross_entropy"],
+        "seeds": [0],
+    }
+    return config
+
+
+def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp_path):
+    config, place = load_config(configured()), tmp_path / "results"
+    report = checks.ensure(config, tmp_path / "cache", place)
+    assert report["sources"]["zoo"] == {"classes": 3, "bytes": 36 * 3 * 81}
+    gone = root / "zoo/cow"
+    gone.rename(root / "cow")
+    with pytest.raises(ConfigError, match=r"train \+ val \+ test = 36: expected at most the 24 images of source 'zoo'"):
+        checks.ensure(config, tmp_path / "cache", place)
+    (root / "cow").rename(gone)
+    (root / "zoo").rename(root / "moved")
+    with pytest.raises(ConfigError, match=r"^sources\.zoo\.folder = 'zoo': expected a folder that holds"):
+        checks.ensure(config, tmp_path / "cache", place)
+    (root / "moved").rename(root / "zoo")
+    from halobench.stages import run_source
+
+    run_source(config.source_spec("zoo"), place / "sources/zoo")
+    (root / "zoo").rename(root / "moved")
+    stamps = set((tmp_path / "cache").iterdir())
+    assert checks.ensure(config, tmp_path / "cache", place) == report
+    assert set((tmp_path / "cache").iterdir()) == stamps  # the same was asked, so that nothing was built anew
+    # Another size would need the folder again.
+    with pytest.raises(ConfigError, match=r"^sources\.zoo\.folder = 'zoo': expected a folder that holds"):
+        checks.ensure(load_config(configured(size=8)), tmp_path / "cache", place)
+
+
+def test_what_a_folder_lacks_is_told_beside_what_else_is_wrong(root, tmp_path):
+    raw = configured(folder="gone")
+    raw["losses"]["cross_entropy"] = {"name": "focal", "gamma": -1}
+    with pytest.raises(ConfigError) as caught:
+        checks.ensure(load_config(raw), tmp_path / "cache", tmp_path / "results")
+    assert [line.partition(" ")[0] for line in caught.value.problems] == [
+        "sources.zoo.folder",
+        "losses.cross_entropy.gamma",
+    ]
+
+
+@pytest.mark.workflow
+def test_where_data_lie_reruns_nothing_and_reaches_the_jobs(tmp_path):
+    """The root is the configuration's, relative to the working directory; moved later, or gone, it changes nothing."""
+    config = configured() | {"data_root": "one"}
+    workspace = Workspace(tmp_path, config)
+    fill(tmp_path / "one/zoo")
+    target = "results/references/zoo/seed0/reference.json"
+    quiet = {dataroot.ROOT: "/nowhere"}
+    done = workspace.snakemake("--cores", "1", target, environment=quiet)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert store.read_json(tmp_path / "results/sources/zoo/meta.json")["size"] == 36
+    (tmp_path / "one").rename(tmp_path / "two")
+    for place in ("two", "three", None):
+        workspace.write(configured() | ({"data_root": place} if place else {}))
+        done = workspace.snakemake("-n", target, environment=quiet)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "Nothing to be done" in done.stdout
+    # A job that needs lost arrays again finds them where they are now.
+    workspace.write(configured() | {"data_root": "two"})
+    (tmp_path / "results/sources/zoo/images.npy").unlink()
+    (tmp_path / target).unlink()
+    done = workspace.snakemake("--cores", "1", target, environment=quiet)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+# --- Memory ----------------------------------------------------------------------------------------------------------
+
+STAGE = """
+import json, re, sys
+from pathlib import Path
+from halobench.stages import run_source
+run_source(json.loads(sys.argv[1]), Path(sys.argv[2]))
+# Not what getrusage tells, which counts the process that this one was forked from.
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_is_that_of_a_block_whatever_the_folders_size(tmp_path):
+    """5,000 and 20,000 images of mixed sizes, 200 distinct ones and links to them: 59 and 236 MB of arrays."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "distinct").mkdir()
+    for i in range(200):
+        width, height = rng.integers(24, 120, size=2)
+        picture(rng, width, height).save(tmp_path / f"distinct/{i}.{('jpg', 'png')[i % 2]}")
+    files = sorted((tmp_path / "distinct").iterdir())
+    peaks = {}
+    for count in (5_000, 20_000):
+        for label in range(10):
+            (tmp_path / f"{count}/class{label}").mkdir(parents=True)
+        for i in range(count):
+            os.link(files[i % 200], tmp_path / f"{count}/class{i % 10}/{i}{files[i % 200].suffix}")
+        source = {"loader": "image_folder", "folder": str(tmp_path / f"{count}"), "size": 63}
+        command = [sys.executable, "-c", STAGE, json.dumps(source), str(tmp_path / f"out{count}")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks[count] = float(done.stdout.splitlines()[-1])
+        assert (tmp_path / f"out{count}/images.npy").stat().st_size == 128 + count * 3 * 63 * 63
+    print(f"peak memory in MiB: {peaks}")
+    assert abs(peaks[20_000] - peaks[5_000]) < 100
+    assert peaks[20_000] < 300
