@@ -158,6 +158,11 @@ CONFIGS: dict[str, list[tuple]] = {
             " neighbourhood, overlap, phase, predicted, radii, reliability, summary, training"
             " (did you mean 'summary'?)",
         ),
+        (
+            put("experiments.tiny.tables", ["paper_image"]),
+            "experiments.tiny.tables = 'paper_image': expected one of paper_gaussians, paper_gaussians_posterior,"
+            " paper_images, paper_images_posterior (did you mean 'paper_images'?)",
+        ),
         (put("run", ["tinny"]), "run = 'tinny': expected one of tiny (did you mean 'tiny'?)"),
         (
             put("models.mlp", {"name": "timm/resnet81"}),

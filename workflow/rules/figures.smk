@@ -22,7 +22,9 @@ for figure in plugins.names("figures"):
         name:
             f"figure_{figure}"
         input:
-            tables=[f"{TABLES}/{table}.parquet" for table in figure_tables(figure)],
+            tables=[
+                f"{TABLES}/{table}.parquet" for table in tables_read("figures", figure)
+            ],
         output:
             png=report(
                 f"{FIGURES}/{figure}.png",
@@ -45,10 +47,10 @@ for figure in plugins.names("figures"):
             runtime=30,
         params:
             figure=figure,
-            code=figure_code(figure),
+            code=shown_code("figures", figure),
             tables=input_folder,
             stem=output_stem,
-            note=figure_note,
+            note=partial_note,
         shell:
             "HALOBENCH_CODE={params.code:q}"
             " halobench figure {params.figure} --tables {params.tables} --out {params.stem}"
