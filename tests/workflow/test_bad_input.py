@@ -154,9 +154,9 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("experiments.tiny.figures", ["sumary"]),
-            "experiments.tiny.figures = 'sumary': expected one of calibration, claims, distance, gaussians, log_k,"
-            " neighbourhood, overlap, phase, predicted, radii, reliability, summary, training"
-            " (did you mean 'summary'?)",
+            "experiments.tiny.figures = 'sumary': expected one of calibration, claims, confidence_radius, gaussians,"
+            " log_k, logit_gaps, neighbourhood, overlap, phase, predicted, radii, reliability, reliability_posthoc,"
+            " summary, training (did you mean 'summary'?)",
         ),
         (
             put("experiments.tiny.tables", ["paper_image"]),

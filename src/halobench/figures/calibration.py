@@ -43,7 +43,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
         {cell: names.cell_label(*cell) for cell in cells},
         METRICS,
         {(key[:2], key[2]) for key in wanted[["dataset", "model", "metric"]].itertuples(index=False, name=None)},
-        panel=(3.0, 1.35),
+        panel=(max(3.0, 0.66 * len(calibrators)), 1.35),  # room for a name under each
         gap=(0.55, 0.55),
         left=0.5,
         bottom=0.35,
@@ -70,7 +70,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
         own = wanted[(wanted["dataset"] == cell[0]) & (wanted["model"] == cell[1]) & (wanted["metric"] == metric)]
         _limits_and_references(ax, shown, references, missing_fits(own) if metric == "nll" else [])
         ax.set(xlim=(-0.5, len(calibrators) - 0.5), xticks=range(len(calibrators)))
-        ax.set_xticklabels([names.CALIBRATORS.get(c, c) for c in calibrators])
+        ax.set_xticklabels([names.calibrator_label(c) for c in calibrators])
         ax.grid(axis="x", visible=False)
         ax.tick_params(axis="x", length=0)
     return grid.figure
@@ -105,8 +105,7 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
     for calibrator, group in rows.groupby("calibrator", sort=True):
         absent = int(group["value"].isna().sum())
         if absent:
-            name = names.CALIBRATORS.get(calibrator, calibrator)
-            lines.append(f"{name}: no finite T for {absent} of {len(group)} models")
+            lines.append(f"{names.calibrator_label(calibrator)}: no finite T for {absent} of {len(group)} models")
     return lines
 
 
