@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from halobench import onehost, plugins
+from halobench import onehost
+from halobench.config import load_config
 from halobench.grid import TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -80,8 +81,13 @@ def tiny_config() -> dict:
 
 
 def tiny_figures() -> list[str]:
-    """The figures that have something to show for the tiny configuration's images."""
-    return [name for name in plugins.names("figures") if plugins.constant("figures", name, "SHOWS") is None]
+    """The figures that have something to show for the tiny configuration's images and calibrators."""
+    return list(load_config(tiny_config()).figures("tiny"))
+
+
+def tiny_tables() -> list[str]:
+    """The tables for print that have something to show for them."""
+    return list(load_config(tiny_config()).tables("tiny"))
 
 
 class Workspace:

@@ -106,7 +106,11 @@ def build_parser() -> argparse.ArgumentParser:
     figure = command("figure", "Draw one figure from an experiment's tables, as PDF and PNG.", _figure)
     figure.add_argument("name", help="a file of halobench/figures, or module:function")
     figure.add_argument("--note", default="", metavar="TEXT", help="printed in a corner")
-    takes(figure, "tables", "out")
+    table = command("table", "Make one table for print from an experiment's tables, as CSV, LaTeX and HTML.", _table)
+    table.add_argument("name", help="a file of halobench/tables, or module:function")
+    table.add_argument("--note", default="", metavar="TEXT", help="printed with it")
+    for made in (figure, table):
+        takes(made, "tables", "out")
     verify = command("verify", "Compare results with the checksums in their records.", _verify)
     verify.add_argument("results", nargs="?", type=Path, default=Path("results"), help="the results folder (results)")
     verify.add_argument("--remove", action="store_true", help="remove what is faulty, so that it is made again")
@@ -180,7 +184,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "spec": {"type": _spec, "metavar": "JSON", "help": "what to do, as JSON, or @FILE"},
     "source": {"type": Path, "metavar": "FOLDER", "help": "a source's folder, as `halobench source` wrote it"},
     "seed": {"type": _seed, "metavar": "N", "help": "the cell's seed"},
-    "out": {"type": Path, "metavar": "PATH", "help": "where to write (for a figure: the path without suffix)"},
+    "out": {"type": Path, "metavar": "PATH", "help": "where to write (for a figure or table: the path without suffix)"},
     "run": {
         "type": Path,
         "metavar": "FOLDER",
@@ -255,6 +259,12 @@ def _figure(given: argparse.Namespace) -> None:
     from halobench.stages import run_figure
 
     run_figure(given.name, given.tables, given.out, given.note)
+
+
+def _table(given: argparse.Namespace) -> None:
+    from halobench.stages import run_table
+
+    run_table(given.name, given.tables, given.out, given.note)
 
 
 def _verify(given: argparse.Namespace) -> int:

@@ -35,6 +35,7 @@ STAGES = {
     "aggregate": ("aggregation",),
     "claims": ("claims/__init__",),
     "figure": ("figures/theme", "figures/names"),
+    "table": ("tables/layout",),
 }
 
 # Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a

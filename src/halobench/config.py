@@ -52,6 +52,7 @@ SECTIONS = (
 )
 
 
+SHOWN = ("figures", "tables")  # what an experiment may choose, each a kind of plug-in
 REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors in tables
 
 
@@ -241,7 +242,7 @@ class _Loader:
             raise error if error.key.startswith("calibrators") else error.within("metrics") from None
 
     def check_references(self, sources, datasets, models, losses, experiments) -> None:
-        """Names that refer to other sections: a data set's source, a grid's data sets, models, losses and figures."""
+        """Names that refer to other sections: a data set's source and what a grid holds; and figures and tables."""
         for name, spec in datasets.items():
             if spec is not None and sources and spec.source not in sources:
                 self.problem(SpecError(f"datasets.{name}.source", spec.source, one_of(sources, spec.source)))
@@ -256,9 +257,10 @@ class _Loader:
                         if section and value not in section:
                             where = f"experiments.{name}.grid[{i}].{key}"
                             self.problem(SpecError(where, value, one_of(section, value)))
-            for figure in experiment.figures if experiment else ():
-                where = f"experiments.{name}.figures"
-                self.guarded("", lambda f=figure, w=where: _check_figure(w, f))
+            for kind in SHOWN if experiment else ():
+                for value in getattr(experiment, kind):
+                    where = f"experiments.{name}.{kind}"
+                    self.guarded("", lambda k=kind, v=value, w=where: _check_shown(w, k, v))
 
     def recipes(self, datasets, models, experiments) -> dict[tuple[str, str], TrainSpec]:
         """The recipe of each data set x model pair in a grid: `train`, overlaid by the model's, then the data set's."""
@@ -348,10 +350,11 @@ def parse_experiment(value: Mapping[str, Any]) -> ExperimentSpec:
     SpecError
         On unknown keys, empty lists, or seeds that are no whole numbers of at least 0.
     """
-    unknown = set(value) - {"grid", "figures"}
+    known = ("grid", "figures", "tables")
+    unknown = set(value) - set(known)
     if unknown:
         key = min(unknown, key=str)
-        raise SpecError(str(key), value[key], f"a key among grid, figures{hint(('grid', 'figures'), key)}")
+        raise SpecError(str(key), value[key], f"a key among {', '.join(known)}{hint(known, key)}")
     grid = value.get("grid")
     if not isinstance(grid, list) or not grid:
         raise SpecError(
@@ -370,11 +373,12 @@ def parse_experiment(value: Mapping[str, Any]) -> ExperimentSpec:
             check_distinct(f"grid[{i}].{key}", values)
         if min(blocks[-1].seeds) < 0:
             raise SpecError(f"grid[{i}].seeds", min(blocks[-1].seeds), "whole numbers of at least 0")
-    figures = value.get("figures", [])
-    if not isinstance(figures, list) or ("figures" in value and not figures):
-        raise SpecError("figures", figures, "a list of figures (without this key, all that have something to show)")
-    check_distinct("figures", figures)
-    return ExperimentSpec(tuple(blocks), tuple(figures))
+    chosen = {kind: value.get(kind, []) for kind in SHOWN}
+    for kind, named in chosen.items():
+        if not isinstance(named, list) or (kind in value and not named):
+            raise SpecError(kind, named, f"a list of {kind} (without this key, all that have something to show)")
+        check_distinct(kind, named)
+    return ExperimentSpec(tuple(blocks), **{kind: tuple(named) for kind, named in chosen.items()})
 
 
 def check_distinct(key: str, values: Sequence[Any]) -> None:
@@ -384,12 +388,12 @@ def check_distinct(key: str, values: Sequence[Any]) -> None:
             raise SpecError(key, value, "each value once")
 
 
-def _check_figure(where: str, name: object) -> None:
-    """Raise SpecError unless `name` is a figure."""
+def _check_shown(where: str, kind: str, name: object) -> None:
+    """Raise SpecError unless `name` is one of the figures, or of the tables."""
     if not isinstance(name, str):
-        raise SpecError(where, name, "a figure's name")
+        raise SpecError(where, name, f"a {kind.removesuffix('s')}'s name")
     try:
-        plugins.locate("figures", name)
+        plugins.locate(kind, name)
     except SpecError as error:
         raise SpecError(where, name, error.expected) from None
 

@@ -36,6 +36,7 @@ LITERAL = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 BEFORE_NOW = re.compile(rf"before: ((?:{LITERAL}|[^'\"])*?) now: ((?:{LITERAL}|[^'\"])*)$", re.S)
 BLOCK = re.compile(r"^ *(?:local)?(?:rule|checkpoint) (\S+):$")
 BUILT_IN = {"local", "dryrun", "touch"}  # executors that Snakemake has
+EACH = ("figure", "table")  # what has a rule for each, named after it: figure_summary
 MESSAGE = re.compile(r"^ *Job \d+: (.*)$")
 
 
@@ -58,15 +59,21 @@ class Job:
 
     @property
     def kind(self) -> str:
-        """Its rule; one for all figures, each of which has a rule of its own."""
-        return "figure" if self.rule.startswith("figure_") else self.rule
+        """Its rule; one for all figures and one for all tables for print, each of which has a rule of its own."""
+        kind = self.rule.partition("_")[0]
+        return kind if kind in EACH else self.rule
 
     @property
     def label(self) -> str:
         """Its cell, or whatever its wildcards say: ``clean/cnn/mixup2/seed0``."""
         named = {key: value.rstrip("/") for key, value in self.wildcards.items() if value}
         parts = [f"seed{value}" if key == "seed" else value for key, value in named.items()]
-        return "/".join([*parts, self.rule.removeprefix("figure_")] if self.kind == "figure" else parts)
+        return "/".join([*parts, self.own] if self.kind in EACH else parts)
+
+    @property
+    def own(self) -> str:
+        """What its rule calls the one thing that it makes: a figure's name, or the rule's."""
+        return self.rule.partition("_")[2] if self.kind in EACH else self.rule
 
     @property
     def name(self) -> str:

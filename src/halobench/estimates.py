@@ -26,6 +26,7 @@ PLACES = {  # of the records, by the kind of job that leaves them
     "reference": ("references/*/*/reference.json",),
     "aggregate": ("tables/*/aggregate.json", "partial/tables/*/aggregate.json"),
     "claims": ("tables/*/claims.json", "partial/tables/*/claims.json"),
+    "table": ("tables/*/*.json", "partial/tables/*/*.json"),
     "figure": ("figures/*/*.json", "partial/figures/*/*.json"),
 }
 ASKED = ("source", "train", "probe", "calibrate", "reference")  # are given a spec
@@ -113,6 +114,7 @@ LIKE = {
     "reference": (Likeness("of the same spec, any seed", _whole), ANY),
     "aggregate": (ANEW, ANY),
     "claims": (ANEW, ANY),
+    "table": (ANEW, Likeness("of the same table elsewhere", lambda spec, path: path.name, rough=True), ANY),
     "figure": (ANEW, Likeness("of the same figure elsewhere", lambda spec, path: path.name, rough=True), ANY),
 }
 
@@ -184,6 +186,8 @@ class Past:
         for kind in kinds:
             for pattern in PLACES.get(kind, ()):
                 for path in sorted((folder / "results").glob(pattern)):
+                    if kind == "table" and path.name in store.RECORDS:
+                        continue  # of the stages that write beside it
                     self._keep(kind, PurePosixPath(path.relative_to(folder).as_posix()))
 
     def _keep(self, kind: str, path: PurePosixPath) -> None:
@@ -258,7 +262,7 @@ def scaled(made: Made, like: Likeness, spec: Any) -> float:
 
 def record_path(job: Job) -> PurePosixPath | None:
     """The record that a job leaves; None of a kind that leaves none."""
-    name = f"{job.rule.removeprefix('figure_')}.json"
+    name = f"{job.own}.json"
     found = (path for path in map(PurePosixPath, job.outputs) if path.name == name)
     return next(found, None) if job.kind in LIKE else None
 

@@ -31,19 +31,28 @@ STAGE_RECORDS = ("train.json", "probe.json", "calibrate.json")
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # what aggregation writes
 
 
-def figure_tables(name: str) -> list[str]:
-    """The tables that a figure draws from, as its signature names them.
+IMAGES = "any images"  # in a plug-in's SHOWS: all loaders that are no distribution
+
+
+def tables_read(kind: str, name: str) -> list[str]:
+    """The tables that a figure draws from, or that a table for print is made of, as its signature names them.
+
+    Parameters
+    ----------
+    kind : {"figures", "tables"}
+    name : str
 
     Raises
     ------
     SpecError
-        If it isn't Python, or names something else.
+        If it isn't Python, names something else, or is a table that would take the place of one that it reads.
     """
-    found, known = plugins.parameters("figures", name), (*TABLES, "claims")
+    found, known = plugins.parameters(kind, name), (*TABLES, "claims")
     for table in found:
-        require(
-            table in known, f"figures.{name}", table, f"parameters of draw that name tables: {one_of(known, table)}"
-        )
+        what = f"parameters of {plugins.entry(kind, name)} that name tables: {one_of(known, table)}"
+        require(table in known, f"{kind}.{name}", table, what)
+    taken = kind == "tables" and name in (*known, "aggregate")
+    require(not taken, kind, name, "another name: the aggregate and claims stages write files of this one")
     return found
 
 
@@ -79,10 +88,11 @@ class Block:
 
 @dataclass(frozen=True)
 class ExperimentSpec:
-    """Blocks of cells, and the figures drawn from them (all that the package has, unless named)."""
+    """Blocks of cells, and the figures and tables made from them (all that have something to show, unless named)."""
 
     grid: tuple[Block, ...]
     figures: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,11 +120,19 @@ class Config:
 
     def figures(self, experiment: str) -> tuple[str, ...]:
         """The figures of an experiment: those that it names, else all that have something to show for its sources."""
-        if named := self.experiments[experiment].figures:
-            return named
+        return self.experiments[experiment].figures or self._shown("figures", experiment)
+
+    def tables(self, experiment: str) -> tuple[str, ...]:
+        """The tables for print of an experiment: those that it names, else all that have something to show."""
+        return self.experiments[experiment].tables or self._shown("tables", experiment)
+
+    def _shown(self, kind: str, experiment: str) -> tuple[str, ...]:
+        """The plug-ins of a kind that have something to show for an experiment's sources and the calibrators."""
         datasets = {name for block in self.experiments[experiment].grid for name in block.datasets}
         loaders = {self.sources[self.datasets[name].source].loader for name in datasets}
-        return tuple(name for name in plugins.names("figures") if _shows(name, loaders))
+        found = loaders | ({IMAGES} if loaders - self._distributions else set())
+        calibrators = self.calibrate.calibrators
+        return tuple(name for name in plugins.names(kind) if _shows(kind, name, found, calibrators))
 
     def references(self, experiment: str) -> list[tuple[str, int]]:
         """The data set and seed of each calibrator-free reference that an experiment compares with."""
@@ -181,10 +199,14 @@ class Config:
         return list_cells(experiment, self.cells(experiment), self.references(experiment), probed)
 
 
-def _shows(figure: str, loaders: Iterable[str]) -> bool:
-    """Whether a figure has something to show for some of these sources: all, unless its file names loaders in SHOWS."""
-    shows = plugins.constant("figures", figure, "SHOWS")
-    return shows is None or bool(set(shows) & set(loaders))
+def _shows(kind: str, name: str, loaders: Iterable[str], calibrators: Iterable[str]) -> bool:
+    """Whether a figure or table has something to show for some of these sources, after these calibrators.
+
+    Any will do, unless its file names loaders in SHOWS, or calibrators in BEYOND that alone are not enough.
+    """
+    shows, beyond = (plugins.constant(kind, name, attribute) for attribute in ("SHOWS", "BEYOND"))
+    fits = shows is None or bool(set(shows) & set(loaders))
+    return fits and (beyond is None or bool(set(calibrators) - set(beyond)))
 
 
 def stage_records(probed: bool) -> tuple[str, ...]:

@@ -21,10 +21,10 @@ FOREIGN = ("timm/", "torchvision/")
 
 
 def entry(kind: str, name: str) -> str:
-    """What a plug-in file of this kind must define: ``build``, ``load``, ``draw``, or a loss's class in CamelCase."""
+    """What a file of this kind must define: ``build``, ``load``, ``draw``, ``make``, or a loss's class in CamelCase."""
     if kind == "losses":
         return "".join(part.capitalize() for part in name.split("_"))
-    return {"models": "build", "data": "load", "figures": "draw"}[kind]
+    return {"models": "build", "data": "load", "figures": "draw", "tables": "make"}[kind]
 
 
 def names(kind: str) -> list[str]:
@@ -54,7 +54,7 @@ def locate(kind: str, name: str) -> Path:
     if ":" in name:
         return _outside(key, name)
     if name not in names(kind):
-        others = {"models": ", timm/NAME, torchvision/NAME or module:object", "figures": ""}
+        others = {"models": ", timm/NAME, torchvision/NAME or module:object", "figures": "", "tables": ""}
         raise SpecError(key, name, one_of(names(kind), name) + others.get(kind, " or module:object"))
     path = PACKAGE / kind / f"{name}.py"
     try:
@@ -136,7 +136,7 @@ def constant(kind: str, name: str, attribute: str) -> Any:
 
 
 def parameters(kind: str, name: str) -> list[str]:
-    """Names of a plug-in function's positional parameters (for a figure: the tables that it reads)."""
+    """Names of a plug-in function's positional parameters (for a figure or a table: the tables that it reads)."""
     node = _definition(locate(kind, name), name.partition(":")[2] or entry(kind, name))
     return [arg.arg for arg in node.args.args]
 

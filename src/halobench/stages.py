@@ -16,7 +16,7 @@ import pandas as pd
 
 from halobench import data, plugins, store
 from halobench.codemap import code_in_force
-from halobench.grid import TABLES, figure_tables, list_files
+from halobench.grid import TABLES, list_files, tables_read
 from halobench.provenance import here, record, started
 from halobench.specs import (
     CalibrateSpec,
@@ -391,7 +391,7 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "") -> None:
 
     code = code_in_force("figure", [("figures", name)])
     store.sweep(out.parent)
-    wanted = figure_tables(name)
+    wanted = tables_read("figures", name)
     figure = plugins.load("figures", name)(*read_tables(tables, wanted).values())
     if note:
         theme.add_note(figure, note)
@@ -400,6 +400,28 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "") -> None:
     seconds = time.perf_counter() - began
     made = record("figure", asked, None, code, paths, seconds, ["matplotlib", "pandas", "seaborn"])
     store.write_json(Path(f"{out}.json"), made)
+
+
+def run_table(name: str, tables: Path, out: Path, note: str = "") -> None:
+    """Make a table for print from the tables it names; write `out`.csv, `out`.tex, `out`.html and `out`.json.
+
+    Parameters
+    ----------
+    note : str
+        Printed with the table, e.g. that cells are missing.
+    """
+    began = time.perf_counter()
+    code = code_in_force("table", [("tables", name)])
+    store.sweep(out.parent)
+    from halobench.aggregation import read_tables
+    from halobench.tables import layout
+
+    wanted = tables_read("tables", name)
+    made = plugins.load("tables", name)(*read_tables(tables, wanted).values())
+    paths = layout.save(made, out, note)
+    asked = {"table": name, "note": note, "tables": _checksums(tables, wanted)}
+    seconds = time.perf_counter() - began
+    store.write_json(Path(f"{out}.json"), record("table", asked, None, code, paths, seconds, ["pandas"]))
 
 
 def _checksums(tables: Path, names: Iterable[str]) -> dict[str, str]:

@@ -37,6 +37,7 @@ STAGES = {
     "aggregate": ("halobench.aggregation", "pyarrow.parquet"),
     "claims": ("halobench.claims",),
     "figure": ("halobench.figures.names", "halobench.figures.theme", "scipy.stats"),
+    "table": ("halobench.figures.names", "halobench.tables.layout"),
 }
 SERVERS = ("torch", "plain")  # two, since a fork's memory is counted with what it inherits
 FOREIGN = ("timm", "torchvision")  # imported as well where a model's name begins so

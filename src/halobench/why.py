@@ -33,7 +33,7 @@ from halobench.dryrun import (
     working_directory,
 )
 
-ORDER = ("source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "figure")
+ORDER = ("source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure")
 NOTHING = "nothing would run: everything is up to date"
 
 

@@ -103,6 +103,9 @@ def theory_tables(
         lead = {"dataset": f"gaussians-mu{mu:g}", "model": "mlp", "loss": loss, "seed": seed}
         for calibrator, scale in SCALE.items():
             add(lead, "test", "noisy", calibrator, {"kl": scale * (2 - 8 * mu) * (1 + 0.1 * seed), "nll": 1.0})
+            off = scale * (0.5 - 2 * mu) * (1 + 0.1 * seed)
+            add(lead, "test", "noisy", calibrator, {"ece": off, "ace_average": 1.2 * off})
+            add(lead, "test", "clean", calibrator, {"nll": 1.1, "ece": 1.1 * off, "ace_average": 1.3 * off})
         facts = {"distribution": "gaussians", "beta": np.nan, "group": np.nan, "separation": mu * np.sqrt(300)}
         runs.append(lead | facts | {"classes": 2, "interpolates": True, "noise": 0.0})
     return {"metrics": pd.DataFrame(metrics), "runs": pd.DataFrame(runs)}
@@ -174,6 +177,7 @@ def _metrics(lead, rng, loss, noise):
             "brier": 0.3,
             "error": 0.5 * (noise > 0) + 0.03,
         }
+        values["ace_average"] = 1.3 * values["ece"]
         for metric, value in values.items():
             row = {"split": "test", "labels": labels, "calibrator": calibrator, "metric": metric, "value": value}
             boot = metric in ("nll", "brier", "error")

@@ -10,7 +10,7 @@ import pytest
 
 from halobench import cli
 
-STAGES = ["source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "figure"]
+STAGES = ["source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure"]
 COMMANDS = [*STAGES, "check", "cluster", "logs", "plan", "run", "verify", "why"]
 
 
@@ -44,6 +44,7 @@ SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "mode
         (["source", "--spec", '{"loader": "digits"}', "--out", __file__], 2, "File exists"),
         (["reference", "--spec", "{}", "--source", "x", "--seed", "0", "--out", "y"], 2, "spec.dataset.source"),
         (["figure", "sumary", "--tables", "x", "--out", "y"], 2, "did you mean 'summary'"),
+        (["table", "paper_image", "--tables", "x", "--out", "y"], 2, "did you mean 'paper_images'"),
         (["check", "--each"], 2, "unrecognized arguments: --each"),
         (["why", "--no-such-option"], 2, "--no-such-option"),
         (["plan", "--no-such-option"], 2, "--no-such-option"),

@@ -61,6 +61,8 @@ def test_the_committed_config_is_right_and_is_the_demo_grid(config, root):
     assert loaded.probed("demo").isdisjoint(theory)
     assert {"log_k", "phase", "summary"} <= set(loaded.figures("demo"))
     assert "gaussians" not in loaded.figures("demo")
+    assert loaded.tables("demo") == ("paper_images", "paper_images_posterior")
+    assert loaded.tables("theory") == ("paper_gaussians", "paper_gaussians_posterior")
     cells = [c for c in loaded.cells("demo") if c not in theory]
     assert loaded.probed("demo") == set(cells)
     main = [c for c in cells if c.model in ("mlp", "cnn") and c.loss in ("cross_entropy", "mixup2", "mixup5")]
@@ -89,6 +91,9 @@ BAD = [
     ("experiments.demo.grid.0.models.0", "mlpp", "experiments.demo.grid[0].models = 'mlpp'", "'mlp'"),
     ("experiments.demo.grid.0.losses.0", "focall", "experiments.demo.grid[0].losses = 'focall'", "'focal'"),
     ("experiments.demo.figures", ["sumary"], "experiments.demo.figures = 'sumary'", "'summary'"),
+    ("experiments.demo.tables", ["paper_image"], "experiments.demo.tables = 'paper_image'", "'paper_images'"),
+    ("experiments.demo.tables", [], "experiments.demo.tables = []", "a list of tables"),
+    ("experiments.demo.tables", ["layout"], "experiments.demo.tables = 'layout'", "paper_gaussians"),
     ("models.mlp.name", "mpl", "models.mlp.name = 'mpl'", "did you mean 'mlp'"),
     ("losses.mixup2.name", "mixupp", "losses.mixup2.name = 'mixupp'", "did you mean 'mixup'"),
     ("losses.mixup2.name", "nowhere.at_all:Loss", "losses.mixup2.name", "no module 'nowhere.at_all'"),
@@ -120,7 +125,7 @@ BAD = [
     ("experiments.demo.grid.0.seeds", [-1], "experiments.demo.grid[0].seeds = -1", "at least 0"),
     ("experiments.demo.grid.0.seeds", ["0"], "experiments.demo.grid[0].seeds[0] = '0'", "write 0, unquoted"),
     ("experiments.demo.grid.0.seeds", [10**30], "experiments.demo.grid[0].seeds[0] = 1000", "below 2**63"),
-    ("experiments.demo", {"grid": [], 1: 2, "a": 3}, "experiments.demo.1 = 2", "grid, figures"),
+    ("experiments.demo", {"grid": [], 1: 2, "a": 3}, "experiments.demo.1 = 2", "grid, figures, tables"),
     ("run", [["demo"]], "run = [['demo']]", "a list of experiments"),
     ("metrics", None, "metrics = None", "a mapping"),
     ("metrics", "abc", "metrics = 'abc'", "a mapping"),

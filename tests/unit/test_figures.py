@@ -15,22 +15,26 @@ import synthetic
 from matplotlib.colors import to_hex
 from scipy import stats
 
-from halobench import plugins
+from halobench import grid, plugins
+from halobench.config import load_config
 from halobench.figures import (
     calibration,
     claims,
-    distance,
+    confidence_radius,
+    logit_gaps,
     names,
     neighbourhood,
     radii,
     reliability,
+    reliability_posthoc,
     summary,
     theme,
     training,
 )
 from halobench.specs import CALIBRATORS, POSTHOC
 
-FIGURES = ("calibration", "claims", "distance", "neighbourhood", "radii", "reliability", "summary", "training")
+FIGURES = ("calibration", "claims", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability")
+FIGURES += ("reliability_posthoc", "summary", "training")
 THEORY = ("gaussians", "log_k", "overlap", "phase", "predicted")
 RAGGED = [
     ("digits-noise50", "mlp", "cross_entropy"),
@@ -59,6 +63,13 @@ def made(*cells, seeds):
     return synthetic.tables(cells, seeds)
 
 
+def beside_posthoc(reliability):
+    """Bins, and beside them those of two calibrators beyond a temperature."""
+    exact = reliability[reliability["calibrator"] == "exact"]
+    others = [exact.assign(calibrator=c, accuracy=x * exact["accuracy"]) for c, x in (("vector", 0.9), ("zz_own", 0.8))]
+    return pd.concat([reliability, *others], ignore_index=True)
+
+
 def beside_theory(given):
     """Tables of cells on images, and beside them those of the theory bench."""
     theory = made_theory()
@@ -67,6 +78,8 @@ def beside_theory(given):
 
 
 def drawn(name, given):
+    if name == "reliability_posthoc" and len(given["reliability"]):
+        given = given | {"reliability": beside_posthoc(given["reliability"])}
     return plugins.load("figures", name)(*(given[table] for table in plugins.parameters("figures", name)))
 
 
@@ -189,15 +202,64 @@ def test_neighbourhood_draws_means_and_t_bands(tables):
     assert (ends.min(), ends.max()) == pytest.approx((low, high))
 
 
-def test_distance_draws_confidence_above_logit_gap(tables):
+def test_confidence_radius_draws_means_around_training_and_held_out_points(tables):
     table = tables["neighbourhood"]
-    figure = distance.draw(table)
+    figure = confidence_radius.draw(table)
+    cells = {(d, m) for d, m, _ in RAGGED}
+    assert len(figure.axes) == len(cells)
+    for label in (names.dataset_label(d) for d, _ in cells):
+        assert texts(figure).count(label) == 1
     rows = table[(table["dataset"] == "digits-noise50") & (table["loss"] == "cross_entropy")]
-    rows = rows[(rows["probe"] == "sphere") & (rows["points"] == "train")].dropna(subset=["radius"])
+    rows = rows[rows["probe"] == "sphere"].dropna(subset=["radius"])
     color = names.loss_styles(["cross_entropy"])["cross_entropy"].color
-    drawn_values = [line.get_ydata() for ax in figure.axes for line in lines_of(ax, color)]
-    for values, column in zip(drawn_values, ("confidence", "logit_gap"), strict=True):
-        np.testing.assert_allclose(values, rows.groupby("radius")[column].mean(), rtol=1e-12)
+    (ax,) = (ax for ax in figure.axes if lines_of(ax, color))
+    for points, dash in (("train", "-"), ("heldout", "--")):
+        (line,) = lines_of(ax, color, dash)
+        means = rows[rows["points"] == points].groupby("radius")["confidence"].mean()
+        np.testing.assert_array_equal(line.get_xdata(), means.index)
+        np.testing.assert_allclose(line.get_ydata(), means, rtol=1e-12)
+
+
+def gaps_of(table, dataset, model, loss):
+    """Mean logit gaps by radius around training points, worked out here."""
+    rows = table[(table["dataset"] == dataset) & (table["model"] == model) & (table["loss"] == loss)]
+    rows = rows[(rows["probe"] == "sphere") & (rows["points"] == "train")].dropna(subset=["radius"])
+    return rows.groupby("radius")["logit_gap"].mean()
+
+
+@pytest.mark.parametrize("losses", [("cross_entropy", "mixup2"), ("cross_entropy", "mixup2", "mixup5", "focal")])
+def test_logit_gaps_have_a_panel_a_data_set_or_a_column_a_model_where_lines_are_many(losses):
+    datasets, models = ("digits", "digits-noise50", "svhn", "svhn-noise25", "cifar10"), ("mlp", "cnn")
+    table = made(*itertools.product(datasets, models, losses), seeds=(0, 1))["neighbourhood"]
+    figure = logit_gaps.draw(table)
+    together = len(losses) * len(models) <= logit_gaps.MOST
+    assert len(figure.axes) == len(datasets) * (1 if together else len(models))
+    lines = {tuple(np.round(line.get_ydata(), 9)): line for ax in figure.axes for line in ax.lines}
+    styles = names.loss_styles(losses)
+    for dataset, model, loss in itertools.product(datasets, models, losses):
+        line = lines[tuple(np.round(gaps_of(table, dataset, model, loss), 9))]
+        assert to_hex(line.get_color()) == styles[loss].color.lower()
+        assert (line.get_linestyle() == "-") == (model == "mlp" or not together)
+    held_out = table[(table["points"] == "heldout") & (table["probe"] == "sphere") & (table["loss"] == losses[0])]
+    means = held_out.dropna(subset=["radius"]).groupby(["dataset", "model", "radius"])["logit_gap"].mean()
+    assert tuple(np.round(means.loc["digits", "mlp"], 9)) not in lines
+    for label in map(names.dataset_label, datasets):
+        assert texts(figure).count(label) == 1
+    legend = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert ("CNN" in legend) == together
+    assert len(set(legend)) == len(legend)
+
+
+def test_the_bands_of_logit_gaps_are_t_intervals(tables):
+    figure = logit_gaps.draw(tables["neighbourhood"])
+    rows = tables["neighbourhood"].query("dataset == 'digits-noise50' and loss == 'mixup2' and points == 'train'")
+    at = rows[(rows["probe"] == "sphere") & (rows["radius"] == rows["radius"].max())]["logit_gap"]
+    low, high = stats.t.interval(0.95, 2, at.mean(), stats.sem(at))
+    color = names.loss_styles(["mixup2"])["mixup2"].color
+    bands = [c for ax in figure.axes for c in ax.collections if to_hex(c.get_facecolor()[0]) == color.lower()]
+    ends = bands[0].get_paths()[0].vertices
+    ends = ends[np.isclose(ends[:, 0], rows["radius"].max()), 1]
+    assert (ends.min(), ends.max()) == pytest.approx((low, high))
 
 
 def test_radii_draws_means_and_marks_censored_medians(tables):
@@ -287,6 +349,50 @@ def test_reliability_draws_bins_of_few_points_faint():
     alpha = {float(x): line.get_alpha() for line in ax.lines if line.get_marker() == "D" for x in line.get_xdata()}
     assert alpha[0.2] < 0.5
     assert alpha[0.7] is None
+
+
+def test_reliability_keeps_to_three_calibrators_and_the_others_have_a_figure():
+    given = beside_posthoc(made(*RAGGED[:2], seeds=(0, 1))["reliability"])
+    plain = reliability.draw(given)
+    legend = [text.get_text() for legend in plain.legends for text in legend.get_texts()]
+    assert legend == [names.calibrator_label(c) for c in ("none", "released", "exact")]
+    figure = reliability_posthoc.draw(given)
+    heads = [names.calibrator_label("exact"), names.calibrator_label("vector"), "zz_own"]
+    assert all(texts(figure).count(head) == 1 for head in heads)
+    assert len(figure.axes) == 3
+    own = given[(given["labels"] == "noisy") & (given["calibrator"] == "zz_own") & (given["loss"] == "mixup2")]
+    pooled = theme.pooled_bins(own, ["loss"])
+    pooled = pooled[pooled["count"] >= theme.FEW]
+    color = names.loss_styles(["mixup2"])["mixup2"].color
+    marks = [
+        line for line in figure.axes[2].lines if to_hex(line.get_color()) == color.lower() and line.get_marker() == "s"
+    ]
+    np.testing.assert_allclose(marks[0].get_xydata(), pooled[["confidence", "accuracy"]])
+
+
+def test_the_figure_of_other_calibrators_is_drawn_where_there_are_any(tiny):
+    assert "reliability_posthoc" not in load_config(tiny).figures("tiny")
+    assert "reliability" in load_config(tiny).figures("tiny")
+    assert grid._shows("figures", "reliability_posthoc", ["digits"], ["none", "vector"])
+
+
+def test_a_calibrator_or_probe_without_words_goes_by_its_name():
+    assert names.calibrator_label("zz_own") == names.probe_label("zz_own") == "zz_own"
+    assert names.calibrator_style("zz_own").color
+    assert names.probe_label("nearest_other") == "To the nearest point of another label"
+    assert names.around("evaluation") == "around evaluation"
+
+
+def test_calibration_leaves_room_for_the_names_of_many_calibrators(tables):
+    table = tables["metrics"]
+    exact = table[table["calibrator"] == "exact"]
+    many = [exact.assign(calibrator=f"calibrator{i}") for i in range(6)]
+    figure = calibration.draw(pd.concat([table, *many], ignore_index=True))
+    with mpl.rc_context(theme.RC):
+        figure.canvas.draw()
+    for ax in figure.axes:
+        boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+        assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
 
 
 def test_training_marks_who_interpolates(tables):
@@ -440,7 +546,8 @@ def test_print_is_at_least_seven_points(name, tables):
     assert min(sizes) >= 7
 
 
-EMPTY = ("neighbourhood", "radii", "calibration", "reliability", "training", "distance")
+EMPTY = ("neighbourhood", "radii", "calibration", "reliability", "reliability_posthoc", "training")
+EMPTY += ("confidence_radius", "logit_gaps")
 
 
 @pytest.mark.parametrize("name", [*EMPTY, "gaussians", "log_k", "phase", "predicted"])

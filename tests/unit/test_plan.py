@@ -13,7 +13,7 @@ from statistics import fmean
 
 import pytest
 
-from conftest import Workspace, needs
+from conftest import Workspace, needs, tiny_figures, tiny_tables
 from halobench import estimates, plan, store
 from halobench.dryrun import Job, parse_jobs
 from halobench.estimates import Past, probing_work, training_work
@@ -205,6 +205,11 @@ def test_figures_and_tables_are_like_their_own_last_time(tmp_path):
         keep_at(tmp_path / f"results/{path}.json", {}, 2.0 + len(seconds))
         seconds.append(estimate(tmp_path, figure).seconds)
     assert seconds == [2.0, 3.0, 4.0]
+    table = Job("table_paper", outputs=tuple(f"results/tables/tiny/paper.{kind}" for kind in ("csv", "json")))
+    keep_at(tmp_path / "results/tables/tiny/aggregate.json", {}, 9.0)  # of another kind, in the same folder
+    assert estimate(tmp_path, table) is None
+    keep_at(tmp_path / "results/tables/tiny/paper.json", {}, 3.0)
+    assert (estimate(tmp_path, table).seconds, estimate(tmp_path, table).like.rough) == (3.0, False)
     assert estimate(tmp_path, claims) is None
     keep_at(tmp_path / "results/tables/tiny/claims.json", {}, 5.0)
     assert estimate(tmp_path, claims).like.rough
@@ -448,8 +453,9 @@ def test_a_new_seed_takes_the_mean_of_the_others(finished, tiny, tmp_path, monke
     table = rows(printed)
     assert table["train"][:4] == ["8", "-", duration(fmean(training)), duration(sum(training))]
     assert table["probe"][:4] == ["8", "-", duration(fmean(probing)), duration(sum(probing))]
-    # Besides them eight calibrations, two references, eight figures and three jobs for tables.
-    assert printed.startswith("37 jobs would run: 8 cells to compute, 16 finished already\n")
+    # Besides them eight calibrations, two references, three jobs for tables, and what is printed and drawn.
+    jobs = 29 + len(tiny_tables()) + len(tiny_figures())
+    assert printed.startswith(f"{jobs} jobs would run: 8 cells to compute, 16 finished already\n")
     hours = (sum(training) + sum(probing)) / 3600
     assert f"GPUs       {plan.number(hours)} GPU-hours\n" in printed
 

@@ -158,9 +158,14 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("experiments.tiny.figures", ["sumary"]),
-            "experiments.tiny.figures = 'sumary': expected one of calibration, claims, distance, gaussians, log_k,"
-            " neighbourhood, overlap, phase, predicted, radii, reliability, summary, training"
-            " (did you mean 'summary'?)",
+            "experiments.tiny.figures = 'sumary': expected one of calibration, claims, confidence_radius, gaussians,"
+            " log_k, logit_gaps, neighbourhood, overlap, phase, predicted, radii, reliability, reliability_posthoc,"
+            " summary, training (did you mean 'summary'?)",
+        ),
+        (
+            put("experiments.tiny.tables", ["paper_image"]),
+            "experiments.tiny.tables = 'paper_image': expected one of paper_gaussians, paper_gaussians_posterior,"
+            " paper_images, paper_images_posterior (did you mean 'paper_images'?)",
         ),
         (put("run", ["tinny"]), "run = 'tinny': expected one of tiny (did you mean 'tiny'?)"),
         (

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import TIMES, Workspace, assert_same_tables, heed_interrupts, needs, tiny_config
+from conftest import TIMES, Workspace, assert_same_tables, heed_interrupts, needs, tiny_config, tiny_figures
 from halobench import config, failures, store
 from halobench.verify import remove, verify
 
@@ -222,7 +222,8 @@ def test_one_cell_that_diverges_is_named_the_others_finish_and_partial_draws_the
     own = metrics[metrics["loss"] != "reference"]
     assert len(own[["dataset", "model", "loss", "seed"]].drop_duplicates()) == 8
     assert "bad" not in set(own["model"])
-    assert len(list(folder.glob("figures/tiny/*.png"))) == 8
+    assert len(list(folder.glob("figures/tiny/*.png"))) == len(tiny_figures())
+    assert "partial: 8 of 9 cells" in (folder / "tables/tiny/paper_images.tex").read_text()
     assert store.read_json(folder / "figures/tiny/summary.json")["spec"]["note"] == "partial: 8 of 9 cells"
     assert run(workspace, "-n", "partial").stdout.count("Nothing to be done") == 1
     assert not list(tmp_path.glob("results/runs/noisy/bad/*/*/train.json"))
@@ -280,6 +281,7 @@ KEPT = [
     "results/references/noisy/seed0/metrics.csv",
     "results/tables/tiny/metrics.parquet",
     "results/tables/tiny/claims.html",
+    "results/tables/tiny/paper_images.csv",
     "results/figures/tiny/summary.png",
     "results/figures/tiny/radii.json",
 ]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Workspace, tiny_config, tiny_figures
+from conftest import ROOT, Workspace, tiny_config, tiny_figures, tiny_tables
 from halobench import dryrun, why
 from halobench.store import checksum
 
@@ -28,7 +28,8 @@ soak = pytest.mark.skipif(
 
 IGNORED = {"all", "total"}  # a target, and the sum
 FIGURES = {f"figure_{name}": 1 for name in tiny_figures()}
-TABLES = {"manifest": 1, "aggregate": 1, "claims": 1, **FIGURES}  # what follows any change of a cell
+PRINTED = {f"table_{name}": 1 for name in tiny_tables()}
+TABLES = {"manifest": 1, "aggregate": 1, "claims": 1, **PRINTED, **FIGURES}  # what follows any change of a cell
 EIGHT = {"train": 8, "probe": 8, "calibrate": 8, **TABLES}
 
 
@@ -194,7 +195,12 @@ EDITS = {
     "the theme changed": Edit(
         written("figures/theme", "BAND = 0.18", "BAND = 0.2"),
         FIGURES,
-        "figure, 8 jobs (tiny/calibration, ...): figures/theme.py changed",
+        f"figure, {len(FIGURES)} jobs (tiny/calibration, ...): figures/theme.py changed",
+    ),
+    "one table for print changed": Edit(
+        written("tables/paper_images", 'metrics, runs, "clean"', 'metrics, runs, "drawn"'),
+        {"table_paper_images": 1},
+        "table tiny/paper_images: tables/paper_images.py changed",
     ),
     "other cores": Edit(nothing, {}, arguments=("--cores", "3")),
     "other resources": Edit(nothing, {}, arguments=("--set-resources", "train:mem_mb=1234", "probe:runtime=7")),
@@ -276,6 +282,10 @@ def test_an_edit_reruns_its_slice_only_and_why_names_it(copied, name):
 DELETED = {
     "results/figures/tiny/summary.pdf": ("figure_summary", "figure tiny/summary: summary.pdf is missing"),
     "results/tables/tiny/runs.csv": ("aggregate", "aggregate tiny: runs.csv is missing"),
+    "results/tables/tiny/paper_images.tex": (
+        "table_paper_images",
+        "table tiny/paper_images: paper_images.tex is missing",
+    ),
     "results/tables/tiny/claims.html": ("claims", "claims tiny: claims.html is missing"),
     "results/runs/noisy/mlp/mixup2/seed1/metrics.csv": (
         "calibrate",

@@ -57,6 +57,12 @@ def test_sources_hold_meta_data_and_cells_are_probed_where_asked(bench):
 def test_figures_that_have_something_to_show_are_drawn(bench):
     drawn = {path.stem for path in (bench.folder / "results/figures/tiny").glob("*.png")}
     assert {"log_k", "phase", "predicted", "overlap", "gaussians", "summary"} <= drawn
+    printed = {path.stem for path in (bench.folder / "results/tables/tiny").glob("*.tex")}
+    assert printed == {"paper_gaussians", "paper_gaussians_posterior"}
+    numbers = pd.read_csv(bench.folder / "results/tables/tiny/paper_gaussians_posterior.csv")
+    assert set(numbers["dataset"]) == {"two"}
+    assert set(numbers["separation"]) == {0.4}
+    assert set(numbers["model"]) == {"mlp", "bayes"}
     metrics = table(bench, "metrics")
     assert {"rho", "kl_two_level", "kl_own", "kl_per_log_k"} <= set(
         metrics.loc[metrics["model"] == "attention", "metric"]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import Workspace, tiny_figures
+from conftest import Workspace, tiny_figures, tiny_tables
 from halobench import store
 from halobench.temperature import fit_temperature
 
@@ -56,6 +56,23 @@ def test_every_figure_is_there_in_both_formats(finished):
         stem = finished.folder / f"results/figures/tiny/{name}"
         assert stem.with_suffix(".png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
         assert stem.with_suffix(".pdf").read_bytes()[:5] == b"%PDF-"
+
+
+def test_every_table_for_print_is_there_and_holds_the_means_of_the_metrics(finished):
+    metrics = table(finished, "metrics").query("split == 'test' and loss != 'reference'")
+    assert tiny_tables() == ["paper_images", "paper_images_posterior"]
+    for name, labels in (("paper_images", "clean"), ("paper_images_posterior", "noisy")):
+        stem = finished.folder / f"results/tables/tiny/{name}"
+        found = pd.read_csv(stem.with_suffix(".csv")).query("loss != 'reference'")
+        keys = ["dataset", "model", "loss", "calibrator", "metric"]
+        means = metrics[metrics["labels"] == labels].groupby(keys)["value"].mean()
+        assert len(found) == 2 * 2 * 2 * 4 * 3
+        np.testing.assert_allclose(found["mean"], means.loc[found.set_index(keys).index], rtol=1e-12)
+        assert stem.with_suffix(".tex").read_text().count(r"\begin{table}") == 2
+        assert stem.with_suffix(".html").read_text().count("<table>") == 2
+        assert set(store.read_record(stem.with_suffix(".json"))["outputs"]) == {
+            f"{name}.{suffix}" for suffix in ("csv", "tex", "html")
+        }
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -148,5 +165,6 @@ def test_the_report_is_built_offline_and_holds_claims_first(finished):
     text = (finished.folder / "report.html").read_text()
     assert "1 Claims" in text
     assert "3 Calibration" in text
+    assert "paper_images, with LaTeX" in text
     for caption in (finished.folder / "workflow/report").glob("*.rst"):
         assert caption.stat().st_size > 200, caption

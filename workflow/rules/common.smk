@@ -208,13 +208,14 @@ def reference_code(wildcards):
     return to_json(code_map("reference", CONFIG.sampler(wildcards.dataset)))
 
 
-def figure_tables(name):
-    """The tables that a figure's signature names."""
-    return attempt("The figures have", grid.figure_tables, name)
+def tables_read(kind, name):
+    """The tables that a figure's or table's signature names."""
+    return attempt(f"The {kind} have", grid.tables_read, kind, name)
 
 
-def figure_code(name):
-    return to_json(code_map("figure", [("figures", name)]))
+def shown_code(kind, name):
+    """The code map of a figure or a table."""
+    return to_json(code_map(kind.removesuffix("s"), [(kind, name)]))
 
 
 CELL_FILES = ["train.json", "history.csv", "calibrate.json", "calibration.json"]
@@ -259,6 +260,11 @@ def drawn(experiment, scope=""):
     ]
     wanted += [f"{tables}/{name}" for name in ("claims.html", "claims.json")]
     wanted += [f"{tables}/aggregate.json"]
+    wanted += [
+        f"{tables}/{name}.{kind}"
+        for name in CONFIG.tables(experiment)
+        for kind in ("csv", "tex", "html", "json")
+    ]
     return wanted + [
         f"results/{scope}figures/{experiment}/{name}.{kind}"
         for name in CONFIG.figures(experiment)
@@ -297,15 +303,15 @@ def partial_cells(wildcards):
     return str(grid.keep_list(survey.listed(found, RESULTS), LISTS))
 
 
-def figure_note(wildcards):
-    """What a partial figure says of itself."""
+def partial_note(wildcards):
+    """What a figure or table from a part of the cells says of itself."""
     return surveyed(wildcards.experiment).note if wildcards.scope else ""
 
 
-def caption(figure):
-    """A figure's own caption, or the one for figures without."""
-    own = Path(workflow.basedir) / f"workflow/report/{figure}.rst"
-    return f"../report/{figure if own.exists() else 'figure'}.rst"
+def caption(name, kind="figure"):
+    """The own caption of a figure or table, or the one for those without."""
+    own = Path(workflow.basedir) / f"workflow/report/{name}.rst"
+    return f"../report/{name if own.exists() else kind}.rst"
 
 
 def runs_here(rule):

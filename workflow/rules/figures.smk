@@ -2,10 +2,12 @@ CATEGORIES = {
     "summary": "1 Claims",
     "claims": "1 Claims",
     "neighbourhood": "2 Neighbourhoods",
-    "distance": "2 Neighbourhoods",
+    "confidence_radius": "2 Neighbourhoods",
+    "logit_gaps": "2 Neighbourhoods",
     "radii": "2 Neighbourhoods",
     "calibration": "3 Calibration",
     "reliability": "3 Calibration",
+    "reliability_posthoc": "3 Calibration",
     "training": "4 Training",
     "overlap": "5 Theory",
     "log_k": "5 Theory",
@@ -22,7 +24,9 @@ for figure in plugins.names("figures"):
         name:
             f"figure_{figure}"
         input:
-            tables=[f"{TABLES}/{table}.parquet" for table in figure_tables(figure)],
+            tables=[
+                f"{TABLES}/{table}.parquet" for table in tables_read("figures", figure)
+            ],
         output:
             png=report(
                 f"{FIGURES}/{figure}.png",
@@ -45,10 +49,10 @@ for figure in plugins.names("figures"):
             runtime=30,
         params:
             figure=figure,
-            code=figure_code(figure),
+            code=shown_code("figures", figure),
             tables=input_folder,
             stem=output_stem,
-            note=figure_note,
+            note=partial_note,
         shell:
             "HALOBENCH_CODE={params.code:q}"
             " halobench figure {params.figure} --tables {params.tables} --out {params.stem}"

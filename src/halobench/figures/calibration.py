@@ -74,7 +74,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
         _limits_and_references(ax, shown, references, missing_fits(own) if metric == "nll" else [])
         ax.set(xlim=(-0.5, len(calibrators) - 0.5), xticks=range(len(calibrators)))
         slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
-        ax.set_xticklabels([names.CALIBRATORS.get(c, c) for c in calibrators], **slant)
+        ax.set_xticklabels([names.calibrator_label(c) for c in calibrators], **slant)
         ax.grid(axis="x", visible=False)
         ax.tick_params(axis="x", length=0)
     return grid.figure
@@ -113,7 +113,7 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
     """For each calibrator with models that it has no optimum or no finite NLL for, a line that says how many."""
     lines = []
     for calibrator, group in rows.groupby("calibrator", sort=True):
-        name, what = names.CALIBRATORS.get(calibrator, calibrator), "optimum" if calibrator in POSTHOC else "T"
+        name, what = names.calibrator_label(calibrator), "optimum" if calibrator in POSTHOC else "T"
         absent, infinite = int(group["value"].isna().sum()), int(np.isposinf(group["value"]).sum())
         if absent:
             lines.append(f"{name}: no finite {what} for {absent} of {len(group)} models")

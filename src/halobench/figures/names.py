@@ -78,6 +78,22 @@ def loss_label(name: str) -> str:
     return LOSSES.get(name, name)
 
 
+def calibrator_label(name: str) -> str:
+    """A calibrator's name in words."""
+    return CALIBRATORS.get(name, name)
+
+
+def probe_label(name: str) -> str:
+    """Where a probe goes, in words on one line."""
+    return PROBES.get(name, name).replace("\n", " ")
+
+
+def around(points: str) -> str:
+    """Around which points a probe looked, and whose label it watched, in words."""
+    words = {"train": "training points, in the label trained on", "heldout": "held-out points, the control"}
+    return f"around {words.get(points, points)}"
+
+
 def in_words(text: str) -> str:
     """A claim's statement without its place, the names in it replaced by words."""
     text = re.sub(r"\s*\[[^\]]*\]\s*$", "", text)
@@ -163,12 +179,23 @@ CALIBRATOR_STYLES = {
     "isotonic": Style("#665C29", "p", (0, (4, 2))),
     "histogram": Style("#D99557", "h", (0, (2, 1))),
 }
+_DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1)), (0, (6, 1.2, 1.2, 1.2)), (0, (2.5, 1)), (0, (8, 2, 2, 2, 2, 2)))
 VERDICT_STYLES = {
     "holds": Style("#00785A", "✓"),
     "does_not": Style("#C04E00", "✗"),
     "undecided": Style("#555555", "?"),
     "not_tested": Style("#8a8a8a", "–"),
 }
+
+
+def calibrator_style(name: str) -> Style:
+    """How a calibrator is drawn; grey where it has no style of its own."""
+    return CALIBRATOR_STYLES.get(name, Style("#777777", "v", (0, (1.2, 1))))
+
+
+def model_dashes(models: Iterable[str]) -> dict[str, Any]:
+    """A dash pattern for each model of a panel in which colour tells losses; they repeat beyond six."""
+    return {model: _DASHES[i % len(_DASHES)] for i, model in enumerate(ordered(models, MODELS))}
 
 
 def loss_styles(losses: Iterable[str]) -> dict[str, Style]:

@@ -1,4 +1,7 @@
-"""Reliability diagrams before and after temperature scaling, with the number of points in each bin."""
+"""Reliability diagrams before and after temperature scaling, with the number of points in each bin.
+
+Other calibrators have a figure of their own, ``reliability_posthoc``: more than three lines can't be told apart here.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def draw(reliability: pd.DataFrame) -> Figure:
         return theme.nothing(TITLE, "No bins were counted on a test set.")
     pooled = theme.pooled_bins(table, ["dataset", "model", "loss", "calibrator"])
     losses, cells = names.losses_in(pooled), names.cells_in(pooled)
-    calibrators = [c for c in CALIBRATORS if c in set(pooled["calibrator"])]
+    styles = {c: names.calibrator_style(c) for c in CALIBRATORS if c in set(pooled["calibrator"])}
     groups = {(key[:2], key[2]): group for key, group in pooled.groupby(["dataset", "model", "loss"])}
     grid = theme.grid(
         TITLE,
@@ -45,14 +48,14 @@ def draw(reliability: pd.DataFrame) -> Figure:
         gap=(0.45, 0.95),
         bottom=0.85,
         legend=[
-            theme.key(label, style.color, ls=style.dash, marker=style.marker, lw=1)
-            for label, style in ((names.CALIBRATORS[c], names.CALIBRATOR_STYLES[c]) for c in calibrators)
+            theme.key(names.calibrator_label(c), style.color, ls=style.dash, marker=style.marker, lw=1)
+            for c, style in styles.items()
         ],
         xlabel="confidence",
     )
     for (cell, loss), ax in grid.axes.items():
         bars = ax.inset_axes((0, -0.3, 1, 0.22))
-        theme.draw_reliability(ax, bars, groups[cell, loss], calibrators)
+        theme.draw_reliability(ax, bars, groups[cell, loss], styles)
         ax.set_xticklabels([])
         top = int(groups[cell, loss]["count"].max())
         bars.set(ylim=(0, top * 1.05), yticks=(0, top))

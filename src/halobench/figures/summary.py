@@ -234,21 +234,22 @@ def _reliability(
     """Part D: a panel a loss of one data set and model, a line a calibrator, bars that count points."""
     table = theme.preferred_labels(table)
     table = table[(table["dataset"] == pair[0]) & (table["model"] == pair[1])]
-    calibrators = [c for c in ("none", "released", "exact") if c in set(table["calibrator"])]
-    pooled = theme.pooled_bins(table[table["calibrator"].isin(calibrators)], ["loss", "calibrator"])
+    there = set(table["calibrator"])
+    styles = {c: names.calibrator_style(c) for c in ("none", "released", "exact") if c in there}
+    pooled = theme.pooled_bins(table[table["calibrator"].isin(styles)], ["loss", "calibrator"])
     chosen = [loss for loss in losses if loss in set(pooled["loss"])][:MOST_LOSSES]
     start, gap = SPLIT + 0.5, 0.25
     columns = min(len(chosen), 2)
     wide = 1.4
     keys = [
-        theme.key(names.CALIBRATORS[c], style.color, ls=style.dash, marker=style.marker, lw=1)
-        for c, style in ((c, names.CALIBRATOR_STYLES[c]) for c in calibrators)
+        theme.key(names.calibrator_label(c), style.color, ls=style.dash, marker=style.marker, lw=1)
+        for c, style in styles.items()
     ]
     theme.draw_legend(figure, [keys], SPLIT, 0.72)
     for k, loss in enumerate(chosen):
         i, j = divmod(k, 2)
         ax = theme.place(figure, start + j * (wide + gap), top + i * (high + 0.12), wide, high)
-        theme.draw_reliability(ax, None, pooled[pooled["loss"] == loss], calibrators, size=2.6)
+        theme.draw_reliability(ax, None, pooled[pooled["loss"] == loss], styles, size=2.6)
         ax.text(0.04, 0.97, names.loss_label(loss), transform=ax.transAxes, va="top", size=7.5)
         if k + 2 < len(chosen):
             ax.set_xticklabels([])

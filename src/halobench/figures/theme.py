@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from halobench import store
-from halobench.figures.names import CALIBRATOR_STYLES, Style, loss_label
+from halobench.figures.names import PROBES, Style, loss_label, ordered
 
 RC = {
     "font.family": "DejaVu Sans",
@@ -146,6 +146,7 @@ def grid(
     bottom: float = 0.5,
     xlabel: str = "",
     least: float = 6.4,
+    headings: Mapping[tuple[Hashable, Hashable], str] | None = None,
 ) -> Grid:
     """A page of panels: title and note, legend, column headings, and each row under its own heading.
 
@@ -169,6 +170,8 @@ def grid(
         One label for all horizontal axes, at the foot of the page.
     least : float
         Least width of the page in inches.
+    headings : mapping of (row, column) to str, optional
+        A heading for each panel, where rows and columns have none.
     """
     present = set(present)
     row_keys = [r for r in rows if any((r, c) in present for c in columns)]
@@ -183,11 +186,10 @@ def grid(
     note_top, top = top, top + (lines_high(note, 8) + 0.1 if note else 0.0)
     legend_rows = legend_lines(legend, usable)
     legend_top, top = top, top + 0.18 * len(legend_rows) + 0.04
-    headings = max((lines_high(columns[c], 8) for c in column_keys if columns[c]), default=0.0)
-    heading_base = top + headings
+    heading_base = top + max((lines_high(columns[c], 8) for c in column_keys if columns[c]), default=0.0)
     top = heading_base + 0.02
     # The first row needs room for its heading alone, a row without a heading (the lower half of a pair) just a slit.
-    above = [0.14 if not rows[r] else gap[1] if i else 0.27 for i, r in enumerate(row_keys)]
+    above = [0.14 if not (rows[r] or headings) else gap[1] if i else 0.27 for i, r in enumerate(row_keys)]
     tops = [top + sum(above[: i + 1]) + i * panel_height for i in range(len(row_keys))]
     height = top + sum(above) + len(row_keys) * panel_height + bottom
     figure = page(width, height)
@@ -202,6 +204,9 @@ def grid(
             if (row, column) in present:
                 place_left = left + j * (panel_width + gap[0])
                 axes[row, column] = place(figure, place_left, tops[i], panel_width, panel_height)
+                if headings:
+                    own = shortened(headings[row, column], panel_width, 9)
+                    write(figure, place_left, tops[i] - 0.07, own, weight="bold", va="bottom")
     for j, column in enumerate(column_keys):
         middle = left + j * (panel_width + gap[0]) + panel_width / 2
         write(figure, middle, heading_base, columns[column], ha="center", va="bottom")
@@ -268,9 +273,15 @@ def nothing(title: str, why: str) -> Figure:
 
 
 def draw_lines(
-    ax: Axes, means: pd.DataFrame, x: str, losses: Sequence[str], styles: Mapping[str, Style], size: float = 2.6
+    ax: Axes,
+    means: pd.DataFrame,
+    x: str,
+    losses: Sequence[str],
+    styles: Mapping[str, Style],
+    size: float = 2.6,
+    dash: Any = "-",
 ) -> None:
-    """One line a loss from the rows of `over_seeds`: training points solid with their band, held-out points dashed."""
+    """One line a loss from the rows of `over_seeds`: training points by `dash` with a band, held-out dashed."""
     for loss in losses:
         color, marker = styles[loss].color, styles[loss].marker
         for points in ("heldout", "train"):
@@ -281,7 +292,7 @@ def draw_lines(
             if points == "heldout":
                 ax.plot(at, line["mean"], color=color, lw=0.9, ls=(0, (3, 2)), zorder=2)
                 continue
-            ax.plot(at, line["mean"], color=color, marker=marker, ms=size, mew=0, zorder=3)
+            ax.plot(at, line["mean"], color=color, ls=dash, marker=marker, ms=size, mew=0, zorder=3)
             if line["low"].notna().any():
                 ax.fill_between(at, line["low"], line["high"], color=color, alpha=BAND, lw=0, zorder=2)
 
@@ -291,6 +302,12 @@ def relative_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
     at_point = neighbourhood["radius"] == 0
     relative = neighbourhood["relative_radius"].mask(at_point & neighbourhood["relative_radius"].isna(), 0.0)
     return neighbourhood.assign(relative_radius=relative).dropna(subset=["relative_radius", "confidence"])
+
+
+def absolute_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
+    """The rows at distances in normalised pixels of one probe: in random directions, or the first there is."""
+    table = neighbourhood.dropna(subset=["radius", "confidence"])
+    return table[table["probe"] == ordered(table["probe"], PROBES)[0]] if len(table) else table
 
 
 def preferred_labels(table: pd.DataFrame, order: Sequence[str] = ("noisy", "drawn", "clean")) -> pd.DataFrame:
@@ -316,18 +333,29 @@ def pooled_bins(reliability: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def draw_reliability(
-    ax: Axes, bars: Axes | None, pooled: pd.DataFrame, calibrators: Sequence[str], size: float = 3
+    ax: Axes,
+    bars: Axes | None,
+    pooled: pd.DataFrame,
+    styles: Mapping[str, Style],
+    size: float = 3,
+    by: str = "calibrator",
 ) -> None:
-    """Accuracy against confidence, a line a calibrator, over the diagonal; in `bars` the share of points a bin."""
+    """Accuracy against confidence over the diagonal, a line for each of `styles`; in `bars` the points a bin.
+
+    Parameters
+    ----------
+    by : str
+        The column that tells lines apart.
+    """
     ax.plot([0, 1], [0, 1], color=FAINT, lw=0.8, zorder=1)
-    for calibrator in calibrators:
-        style, line = CALIBRATOR_STYLES[calibrator], pooled[pooled["calibrator"] == calibrator]
+    for name, style in styles.items():
+        line = pooled[pooled[by] == name]
         if line.empty:
             continue
         few = line["count"] < FEW
         look = {"color": style.color, "marker": style.marker, "mew": 0, "ls": "", "zorder": 3}
         # Where TS changes little, the line without it lies beneath: its larger marks still show.
-        size_here = size + (calibrator == "none")
+        size_here = size + (name == "none")
         # Few points say little: their bins are drawn faint, and no line leads the eye there.
         ax.plot(line["confidence"], line["accuracy"].mask(few), color=style.color, ls=style.dash, lw=1, zorder=2)
         ax.plot(line["confidence"][~few], line["accuracy"][~few], ms=size_here, **look)
@@ -335,11 +363,11 @@ def draw_reliability(
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     if bars is None:
         return
-    for i, calibrator in enumerate(calibrators):
-        line = pooled[pooled["calibrator"] == calibrator]
-        width = (line["upper"] - line["lower"]) / (len(calibrators) + 0.5)
-        middle = (line["upper"] + line["lower"]) / 2 + (i - (len(calibrators) - 1) / 2) * width
-        bars.bar(middle, line["count"], width, color=CALIBRATOR_STYLES[calibrator].color, lw=0)
+    for i, (name, style) in enumerate(styles.items()):
+        line = pooled[pooled[by] == name]
+        width = (line["upper"] - line["lower"]) / (len(styles) + 0.5)
+        middle = (line["upper"] + line["lower"]) / 2 + (i - (len(styles) - 1) / 2) * width
+        bars.bar(middle, line["count"], width, color=style.color, lw=0)
     bars.set(xlim=(-0.02, 1.02), xticks=(0, 0.5, 1))
 
 

@@ -1,0 +1,77 @@
+"""Logit gaps around training points against Euclidean distance, by data set (the paper's Figure 3)."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from halobench.figures import names, theme
+
+TITLE = "Logit gap around training points against Euclidean distance"
+MOST = 6  # lines that can be told apart in a panel
+ACROSS = 4  # panels beside each other, where there is one a data set
+
+
+@theme.styled
+def draw(neighbourhood: pd.DataFrame) -> Figure:
+    """Draw mean logit gaps with t bands over seeds: a panel a data set, a line a model and loss.
+
+    Where a panel would have too many lines, each model has a column of its own, and each data set a row.
+
+    Parameters
+    ----------
+    neighbourhood : DataFrame
+        As aggregated; the rows of the absolute grid around training points are drawn, of the sphere probe (or the first
+        there is).
+
+    Returns
+    -------
+    Figure
+    """
+    table = theme.absolute_rows(neighbourhood)
+    table = table[table["points"] == "train"].dropna(subset=["logit_gap"])
+    if table.empty:
+        return theme.nothing(TITLE, "No probe visited absolute distances.")
+    losses, cells = names.losses_in(table), names.cells_in(table)
+    styles = names.loss_styles(losses)
+    by = ["dataset", "model", "loss", "points", "radius"]
+    means = names.over_seeds(table, by, "logit_gap").set_index(["dataset", "model"])
+    datasets = list(dict.fromkeys(d for d, _ in cells))
+    models = names.ordered((m for _, m in cells), names.MODELS)
+    lines = table[["dataset", "model", "loss"]].drop_duplicates().groupby("dataset").size()
+    together = lines.max() <= MOST
+    dashes = names.model_dashes(models) if together else dict.fromkeys(models, "-")
+    told = dashes if together and len(models) > 1 else {}  # in the legend
+    if together:
+        places = {dataset: divmod(i, ACROSS) for i, dataset in enumerate(datasets)}
+        rows, columns = ({place[i]: "" for place in places.values()} for i in (0, 1))
+        held = {places[d]: [(d, m) for m in models if (d, m) in cells] for d in datasets}
+        headings = {places[d]: names.dataset_label(d) for d in datasets}
+    else:
+        rows = {d: names.dataset_label(d) for d in datasets}
+        columns = {m: names.model_label(m) for m in models}
+        held, headings = {cell: [cell] for cell in cells}, None
+    grid = theme.grid(
+        TITLE,
+        f"Logit of the label less the largest other one, {names.around('train')}; below 0 the prediction has left the "
+        f"label. Probe: {names.probe_label(table['probe'].iloc[0]).lower()}. Lines: {names.seeds_note(table)}.",
+        rows,
+        columns,
+        held,
+        panel=(2.1, 1.5),
+        gap=(0.45, 0.5),
+        headings=headings,
+        legend=[
+            *theme.loss_keys(losses, styles),
+            *(theme.key(names.model_label(m), theme.GREY, ls=dash) for m, dash in told.items()),
+        ],
+        xlabel=f"Euclidean {names.ABSOLUTE}",
+    )
+    for (row, column), ax in grid.axes.items():
+        ax.axhline(0, color=theme.GREY, lw=0.8, zorder=1)
+        for cell in held[row, column]:
+            theme.draw_lines(ax, means.loc[[cell]], "radius", losses, styles, dash=dashes[cell[1]])
+        ax.set_xlim(0, table.loc[table["dataset"] == held[row, column][0][0], "radius"].max())
+        if grid.left(row, column):
+            ax.set_ylabel("logit gap")
+    return grid.figure

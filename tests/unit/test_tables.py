@@ -1,0 +1,361 @@
+"""Tables for print: their numbers are the metrics', each row stands once, and LaTeX takes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+import re
+import shutil
+import statistics
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+
+from conftest import needs
+from halobench import plugins, store
+from halobench.aggregation import TABLE_COLUMNS
+from halobench.figures import names
+from halobench.grid import tables_read
+from halobench.specs import SpecError
+from halobench.stages import run_table
+from halobench.tables import layout, scores
+from halobench.tables.layout import Part, Row, Table, Value
+
+pytestmark = pytest.mark.paper
+IMAGES = ("paper_images", "paper_images_posterior")
+GAUSSIANS = ("paper_gaussians", "paper_gaussians_posterior")
+LABELS = {"paper_images": "clean", "paper_gaussians": "clean"}
+
+
+@functools.cache
+def made_images():
+    """Tables of the demo's cells, and beside them those of the theory bench, which are not for these tables."""
+    given, theory = synthetic.tables(), synthetic.theory_tables()
+    return {name: pd.concat([given[name], theory[name]], ignore_index=True) for name in theory}
+
+
+@functools.cache
+def made(name):
+    """A table, made once."""
+    given = made_images() if name in IMAGES else synthetic.theory_tables()
+    return plugins.load("tables", name)(*(given[table] for table in plugins.parameters("tables", name)))
+
+
+def rows_of(tex):
+    """The lines of LaTeX tables that hold values: their label and the cells after it, markup and all."""
+    bodies = re.findall(r"\\midrule\n(.*?)\n\\bottomrule", tex, re.S)
+    lines = [line for body in bodies for line in body.splitlines()]
+    cells = [line.removesuffix(r" \\").split(" & ") for line in lines if not line.startswith((r"\multi", r"\add"))]
+    return [(row[0].removeprefix(r"\quad "), row[1:]) for row in cells]
+
+
+def test_every_table_is_a_plug_in():
+    assert set(plugins.names("tables")) == {*IMAGES, *GAUSSIANS}
+    assert [tables_read("tables", name) for name in plugins.names("tables")] == [["metrics", "runs"]] * 4
+
+
+@pytest.mark.parametrize("name", IMAGES + GAUSSIANS)
+def test_numbers_are_the_means_and_deviations_of_the_metrics(name):
+    """Worked out here one value after the other, by the standard library."""
+    given = made_images() if name in IMAGES else synthetic.theory_tables()
+    labels = LABELS.get(name, "noisy")
+    values: dict[tuple, list[float]] = {}
+    images = {row.dataset for row in given["runs"].itertuples() if not row.distribution}
+    chosen = images if name in IMAGES else {d for d in given["runs"]["dataset"] if d.startswith("gaussians")}
+    for row in given["metrics"].itertuples():
+        kept = row.split == "test" and row.labels == labels and row.metric in ("nll", "ece", "ace_average")
+        if kept and row.dataset in chosen and row.loss != "reference":
+            values.setdefault((row.dataset, row.model, row.loss, row.calibrator, row.metric), []).append(row.value)
+    numbers = made(name).numbers
+    own = numbers[numbers["loss"] != "reference"]
+    assert len(own) == len(values) > 20
+    assert set(own["labels"]) == {labels}
+    for row in own.itertuples():
+        found = values[row.dataset, row.model, row.loss, row.calibrator, row.metric]
+        assert (row.n, row.seeds) == (len(found), len(found))
+        assert row.mean == pytest.approx(statistics.mean(found), rel=1e-12)
+        assert row.sd == pytest.approx(statistics.stdev(found), rel=1e-9, abs=1e-15)
+    facts = given["runs"].drop_duplicates("dataset").set_index("dataset")
+    fact = "noise" if name in IMAGES else "separation"
+    assert all(row[fact] == facts.loc[row["dataset"], fact] for _, row in own.iterrows())
+
+
+def test_the_posterior_stands_below_where_it_judges():
+    judged, clean = made("paper_images_posterior"), made("paper_images")
+    assert set(judged.numbers.loc[judged.numbers["loss"] == "reference", "model"]) == {"bayes"}
+    assert not (clean.numbers["loss"] == "reference").any()
+    metrics = made_images()["metrics"]
+    own = metrics[(metrics["model"] == "bayes") & (metrics["labels"] == "noisy") & (metrics["metric"] == "nll")]
+    for part in judged.parts:
+        (row,) = part.blocks[-1][1]
+        assert row.values[0].mean == pytest.approx(own.loc[own["dataset"] == part.key, "value"].mean())
+        assert [value is None for value in row.values[:3]] == [False, True, True]
+
+
+def test_cells_in_print_are_those_of_the_csv():
+    """Each (data set, model, loss) stands once, in the place that the headings name, to three decimals."""
+    table = made("paper_images")
+    by = table.numbers.set_index(["dataset", "model", "loss", "metric", "calibrator"])["mean"].sort_index()
+    columns = list(itertools.product(("nll", "ece", "ace_average"), ("none", "released", "exact")))
+    seen = []
+    for part, block in zip(table.parts, layout.latex(table, "t").split(r"\begin{table}")[1:], strict=True):
+        assert [head for _, heads in part.columns for head in heads] == ["no TS", "released", "exact"] * 3
+        labels = {names.loss_label(loss): loss for loss in set(table.numbers["loss"])}
+        models = [names.model_label(m) for m in names.ordered(by.loc[part.key].index.get_level_values(0), names.MODELS)]
+        assert re.findall(r"\\textit\{(.*?)\}", block) == models
+        rows = iter(rows_of(block))
+        for model in names.ordered(by.loc[part.key].index.get_level_values(0), names.MODELS):
+            for _ in set(by.loc[part.key, model].index.get_level_values(0)):
+                label, cells = next(rows)
+                loss = labels[label.removesuffix(r"$^{\dagger}$")]
+                seen.append((part.key, model, loss))
+                means = [re.sub(r"\\textbf\{(.*)\}", r"\1", cell) for cell in cells[::2]]
+                assert means == [f"{by[(part.key, model, loss, *column)]:.3f}" for column in columns]
+        assert not list(rows)
+    assert len(seen) == len(set(seen))
+    assert set(seen) == set(synthetic.DEMO)
+
+
+def test_gaussians_go_by_separation():
+    table = made("paper_gaussians")
+    (part,) = table.parts
+    assert [heading.partition(":")[0] for heading, _ in part.blocks] == [
+        f"gaussians-mu{mu:g}" for mu in (0.01, 0.05, 0.1)
+    ]
+    assert "0.173 standard deviations apart" in part.blocks[0][0]
+    assert [row.label for row in part.blocks[0][1]] == ["Cross-entropy", "3-point Mixup"]
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([1.0, 2.0, 4.0], (7 / 3, statistics.stdev([1, 2, 4]), 3)),
+        ([5.0], (5.0, math.nan, 1)),
+        ([5.0, math.nan], (5.0, math.nan, 1)),
+        ([math.nan, math.nan], (math.nan, math.nan, 0)),
+        ([1.0, math.inf], (math.inf, math.nan, 2)),
+    ],
+)
+def test_mean_and_deviation_of_what_is_there(values, found):
+    assert scores.mean_and_sd(np.array(values)) == pytest.approx(found, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.12345, "0.123"),
+        (-0.0001, "0.000"),
+        (-1.5, "−1.500"),
+        (123.4567, "123.457"),
+        (12345.6, "1.23e+04"),
+        (math.nan, "--"),
+        (math.inf, "∞"),
+    ],
+)
+def test_numbers_have_three_decimals(value, text):
+    assert layout.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("column", "best"),
+    [
+        ([(1.0, 0.1), (1.2, 0.1), (1.5, 0.1)], 0),
+        ([(1.5, 0.1), (1.2, 0.1), (1.31, 0.1)], 1),
+        ([(1.0, 0.1), (1.05, 0.01)], None),
+        ([(1.0, 0.01), (1.05, 0.1)], None),
+        ([(1.0, 0.1)], None),
+        ([(1.0, math.nan), (2.0, math.nan)], None),
+        ([(1.0, math.nan), (2.0, 0.1), (3.0, 0.1)], None),
+        ([(math.nan, math.nan), (2.0, 0.1), (3.0, 0.1)], 1),
+        ([(math.inf, math.nan), (2.0, 0.1)], None),
+    ],
+)
+def test_only_what_is_clearly_best_is_bold(column, best):
+    marked = scores._with_best([Value(mean, sd, 3, 3) for mean, sd in column])
+    assert [i for i, value in enumerate(marked) if value.best] == ([] if best is None else [best])
+
+
+def awkward() -> Table:
+    """A table of names and numbers that LaTeX and HTML must be told of."""
+    values = (
+        Value(math.nan, n=0, seeds=2),
+        Value(math.inf, n=2, seeds=2),
+        Value(0.5, 0.01, 2, 3),
+        Value(0.25, best=True),
+    )
+    rows = (Row(r"own_loss & 50% #1 $x$ {y} ~z ^w \v <a> \"q\" 漢", values, dagger=True), Row("empty", (None,) * 4))
+    part = Part("a_b", "Caption with 50% & under_score", (("G_1", ("a", "b_2")), ("H", ("c", "d"))), (("x_y", rows),))
+    return Table("Title & 100%", pd.DataFrame({"a": [1]}), (part,))
+
+
+def test_latex_escapes_names_and_tells_what_is_no_number():
+    text = layout.latex(awkward(), "t", "partial: 1_2")
+    assert r"own\_loss \& 50\% \#1 \$x\$ \{y\} \textasciitilde{}z \textasciicircum{}w \textbackslash{}v" in text
+    assert "[U+6F22]" in text
+    assert text.isascii()
+    assert r"\caption{\textbf{partial: 1\_2.} Caption with 50\% \& under\_score}" in text
+    label, cells = rows_of(text)[0]
+    assert label.endswith(r"$^{\dagger}$")
+    assert cells == [
+        *("--", "", r"$\infty$", ""),
+        *("0.500", r"{\scriptsize\,$\pm$\,0.010}\textsuperscript{2/3}", r"\textbf{0.250}", ""),
+    ]
+    assert all(cell == "" for cell in rows_of(text)[1][1])
+
+
+def test_html_holds_the_same_and_escapes(tmp_path):
+    class Reader(HTMLParser):
+        def __init__(self):
+            super().__init__()
+            self.open, self.text = [], []
+
+        def handle_starttag(self, tag, attributes):
+            if tag != "meta":
+                self.open.append(tag)
+
+        def handle_endtag(self, tag):
+            assert self.open.pop() == tag
+
+        def handle_data(self, data):
+            self.text.append(data)
+
+    text = layout.page(awkward(), "t", "partial: 1 < 2")
+    reader = Reader()
+    reader.feed(text)
+    assert not reader.open
+    whole = "".join(reader.text)
+    assert text.isascii()
+    assert r"own_loss & 50% #1 $x$" in whole
+    assert "partial: 1 < 2" in whole
+    assert "∞" in whole
+    assert r"\begin{table}" in whole
+
+
+def test_a_long_part_is_broken_between_blocks():
+    given = synthetic.tables([("digits", f"model{i}", f"loss{j}") for i in range(9) for j in range(8)], seeds=(0,))
+    table = plugins.load("tables", "paper_images")(given["metrics"], given["runs"])
+    pieces = layout.pages(table.parts[0])
+    assert [sum(map(layout._height, piece.blocks)) for piece in pieces] == [45, 36]
+    assert [piece.key for piece in pieces] == ["digits", "digits-2"]
+    assert pieces[1].caption == "Digits, continued."
+    assert [block for piece in pieces for block in piece.blocks] == list(table.parts[0].blocks)
+    assert "±" not in table.parts[0].caption
+
+
+@pytest.mark.parametrize("name", IMAGES + GAUSSIANS)
+def test_empty_tables_say_so(name, tmp_path):
+    given = {table: rows.iloc[:0] for table, rows in made_images().items()}
+    table = plugins.load("tables", name)(given["metrics"], given["runs"])
+    assert table.parts == ()
+    csv, tex, html = layout.save(table, tmp_path / name)
+    assert pd.read_csv(csv).empty
+    assert "% There is nothing to show." in tex.read_text()
+    assert "There is nothing to show." in html.read_text()
+
+
+def test_what_is_absent_is_told_in_the_caption_alone():
+    """Signs are explained where they are used: a dash, a share of seeds, bold and a dagger."""
+    given = {name: rows.copy() for name, rows in synthetic.tables([("digits", "mlp", "cross_entropy")]).items()}
+    metrics = given["metrics"]
+    lost = (metrics["calibrator"] == "exact") & (metrics["loss"] != "reference")
+    plain = scores.images(metrics, given["runs"], "clean").parts[0].caption
+    assert not any(sign in plain for sign in ("--", "Raised", "Bold", "†"))
+    metrics.loc[lost & (metrics["seed"] == 1), "value"] = math.nan
+    some = scores.images(metrics, given["runs"], "clean")
+    assert "Raised: seeds with a finite temperature" in some.parts[0].caption
+    assert some.numbers.loc[some.numbers["calibrator"] == "exact", "n"].unique().tolist() == [2]
+    metrics.loc[lost, "value"] = math.nan
+    none = scores.images(metrics, given["runs"].assign(interpolates=False), "clean").parts[0]
+    assert "--: no finite temperature" in none.caption
+    assert "†" in none.caption
+    assert none.blocks[0][1][0].dagger
+
+
+def test_a_table_may_not_take_the_place_of_one_that_it_reads(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "PACKAGE", tmp_path)
+    (tmp_path / "tables").mkdir()
+    for name in ("metrics", "aggregate", "mine"):
+        (tmp_path / f"tables/{name}.py").write_text("def make(runs): ...\n")
+    assert tables_read("tables", "mine") == ["runs"]
+    for name in ("metrics", "aggregate"):
+        with pytest.raises(SpecError, match=f"tables = '{name}': expected another name"):
+            tables_read("tables", name)
+    (tmp_path / "tables/mine.py").write_text("def make(run): ...\n")
+    with pytest.raises(SpecError, match=r"tables.mine = 'run': expected parameters of make that name tables"):
+        tables_read("tables", "mine")
+
+
+@pytest.mark.parametrize("name", [IMAGES[0], GAUSSIANS[1]])
+def test_the_stage_writes_the_same_bytes_twice_and_a_true_record(name, tmp_path):
+    given = made_images() if name in IMAGES else synthetic.theory_tables()
+    folder = tmp_path / "tables"
+    for table in ("metrics", "runs"):
+        columns = dict.fromkeys([*given[table].columns, *TABLE_COLUMNS[table]])
+        store.write_parquet(folder / f"{table}.parquet", given[table].reindex(columns=list(columns)))
+    for out in ("one", "two"):
+        run_table(name, folder, tmp_path / out / name, "partial: 1 of 2 cells")
+    for suffix in ("csv", "tex", "html"):
+        one, two = (tmp_path / out / f"{name}.{suffix}" for out in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
+        assert suffix == "csv" or b"partial: 1 of 2 cells" in one.read_bytes()
+    record = store.read_record(tmp_path / f"one/{name}.json")
+    assert record["outputs"] == {
+        f"{name}.{suffix}": store.checksum(tmp_path / f"one/{name}.{suffix}") for suffix in ("csv", "tex", "html")
+    }
+    assert f"tables/{name}" in record["code"]
+    assert "tables/layout" in record["code"]
+    read = pd.read_csv(tmp_path / f"one/{name}.csv", float_precision="round_trip")
+    pd.testing.assert_frame_equal(read, made(name).numbers, check_exact=True, check_dtype=False)
+
+
+DOCUMENT = r"""\documentclass{article}
+%s
+\usepackage{booktabs}
+\usepackage{graphicx}
+\begin{document}
+%s
+\end{document}
+"""
+
+
+def latex_there() -> bool:
+    """Whether pdflatex runs and finds booktabs."""
+    if not (shutil.which("pdflatex") and shutil.which("kpsewhich")):
+        return False
+    return subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False).returncode == 0
+
+
+def compiled(folder: Path, text: str, preamble: str = "") -> str:
+    """The log of a document with this text in it; it must compile."""
+    (folder / "document.tex").write_text(DOCUMENT % (preamble, text))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    return (folder / "document.log").read_text(errors="replace")
+
+
+def test_latex_compiles_and_fits_the_page(tmp_path):
+    """In a plain article, whose text is narrow, and on A4: nothing is wider than the text or longer than a page."""
+    needs(latex_there(), "LaTeX: apt-get install --no-install-recommends texlive-latex-recommended")
+    large = synthetic.tables(synthetic.LARGE, (0, 1))
+    long = synthetic.tables([("d", f"m{i}", f"l_{j}") for i in range(9) for j in range(8)], (0, 1))
+    tables = {name: made(name) for name in IMAGES + GAUSSIANS} | {"awkward": awkward()}
+    for name, given in (("large", large), ("long", long)):
+        tables[name] = plugins.load("tables", "paper_images")(given["metrics"], given["runs"])
+    tables["nothing"] = dataclasses.replace(awkward(), parts=())
+    for name, table in tables.items():
+        layout.save(table, tmp_path / name, "partial: 1 of 2 cells")
+    text = "".join(rf"\input{{{name}.tex}}" + "\n\\clearpage\n" for name in tables)
+    for preamble in ("", r"\usepackage[a4paper,margin=2.5cm]{geometry}"):
+        log = compiled(tmp_path, text, preamble)
+        assert "Overfull" not in log
+        assert "Float too large" not in log
+        assert "Missing character" not in log
+        assert "multiply defined" not in log
