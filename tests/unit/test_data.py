@@ -214,11 +214,13 @@ def blocks(tmp_path, monkeypatch):
     return importlib.import_module("in_blocks")
 
 
-def test_blocks_are_written_as_the_whole_array_would_be(tmp_path, blocks):
+def test_blocks_are_written_as_the_whole_array_would_be(tmp_path, blocks, monkeypatch, capsys):
+    monkeypatch.setattr("halobench.data.sources.TELLING", 0.0)
     whole = np.random.default_rng(0).integers(256, size=(40, 3, 2, 2), dtype=np.uint8)
     spec = SourceSpec("in_blocks:load", {"names": ["no", "yes"]})
     paths = data.write_source(spec, tmp_path / "source")
     assert blocks.Blocks.asked == [(start, min(start + 5, 40)) for start in range(0, 40, 5)]  # each row once, in order
+    assert capsys.readouterr().out.splitlines()[-1] == "40 of 40 images, 0 minutes left"
     np.save(tmp_path / "whole.npy", whole)
     assert paths[0].read_bytes() == (tmp_path / "whole.npy").read_bytes()
     meta = store.read_json(paths[2])

@@ -221,13 +221,13 @@ class FolderImages:
     def _decoded(self, path: str) -> np.ndarray:
         """One image, uint8 (C, size, size)."""
         with _opened(path) as image:
+            _check_depth(image, path)
             if self.mode is None and image.mode != self.alike:
                 expected = (
                     f"L or RGB, to convert all images to: {self.first} is {self.alike}, {path} is {image.mode}, and"
                     " without a mode all must be alike"
                 )
                 raise SpecError("mode", self.mode, expected)
-            _check_depth(image, path)
             try:
                 pixels = square(image.convert(self.alike), self.size)
             except Exception as error:  # of a damaged file, decoders raise what they like

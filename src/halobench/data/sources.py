@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from halobench.specs import SourceSpec, SpecError, canonical, parse, require
 
 ARRAYS = ("images.npy", "labels.npy")
 BLOCK = 2**25  # bytes of images that are loaded and written at a time
+TELLING = 60.0  # seconds between two lines on how far writing has come
 HASHED = 1_000_000_000  # bytes of the largest array that each job compares with its checksum; of others the size counts
 
 
@@ -174,7 +176,7 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
 def save_blocks(
     path: Path, spec: SourceSpec, images: Any, watch: Callable[[int, np.ndarray], None] = lambda at, block: None
 ) -> None:
-    """Write a source's images to a file as ``np.save`` would, a block after another.
+    """Write a source's images to a file as ``np.save`` would, a block after another; says once a minute how far it is.
 
     Parameters
     ----------
@@ -186,13 +188,18 @@ def save_blocks(
     SpecError
         If the loader's images raise, or give blocks of another shape or type than they have.
     """
-    shape = tuple(map(int, images.shape))
+    shape, began = tuple(map(int, images.shape)), time.monotonic()
+    told = began
     with open(path, "wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for start, block in _blocks(spec, images, shape):
             file.write(block.data)
             watch(start, block)
+            if (now := time.monotonic()) - told >= TELLING:
+                told, done = now, start + len(block)
+                left = (now - began) * (shape[0] - done) / done / 60
+                print(f"{done:,} of {shape[0]:,} images, {left:.0f} minutes left", flush=True)
 
 
 def _blocks(spec: SourceSpec, images: Any, shape: tuple[int, ...]) -> Iterator[tuple[int, np.ndarray]]:
