@@ -1,21 +1,21 @@
 """Post-hoc calibrators beside temperature scaling (TS): fitted to validation logits and labels, in float64.
 
-========== ============================================================================= =======================
-name       softmax of, or probabilities by                                               fitted by
-========== ============================================================================= =======================
-vector     w_j z_j + b_j: vector scaling (Guo et al. 2017)                               Newton's method, scipy
-matrix     W z + b: structured matrix scaling (Berta et al. 2026), a ridge towards TS    probmetrics
-isotonic   a monotone map of each class's probability, normalised (Zadrozny, Elkan 2002) scikit-learn
-histogram  the frequency in a bin of each class's probability, normalised (same, 2001)   numpy
-ensemble   w_1 softmax(z / T) + w_2 softmax(z) + w_3 / k: ensemble TS (Zhang et al. 2020) SLSQP, scipy
-========== ============================================================================= =======================
+========= ====================================================================== ============================
+name      softmax of, or probabilities by                                        fitted by
+========= ====================================================================== ============================
+vector    w_j z_j + b_j: vector scaling [1]                                      scipy, Newton's method
+matrix    W z + b, a ridge towards TS: structured matrix scaling [2]             probmetrics
+isotonic  a monotone map of each class's probability, normalised [3]             scikit-learn
+histogram the frequency in a bin of each class's probability, normalised [4]     numpy
+ensemble  w_1 softmax(z / T) + w_2 softmax(z) + w_3 / k: ensemble TS [5]         scipy, SLSQP
+========= ====================================================================== ============================
 
 Which library fits what. scikit-learn's isotonic regression is the one that others wrap. probmetrics 1.3 (Apache-2.0)
 holds its authors' own matrix scaling, which starts from TS and is penalised by the problem's sizes, so that nothing is
-to be tuned; it computes in float32 and imports torch (2 s), hence the optional extra. The rest is a formula or a convex
-problem of a few parameters that libraries take less exactly: probmetrics fits vector scaling in float32 and hands back
-the logits as they were where its optimiser doesn't report success; its ensemble keeps T within [0.05, 5]; its histogram
-is for two classes, and netcal's for bins of equal width, many of which are empty.
+to be tuned; it computes in float32 and imports torch, which takes seconds a job: hence the optional extra. The rest is
+a formula or a convex problem of a few parameters that libraries take less exactly: probmetrics fits vector scaling in
+float32 and hands back the logits as they were where its optimiser doesn't report success; its ensemble keeps T within
+[0.05, 5]; its histogram is for two classes, and netcal's for bins of equal width, many of which are empty.
 
 A probability of 0 is what isotonic and histogram say of a class that no validation point of that score had. Where that
 class comes, NLL and KL are infinite, and are reported so: clipping, as scikit-learn's `log_loss` does at 2e-16, puts 36
@@ -23,11 +23,13 @@ nats for each such point in their place, a number that tells of the clip. Error,
 
 References
 ----------
-C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
-E. Berta et al., "Structured Matrix Scaling for Multi-Class Calibration", AISTATS 2026.
-B. Zadrozny, C. Elkan, "Obtaining calibrated probability estimates from decision trees and naive Bayesian classifiers",
-ICML 2001; "Transforming classifier scores into accurate multiclass probability estimates", KDD 2002.
-J. Zhang et al., "Mix-n-Match: Ensemble and Compositional Methods for Uncertainty Calibration", ICML 2020.
+[1] C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+[2] E. Berta et al., "Structured Matrix Scaling for Multi-Class Calibration", AISTATS 2026.
+[3] B. Zadrozny, C. Elkan, "Transforming classifier scores into accurate multiclass probability estimates", KDD 2002.
+[4] B. Zadrozny, C. Elkan, "Obtaining calibrated probability estimates from decision trees and naive Bayesian
+classifiers", ICML 2001.
+[5] J. Zhang et al., "Mix-n-Match: Ensemble and Compositional Methods for Uncertainty Calibration in Deep Learning",
+ICML 2020.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ _STYLES = {
 KNOWN_LOSSES = ("cross_entropy", "label_smoothing", "brier", "focal", "dual_focal")
 KNOWN_LOSSES += ("mixup", "mixup2", "mixup3", "mixup5", "regmixup", "cutmix", "untrained")
 _SPARE_COLORS = ("#E69F00", "#117733", "#882255", "#000000", "#999933", "#888888")
-_SPARE_MARKERS = (">", "h", "d", (4, 1, 0), (3, 1, 0), "8", (5, 1, 180))  # (n, 1, angle): a star of n points
+_SPARE_MARKERS = (">", "h", "d", (4, 1, 0), r"$\clubsuit$", "8", (6, 1, 0))  # (n, 1, angle): a star of n points
 
 # No colour of a known loss, so that a line is never taken for a loss.
 CALIBRATOR_STYLES = {
