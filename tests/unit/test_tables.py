@@ -205,7 +205,7 @@ def test_latex_escapes_names_and_tells_what_is_no_number():
     assert label.endswith(r"$^{\dagger}$")
     assert cells == [
         *("--", "", r"$\infty$", ""),
-        *("0.500", r"{\scriptsize\,$\pm$\,0.010}\textsuperscript{2/3}", r"\textbf{0.250}", ""),
+        *("0.500", r"{\scriptsize$\pm$0.010}\textsuperscript{2/3}", r"\textbf{0.250}", ""),
     ]
     assert all(cell == "" for cell in rows_of(text)[1][1])
 

@@ -146,6 +146,7 @@ def latex(table: Table, name: str, note: str = "") -> str:
         Opens each caption, e.g. that cells are missing.
     """
     lines = [f"% {escaped(table.title)}", "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}."]
+    lines.append("% Some 19 cm wide, so best on a page in landscape: scaled down where the text is narrower.")
     if not table.parts:
         lines.append("% There is nothing to show.")
     for part in table.parts:
@@ -164,7 +165,7 @@ def _latex_part(part: Part, name: str, note: str) -> Iterator[str]:
     yield rf"\label{{tab:{name}:{part.key}}}"
     yield r"\par\smallskip"
     yield r"\footnotesize"
-    yield r"\setlength{\tabcolsep}{2.5pt}"
+    yield r"\setlength{\tabcolsep}{2pt}"
     # As wide as it is, or as the text where that is narrower.
     yield r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
     # A value has two columns, that means and standard deviations align each by itself.
@@ -208,7 +209,7 @@ def _latex_value(value: Value | None) -> str:
         return " & "
     mean = number(value.mean, r"$\infty$", "$-$")
     mean = rf"\textbf{{{mean}}}" if value.best else mean
-    sd = rf"{{\scriptsize\,$\pm$\,{number(value.sd)}}}" if math.isfinite(value.sd) else ""
+    sd = rf"{{\scriptsize$\pm${number(value.sd)}}}" if math.isfinite(value.sd) else ""
     raised = rf"\textsuperscript{{{share(value)}}}" if share(value) else ""
     return f"{mean} & {sd}{raised}"
 
