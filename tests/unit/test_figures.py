@@ -380,7 +380,7 @@ def test_a_calibrator_or_probe_without_words_goes_by_its_name():
     assert names.calibrator_label("zz_own") == names.probe_label("zz_own") == "zz_own"
     assert names.calibrator_style("zz_own").color
     assert names.probe_label("nearest_other") == "To the nearest point of another label"
-    assert names.around("evaluation") == "around evaluation"
+    assert names.around("zz_own") == "around zz_own"
 
 
 def test_calibration_leaves_room_for_the_names_of_many_calibrators(tables):
@@ -636,3 +636,28 @@ def test_each_calibrator_has_a_name_and_a_style_of_its_own():
     assert set(CALIBRATORS + POSTHOC) == set(names.CALIBRATORS) == set(names.CALIBRATOR_STYLES)
     styles = names.CALIBRATOR_STYLES.values()
     assert len({style.color for style in styles}) == len({style.marker for style in styles}) == len(styles)
+
+
+@pytest.mark.paper
+@pytest.mark.parametrize("name", ["neighbourhood", "confidence_radius", "logit_gaps", "radii", "summary"])
+def test_figures_say_evaluation_points_where_no_model_was_fitted_to_them(tables, name):
+    """The same lines, in other words; and both kinds where both are there."""
+    given = {key: table.copy() for key, table in tables.items()}
+    for key in ("neighbourhood", "radii"):
+        given[key]["points"] = given[key]["points"].replace("train", "evaluation")
+    mixed = {key: table.copy() for key, table in tables.items()}
+    for key in ("neighbourhood", "radii"):
+        some = (mixed[key]["points"] == "train") & (mixed[key]["model"] == mixed[key]["model"].iloc[0])
+        mixed[key]["points"] = mixed[key]["points"].mask(some, "evaluation")
+    wanted = plugins.parameters("figures", name)
+    draw = plugins.load("figures", name)
+    plain, other, both = (draw(*(found[key] for key in wanted)) for found in (tables, given, mixed))
+    texts = [" ".join(" ".join(text.get_text().split()) for text in figure.texts) for figure in (plain, other, both)]
+    assert "around training points" in texts[0]
+    assert "evaluation" not in texts[0]
+    assert "around evaluation points" in texts[1]
+    assert "around training points" in texts[2]
+    assert name == "summary" or "where weights were given: evaluation points" in texts[2]
+    for one, two in zip(plain.axes, other.axes, strict=True):
+        for before, after in zip(one.lines, two.lines, strict=True):
+            np.testing.assert_array_equal(before.get_xydata(), after.get_xydata())

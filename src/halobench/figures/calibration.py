@@ -37,7 +37,6 @@ def draw(metrics: pd.DataFrame) -> Figure:
     styles = names.loss_styles(losses)
     by = ["dataset", "model", "loss", "calibrator", "metric"]
     means = names.over_seeds(table, by, "value")
-    crowded = len(calibrators) > 5  # names then stand aslant, and take room below
     grid = theme.grid(
         TITLE,
         f"Points: {names.seeds_note(wanted)}, on {label_note(wanted)}. TS is fitted on validation data, released (the "
@@ -46,10 +45,10 @@ def draw(metrics: pd.DataFrame) -> Figure:
         {cell: names.cell_label(*cell) for cell in cells},
         METRICS,
         {(key[:2], key[2]) for key in wanted[["dataset", "model", "metric"]].itertuples(index=False, name=None)},
-        panel=(max(3.0, 0.42 * len(calibrators)), 1.35),
-        gap=(0.55, 1.0 if crowded else 0.55),
+        panel=(max(3.0, 0.82 * len(calibrators)), 1.35),  # room for a name under each
+        gap=(0.55, 0.55),
         left=0.5,
-        bottom=0.8 if crowded else 0.35,
+        bottom=0.35,
         legend=[
             *theme.loss_keys(losses, styles),
             *(
@@ -73,8 +72,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
         own = wanted[(wanted["dataset"] == cell[0]) & (wanted["model"] == cell[1]) & (wanted["metric"] == metric)]
         _limits_and_references(ax, shown, references, missing_fits(own) if metric == "nll" else [])
         ax.set(xlim=(-0.5, len(calibrators) - 0.5), xticks=range(len(calibrators)))
-        slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
-        ax.set_xticklabels([names.calibrator_label(c) for c in calibrators], **slant)
+        ax.set_xticklabels([names.calibrator_label(c) for c in calibrators])
         ax.grid(axis="x", visible=False)
         ax.tick_params(axis="x", length=0)
     return grid.figure

@@ -29,13 +29,14 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     table = theme.absolute_rows(neighbourhood)
     if table.empty:
         return theme.nothing(TITLE, "No probe visited absolute distances.")
+    table, own = names.own_points(table)
     losses, cells = names.losses_in(table), names.cells_in(table)
     styles = names.loss_styles(losses)
     by = ["dataset", "model", "loss", "points", "radius"]
     means = names.over_seeds(table, by, "confidence").set_index(["dataset", "model"])
     grid = theme.grid(
         TITLE,
-        f"Solid: {names.around('train')}. Dashed: {names.around('heldout')}. "
+        f"Solid: {own}. Dashed: {names.around('heldout')}. "
         f"Probe: {names.probe_label(table['probe'].iloc[0]).lower()}. Lines: {names.seeds_note(table)}.",
         {dataset: names.dataset_label(dataset) for dataset in dict.fromkeys(d for d, _ in cells)},
         {model: names.model_label(model) for model in names.ordered((m for _, m in cells), names.MODELS)},

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from halobench.figures import names, theme
 
-TITLE = "Logit gap around training points against Euclidean distance"
+TITLE = "Logit gap against Euclidean distance"
 MOST = 6  # lines that can be told apart in a panel
 ACROSS = 4  # panels beside each other, where there is one a data set
 
@@ -28,7 +28,7 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     -------
     Figure
     """
-    table = theme.absolute_rows(neighbourhood)
+    table, own = names.own_points(theme.absolute_rows(neighbourhood))
     table = table[table["points"] == "train"].dropna(subset=["logit_gap"])
     if table.empty:
         return theme.nothing(TITLE, "No probe visited absolute distances.")
@@ -53,7 +53,7 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
         held, headings = {cell: [cell] for cell in cells}, None
     grid = theme.grid(
         TITLE,
-        f"Logit of the label less the largest other one, {names.around('train')}; below 0 the prediction has left the "
+        f"Logit of the label less the largest other one, {own}; below 0 the prediction has left the "
         f"label. Probe: {names.probe_label(table['probe'].iloc[0]).lower()}. Lines: {names.seeds_note(table)}.",
         rows,
         columns,

@@ -15,6 +15,9 @@ from scipy.special import stdtrit
 
 DATASETS = {"digits": "Digits", "mnist": "MNIST", "mnist5k": "MNIST-5k", "fashion_mnist": "Fashion-MNIST"}
 DATASETS |= {f"overlap-k{k}": f"Overlap, k = {k}" for k in (2, 4, 8, 16, 32, 64, 128, 256)}
+DATASETS |= {f"gaussians-mu{m}": f"Gaussians, μ = .{m}" for m in ("01", "05", "10", "25")}
+DATASETS |= {f"gaussians-paper-mu{m}": f"Gaussians, μ = .{m}" for m in ("01", "05", "10", "25")}
+DATASETS |= {"photos": "Photographs", "imagenet-val": "ImageNet"}
 DATASETS |= {"fashionmnist": "Fashion-MNIST", "kmnist": "KMNIST"}
 DATASETS |= {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN"}
 MODELS = {"mlp": "MLP", "cnn": "CNN", "efficientnet": "EfficientNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
@@ -22,6 +25,7 @@ MODELS |= {"resnext50": "ResNeXt-50", "densenet121": "DenseNet-121", "convnext":
 MODELS |= {"nearest": "1-NN", "attention": "Attention", "mlp_bn": "MLP + BN", "resnet": "ResNet"}
 MODELS |= {"cnn-bare": "CNN, no batch norm", "cnn-shift": "CNN, shifted images", "cnn-decay": "CNN, weight decay"}
 MODELS |= {"attention-wide": "Attention, wide"}
+MODELS |= {f"{n}-small": f"{MODELS[n]}, small stem" for n in ("resnet18", "resnext50", "densenet121")}
 MODELS |= {"mixer": "MLP-Mixer", "mlp_mixer": "MLP-Mixer", "convnext_tiny": "ConvNeXt-T"}
 LOSSES = {
     "untrained": "not trained",
@@ -90,8 +94,23 @@ def probe_label(name: str) -> str:
 
 def around(points: str) -> str:
     """Around which points a probe looked, and whose label it watched, in words."""
-    words = {"train": "training points, in the label trained on", "heldout": "held-out points, the control"}
+    words = {
+        "train": "training points, in the label trained on",
+        "evaluation": "evaluation points, which no model was fitted to, in their label",
+        "both": "training points, in the label trained on (where weights were given: evaluation points)",
+        "heldout": "held-out points, the control",
+    }
     return f"around {words.get(points, points)}"
+
+
+def own_points(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """A probe's rows with those around evaluation points as ``train``, and what all these are around, in words.
+
+    Evaluation points stand in for training points where a model's weights come from elsewhere.
+    """
+    kinds = set(table["points"]) - {"heldout"}
+    kind = "both" if len(kinds) > 1 else kinds.pop() if kinds else "train"
+    return table.assign(points=table["points"].replace("evaluation", "train")), around(kind)
 
 
 def in_words(text: str) -> str:

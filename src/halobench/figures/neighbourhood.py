@@ -26,6 +26,7 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     table = theme.relative_rows(neighbourhood)
     if table.empty:
         return theme.nothing(TITLE, "No probe visited relative distances.")
+    table, own = names.own_points(table)
     losses, cells = names.losses_in(table), names.cells_in(table)
     styles = names.loss_styles(losses)
     means = names.over_seeds(
@@ -34,7 +35,7 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     probes = names.ordered(table["probe"], names.PROBES)
     grid = theme.grid(
         TITLE,
-        "Solid: around training points, in the label trained on. Dashed: the same around held-out points, the control. "
+        f"Solid: {own}. Dashed: the same around held-out points, the control. "
         f"Lines: {names.seeds_note(table)}. Columns: where the probe goes. Grey line: as far out as the nearest "
         "training point of another label.",
         {cell: names.cell_label(*cell) for cell in cells},

@@ -40,6 +40,7 @@ def draw(radii: pd.DataFrame) -> Figure:
     table = table[[pair in COLUMNS for pair in zip(table["quantity"], table["calibrator"], strict=True)]]
     if table.empty:
         return theme.nothing(TITLE, "No radii were measured.")
+    table, own = names.own_points(table)
     losses, cells = names.losses_in(table), names.cells_in(table)
     styles = names.loss_styles(losses)
     probes = names.ordered(table["probe"], names.PROBES)
@@ -50,9 +51,9 @@ def draw(radii: pd.DataFrame) -> Figure:
     below = " or ".join(f"{t:g}" for t in thresholds)
     grid = theme.grid(
         TITLE,
-        f"Median over rays, {names.seeds_note(table)}. Certainty radius: where confidence in the label falls below "
-        f"{below or 'the threshold'} (0 where it starts below); half-level: below half of its value at the point; "
-        "decision: where another label wins. Open with a ›: in some seed more than half of the rays never got "
+        f"Median over rays {own}; {names.seeds_note(table)}. Certainty radius: where confidence in the label falls "
+        f"below {below or 'the threshold'} (0 where it starts below); half-level: below half of its value at the "
+        "point; decision: where another label wins. Open with a ›: in some seed more than half of the rays never got "
         "there, so the radius is larger.",
         {cell: names.cell_label(*cell) for cell in cells},
         COLUMNS,

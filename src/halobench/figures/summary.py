@@ -41,6 +41,9 @@ def draw(
     -------
     Figure
     """
+    neighbourhood, own = names.own_points(neighbourhood)
+    radii, around = names.own_points(radii)[0], own.split(",")[0].split(" (")[0]
+    watched = "label trained on" if own == names.around("train") else "its own label"
     styles = names.loss_styles(names.losses_in(runs))
     overlap = classes.scores(metrics, runs, {"kl": ("kl", "exact")})
     shown_runs = _pictured(runs)
@@ -63,7 +66,8 @@ def draw(
     bottom = lower + max(rows_high + 0.72, list_high) + 0.05
     growth = _growth_models(overlap)
     figure = theme.page(WIDTH, bottom + (2.75 if growth else 0))
-    theme.write(figure, 0.15, 0.14, TITLE, size=13, weight="bold")
+    title = TITLE.replace(names.around("train").split(",")[0], around)
+    theme.write(figure, 0.15, 0.14, title, size=13, weight="bold")
     theme.write(figure, 0.15, 0.42, _facts(runs, len(names.cells_in(runs)), len(cells), len(shown)), color=theme.GREY)
     theme.draw_legend(figure, keys, 0.15, 0.72)
 
@@ -73,7 +77,7 @@ def draw(
         head,
         "A",
         "How confident is a model in a point's label, this far from the point?",
-        f"label trained on; {names.model_label(model)}",
+        f"{watched}; {names.model_label(model)}",
     )
     _curves(figure, neighbourhood, datasets, model, losses, styles, curves_top, curve_high)
     _heading(figure, SPLIT, head, "D", "How often are confident answers right?", names.cell_label(*pair))
