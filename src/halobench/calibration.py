@@ -135,7 +135,7 @@ def references(
     Parameters
     ----------
     inputs : mapping of split to (n, D) array
-        Normalised pixels.
+        Normalised pixels; or what has shape, length and slices as an array.
     arrays : mapping of name to array
         As for `calibrate`, without logits.
     spec : CalibrateSpec
@@ -173,27 +173,43 @@ def references(
     )
 
 
-def nearest(queries: np.ndarray, points: np.ndarray, block: int = 256) -> np.ndarray:
+def nearest(queries: np.ndarray, points: np.ndarray, block: int = 256, room: int = 2**28) -> np.ndarray:
     """Index of the nearest of `points` (n, D) to each of `queries` (m, D) in Euclidean distance, int64 (m,).
 
     Distances come from products, abs(q - p)^2 / 2 = abs(q)^2 / 2 - q.p + abs(p)^2 / 2, whose first term is the same for
-    all points; both sets are centred first, which keeps the cancellation small. Of equal distances the first wins.
+    all points; both sets are centred first, which keeps the cancellation small. Of equal distances the first wins. Both
+    may be anything with a length, a shape and slices; of points, `room` bytes are looked at together.
     """
-    centre = points.mean(axis=0, dtype=np.float64).astype(points.dtype)
-    points = points - centre
-    half = np.einsum("ij,ij->i", points, points) / 2
-    found = [
-        np.argmax((queries[start : start + block] - centre) @ points.T - half, axis=1)
-        for start in range(0, len(queries), block)
-    ]
-    return np.concatenate(found)
+    step = max(block, room // (4 * points.shape[1]))
+    parts = [slice(start, start + step) for start in range(0, len(points), step)]
+    centre = sum(points[part].sum(axis=0, dtype=np.float64) for part in parts) / len(points)
+    best, found = np.full(len(queries), -np.inf), np.zeros(len(queries), dtype=np.int64)
+    for part in parts:
+        some = points[part]
+        middle = centre.astype(some.dtype)
+        some = some - middle
+        half = np.einsum("ij,ij->i", some, some) / 2
+        for start in range(0, len(queries), block):
+            here = slice(start, start + block)
+            nearness = (queries[here] - middle) @ some.T - half
+            row = nearness.argmax(axis=1)
+            value = nearness[np.arange(len(row)), row]
+            nearer = value > best[here]
+            found[here] = np.where(nearer, row + part.start, found[here])
+            best[here] = np.where(nearer, value, best[here])
+    return found
 
 
 def _get(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """An array that must be there."""
+    _require(arrays, name)
+    return np.asarray(arrays[name])
+
+
+def _require(arrays: Mapping[str, Any], name: str) -> None:
+    """Raise SpecError if there is no such array."""
     if name not in arrays:
         raise SpecError(name, None, f"an array of this name beside {', '.join(sorted(arrays)) or 'none'}")
-    return np.asarray(arrays[name])
 
 
 def _classes(arrays: Mapping[str, np.ndarray]) -> int:
@@ -406,10 +422,10 @@ def _fit_row(calibrator: str, split: str, labels: str, fit: Fit) -> dict[str, An
 
 def _nearest_votes(inputs: Mapping[str, np.ndarray], targets: Targets, k: int) -> dict[str, np.ndarray]:
     """One-hot drawn label of the nearest training point, float64 (n, k) by split; a training point is its own."""
-    train, memory = np.asarray(inputs["train"]), targets["train"]["drawn"]
-    votes = {}
+    votes, memory = {}, targets["train"]["drawn"]
     for split in SPLITS:
-        points = np.asarray(_get(inputs, split))
+        _require(inputs, split)
+        train, points = inputs["train"], inputs[split]
         shape = (len(targets[split]["clean"]), train.shape[-1])
         require(points.shape == shape, f"inputs.{split}", f"shape {points.shape}", f"shape {shape}")
         chosen = np.arange(len(train)) if split == "train" else nearest(points, train)

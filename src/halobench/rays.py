@@ -11,7 +11,7 @@ from halobench.feed import Feed
 from halobench.specs import ProbeSpec, SpecError
 
 MANIFOLD_POINTS = 5000  # training points that the principal components are taken from, at most
-BLOCK = 8192  # training points that distances are taken to at a time
+ROOM = 2**28  # bytes of training points that distances are taken to at a time
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,9 @@ def nearest_other(
     own, norms = torch.from_numpy(np.asarray(labels)).to(points.device), (points**2).sum(dim=1, keepdim=True)
     least = torch.full((len(points),), float("inf"), device=points.device, dtype=points.dtype)
     nearest = torch.zeros(len(points), dtype=torch.int64, device=points.device)
-    for first in range(0, len(around.labels), BLOCK):
-        rows = np.arange(first, min(first + BLOCK, len(around.labels)))
+    step = max(chunk, ROOM // (4 * points.shape[1]))
+    for first in range(0, len(around.labels), step):
+        rows = np.arange(first, min(first + step, len(around.labels)))
         block, kept = around.take(rows), torch.from_numpy(around.labels[rows]).to(points.device)
         weights = (block**2).sum(dim=1)
         for start in range(0, len(points), chunk):

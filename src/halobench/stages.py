@@ -321,7 +321,7 @@ def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path) -
     from halobench.calibration import references
 
     loaded = data.load_data(source, specs["dataset"], seed)
-    inputs = {name: loaded.inputs(name).reshape(len(split.labels), -1) for name, split in loaded.splits.items()}
+    inputs = {name: loaded.flat(name) for name in loaded.splits}
     found = references(inputs, loaded.targets(), specs["calibrate"], seed)
     paths = [out / "calibration.json", out / "metrics.csv"]
     store.write_json(paths[0], found.fits)

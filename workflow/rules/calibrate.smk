@@ -43,7 +43,7 @@ rule reference:
     threads: 1
     resources:
         mem_mb=4000,
-        runtime=30,
+        runtime=240,
     params:
         spec=reference_spec,
         code=reference_code,

@@ -16,7 +16,7 @@ import numpy as np
 
 from halobench import plugins
 from halobench.data.distributions import Distribution, draw_labels
-from halobench.data.rows import Rows, rows_of
+from halobench.data.rows import Normalised, Rows, normalise, rows_of
 from halobench.data.sources import (
     Description,
     Images,
@@ -100,6 +100,10 @@ class Data:
         """Normalised images of a split, float32 (n, C, H, W)."""
         return normalise(self.splits[split].images, self.mean, self.std)
 
+    def flat(self, split: str) -> Normalised:
+        """The same, flat (n, D), read by slices."""
+        return Normalised(self.splits[split].images, self.mean, self.std)
+
     def targets(self) -> dict[str, np.ndarray]:
         """What `halobench.calibration` reads beside the logits: labels, clean labels, and the posterior.
 
@@ -136,15 +140,6 @@ class Data:
     def facts(self) -> dict[str, Any]:
         """What tables tell of the distribution that the points are drawn from: its loader, and its own facts."""
         return {} if self.distribution is None else {"distribution": self.loader, **self.distribution.facts()}
-
-
-def normalise(images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """(pixel - mean) / std by channel, float32 (n, C, H, W)."""
-    shape = (1, -1, 1, 1)
-    out = np.array(images, dtype=np.float32)
-    out -= mean.astype(np.float32).reshape(shape)
-    out *= (1 / std).astype(np.float32).reshape(shape)
-    return out
 
 
 def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ class Rows:
     """The rows `index` of an array, as an array that lies on disk: it has a shape, a type and a length.
 
     ``rows[a:b]`` and ``rows[[3, 1, 4]]`` read those rows into an array, ``rows[3]`` a single one; ``np.asarray(rows)``
-    reads all of them. Nothing is kept.
+    reads all of them. Nothing is kept: of a mapped array rows are read from its file, since pages of a map that were
+    looked at count as memory of this process.
 
     Parameters
     ----------
@@ -24,6 +27,7 @@ class Rows:
 
     def __init__(self, array: np.ndarray, index: np.ndarray):
         self.array, self.index = array, np.asarray(index)
+        self._file: int | None = None
         self.dtype = array.dtype
         self.shape = (len(self.index), *array.shape[1:])
         self.ndim = array.ndim
@@ -38,8 +42,25 @@ class Rows:
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         """Those rows, copied; an int, a slice, or an array of whole numbers or truth values, as for any array."""
-        found = self.array[self.index[rows]]
-        return np.array(found) if np.ndim(found) < self.ndim else np.asarray(found)
+        wanted = self.index[rows]
+        found = self._read(np.atleast_1d(wanted))
+        return found if np.ndim(wanted) else found[0]
+
+    def _read(self, wanted: np.ndarray) -> np.ndarray:
+        """Rows of the array, copied."""
+        array = self.array
+        if not isinstance(array, np.memmap) or array.filename is None or not array.flags.c_contiguous:
+            return np.array(array[wanted])
+        if self._file is None:
+            self._file = os.open(array.filename, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._file)
+        out = np.empty((len(wanted), *array.shape[1:]), array.dtype)
+        size, room = row_bytes(array), memoryview(out.reshape(-1).view(np.uint8))
+        for place, row in enumerate(wanted.tolist()):
+            start = array.offset + (row + len(array) * (row < 0)) * size
+            if os.preadv(self._file, [room[place * size : (place + 1) * size]], start) != size:
+                raise OSError(f"{array.filename} ends before row {row}")
+        return out
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -49,6 +70,30 @@ class Rows:
         for start in range(0, len(self), step):
             out[start : start + step] = self[start : start + step]
         return out
+
+
+class Normalised:
+    """Images (n, C, H, W), normalised and flat when they are asked for: float32 (n, D), read by slices."""
+
+    def __init__(self, images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray):
+        self.images, self.moments = images, (mean, std)
+        self.shape, self.dtype = (len(images), int(np.prod(images.shape[1:]))), np.dtype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        found = self.images[rows]
+        return normalise(found, *self.moments).reshape(len(found), -1)
+
+
+def normalise(images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """(pixel - mean) / std by channel, float32 (n, C, H, W)."""
+    shape = (1, -1, 1, 1)
+    out = np.array(images, dtype=np.float32)
+    out -= mean.astype(np.float32).reshape(shape)
+    out *= (1 / std).astype(np.float32).reshape(shape)
+    return out
 
 
 def row_bytes(array: Any) -> int:

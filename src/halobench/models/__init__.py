@@ -106,7 +106,7 @@ def start(model: nn.Module, inputs: np.ndarray, labels: np.ndarray, classes: int
 
 def start_on(model: nn.Module, data: Data) -> None:
     """The same with the training points of a data set, which are read only for a model that asks for them."""
-    if hasattr(model, "start"):
+    if hasattr(model.model if isinstance(model, Resized) else model, "start"):
         start(model, data.inputs("train"), data.splits["train"].labels, data.classes)
 
 
