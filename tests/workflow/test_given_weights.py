@@ -1,0 +1,125 @@
+"""Models whose weights come from elsewhere, in the real workflow: not trained, probed and calibrated as they are."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import Workspace, tiny_config
+from halobench import store
+
+pytestmark = [pytest.mark.paper, pytest.mark.workflow]
+CELL = "results/runs/clean/{}/cross_entropy/seed0"
+WEIGHTS = "mine.safetensors"
+
+
+def config() -> dict:
+    """One trained cell."""
+    made = tiny_config()
+    made["probes"] = {"sphere": made["probes"]["sphere"]}
+    made["experiments"]["tiny"]["grid"] = [
+        {"datasets": ["clean"], "models": ["mlp"], "losses": ["cross_entropy"], "seeds": [0]}
+    ]
+    return made
+
+
+def with_given(**keys: object) -> dict:
+    """Beside it one whose weights are given."""
+    made = config()
+    made["models"]["given"] = {"name": "mlp", "width": 16, **keys}
+    made["experiments"]["tiny"]["grid"][0]["models"] = ["mlp", "given"]
+    return made
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory) -> Workspace:
+    """A cell's weights, copied, and given to another model."""
+    made = Workspace(tmp_path_factory.mktemp("given"), config())
+    first = made.snakemake("--cores", "2", f"{CELL.format('mlp')}/model.safetensors")
+    assert first.returncode == 0, first.stderr[-3000:]
+    shutil.copy(made.folder / CELL.format("mlp") / "model.safetensors", made.folder / WEIGHTS)
+    made.write(with_given(weights=WEIGHTS))
+    ran = made.snakemake("--cores", "2")
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return made
+
+
+def test_given_weights_are_evaluated_as_they_are(grid):
+    logits = [store.read_arrays(grid.folder / CELL.format(model) / "logits.safetensors") for model in ("mlp", "given")]
+    for name in logits[0]:
+        np.testing.assert_array_equal(logits[0][name], logits[1][name])
+    made = store.read_record(grid.folder / CELL.format("given") / "train.json")
+    assert made["steps"] == 0
+    assert made["weights"] == store.checksum(grid.folder / WEIGHTS)
+    runs = pd.read_parquet(grid.folder / "results/tables/tiny/runs.parquet").set_index("model")
+    assert runs["fitted_here"].to_dict() == {"mlp": True, "given": False}
+    assert not runs.loc["given", "interpolates"]
+    curves = pd.read_parquet(grid.folder / "results/tables/tiny/neighbourhood.parquet")
+    kinds = curves.groupby("model")["points"].agg(set).to_dict()
+    assert kinds == {"mlp": {"train", "heldout"}, "given": {"evaluation", "heldout"}}
+
+
+def test_other_weights_rerun_their_cells_alone(grid, tmp_path):
+    workspace = grid.copy(tmp_path / "w")
+    trained = store.checksum(workspace.folder / CELL.format("mlp") / "model.safetensors")
+    other = dict(store.read_arrays(workspace.folder / WEIGHTS))
+    store.write_arrays(workspace.folder / WEIGHTS, {name: array * 2 for name, array in other.items()})
+    ran = workspace.snakemake("--cores", "2", "--quiet", "progress")
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    made = store.read_record(workspace.folder / CELL.format("given") / "train.json")
+    assert made["weights"] == store.checksum(workspace.folder / WEIGHTS)
+    assert store.checksum(workspace.folder / CELL.format("mlp") / "model.safetensors") == trained
+
+
+def test_a_source_that_the_weights_were_trained_on_has_training_points(grid, tmp_path):
+    workspace = grid.copy(tmp_path / "w")
+    workspace.write(with_given(weights=WEIGHTS, trained_on="digits"))
+    ran = workspace.snakemake("--cores", "2")
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    curves = pd.read_parquet(workspace.folder / "results/tables/tiny/neighbourhood.parquet")
+    assert set(curves["points"]) == {"train", "heldout"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"weights": "none.safetensors"}, "models.given.weights = 'none.safetensors': expected a .safetensors file"),
+        (
+            {"weights": WEIGHTS, "width": 17},
+            "models.given.weights = 'mine.safetensors': expected weights of this model",
+        ),
+        ({"weights": WEIGHTS, "trained_on": "digit"}, "models.given.trained_on = 'digit': expected one of digits"),
+        ({"name": "timm/test_resnet", "width": None, "pretrained": True}, "weights for the data set's 10 classes"),
+    ],
+)
+def test_bad_weights_are_refused_before_any_job(grid, tmp_path, keys, told):
+    workspace = grid.copy(tmp_path / "w")
+    made = with_given(**keys)
+    if made["models"]["given"]["width"] is None:
+        del made["models"]["given"]["width"]
+    workspace.write(made)
+    ran = workspace.snakemake("--cores", "2")
+    assert ran.returncode == 1
+    assert told in ran.stderr
+    assert "rule " not in ran.stderr
+
+
+def test_published_weights_are_fetched_beside_the_master(workspace):
+    """What runs, not the fetching: there may be no network."""
+    made = config()
+    made["models"]["published"] = {"name": "timm/test_resnet", "pretrained": True}
+    made["sources"]["many"] = {"loader": "gaussians", "classes": 1000, "shape": [3, 20, 20], "separation": 9}
+    made["datasets"]["many"] = {"source": "many", "train": 2000, "val": 100, "test": 100}
+    made["experiments"]["tiny"]["grid"] = [
+        {"datasets": ["many"], "models": ["published"], "losses": ["cross_entropy"], "seeds": [0, 1]}
+    ]
+    workspace.write(made)
+    planned = workspace.snakemake("-n", "--quiet", "rules")
+    assert planned.returncode == 0, planned.stderr[-3000:]
+    counts = dict(
+        line.split() for line in planned.stdout.splitlines() if line.split()[1:2] and line.split()[1].isdecimal()
+    )
+    assert (counts["weights"], counts["train"]) == ("1", "2")
