@@ -90,7 +90,18 @@ def test_tables_and_arrays_survive_their_files_with_the_same_bytes(tmp_path):
 def test_plugins_are_files_and_their_options_are_read_without_importing():
     assert {"mlp", "cnn"} <= set(plugins.names("models"))
     assert {"cross_entropy", "mixup", "label_smoothing", "focal"} <= set(plugins.names("losses"))
-    images = {"digits", "mnist5k", "mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "svhn", "image_folder"}
+    images = {
+        "digits",
+        "mnist5k",
+        "mnist",
+        "fashion_mnist",
+        "kmnist",
+        "cifar10",
+        "cifar100",
+        "svhn",
+        "image_folder",
+        "photos",
+    }
     assert {"overlap", "gaussians", "image_overlap"} | images == set(plugins.names("data"))
     assert [name for name in plugins.names("data") if plugins.is_distribution(name)] == [
         "gaussians",

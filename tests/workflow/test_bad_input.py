@@ -87,14 +87,14 @@ def together(*edits: Callable[[dict], None]) -> Callable[[dict], None]:
 # --- Configurations: values ------------------------------------------------------------------------------------------
 
 RECIPE = (
-    "optimizer, lr, weight_decay, momentum, batch, epochs, schedule, warmup, shift, precision, channels_last,"
-    " eval_batch, device, threads"
+    "optimizer, lr, weight_decay, momentum, batch, epochs, schedule, warmup, shift, flip, micro_batch, compile,"
+    " deterministic, precision, channels_last, eval_batch, device, threads"
 )
 PROBE = "kind, points, control, directions, radii, relative_radii, threshold, components, bisections"
 SECTIONS = "calibrators, data_root, datasets, experiments, fetch, losses, metrics, models, probes, run, sources, train"
 LOADERS = (
     "cifar10, cifar100, digits, fashion_mnist, gaussians, image_folder, image_overlap, kmnist, mnist, mnist5k,"
-    " overlap, svhn"
+    " overlap, photos, svhn"
 )
 NAME = "a name of letters, digits, '_', '-', '+' or single '.', at most 64, a letter or digit first"
 GRID = "experiments.tiny.grid"
@@ -137,7 +137,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("models.mlp.name", "mpl"),
-            "models.mlp.name = 'mpl': expected one of attention, cnn, mlp, mlp_bn, nearest (did you mean 'mlp'?),"
+            "models.mlp.name = 'mpl': expected one of attention, cnn, mlp, mlp_bn, mlp_mixer, nearest (did you mean 'mlp'?),"
             " timm/NAME, torchvision/NAME or module:object",
         ),
         (
