@@ -1,6 +1,7 @@
 """Make the committed pictures from a finished demo: docs/summary.png, and docs/figures.png with all on one sheet.
 
-Run from the repository: ``.venv/bin/python docs/contact_sheet.py [results/figures/demo]``.
+Run from the repository: ``.venv/bin/python docs/contact_sheet.py [results/figures/demo]``; or for one sheet of another
+experiment's figures ``.venv/bin/python docs/contact_sheet.py results/figures/paper-small docs/paper-small.png``.
 """
 
 from __future__ import annotations
@@ -37,14 +38,15 @@ def contact_sheet(paths: list[Path]) -> Image.Image:
     return sheet
 
 
-def main(folder: Path) -> None:
-    """Write both pictures."""
+def main(folder: Path, out: Path | None = None) -> None:
+    """Write both pictures; or the sheet alone, to `out`."""
     paths = sorted(folder.glob("*.png"), key=lambda path: (path.stem != "summary", path.stem))
     if not paths:
-        sys.exit(f"no figures in {folder}: run `make demo` first")
-    contact_sheet(paths).quantize(256).save(DOCS / "figures.png", optimize=True)
-    fitted(folder / "summary.png", 1650).quantize(256).save(DOCS / "summary.png", optimize=True)
+        sys.exit(f"no figures in {folder}: run the experiment first, such as `make demo`")
+    contact_sheet(paths).quantize(256).save(out or DOCS / "figures.png", optimize=True)
+    if out is None:
+        fitted(folder / "summary.png", 1650).quantize(256).save(DOCS / "summary.png", optimize=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "results/figures/demo"))
+    main(*map(Path, sys.argv[1:] or ["results/figures/demo"]))

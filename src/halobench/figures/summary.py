@@ -110,12 +110,15 @@ def _pictured(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _growth_models(overlap: pd.DataFrame) -> list[str]:
-    """The models to show growth of, at most four: those trained on the first family of overlap distributions."""
+    """The models to show growth of, at most four: those trained on the first family of overlap distributions.
+
+    None where it has one number of classes alone.
+    """
     trained = overlap[(overlap["loss"] != "reference") & (overlap["model"] != "nearest")]
     if trained.empty:
         return []
-    family = classes.families(trained)[0]
-    return names.ordered(trained.loc[trained["family"] == family, "model"], names.MODELS)[:4]
+    first = trained[trained["family"] == classes.families(trained)[0]]
+    return names.ordered(first["model"], names.MODELS)[:4] if first["classes"].nunique() > 1 else []
 
 
 def _growth(
