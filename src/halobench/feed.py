@@ -17,10 +17,15 @@ SHARE = 0.5  # of a GPU's free memory, what points may take: weights, moments an
 AHEAD = 2  # batches that are read while another is worked on
 
 
-def send(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """An array as a tensor on `device`; from pinned memory to a GPU, so that the host doesn't wait for its queue."""
+def staged(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array as a tensor in memory that `device` can copy from by itself: pinned, for a GPU."""
     tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
+def send(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array as a tensor on `device`, without the host waiting for a GPU's queue."""
+    return staged(array, device).to(device, non_blocking=True)
 
 
 def what_fits(images: Any, device: torch.device) -> str:
@@ -70,8 +75,7 @@ class Feed:
         self.keep = keep or what_fits(images, self.device)
         self.kept: torch.Tensor | None = None
         if self.keep != "nothing":
-            whole = images if isinstance(images, np.ndarray) else self._read(np.arange(len(images)))
-            kept = torch.from_numpy(whole).to(self.device)
+            kept = torch.from_numpy(np.asarray(images)).to(self.device)
             self.kept = self._normalised(kept) if self.keep == "floats" else kept.contiguous(memory_format=layout)
 
     def __len__(self) -> int:
@@ -80,7 +84,7 @@ class Feed:
     def take(self, rows: np.ndarray) -> torch.Tensor:
         """Points of these rows (m,), normalised: float32 (m, C, H, W) on the device."""
         if self.kept is None:
-            return self._normalised(send(self._read(rows), self.device))
+            return self._normalised(self._read(rows).to(self.device, non_blocking=True))
         return self._kept_rows(send(np.ascontiguousarray(rows), self.device))
 
     def batches(self, order: np.ndarray, batch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -96,11 +100,11 @@ class Feed:
                 yield rows[part], self._kept_rows(rows[part])
             return
         with ThreadPoolExecutor(1) as reader:
-            waiting = [reader.submit(self._staged, order[part]) for part in parts[:AHEAD]]
+            waiting = [reader.submit(self._read, order[part]) for part in parts[:AHEAD]]
             for number, part in enumerate(parts):
                 found = waiting.pop(0).result()
                 if number + AHEAD < len(parts):
-                    waiting.append(reader.submit(self._staged, order[parts[number + AHEAD]]))
+                    waiting.append(reader.submit(self._read, order[parts[number + AHEAD]]))
                 yield rows[part], self._normalised(found.to(self.device, non_blocking=True))
 
     def _moments(self, mean: np.ndarray, std: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,14 +112,9 @@ class Feed:
         numbers = (np.asarray(mean, np.float32), (1 / np.asarray(std)).astype(np.float32))
         return tuple(torch.from_numpy(each).view(1, -1, 1, 1).to(self.device) for each in numbers)
 
-    def _read(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of the images, as they are."""
-        return np.ascontiguousarray(self.images[rows])
-
-    def _staged(self, rows: np.ndarray) -> torch.Tensor:
-        """Rows of the images in memory that a GPU can copy from by itself."""
-        read = torch.from_numpy(self._read(rows))
-        return read.pin_memory() if self.device.type == "cuda" else read
+    def _read(self, rows: np.ndarray) -> torch.Tensor:
+        """Rows of the images as they are, to be copied to the device."""
+        return staged(np.ascontiguousarray(self.images[rows]), self.device)
 
     def _kept_rows(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows of what is kept, normalised."""

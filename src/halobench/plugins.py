@@ -14,10 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from halobench.specs import SpecError, hint, one_of, told
+from halobench.specs import FOREIGN, SpecError, hint, one_of, told
 
 PACKAGE = Path(__file__).parent
-FOREIGN = ("timm/", "torchvision/")
 
 
 def entry(kind: str, name: str) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+FOREIGN = ("timm/", "torchvision/")  # how the names of these libraries' models begin
 LARGEST = 2**63  # whole numbers stay below this, so that every table can hold them
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 
@@ -162,11 +163,11 @@ class ModelSpec:
     def __post_init__(self):
         require(self.resize is None or self.resize >= 1, "resize", self.resize, "a side in pixels, at least 1")
         require(self.stem in ("plain", "small"), "stem", self.stem, one_of(("plain", "small"), self.stem))
-        foreign = self.name.startswith(("timm/", "torchvision/"))
+        foreign = self.name.startswith(FOREIGN)
         require(foreign or self.stem == "plain", "stem", self.stem, "plain, but for models of timm and torchvision")
         both = self.weights is not None and self.pretrained
         require(not both, "weights", self.weights, "either weights or pretrained, not both")
-        timm = self.name.startswith("timm/")
+        timm = self.of_timm
         require(timm or not self.pretrained, "pretrained", self.pretrained, "a model of timm's, or `weights: FILE`")
         known = self.preprocess in (None, "timm", "dataset")
         require(known, "preprocess", self.preprocess, one_of(("timm", "dataset"), self.preprocess))
@@ -176,6 +177,11 @@ class ModelSpec:
         require(timm or self.preprocess != "timm", "preprocess", self.preprocess, "dataset: it is no model of timm's")
 
     @property
+    def of_timm(self) -> bool:
+        """Whether it is one of timm's."""
+        return self.name.startswith("timm/")
+
+    @property
     def given(self) -> bool:
         """Whether its weights come from elsewhere, so that it isn't trained."""
         return self.pretrained or self.weights is not None
@@ -183,8 +189,7 @@ class ModelSpec:
     @property
     def own_preprocessing(self) -> bool:
         """Whether it gets timm's preprocessing."""
-        timm = self.name.startswith("timm/")
-        return self.given and (self.preprocess == "timm" or (self.preprocess is None and timm))
+        return self.given and self.of_timm and self.preprocess in (None, "timm")
 
     def fitted_on(self, source: str) -> bool:
         """Whether it was fitted to a source's points."""

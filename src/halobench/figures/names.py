@@ -15,8 +15,8 @@ from scipy.special import stdtrit
 
 DATASETS = {"digits": "Digits", "mnist": "MNIST", "mnist5k": "MNIST-5k", "fashion_mnist": "Fashion-MNIST"}
 DATASETS |= {f"overlap-k{k}": f"Overlap, k = {k}" for k in (2, 4, 8, 16, 32, 64, 128, 256)}
-DATASETS |= {f"gaussians-mu{m}": f"Gaussians, μ = .{m}" for m in ("01", "05", "10", "25")}
-DATASETS |= {f"gaussians-paper-mu{m}": f"Gaussians, μ = .{m}" for m in ("01", "05", "10", "25")}
+_MU = ("01", "05", "10", "25")
+DATASETS |= {f"gaussians{of}-mu{m}": f"Gaussians, μ = .{m}" for of in ("", "-paper") for m in _MU}
 DATASETS |= {"photos": "Photographs", "imagenet-val": "ImageNet"}
 DATASETS |= {"fashionmnist": "Fashion-MNIST", "kmnist": "KMNIST"}
 DATASETS |= {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN"}

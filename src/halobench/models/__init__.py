@@ -27,11 +27,6 @@ class Resized(nn.Module):
         super().__init__()
         self.model, self.side = model, side
 
-    def start(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        """Hand resized training points to a model that is built around them."""
-        if hasattr(self.model, "start"):
-            self.model.start(self._resized(inputs), targets)
-
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.model(self._resized(images))
 
@@ -39,6 +34,13 @@ class Resized(nn.Module):
         return nn.functional.interpolate(
             images, size=(self.side, self.side), mode="bilinear", antialias=max(images.shape[-2:]) > self.side
         )
+
+
+class ResizedAround(Resized):
+    """The same of a model that is built around its training points, which it gets resized as well."""
+
+    def start(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        self.model.start(self._resized(inputs), targets)
 
 
 def build(
@@ -82,7 +84,9 @@ def build(
         model = _given(model, spec, classes, weights)
     if spec.own_preprocessing:
         return given.preprocessed(model, moments or (np.zeros(channels), np.ones(channels)), spec.resize)
-    return Resized(model, spec.resize) if spec.resize else model
+    if not spec.resize:
+        return model
+    return (ResizedAround if hasattr(model, "start") else Resized)(model, spec.resize)
 
 
 def _given(model: nn.Module, spec: ModelSpec, classes: int, weights: Path | None) -> nn.Module:
@@ -106,7 +110,7 @@ def start(model: nn.Module, inputs: np.ndarray, labels: np.ndarray, classes: int
 
 def start_on(model: nn.Module, data: Data) -> None:
     """The same with the training points of a data set, which are read only for a model that asks for them."""
-    if hasattr(model.model if isinstance(model, Resized) else model, "start"):
+    if hasattr(model, "start"):
         start(model, data.inputs("train"), data.splits["train"].labels, data.classes)
 
 
