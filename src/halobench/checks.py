@@ -167,13 +167,16 @@ def load_checked(raw: Mapping[str, Any], schema: Path, cache: Path) -> tuple[Con
 
 
 def expected_records(config: Config, results: Path) -> dict[Path, tuple[Any, int | None, dict[str, str]]]:
-    """The record of each job on a cell, source or data set of the experiments that run: its spec, seed and code map."""
+    """The record of each job on what the experiments that run consist of: its spec, seed and code map."""
     cells = sorted({cell for experiment in config.run for cell in config.cells(experiment)})
     probed = {cell for experiment in config.run for cell in config.probed(experiment)}
     found: dict[Path, tuple[Any, int | None, dict[str, str]]] = {}
     for name in sorted({config.datasets[cell.dataset].source for cell in cells}):
         code = code_map("source", [("data", config.sources[name].loader)])
         found[results / "sources" / name / "source.json"] = (config.source_spec(name), None, code)
+    for model in sorted({cell.model for cell in cells if config.models[cell.model].pretrained}):
+        place = results / "weights" / model / "weights.json"
+        found[place] = (config.weights_spec(model), None, code_map("weights"))
     for cell in cells:
         for stage, (spec, code) in asked_of_cell(config, cell, cell in probed).items():
             found[results / "runs" / cell.path / f"{stage}.json"] = (spec, cell.seed, code)

@@ -5,16 +5,17 @@ Of a job without such a record nothing is made up.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from statistics import fmean as mean
 from typing import Any
 
-from halobench import store
+from halobench import plugins, store
 from halobench.dryrun import Job
 from halobench.specs import DatasetSpec, ProbeSpec, SpecError, TrainSpec, parse, to_json
 
@@ -57,12 +58,22 @@ class Likeness:
 
 @functools.cache
 def training_work(spec: str) -> float:
-    """Images that a training passes through the model: steps x batch, as `halobench.training.fit` counts them."""
+    """Images that a training passes through the model: steps x batch x the rows that its loss makes of each image.
+
+    Steps are counted as `halobench.training.fit` does. A loss says in its file by ``ROWS = 2`` that it makes two.
+    """
     asked = json.loads(spec)
     points = parse(DatasetSpec, asked["dataset"]).train
     recipe = parse(TrainSpec, asked.get("train", {}))
     batch = min(recipe.batch, points)
-    return recipe.epochs * (points // batch) * batch
+    return recipe.epochs * (points // batch) * batch * _rows(asked)
+
+
+def _rows(asked: Mapping[str, Any]) -> int:
+    """What a training's loss makes of each image; 1 for one whose file is gone."""
+    with contextlib.suppress(SpecError, KeyError):
+        return plugins.constant("losses", asked["loss"]["name"], "ROWS") or 1
+    return 1
 
 
 @functools.cache
@@ -99,6 +110,7 @@ LIKE = {
         Likeness(
             "of the same cell with another loss",
             lambda spec, path: to_json({k: v for k, v in spec.items() if k != "loss"}),
+            training_work,
         ),
         Likeness("of the same model and source, scaled by training steps", _model_and_source, training_work),
     ),

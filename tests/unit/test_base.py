@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -143,6 +145,21 @@ def test_a_record_holds_versions_and_checksums(tmp_path):
     assert facts["versions"]["pandas"] == pd.__version__
     assert facts["x"] == 1
     json.dumps(facts, allow_nan=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system tells no other peak")
+def test_a_peak_of_memory_is_not_that_of_the_process_before(tmp_path):
+    measure = "from halobench.provenance import _peak_memory; print(_peak_memory())"
+    began_large = f"""
+import subprocess, sys
+held = bytearray(b"x") * (300 * 2**20)
+print(subprocess.run([sys.executable, "-c", {measure!r}], check=True, capture_output=True, text=True).stdout)
+exec({measure!r})
+"""
+    done = subprocess.run([sys.executable, "-c", began_large], check=True, capture_output=True, text=True)
+    child, parent = map(float, done.stdout.split())
+    assert child < 200
+    assert parent > 300
 
 
 def test_defaults_are_a_contract():

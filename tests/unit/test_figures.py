@@ -6,6 +6,7 @@ import functools
 import itertools
 import subprocess
 import sys
+from collections import Counter
 
 import matplotlib as mpl
 import numpy as np
@@ -583,6 +584,53 @@ def test_settings_and_tables_are_left_as_they_were(tables):
     assert dict(mpl.rcParams) == before
     for table, rows in tables.items():
         pd.testing.assert_frame_equal(rows, copies[table])
+
+
+def spots(grid: theme.Grid) -> dict:
+    """Of each panel its left edge, and how far its top lies below that of the highest, in inches."""
+    width, height = grid.figure.get_size_inches()
+    boxes = {key: ax.get_position() for key, ax in grid.axes.items()}
+    top = max(box.y1 for box in boxes.values())
+    return {key: (round(box.x0 * width, 3), round((top - box.y1) * height, 3)) for key, box in boxes.items()}
+
+
+def test_a_high_page_goes_on_beside_in_order_with_no_panel_lost():
+    rows = {i: f"row {i}" for i in range(31)}
+    columns = {"a": "first", "b": "second"}
+    present = set(itertools.product(rows, columns)) - {(7, "a")}
+    grid = theme.grid("title", "note", rows, columns, present, xlabel="x", left=0.6, right=0.2)
+    width, height = grid.figure.get_size_inches()
+    assert height < 1.6 * width
+    found = spots(grid)
+    assert set(found) == present
+    wide = 0.6 + 2 * 1.6 + 0.25 + 0.2
+    band = {row: int(found[row, "b"][0] // wide) for row in rows}
+    assert list(band.values()) == sorted(band.values())
+    assert set(band.values()) == set(range(max(band.values()) + 1))
+    assert max(Counter(band.values()).values()) - min(Counter(band.values()).values()) <= 1
+    for (row, column), (left, _) in found.items():
+        assert left == pytest.approx(wide * band[row] + 0.6 + (1.85 if column == "b" else 0), abs=2e-3)
+    assert [text for text in texts(grid.figure) if text in ("first", "x")] == ["first", "x"] * (max(band.values()) + 1)
+    assert grid.left(7, "b")
+    assert not grid.left(8, "b")
+
+
+def test_panels_of_a_sparse_grid_move_together_under_headings_of_their_own():
+    columns = {c: f"column {c}" for c in range(9)}
+    own = {"x": [0, 4], "y": [1, 8], "z": range(9), "w": [3, 5]}
+    present = {(row, column) for row, found in own.items() for column in found}
+    grid = theme.grid("title", "note", {row: f"row {row}" for row in own}, columns, present)
+    found = spots(grid)
+    assert set(found) == present
+    for row, some in own.items():
+        lines = Counter(found[row, column][1] for column in some)  # by how far down
+        assert list(lines.values()) == ([2, 2, 2, 2, 1] if row == "z" else [2])
+        assert [column for column in some if grid.left(row, column)] == list(some)[::2]
+    # Each panel is under the name of its column, and each row under its own, once.
+    assert Counter(text for text in texts(grid.figure) if text.startswith("column")) == Counter(
+        columns[column] for _, column in present
+    )
+    assert [text for text in texts(grid.figure) if text.startswith("row")] == [f"row {row}" for row in own]
 
 
 def test_figures_import_neither_torch_nor_pyplot():

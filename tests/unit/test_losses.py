@@ -421,6 +421,13 @@ def test_every_loss_file_is_found_and_builds():
 
 
 @pytest.mark.parametrize("name", plugins.names("losses"))
+def test_every_loss_makes_as_many_rows_as_its_file_says(name):
+    inputs, _, targets, _ = batch()
+    mixed, _ = losses.build(LossSpec(name)).mix(inputs, targets, np.random.default_rng(0))
+    assert len(mixed) == len(inputs) * (plugins.constant("losses", name, "ROWS") or 1)
+
+
+@pytest.mark.parametrize("name", plugins.names("losses"))
 def test_every_loss_passes_the_check_before_a_run(name):
     checks.check_loss(LossSpec(name))
 

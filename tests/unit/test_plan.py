@@ -123,6 +123,13 @@ def test_a_training_works_by_full_batches(points, recipe, images):
     assert training_work(json.dumps(asked)) == images
 
 
+def test_a_loss_that_makes_two_images_of_one_works_twice(tmp_path):
+    keep(tmp_path, "train", TRAIN, 14.0, train_seconds=10.0)
+    found = estimate(tmp_path, job("train", TRAIN | {"loss": {"name": "regmixup"}}))
+    assert found.seconds == pytest.approx(4 + 2 * 10)
+    assert "another loss" in found.like.words
+
+
 def test_another_model_or_source_is_not_alike(tmp_path):
     keep(tmp_path, "train", TRAIN, 10.0)
     keep(tmp_path, "probe", PROBE, 10.0)

@@ -23,7 +23,7 @@ from halobench import plugins, store
 from halobench.aggregation import TABLE_COLUMNS
 from halobench.figures import names
 from halobench.grid import tables_read
-from halobench.specs import SpecError
+from halobench.specs import POSTHOC, SpecError
 from halobench.stages import run_table
 from halobench.tables import layout, scores
 from halobench.tables.layout import Part, Row, Table, Value
@@ -57,8 +57,8 @@ def rows_of(tex):
 
 
 def test_every_table_is_a_plug_in():
-    assert set(plugins.names("tables")) == {*IMAGES, *GAUSSIANS}
-    assert [tables_read("tables", name) for name in plugins.names("tables")] == [["metrics", "runs"]] * 4
+    assert set(plugins.names("tables")) == {*IMAGES, *GAUSSIANS, "images_posthoc"}
+    assert [tables_read("tables", name) for name in plugins.names("tables")] == [["metrics", "runs"]] * 5
 
 
 @pytest.mark.parametrize("name", IMAGES + GAUSSIANS)
@@ -121,6 +121,33 @@ def test_cells_in_print_are_those_of_the_csv():
         assert not list(rows)
     assert len(seen) == len(set(seen))
     assert set(seen) == set(synthetic.DEMO)
+
+
+def test_other_calibrators_stand_beside_the_exact_temperature():
+    given = made_images()
+    exact = given["metrics"][given["metrics"]["calibrator"] == "exact"]
+    trained = exact[exact["loss"] != "reference"]
+    there = ("isotonic", "vector")
+    more = [trained.assign(calibrator=name, value=trained["value"] + 10 * i) for i, name in enumerate(there, 1)]
+    metrics = pd.concat([given["metrics"], *more], ignore_index=True)
+    metrics.loc[(metrics["calibrator"] == "isotonic") & (metrics["metric"] == "nll"), "value"] = math.inf
+    table = plugins.load("tables", "images_posthoc")(metrics, given["runs"])
+    by = table.numbers[table.numbers["calibrator"] == "exact"].set_index(["dataset", "model", "loss", "metric"])["mean"]
+    for part in table.parts:
+        heads = ("exact TS", "vector scaling", "isotonic")
+        assert part.columns == (("NLL (nats)", heads), ("ECE", heads))
+        assert "∞: a class that occurs" in part.caption
+        assert "ACE" not in part.caption
+        assert "matrix" not in part.caption
+        models = {names.model_label(model): model for model in by.loc[part.key].index.get_level_values(0)}
+        for heading, rows in part.blocks[:-1]:
+            for row in rows:
+                loss = {names.loss_label(name): name for name in names.KNOWN_LOSSES}[row.label]
+                nll, ece = (by[part.key, models[heading], loss, metric] for metric in ("nll", "ece"))
+                means = [value.mean for value in row.values]
+                assert means == pytest.approx([nll, nll + 20, math.inf, ece, ece + 20, ece + 10])
+        assert part.blocks[-1][1][0].label == "The posterior itself"
+    assert "on images, against the known posterior" in table.title
 
 
 def test_gaussians_go_by_separation():
@@ -269,11 +296,11 @@ def test_what_is_absent_is_told_in_the_caption_alone():
     assert not any(sign in plain for sign in ("--", "Raised", "Bold", "†"))
     metrics.loc[lost & (metrics["seed"] == 1), "value"] = math.nan
     some = scores.images(metrics, given["runs"], "clean")
-    assert "Raised: seeds with a finite temperature" in some.parts[0].caption
+    assert "Raised: seeds with a finite optimum" in some.parts[0].caption
     assert some.numbers.loc[some.numbers["calibrator"] == "exact", "n"].unique().tolist() == [2]
     metrics.loc[lost, "value"] = math.nan
     none = scores.images(metrics, given["runs"].assign(interpolates=False), "clean").parts[0]
-    assert "--: no finite temperature" in none.caption
+    assert "--: no finite optimum" in none.caption
     assert "†" in none.caption
     assert none.blocks[0][1][0].dagger
 
@@ -349,6 +376,9 @@ def test_latex_compiles_and_fits_the_page(tmp_path):
     tables = {name: made(name) for name in IMAGES + GAUSSIANS} | {"awkward": awkward()}
     for name, given in (("large", large), ("long", long)):
         tables[name] = plugins.load("tables", "paper_images")(given["metrics"], given["runs"])
+    exact = large["metrics"][large["metrics"]["calibrator"] == "exact"]
+    wide = pd.concat([large["metrics"], *(exact.assign(calibrator=name) for name in POSTHOC)])
+    tables["wide"] = plugins.load("tables", "images_posthoc")(wide, large["runs"])
     tables["nothing"] = dataclasses.replace(awkward(), parts=())
     for name, table in tables.items():
         layout.save(table, tmp_path / name, "partial: 1 of 2 cells")

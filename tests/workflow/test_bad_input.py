@@ -164,8 +164,8 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("experiments.tiny.tables", ["paper_image"]),
-            "experiments.tiny.tables = 'paper_image': expected one of paper_gaussians, paper_gaussians_posterior,"
-            " paper_images, paper_images_posterior (did you mean 'paper_images'?)",
+            "experiments.tiny.tables = 'paper_image': expected one of images_posthoc, paper_gaussians,"
+            " paper_gaussians_posterior, paper_images, paper_images_posterior (did you mean 'paper_images'?)",
         ),
         (put("run", ["tinny"]), "run = 'tinny': expected one of tiny (did you mean 'tiny'?)"),
         (

@@ -108,16 +108,16 @@ def reference_values(means: pd.DataFrame, dataset: str) -> dict[str, float]:
 
 
 def missing_fits(rows: pd.DataFrame) -> list[str]:
-    """For each calibrator with models that it has no optimum or no finite NLL for, a line that says how many."""
-    lines = []
+    """Lines that say how many models a calibrator has no optimum or no finite NLL for; equal ones share a line."""
+    found: dict[str, list[str]] = {}
     for calibrator, group in rows.groupby("calibrator", sort=True):
-        name, what = names.calibrator_label(calibrator), "optimum" if calibrator in POSTHOC else "T"
+        what = "optimum" if calibrator in POSTHOC else "T"
         absent, infinite = int(group["value"].isna().sum()), int(np.isposinf(group["value"]).sum())
-        if absent:
-            lines.append(f"{name}: no finite {what} for {absent} of {len(group)} models")
-        if infinite:
-            lines.append(f"{name}: infinite for {infinite} of {len(group)} models")
-    return lines
+        for count, told in ((absent, f"no finite {what}"), (infinite, "infinite")):
+            if count:
+                line = f"{told} for {count} of {len(group)} models"
+                found.setdefault(line, []).append(names.calibrator_label(calibrator))
+    return [f"{', '.join(who)}: {line}" for line, who in found.items()]
 
 
 def _points(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: names.Style) -> None:
@@ -172,4 +172,5 @@ def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, 
             size=7,
             color=theme.GREY,
             linespacing=1.05,
+            bbox={"facecolor": "white", "alpha": 0.8, "pad": 0.5, "linewidth": 0},  # intervals may reach up here
         )

@@ -14,12 +14,12 @@ from scipy.special import stdtrit
 # Names and their order ------------------------------------------------------------------------------------------------
 
 DATASETS = {"digits": "Digits", "mnist": "MNIST", "mnist5k": "MNIST-5k", "fashion_mnist": "Fashion-MNIST"}
+DATASETS |= {"fashionmnist": "Fashion-MNIST", "kmnist": "KMNIST"}
+DATASETS |= {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN"}
+DATASETS |= {"photos": "Photographs", "imagenet-val": "ImageNet"}
 DATASETS |= {f"overlap-k{k}": f"Overlap, k = {k}" for k in (2, 4, 8, 16, 32, 64, 128, 256)}
 _MU = ("01", "05", "10", "25")
 DATASETS |= {f"gaussians{of}-mu{m}": f"Gaussians, μ = .{m}" for of in ("", "-paper") for m in _MU}
-DATASETS |= {"photos": "Photographs", "imagenet-val": "ImageNet"}
-DATASETS |= {"fashionmnist": "Fashion-MNIST", "kmnist": "KMNIST"}
-DATASETS |= {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN"}
 MODELS = {"mlp": "MLP", "cnn": "CNN", "efficientnet": "EfficientNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
 MODELS |= {"resnext50": "ResNeXt-50", "densenet121": "DenseNet-121", "convnext": "ConvNeXt", "vit": "ViT"}
 MODELS |= {"nearest": "1-NN", "attention": "Attention", "mlp_bn": "MLP + BN", "resnet": "ResNet"}

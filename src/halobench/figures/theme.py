@@ -7,7 +7,9 @@ of one cell and one of forty are both readable. Figures are built without pyplot
 from __future__ import annotations
 
 import functools
+import itertools
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +56,9 @@ WARNING = "#b3261e"  # of notes that a reader must not miss
 DPI = 150
 INK, GREY, FAINT = "#222222", "#777777", "#bbbbbb"
 BAND = 0.18
+SPARSE = 0.6  # share of a grid's places that hold a panel, below which rows are packed
+TALL = 1.5  # height of what is under a page's head over its width, above which rows go on beside the first ones
+BOLD = 9  # points that bold type of 8 is as wide as
 FEW = 10  # points in a bin, below which its accuracy says little
 
 
@@ -119,16 +124,91 @@ class Grid:
 
     figure: Figure
     axes: dict[tuple[Hashable, Hashable], Axes]
-    first: dict[Hashable, Hashable]
-    last: dict[Hashable, Hashable]
+    leftmost: frozenset[tuple[Hashable, Hashable]]
 
     def left(self, row: Hashable, column: Hashable) -> bool:
-        """Whether this panel is the first of its row."""
-        return self.first[row] == column
+        """Whether this panel is the first of its line."""
+        return (row, column) in self.leftmost
 
-    def bottom(self, row: Hashable, column: Hashable) -> bool:
-        """Whether this panel is the lowest of its column."""
-        return self.last[column] == row
+
+@dataclass(frozen=True)
+class Line:
+    """Panels side by side: their row, its heading on the first of its lines, and each place's column (None: empty)."""
+
+    row: Hashable
+    heading: str
+    columns: tuple[Hashable | None, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Lines of panels under a page's head, in inches. `own` is the room for a heading over each panel, 0 without."""
+
+    lines: list[Line]
+    panel: tuple[float, float]
+    gap: tuple[float, float]
+    own: float
+    slit: float
+
+    @property
+    def inner(self) -> float:
+        """From the left edge of a line's first panel to the right edge of its last."""
+        places = max((len(line.columns) for line in self.lines), default=0)
+        return places * self.panel[0] + max(places - 1, 0) * self.gap[0]
+
+    def tops(self, band: Sequence[Line]) -> list[float]:
+        """How far down in a band each line's panels begin, and where it ends.
+
+        The first row needs room for its heading alone, a row without a heading (the lower half of a pair) just a slit.
+        """
+        down, found = 0.0, []
+        for i, line in enumerate(band):
+            above = (self.gap[1] if i else 0.27) if line.heading else self.slit
+            found.append(down + above + self.own)
+            down = found[-1] + self.panel[1]
+        return [*found, down]
+
+    def bands(self, wide: float) -> list[list[Line]]:
+        """The lines in as few bands, each `wide`, as keep a page from being `TALL`; a row stays in one."""
+        starts = [i for i, line in enumerate(self.lines) if line.heading or not i]
+        rows = [self.lines[i:j] for i, j in itertools.pairwise([*starts, len(self.lines)])]
+        for count in range(1, len(rows) + 1):
+            share = len(self.lines) / count
+            bands: list[list[Line]] = [[] for _ in range(count)]
+            for row, start in zip(rows, starts, strict=True):
+                bands[int((start + len(row) / 2) / share)].extend(row)
+            bands = [band for band in bands if band]
+            if max(self.tops(band)[-1] for band in bands) <= TALL * wide * len(bands):
+                break
+        return bands if rows else []
+
+
+def _layout(
+    rows: Mapping[Hashable, str],
+    columns: Mapping[Hashable, str],
+    present: set[tuple[Hashable, Hashable]],
+    panel: tuple[float, float],
+    gap: tuple[float, float],
+    headed: bool,
+) -> tuple[Layout, list[Hashable]]:
+    """The lines of `grid`, and the columns that head a whole band: none where each panel has a heading."""
+    kept = {row: [c for c in columns if (row, c) in present] for row in rows}
+    kept = {row: found for row, found in kept.items() if found}
+    used = [c for c in columns if any(c in found for found in kept.values())]
+    sparse = sum(map(len, kept.values())) < SPARSE * len(kept) * len(used)
+    if headed or not (sparse and all(rows[row] for row in kept)):
+        lines = [Line(row, rows[row], tuple(c if c in found else None for c in used)) for row, found in kept.items()]
+        return Layout(lines, panel, gap, 0.0, gap[1] if headed else 0.14), used
+    # What a row has more than there are places goes below. Least room wins; a line below another counts twice.
+    many = Counter(map(len, kept.values()))
+    needed = {most: sum(many[count] * (2 * -(-count // most) - 1) for count in many) for most in many}
+    places = min(many, key=lambda most: (needed[most] * most, most))
+    lines = [
+        Line(row, "" if start else rows[row], tuple(found[start : start + places]))
+        for row, found in kept.items()
+        for start in range(0, len(found), places)
+    ]
+    return Layout(lines, panel, gap, max(lines_high(columns[c]) for c in used) + 0.04, gap[1] - 0.17), []
 
 
 def grid(
@@ -150,6 +230,9 @@ def grid(
 ) -> Grid:
     """A page of panels: title and note, legend, column headings, and each row under its own heading.
 
+    Where less than `SPARSE` of rows x columns is there, a row's panels move together, each under the heading of its
+    column. A page higher than `TALL` times its width goes on in further bands of rows beside the first.
+
     Parameters
     ----------
     title, note : str
@@ -167,18 +250,17 @@ def grid(
     gap : (float, float)
         Room between panels in inches: between columns, and above each row (for its heading and the labels of ticks).
     xlabel : str
-        One label for all horizontal axes, at the foot of the page.
+        One label for all horizontal axes of a band, at the foot of the page.
     least : float
         Least width of the page in inches.
     headings : mapping of (row, column) to str, optional
         A heading for each panel, where rows and columns have none.
     """
-    present = set(present)
-    row_keys = [r for r in rows if any((r, c) in present for c in columns)]
-    column_keys = [c for c in columns if any((r, c) in present for r in rows)]
-    panel_width, panel_height = panel
-    inner = len(column_keys) * panel_width + max(len(column_keys) - 1, 0) * gap[0]
-    width = max(left + inner + right, least)
+    layout, heads = _layout(rows, columns, set(present), panel, gap, headings is not None)
+    longest = max((len(line.heading) for line in layout.lines), default=0) * 0.53 * BOLD / 72
+    wide = max(left + layout.inner + right, min(0.2 + longest, least))
+    bands = layout.bands(wide)
+    width = max(wide * len(bands), least)
     usable = width - 0.2
     title, note = wrapped(title, usable, 13.5), wrapped(note, usable, 8)  # bold is wider
     top = 0.12
@@ -186,35 +268,37 @@ def grid(
     note_top, top = top, top + (lines_high(note, 8) + 0.1 if note else 0.0)
     legend_rows = legend_lines(legend, usable)
     legend_top, top = top, top + 0.18 * len(legend_rows) + 0.04
-    heading_base = top + max((lines_high(columns[c], 8) for c in column_keys if columns[c]), default=0.0)
+    heading_base = top + max((lines_high(columns[c], 8) for c in heads if columns[c]), default=0.0)
     top = heading_base + 0.02
-    # The first row needs room for its heading alone, a row without a heading (the lower half of a pair) just a slit.
-    above = [0.14 if not (rows[r] or headings) else gap[1] if i else 0.27 for i, r in enumerate(row_keys)]
-    tops = [top + sum(above[: i + 1]) + i * panel_height for i in range(len(row_keys))]
-    height = top + sum(above) + len(row_keys) * panel_height + bottom
+    height = top + max((layout.tops(band)[-1] for band in bands), default=0.0) + bottom
     figure = page(width, height)
     write(figure, 0.1, title_top, title, size=11.5, weight="bold")
     write(figure, 0.1, note_top, note, color=GREY)
     draw_legend(figure, legend_rows, 0.1, legend_top)
     axes: dict[tuple[Hashable, Hashable], Axes] = {}
-    for i, row in enumerate(row_keys):
-        if rows[row]:
-            write(figure, 0.1, tops[i] - 0.07, rows[row], weight="bold", va="bottom")
-        for j, column in enumerate(column_keys):
-            if (row, column) in present:
-                place_left = left + j * (panel_width + gap[0])
-                axes[row, column] = place(figure, place_left, tops[i], panel_width, panel_height)
+    for number, band in enumerate(bands):
+        edge = number * wide
+        for line, down in zip(band, layout.tops(band)[:-1], strict=True):
+            heading = shortened(line.heading, max(wide, width / len(bands)) - 0.15, BOLD)
+            write(figure, edge + 0.1, top + down - layout.own - 0.07, heading, weight="bold", va="bottom")
+            for j, column in enumerate(line.columns):
+                if column is None:
+                    continue
+                at = edge + left + j * (panel[0] + gap[0])
+                axes[line.row, column] = place(figure, at, top + down, *panel)
                 if headings:
-                    own = shortened(headings[row, column], panel_width, 9)
-                    write(figure, place_left, tops[i] - 0.07, own, weight="bold", va="bottom")
-    for j, column in enumerate(column_keys):
-        middle = left + j * (panel_width + gap[0]) + panel_width / 2
-        write(figure, middle, heading_base, columns[column], ha="center", va="bottom")
-    if xlabel and row_keys:
-        write(figure, left + inner / 2, height - 0.08, xlabel, ha="center", va="bottom")
-    first = {r: next(c for c in column_keys if (r, c) in present) for r in row_keys}
-    last = {c: next(r for r in reversed(row_keys) if (r, c) in present) for c in column_keys}
-    return Grid(figure, axes, first, last)
+                    own = shortened(headings[line.row, column], panel[0], BOLD)
+                    write(figure, at, top + down - 0.07, own, weight="bold", va="bottom")
+                elif layout.own:
+                    own = shortened(columns[column], panel[0] + 0.5 * gap[0], 8)
+                    write(figure, at + panel[0] / 2, top + down - 0.05, own, ha="center", va="bottom")
+        for j, column in enumerate(heads):
+            middle = edge + left + j * (panel[0] + gap[0]) + panel[0] / 2
+            write(figure, middle, heading_base, columns[column], ha="center", va="bottom")
+        if xlabel:
+            write(figure, edge + left + layout.inner / 2, height - 0.08, xlabel, ha="center", va="bottom")
+    leftmost = {(line.row, next(c for c in line.columns if c is not None)) for band in bands for line in band}
+    return Grid(figure, axes, frozenset(leftmost))
 
 
 def legend_lines(handles: Sequence[Any], width: float) -> list[list[Any]]:

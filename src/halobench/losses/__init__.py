@@ -24,7 +24,8 @@ class Loss:
         """A batch (n, ...) and its rows of probabilities (n, k) as training will see them; unchanged by default.
 
         It may have more rows, or fewer: whatever number m >= 1 of inputs (m, ...) with as many rows of targets (m, k),
-        which `__call__` alone reads and which need not sum to 1. `rng` draws on the host, so that CPU and CUDA see the
+        which `__call__` alone reads and which need not sum to 1. ``ROWS = 2`` at the top of the loss's file tells
+        estimates of time that it has twice as many. `rng` draws on the host, so that CPU and CUDA see the
         same draws.
         """
         return inputs, targets

@@ -12,6 +12,8 @@ import torch
 from halobench.losses.mixup import Mixup
 from halobench.specs import convert_number, require
 
+ROWS = 2  # that `mix` makes of each one: estimates count on it
+
 
 class Regmixup(Mixup):
     """Cross entropy of the clean batch + eta times that of its two-point Mixup.

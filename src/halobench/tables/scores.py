@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from halobench.figures import names
+from halobench.specs import POSTHOC
 from halobench.tables.layout import Part, Row, Table, Value, share
 
 METRICS = {"nll": "NLL", "ece": "ECE", "ace_average": "ACE"}
-CALIBRATORS = {"none": "no TS", "released": "released", "exact": "exact"}  # those that are printed; the CSV has all
 JUDGED = {
     "clean": "against clean test labels",
     "noisy": "against the known posterior of the labels trained on, in expectation",
@@ -22,7 +23,26 @@ COLUMNS = ("model", "loss", "interpolates", "labels", "calibrator", "metric", "m
 CELL = ["dataset", "model", "loss"]
 
 
-def images(metrics: pd.DataFrame, runs: pd.DataFrame, labels: str) -> Table:
+@dataclass(frozen=True)
+class Columns:
+    """What is printed: metrics, and for each the calibrators and their headings. The CSV has all."""
+
+    metrics: tuple[str, ...]
+    calibrators: Mapping[str, str]
+
+    def shown(self, numbers: pd.DataFrame) -> list[str]:
+        """Those of the calibrators that some cell has."""
+        there = set(numbers["calibrator"])
+        return [name for name in self.calibrators if name in there]
+
+
+PAPER = Columns(tuple(METRICS), {"none": "no TS", "released": "released", "exact": "exact"})
+OTHERS = Columns(
+    ("nll", "ece"), {name: label for name, label in names.CALIBRATORS.items() if name == "exact" or name in POSTHOC}
+)
+
+
+def images(metrics: pd.DataFrame, runs: pd.DataFrame, labels: str, columns: Columns = PAPER) -> Table:
     """Scores on images: a part a data set and noise level, a block a model, a line a loss.
 
     Parameters
@@ -31,20 +51,22 @@ def images(metrics: pd.DataFrame, runs: pd.DataFrame, labels: str) -> Table:
         As aggregated.
     labels : {"clean", "noisy"}
         What the test points are judged by.
+    columns : Columns
     """
     rows = runs[runs["distribution"].fillna("") == ""]
     datasets = names.ordered(rows["dataset"], names.DATASETS)
     numbers = summarise(metrics, rows, datasets, labels, "noise")
-    title = f"NLL, ECE and ACE on images, {JUDGED[labels]}"
-    bayes = reference_rows(numbers)
+    what = " and ".join(", ".join(METRICS[name] for name in columns.metrics).rsplit(", ", 1))
+    title = f"{what} on images, {JUDGED[labels]}"
+    bayes = reference_rows(numbers, columns)
     parts = []
     for dataset in datasets:
         own = numbers[(numbers["dataset"] == dataset) & (numbers["loss"] != "reference")]
         models = names.ordered(own["model"], names.MODELS)
-        blocks = [(names.model_label(m), lines(own[own["model"] == m], shown(numbers))) for m in models]
+        blocks = [(names.model_label(m), lines(own[own["model"] == m], numbers, columns)) for m in models]
         if blocks:
             blocks += [("", (bayes[dataset],))] if dataset in bayes else []
-            parts.append(_part(dataset, names.dataset_label(dataset), blocks, numbers, labels))
+            parts.append(_part(dataset, names.dataset_label(dataset), blocks, numbers, labels, columns))
     return Table(title, numbers, tuple(parts))
 
 
@@ -63,7 +85,7 @@ def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, labels: str) -> Table:
     datasets = sorted(separation.index, key=lambda name: (separation[name], name))
     numbers = summarise(metrics, rows, datasets, labels, "separation")
     title = f"NLL, ECE and ACE on Gaussian classes by their separation, {JUDGED[labels]}"
-    bayes = reference_rows(numbers)
+    bayes = reference_rows(numbers, PAPER)
     trained = numbers[numbers["loss"] != "reference"]
     parts = []
     for model in names.ordered(trained["model"], names.MODELS):
@@ -73,9 +95,9 @@ def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, labels: str) -> Table:
             if len(own):
                 heading = f"{dataset}: means {separation[dataset]:.3g} standard deviations apart"
                 closing = (bayes[dataset],) if dataset in bayes else ()
-                blocks.append((heading, (*lines(own, shown(numbers)), *closing)))
+                blocks.append((heading, (*lines(own, numbers, PAPER), *closing)))
         what = f"{names.model_label(model)} on Gaussian classes"
-        parts.append(_part(model, what, blocks, numbers, labels))
+        parts.append(_part(model, what, blocks, numbers, labels, PAPER))
     return Table(title, numbers, tuple(parts))
 
 
@@ -151,38 +173,31 @@ def mean_and_sd(values: np.ndarray) -> tuple[float, float, int]:
     return mean, sd, len(there)
 
 
-def shown(numbers: pd.DataFrame) -> list[str]:
-    """The calibrators of the columns: those printed that some cell has."""
-    there = set(numbers["calibrator"])
-    return [name for name in CALIBRATORS if name in there]
-
-
-def lines(numbers: pd.DataFrame, calibrators: Iterable[str]) -> tuple[Row, ...]:
-    """The rows of one data set and model, a line a loss; each column's best in bold where it is clearly so."""
-    calibrators = list(calibrators)
-    by = numbers.set_index(["loss", "metric", "calibrator"])
-    found = names.ordered(numbers["loss"], names.KNOWN_LOSSES)
-    columns = [
+def lines(own: pd.DataFrame, numbers: pd.DataFrame, columns: Columns) -> tuple[Row, ...]:
+    """The rows `own` of one data set and model, a line a loss; each column's best in bold where it is clearly so."""
+    by = own.set_index(["loss", "metric", "calibrator"])
+    found = names.ordered(own["loss"], names.KNOWN_LOSSES)
+    values = [
         _with_best([_value(by, loss, metric, calibrator) for loss in found])
-        for metric in METRICS
-        for calibrator in calibrators
+        for metric in columns.metrics
+        for calibrator in columns.shown(numbers)
     ]
-    fits = numbers.groupby("loss")["interpolates"].first()
+    fits = own.groupby("loss")["interpolates"].first()
     return tuple(
-        Row(names.loss_label(loss), tuple(column[i] for column in columns), bool(fits[loss] < 1))
+        Row(names.loss_label(loss), tuple(column[i] for column in values), bool(fits[loss] < 1))
         for i, loss in enumerate(found)
     )
 
 
-def reference_rows(numbers: pd.DataFrame) -> dict[str, Row]:
-    """A line for the posterior itself of each data set where it is known and has been scored."""
-    calibrators, found = shown(numbers), {}
+def reference_rows(numbers: pd.DataFrame, columns: Columns) -> dict[str, Row]:
+    """A line for the posterior itself, which needs no calibrator, of each data set where it is known and was scored."""
+    calibrators, found = columns.shown(numbers), {}
     for dataset, rows in numbers[numbers["loss"] == "reference"].groupby("dataset", sort=False):
         by = rows.set_index(["loss", "metric", "calibrator"])
         values = [
-            _value(by, "reference", metric, calibrator) if calibrator == "none" else None
-            for metric in METRICS
-            for calibrator in calibrators
+            None if i else _value(by, "reference", metric, "none")
+            for metric in columns.metrics
+            for i, _ in enumerate(calibrators)
         ]
         found[dataset] = Row("The posterior itself", tuple(values))
     return found
@@ -209,37 +224,60 @@ def _with_best(column: list[Value]) -> list[Value]:
     return column
 
 
-def _part(key: str, what: str, blocks: list[tuple[str, tuple[Row, ...]]], numbers: pd.DataFrame, labels: str) -> Part:
+def _part(
+    key: str,
+    what: str,
+    blocks: list[tuple[str, tuple[Row, ...]]],
+    numbers: pd.DataFrame,
+    labels: str,
+    columns: Columns,
+) -> Part:
     """A part with the caption that its rows ask for."""
+    calibrators = columns.shown(numbers)
     rows = [row for _, block in blocks for row in block]
     values = [value for row in rows for value in row.values if value is not None]
-    heads = tuple(CALIBRATORS[name] for name in shown(numbers))
-    columns = tuple((f"{metric}{' (nats)' if metric == 'NLL' else ''}", heads) for metric in METRICS.values())
-    told = caption(what, labels, shown(numbers), values, any(row.dagger for row in rows))
-    return Part(key, told, columns, tuple(blocks))
+    heads = tuple(columns.calibrators[name] for name in calibrators)
+    groups = tuple((METRICS[name] + " (nats)" * (name == "nll"), heads) for name in columns.metrics)
+    told = caption(what, labels, columns.metrics, calibrators, values, any(row.dagger for row in rows))
+    return Part(key, told, groups, tuple(blocks))
 
 
-FITS: Mapping[str, str] = {
+FITS = {
     "none": "no TS, without temperature scaling",
     "released": "released, the fit of the paper's code",
     "exact": "exact, the optimum on the validation data",
+    "ensemble": "ensemble TS, which mixes in the model as it was and a uniform guess",
+    "vector": "vector scaling, a scale and a bias a class",
+    "matrix": "matrix scaling, an affine map of the logits",
+    "isotonic": "isotonic, a monotone map of each class's probability",
+    "histogram": "histogram, frequencies in bins of each class's probability",
 }
 
 
-def caption(what: str, labels: str, calibrators: Iterable[str], values: Iterable[Value], dagger: bool) -> str:
+def caption(
+    what: str,
+    labels: str,
+    metrics: Iterable[str],
+    calibrators: Iterable[str],
+    values: Iterable[Value],
+    dagger: bool,
+) -> str:
     """What the table shows, and each sign that it uses."""
     values = list(values)
     seeds = max((value.seeds for value in values), default=0)
     spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     text = f"{what}: scores on test data {JUDGED[labels]}, {spread}. "
-    text += "ACE is the average calibration error: the mean gap over bins, whatever their size. "
+    if "ace_average" in metrics:
+        text += "ACE is the average calibration error: the mean gap over bins, whatever their size. "
     text += f"Columns: {'; '.join(FITS[name] for name in calibrators)}. "
     if any(value.best for value in values):
         text += "Bold: the lowest of its column and block, if each other is above it by more than either's deviation. "
     if any(map(share, values)):
-        text += "Raised: seeds with a finite temperature, of all; the others have no optimum and are left out. "
+        text += "Raised: seeds with a finite optimum, of all; the others have none and are left out. "
+    if any(math.isinf(value.mean) for value in values):
+        text += "∞: a class that occurs was given a probability of 0. "
     if any(math.isnan(value.mean) for value in values):
-        text += "--: no finite temperature, or not computed. "
+        text += "--: no finite optimum, or not computed. "
     if dagger:
         text += "†: in some seed fewer than 99% of the labels trained on are fitted. "
     return text.strip()
