@@ -118,8 +118,20 @@ def check_folders(paths: Iterable[str]) -> None:
         raise ConfigError([f"{folder}: expected a folder, but something else is there: move it away" for folder in bad])
 
 
+NAMED = ("sources", "datasets", "models", "losses", "probes", "experiments")
+
+
+def without_null(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration less the names that it gives null: so a file laid over another takes some of its names away."""
+    kept = dict(raw)
+    for section in NAMED:
+        if isinstance(raw.get(section), Mapping):
+            kept[section] = {name: value for name, value in raw[section].items() if value is not None}
+    return kept
+
+
 def load_config(raw: Mapping[str, Any]) -> Config:
-    """Check a configuration as a whole.
+    """Check a configuration as a whole, its names with null left out.
 
     Parameters
     ----------
@@ -142,7 +154,7 @@ class _Loader:
     """Parses the sections one after another and gathers what is wrong."""
 
     def __init__(self, raw: Mapping[str, Any]):
-        self.raw = raw
+        self.raw = without_null(raw)
         self.problems: list[str] = []
 
     def load(self) -> Config:
@@ -399,7 +411,7 @@ def _check_shown(where: str, kind: str, name: object) -> None:
 
 
 def check_schema(raw: Mapping[str, Any], schema: Path | str) -> None:
-    """Check a configuration against its JSON schema.
+    """Check a configuration against its JSON schema, its names with null left out.
 
     Raises
     ------
@@ -409,7 +421,7 @@ def check_schema(raw: Mapping[str, Any], schema: Path | str) -> None:
     import jsonschema
 
     validator = jsonschema.Draft202012Validator(yaml.safe_load(Path(schema).read_text()))
-    found = sorted(validator.iter_errors(raw), key=lambda error: list(map(str, error.absolute_path)))
+    found = sorted(validator.iter_errors(without_null(raw)), key=lambda error: list(map(str, error.absolute_path)))
     if found:
         raise ConfigError(
             [

@@ -228,15 +228,35 @@ def check_profile(arguments: Sequence[str]) -> None:
             raise FileNotFoundError(f"{path}: executor = {executor[1]}: its plug-in is not installed: {right}")
 
 
+def check_configfiles(arguments: Sequence[str]) -> None:
+    """Check that the configuration files that Snakemake's arguments name can be read, before it trips over one.
+
+    Raises
+    ------
+    OSError
+        With a line that names the file, and the line in it.
+    """
+    from halobench.config import ConfigError, check_file
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--configfile", "--configfiles", nargs="+", action="extend", default=[])
+    for path in parser.parse_known_args(arguments)[0].configfile:
+        try:
+            check_file(path)
+        except ConfigError as error:
+            raise OSError(f"--configfile: {error}") from None
+
+
 def dry_run(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """What Snakemake would do if it was given these arguments.
 
     Raises
     ------
-    FileNotFoundError
-        By `check_profile`.
+    OSError
+        By `check_profile` and `check_configfiles`.
     """
     check_profile(arguments)
+    check_configfiles(arguments)
     # A profile may ask for silence; the arguments come last, so that the user's word counts otherwise.
     command = [sys.executable, "-m", "snakemake", "--quiet", "progress", "--dry-run", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -158,6 +158,7 @@ def run(arguments: Sequence[str], cancel: bool = False) -> None:
     asked = _asked(arguments)
     folder = asked.directory
     dryrun.check_profile(arguments)
+    dryrun.check_configfiles(arguments)
     if asked.dry_run:
         tell_left(folder)
         os.execv(sys.executable, [sys.executable, "-m", "snakemake", *arguments])
@@ -168,7 +169,8 @@ def run(arguments: Sequence[str], cancel: bool = False) -> None:
             unlock(folder)
             print("halobench: the run that had locked this directory is dead; unlocked", file=sys.stderr)
         for other in others:
-            print(f"halobench: a run is going on here: {other}", file=sys.stderr)
+            advice = "if both make the same files Snakemake refuses this one; then wait for the other, and don't unlock"
+            print(f"halobench: a run is going on here: {other}; {advice}", file=sys.stderr)
         hand_on(folder)
     if not others:  # outside of that decision, since it may take hours
         settle_left(folder, cancel)

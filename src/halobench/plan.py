@@ -151,7 +151,7 @@ def table(tasks: Sequence[Task]) -> list[str]:
     """A line for each kind of job, and one for all."""
     kinds = grouped(tasks)
     rows = [COLUMNS, *(_row(kind, group) for kind, group in kinds.items())]
-    whole = _row("all", tasks)
+    whole = _row("total", tasks)
     rows.append((*whole[:3], "", *whole[4:6], "", ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []

@@ -48,6 +48,18 @@ def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, mo
     assert load_config(put(config, "calibrators", ["none", "vector"])).calibrate.calibrators == ("none", "vector")
 
 
+def test_a_name_given_null_is_taken_away(config, root):
+    """As by a file laid over another: Snakemake merges mappings and takes nothing away."""
+    edited = put(put(config, "probes.manifold", None), "losses.unheard_of", None)
+    check_schema(edited, root / "workflow/schemas/config.schema.yaml")
+    assert set(load_config(edited).probes) == set(config["probes"]) - {"manifold"}
+    assert "unheard_of" not in load_config(edited).losses
+    with pytest.raises(ConfigError, match=r"probes = \{\}: expected a mapping of at least one name"):
+        load_config(config | {"probes": dict.fromkeys(config["probes"])})
+    with pytest.raises(ConfigError, match=r"models = 'mlp': expected one of"):
+        load_config(put(config, "models.mlp", None))
+
+
 def test_the_committed_config_is_right_and_is_the_demo_grid(config, root):
     loaded = load_config(config)
     check_schema(config, root / "workflow/schemas/config.schema.yaml")

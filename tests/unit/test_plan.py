@@ -343,7 +343,7 @@ def test_jobs_without_a_record_are_named(tmp_path):
     assert found["train"][:4] == ["4", "3", "30 min", ">30 min"]
     assert found["probe"] == ["3", "3", "?", "?", "?", "?", "-"]
     assert found["manifest"] == ["1", "-", "-", "-", "-", "-", "-"]
-    assert found["all"] == ["8", "6", ">30 min", ">30 min"]
+    assert found["total"] == ["8", "6", ">30 min", ">30 min"]
 
 
 def test_where_nothing_is_known_nothing_is_made_up(tmp_path):

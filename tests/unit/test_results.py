@@ -91,6 +91,31 @@ def test_a_dead_masters_locks_are_removed(locked, capsys):
     assert locked == [[sys.executable, "-m", "snakemake", "--cores", "2"]]
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, r"expected a text file in UTF-8"),
+        (b"run: [a\n", r"over\.yaml, line 2: expected YAML"),
+        (b"\xff\xfer\x00", r"expected a text file in UTF-8"),
+        (b"- a\n", r"expected sections at the top level"),
+        (b"# nothing\n", r"expected sections at the top level"),
+        (b"run: [a]\nrun: [b]\n", r"each key once"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--configfile", "--configfiles"])
+def test_a_file_that_is_no_configuration_is_named_before_snakemake_reads_it(locked, tmp_path, option, content, told):
+    path = tmp_path / "over.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(OSError, match=told) as caught:
+        masters.run(["--cores", "2", option, str(path), "-n"])
+    assert "over.yaml" in str(caught.value)
+    assert not locked
+    path.write_text("run: [a]\n")
+    masters.run(["--cores", "2", option, str(path), "-n"])
+    assert len(locked) == 1
+
+
 def test_a_living_masters_locks_stay(locked, capsys):
     other = holder("from halobench import masters; masters.enrol(Path())")
     masters.run([])

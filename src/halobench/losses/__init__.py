@@ -32,7 +32,7 @@ class Loss:
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean over the rows of a batch: logits (m, k) against the targets (m, k) that `mix` gave."""
-        raise NotImplementedError
+        raise NotImplementedError("define __call__(self, logits, targets)")
 
 
 def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
