@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -156,26 +157,60 @@ def refusal(source: SourceSpec, folder: Path, described: bool = True) -> SpecErr
 def test_an_unreadable_image_is_named(root, tmp_path):
     target = root / "zoo/cow/5.bmp"
     whole = (root / "zoo/cow/4.JPG").read_bytes()
-    for content, said in (
-        (b"", "UnidentifiedImageError"),
-        (b"text", "UnidentifiedImageError"),
-        (whole[:400], "OSError"),
-    ):
+    for content, said in ((b"text", "UnidentifiedImageError"), (whole[:400], "OSError")):
         target.write_bytes(content)
         error = refusal(spec(), tmp_path / "out", described=False)
-        assert error.key == str(target)
-        assert error.value.startswith(said)
-        assert error.expected == "an image that can be read: replace it or move it away"
-    target.unlink()
-    target.symlink_to("nowhere")
-    assert refusal(spec(), tmp_path / "out", described=False).value.startswith("FileNotFoundError")
+        assert (error.key, error.value) == ("folder", "zoo")
+        assert error.expected.startswith(f"images that can be read, and {target} can't ({said}: ")
+        assert error.expected.endswith("): replace it or move it away")
     (root / "zoo/cow/8.bmp").write_bytes(b"text")
     assert refusal(spec(), tmp_path / "out", described=False).expected.endswith(
         "(and 1 more of the 36 images read with it are bad)"
     )
     first = root / "zoo/Bee/1.JPG"
     first.write_bytes(b"text")
-    assert refusal(spec(), tmp_path / "out").key == str(first)
+    assert f"{first} can't" in refusal(spec(), tmp_path / "out").expected
+
+
+def test_a_bad_image_of_the_test_folder_is_told_by_that_option(root, tmp_path):
+    bad = fill(root / "zoo-test", each=5) / "cow/1.JPG"
+    bad.write_bytes(b"text")
+    error = refusal(spec(test_folder="zoo-test"), tmp_path / "out", described=False)
+    assert (error.key, error.value) == ("test_folder", "zoo-test")
+    assert f"{bad} can't" in error.expected
+    picture(np.random.default_rng(0), 20, 20, "L").save(bad)
+    error = refusal(spec(test_folder="zoo-test"), tmp_path / "out", described=False)
+    assert error.key == "mode"
+    assert "to convert all images of test_folder = 'zoo-test' to: " in error.expected
+
+
+def test_an_image_beyond_pillows_limit_is_told_with_the_limit(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60_000)  # Pillow refuses above twice as many
+    Image.new("RGB", (400, 301)).save(root / "zoo/cow/99.png")
+    error = refusal(spec(), tmp_path / "out", described=False)
+    assert (error.key, error.value) == ("folder", "zoo")
+    assert error.expected.startswith(f"images of at most 120,000 pixels, and {root}/zoo/cow/99.png has more (Decomp")
+
+
+def test_the_first_frame_of_an_animation_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv(dataroot.ROOT, str(tmp_path))
+    first, second = Image.new("RGB", (8, 8), (200, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 200))
+    endings = {"GIF": "png", "TIFF": "tif", "PNG": "png", "WEBP": "webp"}  # Pillow goes by what a file holds
+    for label, format in enumerate(endings):
+        (tmp_path / f"moving/{label}").mkdir(parents=True)
+        place = tmp_path / f"moving/{label}/a.{endings[format]}"
+        first.save(place, format, save_all=True, append_images=[second])
+        assert Image.open(place).n_frames == 2
+    images = written(tmp_path / "out", spec(folder="moving", size=8, mode="RGB"))[0].astype(int)
+    assert images.shape == (4, 3, 8, 8)
+    assert (images[:, 0] > 150).all()
+    assert (images[:, 2] < 50).all()
+
+
+def test_no_image_is_too_small(root, tmp_path):
+    Image.new("RGB", (1, 1), (7, 8, 9)).save(root / "zoo/cow/99.png")
+    images, _, _ = written(tmp_path / "out", spec(size=33))
+    assert (images == np.array([7, 8, 9])[:, None, None]).all(axis=(1, 2, 3)).any()
 
 
 def test_grey_and_colour_together_are_refused_unless_a_mode_is_told(root, tmp_path):
@@ -184,6 +219,7 @@ def test_grey_and_colour_together_are_refused_unless_a_mode_is_told(root, tmp_pa
     error = refusal(spec(), tmp_path / "out", described=False)
     first = root / "zoo/Bee/1.JPG"
     assert error.key == "mode"
+    assert error.expected.startswith("L or RGB, to convert all images of folder = 'zoo' to: ")
     assert f"{first} is RGB, {odd} is L, and without a mode all must be alike" in error.expected
     for mode, channels in (("RGB", 3), ("L", 1)):
         assert written(tmp_path / mode, spec(mode=mode))[0].shape == (36, channels, 9, 9)
@@ -205,9 +241,8 @@ def test_levels_of_16_bits_are_refused_rather_than_clipped(root, tmp_path, mode)
     for path, described in ((root / "zoo/cow/0.png", False), (root / "zoo/Bee/0.png", mode is None)):
         Image.fromarray(np.full((20, 20), 4000, np.uint16)).save(path)
         error = refusal(spec(mode=mode), tmp_path / "out", described)
-        assert error.key == str(path)
-        assert error.value.startswith("mode I")
-        assert error.expected.startswith("an image of 8 bits a channel")
+        assert (error.key, error.value) == ("folder", "zoo")
+        assert error.expected.startswith(f"images of 8 bits a channel, and {path} has mode I")
 
 
 def test_folders_that_hold_no_classes_are_refused(root, tmp_path):
@@ -230,6 +265,16 @@ def test_folders_that_hold_no_classes_are_refused(root, tmp_path):
             r"test_folder = 'others': expected the classes of folder, but \['cow'\] is in one",
         ),
         (spec(folder=None), r"folder = None: expected a folder that holds a folder of images for each class"),
+        (
+            spec(folder="a\0b"),
+            r"folder = 'a\\x00b': expected a folder .* \(ValueError: embedded null byte\)",
+        ),
+        (spec(test_folder="a\0b"), r"test_folder = 'a\\x00b': expected a folder that holds"),
+        (spec(folder="\ud800"), r"folder = '\\ud800': expected a folder that holds .* \(UnicodeEncodeError: "),
+        (
+            spec(folder="~nobody there/a"),
+            r"folder = '~nobody there/a': expected a folder .* \(RuntimeError: ",
+        ),
         (spec(size=None), r"size = None: expected a whole number"),
         (spec(size="32"), r"size = '32': expected a number, but YAML read a string: write 32, unquoted"),
         (spec(size=0), r"size = 0: expected a side in pixels, from 1 to 16384"),
@@ -239,6 +284,126 @@ def test_folders_that_hold_no_classes_are_refused(root, tmp_path):
     for source, line in cases:
         with pytest.raises(SpecError, match=line):
             raise refusal(source, tmp_path / "out")
+
+
+def test_links_to_folders_and_files_elsewhere_are_followed(root, tmp_path):
+    before = written(tmp_path / "plain", spec())
+    (root / "zoo/cow").rename(tmp_path / "herd")
+    (root / "zoo/cow").symlink_to(tmp_path / "herd")
+    (root / "zoo/Bee/deep").rename(tmp_path / "hive")
+    (root / "zoo/Bee/deep").symlink_to(tmp_path / "hive")
+    (root / "zoo/ant/1.JPG").rename(tmp_path / "ant.jpg")
+    (root / "zoo/ant/1.JPG").symlink_to(tmp_path / "ant.jpg")
+    (root / "menagerie").symlink_to("zoo")
+    for folder in ("zoo", "menagerie"):
+        for one, other in zip(written(tmp_path / folder, spec(folder=folder))[:2], before, strict=False):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "other"),
+    [
+        ("zoo/ant/self", "../ant", "zoo/ant"),
+        ("zoo/ant/deep/er0/up", "../..", "zoo/ant"),
+        ("zoo/all", ".", "zoo"),
+        ("zoo/ant/beside", "../cow", "zoo/cow"),
+        ("zoo/Ant", "ant", "zoo/ant"),  # listed before what it leads to
+        ("zoo/dog", "cow/deep", "zoo/cow/deep"),
+        ("zoo/ant/up", "../..", ""),
+        ("zoo/ant/everything", "/", "/"),
+    ],
+)
+def test_a_link_through_which_images_count_twice_is_refused(root, tmp_path, link, target, other):
+    (root / link).symlink_to(target)
+    other = str(root / other) if other != "/" else other
+    error = refusal(spec(), tmp_path / "out")
+    assert (error.key, error.value) == ("folder", "zoo")
+    expected = f"each image once, and the link {root / link} leads to {other}, which holds it or is listed as well"
+    assert error.expected == f"{expected}: remove it"
+
+
+def test_many_links_in_circles_end_in_one_line(root, tmp_path):
+    for name in NAMES:
+        for i in range(3):
+            (root / f"zoo/{name}/loop{i}").symlink_to("..")
+    (root / "zoo/cow/itself").symlink_to("itself")
+    assert refusal(spec(), tmp_path / "out").expected.endswith(": remove it (and 9 more are to be mended)")
+
+
+def test_two_links_to_one_folder_elsewhere_are_refused(root, tmp_path):
+    fill(tmp_path / "more", names=("x",))
+    for name in ("dog", "elk"):
+        (root / "zoo" / name).symlink_to(tmp_path / "more/x")
+    expected = f"the link {root}/zoo/elk leads to {root}/zoo/dog, which holds it or is listed as well: remove it"
+    assert refusal(spec(), tmp_path / "out").expected == f"each image once, and {expected}"
+
+
+def test_test_images_are_no_training_images(root, tmp_path):
+    (root / "same").symlink_to("zoo")
+    fill(root / "zoo/cow/test", names=("ant", "bee"))
+    fill(root / "around/ant")
+    for folder, test_folder in (
+        ("zoo", "zoo"),
+        ("zoo", "same"),
+        ("zoo", f"{root}/zoo/../zoo"),
+        ("zoo", "zoo/cow/test"),
+        ("around/ant", "around"),
+    ):
+        error = refusal(spec(folder=folder, test_folder=test_folder), tmp_path / "out")
+        assert (error.key, error.value) == ("test_folder", test_folder)
+        assert error.expected.startswith(f"a folder apart from folder = '{folder}', ")
+        assert error.expected.endswith(": test images would be training images")
+
+
+def test_a_test_class_that_links_to_the_training_class_is_refused(root, tmp_path):
+    fill(root / "zoo-test", names=("ant", "Bee"))
+    (root / "zoo-test/cow").symlink_to("../zoo/cow")
+    error = refusal(spec(test_folder="zoo-test"), tmp_path / "out")
+    assert error.key == "test_folder"
+    assert f"the link {root}/zoo-test/cow leads to {root}/zoo/cow, " in error.expected
+
+
+def put_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(path))  # a socket's path is at most some 100 bytes long
+
+
+@pytest.mark.parametrize("mode", [None, "L"])
+@pytest.mark.parametrize(
+    ("put", "kind"),
+    [
+        (os.mkfifo, "a FIFO"),
+        (put_socket, "a socket"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device"),
+        (Path.mkdir, "a folder"),
+        (lambda path: path.symlink_to("nowhere"), "a link that leads nowhere"),
+        (lambda path: path.symlink_to(path), "a link that leads nowhere"),
+        (Path.touch, "an empty file"),
+    ],
+)
+def test_what_is_no_image_is_told_at_listing(root, tmp_path, monkeypatch, put, kind, mode):
+    monkeypatch.chdir(root)
+    put(root / "zoo/Bee/0.png.jpg")  # the first of all
+    error = refusal(spec(mode=mode), tmp_path / "out")
+    assert (error.key, error.value) == ("folder", "zoo")
+    path = root / "zoo/Bee/0.png.jpg"
+    assert error.expected == f"images alone under such names, and {path} is {kind}: replace it or move it away"
+
+
+@pytest.mark.parametrize("link", ["zoo/dog", "zoo/ant/more"])
+def test_a_link_that_leads_nowhere_may_be_a_class_and_is_told(root, tmp_path, link):
+    (root / link).symlink_to("nowhere")
+    expected = rf"links that lead somewhere, and {root}/{link} doesn't \(FileNotFoundError: .*\): mend or remove it"
+    with pytest.raises(SpecError, match=rf"folder = 'zoo': expected {expected}"):
+        raise refusal(spec(), tmp_path / "out")
+
+
+def test_a_data_root_that_is_a_file_is_told_as_such(root, tmp_path, monkeypatch):
+    monkeypatch.setenv(dataroot.ROOT, str(root / "zoo/notes.txt"))
+    error = refusal(spec(), tmp_path / "out")
+    assert error.key == "data_root"
+    assert error.expected == f"a folder, and {root}/zoo/notes.txt is no folder"
+    assert data.describe(spec(folder=str(root / "zoo"))).size == 36
 
 
 # --- In a configuration ----------------------------------------------------------------------------------------------
@@ -280,6 +445,15 @@ def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp
     # Another size would need the folder again.
     with pytest.raises(ConfigError, match=r"^sources\.zoo\.folder = 'zoo': expected a folder that holds"):
         checks.ensure(load_config(configured(size=8)), tmp_path / "cache", place)
+
+
+def test_what_is_wrong_with_an_image_is_told_by_its_source_before_a_run(root, tmp_path):
+    first = root / "zoo/Bee/1.JPG"
+    for content, said in ((b"text", "images that can be read, and"), (b"", "images alone under such names, and")):
+        first.write_bytes(content)
+        with pytest.raises(ConfigError) as caught:
+            checks.ensure(load_config(configured()), tmp_path / "cache", tmp_path / "results")
+        assert caught.value.problems[0].startswith(f"sources.zoo.folder = 'zoo': expected {said} {first} ")
 
 
 def test_what_a_folder_lacks_is_told_beside_what_else_is_wrong(root, tmp_path):

@@ -9,6 +9,7 @@ import importlib
 import io
 import os
 import pickle
+import shutil
 import struct
 import tarfile
 import time
@@ -352,12 +353,63 @@ def test_what_lacks_is_fetched_whole_or_not_at_all(name, place, tmp_path, monkey
     assert there[0].read_bytes() == b"mine"
 
 
-def test_a_data_root_that_cannot_be_made_is_told(place):
+@pytest.mark.parametrize("name", SETS)
+def test_a_data_root_that_is_no_folder_is_told_by_the_description(name, place, monkeypatch):
     place.write_text("a file")
-    with pytest.raises(
-        SpecError, match=rf"data_root = '{place}': expected the files of MNIST .*(FileExistsError|NotADir)"
+    (place.parent / "gone").symlink_to("nowhere")
+    for root, nearest, what in (
+        (place, place, "no folder"),
+        (place / "deeper", place, "no folder"),
+        (place.parent / "gone", place.parent / "gone", "a link that leads to no folder"),
     ):
-        data.load_source(SourceSpec("mnist"))
+        monkeypatch.setenv(dataroot.ROOT, str(root))
+        for call in (data.describe, data.load_source):
+            with pytest.raises(SpecError) as caught:
+                call(SourceSpec(name))
+            assert str(caught.value) == f"data_root = '{root}': expected a folder, and {nearest} is {what}"
+
+
+@pytest.mark.parametrize("fetch", ["0", "1"])
+@pytest.mark.parametrize("name", SETS)
+def test_what_lies_in_the_place_of_a_file_is_told_by_the_description(name, fetch, place, monkeypatch):
+    spec, _ = made(name, place, monkeypatch)
+    monkeypatch.setenv(dataroot.FETCH, fetch)
+    data.describe(SourceSpec(name))
+    if name in BATCHES:
+        shutil.rmtree(place / spec.folder)
+    path = spec.places()[0]
+    for put, kind in (
+        (Path.mkdir, "a folder"),
+        (os.mkfifo, "a FIFO"),
+        (lambda path: path.symlink_to("nowhere"), "a link that leads nowhere"),
+    ):
+        (Path.rmdir if path.is_dir() else Path.unlink)(path)
+        put(path)
+        for call in (data.describe, data.load_source):
+            with pytest.raises(SpecError) as caught:
+                call(SourceSpec(name))
+            assert caught.value.key == "data_root"
+            assert caught.value.expected.endswith(
+                f", or nothing but files in their place: {path} is {kind}, move it away"
+            )
+
+
+def test_a_file_in_the_place_of_a_folder_is_told_by_the_description(place):
+    place.mkdir()
+    (place / "MNIST").write_text("a file")
+    with pytest.raises(SpecError, match=rf"nothing but files in their place: {place}/MNIST is no folder, move it away"):
+        data.describe(SourceSpec("mnist"))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_fetch_that_fails_leaves_no_folder_that_it_made(name, place, monkeypatch):
+    monkeypatch.setenv(dataroot.ROOT, str(place / "deeper"))
+    for before in ([], [place], [place, place / "deeper", place / "deeper/MNIST"]):
+        for folder in before:
+            folder.mkdir(exist_ok=True)
+        with pytest.raises(SpecError, match="or a network to fetch them from"):
+            data.load_source(SourceSpec(name))
+        assert sorted(path for path in place.parent.rglob("*")) == before
 
 
 def test_a_clusters_jobs_use_the_root_that_their_run_was_started_with(tmp_path, monkeypatch, config):

@@ -2,12 +2,14 @@
 
 Each image is decoded once, resized so that its shorter side has `size` pixels (bilinear, antialiased) and cut to the
 square in its middle, as torchvision's ``Resize(size)`` and ``CenterCrop(size)`` do; all of it block by block, so that
-memory doesn't grow with the folder. Orientation tags of cameras are not heeded, as torchvision doesn't.
+memory doesn't grow with the folder. Orientation tags of cameras are not heeded, as torchvision doesn't. Of animations
+and of files with several pages the first image is read.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from halobench.data.sources import Description, Images
-from halobench.dataroot import data_root
+from halobench.dataroot import check_root, data_root, unfit
 from halobench.specs import SpecError, convert_number, one_of, require, told
 
 FROM_DISK = True
@@ -24,18 +26,19 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 CHANNELS = {"L": 1, "RGB": 3}  # by mode
 THREADS = 8  # at most, that decode
 LARGEST = 2**14  # pixels of a side
+HOLDER = "a folder that holds a folder of images for each class"
 
 
 def describe(
     *, folder: str | None = None, size: int | None = None, mode: str | None = None, test_folder: str | None = None
 ) -> Description:
-    """Shape, classes, sizes and parts, from names of files and at most the head of the first image.
+    """Shape, classes, sizes and parts, from names and sizes of files and at most the head of the first image.
 
     Parameters and errors are as for `load`.
     """
     size, parts = _checked(folder, size, mode, test_folder)
     counts = [len(part) for part in parts]
-    shape = (CHANNELS[mode or _mode_of(parts[0].path(0))], size, size)
+    shape = (CHANNELS[mode or _mode_of(parts[0])], size, size)
     return Description(shape, len(parts[0].names), sum(counts), _official(counts))
 
 
@@ -48,19 +51,22 @@ def load(
     ----------
     folder : str
         Holds a folder a class, two at least, each with images at any depth; relative to the data root, or absolute.
+        Links to folders and files elsewhere are followed.
     size : int
         Side of the images, in pixels.
     mode : str, optional
         ``RGB`` or ``L`` (grey), to which all are converted. Without it all must be of one of these two modes, which
         they keep.
     test_folder : str, optional
-        As `folder`, with the same classes: its images become the official test part, those of `folder` the train part.
+        As `folder`, with the same classes and nothing in common with it: its images become the official test part,
+        those of `folder` the train part.
 
     Raises
     ------
     SpecError
-        On a bad option, on a folder without two classes of images, and, as images are read, on one that can't be
-        decoded or has another mode than the first.
+        On a bad option, on a folder without two classes of images, on what has the name of an image but can't be one,
+        on a link through which images would count twice, and, as images are read, on one that can't be decoded or has
+        another mode than the first.
     """
     size, parts = _checked(folder, size, mode, test_folder)
     labels = np.concatenate([part.labels() for part in parts])
@@ -81,12 +87,20 @@ def _checked(
     require(
         mode is None or (isinstance(mode, str) and mode in CHANNELS), "mode", mode, f"{one_of(CHANNELS, mode)}, or null"
     )
-    parts = [list_folder("folder", folder)]
+    seen: dict[Identity, str] = {}  # of both folders together: a test image must not be a training image
+    parts = [list_folder("folder", folder, seen)]
     if test_folder is not None:
-        parts.append(list_folder("test_folder", test_folder))
+        one, other = _ancestry(_root("folder", folder)), _ancestry(_root("test_folder", test_folder))
+        apart = next(iter(one)) not in other and next(iter(other)) not in one
+        expected = f"a folder apart from folder = {folder!r}, neither it nor inside it nor around it"
+        require(apart, "test_folder", test_folder, f"{expected}: test images would be training images")
+        parts.append(list_folder("test_folder", test_folder, seen))
         differ = sorted(set(parts[0].names) ^ set(parts[1].names))
         require(not differ, "test_folder", test_folder, f"the classes of folder, but {differ[:1]} is in one alone")
     return size, parts
+
+
+Identity = tuple[int, int]  # device and number of a folder, the same by whatever path it is reached
 
 
 @dataclass(frozen=True)
@@ -95,6 +109,8 @@ class Listing:
 
     Attributes
     ----------
+    key, folder : str
+        The option that names the folder, and its value, for messages.
     names : tuple of str
         The classes.
     places : list of (str, int, str)
@@ -104,6 +120,8 @@ class Listing:
         How many images there are up to the end of each folder.
     """
 
+    key: str
+    folder: str
     names: tuple[str, ...]
     places: list[tuple[str, int, str]]
     stops: np.ndarray
@@ -132,47 +150,115 @@ class Listing:
         return self.paths(row, row + 1)[0]
 
 
-def list_folder(key: str, folder: str | None) -> Listing:
+def list_folder(key: str, folder: str | None, seen: dict[Identity, str] | None = None) -> Listing:
     """The images under a folder of classes; none of them is opened.
 
     Parameters
     ----------
     key : str
         The option that names it, for messages.
+    seen : dict, optional
+        Folders that count as listed already, with a path of each; those that are listed are added.
 
     Raises
     ------
     SpecError
-        If it isn't there or doesn't hold two classes, each with an image.
+        If it isn't there, doesn't hold two classes, each with an image, has a link to a folder that holds the link or
+        is listed as well, or if what has the name of an image is no file or an empty one.
     """
-    require(isinstance(folder, str) and folder, key, folder, "a folder that holds a folder of images for each class")
-    root = data_root() / Path(folder).expanduser()
+    root, seen, bad = _root(key, folder), {} if seen is None else seen, []
+    # A link up to what holds the root would lead into the root again, after everything beside it.
+    seen |= {identity: place for identity, place in _ancestry(root).items() if identity not in seen}
     try:
-        names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-        classes = [_images_under(str(root / name)) for name in names]
+        names = [entry.name for entry in _entries(str(root)) if _is_folder(entry, seen, bad)]
+        classes = [_images_under(str(root / name), seen, bad) for name in names]
     except OSError as error:
-        what = f"a folder that holds a folder of images for each class, at {root} ({told(error)})"
-        raise SpecError(key, folder, what) from None
+        raise SpecError(key, folder, f"{HOLDER}, at {root} ({told(error)})") from None
+    if bad:
+        more = f" (and {len(bad) - 1} more are to be mended)" if bad[1:] else ""
+        raise SpecError(key, folder, bad[0] + more)
     require(len(names) >= 2, key, folder, f"at least 2 folders of images, one for each class, and {root} has {names}")
     for name, found in zip(names, classes, strict=True):
         require(found, key, folder, f"images in each class, and {root / name} has none ({', '.join(SUFFIXES)})")
     places = [(place, label, joined) for label, found in enumerate(classes) for place, joined in found]
-    return Listing(tuple(names), places, np.cumsum([joined.count("/") + 1 for _, _, joined in places]))
+    stops = np.cumsum([joined.count("/") + 1 for _, _, joined in places])
+    return Listing(key, folder, tuple(names), places, stops)
 
 
-def _images_under(folder: str) -> list[tuple[str, str]]:
-    """Folders in and under a class's that hold images, with the names of these; sorted, links followed."""
-    found = []
-    for place, _, files in os.walk(folder, followlinks=True, onerror=_raise):
-        names = sorted(name for name in files if name.lower().endswith(SUFFIXES))
+def _root(key: str, folder: str | None) -> Path:
+    """Where the folder that an option names lies; SpecError if nothing is there."""
+    require(isinstance(folder, str) and folder, key, folder, HOLDER)
+    root = folder
+    try:
+        root = Path(folder).expanduser()
+        if not root.is_absolute():
+            check_root()
+            root = data_root() / root
+        root.stat()
+    except SpecError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:  # no path at all, or the home of nobody
+        at = f", at {root}" if isinstance(error, OSError) else ""
+        raise SpecError(key, folder, f"{HOLDER}{at} ({told(error)})") from None
+    return root
+
+
+def _ancestry(root: Path) -> dict[Identity, str]:
+    """A folder and those that it lies in, from it on upwards."""
+    real = root.resolve()
+    return {_identity(place.stat()): str(place) for place in (real, *real.parents)}
+
+
+def _identity(info: os.stat_result) -> Identity:
+    return info.st_dev, info.st_ino
+
+
+def _entries(place: str) -> list[os.DirEntry]:
+    """What lies in a folder, by name."""
+    with os.scandir(place) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _images_under(folder: str, seen: dict[Identity, str], bad: list[str]) -> list[tuple[str, str]]:
+    """Folders in and under a class's that hold images, with the names of these; sorted, links followed.
+
+    What is wrong is added to `bad`.
+    """
+    found, waiting = [], [folder]
+    while waiting:
+        place, names = waiting.pop(), []
+        for entry in _entries(place):
+            if entry.name.lower().endswith(SUFFIXES):
+                names.append(entry.name)
+                if kind := unfit(entry.path):
+                    bad.append(f"images alone under such names, and {entry.path} is {kind}: replace it or move it away")
+            elif _is_folder(entry, seen, bad):
+                waiting.append(entry.path)
         if names:
             found.append((place, "/".join(names)))
     return sorted(found)
 
 
-def _raise(error: OSError) -> None:
-    """For `os.walk`, which else passes over what it can't read."""
-    raise error
+def _is_folder(entry: os.DirEntry, seen: dict[Identity, str], bad: list[str]) -> bool:
+    """Whether an entry is a folder that is to be listed; it is then `seen`. What is wrong with it is added to `bad`."""
+    if not entry.is_symlink() and not entry.is_dir():
+        return False
+    try:
+        info = entry.stat()
+    except OSError as error:  # a class, or a part of one, might be missing
+        bad.append(f"links that lead somewhere, and {entry.path} doesn't ({told(error)}): mend or remove it")
+        return False
+    if not stat.S_ISDIR(info.st_mode):
+        return False
+    before = seen.setdefault(_identity(info), entry.path)
+    if before == entry.path:
+        return True
+    link = next((path for path in (entry.path, before) if os.path.islink(path)), None)
+    if link is None:  # a file system that gives two folders one number
+        return True
+    other = before if link == entry.path else entry.path
+    bad.append(f"each image once, and the link {link} leads to {other}, which holds it or is listed as well: remove it")
+    return False
 
 
 class FolderImages:
@@ -189,7 +275,7 @@ class FolderImages:
     def __init__(self, parts: list[Listing], size: int, mode: str | None):
         self.parts, self.size, self.mode = parts, size, mode
         self.first = parts[0].path(0)
-        self.alike = mode or _mode_of(self.first)
+        self.alike = mode or _mode_of(parts[0])
         self.shape = (sum(map(len, parts)), CHANNELS[self.alike], size, size)
 
     def __len__(self) -> int:
@@ -197,41 +283,38 @@ class FolderImages:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         start, stop, _ = rows.indices(len(self))
-        paths, before = [], 0
+        wanted, before = [], 0
         for part in self.parts:
-            paths += part.paths(max(start - before, 0), min(stop - before, len(part)))
+            wanted += [(part, path) for path in part.paths(max(start - before, 0), min(stop - before, len(part)))]
             before += len(part)
-        out = np.empty((len(paths), *self.shape[1:]), np.uint8)
+        out = np.empty((len(wanted), *self.shape[1:]), np.uint8)
 
         def fill(row: int) -> SpecError | None:
             try:
-                out[row] = self._decoded(paths[row])
+                out[row] = self._decoded(*wanted[row])
             except SpecError as error:
                 return error
             return None
 
         # Decoding leaves Python's lock alone. Which thread is first changes nothing: each has rows of its own.
         with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-            bad = list(filter(None, pool.map(fill, range(len(paths)))))
+            bad = list(filter(None, pool.map(fill, range(len(wanted)))))
         if bad:
-            more = f" (and {len(bad) - 1} more of the {len(paths)} images read with it are bad)" if bad[1:] else ""
+            more = f" (and {len(bad) - 1} more of the {len(wanted)} images read with it are bad)" if bad[1:] else ""
             raise SpecError(bad[0].key, bad[0].value, bad[0].expected + more)
         return out
 
-    def _decoded(self, path: str) -> np.ndarray:
+    def _decoded(self, part: Listing, path: str) -> np.ndarray:
         """One image, uint8 (C, size, size)."""
-        with _opened(path) as image:
-            _check_depth(image, path)
+        with _opened(part, path) as image:
+            _check_depth(image, part, path)
             if self.mode is None and image.mode != self.alike:
-                expected = (
-                    f"L or RGB, to convert all images to: {self.first} is {self.alike}, {path} is {image.mode}, and"
-                    " without a mode all must be alike"
-                )
-                raise SpecError("mode", self.mode, expected)
+                found = f"{self.first} is {self.alike}, {path} is {image.mode}"
+                raise SpecError("mode", None, f"{_to_convert(part)}: {found}, and without a mode all must be alike")
             try:
                 pixels = square(image.convert(self.alike), self.size)
             except Exception as error:  # of a damaged file, decoders raise what they like
-                raise _unreadable(path, error) from None
+                raise _unreadable(part, path, error) from None
         return np.asarray(pixels).reshape(self.size, self.size, -1).transpose(2, 0, 1)
 
 
@@ -245,30 +328,40 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def _mode_of(path: str) -> str:
+def _mode_of(part: Listing) -> str:
     """The mode that all images are to have, from the head of the first."""
-    with _opened(path) as image:
-        _check_depth(image, path)
-        expected = (
-            f"L or RGB, to convert all images to: {path} is {image.mode}, and without a mode all must be L or RGB"
-        )
+    path = part.path(0)
+    with _opened(part, path) as image:
+        _check_depth(image, part, path)
+        expected = f"{_to_convert(part)}: {path} is {image.mode}, and without a mode all must be L or RGB"
         require(image.mode in CHANNELS, "mode", None, expected)
         return image.mode
 
 
-def _check_depth(image: Image.Image, path: str) -> None:
+def _to_convert(part: Listing) -> str:
+    return f"L or RGB, to convert all images of {part.key} = {part.folder!r} to"
+
+
+def _check_depth(image: Image.Image, part: Listing, path: str) -> None:
     """Refuse levels that 8 bits can't hold: converting would clip them."""
     if image.mode.startswith(("I", "F")):
-        raise SpecError(path, f"mode {image.mode}", "an image of 8 bits a channel")
+        expected = f"images of 8 bits a channel, and {path} has mode {image.mode}: convert it or move it away"
+        raise SpecError(part.key, part.folder, expected)
 
 
-def _opened(path: str) -> Image.Image:
+def _opened(part: Listing, path: str) -> Image.Image:
     """An image, of which the head has been read."""
     try:
         return Image.open(path)
     except Exception as error:  # as above
-        raise _unreadable(path, error) from None
+        raise _unreadable(part, path, error) from None
 
 
-def _unreadable(path: str, error: Exception) -> SpecError:
-    return SpecError(path, told(error), "an image that can be read: replace it or move it away")
+def _unreadable(part: Listing, path: str, error: Exception) -> SpecError:
+    """What an image's file is told as: by the option that names its folder, which a user can find."""
+    if isinstance(error, Image.DecompressionBombError):
+        most = f"at most {2 * Image.MAX_IMAGE_PIXELS:,} pixels"  # as Pillow has it
+        expected = f"images of {most}, and {path} has more ({told(error)}): scale it down or move it away"
+    else:
+        expected = f"images that can be read, and {path} can't ({told(error)}): replace it or move it away"
+    return SpecError(part.key, part.folder, expected)

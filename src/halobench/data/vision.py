@@ -7,6 +7,7 @@ lie and not unpacked.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import http.client
@@ -27,7 +28,7 @@ import numpy as np
 
 from halobench import store
 from halobench.data.sources import Description, Images
-from halobench.dataroot import data_root, may_fetch
+from halobench.dataroot import check_root, data_root, may_fetch, unfit
 from halobench.specs import SpecError, told
 
 PATIENCE = 60.0  # seconds without a byte after which a fetch has failed
@@ -71,8 +72,9 @@ class VisionSet:
         Raises
         ------
         SpecError
-            If the files aren't there and must not be fetched.
+            If the files aren't there and must not be fetched, or what is there is in their way.
         """
+        self._check_way()
         if not self.is_there() and not may_fetch():
             raise self._absent("fetch: true")
         return Description(self.shape, self.classes, self.train + self.test, self._parts())
@@ -85,6 +87,7 @@ class VisionSet:
         SpecError
             If they are neither there nor to be had, or a file isn't as published.
         """
+        self._check_way()
         published = getattr(importlib.import_module("torchvision.datasets"), self.published)
         if not self.is_there():
             self._fetch(self.archives(published))
@@ -95,6 +98,16 @@ class VisionSet:
     def _parts(self) -> dict[str, tuple[int, int]]:
         return {"train": (0, self.train), "test": (self.train, self.train + self.test)}
 
+    def _check_way(self) -> None:
+        """Raise SpecError if the data root is no folder, or what lies in the place of a lacking set's file is none."""
+        check_root()
+        try:
+            bad = None if self.is_there() else next(filter(None, map(_in_the_way, self.places())), None)
+        except OSError as error:
+            raise self._absent(f"leave to look for them ({told(error)})") from None
+        if bad:
+            raise self._absent(f"nothing but files in their place: {bad}, move it away")
+
     def _absent(self, what: str) -> SpecError:
         expected = f"the files of {self.title} in torchvision's layout ({self.layout()}), or {what}"
         return SpecError("data_root", str(data_root()), expected)
@@ -103,6 +116,8 @@ class VisionSet:
         """Fetch the archives that aren't there, one process at a time."""
         if not may_fetch():
             raise self._absent("fetch: true")
+        folders = {(data_root() / archive.path).parent for archive in archives}
+        made = {place for folder in folders for place in (folder, *folder.parents) if not os.path.lexists(place)}
         try:
             data_root().mkdir(parents=True, exist_ok=True)
             with store.alone(data_root()):
@@ -111,6 +126,10 @@ class VisionSet:
                         fetch(archive, data_root())
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             raise self._absent(f"a network to fetch them from ({told(error)})") from None
+        finally:
+            for place in sorted(made, reverse=True):  # what lies in a folder before it
+                with contextlib.suppress(OSError):  # it holds what was fetched
+                    place.rmdir()
 
     # What a layout defines.
 
@@ -120,6 +139,10 @@ class VisionSet:
 
     def is_there(self) -> bool:
         """Whether all files are there, whatever they hold."""
+        return all(path.is_file() for path in self.places())
+
+    def places(self) -> list[Path]:
+        """Where the files are looked for."""
         raise NotImplementedError
 
     def archives(self, published: Any) -> list[Archive]:
@@ -145,9 +168,9 @@ class IdxSet(VisionSet):
     def layout(self) -> str:
         return f"{data_root() / self.published}/raw/*-ubyte.gz, four archives"
 
-    def is_there(self) -> bool:
+    def places(self) -> list[Path]:
         names = [f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
-        return all((data_root() / self.published / "raw" / name).exists() for name in names)
+        return [data_root() / self.published / "raw" / name for name in names]
 
     def archives(self, published: Any) -> list[Archive]:
         folder = f"{self.published}/raw"
@@ -179,10 +202,13 @@ class BatchesSet(VisionSet):
         return f"{data_root() / self.folder}/*, or {data_root() / self.archive}"
 
     def is_there(self) -> bool:
-        return self._unpacked(data_root()) or (data_root() / self.archive).exists()
+        return self._unpacked(data_root()) or (data_root() / self.archive).is_file()
+
+    def places(self) -> list[Path]:
+        return [data_root() / self.archive, *(data_root() / self.folder / name for name in self.files)]
 
     def _unpacked(self, root: Path) -> bool:
-        return all((root / self.folder / name).exists() for name in self.files)
+        return all((root / self.folder / name).is_file() for name in self.files)
 
     def archives(self, published: Any) -> list[Archive]:
         return [Archive(self.archive, published.tgz_md5, (published.url,))]
@@ -221,8 +247,8 @@ class MatSet(VisionSet):
     def layout(self) -> str:
         return ", ".join(str(data_root() / name) for name in self.files)
 
-    def is_there(self) -> bool:
-        return all((data_root() / name).exists() for name in self.files)
+    def places(self) -> list[Path]:
+        return [data_root() / name for name in self.files]
 
     def archives(self, published: Any) -> list[Archive]:
         parts = [published.split_list[part] for part in ("train", "test")]
@@ -236,6 +262,16 @@ class MatSet(VisionSet):
             found = loadmat(io.BytesIO(content), variable_names=["X", "y"])
             parts.append((found["X"].transpose(3, 2, 0, 1), found["y"].reshape(-1).astype(np.int64) % 10))
         return *parts, tuple(map(str, range(10)))
+
+
+def _in_the_way(path: Path) -> str | None:
+    """What keeps a file from lying at a path under the data root, in words: there or in place of a folder above it."""
+    for folder in reversed(path.relative_to(data_root()).parents):
+        place = data_root() / folder
+        if os.path.lexists(place) and not place.is_dir():
+            return f"{place} is no folder"
+    kind = unfit(path) if os.path.lexists(path) else None
+    return f"{path} is {kind}" if kind else None
 
 
 def fetch(archive: Archive, root: Path) -> None:
