@@ -14,7 +14,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,35 +24,81 @@ from halobench.config import ConfigError, check_schema, load_config
 from halobench.dryrun import Records
 from halobench.grid import Cell, Config
 from halobench.provenance import PACKAGE, versions
-from halobench.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec, SpecError, canonical, parse, to_json
+from halobench.specs import (
+    EVALUATED,
+    DatasetSpec,
+    LossSpec,
+    ModelSpec,
+    SourceSpec,
+    SpecError,
+    TrainSpec,
+    canonical,
+    parse,
+    require,
+    to_json,
+)
 from halobench.survey import asked_of_cell
 
 MOST_TOLD = 20  # lines on results that don't fit: there can be one a cell
 REQUEST = ("sources", "datasets", "losses", "models", "pairs")
 
 
-def request(config: Config) -> dict[str, Any]:
-    """What is to be checked for the experiments that will run, each distinct thing once."""
+def request(config: Config, raw: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What is to be checked for the experiments that will run, each distinct thing once.
+
+    `raw` is what the configuration was built from: it tells which layer of a recipe a bad value is from.
+    """
     cells = [cell for experiment in config.run for cell in config.cells(experiment)]
     datasets = sorted({cell.dataset for cell in cells})
     sources = sorted({config.datasets[name].source for name in datasets})
-    pairs: dict[tuple[str, str, int], int] = {}
+    pairs: dict[str, dict[str, Any]] = {}
     for cell in cells:
-        dataset = config.datasets[cell.dataset]
-        key = (cell.model, dataset.source, _least_batch(config, cell))
-        pairs[key] = max(pairs.get(key, 0), dataset.train)
+        dataset, recipe = config.datasets[cell.dataset], config.recipes[cell.dataset, cell.model]
+        pair = {"model": cell.model, "source": dataset.source}
+        if not config.models[cell.model].given:  # else nothing is trained
+            keys = ("batch", "micro_batch", "shift")
+            pair |= {"loss": cell.loss} | {key: getattr(recipe, key) for key in keys}
+            pair["batch"] = min(recipe.batch, dataset.train)
+            pair["set_by"] = {key: _set_by(raw or {}, cell, key) for key in keys}
+        key = to_json(pair)
+        pairs[key] = pair | {"points": max(pairs.get(key, {}).get("points", 0), dataset.train)}
     return {
         "sources": {name: canonical(config.sources[name]) for name in sources},
         "datasets": {name: canonical(config.datasets[name]) for name in datasets},
         "losses": {name: canonical(config.losses[name]) for name in sorted({cell.loss for cell in cells})},
         "models": {name: canonical(config.models[name]) for name in sorted({cell.model for cell in cells})},
-        "pairs": [[*key, points] for key, points in sorted(pairs.items())],
+        "pairs": [pair for _, pair in sorted(pairs.items())],
     }
 
 
-def _least_batch(config: Config, cell: Cell) -> int:
-    """2, or 1 where a cell trains on single images, which batch norm may refuse."""
-    return min(2, config.recipes[cell.dataset, cell.model].batch)
+def _set_by(raw: Mapping[str, Any], cell: Cell, key: str) -> str:
+    """Where the recipe of a cell has the value of a key from, dotted."""
+    for section, name in (("datasets", cell.dataset), ("models", cell.model)):
+        if key in raw.get(section, {}).get(name, {}).get("recipe", {}):
+            return f"{section}.{name}.recipe.{key}"
+    return f"train.{key}"
+
+
+def check_given_recipes(config: Config, raw: Mapping[str, Any]) -> list[str]:
+    """A line on each model whose weights are given and whose own recipe says how it is trained, which it isn't."""
+    trained = {field.name for field in dataclasses.fields(TrainSpec)} - set(EVALUATED)
+    problems = []
+    for name in sorted(name for name, spec in config.models.items() if spec.given):
+        recipe = raw.get("models", {}).get(name, {}).get("recipe", {})
+        for key in (key for key in recipe if key in trained) if isinstance(recipe, Mapping) else ():
+            what = f"no such key: its weights are given, and it isn't trained; {', '.join(EVALUATED)} count"
+            problems.append(str(SpecError(f"models.{name}.recipe.{key}", recipe[key], what)))
+    return problems
+
+
+def _given_files(config: Config, names: Iterable[str]) -> dict[str, list[Any]]:
+    """The size and time of each file of weights that models name, so that another in its place is checked again."""
+    found: dict[str, list[Any]] = {}
+    for path in sorted({config.models[name].weights for name in names} - {None}):
+        with contextlib.suppress(OSError, ValueError):  # the check tells of what isn't there
+            there = os.stat(path)
+            found[path] = [there.st_size, there.st_mtime_ns]
+    return found
 
 
 def describe_disk(config: Config, names: Iterable[str], results: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -94,7 +140,9 @@ def _written(config: Config, name: str, results: Path) -> data.Description | Non
     return None
 
 
-def ensure(config: Config, cache: Path, results: Path = Path("results")) -> dict[str, Any]:
+def ensure(
+    config: Config, cache: Path, results: Path = Path("results"), raw: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Run the checks unless the same ones passed before with the same versions and code.
 
     Parameters
@@ -103,6 +151,8 @@ def ensure(config: Config, cache: Path, results: Path = Path("results")) -> dict
         Folder of the reports of what passed, named after digests of what was asked.
     results : Path
         Where sources may have been written.
+    raw : mapping, optional
+        What the configuration was built from, for recipes' layers.
 
     Returns
     -------
@@ -114,8 +164,10 @@ def ensure(config: Config, cache: Path, results: Path = Path("results")) -> dict
     ConfigError
         With every problem found.
     """
-    asked = request(config)
+    asked = request(config, raw)
+    asked["files"] = _given_files(config, asked["models"])
     asked["described"], unknown = describe_disk(config, asked["sources"], results)
+    known = [*check_given_recipes(config, raw or {}), *unknown.values()]
     asked["sources"] = {name: spec for name, spec in asked["sources"].items() if name not in unknown}
     used = [("data", spec["loader"]) for spec in asked["sources"].values()]
     used += [("losses", spec["name"]) for spec in asked["losses"].values()]
@@ -125,8 +177,8 @@ def ensure(config: Config, cache: Path, results: Path = Path("results")) -> dict
     stamp = cache / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
     with contextlib.suppress(SpecError):  # none yet, or a damaged one
         report = store.read_json(stamp, ["sources", "weights"])
-        if unknown:
-            raise ConfigError(list(unknown.values()))
+        if known:
+            raise ConfigError(known)
         return report
     command = [sys.executable, "-m", "halobench.cli", "check"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": _search_path()}
@@ -138,8 +190,8 @@ def ensure(config: Config, cache: Path, results: Path = Path("results")) -> dict
         names = ", ".join(sorted({name for _, name in used}))
         ended = f"building them ended in code {done.returncode} ({said})"
         raise ConfigError([f"plug-ins = {names}: expected ones that can be built, but {ended}"]) from None
-    if problems or unknown:
-        raise ConfigError([*unknown.values(), *problems])
+    if problems or known:
+        raise ConfigError([*known, *problems])
     store.write_json(stamp, report)
     return report
 
@@ -159,11 +211,11 @@ def load_checked(raw: Mapping[str, Any], schema: Path, cache: Path) -> tuple[Con
         problems = error.problems
         if error.sound is not None and any(map(error.sound.cells, error.sound.run)):
             try:
-                ensure(error.sound, cache)
+                ensure(error.sound, cache, raw=raw)
             except (ConfigError, SpecError) as more:  # the latter of a plug-in's helper that can't be parsed
                 problems = [*problems, *getattr(more, "problems", [str(more)])]
         raise ConfigError(problems) from None
-    return config, ensure(config, cache)
+    return config, ensure(config, cache, raw=raw)
 
 
 def expected_records(config: Config, results: Path) -> dict[Path, tuple[Any, int | None, dict[str, str]]]:
@@ -283,8 +335,8 @@ def _search_path() -> str:
     return os.pathsep.join([str(PACKAGE.parent), *(path or os.getcwd() for path in sys.path)])
 
 
-def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> None:
-    """Build a loss and score a batch with it, as training would.
+def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> int:
+    """Build a loss and score a batch with it, as training would; return how many rows it makes of the batch.
 
     Raises
     ------
@@ -314,6 +366,69 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> None:
         raise SpecError("name", spec.name, f"a loss whose mix gives {wanted}, not {shapes[0]} and {shapes[1]}")
     if not learns:
         raise SpecError("name", spec.name, f"a loss that gives one number, with a gradient, for a batch, not {found}")
+    return rows
+
+
+def check_batch(spec: LossSpec, batch: int) -> int:
+    """The rows that a loss makes of a training batch.
+
+    Raises
+    ------
+    SpecError
+        Where `check_loss` does, and where more points are to be mixed than a batch has.
+    """
+    from halobench import losses
+    from halobench.losses.mixup import Mixup
+
+    loss = losses.build(spec)
+    if isinstance(loss, Mixup) and loss.points > batch:
+        what = f"at most the images of a batch, {batch}, of which each point mixed is another order"
+        raise SpecError("points", loss.points, what)
+    return check_loss(spec, batch)
+
+
+def check_shift(pair: Mapping[str, Any], shape: Sequence[int]) -> None:
+    """Raise SpecError where training would shift images (C, H, W) by as much as their side, or more."""
+    side, most = min(shape[1:]), pair.get("shift", 0)
+    what = f"fewer pixels than the side of {pair['source']}'s images, {shape[1]}x{shape[2]}"
+    require(most < side, pair["set_by"]["shift"] if most else "", most, what)
+
+
+def smallest_part(pair: Mapping[str, Any], rows: int) -> int:
+    """Images in the smallest part of a batch of `rows` that passes a model in training, 2 for any more."""
+    micro = pair.get("micro_batch") or rows
+    return min(rows % micro or micro, 2)
+
+
+def check_model(spec: ModelSpec, described: data.Description, pair: Mapping[str, Any], rows: int) -> int:
+    """Check a model on the images of a source, and on the smallest part of a batch of `rows` that it gets in training.
+
+    Returns
+    -------
+    int
+        Bytes that its weights and buffers will take.
+
+    Raises
+    ------
+    SpecError
+        Where `models.check` does; where only a part of one image is too small for it, the key of the recipe is named.
+    """
+    from halobench import models
+
+    part, micro = smallest_part(pair, rows), pair.get("micro_batch") or rows
+    asked = (spec, described.shape, described.classes)
+    try:
+        return models.check(*asked, part, pair["points"])
+    except SpecError as error:
+        refused = error.within(f"models.{pair['model']}")
+    try:
+        models.check(*asked, 2, pair["points"])
+    except SpecError:
+        raise refused from None
+    key = "micro_batch" if pair.get("micro_batch") else "batch"
+    left = f"a batch of {rows} rows leaves a part of 1" if micro > 1 else "it gets one image at a time"
+    what = f"parts of two images or more, which the model {pair['model']} needs in training: {left}"
+    raise SpecError(pair["set_by"][key], pair[key], what)
 
 
 def run(asked: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
@@ -321,23 +436,35 @@ def run(asked: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
 
     What `described` tells of a source is taken for what it holds.
     """
-    from halobench import models
-
     missing = [key for key in REQUEST if not isinstance(asked, Mapping) or key not in asked]
     if missing:
         raise SpecError("request", asked, f"a mapping with {', '.join(REQUEST)}")
     problems: list[str] = []
     found: dict[str, data.Description] = {}
     weights: dict[str, dict[str, int]] = {}
+    scored: set[str] = set()
+    rows_of: dict[tuple[str, int], int | None] = {}
+    tried: dict[tuple[Any, ...], int] = {}
 
-    def attempt(where: str, make: Callable[[], Any]) -> Any:
+    def attempt(where: str, make: Callable[[], Any], told_where: bool = False) -> Any:
+        """What `make` gives, or None and a line; its errors are about parts of `where`, unless they tell where."""
         try:
             return make()
         except SpecError as error:
-            problems.append(str(error.within(where)))
+            problems.append(str(error if told_where else error.within(where)))
         except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
             problems.append(_unbuilt(where, error))
         return None
+
+    def made_of(pair: Mapping[str, Any]) -> int:
+        """The rows of a batch that a model gets in training: losses may make more of it than it had."""
+        if "loss" not in pair:
+            return 2  # nothing is trained
+        name, batch = pair["loss"], pair["batch"]
+        if name in scored and (name, batch) not in rows_of:
+            spec = parse(LossSpec, asked["losses"][name])
+            rows_of[name, batch] = attempt(f"losses.{name}", lambda: check_batch(spec, batch))
+        return rows_of.get((name, batch)) or batch
 
     known = {name: data.Description(**described) for name, described in asked.get("described", {}).items()}
     for name, spec in asked["sources"].items():
@@ -351,12 +478,20 @@ def run(asked: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
         if source := found.get(dataset.source):
             attempt(f"datasets.{name}", lambda d=dataset, s=source: data.check_size(d, s.size, s.parts))
     for name, spec in asked["losses"].items():
-        attempt(f"losses.{name}", lambda spec=spec: check_loss(parse(LossSpec, spec)))
-    for name, source, batch, points in asked["pairs"]:
+        if attempt(f"losses.{name}", lambda spec=spec: check_loss(parse(LossSpec, spec))):
+            scored.add(name)
+    for pair in asked["pairs"]:
+        name, source = pair["model"], pair["source"]
+        rows = made_of(pair)
         if described := found.get(source):
             model = parse(ModelSpec, asked["models"][name])
-            asked_of_it = (model, described.shape, described.classes, batch, points)
-            taken = attempt(f"models.{name}", lambda a=asked_of_it: models.check(*a))
-            weights.setdefault(name, {})[source] = taken or 0
+            attempt("", lambda p=pair, d=described: check_shift(p, d.shape), told_where=True)
+            least = smallest_part(pair, rows)
+            # Many losses and batches come to the same parts.
+            key = (name, source, least, pair["points"], least < 2 and to_json(pair))
+            if key not in tried:
+                asked_of_it = (model, described, pair, rows)
+                tried[key] = attempt(f"models.{name}", lambda a=asked_of_it: check_model(*a), told_where=True) or 0
+            weights.setdefault(name, {})[source] = tried[key]
     sizes = {name: {"classes": of.classes, "bytes": (of.size or 0) * math.prod(of.shape)} for name, of in found.items()}
     return list(dict.fromkeys(problems)), {"sources": sizes, "weights": weights}

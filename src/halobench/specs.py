@@ -204,6 +204,10 @@ class LossSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+# The keys of a recipe that count for a model which isn't trained.
+EVALUATED = ("precision", "channels_last", "eval_batch", "device", "threads", "deterministic")
+
+
 @dataclass(frozen=True)
 class TrainSpec:
     """The recipe of training. Learning rates are per step; `warmup` and `epochs` count epochs.

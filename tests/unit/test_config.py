@@ -9,10 +9,12 @@ import json
 
 import pytest
 import yaml
+from safetensors.torch import save_file
 
-from halobench import checks, specs
+import conftest
+from halobench import checks, models, specs
 from halobench.config import ConfigError, check_schema, load_config
-from halobench.specs import TrainSpec, to_json
+from halobench.specs import ModelSpec, TrainSpec, to_json
 
 
 def put(config: dict, path: str, value: object) -> dict:
@@ -268,3 +270,88 @@ def test_specs_leave_out_defaults_and_do_not_depend_on_the_order_of_keys(config)
 def test_probes_do_not_see_what_only_training_needs(config):
     spec = load_config(config).probe_spec("digits", "cnn")
     assert spec["train"] == {"channels_last": True}
+
+
+def tiny_problems(tmp_path, *edits: tuple[str, object]) -> list[str]:
+    """What checks say of the tiny configuration, of 8x8 images and 100 training points, with values replaced."""
+    raw = conftest.tiny_config()
+    raw["experiments"]["tiny"]["grid"][0]["models"] = ["mlp"]
+    for path, value in edits:
+        raw = put(raw, path, value)
+    try:
+        checks.ensure(load_config(raw), tmp_path / "cache", tmp_path / "results", raw)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+BN = ("models.mlp", {"name": "mlp_bn", "width": 16})
+NEEDS = "expected parts of two images or more, which the model mlp needs in training"
+
+
+@pytest.mark.parametrize(
+    ("edits", "told"),
+    [
+        ([BN, ("train.micro_batch", 7)], f"train.micro_batch = 7: {NEEDS}: a batch of 50 rows leaves a part of 1"),
+        ([BN, ("train.micro_batch", 1)], f"train.micro_batch = 1: {NEEDS}: it gets one image at a time"),
+        (
+            [BN, ("models.mlp.recipe", {"micro_batch": 9, "batch": 500})],
+            f"models.mlp.recipe.micro_batch = 9: {NEEDS}: a batch of 100 rows leaves a part of 1",
+        ),
+        (
+            [BN, ("datasets.clean.recipe", {"micro_batch": 7})],
+            f"datasets.clean.recipe.micro_batch = 7: {NEEDS}: a batch of 50 rows leaves a part of 1",
+        ),
+        (
+            # 50 = 4 * 11 + 6, but this loss makes 100 = 9 * 11 + 1 rows of them.
+            [BN, ("losses.mixup2", {"name": "regmixup"}), ("train.micro_batch", 11)],
+            f"train.micro_batch = 11: {NEEDS}: a batch of 100 rows leaves a part of 1",
+        ),
+        ([BN, ("train.micro_batch", 8)], None),
+        ([("train.micro_batch", 7)], None),
+        (
+            [BN, ("losses.mixup2", {"name": "cross_entropy"}), ("train.batch", 1)],
+            f"train.batch = 1: {NEEDS}: it gets one image at a time",
+        ),
+    ],
+)
+def test_a_part_of_one_image_that_batch_norm_refuses_is_blamed_on_the_recipe(tmp_path, edits, told):
+    assert tiny_problems(tmp_path, *edits) == ([told] if told else [])
+
+
+@pytest.mark.parametrize("shift", [8, 9999999])
+def test_images_are_shifted_by_less_than_their_side(tmp_path, shift):
+    told = f"= {shift}: expected fewer pixels than the side of digits's images, 8x8"
+    assert tiny_problems(tmp_path, ("train.shift", shift)) == [f"train.shift {told}"]
+    found = tiny_problems(tmp_path, ("models.mlp.recipe", {"shift": shift}))
+    assert found == [f"models.mlp.recipe.shift {told}"]
+    assert tiny_problems(tmp_path, ("train.shift", 7)) == []
+
+
+def test_no_more_points_are_mixed_than_a_batch_has(tmp_path):
+    told = "losses.mixup2.points = 51: expected at most the images of a batch, 50"
+    (found,) = tiny_problems(tmp_path, ("losses.mixup2.points", 51))
+    assert found.startswith(told)
+    assert tiny_problems(tmp_path, ("losses.mixup2.points", 50)) == []
+
+
+def test_a_recipe_says_nothing_of_how_given_weights_are_trained(tmp_path):
+    """In the model's own recipe: `train` is for all models, and its values don't count for this one."""
+    path = tmp_path / "w.safetensors"
+    save_file(models.build(ModelSpec("mlp_bn", {"width": 16}), (1, 8, 8), 10).state_dict(), path)
+    given = BN[1] | {"weights": str(path)}
+    (found,) = tiny_problems(tmp_path, ("models.mlp", given | {"recipe": {"epochs": 9, "eval_batch": 10}}))
+    assert found.startswith("models.mlp.recipe.epochs = 9: expected no such key: its weights are given")
+    fine = {"recipe": {key: getattr(TrainSpec(), key) for key in specs.EVALUATED}}
+    assert tiny_problems(tmp_path, ("models.mlp", given | fine), ("train.shift", 9), ("train.micro_batch", 7)) == []
+
+
+def test_other_weights_in_a_files_place_are_checked_again(tmp_path):
+    path = tmp_path / "w.safetensors"
+    tensors = models.build(ModelSpec("mlp", {"width": 16}), (1, 8, 8), 10).state_dict()
+    save_file(tensors, path)
+    given = ("models.mlp", {"name": "mlp", "width": 16, "weights": str(path)})
+    assert tiny_problems(tmp_path, given) == []
+    save_file({name: tensor / 0 for name, tensor in tensors.items()}, path)
+    (found,) = tiny_problems(tmp_path, given)
+    assert found.startswith(f"models.mlp.weights = {str(path)!r}: expected finite weights")

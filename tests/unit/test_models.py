@@ -257,6 +257,48 @@ def test_bad_options_are_named(name, options, key):
     assert (found.key, found.value) == (key, options[key])
 
 
+@pytest.mark.parametrize(
+    ("options", "key", "value"),
+    [
+        ({"act_layer": "nosuch"}, "act_layer", "nosuch"),
+        ({"global_pool": "nosuch"}, "global_pool", "nosuch"),
+        ({"drop_rate": 7}, "drop_rate", 7),
+        ({"output_stride": 3, "drop_rate": 0.1}, "output_stride", 3),
+        ({"output_stride": 3, "drop_rate": 7}, "options", {"output_stride": 3, "drop_rate": 7}),
+    ],
+)
+def test_options_with_which_no_image_would_do_are_named(options, key, value):
+    found = error(ModelSpec("timm/resnet18", options), DIGITS)
+    assert (found.key, found.value) == (key, value)
+    assert "resize" not in found.expected
+
+
+@pytest.mark.parametrize("given", [{}, {"pretrained": True}])
+def test_a_tag_that_timm_does_not_have_gets_those_that_it_has(given):
+    found = error(ModelSpec("timm/resnet18.nosuch", **given), CIFAR)
+    assert (found.key, found.value) == ("name", "timm/resnet18.nosuch")
+    assert "timm/resnet18.a1_in1k" in found.expected
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "key"),
+    [
+        ("timm/vit_tiny_patch16_224", {}, "name"),
+        ("timm/vit_tiny_patch16_224", {"patch_size": 8}, "patch_size"),
+        ("timm/mixer_s16_224", {}, "name"),
+    ],
+)
+def test_patches_that_would_drop_pixels_are_refused(name, options, key):
+    found = error(ModelSpec(name, options), MNIST)
+    assert found.key == key
+    assert "images of 28x28" in found.expected
+    check(ModelSpec(name, options, resize=32), MNIST, 10)
+
+
+def test_patches_that_images_are_made_up_of_are_taken():
+    check(ModelSpec("timm/vit_tiny_patch16_224", {"patch_size": 7}), MNIST, 10)
+
+
 def test_the_packages_models_are_its_files():
     assert plugins.names("models") == ["attention", "cnn", "mlp", "mlp_bn", "mlp_mixer", "nearest"]
     assert models.build is build
@@ -445,6 +487,11 @@ def test_preprocessing_resizes_as_timm_does_and_takes_grey_images():
         (lambda tensors: tensors | {"0.weight": torch.zeros(4, 1, 3, 3)}, r"0\.weight is \(4, 1, 3, 3\)"),
         (lambda tensors: {k: v for k, v in tensors.items() if k != "0.weight"}, r"they lack 0\.weight"),
         (lambda tensors: tensors | {"more": torch.zeros(1)}, "which has no more"),
+        (lambda tensors: tensors | {"0.weight": tensors["0.weight"].int()}, r"0\.weight is of type I32"),
+        (lambda tensors: tensors | {"0.weight": tensors["0.weight"] > 0}, r"0\.weight is of type BOOL"),
+        (lambda tensors: tensors | {"0.weight": tensors["0.weight"] + 0j}, r"0\.weight is of type C64"),
+        (lambda tensors: tensors | {"0.weight": tensors["0.weight"] / 0}, r"finite weights: 72 of 72 .* of 0\.weight"),
+        (lambda tensors: tensors | {"0.weight": tensors["0.weight"].double() + 1e300}, "finite weights"),
     ],
 )
 def test_weights_of_another_model_are_refused_before_anything_runs(tmp_path, spoil, message):
@@ -461,6 +508,7 @@ def test_weights_of_another_model_are_refused_before_anything_runs(tmp_path, spo
         (lambda path: None, "there is no such file"),
         (lambda path: path.write_bytes(b"no weights"), "a .safetensors file of weights"),
         (lambda path: torch.save({}, path), "a .safetensors file of weights"),
+        (lambda path: path.mkdir(), "this is a directory"),
     ],
 )
 def test_what_is_no_file_of_weights_is_refused(tmp_path, make, message):
@@ -468,6 +516,25 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path, make, message):
     found = error(ModelSpec("cnn", weights=str(tmp_path / "w.safetensors")), DIGITS)
     assert found.key == "weights"
     assert message in found.expected
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_other_floating_point_types_are_taken(tmp_path, kind):
+    tensors = build(ModelSpec("cnn", {"width": 8}), DIGITS, 10).state_dict()
+    path = tmp_path / "w.safetensors"
+    save_file({name: t.to(kind) if t.is_floating_point() else t for name, t in tensors.items()}, path)
+    check(ModelSpec("cnn", {"width": 8}, weights=str(path)), DIGITS, 10)
+
+
+def test_a_tilde_is_said_not_to_be_expanded():
+    assert "~ isn't expanded" in error(ModelSpec("cnn", weights="~/w.safetensors"), DIGITS).expected
+
+
+def test_loading_weights_that_are_not_finite_speaks_of_them(tmp_path):
+    model, path = build(ModelSpec("mlp"), DIGITS, 10), tmp_path / "w.safetensors"
+    save_file({name: t / 0 for name, t in model.state_dict().items()}, path)
+    with pytest.raises(SpecError, match="expected finite weights"):
+        build(ModelSpec("mlp", weights=str(path)), DIGITS, 10, None, path)
 
 
 @pytest.mark.parametrize(

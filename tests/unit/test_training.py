@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_model
+from safetensors.torch import save_file, save_model
 from torch import nn
 
-from halobench import data, losses
+from halobench import data, losses, models
 from halobench.run import DivergedError, Run, learning_rate
 from halobench.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, SpecError, TrainSpec
 from halobench.training import augmented, backward, build_optimizer, fit, predict, shifted, train_cell
@@ -261,3 +261,12 @@ def test_an_epoch_on_a_gpu_never_makes_the_host_wait(digits, monkeypatch):
     monkeypatch.setattr(Run, "end_epoch", relaxed)
     spec = TrainSpec(epochs=2, warmup=1, precision="bf16", channels_last=True, shift=1, flip=True, device="cuda")
     train_cell(digits, ModelSpec("cnn"), LossSpec("mixup", {"points": 3}), spec, 0, silent)
+
+
+def test_logits_of_given_weights_that_are_not_finite_speak_of_their_file(digits, tmp_path):
+    model = models.build(ModelSpec("mlp"), digits.shape, digits.classes)
+    path = tmp_path / "w.safetensors"
+    save_file({name: tensor.abs() * 1e30 for name, tensor in model.state_dict().items()}, path)
+    spec = ModelSpec("mlp", weights=str(path))
+    with pytest.raises(DivergedError, match=r"logits of the weights in .*w\.safetensors are not finite"):
+        train_cell(digits, spec, LossSpec("cross_entropy"), TrainSpec(), 0, silent, weights=path)

@@ -102,6 +102,19 @@ LONG = "x" * 65
 
 # What is edited, then the lines that must come, all of them.
 CONFIGS: dict[str, list[tuple]] = {
+    "a recipe that does not fit the images or the model": [
+        (put("train.shift", 8), "train.shift = 8: expected fewer pixels than the side of digits's images, 8x8"),
+        (
+            together(put("models.mlp.name", "mlp_bn"), put("models.mlp.recipe", {"micro_batch": 7})),
+            "models.mlp.recipe.micro_batch = 7: expected parts of two images or more, which the model mlp needs in"
+            " training: a batch of 50 rows leaves a part of 1",
+        ),
+        (
+            put("losses.mixup2.points", 51),
+            "losses.mixup2.points = 51: expected at most the images of a batch, 50, of which each point mixed is"
+            " another order",
+        ),
+    ],
     "unknown section or key": [
         (put("modles", {}), f"modles = {{}}: expected a section: one of {SECTIONS} (did you mean 'models'?)"),
         (put("train.learning_rate", 0.1), f"train.learning_rate = 0.1: expected a key among {RECIPE}"),

@@ -123,3 +123,22 @@ def test_published_weights_are_fetched_beside_the_master(workspace):
         line.split() for line in planned.stdout.splitlines() if line.split()[1:2] and line.split()[1].isdecimal()
     )
     assert (counts["weights"], counts["train"]) == ("1", "2")
+
+
+def test_weights_that_an_earlier_grid_left_are_no_output_of_this_one(grid, tmp_path):
+    """A path like that of a cell that isn't configured any more; one that is makes its weights first."""
+    workspace = grid.copy(tmp_path / "w")
+    shutil.copytree(workspace.folder / "results/runs/clean", workspace.folder / "results/runs/gone")
+    gone = CELL.format("mlp").replace("clean", "gone")
+    for path, left in ((f"{gone}/model.safetensors", True), (f"{CELL.format('mlp')}/model.safetensors", False)):
+        workspace.write(with_given(weights=path))
+        planned = workspace.snakemake("-n")
+        assert planned.returncode == 0, planned.stderr[-3000:]
+        read = [line for line in planned.stdout.splitlines() if path in line and "input:" in line]
+        assert read
+        assert all(str(workspace.folder / path) in line for line in read) == left
+    workspace.write(with_given(weights=f"{gone}/model.safetensors"))
+    ran = workspace.snakemake("--cores", "2")
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    made = store.read_record(workspace.folder / CELL.format("given") / "train.json")
+    assert made["weights"] == store.checksum(workspace.folder / WEIGHTS)

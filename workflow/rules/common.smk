@@ -155,11 +155,25 @@ def weights_spec(wildcards):
     return to_json(CONFIG.weights_spec(wildcards.model))
 
 
+@functools.cache
+def made_weights():
+    """The files of weights that rules make for what is configured."""
+    cells = {cell for name in CONFIG.experiments for cell in CONFIG.cells(name)}
+    fetched = [name for name, model in CONFIG.models.items() if model.pretrained]
+    folders = [f"runs/{cell.path}" for cell in cells]
+    folders += [f"weights/{name}" for name in fetched]
+    return {f"results/{folder}/model.safetensors" for folder in folders}
+
+
 def given_weights(wildcards):
     """The file of a model's weights, where they come from elsewhere."""
     model = CONFIG.models[wildcards.model]
     if model.pretrained:
         return f"results/weights/{wildcards.model}/model.safetensors"
+    path = os.path.normpath(model.weights) if model.weights else ""
+    if path.startswith("results/") and path not in made_weights():
+        # What an earlier configuration left: no rule is to take it for its output, and look for a cell that isn't there.
+        return os.path.abspath(path)
     return model.weights or []
 
 

@@ -9,6 +9,7 @@ parameters there. The probe calls it too, so that points need not be stored besi
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,9 +116,10 @@ def start_on(model: nn.Module, data: Data) -> None:
 
 
 def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int = 2, points: int = 2) -> int:
-    """Build a model without memory for its weights and run it, in training and in eval mode, on two images.
+    """Build a model without memory for its weights and run it, in training and in eval mode, on `batch` images.
 
-    `points` is how many training points a model that is built around them will get.
+    `points` is how many training points a model that is built around them will get. Given weights are read, to see
+    whether they are finite.
 
     Returns
     -------
@@ -127,23 +129,63 @@ def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batc
     Raises
     ------
     SpecError
-        Where `build` does, and where the model can't take images of this shape.
+        Where `build` does, and where the model can't take images of this shape, or can't run with its options.
     """
+    try:
+        taken = _try_either(spec, input_shape, classes, batch, points)
+    except SpecError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        bad = _bad_options(spec, input_shape[0], classes)
+        if len(bad) == 1:
+            ((key, value),) = bad.items()
+            raise SpecError(key, value, f"a value that the model's builder takes ({reason})") from error
+        if bad:
+            what = f"values that the model's builder takes for {' and '.join(bad)} ({reason})"
+            raise SpecError("options", bad, what) from error
+        shape = "x".join(map(str, input_shape))
+        expected = f"a model that takes images of {shape} ({reason}); set `resize` or choose another model"
+        raise SpecError("name", spec.name, expected) from error
+    if spec.weights is not None:
+        given.check_finite(spec.weights)
+    return taken
+
+
+def _try_either(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int, points: int) -> int:
+    """`_try` without memory, or else with: an operation may lack a meta kernel, which only real tensors tell apart."""
     try:
         return _try(spec, input_shape, classes, batch, points, "meta")
     except SpecError:
         raise
-    except Exception:  # an operation without a meta kernel, or a model that fails: real tensors tell them apart
+    except Exception:
+        with torch.random.fork_rng(devices=[]):
+            return _try(spec, input_shape, classes, batch, points, "cpu")
+
+
+def _bad_options(spec: ModelSpec, channels: int, classes: int) -> dict[str, Any]:
+    """The options that keep a library's model from running even on images of the size that it is made for.
+
+    Those of which each alone is to blame, else all of them; none where the model runs with them, or not without.
+    """
+    if not spec.name.startswith(plugins.FOREIGN) or not spec.options:
+        return {}
+    from halobench.models import foreign
+
+    shape = (channels, *foreign.native_size(spec.name))
+
+    def runs(options: dict[str, Any]) -> bool:
         try:
-            with torch.random.fork_rng(devices=[]):
-                return _try(spec, input_shape, classes, batch, points, "cpu")
-        except SpecError:
-            raise
-        except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            shape = "x".join(map(str, input_shape))
-            expected = f"a model that takes images of {shape} ({reason}); set `resize` or choose another model"
-            raise SpecError("name", spec.name, expected) from error
+            _try_either(ModelSpec(spec.name, options), shape, classes, 2, 2)
+        except Exception:  # of any kind: the libraries check little
+            return False
+        return True
+
+    options = dict(spec.options)
+    if runs(options) or not runs({}):
+        return {}
+    alone = {key: value for key, value in options.items() if runs({k: v for k, v in options.items() if k != key})}
+    return alone or options
 
 
 def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int, points: int, device: str) -> int:
@@ -159,7 +201,7 @@ def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch
     with torch.device(device), torch.no_grad():
         model = build(spec, input_shape, classes)
         if spec.weights is not None:
-            given.check_shapes(spec.weights, getattr(model, "model", model))
+            given.check_layout(spec.weights, getattr(model, "model", model))
         if hasattr(model, "start"):
             model.start(torch.zeros(points, *input_shape), torch.zeros(points, classes))
         for module in model.modules():

@@ -30,8 +30,8 @@ def adapt(
     Raises
     ------
     SpecError
-        On a name that the library doesn't have (the nearest are offered), options that its builder refuses, or a small
-        stem of a model that doesn't begin with a convolution over pixels.
+        On a name that the library doesn't have (the nearest are offered), options that its builder refuses, patches
+        that images aren't made up of, or a small stem of a model that doesn't begin with a convolution over pixels.
     """
     library, _, model = name.partition("/")
     for key in sorted(RESERVED & options.keys()):
@@ -43,11 +43,36 @@ def adapt(
 
 
 def native_size(name: str) -> tuple[int, int]:
-    """Height and width of the images that timm's weights of a model are for."""
+    """Height and width of the images that a library's own weights of a model are for.
+
+    Raises
+    ------
+    SpecError
+        On a name that timm doesn't have.
+    """
+    library, _, model = name.partition("/")
+    if library != "timm":
+        return (299, 299) if model == "inception_v3" else (224, 224)
     import timm
 
-    found = timm.get_pretrained_cfg(name.partition("/")[2])
+    _check_name(name)
+    found = timm.get_pretrained_cfg(model)
     return tuple(found.input_size[1:]) if found is not None else (224, 224)
+
+
+def _check_name(name: str) -> None:
+    """Raise SpecError unless timm has a model of this name, and, where it ends in a tag of weights, of this tag."""
+    import timm
+
+    known, (model, _, tag) = timm.list_models(), name.partition("/")[2].partition(".")
+    if model not in known:
+        raise _unknown(name, model, known)
+    try:
+        timm.get_pretrained_cfg(f"{model}.{tag}" if tag else model)
+    except RuntimeError:  # of a tag that isn't there
+        tagged = timm.list_pretrained(f"{model}.*")
+        known = f": {', '.join(f'timm/{one}' for one in tagged)}" if tagged else ", which has none"
+        raise SpecError("name", name, f"timm/{model} alone, or with one of its tags{known}") from None
 
 
 def _shrink_stem(name: str, model: nn.Module) -> None:
@@ -78,20 +103,36 @@ def _put(model: nn.Module, path: str, module: nn.Module) -> None:
 def _timm(name: str, model: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any]) -> nn.Module:
     import timm
 
-    known = timm.list_models()
-    if model.split(".")[0] not in known:
-        raise _unknown(name, model.split(".")[0], known)
+    _check_name(name)
     sized = {"num_classes": classes, "in_chans": input_shape[0]} | options
     try:
         # Transformers and mixers must be told the image's size; other models refuse to be.
-        return timm.create_model(model, **({"img_size": input_shape[1:]} | sized))
+        built = timm.create_model(model, **({"img_size": input_shape[1:]} | sized))
     except TypeError as error:
         if "img_size" not in str(error) or "img_size" in options:
             raise _refused(error, options) from None
+    else:
+        _check_patches(name, built, options)
+        return built
     try:
         return timm.create_model(model, **sized)
     except TypeError as error:
         raise _refused(error, options) from None
+
+
+def _check_patches(name: str, model: nn.Module, options: dict[str, Any]) -> None:
+    """Raise SpecError where a model of timm's would drop pixels at the border: those beyond the last whole patch."""
+    from timm.layers import PatchEmbed
+
+    for embedding in (getattr(model, "patch_embed", None), getattr(model, "stem", None)):  # the latter of mixers
+        if not isinstance(embedding, PatchEmbed) or embedding.img_size is None or embedding.dynamic_img_pad:
+            continue
+        (high, wide), sides = embedding.patch_size, embedding.img_size
+        key, value = ("patch_size", options["patch_size"]) if "patch_size" in options else ("name", name)
+        what = f"patches that images of {sides[0]}x{sides[1]} are made up of, not of {high}x{wide}: set"
+        what += " `resize` to a multiple of the patch's side, or `patch_size` to a divisor of the image's"
+        if sides[0] % high or sides[1] % wide:
+            raise SpecError(key, value, what)
 
 
 def _torchvision(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,28 +53,50 @@ class Preprocessed(nn.Module):
         return self.model(points)
 
 
-def shapes(path: Path | str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors in a file of weights, without reading them.
+@contextlib.contextmanager
+def _opened(path: Path | str) -> Iterator[Any]:
+    """A file of weights, its tensors unread; SpecError if there is no such file, or it isn't safetensors."""
+    from safetensors import SafetensorError, safe_open
+
+    wrong = "this is a directory" if Path(path).is_dir() else "there is no such file"
+    wrong += " (~ isn't expanded: write the folder out)" if str(path).startswith("~") else ""
+    require(Path(path).is_file(), "weights", str(path), f"{FORMAT}, and {wrong}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise SpecError("weights", str(path), f"{FORMAT} ({told(error)})") from None
+
+
+def layout(path: Path | str) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Name, shape and safetensors' name of the type of each tensor in a file of weights, without reading them.
 
     Raises
     ------
     SpecError
         If there is no such file, or it isn't safetensors.
     """
-    from safetensors import SafetensorError, safe_open
-
-    require(Path(path).is_file(), "weights", str(path), f"{FORMAT}, and there is no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise SpecError("weights", str(path), f"{FORMAT} ({told(error)})") from None
-    return found
+    with _opened(path) as file:
+        found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {name: (tuple(tensor.get_shape()), tensor.get_dtype()) for name, tensor in found.items()}
 
 
-def check_shapes(path: Path | str, model: nn.Module) -> None:
+def check_layout(path: Path | str, model: nn.Module) -> None:
     """Raise SpecError, which names the first tensor that differs, unless a file holds the weights of `model`."""
-    _check(str(path), _unwrapped(shapes(path), model), model)
+    _check(str(path), _unwrapped(layout(path), model), model)
+
+
+def check_finite(path: Path | str) -> None:
+    """Raise SpecError, which names the first tensor with a value that isn't finite; each is read and dropped."""
+    with _opened(path) as file:
+        for name in file.keys():  # noqa: SIM118
+            _require_finite(path, name, file.get_tensor(name))
+
+
+def _require_finite(path: Path | str, name: str, tensor: torch.Tensor) -> None:
+    """Raise SpecError if a tensor of a file isn't finite as the float32 that the model will hold."""
+    bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
+    require(not bad, "weights", str(path), f"finite weights: {bad} of {tensor.numel()} values of {name} are not")
 
 
 def load(path: Path | str, model: nn.Module) -> None:
@@ -82,13 +105,15 @@ def load(path: Path | str, model: nn.Module) -> None:
     Raises
     ------
     SpecError
-        If it isn't a file of this model's weights.
+        If it isn't a file of this model's weights, or they aren't finite.
     """
     from safetensors.torch import load_file
 
-    check_shapes(path, model)
+    check_layout(path, model)
     with store.reading(path, FORMAT):
         tensors = load_file(path)
+    for name, tensor in tensors.items():
+        _require_finite(path, name, tensor)
     model.load_state_dict(_unwrapped(tensors, model), strict=False)  # ties are stored once; the rest was checked
 
 
@@ -100,15 +125,20 @@ def _unwrapped(found: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     return dict(found)
 
 
-def _check(path: str, found: Mapping[str, tuple[int, ...]], model: nn.Module) -> None:
-    """Raise SpecError on a tensor that is missing, left over or of another shape."""
+def _check(path: str, found: Mapping[str, tuple[tuple[int, ...], str]], model: nn.Module) -> None:
+    """Raise SpecError on a tensor that is missing, left over, of another shape or of a type that can't be its own."""
     wanted = model.state_dict(keep_vars=True)
     there = {id(tensor) for name, tensor in wanted.items() if name in found}
     for name, tensor in wanted.items():
         if name not in found and id(tensor) not in there:  # of a tensor with several names safetensors keeps one
             raise SpecError("weights", path, f"weights of this model: they lack {name} {tuple(tensor.shape)}")
-        if found.get(name, tuple(tensor.shape)) != tuple(tensor.shape):
-            what = f"weights of this model: {name} is {found[name]}, and should be {tuple(tensor.shape)}"
+        shape, kind = found.get(name, (tuple(tensor.shape), "F32"))
+        if shape != tuple(tensor.shape):
+            what = f"weights of this model: {name} is {shape}, and should be {tuple(tensor.shape)}"
+            raise SpecError("weights", path, what)
+        # Loading would convert whole numbers, and drop imaginary parts, without a word.
+        if tensor.is_floating_point() and not kind.startswith(("F", "BF")):
+            what = f"weights of this model: {name} is of type {kind}, and should be of floating-point numbers"
             raise SpecError("weights", path, what)
     left = sorted(set(found) - set(wanted))
     if left:
