@@ -184,6 +184,7 @@ def test_a_bad_image_of_the_test_folder_is_told_by_that_option(root, tmp_path):
     assert "to convert all images of test_folder = 'zoo-test' to: " in error.expected
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_an_image_beyond_pillows_limit_is_told_with_the_limit(root, tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60_000)  # Pillow refuses above twice as many
     Image.new("RGB", (400, 301)).save(root / "zoo/cow/99.png")
