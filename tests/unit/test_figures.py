@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import synthetic
 from matplotlib.colors import to_hex
+from matplotlib.markers import MarkerStyle
 from scipy import stats
 
 from halobench import grid, plugins
@@ -142,6 +143,12 @@ def test_known_losses_keep_their_style_and_unknown_ones_differ():
     assert not {style.color for style in styles} & {style.color for style in names.CALIBRATOR_STYLES.values()} - {
         "#E69F00"
     }
+
+
+def test_every_marker_has_a_face():
+    """Marks are drawn without edges, so that one without a face, as "x", can't be seen."""
+    styles = names.loss_styles([*names.KNOWN_LOSSES, *(f"own{i}" for i in range(7))]).values()
+    assert all(MarkerStyle(style.marker).is_filled() for style in (*styles, *names.CALIBRATOR_STYLES.values()))
 
 
 def test_names():
@@ -434,8 +441,10 @@ def test_claims_draws_estimates_intervals_and_words(tables):
         if verdict != "not_tested":
             assert shown == (overall["verdict"] == verdict).sum()
     whole = " ".join(" ".join(written).split())
-    for statement in table["statement"]:
-        assert names.in_words(statement) in whole
+    for claim, rows in table.groupby("claim"):
+        tested = (rows["verdict"] != "not_tested").any()
+        assert (names.in_words(rows["statement"].iloc[0]) in whole) == tested
+        assert tested or names.claim_label(claim, rows["fit"].iloc[0]) in whole
 
 
 def test_claims_share_an_axis_by_what_they_measure():
@@ -626,11 +635,13 @@ def test_panels_of_a_sparse_grid_move_together_under_headings_of_their_own():
         lines = Counter(found[row, column][1] for column in some)  # by how far down
         assert list(lines.values()) == ([2, 2, 2, 2, 1] if row == "z" else [2])
         assert [column for column in some if grid.left(row, column)] == list(some)[::2]
-    # Each panel is under the name of its column, and each row under its own, once.
+    # Each panel is under the name of its column, and each line of a row under the row's.
     assert Counter(text for text in texts(grid.figure) if text.startswith("column")) == Counter(
         columns[column] for _, column in present
     )
-    assert [text for text in texts(grid.figure) if text.startswith("row")] == [f"row {row}" for row in own]
+    assert [text for text in texts(grid.figure) if text.startswith("row")] == [
+        *("row x", "row y", "row z", *["row z (continued)"] * 4, "row w")
+    ]
 
 
 def test_figures_import_neither_torch_nor_pyplot():
@@ -705,7 +716,136 @@ def test_figures_say_evaluation_points_where_no_model_was_fitted_to_them(tables,
     assert "evaluation" not in texts[0]
     assert "around evaluation points" in texts[1]
     assert "around training points" in texts[2]
-    assert name == "summary" or "where weights were given: evaluation points" in texts[2]
+    assert name == "summary" or "models that weren't fitted to them: evaluation points" in texts[2]
     for one, two in zip(plain.axes, other.axes, strict=True):
         for before, after in zip(one.lines, two.lines, strict=True):
             np.testing.assert_array_equal(before.get_xydata(), after.get_xydata())
+
+
+def given_weights(tables, model):
+    """`tables` with the weights of one model given: not trained here, and not fitted to the data."""
+    runs = tables["runs"].assign(fitted_here=tables["runs"]["model"] != model)
+    return tables | {"runs": runs.assign(steps=runs["steps"].where(runs["fitted_here"], 0))}
+
+
+def test_summary_without_probed_cells_says_so_and_keeps_the_rest(tables):
+    full = drawn("summary", tables)
+    empty = {name: tables[name].iloc[:0] for name in ("neighbourhood", "radii")}
+    metrics = tables["metrics"]
+    given = tables | empty | {"metrics": metrics[metrics["calibrator"].isin(["none", "exact"])]}
+    figure = drawn("summary", given)
+    assert texts(figure).count("No cell was probed.") == 2
+    assert "No cell was probed." not in texts(full)
+    whole = " ".join(texts(figure))
+    assert "None" not in whole
+    assert "falls below" not in whole
+    assert all(ax.has_data() for ax in figure.axes)
+    assert "distance" not in whole
+    ax = next(ax for ax in figure.axes if ax.get_xlabel() == "NLL (nats)")
+    assert any("MLP" in label.get_text() for label in ax.get_yticklabels())
+    legends = [[text.get_text() for text in legend.get_texts()] for legend in figure.legends]
+    assert ["no TS", "exact", "Bayes", "uniform guess"] in legends
+    assert ["no TS", "released", "exact", "Bayes", "uniform guess"] in [
+        [text.get_text() for text in legend.get_texts()] for legend in full.legends
+    ]
+
+
+def test_summary_says_how_many_are_shown_and_which_labels_count():
+    few = made(*itertools.product(("digits", "digits-noise50"), ("mlp",), ("cross_entropy", "mixup2")), seeds=(0,))
+    losses = ("cross_entropy", "mixup2", "mixup5", "focal", "own_loss")
+    datasets = ("digits", "digits-noise50", "svhn", "cifar10")
+    many = made(*itertools.product(datasets, ("mlp",), losses), seeds=(0,))
+    told = [" ".join(" ".join(text.split()) for text in texts(drawn("summary", given))) for given in (few, many)]
+    assert "MLP; 3 of 4 data sets" in told[1]
+    assert "MLP; 4 of 5 losses test labels with the noise trained on" in told[1]
+    assert " of 2 data sets" not in told[0]
+    assert " of 2 losses" not in told[0]
+
+
+def test_summary_counts_what_was_trained_here_and_shows_it(tables):
+    first = summary.focus_model(names.cells_in(tables["runs"]))
+    figure = drawn("summary", given_weights(tables, first))
+    whole = " ".join(texts(figure))
+    runs = tables["runs"]
+    assert f"{len(runs)} models, {(runs['model'] != first).sum()} trained here: " in whole
+    assert f"label trained on; {names.model_label(first)}" not in whole
+    plain = " ".join(texts(drawn("summary", tables)))
+    assert f"{len(runs)} trained models: " in plain
+    assert f"label trained on; {names.model_label(first)}" in plain
+
+
+@pytest.mark.parametrize("name", ["reliability", "reliability_posthoc"])
+def test_reliability_says_which_labels_count(name, tables):
+    noisy = " ".join(" ".join(texts(drawn(name, tables))).split())
+    assert "on test labels with the noise trained on (in expectation), pooled" in noisy
+    assert "No answer is more accurate than 0.75 under 25% label noise, 0.5 under 50% label noise." in noisy
+    clean = made(("digits", "mlp", "cross_entropy"), seeds=(0,))
+    assert "No answer is more accurate" not in " ".join(texts(drawn(name, clean)))
+
+
+def test_counts_of_points_keep_off_the_panel_to_their_left(tables):
+    table = tables["reliability"].copy()
+    table["count"] *= 9999 // table["count"].max()
+    figure = reliability.draw(table)
+    with mpl.rc_context(theme.RC):
+        figure.canvas.draw()
+    for ax, other in itertools.permutations(figure.axes, 2):
+        box, left = ax.get_window_extent(), other.get_window_extent()
+        if box.y0 == left.y0 and left.x1 < box.x0:
+            labels = ax.child_axes[0].get_yticklabels()
+            assert min(label.get_window_extent().x0 for label in labels) > left.x1 + 0.1 * figure.dpi
+    assert [reliability.short_count(count) for count in (0, 9999, 12345, 1234567)] == ["0", "9999", "12k", "1.2M"]
+
+
+def test_nothing_is_drawn_behind_the_words_of_calibration(tables):
+    """Wide intervals end below the words, in an arrow; the title tells of more than temperatures."""
+    table = tables["metrics"].copy()
+    wide = (table["metric"] == "nll") & (table["loss"] != "reference") & (table["seed"] == 0)
+    table.loc[wide, "value"] *= 3
+    table.loc[(table["model"] == "uniform") & (table["metric"] == "nll"), "value"] = 50.0
+    figure = calibration.draw(table)
+    with mpl.rc_context(theme.RC):
+        figure.canvas.draw()
+    arrows = 0
+    for ax in (ax for ax in figure.axes if ax.texts):
+        bottom = ax.transData.inverted().transform(ax.texts[0].get_window_extent())[0][1]
+        arrows += sum(line.get_marker() == "^" and len(line.get_xdata()) == 1 for line in ax.lines)
+        for line in ax.lines:
+            y = np.asarray(line.get_ydata(), dtype=float)
+            assert np.nanmax(y) < bottom
+        assert max(ax.get_yticks()) < bottom
+    assert arrows
+    assert calibration.TITLE in texts(figure)
+    more = table[table["calibrator"] == "exact"].assign(calibrator="vector")
+    assert calibration.OTHER_TITLE in texts(calibration.draw(pd.concat([table, more])))
+
+
+def test_claims_that_no_cell_tests_get_a_short_name_and_no_axis(tables):
+    """Even where single cells have an estimate; those that differ by the fit alone share a name."""
+    table = tables["claims"]
+    last = table[table["claim"] == "more_points_help_exact"]
+    copies = [
+        last.assign(claim=f"one_more_{fit}", fit=fit, verdict="not_tested", statement="A long sentence.", estimate=0.5)
+        for fit in ("none", "exact")
+    ]
+    before, after = claims.draw(table), claims.draw(pd.concat([table, *copies], ignore_index=True))
+    whole = " ".join(" ".join(texts(after)).split())
+    assert "One more (no TS, exact)" in whole
+    assert "A long sentence." not in whole
+    assert [len(ax.lines) for ax in after.axes] == [len(ax.lines) for ax in before.axes]
+
+
+def test_training_draws_means_over_windows_of_many_epochs():
+    rows = pd.DataFrame({"dataset": "d", "model": "m", "loss": "cross_entropy", "seed": 0, "epoch": range(1, 902)})
+    rows["train_loss"] = np.random.default_rng(0).uniform(1, 2, len(rows))
+    runs = rows.iloc[:1].assign(interpolates=True)
+    figure = training.draw(rows, runs)
+    thick = next(line for line in figure.axes[0].lines if line.get_linewidth() == 1.3)
+    assert len(thick.get_xdata()) == 181
+    assert thick.get_xdata()[-1] == 901
+    np.testing.assert_allclose(thick.get_ydata()[-1], rows["train_loss"].iloc[-5:].mean())
+    note = "means over equal windows"
+    assert any(note in " ".join(text.split()) for text in texts(figure))
+    short = rows[rows["epoch"] <= 200]
+    pd.testing.assert_frame_equal(training.windowed(short), short)
+    assert not any(note in " ".join(text.split()) for text in texts(training.draw(short, runs)))

@@ -93,7 +93,14 @@ def test_the_posterior_stands_below_where_it_judges():
     assert not (clean.numbers["loss"] == "reference").any()
     metrics = made_images()["metrics"]
     own = metrics[(metrics["model"] == "bayes") & (metrics["labels"] == "noisy") & (metrics["metric"] == "nll")]
+    noise = judged.numbers.groupby("dataset")["noise"].first()
+    assert set(noise) == {0.0, 0.5}
     for part in judged.parts:
+        if not noise[part.key]:  # its posterior is the label, and scores 0
+            assert part.blocks[-1][0]
+            assert "scores on test data against the test labels, to which no noise was added, " in part.caption
+            continue
+        assert "against the known posterior of the labels trained on, in expectation" in part.caption
         (row,) = part.blocks[-1][1]
         assert row.values[0].mean == pytest.approx(own.loc[own["dataset"] == part.key, "value"].mean())
         assert [value is None for value in row.values[:3]] == [False, True, True]
@@ -132,21 +139,24 @@ def test_other_calibrators_stand_beside_the_exact_temperature():
     metrics = pd.concat([given["metrics"], *more], ignore_index=True)
     metrics.loc[(metrics["calibrator"] == "isotonic") & (metrics["metric"] == "nll"), "value"] = math.inf
     table = plugins.load("tables", "images_posthoc")(metrics, given["runs"])
-    by = table.numbers[table.numbers["calibrator"] == "exact"].set_index(["dataset", "model", "loss", "metric"])["mean"]
+    keys = ["dataset", "model", "loss", "metric"]
+    none, by = (table.numbers[table.numbers["calibrator"] == c].set_index(keys)["mean"] for c in ("none", "exact"))
     for part in table.parts:
-        heads = ("exact TS", "vector scaling", "isotonic")
+        heads = ("no TS", "exact TS", "vector scaling", "isotonic")
         assert part.columns == (("NLL (nats)", heads), ("ECE", heads))
         assert "∞: a class that occurs" in part.caption
         assert "ACE" not in part.caption
         assert "matrix" not in part.caption
         models = {names.model_label(model): model for model in by.loc[part.key].index.get_level_values(0)}
-        for heading, rows in part.blocks[:-1]:
+        trained = [block for block in part.blocks if block[0]]
+        for heading, rows in trained:
             for row in rows:
                 loss = {names.loss_label(name): name for name in names.KNOWN_LOSSES}[row.label]
                 nll, ece = (by[part.key, models[heading], loss, metric] for metric in ("nll", "ece"))
+                first, second = (none[part.key, models[heading], loss, metric] for metric in ("nll", "ece"))
                 means = [value.mean for value in row.values]
-                assert means == pytest.approx([nll, nll + 20, math.inf, ece, ece + 20, ece + 10])
-        assert part.blocks[-1][1][0].label == "The posterior itself"
+                assert means == pytest.approx([first, nll, nll + 20, math.inf, second, ece, ece + 20, ece + 10])
+        assert (part.blocks[-1][1][0].label == "The posterior itself") == ("noise" in part.key)
     assert "on images, against the known posterior" in table.title
 
 
@@ -303,6 +313,28 @@ def test_what_is_absent_is_told_in_the_caption_alone():
     assert "--: no finite optimum" in none.caption
     assert "†" in none.caption
     assert none.blocks[0][1][0].dagger
+
+
+def test_no_dagger_where_weights_were_given():
+    """They weren't trained on the labels here, even if on the same images; older tables have none such."""
+    given = synthetic.tables([("digits", "mlp", "cross_entropy"), ("digits", "cnn", "cross_entropy")])
+    runs = given["runs"].assign(interpolates=False)
+    known = runs.assign(fitted_here=runs["model"] == "mlp")
+    same = runs.assign(fitted_here=True, steps=runs["steps"].where(runs["model"] == "mlp", 0))
+    for table, daggers in (
+        (same, [True, False]),
+        (runs, [True, True]),
+        (known, [True, False]),
+        (known.assign(fitted_here=math.nan), [True] * 2),
+    ):
+        (part,) = scores.images(given["metrics"], table, "clean").parts
+        assert [row.dagger for _, rows in part.blocks for row in rows] == daggers
+
+
+def test_without_any_noise_the_title_speaks_of_labels():
+    given = synthetic.tables([("digits", "mlp", "cross_entropy")])
+    title = scores.images(given["metrics"], given["runs"], "noisy").title
+    assert title.endswith("on images, against the test labels, to which no noise was added")
 
 
 def test_a_table_may_not_take_the_place_of_one_that_it_reads(tmp_path, monkeypatch):

@@ -11,6 +11,9 @@ from halobench.figures import names, theme
 from halobench.specs import POSTHOC
 
 TITLE = "What temperature scaling changes on test data"
+OTHER_TITLE = "What calibration changes on test data"  # where some of the calibrators are no temperature
+HIGH = 1.35  # of a panel, inches
+LINE = 0.125  # height of a line of the words in a panel, inches
 METRICS = {"nll": "NLL (nats)", "ece": "Expected calibration error (ECE)"}
 REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
 
@@ -37,15 +40,16 @@ def draw(metrics: pd.DataFrame) -> Figure:
     styles = names.loss_styles(losses)
     by = ["dataset", "model", "loss", "calibrator", "metric"]
     means = names.over_seeds(table, by, "value")
+    cut = " (an arrow: it goes on)" if means["low"].notna().any() else ""
     grid = theme.grid(
-        TITLE,
-        f"Points: {names.seeds_note(wanted)}, on {label_note(wanted)}. TS is fitted on validation data, released (the "
-        f"fit of the paper's code) or exact (the optimum); oracle TS is fitted on the test data. {others(calibrators)}"
-        "Lower is better.",
+        OTHER_TITLE if others(calibrators) else TITLE,
+        f"Points: {names.seeds_note(wanted)}{cut}, on {label_note(wanted)}. TS is fitted on validation data, released "
+        f"(the fit of the paper's code) or exact (the optimum); oracle TS is fitted on the test data. "
+        f"{others(calibrators)}Lower is better.",
         {cell: names.cell_label(*cell) for cell in cells},
         METRICS,
         {(key[:2], key[2]) for key in wanted[["dataset", "model", "metric"]].itertuples(index=False, name=None)},
-        panel=(max(3.0, 0.82 * len(calibrators)), 1.35),  # room for a name under each
+        panel=(max(3.0, 0.82 * len(calibrators)), HIGH),  # room for a name under each
         gap=(0.55, 0.55),
         left=0.5,
         bottom=0.35,
@@ -62,15 +66,15 @@ def draw(metrics: pd.DataFrame) -> Figure:
     for (cell, metric), ax in grid.axes.items():
         panel = means[(means["dataset"] == cell[0]) & (means["model"] == cell[1])]
         there = [loss for loss in losses if loss in set(panel["loss"])]
-        for offset, loss in zip(theme.dodge(len(there), 0.62), there, strict=True):
-            rows = panel[panel["loss"] == loss]
-            _points(ax, rows[rows["metric"] == metric], calibrators, offset, styles[loss])
-            if metric == "ece":
-                _floor(ax, rows[rows["metric"] == "ece_floor"], calibrators, offset, styles[loss])
         shown = panel[panel["metric"].isin([metric, "ece_floor"] if metric == "ece" else [metric])]
         references = reference_values(means[means["metric"] == metric], cell[0])
         own = wanted[(wanted["dataset"] == cell[0]) & (wanted["model"] == cell[1]) & (wanted["metric"] == metric)]
-        _limits_and_references(ax, shown, references, missing_fits(own) if metric == "nll" else [])
+        top = _limits_and_references(ax, shown, references, missing_fits(own) if metric == "nll" else [])
+        for offset, loss in zip(theme.dodge(len(there), 0.62), there, strict=True):
+            rows = panel[panel["loss"] == loss]
+            _points(ax, rows[rows["metric"] == metric], calibrators, offset, styles[loss], top)
+            if metric == "ece":
+                _floor(ax, rows[rows["metric"] == "ece_floor"], calibrators, offset, styles[loss])
         ax.set(xlim=(-0.5, len(calibrators) - 0.5), xticks=range(len(calibrators)))
         ax.set_xticklabels([names.calibrator_label(c) for c in calibrators])
         ax.grid(axis="x", visible=False)
@@ -120,14 +124,18 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
     return [f"{', '.join(who)}: {line}" for line, who in found.items()]
 
 
-def _points(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: names.Style) -> None:
-    """One loss: a dot and interval a calibrator, joined by a thin line."""
+def _points(
+    ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: names.Style, top: float
+) -> None:
+    """One loss: a dot and interval a calibrator, joined by a thin line; an interval above `top` ends in an arrow."""
     rows = rows.set_index("calibrator").reindex([c for c in calibrators if c in set(rows["calibrator"])])
     x = [calibrators.index(c) + offset for c in rows.index]
     ax.plot(x, rows["mean"], color=style.color, marker=style.marker, ms=4, mew=0, lw=0.7, zorder=3)
     for at, low, high in zip(x, rows["low"], rows["high"], strict=True):
         if np.isfinite(low):
-            ax.plot([at, at], [low, high], color=style.color, lw=1, zorder=2)
+            ax.plot([at, at], [min(low, top), min(high, top)], color=style.color, lw=1, zorder=2)
+            if high > top:
+                ax.plot([at], [top], color=style.color, marker="^", ms=2.5, mew=0, ls="", zorder=2, clip_on=False)
 
 
 def _floor(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: names.Style) -> None:
@@ -137,8 +145,11 @@ def _floor(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, 
     ax.plot(x, rows["mean"], color=style.color, marker="_", ms=6, mew=1.4, ls="", alpha=0.7, zorder=2)
 
 
-def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, float], notes: list[str]) -> None:
-    """Limits from the means (an interval of few seeds may be wider); `notes`, and references beyond them, as words."""
+def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, float], notes: list[str]) -> float:
+    """Limits from the means (an interval of few seeds may be wider); `notes`, and references beyond them, as words.
+
+    Returns how far up data may be drawn: the words are above.
+    """
     finite = shown["mean"][np.isfinite(shown["mean"])]
     values = [*finite, *(v for name, v in references.items() if name == "bayes")]
     low, high = min(values), max(values)
@@ -158,10 +169,10 @@ def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, 
             )
     beyond += notes
     pad = 0.06 * (high - low) or 0.01
-    # Room for the words, a line each.
-    top = high + pad + (high - low) * 0.14 * len(beyond)
-    ax.set_ylim(low - pad, top)
+    share = min((LINE * len(beyond) + 0.04) / HIGH, 0.6) if beyond else 0.0
+    ax.set_ylim(low - pad, high + pad + (high - low + 2 * pad) * share / (1 - share))
     if beyond:
+        ax.set_yticks([tick for tick in ax.get_yticks() if low - pad <= tick <= high + pad])  # no grid behind words
         ax.text(
             0.995,
             0.99,
@@ -172,5 +183,5 @@ def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, 
             size=7,
             color=theme.GREY,
             linespacing=1.05,
-            bbox={"facecolor": "white", "alpha": 0.8, "pad": 0.5, "linewidth": 0},  # intervals may reach up here
         )
+    return high + pad

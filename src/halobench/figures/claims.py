@@ -50,7 +50,7 @@ def draw(claims: pd.DataFrame) -> Figure:
     Figure
     """
     entries = [_entry(rows) for _, rows in claims.groupby(["claim", "fit"], sort=False, dropna=False)]
-    tested = [e for e in entries if e["verdict"] != "not_tested" or np.isfinite(e["cells"]["estimate"]).any()]
+    tested = [e for e in entries if e["verdict"] != "not_tested" or (e["cells"]["verdict"] != "not_tested").any()]
     groups: dict[str, list[dict[str, Any]]] = {}
     for entry in tested:
         groups.setdefault(entry["group"], []).append(entry)
@@ -59,8 +59,8 @@ def draw(claims: pd.DataFrame) -> Figure:
     note = theme.wrapped(NOTE, width - 0.2)
     start = 0.42 + theme.lines_high(note) + 0.28
     height = start + sum(0.3 + sum(e["height"] for e in rows) + 0.32 for rows in groups.values()) + 0.1
-    lines = [theme.wrapped(f"–  {' '.join(e['text'].split())}", TEXT + AXIS + VERDICT, SIZE) for e in untested]
-    height += (0.3 + sum(theme.lines_high(line, SIZE) + 0.06 for line in lines)) if untested else 0
+    listed = theme.wrapped("; ".join(untested_names(untested)), width - 0.2, SIZE)
+    height += (0.3 + theme.lines_high(listed, SIZE) + 0.1) if untested else 0
     figure = theme.page(width, height)
     theme.write(figure, 0.1, 0.12, TITLE, size=11.5, weight="bold")
     theme.write(figure, 0.1, 0.4, note, color=theme.GREY)
@@ -80,10 +80,19 @@ def draw(claims: pd.DataFrame) -> Figure:
         heading = "Not tested by this grid (claims.html tells what each would need)"
         theme.write(figure, 0.1, top + 0.24, heading, weight="bold", size=8.5, va="bottom")
         top += 0.3
-        for line in lines:
-            theme.write(figure, 0.1, top, line, size=SIZE, color=theme.GREY)
-            top += theme.lines_high(line, SIZE) + 0.06
+        theme.write(figure, 0.1, top, listed, size=SIZE, color=theme.GREY)
     return figure
+
+
+def untested_names(entries: list[dict[str, Any]]) -> list[str]:
+    """Short names of claims, those that differ by the fit alone once, e.g. ``More points help (no TS, exact)``."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        claim, fit = entry["name"]
+        fits = found.setdefault(names.claim_label(claim, fit), [])
+        if f"_{fit}" in claim:
+            fits.append("no TS" if fit == "none" else fit)
+    return [name + (f" ({', '.join(fits)})" if fits else "") for name, fits in found.items()]
 
 
 def _entry(rows: pd.DataFrame) -> dict[str, Any]:
@@ -97,6 +106,7 @@ def _entry(rows: pd.DataFrame) -> dict[str, Any]:
         verdict = "not_tested"
     text = theme.wrapped(names.in_words(str(first["statement"])), TEXT, SIZE)
     return {
+        "name": (str(first["claim"]), str(first["fit"])),
         "text": text,
         "main": main,
         "cells": cells,

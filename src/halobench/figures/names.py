@@ -28,7 +28,7 @@ MODELS |= {"attention-wide": "Attention, wide"}
 MODELS |= {f"{n}-small": f"{MODELS[n]}, small stem" for n in ("resnet18", "resnext50", "densenet121")}
 MODELS |= {"mixer": "MLP-Mixer", "mlp_mixer": "MLP-Mixer", "convnext_tiny": "ConvNeXt-T"}
 LOSSES = {
-    "untrained": "not trained",
+    "untrained": "not trained here",
     "cross_entropy": "Cross-entropy",
     "label_smoothing": "Label smoothing",
     "brier": "Brier",
@@ -97,7 +97,7 @@ def around(points: str) -> str:
     words = {
         "train": "training points, in the label trained on",
         "evaluation": "evaluation points, which no model was fitted to, in their label",
-        "both": "training points, in the label trained on (where weights were given: evaluation points)",
+        "both": "training points, in the label trained on (of models that weren't fitted to them: evaluation points)",
         "heldout": "held-out points, the control",
     }
     return f"around {words.get(points, points)}"
@@ -142,6 +142,25 @@ def ordered(names: Iterable[str], known: Iterable[str] = ()) -> list[str]:
     return sorted({str(name) for name in names}, key=key)
 
 
+def claim_label(claim: str, fit: str) -> str:
+    """A claim's name as words, without the fit that makes it a variant."""
+    text = in_words(claim.replace(f"_{fit}", "").replace("_", " "))
+    text = " ".join(word.upper() if word in ("ts", "nll", "ece", "kl") else word for word in text.split())
+    return text[0].upper() + text[1:]
+
+
+def trained_here(runs: pd.DataFrame) -> pd.Series:
+    """Of each row of `runs` whether its model was trained here: given weights take no step, and may fit other data.
+
+    Tables of older versions lack a column or both, and hold no given weights.
+    """
+    found = pd.Series(True, index=runs.index)
+    for column, untrained in (("steps", 0), ("fitted_here", False)):
+        if column in runs:
+            found &= runs[column].ne(untrained)
+    return found
+
+
 def losses_in(table: pd.DataFrame) -> list[str]:
     """The losses of a table, reference rows aside, in the order of the legends."""
     return ordered(set(table["loss"]) - {"reference"}, KNOWN_LOSSES)
@@ -166,6 +185,7 @@ class Style:
     dash: Any = "-"
 
 
+# Lines are drawn without edges of marks, so that a mark needs a face: no "x" or "+".
 # Okabe and Ito's palette without its yellow, too pale for lines on white; then darker tones for further losses.
 _STYLES = {
     "cross_entropy": Style("#D55E00", "o", "-"),
@@ -179,12 +199,12 @@ _STYLES = {
     "cutmix": Style("#662B0A", "X", (0, (5, 1, 1, 1))),
     "dual_focal": Style("#C0168F", "<", (0, (2, 1))),
     "brier": Style("#1A9A0F", "p", (0, (3, 1.5))),
-    "untrained": Style("#444444", "x", (0, (1, 1))),
+    "untrained": Style("#444444", "d", (0, (1, 1))),
 }
 KNOWN_LOSSES = ("cross_entropy", "label_smoothing", "brier", "focal", "dual_focal")
 KNOWN_LOSSES += ("mixup", "mixup2", "mixup3", "mixup5", "regmixup", "cutmix", "untrained")
 _SPARE_COLORS = ("#E69F00", "#117733", "#882255", "#000000", "#999933", "#888888")
-_SPARE_MARKERS = (">", "h", "d", (4, 1, 0), r"$\clubsuit$", "8", (6, 1, 0))  # (n, 1, angle): a star of n points
+_SPARE_MARKERS = (">", "h", (8, 1, 0), (4, 1, 0), r"$\clubsuit$", "8", (6, 1, 0))  # (n, 1, angle): a star of n points
 
 # No colour of a known loss, so that a line is never taken for a loss.
 CALIBRATOR_STYLES = {

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from halobench.figures import names, theme
+from halobench.figures.calibration import label_note
 
 TITLE = "Reliability before and after temperature scaling"
 CALIBRATORS = ("none", "released", "exact")
@@ -37,15 +38,16 @@ def draw(reliability: pd.DataFrame) -> Figure:
     groups = {(key[:2], key[2]): group for key, group in pooled.groupby(["dataset", "model", "loss"])}
     grid = theme.grid(
         TITLE,
-        "Accuracy against mean confidence of the points in each bin of confidence, on test data, pooled over "
+        "Accuracy against mean confidence of the points in each bin of confidence, on "
+        f"{label_note(table)}, pooled over "
         f"{table['seed'].nunique()} seed{'s' * (table['seed'].nunique() > 1)}. Below the diagonal a model is more "
-        f"confident than it is right. Bars: how many test points each bin holds; "
+        f"confident than it is right. {theme.noise_caps(table)}Bars: how many test points each bin holds; "
         f"those of fewer than {theme.FEW} are faint, empty ones not drawn.",
         {cell: names.cell_label(*cell) for cell in cells},
         {loss: names.loss_label(loss) for loss in losses},
         groups,
         panel=(1.35, 1.35),
-        gap=(0.45, 0.95),
+        gap=(0.6, 0.95),  # room for a count left of the bars
         bottom=0.85,
         legend=[
             theme.key(names.calibrator_label(c), style.color, ls=style.dash, marker=style.marker, lw=1)
@@ -59,6 +61,7 @@ def draw(reliability: pd.DataFrame) -> Figure:
         ax.set_xticklabels([])
         top = int(groups[cell, loss]["count"].max())
         bars.set(ylim=(0, top * 1.05), yticks=(0, top))
+        bars.set_yticklabels(["0", short_count(top)])
         bars.grid(visible=False)
         if grid.left(cell, loss):
             ax.set_ylabel("accuracy")
@@ -66,3 +69,16 @@ def draw(reliability: pd.DataFrame) -> Figure:
         else:
             ax.set_yticklabels([])
     return grid.figure
+
+
+def short_count(count: int) -> str:
+    """A number of points in at most four letters below ten million.
+
+    Examples
+    --------
+    >>> short_count(9999), short_count(12345), short_count(1234567)
+    ('9999', '12k', '1.2M')
+    """
+    if count < 10_000:
+        return str(count)
+    return f"{count // 1000}k" if count < 1_000_000 else f"{count / 1e6:.1f}M"

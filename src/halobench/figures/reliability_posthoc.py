@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from halobench.figures import names, theme
+from halobench.figures.calibration import label_note
 
 TITLE = "Reliability after other calibrators than a temperature"
 BEYOND = ("none", "released", "exact", "oracle")  # drawn where calibrators besides these are asked for
@@ -35,10 +36,11 @@ def draw(reliability: pd.DataFrame) -> Figure:
     styles = names.loss_styles(losses)
     grid = theme.grid(
         TITLE,
-        "Accuracy against mean confidence of the points in each bin of confidence, on test data, pooled over "
+        "Accuracy against mean confidence of the points in each bin of confidence, on "
+        f"{label_note(table)}, pooled over "
         f"{table['seed'].nunique()} seed{'s' * (table['seed'].nunique() > 1)}; first after the exact temperature, to "
-        f"compare with. Below the diagonal a model is more confident than it is right. Bins of fewer than {theme.FEW} "
-        "points are faint.",
+        f"compare with. Below the diagonal a model is more confident than it is right. {theme.noise_caps(table)}"
+        f"Bins of fewer than {theme.FEW} points are faint.",
         {cell: names.cell_label(*cell) for cell in cells},
         {c: names.calibrator_label(c) for c in ("exact", *others)},
         groups,

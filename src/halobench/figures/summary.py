@@ -11,10 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from halobench.figures import classes, log_k, names, theme
+from halobench.figures.calibration import label_note
 
 TITLE = "How far certainty reaches around training points, and what temperature scaling (TS) repairs"
 WIDTH, LEFT, SPLIT = 11.0, 6.75, 7.15
 MOST_CELLS, MOST_DATASETS, MOST_LOSSES, MOST_CLAIMS = 12, 3, 4, 26
+UNPROBED = "No cell was probed."
 FITS = ("none", "released", "exact", "oracle")
 PROBES = {"sphere": "random direction", "nearest_other": "to nearest other", "manifold": "principal directions"}
 PROBES |= {"mixup_line": "to random other"}
@@ -49,10 +51,12 @@ def draw(
     shown_runs = _pictured(runs)
     losses, cells = names.losses_in(shown_runs), names.cells_in(shown_runs)
     reliability = reliability[reliability["dataset"].isin(shown_runs["dataset"])]
-    model = focus_model(cells)
+    # Weights from elsewhere say less of what training does.
+    model = focus_model(names.cells_in(shown_runs[names.trained_here(shown_runs)]) or cells)
     shown = cells if len(cells) <= MOST_CELLS else [cell for cell in cells if cell[1] == model][:MOST_CELLS]
     pair = focus_cell(shown_runs, model)
-    datasets = focus_datasets([d for d, m in cells if m == model], pair[0])
+    there = [d for d, m in cells if m == model]
+    datasets = focus_datasets(there, pair[0])
     matrix = verdict_matrix(claims)
 
     keys = theme.legend_lines(theme.loss_keys(losses, styles), LEFT)
@@ -77,23 +81,26 @@ def draw(
         head,
         "A",
         "How confident is a model in a point's label, this far from the point?",
-        f"{watched}; {names.model_label(model)}",
+        f"{watched}; {names.model_label(model)}" + some_of(len(datasets), len(there), "data sets"),
     )
     _curves(figure, neighbourhood, datasets, model, losses, styles, curves_top, curve_high)
-    _heading(figure, SPLIT, head, "D", "How often are confident answers right?", names.cell_label(*pair))
-    _reliability(figure, reliability, pair, losses, curves_top, curve_high)
+    reliability = theme.preferred_labels(reliability)
+    reliability = reliability[(reliability["dataset"] == pair[0]) & (reliability["model"] == pair[1])]
+    there = [loss for loss in losses if loss in set(reliability["loss"])]
+    what = names.cell_label(*pair) + some_of(min(len(there), MOST_LOSSES), len(there), "losses")
+    what += f"\n{label_note(reliability)}"
+    _heading(figure, SPLIT, head, "D", "How often are confident answers right?", what)
+    _reliability(figure, reliability, there[:MOST_LOSSES], curves_top, curve_high)
 
+    radii, probe = _line_radii(radii)
     below = " or ".join(f"{t:g}" for t in sorted(radii["threshold"].dropna().unique()))
-    _heading(
-        figure,
-        0.15,
-        lower - 0.5,
-        "B",
-        "How far does certainty reach?",
-        f"median distance where confidence falls below {below}, no TS",
-    )
+    if radii.empty:
+        why = UNPROBED if neighbourhood.empty else "No certainty radius was measured."
+        theme.write(figure, 0.32, lower, why, color=theme.GREY)
+    what = f"median distance where confidence falls below {below}, no TS" if len(radii) else ""
+    _heading(figure, 0.15, lower - 0.5, "B", "How far does certainty reach?", what)
     _heading(figure, 3.95, lower - 0.5, "C", "What does TS repair?", "test NLL before and after, lower is better")
-    _dots(figure, radii, metrics, shown, losses, styles, lower, rows_high)
+    _dots(figure, radii, probe, metrics, shown, losses, styles, lower, rows_high)
     _heading(
         figure, SPLIT, lower - 0.5, "E", "What comes of the claims?", "columns: the calibration meant; raw: without TS"
     )
@@ -146,6 +153,11 @@ def _growth(
             ax.set_ylabel("KL (nats)")
 
 
+def some_of(shown: int, there: int, what: str) -> str:
+    """How many are shown, where not all are, e.g. ``; 4 of 9 losses``."""
+    return f"; {shown} of {there} {what}" if shown < there else ""
+
+
 def focus_model(cells: Sequence[tuple[str, str]]) -> str:
     """The model with the most data sets, the first of those in the order of panels."""
     models = names.ordered((m for _, m in cells), names.MODELS)
@@ -169,11 +181,16 @@ def focus_datasets(datasets: Sequence[str], always: str) -> list[str]:
 
 def _facts(runs: pd.DataFrame, cells: int, pictured: int, shown: int) -> str:
     """What the page rests on, in a line."""
-    fits = int(runs["interpolates"].astype(bool).sum())
+    trained = runs[names.trained_here(runs)]
+    fits = int(trained["interpolates"].astype(bool).sum())
+    count = f"{len(runs)} {{}}model{'s' * (len(runs) != 1)}"
+    count = (
+        count.format("trained ") if len(trained) == len(runs) else f"{count.format('')}, {len(trained)} trained here"
+    )
     kinds = runs["loss"].nunique()
     text = (
-        f"{len(runs)} trained model{'s' * (len(runs) != 1)}: {cells} pair{'s' * (cells != 1)} of data set and model, "
-        f"{kinds} loss{'es' * (kinds != 1)}; {fits} of {len(runs)} interpolate the training labels. "
+        f"{count}: {cells} pair{'s' * (cells != 1)} of data set and model, "
+        f"{kinds} loss{'es' * (kinds != 1)}; {fits} of {len(trained)} interpolate the training labels. "
         f"Shown: {names.seeds_note(runs)}."
     )
     return text + (f" B and C: {shown} of {pictured} pairs." if shown < pictured else "")
@@ -197,8 +214,12 @@ def _curves(
     top: float,
     high: float,
 ) -> None:
-    """Part A: a column a data set, a row a probe."""
+    """Part A: a column a data set, a row a probe; or why there is none."""
+    probed = len(theme.relative_rows(table))
     table = theme.relative_rows(table[(table["model"] == model) & table["dataset"].isin(datasets)])
+    if table.empty:
+        theme.write(figure, 0.32, top, "This model was not probed." if probed else UNPROBED, color=theme.GREY)
+        return
     there = set(table["probe"])
     probes = [p for p in ("sphere", "nearest_other", "manifold", "mixup_line") if p in there][:2]
     means = names.over_seeds(table, ["dataset", "probe", "loss", "points", "relative_radius"], "confidence")
@@ -235,16 +256,12 @@ def _curves(
     theme.write(figure, start, foot, names.RELATIVE + "; dashed: held-out points")
 
 
-def _reliability(
-    figure: Figure, table: pd.DataFrame, pair: tuple[str, str], losses: Sequence[str], top: float, high: float
-) -> None:
-    """Part D: a panel a loss of one data set and model, a line a calibrator, bars that count points."""
-    table = theme.preferred_labels(table)
-    table = table[(table["dataset"] == pair[0]) & (table["model"] == pair[1])]
+def _reliability(figure: Figure, table: pd.DataFrame, losses: Sequence[str], top: float, high: float) -> None:
+    """Part D: a panel a loss of one data set and model, a line a calibrator."""
     there = set(table["calibrator"])
     styles = {c: names.calibrator_style(c) for c in ("none", "released", "exact") if c in there}
     pooled = theme.pooled_bins(table[table["calibrator"].isin(styles)], ["loss", "calibrator"])
-    chosen = [loss for loss in losses if loss in set(pooled["loss"])][:MOST_LOSSES]
+    chosen = [loss for loss in losses if loss in set(pooled["loss"])]
     start, gap = SPLIT + 0.5, 0.25
     columns = min(len(chosen), 2)
     wide = 1.4
@@ -278,6 +295,7 @@ def _reliability(
 def _dots(
     figure: Figure,
     radii: pd.DataFrame,
+    probe: str,
     metrics: pd.DataFrame,
     cells: Sequence[tuple[str, str]],
     losses: Sequence[str],
@@ -285,8 +303,7 @@ def _dots(
     top: float,
     high: float,
 ) -> None:
-    """Parts B and C: a row a data set and model, a dot (B) or a pair of dots (C) a loss."""
-    radii, probe = _line_radii(radii)
+    """Parts B and C: a row a data set and model, a dot (B, of `_line_radii`) or a pair of dots (C) a loss."""
     by = ["dataset", "model", "loss"]
     certainty = names.over_seeds(radii, by, "relative_median")
     certainty = certainty.merge(radii.groupby(by)["censored"].max().rename("censored").reset_index(), on=by)
@@ -294,12 +311,14 @@ def _dots(
     nll = theme.preferred_labels(metrics)
     nll = nll[nll["metric"] == "nll"]
     scores = names.over_seeds(nll, ["dataset", "model", "loss", "calibrator"], "value")
-    left = theme.place(figure, 1.72, top, 1.95, high)
-    right = theme.place(figure, 3.95, top, LEFT - 3.95, high)
+    axes = [theme.place(figure, 3.95, top, LEFT - 3.95, high)]
+    if len(certainty):
+        axes.insert(0, theme.place(figure, 1.72, top, 1.95, high))
+    left, right = axes[0], axes[-1]
     references: dict[str, list[tuple[int, float]]] = {"bayes": [], "uniform": []}
     for y, (dataset, model) in enumerate(cells):
         if y % 2 == 0:
-            for ax in (left, right):
+            for ax in axes:
                 ax.axhspan(y - 0.5, y + 0.5, color="#f4f4f4", lw=0, zorder=0)
         own = scores[(scores["dataset"] == dataset) & (scores["model"] == model)].set_index(["loss", "calibrator"])[
             "mean"
@@ -318,7 +337,7 @@ def _dots(
             look = {"ls": "-" if name == "bayes" else (0, (1, 1)), "color": theme.INK, "lw": 1.1, "zorder": 2}
             if np.isfinite(value):
                 right.plot([value, value], [y - 0.44, y + 0.44], **look)
-    for ax in (left, right):
+    for ax in axes:
         ax.set(ylim=(len(cells) - 0.5, -0.5), yticks=range(len(cells)))
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", visible=False)
@@ -329,18 +348,21 @@ def _dots(
             for d, (_, m) in zip(titles, cells, strict=True)
         ]
     )
-    right.set_yticklabels([])
-    left.set_xlim(left=min(-0.03, left.get_xlim()[0]))
-    left.set_xlabel(f"radius ({PROBES.get(probe, probe)}, relative)")
+    if left is not right:
+        right.set_yticklabels([])
+        left.set_xlim(left=min(-0.03, left.get_xlim()[0]))
+        left.set_xlabel(f"radius ({PROBES.get(probe, probe)}, relative)")
     right.set_xlabel("NLL (nats)")
-    keys = [
-        theme.key("no TS", theme.GREY, marker="o", mfc="white", ls=""),
-        theme.key("released", theme.GREY, marker="|", ms=6, ls=""),
-        theme.key("exact", theme.GREY, marker="o", ls=""),
-        theme.key("Bayes", theme.INK, marker="|", ms=8, mew=1.2, ls=""),
-        theme.key("uniform guess", theme.INK, lw=1.1, ls=(0, (1, 1))),
-    ]
-    theme.draw_legend(figure, [keys], 2.4, top + high + 0.45)
+    keys = {
+        "none": theme.key("no TS", theme.GREY, marker="o", mfc="white", ls=""),
+        "released": theme.key("released", theme.GREY, marker="|", ms=6, ls=""),
+        "exact": theme.key("exact", theme.GREY, marker="o", ls=""),
+        "bayes": theme.key("Bayes", theme.INK, marker="|", ms=8, mew=1.2, ls=""),
+        "uniform": theme.key("uniform guess", theme.INK, lw=1.1, ls=(0, (1, 1))),
+    }
+    drawn = {name for name, found in references.items() if any(np.isfinite(value) for _, value in found)}
+    drawn |= set(scores.loc[pd.MultiIndex.from_frame(scores[["dataset", "model"]]).isin(cells), "calibrator"])
+    theme.draw_legend(figure, [[key for name, key in keys.items() if name in drawn]], 2.4, top + high + 0.45)
 
 
 def _line_radii(radii: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -386,15 +408,8 @@ def verdict_matrix(claims: pd.DataFrame) -> dict[str, dict[str, str]]:
         overall = rows.loc[rows["scope"] == "all", "verdict"]
         found = set(overall if len(overall) else rows.loc[rows["verdict"] != "not_tested", "verdict"])
         verdict = "not_tested" if not found else found.pop() if len(found) == 1 else "undecided"
-        matrix.setdefault(_short(str(claim), str(fit)), {})[str(fit)] = verdict
+        matrix.setdefault(names.claim_label(str(claim), str(fit)), {})[str(fit)] = verdict
     return {name: row for name, row in matrix.items() if set(row.values()) != {"not_tested"}}
-
-
-def _short(claim: str, fit: str) -> str:
-    """A claim's name as words, without the fit that makes it a variant."""
-    text = names.in_words(claim.replace(f"_{fit}", "").replace("_", " "))
-    text = " ".join(word.upper() if word in ("ts", "nll", "ece", "kl") else word for word in text.split())
-    return text[0].upper() + text[1:]
 
 
 def _verdicts(figure: Figure | None, matrix: Mapping[str, Mapping[str, str]], top: float) -> float:

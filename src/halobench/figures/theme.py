@@ -59,6 +59,7 @@ BAND = 0.18
 SPARSE = 0.6  # share of a grid's places that hold a panel, below which rows are packed
 TALL = 1.5  # height of what is under a page's head over its width, above which rows go on beside the first ones
 BOLD = 9  # points that bold type of 8 is as wide as
+CONTINUED = " (continued)"
 FEW = 10  # points in a bin, below which its accuracy says little
 
 
@@ -133,11 +134,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class Line:
-    """Panels side by side: their row, its heading on the first of its lines, and each place's column (None: empty)."""
+    """Panels side by side: their row, its heading, each place's column (None: empty), and if it goes on from above."""
 
     row: Hashable
     heading: str
     columns: tuple[Hashable | None, ...]
+    more: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class Layout:
 
     def bands(self, wide: float) -> list[list[Line]]:
         """The lines in as few bands, each `wide`, as keep a page from being `TALL`; a row stays in one."""
-        starts = [i for i, line in enumerate(self.lines) if line.heading or not i]
+        starts = [i for i, line in enumerate(self.lines) if (line.heading and not line.more) or not i]
         rows = [self.lines[i:j] for i, j in itertools.pairwise([*starts, len(self.lines)])]
         for count in range(1, len(rows) + 1):
             share = len(self.lines) / count
@@ -199,12 +201,13 @@ def _layout(
     if headed or not (sparse and all(rows[row] for row in kept)):
         lines = [Line(row, rows[row], tuple(c if c in found else None for c in used)) for row, found in kept.items()]
         return Layout(lines, panel, gap, 0.0, gap[1] if headed else 0.14), used
-    # What a row has more than there are places goes below. Least room wins; a line below another counts twice.
+    # What a row has more than there are places goes below, under its heading again. Least room wins; a line below
+    # another counts twice.
     many = Counter(map(len, kept.values()))
     needed = {most: sum(many[count] * (2 * -(-count // most) - 1) for count in many) for most in many}
     places = min(many, key=lambda most: (needed[most] * most, most))
     lines = [
-        Line(row, "" if start else rows[row], tuple(found[start : start + places]))
+        Line(row, rows[row] + CONTINUED * (start > 0), tuple(found[start : start + places]), start > 0)
         for row, found in kept.items()
         for start in range(0, len(found), places)
     ]
@@ -414,6 +417,15 @@ def pooled_bins(reliability: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     for column in ("confidence", "accuracy"):
         pooled[column] /= pooled["count"]
     return pooled.reset_index()
+
+
+def noise_caps(reliability: pd.DataFrame) -> str:
+    """A sentence on how accurate any answer can be under label noise, where bins are scored in expectation of it."""
+    against = reliability.loc[reliability["labels"] == "noisy", "dataset"].drop_duplicates()
+    found = against.str.extract(r"-noise(\d+)$")[0].dropna().astype(int).sort_values().unique()
+    # Beyond one half the label that replaces the true one may be the likelier.
+    caps = [f"{1 - p / 100:.2g} under {p}% label noise" for p in found if 0 < p <= 50]
+    return f"No answer is more accurate than {', '.join(caps)}. " if caps else ""
 
 
 def draw_reliability(

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from halobench.figures import names, theme
 
 TITLE = "Training loss, and who interpolates the training labels"
+MOST = 200  # points a line: more of a noisy loss are a solid block
 FILLS = {"all": "full", "some": "left", "no": "none"}
 
 
@@ -33,13 +34,15 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         return theme.nothing(TITLE, "No training history was kept.")
     losses, cells = names.losses_in(table), names.cells_in(table)
     styles = names.loss_styles(losses)
-    groups = {key: group for key, group in table.groupby(["dataset", "model", "loss"])}
+    groups = {key: windowed(group) for key, group in table.groupby(["dataset", "model", "loss"])}
+    many = table.groupby(["dataset", "model", "loss"])["epoch"].nunique().gt(MOST).any()
     share = runs.groupby(["dataset", "model", "loss"])["interpolates"].mean()
     grid = theme.grid(
         TITLE,
         "Each loss in its own objective, so heights compare within a loss only. Thin: single seeds; thick: their mean. "
         "The mark at the end is full where every seed fits at least 99% of the labels trained on, noise included, half "
-        "full where some do, and open where none does.",
+        "full where some do, and open where none does."
+        + (f" Of more than {MOST} epochs, means over equal windows are drawn." if many else ""),
         {d: names.dataset_label(d) for d in dict.fromkeys(d for d, _ in cells)},
         {m: names.model_label(m) for m in names.ordered((m for _, m in cells), names.MODELS)},
         cells,
@@ -89,6 +92,32 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         if grid.left(dataset, model):
             ax.set_ylabel("training loss")
     return grid.figure
+
+
+def windowed(rows: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
+    """The epochs of one cell as they are, or, of more than `most`, means over windows, for each seed.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Columns epoch, seed and train_loss.
+    most : int
+        Most points of a line.
+
+    Returns
+    -------
+    DataFrame
+        The same columns; `epoch` is the last of a window, so that a line ends where training does.
+    """
+    window = -(-rows["epoch"].nunique() // most)
+    if window <= 1:
+        return rows
+    # Counted from the end: where the windows don't divide the epochs, the first one is short.
+    number = (rows["epoch"].max() - rows["epoch"]) // window
+    means = rows.groupby(["seed", number.rename("window")]).agg(
+        epoch=("epoch", "max"), train_loss=("train_loss", "mean")
+    )
+    return means.reset_index().sort_values(["seed", "epoch"], ignore_index=True)
 
 
 def _how_many(share: float) -> str:

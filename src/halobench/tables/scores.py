@@ -18,6 +18,7 @@ JUDGED = {
     "clean": "against clean test labels",
     "noisy": "against the known posterior of the labels trained on, in expectation",
     "drawn": "against the test labels drawn",
+    "as they are": "against the test labels, to which no noise was added",
 }
 COLUMNS = ("model", "loss", "interpolates", "labels", "calibrator", "metric", "mean", "sd", "n", "seeds")
 CELL = ["dataset", "model", "loss"]
@@ -38,7 +39,8 @@ class Columns:
 
 PAPER = Columns(tuple(METRICS), {"none": "no TS", "released": "released", "exact": "exact"})
 OTHERS = Columns(
-    ("nll", "ece"), {name: label for name, label in names.CALIBRATORS.items() if name == "exact" or name in POSTHOC}
+    ("nll", "ece"),
+    {name: label for name, label in names.CALIBRATORS.items() if name in ("none", "exact") or name in POSTHOC},
 )
 
 
@@ -56,9 +58,11 @@ def images(metrics: pd.DataFrame, runs: pd.DataFrame, labels: str, columns: Colu
     rows = runs[runs["distribution"].fillna("") == ""]
     datasets = names.ordered(rows["dataset"], names.DATASETS)
     numbers = summarise(metrics, rows, datasets, labels, "noise")
+    noisy = set(rows.loc[rows["noise"] != 0, "dataset"])
     what = " and ".join(", ".join(METRICS[name] for name in columns.metrics).rsplit(", ", 1))
-    title = f"{what} on images, {JUDGED[labels]}"
-    bayes = reference_rows(numbers, columns)
+    title = f"{what} on images, {JUDGED[_judge(labels, bool(noisy) or not datasets)]}"
+    # Without noise the posterior is the label itself, and its scores are all 0.
+    bayes = {name: row for name, row in reference_rows(numbers, columns).items() if name in noisy}
     parts = []
     for dataset in datasets:
         own = numbers[(numbers["dataset"] == dataset) & (numbers["loss"] != "reference")]
@@ -66,8 +70,14 @@ def images(metrics: pd.DataFrame, runs: pd.DataFrame, labels: str, columns: Colu
         blocks = [(names.model_label(m), lines(own[own["model"] == m], numbers, columns)) for m in models]
         if blocks:
             blocks += [("", (bayes[dataset],))] if dataset in bayes else []
-            parts.append(_part(dataset, names.dataset_label(dataset), blocks, numbers, labels, columns))
+            judge = _judge(labels, dataset in noisy)
+            parts.append(_part(dataset, names.dataset_label(dataset), blocks, numbers, judge, columns))
     return Table(title, numbers, tuple(parts))
+
+
+def _judge(labels: str, noise: bool) -> str:
+    """The key in `JUDGED` of what test points are judged by: the posterior of labels without noise is the labels."""
+    return "as they are" if labels == "noisy" and not noise else labels
 
 
 def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, labels: str) -> Table:
@@ -121,8 +131,9 @@ def summarise(
     Returns
     -------
     DataFrame
-        dataset, `fact`, and `COLUMNS`: `interpolates` is the share of seeds that do, `sd` has n - 1 (NaN for fewer than
-        two values), `n` counts seeds with a value and `seeds` all: a temperature may have no finite optimum.
+        dataset, `fact`, and `COLUMNS`: `interpolates` is the share of seeds that do (NaN if not trained here),
+        `sd` has n - 1 (NaN for fewer than two values), `n` counts seeds with a value and `seeds` all: a temperature may
+        have no finite optimum.
     """
     datasets = list(datasets)
     table = metrics[
@@ -133,7 +144,8 @@ def summarise(
         & ((metrics["loss"] != "reference") | ((metrics["model"] == "bayes") & (labels == "noisy")))
     ]
     facts = runs.drop_duplicates("dataset").set_index("dataset")[fact]
-    interpolates = runs.groupby(CELL)["interpolates"].mean()
+    # Weights from elsewhere were trained on other labels, or on those before noise was added here.
+    interpolates = runs[names.trained_here(runs)].groupby(CELL)["interpolates"].mean()
     orders = {
         "dataset": datasets,
         "model": names.ordered(table["model"], names.MODELS),
