@@ -196,7 +196,7 @@ CONFIGS: dict[str, list[tuple]] = {
         (put("train.epochs", True), "train.epochs = True: expected a whole number"),
         (put("train.channels_last", "yes"), "train.channels_last = 'yes': expected true or false"),
         (put("train", ["lr"]), "train = ['lr']: expected a mapping of keys of the recipe"),
-        (put("models.mlp", None), "models.mlp = None: expected a mapping of keys"),
+        (put("models.mlp", "cnn"), "models.mlp = 'cnn': expected a mapping of keys"),
         (
             put("datasets.noisy.noise", "half"),
             "datasets.noisy.noise = 'half': expected a mapping with the keys kind, p",
