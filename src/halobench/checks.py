@@ -20,9 +20,9 @@ from typing import Any
 
 from halobench import data, plugins, store
 from halobench.codemap import code_map
-from halobench.config import ConfigError, check_schema, load_config
+from halobench.config import ConfigError, check_schema, layer_that_sets, load_config, own_recipe, recipe_layers
 from halobench.dryrun import Records
-from halobench.grid import Cell, Config
+from halobench.grid import Config
 from halobench.provenance import PACKAGE, versions
 from halobench.specs import (
     EVALUATED,
@@ -59,7 +59,8 @@ def request(config: Config, raw: Mapping[str, Any] | None = None) -> dict[str, A
             keys = ("batch", "micro_batch", "shift")
             pair |= {"loss": cell.loss} | {key: getattr(recipe, key) for key in keys}
             pair["batch"] = min(recipe.batch, dataset.train)
-            pair["set_by"] = {key: _set_by(raw or {}, cell, key) for key in keys}
+            layers = recipe_layers(raw or {}, cell.dataset, cell.model)
+            pair["set_by"] = {key: f"{layer_that_sets(layers, key)}.{key}" for key in keys}
         key = to_json(pair)
         pairs[key] = pair | {"points": max(pairs.get(key, {}).get("points", 0), dataset.train)}
     return {
@@ -71,20 +72,12 @@ def request(config: Config, raw: Mapping[str, Any] | None = None) -> dict[str, A
     }
 
 
-def _set_by(raw: Mapping[str, Any], cell: Cell, key: str) -> str:
-    """Where the recipe of a cell has the value of a key from, dotted."""
-    for section, name in (("datasets", cell.dataset), ("models", cell.model)):
-        if key in raw.get(section, {}).get(name, {}).get("recipe", {}):
-            return f"{section}.{name}.recipe.{key}"
-    return f"train.{key}"
-
-
 def check_given_recipes(config: Config, raw: Mapping[str, Any]) -> list[str]:
     """A line on each model whose weights are given and whose own recipe says how it is trained, which it isn't."""
     trained = {field.name for field in dataclasses.fields(TrainSpec)} - set(EVALUATED)
     problems = []
     for name in sorted(name for name, spec in config.models.items() if spec.given):
-        recipe = raw.get("models", {}).get(name, {}).get("recipe", {})
+        recipe = own_recipe(raw, "models", name)
         for key in (key for key in recipe if key in trained) if isinstance(recipe, Mapping) else ():
             what = f"no such key: its weights are given, and it isn't trained; {', '.join(EVALUATED)} count"
             problems.append(str(SpecError(f"models.{name}.recipe.{key}", recipe[key], what)))

@@ -286,26 +286,24 @@ class _Loader:
         layers = {"train": self.raw.get("train", {})}
         for section, specs in (("models", models), ("datasets", datasets)):
             for name in specs:
-                entry = self.raw[section][name]
-                layers[f"{section}.{name}.recipe"] = entry.get("recipe", {}) if isinstance(entry, Mapping) else {}
+                layers[f"{section}.{name}.recipe"] = own_recipe(self.raw, section, name)
         bad = {
             where for where, layer in layers.items() if not self.guarded(where, lambda v=layer: check_recipe_keys(v))
         }
         recipes = {}
         for dataset, model in sorted(pairs):
-            chain = ["train", f"models.{model}.recipe", f"datasets.{dataset}.recipe"]
-            if all(where in layers and where not in bad for where in chain):
-                recipes[dataset, model] = self.recipe([(where, layers[where]) for where in chain])
+            chain = recipe_layers(self.raw, dataset, model)
+            if all(where in layers and where not in bad for where, _ in chain):
+                recipes[dataset, model] = self.recipe(chain)
         return recipes
 
-    def recipe(self, chain: list[tuple[str, Mapping[str, Any]]]) -> TrainSpec | None:
+    def recipe(self, chain: Layers) -> TrainSpec | None:
         """The layers of one recipe merged; a value out of range is blamed on the last layer that sets it."""
         merged = {key: value for _, layer in chain for key, value in layer.items()}
         try:
             return parse(TrainSpec, merged)
         except SpecError as error:
-            where = next((where for where, layer in reversed(chain) if error.key in layer), "train")
-            self.problem(error.within(where))
+            self.problem(error.within(layer_that_sets(chain, error.key)))
             return None
 
     def run(self, experiments: Mapping[str, Any]) -> tuple[str, ...]:
@@ -341,6 +339,28 @@ def _sound(found: Config) -> Config:
         experiments[name] = dataclasses.replace(experiment, grid=tuple(blocks))
     run = tuple(name for name in found.run if name in experiments)
     return Config(run, sources, datasets, models, losses, recipes, found.probes, found.calibrate, experiments)
+
+
+Layers = list[tuple[str, Mapping[str, Any]]]
+
+
+def own_recipe(raw: Mapping[str, Any], section: str, name: str) -> Any:
+    """The recipe that a model or data set of a configuration has of its own, as it is written; empty without one."""
+    entries = raw.get(section)
+    entry = entries.get(name) if isinstance(entries, Mapping) else None
+    return entry.get("recipe", {}) if isinstance(entry, Mapping) else {}
+
+
+def recipe_layers(raw: Mapping[str, Any], dataset: str, model: str) -> Layers:
+    """The layers of a pair's recipe, each laid over those before it, with where they stand."""
+    named = (("models", model), ("datasets", dataset))
+    own = [(f"{section}.{name}.recipe", own_recipe(raw, section, name)) for section, name in named]
+    return [("train", raw.get("train", {})), *own]
+
+
+def layer_that_sets(layers: Layers, key: str) -> str:
+    """Where the value of a recipe's key is from: the last layer that sets it, ``train`` where none does."""
+    return next((where for where, layer in reversed(layers) if key in layer), "train")
 
 
 def check_recipe_keys(layer: Any) -> bool:

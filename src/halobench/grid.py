@@ -13,6 +13,7 @@ from typing import Any
 
 from halobench import plugins
 from halobench.specs import (
+    PROBED,
     CalibrateSpec,
     DatasetSpec,
     LossSpec,
@@ -156,9 +157,7 @@ class Config:
     def probe_spec(self, dataset: str, model: str) -> dict[str, Any]:
         """What the probe stage is given: of the recipe only how the model is evaluated."""
         recipe = self.recipes[dataset, model]
-        evaluation = {
-            key: getattr(recipe, key) for key in ("precision", "channels_last", "eval_batch", "device", "threads")
-        }
+        evaluation = {key: getattr(recipe, key) for key in PROBED}
         return {
             "dataset": canonical(self.datasets[dataset]),
             "model": canonical(self.models[model]),

@@ -204,8 +204,9 @@ class LossSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-# The keys of a recipe that count for a model which isn't trained.
-EVALUATED = ("precision", "channels_last", "eval_batch", "device", "threads", "deterministic")
+# The keys of a recipe that a probe reads, and those that count for a model which isn't trained.
+PROBED = ("precision", "channels_last", "eval_batch", "device", "threads")
+EVALUATED = (*PROBED, "deterministic")
 
 
 @dataclass(frozen=True)

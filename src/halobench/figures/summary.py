@@ -183,10 +183,9 @@ def _facts(runs: pd.DataFrame, cells: int, pictured: int, shown: int) -> str:
     """What the page rests on, in a line."""
     trained = runs[names.trained_here(runs)]
     fits = int(trained["interpolates"].astype(bool).sum())
-    count = f"{len(runs)} {{}}model{'s' * (len(runs) != 1)}"
-    count = (
-        count.format("trained ") if len(trained) == len(runs) else f"{count.format('')}, {len(trained)} trained here"
-    )
+    models = f"model{'s' * (len(runs) != 1)}"
+    all_here = len(trained) == len(runs)
+    count = f"{len(runs)} trained {models}" if all_here else f"{len(runs)} {models}, {len(trained)} trained here"
     kinds = runs["loss"].nunique()
     text = (
         f"{count}: {cells} pair{'s' * (cells != 1)} of data set and model, "
