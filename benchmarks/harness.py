@@ -1,0 +1,132 @@
+"""What the benchmarks share: turns side by side, rows of the table, and the command line of each file.
+
+A row is a ratio of two times (or counts, or bytes) taken in one process, turn by turn, so that a machine that slows
+down slows both. Its verdict goes by the median; least and largest stand beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TURNS = 7
+QUICK_TURNS = 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes
+    ----------
+    what, against : str
+        What is measured, and the baseline.
+    ratios : list of float
+        One of each turn: ours over the baseline where `most` is given, the baseline over ours where `least` is.
+    most, least : float, optional
+        What the median must not exceed, or must reach; one of the two, or neither where a number is only told.
+    note : str
+        In words: absolute figures, and what limits it.
+    """
+
+    what: str
+    against: str
+    ratios: list[float]
+    most: float | None = None
+    least: float | None = None
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.ratios)
+
+    @property
+    def reach(self) -> str:
+        if self.most is None and self.least is None:
+            return "-"
+        return f"<= {self.most:g}" if self.least is None else f">= {self.least:g}"
+
+    @property
+    def verdict(self) -> str:
+        if self.most is None and self.least is None:
+            return "-"
+        reached = self.median <= self.most if self.least is None else self.median >= self.least
+        return "reached" if reached else "MISSED"
+
+
+def turns(*functions: Callable[[], object], count: int = TURNS, warm: int = 1) -> list[list[float]]:
+    """Seconds of each function, turn by turn: a list of `count` times for each, after `warm` turns that don't count.
+
+    Every other turn goes backwards, so that none of them always runs behind the same one.
+    """
+    found: list[list[float]] = [[] for _ in functions]
+    for turn in range(-warm, count):
+        order = range(len(functions)) if turn % 2 == 0 else reversed(range(len(functions)))
+        for index in order:
+            began = time.perf_counter()
+            functions[index]()
+            seconds = time.perf_counter() - began
+            if turn >= 0:
+                found[index].append(seconds)
+    return found
+
+
+def over(ours: Iterable[float], theirs: Iterable[float]) -> list[float]:
+    """Ratios, turn by turn."""
+    return [a / b for a, b in zip(ours, theirs, strict=True)]
+
+
+def peak_bytes() -> int:
+    """The largest resident size of this program so far (Linux)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/self/status has no VmHWM")
+
+
+def forget_peak() -> None:
+    """Let `peak_bytes` start anew from what is resident now (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def one_thread() -> None:
+    """Keep numerical libraries to one thread, as jobs of the workflow have it. Call before they are imported."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
+def table(rows: Iterable[Row]) -> str:
+    """Rows as a Markdown table."""
+    lines = [
+        "| what | against | reach | median | least | largest | | notes |",
+        "|---|---|---|---:|---:|---:|---|---|",
+    ]
+    for row in rows:
+        numbers = " | ".join(f"{value:.3g}" for value in (row.median, min(row.ratios), max(row.ratios)))
+        lines.append(f"| {row.what} | {row.against} | {row.reach} | {numbers} | {row.verdict} | {row.note} |")
+    return "\n".join(lines)
+
+
+def main(rows: Callable[[bool], Iterator[Row]], description: str) -> None:
+    """The command line of a file: run `rows(quick)`, print each row as it comes, and write them as JSON if asked to."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes and few turns: shows that it runs, no more")
+    parser.add_argument("--json", type=Path, help="where to write the rows")
+    given = parser.parse_args()
+    found = []
+    for row in rows(given.quick):
+        print(
+            f"{row.what} / {row.against}: {row.median:.3g} ({min(row.ratios):.3g} to {max(row.ratios):.3g},"
+            f" {len(row.ratios)} turns; {row.reach}, {row.verdict}) {row.note}",
+            flush=True,
+        )
+        found.append(row)
+    if given.json:
+        given.json.write_text(json.dumps([asdict(row) for row in found]))
