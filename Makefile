@@ -5,13 +5,15 @@ BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo theory cluster-demo test soak lint report clean
+.PHONY: help demo theory cluster-demo test soak bench bench-quick lint report clean
 help:
 	@echo "make demo    run the demo experiment and build its report"
 	@echo "make theory  run the theory experiment: when temperature scaling fails like log k"
 	@echo "make cluster-demo  run a tiny grid on a SLURM cluster of two nodes that it starts on this host, and stops"
 	@echo "make test    lint, then run the tests"
 	@echo "make soak    the tests of reruns and faults with as many trials as it takes (half an hour)"
+	@echo "make bench   how fast it is, beside others: fills in benchmarks/README.md (most of an hour, on an idle machine)"
+	@echo "make bench-quick  the same with small sizes, which shows that the benchmarks run (a few minutes)"
 	@echo "make lint    ruff, snakefmt, snakemake --lint"
 	@echo "make report  rebuild results/report.html"
 	@echo "make clean   remove the environment and caches (results stay)"
@@ -31,6 +33,10 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
 
 $(VENV)/.installed-slurm: pyproject.toml | $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[slurm]'
+	touch $@
+
+$(VENV)/.installed-bench: pyproject.toml | $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@
 
 demo: $(VENV)/.installed
@@ -62,6 +68,13 @@ test: lint
 
 soak: $(VENV)/.installed-test
 	HALOBENCH_SOAK=1 $(BIN)/python -m pytest -n $(WORKERS) -m 'faults or rerun' -rA --durations=20
+
+# Benchmarks that time the workflow start `snakemake`: it must be the one of .venv.
+bench: $(VENV)/.installed-bench
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/bench.py $(TOPICS)
+
+bench-quick: $(VENV)/.installed-bench
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/bench.py --quick $(TOPICS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist src/*.egg-info

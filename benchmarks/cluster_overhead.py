@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,8 @@ from datetime import datetime
 from pathlib import Path
 
 import yaml
-from dry_run import ROOT, grid
+from dry_run import big, lay_out
+from harness import ROOT
 
 from halobench import codemap, store
 from halobench.config import load_config
@@ -30,14 +30,6 @@ from halobench.onehost import OneHost
 QUIET = ("--quiet", "rules", "host", "progress")
 # What the master tells the Snakemake of a job that matters for its start.
 NESTED = ("--allowed-rules", "train", "--force", "--nolock", "--no-hooks", "--mode", "remote", "-n", *QUIET)
-
-
-def workspace(folder: Path, config: dict) -> None:
-    """The workflow with a configuration."""
-    for part in ("Snakefile", "workflow", "profiles", "environment.yml"):
-        source = ROOT / part
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
 def seconds(command: list[str], folder: Path, repeats: int = 5, **variables: str) -> float:
@@ -54,13 +46,13 @@ def measure_start(cells: int) -> tuple[float, float]:
     """Seconds that the Snakemake in a job takes to start, without and with a note."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        workspace(folder, grid(cells))
-        config = load_config(grid(cells))
+        lay_out(folder, big(cells))
+        config = load_config(big(cells))
         codemap.code_map("train", config.train_plugins("clean", "mlp16", "mixup2"))
         for stage in ("probe", "calibrate", "reference", "aggregate", "claims", "source"):
             codemap.code_map(stage)
         note = folder / "started.json"
-        store.write_json(note, {"config": grid(cells), "code": codemap.asked()})
+        store.write_json(note, {"config": big(cells), "code": codemap.asked()})
         job = "train:dataset=clean,model=mlp16,loss=mixup2,seed=0"
         command = [sys.executable, "-m", "snakemake", "--target-jobs", job, *NESTED]
         return seconds(command, folder), seconds(command, folder, HALOBENCH_STARTED=str(note))
@@ -70,7 +62,7 @@ def measure_jobs() -> list[tuple[float, float, float, float]]:
     """Of each job on a cluster: seconds waited, of the stage, besides it, and until its end was noticed."""
     with tempfile.TemporaryDirectory() as name, OneHost(settings={"MinJobAge": "3600"}) as cluster:
         folder = Path(name)
-        workspace(folder, yaml.safe_load((ROOT / "config.yaml").read_text()))
+        lay_out(folder, yaml.safe_load((ROOT / "config.yaml").read_text()))
         began = time.perf_counter()
         command = [
             sys.executable,

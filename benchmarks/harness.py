@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+Growth = Callable[[bool], list[tuple[str, float, float, float]]]
 TURNS = 7
 QUICK_TURNS = 2
 
@@ -105,21 +106,33 @@ def one_thread() -> None:
 def table(rows: Iterable[Row]) -> str:
     """Rows as a Markdown table."""
     lines = [
-        "| what | against | reach | median | least | largest | | notes |",
-        "|---|---|---|---:|---:|---:|---|---|",
+        "| what | against | reach | median | least | largest | turns | | notes |",
+        "|---|---|---|---:|---:|---:|---:|---|---|",
     ]
     for row in rows:
         numbers = " | ".join(f"{value:.3g}" for value in (row.median, min(row.ratios), max(row.ratios)))
-        lines.append(f"| {row.what} | {row.against} | {row.reach} | {numbers} | {row.verdict} | {row.note} |")
+        lines.append(
+            f"| {row.what} | {row.against} | {row.reach} | {numbers} | {len(row.ratios)} | {row.verdict} | {row.note} |"
+        )
     return "\n".join(lines)
 
 
-def main(rows: Callable[[bool], Iterator[Row]], description: str) -> None:
-    """The command line of a file: run `rows(quick)`, print each row as it comes, and write them as JSON if asked to."""
+def main(rows: Callable[[bool], Iterator[Row]], description: str, growth: Growth | None = None) -> None:
+    """The command line of a file: run `rows(quick)`, print each row as it comes, and write them as JSON if asked to.
+
+    With ``--growth FILE``, run `growth(quick)` instead: stage, size, seconds and peak bytes of each point.
+    """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes and few turns: shows that it runs, no more")
-    parser.add_argument("--json", type=Path, help="where to write the rows")
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="write the rows there, as JSON")
+    parser.add_argument("--growth", type=Path, metavar="FILE", help="measure how it grows instead; write that there")
     given = parser.parse_args()
+    if given.growth:
+        points = growth(given.quick) if growth else []
+        for stage, size, seconds, peak in points:
+            print(f"{stage} at {size:,.0f}: {seconds:.3g} s, {peak / 2**20:.1f} MiB", flush=True)
+        given.growth.write_text(json.dumps(points))
+        return
     found = []
     for row in rows(given.quick):
         print(
@@ -128,5 +141,5 @@ def main(rows: Callable[[bool], Iterator[Row]], description: str) -> None:
             flush=True,
         )
         found.append(row)
-    if given.json:
-        given.json.write_text(json.dumps([asdict(row) for row in found]))
+    if given.rows:
+        given.rows.write_text(json.dumps([asdict(row) for row in found]))

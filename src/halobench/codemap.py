@@ -123,12 +123,13 @@ def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str
     files = {}
     for module, path in _closure(found, passed).items():
         files[called.get(path) or _key(module, path)] = path
-    return {key: _digest(_parsed(path)) for key, path in sorted(files.items())}
+    return {key: _file_digest(path, path.stat().st_mtime_ns) for key, path in sorted(files.items())}
 
 
-def _parsed(path: Path) -> ast.Module:
-    """A file's syntax tree."""
-    return parsed(path, path.stat().st_mtime_ns)
+@functools.cache
+def _file_digest(path: Path, mtime: int) -> str:
+    """The digest of a file that was changed last at `mtime`, in ns: the maps of all stages share it."""
+    return _digest(parsed(path, mtime))
 
 
 def _key(module: str, path: Path) -> str:
@@ -145,7 +146,7 @@ def _closure(roots: dict[str, Path], passed: set[str]) -> dict[str, Path]:
     while left:
         module, path = left.popitem()
         found[module] = path
-        for name in _imports(path, module):
+        for name in _imports(path, module, path.stat().st_mtime_ns):
             for imported, file in _files(name, own):
                 inside = file.is_relative_to(PACKAGE)
                 if imported not in found and not (inside and _key(imported, file) in passed):
@@ -153,11 +154,12 @@ def _closure(roots: dict[str, Path], passed: set[str]) -> dict[str, Path]:
     return found
 
 
-def _imports(path: Path, module: str) -> list[str]:
+@functools.cache
+def _imports(path: Path, module: str, mtime: int) -> list[str]:
     """The dotted names that a module may import, anywhere in it; of ``from a import b`` both ``a`` and ``a.b``."""
     package = module if path.stem == "__init__" else module.rpartition(".")[0]
     found = []
-    for node in ast.walk(_parsed(path)):
+    for node in ast.walk(parsed(path, mtime)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

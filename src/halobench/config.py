@@ -112,8 +112,11 @@ def check_folders(paths: Iterable[str]) -> None:
     ConfigError
         A line for each that does.
     """
-    folders = {folder for path in paths for folder in Path(path).parents if folder != Path(".")}
-    bad = [folder for folder in sorted(folders) if os.path.lexists(folder) and not folder.is_dir()]
+    folders, left = set(), {os.path.dirname(path) for path in paths}
+    while left := {folder for folder in left - folders if folder.strip("/")}:
+        folders |= left
+        left = {os.path.dirname(folder) for folder in left}
+    bad = [folder for folder in sorted(folders) if os.path.lexists(folder) and not os.path.isdir(folder)]
     if bad:
         raise ConfigError([f"{folder}: expected a folder, but something else is there: move it away" for folder in bad])
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,13 +149,30 @@ class Config:
 
     def train_spec(self, dataset: str, model: str, loss: str) -> dict[str, Any]:
         """What the train stage is given."""
+        return self._once(("train", dataset, model, loss), self._train_spec, dataset, model, loss)
+
+    def probe_spec(self, dataset: str, model: str) -> dict[str, Any]:
+        """What the probe stage is given: of the recipe only how the model is evaluated."""
+        return self._once(("probe", dataset, model), self._probe_spec, dataset, model)
+
+    @functools.cached_property
+    def _found(self) -> dict[tuple[str, ...], Any]:
+        """What `_once` keeps."""
+        return {}
+
+    def _once(self, key: tuple[str, ...], make: Callable[..., Any], *arguments: Any) -> Any:
+        """What `make` gives, made once: cells that differ in their seed alone, of which there are many, share it."""
+        if key not in self._found:
+            self._found[key] = make(*arguments)
+        return self._found[key]
+
+    def _train_spec(self, dataset: str, model: str, loss: str) -> dict[str, Any]:
         specs = {"dataset": self.datasets[dataset], "model": self.models[model], "loss": self.losses[loss]}
         return {key: canonical(spec) for key, spec in specs.items()} | {
             "train": canonical(self.recipes[dataset, model])
         }
 
-    def probe_spec(self, dataset: str, model: str) -> dict[str, Any]:
-        """What the probe stage is given: of the recipe only how the model is evaluated."""
+    def _probe_spec(self, dataset: str, model: str) -> dict[str, Any]:
         recipe = self.recipes[dataset, model]
         evaluation = {key: getattr(recipe, key) for key in PROBED}
         return {
@@ -190,7 +207,7 @@ class Config:
 
     def calibrate_spec(self) -> dict[str, Any]:
         """What the calibrate stage is given."""
-        return canonical(self.calibrate)
+        return self._once(("calibrate",), canonical, self.calibrate)
 
     def listed(self, experiment: str) -> dict[str, Any]:
         """The cells and references of an experiment, for `list_files`."""

@@ -177,19 +177,23 @@ def given_weights(wildcards):
     return model.weights or []
 
 
+# Cells that differ in their seed alone share their specs and code maps, whose JSON is made once.
+@functools.cache
+def train_spec_of(dataset, model, loss):
+    return to_json(CONFIG.train_spec(dataset, model, loss))
+
+
 def train_spec(wildcards):
-    return to_json(
-        CONFIG.train_spec(wildcards.dataset, wildcards.model, wildcards.loss)
-    )
+    return train_spec_of(wildcards.dataset, wildcards.model, wildcards.loss)
+
+
+@functools.cache
+def train_code_of(dataset, model, loss):
+    return to_json(code_map("train", CONFIG.train_plugins(dataset, model, loss)))
 
 
 def train_code(wildcards):
-    return to_json(
-        code_map(
-            "train",
-            CONFIG.train_plugins(wildcards.dataset, wildcards.model, wildcards.loss),
-        )
-    )
+    return train_code_of(wildcards.dataset, wildcards.model, wildcards.loss)
 
 
 def train_threads(wildcards):
@@ -204,14 +208,22 @@ def train_gpus(wildcards):
     )
 
 
+@functools.cache
+def probe_spec_of(dataset, model):
+    return to_json(CONFIG.probe_spec(dataset, model))
+
+
 def probe_spec(wildcards):
-    return to_json(CONFIG.probe_spec(wildcards.dataset, wildcards.model))
+    return probe_spec_of(wildcards.dataset, wildcards.model)
+
+
+@functools.cache
+def probe_code_of(dataset, model):
+    return to_json(code_map("probe", CONFIG.probe_plugins(dataset, model)))
 
 
 def probe_code(wildcards):
-    return to_json(
-        code_map("probe", CONFIG.probe_plugins(wildcards.dataset, wildcards.model))
-    )
+    return probe_code_of(wildcards.dataset, wildcards.model)
 
 
 def reference_spec(wildcards):

@@ -1,0 +1,152 @@
+"""All benchmarks: each file's rows in one table, and how time and memory grow: `make bench`.
+
+Writes what it measured to benchmarks/measured.json, and README.md and growth.png from that. `--quick` runs each file
+with small sizes, which shows that it runs, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from harness import ROOT, Row, table
+
+HERE = ROOT / "benchmarks"
+# Each file with its heading; in the order of the table.
+TOPICS = {
+    "probe": "Probe: forward passes",
+    "precision": "Probe: to a standard error",
+    "training": "Training",
+    "layouts": "Layouts and compilation",
+    "temperature": "Temperature scaling",
+    "metrics": "Calibration metrics",
+    "processes": "Whole processes",
+    "demo": "Workflow",
+    "dry_run": "Dry run",
+    "big_grid": "Aggregate and figures of ten thousand cells",
+    "memory": "Memory",
+}
+PACKAGES = ["torch", "numpy", "scipy", "pandas", "snakemake"]
+PACKAGES += ["scikit-learn", "probmetrics", "netcal", "torch-uncertainty"]  # peers
+MEASURED, README, PICTURE = HERE / "measured.json", HERE / "README.md", HERE / "growth.png"
+
+
+def processor() -> str:
+    """What the processor calls itself, and how many of it there are."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+    flags = next((line.partition(": ")[2].split() for line in lines if line.startswith("flags")), [])
+    units = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    return f"{name or platform.machine()}, {os.cpu_count()} cores{' with ' if units else ''}{', '.join(units)}"
+
+
+def circumstances() -> dict[str, str]:
+    """Where and when: machine, versions, date."""
+    found = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": processor(),
+        "python": platform.python_version(),
+    }
+    return found | {name: version(name) for name in PACKAGES}
+
+
+def measure(topic: str, quick: bool) -> dict:
+    """What the file of a topic measures in a process of its own; ends if that fails."""
+    found: dict = {"circumstances": circumstances()}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("rows", "growth"):
+            path = Path(folder, f"{kind}.json")
+            command = [sys.executable, HERE / f"{topic}.py", f"--{kind}", path, *(["--quick"] if quick else [])]
+            if subprocess.run(command, check=False).returncode:
+                sys.exit(f"{topic}.py failed")
+            found[kind] = json.loads(path.read_text())
+    return found
+
+
+def readme(measured: dict[str, dict]) -> str:
+    """README.md."""
+    parts = [INTRODUCTION]
+    for topic, heading in TOPICS.items():
+        if topic not in measured:
+            continue
+        where = measured[topic]["circumstances"]
+        versions = ", ".join(f"{name} {where[name]}" for name in ("python", *PACKAGES))
+        rows = [Row(**row) for row in measured[topic]["rows"]]
+        parts += [f"## {heading}", f"`{topic}.py`, {where['date']}; {where['machine']}; {versions}.", table(rows)]
+    return "\n\n".join([*parts, GROWTH]) + "\n"
+
+
+INTRODUCTION = """# How fast it is
+
+`make bench` fills in these tables; each file here also runs alone, e.g. `python benchmarks/metrics.py`. Peers come with
+`pip install --editable '.[bench]'`. A row is a ratio of two measurements that were taken turn by turn in one run, one
+thread each, so that a slow machine slows both: the verdict goes by the median, with the least and the largest beside
+it. "<=" rows are our time over the baseline's, ">=" rows the baseline's over ours. A row without a reach is only told.
+Every benchmark checks that both sides give the same values before it compares their times."""
+
+GROWTH = """## How time and memory grow
+
+![time and memory over size](growth.png)
+
+Each line is one stage at three sizes, both axes logarithmic; grey lines are linear growth. Memory is the peak above
+what was resident before."""
+
+
+def draw(measured: dict[str, dict], path: Path) -> None:
+    """Time and memory of each stage over its size."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    points = [point for topic in measured.values() for point in topic["growth"]]
+    stages = list(dict.fromkeys(point[0] for point in points))
+    if not stages:
+        return
+    figure, axes = plt.subplots(2, len(stages), figsize=(2.3 * len(stages), 4.6), squeeze=False, layout="constrained")
+    for column, stage in zip(axes.T, stages, strict=True):
+        size, seconds, peak = zip(*sorted(point[1:] for point in points if point[0] == stage), strict=True)
+        for axis, values in zip(column, (seconds, [value / 2**20 for value in peak]), strict=True):
+            top = values[-1]
+            axis.loglog(size, [top * one / size[-1] for one in size], color="0.75", linewidth=1, zorder=1)
+            axis.loglog(size, values, marker="o", color="#2a6f97", zorder=2)
+            axis.set_xticks(size, [f"{one:,.0f}" for one in size], fontsize=8)
+            axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+            axis.margins(0.12)
+        column[0].set_title(stage, fontsize=10)
+    axes[0, 0].set_ylabel("seconds")
+    axes[1, 0].set_ylabel("MiB above what was resident")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("topics", nargs="*", metavar="TOPIC", help=f"of {', '.join(TOPICS)} (all)")
+    parser.add_argument("--quick", action="store_true", help="small sizes; writes nothing")
+    given = parser.parse_args()
+    if unknown := [topic for topic in given.topics if topic not in TOPICS]:
+        parser.error(f"no such topic: {', '.join(unknown)}")
+    measured = json.loads(MEASURED.read_text()) if MEASURED.exists() and not given.quick else {}
+    for topic in given.topics or TOPICS:
+        print(f"\n== {TOPICS[topic]} ({topic}.py)", flush=True)
+        measured[topic] = measure(topic, given.quick)
+        if not given.quick:  # after each, so that a run that is cut short keeps what it has
+            MEASURED.write_text(json.dumps(measured, indent=1) + "\n")
+            README.write_text(readme(measured))
+            draw(measured, PICTURE)
+    rows = [Row(**row) for topic in given.topics or TOPICS for row in measured[topic]["rows"]]
+    print(f"\n{table(rows)}")
+    judged = [row.verdict for row in rows if row.verdict != "-"]
+    print(f"\n{judged.count('reached')} of {len(judged)} rows reached")
+
+
+if __name__ == "__main__":
+    main()

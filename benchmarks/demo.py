@@ -1,0 +1,74 @@
+"""What the workflow adds to the stages' own work: the demo's wall clock beside its stages' seconds on two cores.
+
+Prints where the time went, by stage.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness import ROOT, Row, main
+
+CORES = 2
+TURNS = 1  # of some minutes each
+
+
+def run(folder: Path, *arguments: str) -> tuple[float, float]:
+    """Seconds of a run of the workflow from nothing, and of the processors."""
+    for part in ("Snakefile", "config.yaml", "workflow", "profiles", "environment.yml"):
+        source = ROOT / part
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "halobench.cli", "run", "--cores", str(CORES), "--quiet", "all", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        sys.exit(done.stderr[-3000:])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def stages(results: Path) -> tuple[Counter, Counter]:
+    """Seconds, and number, of the jobs of each stage, by their records."""
+    seconds, count = Counter(), Counter()
+    for path in results.rglob("*.json"):
+        record = json.loads(path.read_text())
+        if isinstance(record, dict) and {"stage", "seconds", "outputs"} <= record.keys():
+            seconds[record["stage"]] += record["seconds"]
+            count[record["stage"]] += 1
+    return seconds, count
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """Rows of the table."""
+    arguments = ("--configfile", "workflow/experiments/tiny.yaml") if quick else ("--config", "run=[demo]")
+    ratios, notes = [], []
+    for _ in range(TURNS):
+        with tempfile.TemporaryDirectory() as name:
+            wall, busy = run(Path(name), *arguments)
+            seconds, count = stages(Path(name, "results"))
+        own = sum(seconds.values())
+        ratios.append(wall / (own / CORES))
+        told = ", ".join(f"{stage} {value:.0f} s in {count[stage]} jobs" for stage, value in seconds.most_common())
+        notes.append(f"{wall:.0f} s; stages {own:.0f} s: {told}; processors busy {busy / wall / CORES:.0%}")
+    yield Row(
+        f"the demo's workflow, {sum(count.values())} jobs on {CORES} cores",
+        f"the sum of its stages' seconds / {CORES}",
+        ratios,
+        most=1.3,
+        note="; ".join(notes),
+    )
+
+
+if __name__ == "__main__":
+    main(rows, __doc__)

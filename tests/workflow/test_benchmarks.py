@@ -1,0 +1,62 @@
+"""Every benchmark runs, with small sizes: no time decides here whether a test passes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import bench  # noqa: E402
+import harness  # noqa: E402
+
+
+@pytest.mark.parametrize("topic", bench.TOPICS)
+def test_benchmark_runs(topic, tmp_path):
+    command = [sys.executable, ROOT / f"benchmarks/{topic}.py", "--quick", "--rows", tmp_path / "rows.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [harness.Row(**row) for row in json.loads((tmp_path / "rows.json").read_text())]
+    assert rows
+    for row in rows:
+        assert row.ratios
+        assert all(ratio > 0 for ratio in row.ratios)
+
+
+def test_every_file_is_a_topic():
+    """Besides the driver, what files share, and the one that needs a cluster."""
+    files = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    shared = {"bench", "harness", "cluster_overhead"} | {name for name in files if name.startswith("peers")}
+    assert files - shared == set(bench.TOPICS)
+
+
+def test_verdict_goes_by_the_median():
+    assert harness.Row("a", "b", [1.0, 1.1, 9.0], most=1.1).verdict == "reached"
+    assert harness.Row("a", "b", [1.0, 1.2, 1.3], most=1.1).verdict == "MISSED"
+    assert harness.Row("a", "b", [1.9, 2.0, 3.0], least=2.0).verdict == "reached"
+    assert harness.Row("a", "b", [1.9, 1.9, 3.0], least=2.0).verdict == "MISSED"
+    assert harness.Row("a", "b", [1.0]).verdict == "-"
+
+
+def test_turns_go_back_and_forth():
+    said = []
+    times = harness.turns(lambda: said.append("a"), lambda: said.append("b"), count=2, warm=1)
+    assert "".join(said) == "baabba"
+    assert [len(each) for each in times] == [2, 2]
+
+
+def test_table_and_picture(tmp_path):
+    where = dict.fromkeys(("date", "machine", "python", *bench.PACKAGES), "1")
+    row = {"what": "fit", "against": "peer", "ratios": [0.5, 0.25, 0.3], "most": 0.5, "least": None, "note": "n"}
+    growth = [["fit", 10, 0.1, 2**20], ["fit", 100, 1.0, 2**23]]
+    measured = {"temperature": {"circumstances": where, "rows": [row], "growth": growth}}
+    text = bench.readme(measured)
+    assert "| fit | peer | <= 0.5 | 0.3 | 0.25 | 0.5 | 3 | reached | n |" in text
+    assert text.count("\n## ") == 2
+    bench.draw(measured, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").stat().st_size > 1000
