@@ -8,6 +8,7 @@ them, made by ``snakemake --touch``). Both read the same default profile.
 from __future__ import annotations
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -24,8 +25,13 @@ from harness import ROOT, Row, main, over
 from halobench import checks, grid, store
 from halobench.config import load_config
 
-QUIET = ("-n", "--quiet", "rules", "host", "progress")
+QUIET = ("-n", "--quiet", "rules", "host")
+CELL_FILES = ("train.json", "history.csv", "calibrate.json", "calibration.json", "metrics.csv", "reliability.csv")
+CELL_FILES += ("probe.json", "neighbourhood.parquet", "radii.parquet")
 TURNS = {40: 1, 400: 1, 1200: 5, 12000: 3}  # of grids of so many cells: a turn of the largest takes three minutes
+# Snakemake's --touch, which else sleeps a tenth of a second at each job: for an hour, with 12,000 cells.
+TOUCH = "from snakemake import cli; from snakemake.executors import touch"
+TOUCH += "; touch.Executor.SLEEPING_TIME = 0; cli.main()"
 NOTHING = "Nothing to be done"
 
 
@@ -74,48 +80,71 @@ def lay_out(folder: Path, config: dict) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-def lay_out_plain(folder: Path, ours: Path, config: dict) -> None:
+@dataclass(frozen=True)
+class Graph:
+    """The files of a configuration of the one experiment ``big``, by the rules that make them."""
+
+    sources: dict[str, str]
+    cells: list[str]
+    hidden: list[str]
+    aggregate: list[str]
+    claims: list[str]
+    shown: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, raw: dict) -> Graph:
+        config = load_config(raw)
+        folders = [f"results/runs/{cell.path}" for cell in config.cells("big")]
+        scored = [f"results/references/{dataset}/seed{seed}" for dataset, seed in config.references("big")]
+        made = [f"{folder}/{name}" for folder in folders for name in CELL_FILES]
+        made += [f"{folder}/{name}" for folder in scored for name in ("reference.json", "metrics.csv")]
+        hidden = [f"{folder}/{name}" for folder in folders for name in ("model.safetensors", "logits.safetensors")]
+        hidden += [f"{folder}/calibration.json" for folder in scored]
+        hidden += [f"results/sources/{name}/{kind}.json" for name in config.sources for kind in ("meta", "source")]
+        tables, figures = "results/tables/big", "results/figures/big"
+        shown = {
+            f"figure_{n}": [f"{figures}/{n}.{kind}" for kind in ("png", "pdf", "json")] for n in config.figures("big")
+        }
+        shown |= {
+            f"table_{n}": [f"{tables}/{n}.{kind}" for kind in ("csv", "tex", "html", "json")]
+            for n in config.tables("big")
+        }
+        return cls(
+            {name: spec.source for name, spec in config.datasets.items()},
+            made,
+            [*hidden, "results/manifests/big.json"],
+            [f"{tables}/{name}.{kind}" for name in grid.TABLES for kind in ("csv", "parquet")]
+            + [f"{tables}/aggregate.json"],
+            [f"{tables}/claims.{kind}" for kind in ("csv", "parquet", "html", "json")],
+            shown,
+        )
+
+    @property
+    def all(self) -> list[str]:
+        """Every file."""
+        shown = [path for files in self.shown.values() for path in files]
+        return [*self.cells, *self.hidden, *self.aggregate, *self.claims, *shown]
+
+
+def lay_out_plain(folder: Path, config: dict) -> None:
     """Snakemake alone, in `folder`, asked for the files that our workflow makes of a configuration."""
     folder.mkdir()
     shutil.copy(ROOT / "benchmarks/plain/Snakefile", folder / "Snakefile")
     shutil.copytree(ROOT / "profiles/default", folder / "profiles/default")
-    wanted = [line.partition("\t")[0] for line in snakemake(ours, "--summary")[2].splitlines()]
-    wanted = [path for path in wanted if path.startswith("results/")]
-    tables, figures = ("results/tables/big/", "results/figures/big/")
-    drawn = [path for path in wanted if path.startswith((tables, figures))]
-    claims = [path for path in drawn if path.startswith(f"{tables}claims")]
-    made = {
-        *(f"{tables}{name}.{kind}" for name in grid.TABLES for kind in ("csv", "parquet")),
-        f"{tables}aggregate.json",
-    }
-    shown: dict[str, list[str]] = {}
-    for path in sorted({*drawn} - made - {*claims}):
-        shown.setdefault(f"{Path(path).parts[1]}_{Path(path).stem}", []).append(path)
-    read = ("train.json", "history.csv", "calibrate.json", "calibration.json", "metrics.csv", "reliability.csv")
-    read += ("probe.json", "neighbourhood.parquet", "radii.parquet", "reference.json")
-    cells = [path for path in wanted if "/runs/" in path or "/references/" in path]
-    graph = {
-        "sources": {name: spec["source"] for name, spec in config["datasets"].items()},
-        "cell_files": [path for path in cells if path.endswith(read)],
-        "drawn": drawn,
-        "aggregate": sorted(made),
-        "claims": claims,
-        "shown": shown,
-    }
-    (folder / "graph.json").write_text(json.dumps(graph))
+    (folder / "graph.json").write_text(json.dumps(vars(Graph.of(config))))
 
 
 def finish(folder: Path, config: dict) -> None:
-    """Files as if every job had run."""
+    """Files as if every job had run, and Snakemake's notes of them."""
     asked = checks.expected_records(load_config(config), folder / "results")
     empty = {"outputs": {}, "cells": [], "spec": None, "seed": None, "code": {}}
-    for line in snakemake(folder, "--summary")[2].splitlines():
-        path = folder / line.partition("\t")[0]
-        if line.startswith("results/"):
-            known = dict(zip(("spec", "seed", "code"), asked.get(path, ()), strict=False))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(store.seal(empty | known)) if path.suffix == ".json" else "")
-    snakemake(folder, "--touch", "--quiet", "rules", "host", "progress")
+    for name in Graph.of(config).all:
+        path = folder / name
+        known = dict(zip(("spec", "seed", "code"), asked.get(path, ()), strict=False))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(store.seal(empty | known)) if path.suffix == ".json" else "")
+    touch = [sys.executable, "-c", TOUCH, "--touch", "--forceall", "--quiet", "all"]
+    subprocess.run(touch, cwd=folder, check=True, capture_output=True)
 
 
 @dataclass
@@ -130,7 +159,7 @@ class Measured:
 
     def turn(self, ours: Path, plain: Path, done: bool, number: int) -> None:
         """Run both, in turn, and check that both find the same to do."""
-        pair = [(ours, self.ours), (plain, self.plain)]
+        pair, counted = [(ours, self.ours), (plain, self.plain)], set()
         for folder, times in pair if number % 2 == 0 else reversed(pair):
             seconds, memory, said = snakemake(folder, *QUIET)
             times.append(seconds)
@@ -138,15 +167,9 @@ class Measured:
                 self.ours_mib = max(memory, self.ours_mib)
             else:
                 self.plain_mib = max(memory, self.plain_mib)
-            if done != (NOTHING in said):
-                sys.exit(f"expected {'nothing' if done else 'all'} to do, but: {said[-2000:]}")
-
-
-def jobs(folder: Path) -> str:
-    """How many jobs a dry run finds."""
-    return next(
-        line.split()[-1] for line in snakemake(folder, "-n", "--quiet", "rules")[2].splitlines() if "total" in line
-    )
+            counted.add(NOTHING if NOTHING in said else re.search(r"^total +(\d+)", said, re.M)[1])
+        if len(counted) > 1 or done != (counted == {NOTHING}):
+            sys.exit(f"expected {'nothing' if done else 'all'} to do, and as many jobs on both sides, but: {counted}")
 
 
 def measure(cells: int, turns: int) -> tuple[Measured, Measured]:
@@ -155,19 +178,13 @@ def measure(cells: int, turns: int) -> tuple[Measured, Measured]:
     with tempfile.TemporaryDirectory() as name:
         ours, plain = Path(name, "ours"), Path(name, "plain")
         lay_out(ours, big(cells))
-        lay_out_plain(plain, ours, big(cells))
-        if jobs(ours) != jobs(plain):
-            sys.exit(f"graphs of {jobs(ours)} and {jobs(plain)} jobs are not the same")
+        lay_out_plain(plain, big(cells))
+        snakemake(ours, *QUIET)  # the check of the configuration, done once
         for number in range(turns):
             fresh.turn(ours, plain, False, number)
-        finish(ours, big(cells))
-        for line in snakemake(plain, "--summary")[2].splitlines():
-            if line.startswith("results/"):
-                path = plain / line.partition("\t")[0]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.touch()
-        snakemake(plain, "--touch", "--forceall", "--quiet", "rules", "host", "progress")
-        for number in range(turns if turns < 3 else 3):
+        for folder in (ours, plain):
+            finish(folder, big(cells))
+        for number in range(turns):
             there.turn(ours, plain, True, number)
     return fresh, there
 

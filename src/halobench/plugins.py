@@ -10,6 +10,7 @@ import ast
 import functools
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,14 @@ def entry(kind: str, name: str) -> str:
 
 def names(kind: str) -> list[str]:
     """The names of the package's own plug-ins of a kind: files that define its entry, or can't be parsed."""
+    with os.scandir(PACKAGE / kind) as entries:
+        files = sorted((each.name, each.stat().st_mtime_ns) for each in entries if each.name.endswith(".py"))
+    return list(_names(kind, tuple(files)))
+
+
+@functools.cache
+def _names(kind: str, files: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
+    """`names`, of files (name, when changed) of a kind's folder."""
 
     def defines(stem: str) -> bool:
         try:
@@ -35,8 +44,7 @@ def names(kind: str) -> list[str]:
         except SpecError:  # whoever asks for it is told; others need not care
             return True
 
-    stems = (path.stem for path in sorted((PACKAGE / kind).glob("*.py")) if not path.stem.startswith("_"))
-    return list(filter(defines, stems))
+    return tuple(filter(defines, (name.removesuffix(".py") for name, _ in files if not name.startswith("_"))))
 
 
 def locate(kind: str, name: str) -> Path:

@@ -82,8 +82,11 @@ def one_of(names: Iterable[str], value: object = None) -> str:
 
 
 def hint(names: Iterable[str], value: object) -> str:
-    """In parentheses, the nearest of `names` to `value`; nothing where none is near."""
-    near = difflib.get_close_matches(str(value), list(names), n=1, cutoff=0.6) if value is not None else []
+    """In parentheses, the nearest of `names` to `value`; nothing where none is near, or it is one of them."""
+    names = list(names)
+    # A check words its message before it knows whether it holds, and a comparison with every name takes time.
+    needless = value is None or value in names
+    near = [] if needless else difflib.get_close_matches(str(value), names, n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
