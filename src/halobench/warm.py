@@ -26,6 +26,7 @@ PLACE = "HALOBENCH_WARM"  # the folder of the servers' sockets
 PACKAGE = Path(__file__).parent
 # What each stage imports, so that its forks don't. An optimiser imports torch's compiler when it is built.
 TORCH = ("halobench.training", "safetensors.torch", "torch._dynamo")
+TABLES = ("halobench.aggregation", "pyarrow.parquet", "pyarrow.dataset")
 STAGES = {
     "source": (),
     "weights": (),
@@ -35,12 +36,14 @@ STAGES = {
     "reference": ("halobench.calibration",),
     "manifest": (),
     "aggregate": ("halobench.aggregation", "pyarrow.parquet"),
-    "claims": ("halobench.claims",),
-    "figure": ("halobench.figures.names", "halobench.figures.theme", "scipy.stats"),
-    "table": ("halobench.figures.names", "halobench.tables.layout"),
+    "claims": ("halobench.claims", *TABLES),
+    "figure": ("halobench.figures.names", "halobench.figures.theme", "scipy.stats", *TABLES),
+    "table": ("halobench.figures.names", "halobench.tables.layout", *TABLES),
 }
 SERVERS = ("torch", "plain")  # two, since a fork's memory is counted with what it inherits
-FOREIGN = ("timm", "torchvision")  # imported as well where a model's name begins so
+# Imported as well where a spec names them: models that begin so, and calibrators.
+FOREIGN = ("timm", "torchvision")
+CALIBRATORS = {"vector": "scipy.optimize", "ensemble": "scipy.optimize", "isotonic": "sklearn.isotonic"}
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when numpy and torch load
 # What may differ in a job's environment: how it is started, and what is read only while it runs.
 PASSING = {"HALOBENCH_CODE", PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR", *THREADS}
@@ -245,6 +248,8 @@ class Server:
 
         text = " ".join(arguments)
         wanted = ["halobench.stages", *STAGES[arguments[0]], *(name for name in FOREIGN if f'"{name}/' in text)]
+        if arguments[0] == "calibrate":
+            wanted += [module for name, module in CALIBRATORS.items() if f'"{name}"' in text]
         with contextlib.suppress(Exception):  # it will be the job's, which says what is wrong
             for name in wanted:
                 if name not in self.loaded:

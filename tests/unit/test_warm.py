@@ -261,6 +261,7 @@ def test_none_is_started_where_the_variable_is_set():
 def test_the_warm_modules_start_no_threads():
     """But for one of Arrow's allocator, which starts it anew in a fork: other threads would be missing there."""
     modules = {name for names in warm.STAGES.values() for name in names} | {"halobench.stages"}
+    modules |= set(warm.CALIBRATORS.values())
     for name in warm.FOREIGN:
         needs(bool(__import__(name)), name)
     code = f"""

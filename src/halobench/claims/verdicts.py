@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -48,9 +49,35 @@ def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.
     SpecError
         If a side's conditions leave more than one row per cell.
     """
+    tables = _Tables(tables)
     rows = [row for claim in claims for row in _judge(claim, tables)]
     found = pd.DataFrame(rows, columns=RESULT)
     return found.astype(dict.fromkeys(("estimate", "low", "high", "margin"), float) | {"n": int, "excluded": int})
+
+
+class _Tables(dict):
+    """Tables by name, and what claims share of them: most claims look at the same few kinds of rows."""
+
+    def __init__(self, tables: Mapping[str, pd.DataFrame]):
+        super().__init__(tables)
+        self._masks: dict[tuple[str, str, str], np.ndarray] = {}
+
+    def rows(self, name: str, conditions: Mapping[str, Any]) -> pd.DataFrame:
+        """The rows of a table that meet every condition on its columns."""
+        masks = [self._mask(name, column, condition) for column, condition in conditions.items()]
+        return self[name][np.logical_and.reduce(masks)] if masks else self[name]
+
+    def _mask(self, name: str, column: str, condition: Any) -> np.ndarray:
+        key = (name, column, repr(condition))
+        if key not in self._masks:
+            self._masks[key] = _meets(self[name][column], condition)
+        return self._masks[key]
+
+    @functools.cached_property
+    def by_dataset(self) -> pd.DataFrame:
+        """What runs tell of each data set."""
+        runs = self["runs"]
+        return runs.groupby("dataset")[[column for column in DATASET if column in runs]].first()
 
 
 def verdict(low: float, high: float, margin: float, direction: str) -> str:
@@ -81,7 +108,7 @@ def t_interval(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def _judge(claim: Claim, tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+def _judge(claim: Claim, tables: _Tables) -> list[dict[str, Any]]:
     """The rows of one claim: scope all, then each pair."""
     measure = {"against_best": _against_best_units, "slope": _slope_units, "ratio": _ratio_units}.get(
         claim.statistic, _plain_units
@@ -185,7 +212,7 @@ def _row(claim: Claim, scope: str, values: np.ndarray, excluded: int, bounds: st
 # used unit stands for) and left_out (what it leaves out).
 
 
-def _plain_units(claim: Claim, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def _plain_units(claim: Claim, tables: _Tables) -> pd.DataFrame:
     """Units of ``level`` (the value) and ``difference`` (a less b): a scope per data set x model pair."""
     a = _side(claim, claim.sides[0], tables)
     if claim.statistic == "level":
@@ -193,7 +220,7 @@ def _plain_units(claim: Claim, tables: Mapping[str, pd.DataFrame]) -> pd.DataFra
     return _pair_units(claim, a, _side(claim, claim.sides[1], tables))
 
 
-def _against_best_units(claim: Claim, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def _against_best_units(claim: Claim, tables: _Tables) -> pd.DataFrame:
     """Units of a less, in each data set x model pair, the best baseline that the grid has there."""
     a = _side(claim, claim.sides[0], tables)
     rivals = []
@@ -225,7 +252,7 @@ def _strength(claim: Claim, units: pd.DataFrame) -> tuple[bool, float]:
     return len(used) >= 2, mean if claim.best == "lowest" or not len(used) else -mean
 
 
-def _slope_units(claim: Claim, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def _slope_units(claim: Claim, tables: _Tables) -> pd.DataFrame:
     """Units of the least-squares slope of a on log k: a scope per model, over data sets complete in all its seeds."""
     cells = _pair_units(claim, _side(claim, claim.sides[0], tables), None)
     cells.loc[(cells["reason"] == "") & (cells["bound"] != ""), "reason"] = "censored"
@@ -254,7 +281,7 @@ def _slope_units(claim: Claim, tables: Mapping[str, pd.DataFrame]) -> pd.DataFra
     return pd.DataFrame(units)
 
 
-def _ratio_units(claim: Claim, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def _ratio_units(claim: Claim, tables: _Tables) -> pd.DataFrame:
     """Units of a over b, two data sets, paired within model x seed: a scope per model that has both."""
     a, b = (_side(claim, side, tables).droplevel("dataset") for side in claim.sides)
     joined = a.add_suffix("_a").join(b.add_suffix("_b"), how="outer").sort_index()
@@ -330,7 +357,7 @@ def _bound(row: Mapping[str, Any], sides: list[str]) -> str:
     return "".join(marks[side] for side in sides if row[f"censored_{side}"] in (True,))
 
 
-def _side(claim: Claim, conditions: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def _side(claim: Claim, conditions: Mapping[str, Any], tables: _Tables) -> pd.DataFrame:
     """A side's cells: index dataset, model, seed; columns value, loss, interpolates, steps, censored.
 
     Raises
@@ -349,11 +376,12 @@ def _side(claim: Claim, conditions: Mapping[str, Any], tables: Mapping[str, pd.D
         raise _NotTested(f"{claim.table} has no column {absent[0]}")
     own, others = ({c: v for c, v in conditions.items() if (c in table) == here} for here in (True, False))
     # The table's own columns first: joining runs to millions of rows, to keep a few, would be slow.
-    rows = _with_runs(_rows_that_meet(own, table), tables["runs"])
+    rows = _with_runs(tables.rows(claim.table, own), tables)
     for column in others:
         if column not in rows:
             raise _NotTested(f"neither {claim.table} nor runs has a column {column}")
-    rows = _rows_that_meet(others, rows)
+    for column, condition in others.items():
+        rows = rows[_meets(rows[column], condition)]
     if rows.empty:
         raise _NotTested(f"the grid has no rows of {claim.table} with {described(conditions)}")
     if rows.duplicated(CELL).any():
@@ -365,22 +393,16 @@ def _side(claim: Claim, conditions: Mapping[str, Any], tables: Mapping[str, pd.D
     return out.set_index(CELL)
 
 
-def _rows_that_meet(conditions: Mapping[str, Any], table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table that meet every condition."""
-    for column, condition in conditions.items():
-        table = table[_meets(table[column], condition)]
-    return table
-
-
-def _with_runs(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+def _with_runs(table: pd.DataFrame, tables: _Tables) -> pd.DataFrame:
     """A table's rows beside the columns of runs that it lacks; references, which have no run, get the data set's."""
+    runs = tables["runs"]
     extra = [column for column in runs if column not in table]
     table = table.merge(runs[[*KEYS, *extra]], on=KEYS, how="left", validate="many_to_one")
     for column in ("interpolates", "steps"):
         if column not in table:
             table[column] = np.nan
     for column in set(DATASET) & set(runs):
-        table[column] = table[column].fillna(table["dataset"].map(runs.groupby("dataset")[column].first()))
+        table[column] = table[column].fillna(table["dataset"].map(tables.by_dataset[column]))
     return table
 
 
@@ -397,7 +419,9 @@ def _meets(values: pd.Series, condition: Any) -> np.ndarray:
             pd.to_numeric(values, errors="coerce").to_numpy(dtype=float), condition, rtol=1e-9, atol=1e-12
         )
     if isinstance(condition, str) and "*" in condition:
-        return np.array([isinstance(value, str) and fnmatchcase(value, condition) for value in values], dtype=bool)
+        # Of the distinct values, of which there are few: a table may have a million rows.
+        fits = {value for value in values.unique() if isinstance(value, str) and fnmatchcase(value, condition)}
+        return values.isin(fits).to_numpy(dtype=bool)
     return (values == condition).fillna(False).to_numpy(dtype=bool)
 
 
