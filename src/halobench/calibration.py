@@ -380,11 +380,8 @@ def _probability_scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[
 
 def _binned_scores(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> dict[str, float]:
     """Binned calibration errors."""
-    return {
-        "ece": metrics.ece(probabilities, targets, bins),
-        "ace_average": metrics.ace(probabilities, targets, bins),
+    return metrics.gap_errors(metrics.reliability(probabilities, targets, bins)) | {
         "ace_equal_mass": metrics.ace(probabilities, targets, bins, kind="equal_mass"),
-        "mce": metrics.mce(probabilities, targets, bins),
         "classwise_ece": metrics.classwise_ece(probabilities, targets, bins),
     }
 
