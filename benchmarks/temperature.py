@@ -62,8 +62,8 @@ def measured(logits: np.ndarray, labels: np.ndarray, count: int) -> Iterator[Row
     yield Row(f"{what}, NLL gap", f"{GAP:g} nats", [abs(gaps["ours"]) / GAP], most=1.0)
     taken = peak(lambda: fit_temperature(logits, labels))
     told = f"{taken / 2**20:.3g} MiB beside logits of {logits.nbytes / 2**20:.3g} MiB"
-    small = logits.nbytes < 2**26  # what is worked on at a time, under 3 MiB, doesn't shrink with the logits
-    note = f"{told}{'; the work space is of one size, whatever the logits' if small else ''}"
+    small = logits.nbytes < 2**21  # below, the work space doesn't shrink with the logits
+    note = f"{told}{': half a MiB of work space is the least' if small else ''}"
     ratio = (logits.nbytes + taken) / logits.nbytes
     yield Row(f"{what}, peak memory", "the logits", [ratio], most=None if small else 1.2, note=note)
 

@@ -236,9 +236,9 @@ def scale(logits: np.ndarray, beta: float) -> np.ndarray:
     return scaled
 
 
-def blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Slices that cut `rows` into blocks of about ``BLOCK`` elements."""
-    step = max(1, BLOCK // max(columns, 1))
+def blocks(rows: int, columns: int, elements: int = BLOCK) -> Iterator[slice]:
+    """Slices that cut `rows` into blocks of about so many elements."""
+    step = max(1, elements // max(columns, 1))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
@@ -324,6 +324,11 @@ def check_block(block: np.ndarray, key: str, start: int) -> None:
         raise SpecError(f"{key}[{start + row}]", float(total[row]), "probabilities that sum to 1")
 
 
+def _parts(logits: np.ndarray) -> Iterator[slice]:
+    """The blocks of a fit. Its temporaries take some 26 bytes an element: a fifth of float32 logits, from 2 MiB on."""
+    return blocks(*logits.shape, min(BLOCK, max(1 << 14, logits.size // 40)))
+
+
 def _shifted(block: np.ndarray) -> np.ndarray:
     """A block of logits turned around, float64 (k, points), each point's largest subtracted.
 
@@ -341,7 +346,7 @@ def _survey(logits: np.ndarray, targets: np.ndarray) -> Survey:
     """
     picked, total, lowest = [], [], 0.0
     with np.errstate(over="ignore", invalid="ignore"):
-        for rows in blocks(*logits.shape):
+        for rows in _parts(logits):
             shifted = _shifted(logits[rows])
             if targets.ndim == 1:
                 picked.append(shifted[targets[rows], np.arange(shifted.shape[1])].sum())
@@ -365,7 +370,7 @@ def _moments(logits: np.ndarray, linear: float, beta: float) -> Moments:
     """The objective at `beta` (not 0) and its derivatives: cumulants of u = beta s under softmax(u), averaged."""
     parts = []
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        for rows in blocks(*logits.shape):
+        for rows in _parts(logits):
             scaled = _shifted(logits[rows])
             scaled *= beta
             top = scaled.max(axis=0) if beta < 0 else 0.0
