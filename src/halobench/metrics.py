@@ -323,8 +323,8 @@ def bootstrap_intervals(
     for size in _draw_sizes(draws, n):
         # How often each point is drawn is multinomial; one product then resamples all columns.
         counts = np.empty((size, n))
-        for row in counts:
-            row[...] = np.bincount(rng.integers(n, size=n), minlength=n)
+        for row, picks in zip(counts, rng.integers(n, size=(size, n)), strict=True):
+            row[...] = np.bincount(picks, minlength=n)
         resampled = counts @ finite / n
         if touched.any():
             resampled[:, touched] = np.where(counts @ endless[:, touched] > 0, np.inf, resampled[:, touched])
@@ -335,8 +335,8 @@ def bootstrap_intervals(
 
 
 def _draw_sizes(draws: int, n: int) -> list[int]:
-    """`draws` cut into parts of about 2**17 drawn numbers: a MiB in float64, which stays in a core's cache."""
-    size = max(1, (1 << 17) // n)
+    """`draws` cut into parts of about 2**16 drawn numbers: half a MiB, to stay in a core's cache with their counts."""
+    size = max(1, (1 << 16) // n)
     return [min(size, draws - start) for start in range(0, draws, size)]
 
 
@@ -360,14 +360,15 @@ def _top(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np
     """Confidence and (expected) correctness of the predicted class, float64 (n,) each; checks both arrays."""
     probabilities = _shaped(probabilities)
     predicted = np.empty(len(probabilities), dtype=np.intp)
+    confidence = np.empty(len(probabilities))
     for rows in blocks(*probabilities.shape):
         block = probabilities[rows]
         check_block(block, "probabilities", rows.start)
-        predicted[rows] = block.argmax(axis=1)
+        predicted[rows] = top = block.argmax(axis=1)
+        confidence[rows] = block[np.arange(len(block)), top]
     targets = check_targets(targets, probabilities.shape)
-    points = np.arange(len(predicted))
-    correct = predicted == targets if targets.ndim == 1 else targets[points, predicted]
-    return probabilities[points, predicted].astype(np.float64), correct.astype(np.float64)
+    correct = predicted == targets if targets.ndim == 1 else targets[np.arange(len(predicted)), predicted]
+    return confidence, correct.astype(np.float64)
 
 
 def _check_bins(bins: int) -> None:

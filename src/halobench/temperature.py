@@ -306,11 +306,11 @@ def check_block(block: np.ndarray, key: str, start: int) -> None:
     """`check_rows` of the rows from `start` on, for those who go on to work on them while they are in the cache."""
     # In whatever order m numbers of at least 0 are added, rounding moves their sum by at most m eps / 2 of it. So what
     # is nearer than the tolerance by that much passes by products, which are quicker than sums along rows.
-    k, width = block.shape[1], 512
-    ones = np.ones(width, dtype=block.dtype if block.dtype.char in "fd" else np.float64)
-    near = SUM_TOLERANCE - width * float(np.finfo(ones.dtype).eps) / 2
+    k = block.shape[1]
+    ones = np.ones(min(k, 1024), dtype=block.dtype if block.dtype.char in "fd" else np.float64)
+    near = SUM_TOLERANCE - len(ones) * float(np.finfo(ones.dtype).eps) / 2
     if block.min() >= 0:
-        parts = (block[:, first : first + width] for first in range(0, k, width))
+        parts = (block[:, first : first + len(ones)] for first in range(0, k, len(ones)))
         total = sum((part @ ones[: part.shape[1]]).astype(np.float64) for part in parts)
         if np.abs(total - 1).max() <= near:
             return
