@@ -48,9 +48,10 @@ class TemperatureFit:
     nll : float
         Mean NLL at beta, in nats (its limit where beta is inf).
     gradient : float
-        d NLL / d beta at beta.
+        d NLL / d beta at beta; of the exact fit by the Taylor series about the last point evaluated, next to beta.
     converged : bool
-        `fit_temperature`: the gradient's sign changes within beta (1 +- 1e-7), or beta = 0 is the constrained optimum.
+        `fit_temperature`: the gradient's sign changes within beta (1 +- 1e-7), as bounds on the curvature prove or else
+        its values at both ends, or beta = 0 is the constrained optimum.
         `fit_released`: abs(d NLL / d T) is at most the optimiser's own tolerance, 1e-7.
     separable : bool
         No target has mass below its row's largest logit (and some logit does lie below), so no finite beta is optimal.
@@ -232,7 +233,8 @@ def scale(logits: np.ndarray, beta: float) -> np.ndarray:
         shifted = scaled[rows]
         shifted[...] = logits[rows]
         shifted -= shifted.max(axis=1, keepdims=True)
-        np.multiply(shifted, beta, out=shifted, where=np.isfinite(shifted))
+        there = True if np.isfinite(shifted.min()) else np.isfinite(shifted)
+        np.multiply(shifted, beta, out=shifted, where=there)
     return scaled
 
 
