@@ -411,7 +411,7 @@ def _minimise(logits: np.ndarray, linear: float, beta: float, tolerance: float =
         elif abs(x) <= 1e-8 or abs(x) ** 3 * max(10.0, (found.third / found.curvature) ** 2) <= tolerance:
             return beta, x, found
         step, beta = proposal - beta, proposal
-    return beta, 0.0, found
+    return beta, 0.0, _moments(logits, linear, beta)
 
 
 def _bisect(low: float, high: float, beta: float) -> float:
