@@ -308,7 +308,8 @@ def _calibrated(
             floor = metrics.ece_floor(probabilities, spec.bins, spec.floor_draws, generator(seed, "floor", split))
             for labels in judged:
                 points = surprise[labels] | _probability_scores(probabilities, targets[split][labels])
-                bins = _binned_scores(probabilities, targets[split][labels], spec.bins) | {"ece_floor": floor}
+                diagram = metrics.reliability(probabilities, targets[split][labels], spec.bins)
+                bins = _binned_scores(probabilities, targets[split][labels], diagram) | {"ece_floor": floor}
                 for metric in (metric for wanted, metric in _wanted(judged) if wanted == labels):
                     value = float(points[metric].mean()) if metric in points else bins[metric]
                     if metric in points:
@@ -320,7 +321,7 @@ def _calibrated(
                             columns.append((len(rows), values))
                         rows.append(_row(split, labels, name, metric, float(np.mean(values))))
                 if split == "test":
-                    diagrams += _diagram(probabilities, targets[split][labels], spec.bins, (split, labels, name))
+                    diagrams += _diagram(diagram, (split, labels, name))
         _add_intervals(rows, columns, spec.draws, generator(seed, "bootstrap", split))
         scored += rows
     return Calibrated(
@@ -378,20 +379,17 @@ def _probability_scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[
     }
 
 
-def _binned_scores(probabilities: np.ndarray, targets: np.ndarray, bins: int) -> dict[str, float]:
-    """Binned calibration errors."""
-    return {
-        "ece": metrics.ece(probabilities, targets, bins),
-        "ace_average": metrics.ace(probabilities, targets, bins),
+def _binned_scores(probabilities: np.ndarray, targets: np.ndarray, diagram: metrics.Reliability) -> dict[str, float]:
+    """Binned calibration errors, with as many bins as the reliability diagram has."""
+    bins = len(diagram.count)
+    return metrics.gap_errors(diagram) | {
         "ace_equal_mass": metrics.ace(probabilities, targets, bins, kind="equal_mass"),
-        "mce": metrics.mce(probabilities, targets, bins),
         "classwise_ece": metrics.classwise_ece(probabilities, targets, bins),
     }
 
 
-def _diagram(probabilities: np.ndarray, targets: np.ndarray, bins: int, lead: tuple[str, ...]) -> list[tuple]:
+def _diagram(found: metrics.Reliability, lead: tuple[str, ...]) -> list[tuple]:
     """Rows of a reliability diagram, empty bins included."""
-    found = metrics.reliability(probabilities, targets, bins)
     columns = (found.lower, found.upper, found.count, found.confidence, found.accuracy)
     return [(*lead, index, *row) for index, row in enumerate(zip(*columns, strict=True))]
 

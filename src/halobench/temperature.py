@@ -30,6 +30,10 @@ SUM_TOLERANCE = 1e-4
 BLOCK = 1 << 16
 """Elements worked on at a time: float64 temporaries of this size stay in a core's cache."""
 
+MANY_CLASSES = 256
+"""From how many classes on a block is worked on row by row, as it comes; below, numpy's reductions along the short rows
+cost more than turning the block around, so that they run across points."""
+
 
 @dataclass(frozen=True)
 class TemperatureFit:
@@ -44,9 +48,10 @@ class TemperatureFit:
     nll : float
         Mean NLL at beta, in nats (its limit where beta is inf).
     gradient : float
-        d NLL / d beta at beta.
+        d NLL / d beta at beta; of the exact fit by the Taylor series about the last point evaluated, next to beta.
     converged : bool
-        `fit_temperature`: the gradient's sign changes within beta (1 +- 1e-7), or beta = 0 is the constrained optimum.
+        `fit_temperature`: the gradient's sign changes within beta (1 +- 1e-7), as bounds on the curvature prove or else
+        its values at both ends, or beta = 0 is the constrained optimum.
         `fit_released`: abs(d NLL / d T) is at most the optimiser's own tolerance, 1e-7.
     separable : bool
         No target has mass below its row's largest logit (and some logit does lie below), so no finite beta is optimal.
@@ -60,18 +65,45 @@ class TemperatureFit:
     separable: bool
 
 
+class Survey(NamedTuple):
+    """What one pass over the data tells of the objective before any exponential is taken.
+
+    linear : mean of the target's logit less its row's largest: at most 0, and 0 if and only if the data are separable.
+    slope_at_zero : d NLL / d beta at beta = 0, where the softmax is uniform.
+    spread : the largest difference of two logits of a row.
+    """
+
+    linear: float
+    slope_at_zero: float
+    spread: float
+
+
 class Moments(NamedTuple):
-    """Mean NLL and its first two derivatives with respect to beta."""
+    """Mean NLL at beta (1 + x) and its first three derivatives with respect to the relative step x, at x = 0."""
 
     nll: float
-    gradient: float
+    slope: float
     curvature: float
+    third: float
+
+    def step(self) -> float:
+        """The step x to the least NLL by Halley's rule; Newton's where the third derivative misleads, else NaN."""
+        if not self.curvature > 0:
+            return math.nan
+        damping = 1 - self.slope * self.third / self.curvature / (2 * self.curvature)
+        return -self.slope / self.curvature / (damping if 0.5 < damping < 2 else 1.0)
+
+    def moved(self, x: float) -> Moments:
+        """The Taylor series about here, at a small step x."""
+        nll = self.nll + x * (self.slope + x * (self.curvature / 2 + x * self.third / 6))
+        slope = self.slope + x * (self.curvature + x * self.third / 2)
+        return Moments(nll, slope, self.curvature + x * self.third, self.third)
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     """The temperature of least mean NLL, exactly.
 
-    Newton's method on beta = 1 / T, safeguarded by a bracket, started from a fit to a subsample where rows are many.
+    Halley's method on beta = 1 / T, safeguarded by a bracket, started from a fit to a subsample where rows are many.
 
     Parameters
     ----------
@@ -100,17 +132,17 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     >>> round(fit.beta, 12), fit.converged, fit.separable
     (1.098612288668, True, False)
     """
-    logits, targets = check_logits(logits), check_targets(targets, np.shape(logits))
-    linear = _linear_term(logits, targets)
-    at_zero = _moments(logits, linear, 0.0)
-    if at_zero.gradient >= 0:
-        return TemperatureFit(math.inf, 0.0, at_zero.nll, at_zero.gradient, True, False)
-    if linear == 0:
+    logits = _real_matrix(logits)
+    targets = check_targets(targets, logits.shape)
+    known = _survey(logits, targets)
+    if known.slope_at_zero >= 0:
+        return TemperatureFit(math.inf, 0.0, math.log(logits.shape[1]), known.slope_at_zero, True, False)
+    if known.linear == 0:
         return TemperatureFit(math.nan, math.inf, _log_ties(logits), 0.0, False, True)
-    beta = _minimise(logits, linear, _warm_start(logits, targets))
-    found = _moments(logits, linear, beta)
-    below, above = (_moments(logits, linear, beta * (1 + sign * CERTIFICATE)).gradient for sign in (-1, 1))
-    return TemperatureFit(1 / beta, beta, found.nll, found.gradient, below < 0 < above, False)
+    start, x, found = _minimise(logits, known.linear, _warm_start(logits, targets))
+    beta, here = start * (1 + x), found.moved(x)
+    proved = _changes_sign(found, x, start * known.spread) or _ends_differ(logits, known.linear, beta)
+    return TemperatureFit(1 / beta, beta, here.nll, here.slope / beta, proved, False)
 
 
 def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
@@ -137,18 +169,19 @@ def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     SpecError
         As for `fit_temperature`.
     """
-    logits, targets = check_logits(logits), check_targets(targets, np.shape(logits))
-    linear = _linear_term(logits, targets)
+    logits = _real_matrix(logits)
+    targets = check_targets(targets, logits.shape)
+    known = _survey(logits, targets)
 
     def loss_and_slope(T: float) -> tuple[float, float]:
-        found = _moments(logits, linear, 1 / T)
-        return found.nll, -found.gradient / T**2
+        found = _moments(logits, known.linear, 1 / T)
+        return found.nll, -found.slope / T  # d NLL / d T, from that with respect to a relative step of 1 / T
 
     T = _lbfgs(loss_and_slope, 1.0)
-    found = _moments(logits, linear, 1 / T)
-    converged = abs(found.gradient) / T**2 <= 1e-7
-    separable = linear == 0 and _moments(logits, linear, 0.0).gradient < 0
-    return TemperatureFit(T, 1 / T, found.nll, found.gradient, converged, separable)
+    found = _moments(logits, known.linear, 1 / T)
+    converged = abs(found.slope / T) <= 1e-7
+    separable = known.linear == 0 and known.slope_at_zero < 0
+    return TemperatureFit(T, 1 / T, found.nll, found.slope * T, converged, separable)
 
 
 def _lbfgs(loss_and_slope, x: float, lr: float = 0.01, max_iter: int = 20) -> float:
@@ -200,13 +233,14 @@ def scale(logits: np.ndarray, beta: float) -> np.ndarray:
         shifted = scaled[rows]
         shifted[...] = logits[rows]
         shifted -= shifted.max(axis=1, keepdims=True)
-        np.multiply(shifted, beta, out=shifted, where=np.isfinite(shifted))
+        there = True if np.isfinite(shifted.min()) else np.isfinite(shifted)
+        np.multiply(shifted, beta, out=shifted, where=there)
     return scaled
 
 
-def blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Slices that cut `rows` into blocks of about ``BLOCK`` elements."""
-    step = max(1, BLOCK // max(columns, 1))
+def blocks(rows: int, columns: int, elements: int = BLOCK) -> Iterator[slice]:
+    """Slices that cut `rows` into blocks of about so many elements."""
+    step = max(1, elements // max(columns, 1))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
@@ -217,21 +251,27 @@ def check_logits(logits: np.ndarray, masked: bool = False) -> np.ndarray:
     ------
     SpecError
     """
+    logits = _real_matrix(logits)
+    for rows in blocks(*logits.shape):
+        block = logits[rows]
+        if np.isfinite(block.max()) and np.isfinite(block.min()):  # NaN wins in both
+            continue
+        top, bottom = block.max(axis=1), block.min(axis=1)
+        good = np.isfinite(top) & (np.isfinite(bottom) | (masked & (bottom == -np.inf)))
+        if not good.all():
+            row = int(np.argmin(good))
+            expected = "finite numbers" + (", or -inf beside a finite one" if masked else "")
+            raise SpecError(f"logits[{rows.start + row}]", [float(top[row]), float(bottom[row])], expected)
+    return logits
+
+
+def _real_matrix(logits: np.ndarray) -> np.ndarray:
+    """`logits` as a floating-point array (n, k), float32 uncopied; SpecError where they are none."""
     logits = np.asarray(logits)
     shaped = logits.ndim == 2 and logits.shape[0] >= 1 and logits.shape[1] >= 2
     require(shaped, "logits", f"shape {logits.shape}", "an array (n, k) of at least one row and two classes")
     require(logits.dtype.kind in "fiu", "logits", f"dtype {logits.dtype}", "real numbers")
-    if logits.dtype.kind != "f":
-        logits = logits.astype(np.float64)
-    for rows in blocks(*logits.shape):
-        top = logits[rows].max(axis=1)
-        bottom = logits[rows].min(axis=1)
-        good = np.isfinite(top) & (np.isfinite(bottom) | (masked & (bottom == -np.inf)))
-        if not good.all():
-            row = rows.start + int(np.argmin(good))
-            expected = "finite numbers" + (", or -inf beside a finite one" if masked else "")
-            raise SpecError(f"logits[{row}]", [float(top[row - rows.start]), float(bottom[row - rows.start])], expected)
-    return logits
+    return logits if logits.dtype.kind == "f" else logits.astype(np.float64)
 
 
 def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -260,84 +300,118 @@ def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
     """
     require(rows.dtype.kind in "fiu", key, f"dtype {rows.dtype}", "real numbers")
     for block in blocks(*rows.shape):
-        total = rows[block].sum(axis=1, dtype=np.float64)
-        low = rows[block].min(axis=1)
-        good = (np.abs(total - 1) <= SUM_TOLERANCE) & (low >= 0)
-        if not good.all():
-            row = int(np.argmin(good))
-            if not low[row] >= 0:
-                raise SpecError(f"{key}[{block.start + row}]", float(low[row]), "probabilities of at least 0")
-            raise SpecError(f"{key}[{block.start + row}]", float(total[row]), "probabilities that sum to 1")
+        check_block(rows[block], key, block.start)
     return rows
 
 
+def check_block(block: np.ndarray, key: str, start: int) -> None:
+    """`check_rows` of the rows from `start` on, for those who go on to work on them while they are in the cache."""
+    # In whatever order m numbers of at least 0 are added, rounding moves their sum by at most m eps / 2 of it. So what
+    # is nearer than the tolerance by that much passes by products, which are quicker than sums along rows.
+    k = block.shape[1]
+    ones = np.ones(min(k, 1024), dtype=block.dtype if block.dtype.char in "fd" else np.float64)
+    near = SUM_TOLERANCE - len(ones) * float(np.finfo(ones.dtype).eps) / 2
+    if block.min() >= 0:
+        parts = (block[:, first : first + len(ones)] for first in range(0, k, len(ones)))
+        total = sum((part @ ones[: part.shape[1]]).astype(np.float64) for part in parts)
+        if np.abs(total - 1).max() <= near:
+            return
+    total = block.sum(axis=1, dtype=np.float64)
+    low = block.min(axis=1)
+    good = (np.abs(total - 1) <= SUM_TOLERANCE) & (low >= 0)
+    if not good.all():
+        row = int(np.argmin(good))
+        if not low[row] >= 0:
+            raise SpecError(f"{key}[{start + row}]", float(low[row]), "probabilities of at least 0")
+        raise SpecError(f"{key}[{start + row}]", float(total[row]), "probabilities that sum to 1")
+
+
+def _parts(logits: np.ndarray) -> Iterator[slice]:
+    """The blocks of a fit. Its temporaries take some 26 bytes an element: a fifth of float32 logits, from 2 MiB on."""
+    return blocks(*logits.shape, min(BLOCK, max(1 << 14, logits.size // 40)))
+
+
 def _shifted(block: np.ndarray) -> np.ndarray:
-    """A block of logits in float64, each row's largest subtracted."""
-    shifted = block.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
+    """A block of logits turned around, float64 (k, points), each point's largest subtracted.
+
+    Its memory is laid out so that reductions over the classes are quick.
+    """
+    shifted = np.array(block.T, dtype=np.float64, order="C" if len(block.T) < MANY_CLASSES else "F")
+    shifted -= shifted.max(axis=0)
     return shifted
 
 
-def _linear_term(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Mean over rows of the target's mean shifted logit: at most 0, and 0 if and only if the data are separable.
+def _survey(logits: np.ndarray, targets: np.ndarray) -> Survey:
+    """One pass that checks the logits and sums what the fit needs to know first.
 
     The mean NLL at beta is then mean(log sum exp(beta s)) - beta * linear: two terms of one sign, so nothing cancels.
     """
-    sums = []
-    for rows in blocks(*logits.shape):
-        shifted = _shifted(logits[rows])
-        if targets.ndim == 1:
-            sums.append(shifted[np.arange(len(shifted)), targets[rows]].sum())
-        else:
-            sums.append(np.einsum("ij,ij->", shifted, targets[rows], dtype=np.float64))
-    linear = math.fsum(sums) / len(logits)
+    picked, total, lowest = [], [], 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rows in _parts(logits):
+            shifted = _shifted(logits[rows])
+            if targets.ndim == 1:
+                picked.append(shifted[targets[rows], np.arange(shifted.shape[1])].sum())
+            else:
+                picked.append(np.einsum("ij,ij->", shifted, targets[rows].T, dtype=np.float64))
+            total.append(shifted.sum())
+            lowest = np.minimum(lowest, shifted.min())
+    if not math.isfinite(lowest):
+        check_logits(logits)
+    linear = _sum(picked) / len(logits)
     require(math.isfinite(linear), "logits", linear, "a spread within the range of float64")
-    return linear
+    return Survey(linear, _sum(total) / logits.size - linear, -float(lowest))
+
+
+def _sum(parts: list[float]) -> float:
+    """The exact sum, rounded once; what addition gives where one of `parts` is not finite."""
+    return math.fsum(parts) if all(map(math.isfinite, parts)) else float(sum(parts))
 
 
 def _moments(logits: np.ndarray, linear: float, beta: float) -> Moments:
-    """The objective at `beta`: NLL, mean E_p[s] - linear, and mean Var_p[s] under p = softmax(beta s)."""
-    nll, mean, variance = [], [], []
+    """The objective at `beta` (not 0) and its derivatives: cumulants of u = beta s under softmax(u), averaged."""
+    parts = []
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        for rows in blocks(*logits.shape):
-            shifted = _shifted(logits[rows])
-            weights = shifted * beta
-            top = weights.max(axis=1, keepdims=True) if beta < 0 else 0.0
-            np.exp(weights - top if beta < 0 else weights, out=weights)
-            total = weights.sum(axis=1)
-            weights *= shifted
-            first = weights.sum(axis=1) / total
-            second = np.einsum("ij,ij->i", weights, shifted) / total
-            nll.append((np.log(total) + np.ravel(top)).sum())
-            mean.append(first.sum())
-            variance.append(np.maximum(second - first**2, 0).sum())
-    n = len(logits)
-    nll, mean, variance = (math.fsum(part) / n for part in (nll, mean, variance))
-    return Moments(nll - beta * linear, mean - linear, variance)
+        for rows in _parts(logits):
+            scaled = _shifted(logits[rows])
+            scaled *= beta
+            top = scaled.max(axis=0) if beta < 0 else 0.0
+            weights = np.exp(scaled - top if beta < 0 else scaled)
+            total = weights.sum(axis=0)
+            weights *= scaled
+            first = weights.sum(axis=0) / total
+            weights *= scaled
+            second = weights.sum(axis=0) / total
+            third = np.einsum("ij,ij->j", weights, scaled) / total
+            variance = np.maximum(second - first**2, 0)
+            skewness = third - first * (3 * second - 2 * first**2)
+            parts.append([(np.log(total) + top).sum(), first.sum(), variance.sum(), skewness.sum()])
+    nll, mean, variance, skewness = (_sum(part) / len(logits) for part in zip(*parts, strict=True))
+    return Moments(nll - beta * linear, mean - beta * linear, variance, skewness)
 
 
-def _minimise(logits: np.ndarray, linear: float, beta: float) -> float:
-    """The root of the gradient in beta > 0, known to exist: Newton's method within a bracket, else bisection of it.
+def _minimise(logits: np.ndarray, linear: float, beta: float, tolerance: float = 1e-13) -> tuple[float, float, Moments]:
+    """The root of the slope in beta > 0, known to exist, as (b, x, moments at b): it is b (1 + x), x a last small step.
 
-    A Newton step is refused when it leaves the bracket or does not halve the step before it: far left of the optimum
-    the gradient is an exponential, along which Newton walks at constant steps.
+    Halley's method within a bracket, else bisection of it. A step is refused when it leaves the bracket or does not
+    halve the step before it: far left of the optimum the gradient is an exponential, along which such steps stay
+    constant. The last step's own relative error, of its third order, is about `tolerance`: it needs no pass of its own.
     """
     low, high, step = 0.0, math.inf, math.inf
     for iteration in range(1000):  # a few are used; logits of 1e150 need some hundred to be reached from beta = 1
-        _, gradient, curvature = _moments(logits, linear, beta)
-        if gradient == 0:
-            return beta
-        low, high = (beta, high) if gradient < 0 else (low, beta)
-        proposal = beta - gradient / curvature if curvature > 0 else math.nan
+        found = _moments(logits, linear, beta)
+        if found.slope == 0 or high - low <= 4e-16 * beta:
+            break
+        low, high = (beta, high) if found.slope < 0 else (low, beta)
+        x = found.step()
+        proposal = beta * (1 + x)
         slow = iteration > 2 and not abs(proposal - beta) <= abs(step) / 2
         if slow or not max(low, beta / 16) < proposal < min(high, beta * 16):
             proposal = _bisect(low, high, beta)
-        step = proposal - beta
-        beta = proposal
-        # Newton's error after a step is about the square of the step: 1e-16 relative. Bisection's is the step itself.
-        if (abs(step) <= 1e-8 * beta and not slow) or high - low <= 4e-16 * beta:
-            return beta
-    return beta
+        elif abs(x) <= 1e-8 or abs(x) ** 3 * max(10.0, (found.third / found.curvature) ** 2) <= tolerance:
+            return beta, x, found
+        step, beta = proposal - beta, proposal
+    return beta, 0.0, _moments(logits, linear, beta)
 
 
 def _bisect(low: float, high: float, beta: float) -> float:
@@ -347,16 +421,38 @@ def _bisect(low: float, high: float, beta: float) -> float:
     return beta / 4 if low == 0 else math.sqrt(low) * math.sqrt(high)
 
 
-def _warm_start(logits: np.ndarray, targets: np.ndarray, rows: int = 4096) -> float:
-    """A first guess of beta: the optimum of about `rows` evenly spaced rows where there are many more; 1 otherwise."""
-    stride = len(logits) // rows
+def _changes_sign(found: Moments, x: float, spread: float) -> bool:
+    """Whether `found`, at b, proves that the slope changes its sign within b (1 + x) (1 +- CERTIFICATE).
+
+    `spread` is the largest difference of two entries of a row of u = b s. A row's third cumulant is at most its
+    variance times that, so the curvature at b (1 + d) lies between its value at b times exp(+-spread d), and the
+    slope there between slope -+ curvature (exp(-+spread d) - 1) / spread.
+    """
+    below, above = ((1 + x) * (1 + sign * CERTIFICATE) - 1 for sign in (-1, 1))
+    if not 0 < spread * max(-below, above) < 1:
+        return False
+    most = found.slope + found.curvature * math.expm1(spread * below) / spread
+    least = found.slope - found.curvature * math.expm1(-spread * above) / spread
+    return most < 0 < least
+
+
+def _ends_differ(logits: np.ndarray, linear: float, beta: float) -> bool:
+    """Whether the slope, evaluated at both, changes its sign between beta (1 - CERTIFICATE) and (1 + CERTIFICATE)."""
+    below, above = (_moments(logits, linear, beta * (1 + sign * CERTIFICATE)).slope for sign in (-1, 1))
+    return below < 0 < above
+
+
+def _warm_start(logits: np.ndarray, targets: np.ndarray) -> float:
+    """A first guess of beta: the optimum of evenly spaced rows, a 16th or some thousand, where there are many more."""
+    stride = min(16, len(logits) // 1024)
     if stride < 4:
         return 1.0
     sample, sampled = logits[::stride], targets[::stride]
-    linear = _linear_term(sample, sampled)
-    if linear == 0 or _moments(sample, linear, 0.0).gradient >= 0:
+    known = _survey(sample, sampled)
+    if known.linear == 0 or known.slope_at_zero >= 0:
         return 1.0
-    return _minimise(sample, linear, 1.0)
+    beta, x, _ = _minimise(sample, known.linear, 1.0, tolerance=1e-6)
+    return beta * (1 + x)
 
 
 def _log_ties(logits: np.ndarray) -> float:

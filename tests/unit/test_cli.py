@@ -6,9 +6,12 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import synthetic
 
-from halobench import cli
+from halobench import cli, store
+from halobench.aggregation import TABLE_COLUMNS
 
 STAGES = ["source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure"]
 COMMANDS = [*STAGES, "check", "cluster", "logs", "plan", "run", "verify", "why"]
@@ -112,6 +115,34 @@ def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
 def test_what_needs_no_torch_imports_none(module):
     code = f"import sys, halobench.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+HEAVY = ("torch", "torchvision", "sklearn", "snakemake", "timm", "probmetrics", "netcal")
+LIGHT_STAGES = {
+    "calibrate": "--seed 0 --run {folder} --spec {{}}",
+    "claims": "--claims {root}/workflow/claims.yaml --tables {folder} --out {folder}",
+    "figure": "calibration --tables {folder} --out {folder}/calibration",
+    "table": "paper_images --tables {folder} --out {folder}/paper_images",
+}
+
+
+@pytest.mark.parametrize("stage", LIGHT_STAGES)
+def test_what_needs_no_torch_runs_without_it(stage, root, tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {"transition": np.eye(3)}
+    for split in ("train", "val", "test"):
+        labels = rng.integers(3, size=40)
+        arrays |= {f"{split}.logits": rng.standard_normal((40, 3)), f"{split}.labels": labels, f"{split}.clean": labels}
+    store.write_arrays(tmp_path / "logits.safetensors", arrays)
+    for name, table in synthetic.tables(seeds=(0, 1)).items():
+        columns = dict.fromkeys([*table.columns, *TABLE_COLUMNS.get(name, ())])
+        store.write_parquet(tmp_path / f"{name}.parquet", table.reindex(columns=list(columns)))
+    arguments = LIGHT_STAGES[stage].format(folder=tmp_path, root=root).split()
+    code = "import sys; from halobench.cli import main; code = main(sys.argv[1:]);"
+    code += f"print('imported:', *[name for name in {HEAVY} if name in sys.modules]); sys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", code, stage, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "imported:"
 
 
 def test_the_cluster_page_tells_the_truth(root):

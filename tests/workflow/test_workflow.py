@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,18 @@ def test_every_table_is_there_with_its_columns_and_all_cells(finished):
         own = found[found["loss"] != "reference"]
         assert len(own[["dataset", "model", "loss", "seed"]].drop_duplicates()) == 16, name
     assert len(cells(finished)) == 16
+
+
+def test_aggregation_imports_neither_torch_nor_snakemake(finished, tmp_path):
+    code = "import sys; from halobench.cli import main; code = main(sys.argv[1:]);"
+    code += "print('imported:', *[m for m in ('torch', 'sklearn', 'snakemake') if m in sys.modules]); sys.exit(code)"
+    results = finished.folder / "results"
+    asked = ["--manifest", results / "manifests/tiny.json", "--results", results, "--out", tmp_path]
+    command = [sys.executable, "-c", code, "aggregate", *map(str, asked)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "imported:"
+    assert (tmp_path / "aggregate.json").is_file()
 
 
 def test_every_figure_is_there_in_both_formats(finished):

@@ -1,0 +1,147 @@
+"""Binned calibration errors beside netcal's and torch_uncertainty's, and bootstrap intervals beside recomputation.
+
+`python benchmarks/metrics.py [--quick]`. Values are compared first, so that each ratio is of equal results.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from functools import partial
+
+import harness
+
+harness.one_thread()
+
+import numpy as np  # noqa: E402
+import peers_calibration as peers  # noqa: E402
+from harness import Row  # noqa: E402
+from temperature import peak  # noqa: E402
+
+from halobench import metrics  # noqa: E402
+
+DRAWS = 1000
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """ECE + ACE + MCE and classwise ECE on float64 and float32 probabilities; bootstrap intervals."""
+    n, k = (2_000, 100) if quick else (50_000, 1000)
+    logits, labels = peers.made(n, k)
+    probabilities = metrics.softmax(logits)
+    del logits
+    count = harness.QUICK_TURNS if quick else 7
+    yield binned(probabilities, labels, count)
+    single = probabilities.astype(np.float32)
+    yield binned(single, labels, count)
+    yield classwise(probabilities, labels, harness.QUICK_TURNS if quick else 5)
+    del probabilities, single
+    yield from bootstrap(1_000 if quick else 10_000, 100 if quick else DRAWS, harness.QUICK_TURNS if quick else 5)
+
+
+def three(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """ECE, ACE (average) and MCE, from one diagram."""
+    return metrics.gap_errors(metrics.reliability(probabilities, labels))
+
+
+def binned(probabilities: np.ndarray, labels: np.ndarray, count: int) -> Row:
+    """ECE + ACE + MCE against netcal."""
+    what = f"ECE + ACE + MCE, {probabilities.shape} {probabilities.dtype}"
+    ours, theirs = three(probabilities, labels), peers.netcal_errors(probabilities, labels)
+    for name in theirs:
+        peers.agree(f"{what}: {name}", ours[name], theirs[name], 1e-9)
+    mine, other, read = harness.turns(
+        partial(three, probabilities, labels),
+        partial(peers.netcal_errors, probabilities, labels),
+        probabilities.max,
+        count=count,
+    )
+    note = f"{ms(mine)} against {ms(other)}; reading the probabilities once (their largest) {ms(read)}"
+    return Row(what, "netcal", harness.over(other, mine), least=10, note=note)
+
+
+def classwise(probabilities: np.ndarray, labels: np.ndarray, count: int) -> Row:
+    """Classwise ECE against torch_uncertainty; float64, where both agree to the last digits."""
+    what = f"classwise ECE, {probabilities.shape} {probabilities.dtype}"
+    found: list[float] = []
+
+    def theirs() -> None:
+        found.append(peers.torch_uncertainty_classwise(probabilities, labels))
+
+    mine, other, read = harness.turns(
+        partial(metrics.classwise_ece, probabilities, labels), theirs, probabilities.max, count=count, warm=0
+    )
+    peers.agree(what, metrics.classwise_ece(probabilities, labels), found[0], 1e-9)
+    note = f"{ms(mine)} against {ms(other)}; reading the probabilities once (their largest) {ms(read)}"
+    return Row(what, "torch_uncertainty", harness.over(other, mine), least=20, note=note)
+
+
+def bootstrap(n: int, draws: int, count: int) -> Iterator[Row]:
+    """Intervals of error, NLL and Brier score of n points, 10 classes."""
+    what = f"bootstrap intervals, {draws} draws, n = {n}"
+    logits, labels = peers.made(n, 10)
+    probabilities = metrics.softmax(logits)
+    values = scores(logits, probabilities, labels)
+    ours = partial(metrics.bootstrap_intervals, values, draws)
+    recomputed = partial(peers.plain_bootstrap, logits, probabilities, labels, draws)
+    resampled = partial(peers.pointwise_bootstrap, values, draws)
+    for mine, *others in zip(*(run(rng()) for run in (ours, recomputed, resampled)), strict=True):
+        for one, *two in zip(mine, *others, strict=True):
+            for other in two:  # the same points are drawn from the same seed
+                peers.agree(what, one, other, 1e-12)
+    seconds = harness.turns(
+        *(lambda run=run: run(rng()) for run in (ours, recomputed, resampled)), partial(draw, n, draws), count=count
+    )
+    mine, anew, points, drawn = seconds
+    note = f"{ms(mine)} against {ms(anew)}; drawing the points alone {ms(drawn)}"
+    yield Row(what, "drawing and recomputing", harness.over(anew, mine), least=20, note=note)
+    yield Row(what, "resampling each point's scores", harness.over(points, mine), note=f"against {ms(points)}")
+
+
+def scores(logits: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Error, NLL and Brier score of each point, (n, 3)."""
+    columns = [
+        metrics.error_per_point(probabilities, labels),
+        metrics.nll_per_point(logits, labels),
+        metrics.brier_per_point(probabilities, labels),
+    ]
+    return np.stack(columns, axis=1)
+
+
+def rng() -> np.random.Generator:
+    """The same draws each time."""
+    return np.random.default_rng(0)
+
+
+def draw(n: int, draws: int) -> None:
+    """What any bootstrap of this kind can't do without."""
+    generator = rng()
+    for _ in range(draws):
+        generator.integers(n, size=n)
+
+
+def ms(seconds: list[float]) -> str:
+    """The median in words."""
+    return f"{1e3 * statistics.median(seconds):.3g} ms"
+
+
+def growth(quick: bool) -> list[tuple[str, float, float, float]]:
+    """(stage, points, seconds, peak bytes beside the data) of metrics on growing data of 100 classes."""
+    found = []
+    for n in (1_000, 4_000, 16_000) if quick else (5_000, 20_000, 80_000):
+        logits, labels = peers.made(n, 100)
+        probabilities = metrics.softmax(logits).astype(np.float32)
+        values = scores(logits, probabilities, labels)
+        stages = {
+            "ECE + ACE + MCE, k = 100": partial(three, probabilities, labels),
+            "classwise ECE, k = 100": partial(metrics.classwise_ece, probabilities, labels),
+            "NLL, k = 100": partial(metrics.nll, logits, labels),
+            "bootstrap, 100 draws": lambda values=values: metrics.bootstrap_intervals(values, 100, rng()),
+        }
+        for stage, run in stages.items():
+            (seconds,) = harness.turns(run, count=harness.QUICK_TURNS if quick else 5)
+            found.append((stage, float(n), statistics.median(seconds), float(peak(run))))
+    return found
+
+
+if __name__ == "__main__":
+    harness.main(rows, __doc__)

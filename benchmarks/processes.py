@@ -1,0 +1,69 @@
+"""What a small job costs as a process of its own, beside what any that reads tables costs.
+
+`python benchmarks/processes.py [--quick]`: `halobench calibrate` on a cell of the demo's size (10 classes, 1,000 points
+to train, 500 to validate, 1,000 to test, half of the labels noisy), started cold, against `import numpy, pandas`.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import harness
+
+harness.one_thread()
+
+import numpy as np  # noqa: E402
+import peers_calibration as peers  # noqa: E402
+from harness import Row  # noqa: E402
+
+from halobench import store  # noqa: E402
+
+SPLITS = {"train": 1000, "val": 500, "test": 1000}
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """The stage as a process; and what of that is import and start."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_cell(folder)
+        commands = {
+            "calibrate": ["-m", "halobench.cli", "calibrate", "--seed", "0", "--run", str(folder), "--spec", "{}"],
+            "import numpy, pandas": ["-c", "import numpy, pandas"],
+            "import numpy": ["-c", "import numpy"],
+            "import halobench.stages": ["-c", "import halobench.stages"],
+        }
+        count = harness.QUICK_TURNS if quick else 11
+        seconds = harness.turns(*(lambda code=code: python(code) for code in commands.values()), count=count)
+        if not (folder / "metrics.csv").is_file():
+            raise SystemExit("calibrate wrote no metrics.csv")
+    told = "; ".join(f"{name} {statistics.median(s):.3g} s" for name, s in zip(commands, seconds, strict=True))
+    ratios = harness.over(seconds[0], seconds[1])
+    yield Row("calibrate, whole process", "import numpy, pandas", ratios, most=3, note=told)
+
+
+def python(arguments: list[str]) -> None:
+    """Run a Python of its own, without a warm server."""
+    environment = {name: value for name, value in os.environ.items() if name != "HALOBENCH_WARM"}
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, env=environment)
+
+
+def write_cell(folder: Path) -> None:
+    """A cell's logits as training leaves them, with labels half of which are noisy."""
+    flip = 0.5 * (np.eye(10) + np.roll(np.eye(10), 1, axis=1))
+    arrays = {"transition": flip}
+    for seed, (split, n) in enumerate(SPLITS.items()):
+        logits, clean = peers.made(n, 10, seed)
+        noisy = np.random.default_rng(seed).random(n) < 0.5
+        arrays |= {f"{split}.logits": logits, f"{split}.clean": clean}
+        arrays[f"{split}.labels"] = np.where(noisy, (clean + 1) % 10, clean)
+    store.write_arrays(folder / "logits.safetensors", arrays)
+
+
+if __name__ == "__main__":
+    harness.main(rows, __doc__)

@@ -1,0 +1,100 @@
+"""Exact temperature scaling beside scikit-learn's and probmetrics': `python benchmarks/temperature.py [--quick]`.
+
+On float32 logits (n, k); scikit-learn gets them in float64, made before the clock starts, since in float32 its search
+stops early. The note of a row tells how far above the least NLL, in nats, each of the three ends.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tracemalloc
+from collections.abc import Iterator
+from functools import partial
+
+import harness
+
+harness.one_thread()
+
+import numpy as np  # noqa: E402
+import peers_calibration as peers  # noqa: E402
+from harness import Row  # noqa: E402
+
+from halobench.temperature import blocks, fit_temperature  # noqa: E402
+
+SIZES = ((10_000, 10), (10_000, 100), (50_000, 1000))
+QUICK = ((2_000, 10), (2_000, 100), (4_000, 1000))
+GAP = 1e-12
+"""The most by which the NLL at our optimum may lie above the least, in nats."""
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """A row a size for time; for each as well the NLL's gap and the memory."""
+    for n, k in QUICK if quick else SIZES:
+        logits, labels = peers.made(n, k)
+        yield from measured(logits, labels, harness.QUICK_TURNS if quick else 15 if n * k < 10**7 else 5)
+
+
+def measured(logits: np.ndarray, labels: np.ndarray, count: int) -> Iterator[Row]:
+    """The rows of one size."""
+    n, k = logits.shape
+    what = f"exact TS, ({n}, {k})"
+    double, torch_peer = logits.astype(np.float64), peers.Probmetrics(logits, labels)
+    fits = {
+        "ours": lambda: fit_temperature(logits, labels).beta,
+        "scikit-learn (float64)": lambda: peers.sklearn_beta(double, labels),
+        "probmetrics (bisection, float32)": torch_peer.beta,
+    }
+    betas = {name: fit() for name, fit in fits.items()}
+    for name, beta in betas.items():
+        peers.agree(f"{what}: beta by {name}", betas["ours"], beta, 1e-4)
+    least = peers.true_optimum(logits, labels, betas["ours"])
+    gaps = {name: peers.objective(logits, labels, beta)[0] - least for name, beta in betas.items()}
+    told = fit_temperature(logits, labels).nll - least  # what the fit itself says
+    if not max(abs(gaps["ours"]), abs(told)) <= GAP:
+        raise SystemExit(f"{what}: our NLL lies {gaps['ours']:.2g} above the least, and we tell {told:.2g}")
+
+    seconds = harness.turns(*fits.values(), partial(one_pass, logits), count=count)
+    median = {name: statistics.median(taken) for name, taken in zip([*fits, "pass"], seconds, strict=True)}
+    faster = min(list(fits)[1:], key=median.get)
+    told = "; ".join(f"{name} {1e3 * median[name]:.3g} ms, NLL gap {gaps[name]:.1g}" for name in fits)
+    told += f"; a pass of one float64 exp over the logits {1e3 * median['pass']:.3g} ms"
+    yield Row(what, faster, harness.over(seconds[0], seconds[list(fits).index(faster)]), most=0.5, note=told)
+    yield Row(f"{what}, NLL gap", f"{GAP:g} nats", [abs(gaps["ours"]) / GAP], most=1.0)
+    taken = peak(lambda: fit_temperature(logits, labels))
+    told = f"{taken / 2**20:.3g} MiB beside logits of {logits.nbytes / 2**20:.3g} MiB"
+    small = logits.nbytes < 2**21  # below, the work space doesn't shrink with the logits
+    note = f"{told}{': half a MiB of work space is the least' if small else ''}"
+    ratio = (logits.nbytes + taken) / logits.nbytes
+    yield Row(f"{what}, peak memory", "the logits", [ratio], most=None if small else 1.2, note=note)
+
+
+def one_pass(logits: np.ndarray) -> None:
+    """What a single evaluation of the objective can't do without: each logit to float64, and one exponential."""
+    for part in blocks(*logits.shape):
+        block = logits[part].astype(np.float64)
+        np.exp(block, out=block)
+
+
+def peak(function) -> int:
+    """Bytes that a call takes at its peak, beside what is there."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def growth(quick: bool) -> list[tuple[str, float, float, float]]:
+    """(stage, points, seconds, peak bytes beside the data) of fits to growing data of 100 classes."""
+    found = []
+    for n in (1_000, 4_000, 16_000) if quick else (5_000, 20_000, 80_000):
+        logits, labels = peers.made(n, 100)
+        (seconds,) = harness.turns(partial(fit_temperature, logits, labels), count=harness.QUICK_TURNS if quick else 5)
+        taken = peak(partial(fit_temperature, logits, labels))
+        found.append(("exact TS, k = 100", float(n), statistics.median(seconds), float(taken)))
+    return found
+
+
+if __name__ == "__main__":
+    harness.main(rows, __doc__)
