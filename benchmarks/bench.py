@@ -36,6 +36,7 @@ TOPICS = {
 }
 PACKAGES = ["torch", "numpy", "scipy", "pandas", "snakemake"]
 PACKAGES += ["scikit-learn", "probmetrics", "netcal", "torch-uncertainty"]  # peers
+ACROSS = 5  # panels side by side
 MEASURED, README, PICTURE = HERE / "measured.json", HERE / "README.md", HERE / "growth.png"
 
 
@@ -111,19 +112,25 @@ def draw(measured: dict[str, dict], path: Path) -> None:
     stages = list(dict.fromkeys(point[0] for point in points))
     if not stages:
         return
-    figure, axes = plt.subplots(2, len(stages), figsize=(2.3 * len(stages), 4.6), squeeze=False, layout="constrained")
-    for column, stage in zip(axes.T, stages, strict=True):
+    bands = -(-len(stages) // ACROSS)
+    size = (2.4 * min(ACROSS, len(stages)), 4.6 * bands)
+    figure, axes = plt.subplots(2 * bands, ACROSS, figsize=size, squeeze=False, layout="constrained")
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for number, stage in enumerate(stages):
+        column = axes[2 * (number // ACROSS) : 2 * (number // ACROSS) + 2, number % ACROSS]
         size, seconds, peak = zip(*sorted(point[1:] for point in points if point[0] == stage), strict=True)
         for axis, values in zip(column, (seconds, [value / 2**20 for value in peak]), strict=True):
-            top = values[-1]
-            axis.loglog(size, [top * one / size[-1] for one in size], color="0.75", linewidth=1, zorder=1)
+            axis.set_axis_on()
+            axis.loglog(size, [values[-1] * one / size[-1] for one in size], color="0.75", linewidth=1, zorder=1)
             axis.loglog(size, values, marker="o", color="#2a6f97", zorder=2)
             axis.set_xticks(size, [f"{one:,.0f}" for one in size], fontsize=8)
             axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
             axis.margins(0.12)
-        column[0].set_title(stage, fontsize=10)
-    axes[0, 0].set_ylabel("seconds")
-    axes[1, 0].set_ylabel("MiB above what was resident")
+        column[0].set_title(stage, fontsize=9)
+        if number % ACROSS == 0:
+            column[0].set_ylabel("seconds")
+            column[1].set_ylabel("MiB more than before")
     figure.savefig(path, dpi=110)
 
 

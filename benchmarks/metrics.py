@@ -144,4 +144,4 @@ def growth(quick: bool) -> list[tuple[str, float, float, float]]:
 
 
 if __name__ == "__main__":
-    harness.main(rows, __doc__)
+    harness.main(rows, __doc__, growth)
