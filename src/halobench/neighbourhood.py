@@ -46,7 +46,9 @@ class Neighbourhood:
     curves : DataFrame
         radius (normalised pixels; NaN on rows of the relative grid), relative_radius (NaN on rows of the absolute one),
         confidence and logit_gap (means over points and rays), confidence_se and logit_gap_se (standard errors clustered
-        by point).
+        by point: the deviation of points' means over the root of their number. That takes the points for draws from an
+        endless population, so for the mean over the training set, from which they are drawn without replacement, it is
+        on average no smaller than the standard error; `halobench.precision` has that one).
     radii : DataFrame
         A row per point, ray, quantity and calibrator: point, ray, quantity (``certainty``: first distance with
         confidence below the threshold; ``half_level``: with half the confidence at distance 0; ``decision``: where
@@ -241,6 +243,31 @@ def probe(
         _curves(spec, found["confidence"], found["logit_gap"]),
         _radii_table(spec, found, geometry.other_distance, betas),
     )
+
+
+def confidences(
+    predict: Predict,
+    inputs: torch.Tensor,
+    labels: np.ndarray,
+    spec: ProbeSpec,
+    surroundings: Surroundings,
+    *,
+    rng: np.random.Generator,
+    batch: int = 250,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> np.ndarray:
+    """Label confidence on each ray: float64 (n, R, A + B), at `radii` and then at `relative_radii`.
+
+    A pilot for `halobench.precision`, which looks for no radius. The arguments are `probe`'s, and so are the rays that
+    a generator gives.
+    """
+    geometry, found = Geometry(spec, inputs, labels, surroundings, rng), []
+    step = chunk_points(spec, inputs[0].numel(), 0)
+    for start in range(0, len(labels), step):
+        part = slice(start, min(start + step, len(labels)))
+        walk = _Walk(predict, inputs[part], labels[part], geometry.rays(part), batch, layout)
+        found.append(walk.along(_grid(spec, geometry.other_distance[part]), {"none": 1.0})[0]["none"][:, :, 1:])
+    return np.concatenate(found)
 
 
 def chunk_points(spec: ProbeSpec, size: int, calibrators: int) -> int:
