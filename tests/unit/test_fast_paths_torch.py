@@ -231,10 +231,11 @@ def test_the_probes_predictions_are_those_of_the_stage(points):
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_casts_that_are_kept_change_no_bit_and_are_made_once(points):
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_casts_that_are_kept_change_no_bit_and_are_made_once(points, name):
     inputs, _ = points
     recipe, device = TrainSpec(precision="bf16"), torch.device("cpu")
-    model = lively("mlp", tuple(inputs.shape[1:]))
+    model = folded(lively(name, tuple(inputs.shape[1:])))
 
     def run(calls: int) -> tuple[torch.Tensor, int]:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as noted:
@@ -249,7 +250,7 @@ def test_casts_that_are_kept_change_no_bit_and_are_made_once(points):
         kept, fewer = run(3)
     assert torch.equal(once, kept)
     weights = len(list(model.parameters()))
-    assert (casts, fewer) == (weights + 1, weights + 3)
+    assert fewer == weights + 3 * (casts - weights)  # besides weights, what is cast on the way
 
 
 def test_bf16_moves_confidences_by_no_more_than_it_rounds(points):

@@ -24,7 +24,7 @@ def folded(model: nn.Module) -> nn.Module:
     for parent, first, second in _pairs(model):
         _fold(parent[first], parent[second])
         parent[second] = nn.Identity()
-    return model.requires_grad_(False)
+    return model
 
 
 def _pairs(model: nn.Module) -> list[tuple[nn.Sequential, int, int]]:
@@ -57,5 +57,6 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     shift = -mean if convolution.bias is None else convolution.bias.double() - mean
     shift = shift * factor if norm.bias is None else shift * factor + norm.bias.double()
     weight = convolution.weight
-    convolution.weight = nn.Parameter((weight.double() * factor.view(-1, 1, 1, 1)).to(weight.dtype))
-    convolution.bias = nn.Parameter(shift.to(weight.dtype))
+    learnt = weight.requires_grad  # autocast keeps its casts of such weights alone
+    convolution.weight = nn.Parameter((weight.double() * factor.view(-1, 1, 1, 1)).to(weight.dtype), learnt)
+    convolution.bias = nn.Parameter(shift.to(weight.dtype), learnt)
