@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +59,16 @@ def with_usual_memory(function: Callable[[], object]) -> Callable[[], None]:
         keep_freed_memory()
 
     return run
+
+
+def grown(function: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of a call, and the most bytes that it had resident beyond what was before (Linux, glibc)."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed earlier would serve it unseen
+    harness.forget_peak()
+    before, began = harness.peak_bytes(), time.perf_counter()
+    function()
+    seconds = time.perf_counter() - began
+    return seconds, float(harness.peak_bytes() - before)
 
 
 def waited(function: Callable[[], object], device: torch.device) -> Callable[[], None]:

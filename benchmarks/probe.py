@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import time
 from collections.abc import Callable, Iterator
 
 import harness
@@ -160,20 +159,14 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def growth(quick: bool) -> list[tuple[str, float, float, float]]:
-    """Stage, points, seconds, and peak bytes above what was resident: the probe at three sizes."""
-    device = peers.start()
+    """Stage, points, seconds, and peak bytes above what was resident: the probe of the CNN at three sizes."""
+    device, sizes = peers.start(), (10, 30, 100) if quick else (100, 300, 900)
+    whole, recipe = of_cnn(sizes[-1], device, quick), TrainSpec(channels_last=True, eval_batch=64)
+    spec, predict = dataclasses.replace(SPHERE, directions=2), predictor(whole.model, recipe)
     found = []
-    whole = of_cnn(100 if quick else 900, device, quick)
-    recipe = TrainSpec(channels_last=True, eval_batch=64)
-    predict = predictor(whole.model, recipe)
-    spec = dataclasses.replace(SPHERE, directions=2)
-    for points in (10, 30, 100) if quick else (100, 300, 900):
+    for points in sizes:
         part = Probed(whole.model, whole.inputs[:points], whole.labels[:points], spec)
-        harness.forget_peak()
-        before, began = harness.peak_bytes(), time.perf_counter()
-        part.run(predict, recipe)
-        seconds = time.perf_counter() - began
-        found.append(("probe", float(points), seconds, float(harness.peak_bytes() - before)))
+        found.append(("probe", float(points), *peers.grown(lambda part=part: part.run(predict, recipe))))
     return found
 
 

@@ -7,7 +7,6 @@ fused Adam) on one resident batch, and against a DataLoader that transforms item
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -86,17 +85,12 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def growth(quick: bool) -> list[tuple[str, float, float, float]]:
-    """Stage, training points, seconds, and peak bytes above what was resident: an epoch at three sizes."""
-    device, found = peers.start(), []
-    spec = recipe(50, True)
+    """Stage, training points, seconds, and peak bytes above what was resident: an epoch of the CNN at three sizes."""
+    device, spec, found = peers.start(), recipe(50, True), []
     for size in (100, 300, 1000) if quick else (400, 1200, 4000):
         with tempfile.TemporaryDirectory() as folder:
             data = peers.digits(size, Path(folder))
-        harness.forget_peak()
-        before, began = harness.peak_bytes(), time.perf_counter()
-        ours(peers.CNN, data, spec, device)()
-        seconds = time.perf_counter() - began
-        found.append(("train", float(size), seconds, float(harness.peak_bytes() - before)))
+        found.append(("train", float(size), *peers.grown(lambda data=data: ours(peers.CNN, data, spec, device)())))
     return found
 
 
