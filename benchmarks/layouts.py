@@ -19,7 +19,7 @@ from harness import Row, main, over, turns
 from halobench.specs import ModelSpec, TrainSpec
 from halobench.training import autocast, build_optimizer, memory_format
 
-# With images of a batch, and the precisions and layouts (whether channels_last) that are tried with the compiler too: it
+# With images of a batch, and precisions and layouts (whether channels_last) that are tried with the compiler too, which
 # takes a minute for each of ResNeXt-50's.
 MODELS = {
     "cnn 28x28": (peers.CNN, (1, 28, 28), 250, [("float32", True), ("bf16", True)]),

@@ -151,7 +151,12 @@ def paper_probe(
 
 
 def raw_steps(
-    model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor, count: int
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    count: int,
+    spec: TrainSpec,
 ) -> Callable[[], None]:
     """Forward, backward and step, `count` times on one resident batch (n, C, H, W) with whole-number labels (n,)."""
 
@@ -159,7 +164,9 @@ def raw_steps(
         model.train()
         for _ in range(count):
             optimizer.zero_grad(set_to_none=True)
-            nn.functional.cross_entropy(model(images), labels).backward()
+            with autocast(spec, images.device):
+                logits = model(images)
+            nn.functional.cross_entropy(logits.float(), labels).backward()
             optimizer.step()
 
     return waited(run, images.device)

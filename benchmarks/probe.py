@@ -80,12 +80,13 @@ def of_cnn(points: int, device: torch.device, quick: bool) -> Probed:
     return Probed(model, inputs, data.splits["train"].labels[:points])
 
 
-def of_resnext(points: int, device: torch.device) -> Probed:
+def of_resnext(points: int, device: torch.device, quick: bool) -> Probed:
     """A ResNeXt-50 with random weights around random images of 3 x 32 x 32."""
     rng = np.random.default_rng(0)
     inputs = torch.from_numpy(rng.standard_normal((points, 3, 32, 32), dtype=np.float32)).to(device)
     model = peers.build(peers.RESNEXT, (3, 32, 32), TrainSpec(), device)
-    return Probed(model, inputs, np.arange(points) % 10)
+    spec = dataclasses.replace(SPHERE, directions=2) if quick else SPHERE
+    return Probed(model, inputs, np.arange(points) % 10, spec)
 
 
 Best = dict[str, tuple[peers.Recipe, float]]
@@ -138,11 +139,11 @@ def bf16_told(probed: Probed, recipe: peers.Recipe) -> str:
     return f"; label confidences differ from float32 by {apart.max():.2g} at most, {apart.mean():.2g} on average"
 
 
-def best_of(spec: ModelSpec, probed: Probed, batches: tuple[int, ...], images: int) -> Best:
+def best_of(spec: ModelSpec, probed: Probed, batches: tuple[int, ...], images: int, quick: bool) -> Best:
     """The recipe of each precision at which the bare forward pass is fastest, and its seconds an image."""
     shape, device = tuple(probed.inputs.shape[1:]), probed.inputs.device
     return {
-        precision: peers.best_forward(spec, shape, precision, batches, images, device)
+        precision: peers.best_forward(spec, shape, precision, batches, images, device, 1 if quick else 3)
         for precision in ("float32", "bf16")
     }
 
@@ -150,11 +151,11 @@ def best_of(spec: ModelSpec, probed: Probed, batches: tuple[int, ...], images: i
 def rows(quick: bool) -> Iterator[Row]:
     device, images = peers.start(), 500 if quick else 1000
     cnn = of_cnn(6 if quick else 20, device, quick)
-    best = best_of(peers.CNN, cnn, (64,) if quick else (32, 64, 128, 250, 500), images)
+    best = best_of(peers.CNN, cnn, (64,) if quick else (32, 64, 128, 250, 500), images, quick)
     yield from against_forward("cnn 28x28", cnn, best, 2 * images, quick)
     yield from against_paper(cnn, best, quick)
-    resnext, images = of_resnext(2, device), 64 if quick else 256
-    best = best_of(peers.RESNEXT, resnext, (64,) if quick else (64, 128, 256), images)
+    resnext, images = of_resnext(2, device, quick), 32 if quick else 256
+    best = best_of(peers.RESNEXT, resnext, (32,) if quick else (64, 128, 256), images, quick)
     yield from against_forward("ResNeXt-50 32x32", resnext, best, images, quick)
 
 

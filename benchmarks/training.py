@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import harness
 import numpy as np
@@ -21,8 +22,12 @@ from halobench.data import Data
 from halobench.specs import LossSpec, ModelSpec, TrainSpec
 from halobench.training import build_optimizer, feed, fit, memory_format
 
-# With whether convolutions are channels_last, and how many epochs are timed at a time.
-MODELS = {"mlp": (ModelSpec("mlp"), False, 5), "cnn": (peers.CNN, True, 1)}
+# With the layout and precision that suit each, and how many epochs are timed at a time.
+MODELS = {
+    "mlp": (ModelSpec("mlp"), {}, 5),
+    "cnn": (peers.CNN, {"channels_last": True}, 1),
+    "cnn in bf16": (peers.CNN, {"channels_last": True, "precision": "bf16"}, 1),
+}
 MOST, LEAST = 1.15, 2.0
 
 
@@ -30,9 +35,9 @@ def silent(line: str) -> None:
     """Drop progress lines."""
 
 
-def recipe(batch: int, channels_last: bool, epochs: int = 1) -> TrainSpec:
+def recipe(batch: int, epochs: int = 1, **more: Any) -> TrainSpec:
     """A recipe of `epochs` epochs at a constant rate."""
-    return TrainSpec(batch=batch, epochs=epochs, warmup=0, schedule="constant", channels_last=channels_last)
+    return TrainSpec(batch=batch, epochs=epochs, warmup=0, schedule="constant", **more)
 
 
 def ours(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device) -> Callable[[], None]:
@@ -50,11 +55,11 @@ def bare(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device) ->
     labels = torch.from_numpy(data.splits["train"].labels[: spec.batch]).to(device)
     count = len(data.splits["train"].labels) // spec.batch * spec.epochs
     batch = images.contiguous(memory_format=memory_format(spec))
-    return peers.raw_steps(network, build_optimizer(network, spec), batch, labels, count)
+    return peers.raw_steps(network, build_optimizer(network, spec), batch, labels, count, spec)
 
 
 def loader(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device, workers: int) -> Callable[[], None]:
-    """As many epochs as tutorials write them: a DataLoader, images in NCHW, and Adam as it comes."""
+    """As many epochs as tutorials write them: a DataLoader, float32 images in NCHW, and Adam as it comes."""
     network, split = peers.build(model, data.shape, TrainSpec(), device), data.splits["train"]
     items = peers.Items(np.asarray(split.images), split.labels, data.mean, data.std)
     epoch = peers.loader_epoch(network, torch.optim.Adam(network.parameters(), lr=spec.lr), items, spec.batch, workers)
@@ -65,9 +70,9 @@ def rows(quick: bool) -> Iterator[Row]:
     device, count = peers.start(), harness.QUICK_TURNS if quick else harness.TURNS
     with tempfile.TemporaryDirectory() as folder:
         data = peers.digits(500 if quick else 2000, Path(folder))
-    for name, (model, channels_last, epochs) in MODELS.items():
+    for name, (model, suiting, epochs) in MODELS.items():
         for batch in (50, 500):
-            spec = recipe(batch, channels_last, 1 if quick else epochs)
+            spec = recipe(batch, 1 if quick else epochs, **suiting)
             bare_step, fitted = bare(model, data, spec, device), ours(model, data, spec, device)
             loaders = [loader(model, data, spec, device, workers) for workers in (0, 2)]
             what, size = f"training epoch, {name}, batch {batch}", spec.epochs * len(data.splits["train"].labels)
@@ -86,7 +91,7 @@ def rows(quick: bool) -> Iterator[Row]:
 
 def growth(quick: bool) -> list[tuple[str, float, float, float]]:
     """Stage, training points, seconds, and peak bytes above what was resident: an epoch of the CNN at three sizes."""
-    device, spec, found = peers.start(), recipe(50, True), []
+    device, spec, found = peers.start(), recipe(50, channels_last=True), []
     for size in (100, 300, 1000) if quick else (400, 1200, 4000):
         with tempfile.TemporaryDirectory() as folder:
             data = peers.digits(size, Path(folder))
