@@ -76,7 +76,7 @@ class Feed:
         self.kept: torch.Tensor | None = None
         if self.keep != "nothing":
             kept = torch.from_numpy(np.asarray(images)).to(self.device)
-            self.kept = self._normalised(kept) if self.keep == "floats" else kept.contiguous(memory_format=layout)
+            self.kept = self._in_rows(self._normalised(kept) if self.keep == "floats" else kept)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -97,7 +97,8 @@ class Feed:
         parts = [slice(step * batch, (step + 1) * batch) for step in range(first, count)]
         if self.kept is not None:
             for part in parts:
-                yield rows[part], self._kept_rows(rows[part])
+                some = rows[part]
+                yield some, self._kept_rows(some)
             return
         with ThreadPoolExecutor(1) as reader:
             waiting = [reader.submit(self._read, order[part]) for part in parts[:AHEAD]]
@@ -118,8 +119,20 @@ class Feed:
 
     def _kept_rows(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows of what is kept, normalised."""
-        found = self.kept[rows]
-        return found.contiguous(memory_format=self.layout) if self.keep == "floats" else self._normalised(found)
+        found = self._images(self.kept.index_select(0, rows))
+        return found if self.keep == "floats" else self._normalised(found)
+
+    def _in_rows(self, images: torch.Tensor) -> torch.Tensor:
+        """Images as rows (n, D) in the order in which the layout has them in memory: each is read in one piece."""
+        last = self.layout == torch.channels_last
+        return (images.permute(0, 2, 3, 1) if last else images).contiguous().flatten(1)
+
+    def _images(self, rows: torch.Tensor) -> torch.Tensor:
+        """Such rows (m, D) as images (m, C, H, W), without copying them."""
+        channels, height, width = self.images.shape[1:]
+        if self.layout != torch.channels_last:
+            return rows.view(-1, channels, height, width)
+        return rows.view(-1, height, width, channels).permute(0, 3, 1, 2)
 
     def _normalised(self, images: torch.Tensor) -> torch.Tensor:
         """(pixel - mean) / std of images on the device."""

@@ -88,7 +88,7 @@ class Geometry:
         directions = torch.from_numpy(normal).to(points)
         if self.spec.kind == "manifold":
             directions = directions @ self.basis
-        directions = directions / directions.norm(dim=2, keepdim=True)
+        directions /= directions.norm(dim=2, keepdim=True)
         return Rays(directions, torch.full(directions.shape[:2], float("nan")))
 
     def _random_others(self, part: slice) -> np.ndarray:
@@ -152,4 +152,4 @@ def _towards(points: torch.Tensor, targets: torch.Tensor) -> Rays:
     """Rays from points (m, D) to targets (m, R, D). A target on its point gives a direction of zeros."""
     offset = targets - points[:, None]
     lengths = offset.norm(dim=2)
-    return Rays(offset / lengths.clamp_min(1e-12)[..., None], lengths)
+    return Rays(offset.div_(lengths.clamp_min(1e-12)[..., None]), lengths)

@@ -25,9 +25,14 @@ def torch_seed(seed: int, *purpose: str | int) -> int:
 
 
 def seed_libraries(seed: int) -> None:
-    """Seed torch's, Python's and numpy's global generators: models and losses of others may draw from any of them."""
+    """Seed torch's, Python's and numpy's global generators: models and losses of others may draw from any of them.
+
+    For the CPU and CUDA as torch.manual_seed does, which looks for four more kinds of device: a millisecond an epoch.
+    """
     import torch
 
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002

@@ -74,6 +74,14 @@ def autocast(spec: TrainSpec, device: torch.device) -> contextlib.AbstractContex
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
+def kept_casts(device: torch.device) -> contextlib.AbstractContextManager:
+    """Keep what `autocast` makes of weights from one batch to the next, while they don't change.
+
+    Autocast forgets its casts where the outermost of its contexts ends. This one changes nothing inside it.
+    """
+    return torch.autocast(device.type, enabled=False)
+
+
 @dataclass(frozen=True)
 class Trained:
     """A trained cell: the model, its logits (``{split}.logits``), its history, and facts for the record."""
@@ -249,9 +257,10 @@ def fit(
             # A last batch that isn't full is dropped: batch norm and Mixup both depend on a batch's size.
             for rows, images in points.batches(order, batch, run.step):
                 run.set_rate()
-                targets = nn.functional.one_hot(known[rows], classes).float()
+                targets = known.index_select(0, rows)
+                targets = targets if losses.takes_labels(loss) else one_hot(targets, classes)
                 mixed, soft = loss.mix(augmented(images, spec, rng), targets, rng)
-                run.optimizer.zero_grad(set_to_none=True)
+                run.forget_gradients()
                 run.watch(backward(forward, loss, mixed, soft, spec))
                 run.optimizer.step()
                 run.step += 1
@@ -259,6 +268,11 @@ def fit(
                     run.save(rng)
         log(run.end_epoch())
     return run
+
+
+def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Rows of probabilities, float32 (n, classes), that are sure of the labels (n,)."""
+    return torch.zeros(len(labels), classes, device=labels.device).scatter_(1, labels[:, None], 1.0)
 
 
 def backward(
@@ -270,6 +284,12 @@ def backward(
 ) -> torch.Tensor:
     """Add the gradient of a batch's mean loss to the parameters', part by part; the loss, a number on the device."""
     count = len(inputs)
+    if count <= (spec.micro_batch or count):
+        with autocast(spec, inputs.device):
+            logits = model(inputs)
+        value = loss(logits.float(), targets)
+        value.backward()
+        return value.detach()
     total: torch.Tensor | None = None
     for start in range(0, count, spec.micro_batch or count):
         part = slice(start, start + (spec.micro_batch or count))
@@ -283,7 +303,7 @@ def backward(
     return total
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode, in which autocast casts the weights anew for each batch
 def predict(
     model: nn.Module, inputs: np.ndarray | Feed, spec: TrainSpec, tick: Callable[[], None] = lambda: None
 ) -> np.ndarray:
@@ -298,7 +318,7 @@ def predict(
     device = next(model.parameters()).device
     points = inputs if isinstance(inputs, Feed) else feed(inputs, spec, device)
     blocks = []
-    with in_memory("eval_batch", spec.eval_batch, "a batch that fits"):
+    with in_memory("eval_batch", spec.eval_batch, "a batch that fits"), kept_casts(device):
         for start in range(0, len(points), spec.eval_batch):
             tick()
             rows = np.arange(start, min(start + spec.eval_batch, len(points)))

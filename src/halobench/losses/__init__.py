@@ -35,8 +35,17 @@ class Loss:
         raise NotImplementedError("define __call__(self, logits, targets)")
 
 
+def takes_labels(loss: Loss) -> bool:
+    """Whether a loss leaves batches alone and takes labels (m,) as targets: its class says ``LABELS = True``.
+
+    Labels are then not spelt out as rows of probabilities, which for small models takes a twentieth of a step. A
+    subclass that changes either method must say so anew.
+    """
+    return bool(vars(type(loss)).get("LABELS", False))
+
+
 def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean over the batch of -sum_j targets_j log softmax(logits)_j."""
+    """Mean over the batch of -sum_j targets_j log softmax(logits)_j; `targets` rows (n, k), or labels (n,)."""
     return torch.nn.functional.cross_entropy(logits, targets)
 
 

@@ -1,0 +1,87 @@
+"""Where channels_last and torch.compile pay: `python benchmarks/layouts.py [--quick]`.
+
+Forward passes of 250 images (64 of ResNeXt-50) and training steps of as many, against NCHW without a compiler: how many
+times as fast. Nothing is to be reached here. Compiling itself isn't counted; the notes say how long it took.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import harness
+import peers_torch as peers
+import torch
+from harness import Row, main, over, turns
+
+from halobench.specs import ModelSpec, TrainSpec
+from halobench.training import autocast, build_optimizer, memory_format
+
+# With images of a batch, and precisions and layouts (whether channels_last) that are tried with the compiler too, which
+# takes a minute for each of ResNeXt-50's.
+MODELS = {
+    "cnn 28x28": (peers.CNN, (1, 28, 28), 250, [("float32", True), ("bf16", True)]),
+    "ResNeXt-50 32x32": (peers.RESNEXT, (3, 32, 32), 64, [("float32", False), ("bf16", True)]),
+}
+Timed = tuple[Callable[[], None], float]
+
+
+def forward(spec: ModelSpec, shape: tuple[int, int, int], recipe: TrainSpec, device: torch.device) -> Timed:
+    """A forward pass in eval mode, and the seconds of its first call."""
+    model = peers.build(spec, shape, recipe, device)
+    images = peers.noise(recipe.batch, shape, device).contiguous(memory_format=memory_format(recipe))
+    call = torch.compile(model) if recipe.compile else model
+
+    def run() -> None:
+        with torch.no_grad(), autocast(recipe, device):
+            call(images)
+
+    return _begun(peers.waited(run, device))
+
+
+def step(spec: ModelSpec, shape: tuple[int, int, int], recipe: TrainSpec, device: torch.device) -> Timed:
+    """A training step, and the seconds of the first."""
+    model = peers.build(spec, shape, recipe, device).train()
+    images = peers.noise(recipe.batch, shape, device).contiguous(memory_format=memory_format(recipe))
+    labels, optimizer = torch.arange(recipe.batch, device=device) % 10, build_optimizer(model, recipe)
+    call = torch.compile(model) if recipe.compile else model
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(recipe, device):
+            logits = call(images)
+        torch.nn.functional.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+
+    return _begun(peers.waited(run, device))
+
+
+def _begun(run: Callable[[], None]) -> Timed:
+    """A function that has been called once, and how long that took."""
+    began = time.perf_counter()
+    run()
+    return run, time.perf_counter() - began
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    device, names = peers.start(), list(MODELS)[: 1 if quick else 2]
+    for name, (what, make) in itertools.product(names, (("forward", forward), ("training step", step))):
+        spec, shape, batch, compiled = MODELS[name]
+        ways = [(precision, last, False) for precision in ("float32", "bf16") for last in (False, True)]
+        ways += [] if quick else [(*way, True) for way in compiled]
+        made = [
+            make(spec, shape, TrainSpec(batch=batch, precision=way[0], channels_last=way[1], compile=way[2]), device)
+            for way in ways
+        ]
+        times = turns(*(run for run, _ in made), count=harness.QUICK_TURNS if quick else 5)
+        for (precision, last, by_compiler), (_, first), found in zip(ways[1:], made[1:], times[1:], strict=True):
+            told = f"{precision}{', channels_last' if last else ''}{', compiled' if by_compiler else ''}"
+            began = f"; first call {first:.0f} s" if by_compiler else ""
+            note = f"{batch / statistics.median(found):,.0f} images/s{began}"
+            yield Row(f"{what}, {name}, {told}", "float32, NCHW", over(times[0], found), note=note)
+
+
+if __name__ == "__main__":
+    main(rows, __doc__)

@@ -1,0 +1,234 @@
+"""What torch-side benchmarks measure against: the paper's probe, the bare forward pass and step, and a DataLoader."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import harness
+import numpy as np
+import torch
+from torch import nn
+
+from halobench import data, models
+from halobench.data import Data
+from halobench.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec, TrainSpec
+from halobench.stages import keep_freed_memory
+from halobench.training import autocast, memory_format, place, train_cell
+
+CNN = ModelSpec("cnn")
+RESNEXT = ModelSpec("torchvision/resnext50_32x4d")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is evaluated: images of a forward pass, layout, precision."""
+
+    batch: int
+    channels_last: bool
+    precision: str
+
+    @property
+    def spec(self) -> TrainSpec:
+        return TrainSpec(eval_batch=self.batch, channels_last=self.channels_last, precision=self.precision)
+
+    def __str__(self) -> str:
+        return f"{self.precision} {'channels_last' if self.channels_last else 'NCHW'} batch {self.batch}"
+
+
+def start() -> torch.device:
+    """Set torch up as jobs of the workflow do, with one thread; the device to measure on, of ``BENCH_DEVICE``."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    return torch.device(os.environ.get("BENCH_DEVICE", "cpu"))
+
+
+def with_usual_memory(function: Callable[[], object]) -> Callable[[], None]:
+    """`function` with glibc's own thresholds, at the largest that they grow to, instead of those that jobs set."""
+
+    def run() -> None:
+        keep_freed_memory(2**26, 2**25)
+        function()
+        keep_freed_memory()
+
+    return run
+
+
+def grown(function: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of a call, and the most bytes that it had resident beyond what was before (Linux, glibc)."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed earlier would serve it unseen
+    harness.forget_peak()
+    before, began = harness.peak_bytes(), time.perf_counter()
+    function()
+    seconds = time.perf_counter() - began
+    return seconds, float(harness.peak_bytes() - before)
+
+
+def waited(function: Callable[[], object], device: torch.device) -> Callable[[], None]:
+    """`function`, followed by waiting for a GPU's queue."""
+
+    def run() -> None:
+        function()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return run
+
+
+def build(spec: ModelSpec, shape: tuple[int, int, int], recipe: TrainSpec, device: torch.device) -> nn.Module:
+    """A model with random weights, the same each time, in eval mode in the recipe's layout."""
+    torch.manual_seed(0)
+    return place(models.build(spec, shape, 10), recipe, device).eval()
+
+
+def raw_forward(model: nn.Module, images: torch.Tensor, recipe: Recipe) -> Callable[[], None]:
+    """The bare forward pass of resident `images` (n, C, H, W), in batches, with what autocast makes of weights kept."""
+    device, spec = images.device, recipe.spec
+    batches = [part.contiguous(memory_format=memory_format(spec)) for part in images.split(recipe.batch)]
+
+    @torch.inference_mode()
+    def run() -> None:
+        with autocast(spec, device):  # around all batches, so that weights are cast once
+            for batch in batches:
+                model(batch)
+
+    return waited(run, device)
+
+
+def best_forward(
+    spec: ModelSpec,
+    shape: tuple[int, int, int],
+    precision: str,
+    batches: Iterable[int],
+    count: int,
+    device: torch.device,
+    turns: int = 3,
+) -> tuple[Recipe, float]:
+    """The batch and layout at which the bare forward pass of `count` images is fastest, and its seconds an image."""
+    images = noise(count, shape, device)
+    found = []
+    for channels_last, batch in itertools.product((False, True), batches):
+        recipe = Recipe(batch, channels_last, precision)
+        run = raw_forward(build(spec, shape, recipe.spec, device), images, recipe)
+        (times,) = harness.turns(run, count=turns)
+        found.append((statistics.median(times) / count, recipe))
+    seconds, recipe = min(found, key=lambda one: one[0])
+    return recipe, seconds
+
+
+def plain_predict(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Logits without gradients."""
+    return torch.no_grad()(model)
+
+
+def paper_probe(
+    predict: Callable[[torch.Tensor], torch.Tensor],
+    inputs: torch.Tensor,
+    labels: np.ndarray,
+    radii: np.ndarray,
+    directions: int = 500,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The paper's probe, from its description: one point and one radius at a time, directions drawn anew for each.
+
+    Mean label confidence and logit gap of points `inputs` (n, C, H, W): arrays (n, len(radii)).
+    """
+    confidences, gaps = np.zeros((2, len(inputs), len(radii)))
+    for (row, point), (column, radius) in itertools.product(enumerate(inputs), enumerate(radii)):
+        noise = torch.randn(directions, *point.shape, device=point.device)
+        noise = noise / noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        logits, label = predict(point + float(radius) * noise), int(labels[row])
+        others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
+        confidences[row, column] = logits.softmax(dim=1)[:, label].mean().item()
+        gaps[row, column] = (logits[:, label] - others.max(dim=1).values).mean().item()
+    return confidences, gaps
+
+
+def raw_steps(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    count: int,
+    spec: TrainSpec,
+) -> Callable[[], None]:
+    """Forward, backward and step, `count` times on one resident batch (n, C, H, W) with whole-number labels (n,)."""
+
+    def run() -> None:
+        model.train()
+        for _ in range(count):
+            optimizer.zero_grad(set_to_none=True)
+            with autocast(spec, images.device):
+                logits = model(images)
+            nn.functional.cross_entropy(logits.float(), labels).backward()
+            optimizer.step()
+
+    return waited(run, images.device)
+
+
+class Items(torch.utils.data.Dataset):
+    """uint8 images (n, C, H, W) and labels, an item at a time through torchvision's transforms."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, mean: np.ndarray, std: np.ndarray):
+        from torchvision import transforms
+
+        self.images, self.labels = np.ascontiguousarray(images.transpose(0, 2, 3, 1)), labels
+        moments = ((np.asarray(mean) / 255).tolist(), (np.asarray(std) / 255).tolist())
+        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(*moments)])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        return self.transform(self.images[row]), int(self.labels[row])
+
+
+def loader_epoch(
+    model: nn.Module, optimizer: torch.optim.Optimizer, items: Items, batch: int, workers: int
+) -> Callable[[], None]:
+    """An epoch as tutorials write it: a DataLoader that shuffles, and a step a batch."""
+    device = next(model.parameters()).device
+    loader = torch.utils.data.DataLoader(
+        items, batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+    )
+
+    def run() -> None:
+        model.train()
+        for images, labels in loader:
+            optimizer.zero_grad(set_to_none=True)
+            nn.functional.cross_entropy(model(images.to(device)), labels.to(device)).backward()
+            optimizer.step()
+
+    return waited(run, device)
+
+
+def digits(train: int, folder: Path) -> Data:
+    """`train` images of mnist5k to train on, of 28 x 28 pixels, and 500 each for validation and tests."""
+    data.write_source(SourceSpec("mnist5k"), folder)
+    return data.load_data(folder, DatasetSpec("mnist5k", train, 500, 500), seed=0)
+
+
+def trained(model: ModelSpec, train: int, spec: TrainSpec) -> tuple[nn.Module, Data]:
+    """A model in eval mode, trained on images of mnist5k by a recipe, and its data."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = digits(train, Path(folder))
+    cell = train_cell(found, model, LossSpec("cross_entropy"), spec, seed=0, log=lambda line: None)
+    return cell.model.eval(), found
+
+
+def noise(count: int, shape: tuple[int, int, int], device: torch.device) -> torch.Tensor:
+    """Random images (count, C, H, W), the same each time."""
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(1)).to(device)
+
+
+def rays(inputs: torch.Tensor, radii: Iterable[float]) -> torch.Tensor:
+    """What to add to each of `inputs` (n, C, H, W) to move it by each radius in some direction: (n, radii, C, H, W)."""
+    shape = (len(inputs), len(tuple(radii)), *inputs.shape[1:])
+    ways = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(inputs.device)
+    return ways / ways.flatten(2).norm(dim=2).view(*shape[:2], 1, 1, 1) * torch.tensor(radii).view(1, -1, 1, 1, 1)

@@ -1,0 +1,116 @@
+"""Forward passes of a probe of a wanted precision, beside the paper's: `python benchmarks/precision.py [--quick]`.
+
+The paper visits every training point, at 10 radii, with 500 directions each. What is estimated is the same: the mean
+label confidence over all training points, by radius. A pilot of 200 points says how many points and directions take its
+standard error, where points differ most, to 0.005 (`halobench.precision`); the pilot's forward passes count as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import harness
+import numpy as np
+import peers_torch as peers
+import torch
+from harness import Row, main
+from torch import nn
+
+from halobench.data import Data
+from halobench.neighbourhood import choose_points, confidences, predictor, probe
+from halobench.precision import components, estimated_variance, needed, variance
+from halobench.rays import Surroundings
+from halobench.specs import ModelSpec, ProbeSpec, TrainSpec
+
+RADII, DIRECTIONS = np.linspace(0, 10, 10), 500  # the paper's
+TARGET, MOST = 0.005, 1 / 200
+PILOT = (200, 4)
+MODELS = {
+    "mlp": (ModelSpec("mlp"), TrainSpec(lr=3e-3, epochs=5, eval_batch=500)),
+    "cnn": (peers.CNN, TrainSpec(lr=3e-3, epochs=3, batch=100, eval_batch=64, channels_last=True)),
+}
+
+
+@dataclass
+class Asked:
+    """A trained model, its training points, and how many images it has been asked for."""
+
+    model: nn.Module
+    data: Data
+    recipe: TrainSpec
+    images: int = 0
+
+    def __post_init__(self):
+        self.inputs, self.labels = torch.from_numpy(self.data.inputs("train")), self.data.splits["train"].labels
+        self.around, self.plain = Surroundings(self.inputs, self.labels), predictor(self.model, self.recipe)
+
+    def predict(self, batch: torch.Tensor) -> torch.Tensor:
+        self.images += len(batch)
+        return self.plain(batch)
+
+    def read(self, spec: ProbeSpec, seed: int) -> np.ndarray:
+        """Label confidences (m, R, radii) around the spec's points, drawn without replacement."""
+        rows, rng = choose_points(len(self.labels), spec.points, np.random.default_rng((seed, 0))), (seed, 1)
+        return confidences(
+            self.predict,
+            self.inputs[torch.from_numpy(rows)],
+            self.labels[rows],
+            spec,
+            self.around,
+            rng=np.random.default_rng(rng),
+            batch=self.recipe.eval_batch,
+        )
+
+    def probed(self, spec: ProbeSpec, seed: int) -> np.ndarray:
+        """Mean label confidence by radius, as the probe has it, with the radii of certainty that it looks for."""
+        rows, rng = choose_points(len(self.labels), spec.points, np.random.default_rng((seed, 0))), (seed, 1)
+        found = probe(
+            self.predict,
+            self.inputs[torch.from_numpy(rows)],
+            self.labels[rows],
+            spec,
+            self.around,
+            rng=np.random.default_rng(rng),
+            batch=self.recipe.eval_batch,
+        )
+        return found.curves["confidence"].to_numpy()[: len(spec.radii)]
+
+
+def row(name: str, train: int, quick: bool) -> Row:
+    """Forward images of the pilot and the probe over the paper's, for several seeds."""
+    model, recipe = MODELS[name]
+    asked = Asked(*peers.trained(model, train, recipe), recipe)
+    radii = tuple(map(float, RADII))
+    spec = ProbeSpec("sphere", PILOT[0], directions=PILOT[1], radii=radii, relative_radii=(1.0,), bisections=1)
+
+    values = asked.read(spec, seed=1000)
+    pilot, spreads = asked.images, [components(values[:, :, column]) for column in range(len(radii))]
+    worst = int(np.argmax([variance(spread, 1, 1, train) for spread in spreads]))
+    points, directions = needed(spreads[worst], train, TARGET)
+
+    ratios, means = [], []
+    suggested = replace(spec, points=points, directions=directions)
+    for seed in range(harness.QUICK_TURNS if quick else 20):
+        asked.images = pilot
+        means.append(asked.probed(suggested, seed)[worst])
+        ratios.append(asked.images / (train * len(RADII) * DIRECTIONS))
+    told = math.sqrt(estimated_variance(asked.read(replace(suggested, directions=2), 0)[:, :1, worst], train))
+    exact = replace(spec, points=train, directions=10 if quick else 40, radii=(radii[worst],))
+    error = math.sqrt(np.mean((np.asarray(means) - asked.read(exact, 2000)[:, :, 0].mean()) ** 2))
+    note = (
+        f"{points} of {train} points, {directions} directions, at distance {radii[worst]:.1f}; root mean square error"
+        f" {error:.4f} over {len(means)} seeds, confidence_se {told:.4f}; 1/{1 / np.median(ratios):,.0f}"
+    )
+    return Row(f"forward images to a standard error of {TARGET}, {name}", "the paper's", ratios, most=MOST, note=note)
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    peers.start()
+    for name in ["mlp"] if quick else MODELS:
+        yield row(name, 500 if quick else 4000, quick)
+
+
+if __name__ == "__main__":
+    main(rows, __doc__)

@@ -1,0 +1,103 @@
+"""Training, beside the bare step and a DataLoader: `python benchmarks/training.py [--quick]`.
+
+Seconds of an epoch in one thread: `halobench.training.fit` of one epoch, against as many steps (forward, backward and
+fused Adam) on one resident batch, and against a DataLoader that transforms items one by one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import harness
+import numpy as np
+import peers_torch as peers
+import torch
+from harness import Row, main, over, turns
+
+from halobench import losses
+from halobench.data import Data
+from halobench.specs import LossSpec, ModelSpec, TrainSpec
+from halobench.training import build_optimizer, feed, fit, memory_format
+
+# With the layout and precision that suit each, and how many epochs are timed at a time.
+MODELS = {
+    "mlp": (ModelSpec("mlp"), {}, 5),
+    "cnn": (peers.CNN, {"channels_last": True}, 1),
+    "cnn in bf16": (peers.CNN, {"channels_last": True, "precision": "bf16"}, 1),
+}
+MOST, LEAST = 1.15, 2.0
+
+
+def silent(line: str) -> None:
+    """Drop progress lines."""
+
+
+def recipe(batch: int, epochs: int = 1, **more: Any) -> TrainSpec:
+    """A recipe of `epochs` epochs at a constant rate."""
+    return TrainSpec(batch=batch, epochs=epochs, warmup=0, schedule="constant", **more)
+
+
+def ours(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device) -> Callable[[], None]:
+    """Epochs of `fit` on the training points of `data`."""
+    split = data.splits["train"]
+    network = peers.build(model, data.shape, spec, device)
+    points, loss = feed(split.images, spec, device, data), losses.build(LossSpec("cross_entropy"))
+    return peers.waited(lambda: fit(network, points, split.labels, loss, spec, 0, data.classes, silent), device)
+
+
+def bare(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device) -> Callable[[], None]:
+    """As many steps on the first batch, which stays where it is, with the same optimiser and layout."""
+    network = peers.build(model, data.shape, spec, device)
+    images = torch.from_numpy(data.inputs("train")[: spec.batch]).to(device)
+    labels = torch.from_numpy(data.splits["train"].labels[: spec.batch]).to(device)
+    count = len(data.splits["train"].labels) // spec.batch * spec.epochs
+    batch = images.contiguous(memory_format=memory_format(spec))
+    return peers.raw_steps(network, build_optimizer(network, spec), batch, labels, count, spec)
+
+
+def loader(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device, workers: int) -> Callable[[], None]:
+    """As many epochs as tutorials write them: a DataLoader, float32 images in NCHW, and Adam as it comes."""
+    network, split = peers.build(model, data.shape, TrainSpec(), device), data.splits["train"]
+    items = peers.Items(np.asarray(split.images), split.labels, data.mean, data.std)
+    epoch = peers.loader_epoch(network, torch.optim.Adam(network.parameters(), lr=spec.lr), items, spec.batch, workers)
+    return lambda: [epoch() for _ in range(spec.epochs)]
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    device, count = peers.start(), harness.QUICK_TURNS if quick else harness.TURNS
+    with tempfile.TemporaryDirectory() as folder:
+        data = peers.digits(500 if quick else 2000, Path(folder))
+    for name, (model, suiting, epochs) in MODELS.items():
+        for batch in (50, 500):
+            spec = recipe(batch, 1 if quick else epochs, **suiting)
+            bare_step, fitted = bare(model, data, spec, device), ours(model, data, spec, device)
+            loaders = [loader(model, data, spec, device, workers) for workers in (0, 2)]
+            what, size = f"training epoch, {name}, batch {batch}", spec.epochs * len(data.splits["train"].labels)
+
+            theirs, mine = turns(bare_step, fitted, count=count)
+            rates = f"{size / np.median(mine):,.0f} images/s beside {size / np.median(theirs):,.0f}"
+            yield Row(what, "bare forward, backward and step", over(mine, theirs), most=MOST, note=rates)
+
+            mine, *others = turns(fitted, *loaders, count=2 if quick else 5)
+            workers, taken = min(zip((0, 2), others, strict=True), key=lambda one: np.median(one[1]))
+            limit = np.median(taken) / np.median(theirs)
+            rates = f"{size / np.median(mine):,.0f} images/s beside {size / np.median(taken):,.0f}"
+            note = f"{rates} with {workers} workers, the faster of 0 and 2; the bare step alone would give {limit:.2f}"
+            yield Row(what, "DataLoader, an item at a time", over(taken, mine), least=LEAST, note=note)
+
+
+def growth(quick: bool) -> list[tuple[str, float, float, float]]:
+    """Stage, training points, seconds, and peak bytes above what was resident: an epoch of the CNN at three sizes."""
+    device, spec, found = peers.start(), recipe(50, channels_last=True), []
+    for size in (100, 300, 1000) if quick else (400, 1200, 4000):
+        with tempfile.TemporaryDirectory() as folder:
+            data = peers.digits(size, Path(folder))
+        found.append(("train", float(size), *peers.grown(lambda data=data: ours(peers.CNN, data, spec, device)())))
+    return found
+
+
+if __name__ == "__main__":
+    main(rows, __doc__)
