@@ -139,7 +139,7 @@ def growth(quick: bool) -> list[tuple[str, float, float, float]]:
         }
         for stage, run in stages.items():
             (seconds,) = harness.turns(run, count=harness.QUICK_TURNS if quick else 5)
-            found.append((stage, float(n), statistics.median(seconds), float(peak(run))))
+            found.append((f"{stage}, by points", float(n), statistics.median(seconds), float(peak(run))))
     return found
 
 

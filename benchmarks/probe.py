@@ -167,9 +167,9 @@ def growth(quick: bool) -> list[tuple[str, float, float, float]]:
     found = []
     for points in sizes:
         part = Probed(whole.model, whole.inputs[:points], whole.labels[:points], spec)
-        found.append(("probe", float(points), *peers.grown(lambda part=part: part.run(predict, recipe))))
+        found.append(("probe, by points", float(points), *peers.grown(lambda part=part: part.run(predict, recipe))))
     return found
 
 
 if __name__ == "__main__":
-    main(rows, __doc__)
+    main(rows, __doc__, growth)

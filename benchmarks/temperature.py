@@ -92,7 +92,7 @@ def growth(quick: bool) -> list[tuple[str, float, float, float]]:
         logits, labels = peers.made(n, 100)
         (seconds,) = harness.turns(partial(fit_temperature, logits, labels), count=harness.QUICK_TURNS if quick else 5)
         taken = peak(partial(fit_temperature, logits, labels))
-        found.append(("exact TS, k = 100", float(n), statistics.median(seconds), float(taken)))
+        found.append(("exact TS, k = 100, by points", float(n), statistics.median(seconds), float(taken)))
     return found
 
 

@@ -95,9 +95,11 @@ def growth(quick: bool) -> list[tuple[str, float, float, float]]:
     for size in (100, 300, 1000) if quick else (400, 1200, 4000):
         with tempfile.TemporaryDirectory() as folder:
             data = peers.digits(size, Path(folder))
-        found.append(("train", float(size), *peers.grown(lambda data=data: ours(peers.CNN, data, spec, device)())))
+        found.append(
+            ("training, by points", float(size), *peers.grown(lambda data=data: ours(peers.CNN, data, spec, device)()))
+        )
     return found
 
 
 if __name__ == "__main__":
-    main(rows, __doc__)
+    main(rows, __doc__, growth)
