@@ -214,7 +214,7 @@ SLICE = 2**18  # rows of one that are held as text
 def _write_long_csv(path: Path, table: pd.DataFrame) -> bool:
     """Write the very bytes that pandas would in a tenth of its time; False where a value needs quotes, or another type.
 
-    What pyarrow writes differs in floats, 1 for 1.0, 1e+10 for 10000000000.0, 1.5e-7 for 1.5e-07: they are made text here.
+    pyarrow writes floats otherwise, 1 for 1.0, 1e+10 for 10000000000.0, 1.5e-7 for 1.5e-07: they are made text here.
     """
     import pyarrow as pa
     import pyarrow.csv

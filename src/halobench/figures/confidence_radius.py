@@ -51,9 +51,10 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     for (dataset, model), ax in grid.axes.items():
         theme.draw_lines(ax, means.loc[[(dataset, model)]], "radius", losses, styles)
         ax.set_xlim(0, table.loc[table["dataset"] == dataset, "radius"].max())
-        ax.set(ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
+        ax.set(ylim=(-0.03, 1.03))
+        theme.set_ticks(ax.yaxis, (0, 0.5, 1))
         if grid.left(dataset, model):
             ax.set_ylabel("confidence")
         else:
-            ax.set_yticklabels([])
+            ax.tick_params(labelleft=False)
     return grid.figure

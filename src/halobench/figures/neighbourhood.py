@@ -50,9 +50,10 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     for (cell, probe), ax in grid.axes.items():
         ax.axvline(1, color=theme.FAINT, lw=0.8, zorder=1)
         theme.draw_lines(ax, means.loc[[(*cell, probe)]], "relative_radius", losses, styles)
-        ax.set(xlim=(0, table["relative_radius"].max()), ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
+        ax.set(xlim=(0, table["relative_radius"].max()), ylim=(-0.03, 1.03))
+        theme.set_ticks(ax.yaxis, (0, 0.5, 1))
         if grid.left(cell, probe):
             ax.set_ylabel("confidence")
         else:
-            ax.set_yticklabels([])
+            ax.tick_params(labelleft=False)
     return grid.figure

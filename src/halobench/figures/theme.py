@@ -22,9 +22,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from halobench import store
 from halobench.figures.names import PROBES, Style, loss_label, ordered
+from halobench.figures.panels import Panel, set_ticks
 
 RC = {
     "font.family": "DejaVu Sans",
@@ -89,7 +91,7 @@ def place(figure: Figure, left: float, top: float, width: float, height: float, 
     page_width, page_height = figure.get_size_inches()
     bottom = page_height - top - height
     box = (left / page_width, bottom / page_height, width / page_width, height / page_height)
-    return figure.add_axes(box, **options)
+    return figure.add_axes(box, axes_class=Panel, **options)
 
 
 def write(figure: Figure, left: float, top: float, text: str, **options: Any) -> None:
@@ -456,15 +458,20 @@ def draw_reliability(
         ax.plot(line["confidence"], line["accuracy"].mask(few), color=style.color, ls=style.dash, lw=1, zorder=2)
         ax.plot(line["confidence"][~few], line["accuracy"][~few], ms=size_here, **look)
         ax.plot(line["confidence"][few], line["accuracy"][few], ms=size_here - 0.6, alpha=0.3, **look)
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04))
+    for axis in (ax.xaxis, ax.yaxis):
+        set_ticks(axis, (0, 0.5, 1))
     if bars is None:
         return
     for i, (name, style) in enumerate(styles.items()):
         line = pooled[pooled[by] == name]
         width = (line["upper"] - line["lower"]) / (len(styles) + 0.5)
         middle = (line["upper"] + line["lower"]) / 2 + (i - (len(styles) - 1) / 2) * width
-        bars.bar(middle, line["count"], width, color=style.color, lw=0)
-    bars.set(xlim=(-0.02, 1.02), xticks=(0, 0.5, 1))
+        for x, wide, count in zip(middle - width / 2, width, line["count"], strict=True):
+            # Not `bar`, which works out limits of each that are set below.
+            bars.add_artist(Rectangle((x, 0), wide, count, color=style.color, lw=0))
+    bars.set_xlim(-0.02, 1.02)
+    set_ticks(bars.xaxis, (0, 0.5, 1))
 
 
 # Saving ---------------------------------------------------------------------------------------------------------------

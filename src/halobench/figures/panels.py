@@ -1,0 +1,209 @@
+"""Axes that are drawn quickly: a page may hold thousands of panels, and their ticks are most of the work.
+
+matplotlib makes of each tick five artists, placed and drawn one by one. A panel draws the same look with a path for all
+its grid lines, one for each side's ticks and one for its spines. What it doesn't know (an axis's label, other scales than
+linear, minor ticks, own looks) it leaves to matplotlib.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis, Tick, XAxis, YAxis
+from matplotlib.backend_bases import RendererBase
+from matplotlib.font_manager import FontProperties
+from matplotlib.path import Path
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.transforms import IdentityTransform
+
+# What `tick_params` may have changed for the quick way to know it; the values of the rest are the theme's.
+KNOWN = {"left", "right", "labelleft", "labelright", "bottom", "top", "labelbottom", "labeltop", "gridOn", "length"}
+BELOW = 0.5  # where matplotlib draws an axis that is below the data
+
+
+class _Sparing:
+    """An axis that makes no tick before somebody asks for one: `Axes` would make four of each panel to set them up."""
+
+    @contextlib.contextmanager
+    def _unmade(self) -> Iterator[None]:
+        """Let ticks that are not there yet count as none."""
+        absent = [name for name in ("majorTicks", "minorTicks") if name not in vars(self)]
+        vars(self).update({name: [] for name in absent})
+        try:
+            yield
+        finally:
+            for name in absent:
+                del vars(self)[name]
+
+    def set_clip_path(self, *given: Any, **options: Any) -> None:
+        with self._unmade():
+            super().set_clip_path(*given, **options)
+
+    def set_tick_params(self, *given: Any, **options: Any) -> None:
+        with self._unmade():
+            super().set_tick_params(*given, **options)
+
+    def _get_tick(self, *given: Any, **options: Any) -> Tick:
+        tick = super()._get_tick(*given, **options)
+        tick.set_clip_path(self.axes.patch)
+        return tick
+
+
+class _XAxis(_Sparing, XAxis):
+    pass
+
+
+class _YAxis(_Sparing, YAxis):
+    pass
+
+
+class Panel(Axes):
+    """Axes that draw their ticks, labels, grid and spines at once, where these have the theme's look."""
+
+    def _init_axis(self) -> None:
+        self.xaxis, self.yaxis = _XAxis(self, clear=False), _YAxis(self, clear=False)
+        self.spines.bottom.register_axis(self.xaxis)
+        self.spines.top.register_axis(self.xaxis)
+        self.spines.left.register_axis(self.yaxis)
+        self.spines.right.register_axis(self.yaxis)
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw what `Axes` would, in the same order."""
+        if not self.get_visible():
+            return
+        quick = [axis for axis in (self.xaxis, self.yaxis) if self._knows(axis)]
+        titled = any(title.get_text() for title in (self.title, self._left_title, self._right_title))
+        if not quick or titled or self.get_aspect() != "auto" or not (self.axison and self.get_frame_on()):
+            super().draw(renderer)
+            return
+        self._unstale_viewLim()
+        self.apply_aspect()
+        skipped = {self.patch, *self.spines.values(), *quick}  # the page is as white as the patch
+        drawers: list[tuple[float, Callable[[RendererBase], None]]] = [
+            (artist.zorder, artist.draw) for artist in self.get_children() if artist not in skipped
+        ]
+        drawers += [(BELOW, lambda renderer: [self._draw_axis(renderer, axis) for axis in quick])]
+        drawers += [(2.5, self._draw_spines)]
+        renderer.open_group("axes", gid=self.get_gid())
+        for _, draw in sorted(drawers, key=lambda drawer: drawer[0]):
+            draw(renderer)
+        renderer.close_group("axes")
+        self.stale = False
+
+    def _knows(self, axis: Axis) -> bool:
+        """Whether an axis has nothing that only matplotlib can draw."""
+        return (
+            axis.get_visible()
+            and axis.get_scale() == "linear"
+            and not axis.label.get_text()
+            and isinstance(axis.get_minor_locator(), NullLocator)
+            and set(axis.get_tick_params()) <= KNOWN
+            and axis.zorder == BELOW
+        )
+
+    def _draw_axis(self, renderer: RendererBase, axis: Axis) -> None:
+        """Grid, ticks and their labels."""
+        side = 0 if axis is self.xaxis else 1
+        box = self.bbox
+        start, end = (box.x0, box.x1) if side == 0 else (box.y0, box.y1)
+        locations = np.asarray(axis.get_majorticklocs(), dtype=float)
+        texts = axis.get_major_formatter().format_ticks(locations)
+        if axis.get_major_formatter().get_offset():
+            axis.draw(renderer)
+            return
+        points = np.column_stack([locations, locations])
+        at = self.transData.transform(points)[:, side]
+        shown = (at >= start - 0.5) & (at <= end + 0.5)
+        at, texts = at[shown], [text for text, here in zip(texts, shown, strict=True) if here]
+        name, low = ("x", "bottom") if side == 0 else ("y", "left")
+        params, pixels = axis.get_tick_params(), renderer.points_to_pixels(1.0)
+        rc = mpl.rcParams
+        if params.get("gridOn", rc["axes.grid"]):
+            ends = (box.y0, box.y1) if side == 0 else (box.x0, box.x1)
+            _segments(renderer, at, ends, side, rc["grid.color"], rc["grid.linewidth"], self.bbox)
+        length = params.get("length", rc[f"{name}tick.major.size"]) * pixels
+        edge = box.y0 if side == 0 else box.x0
+        if length and params.get(low, True):
+            width = rc[f"{name}tick.major.width"]
+            _segments(renderer, at, (edge, edge - length), side, rc[f"{name}tick.color"], width)
+        if params.get(f"label{low}", True):
+            pad = length + rc[f"{name}tick.major.pad"] * pixels
+            _labels(renderer, texts, at, edge - pad, side)
+
+    def _draw_spines(self, renderer: RendererBase) -> None:
+        """The spines that are to be seen, each a line."""
+        box = self.bbox
+        ends = {
+            "left": ((box.x0, box.y0), (box.x0, box.y1)),
+            "right": ((box.x1, box.y0), (box.x1, box.y1)),
+            "bottom": ((box.x0, box.y0), (box.x1, box.y0)),
+            "top": ((box.x0, box.y1), (box.x1, box.y1)),
+        }
+        shown = [ends[name] for name, spine in self.spines.items() if spine.get_visible()]
+        if shown:
+            rc = mpl.rcParams
+            width = rc["axes.linewidth"]
+            _stroke(renderer, np.concatenate(shown), rc["axes.edgecolor"], width, "projecting")
+
+
+def set_ticks(axis: Axis, places: Sequence[float], labels: Sequence[str] | None = None) -> None:
+    """Ticks at these places, labelled with their numbers unless told; `Axis.set_ticks` makes artists of each at once."""
+    axis.set_major_locator(FixedLocator(list(places)))
+    if labels is not None:
+        axis.set_major_formatter(FixedFormatter(list(labels)))
+
+
+def _segments(
+    renderer: RendererBase,
+    at: np.ndarray,
+    ends: tuple[float, float],
+    side: int,
+    color: Any,
+    width: float,
+    clip: Any = None,
+) -> None:
+    """Parallel lines: at each of `at` (pixels along the axis) from one end to the other across it."""
+    if not len(at):
+        return
+    vertices = np.empty((2 * len(at), 2))
+    vertices[:, side] = np.repeat(at, 2)
+    vertices[0::2, 1 - side], vertices[1::2, 1 - side] = ends
+    _stroke(renderer, vertices, color, width, "butt", clip)
+
+
+def _stroke(renderer: RendererBase, vertices: np.ndarray, color: Any, width: float, cap: str, clip: Any = None) -> None:
+    """Lines (n) between pairs of vertices (2n, 2) in pixels."""
+    context = renderer.new_gc()
+    context.set_foreground(color)
+    context.set_linewidth(width)
+    context.set_capstyle(cap)
+    if clip is not None:
+        context.set_clip_rectangle(clip)
+    codes = np.tile(np.array([Path.MOVETO, Path.LINETO], dtype=Path.code_type), len(vertices) // 2)
+    renderer.draw_path(context, Path(vertices, codes), IdentityTransform())
+    context.restore()
+
+
+def _labels(renderer: RendererBase, texts: Sequence[str], at: np.ndarray, edge: float, side: int) -> None:
+    """Labels of ticks at `at`: below `edge` and centred for the horizontal axis (side 0), else left of it."""
+    name = "xy"[side]
+    font = FontProperties(size=mpl.rcParams[f"{name}tick.labelsize"])
+    color = mpl.rcParams[f"{name}tick.labelcolor"]
+    color = mpl.rcParams[f"{name}tick.color"] if color == "inherit" else color
+    context = renderer.new_gc()
+    context.set_foreground(color)
+    _, least, drop = renderer.get_text_width_height_descent("lp", font, False)
+    height = renderer.get_canvas_width_height()[1]
+    for text, place in zip(texts, at, strict=True):
+        if not text:
+            continue
+        width, tall, below = renderer.get_text_width_height_descent(text, font, False)
+        rise = max(tall, least) - max(below, drop)  # from the baseline to the top
+        x, y = (place - width / 2, edge - rise) if side == 0 else (edge - width, place - rise / 2)
+        renderer.draw_text(context, x, height - y if renderer.flipy() else y, text, font, 0)
+    context.restore()
