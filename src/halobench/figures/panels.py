@@ -1,8 +1,8 @@
 """Axes that are drawn quickly: a page may hold thousands of panels, and their ticks are most of the work.
 
 matplotlib makes of each tick five artists, placed and drawn one by one. A panel draws the same look with a path for all
-its grid lines, one for each side's ticks and one for its spines. What it doesn't know (an axis's label, other scales than
-linear, minor ticks, own looks) it leaves to matplotlib.
+its grid lines, one for each side's ticks and one for its spines. What it doesn't know (an axis's label, scales that are
+not linear, minor ticks, own looks) it leaves to matplotlib.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Panel(Axes):
 
 
 def set_ticks(axis: Axis, places: Sequence[float], labels: Sequence[str] | None = None) -> None:
-    """Ticks at these places, labelled with their numbers unless told; `Axis.set_ticks` makes artists of each at once."""
+    """Ticks at these places, labelled with their numbers unless told; `Axis.set_ticks` makes artists of each."""
     axis.set_major_locator(FixedLocator(list(places)))
     if labels is not None:
         axis.set_major_formatter(FixedFormatter(list(labels)))

@@ -20,9 +20,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path as Outline
 
 from halobench import store
 from halobench.figures.names import PROBES, Style, loss_label, ordered
@@ -361,6 +363,42 @@ def nothing(title: str, why: str) -> Figure:
 # Drawing that several figures share -----------------------------------------------------------------------------------
 
 
+def add_line(ax: Axes, x: Any, y: Any, **look: Any) -> Line2D:
+    """A line through points, as `Axes.plot` draws it, without what that does to find out what it was given."""
+    line = Line2D(np.asarray(x, dtype=float), np.asarray(y, dtype=float), **look)
+    ax.add_artist(line)
+    ax.update_datalim(line.get_xydata())
+    return line
+
+
+def upright(ax: Axes, x: float, **look: Any) -> None:
+    """A line all the way up at `x`, as `Axes.axvline` draws it."""
+    ax.add_artist(Line2D([x, x], [0, 1], transform=ax.get_xaxis_transform(), **look))
+
+
+def add_band(ax: Axes, x: np.ndarray, low: np.ndarray, high: np.ndarray, **look: Any) -> None:
+    """Fill between two lines, wherever both are finite."""
+    known = np.isfinite(low) & np.isfinite(high)
+    edges = np.flatnonzero(np.diff(np.r_[False, known, False]))
+    parts = [slice(*ends) for ends in edges.reshape(-1, 2)]
+    corners = [np.r_[np.c_[x[part], low[part]], np.c_[x[part], high[part]][::-1]] for part in parts]
+    ax.add_artist(PolyCollection(corners, **look))
+    for part in corners:
+        ax.update_datalim(part)
+
+
+def add_segments(ax: Axes, segments: Sequence[Any], colors: Sequence[Any], **look: Any) -> None:
+    """Lines, each from one point to another and in its colour, as one artist."""
+    if len(segments):
+        ax.add_artist(LineCollection(segments, colors=colors, capstyle="projecting", **look))
+        ax.update_datalim(np.reshape(segments, (-1, 2)))
+
+
+def groups_of(table: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[Any, ...], pd.DataFrame]:
+    """The rows of each combination of some columns, in their order."""
+    return {key: rows for key, rows in table.groupby(list(keys), sort=False)}
+
+
 def draw_lines(
     ax: Axes,
     means: pd.DataFrame,
@@ -371,19 +409,23 @@ def draw_lines(
     dash: Any = "-",
 ) -> None:
     """One line a loss from the rows of `over_seeds`: training points by `dash` with a band, held-out dashed."""
+    means = means.sort_values(x, kind="stable")
+    columns = {name: means[name].to_numpy() for name in (x, "mean", "low", "high")}
+    of = {name: means[name].to_numpy(dtype=object) for name in ("loss", "points")}
     for loss in losses:
         color, marker = styles[loss].color, styles[loss].marker
         for points in ("heldout", "train"):
-            line = means[(means["loss"] == loss) & (means["points"] == points)].sort_values(x)
-            if line.empty:
+            rows = np.flatnonzero((of["loss"] == loss) & (of["points"] == points))
+            if not len(rows):
                 continue
-            at = line[x].to_numpy()
+            at, mean, low, high = (values[rows] for values in columns.values())
             if points == "heldout":
-                ax.plot(at, line["mean"], color=color, lw=0.9, ls=(0, (3, 2)), zorder=2)
+                add_line(ax, at, mean, color=color, lw=0.9, ls=(0, (3, 2)), zorder=2)
                 continue
-            ax.plot(at, line["mean"], color=color, ls=dash, marker=marker, ms=size, mew=0, zorder=3)
-            if line["low"].notna().any():
-                ax.fill_between(at, line["low"], line["high"], color=color, alpha=BAND, lw=0, zorder=2)
+            add_line(ax, at, mean, color=color, ls=dash, marker=marker, ms=size, mew=0, zorder=3)
+            if not np.isnan(low).all():
+                add_band(ax, at, low, high, facecolor=color, alpha=BAND, lw=0, zorder=2)
+    ax.autoscale_view()
 
 
 def relative_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
@@ -445,33 +487,43 @@ def draw_reliability(
     by : str
         The column that tells lines apart.
     """
-    ax.plot([0, 1], [0, 1], color=FAINT, lw=0.8, zorder=1)
+    add_line(ax, [0, 1], [0, 1], color=FAINT, lw=0.8, zorder=1)
+    found = {name: pooled[pooled[by] == name] for name in styles}
     for name, style in styles.items():
-        line = pooled[pooled[by] == name]
-        if line.empty:
+        line = {column: found[name][column].to_numpy() for column in ("confidence", "accuracy", "count")}
+        confidence, accuracy, few = line["confidence"], line["accuracy"], line["count"] < FEW
+        if not len(few):
             continue
-        few = line["count"] < FEW
         look = {"color": style.color, "marker": style.marker, "mew": 0, "ls": "", "zorder": 3}
         # Where TS changes little, the line without it lies beneath: its larger marks still show.
         size_here = size + (name == "none")
         # Few points say little: their bins are drawn faint, and no line leads the eye there.
-        ax.plot(line["confidence"], line["accuracy"].mask(few), color=style.color, ls=style.dash, lw=1, zorder=2)
-        ax.plot(line["confidence"][~few], line["accuracy"][~few], ms=size_here, **look)
-        ax.plot(line["confidence"][few], line["accuracy"][few], ms=size_here - 0.6, alpha=0.3, **look)
+        known = np.where(few, np.nan, accuracy)
+        add_line(ax, confidence, known, color=style.color, ls=style.dash, lw=1, zorder=2)
+        add_line(ax, confidence[~few], accuracy[~few], ms=size_here, **look)
+        if few.any():
+            add_line(ax, confidence[few], accuracy[few], ms=size_here - 0.6, alpha=0.3, **look)
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04))
     for axis in (ax.xaxis, ax.yaxis):
         set_ticks(axis, (0, 0.5, 1))
     if bars is None:
         return
     for i, (name, style) in enumerate(styles.items()):
-        line = pooled[pooled[by] == name]
+        line = {column: found[name][column].to_numpy() for column in ("lower", "upper", "count")}
         width = (line["upper"] - line["lower"]) / (len(styles) + 0.5)
         middle = (line["upper"] + line["lower"]) / 2 + (i - (len(styles) - 1) / 2) * width
-        for x, wide, count in zip(middle - width / 2, width, line["count"], strict=True):
-            # Not `bar`, which works out limits of each that are set below.
-            bars.add_artist(Rectangle((x, 0), wide, count, color=style.color, lw=0))
+        if len(middle):
+            bars.add_artist(bars_of(middle, width, line["count"], color=style.color, lw=0))
     bars.set_xlim(-0.02, 1.02)
     set_ticks(bars.xaxis, (0, 0.5, 1))
+
+
+def bars_of(middle: np.ndarray, width: np.ndarray, height: np.ndarray, **look: Any) -> PathPatch:
+    """Bars (n,) from 0 up, as one artist: five vertices each."""
+    left, right, foot = middle - width / 2, middle + width / 2, np.zeros(len(middle))
+    corners = np.stack([left, foot, right, foot, right, height, left, height, left, foot], axis=1).reshape(-1, 2)
+    codes = [Outline.MOVETO, Outline.LINETO, Outline.LINETO, Outline.LINETO, Outline.CLOSEPOLY] * len(middle)
+    return PathPatch(Outline(corners, codes), **look)
 
 
 # Saving ---------------------------------------------------------------------------------------------------------------
