@@ -39,7 +39,9 @@ def draw(metrics: pd.DataFrame) -> Figure:
     calibrators = names.ordered(wanted["calibrator"], names.CALIBRATORS)
     styles = names.loss_styles(losses)
     by = ["dataset", "model", "loss", "calibrator", "metric"]
-    means = names.over_seeds(table, by, "value")
+    means = names.over_seeds(table[table["metric"].isin([*METRICS, "ece_floor"])], by, "value")
+    panels, own = (theme.groups_of(rows, ["dataset", "model"]) for rows in (means, wanted))
+    known = set(table["model"].unique())
     cut = " (an arrow: it goes on)" if means["low"].notna().any() else ""
     grid = theme.grid(
         OTHER_TITLE if others(calibrators) else TITLE,
@@ -48,7 +50,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
         f"{others(calibrators)}Lower is better.",
         {cell: names.cell_label(*cell) for cell in cells},
         METRICS,
-        {(key[:2], key[2]) for key in wanted[["dataset", "model", "metric"]].itertuples(index=False, name=None)},
+        {(key[:2], key[2]) for key in theme.groups_of(wanted, ["dataset", "model", "metric"])},
         panel=(max(3.0, 0.82 * len(calibrators)), HIGH),  # room for a name under each
         gap=(0.55, 0.55),
         left=0.5,
@@ -58,25 +60,25 @@ def draw(metrics: pd.DataFrame) -> Figure:
             *(
                 theme.key(names.REFERENCES[name], theme.INK, ls=REFERENCE_DASHES[name], lw=1)
                 for name in names.REFERENCES
-                if name in set(table["model"])
+                if name in known
             ),
             theme.key("ECE floor: calibrated perfectly, as many points", theme.GREY, marker="_", ms=8, mew=1.5, ls=""),
         ],
     )
+    references = {metric: all_reference_values(means[means["metric"] == metric]) for metric in METRICS}
     for (cell, metric), ax in grid.axes.items():
-        panel = means[(means["dataset"] == cell[0]) & (means["model"] == cell[1])]
+        panel = panels.get(cell, means.iloc[:0])
         there = [loss for loss in losses if loss in set(panel["loss"])]
         shown = panel[panel["metric"].isin([metric, "ece_floor"] if metric == "ece" else [metric])]
-        references = reference_values(means[means["metric"] == metric], cell[0])
-        own = wanted[(wanted["dataset"] == cell[0]) & (wanted["model"] == cell[1]) & (wanted["metric"] == metric)]
-        top = _limits_and_references(ax, shown, references, missing_fits(own) if metric == "nll" else [])
+        missing = missing_fits(own[cell][own[cell]["metric"] == "nll"]) if metric == "nll" else []
+        top = _limits_and_references(ax, shown, references[metric].get(cell[0], {}), missing)
         for offset, loss in zip(theme.dodge(len(there), 0.62), there, strict=True):
             rows = panel[panel["loss"] == loss]
             _points(ax, rows[rows["metric"] == metric], calibrators, offset, styles[loss], top)
             if metric == "ece":
                 _floor(ax, rows[rows["metric"] == "ece_floor"], calibrators, offset, styles[loss])
-        ax.set(xlim=(-0.5, len(calibrators) - 0.5), xticks=range(len(calibrators)))
-        ax.set_xticklabels([names.calibrator_label(c) for c in calibrators])
+        ax.set_xlim(-0.5, len(calibrators) - 0.5)
+        theme.set_ticks(ax.xaxis, range(len(calibrators)), [names.calibrator_label(c) for c in calibrators])
         ax.grid(axis="x", visible=False)
         ax.tick_params(axis="x", length=0)
     return grid.figure
@@ -96,6 +98,12 @@ def label_note(table: pd.DataFrame) -> str:
         "clean": "clean test labels",
     }
     return " or ".join(words.get(kind, kind) for kind in names.ordered(table["labels"], words))
+
+
+def all_reference_values(means: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """`reference_values` of each data set that has such rows."""
+    rows = means[means["loss"] == "reference"]
+    return {dataset: reference_values(own, dataset) for dataset, own in rows.groupby("dataset")}
 
 
 def reference_values(means: pd.DataFrame, dataset: str) -> dict[str, float]:
@@ -128,21 +136,25 @@ def _points(
     ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: names.Style, top: float
 ) -> None:
     """One loss: a dot and interval a calibrator, joined by a thin line; an interval above `top` ends in an arrow."""
-    rows = rows.set_index("calibrator").reindex([c for c in calibrators if c in set(rows["calibrator"])])
-    x = [calibrators.index(c) + offset for c in rows.index]
-    ax.plot(x, rows["mean"], color=style.color, marker=style.marker, ms=4, mew=0, lw=0.7, zorder=3)
-    for at, low, high in zip(x, rows["low"], rows["high"], strict=True):
-        if np.isfinite(low):
-            ax.plot([at, at], [min(low, top), min(high, top)], color=style.color, lw=1, zorder=2)
-            if high > top:
-                ax.plot([at], [top], color=style.color, marker="^", ms=2.5, mew=0, ls="", zorder=2, clip_on=False)
+    rows = rows.iloc[np.argsort(rows["calibrator"].map(calibrators.index).to_numpy(), kind="stable")]
+    mean, low, high = (rows[name].to_numpy() for name in ("mean", "low", "high"))
+    x = rows["calibrator"].map(calibrators.index).to_numpy(dtype=float) + offset
+    theme.add_line(ax, x, mean, color=style.color, marker=style.marker, ms=4, mew=0, lw=0.7, zorder=3)
+    known = np.isfinite(low)
+    ends = np.minimum(np.stack([low, high], axis=1)[known], top)
+    segments = np.stack([np.repeat(x[known, None], 2, axis=1), ends], axis=2)
+    theme.add_segments(ax, segments, [style.color] * len(segments), lw=1, zorder=2)
+    look = {"color": style.color, "marker": "^", "ms": 2.5, "mew": 0, "ls": "", "zorder": 2, "clip_on": False}
+    for at in x[known & (high > top)]:
+        theme.add_line(ax, [at], [top], **look)
 
 
 def _floor(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: names.Style) -> None:
     """The ECE that a perfectly calibrated model would show at this number of points, as ticks."""
     rows = rows[rows["calibrator"].isin(calibrators)]
     x = [calibrators.index(c) + offset for c in rows["calibrator"]]
-    ax.plot(x, rows["mean"], color=style.color, marker="_", ms=6, mew=1.4, ls="", alpha=0.7, zorder=2)
+    look = {"marker": "_", "ms": 6, "mew": 1.4, "ls": "", "alpha": 0.7, "zorder": 2}
+    theme.add_line(ax, x, rows["mean"], color=style.color, **look)
 
 
 def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, float], notes: list[str]) -> float:
@@ -172,7 +184,9 @@ def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, 
     share = min((LINE * len(beyond) + 0.04) / HIGH, 0.6) if beyond else 0.0
     ax.set_ylim(low - pad, high + pad + (high - low + 2 * pad) * share / (1 - share))
     if beyond:
-        ax.set_yticks([tick for tick in ax.get_yticks() if low - pad <= tick <= high + pad])  # no grid behind words
+        theme.set_ticks(
+            ax.yaxis, [tick for tick in ax.get_yticks() if low - pad <= tick <= high + pad]
+        )  # no grid there
         ax.text(
             0.995,
             0.99,

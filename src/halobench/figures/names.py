@@ -108,7 +108,7 @@ def own_points(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
     Evaluation points stand in for training points where a model's weights come from elsewhere.
     """
-    kinds = set(table["points"]) - {"heldout"}
+    kinds = set(table["points"].unique()) - {"heldout"}
     kind = "both" if len(kinds) > 1 else kinds.pop() if kinds else "train"
     return table.assign(points=table["points"].replace("evaluation", "train")), around(kind)
 
@@ -139,7 +139,9 @@ def ordered(names: Iterable[str], known: Iterable[str] = ()) -> list[str]:
         stem = re.sub(r"-noise\d+$", "", name)
         return rank.get(name, rank.get(stem, len(rank))), [int(p) if p.isdecimal() else p for p in parts]
 
-    return sorted({str(name) for name in names}, key=key)
+    # Of a column of a long table, its few values.
+    found = names.unique() if isinstance(names, pd.Series) else names
+    return sorted({str(name) for name in found}, key=key)
 
 
 def claim_label(claim: str, fit: str) -> str:
@@ -163,12 +165,13 @@ def trained_here(runs: pd.DataFrame) -> pd.Series:
 
 def losses_in(table: pd.DataFrame) -> list[str]:
     """The losses of a table, reference rows aside, in the order of the legends."""
-    return ordered(set(table["loss"]) - {"reference"}, KNOWN_LOSSES)
+    return ordered(set(table["loss"].unique()) - {"reference"}, KNOWN_LOSSES)
 
 
 def cells_in(table: pd.DataFrame) -> list[tuple[str, str]]:
     """The (data set, model) pairs of a table, reference rows aside, in the order of the panels."""
-    pairs = set(table.loc[table["loss"] != "reference", ["dataset", "model"]].itertuples(index=False, name=None))
+    rows = table.loc[table["loss"] != "reference", ["dataset", "model"]].drop_duplicates()
+    pairs = set(rows.itertuples(index=False, name=None))
     datasets, models = ordered((d for d, _ in pairs), DATASETS), ordered((m for _, m in pairs), MODELS)
     return [(d, m) for d in datasets for m in models if (d, m) in pairs]
 

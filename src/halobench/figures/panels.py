@@ -1,8 +1,8 @@
 """Axes that are drawn quickly: a page may hold thousands of panels, and their ticks are most of the work.
 
 matplotlib makes of each tick five artists, placed and drawn one by one. A panel draws the same look with a path for all
-its grid lines, one for each side's ticks and one for its spines. What it doesn't know (an axis's label, scales that are
-not linear, minor ticks, own looks) it leaves to matplotlib.
+its grid lines, one for each side's ticks and one for its spines. What it doesn't know (minor ticks, own looks, scales
+other than linear) it leaves to matplotlib.
 """
 
 from __future__ import annotations
@@ -10,20 +10,26 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis, Tick, XAxis, YAxis
 from matplotlib.backend_bases import RendererBase
-from matplotlib.font_manager import FontProperties
+from matplotlib.figure import Figure
 from matplotlib.path import Path
+from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from matplotlib.transforms import IdentityTransform
 
 # What `tick_params` may have changed for the quick way to know it; the values of the rest are the theme's.
 KNOWN = {"left", "right", "labelleft", "labelright", "bottom", "top", "labelbottom", "labeltop", "gridOn", "length"}
 BELOW = 0.5  # where matplotlib draws an axis that is below the data
+
+
+LOOK = ("font.", "grid.", "lines.", "text.", "xtick.", "ytick.")
+_looks: WeakKeyDictionary[Figure, dict[str, Any]] = WeakKeyDictionary()  # settings when a figure's first panel was made
 
 
 class _Sparing:
@@ -49,7 +55,8 @@ class _Sparing:
             super().set_tick_params(*given, **options)
 
     def _get_tick(self, *given: Any, **options: Any) -> Tick:
-        tick = super()._get_tick(*given, **options)
+        with mpl.rc_context(_looks[self.axes.get_figure(root=True)]):
+            tick = super()._get_tick(*given, **options)
         tick.set_clip_path(self.axes.patch)
         return tick
 
@@ -65,7 +72,12 @@ class _YAxis(_Sparing, YAxis):
 class Panel(Axes):
     """Axes that draw their ticks, labels, grid and spines at once, where these have the theme's look."""
 
+    on_page = False  # whether there is nothing below but the page, as white as its patch
+
     def _init_axis(self) -> None:
+        figure = self.get_figure(root=True)
+        if figure not in _looks:
+            _looks[figure] = {name: mpl.rcParams[name] for name in mpl.rcParams if name.startswith(LOOK)}
         self.xaxis, self.yaxis = _XAxis(self, clear=False), _YAxis(self, clear=False)
         self.spines.bottom.register_axis(self.xaxis)
         self.spines.top.register_axis(self.xaxis)
@@ -83,13 +95,15 @@ class Panel(Axes):
             return
         self._unstale_viewLim()
         self.apply_aspect()
-        skipped = {self.patch, *self.spines.values(), *quick}  # the page is as white as the patch
+        skipped = {self.patch, *self.spines.values(), *quick}
         drawers: list[tuple[float, Callable[[RendererBase], None]]] = [
             (artist.zorder, artist.draw) for artist in self.get_children() if artist not in skipped
         ]
         drawers += [(BELOW, lambda renderer: [self._draw_axis(renderer, axis) for axis in quick])]
         drawers += [(2.5, self._draw_spines)]
         renderer.open_group("axes", gid=self.get_gid())
+        if not self.on_page:
+            self.patch.draw(renderer)
         for _, draw in sorted(drawers, key=lambda drawer: drawer[0]):
             draw(renderer)
         renderer.close_group("axes")
@@ -100,7 +114,7 @@ class Panel(Axes):
         return (
             axis.get_visible()
             and axis.get_scale() == "linear"
-            and not axis.label.get_text()
+            and axis.get_label_position() in ("bottom", "left")
             and isinstance(axis.get_minor_locator(), NullLocator)
             and set(axis.get_tick_params()) <= KNOWN
             and axis.zorder == BELOW
@@ -131,9 +145,15 @@ class Panel(Axes):
         if length and params.get(low, True):
             width = rc[f"{name}tick.major.width"]
             _segments(renderer, at, (edge, edge - length), side, rc[f"{name}tick.color"], width)
+        outermost = edge - length
         if params.get(f"label{low}", True):
             pad = length + rc[f"{name}tick.major.pad"] * pixels
-            _labels(renderer, texts, at, edge - pad, side)
+            outermost = min(outermost, _labels(self.get_figure(root=True), renderer, texts, at, edge - pad, side))
+        if axis.label.get_text():
+            place = list(axis.label.get_position())
+            place[1 - side] = outermost - axis.labelpad * self.get_figure(root=True).dpi / 72
+            axis.label.set_position(place)
+            axis.label.draw(renderer)
 
     def _draw_spines(self, renderer: RendererBase) -> None:
         """The spines that are to be seen, each a line."""
@@ -189,21 +209,64 @@ def _stroke(renderer: RendererBase, vertices: np.ndarray, color: Any, width: flo
     context.restore()
 
 
-def _labels(renderer: RendererBase, texts: Sequence[str], at: np.ndarray, edge: float, side: int) -> None:
-    """Labels of ticks at `at`: below `edge` and centred for the horizontal axis (side 0), else left of it."""
+def _labels(
+    figure: Figure, renderer: RendererBase, texts: Sequence[str], at: np.ndarray, edge: float, side: int
+) -> float:
+    """Labels of ticks at `at`: below `edge` and centred for the horizontal axis (side 0), else left of it.
+
+    Returns
+    -------
+    float
+        How far out they go, in pixels.
+    """
     name = "xy"[side]
-    font = FontProperties(size=mpl.rcParams[f"{name}tick.labelsize"])
     color = mpl.rcParams[f"{name}tick.labelcolor"]
-    color = mpl.rcParams[f"{name}tick.color"] if color == "inherit" else color
     context = renderer.new_gc()
-    context.set_foreground(color)
-    _, least, drop = renderer.get_text_width_height_descent("lp", font, False)
-    height = renderer.get_canvas_width_height()[1]
+    context.set_foreground(mpl.rcParams[f"{name}tick.color"] if color == "inherit" else color)
+    page, outermost = renderer.get_canvas_width_height()[1], edge
     for text, place in zip(texts, at, strict=True):
         if not text:
             continue
-        width, tall, below = renderer.get_text_width_height_descent(text, font, False)
-        rise = max(tall, least) - max(below, drop)  # from the baseline to the top
-        x, y = (place - width / 2, edge - rise) if side == 0 else (edge - width, place - rise / 2)
-        renderer.draw_text(context, x, height - y if renderer.flipy() else y, text, font, 0)
+        lines, out = _laid_out(figure, renderer, text, side)
+        x, y = (place, edge) if side == 0 else (edge, place)
+        for (right, down), rest, options in lines:
+            renderer.draw_text(context, x + right, (page - y if renderer.flipy() else y) + down, *rest, **options)
+        outermost = min(outermost, edge + out)
     context.restore()
+    return outermost
+
+
+_laid: dict[tuple[Any, ...], tuple[list[Any], float]] = {}
+
+
+def _laid_out(figure: Figure, renderer: RendererBase, text: str, side: int) -> tuple[list[Any], float]:
+    """How matplotlib draws a tick's label whose anchor is at (0, 0), a call a line, and how far out it goes.
+
+    Thousands of panels share a few labels.
+    """
+    size = mpl.rcParams[f"{'xy'[side]}tick.labelsize"]
+    key = (type(renderer), renderer.points_to_pixels(1.0), figure.dpi, text, size, side)
+    if key not in _laid:
+        align = {"va": "top", "ha": "center"} if side == 0 else {"va": "center_baseline", "ha": "right"}
+        label = Text(0, 0, text, size=size, **align)
+        label.set_figure(figure)
+        watched = _Watched(renderer)
+        label.draw(watched)
+        box = label.get_window_extent(renderer)
+        _laid[key] = watched.calls, box.y0 if side == 0 else box.x0
+    return _laid[key]
+
+
+class _Watched:
+    """A renderer that notes what text it is asked for, from the page's lower left corner, and draws none."""
+
+    def __init__(self, renderer: RendererBase) -> None:
+        self._renderer = renderer
+        self.calls: list[tuple[tuple[float, float], tuple[Any, ...], dict[str, Any]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._renderer, name)
+
+    def draw_text(self, context: Any, x: float, y: float, *rest: Any, **options: Any) -> None:
+        foot = self._renderer.get_canvas_width_height()[1] if self._renderer.flipy() else 0
+        self.calls.append(((x, y - foot), rest, options))

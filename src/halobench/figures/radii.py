@@ -42,7 +42,7 @@ def draw(radii: pd.DataFrame) -> Figure:
     Figure
     """
     table = radii.dropna(subset=["relative_median"])
-    table = table[[pair in COLUMNS for pair in zip(table["quantity"], table["calibrator"], strict=True)]]
+    table = table[pd.MultiIndex.from_frame(table[["quantity", "calibrator"]]).isin(list(COLUMNS))]
     if table.empty:
         return theme.nothing(TITLE, "No radii were measured.")
     table, own = names.own_points(table)

@@ -34,7 +34,7 @@ def draw(reliability: pd.DataFrame) -> Figure:
         return theme.nothing(TITLE, "No bins were counted on a test set.")
     pooled = theme.pooled_bins(table, ["dataset", "model", "loss", "calibrator"])
     losses, cells = names.losses_in(pooled), names.cells_in(pooled)
-    styles = {c: names.calibrator_style(c) for c in CALIBRATORS if c in set(pooled["calibrator"])}
+    styles = {c: names.calibrator_style(c) for c in CALIBRATORS if c in set(pooled["calibrator"].unique())}
     groups = {(key[:2], key[2]): group for key, group in pooled.groupby(["dataset", "model", "loss"])}
     grid = theme.grid(
         TITLE,

@@ -93,7 +93,9 @@ def place(figure: Figure, left: float, top: float, width: float, height: float, 
     page_width, page_height = figure.get_size_inches()
     bottom = page_height - top - height
     box = (left / page_width, bottom / page_height, width / page_width, height / page_height)
-    return figure.add_axes(box, axes_class=Panel, **options)
+    panel = figure.add_axes(box, axes_class=Panel, **options)
+    panel.on_page = True
+    return panel
 
 
 def write(figure: Figure, left: float, top: float, text: str, **options: Any) -> None:
@@ -446,7 +448,7 @@ def preferred_labels(table: pd.DataFrame, order: Sequence[str] = ("noisy", "draw
     table = table[table["split"] == "test"]
     kept = []
     for _, rows in table.groupby("dataset", sort=False):
-        kinds = set(rows["labels"])
+        kinds = set(rows["labels"].unique())
         kept.append(rows[rows["labels"] == next((k for k in order if k in kinds), None)])
     return pd.concat(kept) if kept else table
 
