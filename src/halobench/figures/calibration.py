@@ -72,11 +72,19 @@ def draw(metrics: pd.DataFrame) -> Figure:
         shown = panel[panel["metric"].isin([metric, "ece_floor"] if metric == "ece" else [metric])]
         missing = missing_fits(own[cell][own[cell]["metric"] == "nll"]) if metric == "nll" else []
         top = _limits_and_references(ax, shown, references[metric].get(cell[0], {}), missing)
+        columns = _columns(panel, calibrators)
+        segments, colors = [], []
         for offset, loss in zip(theme.dodge(len(there), 0.62), there, strict=True):
-            rows = panel[panel["loss"] == loss]
-            _points(ax, rows[rows["metric"] == metric], calibrators, offset, styles[loss], top)
+            own_rows = columns["loss"] == loss
+            points = {name: values[own_rows & (columns["metric"] == metric)] for name, values in columns.items()}
+            segments += _points(ax, points, offset, styles[loss], top)
+            colors += [styles[loss].color] * (len(segments) - len(colors))
             if metric == "ece":
-                _floor(ax, rows[rows["metric"] == "ece_floor"], calibrators, offset, styles[loss])
+                floor = {
+                    name: values[own_rows & (columns["metric"] == "ece_floor")] for name, values in columns.items()
+                }
+                _floor(ax, floor, offset, styles[loss])
+        theme.add_segments(ax, segments, colors, lw=1, zorder=2)
         ax.set_xlim(-0.5, len(calibrators) - 0.5)
         theme.set_ticks(ax.xaxis, range(len(calibrators)), [names.calibrator_label(c) for c in calibrators])
         ax.grid(axis="x", visible=False)
@@ -132,29 +140,33 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
     return [f"{', '.join(who)}: {line}" for line, who in found.items()]
 
 
+def _columns(panel: pd.DataFrame, calibrators: list[str]) -> dict[str, np.ndarray]:
+    """The rows of a panel in the order of calibrators, as arrays; `x` is a calibrator's place."""
+    places = {calibrator: float(i) for i, calibrator in enumerate(calibrators)}
+    x = panel["calibrator"].map(places).to_numpy(dtype=float)
+    order = np.argsort(x, kind="stable")[: int(np.isfinite(x).sum())]
+    found = {name: panel[name].to_numpy(dtype=object)[order] for name in ("loss", "metric")}
+    return found | {name: panel[name].to_numpy()[order] for name in ("mean", "low", "high")} | {"x": x[order]}
+
+
 def _points(
-    ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: names.Style, top: float
-) -> None:
-    """One loss: a dot and interval a calibrator, joined by a thin line; an interval above `top` ends in an arrow."""
-    rows = rows.iloc[np.argsort(rows["calibrator"].map(calibrators.index).to_numpy(), kind="stable")]
-    mean, low, high = (rows[name].to_numpy() for name in ("mean", "low", "high"))
-    x = rows["calibrator"].map(calibrators.index).to_numpy(dtype=float) + offset
-    theme.add_line(ax, x, mean, color=style.color, marker=style.marker, ms=4, mew=0, lw=0.7, zorder=3)
+    ax: Axes, rows: dict[str, np.ndarray], offset: float, style: names.Style, top: float
+) -> list[list[tuple[float, float]]]:
+    """One loss: a dot a calibrator, joined by a thin line; returns its intervals, which above `top` end in an arrow."""
+    x, low, high = rows["x"] + offset, rows["low"], rows["high"]
+    theme.add_line(ax, x, rows["mean"], color=style.color, marker=style.marker, ms=4, mew=0, lw=0.7, zorder=3)
     known = np.isfinite(low)
-    ends = np.minimum(np.stack([low, high], axis=1)[known], top)
-    segments = np.stack([np.repeat(x[known, None], 2, axis=1), ends], axis=2)
-    theme.add_segments(ax, segments, [style.color] * len(segments), lw=1, zorder=2)
     look = {"color": style.color, "marker": "^", "ms": 2.5, "mew": 0, "ls": "", "zorder": 2, "clip_on": False}
     for at in x[known & (high > top)]:
         theme.add_line(ax, [at], [top], **look)
+    ends = zip(x[known], low[known], high[known], strict=True)
+    return [[(at, min(start, top)), (at, min(end, top))] for at, start, end in ends]
 
 
-def _floor(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: names.Style) -> None:
+def _floor(ax: Axes, rows: dict[str, np.ndarray], offset: float, style: names.Style) -> None:
     """The ECE that a perfectly calibrated model would show at this number of points, as ticks."""
-    rows = rows[rows["calibrator"].isin(calibrators)]
-    x = [calibrators.index(c) + offset for c in rows["calibrator"]]
     look = {"marker": "_", "ms": 6, "mew": 1.4, "ls": "", "alpha": 0.7, "zorder": 2}
-    theme.add_line(ax, x, rows["mean"], color=style.color, **look)
+    theme.add_line(ax, rows["x"] + offset, rows["mean"], color=style.color, **look)
 
 
 def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, float], notes: list[str]) -> float:

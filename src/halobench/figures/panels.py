@@ -1,8 +1,8 @@
 """Axes that are drawn quickly: a page may hold thousands of panels, and their ticks are most of the work.
 
 matplotlib makes of each tick five artists, placed and drawn one by one. A panel draws the same look with a path for all
-its grid lines, one for each side's ticks and one for its spines. What it doesn't know (minor ticks, own looks, scales
-other than linear) it leaves to matplotlib.
+its grid lines, one for each side's ticks and one for its spines. What it doesn't know (own looks, scales other than
+linear and logarithmic) it leaves to matplotlib.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator
 from matplotlib.transforms import IdentityTransform
 
 # What `tick_params` may have changed for the quick way to know it; the values of the rest are the theme's.
@@ -113,47 +113,56 @@ class Panel(Axes):
         """Whether an axis has nothing that only matplotlib can draw."""
         return (
             axis.get_visible()
-            and axis.get_scale() == "linear"
+            and axis.get_scale() in ("linear", "log")
             and axis.get_label_position() in ("bottom", "left")
-            and isinstance(axis.get_minor_locator(), NullLocator)
-            and set(axis.get_tick_params()) <= KNOWN
+            and set(axis.get_tick_params()) | set(axis.get_tick_params(which="minor")) <= KNOWN
             and axis.zorder == BELOW
         )
 
     def _draw_axis(self, renderer: RendererBase, axis: Axis) -> None:
         """Grid, ticks and their labels."""
-        side = 0 if axis is self.xaxis else 1
-        box = self.bbox
-        start, end = (box.x0, box.x1) if side == 0 else (box.y0, box.y1)
-        locations = np.asarray(axis.get_majorticklocs(), dtype=float)
-        texts = axis.get_major_formatter().format_ticks(locations)
-        if axis.get_major_formatter().get_offset():
+        formatter = axis.get_major_formatter()
+        formatter.set_locs(axis.get_majorticklocs())
+        if formatter.get_offset():
             axis.draw(renderer)
             return
-        points = np.column_stack([locations, locations])
+        outermost = min(self._draw_ticks(renderer, axis, which) for which in ("major", "minor"))
+        if axis.label.get_text():
+            place = list(axis.label.get_position())
+            side = 0 if axis is self.xaxis else 1
+            place[1 - side] = outermost - axis.labelpad * self.get_figure(root=True).dpi / 72
+            axis.label.set_position(place)
+            axis.label.draw(renderer)
+
+    def _draw_ticks(self, renderer: RendererBase, axis: Axis, which: str) -> float:
+        """The major or minor ticks of an axis; returns how far out (left or down) they go, in pixels."""
+        side, box, rc = (0 if axis is self.xaxis else 1), self.bbox, mpl.rcParams
+        start, end = (box.x0, box.x1) if side == 0 else (box.y0, box.y1)
+        edge = box.y0 if side == 0 else box.x0
+        major = which == "major"
+        locations = np.asarray(axis.get_majorticklocs() if major else axis.get_minorticklocs(), dtype=float)
+        if not len(locations):
+            return edge
+        texts = (axis.get_major_formatter() if major else axis.get_minor_formatter()).format_ticks(locations)
+        points = np.tile(np.array([self.get_xlim()[0], self.get_ylim()[0]]), (len(locations), 1))
+        points[:, side] = locations
         at = self.transData.transform(points)[:, side]
         shown = (at >= start - 0.5) & (at <= end + 0.5)
         at, texts = at[shown], [text for text, here in zip(texts, shown, strict=True) if here]
         name, low = ("x", "bottom") if side == 0 else ("y", "left")
-        params, pixels = axis.get_tick_params(), renderer.points_to_pixels(1.0)
-        rc = mpl.rcParams
-        if params.get("gridOn", rc["axes.grid"]):
+        params, pixels = axis.get_tick_params(which=which), renderer.points_to_pixels(1.0)
+        if params.get("gridOn", rc["axes.grid"] and rc["axes.grid.which"] in (which, "both")):
             ends = (box.y0, box.y1) if side == 0 else (box.x0, box.x1)
             _segments(renderer, at, ends, side, rc["grid.color"], rc["grid.linewidth"], self.bbox)
-        length = params.get("length", rc[f"{name}tick.major.size"]) * pixels
-        edge = box.y0 if side == 0 else box.x0
+        length = params.get("length", rc[f"{name}tick.{which}.size"]) * pixels
         if length and params.get(low, True):
-            width = rc[f"{name}tick.major.width"]
+            width = rc[f"{name}tick.{which}.width"]
             _segments(renderer, at, (edge, edge - length), side, rc[f"{name}tick.color"], width)
         outermost = edge - length
         if params.get(f"label{low}", True):
-            pad = length + rc[f"{name}tick.major.pad"] * pixels
+            pad = length + rc[f"{name}tick.{which}.pad"] * pixels
             outermost = min(outermost, _labels(self.get_figure(root=True), renderer, texts, at, edge - pad, side))
-        if axis.label.get_text():
-            place = list(axis.label.get_position())
-            place[1 - side] = outermost - axis.labelpad * self.get_figure(root=True).dpi / 72
-            axis.label.set_position(place)
-            axis.label.draw(renderer)
+        return outermost
 
     def _draw_spines(self, renderer: RendererBase) -> None:
         """The spines that are to be seen, each a line."""

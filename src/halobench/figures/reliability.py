@@ -35,7 +35,7 @@ def draw(reliability: pd.DataFrame) -> Figure:
     pooled = theme.pooled_bins(table, ["dataset", "model", "loss", "calibrator"])
     losses, cells = names.losses_in(pooled), names.cells_in(pooled)
     styles = {c: names.calibrator_style(c) for c in CALIBRATORS if c in set(pooled["calibrator"].unique())}
-    groups = {(key[:2], key[2]): group for key, group in pooled.groupby(["dataset", "model", "loss"])}
+    groups = {(key[:2], key[2]): group for key, group in theme.groups_of(pooled, ["dataset", "model", "loss"]).items()}
     grid = theme.grid(
         TITLE,
         "Accuracy against mean confidence of the points in each bin of confidence, on "

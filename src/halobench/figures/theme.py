@@ -490,9 +490,11 @@ def draw_reliability(
         The column that tells lines apart.
     """
     add_line(ax, [0, 1], [0, 1], color=FAINT, lw=0.8, zorder=1)
-    found = {name: pooled[pooled[by] == name] for name in styles}
+    columns = {name: pooled[name].to_numpy() for name in ("confidence", "accuracy", "count", "lower", "upper")}
+    of = pooled[by].to_numpy(dtype=object)
+    found = {name: {column: values[of == name] for column, values in columns.items()} for name in styles}
     for name, style in styles.items():
-        line = {column: found[name][column].to_numpy() for column in ("confidence", "accuracy", "count")}
+        line = found[name]
         confidence, accuracy, few = line["confidence"], line["accuracy"], line["count"] < FEW
         if not len(few):
             continue
@@ -511,7 +513,7 @@ def draw_reliability(
     if bars is None:
         return
     for i, (name, style) in enumerate(styles.items()):
-        line = {column: found[name][column].to_numpy() for column in ("lower", "upper", "count")}
+        line = found[name]
         width = (line["upper"] - line["lower"]) / (len(styles) + 0.5)
         middle = (line["upper"] + line["lower"]) / 2 + (i - (len(styles) - 1) / 2) * width
         if len(middle):

@@ -66,20 +66,18 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
             if (dataset, model, loss) not in groups:
                 continue
             rows, style = groups[dataset, model, loss], styles[loss]
-            rows = rows.sort_values("epoch", kind="stable")
-            single = [seed[["epoch", "train_loss"]].to_numpy(dtype=float) for _, seed in rows.groupby("seed")]
+            single, epochs, mean = seeds_and_mean(rows)
             ax.add_artist(
                 LineCollection(single, colors=style.color, lw=0.4, alpha=0.5, zorder=2, capstyle="projecting")
             )
             ax.update_datalim(np.concatenate(single))
-            mean = rows.groupby("epoch")["train_loss"].mean()
-            theme.add_line(ax, mean.index, mean, color=style.color, ls=style.dash, lw=1.3, zorder=3)
+            theme.add_line(ax, epochs, mean, color=style.color, ls=style.dash, lw=1.3, zorder=3)
             fill = FILLS[_how_many(share.get((dataset, model, loss), float("nan")))]
             look = {"fillstyle": fill, "markerfacecoloralt": "white", "mec": style.color, "mew": 1}
             if fill == "none":
                 look = {"mfc": "white", "mec": style.color, "mew": 1}
             look |= {"color": style.color, "marker": style.marker, "ms": 5.5, "ls": "", "zorder": 4, "clip_on": False}
-            theme.add_line(ax, mean.index[-1:], mean.iloc[-1:], **look)
+            theme.add_line(ax, epochs[-1:], mean[-1:], **look)
         if positive:
             ax.set_yscale("log")
         ax.autoscale_view()
@@ -87,6 +85,22 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         if grid.left(dataset, model):
             ax.set_ylabel("training loss")
     return grid.figure
+
+
+def seeds_and_mean(rows: pd.DataFrame) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Lines of a cell's seeds, each (epochs, 2) of epoch and loss; and epochs with the mean over seeds at each.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Columns epoch, seed and train_loss.
+    """
+    seed, epoch, loss = (rows[name].to_numpy() for name in ("seed", "epoch", "train_loss"))
+    order = np.lexsort((epoch, seed))
+    points = np.column_stack([epoch, loss])[order]
+    single = np.split(points, np.flatnonzero(np.diff(seed[order])) + 1)
+    epochs, place = np.unique(epoch, return_inverse=True)
+    return single, epochs, np.bincount(place, weights=loss) / np.bincount(place)
 
 
 def windowed(rows: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
