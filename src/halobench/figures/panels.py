@@ -20,7 +20,7 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter, FixedLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from matplotlib.transforms import IdentityTransform
 
 # What `tick_params` may have changed for the quick way to know it; the values of the rest are the theme's.
@@ -28,7 +28,7 @@ KNOWN = {"left", "right", "labelleft", "labelright", "bottom", "top", "labelbott
 BELOW = 0.5  # where matplotlib draws an axis that is below the data
 
 
-LOOK = ("font.", "grid.", "lines.", "text.", "xtick.", "ytick.")
+LOOK = ("axes.", "font.", "grid.", "lines.", "text.", "xtick.", "ytick.")
 _looks: WeakKeyDictionary[Figure, dict[str, Any]] = WeakKeyDictionary()  # settings when a figure's first panel was made
 
 
@@ -126,7 +126,9 @@ class Panel(Axes):
         if formatter.get_offset():
             axis.draw(renderer)
             return
-        outermost = min(self._draw_ticks(renderer, axis, which) for which in ("major", "minor"))
+        outermost = self._draw_ticks(renderer, axis, "major")
+        if not isinstance(axis.get_minor_locator(), NullLocator):
+            outermost = min(outermost, self._draw_ticks(renderer, axis, "minor"))
         if axis.label.get_text():
             place = list(axis.label.get_position())
             side = 0 if axis is self.xaxis else 1
@@ -136,7 +138,7 @@ class Panel(Axes):
 
     def _draw_ticks(self, renderer: RendererBase, axis: Axis, which: str) -> float:
         """The major or minor ticks of an axis; returns how far out (left or down) they go, in pixels."""
-        side, box, rc = (0 if axis is self.xaxis else 1), self.bbox, mpl.rcParams
+        side, box, rc = (0 if axis is self.xaxis else 1), self.bbox, _looks[self.get_figure(root=True)]
         start, end = (box.x0, box.x1) if side == 0 else (box.y0, box.y1)
         edge = box.y0 if side == 0 else box.x0
         major = which == "major"
@@ -175,7 +177,7 @@ class Panel(Axes):
         }
         shown = [ends[name] for name, spine in self.spines.items() if spine.get_visible()]
         if shown:
-            rc = mpl.rcParams
+            rc = _looks[self.get_figure(root=True)]
             width = rc["axes.linewidth"]
             _stroke(renderer, np.concatenate(shown), rc["axes.edgecolor"], width, "projecting")
 
@@ -228,10 +230,10 @@ def _labels(
     float
         How far out they go, in pixels.
     """
-    name = "xy"[side]
-    color = mpl.rcParams[f"{name}tick.labelcolor"]
+    name, rc = "xy"[side], _looks[figure]
+    color = rc[f"{name}tick.labelcolor"]
     context = renderer.new_gc()
-    context.set_foreground(mpl.rcParams[f"{name}tick.color"] if color == "inherit" else color)
+    context.set_foreground(rc[f"{name}tick.color"] if color == "inherit" else color)
     page, outermost = renderer.get_canvas_width_height()[1], edge
     for text, place in zip(texts, at, strict=True):
         if not text:
@@ -253,7 +255,7 @@ def _laid_out(figure: Figure, renderer: RendererBase, text: str, side: int) -> t
 
     Thousands of panels share a few labels.
     """
-    size = mpl.rcParams[f"{'xy'[side]}tick.labelsize"]
+    size = _looks[figure][f"{'xy'[side]}tick.labelsize"]
     key = (type(renderer), renderer.points_to_pixels(1.0), figure.dpi, text, size, side)
     if key not in _laid:
         align = {"va": "top", "ha": "center"} if side == 0 else {"va": "center_baseline", "ha": "right"}
