@@ -397,7 +397,9 @@ def _meets(values: pd.Series, condition: Any) -> np.ndarray:
             pd.to_numeric(values, errors="coerce").to_numpy(dtype=float), condition, rtol=1e-9, atol=1e-12
         )
     if isinstance(condition, str) and "*" in condition:
-        return np.array([isinstance(value, str) and fnmatchcase(value, condition) for value in values], dtype=bool)
+        codes, known = pd.factorize(values)  # a long column has few values; -1 is a missing one
+        found = [isinstance(value, str) and fnmatchcase(value, condition) for value in known]
+        return np.array([*found, False], dtype=bool)[codes]
     return (values == condition).fillna(False).to_numpy(dtype=bool)
 
 
