@@ -312,7 +312,7 @@ def test_a_band_is_left_open_where_there_is_no_interval():
     with mpl.rc_context(theme.RC):
         ax = theme.place(theme.page(2, 2), 0.2, 0.2, 1.5, 1.5)
         low = np.array([0.0, 0.0, np.nan, 1.0, 1.0])
-        theme.add_band(ax, np.arange(5.0), low, low + 1, facecolor="red")
+        theme.add_bands(ax, [(np.arange(5.0), low, low + 1)], ["red"])
     spans = [(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for path in ax.collections[0].get_paths()]
     assert spans == [(0, 1), (3, 4)]
 

@@ -97,6 +97,12 @@ def lines_of(ax, color, ls="-"):
     return [line for line in ax.lines if to_hex(line.get_color()) == color.lower() and line.get_linestyle() == ls]
 
 
+def bands_of(ax, color):
+    """The outlines of the bands in a colour."""
+    found = [pair for c in ax.collections for pair in zip(c.get_paths(), c.get_facecolor(), strict=True)]
+    return [path for path, face in found if to_hex(face) == color.lower()]
+
+
 def panel(figure, row, column):
     """The axes in a place of the page, counted from the upper left among the places taken (insets aside)."""
     boxes = [ax for ax in figure.axes if ax.get_window_extent().width > 0]
@@ -204,8 +210,7 @@ def test_neighbourhood_draws_means_and_t_bands(tables):
         np.testing.assert_allclose(line.get_ydata(), [at_point, *relative], rtol=1e-12)
     at = rows[(rows["points"] == "train") & (rows["relative_radius"] == 0.5)]["confidence"]
     low, high = stats.t.interval(0.95, 2, at.mean(), stats.sem(at))
-    band = next(c for c in ax.collections if to_hex(c.get_facecolor()[0]) == color.lower())
-    vertices = band.get_paths()[0].vertices
+    vertices = bands_of(ax, color)[0].vertices
     ends = vertices[np.isclose(vertices[:, 0], 0.5), 1]
     assert (ends.min(), ends.max()) == pytest.approx((low, high))
 
@@ -264,8 +269,7 @@ def test_the_bands_of_logit_gaps_are_t_intervals(tables):
     at = rows[(rows["probe"] == "sphere") & (rows["radius"] == rows["radius"].max())]["logit_gap"]
     low, high = stats.t.interval(0.95, 2, at.mean(), stats.sem(at))
     color = names.loss_styles(["mixup2"])["mixup2"].color
-    bands = [c for ax in figure.axes for c in ax.collections if to_hex(c.get_facecolor()[0]) == color.lower()]
-    ends = bands[0].get_paths()[0].vertices
+    ends = next(band for ax in figure.axes for band in bands_of(ax, color)).vertices
     ends = ends[np.isclose(ends[:, 0], rows["radius"].max()), 1]
     assert (ends.min(), ends.max()) == pytest.approx((low, high))
 

@@ -113,10 +113,11 @@ def _dots(
     low, high, y = (columns[name][spread] for name in ("low", "high", "y"))
     segments = np.stack([np.c_[low, y], np.c_[high, y]], axis=1)
     theme.add_segments(ax, segments, [styles[loss].color for loss in of["loss"][spread]], lw=1, zorder=2)
+    colors = [styles[loss].color for loss in of["loss"][held]]
+    theme.add_marks(ax, columns["mean"][held], columns["y"][held], "|", 4.5, colors, lw=1, alpha=0.65, zorder=2)
     for loss in offsets:
         style, own = styles[loss], of["loss"] == loss
         kinds = (
-            (held, {"marker": "|", "ms": 4.5, "mew": 1, "color": style.color, "alpha": 0.65, "zorder": 2}),
             (~held & ~columns["open"], {"mfc": style.color}),
             (~held & columns["open"], {"mfc": "white"}),
         )
@@ -124,8 +125,7 @@ def _dots(
             rows = own & kind
             if not rows.any():
                 continue
-            if "mfc" in look:
-                look |= {"marker": style.marker, "ms": 4, "mec": style.color, "mew": 1, "zorder": 4}
+            look |= {"marker": style.marker, "ms": 4, "mec": style.color, "mew": 1, "zorder": 4}
             theme.add_line(ax, columns["mean"][rows], columns["y"][rows], ls="", **look)
         for x, at in zip(*(columns[name][own & ~held & columns["open"]] for name in ("mean", "y")), strict=True):
             # A caret just right of the marker, whatever the scale of the axis.

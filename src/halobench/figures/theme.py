@@ -20,11 +20,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
+from matplotlib.transforms import IdentityTransform
 
 from halobench import store
 from halobench.figures.names import PROBES, Style, loss_label, ordered
@@ -380,15 +382,31 @@ def upright(ax: Axes, x: float, **look: Any) -> None:
     ax.add_artist(Line2D([x, x], [0, 1], transform=ax.get_xaxis_transform(), **look))
 
 
-def add_band(ax: Axes, x: np.ndarray, low: np.ndarray, high: np.ndarray, **look: Any) -> None:
-    """Fill between two lines, wherever both are finite."""
-    known = np.isfinite(low) & np.isfinite(high)
-    edges = np.flatnonzero(np.diff(np.r_[False, known, False]))
-    parts = [slice(*ends) for ends in edges.reshape(-1, 2)]
-    corners = [np.r_[np.c_[x[part], low[part]], np.c_[x[part], high[part]][::-1]] for part in parts]
-    ax.add_artist(PolyCollection(corners, **look))
-    for part in corners:
-        ax.update_datalim(part)
+def add_bands(ax: Axes, bands: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], colors: Sequence[Any]) -> None:
+    """Fill between two lines (x, low, high), wherever both are finite: all of a panel's bands as one artist."""
+    corners, faces = [], []
+    for (x, low, high), color in zip(bands, colors, strict=True):
+        known = np.isfinite(low) & np.isfinite(high)
+        edges = np.flatnonzero(np.diff(np.r_[False, known, False])).reshape(-1, 2)
+        corners += [np.r_[np.c_[x[i:j], low[i:j]], np.c_[x[i:j], high[i:j]][::-1]] for i, j in edges]
+        faces += [color] * len(edges)
+    if corners:
+        ax.add_artist(PolyCollection(corners, facecolors=faces, alpha=BAND, lw=0, zorder=2))
+        ax.update_datalim(np.concatenate(corners))
+
+
+def add_marks(
+    ax: Axes, x: np.ndarray, y: np.ndarray, marker: str, size: float, colors: Sequence[Any], **look: Any
+) -> None:
+    """Marks of one shape without a face, each in its colour, `size` points high, as one artist."""
+    if len(x):
+        shape = MarkerStyle(marker)
+        outline = shape.get_path().transformed(shape.get_transform())
+        offsets = {"offsets": np.column_stack([x, y]), "offset_transform": ax.transData}
+        marks = PathCollection([outline], [size**2], facecolors="none", edgecolors=colors, **offsets, **look)
+        marks.set_transform(IdentityTransform())
+        ax.add_artist(marks)
+        ax.update_datalim(offsets["offsets"])
 
 
 def add_segments(ax: Axes, segments: Sequence[Any], colors: Sequence[Any], **look: Any) -> None:
@@ -416,19 +434,19 @@ def draw_lines(
     means = means.sort_values(x, kind="stable")
     columns = {name: means[name].to_numpy() for name in (x, "mean", "low", "high")}
     of = {name: means[name].to_numpy(dtype=object) for name in ("loss", "points")}
-    for loss in losses:
+    found = {}
+    for loss, points in itertools.product(losses, ("heldout", "train")):
+        rows = np.flatnonzero((of["loss"] == loss) & (of["points"] == points))
+        if len(rows):
+            found[loss, points] = [values[rows] for values in columns.values()]
+    bands = {loss: (at, low, high) for (loss, points), (at, _, low, high) in found.items() if points == "train"}
+    add_bands(ax, list(bands.values()), [styles[loss].color for loss in bands])
+    for (loss, points), (at, mean, *_) in found.items():
         color, marker = styles[loss].color, styles[loss].marker
-        for points in ("heldout", "train"):
-            rows = np.flatnonzero((of["loss"] == loss) & (of["points"] == points))
-            if not len(rows):
-                continue
-            at, mean, low, high = (values[rows] for values in columns.values())
-            if points == "heldout":
-                add_line(ax, at, mean, color=color, lw=0.9, ls=(0, (3, 2)), zorder=2)
-                continue
+        if points == "heldout":
+            add_line(ax, at, mean, color=color, lw=0.9, ls=(0, (3, 2)), zorder=2)
+        else:
             add_line(ax, at, mean, color=color, ls=dash, marker=marker, ms=size, mew=0, zorder=3)
-            if not np.isnan(low).all():
-                add_band(ax, at, low, high, facecolor=color, alpha=BAND, lw=0, zorder=2)
     ax.autoscale_view()
 
 
