@@ -369,12 +369,19 @@ def nothing(title: str, why: str) -> Figure:
 # Drawing that several figures share -----------------------------------------------------------------------------------
 
 
+class _Line(Line2D):
+    """A line that is clipped to its axes' box itself, where matplotlib makes another box of the same size for each."""
+
+    def set_clip_path(self, path: Any, transform: Any = None) -> None:
+        if self.axes is not None and path is self.axes.patch:
+            self.set_clip_box(self.axes.bbox)
+        else:
+            super().set_clip_path(path, transform)
+
+
 def add_line(ax: Axes, x: Any, y: Any, **look: Any) -> Line2D:
-    """A line through points, as `Axes.plot` draws it, without what that does to find out what it was given."""
-    line = Line2D(np.asarray(x, dtype=float), np.asarray(y, dtype=float), **look)
-    ax.add_artist(line)
-    ax.update_datalim(line.get_xydata())
-    return line
+    """A line through points, as `Axes.plot` draws it, but that limits of axes are left as they are."""
+    return ax.add_artist(_Line(np.asarray(x, dtype=float), np.asarray(y, dtype=float), **look))
 
 
 def upright(ax: Axes, x: float, **look: Any) -> None:
@@ -406,14 +413,12 @@ def add_marks(
         marks = PathCollection([outline], [size**2], facecolors="none", edgecolors=colors, **offsets, **look)
         marks.set_transform(IdentityTransform())
         ax.add_artist(marks)
-        ax.update_datalim(offsets["offsets"])
 
 
 def add_segments(ax: Axes, segments: Sequence[Any], colors: Sequence[Any], **look: Any) -> None:
     """Lines, each from one point to another and in its colour, as one artist."""
     if len(segments):
         ax.add_artist(LineCollection(segments, colors=colors, capstyle="projecting", **look))
-        ax.update_datalim(np.reshape(segments, (-1, 2)))
 
 
 def groups_of(table: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[Any, ...], pd.DataFrame]:
@@ -447,6 +452,8 @@ def draw_lines(
             add_line(ax, at, mean, color=color, lw=0.9, ls=(0, (3, 2)), zorder=2)
         else:
             add_line(ax, at, mean, color=color, ls=dash, marker=marker, ms=size, mew=0, zorder=3)
+    if found:
+        ax.update_datalim(np.concatenate([np.column_stack(columns[:2]) for columns in found.values()]))
     ax.autoscale_view()
 
 
