@@ -55,7 +55,7 @@ class _Sparing:
             super().set_tick_params(*given, **options)
 
     def _get_tick(self, *given: Any, **options: Any) -> Tick:
-        with mpl.rc_context(_looks[self.axes.get_figure(root=True)]):
+        with mpl.rc_context(_looks[self.axes.figure]):
             tick = super()._get_tick(*given, **options)
         tick.set_clip_path(self.axes.patch)
         return tick
@@ -75,7 +75,7 @@ class Panel(Axes):
     on_page = False  # whether there is nothing below but the page, as white as its patch
 
     def _init_axis(self) -> None:
-        figure = self.get_figure(root=True)
+        figure = self.figure
         if figure not in _looks:
             _looks[figure] = {name: mpl.rcParams[name] for name in mpl.rcParams if name.startswith(LOOK)}
         self.xaxis, self.yaxis = _XAxis(self, clear=False), _YAxis(self, clear=False)
@@ -90,14 +90,18 @@ class Panel(Axes):
             return
         quick = [axis for axis in (self.xaxis, self.yaxis) if self._knows(axis)]
         titled = any(title.get_text() for title in (self.title, self._left_title, self._right_title))
-        if not quick or titled or self.get_aspect() != "auto" or not (self.axison and self.get_frame_on()):
+        children = self.get_children()
+        bare = not (self.axison and self.get_frame_on())
+        # What is drawn as an image in a PDF, matplotlib's own drawing begins and ends.
+        raster = any(child.get_rasterized() for child in children)
+        if not quick or titled or bare or raster or self.get_aspect() != "auto":
             super().draw(renderer)
             return
         self._unstale_viewLim()
         self.apply_aspect()
         skipped = {self.patch, *self.spines.values(), *quick}
         drawers: list[tuple[float, Callable[[RendererBase], None]]] = [
-            (artist.zorder, artist.draw) for artist in self.get_children() if artist not in skipped
+            (artist.zorder, artist.draw) for artist in children if artist not in skipped
         ]
         drawers += [(BELOW, lambda renderer: [self._draw_axis(renderer, axis) for axis in quick])]
         drawers += [(2.5, self._draw_spines)]
@@ -132,13 +136,13 @@ class Panel(Axes):
         if axis.label.get_text():
             place = list(axis.label.get_position())
             side = 0 if axis is self.xaxis else 1
-            place[1 - side] = outermost - axis.labelpad * self.get_figure(root=True).dpi / 72
+            place[1 - side] = outermost - axis.labelpad * self.figure.dpi / 72
             axis.label.set_position(place)
             axis.label.draw(renderer)
 
     def _draw_ticks(self, renderer: RendererBase, axis: Axis, which: str) -> float:
         """The major or minor ticks of an axis; returns how far out (left or down) they go, in pixels."""
-        side, box, rc = (0 if axis is self.xaxis else 1), self.bbox, _looks[self.get_figure(root=True)]
+        side, box, rc = (0 if axis is self.xaxis else 1), self.bbox, _looks[self.figure]
         start, end = (box.x0, box.x1) if side == 0 else (box.y0, box.y1)
         edge = box.y0 if side == 0 else box.x0
         major = which == "major"
@@ -163,7 +167,7 @@ class Panel(Axes):
         outermost = edge - length
         if params.get(f"label{low}", True):
             pad = length + rc[f"{name}tick.{which}.pad"] * pixels
-            outermost = min(outermost, _labels(self.get_figure(root=True), renderer, texts, at, edge - pad, side))
+            outermost = min(outermost, _labels(self.figure, renderer, texts, at, edge - pad, side))
         return outermost
 
     def _draw_spines(self, renderer: RendererBase) -> None:
@@ -177,7 +181,7 @@ class Panel(Axes):
         }
         shown = [ends[name] for name, spine in self.spines.items() if spine.get_visible()]
         if shown:
-            rc = _looks[self.get_figure(root=True)]
+            rc = _looks[self.figure]
             width = rc["axes.linewidth"]
             _stroke(renderer, np.concatenate(shown), rc["axes.edgecolor"], width, "projecting")
 
