@@ -394,10 +394,11 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "") -> None:
     code = code_in_force("figure", [("figures", name)])
     store.sweep(out.parent)
     wanted = tables_read("figures", name)
-    figure = plugins.load("figures", name)(*read_tables(tables, wanted).values())
-    if note:
-        theme.add_note(figure, note)
-    paths = theme.save(figure, out)
+    with theme.keeping():
+        figure = plugins.load("figures", name)(*read_tables(tables, wanted).values())
+        if note:
+            theme.add_note(figure, note)
+        paths = theme.save(figure, out)
     asked = {"figure": name, "note": note, "tables": _checksums(tables, wanted)}
     seconds = time.perf_counter() - began
     made = record("figure", asked, None, code, paths, seconds, ["matplotlib", "pandas", "seaborn"])

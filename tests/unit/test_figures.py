@@ -97,6 +97,12 @@ def lines_of(ax, color, ls="-"):
     return [line for line in ax.lines if to_hex(line.get_color()) == color.lower() and line.get_linestyle() == ls]
 
 
+def bands_of(ax, color):
+    """The outlines of the bands in a colour."""
+    found = [pair for c in ax.collections for pair in zip(c.get_paths(), c.get_facecolor(), strict=True)]
+    return [path for path, face in found if to_hex(face) == color.lower()]
+
+
 def panel(figure, row, column):
     """The axes in a place of the page, counted from the upper left among the places taken (insets aside)."""
     boxes = [ax for ax in figure.axes if ax.get_window_extent().width > 0]
@@ -204,8 +210,7 @@ def test_neighbourhood_draws_means_and_t_bands(tables):
         np.testing.assert_allclose(line.get_ydata(), [at_point, *relative], rtol=1e-12)
     at = rows[(rows["points"] == "train") & (rows["relative_radius"] == 0.5)]["confidence"]
     low, high = stats.t.interval(0.95, 2, at.mean(), stats.sem(at))
-    band = next(c for c in ax.collections if to_hex(c.get_facecolor()[0]) == color.lower())
-    vertices = band.get_paths()[0].vertices
+    vertices = bands_of(ax, color)[0].vertices
     ends = vertices[np.isclose(vertices[:, 0], 0.5), 1]
     assert (ends.min(), ends.max()) == pytest.approx((low, high))
 
@@ -264,8 +269,7 @@ def test_the_bands_of_logit_gaps_are_t_intervals(tables):
     at = rows[(rows["probe"] == "sphere") & (rows["radius"] == rows["radius"].max())]["logit_gap"]
     low, high = stats.t.interval(0.95, 2, at.mean(), stats.sem(at))
     color = names.loss_styles(["mixup2"])["mixup2"].color
-    bands = [c for ax in figure.axes for c in ax.collections if to_hex(c.get_facecolor()[0]) == color.lower()]
-    ends = bands[0].get_paths()[0].vertices
+    ends = next(band for ax in figure.axes for band in bands_of(ax, color)).vertices
     ends = ends[np.isclose(ends[:, 0], rows["radius"].max()), 1]
     assert (ends.min(), ends.max()) == pytest.approx((low, high))
 
@@ -284,10 +288,11 @@ def test_radii_draws_means_and_marks_censored_medians(tables):
     assert [line.get_xdata()[0] for line in hollow] == [pytest.approx(expected)]
     assert sum(text == "›" for text in texts(figure)) == 1
     dots = sorted(
-        float(line.get_xdata()[0])
+        float(x)
         for ax in figure.axes
         for line in ax.lines
-        if line.get_marker() not in ("None", "|") and len(line.get_xdata()) == 1
+        if line.get_marker() not in ("None", "|")
+        for x in line.get_xdata()
     )
     training_points = means[means["points"] == "train"]
     np.testing.assert_allclose(dots, np.sort(training_points["mean"]), rtol=1e-12)
@@ -345,7 +350,8 @@ def test_reliability_draws_pooled_bins_and_no_empty_ones():
     (bars,) = ax.child_axes
     line = next(x for x in ax.lines if x.get_linestyle() == "-" and len(x.get_xdata()) == 2 and x.get_xdata()[0] > 0)
     np.testing.assert_allclose(line.get_xydata(), [[0.375, 0.3], [0.875, 0.3]])
-    assert [bar.get_height() for bar in bars.patches] == [80, 120]
+    (drawn_bars,) = bars.patches
+    assert drawn_bars.get_path().vertices.reshape(-1, 5, 2).max(axis=1)[:, 1].tolist() == [80, 120]
     assert not any(np.isclose(x, 0.125) for drawn_line in ax.lines for x in drawn_line.get_xdata())
 
 

@@ -39,7 +39,9 @@ def draw(metrics: pd.DataFrame) -> Figure:
     calibrators = names.ordered(wanted["calibrator"], names.CALIBRATORS)
     styles = names.loss_styles(losses)
     by = ["dataset", "model", "loss", "calibrator", "metric"]
-    means = names.over_seeds(table, by, "value")
+    means = names.over_seeds(table[table["metric"].isin([*METRICS, "ece_floor"])], by, "value")
+    panels, own = (theme.groups_of(rows, ["dataset", "model"]) for rows in (means, wanted))
+    known = set(table["model"].unique())
     cut = " (an arrow: it goes on)" if means["low"].notna().any() else ""
     grid = theme.grid(
         OTHER_TITLE if others(calibrators) else TITLE,
@@ -48,7 +50,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
         f"{others(calibrators)}Lower is better.",
         {cell: names.cell_label(*cell) for cell in cells},
         METRICS,
-        {(key[:2], key[2]) for key in wanted[["dataset", "model", "metric"]].itertuples(index=False, name=None)},
+        {(key[:2], key[2]) for key in theme.groups_of(wanted, ["dataset", "model", "metric"])},
         panel=(max(3.0, 0.82 * len(calibrators)), HIGH),  # room for a name under each
         gap=(0.55, 0.55),
         left=0.5,
@@ -58,25 +60,33 @@ def draw(metrics: pd.DataFrame) -> Figure:
             *(
                 theme.key(names.REFERENCES[name], theme.INK, ls=REFERENCE_DASHES[name], lw=1)
                 for name in names.REFERENCES
-                if name in set(table["model"])
+                if name in known
             ),
             theme.key("ECE floor: calibrated perfectly, as many points", theme.GREY, marker="_", ms=8, mew=1.5, ls=""),
         ],
     )
+    references = {metric: all_reference_values(means[means["metric"] == metric]) for metric in METRICS}
     for (cell, metric), ax in grid.axes.items():
-        panel = means[(means["dataset"] == cell[0]) & (means["model"] == cell[1])]
+        panel = panels.get(cell, means.iloc[:0])
         there = [loss for loss in losses if loss in set(panel["loss"])]
         shown = panel[panel["metric"].isin([metric, "ece_floor"] if metric == "ece" else [metric])]
-        references = reference_values(means[means["metric"] == metric], cell[0])
-        own = wanted[(wanted["dataset"] == cell[0]) & (wanted["model"] == cell[1]) & (wanted["metric"] == metric)]
-        top = _limits_and_references(ax, shown, references, missing_fits(own) if metric == "nll" else [])
+        missing = missing_fits(own[cell][own[cell]["metric"] == "nll"]) if metric == "nll" else []
+        top = _limits_and_references(ax, shown, references[metric].get(cell[0], {}), missing)
+        columns = _columns(panel, calibrators)
+        segments, colors = [], []
         for offset, loss in zip(theme.dodge(len(there), 0.62), there, strict=True):
-            rows = panel[panel["loss"] == loss]
-            _points(ax, rows[rows["metric"] == metric], calibrators, offset, styles[loss], top)
+            own_rows = columns["loss"] == loss
+            points = {name: values[own_rows & (columns["metric"] == metric)] for name, values in columns.items()}
+            segments += _points(ax, points, offset, styles[loss], top)
+            colors += [styles[loss].color] * (len(segments) - len(colors))
             if metric == "ece":
-                _floor(ax, rows[rows["metric"] == "ece_floor"], calibrators, offset, styles[loss])
-        ax.set(xlim=(-0.5, len(calibrators) - 0.5), xticks=range(len(calibrators)))
-        ax.set_xticklabels([names.calibrator_label(c) for c in calibrators])
+                floor = {
+                    name: values[own_rows & (columns["metric"] == "ece_floor")] for name, values in columns.items()
+                }
+                _floor(ax, floor, offset, styles[loss])
+        theme.add_segments(ax, segments, colors, lw=1, zorder=2)
+        ax.set_xlim(-0.5, len(calibrators) - 0.5)
+        theme.set_ticks(ax.xaxis, range(len(calibrators)), [names.calibrator_label(c) for c in calibrators])
         ax.grid(axis="x", visible=False)
         ax.tick_params(axis="x", length=0)
     return grid.figure
@@ -96,6 +106,12 @@ def label_note(table: pd.DataFrame) -> str:
         "clean": "clean test labels",
     }
     return " or ".join(words.get(kind, kind) for kind in names.ordered(table["labels"], words))
+
+
+def all_reference_values(means: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """`reference_values` of each data set that has such rows."""
+    rows = means[means["loss"] == "reference"]
+    return {dataset: reference_values(own, dataset) for dataset, own in rows.groupby("dataset")}
 
 
 def reference_values(means: pd.DataFrame, dataset: str) -> dict[str, float]:
@@ -124,25 +140,33 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
     return [f"{', '.join(who)}: {line}" for line, who in found.items()]
 
 
+def _columns(panel: pd.DataFrame, calibrators: list[str]) -> dict[str, np.ndarray]:
+    """The rows of a panel in the order of calibrators, as arrays; `x` is a calibrator's place."""
+    places = {calibrator: float(i) for i, calibrator in enumerate(calibrators)}
+    x = panel["calibrator"].map(places).to_numpy(dtype=float)
+    order = np.argsort(x, kind="stable")[: int(np.isfinite(x).sum())]
+    found = {name: panel[name].to_numpy(dtype=object)[order] for name in ("loss", "metric")}
+    return found | {name: panel[name].to_numpy()[order] for name in ("mean", "low", "high")} | {"x": x[order]}
+
+
 def _points(
-    ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: names.Style, top: float
-) -> None:
-    """One loss: a dot and interval a calibrator, joined by a thin line; an interval above `top` ends in an arrow."""
-    rows = rows.set_index("calibrator").reindex([c for c in calibrators if c in set(rows["calibrator"])])
-    x = [calibrators.index(c) + offset for c in rows.index]
-    ax.plot(x, rows["mean"], color=style.color, marker=style.marker, ms=4, mew=0, lw=0.7, zorder=3)
-    for at, low, high in zip(x, rows["low"], rows["high"], strict=True):
-        if np.isfinite(low):
-            ax.plot([at, at], [min(low, top), min(high, top)], color=style.color, lw=1, zorder=2)
-            if high > top:
-                ax.plot([at], [top], color=style.color, marker="^", ms=2.5, mew=0, ls="", zorder=2, clip_on=False)
+    ax: Axes, rows: dict[str, np.ndarray], offset: float, style: names.Style, top: float
+) -> list[list[tuple[float, float]]]:
+    """One loss: a dot a calibrator, joined by a thin line; returns its intervals, which above `top` end in an arrow."""
+    x, low, high = rows["x"] + offset, rows["low"], rows["high"]
+    theme.add_line(ax, x, rows["mean"], color=style.color, marker=style.marker, ms=4, mew=0, lw=0.7, zorder=3)
+    known = np.isfinite(low)
+    look = {"color": style.color, "marker": "^", "ms": 2.5, "mew": 0, "ls": "", "zorder": 2, "clip_on": False}
+    for at in x[known & (high > top)]:
+        theme.add_line(ax, [at], [top], **look)
+    ends = zip(x[known], low[known], high[known], strict=True)
+    return [[(at, min(start, top)), (at, min(end, top))] for at, start, end in ends]
 
 
-def _floor(ax: Axes, rows: pd.DataFrame, calibrators: list[str], offset: float, style: names.Style) -> None:
+def _floor(ax: Axes, rows: dict[str, np.ndarray], offset: float, style: names.Style) -> None:
     """The ECE that a perfectly calibrated model would show at this number of points, as ticks."""
-    rows = rows[rows["calibrator"].isin(calibrators)]
-    x = [calibrators.index(c) + offset for c in rows["calibrator"]]
-    ax.plot(x, rows["mean"], color=style.color, marker="_", ms=6, mew=1.4, ls="", alpha=0.7, zorder=2)
+    look = {"marker": "_", "ms": 6, "mew": 1.4, "ls": "", "alpha": 0.7, "zorder": 2}
+    theme.add_line(ax, rows["x"] + offset, rows["mean"], color=style.color, **look)
 
 
 def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, float], notes: list[str]) -> float:
@@ -172,7 +196,9 @@ def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, 
     share = min((LINE * len(beyond) + 0.04) / HIGH, 0.6) if beyond else 0.0
     ax.set_ylim(low - pad, high + pad + (high - low + 2 * pad) * share / (1 - share))
     if beyond:
-        ax.set_yticks([tick for tick in ax.get_yticks() if low - pad <= tick <= high + pad])  # no grid behind words
+        theme.set_ticks(
+            ax.yaxis, [tick for tick in ax.get_yticks() if low - pad <= tick <= high + pad]
+        )  # no grid there
         ax.text(
             0.995,
             0.99,

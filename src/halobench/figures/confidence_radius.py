@@ -33,7 +33,8 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     losses, cells = names.losses_in(table), names.cells_in(table)
     styles = names.loss_styles(losses)
     by = ["dataset", "model", "loss", "points", "radius"]
-    means = names.over_seeds(table, by, "confidence").set_index(["dataset", "model"])
+    means = theme.groups_of(names.over_seeds(table, by, "confidence"), ["dataset", "model"])
+    ends = table.groupby("dataset")["radius"].max()
     grid = theme.grid(
         TITLE,
         f"Solid: {own}. Dashed: {names.around('heldout')}. "
@@ -49,11 +50,12 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
         xlabel=f"radius: {names.ABSOLUTE}",
     )
     for (dataset, model), ax in grid.axes.items():
-        theme.draw_lines(ax, means.loc[[(dataset, model)]], "radius", losses, styles)
-        ax.set_xlim(0, table.loc[table["dataset"] == dataset, "radius"].max())
-        ax.set(ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
+        theme.draw_lines(ax, means[dataset, model], "radius", losses, styles)
+        ax.set_xlim(0, ends[dataset])
+        ax.set(ylim=(-0.03, 1.03))
+        theme.set_ticks(ax.yaxis, (0, 0.5, 1))
         if grid.left(dataset, model):
             ax.set_ylabel("confidence")
         else:
-            ax.set_yticklabels([])
+            ax.tick_params(labelleft=False)
     return grid.figure

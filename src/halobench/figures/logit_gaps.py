@@ -35,7 +35,8 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     losses, cells = names.losses_in(table), names.cells_in(table)
     styles = names.loss_styles(losses)
     by = ["dataset", "model", "loss", "points", "radius"]
-    means = names.over_seeds(table, by, "logit_gap").set_index(["dataset", "model"])
+    means = theme.groups_of(names.over_seeds(table, by, "logit_gap"), ["dataset", "model"])
+    ends = table.groupby("dataset")["radius"].max()
     datasets = list(dict.fromkeys(d for d, _ in cells))
     models = names.ordered((m for _, m in cells), names.MODELS)
     lines = table[["dataset", "model", "loss"]].drop_duplicates().groupby("dataset").size()
@@ -70,8 +71,8 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     for (row, column), ax in grid.axes.items():
         ax.axhline(0, color=theme.GREY, lw=0.8, zorder=1)
         for cell in held[row, column]:
-            theme.draw_lines(ax, means.loc[[cell]], "radius", losses, styles, dash=dashes[cell[1]])
-        ax.set_xlim(0, table.loc[table["dataset"] == held[row, column][0][0], "radius"].max())
+            theme.draw_lines(ax, means[cell], "radius", losses, styles, dash=dashes[cell[1]])
+        ax.set_xlim(0, ends[held[row, column][0][0]])
         if grid.left(row, column):
             ax.set_ylabel("logit gap")
     return grid.figure

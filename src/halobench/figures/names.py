@@ -108,7 +108,7 @@ def own_points(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
     Evaluation points stand in for training points where a model's weights come from elsewhere.
     """
-    kinds = set(table["points"]) - {"heldout"}
+    kinds = set(table["points"].unique()) - {"heldout"}
     kind = "both" if len(kinds) > 1 else kinds.pop() if kinds else "train"
     return table.assign(points=table["points"].replace("evaluation", "train")), around(kind)
 
@@ -139,7 +139,9 @@ def ordered(names: Iterable[str], known: Iterable[str] = ()) -> list[str]:
         stem = re.sub(r"-noise\d+$", "", name)
         return rank.get(name, rank.get(stem, len(rank))), [int(p) if p.isdecimal() else p for p in parts]
 
-    return sorted({str(name) for name in names}, key=key)
+    # Of a column of a long table, its few values.
+    found = names.unique() if isinstance(names, pd.Series) else names
+    return sorted({str(name) for name in found}, key=key)
 
 
 def claim_label(claim: str, fit: str) -> str:
@@ -163,12 +165,13 @@ def trained_here(runs: pd.DataFrame) -> pd.Series:
 
 def losses_in(table: pd.DataFrame) -> list[str]:
     """The losses of a table, reference rows aside, in the order of the legends."""
-    return ordered(set(table["loss"]) - {"reference"}, KNOWN_LOSSES)
+    return ordered(set(table["loss"].unique()) - {"reference"}, KNOWN_LOSSES)
 
 
 def cells_in(table: pd.DataFrame) -> list[tuple[str, str]]:
     """The (data set, model) pairs of a table, reference rows aside, in the order of the panels."""
-    pairs = set(table.loc[table["loss"] != "reference", ["dataset", "model"]].itertuples(index=False, name=None))
+    rows = table.loc[table["loss"] != "reference", ["dataset", "model"]].drop_duplicates()
+    pairs = set(rows.itertuples(index=False, name=None))
     datasets, models = ordered((d for d, _ in pairs), DATASETS), ordered((m for _, m in pairs), MODELS)
     return [(d, m) for d in datasets for m in models if (d, m) in pairs]
 
@@ -308,11 +311,31 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFra
         Columns `by`, mean, low, high, n (seeds).
     """
     per_seed = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)[value].mean()
-    rows = []
-    for names, group in per_seed.groupby(level=list(range(len(by))), sort=True):
-        names = names if isinstance(names, tuple) else (names,)
-        rows.append((*names, *t_interval(group.to_numpy()), len(group)))
-    return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "n"])
+    keys = per_seed.index.droplevel("seed").to_frame(index=False)
+    values = per_seed.to_numpy(dtype=float)
+    # Rows are sorted by keys, so that a group begins where a key changes.
+    firsts = np.flatnonzero(np.r_[len(keys) > 0, keys.ne(keys.shift()).any(axis=1).to_numpy()[1:]])
+    sizes = np.diff([*firsts, len(values)])
+    found = np.empty((len(firsts), 3))
+    for size in np.unique(sizes):
+        rows = sizes == size
+        found[rows] = _t_intervals(values[firsts[rows, None] + np.arange(size)])
+    made = keys.iloc[firsts].reset_index(drop=True)
+    made[["mean", "low", "high"]] = found
+    return made.assign(n=sizes)
+
+
+def _t_intervals(values: np.ndarray, level: float = 0.95) -> np.ndarray:
+    """`t_interval` of each row of values (g, n), of which none is NaN: mean, low and high (g, 3)."""
+    count = values.shape[1]
+    with np.errstate(invalid="ignore"):  # infinite values
+        mean = values.mean(axis=1)
+        if count == 1:
+            half = np.full(len(mean), np.nan)
+        else:
+            half = stdtrit(count - 1, 0.5 + level / 2) * values.std(axis=1, ddof=1) / np.sqrt(count)
+        half = np.where(np.isfinite(mean), half, np.nan)
+        return np.stack([mean, mean - half, mean + half], axis=1)
 
 
 def seeds_note(*tables: pd.DataFrame) -> str:

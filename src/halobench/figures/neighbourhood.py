@@ -29,9 +29,8 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     table, own = names.own_points(table)
     losses, cells = names.losses_in(table), names.cells_in(table)
     styles = names.loss_styles(losses)
-    means = names.over_seeds(
-        table, ["dataset", "model", "probe", "loss", "points", "relative_radius"], "confidence"
-    ).set_index(["dataset", "model", "probe"])
+    means = names.over_seeds(table, ["dataset", "model", "probe", "loss", "points", "relative_radius"], "confidence")
+    panels = theme.groups_of(means, ["dataset", "model", "probe"])
     probes = names.ordered(table["probe"], names.PROBES)
     grid = theme.grid(
         TITLE,
@@ -40,19 +39,21 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
         "training point of another label.",
         {cell: names.cell_label(*cell) for cell in cells},
         {probe: names.PROBES.get(probe, probe) for probe in probes},
-        {(key[:2], key[2]) for key in means.index.unique()},
+        {(key[:2], key[2]) for key in panels},
         legend=[
             *theme.loss_keys(losses, styles),
             theme.key("held-out control", theme.GREY, ls=(0, (3, 2)), lw=1),
         ],
         xlabel=names.RELATIVE,
     )
+    end = table["relative_radius"].max()
     for (cell, probe), ax in grid.axes.items():
-        ax.axvline(1, color=theme.FAINT, lw=0.8, zorder=1)
-        theme.draw_lines(ax, means.loc[[(*cell, probe)]], "relative_radius", losses, styles)
-        ax.set(xlim=(0, table["relative_radius"].max()), ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
+        theme.upright(ax, 1, color=theme.FAINT, lw=0.8, zorder=1)
+        theme.draw_lines(ax, panels[(*cell, probe)], "relative_radius", losses, styles)
+        ax.set(xlim=(0, end), ylim=(-0.03, 1.03))
+        theme.set_ticks(ax.yaxis, (0, 0.5, 1))
         if grid.left(cell, probe):
             ax.set_ylabel("confidence")
         else:
-            ax.set_yticklabels([])
+            ax.tick_params(labelleft=False)
     return grid.figure

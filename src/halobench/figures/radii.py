@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from halobench.figures import names, theme
@@ -37,7 +42,7 @@ def draw(radii: pd.DataFrame) -> Figure:
     Figure
     """
     table = radii.dropna(subset=["relative_median"])
-    table = table[[pair in COLUMNS for pair in zip(table["quantity"], table["calibrator"], strict=True)]]
+    table = table[pd.MultiIndex.from_frame(table[["quantity", "calibrator"]]).isin(list(COLUMNS))]
     if table.empty:
         return theme.nothing(TITLE, "No radii were measured.")
     table, own = names.own_points(table)
@@ -46,7 +51,7 @@ def draw(radii: pd.DataFrame) -> Figure:
     probes = names.ordered(table["probe"], names.PROBES)
     means = summarise(table)
     keys = ["dataset", "model", "quantity", "calibrator"]
-    groups = {key: group for key, group in means.groupby(keys)}
+    groups = theme.groups_of(means, keys)
     thresholds = sorted(table.loc[table["quantity"] == "certainty", "threshold"].dropna().unique())
     below = " or ".join(f"{t:g}" for t in thresholds)
     grid = theme.grid(
@@ -67,20 +72,20 @@ def draw(radii: pd.DataFrame) -> Figure:
         ],
         xlabel=names.RELATIVE,
     )
+    largest = means["mean"].max()
     for (cell, column), ax in grid.axes.items():
-        panel = groups[(*cell, *column)].set_index(["points", "probe", "loss"])
-        there = [loss for loss in losses if loss in set(panel.index.get_level_values("loss"))]
-        for i, probe in enumerate(probes):
-            for offset, loss in zip(theme.dodge(len(there), 0.78), there, strict=True):
-                _dot(ax, panel, probe, loss, i + offset, styles[loss])
-        for i in range(1, len(probes)):
-            ax.axhline(i - 0.5, color="#dddddd", lw=0.6, zorder=1)
-        ax.axvline(1, color=theme.FAINT, lw=0.8, zorder=1)
+        panel = groups[(*cell, *column)]
+        there = [loss for loss in losses if loss in set(panel["loss"])]
+        _dots(ax, panel, probes, dict(zip(there, theme.dodge(len(there), 0.78), strict=True)), styles)
+        dividers = [((0, i - 0.5), (1, i - 0.5)) for i in range(1, len(probes))]
+        if dividers:
+            across = ax.get_yaxis_transform()
+            ax.add_artist(LineCollection(dividers, colors="#dddddd", lw=0.6, zorder=1, transform=across))
+        theme.upright(ax, 1, color=theme.FAINT, lw=0.8, zorder=1)
         ax.grid(axis="y", visible=False)
-        largest = means["mean"].max()
-        ax.set(xlim=(-0.05 * largest, 1.12 * largest), ylim=(len(probes) - 0.5, -0.5), yticks=range(len(probes)))
-        ax.tick_params(axis="y", length=0)
-        ax.set_yticklabels([PROBES.get(p, p) for p in probes] if grid.left(cell, column) else [])
+        ax.set(xlim=(-0.05 * largest, 1.12 * largest), ylim=(len(probes) - 0.5, -0.5))
+        ax.tick_params(axis="y", length=0, labelleft=grid.left(cell, column))
+        theme.set_ticks(ax.yaxis, range(len(probes)), [PROBES.get(p, p) for p in probes])
     return grid.figure
 
 
@@ -92,28 +97,46 @@ def summarise(radii: pd.DataFrame) -> pd.DataFrame:
     return means.merge(radii.groupby(keys)["censored"].max().gt(0.5).rename("open").reset_index(), on=keys)
 
 
-def _dot(ax, panel: pd.DataFrame, probe: str, loss: str, y: float, style: names.Style) -> None:
-    """One loss of one probe: control as a tick, then interval and dot."""
-    if ("heldout", probe, loss) in panel.index:
-        x = panel.loc[("heldout", probe, loss), "mean"]
-        ax.plot([x], [y], marker="|", ms=4.5, mew=1, color=style.color, alpha=0.65, ls="", zorder=2)
-    if ("train", probe, loss) not in panel.index:
-        return
-    row = panel.loc[("train", probe, loss)]
-    if pd.notna(row["low"]):
-        ax.plot([row["low"], row["high"]], [y, y], color=style.color, lw=1, zorder=2)
-    face = "white" if row["open"] else style.color
-    ax.plot([row["mean"]], [y], marker=style.marker, ms=4, mfc=face, mec=style.color, mew=1, ls="", zorder=4)
-    if row["open"]:
-        # A caret just right of the marker, whatever the scale of the axis.
-        ax.annotate(
-            "›",
-            (row["mean"], y),
-            (3.5, -0.4),
-            textcoords="offset points",
-            color=style.color,
-            size=9,
-            weight="bold",
-            va="center_baseline",
-            annotation_clip=False,
+def _dots(
+    ax: Axes,
+    panel: pd.DataFrame,
+    probes: Sequence[str],
+    offsets: Mapping[str, float],
+    styles: Mapping[str, names.Style],
+) -> None:
+    """Each loss at each probe: the control as a tick, then interval and dot."""
+    place = {probe: i for i, probe in enumerate(probes)}
+    panel = panel.assign(y=panel["probe"].map(place).astype(float) + panel["loss"].map(offsets).astype(float))
+    columns = {name: panel[name].to_numpy() for name in ("mean", "y", "open", "low", "high")}
+    of = {name: panel[name].to_numpy(dtype=object) for name in ("loss", "points")}
+    held, spread = of["points"] == "heldout", ~np.isnan(columns["low"]) & (of["points"] == "train")
+    low, high, y = (columns[name][spread] for name in ("low", "high", "y"))
+    segments = np.stack([np.c_[low, y], np.c_[high, y]], axis=1)
+    theme.add_segments(ax, segments, [styles[loss].color for loss in of["loss"][spread]], lw=1, zorder=2)
+    colors = [styles[loss].color for loss in of["loss"][held]]
+    theme.add_marks(ax, columns["mean"][held], columns["y"][held], "|", 4.5, colors, lw=1, alpha=0.65, zorder=2)
+    for loss in offsets:
+        style, own = styles[loss], of["loss"] == loss
+        kinds = (
+            (~held & ~columns["open"], {"mfc": style.color}),
+            (~held & columns["open"], {"mfc": "white"}),
         )
+        for kind, look in kinds:
+            rows = own & kind
+            if not rows.any():
+                continue
+            look |= {"marker": style.marker, "ms": 4, "mec": style.color, "mew": 1, "zorder": 4}
+            theme.add_line(ax, columns["mean"][rows], columns["y"][rows], ls="", **look)
+        for x, at in zip(*(columns[name][own & ~held & columns["open"]] for name in ("mean", "y")), strict=True):
+            # A caret just right of the marker, whatever the scale of the axis.
+            ax.annotate(
+                "›",
+                (x, at),
+                (3.5, -0.4),
+                textcoords="offset points",
+                color=style.color,
+                size=9,
+                weight="bold",
+                va="center_baseline",
+                annotation_clip=False,
+            )

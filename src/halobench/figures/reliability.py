@@ -34,8 +34,8 @@ def draw(reliability: pd.DataFrame) -> Figure:
         return theme.nothing(TITLE, "No bins were counted on a test set.")
     pooled = theme.pooled_bins(table, ["dataset", "model", "loss", "calibrator"])
     losses, cells = names.losses_in(pooled), names.cells_in(pooled)
-    styles = {c: names.calibrator_style(c) for c in CALIBRATORS if c in set(pooled["calibrator"])}
-    groups = {(key[:2], key[2]): group for key, group in pooled.groupby(["dataset", "model", "loss"])}
+    styles = {c: names.calibrator_style(c) for c in CALIBRATORS if c in set(pooled["calibrator"].unique())}
+    groups = {(key[:2], key[2]): group for key, group in theme.groups_of(pooled, ["dataset", "model", "loss"]).items()}
     grid = theme.grid(
         TITLE,
         "Accuracy against mean confidence of the points in each bin of confidence, on "
@@ -56,18 +56,18 @@ def draw(reliability: pd.DataFrame) -> Figure:
         xlabel="confidence",
     )
     for (cell, loss), ax in grid.axes.items():
-        bars = ax.inset_axes((0, -0.3, 1, 0.22))
+        bars = ax.inset_axes((0, -0.3, 1, 0.22), axes_class=theme.Panel)
         theme.draw_reliability(ax, bars, groups[cell, loss], styles)
-        ax.set_xticklabels([])
+        ax.tick_params(labelbottom=False)
         top = int(groups[cell, loss]["count"].max())
-        bars.set(ylim=(0, top * 1.05), yticks=(0, top))
-        bars.set_yticklabels(["0", short_count(top)])
+        bars.set_ylim(0, top * 1.05)
+        theme.set_ticks(bars.yaxis, (0, top), ["0", short_count(top)])
         bars.grid(visible=False)
         if grid.left(cell, loss):
             ax.set_ylabel("accuracy")
             bars.set_ylabel("points", labelpad=4)
         else:
-            ax.set_yticklabels([])
+            ax.tick_params(labelleft=False)
     return grid.figure
 
 

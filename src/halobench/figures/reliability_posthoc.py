@@ -54,5 +54,5 @@ def draw(reliability: pd.DataFrame) -> Figure:
         if grid.left(cell, calibrator):
             ax.set_ylabel("accuracy")
         else:
-            ax.set_yticklabels([])
+            ax.tick_params(labelleft=False)
     return grid.figure

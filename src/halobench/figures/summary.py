@@ -219,7 +219,7 @@ def _curves(
     if table.empty:
         theme.write(figure, 0.32, top, "This model was not probed." if probed else UNPROBED, color=theme.GREY)
         return
-    there = set(table["probe"])
+    there = set(table["probe"].unique())
     probes = [p for p in ("sphere", "nearest_other", "manifold", "mixup_line") if p in there][:2]
     means = names.over_seeds(table, ["dataset", "probe", "loss", "points", "relative_radius"], "confidence")
     start, gap = 0.75, 0.2
@@ -257,7 +257,7 @@ def _curves(
 
 def _reliability(figure: Figure, table: pd.DataFrame, losses: Sequence[str], top: float, high: float) -> None:
     """Part D: a panel a loss of one data set and model, a line a calibrator."""
-    there = set(table["calibrator"])
+    there = set(table["calibrator"].unique())
     styles = {c: names.calibrator_style(c) for c in ("none", "released", "exact") if c in there}
     pooled = theme.pooled_bins(table[table["calibrator"].isin(styles)], ["loss", "calibrator"])
     chosen = [loss for loss in losses if loss in set(pooled["loss"])]
@@ -367,7 +367,7 @@ def _dots(
 def _line_radii(radii: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Certainty radii around training points without TS, along the line to the nearest other label (or any probe)."""
     rows = radii[(radii["quantity"] == "certainty") & (radii["calibrator"] == "none") & (radii["points"] == "train")]
-    there = set(rows["probe"])
+    there = set(rows["probe"].unique())
     probe = next((p for p in ("nearest_other", "mixup_line", "manifold", "sphere") if p in there), None)
     return rows[rows["probe"] == probe], str(probe)
 

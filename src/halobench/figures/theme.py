@@ -6,11 +6,13 @@ of one cell and one of forty are both readable. Figures are built without pyplot
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import itertools
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path as Outline
+from matplotlib.transforms import IdentityTransform
 
 from halobench import store
 from halobench.figures.names import PROBES, Style, loss_label, ordered
+from halobench.figures.panels import Panel, set_ticks
 
 RC = {
     "font.family": "DejaVu Sans",
@@ -54,6 +62,8 @@ RC = {
 }
 WARNING = "#b3261e"  # of notes that a reader must not miss
 DPI = 150
+PIXELS = 48e6  # most of a picture: browsers show it, and it takes 200 MB of memory
+PNG = {"compress_level": 3}  # two thirds of the default's time, for a sixth more bytes
 INK, GREY, FAINT = "#222222", "#777777", "#bbbbbb"
 BAND = 0.18
 SPARSE = 0.6  # share of a grid's places that hold a panel, below which rows are packed
@@ -77,6 +87,21 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return inner
 
 
+@contextlib.contextmanager
+def keeping() -> Iterator[None]:
+    """Let Python not look for garbage: a page's thousands of artists, which refer to each other, all stay to its end.
+
+    Each look would go through all that there are, a seventh of a large page's time.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 def page(width: float, height: float) -> Figure:
     """An empty page of this size in inches."""
     figure = Figure(figsize=(width, height))
@@ -89,7 +114,9 @@ def place(figure: Figure, left: float, top: float, width: float, height: float, 
     page_width, page_height = figure.get_size_inches()
     bottom = page_height - top - height
     box = (left / page_width, bottom / page_height, width / page_width, height / page_height)
-    return figure.add_axes(box, **options)
+    panel = figure.add_axes(box, axes_class=Panel, **options)
+    panel.on_page = True
+    return panel
 
 
 def write(figure: Figure, left: float, top: float, text: str, **options: Any) -> None:
@@ -359,6 +386,63 @@ def nothing(title: str, why: str) -> Figure:
 # Drawing that several figures share -----------------------------------------------------------------------------------
 
 
+class _Line(Line2D):
+    """A line that is clipped to its axes' box itself, where matplotlib makes another box of the same size for each."""
+
+    def set_clip_path(self, path: Any, transform: Any = None) -> None:
+        if self.axes is not None and path is self.axes.patch:
+            self.set_clip_box(self.axes.bbox)
+        else:
+            super().set_clip_path(path, transform)
+
+
+def add_line(ax: Axes, x: Any, y: Any, **look: Any) -> Line2D:
+    """A line through points, as `Axes.plot` draws it, but that limits of axes are left as they are."""
+    return ax.add_artist(_Line(np.asarray(x, dtype=float), np.asarray(y, dtype=float), **look))
+
+
+def upright(ax: Axes, x: float, **look: Any) -> None:
+    """A line all the way up at `x`, as `Axes.axvline` draws it."""
+    ax.add_artist(Line2D([x, x], [0, 1], transform=ax.get_xaxis_transform(), **look))
+
+
+def add_bands(ax: Axes, bands: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], colors: Sequence[Any]) -> None:
+    """Fill between two lines (x, low, high), wherever both are finite: all of a panel's bands as one artist."""
+    corners, faces = [], []
+    for (x, low, high), color in zip(bands, colors, strict=True):
+        known = np.isfinite(low) & np.isfinite(high)
+        edges = np.flatnonzero(np.diff(np.r_[False, known, False])).reshape(-1, 2)
+        corners += [np.r_[np.c_[x[i:j], low[i:j]], np.c_[x[i:j], high[i:j]][::-1]] for i, j in edges]
+        faces += [color] * len(edges)
+    if corners:
+        ax.add_artist(PolyCollection(corners, facecolors=faces, alpha=BAND, lw=0, zorder=2))
+        ax.update_datalim(np.concatenate(corners))
+
+
+def add_marks(
+    ax: Axes, x: np.ndarray, y: np.ndarray, marker: str, size: float, colors: Sequence[Any], **look: Any
+) -> None:
+    """Marks of one shape without a face, each in its colour, `size` points high, as one artist."""
+    if len(x):
+        shape = MarkerStyle(marker)
+        outline = shape.get_path().transformed(shape.get_transform())
+        offsets = {"offsets": np.column_stack([x, y]), "offset_transform": ax.transData}
+        marks = PathCollection([outline], [size**2], facecolors="none", edgecolors=colors, **offsets, **look)
+        marks.set_transform(IdentityTransform())
+        ax.add_artist(marks)
+
+
+def add_segments(ax: Axes, segments: Sequence[Any], colors: Sequence[Any], **look: Any) -> None:
+    """Lines, each from one point to another and in its colour, as one artist."""
+    if len(segments):
+        ax.add_artist(LineCollection(segments, colors=colors, capstyle="projecting", **look))
+
+
+def groups_of(table: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[Any, ...], pd.DataFrame]:
+    """The rows of each combination of some columns, in their order."""
+    return {key: rows for key, rows in table.groupby(list(keys), sort=False)}
+
+
 def draw_lines(
     ax: Axes,
     means: pd.DataFrame,
@@ -369,19 +453,25 @@ def draw_lines(
     dash: Any = "-",
 ) -> None:
     """One line a loss from the rows of `over_seeds`: training points by `dash` with a band, held-out dashed."""
-    for loss in losses:
+    means = means.sort_values(x, kind="stable")
+    columns = {name: means[name].to_numpy() for name in (x, "mean", "low", "high")}
+    of = {name: means[name].to_numpy(dtype=object) for name in ("loss", "points")}
+    found = {}
+    for loss, points in itertools.product(losses, ("heldout", "train")):
+        rows = np.flatnonzero((of["loss"] == loss) & (of["points"] == points))
+        if len(rows):
+            found[loss, points] = [values[rows] for values in columns.values()]
+    bands = {loss: (at, low, high) for (loss, points), (at, _, low, high) in found.items() if points == "train"}
+    add_bands(ax, list(bands.values()), [styles[loss].color for loss in bands])
+    for (loss, points), (at, mean, *_) in found.items():
         color, marker = styles[loss].color, styles[loss].marker
-        for points in ("heldout", "train"):
-            line = means[(means["loss"] == loss) & (means["points"] == points)].sort_values(x)
-            if line.empty:
-                continue
-            at = line[x].to_numpy()
-            if points == "heldout":
-                ax.plot(at, line["mean"], color=color, lw=0.9, ls=(0, (3, 2)), zorder=2)
-                continue
-            ax.plot(at, line["mean"], color=color, ls=dash, marker=marker, ms=size, mew=0, zorder=3)
-            if line["low"].notna().any():
-                ax.fill_between(at, line["low"], line["high"], color=color, alpha=BAND, lw=0, zorder=2)
+        if points == "heldout":
+            add_line(ax, at, mean, color=color, lw=0.9, ls=(0, (3, 2)), zorder=2)
+        else:
+            add_line(ax, at, mean, color=color, ls=dash, marker=marker, ms=size, mew=0, zorder=3)
+    if found:
+        ax.update_datalim(np.concatenate([np.column_stack(columns[:2]) for columns in found.values()]))
+    ax.autoscale_view()
 
 
 def relative_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
@@ -402,7 +492,7 @@ def preferred_labels(table: pd.DataFrame, order: Sequence[str] = ("noisy", "draw
     table = table[table["split"] == "test"]
     kept = []
     for _, rows in table.groupby("dataset", sort=False):
-        kinds = set(rows["labels"])
+        kinds = set(rows["labels"].unique())
         kept.append(rows[rows["labels"] == next((k for k in order if k in kinds), None)])
     return pd.concat(kept) if kept else table
 
@@ -443,28 +533,45 @@ def draw_reliability(
     by : str
         The column that tells lines apart.
     """
-    ax.plot([0, 1], [0, 1], color=FAINT, lw=0.8, zorder=1)
+    add_line(ax, [0, 1], [0, 1], color=FAINT, lw=0.8, zorder=1)
+    columns = {name: pooled[name].to_numpy() for name in ("confidence", "accuracy", "count", "lower", "upper")}
+    of = pooled[by].to_numpy(dtype=object)
+    found = {name: {column: values[of == name] for column, values in columns.items()} for name in styles}
     for name, style in styles.items():
-        line = pooled[pooled[by] == name]
-        if line.empty:
+        line = found[name]
+        confidence, accuracy, few = line["confidence"], line["accuracy"], line["count"] < FEW
+        if not len(few):
             continue
-        few = line["count"] < FEW
         look = {"color": style.color, "marker": style.marker, "mew": 0, "ls": "", "zorder": 3}
         # Where TS changes little, the line without it lies beneath: its larger marks still show.
         size_here = size + (name == "none")
         # Few points say little: their bins are drawn faint, and no line leads the eye there.
-        ax.plot(line["confidence"], line["accuracy"].mask(few), color=style.color, ls=style.dash, lw=1, zorder=2)
-        ax.plot(line["confidence"][~few], line["accuracy"][~few], ms=size_here, **look)
-        ax.plot(line["confidence"][few], line["accuracy"][few], ms=size_here - 0.6, alpha=0.3, **look)
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        known = np.where(few, np.nan, accuracy)
+        add_line(ax, confidence, known, color=style.color, ls=style.dash, lw=1, zorder=2)
+        add_line(ax, confidence[~few], accuracy[~few], ms=size_here, **look)
+        if few.any():
+            add_line(ax, confidence[few], accuracy[few], ms=size_here - 0.6, alpha=0.3, **look)
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04))
+    for axis in (ax.xaxis, ax.yaxis):
+        set_ticks(axis, (0, 0.5, 1))
     if bars is None:
         return
     for i, (name, style) in enumerate(styles.items()):
-        line = pooled[pooled[by] == name]
+        line = found[name]
         width = (line["upper"] - line["lower"]) / (len(styles) + 0.5)
         middle = (line["upper"] + line["lower"]) / 2 + (i - (len(styles) - 1) / 2) * width
-        bars.bar(middle, line["count"], width, color=style.color, lw=0)
-    bars.set(xlim=(-0.02, 1.02), xticks=(0, 0.5, 1))
+        if len(middle):
+            bars.add_artist(bars_of(middle, width, line["count"], color=style.color, lw=0))
+    bars.set_xlim(-0.02, 1.02)
+    set_ticks(bars.xaxis, (0, 0.5, 1))
+
+
+def bars_of(middle: np.ndarray, width: np.ndarray, height: np.ndarray, **look: Any) -> PathPatch:
+    """Bars (n,) from 0 up, as one artist: five vertices each."""
+    left, right, foot = middle - width / 2, middle + width / 2, np.zeros(len(middle))
+    corners = np.stack([left, foot, right, foot, right, height, left, height, left, foot], axis=1).reshape(-1, 2)
+    codes = [Outline.MOVETO, Outline.LINETO, Outline.LINETO, Outline.LINETO, Outline.CLOSEPOLY] * len(middle)
+    return PathPatch(Outline(corners, codes), **look)
 
 
 # Saving ---------------------------------------------------------------------------------------------------------------
@@ -475,8 +582,16 @@ def add_note(figure: Figure, text: str) -> None:
     figure.text(0.996, 0.996, text, ha="right", va="top", color=WARNING, fontsize=9, fontweight="bold")
 
 
+def resolution(figure: Figure) -> float:
+    """Dots per inch of a figure's picture."""
+    width, height = figure.get_size_inches()
+    return min(DPI, (PIXELS / (width * height)) ** 0.5)
+
+
 def save(figure: Figure, stem: Path | str) -> tuple[Path, Path]:
-    """Write `stem`.pdf and `stem`.png (150 dpi), each whole or not at all; the same figure gives the same bytes.
+    """Write `stem`.pdf and `stem`.png, each whole or not at all; the same figure gives the same bytes.
+
+    The picture has 150 dpi, a very large one as many as `PIXELS` allow; the PDF can be enlarged at will.
 
     Returns
     -------
@@ -490,5 +605,5 @@ def save(figure: Figure, stem: Path | str) -> tuple[Path, Path]:
         with store.replacing(pdf) as temporary:
             figure.savefig(temporary, format="pdf", metadata=blank)
         with store.replacing(png) as temporary:
-            figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+            figure.savefig(temporary, format="png", dpi=resolution(figure), metadata={"Software": None}, pil_kwargs=PNG)
     return pdf, png

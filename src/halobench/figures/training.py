@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from halobench.figures import names, theme
@@ -27,8 +29,6 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     -------
     Figure
     """
-    import seaborn  # seconds to import, and this figure alone needs it
-
     table = history.dropna(subset=["train_loss"])
     if table.empty:
         return theme.nothing(TITLE, "No training history was kept.")
@@ -60,38 +60,47 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         ],
         xlabel="epoch",
     )
+    positive, ends = (table["train_loss"] > 0).all(), table.groupby(["dataset", "model"])["epoch"].max()
     for (dataset, model), ax in grid.axes.items():
         for loss in losses:
             if (dataset, model, loss) not in groups:
                 continue
             rows, style = groups[dataset, model, loss], styles[loss]
-            lines = {"data": rows, "x": "epoch", "y": "train_loss", "color": style.color, "legend": False, "ax": ax}
-            seaborn.lineplot(**lines, units="seed", estimator=None, lw=0.4, alpha=0.5, zorder=2)
-            seaborn.lineplot(**lines, errorbar=None, ls=style.dash, lw=1.3, zorder=3)
-            ax.set(xlabel="", ylabel="")
-            mean = rows.groupby("epoch")["train_loss"].mean()
+            single, epochs, mean = seeds_and_mean(rows)
+            ax.add_artist(
+                LineCollection(single, colors=style.color, lw=0.4, alpha=0.5, zorder=2, capstyle="projecting")
+            )
+            ax.update_datalim(np.concatenate(single))
+            theme.add_line(ax, epochs, mean, color=style.color, ls=style.dash, lw=1.3, zorder=3)
             fill = FILLS[_how_many(share.get((dataset, model, loss), float("nan")))]
             look = {"fillstyle": fill, "markerfacecoloralt": "white", "mec": style.color, "mew": 1}
             if fill == "none":
                 look = {"mfc": "white", "mec": style.color, "mew": 1}
-            ax.plot(
-                mean.index[-1:],
-                mean.iloc[-1:],
-                color=style.color,
-                marker=style.marker,
-                ms=5.5,
-                ls="",
-                zorder=4,
-                clip_on=False,
-                **look,
-            )
-        if (table["train_loss"] > 0).all():
+            look |= {"color": style.color, "marker": style.marker, "ms": 5.5, "ls": "", "zorder": 4, "clip_on": False}
+            theme.add_line(ax, epochs[-1:], mean[-1:], **look)
+        if positive:
             ax.set_yscale("log")
-        last = table.loc[(table["dataset"] == dataset) & (table["model"] == model), "epoch"].max()
-        ax.set_xlim(0, last * 1.03)
+        ax.autoscale_view()
+        ax.set_xlim(0, ends[dataset, model] * 1.03)
         if grid.left(dataset, model):
             ax.set_ylabel("training loss")
     return grid.figure
+
+
+def seeds_and_mean(rows: pd.DataFrame) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Lines of a cell's seeds, each (epochs, 2) of epoch and loss; and epochs with the mean over seeds at each.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Columns epoch, seed and train_loss.
+    """
+    seed, epoch, loss = (rows[name].to_numpy() for name in ("seed", "epoch", "train_loss"))
+    order = np.lexsort((epoch, seed))
+    points = np.column_stack([epoch, loss])[order]
+    single = np.split(points, np.flatnonzero(np.diff(seed[order])) + 1)
+    epochs, place = np.unique(epoch, return_inverse=True)
+    return single, epochs, np.bincount(place, weights=loss) / np.bincount(place)
 
 
 def windowed(rows: pd.DataFrame, most: int = MOST) -> pd.DataFrame:

@@ -1,0 +1,149 @@
+"""Aggregating and drawing a grid of 10,000 cells: `python benchmarks/big_grid.py`.
+
+Each stage after the cells runs as the workflow runs it, a process a command, over files that `grid_files` writes: 10
+data sets x 10 models x 10 losses x 10 seeds, and two smaller grids of fewer pairs of data set and model. Seconds are
+wall clock on one core; a process's peak is the largest resident size that the system tells of it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from grid_files import Shape, write_grid
+from harness import ROOT, Row, main, over
+
+SECONDS, BYTES = 120, 2 * 2**30
+FIGURES = ("calibration", "claims", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability")
+FIGURES += ("summary", "training")  # all that a grid on images has
+PRINTED = ("paper_images", "paper_images_posterior")
+SIZES = {1000: Shape(5, 2), 3000: Shape(6, 5), 10_000: Shape(10, 10)}
+QUICK = {20: Shape(1, 1, 5, 4), 40: Shape(2, 1, 5, 4)}
+QUICK_FIGURES = ("claims", "radii")
+TURNS = 3  # of the smallest grid; the others are run once
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a command took: seconds, and the largest resident size in bytes."""
+
+    seconds: float
+    peak: int
+
+
+def run(*arguments: str | Path) -> Spent:
+    """Run a command of halobench as a process of its own."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "halobench.cli", *map(str, arguments)]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Spent(seconds, usage.ru_maxrss * 1024)
+
+
+class Results:
+    """A folder with the files of a grid's cells."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._kept = tempfile.TemporaryDirectory(prefix="halobench-grid-")
+        self.folder = Path(self._kept.name)
+        write_grid(self.folder, shape)
+        self.cells = len(shape.cells)
+
+    def __enter__(self) -> Results:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kept.cleanup()
+
+    def turn(self, figures: tuple[str, ...], printed: tuple[str, ...] = PRINTED) -> dict[str, Spent]:
+        """Each stage once, in the order of the workflow; what each took, by name."""
+        manifest, tables, drawn = (self.folder / name for name in ("manifest.json", "tables", "figures"))
+        listed = self.folder / "cells.json"
+        found = {"manifest": run("manifest", "--cells", listed, "--results", self.folder, "--out", manifest)}
+        found["aggregate"] = run("aggregate", "--manifest", manifest, "--results", self.folder, "--out", tables)
+        claims = ROOT / "workflow/claims.yaml"
+        found["verdicts"] = run("claims", "--claims", claims, "--tables", tables, "--out", tables)
+        for name in figures:
+            found[name] = run("figure", name, "--tables", tables, "--out", drawn / name)
+        for name in printed:
+            found[name] = run("table", name, "--tables", tables, "--out", tables / name)
+        return found
+
+
+def measured(quick: bool) -> dict[int, list[dict[str, Spent]]]:
+    """What each stage took, by number of cells: a mapping a turn."""
+    if not _kept:
+        sizes, figures = (QUICK, QUICK_FIGURES) if quick else (SIZES, FIGURES)
+        for cells, shape in sizes.items():
+            count = TURNS if not quick and cells == min(sizes) else 1
+            with Results(shape) as results:
+                _kept[cells] = [results.turn(figures, () if quick else PRINTED) for _ in range(count)]
+            for name, spent in _kept[cells][-1].items():
+                print(f"{cells:6,} cells  {name:24} {spent.seconds:7.2f} s  {spent.peak / 2**20:6.0f} MiB", flush=True)
+    return _kept
+
+
+_kept: dict[int, list[dict[str, Spent]]] = {}  # rows and growth rest on the same turns
+
+
+def goal(turn: dict[str, Spent]) -> float:
+    """Seconds of aggregation and all figures."""
+    return sum(spent.seconds for name, spent in turn.items() if name == "aggregate" or name in FIGURES)
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """Time and memory of the largest grid against what they may be, and how they grow."""
+    found = measured(quick)
+    least, most = min(found), max(found)
+    largest, once = found[most], "one turn" if len(found[most]) == 1 else f"{len(found[most])} turns"
+    parts = {name: spent for name, spent in largest[-1].items() if name == "aggregate" or name in FIGURES}
+    told = ", ".join(f"{name} {spent.seconds:.1f}" for name, spent in parts.items())
+    rest = ", ".join(f"{n} {s.seconds:.1f}" for n, s in largest[-1].items() if n not in parts)
+    yield Row(
+        f"aggregate and {len(parts) - 1} figures of {most:,} cells",
+        f"{SECONDS} s",
+        [goal(turn) / SECONDS for turn in largest],
+        most=1,
+        note=f"{goal(largest[-1]):.0f} s, {once}; seconds: {told}; besides: {rest}",
+    )
+    peaks = [max(turn.items(), key=lambda item: item[1].peak) for turn in largest]
+    yield Row(
+        f"largest process of {most:,} cells",
+        "2 GiB",
+        [spent.peak / BYTES for _, spent in peaks],
+        most=1,
+        note=f"{peaks[-1][0]}, {peaks[-1][1].peak / 2**20:.0f} MiB, {once}",
+    )
+    each = [goal(largest[-1]) / most] * len(found[least])
+    yield Row(
+        f"a cell's seconds among {most:,}",
+        f"among {least:,}",
+        over(each, [goal(turn) / least for turn in found[least]]),
+        most=1.5,
+        note=f"{1000 * each[0]:.1f} ms a cell; {once} of the larger grid",
+    )
+
+
+def growth(quick: bool = False) -> list[tuple[str, float, float, float]]:
+    """Stage, cells, median seconds and largest peak in bytes of each stage at each size."""
+    told = []
+    for cells, turns in measured(quick).items():
+        for name in turns[0]:
+            seconds = sorted(turn[name].seconds for turn in turns)[len(turns) // 2]
+            told.append((name, float(cells), seconds, float(max(turn[name].peak for turn in turns))))
+    return told
+
+
+if __name__ == "__main__":
+    main(rows, __doc__)

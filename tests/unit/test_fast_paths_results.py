@@ -1,0 +1,325 @@
+"""What joins and draws thousands of cells quickly gives what the plain way gives, number for number."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
+
+from conftest import ROOT
+from halobench import aggregation, store
+from halobench.figures import names, panels, theme, training
+from halobench.grid import TABLES, Cell
+from halobench.specs import SpecError
+
+KEYS = ["dataset", "model", "loss", "seed"]
+RADII = ["points", "probe", "quantity", "calibrator"]
+
+
+@pytest.fixture(scope="session")
+def files():
+    """The generator of a grid's files, from beside the benchmarks."""
+    spec = importlib.util.spec_from_file_location("grid_files", ROOT / "benchmarks/grid_files.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def grid(files, tmp_path, monkeypatch):
+    """Files of 12 cells and their manifest; batches end within the grid."""
+    monkeypatch.setattr(aggregation, "BATCH", 5)
+    return files.write_grid(tmp_path, files.Shape(2, 1, 3, 2)), tmp_path
+
+
+# Joining --------------------------------------------------------------------------------------------------------------
+
+
+def plain_radii(radii: pd.DataFrame) -> pd.DataFrame:
+    """Quartiles a group at a time."""
+    rows = []
+    for found, group in radii.groupby(RADII, sort=True):
+        row = dict(zip(RADII, found, strict=True))
+        row |= {"threshold": group["threshold"].iloc[0], "n": len(group), "censored": group["censored"].mean()}
+        for name, scale in (("radius", 1.0), ("relative", group["other_distance"]), ("fraction", group["line_length"])):
+            values = group["radius"].to_numpy() / np.asarray(scale)
+            for level, label in ((0.25, "q25"), (0.5, "median"), (0.75, "q75")):
+                row[f"{name}_{label}"] = aggregation.censored_quantile(values, group["censored"].to_numpy(), level)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def random_radii(seed: int, count: int = 3000) -> pd.DataFrame:
+    """Radii in no order, in groups of many sizes, with ties, censored ones and gaps."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame({name: rng.choice([*"abc"], count, p=[0.6, 0.3, 0.1]) for name in RADII})
+    table["threshold"] = rng.choice([0.5, 0.9], count)
+    table["radius"] = np.round(rng.lognormal(0, 1, count), 1)
+    table["censored"] = rng.uniform(size=count) < rng.choice([0.0, 0.3, 0.9], count)
+    table["other_distance"] = rng.uniform(1, 2, count)
+    table["line_length"] = np.where(rng.uniform(size=count) < 0.02, np.nan, 2.0)
+    return table
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_quartiles_of_all_groups_at_once_are_those_of_each(seed):
+    table = random_radii(seed)
+    pd.testing.assert_frame_equal(aggregation.summarise_radii(table), plain_radii(table), check_exact=True)
+    few = table.iloc[:3]
+    pd.testing.assert_frame_equal(aggregation.summarise_radii(few), plain_radii(few), check_exact=True)
+
+
+def test_infinite_and_wholly_censored_radii_are_summarised_as_one_by_one():
+    table = random_radii(0, 400)
+    table.loc[table["probe"] == "a", "censored"] = True
+    table.loc[::9, "radius"] = np.inf
+    pd.testing.assert_frame_equal(aggregation.summarise_radii(table), plain_radii(table), check_exact=True)
+
+
+def plain_tables(manifest, results) -> dict[str, pd.DataFrame]:
+    """The tables of a manifest's cells, a file at a time."""
+    found = {}
+    for name, file in aggregation.FILES.items():
+        parts = []
+        for cell in manifest["cells"]:
+            path = results / "runs" / cell["path"] / file
+            if file.endswith(".parquet") and not cell["probe"]:
+                continue
+            table = pd.read_parquet(path) if file.endswith(".parquet") else store.read_csv(path, least=0)
+            table = plain_radii(table) if name == "radii" else table
+            parts.append(pd.concat([pd.DataFrame({key: cell[key] for key in KEYS}, index=table.index), table], axis=1))
+        found[name] = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    scores = [found["metrics"]]
+    for reference in manifest["references"]:
+        table = store.read_csv(results / "references" / reference["path"] / "metrics.csv")
+        lead = {"dataset": reference["dataset"], "model": table.pop("model"), "loss": "reference"}
+        lead |= {"seed": reference["seed"]}
+        scores.append(pd.concat([pd.DataFrame(lead, index=table.index), table], axis=1))
+    return found | {"metrics": pd.concat(scores, ignore_index=True)}
+
+
+def assert_same_tables(found, expected) -> None:
+    for name, table in expected.items():
+        pd.testing.assert_frame_equal(found[name], table, check_exact=True)
+
+
+def test_tables_read_many_at_a_time_are_those_of_one_file_after_the_other(grid):
+    manifest, results = grid
+    found = aggregation.aggregate(manifest, results)
+    assert set(found) == set(TABLES)
+    assert_same_tables(found, plain_tables(manifest, results))
+    assert [tuple(row) for row in found["runs"][KEYS].itertuples(index=False)] == [
+        tuple(cell[key] for key in KEYS) for cell in manifest["cells"]
+    ]
+
+
+def edited(manifest, results, number: int, name: str, content: bytes) -> None:
+    """Change a cell's file, and what the manifest tells of it."""
+    cell = manifest["cells"][number]
+    path = results / "runs" / cell["path"] / name
+    path.write_bytes(content)
+    cell["outputs"][name] = store.checksum(path)
+
+
+def test_files_that_are_not_alike_are_joined_as_well(grid):
+    """Another column, quotes, other line ends, no rows, whole numbers, and cells without a probe."""
+    manifest, results = grid
+    one = b"epoch,step,lr,train_loss\n"
+    edited(manifest, results, 1, "history.csv", one + b"1,20,0.5,2\n2,40,0.25,1\n")
+    edited(manifest, results, 3, "history.csv", one)
+    edited(manifest, results, 6, "history.csv", one + b'1,20,"0.5",inf\r\n\r\n2,40,,1\r\n')
+    edited(manifest, results, 7, "history.csv", b"epoch,step,lr,train_loss,note\n1,20,0.5,2,NA\n2,40,0.5,2,a b\n")
+    for number in (0, 4, 11):
+        manifest["cells"][number]["probe"] = False
+    found = aggregation.aggregate(manifest, results)
+    assert len(found["history"]) == 8 * 100 + 6
+    assert_same_tables(found, plain_tables(manifest, results))
+
+
+@pytest.mark.parametrize("name", ["history.csv", "metrics.csv", "reliability.csv", "radii.parquet", "calibration.json"])
+def test_a_file_of_another_content_is_named(grid, name):
+    manifest, results = grid
+    path = results / "runs" / manifest["cells"][7]["path"] / name
+    path.write_bytes(path.read_bytes()[:-1] + b" ")
+    with pytest.raises(SpecError, match=f"{manifest['cells'][7]['path']}/{name} .*the bytes that its record tells of"):
+        aggregation.aggregate(manifest, results)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("metrics.csv", b"split,labels,calibrator,metric,value,low,high\n", "no rows"),
+        ("history.csv", b"epoch,step,lr,train_loss,gradient_norm\n1,2\n1,2,3,4,5,6\n", "a table as CSV"),
+        ("neighbourhood.parquet", b"no parquet", "a table as parquet"),
+        ("radii.parquet", b"", "a table as parquet"),
+    ],
+)
+def test_a_file_that_is_no_table_is_named_among_those_read_with_it(grid, name, content, told):
+    manifest, results = grid
+    edited(manifest, results, 7, name, content)
+    with pytest.raises(SpecError) as caught:
+        aggregation.aggregate(manifest, results)
+    assert caught.value.key.endswith(f"{manifest['cells'][7]['path']}/{name}")
+    assert told in str(caught.value)
+
+
+def test_a_table_of_radii_without_a_column_is_named(grid, tmp_path):
+    manifest, results = grid
+    path = tmp_path / "other.parquet"
+    random_radii(0).drop(columns="censored").to_parquet(path)
+    edited(manifest, results, 2, "radii.parquet", path.read_bytes())
+    with pytest.raises(SpecError, match="no column 'censored'"):
+        aggregation.aggregate(manifest, results)
+
+
+@pytest.mark.parametrize("word", ["plain", "with, comma", 'with "quotes"', "two\nlines"])
+def test_a_long_csv_is_byte_for_byte_what_pandas_writes(tmp_path, monkeypatch, word):
+    monkeypatch.setattr(store, "LONG", 10)
+    monkeypatch.setattr(store, "SLICE", 1000)
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(size=5000) * 10.0 ** rng.integers(-30, 30, 5000)
+    numbers[::7] = np.round(numbers[::7])
+    numbers[::11] = np.nan
+    numbers[1:13] = [np.inf, -np.inf, -0.0, 0.0, 1e15, 1e16, 1e10, 9999999999.5, 1e-4, 9.9e-5, 5e-324, 1.7e308]
+    words = np.array(["a", "é", word, ""], dtype=object)
+    table = pd.DataFrame(
+        {
+            "numbers": numbers,
+            "whole": rng.integers(-5, 5, 5000),
+            "floats": rng.integers(-5, 5, 5000) * 1.0,
+            "truth": rng.uniform(size=5000) < 0.5,
+            "words": words[rng.integers(0, 4, 5000)],
+            "gaps": np.where(rng.uniform(size=5000) < 0.5, None, "x"),
+            "with, comma": 1,
+        }
+    )
+    store.write_csv(tmp_path / "ours.csv", table)
+    table.to_csv(tmp_path / "theirs.csv", index=False, lineterminator="\n")
+    assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes()
+
+
+def test_a_grid_of_made_up_files_has_the_cells_it_was_asked_for(files, tmp_path):
+    shape = files.Shape(2, 2, 1, 1)
+    manifest = files.write_grid(tmp_path, shape)
+    assert [Cell(*(cell[key] for key in KEYS)).path for cell in manifest["cells"]] == [c.path for c in shape.cells]
+    store.check_seal("manifest", manifest)
+
+
+# Drawing --------------------------------------------------------------------------------------------------------------
+
+
+def plain_over_seeds(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    """Means and intervals a group at a time."""
+    per_seed = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)[value].mean()
+    rows = []
+    for found, group in per_seed.groupby(level=list(range(len(by))), sort=True):
+        found = found if isinstance(found, tuple) else (found,)
+        rows.append((*found, *names.t_interval(group.to_numpy()), len(group)))
+    return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "n"])
+
+
+@pytest.mark.parametrize("by", [["a"], ["b", "a"], ["b", "x"]])
+def test_statistics_over_seeds_are_those_of_each_group(by):
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"a": rng.choice([*"uvw"], 4000), "b": rng.choice([*"xyz"], 4000, p=[0.9, 0.09, 0.01])})
+    table["x"], table["seed"] = rng.choice([0.1, 0.2, 1.0], 4000), rng.integers(0, 12, 4000)
+    table["value"] = rng.normal(size=4000)
+    table.loc[rng.uniform(size=4000) < 0.1, "value"] = np.nan
+    table.loc[5, "value"] = np.inf
+    table = table[(table["b"] != "z") | (table["seed"] == 3)]
+    found = names.over_seeds(table, by, "value")
+    pd.testing.assert_frame_equal(found, plain_over_seeds(table, by, "value"), check_exact=True)
+
+
+def test_statistics_over_seeds_of_nothing_are_an_empty_table():
+    table = pd.DataFrame({"a": ["u"], "seed": [0], "value": [np.nan]})
+    found = names.over_seeds(table, ["a"], "value")
+    assert found.columns.tolist() == ["a", "mean", "low", "high", "n"]
+    assert found.empty
+
+
+def test_training_draws_each_seed_and_their_mean():
+    tables = synthetic.tables([("digits", "mlp", "cross_entropy"), ("digits", "mlp", "focal")], (0, 1, 2))
+    (ax,) = training.draw(tables["history"], tables["runs"]).axes
+    thin = [collection for collection in ax.collections if isinstance(collection, LineCollection)]
+    for loss, style in names.loss_styles(["cross_entropy", "focal"]).items():
+        rows = tables["history"][tables["history"]["loss"] == loss]
+        (single,) = (c for c in thin if to_hex(c.get_color()[0]) == style.color.lower())
+        expected = {tuple(group["train_loss"]) for _, group in rows.groupby("seed")}
+        assert {tuple(segment[:, 1]) for segment in single.get_segments()} == expected
+        thick = [x for x in ax.lines if to_hex(x.get_color()) == style.color.lower() and x.get_linewidth() == 1.3]
+        np.testing.assert_allclose(thick[0].get_ydata(), rows.groupby("epoch")["train_loss"].mean(), rtol=1e-14)
+    assert ax.get_yscale() == "log"
+
+
+def pictured(kind, prepare) -> np.ndarray:
+    """The pixels (h, w) of a page with one panel of this class, in grey."""
+    with mpl.rc_context(theme.RC):
+        figure = theme.page(3, 2.5)
+        ax = figure.add_axes((0.25, 0.25, 0.6, 0.6), axes_class=kind)
+        ax.plot([0, 1, 2], [3, 1, 2], zorder=3)
+        prepare(ax)
+        figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].mean(axis=2)
+
+
+PREPARED = {
+    "plain": lambda ax: None,
+    "labels": lambda ax: ax.set(xlabel="distance", ylabel="confidence", title="A title"),
+    "label": lambda ax: ax.set_ylabel("confidence"),
+    "ticks": lambda ax: ax.set(xticks=(0, 0.5, 1), yticks=(1, 2)),
+    "words": lambda ax: ax.set_xticks((0, 1), ["none", "two\nlines"]),
+    "none": lambda ax: (ax.set_xticklabels([]), ax.tick_params(axis="y", length=0, labelleft=False)),
+    "no grid": lambda ax: (ax.grid(axis="y", visible=False), ax.spines["left"].set_visible(False)),
+    "log": lambda ax: ax.set_yscale("log"),
+    "large": lambda ax: ax.set_ylim(0, 3e9),
+    "behind": lambda ax: ax.axhspan(1, 2, color="#f4f4f4", lw=0, zorder=0),
+    "aspect": lambda ax: ax.set_aspect("equal"),
+    "hidden": lambda ax: ax.set_axis_off(),
+    "inset": lambda ax: ax.inset_axes((0.5, 0.5, 0.4, 0.4), axes_class=type(ax)).plot([1, 2]),
+}
+
+
+@pytest.mark.parametrize("name", PREPARED)
+def test_a_panel_looks_as_matplotlib_draws_axes(name):
+    ours, theirs = (pictured(kind, PREPARED[name]) for kind in (panels.Panel, Axes))
+    inked = (theirs < 250).sum()
+    assert (np.abs(ours - theirs) > 96).sum() <= 0.02 * inked  # a line that falls between two pixels goes to either
+    assert abs(int((ours < 250).sum()) - int(inked)) <= 0.02 * inked
+
+
+def test_a_panel_makes_no_ticks_until_they_are_asked_for():
+    with mpl.rc_context(theme.RC):
+        figure = theme.page(3, 3)
+        ax = theme.place(figure, 0.5, 0.5, 2, 2)
+        ax.tick_params(labelleft=False)
+        theme.set_ticks(ax.xaxis, (0, 0.5), ["a", "b"])
+        figure.canvas.draw()
+        assert not {"majorTicks", "minorTicks"} & (vars(ax.xaxis).keys() | vars(ax.yaxis).keys())
+        assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b"]
+
+
+def test_a_band_is_left_open_where_there_is_no_interval():
+    with mpl.rc_context(theme.RC):
+        ax = theme.place(theme.page(2, 2), 0.2, 0.2, 1.5, 1.5)
+        low = np.array([0.0, 0.0, np.nan, 1.0, 1.0])
+        theme.add_bands(ax, [(np.arange(5.0), low, low + 1)], ["red"])
+    spans = [(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for path in ax.collections[0].get_paths()]
+    assert spans == [(0, 1), (3, 4)]
+
+
+def test_groups_are_the_rows_of_each_combination_in_their_order():
+    table = pd.DataFrame(itertools.product("ab", "xy", range(3)), columns=["one", "two", "value"]).iloc[::-1]
+    found = theme.groups_of(table, ["one", "two"])
+    assert sum(map(len, found.values())) == len(table)
+    for (one, two), rows in found.items():
+        pd.testing.assert_frame_equal(rows, table[(table["one"] == one) & (table["two"] == two)])
