@@ -63,13 +63,12 @@ def measure(topic: str, quick: bool) -> dict:
     """What the file of a topic measures in a process of its own; ends if that fails."""
     found: dict = {"circumstances": circumstances()}
     with tempfile.TemporaryDirectory() as folder:
-        for kind in ("rows", "growth"):
-            path = Path(folder, f"{kind}.json")
-            command = [sys.executable, HERE / f"{topic}.py", f"--{kind}", path, *(["--quick"] if quick else [])]
-            if subprocess.run(command, check=False).returncode:
-                sys.exit(f"{topic}.py failed")
-            found[kind] = json.loads(path.read_text())
-    return found
+        paths = {kind: Path(folder, f"{kind}.json") for kind in ("rows", "growth")}
+        options = [part for kind, path in paths.items() for part in (f"--{kind}", path)]
+        command = [sys.executable, HERE / f"{topic}.py", *options, *(["--quick"] if quick else [])]
+        if subprocess.run(command, check=False).returncode:
+            sys.exit(f"{topic}.py failed")
+        return found | {kind: json.loads(path.read_text()) for kind, path in paths.items()}
 
 
 def readme(measured: dict[str, dict]) -> str:

@@ -28,7 +28,7 @@ from halobench.config import load_config
 QUIET = ("-n", "--quiet", "rules", "host")
 CELL_FILES = ("train.json", "history.csv", "calibrate.json", "calibration.json", "metrics.csv", "reliability.csv")
 CELL_FILES += ("probe.json", "neighbourhood.parquet", "radii.parquet")
-TURNS = {40: 1, 400: 1, 1200: 5, 12000: 3}  # of grids of so many cells: a turn of the largest takes three minutes
+TURNS = {40: 1, 120: 1, 1200: 5, 12000: 3}  # of grids of so many cells: a turn of the largest takes three minutes
 # Snakemake's --touch, which else sleeps a tenth of a second at each job: for an hour, with 12,000 cells.
 TOUCH = "from snakemake import cli; from snakemake.executors import touch"
 TOUCH += "; touch.Executor.SLEEPING_TIME = 0; cli.main()"
@@ -191,7 +191,7 @@ def measure(cells: int, turns: int) -> tuple[Measured, Measured]:
 
 def rows(quick: bool) -> Iterator[Row]:
     """Rows of the table."""
-    sizes = (40, 400) if quick else (1200, 12000)
+    sizes = (40, 120) if quick else (1200, 12000)
     found = {}
     for cells in sizes:
         found[cells] = measure(cells, TURNS[cells])
@@ -221,7 +221,7 @@ def rows(quick: bool) -> Iterator[Row]:
 def growth(quick: bool) -> list[tuple[str, float, float, float]]:
     """Stage, cells, seconds and peak bytes of dry runs with all to do."""
     points = []
-    for cells in (40, 120, 400) if quick else (1200, 3600, 12000):
+    for cells in (40, 80, 120) if quick else (1200, 3600, 12000):
         with tempfile.TemporaryDirectory() as name:
             lay_out(Path(name), big(cells))
             seconds, memory, _ = snakemake(Path(name), *QUIET)

@@ -120,19 +120,13 @@ def table(rows: Iterable[Row]) -> str:
 def main(rows: Callable[[bool], Iterator[Row]], description: str, growth: Growth | None = None) -> None:
     """The command line of a file: run `rows(quick)`, print each row as it comes, and write them as JSON if asked to.
 
-    With ``--growth FILE``, run `growth(quick)` instead: stage, size, seconds and peak bytes of each point.
+    With ``--growth FILE``, run `growth(quick)` too: stage, size, seconds and peak bytes of each point.
     """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes and few turns: shows that it runs, no more")
     parser.add_argument("--rows", type=Path, metavar="FILE", help="write the rows there, as JSON")
-    parser.add_argument("--growth", type=Path, metavar="FILE", help="measure how it grows instead; write that there")
+    parser.add_argument("--growth", type=Path, metavar="FILE", help="measure how it grows as well; write that there")
     given = parser.parse_args()
-    if given.growth:
-        points = growth(given.quick) if growth else []
-        for stage, size, seconds, peak in points:
-            print(f"{stage} at {size:,.0f}: {seconds:.3g} s, {peak / 2**20:.1f} MiB", flush=True)
-        given.growth.write_text(json.dumps(points))
-        return
     found = []
     for row in rows(given.quick):
         print(
@@ -143,3 +137,8 @@ def main(rows: Callable[[bool], Iterator[Row]], description: str, growth: Growth
         found.append(row)
     if given.rows:
         given.rows.write_text(json.dumps([asdict(row) for row in found]))
+    if given.growth:
+        points = growth(given.quick) if growth else []
+        for stage, size, seconds, peak in points:
+            print(f"{stage} at {size:,.0f}: {seconds:.3g} s, {peak / 2**20:.1f} MiB", flush=True)
+        given.growth.write_text(json.dumps(points))

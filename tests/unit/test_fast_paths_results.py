@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
-from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 
 from conftest import ROOT
 from halobench import aggregation, store
-from halobench.figures import names, panels, theme, training
+from halobench.figures import names, theme, training
 from halobench.grid import TABLES, Cell
 from halobench.specs import SpecError
 
@@ -259,53 +258,6 @@ def test_training_draws_each_seed_and_their_mean():
         thick = [x for x in ax.lines if to_hex(x.get_color()) == style.color.lower() and x.get_linewidth() == 1.3]
         np.testing.assert_allclose(thick[0].get_ydata(), rows.groupby("epoch")["train_loss"].mean(), rtol=1e-14)
     assert ax.get_yscale() == "log"
-
-
-def pictured(kind, prepare) -> np.ndarray:
-    """The pixels (h, w) of a page with one panel of this class, in grey."""
-    with mpl.rc_context(theme.RC):
-        figure = theme.page(3, 2.5)
-        ax = figure.add_axes((0.25, 0.25, 0.6, 0.6), axes_class=kind)
-        ax.plot([0, 1, 2], [3, 1, 2], zorder=3)
-        prepare(ax)
-        figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].mean(axis=2)
-
-
-PREPARED = {
-    "plain": lambda ax: None,
-    "labels": lambda ax: ax.set(xlabel="distance", ylabel="confidence", title="A title"),
-    "label": lambda ax: ax.set_ylabel("confidence"),
-    "ticks": lambda ax: ax.set(xticks=(0, 0.5, 1), yticks=(1, 2)),
-    "words": lambda ax: ax.set_xticks((0, 1), ["none", "two\nlines"]),
-    "none": lambda ax: (ax.set_xticklabels([]), ax.tick_params(axis="y", length=0, labelleft=False)),
-    "no grid": lambda ax: (ax.grid(axis="y", visible=False), ax.spines["left"].set_visible(False)),
-    "log": lambda ax: ax.set_yscale("log"),
-    "large": lambda ax: ax.set_ylim(0, 3e9),
-    "behind": lambda ax: ax.axhspan(1, 2, color="#f4f4f4", lw=0, zorder=0),
-    "aspect": lambda ax: ax.set_aspect("equal"),
-    "hidden": lambda ax: ax.set_axis_off(),
-    "inset": lambda ax: ax.inset_axes((0.5, 0.5, 0.4, 0.4), axes_class=type(ax)).plot([1, 2]),
-}
-
-
-@pytest.mark.parametrize("name", PREPARED)
-def test_a_panel_looks_as_matplotlib_draws_axes(name):
-    ours, theirs = (pictured(kind, PREPARED[name]) for kind in (panels.Panel, Axes))
-    inked = (theirs < 250).sum()
-    assert (np.abs(ours - theirs) > 96).sum() <= 0.02 * inked  # a line that falls between two pixels goes to either
-    assert abs(int((ours < 250).sum()) - int(inked)) <= 0.02 * inked
-
-
-def test_a_panel_makes_no_ticks_until_they_are_asked_for():
-    with mpl.rc_context(theme.RC):
-        figure = theme.page(3, 3)
-        ax = theme.place(figure, 0.5, 0.5, 2, 2)
-        ax.tick_params(labelleft=False)
-        theme.set_ticks(ax.xaxis, (0, 0.5), ["a", "b"])
-        figure.canvas.draw()
-        assert not {"majorTicks", "minorTicks"} & (vars(ax.xaxis).keys() | vars(ax.yaxis).keys())
-        assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b"]
 
 
 def test_a_band_is_left_open_where_there_is_no_interval():

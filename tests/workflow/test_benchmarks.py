@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.append(str(ROOT / "benchmarks"))
 
 import bench  # noqa: E402
 import harness  # noqa: E402
@@ -18,20 +18,27 @@ import harness  # noqa: E402
 
 @pytest.mark.parametrize("topic", bench.TOPICS)
 def test_benchmark_runs(topic, tmp_path):
-    command = [sys.executable, ROOT / f"benchmarks/{topic}.py", "--quick", "--rows", tmp_path / "rows.json"]
+    rows, growth = tmp_path / "rows.json", tmp_path / "growth.json"
+    command = [sys.executable, ROOT / f"benchmarks/{topic}.py", "--quick", "--rows", rows, "--growth", growth]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = [harness.Row(**row) for row in json.loads((tmp_path / "rows.json").read_text())]
-    assert rows
-    for row in rows:
+    found = [harness.Row(**row) for row in json.loads(rows.read_text())]
+    assert found
+    for row in found:
         assert row.ratios
-        assert all(ratio > 0 for ratio in row.ratios)
+        assert all(ratio >= 0 for ratio in row.ratios)
+    for _, size, seconds, peak in json.loads(growth.read_text()):
+        assert size > 0
+        assert seconds > 0
+        assert peak >= 0
 
 
 def test_every_file_is_a_topic():
     """Besides the driver, what files share, and the one that needs a cluster."""
     files = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-    shared = {"bench", "harness", "cluster_overhead"} | {name for name in files if name.startswith("peers")}
+    shared = {"bench", "harness", "grid_files", "cluster_overhead"} | {
+        name for name in files if name.startswith("peers")
+    }
     assert files - shared == set(bench.TOPICS)
 
 

@@ -56,7 +56,7 @@ def draw(reliability: pd.DataFrame) -> Figure:
         xlabel="confidence",
     )
     for (cell, loss), ax in grid.axes.items():
-        bars = ax.inset_axes((0, -0.3, 1, 0.22), axes_class=theme.Panel)
+        bars = ax.inset_axes((0, -0.3, 1, 0.22))
         theme.draw_reliability(ax, bars, groups[cell, loss], styles)
         ax.tick_params(labelbottom=False)
         top = int(groups[cell, loss]["count"].max())

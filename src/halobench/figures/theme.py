@@ -21,6 +21,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.figure import Figure
@@ -28,11 +29,11 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
+from matplotlib.ticker import FixedFormatter, FixedLocator
 from matplotlib.transforms import IdentityTransform
 
 from halobench import store
 from halobench.figures.names import PROBES, Style, loss_label, ordered
-from halobench.figures.panels import Panel, set_ticks
 
 RC = {
     "font.family": "DejaVu Sans",
@@ -114,9 +115,14 @@ def place(figure: Figure, left: float, top: float, width: float, height: float, 
     page_width, page_height = figure.get_size_inches()
     bottom = page_height - top - height
     box = (left / page_width, bottom / page_height, width / page_width, height / page_height)
-    panel = figure.add_axes(box, axes_class=Panel, **options)
-    panel.on_page = True
-    return panel
+    return figure.add_axes(box, **options)
+
+
+def set_ticks(axis: Axis, places: Sequence[float], labels: Sequence[str] | None = None) -> None:
+    """Ticks at these places, labelled with their numbers unless told; `Axis.set_ticks` makes artists of them."""
+    axis.set_major_locator(FixedLocator(list(places)))
+    if labels is not None:
+        axis.set_major_formatter(FixedFormatter(list(labels)))
 
 
 def write(figure: Figure, left: float, top: float, text: str, **options: Any) -> None:

@@ -29,6 +29,8 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     -------
     Figure
     """
+    import seaborn  # half a second, and this figure alone needs it
+
     table = history.dropna(subset=["train_loss"])
     if table.empty:
         return theme.nothing(TITLE, "No training history was kept.")
@@ -71,7 +73,8 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
                 LineCollection(single, colors=style.color, lw=0.4, alpha=0.5, zorder=2, capstyle="projecting")
             )
             ax.update_datalim(np.concatenate(single))
-            theme.add_line(ax, epochs, mean, color=style.color, ls=style.dash, lw=1.3, zorder=3)
+            look = {"color": style.color, "ls": style.dash, "lw": 1.3, "zorder": 3, "legend": False}
+            seaborn.lineplot(x=epochs, y=mean, estimator=None, ax=ax, **look)
             fill = FILLS[_how_many(share.get((dataset, model, loss), float("nan")))]
             look = {"fillstyle": fill, "markerfacecoloralt": "white", "mec": style.color, "mew": 1}
             if fill == "none":
