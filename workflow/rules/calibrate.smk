@@ -20,7 +20,7 @@ rule calibrate:
     params:
         spec=to_json(CONFIG.calibrate),
         code=to_json(code_map("calibrate")),
-        folder=RUN,
+        folder=output_folder,
     shell:
         "HALOBENCH_CODE={params.code:q}"
         " halobench calibrate --seed {wildcards.seed} --run {params.folder} --spec {params.spec:q} >> {log} 2>&1"
@@ -48,7 +48,7 @@ rule reference:
         spec=reference_spec,
         code=reference_code,
         source=input_folder,
-        folder=REFERENCE,
+        folder=output_folder,
     shell:
         "HALOBENCH_CODE={params.code:q}"
         " halobench reference --source {params.source} --seed {wildcards.seed} --out {params.folder}"

@@ -26,7 +26,7 @@ rule probe:
         spec=probe_spec,
         code=probe_code,
         source=input_folder,
-        folder=RUN,
+        folder=output_folder,
         checkpoint=f"results/checkpoints/{LOG}/probe.safetensors",
     shell:
         "HALOBENCH_CODE={params.code:q}"

@@ -51,7 +51,7 @@ rule train:
         spec=train_spec,
         code=train_code,
         source=input_folder,
-        folder=RUN,
+        folder=output_folder,
         checkpoint=f"results/checkpoints/{LOG}/train.safetensors",
     shell:
         "HALOBENCH_CODE={params.code:q}"
