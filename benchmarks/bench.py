@@ -87,17 +87,18 @@ def readme(measured: dict[str, dict]) -> str:
 INTRODUCTION = """# How fast it is
 
 `make bench` fills in these tables; each file here also runs alone, e.g. `python benchmarks/metrics.py`. Peers come with
-`pip install --editable '.[bench]'`. A row is a ratio of two measurements that were taken turn by turn in one run, one
-thread each, so that a slow machine slows both: the verdict goes by the median, with the least and the largest beside
-it. "<=" rows are our time over the baseline's, ">=" rows the baseline's over ours. A row without a reach is only told.
-Every benchmark checks that both sides give the same values before it compares their times."""
+`pip install --editable '.[bench]'`. Where a row compares times, both were taken turn by turn in one run, by one thread
+each unless it says otherwise, so that a slow machine slows both: the verdict goes by the median, with the least and the
+largest beside it. "<=" rows are ours over the baseline, ">=" rows the baseline over ours. A row without a reach is only
+told. `temperature.py` and `metrics.py` end with an error where the two sides' values differ, `dry_run.py` where the two
+graphs do; that training and probes give what plain code gives is tested (`tests/unit/test_fast_paths_torch.py`)."""
 
 GROWTH = """## How time and memory grow
 
 ![time and memory over size](growth.png)
 
 Each line is one stage at three sizes, both axes logarithmic; grey lines are linear growth. Memory is the peak above
-what was resident before."""
+what was there before; of dry runs, and of aggregation with its figures, the peak of whole processes."""
 
 
 def draw(measured: dict[str, dict], path: Path) -> None:

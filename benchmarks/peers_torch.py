@@ -19,6 +19,7 @@ from torch import nn
 
 from halobench import data, models
 from halobench.data import Data
+from halobench.models.folding import folded
 from halobench.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec, TrainSpec
 from halobench.stages import keep_freed_memory
 from halobench.training import autocast, memory_format, place, train_cell
@@ -89,8 +90,11 @@ def build(spec: ModelSpec, shape: tuple[int, int, int], recipe: TrainSpec, devic
 
 
 def raw_forward(model: nn.Module, images: torch.Tensor, recipe: Recipe) -> Callable[[], None]:
-    """The bare forward pass of resident `images` (n, C, H, W), in batches, with what autocast makes of weights kept."""
-    device, spec = images.device, recipe.spec
+    """The bare forward pass of resident `images` (n, C, H, W), in batches, of the model that the probe asks.
+
+    Batch norm is folded, and what autocast makes of weights is kept.
+    """
+    device, spec, model = images.device, recipe.spec, folded(model)
     batches = [part.contiguous(memory_format=memory_format(spec)) for part in images.split(recipe.batch)]
 
     @torch.inference_mode()
@@ -190,19 +194,21 @@ class Items(torch.utils.data.Dataset):
 
 
 def loader_epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, items: Items, batch: int, workers: int
+    model: nn.Module, optimizer: torch.optim.Optimizer, items: Items, spec: TrainSpec, workers: int
 ) -> Callable[[], None]:
-    """An epoch as tutorials write it: a DataLoader that shuffles, and a step a batch."""
-    device = next(model.parameters()).device
+    """An epoch by a DataLoader that shuffles, as tutorials write it, in a recipe's layout and precision."""
+    device, layout = next(model.parameters()).device, memory_format(spec)
     loader = torch.utils.data.DataLoader(
-        items, batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+        items, spec.batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
     )
 
     def run() -> None:
         model.train()
         for images, labels in loader:
             optimizer.zero_grad(set_to_none=True)
-            nn.functional.cross_entropy(model(images.to(device)), labels.to(device)).backward()
+            with autocast(spec, device):
+                logits = model(images.to(device).contiguous(memory_format=layout))
+            nn.functional.cross_entropy(logits.float(), labels.to(device)).backward()
             optimizer.step()
 
     return waited(run, device)

@@ -58,11 +58,15 @@ def bare(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device) ->
     return peers.raw_steps(network, build_optimizer(network, spec), batch, labels, count, spec)
 
 
-def loader(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device, workers: int) -> Callable[[], None]:
-    """As many epochs as tutorials write them: a DataLoader, float32 images in NCHW, and Adam as it comes."""
-    network, split = peers.build(model, data.shape, TrainSpec(), device), data.splits["train"]
+def loader(
+    model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device, workers: int, plain: bool = False
+) -> Callable[[], None]:
+    """As many epochs by a DataLoader: by the same recipe, or a `plain` one (float32, NCHW, Adam as it comes)."""
+    spec = recipe(spec.batch, spec.epochs) if plain else spec
+    network, split = peers.build(model, data.shape, spec, device), data.splits["train"]
     items = peers.Items(np.asarray(split.images), split.labels, data.mean, data.std)
-    epoch = peers.loader_epoch(network, torch.optim.Adam(network.parameters(), lr=spec.lr), items, spec.batch, workers)
+    optimizer = torch.optim.Adam(network.parameters(), lr=spec.lr) if plain else build_optimizer(network, spec)
+    epoch = peers.loader_epoch(network, optimizer, items, spec, workers)
     return lambda: [epoch() for _ in range(spec.epochs)]
 
 
@@ -75,18 +79,21 @@ def rows(quick: bool) -> Iterator[Row]:
             spec = recipe(batch, 1 if quick else epochs, **suiting)
             bare_step, fitted = bare(model, data, spec, device), ours(model, data, spec, device)
             loaders = [loader(model, data, spec, device, workers) for workers in (0, 2)]
+            loaders.append(loader(model, data, spec, device, 0, plain=True))
             what, size = f"training epoch, {name}, batch {batch}", spec.epochs * len(data.splits["train"].labels)
 
             theirs, mine = turns(bare_step, fitted, count=count)
             rates = f"{size / np.median(mine):,.0f} images/s beside {size / np.median(theirs):,.0f}"
             yield Row(what, "bare forward, backward and step", over(mine, theirs), most=MOST, note=rates)
 
-            mine, *others = turns(fitted, *loaders, count=2 if quick else 5)
+            mine, *others, tutorial = turns(fitted, *loaders, count=2 if quick else 5)
             workers, taken = min(zip((0, 2), others, strict=True), key=lambda one: np.median(one[1]))
             limit = np.median(taken) / np.median(theirs)
             rates = f"{size / np.median(mine):,.0f} images/s beside {size / np.median(taken):,.0f}"
             note = f"{rates} with {workers} workers, the faster of 0 and 2; the bare step alone would give {limit:.2f}"
-            yield Row(what, "DataLoader, an item at a time", over(taken, mine), least=LEAST, note=note)
+            yield Row(what, "DataLoader, an item at a time, same recipe", over(taken, mine), least=LEAST, note=note)
+            note = f"{size / np.median(tutorial):,.0f} images/s; float32, NCHW, Adam not fused, no workers"
+            yield Row(what, "DataLoader as in tutorials", over(tutorial, mine), note=note)
 
 
 def growth(quick: bool) -> list[tuple[str, float, float, float]]:

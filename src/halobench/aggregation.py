@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ from halobench import store
 from halobench.calibration import RELIABILITY_COLUMNS
 from halobench.claims import COLUMNS, RESULT
 from halobench.specs import SpecError, require
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FILES = {"metrics": "metrics.csv", "neighbourhood": "neighbourhood.parquet", "radii": "radii.parquet"}
 FILES |= {"reliability": "reliability.csv", "history": "history.csv"}
@@ -207,16 +210,28 @@ def _is_plain(content: bytes, header: bytes, least: int) -> bool:
         content.startswith(header + b"\n")
         and content.endswith(b"\n")
         and not any(mark in content for mark in (b'"', b"\r", b"\n\n"))
+        and content.count(b",") == header.count(b",") * content.count(b"\n")  # no line has a field too many
         and content.count(b"\n") > max(least, 1)  # a column without a value has another type than one of numbers
     )
 
 
 def _read_curves(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
     """The curves of cells."""
+    tables = [store.parse_parquet(path, content) for path, content in files]
+    return _joined(files, tables).to_pandas(), [len(table) for table in tables]
+
+
+def _joined(files: Sequence[tuple[Path, bytes]], tables: Sequence[pa.Table]) -> pa.Table:
+    """One table of those of files; SpecError, which names the file, where one has columns of other types."""
     import pyarrow as pa
 
-    tables = [store.parse_parquet(path, content) for path, content in files]
-    return pa.concat_tables(tables, promote_options="permissive").to_pandas(), [len(table) for table in tables]
+    joined = tables[0]
+    with contextlib.suppress(pa.ArrowException):
+        return pa.concat_tables(tables, promote_options="permissive")
+    for (path, _), table in zip(files, tables, strict=True):
+        with store.reading(path, f"a table with the columns and types of {files[0][0]}"):
+            pa.concat_tables([joined, table], promote_options="permissive")
+    raise AssertionError("tables that can be joined two by two can't be joined")
 
 
 def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame:
@@ -300,10 +315,8 @@ QUARTILES = {"q25": 0.25, "median": 0.5, "q75": 0.75}
 
 def _read_radii(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
     """The radii of cells, each cell's summarised as by `summarise_radii`."""
-    import pyarrow as pa
-
     tables = [store.parse_parquet(path, content, RADII_COLUMNS, RADII_KEYS) for path, content in files]
-    joined = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+    joined = _joined(files, tables).unify_dictionaries()
     keys = {"cell": (np.repeat(np.arange(len(tables)), [len(table) for table in tables]), np.arange(len(tables)))}
     for name in RADII_KEYS:
         column = joined[name].combine_chunks()

@@ -129,9 +129,9 @@ class Feed:
 
     def _images(self, rows: torch.Tensor) -> torch.Tensor:
         """Such rows (m, D) as images (m, C, H, W), without copying them."""
-        channels, height, width = self.images.shape[1:]
         if self.layout != torch.channels_last:
-            return rows.view(-1, channels, height, width)
+            return rows.view(-1, *self.images.shape[1:])
+        channels, height, width = self.images.shape[1:]
         return rows.view(-1, height, width, channels).permute(0, 3, 1, 2)
 
     def _normalised(self, images: torch.Tensor) -> torch.Tensor:

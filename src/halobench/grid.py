@@ -148,11 +148,11 @@ class Config:
         return canonical(ModelSpec(self.models[model].name, pretrained=True))
 
     def train_spec(self, dataset: str, model: str, loss: str) -> dict[str, Any]:
-        """What the train stage is given."""
+        """What the train stage is given. Shared: not to be changed."""
         return self._once(("train", dataset, model, loss), self._train_spec, dataset, model, loss)
 
     def probe_spec(self, dataset: str, model: str) -> dict[str, Any]:
-        """What the probe stage is given: of the recipe only how the model is evaluated."""
+        """What the probe stage is given: of the recipe only how the model is evaluated. Shared: not to be changed."""
         return self._once(("probe", dataset, model), self._probe_spec, dataset, model)
 
     @functools.cached_property
@@ -161,7 +161,10 @@ class Config:
         return {}
 
     def _once(self, key: tuple[str, ...], make: Callable[..., Any], *arguments: Any) -> Any:
-        """What `make` gives, made once: cells that differ in their seed alone, of which there are many, share it."""
+        """What `make` gives, made once: cells that differ in their seed alone, of which there are many, share it.
+
+        It must not be changed.
+        """
         if key not in self._found:
             self._found[key] = make(*arguments)
         return self._found[key]
@@ -206,7 +209,7 @@ class Config:
         return [("models", self.models[model].name), *self.sampler(dataset)]
 
     def calibrate_spec(self) -> dict[str, Any]:
-        """What the calibrate stage is given."""
+        """What the calibrate stage is given. Shared: not to be changed."""
         return self._once(("calibrate",), canonical, self.calibrate)
 
     def listed(self, experiment: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import torch
 
 from halobench.checkpoint import Checkpoint
 from halobench.data import Data, normalise
-from halobench.models.folding import folded
+from halobench.models.folding import checked
 from halobench.progress import Chunks, Progress
 from halobench.rays import Geometry, Rays, Surroundings
 from halobench.run import DivergedError
@@ -145,16 +145,21 @@ def probe_cell(
 def predictor(model: torch.nn.Module, recipe: TrainSpec, tick: Callable[[], None] = lambda: None) -> Predict:
     """What a probe asks: a model's logits, float32, in the recipe's layout and precision; calls `tick` before each.
 
-    Of the model as it is now: batch norms are folded (`halobench.models.folding`).
+    Of the model as it is now, which must not change: batch norms are folded where the first batch shows that nothing
+    changes by that (`halobench.models.folding`), and bf16 casts of weights may be kept (`kept_casts`).
     """
-    device, model = next(model.parameters()).device, folded(model)
+    device, asked = next(model.parameters()).device, []
 
     # Not inference_mode, in which autocast casts the weights anew for each batch.
     @torch.no_grad()
     def predict(batch: torch.Tensor) -> torch.Tensor:
         tick()
-        with in_memory("eval_batch", recipe.eval_batch, "a batch that fits"), autocast(recipe, device):
-            return model(batch.contiguous(memory_format=memory_format(recipe))).float()
+        batch = batch.contiguous(memory_format=memory_format(recipe))
+        with in_memory("eval_batch", recipe.eval_batch, "a batch that fits"):
+            if not asked:
+                asked.append(checked(model, batch))
+            with autocast(recipe, device):
+                return asked[0](batch).float()
 
     return predict
 

@@ -30,7 +30,8 @@ def entry(kind: str, name: str) -> str:
 def names(kind: str) -> list[str]:
     """The names of the package's own plug-ins of a kind: files that define its entry, or can't be parsed."""
     with os.scandir(PACKAGE / kind) as entries:
-        files = sorted((each.name, each.stat().st_mtime_ns) for each in entries if each.name.endswith(".py"))
+        files = [each for each in entries if each.name.endswith(".py") and each.is_file()]
+        files = sorted((each.name, each.stat().st_mtime_ns) for each in files)
     return list(_names(kind, tuple(files)))
 
 

@@ -96,13 +96,13 @@ def estimated_variance(values: np.ndarray, size: int) -> float:
 def needed(spread: Spread, size: int, target: float, directions: int | None = None) -> tuple[int, int]:
     """Points and directions with which the mean over `size` points has a standard error of `target` at most.
 
-    They take the fewest rays that do: one more point always tells more than one more direction, so there is one
-    direction a point until all points are taken; or as many as `directions` says.
+    One more point always tells more than one more direction, so there is one direction a point while points suffice,
+    and else as few as do; or as many as `directions` says. Of points then as few as suffice with so many directions.
 
     Returns
     -------
     points, directions : int
-        For `points` and `directions` of a probe's spec; points in [2, size].
+        For `points` and `directions` of a probe's spec; at least two points, where there are so many.
 
     Raises
     ------
@@ -120,7 +120,9 @@ def needed(spread: Spread, size: int, target: float, directions: int | None = No
     if directions is not None:
         reached = math.sqrt(variance(spread, size, directions, size))
         raise SpecError("target", target, f"at least {reached:.2g}, which all {size} points with {directions} give")
-    return size, math.ceil(_shy(spread.within / (size * aim)))
+    rays = math.ceil(_shy(spread.within / (size * aim)))
+    points = math.ceil(_shy((spread.between + spread.within / rays) / (aim + spread.between / size)))
+    return min(size, max(2, points)), rays
 
 
 def _shy(count: float) -> float:

@@ -219,6 +219,8 @@ def _write_long_csv(path: Path, table: pd.DataFrame) -> bool:
     import pyarrow as pa
     import pyarrow.csv
 
+    if table.shape[1] < 2:  # a missing value would be an empty line
+        return False
     options = pa.csv.WriteOptions(include_header=False, quoting_style="none")
     with open(path, "wb") as file:
         table.iloc[:0].to_csv(file, index=False, lineterminator="\n")
@@ -240,9 +242,11 @@ def _texts(column: pd.Series) -> pa.Array | None:
 
     try:
         values = pa.array(column, from_pandas=True)
-    except pa.ArrowException:  # of several types
+    except (pa.ArrowException, OverflowError):  # of several types, or too large
         return None
     values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if column.dtype == object and not (pa.types.is_boolean(values.type) or pa.types.is_string(values.type)):
+        return None  # numbers that may be of several types, which pandas writes each in its way
     if pa.types.is_boolean(values.type):
         return pc.if_else(values, "True", "False")
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
@@ -257,7 +261,8 @@ def _texts(column: pd.Series) -> pa.Array | None:
     texts = pc.replace_with_mask(
         texts, pa.array(exponent), pa.array(map(repr, numbers[exponent].tolist()), pa.string())
     )
-    whole = np.isfinite(numbers) & (numbers == np.floor(numbers)) & ~exponent
+    with np.errstate(invalid="ignore"):
+        whole = np.isfinite(numbers) & (numbers == np.floor(numbers)) & ~exponent
     return pc.if_else(pa.array(whole), pc.binary_join_element_wise(texts, ".0", ""), texts)
 
 

@@ -135,13 +135,15 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     logits = _real_matrix(logits)
     targets = check_targets(targets, logits.shape)
     known = _survey(logits, targets)
-    if known.slope_at_zero >= 0:
-        return TemperatureFit(math.inf, 0.0, math.log(logits.shape[1]), known.slope_at_zero, True, False)
+    classes = logits.shape[1]
+    if known.slope_at_zero >= -_rounding(classes, known.slope_at_zero, known.linear):
+        return TemperatureFit(math.inf, 0.0, math.log(classes), known.slope_at_zero, True, False)
     if known.linear == 0:
         return TemperatureFit(math.nan, math.inf, _log_ties(logits), 0.0, False, True)
     start, x, found = _minimise(logits, known.linear, _warm_start(logits, targets))
     beta, here = start * (1 + x), found.moved(x)
-    proved = _changes_sign(found, x, start * known.spread) or _ends_differ(logits, known.linear, beta)
+    noise = _rounding(classes, found.slope, start * known.linear)
+    proved = _changes_sign(found, x, start * known.spread, noise) or _ends_differ(logits, known.linear, beta)
     return TemperatureFit(1 / beta, beta, here.nll, here.slope / beta, proved, False)
 
 
@@ -421,25 +423,35 @@ def _bisect(low: float, high: float, beta: float) -> float:
     return beta / 4 if low == 0 else math.sqrt(low) * math.sqrt(high)
 
 
-def _changes_sign(found: Moments, x: float, spread: float) -> bool:
+def _rounding(classes: int, slope: float, linear: float) -> float:
+    """How far a slope, mean E[u] - `linear`, may be from the true one: both terms are sums of numbers of one sign.
+
+    Each is known to some units in its last place, a sum over classes to as many as it has terms at most.
+    """
+    return (16 + classes) * 2.0**-53 * (abs(slope + linear) + abs(linear))
+
+
+def _changes_sign(found: Moments, x: float, spread: float, noise: float) -> bool:
     """Whether `found`, at b, proves that the slope changes its sign within b (1 + x) (1 +- CERTIFICATE).
 
     `spread` is the largest difference of two entries of a row of u = b s. A row's third cumulant is at most its
     variance times that, so the curvature at b (1 + d) lies between its value at b times exp(+-spread d), and the
-    slope there between slope -+ curvature (exp(-+spread d) - 1) / spread.
+    slope there between slope -+ curvature (exp(-+spread d) - 1) / spread. Bounds within `noise` of 0 prove nothing.
     """
     below, above = ((1 + x) * (1 + sign * CERTIFICATE) - 1 for sign in (-1, 1))
     if not 0 < spread * max(-below, above) < 1:
         return False
     most = found.slope + found.curvature * math.expm1(spread * below) / spread
     least = found.slope - found.curvature * math.expm1(-spread * above) / spread
-    return most < 0 < least
+    return most < -noise and noise < least
 
 
 def _ends_differ(logits: np.ndarray, linear: float, beta: float) -> bool:
     """Whether the slope, evaluated at both, changes its sign between beta (1 - CERTIFICATE) and (1 + CERTIFICATE)."""
-    below, above = (_moments(logits, linear, beta * (1 + sign * CERTIFICATE)).slope for sign in (-1, 1))
-    return below < 0 < above
+    ends = [beta * (1 + sign * CERTIFICATE) for sign in (-1, 1)]
+    below, above = (_moments(logits, linear, end).slope for end in ends)
+    noise = [_rounding(logits.shape[1], s, end * linear) for s, end in zip((below, above), ends, strict=True)]
+    return below < -noise[0] and noise[1] < above
 
 
 def _warm_start(logits: np.ndarray, targets: np.ndarray) -> float:

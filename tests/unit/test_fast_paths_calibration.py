@@ -153,18 +153,28 @@ def test_what_the_curvature_proves_holds_at_both_ends(case):
     for away in [sign * 10.0**power for sign in (-1, 1) for power in range(-12, 0)]:
         at = beta * (1 + away)
         found = ts._moments(z, known.linear, at)
-        x = found.step()
-        if ts._changes_sign(found, x, at * known.spread):
+        x, noise = found.step(), ts._rounding(z.shape[1], found.slope, at * known.linear)
+        if ts._changes_sign(found, x, at * known.spread, noise):
             proved += 1
             ends = [plain_cumulants(z, y, at * (1 + x) * (1 + sign * ts.CERTIFICATE))[1] for sign in (-1, 1)]
             assert ends[0] < 0 < ends[1]
         for wrong in (-3e-7, 3e-7):
-            assert not ts._changes_sign(found, beta / at - 1 + wrong, at * known.spread)
+            assert not ts._changes_sign(found, beta / at - 1 + wrong, at * known.spread, noise)
     assert proved >= (2 if case == "extreme" else 8)  # where rows spread over 1e4, from the nearest points alone
 
 
+@pytest.mark.parametrize(
+    ("logits", "labels"),
+    [([[1, 0], [1 - 1e-9, 0], [0.3, 0], [0.3, 0]], [0, 1, 0, 1]), ([[0, -1 / 3], [5 / 3, 4 / 3]], [1, 0])],
+)
+def test_an_optimum_within_rounding_of_zero_is_not_given_as_a_huge_temperature(logits, labels):
+    """Their slopes at 0 are of the size of rounding: no temperature of 1e9 or 1e15 is certain."""
+    fit = ts.fit_temperature(np.array(logits), np.array(labels))
+    assert fit.beta == 0 or not fit.converged
+
+
 def test_nothing_is_proved_without_curvature():
-    assert not ts._changes_sign(ts.Moments(0.5, 0.0, 0.0, 0.0), 0.0, 1.0)
+    assert not ts._changes_sign(ts.Moments(0.5, 0.0, 0.0, 0.0), 0.0, 1.0, 0.0)
     assert math.isnan(ts.Moments(0.5, -1.0, 0.0, 0.0).step())
 
 

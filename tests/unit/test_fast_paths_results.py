@@ -201,9 +201,31 @@ def test_a_long_csv_is_byte_for_byte_what_pandas_writes(tmp_path, monkeypatch, w
             "with, comma": 1,
         }
     )
-    store.write_csv(tmp_path / "ours.csv", table)
-    table.to_csv(tmp_path / "theirs.csv", index=False, lineterminator="\n")
-    assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes()
+    odd = {
+        "one column with gaps": pd.DataFrame({"x": [1.0, np.nan, 2.5] * 10}),
+        "numbers of two types": pd.DataFrame({"x": [1, 2.5, np.float32(0.1)] * 10, "y": 1}).astype({"x": object}),
+        "large": pd.DataFrame({"x": [2**70, 1, None] * 10, "y": 1}, dtype=object),
+    }
+    for name, one in {"all": table, **odd}.items():
+        store.write_csv(tmp_path / "ours.csv", one)
+        one.to_csv(tmp_path / "theirs.csv", index=False, lineterminator="\n")
+        assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes(), name
+
+
+def test_a_csv_with_a_field_too_many_shifts_no_other_file(tmp_path):
+    files = [(tmp_path / "a.csv", b"a,b\n1,2,3\n4,5,6\n"), (tmp_path / "b.csv", b"a,b\n3,4\n5,6\n")]
+    table, counts = aggregation._read_csvs(1)(files)
+    assert counts == [2, 2]
+    assert table.loc[2:, ["a", "b"]].to_numpy().tolist() == [[3, 4], [5, 6]]
+
+
+def test_curves_of_another_type_are_named(tmp_path):
+    files = []
+    for name, values in (("a", [1.0, 2.0]), ("b", ["x", "y"])):
+        pd.DataFrame({"confidence": values}).to_parquet(tmp_path / f"{name}.parquet")
+        files.append((tmp_path / f"{name}.parquet", (tmp_path / f"{name}.parquet").read_bytes()))
+    with pytest.raises(SpecError, match=r"b\.parquet"):
+        aggregation._read_curves(files)
 
 
 def test_a_grid_of_made_up_files_has_the_cells_it_was_asked_for(files, tmp_path):

@@ -220,6 +220,51 @@ def test_folding_leaves_what_it_must_not_touch():
     assert folded(heard) is heard
 
 
+class Skipping(nn.Module):
+    """Adds what the convolution alone gives to what the sequence gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = self.stem[0](images)
+        return self.head((self.stem[2](self.stem[1](found)) + found).mean((2, 3)))
+
+
+class Sliced(Skipping):
+    """Runs a part of the sequence."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.stem[:1](images).mean((2, 3)))
+
+
+class Listening(Skipping):
+    """Reads what a hook kept of a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = None
+        self.stem[2].register_forward_hook(lambda module, inputs, output: setattr(self, "seen", output))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.stem(images)
+        return self.head(self.seen.mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", [Skipping, Sliced, Listening])
+def test_a_model_that_doesnt_run_its_sequence_as_a_whole_is_probed_as_it_is(kind):
+    torch.manual_seed(0)
+    model = kind().eval()
+    nn.init.uniform_(model.stem[1].running_var, 0.1, 0.3)
+    images = torch.randn(20, 1, 8, 8)
+    with torch.no_grad():
+        expected = model(images)
+    torch.testing.assert_close(predictor(model, TrainSpec())(images), expected)
+    torch.testing.assert_close(predictor(model, TrainSpec())(images + 1), model(images + 1).detach())
+
+
 def test_the_probes_predictions_are_those_of_the_stage(points):
     """Folded, in float32: within 1e-5 of the largest logit."""
     inputs, _ = points

@@ -16,6 +16,8 @@ class Loss:
 
     What a loss draws comes from `rng`, and nothing is kept from one batch to the next: a training that goes on after a
     stop builds its loss anew. One whose attributes change is trained, but no resume point is kept of it.
+
+    A loss whose class says ``LABELS = True`` gets labels (m,) instead of rows of probabilities: see `takes_labels`.
     """
 
     def mix(
