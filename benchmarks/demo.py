@@ -6,7 +6,6 @@ Prints where the time went, by stage.
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -22,20 +21,18 @@ CORES = 2
 TURNS = 1  # of some minutes each
 
 
-def run(folder: Path, *arguments: str) -> tuple[float, float]:
-    """Seconds of a run of the workflow from nothing, and of the processors."""
+def run(folder: Path, *arguments: str) -> float:
+    """Seconds of a run of the workflow from nothing."""
     for part in ("Snakefile", "config.yaml", "workflow", "profiles", "environment.yml"):
         source = ROOT / part
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     command = [sys.executable, "-m", "halobench.cli", "run", "--cores", str(CORES), "--quiet", "all", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - began
     if done.returncode:
         sys.exit(done.stderr[-3000:])
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds
 
 
 def stages(results: Path) -> tuple[Counter, Counter]:
@@ -55,12 +52,12 @@ def rows(quick: bool) -> Iterator[Row]:
     ratios, notes = [], []
     for _ in range(TURNS):
         with tempfile.TemporaryDirectory() as name:
-            wall, busy = run(Path(name), *arguments)
+            wall = run(Path(name), *arguments)
             seconds, count = stages(Path(name, "results"))
         own = sum(seconds.values())
         ratios.append(wall / (own / CORES))
         told = ", ".join(f"{stage} {value:.0f} s in {count[stage]} jobs" for stage, value in seconds.most_common())
-        notes.append(f"{wall:.0f} s; stages {own:.0f} s: {told}; processors busy {busy / wall / CORES:.0%}")
+        notes.append(f"{wall:.0f} s; stages {own:.0f} s: {told}")
     yield Row(
         f"the demo's workflow, {sum(count.values())} jobs on {CORES} cores",
         f"the sum of its stages' seconds / {CORES}",
