@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import textwrap
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -112,13 +113,13 @@ def draw(measured: dict[str, dict], path: Path) -> None:
     stages = list(dict.fromkeys(point[0] for point in points))
     if not stages:
         return
-    bands = -(-len(stages) // ACROSS)
-    size = (2.4 * min(ACROSS, len(stages)), 4.6 * bands)
-    figure, axes = plt.subplots(2 * bands, ACROSS, figsize=size, squeeze=False, layout="constrained")
+    across = min(ACROSS, len(stages))
+    bands, size = -(-len(stages) // across), (2.6 * across, 4.8 * -(-len(stages) // across))
+    figure, axes = plt.subplots(2 * bands, across, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.set_axis_off()
     for number, stage in enumerate(stages):
-        column = axes[2 * (number // ACROSS) : 2 * (number // ACROSS) + 2, number % ACROSS]
+        column = axes[2 * (number // across) : 2 * (number // across) + 2, number % across]
         size, seconds, peak = zip(*sorted(point[1:] for point in points if point[0] == stage), strict=True)
         for axis, values in zip(column, (seconds, [value / 2**20 for value in peak]), strict=True):
             axis.set_axis_on()
@@ -127,8 +128,8 @@ def draw(measured: dict[str, dict], path: Path) -> None:
             axis.set_xticks(size, [f"{one:,.0f}" for one in size], fontsize=8)
             axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
             axis.margins(0.12)
-        column[0].set_title(stage, fontsize=9)
-        if number % ACROSS == 0:
+        column[0].set_title("\n".join(textwrap.wrap(stage, 24)), fontsize=9)
+        if number % across == 0:
             column[0].set_ylabel("seconds")
             column[1].set_ylabel("MiB more than before")
     figure.savefig(path, dpi=110)
