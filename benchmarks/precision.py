@@ -8,8 +8,9 @@ standard error, where points differ most, to 0.005 (`halobench.precision`); the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import harness
 import numpy as np
@@ -52,30 +53,18 @@ class Asked:
 
     def read(self, spec: ProbeSpec, seed: int) -> np.ndarray:
         """Label confidences (m, R, radii) around the spec's points, drawn without replacement."""
-        rows, rng = choose_points(len(self.labels), spec.points, np.random.default_rng((seed, 0))), (seed, 1)
-        return confidences(
-            self.predict,
-            self.inputs[torch.from_numpy(rows)],
-            self.labels[rows],
-            spec,
-            self.around,
-            rng=np.random.default_rng(rng),
-            batch=self.recipe.eval_batch,
-        )
+        return self._ask(confidences, spec, seed)
 
     def probed(self, spec: ProbeSpec, seed: int) -> np.ndarray:
         """Mean label confidence by radius, as the probe has it, with the radii of certainty that it looks for."""
-        rows, rng = choose_points(len(self.labels), spec.points, np.random.default_rng((seed, 0))), (seed, 1)
-        found = probe(
-            self.predict,
-            self.inputs[torch.from_numpy(rows)],
-            self.labels[rows],
-            spec,
-            self.around,
-            rng=np.random.default_rng(rng),
-            batch=self.recipe.eval_batch,
-        )
-        return found.curves["confidence"].to_numpy()[: len(spec.radii)]
+        return self._ask(probe, spec, seed).curves["confidence"].to_numpy()[: len(spec.radii)]
+
+    def _ask(self, how: Callable[..., Any], spec: ProbeSpec, seed: int) -> Any:
+        """What `how`, the probe or its pilot, finds around the points that a seed draws."""
+        rows = choose_points(len(self.labels), spec.points, np.random.default_rng((seed, 0)))
+        points, rng = self.inputs[torch.from_numpy(rows)], np.random.default_rng((seed, 1))
+        batch = self.recipe.eval_batch
+        return how(self.predict, points, self.labels[rows], spec, self.around, rng=rng, batch=batch)
 
 
 def row(name: str, train: int, quick: bool) -> Row:

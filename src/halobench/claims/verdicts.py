@@ -256,7 +256,7 @@ def _slope_units(claim: Claim, tables: _Tables) -> pd.DataFrame:
     """Units of the least-squares slope of a on log k: a scope per model, over data sets complete in all its seeds."""
     cells = _pair_units(claim, _side(claim, claim.sides[0], tables), None)
     cells.loc[(cells["reason"] == "") & (cells["bound"] != ""), "reason"] = "censored"
-    classes = tables["runs"].groupby("dataset")["classes"].first()
+    classes = tables.by_dataset["classes"]
     cells["k"] = cells["dataset"].map(classes)
     grid = sorted(set(cells["k"].dropna().astype(int)))
     if len(grid) < CLASSES:
