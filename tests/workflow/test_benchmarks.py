@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,9 @@ def test_benchmark_runs(topic, tmp_path):
     assert found
     for row in found:
         assert row.ratios
-        assert all(ratio >= 0 for ratio in row.ratios)
+        assert all(map(math.isfinite, row.ratios))
+        # What so few points add to a peak is less than what two processes differ by.
+        assert topic == "memory" or min(row.ratios) >= 0
     for _, size, seconds, peak in json.loads(growth.read_text()):
         assert size > 0
         assert seconds > 0
