@@ -283,21 +283,14 @@ def backward(
     spec: TrainSpec,
 ) -> torch.Tensor:
     """Add the gradient of a batch's mean loss to the parameters', part by part; the loss, a number on the device."""
-    count = len(inputs)
-    if count <= (spec.micro_batch or count):
+    count, total = len(inputs), None
+    size = spec.micro_batch or count
+    for rows, wanted in zip(inputs.split(size), targets.split(size), strict=True):
         with autocast(spec, inputs.device):
-            logits = model(inputs)
-        value = loss(logits.float(), targets)
-        value.backward()
-        return value.detach()
-    total: torch.Tensor | None = None
-    for start in range(0, count, spec.micro_batch or count):
-        part = slice(start, start + (spec.micro_batch or count))
-        with autocast(spec, inputs.device):
-            logits = model(inputs[part])
-        value = loss(logits.float(), targets[part])
-        if len(logits) < count:  # a loss is a mean over rows
-            value = value * (len(logits) / count)
+            logits = model(rows)
+        value = loss(logits.float(), wanted)
+        if len(rows) < count:  # a loss is a mean over rows
+            value = value * (len(rows) / count)
         value.backward()
         total = value.detach() if total is None else total + value.detach()
     return total
