@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from halobench.specs import one_of, require
-from halobench.temperature import blocks, check_block, check_logits, check_rows, check_targets
+from halobench.temperature import adds_up, blocks, check_block, check_logits, check_rows, check_targets
 
 ACE_KINDS = ("average", "equal_mass")
+WORDS = {np.dtype(np.float32): np.uint32, np.dtype(np.float64): np.uint64}
 
 
 def softmax(logits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -362,13 +363,27 @@ def _top(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np
     predicted = np.empty(len(probabilities), dtype=np.intp)
     confidence = np.empty(len(probabilities))
     for rows in blocks(*probabilities.shape):
-        block = probabilities[rows]
-        check_block(block, "probabilities", rows.start)
-        predicted[rows] = top = block.argmax(axis=1)
-        confidence[rows] = block[np.arange(len(block)), top]
+        predicted[rows], confidence[rows] = _largest(probabilities[rows], rows.start)
     targets = check_targets(targets, probabilities.shape)
     correct = predicted == targets if targets.ndim == 1 else targets[np.arange(len(predicted)), predicted]
     return confidence, correct.astype(np.float64)
+
+
+def _largest(block: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
+    """Index and value of each row's first largest number; checks the rows, of which the first is row `start`.
+
+    Numbers of at least 0 are ordered as their bits are, read as whole numbers; those of a negative one are larger than
+    all, so that it comes out as the largest and is seen. That saves a pass, and numpy finds whole numbers quicker.
+    """
+    words = WORDS.get(block.dtype)
+    if words and adds_up(block):
+        top = block.view(words).argmax(axis=1)
+        value = block[np.arange(len(block)), top]
+        if not np.signbit(value).any():
+            return top, value
+    check_block(block, "probabilities", start)
+    top = block.argmax(axis=1)
+    return top, block[np.arange(len(block)), top]
 
 
 def _check_bins(bins: int) -> None:

@@ -308,16 +308,8 @@ def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
 
 def check_block(block: np.ndarray, key: str, start: int) -> None:
     """`check_rows` of the rows from `start` on, for those who go on to work on them while they are in the cache."""
-    # In whatever order m numbers of at least 0 are added, rounding moves their sum by at most m eps / 2 of it. So what
-    # is nearer than the tolerance by that much passes by products, which are quicker than sums along rows.
-    k = block.shape[1]
-    ones = np.ones(min(k, 1024), dtype=block.dtype if block.dtype.char in "fd" else np.float64)
-    near = SUM_TOLERANCE - len(ones) * float(np.finfo(ones.dtype).eps) / 2
-    if block.min() >= 0:
-        parts = (block[:, first : first + len(ones)] for first in range(0, k, len(ones)))
-        total = sum((part @ ones[: part.shape[1]]).astype(np.float64) for part in parts)
-        if np.abs(total - 1).max() <= near:
-            return
+    if block.min() >= 0 and adds_up(block):
+        return
     total = block.sum(axis=1, dtype=np.float64)
     low = block.min(axis=1)
     good = (np.abs(total - 1) <= SUM_TOLERANCE) & (low >= 0)
@@ -326,6 +318,19 @@ def check_block(block: np.ndarray, key: str, start: int) -> None:
         if not low[row] >= 0:
             raise SpecError(f"{key}[{start + row}]", float(low[row]), "probabilities of at least 0")
         raise SpecError(f"{key}[{start + row}]", float(total[row]), "probabilities that sum to 1")
+
+
+def adds_up(block: np.ndarray) -> bool:
+    """Whether each row's sum is 1, as `check_rows` has it, if all numbers are of at least 0; False also where in doubt.
+
+    In whatever order m such numbers are added, rounding moves their sum by at most m eps / 2 of it. So what is nearer
+    than the tolerance by that much passes by products, which are quicker than sums along rows.
+    """
+    ones = np.ones(min(block.shape[1], 1024), dtype=block.dtype if block.dtype.char in "fd" else np.float64)
+    near = SUM_TOLERANCE - len(ones) * float(np.finfo(ones.dtype).eps) / 2
+    parts = (block[:, first : first + len(ones)] for first in range(0, block.shape[1], len(ones)))
+    total = sum((part @ ones[: part.shape[1]]).astype(np.float64) for part in parts)
+    return bool(np.abs(total - 1).max() <= near)
 
 
 def _parts(logits: np.ndarray) -> Iterator[slice]:

@@ -222,6 +222,21 @@ def test_a_bad_row_of_a_later_block_is_named(bad):
             ts.check_logits(z, masked=True)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ">f4"])
+def test_the_largest_is_found_by_bits_only_where_they_tell(dtype):
+    """A negative number hidden in a row of sum 1 is named; -0, whose bits are large, is no largest number."""
+    p = np.full((5, 4), 0.25, dtype=dtype)
+    p[1] = [-0.0, 0.5, 0.5, -0.0]
+    p[2] = [-0.0, 0.0, 0.0, 1.0]
+    y = np.array([0, 1, 3, 0, 0])
+    assert metrics.error(p, y) == 0
+    assert np.array_equal(metrics.reliability(p, y, 4).count, [0, 3, 1, 1])
+    p[3] = [1.25, -0.25, 0, 0]
+    with pytest.raises(SpecError) as caught:
+        metrics.ece(p, y)
+    assert (caught.value.key, caught.value.value) == ("probabilities[3]", -0.25)
+
+
 def plain_bins(confidence: np.ndarray, correct: np.ndarray, bins: int) -> dict[str, float]:
     """ECE, average calibration error and MCE, bin by bin; a value of 1 lies in the last."""
     gaps, weights = [], []
