@@ -39,7 +39,7 @@ def test_benchmark_runs(topic, tmp_path):
 def test_every_file_is_a_topic():
     """Besides the driver, what files share, and the one that needs a cluster."""
     files = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-    shared = {"bench", "harness", "grid_files", "cluster_overhead"} | {
+    shared = {"bench", "harness", "grid_files", "as_if_run", "cluster_overhead"} | {
         name for name in files if name.startswith("peers")
     }
     assert files - shared == set(bench.TOPICS)
