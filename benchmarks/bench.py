@@ -108,6 +108,7 @@ def draw(measured: dict[str, dict], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
     points = [point for topic in measured.values() for point in topic["growth"]]
     stages = list(dict.fromkeys(point[0] for point in points))
@@ -126,7 +127,9 @@ def draw(measured: dict[str, dict], path: Path) -> None:
             axis.loglog(size, [values[-1] * one / size[-1] for one in size], color="0.75", linewidth=1, zorder=1)
             axis.loglog(size, values, marker="o", color="#2a6f97", zorder=2)
             axis.set_xticks(size, [f"{one:,.0f}" for one in size], fontsize=8)
-            axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+            axis.minorticks_off()
             axis.margins(0.12)
         column[0].set_title("\n".join(textwrap.wrap(stage, 24)), fontsize=9)
         if number % across == 0:
