@@ -63,7 +63,7 @@ def measured(logits: np.ndarray, labels: np.ndarray, count: int) -> Iterator[Row
     taken = peak(lambda: fit_temperature(logits, labels))
     told = f"{taken / 2**20:.3g} MiB beside logits of {logits.nbytes / 2**20:.3g} MiB"
     small = logits.nbytes < 2**21  # below, the work space doesn't shrink with the logits
-    note = f"{told}{': half a MiB of work space is the least' if small else ''}"
+    note = f"{told}{': blocks of work space are no smaller than 0.4 MiB' if small else ''}"
     ratio = (logits.nbytes + taken) / logits.nbytes
     yield Row(f"{what}, peak memory", "the logits", [ratio], most=1.2, note=note)
 

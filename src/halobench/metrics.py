@@ -241,7 +241,7 @@ def classwise_ece(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15
         if targets.ndim == 1:
             value = value - (targets[rows][row] == column)
         else:
-            total -= targets[rows].sum(axis=0)
+            total -= targets[rows].sum(axis=0, dtype=np.float64)
             value = value - targets[rows][row, column]
         where = _bin_of(block.ravel()[flat], edges) * k + column
         sums += np.bincount(where, weights=value, minlength=bins * k).reshape(bins, k)
@@ -330,7 +330,8 @@ def bootstrap_intervals(
         if touched.any():
             resampled[:, touched] = np.where(counts @ endless[:, touched] > 0, np.inf, resampled[:, touched])
         means.append(resampled)
-    tails = [(1 - level) / 2, (1 + level) / 2]
+    # (1 - .95) / 2 is a little above .025, which would make the 26th of 1,000 means of the 25th.
+    tails = [round((1 - level) / 2, 12), round((1 + level) / 2, 12)]
     low, high = np.quantile(np.concatenate(means), tails, axis=0, method="inverted_cdf")
     return low, high
 

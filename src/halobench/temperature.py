@@ -308,9 +308,11 @@ def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
 
 def check_block(block: np.ndarray, key: str, start: int) -> None:
     """`check_rows` of the rows from `start` on, for those who go on to work on them while they are in the cache."""
-    if block.min() >= 0 and adds_up(block):
-        return
-    total = block.sum(axis=1, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # of infinities of both signs, which are told below
+        if block.min() >= 0 and adds_up(block):
+            return
+    with np.errstate(invalid="ignore"):
+        total = block.sum(axis=1, dtype=np.float64)
     low = block.min(axis=1)
     good = (np.abs(total - 1) <= SUM_TOLERANCE) & (low >= 0)
     if not good.all():
@@ -329,12 +331,16 @@ def adds_up(block: np.ndarray) -> bool:
     ones = np.ones(min(block.shape[1], 1024), dtype=block.dtype if block.dtype.char in "fd" else np.float64)
     near = SUM_TOLERANCE - len(ones) * float(np.finfo(ones.dtype).eps) / 2
     parts = (block[:, first : first + len(ones)] for first in range(0, block.shape[1], len(ones)))
-    total = sum((part @ ones[: part.shape[1]]).astype(np.float64) for part in parts)
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = sum((part @ ones[: part.shape[1]]).astype(np.float64) for part in parts)
     return bool(np.abs(total - 1).max() <= near)
 
 
 def _parts(logits: np.ndarray) -> Iterator[slice]:
-    """The blocks of a fit. Its temporaries take some 26 bytes an element: a fifth of float32 logits, from 2 MiB on."""
+    """The blocks of a fit. Its temporaries take some 26 bytes an element: a fifth of float32 logits, from 2 MiB on.
+
+    (Where classes are few or points are, one number a row or a class is not little beside them.)
+    """
     return blocks(*logits.shape, min(BLOCK, max(1 << 14, logits.size // 40)))
 
 
@@ -366,8 +372,10 @@ def _survey(logits: np.ndarray, targets: np.ndarray) -> Survey:
     if not math.isfinite(lowest):
         check_logits(logits)
     linear = _sum(picked) / len(logits)
-    require(math.isfinite(linear), "logits", linear, "a spread within the range of float64")
-    return Survey(linear, _sum(total) / logits.size - linear, -float(lowest))
+    slope = _sum(total) / logits.size - linear
+    fits = all(map(math.isfinite, (lowest, linear, slope)))
+    require(fits, "logits", [float(logits.min()), float(logits.max())], "a spread within the range of float64")
+    return Survey(linear, slope, -float(lowest))
 
 
 def _sum(parts: list[float]) -> float:

@@ -7,6 +7,7 @@ a batch norm folded into it, rounds otherwise: logits of order 1 to 10 then diff
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,7 +19,7 @@ from halobench import losses, models
 from halobench.feed import Feed
 from halobench.losses import Loss
 from halobench.losses.cross_entropy import CrossEntropy
-from halobench.models.folding import folded
+from halobench.models.folding import checked, folded
 from halobench.neighbourhood import predictor, probe, score
 from halobench.rays import Geometry, Surroundings
 from halobench.specs import LossSpec, ModelSpec, ProbeSpec, TrainSpec
@@ -253,7 +254,30 @@ class Listening(Skipping):
         return self.head(self.seen.mean((2, 3)))
 
 
-@pytest.mark.parametrize("kind", [Skipping, Sliced, Listening])
+class Masked(Skipping):
+    """The same, and a class that is masked by a logit so low that the others' errors are small beside it."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images) - 1e5 * (torch.arange(CLASSES) == CLASSES - 1)
+
+
+class Far(Skipping):
+    """The same on inputs of many pixels alone that no image has."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        far = (images.square().mean((1, 2, 3)) > 1.6)[:, None]
+        return torch.where(far, super().forward(images), self.head(self.stem(images).mean((2, 3))))
+
+
+class Locked(Skipping):
+    """The same with what can't be copied."""
+
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+@pytest.mark.parametrize("kind", [Skipping, Sliced, Listening, Masked, Far, Locked])
 def test_a_model_that_doesnt_run_its_sequence_as_a_whole_is_probed_as_it_is(kind):
     torch.manual_seed(0)
     model = kind().eval()
@@ -271,6 +295,7 @@ def test_the_probes_predictions_are_those_of_the_stage(points):
     for last in (False, True):
         recipe = TrainSpec(channels_last=last)
         model = place(lively("cnn", tuple(inputs.shape[1:])), recipe, torch.device("cpu"))
+        assert checked(model, inputs) is not model
         expected = predict(model, inputs.numpy(), recipe)
         found = predictor(model, recipe)(inputs).numpy()
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
