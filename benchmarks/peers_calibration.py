@@ -5,6 +5,7 @@ Each gives a plain number or array, so that it can be compared with ours before 
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -109,7 +110,14 @@ def plain_bootstrap(
         picks = rng.integers(len(labels), size=len(labels))
         z, p, y = logits[picks], probabilities[picks], labels[picks]
         row[...] = metrics.error(p, y), metrics.nll(z, y), metrics.brier(p, y)
-    return tuple(np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0, method="inverted_cdf"))
+    return ends(means, level)
+
+
+def ends(means: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """The order statistics of resampled means (draws, m) at which an interval of this level ends."""
+    ranks = (math.ceil(round(len(means) * tail, 6)) for tail in ((1 - level) / 2, (1 + level) / 2))
+    found = np.sort(means, axis=0)
+    return tuple(found[rank - 1] for rank in ranks)
 
 
 def pointwise_bootstrap(
@@ -117,7 +125,7 @@ def pointwise_bootstrap(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same from scores of each point, which are resampled."""
     means = np.stack([values[rng.integers(len(values), size=len(values))].mean(axis=0) for _ in range(draws)])
-    return tuple(np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0, method="inverted_cdf"))
+    return ends(means, level)
 
 
 def plain_classwise(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:

@@ -216,6 +216,7 @@ def ace(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15, kind: st
     return float(np.mean([abs(part.mean()) for part in parts]))
 
 
+@np.errstate(invalid="ignore", over="ignore")  # of sums of infinities, which are told
 def classwise_ece(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
     """Mean over classes of the ECE of "is it class k?" with confidence p_k, in bins of equal width.
 
@@ -358,6 +359,7 @@ def _checked(probabilities: np.ndarray, targets: np.ndarray | None) -> tuple[np.
     return probabilities, None if targets is None else check_targets(targets, probabilities.shape)
 
 
+@np.errstate(invalid="ignore", over="ignore")  # of sums of infinities, which are told
 def _top(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Confidence and (expected) correctness of the predicted class, float64 (n,) each; checks both arrays."""
     probabilities = _shaped(probabilities)

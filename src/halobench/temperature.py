@@ -293,6 +293,7 @@ def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return check_rows(targets, "targets")
 
 
+@np.errstate(invalid="ignore", over="ignore")  # of sums of infinities, which are told
 def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
     """`rows` if each is a distribution: finite, of at least 0, its sum within 1e-4 of 1.
 
@@ -308,11 +309,9 @@ def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
 
 def check_block(block: np.ndarray, key: str, start: int) -> None:
     """`check_rows` of the rows from `start` on, for those who go on to work on them while they are in the cache."""
-    with np.errstate(invalid="ignore"):  # of infinities of both signs, which are told below
-        if block.min() >= 0 and adds_up(block):
-            return
-    with np.errstate(invalid="ignore"):
-        total = block.sum(axis=1, dtype=np.float64)
+    if block.min() >= 0 and adds_up(block):
+        return
+    total = block.sum(axis=1, dtype=np.float64)
     low = block.min(axis=1)
     good = (np.abs(total - 1) <= SUM_TOLERANCE) & (low >= 0)
     if not good.all():
@@ -331,8 +330,7 @@ def adds_up(block: np.ndarray) -> bool:
     ones = np.ones(min(block.shape[1], 1024), dtype=block.dtype if block.dtype.char in "fd" else np.float64)
     near = SUM_TOLERANCE - len(ones) * float(np.finfo(ones.dtype).eps) / 2
     parts = (block[:, first : first + len(ones)] for first in range(0, block.shape[1], len(ones)))
-    with np.errstate(invalid="ignore", over="ignore"):
-        total = sum((part @ ones[: part.shape[1]]).astype(np.float64) for part in parts)
+    total = sum((part @ ones[: part.shape[1]]).astype(np.float64) for part in parts)
     return bool(np.abs(total - 1).max() <= near)
 
 
