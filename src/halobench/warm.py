@@ -18,6 +18,7 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -262,7 +263,10 @@ class Server:
         server = os.getpid()
         # What is sent to the fork before it heeds signals as a new process does waits until then.
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
-        pid = os.fork()
+        with warnings.catch_warnings():
+            # From 3.12 on Python warns of any thread. There is none but that of Arrow's allocator (`_threads`).
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
         if pid:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
             return pid
