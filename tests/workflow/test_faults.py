@@ -296,9 +296,12 @@ def test_verify_names_a_file_that_was_truncated_edited_or_lost(finished, tmp_pat
     harm(tmp_path / path)
     faults = verify(results).faults
     found = {str(fault.path.relative_to(tmp_path)) for fault in faults}
-    if harm is not edit and path.endswith("train.json"):  # told, too, by what no record speaks of now
+    if path.endswith("train.json"):  # told, too, by what no record speaks of now
         strays = {f"{CELL}/{name}" for name in ("model.safetensors", "logits.safetensors", "history.csv")}
-        assert found == strays | ({path} if harm is truncate else set())
+        if harm is edit:  # which leaves a record that can be read, or not: where its middle is differs by machine
+            assert found in ({path}, strays | {path})
+        else:
+            assert found == strays | ({path} if harm is truncate else set())
     elif harm is Path.unlink and path.endswith("radii.json"):  # a figure's: nothing tells that it was there
         assert found == set()
     else:
