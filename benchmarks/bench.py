@@ -115,8 +115,10 @@ def draw(measured: dict[str, dict], path: Path) -> None:
     if not stages:
         return
     across = min(ACROSS, len(stages))
-    bands, size = -(-len(stages) // across), (2.6 * across, 4.8 * -(-len(stages) // across))
-    figure, axes = plt.subplots(2 * bands, across, figsize=size, squeeze=False, layout="constrained")
+    bands = -(-len(stages) // across)
+    figure, axes = plt.subplots(
+        2 * bands, across, figsize=(2.6 * across, 4.8 * bands), squeeze=False, layout="constrained"
+    )
     for axis in axes.flat:
         axis.set_axis_off()
     for number, stage in enumerate(stages):

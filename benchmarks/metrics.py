@@ -57,10 +57,9 @@ def binned(probabilities: np.ndarray, labels: np.ndarray, count: int) -> Row:
         count=count,
     )
     times = f"{statistics.median(harness.over(other, alone)):.3g} times"
-    note = (
-        f"{ms(mine)} for one diagram, which gives all three, against {ms(other)}; {ms(alone)} ({times}) for our three "
-    )
-    note += f"functions one by one; reading the probabilities once (their largest) {ms(read)}"
+    note = f"{ms(mine)} for one diagram, which gives all three, against {ms(other)}; "
+    note += f"{ms(alone)} ({times}) for our three functions one by one; "
+    note += f"reading the probabilities once (their largest) {ms(read)}"
     return Row(what, "netcal", harness.over(other, mine), least=10, note=note)
 
 
