@@ -9,7 +9,8 @@ What is fitted where, and what it is judged by:
 - ``released``: where the paper's released fit stops, on the same labels.
 - ``oracle``: the optimum of the very objective that is reported, on the test split: the bound on what any temperature
   can do. Nothing else sees test labels.
-- Those of `halobench.posthoc`, where asked for: what other families of maps do, fitted to the labels of ``exact``.
+- Those of `halobench.posthoc`, where asked for, and plug-ins: what other families of maps do, fitted to the labels of
+  ``exact``.
 
 Labels to judge by: ``drawn`` (one label a point, as trained on), ``clean`` (before label noise), ``noisy`` (the
 expectation under the known posterior P(y | x), without a draw of labels).
@@ -29,7 +30,7 @@ from halobench import metrics, posthoc, regions
 from halobench.posthoc import FLAT
 from halobench.regions import Located
 from halobench.seeding import generator
-from halobench.specs import POSTHOC, CalibrateSpec, SpecError, check_installed, require
+from halobench.specs import CALIBRATORS, CalibrateSpec, SpecError, check_installed, require
 from halobench.temperature import TemperatureFit, check_logits, fit_released, fit_temperature, scale
 
 SPLITS = ("train", "val", "test")
@@ -76,19 +77,23 @@ Targets = Mapping[str, Mapping[str, np.ndarray]]
 """Targets by split, then by labels: integers (n,) for drawn and clean, rows (n, k) for noisy."""
 
 
-def calibrate(arrays: Mapping[str, np.ndarray], spec: CalibrateSpec, seed: int) -> Calibrated:
+def calibrate(
+    arrays: Mapping[str, np.ndarray], spec: CalibrateSpec, seed: int, splits: tuple[str, ...] = SPLITS
+) -> Calibrated:
     """Fit the calibrators of `spec` to a cell's logits and score them.
 
     Parameters
     ----------
     arrays : mapping of name to array
-        For each split of train, val, test: ``{split}.logits`` (n, k), ``{split}.labels`` (n,) as drawn,
+        For each of `splits`: ``{split}.logits`` (n, k), ``{split}.labels`` (n,) as drawn,
         ``{split}.clean`` (n,); and the posterior, if known, as ``{split}.posterior`` (n, k), as ``transition`` (k, k)
         that holds P(label = j | clean = i), or by region, as `halobench.regions.Located` reads it.
     spec : CalibrateSpec
     seed : int
         The cell's seed. Bootstrap resamples depend on it and on the split alone, so cells that differ in model or loss
         share them.
+    splits : tuple of str
+        Of train, val and test: val and test at least.
 
     Returns
     -------
@@ -100,17 +105,17 @@ def calibrate(arrays: Mapping[str, np.ndarray], spec: CalibrateSpec, seed: int) 
         An array is missing, has another shape than it should, or holds NaN; or a calibrator isn't installed.
     """
     check_installed(spec.calibrators)
-    logits = {split: _get(arrays, f"{split}.logits") for split in SPLITS}
+    logits = {split: _get(arrays, f"{split}.logits") for split in splits}
     require(logits["test"].ndim == 2, "test.logits", f"shape {logits['test'].shape}", "an array (n, k)")
-    targets = _targets(arrays, logits["test"].shape[1])
-    for split in SPLITS:
+    targets = _targets(arrays, logits["test"].shape[1], splits)
+    for split in splits:
         shape = (len(targets[split]["clean"]), logits["test"].shape[1])
         require(logits[split].shape == shape, f"{split}.logits", f"shape {logits[split].shape}", f"shape {shape}")
         try:
             check_logits(logits[split])
         except SpecError as bad:
             raise bad.within(split) from None
-    located = Located.of(arrays, SPLITS)
+    located = Located.of(arrays, splits)
     found = _calibrated(logits, logits, targets, spec.calibrators, spec, seed, located)
     if located is None or "none" not in spec.calibrators:
         return found
@@ -239,10 +244,10 @@ def _posterior(arrays: Mapping[str, np.ndarray], split: str, k: int) -> np.ndarr
     return None
 
 
-def _targets(arrays: Mapping[str, np.ndarray], k: int) -> Targets:
+def _targets(arrays: Mapping[str, np.ndarray], k: int, splits: tuple[str, ...] = SPLITS) -> Targets:
     """What each split is judged by; ``noisy`` only where the posterior is known."""
     targets: dict[str, dict[str, np.ndarray]] = {}
-    for split in SPLITS:
+    for split in splits:
         known = {"drawn": _get(arrays, f"{split}.labels"), "clean": _get(arrays, f"{split}.clean")}
         n = len(known["clean"])
         for name, labels in (("labels", known["drawn"]), ("clean", known["clean"])):
@@ -277,7 +282,7 @@ def _fit(
     if "oracle" in calibrators:
         for labels in _judged(targets, "test"):
             fits["oracle", "test", labels] = fit_temperature(logits["test"], targets["test"][labels])
-    for name in (name for name in calibrators if name in POSTHOC):
+    for name in (name for name in calibrators if name not in CALIBRATORS):
         fits[name, "val", "drawn"] = posthoc.fit(name, logits["val"], targets["val"]["drawn"])
     return fits
 
@@ -291,10 +296,10 @@ def _calibrated(
     seed: int,
     located: Located | None,
 ) -> Calibrated:
-    """Fit `calibrators` to `logits` and score all splits; the calibrator ``none`` scores `raw` instead."""
+    """Fit `calibrators` to `logits` and score the splits of `targets`; the calibrator ``none`` scores `raw` instead."""
     fits = _fit(logits, targets, calibrators)
     scored, diagrams = [], []
-    for split in SPLITS:
+    for split in targets:
         rows, columns = [], []
         for name, transform, judged in _plan(calibrators, fits, split, _judged(targets, split)):
             if transform is None:

@@ -23,6 +23,14 @@ EXAMPLE_TRAIN = """example:
     "dataset": {"source": "digits", "train": 1000, "val": 250, "test": 450, "noise": {"p": 0.5}},
     "model": {"name": "mlp"}, "loss": {"name": "cross_entropy"}, "train": {"lr": 0.003, "epochs": 100}}'"""
 
+EXAMPLE_CALIBRATE = """A file holds val_logits (n, k), val_labels (n,), test_logits and test_labels; or logits
+and labels, of which a random half is fitted to and the other scored. In place of logits
+there may be probabilities, and beside them a posterior (n, k).
+
+examples:
+  halobench calibrate --logits mine.npz
+  halobench calibrate --logits mine.npz --spec '{"calibrators": ["none", "exact", "vector"]}' --out results/mine"""
+
 EXAMPLE_RUN = """All but --orphans is handed on to Snakemake, whose locks are removed first where the run that made them
 is dead. Jobs that such a run left in SLURM's queue are ended if they still wait there, and waited for if they run.
 
@@ -39,6 +47,15 @@ examples:
 EXAMPLE_LOGS = """examples:
   halobench logs digits/mlp/mixup2/seed0
   halobench logs mixup2           of all cells whose name holds it"""
+EXAMPLE_SHOW = """examples:
+  halobench show digits/mlp/mixup2/seed0
+  halobench show noise50/mlp/focal/seed1"""
+EXAMPLE_COMPARE = """Metrics are those of the test split. A change is beyond both intervals where these, of 95%,
+share no number.
+
+examples:
+  halobench compare digits/mlp/cross_entropy/seed0 digits/mlp/mixup2/seed0
+  halobench compare results ../before/results"""
 EXAMPLE_CLUSTER = """Needs SLURM's programs and munge, no GPU, and neither root nor /etc.
 
 examples:
@@ -91,9 +108,18 @@ def build_parser() -> argparse.ArgumentParser:
         stage.add_argument(
             "--slots-per-gpu", type=int, default=1, metavar="N", dest="slots", help="processes that may share a GPU (1)"
         )
-    takes(
-        command("calibrate", "Fit temperatures on a cell's logits and score them.", _calibrate), "spec", "seed", "run"
+    calibrate = command(
+        "calibrate",
+        "Fit temperatures on a cell's logits, or on a file of anyone's, and score them.",
+        _calibrate,
+        EXAMPLE_CALIBRATE,
     )
+    where = calibrate.add_mutually_exclusive_group(required=True)
+    where.add_argument("--run", **ARGUMENTS["run"])
+    where.add_argument("--logits", type=Path, metavar="FILE", help="an .npz file of logits and labels from any project")
+    calibrate.add_argument("--spec", **ARGUMENTS["spec"])
+    calibrate.add_argument("--seed", **ARGUMENTS["seed"])
+    calibrate.add_argument("--out", type=Path, metavar="FOLDER", help="where to write what was found in --logits")
     takes(
         command("reference", "Score Bayes, uniform and nearest-neighbour predictors.", _reference),
         *("spec", "source", "seed", "out"),
@@ -124,6 +150,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     plan = command("plan", "Say how many jobs and GPU-hours a run would take.", _plan, EXAMPLE_PLAN)
     plan.usage = "halobench plan [-h] [SNAKEMAKE'S ARGUMENTS ...]"
+    show = command("show", "Show all that is known of a cell.", _show, EXAMPLE_SHOW)
+    show.add_argument("cell", metavar="CELL", help="e.g. digits/mlp/mixup2/seed0, or a part of it that no other has")
+    compare = command("compare", "Say what tells two cells, or two results folders, apart.", _compare, EXAMPLE_COMPARE)
+    compare.add_argument("first", metavar="A", help="a cell or a results folder")
+    compare.add_argument("second", metavar="B", help="another")
+    compare.add_argument("--all", action="store_true", help="metrics that don't differ as well, and all splits")
+    for shown in (show, compare):
+        shown.add_argument("--results", type=Path, default=Path("results"), help="the results folder (results)")
     logs = command("logs", "Show where a cell's logs are, and their last lines.", _logs, EXAMPLE_LOGS)
     logs.add_argument("name", metavar="CELL", help="e.g. digits/mlp/mixup2/seed0, or a part of it")
     logs.add_argument("--results", type=Path, default=Path("results"), help="the results folder (results)")
@@ -226,8 +260,15 @@ def _probe(given: argparse.Namespace) -> None:
 
 
 def _calibrate(given: argparse.Namespace) -> None:
-    from halobench.stages import run_calibrate
+    from halobench.specs import require
+    from halobench.stages import run_calibrate, run_calibrate_file
 
+    if given.logits is not None:
+        run_calibrate_file({} if given.spec is None else given.spec, given.seed or 0, given.logits, given.out)
+        return
+    for option in ("spec", "seed"):
+        require(getattr(given, option) is not None, f"--{option}", "nothing", "that of the cell in --run")
+    require(given.out is None, "--out", str(given.out), "--logits beside it: what is found of a cell is written there")
     run_calibrate(given.spec, given.seed, given.folder)
 
 
@@ -293,6 +334,19 @@ def _plan(given: argparse.Namespace) -> int:
     return plan(given.rest)
 
 
+def _show(given: argparse.Namespace) -> None:
+    from halobench import terminal
+    from halobench.card import read_card
+
+    terminal.console().print(terminal.card(read_card(given.results, given.cell)))
+
+
+def _compare(given: argparse.Namespace) -> None:
+    from halobench.comparison import compare
+
+    compare(given.first, given.second, given.results, given.all)
+
+
 def _logs(given: argparse.Namespace) -> int:
     from halobench.logs import find, told
 
@@ -339,6 +393,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return given
 
 
+# Commands that are no stages: what they print is for a person or a program, not for a log.
+QUIET = ("check", "cluster", "compare", "logs", "plan", "run", "show", "verify", "why")
+
 # The options that are not Snakemake's, of the commands that hand on the rest.
 OWN = {
     "run": {"-h", "--help", "--orphans"},
@@ -374,7 +431,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from halobench.specs import SpecError
 
     try:
-        if given.command not in ("check", "cluster", "logs", "plan", "run", "verify", "why"):
+        if given.command not in QUIET:
             print(f"$ halobench {shlex.join(arguments)}", flush=True)
         return given.run(given) or 0
     except argparse.ArgumentTypeError as error:

@@ -206,7 +206,8 @@ class Config:
 
     def probe_plugins(self, dataset: str, model: str) -> list[tuple[str, str]]:
         """The plug-ins that a probe runs, for its code map."""
-        return [("models", self.models[model].name), *self.sampler(dataset)]
+        walks = [plugin for probe in self.probes.values() for plugin in probe.plugged]
+        return [("models", self.models[model].name), *self.sampler(dataset), *walks]
 
     def calibrate_spec(self) -> dict[str, Any]:
         """What the calibrate stage is given. Shared: not to be changed."""

@@ -18,13 +18,15 @@ from typing import Any
 from halobench.specs import FOREIGN, SpecError, hint, one_of, told
 
 PACKAGE = Path(__file__).parent
+ENTRIES = {"models": "build", "data": "load", "figures": "draw", "tables": "make"}
+ENTRIES |= {"calibrators": "fit", "probes": "directions"}
 
 
 def entry(kind: str, name: str) -> str:
-    """What a file of this kind must define: ``build``, ``load``, ``draw``, ``make``, or a loss's class in CamelCase."""
+    """What a file of this kind must define: a function of a fixed name, or a loss's class in CamelCase."""
     if kind == "losses":
         return "".join(part.capitalize() for part in name.split("_"))
-    return {"models": "build", "data": "load", "figures": "draw", "tables": "make"}[kind]
+    return ENTRIES[kind]
 
 
 def names(kind: str) -> list[str]:

@@ -41,8 +41,8 @@ from typing import Any
 
 import numpy as np
 
-from halobench import metrics
-from halobench.specs import POSTHOC, check_installed, one_of, require
+from halobench import metrics, plugins
+from halobench.specs import POSTHOC, SpecError, check_installed, check_known, require
 from halobench.temperature import TemperatureFit, blocks, check_logits, check_targets, fit_temperature, scale
 
 FLAT = 1e-12
@@ -107,12 +107,13 @@ class Calibrator:
 
 
 def fit(name: str, logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit one of the calibrators of this module.
+    """Fit one of the calibrators of this module, or a plug-in.
 
     Parameters
     ----------
     name : str
-        One of ``vector``, ``matrix``, ``isotonic``, ``histogram``, ``ensemble``.
+        One of ``vector``, ``matrix``, ``isotonic``, ``histogram``, ``ensemble``; a file of ``halobench/calibrators`` or
+        ``module:object``.
     logits : (n, k) array
         Finite.
     labels : (n,) integers
@@ -127,7 +128,8 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     Raises
     ------
     SpecError
-        On another name or array, or a calibrator whose package isn't installed.
+        On another name or array, a calibrator whose package isn't installed, or a plug-in that gives something else
+        than it should.
 
     Examples
     --------
@@ -137,12 +139,32 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     >>> fit("histogram", z, np.array([0, 1, 0, 1])).probabilities(z)[0].tolist()
     [0.5, 0.5]
     """
-    require(name in POSTHOC, "calibrator", name, one_of(POSTHOC, name))
+    check_known("calibrators", "calibrator", name, POSTHOC)
     check_installed([name])
     logits = check_logits(logits).astype(np.float64)
     labels = np.asarray(labels)
     require(labels.ndim == 1, "labels", f"shape {labels.shape}", f"one label a point, shape ({len(logits)},)")
-    return FITS[name](logits, check_targets(labels, logits.shape))
+    labels = check_targets(labels, logits.shape)
+    return FITS[name](logits, labels) if name in FITS else _fit_plugged(name, logits, labels)
+
+
+def _fit_plugged(name: str, logits: np.ndarray, labels: np.ndarray) -> Calibrator:
+    """What a plug-in fits: a calibrator, or what maps logits to calibrated ones."""
+    key, found = f"calibrators.{name}", plugins.load("calibrators", name)(logits, labels)
+    if isinstance(found, Calibrator):
+        return found
+    what = "fit(logits, labels) to return a function of logits, or a halobench.posthoc.Calibrator"
+    require(callable(found), key, found, what)
+
+    def transform(given: np.ndarray) -> np.ndarray:
+        made = np.asarray(found(given.astype(np.float64)))
+        require(made.shape == given.shape, key, f"calibrated logits {made.shape}", f"as many as it got, {given.shape}")
+        try:
+            return check_logits(made, masked=True)
+        except SpecError as error:
+            raise error.within(key) from None
+
+    return _scored(transform, logits, labels, math.nan, True)
 
 
 # Vector scaling -------------------------------------------------------------------------------------------------------

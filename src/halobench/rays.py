@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from halobench import plugins
 from halobench.feed import Feed
 from halobench.specs import ProbeSpec, SpecError
 
@@ -72,24 +73,41 @@ class Geometry:
         self.points, self.labels = inputs.flatten(1), labels
         self.training, self.training_labels = surroundings, surroundings.labels
         self.nearest, self.other_distance = surroundings.nearest(self.points, labels)
+        self.plugged = plugins.load(*spec.plugged[0]) if spec.plugged else None
         if spec.kind == "manifold":
             self.basis = surroundings.basis(spec.components)
 
     def rays(self, part: slice) -> Rays:
         """Rays of the points in `part`; parts must be asked for in order, since each draws from the generator."""
         points, count = self.points[part], self.spec.directions
+        if self.plugged is not None:
+            return self._plugged_rays(part)
         if self.spec.kind == "nearest_other":
-            return _towards(points, self.training.take(self.nearest[part])[:, None])
+            return towards(points, self.training.take(self.nearest[part])[:, None])
         if self.spec.kind == "mixup_line":
             picks = self._random_others(part)
-            return _towards(points, self.training.take(picks.ravel()).view(*picks.shape, -1))
+            return towards(points, self.training.take(picks.ravel()).view(*picks.shape, -1))
         width = self.basis.shape[0] if self.spec.kind == "manifold" else points.shape[1]
         normal = self.rng.standard_normal((len(points), count, width), dtype=np.float32)
         directions = torch.from_numpy(normal).to(points)
         if self.spec.kind == "manifold":
             directions = directions @ self.basis
-        directions /= directions.norm(dim=2, keepdim=True)
-        return Rays(directions, torch.full(directions.shape[:2], float("nan")))
+        return along(directions)
+
+    def _plugged_rays(self, part: slice) -> Rays:
+        """Rays that a plug-in gives, checked."""
+        points, count, kind = self.points[part], self.spec.directions, self.spec.kind
+        found = self.plugged(points, self.labels[part], self.training, count=count, rng=self.rng)
+        rays, wanted = found if isinstance(found, Rays) else None, (len(points), count, points.shape[1])
+        directions = found.directions if rays else found
+        shaped = isinstance(directions, torch.Tensor) and tuple(directions.shape) == wanted
+        told = f"shape {tuple(directions.shape)}" if isinstance(directions, torch.Tensor) else directions
+        if not shaped:
+            raise SpecError(f"probes.{kind}", told, f"directions as a tensor {wanted}, or halobench.rays.Rays of them")
+        lengths = directions.norm(dim=2)
+        if not (torch.isfinite(lengths).all() and (rays or (lengths > 0).all())):
+            raise SpecError(f"probes.{kind}", "a direction", "finite ones, of a length above 0")
+        return rays or along(directions.to(points))
 
     def _random_others(self, part: slice) -> np.ndarray:
         """Rows (m, R) of random training points whose label is another than the point's."""
@@ -148,7 +166,12 @@ def principal_components(training: torch.Tensor, count: int) -> torch.Tensor:
     return basis[: min(count, rank)].to(training.dtype)
 
 
-def _towards(points: torch.Tensor, targets: torch.Tensor) -> Rays:
+def along(directions: torch.Tensor) -> Rays:
+    """Rays in directions (m, R, D) of any lengths above 0, which lead to no point."""
+    return Rays(directions / directions.norm(dim=2, keepdim=True), torch.full(directions.shape[:2], float("nan")))
+
+
+def towards(points: torch.Tensor, targets: torch.Tensor) -> Rays:
     """Rays from points (m, D) to targets (m, R, D). A target on its point gives a direction of zeros."""
     offset = targets - points[:, None]
     lengths = offset.norm(dim=2)

@@ -265,6 +265,20 @@ class TrainSpec:
         require(self.warmup < self.epochs, "warmup", self.warmup, fewer)
 
 
+def check_known(kind: str, key: str, name: str, own: Iterable[str]) -> None:
+    """Raise SpecError unless `name` is one of the package's `own`, or a plug-in of the kind."""
+    if name in own:
+        return
+    from halobench import plugins  # which imports this module
+
+    try:
+        plugins.locate(kind, name)
+    except SpecError as error:
+        known = (*own, *plugins.names(kind))
+        expected = error.expected if ":" in name or name in known else f"{one_of(known, name)} or module:object"
+        raise SpecError(key, name, expected) from None
+
+
 PROBE_KINDS = ("sphere", "nearest_other", "mixup_line", "manifold")
 
 
@@ -289,7 +303,7 @@ class ProbeSpec:
     bisections: int = 6
 
     def __post_init__(self):
-        require(self.kind in PROBE_KINDS, "kind", self.kind, one_of(PROBE_KINDS, self.kind))
+        check_known("probes", "kind", self.kind, PROBE_KINDS)
         for key in ("points", "directions", "components", "bisections"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
         require(self.control >= 0, "control", self.control, "at least 0")
@@ -300,6 +314,11 @@ class ProbeSpec:
             require(values and values[0] >= 0 and increasing, key, list(values), "increasing distances of at least 0")
         if self.kind == "nearest_other":
             require(self.directions == 1, "directions", self.directions, "1: a point has one nearest other-label point")
+
+    @property
+    def plugged(self) -> list[tuple[str, str]]:
+        """The plug-in that it runs, if any."""
+        return [] if self.kind in PROBE_KINDS else [("probes", self.kind)]
 
 
 CALIBRATORS = ("none", "exact", "released", "oracle")
@@ -318,11 +337,16 @@ class CalibrateSpec:
 
     def __post_init__(self):
         for name in self.calibrators:
-            require(name in CALIBRATORS + POSTHOC, "calibrators", name, one_of(CALIBRATORS + POSTHOC, name))
+            check_known("calibrators", "calibrators", name, CALIBRATORS + POSTHOC)
         unique = self.calibrators and len(set(self.calibrators)) == len(self.calibrators)
         require(unique, "calibrators", list(self.calibrators), "at least one calibrator, each once")
         for key in ("bins", "draws", "floor_draws"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+
+    @property
+    def plugged(self) -> list[tuple[str, str]]:
+        """The plug-ins that it runs."""
+        return [("calibrators", name) for name in self.calibrators if name not in CALIBRATORS + POSTHOC]
 
 
 def check_installed(calibrators: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -33,6 +33,9 @@ from halobench.specs import (
     require,
     to_json,
 )
+
+if TYPE_CHECKING:
+    from halobench.calibration import Calibrated
 
 EVERY = 60.0  # seconds between two savings of a resume point
 
@@ -204,7 +207,8 @@ def run_probe(
     from halobench.training import place, resolve_device, set_kernels
 
     weights = folder / "model.safetensors"
-    code = code_in_force("probe", [("models", specs["model"].name), *data.sampler(source)])
+    walks = [plugin for probe in probes.values() for plugin in probe.plugged]
+    code = code_in_force("probe", [("models", specs["model"].name), *data.sampler(source), *walks])
     asked = _canonical_parts(specs) | {"probes": _canonical_parts(probes)}
     store.sweep(folder)
     with gpu_slot(specs["train"].device, slots), Signals() as signals, naming(folder):
@@ -291,27 +295,50 @@ def naming(folder: Path) -> Iterator[None]:
 def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path) -> None:
     """Calibrate the logits in `folder`; write calibration.json, metrics.csv, reliability.csv and the record there."""
     began = time.perf_counter()
-    code = code_in_force("calibrate")
+    calibrators = parse(CalibrateSpec, spec)
+    code = code_in_force("calibrate", calibrators.plugged)
     store.sweep(folder)
     from halobench.calibration import calibrate
+
+    found = calibrate(store.read_arrays(folder / "logits.safetensors"), calibrators, seed)
+    _write_calibrated(found, folder, canonical(calibrators), seed, code, began)
+
+
+def _write_calibrated(
+    found: Calibrated, folder: Path, asked: Mapping[str, Any], seed: int, code: Mapping[str, str], began: float
+) -> None:
+    """Write calibration.json, metrics.csv, reliability.csv and the record of what was asked for to `folder`."""
     from halobench.posthoc import libraries
 
-    calibrators = parse(CalibrateSpec, spec)
-    found = calibrate(store.read_arrays(folder / "logits.safetensors"), calibrators, seed)
     paths = [folder / name for name in ("calibration.json", "metrics.csv", "reliability.csv")]
     store.write_json(paths[0], found.fits)
     store.write_csv(paths[1], found.metrics)
     store.write_csv(paths[2], found.reliability)
-    facts = record(
-        "calibrate",
-        canonical(calibrators),
-        seed,
-        code,
-        paths,
-        time.perf_counter() - began,
-        ["pandas", *libraries(calibrators.calibrators)],
-    )
-    store.write_json(folder / "calibrate.json", facts)
+    packages = ["pandas", *libraries(asked.get("calibrators", ()))]
+    made = record("calibrate", asked, seed, code, paths, time.perf_counter() - began, packages)
+    store.write_json(folder / "calibrate.json", made)
+
+
+def run_calibrate_file(spec: Mapping[str, Any], seed: int, logits: Path, out: Path | None = None) -> None:
+    """Calibrate the logits of another project in an .npz file, and print what was found.
+
+    Parameters
+    ----------
+    out : Path, optional
+        Where calibration.json, metrics.csv, reliability.csv and the record are written to.
+    """
+    began = time.perf_counter()
+    calibrators = parse(CalibrateSpec, spec)
+    code = code_in_force("calibrate", calibrators.plugged)
+    from halobench import terminal
+    from halobench.foreign import calibrate_file
+
+    found = calibrate_file(logits, calibrators, seed)
+    terminal.console().print(terminal.calibrated(str(logits), found))
+    if out is not None:
+        store.sweep(out)
+        asked = canonical(calibrators) | {"logits": store.checksum(logits)}
+        _write_calibrated(found, out, asked, seed, code, began)
 
 
 def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path) -> None:

@@ -60,7 +60,7 @@ def asked_of_cell(config: Config, cell: Cell, probed: bool) -> dict[str, tuple[A
     asked = {
         "train": (config.train_spec(*names, cell.loss), code_map("train", config.train_plugins(*names, cell.loss))),
         "probe": (config.probe_spec(*names), code_map("probe", config.probe_plugins(*names))),
-        "calibrate": (config.calibrate_spec(), code_map("calibrate")),
+        "calibrate": (config.calibrate_spec(), code_map("calibrate", config.calibrate.plugged)),
     }
     return asked if probed else {stage: given for stage, given in asked.items() if stage != "probe"}
 

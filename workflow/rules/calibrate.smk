@@ -19,7 +19,7 @@ rule calibrate:
         runtime=30,
     params:
         spec=to_json(CONFIG.calibrate),
-        code=to_json(code_map("calibrate")),
+        code=to_json(code_map("calibrate", CONFIG.calibrate.plugged)),
         folder=output_folder,
     shell:
         "HALOBENCH_CODE={params.code:q}"

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from halobench.figures import names, theme
-from halobench.specs import POSTHOC
+from halobench.specs import CALIBRATORS
 
 TITLE = "What temperature scaling changes on test data"
 OTHER_TITLE = "What calibration changes on test data"  # where some of the calibrators are no temperature
@@ -94,7 +94,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
 
 def others(calibrators: list[str]) -> str:
     """What the calibrators that are no TS of the logits are, in words."""
-    there = [names.CALIBRATORS[c] for c in calibrators if c in POSTHOC]
+    there = [names.calibrator_label(c) for c in calibrators if c not in CALIBRATORS]
     return f"On validation data, as exact TS: {', '.join(there)}. " if there else ""
 
 
@@ -131,7 +131,7 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
     """Lines that say how many models a calibrator has no optimum or no finite NLL for; equal ones share a line."""
     found: dict[str, list[str]] = {}
     for calibrator, group in rows.groupby("calibrator", sort=True):
-        what = "optimum" if calibrator in POSTHOC else "T"
+        what = "T" if calibrator in CALIBRATORS else "optimum"
         absent, infinite = int(group["value"].isna().sum()), int(np.isposinf(group["value"]).sum())
         for count, told in ((absent, f"no finite {what}"), (infinite, "infinite")):
             if count:

@@ -83,8 +83,8 @@ def loss_label(name: str) -> str:
 
 
 def calibrator_label(name: str) -> str:
-    """A calibrator's name in words."""
-    return CALIBRATORS.get(name, name)
+    """A calibrator's name in words; of a plug-in outside the package what comes after the colon."""
+    return CALIBRATORS.get(name, name.rpartition(":")[2])
 
 
 def probe_label(name: str) -> str:

@@ -30,17 +30,24 @@ class Columns:
 
     metrics: tuple[str, ...]
     calibrators: Mapping[str, str]
+    plugged: bool = False  # whether calibrators that have no heading here are shown too
 
     def shown(self, numbers: pd.DataFrame) -> list[str]:
         """Those of the calibrators that some cell has."""
         there = set(numbers["calibrator"])
-        return [name for name in self.calibrators if name in there]
+        known = [name for name in self.calibrators if name in there]
+        return known + (sorted(there - set(names.CALIBRATORS)) if self.plugged else [])
+
+    def heading(self, calibrator: str) -> str:
+        """What stands over a calibrator's column."""
+        return self.calibrators.get(calibrator, names.calibrator_label(calibrator))
 
 
 PAPER = Columns(tuple(METRICS), {"none": "no TS", "released": "released", "exact": "exact"})
 OTHERS = Columns(
     ("nll", "ece"),
     {name: label for name, label in names.CALIBRATORS.items() if name in ("none", "exact") or name in POSTHOC},
+    plugged=True,
 )
 
 
@@ -248,7 +255,7 @@ def _part(
     calibrators = columns.shown(numbers)
     rows = [row for _, block in blocks for row in block]
     values = [value for row in rows for value in row.values if value is not None]
-    heads = tuple(columns.calibrators[name] for name in calibrators)
+    heads = tuple(map(columns.heading, calibrators))
     groups = tuple((METRICS[name] + " (nats)" * (name == "nll"), heads) for name in columns.metrics)
     told = caption(what, labels, columns.metrics, calibrators, values, any(row.dagger for row in rows))
     return Part(key, told, groups, tuple(blocks))
@@ -266,6 +273,11 @@ FITS = {
 }
 
 
+def fitted(calibrator: str) -> str:
+    """How a calibrator is fitted, for a caption."""
+    return FITS.get(calibrator, f"{names.calibrator_label(calibrator)}: fitted to validation labels")
+
+
 def caption(
     what: str,
     labels: str,
@@ -281,7 +293,7 @@ def caption(
     text = f"{what}: scores on test data {JUDGED[labels]}, {spread}. "
     if "ace_average" in metrics:
         text += "ACE is the average calibration error: the mean gap over bins, whatever their size. "
-    text += f"Columns: {'; '.join(FITS[name] for name in calibrators)}. "
+    text += f"Columns: {'; '.join(map(fitted, calibrators))}. "
     if any(value.best for value in values):
         text += "Bold: the lowest of its column and block, if each other is above it by more than either's deviation. "
     if any(map(share, values)):

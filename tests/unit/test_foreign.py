@@ -1,0 +1,157 @@
+"""Logits of other projects: an .npz is calibrated by one command, and what is wrong with it is named."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from halobench import metrics
+from halobench.cli import main
+from halobench.foreign import calibrate_file, read_logits
+from halobench.specs import CalibrateSpec, SpecError
+from halobench.temperature import fit_temperature
+
+QUICK = CalibrateSpec(draws=50, floor_draws=5)
+
+
+def made(n: int = 400, k: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Overconfident float32 logits, and labels drawn from a softmax of a third of them."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(n, k))
+    return (3 * z).astype(np.float32), (z + rng.gumbel(size=(n, k))).argmax(axis=1)
+
+
+def saved(path, **arrays):
+    """An .npz file of these arrays."""
+    np.savez(path / "mine.npz", **arrays)
+    return path / "mine.npz"
+
+
+def apart(**changed) -> dict:
+    """Arrays of a file that tells what is fitted to, with some of them changed."""
+    (val, val_labels), (test, test_labels) = made(seed=1), made(seed=2)
+    arrays = {"val_logits": val, "val_labels": val_labels, "test_logits": test, "test_labels": test_labels}
+    return {name: array for name, array in (arrays | changed).items() if array is not None}
+
+
+def test_fitted_to_val_and_scored_on_test(tmp_path):
+    arrays = apart()
+    found = calibrate_file(saved(tmp_path, **arrays), QUICK)
+    expected = fit_temperature(arrays["val_logits"], arrays["val_labels"])
+    (exact,) = (fit for fit in found.fits if fit["calibrator"] == "exact")
+    assert exact["T"] == expected.T == pytest.approx(3, rel=0.2)
+    told = found.metrics.set_index(["split", "labels", "calibrator", "metric"])["value"]
+    assert set(found.metrics["split"]) == {"val", "test"}
+    for calibrator, T in (("none", 1), ("exact", expected.T)):
+        scaled = arrays["test_logits"].astype(float) / T
+        assert told["test", "clean", calibrator, "nll"] == pytest.approx(metrics.nll(scaled, arrays["test_labels"]))
+        p = metrics.softmax(scaled)
+        assert told["test", "clean", calibrator, "ece"] == pytest.approx(metrics.ece(p, arrays["test_labels"]))
+    assert told["test", "clean", "exact", "nll"] < told["test", "clean", "none", "nll"] - 0.1
+
+
+def test_probabilities_count_as_their_logarithm(tmp_path):
+    arrays = apart()
+    plain = calibrate_file(saved(tmp_path, **arrays), QUICK)
+    renamed = {
+        name.replace("logits", "probabilities"): metrics.softmax(array) if "logits" in name else array
+        for name, array in arrays.items()
+    }
+    found = calibrate_file(saved(tmp_path, **renamed), QUICK)
+    (first, second) = (next(fit for fit in each.fits if fit["calibrator"] == "exact") for each in (plain, found))
+    assert second["T"] == pytest.approx(first["T"], rel=1e-9)
+    assert found.metrics["value"].to_numpy() == pytest.approx(plain.metrics["value"].to_numpy(), rel=1e-6, abs=1e-9)
+
+
+def test_one_set_is_halved_at_random(tmp_path):
+    z, y = made()
+    path = saved(tmp_path, logits=z, labels=y)
+    first, again, other = (read_logits(path, seed) for seed in (0, 0, 1))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not np.array_equal(first["val.logits"], other["val.logits"])
+    assert len(first["val.labels"]) == len(first["test.labels"]) == 200
+    together = np.concatenate([first["val.logits"], first["test.logits"]])
+    assert np.array_equal(np.sort(together, axis=0), np.sort(z, axis=0))
+
+
+def test_a_posterior_gives_the_divergence(tmp_path):
+    z, y = made()
+    path = saved(tmp_path, logits=z, labels=y, posterior=metrics.softmax(z.astype(float) / 3))
+    found = calibrate_file(path, QUICK).metrics.set_index(["split", "labels", "calibrator", "metric"])["value"]
+    assert found["test", "noisy", "oracle", "kl"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"val_labels": None}, "val_labels = 'no such array': expected one of val_logits and val_probabilities"),
+        ({"test_logits": None}, "test_logits = 'no such array'"),
+        ({"test_logits": np.full((400, 5), np.nan)}, r"test_logits\[0\] = nan: expected finite numbers"),
+        ({"val_logits": np.full((400, 5), np.inf)}, r"val_logits\[0\] = inf: expected finite numbers"),
+        ({"test_logits": np.zeros(400)}, r"test_logits = 'shape \(400,\)': expected an array \(n, k\)"),
+        ({"test_logits": np.zeros((400, 1))}, "test_logits = .*two classes or more"),
+        ({"test_logits": np.full((400, 5), 0.2)}, "test_logits = .*probabilities.*give probabilities as test_prob"),
+        ({"test_labels": np.full(400, 5)}, r"test_labels\[0\] = 5: expected a label from 0 to 4"),
+        ({"test_labels": np.full(400, -1)}, r"test_labels\[0\] = -1"),
+        ({"test_labels": np.zeros(400)}, "test_labels = 'dtype float64': expected whole numbers"),
+        ({"test_labels": np.zeros((400, 5), int)}, "test_labels = .*one label a point.*posterior"),
+        ({"test_labels": np.zeros(399, int)}, r"test_labels = 'shape \(399,\)'"),
+        (
+            {"test_logits": made(k=4)[0], "test_labels": made(k=4)[1]},
+            "test_logits = '4 classes': expected as many classes as val_logits has, 5",
+        ),
+        ({"val_posterior": np.full((400, 5), 0.3)}, r"val_posterior\[0\] = .*sum to 1"),
+        ({"val_posterior": np.full((400, 4), 0.25)}, r"val_posterior = 'shape \(400, 4\)'"),
+        ({"val_probabilities": np.full((400, 5), 0.2)}, "val_logits = .*one of val_logits and val_probabilities"),
+        ({"logits": np.zeros((4, 5))}, "logits = .*either arrays whose names begin with val_"),
+        ({"tset_logits": np.zeros((4, 5))}, "tset_logits = .*test_logits"),
+        ({"test_logits": np.array([["a", "b"]] * 400)}, "test_logits = 'dtype <U1': expected real numbers"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, changed, told):
+    with pytest.raises(SpecError, match=told) as caught:
+        calibrate_file(saved(tmp_path, **apart(**changed)), QUICK)
+    assert str(tmp_path / "mine.npz") in str(caught.value)
+
+
+def test_probabilities_of_zero_have_no_logarithm(tmp_path):
+    arrays = {"probabilities": np.eye(3), "labels": np.arange(3)}
+    with pytest.raises(SpecError, match=r"probabilities\[0\] = 0.0: expected probabilities above 0.*3 rows"):
+        read_logits(saved(tmp_path, **arrays))
+
+
+def test_files_of_another_kind_are_refused(tmp_path):
+    path = tmp_path / "mine.npz"
+    with pytest.raises(SpecError, match="no such file"):
+        read_logits(path)
+    path.write_text("no archive")
+    with pytest.raises(SpecError, match=r"expected an \.npz file"):
+        read_logits(path)
+    np.savez(path, logits=np.array([{}], dtype=object), labels=np.zeros(1, int))
+    with pytest.raises(SpecError, match=r"expected an \.npz file"):
+        read_logits(path)
+    with open(path, "wb") as file:
+        np.save(file, np.zeros((3, 2)))
+    with pytest.raises(SpecError, match="one array"):
+        read_logits(path)
+    np.savez(path, logits=np.zeros((1, 2)), labels=np.zeros(1, int))
+    with pytest.raises(SpecError, match="at least two points"):
+        read_logits(path)
+
+
+def test_one_command(tmp_path, capsys):
+    path = saved(tmp_path, **apart())
+    spec = json.dumps({"draws": 50, "floor_draws": 5})
+    assert main(["calibrate", "--logits", str(path), "--spec", spec, "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "optimum proved" in told
+    assert "ece" in told
+    found = json.loads((tmp_path / "out/calibration.json").read_text())
+    assert {fit["calibrator"] for fit in found} == {"exact", "released", "oracle"}
+    record = json.loads((tmp_path / "out/calibrate.json").read_text())
+    assert set(record["outputs"]) == {"calibration.json", "metrics.csv", "reliability.csv"}
+    assert record["spec"]["logits"]
+    assert main(["calibrate", "--logits", str(tmp_path / "none.npz")]) == 2
+    assert "none.npz = 'no such file'" in capsys.readouterr().err

@@ -1,0 +1,167 @@
+"""`halobench show` and `compare` on the files of a real run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from halobench import card
+from halobench.cli import main
+from halobench.comparison import compare_folders
+from halobench.specs import SpecError
+
+CELL = "noisy/mlp/mixup2/seed1"
+
+
+@pytest.fixture
+def results(finished):
+    return finished.folder / "results"
+
+
+def said(capsys, *arguments) -> str:
+    """What a command prints, when it ends well."""
+    assert main(list(map(str, arguments))) == 0
+    return capsys.readouterr().out
+
+
+def test_a_card_tells_what_the_files_hold(results, capsys):
+    told = said(capsys, "show", CELL, "--results", results)
+    metrics = pd.read_csv(results / "runs" / CELL / "metrics.csv").set_index(
+        ["split", "labels", "calibrator", "metric"]
+    )
+    row = metrics.loc[("test", "noisy", "exact", "nll")]
+    assert f"{row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}]" in told
+    fits = json.loads((results / "runs" / CELL / "calibration.json").read_text())
+    (exact,) = (fit for fit in fits if fit["calibrator"] == "exact")
+    assert f"{exact['T']:.4g}" in told
+    assert "dataset.noise.p" in told
+    assert "optimum proved" in told
+    assert "val" not in [line.split(":")[0] for line in told.splitlines()]
+
+
+@pytest.mark.parametrize("name", [f"results/runs/{CELL}", f"{CELL}/", "noisy/mlp/mixup2/seed1"])
+def test_names_of_one_cell(results, name):
+    assert card.one_cell(results, name) == CELL
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("noisy/mlp/mixup3/seed1", "one of the 16 cells trained in .*near are noisy/mlp/mixup2/seed1"),
+        ("mixup2/seed0", "the name of one cell, and it is a part of clean/cnn/mixup2/seed0, clean/mlp/mixup2/seed0"),
+        ("seed", r"and 4 more"),
+        ("quite another", "near are clean/"),
+    ],
+)
+def test_names_of_no_cell(results, name, told):
+    with pytest.raises(SpecError, match=told):
+        card.one_cell(results, name)
+
+
+def test_folders_without_cells(tmp_path):
+    with pytest.raises(SpecError, match="no folder"):
+        card.cell_names(tmp_path / "nowhere")
+    with pytest.raises(SpecError, match="no folder `runs` in it"):
+        card.cell_names(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(SpecError, match="no cell that is trained"):
+        card.cell_names(tmp_path)
+
+
+def test_a_cell_under_way_is_shown_as_far_as_it_is(results, tmp_path, capsys):
+    shutil.copytree(results / "runs" / CELL, tmp_path / "runs" / CELL)
+    for name in ("calibrate.json", "calibration.json", "metrics.csv", "reliability.csv", "probe.json"):
+        (tmp_path / "runs" / CELL / name).unlink()
+    told = said(capsys, "show", CELL, "--results", tmp_path)
+    assert "probe and calibrate" in told
+    assert "train loss" in told
+
+
+def test_a_damaged_cell_is_refused(results, tmp_path, capsys):
+    shutil.copytree(results / "runs" / CELL, tmp_path / "runs" / CELL)
+    path = tmp_path / "runs" / CELL / "metrics.csv"
+    path.write_text(path.read_text().replace("0.", "1.", 1))
+    assert main(["show", CELL, "--results", str(tmp_path)]) == 2
+    assert "metrics.csv = 'sha256" in capsys.readouterr().err
+
+
+def test_the_commands_make_the_same_bytes(results, tmp_path):
+    found = card.read_card(results, CELL)
+    for line in card.commands(found):
+        arguments = shlex.split(line)
+        assert arguments[0] == "halobench"
+        done = subprocess.run(
+            [sys.executable, "-m", "halobench.cli", *arguments[1:]],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    for stage in ("train", "probe", "calibrate"):
+        again = json.loads((tmp_path / "again" / CELL / f"{stage}.json").read_text())
+        assert again["outputs"] == found.records[stage]["outputs"], stage
+
+
+def test_two_cells(results, capsys):
+    other = "noisy/mlp/cross_entropy/seed1"
+    told = said(capsys, "compare", other, CELL, "--results", results)
+    assert "loss.name" in told
+    assert "'cross_entropy'" not in told
+    both = card.changes(*(card.read_card(results, name).metrics for name in (other, CELL)))
+    row = both.set_index(card.POINT).loc[("test", "noisy", "none", "nll")]
+    assert f"{row['change']:.4g}" in told
+    assert (
+        told.count("beyond both intervals")
+        == ((both["split"] == "test") & (both["change"] != 0) & both["beyond"].eq(True)).sum()
+    )
+
+
+def test_a_cell_is_as_itself(results, capsys):
+    told = said(capsys, "compare", CELL, CELL, "--results", results)
+    assert "Their specs are the same." in told
+    assert "No metric differs." in told
+
+
+def test_intervals_that_share_no_number():
+    def table(value, low, high):
+        lead = {"split": "test", "labels": "clean", "calibrator": "none", "metric": "nll"}
+        return pd.DataFrame([lead | {"value": value, "low": low, "high": high}])
+
+    def beyond(first, second):
+        return card.changes(table(*first), table(*second))["beyond"].iloc[0]
+
+    assert beyond((1, 0.9, 1.1), (2, 1.2, 2.5)) is True
+    assert beyond((2, 1.2, 2.5), (1, 0.9, 1.1)) is True
+    assert beyond((1, 0.9, 1.1), (2, 1.1, 2.5)) is False
+    assert beyond((1, np.nan, np.nan), (2, 1.1, 2.5)) is None
+    assert card.changes(table(np.inf, 1, np.inf), table(np.inf, 1, np.inf))["change"].iloc[0] == 0
+
+
+def test_two_folders(results, tmp_path, capsys):
+    shutil.copytree(results / "runs", tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs/clean/cnn/mixup2")
+    moved = tmp_path / "runs" / CELL
+    shutil.rmtree(moved)
+    shutil.copytree(results / "runs/noisy/mlp/mixup2/seed0", moved)
+    found = compare_folders(results, tmp_path)
+    assert found.only == (["clean/cnn/mixup2/seed0", "clean/cnn/mixup2/seed1"], [])
+    assert set(found.changes["cell"]) == {CELL}
+    assert list(found.specs) == [CELL]
+    assert len(found.same) == 13
+    told = said(capsys, "compare", results, tmp_path)
+    assert "14 cells are in both: 13 with the same test metrics, 1 with others." in told
+    assert "2 are in A alone: clean/cnn/mixup2/seed0" in told
+    assert "seed 1 → 0" in told
+
+
+def test_a_cell_and_a_folder_are_not_compared(results, capsys):
+    assert main(["compare", str(results), CELL]) == 2
+    assert "two cells, or two results folders" in capsys.readouterr().err
