@@ -1,0 +1,162 @@
+"""Pages of the documentation that are made of what they describe: the configuration's schema, and the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
+BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
+
+
+def resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A node of the schema, its reference followed; what stands beside the reference wins."""
+    if "$ref" not in node:
+        return dict(node)
+    target: Any = schema
+    for part in node["$ref"].removeprefix("#/").split("/"):
+        target = target[part]
+    return resolved(target, schema) | {key: value for key, value in node.items() if key != "$ref"}
+
+
+def values(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    """What a key takes, in words."""
+    if "enum" in node:
+        return ", ".join(f"`{json.dumps(value) if value is None else value}`" for value in node["enum"])
+    kind = node.get("type", "")
+    if kind == "array":
+        return f"list of {values(resolved(node['items'], schema), schema)}"
+    kinds = kind if isinstance(kind, list) else [kind]
+    if "examples" in node:
+        return ", ".join(f"`{value}`" for value in node["examples"]) + " or another name"
+    bounds = [text.format(node[key]) for key, text in BOUNDS.items() if key in node]
+    said = " or ".join("`null`" if each == "null" else each for each in kinds)
+    return " ".join([said, *bounds[:1]]) + "".join(f", {bound}" for bound in bounds[1:])
+
+
+def keys(
+    node: Mapping[str, Any], schema: Mapping[str, Any], lead: str = ""
+) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """Every key of the configuration: its dotted name, its node, and whether it must be given.
+
+    ``NAME`` stands for a name that the configuration chooses, and ``[]`` for the entries of a list.
+    """
+    node = resolved(node, schema)
+    for key, child in node.get("properties", {}).items():
+        child = resolved(child, schema)
+        name = f"{lead}.{key}" if lead else key
+        yield name, child, key in node.get("required", [])
+        yield from keys(child, schema, name)
+    if isinstance(node.get("additionalProperties"), Mapping):
+        yield from keys(node["additionalProperties"], schema, f"{lead}.NAME")
+    if isinstance(node.get("items"), Mapping):
+        yield from keys(node["items"], schema, f"{lead}[]")
+
+
+def configuration(schema: Mapping[str, Any]) -> str:
+    """The page on the configuration: a section for each top-level key, in the schema's order."""
+    parts = [OPENING]
+    rows: dict[str, list[str]] = {}
+    for name, node, required in keys(schema, schema):
+        top = name.partition(".")[0].partition("[")[0]
+        if name == top:
+            rows[top] = [f"## `{top}`", node.get("description", "")]
+            if not any(key in node for key in ("properties", "additionalProperties")):
+                rows[top].append(f"Takes {values(node, schema)}." + default(node))
+            continue
+        if ".recipe." in name:  # told once, under train
+            continue
+        if len(rows[top]) == 2:
+            rows[top].append("| key | takes | default | what |\n|---|---|---|---|")
+        shown = f"`{json.dumps(node['default'])}`" if "default" in node else "**must be given**" if required else "–"
+        what = node.get("description", "").replace("|", "\\|")
+        rows[top][-1] += f"\n| `{name.partition('.')[2]}` | {values(node, schema)} | {shown} | {what} |"
+    parts += ["\n\n".join(filter(None, section)) for section in rows.values()]
+    return "\n\n".join(parts) + "\n"
+
+
+def default(node: Mapping[str, Any]) -> str:
+    """A key's default, as a sentence."""
+    return f" Unless given: `{json.dumps(node['default'])}`." if "default" in node else ""
+
+
+OPENING = """# Configuration
+
+Every key of `config.yaml`, and of files laid over it with `halobench run --configfile FILE`. Mappings merge
+key by key; a name given `null` is taken away. `NAME` stands for a name of yours. Keys that aren't known, and values out
+of range, are refused with the key, the value and what would be right, before any job starts.
+
+`recipe`, of a model or a data set, takes the keys of [`train`](#train): a cell's recipe is `train`, overlaid by the
+model's recipe, then by the data set's."""
+
+
+def command_line() -> str:
+    """The page on the commands: what each prints for --help."""
+    from halobench.cli import build_parser
+
+    parser = build_parser()
+    subparsers = next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
+    parts = ["# Commands", f"```text\n{parser.format_help().strip()}\n```"]
+    for name, each in subparsers.choices.items():
+        parts += [f"## `halobench {name}`", f"```text\n{each.format_help().strip()}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+LANGUAGES = {".yaml": "yaml", ".yml": "yaml", ".py": "python", ".toml": "toml", ".cff": "yaml"}
+
+
+def page_of(path: str) -> str:
+    """Where the site has a file of the repository: Markdown as a page, anything else as a page that shows it."""
+    return "files/" + path.removesuffix(".md") + ".md"
+
+
+def shown_file(path: str) -> str:
+    """The page of a file of the repository."""
+    text = (ROOT / path).read_text()
+    if path.endswith(".md"):
+        return text
+    return f"# {path}\n\n```{LANGUAGES.get(Path(path).suffix, 'text')}\n{text.rstrip()}\n```\n"
+
+
+def front() -> str:
+    """The README as the site's first page."""
+    text = (ROOT / "README.md").read_text()
+    text = re.sub(r"\]\((?!docs/|https?:|#)([\w./-]+)\)", lambda found: f"]({page_of(found[1])})", text)
+    return text.replace("](docs/", "](")
+
+
+def linked(text: str) -> set[str]:
+    """The files of the repository, outside docs, that a page there links to."""
+    return set(re.findall(r"\]\(\.\./([\w./-]+)\)", text))
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Point links that leave docs to the pages that show those files."""
+    if "/" in page.file.src_uri:
+        return markdown
+    return re.sub(r"\]\(\.\./([\w./-]+)\)", lambda found: f"]({page_of(found[1])})", markdown)
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages that are made, and the files of the repository that pages link to."""
+    from mkdocs.structure.files import File
+
+    schema = yaml.safe_load(SCHEMA.read_text())
+    made = {"index.md": front(), "configuration.md": configuration(schema), "commands.md": command_line()}
+    paths = set(re.findall(r"\]\((?!docs/|https?:|#)([\w./-]+)\)", (ROOT / "README.md").read_text()))
+    for page in (ROOT / "docs").glob("*.md"):
+        paths |= linked(page.read_text())
+    made |= {page_of(path): shown_file(path) for path in sorted(paths)}
+    pictures = [path.relative_to(ROOT) for path in (ROOT / "benchmarks").glob("*.png")]
+    for name, text in made.items():
+        files.append(File.generated(config, name, content=text))
+    for picture in pictures:
+        files.append(File.generated(config, f"files/{picture}", abs_src_path=str(ROOT / picture)))
+    return files
