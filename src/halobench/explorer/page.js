@@ -1,0 +1,351 @@
+"use strict";
+
+const ALL = "all";
+const LABELS = { noisy: "noisy labels, in expectation", clean: "clean labels", drawn: "labels as drawn" };
+const POINTS = { train: "training points", evaluation: "evaluation points", heldout: "held-out points" };
+const METRICS = {
+  nll: "NLL (nats)", error: "Error", brier: "Brier score", kl: "KL from the posterior (nats)", ece: "ECE",
+  ace_average: "ACE, average", ace_equal_mass: "ACE, equal mass", mce: "MCE", classwise_ece: "Classwise ECE",
+  ece_floor: "Floor of the ECE",
+};
+const byId = (id) => document.getElementById(id);
+const choices = byId("choices");
+const walk = byId("walk");
+let data = null;
+let rows = null; // of the chosen experiment, by table
+
+/** The data, unpacked. */
+async function unpack() {
+  const bytes = Uint8Array.from(atob(byId("data").textContent.trim()), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return JSON.parse(await new Response(stream).text());
+}
+
+/** A table by columns as a list of rows. */
+function unfolded(columns) {
+  const names = Object.keys(columns);
+  const read = names.map((name) => {
+    const column = columns[name];
+    return Array.isArray(column) ? (i) => number(column[i]) : (i) => column.names[column.codes[i]];
+  });
+  const first = columns[names[0]];
+  const count = Array.isArray(first) ? first.length : first.codes.length;
+  return Array.from({ length: count }, (_, i) => Object.fromEntries(names.map((name, j) => [name, read[j](i)])));
+}
+
+const number = (value) => (value === null ? NaN : value === "inf" ? Infinity : value === "-inf" ? -Infinity : value);
+const unique = (values) => [...new Set(values)];
+
+/** Four significant digits. */
+function told(value) {
+  if (Number.isNaN(value)) return "–";
+  if (!Number.isFinite(value)) return value > 0 ? "∞" : "-∞";
+  const text = value.toPrecision(4);
+  return Math.abs(value) >= 1e-4 && Math.abs(value) < 1e6 ? String(Number(text)) : text;
+}
+
+const withInterval = (row) => told(row.value) + (Number.isNaN(row.low) ? "" : ` [${told(row.low)}, ${told(row.high)}]`);
+const experiment = () => data.experiments[chosen("experiment")];
+const chosen = (name) => (choices.elements[name] || walk.elements[name]).value;
+const word = (kind, name) => (experiment().labels[kind] || {})[name] || name;
+const cellOf = (row) => experiment().cells[row.cell];
+
+/** Fill a select, keeping what was chosen where it is still there. */
+function fill(select, values, words, all = "") {
+  const before = select.value;
+  const options = (all ? [[ALL, all]] : []).concat(values.map((value) => [value, words(value)]));
+  select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  if (options.some(([value]) => value === before)) select.value = before;
+}
+
+const inOrder = (kind, there) => experiment().order[kind].filter((name) => there.has(name));
+
+/** The experiment was chosen: unfold its tables, and offer what it has. */
+function openExperiment() {
+  const found = experiment();
+  rows = { metrics: unfolded(found.metrics), references: unfolded(found.references) };
+  rows.curves = unfolded(found.curves);
+  rows.reliability = unfolded(found.reliability);
+  fill(choices.elements.dataset, found.order.dataset, (name) => word("dataset", name));
+  const cells = found.cells.length;
+  const seeds = unique(found.cells.map((cell) => cell.seed)).length;
+  byId("summary").textContent = `${cells} cells: ${found.order.dataset.length} data sets, ${found.order.model.length} models, ` +
+    `${found.order.loss.length} losses, up to ${seeds} seeds. Intervals are t intervals at 95% over seeds.`;
+  openDataset();
+}
+
+/** The data set was chosen: offer the models, losses and labels that it has. */
+function openDataset() {
+  const here = rows.metrics.filter((row) => cellOf(row).dataset === chosen("dataset"));
+  const cells = experiment().cells.filter((cell) => cell.dataset === chosen("dataset"));
+  fill(choices.elements.model, inOrder("model", new Set(cells.map((c) => c.model))), (n) => word("model", n), "all models");
+  fill(choices.elements.loss, inOrder("loss", new Set(cells.map((c) => c.loss))), (n) => word("loss", n), "all losses");
+  fill(choices.elements.calibrator, inOrder("calibrator", new Set(here.map((r) => r.calibrator))), (n) => word("calibrator", n), "all calibrators");
+  fill(choices.elements.metric, unique(here.map((row) => row.metric)), (name) => METRICS[name] || name);
+  const labels = Object.keys(LABELS).filter((name) => here.some((row) => row.labels === name));
+  fill(choices.elements.labels, labels, (name) => LABELS[name]);
+  const curves = rows.curves.filter((row) => cellOf(row).dataset === chosen("dataset"));
+  fill(walk.elements.probe, inOrder("probe", new Set(curves.map((r) => r.probe))), (name) => word("probe", name));
+  fill(walk.elements.points, unique(curves.map((row) => row.points)), (name) => POINTS[name] || name);
+  draw();
+}
+
+/** Whether a cell is among those chosen. */
+function isChosen(cell) {
+  const fits = (name) => chosen(name) === ALL || chosen(name) === cell[name];
+  return cell.dataset === chosen("dataset") && fits("model") && fits("loss");
+}
+
+/** Mean, and half the t interval, of numbers. */
+function summary(values) {
+  const finite = values.filter(Number.isFinite);
+  const mean = finite.reduce((a, b) => a + b, 0) / finite.length;
+  if (finite.length < 2) return { mean, half: 0, n: finite.length };
+  const variance = finite.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (finite.length - 1);
+  const t = data.t[Math.min(finite.length - 2, data.t.length - 1)];
+  return { mean, half: t * Math.sqrt(variance / finite.length), n: finite.length };
+}
+
+/** Groups of rows by a key, in the order of the figures: by model, then by loss. */
+function grouped(list, key) {
+  const found = new Map();
+  for (const row of list) {
+    const name = key(row);
+    if (!found.has(name)) found.set(name, []);
+    found.get(name).push(row);
+  }
+  return found;
+}
+
+const line = (row) => `${cellOf(row).model}\u0000${cellOf(row).loss}`;
+
+function lineName(row) {
+  const cell = cellOf(row);
+  const loss = word("loss", cell.loss);
+  return chosen("model") === ALL ? `${word("model", cell.model)}, ${loss}` : loss;
+}
+
+function sorted(list) {
+  const order = experiment().order;
+  const rank = (row) => order.model.indexOf(cellOf(row).model) * 1000 + order.loss.indexOf(cellOf(row).loss);
+  return [...list].sort((a, b) => rank(a) - rank(b));
+}
+
+const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
+const dash = (row) => DASHES[experiment().order.model.indexOf(cellOf(row).model) % DASHES.length];
+const color = (row) => data.colors[cellOf(row).loss] || "#555";
+const LAYOUT = {
+  font: { family: "system-ui, sans-serif", size: 13, color: "#1d2327" }, margin: { l: 60, r: 10, t: 10, b: 60 },
+  paper_bgcolor: "#fff", plot_bgcolor: "#fff", hovermode: "closest", legend: { orientation: "h", y: -0.25 },
+};
+const AXIS = { gridcolor: "#e3e6e9", zerolinecolor: "#c9ced3", linecolor: "#c9ced3", automargin: true };
+const CONFIG = { displayModeBar: false, responsive: true };
+
+/** Draw traces, and let a click on a point open its cell's card. */
+function plot(id, traces, layout) {
+  const element = byId(id);
+  Plotly.react(element, traces, { ...LAYOUT, ...layout }, CONFIG);
+  element.removeAllListeners("plotly_click");
+  element.on("plotly_click", (event) => {
+    const cell = event.points.map((point) => point.customdata).find((value) => Number.isInteger(value));
+    if (cell !== undefined) openCard(cell);
+  });
+}
+
+/** The rows of the metrics table that the choices ask for. */
+function scoreRows() {
+  const wanted = rows.metrics.filter((row) => isChosen(cellOf(row)) && row.metric === chosen("metric") &&
+    row.labels === chosen("labels") && (chosen("calibrator") === ALL || row.calibrator === chosen("calibrator")));
+  return sorted(wanted);
+}
+
+function drawScores() {
+  const wanted = scoreRows();
+  const lines = unique(wanted.map(lineName));
+  const calibrators = inOrder("calibrator", new Set(wanted.map((row) => row.calibrator)));
+  const width = 0.8 / Math.max(calibrators.length, 1);
+  const traces = [];
+  calibrators.forEach((calibrator, place) => {
+    const own = wanted.filter((row) => row.calibrator === calibrator);
+    const groups = [...grouped(own, lineName)];
+    const offset = (place - (calibrators.length - 1) / 2) * width;
+    const means = groups.map(([, list]) => summary(list.map((row) => row.value)));
+    traces.push({
+      type: "bar", name: word("calibrator", calibrator), x: groups.map(([name]) => lines.indexOf(name) + offset), y: means.map((m) => m.mean),
+      width: width * 0.92, error_y: { array: means.map((m) => m.half), color: "#1d2327", thickness: 1.2, width: 3 },
+      marker: { color: ["#9db4c6", "#5b8db3", "#1f5f8b", "#c9ced3", "#b7a26b", "#7d9b6d", "#a2767d", "#8878a9", "#6b6f73"][place % 9] },
+      hovertext: groups.map(([name, list], i) => `${name}, ${word("calibrator", calibrator)}: ${told(means[i].mean)} ± ${told(means[i].half)} (${means[i].n} of ${list.length} seeds)`),
+      hoverinfo: "text",
+    });
+    traces.push({
+      type: "scatter", mode: "markers", showlegend: false, x: own.map((row) => lines.indexOf(lineName(row)) + offset), y: own.map((row) => row.value),
+      customdata: own.map((row) => row.cell), marker: { color: "#fff", line: { color: "#1d2327", width: 1.2 }, size: 8 },
+      hovertext: own.map((row) => `${cellOf(row).name}, ${word("calibrator", calibrator)}: ${withInterval(row)}`), hoverinfo: "text",
+    });
+  });
+  const floor = references();
+  plot("scores", traces, {
+    barmode: "overlay", xaxis: { ...AXIS, tickvals: lines.map((_, i) => i), ticktext: lines, range: [-0.6, lines.length - 0.4] },
+    yaxis: { ...AXIS, title: { text: METRICS[chosen("metric")] || chosen("metric") }, rangemode: "tozero" },
+    shapes: floor.map((one) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: one.value, y1: one.value, line: { color: "#50575e", width: 1, dash: "dot" } })),
+    annotations: floor.map((one) => ({ xref: "paper", x: 1, y: one.value, text: one.name, showarrow: false, xanchor: "right", yanchor: "bottom", font: { size: 11, color: "#50575e" } })),
+  });
+  const absent = wanted.filter((row) => !Number.isFinite(row.value)).length;
+  byId("scores-note").textContent = `Means over seeds on test points, judged by ${LABELS[chosen("labels")] || chosen("labels")}; circles are cells.` +
+    (absent ? ` ${absent} of ${wanted.length} values are not finite, or have no finite optimum, and aren't drawn.` : "");
+}
+
+/** What predictors that need no training score: the posterior, and a uniform guess. */
+function references() {
+  const wanted = rows.references.filter((row) => row.dataset === chosen("dataset") && row.metric === chosen("metric") &&
+    row.labels === chosen("labels") && row.calibrator === "none" && ["bayes", "uniform"].includes(row.model));
+  const words = { bayes: "Bayes posterior", uniform: "uniform guess" };
+  return [...grouped(wanted, (row) => row.model)].map(([model, list]) => ({ name: words[model], value: summary(list.map((row) => row.value)).mean }))
+    .filter((one) => Number.isFinite(one.value));
+}
+
+function drawCurves() {
+  const scale = chosen("scale");
+  const wanted = sorted(rows.curves.filter((row) => isChosen(cellOf(row)) && row.probe === chosen("probe") &&
+    row.points === chosen("points") && !Number.isNaN(row[scale])));
+  const traces = [];
+  for (const [, list] of grouped(wanted, line)) {
+    const at = [...grouped(list, (row) => row[scale])].sort((a, b) => a[0] - b[0]);
+    const means = at.map(([, same]) => summary(same.map((row) => row.confidence)));
+    traces.push({
+      type: "scatter", mode: "lines", name: lineName(list[0]), x: at.map(([distance]) => distance), y: means.map((m) => m.mean),
+      line: { color: color(list[0]), width: 2.5, dash: dash(list[0]) }, error_y: { array: means.map((m) => m.half), color: color(list[0]), thickness: 0.8, width: 0 },
+      hoverinfo: "skip",
+    });
+    traces.push({
+      type: "scatter", mode: "markers", showlegend: false, x: list.map((row) => row[scale]), y: list.map((row) => row.confidence), customdata: list.map((row) => row.cell),
+      marker: { color: color(list[0]), size: 5, opacity: 0.6 }, hovertext: list.map((row) => `${cellOf(row).name}: ${told(row.confidence)} at ${told(row[scale])}`), hoverinfo: "text",
+    });
+  }
+  const x = scale === "radius" ? "distance (normalised pixels)" : "distance / distance to nearest training point of another label";
+  plot("curves", traces, { xaxis: { ...AXIS, title: { text: x } }, yaxis: { ...AXIS, title: { text: "confidence in the point's label" }, range: [0, 1.02] } });
+  byId("curves-note").textContent = wanted.length ? "Lines are means over seeds, points are cells." : "No cell of these choices was probed.";
+}
+
+function drawReliability() {
+  const calibrator = chosen("calibrator") === ALL ? "none" : chosen("calibrator");
+  const wanted = sorted(rows.reliability.filter((row) => isChosen(cellOf(row)) && row.labels === chosen("labels") && row.calibrator === calibrator));
+  const traces = [{ type: "scatter", mode: "lines", x: [0, 1], y: [0, 1], line: { color: "#767c82", width: 1, dash: "dot" }, hoverinfo: "skip", showlegend: false }];
+  for (const [, list] of grouped(wanted, line)) {
+    const bins = [...grouped(list, (row) => row.bin)].sort((a, b) => a[0] - b[0]).map(([, same]) => {
+      const count = same.reduce((sum, row) => sum + row.count, 0);
+      const mean = (name) => same.reduce((sum, row) => sum + row.count * row[name], 0) / count;
+      return { confidence: mean("confidence"), accuracy: mean("accuracy") };
+    });
+    traces.push({ type: "scatter", mode: "lines", name: lineName(list[0]), x: bins.map((b) => b.confidence), y: bins.map((b) => b.accuracy), line: { color: color(list[0]), width: 2, dash: dash(list[0]) }, hoverinfo: "skip" });
+    traces.push({
+      type: "scatter", mode: "markers", showlegend: false, x: list.map((row) => row.confidence), y: list.map((row) => row.accuracy), customdata: list.map((row) => row.cell),
+      marker: { color: color(list[0]), opacity: 0.55, size: list.map((row) => 3 + Math.min(9, Math.sqrt(row.count) / 2)) },
+      hovertext: list.map((row) => `${cellOf(row).name}: ${told(row.accuracy)} right at confidence ${told(row.confidence)}, ${row.count} points`), hoverinfo: "text",
+    });
+  }
+  plot("reliability", traces, { xaxis: { ...AXIS, title: { text: "confidence" }, range: [0, 1.02] }, yaxis: { ...AXIS, title: { text: "accuracy" }, range: [0, 1.02] } });
+  byId("reliability-note").textContent = `After calibrator “${word("calibrator", calibrator)}”; lines pool the seeds, points are cells, larger where a bin holds more.`;
+}
+
+/** An element with text or children. */
+function element(tag, content, attributes = {}) {
+  const made = document.createElement(tag);
+  if (Array.isArray(content)) made.append(...content);
+  else if (content !== undefined) made.textContent = content;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+function table(heads, body, attributes = {}) {
+  const head = element("thead", [element("tr", heads.map((text) => element("th", text, { scope: "col" })))]);
+  const lines = body.map((cells) => element("tr", cells.map((cell) => (cell instanceof Node ? element("td", [cell]) : element("td", cell)))));
+  return element("table", [head, element("tbody", lines)], attributes);
+}
+
+function drawCells() {
+  const wanted = scoreRows();
+  const calibrators = inOrder("calibrator", new Set(wanted.map((row) => row.calibrator)));
+  const lines = [...grouped(wanted, (row) => row.cell)].map(([cell, list]) => {
+    const button = element("button", experiment().cells[cell].name, { type: "button" });
+    button.addEventListener("click", () => openCard(cell));
+    return [button, ...calibrators.map((calibrator) => {
+      const row = list.find((one) => one.calibrator === calibrator);
+      return row ? withInterval(row) : "–";
+    })];
+  });
+  const heads = ["Cell", ...calibrators.map((name) => `${METRICS[chosen("metric")] || chosen("metric")}, ${word("calibrator", name)}`)];
+  const made = table(heads, lines, { id: "cells" });
+  byId("cells").replaceWith(made);
+}
+
+/** All that is known of a cell. */
+function openCard(index) {
+  const cell = experiment().cells[index];
+  byId("card-title").textContent = cell.name;
+  const own = rows.metrics.filter((row) => row.cell === index);
+  const parts = [element("h3", "How it came about"), table(["", ""], cell.facts, { class: "pairs" })];
+  if (cell.history.length > 1) parts.push(element("h3", "Training loss"), element("div", undefined, { id: "history", class: "plot", role: "group", "aria-label": "Training loss by epoch" }));
+  parts.push(element("h3", "Temperatures"), table(["Calibrator", "fitted to", "T", "NLL there", "gradient", "certificate"],
+    cell.fits.map((fit) => [word("calibrator", fit.calibrator), `${fit.split}, ${fit.labels}`, fit.temperature, told(number(fit.nll)), told(number(fit.gradient)), fit.certificate])));
+  for (const [labels, list] of grouped(own, (row) => row.labels)) {
+    const calibrators = inOrder("calibrator", new Set(list.map((row) => row.calibrator)));
+    const metrics = unique(list.map((row) => row.metric));
+    parts.push(element("h3", `Test metrics, ${LABELS[labels] || labels}`), table(["", ...calibrators.map((name) => word("calibrator", name))],
+      metrics.map((metric) => [METRICS[metric] || metric, ...calibrators.map((calibrator) => {
+        const row = list.find((one) => one.metric === metric && one.calibrator === calibrator);
+        return row ? withInterval(row) : "–";
+      })])));
+  }
+  parts.push(element("h3", "Spec"), table(["key", "value"], cell.spec, { class: "pairs" }));
+  parts.push(element("h3", "Commands that make it anew"), element("pre", cell.commands.join("\n"), { tabindex: "0" }));
+  byId("card-body").replaceChildren(...parts);
+  byId("card").showModal();
+  if (cell.history.length > 1) {
+    Plotly.react(byId("history"), [{ type: "scatter", mode: "lines", x: cell.history.map((p) => p[0]), y: cell.history.map((p) => p[1]), line: { color: "#1f5f8b" } }],
+      { ...LAYOUT, height: 240, xaxis: { ...AXIS, title: { text: "epoch" } }, yaxis: { ...AXIS, title: { text: "training loss" } } }, CONFIG);
+  }
+}
+
+function draw() {
+  drawScores();
+  drawCurves();
+  drawReliability();
+  drawCells();
+  const state = new URLSearchParams([...new FormData(choices), ...new FormData(walk)]);
+  history.replaceState(null, "", `#${state}`);
+}
+
+/** Choose what the address asks for. */
+function restore() {
+  const wanted = new URLSearchParams(location.hash.slice(1));
+  const set = (form, name) => {
+    const select = form.elements[name];
+    if (wanted.has(name) && [...select.options].some((option) => option.value === wanted.get(name))) select.value = wanted.get(name);
+  };
+  set(choices, "experiment");
+  openExperiment();
+  set(choices, "dataset");
+  openDataset();
+  for (const name of ["model", "loss", "calibrator", "metric", "labels"]) set(choices, name);
+  for (const name of ["probe", "points", "scale"]) set(walk, name);
+  draw();
+}
+
+async function start() {
+  data = await unpack();
+  fill(choices.elements.experiment, Object.keys(data.experiments), (name) => name);
+  const wanted = location.hash;
+  choices.addEventListener("change", (event) => {
+    if (event.target.name === "experiment") openExperiment();
+    else if (event.target.name === "dataset") openDataset();
+    else draw();
+  });
+  walk.addEventListener("change", draw);
+  byId("card").addEventListener("click", (event) => { if (event.target === byId("card")) byId("card").close(); });
+  if (wanted) history.replaceState(null, "", wanted);
+  restore();
+  document.body.dataset.ready = "true";
+}
+
+start();
