@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo theory cluster-demo test soak bench bench-quick lint report clean
+.PHONY: help demo theory cluster-demo test soak bench bench-quick lint report docs clean
 help:
 	@echo "make demo    run the demo experiment and build its report"
 	@echo "make theory  run the theory experiment: when temperature scaling fails like log k"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench-quick  the same with small sizes, which shows that the benchmarks run (a few minutes)"
 	@echo "make lint    ruff, snakefmt, snakemake --lint"
 	@echo "make report  rebuild results/report.html"
+	@echo "make docs    build the documentation as a site, in site/index.html"
 	@echo "make clean   remove the environment and caches (results stay)"
 
 $(VENV)/.made:
@@ -56,6 +57,14 @@ cluster-demo: $(VENV)/.installed-slurm
 
 report: $(VENV)/.installed
 	$(SNAKEMAKE) --report results/report.html --report-stylesheet workflow/report/style.css
+
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "Look at site/index.html (\`$(BIN)/mkdocs serve\` shows it in a browser, with its search)."
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

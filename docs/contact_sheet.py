@@ -1,4 +1,5 @@
-"""Make the committed pictures from a finished demo: docs/summary.png, and docs/figures.png with all on one sheet.
+"""Make the committed pictures from a finished demo: docs/summary.png, docs/figures.png with all on one sheet, and
+docs/figures/NAME.png.
 
 Run from the repository: ``.venv/bin/python docs/contact_sheet.py [results/figures/demo]``; or for one sheet of another
 experiment's figures ``.venv/bin/python docs/contact_sheet.py results/figures/paper-small docs/paper-small.png``.
@@ -39,13 +40,16 @@ def contact_sheet(paths: list[Path]) -> Image.Image:
 
 
 def main(folder: Path, out: Path | None = None) -> None:
-    """Write both pictures; or the sheet alone, to `out`."""
+    """Write all pictures; or the sheet alone, to `out`."""
     paths = sorted(folder.glob("*.png"), key=lambda path: (path.stem != "summary", path.stem))
     if not paths:
         sys.exit(f"no figures in {folder}: run the experiment first, such as `make demo`")
     contact_sheet(paths).quantize(256).save(out or DOCS / "figures.png", optimize=True)
     if out is None:
         fitted(folder / "summary.png", 1650).quantize(256).save(DOCS / "summary.png", optimize=True)
+        (DOCS / "figures").mkdir(exist_ok=True)
+        for path in paths:
+            fitted(path, 1200).quantize(64).save(DOCS / "figures" / path.name, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""Pages of the documentation that are made of what they describe: the configuration's schema, and the command line."""
+"""Pages of the documentation that are made of what they describe: the schema, the command line, the report's captions.
+
+``python docs/hooks.py`` writes those that are tracked, docs/configuration.md and docs/reading.md, so that they are read
+beside the sources as well. The others are made when the site is built.
+"""
 
 from __future__ import annotations
 
@@ -109,6 +113,48 @@ def command_line() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+FIGURES = {
+    "The claims": ("summary", "claims"),
+    "Neighbourhoods": ("neighbourhood", "confidence_radius", "radii", "logit_gaps"),
+    "Calibration": ("calibration", "reliability", "reliability_posthoc"),
+    "Training": ("training",),
+    "Theory": ("overlap", "log_k", "phase", "predicted", "gaussians"),
+}
+TABLES = ("claims_table", "paper_images", "paper_images_posterior", "paper_gaussians", "paper_gaussians_posterior")
+TABLES += ("images_posthoc",)
+
+READING = """# Reading the figures
+
+Each figure and table of an experiment, with what its caption in the report says. Pictures are the demo's. What has
+nothing to show in an experiment is left out there. In `results/explorer.html` the same numbers are looked up by
+data set, model and loss."""
+
+
+def caption(name: str) -> str:
+    """A caption of the report as Markdown, for any experiment."""
+    text = (ROOT / f"workflow/report/{name}.rst").read_text().strip()
+    text = text.removeprefix("Experiment {{ snakemake.wildcards.experiment }}: ")
+    text = text.replace("Experiment {{ snakemake.wildcards.experiment }}", "The experiment")
+    text = re.sub(r"`([^`<]+?)\s*<([^>]+)>`_", r"[\1](\2)", text)
+    return text[0].upper() + text[1:].replace("``", "`")
+
+
+def reading() -> str:
+    """The page on how to read each figure and table: the report's captions."""
+    parts = [READING]
+    for title, figures in FIGURES.items():
+        parts.append(f"## {title}")
+        for name in figures:
+            parts.append(f"### {name}")
+            if (ROOT / f"docs/figures/{name}.png").exists():
+                parts.append(f"![{name} of the demo](figures/{name}.png)")
+            parts.append(caption(name))
+    parts.append("## Tables")
+    for name in TABLES:
+        parts += [f"### {name}", caption(name)]
+    return "\n\n".join(parts) + "\n"
+
+
 LANGUAGES = {".yaml": "yaml", ".yml": "yaml", ".py": "python", ".toml": "toml", ".cff": "yaml"}
 
 
@@ -121,7 +167,7 @@ def shown_file(path: str) -> str:
     """The page of a file of the repository."""
     text = (ROOT / path).read_text()
     if path.endswith(".md"):
-        return text
+        return text if "/" in path else text.replace("](docs/", "](../")
     return f"# {path}\n\n```{LANGUAGES.get(Path(path).suffix, 'text')}\n{text.rstrip()}\n```\n"
 
 
@@ -148,8 +194,7 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are made, and the files of the repository that pages link to."""
     from mkdocs.structure.files import File
 
-    schema = yaml.safe_load(SCHEMA.read_text())
-    made = {"index.md": front(), "configuration.md": configuration(schema), "commands.md": command_line()}
+    made = {"index.md": front(), "commands.md": command_line()}
     paths = set(re.findall(r"\]\((?!docs/|https?:|#)([\w./-]+)\)", (ROOT / "README.md").read_text()))
     for page in (ROOT / "docs").glob("*.md"):
         paths |= linked(page.read_text())
@@ -160,3 +205,13 @@ def on_files(files: Any, config: Any) -> Any:
     for picture in pictures:
         files.append(File.generated(config, f"files/{picture}", abs_src_path=str(ROOT / picture)))
     return files
+
+
+def tracked() -> dict[str, str]:
+    """The pages that are made and tracked, by name."""
+    return {"configuration.md": configuration(yaml.safe_load(SCHEMA.read_text())), "reading.md": reading()}
+
+
+if __name__ == "__main__":
+    for page, content in tracked().items():
+        (ROOT / "docs" / page).write_text(content)

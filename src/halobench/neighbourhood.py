@@ -372,7 +372,8 @@ class _Walk:
         Passed through the model in as few parts of even size as `batch` allows, and read from its device in one go.
         """
         parts = places.tensor_split(-(-len(places) // self.batch))
-        logits = torch.cat([self.predict(self._images(part)) for part in parts])
+        with torch.no_grad():  # where `predict` is a module of one's own, it would record gradients
+            logits = torch.cat([self.predict(self._images(part)) for part in parts])
         *values, finite = score(logits, labels, betas.values()).cpu().numpy()
         if not finite.all():
             raise DivergedError(f"logits are not finite at distance {distance[finite == 0].min():.3g} from a point")

@@ -121,9 +121,8 @@ def two_level_kl(
     classes, beta, group
         k, a multiple of m; the mass of the shared regions, in (0, 1); m, at least 2.
     own_gap, top_gap, partner_gap
-        g0, g1 and g2, in logits, finite, g1 >= g2. For m = k there is no rest, and only g1 - g2 matters.
-
-    All can be arrays that broadcast against one another.
+        g0, g1 and g2, in logits, finite, g1 >= g2. For m = k there is no rest, and only g1 - g2 matters. These, as the
+        others, can be arrays that broadcast against one another.
 
     Returns
     -------

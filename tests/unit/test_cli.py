@@ -162,12 +162,8 @@ def test_the_cluster_page_tells_the_truth(root):
 
 
 def test_the_readme_tells_the_truth(root):
-    """Its library lines run, its links lead somewhere, and its commands exist."""
+    """Its links lead somewhere, and its commands exist; test_docs.py runs its library lines."""
     text = (root / "README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert link.startswith("https://") or (root / link).exists(), link
     makefile = (root / "Makefile").read_text()

@@ -1,0 +1,142 @@
+"""The documentation builds without a warning, and what it says of keys, commands and code is true."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from conftest import ROOT
+from halobench import plugins
+from halobench.cli import build_parser
+from halobench.specs import CalibrateSpec, ProbeSpec, TrainSpec
+
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+
+
+def hooks() -> Any:
+    """docs/hooks.py as a module."""
+    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs/hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_site_builds_strict(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    pages = {path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*.html")}
+    assert {"index.html", "configuration.html", "commands.html", "reading.html", "api.html"} <= pages
+    text = "".join((tmp_path / "site" / name).read_text() for name in pages)
+    loaded = set(re.findall(r"<(?:script|img|iframe)[^>]*\ssrc=\"?(https?://[^\" >]+)", text))
+    loaded |= set(re.findall(r"<link[^>]*rel=\"?stylesheet\"?[^>]*href=\"?(https?://[^\" >]+)", text))
+    assert not loaded, "no page loads anything from another place"
+
+
+@pytest.mark.parametrize("name", ["configuration.md", "reading.md"])
+def test_pages_that_are_made_and_tracked_are_up_to_date(name):
+    assert (ROOT / "docs" / name).read_text() == hooks().tracked()[name], "run: python docs/hooks.py"
+
+
+def schema_keys(node: Any) -> Iterator[tuple[str, dict]]:
+    """Every key that any mapping of the schema may have, with what it takes."""
+    if isinstance(node, dict):
+        properties = node.get("properties")
+        if isinstance(properties, dict):
+            yield from properties.items()
+        for child in node.values():
+            yield from schema_keys(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from schema_keys(child)
+
+
+KEYS = list(schema_keys(SCHEMA))
+
+
+@pytest.mark.parametrize(("key", "node"), KEYS, ids=[key for key, _ in KEYS])
+def test_the_configuration_reference_has_every_key(key, node):
+    """Found by a walk of its own over the schema, not by the one that makes the page."""
+    page = (ROOT / "docs/configuration.md").read_text()
+    rows = [line for line in page.splitlines() if re.match(rf"\| `(?:[^`]*\.)?{key}(?:\[\])*` \|", line)]
+    sections = [part for part in page.split("\n## ") if part.startswith(f"`{key}`")]
+    assert rows or sections or key == "recipe", f"no row for {key}"
+    told = " ".join(node.get("description", "").split()).replace("|", "\\|")
+    assert any(told in text for text in rows + sections) or key == "recipe", key
+    if "default" in node:
+        default = f"`{json.dumps(node['default'])}`"
+        assert any(f"| {default} |" in row for row in rows) or any(f": {default}." in text for text in sections), key
+
+
+@pytest.mark.parametrize("key", sorted({key for key, _ in schema_keys(SCHEMA)}))
+def test_every_key_is_described(key):
+    told = [node for name, node in schema_keys(SCHEMA) if name == key]
+    bare = [node for node in told if "description" not in node and "recipe" not in str(node.get("$ref"))]
+    assert not bare or all("$ref" in node for node in bare), key
+
+
+@pytest.mark.parametrize(("spec", "heading"), [(TrainSpec, "train"), (ProbeSpec, "probes"), (CalibrateSpec, "metrics")])
+def test_the_reference_has_what_specs_take(spec, heading):
+    page = (ROOT / "docs/configuration.md").read_text()
+    section = page.partition(f"## `{heading}`")[2].partition("\n## ")[0]
+    keys = {re.sub(r"^NAME\.", "", key) for key in re.findall(r"^\| `([^`]+)` \|", section, flags=re.MULTILINE)}
+    assert keys == {field.name for field in fields(spec)} - {"calibrators"}
+
+
+def test_the_command_reference_has_every_command():
+    page = hooks().command_line()
+    subparsers = next(each for each in build_parser()._actions if hasattr(each, "choices") and each.choices)
+    for name, parser in subparsers.choices.items():
+        section = page.partition(f"## `halobench {name}`")[2].partition("\n## ")[0]
+        for action in parser._actions:
+            wanted = action.option_strings or ([action.metavar] if action.metavar and action.nargs != "..." else [])
+            assert all(option in section for option in wanted), (name, wanted)
+
+
+@pytest.mark.parametrize("kind", ["figures", "tables"])
+def test_every_figure_and_table_is_told_how_to_read(kind):
+    page = (ROOT / "docs/reading.md").read_text()
+    told = set(re.findall(r"^### (\w+)$", page, flags=re.MULTILINE))
+    assert set(plugins.names(kind)) <= told
+
+
+def readme_code() -> list[str]:
+    """The README's blocks of Python."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_readmes_library_lines_run(capsys):
+    """In the order of the README, on arrays and a module of a stranger's, as its text names them."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(4000, 4))
+    labels = np.array([rng.choice(4, p=np.exp(row) / np.exp(row).sum()) for row in truth])
+    names = {"val_logits": 5 * truth[:2000], "val_labels": labels[:2000], "rng": rng}
+    names |= {"test_logits": 5 * truth[2000:], "test_labels": labels[2000:], "labels": labels[:40]}
+    names |= {"inputs": torch.randn(40, 3, 8, 8), "one_hot": torch.eye(4)[labels[:40]]}
+    names["model"] = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
+    blocks = readme_code()
+    assert len(blocks) == 4
+    for block in blocks:
+        lines = [line for line in block.splitlines() if line.strip() and not re.match("from|import", line)]
+        assert len(lines) <= 5, block
+        exec(block, names)  # our own README
+    assert abs(names["fit"].T - 5) < 0.5, "the logits were five times too large"
+    assert names["fit"].converged
+    assert names["model"][1].weight.grad.abs().sum() > 0
+    assert set(names["found"].curves["radius"].dropna()) == {1.0, 5.0}
+    assert names["found"].radii["point"].nunique() == 40
+    assert capsys.readouterr().out.count("\n") >= 4
