@@ -56,6 +56,10 @@ share no number.
 examples:
   halobench compare digits/mlp/cross_entropy/seed0 digits/mlp/mixup2/seed0
   halobench compare results ../before/results"""
+EXAMPLE_EXPLORER = """examples:
+  halobench explorer                          all experiments in results, to results/explorer.html
+  halobench explorer demo --out demo.html
+  halobench explorer --tables results/partial/tables    of cells that are there, after `halobench run partial`"""
 EXAMPLE_CLUSTER = """Needs SLURM's programs and munge, no GPU, and neither root nor /etc.
 
 examples:
@@ -137,6 +141,12 @@ def build_parser() -> argparse.ArgumentParser:
     table.add_argument("--note", default="", metavar="TEXT", help="printed with it")
     for made in (figure, table):
         takes(made, "tables", "out")
+    explorer = command("explorer", "Make one page that explores the cells of experiments.", _explorer, EXAMPLE_EXPLORER)
+    explorer.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="which (all whose tables are there)")
+    explorer.add_argument("--results", type=Path, default=Path("results"), help="the results folder (results)")
+    explorer.add_argument("--tables", type=Path, metavar="FOLDER", help="the experiments' tables (RESULTS/tables)")
+    explorer.add_argument("--out", type=Path, metavar="FILE", help="where to write (RESULTS/explorer.html)")
+    explorer.add_argument("--note", default="", metavar="TEXT", help="shown at its top")
     verify = command("verify", "Compare results with the checksums in their records.", _verify)
     verify.add_argument("results", nargs="?", type=Path, default=Path("results"), help="the results folder (results)")
     verify.add_argument("--remove", action="store_true", help="remove what is faulty, so that it is made again")
@@ -306,6 +316,13 @@ def _table(given: argparse.Namespace) -> None:
     from halobench.stages import run_table
 
     run_table(given.name, given.tables, given.out, given.note)
+
+
+def _explorer(given: argparse.Namespace) -> None:
+    from halobench.stages import run_explorer
+
+    out = given.results / "explorer.html" if given.out is None else given.out
+    run_explorer(given.results, out, given.experiments, given.tables, given.note)
 
 
 def _verify(given: argparse.Namespace) -> int:

@@ -36,6 +36,7 @@ STAGES = {
     "claims": ("claims/__init__",),
     "figure": ("figures/theme", "figures/names"),
     "table": ("tables/layout",),
+    "explorer": ("explorer/__init__",),
 }
 
 # Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a
@@ -45,11 +46,16 @@ NEUTRAL |= {"specs", "store"}
 
 # What a stage imports without depending on it: aggregation takes from these the names of columns alone, the probe meets
 # losses only in what its model has learned, and models of timm and torchvision are named by the specs that use them.
+# The explorer shows what tables and cells hold.
 ASIDE = {
     "train": {"models/foreign"},
     "probe": {"models/foreign", "losses/__init__"},
     "aggregate": {"calibration", "claims/__init__"},
+    "explorer": {"aggregation", "calibration", "grid"},
 }
+
+# Files that a stage's output holds and that are no Python: their bytes count, comments and all.
+BESIDE = {"explorer": ("explorer/page.html", "explorer/page.css", "explorer/page.js")}
 
 
 def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
@@ -123,7 +129,9 @@ def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str
     files = {}
     for module, path in _closure(found, passed).items():
         files[called.get(path) or _key(module, path)] = path
-    return {key: _file_digest(path, path.stat().st_mtime_ns) for key, path in sorted(files.items())}
+    digests = {key: _file_digest(path, path.stat().st_mtime_ns) for key, path in sorted(files.items())}
+    bytewise = {name: hashlib.sha256((PACKAGE / name).read_bytes()).hexdigest()[:16] for name in BESIDE.get(stage, ())}
+    return digests | bytewise
 
 
 @functools.cache

@@ -30,6 +30,7 @@ from halobench.store import read_record, write_json
 
 STAGE_RECORDS = ("train.json", "probe.json", "calibrate.json")
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # what aggregation writes
+EXPLORED = ("metrics", "neighbourhood", "reliability", "runs")  # those that the explorer reads
 
 
 IMAGES = "any images"  # in a plug-in's SHOWS: all loaders that are no distribution

@@ -16,7 +16,7 @@ import pandas as pd
 
 from halobench import data, plugins, store
 from halobench.codemap import code_in_force
-from halobench.grid import TABLES, list_files, tables_read
+from halobench.grid import EXPLORED, TABLES, list_files, tables_read
 from halobench.provenance import here, record, started
 from halobench.specs import (
     CalibrateSpec,
@@ -430,6 +430,32 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "") -> None:
     seconds = time.perf_counter() - began
     made = record("figure", asked, None, code, paths, seconds, ["matplotlib", "pandas", "seaborn"])
     store.write_json(Path(f"{out}.json"), made)
+
+
+def run_explorer(
+    results: Path, out: Path, experiments: Iterable[str] = (), tables: Path | None = None, note: str = ""
+) -> None:
+    """Write the page that explores cells to `out`, and its record beside it.
+
+    Parameters
+    ----------
+    experiments : iterable of str
+        By default all whose tables are there.
+    tables : Path, optional
+        The folder of the experiments' tables; by default ``tables`` in `results`.
+    note : str
+        Shown on the page, e.g. that cells are missing.
+    """
+    began = time.perf_counter()
+    code = code_in_force("explorer")
+    store.sweep(out.parent)
+    from halobench import explorer
+
+    shown = explorer.write(results, out, experiments, tables, note)
+    asked = {"experiments": shown, "note": note}
+    asked["tables"] = {name: _checksums((tables or results / "tables") / name, EXPLORED) for name in shown}
+    seconds = time.perf_counter() - began
+    store.write_json(out.with_suffix(".json"), record("explorer", asked, None, code, [out], seconds, ["plotly"]))
 
 
 def run_table(name: str, tables: Path, out: Path, note: str = "") -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RECORDS = (
     *("source.json", "weights.json", "train.json", "probe.json", "calibrate.json", "reference.json"),
-    *("aggregate.json", "claims.json"),
+    *("aggregate.json", "claims.json", "explorer.json"),
 )
 REMEDY = "(if it is a result: delete it, and the next run that needs it makes it again)"
 

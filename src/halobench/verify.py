@@ -37,6 +37,7 @@ class Verdict:
 WRITTEN = {
     *("images.npy", "labels.npy", "meta.json", "model.safetensors", "logits.safetensors", "history.csv"),
     *("neighbourhood.parquet", "radii.parquet", "calibration.json", "metrics.csv", "reliability.csv"),
+    "explorer.html",
 }
 
 

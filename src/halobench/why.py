@@ -149,7 +149,7 @@ def code_changes(before: Mapping[str, str], now: Mapping[str, str], swapped: boo
 
 def _file(module: str) -> str:
     """A module of a code map as a file of the package, or as the config names it."""
-    return module if ":" in module or module.endswith(".py") else f"{module}.py"
+    return module if ":" in module or "." in module.rpartition("/")[2] else f"{module}.py"
 
 
 def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -29,7 +29,14 @@ soak = pytest.mark.skipif(
 IGNORED = {"all", "total"}  # a target, and the sum
 FIGURES = {f"figure_{name}": 1 for name in tiny_figures()}
 PRINTED = {f"table_{name}": 1 for name in tiny_tables()}
-TABLES = {"manifest": 1, "aggregate": 1, "claims": 1, **PRINTED, **FIGURES}  # what follows any change of a cell
+TABLES = {
+    "manifest": 1,
+    "aggregate": 1,
+    "claims": 1,
+    "explorer": 1,
+    **PRINTED,
+    **FIGURES,
+}  # what follows any change of a cell
 EIGHT = {"train": 8, "probe": 8, "calibrate": 8, **TABLES}
 
 

@@ -306,7 +306,7 @@ def targets():
         path
         for experiment in CONFIG.run
         for path in (*cell_files(experiment), *drawn(experiment))
-    ]
+    ] + [f"results/explorer.{kind}" for kind in ("html", "json")]
 
 
 @functools.cache
@@ -320,7 +320,8 @@ def partial_targets(wildcards):
     found = [experiment for experiment in CONFIG.run if surveyed(experiment).cells]
     if not found:
         sys.exit(f"partial: no cell of {', '.join(CONFIG.run)} is finished yet")
-    return [path for experiment in found for path in drawn(experiment, "partial/")]
+    wanted = [path for experiment in found for path in drawn(experiment, "partial/")]
+    return wanted + [f"results/partial/explorer.{kind}" for kind in ("html", "json")]
 
 
 def partial_cells(wildcards):
@@ -332,6 +333,28 @@ def partial_cells(wildcards):
 def partial_note(wildcards):
     """What a figure or table from a part of the cells says of itself."""
     return surveyed(wildcards.experiment).note if wildcards.scope else ""
+
+
+def explored(wildcards):
+    """The experiments that the explorer shows: in a partial run those that have a finished cell."""
+    if wildcards.scope:
+        return [experiment for experiment in CONFIG.run if surveyed(experiment).cells]
+    return list(CONFIG.run)
+
+
+def explorer_tables(wildcards):
+    """The tables that the explorer reads, of all experiments."""
+    return [
+        f"results/{wildcards.scope}tables/{experiment}/{name}.parquet"
+        for experiment in explored(wildcards)
+        for name in grid.EXPLORED
+    ]
+
+
+def explorer_note(wildcards):
+    """What the explorer of a part of the cells says of itself."""
+    notes = [(e, surveyed(e).note) for e in explored(wildcards) if wildcards.scope]
+    return "; ".join(f"{experiment}, {note}" for experiment, note in notes if note)
 
 
 def caption(name, kind="figure"):

@@ -11,7 +11,7 @@ import gzip
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,50 +23,62 @@ from scipy.special import stdtrit
 from halobench import card, store, terminal
 from halobench.aggregation import read_tables
 from halobench.figures import names
-from halobench.specs import SpecError
+from halobench.grid import EXPLORED
+from halobench.specs import SpecError, one_of, require
 
-TABLES = ("metrics", "neighbourhood", "reliability", "history", "runs")
 KEYS = ["dataset", "model", "loss", "seed"]
 POINTS = 200  # of a training curve, at most
 DIGITS = 6  # of curves; metrics keep all
 
 
-def experiments_in(results: Path) -> list[str]:
-    """The experiments of a results folder whose tables are there.
+def experiments_in(tables: Path) -> list[str]:
+    """The experiments whose tables are in a folder, sorted.
 
     Raises
     ------
     SpecError
         If there is none.
     """
-    found = sorted(path.parent.name for path in results.glob("tables/*/aggregate.json"))
-    what = "a results folder with the tables of an experiment, as `halobench run` makes them"
+    found = sorted(path.parent.name for path in tables.glob("*/aggregate.json"))
+    what = "a folder with the tables of an experiment, as `halobench run` makes them, or `halobench run partial`"
     if not found:
-        raise SpecError(str(results), "no tables" if results.is_dir() else "no folder", what)
+        raise SpecError(str(tables), "no tables in it" if tables.is_dir() else "no folder", what)
     return found
 
 
-def gather(results: Path, experiments: Iterable[str]) -> dict[str, Any]:
+def gather(results: Path, tables: Path, experiments: Sequence[str], note: str = "") -> dict[str, Any]:
     """What the page shows, as plain data: by experiment, and how names are written and drawn.
+
+    Parameters
+    ----------
+    results, tables : Path
+        The results folder, whose ``runs`` hold the cells; the folder of the experiments' tables.
+    experiments : sequence of str
+    note : str
+        Shown at the top, e.g. that cells are missing.
 
     Raises
     ------
     SpecError
-        If a table is missing or isn't the one that its record tells of.
+        If an experiment has no tables, or a table or a cell's file isn't the one that its record tells of.
     """
-    found = {name: _experiment(results, name) for name in experiments}
+    there = experiments_in(tables)
+    for name in experiments:
+        require(name in there, "experiment", name, f"one whose tables are in {tables}: {one_of(there, name)}")
+    found = {name: _experiment(results, tables / name) for name in experiments}
     losses = names.ordered({cell["loss"] for each in found.values() for cell in each["cells"]}, names.KNOWN_LOSSES)
     styles = names.loss_styles(losses)
     return {
         "experiments": found,
+        "note": note,
         "colors": {loss: styles[loss].color for loss in losses},
         "t": [float(stdtrit(df, 0.975)) for df in range(1, 61)],
     }
 
 
-def _experiment(results: Path, name: str) -> dict[str, Any]:
-    """One experiment."""
-    tables = read_tables(results / "tables" / name, TABLES)
+def _experiment(results: Path, folder: Path) -> dict[str, Any]:
+    """One experiment, of the tables in its folder."""
+    tables = read_tables(folder, EXPLORED)
     runs = tables["runs"]
     index = {tuple(row): i for i, row in enumerate(runs[KEYS].itertuples(index=False, name=None))}
     metrics = tables["metrics"][tables["metrics"]["split"] == "test"]
@@ -195,8 +207,24 @@ def page(found: Mapping[str, Any]) -> str:
     return text
 
 
-def write(results: Path, out: Path, experiments: Iterable[str] = ()) -> None:
-    """Write the page on `experiments`, or on all whose tables are in `results`."""
-    made = page(gather(results, list(experiments) or experiments_in(results)))
+def write(
+    results: Path, out: Path, experiments: Iterable[str] = (), tables: Path | None = None, note: str = ""
+) -> list[str]:
+    """Write the page on `experiments`, or on all whose tables are there; return which they are.
+
+    Parameters
+    ----------
+    tables : Path, optional
+        The folder of the experiments' tables; by default ``tables`` in `results`.
+
+    Raises
+    ------
+    SpecError
+        As `gather`.
+    """
+    tables = results / "tables" if tables is None else tables
+    wanted = list(experiments) or experiments_in(tables)
+    made = page(gather(results, tables, wanted, note))
     with store.replacing(out) as temporary:
         temporary.write_text(made, encoding="utf-8")
+    return wanted

@@ -40,14 +40,14 @@ const unique = (values) => [...new Set(values)];
 function told(value) {
   if (Number.isNaN(value)) return "–";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "-∞";
-  const text = value.toPrecision(4);
-  return Math.abs(value) >= 1e-4 && Math.abs(value) < 1e6 ? String(Number(text)) : text;
+  return String(Number(value.toPrecision(4)));
 }
 
 const withInterval = (row) => told(row.value) + (Number.isNaN(row.low) ? "" : ` [${told(row.low)}, ${told(row.high)}]`);
 const experiment = () => data.experiments[chosen("experiment")];
 const chosen = (name) => (choices.elements[name] || walk.elements[name]).value;
 const word = (kind, name) => (experiment().labels[kind] || {})[name] || name;
+const metricName = (name) => METRICS[name] || name;
 const cellOf = (row) => experiment().cells[row.cell];
 
 /** Fill a select, keeping what was chosen where it is still there. */
@@ -70,7 +70,8 @@ function openExperiment() {
   const cells = found.cells.length;
   const seeds = unique(found.cells.map((cell) => cell.seed)).length;
   byId("summary").textContent = `${cells} cells: ${found.order.dataset.length} data sets, ${found.order.model.length} models, ` +
-    `${found.order.loss.length} losses, up to ${seeds} seeds. Intervals are t intervals at 95% over seeds.`;
+    `${found.order.loss.length} losses, up to ${seeds} seeds. Intervals are t intervals at 95% over seeds.` +
+    (data.note ? ` Not all: ${data.note}.` : "");
   openDataset();
 }
 
@@ -81,7 +82,9 @@ function openDataset() {
   fill(choices.elements.model, inOrder("model", new Set(cells.map((c) => c.model))), (n) => word("model", n), "all models");
   fill(choices.elements.loss, inOrder("loss", new Set(cells.map((c) => c.loss))), (n) => word("loss", n), "all losses");
   fill(choices.elements.calibrator, inOrder("calibrator", new Set(here.map((r) => r.calibrator))), (n) => word("calibrator", n), "all calibrators");
-  fill(choices.elements.metric, unique(here.map((row) => row.metric)), (name) => METRICS[name] || name);
+  const scores = unique(here.map((row) => row.metric));
+  const known = Object.keys(METRICS).filter((name) => scores.includes(name));
+  fill(choices.elements.metric, known.concat(scores.filter((name) => !METRICS[name])), metricName);
   const labels = Object.keys(LABELS).filter((name) => here.some((row) => row.labels === name));
   fill(choices.elements.labels, labels, (name) => LABELS[name]);
   const curves = rows.curves.filter((row) => cellOf(row).dataset === chosen("dataset"));
@@ -132,14 +135,20 @@ function sorted(list) {
 }
 
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
-const dash = (row) => DASHES[experiment().order.model.indexOf(cellOf(row).model) % DASHES.length];
+const STROKES = { solid: "none", dash: "9 5", dot: "3 3", dashdot: "9 4 3 4", longdash: "14 6", longdashdot: "14 4 3 4" };
+const dashOf = (model) => DASHES[experiment().order.model.indexOf(model) % DASHES.length];
+const dash = (row) => dashOf(cellOf(row).model);
 const color = (row) => data.colors[cellOf(row).loss] || "#555";
 const LAYOUT = {
-  font: { family: "system-ui, sans-serif", size: 13, color: "#1d2327" }, margin: { l: 60, r: 10, t: 10, b: 60 },
-  paper_bgcolor: "#fff", plot_bgcolor: "#fff", hovermode: "closest", legend: { orientation: "h", y: -0.25 },
+  font: { family: "system-ui, sans-serif", size: 13, color: "#1d2327" }, margin: { l: 60, r: 10, t: 10, b: 50 },
+  paper_bgcolor: "#fff", plot_bgcolor: "#fff", hovermode: "closest",
+  legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
 };
+const NARROW = 500; // pixels; below, titles are broken and names of bars stand upright
 const AXIS = { gridcolor: "#e3e6e9", zerolinecolor: "#c9ced3", linecolor: "#c9ced3", automargin: true };
 const CONFIG = { displayModeBar: false, responsive: true };
+
+const isNarrow = (id) => byId(id).clientWidth < NARROW;
 
 /** Draw traces, and let a click on a point open its cell's card. */
 function plot(id, traces, layout) {
@@ -159,49 +168,90 @@ function scoreRows() {
   return sorted(wanted);
 }
 
+const FILLS = ["#9db4c6", "#5b8db3", "#1f5f8b", "#c9ced3", "#b7a26b", "#7d9b6d", "#a2767d", "#8878a9", "#6b6f73"];
+
+/** A calibrator's bars, and the cells on them: places along the axis of names, and values. */
+function scoreTraces(own, lines, calibrator, place, width, offset) {
+  const groups = [...grouped(own, lineName)];
+  const means = groups.map(([, list]) => summary(list.map((row) => row.value)));
+  const upright = !isNarrow("scores");
+  const at = (places, values) => (upright ? { x: places, y: values } : { x: values, y: places });
+  const error = { array: means.map((m) => m.half), color: "#1d2327", thickness: 1.2, width: 3 };
+  const name = word("calibrator", calibrator);
+  return [{
+    type: "bar", name, legendgroup: calibrator, orientation: upright ? "v" : "h", width: width * 0.92,
+    ...at(groups.map(([line]) => lines.indexOf(line) + offset), means.map((m) => m.mean)), [upright ? "error_y" : "error_x"]: error,
+    marker: { color: FILLS[place % FILLS.length] }, hoverinfo: "text",
+    hovertext: groups.map(([line, list], i) => `${line}, ${name}: ${told(means[i].mean)} ± ${told(means[i].half)} (${means[i].n} of ${list.length} seeds)`),
+  }, {
+    type: "scatter", mode: "markers", showlegend: false, legendgroup: calibrator, customdata: own.map((row) => row.cell),
+    ...at(own.map((row) => lines.indexOf(lineName(row)) + offset), own.map((row) => row.value)),
+    marker: { color: "#fff", line: { color: "#1d2327", width: 1.2 }, size: 8 }, hoverinfo: "text",
+    hovertext: own.map((row) => `${cellOf(row).name}, ${name}: ${withInterval(row)}`),
+  }];
+}
+
+/** How the bars' axes and the lines of reference predictors lie: upright, or on a phone lying. */
+function scoreLayout(lines, calibrators, floor) {
+  const upright = !isNarrow("scores");
+  const names = {
+    ...AXIS, tickvals: lines.map((_, i) => i), ticktext: lines.map((name) => name.replace(", ", ",<br>")), showgrid: false, zeroline: false,
+    range: upright ? [-0.6, lines.length - 0.4] : [lines.length - 0.4, -0.6],
+  };
+  const values = { ...AXIS, title: { text: metricName(chosen("metric")) }, rangemode: "tozero" };
+  const ruler = { color: "#50575e", width: 1, dash: "dot" };
+  const label = { showarrow: false, font: { size: 11, color: "#50575e" } };
+  const across = (one) => (upright ? { xref: "paper", x0: 0, x1: 1, y0: one.value, y1: one.value } : { yref: "paper", y0: 0, y1: 1, x0: one.value, x1: one.value });
+  const beside = (one, i) => (upright ? { xref: "paper", x: 1.005, xanchor: "left", y: one.value } : { yref: "paper", y: -0.02, yanchor: "top", x: one.value, yshift: -50 - 14 * i });
+  const height = upright ? 380 : 170 + lines.length * Math.max(34, 15 * calibrators.length) + 14 * floor.length;
+  return {
+    barmode: "overlay", height, xaxis: upright ? names : values, yaxis: upright ? values : names,
+    margin: { ...LAYOUT.margin, r: upright && floor.length ? 110 : 10, b: upright ? 50 : 65 + 14 * floor.length },
+    shapes: floor.map((one) => ({ type: "line", line: ruler, ...across(one) })),
+    annotations: floor.map((one, i) => ({ ...label, text: one.name, ...beside(one, i) })),
+  };
+}
+
 function drawScores() {
   const wanted = scoreRows();
   const lines = unique(wanted.map(lineName));
   const calibrators = inOrder("calibrator", new Set(wanted.map((row) => row.calibrator)));
   const width = 0.8 / Math.max(calibrators.length, 1);
-  const traces = [];
-  calibrators.forEach((calibrator, place) => {
-    const own = wanted.filter((row) => row.calibrator === calibrator);
-    const groups = [...grouped(own, lineName)];
-    const offset = (place - (calibrators.length - 1) / 2) * width;
-    const means = groups.map(([, list]) => summary(list.map((row) => row.value)));
-    traces.push({
-      type: "bar", name: word("calibrator", calibrator), x: groups.map(([name]) => lines.indexOf(name) + offset), y: means.map((m) => m.mean),
-      width: width * 0.92, error_y: { array: means.map((m) => m.half), color: "#1d2327", thickness: 1.2, width: 3 },
-      marker: { color: ["#9db4c6", "#5b8db3", "#1f5f8b", "#c9ced3", "#b7a26b", "#7d9b6d", "#a2767d", "#8878a9", "#6b6f73"][place % 9] },
-      hovertext: groups.map(([name, list], i) => `${name}, ${word("calibrator", calibrator)}: ${told(means[i].mean)} ± ${told(means[i].half)} (${means[i].n} of ${list.length} seeds)`),
-      hoverinfo: "text",
-    });
-    traces.push({
-      type: "scatter", mode: "markers", showlegend: false, x: own.map((row) => lines.indexOf(lineName(row)) + offset), y: own.map((row) => row.value),
-      customdata: own.map((row) => row.cell), marker: { color: "#fff", line: { color: "#1d2327", width: 1.2 }, size: 8 },
-      hovertext: own.map((row) => `${cellOf(row).name}, ${word("calibrator", calibrator)}: ${withInterval(row)}`), hoverinfo: "text",
-    });
-  });
-  const floor = references();
-  plot("scores", traces, {
-    barmode: "overlay", xaxis: { ...AXIS, tickvals: lines.map((_, i) => i), ticktext: lines, range: [-0.6, lines.length - 0.4] },
-    yaxis: { ...AXIS, title: { text: METRICS[chosen("metric")] || chosen("metric") }, rangemode: "tozero" },
-    shapes: floor.map((one) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: one.value, y1: one.value, line: { color: "#50575e", width: 1, dash: "dot" } })),
-    annotations: floor.map((one) => ({ xref: "paper", x: 1, y: one.value, text: one.name, showarrow: false, xanchor: "right", yanchor: "bottom", font: { size: 11, color: "#50575e" } })),
-  });
+  const traces = calibrators.flatMap((calibrator, place) => scoreTraces(
+    wanted.filter((row) => row.calibrator === calibrator), lines, calibrator, place, width, (place - (calibrators.length - 1) / 2) * width,
+  ));
+  const { floor, beyond } = references(wanted);
+  plot("scores", traces, scoreLayout(lines, calibrators, floor));
   const absent = wanted.filter((row) => !Number.isFinite(row.value)).length;
   byId("scores-note").textContent = `Means over seeds on test points, judged by ${LABELS[chosen("labels")] || chosen("labels")}; circles are cells.` +
+    beyond.map((one) => ` ${one.name}: ${told(one.value)}, beyond the axis.`).join("") +
     (absent ? ` ${absent} of ${wanted.length} values are not finite, or have no finite optimum, and aren't drawn.` : "");
 }
 
-/** What predictors that need no training score: the posterior, and a uniform guess. */
-function references() {
+/** What predictors that need no training score, the posterior and a uniform guess: those near the bars, and others. */
+function references(bars) {
   const wanted = rows.references.filter((row) => row.dataset === chosen("dataset") && row.metric === chosen("metric") &&
     row.labels === chosen("labels") && row.calibrator === "none" && ["bayes", "uniform"].includes(row.model));
   const words = { bayes: "Bayes posterior", uniform: "uniform guess" };
-  return [...grouped(wanted, (row) => row.model)].map(([model, list]) => ({ name: words[model], value: summary(list.map((row) => row.value)).mean }))
+  const found = [...grouped(wanted, (row) => row.model)].map(([model, list]) => ({ name: words[model], value: summary(list.map((row) => row.value)).mean }))
     .filter((one) => Number.isFinite(one.value));
+  const most = 1.5 * Math.max(...bars.map((row) => row.value).filter(Number.isFinite), 0);
+  return { floor: found.filter((one) => one.value <= most), beyond: found.filter((one) => one.value > most) };
+}
+
+/** What colours and dashes mean, for both panels of lines. */
+function drawLegend() {
+  const cells = experiment().cells.filter(isChosen);
+  const there = (kind) => inOrder(kind, new Set(cells.map((cell) => cell[kind])));
+  const sample = (text, stroke, dashes) => {
+    const item = element("li");
+    item.innerHTML = `<svg width="34" height="10" aria-hidden="true"><line x1="1" y1="5" x2="33" y2="5" stroke="${stroke}" stroke-width="3" stroke-dasharray="${dashes}"/></svg>`;
+    item.append(text);
+    return item;
+  };
+  const losses = there("loss").map((loss) => sample(word("loss", loss), data.colors[loss] || "#555", "none"));
+  const models = there("model").map((model) => sample(word("model", model), "#50575e", STROKES[dashOf(model)]));
+  byId("legend").replaceChildren(...losses, ...models);
 }
 
 function drawCurves() {
@@ -213,17 +263,18 @@ function drawCurves() {
     const at = [...grouped(list, (row) => row[scale])].sort((a, b) => a[0] - b[0]);
     const means = at.map(([, same]) => summary(same.map((row) => row.confidence)));
     traces.push({
-      type: "scatter", mode: "lines", name: lineName(list[0]), x: at.map(([distance]) => distance), y: means.map((m) => m.mean),
+      type: "scatter", mode: "lines", name: lineName(list[0]), legendgroup: line(list[0]), x: at.map(([distance]) => distance), y: means.map((m) => m.mean),
       line: { color: color(list[0]), width: 2.5, dash: dash(list[0]) }, error_y: { array: means.map((m) => m.half), color: color(list[0]), thickness: 0.8, width: 0 },
       hoverinfo: "skip",
     });
     traces.push({
-      type: "scatter", mode: "markers", showlegend: false, x: list.map((row) => row[scale]), y: list.map((row) => row.confidence), customdata: list.map((row) => row.cell),
+      type: "scatter", mode: "markers", showlegend: false, legendgroup: line(list[0]), x: list.map((row) => row[scale]), y: list.map((row) => row.confidence), customdata: list.map((row) => row.cell),
       marker: { color: color(list[0]), size: 5, opacity: 0.6 }, hovertext: list.map((row) => `${cellOf(row).name}: ${told(row.confidence)} at ${told(row[scale])}`), hoverinfo: "text",
     });
   }
-  const x = scale === "radius" ? "distance (normalised pixels)" : "distance / distance to nearest training point of another label";
-  plot("curves", traces, { xaxis: { ...AXIS, title: { text: x } }, yaxis: { ...AXIS, title: { text: "confidence in the point's label" }, range: [0, 1.02] } });
+  const gap = isNarrow("curves") ? "<br>" : " ";
+  const x = scale === "radius" ? "distance (normalised pixels)" : `distance / distance to nearest${gap}training point of another label`;
+  plot("curves", traces, { showlegend: false, xaxis: { ...AXIS, title: { text: x } }, yaxis: { ...AXIS, title: { text: `confidence in${gap}the point's label` }, range: [0, 1.02] } });
   byId("curves-note").textContent = wanted.length ? "Lines are means over seeds, points are cells." : "No cell of these choices was probed.";
 }
 
@@ -237,14 +288,14 @@ function drawReliability() {
       const mean = (name) => same.reduce((sum, row) => sum + row.count * row[name], 0) / count;
       return { confidence: mean("confidence"), accuracy: mean("accuracy") };
     });
-    traces.push({ type: "scatter", mode: "lines", name: lineName(list[0]), x: bins.map((b) => b.confidence), y: bins.map((b) => b.accuracy), line: { color: color(list[0]), width: 2, dash: dash(list[0]) }, hoverinfo: "skip" });
+    traces.push({ type: "scatter", mode: "lines", name: lineName(list[0]), legendgroup: line(list[0]), x: bins.map((b) => b.confidence), y: bins.map((b) => b.accuracy), line: { color: color(list[0]), width: 2, dash: dash(list[0]) }, hoverinfo: "skip" });
     traces.push({
-      type: "scatter", mode: "markers", showlegend: false, x: list.map((row) => row.confidence), y: list.map((row) => row.accuracy), customdata: list.map((row) => row.cell),
+      type: "scatter", mode: "markers", showlegend: false, legendgroup: line(list[0]), x: list.map((row) => row.confidence), y: list.map((row) => row.accuracy), customdata: list.map((row) => row.cell),
       marker: { color: color(list[0]), opacity: 0.55, size: list.map((row) => 3 + Math.min(9, Math.sqrt(row.count) / 2)) },
       hovertext: list.map((row) => `${cellOf(row).name}: ${told(row.accuracy)} right at confidence ${told(row.confidence)}, ${row.count} points`), hoverinfo: "text",
     });
   }
-  plot("reliability", traces, { xaxis: { ...AXIS, title: { text: "confidence" }, range: [0, 1.02] }, yaxis: { ...AXIS, title: { text: "accuracy" }, range: [0, 1.02] } });
+  plot("reliability", traces, { showlegend: false, xaxis: { ...AXIS, title: { text: "confidence" }, range: [0, 1.02] }, yaxis: { ...AXIS, title: { text: "accuracy" }, range: [0, 1.02] } });
   byId("reliability-note").textContent = `After calibrator “${word("calibrator", calibrator)}”; lines pool the seeds, points are cells, larger where a bin holds more.`;
 }
 
@@ -263,6 +314,11 @@ function table(heads, body, attributes = {}) {
   return element("table", [head, element("tbody", lines)], attributes);
 }
 
+/** A table of names and values. */
+function pairs(list) {
+  return element("table", [element("tbody", list.map(([name, value]) => element("tr", [element("th", name, { scope: "row" }), element("td", value)])))], { class: "pairs" });
+}
+
 function drawCells() {
   const wanted = scoreRows();
   const calibrators = inOrder("calibrator", new Set(wanted.map((row) => row.calibrator)));
@@ -274,9 +330,15 @@ function drawCells() {
       return row ? withInterval(row) : "–";
     })];
   });
-  const heads = ["Cell", ...calibrators.map((name) => `${METRICS[chosen("metric")] || chosen("metric")}, ${word("calibrator", name)}`)];
+  const heads = ["Cell", ...calibrators.map((name) => `${metricName(chosen("metric"))}, ${word("calibrator", name)}`)];
   const made = table(heads, lines, { id: "cells" });
   byId("cells").replaceWith(made);
+}
+
+/** Logarithmic where losses span more than a factor of ten. */
+function lossAxis(losses) {
+  const [least, most] = [Math.min(...losses), Math.max(...losses)];
+  return least > 0 && most > 10 * least ? { type: "log", dtick: 1, exponentformat: "power" } : { type: "linear", rangemode: "tozero" };
 }
 
 /** All that is known of a cell. */
@@ -284,7 +346,7 @@ function openCard(index) {
   const cell = experiment().cells[index];
   byId("card-title").textContent = cell.name;
   const own = rows.metrics.filter((row) => row.cell === index);
-  const parts = [element("h3", "How it came about"), table(["", ""], cell.facts, { class: "pairs" })];
+  const parts = [element("h3", "How it came about"), pairs(cell.facts)];
   if (cell.history.length > 1) parts.push(element("h3", "Training loss"), element("div", undefined, { id: "history", class: "plot", role: "group", "aria-label": "Training loss by epoch" }));
   parts.push(element("h3", "Temperatures"), table(["Calibrator", "fitted to", "T", "NLL there", "gradient", "certificate"],
     cell.fits.map((fit) => [word("calibrator", fit.calibrator), `${fit.split}, ${fit.labels}`, fit.temperature, told(number(fit.nll)), told(number(fit.gradient)), fit.certificate])));
@@ -292,23 +354,24 @@ function openCard(index) {
     const calibrators = inOrder("calibrator", new Set(list.map((row) => row.calibrator)));
     const metrics = unique(list.map((row) => row.metric));
     parts.push(element("h3", `Test metrics, ${LABELS[labels] || labels}`), table(["", ...calibrators.map((name) => word("calibrator", name))],
-      metrics.map((metric) => [METRICS[metric] || metric, ...calibrators.map((calibrator) => {
+      metrics.map((metric) => [metricName(metric), ...calibrators.map((calibrator) => {
         const row = list.find((one) => one.metric === metric && one.calibrator === calibrator);
         return row ? withInterval(row) : "–";
       })])));
   }
-  parts.push(element("h3", "Spec"), table(["key", "value"], cell.spec, { class: "pairs" }));
+  parts.push(element("h3", "Spec"), pairs(cell.spec));
   parts.push(element("h3", "Commands that make it anew"), element("pre", cell.commands.join("\n"), { tabindex: "0" }));
   byId("card-body").replaceChildren(...parts);
   byId("card").showModal();
   if (cell.history.length > 1) {
     Plotly.react(byId("history"), [{ type: "scatter", mode: "lines", x: cell.history.map((p) => p[0]), y: cell.history.map((p) => p[1]), line: { color: "#1f5f8b" } }],
-      { ...LAYOUT, height: 240, xaxis: { ...AXIS, title: { text: "epoch" } }, yaxis: { ...AXIS, title: { text: "training loss" } } }, CONFIG);
+      { ...LAYOUT, height: 240, xaxis: { ...AXIS, title: { text: "epoch" } }, yaxis: { ...AXIS, ...lossAxis(cell.history.map((p) => p[1])), title: { text: "training loss" } } }, CONFIG);
   }
 }
 
 function draw() {
   drawScores();
+  drawLegend();
   drawCurves();
   drawReliability();
   drawCells();
