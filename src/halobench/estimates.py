@@ -29,6 +29,7 @@ PLACES = {  # of the records, by the kind of job that leaves them
     "claims": ("tables/*/claims.json", "partial/tables/*/claims.json"),
     "table": ("tables/*/*.json", "partial/tables/*/*.json"),
     "figure": ("figures/*/*.json", "partial/figures/*/*.json"),
+    "explorer": ("explorer.json", "partial/explorer.json"),
 }
 ASKED = ("source", "train", "probe", "calibrate", "reference")  # are given a spec
 MIB = 2**20
@@ -128,6 +129,7 @@ LIKE = {
     "claims": (ANEW, ANY),
     "table": (ANEW, Likeness("of the same table elsewhere", lambda spec, path: path.name, rough=True), ANY),
     "figure": (ANEW, Likeness("of the same figure elsewhere", lambda spec, path: path.name, rough=True), ANY),
+    "explorer": (ANEW, ANY),
 }
 
 

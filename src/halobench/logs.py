@@ -28,6 +28,7 @@ MADE = {
     "claims": "tables/{}/claims.json",
     "table": "tables/{}.json",
     "figure": "figures/{}.json",
+    "explorer": "{}.json",
 }
 
 

@@ -14,7 +14,8 @@ from halobench import cli, store
 from halobench.aggregation import TABLE_COLUMNS
 
 STAGES = ["source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure"]
-COMMANDS = [*STAGES, "check", "cluster", "compare", "explorer", "logs", "plan", "run", "show", "verify", "why"]
+STAGES += ["explorer"]
+COMMANDS = [*STAGES, "check", "cluster", "compare", "logs", "plan", "run", "show", "verify", "why"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -6,9 +6,9 @@ rule explorer:
         html="results/{scope}explorer.html",
         record="results/{scope}explorer.json",
     log:
-        "results/{scope}logs/explorer.log",
+        "results/{scope}logs/explorer/explorer.log",
     benchmark:
-        "results/{scope}benchmarks/explorer.tsv"
+        "results/{scope}benchmarks/explorer/explorer.tsv"
     localrule: runs_here("explorer")
     conda:
         "../../environment.yml"

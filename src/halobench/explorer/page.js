@@ -170,6 +170,12 @@ function scoreRows() {
 
 const FILLS = ["#9db4c6", "#5b8db3", "#1f5f8b", "#c9ced3", "#b7a26b", "#7d9b6d", "#a2767d", "#8878a9", "#6b6f73"];
 
+/** How far beside its bar's middle a cell's point lies: seeds side by side, so that none hides another. */
+function aside(row, width) {
+  const seeds = unique(experiment().cells.map((cell) => cell.seed)).sort((a, b) => a - b);
+  return ((seeds.indexOf(cellOf(row).seed) + 0.5) / seeds.length - 0.5) * 0.7 * width;
+}
+
 /** A calibrator's bars, and the cells on them: places along the axis of names, and values. */
 function scoreTraces(own, lines, calibrator, place, width, offset) {
   const groups = [...grouped(own, lineName)];
@@ -185,7 +191,7 @@ function scoreTraces(own, lines, calibrator, place, width, offset) {
     hovertext: groups.map(([line, list], i) => `${line}, ${name}: ${told(means[i].mean)} ± ${told(means[i].half)} (${means[i].n} of ${list.length} seeds)`),
   }, {
     type: "scatter", mode: "markers", showlegend: false, legendgroup: calibrator, customdata: own.map((row) => row.cell),
-    ...at(own.map((row) => lines.indexOf(lineName(row)) + offset), own.map((row) => row.value)),
+    ...at(own.map((row) => lines.indexOf(lineName(row)) + offset + aside(row, width)), own.map((row) => row.value)),
     marker: { color: "#fff", line: { color: "#1d2327", width: 1.2 }, size: 8 }, hoverinfo: "text",
     hovertext: own.map((row) => `${cellOf(row).name}, ${name}: ${withInterval(row)}`),
   }];
@@ -407,6 +413,7 @@ async function start() {
   walk.addEventListener("change", draw);
   byId("card").addEventListener("click", (event) => { if (event.target === byId("card")) byId("card").close(); });
   if (wanted) history.replaceState(null, "", wanted);
+  window.addEventListener("hashchange", restore);
   restore();
   document.body.dataset.ready = "true";
 }
