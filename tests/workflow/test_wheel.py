@@ -1,0 +1,123 @@
+"""A wheel, installed in an empty environment outside the repository, has all that its commands need."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import ROOT
+
+pytestmark = pytest.mark.workflow
+
+DIGITS = {"loader": "digits"}
+CELL = {
+    "dataset": {"source": "digits", "train": 100, "val": 60, "test": 80, "noise": {"p": 0.25}},
+    "model": {"name": "mlp", "options": {"width": 16}},
+    "loss": {"name": "mixup", "options": {"points": 3}},
+    "train": {"epochs": 3, "lr": 0.003},
+}
+PROBES = {"sphere": {"kind": "sphere", "points": 6, "control": 4, "radii": [0.0, 2.0], "relative_radii": [0.5, 1.0]}}
+
+
+def ran(*command: str | Path, cwd: Path) -> str:
+    """What a command prints, when it ends well; without what this environment would lend it."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "HALOBENCH", "VIRTUAL"))}
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, env=own, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def built(folder: Path) -> None:
+    """A wheel of the repository's tracked files, so that nothing left over from other builds is in it, in ``dist``."""
+    ran("git", "-c", "safe.directory=*", "clone", "--quiet", "--no-hardlinks", ROOT, folder / "source", cwd=folder)
+    for name in ran("git", "-C", ROOT, "diff", "--name-only", "HEAD", "--diff-filter=d", cwd=folder).split():
+        (folder / "source" / name).write_bytes((ROOT / name).read_bytes())
+    ran(sys.executable, "-m", "build", "--wheel", "--outdir", folder / "dist", folder / "source", cwd=folder)
+
+
+def set_up(folder: Path) -> None:
+    """An environment that holds the wheel, and what it needs, alone, in ``venv``."""
+    (wheel,) = (folder / "dist").glob("halobench-*.whl")
+    ran(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    ran(folder / "venv/bin/python", *install, wheel, cwd=folder)
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory) -> Path:
+    """The folder of wheel and environment: one for all test processes, filled by the first that asks."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "wheel"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "ready").exists():
+            built(folder)
+            set_up(folder)
+            (folder / "ready").touch()
+    return folder
+
+
+@pytest.fixture
+def wheel(place) -> Path:
+    (found,) = (place / "dist").glob("halobench-*.whl")
+    return found
+
+
+@pytest.fixture
+def installed(place) -> Path:
+    """The folder of the installed programs."""
+    return place / "venv/bin"
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    package = {name.removeprefix("halobench/") for name in names if name.startswith("halobench/")}
+    tracked = ran("git", "-C", ROOT, "ls-files", "src/halobench", cwd=wheel.parent).split()
+    assert package == {name.removeprefix("src/halobench/") for name in tracked}
+    assert {"py.typed", "explorer/page.html", "explorer/page.js", "explorer/page.css"} <= package
+    others = {name.split("/")[0] for name in names} - {"halobench"}
+    assert all(name.endswith(".dist-info") for name in others)
+
+
+def test_the_installed_wheel_runs_the_stages_on_digits(installed, tmp_path):
+    halobench = installed / "halobench"
+    where = ran(installed / "python", "-c", "import halobench; print(halobench.__file__)", cwd=tmp_path).strip()
+    assert Path(where).is_relative_to(installed.parent)
+    ran(halobench, "source", "--spec", json.dumps(DIGITS), "--out", "sources/digits", cwd=tmp_path)
+    given = ("--seed", "0", "--source", "sources/digits")
+    ran(halobench, "train", *given, "--spec", json.dumps(CELL), "--out", "cell", cwd=tmp_path)
+    probe = {"dataset": CELL["dataset"], "model": CELL["model"], "train": CELL["train"], "probes": PROBES}
+    ran(halobench, "probe", *given, "--spec", json.dumps(probe), "--run", "cell", cwd=tmp_path)
+    ran(halobench, "calibrate", "--seed", "0", "--spec", "{}", "--run", "cell", cwd=tmp_path)
+    metrics = pd.read_csv(tmp_path / "cell/metrics.csv")
+    assert set(metrics["calibrator"]) == {"none", "exact", "released", "oracle"}
+    assert len(pd.read_parquet(tmp_path / "cell/radii.parquet"))
+    record = json.loads((tmp_path / "cell/train.json").read_text())
+    assert record["commit"] is None, "outside a checkout there is none"
+
+
+def test_the_installed_wheel_calibrates_a_file_of_logits(installed, tmp_path):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(500, 3))
+    labels = np.array([rng.choice(3, p=np.exp(row) / np.exp(row).sum()) for row in logits])
+    np.savez(tmp_path / "mine.npz", logits=3 * logits, labels=labels)
+    told = ran(installed / "halobench", "calibrate", "--logits", "mine.npz", "--out", "found", cwd=tmp_path)
+    assert "optimum proved" in told
+    (exact,) = (
+        fit
+        for fit in json.loads((tmp_path / "found/calibration.json").read_text())
+        if (fit["calibrator"], fit["split"]) == ("exact", "val")
+    )
+    assert 2 < exact["T"] < 4.5, "the logits were three times too large"
