@@ -14,7 +14,7 @@ from halobench import cli, store
 from halobench.aggregation import TABLE_COLUMNS
 
 STAGES = ["source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure"]
-COMMANDS = [*STAGES, "check", "cluster", "logs", "plan", "run", "verify", "why"]
+COMMANDS = [*STAGES, "check", "cluster", "logs", "plan", "run", "verify", "watch", "why"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
