@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from halobench.plan import count, duration
 from halobench.remaining import TimeLeft
 
-NARROW = 72  # columns below which a job's facts stand under its name
+FACTS = 45  # columns for what is known of a job beside its name; with fewer it stands under that
 BAR = 24  # columns of a bar at most
+BESIDE = 44  # columns beside it, but for the number of those done
 SEVERAL = 8  # jobs of a list that are shown where the height isn't known
 PARTS = ("running", "failed", "waiting")
 
@@ -151,8 +153,9 @@ def stages(frame: Frame, width: int) -> Table:
     made.add_column("", no_wrap=True)
     for name in ("done", *PARTS):
         made.add_column(name, justify="right", no_wrap=True)
-    wide = max(6, min(BAR, width - 54))
-    for row in (*frame.rows, frame.total):
+    rows = (*frame.rows, frame.total)
+    wide = max(3, min(BAR, width - BESIDE - max(len(f"{row.done:,}/{row.total:,}") for row in rows)))
+    for row in rows:
         style = "bold" if row.stage == "all" else ""
         cells = [Text(f"{getattr(row, key):,}" if getattr(row, key) else "–") for key in PARTS]
         cells[1].stylize("red" if row.failed else "")
@@ -162,7 +165,7 @@ def stages(frame: Frame, width: int) -> Table:
 
 
 def heading(frame: Frame) -> str:
-    """What runs, and whether it does."""
+    """What is to run, and whether it does."""
     alive = "; ".join(frame.masters) if frame.goes_on else "no run is going on"
     return f"{', '.join(frame.experiments)}: {alive}"
 
@@ -194,7 +197,7 @@ def rendered(frame: Frame, width: int, height: int | None = None) -> RenderableT
         told.insert(0, "all is done")
     below: list[RenderableType] = [Text(), *(Text(line) for line in told if line)] if any(told) else []
     # Of a terminal's lines, those that are left are shared by both lists; each has a title and may have a remainder.
-    lines = 2 if width < NARROW else 1
+    lines = 2 if stacked((*frame.running, *frame.failed), width) else 1
     room = None if height is None else max(2, height - len(frame.rows) - 12 - len(below))
     most = SEVERAL if room is None else max(1, room // lines // (2 if frame.failed and frame.running else 1))
     if frame.running:
@@ -204,35 +207,40 @@ def rendered(frame: Frame, width: int, height: int | None = None) -> RenderableT
     return Group(*parts, *below)
 
 
+def stacked(jobs: Sequence[Running | Failed], width: int) -> bool:
+    """Whether columns are too few for what is known of jobs to stand beside their names."""
+    return width < FACTS + max((len(job.stage) + len(job.name) for job in jobs), default=0)
+
+
 def listed_running(running: Sequence[Running], width: int, most: int) -> Iterator[RenderableType]:
-    """Jobs that run, those with the most left of their time last."""
-    yield from listed([(job.stage, job.name, Text(job.facts)) for job in running], width, most)
+    """Jobs that run, with how far they are."""
+    rows = [(job.stage, job.name, Text(job.facts)) for job in running[:most]]
+    yield from listed(rows, stacked(running[:most], width), len(running) - len(rows))
 
 
 def listed_failed(failed: Sequence[Failed], width: int, most: int) -> Iterator[RenderableType]:
     """Jobs that failed, with the line that tells why."""
     # A log's line leads with its cell where that diverged.
-    rows = [(job.stage, job.name, Text(job.why.removeprefix(f"{job.name}: "), style="red")) for job in failed]
-    yield from listed(rows, width, most)
+    rows = [(job.stage, job.name, Text(job.why.removeprefix(f"{job.name}: "), style="red")) for job in failed[:most]]
+    yield from listed(rows, stacked(failed[:most], width), len(failed) - len(rows))
 
 
-def listed(rows: Sequence[tuple[str, str, Text]], width: int, most: int) -> Iterator[RenderableType]:
-    """Jobs with what is known of them: beside their names, or under these where columns are few."""
-    shown = rows if len(rows) <= most else rows[:most]
-    if width < NARROW:
-        for stage, name, facts in shown:
+def listed(rows: Sequence[tuple[str, str, Text]], under: bool, more: int) -> Iterator[RenderableType]:
+    """Jobs with what is known of them, beside their names or `under` these; and how many `more` there are."""
+    if under:
+        for stage, name, facts in rows:
             yield Text(f"  {stage} {name}", overflow="fold")
-            yield Text("    ").append_text(facts)
+            yield Padding(facts, (0, 0, 0, 4))
     else:
         made = Table.grid(padding=(0, 2))
         made.add_column(no_wrap=True)
-        made.add_column(overflow="fold")
+        made.add_column(no_wrap=True)
         made.add_column(overflow="fold", ratio=1)
-        for stage, name, facts in shown:
+        for stage, name, facts in rows:
             made.add_row(f"  {stage}", name, facts)
         yield made
-    if len(rows) > len(shown):
-        yield Text(f"  and {len(rows) - len(shown):,} more")
+    if more:
+        yield Text(f"  and {more:,} more")
 
 
 def line(frame: Frame) -> str:

@@ -148,9 +148,9 @@ class Logs:
     """Which jobs have a log; folders are listed, logs aren't read."""
 
     def __init__(self, results: Path, jobs: Iterable[Job]):
-        self.results = str(results)
+        self._places = {job: f"{results}/{job.log}".rpartition("/") for job in jobs}
         self._names: dict[str, frozenset[str]] = {}
-        self._folders = Folders({f"{self.results}/{job.log}".rpartition("/")[0] for job in jobs})
+        self._folders = Folders({folder for folder, _, _ in self._places.values()})
 
     def look(self) -> None:
         """Bring it up to date."""
@@ -162,9 +162,8 @@ class Logs:
 
     def of(self, job: Job) -> str | None:
         """The path of a job's log; None if it has none."""
-        path = f"{self.results}/{job.log}"
-        folder, _, name = path.rpartition("/")
-        return path if name in self._names.get(folder, ()) else None
+        folder, _, name = self._places[job]
+        return f"{folder}/{name}" if name in self._names.get(folder, ()) else None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from halobench.frame import Failed, Frame, Row, Running, line, rendered
 from halobench.grid import Cell, Config
 from halobench.looks import Asked, Drawn, Job, Logs, Mark, Marks, Records, changed
 from halobench.masters import STATE, Lookout, Master
-from halobench.plan import Limits, count
+from halobench.plan import Limits, count, duration
 from halobench.remaining import DRAWN, Rest, TimeLeft, time_left
 from halobench.selection import Selection, limits, read_selected, selected
 from halobench.specs import SpecError, require, to_json
@@ -38,7 +38,7 @@ from halobench.survey import asked_of_cell
 ROWS = ("source", "weights", "train", "probe", "calibrate", "reference", "aggregate", "table", "figure")
 PART_OF = {"manifest": "aggregate", "claims": "aggregate"}  # stages that share a row with another
 QUEUE = 15.0  # seconds between two looks at a cluster's queue
-EASY = 10  # times what a look costs must pass before the next
+EASY = 20  # times what a look costs must pass before the next
 TAIL = 4096  # bytes of a log's end that tell how far its job is
 EPOCH = re.compile(r"^epoch (\d+)/(\d+) .*?(\d+) s left$", re.M)
 PROBED = re.compile(r"^(?:probe (\S+) around .*: done|saved at (.+))$", re.M)
@@ -107,7 +107,10 @@ class Estimates:
         self._jobs = list(jobs)
         self._specs: dict[str, Any] = {}  # each spec once, however many records hold it
         self._read: set[str] = set()
-        self._keys: dict[Any, tuple[Any, ...]] = {}
+        # Jobs that differ in nothing that counts here share an estimate, made anew when another record counts.
+        self._groups: dict[Job, tuple[Any, ...]] = {}
+        self._keys: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self._found: dict[tuple[Any, ...], Estimate | None] = {}
         self._widened = False
 
     def add(self, job: Job, found: Mapping[str, Any]) -> None:
@@ -118,18 +121,27 @@ class Estimates:
         with contextlib.suppress(SpecError):
             spec = self._specs.setdefault(to_json(found.get("spec")), found.get("spec"))
             self.past.add(job.stage, made_of(PurePosixPath("results") / job.record, {**found, "spec": spec}))
+            self._found.clear()
 
     def of(self, job: Job) -> Estimate | None:
         """What a job takes; None where there is no like record."""
         if job.stage not in LIKE:
             return None
-        part = job.name.partition("/")[0] if job.stage == "calibrate" else job.record if job.stage in DRAWN else ""
-        key = (job.stage, job.asked, part)
-        if key not in self._keys:
+        group = self._groups.get(job)
+        if group is None:
+            part = job.name.partition("/")[0] if job.stage == "calibrate" else job.record if job.stage in DRAWN else ""
+            group = self._groups[job] = (job.stage, job.asked, part)
+        if group not in self._found:
+            self._found[group] = self._alike(job, group)
+        return self._found[group]
+
+    def _alike(self, job: Job, group: tuple[Any, ...]) -> Estimate | None:
+        """The same for all jobs that are alike."""
+        if group not in self._keys:
             spec = None if job.asked.spec is None else json.loads(job.asked.spec)
             keys = keys_of(job.stage, PurePosixPath("results") / job.record, spec)
-            self._keys[key] = (keys, devices(job.stage, spec), spec)
-        return self.past.alike(*self._keys[key])
+            self._keys[group] = (keys, devices(job.stage, spec), spec)
+        return self.past.alike(*self._keys[group])
 
     def widen(self) -> None:
         """Read what else has run here of the kinds of which a job has no like record; once."""
@@ -144,6 +156,7 @@ class Estimates:
                     if str(PurePosixPath(*place.parts[1:])) not in self._read:
                         with contextlib.suppress(SpecError):
                             self.past.add(stage, read_made(self.past.folder, place))
+        self._found.clear()
 
 
 def devices(stage: str, spec: Any) -> tuple[str, ...]:
@@ -236,7 +249,7 @@ class Watch:
         found = _Found(self, since, bool(masters), marks, done)
         self.estimates.widen()
         notes = [self.queue.problem if marks or masters else "", *found.notes()]
-        told = tuple(f"run of {master.said}" for master in masters)
+        told = tuple(_master(master) for master in masters)
         left = found.left()
         return Frame(
             self.experiments,
@@ -259,6 +272,11 @@ class Watch:
             ended = logs.why_ended(around[-1]) if around and last == logs.SILENT else ""
             self._whys[job.record] = (stamp, ended or last)
         return self._whys[job.record][1]
+
+
+def _master(master: Master) -> str:
+    """A living master in words."""
+    return f"run of {master.said.partition(', started')[0]}, for {duration(max(time.time() - master.began, 0.0))}"
 
 
 def _needed(config: Config, experiment: str) -> Iterator[str]:
@@ -295,7 +313,7 @@ class _Found:
         mark, log = self.marks.get(job.record), self.watch.logs.of(job)
         state, queued = self._state(job, mark, log)
         self.counts[row, state] += 1
-        if state == "running":
+        if state == "running" and mark is not None:
             self._run(job, mark, log, queued)
         elif state == "failed":
             self._lost.add(job.record)
@@ -389,7 +407,7 @@ class _Found:
         """The time left; None if nothing is."""
         if not self.rests and not self.blocked:
             return None
-        records = len({made.path for estimate in self._estimates.values() for made in estimate.made})
+        records = len({id(made) for estimate in self._estimates.values() for made in estimate.made})
         return time_left(self.rests, self.watch.most, records, self.blocked)
 
     def notes(self) -> Iterator[str]:
