@@ -168,7 +168,10 @@ class Logs:
 
 @dataclass(frozen=True)
 class Mark:
-    """Snakemake's mark of a job that it started at `since` (seconds), or submitted as job `number` of a cluster."""
+    """Snakemake's mark of a job that it started at `since` (seconds), or submitted as job `number` of a cluster.
+
+    The Snakemake that runs a submitted job on its node marks it anew, without the number.
+    """
 
     since: float
     number: str | None = None

@@ -188,10 +188,16 @@ def _command(number: str) -> tuple[str, ...] | None:
         except (ValueError, OSError):
             return None
         return ("snakemake",)
-    with contextlib.suppress(OSError):
-        words = tuple(os.fsdecode(Path(f"/proc/{number}/cmdline").read_bytes()).split("\0")[:-1])
-        # The number may have gone to another process since.
-        return words if any("snakemake" in word or "halobench" in word for word in words) else None
+    for _ in range(20):
+        try:
+            words = tuple(os.fsdecode(Path(f"/proc/{number}/cmdline").read_bytes()).split("\0")[:-1])
+            dead = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        except OSError:
+            return None
+        if words or dead:
+            # The number may have gone to another process since.
+            return words if any("snakemake" in word or "halobench" in word for word in words) else None
+        time.sleep(0.05)  # it is about to become another program, and has no words for that moment
     return None
 
 

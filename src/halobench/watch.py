@@ -2,7 +2,7 @@
 
 All is read off files, and of a run on a cluster off its queue: results and the run itself aren't touched. A job is done
 by its record, it runs by the mark that Snakemake sets when it starts or submits a job and removes when that has ended,
-and it failed if it has a log of this run, and neither.
+and it failed if it has a log of this run, and neither. The mark of a submitted job has its number until it starts.
 """
 
 from __future__ import annotations
@@ -195,6 +195,16 @@ class Queue:
         except (OSError, SpecError) as error:
             self.problem = f"SLURM's queue can't be asked: {error}"
 
+    def of(self, job: Job, mark: Mark) -> slurm.QueuedJob | None:
+        """A marked job's place in the queue; None where it has none, or nothing is known.
+
+        By its number, which its mark loses as it starts on a node, or else by what the queue says that it is for.
+        """
+        if mark.number in self.jobs:
+            return self.jobs[mark.number]
+        what = f"{job.stage} {logs.wildcards(job.name)}"
+        return next((each for each in self.jobs.values() if each.what == what), None)
+
     @property
     def running(self) -> list[slurm.QueuedJob]:
         """The jobs that run, as far as was last told."""
@@ -319,13 +329,13 @@ class _Found:
             self._lost.add(job.record)
             self.failed.append(Failed(job.stage, job.name, self.watch.why(job, log)))
         else:
-            waits = mark is not None and mark.number is not None and (self.alive or queued is not None)
+            waits = queued is not None or (mark is not None and mark.number is not None and self.alive)
             self.counts[row, "queued"] += waits
             self._wait(job, waits)
 
     def _state(self, job: Job, mark: Mark | None, log: str | None) -> tuple[str, slurm.QueuedJob | None]:
         """Whether a job that isn't done runs, waits or failed; and its place in the cluster's queue, if it has one."""
-        queued = self.watch.queue.jobs.get(mark.number) if mark and mark.number else None
+        queued = self.watch.queue.of(job, mark) if mark else None
         if queued is not None:
             return "waiting" if queued.state in slurm.WAITING else "running", queued
         if mark and self.alive and mark.since >= self.since - 1:
@@ -412,6 +422,8 @@ class _Found:
 
     def notes(self) -> Iterator[str]:
         """What the counts don't tell."""
+        if queued := sum(self.counts[row, "queued"] for row in ROWS):
+            yield f"{count(queued, 'job')} of those that wait {'is' if queued == 1 else 'are'} in the cluster's queue"
         if self.cut:
             yield f"{count(self.cut, 'job')} {_was(self.cut)} cut off when the last run died; `halobench run` goes on"
         if self.stopped:

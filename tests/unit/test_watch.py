@@ -211,6 +211,19 @@ def test_a_submitted_job_is_what_the_queue_says(folder, alive, state, expected, 
     assert row(watch.look(), "train") == (0, 1, 0, 1)
 
 
+@pytest.mark.parametrize(("state", "expected"), [("PENDING", (0, 0, 0, 2)), ("RUNNING", (0, 1, 0, 1))])
+def test_a_job_that_started_on_a_node_is_found_in_the_queue_by_its_name(folder, state, expected):
+    """Its mark has lost the number; put back into the queue it waits there. Also of a run that died."""
+    watch = seen(folder)
+    mark(watch, "train", age=10.0)
+    watch.queue._asked = time.monotonic()
+    watch.queue.jobs = {"41": slurm.QueuedJob("41", state, "run", "train clean_mlp_mixup2_0", "node1", 90.0)}
+    found = watch.look()
+    assert row(found, "train") == expected
+    assert [job.where for job in found.running] == ["job 41 on node1"] * expected[1]
+    assert found.total.queued == expected[3] - 1
+
+
 def test_slurms_log_tells_why_a_job_that_never_started_failed(folder, alive):
     watch = seen(folder)
     watch.most = Limits(2, 10, 2, True)
@@ -473,8 +486,12 @@ def test_a_master_on_this_host_lives_as_its_process_does(tmp_path):
     process.communicate()
     assert lookout.alive() == []
     assert path.exists()
-    enrolled(tmp_path, f"{platform.node()}-1")  # its number went to another program
+    other = subprocess.Popen(["sleep", "60"])
+    enrolled(tmp_path, f"{platform.node()}-{other.pid}")  # its number went to another program
     assert lookout.alive() == []
+    other.kill()
+    assert lookout.alive() == []  # a zombie by now
+    other.wait()
 
 
 def test_a_master_elsewhere_lives_as_long_as_it_touches_its_file(tmp_path, monkeypatch):

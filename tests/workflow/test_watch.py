@@ -14,6 +14,7 @@ import pytest
 
 from conftest import Workspace, heed_interrupts, tiny_config
 from halobench import frame
+from halobench.masters import Lookout
 from halobench.selection import Selection
 from halobench.watch import Watch, opened
 
@@ -61,7 +62,7 @@ def seen(workspace: Workspace) -> Watch:
 def enrolled(workspace: Workspace, process: subprocess.Popen, seconds: float = 120) -> None:
     """Wait until the run is known to go on."""
     last = time.monotonic() + seconds
-    while not list(workspace.folder.glob(".snakemake/halobench/masters/*")):
+    while not Lookout(workspace.folder).alive():
         assert process.poll() is None, (workspace.folder / "run.log").read_text()[-3000:]
         assert time.monotonic() < last
         time.sleep(0.1)
@@ -166,7 +167,6 @@ def test_after_a_master_was_killed_no_run_is_going_on(tmp_path):
     # Its marks and locks lie as it left them, for the next run.
     assert list(workspace.folder.glob(".snakemake/locks/*.lock"))
     assert list(workspace.folder.glob(".snakemake/halobench/masters/*"))
-    time.sleep(1)
     again = start(workspace, "--cores", "2")
     frames = looked_at(workspace, again)
     assert again.wait(120) == 0, (workspace.folder / "run.log").read_text()[-3000:]
