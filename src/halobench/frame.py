@@ -229,7 +229,7 @@ def listed(rows: Sequence[tuple[str, str, Text]], under: bool, more: int) -> Ite
     """Jobs with what is known of them, beside their names or `under` these; and how many `more` there are."""
     if under:
         for stage, name, facts in rows:
-            yield Text(f"  {stage} {name}", overflow="fold")
+            yield Padding(Text(f"{stage} {name}", overflow="fold"), (0, 0, 0, 2))
             yield Padding(facts, (0, 0, 0, 4))
     else:
         made = Table.grid(padding=(0, 2))
