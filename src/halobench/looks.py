@@ -319,6 +319,6 @@ class Drawn:
             if any(bare[key] != listed[key] for key in bare):
                 return False
             young = changed(str(self._manifest)) >= newest
-            return young or found == list_files(listed, self.results)
+            return young or found == store.seal(list_files(listed, self.results))
         except (SpecError, TypeError, AttributeError):
             return False

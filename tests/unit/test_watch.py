@@ -19,6 +19,7 @@ from conftest import ROOT, tiny_config
 from halobench import frame, looks, masters, plan, selection, slurm, store
 from halobench.cli import main
 from halobench.config import ConfigError, load_config
+from halobench.dryrun import parse_jobs
 from halobench.frame import Failed, Frame, Row, Running
 from halobench.plan import AROUND, Limits
 from halobench.remaining import Rest, TimeLeft, seconds_left, time_left
@@ -297,14 +298,15 @@ def test_figures_are_done_if_they_are_of_the_present_cells(finished):
 
 
 def test_the_jobs_are_those_of_snakemake(finished):
-    """As many as Snakemake's own log counts, less the target that gathers all."""
+    """As a dry run names them that is to make all anew: each by the record that it writes."""
     watch = seen(finished.folder)
     done = finished.snakemake("-n", "--forceall", "--quiet", "progress")
-    assert done.returncode == 0, done.stderr[-2000:]
-    counted = {line.split()[0]: int(line.split()[1]) for line in done.stdout.splitlines() if line[:1].isalpha()
-               and len(line.split()) == 2 and line.split()[1].isdigit()}  # fmt: skip
-    assert counted.pop("total") == len(watch.jobs) + counted["all"]
-    assert counted["train"] == sum(job.stage == "train" for job in watch.jobs)
+    jobs = parse_jobs(done.stdout)
+    assert len(jobs) == len(watch.jobs), done.stderr[-2000:]
+    outputs = {path: job for job in jobs for path in job.outputs}
+    for job in watch.jobs:
+        assert outputs[f"results/{job.record}"].kind == job.stage
+        assert f"results/{job.log}" in done.stdout
 
 
 # The time left -------------------------------------------------------------------------------------------------------
