@@ -160,8 +160,18 @@ def read_made(folder: Path, path: PurePosixPath) -> Made:
     SpecError
         If it can't be read, or isn't one that this version understands.
     """
-    found = store.read_record(folder / path, ["spec", "seconds", "device", "hardware"])
-    with store.reading(folder / path, "a record of this version"):
+    return made_of(path, store.read_record(folder / path, ["spec", "seconds", "device", "hardware"]))
+
+
+def made_of(path: PurePosixPath, found: Mapping[str, Any]) -> Made:
+    """What a record that was read from `path` tells.
+
+    Raises
+    ------
+    SpecError
+        If it isn't one that this version understands.
+    """
+    with store.reading(path, "a record of this version"):
         hardware = found["hardware"]
         device = "cuda" if found["device"].startswith("cuda") else "cpu"
         chip = hardware["gpu"] if device == "cuda" else hardware["processor"]
@@ -190,10 +200,20 @@ class Estimate:
 
 
 class Past:
-    """The records in a working directory of jobs of some kinds, each read once."""
+    """The records in a working directory of jobs of some kinds, each read once.
 
-    def __init__(self, folder: Path, kinds: Iterable[str]):
-        self.folder, self.unreadable = folder, 0
+    Parameters
+    ----------
+    folder : Path
+        The working directory.
+    kinds : iterable of str
+        Kinds of jobs, of whose records all are read.
+    sizes : bool
+        Whether estimates tell bytes on disk, for which each output is looked at.
+    """
+
+    def __init__(self, folder: Path, kinds: Iterable[str], sizes: bool = True):
+        self.folder, self.unreadable, self.sizes = folder, 0, sizes
         self._alike: dict[tuple[str, Likeness, Any], list[Made]] = {}
         self._found: dict[tuple[Any, ...], Estimate | None] = {}
         self._sizes: dict[PurePosixPath, dict[str, int] | None] = {}
@@ -206,25 +226,39 @@ class Past:
 
     def _keep(self, kind: str, path: PurePosixPath) -> None:
         try:
-            made = read_made(self.folder, path)
-            with store.reading(self.folder / path, f"the spec of a {kind} job of this version"):
-                for like in LIKE[kind]:
-                    if like.work:
-                        like.work(to_json(made.spec))
-                keys = [(kind, like, like.key(made.spec, path)) for like in LIKE[kind]]
+            self.add(kind, read_made(self.folder, path))
         except SpecError:
             self.unreadable += 1
-            return
+
+    def add(self, kind: str, made: Made) -> None:
+        """Let a record count from now on.
+
+        Raises
+        ------
+        SpecError
+            If its spec isn't one that this version understands.
+        """
+        with store.reading(self.folder / made.path, f"the spec of a {kind} job of this version"):
+            for like in LIKE[kind]:
+                if like.work:
+                    like.work(to_json(made.spec))
+            keys = keys_of(kind, made.path, made.spec)
         for key in keys:
             self._alike.setdefault(key, []).append(made)
+        self._found.clear()
 
     def estimate(self, job: Job) -> Estimate | None:
         """What a job takes, from the records that are most like it; None where there are none."""
         path, spec = record_path(job), asked_spec(job)
         if path is None or (spec is None and job.kind in ASKED):
             return None
-        keys = tuple((job.kind, like, like.key(spec, path)) for like in LIKE[job.kind])
-        asked = (keys, devices(job, spec))
+        return self.alike(keys_of(job.kind, path, spec), devices(job, spec), spec)
+
+    def alike(
+        self, keys: tuple[tuple[str, Likeness, Any], ...], devices: tuple[str, ...], spec: Any
+    ) -> Estimate | None:
+        """The same of a job with these keys and this spec."""
+        asked = (keys, devices)
         if asked not in self._found:
             self._found[asked] = self._estimate(spec, *asked)
         return self._found[asked]
@@ -239,7 +273,7 @@ class Past:
         return None
 
     def _mean(self, made: Sequence[Made], like: Likeness, spec: Any) -> Estimate:
-        sizes = [found for found in (self._size(one, spec) for one in made) if found is not None]
+        sizes = [found for found in (self._size(one, spec) for one in made if self.sizes) if found is not None]
         seconds = mean(scaled(one, like, spec) for one in made)
         return Estimate(seconds, mean(sizes) if sizes else None, max(one.memory for one in made), like, tuple(made))
 
@@ -257,6 +291,11 @@ class Past:
             return None
         logits = sizes.get("logits.safetensors", 0)
         return sum(sizes.values()) + (logits * (_points(spec) / _points(made.spec) - 1) if logits else 0)
+
+
+def keys_of(kind: str, path: PurePosixPath, spec: Any) -> tuple[tuple[str, Likeness, Any], ...]:
+    """What the records that are like a job have in common with it, best first, by the path of its own record."""
+    return tuple((kind, like, like.key(spec, path)) for like in LIKE[kind])
 
 
 def _points(spec: Any) -> int:

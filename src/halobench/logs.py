@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,13 +73,21 @@ def why_ended(log: Path) -> str:
 
 def slurm_logs(folder: Path, stage: str, name: str) -> tuple[Path, ...]:
     """The logs that the executor plugin had SLURM write of a job, or of a group that it was in, oldest first."""
-    found = list((folder / f"rule_{stage}" / _wildcards(name)).glob("*.log"))
     own = f"logs/{stage}/{name}.log"
-    found += [path for path in folder.glob("group_*/**/*.log") if own in path.read_text(errors="replace")]
-    return tuple(sorted(found, key=lambda path: (path.stat().st_mtime, path.name)))
+    grouped = [path for path in folder.glob("group_*/**/*.log") if own in path.read_text(errors="replace")]
+    return _by_age([*single_logs(folder, stage, name), *grouped])
 
 
-def _wildcards(name: str) -> str:
+def single_logs(folder: Path, stage: str, name: str) -> tuple[Path, ...]:
+    """Those of a job that was in no group, which are found without reading any."""
+    return _by_age((folder / f"rule_{stage}" / wildcards(name)).glob("*.log"))
+
+
+def _by_age(paths: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(sorted(paths, key=lambda path: (path.stat().st_mtime, path.name)))
+
+
+def wildcards(name: str) -> str:
     """A cell's name as the plugin writes it: ``d/m/l/seed0`` -> ``d_m_l_0``."""
     return re.sub(r"(^|/)seed(\d+)$", r"\1\2", name).replace("/", "_")
 
@@ -100,7 +108,7 @@ def find(results: Path, name: str, slurm: Path | None = None) -> Iterator[JobLog
     for folder in sorted(path for path in (results / "logs").glob("*") if path.is_dir() and path.name != "slurm"):
         for log in sorted(folder.rglob("*.log")):
             found = str(log.relative_to(folder)).removesuffix(".log")
-            named = name in f"{found}/" or name == _wildcards(found)
+            named = name in f"{found}/" or name == wildcards(found)
             if not named and not name.isdecimal():
                 continue  # looking for SLURM's logs of every job would take long in a large grid
             around = tuple(path for each in folders for path in slurm_logs(each, folder.name, found))

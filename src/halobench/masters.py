@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -122,6 +123,89 @@ def _touched(path: Path) -> int | None:
     """When a file was touched, as its file system's server knows: asked anew by opening it; None if it is gone."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         return os.fstat(file.fileno()).st_mtime_ns
+    return None
+
+
+@dataclass(frozen=True)
+class Master:
+    """A living master: what its file says of it, when it began (seconds since the epoch), and Snakemake's arguments.
+
+    `arguments` is None where this host can't tell them.
+    """
+
+    said: str
+    began: float
+    arguments: tuple[str, ...] | None = None
+
+
+class Lookout:
+    """Looks again and again which masters of a working directory live, and changes nothing: it takes no lock.
+
+    On this host a master lives as its process does, on another one as long as it touches its file: after `WATCH`
+    seconds without that it counts as dead.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._beats: dict[Path, tuple[int, float]] = {}  # the last sign of life, and when it was seen
+
+    def alive(self) -> list[Master]:
+        """The living masters, in the order in which they began."""
+        found = map(self._look, (self.folder / STATE / "masters").glob("*-*"))
+        return sorted((master for master in found if master), key=lambda master: master.began)
+
+    def _look(self, path: Path) -> Master | None:
+        host, _, number = path.name.rpartition("-")
+        command = _command(number) if host == platform.node() else None
+        if not (self._beats_still(path) if host != platform.node() else command):
+            return None
+        with contextlib.suppress(OSError):
+            said = path.read_text().strip()
+            return Master(said or path.name, _began(said, path), snakemake_arguments(command or ()))
+        return None
+
+    def _beats_still(self, path: Path) -> bool:
+        beat, now = _touched(path), time.monotonic()
+        if beat is None:
+            return False
+        last, seen = self._beats.get(path, (beat, now - max(time.time() - beat / 1e9, 0.0)))
+        self._beats[path] = (beat, seen if beat == last else now)
+        return now - self._beats[path][1] < WATCH
+
+
+def _began(said: str, path: Path) -> float:
+    """When a master began, as its file tells."""
+    with contextlib.suppress(ValueError):
+        return datetime.fromisoformat(said.rpartition("started ")[2]).timestamp()
+    return path.stat().st_mtime
+
+
+def _command(number: str) -> tuple[str, ...] | None:
+    """The command line of a process, if it is a master's; one without arguments where the system has no /proc."""
+    if not Path("/proc/self").exists():
+        try:
+            os.kill(int(number), 0)
+        except (ValueError, OSError):
+            return None
+        return ("snakemake",)
+    for _ in range(20):
+        try:
+            words = tuple(os.fsdecode(Path(f"/proc/{number}/cmdline").read_bytes()).split("\0")[:-1])
+            dead = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        except OSError:
+            return None
+        if words or dead:
+            # The number may have gone to another process since.
+            return words if any("snakemake" in word or "halobench" in word for word in words) else None
+        time.sleep(0.05)  # it is about to become another program, and has no words for that moment
+    return None
+
+
+def snakemake_arguments(command: Sequence[str]) -> tuple[str, ...] | None:
+    """What a master's command line gives to Snakemake; None where it isn't one of Snakemake or of `halobench run`."""
+    for place, word in enumerate(command):
+        if Path(word).name in ("snakemake", "run") and place:
+            return tuple(command[place + 1 :])
     return None
 
 

@@ -112,13 +112,17 @@ class Pool:
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job in the queue: its number, state, the run that submitted it, what it is for, and its node or reason."""
+    """A job in the queue: its number, state, the run that submitted it, what it is for, and its node or reason.
+
+    `seconds` tells for how long it has run.
+    """
 
     number: str
     state: str
     run: str
     what: str
     where: str
+    seconds: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.number} ({self.what}, {self.state} {self.where})"
@@ -360,10 +364,14 @@ def queued(runs: Iterable[str]) -> list[QueuedJob]:
     runs = sorted(set(runs))
     if not runs:
         return []
-    text = ask("squeue", "--noheader", "--states=all", "--me", f"--name={','.join(runs)}", "--format=%i|%T|%j|%k|%R")
-    found = [QueuedJob(*(part.strip() for part in line.split("|", 4))) for line in filter(None, text.splitlines())]
-    told = [QueuedJob(job.number, job.state, job.run, _told(job.what), job.where) for job in found]
-    return [job for job in told if job.run in runs and job.state in ALIVE]
+    text = ask("squeue", "--noheader", "--states=all", "--me", f"--name={','.join(runs)}", "--format=%i|%T|%j|%k|%M|%R")
+    found = [_queued(*map(str.strip, line.split("|", 5))) for line in filter(None, text.splitlines())]
+    return [job for job in found if job.run in runs and job.state in ALIVE]
+
+
+def _queued(number: str, state: str, run: str, comment: str, elapsed: str, where: str) -> QueuedJob:
+    """A job as squeue prints it."""
+    return QueuedJob(number, state, run, _told(comment), where, 60 * (minutes(elapsed) or 0.0))
 
 
 def _told(comment: str) -> str:

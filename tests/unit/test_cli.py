@@ -15,7 +15,7 @@ from halobench.aggregation import TABLE_COLUMNS
 
 STAGES = ["source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure"]
 STAGES += ["explorer"]
-COMMANDS = [*STAGES, "check", "cluster", "compare", "logs", "plan", "run", "show", "verify", "why"]
+COMMANDS = [*STAGES, "check", "cluster", "compare", "logs", "plan", "run", "show", "verify", "watch", "why"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -76,6 +76,7 @@ def test_every_module_is_in_some_map_or_known_to_change_no_number():
     around = {"cli", "stages", "config", "grid", "checks", "disk", "slots", "masters", "failures", "verify", "survey"}
     around |= {"why", "plan", "estimates", "dryrun", "logs", "onehost", "slurm", "submission", "executor", "warm"}
     around.add("precision")  # which tells how precise a probe is
+    around |= {"watch", "looks", "frame", "remaining", "selection"}  # a view of a run
     around |= {"foreign", "comparison"}  # for a person to look at
     mapped = set().union(*map(code_map, STAGES)) - set().union(*map(set, BESIDE.values()))
     assert modules - plugins == (mapped - plugins) | NEUTRAL | around

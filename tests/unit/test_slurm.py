@@ -206,10 +206,10 @@ def test_a_command_that_hangs_is_given_up(commands):
 
 
 QUEUE = """\
-11|RUNNING|run-a|rule_train_wildcards_clean_mlp_mixup2_0|node1
-12|PENDING|run-a|rule_probe_wildcards_clean_mlp_mixup2_1|(Resources)
-13|COMPLETED|run-a|rule_probe_wildcards_clean_mlp_mixup2_2|node1
-14|RUNNING|run-b|rule_train|node2
+11|RUNNING|run-a|rule_train_wildcards_clean_mlp_mixup2_0|2:30|node1
+12|PENDING|run-a|rule_probe_wildcards_clean_mlp_mixup2_1|0:00|(Resources)
+13|COMPLETED|run-a|rule_probe_wildcards_clean_mlp_mixup2_2|1:00:00|node1
+14|RUNNING|run-b|rule_train|0:10|node2
 """
 
 
@@ -220,6 +220,7 @@ def test_only_living_jobs_of_these_runs_count(commands):
         "11 (train clean_mlp_mixup2_0, RUNNING node1)",
         "12 (probe clean_mlp_mixup2_1, PENDING (Resources))",
     ]
+    assert [job.seconds for job in found] == [150.0, 0.0]
     assert slurm.queued([]) == []
     asked = (commands.folder / "squeue.asked").read_text().splitlines()
     assert len(asked) == 1
