@@ -17,6 +17,9 @@ from halobench.grid import STAGE_RECORDS
 from halobench.specs import SpecError, to_json
 
 POINT = ["split", "labels", "calibrator", "metric"]  # what a value of the metrics table is of
+# What is told of a record; one that another version left may lack some.
+KEYS = ["spec", "seed", "seconds", "finished", "commit", "device", "versions", "hardware"]
+TRAIN_KEYS = ["train_accuracy", "interpolates", "steps", "parameters"]
 SEVERAL = 12  # names that a message tells
 
 
@@ -120,7 +123,10 @@ def read_card(results: Path, name: str) -> Card:
     name = one_cell(results, name)
     folder = results / "runs" / name
     there = [file for file in STAGE_RECORDS if (folder / file).exists()]
-    records = {file.removesuffix(".json"): store.read_record(folder / file, ["spec", "seed"]) for file in there}
+    records = {
+        file.removesuffix(".json"): store.read_record(folder / file, KEYS + TRAIN_KEYS * (file == "train.json"))
+        for file in there
+    }
     calibrated = "calibrate" in records
     for file in ("calibration.json", "metrics.csv", "history.csv"):
         if file == "history.csv" or calibrated:

@@ -374,7 +374,7 @@ def _show(given: argparse.Namespace) -> None:
     from halobench import terminal
     from halobench.card import read_card
 
-    terminal.console().print(terminal.card(read_card(given.results, given.cell)))
+    terminal.show(read_card(given.results, given.cell))
 
 
 def _compare(given: argparse.Namespace) -> None:

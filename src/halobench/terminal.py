@@ -143,7 +143,7 @@ def told(value: Any) -> str:
 
 
 def card(found: Card) -> RenderableType:
-    """All of a cell."""
+    """All of a cell but the commands."""
     train = found.train
     lines = [("folder", str(found.results / "runs" / found.name))]
     lines += [(key, told(value)) for key, value in found.spec.items()]
@@ -165,10 +165,15 @@ def card(found: Card) -> RenderableType:
     parts: list[RenderableType] = [Text(found.name, style="bold"), facts(lines), Text()]
     if found.fits:
         parts.append(fits(found.fits))
-    parts += metrics(found.metrics)
-    parts += [Text("Commands that make it anew", style="bold")]
-    parts += [Text(line) for line in commands(found)]
-    return Group(*parts)
+    return Group(*parts, *metrics(found.metrics), Text("Commands that make it anew", style="bold"))
+
+
+def show(found: Card) -> None:
+    """Print a cell's card; its commands are left in one piece each, to be copied."""
+    out = console()
+    out.print(card(found))
+    for line in commands(found):
+        out.print(Text(line), soft_wrap=True)
 
 
 def calibrated(path: str, found: Calibrated) -> RenderableType:

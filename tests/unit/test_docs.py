@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
@@ -25,9 +26,9 @@ from halobench.specs import CalibrateSpec, ProbeSpec, TrainSpec
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
 
-def hooks() -> Any:
-    """docs/hooks.py as a module."""
-    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs/hooks.py")
+def script(name: str) -> Any:
+    """A script of docs as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / f"docs/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -49,7 +50,7 @@ def test_the_site_builds_strict(tmp_path):
 
 @pytest.mark.parametrize("name", ["configuration.md", "reading.md"])
 def test_pages_that_are_made_and_tracked_are_up_to_date(name):
-    assert (ROOT / "docs" / name).read_text() == hooks().tracked()[name], "run: python docs/hooks.py"
+    assert (ROOT / "docs" / name).read_text() == script("hooks").tracked()[name], "run: python docs/hooks.py"
 
 
 def schema_keys(node: Any) -> Iterator[tuple[str, dict]]:
@@ -98,7 +99,7 @@ def test_the_reference_has_what_specs_take(spec, heading):
 
 
 def test_the_command_reference_has_every_command():
-    page = hooks().command_line()
+    page = script("hooks").command_line()
     subparsers = next(each for each in build_parser()._actions if hasattr(each, "choices") and each.choices)
     for name, parser in subparsers.choices.items():
         section = page.partition(f"## `halobench {name}`")[2].partition("\n## ")[0]
@@ -140,3 +141,12 @@ def test_the_readmes_library_lines_run(capsys):
     assert set(names["found"].curves["radius"].dropna()) == {1.0, 5.0}
     assert names["found"].radii["point"].nunique() == 40
     assert capsys.readouterr().out.count("\n") >= 4
+
+
+def test_badges_say_what_the_project_says():
+    made = script("badges").badges()
+    assert {path.name: path.read_text() for path in (ROOT / "docs/badges").iterdir()} == made, "python docs/badges.py"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"].removeprefix(">=") in made["python.svg"]
+    assert (ROOT / "LICENSE").read_text().startswith(f"{project['license']} License")
+    assert "2306.00740" in (ROOT / "CITATION.cff").read_text()

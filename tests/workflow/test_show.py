@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from halobench import card
+from halobench import card, store
 from halobench.cli import main
 from halobench.comparison import compare_folders
 from halobench.specs import SpecError
@@ -165,3 +165,55 @@ def test_two_folders(results, tmp_path, capsys):
 def test_a_cell_and_a_folder_are_not_compared(results, capsys):
     assert main(["compare", str(results), CELL]) == 2
     assert "two cells, or two results folders" in capsys.readouterr().err
+
+
+def without(record, *keys: str) -> None:
+    """A record as a version left it that didn't write these keys."""
+    found = {key: value for key, value in store.read_json(record).items() if key not in (*keys, "self")}
+    store.write_json(record, store.seal(found))
+
+
+@pytest.mark.parametrize("command", ["show", "compare", "explorer"])
+def test_a_record_of_another_version_is_named(results, tmp_path, command, capsys):
+    old = tmp_path / "old"
+    shutil.copytree(results, old)
+    without(old / "runs" / CELL / "train.json", "interpolates")
+    given = {"show": (CELL, "--results", old), "compare": (old, results), "explorer": ("--results", old)}[command]
+    assert main(list(map(str, (command, *given)))) == 2
+    said = capsys.readouterr().err
+    assert f"{CELL}/train.json" in said
+    assert "interpolates" in said
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda folder: shutil.rmtree(folder), "tables = 'no folder'"),
+        (lambda folder: shutil.rmtree(folder / "tables"), "tables = 'no folder'"),
+        (lambda folder: (folder / "tables/tiny/aggregate.json").unlink(), "halobench run partial"),
+        (lambda folder: (folder / "tables/tiny/runs.parquet").unlink(), "runs.parquet = 'no such file'"),
+        (lambda folder: shutil.rmtree(folder / f"runs/{CELL}"), "one of the 15 cells trained"),
+    ],
+    ids=["no folder", "no tables", "unfinished", "a lost table", "a lost cell"],
+)
+def test_the_explorer_says_what_it_lacks(results, tmp_path, harm, said, capsys):
+    folder = tmp_path / "half"
+    shutil.copytree(results, folder)
+    harm(folder)
+    assert main(["explorer", "--results", str(folder), "--out", str(tmp_path / "page.html")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_the_explorer_offers_near_names_of_experiments(results, tmp_path, capsys):
+    assert main(["explorer", "tinny", "--results", str(results), "--out", str(tmp_path / "page.html")]) == 2
+    assert "did you mean 'tiny'?" in capsys.readouterr().err
+
+
+def test_commands_of_a_card_are_in_one_piece_each(results, capsys, monkeypatch):
+    """Also in a narrow terminal, from which they are copied."""
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    told = said(capsys, "show", CELL, "--results", results).splitlines()
+    for line in card.commands(card.read_card(results, CELL)):
+        assert line in told
