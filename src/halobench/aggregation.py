@@ -177,7 +177,8 @@ class Stack:
         leads = [lead for _, _, lead in self._waiting]
         for position, key in enumerate(self._keys):
             values = pd.Series([lead[position] for lead in leads])
-            table.insert(position, key, values.repeat(counts).array)
+            column: Any = values.repeat(counts).array  # its type, of pandas' own, is none that the stubs take
+            table.insert(position, key, column)
         self._tables.append(table)
         self._waiting = []
 

@@ -127,7 +127,7 @@ def calibrate(
 
 
 def references(
-    inputs: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], spec: CalibrateSpec, seed: int
+    inputs: Mapping[str, Any], arrays: Mapping[str, np.ndarray], spec: CalibrateSpec, seed: int
 ) -> Calibrated:
     """Score predictors that are not trained, on the same data: ``bayes``, ``uniform`` and ``nearest``.
 
@@ -162,9 +162,10 @@ def references(
     zeros = {split: np.zeros((len(targets[split]["clean"]), k)) for split in SPLITS}
     found = {"uniform": _calibrated(zeros, zeros, targets, plain, spec, seed, located)}
     posteriors = {split: _posterior(arrays, split, k) for split in SPLITS}
-    if all(rows is not None for rows in posteriors.values()):
+    known = {split: rows for split, rows in posteriors.items() if rows is not None}
+    if len(known) == len(posteriors):
         with np.errstate(divide="ignore"):
-            bayes = {split: np.log(rows) for split, rows in posteriors.items()}
+            bayes = {split: np.log(rows) for split, rows in known.items()}
         found = {"bayes": _calibrated(bayes, bayes, targets, plain, spec, seed, located)} | found
     votes = _nearest_votes(inputs, targets, k)
     with np.errstate(divide="ignore"):
@@ -423,7 +424,7 @@ def _fit_row(calibrator: str, split: str, labels: str, fit: Fit) -> dict[str, An
     }
 
 
-def _nearest_votes(inputs: Mapping[str, np.ndarray], targets: Targets, k: int) -> dict[str, np.ndarray]:
+def _nearest_votes(inputs: Mapping[str, Any], targets: Targets, k: int) -> dict[str, np.ndarray]:
     """One-hot drawn label of the nearest training point, float64 (n, k) by split; a training point is its own."""
     votes, memory = {}, targets["train"]["drawn"]
     for split in SPLITS:

@@ -151,8 +151,8 @@ def commands(card: Card, out: str = "again") -> list[str]:
     record = card.results / "sources" / dataset / "source.json"
     if record.exists():
         lines.append(_line("source", "--spec", to_json(store.read_record(record, ["spec"])["spec"]), "--out", source))
-    given = {"train": ("--source", source, "--out", cell), "probe": ("--source", source, "--run", cell)}
-    given["calibrate"] = ("--run", cell)
+    given: dict[str, tuple[str, ...]] = {"train": ("--source", source, "--out", cell)}
+    given |= {"probe": ("--source", source, "--run", cell), "calibrate": ("--run", cell)}
     for stage, arguments in given.items():
         if stage in card.records:
             made = card.records[stage]

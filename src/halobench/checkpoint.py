@@ -117,11 +117,14 @@ class Checkpoint:
             text = about["facts"]
             facts = json.loads(text)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
-            return self._discard(f"can't be read ({told(error)})")
+            self._discard(f"can't be read ({told(error)})")
+            return None
         if about.get("key") != self.key:
-            return self._discard("is of another spec, seed, code or source")
+            self._discard("is of another spec, seed, code or source")
+            return None
         if about.get("checksum") != _digest(tensors, text):
-            return self._discard("is damaged: its checksum is wrong")
+            self._discard("is damaged: its checksum is wrong")
+            return None
         made_on = facts.pop("made_on")
         here = self.made_on[-1]
         if here not in made_on:
@@ -186,7 +189,7 @@ def _digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
     found = hashlib.sha256(facts.encode())
     for name in sorted(tensors):
         found.update(name.encode())
-        found.update(_bytes(tensors[name]))
+        found.update(_bytes(tensors[name]).data)
     return found.hexdigest()
 
 
@@ -254,7 +257,8 @@ def random_states(rng: np.random.Generator, device: torch.device) -> tuple[Tenso
     tensors = {"random.torch": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
-    name, words, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
+    state: Any = np.random.get_state()  # noqa: NPY002
+    name, words, position, has_gauss, gauss = state
     tensors["random.numpy"] = torch.from_numpy(words.astype(np.int64))
     facts = {"rng": rng.bit_generator.state, "numpy": [name, position, has_gauss, gauss], "python": random.getstate()}
     return tensors, facts

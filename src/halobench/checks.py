@@ -54,7 +54,7 @@ def request(config: Config, raw: Mapping[str, Any] | None = None) -> dict[str, A
     pairs: dict[str, dict[str, Any]] = {}
     for cell in cells:
         dataset, recipe = config.datasets[cell.dataset], config.recipes[cell.dataset, cell.model]
-        pair = {"model": cell.model, "source": dataset.source}
+        pair: dict[str, Any] = {"model": cell.model, "source": dataset.source}
         if not config.models[cell.model].given:  # else nothing is trained
             keys = ("batch", "micro_batch", "shift")
             pair |= {"loss": cell.loss} | {key: getattr(recipe, key) for key in keys}
@@ -87,7 +87,8 @@ def check_given_recipes(config: Config, raw: Mapping[str, Any]) -> list[str]:
 def _given_files(config: Config, names: Iterable[str]) -> dict[str, list[Any]]:
     """The size and time of each file of weights that models name, so that another in its place is checked again."""
     found: dict[str, list[Any]] = {}
-    for path in sorted({config.models[name].weights for name in names} - {None}):
+    named = {path for name in names if (path := config.models[name].weights) is not None}
+    for path in sorted(named):
         with contextlib.suppress(OSError, ValueError):  # the check tells of what isn't there
             there = os.stat(path)
             found[path] = [there.st_size, there.st_mtime_ns]
@@ -439,10 +440,10 @@ def run(asked: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
     rows_of: dict[tuple[str, int], int | None] = {}
     tried: dict[tuple[Any, ...], int] = {}
 
-    def attempt(where: str, make: Callable[[], Any], told_where: bool = False) -> Any:
+    def attempt(where: str, make: Callable[..., Any], *given: Any, told_where: bool = False) -> Any:
         """What `make` gives, or None and a line; its errors are about parts of `where`, unless they tell where."""
         try:
-            return make()
+            return make(*given)
         except SpecError as error:
             problems.append(str(error if told_where else error.within(where)))
         except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
@@ -456,35 +457,35 @@ def run(asked: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
         name, batch = pair["loss"], pair["batch"]
         if name in scored and (name, batch) not in rows_of:
             spec = parse(LossSpec, asked["losses"][name])
-            rows_of[name, batch] = attempt(f"losses.{name}", lambda: check_batch(spec, batch))
+            rows_of[name, batch] = attempt(f"losses.{name}", check_batch, spec, batch)
         return rows_of.get((name, batch)) or batch
 
     known = {name: data.Description(**described) for name, described in asked.get("described", {}).items()}
     for name, spec in asked["sources"].items():
         described = known.get(name) or attempt(
-            f"sources.{name}", lambda spec=spec: data.describe(parse(SourceSpec, spec))
+            f"sources.{name}", lambda spec: data.describe(parse(SourceSpec, spec)), spec
         )
         if described is not None:
             found[name] = described
     for name, spec in asked["datasets"].items():
         dataset = parse(DatasetSpec, spec)
-        if source := found.get(dataset.source):
-            attempt(f"datasets.{name}", lambda d=dataset, s=source: data.check_size(d, s.size, s.parts))
+        if held := found.get(dataset.source):
+            attempt(f"datasets.{name}", data.check_size, dataset, held.size, held.parts)
     for name, spec in asked["losses"].items():
-        if attempt(f"losses.{name}", lambda spec=spec: check_loss(parse(LossSpec, spec))):
+        if attempt(f"losses.{name}", lambda spec: check_loss(parse(LossSpec, spec)), spec):
             scored.add(name)
     for pair in asked["pairs"]:
         name, source = pair["model"], pair["source"]
         rows = made_of(pair)
         if described := found.get(source):
             model = parse(ModelSpec, asked["models"][name])
-            attempt("", lambda p=pair, d=described: check_shift(p, d.shape), told_where=True)
+            attempt("", check_shift, pair, described.shape, told_where=True)
             least = smallest_part(pair, rows)
             # Many losses and batches come to the same parts.
             key = (name, source, least, pair["points"], least < 2 and to_json(pair))
             if key not in tried:
-                asked_of_it = (model, described, pair, rows)
-                tried[key] = attempt(f"models.{name}", lambda a=asked_of_it: check_model(*a), told_where=True) or 0
+                size = attempt(f"models.{name}", check_model, model, described, pair, rows, told_where=True)
+                tried[key] = size or 0
             weights.setdefault(name, {})[source] = tried[key]
     sizes = {name: {"classes": of.classes, "bytes": (of.size or 0) * math.prod(of.shape)} for name, of in found.items()}
     return list(dict.fromkeys(problems)), {"sources": sizes, "weights": weights}

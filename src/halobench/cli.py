@@ -504,7 +504,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # By name: both are defined beside code that imports torch, which most commands do without.
         if type(error).__name__ == "Interrupted":
             _tell(f"halobench: {error}")
-            return 128 + error.signum
+            return 128 + vars(error)["signum"]
         if type(error).__name__ != "DivergedError":
             raise
         _tell(f"halobench: error: {error}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Group, RenderableType
@@ -80,7 +81,7 @@ def compare_folders(first: Path, second: Path) -> Folders:
     """What two results folders hold."""
     names = [cell_names(folder) for folder in (first, second)]
     shared = [name for name in names[0] if name in set(names[1])]
-    only = tuple([name for name in each if name not in set(shared)] for each in names)
+    alone, others = ([name for name in each if name not in set(shared)] for each in names)
     specs, same, parts = {}, [], []
     for name in shared:
         cards = [read_card(folder, name) for folder in (first, second)]
@@ -93,7 +94,7 @@ def compare_folders(first: Path, second: Path) -> Folders:
         else:
             parts.append(moved.assign(cell=name))
     joined = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    return Folders(only, specs, same, joined)
+    return Folders((alone, others), specs, same, joined)
 
 
 def of_folders(names: Sequence[str], found: Folders) -> RenderableType:
@@ -119,7 +120,7 @@ def of_folders(names: Sequence[str], found: Folders) -> RenderableType:
     shown = beyond if len(beyond) else found.changes
     if len(shown) > SEVERAL:
         told.append(f"The {SEVERAL} largest of them:")
-    order = shown["change"].abs().sort_values(ascending=False).index[:SEVERAL] if len(shown) else []
+    order: Any = shown["change"].abs().sort_values(ascending=False).index[:SEVERAL] if len(shown) else []
     parts: list[RenderableType] = list(map(Text, told))
     if len(order):
         parts.append(terminal.metric_changes(("A", "B"), shown.loc[order], ["cell"]))

@@ -67,7 +67,7 @@ class ConfigError(ValueError):
 class _StrictLoader(yaml.SafeLoader):
     """YAML that builds plain data alone and refuses a key that a mapping has twice, of which YAML keeps the last."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         first: dict[tuple[str, str], yaml.Node] = {}
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"):
@@ -112,7 +112,8 @@ def check_folders(paths: Iterable[str]) -> None:
     ConfigError
         A line for each that does.
     """
-    folders, left = set(), {os.path.dirname(path) for path in paths}
+    folders: set[str] = set()
+    left = {os.path.dirname(path) for path in paths}
     while left := {folder for folder in left - folders if folder.strip("/")}:
         folders |= left
         left = {os.path.dirname(folder) for folder in left}
@@ -184,10 +185,10 @@ class _Loader:
     def problem(self, error: SpecError) -> None:
         self.problems.append(str(error))
 
-    def guarded(self, where: str, make: Callable[[], Any]) -> Any:
+    def guarded(self, where: str, make: Callable[..., Any], *given: Any) -> Any:
         """What `make` gives; None, and the problem noted under `where`, if it raises SpecError."""
         try:
-            return make()
+            return make(*given)
         except SpecError as error:
             self.problem(error.within(where) if where else error)
             return None
@@ -199,14 +200,14 @@ class _Loader:
             examples = f", such as {', '.join(PROBE_KINDS)}," if section == "probes" else ""
             self.problem(SpecError(section, entries, f"a mapping of at least one name{examples} to its keys"))
             return {}
-        specs = {}
+        specs: dict[str, Any] = {}
         for name, value in entries.items():
             where = f"{section}.{name}"
             specs[name] = None
             if not isinstance(value, Mapping):
                 self.problem(SpecError(where, value, "a mapping of keys"))
-            elif self.guarded("", lambda name=name, where=where: check_name(where, name)):
-                specs[name] = self.guarded(where, lambda name=name, value=value: make(name, value))
+            elif self.guarded("", check_name, where, name):
+                specs[name] = self.guarded(where, make, name, value)
         return specs
 
     def check_names(self, **sections: Mapping[str, Any]) -> None:
@@ -275,9 +276,9 @@ class _Loader:
             for kind in SHOWN if experiment else ():
                 for value in getattr(experiment, kind):
                     where = f"experiments.{name}.{kind}"
-                    self.guarded("", lambda k=kind, v=value, w=where: _check_shown(w, k, v))
+                    self.guarded("", _check_shown, where, kind, value)
 
-    def recipes(self, datasets, models, experiments) -> dict[tuple[str, str], TrainSpec]:
+    def recipes(self, datasets, models, experiments) -> dict[tuple[str, str], Any]:
         """The recipe of each data set x model pair in a grid: `train`, overlaid by the model's, then the data set's."""
         pairs = {
             (dataset, model)
@@ -290,9 +291,7 @@ class _Loader:
         for section, specs in (("models", models), ("datasets", datasets)):
             for name in specs:
                 layers[f"{section}.{name}.recipe"] = own_recipe(self.raw, section, name)
-        bad = {
-            where for where, layer in layers.items() if not self.guarded(where, lambda v=layer: check_recipe_keys(v))
-        }
+        bad = {where for where, layer in layers.items() if not self.guarded(where, check_recipe_keys, layer)}
         recipes = {}
         for dataset, model in sorted(pairs):
             chain = recipe_layers(self.raw, dataset, model)

@@ -53,11 +53,12 @@ def improve(executor: Any, seconds: int) -> None:
     seconds : int
         From one look at the queue to the next.
     """
-    plugin = sys.modules[type(executor).__module__]
+    plugin: Any = sys.modules[type(executor).__module__]
+    base: Any = type(executor)
     active: dict[str, Any] = {}
     corrections = Corrections(lambda job: all(Path(path).exists() for path in active[job].job.output))
 
-    class Improved(type(executor)):
+    class Improved(base):
         @property
         def next_seconds_between_status_checks(self) -> int:
             return seconds

@@ -85,7 +85,7 @@ class Feed:
         """Points of these rows (m,), normalised: float32 (m, C, H, W) on the device."""
         if self.kept is None:
             return self._normalised(self._read(rows).to(self.device, non_blocking=True))
-        return self._kept_rows(send(np.ascontiguousarray(rows), self.device))
+        return self._kept_rows(self.kept, send(np.ascontiguousarray(rows), self.device))
 
     def batches(self, order: np.ndarray, batch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Full batches of the rows in `order` (n,), from batch `first` on: rows (batch,) and points, on the device.
@@ -98,7 +98,7 @@ class Feed:
         if self.kept is not None:
             for part in parts:
                 some = rows[part]
-                yield some, self._kept_rows(some)
+                yield some, self._kept_rows(self.kept, some)
             return
         with ThreadPoolExecutor(1) as reader:
             waiting = [reader.submit(self._read, order[part]) for part in parts[:AHEAD]]
@@ -108,18 +108,19 @@ class Feed:
                     waiting.append(reader.submit(self._read, order[parts[number + AHEAD]]))
                 yield rows[part], self._normalised(found.to(self.device, non_blocking=True))
 
-    def _moments(self, mean: np.ndarray, std: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def _moments(self, mean: np.ndarray, std: np.ndarray | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and inverse deviation, (1, C, 1, 1), rounded as `halobench.data.normalise` rounds them."""
         numbers = (np.asarray(mean, np.float32), (1 / np.asarray(std)).astype(np.float32))
-        return tuple(torch.from_numpy(each).view(1, -1, 1, 1).to(self.device) for each in numbers)
+        centre, scale = (torch.from_numpy(each).view(1, -1, 1, 1).to(self.device) for each in numbers)
+        return centre, scale
 
     def _read(self, rows: np.ndarray) -> torch.Tensor:
         """Rows of the images as they are, to be copied to the device."""
         return staged(np.ascontiguousarray(self.images[rows]), self.device)
 
-    def _kept_rows(self, rows: torch.Tensor) -> torch.Tensor:
+    def _kept_rows(self, kept: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Rows of what is kept, normalised."""
-        found = self._images(self.kept.index_select(0, rows))
+        found = self._images(kept.index_select(0, rows))
         return found if self.keep == "floats" else self._normalised(found)
 
     def _in_rows(self, images: torch.Tensor) -> torch.Tensor:

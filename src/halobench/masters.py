@@ -112,7 +112,8 @@ def _beating(paths: Sequence[Path]) -> set[Path]:
         file=sys.stderr,
         flush=True,
     )
-    first, alive, limit = {path: _touched(path) for path in paths}, set(), time.monotonic() + WATCH
+    alive: set[Path] = set()
+    first, limit = {path: _touched(path) for path in paths}, time.monotonic() + WATCH
     while len(alive) < len(paths) and time.monotonic() < limit:
         time.sleep(min(1.0, WATCH / 10))
         alive |= {path for path in paths if _touched(path) not in (None, first[path])}

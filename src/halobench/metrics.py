@@ -113,7 +113,8 @@ def brier_per_point(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarra
 
     Under a target row t its least value is 1 - t.t, reached at p = t: the noise of the label counts.
     """
-    probabilities, targets = _checked(probabilities, targets)
+    probabilities = _checked(probabilities)
+    targets = check_targets(targets, probabilities.shape)
     values = np.empty(len(probabilities))
     for rows in blocks(*probabilities.shape):
         block = probabilities[rows].astype(np.float64, copy=False)
@@ -151,7 +152,8 @@ class Reliability:
 def reliability(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> Reliability:
     """Count, mean confidence and (expected) accuracy of the predicted class in each bin of equal width."""
     _check_bins(bins)
-    return _binned(*_top(probabilities, targets), bins)
+    confidence, correct = _top(probabilities, targets)
+    return _binned(confidence, correct, bins)
 
 
 def gap_errors(found: Reliability) -> dict[str, float]:
@@ -274,7 +276,7 @@ def ece_floor(probabilities: np.ndarray, bins: int, draws: int, rng: np.random.G
     """
     require(draws >= 1, "draws", draws, "at least 1")
     edges = _edges(bins)
-    confidence = np.sort(_checked(probabilities, None)[0].max(axis=1).astype(np.float64))
+    confidence = np.sort(_checked(probabilities).max(axis=1).astype(np.float64))
     n = len(confidence)
     # Sorted by confidence, each bin is a run of consecutive points.
     starts = np.unique(_bin_of(confidence, edges), return_index=True)[1]
@@ -353,10 +355,9 @@ def _shaped(probabilities: np.ndarray) -> np.ndarray:
     return probabilities
 
 
-def _checked(probabilities: np.ndarray, targets: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Both arrays if they are what they should be; SpecError otherwise (logits in place of probabilities, say)."""
-    probabilities = check_rows(_shaped(probabilities), "probabilities")
-    return probabilities, None if targets is None else check_targets(targets, probabilities.shape)
+def _checked(probabilities: np.ndarray) -> np.ndarray:
+    """The array if it is what it should be; SpecError otherwise (logits in place of probabilities, say)."""
+    return check_rows(_shaped(probabilities), "probabilities")
 
 
 @np.errstate(invalid="ignore", over="ignore")  # of sums of infinities, which are told

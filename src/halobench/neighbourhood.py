@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -148,7 +149,8 @@ def predictor(model: torch.nn.Module, recipe: TrainSpec, tick: Callable[[], None
     Of the model as it is now, which must not change: batch norms are folded where the first batch shows that nothing
     changes by that (`halobench.models.folding`), and bf16 casts of weights may be kept (`kept_casts`).
     """
-    device, asked = next(model.parameters()).device, []
+    device = next(model.parameters()).device
+    asked: list[torch.nn.Module] = []
 
     # Not inference_mode, in which autocast casts the weights anew for each batch.
     @torch.no_grad()
@@ -445,7 +447,7 @@ def _radii(
 
     Both (m, Q, R), in the order of `_quantities`.
     """
-    ends = []
+    ends: list[tuple[str | None, Any]] = []
     for quantity, name, _ in _quantities(spec, betas):
         if quantity == "decision":
             ends.append((None, 0.0))

@@ -368,7 +368,7 @@ RUNS = "results/runs/"
 
 def _run_files(text: str) -> set[str]:
     """Files of cells among the inputs and outputs in a dry run's text."""
-    found = set()
+    found: set[str] = set()
     for line in text.splitlines():
         key, _, files = line.strip().partition(": ")
         if key in ("input", "output"):

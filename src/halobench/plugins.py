@@ -32,8 +32,8 @@ def entry(kind: str, name: str) -> str:
 def names(kind: str) -> list[str]:
     """The names of the package's own plug-ins of a kind: files that define its entry, or can't be parsed."""
     with os.scandir(PACKAGE / kind) as entries:
-        files = [each for each in entries if each.name.endswith(".py") and each.is_file()]
-        files = sorted((each.name, each.stat().st_mtime_ns) for each in files)
+        found = [each for each in entries if each.name.endswith(".py") and each.is_file()]
+        files = sorted((each.name, each.stat().st_mtime_ns) for each in found)
     return list(_names(kind, tuple(files)))
 
 
@@ -148,6 +148,8 @@ def constant(kind: str, name: str, attribute: str) -> Any:
 def parameters(kind: str, name: str) -> list[str]:
     """Names of a plug-in function's positional parameters (for a figure or a table: the tables that it reads)."""
     node = _definition(locate(kind, name), name.partition(":")[2] or entry(kind, name))
+    if not isinstance(node, ast.FunctionDef):
+        raise SpecError(f"{kind}.{name}", name, "a function, whose parameters name the tables that it reads")
     return [arg.arg for arg in node.args.args]
 
 

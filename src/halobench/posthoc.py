@@ -98,7 +98,8 @@ class Calibrator:
         SpecError
             On logits that are not finite or not (n, k), or where there is no finite optimum.
         """
-        require(self.transform is not None, "calibrator", "separable data", "a fit with a finite optimum")
+        if self.transform is None:
+            raise SpecError("calibrator", "separable data", "a fit with a finite optimum")
         return self.transform(check_logits(logits))
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ class Geometry:
         self.points, self.labels = inputs.flatten(1), labels
         self.training, self.training_labels = surroundings, surroundings.labels
         self.nearest, self.other_distance = surroundings.nearest(self.points, labels)
-        self.plugged = plugins.load(*spec.plugged[0]) if spec.plugged else None
+        self.plugged: Any = plugins.load(*spec.plugged[0]) if spec.plugged else None
         if spec.kind == "manifold":
             self.basis = surroundings.basis(spec.components)
 

@@ -142,7 +142,7 @@ def gaps(logits: np.ndarray, beta: float, located: Located, split: str = "test")
     found["rho"] = found["gap_partner"] / found["gap_top"] if k > group and found["gap_top"] else math.nan
     outside = np.where(rows[shared], -np.inf, logits[shared]).max(axis=1)
     found["partner_second"] = _mean(inside.min(axis=1) > outside)
-    found["kl_two_level"] = two_level_kl(k, share, group, *(found[name] for name in GAPS[:3]))
+    found["kl_two_level"] = float(two_level_kl(k, share, group, *(found[name] for name in GAPS[:3])))
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -69,13 +69,14 @@ class Run:
         loss: Any = None,
     ):
         self.loss, self._loss_before = loss, fingerprint(loss)
-        self.model, self.optimizer, self.spec, self.device = model, optimizer, spec, device
+        self.model, self.spec, self.device = model, spec, device
+        self.optimizer: Any = optimizer  # None where nothing is trained: no step is taken there
         self.steps_per_epoch, self.checkpoint = steps_per_epoch, checkpoint
         self.epoch = self.step = 0
         self.history: list[dict[str, float]] = []
         self.losses = torch.zeros(steps_per_epoch, device=device)
         # The losses' own memory on the CPU, where a number is written to it in a tenth of the time.
-        self._seen = self.losses.numpy() if device.type == "cpu" else None
+        self._seen: Any = self.losses.numpy() if device.type == "cpu" else None
         self.norms = torch.full((steps_per_epoch,), math.nan, device=device)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._gradients: list[torch.Tensor] = []
@@ -192,25 +193,27 @@ class Run:
     def save(self, rng: np.random.Generator) -> None:
         """Save to the checkpoint between two steps, unless the loss has come to hold a state that would be lost."""
         self.check(self.step - 1)
+        if self.checkpoint is None:
+            return
         if fingerprint(self.loss) != self._loss_before:
             kind = type(self.loss).__qualname__
             self.checkpoint.pass_over(f"the loss {kind} keeps a state between batches, which isn't in a resume point")
             return
         tensors, state = random_states(rng, self.device)
-        self._write(tensors, {"random": state})
+        self._write(self.checkpoint, tensors, {"random": state})
 
     def save_if_asked(self) -> None:
         """Save after the last epoch, if a signal has come: logits are predicted again on resuming."""
         if self.checkpoint is not None and self.checkpoint.signals.received is not None:
-            self._write({}, {})
+            self._write(self.checkpoint, {}, {})
 
-    def _write(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+    def _write(self, checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
         tensors = {**capture(self.model, self.optimizer), "losses": self.losses, "norms": self.norms, **tensors}
         facts |= {"epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds}
-        self.checkpoint.save(tensors, {"random": None, **facts, "resumed_at": self.resumed_at}, self.place)
+        checkpoint.save(tensors, {"random": None, **facts, "resumed_at": self.resumed_at}, self.place)
 
 
-def norm(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+def norm(gradients: list[torch.Tensor]) -> torch.Tensor:
     """Euclidean norm of all gradients together, a number on their device."""
     # One kernel for all of them, where torch.nn.utils would need torch 2.6.
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))

@@ -187,8 +187,10 @@ class _Lock:
     def forget(cls) -> None:
         """Close, in a forked child, what its parent holds: unlocking would take the lock from the parent."""
         for lock in cls.held:
-            os.close(lock.handle)
-            lock.handle = None
+            # None in a child that another thread forks in the midst of `release`.
+            if lock.handle is not None:
+                os.close(lock.handle)
+                lock.handle = None
         cls.held.clear()
 
 
@@ -281,7 +283,8 @@ def _choose(devices: Sequence[Device], per_device: int, folder: Path) -> tuple[D
         lock = _lock(_slot_file(folder, devices[best], free)) if holders[best] < per_device else None
         return devices[best], lock, holders
     finally:
-        choosing.release()
+        if choosing is not None:
+            choosing.release()
 
 
 def _take(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
+import math
 import re
 import shlex
 import shutil
@@ -61,7 +62,9 @@ class Request:
         """The request that the executor plugin makes of a job's resources and threads."""
         found = {name: resources.get(name) for name in cls.__dataclass_fields__}
         # What Snakemake can't tell yet, or was left empty, isn't asked; no GPU of a model is.
-        kept = {name: value for name, value in found.items() if isinstance(value, (int, str)) and value not in ("", 0)}
+        kept: dict[str, Any] = {
+            name: value for name, value in found.items() if isinstance(value, (int, str)) and value not in ("", 0)
+        }
         if found["gpu"] == 0:
             kept["gpu"] = 0
         return cls(**{"cpus_per_task": threads, **kept})
@@ -263,8 +266,8 @@ def _pool_problems(request: Request, known: Mapping[str, Pool]) -> list[str]:
     elif shards and (request.slots_per_gpu or 1) < largest // shards:  # the rest would hold shards and wait
         sharing = f"at least {largest // shards}: as many jobs with shard:{shards} share a GPU in {where}"
         problems.append(f"slots_per_gpu = {request.slots_per_gpu or 1}: expected {sharing}")
-    limits = [pool.longest for pool in pools]
-    if request.runtime and limits and None not in limits and request.runtime > max(limits):
+    limits = [math.inf if pool.longest is None else pool.longest for pool in pools]
+    if request.runtime and limits and request.runtime > max(limits):
         problems.append(f"runtime = {request.runtime}: expected at most {max(limits):g} minutes, the limit of {where}")
     return problems
 
@@ -339,7 +342,7 @@ def look(request: Request, folder: Path, mark: Path, cache: Path) -> str:
     except (OSError, subprocess.TimeoutExpired):
         done = None
     node = re.search(r"^node (.*)$", done.stdout, re.M) if done else None
-    if node is None:
+    if done is None or node is None:
         return "no compute node was free to look whether it sees this directory: jobs are submitted without that"
     if "exit code 71" in done.stderr or done.returncode == 71:
         right = "a directory that compute nodes see under the same path: a shared file system"

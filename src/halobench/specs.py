@@ -412,7 +412,7 @@ def _plain_option(key: str, value: Any) -> Any:
 
 def _convert(hint: Any, key: str, value: Any) -> Any:
     """`value` as the type `hint`, or a SpecError that says which type is meant."""
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         try:
             return parse(hint, value)
         except SpecError as error:

@@ -115,7 +115,9 @@ def run_train(
         resume = Checkpoint(checkpoint or out / ".train.safetensors", key, every, signals, here=place)
         cell = train_cell(
             loaded,
-            *(specs[key] for key in ("model", "loss", "train")),
+            specs["model"],
+            specs["loss"],
+            specs["train"],
             seed,
             checkpoint=resume,
             weights=weights,
@@ -193,7 +195,7 @@ def run_probe(
     """
     began = time.perf_counter()
     require(isinstance(spec, Mapping), "spec", spec, "a mapping of dataset, model, train, probes")
-    probes = spec.get("probes")
+    probes: Any = spec.get("probes")
     require(isinstance(probes, Mapping) and probes, "spec.probes", probes, "at least one probe")
     parts = {key: value for key, value in spec.items() if key != "probes"}
     specs = parse_parts(parts, {"dataset": DatasetSpec, "model": ModelSpec, "train": TrainSpec})
@@ -452,7 +454,7 @@ def run_explorer(
     from halobench import explorer
 
     shown = explorer.write(results, out, experiments, tables, note)
-    asked = {"experiments": shown, "note": note}
+    asked: dict[str, Any] = {"experiments": shown, "note": note}
     asked["tables"] = {name: _checksums((tables or results / "tables") / name, EXPLORED) for name in shown}
     seconds = time.perf_counter() - began
     store.write_json(out.with_suffix(".json"), record("explorer", asked, None, code, [out], seconds, ["plotly"]))

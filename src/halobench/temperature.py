@@ -13,9 +13,9 @@ C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Ne
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -235,7 +235,7 @@ def scale(logits: np.ndarray, beta: float) -> np.ndarray:
         shifted = scaled[rows]
         shifted[...] = logits[rows]
         shifted -= shifted.max(axis=1, keepdims=True)
-        there = True if np.isfinite(shifted.min()) else np.isfinite(shifted)
+        there: Any = True if np.isfinite(shifted.min()) else np.isfinite(shifted)
         np.multiply(shifted, beta, out=shifted, where=there)
     return scaled
 
@@ -339,7 +339,8 @@ def _parts(logits: np.ndarray) -> Iterator[slice]:
 
     (Where classes are few or points are, one number a row or a class is not little beside them.)
     """
-    return blocks(*logits.shape, min(BLOCK, max(1 << 14, logits.size // 40)))
+    rows, classes = logits.shape
+    return blocks(rows, classes, min(BLOCK, max(1 << 14, logits.size // 40)))
 
 
 def _shifted(block: np.ndarray) -> np.ndarray:
@@ -376,7 +377,7 @@ def _survey(logits: np.ndarray, targets: np.ndarray) -> Survey:
     return Survey(linear, slope, -float(lowest))
 
 
-def _sum(parts: list[float]) -> float:
+def _sum(parts: Sequence[float]) -> float:
     """The exact sum, rounded once; what addition gives where one of `parts` is not finite."""
     return math.fsum(parts) if all(map(math.isfinite, parts)) else float(sum(parts))
 

@@ -105,13 +105,14 @@ def metrics(found: pd.DataFrame, split: str = "test", wanted: Sequence[str] = SC
     there = found[found["split"] == split]
     for labels, part in there.groupby("labels", sort=False):
         calibrators = list(part["calibrator"].unique())
-        cells = {(row.calibrator, row.metric): scored(row.value, row.low, row.high) for row in part.itertuples()}
+        each: Iterable[Any] = part.itertuples()
+        cells = {(row.calibrator, row.metric): scored(row.value, row.low, row.high) for row in each}
         rows = [
             [metric, *(cells.get((calibrator, metric), "–") for calibrator in calibrators)]
             for metric in wanted
             if metric in set(part["metric"])
         ]
-        tables.append(table(f"{split}: {LABELS.get(labels, labels)}", ["", *calibrators], rows))
+        tables.append(table(f"{split}: {LABELS.get(str(labels), labels)}", ["", *calibrators], rows))
     return tables
 
 

@@ -12,7 +12,7 @@ is our own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -98,9 +98,9 @@ def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarr
 
 
 def two_level_kl(
-    classes: np.ndarray | int,
+    classes: np.ndarray | float,
     beta: np.ndarray | float,
-    group: np.ndarray | int,
+    group: np.ndarray | float,
     own_gap: np.ndarray | float,
     top_gap: np.ndarray | float,
     partner_gap: np.ndarray | float,
@@ -272,7 +272,7 @@ def _least(slope: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) ->
 # --- Checks ----------------------------------------------------------------------------------------------------------
 
 
-def _broadcast(*values: np.ndarray | float) -> list[np.ndarray]:
+def _broadcast(*values: np.ndarray | float) -> Sequence[np.ndarray]:
     """Values as float64 arrays of one shape."""
     return np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in values))
 

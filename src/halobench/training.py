@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -58,8 +59,8 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
 
 def feed(images: Any, spec: TrainSpec, device: torch.device, data: Data | None = None) -> Feed:
     """A feed of `images` (n, C, H, W) in the recipe's layout, normalised as `data` says, or normalised already."""
-    moments = (None, None) if data is None else (data.mean, data.std)
-    return Feed(images, *moments, device, memory_format(spec))
+    mean, std = (None, None) if data is None else (data.mean, data.std)
+    return Feed(images, mean, std, device, memory_format(spec))
 
 
 def memory_format(spec: TrainSpec) -> torch.memory_format:
@@ -194,7 +195,8 @@ def in_memory(key: str, value: int, advice: str) -> Iterator[None]:
 
 def place(model: nn.Module, spec: TrainSpec, device: torch.device) -> nn.Module:
     """A model on its device, in the recipe's memory layout."""
-    return model.to(device=device, memory_format=memory_format(spec))
+    # As torch documents it; its overloads have one or the other.
+    return model.to(device=device, memory_format=memory_format(spec))  # type: ignore[call-overload]
 
 
 def fit(
@@ -248,7 +250,7 @@ def fit(
         return Run(model, None, spec, 0, device)
     run = Run(model, build_optimizer(model, spec), spec, len(labels) // batch, device, checkpoint, loss)
     run.resume(log)
-    forward = torch.compile(model) if spec.compile else model
+    forward: Any = torch.compile(model) if spec.compile else model
     advice = "a batch that fits, or train.micro_batch, which trains it in parts"
     while run.epoch < spec.epochs:
         rng, order = run.start_epoch(seed, len(labels))
@@ -283,7 +285,8 @@ def backward(
     spec: TrainSpec,
 ) -> torch.Tensor:
     """Add the gradient of a batch's mean loss to the parameters', part by part; the loss, a number on the device."""
-    count, total = len(inputs), None
+    count = len(inputs)
+    parts: list[torch.Tensor] = []
     size = spec.micro_batch or count
     for rows, wanted in zip(inputs.split(size), targets.split(size), strict=True):
         with autocast(spec, inputs.device):
@@ -292,8 +295,8 @@ def backward(
         if len(rows) < count:  # a loss is a mean over rows
             value = value * (len(rows) / count)
         value.backward()
-        total = value.detach() if total is None else total + value.detach()
-    return total
+        parts.append(value.detach())
+    return functools.reduce(torch.add, parts)
 
 
 @torch.no_grad()  # not inference_mode, in which autocast casts the weights anew for each batch

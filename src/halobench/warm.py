@@ -368,7 +368,7 @@ def _work(request: Mapping[str, Any], files: Sequence[int]) -> int:
     tempfile.tempdir = None  # may have been found out by the environment before
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in FORWARDED:
-        normal = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        normal: Any = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         signal.signal(number, signal.SIG_IGN if number in request["ignored"] else normal)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     sys.argv, sys.path[:] = ["halobench", *request["arguments"]], request["path"]

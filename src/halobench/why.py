@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -121,13 +121,19 @@ def param_changes(before: Sequence[Any], now: Sequence[Any]) -> list[str]:
     """What changed between a job's params: keys of its spec, or modules of its code."""
     neither = "" in map(_sort_of, [*before, *now])
     others = ["its list of cells changed"] if neither else []  # the only such param is a digest of them
-    specs, codes = ([next((p for p in side if _sort_of(p) == sort), {}) for side in (before, now)] for sort in SORTS)
-    spec = spec_changes(*specs)
-    code = code_changes(*codes, swapped=bool(spec))
+    (old_spec, old_code), (new_spec, new_code) = map(_spec_and_code, (before, now))
+    spec = spec_changes(old_spec, new_spec)
+    code = code_changes(old_code, new_code, swapped=bool(spec))
     return [*spec, *code, *others] or ["its parameters changed"]
 
 
 SORTS = ("spec", "code")
+
+
+def _spec_and_code(params: Sequence[Any]) -> tuple[Any, Any]:
+    """The first of a job's params of each sort; an empty one where it has none."""
+    found: list[Any] = [next((p for p in params if _sort_of(p) == sort), {}) for sort in SORTS]
+    return found[0], found[1]
 
 
 def _sort_of(param: Any) -> str:
@@ -156,7 +162,7 @@ def _file(module: str) -> str:
 def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What changed between two specs, by dotted key; a key that isn't there is at its default."""
     old, new = flat(before), flat(now)
-    alike: dict[tuple[str, str], list[str]] = {}
+    alike: dict[tuple[str, ...], list[str]] = {}
     for key in sorted(set(old) | set(new)):
         if key not in old or key not in new or old[key] != new[key]:
             alike.setdefault(_phrases(key, old, new), []).append(key)
@@ -172,7 +178,7 @@ def flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _phrases(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, str]:
+def _phrases(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
     """How one key changed, in the singular and in the plural."""
     if key in old and key in new:
         return tuple(f"{was} {_value(old[key])} and {be} {_value(new[key])}" for was, be in WORDS)
@@ -222,7 +228,7 @@ def _and(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def _be(names: Sequence[str] | set[str], one: str = "is", many: str = "are") -> str:
+def _be(names: Sized, one: str = "is", many: str = "are") -> str:
     return one if len(names) == 1 else many
 
 

@@ -247,6 +247,12 @@ def test_bad_blocks_are_told_and_leave_nothing(tmp_path, blocks, options, line):
     assert not [path for path in (tmp_path / "source").rglob("*") if path.is_file()]
 
 
+def test_only_a_distribution_may_leave_its_size_open(blocks, monkeypatch):
+    monkeypatch.setattr(blocks, "describe", lambda: data.Description((3, 2, 2), 2, None))
+    with pytest.raises(SpecError, match=r"loader = 'in_blocks:load': expected images .* not Description\(.*size=None"):
+        data.describe(SourceSpec("in_blocks:load"))
+
+
 def test_of_a_large_array_the_size_counts_alone(tmp_path, monkeypatch):
     images = data.write_source(SourceSpec("digits"), tmp_path)[0]
     sound = images.read_bytes()

@@ -428,6 +428,18 @@ def test_a_forked_child_that_leaves_does_not_free_its_parents_slot(machine):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_child_forked_while_a_slot_is_given_back_closes_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(slots._Lock, "held", set())
+    given_back, other = (slots._lock(tmp_path / name) for name in ("a", "b"))
+    handle, kept = given_back.handle, other.handle
+    given_back.handle = None  # as in the midst of `release`
+    slots._Lock.forget()
+    os.close(handle)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(kept)
+    assert not slots._Lock.held
+
+
 def test_an_index_and_a_uuid_of_one_device_are_one_lock(machine, start):
     machine(TWO)
     [by_index] = start(environ={"CUDA_VISIBLE_DEVICES": "1"})

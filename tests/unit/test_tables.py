@@ -351,6 +351,13 @@ def test_a_table_may_not_take_the_place_of_one_that_it_reads(tmp_path, monkeypat
         tables_read("tables", "mine")
 
 
+def test_a_table_that_a_class_makes_is_told(tmp_path, monkeypatch):
+    (tmp_path / "by_class.py").write_text("class Make:\n    def __init__(self, runs): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SpecError, match=r"tables.by_class:Make = 'by_class:Make': expected a function"):
+        tables_read("tables", "by_class:Make")
+
+
 @pytest.mark.parametrize("name", [IMAGES[0], GAUSSIANS[1]])
 def test_the_stage_writes_the_same_bytes_twice_and_a_true_record(name, tmp_path):
     given = made_images() if name in IMAGES else synthetic.theory_tables()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -76,10 +77,11 @@ seeds; a claim holds, or does not, where its interval lies wholly on one side of
 def _claim_row(group: pd.DataFrame) -> str:
     """One claim's row of the page."""
     first = group.iloc[0]
+    scopes: Iterable[Any] = group.iloc[1:].itertuples()
     pairs = "".join(
         f"<li>{html.escape(row.scope)}: {_WORDS[row.verdict]}, {_number(row.estimate)} {_interval(row)}, "
         f"{row.n} seeds{', ' + html.escape(row.note) if row.note else ''}</li>"
-        for row in group.iloc[1:].itertuples()
+        for row in scopes
     )
     details = f"<details><summary>{len(group) - 1} rows by data set and model</summary><ul>{pairs}</ul></details>"
     sign = "&lt;" if first["direction"] == "below" else "&gt;"

@@ -118,7 +118,8 @@ def _judge(claim: Claim, tables: _Tables) -> list[dict[str, Any]]:
     except _NotTested as missing:
         return [_row(claim, "all", np.array([]), 0, "", [str(missing)])]
     rows = [_all_row(claim, units)]
-    for scope, group in units.groupby("scope", sort=True):
+    groups: Iterable[tuple[Any, pd.DataFrame]] = units.groupby("scope", sort=True)
+    for scope, group in groups:
         used = group[group["reason"] == ""]
         notes = [*_unique(group["remark"]), *_reasons(group)]
         values, bounds = used["value"].to_numpy(), "".join(_unique(used["bound"]))
@@ -224,7 +225,7 @@ def _against_best_units(claim: Claim, tables: _Tables) -> pd.DataFrame:
     """Units of a less, in each data set x model pair, the best baseline that the grid has there."""
     a = _side(claim, claim.sides[0], tables)
     rivals = []
-    for conditions, own in zip(claim.sides[1:], claim.baselines, strict=True):
+    for conditions, own in zip(claim.sides[1:], claim.baselines or (), strict=True):
         try:
             units = _pair_units(claim, a, _side(claim, conditions, tables))
         except _NotTested:
@@ -266,14 +267,15 @@ def _slope_units(claim: Claim, tables: _Tables) -> pd.DataFrame:
     for model, group in cells.groupby("model", sort=True):
         used = group[group["reason"] == ""]
         seeds = set(group["seed"])
-        complete = [name for name, rows in used.groupby("dataset") if set(rows["seed"]) == seeds]
+        complete: list[Any] = [name for name, rows in used.groupby("dataset") if set(rows["seed"]) == seeds]
         values = sorted(set(classes[complete].astype(int)))
         why = f" ({'; '.join(_reasons(group))})" if len(used) < len(group) else ""
         reason = "" if len(values) >= CLASSES else f"only {len(values)} values of k are complete in every seed{why}"
         for seed, rows in group.groupby("seed", sort=True):
             kept = rows[rows["dataset"].isin(complete)]
             slope = np.polyfit(np.log(kept["k"].astype(float)), kept["value"], 1)[0] if not reason else math.nan
-            unit = {"scope": f"log k/{model}", "seed": seed, "value": slope, "bound": "", "reason": reason}
+            unit: dict[str, Any] = {"scope": f"log k/{model}", "seed": seed, "value": slope}
+            unit |= {"bound": "", "reason": reason}
             unit["remark"] = "" if reason else f"k = {', '.join(map(str, values))}{why}"
             unit["cells"] = 0 if reason else len(kept)
             unit["left_out"] = len(rows) - unit["cells"]
@@ -333,7 +335,7 @@ def _broadcast(reference: pd.DataFrame, a: pd.DataFrame) -> pd.DataFrame:
     return rows.set_index(CELL)
 
 
-def _reason(claim: Claim, row: Mapping[str, Any], sides: list[str], same_steps: bool = True) -> str:
+def _reason(claim: Claim, row: Mapping[Any, Any], sides: list[str], same_steps: bool = True) -> str:
     """Why a pair of cells can't be used, "" if it can; two data sets need not take the same number of steps."""
     for side in sides:
         if not isinstance(row[f"loss_{side}"], str):
@@ -351,7 +353,7 @@ def _reason(claim: Claim, row: Mapping[str, Any], sides: list[str], same_steps: 
     return ""
 
 
-def _bound(row: Mapping[str, Any], sides: list[str]) -> str:
+def _bound(row: Mapping[Any, Any], sides: list[str]) -> str:
     """A "<" where the unit is a lower bound of the truth (a is censored), a ">" where an upper one (b is)."""
     marks = {"a": "<", "b": ">"}
     return "".join(marks[side] for side in sides if row[f"censored_{side}"] in (True,))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -117,7 +117,7 @@ class Data:
         regions = self.distribution.regions
         if regions is None:
             return arrays | {f"{name}.posterior": self.posterior(name) for name in self.splits}
-        arrays |= {f"{name}.region": split.region for name, split in self.splits.items()}
+        arrays |= {f"{name}.region": each.region for name, each in self.splits.items() if each.region is not None}
         return arrays | {
             "regions.posterior": regions.posterior @ self.transition,
             "regions.mass": regions.mass,
@@ -135,7 +135,7 @@ class Data:
         points = self.splits[split]
         if self.distribution is None:
             return self.transition[points.clean]
-        return self.distribution.posterior(points.images) @ self.transition
+        return self.distribution.posterior(np.asarray(points.images)) @ self.transition
 
     def facts(self) -> dict[str, Any]:
         """What tables tell of the distribution that the points are drawn from: its loader, and its own facts."""
@@ -174,8 +174,9 @@ def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> D
         made = source.sample(getattr(spec, name), generator(seed, "sample", name))
         noisy = draw_labels(transition, made.labels, generator(seed, "noise", name))
         splits[name] = Split(np.arange(len(noisy)), made.inputs, noisy, made.labels, made.region)
+    shape = cast("tuple[int, int, int]", tuple(source.shape))
     mean, std = np.asarray(source.mean, dtype=float), np.asarray(source.std, dtype=float)
-    return Data(splits, source.classes, tuple(source.shape), mean, std, transition, source, loader)
+    return Data(splits, source.classes, shape, mean, std, transition, source, loader)
 
 
 def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | None = None) -> None:

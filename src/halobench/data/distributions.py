@@ -6,6 +6,7 @@ A loader whose ``load`` is annotated to return a `Distribution` is one: the anno
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -144,7 +145,7 @@ def _checked_shares(shares: list[float] | None, group: int) -> np.ndarray:
     return p / p.sum()
 
 
-def checked_shape(shape: object) -> tuple[int, int, int]:
+def checked_shape(shape: Any) -> tuple[int, int, int]:
     """(C, H, W) from a list of three whole numbers."""
     fine = isinstance(shape, list | tuple) and len(shape) == 3
     require(fine, "shape", shape, "[channels, height, width]")

@@ -6,6 +6,8 @@ The posterior is softmax(-|x - mean|^2 / 2). Two classes at separation s have Ba
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from halobench.data.distributions import Distribution, Sample, checked_shape, positive
@@ -39,7 +41,7 @@ class Gaussians(Distribution):
 def load(
     *,
     classes: int = 2,
-    shape: list[int] = (3, 10, 10),
+    shape: Sequence[int] = (3, 10, 10),
     separation: float | None = None,
     mu: float | None = None,
     layout: int = 0,
@@ -64,19 +66,19 @@ def load(
     SpecError
         On a value out of its range, or unless just one of `separation` and `mu` is given.
     """
-    shape, classes = checked_shape(shape), convert_number(int, "classes", classes)
-    layout, size = convert_number(int, "layout", layout), int(np.prod(checked_shape(shape)))
+    sizes, classes = checked_shape(shape), convert_number(int, "classes", classes)
+    layout, size = convert_number(int, "layout", layout), int(np.prod(sizes))
     require(classes >= 2, "classes", classes, "at least 2")
     require(layout >= 0, "layout", layout, "a whole number of at least 0")
     require((separation is None) != (mu is None), "separation", separation, "either separation or mu, not both or none")
     if mu is not None:
         mu = positive("mu", mu)
         require(classes == 2, "classes", classes, "2 with mu: means are 0 and mu in each coordinate")
-        return Gaussians(shape, np.stack([np.zeros(size), np.full(size, mu)]))
+        return Gaussians(sizes, np.stack([np.zeros(size), np.full(size, mu)]))
     separation = positive("separation", separation)
     most = f"at most {size + 1}: no more points of {size} dimensions are all equally far apart"
     require(classes <= size + 1, "classes", classes, most)
-    return Gaussians(shape, separation / np.sqrt(2) * simplex(classes, size, generator(layout, "layout")))
+    return Gaussians(sizes, separation / np.sqrt(2) * simplex(classes, size, generator(layout, "layout")))
 
 
 def simplex(count: int, size: int, rng: np.random.Generator) -> np.ndarray:

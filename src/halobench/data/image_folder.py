@@ -13,6 +13,7 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -82,8 +83,8 @@ def _checked(
     folder: str | None, size: int | None, mode: str | None, test_folder: str | None
 ) -> tuple[int, list[Listing]]:
     """Size and listings of the folders, if all options are good."""
-    size = convert_number(int, "size", size)
-    require(1 <= size <= LARGEST, "size", size, f"a side in pixels, from 1 to {LARGEST}")
+    side: int = convert_number(int, "size", size)
+    require(1 <= side <= LARGEST, "size", side, f"a side in pixels, from 1 to {LARGEST}")
     require(
         mode is None or (isinstance(mode, str) and mode in CHANNELS), "mode", mode, f"{one_of(CHANNELS, mode)}, or null"
     )
@@ -97,7 +98,7 @@ def _checked(
         parts.append(list_folder("test_folder", test_folder, seen))
         differ = sorted(set(parts[0].names) ^ set(parts[1].names))
         require(not differ, "test_folder", test_folder, f"the classes of folder, but {differ[:1]} is in one alone")
-    return size, parts
+    return side, parts
 
 
 Identity = tuple[int, int]  # device and number of a folder, the same by whatever path it is reached
@@ -166,7 +167,8 @@ def list_folder(key: str, folder: str | None, seen: dict[Identity, str] | None =
         If it isn't there, doesn't hold two classes, each with an image, has a link to a folder that holds the link or
         is listed as well, or if what has the name of an image is no file or an empty one.
     """
-    root, seen, bad = _root(key, folder), {} if seen is None else seen, []
+    root, seen = _root(key, folder), {} if seen is None else seen
+    bad: list[str] = []
     # A link up to what holds the root would lead into the root again, after everything beside it.
     seen |= {identity: place for identity, place in _ancestry(root).items() if identity not in seen}
     try:
@@ -182,13 +184,13 @@ def list_folder(key: str, folder: str | None, seen: dict[Identity, str] | None =
         require(found, key, folder, f"images in each class, and {root / name} has none ({', '.join(SUFFIXES)})")
     places = [(place, label, joined) for label, found in enumerate(classes) for place, joined in found]
     stops = np.cumsum([joined.count("/") + 1 for _, _, joined in places])
-    return Listing(key, folder, tuple(names), places, stops)
+    return Listing(key, str(folder), tuple(names), places, stops)
 
 
-def _root(key: str, folder: str | None) -> Path:
+def _root(key: str, folder: Any) -> Path:
     """Where the folder that an option names lies; SpecError if nothing is there."""
     require(isinstance(folder, str) and folder, key, folder, HOLDER)
-    root = folder
+    root: Path | str = folder
     try:
         root = Path(folder).expanduser()
         if not root.is_absolute():
@@ -360,7 +362,7 @@ def _opened(part: Listing, path: str) -> Image.Image:
 def _unreadable(part: Listing, path: str, error: Exception) -> SpecError:
     """What an image's file is told as: by the option that names its folder, which a user can find."""
     if isinstance(error, Image.DecompressionBombError):
-        most = f"at most {2 * Image.MAX_IMAGE_PIXELS:,} pixels"  # as Pillow has it
+        most = f"at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"  # as Pillow has it
         expected = f"images of {most}, and {path} has more ({told(error)}): scale it down or move it away"
     else:
         expected = f"images that can be read, and {path} can't ({told(error)}): replace it or move it away"

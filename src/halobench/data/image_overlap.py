@@ -28,6 +28,8 @@ TRIAL = 4  # points a region that are drawn to see whether they can be
 class ImageOverlap(Distribution):
     """Affine changes of `prototypes` (R, C, H, W), in levels of 0 to 255, that stay within `reach` (R,) of them."""
 
+    regions: Regions
+
     def __init__(
         self, prototypes: np.ndarray, regions: Regions, moments: tuple[np.ndarray, np.ndarray], change: np.ndarray
     ):

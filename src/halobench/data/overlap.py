@@ -8,6 +8,8 @@ shared regions with probability beta, uniformly in a region; its label there is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from halobench.data.distributions import (
@@ -27,6 +29,8 @@ TOLERANCE = 1e-4  # relative, for inputs that were rounded to float32
 
 class Overlap(Distribution):
     """Regions around `centres` (R, D): balls of `radius`, or discs in the spans of `bases` (R, D, p)."""
+
+    regions: Regions
 
     def __init__(
         self,
@@ -80,7 +84,7 @@ def load(
     classes: int,
     group: int = 2,
     beta: float = 0.5,
-    shape: list[int] = (1, 8, 8),
+    shape: Sequence[int] = (1, 8, 8),
     norm: float = 4.0,
     radius: float = 1.0,
     disc: int | None = None,
@@ -111,10 +115,10 @@ def load(
     SpecError
         On a value out of its range, or if two regions meet: the posterior would be wrong there.
     """
-    shape = checked_shape(shape)
+    sizes = checked_shape(shape)
     regions = overlap_regions(classes, group, beta, shares)
     norm, radius = positive("norm", norm), positive("radius", radius)
-    size, count = int(np.prod(shape)), len(regions.mass)
+    size, count = int(np.prod(sizes)), len(regions.mass)
     layout = convert_number(int, "layout", layout)
     require(layout >= 0, "layout", layout, "a whole number of at least 0")
     rng = generator(layout, "layout")
@@ -122,11 +126,11 @@ def load(
     centres = norm * directions / np.linalg.norm(directions, axis=1, keepdims=True)
     bases = None
     if disc is not None:
-        disc = convert_number(int, "disc", disc)
-        require(1 <= disc < size, "disc", disc, f"a dimension from 1 to {size - 1}, less than the inputs' {size}")
-        bases = np.linalg.qr(rng.standard_normal((count, size, disc)))[0]
+        width: int = convert_number(int, "disc", disc)
+        require(1 <= width < size, "disc", width, f"a dimension from 1 to {size - 1}, less than the inputs' {size}")
+        bases = np.linalg.qr(rng.standard_normal((count, size, width)))[0]
     _check_apart(centres, radius, bases, norm)
-    return Overlap(shape, regions, centres, radius, bases)
+    return Overlap(sizes, regions, centres, radius, bases)
 
 
 def in_ball(count: int, width: int, rng: np.random.Generator) -> np.ndarray:

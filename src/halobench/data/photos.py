@@ -7,6 +7,8 @@ background, look alike in all three. Sources: ``china.jpg`` and ``flower.jpg`` o
 
 from __future__ import annotations
 
+from typing import IO, cast
+
 import numpy as np
 
 from halobench.data.sources import Description, Images
@@ -50,7 +52,7 @@ def load(*, side: int = 16, contrast: float = 0.0) -> Images:
     require(4 <= convert_number(int, "side", side) <= 100, "side", side, "4 to 100 pixels")
     require(0 <= convert_number(float, "contrast", contrast) <= 255, "contrast", contrast, "0 to 255")
     photographs = [load_sample_image(f"{name}.jpg") for name in CLASSES[:2]]
-    with get_sample_data(f"{CLASSES[2]}.jpg") as file, Image.open(file) as image:
+    with cast("IO[bytes]", get_sample_data(f"{CLASSES[2]}.jpg")) as file, Image.open(file) as image:
         photographs.append(np.asarray(image.convert("RGB")))
     parts = [patches(photograph, side) for photograph in photographs]
     parts = [part[part.std(axis=(2, 3)).mean(axis=1) >= contrast] for part in parts]

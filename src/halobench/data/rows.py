@@ -55,7 +55,7 @@ class Rows:
             self._file = os.open(array.filename, os.O_RDONLY)
             weakref.finalize(self, os.close, self._file)
         out = np.empty((len(wanted), *array.shape[1:]), array.dtype)
-        size, room = row_bytes(array), memoryview(out.reshape(-1).view(np.uint8))
+        size, room = row_bytes(array), out.reshape(-1).view(np.uint8).data
         for place, row in enumerate(wanted.tolist()):
             start = array.offset + (row + len(array) * (row < 0)) * size
             if os.preadv(self._file, [room[place * size : (place + 1) * size]], start) != size:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -76,12 +76,12 @@ def describe(spec: SourceSpec) -> Description:
     loader = plugins.load("data", spec.loader)
     if plugins.is_distribution(spec.loader):
         made = load_distribution(spec)
-        return Description(tuple(made.shape), made.classes, None)
+        return Description(cast("tuple[int, int, int]", tuple(made.shape)), made.classes, None)
     found = sys.modules[loader.__module__].describe(**spec.options)
     if not isinstance(found, Description):
         expected = f"a loader whose describe gives halobench.data.Description, not {type(found).__name__}"
         raise SpecError("loader", spec.loader, expected)
-    if len(found.shape) != 3 or min(found.shape) < 1 or found.classes < 2 or found.size < 1:
+    if len(found.shape) != 3 or min(found.shape) < 1 or found.classes < 2 or (found.size or 0) < 1:
         raise SpecError("loader", spec.loader, f"images (C, H, W) in at least 2 classes, not {found}")
     return found
 
@@ -128,8 +128,8 @@ def load_source(spec: SourceSpec) -> Images:
         pixels = np.asarray(pixels)
     shape = tuple(pixels.shape)
     if pixels.dtype != np.uint8 or len(shape) != 4 or labels.shape != shape[:1] or labels.dtype.kind not in "iu":
-        found = f"{pixels.dtype} {shape} and {labels.dtype} {labels.shape}"
-        raise SpecError("loader", spec.loader, f"uint8 images (N, C, H, W) and N whole labels, not {found}")
+        given = f"{pixels.dtype} {shape} and {labels.dtype} {labels.shape}"
+        raise SpecError("loader", spec.loader, f"uint8 images (N, C, H, W) and N whole labels, not {given}")
     found = Description(shape[1:], images.classes, len(pixels), images.parts)
     if (tuple(told.shape), told.classes, told.size) != (found.shape, found.classes, found.size):
         raise SpecError("loader", spec.loader, f"images as its describe tells, {told}, not {found}")

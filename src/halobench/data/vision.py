@@ -22,7 +22,7 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -233,7 +233,7 @@ class BatchesSet(VisionSet):
         with tarfile.open(fileobj=io.BytesIO(checked(path, published.tgz_md5)), mode="r:gz") as archive:
             for name, md5 in listed:
                 member = f"{self.folder}/{name}"
-                found[name] = compared(archive.extractfile(member).read(), md5, f"{path}: {member}")
+                found[name] = compared(cast("IO[bytes]", archive.extractfile(member)).read(), md5, f"{path}: {member}")
         return found
 
 
@@ -261,7 +261,8 @@ class MatSet(VisionSet):
         for content in [checked(root / archive.path, archive.md5) for archive in self.archives(published)]:
             found = loadmat(io.BytesIO(content), variable_names=["X", "y"])
             parts.append((found["X"].transpose(3, 2, 0, 1), found["y"].reshape(-1).astype(np.int64) % 10))
-        return *parts, tuple(map(str, range(10)))
+        train, test = parts
+        return train, test, tuple(map(str, range(10)))
 
 
 def _in_the_way(path: Path) -> str | None:
@@ -288,7 +289,8 @@ def fetch(archive: Archive, root: Path) -> None:
     # A name that the next attempt finds and overwrites, should this one be killed.
     folder = place.parent / f".fetching-{place.name}"
     folder.mkdir(parents=True, exist_ok=True)
-    before, failed = socket.getdefaulttimeout(), None
+    before = socket.getdefaulttimeout()
+    failed: Exception = RuntimeError(f"no address gives {place.name}")
     socket.setdefaulttimeout(PATIENCE)
     try:
         for address in archive.addresses:

@@ -151,7 +151,7 @@ def _numbered(table: pd.DataFrame, index: Mapping[tuple, int]) -> pd.DataFrame:
 
 def columns(table: pd.DataFrame, wanted: Iterable[str], digits: int | None = None) -> dict[str, Any]:
     """A table by columns: numbers as lists (null for NaN, text for infinities), texts as names and codes."""
-    found = {}
+    found: dict[str, Any] = {}
     for name in wanted:
         column = table[name]
         if pd.api.types.is_numeric_dtype(column):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -73,7 +76,8 @@ def draw(metrics: pd.DataFrame) -> Figure:
         missing = missing_fits(own[cell][own[cell]["metric"] == "nll"]) if metric == "nll" else []
         top = _limits_and_references(ax, shown, references[metric].get(cell[0], {}), missing)
         columns = _columns(panel, calibrators)
-        segments, colors = [], []
+        segments: list[Any] = []
+        colors: list[str] = []
         for offset, loss in zip(theme.dodge(len(there), 0.62), there, strict=True):
             own_rows = columns["loss"] == loss
             points = {name: values[own_rows & (columns["metric"] == metric)] for name, values in columns.items()}
@@ -111,7 +115,8 @@ def label_note(table: pd.DataFrame) -> str:
 def all_reference_values(means: pd.DataFrame) -> dict[str, dict[str, float]]:
     """`reference_values` of each data set that has such rows."""
     rows = means[means["loss"] == "reference"]
-    return {dataset: reference_values(own, dataset) for dataset, own in rows.groupby("dataset")}
+    groups: Iterable[tuple[Any, pd.DataFrame]] = rows.groupby("dataset")
+    return {dataset: reference_values(own, dataset) for dataset, own in groups}
 
 
 def reference_values(means: pd.DataFrame, dataset: str) -> dict[str, float]:
@@ -130,7 +135,8 @@ def reference_values(means: pd.DataFrame, dataset: str) -> dict[str, float]:
 def missing_fits(rows: pd.DataFrame) -> list[str]:
     """Lines that say how many models a calibrator has no optimum or no finite NLL for; equal ones share a line."""
     found: dict[str, list[str]] = {}
-    for calibrator, group in rows.groupby("calibrator", sort=True):
+    groups: Iterable[tuple[Any, pd.DataFrame]] = rows.groupby("calibrator", sort=True)
+    for calibrator, group in groups:
         what = "T" if calibrator in CALIBRATORS else "optimum"
         absent, infinite = int(group["value"].isna().sum()), int(np.isposinf(group["value"]).sum())
         for count, told in ((absent, f"no finite {what}"), (infinite, "infinite")):

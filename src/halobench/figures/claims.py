@@ -166,17 +166,18 @@ def _symbol(ax: Axes, x: float, y: float, verdict: str, color: str, size: float)
 
 def _limits(rows: list[dict[str, Any]], zero: bool) -> tuple[float, float]:
     """Limits that hold all estimates and margins (0 too, if `zero`), and intervals as far as they don't dwarf those."""
-    points, ends = [0.0] if zero else [], []
+    points: list[float] = [0.0] if zero else []
+    ends: list[float] = []
     for entry in rows:
         points += [entry["margin"], *entry["cells"]["estimate"]]
         if entry["main"] is not None:
             points.append(entry["main"]["estimate"])
             ends += [entry["main"]["low"], entry["main"]["high"]]
-    points, ends = (np.array(x, dtype=float) for x in (points, ends))
-    points, ends = points[np.isfinite(points)], ends[np.isfinite(ends)]
-    low, high = points.min(), points.max()
+    held, reached = (np.array(x, dtype=float) for x in (points, ends))
+    held, reached = held[np.isfinite(held)], reached[np.isfinite(reached)]
+    low, high = held.min(), held.max()
     span = max(high - low, 1e-9)
-    low, high = (min([low, *np.maximum(ends, low - span)]), max([high, *np.minimum(ends, high + span)]))
+    low, high = (min([low, *np.maximum(reached, low - span)]), max([high, *np.minimum(reached, high + span)]))
     pad = 0.06 * (high - low)
     return low - pad, high + pad
 

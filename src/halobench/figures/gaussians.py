@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -56,7 +58,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         for loss in losses:
             line = panel[panel["loss"] == loss].sort_values("separation")
             style = styles[loss]
-            look = {"color": style.color, "marker": style.marker, "ms": 4, "mew": 0}
+            look: dict[str, Any] = {"color": style.color, "marker": style.marker, "ms": 4, "mew": 0}
             ax.plot(line["separation"], line["mean"].clip(lower=floor), lw=1.2, zorder=3, **look)
             low, high = line["low"].clip(lower=floor), line["high"].clip(lower=floor)
             ax.vlines(line["separation"], low, high, color=style.color, lw=1, zorder=2)

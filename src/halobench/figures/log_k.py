@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ from halobench.theory import nearest_neighbour_kl, uniform_kl
 
 SHOWS = ("overlap", "image_overlap")
 TITLE = "Does temperature scaling fail like log k?"
-CLOSED, GUESS = {"color": theme.INK, "lw": 1.0}, {"color": theme.INK, "lw": 0.9, "ls": (0, (1, 1.5))}
+CLOSED: dict[str, Any] = {"color": theme.INK, "lw": 1.0}
+GUESS: dict[str, Any] = {"color": theme.INK, "lw": 0.9, "ls": (0, (1, 1.5))}
 
 
 @theme.styled
@@ -64,7 +66,9 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     return grid.figure
 
 
-def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, losses: Sequence[str], styles: dict[str, names.Style]) -> None:
+def draw_panel(
+    ax: Axes, rows: pd.DataFrame, model: str, losses: Sequence[str], styles: Mapping[str, names.Style]
+) -> None:
     """KL of one model on one family against k, on a logarithmic axis, beside what is known of 1-NN.
 
     `rows` has, as `classes.scores` gives it, the model's cells, and those of nearest neighbours.
@@ -119,6 +123,6 @@ def closed_forms(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray
 def draw_closed_forms(ax: Axes, rows: pd.DataFrame) -> None:
     """The lines of what is known: 1-NN at its best temperature, and the uniform guess."""
     k, nearest, uniform = closed_forms(rows)
-    dash = {"marker": "_", "ms": 10} if len(k) == 1 else {}  # a line of one point can't be seen
+    dash: dict[str, Any] = {"marker": "_", "ms": 10} if len(k) == 1 else {}  # a line of one point can't be seen
     ax.plot(k, nearest, zorder=2, **CLOSED, **dash)
     ax.plot(k, uniform, zorder=1, **GUESS, **dash)

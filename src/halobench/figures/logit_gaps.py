@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -43,6 +45,10 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     together = lines.max() <= MOST
     dashes = names.model_dashes(models) if together else dict.fromkeys(models, "-")
     told = dashes if together and len(models) > 1 else {}  # in the legend
+    rows: dict[Any, str]
+    columns: dict[Any, str]
+    held: dict[Any, list[tuple[str, str]]]
+    headings: dict[Any, str] | None
     if together:
         places = {dataset: divmod(i, ACROSS) for i, dataset in enumerate(datasets)}
         rows, columns = ({place[i]: "" for place in places.values()} for i in (0, 1))

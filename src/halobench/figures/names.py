@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,8 @@ ABSOLUTE = "distance (normalised pixels)"
 
 def dataset_label(name: str) -> str:
     """A data set's name in words, e.g. ``digits-noise50`` as ``Digits, 50% label noise``."""
-    stem, noise = re.fullmatch(r"(.*?)(?:-noise(\d+))?", name).groups()
+    found = re.fullmatch(r"(.*)-noise(\d+)", name)
+    stem, noise = (found[1], found[2]) if found else (name, "")
     label = DATASETS.get(stem, stem)
     return f"{label}, {int(noise)}% label noise" if noise else label
 
@@ -140,7 +141,8 @@ def ordered(names: Iterable[str], known: Iterable[str] = ()) -> list[str]:
         return rank.get(name, rank.get(stem, len(rank))), [int(p) if p.isdecimal() else p for p in parts]
 
     # Of a column of a long table, its few values.
-    found = names.unique() if isinstance(names, pd.Series) else names
+    given: Any = names
+    found = given.unique() if isinstance(given, pd.Series) else given
     return sorted({str(name) for name in found}, key=key)
 
 
@@ -204,7 +206,7 @@ _STYLES = {
     "brier": Style("#1A9A0F", "p", (0, (3, 1.5))),
     "untrained": Style("#444444", "d", (0, (1, 1))),
 }
-KNOWN_LOSSES = ("cross_entropy", "label_smoothing", "brier", "focal", "dual_focal")
+KNOWN_LOSSES: tuple[str, ...] = ("cross_entropy", "label_smoothing", "brier", "focal", "dual_focal")
 KNOWN_LOSSES += ("mixup", "mixup2", "mixup3", "mixup5", "regmixup", "cutmix", "untrained")
 _SPARE_COLORS = ("#E69F00", "#117733", "#882255", "#000000", "#999933", "#888888")
 _SPARE_MARKERS = (">", "h", (8, 1, 0), (4, 1, 0), r"$\clubsuit$", "8", (6, 1, 0))  # (n, 1, angle): a star of n points
@@ -288,15 +290,15 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     >>> [round(x, 3) for x in t_interval([1.0, 2.0, 3.0])]
     [2.0, -0.484, 4.484]
     """
-    values = np.asarray(values, dtype=float)
-    values = values[~np.isnan(values)]
-    n = len(values)
+    known = np.asarray(values, dtype=float)
+    known = known[~np.isnan(known)]
+    n = len(known)
     if n == 0:
         return (float("nan"),) * 3
-    mean = float(values.mean())
+    mean = float(known.mean())
     if n == 1 or not np.isfinite(mean):
         return mean, float("nan"), float("nan")
-    half = float(stdtrit(n - 1, 0.5 + level / 2) * values.std(ddof=1) / np.sqrt(n))
+    half = float(stdtrit(n - 1, 0.5 + level / 2) * known.std(ddof=1) / np.sqrt(n))
     return mean, mean - half, mean + half
 
 
@@ -311,7 +313,7 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFra
         Columns `by`, mean, low, high, n (seeds).
     """
     per_seed = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)[value].mean()
-    keys = per_seed.index.droplevel("seed").to_frame(index=False)
+    keys = cast("pd.MultiIndex", per_seed.index).droplevel("seed").to_frame(index=False)
     values = per_seed.to_numpy(dtype=float)
     # Rows are sorted by keys, so that a group begins where a key changes.
     firsts = np.flatnonzero(np.r_[len(keys) > 0, keys.ne(keys.shift()).any(axis=1).to_numpy()[1:]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Wedge
 
 from halobench.data.distributions import overlap_regions
+from halobench.data.image_overlap import ImageOverlap
 from halobench.data.image_overlap import load as load_images
 from halobench.data.overlap import Overlap
 from halobench.figures import theme
@@ -90,10 +93,11 @@ def _regions(ax: Axes, made: Overlap, points: np.ndarray, labels: np.ndarray) ->
             ax.add_patch(Wedge(centre, made.radius, *ends, color=_pale(COLORS[owner]), lw=0, zorder=1))
         ax.add_patch(Circle(centre, made.radius, fill=False, ec=theme.GREY, lw=0.6, zorder=2))
         name = f"own, class {owners[0]}" if len(owners) == 1 else f"shared, {owners[0]} and {owners[1]}"
-        ax.text(*(centre - np.array([0, 1.25])), name, ha="center", va="center", fontsize=7, zorder=4)
+        x, y = centre - np.array([0, 1.25])
+        ax.text(x, y, name, ha="center", va="center", fontsize=7, zorder=4)
     for label in range(CLASSES):
         mine = points[labels == label]
-        look = {"color": COLORS[label], "marker": MARKERS[label], "ms": 3.4, "mew": 0, "ls": ""}
+        look: dict[str, Any] = {"color": COLORS[label], "marker": MARKERS[label], "ms": 3.4, "mew": 0, "ls": ""}
         ax.plot(*mine.T, zorder=3, label=f"label {label}", **look)
 
 
@@ -139,7 +143,7 @@ def _nearest(ax: Axes, made: Overlap, points: np.ndarray, labels: np.ndarray) ->
 
 def _images(figure: Figure, top: float) -> None:
     """Images of the regions of a distribution on MNIST prototypes."""
-    made = load_images(classes=CLASSES, group=GROUP, beta=BETA)
+    made = cast("ImageOverlap", load_images(classes=CLASSES, group=GROUP, beta=BETA))
     sample = made.sample(600, np.random.default_rng(0))
     theme.write(figure, 0.15, top, "D", weight="bold", size=9.5)
     text = "The same on images: a region is one image under small affine changes (three draws of each)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.colors import Normalize
@@ -72,6 +74,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         family, beta, group = law
         rows = cells[(cells["family"] == family) & (cells["beta"] == beta) & (cells["group"] == group)]
         drawn = _background(ax, (beta, group), rows, limit)
+        row: Any
         for row in rows.itertuples():
             look = {"mfc": drawn.cmap(limit(row.share)), "mec": styles[row.loss].color, "mew": 1.6, "ms": 6.5}
             y = np.clip(row.rho, -0.12, 1.06)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -56,10 +59,12 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         xlabel="predicted KL (nats)",
     )
     ax = grid.axes["", ""]
-    for (model, loss), rows in table.groupby(["model", "loss"]):
-        look = {"color": styles[loss].color, "marker": shapes[model], "ms": 4, "mew": 0.8}
+    groups: Iterable[tuple[Any, pd.DataFrame]] = table.groupby(["model", "loss"])
+    for (model, loss), rows in groups:
+        style = styles[loss]
+        look: dict[str, Any] = {"color": style.color, "marker": shapes[model], "ms": 4, "mew": 0.8}
         full = rows["interpolates"].astype(bool)
-        for chosen, face in ((rows[full], styles[loss].color), (rows[~full], "white")):
+        for chosen, face in ((rows[full], style.color), (rows[~full], "white")):
             ax.plot(
                 chosen["predicted"].clip(lower=LEAST), chosen["measured"].clip(lower=LEAST), ls="", mfc=face, **look
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,7 +118,7 @@ def _dots(
     theme.add_marks(ax, columns["mean"][held], columns["y"][held], "|", 4.5, colors, lw=1, alpha=0.65, zorder=2)
     for loss in offsets:
         style, own = styles[loss], of["loss"] == loss
-        kinds = (
+        kinds: tuple[tuple[np.ndarray, dict[str, Any]], ...] = (
             (~held & ~columns["open"], {"mfc": style.color}),
             (~held & columns["open"], {"mfc": "white"}),
         )

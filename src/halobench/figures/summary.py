@@ -333,7 +333,12 @@ def _dots(
                 found.append((y, float(rows["mean"].iloc[0])))
     for name, found in references.items():
         for y, value in found:
-            look = {"ls": "-" if name == "bayes" else (0, (1, 1)), "color": theme.INK, "lw": 1.1, "zorder": 2}
+            look: dict[str, Any] = {
+                "ls": "-" if name == "bayes" else (0, (1, 1)),
+                "color": theme.INK,
+                "lw": 1.1,
+                "zorder": 2,
+            }
             if np.isfinite(value):
                 right.plot([value, value], [y - 0.44, y + 0.44], **look)
     for ax in axes:
@@ -374,6 +379,7 @@ def _line_radii(radii: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 def _radius(ax: Axes, rows: pd.DataFrame, loss: str, y: float, style: names.Style) -> None:
     """A dot with its interval."""
+    row: Any
     for row in rows[rows["loss"] == loss].itertuples():
         if np.isfinite(row.low):
             ax.plot([row.low, row.high], [y, y], color=style.color, lw=1, zorder=2)
@@ -419,7 +425,7 @@ def _verdicts(figure: Figure | None, matrix: Mapping[str, Mapping[str, str]], to
     start = WIDTH - 0.35 - step * (len(fits) - 1)
     y = top + 0.2
 
-    def put(x: float, text: str, **options: Any) -> None:
+    def put(x: float, text: Any, **options: Any) -> None:
         if figure is not None:
             theme.write(figure, x, y, text, **({"va": "center", "size": size} | options))
 

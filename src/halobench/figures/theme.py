@@ -12,7 +12,7 @@ import gc
 import itertools
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from matplotlib.transforms import IdentityTransform
 from halobench import store
 from halobench.figures.names import PROBES, Style, loss_label, ordered
 
-RC = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 8,
@@ -128,7 +128,7 @@ def set_ticks(axis: Axis, places: Sequence[float], labels: Sequence[str] | None 
 def write(figure: Figure, left: float, top: float, text: str, **options: Any) -> None:
     """Text whose upper left corner (unless aligned otherwise) is at `left`, `top` inches from the upper left corner."""
     width, height = figure.get_size_inches()
-    look = {"va": "top", "ha": "left", "color": INK, "parse_math": False}
+    look: dict[str, Any] = {"va": "top", "ha": "left", "color": INK, "parse_math": False}
     figure.text(left / width, 1 - top / height, text, **(look | options))
 
 
@@ -157,10 +157,10 @@ class Grid:
     """Panels of a figure: `axes` by (row, column), only where there is something to show."""
 
     figure: Figure
-    axes: dict[tuple[Hashable, Hashable], Axes]
-    leftmost: frozenset[tuple[Hashable, Hashable]]
+    axes: dict[tuple[Any, Any], Axes]
+    leftmost: frozenset[tuple[Any, Any]]
 
-    def left(self, row: Hashable, column: Hashable) -> bool:
+    def left(self, row: Any, column: Any) -> bool:
         """Whether this panel is the first of its line."""
         return (row, column) in self.leftmost
 
@@ -169,9 +169,9 @@ class Grid:
 class Line:
     """Panels side by side: their row, its heading, each place's column (None: empty), and if it goes on from above."""
 
-    row: Hashable
+    row: Any
     heading: str
-    columns: tuple[Hashable | None, ...]
+    columns: tuple[Any, ...]
     more: bool = False
 
 
@@ -219,13 +219,13 @@ class Layout:
 
 
 def _layout(
-    rows: Mapping[Hashable, str],
-    columns: Mapping[Hashable, str],
-    present: set[tuple[Hashable, Hashable]],
+    rows: Mapping[Any, str],
+    columns: Mapping[Any, str],
+    present: set[tuple[Any, Any]],
     panel: tuple[float, float],
     gap: tuple[float, float],
     headed: bool,
-) -> tuple[Layout, list[Hashable]]:
+) -> tuple[Layout, list[Any]]:
     """The lines of `grid`, and the columns that head a whole band: none where each panel has a heading."""
     kept = {row: [c for c in columns if (row, c) in present] for row in rows}
     kept = {row: found for row, found in kept.items() if found}
@@ -250,9 +250,9 @@ def _layout(
 def grid(
     title: str,
     note: str,
-    rows: Mapping[Hashable, str],
-    columns: Mapping[Hashable, str],
-    present: Iterable[tuple[Hashable, Hashable]],
+    rows: Mapping[Any, str],
+    columns: Mapping[Any, str],
+    present: Iterable[tuple[Any, Any]],
     *,
     panel: tuple[float, float] = (1.6, 1.2),
     legend: Sequence[Any] = (),
@@ -262,7 +262,7 @@ def grid(
     bottom: float = 0.5,
     xlabel: str = "",
     least: float = 6.4,
-    headings: Mapping[tuple[Hashable, Hashable], str] | None = None,
+    headings: Mapping[tuple[Any, Any], str] | None = None,
 ) -> Grid:
     """A page of panels: title and note, legend, column headings, and each row under its own heading.
 
@@ -311,7 +311,7 @@ def grid(
     write(figure, 0.1, title_top, title, size=11.5, weight="bold")
     write(figure, 0.1, note_top, note, color=GREY)
     draw_legend(figure, legend_rows, 0.1, legend_top)
-    axes: dict[tuple[Hashable, Hashable], Axes] = {}
+    axes: dict[tuple[Any, Any], Axes] = {}
     for number, band in enumerate(bands):
         edge = number * wide
         for line, down in zip(band, layout.tops(band)[:-1], strict=True):
@@ -404,7 +404,9 @@ class _Line(Line2D):
 
 def add_line(ax: Axes, x: Any, y: Any, **look: Any) -> Line2D:
     """A line through points, as `Axes.plot` draws it, but that limits of axes are left as they are."""
-    return ax.add_artist(_Line(np.asarray(x, dtype=float), np.asarray(y, dtype=float), **look))
+    line = _Line(np.asarray(x, dtype=float), np.asarray(y, dtype=float), **look)
+    ax.add_artist(line)
+    return line
 
 
 def upright(ax: Axes, x: float, **look: Any) -> None:
@@ -438,7 +440,7 @@ def add_marks(
         ax.add_artist(marks)
 
 
-def add_segments(ax: Axes, segments: Sequence[Any], colors: Sequence[Any], **look: Any) -> None:
+def add_segments(ax: Axes, segments: Any, colors: Sequence[Any], **look: Any) -> None:
     """Lines, each from one point to another and in its colour, as one artist."""
     if len(segments):
         ax.add_artist(LineCollection(segments, colors=colors, capstyle="projecting", **look))

@@ -40,6 +40,8 @@ class Resized(nn.Module):
 class ResizedAround(Resized):
     """The same of a model that is built around its training points, which it gets resized as well."""
 
+    model: Any  # which has `start`
+
     def start(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         self.model.start(self._resized(inputs), targets)
 
@@ -71,7 +73,7 @@ def build(
         On an unknown name or option, a value out of its range, or weights of another model.
     """
     channels = input_shape[0]
-    inner_shape = (channels, spec.resize, spec.resize) if spec.resize else tuple(input_shape)
+    inner_shape = (channels, spec.resize, spec.resize) if spec.resize else (channels, *input_shape[1:])
     if spec.name.startswith(plugins.FOREIGN):
         from halobench.models import foreign
 
@@ -103,10 +105,11 @@ def _given(model: nn.Module, spec: ModelSpec, classes: int, weights: Path | None
 
 def start(model: nn.Module, inputs: np.ndarray, labels: np.ndarray, classes: int) -> None:
     """Give a model that is built around its training points (n, C, H, W) these and their labels (n,), on the CPU."""
-    if hasattr(model, "start"):
+    take = getattr(model, "start", None)
+    if take is not None:
         targets = nn.functional.one_hot(torch.from_numpy(labels), classes).float()
         with torch.no_grad():
-            model.start(torch.from_numpy(inputs), targets)
+            take(torch.from_numpy(inputs), targets)
 
 
 def start_on(model: nn.Module, data: Data) -> None:
@@ -202,8 +205,9 @@ def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch
         model = build(spec, input_shape, classes)
         if spec.weights is not None:
             given.check_layout(spec.weights, getattr(model, "model", model))
-        if hasattr(model, "start"):
-            model.start(torch.zeros(points, *input_shape), torch.zeros(points, classes))
+        take = getattr(model, "start", None)
+        if take is not None:
+            take(torch.zeros(points, *input_shape), torch.zeros(points, classes))
         for module in model.modules():
             module.register_forward_hook(watch)
         outputs = [model.train(training)(torch.zeros(batch, *input_shape)) for training in (True, False)]

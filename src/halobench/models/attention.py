@@ -19,6 +19,9 @@ BLOCK = 1024  # points whose distances to all others are held at a time
 class Attention(nn.Module):
     """Weights W (k, N) and b (k,) start at 0; the logarithm of the bandwidth is learned with them."""
 
+    centre: torch.Tensor
+    points: torch.Tensor
+
     def __init__(self, classes: int, bandwidth: float, learned: bool):
         super().__init__()
         self.classes, self.bandwidth, self.learned = classes, bandwidth, learned

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import Counter
+from typing import cast
 
 import torch
 from torch import nn
@@ -58,7 +59,7 @@ def folded(model: nn.Module) -> nn.Module:
         return model
     model = copy.deepcopy(model)
     for parent, first, second in _pairs(model):
-        _fold(parent[first], parent[second])
+        _fold(cast("nn.Conv2d", parent[first]), cast("nn.BatchNorm2d", parent[second]))
         parent[second] = nn.Identity()
     return model
 
@@ -88,7 +89,7 @@ def _foldable(first: nn.Module, second: nn.Module) -> bool:
 @torch.no_grad()
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     """Give the convolution the factor and shift of the batch norm."""
-    mean, variance = norm.running_mean.double(), norm.running_var.double()
+    mean, variance = (cast("torch.Tensor", each).double() for each in (norm.running_mean, norm.running_var))
     factor = torch.rsqrt(variance + norm.eps)
     if norm.weight is not None:
         factor = factor * norm.weight.double()

@@ -15,6 +15,8 @@ from halobench.specs import SpecError
 
 # Set here, not by options: the data set's shape and classes, and where weights come from.
 RESERVED = {"num_classes", "in_chans", "pretrained", "weights", "checkpoint_path", "cache_dir"}
+# What a convolution keeps where it gets another number of input channels.
+KEPT = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
 # Where torchvision's models have their first convolution, and what may pool behind one.
 STEMS = ("conv1", "features.conv0", "features.0.0")
 POOLS = ("maxpool", "features.pool0", "stem.pool")
@@ -57,7 +59,10 @@ def native_size(name: str) -> tuple[int, int]:
 
     _check_name(name)
     found = timm.get_pretrained_cfg(model)
-    return tuple(found.input_size[1:]) if found is not None else (224, 224)
+    if found is None:
+        return 224, 224
+    _, height, width = found.input_size
+    return height, width
 
 
 def _check_name(name: str) -> None:
@@ -71,8 +76,8 @@ def _check_name(name: str) -> None:
         timm.get_pretrained_cfg(f"{model}.{tag}" if tag else model)
     except RuntimeError:  # of a tag that isn't there
         tagged = timm.list_pretrained(f"{model}.*")
-        known = f": {', '.join(f'timm/{one}' for one in tagged)}" if tagged else ", which has none"
-        raise SpecError("name", name, f"timm/{model} alone, or with one of its tags{known}") from None
+        tags = f": {', '.join(f'timm/{one}' for one in tagged)}" if tagged else ", which has none"
+        raise SpecError("name", name, f"timm/{model} alone, or with one of its tags{tags}") from None
 
 
 def _shrink_stem(name: str, model: nn.Module) -> None:
@@ -80,10 +85,10 @@ def _shrink_stem(name: str, model: nn.Module) -> None:
     paths = dict(model.named_modules())
     told = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")
     path = next((path for path in (told, *STEMS) if isinstance(path, str) and path in paths), None)
-    first = paths.get(path)
+    first = paths[path] if path is not None else None
     # A patch embedding reads each pixel once; a convolution's windows overlap, but for ConvNeXt's, which has a stem.
     patches = path is not None and ("embed" in path or path == "stem.proj")
-    if not isinstance(first, nn.Conv2d) or patches:
+    if path is None or not isinstance(first, nn.Conv2d) or patches:
         what = "plain: the model doesn't begin with a convolution over pixels (an option such as patch_size may serve)"
         raise SpecError("stem", "small", f"{what}, which {name} has instead")
     small = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=first.bias is not None)
@@ -104,7 +109,7 @@ def _timm(name: str, model: str, input_shape: tuple[int, int, int], classes: int
     import timm
 
     _check_name(name)
-    sized = {"num_classes": classes, "in_chans": input_shape[0]} | options
+    sized: dict[str, Any] = {"num_classes": classes, "in_chans": input_shape[0]} | options
     try:
         # Transformers and mixers must be told the image's size; other models refuse to be.
         built = timm.create_model(model, **({"img_size": input_shape[1:]} | sized))
@@ -143,7 +148,7 @@ def _torchvision(
     known = torchvision.models.list_models(module=torchvision.models)
     if model not in known:
         raise _unknown(name, model, known)
-    sized = {"weights": None, "num_classes": classes}
+    sized: dict[str, Any] = {"weights": None, "num_classes": classes}
     # Its transformers are told the image's side; its other models refuse to be.
     if model.startswith("vit_"):
         sized["image_size"] = input_shape[1]
@@ -162,17 +167,8 @@ def _adapt_channels(model: nn.Module, channels: int) -> None:
     path, first = next((p, m) for p, m in model.named_modules() if isinstance(m, nn.Conv2d))
     if first.in_channels == channels:
         return
-    wider = nn.Conv2d(
-        channels,
-        first.out_channels,
-        first.kernel_size,
-        first.stride,
-        first.padding,
-        first.dilation,
-        first.groups,
-        first.bias is not None,
-        first.padding_mode,
-    )
+    kept: dict[str, Any] = {key: getattr(first, key) for key in KEPT}
+    wider = nn.Conv2d(channels, first.out_channels, bias=first.bias is not None, **kept)
     _put(model, path, wider)
 
 

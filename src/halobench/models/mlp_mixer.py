@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from halobench.specs import convert_number, require
@@ -26,9 +28,10 @@ def build(
     below, beside = -height % patch, -wide % patch
     from timm.models.mlp_mixer import MlpMixer
 
+    size: Any = (height + below, wide + beside)  # timm's annotation tells of squares alone
     mixer = MlpMixer(
         num_classes=classes,
-        img_size=(height + below, wide + beside),
+        img_size=size,
         in_chans=channels,
         patch_size=patch,
         num_blocks=int(depth),

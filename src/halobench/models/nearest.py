@@ -18,6 +18,10 @@ class Nearest(nn.Module):
     Of equally near points the first wins.
     """
 
+    centre: torch.Tensor
+    points: torch.Tensor
+    targets: torch.Tensor
+
     def __init__(self, scale: float):
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(scale), requires_grad=False)

@@ -24,6 +24,9 @@ class Preprocessed(nn.Module):
     mean and std. Where the probe walks out of what an image can hold, the model sees pixels beyond [0, 1].
     """
 
+    scale: torch.Tensor
+    offset: torch.Tensor
+
     def __init__(
         self,
         model: nn.Module,
@@ -197,5 +200,5 @@ def preprocessed(model: nn.Module, given: tuple[np.ndarray, np.ndarray], side: i
     channels = len(given[0])
     # For grey images timm adds up the first layer's weights over colours: there the colours' means are averaged.
     wanted = [np.asarray(found[key]) for key in ("mean", "std")]
-    wanted = [values if len(values) == channels else np.full(channels, values.mean()) for values in wanted]
-    return Preprocessed(model, given, tuple(wanted), side or found["input_size"][-1], found["interpolation"])
+    mean, std = (values if len(values) == channels else np.full(channels, values.mean()) for values in wanted)
+    return Preprocessed(model, given, (mean, std), side or found["input_size"][-1], found["interpolation"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -162,7 +163,9 @@ def summarise(
     }
     ranks = {column: {name: i for i, name in enumerate(order)} for column, order in orders.items()}
     keys = [*CELL, "calibrator", "metric"]
-    groups = {key: group.sort_values("seed")["value"].to_numpy() for key, group in table.groupby(keys, sort=False)}
+    groups: dict[Any, np.ndarray] = {
+        key: group.sort_values("seed")["value"].to_numpy() for key, group in table.groupby(keys, sort=False)
+    }
 
     def place(key: tuple[str, ...]) -> tuple:
         # The posterior's own scores follow the models'.
@@ -211,7 +214,8 @@ def lines(own: pd.DataFrame, numbers: pd.DataFrame, columns: Columns) -> tuple[R
 def reference_rows(numbers: pd.DataFrame, columns: Columns) -> dict[str, Row]:
     """A line for the posterior itself, which needs no calibrator, of each data set where it is known and was scored."""
     calibrators, found = columns.shown(numbers), {}
-    for dataset, rows in numbers[numbers["loss"] == "reference"].groupby("dataset", sort=False):
+    groups: Iterable[tuple[Any, pd.DataFrame]] = numbers[numbers["loss"] == "reference"].groupby("dataset", sort=False)
+    for dataset, rows in groups:
         by = rows.set_index(["loss", "metric", "calibrator"])
         values = [
             None if i else _value(by, "reference", metric, "none")
@@ -226,7 +230,8 @@ def _value(by: pd.DataFrame, loss: str, metric: str, calibrator: str) -> Value:
     """One cell; NaN where it wasn't computed."""
     if (loss, metric, calibrator) not in by.index:
         return Value(math.nan, n=0, seeds=0)
-    row = by.loc[(loss, metric, calibrator)]
+    key: Any = (loss, metric, calibrator)
+    row = by.loc[key]
     return Value(float(row["mean"]), float(row["sd"]), int(row["n"]), int(row["seeds"]))
 
 
