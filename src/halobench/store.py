@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,7 +97,7 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def reading(path: Path | str, what: str) -> Iterator[None]:
+def reading(path: PurePath | str, what: str) -> Iterator[None]:
     """Turn whatever a decoder of `path` raises into a SpecError that names the file and says what it should hold."""
     try:
         yield

@@ -35,8 +35,7 @@ from halobench.selection import Selection, limits, read_selected, selected
 from halobench.specs import SpecError, require, to_json
 from halobench.survey import asked_of_cell
 
-ROWS = ("source", "weights", "train", "probe", "calibrate", "reference", "aggregate", "table", "figure")
-ROWS += ("pages",)
+ROWS = ("source", "weights", "train", "probe", "calibrate", "reference", "aggregate", "table", "figure", "pages")
 PART_OF = {"manifest": "aggregate", "claims": "aggregate", "explorer": "pages"}  # stages that share a row with another
 QUEUE = 15.0  # seconds between two looks at a cluster's queue
 EASY = 20  # times what a look costs must pass before the next
@@ -72,8 +71,8 @@ def _jobs_of_cell(config: Config, cell: Cell, probed: bool, known: dict[Any, dic
     """A cell's jobs; what they are asked is made once (`known`) for cells that differ in their seed alone."""
     key = (cell.dataset, cell.model, cell.loss, probed)
     if key not in known:
-        asked = asked_of_cell(config, cell, probed)
-        known[key] = {stage: Asked(to_json(spec), code) for stage, (spec, code) in asked.items()}
+        given = asked_of_cell(config, cell, probed)
+        known[key] = {stage: Asked(to_json(spec), code) for stage, (spec, code) in given.items()}
     threads = config.recipes[cell.dataset, cell.model].threads
     first = [f"sources/{config.datasets[cell.dataset].source}/source.json"]
     first += [f"weights/{cell.model}/weights.json"] if config.models[cell.model].pretrained else []
@@ -396,10 +395,9 @@ class _Found:
         where = f"job {queued.number} on {queued.where}" if queued else f"job {mark.number}" if mark.number else ""
         expected = estimate.seconds if estimate else None
         self.running.append(Running(job.stage, job.name, seconds, expected, words, where))
-        if left is not None:
+        rest = None if expected is None else max(expected - seconds, 0.0)
+        if left is not None and log:
             rest = max(left - (now - changed(log) / 1e9), 0.0)
-        else:
-            rest = None if expected is None else max(expected - seconds, 0.0)
         self.rests.append(Rest(job.stage, _chain(job), rest, job.threads, self._away(job), submitted=True))
 
     def _wait(self, job: Job, submitted: bool) -> None:

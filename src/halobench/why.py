@@ -33,8 +33,10 @@ from halobench.dryrun import (
     working_directory,
 )
 
-ORDER = ("source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure")
-ORDER += ("explorer",)
+ORDER = (
+    *("source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure"),
+    "explorer",
+)
 NOTHING = "nothing would run: everything is up to date"
 
 
