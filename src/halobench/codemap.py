@@ -36,6 +36,7 @@ STAGES = {
     "claims": ("claims/__init__",),
     "figure": ("figures/theme", "figures/names"),
     "table": ("tables/layout",),
+    "overview": ("pages/overview", "pages/cells", "pages/panels"),
 }
 
 # Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a

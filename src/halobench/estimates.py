@@ -27,6 +27,7 @@ PLACES = {  # of the records, by the kind of job that leaves them
     "reference": ("references/*/*/reference.json",),
     "aggregate": ("tables/*/aggregate.json", "partial/tables/*/aggregate.json"),
     "claims": ("tables/*/claims.json", "partial/tables/*/claims.json"),
+    "overview": ("tables/*/overview.json", "partial/tables/*/overview.json"),
     "table": ("tables/*/*.json", "partial/tables/*/*.json"),
     "figure": ("figures/*/*.json", "partial/figures/*/*.json"),
 }
@@ -126,6 +127,7 @@ LIKE = {
     "reference": (Likeness("of the same spec, any seed", _whole), ANY),
     "aggregate": (ANEW, ANY),
     "claims": (ANEW, ANY),
+    "overview": (ANEW, ANY),
     "table": (ANEW, Likeness("of the same table elsewhere", lambda spec, path: path.name, rough=True), ANY),
     "figure": (ANEW, Likeness("of the same figure elsewhere", lambda spec, path: path.name, rough=True), ANY),
 }

@@ -31,6 +31,7 @@ from halobench.store import read_record, write_json
 STAGE_RECORDS = ("train.json", "probe.json", "calibrate.json")
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # what aggregation writes
 
+PAGES = ("overview", "cells", "panels", "front")  # what the overview writes beside the tables
 
 IMAGES = "any images"  # in a plug-in's SHOWS: all loaders that are no distribution
 
@@ -52,8 +53,8 @@ def tables_read(kind: str, name: str) -> list[str]:
     for table in found:
         what = f"parameters of {plugins.entry(kind, name)} that name tables: {one_of(known, table)}"
         require(table in known, f"{kind}.{name}", table, what)
-    taken = kind == "tables" and name in (*known, "aggregate")
-    require(not taken, kind, name, "another name: the aggregate and claims stages write files of this one")
+    taken = kind == "tables" and name in (*known, "aggregate", *PAGES)
+    require(not taken, kind, name, "another name: the aggregate, claims and overview stages write files of this one")
     return found
 
 

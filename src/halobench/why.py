@@ -34,6 +34,7 @@ from halobench.dryrun import (
 )
 
 ORDER = ("source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure")
+ORDER += ("overview",)
 NOTHING = "nothing would run: everything is up to date"
 
 

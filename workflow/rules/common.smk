@@ -3,6 +3,9 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+
+from snakemake.io import apply_wildcards, is_callable
 
 from halobench import (
     checks,
@@ -22,6 +25,7 @@ from halobench.config import (
     ConfigError,
     check_file,
     check_folders,
+    config_of,
     load_config,
 )
 from halobench.specs import SpecError, hint, one_of, require, to_json
@@ -277,7 +281,7 @@ def experiment_cells(wildcards):
 
 
 def drawn(experiment, scope=""):
-    """The tables and figures of an experiment."""
+    """The tables, figures and pages of an experiment."""
     tables = f"results/{scope}tables/{experiment}"
     wanted = [
         f"{tables}/{name}.{kind}"
@@ -285,7 +289,8 @@ def drawn(experiment, scope=""):
         for kind in ("csv", "parquet")
     ]
     wanted += [f"{tables}/{name}" for name in ("claims.html", "claims.json")]
-    wanted += [f"{tables}/aggregate.json"]
+    wanted += [f"{tables}/{name}.html" for name in grid.PAGES]
+    wanted += [f"{tables}/{name}.json" for name in ("aggregate", "overview")]
     wanted += [
         f"{tables}/{name}.{kind}"
         for name in CONFIG.tables(experiment)
@@ -332,6 +337,80 @@ def partial_cells(wildcards):
 def partial_note(wildcards):
     """What a figure or table from a part of the cells says of itself."""
     return surveyed(wildcards.experiment).note if wildcards.scope else ""
+
+
+def overview_spec(wildcards):
+    """The part of the configuration that an experiment uses."""
+    return to_json(config_of(config, CONFIG, wildcards.experiment))
+
+
+def front_figure(wildcards):
+    """The figure that sums an experiment up: the summary, or else the first that it has."""
+    figures = CONFIG.figures(wildcards.experiment)
+    name = "summary" if "summary" in figures else figures[0]
+    return f"results/{wildcards.scope}figures/{wildcards.experiment}/{name}.png"
+
+
+def rule_kind(rule):
+    """What a rule is called in the graph of rules: those of figures, and of tables for print, are one each."""
+    kind = rule.name.partition("_")[0]
+    return kind if kind in ("figure", "table") else rule.name
+
+
+def reads(rule, matched):
+    """The paths that a rule reads, for wildcards by name."""
+    for item in rule.input:
+        if not is_callable(item):
+            yield apply_wildcards(str(item), matched)
+            continue
+        # Snakemake (9.27) wraps a function, and one that is flagged (unpack) twice.
+        function = getattr(item, "_file", item)
+        function = getattr(function, "callable", None) or function
+        found = function(SimpleNamespace(**matched))
+        found = found.values() if isinstance(found, dict) else found
+        yield from [found] if isinstance(found, str) else found
+
+
+def place(path):
+    """The folder of results that a path lies in, and its name: together they tell which rule writes it."""
+    inner = path.removeprefix("results/").removeprefix("partial/")
+    return inner.partition("/")[0], path.rpartition("/")[2]
+
+
+def maker(path, known={}):
+    """The rule that writes a path; None where none does."""
+    key = place(path)
+    if key not in known:
+        known[key] = next((r for r in workflow.rules if r.is_producer(path)), None)
+    return known[key]
+
+
+def rule_graph(wildcards):
+    """The rules that lead to an experiment's results, as JSON: pairs of which the second reads what the first writes.
+
+    One job stands for all of a rule; of trainings one for each model, since only some have weights that are fetched.
+    """
+    experiment, scope = wildcards.experiment, wildcards.scope
+    models = {cell.model: cell for cell in CONFIG.cells(experiment)}
+    left = [f"results/runs/{cell.path}/train.json" for cell in models.values()]
+    left += drawn(experiment, scope)
+    edges, rules, seen = set(), set(), set()
+    while left:
+        path = left.pop()
+        if (rule := maker(path)) is None:
+            continue
+        rules.add(rule.name)
+        for read in reads(rule, rule.get_wildcards(path)):
+            if (before := maker(read)) is not None:
+                edges.add((rule_kind(before), rule_kind(rule)))
+                if place(read) not in seen:
+                    seen.add(place(read))
+                    left.append(read)
+    counts = {
+        kind: sum(name.startswith(f"{kind}_") for name in rules)
+        for kind in ("figure", "table")
+    }
+    return to_json({"edges": sorted(map(list, edges)), "counts": counts})
 
 
 def caption(name, kind="figure"):
