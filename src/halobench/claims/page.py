@@ -51,7 +51,9 @@ def claims_html(table: pd.DataFrame) -> str:
 
 def counted(whole: pd.DataFrame) -> str:
     """How many claims have which verdict, in words."""
-    return ", ".join(f"{(whole['verdict'] == name).sum()} {names.VERDICTS[name]}" for name in VERDICTS)
+    plural = names.VERDICTS | {"holds": "hold", "does_not": "do not hold"}
+    counts = {name: int((whole["verdict"] == name).sum()) for name in VERDICTS}
+    return ", ".join(f"{n} {(names.VERDICTS if n == 1 else plural)[name]}" for name, n in counts.items())
 
 
 def _whole(whole: pd.DataFrame) -> str:
@@ -84,7 +86,8 @@ def _pairs(pairs: pd.DataFrame) -> str:
         dataset, _, model = row.scope.partition("/")
         keys = {"dataset": dataset, "model": model}
         found.append(keys)
-        entries = (shell.words(row.claim), shell.words(dataset), shell.words(model), shell.words(row.fit))
+        places = (names.dataset_label(dataset), names.model_label(model))
+        entries = (shell.words(row.claim), *map(shell.words, places), shell.words(row.fit))
         lines.append(
             Line(
                 {"claim": row.claim, **keys, "fit": row.fit, "verdict": row.verdict},

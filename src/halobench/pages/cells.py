@@ -81,7 +81,7 @@ def _line(run: dict[str, Any], scores: Mapping[tuple, float], radii: Mapping[tup
     cell = tuple(run[key] for key in CELL)
     fits = "yes" if run["interpolates"] else "no"
     keys = {"dataset": cell[0], "model": cell[1], "loss": cell[2], "interpolates": fits}
-    entries = [shell.words(str(name)) for name in cell[:3]] + [shell.number(int(cell[3]), "d")]
+    entries = [*named(keys), shell.number(int(cell[3]), "d")]
     entries += [shell.number(run["train_accuracy"]), shell.words(fits)]
     entries.append(shell.number(1 - scores.get((*cell, "none", "error"), NONE)))
     entries += [shell.number(scores.get((*cell, c, metric), NONE)) for metric in SCORES for c in CALIBRATORS]
@@ -138,7 +138,12 @@ def grid(runs: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def named(values: Iterable[str], kind: str) -> str:
+def named(keys: Mapping[str, str]) -> list[Entry]:
+    """Names of a data set, model and loss in words."""
+    return [shell.words(told(keys[kind])) for kind, (_, told, _) in shell.KINDS.items()]
+
+
+def listed(values: Iterable[str], kind: str) -> str:
     """Names in words and in order, separated by commas."""
     label, known = shell.KINDS[kind][1:]
     return ", ".join(map(label, names.ordered(values, known)))

@@ -34,8 +34,8 @@ def reduced(edges: Iterable[Edge]) -> set[Edge]:
     return {(a, b) for a, b in edges if not reaches(a, b)}
 
 
-def layers(edges: Iterable[Edge]) -> list[list[str]]:
-    """Nodes by the longest path that leads to them, within a layer by where those above them stand.
+def depths(edges: Iterable[Edge]) -> dict[str, int]:
+    """How long the longest path is that leads to each node.
 
     Raises
     ------
@@ -52,7 +52,29 @@ def layers(edges: Iterable[Edge]) -> list[list[str]]:
         if turn == len(nodes):
             raise ValueError("the rules go in a circle")
         depth |= deeper
-    found = [[n for n in nodes if depth[n] == level] for level in range(max(depth.values(), default=-1) + 1)]
+    return depth
+
+
+def spread(edges: Iterable[Edge]) -> tuple[list[Edge], dict[str, int]]:
+    """Edges that lead from each layer to the next, with empty nodes where one passes a layer; and all nodes' layers.
+
+    Examples
+    --------
+    >>> spread([("a", "b"), ("b", "c"), ("a", "c")])[0]
+    [('a', ' a c 1'), (' a c 1', 'c'), ('a', 'b'), ('b', 'c')]
+    """
+    edges = sorted(edges)
+    depth, found = depths(edges), []
+    for a, b in edges:
+        between = [f" {a} {b} {level}" for level in range(depth[a] + 1, depth[b])]
+        depth |= {node: depth[a] + 1 + i for i, node in enumerate(between)}
+        found += zip([a, *between], [*between, b], strict=True)
+    return sorted(found, key=lambda edge: (depth[edge[0]], edge)), depth
+
+
+def layers(edges: Iterable[Edge], depth: Mapping[str, int]) -> list[list[str]]:
+    """Nodes by their layer, within it by where those above them stand."""
+    found = [sorted(n for n in depth if depth[n] == level) for level in range(max(depth.values(), default=-1) + 1)]
     place: dict[str, float] = {}
     for own in found:
         above = {n: [place[a] for a, b in edges if b == n] for n in own}
@@ -71,16 +93,18 @@ def svg(edges: Iterable[Edge], labels: Mapping[str, str]) -> str:
     labels : mapping
         What nodes are called where that isn't their name.
     """
-    edges = reduced(edges)
-    rows = layers(edges)
-    told = {node: labels.get(node, node) for row in rows for node in row}
-    wide = {node: max(56.0, LETTER * len(text) + 18) for node, text in told.items()}
+    told_edges = sorted(reduced(edges))
+    steps, depth = spread(told_edges)
+    rows = layers(steps, depth)
+    told = {node: labels.get(node, node) for node in depth if not is_empty(node)}
+    wide = {node: max(56.0, LETTER * len(told[node]) + 18) if node in told else 1.0 for node in depth}
     width = max((sum(wide[n] for n in row) + SIDE * (len(row) - 1) for row in rows), default=0) + 4
     centre = _centres(rows, wide, width)
     height = len(rows) * (HIGH + GAP) - GAP + 4
-    lines = "".join(_line(centre[a], centre[b]) for a, b in sorted(edges))
-    boxes = "".join(_box(told[n], wide[n], centre[n]) for row in rows for n in row)
-    label = "The workflow's rules: " + "; ".join(f"{told[a]} leads to {told[b]}" for a, b in sorted(edges))
+    lines = "".join(_line(centre[a], centre[b]) + ("" if is_empty(b) else _tip(centre[b])) for a, b in steps)
+    lines += "".join(_passing(centre[node]) for node in depth if is_empty(node))
+    boxes = "".join(_box(told[n], wide[n], centre[n]) for row in rows for n in row if n in told)
+    label = "The workflow's rules: " + "; ".join(f"{told[a]} leads to {told[b]}" for a, b in told_edges)
     return (
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img" aria-label="{html.escape(label)}" '
         f'style="max-width: 100%; height: auto; font: 13px system-ui, sans-serif">{lines}{boxes}</svg>'
@@ -98,14 +122,29 @@ def _centres(rows: Sequence[Sequence[str]], wide: Mapping[str, float], width: fl
     return found
 
 
+def is_empty(node: str) -> bool:
+    """Whether a node only holds a place for an edge that passes its layer."""
+    return node.startswith(" ")
+
+
 def _line(start: tuple[float, float], end: tuple[float, float]) -> str:
-    """A curve from the bottom of one box to the top of another, with a head."""
+    """A curve from the bottom of one box to the top of another."""
     (x0, y0), (x1, y1) = (start[0], start[1] + HIGH / 2), (end[0], end[1] - HIGH / 2)
     middle = (y0 + y1) / 2
     return (
-        f'<path d="M{x0:.1f} {y0:.1f}C{x0:.1f} {middle:.1f} {x1:.1f} {middle:.1f} {x1:.1f} {y1 - 5:.1f}" '
-        f'fill="none" stroke="#767676"/><path d="M{x1 - 3.5:.1f} {y1 - 6:.1f}h7l-3.5 6z" fill="#767676"/>'
+        f'<path d="M{x0:.1f} {y0:.1f}C{x0:.1f} {middle:.1f} {x1:.1f} {middle:.1f} {x1:.1f} {y1:.1f}" '
+        f'fill="none" stroke="#767676"/>'
     )
+
+
+def _tip(end: tuple[float, float]) -> str:
+    """The head of a curve that ends at a box."""
+    return f'<path d="M{end[0] - 3.5:.1f} {end[1] - HIGH / 2 - 6:.1f}h7l-3.5 6z" fill="#767676"/>'
+
+
+def _passing(centre: tuple[float, float]) -> str:
+    """A straight line where an edge passes a layer."""
+    return f'<path d="M{centre[0]:.1f} {centre[1] - HIGH / 2:.1f}v{HIGH}" stroke="#767676"/>'
 
 
 def _box(text: str, wide: float, centre: tuple[float, float]) -> str:

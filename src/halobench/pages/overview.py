@@ -29,7 +29,8 @@ FRONT_STYLE = """
 .front tbody th { color: inherit; }
 .front dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .2rem 1rem; margin: .4rem 0; }
 .front dt { font-weight: 600; margin: 0; } .front dd { margin: 0; padding: 0; }
-.front .number { text-align: right; }
+.front .number { text-align: right; } .front .small { font-size: 12px; color: #4a4a4a; white-space: nowrap; }
+.front .word { white-space: nowrap; font-weight: 600; }
 .front .scroll { overflow-x: auto; }
 .front img { max-width: 100%; height: auto; margin: .4rem 0; }
 .front .holds { color: #006647; } .front .does_not { color: #a84300; }
@@ -74,7 +75,7 @@ class Overview:
 def page(found: Overview) -> str:
     """The overview as a page of its own."""
     parts = [shell.note(found.note), f"<p>{html.escape(sentence(found.runs))}</p>", _facts(found)]
-    parts += ["<h2>What came out</h2>", _verdicts(found, "h3"), _figure(found)]
+    parts += ["<h2>What came out</h2>", *_outcome(found)]
     parts += ["<h2>What was run</h2>", _grid(found.runs), _costs(found.jobs), _versions(found.jobs)]
     if found.rules.get("edges"):
         parts += ["<h2>The rules that made it</h2>", _rules(found.rules)]
@@ -87,7 +88,7 @@ def page(found: Overview) -> str:
 def front(found: Overview) -> str:
     """What of it stands on a report's front page: an element with its style, to be set into another page."""
     parts = [shell.note(found.note), f"<p>{html.escape(sentence(found.runs))}</p>", _facts(found)]
-    parts += [_datasets(found.runs), _verdicts(found, "h3"), _figure(found)]
+    parts += ["<h3>What came out</h3>", *_outcome(found), "<h3>What was run</h3>", _datasets(found.runs)]
     body = "\n".join(filter(None, parts))
     return shell.as_ascii(f'{FRONT_STYLE}<section class="front">\n{body}\n</section>\n')
 
@@ -158,7 +159,7 @@ def _datasets(runs: pd.DataFrame) -> str:
         own = runs[runs["dataset"] == dataset]
         here = own[names.trained_here(own)]
         fit = f"{int(here['interpolates'].sum())} of {len(here)}"
-        told = (cells.named(own["model"], "model"), cells.named(own["loss"], "loss"), str(own["seed"].nunique()))
+        told = (cells.listed(own["model"], "model"), cells.listed(own["loss"], "loss"), str(own["seed"].nunique()))
         shown = "".join(f"<td>{html.escape(text)}</td>" for text in told)
         numbers = "".join(f'<td class="number">{text}</td>' for text in (str(len(own)), fit))
         rows.append(f'<tr><th scope="row">{html.escape(names.dataset_label(dataset))}</th>{shown}{numbers}</tr>')
@@ -180,7 +181,7 @@ def _grid(runs: pd.DataFrame) -> str:
         told = f"{own['interpolate']} of {own['trained']}"
         fit = Entry(told, own["interpolate"] / own["trained"]) if own["trained"] else Entry("–")
         seeds = Entry(", ".join(map(str, own["seeds"])), len(own["seeds"]))
-        entries = (*map(shell.words, keys.values()), seeds, shell.number(own["cells"], "d"), fit)
+        entries = (*cells.named(keys), seeds, shell.number(own["cells"], "d"), fit)
         lines.append(Line(keys, (*entries, shell.number(own["accuracy"]))))
     selects = shell.filters(shell.choices(line.keys for line in lines), "grid", "rows")
     return f'{selects}<div id="grid">{shell.table("The grid", columns, lines, wide=True)}</div>'
@@ -243,26 +244,38 @@ def _config(found: Overview) -> str:
 # What came out --------------------------------------------------------------------------------------------------------
 
 
-def _verdicts(found: Overview, level: str) -> str:
-    """The claims with their verdicts, a row a claim and a column a fit."""
+def _outcome(found: Overview) -> Iterator[str]:
+    """How many claims hold, the figure, and the claims."""
     whole = found.claims[found.claims["scope"] == "all"]
-    if not len(whole):
+    if len(whole):
+        yield f"<p><b>Claims: {counted(whole)}.</b></p>"
+    yield _figure(found)
+    yield _verdicts(whole[whole["verdict"] != "not_tested"], len(whole))
+
+
+def _verdicts(tested: pd.DataFrame, claims: int) -> str:
+    """The claims that were tested, of so many, with their verdicts: a row a claim and a column a fit."""
+    if not len(tested):
         return ""
-    fits = [fit for fit in FITS if fit in set(whole["fit"])] + sorted(set(whole["fit"]) - set(FITS))
+    fits = [fit for fit in FITS if fit in set(tested["fit"])] + sorted(set(tested["fit"]) - set(FITS))
     rows: dict[str, dict[str, Any]] = {}
-    for claim in whole.itertuples():
+    for claim in tested.itertuples():
         rows.setdefault(names.claim_label(claim.claim, claim.fit), {})[claim.fit] = claim
     head = "".join(f'<th scope="col">{html.escape(names.calibrator_label(fit))}</th>' for fit in fits)
     body = "\n".join(_verdict_row(label, own, fits) for label, own in rows.items())
     caption = (
-        "A column for each temperature that claims speak of. In brackets: the estimate over all data sets and models, "
-        "and what is claimed of it. It holds, or does not, where the 95% interval over seeds lies on one side of that."
+        "Verdicts, a column for each temperature that claims speak of. Below each: the estimate over all data sets and "
+        "models, and what is claimed of it. A claim holds, or does not, where the 95% interval over seeds lies wholly on "
+        "one side of that, and else is undecided."
     )
+    if claims > len(tested):
+        left = claims - len(tested)
+        caption += f" Not shown: {left} that this grid can't test, for want of what they ask for."
     made = (
         f'<table><caption><span>{html.escape(caption)}</span></caption><thead><tr><th scope="col">Claim</th>{head}</tr>'
         f"</thead><tbody>{body}</tbody></table>"
     )
-    return f"<{level}>Claims: {counted(whole)}</{level}>{shell.scrolling(made, 'Claims')}"
+    return shell.scrolling(made, "Verdicts")
 
 
 def _verdict_row(label: str, own: Mapping[str, Any], fits: Iterable[str]) -> str:
@@ -275,11 +288,9 @@ def _verdict(claim: Any) -> str:
     """A verdict in a sign and words, with what it rests on."""
     sign = "&lt;" if claim.direction == "below" else "&gt;"
     margin = f"{claim.margin:g}".replace("-", "−")
-    told = f"{shell.number(claim.estimate).shown}; claimed {sign} {margin}"
-    return (
-        f'<span class="verdict-word {claim.verdict}">{SIGNS[claim.verdict]} {names.VERDICTS[claim.verdict]}</span> '
-        f'<span class="small">({told})</span>'
-    )
+    told = f"{shell.number(claim.estimate).shown}, claimed {sign} {margin}"
+    word = f'<span class="word {claim.verdict}">{SIGNS[claim.verdict]} {names.VERDICTS[claim.verdict]}</span>'
+    return f'{word}<br><span class="small">{told}</span>'
 
 
 def _figure(found: Overview) -> str:

@@ -58,6 +58,8 @@ th[aria-sort=descending] button::after { content: "\\2193"; color: var(--ink); }
 .verdict { white-space: nowrap; font-weight: 600; border-left: 6px solid #8a8a8a; }
 .verdict.holds { border-left-color: #0072b2; } .verdict.does_not { border-left-color: #d55e00; }
 .verdict.not_tested { border-left-style: dotted; font-weight: normal; }
+.word { white-space: nowrap; } .word.holds { color: #006647; } .word.does_not { color: #a84300; }
+td > .small { white-space: nowrap; }
 pre { overflow: auto; font-size: 12px; background: #f3f3f3; padding: .6rem; border-radius: 6px; }
 summary { cursor: pointer; }
 img { max-width: 100%; height: auto; }
