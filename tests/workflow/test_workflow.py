@@ -83,7 +83,7 @@ def test_every_table_for_print_is_there_and_holds_the_means_of_the_metrics(finis
         assert len(found) == 2 * 2 * 2 * 4 * 3
         np.testing.assert_allclose(found["mean"], means.loc[found.set_index(keys).index], rtol=1e-12)
         assert stem.with_suffix(".tex").read_text().count(r"\begin{table}") == 2
-        assert stem.with_suffix(".html").read_text().count("<table>") == 2
+        assert stem.with_suffix(".html").read_text().count("<table") == 2
         assert set(store.read_record(stem.with_suffix(".json"))["outputs"]) == {
             f"{name}.{suffix}" for suffix in ("csv", "tex", "html")
         }
@@ -177,7 +177,8 @@ def test_the_report_is_built_offline_and_holds_claims_first(finished):
     done = finished.snakemake("--nolock", "--report", "report.html")
     assert done.returncode == 0, done.stderr[-3000:]
     text = (finished.folder / "report.html").read_text()
-    assert "1 Claims" in text
+    for category in ("0 Overview", "1 Claims"):
+        assert category in text
     assert "3 Calibration" in text
     assert "paper_images, with LaTeX" in text
     for caption in (finished.folder / "workflow/report").glob("*.rst"):

@@ -61,7 +61,7 @@ def spread(edges: Iterable[Edge]) -> tuple[list[Edge], dict[str, int]]:
     Examples
     --------
     >>> spread([("a", "b"), ("b", "c"), ("a", "c")])[0]
-    [('a', ' a c 1'), (' a c 1', 'c'), ('a', 'b'), ('b', 'c')]
+    [('a', ' a c 1'), ('a', 'b'), (' a c 1', 'c'), ('b', 'c')]
     """
     edges = sorted(edges)
     depth, found = depths(edges), []

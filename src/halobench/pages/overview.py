@@ -21,7 +21,7 @@ SIGNS = {name: style.marker for name, style in names.VERDICT_STYLES.items()}
 SECTIONS = ("sources", "datasets", "train", "models", "losses", "probes", "calibrators", "metrics", "experiments")
 FRONT_STYLE = """
 <style>
-.front { color: #1a1a1a; } .front h3 { margin: 1.2rem 0 .3rem; }
+.front { color: #1a1a1a; } .front h2 { margin: 1.2rem 0 .3rem; }
 .front table { border-collapse: collapse; width: auto; margin: .4rem 0; }
 .front caption { text-align: left; }
 .front th, .front td { padding: .15rem .6rem .15rem 0; text-align: left; vertical-align: top; font-weight: normal; }
@@ -88,7 +88,7 @@ def page(found: Overview) -> str:
 def front(found: Overview) -> str:
     """What of it stands on a report's front page: an element with its style, to be set into another page."""
     parts = [shell.note(found.note), f"<p>{html.escape(sentence(found.runs))}</p>", _facts(found)]
-    parts += ["<h3>What came out</h3>", *_outcome(found), "<h3>What was run</h3>", _datasets(found.runs)]
+    parts += ["<h2>What came out</h2>", *_outcome(found), "<h2>What was run</h2>", _datasets(found.runs)]
     body = "\n".join(filter(None, parts))
     return shell.as_ascii(f'{FRONT_STYLE}<section class="front">\n{body}\n</section>\n')
 
@@ -166,7 +166,7 @@ def _datasets(runs: pd.DataFrame) -> str:
     heads = ("Data set", "Models", "Losses", "Seeds", "Cells", "Interpolate")
     head = "".join(f'<th scope="col">{text}</th>' for text in heads)
     made = f"<table><caption>The grid</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return f"<h3>What was run</h3>{shell.scrolling(made, 'The grid')}"
+    return shell.scrolling(made, "The grid")
 
 
 def _grid(runs: pd.DataFrame) -> str:
@@ -265,8 +265,8 @@ def _verdicts(tested: pd.DataFrame, claims: int) -> str:
     body = "\n".join(_verdict_row(label, own, fits) for label, own in rows.items())
     caption = (
         "Verdicts, a column for each temperature that claims speak of. Below each: the estimate over all data sets and "
-        "models, and what is claimed of it. A claim holds, or does not, where the 95% interval over seeds lies wholly on "
-        "one side of that, and else is undecided."
+        "models, and what is claimed of it. A claim holds, or does not, where the 95% interval over seeds lies wholly "
+        "on one side of that, and else is undecided."
     )
     if claims > len(tested):
         left = claims - len(tested)

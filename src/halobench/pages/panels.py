@@ -22,7 +22,8 @@ STYLE = """
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: .4rem 0 1rem; font-size: 14px; }
 .legend svg, .drawings svg { display: block; } .legend span { display: inline-flex; align-items: center; gap: .35rem; }
 .drawings { display: flex; flex-wrap: wrap; gap: .4rem 1rem; } .drawing { width: 214px; }
-.drawing p { font-size: 13px; line-height: 1.3; min-height: 2.6em; display: flex; align-items: end; margin: 0; color: #333; } figcaption { font-weight: 600; }
+.drawing p { font-size: 13px; line-height: 1.3; min-height: 2.6em; display: flex; align-items: end; margin: 0;
+  color: #333; } figcaption { font-weight: 600; }
 svg text { font: 11px system-ui, sans-serif; fill: #333; }
 </style>
 """
