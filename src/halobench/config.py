@@ -153,32 +153,6 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     return _Loader(raw).load()
 
 
-def config_of(raw: Mapping[str, Any], config: Config, experiment: str) -> dict[str, Any]:
-    """What of a configuration one experiment uses, as it was written: its own entries of each section, and all recipes.
-
-    Parameters
-    ----------
-    raw : mapping
-        As YAML gives it.
-    config : Config
-        The same, checked.
-    experiment : str
-    """
-    cells = config.cells(experiment)
-    datasets = {cell.dataset for cell in cells}
-    used = {
-        "sources": {config.datasets[name].source for name in datasets},
-        "datasets": datasets,
-        "models": {cell.model for cell in cells},
-        "losses": {cell.loss for cell in cells},
-        "experiments": {experiment},
-    }
-    found = {key: value for key, value in without_null(raw).items() if key not in ("run", "data_root")}
-    for section, names in used.items():
-        found[section] = {name: value for name, value in found[section].items() if name in names}
-    return found
-
-
 class _Loader:
     """Parses the sections one after another and gathers what is wrong."""
 

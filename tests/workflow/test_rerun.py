@@ -29,7 +29,14 @@ soak = pytest.mark.skipif(
 IGNORED = {"all", "total"}  # a target, and the sum
 FIGURES = {f"figure_{name}": 1 for name in tiny_figures()}
 PRINTED = {f"table_{name}": 1 for name in tiny_tables()}
-TABLES = {"manifest": 1, "aggregate": 1, "claims": 1, **PRINTED, **FIGURES}  # what follows any change of a cell
+TABLES = {
+    "manifest": 1,
+    "aggregate": 1,
+    "claims": 1,
+    "overview": 1,
+    **PRINTED,
+    **FIGURES,
+}  # what follows any change of a cell
 EIGHT = {"train": 8, "probe": 8, "calibrate": 8, **TABLES}
 
 
@@ -194,7 +201,7 @@ EDITS = {
     ),
     "the theme changed": Edit(
         written("figures/theme", "BAND = 0.18", "BAND = 0.2"),
-        FIGURES,
+        FIGURES | {"overview": 1},
         f"figure, {len(FIGURES)} jobs (tiny/calibration, ...): figures/theme.py changed",
     ),
     "one table for print changed": Edit(
@@ -286,6 +293,7 @@ DELETED = {
         "table_paper_images",
         "table tiny/paper_images: paper_images.tex is missing",
     ),
+    "results/tables/tiny/cells.html": ("overview", "overview tiny: cells.html is missing"),
     "results/tables/tiny/claims.html": ("claims", "claims tiny: claims.html is missing"),
     "results/runs/noisy/mlp/mixup2/seed1/metrics.csv": (
         "calibrate",
@@ -414,7 +422,7 @@ def test_an_outside_loss_reruns_its_cells_only(copied):
     config["experiments"]["own"] = {"grid": [cells], "figures": ["training"]}
     config["run"].append("own")
     copied.workspace.write(config)
-    rules = ("train", "probe", "calibrate", "manifest", "aggregate", "claims", "figure_training")
+    rules = ("train", "probe", "calibrate", "manifest", "aggregate", "claims", "overview", "figure_training")
     rules += ("table_paper_images", "table_paper_images_posterior")
     expected = dict.fromkeys(rules, 1)
     before = copied.files()

@@ -25,7 +25,6 @@ from halobench.config import (
     ConfigError,
     check_file,
     check_folders,
-    config_of,
     load_config,
 )
 from halobench.specs import SpecError, hint, one_of, require, to_json
@@ -341,7 +340,7 @@ def partial_note(wildcards):
 
 def overview_spec(wildcards):
     """The part of the configuration that an experiment uses."""
-    return to_json(config_of(config, CONFIG, wildcards.experiment))
+    return to_json(CONFIG.used(wildcards.experiment))
 
 
 def front_figure(wildcards):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halobench.grid import stage_records
 from halobench.store import read_record
 
 KEYS = ("stage", "commit", "versions", "hardware", "device", "started", "finished", "seconds", "peak_memory_mib")
+STAGES = ("train", "probe", "calibrate")  # of a cell; not all are probed
 TABLE_RECORDS = ("aggregate.json", "claims.json")
 
 
@@ -72,8 +72,9 @@ def read_jobs(manifest: Mapping[str, Any], results: Path, tables: Path) -> list[
 def _paths(manifest: Mapping[str, Any], results: Path, tables: Path) -> Iterator[Path]:
     """The records of cells, references and tables."""
     for cell in manifest["cells"]:
-        for name in stage_records(cell["probe"]):
-            yield results / "runs" / cell["path"] / name
+        for stage in STAGES:
+            if stage != "probe" or cell["probe"]:
+                yield results / "runs" / cell["path"] / f"{stage}.json"
     for reference in manifest["references"]:
         yield results / "references" / reference["path"] / "reference.json"
     for name in TABLE_RECORDS:

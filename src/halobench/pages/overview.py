@@ -18,7 +18,7 @@ from halobench.pages.shell import Column, Entry, Line
 
 FITS = ("none", "released", "exact", "oracle")
 SIGNS = {name: style.marker for name, style in names.VERDICT_STYLES.items()}
-SECTIONS = ("sources", "datasets", "train", "models", "losses", "probes", "calibrators", "metrics", "experiments")
+SECTIONS = ("experiments", "sources", "datasets", "models", "losses", "recipes", "probes", "calibrate")
 FRONT_STYLE = """
 <style>
 .front { color: #1a1a1a; } .front h2 { margin: 1.2rem 0 .3rem; }
@@ -233,11 +233,11 @@ def _rules(rules: Mapping[str, Any]) -> str:
 
 
 def _config(found: Overview) -> str:
-    """The configuration's part as YAML, sections in the order of the file."""
+    """The configuration's part as YAML, the grid first."""
     known = [key for key in SECTIONS if key in found.config]
     parts = {key: found.config[key] for key in [*known, *sorted(found.config.keys() - set(known))]}
     text = yaml.safe_dump(parts, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
-    what = f"What of the configuration experiment {found.experiment} uses"
+    what = f"What of the configuration experiment {found.experiment} uses, default values left out"
     return f'<details><summary>{html.escape(what)}</summary><pre tabindex="0">{html.escape(text)}</pre></details>'
 
 
