@@ -351,7 +351,7 @@ def front_figure(wildcards):
 
 
 def rule_kind(rule):
-    """What a rule is called in the graph of rules: those of figures, and of tables for print, are one each."""
+    """What a rule is called in the graph; those of figures, and of tables for print, are one each."""
     kind = rule.name.partition("_")[0]
     return kind if kind in ("figure", "table") else rule.name
 
@@ -372,16 +372,19 @@ def reads(rule, matched):
 
 def place(path):
     """The folder of results that a path lies in, and its name: together they tell which rule writes it."""
-    inner = path.removeprefix("results/").removeprefix("partial/")
-    return inner.partition("/")[0], path.rpartition("/")[2]
+    parts = Path(path.removeprefix("results/").removeprefix("partial/")).parts
+    return parts[0], parts[-1]
 
 
-def maker(path, known={}):
+MAKERS = {}  # by place, as far as they were asked for
+
+
+def maker(path):
     """The rule that writes a path; None where none does."""
     key = place(path)
-    if key not in known:
-        known[key] = next((r for r in workflow.rules if r.is_producer(path)), None)
-    return known[key]
+    if key not in MAKERS:
+        MAKERS[key] = next((r for r in workflow.rules if r.is_producer(path)), None)
+    return MAKERS[key]
 
 
 def rule_graph(wildcards):
@@ -396,12 +399,13 @@ def rule_graph(wildcards):
     edges, rules, seen = set(), set(), set()
     while left:
         path = left.pop()
-        if (rule := maker(path)) is None:
+        made_by = maker(path)
+        if made_by is None:
             continue
-        rules.add(rule.name)
-        for read in reads(rule, rule.get_wildcards(path)):
+        rules.add(made_by.name)
+        for read in reads(made_by, made_by.get_wildcards(path)):
             if (before := maker(read)) is not None:
-                edges.add((rule_kind(before), rule_kind(rule)))
+                edges.add((rule_kind(before), rule_kind(made_by)))
                 if place(read) not in seen:
                     seen.add(place(read))
                     left.append(read)

@@ -59,7 +59,7 @@ th[aria-sort=descending] button::after { content: "\\2193"; color: var(--ink); }
 .verdict.holds { border-left-color: #0072b2; } .verdict.does_not { border-left-color: #d55e00; }
 .verdict.not_tested { border-left-style: dotted; font-weight: normal; }
 .word { white-space: nowrap; } .word.holds { color: #006647; } .word.does_not { color: #a84300; }
-td > .small { white-space: nowrap; }
+.word ~ .small { white-space: nowrap; } .claims tbody th { min-width: 24rem; }
 pre { overflow: auto; font-size: 12px; background: #f3f3f3; padding: .6rem; border-radius: 6px; }
 summary { cursor: pointer; }
 img { max-width: 100%; height: auto; }
@@ -69,7 +69,7 @@ figcaption { max-width: 52rem; margin: 0 0 .4rem; }
   background: #fff; }
 .wide tbody th:not(.block) { white-space: nowrap; }
 @media (max-width: 640px) {
-  main { padding: .7rem; } th, td { padding: .2rem .4rem; } .facts { grid-template-columns: 1fr; gap: 0; }
+  main { padding: .7rem; } .claims tbody th { min-width: 15rem; } th, td { padding: .2rem .4rem; } .facts { grid-template-columns: 1fr; gap: 0; }
   .facts dd { margin-bottom: .4rem; } .wide tbody th:not(.block) { white-space: normal; max-width: 38vw; }
 }
 @media print {
