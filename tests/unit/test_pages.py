@@ -256,6 +256,13 @@ def test_panels_draw_a_line_for_each_loss_of_each_pair(tables):
     assert all(drawing["aria-label"] for drawing in drawings)
 
 
+def test_panels_of_what_was_not_probed_draw_reliability_alone(tables):
+    given = {"neighbourhood": tables["neighbourhood"].iloc[:0], "reliability": tables["reliability"]}
+    page = Page(panels.page("demo", given))
+    views = {attributes["data-view"] for _, attributes in page.tags if "data-view" in attributes}
+    assert views == {"none", "released", "exact"}
+
+
 def test_panels_without_anything_to_draw_say_so(tables):
     empty = {name: tables[name].iloc[:0] for name in ("neighbourhood", "reliability")}
     assert "There is nothing to show." in panels.page("demo", empty)

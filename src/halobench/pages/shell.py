@@ -69,7 +69,8 @@ figcaption { max-width: 52rem; margin: 0 0 .4rem; }
   background: #fff; }
 .wide tbody th:not(.block) { white-space: nowrap; }
 @media (max-width: 640px) {
-  main { padding: .7rem; } .claims tbody th { min-width: 15rem; } th, td { padding: .2rem .4rem; } .facts { grid-template-columns: 1fr; gap: 0; }
+  main { padding: .7rem; } .claims tbody th { min-width: 15rem; }
+  th, td { padding: .2rem .4rem; } .facts { grid-template-columns: 1fr; gap: 0; }
   .facts dd { margin-bottom: .4rem; } .wide tbody th:not(.block) { white-space: normal; max-width: 38vw; }
 }
 @media print {
