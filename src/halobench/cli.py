@@ -156,6 +156,12 @@ def build_parser() -> argparse.ArgumentParser:
     explorer.add_argument("--tables", type=Path, metavar="FOLDER", help="the experiments' tables (RESULTS/tables)")
     explorer.add_argument("--out", type=Path, metavar="FILE", help="where to write (RESULTS/explorer.html)")
     explorer.add_argument("--note", default="", metavar="TEXT", help="shown at its top")
+    overview = command("overview", "Write pages on what an experiment was and what came out.", _overview)
+    takes(overview, "manifest", "results", "tables", "out")
+    overview.add_argument("--spec", type=_spec, default={}, metavar="JSON", help="its configuration, to be shown")
+    overview.add_argument("--rules", type=_spec, default={}, metavar="JSON", help="the workflow's rules, to be drawn")
+    overview.add_argument("--figure", type=_file, metavar="FILE", help="the PNG that sums it up")
+    overview.add_argument("--note", default="", metavar="TEXT", help="printed on each page")
     verify = command("verify", "Compare results with the checksums in their records.", _verify)
     verify.add_argument("results", nargs="?", type=Path, default=Path("results"), help="the results folder (results)")
     verify.add_argument("--remove", action="store_true", help="remove what is faulty, so that it is made again")
@@ -342,6 +348,14 @@ def _explorer(given: argparse.Namespace) -> None:
 
     out = given.results / "explorer.html" if given.out is None else given.out
     run_explorer(given.results, out, given.experiments, given.tables, given.note)
+
+
+def _overview(given: argparse.Namespace) -> None:
+    from halobench.stages import run_overview
+
+    run_overview(
+        given.manifest, given.results, given.tables, given.out, given.spec, given.rules, given.figure, given.note
+    )
 
 
 def _verify(given: argparse.Namespace) -> int:

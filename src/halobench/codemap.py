@@ -37,6 +37,7 @@ STAGES = {
     "figure": ("figures/theme", "figures/names"),
     "table": ("tables/layout",),
     "explorer": ("explorer/__init__",),
+    "overview": ("pages/overview", "pages/cells", "pages/panels"),
 }
 
 # Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a

@@ -32,6 +32,7 @@ STAGE_RECORDS = ("train.json", "probe.json", "calibrate.json")
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # what aggregation writes
 EXPLORED = ("metrics", "neighbourhood", "reliability", "runs")  # those that the explorer reads
 
+PAGES = ("overview", "cells", "panels", "front")  # what the overview writes beside the tables
 
 IMAGES = "any images"  # in a plug-in's SHOWS: all loaders that are no distribution
 
@@ -53,8 +54,8 @@ def tables_read(kind: str, name: str) -> list[str]:
     for table in found:
         what = f"parameters of {plugins.entry(kind, name)} that name tables: {one_of(known, table)}"
         require(table in known, f"{kind}.{name}", table, what)
-    taken = kind == "tables" and name in (*known, "aggregate")
-    require(not taken, kind, name, "another name: the aggregate and claims stages write files of this one")
+    taken = kind == "tables" and name in (*known, "aggregate", *PAGES)
+    require(not taken, kind, name, "another name: the aggregate, claims and overview stages write files of this one")
     return found
 
 
@@ -214,10 +215,39 @@ class Config:
         """What the calibrate stage is given. Shared: not to be changed."""
         return self._once(("calibrate",), canonical, self.calibrate)
 
+    def used(self, experiment: str) -> dict[str, Any]:
+        """What of a configuration an experiment uses, default values left out; recipes by data set and model."""
+        cells = self.cells(experiment)
+        datasets, models, losses = (sorted({getattr(cell, k) for cell in cells}) for k in ("dataset", "model", "loss"))
+        sources = sorted({self.datasets[name].source for name in datasets})
+        pairs = sorted({(cell.dataset, cell.model) for cell in cells})
+        return {
+            "experiments": {experiment: _plain(self.experiments[experiment])},
+            "sources": {name: canonical(self.sources[name]) for name in sources},
+            "datasets": {name: canonical(self.datasets[name]) for name in datasets},
+            "models": {name: canonical(self.models[name]) for name in models},
+            "losses": {name: canonical(self.losses[name]) for name in losses},
+            "recipes": {f"{d}/{m}": canonical(self.recipes[d, m]) for d, m in pairs},
+            "probes": {name: canonical(spec) for name, spec in self.probes.items()},
+            "calibrate": self.calibrate_spec(),
+        }
+
     def listed(self, experiment: str) -> dict[str, Any]:
         """The cells and references of an experiment, for `list_files`."""
         probed = self.probed(experiment)
         return list_cells(experiment, self.cells(experiment), self.references(experiment), probed)
+
+
+def _plain(experiment: ExperimentSpec) -> dict[str, Any]:
+    """An experiment as plain data, default values left out."""
+    blocks = [
+        {"datasets": list(block.datasets), "models": list(block.models), "losses": list(block.losses)}
+        | {"seeds": list(block.seeds)}
+        | ({} if block.probe else {"probe": False})
+        for block in experiment.grid
+    ]
+    named = {kind: list(getattr(experiment, kind)) for kind in ("figures", "tables") if getattr(experiment, kind)}
+    return {"grid": blocks, **named}
 
 
 def _shows(kind: str, name: str, loaders: Iterable[str], calibrators: Iterable[str]) -> bool:

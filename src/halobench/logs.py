@@ -26,6 +26,7 @@ MADE = {
     "manifest": "manifests/{}.json",
     "aggregate": "tables/{}/aggregate.json",
     "claims": "tables/{}/claims.json",
+    "overview": "tables/{}/overview.json",
     "table": "tables/{}.json",
     "figure": "figures/{}.json",
     "explorer": "{}.json",

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from halobench.plan import AROUND, Limits
 
 CHAIN = ("train", "probe", "calibrate")  # a cell's stages: the first before the others
-DRAWN = ("manifest", "aggregate", "claims", "table", "figure", "explorer")  # what waits for all cells, in this order
+DRAWN = (
+    "manifest",
+    "aggregate",
+    "claims",
+    "table",
+    "figure",
+    "overview",
+    "explorer",
+)  # what waits for all cells, in this order
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ def drawing(rests: Iterable[Rest], cores: int) -> float:
     """Seconds of what waits for all cells: aggregation and claims in turn, then tables, figures and pages."""
     total, shown = 0.0, []
     for rest in rests:
-        if rest.stage in ("table", "figure", "explorer"):
+        if rest.stage in ("table", "figure", "overview", "explorer"):
             shown.append(rest.lasting)
         else:
             total += rest.lasting

@@ -408,6 +408,58 @@ def run_claims(claims: Path, tables: Path, out: Path) -> None:
     store.write_json(out / "claims.json", made)
 
 
+def run_overview(
+    manifest: Path,
+    results: Path,
+    tables: Path,
+    out: Path,
+    spec: Mapping[str, Any],
+    rules: Mapping[str, Any],
+    figure: Path | None = None,
+    note: str = "",
+) -> None:
+    """Write an experiment's pages, overview.html, cells.html, panels.html and front.html, and overview.json to `out`.
+
+    Parameters
+    ----------
+    manifest, results, tables : Path
+        Its cells, the results folder that holds their records, and its tables.
+    spec : mapping
+        The part of the configuration that made it, to be shown.
+    rules : mapping
+        The workflow's rules, to be drawn: see `halobench.pages.overview.Overview`.
+    figure : Path, optional
+        The PNG that sums it up.
+    note : str
+        Leads each page, e.g. that cells are missing.
+    """
+    began = time.perf_counter()
+    for key, value in (("spec", spec), ("rules", rules)):
+        require(isinstance(value, Mapping), key, value, "a mapping")
+    code = code_in_force("overview")
+    store.sweep(out)
+    from halobench.aggregation import read_manifest, read_tables
+    from halobench.pages import cells, facts, overview, panels, shell
+
+    listed, found = read_manifest(manifest), read_tables(tables, (*TABLES, "claims"))
+    name, jobs = listed["experiment"], facts.read_jobs(listed, results, tables)
+    picture = figure.read_bytes() if figure else b""
+    told = overview.Overview(name, found["runs"], found["claims"], jobs, spec, rules, picture, note)
+    pages = {
+        "overview": overview.page(told),
+        "cells": cells.page(name, found, note),
+        "panels": panels.page(name, found, note),
+        "front": overview.front(told),
+    }
+    for stem, text in pages.items():
+        shell.write(out / f"{stem}.html", text)
+    asked = {"experiment": name, "note": note, "config": dict(spec), "rules": dict(rules)}
+    asked |= {"manifest": store.checksum(manifest), "tables": _checksums(tables, (*TABLES, "claims"))}
+    paths = [out / f"{stem}.html" for stem in pages]
+    made = record("overview", asked, None, code, paths, time.perf_counter() - began, ["pandas", "pyyaml"])
+    store.write_json(out / "overview.json", made)
+
+
 def run_figure(name: str, tables: Path, out: Path, note: str = "") -> None:
     """Draw a figure from the tables it names; write `out`.pdf, `out`.png and `out`.json.
 

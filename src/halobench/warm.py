@@ -41,6 +41,7 @@ STAGES = {
     "figure": ("halobench.figures.names", "halobench.figures.theme", "scipy.stats", *TABLES),
     "table": ("halobench.figures.names", "halobench.tables.layout", *TABLES),
     "explorer": ("halobench.explorer", "plotly.offline", *TABLES),
+    "overview": ("halobench.pages.overview", "halobench.pages.cells", "halobench.pages.panels", *TABLES),
 }
 SERVERS = ("torch", "plain")  # two, since a fork's memory is counted with what it inherits
 # Imported as well where a spec names them: models that begin so, and calibrators.

@@ -36,7 +36,12 @@ from halobench.specs import SpecError, require, to_json
 from halobench.survey import asked_of_cell
 
 ROWS = ("source", "weights", "train", "probe", "calibrate", "reference", "aggregate", "table", "figure", "pages")
-PART_OF = {"manifest": "aggregate", "claims": "aggregate", "explorer": "pages"}  # stages that share a row with another
+PART_OF = {
+    "manifest": "aggregate",
+    "claims": "aggregate",
+    "overview": "pages",
+    "explorer": "pages",
+}  # stages that share a row with another
 QUEUE = 15.0  # seconds between two looks at a cluster's queue
 EASY = 20  # times what a look costs must pass before the next
 TAIL = 4096  # bytes of a log's end that tell how far its job is
@@ -87,7 +92,7 @@ def jobs_drawn(config: Config, experiment: str) -> Iterator[Job]:
     """The jobs that make tables and figures of an experiment's cells."""
     tables = f"tables/{experiment}"
     yield Job("manifest", experiment, f"manifests/{experiment}.json", Asked(None, {}))
-    for stage in ("aggregate", "claims"):
+    for stage in ("aggregate", "claims", "overview"):
         yield Job(stage, experiment, f"{tables}/{stage}.json", Asked(None, code_map(stage)))
     for kind, named in (("tables", config.tables(experiment)), ("figures", config.figures(experiment))):
         stage = kind.removesuffix("s")

@@ -35,7 +35,7 @@ from halobench.dryrun import (
 
 ORDER = (
     *("source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure"),
-    "explorer",
+    *("overview", "explorer"),
 )
 NOTHING = "nothing would run: everything is up to date"
 

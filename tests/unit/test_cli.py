@@ -14,7 +14,7 @@ from halobench import cli, store
 from halobench.aggregation import TABLE_COLUMNS
 
 STAGES = ["source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure"]
-STAGES += ["explorer"]
+STAGES += ["overview", "explorer"]
 COMMANDS = [*STAGES, "check", "cluster", "compare", "logs", "plan", "run", "show", "verify", "watch", "why"]
 
 
@@ -102,6 +102,7 @@ def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
         "calibration",
         "aggregation",
         "claims",
+        "pages.overview",
         "figures.theme",
         "config",
         "checks",

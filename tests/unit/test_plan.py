@@ -460,8 +460,8 @@ def test_a_new_seed_takes_the_mean_of_the_others(finished, tiny, tmp_path, monke
     table = rows(printed)
     assert table["train"][:4] == ["8", "-", duration(fmean(training)), duration(sum(training))]
     assert table["probe"][:4] == ["8", "-", duration(fmean(probing)), duration(sum(probing))]
-    # Besides them eight calibrations, two references, three jobs for tables, the explorer, what is printed and drawn.
-    jobs = 30 + len(tiny_tables()) + len(tiny_figures())
+    # Besides them eight calibrations, two references, three jobs for tables, two for pages, what is printed and drawn.
+    jobs = 31 + len(tiny_tables()) + len(tiny_figures())
     assert printed.startswith(f"{jobs} jobs would run: 8 cells to compute, 16 finished already\n")
     hours = (sum(training) + sum(probing)) / 3600
     assert f"GPUs       {plan.number(hours)} GPU-hours\n" in printed

@@ -34,6 +34,7 @@ TABLES = {
     "aggregate": 1,
     "claims": 1,
     "explorer": 1,
+    "overview": 1,
     **PRINTED,
     **FIGURES,
 }  # what follows any change of a cell
@@ -201,7 +202,7 @@ EDITS = {
     ),
     "the theme changed": Edit(
         written("figures/theme", "BAND = 0.18", "BAND = 0.2"),
-        FIGURES,
+        FIGURES | {"overview": 1},
         f"figure, {len(FIGURES)} jobs (tiny/calibration, ...): figures/theme.py changed",
     ),
     "one table for print changed": Edit(
@@ -293,6 +294,7 @@ DELETED = {
         "table_paper_images",
         "table tiny/paper_images: paper_images.tex is missing",
     ),
+    "results/tables/tiny/cells.html": ("overview", "overview tiny: cells.html is missing"),
     "results/tables/tiny/claims.html": ("claims", "claims tiny: claims.html is missing"),
     "results/runs/noisy/mlp/mixup2/seed1/metrics.csv": (
         "calibrate",
@@ -421,7 +423,7 @@ def test_an_outside_loss_reruns_its_cells_only(copied):
     config["experiments"]["own"] = {"grid": [cells], "figures": ["training"]}
     config["run"].append("own")
     copied.workspace.write(config)
-    rules = ("train", "probe", "calibrate", "manifest", "aggregate", "claims", "figure_training")
+    rules = ("train", "probe", "calibrate", "manifest", "aggregate", "claims", "overview", "figure_training")
     rules += ("table_paper_images", "table_paper_images_posterior")
     expected = dict.fromkeys(rules, 1)
     before = copied.files()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import Workspace, tiny_figures, tiny_tables
+from conftest import Workspace, tiny_config, tiny_figures, tiny_tables
 from halobench import store
+from halobench.config import load_config
 from halobench.temperature import fit_temperature
 
 pytestmark = pytest.mark.workflow
@@ -83,7 +85,7 @@ def test_every_table_for_print_is_there_and_holds_the_means_of_the_metrics(finis
         assert len(found) == 2 * 2 * 2 * 4 * 3
         np.testing.assert_allclose(found["mean"], means.loc[found.set_index(keys).index], rtol=1e-12)
         assert stem.with_suffix(".tex").read_text().count(r"\begin{table}") == 2
-        assert stem.with_suffix(".html").read_text().count("<table>") == 2
+        assert stem.with_suffix(".html").read_text().count("<table") == 2
         assert set(store.read_record(stem.with_suffix(".json"))["outputs"]) == {
             f"{name}.{suffix}" for suffix in ("csv", "tex", "html")
         }
@@ -177,8 +179,28 @@ def test_the_report_is_built_offline_and_holds_claims_first(finished):
     done = finished.snakemake("--nolock", "--report", "report.html")
     assert done.returncode == 0, done.stderr[-3000:]
     text = (finished.folder / "report.html").read_text()
-    assert "1 Claims" in text
+    for category in ("0 Overview", "1 Claims"):
+        assert category in text
     assert "3 Calibration" in text
     assert "paper_images, with LaTeX" in text
     for caption in (finished.folder / "workflow/report").glob("*.rst"):
         assert caption.stat().st_size > 200, caption
+
+
+def test_the_report_is_built_where_a_part_of_its_front_page_is_lost(finished, tmp_path):
+    copied = finished.copy(tmp_path / "copy")
+    (copied.folder / "results/tables/tiny/front.html").unlink()
+    done = copied.snakemake("--nolock", "--report", "report.html")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Experiment tiny" in (copied.folder / "report.html").read_text()
+
+
+def test_the_overview_tells_the_rules_as_they_are_and_the_configuration_that_counted(finished):
+    spec = store.read_record(finished.folder / "results/tables/tiny/overview.json")["spec"]
+    chain = ["source", "train", "calibrate", "manifest", "aggregate", "claims", "figure", "overview"]
+    edges = set(map(tuple, spec["rules"]["edges"]))
+    assert set(itertools.pairwise(chain)) <= edges
+    assert {("train", "probe"), ("source", "reference"), ("aggregate", "table")} <= edges
+    assert ("probe", "train") not in edges
+    assert spec["rules"]["counts"] == {"figure": len(tiny_figures()), "table": len(tiny_tables())}
+    assert spec["config"] == load_config(tiny_config()).used("tiny")

@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from halobench.claims.rules import VERDICTS
+from halobench.figures import names
+from halobench.pages import shell
+from halobench.pages.shell import Choice, Column, Entry, Line
 
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.45 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 1rem; }
-table { border-collapse: collapse; width: 100%; }
-caption { text-align: left; padding: 0 0 .6rem; max-width: 60rem; }
-th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid #c8c8c8; }
-thead th { border-bottom: 2px solid #1a1a1a; white-space: nowrap; }
-tbody th { font-weight: normal; width: 46%; min-width: 22rem; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.verdict { white-space: nowrap; font-weight: 600; }
-.holds { border-left: 6px solid #0072b2; }
-.does_not { border-left: 6px solid #d55e00; }
-.undecided { border-left: 6px solid #8a8a8a; }
-.not_tested { border-left: 6px dotted #8a8a8a; font-weight: normal; }
-.small { font-size: 13px; color: #4a4a4a; }
-summary { cursor: pointer; }
-"""
-_WORDS = {"holds": "holds", "does_not": "does not hold", "undecided": "undecided", "not_tested": "not tested"}
+NUMBERS = (
+    Column("Estimate", number=True),
+    Column("95% interval", number=True, means="sorted by its lower end"),
+    Column("Claimed", number=True, means="what the estimate should be below, or above"),
+    Column("Seeds", number=True),
+    Column("Excluded", number=True, means="cells, or pairs of cells, that were left out"),
+    Column("Note"),
+)
 
 
 def claims_html(table: pd.DataFrame) -> str:
-    """The verdicts as one HTML page that needs no network and no script.
+    """The verdicts as one HTML page that needs no network, and no script to be read.
 
-    A row per claim shows scope ``all``; its pairs unfold below the statement. Verdicts are words; colours only repeat
-    them.
+    A row per claim shows scope ``all``; below, each pair of data set and model has a row of its own. Verdicts are
+    words; colours only repeat them.
 
     Parameters
     ----------
@@ -46,61 +39,100 @@ def claims_html(table: pd.DataFrame) -> str:
     -------
     str
     """
-    heads = ["Claim", "Fit", "Verdict", "Estimate", "95% interval", "Claimed", "Seeds", "Excluded", "Note"]
-    body = "\n".join(_claim_row(group) for _, group in table.groupby("claim", sort=False))
     whole = table[table["scope"] == "all"]
-    counts = ", ".join(f"{(whole['verdict'] == name).sum()} {_WORDS[name]}" for name in VERDICTS)
-    page = f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Claims and verdicts</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<table>
-<caption>Verdicts on {len(whole)} claims over all data set x model pairs: {counts}. Intervals are Student's t over
-seeds; a claim holds, or does not, where its interval lies wholly on one side of the margin.</caption>
-<thead><tr>{"".join(f'<th scope="col">{head}</th>' for head in heads)}</tr></thead>
-<tbody>
-{body}
-</tbody>
-</table>
-</body>
-</html>
-"""
-    # ASCII with character references reads the same whatever encoding it is stored or served in.
-    return page.encode("ascii", "xmlcharrefreplace").decode("ascii")
-
-
-def _claim_row(group: pd.DataFrame) -> str:
-    """One claim's row of the page."""
-    first = group.iloc[0]
-    scopes: Iterable[Any] = group.iloc[1:].itertuples()
-    pairs = "".join(
-        f"<li>{html.escape(row.scope)}: {_WORDS[row.verdict]}, {_number(row.estimate)} {_interval(row)}, "
-        f"{row.n} seeds{', ' + html.escape(row.note) if row.note else ''}</li>"
-        for row in scopes
+    told = f"Verdicts on {len(whole)} claims over all data set x model pairs: {counted(whole)}."
+    rule = (
+        f"{told} Intervals are Student's t over seeds; a claim holds, or does not, where its interval lies wholly on "
+        "one side of the margin."
     )
-    details = f"<details><summary>{len(group) - 1} rows by data set and model</summary><ul>{pairs}</ul></details>"
-    sign = "&lt;" if first["direction"] == "below" else "&gt;"
+    parts = [f"<p>{html.escape(rule)}</p>", _whole(whole), _pairs(table[table["scope"] != "all"])]
+    return shell.document("Claims and verdicts", "\n".join(parts))
+
+
+def counted(whole: pd.DataFrame) -> str:
+    """How many claims have which verdict, in words."""
+    plural = names.VERDICTS | {"holds": "hold", "does_not": "do not hold"}
+    counts = {name: int((whole["verdict"] == name).sum()) for name in VERDICTS}
+    return ", ".join(f"{n} {(names.VERDICTS if n == 1 else plural)[name]}" for name, n in counts.items())
+
+
+def _whole(whole: pd.DataFrame) -> str:
+    """The table of claims over all pairs."""
+    columns = (Column("Claim"), Column("Fit"), Column("Verdict"), *NUMBERS)
+    rows: Iterable[Any] = whole.itertuples()
+    lines = [
+        Line(
+            {"fit": row.fit, "verdict": row.verdict},
+            (
+                Entry(f'{html.escape(row.statement)} <div class="small">{html.escape(row.statistic)}</div>', row.claim),
+                shell.words(row.fit),
+                verdict_entry(row.verdict),
+                *_numbers(row),
+            ),
+        )
+        for row in rows
+    ]
+    selects = _choices(whole, ("fit", "verdict"))
+    made = shell.table("Claims over all pairs of data set and model", columns, lines)
+    return f'{shell.filters(selects, "whole", "claims")}<div id="whole" class="claims">{made}</div>'
+
+
+def _pairs(pairs: pd.DataFrame) -> str:
+    """The table of claims by pair of data set and model."""
+    if not len(pairs):
+        return ""
+    columns = (Column("Claim"), Column("Data set"), Column("Model"), Column("Fit"), Column("Verdict"), *NUMBERS)
+    lines, found = [], []
+    rows: Iterable[Any] = pairs.itertuples()
+    for row in rows:
+        dataset, _, model = row.scope.partition("/")
+        keys = {"dataset": dataset, "model": model}
+        found.append(keys)
+        places = (names.dataset_label(dataset), names.model_label(model))
+        entries = (shell.words(row.claim), *map(shell.words, places), shell.words(row.fit))
+        lines.append(
+            Line(
+                {"claim": row.claim, **keys, "fit": row.fit, "verdict": row.verdict},
+                (*entries, verdict_entry(row.verdict), *_numbers(row)),
+            )
+        )
+    selects = [*_choices(pairs, ("claim",)), *shell.choices(found), *_choices(pairs, ("fit", "verdict"))]
+    made = shell.table("The same by data set and model", columns, lines, wide=True)
+    return f'<h2>By data set and model</h2>{shell.filters(selects, "pairs", "rows")}<div id="pairs">{made}</div>'
+
+
+def _choices(table: pd.DataFrame, keys: Sequence[str]) -> list[Choice]:
+    """Selects of what columns hold; none of a column of one value."""
+    labels = {"claim": "Claim", "fit": "Fit", "verdict": "Verdict"}
+    made = []
+    for key in keys:
+        values = list(dict.fromkeys(table[key]))
+        if len(values) > 1:
+            options = tuple((value, names.VERDICTS[value] if key == "verdict" else value) for value in values)
+            made.append(Choice(key, labels[key], options))
+    return made
+
+
+def verdict_entry(verdict: str) -> Entry:
+    """A verdict in words, sorted from those that hold to those that weren't tested."""
+    return Entry(
+        f'<span class="verdict {verdict}">&nbsp;{names.VERDICTS[verdict]}</span>', f"{VERDICTS.index(verdict)}"
+    )
+
+
+def _numbers(row: Any) -> tuple[Entry, ...]:
+    """What is told of a row beside its verdict."""
+    sign = "&lt;" if row.direction == "below" else "&gt;"
     return (
-        f'<tr id="{html.escape(first["claim"])}"><th scope="row">{html.escape(first["statement"])}'
-        f'<div class="small">{html.escape(first["statistic"])}</div>{details if pairs else ""}</th>'
-        f"<td>{html.escape(first['fit'])}</td>"
-        f'<td class="verdict {first["verdict"]}">{_WORDS[first["verdict"]]}</td>'
-        f'<td class="number">{_number(first["estimate"])}</td><td class="number">{_interval(first)}</td>'
-        f'<td class="number">{sign} {first["margin"]:g}</td><td class="number">{first["n"]}</td>'
-        f'<td class="number">{first["excluded"]}</td><td class="small">{html.escape(first["note"])}</td></tr>'
+        shell.number(row.estimate),
+        Entry(interval(row.low, row.high), row.low if np.isfinite(row.low) else None),
+        Entry(f"{sign} {row.margin:g}".replace("-", "\N{MINUS SIGN}"), row.margin),
+        Entry(str(row.n), int(row.n)),
+        Entry(str(row.excluded), int(row.excluded)),
+        Entry(f'<span class="small">{html.escape(row.note)}</span>', row.note or None),
     )
 
 
-def _number(value: float) -> str:
-    """A number to three decimals with a real minus sign, a dash where there is none."""
-    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}") if np.isfinite(value) else "\N{EN DASH}"
-
-
-def _interval(row: Any) -> str:
-    """The interval of a row of the table."""
-    return f"[{_number(row.low)}, {_number(row.high)}]" if np.isfinite(row.low) else "\N{EN DASH}"
+def interval(low: float, high: float) -> str:
+    """An interval in brackets, a dash where there is none."""
+    return f"[{shell.number(low).shown}, {shell.number(high).shown}]" if np.isfinite(low) else "\N{EN DASH}"

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from halobench import store
+from halobench.pages import shell
 
 MOST_ROWS = 46  # of a part in print, headings of blocks included: what a page holds at its size of type
 
@@ -42,11 +43,15 @@ class Value:
 
 @dataclass(frozen=True)
 class Row:
-    """A line: its label, whether the label bears a dagger, and a cell for each column (None leaves it empty)."""
+    """A line: its label, whether the label bears a dagger, and a cell for each column (None leaves it empty).
+
+    `keys` are pairs of a kind (dataset, model, loss) and a name, by which the page filters its lines.
+    """
 
     label: str
     values: tuple[Value | None, ...]
     dagger: bool = False
+    keys: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -216,62 +221,43 @@ def _latex_value(value: Value | None) -> str:
 
 # HTML -----------------------------------------------------------------------------------------------------------------
 
-STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.4 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 1rem; }
-h1 { font-size: 1.15rem; }
-table { border-collapse: collapse; margin: 0 0 2rem; border-top: 2px solid #1a1a1a; border-bottom: 2px solid #1a1a1a; }
-caption { text-align: left; padding: 0 0 .5rem; max-width: 60rem; }
-th, td { padding: .1rem .55rem; text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-thead th { text-align: center; font-weight: 600; border-bottom: 1px solid #8a8a8a; }
-tbody th { text-align: left; font-weight: normal; }
-tbody th.block { font-style: italic; padding-top: .5rem; }
-td.first { padding-left: 1.4rem; }
-.sd, sup { font-size: 12px; color: #4a4a4a; }
-.note { color: #b3261e; font-weight: 600; }
-pre { overflow: auto; font-size: 12px; }
-summary { cursor: pointer; }
-"""
-
 
 def page(table: Table, name: str, note: str = "") -> str:
-    """The table as one HTML page that needs no network and no script, its LaTeX unfolding below."""
+    """The table as one HTML page that needs no network, its LaTeX unfolding below; headings sort within blocks."""
+    found = [row.keys for part in table.parts for _, rows in part.blocks for row in rows]
+    selects = shell.filters(shell.choices(map(dict, found)), "parts", "rows")
     parts = "\n".join(map(_html_part, table.parts)) or "<p>There is nothing to show.</p>"
-    made = f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(table.title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<h1>{html.escape(table.title)}</h1>
-{f'<p class="note">{html.escape(note)}</p>' if note else ""}
-{parts}
-<details><summary>The same as LaTeX</summary><pre>{html.escape(latex(table, name, note))}</pre></details>
-</body>
-</html>
-"""
-    # ASCII with character references reads the same whatever encoding it is stored or served in.
-    return made.encode("ascii", "xmlcharrefreplace").decode("ascii")
+    source = html.escape(latex(table, name, note))
+    folded = f'<details><summary>The same as LaTeX</summary><pre tabindex="0">{source}</pre></details>'
+    body = f'{shell.note(note)}\n{selects}\n<div id="parts">\n{parts}\n</div>\n{folded}'
+    return shell.document(table.title, body)
 
 
 def _html_part(part: Part) -> str:
-    """One table with its caption."""
-    groups = "".join(f'<th scope="colgroup" colspan="{len(heads)}">{html.escape(g)}</th>' for g, heads in part.columns)
-    heads = "".join(f'<th scope="col">{html.escape(head)}</th>' for _, heads in part.columns for head in heads)
-    firsts = _firsts(part.columns)
-    body = []
-    for heading, rows in part.blocks:
-        if heading:
-            width = 1 + sum(len(heads) for _, heads in part.columns)
-            body.append(f'<tr><th class="block" scope="rowgroup" colspan="{width}">{html.escape(heading)}</th></tr>')
-        body += [_html_row(row, firsts) for row in rows]
-    return (
-        f"<table>\n<caption>{html.escape(part.caption)}</caption>\n<thead><tr><td></td>{groups}</tr>\n"
-        f"<tr><td></td>{heads}</tr></thead>\n<tbody>\n" + "\n".join(body) + "\n</tbody>\n</table>"
+    """One table with its caption, each block in a body of its own."""
+    opening = '<td rowspan="2"></td>' if part.columns else ""
+    groups = "".join(
+        f'<th scope="colgroup" class="group-head" colspan="{len(heads)}">{html.escape(group)}</th>'
+        for group, heads in part.columns
     )
+    columns = [shell.Column(head, number=True) for _, heads in part.columns for head in heads]
+    heads = "".join(shell.head(column, i + 1) for i, column in enumerate(columns))
+    firsts = _firsts(part.columns)
+    bodies = "\n".join(_html_block(heading, rows, firsts, len(columns)) for heading, rows in part.blocks)
+    made = (
+        f'<table class="wide">\n<caption><span>{html.escape(part.caption)}</span></caption>\n'
+        f"<thead><tr>{opening}{groups}</tr>\n<tr>{heads}</tr></thead>\n{bodies}\n</table>"
+    )
+    return f'<section class="group">{shell.scrolling(made, part.caption)}</section>'
+
+
+def _html_block(heading: str, rows: Iterable[Row], firsts: Iterable[int], columns: int) -> str:
+    """The lines of a block below its heading."""
+    lines = [_html_row(row, firsts) for row in rows]
+    if heading:
+        told = html.escape(heading)
+        lines.insert(0, f'<tr><th class="block" scope="rowgroup" colspan="{1 + columns}">{told}</th></tr>')
+    return '<tbody class="group">\n' + "\n".join(lines) + "\n</tbody>"
 
 
 def _firsts(columns: Sequence[tuple[str, Sequence[str]]]) -> set[int]:
@@ -287,14 +273,19 @@ def _html_row(row: Row, firsts: Iterable[int]) -> str:
     label = html.escape(row.label) + ("<sup>†</sup>" if row.dagger else "")
     cells = []
     for i, value in enumerate(row.values):
-        text = ""
-        if value is not None:
-            text = f"<b>{number(value.mean)}</b>" if value.best else number(value.mean)
-            text += f' <span class="sd">± {number(value.sd)}</span>' if math.isfinite(value.sd) else ""
-            text += f"<sup>{share(value)}</sup>" if share(value) else ""
-        opens = ' class="first"' if i in firsts else ""
-        cells.append(f"<td{opens}>{text}</td>")
-    return f'<tr><th scope="row">{label}</th>{"".join(cells)}</tr>'
+        opens = " first" if i in firsts else ""
+        key = None if value is None or math.isnan(value.mean) else value.mean
+        cells.append(f'<td class="number{opens}"{shell.sort_key(key)}>{_html_value(value)}</td>')
+    return f'<tr class="item counted"{shell.keyed(dict(row.keys))}><th scope="row">{label}</th>{"".join(cells)}</tr>'
+
+
+def _html_value(value: Value | None) -> str:
+    """What a cell shows."""
+    if value is None:
+        return ""
+    text = f"<b>{number(value.mean)}</b>" if value.best else number(value.mean)
+    text += f' <span class="sd">± {number(value.sd)}</span>' if math.isfinite(value.sd) else ""
+    return text + (f"<sup>{share(value)}</sup>" if share(value) else "")
 
 
 # Saving ---------------------------------------------------------------------------------------------------------------
@@ -305,7 +296,7 @@ def save(table: Table, stem: Path | str, note: str = "") -> list[Path]:
     paths = [Path(f"{stem}.{suffix}") for suffix in ("csv", "tex", "html")]
     name = re.sub(r"[^A-Za-z0-9_.+-]", "-", paths[0].stem)
     store.write_csv(paths[0], table.numbers)
-    for path, text in zip(paths[1:], (latex(table, name, note), page(table, name, note)), strict=True):
-        with store.replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    with store.replacing(paths[1]) as temporary:
+        temporary.write_text(latex(table, name, note), encoding="utf-8")
+    shell.write(paths[2], page(table, name, note))
     return paths

@@ -205,8 +205,14 @@ def lines(own: pd.DataFrame, numbers: pd.DataFrame, columns: Columns) -> tuple[R
         for calibrator in columns.shown(numbers)
     ]
     fits = own.groupby("loss")["interpolates"].first()
+    place = tuple((kind, str(own[kind].iloc[0])) for kind in ("dataset", "model"))
     return tuple(
-        Row(names.loss_label(loss), tuple(column[i] for column in values), bool(fits[loss] < 1))
+        Row(
+            names.loss_label(loss),
+            tuple(column[i] for column in values),
+            bool(fits[loss] < 1),
+            (*place, ("loss", loss)),
+        )
         for i, loss in enumerate(found)
     )
 
@@ -222,7 +228,8 @@ def reference_rows(numbers: pd.DataFrame, columns: Columns) -> dict[str, Row]:
             for metric in columns.metrics
             for i, _ in enumerate(calibrators)
         ]
-        found[dataset] = Row("The posterior itself", tuple(values))
+        # It stays whichever model or loss is chosen: it is what they are compared with.
+        found[dataset] = Row("The posterior itself", tuple(values), keys=(("dataset", str(dataset)),))
     return found
 
 

@@ -1,0 +1,130 @@
+"""What tests in a browser share.
+
+Chromium is the one that the system has (Debian: ``apt-get install chromium``); Playwright downloads none. Every page is
+opened without a network.
+
+browser : Browser
+    Chromium, started once for all tests of a process.
+browser_page : callable
+    ``browser_page(width=1280, height=900)`` gives a Playwright page without a network. What its console and its script
+    said wrong is gathered in ``page.errors``, what it asked of a network in ``page.requests_made``: lists of str.
+open_file : callable
+    ``open_file(path, width=1280)`` gives such a page on which a local HTML file is open.
+axe : callable
+    ``axe(page)`` gives what axe-core (which `axe-playwright-python` ships) finds wrong with what a page shows, as a
+    list of `Finding`; ``axe(page, serious=True)`` only what it calls serious or critical, ``axe(page, within=".main")``
+    only within the elements of a selector.
+report : Path
+    The report of the tiny grid that has run to its end (`finished`), built once for all test processes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ROOT, needs
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+SERIOUS = ("serious", "critical")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A rule of axe-core that a page breaks, how bad that is, and the elements that break it."""
+
+    rule: str
+    impact: str
+    where: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.impact}: {self.rule}, {len(self.where)} x, e.g. {self.where[0]}"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    there = all(map(find_spec, ("playwright", "axe_playwright_python")))
+    needs(bool(found and there), "a browser: apt-get install chromium, pip install 'halobench[browser]'")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # As root, as in most containers, Chromium's sandbox doesn't start.
+        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def browser_page(browser) -> Iterator[Callable[..., Any]]:
+    """Makes pages without a network."""
+    contexts = []
+
+    def make(width: int = 1280, height: int = 900) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": height})
+        context.set_offline(True)
+        contexts.append(context)
+        page = context.new_page()
+        page.errors, page.requests_made = [], []
+        page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("request", lambda asked: page.requests_made.append(asked.url) if is_remote(asked.url) else None)
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+def is_remote(url: str) -> bool:
+    """Whether an address is on a network."""
+    return url.partition(":")[0] in ("http", "https", "ws", "wss", "ftp")
+
+
+@pytest.fixture
+def open_file(browser_page) -> Callable[..., Any]:
+    """Opens local files."""
+
+    def opened(path: Path, width: int = 1280) -> Any:
+        page = browser_page(width)
+        page.goto(path.resolve().as_uri())
+        return page
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def axe() -> Callable[..., list[Finding]]:
+    """Runs axe-core on what a page shows."""
+    needs(find_spec("axe_playwright_python") is not None, "axe-core: pip install 'halobench[browser]'")
+    from axe_playwright_python.sync_playwright import Axe
+
+    def run(page: Any, serious: bool = False, within: str | None = None) -> list[Finding]:
+        found = [
+            Finding(rule["id"], rule["impact"] or "minor", tuple(" ".join(node["target"]) for node in rule["nodes"]))
+            for rule in Axe().run(page, within).response["violations"]
+        ]
+        return [finding for finding in found if not serious or finding.impact in SERIOUS]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def report(finished) -> Path:
+    """The report of the tiny grid."""
+    path = finished.folder / "results/report.html"
+    with open(finished.folder / "report.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            style = ("--report-stylesheet", str(ROOT / "workflow/report/style.css"))
+            done = finished.snakemake("--nolock", "--report", str(path), *style)
+            assert done.returncode == 0, done.stderr[-3000:]
+    return path

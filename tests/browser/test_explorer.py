@@ -1,0 +1,238 @@
+"""The explorer in Chromium, from a file and without a network: what is chosen, drawn, read and opened."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import t
+
+from halobench import card, explorer
+
+pytestmark = [pytest.mark.browser, pytest.mark.workflow]
+
+WIDTHS = (1280, 390)
+CELL = "noisy/mlp/mixup2/seed1"
+DRAWN = """id => document.getElementById(id).data.map(trace => ({
+  name: trace.name, mode: trace.mode, type: trace.type, x: Array.from(trace.x || []), y: Array.from(trace.y || []),
+  cells: Array.from(trace.customdata || []), half: Array.from((trace.error_y || trace.error_x || {}).array || []),
+}))"""
+
+
+@pytest.fixture
+def page(finished, browser_page):
+    """Opens the explorer of the tiny grid, ready."""
+
+    def opened(width: int = 1280, choices: str = ""):
+        made = browser_page(width)
+        made.goto((finished.folder / "results/explorer.html").as_uri() + f"#{choices}")
+        made.wait_for_selector("body[data-ready=true]")
+        return made
+
+    return opened
+
+
+def choose(page, **choices: str) -> None:
+    """Choose values in selects by their names."""
+    for name, value in choices.items():
+        page.locator(f"select[name={name}]").select_option(value)
+
+
+def table(finished, name: str) -> pd.DataFrame:
+    return pd.read_parquet(finished.folder / f"results/tables/tiny/{name}.parquet")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_it_opens_without_a_network_and_without_an_error(page, width):
+    opened = page(width)
+    assert opened.errors == []
+    assert opened.requests_made == []
+    for plot in ("scores", "curves", "reliability"):
+        assert opened.locator(f"#{plot} svg.main-svg").first.is_visible()
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("dataset", ["clean", "noisy"])
+@pytest.mark.parametrize("metric", ["nll", "ece"])
+def test_marks_are_the_tables_values_after_another_choice(page, finished, dataset, metric):
+    opened = page()
+    choose(opened, dataset="noisy" if dataset == "clean" else "clean")
+    choose(opened, dataset=dataset, metric=metric, labels="noisy")
+    metrics = table(finished, "metrics").query("split == 'test' and labels == 'noisy' and loss != 'reference'")
+    wanted = metrics.query("dataset == @dataset and metric == @metric")
+    wanted = wanted[np.isfinite(wanted["value"])]
+    traces = opened.evaluate(DRAWN, "scores")
+    points = [y for trace in traces if trace["mode"] == "markers" for y in trace["y"] if isinstance(y, int | float)]
+    assert sorted(points) == sorted(wanted["value"])
+    bars = [trace for trace in traces if trace["type"] == "bar"]
+    assert len(bars) == wanted["calibrator"].nunique()
+    groups = wanted.groupby(["calibrator", "model", "loss"])["value"]
+    means = sorted(y for trace in bars for y in trace["y"])
+    np.testing.assert_allclose(means, sorted(groups.mean()), rtol=1e-12)
+    halves = sorted(half for trace in bars for half in trace["half"])
+    expected = t.ppf(0.975, 1) * groups.std(ddof=1) / math.sqrt(2)
+    np.testing.assert_allclose(halves, sorted(expected), rtol=1e-9)
+
+
+def test_curves_are_the_tables_values(page, finished):
+    opened = page()
+    choose(opened, dataset="noisy", model="mlp", loss="mixup2", probe="nearest_other", scale="relative_radius")
+    found = table(finished, "neighbourhood").query(
+        "dataset == 'noisy' and model == 'mlp' and loss == 'mixup2' and probe == 'nearest_other' and points == 'train'"
+    )
+    found = found[found["relative_radius"].notna()]
+    traces = opened.evaluate(DRAWN, "curves")
+    (points,) = (trace for trace in traces if trace["mode"] == "markers")
+    drawn = sorted(zip(points["x"], points["y"], strict=True))
+    np.testing.assert_allclose(
+        drawn, sorted(zip(found["relative_radius"], found["confidence"], strict=True)), rtol=1e-5
+    )
+    (line,) = (trace for trace in traces if trace["mode"] == "lines")
+    np.testing.assert_allclose(line["y"], found.groupby("relative_radius")["confidence"].mean(), rtol=1e-5)
+
+
+def test_reliability_diagrams_are_the_tables_values(page, finished):
+    opened = page()
+    choose(opened, dataset="noisy", model="cnn", loss="cross_entropy", calibrator="exact", labels="clean")
+    found = table(finished, "reliability").query(
+        "split == 'test' and labels == 'clean' and calibrator == 'exact' and dataset == 'noisy' and model == 'cnn'"
+        " and loss == 'cross_entropy' and count > 0"
+    )
+    (points,) = (trace for trace in opened.evaluate(DRAWN, "reliability") if trace["mode"] == "markers")
+    drawn = sorted((round(x, 4), round(y, 4)) for x, y in zip(points["x"], points["y"], strict=True))
+    expected = sorted(map(tuple, found[["confidence", "accuracy"]].round(4).to_numpy().tolist()))
+    np.testing.assert_allclose(drawn, expected, atol=2e-4)
+
+
+def test_hovering_a_point_names_its_cell(page):
+    opened = page(choices="dataset=noisy&model=mlp&loss=mixup2&calibrator=exact")
+    point = opened.locator("#scores .scatterlayer .point").first
+    box = point.bounding_box()
+    opened.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    opened.wait_for_selector("#scores .hovertext")
+    assert "noisy/mlp/mixup2/seed" in opened.locator("#scores .hovertext").text_content()
+
+
+def test_a_click_on_a_point_opens_the_card_of_its_cell(page):
+    opened = page(choices="dataset=noisy&model=mlp&loss=mixup2&calibrator=exact&metric=nll&labels=noisy")
+    (points,) = (trace for trace in opened.evaluate(DRAWN, "scores") if trace["mode"] == "markers")
+    names = []
+    for number in range(2):
+        box = opened.locator("#scores .scatterlayer .point").nth(number).bounding_box()
+        opened.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        opened.wait_for_selector("dialog[open]")
+        names.append(opened.locator("#card-title").inner_text())
+        value = points["y"][number]
+        rows = opened.locator("#card-body tr", has_text="NLL (nats)").all_inner_texts()
+        assert any(f"{value:.4g}" in row for row in rows), (names, value)
+        opened.keyboard.press("Escape")
+        assert not opened.locator("dialog").is_visible()
+    assert names == ["noisy/mlp/mixup2/seed0", "noisy/mlp/mixup2/seed1"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_card_has_all_of_its_cell(page, finished, width):
+    opened = page(width, "dataset=noisy")
+    button = opened.get_by_role("button", name=CELL)
+    button.focus()
+    opened.keyboard.press("Enter")
+    opened.wait_for_selector("dialog[open]")
+    assert opened.locator("#card-title").inner_text() == CELL
+    text = opened.locator("#card-body").inner_text()
+    found = card.read_card(finished.folder / "results", CELL)
+    for command in card.commands(found):
+        assert command in opened.locator("#card-body pre").inner_text()
+    for key in found.spec:
+        assert key in text
+    (exact,) = (fit for fit in found.fits if fit["calibrator"] == "exact")
+    assert f"{exact['T']:.4g}" in text
+    assert "optimum proved" in text
+    losses = found.history["train_loss"].tolist()
+    (curve,) = opened.evaluate(DRAWN, "history")
+    np.testing.assert_allclose(curve["y"], losses, rtol=1e-5)
+    assert opened.evaluate("document.querySelector('dialog').scrollWidth <= window.innerWidth")
+    opened.get_by_role("button", name="Close the card").click()
+    assert not opened.locator("dialog").is_visible()
+    assert opened.evaluate("document.activeElement.textContent") == CELL, "the focus is back where it was"
+
+
+def test_choices_are_in_the_address_and_come_back(page):
+    opened = page()
+    choose(opened, dataset="noisy", metric="ece", calibrator="exact", probe="manifold")
+    assert "dataset=noisy" in opened.url
+    opened.reload()
+    opened.wait_for_selector("body[data-ready=true]")
+    values = opened.evaluate("Object.fromEntries(new FormData(document.getElementById('choices')))")
+    assert {"dataset": "noisy", "metric": "ece", "calibrator": "exact"}.items() <= values.items()
+    assert opened.locator("select[name=probe]").input_value() == "manifold"
+    opened.evaluate("location.hash = 'dataset=clean&metric=nll'")
+    opened.wait_for_function("document.querySelector('select[name=dataset]').value === 'clean'")
+    assert opened.locator("select[name=metric]").input_value() == "nll"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_it_is_used_by_keyboard_and_screen_reader(page, axe, width):
+    opened = page(width)
+    assert [str(finding) for finding in axe(opened, serious=True)] == []
+    opened.keyboard.press("Tab")
+    assert opened.evaluate("document.activeElement.name") == "experiment"
+    opened.locator("#cells button").first.click()
+    opened.wait_for_selector("dialog[open]")
+    assert [str(finding) for finding in axe(opened, serious=True)] == []
+
+
+def test_values_that_are_not_finite_are_told_and_not_drawn(finished, open_file, tmp_path):
+    """As of separable data: no T, and so no score; and an infinite NLL."""
+    found = explorer.gather(finished.folder / "results", finished.folder / "results/tables", ["tiny"])
+    columns = found["experiments"]["tiny"]["metrics"]
+    assert all(value not in (None, "inf") for value in columns["value"][:2])
+    columns["value"][0], columns["value"][1] = None, "inf"
+    path = tmp_path / "explorer.html"
+    path.write_text(explorer.page(found))
+    opened = open_file(path)
+    opened.wait_for_selector("body[data-ready=true]")
+    labels, metrics = columns["labels"], columns["metric"]
+    cells = found["experiments"]["tiny"]["cells"]
+    dataset = cells[columns["cell"][0]]["dataset"]
+    told = []
+    for row in (0, 1):
+        choose(opened, dataset=dataset, metric=metrics["names"][metrics["codes"][row]])
+        choose(opened, labels=labels["names"][labels["codes"][row]])
+        told.append(opened.locator("#scores-note").inner_text())
+    assert all("not finite" in note for note in told)
+    assert opened.errors == []
+
+
+def test_names_cannot_break_the_page(finished, open_file, tmp_path):
+    """A name is text wherever it stands."""
+    found = explorer.gather(finished.folder / "results", finished.folder / "results/tables", ["tiny"])
+    text = json.dumps(found).replace("mixup2", "</script><script>window.harm=1</script>")
+    path = tmp_path / "explorer.html"
+    path.write_text(explorer.page(json.loads(text)))
+    opened = open_file(path)
+    opened.wait_for_selector("body[data-ready=true]")
+    opened.locator("#cells button").last.click()
+    assert opened.evaluate("window.harm === undefined")
+    assert opened.errors == []
+
+
+def test_the_same_tables_give_the_same_bytes(finished, tmp_path):
+    results = finished.folder / "results"
+    for name in ("a.html", "b.html"):
+        explorer.write(results, tmp_path / name)
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+    assert (tmp_path / "a.html").read_bytes() == (results / "explorer.html").read_bytes()
+
+
+def test_partial_grids_have_a_page_that_says_so(finished, tmp_path, open_file):
+    workspace = finished.copy(tmp_path / "copy")
+    shutil.rmtree(workspace.folder / "results/runs/noisy/mlp/mixup2")
+    done = workspace.snakemake("results/partial/explorer.html", "--cores", "2", "--quiet", "all")
+    assert done.returncode == 0, done.stderr[-2000:]
+    opened = open_file(workspace.folder / "results/partial/explorer.html")
+    opened.wait_for_selector("body[data-ready=true]")
+    assert "Not all: tiny, partial: 14 of 16 cells" in opened.locator("#summary").inner_text()

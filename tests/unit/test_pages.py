@@ -1,0 +1,392 @@
+"""Pages of the report: their numbers are the tables', their HTML is sound, and the same input gives the same page."""
+
+from __future__ import annotations
+
+import json
+import math
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+import synthetic
+import yaml
+
+from conftest import ROOT
+from halobench import codemap, provenance, stages, store
+from halobench.aggregation import TABLE_COLUMNS
+from halobench.claims import claims_html, evaluate, load_claims
+from halobench.config import load_config
+from halobench.grid import PAGES, TABLES
+from halobench.pages import cells, facts, graph, overview, panels, shell
+
+VOID = {"meta", "img", "br", "input"}
+
+
+class Page(HTMLParser):
+    """A page's tags in order, its text, and the rows of its tables as (attributes, cells' attributes and texts)."""
+
+    def __init__(self, source: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self.text: list[str] = []
+        self.rows: list[tuple[dict, list[list]]] = []
+        self.ids: list[str] = []
+        self.feed(source)
+        assert self.open == [], "every tag is closed"
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        if "id" in found:
+            self.ids.append(found["id"])
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append((found, []))
+        if tag in ("td", "th"):
+            self.rows[-1][1].append([found, ""])
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.text.append(data)
+            if {"td", "th"} & set(self.open):
+                self.rows[-1][1][-1][1] += data
+
+    @property
+    def items(self) -> list[tuple[dict, list[list]]]:
+        """The rows that filters and sorting know."""
+        return [row for row in self.rows if "item" in (row[0].get("class") or "").split()]
+
+    @property
+    def forms(self) -> list[dict]:
+        return [attributes for tag, attributes in self.tags if tag == "form"]
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pd.DataFrame]:
+    """Made-up tables of the demo's shape, judged by the claims."""
+    found = {}
+    for name, table in synthetic.tables(seeds=(0, 1)).items():
+        found[name] = table.reindex(columns=list(dict.fromkeys([*table.columns, *TABLE_COLUMNS.get(name, ())])))
+    return found | {"claims": evaluate(load_claims(ROOT / "workflow/claims.yaml"), found)}
+
+
+def record(stage: str, seconds: float = 2.0, device: str = "cpu", commit: str | None = "a" * 40, **changes) -> dict:
+    """A record as a stage leaves it."""
+    made = provenance.record(stage, {}, 0, {}, [], seconds, ["pandas"])
+    made |= {"device": device, "commit": commit, "started": "2026-01-01T10:00:30.5+00:00"}
+    return made | {"finished": "2026-01-01T11:30:00+00:00", "peak_memory_mib": 100.0} | changes
+
+
+@pytest.fixture
+def jobs() -> list[facts.Job]:
+    found = [record("train", 3.0), record("train", 5.0, "cuda:0", peak_memory_mib=900.0)]
+    found += [record("probe", 1.5, commit="b" * 40 + "-dirty", started="2026-01-01T09:00:00+00:00")]
+    return list(map(facts.as_job, found))
+
+
+@pytest.fixture
+def told(tables, jobs) -> overview.Overview:
+    config = load_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    rules = {"edges": [["source", "train"], ["train", "figure"], ["source", "figure"]], "counts": {"figure": 3}}
+    return overview.Overview("demo", tables["runs"], tables["claims"], jobs, config.used("demo"), rules, b"PNG")
+
+
+# The shell ------------------------------------------------------------------------------------------------------------
+
+
+def pages_of(tables, told) -> dict[str, str]:
+    """Every kind of page."""
+    return {
+        "overview": overview.page(told),
+        "cells": cells.page("demo", tables),
+        "panels": panels.page("demo", tables),
+        "claims": claims_html(tables["claims"]),
+    }
+
+
+def test_pages_are_well_formed_ascii_and_ask_nothing_of_a_network(tables, told):
+    for name, source in pages_of(tables, told).items():
+        page = Page(source)
+        assert source.isascii(), name
+        assert ("html", {"lang": "en"}) in page.tags
+        assert len(page.ids) == len(set(page.ids)), name
+        assert not {"link", "iframe", "object"} & {tag for tag, _ in page.tags}
+        for _, attributes in page.tags:
+            assert "href" not in attributes
+            assert attributes.get("src", "data:").startswith("data:")
+        assert "nan" not in "".join(page.text).lower().split(), name
+        assert "url(" not in source
+        assert "@import" not in source
+
+
+def test_the_same_input_gives_the_same_page(tables, told):
+    shuffled = {
+        name: table.sample(frac=1, random_state=0) if name != "claims" else table for name, table in tables.items()
+    }
+    assert pages_of(tables, told) == pages_of(tables, told)
+    assert cells.page("demo", tables) == cells.page("demo", shuffled), "rows have their own order"
+
+
+def test_every_form_filters_something_there_by_keys_that_rows_bear(tables, told):
+    for name, source in pages_of(tables, told).items():
+        page = Page(source)
+        assert page.forms, name
+        borne = {key for _, attributes in page.tags for key in attributes if key.startswith("data-")}
+        for form in page.forms:
+            assert form["data-for"] in page.ids
+            assert "hidden" in form, "it appears where its script runs"
+        selects = [attributes["name"] for tag, attributes in page.tags if tag == "select"]
+        assert {f"data-{key}" for key in selects} <= borne
+        assert {"dataset", "model"} <= set(selects), name
+
+
+def test_headings_that_sort_are_buttons_whose_column_exists(tables, told):
+    for source in pages_of(tables, told).values():
+        page = Page(source)
+        width = 0
+        for attributes, row in page.rows:
+            heads = [int(cell[0]["data-column"]) for cell in row if "aria-sort" in cell[0]]
+            width = len(row) if heads else width
+            if "item" in (attributes.get("class") or ""):
+                assert len(row) == width
+                assert all("data-value" in cell[0] for cell in row)
+        heads = [attributes for tag, attributes in page.tags if "aria-sort" in attributes]
+        assert all(head["aria-sort"] == "none" and head["data-kind"] in ("text", "number") for head in heads)
+        assert sum(tag == "button" for tag, _ in page.tags) == len(heads) + len(page.forms)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown", "key"),
+    [
+        (0.12345, "0.123", ' data-value="0.12345"'),
+        (-2.0, "−2.000", ' data-value="-2.0"'),
+        (math.inf, "∞", ' data-value="Infinity"'),
+        (-math.inf, "−∞", ' data-value="-Infinity"'),
+        (math.nan, "–", ' data-value=""'),
+    ],
+)
+def test_numbers_are_shown_short_and_sorted_in_full(value, shown, key):
+    entry = shell.number(value)
+    assert (entry.shown, shell.sort_key(entry.value)) == (shown, key)
+
+
+def test_text_is_escaped_wherever_it_stands():
+    nasty = '<b>"&'
+    line = shell.Line({"dataset": nasty}, (shell.words(nasty), shell.number(1.0)))
+    columns = (shell.Column(nasty, means=nasty), shell.Column("n", number=True))
+    selects = shell.filters([shell.Choice("dataset", nasty, ((nasty, nasty), ("b", "b")))], "x", nasty)
+    source = shell.document(
+        nasty, selects + shell.note(nasty) + f'<div id="x">{shell.table(nasty, columns, [line])}</div>'
+    )
+    page = Page(source)
+    assert "b" not in {tag for tag, _ in page.tags}
+    assert page.items[0][0]["data-dataset"] == nasty
+    assert page.items[0][1][0] == [{"scope": "row", "data-value": nasty}, nasty]
+
+
+def test_selects_are_there_where_there_is_a_choice():
+    keys = [{"dataset": "digits", "model": model, "loss": "cross_entropy"} for model in ("mlp", "cnn")]
+    assert [choice.key for choice in shell.choices(keys)] == ["model"]
+    assert shell.choices(keys)[0].options == (("mlp", "MLP"), ("cnn", "CNN"))
+    assert shell.filters([], "x", "rows") == ""
+
+
+# Cells ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_cells_holds_the_numbers_of_the_tables(tables):
+    page = Page(cells.page("demo", tables))
+    heads = [column.heading for column in cells.columns()]
+    assert len(page.items) == len(tables["runs"])
+    runs = tables["runs"].set_index(["dataset", "model", "loss", "seed"])
+    metrics = tables["metrics"].query("split == 'test' and labels == 'noisy'")
+    scores = metrics.set_index(["dataset", "model", "loss", "seed", "calibrator", "metric"])["value"]
+    radii = tables["radii"].query("points == 'train' and probe == 'nearest_other' and quantity == 'certainty'")
+    radii = radii.set_index(["dataset", "model", "loss", "seed", "calibrator"])["relative_median"]
+    for attributes, row in page.items:
+        values = dict(zip(heads, (cell[0]["data-value"] for cell in row), strict=True))
+        cell = (*(attributes[f"data-{key}"] for key in ("dataset", "model", "loss")), int(values["Seed"]))
+        assert float(values["Train accuracy"]) == runs.loc[cell, "train_accuracy"]
+        assert (
+            values["Interpolates"]
+            == attributes["data-interpolates"]
+            == ("yes" if runs.loc[cell, "interpolates"] else "no")
+        )
+        assert float(values["Test accuracy"]) == 1 - scores[(*cell, "none", "error")]
+        for metric, label in cells.SCORES.items():
+            for calibrator, name in (("none", "no TS"), ("released", "released TS"), ("exact", "exact TS")):
+                assert float(values[f"{label}, {name}"]) == scores[(*cell, calibrator, metric)]
+        assert float(values["Radius, no TS"]) == radii[(*cell, "none")]
+        assert float(values["T, exact"]) == runs.loc[cell, "temperature_exact"]
+
+
+def test_cells_without_probe_or_optimum_have_empty_places(tables):
+    runs = tables["runs"].assign(temperature_exact=math.nan)
+    given = tables | {"runs": runs, "radii": tables["radii"].iloc[:0]}
+    page = Page(cells.page("demo", given, "partial: 1 of 2"))
+    heads = [column.heading for column in cells.columns()]
+    for _, row in page.items:
+        for name in ("T, exact", "Radius, no TS"):
+            assert row[heads.index(name)] == [{"class": "number", "data-value": ""}, "–"]
+    assert "partial: 1 of 2" in "".join(page.text)
+
+
+# Panels ---------------------------------------------------------------------------------------------------------------
+
+
+def test_panels_draw_a_line_for_each_loss_of_each_pair(tables):
+    page = Page(panels.page("demo", tables))
+    figures = [attributes for tag, attributes in page.tags if tag == "figure"]
+    pairs = set(tables["runs"][["dataset", "model"]].itertuples(index=False, name=None))
+    assert {(figure["data-dataset"], figure["data-model"]) for figure in figures} == pairs
+    views = [attributes["data-view"] for _, attributes in page.tags if "data-view" in attributes]
+    assert set(views) == {*synthetic.PROBES, "none", "released", "exact"}
+    lines = [attributes["data-loss"] for tag, attributes in page.tags if tag == "g"]
+    per_pair = len(tables["runs"][["dataset", "model", "loss"]].drop_duplicates())
+    assert len([loss for loss in lines if loss]) >= per_pair * len(synthetic.PROBES)
+    drawings = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("role") == "img"]
+    assert all(drawing["aria-label"] for drawing in drawings)
+
+
+def test_panels_of_what_was_not_probed_draw_reliability_alone(tables):
+    given = {"neighbourhood": tables["neighbourhood"].iloc[:0], "reliability": tables["reliability"]}
+    page = Page(panels.page("demo", given))
+    views = {attributes["data-view"] for _, attributes in page.tags if "data-view" in attributes}
+    assert views == {"none", "released", "exact"}
+
+
+def test_panels_without_anything_to_draw_say_so(tables):
+    empty = {name: tables[name].iloc[:0] for name in ("neighbourhood", "reliability")}
+    assert "There is nothing to show." in panels.page("demo", empty)
+
+
+# The overview ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_front_tells_grid_verdicts_cost_and_where(told, tables, jobs):
+    front = Page(overview.front(told))
+    text = " ".join("".join(front.text).split())
+    runs = tables["runs"]
+    fit = int(runs["interpolates"].sum())
+    assert f"{len(runs)} cells (trained models) of 3 data sets, 3 models and 4 losses, not in all combinations" in text
+    assert f"{fit} of {len(runs)} that were trained here interpolate" in text
+    assert "2026-01-01 09:00 UTC to 2026-01-01 11:30 UTC" in text
+    assert "4.5 s of jobs on CPUs, 5.0 s on GPUs; most memory of a job 900 MiB" in text
+    assert f"{'a' * 12} (2 jobs); {'b' * 12}-dirty (1 job)" in text
+    assert "pandas" in text
+    whole = tables["claims"].query("scope == 'all'")
+    assert f"{(whole['verdict'] == 'undecided').sum()} undecided" in text
+    words = [a["class"].split()[1] for tag, a in front.tags if (a.get("class") or "").startswith("word ")]
+    assert sorted(words) == sorted(whole.loc[whole["verdict"] != "not_tested", "verdict"])
+    assert [a["src"] for tag, a in front.tags if tag == "img"] == ["data:image/png;base64,UE5H"]
+
+
+def test_the_overview_shows_costs_by_stage_and_the_configuration(told):
+    page = Page(overview.page(told))
+    rows = {row[0][1]: [cell[1] for cell in row[1:]] for _, row in page.items if len(row) == 6}
+    assert rows["train"] == ["2", "3.0 s", "5.0 s", "5.0 s", "900 MiB"]
+    assert rows["probe"] == ["1", "1.5 s", "0", "1.5 s", "100 MiB"]
+    text = "".join(page.text)
+    shown = yaml.safe_load(text[text.index("experiments:") :])
+    assert shown == json.loads(json.dumps(told.config))
+
+
+def test_an_overview_without_figure_claims_or_rules_is_still_one(told, tables):
+    bare = overview.Overview("demo", told.runs, tables["claims"].iloc[:0], told.jobs, {}, {}, note="partial: 3 of 9")
+    text = overview.page(bare)
+    assert "partial: 3 of 9" in text
+    assert "<img" not in text
+    assert 'role="img"' not in text
+    Page(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0"), (0.04, "0.0 s"), (59.6, "60 s"), (600, "10 min"), (7200, "2.0 h")]
+)
+def test_durations(seconds, shown):
+    assert facts.duration(seconds) == shown
+
+
+# The graph ------------------------------------------------------------------------------------------------------------
+
+
+def test_rules_stand_below_what_they_read_and_edges_pass_no_box():
+    edges = [("a", "b"), ("b", "c"), ("a", "c"), ("a", "d"), ("d", "e"), ("c", "e"), ("x", "e")]
+    kept = graph.reduced(edges)
+    assert kept == set(edges) - {("a", "c")}
+    steps, depth = graph.spread(kept)
+    assert all(depth[b] == depth[a] + 1 for a, b in steps)
+    assert {node: depth[node] for node in "abcdex"} == {"a": 0, "b": 1, "c": 2, "d": 1, "e": 3, "x": 0}
+    drawn = graph.svg(edges, {"e": "e & co"})
+    assert drawn.count("<rect") == 6
+    assert "e &amp; co" in drawn
+    assert drawn == graph.svg(reversed(edges), {"e": "e & co"})
+
+
+def test_rules_in_a_circle_are_refused():
+    with pytest.raises(ValueError, match="circle"):
+        graph.depths([("a", "b"), ("b", "a")])
+
+
+# The stage ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def results(tmp_path, tables):
+    """A results folder with the tables and records that the stage reads."""
+    folder = tmp_path / "tables/demo"
+    folder.mkdir(parents=True)
+    for name in (*TABLES, "claims"):
+        store.write_parquet(folder / f"{name}.parquet", tables[name])
+    cell = {
+        "dataset": "digits",
+        "model": "mlp",
+        "loss": "cross_entropy",
+        "seed": 0,
+        "path": "a/b/c/seed0",
+        "probe": False,
+    }
+    manifest = {"experiment": "demo", "cells": [cell | {"outputs": {}}], "references": []}
+    store.write_json(tmp_path / "manifest.json", store.seal(manifest))
+    for path, stage in (("runs/a/b/c/seed0/train", "train"), ("runs/a/b/c/seed0/calibrate", "calibrate")):
+        store.write_json(tmp_path / f"{path}.json", store.seal(record(stage)))
+    for name in ("aggregate", "claims"):
+        outputs = {f"{t}.parquet": store.checksum(folder / f"{t}.parquet") for t in (*TABLES, "claims")}
+        store.write_json(folder / f"{name}.json", store.seal(record(name, outputs=outputs)))
+    return tmp_path
+
+
+def test_the_stage_writes_every_page_and_its_record_twice_the_same(results, monkeypatch):
+    codemap._told.clear()
+    made = {}
+    for out in (results / "one", results / "two"):
+        out.mkdir()
+        stages.run_overview(results / "manifest.json", results, results / "tables/demo", out, {"a": 1}, {"edges": []})
+        found = store.read_record(out / "overview.json")
+        assert set(found["outputs"]) == {f"{name}.html" for name in PAGES}
+        assert found["spec"]["config"] == {"a": 1}
+        made[out.name] = {name: (out / f"{name}.html").read_bytes() for name in PAGES}
+    assert made["one"] == made["two"]
+
+
+def test_the_stage_refuses_a_record_that_was_edited(results):
+    path = results / "runs/a/b/c/seed0/train.json"
+    store.write_json(path, store.read_json(path) | {"seconds": 1e9})
+    with pytest.raises(store.SpecError, match=r"train\.json"):
+        stages.run_overview(results / "manifest.json", results, results / "tables/demo", results, {}, {})
+
+
+def test_pages_code_counts_for_their_stage_and_its_shell_for_all_tables():
+    codemap._told.clear()
+    assert {"pages/overview", "pages/cells", "pages/panels", "pages/shell"} <= set(codemap.code_map("overview"))
+    for stage in ("claims", "table"):
+        assert "pages/shell" in codemap.code_map(stage)
+    assert "pages/shell" not in codemap.code_map("figure")
