@@ -120,6 +120,7 @@ FIGURES = {
     "Training": ("training",),
     "Theory": ("overlap", "log_k", "phase", "predicted", "gaussians"),
 }
+PAGES = ("overview", "cells", "panels")
 TABLES = ("claims_table", "paper_images", "paper_images_posterior", "paper_gaussians", "paper_gaussians_posterior")
 TABLES += ("images_posthoc",)
 
@@ -149,6 +150,9 @@ def reading() -> str:
             if (ROOT / f"docs/figures/{name}.png").exists():
                 parts.append(f"![{name} of the demo](figures/{name}.png)")
             parts.append(caption(name))
+    parts.append("## Pages")
+    for name in PAGES:
+        parts += [f"### {name}", caption(name)]
     parts.append("## Tables")
     for name in TABLES:
         parts += [f"### {name}", caption(name)]
