@@ -12,7 +12,7 @@ const byId = (id) => document.getElementById(id);
 const choices = byId("choices");
 const walk = byId("walk");
 let data = null;
-let rows = null; // of the chosen experiment, by table
+let rows = null; // of the chosen data set, by table
 
 /** The data, unpacked. */
 async function unpack() {
@@ -21,8 +21,8 @@ async function unpack() {
   return JSON.parse(await new Response(stream).text());
 }
 
-/** A table by columns as a list of rows. */
-function unfolded(columns) {
+/** A table by columns as a list of rows; of a large grid only those that are wanted, which `keep` tells by number. */
+function unfolded(columns, keep = () => true) {
   const names = Object.keys(columns);
   const read = names.map((name) => {
     const column = columns[name];
@@ -30,7 +30,8 @@ function unfolded(columns) {
   });
   const first = columns[names[0]];
   const count = Array.isArray(first) ? first.length : first.codes.length;
-  return Array.from({ length: count }, (_, i) => Object.fromEntries(names.map((name, j) => [name, read[j](i)])));
+  const kept = Array.from({ length: count }, (_, i) => i).filter(keep);
+  return kept.map((i) => Object.fromEntries(names.map((name, j) => [name, read[j](i)])));
 }
 
 const number = (value) => (value === null ? NaN : value === "inf" ? Infinity : value === "-inf" ? -Infinity : value);
@@ -60,12 +61,9 @@ function fill(select, values, words, all = "") {
 
 const inOrder = (kind, there) => experiment().order[kind].filter((name) => there.has(name));
 
-/** The experiment was chosen: unfold its tables, and offer what it has. */
+/** The experiment was chosen: offer its data sets. */
 function openExperiment() {
   const found = experiment();
-  rows = { metrics: unfolded(found.metrics), references: unfolded(found.references) };
-  rows.curves = unfolded(found.curves);
-  rows.reliability = unfolded(found.reliability);
   fill(choices.elements.dataset, found.order.dataset, (name) => word("dataset", name));
   const cells = found.cells.length;
   const seeds = unique(found.cells.map((cell) => cell.seed)).length;
@@ -75,10 +73,14 @@ function openExperiment() {
   openDataset();
 }
 
-/** The data set was chosen: offer the models, losses and labels that it has. */
+/** The data set was chosen: unfold its part of the tables, and offer the models, losses and labels that it has. */
 function openDataset() {
-  const here = rows.metrics.filter((row) => cellOf(row).dataset === chosen("dataset"));
-  const cells = experiment().cells.filter((cell) => cell.dataset === chosen("dataset"));
+  const found = experiment();
+  const cells = found.cells.filter((cell) => cell.dataset === chosen("dataset"));
+  const own = (columns) => unfolded(columns, (i) => found.cells[columns.cell[i]].dataset === chosen("dataset"));
+  rows = { metrics: own(found.metrics), curves: own(found.curves), reliability: own(found.reliability) };
+  rows.references = unfolded(found.references);
+  const here = rows.metrics;
   fill(choices.elements.model, inOrder("model", new Set(cells.map((c) => c.model))), (n) => word("model", n), "all models");
   fill(choices.elements.loss, inOrder("loss", new Set(cells.map((c) => c.loss))), (n) => word("loss", n), "all losses");
   fill(choices.elements.calibrator, inOrder("calibrator", new Set(here.map((r) => r.calibrator))), (n) => word("calibrator", n), "all calibrators");
@@ -87,9 +89,8 @@ function openDataset() {
   fill(choices.elements.metric, known.concat(scores.filter((name) => !METRICS[name])), metricName);
   const labels = Object.keys(LABELS).filter((name) => here.some((row) => row.labels === name));
   fill(choices.elements.labels, labels, (name) => LABELS[name]);
-  const curves = rows.curves.filter((row) => cellOf(row).dataset === chosen("dataset"));
-  fill(walk.elements.probe, inOrder("probe", new Set(curves.map((r) => r.probe))), (name) => word("probe", name));
-  fill(walk.elements.points, unique(curves.map((row) => row.points)), (name) => POINTS[name] || name);
+  fill(walk.elements.probe, inOrder("probe", new Set(rows.curves.map((r) => r.probe))), (name) => word("probe", name));
+  fill(walk.elements.points, unique(rows.curves.map((row) => row.points)), (name) => POINTS[name] || name);
   draw();
 }
 
