@@ -1,0 +1,65 @@
+"""Take the pictures of pages and of the terminal from a finished demo: docs/explorer.png, report.png and show.png.
+
+Run from the repository: ``.venv/bin/python docs/screens.py [results]``; needs the extra ``browser`` and a Chromium.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+from rich.console import Console
+
+from halobench import terminal
+from halobench.card import read_card
+
+DOCS = Path(__file__).parent
+CELL = "digits-noise50/mlp/cross_entropy/seed0"
+Page = tuple[str, str, int]  # the picture's name, the page's address, its height in pixels
+
+
+def take(pages: Iterable[Page]) -> None:
+    """A picture of each page, as it first shows."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        for name, address, height in pages:
+            opened = browser.new_context(viewport={"width": 1280, "height": height}, offline=True).new_page()
+            opened.goto(address)
+            opened.wait_for_timeout(3000)  # until it has drawn itself
+            path = DOCS / f"{name}.png"
+            opened.screenshot(path=path)
+            Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
+        browser.close()
+
+
+def card(results: Path, out: Path) -> None:
+    """What `halobench show` prints, but for the commands, as SVG."""
+    with open(os.devnull, "w") as nothing:
+        console = Console(record=True, width=120, force_terminal=True, highlight=False, file=nothing)
+        console.print(terminal.card(read_card(results, CELL)))
+        console.save_svg(str(out), title=f"halobench show {CELL}")
+
+
+def main(results: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        shown = Path(folder, "show.svg")
+        card(results, shown)
+        explorer, report = ((results / f"{name}.html").resolve().as_uri() for name in ("explorer", "report"))
+        take(
+            [
+                ("explorer", f"{explorer}#dataset=digits-noise50", 1240),
+                ("report", report, 1000),
+                ("show", shown.as_uri(), 1090),
+            ]
+        )
+
+
+if __name__ == "__main__":
+    main(Path(*sys.argv[1:] or ["results"]))
