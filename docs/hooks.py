@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -152,13 +153,20 @@ prints a card in a terminal:
 ![A card in the terminal](show.png)"""
 
 
+WILDCARD = "{{ snakemake.wildcards.experiment }}"
+WIDTH = 118  # characters of a line of Markdown
+
+
 def caption(name: str) -> str:
     """A caption of the report as Markdown, for any experiment."""
     text = (ROOT / f"workflow/report/{name}.rst").read_text().strip()
-    text = text.removeprefix("Experiment {{ snakemake.wildcards.experiment }}: ")
-    text = text.replace("Experiment {{ snakemake.wildcards.experiment }}", "The experiment")
+    text = text.removeprefix(f"Experiment {WILDCARD}: ")
+    text = " ".join(text.split())
+    for said, told in (("Experiment", "The experiment"), ("experiment", "an experiment"), ("", "EXPERIMENT")):
+        text = text.replace(f"{said} {WILDCARD}".strip(), told)
     text = re.sub(r"`([^`<]+?)\s*<([^>]+)>`_", r"[\1](\2)", text)
-    return text[0].upper() + text[1:].replace("``", "`")
+    text = text[0].upper() + text[1:].replace("``", "`")
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def reading() -> str:

@@ -27,11 +27,10 @@ import numpy as np
 import pandas as pd
 
 from halobench import metrics, posthoc, regions
-from halobench.posthoc import FLAT
 from halobench.regions import Located
 from halobench.seeding import generator
 from halobench.specs import CALIBRATORS, CalibrateSpec, SpecError, check_installed, require
-from halobench.temperature import TemperatureFit, check_logits, fit_released, fit_temperature, scale
+from halobench.temperature import TemperatureFit, check_logits, fit_released, fit_temperature, scale, tempered
 
 SPLITS = ("train", "val", "test")
 LABELS = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
@@ -358,7 +357,7 @@ def _transform(fit: Fit) -> Transform | None:
         return fit.logits if fit.transform else None
     if not 0 <= fit.beta < math.inf:
         return None
-    return lambda logits: scale(logits, max(fit.beta, FLAT))
+    return lambda logits: tempered(logits, fit.beta)
 
 
 def _wanted(judged: list[str]) -> list[tuple[str, str]]:

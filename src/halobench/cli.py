@@ -49,9 +49,9 @@ EXAMPLE_LOGS = """examples:
   halobench logs mixup2           of all cells whose name holds it"""
 EXAMPLE_SHOW = """examples:
   halobench show digits/mlp/mixup2/seed0
-  halobench show noise50/mlp/focal/seed1"""
-EXAMPLE_COMPARE = """Metrics are those of the test split. A change is beyond both intervals where these, of 95%,
-share no number.
+  halobench show noise50/mlp/focal          of a cell whose name holds it, if that is one"""
+EXAMPLE_COMPARE = """Metrics are those of the test split, each with its own 95% interval over test points. Where the
+intervals of two are apart they share no number, which asks for more than a test at 5% does.
 
 examples:
   halobench compare digits/mlp/cross_entropy/seed0 digits/mlp/mixup2/seed0
@@ -489,7 +489,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr,
     ):  # a log is to show where a job is, and nothing of it to be lost with the job
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True)
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")  # of an encoding without Greek letters
     # Thread pools are sized when numpy and torch load, so this must come first. One thread is the specs' default.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")

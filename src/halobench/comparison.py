@@ -66,6 +66,8 @@ def of_cells(first: Card, second: Card, everything: bool = False) -> RenderableT
         found = found[(found["split"] == "test") & (found["change"] != 0)]
     lead = ["split"] if everything else []
     told = [f"A: {first.name}", f"B: {second.name}"]
+    if any(key == "seed" or key.startswith("dataset.") for key, _, _ in differing(first.spec, second.spec)):
+        told.append("They are scored on different test points: data set or seed differ.")
     missing = [f"{card.name} is not calibrated yet." for card in (first, second) if card.metrics.empty]
     return Group(
         *map(Text, told),
@@ -116,7 +118,7 @@ def of_folders(names: Sequence[str], found: Folders) -> RenderableType:
             said = "; ".join(f"{key} {terminal.told(a)} → {terminal.told(b)}" for key, a, b in differences)
             told.append(f"  {cell}: {said}")
     if moved:
-        told.append(f"{len(beyond)} of {len(found.changes)} changes are beyond both intervals.")
+        told.append(f"{len(beyond)} of {len(found.changes)} changes lie where the intervals are apart.")
     shown = beyond if len(beyond) else found.changes
     if len(shown) > SEVERAL:
         told.append(f"The {SEVERAL} largest of them:")

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from halobench import store
 from halobench.calibration import Calibrated, calibrate
 from halobench.seeding import generator
 from halobench.specs import CalibrateSpec, SpecError, one_of, require
@@ -28,6 +27,7 @@ from halobench.temperature import SUM_TOLERANCE
 SPLITS = ("val", "test")
 KINDS = ("logits", "probabilities", "labels", "posterior")
 KNOWN = (*KINDS, *(f"{split}_{kind}" for split in SPLITS for kind in KINDS))
+ROUNDED, MOST = 0.01, 0.9  # how far from 1 rows may sum that are taken for probabilities, and what share of them
 FEWEST = 2  # points that can be halved
 
 
@@ -73,10 +73,22 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
             widths = [part["logits"].shape[1] for part in points.values()]
             what = f"as many classes as val_logits has, {widths[0]}"
             require(widths[0] == widths[1], "test_logits", f"{widths[1]} classes", what)
+            lacking = [f"{name}_posterior" for name in SPLITS if "posterior" not in points[name]]
+            require(len(lacking) != 1, "".join(lacking), "no such array", "both posteriors, or none")
             return {f"{name}.{kind}": array for name, part in points.items() for kind, array in part.items()}
         return _halved(_points(found, ""), seed)
     except SpecError as error:
         raise SpecError(f"{path}: {error.key}", error.value, error.expected) from None
+
+
+def described(path: Path | str, seed: int = 0) -> str:
+    """How many points and classes a file has, and which of them are fitted to, in words."""
+    found, arrays = read_logits(path, seed), set(_load(Path(path)))
+    counts = [found[f"{split}.logits"].shape[0] for split in SPLITS]
+    k = found["val.logits"].shape[1]
+    if "val_labels" in arrays:
+        return f"{k} classes; fitted to the {counts[0]} points of val, scored on the {counts[1]} of test"
+    return f"{sum(counts)} points, {k} classes; fitted to {counts[0]}, drawn by seed {seed}, scored on the others"
 
 
 def calibrate_file(path: Path | str, spec: CalibrateSpec | None = None, seed: int = 0) -> Calibrated:
@@ -101,25 +113,34 @@ def calibrate_file(path: Path | str, spec: CalibrateSpec | None = None, seed: in
     except SpecError as error:
         if error.key.startswith(str(path)):
             raise
-        raise SpecError(f"{path}: {error.key.replace('.', '_', 1)}", error.value, error.expected) from None
+        split, _, rest = error.key.partition(".")
+        key = f"{split}_{rest}" if split in SPLITS else error.key
+        raise SpecError(f"{path}: {key}", error.value, error.expected) from None
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an .npz file; none is unpickled."""
     what = "an .npz file with arrays of numbers, as numpy.savez writes it (numpy.asarray of each first)"
-    with store.reading(path, what):
+    if not path.is_file():
+        raise SpecError(str(path), "a folder" if path.is_dir() else "no such file", what)
+    try:
         found = np.load(path, allow_pickle=False)
         require(isinstance(found, Mapping), str(path), "one array", what)
         with found:
             return {name: found[name] for name in found}
+    except SpecError:
+        raise
+    except Exception as error:  # numpy's and zipfile's are of a dozen kinds, some of which advise to unpickle
+        raise SpecError(str(path), f"a file that can't be read so ({type(error).__name__})", what) from None
 
 
 def _points(found: Mapping[str, np.ndarray], lead: str) -> dict[str, np.ndarray]:
     """Logits, labels and perhaps a posterior, of arrays whose names begin with `lead`."""
     given = [kind for kind in ("logits", "probabilities") if lead + kind in found]
     what = f"one of {lead}logits and {lead}probabilities, beside {lead}labels"
-    require(len(given) == 1, f"{lead}logits", given or "no such array", what)
-    require(f"{lead}labels" in found, f"{lead}labels", "no such array", what)
+    require(bool(given), f"{lead}logits", "no such array", what)
+    require(len(given) == 1, f"{lead}logits", f"beside {lead}probabilities", "one of the two")
+    require(f"{lead}labels" in found, f"{lead}labels", "no such array", f"labels of {lead}{given[0]}")
     name = lead + given[0]
     scores = _matrix(name, found[name])
     logits = _log(name, scores) if given == ["probabilities"] else _raw(name, scores, lead)
@@ -133,31 +154,32 @@ def _points(found: Mapping[str, np.ndarray], lead: str) -> dict[str, np.ndarray]
 def _matrix(name: str, array: np.ndarray) -> np.ndarray:
     """An array (n, k) of finite numbers."""
     shaped = array.ndim == 2 and array.shape[0] >= 1 and array.shape[1] >= 2
-    require(shaped, name, f"shape {array.shape}", "an array (n, k): a row a point, of two classes or more")
+    single = array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)
+    hint = " (of one logit z for two classes: the columns 0 and z)" if single else ""
+    require(shaped, name, f"shape {array.shape}", f"an array (n, k): a row a point, of two classes or more{hint}")
     require(array.dtype.kind in "fiu", name, f"dtype {array.dtype}", "real numbers")
     array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
     bad = ~np.isfinite(array).all(axis=1)
     if bad.any():
         row = int(bad.argmax())
         value = array[row][~np.isfinite(array[row])][0]
-        raise SpecError(
-            f"{name}[{row}]", float(value), f"finite numbers (of {len(array)} rows, {bad.sum()} hold others)"
-        )
+        told = f"of {len(array)} rows, {bad.sum()} hold others; for a class of no mass a low finite logit, e.g. -1000"
+        raise SpecError(f"{name}[{row}]", float(value), f"finite numbers ({told})")
     return array
 
 
 def _raw(name: str, logits: np.ndarray, lead: str) -> np.ndarray:
     """Logits that are no probabilities."""
-    if _sum_to_one(logits):
+    if _look_like_probabilities(logits):
         what = f"logits, before the softmax; give probabilities as {lead}probabilities, whose logarithm is then taken"
         raise SpecError(name, "rows from 0 to 1 that sum to 1: probabilities", what)
     return logits
 
 
-def _sum_to_one(rows: np.ndarray) -> bool:
-    """Whether all rows are distributions."""
-    inside = rows.min() >= 0 and rows.max() <= 1
-    return bool(inside and (np.abs(rows.sum(axis=1, dtype=np.float64) - 1) <= SUM_TOLERANCE).all())
+def _look_like_probabilities(rows: np.ndarray) -> bool:
+    """Whether numbers lie from 0 to 1, and most rows sum to 1 as far as rounding, e.g. to float16, leaves them."""
+    inside = rows.min() >= 0 and rows.max() <= 1 + ROUNDED
+    return bool(inside and (np.abs(rows.sum(axis=1, dtype=np.float64) - 1) <= ROUNDED).mean() >= MOST)
 
 
 def _log(name: str, probabilities: np.ndarray) -> np.ndarray:
@@ -173,11 +195,15 @@ def _distributions(name: str, rows: np.ndarray, shape: tuple[int, ...]) -> np.nd
     """Rows of probabilities of a shape."""
     require(rows.shape == shape, name, f"shape {rows.shape}", f"shape {shape}, as the logits have")
     rows = _matrix(name, rows)
-    what = "rows of numbers from 0 to 1 that sum to 1"
     outside = (rows < 0).any(axis=1) | (rows > 1).any(axis=1)
-    bad = outside | (np.abs(rows.sum(axis=1, dtype=np.float64) - 1) > SUM_TOLERANCE)
-    row = int(bad.argmax())
-    require(not bad.any(), f"{name}[{row}]", rows[row].tolist(), what)
+    row = int(outside.argmax())
+    value = float(rows[row][(rows[row] < 0) | (rows[row] > 1)][0]) if outside.any() else 0.0
+    require(not outside.any(), f"{name}[{row}]", value, "numbers from 0 to 1")
+    sums = rows.sum(axis=1, dtype=np.float64)
+    off = np.abs(sums - 1) > SUM_TOLERANCE
+    row = int(off.argmax())
+    what = f"a row that sums to 1 within {SUM_TOLERANCE:g}: divide each by its sum, in float32 or float64"
+    require(not off.any(), f"{name}[{row}]", f"a sum of {sums[row]:.6g}", f"{what} ({int(off.sum())} rows do not)")
     return rows
 
 
@@ -185,13 +211,16 @@ def _labels(name: str, labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray
     """Labels as whole numbers in range, one a point."""
     n, k = shape
     what = f"one label a point, shape ({n},)"
-    require(labels.shape == (n,), name, f"shape {labels.shape}", what + "; a soft label is a row of the posterior")
-    require(labels.dtype.kind in "iu", name, f"dtype {labels.dtype}", f"whole numbers from 0 to {k - 1}")
+    hint = " (of one-hot rows: their argmax(axis=1); soft labels are a posterior)" if labels.shape == (n, k) else ""
+    require(labels.shape == (n,), name, f"shape {labels.shape}", what + hint)
+    whole = labels.dtype.kind == "b" or (labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels)))
+    hint = f": {name}.astype(int)" if whole else ""
+    require(labels.dtype.kind in "iu", name, f"dtype {labels.dtype}", f"whole numbers from 0 to {k - 1}{hint}")
     outside = (labels < 0) | (labels >= k)
     row = int(outside.argmax())
-    require(
-        not outside.any(), f"{name}[{row}]", int(labels[row]), f"a label from 0 to {k - 1}, the columns of the logits"
-    )
+    hint = ": labels start at 0" if labels.min() == 1 and labels.max() == k else ""
+    what = f"a label from 0 to {k - 1}, the columns of the logits{hint}"
+    require(not outside.any(), f"{name}[{row}]", int(labels[row]), what)
     return labels.astype(np.int64)
 
 

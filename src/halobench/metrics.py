@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from halobench.specs import one_of, require
-from halobench.temperature import adds_up, blocks, check_block, check_logits, check_rows, check_targets
+from halobench.temperature import adds_up, as_array, blocks, check_block, check_logits, check_rows, check_targets
 
 ACE_KINDS = ("average", "equal_mass")
 WORDS = {np.dtype(np.float32): np.uint32, np.dtype(np.float64): np.uint64}
@@ -347,7 +347,7 @@ def _draw_sizes(draws: int, n: int) -> list[int]:
 
 def _shaped(probabilities: np.ndarray) -> np.ndarray:
     """`probabilities` as an array (n, k) of real numbers; SpecError where they are none."""
-    probabilities = np.asarray(probabilities)
+    probabilities = as_array(probabilities)
     shaped = probabilities.ndim == 2 and probabilities.shape[0] >= 1 and probabilities.shape[1] >= 2
     shape = f"shape {probabilities.shape}"
     require(shaped, "probabilities", shape, "an array (n, k) of at least one row and two classes")

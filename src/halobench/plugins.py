@@ -7,11 +7,14 @@ outside the package. Reading signatures instead of importing keeps torch out of 
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable
+import random
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +203,40 @@ def _literal(node: ast.expr | None) -> Any:
         return ast.literal_eval(node) if node is not None else ...
     except ValueError:
         return ...
+
+
+@contextlib.contextmanager
+def calling(key: str, seed: int = 0) -> Iterator[None]:
+    """Around a call of a plug-in's function: the global generators start from `seed`, and are put back afterwards.
+
+    What draws from one of them, against the rules, gives the same numbers each time all the same.
+
+    Raises
+    ------
+    SpecError
+        On whatever the plug-in raises, with the line where that was.
+    """
+    import numpy as np
+
+    torch = sys.modules.get("torch")
+    legacy = np.random.get_state()  # noqa: NPY002
+    kept, torch_kept = random.getstate(), torch.get_rng_state() if torch else None
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    if torch:
+        torch.manual_seed(seed)
+    try:
+        yield
+    except SpecError:
+        raise
+    except Exception as error:
+        where = error.__traceback__
+        while where is not None and where.tb_next is not None:
+            where = where.tb_next
+        line = f" ({Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno})" if where else ""
+        raise SpecError(key, f"{type(error).__name__}: {error}{line}", "a plug-in that raises nothing") from error
+    finally:
+        random.setstate(kept)
+        np.random.set_state(legacy)  # noqa: NPY002
+        if torch:
+            torch.set_rng_state(torch_kept)

@@ -43,11 +43,7 @@ import numpy as np
 
 from halobench import metrics, plugins
 from halobench.specs import POSTHOC, SpecError, check_installed, check_known, require
-from halobench.temperature import TemperatureFit, blocks, check_logits, check_targets, fit_temperature, scale
-
-FLAT = 1e-12
-"""Inverse temperature at which an infinite T is scored, as its limit: confidence 1/k, with the prediction kept (at
-beta = 0 all would tie)."""
+from halobench.temperature import TemperatureFit, blocks, check_logits, check_targets, fit_temperature, tempered
 
 BINS = 15
 """Bins of `histogram`, as many points in each."""
@@ -151,14 +147,17 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
 def _fit_plugged(name: str, logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """What a plug-in fits: a calibrator, or what maps logits to calibrated ones."""
-    key, found = f"calibrators.{name}", plugins.load("calibrators", name)(logits, labels)
+    key, fitted = f"calibrators.{name}", plugins.load("calibrators", name)
+    with plugins.calling(key):
+        found = fitted(logits.copy(), labels.copy())
     if isinstance(found, Calibrator):
         return found
     what = "fit(logits, labels) to return a function of logits, or a halobench.posthoc.Calibrator"
     require(callable(found), key, found, what)
 
     def transform(given: np.ndarray) -> np.ndarray:
-        made = np.asarray(found(given.astype(np.float64)))
+        with plugins.calling(key):
+            made = np.asarray(found(given.astype(np.float64)))
         require(made.shape == given.shape, key, f"calibrated logits {made.shape}", f"as many as it got, {given.shape}")
         try:
             return check_logits(made, masked=True)
@@ -330,7 +329,7 @@ def _fit_ensemble(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
     def parts(z: np.ndarray) -> list[np.ndarray]:
         """Log probabilities of the three members; the uniform one is the limit of T, so that it never makes a tie."""
-        scaled = (scale(z, beta) for beta in (max(ts.beta, FLAT), 1.0, FLAT))
+        scaled = (tempered(z, beta) for beta in (ts.beta, 1.0, 0.0))
         return [s - np.log(np.exp(s).sum(axis=1, keepdims=True)) for s in scaled]
 
     # Of a point on which two members have no mass to speak of, the weights matter and not the smallness.

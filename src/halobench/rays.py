@@ -98,7 +98,9 @@ class Geometry:
     def _plugged_rays(self, part: slice) -> Rays:
         """Rays that a plug-in gives, checked."""
         points, count, kind = self.points[part], self.spec.directions, self.spec.kind
-        found = self.plugged(points, self.labels[part], self.training, count=count, rng=self.rng)
+        labels, seed = np.array(self.labels[part]), int(self.rng.integers(2**31))
+        with plugins.calling(f"probes.{kind}", seed):
+            found = self.plugged(points.clone(), labels, self.training, count=count, rng=self.rng)
         rays, wanted = found if isinstance(found, Rays) else None, (len(points), count, points.shape[1])
         directions = found.directions if rays else found
         shaped = isinstance(directions, torch.Tensor) and tuple(directions.shape) == wanted

@@ -267,10 +267,12 @@ class TrainSpec:
 
 def check_known(kind: str, key: str, name: str, own: Iterable[str]) -> None:
     """Raise SpecError unless `name` is one of the package's `own`, or a plug-in of the kind."""
-    if name in own:
-        return
     from halobench import plugins  # which imports this module
 
+    if name in own:
+        hidden = plugins.PACKAGE / kind / f"{name}.py"
+        require(not hidden.exists(), key, name, f"another name for {kind}/{name}.py: the package has one of its own")
+        return
     try:
         plugins.locate(kind, name)
     except SpecError as error:

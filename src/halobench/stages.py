@@ -321,6 +321,17 @@ def _write_calibrated(
     store.write_json(folder / "calibrate.json", made)
 
 
+def _check_vacant(out: Path) -> None:
+    """Raise SpecError unless what `calibrate --logits` found can be written to `out` without harm to other results."""
+    what = "a folder of its own for what is found"
+    if out.exists() and not out.is_dir():
+        raise SpecError("--out", str(out), f"{what}: this is a file")
+    there = [name for name in store.RECORDS if (out / name).exists()]
+    if there == ["calibrate.json"]:
+        there = [] if "logits" in store.read_record(out / "calibrate.json", ["spec"])["spec"] else there
+    require(not there, "--out", str(out), f"{what}: this holds results, of which {' and '.join(there)} tells")
+
+
 def run_calibrate_file(spec: Mapping[str, Any], seed: int, logits: Path, out: Path | None = None) -> None:
     """Calibrate the logits of another project in an .npz file, and print what was found.
 
@@ -332,14 +343,16 @@ def run_calibrate_file(spec: Mapping[str, Any], seed: int, logits: Path, out: Pa
     began = time.perf_counter()
     calibrators = parse(CalibrateSpec, spec)
     code = code_in_force("calibrate", calibrators.plugged)
+    if out is not None:
+        _check_vacant(out)
     from halobench import terminal
-    from halobench.foreign import calibrate_file
+    from halobench.foreign import calibrate_file, described
 
     found = calibrate_file(logits, calibrators, seed)
-    terminal.console().print(terminal.calibrated(str(logits), found))
+    terminal.console().print(terminal.calibrated(str(logits), described(logits, seed), found))
     if out is not None:
         store.sweep(out)
-        asked = canonical(calibrators) | {"logits": store.checksum(logits)}
+        asked = canonical(calibrators) | {"logits": store.checksum(logits), "file": logits.name}
         _write_calibrated(found, out, asked, seed, code, began)
 
 

@@ -153,7 +153,8 @@ def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     That code runs one step of torch's LBFGS on T from T = 1: learning rate 0.01, 20 iterations, no line search, history
     100, tolerances 1e-7 (gradient) and 1e-9 (change). For a single parameter the two-loop recursion is the secant step
     through the latest accepted pair, which is what runs here, in float64. T moves by about 1% of a secant step an
-    iteration and ends within about 0.9 to 1.1 wherever the optimum is; `converged` is then false.
+    iteration and, on a few hundred points or more, ends within about 0.9 to 1.1 wherever the optimum is; on a few dozen
+    it can end anywhere. `converged` is then false.
 
     Parameters
     ----------
@@ -240,6 +241,35 @@ def scale(logits: np.ndarray, beta: float) -> np.ndarray:
     return scaled
 
 
+FLAT = 1e-9
+"""Range, in logits, that `tempered` leaves to a row at an infinite T: a mean NLL is off by less than this."""
+
+
+def tempered(logits: np.ndarray, beta: float) -> np.ndarray:
+    """Logits at inverse temperature `beta` as `scale` gives them, but at T = infinity as the limit, predictions kept.
+
+    At beta = 0, and where `beta` leaves less than `FLAT` between any two logits of a row, all rows are brought to that
+    range instead: confidences are 1/k, and what rounding would tie stays apart.
+
+    Examples
+    --------
+    >>> tempered(np.array([[2.0, 1.0]]), 0.0).argmax(axis=1).tolist()
+    [0]
+    """
+    scaled = scale(logits, beta)
+    lowest = np.where(np.isfinite(scaled), scaled, 0.0).min() if scaled.size else 0.0
+    if -lowest >= FLAT:
+        return scaled
+    shifted = scale(logits, 1.0)
+    for rows in blocks(*shifted.shape):
+        block = shifted[rows]
+        there = np.isfinite(block)
+        spread = -np.where(there, block, 0.0).min(axis=1, keepdims=True)
+        factor = np.divide(FLAT, spread, out=np.ones_like(spread), where=spread > 0)
+        np.multiply(block, factor, out=block, where=there)
+    return shifted
+
+
 def blocks(rows: int, columns: int, elements: int = BLOCK) -> Iterator[slice]:
     """Slices that cut `rows` into blocks of about so many elements."""
     step = max(1, elements // max(columns, 1))
@@ -267,9 +297,17 @@ def check_logits(logits: np.ndarray, masked: bool = False) -> np.ndarray:
     return logits
 
 
+def as_array(values: Any) -> np.ndarray:
+    """Numbers as an array; of a tensor, on whatever device and with gradients or not, what it holds."""
+    if not hasattr(values, "detach"):
+        return np.asarray(values)
+    tensor = values.detach().cpu()
+    return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
+
+
 def _real_matrix(logits: np.ndarray) -> np.ndarray:
     """`logits` as a floating-point array (n, k), float32 uncopied; SpecError where they are none."""
-    logits = np.asarray(logits)
+    logits = as_array(logits)
     shaped = logits.ndim == 2 and logits.shape[0] >= 1 and logits.shape[1] >= 2
     require(shaped, "logits", f"shape {logits.shape}", "an array (n, k) of at least one row and two classes")
     require(logits.dtype.kind in "fiu", "logits", f"dtype {logits.dtype}", "real numbers")
@@ -283,7 +321,7 @@ def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     ------
     SpecError
     """
-    targets, (n, k) = np.asarray(targets), shape
+    targets, (n, k) = as_array(targets), shape
     if targets.shape == (n,):
         require(targets.dtype.kind in "iu", "targets", f"dtype {targets.dtype}", "integer labels")
         low, high = int(targets.min()), int(targets.max())

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from halobench.calibration import Calibrated
 from halobench.card import Card, commands
-from halobench.specs import shown
+from halobench.specs import CALIBRATORS, POSTHOC, shown
 
 SCORES = ("error", "nll", "kl", "brier", "ece", "ace_average", "classwise_ece", "ece_floor")
 BARS = "▁▂▃▄▅▆▇█"
@@ -27,10 +27,17 @@ LABELS = {
 }
 
 
+class Output(Console):
+    """A console that lets who reads only a part of it end the command in peace."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # the BrokenPipeError, of which the command line makes nothing
+
+
 def console() -> Console:
     """Where text goes; a file or pipe gets lines of at least `PLAIN_WIDTH` columns."""
-    found = Console(highlight=False, emoji=False, markup=False)
-    return found if found.is_terminal else Console(width=PLAIN_WIDTH, highlight=False, emoji=False, markup=False)
+    found = Output(highlight=False, emoji=False, markup=False)
+    return found if found.is_terminal else Output(width=PLAIN_WIDTH, highlight=False, emoji=False, markup=False)
 
 
 def number(value: float | None) -> str:
@@ -55,8 +62,16 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], rig
     return made
 
 
+CLOSED = ("isotonic", "histogram")  # fitted without an iteration
+
+
 def certificate(fit: Mapping[str, Any]) -> str:
-    """What is known of a fit, in words."""
+    """What is known of a fit, in words; only those of a temperature come with a proof."""
+    name = fit["calibrator"]
+    if name in CLOSED or name not in CALIBRATORS + POSTHOC:
+        return "closed form" if name in CLOSED else "a plug-in's"
+    if name in POSTHOC and not fit["separable"]:
+        return "converged" if fit["converged"] else "did not converge"
     if fit["separable"]:
         return "no finite optimum: separable"
     if fit["beta"] == 0:
@@ -99,8 +114,10 @@ def fits_beside(
     return table("Temperatures", ["", "fitted to", *names], rows, right=2)
 
 
-def metrics(found: pd.DataFrame, split: str = "test", wanted: Sequence[str] = SCORES) -> list[Table]:
-    """A split's metrics, a table for each kind of labels: metrics by calibrators."""
+def metrics(
+    found: pd.DataFrame, split: str = "test", wanted: Sequence[str] = SCORES, words: Mapping[str, str] = LABELS
+) -> list[Table]:
+    """A split's metrics, a table for each kind of labels, in `words`: metrics by calibrators."""
     tables = []
     there = found[found["split"] == split]
     for labels, part in there.groupby("labels", sort=False):
@@ -112,7 +129,7 @@ def metrics(found: pd.DataFrame, split: str = "test", wanted: Sequence[str] = SC
             for metric in wanted
             if metric in set(part["metric"])
         ]
-        tables.append(table(f"{split}: {LABELS.get(str(labels), labels)}", ["", *calibrators], rows))
+        tables.append(table(f"{split}: {words.get(str(labels), labels)}", ["", *calibrators], rows))
     return tables
 
 
@@ -177,9 +194,10 @@ def show(found: Card) -> None:
         out.print(Text(line), soft_wrap=True)
 
 
-def calibrated(path: str, found: Calibrated) -> RenderableType:
-    """What calibrating a file of logits found."""
-    return Group(Text(path, style="bold"), fits(found.fits), *metrics(found.metrics))
+def calibrated(path: str, said: str, found: Calibrated) -> RenderableType:
+    """What calibrating a file of logits found; `said` tells what of its points was fitted to."""
+    words = {"clean": "the labels given", "noisy": "expected under the posterior given"}
+    return Group(Text(path, style="bold"), Text(said), Text(), fits(found.fits), *metrics(found.metrics, words=words))
 
 
 def spec_differences(names: tuple[str, str], found: Sequence[tuple[str, Any, Any]]) -> RenderableType:
@@ -193,7 +211,7 @@ def metric_changes(names: tuple[str, str], found: pd.DataFrame, lead: Sequence[s
     """Changes of metrics, as `halobench.card.changes` gives them; `lead` names columns that stand first."""
     if found.empty:
         return Text("No metric differs.")
-    said = {True: "beyond both intervals", False: "within", None: "no interval"}
+    said = {True: "intervals apart", False: "intervals overlap", None: "no interval"}
     columns = [*lead, "labels", "calibrator", "metric"]
     rows = [
         [

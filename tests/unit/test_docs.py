@@ -111,6 +111,7 @@ def test_the_command_reference_has_every_command():
 @pytest.mark.parametrize("kind", ["figures", "tables"])
 def test_every_figure_and_table_is_told_how_to_read(kind):
     page = (ROOT / "docs/reading.md").read_text()
+    assert "{{" not in page
     told = set(re.findall(r"^### (\w+)$", page, flags=re.MULTILINE))
     assert set(plugins.names(kind)) <= told
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from halobench import metrics
 from halobench.cli import main
 from halobench.foreign import calibrate_file, read_logits
 from halobench.specs import CalibrateSpec, SpecError
-from halobench.temperature import fit_temperature
+from halobench.temperature import FLAT, fit_temperature
 
 QUICK = CalibrateSpec(draws=50, floor_draws=5)
 
@@ -86,7 +87,7 @@ def test_a_posterior_gives_the_divergence(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"val_labels": None}, "val_labels = 'no such array': expected one of val_logits and val_probabilities"),
+        ({"val_labels": None}, "val_labels = 'no such array': expected labels of val_logits"),
         ({"test_logits": None}, "test_logits = 'no such array'"),
         ({"test_logits": np.full((400, 5), np.nan)}, r"test_logits\[0\] = nan: expected finite numbers"),
         ({"val_logits": np.full((400, 5), np.inf)}, r"val_logits\[0\] = inf: expected finite numbers"),
@@ -102,9 +103,27 @@ def test_a_posterior_gives_the_divergence(tmp_path):
             {"test_logits": made(k=4)[0], "test_labels": made(k=4)[1]},
             "test_logits = '4 classes': expected as many classes as val_logits has, 5",
         ),
-        ({"val_posterior": np.full((400, 5), 0.3)}, r"val_posterior\[0\] = .*sum to 1"),
+        ({"val_posterior": np.full((400, 5), 0.3)}, r"val_posterior\[0\] = 'a sum of 1.5': .*divide each by its sum"),
+        (
+            {"val_posterior": np.full((400, 5), 0.2)},
+            "test_posterior = 'no such array': expected both posteriors",
+        ),
         ({"val_posterior": np.full((400, 4), 0.25)}, r"val_posterior = 'shape \(400, 4\)'"),
-        ({"val_probabilities": np.full((400, 5), 0.2)}, "val_logits = .*one of val_logits and val_probabilities"),
+        (
+            {"val_probabilities": np.full((400, 5), 0.2)},
+            "val_logits = 'beside val_probabilities': expected one",
+        ),
+        ({"val_probabilities": np.full((400, 5), 0.2), "val_logits": None, "val_labels": None}, "val_probabilities"),
+        ({"test_labels": np.eye(5, dtype=int)[np.zeros(400, int)]}, r"one-hot rows: their argmax\(axis=1\)"),
+        ({"test_labels": np.arange(400) % 5 + 1}, "labels start at 0"),
+        ({"test_labels": np.arange(400) % 5 + 0.0}, r"test_labels.astype\(int\)"),
+        ({"test_logits": np.where(np.eye(5)[np.arange(400) % 5], -np.inf, 0.0)}, "a low finite logit"),
+        ({"test_logits": np.zeros((400, 1))}, "the columns 0 and z"),
+        (
+            {"test_logits": metrics.softmax(made()[0]).astype(np.float16)},
+            "rows from 0 to 1 that sum to 1",
+        ),
+        ({"test_logits": 1.001 * metrics.softmax(made()[0])}, "rows from 0 to 1 that sum to 1"),
         ({"logits": np.zeros((4, 5))}, "logits = .*either arrays whose names begin with val_"),
         ({"tset_logits": np.zeros((4, 5))}, "tset_logits = .*test_logits"),
         ({"test_logits": np.array([["a", "b"]] * 400)}, "test_logits = 'dtype <U1': expected real numbers"),
@@ -155,3 +174,52 @@ def test_one_command(tmp_path, capsys):
     assert record["spec"]["logits"]
     assert main(["calibrate", "--logits", str(tmp_path / "none.npz")]) == 2
     assert "none.npz = 'no such file'" in capsys.readouterr().err
+
+
+def test_logits_between_0_and_1_are_no_probabilities(tmp_path):
+    rng = np.random.default_rng(0)
+    found = read_logits(saved(tmp_path, logits=rng.random((200, 5)), labels=rng.integers(5, size=200)))
+    assert found["val.logits"].shape == (100, 5)
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 1e15, 1e300])
+def test_any_scale_of_logits_keeps_predictions_and_scores_what_was_fitted(tmp_path, scale):
+    """At the optimum nothing depends on the scale: neither the scores, nor, at T = infinity, the predictions."""
+    z, y = made()
+    for labels in (y, np.random.default_rng(1).integers(5, size=len(y))):
+        found = calibrate_file(saved(tmp_path, logits=scale * z.astype(float), labels=labels), QUICK)
+        scores = found.metrics.query("split == 'val'").set_index(["labels", "calibrator", "metric"])["value"]
+        assert scores["drawn", "exact", "error"] == scores["drawn", "none", "error"]
+        (exact,) = (fit for fit in found.fits if fit["calibrator"] == "exact")
+        assert scores["drawn", "exact", "nll"] == pytest.approx(exact["nll"], abs=2 * FLAT)
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "text", "cut"])
+def test_a_file_that_cannot_be_read_is_not_to_be_deleted(tmp_path, kind):
+    path = saved(tmp_path, logits=np.zeros((4, 2)), labels=np.arange(4) % 2)
+    {
+        "missing": lambda: path.unlink(),
+        "folder": lambda: (path.unlink(), path.mkdir()),
+        "text": lambda: path.write_text("a,b\n1,2\n"),
+        "cut": lambda: path.write_bytes(path.read_bytes()[:-40]),
+    }[kind]()
+    with pytest.raises(SpecError) as error:
+        read_logits(path)
+    assert "an .npz file" in str(error.value)
+    assert "delete" not in str(error.value)
+    assert "unsafe" not in str(error.value)
+
+
+def test_what_is_found_is_not_written_over_other_results(finished, tmp_path, capsys):
+    path = saved(tmp_path, logits=made()[0], labels=made()[1])
+    results = tmp_path / "results"
+    shutil.copytree(finished.folder / "results", results)
+    cell = results / "runs/noisy/mlp/mixup2/seed1"
+    before = {each: each.read_bytes() for each in cell.iterdir()}
+    for out in (cell, results / "references/noisy/seed0", path):
+        assert main(["calibrate", "--logits", str(path), "--out", str(out)]) == 2
+        assert "--out = " in capsys.readouterr().err
+    assert {each: each.read_bytes() for each in cell.iterdir()} == before
+    for _ in range(2):  # again over what an earlier call found
+        assert main(["calibrate", "--logits", str(path), "--out", str(tmp_path / "own")]) == 0
+        assert "400 points, 5 classes; fitted to 200, drawn by seed 0" in capsys.readouterr().out

@@ -11,8 +11,9 @@ from scipy.optimize import brentq
 from scipy.special import log_softmax, logsumexp
 from scipy.special import softmax as scipy_softmax
 
+from halobench import metrics
 from halobench.specs import SpecError
-from halobench.temperature import fit_released, fit_temperature, scale
+from halobench.temperature import FLAT, fit_released, fit_temperature, scale, tempered
 
 
 def sample(kind: str, n: int = 2000, k: int = 10, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -289,3 +290,32 @@ def test_scale_at_zero_is_uniform_over_what_has_mass():
 def test_scale_refuses_what_would_reverse_or_destroy_the_ranking(beta):
     with pytest.raises(SpecError, match="beta"):
         scale(np.zeros((1, 2)), beta)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_tensors_count_as_what_they_hold(dtype):
+    """With gradients, as a model gives them, and of a type that numpy lacks."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    z = torch.from_numpy(3 * rng.normal(size=(200, 4))).to(getattr(torch, dtype)).requires_grad_()
+    labels = torch.from_numpy(rng.integers(4, size=200))
+    held = z.detach().float().numpy() if dtype == "bfloat16" else z.detach().numpy()
+    assert fit_temperature(z, labels) == fit_temperature(held, labels.numpy())
+    assert metrics.nll(z, labels) == metrics.nll(held, labels.numpy())
+    p = torch.softmax(z.detach().double(), dim=1).requires_grad_()
+    assert metrics.ece(p, labels) == metrics.ece(p.detach().numpy(), labels.numpy())
+
+
+@pytest.mark.parametrize("spread", [1e-6, 1.0, 1e12])
+def test_tempered_keeps_predictions_down_to_the_limit(spread):
+    rng = np.random.default_rng(0)
+    z = spread * rng.normal(size=(300, 6))
+    z[:, 5] = -np.inf
+    for beta in (0.0, 1e-30 / spread, 1 / spread):
+        found = tempered(z, beta)
+        assert np.array_equal(metrics.softmax(found).argmax(axis=1), z.argmax(axis=1))
+        assert np.isneginf(found[:, 5]).all()
+    confidence = metrics.softmax(tempered(z, 0.0)).max(axis=1)
+    np.testing.assert_allclose(confidence, 1 / 5, atol=FLAT)
+    assert np.array_equal(tempered(z, 1 / spread), scale(z, 1 / spread))
+    assert np.array_equal(tempered(np.zeros((2, 3)), 0.0), np.zeros((2, 3)))

@@ -119,7 +119,7 @@ def test_two_cells(results, capsys):
     row = both.set_index(card.POINT).loc[("test", "noisy", "none", "nll")]
     assert f"{row['change']:.4g}" in told
     assert (
-        told.count("beyond both intervals")
+        told.count("intervals apart")
         == ((both["split"] == "test") & (both["change"] != 0) & both["beyond"].eq(True)).sum()
     )
 

@@ -71,6 +71,7 @@ def gather(results: Path, tables: Path, experiments: Sequence[str], note: str = 
     return {
         "experiments": found,
         "note": note,
+        "few": names.FEW,
         "colors": {loss: styles[loss].color for loss in losses},
         "t": [float(stdtrit(df, 0.975)) for df in range(1, 61)],
     }

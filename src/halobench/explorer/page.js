@@ -1,7 +1,7 @@
 "use strict";
 
 const ALL = "all";
-const LABELS = { noisy: "noisy labels, in expectation", clean: "clean labels", drawn: "labels as drawn" };
+const LABELS = { noisy: "the known distribution of labels", clean: "labels before noise", drawn: "labels as drawn" };
 const POINTS = { train: "training points", evaluation: "evaluation points", heldout: "held-out points" };
 const METRICS = {
   nll: "NLL (nats)", error: "Error", brier: "Brier score", kl: "KL from the posterior (nats)", ece: "ECE",
@@ -104,7 +104,7 @@ function isChosen(cell) {
 function summary(values) {
   const finite = values.filter(Number.isFinite);
   const mean = finite.reduce((a, b) => a + b, 0) / finite.length;
-  if (finite.length < 2) return { mean, half: 0, n: finite.length };
+  if (finite.length < 2) return { mean, half: NaN, n: finite.length };
   const variance = finite.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (finite.length - 1);
   const t = data.t[Math.min(finite.length - 2, data.t.length - 1)];
   return { mean, half: t * Math.sqrt(variance / finite.length), n: finite.length };
@@ -183,18 +183,24 @@ function scoreTraces(own, lines, calibrator, place, width, offset) {
   const means = groups.map(([, list]) => summary(list.map((row) => row.value)));
   const upright = !isNarrow("scores");
   const at = (places, values) => (upright ? { x: places, y: values } : { x: values, y: places });
-  const error = { array: means.map((m) => m.half), color: "#1d2327", thickness: 1.2, width: 3 };
+  // A mean over a part of the seeds is no match for those over all: it says so, and is drawn faint.
+  const part = groups.map(([, list], i) => means[i].n < list.length);
+  const error = { array: means.map((m, i) => (part[i] ? NaN : m.half)), color: "#1d2327", thickness: 1.2, width: 3 };
   const name = word("calibrator", calibrator);
   return [{
     type: "bar", name, legendgroup: calibrator, orientation: upright ? "v" : "h", width: width * 0.92,
-    ...at(groups.map(([line]) => lines.indexOf(line) + offset), means.map((m) => m.mean)), [upright ? "error_y" : "error_x"]: error,
-    marker: { color: FILLS[place % FILLS.length] }, hoverinfo: "text",
-    hovertext: groups.map(([line, list], i) => `${line}, ${name}: ${told(means[i].mean)} ± ${told(means[i].half)} (${means[i].n} of ${list.length} seeds)`),
+    ...at(groups.map(([line]) => lines.indexOf(line) + offset), means.map((m) => (m.n ? m.mean : 0))), [upright ? "error_y" : "error_x"]: error,
+    marker: { color: FILLS[place % FILLS.length], opacity: part.map((is) => (is ? 0.35 : 1)) }, hoverinfo: "text",
+    hovertext: groups.map(([line, list], i) => `${line}, ${name}: ` + (means[i].n ? `${told(means[i].mean)}${means[i].n > 1 ? ` ± ${told(means[i].half)}` : ""}` : "no finite value") + ` (${means[i].n} of ${list.length} seeds)`),
   }, {
     type: "scatter", mode: "markers", showlegend: false, legendgroup: calibrator, customdata: own.map((row) => row.cell),
     ...at(own.map((row) => lines.indexOf(lineName(row)) + offset + aside(row, width)), own.map((row) => row.value)),
     marker: { color: "#fff", line: { color: "#1d2327", width: 1.2 }, size: 8 }, hoverinfo: "text",
     hovertext: own.map((row) => `${cellOf(row).name}, ${name}: ${withInterval(row)}`),
+  }, {
+    type: "scatter", mode: "text", showlegend: false, legendgroup: calibrator, hoverinfo: "skip", cliponaxis: false,
+    ...at(groups.map(([line]) => lines.indexOf(line) + offset), groups.map(([, list]) => Math.max(0, ...list.map((row) => row.value).filter(Number.isFinite)))),
+    text: groups.map(([, list], i) => (part[i] ? `${means[i].n}/${list.length}` : "")), textposition: upright ? "top center" : "middle right", textfont: { size: 11 },
   }];
 }
 
@@ -231,8 +237,8 @@ function drawScores() {
   plot("scores", traces, scoreLayout(lines, calibrators, floor));
   const absent = wanted.filter((row) => !Number.isFinite(row.value)).length;
   byId("scores-note").textContent = `Means over seeds on test points, judged by ${LABELS[chosen("labels")] || chosen("labels")}; circles are cells.` +
-    beyond.map((one) => ` ${one.name}: ${told(one.value)}, beyond the axis.`).join("") +
-    (absent ? ` ${absent} of ${wanted.length} values are not finite, or have no finite optimum, and aren't drawn.` : "");
+    beyond.map((one) => ` Beyond the axis: ${one.name}, ${told(one.value)}.`).join("") +
+    (absent ? ` ${absent} of ${wanted.length} values are not finite, or have no finite optimum: 2/3 over a faint bar says that it is the mean over two of three seeds.` : "");
 }
 
 /** What predictors that need no training score, the posterior and a uniform guess: those near the bars, and others. */
@@ -282,7 +288,8 @@ function drawCurves() {
   const gap = isNarrow("curves") ? "<br>" : " ";
   const x = scale === "radius" ? "distance (normalised pixels)" : `distance / distance to nearest${gap}training point of another label`;
   plot("curves", traces, { showlegend: false, xaxis: { ...AXIS, title: { text: x } }, yaxis: { ...AXIS, title: { text: `confidence in${gap}the point's label` }, range: [0, 1.02] } });
-  byId("curves-note").textContent = wanted.length ? "Lines are means over seeds, points are cells." : "No cell of these choices was probed.";
+  byId("curves-note").textContent = wanted.length ? "How sure models are of a point's own label on the way out from it. Lines are means over seeds, dots are cells." : "No cell of these choices was probed.";
+  walk.hidden = rows.curves.length === 0;
 }
 
 function drawReliability() {
@@ -293,17 +300,17 @@ function drawReliability() {
     const bins = [...grouped(list, (row) => row.bin)].sort((a, b) => a[0] - b[0]).map(([, same]) => {
       const count = same.reduce((sum, row) => sum + row.count, 0);
       const mean = (name) => same.reduce((sum, row) => sum + row.count * row[name], 0) / count;
-      return { confidence: mean("confidence"), accuracy: mean("accuracy") };
-    });
+      return { count, confidence: mean("confidence"), accuracy: mean("accuracy") };
+    }).filter((bin) => bin.count >= data.few);
     traces.push({ type: "scatter", mode: "lines", name: lineName(list[0]), legendgroup: line(list[0]), x: bins.map((b) => b.confidence), y: bins.map((b) => b.accuracy), line: { color: color(list[0]), width: 2, dash: dash(list[0]) }, hoverinfo: "skip" });
     traces.push({
       type: "scatter", mode: "markers", showlegend: false, legendgroup: line(list[0]), x: list.map((row) => row.confidence), y: list.map((row) => row.accuracy), customdata: list.map((row) => row.cell),
-      marker: { color: color(list[0]), opacity: 0.55, size: list.map((row) => 3 + Math.min(9, Math.sqrt(row.count) / 2)) },
+      marker: { color: color(list[0]), opacity: list.map((row) => (row.count < data.few ? 0.15 : 0.6)), size: list.map((row) => 3 + Math.min(9, Math.sqrt(row.count) / 2)) },
       hovertext: list.map((row) => `${cellOf(row).name}: ${told(row.accuracy)} right at confidence ${told(row.confidence)}, ${row.count} points`), hoverinfo: "text",
     });
   }
   plot("reliability", traces, { showlegend: false, xaxis: { ...AXIS, title: { text: "confidence" }, range: [0, 1.02] }, yaxis: { ...AXIS, title: { text: "accuracy" }, range: [0, 1.02] } });
-  byId("reliability-note").textContent = `After calibrator “${word("calibrator", calibrator)}”; lines pool the seeds, points are cells, larger where a bin holds more.`;
+  byId("reliability-note").textContent = `After calibrator “${word("calibrator", calibrator)}”; lines pool the seeds, without bins of fewer than ${data.few} points; dots are cells, larger where a bin holds more. Below the diagonal a model is more confident than it is right.`;
 }
 
 /** An element with text or children. */
@@ -360,7 +367,7 @@ function openCard(index) {
   for (const [labels, list] of grouped(own, (row) => row.labels)) {
     const calibrators = inOrder("calibrator", new Set(list.map((row) => row.calibrator)));
     const metrics = unique(list.map((row) => row.metric));
-    parts.push(element("h3", `Test metrics, ${LABELS[labels] || labels}`), table(["", ...calibrators.map((name) => word("calibrator", name))],
+    parts.push(element("h3", `Test metrics, ${LABELS[labels] || labels}`), table(["Metric", ...calibrators.map((name) => word("calibrator", name))],
       metrics.map((metric) => [metricName(metric), ...calibrators.map((calibrator) => {
         const row = list.find((one) => one.metric === metric && one.calibrator === calibrator);
         return row ? withInterval(row) : "–";

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+FEW = 10  # points in a bin, below which its accuracy says little
+
 # Names and their order ------------------------------------------------------------------------------------------------
 
 DATASETS = {"digits": "Digits", "mnist": "MNIST", "mnist5k": "MNIST-5k", "fashion_mnist": "Fashion-MNIST"}

@@ -33,7 +33,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from matplotlib.transforms import IdentityTransform
 
 from halobench import store
-from halobench.figures.names import PROBES, Style, loss_label, ordered
+from halobench.figures.names import FEW, PROBES, Style, loss_label, ordered
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -71,7 +71,6 @@ SPARSE = 0.6  # share of a grid's places that hold a panel, below which rows are
 TALL = 1.5  # height of what is under a page's head over its width, above which rows go on beside the first ones
 BOLD = 9  # points that bold type of 8 is as wide as
 CONTINUED = " (continued)"
-FEW = 10  # points in a bin, below which its accuracy says little
 
 
 # Pages and panels -----------------------------------------------------------------------------------------------------

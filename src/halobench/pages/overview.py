@@ -102,8 +102,8 @@ def sentence(runs: pd.DataFrame) -> str:
     part = "" if _is_full(runs) else ", not in all combinations"
     return (
         f"{_count(len(runs), 'cell')} (trained models) of {sets}, {models} and {losses}{part}, with seeds {seeds}."
-        f" {int(here['interpolates'].sum())} of {len(here)} that were trained here interpolate: they predict at least "
-        "99% of the labels trained on, noise included."
+        f" Of {len(here)} that were trained here {int(here['interpolates'].sum())} interpolate, that is, predict at "
+        "least 99% of the labels trained on, noise included."
     )
 
 

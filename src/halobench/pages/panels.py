@@ -60,7 +60,7 @@ TOLD = f"""<p>A panel is a data set and a model; a line is a loss, as a mean ove
 model is of a point's own label (the one trained on) on the way out from the point; 1 on the horizontal axis is as far
 as the nearest training point of another label. Solid lines are around training points, dashed ones around held-out
 points, the control. <b>Reliability</b>: accuracy on test data against confidence in bins, pooled over seeds; below the
-diagonal a model is more confident than it is right. Bins of fewer than {theme.FEW} points are left out.</p>"""
+diagonal a model is more confident than it is right. Bins of fewer than {names.FEW} points are left out.</p>"""
 
 
 def _curves(neighbourhood: pd.DataFrame) -> pd.DataFrame:
@@ -74,7 +74,7 @@ def _bins(reliability: pd.DataFrame) -> pd.DataFrame:
     """Accuracy in bins of confidence, pooled over seeds."""
     rows = reliability[reliability["calibrator"].isin(CALIBRATORS) & (reliability["loss"] != "reference")]
     pooled = theme.pooled_bins(theme.preferred_labels(rows), ["dataset", "model", "loss", "calibrator"])
-    return pooled[pooled["count"] >= theme.FEW]
+    return pooled[pooled["count"] >= names.FEW]
 
 
 def _views(curves: pd.DataFrame, bins: pd.DataFrame) -> list[Choice]:

@@ -60,6 +60,7 @@ th[aria-sort=descending] button::after { content: "\\2193"; color: var(--ink); }
 .verdict.not_tested { border-left-style: dotted; font-weight: normal; }
 .word { white-space: nowrap; } .word.holds { color: #006647; } .word.does_not { color: #a84300; }
 .word ~ .small { white-space: nowrap; } .claims tbody th { min-width: 24rem; }
+.claims td:last-child, #pairs td:last-child { min-width: 16rem; }
 pre { overflow: auto; font-size: 12px; background: #f3f3f3; padding: .6rem; border-radius: 6px; }
 summary { cursor: pointer; }
 img { max-width: 100%; height: auto; }
@@ -74,7 +75,8 @@ figcaption { max-width: 52rem; margin: 0 0 .4rem; }
   .facts dd { margin-bottom: .4rem; } .wide tbody th:not(.block) { white-space: normal; max-width: 38vw; }
 }
 @media print {
-  body { font-size: 9pt; } main { padding: 0; max-width: none; }
+  @page { size: landscape; margin: 8mm; }
+  body { font-size: 9pt; } .wide table { font-size: 6.5pt; } main { padding: 0; max-width: none; }
   .filters, th button::after { display: none !important; }
   .scroll { overflow: visible; } .wide tbody th:not(.block) { position: static; } thead { display: table-header-group; }
   tr, figure { break-inside: avoid; } th, td { padding: .1rem .3rem; }

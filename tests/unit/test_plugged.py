@@ -1,0 +1,205 @@
+"""Calibrators and probes as plug-ins: what they are given, and what is made of bad ones."""
+
+from __future__ import annotations
+
+import random
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from halobench import metrics, plugins, posthoc, specs
+from halobench.neighbourhood import probe
+from halobench.rays import Surroundings
+from halobench.specs import CalibrateSpec, ProbeSpec, SpecError
+from halobench.temperature import fit_temperature
+
+MODULE = """
+import random
+
+import numpy as np
+import torch
+
+from halobench.temperature import fit_temperature
+
+
+def exact(logits, labels):
+    beta = fit_temperature(logits, labels).beta
+    return lambda given: beta * given
+
+
+def edits(logits, labels):
+    logits *= 0
+    labels *= 0
+    def transform(given):
+        given *= 2
+        return given
+    return transform
+
+
+def nothing(logits, labels):
+    return None
+
+
+def narrow(logits, labels):
+    return lambda given: given[:, :1]
+
+
+def nan(logits, labels):
+    return lambda given: given * np.nan
+
+
+def raises(logits, labels):
+    raise ValueError("boom")
+
+
+def raises_later(logits, labels):
+    return lambda given: 1 / 0
+
+
+def draws(logits, labels):
+    noise = np.random.rand() + random.random() + float(torch.rand(()))
+    return lambda given: given * noise
+
+
+def random_axes(points, labels, surroundings, *, count, rng):
+    return torch.from_numpy(rng.normal(size=(len(points), count, points.shape[1]))).float()
+
+
+def global_axes(points, labels, surroundings, *, count, rng):
+    return torch.randn(len(points), count, points.shape[1])
+
+
+def edited(points, labels, surroundings, *, count, rng):
+    found = random_axes(points, labels, surroundings, count=count, rng=rng)
+    points.zero_()
+    labels[:] = 0
+    return found
+
+
+def flat(points, labels, surroundings, *, count, rng):
+    return torch.zeros(len(points), count, points.shape[1])
+
+
+def few(points, labels, surroundings, *, count, rng):
+    return torch.ones(len(points), points.shape[1])
+
+
+def boom(points, labels, surroundings, *, count, rng):
+    raise KeyError("nowhere")
+"""
+
+
+@pytest.fixture(autouse=True)
+def _module(tmp_path, monkeypatch):
+    (tmp_path / "plugged_here.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("plugged_here", None)
+
+
+def drawn(n: int = 300, k: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(n, k))
+    return 3 * z, (z + rng.gumbel(size=(n, k))).argmax(axis=1)
+
+
+def test_a_calibrator_is_fitted_and_maps_logits():
+    logits, labels = drawn()
+    found = posthoc.fit("plugged_here:exact", logits, labels)
+    beta = fit_temperature(logits, labels).beta
+    np.testing.assert_allclose(found.probabilities(logits), metrics.softmax(beta * logits))
+
+
+def test_a_calibrator_cannot_change_what_it_is_given():
+    logits, labels = drawn()
+    kept = logits.copy(), labels.copy()
+    found = posthoc.fit("plugged_here:edits", logits, labels)
+    found.logits(logits)
+    assert np.array_equal(logits, kept[0])
+    assert np.array_equal(labels, kept[1])
+
+
+def test_global_generators_give_a_plugin_the_same_numbers_and_are_put_back():
+    logits, labels = drawn()
+    random.seed(1)
+    before = random.getstate(), torch.get_rng_state()
+    first = posthoc.fit("plugged_here:draws", logits, labels).logits(logits)
+    assert random.getstate() == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
+    random.seed(2)
+    torch.manual_seed(2)
+    assert np.array_equal(posthoc.fit("plugged_here:draws", logits, labels).logits(logits), first)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("nothing", "calibrators.plugged_here:nothing = None: expected fit"),
+        ("narrow", r"calibrators.plugged_here:narrow = 'calibrated logits \(300, 1\)'"),
+        ("nan", r"calibrators.plugged_here:nan.logits\[0\]"),
+        ("raises", r"calibrators.plugged_here:raises = 'ValueError: boom \(plugged_here.py:\d+\)'"),
+        ("raises_later", "calibrators.plugged_here:raises_later = 'ZeroDivisionError"),
+    ],
+)
+def test_a_bad_calibrator_is_named(name, told):
+    with pytest.raises(SpecError, match=told):
+        posthoc.fit(f"plugged_here:{name}", *drawn()).logits(drawn()[0])
+
+
+def walked(name: str, seed: int = 0):
+    points = torch.from_numpy(np.random.default_rng(1).normal(size=(30, 6))).float()
+    labels = np.arange(30) % 3
+    model = torch.nn.Linear(6, 3, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.eye(3, 6))
+    spec = ProbeSpec(kind=f"plugged_here:{name}", radii=(0.0, 1.0), directions=2)
+    kept = points.clone(), labels.copy()
+    found = probe(model, points, labels, spec, Surroundings(points, labels), rng=np.random.default_rng(seed))
+    assert torch.equal(points, kept[0])
+    assert np.array_equal(labels, kept[1])
+    return found.curves["confidence"].to_numpy()
+
+
+def test_a_probe_walks_where_its_plugin_says_and_can_edit_nothing():
+    assert np.array_equal(walked("random_axes"), walked("random_axes"))
+    assert not np.array_equal(walked("random_axes"), walked("random_axes", seed=1))
+    assert np.array_equal(walked("random_axes"), walked("edited"))
+    assert np.array_equal(walked("global_axes"), walked("global_axes"))
+    assert not np.array_equal(walked("global_axes"), walked("global_axes", seed=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("flat", "probes.plugged_here:flat = 'a direction': expected finite ones, of a length above 0"),
+        ("few", r"probes.plugged_here:few = 'shape \(30, 6\)'"),
+        ("boom", r"probes.plugged_here:boom = \"KeyError: 'nowhere' \(plugged_here.py:\d+\)\""),
+    ],
+)
+def test_a_bad_probe_is_named(name, told):
+    with pytest.raises(SpecError, match=told):
+        walked(name)
+
+
+@pytest.mark.parametrize(
+    ("made", "kind", "name"),
+    [
+        (lambda: CalibrateSpec(calibrators=("exact",)), "calibrators", "exact"),
+        (lambda: ProbeSpec(kind="sphere"), "probes", "sphere"),
+    ],
+)
+def test_a_file_named_as_one_of_the_packages_own_is_refused(made, kind, name, tmp_path, monkeypatch):
+    """It would never be used."""
+    made()
+    (tmp_path / kind).mkdir()
+    (tmp_path / kind / f"{name}.py").write_text("def fit(logits, labels): ...\ndef directions(*a, **k): ...\n")
+    monkeypatch.setattr(plugins, "PACKAGE", tmp_path)
+    with pytest.raises(SpecError, match=rf"= '{name}': expected another name for {kind}/{name}.py"):
+        made()
+
+
+def test_names_that_are_none_are_told_with_the_nearest():
+    with pytest.raises(SpecError, match=r"did you mean 'isotonic'\?\) or module:object"):
+        specs.check_known("calibrators", "calibrators", "isotonc", specs.CALIBRATORS + specs.POSTHOC)
