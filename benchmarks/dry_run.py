@@ -108,6 +108,8 @@ class Graph:
             f"table_{n}": [f"{tables}/{n}.{kind}" for kind in ("csv", "tex", "html", "json")]
             for n in config.tables("big")
         }
+        shown["overview"] = [f"{tables}/{name}.html" for name in grid.PAGES] + [f"{tables}/overview.json"]
+        shown["explorer"] = [f"results/explorer.{kind}" for kind in ("html", "json")]
         return cls(
             {name: spec.source for name, spec in config.datasets.items()},
             made,
