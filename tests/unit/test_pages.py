@@ -277,7 +277,7 @@ def test_the_front_tells_grid_verdicts_cost_and_where(told, tables, jobs):
     runs = tables["runs"]
     fit = int(runs["interpolates"].sum())
     assert f"{len(runs)} cells (trained models) of 3 data sets, 3 models and 4 losses, not in all combinations" in text
-    assert f"{fit} of {len(runs)} that were trained here interpolate" in text
+    assert f"Of {len(runs)} that were trained here {fit} interpolate" in text
     assert "2026-01-01 09:00 UTC to 2026-01-01 11:30 UTC" in text
     assert "4.5 s of jobs on CPUs, 5.0 s on GPUs; most memory of a job 900 MiB" in text
     assert f"{'a' * 12} (2 jobs); {'b' * 12}-dirty (1 job)" in text
