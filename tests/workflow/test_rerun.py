@@ -424,7 +424,7 @@ def test_an_outside_loss_reruns_its_cells_only(copied):
     config["run"].append("own")
     copied.workspace.write(config)
     rules = ("train", "probe", "calibrate", "manifest", "aggregate", "claims", "overview", "figure_training")
-    rules += ("table_paper_images", "table_paper_images_posterior")
+    rules += ("table_paper_images", "table_paper_images_posterior", "explorer")
     expected = dict.fromkeys(rules, 1)
     before = copied.files()
     assert ran(copied.snakemake("--cores", "1")) == expected
