@@ -131,7 +131,7 @@ def test_a_cell_that_fails_is_told_with_its_reason(tmp_path):
     rows = {row.stage: row for row in frames[-1].rows}
     assert (rows["train"].done, rows["calibrate"].done, rows["probe"].done) == (1, 1, 1)
     assert frames[-1].left.blocked == rows["probe"].waiting + rows["calibrate"].waiting + sum(
-        rows[stage].waiting for stage in ("aggregate", "table", "figure") if stage in rows
+        rows[stage].waiting for stage in ("aggregate", "table", "figure", "pages") if stage in rows
     )
     command = watching(workspace)
     out, err = command.communicate(timeout=60)
