@@ -262,11 +262,12 @@ class Watch:
 
     def look(self, wait: bool = False) -> Frame:
         """How the run stands; `wait` for the cluster's queue, if there is one."""
-        # In this order: a run that is dead now has written all that it will.
+        # In this order: a run that is dead now has written all that it will, and a job that starts or ends meanwhile
+        # is marked once its log is there, and leaves its record before its mark goes.
         masters = self.lookout.alive()
         self.queue.look(wait)
-        marks = self.marks.look()
         self.logs.look()
+        marks = self.marks.look()
         self.records.look()
         since = began(masters, self.folder)
         drawn = [each.look(self.records) for each in self.drawn]
