@@ -59,6 +59,11 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
     >>> {name: array.shape for name, array in sorted(read_logits(path).items())}["val.logits"]
     (2, 4)
     """
+    return _read(path, seed)[0]
+
+
+def _read(path: Path | str, seed: int) -> tuple[dict[str, np.ndarray], bool]:
+    """`read_logits`, and whether one set of points was halved."""
     found = _load(Path(path))
     for name in found:
         require(name in KNOWN, f"{path}: {name}", f"shape {found[name].shape}", one_of(KNOWN, name))
@@ -75,20 +80,10 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
             require(widths[0] == widths[1], "test_logits", f"{widths[1]} classes", what)
             lacking = [f"{name}_posterior" for name in SPLITS if "posterior" not in points[name]]
             require(len(lacking) != 1, "".join(lacking), "no such array", "both posteriors, or none")
-            return {f"{name}.{kind}": array for name, part in points.items() for kind, array in part.items()}
-        return _halved(_points(found, ""), seed)
+            return {f"{name}.{kind}": array for name, part in points.items() for kind, array in part.items()}, False
+        return _halved(_points(found, ""), seed), True
     except SpecError as error:
         raise SpecError(f"{path}: {error.key}", error.value, error.expected) from None
-
-
-def described(path: Path | str, seed: int = 0) -> str:
-    """How many points and classes a file has, and which of them are fitted to, in words."""
-    found, arrays = read_logits(path, seed), set(_load(Path(path)))
-    counts = [found[f"{split}.logits"].shape[0] for split in SPLITS]
-    k = found["val.logits"].shape[1]
-    if "val_labels" in arrays:
-        return f"{k} classes; fitted to the {counts[0]} points of val, scored on the {counts[1]} of test"
-    return f"{sum(counts)} points, {k} classes; fitted to {counts[0]}, drawn by seed {seed}, scored on the others"
 
 
 def calibrate_file(path: Path | str, spec: CalibrateSpec | None = None, seed: int = 0) -> Calibrated:
@@ -108,11 +103,19 @@ def calibrate_file(path: Path | str, spec: CalibrateSpec | None = None, seed: in
     SpecError
         As `read_logits` and `halobench.calibration.calibrate`.
     """
+    return calibrate_and_tell(path, spec, seed)[0]
+
+
+def calibrate_and_tell(path: Path | str, spec: CalibrateSpec | None = None, seed: int = 0) -> tuple[Calibrated, str]:
+    """`calibrate_file`, and in words how many points the file has and which of them were fitted to; it is read once."""
+    arrays, halved = _read(path, seed)
+    (val, k), (test, _) = (arrays[f"{split}.logits"].shape for split in SPLITS)
+    said = f"{k} classes; fitted to the {val} points of val, scored on the {test} of test"
+    if halved:
+        said = f"{val + test} points, {k} classes; fitted to {val}, drawn by seed {seed}, scored on the others"
     try:
-        return calibrate(read_logits(path, seed), spec or CalibrateSpec(), seed, SPLITS)
+        return calibrate(arrays, spec or CalibrateSpec(), seed, SPLITS), said
     except SpecError as error:
-        if error.key.startswith(str(path)):
-            raise
         split, _, rest = error.key.partition(".")
         key = f"{split}_{rest}" if split in SPLITS else error.key
         raise SpecError(f"{path}: {key}", error.value, error.expected) from None

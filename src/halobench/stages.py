@@ -346,10 +346,10 @@ def run_calibrate_file(spec: Mapping[str, Any], seed: int, logits: Path, out: Pa
     if out is not None:
         _check_vacant(out)
     from halobench import terminal
-    from halobench.foreign import calibrate_file, described
+    from halobench.foreign import calibrate_and_tell
 
-    found = calibrate_file(logits, calibrators, seed)
-    terminal.console().print(terminal.calibrated(str(logits), described(logits, seed), found))
+    found, said = calibrate_and_tell(logits, calibrators, seed)
+    terminal.console().print(terminal.calibrated(str(logits), said, found))
     if out is not None:
         store.sweep(out)
         asked = canonical(calibrators) | {"logits": store.checksum(logits), "file": logits.name}

@@ -257,7 +257,9 @@ def tempered(logits: np.ndarray, beta: float) -> np.ndarray:
     [0]
     """
     scaled = scale(logits, beta)
-    lowest = np.where(np.isfinite(scaled), scaled, 0.0).min() if scaled.size else 0.0
+    lowest = scaled.min()
+    if not np.isfinite(lowest):  # a class of no mass
+        lowest = scaled[np.isfinite(scaled)].min()
     if -lowest >= FLAT:
         return scaled
     shifted = scale(logits, 1.0)

@@ -319,9 +319,14 @@ def surveyed(experiment):
     return survey.survey(CONFIG, experiment, RESULTS)
 
 
+def begun():
+    """The experiments that have a finished cell."""
+    return [experiment for experiment in CONFIG.run if surveyed(experiment).cells]
+
+
 def partial_targets(wildcards):
     """The same from the cells that are there, for each experiment that has any."""
-    found = [experiment for experiment in CONFIG.run if surveyed(experiment).cells]
+    found = begun()
     if not found:
         sys.exit(f"partial: no cell of {', '.join(CONFIG.run)} is finished yet")
     wanted = [path for experiment in found for path in drawn(experiment, "partial/")]
@@ -341,9 +346,7 @@ def partial_note(wildcards):
 
 def explored(wildcards):
     """The experiments that the explorer shows: in a partial run those that have a finished cell."""
-    if wildcards.scope:
-        return [experiment for experiment in CONFIG.run if surveyed(experiment).cells]
-    return list(CONFIG.run)
+    return begun() if wildcards.scope else list(CONFIG.run)
 
 
 def explorer_tables(wildcards):
