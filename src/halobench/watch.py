@@ -1,8 +1,9 @@
 """A view of a run that goes on: what is done, runs, failed and waits, and the time left.
 
 All is read off files, and of a run on a cluster off its queue: results and the run itself aren't touched. A job is done
-by its record, it runs by the mark that Snakemake sets when it starts or submits a job and removes when that has ended,
-and it failed if it has a log of this run, and neither. The mark of a submitted job has its number until it starts.
+by its record; it runs by the mark that Snakemake sets when it has started or submitted a job, and removes when that has
+ended; it failed if it has neither, but a log of this run that isn't fresh. The mark of a submitted job has its number
+until it starts.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ PART_OF = {
 }  # stages that share a row with another
 QUEUE = 15.0  # seconds between two looks at a cluster's queue
 EASY = 20  # times what a look costs must pass before the next
+FRESH = 5.0  # seconds: Snakemake marks a job just after it has started it, so that its log may be there first
 TAIL = 4096  # bytes of a log's end that tell how far its job is
 EPOCH = re.compile(r"^epoch (\d+)/(\d+) .*?(\d+) s left$", re.M)
 PROBED = re.compile(r"^(?:probe (\S+) around .*: done|saved at (.+))$", re.M)
@@ -262,8 +264,8 @@ class Watch:
 
     def look(self, wait: bool = False) -> Frame:
         """How the run stands; `wait` for the cluster's queue, if there is one."""
-        # In this order: a run that is dead now has written all that it will, and a job that starts or ends meanwhile
-        # is marked once its log is there, and leaves its record before its mark goes.
+        # In this order: a run that is dead now has written all that it will, and a job leaves its record before its
+        # mark goes.
         masters = self.lookout.alive()
         self.queue.look(wait)
         self.logs.look()
@@ -370,10 +372,11 @@ class _Found:
         """Whether a job that isn't done, and doesn't run, failed."""
         if job.record in self.watch.records.others or (job.stage in DRAWN and self._is_there(job)):
             return "waiting"  # made, but not as is asked now
-        if not log and not self._was_submitted(job):
-            return "waiting"
-        if log and changed(log) / 1e9 < self.since - 1:
-            return "waiting"  # of an earlier run
+        written = changed(log) / 1e9 if log else self._submitted(job)
+        if written < max(self.since - 1, 1.0):
+            return "waiting"  # never started, or in an earlier run
+        if self.alive and time.time() - written < FRESH:
+            return "waiting"  # it has just ended, or will be marked in a moment
         if STOPPED in self.watch.why(job, log):
             self.stopped += 1
             return "waiting"
@@ -382,15 +385,12 @@ class _Found:
     def _is_there(self, job: Job) -> bool:
         return changed(str(self.watch.results / job.record)) > 0
 
-    def _was_submitted(self, job: Job) -> bool:
-        """Whether SLURM has a log of a job of this run that has none of its own."""
+    def _submitted(self, job: Job) -> float:
+        """When SLURM last wrote to a log of a job that has none of its own; 0 where there is none."""
         if not self.watch.most.remote or job.stage not in ("train", "probe"):
-            return False
-        return any(
-            path.stat().st_mtime >= self.since - 1
-            for folder in self.watch._slurm
-            for path in logs.single_logs(folder, job.stage, job.name)
-        )
+            return 0.0
+        around = (logs.single_logs(folder, job.stage, job.name) for folder in self.watch._slurm)
+        return max((changed(str(path)) / 1e9 for paths in around for path in paths), default=0.0)
 
     def _run(self, job: Job, mark: Mark, log: str | None, queued: slurm.QueuedJob | None) -> None:
         now = time.time()

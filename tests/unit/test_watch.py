@@ -79,7 +79,7 @@ def mark(watch: Watch, stage: str, name: str = CELL, number: str | None = None, 
     return path
 
 
-def write_log(watch: Watch, stage: str, text: str, name: str = CELL, age: float = 5.0) -> Path:
+def write_log(watch: Watch, stage: str, text: str, name: str = CELL, age: float = 9.0) -> Path:
     path = watch.results / job_of(watch, stage, name).log
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"$ halobench {stage} --seed 0\n{text}")
@@ -165,6 +165,18 @@ def test_a_log_of_this_run_without_mark_and_record_is_a_failure(folder, alive):
     assert row(watch.look(), "train") == (0, 1, 0, 1)
 
 
+def test_a_fresh_log_without_mark_and_record_is_no_failure_yet(folder, alive):
+    """Snakemake marks a job after it has started it."""
+    watch = seen(folder)
+    log = write_log(watch, "train", "", age=0.0)
+    assert row(watch.look(), "train") == (0, 0, 0, 2)
+    os.utime(log, (time.time() - 60,) * 2)
+    assert row(watch.look(), "train") == (0, 0, 1, 1)
+    os.utime(log)
+    alive.clear()  # a run that has ended starts nothing
+    assert row(watch.look(), "train") == (0, 0, 1, 1)
+
+
 def test_a_failure_of_an_earlier_run_waits_in_this_one(folder, alive):
     watch = seen(folder)
     write_log(watch, "train", "halobench: error: loss is nan\n", age=3600.0)
@@ -230,6 +242,8 @@ def test_slurms_log_tells_why_a_job_that_never_started_failed(folder, alive):
     log = watch.results / "logs/slurm/rule_train/clean_mlp_mixup2_0/7.log"
     log.parent.mkdir(parents=True)
     log.write_text("x\n/bin/sh: 3: /opt/python: not found\n")
+    assert row(watch.look(), "train") == (0, 0, 0, 2)  # fresh
+    os.utime(log, (time.time() - 9,) * 2)
     found = watch.look()
     assert found.failed == (Failed("train", CELL, "/bin/sh: 3: /opt/python: not found"),)
 
