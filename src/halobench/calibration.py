@@ -187,7 +187,8 @@ def nearest(queries: np.ndarray, points: np.ndarray, block: int = 256, room: int
     """
     step = max(block, room // (4 * points.shape[1]))
     parts = [slice(start, start + step) for start in range(0, len(points), step)]
-    centre = sum(points[part].sum(axis=0, dtype=np.float64) for part in parts) / len(points)
+    sums = (points[part].sum(axis=0, dtype=np.float64) for part in parts)
+    centre = sum(sums, start=np.zeros(points.shape[1])) / len(points)
     best, found = np.full(len(queries), -np.inf), np.zeros(len(queries), dtype=np.int64)
     for part in parts:
         some = points[part]
