@@ -47,12 +47,13 @@ NEUTRAL |= {"specs", "store"}
 
 # What a stage imports without depending on it: aggregation takes from these the names of columns alone, the probe meets
 # losses only in what its model has learned, and models of timm and torchvision are named by the specs that use them.
-# The explorer shows what tables and cells hold.
+# The explorer and the overview show what tables and cells hold.
 ASIDE = {
     "train": {"models/foreign"},
     "probe": {"models/foreign", "losses/__init__"},
     "aggregate": {"calibration", "claims/__init__"},
     "explorer": {"aggregation", "calibration", "grid"},
+    "overview": {"grid"},
 }
 
 # Files that a stage's output holds and that are no Python: their bytes count, comments and all.

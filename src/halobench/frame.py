@@ -12,8 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from halobench.plan import count, duration
 from halobench.remaining import TimeLeft
+from halobench.wording import count, duration
 
 FACTS = 45  # columns for what is known of a job beside its name; with fewer it stands under that
 BAR = 24  # columns of a bar at most

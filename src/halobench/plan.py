@@ -20,6 +20,7 @@ from halobench import dryrun
 from halobench.dryrun import Job
 from halobench.estimates import LIKE, MIB, Estimate, Made, Past, amount, gpus, record_path
 from halobench.why import NOTHING, ORDER
+from halobench.wording import count, duration, number, size
 
 UNTOLD = ("manifest", "partial_manifest")  # leave no record: a moment each
 HIGH = 0.8  # a peak above this part of the memory that jobs ask for is worth a line
@@ -108,31 +109,6 @@ def wall_seconds(tasks: Sequence[Task], most: Limits) -> float:
     if most.jobs:
         bounds.append(sum(task.seconds + around for task in away) / most.jobs)
     return max(bounds)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that reads best."""
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{number(seconds / 3600)} h"
-
-
-def number(value: float) -> str:
-    """A number of hours to read: two digits, or all that stand before the dot."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
-
-
-def size(amount: float) -> str:
-    """Bytes in the unit that reads best."""
-    units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
-    while amount >= 1000 and len(units) > 1:
-        amount, units = amount / 1024, units[1:]
-    return f"{amount:.3g} {units[0]}"
-
-
-def count(many: int, what: str) -> str:
-    """``1 job``, ``2 jobs``."""
-    return f"{many:,} {what}{'' if many == 1 else 's'}"
 
 
 COLUMNS = ("", "jobs", "no record", "each", "in all", "on GPUs", "peak memory", "asked for")

@@ -14,6 +14,7 @@ import importlib.util
 import os
 import random
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -230,11 +231,9 @@ def calling(key: str, seed: int = 0) -> Iterator[None]:
     except SpecError:
         raise
     except Exception as error:
-        where = error.__traceback__
-        while where is not None and where.tb_next is not None:
-            where = where.tb_next
-        line = f" ({Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno})" if where else ""
-        raise SpecError(key, f"{type(error).__name__}: {error}{line}", "a plug-in that raises nothing") from error
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
+        raise SpecError(key, said, "a plug-in that raises nothing") from error
     finally:
         random.setstate(kept)
         np.random.set_state(legacy)  # noqa: NPY002

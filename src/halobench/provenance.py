@@ -72,6 +72,18 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def short(commit: str) -> str:
+    """A commit in twelve digits, still marked where the checkout had been edited.
+
+    Examples
+    --------
+    >>> short("211cd84f0e838f857d0870f6ccc25ce06978c8fe-dirty")
+    '211cd84f0e83-dirty'
+    """
+    digest, _, edited = commit.partition("-")
+    return digest[:12] + (f"-{edited}" if edited else "")
+
+
 @functools.cache
 def commit() -> str | None:
     """The commit of the checkout that holds the package, with ``-dirty`` where it has been edited; None outside git."""

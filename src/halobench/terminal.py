@@ -15,6 +15,7 @@ from rich.text import Text
 
 from halobench.calibration import Calibrated
 from halobench.card import Card, commands
+from halobench.provenance import short
 from halobench.specs import CALIBRATORS, POSTHOC, shown
 
 SCORES = ("error", "nll", "kl", "brier", "ece", "ace_average", "classwise_ece", "ece_floor")
@@ -173,9 +174,8 @@ def card(found: Card) -> RenderableType:
         lines.append(("train loss", f"{number(loss[0])} {curve(loss)} {number(loss[-1])}"))
     seconds = (f"{stage} {made['seconds']:.1f} s" for stage, made in found.records.items())
     lines.append(("took", ", ".join(seconds)))
-    lines.append(
-        ("made", f"{train['finished']}, commit {(train['commit'] or 'unknown')[:12]}, {train['hardware']['processor']}")
-    )
+    commit = short(train["commit"] or "unknown")
+    lines.append(("made", f"{train['finished']}, commit {commit}, {train['hardware']['processor']}"))
     lines.append(("versions", ", ".join(f"{name} {version}" for name, version in train["versions"].items())))
     missing = [stage for stage in ("probe", "calibrate") if stage not in found.records]
     if missing:

@@ -27,14 +27,15 @@ from halobench.codemap import code_map
 from halobench.config import load_config
 from halobench.estimates import LIKE, PLACES, Estimate, Past, keys_of, made_of, read_made
 from halobench.frame import Failed, Frame, Row, Running, line, rendered
-from halobench.grid import Cell, Config
+from halobench.grid import Cell, Config, stage_records
 from halobench.looks import Asked, Drawn, Job, Logs, Mark, Marks, Records, changed
 from halobench.masters import STATE, Lookout, Master
-from halobench.plan import Limits, count, duration
+from halobench.plan import Limits
 from halobench.remaining import DRAWN, Rest, TimeLeft, time_left
 from halobench.selection import Selection, limits, read_selected, selected
 from halobench.specs import SpecError, require, to_json
 from halobench.survey import asked_of_cell
+from halobench.wording import count, duration
 
 ROWS = ("source", "weights", "train", "probe", "calibrate", "reference", "aggregate", "table", "figure", "pages")
 PART_OF = {
@@ -313,9 +314,8 @@ def _needed(config: Config, experiment: str) -> Iterator[str]:
     """The records of an experiment's cells and references."""
     probed = config.probed(experiment)
     for cell in config.cells(experiment):
-        for stage in ("train", "probe", "calibrate"):
-            if stage != "probe" or cell in probed:
-                yield f"runs/{cell.path}/{stage}.json"
+        for name in stage_records(cell in probed):
+            yield f"runs/{cell.path}/{name}"
     for dataset, seed in config.references(experiment):
         yield f"references/{dataset}/seed{seed}/reference.json"
 
@@ -373,7 +373,7 @@ class _Found:
         if job.record in self.watch.records.others or (job.stage in DRAWN and self._is_there(job)):
             return "waiting"  # made, but not as is asked now
         written = changed(log) / 1e9 if log else self._submitted(job)
-        if written < max(self.since - 1, 1.0):
+        if not written or written < self.since - 1:
             return "waiting"  # never started, or in an earlier run
         if self.alive and time.time() - written < FRESH:
             return "waiting"  # it has just ended, or will be marked in a moment

@@ -122,17 +122,22 @@ def verdict_entry(verdict: str) -> Entry:
 
 def _numbers(row: Any) -> tuple[Entry, ...]:
     """What is told of a row beside its verdict."""
-    sign = "&lt;" if row.direction == "below" else "&gt;"
     return (
         shell.number(row.estimate),
-        Entry(interval(row.low, row.high), row.low if np.isfinite(row.low) else None),
-        Entry(f"{sign} {row.margin:g}".replace("-", "\N{MINUS SIGN}"), row.margin),
+        Entry(_interval(row.low, row.high), row.low if np.isfinite(row.low) else None),
+        Entry(claimed(row), row.margin),
         Entry(str(row.n), int(row.n)),
         Entry(str(row.excluded), int(row.excluded)),
         Entry(f'<span class="small">{html.escape(row.note)}</span>', row.note or None),
     )
 
 
-def interval(low: float, high: float) -> str:
+def claimed(row: Any) -> str:
+    """What a row of the table claims of its estimate, as HTML."""
+    sign = "&lt;" if row.direction == "below" else "&gt;"
+    return f"{sign} {shell.number(row.margin, 'g').shown}"
+
+
+def _interval(low: float, high: float) -> str:
     """An interval in brackets, a dash where there is none."""
     return f"[{shell.number(low).shown}, {shell.number(high).shown}]" if np.isfinite(low) else "\N{EN DASH}"

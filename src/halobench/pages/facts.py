@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from halobench import wording
+from halobench.grid import stage_records
+from halobench.provenance import short
 from halobench.store import read_record
 
 KEYS = ("stage", "commit", "versions", "hardware", "device", "started", "finished", "seconds", "peak_memory_mib")
-STAGES = ("train", "probe", "calibrate")  # of a cell; not all are probed
 TABLE_RECORDS = ("aggregate.json", "claims.json")
 
 
@@ -72,9 +74,8 @@ def read_jobs(manifest: Mapping[str, Any], results: Path, tables: Path) -> list[
 def _paths(manifest: Mapping[str, Any], results: Path, tables: Path) -> Iterator[Path]:
     """The records of cells, references and tables."""
     for cell in manifest["cells"]:
-        for stage in STAGES:
-            if stage != "probe" or cell["probe"]:
-                yield results / "runs" / cell["path"] / f"{stage}.json"
+        for name in stage_records(cell["probe"]):
+            yield results / "runs" / cell["path"] / name
     for reference in manifest["references"]:
         yield results / "references" / reference["path"] / "reference.json"
     for name in TABLE_RECORDS:
@@ -141,18 +142,6 @@ def commits(jobs: Iterable[Job]) -> list[tuple[str, int]]:
     return _most_first(short(job.commit) for job in jobs)
 
 
-def short(commit: str) -> str:
-    """A commit in twelve digits, still marked where the checkout had been edited.
-
-    Examples
-    --------
-    >>> short("211cd84f0e838f857d0870f6ccc25ce06978c8fe-dirty")
-    '211cd84f0e83-dirty'
-    """
-    digest, _, edited = commit.partition("-")
-    return digest[:12] + (f"-{edited}" if edited else "")
-
-
 def _most_first(values: Iterable[str]) -> list[tuple[str, int]]:
     return sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
 
@@ -164,13 +153,11 @@ def span(jobs: Sequence[Job]) -> tuple[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that reads best.
+    """Seconds in the unit that reads best, and a bare 0 for none.
 
     Examples
     --------
     >>> duration(0), duration(9.87), duration(100), duration(3000), duration(86400)
     ('0', '9.9 s', '100 s', '50 min', '24.0 h')
     """
-    if seconds < 120:
-        return "0" if not seconds else f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return wording.duration(seconds) if seconds else "0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 HIGH, GAP, SIDE, LETTER = 30, 34, 14, 7.6  # of a box; between layers; between boxes; of a letter at 13 px
 
@@ -42,17 +43,17 @@ def depths(edges: Iterable[Edge]) -> dict[str, int]:
     ValueError
         If the edges go in a circle.
     """
-    edges = set(edges)
-    nodes = sorted({node for edge in edges for node in edge})
-    depth = dict.fromkeys(nodes, 0)
-    for turn in range(len(nodes) + 1):
-        deeper = {b: depth[a] + 1 for a, b in sorted(edges, key=lambda edge: depth[edge[0]]) if depth[b] <= depth[a]}
-        if not deeper:
-            break
-        if turn == len(nodes):
-            raise ValueError("the rules go in a circle")
-        depth |= deeper
-    return depth
+    above: dict[str, list[str]] = {}
+    for a, b in edges:
+        above.setdefault(a, [])
+        above.setdefault(b, []).append(a)
+    depth: dict[str, int] = {}
+    try:
+        for node in TopologicalSorter(above).static_order():
+            depth[node] = max((depth[a] + 1 for a in above[node]), default=0)
+    except CycleError:
+        raise ValueError("the rules go in a circle") from None
+    return dict(sorted(depth.items()))
 
 
 def spread(edges: Iterable[Edge]) -> tuple[list[Edge], dict[str, int]]:

@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from halobench.claims.page import counted
+from halobench.claims.page import claimed, counted
 from halobench.figures import names
 from halobench.pages import cells, facts, graph, shell
 from halobench.pages.shell import Column, Entry, Line
+from halobench.wording import count
 
 FITS = ("none", "released", "exact", "oracle")
 SIGNS = {name: style.marker for name, style in names.VERDICT_STYLES.items()}
@@ -96,12 +97,12 @@ def front(found: Overview) -> str:
 def sentence(runs: pd.DataFrame) -> str:
     """The grid in a sentence."""
     here = runs[names.trained_here(runs)]
-    sets, models = (_count(runs[kind].nunique(), word) for kind, word in (("dataset", "data set"), ("model", "model")))
-    losses = _count(runs["loss"].nunique(), "loss", "losses")
+    sets, models = (count(runs[kind].nunique(), word) for kind, word in (("dataset", "data set"), ("model", "model")))
+    losses = count(runs["loss"].nunique(), "loss", "losses")
     seeds = ", ".join(map(str, sorted(runs["seed"].unique())))
     part = "" if _is_full(runs) else ", not in all combinations"
     return (
-        f"{_count(len(runs), 'cell')} (trained models) of {sets}, {models} and {losses}{part}, with seeds {seeds}."
+        f"{count(len(runs), 'cell')} (trained models) of {sets}, {models} and {losses}{part}, with seeds {seeds}."
         f" Of {len(here)} that were trained here {int(here['interpolates'].sum())} interpolate, that is, predict at "
         "least 99% of the labels trained on, noise included."
     )
@@ -113,11 +114,6 @@ def _is_full(runs: pd.DataFrame) -> bool:
     for kind in ("dataset", "model", "loss", "seed"):
         whole *= runs[kind].nunique()
     return whole == len(runs)
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    """A number with its noun."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 # What was run ---------------------------------------------------------------------------------------------------------
@@ -147,7 +143,7 @@ def _shares(counts: Sequence[tuple[str, int]]) -> Iterator[str]:
         yield counts[0][0]
         return
     for name, jobs in counts[:6]:
-        yield f"{name} ({_count(jobs, 'job')})"
+        yield f"{name} ({count(jobs, 'job')})"
     if len(counts) > 6:
         yield f"and {len(counts) - 6} more"
 
@@ -223,7 +219,7 @@ def _versions(jobs: Sequence[facts.Job]) -> str:
 
 def _rules(rules: Mapping[str, Any]) -> str:
     """The graph of the rules."""
-    labels = {name: f"{name}: {count} rules" for name, count in rules.get("counts", {}).items() if count > 1}
+    labels = {name: f"{name}: {many} rules" for name, many in rules.get("counts", {}).items() if many > 1}
     told = (
         "Each rule reads what those above it write; of edges that a longer path stands for, only the path is drawn. "
         "Train and probe have a job for each cell."
@@ -287,9 +283,7 @@ def _verdict_row(label: str, own: Mapping[str, Any], fits: Iterable[str]) -> str
 
 def _verdict(claim: Any) -> str:
     """A verdict in a sign and words, with what it rests on."""
-    sign = "&lt;" if claim.direction == "below" else "&gt;"
-    margin = f"{claim.margin:g}".replace("-", "−")
-    told = f"{shell.number(claim.estimate).shown}, claimed {sign} {margin}"
+    told = f"{shell.number(claim.estimate).shown}, claimed {claimed(claim)}"
     word = f'<span class="word {claim.verdict}">{SIGNS[claim.verdict]} {names.VERDICTS[claim.verdict]}</span>'
     return f'{word}<br><span class="small">{told}</span>'
 

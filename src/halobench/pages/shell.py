@@ -243,12 +243,12 @@ def number(value: float, form: str = ".3f") -> Entry:
     return Entry(format(value, form).replace("-", "−"), value)
 
 
-def head(column: Column, index: int, scope: str = "col") -> str:
+def head(column: Column, index: int) -> str:
     """A heading that sorts by its column when it is pressed."""
     kind = "number" if column.number else "text"
     title = f' title="{html.escape(column.means)}"' if column.means else ""
     return (
-        f'<th scope="{scope}" class="{kind}" aria-sort="none" data-column="{index}" data-kind="{kind}"{title}>'
+        f'<th scope="col" class="{kind}" aria-sort="none" data-column="{index}" data-kind="{kind}"{title}>'
         f'<button type="button">{html.escape(column.heading)}</button></th>'
     )
 
