@@ -43,7 +43,7 @@ class Spent:
 def run(*arguments: str | Path) -> Spent:
     """Run a command of halobench as a process of its own."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "halobench.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "halobench.cli.main", *map(str, arguments)]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)

@@ -23,9 +23,10 @@ import yaml
 from dry_run import big, lay_out
 from harness import ROOT
 
-from halobench import codemap, store
-from halobench.config import load_config
-from halobench.onehost import OneHost
+from halobench.experiment import code_version
+from halobench.experiment.config_loader import load_config
+from halobench.runner.slurm.local_cluster import OneHost
+from halobench.storage import files
 
 QUIET = ("--quiet", "rules", "host", "progress")
 # What the master tells the Snakemake of a job that matters for its start.
@@ -48,11 +49,11 @@ def measure_start(cells: int) -> tuple[float, float]:
         folder = Path(name)
         lay_out(folder, big(cells))
         config = load_config(big(cells))
-        codemap.code_map("train", config.train_plugins("clean", "mlp16", "mixup2"))
+        code_version.code_map("train", config.train_plugins("clean", "mlp16", "mixup2"))
         for stage in ("probe", "calibrate", "reference", "aggregate", "claims", "source"):
-            codemap.code_map(stage)
+            code_version.code_map(stage)
         note = folder / "started.json"
-        store.write_json(note, {"config": big(cells), "code": codemap.asked()})
+        files.write_json(note, {"config": big(cells), "code": code_version.asked()})
         job = "train:dataset=clean,model=mlp16,loss=mixup2,seed=0"
         command = [sys.executable, "-m", "snakemake", "--target-jobs", job, *NESTED]
         return seconds(command, folder), seconds(command, folder, HALOBENCH_STARTED=str(note))
@@ -67,7 +68,7 @@ def measure_jobs() -> list[tuple[float, float, float, float]]:
         command = [
             sys.executable,
             "-m",
-            "halobench.cli",
+            "halobench.cli.main",
             "run",
             "--workflow-profile",
             "profiles/slurm",

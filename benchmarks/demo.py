@@ -27,7 +27,7 @@ def run(folder: Path, *arguments: str) -> float:
         source = ROOT / part
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
     began = time.perf_counter()
-    command = [sys.executable, "-m", "halobench.cli", "run", "--cores", str(CORES), "--quiet", "all", *arguments]
+    command = [sys.executable, "-m", "halobench.cli.main", "run", "--cores", str(CORES), "--quiet", "all", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - began
     if done.returncode:

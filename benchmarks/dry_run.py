@@ -24,8 +24,9 @@ from pathlib import Path
 import yaml
 from harness import ROOT, Row, main, over
 
-from halobench import checks, grid, store
-from halobench.config import load_config
+from halobench.experiment import grid, validation
+from halobench.experiment.config_loader import load_config
+from halobench.storage import files as store
 
 QUIET = ("-n", "--quiet", "rules", "host")
 CELL_FILES = ("train.json", "history.csv", "calibrate.json", "calibration.json", "metrics.csv", "reliability.csv")
@@ -137,7 +138,7 @@ def lay_out_plain(folder: Path, config: dict) -> None:
 
 def finish(folder: Path, config: dict) -> None:
     """Files as if every job had run, and Snakemake's notes of them."""
-    asked = checks.expected_records(load_config(config), folder / "results")
+    asked = validation.expected_records(load_config(config), folder / "results")
     now = time.time()
     empty = {"outputs": {}, "cells": [], "spec": None, "seed": None, "code": {}}
     for name in Graph.of(config).all:

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench import provenance, store
-from halobench.grid import Cell, list_cells, list_files
+from halobench.experiment.grid import Cell, list_cells, list_files
+from halobench.storage import files, provenance
 
 SOURCES = ("digits", "mnist5k", "kmnist", "fashion_mnist", "cifar10")
 DATASETS = tuple(f"{source}{noise}" for source in SOURCES for noise in ("", "-noise50"))
@@ -71,8 +71,8 @@ def write_grid(results: Path, shape: Shape) -> dict[str, Any]:
     for dataset, seed in references:
         make.reference(results / "references" / f"{dataset}/seed{seed}", dataset, seed)
     listed = list_cells("big", cells, references, frozenset(cells))
-    store.write_json(results / "cells.json", listed)
-    return store.seal(list_files(listed, results))
+    files.write_json(results / "cells.json", listed)
+    return files.seal(list_files(listed, results))
 
 
 class _Maker:
@@ -137,11 +137,11 @@ class _Maker:
             (folder / name).write_bytes(content)
         sums = {name: digest for name, (_, digest) in outputs.items()} | dict(absent or {})
         made = self.record | {"stage": stage, "spec": spec, "seed": seed, "outputs": sums} | dict(facts or {})
-        (folder / f"{stage}.json").write_text(json.dumps(store.seal(made), indent=1, sort_keys=True) + "\n")
+        (folder / f"{stage}.json").write_text(json.dumps(files.seal(made), indent=1, sort_keys=True) + "\n")
 
 
 def encoded(name: str, content: Any) -> bytes:
-    """What `halobench.store` would write: a table as CSV or parquet, anything else as JSON."""
+    """What `halobench.storage.files` would write: a table as CSV or parquet, anything else as JSON."""
     if name.endswith(".json"):
         return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
     if name.endswith(".csv"):
@@ -279,7 +279,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("shape", type=int, nargs=4, metavar="N", help="data sets, models, losses and seeds")
     given = parser.parse_args()
-    store.write_json(given.results / "manifest.json", write_grid(given.results, Shape(*given.shape)))
+    files.write_json(given.results / "manifest.json", write_grid(given.results, Shape(*given.shape)))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import peers_torch as peers
 import torch
 from harness import Row, main, over, turns
 
-from halobench.specs import ModelSpec, TrainSpec
-from halobench.training import autocast, build_optimizer, memory_format
+from halobench.core.specs import ModelSpec, TrainSpec
+from halobench.training.loop import autocast, build_optimizer, memory_format
 
 # With images of a batch, and precisions and layouts (whether channels_last) that are tried with the compiler too, which
 # takes a minute for each of ResNeXt-50's.

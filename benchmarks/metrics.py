@@ -18,7 +18,7 @@ import peers_calibration as peers  # noqa: E402
 from harness import Row  # noqa: E402
 from temperature import peak  # noqa: E402
 
-from halobench import metrics  # noqa: E402
+from halobench.calibration import metrics  # noqa: E402
 
 DRAWS = 1000
 

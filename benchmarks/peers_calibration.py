@@ -103,7 +103,7 @@ def plain_bootstrap(
     level: float = 0.95,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Percentile intervals of error, NLL and Brier score: each draw takes points anew and scores them anew."""
-    from halobench import metrics
+    from halobench.calibration import metrics
 
     means = np.empty((draws, 3))
     for row in means:

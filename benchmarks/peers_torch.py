@@ -18,11 +18,11 @@ import torch
 from torch import nn
 
 from halobench import data, models
+from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec, TrainSpec
 from halobench.data import Data
-from halobench.models.folding import folded
-from halobench.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec, TrainSpec
-from halobench.stages import keep_freed_memory
-from halobench.training import autocast, memory_format, place, train_cell
+from halobench.models.batchnorm_folding import folded
+from halobench.pipeline.stage import keep_freed_memory
+from halobench.training.loop import autocast, memory_format, place, train_cell
 
 CNN = ModelSpec("cnn")
 RESNEXT = ModelSpec("torchvision/resnext50_32x4d")

@@ -2,7 +2,8 @@
 
 The paper visits every training point, at 10 radii, with 500 directions each. What is estimated is the same: the mean
 label confidence over all training points, by radius. A pilot of 200 points says how many points and directions take its
-standard error, where points differ most, to 0.005 (`halobench.precision`); the pilot's forward passes count as well.
+standard error, where points differ most, to 0.005 (`halobench.probing.sample_size`); the pilot's forward passes count
+as well.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import torch
 from harness import Row, main
 from torch import nn
 
+from halobench.core.specs import ModelSpec, ProbeSpec, TrainSpec
 from halobench.data import Data
-from halobench.neighbourhood import choose_points, confidences, predictor, probe
-from halobench.precision import components, estimated_variance, needed, variance
-from halobench.rays import Surroundings
-from halobench.specs import ModelSpec, ProbeSpec, TrainSpec
+from halobench.probing.probe import choose_points, confidences, predictor, probe
+from halobench.probing.rays import Surroundings
+from halobench.probing.sample_size import components, estimated_variance, needed, variance
 
 RADII, DIRECTIONS = np.linspace(0, 10, 10), 500  # the paper's
 TARGET, MOST = 0.005, 1 / 200

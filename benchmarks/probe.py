@@ -17,10 +17,10 @@ import torch
 from harness import Row, main, over, turns
 from torch import nn
 
-from halobench.neighbourhood import predictor, probe, score
-from halobench.rays import Surroundings
-from halobench.specs import ModelSpec, ProbeSpec, TrainSpec
-from halobench.training import kept_casts, memory_format, place
+from halobench.core.specs import ModelSpec, ProbeSpec, TrainSpec
+from halobench.probing.probe import predictor, probe, score
+from halobench.probing.rays import Surroundings
+from halobench.training.loop import kept_casts, memory_format, place
 
 # Distances of the paper, beside which the relative ones and the bisection of radii are the suite's own.
 SPHERE = ProbeSpec("sphere", directions=16, radii=tuple(map(float, range(11))))

@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 import peers_calibration as peers  # noqa: E402
 from harness import Row  # noqa: E402
 
-from halobench import store  # noqa: E402
+from halobench.storage import files  # noqa: E402
 
 SPLITS = {"train": 1000, "val": 500, "test": 1000}
 
@@ -33,10 +33,10 @@ def rows(quick: bool) -> Iterator[Row]:
         folder = Path(name)
         write_cell(folder)
         commands = {
-            "calibrate": ["-m", "halobench.cli", "calibrate", "--seed", "0", "--run", str(folder), "--spec", "{}"],
+            "calibrate": ["-m", "halobench.cli.main", "calibrate", "--seed", "0", "--run", str(folder), "--spec", "{}"],
             "import numpy, pandas": ["-c", "import numpy, pandas"],
             "import numpy": ["-c", "import numpy"],
-            "import halobench.stages": ["-c", "import halobench.stages"],
+            "import halobench.pipeline.stage": ["-c", "import halobench.pipeline.stage"],
         }
         count = harness.QUICK_TURNS if quick else 11
         seconds = harness.turns(*(lambda code=code: python(code) for code in commands.values()), count=count)
@@ -62,7 +62,7 @@ def write_cell(folder: Path) -> None:
         noisy = np.random.default_rng(seed).random(n) < 0.5
         arrays |= {f"{split}.logits": logits, f"{split}.clean": clean}
         arrays[f"{split}.labels"] = np.where(noisy, (clean + 1) % 10, clean)
-    store.write_arrays(folder / "logits.safetensors", arrays)
+    files.write_arrays(folder / "logits.safetensors", arrays)
 
 
 if __name__ == "__main__":

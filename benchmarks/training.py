@@ -1,7 +1,7 @@
 """Training, beside the bare step and a DataLoader: `python benchmarks/training.py [--quick]`.
 
-Seconds of an epoch in one thread: `halobench.training.fit` of one epoch, against as many steps (forward, backward and
-fused Adam) on one resident batch, and against a DataLoader that transforms items one by one.
+Seconds of an epoch in one thread: `halobench.training.loop.fit` of one epoch, against as many steps (forward, backward
+and fused Adam) on one resident batch, and against a DataLoader that transforms items one by one.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import torch
 from harness import Row, main, over, turns
 
 from halobench import losses
+from halobench.core.specs import LossSpec, ModelSpec, TrainSpec
 from halobench.data import Data
-from halobench.specs import LossSpec, ModelSpec, TrainSpec
-from halobench.training import build_optimizer, feed, fit, memory_format
+from halobench.training.loop import build_optimizer, feed, fit, memory_format
 
 # With the layout and precision that suit each, and how many epochs are timed at a time.
 MODELS = {

@@ -104,7 +104,7 @@ model's recipe, then by the data set's."""
 
 def command_line() -> str:
     """The page on the commands: what each prints for --help."""
-    from halobench.cli import build_parser
+    from halobench.cli.main import build_parser
 
     parser = build_parser()
     subparsers = next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))

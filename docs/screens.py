@@ -16,8 +16,8 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from rich.console import Console
 
-from halobench import terminal
-from halobench.card import read_card
+from halobench.reporting import terminal
+from halobench.results.cell import read_card
 
 DOCS = Path(__file__).parent
 CELL = "digits-noise50/mlp/cross_entropy/seed0"

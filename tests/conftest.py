@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from halobench import onehost
-from halobench.config import load_config
-from halobench.grid import TABLES
+from halobench.experiment.config_loader import load_config
+from halobench.experiment.grid import TABLES
+from halobench.runner.slurm import local_cluster
 
 ROOT = Path(__file__).parents[1]
 SOAK = os.environ.get("HALOBENCH_SOAK") == "1"  # `make soak`: as many trials as it takes, not a sample
@@ -123,7 +123,7 @@ class Workspace:
 
     def why(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
         """Run `halobench why` here."""
-        return self.module("halobench.cli", "why", *arguments, environment=environment)
+        return self.module("halobench.cli.main", "why", *arguments, environment=environment)
 
     def module(
         self, name: str, *arguments: str, environment: dict[str, str] | None = None, timeout: int = 600
@@ -190,11 +190,11 @@ def finished(tmp_path_factory) -> Workspace:
 @pytest.fixture
 def slurm() -> None:
     """Skip, or fail, where SLURM isn't installed."""
-    needs(not onehost.missing(), f"SLURM: {onehost.ADVICE}")
+    needs(not local_cluster.missing(), f"SLURM: {local_cluster.ADVICE}")
 
 
 @pytest.fixture
-def cluster(slurm) -> Iterator[onehost.OneHost]:
+def cluster(slurm) -> Iterator[local_cluster.OneHost]:
     """A SLURM cluster of two nodes with two stand-in GPU slots each, which forgets no job."""
-    with onehost.OneHost(settings={"MinJobAge": "3600"}) as started:
+    with local_cluster.OneHost(settings={"MinJobAge": "3600"}) as started:
         yield started

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from scipy.stats import t
 
-from halobench import card, explorer
+from halobench.reporting import explorer
+from halobench.results import cell
 
 pytestmark = [pytest.mark.browser, pytest.mark.workflow]
 
@@ -143,8 +144,8 @@ def test_a_card_has_all_of_its_cell(page, finished, width):
     opened.wait_for_selector("dialog[open]")
     assert opened.locator("#card-title").inner_text() == CELL
     text = opened.locator("#card-body").inner_text()
-    found = card.read_card(finished.folder / "results", CELL)
-    for command in card.commands(found):
+    found = cell.read_card(finished.folder / "results", CELL)
+    for command in cell.commands(found):
         assert command in opened.locator("#card-body pre").inner_text()
     for key in found.spec:
         assert key in text

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from conftest import tiny_figures, tiny_tables
-from halobench.figures import names
+from halobench.reporting import labels as names
 
 pytestmark = [pytest.mark.browser, pytest.mark.workflow]
 

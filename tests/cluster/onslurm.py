@@ -13,8 +13,8 @@ from pathlib import Path
 import yaml
 
 from conftest import Workspace, heed_interrupts, tiny_config
-from halobench import store
-from halobench.onehost import OneHost
+from halobench.runner.slurm.local_cluster import OneHost
+from halobench.storage import files
 
 FIRST_LOOK = "2"  # seconds; a cluster's would be 20
 QUIET = ("--quiet", "rules", "host", "progress")
@@ -66,7 +66,7 @@ class Run:
 
     def __init__(self, workspace: Workspace, cluster: OneHost, *arguments: str, step: float = 0.0, **environment: str):
         self.workspace, self.cluster = workspace, cluster
-        command = [sys.executable, "-m", "halobench.cli", "run", "--workflow-profile", "profiles/slurm"]
+        command = [sys.executable, "-m", "halobench.cli.main", "run", "--workflow-profile", "profiles/slurm"]
         command += ["--slurm-init-seconds-before-status-checks", FIRST_LOOK, *QUIET, *arguments]
         self.out = workspace.folder / f"run{len(list(workspace.folder.glob('run*.log')))}.log"
         variables = cluster.environment | {"SLOW_SECONDS": str(step)} | environment
@@ -150,7 +150,7 @@ def start_now(cluster: OneHost, job: str) -> None:
 
 
 def record(workspace: Workspace, stage: str = "train", cell: str = "noisy/mlp/slow/seed0") -> Mapping:
-    return store.read_record(workspace.folder / f"results/runs/{cell}/{stage}.json")
+    return files.read_record(workspace.folder / f"results/runs/{cell}/{stage}.json")
 
 
 def assert_undisturbed(workspace: Workspace, other: Workspace, cell: str = "noisy/mlp/slow/seed0") -> None:

@@ -12,8 +12,8 @@ import pytest
 from onslurm import slow_workspace, without_slurm
 
 from conftest import Workspace, needs
-from halobench.onehost import OneHost
-from halobench.slurm import Runs
+from halobench.runner.slurm.local_cluster import OneHost
+from halobench.runner.slurm.queries import Runs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]
 MINUTE = 60
@@ -25,7 +25,7 @@ def refused(workspace: Workspace, arguments: Sequence[str], environment: dict[st
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text("{}")
     files = sorted(path for path in workspace.folder.glob("results/**/*") if path.is_file())
-    command = [sys.executable, "-m", "halobench.cli", "run", "--workflow-profile", "profiles/slurm", *arguments]
+    command = [sys.executable, "-m", "halobench.cli.main", "run", "--workflow-profile", "profiles/slurm", *arguments]
     began = time.monotonic()
     done = subprocess.run(
         command, cwd=workspace.folder, env=environment, capture_output=True, text=True, timeout=2 * MINUTE

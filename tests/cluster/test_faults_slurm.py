@@ -24,7 +24,7 @@ from onslurm import (
 )
 
 from conftest import Workspace
-from halobench.onehost import OneHost
+from halobench.runner.slurm.local_cluster import OneHost
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]
 EPOCHS, STEP = 30, 0.4  # 24 s, of which 2 s are between two savings
@@ -227,7 +227,7 @@ def test_orphans_can_be_cancelled_and_are_gone_on_from(cluster, tmp_path, undist
     assert refused.returncode == 1
     assert f"queue = {job} (train noisy_mlp_slow_0, RUNNING node" in refused.stderr
     gone = workspace.module(
-        "halobench.cli", "run", "--cores", "1", environment={"PATH": "/usr/bin:/bin"} | no_slurm(cluster)
+        "halobench.cli.main", "run", "--cores", "1", environment={"PATH": "/usr/bin:/bin"} | no_slurm(cluster)
     )
     assert gone.returncode == 2
     assert "may be left in the queue of a cluster, and it can't be asked" in gone.stderr

@@ -14,9 +14,9 @@ import pytest
 from onslurm import FIRST_LOOK, QUIET, Run, edit_profile, facts, job_of, record, slow_workspace, wait_until
 
 from conftest import Workspace, assert_same_tables, tiny_config
-from halobench import logs
-from halobench.onehost import OneHost
-from halobench.slurm import Runs
+from halobench.runner import logs
+from halobench.runner.slurm.local_cluster import OneHost
+from halobench.runner.slurm.queries import Runs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.workflow]
 CAP = 3
@@ -161,7 +161,9 @@ def test_what_is_edited_while_a_run_goes_on_counts_in_the_next(cluster, tmp_path
     with Run(workspace, cluster, "--resources", "gpu=1", step=0.5) as run:
         wait_until(lambda: job_of(cluster, "rule_train") or run.process.poll() is not None, "a training is submitted")
         # Another run beside it, of other files, takes its jobs for no orphans and lets it stay noted.
-        other = workspace.module("halobench.cli", "run", "--cores", "1", OTHER, *QUIET, environment=cluster.environment)
+        other = workspace.module(
+            "halobench.cli.main", "run", "--cores", "1", OTHER, *QUIET, environment=cluster.environment
+        )
         assert other.returncode == 0, other.stderr[-3000:]
         assert "a run is going on here: process " in other.stderr
         assert len(Runs(workspace.folder / ".snakemake/halobench").names()) == 1
@@ -195,7 +197,7 @@ def record_of_any(workspace: Workspace):
 def test_a_master_that_is_a_job_itself(cluster, tmp_path):
     """As where login nodes run nothing for long."""
     workspace = slow_workspace(tmp_path / "w", epochs=4)
-    command = [sys.executable, "-m", "halobench.cli", "run", "--workflow-profile", "profiles/slurm"]
+    command = [sys.executable, "-m", "halobench.cli.main", "run", "--workflow-profile", "profiles/slurm"]
     command += ["--slurm-init-seconds-before-status-checks", FIRST_LOOK, *QUIET]
     asked = ["--parsable", "--time=10", "--mem=2000", "-D", str(workspace.folder), "--output=master.log"]
     master = cluster.ask("sbatch", *asked, "--wrap", shlex.join(command)).strip()

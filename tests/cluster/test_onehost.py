@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from onslurm import without_slurm
 
-from halobench import onehost
-from halobench.onehost import ClusterError, OneHost
+from halobench.runner.slurm import local_cluster
+from halobench.runner.slurm.local_cluster import ClusterError, OneHost
 
-HALOBENCH = [sys.executable, "-m", "halobench.cli"]
+HALOBENCH = [sys.executable, "-m", "halobench.cli.main"]
 
 
 def daemons(folder: Path) -> list[str]:
@@ -139,7 +139,7 @@ def test_signals_end_the_command_and_then_the_cluster(slurm, number):
 
 
 def test_a_signal_during_the_start_of_the_command_ends_it():
-    with onehost._leaving_signals_to_the_command() as known:
+    with local_cluster._leaving_signals_to_the_command() as known:
         process = subprocess.Popen(["sleep", "60"])
         os.kill(os.getpid(), signal.SIGTERM)
         assert process.poll() is None
@@ -170,14 +170,14 @@ def test_the_daemons_end_with_a_killed_parent(slurm):
 def test_missing_programs_are_named_with_what_to_install(tmp_path, monkeypatch, capsys):
     path = without_slurm(tmp_path / "bin")
     monkeypatch.setenv("PATH", path)
-    monkeypatch.setattr(onehost, "SYSTEM", ())
-    assert "slurmctld" in onehost.missing()
-    from halobench.cli import main
+    monkeypatch.setattr(local_cluster, "SYSTEM", ())
+    assert "slurmctld" in local_cluster.missing()
+    from halobench.cli.main import main
 
     assert main(["cluster", "--", "true"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "slurmctld" in line
-    assert line.endswith(f"not found; {onehost.ADVICE}")
+    assert line.endswith(f"not found; {local_cluster.ADVICE}")
 
 
 @pytest.mark.parametrize("options", [{"gpus": 9}, {"gpus": 0}, {"nodes": 0}, {"shards": -1}])

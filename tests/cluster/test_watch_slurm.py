@@ -7,10 +7,10 @@ import re
 import pytest
 from onslurm import Run, job_of, slow_workspace, wait_until
 
-from halobench.masters import Lookout
-from halobench.onehost import OneHost
-from halobench.selection import Selection
-from halobench.watch import opened
+from halobench.runner.monitor.monitor import opened
+from halobench.runner.run import Lookout
+from halobench.runner.slurm.local_cluster import OneHost
+from halobench.runner.snakemake_args import Selection
 
 pytestmark = [pytest.mark.cluster, pytest.mark.workflow]
 TRAINED = ("noisy/mlp/slow/seed0", "noisy/mlp/slow/seed1")
@@ -47,7 +47,7 @@ def test_running_and_pending_jobs(slurm, tmp_path, monkeypatch):
         states = dict(line.split("|") for line in cluster.ask("squeue", "-h", "--format=%i|%T").splitlines())
         assert states[number] == "RUNNING"
         assert states[job_of(cluster, f"train_wildcards_noisy_mlp_slow_{other[-1]}")] == "PENDING"
-        shown = workspace.module("halobench.cli", "watch", "--once")
+        shown = workspace.module("halobench.cli.main", "watch", "--once")
         assert shown.returncode == 0, shown.stderr
         assert f"job {number} on node1" in shown.stdout
         assert "1 job of those that wait is in the cluster's queue" in shown.stdout
@@ -63,6 +63,6 @@ def test_running_and_pending_jobs(slurm, tmp_path, monkeypatch):
             monkeypatch.setenv(name, value)
         with Run(workspace, cluster, "--resources", "gpu=2", step=0.0) as run:
             run.ends_well()
-        final = workspace.module("halobench.cli", "watch", "--once")
+        final = workspace.module("halobench.cli.main", "watch", "--once")
         assert final.returncode == 0, final.stdout
         assert "all is done" in final.stdout

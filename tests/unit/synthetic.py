@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pandas as pd
 
-from halobench.theory import two_level_kl
+from halobench.calibration.overlap_theory import two_level_kl
 
 DEMO = [
     *itertools.product(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from halobench.aggregation import censored_quantile, summarise_radii, temperature
+from halobench.results.aggregate import censored_quantile, summarise_radii, temperature
 
 
 def test_uncensored_quantiles_are_order_statistics():

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from halobench import plugins, store
-from halobench.provenance import record
-from halobench.seeding import generator
-from halobench.specs import (
+from halobench.core import plugins
+from halobench.core.seeding import generator
+from halobench.core.specs import (
     CalibrateSpec,
     DatasetSpec,
     ModelSpec,
@@ -26,6 +25,8 @@ from halobench.specs import (
     parse,
     to_json,
 )
+from halobench.storage import files
+from halobench.storage.provenance import record
 
 
 @pytest.mark.parametrize(
@@ -67,10 +68,10 @@ def test_streams_differ_by_purpose_and_repeat():
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
-    store.write_json(tmp_path / "a.json", {"x": 1})
+    files.write_json(tmp_path / "a.json", {"x": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        store.write_json(tmp_path / "a.json", {"x": float("nan")})
-    assert store.read_json(tmp_path / "a.json") == {"x": 1}
+        files.write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert files.read_json(tmp_path / "a.json") == {"x": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
@@ -78,15 +79,15 @@ def test_tables_and_arrays_survive_their_files_with_the_same_bytes(tmp_path):
     table = pd.DataFrame({"a": [0.1, 1 / 3, 1e-300], "b": ["x", "y", "z"]})
     arrays = {"x": np.arange(6).reshape(2, 3), "y": np.ones(3, np.float32)}
     for folder in (tmp_path / "one", tmp_path / "two"):
-        store.write_csv(folder / "t.csv", table)
-        store.write_parquet(folder / "t.parquet", table)
-        store.write_arrays(folder / "t.safetensors", arrays)
-        store.write_npy(folder / "t.npy", arrays["x"])
+        files.write_csv(folder / "t.csv", table)
+        files.write_parquet(folder / "t.parquet", table)
+        files.write_arrays(folder / "t.safetensors", arrays)
+        files.write_npy(folder / "t.npy", arrays["x"])
         pd.testing.assert_frame_equal(pd.read_csv(folder / "t.csv"), table, check_exact=True)
         pd.testing.assert_frame_equal(pd.read_parquet(folder / "t.parquet"), table, check_exact=True)
-        assert all((store.read_arrays(folder / "t.safetensors")[key] == value).all() for key, value in arrays.items())
+        assert all((files.read_arrays(folder / "t.safetensors")[key] == value).all() for key, value in arrays.items())
     for name in ("t.csv", "t.parquet", "t.safetensors", "t.npy"):
-        assert store.checksum(tmp_path / "one" / name) == store.checksum(tmp_path / "two" / name)
+        assert files.checksum(tmp_path / "one" / name) == files.checksum(tmp_path / "two" / name)
 
 
 def test_plugins_are_files_and_their_options_are_read_without_importing():
@@ -139,9 +140,9 @@ def test_defaults_are_left_out_however_they_are_written(tmp_path, monkeypatch):
 
 
 def test_a_record_holds_versions_and_checksums(tmp_path):
-    store.write_json(tmp_path / "out.json", {})
+    files.write_json(tmp_path / "out.json", {})
     facts = record("calibrate", {"a": 1}, 0, {}, [tmp_path / "out.json"], 1.0, ["pandas"], facts={"x": 1})
-    assert facts["outputs"] == {"out.json": store.checksum(tmp_path / "out.json")}
+    assert facts["outputs"] == {"out.json": files.checksum(tmp_path / "out.json")}
     assert facts["versions"]["pandas"] == pd.__version__
     assert facts["x"] == 1
     json.dumps(facts, allow_nan=False)
@@ -149,7 +150,7 @@ def test_a_record_holds_versions_and_checksums(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system tells no other peak")
 def test_a_peak_of_memory_is_not_that_of_the_process_before(tmp_path):
-    measure = "from halobench.provenance import _peak_memory; print(_peak_memory())"
+    measure = "from halobench.storage.provenance import _peak_memory; print(_peak_memory())"
     began_large = f"""
 import subprocess, sys
 held = bytearray(b"x") * (300 * 2**20)

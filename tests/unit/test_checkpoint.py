@@ -13,14 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from halobench import data, losses, neighbourhood
-from halobench.checkpoint import Checkpoint, Interrupted, Signals, capture, fingerprint, restore
+from halobench import data, losses
+from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, ProbeSpec, SourceSpec, TrainSpec
 from halobench.losses import Loss
-from halobench.progress import Progress
-from halobench.rays import Surroundings
-from halobench.run import DivergedError, Run
-from halobench.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, ProbeSpec, SourceSpec, TrainSpec
-from halobench.training import build_optimizer, fit, train_cell
+from halobench.probing import probe
+from halobench.probing.progress import Progress
+from halobench.probing.rays import Surroundings
+from halobench.training.checkpoint import Checkpoint, Interrupted, Signals, capture, fingerprint, restore
+from halobench.training.loop import build_optimizer, fit, train_cell
+from halobench.training.trainer_state import DivergedError, Run
 
 pytestmark = pytest.mark.faults
 
@@ -296,7 +297,7 @@ def test_an_interrupt_that_was_ignored_stays_so():
 
 def test_a_probe_goes_on_after_any_chunk(tmp_path, monkeypatch):
     """Cut off after every chunk: curves and radii are those of an uninterrupted probe, and none is walked twice."""
-    monkeypatch.setattr(neighbourhood, "FORWARDS", 200)
+    monkeypatch.setattr(probe, "FORWARDS", 200)
     points = torch.randn(30, 1, 2, 2)
     labels = np.arange(30) % 3
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
@@ -319,9 +320,9 @@ def test_a_probe_goes_on_after_any_chunk(tmp_path, monkeypatch):
     def walk(log):
         progress = Progress(Checkpoint(tmp_path / "point.safetensors", "key", every=0, log=log), silent)
         rng = np.random.default_rng(3)
-        return neighbourhood.probe(predict, points, labels, spec, around, rng=rng, chunks=progress.of("train.sphere"))
+        return probe.probe(predict, points, labels, spec, around, rng=rng, chunks=progress.of("train.sphere"))
 
-    whole = neighbourhood.probe(predict, points, labels, spec, around, rng=np.random.default_rng(3))
+    whole = probe.probe(predict, points, labels, spec, around, rng=np.random.default_rng(3))
     forwards, stops = sum(calls), 0
     calls.clear()
     while True:
@@ -330,7 +331,7 @@ def test_a_probe_goes_on_after_any_chunk(tmp_path, monkeypatch):
             break
         except Stop:
             stops += 1
-    assert stops == -(-30 // neighbourhood.chunk_points(spec, 4, 1)) > 5
+    assert stops == -(-30 // probe.chunk_points(spec, 4, 1)) > 5
     assert sum(calls) == forwards
     assert parts.curves.equals(whole.curves)
     assert parts.radii.equals(whole.radii)
@@ -403,4 +404,4 @@ def test_a_probe_that_meets_logits_that_are_not_finite_says_where():
     points = torch.tensor([[0.0, 0.0], [1.0, 0.0]]).view(2, 1, 1, 2)
     around, spec = Surroundings(points, np.array([0, 1])), ProbeSpec("sphere", radii=(0.0, 2.0, 5.0, 9.0))
     with pytest.raises(DivergedError, match="logits are not finite at distance 5 from a point"):
-        neighbourhood.probe(predict, points[:1], np.array([0]), spec, around, rng=np.random.default_rng(0))
+        probe.probe(predict, points[:1], np.array([0]), spec, around, rng=np.random.default_rng(0))

@@ -11,11 +11,12 @@ import pytest
 import yaml
 from scipy import stats
 
-from halobench import plugins
-from halobench.aggregation import summarise_radii
-from halobench.calibration import METRICS_COLUMNS
-from halobench.claims import COLUMNS, RESULT, Claim, claims_html, evaluate, load_claims, t_interval, verdict
-from halobench.specs import SpecError, parse
+from halobench.calibration.evaluate import METRICS_COLUMNS
+from halobench.core import plugins
+from halobench.core.specs import SpecError, parse
+from halobench.reporting.pages.claims_page import claims_html
+from halobench.results.aggregate import summarise_radii
+from halobench.results.claims import COLUMNS, RESULT, Claim, evaluate, load_claims, t_interval, verdict
 
 CLAIMS = Path(__file__).parents[2] / "workflow/claims.yaml"
 

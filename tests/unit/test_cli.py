@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import synthetic
 
-from halobench import cli, store
-from halobench.aggregation import TABLE_COLUMNS
+from halobench.cli import main
+from halobench.results.aggregate import TABLE_COLUMNS
+from halobench.storage import files
 
 STAGES = ["source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure"]
 STAGES += ["overview", "explorer"]
@@ -21,7 +22,7 @@ COMMANDS = [*STAGES, "check", "cluster", "compare", "logs", "plan", "run", "show
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.main([command, "--help"])
+        main.main([command, "--help"])
     assert stop.value.code == 0
     assert "usage: halobench " + command in capsys.readouterr().out
 
@@ -63,7 +64,7 @@ SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "mode
 def test_bad_arguments_end_in_one_line(arguments, code, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     try:
-        found = cli.main(arguments)
+        found = main.main(arguments)
     except SystemExit as stop:
         found = stop.code
     error = capsys.readouterr().err
@@ -83,7 +84,7 @@ def test_bad_arguments_end_in_one_line(arguments, code, message, capsys, tmp_pat
     ],
 )
 def test_run_hands_on_all_but_its_own_option(arguments, orphans, rest):
-    given = cli.parse_arguments(["run", *arguments])
+    given = main.parse_arguments(["run", *arguments])
     assert (given.orphans, given.rest) == (orphans, rest)
 
 
@@ -91,27 +92,27 @@ def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
     def end(*arguments):
         raise SystemExit(0)
 
-    monkeypatch.setattr("halobench.stages.run_calibrate", end)
-    assert cli.main(["calibrate", "--spec", "{}", "--seed", "0", "--run", "x"]) == 1
+    monkeypatch.setattr("halobench.pipeline.stage.run_calibrate", end)
+    assert main.main(["calibrate", "--spec", "{}", "--seed", "0", "--run", "x"]) == 1
     assert "halobench: error: ended by SystemExit(0), raised by a plug-in\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "module",
     [
-        "calibration",
-        "aggregation",
-        "claims",
-        "pages.overview",
-        "figures.theme",
-        "config",
-        "checks",
-        "stages",
-        "cli",
-        "why",
-        "plan",
-        "submission",
-        "onehost",
+        "calibration.evaluate",
+        "results.aggregate",
+        "results.claims",
+        "reporting.pages.overview",
+        "reporting.plotting.page_layout",
+        "experiment.config_loader",
+        "experiment.validation",
+        "pipeline.stage",
+        "cli.main",
+        "runner.forecast.explain",
+        "runner.forecast.plan",
+        "runner.cluster_run",
+        "runner.slurm.local_cluster",
     ],
 )
 def test_what_needs_no_torch_imports_none(module):
@@ -135,12 +136,12 @@ def test_what_needs_no_torch_runs_without_it(stage, root, tmp_path):
     for split in ("train", "val", "test"):
         labels = rng.integers(3, size=40)
         arrays |= {f"{split}.logits": rng.standard_normal((40, 3)), f"{split}.labels": labels, f"{split}.clean": labels}
-    store.write_arrays(tmp_path / "logits.safetensors", arrays)
+    files.write_arrays(tmp_path / "logits.safetensors", arrays)
     for name, table in synthetic.tables(seeds=(0, 1)).items():
         columns = dict.fromkeys([*table.columns, *TABLE_COLUMNS.get(name, ())])
-        store.write_parquet(tmp_path / f"{name}.parquet", table.reindex(columns=list(columns)))
+        files.write_parquet(tmp_path / f"{name}.parquet", table.reindex(columns=list(columns)))
     arguments = LIGHT_STAGES[stage].format(folder=tmp_path, root=root).split()
-    code = "import sys; from halobench.cli import main; code = main(sys.argv[1:]);"
+    code = "import sys; from halobench.cli.main import main; code = main(sys.argv[1:]);"
     code += f"print('imported:', *[name for name in {HEAVY} if name in sys.modules]); sys.exit(code)"
     done = subprocess.run([sys.executable, "-c", code, stage, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, needs
-from halobench import codemap
-from halobench.codemap import BESIDE, NEUTRAL, STAGES, code_map, source_digest
-from halobench.specs import SpecError
+from halobench.core.plugins import FOLDERS, names
+from halobench.core.specs import SpecError
+from halobench.experiment import code_version
+from halobench.experiment.code_version import BESIDE, NEUTRAL, STAGES, code_map, source_digest
 
 pytestmark = pytest.mark.rerun
 
@@ -21,8 +22,8 @@ pytestmark = pytest.mark.rerun
 @pytest.fixture(autouse=True)
 def _fresh():
     """A map is remembered for a process's life, which is too long for tests that edit files."""
-    codemap._told.clear()
-    codemap._places.cache_clear()
+    code_version._told.clear()
+    code_version._places.cache_clear()
 
 
 SOURCE = '''"""Module."""
@@ -59,26 +60,27 @@ def test_the_digest_is_a_known_constant_on_every_python():
 def test_the_code_map_holds_a_stage_and_its_plugins():
     base = code_map("train")
     mixed = code_map("train", [("losses", "mixup"), ("models", "timm/resnet18")])
-    assert set(mixed) - set(base) == {"losses/mixup", "models/foreign"}
+    assert set(mixed) - set(base) == {"losses/mixup", "models/library_models"}
     assert {key: mixed[key] for key in base} == base
     assert all(len(digest) == 16 for digest in mixed.values())
-
-
-KINDS = ("losses", "models", "data", "figures", "tables", "calibrators", "probes")
 
 
 def test_every_module_is_in_some_map_or_known_to_change_no_number():
     """A new module must be one or the other: a stage that imports it sees it change, unless it is neutral."""
     package = ROOT / "src/halobench"
-    modules = {path.relative_to(package).with_suffix("").as_posix() for path in package.rglob("*.py")}
-    plugins = {m for kind in KINDS for m in modules if m.startswith(f"{kind}/")}
+    paths = [path for path in package.rglob("*.py") if path.name != "__init__.py" or path.stat().st_size]
+    modules = {path.relative_to(package).with_suffix("").as_posix() for path in paths}
+    plugins = {m for folder in FOLDERS.values() for m in modules if m.startswith(f"{folder}/")}
     # The command line, the stages' reading and writing, what checks and plans, and what the workflow is told.
-    around = {"cli", "stages", "config", "grid", "checks", "disk", "slots", "masters", "failures", "verify", "survey"}
-    around |= {"why", "plan", "estimates", "dryrun", "logs", "onehost", "slurm", "submission", "executor", "warm"}
-    around.add("precision")  # which tells how precise a probe is
-    around |= {"watch", "looks", "frame", "remaining", "selection"}  # a view of a run
-    around |= {"foreign", "comparison"}  # for a person to look at
+    around = {m for m in modules if m.startswith(("cli/", "pipeline/", "runner/"))}
+    around |= {f"experiment/{name}" for name in ("config_loader", "grid", "validation")}
+    around |= {"results/inventory", "storage/verify"}
+    around.add("probing/sample_size")  # which says how precise a probe is
+    around |= {"calibration/external_logits", "reporting/compare"}  # for a person to look at
     mapped = set().union(*map(code_map, STAGES)) - set().union(*map(set, BESIDE.values()))
+    # Helpers of plug-ins count where a plug-in is used.
+    named = [(kind, name) for kind in FOLDERS for name in names(kind)] + [("models", "timm/resnet18")]
+    mapped |= set().union(*(code_map("source", [plugin]) for plugin in named))
     assert modules - plugins == (mapped - plugins) | NEUTRAL | around
     assert not mapped & (NEUTRAL | around)
 
@@ -88,7 +90,7 @@ DIGESTS = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from halobench.codemap import source_digest
+from halobench.experiment.code_version import source_digest
 print(json.dumps([list(sys.version_info[:2]), [source_digest(path.read_text()) for path in map(Path, sys.argv[2:])]]))
 """
 
@@ -138,7 +140,7 @@ def outside(tmp_path, monkeypatch) -> Path:
 
 
 def outside_map() -> dict[str, str]:
-    codemap._told.clear()
+    code_version._told.clear()
     return code_map("train", [("losses", "outside_loss:Mine")])
 
 
@@ -168,7 +170,8 @@ def test_what_a_plugin_outside_imports_counts_too(outside):
 
 def test_libraries_are_not_imported_to_be_looked_at(outside):
     """Importing torch takes seconds; a dry run must not."""
-    code = "import sys; from halobench.codemap import code_map; code_map('train', [('losses', 'outside_loss:Mine')]);"
+    code = "import sys; from halobench.experiment.code_version import code_map;"
+    code += " code_map('train', [('losses', 'outside_loss:Mine')]);"
     code += "print(sorted({'torch', 'numpy', 'outside_loss', 'outside_helpers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=outside)
     assert done.stdout.strip() == "[]"
@@ -185,15 +188,15 @@ def test_modules_that_import_each_other_end(tmp_path, monkeypatch):
 def test_a_frozen_map_counts_and_a_job_refuses_code_that_was_edited_since(outside, monkeypatch):
     """The Snakemakes around a job give what its run noted; the job itself goes by what it finds."""
     before = outside_map()
-    noted = json.loads(json.dumps(codemap.asked()))
+    noted = json.loads(json.dumps(code_version.asked()))
     (outside / "outside_helpers.py").write_text("scale = 3.0\n")
     after = outside_map()
     assert {name for name in after if after[name] != before[name]} == {"outside_helpers.py"}
-    codemap._told.clear()
-    codemap.freeze(noted)
+    code_version._told.clear()
+    code_version.freeze(noted)
     assert code_map("train", [("losses", "outside_loss:Mine")]) == before
-    assert code_map("calibrate") == codemap._code_map("calibrate", ())
-    codemap._told.clear()
+    assert code_map("calibrate") == code_version._code_map("calibrate", ())
+    code_version._told.clear()
     monkeypatch.setenv("HALOBENCH_CODE", json.dumps(before))
     with pytest.raises(SpecError, match=r"outside_helpers\.py changed"):
-        codemap.code_in_force("train", [("losses", "outside_loss:Mine")])
+        code_version.code_in_force("train", [("losses", "outside_loss:Mine")])

@@ -12,9 +12,11 @@ import yaml
 from safetensors.torch import save_file
 
 import conftest
-from halobench import checks, models, specs
-from halobench.config import ConfigError, check_schema, load_config
-from halobench.specs import ModelSpec, TrainSpec, to_json
+from halobench import models
+from halobench.core import specs
+from halobench.core.specs import ModelSpec, TrainSpec, to_json
+from halobench.experiment import validation
+from halobench.experiment.config_loader import ConfigError, check_schema, load_config
 
 
 def put(config: dict, path: str, value: object) -> dict:
@@ -34,7 +36,7 @@ def problems(config: dict) -> list[str]:
         loaded = load_config(config)
     except ConfigError as error:
         return error.problems
-    return checks.run(json.loads(to_json(checks.request(loaded))))[0]
+    return validation.run(json.loads(to_json(validation.request(loaded))))[0]
 
 
 def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, monkeypatch):
@@ -279,7 +281,7 @@ def tiny_problems(tmp_path, *edits: tuple[str, object]) -> list[str]:
     for path, value in edits:
         raw = put(raw, path, value)
     try:
-        checks.ensure(load_config(raw), tmp_path / "cache", tmp_path / "results", raw)
+        validation.ensure(load_config(raw), tmp_path / "cache", tmp_path / "results", raw)
     except ConfigError as error:
         return error.problems
     return []

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halobench import data, store
-from halobench.data import noise_transition, photos, split_indices
-from halobench.data.distributions import draw_labels
-from halobench.data.moments import channel_moments
-from halobench.data.rows import Rows
-from halobench.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
+from halobench import data
+from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
+from halobench.data import noise_transition, split_indices
+from halobench.data.channel_stats import channel_moments
+from halobench.data.distribution import draw_labels
+from halobench.data.loaders import photos
+from halobench.data.mapped_rows import Rows
+from halobench.storage import files
 
 KINDS = ["cycle", "map", "uniform"]
 
@@ -138,7 +140,7 @@ def test_rows_are_read_as_an_array_would_give_them(tmp_path, monkeypatch):
         assert type(found) is np.ndarray
         assert found.base is None or not isinstance(found.base, np.memmap)
         np.testing.assert_array_equal(found, whole[key])
-    monkeypatch.setattr("halobench.data.rows.BLOCK", 200)  # three rows at a time
+    monkeypatch.setattr("halobench.data.mapped_rows.BLOCK", 200)  # three rows at a time
     np.testing.assert_array_equal(np.asarray(rows), whole)
     assert np.asarray(rows, dtype=np.float32).dtype == np.float32
     with pytest.raises(ValueError, match="without a copy"):
@@ -164,8 +166,8 @@ def test_a_large_split_is_left_on_disk_and_gives_the_same(tmp_path, monkeypatch)
 
 def test_meta_holds_the_checksums_of_the_arrays(tmp_path):
     data.write_source(SourceSpec("digits"), tmp_path)
-    meta = store.read_json(tmp_path / "meta.json")
-    assert meta["checksums"] == {name: store.checksum(tmp_path / name) for name in ("images.npy", "labels.npy")}
+    meta = files.read_json(tmp_path / "meta.json")
+    assert meta["checksums"] == {name: files.checksum(tmp_path / name) for name in ("images.npy", "labels.npy")}
 
 
 BLOCKS = """
@@ -223,7 +225,7 @@ def test_blocks_are_written_as_the_whole_array_would_be(tmp_path, blocks, monkey
     assert capsys.readouterr().out.splitlines()[-1] == "40 of 40 images, 0 minutes left"
     np.save(tmp_path / "whole.npy", whole)
     assert paths[0].read_bytes() == (tmp_path / "whole.npy").read_bytes()
-    meta = store.read_json(paths[2])
+    meta = files.read_json(paths[2])
     assert meta["names"] == ["no", "yes"]
     np.testing.assert_allclose(meta["mean"], whole[:17].mean(axis=(0, 2, 3)))  # of the train part
     np.testing.assert_allclose(meta["std"], whole[:17].std(axis=(0, 2, 3)))

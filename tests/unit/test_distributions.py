@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from halobench import data, stages, store
-from halobench.calibration import references
+from halobench import data
+from halobench.calibration.evaluate import references
+from halobench.calibration.overlap_theory import posterior_entropy
+from halobench.core.specs import CalibrateSpec, DatasetSpec, NoiseSpec, SourceSpec, SpecError, parse
 from halobench.data import load_distribution
-from halobench.data.distributions import Distribution, Sample
-from halobench.data.overlap import in_ball
-from halobench.specs import CalibrateSpec, DatasetSpec, NoiseSpec, SourceSpec, SpecError, parse
-from halobench.theory import posterior_entropy
+from halobench.data.distribution import Distribution, Sample
+from halobench.data.loaders.overlap import in_ball
+from halobench.pipeline import stage
+from halobench.storage import files
 
 pytestmark = pytest.mark.theory
 
@@ -179,7 +181,7 @@ def test_an_annotation_that_isnt_true_is_refused():
 
 def test_a_source_holds_meta_data_alone_and_samples_by_seed(tmp_path):
     """The same seed gives the same points whatever is drawn beside them; seeds, splits and layouts differ."""
-    stages.run_source(MADE["balls"], tmp_path / "a")
+    stage.run_source(MADE["balls"], tmp_path / "a")
     assert sorted(path.name for path in (tmp_path / "a").iterdir() if not path.name.startswith(".")) == [
         "meta.json",
         "source.json",
@@ -215,7 +217,7 @@ def test_what_images_left_is_removed_where_a_distribution_takes_their_name(tmp_p
     data.write_source(parse(SourceSpec, MADE["balls"]), tmp_path)
     assert not (tmp_path / "images.npy").exists()
     assert json.loads((tmp_path / "meta.json").read_text())["checksums"] == {}
-    assert store.read_json(tmp_path / "meta.json")["size"] == 0
+    assert files.read_json(tmp_path / "meta.json")["size"] == 0
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ import torch
 import yaml
 
 from conftest import ROOT
-from halobench import plugins
-from halobench.cli import build_parser
-from halobench.specs import CalibrateSpec, ProbeSpec, TrainSpec
+from halobench.cli.main import build_parser
+from halobench.core import plugins
+from halobench.core.specs import CalibrateSpec, ProbeSpec, TrainSpec
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 

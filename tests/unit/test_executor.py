@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from halobench import executor
-from halobench.executor import SURE, Corrections
+from halobench.runner.slurm import executor_patch
+from halobench.runner.slurm.executor_patch import SURE, Corrections
 
 
 def states_seen(corrections: Corrections, *looks: dict[str, str]) -> list[str | None]:
@@ -80,7 +80,7 @@ def looks(made, jobs) -> list[str]:
 def test_an_executor_is_improved(plugin, tmp_path, command):
     made = plugin.Executor()
     made.command = command
-    executor.improve(made, 20)
+    executor_patch.improve(made, 20)
     assert made._fallback_account_arg == ""
     assert isinstance(made, plugin.Executor)
     (tmp_path / "there").touch()

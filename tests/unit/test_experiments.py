@@ -8,8 +8,8 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from halobench.config import check_schema, load_config
-from halobench.grid import Config
+from halobench.experiment.config_loader import check_schema, load_config
+from halobench.experiment.grid import Config
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "workflow/experiments").glob("*.yaml"))

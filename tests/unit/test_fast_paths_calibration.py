@@ -12,9 +12,9 @@ import warnings
 import numpy as np
 import pytest
 
-from halobench import metrics
-from halobench import temperature as ts
-from halobench.specs import SpecError
+from halobench.calibration import metrics
+from halobench.calibration import temperature_scaling as ts
+from halobench.core.specs import SpecError
 
 
 def made(n: int, k: int, seed: int = 0, scale: float = 2.0) -> tuple[np.ndarray, np.ndarray]:

@@ -15,10 +15,13 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 
 from conftest import ROOT
-from halobench import aggregation, store
-from halobench.figures import names, theme, training
-from halobench.grid import TABLES, Cell
-from halobench.specs import SpecError
+from halobench.core.specs import SpecError
+from halobench.experiment.grid import TABLES, Cell
+from halobench.reporting import labels
+from halobench.reporting.figures import training
+from halobench.reporting.plotting import page_layout
+from halobench.results import aggregate
+from halobench.storage import files as store
 
 KEYS = ["dataset", "model", "loss", "seed"]
 RADII = ["points", "probe", "quantity", "calibrator"]
@@ -36,7 +39,7 @@ def files():
 @pytest.fixture
 def grid(files, tmp_path, monkeypatch):
     """Files of 12 cells and their manifest; batches end within the grid."""
-    monkeypatch.setattr(aggregation, "BATCH", 5)
+    monkeypatch.setattr(aggregate, "BATCH", 5)
     return files.write_grid(tmp_path, files.Shape(2, 1, 3, 2)), tmp_path
 
 
@@ -52,7 +55,7 @@ def plain_radii(radii: pd.DataFrame) -> pd.DataFrame:
         for name, scale in (("radius", 1.0), ("relative", group["other_distance"]), ("fraction", group["line_length"])):
             values = group["radius"].to_numpy() / np.asarray(scale)
             for level, label in ((0.25, "q25"), (0.5, "median"), (0.75, "q75")):
-                row[f"{name}_{label}"] = aggregation.censored_quantile(values, group["censored"].to_numpy(), level)
+                row[f"{name}_{label}"] = aggregate.censored_quantile(values, group["censored"].to_numpy(), level)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -72,22 +75,22 @@ def random_radii(seed: int, count: int = 3000) -> pd.DataFrame:
 @pytest.mark.parametrize("seed", range(3))
 def test_quartiles_of_all_groups_at_once_are_those_of_each(seed):
     table = random_radii(seed)
-    pd.testing.assert_frame_equal(aggregation.summarise_radii(table), plain_radii(table), check_exact=True)
+    pd.testing.assert_frame_equal(aggregate.summarise_radii(table), plain_radii(table), check_exact=True)
     few = table.iloc[:3]
-    pd.testing.assert_frame_equal(aggregation.summarise_radii(few), plain_radii(few), check_exact=True)
+    pd.testing.assert_frame_equal(aggregate.summarise_radii(few), plain_radii(few), check_exact=True)
 
 
 def test_infinite_and_wholly_censored_radii_are_summarised_as_one_by_one():
     table = random_radii(0, 400)
     table.loc[table["probe"] == "a", "censored"] = True
     table.loc[::9, "radius"] = np.inf
-    pd.testing.assert_frame_equal(aggregation.summarise_radii(table), plain_radii(table), check_exact=True)
+    pd.testing.assert_frame_equal(aggregate.summarise_radii(table), plain_radii(table), check_exact=True)
 
 
 def plain_tables(manifest, results) -> dict[str, pd.DataFrame]:
     """The tables of a manifest's cells, a file at a time."""
     found = {}
-    for name, file in aggregation.FILES.items():
+    for name, file in aggregate.FILES.items():
         parts = []
         for cell in manifest["cells"]:
             path = results / "runs" / cell["path"] / file
@@ -113,7 +116,7 @@ def assert_same_tables(found, expected) -> None:
 
 def test_tables_read_many_at_a_time_are_those_of_one_file_after_the_other(grid):
     manifest, results = grid
-    found = aggregation.aggregate(manifest, results)
+    found = aggregate.aggregate(manifest, results)
     assert set(found) == set(TABLES)
     assert_same_tables(found, plain_tables(manifest, results))
     assert [tuple(row) for row in found["runs"][KEYS].itertuples(index=False)] == [
@@ -139,7 +142,7 @@ def test_files_that_are_not_alike_are_joined_as_well(grid):
     edited(manifest, results, 7, "history.csv", b"epoch,step,lr,train_loss,note\n1,20,0.5,2,NA\n2,40,0.5,2,a b\n")
     for number in (0, 4, 11):
         manifest["cells"][number]["probe"] = False
-    found = aggregation.aggregate(manifest, results)
+    found = aggregate.aggregate(manifest, results)
     assert len(found["history"]) == 8 * 100 + 6
     assert_same_tables(found, plain_tables(manifest, results))
 
@@ -150,7 +153,7 @@ def test_a_file_of_another_content_is_named(grid, name):
     path = results / "runs" / manifest["cells"][7]["path"] / name
     path.write_bytes(path.read_bytes()[:-1] + b" ")
     with pytest.raises(SpecError, match=f"{manifest['cells'][7]['path']}/{name} .*the bytes that its record tells of"):
-        aggregation.aggregate(manifest, results)
+        aggregate.aggregate(manifest, results)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +169,7 @@ def test_a_file_that_is_no_table_is_named_among_those_read_with_it(grid, name, c
     manifest, results = grid
     edited(manifest, results, 7, name, content)
     with pytest.raises(SpecError) as caught:
-        aggregation.aggregate(manifest, results)
+        aggregate.aggregate(manifest, results)
     assert caught.value.key.endswith(f"{manifest['cells'][7]['path']}/{name}")
     assert told in str(caught.value)
 
@@ -177,7 +180,7 @@ def test_a_table_of_radii_without_a_column_is_named(grid, tmp_path):
     random_radii(0).drop(columns="censored").to_parquet(path)
     edited(manifest, results, 2, "radii.parquet", path.read_bytes())
     with pytest.raises(SpecError, match="no column 'censored'"):
-        aggregation.aggregate(manifest, results)
+        aggregate.aggregate(manifest, results)
 
 
 @pytest.mark.parametrize("word", ["plain", "with, comma", 'with "quotes"', "two\nlines"])
@@ -214,7 +217,7 @@ def test_a_long_csv_is_byte_for_byte_what_pandas_writes(tmp_path, monkeypatch, w
 
 def test_a_csv_with_a_field_too_many_shifts_no_other_file(tmp_path):
     files = [(tmp_path / "a.csv", b"a,b\n1,2,3\n4,5,6\n"), (tmp_path / "b.csv", b"a,b\n3,4\n5,6\n")]
-    table, counts = aggregation._read_csvs(1)(files)
+    table, counts = aggregate._read_csvs(1)(files)
     assert counts == [2, 2]
     assert table.loc[2:, ["a", "b"]].to_numpy().tolist() == [[3, 4], [5, 6]]
 
@@ -225,7 +228,7 @@ def test_curves_of_another_type_are_named(tmp_path):
         pd.DataFrame({"confidence": values}).to_parquet(tmp_path / f"{name}.parquet")
         files.append((tmp_path / f"{name}.parquet", (tmp_path / f"{name}.parquet").read_bytes()))
     with pytest.raises(SpecError, match=r"b\.parquet"):
-        aggregation._read_curves(files)
+        aggregate._read_curves(files)
 
 
 def test_a_grid_of_made_up_files_has_the_cells_it_was_asked_for(files, tmp_path):
@@ -244,7 +247,7 @@ def plain_over_seeds(table: pd.DataFrame, by: list[str], value: str) -> pd.DataF
     rows = []
     for found, group in per_seed.groupby(level=list(range(len(by))), sort=True):
         found = found if isinstance(found, tuple) else (found,)
-        rows.append((*found, *names.t_interval(group.to_numpy()), len(group)))
+        rows.append((*found, *labels.t_interval(group.to_numpy()), len(group)))
     return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "n"])
 
 
@@ -257,13 +260,13 @@ def test_statistics_over_seeds_are_those_of_each_group(by):
     table.loc[rng.uniform(size=4000) < 0.1, "value"] = np.nan
     table.loc[5, "value"] = np.inf
     table = table[(table["b"] != "z") | (table["seed"] == 3)]
-    found = names.over_seeds(table, by, "value")
+    found = labels.over_seeds(table, by, "value")
     pd.testing.assert_frame_equal(found, plain_over_seeds(table, by, "value"), check_exact=True)
 
 
 def test_statistics_over_seeds_of_nothing_are_an_empty_table():
     table = pd.DataFrame({"a": ["u"], "seed": [0], "value": [np.nan]})
-    found = names.over_seeds(table, ["a"], "value")
+    found = labels.over_seeds(table, ["a"], "value")
     assert found.columns.tolist() == ["a", "mean", "low", "high", "n"]
     assert found.empty
 
@@ -272,7 +275,7 @@ def test_training_draws_each_seed_and_their_mean():
     tables = synthetic.tables([("digits", "mlp", "cross_entropy"), ("digits", "mlp", "focal")], (0, 1, 2))
     (ax,) = training.draw(tables["history"], tables["runs"]).axes
     thin = [collection for collection in ax.collections if isinstance(collection, LineCollection)]
-    for loss, style in names.loss_styles(["cross_entropy", "focal"]).items():
+    for loss, style in labels.loss_styles(["cross_entropy", "focal"]).items():
         rows = tables["history"][tables["history"]["loss"] == loss]
         (single,) = (c for c in thin if to_hex(c.get_color()[0]) == style.color.lower())
         expected = {tuple(group["train_loss"]) for _, group in rows.groupby("seed")}
@@ -283,17 +286,17 @@ def test_training_draws_each_seed_and_their_mean():
 
 
 def test_a_band_is_left_open_where_there_is_no_interval():
-    with mpl.rc_context(theme.RC):
-        ax = theme.place(theme.page(2, 2), 0.2, 0.2, 1.5, 1.5)
+    with mpl.rc_context(page_layout.RC):
+        ax = page_layout.place(page_layout.page(2, 2), 0.2, 0.2, 1.5, 1.5)
         low = np.array([0.0, 0.0, np.nan, 1.0, 1.0])
-        theme.add_bands(ax, [(np.arange(5.0), low, low + 1)], ["red"])
+        page_layout.add_bands(ax, [(np.arange(5.0), low, low + 1)], ["red"])
     spans = [(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for path in ax.collections[0].get_paths()]
     assert spans == [(0, 1), (3, 4)]
 
 
 def test_groups_are_the_rows_of_each_combination_in_their_order():
     table = pd.DataFrame(itertools.product("ab", "xy", range(3)), columns=["one", "two", "value"]).iloc[::-1]
-    found = theme.groups_of(table, ["one", "two"])
+    found = page_layout.groups_of(table, ["one", "two"])
     assert sum(map(len, found.values())) == len(table)
     for (one, two), rows in found.items():
         pd.testing.assert_frame_equal(rows, table[(table["one"] == one) & (table["two"] == two)])

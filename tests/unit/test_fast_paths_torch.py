@@ -16,14 +16,14 @@ import torch
 from torch import nn
 
 from halobench import losses, models
-from halobench.feed import Feed
+from halobench.core.specs import LossSpec, ModelSpec, ProbeSpec, TrainSpec
 from halobench.losses import Loss
 from halobench.losses.cross_entropy import CrossEntropy
-from halobench.models.folding import checked, folded
-from halobench.neighbourhood import predictor, probe, score
-from halobench.rays import Geometry, Surroundings
-from halobench.specs import LossSpec, ModelSpec, ProbeSpec, TrainSpec
-from halobench.training import autocast, fit, kept_casts, one_hot, place, predict
+from halobench.models.batchnorm_folding import checked, folded
+from halobench.probing.probe import predictor, probe, score
+from halobench.probing.rays import Geometry, Surroundings
+from halobench.training.batches import Feed
+from halobench.training.loop import autocast, fit, kept_casts, one_hot, place, predict
 
 CLASSES = 5
 BETAS = {"none": 1.0, "exact": 0.4}
@@ -139,8 +139,8 @@ def test_how_many_places_are_made_at_a_time_changes_no_number(points, blocks, mo
             return probe(lambda x: model(x.double()), inputs, labels, spec, around, rng=rng, betas=BETAS, batch=7)
 
     whole = run()
-    monkeypatch.setattr("halobench.neighbourhood.PLACES", blocks[0])
-    monkeypatch.setattr("halobench.neighbourhood.BATCHES", blocks[1])
+    monkeypatch.setattr("halobench.probing.probe.PLACES", blocks[0])
+    monkeypatch.setattr("halobench.probing.probe.BATCHES", blocks[1])
     parts = run()
     np.testing.assert_allclose(parts.curves, whole.curves, rtol=1e-9)
     np.testing.assert_allclose(parts.radii["radius"], whole.radii["radius"], rtol=1e-9)

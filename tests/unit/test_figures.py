@@ -17,23 +17,24 @@ from matplotlib.colors import to_hex
 from matplotlib.markers import MarkerStyle
 from scipy import stats
 
-from halobench import grid, plugins
-from halobench.config import load_config
-from halobench.figures import (
+from halobench.core import plugins
+from halobench.core.specs import CALIBRATORS, POSTHOC
+from halobench.experiment import grid
+from halobench.experiment.config_loader import load_config
+from halobench.reporting import labels as names
+from halobench.reporting.figures import (
     calibration,
     claims,
     confidence_radius,
     logit_gaps,
-    names,
     neighbourhood,
     radii,
     reliability,
     reliability_posthoc,
     summary,
-    theme,
     training,
 )
-from halobench.specs import CALIBRATORS, POSTHOC
+from halobench.reporting.plotting import page_layout
 
 FIGURES = ("calibration", "claims", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability")
 FIGURES += ("reliability_posthoc", "summary", "training")
@@ -184,7 +185,7 @@ def test_pooled_bins_weigh_by_count_and_drop_empty_ones():
             "accuracy": [1.0, 0.0, np.nan],
         }
     )
-    pooled = theme.pooled_bins(table, ["loss"])
+    pooled = page_layout.pooled_bins(table, ["loss"])
     assert pooled["bin"].tolist() == [3]
     assert pooled[["count", "confidence", "accuracy"]].iloc[0].tolist() == pytest.approx([4, 0.24, 0.25])
 
@@ -315,7 +316,7 @@ def test_calibration_draws_means_references_and_floor(tables):
     horizontal = [
         x.get_ydata()[0]
         for x in ax.lines
-        if to_hex(x.get_color()) == theme.INK and x.get_ydata()[0] == x.get_ydata()[-1]
+        if to_hex(x.get_color()) == page_layout.INK and x.get_ydata()[0] == x.get_ydata()[-1]
     ]
     assert level["bayes"]["value"].mean() in [pytest.approx(y) for y in horizontal]
     nearest = level["nearest"]
@@ -375,8 +376,8 @@ def test_reliability_keeps_to_three_calibrators_and_the_others_have_a_figure():
     assert all(texts(figure).count(head) == 1 for head in heads)
     assert len(figure.axes) == 3
     own = given[(given["labels"] == "noisy") & (given["calibrator"] == "zz_own") & (given["loss"] == "mixup2")]
-    pooled = theme.pooled_bins(own, ["loss"])
-    pooled = pooled[pooled["count"] >= theme.FEW]
+    pooled = page_layout.pooled_bins(own, ["loss"])
+    pooled = pooled[pooled["count"] >= page_layout.FEW]
     color = names.loss_styles(["mixup2"])["mixup2"].color
     marks = [
         line for line in figure.axes[2].lines if to_hex(line.get_color()) == color.lower() and line.get_marker() == "s"
@@ -402,7 +403,7 @@ def test_calibration_leaves_room_for_the_names_of_many_calibrators(tables):
     exact = table[table["calibrator"] == "exact"]
     many = [exact.assign(calibrator=f"calibrator{i}") for i in range(6)]
     figure = calibration.draw(pd.concat([table, *many], ignore_index=True))
-    with mpl.rc_context(theme.RC):
+    with mpl.rc_context(page_layout.RC):
         figure.canvas.draw()
     for ax in figure.axes:
         boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
@@ -536,7 +537,7 @@ def test_words_stay_on_the_page_and_off_each_other(name):
         both = (*both, beside_theory(both[0]))
     for given in (made_theory(), made_theory(small=True)) if name in THEORY else both:
         figure = drawn(name, given)
-        with mpl.rc_context(theme.RC):
+        with mpl.rc_context(page_layout.RC):
             figure.canvas.draw()
         page = figure.bbox
         boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
@@ -556,7 +557,7 @@ def test_words_stay_on_the_page_and_off_each_other(name):
 @pytest.mark.parametrize("name", FIGURES + THEORY)
 def test_print_is_at_least_seven_points(name, tables):
     figure = drawn(name, made_theory() if name in THEORY else beside_theory(tables))
-    with mpl.rc_context(theme.RC):
+    with mpl.rc_context(page_layout.RC):
         figure.canvas.draw()
     sizes = [text.get_fontsize() for text in figure.findobj(mpl.text.Text) if text.get_text().strip()]
     assert min(sizes) >= 7
@@ -579,7 +580,7 @@ def test_empty_tables_say_so(name, tables):
 @pytest.mark.parametrize("name", FIGURES + THEORY)
 def test_same_tables_give_the_same_bytes(name, tables, tmp_path):
     tables = made_theory() if name in THEORY else tables
-    written = [theme.save(drawn(name, tables), tmp_path / folder / name) for folder in ("one", "two")]
+    written = [page_layout.save(drawn(name, tables), tmp_path / folder / name) for folder in ("one", "two")]
     for one, two in zip(*written, strict=True):
         assert one.read_bytes() == two.read_bytes()
     pdf, png = (path.read_bytes() for path in written[0])
@@ -601,7 +602,7 @@ def test_settings_and_tables_are_left_as_they_were(tables):
         pd.testing.assert_frame_equal(rows, copies[table])
 
 
-def spots(grid: theme.Grid) -> dict:
+def spots(grid: page_layout.Grid) -> dict:
     """Of each panel its left edge, and how far its top lies below that of the highest, in inches."""
     width, height = grid.figure.get_size_inches()
     boxes = {key: ax.get_position() for key, ax in grid.axes.items()}
@@ -613,7 +614,7 @@ def test_a_high_page_goes_on_beside_in_order_with_no_panel_lost():
     rows = {i: f"row {i}" for i in range(31)}
     columns = {"a": "first", "b": "second"}
     present = set(itertools.product(rows, columns)) - {(7, "a")}
-    grid = theme.grid("title", "note", rows, columns, present, xlabel="x", left=0.6, right=0.2)
+    grid = page_layout.grid("title", "note", rows, columns, present, xlabel="x", left=0.6, right=0.2)
     width, height = grid.figure.get_size_inches()
     assert height < 1.6 * width
     found = spots(grid)
@@ -634,7 +635,7 @@ def test_panels_of_a_sparse_grid_move_together_under_headings_of_their_own():
     columns = {c: f"column {c}" for c in range(9)}
     own = {"x": [0, 4], "y": [1, 8], "z": range(9), "w": [3, 5]}
     present = {(row, column) for row, found in own.items() for column in found}
-    grid = theme.grid("title", "note", {row: f"row {row}" for row in own}, columns, present)
+    grid = page_layout.grid("title", "note", {row: f"row {row}" for row in own}, columns, present)
     found = spots(grid)
     assert set(found) == present
     for row, some in own.items():
@@ -651,14 +652,14 @@ def test_panels_of_a_sparse_grid_move_together_under_headings_of_their_own():
 
 
 def test_figures_import_neither_torch_nor_pyplot():
-    code = "import sys; " + "".join(f"import halobench.figures.{name}; " for name in FIGURES + THEORY)
+    code = "import sys; " + "".join(f"import halobench.reporting.figures.{name}; " for name in FIGURES + THEORY)
     code += "print([m for m in ('torch', 'seaborn', 'matplotlib.pyplot') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_models_without_a_finite_temperature_are_counted_in_words():
-    from halobench.figures.calibration import missing_fits
+    from halobench.reporting.figures.calibration import missing_fits
 
     rows = pd.DataFrame({"calibrator": ["none", "exact", "exact"], "value": [1.0, np.nan, 0.5]})
     assert missing_fits(rows) == ["exact TS: no finite T for 1 of 2 models"]
@@ -793,7 +794,7 @@ def test_counts_of_points_keep_off_the_panel_to_their_left(tables):
     table = tables["reliability"].copy()
     table["count"] *= 9999 // table["count"].max()
     figure = reliability.draw(table)
-    with mpl.rc_context(theme.RC):
+    with mpl.rc_context(page_layout.RC):
         figure.canvas.draw()
     for ax, other in itertools.permutations(figure.axes, 2):
         box, left = ax.get_window_extent(), other.get_window_extent()
@@ -810,7 +811,7 @@ def test_nothing_is_drawn_behind_the_words_of_calibration(tables):
     table.loc[wide, "value"] *= 3
     table.loc[(table["model"] == "uniform") & (table["metric"] == "nll"), "value"] = 50.0
     figure = calibration.draw(table)
-    with mpl.rc_context(theme.RC):
+    with mpl.rc_context(page_layout.RC):
         figure.canvas.draw()
     arrows = 0
     for ax in (ax for ax in figure.axes if ax.texts):

@@ -8,11 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
-from halobench import metrics
-from halobench.cli import main
-from halobench.foreign import calibrate_file, read_logits
-from halobench.specs import CalibrateSpec, SpecError
-from halobench.temperature import FLAT, fit_temperature
+from halobench.calibration import metrics
+from halobench.calibration.external_logits import calibrate_file, read_logits
+from halobench.calibration.temperature_scaling import FLAT, fit_temperature
+from halobench.cli.main import main
+from halobench.core.specs import CalibrateSpec, SpecError
 
 QUICK = CalibrateSpec(draws=50, floor_draws=5)
 

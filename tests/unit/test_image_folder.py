@@ -17,10 +17,13 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from conftest import Workspace, tiny_config
-from halobench import checks, data, dataroot, store
-from halobench.config import ConfigError, load_config
-from halobench.data import image_folder
-from halobench.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
+from halobench import data
+from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
+from halobench.data import data_root
+from halobench.data.loaders import image_folder
+from halobench.experiment import validation
+from halobench.experiment.config_loader import ConfigError, load_config
+from halobench.storage import files as store
 
 pytestmark = pytest.mark.paper
 
@@ -50,7 +53,7 @@ def fill(root: Path, mode: str = "RGB", names: tuple[str, ...] = NAMES, each: in
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
     """A data root with a folder of colour images."""
-    monkeypatch.setenv(dataroot.ROOT, str(tmp_path / "data"))
+    monkeypatch.setenv(data_root.ROOT, str(tmp_path / "data"))
     fill(tmp_path / "data/zoo")
     return tmp_path / "data"
 
@@ -194,7 +197,7 @@ def test_an_image_beyond_pillows_limit_is_told_with_the_limit(root, tmp_path, mo
 
 
 def test_the_first_frame_of_an_animation_is_read(tmp_path, monkeypatch):
-    monkeypatch.setenv(dataroot.ROOT, str(tmp_path))
+    monkeypatch.setenv(data_root.ROOT, str(tmp_path))
     first, second = Image.new("RGB", (8, 8), (200, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 200))
     endings = {"GIF": "png", "TIFF": "tif", "PNG": "png", "WEBP": "webp"}  # Pillow goes by what a file holds
     for label, format in enumerate(endings):
@@ -400,7 +403,7 @@ def test_a_link_that_leads_nowhere_may_be_a_class_and_is_told(root, tmp_path, li
 
 
 def test_a_data_root_that_is_a_file_is_told_as_such(root, tmp_path, monkeypatch):
-    monkeypatch.setenv(dataroot.ROOT, str(root / "zoo/notes.txt"))
+    monkeypatch.setenv(data_root.ROOT, str(root / "zoo/notes.txt"))
     error = refusal(spec(), tmp_path / "out")
     assert error.key == "data_root"
     assert error.expected == f"a folder, and {root}/zoo/notes.txt is no folder"
@@ -425,27 +428,27 @@ def configured(**options: object) -> dict:
 
 def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp_path):
     config, place = load_config(configured()), tmp_path / "results"
-    report = checks.ensure(config, tmp_path / "cache", place)
+    report = validation.ensure(config, tmp_path / "cache", place)
     assert report["sources"]["zoo"] == {"classes": 3, "bytes": 36 * 3 * 81}
     gone = root / "zoo/cow"
     gone.rename(root / "cow")
     with pytest.raises(ConfigError, match=r"train \+ val \+ test = 36: expected at most the 24 images of source 'zoo'"):
-        checks.ensure(config, tmp_path / "cache", place)
+        validation.ensure(config, tmp_path / "cache", place)
     (root / "cow").rename(gone)
     (root / "zoo").rename(root / "moved")
     with pytest.raises(ConfigError, match=r"^sources\.zoo\.folder = 'zoo': expected a folder that holds"):
-        checks.ensure(config, tmp_path / "cache", place)
+        validation.ensure(config, tmp_path / "cache", place)
     (root / "moved").rename(root / "zoo")
-    from halobench.stages import run_source
+    from halobench.pipeline.stage import run_source
 
     run_source(config.source_spec("zoo"), place / "sources/zoo")
     (root / "zoo").rename(root / "moved")
     stamps = set((tmp_path / "cache").iterdir())
-    assert checks.ensure(config, tmp_path / "cache", place) == report
+    assert validation.ensure(config, tmp_path / "cache", place) == report
     assert set((tmp_path / "cache").iterdir()) == stamps  # the same was asked, so that nothing was built anew
     # Another size would need the folder again.
     with pytest.raises(ConfigError, match=r"^sources\.zoo\.folder = 'zoo': expected a folder that holds"):
-        checks.ensure(load_config(configured(size=8)), tmp_path / "cache", place)
+        validation.ensure(load_config(configured(size=8)), tmp_path / "cache", place)
 
 
 def test_what_is_wrong_with_an_image_is_told_by_its_source_before_a_run(root, tmp_path):
@@ -453,7 +456,7 @@ def test_what_is_wrong_with_an_image_is_told_by_its_source_before_a_run(root, tm
     for content, said in ((b"text", "images that can be read, and"), (b"", "images alone under such names, and")):
         first.write_bytes(content)
         with pytest.raises(ConfigError) as caught:
-            checks.ensure(load_config(configured()), tmp_path / "cache", tmp_path / "results")
+            validation.ensure(load_config(configured()), tmp_path / "cache", tmp_path / "results")
         assert caught.value.problems[0].startswith(f"sources.zoo.folder = 'zoo': expected {said} {first} ")
 
 
@@ -461,7 +464,7 @@ def test_what_a_folder_lacks_is_told_beside_what_else_is_wrong(root, tmp_path):
     raw = configured(folder="gone")
     raw["losses"]["cross_entropy"] = {"name": "focal", "gamma": -1}
     with pytest.raises(ConfigError) as caught:
-        checks.ensure(load_config(raw), tmp_path / "cache", tmp_path / "results")
+        validation.ensure(load_config(raw), tmp_path / "cache", tmp_path / "results")
     assert [line.partition(" ")[0] for line in caught.value.problems] == [
         "sources.zoo.folder",
         "losses.cross_entropy.gamma",
@@ -475,7 +478,7 @@ def test_where_data_lie_reruns_nothing_and_reaches_the_jobs(tmp_path):
     workspace = Workspace(tmp_path, config)
     fill(tmp_path / "one/zoo")
     target = "results/references/zoo/seed0/reference.json"
-    quiet = {dataroot.ROOT: "/nowhere"}
+    quiet = {data_root.ROOT: "/nowhere"}
     done = workspace.snakemake("--cores", "1", target, environment=quiet)
     assert done.returncode == 0, done.stderr[-3000:]
     assert store.read_json(tmp_path / "results/sources/zoo/meta.json")["size"] == 36
@@ -498,7 +501,7 @@ def test_where_data_lie_reruns_nothing_and_reaches_the_jobs(tmp_path):
 STAGE = """
 import json, re, sys
 from pathlib import Path
-from halobench.stages import run_source, run_train
+from halobench.pipeline.stage import run_source, run_train
 given, out = json.loads(sys.argv[1]), Path(sys.argv[2])
 run_source(given, out) if "loader" in given else run_train(given, out, 0, out / "cell")
 # Not what getrusage tells, which counts the process that this one was forked from.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from halobench import failures, logs
-from halobench.cli import main
+from halobench.cli.main import main
+from halobench.runner import failures, logs
 
 OWN = "$ halobench train --spec '{}'\nepoch 1/3\nepoch 2/3\nepoch 3/3\nhalobench: error: d/m/l/seed0: loss is nan\n\n"
 

@@ -7,7 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from halobench import checks, data, losses, plugins
+from halobench import data, losses
+from halobench.core import plugins
+from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, SpecError, TrainSpec
+from halobench.experiment import validation
 from halobench.losses import Loss, soft_cross_entropy
 from halobench.losses.brier import Brier
 from halobench.losses.cross_entropy import CrossEntropy
@@ -17,8 +20,7 @@ from halobench.losses.focal import Focal
 from halobench.losses.label_smoothing import LabelSmoothing
 from halobench.losses.mixup import Mixup
 from halobench.losses.regmixup import Regmixup
-from halobench.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, SpecError, TrainSpec
-from halobench.training import train_cell
+from halobench.training.loop import train_cell
 
 
 def batch(count: int = 12, classes: int = 4, shape: tuple[int, ...] = (2, 3, 3), seed: int = 0):
@@ -353,7 +355,7 @@ def test_next_below_skips_equal_entries():
 
 
 def test_brier_is_the_score_of_the_metrics():
-    from halobench import metrics
+    from halobench.calibration import metrics
 
     _, labels, targets, logits = batch(80)
     p = metrics.softmax(logits.numpy())
@@ -429,7 +431,7 @@ def test_every_loss_makes_as_many_rows_as_its_file_says(name):
 
 @pytest.mark.parametrize("name", plugins.names("losses"))
 def test_every_loss_passes_the_check_before_a_run(name):
-    checks.check_loss(LossSpec(name))
+    validation.check_loss(LossSpec(name))
 
 
 class Halves(CrossEntropy):
@@ -461,17 +463,17 @@ class Scalar(CrossEntropy):
 
 def test_a_mix_may_change_the_number_of_rows_and_nothing_else():
     here = __name__
-    checks.check_loss(LossSpec(f"{here}:Halves"))
+    validation.check_loss(LossSpec(f"{here}:Halves"))
     for name, shapes in (
         ("Uneven", "not (4, 1, 4, 4) and (8, 3)"),
         ("Empty", "not (0, 1, 4, 4) and (0, 3)"),
         ("Narrow", "not (4, 1, 4, 3) and (4, 3)"),
     ):
         with pytest.raises(SpecError, match="but for its number of rows") as caught:
-            checks.check_loss(LossSpec(f"{here}:{name}"))
+            validation.check_loss(LossSpec(f"{here}:{name}"))
         assert shapes in str(caught.value)
     with pytest.raises(SpecError, match=f"name = '{here}:Scalar': expected a loss"):
-        checks.check_loss(LossSpec(f"{here}:Scalar"))
+        validation.check_loss(LossSpec(f"{here}:Scalar"))
 
 
 @pytest.fixture(scope="module")

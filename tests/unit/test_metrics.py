@@ -9,8 +9,8 @@ import pytest
 from scipy.special import log_softmax
 from scipy.special import softmax as scipy_softmax
 
-from halobench import metrics
-from halobench.specs import SpecError
+from halobench.calibration import metrics
+from halobench.core.specs import SpecError
 
 PROBABILITY_METRICS = {
     "error": metrics.error,

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file, save_model
 from torch import nn
 
-from halobench import models, plugins
+from halobench import models
+from halobench.core import plugins
+from halobench.core.specs import ModelSpec, SpecError, parse
 from halobench.models import Resized, build, check, start
-from halobench.specs import ModelSpec, SpecError, parse
 
 DIGITS, MNIST, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
 

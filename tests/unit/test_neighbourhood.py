@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from halobench.neighbourhood import choose_points, probe
-from halobench.rays import Surroundings, nearest_other, principal_components
-from halobench.specs import ProbeSpec, SpecError
+from halobench.core.specs import ProbeSpec, SpecError
+from halobench.probing.probe import choose_points, probe
+from halobench.probing.rays import Surroundings, nearest_other, principal_components
 
 
 def radial(centre: torch.Tensor, slope: float = 1.0):

@@ -12,12 +12,15 @@ import synthetic
 import yaml
 
 from conftest import ROOT
-from halobench import codemap, provenance, stages, store
-from halobench.aggregation import TABLE_COLUMNS
-from halobench.claims import claims_html, evaluate, load_claims
-from halobench.config import load_config
-from halobench.grid import PAGES, TABLES
-from halobench.pages import cells, facts, graph, overview, panels, shell
+from halobench.experiment import code_version
+from halobench.experiment.config_loader import load_config
+from halobench.experiment.grid import PAGES, TABLES
+from halobench.pipeline import stage as stages
+from halobench.reporting.pages import cells, elements, overview, panels, rule_graph, run_costs
+from halobench.reporting.pages.claims_page import claims_html
+from halobench.results.aggregate import TABLE_COLUMNS
+from halobench.results.claims import evaluate, load_claims
+from halobench.storage import files, provenance
 
 VOID = {"meta", "img", "br", "input"}
 
@@ -86,10 +89,10 @@ def record(stage: str, seconds: float = 2.0, device: str = "cpu", commit: str | 
 
 
 @pytest.fixture
-def jobs() -> list[facts.Job]:
+def jobs() -> list[run_costs.Job]:
     found = [record("train", 3.0), record("train", 5.0, "cuda:0", peak_memory_mib=900.0)]
     found += [record("probe", 1.5, commit="b" * 40 + "-dirty", started="2026-01-01T09:00:00+00:00")]
-    return list(map(facts.as_job, found))
+    return list(map(run_costs.as_job, found))
 
 
 @pytest.fixture
@@ -174,17 +177,17 @@ def test_headings_that_sort_are_buttons_whose_column_exists(tables, told):
     ],
 )
 def test_numbers_are_shown_short_and_sorted_in_full(value, shown, key):
-    entry = shell.number(value)
-    assert (entry.shown, shell.sort_key(entry.value)) == (shown, key)
+    entry = elements.number(value)
+    assert (entry.shown, elements.sort_key(entry.value)) == (shown, key)
 
 
 def test_text_is_escaped_wherever_it_stands():
     nasty = '<b>"&'
-    line = shell.Line({"dataset": nasty}, (shell.words(nasty), shell.number(1.0)))
-    columns = (shell.Column(nasty, means=nasty), shell.Column("n", number=True))
-    selects = shell.filters([shell.Choice("dataset", nasty, ((nasty, nasty), ("b", "b")))], "x", nasty)
-    source = shell.document(
-        nasty, selects + shell.note(nasty) + f'<div id="x">{shell.table(nasty, columns, [line])}</div>'
+    line = elements.Line({"dataset": nasty}, (elements.words(nasty), elements.number(1.0)))
+    columns = (elements.Column(nasty, means=nasty), elements.Column("n", number=True))
+    selects = elements.filters([elements.Choice("dataset", nasty, ((nasty, nasty), ("b", "b")))], "x", nasty)
+    source = elements.document(
+        nasty, selects + elements.note(nasty) + f'<div id="x">{elements.table(nasty, columns, [line])}</div>'
     )
     page = Page(source)
     assert "b" not in {tag for tag, _ in page.tags}
@@ -194,9 +197,9 @@ def test_text_is_escaped_wherever_it_stands():
 
 def test_selects_are_there_where_there_is_a_choice():
     keys = [{"dataset": "digits", "model": model, "loss": "cross_entropy"} for model in ("mlp", "cnn")]
-    assert [choice.key for choice in shell.choices(keys)] == ["model"]
-    assert shell.choices(keys)[0].options == (("mlp", "MLP"), ("cnn", "CNN"))
-    assert shell.filters([], "x", "rows") == ""
+    assert [choice.key for choice in elements.choices(keys)] == ["model"]
+    assert elements.choices(keys)[0].options == (("mlp", "MLP"), ("cnn", "CNN"))
+    assert elements.filters([], "x", "rows") == ""
 
 
 # Cells ----------------------------------------------------------------------------------------------------------------
@@ -312,7 +315,7 @@ def test_an_overview_without_figure_claims_or_rules_is_still_one(told, tables):
     ("seconds", "shown"), [(0, "0"), (0.04, "0.0 s"), (59.6, "60 s"), (600, "10 min"), (7200, "2.0 h")]
 )
 def test_durations(seconds, shown):
-    assert facts.duration(seconds) == shown
+    assert run_costs.duration(seconds) == shown
 
 
 # The graph ------------------------------------------------------------------------------------------------------------
@@ -320,20 +323,20 @@ def test_durations(seconds, shown):
 
 def test_rules_stand_below_what_they_read_and_edges_pass_no_box():
     edges = [("a", "b"), ("b", "c"), ("a", "c"), ("a", "d"), ("d", "e"), ("c", "e"), ("x", "e")]
-    kept = graph.reduced(edges)
+    kept = rule_graph.reduced(edges)
     assert kept == set(edges) - {("a", "c")}
-    steps, depth = graph.spread(kept)
+    steps, depth = rule_graph.spread(kept)
     assert all(depth[b] == depth[a] + 1 for a, b in steps)
     assert {node: depth[node] for node in "abcdex"} == {"a": 0, "b": 1, "c": 2, "d": 1, "e": 3, "x": 0}
-    drawn = graph.svg(edges, {"e": "e & co"})
+    drawn = rule_graph.svg(edges, {"e": "e & co"})
     assert drawn.count("<rect") == 6
     assert "e &amp; co" in drawn
-    assert drawn == graph.svg(reversed(edges), {"e": "e & co"})
+    assert drawn == rule_graph.svg(reversed(edges), {"e": "e & co"})
 
 
 def test_rules_in_a_circle_are_refused():
     with pytest.raises(ValueError, match="circle"):
-        graph.depths([("a", "b"), ("b", "a")])
+        rule_graph.depths([("a", "b"), ("b", "a")])
 
 
 # The stage ------------------------------------------------------------------------------------------------------------
@@ -345,7 +348,7 @@ def results(tmp_path, tables):
     folder = tmp_path / "tables/demo"
     folder.mkdir(parents=True)
     for name in (*TABLES, "claims"):
-        store.write_parquet(folder / f"{name}.parquet", tables[name])
+        files.write_parquet(folder / f"{name}.parquet", tables[name])
     cell = {
         "dataset": "digits",
         "model": "mlp",
@@ -355,22 +358,22 @@ def results(tmp_path, tables):
         "probe": False,
     }
     manifest = {"experiment": "demo", "cells": [cell | {"outputs": {}}], "references": []}
-    store.write_json(tmp_path / "manifest.json", store.seal(manifest))
+    files.write_json(tmp_path / "manifest.json", files.seal(manifest))
     for path, stage in (("runs/a/b/c/seed0/train", "train"), ("runs/a/b/c/seed0/calibrate", "calibrate")):
-        store.write_json(tmp_path / f"{path}.json", store.seal(record(stage)))
+        files.write_json(tmp_path / f"{path}.json", files.seal(record(stage)))
     for name in ("aggregate", "claims"):
-        outputs = {f"{t}.parquet": store.checksum(folder / f"{t}.parquet") for t in (*TABLES, "claims")}
-        store.write_json(folder / f"{name}.json", store.seal(record(name, outputs=outputs)))
+        outputs = {f"{t}.parquet": files.checksum(folder / f"{t}.parquet") for t in (*TABLES, "claims")}
+        files.write_json(folder / f"{name}.json", files.seal(record(name, outputs=outputs)))
     return tmp_path
 
 
 def test_the_stage_writes_every_page_and_its_record_twice_the_same(results, monkeypatch):
-    codemap._told.clear()
+    code_version._told.clear()
     made = {}
     for out in (results / "one", results / "two"):
         out.mkdir()
         stages.run_overview(results / "manifest.json", results, results / "tables/demo", out, {"a": 1}, {"edges": []})
-        found = store.read_record(out / "overview.json")
+        found = files.read_record(out / "overview.json")
         assert set(found["outputs"]) == {f"{name}.html" for name in PAGES}
         assert found["spec"]["config"] == {"a": 1}
         made[out.name] = {name: (out / f"{name}.html").read_bytes() for name in PAGES}
@@ -379,14 +382,16 @@ def test_the_stage_writes_every_page_and_its_record_twice_the_same(results, monk
 
 def test_the_stage_refuses_a_record_that_was_edited(results):
     path = results / "runs/a/b/c/seed0/train.json"
-    store.write_json(path, store.read_json(path) | {"seconds": 1e9})
-    with pytest.raises(store.SpecError, match=r"train\.json"):
+    files.write_json(path, files.read_json(path) | {"seconds": 1e9})
+    with pytest.raises(files.SpecError, match=r"train\.json"):
         stages.run_overview(results / "manifest.json", results, results / "tables/demo", results, {}, {})
 
 
 def test_pages_code_counts_for_their_stage_and_its_shell_for_all_tables():
-    codemap._told.clear()
-    assert {"pages/overview", "pages/cells", "pages/panels", "pages/shell"} <= set(codemap.code_map("overview"))
+    code_version._told.clear()
+    assert {f"reporting/pages/{name}" for name in ("overview", "cells", "panels", "elements")} <= set(
+        code_version.code_map("overview")
+    )
     for stage in ("claims", "table"):
-        assert "pages/shell" in codemap.code_map(stage)
-    assert "pages/shell" not in codemap.code_map("figure")
+        assert "reporting/pages/elements" in code_version.code_map(stage)
+    assert "reporting/pages/elements" not in code_version.code_map("figure")

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from halobench import stages, store
+from halobench.pipeline import stage
+from halobench.storage import files
 
 pytestmark = pytest.mark.paper
 MODELS = yaml.safe_load((Path(__file__).parents[2] / "workflow/experiments/paper.yaml").read_text())["models"]
@@ -21,7 +22,7 @@ PROBE = {"points": 2, "control": 1, "radii": [0, 5], "relative_radii": [1.0], "b
 def source(tmp_path_factory) -> Path:
     """Patches of 3 x 32 x 32."""
     folder = tmp_path_factory.mktemp("photos")
-    stages.run_source({"loader": "photos", "side": 32}, folder)
+    stage.run_source({"loader": "photos", "side": 32}, folder)
     return folder
 
 
@@ -30,7 +31,7 @@ def test_a_model_is_trained_probed_and_calibrated(name, source, tmp_path):
     model = {key: value for key, value in MODELS[name].items() if key != "recipe"}
     recipe = {"batch": 8, "epochs": 2, "warmup": 0, "eval_batch": 12, "channels_last": True}
     spec = {"dataset": DATASET, "model": model, "loss": {"name": "mixup"}, "train": recipe}
-    stages.run_train(spec, source, 0, tmp_path)
+    stage.run_train(spec, source, 0, tmp_path)
     evaluation = {key: recipe[key] for key in ("eval_batch", "channels_last")}
     probed = {
         "dataset": DATASET,
@@ -38,9 +39,9 @@ def test_a_model_is_trained_probed_and_calibrated(name, source, tmp_path):
         "train": evaluation,
         "probes": {"sphere": {"kind": "sphere", **PROBE}},
     }
-    stages.run_probe(probed, source, 0, tmp_path)
-    stages.run_calibrate({"draws": 20, "floor_draws": 2}, 0, tmp_path)
-    assert store.read_record(tmp_path / "train.json")["steps"] == 6
+    stage.run_probe(probed, source, 0, tmp_path)
+    stage.run_calibrate({"draws": 20, "floor_draws": 2}, 0, tmp_path)
+    assert files.read_record(tmp_path / "train.json")["steps"] == 6
     curves = pd.read_parquet(tmp_path / "neighbourhood.parquet")
     assert curves["confidence"].between(0, 1).all()
     assert set(curves["points"]) == {"train", "heldout"}

@@ -14,10 +14,11 @@ from statistics import fmean
 import pytest
 
 from conftest import Workspace, needs, tiny_figures, tiny_tables
-from halobench import estimates, plan, store
-from halobench.dryrun import Job, parse_jobs
-from halobench.estimates import Past, probing_work, training_work
-from halobench.plan import Limits, Task, duration, gpu_seconds, longest, wall_seconds
+from halobench.runner.dry_run import Job, parse_jobs
+from halobench.runner.forecast import estimates, plan
+from halobench.runner.forecast.estimates import Past, probing_work, training_work
+from halobench.runner.forecast.plan import Limits, Task, duration, gpu_seconds, longest, wall_seconds
+from halobench.storage import files as store
 
 DATASET = {"source": "digits", "train": 100, "val": 60, "test": 80}
 NOISY = DATASET | {"noise": {"p": 0.5}}
@@ -434,7 +435,7 @@ def test_times_are_told_in_units_that_read_well(seconds, text):
 
 
 def test_planning_does_without_torch():
-    code = "import sys, halobench.plan; print('torch' in sys.modules)"
+    code = "import sys, halobench.runner.forecast.plan; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

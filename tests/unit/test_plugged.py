@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from halobench import metrics, plugins, posthoc, specs
-from halobench.neighbourhood import probe
-from halobench.rays import Surroundings
-from halobench.specs import CalibrateSpec, ProbeSpec, SpecError
-from halobench.temperature import fit_temperature
+from halobench.calibration import calibrator, metrics
+from halobench.calibration.temperature_scaling import fit_temperature
+from halobench.core import plugins, specs
+from halobench.core.specs import CalibrateSpec, ProbeSpec, SpecError
+from halobench.probing.probe import probe
+from halobench.probing.rays import Surroundings
 
 MODULE = """
 import random
@@ -21,7 +22,7 @@ import random
 import numpy as np
 import torch
 
-from halobench.temperature import fit_temperature
+from halobench.calibration.temperature_scaling import fit_temperature
 
 
 def exact(logits, labels):
@@ -107,7 +108,7 @@ def drawn(n: int = 300, k: int = 4) -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_calibrator_is_fitted_and_maps_logits():
     logits, labels = drawn()
-    found = posthoc.fit("plugged_here:exact", logits, labels)
+    found = calibrator.fit("plugged_here:exact", logits, labels)
     beta = fit_temperature(logits, labels).beta
     np.testing.assert_allclose(found.probabilities(logits), metrics.softmax(beta * logits))
 
@@ -115,7 +116,7 @@ def test_a_calibrator_is_fitted_and_maps_logits():
 def test_a_calibrator_cannot_change_what_it_is_given():
     logits, labels = drawn()
     kept = logits.copy(), labels.copy()
-    found = posthoc.fit("plugged_here:edits", logits, labels)
+    found = calibrator.fit("plugged_here:edits", logits, labels)
     found.logits(logits)
     assert np.array_equal(logits, kept[0])
     assert np.array_equal(labels, kept[1])
@@ -125,12 +126,12 @@ def test_global_generators_give_a_plugin_the_same_numbers_and_are_put_back():
     logits, labels = drawn()
     random.seed(1)
     before = random.getstate(), torch.get_rng_state()
-    first = posthoc.fit("plugged_here:draws", logits, labels).logits(logits)
+    first = calibrator.fit("plugged_here:draws", logits, labels).logits(logits)
     assert random.getstate() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
     random.seed(2)
     torch.manual_seed(2)
-    assert np.array_equal(posthoc.fit("plugged_here:draws", logits, labels).logits(logits), first)
+    assert np.array_equal(calibrator.fit("plugged_here:draws", logits, labels).logits(logits), first)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_global_generators_give_a_plugin_the_same_numbers_and_are_put_back():
 )
 def test_a_bad_calibrator_is_named(name, told):
     with pytest.raises(SpecError, match=told):
-        posthoc.fit(f"plugged_here:{name}", *drawn()).logits(drawn()[0])
+        calibrator.fit(f"plugged_here:{name}", *drawn()).logits(drawn()[0])
 
 
 def walked(name: str, seed: int = 0):
@@ -193,8 +194,9 @@ def test_a_bad_probe_is_named(name, told):
 def test_a_file_named_as_one_of_the_packages_own_is_refused(made, kind, name, tmp_path, monkeypatch):
     """It would never be used."""
     made()
-    (tmp_path / kind).mkdir()
-    (tmp_path / kind / f"{name}.py").write_text("def fit(logits, labels): ...\ndef directions(*a, **k): ...\n")
+    folder = tmp_path / plugins.FOLDERS[kind]
+    folder.mkdir(parents=True)
+    (folder / f"{name}.py").write_text("def fit(logits, labels): ...\ndef directions(*a, **k): ...\n")
     monkeypatch.setattr(plugins, "PACKAGE", tmp_path)
     with pytest.raises(SpecError, match=rf"= '{name}': expected another name for {kind}/{name}.py"):
         made()

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from conftest import needs
-from halobench import metrics, posthoc
-from halobench.specs import POSTHOC, SpecError
-from halobench.temperature import fit_temperature
+from halobench.calibration import calibrator, metrics
+from halobench.calibration.temperature_scaling import fit_temperature
+from halobench.core.specs import POSTHOC, SpecError
 
 OWN = ("vector", "isotonic", "histogram", "ensemble")
 INSTALLED = importlib.util.find_spec("probmetrics") is not None and importlib.util.find_spec("numba") is not None
@@ -54,7 +54,7 @@ def test_vector_and_ensemble_are_ts_where_ts_is_the_truth(T):
     logits, labels, p = calibrated_at(T)
     entropy = -(p * np.log(p)).sum(axis=1).mean()
     for name in ("vector", "ensemble"):
-        fit = posthoc.fit(name, logits, labels)
+        fit = calibrator.fit(name, logits, labels)
         np.testing.assert_allclose(fit.probabilities(logits), p, atol=1e-6)
         assert fit.nll == pytest.approx(entropy, abs=1e-10)
         assert fit.converged
@@ -63,14 +63,14 @@ def test_vector_and_ensemble_are_ts_where_ts_is_the_truth(T):
     new = np.random.default_rng(0).normal(size=(50, 3)) * 4
     for name in ("vector", "ensemble"):
         expected = metrics.softmax(new / T)
-        np.testing.assert_allclose(posthoc.fit(name, logits, labels).probabilities(new), expected, atol=1e-5)
+        np.testing.assert_allclose(calibrator.fit(name, logits, labels).probabilities(new), expected, atol=1e-5)
 
 
 @pytest.mark.skipif(not INSTALLED, reason="needs the extra posthoc")
 def test_matrix_leaves_alone_what_ts_has_calibrated():
     """At the truth its penalty and its slope are zero, but for the mixture with uniform that it starts from."""
     logits, labels, p = calibrated_at(3.0)
-    fit = posthoc.fit("matrix", logits, labels)
+    fit = calibrator.fit("matrix", logits, labels)
     np.testing.assert_allclose(fit.probabilities(logits), p, atol=0.01)
 
 
@@ -81,7 +81,7 @@ def test_families_that_hold_ts_are_no_worse_where_they_are_fitted(name, seed):
     for strength, wrong in ((0.3, 0.0), (2.0, 0.3), (30.0, 0.3)):
         logits, labels = drawn(200, 4, strength, seed)
         labels = np.where(rng.random(200) < wrong, rng.integers(4, size=200), labels)
-        fit = posthoc.fit(name, logits, labels)
+        fit = calibrator.fit(name, logits, labels)
         assert fit.nll <= fit_temperature(logits, labels).nll + 1e-12
         assert fit.nll == pytest.approx(metrics.nll(fit.logits(logits), labels), rel=1e-12)
         assert fit.converged
@@ -97,7 +97,7 @@ def test_vector_scaling_of_two_classes_is_logistic_regression():
     logits, labels = drawn(800, 2, 2.0)
     features = logits[:, ::-1] * [1, -1]
     peer = LogisticRegression(C=1e12, tol=1e-10, max_iter=1000).fit(features, labels)
-    fit = posthoc.fit("vector", logits, labels)
+    fit = calibrator.fit("vector", logits, labels)
     np.testing.assert_allclose(fit.probabilities(logits), peer.predict_proba(features), atol=2e-5)
     assert fit.nll == pytest.approx(metrics.nll(np.log(peer.predict_proba(features)), labels), abs=1e-9)
 
@@ -119,7 +119,7 @@ def test_vector_scaling_is_the_optimum_that_torch_finds():
 
     for _ in range(5):
         optimizer.step(closure)
-    fit = posthoc.fit("vector", logits, labels)
+    fit = calibrator.fit("vector", logits, labels)
     expected = torch.softmax(z * weights + biases, dim=1).detach().numpy()
     np.testing.assert_allclose(fit.probabilities(logits), expected, atol=1e-5)
     assert fit.nll == pytest.approx(closure().item(), abs=1e-9)
@@ -135,14 +135,14 @@ def test_vector_scaling_is_probmetrics():
     logits, labels = drawn(500, 5)
     given = CategoricalLogits(torch.from_numpy(logits))
     peer = VectorScalingCalibrator().fit_torch(given, torch.from_numpy(labels)).predict_proba_torch(given)
-    fit = posthoc.fit("vector", logits, labels)
+    fit = calibrator.fit("vector", logits, labels)
     np.testing.assert_allclose(fit.probabilities(logits), peer.get_probs().numpy(), atol=2e-3)
     assert fit.nll <= metrics.nll(peer.get_logits().numpy().astype(float), labels) + 1e-6
 
 
 def test_vector_scalings_derivatives_are_those_of_finite_differences():
     logits, labels = drawn(60, 3)
-    objective = posthoc._Affine(logits, labels, np.zeros(6))
+    objective = calibrator._Affine(logits, labels, np.zeros(6))
     x = np.random.default_rng(1).normal(size=6)
     for i, away in enumerate(1e-5 * np.eye(6)):
         slope = (objective.value(x + away) - objective.value(x - away)) / 2e-5
@@ -175,7 +175,7 @@ def test_isotonic_is_sklearns_calibrated_classifier(k):
     p, new = metrics.softmax(logits), metrics.softmax(drawn(200, k, seed=1)[0])
     given = frozen.FrozenEstimator(Given().fit(p, labels))
     peer = CalibratedClassifierCV(given, method="isotonic").fit(p, labels)
-    ours = posthoc.fit("isotonic", logits, labels).probabilities(np.log(new))
+    ours = calibrator.fit("isotonic", logits, labels).probabilities(np.log(new))
     np.testing.assert_allclose(ours, peer.predict_proba(new), atol=1e-6)
 
 
@@ -188,7 +188,7 @@ def test_histogram_is_a_count_by_hand():
         for part in order.reshape(15, 40):
             expected[part, j] = (labels[part] == j).mean()
     expected /= expected.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(posthoc.fit("histogram", logits, labels).probabilities(logits), expected, atol=1e-12)
+    np.testing.assert_allclose(calibrator.fit("histogram", logits, labels).probabilities(logits), expected, atol=1e-12)
 
 
 @pytest.mark.skipif(not INSTALLED, reason="needs the extra posthoc")
@@ -199,14 +199,14 @@ def test_histogram_of_two_classes_is_probmetrics():
     logits, labels = drawn(450, 2, 1.5)
     p = metrics.softmax(logits)
     peer = BinaryHistogramBinningCalibrator(15, strategy="quantile").fit(p, labels).predict_proba(p)[:, 1]
-    ours = posthoc.fit("histogram", logits, labels).probabilities(logits)[:, 1]
+    ours = calibrator.fit("histogram", logits, labels).probabilities(logits)[:, 1]
     np.testing.assert_allclose(ours, peer, atol=1e-6)
 
 
 def test_equal_scores_share_a_bin():
     logits = np.repeat([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]], [50, 7, 8], axis=0)
     labels = np.r_[np.arange(50) % 2, [0] * 6, 1, [1] * 8]
-    found = posthoc.fit("histogram", logits, labels).probabilities(np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]]))
+    found = calibrator.fit("histogram", logits, labels).probabilities(np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]]))
     np.testing.assert_allclose(found, [[0.5, 0.5], [6 / 7, 1 / 7], [0, 1]], atol=1e-12)
 
 
@@ -220,7 +220,7 @@ def test_ensemble_is_the_best_of_a_fine_grid():
     steps = np.linspace(0, 1, 201)
     grid = [(a, b, 1 - a - b) for a in steps for b in steps if a + b <= 1 + 1e-12]
     values = -np.log(seen @ np.clip(grid, 0, 1).T).mean(axis=0)
-    fit = posthoc.fit("ensemble", logits, labels)
+    fit = calibrator.fit("ensemble", logits, labels)
     assert fit.nll <= values.min() + 1e-12
     assert fit.nll == pytest.approx(values.min(), abs=2e-5)
     best = np.array(grid[values.argmin()])
@@ -238,7 +238,7 @@ def test_ensemble_is_probmetrics():
     labels = np.where(np.random.default_rng(2).random(400) < 0.2, (labels + 1) % 4, labels)
     p = metrics.softmax(logits)
     peer = ETSCalibrator(loss="ce").fit(p, labels).predict_proba(p)
-    fit = posthoc.fit("ensemble", logits, labels)
+    fit = calibrator.fit("ensemble", logits, labels)
     np.testing.assert_allclose(fit.probabilities(logits), peer, atol=2e-3)
     assert fit.nll <= metrics.nll(np.log(peer), labels) + 1e-9
 
@@ -250,7 +250,7 @@ def test_ensemble_is_probmetrics():
 def test_each_gives_distributions_and_calibrates(name):
     logits, labels = drawn(1000, 4, 4.0)
     new, answers = drawn(4000, 4, 4.0)
-    fit = posthoc.fit(name, logits, labels)
+    fit = calibrator.fit(name, logits, labels)
     p = fit.probabilities(new)
     assert p.dtype == np.float64
     assert (p >= 0).all()
@@ -267,7 +267,7 @@ def test_each_gives_distributions_and_calibrates(name):
 def test_each_gives_the_same_bytes_again_and_leaves_its_arguments_alone(name):
     logits, labels = drawn()
     kept = logits.copy(), labels.copy()
-    first, again = (posthoc.fit(name, logits, labels).logits(logits) for _ in range(2))
+    first, again = (calibrator.fit(name, logits, labels).logits(logits) for _ in range(2))
     assert first.tobytes() == again.tobytes()
     np.testing.assert_array_equal(logits, kept[0])
     np.testing.assert_array_equal(labels, kept[1])
@@ -277,7 +277,7 @@ def test_each_gives_the_same_bytes_again_and_leaves_its_arguments_alone(name):
 def test_float32_logits_are_calibrated_as_float64_ones(name):
     logits, labels = drawn()
     logits = logits.astype(np.float32)
-    a, b = (posthoc.fit(name, z, labels).logits(z) for z in (logits, logits.astype(np.float64)))
+    a, b = (calibrator.fit(name, z, labels).logits(z) for z in (logits, logits.astype(np.float64)))
     assert a.tobytes() == b.tobytes()
 
 
@@ -286,7 +286,7 @@ def test_the_ensemble_keeps_predictions_whatever_its_weights():
     logits, labels = drawn(400, 6, 20.0)
     against = -np.eye(6)[labels] * 5 + rng.normal(size=(400, 6))  # the less a class, the larger its logit
     for z, y in ((logits, labels), (against, labels), (logits, rng.integers(6, size=400))):
-        fit = posthoc.fit("ensemble", z, y)
+        fit = calibrator.fit("ensemble", z, y)
         new = 30 * rng.normal(size=(500, 6))
         np.testing.assert_array_equal(fit.logits(new).argmax(axis=1), new.argmax(axis=1))
         np.testing.assert_array_equal(fit.probabilities(new).argmax(axis=1), new.argmax(axis=1))
@@ -299,7 +299,7 @@ def test_the_others_may_change_predictions():
     logits = 2.0 * np.eye(3)[labels] + rng.normal(size=(900, 3)) + [3.0, 0.0, 0.0]
     error = {"none": metrics.error(metrics.softmax(logits), labels)}
     for name in OWN:
-        error[name] = metrics.error(posthoc.fit(name, logits, labels).probabilities(logits), labels)
+        error[name] = metrics.error(calibrator.fit(name, logits, labels).probabilities(logits), labels)
     assert error["ensemble"] == error["none"]
     for name in ("vector", "isotonic", "histogram"):
         assert error[name] < error["none"] - 0.1
@@ -309,7 +309,7 @@ def test_the_others_may_change_predictions():
 def test_classes_that_validation_lacks_get_little_or_nothing(name):
     logits, labels = drawn(600, 5)
     there = labels != 2
-    fit = posthoc.fit(name, logits[there], labels[there])
+    fit = calibrator.fit(name, logits[there], labels[there])
     p = fit.probabilities(logits)
     assert np.isfinite(p).all()
     assert fit.converged
@@ -327,7 +327,7 @@ def test_classes_that_validation_lacks_get_little_or_nothing(name):
 @pytest.mark.parametrize("labels", [np.zeros(40, int), np.arange(40) % 3], ids=["one class", "all classes"])
 def test_separable_data_have_no_optimum_or_a_finite_one(name, labels):
     logits = 4 * np.eye(3)[labels] + np.random.default_rng(0).uniform(-1, 1, (40, 3))
-    fit = posthoc.fit(name, logits, labels)
+    fit = calibrator.fit(name, logits, labels)
     assert fit.separable == (name in ("vector", "ensemble"))
     if fit.separable:
         assert not fit.converged
@@ -345,7 +345,7 @@ def test_logits_that_tell_nothing_or_the_contrary_are_flattened(name):
     rng = np.random.default_rng(0)
     labels = rng.integers(4, size=400)
     for logits in (np.zeros((400, 4)), -5 * np.eye(4)[labels], 1e4 * rng.normal(size=(400, 4))):
-        fit = posthoc.fit(name, logits, labels)
+        fit = calibrator.fit(name, logits, labels)
         p = fit.probabilities(logits)
         assert np.isfinite(p).all()
         assert fit.nll <= math.log(4) + 0.01
@@ -353,7 +353,7 @@ def test_logits_that_tell_nothing_or_the_contrary_are_flattened(name):
 
 @pytest.mark.parametrize("name", EACH)
 def test_one_point_is_enough(name):
-    fit = posthoc.fit(name, np.array([[0.0, 1.0, 3.0]]), np.array([1]))
+    fit = calibrator.fit(name, np.array([[0.0, 1.0, 3.0]]), np.array([1]))
     assert fit.separable or np.isfinite(fit.probabilities(np.array([[2.0, 1.0, 0.0]]))).all()
 
 
@@ -370,26 +370,27 @@ def test_one_point_is_enough(name):
 )
 def test_bad_arrays_are_named(name, logits, labels, key):
     with pytest.raises(SpecError) as caught:
-        posthoc.fit(name, logits, labels)
+        calibrator.fit(name, logits, labels)
     assert caught.value.key == key
 
 
 def test_an_unknown_calibrator_is_named():
     with pytest.raises(SpecError, match=r"calibrator = 'vectr': expected one of .*did you mean 'vector'"):
-        posthoc.fit("vectr", np.zeros((3, 2)), np.zeros(3, int))
+        calibrator.fit("vectr", np.zeros((3, 2)), np.zeros(3, int))
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     expected = r"calibrators = 'matrix': expected probmetrics and numba .*pip install --editable '\.\[posthoc\]'"
     with pytest.raises(SpecError, match=expected):
-        posthoc.fit("matrix", np.zeros((3, 2)), np.zeros(3, int))
-    assert posthoc.fit("histogram", np.zeros((3, 2)), np.zeros(3, int)).converged
+        calibrator.fit("matrix", np.zeros((3, 2)), np.zeros(3, int))
+    assert calibrator.fit("histogram", np.zeros((3, 2)), np.zeros(3, int)).converged
 
 
 def test_no_calibrator_but_matrix_imports_torch():
     code = (
-        "import sys, numpy as np; from halobench import posthoc; rng = np.random.default_rng(0);"
+        "import sys, numpy as np; from halobench.calibration import calibrator as posthoc;"
+        "rng = np.random.default_rng(0);"
         "logits, labels = rng.normal(size=(60, 3)), rng.integers(3, size=60);"
         f"[posthoc.fit(name, logits, labels).logits(logits) for name in {OWN}];"
         "sys.exit('torch' in sys.modules)"

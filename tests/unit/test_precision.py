@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from halobench.neighbourhood import choose_points, confidences, probe
-from halobench.precision import Spread, components, estimated_variance, needed, variance
-from halobench.rays import Surroundings
-from halobench.specs import ProbeSpec, SpecError
+from halobench.core.specs import ProbeSpec, SpecError
+from halobench.probing.probe import choose_points, confidences, probe
+from halobench.probing.rays import Surroundings
+from halobench.probing.sample_size import Spread, components, estimated_variance, needed, variance
 
 SIZE = 7
 SPHERE = {"radii": (1.5,), "relative_radii": (1.0,), "bisections": 1}

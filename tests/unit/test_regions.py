@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from halobench.calibration import calibrate, references
+from halobench.calibration.evaluate import calibrate, references
+from halobench.calibration.overlap_theory import nearest_neighbour_kl, two_level_kl
+from halobench.calibration.region_scores import GAPS, Located, _level, gaps
+from halobench.core.specs import CalibrateSpec, LossSpec, ModelSpec, SourceSpec, SpecError, TrainSpec
 from halobench.data import DatasetSpec, _drawn, load_distribution
-from halobench.data.distributions import Regions, overlap_regions
-from halobench.regions import GAPS, Located, _level, gaps
-from halobench.specs import CalibrateSpec, LossSpec, ModelSpec, SourceSpec, SpecError, TrainSpec
-from halobench.theory import nearest_neighbour_kl, two_level_kl
-from halobench.training import train_cell
+from halobench.data.distribution import Regions, overlap_regions
+from halobench.training.loop import train_cell
 
 pytestmark = pytest.mark.theory
 FEW = CalibrateSpec(draws=10, floor_draws=2)

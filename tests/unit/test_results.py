@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from halobench import disk, dryrun, failures, locks, masters, slurm, store, survey, verify
-from halobench.codemap import code_map
-from halobench.config import ConfigError, load_config
-from halobench.provenance import record
+from halobench.core import file_locks
+from halobench.experiment.code_version import code_map
+from halobench.experiment.config_loader import ConfigError, load_config
+from halobench.results import inventory
+from halobench.runner import disk_space, dry_run, failures, run
+from halobench.runner.slurm import queries
+from halobench.storage import files, verify
+from halobench.storage.provenance import record
 
 pytestmark = pytest.mark.faults
 
@@ -36,13 +40,13 @@ def end(process: subprocess.Popen) -> None:
 
 def test_a_lock_is_held_by_one_and_dies_with_its_holder(tmp_path):
     path = tmp_path / "lock"
-    assert not locks.is_held(path)
-    other = holder("from halobench import locks; kept = locks.hold(sys.argv[1])", path)
-    assert locks.is_held(path)
-    assert locks.hold(path) is None
+    assert not file_locks.is_held(path)
+    other = holder("from halobench.core import file_locks as locks; kept = locks.hold(sys.argv[1])", path)
+    assert file_locks.is_held(path)
+    assert file_locks.hold(path) is None
     end(other)
-    assert not locks.is_held(path)
-    mine = locks.hold(path)
+    assert not file_locks.is_held(path)
+    mine = file_locks.hold(path)
     assert mine is not None
     assert not os.get_inheritable(mine)
     os.close(mine)
@@ -50,20 +54,20 @@ def test_a_lock_is_held_by_one_and_dies_with_its_holder(tmp_path):
 
 def test_only_what_dead_writers_left_is_swept_away(tmp_path):
     """A living writer's file, a young one, and files of others stay."""
-    code = "from halobench import store; kept = store.replacing(sys.argv[1]); kept.__enter__()"
+    code = "from halobench.storage import files as store; kept = store.replacing(sys.argv[1]); kept.__enter__()"
     living, dead = (holder(code, tmp_path / f"{name}.csv") for name in ("living", "dead"))
     end(dead)
     (tmp_path / ".hidden").touch()
     old = time.time() - 3600
     for path in tmp_path.iterdir():
         os.utime(path, (old, old))
-    young = tmp_path / f"{store.TEMPORARY}young-1.csv"
+    young = tmp_path / f"{files.TEMPORARY}young-1.csv"
     young.touch()
-    store.sweep(tmp_path)
+    files.sweep(tmp_path)
     left = {path.name for path in tmp_path.iterdir()}
     assert {".hidden", young.name} < left
-    assert sum(name.startswith(f"{store.TEMPORARY}living") for name in left) == 1
-    assert not any(name.startswith(f"{store.TEMPORARY}dead") for name in left)
+    assert sum(name.startswith(f"{files.TEMPORARY}living") for name in left) == 1
+    assert not any(name.startswith(f"{files.TEMPORARY}dead") for name in left)
     end(living)
 
 
@@ -75,18 +79,18 @@ def locked(tmp_path, monkeypatch):
     became = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "execv", lambda program, command: became.append(command))
-    monkeypatch.setattr(masters, "_held", {})
+    monkeypatch.setattr(run, "_held", {})
     yield became
-    for descriptor in masters._held.values():
+    for descriptor in run._held.values():
         os.close(descriptor)
-    os.environ.pop(masters.HANDED_ON, None)
+    os.environ.pop(run.HANDED_ON, None)
 
 
 def test_a_dead_masters_locks_are_removed(locked, capsys):
-    other = holder("from halobench import masters; masters.enrol(Path())")
+    other = holder("from halobench.runner import run as masters; masters.enrol(Path())")
     end(other)
-    masters.run(["--cores", "2"])
-    assert not masters.is_locked(Path())
+    run.run(["--cores", "2"])
+    assert not run.is_locked(Path())
     assert "is dead; unlocked" in capsys.readouterr().err
     assert locked == [[sys.executable, "-m", "snakemake", "--cores", "2"]]
 
@@ -108,18 +112,18 @@ def test_a_file_that_is_no_configuration_is_named_before_snakemake_reads_it(lock
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(OSError, match=told) as caught:
-        masters.run(["--cores", "2", option, str(path), "-n"])
+        run.run(["--cores", "2", option, str(path), "-n"])
     assert "over.yaml" in str(caught.value)
     assert not locked
     path.write_text("run: [a]\n")
-    masters.run(["--cores", "2", option, str(path), "-n"])
+    run.run(["--cores", "2", option, str(path), "-n"])
     assert len(locked) == 1
 
 
 def test_a_living_masters_locks_stay(locked, capsys):
-    other = holder("from halobench import masters; masters.enrol(Path())")
-    masters.run([])
-    assert masters.is_locked(Path())
+    other = holder("from halobench.runner import run as masters; masters.enrol(Path())")
+    run.run([])
+    assert run.is_locked(Path())
     said = capsys.readouterr().err
     assert f"a run is going on here: process {other.pid} on " in said
     assert "unlocked" not in said
@@ -127,59 +131,60 @@ def test_a_living_masters_locks_stay(locked, capsys):
 
 
 def test_a_run_is_a_master_for_others_at_once_and_after_it_became_snakemake(locked, tmp_path):
-    masters.run([])
-    ask = "import sys; from pathlib import Path; from halobench import masters; print(masters.living(Path()))"
-    descriptor = int(os.environ[masters.HANDED_ON])
+    run.run([])
+    ask = "import sys; from pathlib import Path; from halobench.runner import run as masters;"
+    ask += "print(masters.living(Path()))"
+    descriptor = int(os.environ[run.HANDED_ON])
 
     def others_see() -> str:
         return subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
 
     assert f"process {os.getpid()} on " in others_see()
     assert os.get_inheritable(descriptor)
-    masters._held.clear()  # as after exec
-    masters.enrol(Path())
+    run._held.clear()  # as after exec
+    run.enrol(Path())
     assert f"process {os.getpid()} on " in others_see()
     assert not os.get_inheritable(descriptor)
-    assert masters._held == {tmp_path / masters._own(Path()): descriptor}
+    assert run._held == {tmp_path / run._own(Path()): descriptor}
 
 
 @pytest.mark.parametrize("words", [["-n"], ["--cores", "2", "--dry-run"], ["-npr"], ["--dryrun"]])
 def test_a_dry_run_unlocks_nothing_and_ends_no_jobs(locked, words, monkeypatch, capsys):
-    slurm.Runs(Path(masters.STATE)).note("a-run", {"master": "elsewhere-1"})
-    job = slurm.QueuedJob("7", "PENDING", "a-run", "train x", "(Resources)")
-    monkeypatch.setattr(slurm, "queued", lambda runs: [job] if runs == ["a-run"] else [])
-    monkeypatch.setattr(slurm, "settle", lambda *arguments: pytest.fail("settled"))
-    masters.run(words)
+    queries.Runs(Path(run.STATE)).note("a-run", {"master": "elsewhere-1"})
+    job = queries.QueuedJob("7", "PENDING", "a-run", "train x", "(Resources)")
+    monkeypatch.setattr(queries, "queued", lambda runs: [job] if runs == ["a-run"] else [])
+    monkeypatch.setattr(queries, "settle", lambda *arguments: pytest.fail("settled"))
+    run.run(words)
     said = capsys.readouterr().err
     assert (
         "jobs of a run that died are in the queue: 7 (train x, PENDING (Resources)); a run without -n ends those"
         in said
     )
-    assert masters.is_locked(Path())
-    assert slurm.Runs(Path(masters.STATE)).names() == ["a-run"]
+    assert run.is_locked(Path())
+    assert queries.Runs(Path(run.STATE)).names() == ["a-run"]
     assert locked == [[sys.executable, "-m", "snakemake", *words]]
 
 
 @pytest.mark.parametrize("words", [["-j", "2"], ["--config", "n=1"], ["--nolock"], ["--unlock"]])
 def test_other_words_are_no_dry_run(words):
-    assert not masters._asked(words).dry_run
+    assert not run._asked(words).dry_run
 
 
 def test_a_profile_that_is_not_there_is_told(locked):
     with pytest.raises(FileNotFoundError, match="--workflow-profile profiles/slrum: no such folder"):
-        masters.run(["--workflow-profile", "profiles/slrum"])
+        run.run(["--workflow-profile", "profiles/slrum"])
     for words in ([], ["--workflow-profile=none"], ["--workflow-profile", str(ROOT / "profiles/slurm")]):
-        dryrun.check_profile(words)
+        dry_run.check_profile(words)
     Path("mine").mkdir()
     Path("mine/profile.yaml").write_text("executor: no-such\n")
-    for ask in (masters.run, dryrun.dry_run):
+    for ask in (run.run, dry_run.dry_run):
         with pytest.raises(FileNotFoundError, match=r"mine/profile.yaml: executor = no-such: its plug-in is not"):
             ask(["--workflow-profile", "mine", "-n"])
 
 
 def test_a_master_on_another_host_is_known_by_its_beat(locked, monkeypatch, capsys):
     """Where the lock of a master is not known here, though the folder is shared."""
-    monkeypatch.setattr(masters, "WATCH", 1.0)
+    monkeypatch.setattr(run, "WATCH", 1.0)
     path = Path(".snakemake/halobench/masters/elsewhere-7")
     path.parent.mkdir(parents=True)
     path.write_text("process 7 on elsewhere, started then\n")
@@ -191,23 +196,23 @@ def test_a_master_on_another_host_is_known_by_its_beat(locked, monkeypatch, caps
 
     thread = threading.Thread(target=beat)
     thread.start()
-    masters.run([])
+    run.run([])
     over.set()
     thread.join()
     said = capsys.readouterr().err
     assert "looking for 1 s whether a run on another host lives (elsewhere-7)" in said
     assert "a run is going on here: process 7 on elsewhere" in said
-    assert masters.is_locked(Path())
-    masters.run([])
+    assert run.is_locked(Path())
+    run.run([])
     assert "a run is going on here" not in capsys.readouterr().err
-    assert not masters.is_locked(Path())
+    assert not run.is_locked(Path())
     assert not path.exists()
 
 
 def test_a_master_beats_and_takes_its_file_along(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = Path(".snakemake/halobench/masters")
-    other = holder("from halobench import masters; masters.BEAT = 0.1; masters.enrol(Path())")
+    other = holder("from halobench.runner import run as masters; masters.BEAT = 0.1; masters.enrol(Path())")
     (own,) = path.iterdir()
     first = own.stat().st_mtime_ns
     limit = time.monotonic() + 30
@@ -216,15 +221,16 @@ def test_a_master_beats_and_takes_its_file_along(tmp_path, monkeypatch):
         time.sleep(0.05)
     end(other)  # by SIGKILL
     assert own.exists()
-    code = "from pathlib import Path; from halobench import masters; masters.enrol(Path()); masters.living(Path())"
+    code = "from pathlib import Path; from halobench.runner import run as masters;"
+    code += "masters.enrol(Path()); masters.living(Path())"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert list(path.iterdir()) == []
 
 
 @pytest.mark.parametrize("words", [["--directory", "there"], ["-d", "there"], ["--directory=there", "-n"], ["-dthere"]])
 def test_the_working_directory_is_snakemakes(words):
-    assert masters.working_directory(["--cores", "2", *words]) == Path("there")
-    assert masters.working_directory(["--cores", "2", "target"]) == Path()
+    assert run.working_directory(["--cores", "2", *words]) == Path("there")
+    assert run.working_directory(["--cores", "2", "target"]) == Path()
 
 
 SIZES = {"sources": {"digits": {"classes": 10, "bytes": 1000}}, "weights": {"mlp": {"digits": 4000}}}
@@ -250,16 +256,16 @@ def two_cells():
 
 def test_the_disk_needs_room_for_what_is_missing(two_cells, tmp_path):
     """Weights, logits of 10 classes in float32 and two int64 labels a point, tables; one resume point; the source."""
-    cell = 4000 + 100 * (4 * 10 + 16) + disk.CELL
-    assert disk.needed(two_cells, SIZES, tmp_path) == 2 * cell + 3 * 4000 + 1000
+    cell = 4000 + 100 * (4 * 10 + 16) + disk_space.CELL
+    assert disk_space.needed(two_cells, SIZES, tmp_path) == 2 * cell + 3 * 4000 + 1000
     for path in ("runs/clean/mlp/ce/seed0/train.json", "sources/digits/meta.json"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).touch()
-    assert disk.needed(two_cells, SIZES, tmp_path) == cell + 3 * 4000
-    assert disk.require_room(two_cells, SIZES, tmp_path / "not/there/yet")["needed"] < 2**21
+    assert disk_space.needed(two_cells, SIZES, tmp_path) == cell + 3 * 4000
+    assert disk_space.require_room(two_cells, SIZES, tmp_path / "not/there/yet")["needed"] < 2**21
     huge = SIZES | {"weights": {"mlp": {"digits": 2**60}}}
     with pytest.raises(ConfigError, match=r"free: expected at least 4\.19e\+06 TiB, which the cells still to be"):
-        disk.require_room(two_cells, huge, tmp_path)
+        disk_space.require_room(two_cells, huge, tmp_path)
 
 
 def test_failed_jobs_are_those_with_a_new_log_and_no_output(tmp_path):
@@ -304,17 +310,17 @@ def write_cell(results: Path, config, seed: int) -> None:
         "calibrate": (config.calibrate_spec(), code_map("calibrate")),
     }
     for stage, (spec, code) in asked.items():
-        store.write_json(folder / f"{stage}.output", stage)
+        files.write_json(folder / f"{stage}.output", stage)
         made = record(stage, spec, seed, code, [folder / f"{stage}.output"], 1.0)
-        store.write_json(folder / f"{stage}.json", made)
+        files.write_json(folder / f"{stage}.json", made)
     reference = results / f"references/clean/seed{seed}"
     made = record("reference", config.reference_spec("clean"), seed, code_map("reference"), [], 1.0)
-    store.write_json(reference / "reference.json", made)
+    files.write_json(reference / "reference.json", made)
 
 
 def test_a_survey_tells_what_is_there_and_why_the_rest_is_not(two_cells, tmp_path):
     write_cell(tmp_path, two_cells, 0)
-    found = survey.survey(two_cells, "e", tmp_path)
+    found = inventory.survey(two_cells, "e", tmp_path)
     assert [cell.seed for cell in found.cells] == [0]
     assert found.references == (("clean", 0),)
     assert found.note == "partial: 1 of 2 cells"
@@ -323,19 +329,19 @@ def test_a_survey_tells_what_is_there_and_why_the_rest_is_not(two_cells, tmp_pat
         ("reference", 1, "reference", "not made yet"),
     ]
     write_cell(tmp_path, two_cells, 1)
-    whole = survey.survey(two_cells, "e", tmp_path)
+    whole = inventory.survey(two_cells, "e", tmp_path)
     assert (whole.note, whole.missing) == ("", ())
-    assert survey.listed(whole, tmp_path) != survey.listed(found, tmp_path)
+    assert inventory.listed(whole, tmp_path) != inventory.listed(found, tmp_path)
     probe = tmp_path / "runs/clean/mlp/ce/seed1/probe.json"
-    made = store.read_json(probe)
+    made = files.read_json(probe)
     for change, why in (
         ({"code": made["code"] | {"rays": "0" * 16}}, "made with other code: rays"),
         ({"spec": made["spec"] | {"probes": {}}}, "made with another spec"),
     ):
-        store.write_json(probe, store.seal(made | change))
-        assert [row["why"] for row in survey.survey(two_cells, "e", tmp_path).missing] == [why]
+        files.write_json(probe, files.seal(made | change))
+        assert [row["why"] for row in inventory.survey(two_cells, "e", tmp_path).missing] == [why]
     probe.write_text("{")
-    assert [row["why"] for row in survey.survey(two_cells, "e", tmp_path).missing] == ["its record can't be read"]
+    assert [row["why"] for row in inventory.survey(two_cells, "e", tmp_path).missing] == ["its record can't be read"]
 
 
 def test_verify_and_remove_speak_of_the_stages_own_files_only(two_cells, tmp_path):

@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from halobench import slots
-from halobench.slots import Device, SlotError, device_slot, list_devices, visible_devices
-from halobench.specs import SpecError
+from halobench.core.specs import SpecError
+from halobench.pipeline import gpu_slots
+from halobench.pipeline.gpu_slots import Device, SlotError, device_slot, list_devices, visible_devices
 
 pytestmark = pytest.mark.faults
 
@@ -36,7 +36,7 @@ OLD = f"GPU 0: A100 (UUID: {A})\n" + "".join(f"  MIG x Device {i}: (UUID: MIG-{A
 # Reads its options, says "ready" when it has loaded, starts at a line of input and holds its slot until the next.
 HOLDER = """
 import json, os, subprocess, sys
-from halobench.slots import device_slot
+from halobench.pipeline.gpu_slots import device_slot
 options = json.loads(sys.argv[1])
 children = options.pop("children", False)
 print("ready", flush=True)
@@ -73,7 +73,7 @@ def machine(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    monkeypatch.setattr(slots.tempfile, "tempdir", None)
+    monkeypatch.setattr(gpu_slots.tempfile, "tempdir", None)
 
     def build(listing: str, code: int = 0) -> None:
         folder = stand_in(tmp_path / "bin", listing, code)
@@ -251,7 +251,7 @@ def test_a_broken_nvidia_smi_means_no_device(tmp_path, machine, monkeypatch, how
         script.chmod(0o644)
     elif how == "hangs":
         script.write_text("#!/bin/sh\nexec sleep 600\n")
-        monkeypatch.setattr(slots, "PATIENCE", 0.2)
+        monkeypatch.setattr(gpu_slots, "PATIENCE", 0.2)
     assert list_devices() == ""
     with device_slot(environ={}) as device:
         assert device is None
@@ -314,7 +314,8 @@ def test_children_of_the_process_see_its_one_device(machine):
 
 def test_torch_is_not_loaded(machine):
     machine(TWO)
-    code = "import sys\nfrom halobench.slots import device_slot\nwith device_slot(): assert 'torch' not in sys.modules"
+    code = "import sys\nfrom halobench.pipeline.gpu_slots import device_slot\n"
+    code += "with device_slot(): assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -345,7 +346,7 @@ def test_waiting_ends_after_its_time_and_is_told_once(machine, monkeypatch):
     machine(TWO)
     now, told = [100.0], []
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
-    monkeypatch.setattr(slots, "time", clock)
+    monkeypatch.setattr(gpu_slots, "time", clock)
     environ = {"CUDA_VISIBLE_DEVICES": "1"}
 
     def wait():
@@ -382,13 +383,13 @@ def test_only_one_process_chooses_at_a_time(machine, monkeypatch, tmp_path):
     machine(TWO)
     seen = []
 
-    def watch(folder, device, inner=slots._taken):
+    def watch(folder, device, inner=gpu_slots._taken):
         with open(folder / "choose.lock") as file, pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         seen.append(device.identity)
         return inner(folder, device)
 
-    monkeypatch.setattr(slots, "_taken", watch)
+    monkeypatch.setattr(gpu_slots, "_taken", watch)
     with device_slot(folder=tmp_path / "locks") as device, open(tmp_path / "locks" / "choose.lock") as file:
         assert device == Device(A, A)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # and it is free again
@@ -412,7 +413,7 @@ def test_a_forked_child_that_leaves_does_not_free_its_parents_slot(machine):
     machine(f"GPU 0: x (UUID: {A})\n")
     code = """if True:
         import os
-        from halobench.slots import SlotError, device_slot
+        from halobench.pipeline.gpu_slots import SlotError, device_slot
         with device_slot(environ={}):
             child = os.fork()
             if child:
@@ -429,15 +430,15 @@ def test_a_forked_child_that_leaves_does_not_free_its_parents_slot(machine):
 
 
 def test_a_child_forked_while_a_slot_is_given_back_closes_the_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(slots._Lock, "held", set())
-    given_back, other = (slots._lock(tmp_path / name) for name in ("a", "b"))
+    monkeypatch.setattr(gpu_slots._Lock, "held", set())
+    given_back, other = (gpu_slots._lock(tmp_path / name) for name in ("a", "b"))
     handle, kept = given_back.handle, other.handle
     given_back.handle = None  # as in the midst of `release`
-    slots._Lock.forget()
+    gpu_slots._Lock.forget()
     os.close(handle)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(kept)
-    assert not slots._Lock.held
+    assert not gpu_slots._Lock.held
 
 
 def test_an_index_and_a_uuid_of_one_device_are_one_lock(machine, start):
@@ -500,7 +501,7 @@ def test_the_folder_is_the_users_own(machine, tmp_path, monkeypatch):
     folder.unlink()
 
     # Another user made the folder first: its name holds an id that is not its owner's.
-    monkeypatch.setattr(slots.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(gpu_slots.os, "geteuid", lambda: os.getuid() + 1)
     folder.with_name(folder.name.replace(f"-{os.getuid()}-", f"-{os.getuid() + 1}-", 1)).mkdir(mode=0o700)
     with pytest.raises(SlotError, match=f"of user {os.getuid() + 1} "), device_slot():
         pass
@@ -522,6 +523,6 @@ def test_a_file_system_without_locks_is_told_in_one_line(machine, monkeypatch, t
     def refuse(handle, operation):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(slots.fcntl, "flock", refuse)
+    monkeypatch.setattr(gpu_slots.fcntl, "flock", refuse)
     with pytest.raises(SlotError, match=r"choose\.lock cannot be locked \(No locks available\)"), device_slot():
         pass

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from halobench import slurm
-from halobench.config import ConfigError
-from halobench.slurm import Request
+from halobench.experiment.config_loader import ConfigError
+from halobench.runner.slurm import queries
+from halobench.runner.slurm.queries import Request
 
 SINFO = """\
 gpu*|1-00:00:00|gpu:h100:4(S:0-1),shard:h100:8(S:0-1)|64000|16
@@ -34,7 +34,7 @@ def commands(tmp_path, monkeypatch):
         path.write_text(f"#!/bin/sh\n{asked}printf '%s' {shlex.quote(text)}\nexit {code}\n")
         path.chmod(0o755)
 
-    for name in slurm.COMMANDS:
+    for name in queries.COMMANDS:
         say(name)
     say("sinfo", SINFO)
     say.folder = folder
@@ -46,7 +46,7 @@ def commands(tmp_path, monkeypatch):
     [("1-02:00:00", 1560.0), ("30:00", 30.0), ("2:30:30", 150.5), ("infinite", None), ("0:45", 0.75), ("", None)],
 )
 def test_minutes(text, expected):
-    assert slurm.minutes(text) == expected
+    assert queries.minutes(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ def test_minutes(text, expected):
     ],
 )
 def test_gpus_by_model(text, expected):
-    assert slurm.by_model(text) == expected
+    assert queries.by_model(text) == expected
 
 
 def test_pools():
-    found = slurm.pools(SINFO)
+    found = queries.pools(SINFO)
     assert list(found) == ["gpu", "long", "cpu"]
     assert (found["gpu"].default, found["gpu"].longest) == (True, 1440.0)
     assert found["long"].longest is None
@@ -90,12 +90,12 @@ def test_a_request_is_told_as_sbatch_would_be():
 
 def problems(*requests: Request, status: str = "squeue", first_look: int = 20) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        slurm.check({request: ["train"] for request in requests}, status, first_look)
+        queries.check({request: ["train"] for request in requests}, status, first_look)
     return list(caught.value.problems)
 
 
 def test_what_fits_passes(commands):
-    slurm.check({Request(gpu=8, runtime=1440): ["train"], Request(slurm_partition="long", runtime=10**6): ["x"]},
+    queries.check({Request(gpu=8, runtime=1440): ["train"], Request(slurm_partition="long", runtime=10**6): ["x"]},
                 "squeue", 20)  # fmt: skip
     tested = (commands.folder / "sbatch.asked").read_text().splitlines()
     assert tested == [
@@ -156,7 +156,7 @@ def test_what_sbatch_refuses_is_told_in_its_words(commands):
 
 def test_accounts(commands):
     commands("sacctmgr", "  physics \n  maths\n")
-    slurm.check({Request(slurm_account="Maths"): ["train"]}, "squeue", 20)
+    queries.check({Request(slurm_account="Maths"): ["train"]}, "squeue", 20)
     (problem,) = problems(Request(slurm_account="math"))
     assert problem.startswith("train: slurm_account = math: expected ")
     assert "maths" in problem
@@ -173,7 +173,7 @@ def test_accounts(commands):
 def test_states_are_asked_where_they_are_kept(commands):
     commands("scontrol", "Configuration data as of now\nMinJobAge               = 30 sec\n")
     commands("sacct", "Slurm accounting storage is disabled\n", 1)
-    slurm.check({}, "squeue", 10)
+    queries.check({}, "squeue", 10)
     (problem,) = problems(status="sacct")
     assert problem == (
         "slurm-status-command = sacct: expected squeue, since no accounting database answers here "
@@ -184,8 +184,8 @@ def test_states_are_asked_where_they_are_kept(commands):
         "slurm-init-seconds-before-status-checks = 20: expected at most 10, since squeue here forgets a job 30 s"
     )
     commands("sacct", "")
-    slurm.check({}, "sacct", 20)
-    slurm.check({}, "squeue", 20)
+    queries.check({}, "sacct", 20)
+    queries.check({}, "squeue", 20)
 
 
 def test_no_commands_and_no_answer(commands, monkeypatch):
@@ -201,8 +201,8 @@ def test_no_commands_and_no_answer(commands, monkeypatch):
 
 def test_a_command_that_hangs_is_given_up(commands):
     commands.folder.joinpath("squeue").write_text(f"#!/bin/sh\nexec {'/bin/sleep'} 30\n")
-    with pytest.raises(slurm.SlurmError, match=r"squeue: no answer in 0\.2 s"):
-        slurm.ask("squeue", timeout=0.2)
+    with pytest.raises(queries.SlurmError, match=r"squeue: no answer in 0\.2 s"):
+        queries.ask("squeue", timeout=0.2)
 
 
 QUEUE = """\
@@ -215,13 +215,13 @@ QUEUE = """\
 
 def test_only_living_jobs_of_these_runs_count(commands):
     commands("squeue", QUEUE)
-    found = slurm.queued(["run-a"])
+    found = queries.queued(["run-a"])
     assert list(map(str, found)) == [
         "11 (train clean_mlp_mixup2_0, RUNNING node1)",
         "12 (probe clean_mlp_mixup2_1, PENDING (Resources))",
     ]
     assert [job.seconds for job in found] == [150.0, 0.0]
-    assert slurm.queued([]) == []
+    assert queries.queued([]) == []
     asked = (commands.folder / "squeue.asked").read_text().splitlines()
     assert len(asked) == 1
     assert "--me" in asked[0]
@@ -230,20 +230,23 @@ def test_only_living_jobs_of_these_runs_count(commands):
 
 @pytest.mark.parametrize(("cancel", "ended"), [(False, [["12"]]), (True, [["11", "12"]])])
 def test_waiting_jobs_are_ended_and_running_ones_waited_for(commands, monkeypatch, cancel, ended):
-    found = slurm.QueuedJob("11", "RUNNING", "r", "train a", "n"), slurm.QueuedJob("12", "PENDING", "r", "train b", "")
+    found = (
+        queries.QueuedJob("11", "RUNNING", "r", "train a", "n"),
+        queries.QueuedJob("12", "PENDING", "r", "train b", ""),
+    )
     answers = [found, found[:1], ()] if not cancel else [found, ()]
-    monkeypatch.setattr(slurm, "queued", lambda runs: list(answers.pop(0)))
+    monkeypatch.setattr(queries, "queued", lambda runs: list(answers.pop(0)))
     asked, told = [], []
-    monkeypatch.setattr(slurm, "ask", lambda *command: asked.append(list(command)))
-    monkeypatch.setattr(slurm.time, "sleep", lambda seconds: None)
-    assert slurm.settle(["r"], cancel, told.append) == list(found)
+    monkeypatch.setattr(queries, "ask", lambda *command: asked.append(list(command)))
+    monkeypatch.setattr(queries.time, "sleep", lambda seconds: None)
+    assert queries.settle(["r"], cancel, told.append) == list(found)
     assert asked == [["scancel", *numbers] for numbers in ended]
     assert told == ([] if cancel else ["waiting for 1 running: 11 (train a, RUNNING n)"])
     assert answers == []
 
 
 def test_runs_are_noted_until_forgotten(tmp_path):
-    runs = slurm.Runs(tmp_path / "state")
+    runs = queries.Runs(tmp_path / "state")
     assert runs.names() == []
     path = runs.note("b", {"master": "login1-7"})
     runs.note("a", {"master": "login1-8"})
@@ -271,7 +274,7 @@ def srun(commands, tmp_path) -> Path:
 def test_a_node_looks_for_the_directory_and_for_python(srun, tmp_path, monkeypatch):
     mark, cache = tmp_path / "mark.json", tmp_path / "seen"
     with pytest.raises(ConfigError) as caught:
-        slurm.look(Request(gpu=1), tmp_path, mark, cache)
+        queries.look(Request(gpu=1), tmp_path, mark, cache)
     (problem,) = caught.value.problems
     assert problem == (
         f"working directory = {tmp_path}: expected a directory that compute nodes see under the same path: "
@@ -279,15 +282,15 @@ def test_a_node_looks_for_the_directory_and_for_python(srun, tmp_path, monkeypat
     )
     mark.touch()
     with monkeypatch.context() as patched:
-        patched.setattr(slurm.sys, "executable", "/opt/nowhere/python")
+        patched.setattr(queries.sys, "executable", "/opt/nowhere/python")
         with pytest.raises(ConfigError) as caught:
-            slurm.look(Request(gpu=1), tmp_path, mark, cache)
+            queries.look(Request(gpu=1), tmp_path, mark, cache)
         assert caught.value.problems[0].startswith("Python = /opt/nowhere/python: expected a Python with halobench and")
-    assert slurm.look(Request(gpu=1), tmp_path, mark, cache) == ""
+    assert queries.look(Request(gpu=1), tmp_path, mark, cache) == ""
     srun.write_text("#!/bin/sh\nexit 1\n")
-    assert slurm.look(Request(gpu=1), tmp_path, mark, cache) == "", "good answers are kept"
-    remark = slurm.look(Request(gpu=2), tmp_path, mark, cache)
+    assert queries.look(Request(gpu=1), tmp_path, mark, cache) == "", "good answers are kept"
+    remark = queries.look(Request(gpu=2), tmp_path, mark, cache)
     assert remark.startswith("no compute node was free to look")
     (noted,) = cache.iterdir()
     os.utime(noted, (0, 0))
-    assert slurm.look(Request(gpu=1), tmp_path, mark, cache) == remark, "but for a day only"
+    assert queries.look(Request(gpu=1), tmp_path, mark, cache) == remark, "but for a day only"

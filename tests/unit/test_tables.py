@@ -19,14 +19,15 @@ import pytest
 import synthetic
 
 from conftest import needs
-from halobench import plugins, store
-from halobench.aggregation import TABLE_COLUMNS
-from halobench.figures import names
-from halobench.grid import tables_read
-from halobench.specs import POSTHOC, SpecError
-from halobench.stages import run_table
-from halobench.tables import layout, scores
-from halobench.tables.layout import Part, Row, Table, Value
+from halobench.core import plugins
+from halobench.core.specs import POSTHOC, SpecError
+from halobench.experiment.grid import tables_read
+from halobench.pipeline.stage import run_table
+from halobench.reporting import labels as names
+from halobench.reporting.print_tables import layout, scores
+from halobench.reporting.print_tables.layout import Part, Row, Table, Value
+from halobench.results.aggregate import TABLE_COLUMNS
+from halobench.storage import files
 
 pytestmark = pytest.mark.paper
 IMAGES = ("paper_images", "paper_images_posterior")
@@ -339,14 +340,14 @@ def test_without_any_noise_the_title_speaks_of_labels():
 
 def test_a_table_may_not_take_the_place_of_one_that_it_reads(tmp_path, monkeypatch):
     monkeypatch.setattr(plugins, "PACKAGE", tmp_path)
-    (tmp_path / "tables").mkdir()
+    (tmp_path / "reporting/tables").mkdir(parents=True)
     for name in ("metrics", "aggregate", "mine"):
-        (tmp_path / f"tables/{name}.py").write_text("def make(runs): ...\n")
+        (tmp_path / f"reporting/tables/{name}.py").write_text("def make(runs): ...\n")
     assert tables_read("tables", "mine") == ["runs"]
     for name in ("metrics", "aggregate"):
         with pytest.raises(SpecError, match=f"tables = '{name}': expected another name"):
             tables_read("tables", name)
-    (tmp_path / "tables/mine.py").write_text("def make(run): ...\n")
+    (tmp_path / "reporting/tables/mine.py").write_text("def make(run): ...\n")
     with pytest.raises(SpecError, match=r"tables.mine = 'run': expected parameters of make that name tables"):
         tables_read("tables", "mine")
 
@@ -364,19 +365,19 @@ def test_the_stage_writes_the_same_bytes_twice_and_a_true_record(name, tmp_path)
     folder = tmp_path / "tables"
     for table in ("metrics", "runs"):
         columns = dict.fromkeys([*given[table].columns, *TABLE_COLUMNS[table]])
-        store.write_parquet(folder / f"{table}.parquet", given[table].reindex(columns=list(columns)))
+        files.write_parquet(folder / f"{table}.parquet", given[table].reindex(columns=list(columns)))
     for out in ("one", "two"):
         run_table(name, folder, tmp_path / out / name, "partial: 1 of 2 cells")
     for suffix in ("csv", "tex", "html"):
         one, two = (tmp_path / out / f"{name}.{suffix}" for out in ("one", "two"))
         assert one.read_bytes() == two.read_bytes()
         assert suffix == "csv" or b"partial: 1 of 2 cells" in one.read_bytes()
-    record = store.read_record(tmp_path / f"one/{name}.json")
+    record = files.read_record(tmp_path / f"one/{name}.json")
     assert record["outputs"] == {
-        f"{name}.{suffix}": store.checksum(tmp_path / f"one/{name}.{suffix}") for suffix in ("csv", "tex", "html")
+        f"{name}.{suffix}": files.checksum(tmp_path / f"one/{name}.{suffix}") for suffix in ("csv", "tex", "html")
     }
-    assert f"tables/{name}" in record["code"]
-    assert "tables/layout" in record["code"]
+    assert f"reporting/tables/{name}" in record["code"]
+    assert "reporting/print_tables/layout" in record["code"]
     read = pd.read_csv(tmp_path / f"one/{name}.csv", float_precision="round_trip")
     pd.testing.assert_frame_equal(read, made(name).numbers, check_exact=True, check_dtype=False)
 

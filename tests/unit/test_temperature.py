@@ -11,9 +11,9 @@ from scipy.optimize import brentq
 from scipy.special import log_softmax, logsumexp
 from scipy.special import softmax as scipy_softmax
 
-from halobench import metrics
-from halobench.specs import SpecError
-from halobench.temperature import FLAT, fit_released, fit_temperature, scale, tempered
+from halobench.calibration import metrics
+from halobench.calibration.temperature_scaling import FLAT, fit_released, fit_temperature, scale, tempered
+from halobench.core.specs import SpecError
 
 
 def sample(kind: str, n: int = 2000, k: int = 10, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

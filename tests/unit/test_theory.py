@@ -9,11 +9,7 @@ import pytest
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import logsumexp
 
-from halobench.data.distributions import overlap_regions
-from halobench.data.overlap import load as overlap
-from halobench.specs import SpecError
-from halobench.temperature import fit_temperature
-from halobench.theory import (
+from halobench.calibration.overlap_theory import (
     mixup_kl_bound,
     nearest_neighbour_kl,
     posterior_entropy,
@@ -21,6 +17,10 @@ from halobench.theory import (
     two_level_slope,
     uniform_kl,
 )
+from halobench.calibration.temperature_scaling import fit_temperature
+from halobench.core.specs import SpecError
+from halobench.data.distribution import overlap_regions
+from halobench.data.loaders.overlap import load as overlap
 
 pytestmark = pytest.mark.theory
 

@@ -8,11 +8,12 @@ import synthetic
 from matplotlib.colors import to_hex
 from test_figures import beside_theory, drawn, made, made_theory, texts
 
-from halobench.figures import classes, names
-from halobench.theory import nearest_neighbour_kl, uniform_kl
+from halobench.calibration.overlap_theory import nearest_neighbour_kl, uniform_kl
+from halobench.reporting import labels
+from halobench.reporting.plotting import class_families
 
 pytestmark = pytest.mark.theory
-RED = names.loss_styles(["cross_entropy"])["cross_entropy"].color
+RED = labels.loss_styles(["cross_entropy"])["cross_entropy"].color
 
 
 def named(figure, title):
@@ -21,7 +22,7 @@ def named(figure, title):
 
 
 def test_families_differ_in_k_alone():
-    assert [classes.family(name) for name in ("overlap-k8", "overlap-m4-k128", "k8", "mine-k4-b")] == [
+    assert [class_families.family(name) for name in ("overlap-k8", "overlap-m4-k128", "k8", "mine-k4-b")] == [
         "overlap",
         "overlap-m4",
         "k8",
@@ -31,7 +32,7 @@ def test_families_differ_in_k_alone():
 
 def test_scores_leave_out_images_and_count_references_as_interpolating():
     given = beside_theory(made(("digits", "mlp", "cross_entropy"), seeds=(0,)))
-    found = classes.scores(given["metrics"], given["runs"], {"kl": ("kl", "none")})
+    found = class_families.scores(given["metrics"], given["runs"], {"kl": ("kl", "none")})
     assert set(found["family"]) == {"overlap", "overlap-m4", "overlap-image"}
     assert found.loc[found["loss"] == "reference", "interpolates"].all()
     assert not found.loc[(found["loss"] == "mixup3") & (found["classes"] == 64), "interpolates"].any()
@@ -71,7 +72,7 @@ def test_phase_places_models_by_rho_and_k():
     assert {bar.get_ylim() for bar in bars} == {bars[0].get_ylim()}
     assert bars[0].get_ylim()[0] == 0
     runs = made_theory()["runs"]
-    families = {classes.family(name) for name in runs.loc[runs["group"] < runs["classes"], "dataset"]}
+    families = {class_families.family(name) for name in runs.loc[runs["group"] < runs["classes"], "dataset"]}
     assert len(families) > 1
     assert len(bars) == len(families)
     assert len(figure.axes) == 2 * len(families)

@@ -11,9 +11,9 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 
 from halobench import data, losses, models
-from halobench.run import DivergedError, Run, learning_rate
-from halobench.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, SpecError, TrainSpec
-from halobench.training import augmented, backward, build_optimizer, fit, predict, shifted, train_cell
+from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, SpecError, TrainSpec
+from halobench.training.loop import augmented, backward, build_optimizer, fit, predict, shifted, train_cell
+from halobench.training.trainer_state import DivergedError, Run, learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_a_model_with_nothing_to_train_takes_no_step(digits):
 def test_where_points_are_kept_changes_no_byte(digits, keep, monkeypatch):
     spec, model, loss = TrainSpec(epochs=3, shift=1, flip=True), ModelSpec("cnn"), LossSpec("mixup")
     plain = train_cell(digits, model, loss, spec, 0, silent)
-    monkeypatch.setattr("halobench.feed.what_fits", lambda images, device: keep)
+    monkeypatch.setattr("halobench.training.batches.what_fits", lambda images, device: keep)
     other = train_cell(digits, model, loss, spec, 0, silent)
     for name, logits in plain.logits.items():
         np.testing.assert_array_equal(logits, other.logits[name])

@@ -23,10 +23,13 @@ import pytest
 import torchvision
 from scipy.io import savemat
 
-from halobench import data, dataroot, plugins, store, submission
-from halobench.config import load_config
-from halobench.data import vision
-from halobench.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
+from halobench import data
+from halobench.core import plugins
+from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
+from halobench.data import data_root, torchvision_files
+from halobench.experiment.config_loader import load_config
+from halobench.runner import cluster_run
+from halobench.storage import files as store
 
 pytestmark = pytest.mark.paper
 
@@ -64,7 +67,7 @@ def idx(array: np.ndarray) -> bytes:
     return struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
 
 
-def drawn(spec: vision.VisionSet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def drawn(spec: torchvision_files.VisionSet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Images and labels of both parts; every class is there."""
     rng = np.random.default_rng(len(spec.title))
     found = {}
@@ -135,19 +138,23 @@ def place(tmp_path, monkeypatch) -> Path:
         raise urllib.error.URLError("no route")
 
     folder = tmp_path / "data"
-    monkeypatch.setenv(dataroot.ROOT, str(folder))
-    monkeypatch.delenv(dataroot.FETCH, raising=False)
+    monkeypatch.setenv(data_root.ROOT, str(folder))
+    monkeypatch.delenv(data_root.FETCH, raising=False)
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     return folder
 
 
-def made(name: str, folder: Path, monkeypatch) -> tuple[vision.VisionSet, dict]:
+def made(name: str, folder: Path, monkeypatch) -> tuple[torchvision_files.VisionSet, dict]:
     """A set, small, on disk and published; and what was drawn for it."""
-    module = importlib.import_module(f"halobench.data.{name}")
+    module = importlib.import_module(f"halobench.data.loaders.{name}")
     classes = module.SET.classes
     spec = dataclasses.replace(module.SET, train=max(TRAIN, 2 * classes), test=max(TEST, classes))
     monkeypatch.setattr(module, "SET", spec)
-    write = {vision.IdxSet: write_idx, vision.BatchesSet: write_batches, vision.MatSet: write_mat}[type(spec)]
+    write = {
+        torchvision_files.IdxSet: write_idx,
+        torchvision_files.BatchesSet: write_batches,
+        torchvision_files.MatSet: write_mat,
+    }[type(spec)]
     folder.mkdir(exist_ok=True)
     parts = drawn(spec)
     write(spec, getattr(torchvision.datasets, spec.published), folder, parts, monkeypatch)
@@ -206,7 +213,7 @@ def test_what_is_described_is_what_was_published(name, place):
 
 @pytest.mark.parametrize("name", SETS)
 def test_names_of_files_are_those_of_torchvision(name):
-    spec = importlib.import_module(f"halobench.data.{name}").SET
+    spec = importlib.import_module(f"halobench.data.loaders.{name}").SET
     published = getattr(torchvision.datasets, spec.published)
     if name in BATCHES:
         listed = [file for file, _ in published.train_list + published.test_list] + [published.meta["filename"]]
@@ -228,7 +235,11 @@ def files_read(name: str, place: Path) -> list[Path]:
 @pytest.mark.parametrize("name", SETS)
 def test_a_wrong_checksum_of_any_file_is_refused_before_any_is_parsed(name, place, monkeypatch):
     made(name, place, monkeypatch)
-    for reader in ("halobench.data.vision.read_idx", "halobench.data.vision.read_pickle", "scipy.io.loadmat"):
+    for reader in (
+        "halobench.data.torchvision_files.read_idx",
+        "halobench.data.torchvision_files.read_pickle",
+        "scipy.io.loadmat",
+    ):
         monkeypatch.setattr(reader, lambda *_, **__: pytest.fail("parsed before all was compared"))
     files = files_read(name, place)
     assert len(files) == {"svhn": 2, "cifar10": 7, "cifar100": 3}.get(name, 4)
@@ -261,10 +272,10 @@ def test_an_archive_is_read_where_nothing_is_unpacked(name, place, monkeypatch):
 
 
 def test_a_pickle_that_would_run_code_is_refused_even_with_the_right_checksum():
-    assert vision.read_pickle(pickled({"data": np.arange(3), "labels": [1]}))["data"].tolist() == [0, 1, 2]
+    assert torchvision_files.read_pickle(pickled({"data": np.arange(3), "labels": [1]}))["data"].tolist() == [0, 1, 2]
     for bad in (os.system, data.load_source, getattr, np.load):
         with pytest.raises(pickle.UnpicklingError, match="no part of an array"):
-            vision.read_pickle(pickle.dumps(bad, protocol=2))
+            torchvision_files.read_pickle(pickle.dumps(bad, protocol=2))
 
 
 @pytest.mark.parametrize(
@@ -272,12 +283,12 @@ def test_a_pickle_that_would_run_code_is_refused_even_with_the_right_checksum():
 )
 def test_what_is_no_idx_file_is_refused(content):
     with pytest.raises(ValueError, match="no IDX file of bytes"):
-        vision.read_idx(content)
+        torchvision_files.read_idx(content)
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_without_files_and_network_the_line_says_where_both_were_looked_for(name, place, capsys):
-    spec = importlib.import_module(f"halobench.data.{name}").SET
+    spec = importlib.import_module(f"halobench.data.loaders.{name}").SET
     with pytest.raises(SpecError) as caught:
         data.load_source(SourceSpec(name))
     line = str(caught.value)
@@ -292,7 +303,7 @@ def test_without_files_and_network_the_line_says_where_both_were_looked_for(name
 
 
 def test_where_fetching_is_off_absence_is_told_by_the_description(place, monkeypatch):
-    dataroot.note({"fetch": False})
+    data_root.note({"fetch": False})
     try:
         for call in (data.describe, data.load_source):
             with pytest.raises(
@@ -303,7 +314,7 @@ def test_where_fetching_is_off_absence_is_told_by_the_description(place, monkeyp
         data.describe(SourceSpec("svhn"))
         data.load_source(SourceSpec("svhn"))
     finally:
-        os.environ.pop(dataroot.FETCH)
+        os.environ.pop(data_root.FETCH)
 
 
 class Answer(io.BytesIO):
@@ -362,7 +373,7 @@ def test_a_data_root_that_is_no_folder_is_told_by_the_description(name, place, m
         (place / "deeper", place, "no folder"),
         (place.parent / "gone", place.parent / "gone", "a link that leads to no folder"),
     ):
-        monkeypatch.setenv(dataroot.ROOT, str(root))
+        monkeypatch.setenv(data_root.ROOT, str(root))
         for call in (data.describe, data.load_source):
             with pytest.raises(SpecError) as caught:
                 call(SourceSpec(name))
@@ -373,7 +384,7 @@ def test_a_data_root_that_is_no_folder_is_told_by_the_description(name, place, m
 @pytest.mark.parametrize("name", SETS)
 def test_what_lies_in_the_place_of_a_file_is_told_by_the_description(name, fetch, place, monkeypatch):
     spec, _ = made(name, place, monkeypatch)
-    monkeypatch.setenv(dataroot.FETCH, fetch)
+    monkeypatch.setenv(data_root.FETCH, fetch)
     data.describe(SourceSpec(name))
     if name in BATCHES:
         shutil.rmtree(place / spec.folder)
@@ -403,7 +414,7 @@ def test_a_file_in_the_place_of_a_folder_is_told_by_the_description(place):
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_fetch_that_fails_leaves_no_folder_that_it_made(name, place, monkeypatch):
-    monkeypatch.setenv(dataroot.ROOT, str(place / "deeper"))
+    monkeypatch.setenv(data_root.ROOT, str(place / "deeper"))
     for before in ([], [place], [place, place / "deeper", place / "deeper/MNIST"]):
         for folder in before:
             folder.mkdir(exist_ok=True)
@@ -415,13 +426,13 @@ def test_a_fetch_that_fails_leaves_no_folder_that_it_made(name, place, monkeypat
 def test_a_clusters_jobs_use_the_root_that_their_run_was_started_with(tmp_path, monkeypatch, config):
     """Their Snakemakes read a note of the configuration, not the file, which may have been edited since."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(submission.NOTED, str(submission.note_start(config | {"data_root": "there", "fetch": False})))
-    monkeypatch.setenv(dataroot.FETCH, "1")
+    monkeypatch.setenv(cluster_run.NOTED, str(cluster_run.note_start(config | {"data_root": "there", "fetch": False})))
+    monkeypatch.setenv(data_root.FETCH, "1")
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    noted = submission.started_with()
+    noted = cluster_run.started_with()
     load_config(noted)
-    dataroot.note(noted)
-    assert (str(dataroot.data_root()), dataroot.may_fetch()) == ("there", False)
+    data_root.note(noted)
+    assert (str(data_root.data_root()), data_root.may_fetch()) == ("there", False)
 
 
 def test_two_that_fetch_at_once_fetch_once(place, tmp_path, monkeypatch):
@@ -444,13 +455,13 @@ def test_two_that_fetch_at_once_fetch_once(place, tmp_path, monkeypatch):
 
 
 def test_the_root_is_the_configurations_then_the_environments(monkeypatch):
-    monkeypatch.setenv(dataroot.ROOT, "/elsewhere")
-    monkeypatch.setenv(dataroot.FETCH, "1")
-    dataroot.note({})
-    assert (str(dataroot.data_root()), dataroot.may_fetch()) == ("/elsewhere", True)
-    dataroot.note({"data_root": "there", "fetch": False})
-    assert (str(dataroot.data_root()), dataroot.may_fetch()) == ("there", False)
-    monkeypatch.delenv(dataroot.ROOT)
-    monkeypatch.delenv(dataroot.FETCH)
-    dataroot.note({"data_root": 3, "fetch": "no"})
-    assert (str(dataroot.data_root()), dataroot.may_fetch()) == ("data", True)
+    monkeypatch.setenv(data_root.ROOT, "/elsewhere")
+    monkeypatch.setenv(data_root.FETCH, "1")
+    data_root.note({})
+    assert (str(data_root.data_root()), data_root.may_fetch()) == ("/elsewhere", True)
+    data_root.note({"data_root": "there", "fetch": False})
+    assert (str(data_root.data_root()), data_root.may_fetch()) == ("there", False)
+    monkeypatch.delenv(data_root.ROOT)
+    monkeypatch.delenv(data_root.FETCH)
+    data_root.note({"data_root": 3, "fetch": "no"})
+    assert (str(data_root.data_root()), data_root.may_fetch()) == ("data", True)

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from conftest import needs
-from halobench import data, warm
-from halobench.specs import SourceSpec
+from halobench import data
+from halobench.core.specs import SourceSpec
+from halobench.runner import fork_server
 
 SPEC = {
     "dataset": {"source": "digits", "train": 120, "val": 60, "test": 60, "noise": {"p": 0.5}},
@@ -26,10 +27,10 @@ SPEC = {
 LONG = SPEC | {"train": {"epochs": 100_000, "lr": 0.001, "batch": 10}}
 PROBES = {"sphere": {"kind": "sphere", "points": 6, "control": 4, "radii": [0.0, 2.0], "relative_radii": [0.5]}}
 # As it is now: libraries that tests import add to it.
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in (warm.PLACE, "PYTEST_CURRENT_TEST")}
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in (fork_server.PLACE, "PYTEST_CURRENT_TEST")}
 STARTER = """
 import os, sys, time
-from halobench import warm
+from halobench.runner import fork_server as warm
 warm.start()
 print(os.environ.get(warm.PLACE, ""), flush=True)
 sys.stdin.read()
@@ -44,7 +45,7 @@ def python(*arguments: str, place: Path | None = None, **variables: str) -> subp
     """A command of the package, beside a server or by itself."""
     environment = ENVIRONMENT | variables
     if place is not None:
-        environment[warm.PLACE] = str(place)
+        environment[fork_server.PLACE] = str(place)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([sys.executable, *arguments], env=environment, text=True, **pipes)
 
@@ -111,7 +112,7 @@ def source(tmp_path_factory) -> Path:
 
 def train(source: Path, out: Path, spec: dict = SPEC, place: Path | None = None, **variables: str) -> subprocess.Popen:
     words = ["--source", str(source), "--seed", "1", "--out", str(out), "--spec", json.dumps(spec)]
-    return python("-m", "halobench.cli", "train", *words, place=place, **variables)
+    return python("-m", "halobench.cli.main", "train", *words, place=place, **variables)
 
 
 def under_way(process: subprocess.Popen) -> None:
@@ -135,7 +136,7 @@ def test_the_same_bytes_as_by_itself(starter, source, tmp_path):
         probe = ["probe", "--source", str(source), "--spec", json.dumps(parts), *more]
         calibrate = ["calibrate", "--spec", json.dumps(metrics), *more]
         for words in (probe, calibrate):
-            code, _, err = done(python("-m", "halobench.cli", *words, place=place))
+            code, _, err = done(python("-m", "halobench.cli.main", *words, place=place))
             assert code == 0, err
     names = sorted(path.name for path in (tmp_path / "cold").iterdir())
     assert {"model.safetensors", "radii.parquet", "metrics.csv"} <= set(names)
@@ -173,7 +174,7 @@ def test_bad_input_is_told_as_by_itself(starter, source, tmp_path):
     assert found[0] == found[1]
     assert found[0][0] == 2
     assert "points = 1" in found[0][2]
-    usage = [done(python("-m", "halobench.cli", "train", "--nonsense", place=p)) for p in (None, starter.place)]
+    usage = [done(python("-m", "halobench.cli.main", "train", "--nonsense", place=p)) for p in (None, starter.place)]
     assert [code for code, _, _ in usage] == [2, 2]
     assert usage[0][2].splitlines()[-1] == usage[1][2].splitlines()[-1]
 
@@ -231,13 +232,13 @@ def test_another_environment_is_not_forked(starter, source, tmp_path, variables)
 
 
 def request(**changed) -> dict:
-    return {**warm._request(["calibrate"]), **changed}
+    return {**fork_server._request(["calibrate"]), **changed}
 
 
 def test_what_is_refused(tmp_path, monkeypatch):
-    for name in warm.THREADS:
+    for name in fork_server.THREADS:
         monkeypatch.setenv(name, "1")
-    server = warm.Server(tmp_path / "s")
+    server = fork_server.Server(tmp_path / "s")
     monkeypatch.setattr(server, "_load", lambda arguments: True)
     assert server._fits(request())
     assert not server._fits(request(python=["/usr/bin/python3", *request()["python"][1:]]))
@@ -253,22 +254,22 @@ def test_what_is_refused(tmp_path, monkeypatch):
 
 
 def test_none_is_started_where_the_variable_is_set():
-    starter = Starter(**{warm.PLACE: ""})
+    starter = Starter(**{fork_server.PLACE: ""})
     assert starter.place == Path()
     starter.end()
 
 
 def test_the_warm_modules_start_no_threads():
     """But for one of Arrow's allocator, which starts it anew in a fork: other threads would be missing there."""
-    modules = {name for names in warm.STAGES.values() for name in names} | {"halobench.stages"}
-    modules |= set(warm.CALIBRATORS.values())
-    for name in warm.FOREIGN:
+    modules = {name for names in fork_server.STAGES.values() for name in names} | {"halobench.pipeline.stage"}
+    modules |= set(fork_server.CALIBRATORS.values())
+    for name in fork_server.FOREIGN:
         needs(bool(__import__(name)), name)
     code = f"""
 import importlib
-from halobench import warm
-for name in {sorted(modules | set(warm.FOREIGN))!r}:
+from halobench.runner import fork_server as warm
+for name in {sorted(modules | set(fork_server.FOREIGN))!r}:
     importlib.import_module(name)
 print(warm._threads())
 """
-    assert done(python("-c", code, **dict.fromkeys(warm.THREADS, "1")))[1] == "[]\n"
+    assert done(python("-c", code, **dict.fromkeys(fork_server.THREADS, "1")))[1] == "[]\n"

@@ -16,16 +16,20 @@ import yaml
 from snakemake.utils import update_config
 
 from conftest import ROOT, tiny_config
-from halobench import frame, looks, masters, plan, selection, slurm, store
-from halobench.cli import main
-from halobench.config import ConfigError, load_config
-from halobench.dryrun import parse_jobs
-from halobench.frame import Failed, Frame, Row, Running
-from halobench.plan import AROUND, Limits
-from halobench.remaining import DRAWN, Rest, TimeLeft, seconds_left, time_left
-from halobench.selection import Selection
-from halobench.specs import SpecError
-from halobench.watch import Watch, began, jobs_of, opened, progress
+from halobench.cli.main import main
+from halobench.core.specs import SpecError
+from halobench.experiment.config_loader import ConfigError, load_config
+from halobench.runner import run, snakemake_args
+from halobench.runner.dry_run import parse_jobs
+from halobench.runner.forecast import plan
+from halobench.runner.forecast.plan import AROUND, Limits
+from halobench.runner.monitor import polling, view
+from halobench.runner.monitor.eta import DRAWN, Rest, TimeLeft, seconds_left, time_left
+from halobench.runner.monitor.monitor import Watch, began, jobs_of, opened, progress
+from halobench.runner.monitor.view import Failed, Frame, Row, Running
+from halobench.runner.slurm import queries
+from halobench.runner.snakemake_args import Selection
+from halobench.storage import files
 
 CELL = "clean/mlp/mixup2/seed0"
 LATER = 5.0  # seconds, by which a folder counts as settled
@@ -44,8 +48,8 @@ def folder(tmp_path) -> Path:
 @pytest.fixture
 def alive(monkeypatch):
     """A run that goes on since a minute."""
-    living = [masters.Master("process 7 on here", time.time() - 60, ())]
-    monkeypatch.setattr(masters.Lookout, "alive", lambda self: list(living))
+    living = [run.Master("process 7 on here", time.time() - 60, ())]
+    monkeypatch.setattr(run.Lookout, "alive", lambda self: list(living))
     return living
 
 
@@ -64,15 +68,15 @@ def keep(watch: Watch, stage: str, name: str = CELL, seconds: float = 4.0, **cha
     made |= {"hardware": {"host": "here", "processor": "EPYC"}, "outputs": {}}
     path = watch.results / job.record
     path.parent.mkdir(parents=True, exist_ok=True)
-    with store.replacing(path) as temporary:
-        temporary.write_text(json.dumps(store.seal(made | changed)))
+    with files.replacing(path) as temporary:
+        temporary.write_text(json.dumps(files.seal(made | changed)))
     return path
 
 
 def mark(watch: Watch, stage: str, name: str = CELL, number: str | None = None, age: float = 10.0) -> Path:
     """Snakemake's mark of a job that it started."""
     code = urlsafe_b64encode(f"results/{job_of(watch, stage, name).record}".encode()).decode()
-    path = watch.folder / looks.INCOMPLETE / code
+    path = watch.folder / polling.INCOMPLETE / code
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"external_jobid": number}))
     os.utime(path, (time.time() - age,) * 2)
@@ -200,7 +204,7 @@ def test_jobs_of_a_dead_run_were_cut_off(folder):
     found = watch.look()
     assert row(found, "train") == (0, 0, 0, 2)
     assert found.notes == ("1 job was cut off when the last run died; `halobench run` goes on",)
-    assert "no run is going on" in frame.heading(found)
+    assert "no run is going on" in view.heading(found)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +215,7 @@ def test_a_submitted_job_is_what_the_queue_says(folder, alive, state, expected, 
     mark(watch, "train", number="41", age=10.0)
     watch.queue._asked = time.monotonic()
     if state:
-        watch.queue.jobs = {"41": slurm.QueuedJob("41", state, "run", "train x", "node1", 90.0)}
+        watch.queue.jobs = {"41": queries.QueuedJob("41", state, "run", "train x", "node1", 90.0)}
         found = watch.look()
         assert row(found, "train") == expected
         assert found.total.queued == queued
@@ -229,7 +233,7 @@ def test_a_job_that_started_on_a_node_is_found_in_the_queue_by_its_name(folder, 
     watch = seen(folder)
     mark(watch, "train", age=10.0)
     watch.queue._asked = time.monotonic()
-    watch.queue.jobs = {"41": slurm.QueuedJob("41", state, "run", "train clean_mlp_mixup2_0", "node1", 90.0)}
+    watch.queue.jobs = {"41": queries.QueuedJob("41", state, "run", "train clean_mlp_mixup2_0", "node1", 90.0)}
     found = watch.look()
     assert row(found, "train") == expected
     assert [job.where for job in found.running] == ["job 41 on node1"] * expected[1]
@@ -251,11 +255,11 @@ def test_slurms_log_tells_why_a_job_that_never_started_failed(folder, alive):
 def test_long_names_of_marks_are_split_into_folders(tmp_path):
     record = f"runs/{'d' * 150}/{'m' * 150}/mixup/seed0/train.json"
     code = urlsafe_b64encode(f"results/{record}".encode()).decode()
-    place = tmp_path / looks.INCOMPLETE / f"@{code[:254]}" / code[254:]
+    place = tmp_path / polling.INCOMPLETE / f"@{code[:254]}" / code[254:]
     place.parent.mkdir(parents=True)
     place.write_text('{"external_jobid": 12}')
-    (tmp_path / looks.INCOMPLETE / "migration_underway").write_text("")
-    assert {key: value.number for key, value in looks.Marks(tmp_path, {record}).look().items()} == {record: "12"}
+    (tmp_path / polling.INCOMPLETE / "migration_underway").write_text("")
+    assert {key: value.number for key, value in polling.Marks(tmp_path, {record}).look().items()} == {record: "12"}
 
 
 def test_what_has_not_changed_is_not_read_again(folder, alive, monkeypatch):
@@ -265,10 +269,10 @@ def test_what_has_not_changed_is_not_read_again(folder, alive, monkeypatch):
         os.utime(place, (time.time() - LATER,) * 2)
     watch.look()
     read = []
-    monkeypatch.setattr(looks, "read_plain", lambda path: read.append(path))
+    monkeypatch.setattr(polling, "read_plain", lambda path: read.append(path))
     assert row(watch.look(), "train") == (1, 0, 0, 1)
     assert read == []
-    with store.replacing(path) as temporary:  # the same file, written anew
+    with files.replacing(path) as temporary:  # the same file, written anew
         temporary.write_text("{}")
     watch.look()
     assert read == [str(path)]
@@ -276,13 +280,13 @@ def test_what_has_not_changed_is_not_read_again(folder, alive, monkeypatch):
 
 def test_looking_writes_nothing_and_locks_nothing(folder, monkeypatch):
     watch = seen(folder)
-    place = folder / masters.STATE / "masters"
+    place = folder / run.STATE / "masters"
     place.mkdir(parents=True)
     (place / f"{platform.node()}-999999999").write_text("process 999999999 on here")
     keep(watch, "train")
     mark(watch, "probe")
-    monkeypatch.setattr(masters.locks, "is_held", lambda path: pytest.fail("locked"))
-    monkeypatch.setattr(masters.fcntl, "flock", lambda *arguments: pytest.fail("locked"))
+    monkeypatch.setattr(run.locks, "is_held", lambda path: pytest.fail("locked"))
+    monkeypatch.setattr(run.fcntl, "flock", lambda *arguments: pytest.fail("locked"))
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert watch.look().masters == ()
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
@@ -298,10 +302,10 @@ def test_figures_are_done_if_they_are_of_the_present_cells(finished):
     # Younger cells of the same bytes leave them done, and others don't.
     drawn._seen = ()
     assert len(list(drawn._look(newest + 10**12))) == len(drawn.jobs)
-    manifest = store.read_json(drawn._manifest)
+    manifest = files.read_json(drawn._manifest)
     manifest["cells"][0]["outputs"]["metrics.csv"] = "0" * 64
     drawn._manifest = finished.folder.parent / "edited.json"
-    store.write_json(drawn._manifest, manifest)
+    files.write_json(drawn._manifest, manifest)
     assert list(drawn._look(newest + 10**14)) == []
     raw = yaml.safe_load((finished.folder / "config.yaml").read_text())
     raw["experiments"]["tiny"]["grid"][0]["seeds"] = [0]
@@ -356,7 +360,7 @@ def test_time_left_on_a_cluster():
 def test_jobs_without_a_like_record_make_it_a_lower_bound():
     left = time_left([*cells(1, 10, None, 1), Rest("reference", "x", None)], Limits(1), 12)
     assert (left.seconds, left.unknown, left.known, left.records) == (11, 2, 2, 12)
-    told = frame.left_told(Frame(("e",), (Row("train", waiting=1),), masters=("run",), left=left))
+    told = view.left_told(Frame(("e",), (Row("train", waiting=1),), masters=("run",), left=left))
     assert told == "time left: at least 11 s, from 12 like records; 2 jobs have no like record: a lower bound"
 
 
@@ -416,7 +420,7 @@ def text_of(shown: Frame, width: int, height: int | None = None) -> list[str]:
 
     console = Console(width=width, highlight=False, emoji=False, markup=False)
     with console.capture() as got:
-        console.print(frame.rendered(shown, width, height))
+        console.print(view.rendered(shown, width, height))
     return got.get().splitlines()
 
 
@@ -453,7 +457,7 @@ def test_a_frame_fits_the_height():
 @pytest.mark.parametrize("counts", [(5982, 1, 2, 6015), (0, 0, 0, 5), (1, 1, 1, 1), (99999, 1, 1, 0), (3, 0, 0, 0)])
 @pytest.mark.parametrize("width", [4, 6, 24])
 def test_a_bar_hides_no_part(counts, width):
-    shares = frame.share(counts, width)
+    shares = view.share(counts, width)
     assert sum(shares) == width
     assert [many > 0 for many in shares] == [many > 0 for many in counts]
 
@@ -472,7 +476,7 @@ def test_exit_codes(rows, masters, code):
 
 
 def test_a_line_for_a_log():
-    told = frame.line(FULL)
+    told = view.line(FULL)
     assert "5,985 of 24,003 jobs done, 2 running, 1 failed, 18,015 waiting (7 of them in the queue); time left:" in told
     assert "\n" not in told
 
@@ -481,7 +485,7 @@ def test_a_line_for_a_log():
 
 
 def enrolled(folder: Path, name: str, age: float = 0.0) -> Path:
-    path = folder / masters.STATE / "masters" / name
+    path = folder / run.STATE / "masters" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"process {name.rpartition('-')[2]} on x, started 2026-01-02T03:04:05+00:00\n")
     os.utime(path, (time.time() - age,) * 2)
@@ -493,7 +497,7 @@ def test_a_master_on_this_host_lives_as_its_process_does(tmp_path):
     command = [sys.executable, "-c", code, "-m", "snakemake", "--configfile", "a.yaml", "--cores", "3"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE)
     path = enrolled(tmp_path, f"{platform.node()}-{process.pid}", age=1e4)
-    lookout = masters.Lookout(tmp_path)
+    lookout = run.Lookout(tmp_path)
     (found,) = lookout.alive()
     assert found.arguments == ("--configfile", "a.yaml", "--cores", "3")
     assert found.began == pytest.approx(1767323045.0)
@@ -511,11 +515,11 @@ def test_a_master_on_this_host_lives_as_its_process_does(tmp_path):
 
 def test_a_master_elsewhere_lives_as_long_as_it_touches_its_file(tmp_path, monkeypatch):
     clock = [1000.0]
-    monkeypatch.setattr(masters.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(run.time, "monotonic", lambda: clock[0])
     fresh, old = enrolled(tmp_path, "elsewhere-7", age=10.0), enrolled(tmp_path, "elsewhere-8", age=500.0)
-    lookout = masters.Lookout(tmp_path)
+    lookout = run.Lookout(tmp_path)
     assert [master.said.split()[1] for master in lookout.alive()] == ["7"]
-    clock[0] += masters.WATCH
+    clock[0] += run.WATCH
     os.utime(old)
     assert [master.said.split()[1] for master in lookout.alive()] == ["8"]
     os.utime(fresh)
@@ -527,7 +531,7 @@ def test_layers_merge_as_snakemake_merges_them():
     over = {"a": {"b": {"f": 2}, "d": [3], "g": None}, "e": {"h": 1}}
     merged = json.loads(json.dumps(base))
     update_config(merged, over)
-    assert selection.laid_over(base, over) == merged
+    assert snakemake_args.laid_over(base, over) == merged
 
 
 @pytest.mark.parametrize(
@@ -543,24 +547,24 @@ def test_layers_merge_as_snakemake_merges_them():
 )  # fmt: skip
 def test_limits_are_those_that_snakemake_has(arguments, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert selection.limits(arguments, ROOT) == plan.limits(arguments)
+    assert snakemake_args.limits(arguments, ROOT) == plan.limits(arguments)
 
 
 def test_the_selected_configuration(folder):
     (folder / "more.yaml").write_text("train: {epochs: 7}\n")
     chosen = Selection(("more.yaml",), ("train={lr: 0.5}", "run=[tiny]"))
-    assert selection.read_selected(chosen, folder, folder)["train"] == {"epochs": 7, "lr": 0.5}
+    assert snakemake_args.read_selected(chosen, folder, folder)["train"] == {"epochs": 7, "lr": 0.5}
     with pytest.raises(SpecError, match=r"--config = 'run': expected KEY=VALUE"):
-        selection.read_selected(Selection((), ("run",)), folder)
+        snakemake_args.read_selected(Selection((), ("run",)), folder)
     with pytest.raises(ConfigError, match="no such file"):
-        selection.read_selected(Selection(), folder / "nowhere")
+        snakemake_args.read_selected(Selection(), folder / "nowhere")
 
 
 def test_the_configuration_of_a_living_run_is_taken(folder, monkeypatch):
     (folder / "more.yaml").write_text("experiments: {other: {grid: [{datasets: [noisy], models: [mlp],"
                                       " losses: [mixup2], seeds: [5]}]}}\nrun: [other]\n")  # fmt: skip
-    living = masters.Master("process 7", 0.0, ("--configfile", "more.yaml", "--cores", "3"))
-    monkeypatch.setattr(masters.Lookout, "alive", lambda self: [living])
+    living = run.Master("process 7", 0.0, ("--configfile", "more.yaml", "--cores", "3"))
+    monkeypatch.setattr(run.Lookout, "alive", lambda self: [living])
     watch = seen(folder)
     assert watch.experiments == ("other",)
     assert watch.most.cores == 3
@@ -583,7 +587,7 @@ def test_bad_input(folder, capsys, monkeypatch):
 
 
 def test_watching_imports_neither_torch_nor_snakemake(folder):
-    code = "import sys; from halobench.cli import main; main(['watch', '--once']);"
+    code = "import sys; from halobench.cli.main import main; main(['watch', '--once']);"
     code += "print('imported:', *sorted({'torch', 'snakemake', 'matplotlib', 'scipy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "imported:"

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from halobench import dryrun, why
-from halobench.dryrun import Job, Records, parse_jobs, parse_params, parse_reason
-from halobench.why import explain, report, spec_changes
+from halobench.runner import dry_run
+from halobench.runner.dry_run import Job, Records, parse_jobs, parse_params, parse_reason
+from halobench.runner.forecast import explain as why
+from halobench.runner.forecast.explain import explain, report, spec_changes
 
 RUN = "results/runs/clean/cnn/mixup2/seed0"
 SPECS = (
@@ -114,7 +115,7 @@ def test_jobs_are_read_from_a_dry_run():
     assert jobs[0].inputs[2] == "results/sources/digits/meta.json"
     assert jobs[0].outputs == (f"{RUN}/model.safetensors", f"{RUN}/train.json")
     assert jobs[0].reason == CHANGED.rstrip()
-    assert str(dryrun.working_directory(DRY)) == "/somewhere/else"
+    assert str(dry_run.working_directory(DRY)) == "/somewhere/else"
     assert parse_jobs("Building DAG of jobs...\nNothing to be done (all requested files are present).") == []
 
 
@@ -161,8 +162,8 @@ def test_figures_share_a_kind_though_each_has_a_rule(tmp_path):
 
 def test_reasons_are_told_apart():
     text = f"Missing output files: a, b; Updated input files: c; Code has changed since last execution; {CHANGED}"
-    assert list(parse_reason(text)) == [dryrun.MISSING, dryrun.NEWER, dryrun.CODE, dryrun.PARAMS]
-    assert parse_reason(text)[dryrun.MISSING] == "a, b"
+    assert list(parse_reason(text)) == [dry_run.MISSING, dry_run.NEWER, dry_run.CODE, dry_run.PARAMS]
+    assert parse_reason(text)[dry_run.MISSING] == "a, b"
 
 
 @pytest.mark.parametrize(
@@ -220,8 +221,8 @@ OLD, NEW = "0" * 16, "f" * 16
     ("before", "now", "clauses"),
     [
         (
-            [{"losses/mixup": OLD, "training": OLD}],
-            [{"losses/mixup": NEW, "training": OLD}],
+            [{"losses/mixup": OLD, "training/loop": OLD}],
+            [{"losses/mixup": NEW, "training/loop": OLD}],
             ["losses/mixup.py changed"],
         ),
         ([{"mine:Loss": OLD}], [{"mine:Loss": NEW}], ["mine:Loss changed"]),
@@ -291,7 +292,7 @@ def test_inputs_that_came_and_went_are_told_by_folder(tmp_path):
     noted(tmp_path, "metadata", "out", ("results/runs/a/seed0/x", "results/runs/a/seed1/x", "results/runs/a/seed1/y"))
     job = Job(
         "manifest",
-        f"{dryrun.INPUTS}; {dryrun.CODE}",
+        f"{dry_run.INPUTS}; {dry_run.CODE}",
         ("results/runs/a/seed0/x", "results/runs/b/seed0/x"),
         ("out",),
         {},

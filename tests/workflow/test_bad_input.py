@@ -18,7 +18,8 @@ import pandas as pd
 import pytest
 
 from conftest import Workspace, finished_workspace, tiny_config
-from halobench import cli, store
+from halobench.cli import main
+from halobench.storage import files as store
 
 pytestmark = [pytest.mark.workflow, pytest.mark.faults]
 
@@ -669,7 +670,7 @@ def assert_stage_refuses(arguments: list[str], line: str, capsys: pytest.Capture
     """The command ends with exactly this line (a pattern) on standard error, and results stay as they are."""
     before = digest(Path())
     capsys.readouterr()
-    assert cli.main(arguments) == 2
+    assert main.main(arguments) == 2
     out, err = capsys.readouterr()
     assert re.fullmatch(rf"halobench: error: {line}\n", err), err
     assert_no_traceback(out + err)
@@ -874,7 +875,7 @@ def test_the_source_stage_refuses_in_a_line(finished, capsys, monkeypatch, spec,
 def test_the_installed_command_refuses_as_the_library_does(finished):
     """As a process of its own: the code 2, the line on standard error, no traceback."""
     truncated(Path(f"{CELL}/logits.safetensors"))
-    command = [sys.executable, "-m", "halobench.cli", *logged_command(f"calibrate/{LOG}")]
+    command = [sys.executable, "-m", "halobench.cli.main", *logged_command(f"calibrate/{LOG}")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert re.fullmatch(
@@ -994,9 +995,9 @@ def test_a_damaged_note_of_checks_that_passed_is_made_anew(finished, content):
 def test_code_that_was_edited_after_the_run_had_started_ends_the_stage_in_a_line(finished, capsys, monkeypatch):
     code = store.read_json(f"{CELL}/calibrate.json")["code"]
     monkeypatch.setenv("HALOBENCH_CODE", json.dumps(code))
-    assert cli.main(logged_command(f"calibrate/{LOG}")) == 0
+    assert main.main(logged_command(f"calibrate/{LOG}")) == 0
     capsys.readouterr()
-    monkeypatch.setenv("HALOBENCH_CODE", json.dumps(code | {"metrics": "0" * 16}))
+    monkeypatch.setenv("HALOBENCH_CODE", json.dumps(code | {"calibration/metrics": "0" * 16}))
     line = r"code = 'metrics changed': expected code as it was when the run was started; start the run again"
     assert_stage_refuses(logged_command(f"calibrate/{LOG}"), line, capsys)
 

@@ -27,7 +27,7 @@ def examples(root, tmp_path_factory):
         (folder / name).write_text(text)
     assert {name for name, _ in found} >= {f"mine/{kind}.py" for kind in KINDS} | {"mine.yaml"}
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "halobench.cli", "run", "--cores", "2", "--configfile", "mine.yaml"]
+    command = [sys.executable, "-m", "halobench.cli.main", "run", "--cores", "2", "--configfile", "mine.yaml"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, environment
@@ -70,7 +70,7 @@ def test_calibrator_is_what_it_says(examples):
 
 def test_figure_is_drawn(examples):
     folder, environment = examples
-    command = [sys.executable, "-m", "halobench.cli", "figure", "mine.figures:temperatures"]
+    command = [sys.executable, "-m", "halobench.cli.main", "figure", "mine.figures:temperatures"]
     command += ["--tables", "results/tables/mine", "--out", "temperatures"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -20,8 +20,10 @@ import pytest
 import yaml
 
 from conftest import TIMES, Workspace, assert_same_tables, heed_interrupts, needs, tiny_config, tiny_figures
-from halobench import config, failures, store
-from halobench.verify import remove, verify
+from halobench.experiment import config_loader
+from halobench.runner import failures
+from halobench.storage import files
+from halobench.storage.verify import remove, verify
 
 pytestmark = [pytest.mark.workflow, pytest.mark.faults]
 QUIET = ("--quiet", "rules", "host", "progress")
@@ -29,7 +31,7 @@ QUIET = ("--quiet", "rules", "host", "progress")
 
 def start(workspace: Workspace, *arguments: str, **environment: str) -> subprocess.Popen:
     """`halobench run` here, in a session of its own, so that a signal to it reaches nobody else."""
-    command = [sys.executable, "-m", "halobench.cli", "run", *arguments]
+    command = [sys.executable, "-m", "halobench.cli.main", "run", *arguments]
     out = open(workspace.folder / "run.log", "a")  # noqa: SIM115
     options = {"start_new_session": True, "preexec_fn": heed_interrupts, "env": os.environ | environment}
     return subprocess.Popen(command, cwd=workspace.folder, stdout=out, stderr=out, **options)
@@ -37,7 +39,7 @@ def start(workspace: Workspace, *arguments: str, **environment: str) -> subproce
 
 def run(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess:
     """`halobench run` here, to its end."""
-    return workspace.module("halobench.cli", "run", *arguments)
+    return workspace.module("halobench.cli.main", "run", *arguments)
 
 
 def wait_for(seen, process: subprocess.Popen, seconds: float = 300) -> None:
@@ -107,7 +109,7 @@ def test_a_training_goes_on_after_ctrl_c_and_after_a_batch_systems_signal(tmp_pa
     # Snakemake begins a job's log anew with each attempt. By time, nothing would have been saved yet.
     assert log.read_text().splitlines()[1].startswith("resuming at epoch")
     assert int(log.read_text().splitlines()[1].split()[3]) >= 5
-    record = store.read_json(second.folder / aims[0])
+    record = files.read_json(second.folder / aims[0])
     assert len(record["resumed_at"]) == 2
     for name in ("model.safetensors", "logits.safetensors", "history.csv"):
         cell = "results/runs/noisy/mlp/mixup2/seed0"
@@ -182,11 +184,11 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written_and_the_rerun_ends_wel
     assert "Traceback" not in logs, logs[logs.index("Traceback") :][:3000]
     faults = [fault for fault in verify(results).faults if ".tsv" not in fault.path.name]
     assert faults == []
-    assert not list(results.rglob(f"{store.TEMPORARY}*"))
+    assert not list(results.rglob(f"{files.TEMPORARY}*"))
     for cell in results.glob("runs/*/*/*/*"):
         for name in ("model.safetensors", "logits.safetensors"):
             if (cell / name).exists():
-                store.read_arrays(cell / name)
+                files.read_arrays(cell / name)
     filler.unlink()
     done = run(workspace, "--cores", "2", *QUIET)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -225,7 +227,7 @@ def test_one_cell_that_diverges_is_named_the_others_finish_and_partial_draws_the
     assert "bad" not in set(own["model"])
     assert len(list(folder.glob("figures/tiny/*.png"))) == len(tiny_figures())
     assert "partial: 8 of 9 cells" in (folder / "tables/tiny/paper_images.tex").read_text()
-    assert store.read_json(folder / "figures/tiny/summary.json")["spec"]["note"] == "partial: 8 of 9 cells"
+    assert files.read_json(folder / "figures/tiny/summary.json")["spec"]["note"] == "partial: 8 of 9 cells"
     assert run(workspace, "-n", "partial").stdout.count("Nothing to be done") == 1
     assert not list(tmp_path.glob("results/runs/noisy/bad/*/*/train.json"))
 
@@ -373,7 +375,7 @@ def test_a_run_refuses_an_edited_file_and_verify_has_it_made_again(finished, tmp
     assert "expected the bytes that calibrate.json records" in done.stderr
     assert digests(workspace.folder) == kept
     assert verify(workspace.folder / "results").faults[0].path == path
-    told = workspace.module("halobench.cli", "verify", "--remove")
+    told = workspace.module("halobench.cli.main", "verify", "--remove")
     assert told.returncode == 1
     assert f"removed {CELL}/calibrate.json" in told.stdout.replace(f"{workspace.folder}/", "")
     done = run(workspace, "--cores", "1", *QUIET)
@@ -384,7 +386,7 @@ def test_a_run_refuses_an_edited_file_and_verify_has_it_made_again(finished, tmp
 
 def digests(folder: Path) -> dict[str, str]:
     """Checksums of all results."""
-    return {str(path): store.checksum(path) for path in (folder / "results").rglob("*") if path.is_file()}
+    return {str(path): files.checksum(path) for path in (folder / "results").rglob("*") if path.is_file()}
 
 
 BIG = """
@@ -507,4 +509,4 @@ def test_no_pickle_is_written_or_read(root):
         assert found == (["import pickle"] if path.name == "vision.py" else []), path
         assert "pickle.load" not in text
         assert "pickle.dump" not in text
-    assert issubclass(config._StrictLoader, yaml.SafeLoader)
+    assert issubclass(config_loader._StrictLoader, yaml.SafeLoader)

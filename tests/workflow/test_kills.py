@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from conftest import SOAK, heed_interrupts
-from halobench import store
+from halobench.storage import files
 
 pytestmark = pytest.mark.faults
 
@@ -53,7 +53,7 @@ class Stage:
         spec = json.dumps(train if stage == "train" else PROBE)
         where = ["--out" if stage == "train" else "--run", str(cell)]
         own = ["--checkpoint", str(self.point), "--every", str(every), "--source", str(base / "digits")]
-        command = [sys.executable, "-m", "halobench.cli", stage, "--seed", "3", "--spec", spec, *where, *own]
+        command = [sys.executable, "-m", "halobench.cli.main", stage, "--seed", "3", "--spec", spec, *where, *own]
         cell.mkdir(parents=True, exist_ok=True)
         with open(self.log, "a") as log:
             environment = os.environ | {"PYTHONUNBUFFERED": "1"}
@@ -75,7 +75,7 @@ class Stage:
 
     def writing(self) -> bool:
         """Whether the resume point is being written at this moment."""
-        return any(self.cell.glob(f"{store.TEMPORARY}{self.point.stem}-*"))
+        return any(self.cell.glob(f"{files.TEMPORARY}{self.point.stem}-*"))
 
     def kill(self) -> None:
         self.process.kill()
@@ -90,7 +90,7 @@ class Stage:
 def base(tmp_path_factory) -> Path:
     """A source, and an undisturbed cell to compare with."""
     folder = tmp_path_factory.mktemp("kills")
-    command = [sys.executable, "-m", "halobench.cli", "source", "--spec", '{"loader": "digits"}']
+    command = [sys.executable, "-m", "halobench.cli.main", "source", "--spec", '{"loader": "digits"}']
     subprocess.run([*command, "--out", str(folder / "digits")], check=True, capture_output=True)
     for stage in ("train", "probe"):
         assert Stage(folder, folder / "undisturbed", stage, every=1e6).end() == 0
@@ -109,8 +109,8 @@ def assert_undisturbed(base: Path, cell: Path, stage: str) -> None:
     """The stage's outputs are those of the undisturbed cell, its record is true, and nothing else was left."""
     for name in WRITTEN[stage]:
         assert (cell / name).read_bytes() == (base / "undisturbed" / name).read_bytes(), name
-    record = store.read_json(cell / f"{stage}.json")
-    assert record["outputs"] == {name: store.checksum(cell / name) for name in WRITTEN[stage]}
+    record = files.read_json(cell / f"{stage}.json")
+    assert record["outputs"] == {name: files.checksum(cell / name) for name in WRITTEN[stage]}
     assert [place.split(" (")[0] for place in record["made_on"]] == [platform.node()]
     assert not (cell / f"{stage}.point.safetensors").exists()
 
@@ -213,7 +213,7 @@ def test_two_processes_on_one_cell_end_with_the_same_bytes(base, tmp_path, trial
         turns = [a > b for (a, _), (b, _) in zip(counts[1:], counts[:-1], strict=True) if a > b]
         assert turns
         assert_undisturbed(base, cell, stage)
-        assert not any(cell.glob(f"{store.TEMPORARY}*"))
+        assert not any(cell.glob(f"{files.TEMPORARY}*"))
 
 
 @pytest.mark.parametrize("orphan_ends", ["last", "first"])
@@ -230,7 +230,7 @@ def test_an_orphan_of_an_older_spec_does_not_overwrite_what_the_newer_one_made(b
         last = orphan.log.read_text().splitlines()[-1]
         assert "expected none that started after" in last
         assert "nothing was written" in last
-    found = store.read_json(cell / "train.json")
+    found = files.read_json(cell / "train.json")
     assert found["spec"]["train"]["epochs"] == new
-    assert found["outputs"] == {name: store.checksum(cell / name) for name in WRITTEN["train"]}
+    assert found["outputs"] == {name: files.checksum(cell / name) for name in WRITTEN["train"]}
     assert len((cell / "history.csv").read_text().splitlines()) == new + 1

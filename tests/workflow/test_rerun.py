@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, Workspace, tiny_config, tiny_figures, tiny_tables
-from halobench import dryrun, why
-from halobench.store import checksum
+from halobench.runner import dry_run
+from halobench.runner.forecast import explain
+from halobench.storage.files import checksum
 
 pytestmark = [pytest.mark.workflow, pytest.mark.rerun]
 soak = pytest.mark.skipif(
@@ -186,29 +187,31 @@ EDITS = {
         "train, 8 jobs (clean/cnn/mixup2/seed0, ...): losses/mixup.py changed",
     ),
     "the probe changed": Edit(
-        written("neighbourhood", "FORWARDS = 2**14", "FORWARDS = 2**13"),
+        written("probing/probe", "FORWARDS = 2**14", "FORWARDS = 2**13"),
         {"probe": 16, **TABLES},
-        "probe, 16 jobs (clean/cnn/cross_entropy/seed0, ...): neighbourhood.py changed",
+        "probe, 16 jobs (clean/cnn/cross_entropy/seed0, ...): probing/probe.py changed",
     ),
     "the metrics changed": Edit(
-        written("metrics", 'ACE_KINDS = ("average", "equal_mass")', 'ACE_KINDS = ("equal_mass", "average")'),
+        written(
+            "calibration/metrics", 'ACE_KINDS = ("average", "equal_mass")', 'ACE_KINDS = ("equal_mass", "average")'
+        ),
         {"calibrate": 16, "reference": 4, **TABLES},
-        "calibrate, 16 jobs (clean/cnn/cross_entropy/seed0, ...): metrics.py changed",
+        "calibrate, 16 jobs (clean/cnn/cross_entropy/seed0, ...): calibration/metrics.py changed",
     ),
     "one figure changed": Edit(
-        written("figures/radii", "How far out from a point its", "How far from a point its"),
+        written("reporting/figures/radii", "How far out from a point its", "How far from a point its"),
         {"figure_radii": 1},
-        "figure tiny/radii: figures/radii.py changed",
+        "figure tiny/radii: reporting/figures/radii.py changed",
     ),
     "the theme changed": Edit(
-        written("figures/theme", "BAND = 0.18", "BAND = 0.2"),
+        written("reporting/plotting/page_layout", "BAND = 0.18", "BAND = 0.2"),
         FIGURES | {"overview": 1},
-        f"figure, {len(FIGURES)} jobs (tiny/calibration, ...): figures/theme.py changed",
+        f"figure, {len(FIGURES)} jobs (tiny/calibration, ...): reporting/plotting/page_layout.py changed",
     ),
     "one table for print changed": Edit(
-        written("tables/paper_images", 'metrics, runs, "clean"', 'metrics, runs, "drawn"'),
+        written("reporting/tables/paper_images", 'metrics, runs, "clean"', 'metrics, runs, "drawn"'),
         {"table_paper_images": 1},
-        "table tiny/paper_images: tables/paper_images.py changed",
+        "table tiny/paper_images: reporting/tables/paper_images.py changed",
     ),
     "other cores": Edit(nothing, {}, arguments=("--cores", "3")),
     "other resources": Edit(nothing, {}, arguments=("--set-resources", "train:mem_mb=1234", "probe:runtime=7")),
@@ -263,12 +266,12 @@ def job_counts(text: str) -> dict[str, int]:
 
 def told(text: str, folder: Path, each: bool = False) -> list[str]:
     """What `halobench why` makes of a dry run's text."""
-    return why.report(dryrun.parse_jobs(text), dryrun.Records(folder), each)
+    return explain.report(dry_run.parse_jobs(text), dry_run.Records(folder), each)
 
 
 def ran(text: str) -> dict[str, int]:
     """Jobs by rule, from what Snakemake prints of each."""
-    counts = Counter(job.rule for job in dryrun.parse_jobs(text))
+    counts = Counter(job.rule for job in dry_run.parse_jobs(text))
     return {rule: count for rule, count in counts.items() if rule not in IGNORED}
 
 
@@ -282,9 +285,9 @@ def test_an_edit_reruns_its_slice_only_and_why_names_it(copied, name):
     lines = told(text, copied.folder)
     if edit.jobs:
         assert any(edit.said in line for line in lines), lines
-        assert len(told(text, copied.folder, each=True)) == len(dryrun.parse_jobs(text)) + 1
+        assert len(told(text, copied.folder, each=True)) == len(dry_run.parse_jobs(text)) + 1
     elif "Nothing to be done" in text:
-        assert lines == [why.NOTHING]
+        assert lines == [explain.NOTHING]
 
 
 DELETED = {
@@ -350,7 +353,7 @@ def test_a_plugin_that_is_no_python_matters_to_those_who_name_it(copied):
     assert done.stderr.splitlines()[-1].startswith(line)
     assert "Traceback" not in done.stderr
     copied.workspace.write(tiny_config())
-    (package / "figures/odd.py").write_text("def draw(metric): ...\n")
+    (package / "reporting/figures/odd.py").write_text("def draw(metric): ...\n")
     done = copied.workspace.snakemake("-n", environment=copied.environment)
     line = "figures.odd = 'metric': expected parameters of draw that name tables: one of claims, history, metrics, "
     assert done.stderr.splitlines()[-1].startswith(line)
@@ -360,7 +363,7 @@ def test_a_plugin_that_is_no_python_matters_to_those_who_name_it(copied):
 def test_why_is_a_command(copied):
     """The command itself: grouped and each, with arguments for Snakemake, incomplete jobs, and a dry run that fails."""
     done = copied.workspace.why(environment=copied.environment)
-    assert (done.returncode, done.stdout.splitlines()) == (0, [why.NOTHING])
+    assert (done.returncode, done.stdout.splitlines()) == (0, [explain.NOTHING])
     one = "results/runs/noisy/mlp/mixup2/seed1/metrics.csv"
     done = copied.workspace.why("--forcerun", "calibrate", "--", one, environment=copied.environment)
     assert done.stdout.splitlines()[0] == "calibrate noisy/mlp/mixup2/seed1: it is forced"
@@ -389,7 +392,7 @@ def test_why_is_a_command(copied):
 
 def test_why_tells_what_was_cut_off_and_what_is_newer(copied):
     path = "results/runs/noisy/mlp/mixup2/seed1/metrics.csv"
-    mark = dryrun.Records(copied.folder)._path("incomplete", path)
+    mark = dry_run.Records(copied.folder)._path("incomplete", path)
     mark.write_text("{}")
     with (copied.folder / "workflow/claims.yaml").open("a") as file:
         file.write("# Looked at again.\n")
@@ -452,7 +455,7 @@ def test_an_outside_loss_reruns_its_cells_only(copied):
 def test_a_real_rerun_leaves_the_rest_alone(copied, name):
     edit = EDITS[name]
     copied.edit(edit)
-    plan = dryrun.parse_jobs(copied.snakemake("-n"))
+    plan = dry_run.parse_jobs(copied.snakemake("-n"))
     before = copied.files()
     assert ran(copied.snakemake("--cores", "1")) == edit.jobs
     after = copied.files()

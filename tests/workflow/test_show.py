@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from halobench import card, store
-from halobench.cli import main
-from halobench.comparison import compare_folders
-from halobench.specs import SpecError
+from halobench.cli.main import main
+from halobench.core.specs import SpecError
+from halobench.reporting.compare import compare_folders
+from halobench.results import cell
+from halobench.storage import files
 
 CELL = "noisy/mlp/mixup2/seed1"
 
@@ -48,7 +49,7 @@ def test_a_card_tells_what_the_files_hold(results, capsys):
 
 @pytest.mark.parametrize("name", [f"results/runs/{CELL}", f"{CELL}/", "noisy/mlp/mixup2/seed1"])
 def test_names_of_one_cell(results, name):
-    assert card.one_cell(results, name) == CELL
+    assert cell.one_cell(results, name) == CELL
 
 
 @pytest.mark.parametrize(
@@ -62,17 +63,17 @@ def test_names_of_one_cell(results, name):
 )
 def test_names_of_no_cell(results, name, told):
     with pytest.raises(SpecError, match=told):
-        card.one_cell(results, name)
+        cell.one_cell(results, name)
 
 
 def test_folders_without_cells(tmp_path):
     with pytest.raises(SpecError, match="no folder"):
-        card.cell_names(tmp_path / "nowhere")
+        cell.cell_names(tmp_path / "nowhere")
     with pytest.raises(SpecError, match="no folder `runs` in it"):
-        card.cell_names(tmp_path)
+        cell.cell_names(tmp_path)
     (tmp_path / "runs").mkdir()
     with pytest.raises(SpecError, match="no cell that is trained"):
-        card.cell_names(tmp_path)
+        cell.cell_names(tmp_path)
 
 
 def test_a_cell_under_way_is_shown_as_far_as_it_is(results, tmp_path, capsys):
@@ -93,12 +94,12 @@ def test_a_damaged_cell_is_refused(results, tmp_path, capsys):
 
 
 def test_the_commands_make_the_same_bytes(results, tmp_path):
-    found = card.read_card(results, CELL)
-    for line in card.commands(found):
+    found = cell.read_card(results, CELL)
+    for line in cell.commands(found):
         arguments = shlex.split(line)
         assert arguments[0] == "halobench"
         done = subprocess.run(
-            [sys.executable, "-m", "halobench.cli", *arguments[1:]],
+            [sys.executable, "-m", "halobench.cli.main", *arguments[1:]],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -115,8 +116,8 @@ def test_two_cells(results, capsys):
     told = said(capsys, "compare", other, CELL, "--results", results)
     assert "loss.name" in told
     assert "'cross_entropy'" not in told
-    both = card.changes(*(card.read_card(results, name).metrics for name in (other, CELL)))
-    row = both.set_index(card.POINT).loc[("test", "noisy", "none", "nll")]
+    both = cell.changes(*(cell.read_card(results, name).metrics for name in (other, CELL)))
+    row = both.set_index(cell.POINT).loc[("test", "noisy", "none", "nll")]
     assert f"{row['change']:.4g}" in told
     assert (
         told.count("intervals apart")
@@ -136,13 +137,13 @@ def test_intervals_that_share_no_number():
         return pd.DataFrame([lead | {"value": value, "low": low, "high": high}])
 
     def beyond(first, second):
-        return card.changes(table(*first), table(*second))["beyond"].iloc[0]
+        return cell.changes(table(*first), table(*second))["beyond"].iloc[0]
 
     assert beyond((1, 0.9, 1.1), (2, 1.2, 2.5)) is True
     assert beyond((2, 1.2, 2.5), (1, 0.9, 1.1)) is True
     assert beyond((1, 0.9, 1.1), (2, 1.1, 2.5)) is False
     assert beyond((1, np.nan, np.nan), (2, 1.1, 2.5)) is None
-    assert card.changes(table(np.inf, 1, np.inf), table(np.inf, 1, np.inf))["change"].iloc[0] == 0
+    assert cell.changes(table(np.inf, 1, np.inf), table(np.inf, 1, np.inf))["change"].iloc[0] == 0
 
 
 def test_two_folders(results, tmp_path, capsys):
@@ -169,8 +170,8 @@ def test_a_cell_and_a_folder_are_not_compared(results, capsys):
 
 def without(record, *keys: str) -> None:
     """A record as a version left it that didn't write these keys."""
-    found = {key: value for key, value in store.read_json(record).items() if key not in (*keys, "self")}
-    store.write_json(record, store.seal(found))
+    found = {key: value for key, value in files.read_json(record).items() if key not in (*keys, "self")}
+    files.write_json(record, files.seal(found))
 
 
 @pytest.mark.parametrize("command", ["show", "compare", "explorer"])
@@ -215,5 +216,5 @@ def test_commands_of_a_card_are_in_one_piece_each(results, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("FORCE_COLOR", "1")
     told = said(capsys, "show", CELL, "--results", results).splitlines()
-    for line in card.commands(card.read_card(results, CELL)):
+    for line in cell.commands(cell.read_card(results, CELL)):
         assert line in told

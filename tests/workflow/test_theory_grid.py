@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from conftest import Workspace, finished_workspace, tiny_config
-from halobench.grid import TABLES
+from halobench.experiment.grid import TABLES
 
 pytestmark = pytest.mark.theory
 GRID = {"datasets": ["overlap-k4", "overlap-k8"], "models": ["attention"], "losses": ["cross_entropy"], "seeds": [0, 1]}
@@ -74,7 +74,7 @@ def test_figures_that_have_something_to_show_are_drawn(bench):
 def test_nothing_runs_again_and_all_is_as_recorded(bench):
     done = bench.snakemake("--cores", "1", "-n")
     assert "Nothing to be done" in done.stdout + done.stderr
-    assert bench.module("halobench.cli", "verify").returncode == 0
+    assert bench.module("halobench.cli.main", "verify").returncode == 0
 
 
 @pytest.mark.rerun

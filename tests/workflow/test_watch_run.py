@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from conftest import Workspace, heed_interrupts, tiny_config
-from halobench import frame
-from halobench.masters import Lookout
-from halobench.selection import Selection
-from halobench.watch import Watch, opened
+from halobench.runner.monitor import view
+from halobench.runner.monitor.monitor import Watch, opened
+from halobench.runner.run import Lookout
+from halobench.runner.snakemake_args import Selection
 
 pytestmark = pytest.mark.workflow
 QUIET = ("--quiet", "rules", "host", "progress")
@@ -36,7 +36,7 @@ def small(folder: Path, **grid) -> Workspace:
 
 def start(workspace: Workspace, *arguments: str) -> subprocess.Popen:
     """`halobench run` here, going on."""
-    command = [sys.executable, "-m", "halobench.cli", "run", *arguments, *QUIET]
+    command = [sys.executable, "-m", "halobench.cli.main", "run", *arguments, *QUIET]
     out = open(workspace.folder / "run.log", "a")  # noqa: SIM115
     return subprocess.Popen(
         command, cwd=workspace.folder, stdout=out, stderr=out, start_new_session=True, preexec_fn=heed_interrupts
@@ -46,7 +46,7 @@ def start(workspace: Workspace, *arguments: str) -> subprocess.Popen:
 def watching(workspace: Workspace, *arguments: str) -> subprocess.Popen:
     """`halobench watch` here, going on."""
     return subprocess.Popen(
-        [sys.executable, "-m", "halobench.cli", "watch", *arguments],
+        [sys.executable, "-m", "halobench.cli.main", "watch", *arguments],
         cwd=workspace.folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -68,7 +68,7 @@ def enrolled(workspace: Workspace, process: subprocess.Popen, seconds: float = 1
         time.sleep(0.1)
 
 
-def looked_at(workspace: Workspace, process: subprocess.Popen, seconds: float = 400) -> list[frame.Frame]:
+def looked_at(workspace: Workspace, process: subprocess.Popen, seconds: float = 400) -> list[view.Frame]:
     """Frames of a run, until it has ended or all is done."""
     enrolled(workspace, process)
     watch, found, last = seen(workspace), [], time.monotonic() + seconds
@@ -114,7 +114,7 @@ def test_a_run_is_watched_to_its_end(tmp_path):
     after = watching(workspace, "--once")
     assert "all is done" in after.communicate(timeout=60)[0]
     assert after.returncode == 0
-    again = workspace.module("halobench.cli", "run", "-n")
+    again = workspace.module("halobench.cli.main", "run", "-n")
     assert "Nothing to be done" in again.stdout
 
 

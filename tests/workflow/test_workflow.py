@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from conftest import Workspace, tiny_config, tiny_figures, tiny_tables
-from halobench import store
-from halobench.config import load_config
-from halobench.temperature import fit_temperature
+from halobench.calibration.temperature_scaling import fit_temperature
+from halobench.experiment.config_loader import load_config
+from halobench.storage import files
 
 pytestmark = pytest.mark.workflow
 
@@ -56,7 +56,7 @@ def test_every_table_is_there_with_its_columns_and_all_cells(finished):
 
 
 def test_aggregation_imports_neither_torch_nor_snakemake(finished, tmp_path):
-    code = "import sys; from halobench.cli import main; code = main(sys.argv[1:]);"
+    code = "import sys; from halobench.cli.main import main; code = main(sys.argv[1:]);"
     code += "print('imported:', *[m for m in ('torch', 'sklearn', 'snakemake') if m in sys.modules]); sys.exit(code)"
     results = finished.folder / "results"
     asked = ["--manifest", results / "manifests/tiny.json", "--results", results, "--out", tmp_path]
@@ -86,7 +86,7 @@ def test_every_table_for_print_is_there_and_holds_the_means_of_the_metrics(finis
         np.testing.assert_allclose(found["mean"], means.loc[found.set_index(keys).index], rtol=1e-12)
         assert stem.with_suffix(".tex").read_text().count(r"\begin{table}") == 2
         assert stem.with_suffix(".html").read_text().count("<table") == 2
-        assert set(store.read_record(stem.with_suffix(".json"))["outputs"]) == {
+        assert set(files.read_record(stem.with_suffix(".json"))["outputs"]) == {
             f"{name}.{suffix}" for suffix in ("csv", "tex", "html")
         }
 
@@ -100,21 +100,21 @@ def test_a_second_run_has_nothing_to_do(finished):
 def test_records_hold_provenance_and_true_checksums(finished):
     for folder in cells(finished):
         for stage in ("train", "probe", "calibrate"):
-            record = store.read_json(folder / f"{stage}.json")
+            record = files.read_json(folder / f"{stage}.json")
             assert record["seed"] == int(folder.name.removeprefix("seed"))
             assert record["versions"]["python"]
             assert record["hardware"]["host"]
             assert all(len(digest) == 16 for digest in record["code"].values())
             assert 0 < record["peak_memory_mib"] < 2048
             for name, digest in record["outputs"].items():
-                assert store.checksum(folder / name) == digest, (folder, name)
+                assert files.checksum(folder / name) == digest, (folder, name)
 
 
 def test_logs_open_with_a_command_that_repeats_the_stage(finished, tmp_path):
     """Pasting a log's first line, with another folder to write to, gives the same bytes."""
     import shlex
 
-    from halobench import cli
+    from halobench.cli import main
 
     folder = finished.folder
     line = (folder / "results/logs/train/noisy/cnn/mixup2/seed1.log").read_text().splitlines()[0]
@@ -123,7 +123,7 @@ def test_logs_open_with_a_command_that_repeats_the_stage(finished, tmp_path):
     arguments = words[2:]
     arguments[arguments.index("--out") + 1] = str(tmp_path)
     arguments[arguments.index("--source") + 1] = str(folder / arguments[arguments.index("--source") + 1])
-    assert cli.main(arguments) == 0
+    assert main.main(arguments) == 0
     for name in ("model.safetensors", "logits.safetensors", "history.csv"):
         original = folder / "results/runs/noisy/cnn/mixup2/seed1" / name
         assert (tmp_path / name).read_bytes() == original.read_bytes(), name
@@ -132,7 +132,7 @@ def test_logs_open_with_a_command_that_repeats_the_stage(finished, tmp_path):
 def test_metrics_agree_with_the_logits_that_they_came_from(finished):
     """NLL and error of one cell, raw and after its exact temperature, worked out here from the stored logits."""
     folder = finished.folder / "results/runs/noisy/mlp/cross_entropy/seed0"
-    arrays = store.read_arrays(folder / "logits.safetensors")
+    arrays = files.read_arrays(folder / "logits.safetensors")
     found = table(finished, "metrics").query(
         "dataset == 'noisy' and model == 'mlp' and loss == 'cross_entropy' and seed == 0 and split == 'test'"
     )
@@ -196,7 +196,7 @@ def test_the_report_is_built_where_a_part_of_its_front_page_is_lost(finished, tm
 
 
 def test_the_overview_tells_the_rules_as_they_are_and_the_configuration_that_counted(finished):
-    spec = store.read_record(finished.folder / "results/tables/tiny/overview.json")["spec"]
+    spec = files.read_record(finished.folder / "results/tables/tiny/overview.json")["spec"]
     chain = ["source", "train", "calibrate", "manifest", "aggregate", "claims", "figure", "overview"]
     edges = set(map(tuple, spec["rules"]["edges"]))
     assert set(itertools.pairwise(chain)) <= edges

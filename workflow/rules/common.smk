@@ -4,41 +4,35 @@ import sys
 import time
 from pathlib import Path
 
-from halobench import (
-    checks,
-    dataroot,
-    disk,
-    failures,
-    grid,
-    masters,
-    plugins,
-    slurm,
-    submission,
-    survey,
-    warm,
-)
-from halobench.codemap import code_map
-from halobench.config import (
+from halobench.core import plugins
+from halobench.data import data_root
+from halobench.experiment import grid, validation
+from halobench.results import inventory
+from halobench.runner import cluster_run, disk_space, failures, fork_server
+from halobench.runner import run as controller
+from halobench.runner.slurm import queries
+from halobench.experiment.code_version import code_map
+from halobench.experiment.config_loader import (
     ConfigError,
     check_file,
     check_folders,
     load_config,
 )
-from halobench.specs import SpecError, hint, one_of, require, to_json
+from halobench.core.specs import SpecError, hint, one_of, require, to_json
 
 
 def attempt(what, check, *arguments):
     """What `check` gives; where it finds problems, a line for each of them and the end, before any job runs."""
     try:
         return check(*arguments)
-    except (ConfigError, SpecError, slurm.SlurmError) as error:
+    except (ConfigError, SpecError, queries.SlurmError) as error:
         problems = getattr(error, "problems", [str(error)])
         sys.exit("\n".join([f"{what} problems:", *problems]))
 
 
 # Set in the Snakemakes that run one job each on a node: what counted when their run was started, however files have been
 # edited since. They look at nothing that their master has looked at: there is one for each job.
-STARTED_WITH = None if workflow.is_main_process else submission.started_with()
+STARTED_WITH = None if workflow.is_main_process else cluster_run.started_with()
 
 # Before Snakemake reads it: of two values for one key it would silently take the last.
 for path in ["config.yaml", *workflow.overwrite_configfiles]:
@@ -53,11 +47,11 @@ else:
     configfile: "config.yaml"
 
 
-checks.put_scripts_on_path()
-checks.put_modules_on_path(workflow.basedir)
-dataroot.note(config)
+validation.put_scripts_on_path()
+validation.put_modules_on_path(workflow.basedir)
+data_root.note(config)
 STARTED = time.time()
-RESULTS, LISTS = Path("results"), masters.STATE / "cells"
+RESULTS, LISTS = Path("results"), controller.STATE / "cells"
 # Beside the configuration, or else beside the Snakefile.
 CLAIMS = "workflow/claims.yaml"
 if not Path(CLAIMS).exists():
@@ -73,13 +67,13 @@ else:
     )
     CONFIG, REPORT = attempt(
         f"The configuration{there} has",
-        checks.load_checked,
+        validation.load_checked,
         config,
         SCHEMA,
-        masters.STATE,
+        controller.STATE,
     )
 if workflow.is_main_process and not workflow.dryrun:
-    masters.enrol(Path.cwd())
+    controller.enrol(Path.cwd())
 RUN = "results/runs/{dataset}/{model}/{loss}/seed{seed}"
 LOG = "{dataset}/{model}/{loss}/seed{seed}"
 # A scope is empty, or `partial/` for what is drawn from the cells that are there.
@@ -89,23 +83,23 @@ REFERENCE = "results/references/{dataset}/seed{seed}"
 
 
 onstart:
-    attempt("The disk has", disk.require_room, CONFIG, REPORT, RESULTS)
-    attempt("The cluster has", submission.start, workflow, config)
-    submission.adopt(workflow)
-    if submission.is_local(workflow):
-        warm.start()
+    attempt("The disk has", disk_space.require_room, CONFIG, REPORT, RESULTS)
+    attempt("The cluster has", cluster_run.start, workflow, config)
+    cluster_run.adopt(workflow)
+    if cluster_run.is_local(workflow):
+        fork_server.start()
 
 
 onsuccess:
-    submission.end(workflow)
+    cluster_run.end(workflow)
 
 
 onerror:
-    submission.end(workflow)
+    cluster_run.end(workflow)
     for folder in (RESULTS, RESULTS / "partial"):
-        if found := failures.failed(folder, STARTED, submission.logs(workflow)):
+        if found := failures.failed(folder, STARTED, cluster_run.logs(workflow)):
             print(failures.table(found), file=sys.stderr)
-    if full := disk.told_full(RESULTS):
+    if full := disk_space.told_full(RESULTS):
         print(full, file=sys.stderr)
 
 
@@ -313,7 +307,7 @@ def targets():
 @functools.cache
 def surveyed(experiment):
     """What of an experiment is there, seen once: tables and figures are to tell of the same cells."""
-    return survey.survey(CONFIG, experiment, RESULTS)
+    return inventory.survey(CONFIG, experiment, RESULTS)
 
 
 def begun():
@@ -333,7 +327,7 @@ def partial_targets(wildcards):
 def partial_cells(wildcards):
     """The same of the cells that are there."""
     found = surveyed(wildcards.experiment)
-    return str(grid.keep_list(survey.listed(found, RESULTS), LISTS))
+    return str(grid.keep_list(inventory.listed(found, RESULTS), LISTS))
 
 
 def partial_note(wildcards):
@@ -400,8 +394,8 @@ def check_rules():
     known = {rule.name for rule in workflow.rules}
     for name, asked in workflow.resource_settings.overwrite_resources.items():
         require(name in known, "--set-resources, rule", name, one_of(known, name))
-        for key in set(asked) - slurm.RESOURCES:
-            near = hint(slurm.RESOURCES, key)
+        for key in set(asked) - queries.RESOURCES:
+            near = hint(queries.RESOURCES, key)
             require(not near, f"--set-resources {name}", key, f"a resource{near}")
 
 
@@ -424,6 +418,6 @@ def check_resources():
 # Jobs of a run that is under way needn't look again, and would meet files half written.
 if workflow.is_main_process:
     attempt("The command line has", check_resources)
-    attempt("The claims have", checks.check_claims, CLAIMS)
+    attempt("The claims have", validation.check_claims, CLAIMS)
     attempt("The results have", check_folders, targets())
-    attempt("The results have", checks.check_results, CONFIG, RESULTS)
+    attempt("The results have", validation.check_results, CONFIG, RESULTS)

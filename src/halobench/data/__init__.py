@@ -14,9 +14,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from halobench import plugins
-from halobench.data.distributions import Distribution, draw_labels
-from halobench.data.rows import Normalised, Rows, normalise, rows_of
+from halobench.core import plugins
+from halobench.core.seeding import generator
+from halobench.core.specs import DatasetSpec, NoiseSpec, SpecError
+from halobench.data.distribution import Distribution, draw_labels
+from halobench.data.mapped_rows import Normalised, Rows, normalise, rows_of
 from halobench.data.sources import (
     Description,
     Images,
@@ -28,8 +30,6 @@ from halobench.data.sources import (
     sampler,
     write_source,
 )
-from halobench.seeding import generator
-from halobench.specs import DatasetSpec, NoiseSpec, SpecError
 
 __all__ = [
     "SPLITS",
@@ -105,7 +105,7 @@ class Data:
         return Normalised(self.splits[split].images, self.mean, self.std)
 
     def targets(self) -> dict[str, np.ndarray]:
-        """What `halobench.calibration` reads beside the logits: labels, clean labels, and the posterior.
+        """What `halobench.calibration.evaluate` reads beside the logits: labels, clean labels, and the posterior.
 
         That is ``transition`` for images; for a distribution ``{split}.posterior``, or the posterior by region with the
         region of each point: ``regions.posterior``, ``regions.mass``, ``regions.shared`` and ``{split}.region``.

@@ -16,11 +16,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from halobench import plugins, store
-from halobench.data.distributions import Distribution
-from halobench.data.moments import Moments
-from halobench.data.rows import row_bytes
-from halobench.specs import SourceSpec, SpecError, canonical, parse, require
+from halobench.core import plugins
+from halobench.core.specs import SourceSpec, SpecError, canonical, parse, require
+from halobench.data.channel_stats import Moments
+from halobench.data.distribution import Distribution
+from halobench.data.mapped_rows import row_bytes
+from halobench.storage import files
 
 ARRAYS = ("images.npy", "labels.npy")
 BLOCK = 2**25  # bytes of images that are loaded and written at a time
@@ -151,7 +152,7 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
         made = load_distribution(spec)
         for path in arrays:  # of images that this source may have held before
             path.unlink(missing_ok=True)
-        store.write_json(place, _meta(spec, made.shape, made.classes, made.mean, made.std))
+        files.write_json(place, _meta(spec, made.shape, made.classes, made.mean, made.std))
         return [place]
     source = load_source(spec)
     start, stop = source.parts.get("train", (0, len(source.labels)))
@@ -160,16 +161,16 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
     def count(at: int, block: np.ndarray) -> None:
         moments.add(block[max(start - at, 0) : max(stop - at, 0)])
 
-    with store.replacing(arrays[0]) as temporary:
+    with files.replacing(arrays[0]) as temporary:
         save_blocks(temporary, spec, source.images, count)
-    store.write_npy(arrays[1], source.labels)
+    files.write_npy(arrays[1], source.labels)
     meta = _meta(spec, source.images.shape[1:], source.classes, *moments.result())
     meta["size"] = len(source.labels)
     meta["parts"] = {name: list(part) for name, part in source.parts.items()}
-    meta["checksums"] = {path.name: store.checksum(path) for path in arrays}
+    meta["checksums"] = {path.name: files.checksum(path) for path in arrays}
     if source.names:
         meta["names"] = list(source.names)
-    store.write_json(place, meta)
+    files.write_json(place, meta)
     return [*arrays, place]
 
 
@@ -243,9 +244,9 @@ def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
     """
     place = folder / "meta.json"
     keys = ("spec", "shape", "size", "classes", "parts", "mean", "std", "checksums")
-    meta = store.read_json(place, keys)
-    store.check_recorded(place)
-    with store.reading(place, f"{', '.join(keys)} as `halobench source` writes them"):
+    meta = files.read_json(place, keys)
+    files.check_recorded(place)
+    with files.reading(place, f"{', '.join(keys)} as `halobench source` writes them"):
         shape, size, classes = (*map(int, meta["shape"]),), int(meta["size"]), int(meta["classes"])
         for key in ("mean", "std"):
             fine = np.shape(meta[key]) == shape[:1] and np.isfinite(meta[key]).all()
@@ -275,14 +276,14 @@ def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> tupl
     SpecError
         That names the file which is missing and can't be made again, can't be read or isn't as it was written.
     """
-    with store.reading(folder / "meta.json", f"checksums of {' and '.join(ARRAYS)}"):
+    with files.reading(folder / "meta.json", f"checksums of {' and '.join(ARRAYS)}"):
         digests = {name: str(meta["checksums"][name]) for name in ARRAYS}
     restore_arrays(folder, spec, digests)
-    images = store.read_npy(folder / "images.npy", "uint8", (meta["size"], *meta["shape"]), mapped=True, most=HASHED)
-    labels = store.read_npy(folder / "labels.npy", "int64", (meta["size"],), most=HASHED)
+    images = files.read_npy(folder / "images.npy", "uint8", (meta["size"], *meta["shape"]), mapped=True, most=HASHED)
+    labels = files.read_npy(folder / "labels.npy", "int64", (meta["size"],), most=HASHED)
     for name, digest in digests.items():
         if (folder / name).stat().st_size <= HASHED:
-            store.check_sum(folder / name, digest, "the bytes that meta.json records")
+            files.check_sum(folder / name, digest, "the bytes that meta.json records")
     if labels.min() < 0 or labels.max() >= meta["classes"]:
         told = f"{labels.min()} to {labels.max()}"
         raise SpecError(str(folder / "labels.npy"), told, f"labels in [0, {meta['classes']})")
@@ -300,17 +301,17 @@ def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -
     lost = [name for name in ARRAYS if not os.path.lexists(folder / name)]
     if not lost:
         return
-    with store.alone(folder):
+    with files.alone(folder):
         if all((folder / name).exists() for name in lost):
             return  # made while this process waited
         print(f"loading {' and '.join(lost)} again", flush=True)
         source = load_source(spec)
         for name in lost:
-            with store.replacing(folder / name) as temporary:
+            with files.replacing(folder / name) as temporary:
                 if name == "images.npy":
                     save_blocks(temporary, spec, source.images)
                 else:
                     np.save(temporary, source.labels, allow_pickle=False)
-                if store.checksum(temporary) != digests[name]:
+                if files.checksum(temporary) != digests[name]:
                     what = "what the loader gave before; if the data has changed, delete meta.json: all is made anew"
                     raise SpecError(str(folder / name), "other bytes", what)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from halobench import plugins
-from halobench.specs import LossSpec, SpecError
+from halobench.core import plugins
+from halobench.core.specs import LossSpec, SpecError
 
 
 class Loss:

@@ -11,8 +11,8 @@ import math
 import numpy as np
 import torch
 
+from halobench.core.specs import SpecError, convert_number, require
 from halobench.losses import Loss, soft_cross_entropy
-from halobench.specs import SpecError, convert_number, require
 
 
 class Cutmix(Loss):

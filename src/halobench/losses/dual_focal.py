@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from halobench.core.specs import convert_number, require
 from halobench.losses import Loss
-from halobench.specs import convert_number, require
 
 
 class DualFocal(Loss):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from halobench.core.specs import convert_number, require
 from halobench.losses import Loss, soft_cross_entropy
-from halobench.specs import convert_number, require
 
 
 class LabelSmoothing(Loss):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from halobench.feed import send
+from halobench.core.specs import convert_number, one_of, require
 from halobench.losses import Loss, soft_cross_entropy
-from halobench.specs import convert_number, one_of, require
+from halobench.training.batches import send
 
 
 class Mixup(Loss):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from halobench.core.specs import convert_number, require
 from halobench.losses.mixup import Mixup
-from halobench.specs import convert_number, require
 
 ROWS = 2  # that `mix` makes of each one: estimates count on it
 

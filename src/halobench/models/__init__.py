@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from halobench import plugins
+from halobench.core import plugins
+from halobench.core.specs import ModelSpec, SpecError, require
 from halobench.data import Data
-from halobench.models import weights as given
-from halobench.specs import ModelSpec, SpecError, require
+from halobench.models import pretrained as given
 
 
 class Resized(nn.Module):
@@ -75,11 +75,11 @@ def build(
     channels = input_shape[0]
     inner_shape = (channels, spec.resize, spec.resize) if spec.resize else (channels, *input_shape[1:])
     if spec.name.startswith(plugins.FOREIGN):
-        from halobench.models import foreign
+        from halobench.models import library_models
 
         if spec.own_preprocessing and not spec.resize:  # at the size that its weights are for
-            inner_shape = (channels, *foreign.native_size(spec.name))
-        model = foreign.adapt(spec.name, inner_shape, classes, dict(spec.options), spec.stem)
+            inner_shape = (channels, *library_models.native_size(spec.name))
+        model = library_models.adapt(spec.name, inner_shape, classes, dict(spec.options), spec.stem)
     else:
         options = plugins.without_defaults("models", spec.name, dict(spec.options))
         model = plugins.load("models", spec.name)(inner_shape, classes, **options)
@@ -173,9 +173,9 @@ def _bad_options(spec: ModelSpec, channels: int, classes: int) -> dict[str, Any]
     """
     if not spec.name.startswith(plugins.FOREIGN) or not spec.options:
         return {}
-    from halobench.models import foreign
+    from halobench.models import library_models
 
-    shape = (channels, *foreign.native_size(spec.name))
+    shape = (channels, *library_models.native_size(spec.name))
 
     def runs(options: dict[str, Any]) -> bool:
         try:

@@ -1,0 +1,310 @@
+"""Closed forms for the overlap distribution: what temperature scaling (TS) can still reach, as classes grow.
+
+The distribution: k classes in groups of m. A class has a region of its own; a group shares one. A draw falls into the
+shared regions with probability beta, there any class of the group with equal probability (or with given shares), and
+otherwise into the own region of a class, all k alike. So the posterior is one-hot on own regions, 1/m for each class of
+the group on shared ones, and its entropy is beta log m on average.
+
+All divergences are E KL(P(y | x) || model), in nats; an expected NLL is the divergence plus that entropy. Derivations
+are in docs/theory.md. Only numpy is needed. The setting is that of arXiv 2306.00740, section 4; the two-level reduction
+is our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from halobench.core.specs import require
+
+STEPS = 200  # halvings (and doublings before them) of the search for a temperature: to the last bit of a float64
+
+
+def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None) -> float:
+    """Mean entropy of the posterior in nats: beta times the entropy of the shares, beta log m for equal ones.
+
+    This is the NLL of the Bayes rule, which no classifier can beat.
+
+    Parameters
+    ----------
+    beta : float
+        Mass of the shared regions, in (0, 1).
+    group : int
+        Classes m that share a region, at least 2.
+    shares : (m,) array, optional
+        P(class | shared region); equal if not given.
+
+    Raises
+    ------
+    SpecError
+        If a value is out of its range.
+    """
+    _check_shared(beta, group)
+    p = _shares(group, shares)
+    return float(-beta * np.sum(p * np.log(p)))
+
+
+def uniform_kl(classes: int, beta: float, group: int) -> float:
+    """KL of the uniform guess 1/k, with equal shares: log k - beta log m. What "no better than random" means.
+
+    Raises
+    ------
+    SpecError
+        If a value is out of its range.
+    """
+    _check(classes, beta, group)
+    return float(np.log(classes) - posterior_entropy(beta, group))
+
+
+def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarray | None = None) -> float:
+    """KL of the one-hot nearest-neighbour interpolator at its best temperature.
+
+    It gives 1 - e to the label of the nearest training point and e / (k - 1) to each other class. That label is wrong
+    with probability b = beta (1 - sum of squared shares), whatever the training set, as long as each region holds a
+    training point and regions lie apart. The best e is b, which gives
+
+        KL = H(b) + b log(k - 1) - beta H(shares),   H(b) = -b log b - (1 - b) log(1 - b)
+
+    and grows like b log k: for equal shares b = beta (m - 1) / m. With one region for all classes (m = k) the last term
+    grows as fast, and KL tends to H(beta).
+
+    Parameters
+    ----------
+    classes : int
+        Number of classes k, a multiple of `group`.
+    beta : float
+        Mass of the shared regions, in (0, 1).
+    group : int
+        Classes m that share a region, at least 2.
+    shares : (m,) array, optional
+        P(class | shared region); equal if not given.
+
+    Raises
+    ------
+    SpecError
+        If a value is out of its range.
+
+    Examples
+    --------
+    >>> [round(nearest_neighbour_kl(k, 0.5, 2), 3) for k in (2, 16, 128)]
+    [0.216, 0.893, 1.427]
+    """
+    _check(classes, beta, group)
+    p = _shares(group, shares)
+    wrong = beta * (1 - np.sum(p**2))
+    binary = -wrong * np.log(wrong) - (1 - wrong) * np.log1p(-wrong)
+    return float(binary + wrong * np.log(classes - 1) - posterior_entropy(beta, group, shares))
+
+
+def two_level_kl(
+    classes: np.ndarray | float,
+    beta: np.ndarray | float,
+    group: np.ndarray | float,
+    own_gap: np.ndarray | float,
+    top_gap: np.ndarray | float,
+    partner_gap: np.ndarray | float,
+) -> np.ndarray | float:
+    """KL of a classifier with two-level logits at its best temperature, KL*.
+
+    On an own region the class stands g0 above all others; on a shared region the top class of the group stands g1, its
+    m - 1 partners g2 above the other k - m classes. With t = 1/T,
+
+        KL(t) = (1 - beta) log(1 + (k - 1) exp(-t g0))
+                + beta [log(exp(t g1) + (m - 1) exp(t g2) + k - m) - t (g1 + (m - 1) g2) / m - log m]
+
+    is convex; KL* is its infimum over t >= 0. Only the ratios g0 : g1 : g2 matter. `nearest_neighbour_kl` is the case
+    g0 = g1, g2 = 0; at g1 = g2 (partners level with the top) KL* is 0, reached as T falls to 0, if g0 > 0.
+
+    Parameters
+    ----------
+    classes, beta, group
+        k, a multiple of m; the mass of the shared regions, in (0, 1); m, at least 2.
+    own_gap, top_gap, partner_gap
+        g0, g1 and g2, in logits, finite, g1 >= g2. For m = k there is no rest, and only g1 - g2 matters. These, as the
+        others, can be arrays that broadcast against one another.
+
+    Returns
+    -------
+    float or array
+        In nats.
+
+    Raises
+    ------
+    SpecError
+        If a value is out of its range.
+
+    Examples
+    --------
+    >>> round(two_level_kl(16, 0.5, 2, 1.0, 1.0, 0.0), 3), round(two_level_kl(16, 0.5, 2, 1.0, 1.0, 0.8), 3)
+    (0.893, 0.116)
+    """
+    values = _two_level_values(classes, beta, group, own_gap, top_gap, partner_gap)
+    best = _least(lambda t: _two_level_slope_at(t, *values), values[0].shape)
+    # The optimum may lie at infinity, where the search stops at the largest t that it tried: KL is level there.
+    found = np.maximum(_two_level_at(best, *values), 0.0)
+    return float(found) if found.ndim == 0 else found
+
+
+def two_level_slope(
+    beta: np.ndarray | float,
+    group: np.ndarray | int,
+    own_gap: np.ndarray | float,
+    top_gap: np.ndarray | float,
+    partner_gap: np.ndarray | float,
+) -> np.ndarray | float:
+    """The limit of KL* / log k for fixed gaps and group, as k grows.
+
+    With D = (1 - 1/m) (1 - rho), rho = g2 / g1 in [0, 1], and r = g0 / g1, it is beta D for r >= 1. Own regions that
+    are less certain than shared ones (r < 1) either stay unresolved or force a lower temperature on both, whichever
+    costs less: min{(1 - beta) (1 - r) + beta D, beta D / r}. The limit is approached like (m - 1) k^(rho - 1): slowly
+    near rho = 1.
+
+    Raises
+    ------
+    SpecError
+        If a value is out of its range: here gaps must be positive, but for `partner_gap`, which is in [0, top_gap].
+
+    Examples
+    --------
+    >>> round(two_level_slope(0.5, 2, 1.0, 1.0, 0.2), 3)
+    0.2
+    """
+    beta, group, own, top, partner = _broadcast(beta, group, own_gap, top_gap, partner_gap)
+    _check_shared(beta, group)
+    for key, value in (("own_gap", own), ("top_gap", top)):
+        require((value > 0).all() and np.isfinite(value).all(), key, _worst(value, value > 0), "a gap above 0")
+    fine = (partner >= 0) & (partner <= top)
+    require(fine.all(), "partner_gap", _worst(partner, fine), "a gap from 0 to top_gap")
+    shortfall = beta * (1 - 1 / group) * (1 - partner / top)
+    ratio = np.minimum(own / top, 1.0)
+    found = np.minimum((1 - beta) * (1 - ratio) + shortfall, shortfall / ratio)
+    return float(found) if found.ndim == 0 else found
+
+
+def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
+    """Bound on the KL, at a point of a region, of the ideal predictor of d-Mixup there: -log(1 - eta), whatever k is.
+
+    `foreign` is eta, the expected weight that a mixture which lands on the point has on training points of other
+    regions, in [0, 1). The points of the region itself carry the labels of its posterior p, independently of where they
+    are, so that the mixed target is (1 - eta) p plus a nonnegative rest, and KL(p || (1 - eta) p + rest) <=
+    -log(1 - eta). The greatest eta of a region gives a bound for all of it, and the mean over its mixtures one for the
+    best prediction that is constant there; the mean KL of one that isn't may be above that.
+
+    Raises
+    ------
+    SpecError
+        If `foreign` is not in [0, 1).
+
+    Examples
+    --------
+    >>> round(mixup_kl_bound(0.05), 4)
+    0.0513
+    """
+    eta = np.asarray(foreign, dtype=float)
+    fine = (eta >= 0) & (eta < 1)
+    require(fine.all(), "foreign", _worst(eta, fine), "a weight in [0, 1)")
+    found = -np.log1p(-eta)
+    return float(found) if found.ndim == 0 else found
+
+
+# --- The two-level optimum -------------------------------------------------------------------------------------------
+
+
+def _two_level_values(*values: np.ndarray | float) -> tuple[np.ndarray, ...]:
+    """k, beta, m, g0, g1, g2 as float64 arrays of one shape, checked."""
+    classes, beta, group, own, top, partner = _broadcast(*values)
+    _check(classes, beta, group)
+    for key, value in (("own_gap", own), ("top_gap", top), ("partner_gap", partner)):
+        require(np.isfinite(value).all(), key, _worst(value, np.isfinite(value)), "a finite gap")
+    require((partner <= top).all(), "partner_gap", _worst(partner, partner <= top), "a gap of at most top_gap")
+    return classes, beta, group, own, top, partner
+
+
+def _shared_logits(
+    t: np.ndarray, k: np.ndarray, m: np.ndarray, top: np.ndarray, partner: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log of the unnormalised mass of the top class, its partners together, and the rest together."""
+    with np.errstate(divide="ignore"):  # log 0 = -inf: where m = k there is no rest
+        return t * top, t * partner + np.log(m - 1), np.log(k - m) + np.zeros_like(t)
+
+
+def _log_sum(*terms: np.ndarray) -> np.ndarray:
+    """log of the sum of exponentials, elementwise."""
+    return np.logaddexp.reduce(np.stack(np.broadcast_arrays(*terms)))
+
+
+def _two_level_at(
+    t: np.ndarray, k: np.ndarray, beta: np.ndarray, m: np.ndarray, own: np.ndarray, top: np.ndarray, partner: np.ndarray
+) -> np.ndarray:
+    """KL(t). Terms that grow with t are taken from one another before logarithms, so that none is lost at large t."""
+    certain = np.logaddexp(0.0, np.log(k - 1) - t * own)
+    mean = t * (top + (m - 1) * partner) / m
+    logits = _shared_logits(t, k, m, top, partner)
+    return (1 - beta) * certain + beta * (_log_sum(*(part - mean for part in logits)) - np.log(m))
+
+
+def _two_level_slope_at(
+    t: np.ndarray, k: np.ndarray, beta: np.ndarray, m: np.ndarray, own: np.ndarray, top: np.ndarray, partner: np.ndarray
+) -> np.ndarray:
+    """dKL/dt."""
+    log_odds = np.log(k - 1) - t * own
+    missing = np.exp(log_odds - np.logaddexp(0.0, log_odds))
+    logits = _shared_logits(t, k, m, top, partner)
+    total = _log_sum(*logits)
+    expected = top * np.exp(logits[0] - total) + partner * np.exp(logits[1] - total)
+    return -(1 - beta) * own * missing + beta * (expected - (top + (m - 1) * partner) / m)
+
+
+def _least(slope: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Where a convex function of t >= 0 is least, by halving on its slope's sign; a large t where it only falls."""
+    low, high = np.zeros(shape), np.ones(shape)
+    for _ in range(64):
+        falling = slope(high) < 0
+        low, high = np.where(falling, high, low), np.where(falling, 2 * high, high)
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        falling = slope(middle) < 0
+        low, high = np.where(falling, middle, low), np.where(falling, high, middle)
+    return low
+
+
+# --- Checks ----------------------------------------------------------------------------------------------------------
+
+
+def _broadcast(*values: np.ndarray | float) -> Sequence[np.ndarray]:
+    """Values as float64 arrays of one shape."""
+    return np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in values))
+
+
+def _worst(values: np.ndarray, fine: np.ndarray) -> float | None:
+    """The first value that isn't fine, for a message."""
+    bad = np.asarray(values)[~np.asarray(fine)]
+    return float(bad.flat[0]) if bad.size else None
+
+
+def _check_shared(beta: np.ndarray | float, group: np.ndarray | int) -> None:
+    """Refuse a mass outside (0, 1) and groups of fewer than 2."""
+    beta, group = np.asarray(beta, dtype=float), np.asarray(group, dtype=float)
+    inside = (beta > 0) & (beta < 1)
+    require(inside.all(), "beta", _worst(beta, inside), "a mass in (0, 1)")
+    whole = (group >= 2) & (group == np.floor(group))
+    require(whole.all(), "group", _worst(group, whole), "a whole number of at least 2")
+
+
+def _check(classes: np.ndarray | int, beta: np.ndarray | float, group: np.ndarray | int) -> None:
+    """The same, and k that is no multiple of m."""
+    _check_shared(beta, group)
+    classes, group = np.broadcast_arrays(np.asarray(classes, dtype=float), np.asarray(group, dtype=float))
+    fine = (classes >= group) & (classes % group == 0)
+    require(fine.all(), "classes", _worst(classes, fine), "a multiple of group")
+
+
+def _shares(group: int, shares: np.ndarray | None) -> np.ndarray:
+    """P(class | shared region), (m,), checked; equal if not given."""
+    if shares is None:
+        return np.full(int(group), 1 / group)
+    found = np.asarray(shares, dtype=float)
+    fine = found.shape == (int(group),) and (found > 0).all() and abs(found.sum() - 1) < 1e-9
+    require(fine, "shares", np.asarray(shares).tolist(), f"{int(group)} positive shares that add up to 1")
+    return found

@@ -1,0 +1,168 @@
+"""What a distribution is: a source whose points are drawn anew for each seed, and whose posterior is known exactly.
+
+A loader whose ``load`` is annotated to return a `Distribution` is one: the annotation is read from the source text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from halobench.core.specs import SpecError, convert_number, require, shown
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Points drawn from a distribution.
+
+    Attributes
+    ----------
+    inputs : float32 array (n, C, H, W)
+    labels : int64 array (n,)
+    region : int64 array (n,) or None
+        The region that each point was drawn from, where the distribution consists of such.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    region: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Regions that lie apart, on each of which the posterior is constant.
+
+    Attributes
+    ----------
+    posterior : float64 array (R, k)
+        P(label | region).
+    mass : float64 array (R,)
+        P(region); adds up to 1.
+    shared : bool array (R,)
+        Whether more than one class draws from the region.
+    """
+
+    posterior: np.ndarray
+    mass: np.ndarray
+    shared: np.ndarray
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Regions and labels of `count` points, int64 (n,) each."""
+        region = rng.choice(len(self.mass), size=count, p=self.mass)
+        return region.astype(np.int64), draw_labels(self.posterior, region, rng)
+
+
+class Distribution:
+    """A distribution of labelled inputs.
+
+    Attributes
+    ----------
+    shape : (C, H, W)
+    classes : int
+    mean, std : float arrays (C,)
+        What inputs are normalised by; 0 and 1 unless they are pixels.
+    regions : Regions or None
+    """
+
+    shape: tuple[int, int, int]
+    classes: int
+    mean: np.ndarray
+    std: np.ndarray
+    regions: Regions | None = None
+
+    def facts(self) -> dict[str, float | int]:
+        """What tables tell of it: here beta, where there are regions, and the size of groups with equal shares."""
+        if self.regions is None:
+            return {}
+        shared = self.regions.posterior[self.regions.shared]
+        group = int((shared > 0).sum(axis=1).max())
+        found = {"beta": round(float(self.regions.mass[self.regions.shared].sum()), 12)}
+        return found | ({"group": group} if np.allclose(shared.max(axis=1), 1 / group) else {})
+
+    def sample(self, count: int, rng: np.random.Generator) -> Sample:
+        """Draw `count` points."""
+        raise NotImplementedError
+
+    def posterior(self, inputs: np.ndarray) -> np.ndarray:
+        """P(label | input), float64 (n, k), of inputs (n, C, H, W) in the scale of `sample`.
+
+        Raises
+        ------
+        SpecError
+            Where it isn't known: nowhere unless a distribution says how, and then where no point can be drawn.
+        """
+        raise SpecError("posterior", type(self).__name__, "a distribution that knows its posterior")
+
+
+def draw_labels(posterior: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One label a point, int64 (n,), from its row of the posterior (R, k), by inverting its distribution function."""
+    cumulative = np.cumsum(posterior, axis=1)[rows]
+    labels = (rng.random(len(rows))[:, None] >= cumulative).sum(axis=1)
+    return np.minimum(labels, posterior.shape[1] - 1).astype(np.int64)
+
+
+def overlap_regions(classes: int, group: int, beta: float, shares: list[float] | None = None) -> Regions:
+    """The regions of k classes in groups of m: k own ones, then a shared one a group.
+
+    Parameters
+    ----------
+    classes, group : int
+        k, a multiple of m; m at least 2. One group of all classes is m = k.
+    beta : float
+        Mass of the shared regions together, in (0, 1).
+    shares : list of m floats, optional
+        P(class | shared region) in the order of the group's classes; equal if not given.
+
+    Raises
+    ------
+    SpecError
+        On a value out of its range.
+    """
+    classes, group = convert_number(int, "classes", classes), convert_number(int, "group", group)
+    beta = convert_number(float, "beta", beta)
+    require(classes >= 2, "classes", classes, "at least 2")
+    require(2 <= group <= classes, "group", group, f"classes that share a region, from 2 to classes = {classes}")
+    require(classes % group == 0, "classes", classes, f"a multiple of group = {group}: every class is in one group")
+    require(0 < beta < 1, "beta", beta, "the shared regions' mass, in (0, 1)")
+    p = _checked_shares(shares, group)
+    groups = classes // group
+    together = np.kron(np.eye(groups), p[None])
+    own = np.full(classes, (1 - beta) / classes)
+    mass = np.concatenate([own, np.full(groups, beta / groups)])
+    return Regions(np.concatenate([np.eye(classes), together]), mass / mass.sum(), np.arange(len(mass)) >= classes)
+
+
+def _checked_shares(shares: list[float] | None, group: int) -> np.ndarray:
+    """P(class | shared region), float64 (m,)."""
+    if shares is None:
+        return np.full(group, 1 / group)
+    require(isinstance(shares, list | tuple), "shares", shares, f"a list of {group} shares")
+    p = np.array([convert_number(float, f"shares[{i}]", share) for i, share in enumerate(shares)])
+    fine = len(p) == group and (p > 0).all() and abs(p.sum() - 1) < 1e-6
+    require(fine, "shares", list(shares), f"{group} shares above 0 that add up to 1, one for each class of a group")
+    return p / p.sum()
+
+
+def checked_shape(shape: Any) -> tuple[int, int, int]:
+    """(C, H, W) from a list of three whole numbers."""
+    fine = isinstance(shape, list | tuple) and len(shape) == 3
+    require(fine, "shape", shape, "[channels, height, width]")
+    sizes = tuple(convert_number(int, f"shape[{i}]", size) for i, size in enumerate(shape))
+    require(min(sizes) >= 1, "shape", list(sizes), "sizes of at least 1")
+    return sizes
+
+
+def positive(key: str, value: object) -> float:
+    """A length: far enough from 0 and infinity for inputs in float32."""
+    number = convert_number(float, key, value)
+    require(1e-6 <= number <= 1e6, key, value, "a number from 1e-6 to 1e6")
+    return number
+
+
+def unknown(inputs: np.ndarray, outside: np.ndarray) -> SpecError:
+    """What to raise where some inputs, (n,) of which are `outside`, lie where no point can be drawn."""
+    first = int(np.flatnonzero(outside)[0])
+    what = f"inputs that can be drawn: {int(outside.sum())} of {len(outside)} lie in no region, first input {first}"
+    return SpecError("inputs", shown(np.round(inputs[first].ravel()[:4], 3).tolist()), what)

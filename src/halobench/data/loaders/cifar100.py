@@ -1,0 +1,29 @@
+"""CIFAR-100: 50,000 colour images of 32x32 pixels to train on and 10,000 to test on, in 100 (fine) classes.
+
+Source: A. Krizhevsky, Learning multiple layers of features from tiny images, 2009.
+"""
+
+from __future__ import annotations
+
+from halobench.data.sources import Description, Images
+from halobench.data.torchvision_files import BatchesSet
+
+FROM_DISK = True
+SET = BatchesSet(
+    "CIFAR-100",
+    "CIFAR100",
+    classes=100,
+    folder="cifar-100-python",
+    archive="cifar-100-python.tar.gz",
+    files=("train", "test", "meta"),
+)
+
+
+def describe() -> Description:
+    """Shape, classes, sizes and parts."""
+    return SET.describe()
+
+
+def load() -> Images:
+    """The images, train part first, from the data root."""
+    return SET.load()

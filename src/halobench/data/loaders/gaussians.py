@@ -1,0 +1,90 @@
+"""Gaussians with unit covariance: k classes in R^D, equally likely, every two means equally far apart.
+
+With two classes and `mu`, the paper's: means 0 and mu in each coordinate, in 3 x 10 x 10 (arXiv 2306.00740, section 5).
+The posterior is softmax(-|x - mean|^2 / 2). Two classes at separation s have Bayes error Phi(-s / 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from halobench.core.seeding import generator
+from halobench.core.specs import convert_number, require
+from halobench.data.distribution import Distribution, Sample, checked_shape, positive
+
+
+class Gaussians(Distribution):
+    """N(means[y], I) for labels y uniform over the k rows of `means` (k, D)."""
+
+    def __init__(self, shape: tuple[int, int, int], means: np.ndarray):
+        self.shape, self.means, self.classes = shape, means, len(means)
+        self.mean, self.std = np.zeros(shape[0]), np.ones(shape[0])
+
+    def facts(self) -> dict[str, float | int]:
+        return {"separation": float(np.linalg.norm(self.means[0] - self.means[1]))}
+
+    def sample(self, count: int, rng: np.random.Generator) -> Sample:
+        labels = rng.integers(self.classes, size=count)
+        points = self.means[labels] + rng.standard_normal((count, self.means.shape[1]))
+        return Sample(points.astype(np.float32).reshape(count, *self.shape), labels.astype(np.int64))
+
+    def posterior(self, inputs: np.ndarray) -> np.ndarray:
+        points = np.asarray(inputs, dtype=np.float64).reshape(len(inputs), -1)
+        require(np.isfinite(points).all(), "inputs", "NaN or infinite", "finite numbers")
+        logits = points @ self.means.T - (self.means**2).sum(axis=1) / 2
+        found = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return found / found.sum(axis=1, keepdims=True)
+
+
+def load(
+    *,
+    classes: int = 2,
+    shape: Sequence[int] = (3, 10, 10),
+    separation: float | None = None,
+    mu: float | None = None,
+    layout: int = 0,
+) -> Distribution:
+    """The distribution.
+
+    Parameters
+    ----------
+    classes : int
+        k, at least 2; at most D + 1 with `separation`, 2 with `mu`.
+    shape : list of int
+        [C, H, W] of an input; D is their product.
+    separation : float, optional
+        Distance between any two means, above 0.
+    mu : float, optional
+        Instead: the means are 0 and mu in each coordinate, which are mu sqrt(D) apart.
+    layout : int
+        Draws the directions of the means.
+
+    Raises
+    ------
+    SpecError
+        On a value out of its range, or unless just one of `separation` and `mu` is given.
+    """
+    sizes, classes = checked_shape(shape), convert_number(int, "classes", classes)
+    layout, size = convert_number(int, "layout", layout), int(np.prod(sizes))
+    require(classes >= 2, "classes", classes, "at least 2")
+    require(layout >= 0, "layout", layout, "a whole number of at least 0")
+    require((separation is None) != (mu is None), "separation", separation, "either separation or mu, not both or none")
+    if mu is not None:
+        mu = positive("mu", mu)
+        require(classes == 2, "classes", classes, "2 with mu: means are 0 and mu in each coordinate")
+        return Gaussians(sizes, np.stack([np.zeros(size), np.full(size, mu)]))
+    separation = positive("separation", separation)
+    most = f"at most {size + 1}: no more points of {size} dimensions are all equally far apart"
+    require(classes <= size + 1, "classes", classes, most)
+    return Gaussians(sizes, separation / np.sqrt(2) * simplex(classes, size, generator(layout, "layout")))
+
+
+def simplex(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` points (count, size) around 0 that are all sqrt(2) apart, in random position; count <= size + 1."""
+    corners = np.eye(count) - 1 / count
+    # The corners span count - 1 dimensions: expressed in an orthonormal basis of those, and turned at random.
+    basis = np.linalg.svd(corners)[2][: count - 1]
+    turned = np.linalg.qr(rng.standard_normal((size, count - 1)))[0]
+    return corners @ basis.T @ turned.T

@@ -1,0 +1,170 @@
+"""The overlap distribution on images: a region is a real image under small affine changes.
+
+Prototypes, one a region, are images of another loader. A point of a region is its prototype shifted, turned and scaled
+a little, at random, given that it stays within `reach` of the prototype: less than half the distance from there to the
+nearest other prototype. So regions lie apart, and which one an image is of, hence the posterior, is exact. Classes,
+groups and masses are as in `halobench.data.loaders.overlap`; what the prototypes show plays no part in the labels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from halobench.core import plugins
+from halobench.core.seeding import generator
+from halobench.core.specs import SpecError, convert_number, require
+from halobench.data.channel_stats import channel_moments
+from halobench.data.distribution import Distribution, Regions, Sample, overlap_regions, unknown
+
+APART = 0.49  # of the distance between two prototypes
+CANDIDATES = 4  # images looked at for each prototype
+BLOCK = 512  # images rendered at a time
+TRIES = 30  # rounds of drawing anew what left its region
+TRIAL = 4  # points a region that are drawn to see whether they can be
+
+
+class ImageOverlap(Distribution):
+    """Affine changes of `prototypes` (R, C, H, W), in levels of 0 to 255, that stay within `reach` (R,) of them."""
+
+    regions: Regions
+
+    def __init__(
+        self, prototypes: np.ndarray, regions: Regions, moments: tuple[np.ndarray, np.ndarray], change: np.ndarray
+    ):
+        self.prototypes, self.regions = prototypes, regions
+        self.shape, self.classes = prototypes.shape[1:], regions.posterior.shape[1]
+        self.mean, self.std = moments
+        self.change = change  # most of: shift (pixels), turn (radians), growth (a share)
+        shift, turn, growth = map(float, change)
+        self.told = [shift, round(math.degrees(turn), 6), growth]
+        flat = prototypes.reshape(len(prototypes), -1).astype(np.float64)
+        distance = np.linalg.norm(flat[:, None] - flat[None], axis=2)
+        np.fill_diagonal(distance, np.inf)
+        self.reach = APART * distance.min(axis=1)
+
+    def sample(self, count: int, rng: np.random.Generator) -> Sample:
+        region, labels = self.regions.draw(count, rng)
+        images = np.empty((count, *self.shape), dtype=np.float32)
+        left = np.arange(count)
+        for _ in range(TRIES):
+            images[left] = self._changed(region[left], rng)
+            left = left[self._offset(images[left], region[left]) > self.reach[region[left]]]
+            if not len(left):
+                return Sample(images, labels, region)
+        what = "smaller ones, fewer classes or prototypes further apart: too many images leave their region"
+        raise SpecError("shift, turn, growth", self.told, what)
+
+    def _changed(self, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Each region's prototype under a random affine change, interpolated bilinearly on black."""
+        from scipy.ndimage import map_coordinates
+
+        down, right, turn, growth = (rng.uniform(-1, 1, size=(len(region), 4)) * self.change[[0, 0, 1, 2]]).T
+        out = np.empty((len(region), *self.shape), dtype=np.float32)
+        middle = (np.array(self.shape[1:]) - 1) / 2
+        rows, columns = (grid.ravel() - centre for grid, centre in zip(np.indices(self.shape[1:]), middle, strict=True))
+        for start in range(0, len(region), BLOCK):
+            part = slice(start, start + BLOCK)
+            cosine = (np.cos(turn[part]) / (1 + growth[part]))[:, None]
+            sine = (np.sin(turn[part]) / (1 + growth[part]))[:, None]
+            y, x = rows - down[part, None], columns - right[part, None]
+            # The first coordinate picks the prototype: at whole numbers its neighbours have no weight.
+            which = np.broadcast_to(region[part, None], y.shape)
+            at = np.stack([which, cosine * y - sine * x + middle[0], sine * y + cosine * x + middle[1]])
+            for channel in range(self.shape[0]):
+                values = map_coordinates(self.prototypes[:, channel].astype(np.float32), at, order=1)
+                out[part, channel] = values.reshape(-1, *self.shape[1:])
+        return out
+
+    def _offset(self, images: np.ndarray, region: np.ndarray) -> np.ndarray:
+        """Distance of each image from its region's prototype."""
+        gap = images.astype(np.float64) - self.prototypes[region]
+        return np.sqrt((gap**2).sum(axis=(1, 2, 3)))
+
+    def posterior(self, inputs: np.ndarray) -> np.ndarray:
+        found = np.full(len(inputs), -1)
+        for region, reach in enumerate(self.reach):
+            found[self._offset(np.asarray(inputs), np.full(len(inputs), region)) <= reach] = region
+        if (found < 0).any():
+            raise unknown(np.asarray(inputs), found < 0)
+        return self.regions.posterior[found]
+
+
+def load(
+    *,
+    classes: int,
+    group: int = 2,
+    beta: float = 0.5,
+    prototypes: str = "mnist5k",
+    shift: float = 1.0,
+    turn: float = 5.0,
+    growth: float = 0.05,
+    shares: list[float] | None = None,
+    layout: int = 0,
+) -> Distribution:
+    """The distribution.
+
+    Parameters
+    ----------
+    classes, group, beta, shares
+        As for `halobench.data.loaders.overlap.load`.
+    prototypes : str
+        The loader whose images are taken, without options.
+    shift : float
+        Most pixels that an image is moved by, down or right, at least 0.
+    turn : float
+        Most degrees that it is turned by, in [0, 180].
+    growth : float
+        Most that it grows or shrinks by, as a share in [0, 1).
+    layout : int
+        Draws the images that become prototypes.
+
+    Raises
+    ------
+    SpecError
+        On a value out of its range, or if too many changed images would leave their region.
+    """
+    regions = overlap_regions(classes, group, beta, shares)
+    change, layout = _change(shift, turn, growth), convert_number(int, "layout", layout)
+    require(layout >= 0, "layout", layout, "a whole number of at least 0")
+    images = _prototypes(prototypes)
+    count, most = len(regions.mass), len(images) // CANDIDATES
+    require(count <= most, "classes", classes, f"at most {most} regions of {prototypes}, and these are {count}")
+    chosen = spread_out(images, count, generator(layout, "layout"))
+    made = ImageOverlap(images[chosen], regions, channel_moments(images), change)
+    made.sample(TRIAL * count, generator(layout, "trial"))  # before jobs find out
+    return made
+
+
+def spread_out(images: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of `count` images that lie far from one another: of a random few, each time the one farthest from all."""
+    pool = rng.choice(len(images), size=count * CANDIDATES, replace=False)
+    flat = images[pool].reshape(len(pool), -1).astype(np.float64)
+    chosen = [0]
+    nearest = np.linalg.norm(flat - flat[0], axis=1)
+    while len(chosen) < count:
+        chosen.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, np.linalg.norm(flat - flat[chosen[-1]], axis=1))
+    return pool[chosen]
+
+
+def _change(shift: float, turn: float, growth: float) -> np.ndarray:
+    """Most of shift (pixels), turn (radians) and growth, checked."""
+    values = [convert_number(float, key, v) for key, v in (("shift", shift), ("turn", turn), ("growth", growth))]
+    require(values[0] >= 0, "shift", shift, "pixels, at least 0")
+    require(0 <= values[1] <= 180, "turn", turn, "degrees in [0, 180]")
+    require(0 <= values[2] < 1, "growth", growth, "a share in [0, 1)")
+    return np.array([values[0], np.deg2rad(values[1]), values[2]])
+
+
+def _prototypes(loader: str) -> np.ndarray:
+    """The images of a loader, uint8 (N, C, H, W); SpecError if it gives none."""
+    require(isinstance(loader, str), "prototypes", loader, "the name of a loader of images")
+    try:
+        known = plugins.signature("data", loader)
+        require(not plugins.is_distribution(loader), "prototypes", loader, "a loader of images, not a distribution")
+        require(known is None or ... not in known.values(), "prototypes", loader, "a loader that needs no options")
+    except SpecError as error:
+        raise SpecError("prototypes", loader, error.expected) from None
+    return np.asarray(plugins.load("data", loader)().images)

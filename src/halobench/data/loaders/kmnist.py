@@ -1,0 +1,22 @@
+"""KMNIST: ten cursive Japanese characters, 60,000 grey images of 28x28 pixels to train on and 10,000 to test on.
+
+Source: T. Clanuwat et al., Deep learning for classical Japanese literature, arXiv 1812.01718.
+"""
+
+from __future__ import annotations
+
+from halobench.data.sources import Description, Images
+from halobench.data.torchvision_files import IdxSet
+
+FROM_DISK = True
+SET = IdxSet("KMNIST", "KMNIST")
+
+
+def describe() -> Description:
+    """Shape, classes, sizes and parts."""
+    return SET.describe()
+
+
+def load() -> Images:
+    """The images, train part first, from the data root."""
+    return SET.load()

@@ -1,0 +1,22 @@
+"""MNIST: handwritten digits, 60,000 grey images of 28x28 pixels to train on and 10,000 to test on.
+
+Source: Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database of handwritten digits.
+"""
+
+from __future__ import annotations
+
+from halobench.data.sources import Description, Images
+from halobench.data.torchvision_files import IdxSet
+
+FROM_DISK = True
+SET = IdxSet("MNIST", "MNIST")
+
+
+def describe() -> Description:
+    """Shape, classes, sizes and parts."""
+    return SET.describe()
+
+
+def load() -> Images:
+    """The images, train part first, from the data root."""
+    return SET.load()

@@ -1,0 +1,158 @@
+"""The overlap distribution: k classes in groups of m that share a region of the input space.
+
+A class has a region of its own, a group one that it shares. Regions are balls in R^D, or discs: balls of a random
+p-dimensional subspace through their centre. Centres lie in random directions at a given norm. A point is drawn from the
+shared regions with probability beta, uniformly in a region; its label there is any class of the group. See
+`halobench.calibration.overlap_theory` for closed forms, and arXiv 2306.00740, Definition 4.1, for what it generalises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from halobench.core.seeding import generator
+from halobench.core.specs import SpecError, convert_number, require
+from halobench.data.distribution import Distribution, Regions, Sample, checked_shape, overlap_regions, positive, unknown
+
+TOLERANCE = 1e-4  # relative, for inputs that were rounded to float32
+
+
+class Overlap(Distribution):
+    """Regions around `centres` (R, D): balls of `radius`, or discs in the spans of `bases` (R, D, p)."""
+
+    regions: Regions
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        regions: Regions,
+        centres: np.ndarray,
+        radius: float,
+        bases: np.ndarray | None,
+    ):
+        self.shape, self.regions, self.classes = shape, regions, regions.posterior.shape[1]
+        self.centres, self.radius, self.bases = centres, radius, bases
+        self.mean, self.std = np.zeros(shape[0]), np.ones(shape[0])
+
+    def sample(self, count: int, rng: np.random.Generator) -> Sample:
+        region, labels = self.regions.draw(count, rng)
+        width = self.centres.shape[1] if self.bases is None else self.bases.shape[2]
+        offsets = in_ball(count, width, rng) * self.radius
+        if self.bases is not None:
+            offsets = np.einsum("ndp,np->nd", self.bases[region], offsets)
+        points = (self.centres[region] + offsets).astype(np.float32)
+        return Sample(points.reshape(count, *self.shape), labels, region)
+
+    def posterior(self, inputs: np.ndarray) -> np.ndarray:
+        return self.regions.posterior[self.region_of(inputs)]
+
+    def region_of(self, inputs: np.ndarray) -> np.ndarray:
+        """The region that holds each input, int64 (n,).
+
+        Raises
+        ------
+        SpecError
+            If some input lies in no region.
+        """
+        points = np.asarray(inputs, dtype=np.float64).reshape(len(inputs), -1)
+        scale = TOLERANCE * (self.radius + np.abs(self.centres).max())
+        found = np.full(len(points), -1)
+        for region, centre in enumerate(self.centres):
+            offset = points - centre
+            inside = np.linalg.norm(offset, axis=1) <= self.radius + scale
+            if self.bases is not None:
+                off = offset - offset @ self.bases[region] @ self.bases[region].T
+                inside &= np.linalg.norm(off, axis=1) <= scale
+            found[inside] = region
+        if (found < 0).any():
+            raise unknown(points, found < 0)
+        return found
+
+
+def load(
+    *,
+    classes: int,
+    group: int = 2,
+    beta: float = 0.5,
+    shape: Sequence[int] = (1, 8, 8),
+    norm: float = 4.0,
+    radius: float = 1.0,
+    disc: int | None = None,
+    shares: list[float] | None = None,
+    layout: int = 0,
+) -> Distribution:
+    """The distribution.
+
+    Parameters
+    ----------
+    classes, group : int
+        k and m; k a multiple of m, m from 2 to k.
+    beta : float
+        Mass of the shared regions together, in (0, 1).
+    shape : list of int
+        [C, H, W] of an input; D is their product.
+    norm, radius : float
+        Distance of centres from the origin, and of a region's border from its centre; above 0.
+    disc : int, optional
+        Dimension p of discs, at least 1 and less than D; balls if not given.
+    shares : list of float, optional
+        P(class | shared region), m of them; equal if not given.
+    layout : int
+        Draws the directions of centres (and of discs): part of the distribution, the same for every seed of a cell.
+
+    Raises
+    ------
+    SpecError
+        On a value out of its range, or if two regions meet: the posterior would be wrong there.
+    """
+    sizes = checked_shape(shape)
+    regions = overlap_regions(classes, group, beta, shares)
+    norm, radius = positive("norm", norm), positive("radius", radius)
+    size, count = int(np.prod(sizes)), len(regions.mass)
+    layout = convert_number(int, "layout", layout)
+    require(layout >= 0, "layout", layout, "a whole number of at least 0")
+    rng = generator(layout, "layout")
+    directions = rng.standard_normal((count, size))
+    centres = norm * directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    bases = None
+    if disc is not None:
+        width: int = convert_number(int, "disc", disc)
+        require(1 <= width < size, "disc", width, f"a dimension from 1 to {size - 1}, less than the inputs' {size}")
+        bases = np.linalg.qr(rng.standard_normal((count, size, width)))[0]
+    _check_apart(centres, radius, bases, norm)
+    return Overlap(sizes, regions, centres, radius, bases)
+
+
+def in_ball(count: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Points uniform in the unit ball of R^width, float64 (count, width)."""
+    normal = rng.standard_normal((count, width))
+    lengths = rng.random(count) ** (1 / width)
+    return normal * (lengths / np.linalg.norm(normal, axis=1))[:, None]
+
+
+def _check_apart(centres: np.ndarray, radius: float, bases: np.ndarray | None, norm: float) -> None:
+    """Refuse regions that meet.
+
+    Two balls are apart if their centres are more than 2 radii from one another. So are two discs; and else if the
+    affine subspaces that hold them are apart, which a least-squares fit tells.
+    """
+    square = ((centres**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)) - 2 * centres @ centres.T
+    distance = np.sqrt(np.maximum(square, 0))
+    # Further apart than twice what `region_of` allows for rounding, so that it never takes one for the other.
+    first, second = np.nonzero(np.triu(distance <= 2 * radius + 3 * TOLERANCE * (radius + norm), k=1))
+    slack = 10 * TOLERANCE * (radius + norm)
+    for a, b in zip(first, second, strict=True):
+        if bases is not None:
+            spanned = np.concatenate([bases[a], bases[b]], axis=1)
+            gap = centres[a] - centres[b]
+            solution = np.linalg.lstsq(spanned, gap, rcond=None)[0]
+            if np.linalg.norm(gap - spanned @ solution) > slack:
+                continue
+        least = distance[np.triu_indices(len(centres), 1)].min() / 2
+        what = (
+            f"less than {least:.3g}, half the least distance between two of the {len(centres)} centres, so that "
+            "regions lie apart and the posterior is exact; or a larger norm"
+        )
+        raise SpecError("radius", radius, what)

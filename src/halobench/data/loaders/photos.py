@@ -1,0 +1,69 @@
+"""Square patches of three colour photographs that scikit-learn and matplotlib ship: which one is a patch from?
+
+The small stand-in for a colour data set where nothing can be fetched. Smooth patches, such as of sky or a blurred
+background, look alike in all three. Sources: ``china.jpg`` and ``flower.jpg`` of scikit-learn's sample images;
+``grace_hopper.jpg`` of matplotlib's sample data.
+"""
+
+from __future__ import annotations
+
+from typing import IO, cast
+
+import numpy as np
+
+from halobench.core.specs import convert_number, require
+from halobench.data.sources import Description, Images
+
+CLASSES = ("china", "flower", "grace_hopper")
+
+
+def describe(*, side: int = 16, contrast: float = 0.0) -> Description:
+    """Shape, classes and size.
+
+    Raises
+    ------
+    SpecError
+        On a value out of its range, or one that leaves fewer than 50 patches of some photograph.
+    """
+    found = load(side=side, contrast=contrast)
+    return Description(found.images.shape[1:], found.classes, len(found.images))
+
+
+def load(*, side: int = 16, contrast: float = 0.0) -> Images:
+    """The patches of each photograph in rows from its upper left corner, none overlapping.
+
+    Parameters
+    ----------
+    side : int
+        Of a patch, 4 to 100 pixels.
+    contrast : float
+        Patches are left out whose standard deviation over pixels, averaged over colours, is below this (0 to 255):
+        patches without any structure are so alike that no network fits wrong labels for them.
+
+    Raises
+    ------
+    SpecError
+        As `describe`.
+    """
+    from matplotlib.cbook import get_sample_data
+    from PIL import Image
+    from sklearn.datasets import load_sample_image
+
+    require(4 <= convert_number(int, "side", side) <= 100, "side", side, "4 to 100 pixels")
+    require(0 <= convert_number(float, "contrast", contrast) <= 255, "contrast", contrast, "0 to 255")
+    photographs = [load_sample_image(f"{name}.jpg") for name in CLASSES[:2]]
+    with cast("IO[bytes]", get_sample_data(f"{CLASSES[2]}.jpg")) as file, Image.open(file) as image:
+        photographs.append(np.asarray(image.convert("RGB")))
+    parts = [patches(photograph, side) for photograph in photographs]
+    parts = [part[part.std(axis=(2, 3)).mean(axis=1) >= contrast] for part in parts]
+    least = min(map(len, parts))
+    require(least >= 50, "contrast", contrast, f"a value that leaves 50 patches of each photograph, not {least}")
+    labels = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return Images(np.concatenate(parts), labels, len(parts))
+
+
+def patches(photograph: np.ndarray, side: int) -> np.ndarray:
+    """A photograph (H, W, C) cut into patches (n, C, side, side), less what is left at its right and lower border."""
+    down, right = photograph.shape[0] // side, photograph.shape[1] // side
+    kept = photograph[: down * side, : right * side].reshape(down, side, right, side, -1)
+    return np.ascontiguousarray(kept.transpose(0, 2, 4, 1, 3).reshape(down * right, -1, side, side))

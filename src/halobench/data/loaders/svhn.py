@@ -1,0 +1,23 @@
+"""SVHN: digits of house numbers, 73,257 colour images of 32x32 pixels to train on and 26,032 to test on.
+
+Source: Y. Netzer et al., Reading digits in natural images with unsupervised feature learning, NIPS workshop 2011. The
+further, easier images that come with it ("extra") are left out.
+"""
+
+from __future__ import annotations
+
+from halobench.data.sources import Description, Images
+from halobench.data.torchvision_files import MatSet
+
+FROM_DISK = True
+SET = MatSet("SVHN", "SVHN", 73_257, 26_032)
+
+
+def describe() -> Description:
+    """Shape, classes, sizes and parts."""
+    return SET.describe()
+
+
+def load() -> Images:
+    """The images, train part first, from the data root."""
+    return SET.load()

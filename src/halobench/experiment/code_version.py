@@ -1,0 +1,257 @@
+"""The code map: the code that a job's numbers depend on, as {module: digest}, which decides reruns.
+
+A stage's modules and the plug-ins that a spec names are followed through their imports, read off the source text, so
+that a helper that is split off, or lies beside a loss outside the package, counts from its first day. Not followed: the
+standard library, installed packages (a record has their versions), and what a module loads without an import statement.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from halobench.core.plugins import PACKAGE, locate, parsed
+from halobench.core.specs import SpecError
+
+NOTED = "HALOBENCH_CODE"  # the code map that a run notes for a job, as JSON
+
+# Where each stage's numbers are decided; the rest is found from there.
+STAGES = {
+    "source": ("data/sources",),
+    "weights": ("models/pretrained",),
+    "train": ("training/loop",),
+    "probe": ("probing/probe",),
+    "calibrate": ("calibration/evaluate",),
+    "reference": ("calibration/evaluate", "data/__init__"),
+    "aggregate": ("results/aggregate",),
+    "claims": ("results/claims/__init__", "reporting/pages/claims_page"),
+    "figure": ("reporting/plotting/page_layout", "reporting/labels"),
+    "table": ("reporting/print_tables/layout",),
+    "explorer": ("reporting/explorer/__init__",),
+    "overview": ("reporting/pages/overview", "reporting/pages/cells", "reporting/pages/panels"),
+}
+
+# Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a
+# stopped job goes on, leaves the values in them as they are. Packages that hold nothing count for nothing either.
+NEUTRAL = {"__init__", "core/file_locks", "core/plugins", "core/specs", "data/data_root", "experiment/code_version"}
+NEUTRAL |= {"probing/progress", "storage/files", "storage/provenance", "training/checkpoint"}
+
+# What a stage imports without depending on it: aggregation takes from these the names of columns alone, the probe meets
+# losses only in what its model has learned, and models of timm and torchvision are named by the specs that use them.
+# The explorer and the overview show what tables and cells hold.
+ASIDE = {
+    "train": {"models/library_models"},
+    "probe": {"models/library_models", "losses/__init__"},
+    "aggregate": {"calibration/evaluate", "results/claims/__init__"},
+    "explorer": {"results/aggregate", "calibration/evaluate", "experiment/grid"},
+    "overview": {"experiment/grid"},
+}
+
+# Files that a stage's output holds and that are no Python: their bytes count, comments and all.
+PAGE = "reporting/explorer/page"
+BESIDE = {"explorer": (f"{PAGE}.html", f"{PAGE}.css", f"{PAGE}.js")}
+
+
+def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """Digests of the code that a job's numbers depend on, by module.
+
+    Parameters
+    ----------
+    stage : str
+        A key of ``STAGES``.
+    plugins : iterable of (kind, name)
+        The plug-ins that the job's spec names.
+
+    Returns
+    -------
+    dict
+        Module to the first 16 hex digits of a SHA-256 over its syntax tree. A module of the package is named by its
+        path in it (``losses/mixup``), a plug-in outside as the spec names it (``module:object``), and what that one
+        imports by its path (``module/helper.py``). Comments, docstrings and formatting don't count. As files stood
+        when this process first asked.
+    """
+    key = (stage, tuple((kind, name) for kind, name in plugins))
+    if key not in _told:
+        _told[key] = _code_map(*key)
+    return dict(_told[key])
+
+
+_told: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, str]] = {}  # every map that this process has given
+
+
+def asked() -> list[list[Any]]:
+    """The maps that this process has given, as plain data for `freeze` in the processes that run its jobs."""
+    return [[stage, list(map(list, plugins)), found] for (stage, plugins), found in _told.items()]
+
+
+def freeze(given: Iterable[tuple[str, Iterable[tuple[str, str]], Mapping[str, str]]]) -> None:
+    """Let code count as it was when a run was started: `code_in_force` then refuses what was edited since."""
+    for stage, plugins, found in given:
+        _told[stage, tuple((kind, name) for kind, name in plugins)] = dict(found)
+
+
+def code_in_force(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """`code_map`, for a job of that stage.
+
+    Raises
+    ------
+    SpecError
+        If the run that started the job noted another one (in the variable HALOBENCH_CODE): what the job made would
+        count as made with that.
+    """
+    found = code_map(stage, plugins)
+    noted = json.loads(os.environ.get(NOTED) or "null")
+    if noted is not None and noted != found:
+        changed = sorted(name for name in {**noted, **found} if noted.get(name) != found.get(name))
+        what = "code as it was when the run was started; start the run again"
+        raise SpecError("code", f"{', '.join(changed)} changed", what)
+    return found
+
+
+def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """`code_map`, from the files."""
+    passed = NEUTRAL | ASIDE.get(stage, set())
+    found = {f"{PACKAGE.name}.{module.replace('/', '.')}": PACKAGE / f"{module}.py" for module in STAGES[stage]}
+    called: dict[Path, str] = {}
+    for kind, name in plugins:
+        path = locate(kind, name)
+        if path.is_relative_to(PACKAGE):
+            module = _key(kind, path).replace("/", ".")
+            found[f"{PACKAGE.name}.{module}"] = path
+        else:
+            found[name.partition(":")[0]] = path
+            called[path] = name
+    files = {}
+    for module, path in _closure(found, passed).items():
+        files[called.get(path) or _key(module, path)] = path
+    digests = {key: _file_digest(path, path.stat().st_mtime_ns) for key, path in sorted(files.items())}
+    bytewise = {name: hashlib.sha256((PACKAGE / name).read_bytes()).hexdigest()[:16] for name in BESIDE.get(stage, ())}
+    return digests | bytewise
+
+
+@functools.cache
+def _file_digest(path: Path, mtime: int) -> str:
+    """The digest of a file that was changed last at `mtime`, in ns: the maps of all stages share it."""
+    return _digest(parsed(path, mtime))
+
+
+def _key(module: str, path: Path) -> str:
+    """What the code map calls a module."""
+    if path.is_relative_to(PACKAGE):
+        return path.relative_to(PACKAGE).with_suffix("").as_posix()
+    return module.replace(".", "/") + ("/__init__.py" if path.stem == "__init__" else ".py")
+
+
+def _closure(roots: dict[str, Path], passed: set[str]) -> dict[str, Path]:
+    """Modules by dotted name with all that they import, but for those of the package in `passed`."""
+    own = frozenset(module.partition(".")[0] for module in roots)
+    found, left = {}, dict(roots)
+    while left:
+        module, path = left.popitem()
+        found[module] = path
+        for name in _imports(path, module, path.stat().st_mtime_ns):
+            for imported, file in _files(name, own):
+                neutral = file.is_relative_to(PACKAGE) and (_key(imported, file) in passed or not file.stat().st_size)
+                if imported not in found and not neutral:
+                    left[imported] = file
+    return found
+
+
+@functools.cache
+def _imports(path: Path, module: str, mtime: int) -> list[str]:
+    """The dotted names that a module may import, anywhere in it; of ``from a import b`` both ``a`` and ``a.b``."""
+    package = module if path.stem == "__init__" else module.rpartition(".")[0]
+    found = []
+    for node in ast.walk(parsed(path, mtime)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            base = ".".join(filter(None, [*parents, node.module]))
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _files(name: str, own: frozenset[str]) -> Iterator[tuple[str, Path]]:
+    """The modules that importing a dotted name runs: it and the packages around it. None of libraries but `own`."""
+    top, *rest = name.split(".")
+    places = _places(top, top in own)
+    module = top
+    for part in [None, *rest]:
+        module = module if part is None else f"{module}.{part}"
+        stem = part or top
+        for place in places:
+            if (place / stem / "__init__.py").is_file():
+                yield module, place / stem / "__init__.py"
+            elif (place / f"{stem}.py").is_file():
+                yield module, place / f"{stem}.py"
+        places = tuple(place / stem for place in places if (place / stem).is_dir())
+
+
+@functools.cache
+def _places(top: str, own: bool) -> tuple[Path, ...]:
+    """The folders that hold a top-level module; none if it is the standard library's, or a library's that isn't `own`.
+
+    Nothing is imported: a library's import can take seconds.
+    """
+    if top == PACKAGE.name:
+        return (PACKAGE.parent,)
+    if top in sys.stdlib_module_names:
+        return ()
+    try:
+        found = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        return ()
+    folders = [Path(place).parent for place in found.submodule_search_locations or ()]
+    folders = folders or [Path(found.origin or "").parent]
+    return tuple(folder for folder in folders if own or not _is_library(folder))
+
+
+def _is_library(folder: Path) -> bool:
+    """Whether a folder is where libraries are installed."""
+    installed = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")]
+    return any(folder.is_relative_to(place) for place in installed) or "dist-packages" in folder.parts
+
+
+def source_digest(text: str) -> str:
+    """First 16 hex digits of the SHA-256 over a module's syntax tree, the same on every supported Python."""
+    return _digest(ast.parse(text))
+
+
+def _digest(tree: ast.Module) -> str:
+    return hashlib.sha256(_plain(tree).encode()).hexdigest()[:16]
+
+
+def _plain(node: Any) -> str:
+    """A syntax tree as text without positions, docstrings and empty fields (which differ between Python versions)."""
+    if isinstance(node, list):
+        return "[" + ",".join(map(_plain, node)) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = []
+    for name, value in ast.iter_fields(node):
+        if name == "body" and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            value = _without_docstring(value)
+        if name not in ("ctx", "type_comment", "kind") and value is not None and value != []:
+            fields.append(f"{name}={_plain(value)}")
+    return f"{type(node).__name__}({','.join(fields)})"
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    """A body without the string expression that opens it."""
+    first = body[0] if body else None
+    is_text = (
+        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    )
+    return body[1:] if is_text else body

@@ -1,0 +1,37 @@
+"""A small convolutional network."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from halobench.core.specs import convert_number, require
+
+
+def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, norm: bool = True) -> nn.Module:
+    """Four 3x3 convolutions of width, width, 2 width and 2 width channels, for images (C, H, W).
+
+    With `norm`, each has batch norm behind it; without, a bias. Maps are halved before the last convolution, and after
+    the first where images have 16 pixels or more; then averaged.
+
+    Raises
+    ------
+    SpecError
+        If width is less than 1, norm isn't true or false, or the image smaller than 4x4.
+    """
+    require(convert_number(int, "width", width) >= 1, "width", width, "at least 1")
+    require(isinstance(norm, bool), "norm", norm, "true or false")
+    channels, height, wide = input_shape
+    require(min(height, wide) >= 4, "name", "cnn", f"images of at least 4x4 pixels, not {height}x{wide}: set `resize`")
+
+    def block(inputs: int, outputs: int) -> list[nn.Module]:
+        if not norm:
+            return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
+        return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+    narrow, broad = int(width), 2 * int(width)
+    # Most of the cost lies in the second convolution at full size, so larger images are halved before it.
+    early = [nn.MaxPool2d(2)] if min(height, wide) >= 16 else []
+    layers = [*block(channels, narrow), *early, *block(narrow, narrow), *block(narrow, broad), nn.MaxPool2d(2)]
+    return nn.Sequential(
+        *layers, *block(broad, broad), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(broad, classes)
+    )

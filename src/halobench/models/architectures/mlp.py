@@ -1,0 +1,37 @@
+"""A multilayer perceptron."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+from torch import nn
+
+from halobench.core.specs import convert_number, require
+
+
+def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 256, depth: int = 2) -> nn.Module:
+    """`depth` hidden layers of `width` rectified units on the flattened image (C, H, W).
+
+    Raises
+    ------
+    SpecError
+        If width or depth is less than 1.
+    """
+    return perceptron(input_shape, classes, width, depth, lambda features: ())
+
+
+def perceptron(
+    input_shape: tuple[int, int, int],
+    classes: int,
+    width: int,
+    depth: int,
+    norm: Callable[[int], tuple[nn.Module, ...]],
+) -> nn.Module:
+    """The same with what `norm` gives for a number of features between each hidden layer and its rectifier."""
+    for key, value in (("width", width), ("depth", depth)):
+        require(convert_number(int, key, value) >= 1, key, value, "at least 1")
+    sizes = [math.prod(input_shape), *[int(width)] * int(depth)]
+    hidden = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), *norm(b), nn.ReLU())]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], classes))

@@ -1,0 +1,18 @@
+"""A multilayer perceptron with batch normalisation."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from halobench.models.architectures.mlp import perceptron
+
+
+def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 256, depth: int = 3) -> nn.Module:
+    """`depth` hidden layers of `width` units on the flattened image (C, H, W), each normalised, then rectified.
+
+    Raises
+    ------
+    SpecError
+        If width or depth is less than 1.
+    """
+    return perceptron(input_shape, classes, width, depth, lambda features: (nn.BatchNorm1d(features),))

@@ -1,0 +1,40 @@
+"""MLP-Mixer for small images, through timm, whose own names fix the patch size and depth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from halobench.core.specs import convert_number, require
+
+
+def build(
+    input_shape: tuple[int, int, int], classes: int, *, patch: int = 8, width: int = 1024, depth: int = 8
+) -> nn.Module:
+    """An MLP-Mixer (Tolstikhin et al. 2021) of `depth` blocks on patches of `patch` x `patch` pixels.
+
+    The defaults are arXiv 2306.00740's. Hidden layers have width / 2 units across patches and 4 width across channels.
+    Images that aren't made up of whole patches get zeros at their right and lower border.
+
+    Raises
+    ------
+    SpecError
+        On a number below 1 (a width below 2).
+    """
+    for key, value, least in (("patch", patch, 1), ("width", width, 2), ("depth", depth, 1)):
+        require(convert_number(int, key, value) >= least, key, value, f"at least {least}")
+    patch, (channels, height, wide) = int(patch), input_shape
+    below, beside = -height % patch, -wide % patch
+    from timm.models.mlp_mixer import MlpMixer
+
+    size: Any = (height + below, wide + beside)  # timm's annotation tells of squares alone
+    mixer = MlpMixer(
+        num_classes=classes,
+        img_size=size,
+        in_chans=channels,
+        patch_size=patch,
+        num_blocks=int(depth),
+        embed_dim=int(width),
+    )
+    return nn.Sequential(nn.ZeroPad2d((0, beside, 0, below)), mixer) if below or beside else mixer

@@ -1,0 +1,189 @@
+"""Models of timm and torchvision, by name, adapted to the channels, size and classes at hand.
+
+Both libraries are imported when first asked for: they take seconds to load.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from torch import nn
+
+from halobench.core.specs import SpecError
+
+# Set here, not by options: the data set's shape and classes, and where weights come from.
+RESERVED = {"num_classes", "in_chans", "pretrained", "weights", "checkpoint_path", "cache_dir"}
+# What a convolution keeps where it gets another number of input channels.
+KEPT = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+# Where torchvision's models have their first convolution, and what may pool behind one.
+STEMS = ("conv1", "features.conv0", "features.0.0")
+POOLS = ("maxpool", "features.pool0", "stem.pool")
+
+
+def adapt(
+    name: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any], stem: str = "plain"
+) -> nn.Module:
+    """``timm/NAME`` or ``torchvision/NAME``; `options` are handed to the library's own builder.
+
+    With the `stem` ``small``, the first convolution becomes one of 3x3 and stride 1, and no pooling follows it.
+
+    Raises
+    ------
+    SpecError
+        On a name that the library doesn't have (the nearest are offered), options that its builder refuses, patches
+        that images aren't made up of, or a small stem of a model that doesn't begin with a convolution over pixels.
+    """
+    library, _, model = name.partition("/")
+    for key in sorted(RESERVED & options.keys()):
+        raise SpecError(key, options[key], "no such key: images and classes come from the data set")
+    built = (_timm if library == "timm" else _torchvision)(name, model, input_shape, classes, options)
+    if stem == "small":
+        _shrink_stem(name, built)
+    return built
+
+
+def native_size(name: str) -> tuple[int, int]:
+    """Height and width of the images that a library's own weights of a model are for.
+
+    Raises
+    ------
+    SpecError
+        On a name that timm doesn't have.
+    """
+    library, _, model = name.partition("/")
+    if library != "timm":
+        return (299, 299) if model == "inception_v3" else (224, 224)
+    import timm
+
+    _check_name(name)
+    found = timm.get_pretrained_cfg(model)
+    if found is None:
+        return 224, 224
+    _, height, width = found.input_size
+    return height, width
+
+
+def _check_name(name: str) -> None:
+    """Raise SpecError unless timm has a model of this name, and, where it ends in a tag of weights, of this tag."""
+    import timm
+
+    known, (model, _, tag) = timm.list_models(), name.partition("/")[2].partition(".")
+    if model not in known:
+        raise _unknown(name, model, known)
+    try:
+        timm.get_pretrained_cfg(f"{model}.{tag}" if tag else model)
+    except RuntimeError:  # of a tag that isn't there
+        tagged = timm.list_pretrained(f"{model}.*")
+        tags = f": {', '.join(f'timm/{one}' for one in tagged)}" if tagged else ", which has none"
+        raise SpecError("name", name, f"timm/{model} alone, or with one of its tags{tags}") from None
+
+
+def _shrink_stem(name: str, model: nn.Module) -> None:
+    """Make a model's stem one for small images."""
+    paths = dict(model.named_modules())
+    told = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")
+    path = next((path for path in (told, *STEMS) if isinstance(path, str) and path in paths), None)
+    first = paths[path] if path is not None else None
+    # A patch embedding reads each pixel once; a convolution's windows overlap, but for ConvNeXt's, which has a stem.
+    patches = path is not None and ("embed" in path or path == "stem.proj")
+    if path is None or not isinstance(first, nn.Conv2d) or patches:
+        what = "plain: the model doesn't begin with a convolution over pixels (an option such as patch_size may serve)"
+        raise SpecError("stem", "small", f"{what}, which {name} has instead")
+    small = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=first.bias is not None)
+    nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
+    _put(model, path, small)
+    for pool in POOLS:
+        if isinstance(paths.get(pool), nn.MaxPool2d):
+            _put(model, pool, nn.Identity())
+
+
+def _put(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Replace a submodule."""
+    parent, _, leaf = path.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)
+
+
+def _timm(name: str, model: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any]) -> nn.Module:
+    import timm
+
+    _check_name(name)
+    sized: dict[str, Any] = {"num_classes": classes, "in_chans": input_shape[0]} | options
+    try:
+        # Transformers and mixers must be told the image's size; other models refuse to be.
+        built = timm.create_model(model, **({"img_size": input_shape[1:]} | sized))
+    except TypeError as error:
+        if "img_size" not in str(error) or "img_size" in options:
+            raise _refused(error, options) from None
+    else:
+        _check_patches(name, built, options)
+        return built
+    try:
+        return timm.create_model(model, **sized)
+    except TypeError as error:
+        raise _refused(error, options) from None
+
+
+def _check_patches(name: str, model: nn.Module, options: dict[str, Any]) -> None:
+    """Raise SpecError where a model of timm's would drop pixels at the border: those beyond the last whole patch."""
+    from timm.layers import PatchEmbed
+
+    for embedding in (getattr(model, "patch_embed", None), getattr(model, "stem", None)):  # the latter of mixers
+        if not isinstance(embedding, PatchEmbed) or embedding.img_size is None or embedding.dynamic_img_pad:
+            continue
+        (high, wide), sides = embedding.patch_size, embedding.img_size
+        key, value = ("patch_size", options["patch_size"]) if "patch_size" in options else ("name", name)
+        what = f"patches that images of {sides[0]}x{sides[1]} are made up of, not of {high}x{wide}: set"
+        what += " `resize` to a multiple of the patch's side, or `patch_size` to a divisor of the image's"
+        if sides[0] % high or sides[1] % wide:
+            raise SpecError(key, value, what)
+
+
+def _torchvision(
+    name: str, model: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any]
+) -> nn.Module:
+    import torchvision
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    if model not in known:
+        raise _unknown(name, model, known)
+    sized: dict[str, Any] = {"weights": None, "num_classes": classes}
+    # Its transformers are told the image's side; its other models refuse to be.
+    if model.startswith("vit_"):
+        sized["image_size"] = input_shape[1]
+    elif model.startswith("maxvit"):
+        sized["input_size"] = input_shape[1:]
+    try:
+        built = torchvision.models.get_model(model, **(sized | options))
+    except TypeError as error:
+        raise _refused(error, options) from None
+    _adapt_channels(built, input_shape[0])
+    return built
+
+
+def _adapt_channels(model: nn.Module, channels: int) -> None:
+    """Replace the first convolution by one that takes `channels` input channels, its other arguments kept."""
+    path, first = next((p, m) for p, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    if first.in_channels == channels:
+        return
+    kept: dict[str, Any] = {key: getattr(first, key) for key in KEPT}
+    wider = nn.Conv2d(channels, first.out_channels, bias=first.bias is not None, **kept)
+    _put(model, path, wider)
+
+
+def _unknown(name: str, model: str, known: list[str]) -> SpecError:
+    """An error that offers the nearest names: the libraries have hundreds."""
+    library = name.partition("/")[0]
+    near = difflib.get_close_matches(model, known, n=3, cutoff=0.5)
+    hint = f"; nearest: {', '.join(f'{library}/{n}' for n in near)}" if near else ""
+    return SpecError("name", name, f"one of {library}'s {len(known)} models{hint}")
+
+
+def _refused(error: TypeError, options: dict[str, Any]) -> Exception:
+    """An error that names the option which the library's builder refused; `error` itself where no option was given."""
+    if not options:
+        return error
+    found = re.search(r"argument '(\w+)'", str(error))
+    key = found[1] if found and found[1] in options else next(iter(options))
+    return SpecError(key, options[key], f"an option that the model's builder takes ({error})")

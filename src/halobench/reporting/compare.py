@@ -1,0 +1,129 @@
+"""Two cells, or two results folders, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from halobench.core.specs import SpecError
+from halobench.reporting import terminal
+from halobench.results.cell import Card, cell_names, changes, differing, read_card
+
+SEVERAL = 40  # rows that a terminal shows
+
+
+@dataclass(frozen=True)
+class Folders:
+    """What two results folders hold.
+
+    Attributes
+    ----------
+    only : pair of lists
+        Cells that the first, or the second, alone has.
+    specs : mapping of cell to list
+        Of those of both whose specs differ: (key, first, second).
+    same : list
+        Cells of both whose metrics are all the same.
+    changes : DataFrame
+        As `halobench.results.cell.changes` gives it, led by ``cell``; metrics that differ.
+    """
+
+    only: tuple[list[str], list[str]]
+    specs: dict[str, list]
+    same: list[str]
+    changes: pd.DataFrame
+
+
+def compare(first: str, second: str, results: Path, everything: bool = False) -> None:
+    """Print what tells two cells of `results`, or two results folders, apart.
+
+    Raises
+    ------
+    SpecError
+        If one of them isn't there, or one is a cell and the other a folder.
+    """
+    folders = [Path(name, "runs").is_dir() for name in (first, second)]
+    if folders[0] != folders[1]:
+        other = second if folders[0] else first
+        raise SpecError("compare", [first, second], f"two cells, or two results folders, and {other} holds no `runs`")
+    if all(folders):
+        said = of_folders((first, second), compare_folders(Path(first), Path(second)))
+    else:
+        said = of_cells(read_card(results, first), read_card(results, second), everything)
+    terminal.console().print(said)
+
+
+def of_cells(first: Card, second: Card, everything: bool = False) -> RenderableType:
+    """Two cells side by side."""
+    names, found = ("A", "B"), changes(first.metrics, second.metrics)
+    if not everything:
+        found = found[(found["split"] == "test") & (found["change"] != 0)]
+    lead = ["split"] if everything else []
+    told = [f"A: {first.name}", f"B: {second.name}"]
+    if any(key == "seed" or key.startswith("dataset.") for key, _, _ in differing(first.spec, second.spec)):
+        told.append("They are scored on different test points: data set or seed differ.")
+    missing = [f"{card.name} is not calibrated yet." for card in (first, second) if card.metrics.empty]
+    return Group(
+        *map(Text, told),
+        Text(),
+        terminal.spec_differences(names, differing(first.spec, second.spec)),
+        terminal.fits_beside(names, first.fits, second.fits),
+        terminal.metric_changes(names, found, lead),
+        *map(Text, missing),
+    )
+
+
+def compare_folders(first: Path, second: Path) -> Folders:
+    """What two results folders hold."""
+    names = [cell_names(folder) for folder in (first, second)]
+    shared = [name for name in names[0] if name in set(names[1])]
+    alone, others = ([name for name in each if name not in set(shared)] for each in names)
+    specs, same, parts = {}, [], []
+    for name in shared:
+        cards = [read_card(folder, name) for folder in (first, second)]
+        if found := differing(cards[0].spec, cards[1].spec):
+            specs[name] = found
+        moved = changes(cards[0].metrics, cards[1].metrics)
+        moved = moved[(moved["split"] == "test") & (moved["change"] != 0)]
+        if moved.empty:
+            same.append(name)
+        else:
+            parts.append(moved.assign(cell=name))
+    joined = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return Folders((alone, others), specs, same, joined)
+
+
+def of_folders(names: Sequence[str], found: Folders) -> RenderableType:
+    """Two results folders side by side."""
+    moved = found.changes["cell"].nunique() if len(found.changes) else 0
+    beyond = found.changes[found.changes["beyond"].eq(True)] if len(found.changes) else found.changes
+    told = [f"A: {names[0]}", f"B: {names[1]}", ""]
+    told.append(
+        f"{len(found.same) + moved} cells are in both: {len(found.same)} with the same test metrics,"
+        f" {moved} with others."
+    )
+    for which, cells in zip("AB", found.only, strict=True):
+        if cells:
+            more = f" and {len(cells) - 5} more" if len(cells) > 5 else ""
+            told.append(f"{len(cells)} are in {which} alone: {', '.join(cells[:5])}{more}")
+    if len(found.specs):
+        told.append(f"{len(found.specs)} have other specs:")
+        for cell, differences in list(found.specs.items())[:5]:
+            said = "; ".join(f"{key} {terminal.told(a)} → {terminal.told(b)}" for key, a, b in differences)
+            told.append(f"  {cell}: {said}")
+    if moved:
+        told.append(f"{len(beyond)} of {len(found.changes)} changes lie where the intervals are apart.")
+    shown = beyond if len(beyond) else found.changes
+    if len(shown) > SEVERAL:
+        told.append(f"The {SEVERAL} largest of them:")
+    order: Any = shown["change"].abs().sort_values(ascending=False).index[:SEVERAL] if len(shown) else []
+    parts: list[RenderableType] = list(map(Text, told))
+    if len(order):
+        parts.append(terminal.metric_changes(("A", "B"), shown.loc[order], ["cell"]))
+    return Group(*parts)

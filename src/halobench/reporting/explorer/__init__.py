@@ -1,0 +1,232 @@
+"""The explorer: one page on the cells of experiments, self-contained, for a browser without a network.
+
+The page holds its script, plotly.js and the data, compressed. What it shows is in the experiment's tables and the
+cells' records; nothing is computed there but means, and t intervals, over seeds.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import itertools
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from halobench.core.specs import SpecError, one_of, require
+from halobench.experiment.grid import EXPLORED
+from halobench.reporting import labels, terminal
+from halobench.results import cell as card
+from halobench.results.aggregate import read_tables
+from halobench.storage import files as store
+
+KEYS = ["dataset", "model", "loss", "seed"]
+POINTS = 200  # of a training curve, at most
+DIGITS = 6  # of curves; metrics keep all
+
+
+def experiments_in(tables: Path) -> list[str]:
+    """The experiments whose tables are in a folder, sorted.
+
+    Raises
+    ------
+    SpecError
+        If there is none.
+    """
+    found = sorted(path.parent.name for path in tables.glob("*/aggregate.json"))
+    what = "a folder with the tables of an experiment, as `halobench run` makes them, or `halobench run partial`"
+    if not found:
+        raise SpecError(str(tables), "no tables in it" if tables.is_dir() else "no folder", what)
+    return found
+
+
+def gather(results: Path, tables: Path, experiments: Sequence[str], note: str = "") -> dict[str, Any]:
+    """What the page shows, as plain data: by experiment, and how names are written and drawn.
+
+    Parameters
+    ----------
+    results, tables : Path
+        The results folder, whose ``runs`` hold the cells; the folder of the experiments' tables.
+    experiments : sequence of str
+    note : str
+        Shown at the top, e.g. that cells are missing.
+
+    Raises
+    ------
+    SpecError
+        If an experiment has no tables, or a table or a cell's file isn't the one that its record tells of.
+    """
+    there = experiments_in(tables)
+    for name in experiments:
+        require(name in there, "experiment", name, f"one whose tables are in {tables}: {one_of(there, name)}")
+    found = {name: _experiment(results, tables / name) for name in experiments}
+    losses = labels.ordered({cell["loss"] for each in found.values() for cell in each["cells"]}, labels.KNOWN_LOSSES)
+    styles = labels.loss_styles(losses)
+    return {
+        "experiments": found,
+        "note": note,
+        "few": labels.FEW,
+        "colors": {loss: styles[loss].color for loss in losses},
+        "t": [float(stdtrit(df, 0.975)) for df in range(1, 61)],
+    }
+
+
+def _experiment(results: Path, folder: Path) -> dict[str, Any]:
+    """One experiment, of the tables in its folder."""
+    tables = read_tables(folder, EXPLORED)
+    runs = tables["runs"]
+    index = {tuple(row): i for i, row in enumerate(runs[KEYS].itertuples(index=False, name=None))}
+    metrics = tables["metrics"][tables["metrics"]["split"] == "test"]
+    trained, references = metrics[metrics["loss"] != "reference"], metrics[metrics["loss"] == "reference"]
+    reliability = tables["reliability"][tables["reliability"]["split"] == "test"]
+    return {
+        "cells": [_cell(results, *key) for key in index],
+        "metrics": columns(
+            _numbered(trained, index), ["cell", "labels", "calibrator", "metric", "value", "low", "high"]
+        ),
+        "references": columns(references, ["dataset", "model", "seed", "labels", "calibrator", "metric", "value"]),
+        "curves": columns(
+            _numbered(tables["neighbourhood"], index),
+            ["cell", "points", "probe", "radius", "relative_radius", "confidence"],
+            DIGITS,
+        ),
+        "reliability": columns(
+            _numbered(reliability[reliability["count"] > 0], index),
+            ["cell", "labels", "calibrator", "bin", "count", "confidence", "accuracy"],
+            DIGITS,
+        ),
+        "labels": _words(tables),
+        "order": _order(tables),
+    }
+
+
+def _cell(results: Path, dataset: str, model: str, loss: str, seed: int) -> dict[str, Any]:
+    """A cell's names, and its card."""
+    found = card.read_card(results, f"{dataset}/{model}/{loss}/seed{seed}")
+    train = found.train
+    facts = {
+        "train accuracy": f"{train['train_accuracy']:.4f} on the labels trained on"
+        f" ({'interpolates' if train['interpolates'] else 'does not interpolate'})",
+        "steps": train["steps"],
+        "parameters": train["parameters"],
+        "device": train["device"],
+        "seconds": ", ".join(f"{stage} {made['seconds']:.1f}" for stage, made in found.records.items()),
+        "finished": train["finished"],
+        "commit": train["commit"] or "unknown",
+        "processor": train["hardware"].get("gpu", train["hardware"]["processor"]),
+        "versions": ", ".join(f"{name} {version}" for name, version in train["versions"].items()),
+    }
+    fits = [
+        fit | {"temperature": terminal.temperature(fit), "certificate": terminal.certificate(fit)} for fit in found.fits
+    ]
+    return {
+        **dict(zip(KEYS, (dataset, model, loss, int(seed)), strict=True)),
+        "name": found.name,
+        "spec": [[key, terminal.told(value)] for key, value in found.spec.items()],
+        "facts": [[key, str(value)] for key, value in facts.items()],
+        "fits": fits,
+        "commands": card.commands(found),
+        "history": _thinned(found.history["train_loss"].to_numpy(dtype=float)),
+    }
+
+
+def _thinned(values: np.ndarray) -> list[list[float]]:
+    """Epochs and losses: means over equal windows where there are more than `POINTS`."""
+    if not len(values):
+        return []
+    edges = np.linspace(0, len(values), min(POINTS, len(values)) + 1).round().astype(int)
+    return [[int(b), _number(float(values[a:b].mean()), DIGITS)] for a, b in itertools.pairwise(edges)]
+
+
+def _numbered(table: pd.DataFrame, index: Mapping[tuple, int]) -> pd.DataFrame:
+    """A table with the number of its cell in place of the cell's names."""
+    keys = list(table[KEYS].itertuples(index=False, name=None))
+    return table.assign(cell=[index[key] for key in keys])
+
+
+def columns(table: pd.DataFrame, wanted: Iterable[str], digits: int | None = None) -> dict[str, Any]:
+    """A table by columns: numbers as lists (null for NaN, text for infinities), texts as names and codes."""
+    found: dict[str, Any] = {}
+    for name in wanted:
+        column = table[name]
+        if pd.api.types.is_numeric_dtype(column):
+            found[name] = [_number(value, digits) for value in column.tolist()]
+        else:
+            codes, known = pd.factorize(column)
+            found[name] = {"names": list(map(str, known)), "codes": codes.tolist()}
+    return found
+
+
+def _number(value: float, digits: int | None = None) -> Any:
+    """A number as JSON has it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return float(f"{value:.{digits}g}") if digits and isinstance(value, float) else value
+
+
+def _words(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, str]]:
+    """What names are called."""
+    metrics = tables["metrics"]
+    told = {
+        "dataset": (metrics["dataset"], labels.dataset_label),
+        "model": (metrics["model"], labels.model_label),
+        "loss": (metrics["loss"], labels.loss_label),
+        "calibrator": (metrics["calibrator"], labels.calibrator_label),
+        "probe": (tables["neighbourhood"]["probe"], labels.probe_label),
+    }
+    return {kind: {name: label(name) for name in column.unique()} for kind, (column, label) in told.items()}
+
+
+def _order(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
+    """Names in the order in which figures have them."""
+    runs, metrics = tables["runs"], tables["metrics"]
+    return {
+        "dataset": labels.ordered(runs["dataset"], labels.DATASETS),
+        "model": labels.ordered(runs["model"], labels.MODELS),
+        "loss": labels.ordered(runs["loss"], labels.KNOWN_LOSSES),
+        "calibrator": labels.ordered(metrics["calibrator"], labels.CALIBRATORS),
+        "probe": labels.ordered(tables["neighbourhood"]["probe"], labels.PROBES),
+    }
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """The page, with all that it needs in it."""
+    from plotly.offline import get_plotlyjs
+
+    folder = files("halobench.reporting") / "explorer"
+    text, script, style = ((folder / f"page.{kind}").read_text("utf-8") for kind in ("html", "js", "css"))
+    packed = base64.b64encode(gzip.compress(json.dumps(found, allow_nan=False).encode(), mtime=0)).decode()
+    parts = {"STYLE": style, "PLOTLY": get_plotlyjs(), "DATA": packed, "SCRIPT": script}
+    for key, value in parts.items():
+        text = text.replace(f"/*{key}*/", value.replace("</script", "<\\/script"), 1)
+    return text
+
+
+def write(
+    results: Path, out: Path, experiments: Iterable[str] = (), tables: Path | None = None, note: str = ""
+) -> list[str]:
+    """Write the page on `experiments`, or on all whose tables are there; return which they are.
+
+    Parameters
+    ----------
+    tables : Path, optional
+        The folder of the experiments' tables; by default ``tables`` in `results`.
+
+    Raises
+    ------
+    SpecError
+        As `gather`.
+    """
+    tables = results / "tables" if tables is None else tables
+    wanted = list(experiments) or experiments_in(tables)
+    made = page(gather(results, tables, wanted, note))
+    with store.replacing(out) as temporary:
+        temporary.write_text(made, encoding="utf-8")
+    return wanted

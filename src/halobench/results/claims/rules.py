@@ -1,0 +1,273 @@
+"""What a claim is: its conditions, statistic, margin and direction, as workflow/claims.yaml writes them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from halobench.core.specs import SpecError, check_name, one_of, parse, require
+
+CELL = ["dataset", "model", "seed"]
+KEYS = ["dataset", "model", "loss", "seed"]
+STATISTICS = ("level", "difference", "against_best", "slope", "ratio")
+VERDICTS = ("holds", "does_not", "undecided", "not_tested")
+FITS = ("none", "released", "exact", "oracle")
+REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors, which were not trained
+CONFIDENCE = 0.95
+CLASSES = 5  # values of k that a slope on log k needs
+
+# Columns of runs that are the data set's, the same in all its cells.
+DATASET = ("noise", "classes", "train_points", "distribution", "beta", "group", "separation")
+COLUMNS = {
+    "metrics": (*KEYS, "split", "labels", "calibrator", "metric", "value", "low", "high"),
+    "neighbourhood": (
+        *(*KEYS, "points", "probe", "radius", "relative_radius"),
+        *("confidence", "confidence_se", "logit_gap", "logit_gap_se"),
+    ),
+    "radii": (
+        *(*KEYS, "points", "probe", "quantity", "calibrator", "threshold", "n", "censored"),
+        *(f"{scale}_{level}" for scale in ("radius", "relative", "fraction") for level in ("q25", "median", "q75")),
+    ),
+    "runs": (*KEYS, *DATASET, "train_accuracy", "interpolates", "steps", "seconds", "device", "parameters"),
+}
+COLUMNS["runs"] += tuple(f"temperature_{name}" for name in ("exact", "released", "oracle", "oracle_clean"))
+
+COMPARISON = re.compile(r"(>=|<=|!=|>|<)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper, and the rule by which it is judged.
+
+    Attributes
+    ----------
+    name, statement, place : str
+        A key, the claim in plain words, and where the paper makes it.
+    statistic : str
+        ``level``: `value` of side `a`; ``difference``: a less b; ``against_best``: a less the best of `baselines`;
+        ``slope``: of `value` of side `a` on log k (k the number of classes); ``ratio``: a over b, which name one data
+        set each.
+    table, value : str
+        The column `value` of a table is what's read.
+    a, b : mapping of column to condition
+        Rows of a side; with `where`, they must leave one row per cell and fix one `loss`. A condition is a value, a
+        list of values, a comparison (``">0"``) or a pattern (``"overlap*"``); columns are the table's, or of
+        ``runs``.
+    where : mapping
+        Conditions on all sides.
+    baselines : tuple of mappings
+        Sides to choose from, for ``against_best``: per data set x model, of those in the grid the one with the best
+        mean over seeds. It is chosen once per pair, by its mean, not anew in each seed: a minimum per seed would beat
+        any baseline that a user could pick. What optimism the choice has favours the baseline, not the claim.
+    best : str
+        Whether the ``lowest`` or the ``highest`` baseline is the best.
+    direction : str
+        ``below`` or ``above``: on which side of the margin the paper puts the statistic.
+    margin : float
+        The threshold, with its sign, in the unit of `value` (for ``slope``: per unit of log k).
+    fit : str
+        The calibrator whose fit the claim speaks of: none, released, exact or oracle.
+    interpolating : tuple of str or None
+        Losses whose cells must interpolate; None asks it of every loss of the claim.
+    """
+
+    name: str
+    statement: str
+    place: str
+    statistic: str
+    table: str
+    value: str
+    a: Mapping[str, Any]
+    direction: str
+    margin: float
+    fit: str = "none"
+    where: Mapping[str, Any] = field(default_factory=dict)
+    b: Mapping[str, Any] | None = None
+    baselines: tuple[Mapping[str, Any], ...] | None = None
+    best: str = "lowest"
+    interpolating: tuple[str, ...] | None = None
+
+    def __post_init__(self):
+        check_name("name", self.name)
+        for key, names in (
+            ("statistic", STATISTICS),
+            ("table", COLUMNS),
+            ("fit", FITS),
+            ("direction", ("below", "above")),
+            ("best", ("lowest", "highest")),
+        ):
+            require(getattr(self, key) in names, key, getattr(self, key), one_of(names, getattr(self, key)))
+        require(self.value in COLUMNS[self.table], "value", self.value, one_of(COLUMNS[self.table], self.value))
+        needed = {"difference": "b", "ratio": "b", "against_best": "baselines"}.get(self.statistic)
+        for key in ("b", "baselines"):
+            given = getattr(self, key)
+            require((given is not None) == (key == needed), key, given, _expected_side(key, needed, self.statistic))
+        require(self.baselines != (), "baselines", [], "at least one baseline")
+        self._check_conditions("where", self.where)
+        for key, conditions in self._own_sides():
+            self._check_conditions(key, conditions)
+            self._check_side(key, conditions)
+        losses = {side["loss"] for side in self.sides} - {REFERENCE}
+        for loss in self.interpolating or ():
+            require(loss in losses, "interpolating", loss, f"losses of this claim: {one_of(losses, loss)}")
+
+    def _own_sides(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        yield "a", self.a
+        if self.b is not None:
+            yield "b", self.b
+        for position, baseline in enumerate(self.baselines or ()):
+            yield f"baselines[{position}]", baseline
+
+    def _check_conditions(self, key: str, conditions: Any) -> None:
+        """Refuse a condition on a column that neither the table nor runs has."""
+        require(isinstance(conditions, Mapping), key, conditions, "conditions by column, e.g. {loss: mixup2}")
+        columns = {*COLUMNS[self.table], *COLUMNS["runs"]} - {"seed", self.value}
+        for column in conditions:
+            require(column in columns, f"{key}.{column}", conditions[column], f"a column, {one_of(columns, column)}")
+            _check_condition(f"{key}.{column}", conditions[column])
+
+    def _check_side(self, key: str, conditions: Mapping[str, Any]) -> None:
+        """Refuse a side that contradicts `where`, names no loss, or would be paired with another data set or model."""
+        for column in set(conditions) & set(self.where):
+            raise SpecError(f"{key}.{column}", conditions[column], "the column in `where` or in a side, not in both")
+        loss = {**self.where, **conditions}.get("loss")
+        plain = isinstance(loss, str) and "*" not in loss
+        require(plain, f"{key}.loss", loss, "the name of one loss, here or in `where`")
+        require(key != "a" or loss != REFERENCE, "a.loss", loss, "a trained side: a reference can be b or a baseline")
+        if self.statistic == "ratio":
+            dataset = conditions.get("dataset")
+            plain = isinstance(dataset, str) and "*" not in dataset
+            require(plain, f"{key}.dataset", dataset, "the name of one data set: a ratio compares two")
+            require("model" not in conditions, f"{key}.model", conditions.get("model"), "no model here (use `where`)")
+        for column in ("dataset", "model") if self.statistic in ("difference", "against_best") else ():
+            paired = column not in conditions or (column == "model" and loss == REFERENCE)
+            require(paired, f"{key}.{column}", conditions.get(column), f"no {column}: sides are paired (use `where`)")
+
+    @property
+    def sides(self) -> list[dict[str, Any]]:
+        """All conditions of each side, those of `where` included: a first, then b or the baselines."""
+        return [{**self.where, **conditions} for _, conditions in self._own_sides()]
+
+    @property
+    def formula(self) -> str:
+        """The statistic in one line."""
+        a, *others = (described(conditions) for _, conditions in self._own_sides())
+        where = f" where {described(self.where)}" if self.where else ""
+        body = {
+            "level": a,
+            "difference": f"({a}) - ({', '.join(others)})",
+            "against_best": f"({a}) - best of ({' | '.join(others)})",
+            "slope": f"{a}, on log k",
+            "ratio": f"({a}) / ({', '.join(others)})",
+        }[self.statistic]
+        return f"{self.statistic} of {self.table}.{self.value}: {body}{where}"
+
+    def must_interpolate(self, loss: str) -> bool:
+        """Whether cells of a loss count only where they interpolate."""
+        return loss != REFERENCE and (self.interpolating is None or loss in self.interpolating)
+
+
+def _check_condition(key: str, condition: Any) -> None:
+    """Refuse a condition that no value could meet."""
+    for one in condition if isinstance(condition, list | tuple) else [condition]:
+        require(
+            isinstance(one, str | int | float | bool), key, one, "a value, a list of values, a comparison or a pattern"
+        )
+        compares = isinstance(one, str) and one[:1] in tuple("<>!=")
+        require(not compares or COMPARISON.fullmatch(one), key, one, 'a comparison with a number, e.g. ">0" or "!=10"')
+
+
+def _expected_side(key: str, needed: str | None, statistic: str) -> str:
+    return f"conditions: {statistic} needs {key}" if key == needed else f"nothing: {statistic} takes no {key}"
+
+
+def described(conditions: Mapping[str, Any]) -> str:
+    """Conditions in a line, e.g. ``loss mixup2, noise >0``."""
+    words = []
+    for column, condition in conditions.items():
+        shown = " or ".join(map(str, condition)) if isinstance(condition, list | tuple) else str(condition)
+        words.append(f"{column} {shown}")
+    return ", ".join(words)
+
+
+# --- Reading the rules -----------------------------------------------------------------------------------------------
+
+
+def load_claims(path: Path | str) -> list[Claim]:
+    """Read the claims of a YAML file.
+
+    An entry with ``each: {placeholder: [values]}`` stands for one claim per combination of values: ``{placeholder}`` in
+    any of its strings, its name included, is replaced.
+
+    Parameters
+    ----------
+    path : path
+        A mapping with the one key ``claims``, a list of entries with the keys of `Claim`.
+
+    Returns
+    -------
+    list of Claim
+
+    Raises
+    ------
+    SpecError
+        On YAML that can't be read, an unknown key, a missing one, a value out of its range, or a name given twice.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SpecError(str(path), " ".join(str(error).split()), "a YAML file") from None
+    listed = isinstance(content, Mapping) and set(content) == {"claims"} and isinstance(content["claims"], list)
+    found = sorted(map(str, content)) if isinstance(content, Mapping) else content
+    require(listed, str(path), found, "the one key 'claims', a list of claims")
+    try:
+        return _parsed(content["claims"])
+    except SpecError as error:
+        raise SpecError(f"{path}: {error.key}", error.value, error.expected) from None
+
+
+def _parsed(entries: list[Any]) -> list[Claim]:
+    """The claims that entries of the file stand for."""
+    claims: dict[str, Claim] = {}
+    for position, entry in enumerate(entries):
+        place = f"claims[{position}]"
+        require(isinstance(entry, Mapping), place, entry, "a claim's keys and values")
+        for variant in _variants(entry, place):
+            named = f"claims.{variant.get('name', position)}"
+            try:
+                claim = parse(Claim, variant)
+            except SpecError as error:
+                raise error.within(named) from None
+            require(claim.name not in claims, f"{named}.name", claim.name, "a name that no other claim has")
+            claims[claim.name] = claim
+    return list(claims.values())
+
+
+def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
+    """The claims that an entry stands for: one, or with ``each`` one per combination of its values."""
+    each = entry.get("each", {})
+    fine = isinstance(each, Mapping) and all(isinstance(values, list) and values for values in each.values())
+    require(fine, f"{place}.each", each, "lists of values by placeholder, e.g. {mixup: [mixup2, mixup5]}")
+    for key in each:
+        used = f"{{{key}}}" in str(entry.get("name", ""))
+        require(used, f"{place}.each.{key}", entry.get("name"), f"a name with {{{key}}} in it, so that names differ")
+    rest = {key: value for key, value in entry.items() if key != "each"}
+    for values in itertools.product(*each.values()):
+        yield _filled(rest, dict(zip(each, values, strict=True)))
+
+
+def _filled(value: Any, values: Mapping[str, Any]) -> Any:
+    """`value` with every ``{placeholder}`` in its strings replaced, at every depth."""
+    if isinstance(value, str):
+        for key, text in values.items():
+            value = value.replace(f"{{{key}}}", str(text))
+        return value
+    if isinstance(value, Mapping):
+        return {key: _filled(item, values) for key, item in value.items()}
+    return [_filled(item, values) for item in value] if isinstance(value, list) else value

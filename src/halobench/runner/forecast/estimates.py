@@ -1,0 +1,361 @@
+"""What jobs take, as the records of the most alike jobs tell that have run here: seconds, memory and bytes.
+
+Of a job without such a record nothing is made up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from statistics import fmean as mean
+from typing import Any
+
+from halobench.core import plugins
+from halobench.core.specs import DatasetSpec, ProbeSpec, SpecError, TrainSpec, parse, to_json
+from halobench.runner.dry_run import Job
+from halobench.storage import files
+
+PLACES = {  # of the records, by the kind of job that leaves them
+    "source": ("sources/*/source.json",),
+    "train": ("runs/*/*/*/*/train.json",),
+    "probe": ("runs/*/*/*/*/probe.json",),
+    "calibrate": ("runs/*/*/*/*/calibrate.json",),
+    "reference": ("references/*/*/reference.json",),
+    "aggregate": ("tables/*/aggregate.json", "partial/tables/*/aggregate.json"),
+    "claims": ("tables/*/claims.json", "partial/tables/*/claims.json"),
+    "overview": ("tables/*/overview.json", "partial/tables/*/overview.json"),
+    "table": ("tables/*/*.json", "partial/tables/*/*.json"),
+    "figure": ("figures/*/*.json", "partial/figures/*/*.json"),
+    "explorer": ("explorer.json", "partial/explorer.json"),
+}
+ASKED = ("source", "train", "probe", "calibrate", "reference")  # are given a spec
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """One way in which a record can be like a job.
+
+    Parameters
+    ----------
+    words : str
+        To follow "records".
+    key : callable
+        Of a spec and of a record's path under the working directory; equal for those that are alike.
+    work : callable, optional
+        Of a spec as JSON: what the time grows with. Without it the time counts as it is.
+    rough : bool
+        Whether more than the digits may be wrong.
+    """
+
+    words: str
+    key: Callable[[Any, PurePosixPath], Any]
+    work: Callable[[str], float] | None = None
+    rough: bool = False
+
+
+@functools.cache
+def training_work(spec: str) -> float:
+    """Images that a training passes through the model: steps x batch x the rows that its loss makes of each image.
+
+    Steps are counted as `halobench.training.loop.fit` does. A loss says in its file by ``ROWS = 2`` that it makes two.
+    """
+    asked = json.loads(spec)
+    points = parse(DatasetSpec, asked["dataset"]).train
+    recipe = parse(TrainSpec, asked.get("train", {}))
+    batch = min(recipe.batch, points)
+    return recipe.epochs * (points // batch) * batch * _rows(asked)
+
+
+def _rows(asked: Mapping[str, Any]) -> int:
+    """What a training's loss makes of each image; 1 for one whose file is gone."""
+    with contextlib.suppress(SpecError, KeyError):
+        return plugins.constant("losses", asked["loss"]["name"], "ROWS") or 1
+    return 1
+
+
+@functools.cache
+def probing_work(spec: str) -> float:
+    """Images that probes pass through the model at most: every grid distance and every bisection of five radii."""
+    asked = json.loads(spec)
+    dataset = parse(DatasetSpec, asked["dataset"])
+    total = 0
+    for probe in (parse(ProbeSpec, value) for value in asked["probes"].values()):
+        rays = probe.directions * (min(probe.points, dataset.train) + min(probe.control, dataset.test))
+        total += rays * (1 + len(probe.radii) + len(probe.relative_radii) + 5 * probe.bisections)
+    return total
+
+
+def _whole(spec: Any, path: PurePosixPath) -> str:
+    return to_json(spec)
+
+
+def _any(spec: Any, path: PurePosixPath) -> str:
+    return ""
+
+
+def _model_and_source(spec: Any, path: PurePosixPath) -> str:
+    return to_json([spec["model"], spec["dataset"]["source"]])
+
+
+ANY = Likeness("of other such jobs", _any, rough=True)
+ANEW = Likeness("from the last time, with the cells of then", lambda spec, path: path)
+# Best first.
+LIKE = {
+    "source": (Likeness("of the same spec", _whole), ANY),
+    "train": (
+        Likeness("of the same spec, any seed", _whole),
+        Likeness(
+            "of the same cell with another loss",
+            lambda spec, path: to_json({k: v for k, v in spec.items() if k != "loss"}),
+            training_work,
+        ),
+        Likeness("of the same model and source, scaled by training steps", _model_and_source, training_work),
+    ),
+    "probe": (
+        Likeness("of the same spec, any loss and seed", _whole),
+        Likeness("of the same model and source, scaled by places probed", _model_and_source, probing_work, rough=True),
+    ),
+    "calibrate": (
+        Likeness("of the same data set and spec", lambda spec, path: (to_json(spec), path.parts[2])),
+        Likeness("of the same spec on other data sets", _whole, rough=True),
+        ANY,
+    ),
+    "reference": (Likeness("of the same spec, any seed", _whole), ANY),
+    "aggregate": (ANEW, ANY),
+    "claims": (ANEW, ANY),
+    "overview": (ANEW, ANY),
+    "table": (ANEW, Likeness("of the same table elsewhere", lambda spec, path: path.name, rough=True), ANY),
+    "figure": (ANEW, Likeness("of the same figure elsewhere", lambda spec, path: path.name, rough=True), ANY),
+    "explorer": (ANEW, ANY),
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a record tells of a job that has run.
+
+    `seconds` are those of the whole job and `looped` those of its training loop, the only ones that grow with steps;
+    `memory` is its peak in MiB; `device` is ``cpu`` or ``cuda``.
+    """
+
+    path: PurePosixPath
+    spec: Any
+    seconds: float
+    looped: float | None
+    memory: float
+    device: str
+    chip: str
+    host: str
+    outputs: tuple[str, ...]
+
+
+def read_made(folder: Path, path: PurePosixPath) -> Made:
+    """Read the record at `path` under `folder`.
+
+    Raises
+    ------
+    SpecError
+        If it can't be read, or isn't one that this version understands.
+    """
+    return made_of(path, files.read_record(folder / path, ["spec", "seconds", "device", "hardware"]))
+
+
+def made_of(path: PurePosixPath, found: Mapping[str, Any]) -> Made:
+    """What a record that was read from `path` tells.
+
+    Raises
+    ------
+    SpecError
+        If it isn't one that this version understands.
+    """
+    with files.reading(path, "a record of this version"):
+        hardware = found["hardware"]
+        device = "cuda" if found["device"].startswith("cuda") else "cpu"
+        chip = hardware["gpu"] if device == "cuda" else hardware["processor"]
+        looped, memory = found.get("train_seconds"), float(found.get("peak_memory_mib", 0))
+        seconds = float(found["seconds"])
+        return Made(path, found["spec"], seconds, looped, memory, device, chip, hardware["host"], (*found["outputs"],))
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What alike jobs take: mean seconds and bytes on disk (None: not known), the largest peak in MiB, and from where.
+
+    Jobs that ask the same share one.
+    """
+
+    seconds: float
+    size: float | None
+    memory: float
+    like: Likeness
+    made: tuple[Made, ...]
+
+    @functools.cached_property
+    def of_cpu(self) -> bool:
+        """Whether some of it is told by jobs that ran on a CPU."""
+        return any(one.device == "cpu" for one in self.made)
+
+
+class Past:
+    """The records in a working directory of jobs of some kinds, each read once.
+
+    Parameters
+    ----------
+    folder : Path
+        The working directory.
+    kinds : iterable of str
+        Kinds of jobs, of whose records all are read.
+    sizes : bool
+        Whether estimates tell bytes on disk, for which each output is looked at.
+    """
+
+    def __init__(self, folder: Path, kinds: Iterable[str], sizes: bool = True):
+        self.folder, self.unreadable, self.sizes = folder, 0, sizes
+        self._alike: dict[tuple[str, Likeness, Any], list[Made]] = {}
+        self._found: dict[tuple[Any, ...], Estimate | None] = {}
+        self._sizes: dict[PurePosixPath, dict[str, int] | None] = {}
+        for kind in kinds:
+            for pattern in PLACES.get(kind, ()):
+                for path in sorted((folder / "results").glob(pattern)):
+                    if kind == "table" and path.name in files.RECORDS:
+                        continue  # of the stages that write beside it
+                    self._keep(kind, PurePosixPath(path.relative_to(folder).as_posix()))
+
+    def _keep(self, kind: str, path: PurePosixPath) -> None:
+        try:
+            self.add(kind, read_made(self.folder, path))
+        except SpecError:
+            self.unreadable += 1
+
+    def add(self, kind: str, made: Made) -> None:
+        """Let a record count from now on.
+
+        Raises
+        ------
+        SpecError
+            If its spec isn't one that this version understands.
+        """
+        with files.reading(self.folder / made.path, f"the spec of a {kind} job of this version"):
+            for like in LIKE[kind]:
+                if like.work:
+                    like.work(to_json(made.spec))
+            keys = keys_of(kind, made.path, made.spec)
+        for key in keys:
+            self._alike.setdefault(key, []).append(made)
+        self._found.clear()
+
+    def estimate(self, job: Job) -> Estimate | None:
+        """What a job takes, from the records that are most like it; None where there are none."""
+        path, spec = record_path(job), asked_spec(job)
+        if path is None or (spec is None and job.kind in ASKED):
+            return None
+        return self.alike(keys_of(job.kind, path, spec), devices(job, spec), spec)
+
+    def alike(
+        self, keys: tuple[tuple[str, Likeness, Any], ...], devices: tuple[str, ...], spec: Any
+    ) -> Estimate | None:
+        """The same of a job with these keys and this spec."""
+        asked = (keys, devices)
+        if asked not in self._found:
+            self._found[asked] = self._estimate(spec, *asked)
+        return self._found[asked]
+
+    def _estimate(
+        self, spec: Any, keys: Iterable[tuple[str, Likeness, Any]], devices: Iterable[str]
+    ) -> Estimate | None:
+        for device in devices:
+            for key in keys:
+                if made := [one for one in self._alike.get(key, ()) if device in ("", one.device)]:
+                    return self._mean(made, key[1], spec)
+        return None
+
+    def _mean(self, made: Sequence[Made], like: Likeness, spec: Any) -> Estimate:
+        sizes = [found for found in (self._size(one, spec) for one in made if self.sizes) if found is not None]
+        seconds = mean(scaled(one, like, spec) for one in made)
+        return Estimate(seconds, mean(sizes) if sizes else None, max(one.memory for one in made), like, tuple(made))
+
+    def _size(self, made: Made, spec: Any) -> float | None:
+        """Bytes of what a job wrote, its logits as many as another spec asks for; None if some of it is gone."""
+        if made.path not in self._sizes:
+            place = self.folder / made.path
+            try:
+                found = {name: (place.parent / name).stat().st_size for name in (*made.outputs, place.name)}
+            except OSError:
+                found = None
+            self._sizes[made.path] = found
+        sizes = self._sizes[made.path]
+        if sizes is None:
+            return None
+        logits = sizes.get("logits.safetensors", 0)
+        return sum(sizes.values()) + (logits * (_points(spec) / _points(made.spec) - 1) if logits else 0)
+
+
+def keys_of(kind: str, path: PurePosixPath, spec: Any) -> tuple[tuple[str, Likeness, Any], ...]:
+    """What the records that are like a job have in common with it, best first, by the path of its own record."""
+    return tuple((kind, like, like.key(spec, path)) for like in LIKE[kind])
+
+
+def _points(spec: Any) -> int:
+    """Points of all splits of a data set."""
+    return sum(spec["dataset"][split] for split in ("train", "val", "test"))
+
+
+def scaled(made: Made, like: Likeness, spec: Any) -> float:
+    """Seconds that a job took, scaled to another spec where the likeness says by what."""
+    if like.work is None:
+        return made.seconds
+    ratio = like.work(to_json(spec)) / like.work(to_json(made.spec))
+    # What a training takes besides its loop, such as importing torch, doesn't grow with its steps.
+    looped = made.seconds if made.looped is None else min(made.looped, made.seconds)
+    return made.seconds - looped + looped * ratio
+
+
+def record_path(job: Job) -> PurePosixPath | None:
+    """The record that a job leaves; None of a kind that leaves none."""
+    name = f"{job.own}.json"
+    found = (path for path in map(PurePosixPath, job.outputs) if path.name == name)
+    return next(found, None) if job.kind in LIKE else None
+
+
+def asked_spec(job: Job) -> Any:
+    """The spec in a job's command; None where it has none."""
+    # Splitting all of a command as a shell does is slow; its log, which is another for each job, stands at the end.
+    return _spec(job.command.partition(" --spec ")[2].rpartition(" >> ")[0])
+
+
+@functools.cache
+def _spec(text: str) -> Any:
+    """The JSON that a part of a command begins with."""
+    try:
+        return json.loads(shlex.split(text)[0])
+    except (ValueError, IndexError):
+        return None
+
+
+def devices(job: Job, spec: Any) -> tuple[str, ...]:
+    """Kinds of device whose records count, best first; an empty one stands for any.
+
+    A recipe that leaves the device open counts as one for a GPU where the job asks for one, or for a part of one.
+    """
+    if job.kind not in ("train", "probe"):
+        return ("",)
+    given = spec.get("train", {}).get("device", "auto")
+    on_gpu = given.startswith("cuda") or (given == "auto" and (gpus(job) or amount(job, "shard")))
+    return ("cuda", "cpu") if on_gpu else ("cpu", "cuda")
+
+
+def amount(job: Job, resource: str) -> int:
+    """How much of a resource a job asks for; 0 where it doesn't, or where that isn't known yet."""
+    text = job.resources.get(resource, "0")
+    return int(text) if text.isdecimal() else 0
+
+
+def gpus(job: Job) -> int:
+    """GPU slots that a job asks for."""
+    return amount(job, "gpu")

@@ -1,0 +1,151 @@
+"""What a result was made with: versions, hardware and commit."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from halobench.core.plugins import PACKAGE
+from halobench.storage.files import checksum, seal
+
+_started: list[str] = []
+
+SLURM = {"job": "SLURM_JOB_ID", "node": "SLURMD_NODENAME", "gpus": "CUDA_VISIBLE_DEVICES"}
+
+
+def begin() -> None:
+    """Let what follows count as a process that starts now: a fork does more than import this module."""
+    _started[:] = [datetime.now(UTC).isoformat(timespec="microseconds")]
+
+
+def started() -> str:
+    """When this process started, near enough, in UTC."""
+    return _started[0]
+
+
+begin()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of Python, halobench and the packages named, as installed."""
+    found = {"python": platform.python_version()}
+    for package in ("halobench", "numpy", *packages):
+        found[package] = importlib.metadata.version(package)
+    return found
+
+
+def hardware(device: str = "cpu") -> dict[str, Any]:
+    """Host, processor, cores and, on CUDA, the card; of a SLURM job its number, node and GPUs as well."""
+    facts: dict[str, Any] = {"host": platform.node(), "machine": platform.machine(), "cores": os.cpu_count()}
+    facts["processor"] = _processor()
+    if "SLURM_JOB_ID" in os.environ:
+        facts["slurm"] = {key: os.environ[name] for key, name in SLURM.items() if name in os.environ}
+    if device.startswith("cuda"):
+        import torch
+
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def here(device: str = "cpu") -> str:
+    """The machine, its processor or card and torch's version, in words: what decides a training's last digits."""
+    facts = hardware(device)
+    chip = facts.get("gpu", facts["processor"])
+    return f"{facts['host']} ({chip}, torch {importlib.metadata.version('torch')})"
+
+
+def _processor() -> str:
+    """The processor's model name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def short(commit: str) -> str:
+    """A commit in twelve digits, still marked where the checkout had been edited.
+
+    Examples
+    --------
+    >>> short("211cd84f0e838f857d0870f6ccc25ce06978c8fe-dirty")
+    '211cd84f0e83-dirty'
+    """
+    digest, _, edited = commit.partition("-")
+    return digest[:12] + (f"-{edited}" if edited else "")
+
+
+@functools.cache
+def commit() -> str | None:
+    """The commit of the checkout that holds the package, with ``-dirty`` where it has been edited; None outside git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(PACKAGE), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        if not git("ls-files", "__init__.py"):
+            return None
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def record(
+    stage: str,
+    spec: Any,
+    seed: int | None,
+    code: Mapping[str, str],
+    outputs: Iterable[Path],
+    seconds: float,
+    packages: Iterable[str] = (),
+    device: str = "cpu",
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A stage's record: what was asked, what it was made with, how long it took, and each output's checksum.
+
+    It is sealed (`store.seal`), so that an edit of the record itself is noticed as well.
+    """
+    made = {
+        "stage": stage,
+        "spec": spec,
+        "seed": seed,
+        "code": dict(code),
+        "commit": commit(),
+        "versions": versions(*packages),
+        "hardware": hardware(device),
+        "device": device,
+        "started": started(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "peak_memory_mib": _peak_memory(),
+        "outputs": {path.name: checksum(path) for path in sorted(outputs)},
+        **dict(facts or {}),
+    }
+    return seal(made)
+
+
+def _peak_memory() -> float:
+    """This process's peak resident memory in MiB.
+
+    Linux tells it of the program that runs. The largest of `getrusage`, which is all that others have, begins there
+    with what the process held that started this one.
+    """
+    import resource
+
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        line = next(line for line in lines if line.startswith("VmHWM:"))
+        return round(int(line.split()[1]) / 2**10, 1)
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

@@ -1,0 +1,278 @@
+"""Resume points: what a stage has reached, so that a killed or preempted job goes on instead of starting anew.
+
+A resume point is one safetensors file, replaced atomically every so many seconds and when a signal asks the process to
+stop. It is no result: whatever is wrong with it, it is thrown away with a warning and the stage starts from the
+beginning. Going on from one gives the same bytes as never having stopped, on the same machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from halobench.core.plugins import told
+from halobench.core.specs import to_json
+from halobench.storage import files
+
+FORMAT = 2  # of what a resume point holds; another one is thrown away
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+Tensors = dict[str, torch.Tensor]
+
+
+class Interrupted(RuntimeError):
+    """A signal asked the process to stop, and what was reached has been saved; `signum` says which."""
+
+    def __init__(self, signum: int, what: str):
+        super().__init__(f"stopped by {signal.Signals(signum).name}; {what}")
+        self.signum = signum
+
+
+class Signals:
+    """Notes SIGTERM, SIGUSR1 and SIGINT while in use, instead of ending at once: ``received`` is the first, or None.
+
+    Batch systems send them ahead of a time limit or a preemption, and again soon after: all are only noted, so that
+    none cuts short the saving that the first one asked for. SIGINT stays ignored where it was, as a shell does for what
+    a script runs in the background: a Ctrl-C is then not meant for it.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        heeded = [n for n in SIGNALS if n != signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._note) for number in heeded}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received is None:
+            self.received = number
+
+
+class Checkpoint:
+    """The resume point of one stage of one cell.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    key : object
+        All that the stage's outcome depends on, as plain data: spec, seed, code map, checksums of what it reads. A
+        file that was written under another key is not used.
+    every : float
+        Seconds between two savings.
+    signals : Signals, optional
+        Asked at every step whether to stop.
+    here : str
+        The machine and versions that this process runs on, as `halobench.storage.provenance.here` words them.
+
+    Attributes
+    ----------
+    made_on : list of str
+        Each distinct `here` of the processes that had a part in it, this one last: only on one and the same machine
+        does going on give the bytes of never having stopped.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        key: Any,
+        every: float = 60.0,
+        signals: Signals | None = None,
+        log: Callable[[str], None] = print,
+        here: str = "",
+    ):
+        self.path, self.every, self.log = Path(path), every, log
+        self.made_on = [here]
+        self.key = hashlib.sha256(to_json([FORMAT, key]).encode()).hexdigest()
+        self.signals = signals or Signals()
+        self._last = time.monotonic()
+
+    def load(self) -> tuple[Tensors, dict[str, Any]] | None:
+        """The tensors and facts that were saved last; None, after a warning, where they can't be used."""
+        self._last = time.monotonic()
+        files.sweep(self.path.parent)
+        if not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                about, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            text = about["facts"]
+            facts = json.loads(text)
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            self._discard(f"can't be read ({told(error)})")
+            return None
+        if about.get("key") != self.key:
+            self._discard("is of another spec, seed, code or source")
+            return None
+        if about.get("checksum") != _digest(tensors, text):
+            self._discard("is damaged: its checksum is wrong")
+            return None
+        made_on = facts.pop("made_on")
+        here = self.made_on[-1]
+        if here not in made_on:
+            self.log(
+                f"warning: begun on {'; '.join(made_on)}, going on on {here}: the numbers may differ in last digits"
+            )
+        self.made_on = [*(place for place in made_on if place != here), here]
+        return tensors, facts
+
+    def _discard(self, why: str) -> None:
+        self.log(f"warning: resume point {self.path} {why}; starting from the beginning")
+        self.remove()
+
+    def due(self) -> bool:
+        """Whether it is time to save: `every` seconds have gone by, or a signal has come."""
+        return self.signals.received is not None or time.monotonic() - self._last >= self.every
+
+    def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], at: str) -> None:
+        """Replace the resume point; `at` words the place reached. Where it can't be written, the log gets a warning.
+
+        Raises
+        ------
+        Interrupted
+            If a signal has come.
+        """
+        text = json.dumps({**facts, "made_on": self.made_on})
+        kept = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+        about = {"key": self.key, "facts": text, "checksum": _digest(kept, text)}
+        self._last, said = time.monotonic(), f"saved at {at}"
+        try:
+            with files.replacing(self.path) as temporary:
+                save_file(kept, temporary, about)
+        except OSError as error:  # a full disk is no reason to stop what needs no more room yet
+            said = f"warning: not saved at {at}: {error}"
+        if self.signals.received is not None:
+            raise Interrupted(self.signals.received, said)
+        self.log(said)
+
+    def pass_over(self, why: str) -> None:
+        """Save nothing, as what was reached can't be gone on from; the log gets a warning.
+
+        Raises
+        ------
+        Interrupted
+            If a signal has come.
+        """
+        self._last, said = time.monotonic(), f"warning: not saved: {why}"
+        if self.signals.received is not None:
+            raise Interrupted(self.signals.received, said)
+        self.log(said)
+
+    def remove(self) -> None:
+        """Remove the file: it is of no use, or the stage has ended well and must not fail for it."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            self.log(f"warning: resume point {self.path} can't be removed ({told(error)})")
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
+    """SHA-256 over the names and bytes of tensors, and the facts."""
+    found = hashlib.sha256(facts.encode())
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(_bytes(tensors[name]).data)
+    return found.hexdigest()
+
+
+def _bytes(tensor: torch.Tensor) -> np.ndarray:
+    """The bytes of a tensor of any type, as uint8 (n,); without a copy where it is contiguous and on the CPU."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def fingerprint(value: Any, depth: int = 8) -> str:
+    """A text that changes when an object's numbers, arrays, containers or random generators do; `depth` bounds it."""
+    if depth == 0 or value is None or isinstance(value, str | bytes | int | float | complex):
+        return repr(value) if depth else "..."
+    if isinstance(value, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+    if isinstance(value, torch.Tensor):
+        return fingerprint(_bytes(value), depth)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key!r}:{fingerprint(item, depth - 1)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return "[" + ",".join(fingerprint(item, depth - 1) for item in value) + "]"
+    if isinstance(value, np.random.Generator):
+        return fingerprint(value.bit_generator.state, depth - 1)
+    if isinstance(value, torch.Generator):
+        return fingerprint(value.get_state(), depth - 1)
+    if isinstance(value, random.Random):
+        return fingerprint(value.getstate(), depth - 1)
+    inside = {} if isinstance(value, type) else getattr(value, "__dict__", {})
+    return f"{type(value).__qualname__}{fingerprint(dict(inside), depth - 1)}"
+
+
+def capture(model: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
+    """Copies of a model's parameters and buffers and an optimiser's state, by name, on their device."""
+    tensors = {f"model.{name}": tensor for name, tensor in _named(model).items()}
+    for number, (_, state) in enumerate(_states(optimizer)):
+        tensors |= {f"optimizer.{number}.{key}": value for key, value in state.items() if torch.is_tensor(value)}
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def restore(tensors: Mapping[str, torch.Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put what `capture` took back into a model and an optimiser of the same make."""
+    for name, tensor in _named(model).items():
+        tensor.copy_(tensors[f"model.{name}"])
+    for number, (parameter, state) in enumerate(_states(optimizer)):
+        prefix = f"optimizer.{number}."
+        for name in (name for name in tensors if name.startswith(prefix)):
+            saved = tensors[name]
+            # Fused kernels walk a parameter and its moments side by side, so both need the same memory layout.
+            like = torch.empty_like(parameter if saved.shape == parameter.shape else saved, device=parameter.device)
+            state[name.removeprefix(prefix)] = like.to(saved.dtype).copy_(saved)
+
+
+def _named(model: nn.Module) -> Tensors:
+    """Parameters and buffers of a model, those that its state dict leaves out included."""
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+def _states(optimizer: torch.optim.Optimizer) -> list[tuple[torch.Tensor, dict[str, Any]]]:
+    """Each parameter of an optimiser with its state."""
+    return [(p, optimizer.state[p]) for group in optimizer.param_groups for p in group["params"]]
+
+
+def random_states(rng: np.random.Generator, device: torch.device) -> tuple[Tensors, dict[str, Any]]:
+    """The state of `rng` and of every global generator, as tensors and as plain data."""
+    tensors = {"random.torch": torch.get_rng_state()}
+    if device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    state: Any = np.random.get_state()  # noqa: NPY002
+    name, words, position, has_gauss, gauss = state
+    tensors["random.numpy"] = torch.from_numpy(words.astype(np.int64))
+    facts = {"rng": rng.bit_generator.state, "numpy": [name, position, has_gauss, gauss], "python": random.getstate()}
+    return tensors, facts
+
+
+def restore_random_states(
+    tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], rng: np.random.Generator, device: torch.device
+) -> None:
+    """Put `rng` and every global generator back where `random_states` found them."""
+    torch.set_rng_state(tensors["random.torch"])
+    if device.type == "cuda" and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)
+    name, *rest = facts["numpy"]
+    np.random.set_state((name, tensors["random.numpy"].numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    version, words, gauss = facts["python"]
+    random.setstate((version, tuple(words), gauss))
+    rng.bit_generator.state = facts["rng"]
