@@ -8,8 +8,8 @@ import sys
 
 import numpy as np
 import pytest
-import synthetic
 
+import synthetic
 from halobench.cli import main
 from halobench.results.aggregate import TABLE_COLUMNS
 from halobench.storage import files

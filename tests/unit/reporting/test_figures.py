@@ -12,11 +12,11 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic
 from matplotlib.colors import to_hex
 from matplotlib.markers import MarkerStyle
 from scipy import stats
 
+import synthetic
 from halobench.core import plugins
 from halobench.core.specs import CALIBRATORS, POSTHOC
 from halobench.experiment import grid

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import synthetic
 from matplotlib.colors import to_hex
 from test_figures import beside_theory, drawn, made, made_theory, texts
 
+import synthetic
 from halobench.calibration.overlap_theory import nearest_neighbour_kl, uniform_kl
 from halobench.reporting import labels
 from halobench.reporting.plotting import class_families

@@ -18,7 +18,7 @@ from halobench.reporting.pages.claims_page import claims_html
 from halobench.results.aggregate import summarise_radii
 from halobench.results.claims import COLUMNS, RESULT, Claim, evaluate, load_claims, t_interval, verdict
 
-CLAIMS = Path(__file__).parents[2] / "workflow/claims.yaml"
+CLAIMS = Path(__file__).parents[3] / "workflow/claims.yaml"
 
 DIFFERENCE = {
     "name": "mixup_wins",

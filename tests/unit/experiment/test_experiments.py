@@ -11,7 +11,7 @@ from snakemake.utils import update_config
 from halobench.experiment.config_loader import check_schema, load_config
 from halobench.experiment.grid import Config
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FILES = sorted((ROOT / "workflow/experiments").glob("*.yaml"))
 
 

@@ -10,10 +10,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 
+import synthetic
 from conftest import ROOT
 from halobench.core.specs import SpecError
 from halobench.experiment.grid import TABLES, Cell

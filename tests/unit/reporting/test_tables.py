@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic
 
+import synthetic
 from conftest import needs
 from halobench.core import plugins
 from halobench.core.specs import POSTHOC, SpecError

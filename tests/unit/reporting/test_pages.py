@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-import synthetic
 import yaml
 
+import synthetic
 from conftest import ROOT
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config

@@ -12,7 +12,7 @@ from halobench.pipeline import stage
 from halobench.storage import files
 
 pytestmark = pytest.mark.paper
-MODELS = yaml.safe_load((Path(__file__).parents[2] / "workflow/experiments/paper.yaml").read_text())["models"]
+MODELS = yaml.safe_load((Path(__file__).parents[3] / "workflow/experiments/paper.yaml").read_text())["models"]
 NAMES = [name for name in MODELS if "gaussians" not in name]
 DATASET = {"source": "photos", "train": 24, "val": 12, "test": 12}
 PROBE = {"points": 2, "control": 1, "radii": [0, 5], "relative_radii": [1.0], "bisections": 1}
