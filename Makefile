@@ -14,7 +14,7 @@ help:
 	@echo "make soak    the tests of reruns and faults with as many trials as it takes (half an hour)"
 	@echo "make bench   how fast it is, beside others: fills in benchmarks/README.md (most of an hour, on an idle machine)"
 	@echo "make bench-quick  the same with small sizes, which shows that the benchmarks run (a few minutes)"
-	@echo "make lint    ruff, mypy, snakefmt, snakemake --lint"
+	@echo "make lint    ruff, import-linter, mypy, snakefmt, snakemake --lint"
 	@echo "make report  rebuild results/report.html"
 	@echo "make docs    build the documentation as a site, in site/index.html"
 	@echo "make clean   remove the environment and caches (results stay)"
@@ -69,6 +69,7 @@ docs: $(VENV)/.installed-docs
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check --compact-diff Snakefile workflow
 	$(SNAKEMAKE) --lint

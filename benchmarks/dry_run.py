@@ -24,9 +24,10 @@ from pathlib import Path
 import yaml
 from harness import ROOT, Row, main, over
 
-from halobench.experiment import grid, validation
+from halobench.experiment import jobs
 from halobench.experiment.config_loader import load_config
-from halobench.storage import files as store
+from halobench.storage import layout
+from halobench.storage import records as store
 
 QUIET = ("-n", "--quiet", "rules", "host")
 CELL_FILES = ("train.json", "history.csv", "calibrate.json", "calibration.json", "metrics.csv", "reliability.csv")
@@ -109,13 +110,13 @@ class Graph:
             f"table_{n}": [f"{tables}/{n}.{kind}" for kind in ("csv", "tex", "html", "json")]
             for n in config.tables("big")
         }
-        shown["overview"] = [f"{tables}/{name}.html" for name in grid.PAGES] + [f"{tables}/overview.json"]
+        shown["overview"] = [f"{tables}/{name}.html" for name in layout.PAGES] + [f"{tables}/overview.json"]
         shown["explorer"] = [f"results/explorer.{kind}" for kind in ("html", "json")]
         return cls(
             {name: spec.source for name, spec in config.datasets.items()},
             made,
             [*hidden, "results/manifests/big.json"],
-            [f"{tables}/{name}.{kind}" for name in grid.TABLES for kind in ("csv", "parquet")]
+            [f"{tables}/{name}.{kind}" for name in layout.TABLES for kind in ("csv", "parquet")]
             + [f"{tables}/aggregate.json"],
             [f"{tables}/claims.{kind}" for kind in ("csv", "parquet", "html", "json")],
             shown,
@@ -138,7 +139,7 @@ def lay_out_plain(folder: Path, config: dict) -> None:
 
 def finish(folder: Path, config: dict) -> None:
     """Files as if every job had run, and Snakemake's notes of them."""
-    asked = validation.expected_records(load_config(config), folder / "results")
+    asked = jobs.expected_records(load_config(config), folder / "results")
     now = time.time()
     empty = {"outputs": {}, "cells": [], "spec": None, "seed": None, "code": {}}
     for name in Graph.of(config).all:

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.experiment.grid import Cell, list_cells, list_files
-from halobench.storage import files, provenance
+from halobench.experiment.grid import Cell
+from halobench.results.manifest import list_cells, list_files
+from halobench.storage import files, provenance, records
 
 SOURCES = ("digits", "mnist5k", "kmnist", "fashion_mnist", "cifar10")
 DATASETS = tuple(f"{source}{noise}" for source in SOURCES for noise in ("", "-noise50"))
@@ -72,7 +73,7 @@ def write_grid(results: Path, shape: Shape) -> dict[str, Any]:
         make.reference(results / "references" / f"{dataset}/seed{seed}", dataset, seed)
     listed = list_cells("big", cells, references, frozenset(cells))
     files.write_json(results / "cells.json", listed)
-    return files.seal(list_files(listed, results))
+    return records.seal(list_files(listed, results))
 
 
 class _Maker:
@@ -137,7 +138,7 @@ class _Maker:
             (folder / name).write_bytes(content)
         sums = {name: digest for name, (_, digest) in outputs.items()} | dict(absent or {})
         made = self.record | {"stage": stage, "spec": spec, "seed": seed, "outputs": sums} | dict(facts or {})
-        (folder / f"{stage}.json").write_text(json.dumps(files.seal(made), indent=1, sort_keys=True) + "\n")
+        (folder / f"{stage}.json").write_text(json.dumps(records.seal(made), indent=1, sort_keys=True) + "\n")
 
 
 def encoded(name: str, content: Any) -> bytes:

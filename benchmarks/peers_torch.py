@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from halobench import data, models
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec, TrainSpec
-from halobench.data import Data
+from halobench.data import sources, splits
+from halobench.data.splits import Data
+from halobench.models import builder
 from halobench.models.batchnorm_folding import folded
-from halobench.pipeline.stage import keep_freed_memory
-from halobench.training.loop import autocast, memory_format, place, train_cell
+from halobench.training.device import autocast, keep_freed_memory, memory_format, place
+from halobench.training.loop import train_cell
 
 CNN = ModelSpec("cnn")
 RESNEXT = ModelSpec("torchvision/resnext50_32x4d")
@@ -86,7 +87,7 @@ def waited(function: Callable[[], object], device: torch.device) -> Callable[[],
 def build(spec: ModelSpec, shape: tuple[int, int, int], recipe: TrainSpec, device: torch.device) -> nn.Module:
     """A model with random weights, the same each time, in eval mode in the recipe's layout."""
     torch.manual_seed(0)
-    return place(models.build(spec, shape, 10), recipe, device).eval()
+    return place(builder.build(spec, shape, 10), recipe, device).eval()
 
 
 def raw_forward(model: nn.Module, images: torch.Tensor, recipe: Recipe) -> Callable[[], None]:
@@ -216,8 +217,8 @@ def loader_epoch(
 
 def digits(train: int, folder: Path) -> Data:
     """`train` images of mnist5k to train on, of 28 x 28 pixels, and 500 each for validation and tests."""
-    data.write_source(SourceSpec("mnist5k"), folder)
-    return data.load_data(folder, DatasetSpec("mnist5k", train, 500, 500), seed=0)
+    sources.write_source(SourceSpec("mnist5k"), folder)
+    return splits.load_data(folder, DatasetSpec("mnist5k", train, 500, 500), seed=0)
 
 
 def trained(model: ModelSpec, train: int, spec: TrainSpec) -> tuple[nn.Module, Data]:

@@ -21,8 +21,9 @@ from harness import Row, main
 from torch import nn
 
 from halobench.core.specs import ModelSpec, ProbeSpec, TrainSpec
-from halobench.data import Data
-from halobench.probing.probe import choose_points, confidences, predictor, probe
+from halobench.data.splits import Data
+from halobench.probing.probe import choose_points, confidences, probe
+from halobench.probing.ray_walk import predictor
 from halobench.probing.rays import Surroundings
 from halobench.probing.sample_size import components, estimated_variance, needed, variance
 

@@ -18,9 +18,10 @@ from harness import Row, main, over, turns
 from torch import nn
 
 from halobench.core.specs import ModelSpec, ProbeSpec, TrainSpec
-from halobench.probing.probe import predictor, probe, score
+from halobench.probing.probe import probe
+from halobench.probing.ray_walk import predictor, score
 from halobench.probing.rays import Surroundings
-from halobench.training.loop import kept_casts, memory_format, place
+from halobench.training.device import kept_casts, memory_format, place
 
 # Distances of the paper, beside which the relative ones and the bisection of radii are the suite's own.
 SPHERE = ProbeSpec("sphere", directions=16, radii=tuple(map(float, range(11))))

@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 import peers_calibration as peers  # noqa: E402
 from harness import Row  # noqa: E402
 
-from halobench.storage import files  # noqa: E402
+from halobench.storage import arrays_io  # noqa: E402
 
 SPLITS = {"train": 1000, "val": 500, "test": 1000}
 
@@ -62,7 +62,7 @@ def write_cell(folder: Path) -> None:
         noisy = np.random.default_rng(seed).random(n) < 0.5
         arrays |= {f"{split}.logits": logits, f"{split}.clean": clean}
         arrays[f"{split}.labels"] = np.where(noisy, (clean + 1) % 10, clean)
-    files.write_arrays(folder / "logits.safetensors", arrays)
+    arrays_io.write_arrays(folder / "logits.safetensors", arrays)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ import peers_torch as peers
 import torch
 from harness import Row, main, over, turns
 
-from halobench import losses
 from halobench.core.specs import LossSpec, ModelSpec, TrainSpec
-from halobench.data import Data
-from halobench.training.loop import build_optimizer, feed, fit, memory_format
+from halobench.data.splits import Data
+from halobench.losses import base
+from halobench.training.device import memory_format
+from halobench.training.loop import build_optimizer, feed, fit
 
 # With the layout and precision that suit each, and how many epochs are timed at a time.
 MODELS = {
@@ -44,7 +45,7 @@ def ours(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device) ->
     """Epochs of `fit` on the training points of `data`."""
     split = data.splits["train"]
     network = peers.build(model, data.shape, spec, device)
-    points, loss = feed(split.images, spec, device, data), losses.build(LossSpec("cross_entropy"))
+    points, loss = feed(split.images, spec, device, data), base.build(LossSpec("cross_entropy"))
     return peers.waited(lambda: fit(network, points, split.labels, loss, spec, 0, data.classes, silent), device)
 
 

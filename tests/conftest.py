@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from halobench.experiment.config_loader import load_config
-from halobench.experiment.grid import TABLES
 from halobench.runner.slurm import local_cluster
+from halobench.storage.layout import TABLES
 
 ROOT = Path(__file__).parents[1]
 SOAK = os.environ.get("HALOBENCH_SOAK") == "1"  # `make soak`: as many trials as it takes, not a sample

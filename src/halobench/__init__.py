@@ -1,1 +1,60 @@
-"""How far does a classifier's certainty reach around its training points, and what can calibration repair?"""
+"""How far does a classifier's certainty reach around its training samples, and what can calibration still repair?
+
+Import what you use from here: modules may move, these names stay. Each is loaded when it is first asked for, so that
+``import halobench`` is quick, and calibration needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "calibration.temperature_scaling": ("TemperatureFit", "fit_temperature", "scale", "tempered"),
+    "calibration.paper_fit": ("fit_released",),
+    "calibration.metrics": (
+        *("ace", "bootstrap_intervals", "brier", "classwise_ece", "ece", "ece_floor", "error", "kl", "mce", "nll"),
+        *("reliability", "softmax"),
+    ),
+    "calibration.calibrator": ("Calibrator",),
+    "calibration.evaluate": ("Calibrated", "calibrate"),
+    "calibration.external_logits": ("calibrate_file", "read_logits"),
+    "calibration.overlap_theory": (
+        *("mixup_kl_bound", "nearest_neighbour_kl", "posterior_entropy", "two_level_kl", "two_level_slope"),
+        "uniform_kl",
+    ),
+    "core.errors": ("SpecError",),
+    "core.specs": (
+        *("CalibrateSpec", "DatasetSpec", "LossSpec", "ModelSpec", "NoiseSpec", "ProbeSpec", "SourceSpec"),
+        "TrainSpec",
+    ),
+    "data.distribution": ("Distribution", "Sample"),
+    "data.sources": ("Description", "Images"),
+    "losses.base": ("Loss",),
+    "losses.brier": ("Brier",),
+    "losses.cross_entropy": ("CrossEntropy",),
+    "losses.cutmix": ("Cutmix",),
+    "losses.dual_focal": ("DualFocal",),
+    "losses.focal": ("Focal",),
+    "losses.label_smoothing": ("LabelSmoothing",),
+    "losses.mixup": ("Mixup",),
+    "losses.regmixup": ("Regmixup",),
+    "probing.probe": ("Neighbourhood", "confidences", "probe"),
+    "probing.rays": ("Rays", "Surroundings", "towards"),
+    "probing.sample_size": ("Spread", "estimated_variance", "needed", "variance"),
+    "reporting.print_tables.layout": ("Table",),
+}
+_MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module, and keep it."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

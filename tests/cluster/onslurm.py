@@ -14,7 +14,7 @@ import yaml
 
 from conftest import Workspace, heed_interrupts, tiny_config
 from halobench.runner.slurm.local_cluster import OneHost
-from halobench.storage import files
+from halobench.storage import records
 
 FIRST_LOOK = "2"  # seconds; a cluster's would be 20
 QUIET = ("--quiet", "rules", "host", "progress")
@@ -150,7 +150,7 @@ def start_now(cluster: OneHost, job: str) -> None:
 
 
 def record(workspace: Workspace, stage: str = "train", cell: str = "noisy/mlp/slow/seed0") -> Mapping:
-    return files.read_record(workspace.folder / f"results/runs/{cell}/{stage}.json")
+    return records.read_record(workspace.folder / f"results/runs/{cell}/{stage}.json")
 
 
 def assert_undisturbed(workspace: Workspace, other: Workspace, cell: str = "noisy/mlp/slow/seed0") -> None:

@@ -13,10 +13,11 @@ import yaml
 from scipy.stats import spearmanr
 
 from halobench.experiment.config_loader import load_config
-from halobench.experiment.grid import list_cells, list_files
-from halobench.pipeline import stage
+from halobench.pipeline import calibrate, train
+from halobench.pipeline.source import run_source
 from halobench.results.aggregate import aggregate
 from halobench.results.claims import evaluate, load_claims
+from halobench.results.manifest import list_cells, list_files
 
 pytestmark = pytest.mark.theory
 ROOT = Path(__file__).parents[2]
@@ -32,14 +33,14 @@ def tables(tmp_path_factory) -> dict[str, pd.DataFrame]:
     references = sorted({(cell.dataset, cell.seed) for cell in cells})
     for dataset in sorted({cell.dataset for cell in cells}):
         source = config.datasets[dataset].source
-        stage.run_source(config.source_spec(source), results / "sources" / source)
+        run_source(config.source_spec(source), results / "sources" / source)
     for cell in cells:
         out, source = results / "runs" / cell.path, results / "sources" / config.datasets[cell.dataset].source
-        stage.run_train(config.train_spec(cell.dataset, cell.model, cell.loss), source, cell.seed, out)
-        stage.run_calibrate(config.calibrate_spec() | {"draws": 20, "floor_draws": 2}, cell.seed, out)
+        train.run_train(config.train_spec(cell.dataset, cell.model, cell.loss), source, cell.seed, out)
+        calibrate.run_calibrate(config.calibrate_spec() | {"draws": 20, "floor_draws": 2}, cell.seed, out)
     for dataset, seed in references:
         source, out = config.datasets[dataset].source, results / f"references/{dataset}/seed{seed}"
-        stage.run_reference(config.reference_spec(dataset), results / "sources" / source, seed, out)
+        calibrate.run_reference(config.reference_spec(dataset), results / "sources" / source, seed, out)
     listed = list_files(list_cells("theory", cells, references, ()), results)
     made = aggregate(listed, results)
     return made | {"claims": evaluate(load_claims(ROOT / "workflow/claims.yaml"), made)}

@@ -19,6 +19,7 @@ import pytest
 
 from conftest import Workspace, finished_workspace, tiny_config
 from halobench.cli import main
+from halobench.storage import arrays_io, layout, records, tables_io
 from halobench.storage import files as store
 
 pytestmark = [pytest.mark.workflow, pytest.mark.faults]
@@ -499,7 +500,7 @@ def test_an_overlay_that_snakemake_cannot_read_loses_nothing(finished, content):
 
 PLUGINS = """
 import numpy as np
-from halobench.data import Description, Images
+from halobench.data.sources import Description, Images
 from halobench.losses import Loss, soft_cross_entropy
 from torch import nn
 
@@ -554,7 +555,7 @@ OUTSIDE = {
     ),
     "no loss": (
         put("losses.mixup2", {"name": "mine:NoLoss"}),
-        "losses.mixup2.name = 'mine:NoLoss': expected a loss: a subclass of halobench.losses.Loss",
+        "losses.mixup2.name = 'mine:NoLoss': expected a loss: a subclass of halobench.losses.base.Loss",
     ),
     "a loss of a wrong shape": (
         put("losses.mixup2", {"name": "mine:Scalarless"}),
@@ -703,13 +704,13 @@ def edit_json(path: str, change: Callable[[dict], object]) -> None:
 
 def record_again(place: Path) -> None:
     """Write a file's checksum into the record beside it, as if its stage had written it so."""
-    for name in store.RECORDS:
+    for name in layout.RECORDS:
         record = place.parent / name
         if record.exists() and record != place:
             content = json.loads(record.read_text())
             if place.name in content["outputs"]:
                 content["outputs"][place.name] = store.checksum(place)
-                record.write_text(json.dumps(store.seal(content)))
+                record.write_text(json.dumps(records.seal(content)))
 
 
 def npy(path: str, array: np.ndarray) -> None:
@@ -773,13 +774,13 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
     ),
     "a table of something else": (
         "claims/tiny",
-        lambda: store.write_parquet(f"{TABLES}/runs.parquet", pd.DataFrame({"a": [1]})),
+        lambda: tables_io.write_parquet(f"{TABLES}/runs.parquet", pd.DataFrame({"a": [1]})),
         rf"{TABLES}/runs\.parquet = \"no column 'dataset'\": expected rows with the columns dataset, .*{REMEDY}",
     ),
     "another model's weights": (
         f"probe/{LOG}",
         lambda: (
-            store.write_arrays(f"{CELL}/model.safetensors", {"a": np.zeros(2)}),
+            arrays_io.write_arrays(f"{CELL}/model.safetensors", {"a": np.zeros(2)}),
             record_again(Path(f"{CELL}/model.safetensors")),
         ),
         rf"spec\.model = 'mlp': expected the model of {CELL}/model\.safetensors \(.*\)",
@@ -787,7 +788,7 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
     "logits of one split": (
         f"calibrate/{LOG}",
         lambda: (
-            store.write_arrays(f"{CELL}/logits.safetensors", {"val.logits": np.zeros((2, 2))}),
+            arrays_io.write_arrays(f"{CELL}/logits.safetensors", {"val.logits": np.zeros((2, 2))}),
             record_again(Path(f"{CELL}/logits.safetensors")),
         ),
         r"train\.logits = None: expected an array of this name beside val\.logits",
@@ -964,7 +965,7 @@ def test_a_record_of_another_seed_or_code_than_noted_is_told(finished):
         ({"seed": 7}, r"'a record of seed 7': expected seed 0"),
         ({"code": made["code"] | {"run": "0" * 16}}, r"'made with another code': expected the code that .* noted .*"),
     ):
-        store.write_json(record, store.seal(made | change))
+        store.write_json(record, records.seal(made | change))
         assert_refused(finished, [re.compile(rf"{record} = {what}{REMEDY}")], what="results")
 
 

@@ -22,7 +22,7 @@ import yaml
 from conftest import TIMES, Workspace, assert_same_tables, heed_interrupts, needs, tiny_config, tiny_figures
 from halobench.experiment import config_loader
 from halobench.runner import failures
-from halobench.storage import files
+from halobench.storage import arrays_io, files
 from halobench.storage.verify import remove, verify
 
 pytestmark = [pytest.mark.workflow, pytest.mark.faults]
@@ -188,7 +188,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written_and_the_rerun_ends_wel
     for cell in results.glob("runs/*/*/*/*"):
         for name in ("model.safetensors", "logits.safetensors"):
             if (cell / name).exists():
-                files.read_arrays(cell / name)
+                arrays_io.read_arrays(cell / name)
     filler.unlink()
     done = run(workspace, "--cores", "2", *QUIET)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -391,7 +391,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 BIG = """
 import numpy as np
-from halobench.data import Description, Images
+from halobench.data.sources import Description, Images
 
 def describe(*, count=64000):
     return Description((1, 28, 28), 10, count)

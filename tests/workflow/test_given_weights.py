@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from conftest import Workspace, tiny_config
-from halobench.storage import files
+from halobench.storage import arrays_io, files, records
 
 pytestmark = [pytest.mark.paper, pytest.mark.workflow]
 CELL = "results/runs/clean/{}/cross_entropy/seed0"
@@ -48,10 +48,12 @@ def grid(tmp_path_factory) -> Workspace:
 
 
 def test_given_weights_are_evaluated_as_they_are(grid):
-    logits = [files.read_arrays(grid.folder / CELL.format(model) / "logits.safetensors") for model in ("mlp", "given")]
+    logits = [
+        arrays_io.read_arrays(grid.folder / CELL.format(model) / "logits.safetensors") for model in ("mlp", "given")
+    ]
     for name in logits[0]:
         np.testing.assert_array_equal(logits[0][name], logits[1][name])
-    made = files.read_record(grid.folder / CELL.format("given") / "train.json")
+    made = records.read_record(grid.folder / CELL.format("given") / "train.json")
     assert made["steps"] == 0
     assert made["weights"] == files.checksum(grid.folder / WEIGHTS)
     runs = pd.read_parquet(grid.folder / "results/tables/tiny/runs.parquet").set_index("model")
@@ -65,11 +67,11 @@ def test_given_weights_are_evaluated_as_they_are(grid):
 def test_other_weights_rerun_their_cells_alone(grid, tmp_path):
     workspace = grid.copy(tmp_path / "w")
     trained = files.checksum(workspace.folder / CELL.format("mlp") / "model.safetensors")
-    other = dict(files.read_arrays(workspace.folder / WEIGHTS))
-    files.write_arrays(workspace.folder / WEIGHTS, {name: array * 2 for name, array in other.items()})
+    other = dict(arrays_io.read_arrays(workspace.folder / WEIGHTS))
+    arrays_io.write_arrays(workspace.folder / WEIGHTS, {name: array * 2 for name, array in other.items()})
     ran = workspace.snakemake("--cores", "2", "--quiet", "progress")
     assert ran.returncode == 0, ran.stderr[-3000:]
-    made = files.read_record(workspace.folder / CELL.format("given") / "train.json")
+    made = records.read_record(workspace.folder / CELL.format("given") / "train.json")
     assert made["weights"] == files.checksum(workspace.folder / WEIGHTS)
     assert files.checksum(workspace.folder / CELL.format("mlp") / "model.safetensors") == trained
 
@@ -140,5 +142,5 @@ def test_weights_that_an_earlier_grid_left_are_no_output_of_this_one(grid, tmp_p
     workspace.write(with_given(weights=f"{gone}/model.safetensors"))
     ran = workspace.snakemake("--cores", "2")
     assert ran.returncode == 0, ran.stderr[-3000:]
-    made = files.read_record(workspace.folder / CELL.format("given") / "train.json")
+    made = records.read_record(workspace.folder / CELL.format("given") / "train.json")
     assert made["weights"] == files.checksum(workspace.folder / WEIGHTS)

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 from halobench.cli.main import main
-from halobench.core.specs import SpecError
+from halobench.core.errors import SpecError
 from halobench.reporting.compare import compare_folders
 from halobench.results import cell
-from halobench.storage import files
+from halobench.storage import files, records
 
 CELL = "noisy/mlp/mixup2/seed1"
 
@@ -171,7 +171,7 @@ def test_a_cell_and_a_folder_are_not_compared(results, capsys):
 def without(record, *keys: str) -> None:
     """A record as a version left it that didn't write these keys."""
     found = {key: value for key, value in files.read_json(record).items() if key not in (*keys, "self")}
-    files.write_json(record, files.seal(found))
+    files.write_json(record, records.seal(found))
 
 
 @pytest.mark.parametrize("command", ["show", "compare", "explorer"])

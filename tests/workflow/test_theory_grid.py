@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from conftest import Workspace, finished_workspace, tiny_config
-from halobench.experiment.grid import TABLES
+from halobench.storage.layout import TABLES
 
 pytestmark = pytest.mark.theory
 GRID = {"datasets": ["overlap-k4", "overlap-k8"], "models": ["attention"], "losses": ["cross_entropy"], "seeds": [0, 1]}

@@ -14,7 +14,7 @@ import pytest
 from conftest import Workspace, tiny_config, tiny_figures, tiny_tables
 from halobench.calibration.temperature_scaling import fit_temperature
 from halobench.experiment.config_loader import load_config
-from halobench.storage import files
+from halobench.storage import arrays_io, files, records
 
 pytestmark = pytest.mark.workflow
 
@@ -86,7 +86,7 @@ def test_every_table_for_print_is_there_and_holds_the_means_of_the_metrics(finis
         np.testing.assert_allclose(found["mean"], means.loc[found.set_index(keys).index], rtol=1e-12)
         assert stem.with_suffix(".tex").read_text().count(r"\begin{table}") == 2
         assert stem.with_suffix(".html").read_text().count("<table") == 2
-        assert set(files.read_record(stem.with_suffix(".json"))["outputs"]) == {
+        assert set(records.read_record(stem.with_suffix(".json"))["outputs"]) == {
             f"{name}.{suffix}" for suffix in ("csv", "tex", "html")
         }
 
@@ -132,7 +132,7 @@ def test_logs_open_with_a_command_that_repeats_the_stage(finished, tmp_path):
 def test_metrics_agree_with_the_logits_that_they_came_from(finished):
     """NLL and error of one cell, raw and after its exact temperature, worked out here from the stored logits."""
     folder = finished.folder / "results/runs/noisy/mlp/cross_entropy/seed0"
-    arrays = files.read_arrays(folder / "logits.safetensors")
+    arrays = arrays_io.read_arrays(folder / "logits.safetensors")
     found = table(finished, "metrics").query(
         "dataset == 'noisy' and model == 'mlp' and loss == 'cross_entropy' and seed == 0 and split == 'test'"
     )
@@ -196,7 +196,7 @@ def test_the_report_is_built_where_a_part_of_its_front_page_is_lost(finished, tm
 
 
 def test_the_overview_tells_the_rules_as_they_are_and_the_configuration_that_counted(finished):
-    spec = files.read_record(finished.folder / "results/tables/tiny/overview.json")["spec"]
+    spec = records.read_record(finished.folder / "results/tables/tiny/overview.json")["spec"]
     chain = ["source", "train", "calibrate", "manifest", "aggregate", "claims", "figure", "overview"]
     edges = set(map(tuple, spec["rules"]["edges"]))
     assert set(itertools.pairwise(chain)) <= edges

@@ -73,7 +73,7 @@ rule claims:
     input:
         tables=expand(
             f"{TABLES}/{{table}}.parquet",
-            table=grid.TABLES,
+            table=layout.TABLES,
             allow_missing=True,
         ),
         claims=CLAIMS,

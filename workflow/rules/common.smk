@@ -7,8 +7,15 @@ from pathlib import Path
 from halobench.core import plugins
 from halobench.data import data_root
 from halobench.experiment import grid, validation
-from halobench.results import inventory
-from halobench.runner import cluster_run, disk_space, failures, fork_server
+from halobench.results import inventory, manifest
+from halobench.runner import (
+    cluster_run,
+    disk_space,
+    environment,
+    failures,
+    fork_server,
+    preflight,
+)
 from halobench.runner import run as controller
 from halobench.runner.slurm import queries
 from halobench.experiment.code_version import code_map
@@ -18,7 +25,9 @@ from halobench.experiment.config_loader import (
     check_folders,
     load_config,
 )
-from halobench.core.specs import SpecError, hint, one_of, require, to_json
+from halobench.core.errors import SpecError, hint, one_of, require
+from halobench.core.spec_codec import to_json
+from halobench.storage import layout
 
 
 def attempt(what, check, *arguments):
@@ -47,8 +56,8 @@ else:
     configfile: "config.yaml"
 
 
-validation.put_scripts_on_path()
-validation.put_modules_on_path(workflow.basedir)
+environment.put_scripts_on_path()
+environment.put_modules_on_path(workflow.basedir)
 data_root.note(config)
 STARTED = time.time()
 RESULTS, LISTS = Path("results"), controller.STATE / "cells"
@@ -267,7 +276,9 @@ def experiment_outputs(wildcards):
 
 def experiment_cells(wildcards):
     """A list of an experiment's cells, in a file named after its content."""
-    return str(grid.keep_list(CONFIG.listed(wildcards.experiment), LISTS))
+    return str(
+        manifest.keep_list(manifest.listing(CONFIG, wildcards.experiment), LISTS)
+    )
 
 
 def drawn(experiment, scope=""):
@@ -275,11 +286,11 @@ def drawn(experiment, scope=""):
     tables = f"results/{scope}tables/{experiment}"
     wanted = [
         f"{tables}/{name}.{kind}"
-        for name in [*grid.TABLES, "claims"]
+        for name in [*layout.TABLES, "claims"]
         for kind in ("csv", "parquet")
     ]
     wanted += [f"{tables}/{name}" for name in ("claims.html", "claims.json")]
-    wanted += [f"{tables}/{name}.html" for name in grid.PAGES]
+    wanted += [f"{tables}/{name}.html" for name in layout.PAGES]
     wanted += [f"{tables}/{name}.json" for name in ("aggregate", "overview")]
     wanted += [
         f"{tables}/{name}.{kind}"
@@ -327,7 +338,7 @@ def partial_targets(wildcards):
 def partial_cells(wildcards):
     """The same of the cells that are there."""
     found = surveyed(wildcards.experiment)
-    return str(grid.keep_list(inventory.listed(found, RESULTS), LISTS))
+    return str(manifest.keep_list(inventory.listed(found, RESULTS), LISTS))
 
 
 def partial_note(wildcards):
@@ -345,7 +356,7 @@ def explorer_tables(wildcards):
     return [
         f"results/{wildcards.scope}tables/{experiment}/{name}.parquet"
         for experiment in explored(wildcards)
-        for name in grid.EXPLORED
+        for name in layout.EXPLORED
     ]
 
 
@@ -418,6 +429,6 @@ def check_resources():
 # Jobs of a run that is under way needn't look again, and would meet files half written.
 if workflow.is_main_process:
     attempt("The command line has", check_resources)
-    attempt("The claims have", validation.check_claims, CLAIMS)
+    attempt("The claims have", preflight.check_claims, CLAIMS)
     attempt("The results have", check_folders, targets())
-    attempt("The results have", validation.check_results, CONFIG, RESULTS)
+    attempt("The results have", preflight.check_results, CONFIG, RESULTS)

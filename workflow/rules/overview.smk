@@ -4,7 +4,7 @@ rule overview:
         manifest="results/{scope}manifests/{experiment}.json",
         tables=expand(
             f"{TABLES}/{{table}}.parquet",
-            table=[*grid.TABLES, "claims"],
+            table=[*layout.TABLES, "claims"],
             allow_missing=True,
         ),
         records=multiext(f"{TABLES}/", "aggregate.json", "claims.json"),

@@ -42,16 +42,12 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration import metrics
-from halobench.calibration.temperature_scaling import (
-    TemperatureFit,
-    blocks,
-    check_logits,
-    check_targets,
-    fit_temperature,
-    tempered,
-)
+from halobench.calibration.arrays import blocks, check_logits, check_targets
+from halobench.calibration.temperature_scaling import TemperatureFit, fit_temperature, tempered
 from halobench.core import plugins
-from halobench.core.specs import POSTHOC, SpecError, check_installed, check_known, require
+from halobench.core.errors import SpecError, require
+from halobench.core.plugins import check_installed, check_known
+from halobench.core.specs import POSTHOC
 
 BINS = 15
 """Bins of `histogram`, as many points in each."""

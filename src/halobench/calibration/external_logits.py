@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
+from halobench.calibration.arrays import SUM_TOLERANCE
 from halobench.calibration.evaluate import Calibrated, calibrate
-from halobench.calibration.temperature_scaling import SUM_TOLERANCE
+from halobench.core.errors import SpecError, one_of, require
 from halobench.core.seeding import generator
-from halobench.core.specs import CalibrateSpec, SpecError, one_of, require
+from halobench.core.specs import CalibrateSpec
 
 SPLITS = ("val", "test")
 KINDS = ("logits", "probabilities", "labels", "posterior")

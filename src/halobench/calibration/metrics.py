@@ -2,7 +2,7 @@
 
 `nll` and `kl` take logits; all others take probabilities. Targets are integer labels (n,) or rows of probabilities
 (n, k): then a metric is its expectation under them, without a draw of labels. Means of per-point scores have a
-``_per_point`` version for the bootstrap. Every function raises `halobench.core.specs.SpecError` on arrays of a wrong
+``_per_point`` version for the bootstrap. Every function raises `halobench.core.errors.SpecError` on arrays of a wrong
 shape, labels out of range, rows that are no distributions, and NaN.
 
 Confidence is a row's largest probability; of classes that tie for it the first is the one predicted. Bins are of equal
@@ -15,16 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halobench.calibration.temperature_scaling import (
-    adds_up,
-    as_array,
-    blocks,
-    check_block,
-    check_logits,
-    check_rows,
-    check_targets,
-)
-from halobench.core.specs import one_of, require
+from halobench.calibration.arrays import adds_up, as_array, blocks, check_block, check_logits, check_rows, check_targets
+from halobench.core.errors import one_of, require
 
 ACE_KINDS = ("average", "equal_mass")
 WORDS = {np.dtype(np.float32): np.uint32, np.dtype(np.float64): np.uint64}

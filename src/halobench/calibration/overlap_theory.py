@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from halobench.core.specs import require
+from halobench.core.errors import require
 
 STEPS = 200  # halvings (and doublings before them) of the search for a temperature: to the last bit of a float64
 

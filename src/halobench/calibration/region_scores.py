@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from halobench.calibration.overlap_theory import two_level_kl
-from halobench.core.specs import require
+from halobench.core.errors import require
 from halobench.data.distribution import Regions
 
 FLAT = 1e-9  # an inverse temperature, times logits, at which a mean is exact enough

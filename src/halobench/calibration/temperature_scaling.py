@@ -19,15 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from halobench.core.specs import SpecError, require
+from halobench.calibration.arrays import BLOCK, _real_matrix, blocks, check_logits, check_targets
+from halobench.core.errors import require
 
 CERTIFICATE = 1e-7
 """Relative half-width of the interval of beta over whose ends the gradient must change its sign."""
 
-SUM_TOLERANCE = 1e-4
 """How far the sum of a row of probabilities may lie from 1 (float32 rows of a thousand classes stay within 1e-5)."""
 
-BLOCK = 1 << 16
 """Elements worked on at a time: float64 temporaries of this size stay in a core's cache."""
 
 MANY_CLASSES = 256
@@ -147,71 +146,6 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     return TemperatureFit(1 / beta, beta, here.nll, here.slope / beta, proved, False)
 
 
-def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """The temperature at which the paper's released code stops: a parity variant, rarely near the optimum.
-
-    That code runs one step of torch's LBFGS on T from T = 1: learning rate 0.01, 20 iterations, no line search, history
-    100, tolerances 1e-7 (gradient) and 1e-9 (change). For a single parameter the two-loop recursion is the secant step
-    through the latest accepted pair, which is what runs here, in float64. T moves by about 1% of a secant step an
-    iteration and, on a few hundred points or more, ends within about 0.9 to 1.1 wherever the optimum is; on a few dozen
-    it can end anywhere. `converged` is then false.
-
-    Parameters
-    ----------
-    logits : (n, k) array
-    targets : (n,) integers or (n, k) array
-        As for `fit_temperature`.
-
-    Returns
-    -------
-    TemperatureFit
-        T as the optimiser left it (nothing in it keeps T above 0). `separable` describes the data, as in the exact fit.
-
-    Raises
-    ------
-    SpecError
-        As for `fit_temperature`.
-    """
-    logits = _real_matrix(logits)
-    targets = check_targets(targets, logits.shape)
-    known = _survey(logits, targets)
-
-    def loss_and_slope(T: float) -> tuple[float, float]:
-        found = _moments(logits, known.linear, 1 / T)
-        return found.nll, -found.slope / T  # d NLL / d T, from that with respect to a relative step of 1 / T
-
-    T = _lbfgs(loss_and_slope, 1.0)
-    found = _moments(logits, known.linear, 1 / T)
-    converged = abs(found.slope / T) <= 1e-7
-    separable = known.linear == 0 and known.slope_at_zero < 0
-    return TemperatureFit(T, 1 / T, found.nll, found.slope * T, converged, separable)
-
-
-def _lbfgs(loss_and_slope, x: float, lr: float = 0.01, max_iter: int = 20) -> float:
-    """One ``torch.optim.LBFGS.step`` on a scalar, without line search, at torch's default tolerances."""
-    loss, slope = loss_and_slope(x)
-    if abs(slope) <= 1e-7:
-        return x
-    inverse_curvature = 1.0
-    direction, rate, slope_before = -slope, min(1.0, 1 / abs(slope)) * lr, slope
-    for iteration in range(1, max_iter + 1):
-        if iteration > 1:
-            change, step = slope - slope_before, direction * rate
-            if change * step > 1e-10:  # a pair of less curvature is not remembered
-                inverse_curvature = step / change
-            direction, rate, slope_before = -inverse_curvature * slope, lr, slope
-        if slope * direction > -1e-9:
-            break
-        x += rate * direction
-        if iteration == max_iter:
-            break
-        loss_before = loss
-        loss, slope = loss_and_slope(x)
-        if abs(slope) <= 1e-7 or abs(rate * direction) <= 1e-9 or abs(loss - loss_before) < 1e-9:
-            break
-    return x
-
-
 def scale(logits: np.ndarray, beta: float) -> np.ndarray:
     """Logits at inverse temperature `beta`, shifted so that each row's largest is 0; float64 (n, k).
 
@@ -270,108 +204,6 @@ def tempered(logits: np.ndarray, beta: float) -> np.ndarray:
         factor = np.divide(FLAT, spread, out=np.ones_like(spread), where=spread > 0)
         np.multiply(block, factor, out=block, where=there)
     return shifted
-
-
-def blocks(rows: int, columns: int, elements: int = BLOCK) -> Iterator[slice]:
-    """Slices that cut `rows` into blocks of about so many elements."""
-    step = max(1, elements // max(columns, 1))
-    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
-
-
-def check_logits(logits: np.ndarray, masked: bool = False) -> np.ndarray:
-    """`logits` as a floating-point array (n, k), float32 uncopied; `masked` allows -inf beside a finite logit.
-
-    Raises
-    ------
-    SpecError
-    """
-    logits = _real_matrix(logits)
-    for rows in blocks(*logits.shape):
-        block = logits[rows]
-        if np.isfinite(block.max()) and np.isfinite(block.min()):  # NaN wins in both
-            continue
-        top, bottom = block.max(axis=1), block.min(axis=1)
-        good = np.isfinite(top) & (np.isfinite(bottom) | (masked & (bottom == -np.inf)))
-        if not good.all():
-            row = int(np.argmin(good))
-            expected = "finite numbers" + (", or -inf beside a finite one" if masked else "")
-            raise SpecError(f"logits[{rows.start + row}]", [float(top[row]), float(bottom[row])], expected)
-    return logits
-
-
-def as_array(values: Any) -> np.ndarray:
-    """Numbers as an array; of a tensor, on whatever device and with gradients or not, what it holds."""
-    if not hasattr(values, "detach"):
-        return np.asarray(values)
-    tensor = values.detach().cpu()
-    return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
-
-
-def _real_matrix(logits: np.ndarray) -> np.ndarray:
-    """`logits` as a floating-point array (n, k), float32 uncopied; SpecError where they are none."""
-    logits = as_array(logits)
-    shaped = logits.ndim == 2 and logits.shape[0] >= 1 and logits.shape[1] >= 2
-    require(shaped, "logits", f"shape {logits.shape}", "an array (n, k) of at least one row and two classes")
-    require(logits.dtype.kind in "fiu", "logits", f"dtype {logits.dtype}", "real numbers")
-    return logits if logits.dtype.kind == "f" else logits.astype(np.float64)
-
-
-def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """`targets` for predictions of `shape` (n, k): integer labels (n,) in [0, k), or rows of probabilities (n, k).
-
-    Raises
-    ------
-    SpecError
-    """
-    targets, (n, k) = as_array(targets), shape
-    if targets.shape == (n,):
-        require(targets.dtype.kind in "iu", "targets", f"dtype {targets.dtype}", "integer labels")
-        low, high = int(targets.min()), int(targets.max())
-        require(low >= 0 and high < k, "targets", [low, high], f"labels from 0 to {k - 1}")
-        return targets
-    require(targets.shape == (n, k), "targets", f"shape {targets.shape}", f"labels ({n},) or probabilities ({n}, {k})")
-    return check_rows(targets, "targets")
-
-
-@np.errstate(invalid="ignore", over="ignore")  # of sums of infinities, which are told
-def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
-    """`rows` if each is a distribution: finite, of at least 0, its sum within 1e-4 of 1.
-
-    Raises
-    ------
-    SpecError
-    """
-    require(rows.dtype.kind in "fiu", key, f"dtype {rows.dtype}", "real numbers")
-    for block in blocks(*rows.shape):
-        check_block(rows[block], key, block.start)
-    return rows
-
-
-def check_block(block: np.ndarray, key: str, start: int) -> None:
-    """`check_rows` of the rows from `start` on, for those who go on to work on them while they are in the cache."""
-    if block.min() >= 0 and adds_up(block):
-        return
-    total = block.sum(axis=1, dtype=np.float64)
-    low = block.min(axis=1)
-    good = (np.abs(total - 1) <= SUM_TOLERANCE) & (low >= 0)
-    if not good.all():
-        row = int(np.argmin(good))
-        if not low[row] >= 0:
-            raise SpecError(f"{key}[{start + row}]", float(low[row]), "probabilities of at least 0")
-        raise SpecError(f"{key}[{start + row}]", float(total[row]), "probabilities that sum to 1")
-
-
-def adds_up(block: np.ndarray) -> bool:
-    """Whether each row's sum is 1, as `check_rows` has it, if all numbers are of at least 0; False also where in doubt.
-
-    In whatever order m such numbers are added, rounding moves their sum by at most m eps / 2 of it. So what is nearer
-    than the tolerance by that much passes by products, which are quicker than sums along rows.
-    """
-    ones = np.ones(min(block.shape[1], 1024), dtype=block.dtype if block.dtype.char in "fd" else np.float64)
-    near = SUM_TOLERANCE - len(ones) * float(np.finfo(ones.dtype).eps) / 2
-    parts = (block[:, first : first + len(ones)] for first in range(0, block.shape[1], len(ones)))
-    total = sum((part @ ones[: part.shape[1]]).astype(np.float64) for part in parts)
-    return bool(np.abs(total - 1).max() <= near)
 
 
 def _parts(logits: np.ndarray) -> Iterator[slice]:

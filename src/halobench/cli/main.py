@@ -269,19 +269,19 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 def _source(given: argparse.Namespace) -> None:
-    from halobench.pipeline.stage import run_source
+    from halobench.pipeline.source import run_source
 
     run_source(given.spec, given.out)
 
 
 def _weights(given: argparse.Namespace) -> None:
-    from halobench.pipeline.stage import run_weights
+    from halobench.pipeline.source import run_weights
 
     run_weights(given.spec, given.out)
 
 
 def _train(given: argparse.Namespace) -> None:
-    from halobench.pipeline.stage import run_train
+    from halobench.pipeline.train import run_train
 
     run_train(
         given.spec, given.source, given.seed, given.out, given.checkpoint, given.every, given.slots, given.weights
@@ -289,14 +289,14 @@ def _train(given: argparse.Namespace) -> None:
 
 
 def _probe(given: argparse.Namespace) -> None:
-    from halobench.pipeline.stage import run_probe
+    from halobench.pipeline.probe import run_probe
 
     run_probe(given.spec, given.source, given.seed, given.folder, given.checkpoint, given.every, given.slots)
 
 
 def _calibrate(given: argparse.Namespace) -> None:
-    from halobench.core.specs import require
-    from halobench.pipeline.stage import run_calibrate, run_calibrate_file
+    from halobench.core.errors import require
+    from halobench.pipeline.calibrate import run_calibrate, run_calibrate_file
 
     if given.logits is not None:
         run_calibrate_file({} if given.spec is None else given.spec, given.seed or 0, given.logits, given.out)
@@ -308,50 +308,50 @@ def _calibrate(given: argparse.Namespace) -> None:
 
 
 def _reference(given: argparse.Namespace) -> None:
-    from halobench.pipeline.stage import run_reference
+    from halobench.pipeline.calibrate import run_reference
 
     run_reference(given.spec, given.source, given.seed, given.out)
 
 
 def _manifest(given: argparse.Namespace) -> None:
-    from halobench.pipeline.stage import run_manifest
+    from halobench.pipeline.aggregate import run_manifest
 
     run_manifest(given.cells, given.results, given.out, given.missing)
 
 
 def _aggregate(given: argparse.Namespace) -> None:
-    from halobench.pipeline.stage import run_aggregate
+    from halobench.pipeline.aggregate import run_aggregate
 
     run_aggregate(given.manifest, given.results, given.out)
 
 
 def _claims(given: argparse.Namespace) -> None:
-    from halobench.pipeline.stage import run_claims
+    from halobench.pipeline.aggregate import run_claims
 
     run_claims(given.claims, given.tables, given.out)
 
 
 def _figure(given: argparse.Namespace) -> None:
-    from halobench.pipeline.stage import run_figure
+    from halobench.pipeline.report import run_figure
 
     run_figure(given.name, given.tables, given.out, given.note)
 
 
 def _table(given: argparse.Namespace) -> None:
-    from halobench.pipeline.stage import run_table
+    from halobench.pipeline.report import run_table
 
     run_table(given.name, given.tables, given.out, given.note)
 
 
 def _explorer(given: argparse.Namespace) -> None:
-    from halobench.pipeline.stage import run_explorer
+    from halobench.pipeline.report import run_explorer
 
     out = given.results / "explorer.html" if given.out is None else given.out
     run_explorer(given.results, out, given.experiments, given.tables, given.note)
 
 
 def _overview(given: argparse.Namespace) -> None:
-    from halobench.pipeline.stage import run_overview
+    from halobench.pipeline.report import run_overview
 
     run_overview(
         given.manifest, given.results, given.tables, given.out, given.spec, given.rules, given.figure, given.note
@@ -412,7 +412,7 @@ def _cluster(given: argparse.Namespace) -> int:
 
 
 def _check(given: argparse.Namespace) -> int:
-    from halobench.experiment.validation import run
+    from halobench.experiment.build_checks import run
 
     problems, report = run(_spec(sys.stdin.read()))
     print(json.dumps([problems, report]))
@@ -493,7 +493,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Thread pools are sized when numpy and torch load, so this must come first. One thread is the specs' default.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    from halobench.core.specs import SpecError
+    from halobench.core.errors import SpecError
 
     try:
         if given.command not in QUIET:

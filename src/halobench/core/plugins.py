@@ -15,11 +15,11 @@ import os
 import random
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from halobench.core.specs import FOREIGN, SpecError, hint, one_of, told
+from halobench.core.errors import SpecError, hint, one_of, require, told
 
 PACKAGE = Path(__file__).parents[1]
 # The folder of the package that holds the plug-ins of each kind, and nothing else.
@@ -256,3 +256,34 @@ def calling(key: str, seed: int = 0) -> Iterator[None]:
         np.random.set_state(legacy)  # noqa: NPY002
         if torch:
             torch.set_rng_state(torch_kept)
+
+
+FOREIGN = ("timm/", "torchvision/")  # how the names of these libraries' models begin
+
+
+def check_known(kind: str, key: str, name: str, own: Iterable[str]) -> None:
+    """Raise SpecError unless `name` is one of the package's `own`, or a plug-in of the kind."""
+    from halobench.core import plugins  # which imports this module
+
+    if name in own:
+        hidden = plugins.folder(kind) / f"{name}.py"
+        require(not hidden.exists(), key, name, f"another name for {kind}/{name}.py: the package has one of its own")
+        return
+    try:
+        plugins.locate(kind, name)
+    except SpecError as error:
+        known = (*own, *plugins.names(kind))
+        expected = error.expected if ":" in name or name in known else f"{one_of(known, name)} or module:object"
+        raise SpecError(key, name, expected) from None
+
+
+EXTRA = {"matrix": ("posthoc", ("probmetrics", "numba"))}  # the extra, and its packages, that a calibrator needs
+
+
+def check_installed(calibrators: Iterable[str]) -> None:
+    """Raise SpecError, which names the extra, if a package that fits a calibrator isn't here. None is imported."""
+    for name in calibrators:
+        extra, packages = EXTRA.get(name, ("", ()))
+        missing = [package for package in packages if importlib.util.find_spec(package) is None]
+        told = f"{' and '.join(packages)} to be installed, which fit it: pip install --editable '.[{extra}]'"
+        require(not missing, "calibrators", name, told)

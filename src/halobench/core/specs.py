@@ -7,96 +7,14 @@ default, once released, must not change: results that were computed with the old
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import importlib.util
 import itertools
-import json
-import math
 import re
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FOREIGN = ("timm/", "torchvision/")  # how the names of these libraries' models begin
-LARGEST = 2**63  # whole numbers stay below this, so that every table can hold them
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
-
-
-class SpecError(ValueError):
-    """Bad input, told in one line: the key, the value and what would be right.
-
-    Parameters
-    ----------
-    key : str
-        Where the value stands, dotted, e.g. ``losses.mixup2.points``.
-    value : object
-        What was found there.
-    expected : str
-        What would be right, worded to follow "expected".
-    """
-
-    def __init__(self, key: str, value: object, expected: str):
-        super().__init__(f"{_printable(str(key))} = {shown(value)}: expected {expected}")
-        self.key, self.value, self.expected = key, value, expected
-
-    def within(self, prefix: str) -> SpecError:
-        """The same error, its key prefixed by the place of the spec that it speaks of."""
-        return SpecError(f"{prefix}.{self.key}" if self.key else prefix, self.value, self.expected)
-
-
-def shown(value: object, most: int = 200) -> str:
-    """`value` as Python writes it, cut to `most` characters: a whole table given by mistake still fits in a line."""
-    try:
-        text = _printable(repr(value))
-    except ValueError:  # Python refuses to write a whole number of more than 4,300 digits
-        text = f"a {type(value).__name__} too long to write"
-    return text if len(text) <= most else f"{text[:most]}..."
-
-
-def told(error: BaseException) -> str:
-    """What an exception says, in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _printable(text: str) -> str:
-    """`text` in one line: line ends and control characters escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def require(condition: object, key: str, value: object, expected: str) -> None:
-    """Raise SpecError unless `condition` is true."""
-    if not condition:
-        raise SpecError(key, value, expected)
-
-
-def one_of(names: Iterable[str], value: object = None) -> str:
-    """A wording of "one of these names", led by the nearest to `value` where one is near."""
-    names = sorted(names)
-    if not names:
-        return "a name that is defined, and none is"
-    return f"one of {', '.join(names)}{hint(names, value)}"
-
-
-def hint(names: Iterable[str], value: object) -> str:
-    """In parentheses, the nearest of `names` to `value`; nothing where none is near, or it is one of them."""
-    names = list(names)
-    # A check words its message before it knows whether it holds, and a comparison with every name takes time.
-    needless = value is None or value in names
-    near = [] if needless else difflib.get_close_matches(str(value), names, n=1, cutoff=0.6)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-def check_name(key: str, value: object) -> str:
-    """`value` if it can be a folder's name without leaving its parent; SpecError otherwise."""
-    if not isinstance(value, str) or not NAME.fullmatch(value) or ".." in value:
-        raise SpecError(
-            key, value, "a name of letters, digits, '_', '-', '+' or single '.', at most 64, a letter or digit first"
-        )
-    return value
+from halobench.core.errors import one_of, require
+from halobench.core.plugins import FOREIGN, check_known
 
 
 @dataclass(frozen=True)
@@ -265,22 +183,6 @@ class TrainSpec:
         require(self.warmup < self.epochs, "warmup", self.warmup, fewer)
 
 
-def check_known(kind: str, key: str, name: str, own: Iterable[str]) -> None:
-    """Raise SpecError unless `name` is one of the package's `own`, or a plug-in of the kind."""
-    from halobench.core import plugins  # which imports this module
-
-    if name in own:
-        hidden = plugins.folder(kind) / f"{name}.py"
-        require(not hidden.exists(), key, name, f"another name for {kind}/{name}.py: the package has one of its own")
-        return
-    try:
-        plugins.locate(kind, name)
-    except SpecError as error:
-        known = (*own, *plugins.names(kind))
-        expected = error.expected if ":" in name or name in known else f"{one_of(known, name)} or module:object"
-        raise SpecError(key, name, expected) from None
-
-
 PROBE_KINDS = ("sphere", "nearest_other", "mixup_line", "manifold")
 
 
@@ -331,7 +233,6 @@ POSTHOC = (
     "histogram",
     "ensemble",
 )  # as well, where asked for: halobench.calibration.calibrator
-EXTRA = {"matrix": ("posthoc", ("probmetrics", "numba"))}  # the extra, and its packages, that a calibrator needs
 
 
 @dataclass(frozen=True)
@@ -355,142 +256,3 @@ class CalibrateSpec:
     def plugged(self) -> list[tuple[str, str]]:
         """The plug-ins that it runs."""
         return [("calibrators", name) for name in self.calibrators if name not in CALIBRATORS + POSTHOC]
-
-
-def check_installed(calibrators: Iterable[str]) -> None:
-    """Raise SpecError, which names the extra, if a package that fits a calibrator isn't here. None is imported."""
-    for name in calibrators:
-        extra, packages = EXTRA.get(name, ("", ()))
-        missing = [package for package in packages if importlib.util.find_spec(package) is None]
-        told = f"{' and '.join(packages)} to be installed, which fit it: pip install --editable '.[{extra}]'"
-        require(not missing, "calibrators", name, told)
-
-
-def parse(cls: type, mapping: Mapping[str, Any]) -> Any:
-    """Build the spec `cls` from a mapping: keys and types are checked, whole floats may be given as integers.
-
-    A field named ``options`` takes every key that is not a field's name (and a key ``options`` itself).
-
-    Raises
-    ------
-    SpecError
-        On an unknown key, a missing one, or a value of another type or out of its range.
-    """
-    if not isinstance(mapping, Mapping):
-        raise SpecError("", mapping, f"a mapping with the keys {', '.join(f.name for f in dataclasses.fields(cls))}")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
-    values: dict[str, Any] = {}
-    options = _options(mapping) if "options" in fields else {}
-    for key, value in mapping.items():
-        if key == "options" and "options" in fields:
-            continue
-        if key not in fields:
-            if "options" not in fields:
-                raise SpecError(str(key), value, f"a key among {', '.join(fields)}{hint(fields, key)}")
-            options[str(key)] = value
-            continue
-        values[key] = _convert(hints[key], key, value)
-    if "options" in fields:
-        values["options"] = {key: _plain_option(key, value) for key, value in options.items()}
-    for name, f in fields.items():
-        if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise SpecError(name, None, "a value: it has no default")
-    return cls(**values)
-
-
-def _options(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """The key ``options`` of a mapping, itself a mapping."""
-    options = mapping.get("options", {})
-    require(isinstance(options, Mapping), "options", options, "a mapping of keys")
-    return {str(key): value for key, value in options.items()}
-
-
-def _plain_option(key: str, value: Any) -> Any:
-    """A plug-in's option if JSON can hold it (no dates, no infinities); SpecError otherwise."""
-    if isinstance(value, Mapping):
-        return {str(inner): _plain_option(f"{key}.{inner}", v) for inner, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain_option(f"{key}[{i}]", v) for i, v in enumerate(value)]
-    plain = value is None or isinstance(value, str | bool | int | float)
-    require(plain, key, value, "a number, a string, true, false, null, or a list or mapping of such")
-    require(not isinstance(value, float) or math.isfinite(value), key, value, "a finite number")
-    return value
-
-
-def _convert(hint: Any, key: str, value: Any) -> Any:
-    """`value` as the type `hint`, or a SpecError that says which type is meant."""
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        try:
-            return parse(hint, value)
-        except SpecError as error:
-            raise error.within(key) from None
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        inner = [arg for arg in typing.get_args(hint) if arg is not type(None)]
-        return None if value is None else _convert(inner[0], key, value)
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple):
-            raise SpecError(key, value, "a list")
-        return tuple(_convert(typing.get_args(hint)[0], f"{key}[{i}]", v) for i, v in enumerate(value))
-    if hint is bool:
-        require(isinstance(value, bool), key, value, "true or false")
-        return value
-    if hint in (int, float):
-        return convert_number(hint, key, value)
-    if hint is str:
-        require(isinstance(value, str), key, value, "a string")
-    return value
-
-
-def convert_number(kind: type, key: str, value: Any) -> Any:
-    """`value` as `kind` (int or float); a string that looks like a number is named as YAML's trap that it is."""
-    if isinstance(value, str):
-        try:
-            number = float(value)
-        except ValueError:
-            raise SpecError(key, value, "a number") from None
-        require(math.isfinite(number), key, value, "a finite number")
-        written = str(int(number)) if kind is int and number.is_integer() else f"{_plain(number)} (with a dot)"
-        raise SpecError(key, value, f"a number, but YAML read a string: write {written}, unquoted")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SpecError(key, value, "a whole number" if kind is int else "a number")
-    require(isinstance(value, int) or math.isfinite(value), key, value, "a finite number")
-    # A whole number beyond every float's range would overflow in float() below.
-    require(isinstance(value, float) or abs(value) < LARGEST, key, value, "a number below 2**63")
-    if kind is int:
-        require(float(value).is_integer() and abs(value) < LARGEST, key, value, "a whole number below 2**63")
-    return kind(value)
-
-
-def _plain(number: float) -> str:
-    """A number as YAML 1.1 reads it back: with a dot in the mantissa and a sign in the exponent."""
-    text = repr(number)
-    mantissa, e, exponent = text.partition("e")
-    return text if not e else f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent}"
-
-
-def canonical(spec: Any) -> dict[str, Any]:
-    """A spec as a plain dict without the values that equal their defaults (options of plug-ins are kept as given)."""
-    out: dict[str, Any] = {}
-    for f in dataclasses.fields(spec):
-        value = getattr(spec, f.name)
-        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-        if value == default:
-            continue
-        out[f.name] = canonical(value) if dataclasses.is_dataclass(value) else _listed(value)
-    return out
-
-
-def _listed(value: Any) -> Any:
-    """Tuples as lists, at every depth, so that a value equals its own JSON round trip."""
-    if isinstance(value, tuple | list):
-        return [_listed(v) for v in value]
-    if isinstance(value, Mapping):
-        return {key: _listed(v) for key, v in value.items()}
-    return value
-
-
-def to_json(value: Any) -> str:
-    """Canonical JSON: sorted keys, no spaces, no NaN. A dataclass is made canonical first."""
-    plain = canonical(value) if dataclasses.is_dataclass(value) else value
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.core.specs import SpecError
+from halobench.core.errors import SpecError
 
 ROOT, FETCH = "HALOBENCH_DATA", "HALOBENCH_FETCH"
 KINDS = {

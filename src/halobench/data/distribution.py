@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from halobench.core.specs import SpecError, convert_number, require, shown
+from halobench.core.errors import SpecError, require, shown
+from halobench.core.spec_codec import convert_number
 
 
 @dataclass(frozen=True)

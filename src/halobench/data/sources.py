@@ -17,11 +17,13 @@ from typing import Any, cast
 import numpy as np
 
 from halobench.core import plugins
-from halobench.core.specs import SourceSpec, SpecError, canonical, parse, require
+from halobench.core.errors import SpecError, require
+from halobench.core.spec_codec import canonical, parse
+from halobench.core.specs import SourceSpec
 from halobench.data.channel_stats import Moments
 from halobench.data.distribution import Distribution
 from halobench.data.mapped_rows import row_bytes
-from halobench.storage import files
+from halobench.storage import arrays_io, files, records
 
 ARRAYS = ("images.npy", "labels.npy")
 BLOCK = 2**25  # bytes of images that are loaded and written at a time
@@ -80,7 +82,7 @@ def describe(spec: SourceSpec) -> Description:
         return Description(cast("tuple[int, int, int]", tuple(made.shape)), made.classes, None)
     found = sys.modules[loader.__module__].describe(**spec.options)
     if not isinstance(found, Description):
-        expected = f"a loader whose describe gives halobench.data.Description, not {type(found).__name__}"
+        expected = f"a loader whose describe gives halobench.data.sources.Description, not {type(found).__name__}"
         raise SpecError("loader", spec.loader, expected)
     if len(found.shape) != 3 or min(found.shape) < 1 or found.classes < 2 or (found.size or 0) < 1:
         raise SpecError("loader", spec.loader, f"images (C, H, W) in at least 2 classes, not {found}")
@@ -122,7 +124,7 @@ def load_source(spec: SourceSpec) -> Images:
         raise SpecError("loader", spec.loader, f"a loader that loads ({plugins.told(error)})") from error
     if not isinstance(images, Images):
         raise SpecError(
-            "loader", spec.loader, f"a loader that gives halobench.data.Images, not {type(images).__name__}"
+            "loader", spec.loader, f"a loader that gives halobench.data.sources.Images, not {type(images).__name__}"
         )
     pixels, labels = images.images, np.asarray(images.labels)
     if not isinstance(getattr(pixels, "dtype", None), np.dtype):
@@ -163,7 +165,7 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
 
     with files.replacing(arrays[0]) as temporary:
         save_blocks(temporary, spec, source.images, count)
-    files.write_npy(arrays[1], source.labels)
+    arrays_io.write_npy(arrays[1], source.labels)
     meta = _meta(spec, source.images.shape[1:], source.classes, *moments.result())
     meta["size"] = len(source.labels)
     meta["parts"] = {name: list(part) for name, part in source.parts.items()}
@@ -245,7 +247,7 @@ def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
     place = folder / "meta.json"
     keys = ("spec", "shape", "size", "classes", "parts", "mean", "std", "checksums")
     meta = files.read_json(place, keys)
-    files.check_recorded(place)
+    records.check_recorded(place)
     with files.reading(place, f"{', '.join(keys)} as `halobench source` writes them"):
         shape, size, classes = (*map(int, meta["shape"]),), int(meta["size"]), int(meta["classes"])
         for key in ("mean", "std"):
@@ -279,8 +281,10 @@ def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> tupl
     with files.reading(folder / "meta.json", f"checksums of {' and '.join(ARRAYS)}"):
         digests = {name: str(meta["checksums"][name]) for name in ARRAYS}
     restore_arrays(folder, spec, digests)
-    images = files.read_npy(folder / "images.npy", "uint8", (meta["size"], *meta["shape"]), mapped=True, most=HASHED)
-    labels = files.read_npy(folder / "labels.npy", "int64", (meta["size"],), most=HASHED)
+    images = arrays_io.read_npy(
+        folder / "images.npy", "uint8", (meta["size"], *meta["shape"]), mapped=True, most=HASHED
+    )
+    labels = arrays_io.read_npy(folder / "labels.npy", "int64", (meta["size"],), most=HASHED)
     for name, digest in digests.items():
         if (folder / name).stat().st_size <= HASHED:
             files.check_sum(folder / name, digest, "the bytes that meta.json records")

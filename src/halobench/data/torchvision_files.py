@@ -26,7 +26,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from halobench.core.specs import SpecError, told
+from halobench.core.errors import SpecError, told
 from halobench.data.data_root import check_root, data_root, may_fetch, unfit
 from halobench.data.sources import Description, Images
 from halobench.storage import files as store

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from halobench.core.errors import SpecError
 from halobench.core.plugins import PACKAGE, locate, parsed
-from halobench.core.specs import SpecError
 
 NOTED = "HALOBENCH_CODE"  # the code map that a run notes for a job, as JSON
 
@@ -31,28 +31,29 @@ STAGES = {
     "train": ("training/loop",),
     "probe": ("probing/probe",),
     "calibrate": ("calibration/evaluate",),
-    "reference": ("calibration/evaluate", "data/__init__"),
+    "reference": ("calibration/reference_predictors", "data/splits"),
     "aggregate": ("results/aggregate",),
     "claims": ("results/claims/__init__", "reporting/pages/claims_page"),
-    "figure": ("reporting/plotting/page_layout", "reporting/labels"),
+    "figure": ("reporting/plotting/page_layout", "reporting/plotting/saving", "reporting/labels"),
     "table": ("reporting/print_tables/layout",),
     "explorer": ("reporting/explorer/__init__",),
     "overview": ("reporting/pages/overview", "reporting/pages/cells", "reporting/pages/panels"),
 }
 
 # Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a
-# stopped job goes on, leaves the values in them as they are. Packages that hold nothing count for nothing either.
-NEUTRAL = {"__init__", "core/file_locks", "core/plugins", "core/specs", "data/data_root", "experiment/code_version"}
-NEUTRAL |= {"probing/progress", "storage/files", "storage/provenance", "training/checkpoint"}
+# stopped job goes on, leaves the values in them as they are. Packages without code count for nothing either.
+NEUTRAL = {f"core/{name}" for name in ("console", "errors", "file_locks", "plugins", "spec_codec", "specs")}
+NEUTRAL |= {f"storage/{name}" for name in ("arrays_io", "files", "layout", "provenance", "records", "tables_io")}
+NEUTRAL |= {"data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
 
 # What a stage imports without depending on it: aggregation takes from these the names of columns alone, the probe meets
 # losses only in what its model has learned, and models of timm and torchvision are named by the specs that use them.
 # The explorer and the overview show what tables and cells hold.
 ASIDE = {
     "train": {"models/library_models"},
-    "probe": {"models/library_models", "losses/__init__"},
-    "aggregate": {"calibration/evaluate", "results/claims/__init__"},
-    "explorer": {"results/aggregate", "calibration/evaluate", "experiment/grid"},
+    "probe": {"models/library_models", "losses/base"},
+    "aggregate": set(),
+    "explorer": {"experiment/grid"},
     "overview": {"experiment/grid"},
 }
 
@@ -160,10 +161,15 @@ def _closure(roots: dict[str, Path], passed: set[str]) -> dict[str, Path]:
         found[module] = path
         for name in _imports(path, module, path.stat().st_mtime_ns):
             for imported, file in _files(name, own):
-                neutral = file.is_relative_to(PACKAGE) and (_key(imported, file) in passed or not file.stat().st_size)
+                neutral = file.is_relative_to(PACKAGE) and (_key(imported, file) in passed or _is_empty(file))
                 if imported not in found and not neutral:
                     left[imported] = file
     return found
+
+
+def _is_empty(path: Path) -> bool:
+    """Return whether a file is a package's that holds no more than a docstring."""
+    return path.name == "__init__.py" and not _without_docstring(parsed(path, path.stat().st_mtime_ns).body)
 
 
 @functools.cache

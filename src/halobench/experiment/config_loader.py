@@ -15,8 +15,10 @@ from typing import Any
 import yaml
 
 from halobench.core import plugins
+from halobench.core.errors import NAME, SpecError, check_name, hint, one_of, require, shown
+from halobench.core.plugins import check_installed
+from halobench.core.spec_codec import parse
 from halobench.core.specs import (
-    NAME,
     PROBE_KINDS,
     CalibrateSpec,
     DatasetSpec,
@@ -24,15 +26,7 @@ from halobench.core.specs import (
     ModelSpec,
     ProbeSpec,
     SourceSpec,
-    SpecError,
     TrainSpec,
-    check_installed,
-    check_name,
-    hint,
-    one_of,
-    parse,
-    require,
-    shown,
 )
 from halobench.experiment.grid import Block, Config, ExperimentSpec
 

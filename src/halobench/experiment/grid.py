@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import hashlib
 import itertools
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from halobench.core import plugins
+from halobench.core.errors import one_of, require
+from halobench.core.spec_codec import canonical
 from halobench.core.specs import (
     PROBED,
     CalibrateSpec,
@@ -21,18 +20,8 @@ from halobench.core.specs import (
     ProbeSpec,
     SourceSpec,
     TrainSpec,
-    canonical,
-    one_of,
-    require,
-    to_json,
 )
-from halobench.storage.files import read_record, write_json
-
-STAGE_RECORDS = ("train.json", "probe.json", "calibrate.json")
-TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # what aggregation writes
-EXPLORED = ("metrics", "neighbourhood", "reliability", "runs")  # those that the explorer reads
-
-PAGES = ("overview", "cells", "panels", "front")  # what the overview writes beside the tables
+from halobench.storage.layout import PAGES, TABLES
 
 IMAGES = "any images"  # in a plug-in's SHOWS: all loaders that are no distribution
 
@@ -232,11 +221,6 @@ class Config:
             "calibrate": self.calibrate_spec(),
         }
 
-    def listed(self, experiment: str) -> dict[str, Any]:
-        """The cells and references of an experiment, for `list_files`."""
-        probed = self.probed(experiment)
-        return list_cells(experiment, self.cells(experiment), self.references(experiment), probed)
-
 
 def _plain(experiment: ExperimentSpec) -> dict[str, Any]:
     """An experiment as plain data, default values left out."""
@@ -258,49 +242,3 @@ def _shows(kind: str, name: str, loaders: Iterable[str], calibrators: Iterable[s
     shows, beyond = (plugins.constant(kind, name, attribute) for attribute in ("SHOWS", "BEYOND"))
     fits = shows is None or bool(set(shows) & set(loaders))
     return fits and (beyond is None or bool(set(calibrators) - set(beyond)))
-
-
-def stage_records(probed: bool) -> tuple[str, ...]:
-    """The records of a cell's stages."""
-    return tuple(name for name in STAGE_RECORDS if probed or name != "probe.json")
-
-
-def list_cells(
-    experiment: str, cells: Iterable[Cell], references: Iterable[tuple[str, int]], probed: Container[Cell]
-) -> dict[str, Any]:
-    """Cells and references as plain data: names and folders, and whether a cell is probed."""
-    return {
-        "experiment": experiment,
-        "cells": [dataclasses.asdict(cell) | {"path": cell.path, "probe": cell in probed} for cell in cells],
-        "references": [{"dataset": d, "seed": s, "path": f"{d}/seed{s}"} for d, s in references],
-    }
-
-
-def keep_list(listed: Mapping[str, Any], folder: Path) -> Path:
-    """Write such a list into `folder` under a name that tells its content; return its path.
-
-    The jobs of a run read it: config.yaml may be edited meanwhile.
-    """
-    text = to_json(listed)
-    path = folder / f"{listed['experiment']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
-    if not path.exists():
-        write_json(path, listed)
-    return path
-
-
-def list_files(listed: Mapping[str, Any], results: Path) -> dict[str, Any]:
-    """The manifest of a list of cells and references: it, with the checksums of their files from the records."""
-
-    def outputs(folder: Path, records: Iterable[str]) -> dict[str, str]:
-        found = (read_record(folder / name)["outputs"] for name in records)
-        return {name: digest for output in found for name, digest in output.items()}
-
-    cells = [
-        cell | {"outputs": outputs(results / "runs" / cell["path"], stage_records(cell["probe"]))}
-        for cell in listed["cells"]
-    ]
-    scored = [
-        reference | {"outputs": outputs(results / "references" / reference["path"], ["reference.json"])}
-        for reference in listed["references"]
-    ]
-    return {"experiment": listed["experiment"], "cells": cells, "references": scored}

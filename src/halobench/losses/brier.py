@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from halobench.losses import Loss
+from halobench.losses.base import Loss
 
 
 class Brier(Loss):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from halobench.losses import Loss, soft_cross_entropy
+from halobench.losses.base import Loss, soft_cross_entropy
 
 
 class CrossEntropy(Loss):

@@ -11,8 +11,9 @@ import math
 import numpy as np
 import torch
 
-from halobench.core.specs import SpecError, convert_number, require
-from halobench.losses import Loss, soft_cross_entropy
+from halobench.core.errors import SpecError, require
+from halobench.core.spec_codec import convert_number
+from halobench.losses.base import Loss, soft_cross_entropy
 
 
 class Cutmix(Loss):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import torch
 
-from halobench.core.specs import convert_number, require
-from halobench.losses import Loss
+from halobench.core.errors import require
+from halobench.core.spec_codec import convert_number
+from halobench.losses.base import Loss
 
 
 class Focal(Loss):

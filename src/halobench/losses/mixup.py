@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from halobench.core.specs import convert_number, one_of, require
-from halobench.losses import Loss, soft_cross_entropy
-from halobench.training.batches import send
+from halobench.core.errors import one_of, require
+from halobench.core.spec_codec import convert_number
+from halobench.losses.base import Loss, send, soft_cross_entropy
 
 
 class Mixup(Loss):

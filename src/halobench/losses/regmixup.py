@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from halobench.core.specs import convert_number, require
+from halobench.core.errors import require
+from halobench.core.spec_codec import convert_number
 from halobench.losses.mixup import Mixup
 
 ROWS = 2  # that `mix` makes of each one: estimates count on it

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from halobench.core.specs import SpecError
+from halobench.core.errors import SpecError
 
 # Set here, not by options: the data set's shape and classes, and where weights come from.
 RESERVED = {"num_classes", "in_chans", "pretrained", "weights", "checkpoint_path", "cache_dir"}

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from halobench.core.specs import ModelSpec, SpecError, require, told
+from halobench.core.errors import SpecError, require, told
+from halobench.core.specs import ModelSpec
 from halobench.storage import files
 
 FORMAT = "a .safetensors file of weights (others are converted by safetensors.torch.save_file(state_dict, path))"

@@ -12,30 +12,24 @@ numbers), and are drawn anew for each point: one set shared by all points is as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from halobench.calibration.temperature_scaling import fit_temperature
 from halobench.core.seeding import generator
 from halobench.core.specs import ProbeSpec, TrainSpec
-from halobench.data import Data, normalise
-from halobench.models.batchnorm_folding import checked
+from halobench.data.mapped_rows import normalise
+from halobench.data.splits import Data
 from halobench.probing.progress import Chunks, Progress
-from halobench.probing.rays import Geometry, Rays, Surroundings
+from halobench.probing.radii import _radii, _radii_table
+from halobench.probing.ray_walk import Predict, _grid, _Walk, chunk_points, predictor
+from halobench.probing.rays import Geometry, Surroundings
 from halobench.training.checkpoint import Checkpoint
-from halobench.training.loop import autocast, feed, in_memory, kept_casts, memory_format
-from halobench.training.trainer_state import DivergedError
-
-Predict = Callable[[torch.Tensor], torch.Tensor]
-DIRECTIONS = 2**22  # numbers of directions held at a time
-PLACES = 2**20  # numbers of inputs made at a time, unless a few batches are more
-BATCHES = 4
-FORWARDS = 2**14  # forward passes of a chunk, which a killed probe does again
+from halobench.training.device import kept_casts, memory_format
+from halobench.training.loop import feed
 
 
 @dataclass(frozen=True)
@@ -143,35 +137,6 @@ def probe_cell(
     return Neighbourhood(*(_leading(pd.concat(tables, ignore_index=True), lead) for tables in (curves, radii)))
 
 
-def predictor(model: torch.nn.Module, recipe: TrainSpec, tick: Callable[[], None] = lambda: None) -> Predict:
-    """What a probe asks: a model's logits, float32, in the recipe's layout and precision; calls `tick` before each.
-
-    Of the model as it is now, which must not change: batch norms are folded where the first batch shows that nothing
-    changes by that (`halobench.models.batchnorm_folding`), and bf16 casts of weights may be kept (`kept_casts`).
-    """
-    device = next(model.parameters()).device
-    asked: list[torch.nn.Module] = []
-
-    # Not inference_mode, in which autocast casts the weights anew for each batch.
-    @torch.no_grad()
-    def predict(batch: torch.Tensor) -> torch.Tensor:
-        tick()
-        batch = batch.contiguous(memory_format=memory_format(recipe))
-        with in_memory("eval_batch", recipe.eval_batch, "a batch that fits"):
-            if not asked:
-                asked.append(checked(model, batch))
-            with autocast(recipe, device):
-                return asked[0](batch).float()
-
-    return predict
-
-
-def exact_beta(arrays: Mapping[str, np.ndarray]) -> float | None:
-    """The inverse of the exact temperature on validation logits and labels; None where they are separable."""
-    fit = fit_temperature(arrays["val.logits"], arrays["val.labels"])
-    return None if fit.separable else fit.beta
-
-
 def choose_points(size: int, count: int, rng: np.random.Generator) -> np.ndarray:
     """Rows of `count` points of `size` without replacement, all of them where there are no more."""
     return np.sort(rng.permutation(size)[:count])
@@ -277,140 +242,6 @@ def confidences(
     return np.concatenate(found)
 
 
-def chunk_points(spec: ProbeSpec, size: int, calibrators: int) -> int:
-    """Points of a chunk: as many as keep its directions, of `size` numbers each, and its forward passes in bounds."""
-    quantities = 2 * calibrators + 1
-    forwards = 1 + len(spec.radii) + len(spec.relative_radii) + quantities * spec.bisections
-    return max(1, min(DIRECTIONS // (spec.directions * size), FORWARDS // (spec.directions * forwards)))
-
-
-def _grid(spec: ProbeSpec, other_distance: np.ndarray) -> np.ndarray:
-    """Distances (m, 1 + A + B) to visit: 0, the absolute grid, and the relative grid scaled to each point."""
-    absolute = np.tile(np.asarray(spec.radii), (len(other_distance), 1))
-    relative = np.asarray(spec.relative_radii) * other_distance[:, None]
-    return np.concatenate([np.zeros((len(other_distance), 1)), absolute, relative], axis=1)
-
-
-class _Walk:
-    """Reads confidences and gaps of m points at distances along their rays.
-
-    Points and directions lie flat in the order of the model's memory `layout`, so that the places along a ray are
-    written once, as the model reads them.
-    """
-
-    def __init__(
-        self,
-        predict: Predict,
-        inputs: torch.Tensor,
-        labels: np.ndarray,
-        rays: Rays,
-        batch: int,
-        layout: torch.memory_format = torch.contiguous_format,
-    ):
-        self.predict, self.rays, self.batch, self.shape = predict, rays, batch, inputs.shape[1:]
-        self.layout = layout if inputs.dim() == 4 else torch.contiguous_format
-        self.flat = self._laid(inputs.flatten(1))  # (m, D)
-        self.directions = self._laid(rays.directions)  # (m, R, D)
-        self.labels = torch.from_numpy(np.asarray(labels)).to(inputs.device)
-
-    def at(
-        self, point: np.ndarray, ray: np.ndarray, distance: np.ndarray, betas: Mapping[str, float]
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Label confidence by calibrator, and logit gap, of b places: float64 arrays (b,)."""
-        device, rows = self.flat.device, torch.from_numpy(point * self.directions.shape[1] + ray)
-        points, rows = torch.from_numpy(point).to(device), rows.to(device)
-        far = torch.from_numpy(distance.astype(np.float32)).to(device)
-        every, read = self.directions.flatten(0, 1), []
-        step = max(PLACES // self.flat.shape[1], BATCHES * self.batch)
-        for start in range(0, len(point), step):
-            some = slice(start, start + step)
-            p, r = points[some], rows[some]
-            ways = every.index_select(0, r)
-            places = torch.addcmul(self.flat.index_select(0, p), far[some, None], ways, out=ways)
-            read.append(self._read(places, self.labels[p], distance[some], betas))
-        return _named(np.concatenate(read, axis=1) if read else np.zeros((1 + len(betas), 0)), betas)
-
-    def along(self, distances: np.ndarray, betas: Mapping[str, float]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The same for every ray at the distances (m, S) of its point: arrays (m, R, S).
-
-        A point itself, at distance 0 of all of its rays, is looked at once.
-        """
-        points, rays = self.directions.shape[:2]
-        still = (distances == 0).all(axis=0)
-        values = np.empty((1 + len(betas), points, rays, len(still)))
-        if still.any():
-            values[..., still] = self._own(betas)[:, :, None, None]
-        if not still.all():
-            values[..., ~still] = self._moving(distances[:, ~still], betas)
-        return _named(values, betas)
-
-    def _own(self, betas: Mapping[str, float]) -> np.ndarray:
-        """What is read at the points themselves: (1 + betas, m)."""
-        step = max(PLACES // self.flat.shape[1], BATCHES * self.batch)
-        parts = [slice(start, start + step) for start in range(0, len(self.flat), step)]
-        zeros = np.zeros(len(self.flat))
-        return np.concatenate([self._read(self.flat[p], self.labels[p], zeros[p], betas) for p in parts], axis=1)
-
-    def _moving(self, distances: np.ndarray, betas: Mapping[str, float]) -> np.ndarray:
-        """What is read on every ray at the distances (m, S) of its point: (1 + betas, m, R, S)."""
-        (points, count), size, rays = distances.shape, self.flat.shape[1], self.directions.shape[1]
-        far = torch.from_numpy(distances.astype(np.float32)).to(self.flat.device)
-        every, read = self.directions.flatten(0, 1), []
-        step = max(1, PLACES // (count * size), BATCHES * self.batch // count)
-        for start in range(0, len(every), step):
-            ways = every[start : start + step]
-            row = np.arange(start, start + len(ways)) // rays
-            p = torch.from_numpy(row).to(self.flat.device)
-            places = torch.addcmul(self.flat[p][:, None], far[p][:, :, None], ways[:, None]).view(-1, size)
-            labels = self.labels[p].repeat_interleave(count)
-            read.append(self._read(places, labels, distances[row].ravel(), betas))
-        return np.concatenate(read, axis=1).reshape(-1, points, rays, count)
-
-    def _read(
-        self, places: torch.Tensor, labels: torch.Tensor, distance: np.ndarray, betas: Mapping[str, float]
-    ) -> np.ndarray:
-        """Logit gap, and label confidence for each of `betas`, at `places` (b, D): float64 (1 + betas, b).
-
-        Passed through the model in as few parts of even size as `batch` allows, and read from its device in one go.
-        """
-        parts = places.tensor_split(-(-len(places) // self.batch))
-        with torch.no_grad():  # where `predict` is a module of one's own, it would record gradients
-            logits = torch.cat([self.predict(self._images(part)) for part in parts])
-        *values, finite = score(logits, labels, betas.values()).cpu().numpy()
-        if not finite.all():
-            raise DivergedError(f"logits are not finite at distance {distance[finite == 0].min():.3g} from a point")
-        return np.stack(values)
-
-    def _laid(self, flat: torch.Tensor) -> torch.Tensor:
-        """Numbers (..., D) of images in rows, in the order in which the layout has them in memory."""
-        if self.layout != torch.channels_last or self.shape[0] == 1:
-            return flat
-        return flat.unflatten(-1, self.shape).movedim(-3, -1).flatten(-3)
-
-    def _images(self, places: torch.Tensor) -> torch.Tensor:
-        """Numbers (b, D) in that order as images, without copying them."""
-        if self.layout != torch.channels_last:
-            return places.view(len(places), *self.shape)
-        channels, height, width = self.shape
-        return places.view(len(places), height, width, channels).permute(0, 3, 1, 2)
-
-
-def _named(values: np.ndarray, betas: Mapping[str, float]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Label confidences by calibrator, and logit gaps."""
-    return dict(zip(betas, values[1:], strict=True)), values[0]
-
-
-def score(logits: torch.Tensor, labels: torch.Tensor, betas: Iterable[float]) -> torch.Tensor:
-    """Logit gap, label confidence for logits times each of `betas`, and whether all logits are finite (1 or 0).
-
-    Logits (b, k) against labels (b,), in float64: (1 + betas + 1, b), on their device.
-    """
-    logits, own = logits.double(), labels[:, None]
-    gap = logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).amax(dim=1)
-    confidences = [torch.softmax(beta * logits, dim=1).gather(1, own)[:, 0] for beta in betas]
-    return torch.stack([gap, *confidences, torch.isfinite(logits).all(dim=1).double()])
-
-
 def _curves(spec: ProbeSpec, confidence: np.ndarray, gap: np.ndarray) -> pd.DataFrame:
     """Means over points (n, 1 + A + B) with standard errors clustered by point, a row per grid value."""
     absolute, relative = len(spec.radii), len(spec.relative_radii)
@@ -425,112 +256,3 @@ def _curves(spec: ProbeSpec, confidence: np.ndarray, gap: np.ndarray) -> pd.Data
             values.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else np.full(values.shape[1], np.nan)
         )
     return pd.DataFrame(rows)
-
-
-def _quantities(spec: ProbeSpec, betas: Mapping[str, float]) -> list[tuple[str, str, float]]:
-    """Quantity, calibrator and threshold of each kind of radius, in their order."""
-    found = []
-    for name in betas:
-        found += [("certainty", name, spec.threshold), ("half_level", name, float("nan"))]
-    return [*found, ("decision", "none", float("nan"))]
-
-
-def _radii(
-    walk: _Walk,
-    spec: ProbeSpec,
-    distances: np.ndarray,
-    confidences: Mapping[str, np.ndarray],
-    gaps: np.ndarray,
-    betas: Mapping[str, float],
-) -> tuple[np.ndarray, np.ndarray]:
-    """First crossing of each quantity on each ray, bracketed on the grid, then bisected; and whether there was none.
-
-    Both (m, Q, R), in the order of `_quantities`.
-    """
-    ends: list[tuple[str | None, Any]] = []
-    for quantity, name, _ in _quantities(spec, betas):
-        if quantity == "decision":
-            ends.append((None, 0.0))
-            continue
-        start = confidences[name][:, :, 0]
-        ends.append((name, np.full_like(start, spec.threshold) if quantity == "certainty" else start / 2))
-    brackets = [
-        _Bracket(distances, gaps < 0 if name is None else confidences[name] < level[..., None], name, level)
-        for name, level in ends
-    ]
-    for _ in range(spec.bisections):
-        _halve(walk, [bracket for bracket in brackets if len(bracket.point)], betas)
-    return np.stack([b.radius() for b in brackets], axis=1), np.stack([b.censored for b in brackets], axis=1)
-
-
-class _Bracket:
-    """Between which distances each ray (m, R) first ends, by one quantity: where a value falls below a level.
-
-    `ended` (m, R, S) tells so on the grid `distances` (m, S), in any order; `level` (m, R) is of the confidence of the
-    calibrator `name`, or 0 of the logit gap where that is None. A crossing back between two neighbouring grid distances
-    goes unseen: the grid decides what counts as first. Where none has ended (censored), the radius is the longest
-    distance.
-    """
-
-    def __init__(self, distances: np.ndarray, ended: np.ndarray, name: str | None, level: np.ndarray | float):
-        self.name = name
-        order = np.argsort(distances, axis=1, kind="stable")
-        grid = np.take_along_axis(distances, order, axis=1)
-        ended = np.take_along_axis(ended, np.broadcast_to(order[:, None], ended.shape), axis=2)
-        self.censored, first = ~ended.any(axis=2), ended.argmax(axis=2)
-        rows = np.arange(len(distances))[:, None]
-        self.high = np.where(self.censored, grid[:, -1:], grid[rows, first])
-        low = np.where(self.censored, self.high, grid[rows, np.maximum(first - 1, 0)])
-        self.point, self.ray = np.nonzero(~self.censored & (first > 0) & (self.high > low))
-        self.lower, self.upper = low[self.point, self.ray], self.high[self.point, self.ray]
-        self.level = np.broadcast_to(level, self.high.shape)[self.point, self.ray]
-
-    @property
-    def middle(self) -> np.ndarray:
-        """Where the brackets (b,) are halved."""
-        return (self.lower + self.upper) / 2
-
-    def narrow(self, values: np.ndarray) -> None:
-        """Keep the half in which the values (b,), read in the middle, say that the rays end."""
-        middle, over = self.middle, values < self.level
-        self.upper, self.lower = np.where(over, middle, self.upper), np.where(over, self.lower, middle)
-
-    def radius(self) -> np.ndarray:
-        """The distances (m, R) at which rays end."""
-        found = self.high.copy()
-        found[self.point, self.ray] = self.middle
-        return found
-
-
-def _halve(walk: _Walk, brackets: list[_Bracket], betas: Mapping[str, float]) -> None:
-    """Halve the brackets of all quantities together: a place that several of them ask for is looked at once."""
-    if not brackets:
-        return
-    rays = walk.directions.shape[1]
-    asked = [np.stack([bracket.point * rays + bracket.ray, bracket.middle]) for bracket in brackets]
-    places, at = np.unique(np.concatenate(asked, axis=1), axis=1, return_inverse=True)
-    row, at = places[0].astype(np.int64), at.ravel()
-    confidences, gaps = walk.at(row // rays, row % rays, places[1], betas)
-    ends = np.cumsum([len(bracket.point) for bracket in brackets])
-    for bracket, some in zip(brackets, np.split(at, ends[:-1]), strict=True):
-        bracket.narrow((gaps if bracket.name is None else confidences[bracket.name])[some])
-
-
-def _radii_table(
-    spec: ProbeSpec, found: Mapping[str, np.ndarray], other_distance: np.ndarray, betas: Mapping[str, float]
-) -> pd.DataFrame:
-    """The radii of all points as a long table."""
-    count, rays = found["length"].shape
-    point, ray = np.repeat(np.arange(count), rays), np.tile(np.arange(rays), count)
-    shared = {
-        "point": point,
-        "ray": ray,
-        "other_distance": other_distance[point],
-        "line_length": found["length"].ravel(),
-    }
-    tables = []
-    for row, (quantity, calibrator, threshold) in enumerate(_quantities(spec, betas)):
-        of = {"quantity": quantity, "calibrator": calibrator}
-        values = {"radius": found["radius"][:, row].ravel(), "censored": found["censored"][:, row].ravel()}
-        tables.append(pd.DataFrame({**shared, **of, **values, "threshold": threshold}))
-    return pd.concat(tables, ignore_index=True)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from halobench.core import plugins
-from halobench.core.specs import ProbeSpec, SpecError
+from halobench.core.errors import SpecError
+from halobench.core.specs import ProbeSpec
 from halobench.training.batches import Feed
 
 MANIFOLD_POINTS = 5000  # training points that the principal components are taken from, at most

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halobench.core.specs import SpecError, require
+from halobench.core.errors import SpecError, require
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from halobench.core.specs import SpecError
+from halobench.core import console
+from halobench.core.errors import SpecError
 from halobench.reporting import terminal
 from halobench.results.cell import Card, cell_names, changes, differing, read_card
 
@@ -56,7 +57,7 @@ def compare(first: str, second: str, results: Path, everything: bool = False) ->
         said = of_folders((first, second), compare_folders(Path(first), Path(second)))
     else:
         said = of_cells(read_card(results, first), read_card(results, second), everything)
-    terminal.console().print(said)
+    console.console().print(said)
 
 
 def of_cells(first: Card, second: Card, everything: bool = False) -> RenderableType:
@@ -115,7 +116,7 @@ def of_folders(names: Sequence[str], found: Folders) -> RenderableType:
     if len(found.specs):
         told.append(f"{len(found.specs)} have other specs:")
         for cell, differences in list(found.specs.items())[:5]:
-            said = "; ".join(f"{key} {terminal.told(a)} → {terminal.told(b)}" for key, a, b in differences)
+            said = "; ".join(f"{key} {console.told(a)} → {console.told(b)}" for key, a, b in differences)
             told.append(f"  {cell}: {said}")
     if moved:
         told.append(f"{len(beyond)} of {len(found.changes)} changes lie where the intervals are apart.")

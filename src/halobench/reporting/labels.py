@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 FEW = 10  # points in a bin, below which its accuracy says little
 
@@ -106,16 +103,6 @@ def around(points: str) -> str:
     return f"around {words.get(points, points)}"
 
 
-def own_points(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """A probe's rows with those around evaluation points as ``train``, and what all these are around, in words.
-
-    Evaluation points stand in for training points where a model's weights come from elsewhere.
-    """
-    kinds = set(table["points"].unique()) - {"heldout"}
-    kind = "both" if len(kinds) > 1 else kinds.pop() if kinds else "train"
-    return table.assign(points=table["points"].replace("evaluation", "train")), around(kind)
-
-
 def in_words(text: str) -> str:
     """A claim's statement without its place, the names in it replaced by words."""
     text = re.sub(r"\s*\[[^\]]*\]\s*$", "", text)
@@ -155,197 +142,7 @@ def claim_label(claim: str, fit: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def trained_here(runs: pd.DataFrame) -> pd.Series:
-    """Of each row of `runs` whether its model was trained here: given weights take no step, and may fit other data.
-
-    Tables of older versions lack a column or both, and hold no given weights.
-    """
-    found = pd.Series(True, index=runs.index)
-    for column, untrained in (("steps", 0), ("fitted_here", False)):
-        if column in runs:
-            found &= runs[column].ne(untrained)
-    return found
-
-
-def losses_in(table: pd.DataFrame) -> list[str]:
-    """The losses of a table, reference rows aside, in the order of the legends."""
-    return ordered(set(table["loss"].unique()) - {"reference"}, KNOWN_LOSSES)
-
-
-def cells_in(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """The (data set, model) pairs of a table, reference rows aside, in the order of the panels."""
-    rows = table.loc[table["loss"] != "reference", ["dataset", "model"]].drop_duplicates()
-    pairs = set(rows.itertuples(index=False, name=None))
-    datasets, models = ordered((d for d, _ in pairs), DATASETS), ordered((m for _, m in pairs), MODELS)
-    return [(d, m) for d in datasets for m in models if (d, m) in pairs]
-
-
 # Colours, markers and dashes ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Style:
-    """How one loss is drawn. Colour and marker both tell losses apart, so that either is enough."""
-
-    color: str
-    marker: str | tuple[int, int, int]
-    dash: Any = "-"
-
-
-# Lines are drawn without edges of marks, so that a mark needs a face: no "x" or "+".
-# Okabe and Ito's palette without its yellow, too pale for lines on white; then darker tones for further losses.
-_STYLES = {
-    "cross_entropy": Style("#D55E00", "o", "-"),
-    "mixup2": Style("#56B4E9", "s", (0, (5, 1.2))),
-    "mixup5": Style("#0072B2", "D", (0, (3, 1, 1, 1))),
-    "focal": Style("#CC79A7", "^", (0, (1.2, 1))),
-    "label_smoothing": Style("#009E73", "v", (0, (6, 1, 1, 1, 1, 1))),
-    "mixup3": Style("#332288", "P", (0, (4, 2))),
-    "mixup": Style("#56B4E9", "s", (0, (5, 1.2))),
-    "regmixup": Style("#2516D9", "*", (0, (7, 1.5))),
-    "cutmix": Style("#662B0A", "X", (0, (5, 1, 1, 1))),
-    "dual_focal": Style("#C0168F", "<", (0, (2, 1))),
-    "brier": Style("#1A9A0F", "p", (0, (3, 1.5))),
-    "untrained": Style("#444444", "d", (0, (1, 1))),
-}
-KNOWN_LOSSES: tuple[str, ...] = ("cross_entropy", "label_smoothing", "brier", "focal", "dual_focal")
-KNOWN_LOSSES += ("mixup", "mixup2", "mixup3", "mixup5", "regmixup", "cutmix", "untrained")
-_SPARE_COLORS = ("#E69F00", "#117733", "#882255", "#000000", "#999933", "#888888")
-_SPARE_MARKERS = (">", "h", (8, 1, 0), (4, 1, 0), r"$\clubsuit$", "8", (6, 1, 0))  # (n, 1, angle): a star of n points
-
-# No colour of a known loss, so that a line is never taken for a loss.
-CALIBRATOR_STYLES = {
-    "none": Style("#111111", "o", "-"),
-    "released": Style("#E69F00", "s", (0, (4, 1.5))),
-    "exact": Style("#7A3DB8", "D", "-"),
-    "oracle": Style("#777777", "^", (0, (1.2, 1))),
-    "ensemble": Style("#3D9E9E", "v", (0, (5, 1.2))),
-    "vector": Style("#9C8DD9", "<", (0, (3, 1, 1, 1))),
-    "matrix": Style("#0A2F66", ">", (0, (6, 1, 1, 1, 1, 1))),
-    "isotonic": Style("#665C29", "p", (0, (4, 2))),
-    "histogram": Style("#D99557", "h", (0, (2, 1))),
-}
-_DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1)), (0, (6, 1.2, 1.2, 1.2)), (0, (2.5, 1)), (0, (8, 2, 2, 2, 2, 2)))
-VERDICT_STYLES = {
-    "holds": Style("#00785A", "✓"),
-    "does_not": Style("#C04E00", "✗"),
-    "undecided": Style("#555555", "?"),
-    "not_tested": Style("#8a8a8a", "–"),
-}
-
-
-def calibrator_style(name: str) -> Style:
-    """How a calibrator is drawn; grey where it has no style of its own."""
-    return CALIBRATOR_STYLES.get(name, Style("#777777", "v", (0, (1.2, 1))))
-
-
-def model_dashes(models: Iterable[str]) -> dict[str, Any]:
-    """A dash pattern for each model of a panel in which colour tells losses; they repeat beyond six."""
-    return {model: _DASHES[i % len(_DASHES)] for i, model in enumerate(ordered(models, MODELS))}
-
-
-def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
-    """A style for each loss: known losses always the same, others the next free ones in order.
-
-    Parameters
-    ----------
-    losses : iterable of str
-        Names as in the tables.
-
-    Returns
-    -------
-    dict of str to Style
-        Colours repeat only beyond 6 unknown losses, and then with another marker.
-    """
-    styles, spare = {}, 0
-    for loss in ordered(losses, KNOWN_LOSSES):
-        if loss in _STYLES:
-            styles[loss] = _STYLES[loss]
-        else:
-            color = _SPARE_COLORS[spare % len(_SPARE_COLORS)]
-            marker = _SPARE_MARKERS[spare % len(_SPARE_MARKERS)]
-            styles[loss] = Style(color, marker, (0, (2 + spare % 3, 1)))
-            spare += 1
-    return styles
-
-
 # Statistics over seeds ------------------------------------------------------------------------------------------------
-
-
-def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Mean over seeds with Student's t interval.
-
-    Parameters
-    ----------
-    values : sequence of float, shape (n,)
-        One value a seed; NaN are left out.
-    level : float
-        Coverage, in (0, 1).
-
-    Returns
-    -------
-    mean, low, high : float
-        `low` and `high` are NaN for fewer than two values: one seed has no spread.
-
-    Examples
-    --------
-    >>> [round(x, 3) for x in t_interval([1.0, 2.0, 3.0])]
-    [2.0, -0.484, 4.484]
-    """
-    known = np.asarray(values, dtype=float)
-    known = known[~np.isnan(known)]
-    n = len(known)
-    if n == 0:
-        return (float("nan"),) * 3
-    mean = float(known.mean())
-    if n == 1 or not np.isfinite(mean):
-        return mean, float("nan"), float("nan")
-    half = float(stdtrit(n - 1, 0.5 + level / 2) * known.std(ddof=1) / np.sqrt(n))
-    return mean, mean - half, mean + half
-
-
-def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
-    """Mean and t interval of `value` over seeds, for each combination of the columns `by`.
-
-    Rows that share `by` and seed (e.g. models, where they are pooled) are averaged first: the seed is the unit.
-
-    Returns
-    -------
-    DataFrame
-        Columns `by`, mean, low, high, n (seeds).
-    """
-    per_seed = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)[value].mean()
-    keys = cast("pd.MultiIndex", per_seed.index).droplevel("seed").to_frame(index=False)
-    values = per_seed.to_numpy(dtype=float)
-    # Rows are sorted by keys, so that a group begins where a key changes.
-    firsts = np.flatnonzero(np.r_[len(keys) > 0, keys.ne(keys.shift()).any(axis=1).to_numpy()[1:]])
-    sizes = np.diff([*firsts, len(values)])
-    found = np.empty((len(firsts), 3))
-    for size in np.unique(sizes):
-        rows = sizes == size
-        found[rows] = _t_intervals(values[firsts[rows, None] + np.arange(size)])
-    made = keys.iloc[firsts].reset_index(drop=True)
-    made[["mean", "low", "high"]] = found
-    return made.assign(n=sizes)
-
-
-def _t_intervals(values: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """`t_interval` of each row of values (g, n), of which none is NaN: mean, low and high (g, 3)."""
-    count = values.shape[1]
-    with np.errstate(invalid="ignore"):  # infinite values
-        mean = values.mean(axis=1)
-        if count == 1:
-            half = np.full(len(mean), np.nan)
-        else:
-            half = stdtrit(count - 1, 0.5 + level / 2) * values.std(axis=1, ddof=1) / np.sqrt(count)
-        half = np.where(np.isfinite(mean), half, np.nan)
-        return np.stack([mean, mean - half, mean + half], axis=1)
-
-
-def seeds_note(*tables: pd.DataFrame) -> str:
-    """What lines, points and bands are: means over so many seeds, with the interval if there is one."""
-    cell = ["dataset", "model", "loss"]
-    most = max((int(t.groupby(cell)["seed"].nunique().max()) for t in tables if len(t)), default=0)
-    if most < 2:
-        return "one seed, so no interval"
-    return f"mean and 95% t-interval over {most} seeds"

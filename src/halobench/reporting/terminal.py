@@ -9,36 +9,23 @@ from typing import Any
 
 import pandas as pd
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from halobench.calibration.evaluate import Calibrated
-from halobench.core.specs import CALIBRATORS, POSTHOC, shown
+from halobench.core.console import console, told
+from halobench.core.specs import CALIBRATORS, POSTHOC
 from halobench.results.cell import Card, commands
 from halobench.storage.provenance import short
 
 SCORES = ("error", "nll", "kl", "brier", "ece", "ace_average", "classwise_ece", "ece_floor")
 BARS = "▁▂▃▄▅▆▇█"
-PLAIN_WIDTH = 250  # columns where the output is no terminal, whose lines are cut nowhere
 LABELS = {
     "drawn": "labels as drawn",
     "clean": "labels before noise",
     "noisy": "expected under the known posterior",
 }
-
-
-class Output(Console):
-    """A console that lets who reads only a part of it end the command in peace."""
-
-    def on_broken_pipe(self) -> None:
-        raise  # the BrokenPipeError, of which the command line makes nothing
-
-
-def console() -> Console:
-    """Where text goes; a file or pipe gets lines of at least `PLAIN_WIDTH` columns."""
-    found = Output(highlight=False, emoji=False, markup=False)
-    return found if found.is_terminal else Output(width=PLAIN_WIDTH, highlight=False, emoji=False, markup=False)
 
 
 def number(value: float | None) -> str:
@@ -154,11 +141,6 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
     for name, value in rows:
         made.add_row(name, value)
     return made
-
-
-def told(value: Any) -> str:
-    """A value of a spec."""
-    return "–" if value is None else value if isinstance(value, str) else shown(value)
 
 
 def card(found: Card) -> RenderableType:

@@ -11,10 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from halobench.calibration.evaluate import METRICS_COLUMNS
-from halobench.core.specs import SpecError, to_json
-from halobench.experiment.grid import STAGE_RECORDS
-from halobench.storage import files
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import to_json
+from halobench.storage import files, tables_io
+from halobench.storage.columns import METRICS_COLUMNS
+from halobench.storage.layout import stage_records
+from halobench.storage.records import check_recorded, read_record
 
 POINT = ["split", "labels", "calibrator", "metric"]  # what a value of the metrics table is of
 # What is told of a record; one that another version left may lack some.
@@ -122,24 +124,24 @@ def read_card(results: Path, name: str) -> Card:
     """
     name = one_cell(results, name)
     folder = results / "runs" / name
-    there = [file for file in STAGE_RECORDS if (folder / file).exists()]
+    there = [file for file in stage_records(probed=True) if (folder / file).exists()]
     records = {
-        file.removesuffix(".json"): files.read_record(folder / file, KEYS + TRAIN_KEYS * (file == "train.json"))
+        file.removesuffix(".json"): read_record(folder / file, KEYS + TRAIN_KEYS * (file == "train.json"))
         for file in there
     }
     calibrated = "calibrate" in records
     for file in ("calibration.json", "metrics.csv", "history.csv"):
         if file == "history.csv" or calibrated:
-            files.check_recorded(folder / file)
+            check_recorded(folder / file)
     return Card(
         name,
         results,
         records,
         files.read_json(folder / "calibration.json") if calibrated else [],
-        files.read_csv(folder / "metrics.csv", METRICS_COLUMNS)
+        tables_io.read_csv(folder / "metrics.csv", METRICS_COLUMNS)
         if calibrated
         else pd.DataFrame(columns=METRICS_COLUMNS),
-        files.read_csv(folder / "history.csv", least=0),
+        tables_io.read_csv(folder / "history.csv", least=0),
     )
 
 
@@ -150,7 +152,7 @@ def commands(card: Card, out: str = "again") -> list[str]:
     lines = []
     record = card.results / "sources" / dataset / "source.json"
     if record.exists():
-        lines.append(_line("source", "--spec", to_json(files.read_record(record, ["spec"])["spec"]), "--out", source))
+        lines.append(_line("source", "--spec", to_json(read_record(record, ["spec"])["spec"]), "--out", source))
     given: dict[str, tuple[str, ...]] = {"train": ("--source", source, "--out", cell)}
     given |= {"probe": ("--source", source, "--run", cell), "calibrate": ("--run", cell)}
     for stage, arguments in given.items():

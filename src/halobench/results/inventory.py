@@ -10,11 +10,17 @@ from typing import Any
 
 import pandas as pd
 
-from halobench.core.specs import SpecError, to_json
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import to_json
 from halobench.experiment.code_version import code_map
-from halobench.experiment.grid import Cell, Config, list_cells, stage_records
-from halobench.runner.logs import last_line
-from halobench.storage.files import checksum, read_record, write_csv
+from halobench.experiment.grid import Cell, Config
+from halobench.experiment.jobs import asked_of_cell
+from halobench.results.manifest import list_cells
+from halobench.storage.files import checksum
+from halobench.storage.job_logs import last_line
+from halobench.storage.layout import stage_records
+from halobench.storage.records import read_record
+from halobench.storage.tables_io import write_csv
 
 
 @dataclass(frozen=True)
@@ -52,17 +58,6 @@ def survey(config: Config, experiment: str, results: Path) -> Survey:
     there = tuple(cell for cell in wanted if (cell.dataset, cell.model, cell.loss, cell.seed) not in absent)
     scored = tuple((d, s) for d, s in references if (d, "", "reference", s) not in absent)
     return Survey(experiment, there, scored, len(wanted), tuple(missing), probed)
-
-
-def asked_of_cell(config: Config, cell: Cell, probed: bool) -> dict[str, tuple[Any, dict[str, str]]]:
-    """What each stage of a cell would be given now: its spec and code map."""
-    names = (cell.dataset, cell.model)
-    asked = {
-        "train": (config.train_spec(*names, cell.loss), code_map("train", config.train_plugins(*names, cell.loss))),
-        "probe": (config.probe_spec(*names), code_map("probe", config.probe_plugins(*names))),
-        "calibrate": (config.calibrate_spec(), code_map("calibrate", config.calibrate.plugged)),
-    }
-    return asked if probed else {stage: given for stage, given in asked.items() if stage != "probe"}
 
 
 def _lack(asked: Mapping[str, tuple[Any, dict[str, str]]], results: Path, path: str) -> dict[str, str] | None:

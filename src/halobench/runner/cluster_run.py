@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from halobench.core.specs import SpecError, to_json
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import to_json
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import ConfigError
 from halobench.runner import dry_run
@@ -26,7 +27,7 @@ from halobench.runner import run as masters
 from halobench.runner.forecast.estimates import ASKED
 from halobench.runner.slurm import executor_patch
 from halobench.runner.slurm.queries import Request, Runs, check, look, queued
-from halobench.storage import files
+from halobench.storage import files, records
 
 NOTED = "HALOBENCH_STARTED"  # the file that tells what a run was started with
 # Resources that are whole numbers, and the least one, if there is any.
@@ -96,7 +97,7 @@ def adopt(workflow: Any) -> None:
         if job.rule.name not in ASKED or workflow.dag.needrun(job) or notes.noted(path):
             continue
         with contextlib.suppress(SpecError):
-            made = files.read_record(path, ["spec", "code"])
+            made = records.read_record(path, ["spec", "code"])
             if [to_json(made["spec"]), to_json(made["code"])] == [str(job.params.spec), str(job.params.code)]:
                 async_run(workflow.persistence.finished(job))
 

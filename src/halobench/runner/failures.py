@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from halobench.runner import logs
+from halobench.storage import job_logs
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ def failed(results: Path, since: float, slurm: Path | None = None) -> list[Failu
 
 def _failure(stage: str, name: str, log: Path, around: Sequence[Path]) -> Failure:
     """A failed job with what its logs say at the end."""
-    failure = Failure(stage, name, log, logs.last_line(log), tuple(logs.before_last(log)))
-    return replace(failure, slurm=around[-1], ended=logs.why_ended(around[-1])) if around else failure
+    failure = Failure(stage, name, log, job_logs.last_line(log), tuple(job_logs.before_last(log)))
+    return replace(failure, slurm=around[-1], ended=job_logs.why_ended(around[-1])) if around else failure
 
 
 def table(failures: Sequence[Failure]) -> str:

@@ -48,6 +48,7 @@ STAGES = {
         *TABLES,
     ),
 }
+Main = Callable[[Sequence[str]], int]  # the command line
 SERVERS = ("torch", "plain")  # two, since a fork's memory is counted with what it inherits
 # Imported as well where a spec names them: models that begin so, and calibrators.
 FOREIGN = ("timm", "torchvision")
@@ -74,7 +75,7 @@ def start() -> None:
         return
     for name in SERVERS:
         process = subprocess.Popen(
-            [sys.executable, "-m", "halobench.runner.fork_server", os.path.join(folder, name)],
+            [sys.executable, "-m", "halobench.cli.server", os.path.join(folder, name)],
             stdin=subprocess.PIPE,  # nothing else holds the other side: it tells the server when this process ends
             env=dict.fromkeys(THREADS, "1") | os.environ,  # as `cli.main` has it
             start_new_session=True,  # a terminal's Ctrl-C reaches the forks by way of their jobs, once
@@ -180,9 +181,10 @@ class Signals:
 class Server:
     """Forks for jobs until the process that it was started by has ended, and all forks have."""
 
-    def __init__(self, place: Path):
+    def __init__(self, place: Path, main: Main):
         import selectors
 
+        self.main = main
         self.read = _state()  # of the package, before most of it is imported
         self.environment = dict(os.environ)  # before a library adds to it
         self.listener = socket.socket(socket.AF_UNIX)
@@ -284,7 +286,7 @@ class Server:
             self.selector.close()
             for each in (self.listener, self.woken, self.wake, line, *self.jobs.values()):
                 each.close()
-            code = _work(request, files)
+            code = _work(self.main, request, files)
         finally:
             os._exit(code)
 
@@ -358,7 +360,7 @@ def _end_with(server: int, name: str) -> None:
         os._exit(1)
 
 
-def _work(request: Mapping[str, Any], files: Sequence[int]) -> int:
+def _work(main: Main, request: Mapping[str, Any], files: Sequence[int]) -> int:
     """Become the job: what is done here is what a new process would have come with."""
     import tempfile
     import traceback
@@ -378,7 +380,6 @@ def _work(request: Mapping[str, Any], files: Sequence[int]) -> int:
         signal.signal(number, signal.SIG_IGN if number in request["ignored"] else normal)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     sys.argv, sys.path[:] = ["halobench", *request["arguments"]], request["path"]
-    from halobench.cli.main import main
     from halobench.storage import provenance
 
     provenance.begin()
@@ -395,15 +396,11 @@ def _work(request: Mapping[str, Any], files: Sequence[int]) -> int:
     return code
 
 
-def run(place: Path) -> None:
-    """Serve at a socket, and remove it with its folder at the end."""
+def run(place: Path, main: Main) -> None:
+    """Serve forks that run `main` at a socket, and remove it with its folder at the end."""
     import shutil
 
     try:
-        Server(place).serve()
+        Server(place, main).serve()
     finally:
         shutil.rmtree(place.parent, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    run(Path(sys.argv[1]))

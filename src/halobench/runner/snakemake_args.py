@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from halobench.core.specs import SpecError
+from halobench.core.errors import SpecError
 from halobench.experiment.config_loader import ConfigError, check_file
 from halobench.runner.dry_run import BUILT_IN
 from halobench.runner.forecast.plan import Limits

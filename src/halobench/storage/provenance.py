@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core.plugins import PACKAGE
-from halobench.storage.files import checksum, seal
+from halobench.storage.files import checksum
+from halobench.storage.records import seal
 
 _started: list[str] = []
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halobench.core.specs import SpecError
+from halobench.core.errors import SpecError
 from halobench.storage import files as store
+from halobench.storage import layout
+from halobench.storage.layout import WRITTEN
+from halobench.storage.records import seal
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,6 @@ class Verdict:
     records: int
     files: int
     faults: tuple[Fault, ...]
-
-
-# What stages write into the folders of cells, references and sources; other names are learnt from the records.
-WRITTEN = {
-    *("images.npy", "labels.npy", "meta.json", "model.safetensors", "logits.safetensors", "history.csv"),
-    *("neighbourhood.parquet", "radii.parquet", "calibration.json", "metrics.csv", "reliability.csv"),
-    "explorer.html",
-}
 
 
 def verify(results: Path) -> Verdict:
@@ -70,10 +65,10 @@ def verify(results: Path) -> Verdict:
             judged.add(path)
             names |= {name for name in found["outputs"] if not path.is_relative_to(results / "figures")}
             faults += check_record(path, found)
-        elif path.name in store.RECORDS:
+        elif path.name in layout.RECORDS:
             faults.append(Fault(path, path, "is no record: it was overwritten"))
             judged.add(path)
-        elif isinstance(found, dict) and "self" in found and found != store.seal(found):
+        elif isinstance(found, dict) and "self" in found and found != seal(found):
             faults.append(Fault(path, path, "was edited: its own checksum is wrong"))
     judged |= outputs
     stray = [path for path in paths if path.name in names and path not in judged]
@@ -101,7 +96,7 @@ def is_record(found: Any) -> bool:
 
 def check_record(path: Path, found: dict[str, Any]) -> Iterator[Fault]:
     """What is wrong with a record, or else with the files that it lists, which lie beside it."""
-    if found != store.seal(found):
+    if found != seal(found):
         yield Fault(path, path, "was edited: its own checksum is wrong")
         return
     for name, digest in found["outputs"].items():

@@ -12,20 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from halobench.losses.base import send, staged
+
 FLOATS = 2**26  # bytes of normalised points that the CPU keeps, which saves normalising each batch anew
 SHARE = 0.5  # of a GPU's free memory, what points may take: weights, moments and activations need the rest
 AHEAD = 2  # batches that are read while another is worked on
-
-
-def staged(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """An array as a tensor in memory that `device` can copy from by itself: pinned, for a GPU."""
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory() if device.type == "cuda" else tensor
-
-
-def send(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """An array as a tensor on `device`, without the host waiting for a GPU's queue."""
-    return staged(array, device).to(device, non_blocking=True)
 
 
 def what_fits(images: Any, device: torch.device) -> str:
@@ -52,7 +43,8 @@ class Feed:
     images : array (n, C, H, W)
         uint8 or float32; or anything with shape, dtype and rows by integer arrays, e.g. of a mapped file.
     mean, std : float arrays (C,), optional
-        Normalise by channel, as `halobench.data.normalise` does; without them `images` are normalised already.
+        Normalise by channel, as `halobench.data.mapped_rows.normalise` does; without them `images` are normalised
+        already.
     device : torch.device
     layout : torch.memory_format
         Of the batches.
@@ -109,7 +101,7 @@ class Feed:
                 yield rows[part], self._normalised(found.to(self.device, non_blocking=True))
 
     def _moments(self, mean: np.ndarray, std: np.ndarray | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and inverse deviation, (1, C, 1, 1), rounded as `halobench.data.normalise` rounds them."""
+        """Mean and inverse deviation, (1, C, 1, 1), rounded as `halobench.data.mapped_rows.normalise` rounds them."""
         numbers = (np.asarray(mean, np.float32), (1 / np.asarray(std)).astype(np.float32))
         centre, scale = (torch.from_numpy(each).view(1, -1, 1, 1).to(self.device) for each in numbers)
         return centre, scale

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from halobench.core.plugins import told
-from halobench.core.specs import to_json
+from halobench.core.spec_codec import to_json
 from halobench.storage import files
 
 FORMAT = 2  # of what a resume point holds; another one is thrown away

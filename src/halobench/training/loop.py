@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,36 +13,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from halobench import losses, models
+from halobench.core.errors import SpecError
 from halobench.core.seeding import seed_libraries, torch_seed
-from halobench.core.specs import LossSpec, ModelSpec, SpecError, TrainSpec, require
-from halobench.data import Data
-from halobench.losses import Loss
-from halobench.training.batches import Feed, send
+from halobench.core.specs import LossSpec, ModelSpec, TrainSpec
+from halobench.data.splits import Data
+from halobench.losses import base
+from halobench.losses.base import Loss, send
+from halobench.models import builder
+from halobench.models.builder import start
+from halobench.training import loop
+from halobench.training.batches import Feed
 from halobench.training.checkpoint import Checkpoint
+from halobench.training.device import autocast, kept_casts, memory_format, place, resolve_device, set_kernels
 from halobench.training.trainer_state import DivergedError, Run
 
 INTERPOLATION = 0.99  # a model interpolates if its train accuracy, on the labels trained on, is at least this
-
-
-def resolve_device(name: str) -> torch.device:
-    """``auto`` as CUDA where there is one, else the CPU; SpecError for a CUDA device that isn't there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda"):
-        there = torch.cuda.device_count()
-        found = int(name.partition(":")[2] or 0) < there
-        require(found, "train.device", name, f"a device that torch sees here (it sees {there} CUDA devices)")
-    return torch.device(name)
-
-
-def set_kernels(spec: TrainSpec) -> None:
-    """Fix the number of CPU threads, and choose deterministic kernels (those that have none only warn) or fast ones."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(spec.threads)
-    # As torch.use_deterministic_algorithms(True, warn_only=True), which also imports the compiler: 2 s a job.
-    torch.set_deterministic_debug_mode("warn" if spec.deterministic else "default")
-    torch.backends.cudnn.benchmark = not spec.deterministic
 
 
 def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
@@ -61,26 +45,6 @@ def feed(images: Any, spec: TrainSpec, device: torch.device, data: Data | None =
     """A feed of `images` (n, C, H, W) in the recipe's layout, normalised as `data` says, or normalised already."""
     mean, std = (None, None) if data is None else (data.mean, data.std)
     return Feed(images, mean, std, device, memory_format(spec))
-
-
-def memory_format(spec: TrainSpec) -> torch.memory_format:
-    """The layout of images and convolution weights."""
-    return torch.channels_last if spec.channels_last else torch.contiguous_format
-
-
-def autocast(spec: TrainSpec, device: torch.device) -> contextlib.AbstractContextManager:
-    """bfloat16 autocast, or nothing, as the recipe says."""
-    if spec.precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def kept_casts(device: torch.device) -> contextlib.AbstractContextManager:
-    """Keep what `autocast` makes of weights from one batch to the next, while they don't change.
-
-    Autocast forgets its casts where the outermost of its contexts ends. This one changes nothing inside it.
-    """
-    return torch.autocast(device.type, enabled=False)
 
 
 @dataclass(frozen=True)
@@ -120,11 +84,11 @@ def train_cell(
     device = resolve_device(spec.device)
     seed_libraries(torch_seed(seed, "init"))
     split = data.splits["train"]
-    built = models.build(model, data.shape, data.classes, (data.mean, data.std), weights)
-    models.start_on(built, data)
+    built = builder.build(model, data.shape, data.classes, (data.mean, data.std), weights)
+    loop.start_on(built, data)
     network = place(built, spec, device)
     points = feed(split.images, spec, device, data)
-    run = fit(network, points, split.labels, losses.build(loss), spec, seed, data.classes, log, checkpoint)
+    run = fit(network, points, split.labels, base.build(loss), spec, seed, data.classes, log, checkpoint)
     logits = {}
     for name, part in data.splits.items():
         inputs = points if name == "train" else feed(part.images, spec, device, data)
@@ -193,12 +157,6 @@ def in_memory(key: str, value: int, advice: str) -> Iterator[None]:
         raise SpecError(f"train.{key}", value, f"{advice}: memory ran out ({found})") from error
 
 
-def place(model: nn.Module, spec: TrainSpec, device: torch.device) -> nn.Module:
-    """A model on its device, in the recipe's memory layout."""
-    # As torch documents it; its overloads have one or the other.
-    return model.to(device=device, memory_format=memory_format(spec))  # type: ignore[call-overload]
-
-
 def fit(
     model: nn.Module,
     inputs: np.ndarray | Feed,
@@ -260,7 +218,7 @@ def fit(
             for rows, images in points.batches(order, batch, run.step):
                 run.set_rate()
                 targets = known.index_select(0, rows)
-                targets = targets if losses.takes_labels(loss) else one_hot(targets, classes)
+                targets = targets if base.takes_labels(loss) else one_hot(targets, classes)
                 mixed, soft = loss.mix(augmented(images, spec, rng), targets, rng)
                 run.forget_gradients()
                 run.watch(backward(forward, loss, mixed, soft, spec))
@@ -322,3 +280,9 @@ def predict(
                 logits = model(points.take(rows))
             blocks.append(logits.float().cpu().numpy())
     return np.concatenate(blocks)
+
+
+def start_on(model: nn.Module, data: Data) -> None:
+    """The same with the training points of a data set, which are read only for a model that asks for them."""
+    if hasattr(model, "start"):
+        start(model, data.inputs("train"), data.splits["train"].labels, data.classes)

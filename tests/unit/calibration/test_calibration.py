@@ -13,9 +13,13 @@ import pytest
 
 from halobench.calibration import calibrator as posthoc
 from halobench.calibration import metrics
-from halobench.calibration.evaluate import calibrate, nearest, references
-from halobench.calibration.temperature_scaling import FLAT, fit_released, fit_temperature
-from halobench.core.specs import CalibrateSpec, SpecError, parse
+from halobench.calibration.evaluate import calibrate
+from halobench.calibration.paper_fit import fit_released
+from halobench.calibration.reference_predictors import nearest, references
+from halobench.calibration.temperature_scaling import FLAT, fit_temperature
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import parse
+from halobench.core.specs import CalibrateSpec
 
 SPEC = CalibrateSpec(draws=200, floor_draws=50)
 SIZES = {"train": 120, "val": 90, "test": 150}

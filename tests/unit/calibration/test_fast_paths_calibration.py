@@ -12,9 +12,9 @@ import warnings
 import numpy as np
 import pytest
 
-from halobench.calibration import metrics
+from halobench.calibration import arrays, metrics, paper_fit
 from halobench.calibration import temperature_scaling as ts
-from halobench.core.specs import SpecError
+from halobench.core.errors import SpecError
 
 
 def made(n: int, k: int, seed: int = 0, scale: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +75,7 @@ CASES = {
     "first row by row": lambda: made(600, ts.MANY_CLASSES),
     "many": lambda: made(150, 1000),
     "several blocks and a start from a sample": lambda: made(20_000, 10),
-    "a row wider than a block": lambda: made(3, ts.BLOCK + 1),
+    "a row wider than a block": lambda: made(3, arrays.BLOCK + 1),
     "extreme": extreme,
     "ties": tied,
     "offset": offset,
@@ -190,17 +190,17 @@ def test_rows_pass_or_fail_by_their_sum_alone(k, dtype):
             rows = np.tile(base, (3, 1))
             rows[1] *= 1 + sign * off
             rows = rows.astype(dtype)
-            if (np.abs([math.fsum(row) - 1 for row in rows.astype(np.float64)]) <= ts.SUM_TOLERANCE).all():
-                assert ts.check_rows(rows, "rows") is rows
+            if (np.abs([math.fsum(row) - 1 for row in rows.astype(np.float64)]) <= arrays.SUM_TOLERANCE).all():
+                assert arrays.check_rows(rows, "rows") is rows
             else:
                 with pytest.raises(SpecError) as caught:
-                    ts.check_rows(rows, "rows")
+                    arrays.check_rows(rows, "rows")
                 assert caught.value.key == "rows[1]"
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -0.25])
 def test_a_bad_row_of_a_later_block_is_named(bad):
-    n = 3 * ts.BLOCK // 100
+    n = 3 * arrays.BLOCK // 100
     p = np.full((n, 100), 0.01)
     row = n - 5
     p[row, 3] = bad
@@ -212,15 +212,19 @@ def test_a_bad_row_of_a_later_block_is_named(bad):
     z = np.zeros((n, 100))
     z[row, 3] = bad
     if not math.isfinite(bad):
-        for function in (ts.check_logits, lambda z: ts.fit_temperature(z, y), lambda z: ts.fit_released(z, y)):
+        for function in (
+            arrays.check_logits,
+            lambda z: ts.fit_temperature(z, y),
+            lambda z: paper_fit.fit_released(z, y),
+        ):
             with pytest.raises(SpecError) as caught:
                 function(z)
             assert caught.value.key == f"logits[{row}]"
     if bad == -math.inf:
-        assert ts.check_logits(z, masked=True) is z
+        assert arrays.check_logits(z, masked=True) is z
         z[row] = bad
         with pytest.raises(SpecError, match=rf"logits\[{row}\]"):
-            ts.check_logits(z, masked=True)
+            arrays.check_logits(z, masked=True)
 
 
 def test_soft_targets_of_few_digits_are_added_up_in_many():
@@ -246,7 +250,7 @@ def test_infinities_of_both_signs_are_told_without_a_warning():
     [([[1e308, -1e308]] * 3, [0, 0, 0]), ([[8e307, -8e307]] * 4, [0, 0, 0, 1]), ([[0, 1e308, -1e308]] * 2, [0, 1])],
 )
 def test_a_spread_beyond_float64_is_refused(z, y):
-    for fit in (ts.fit_temperature, ts.fit_released):
+    for fit in (ts.fit_temperature, paper_fit.fit_released):
         with pytest.raises(SpecError, match="a spread within the range of float64"):
             fit(np.array(z), np.array(y))
 

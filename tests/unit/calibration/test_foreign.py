@@ -12,7 +12,8 @@ from halobench.calibration import metrics
 from halobench.calibration.external_logits import calibrate_file, read_logits
 from halobench.calibration.temperature_scaling import FLAT, fit_temperature
 from halobench.cli.main import main
-from halobench.core.specs import CalibrateSpec, SpecError
+from halobench.core.errors import SpecError
+from halobench.core.specs import CalibrateSpec
 
 QUICK = CalibrateSpec(draws=50, floor_draws=5)
 

@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 from scipy.special import softmax as scipy_softmax
 
 from halobench.calibration import metrics
-from halobench.core.specs import SpecError
+from halobench.core.errors import SpecError
 
 PROBABILITY_METRICS = {
     "error": metrics.error,

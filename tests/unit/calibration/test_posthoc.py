@@ -13,7 +13,8 @@ import pytest
 from conftest import needs
 from halobench.calibration import calibrator, metrics
 from halobench.calibration.temperature_scaling import fit_temperature
-from halobench.core.specs import POSTHOC, SpecError
+from halobench.core.errors import SpecError
+from halobench.core.specs import POSTHOC
 
 OWN = ("vector", "isotonic", "histogram", "ensemble")
 INSTALLED = importlib.util.find_spec("probmetrics") is not None and importlib.util.find_spec("numba") is not None

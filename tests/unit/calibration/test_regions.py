@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from halobench.calibration.evaluate import calibrate, references
+from halobench.calibration.evaluate import calibrate
 from halobench.calibration.overlap_theory import nearest_neighbour_kl, two_level_kl
+from halobench.calibration.reference_predictors import references
 from halobench.calibration.region_scores import GAPS, Located, _level, gaps
-from halobench.core.specs import CalibrateSpec, LossSpec, ModelSpec, SourceSpec, SpecError, TrainSpec
-from halobench.data import DatasetSpec, _drawn, load_distribution
+from halobench.core.errors import SpecError
+from halobench.core.specs import CalibrateSpec, LossSpec, ModelSpec, SourceSpec, TrainSpec
+from halobench.data import DatasetSpec
 from halobench.data.distribution import Regions, overlap_regions
+from halobench.data.sources import load_distribution
+from halobench.data.splits import _drawn
 from halobench.training.loop import train_cell
 
 pytestmark = pytest.mark.theory

@@ -12,8 +12,9 @@ from scipy.special import log_softmax, logsumexp
 from scipy.special import softmax as scipy_softmax
 
 from halobench.calibration import metrics
-from halobench.calibration.temperature_scaling import FLAT, fit_released, fit_temperature, scale, tempered
-from halobench.core.specs import SpecError
+from halobench.calibration.paper_fit import fit_released
+from halobench.calibration.temperature_scaling import FLAT, fit_temperature, scale, tempered
+from halobench.core.errors import SpecError
 
 
 def sample(kind: str, n: int = 2000, k: int = 10, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

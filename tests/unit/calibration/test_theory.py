@@ -18,7 +18,7 @@ from halobench.calibration.overlap_theory import (
     uniform_kl,
 )
 from halobench.calibration.temperature_scaling import fit_temperature
-from halobench.core.specs import SpecError
+from halobench.core.errors import SpecError
 from halobench.data.distribution import overlap_regions
 from halobench.data.loaders.overlap import load as overlap
 

@@ -11,8 +11,8 @@ import pytest
 
 import synthetic
 from halobench.cli import main
-from halobench.results.aggregate import TABLE_COLUMNS
-from halobench.storage import files
+from halobench.storage import arrays_io, tables_io
+from halobench.storage.columns import TABLE_COLUMNS
 
 STAGES = ["source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure"]
 STAGES += ["overview", "explorer"]
@@ -92,7 +92,7 @@ def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
     def end(*arguments):
         raise SystemExit(0)
 
-    monkeypatch.setattr("halobench.pipeline.stage.run_calibrate", end)
+    monkeypatch.setattr("halobench.pipeline.calibrate.run_calibrate", end)
     assert main.main(["calibrate", "--spec", "{}", "--seed", "0", "--run", "x"]) == 1
     assert "halobench: error: ended by SystemExit(0), raised by a plug-in\n" in capsys.readouterr().err
 
@@ -136,10 +136,10 @@ def test_what_needs_no_torch_runs_without_it(stage, root, tmp_path):
     for split in ("train", "val", "test"):
         labels = rng.integers(3, size=40)
         arrays |= {f"{split}.logits": rng.standard_normal((40, 3)), f"{split}.labels": labels, f"{split}.clean": labels}
-    files.write_arrays(tmp_path / "logits.safetensors", arrays)
+    arrays_io.write_arrays(tmp_path / "logits.safetensors", arrays)
     for name, table in synthetic.tables(seeds=(0, 1)).items():
         columns = dict.fromkeys([*table.columns, *TABLE_COLUMNS.get(name, ())])
-        files.write_parquet(tmp_path / f"{name}.parquet", table.reindex(columns=list(columns)))
+        tables_io.write_parquet(tmp_path / f"{name}.parquet", table.reindex(columns=list(columns)))
     arguments = LIGHT_STAGES[stage].format(folder=tmp_path, root=root).split()
     code = "import sys; from halobench.cli.main import main; code = main(sys.argv[1:]);"
     code += f"print('imported:', *[name for name in {HEAVY} if name in sys.modules]); sys.exit(code)"

@@ -11,21 +11,11 @@ import pandas as pd
 import pytest
 
 from halobench.core import plugins
+from halobench.core.errors import SpecError, check_name
 from halobench.core.seeding import generator
-from halobench.core.specs import (
-    CalibrateSpec,
-    DatasetSpec,
-    ModelSpec,
-    NoiseSpec,
-    ProbeSpec,
-    SpecError,
-    TrainSpec,
-    canonical,
-    check_name,
-    parse,
-    to_json,
-)
-from halobench.storage import files
+from halobench.core.spec_codec import canonical, parse, to_json
+from halobench.core.specs import CalibrateSpec, DatasetSpec, ModelSpec, NoiseSpec, ProbeSpec, TrainSpec
+from halobench.storage import arrays_io, files, tables_io
 from halobench.storage.provenance import record
 
 
@@ -79,13 +69,15 @@ def test_tables_and_arrays_survive_their_files_with_the_same_bytes(tmp_path):
     table = pd.DataFrame({"a": [0.1, 1 / 3, 1e-300], "b": ["x", "y", "z"]})
     arrays = {"x": np.arange(6).reshape(2, 3), "y": np.ones(3, np.float32)}
     for folder in (tmp_path / "one", tmp_path / "two"):
-        files.write_csv(folder / "t.csv", table)
-        files.write_parquet(folder / "t.parquet", table)
-        files.write_arrays(folder / "t.safetensors", arrays)
-        files.write_npy(folder / "t.npy", arrays["x"])
+        tables_io.write_csv(folder / "t.csv", table)
+        tables_io.write_parquet(folder / "t.parquet", table)
+        arrays_io.write_arrays(folder / "t.safetensors", arrays)
+        arrays_io.write_npy(folder / "t.npy", arrays["x"])
         pd.testing.assert_frame_equal(pd.read_csv(folder / "t.csv"), table, check_exact=True)
         pd.testing.assert_frame_equal(pd.read_parquet(folder / "t.parquet"), table, check_exact=True)
-        assert all((files.read_arrays(folder / "t.safetensors")[key] == value).all() for key, value in arrays.items())
+        assert all(
+            (arrays_io.read_arrays(folder / "t.safetensors")[key] == value).all() for key, value in arrays.items()
+        )
     for name in ("t.csv", "t.parquet", "t.safetensors", "t.npy"):
         assert files.checksum(tmp_path / "one" / name) == files.checksum(tmp_path / "two" / name)
 

@@ -12,7 +12,9 @@ import torch
 from halobench.calibration import calibrator, metrics
 from halobench.calibration.temperature_scaling import fit_temperature
 from halobench.core import plugins, specs
-from halobench.core.specs import CalibrateSpec, ProbeSpec, SpecError
+from halobench.core.errors import SpecError
+from halobench.core.plugins import check_known
+from halobench.core.specs import CalibrateSpec, ProbeSpec
 from halobench.probing.probe import probe
 from halobench.probing.rays import Surroundings
 
@@ -204,4 +206,4 @@ def test_a_file_named_as_one_of_the_packages_own_is_refused(made, kind, name, tm
 
 def test_names_that_are_none_are_told_with_the_nearest():
     with pytest.raises(SpecError, match=r"did you mean 'isotonic'\?\) or module:object"):
-        specs.check_known("calibrators", "calibrators", "isotonc", specs.CALIBRATORS + specs.POSTHOC)
+        check_known("calibrators", "calibrators", "isotonc", specs.CALIBRATORS + specs.POSTHOC)

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halobench import data
-from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
-from halobench.data import noise_transition, split_indices
+from halobench.core.errors import SpecError
+from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec
+from halobench.data import mapped_rows, sources
+from halobench.data import splits as splits_
 from halobench.data.channel_stats import channel_moments
 from halobench.data.distribution import draw_labels
 from halobench.data.loaders import photos
 from halobench.data.mapped_rows import Rows
+from halobench.data.splits import noise_transition, split_indices
 from halobench.storage import files
 
 KINDS = ["cycle", "map", "uniform"]
@@ -77,7 +79,7 @@ def test_no_noise_leaves_labels_alone():
 def test_splits_are_disjoint_and_keep_to_official_parts():
     spec = DatasetSpec("s", 50, 20, 25)
     free = split_indices(spec, 100, {}, np.random.default_rng(0))
-    assert [len(free[name]) for name in data.SPLITS] == [50, 20, 25]
+    assert [len(free[name]) for name in splits_.SPLITS] == [50, 20, 25]
     assert len(np.unique(np.concatenate(list(free.values())))) == 95
     parts = {"train": (0, 70), "test": (70, 100)}
     bound = split_indices(spec, 100, parts, np.random.default_rng(0))
@@ -93,23 +95,23 @@ def test_a_source_too_small_is_refused_with_both_numbers():
 @pytest.mark.parametrize("loader", ["digits", "mnist5k", "photos"])
 def test_embedded_sources_are_what_they_describe(loader, tmp_path):
     spec = SourceSpec(loader)
-    described, images = data.describe(spec), data.load_source(spec)
+    described, images = sources.describe(spec), sources.load_source(spec)
     assert images.images.shape == (described.size, *described.shape)
     assert images.classes == described.classes
     assert np.bincount(images.labels).min() > 100
     assert images.images.min() == 0
     assert images.images.max() == 255
-    data.write_source(spec, tmp_path)
-    loaded = data.load_data(tmp_path, DatasetSpec("s", 500, 100, 100, NoiseSpec("cycle", 0.5)), seed=0)
-    clean = data.load_data(tmp_path, DatasetSpec("s", 500, 100, 100), seed=0)
+    sources.write_source(spec, tmp_path)
+    loaded = splits_.load_data(tmp_path, DatasetSpec("s", 500, 100, 100, NoiseSpec("cycle", 0.5)), seed=0)
+    clean = splits_.load_data(tmp_path, DatasetSpec("s", 500, 100, 100), seed=0)
     np.testing.assert_array_equal(loaded.splits["train"].index, clean.splits["train"].index)
     np.testing.assert_array_equal(loaded.splits["train"].clean, clean.splits["train"].labels)
     assert 0.4 < (loaded.splits["train"].labels == loaded.splits["train"].clean).mean() < 0.6
     np.testing.assert_array_equal(images.images[loaded.splits["val"].index], loaded.splits["val"].images)
-    inputs = np.concatenate([clean.inputs(name) for name in data.SPLITS])
+    inputs = np.concatenate([clean.inputs(name) for name in splits_.SPLITS])
     assert abs(inputs.mean()) < 0.05
     assert abs(inputs.std() - 1) < 0.05
-    other = data.load_data(tmp_path, DatasetSpec("s", 500, 100, 100), seed=1)
+    other = splits_.load_data(tmp_path, DatasetSpec("s", 500, 100, 100), seed=1)
     assert (other.splits["train"].index != clean.splits["train"].index).any()
 
 
@@ -146,33 +148,33 @@ def test_rows_are_read_as_an_array_would_give_them(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="without a copy"):
         rows.__array__(copy=False)
     mean, std = np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])
-    np.testing.assert_array_equal(data.normalise(rows, mean, std), data.normalise(whole, mean, std))
+    np.testing.assert_array_equal(mapped_rows.normalise(rows, mean, std), mapped_rows.normalise(whole, mean, std))
     scale = (1 / std).astype(np.float32)[:, None, None]
     expected = (whole.astype(np.float32) - mean.astype(np.float32)[:, None, None]) * scale
-    np.testing.assert_array_equal(data.normalise(whole, mean, std), expected)
+    np.testing.assert_array_equal(mapped_rows.normalise(whole, mean, std), expected)
 
 
 def test_a_large_split_is_left_on_disk_and_gives_the_same(tmp_path, monkeypatch):
-    data.write_source(SourceSpec("digits"), tmp_path)
+    sources.write_source(SourceSpec("digits"), tmp_path)
     spec = DatasetSpec("s", 500, 100, 100, NoiseSpec("cycle", 0.5))
-    held = data.load_data(tmp_path, spec, seed=3)
-    monkeypatch.setattr(data, "COPIED", 100 * 64)
-    left = data.load_data(tmp_path, spec, seed=3)
-    assert [type(left.splits[name].images).__name__ for name in data.SPLITS] == ["Rows", "ndarray", "ndarray"]
-    for name in data.SPLITS:
+    held = splits_.load_data(tmp_path, spec, seed=3)
+    monkeypatch.setattr(splits_, "COPIED", 100 * 64)
+    left = splits_.load_data(tmp_path, spec, seed=3)
+    assert [type(left.splits[name].images).__name__ for name in splits_.SPLITS] == ["Rows", "ndarray", "ndarray"]
+    for name in splits_.SPLITS:
         np.testing.assert_array_equal(held.inputs(name), left.inputs(name))
         np.testing.assert_array_equal(held.splits[name].labels, left.splits[name].labels)
 
 
 def test_meta_holds_the_checksums_of_the_arrays(tmp_path):
-    data.write_source(SourceSpec("digits"), tmp_path)
+    sources.write_source(SourceSpec("digits"), tmp_path)
     meta = files.read_json(tmp_path / "meta.json")
     assert meta["checksums"] == {name: files.checksum(tmp_path / name) for name in ("images.npy", "labels.npy")}
 
 
 BLOCKS = """
 import numpy as np
-from halobench.data import Description, Images
+from halobench.data.sources import Description, Images
 
 class Blocks:
     dtype = np.dtype(np.uint8)
@@ -220,7 +222,7 @@ def test_blocks_are_written_as_the_whole_array_would_be(tmp_path, blocks, monkey
     monkeypatch.setattr("halobench.data.sources.TELLING", 0.0)
     whole = np.random.default_rng(0).integers(256, size=(40, 3, 2, 2), dtype=np.uint8)
     spec = SourceSpec("in_blocks:load", {"names": ["no", "yes"]})
-    paths = data.write_source(spec, tmp_path / "source")
+    paths = sources.write_source(spec, tmp_path / "source")
     assert blocks.Blocks.asked == [(start, min(start + 5, 40)) for start in range(0, 40, 5)]  # each row once, in order
     assert capsys.readouterr().out.splitlines()[-1] == "40 of 40 images, 0 minutes left"
     np.save(tmp_path / "whole.npy", whole)
@@ -230,7 +232,7 @@ def test_blocks_are_written_as_the_whole_array_would_be(tmp_path, blocks, monkey
     np.testing.assert_allclose(meta["mean"], whole[:17].mean(axis=(0, 2, 3)))  # of the train part
     np.testing.assert_allclose(meta["std"], whole[:17].std(axis=(0, 2, 3)))
     paths[0].unlink()
-    splits = data.load_data(tmp_path / "source", DatasetSpec("s", 12, 5, 23), 0).splits
+    splits = splits_.load_data(tmp_path / "source", DatasetSpec("s", 12, 5, 23), 0).splits
     assert paths[0].read_bytes() == (tmp_path / "whole.npy").read_bytes()
     np.testing.assert_array_equal(splits["test"].images, whole[splits["test"].index])
 
@@ -245,29 +247,29 @@ def test_blocks_are_written_as_the_whole_array_would_be(tmp_path, blocks, monkey
 )
 def test_bad_blocks_are_told_and_leave_nothing(tmp_path, blocks, options, line):
     with pytest.raises(SpecError, match=rf"loader = 'in_blocks:load': expected {line}"):
-        data.write_source(SourceSpec("in_blocks:load", options), tmp_path / "source")
+        sources.write_source(SourceSpec("in_blocks:load", options), tmp_path / "source")
     assert not [path for path in (tmp_path / "source").rglob("*") if path.is_file()]
 
 
 def test_only_a_distribution_may_leave_its_size_open(blocks, monkeypatch):
-    monkeypatch.setattr(blocks, "describe", lambda: data.Description((3, 2, 2), 2, None))
+    monkeypatch.setattr(blocks, "describe", lambda: sources.Description((3, 2, 2), 2, None))
     with pytest.raises(SpecError, match=r"loader = 'in_blocks:load': expected images .* not Description\(.*size=None"):
-        data.describe(SourceSpec("in_blocks:load"))
+        sources.describe(SourceSpec("in_blocks:load"))
 
 
 def test_of_a_large_array_the_size_counts_alone(tmp_path, monkeypatch):
-    images = data.write_source(SourceSpec("digits"), tmp_path)[0]
+    images = sources.write_source(SourceSpec("digits"), tmp_path)[0]
     sound = images.read_bytes()
     images.write_bytes(sound[:-1] + b"x")
     spec = DatasetSpec("s", 100, 10, 10)
     with pytest.raises(SpecError, match=r"the bytes that meta\.json records"):
-        data.load_data(tmp_path, spec, 0)
+        splits_.load_data(tmp_path, spec, 0)
     monkeypatch.setattr("halobench.data.sources.HASHED", len(sound) - 1)
-    data.load_data(tmp_path, spec, 0)
+    splits_.load_data(tmp_path, spec, 0)
     for bad in (sound[:-1], sound + b"x"):
         images.write_bytes(bad)
         with pytest.raises(SpecError, match=r"images\.npy"):
-            data.load_data(tmp_path, spec, 0)
+            splits_.load_data(tmp_path, spec, 0)
 
 
 def test_the_loader_in_the_documentation_works(tmp_path, monkeypatch):
@@ -277,13 +279,13 @@ def test_the_loader_in_the_documentation_works(tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(256, size=(1000, 3, 32, 32), dtype=np.uint8)
     np.savez(tmp_path / "images.npz", images=images, labels=np.arange(1000) % 10)
     spec = SourceSpec("documented:load", {"path": str(tmp_path / "images.npz")})
-    np.testing.assert_array_equal(np.load(data.write_source(spec, tmp_path / "out")[0]), images)
+    np.testing.assert_array_equal(np.load(sources.write_source(spec, tmp_path / "out")[0]), images)
 
 
 CHANGING = """
 import numpy as np
 from pathlib import Path
-from halobench.data import Description, Images
+from halobench.data.sources import Description, Images
 
 def describe():
     return Description((1, 2, 2), 2, 40)
@@ -299,19 +301,19 @@ def test_lost_arrays_are_loaded_again_and_only_as_they_were(tmp_path, monkeypatc
     (tmp_path / "changing.py").write_text(CHANGING)
     (tmp_path / "value").write_text("3")
     folder = tmp_path / "source"
-    paths = data.write_source(SourceSpec("changing:load"), folder)
+    paths = sources.write_source(SourceSpec("changing:load"), folder)
     before = [path.read_bytes() for path in paths]
     spec = DatasetSpec("s", 20, 10, 10)
     for lost in (paths[:1], paths[1:2], paths[:2]):
         for path in lost:
             path.unlink()
-        data.load_data(folder, spec, 0)
+        splits_.load_data(folder, spec, 0)
         assert [path.read_bytes() for path in paths] == before
         assert f"loading {' and '.join(path.name for path in lost)} again" in capsys.readouterr().out
     (tmp_path / "value").write_text("4")
     paths[0].unlink()
     with pytest.raises(SpecError, match=r"images\.npy = 'other bytes': expected what the loader gave before"):
-        data.load_data(folder, spec, 0)
+        splits_.load_data(folder, spec, 0)
     assert sorted(path.name for path in folder.iterdir()) == ["labels.npy", "meta.json"]
 
 

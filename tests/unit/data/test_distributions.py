@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from halobench import data
-from halobench.calibration.evaluate import references
 from halobench.calibration.overlap_theory import posterior_entropy
-from halobench.core.specs import CalibrateSpec, DatasetSpec, NoiseSpec, SourceSpec, SpecError, parse
-from halobench.data import load_distribution
+from halobench.calibration.reference_predictors import references
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import parse
+from halobench.core.specs import CalibrateSpec, DatasetSpec, NoiseSpec, SourceSpec
+from halobench.data import sources, splits
 from halobench.data.distribution import Distribution, Sample
 from halobench.data.loaders.overlap import in_ball
-from halobench.pipeline import stage
+from halobench.data.sources import load_distribution
 from halobench.storage import files
 
 pytestmark = pytest.mark.theory
@@ -48,7 +49,7 @@ def unknown() -> Distribution:
 
 
 def mislabelled() -> Distribution:
-    return data.Images(np.zeros((2, 1, 2, 2), np.uint8), np.array([0, 1]), 2)
+    return sources.Images(np.zeros((2, 1, 2, 2), np.uint8), np.array([0, 1]), 2)
 
 
 def made(name: str) -> Distribution:
@@ -86,8 +87,8 @@ def test_the_posterior_against_counting(name):
 def test_the_bayes_rule_scores_its_entropy(name, tmp_path):
     """The reference bayes: NLL equal to the posterior's entropy, KL 0; near the closed form where there is one."""
     spec = parse(SourceSpec, MADE[name])
-    data.write_source(spec, tmp_path)
-    drawn = data.load_data(tmp_path, DatasetSpec("s", 200, 200, 4000), seed=0)
+    sources.write_source(spec, tmp_path)
+    drawn = splits.load_data(tmp_path, DatasetSpec("s", 200, 200, 4000), seed=0)
     inputs = {split: drawn.inputs(split).reshape(len(part.labels), -1) for split, part in drawn.splits.items()}
     table = references(inputs, drawn.targets(), CalibrateSpec(draws=10, floor_draws=2), 0).metrics
     bayes = table[(table["model"] == "bayes") & (table["split"] == "test") & (table["labels"] == "noisy")]
@@ -168,30 +169,30 @@ def test_an_input_outside_all_regions_has_no_posterior():
 
 def test_a_distribution_that_knows_no_posterior_says_so(tmp_path):
     spec = SourceSpec(f"{__name__}:unknown")
-    data.write_source(spec, tmp_path)
-    drawn = data.load_data(tmp_path, DatasetSpec("s", 20, 20, 20), seed=0)
+    sources.write_source(spec, tmp_path)
+    drawn = splits.load_data(tmp_path, DatasetSpec("s", 20, 20, 20), seed=0)
     with pytest.raises(SpecError, match="posterior = 'Unknown': expected a distribution that knows its posterior"):
         drawn.targets()
 
 
 def test_an_annotation_that_isnt_true_is_refused():
     with pytest.raises(SpecError, match="a loader that gives a Distribution, as its annotation tells, not Images"):
-        data.describe(SourceSpec(f"{__name__}:mislabelled"))
+        sources.describe(SourceSpec(f"{__name__}:mislabelled"))
 
 
 def test_a_source_holds_meta_data_alone_and_samples_by_seed(tmp_path):
     """The same seed gives the same points whatever is drawn beside them; seeds, splits and layouts differ."""
-    stage.run_source(MADE["balls"], tmp_path / "a")
+    sources.run_source(MADE["balls"], tmp_path / "a")
     assert sorted(path.name for path in (tmp_path / "a").iterdir() if not path.name.startswith(".")) == [
         "meta.json",
         "source.json",
     ]
-    assert data.describe(parse(SourceSpec, MADE["balls"])).size is None
+    assert sources.describe(parse(SourceSpec, MADE["balls"])).size is None
     spec = DatasetSpec("a", 300, 100, 200)
-    first, again = (data.load_data(tmp_path / "a", spec, seed=3) for _ in range(2))
-    larger = data.load_data(tmp_path / "a", DatasetSpec("a", 300, 100, 500, NoiseSpec("uniform", 0.2)), seed=3)
-    other = data.load_data(tmp_path / "a", spec, seed=4)
-    for split in data.SPLITS:
+    first, again = (splits.load_data(tmp_path / "a", spec, seed=3) for _ in range(2))
+    larger = splits.load_data(tmp_path / "a", DatasetSpec("a", 300, 100, 500, NoiseSpec("uniform", 0.2)), seed=3)
+    other = splits.load_data(tmp_path / "a", spec, seed=4)
+    for split in splits.SPLITS:
         np.testing.assert_array_equal(first.splits[split].images, again.splits[split].images)
         assert (first.splits[split].images != other.splits[split].images).any()
     np.testing.assert_array_equal(first.splits["train"].images, larger.splits["train"].images)
@@ -202,8 +203,8 @@ def test_a_source_holds_meta_data_alone_and_samples_by_seed(tmp_path):
 
 
 def test_label_noise_on_a_distribution_joins_its_posterior(tmp_path):
-    data.write_source(parse(SourceSpec, MADE["balls"]), tmp_path)
-    drawn = data.load_data(tmp_path, DatasetSpec("s", 10, 10, 20_000, NoiseSpec("uniform", 0.3)), seed=0)
+    sources.write_source(parse(SourceSpec, MADE["balls"]), tmp_path)
+    drawn = splits.load_data(tmp_path, DatasetSpec("s", 10, 10, 20_000, NoiseSpec("uniform", 0.3)), seed=0)
     split = drawn.splits["test"]
     posterior = drawn.targets()["regions.posterior"][split.region]
     np.testing.assert_allclose(posterior, drawn.posterior("test"))
@@ -213,8 +214,8 @@ def test_label_noise_on_a_distribution_joins_its_posterior(tmp_path):
 
 
 def test_what_images_left_is_removed_where_a_distribution_takes_their_name(tmp_path):
-    data.write_source(SourceSpec("digits"), tmp_path)
-    data.write_source(parse(SourceSpec, MADE["balls"]), tmp_path)
+    sources.write_source(SourceSpec("digits"), tmp_path)
+    sources.write_source(parse(SourceSpec, MADE["balls"]), tmp_path)
     assert not (tmp_path / "images.npy").exists()
     assert json.loads((tmp_path / "meta.json").read_text())["checksums"] == {}
     assert files.read_json(tmp_path / "meta.json")["size"] == 0
@@ -241,7 +242,7 @@ def test_what_images_left_is_removed_where_a_distribution_takes_their_name(tmp_p
 )
 def test_bad_overlap_is_refused(options, told):
     with pytest.raises(SpecError, match=told):
-        data.describe(SourceSpec("overlap", options))
+        sources.describe(SourceSpec("overlap", options))
 
 
 @pytest.mark.parametrize(
@@ -261,21 +262,21 @@ def test_bad_overlap_is_refused(options, told):
 )
 def test_bad_gaussians_and_images_are_refused(loader, options, told):
     with pytest.raises(SpecError, match=told):
-        data.describe(SourceSpec(loader, options))
+        sources.describe(SourceSpec(loader, options))
 
 
 def test_changes_that_leave_their_region_are_refused():
     """As the source is described, before any job."""
     with pytest.raises(SpecError, match=r"shift, turn, growth = \[12.0, 5.0, 0.05\]: expected smaller ones"):
-        data.describe(SourceSpec("image_overlap", {"classes": 6, "shift": 12.0}))
+        sources.describe(SourceSpec("image_overlap", {"classes": 6, "shift": 12.0}))
     with pytest.raises(SpecError, match=r"prototypes further apart"):
-        data.describe(SourceSpec("image_overlap", {"classes": 16, "prototypes": "digits"}))
+        sources.describe(SourceSpec("image_overlap", {"classes": 16, "prototypes": "digits"}))
 
 
 def test_lengths_that_float32_does_not_hold_are_refused():
     for loader, options in (("overlap", {"classes": 4, "norm": 1e60}), ("gaussians", {"mu": 1e300})):
         with pytest.raises(SpecError, match="expected a number from 1e-6 to 1e6"):
-            data.describe(SourceSpec(loader, options))
+            sources.describe(SourceSpec(loader, options))
     # So near that rounding may take a point from one region to the next.
     with pytest.raises(SpecError, match=r"radius = 0\.0531: expected less than"):
-        data.describe(SourceSpec("overlap", {"classes": 2, "shape": [1, 1, 2], "radius": 0.0531}))
+        sources.describe(SourceSpec("overlap", {"classes": 2, "shape": [1, 1, 2], "radius": 0.0531}))

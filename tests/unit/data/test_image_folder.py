@@ -17,9 +17,9 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from conftest import Workspace, tiny_config
-from halobench import data
-from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
-from halobench.data import data_root
+from halobench.core.errors import SpecError
+from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec
+from halobench.data import data_root, sources, splits
 from halobench.data.loaders import image_folder
 from halobench.experiment import validation
 from halobench.experiment.config_loader import ConfigError, load_config
@@ -63,7 +63,7 @@ def spec(**options: object) -> SourceSpec:
 
 
 def written(folder: Path, source: SourceSpec) -> tuple[np.ndarray, np.ndarray, dict]:
-    data.write_source(source, folder)
+    sources.write_source(source, folder)
     return np.load(folder / "images.npy"), np.load(folder / "labels.npy"), store.read_json(folder / "meta.json")
 
 
@@ -111,7 +111,7 @@ def test_a_test_folder_gives_official_parts_and_noise_falls_on_both(root, tmp_pa
     np.testing.assert_array_equal(labels, [*np.repeat([0, 1, 2], 12), *np.repeat([0, 1, 2], 5)])
     for kind in ("cycle", "map", "uniform"):
         sizes = DatasetSpec("s", 30, 6, 15, NoiseSpec(kind, 0.5))
-        loaded = data.load_data(tmp_path / "out", sizes, 1)
+        loaded = splits.load_data(tmp_path / "out", sizes, 1)
         assert loaded.splits["train"].index.max() < 36 <= loaded.splits["test"].index.min()
         for split in loaded.splits.values():
             np.testing.assert_array_equal(split.clean, labels[split.index])
@@ -124,7 +124,7 @@ def test_the_same_folder_gives_the_same_bytes_on_any_number_of_threads(root, tmp
     for threads, block in ((1, 243), (2, 700), (8, 2**20)):
         monkeypatch.setattr(image_folder, "THREADS", threads)
         monkeypatch.setattr("halobench.data.sources.BLOCK", block)
-        data.write_source(spec(), tmp_path / f"{threads}")
+        sources.write_source(spec(), tmp_path / f"{threads}")
     for file in ("images.npy", "labels.npy", "meta.json"):
         assert len({(tmp_path / str(threads) / file).read_bytes() for threads in (1, 2, 8)}) == 1
 
@@ -133,9 +133,9 @@ def test_describing_opens_no_image_where_the_mode_is_told(root, monkeypatch):
     opened = []
     real = Image.open
     monkeypatch.setattr(Image, "open", lambda path, *rest: opened.append(path) or real(path, *rest))
-    assert data.describe(spec(mode="L")) == data.Description((1, 9, 9), 3, 36)
+    assert sources.describe(spec(mode="L")) == sources.Description((1, 9, 9), 3, 36)
     assert not opened
-    assert data.describe(spec()).shape == (3, 9, 9)
+    assert sources.describe(spec()).shape == (3, 9, 9)
     assert len(opened) == 1
 
 
@@ -146,11 +146,11 @@ def refusal(source: SourceSpec, folder: Path, described: bool = True) -> SpecErr
     """How a source is refused, and that nothing is written; `described` tells whether that needs no images."""
     if described:
         with pytest.raises(SpecError) as told:
-            data.describe(source)
+            sources.describe(source)
     else:
-        data.describe(source)
+        sources.describe(source)
     with pytest.raises(SpecError) as caught:
-        data.write_source(source, folder)
+        sources.write_source(source, folder)
     assert not described or str(told.value) == str(caught.value)
     assert not [path for path in folder.rglob("*") if path.is_file()]
     assert "\n" not in str(caught.value)
@@ -407,7 +407,7 @@ def test_a_data_root_that_is_a_file_is_told_as_such(root, tmp_path, monkeypatch)
     error = refusal(spec(), tmp_path / "out")
     assert error.key == "data_root"
     assert error.expected == f"a folder, and {root}/zoo/notes.txt is no folder"
-    assert data.describe(spec(folder=str(root / "zoo"))).size == 36
+    assert sources.describe(spec(folder=str(root / "zoo"))).size == 36
 
 
 # --- In a configuration ----------------------------------------------------------------------------------------------
@@ -439,7 +439,7 @@ def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp
     with pytest.raises(ConfigError, match=r"^sources\.zoo\.folder = 'zoo': expected a folder that holds"):
         validation.ensure(config, tmp_path / "cache", place)
     (root / "moved").rename(root / "zoo")
-    from halobench.pipeline.stage import run_source
+    from halobench.pipeline.source import run_source
 
     run_source(config.source_spec("zoo"), place / "sources/zoo")
     (root / "zoo").rename(root / "moved")

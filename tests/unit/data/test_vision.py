@@ -23,10 +23,11 @@ import pytest
 import torchvision
 from scipy.io import savemat
 
-from halobench import data
 from halobench.core import plugins
-from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec, SpecError
-from halobench.data import data_root, torchvision_files
+from halobench.core.errors import SpecError
+from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec
+from halobench.data import data_root, sources, torchvision_files
+from halobench.data.splits import load_data
 from halobench.experiment.config_loader import load_config
 from halobench.runner import cluster_run
 from halobench.storage import files as store
@@ -164,7 +165,7 @@ def made(name: str, folder: Path, monkeypatch) -> tuple[torchvision_files.Vision
 @pytest.mark.parametrize("name", SETS)
 def test_images_and_labels_come_as_written_and_as_torchvision_reads_them(name, place, tmp_path, monkeypatch):
     spec, parts = made(name, place, monkeypatch)
-    loaded = data.load_source(SourceSpec(name))
+    loaded = sources.load_source(SourceSpec(name))
     assert loaded.parts == {"train": (0, spec.train), "test": (spec.train, spec.train + spec.test)}
     np.testing.assert_array_equal(loaded.images, np.concatenate([images for images, _ in parts.values()]))
     np.testing.assert_array_equal(loaded.labels, np.concatenate([labels for _, labels in parts.values()]))
@@ -176,7 +177,7 @@ def test_images_and_labels_come_as_written_and_as_torchvision_reads_them(name, p
         np.testing.assert_array_equal(loaded.labels[start:stop], [label for _, label in theirs])
         assert loaded.names == tuple(getattr(theirs, "classes", map(str, range(10))))
     for folder in ("a", "b"):
-        data.write_source(SourceSpec(name), tmp_path / folder)
+        sources.write_source(SourceSpec(name), tmp_path / folder)
     for file in ("images.npy", "labels.npy", "meta.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     meta = store.read_json(tmp_path / "a/meta.json")
@@ -187,21 +188,21 @@ def test_images_and_labels_come_as_written_and_as_torchvision_reads_them(name, p
 @pytest.mark.parametrize("name", SETS)
 def test_noise_and_splits_keep_to_the_official_parts(name, place, tmp_path, monkeypatch):
     spec, _ = made(name, place, monkeypatch)
-    data.write_source(SourceSpec(name), tmp_path / "source")
+    sources.write_source(SourceSpec(name), tmp_path / "source")
     sizes = DatasetSpec("s", spec.train - 10, 10, spec.test, NoiseSpec("map", 0.5))
-    splits = data.load_data(tmp_path / "source", sizes, 0).splits
+    splits = load_data(tmp_path / "source", sizes, 0).splits
     assert max(splits["train"].index.max(), splits["val"].index.max()) < spec.train <= splits["test"].index.min()
     assert 0.2 < (splits["train"].labels != splits["train"].clean).mean() < 0.8
     with pytest.raises(
         SpecError, match=rf"test = {spec.test + 1}: expected at most the {spec.test} images of the test"
     ):
-        data.load_data(tmp_path / "source", dataclasses.replace(sizes, test=spec.test + 1), 0)
+        load_data(tmp_path / "source", dataclasses.replace(sizes, test=spec.test + 1), 0)
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_what_is_described_is_what_was_published(name, place):
     """From names of files alone; here none is there, but all could be fetched."""
-    described = data.describe(SourceSpec(name))
+    described = sources.describe(SourceSpec(name))
     train, test = REAL.get(name) or REAL["cifar10" if name in BATCHES else "mnist"]
     assert described.parts == {"train": (0, train), "test": (train, train + test)}
     assert described.size == train + test
@@ -248,7 +249,7 @@ def test_a_wrong_checksum_of_any_file_is_refused_before_any_is_parsed(name, plac
         for bad in (content[:-1] + bytes([content[-1] ^ 1]), content[: len(content) // 2], b""):
             path.write_bytes(bad)
             with pytest.raises(SpecError) as caught:
-                data.load_source(SourceSpec(name))
+                sources.load_source(SourceSpec(name))
             assert caught.value.key == str(path)
             assert caught.value.value == f"md5 {md5(bad)}"
             assert f"as published, md5 {md5(content)}: it is damaged or cut off; delete it" in caught.value.expected
@@ -261,19 +262,19 @@ def test_an_archive_is_read_where_nothing_is_unpacked(name, place, monkeypatch):
     spec, parts = made(name, place, monkeypatch)
     next((place / spec.folder).iterdir()).unlink()  # one that lacks is enough
     before = sorted(place.rglob("*"))
-    loaded = data.load_source(SourceSpec(name))
+    loaded = sources.load_source(SourceSpec(name))
     np.testing.assert_array_equal(loaded.images, np.concatenate([images for images, _ in parts.values()]))
     np.testing.assert_array_equal(loaded.labels, np.concatenate([labels for _, labels in parts.values()]))
     assert sorted(place.rglob("*")) == before
     archive = place / spec.archive
     archive.write_bytes(archive.read_bytes()[:-9])
     with pytest.raises(SpecError, match=rf"{spec.archive} = 'md5 \w+': expected the file as published"):
-        data.load_source(SourceSpec(name))
+        sources.load_source(SourceSpec(name))
 
 
 def test_a_pickle_that_would_run_code_is_refused_even_with_the_right_checksum():
     assert torchvision_files.read_pickle(pickled({"data": np.arange(3), "labels": [1]}))["data"].tolist() == [0, 1, 2]
-    for bad in (os.system, data.load_source, getattr, np.load):
+    for bad in (os.system, sources.load_source, getattr, np.load):
         with pytest.raises(pickle.UnpicklingError, match="no part of an array"):
             torchvision_files.read_pickle(pickle.dumps(bad, protocol=2))
 
@@ -290,7 +291,7 @@ def test_what_is_no_idx_file_is_refused(content):
 def test_without_files_and_network_the_line_says_where_both_were_looked_for(name, place, capsys):
     spec = importlib.import_module(f"halobench.data.loaders.{name}").SET
     with pytest.raises(SpecError) as caught:
-        data.load_source(SourceSpec(name))
+        sources.load_source(SourceSpec(name))
     line = str(caught.value)
     assert line.startswith(f"data_root = '{place}': expected the files of {spec.title} in torchvision's layout (")
     assert line.endswith("or a network to fetch them from (URLError: <urlopen error no route>)")
@@ -305,14 +306,14 @@ def test_without_files_and_network_the_line_says_where_both_were_looked_for(name
 def test_where_fetching_is_off_absence_is_told_by_the_description(place, monkeypatch):
     data_root.note({"fetch": False})
     try:
-        for call in (data.describe, data.load_source):
+        for call in (sources.describe, sources.load_source):
             with pytest.raises(
                 SpecError, match=rf"data_root = '{place}': expected the files of SVHN .*, or fetch: true"
             ):
                 call(SourceSpec("svhn"))
         made("svhn", place, monkeypatch)
-        data.describe(SourceSpec("svhn"))
-        data.load_source(SourceSpec("svhn"))
+        sources.describe(SourceSpec("svhn"))
+        sources.load_source(SourceSpec("svhn"))
     finally:
         os.environ.pop(data_root.FETCH)
 
@@ -345,21 +346,21 @@ def test_what_lacks_is_fetched_whole_or_not_at_all(name, place, tmp_path, monkey
 
     monkeypatch.setattr("urllib.request.urlopen", serve(0.9))
     with pytest.raises(SpecError, match=r"or a network to fetch them from \(RuntimeError: File not found or corrupted"):
-        data.load_source(SourceSpec(name))
+        sources.load_source(SourceSpec(name))
     assert not [path for path in place.rglob("*") if path.is_file()]
     assert set(asked) == {address for address in archives[0].addresses}  # all mirrors of the first
     monkeypatch.setattr("urllib.request.urlopen", serve(1))
-    loaded = data.load_source(SourceSpec(name))
+    loaded = sources.load_source(SourceSpec(name))
     np.testing.assert_array_equal(loaded.images, np.concatenate([images for images, _ in parts.values()]))
     there = [path for path in place.rglob("*") if path.is_file()]
     assert sorted(there) == sorted(place / archive.path for archive in archives)
     asked.clear()
-    data.load_source(SourceSpec(name))
+    sources.load_source(SourceSpec(name))
     assert not asked
     # A file that is there but damaged is the user's: it is told, and left alone.
     there[0].write_bytes(b"mine")
     with pytest.raises(SpecError, match="delete it, and it is fetched again"):
-        data.load_source(SourceSpec(name))
+        sources.load_source(SourceSpec(name))
     assert not asked
     assert there[0].read_bytes() == b"mine"
 
@@ -374,7 +375,7 @@ def test_a_data_root_that_is_no_folder_is_told_by_the_description(name, place, m
         (place.parent / "gone", place.parent / "gone", "a link that leads to no folder"),
     ):
         monkeypatch.setenv(data_root.ROOT, str(root))
-        for call in (data.describe, data.load_source):
+        for call in (sources.describe, sources.load_source):
             with pytest.raises(SpecError) as caught:
                 call(SourceSpec(name))
             assert str(caught.value) == f"data_root = '{root}': expected a folder, and {nearest} is {what}"
@@ -385,7 +386,7 @@ def test_a_data_root_that_is_no_folder_is_told_by_the_description(name, place, m
 def test_what_lies_in_the_place_of_a_file_is_told_by_the_description(name, fetch, place, monkeypatch):
     spec, _ = made(name, place, monkeypatch)
     monkeypatch.setenv(data_root.FETCH, fetch)
-    data.describe(SourceSpec(name))
+    sources.describe(SourceSpec(name))
     if name in BATCHES:
         shutil.rmtree(place / spec.folder)
     path = spec.places()[0]
@@ -396,7 +397,7 @@ def test_what_lies_in_the_place_of_a_file_is_told_by_the_description(name, fetch
     ):
         (Path.rmdir if path.is_dir() else Path.unlink)(path)
         put(path)
-        for call in (data.describe, data.load_source):
+        for call in (sources.describe, sources.load_source):
             with pytest.raises(SpecError) as caught:
                 call(SourceSpec(name))
             assert caught.value.key == "data_root"
@@ -409,7 +410,7 @@ def test_a_file_in_the_place_of_a_folder_is_told_by_the_description(place):
     place.mkdir()
     (place / "MNIST").write_text("a file")
     with pytest.raises(SpecError, match=rf"nothing but files in their place: {place}/MNIST is no folder, move it away"):
-        data.describe(SourceSpec("mnist"))
+        sources.describe(SourceSpec("mnist"))
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -419,7 +420,7 @@ def test_a_fetch_that_fails_leaves_no_folder_that_it_made(name, place, monkeypat
         for folder in before:
             folder.mkdir(exist_ok=True)
         with pytest.raises(SpecError, match="or a network to fetch them from"):
-            data.load_source(SourceSpec(name))
+            sources.load_source(SourceSpec(name))
         assert sorted(path for path in place.parent.rglob("*")) == before
 
 
@@ -448,7 +449,7 @@ def test_two_that_fetch_at_once_fetch_once(place, tmp_path, monkeypatch):
 
     monkeypatch.setattr("urllib.request.urlopen", slow)
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda _: data.load_source(SourceSpec("svhn")), range(2))
+        first, second = pool.map(lambda _: sources.load_source(SourceSpec("svhn")), range(2))
     np.testing.assert_array_equal(first.images, second.images)
     assert len(first.labels) == spec.train + spec.test
     assert len(asked) == 4  # of two files the address, then the content

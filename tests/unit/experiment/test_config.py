@@ -12,11 +12,12 @@ import yaml
 from safetensors.torch import save_file
 
 import conftest
-from halobench import models
 from halobench.core import specs
-from halobench.core.specs import ModelSpec, TrainSpec, to_json
-from halobench.experiment import validation
+from halobench.core.spec_codec import to_json
+from halobench.core.specs import ModelSpec, TrainSpec
+from halobench.experiment import build_checks, validation
 from halobench.experiment.config_loader import ConfigError, check_schema, load_config
+from halobench.models import builder
 
 
 def put(config: dict, path: str, value: object) -> dict:
@@ -36,7 +37,7 @@ def problems(config: dict) -> list[str]:
         loaded = load_config(config)
     except ConfigError as error:
         return error.problems
-    return validation.run(json.loads(to_json(validation.request(loaded))))[0]
+    return build_checks.run(json.loads(to_json(validation.request(loaded))))[0]
 
 
 def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, monkeypatch):
@@ -158,8 +159,8 @@ BAD = [
     ("losses.mixup2", {"name": "json:loads"}, "losses.mixup2: ", "a plug-in that can be built"),
     (
         "losses.mixup2",
-        {"name": "halobench.losses:Loss"},
-        "losses.mixup2.name = 'halobench.losses:Loss'",
+        {"name": "halobench.losses.base:Loss"},
+        "losses.mixup2.name = 'halobench.losses.base:Loss'",
         "score a batch",
     ),
     ("losses.mixup2", {"name": "fractions:Fraction"}, "losses.mixup2.name = 'fractions:Fraction'", "a subclass"),
@@ -340,7 +341,7 @@ def test_no_more_points_are_mixed_than_a_batch_has(tmp_path):
 def test_a_recipe_says_nothing_of_how_given_weights_are_trained(tmp_path):
     """In the model's own recipe: `train` is for all models, and its values don't count for this one."""
     path = tmp_path / "w.safetensors"
-    save_file(models.build(ModelSpec("mlp_bn", {"width": 16}), (1, 8, 8), 10).state_dict(), path)
+    save_file(builder.build(ModelSpec("mlp_bn", {"width": 16}), (1, 8, 8), 10).state_dict(), path)
     given = BN[1] | {"weights": str(path)}
     (found,) = tiny_problems(tmp_path, ("models.mlp", given | {"recipe": {"epochs": 9, "eval_batch": 10}}))
     assert found.startswith("models.mlp.recipe.epochs = 9: expected no such key: its weights are given")
@@ -350,7 +351,7 @@ def test_a_recipe_says_nothing_of_how_given_weights_are_trained(tmp_path):
 
 def test_other_weights_in_a_files_place_are_checked_again(tmp_path):
     path = tmp_path / "w.safetensors"
-    tensors = models.build(ModelSpec("mlp", {"width": 16}), (1, 8, 8), 10).state_dict()
+    tensors = builder.build(ModelSpec("mlp", {"width": 16}), (1, 8, 8), 10).state_dict()
     save_file(tensors, path)
     given = ("models.mlp", {"name": "mlp", "width": 16, "weights": str(path)})
     assert tiny_problems(tmp_path, given) == []

@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from halobench import data, losses
 from halobench.core import plugins
-from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, SpecError, TrainSpec
-from halobench.experiment import validation
-from halobench.losses import Loss, soft_cross_entropy
+from halobench.core.errors import SpecError
+from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, TrainSpec
+from halobench.data import sources, splits
+from halobench.experiment import build_checks
+from halobench.losses import base
+from halobench.losses.base import Loss, soft_cross_entropy
 from halobench.losses.brier import Brier
 from halobench.losses.cross_entropy import CrossEntropy
 from halobench.losses.cutmix import Cutmix
@@ -406,7 +408,7 @@ def test_briers_gradient_is_the_closed_form():
 )
 def test_bad_options_are_named(name, options, key, expected):
     with pytest.raises(SpecError, match=expected) as caught:
-        losses.build(LossSpec(name, options))
+        base.build(LossSpec(name, options))
     assert caught.value.key == key
 
 
@@ -416,22 +418,22 @@ def test_every_loss_file_is_found_and_builds():
     ]
     _, _, targets, logits = batch()
     for name in plugins.names("losses"):
-        loss = losses.build(LossSpec(name))
+        loss = base.build(LossSpec(name))
         assert isinstance(loss, Loss)
         assert loss(logits, targets).shape == ()
-    assert losses.build(LossSpec("mixup", {"points": 5, "alpha": 2})).points == 5
+    assert base.build(LossSpec("mixup", {"points": 5, "alpha": 2})).points == 5
 
 
 @pytest.mark.parametrize("name", plugins.names("losses"))
 def test_every_loss_makes_as_many_rows_as_its_file_says(name):
     inputs, _, targets, _ = batch()
-    mixed, _ = losses.build(LossSpec(name)).mix(inputs, targets, np.random.default_rng(0))
+    mixed, _ = base.build(LossSpec(name)).mix(inputs, targets, np.random.default_rng(0))
     assert len(mixed) == len(inputs) * (plugins.constant("losses", name, "ROWS") or 1)
 
 
 @pytest.mark.parametrize("name", plugins.names("losses"))
 def test_every_loss_passes_the_check_before_a_run(name):
-    validation.check_loss(LossSpec(name))
+    build_checks.check_loss(LossSpec(name))
 
 
 class Halves(CrossEntropy):
@@ -463,25 +465,25 @@ class Scalar(CrossEntropy):
 
 def test_a_mix_may_change_the_number_of_rows_and_nothing_else():
     here = __name__
-    validation.check_loss(LossSpec(f"{here}:Halves"))
+    build_checks.check_loss(LossSpec(f"{here}:Halves"))
     for name, shapes in (
         ("Uneven", "not (4, 1, 4, 4) and (8, 3)"),
         ("Empty", "not (0, 1, 4, 4) and (0, 3)"),
         ("Narrow", "not (4, 1, 4, 3) and (4, 3)"),
     ):
         with pytest.raises(SpecError, match="but for its number of rows") as caught:
-            validation.check_loss(LossSpec(f"{here}:{name}"))
+            build_checks.check_loss(LossSpec(f"{here}:{name}"))
         assert shapes in str(caught.value)
     with pytest.raises(SpecError, match=f"name = '{here}:Scalar': expected a loss"):
-        validation.check_loss(LossSpec(f"{here}:Scalar"))
+        build_checks.check_loss(LossSpec(f"{here}:Scalar"))
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """200 digits, a fifth of them mislabelled."""
     folder = tmp_path_factory.mktemp("digits")
-    data.write_source(SourceSpec("digits"), folder)
-    return data.load_data(folder, DatasetSpec("digits", 200, 50, 200, NoiseSpec("cycle", 0.2)), seed=0)
+    sources.write_source(SourceSpec("digits"), folder)
+    return splits.load_data(folder, DatasetSpec("digits", 200, 50, 200, NoiseSpec("cycle", 0.2)), seed=0)
 
 
 @pytest.mark.parametrize("name", ["brier", "cutmix", "dual_focal", "regmixup"])

@@ -11,10 +11,13 @@ import torch
 from safetensors.torch import save_file, save_model
 from torch import nn
 
-from halobench import models
 from halobench.core import plugins
-from halobench.core.specs import ModelSpec, SpecError, parse
-from halobench.models import Resized, build, check, start
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import parse
+from halobench.core.specs import ModelSpec
+from halobench.models import builder
+from halobench.models.builder import Resized, build, start
+from halobench.models.shape_check import check
 
 DIGITS, MNIST, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
 
@@ -302,7 +305,7 @@ def test_patches_that_images_are_made_up_of_are_taken():
 
 def test_the_packages_models_are_its_files():
     assert plugins.names("models") == ["attention", "cnn", "mlp", "mlp_bn", "mlp_mixer", "nearest"]
-    assert models.build is build
+    assert builder.build is build
 
 
 def test_nearest_says_the_label_of_the_nearest_point_and_is_stored_without_its_points():

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from halobench.core.specs import SpecError
+from halobench.core.errors import SpecError
 from halobench.pipeline import gpu_slots
 from halobench.pipeline.gpu_slots import Device, SlotError, device_slot, list_devices, visible_devices
 

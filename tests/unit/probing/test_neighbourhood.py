@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from halobench.core.specs import ProbeSpec, SpecError
+from halobench.core.errors import SpecError
+from halobench.core.specs import ProbeSpec
 from halobench.probing.probe import choose_points, probe
 from halobench.probing.rays import Surroundings, nearest_other, principal_components
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from halobench.core.specs import ProbeSpec, SpecError
+from halobench.core.errors import SpecError
+from halobench.core.specs import ProbeSpec
 from halobench.probing.probe import choose_points, confidences, probe
 from halobench.probing.rays import Surroundings
 from halobench.probing.sample_size import Spread, components, estimated_variance, needed, variance

@@ -22,6 +22,7 @@ from halobench.core.specs import CALIBRATORS, POSTHOC
 from halobench.experiment import grid
 from halobench.experiment.config_loader import load_config
 from halobench.reporting import labels as names
+from halobench.reporting import seed_statistics, table_views
 from halobench.reporting.figures import (
     calibration,
     claims,
@@ -34,7 +35,9 @@ from halobench.reporting.figures import (
     summary,
     training,
 )
-from halobench.reporting.plotting import page_layout
+from halobench.reporting.plotting import page_layout, saving
+from halobench.reporting.plotting.style import INK, RC
+from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, VERDICT_STYLES, calibrator_style, loss_styles
 
 FIGURES = ("calibration", "claims", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability")
 FIGURES += ("reliability_posthoc", "summary", "training")
@@ -124,38 +127,36 @@ def panel(figure, row, column):
 def test_t_interval_is_scipys(n):
     values = np.random.default_rng(n).normal(2, 3, n)
     low, high = stats.t.interval(0.95, n - 1, values.mean(), stats.sem(values))
-    np.testing.assert_allclose(names.t_interval(values), (values.mean(), low, high), rtol=1e-12)
+    np.testing.assert_allclose(seed_statistics.t_interval(values), (values.mean(), low, high), rtol=1e-12)
 
 
 def test_t_interval_of_one_value_has_no_ends():
-    assert names.t_interval([0.25])[0] == 0.25
-    assert np.isnan(names.t_interval([0.25])[1:]).all()
-    assert names.t_interval([1.0, np.nan])[0] == 1.0
-    assert np.isnan(names.t_interval([])).all()
+    assert seed_statistics.t_interval([0.25])[0] == 0.25
+    assert np.isnan(seed_statistics.t_interval([0.25])[1:]).all()
+    assert seed_statistics.t_interval([1.0, np.nan])[0] == 1.0
+    assert np.isnan(seed_statistics.t_interval([])).all()
 
 
 def test_seed_is_the_unit():
     table = pd.DataFrame({"group": "a", "seed": [0, 0, 0, 1], "value": [1.0, 2.0, 3.0, 6.0]})
-    row = names.over_seeds(table, ["group"], "value").iloc[0]
+    row = seed_statistics.over_seeds(table, ["group"], "value").iloc[0]
     assert (row["mean"], row["n"]) == (4.0, 2)
 
 
 def test_known_losses_keep_their_style_and_unknown_ones_differ():
-    few, many = names.loss_styles(["mixup2"]), names.loss_styles(["new", "mixup2", "newer", "cross_entropy"])
+    few, many = loss_styles(["mixup2"]), loss_styles(["new", "mixup2", "newer", "cross_entropy"])
     assert few["mixup2"] == many["mixup2"]
-    known = [*names.KNOWN_LOSSES, *(f"own{i}" for i in range(6))]
+    known = [*KNOWN_LOSSES, *(f"own{i}" for i in range(6))]
     known.remove("mixup")  # another name for mixup2
-    styles = names.loss_styles(known).values()
+    styles = loss_styles(known).values()
     assert len({style.color for style in styles}) == len({style.marker for style in styles}) == len(known)
-    assert not {style.color for style in styles} & {style.color for style in names.CALIBRATOR_STYLES.values()} - {
-        "#E69F00"
-    }
+    assert not {style.color for style in styles} & {style.color for style in CALIBRATOR_STYLES.values()} - {"#E69F00"}
 
 
 def test_every_marker_has_a_face():
     """Marks are drawn without edges, so that one without a face, as "x", can't be seen."""
-    styles = names.loss_styles([*names.KNOWN_LOSSES, *(f"own{i}" for i in range(7))]).values()
-    assert all(MarkerStyle(style.marker).is_filled() for style in (*styles, *names.CALIBRATOR_STYLES.values()))
+    styles = loss_styles([*KNOWN_LOSSES, *(f"own{i}" for i in range(7))]).values()
+    assert all(MarkerStyle(style.marker).is_filled() for style in (*styles, *CALIBRATOR_STYLES.values()))
 
 
 def test_names():
@@ -185,7 +186,7 @@ def test_pooled_bins_weigh_by_count_and_drop_empty_ones():
             "accuracy": [1.0, 0.0, np.nan],
         }
     )
-    pooled = page_layout.pooled_bins(table, ["loss"])
+    pooled = table_views.pooled_bins(table, ["loss"])
     assert pooled["bin"].tolist() == [3]
     assert pooled[["count", "confidence", "accuracy"]].iloc[0].tolist() == pytest.approx([4, 0.24, 0.25])
 
@@ -199,7 +200,7 @@ def test_neighbourhood_draws_means_and_t_bands(tables):
     datasets = names.ordered(table["dataset"], names.DATASETS)
     row = datasets.index("digits-noise50")
     rows = table[(table["dataset"] == "digits-noise50") & (table["loss"] == "mixup2") & (table["probe"] == "sphere")]
-    ax, color = panel(figure, row, 0), names.loss_styles(["mixup2"])["mixup2"].color
+    ax, color = panel(figure, row, 0), loss_styles(["mixup2"])["mixup2"].color
     solid, dashed = lines_of(ax, color), lines_of(ax, color, "--")
     assert len(solid) == len(dashed) == 1
     for line, points in ((solid[0], "train"), (dashed[0], "heldout")):
@@ -225,7 +226,7 @@ def test_confidence_radius_draws_means_around_training_and_held_out_points(table
         assert texts(figure).count(label) == 1
     rows = table[(table["dataset"] == "digits-noise50") & (table["loss"] == "cross_entropy")]
     rows = rows[rows["probe"] == "sphere"].dropna(subset=["radius"])
-    color = names.loss_styles(["cross_entropy"])["cross_entropy"].color
+    color = loss_styles(["cross_entropy"])["cross_entropy"].color
     (ax,) = (ax for ax in figure.axes if lines_of(ax, color))
     for points, dash in (("train", "-"), ("heldout", "--")):
         (line,) = lines_of(ax, color, dash)
@@ -249,7 +250,7 @@ def test_logit_gaps_have_a_panel_a_data_set_or_a_column_a_model_where_lines_are_
     together = len(losses) * len(models) <= logit_gaps.MOST
     assert len(figure.axes) == len(datasets) * (1 if together else len(models))
     lines = {tuple(np.round(line.get_ydata(), 9)): line for ax in figure.axes for line in ax.lines}
-    styles = names.loss_styles(losses)
+    styles = loss_styles(losses)
     for dataset, model, loss in itertools.product(datasets, models, losses):
         line = lines[tuple(np.round(gaps_of(table, dataset, model, loss), 9))]
         assert to_hex(line.get_color()) == styles[loss].color.lower()
@@ -269,7 +270,7 @@ def test_the_bands_of_logit_gaps_are_t_intervals(tables):
     rows = tables["neighbourhood"].query("dataset == 'digits-noise50' and loss == 'mixup2' and points == 'train'")
     at = rows[(rows["probe"] == "sphere") & (rows["radius"] == rows["radius"].max())]["logit_gap"]
     low, high = stats.t.interval(0.95, 2, at.mean(), stats.sem(at))
-    color = names.loss_styles(["mixup2"])["mixup2"].color
+    color = loss_styles(["mixup2"])["mixup2"].color
     ends = next(band for ax in figure.axes for band in bands_of(ax, color)).vertices
     ends = ends[np.isclose(ends[:, 0], rows["radius"].max()), 1]
     assert (ends.min(), ends.max()) == pytest.approx((low, high))
@@ -304,7 +305,7 @@ def test_calibration_draws_means_references_and_floor(tables):
     figure = calibration.draw(table)
     row = names.ordered(table["dataset"], names.DATASETS).index("digits-noise50")
     own = table[(table["dataset"] == "digits-noise50") & (table["split"] == "test") & (table["labels"] == "noisy")]
-    color = names.loss_styles(["cross_entropy"])["cross_entropy"].color
+    color = loss_styles(["cross_entropy"])["cross_entropy"].color
     for column, metric in enumerate(("nll", "ece")):
         ax = panel(figure, row, column)
         rows = own[(own["loss"] == "cross_entropy") & (own["metric"] == metric)]
@@ -314,9 +315,7 @@ def test_calibration_draws_means_references_and_floor(tables):
     ax = panel(figure, row, 0)
     level = {name: own[(own["model"] == name) & (own["metric"] == "nll")] for name in ("bayes", "nearest")}
     horizontal = [
-        x.get_ydata()[0]
-        for x in ax.lines
-        if to_hex(x.get_color()) == page_layout.INK and x.get_ydata()[0] == x.get_ydata()[-1]
+        x.get_ydata()[0] for x in ax.lines if to_hex(x.get_color()) == INK and x.get_ydata()[0] == x.get_ydata()[-1]
     ]
     assert level["bayes"]["value"].mean() in [pytest.approx(y) for y in horizontal]
     nearest = level["nearest"]
@@ -376,9 +375,9 @@ def test_reliability_keeps_to_three_calibrators_and_the_others_have_a_figure():
     assert all(texts(figure).count(head) == 1 for head in heads)
     assert len(figure.axes) == 3
     own = given[(given["labels"] == "noisy") & (given["calibrator"] == "zz_own") & (given["loss"] == "mixup2")]
-    pooled = page_layout.pooled_bins(own, ["loss"])
-    pooled = pooled[pooled["count"] >= page_layout.FEW]
-    color = names.loss_styles(["mixup2"])["mixup2"].color
+    pooled = table_views.pooled_bins(own, ["loss"])
+    pooled = pooled[pooled["count"] >= names.FEW]
+    color = loss_styles(["mixup2"])["mixup2"].color
     marks = [
         line for line in figure.axes[2].lines if to_hex(line.get_color()) == color.lower() and line.get_marker() == "s"
     ]
@@ -393,7 +392,7 @@ def test_the_figure_of_other_calibrators_is_drawn_where_there_are_any(tiny):
 
 def test_a_calibrator_or_probe_without_words_goes_by_its_name():
     assert names.calibrator_label("zz_own") == names.probe_label("zz_own") == "zz_own"
-    assert names.calibrator_style("zz_own").color
+    assert calibrator_style("zz_own").color
     assert names.probe_label("nearest_other") == "To the nearest point of another label"
     assert names.around("zz_own") == "around zz_own"
 
@@ -403,7 +402,7 @@ def test_calibration_leaves_room_for_the_names_of_many_calibrators(tables):
     exact = table[table["calibrator"] == "exact"]
     many = [exact.assign(calibrator=f"calibrator{i}") for i in range(6)]
     figure = calibration.draw(pd.concat([table, *many], ignore_index=True))
-    with mpl.rc_context(page_layout.RC):
+    with mpl.rc_context(RC):
         figure.canvas.draw()
     for ax in figure.axes:
         boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
@@ -415,7 +414,7 @@ def test_training_marks_who_interpolates(tables):
     runs["interpolates"] = (runs["loss"] == "cross_entropy") | ((runs["loss"] == "focal") & (runs["seed"] == 0))
     figure = training.draw(tables["history"], runs)
     marks = [line for ax in figure.axes for line in ax.lines if line.get_marker() != "None"]
-    styles = names.loss_styles(runs["loss"])
+    styles = loss_styles(runs["loss"])
     found = {
         loss: (line.get_fillstyle(), line.get_markerfacecolor() == "white", line.get_ydata()[0])
         for loss, line in itertools.product(styles, marks)
@@ -443,7 +442,7 @@ def test_claims_draws_estimates_intervals_and_words(tables):
         assert any(len(x) == 2 and tuple(x) == pytest.approx((row.margin, row.margin)) for x in points)
     written = texts(figure)
     for verdict, words in names.VERDICTS.items():
-        symbol = names.VERDICT_STYLES[verdict].marker
+        symbol = VERDICT_STYLES[verdict].marker
         shown = sum(text.startswith(f"{symbol}  {words}") for text in written)
         if verdict != "not_tested":
             assert shown == (overall["verdict"] == verdict).sum()
@@ -473,7 +472,7 @@ def test_summary_lists_verdicts_by_fit_and_leaves_out_untested_claims(tables):
     figure = drawn("summary", tables)
     symbols = [text.get_text() for text in figure.texts if text.get_fontsize() == 9]
     assert sorted(symbols) == sorted(
-        names.VERDICT_STYLES[verdict].marker for row in matrix.values() for verdict in row.values()
+        VERDICT_STYLES[verdict].marker for row in matrix.values() for verdict in row.values()
     )
 
 
@@ -486,7 +485,7 @@ def test_summary_draws_nll_before_and_after(tables):
         if hollow != (calibrator == "none"):
             continue
         expected = rows[(rows["loss"] == loss) & (rows["calibrator"] == calibrator)]["value"].mean()
-        style = names.loss_styles([loss])[loss]
+        style = loss_styles([loss])[loss]
         dots = [
             x for x in ax.lines if x.get_marker() == style.marker and (x.get_markerfacecolor() == "white") == hollow
         ]
@@ -537,7 +536,7 @@ def test_words_stay_on_the_page_and_off_each_other(name):
         both = (*both, beside_theory(both[0]))
     for given in (made_theory(), made_theory(small=True)) if name in THEORY else both:
         figure = drawn(name, given)
-        with mpl.rc_context(page_layout.RC):
+        with mpl.rc_context(RC):
             figure.canvas.draw()
         page = figure.bbox
         boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
@@ -557,7 +556,7 @@ def test_words_stay_on_the_page_and_off_each_other(name):
 @pytest.mark.parametrize("name", FIGURES + THEORY)
 def test_print_is_at_least_seven_points(name, tables):
     figure = drawn(name, made_theory() if name in THEORY else beside_theory(tables))
-    with mpl.rc_context(page_layout.RC):
+    with mpl.rc_context(RC):
         figure.canvas.draw()
     sizes = [text.get_fontsize() for text in figure.findobj(mpl.text.Text) if text.get_text().strip()]
     assert min(sizes) >= 7
@@ -580,7 +579,7 @@ def test_empty_tables_say_so(name, tables):
 @pytest.mark.parametrize("name", FIGURES + THEORY)
 def test_same_tables_give_the_same_bytes(name, tables, tmp_path):
     tables = made_theory() if name in THEORY else tables
-    written = [page_layout.save(drawn(name, tables), tmp_path / folder / name) for folder in ("one", "two")]
+    written = [saving.save(drawn(name, tables), tmp_path / folder / name) for folder in ("one", "two")]
     for one, two in zip(*written, strict=True):
         assert one.read_bytes() == two.read_bytes()
     pdf, png = (path.read_bytes() for path in written[0])
@@ -699,8 +698,8 @@ def test_other_figures_leave_other_calibrators_aside(tables):
 
 
 def test_each_calibrator_has_a_name_and_a_style_of_its_own():
-    assert set(CALIBRATORS + POSTHOC) == set(names.CALIBRATORS) == set(names.CALIBRATOR_STYLES)
-    styles = names.CALIBRATOR_STYLES.values()
+    assert set(CALIBRATORS + POSTHOC) == set(names.CALIBRATORS) == set(CALIBRATOR_STYLES)
+    styles = CALIBRATOR_STYLES.values()
     assert len({style.color for style in styles}) == len({style.marker for style in styles}) == len(styles)
 
 
@@ -770,7 +769,7 @@ def test_summary_says_how_many_are_shown_and_which_labels_count():
 
 
 def test_summary_counts_what_was_trained_here_and_shows_it(tables):
-    first = summary.focus_model(names.cells_in(tables["runs"]))
+    first = summary.focus_model(table_views.cells_in(tables["runs"]))
     figure = drawn("summary", given_weights(tables, first))
     whole = " ".join(texts(figure))
     runs = tables["runs"]
@@ -794,7 +793,7 @@ def test_counts_of_points_keep_off_the_panel_to_their_left(tables):
     table = tables["reliability"].copy()
     table["count"] *= 9999 // table["count"].max()
     figure = reliability.draw(table)
-    with mpl.rc_context(page_layout.RC):
+    with mpl.rc_context(RC):
         figure.canvas.draw()
     for ax, other in itertools.permutations(figure.axes, 2):
         box, left = ax.get_window_extent(), other.get_window_extent()
@@ -811,7 +810,7 @@ def test_nothing_is_drawn_behind_the_words_of_calibration(tables):
     table.loc[wide, "value"] *= 3
     table.loc[(table["model"] == "uniform") & (table["metric"] == "nll"), "value"] = 50.0
     figure = calibration.draw(table)
-    with mpl.rc_context(page_layout.RC):
+    with mpl.rc_context(RC):
         figure.canvas.draw()
     arrows = 0
     for ax in (ax for ax in figure.axes if ax.texts):

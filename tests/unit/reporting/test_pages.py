@@ -14,13 +14,13 @@ import synthetic
 from conftest import ROOT
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
-from halobench.experiment.grid import PAGES, TABLES
-from halobench.pipeline import stage as stages
+from halobench.pipeline import report as stages
 from halobench.reporting.pages import cells, elements, overview, panels, rule_graph, run_costs
 from halobench.reporting.pages.claims_page import claims_html
-from halobench.results.aggregate import TABLE_COLUMNS
 from halobench.results.claims import evaluate, load_claims
-from halobench.storage import files, provenance
+from halobench.storage import files, provenance, records, tables_io
+from halobench.storage.columns import TABLE_COLUMNS
+from halobench.storage.layout import PAGES, TABLES
 
 VOID = {"meta", "img", "br", "input"}
 
@@ -348,7 +348,7 @@ def results(tmp_path, tables):
     folder = tmp_path / "tables/demo"
     folder.mkdir(parents=True)
     for name in (*TABLES, "claims"):
-        files.write_parquet(folder / f"{name}.parquet", tables[name])
+        tables_io.write_parquet(folder / f"{name}.parquet", tables[name])
     cell = {
         "dataset": "digits",
         "model": "mlp",
@@ -358,12 +358,12 @@ def results(tmp_path, tables):
         "probe": False,
     }
     manifest = {"experiment": "demo", "cells": [cell | {"outputs": {}}], "references": []}
-    files.write_json(tmp_path / "manifest.json", files.seal(manifest))
+    files.write_json(tmp_path / "manifest.json", records.seal(manifest))
     for path, stage in (("runs/a/b/c/seed0/train", "train"), ("runs/a/b/c/seed0/calibrate", "calibrate")):
-        files.write_json(tmp_path / f"{path}.json", files.seal(record(stage)))
+        files.write_json(tmp_path / f"{path}.json", records.seal(record(stage)))
     for name in ("aggregate", "claims"):
         outputs = {f"{t}.parquet": files.checksum(folder / f"{t}.parquet") for t in (*TABLES, "claims")}
-        files.write_json(folder / f"{name}.json", files.seal(record(name, outputs=outputs)))
+        files.write_json(folder / f"{name}.json", records.seal(record(name, outputs=outputs)))
     return tmp_path
 
 
@@ -373,7 +373,7 @@ def test_the_stage_writes_every_page_and_its_record_twice_the_same(results, monk
     for out in (results / "one", results / "two"):
         out.mkdir()
         stages.run_overview(results / "manifest.json", results, results / "tables/demo", out, {"a": 1}, {"edges": []})
-        found = files.read_record(out / "overview.json")
+        found = records.read_record(out / "overview.json")
         assert set(found["outputs"]) == {f"{name}.html" for name in PAGES}
         assert found["spec"]["config"] == {"a": 1}
         made[out.name] = {name: (out / f"{name}.html").read_bytes() for name in PAGES}

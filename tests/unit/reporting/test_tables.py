@@ -20,14 +20,16 @@ import pytest
 import synthetic
 from conftest import needs
 from halobench.core import plugins
-from halobench.core.specs import POSTHOC, SpecError
+from halobench.core.errors import SpecError
+from halobench.core.specs import POSTHOC
 from halobench.experiment.grid import tables_read
-from halobench.pipeline.stage import run_table
+from halobench.pipeline.report import run_table
 from halobench.reporting import labels as names
+from halobench.reporting import styles
 from halobench.reporting.print_tables import layout, scores
 from halobench.reporting.print_tables.layout import Part, Row, Table, Value
-from halobench.results.aggregate import TABLE_COLUMNS
-from halobench.storage import files
+from halobench.storage import files, records, tables_io
+from halobench.storage.columns import TABLE_COLUMNS
 
 pytestmark = pytest.mark.paper
 IMAGES = ("paper_images", "paper_images_posterior")
@@ -152,7 +154,7 @@ def test_other_calibrators_stand_beside_the_exact_temperature():
         trained = [block for block in part.blocks if block[0]]
         for heading, rows in trained:
             for row in rows:
-                loss = {names.loss_label(name): name for name in names.KNOWN_LOSSES}[row.label]
+                loss = {names.loss_label(name): name for name in styles.KNOWN_LOSSES}[row.label]
                 nll, ece = (by[part.key, models[heading], loss, metric] for metric in ("nll", "ece"))
                 first, second = (none[part.key, models[heading], loss, metric] for metric in ("nll", "ece"))
                 means = [value.mean for value in row.values]
@@ -365,14 +367,14 @@ def test_the_stage_writes_the_same_bytes_twice_and_a_true_record(name, tmp_path)
     folder = tmp_path / "tables"
     for table in ("metrics", "runs"):
         columns = dict.fromkeys([*given[table].columns, *TABLE_COLUMNS[table]])
-        files.write_parquet(folder / f"{table}.parquet", given[table].reindex(columns=list(columns)))
+        tables_io.write_parquet(folder / f"{table}.parquet", given[table].reindex(columns=list(columns)))
     for out in ("one", "two"):
         run_table(name, folder, tmp_path / out / name, "partial: 1 of 2 cells")
     for suffix in ("csv", "tex", "html"):
         one, two = (tmp_path / out / f"{name}.{suffix}" for out in ("one", "two"))
         assert one.read_bytes() == two.read_bytes()
         assert suffix == "csv" or b"partial: 1 of 2 cells" in one.read_bytes()
-    record = files.read_record(tmp_path / f"one/{name}.json")
+    record = records.read_record(tmp_path / f"one/{name}.json")
     assert record["outputs"] == {
         f"{name}.{suffix}": files.checksum(tmp_path / f"one/{name}.{suffix}") for suffix in ("csv", "tex", "html")
     }

@@ -9,11 +9,11 @@ from test_figures import beside_theory, drawn, made, made_theory, texts
 
 import synthetic
 from halobench.calibration.overlap_theory import nearest_neighbour_kl, uniform_kl
-from halobench.reporting import labels
+from halobench.reporting import styles
 from halobench.reporting.plotting import class_families
 
 pytestmark = pytest.mark.theory
-RED = labels.loss_styles(["cross_entropy"])["cross_entropy"].color
+RED = styles.loss_styles(["cross_entropy"])["cross_entropy"].color
 
 
 def named(figure, title):

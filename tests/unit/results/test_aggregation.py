@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from halobench.results.aggregate import censored_quantile, summarise_radii, temperature
+from halobench.results.aggregate import temperature
+from halobench.results.radii_summary import censored_quantile, summarise_radii
 
 
 def test_uncensored_quantiles_are_order_statistics():

@@ -11,12 +11,13 @@ import pytest
 import yaml
 from scipy import stats
 
-from halobench.calibration.evaluate import METRICS_COLUMNS
 from halobench.core import plugins
-from halobench.core.specs import SpecError, parse
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import parse
 from halobench.reporting.pages.claims_page import claims_html
-from halobench.results.aggregate import summarise_radii
-from halobench.results.claims import COLUMNS, RESULT, Claim, evaluate, load_claims, t_interval, verdict
+from halobench.results.claims import COLUMNS, Claim, evaluate, load_claims, t_interval, verdict
+from halobench.results.radii_summary import summarise_radii
+from halobench.storage.columns import CLAIM_COLUMNS, METRICS_COLUMNS
 
 CLAIMS = Path(__file__).parents[3] / "workflow/claims.yaml"
 
@@ -67,7 +68,7 @@ def two_losses(a: list[float], b: list[float], dataset="d", model="m") -> dict:
 def judged(entry: dict, tables: dict, scope: str = "all") -> pd.Series:
     """The row of a scope."""
     found = evaluate([parse(Claim, entry)], tables)
-    assert list(found.columns) == RESULT
+    assert list(found.columns) == list(CLAIM_COLUMNS)
     return found.set_index("scope").loc[scope]
 
 
@@ -610,7 +611,7 @@ def test_ts_claims_are_stated_with_both_fits_and_against_the_best_baseline():
         assert {names.format("released"), names.format("exact")} <= {claim.name for claim in claims}
     best = [claim for claim in claims if claim.statistic == "against_best"]
     assert best
-    others = {path.stem for path in (plugins.PACKAGE / "losses").glob("[a-z]*.py")} - {"mixup"}
+    others = set(plugins.names("losses")) - {"mixup"}
     for claim in best:
         assert {side["loss"] for side in claim.sides[1:]} == others
 

@@ -15,13 +15,16 @@ from matplotlib.colors import to_hex
 
 import synthetic
 from conftest import ROOT
-from halobench.core.specs import SpecError
-from halobench.experiment.grid import TABLES, Cell
-from halobench.reporting import labels
+from halobench.core.errors import SpecError
+from halobench.experiment.grid import Cell
+from halobench.reporting import seed_statistics, styles, table_views
 from halobench.reporting.figures import training
-from halobench.reporting.plotting import page_layout
-from halobench.results import aggregate
+from halobench.reporting.plotting import artists, page_layout
+from halobench.reporting.plotting.style import RC
+from halobench.results import aggregate, radii_summary
 from halobench.storage import files as store
+from halobench.storage import records, tables_io
+from halobench.storage.layout import TABLES
 
 KEYS = ["dataset", "model", "loss", "seed"]
 RADII = ["points", "probe", "quantity", "calibrator"]
@@ -55,7 +58,7 @@ def plain_radii(radii: pd.DataFrame) -> pd.DataFrame:
         for name, scale in (("radius", 1.0), ("relative", group["other_distance"]), ("fraction", group["line_length"])):
             values = group["radius"].to_numpy() / np.asarray(scale)
             for level, label in ((0.25, "q25"), (0.5, "median"), (0.75, "q75")):
-                row[f"{name}_{label}"] = aggregate.censored_quantile(values, group["censored"].to_numpy(), level)
+                row[f"{name}_{label}"] = radii_summary.censored_quantile(values, group["censored"].to_numpy(), level)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -75,16 +78,16 @@ def random_radii(seed: int, count: int = 3000) -> pd.DataFrame:
 @pytest.mark.parametrize("seed", range(3))
 def test_quartiles_of_all_groups_at_once_are_those_of_each(seed):
     table = random_radii(seed)
-    pd.testing.assert_frame_equal(aggregate.summarise_radii(table), plain_radii(table), check_exact=True)
+    pd.testing.assert_frame_equal(radii_summary.summarise_radii(table), plain_radii(table), check_exact=True)
     few = table.iloc[:3]
-    pd.testing.assert_frame_equal(aggregate.summarise_radii(few), plain_radii(few), check_exact=True)
+    pd.testing.assert_frame_equal(radii_summary.summarise_radii(few), plain_radii(few), check_exact=True)
 
 
 def test_infinite_and_wholly_censored_radii_are_summarised_as_one_by_one():
     table = random_radii(0, 400)
     table.loc[table["probe"] == "a", "censored"] = True
     table.loc[::9, "radius"] = np.inf
-    pd.testing.assert_frame_equal(aggregate.summarise_radii(table), plain_radii(table), check_exact=True)
+    pd.testing.assert_frame_equal(radii_summary.summarise_radii(table), plain_radii(table), check_exact=True)
 
 
 def plain_tables(manifest, results) -> dict[str, pd.DataFrame]:
@@ -96,13 +99,13 @@ def plain_tables(manifest, results) -> dict[str, pd.DataFrame]:
             path = results / "runs" / cell["path"] / file
             if file.endswith(".parquet") and not cell["probe"]:
                 continue
-            table = pd.read_parquet(path) if file.endswith(".parquet") else store.read_csv(path, least=0)
+            table = pd.read_parquet(path) if file.endswith(".parquet") else tables_io.read_csv(path, least=0)
             table = plain_radii(table) if name == "radii" else table
             parts.append(pd.concat([pd.DataFrame({key: cell[key] for key in KEYS}, index=table.index), table], axis=1))
         found[name] = pd.concat([part for part in parts if len(part)], ignore_index=True)
     scores = [found["metrics"]]
     for reference in manifest["references"]:
-        table = store.read_csv(results / "references" / reference["path"] / "metrics.csv")
+        table = tables_io.read_csv(results / "references" / reference["path"] / "metrics.csv")
         lead = {"dataset": reference["dataset"], "model": table.pop("model"), "loss": "reference"}
         lead |= {"seed": reference["seed"]}
         scores.append(pd.concat([pd.DataFrame(lead, index=table.index), table], axis=1))
@@ -185,8 +188,8 @@ def test_a_table_of_radii_without_a_column_is_named(grid, tmp_path):
 
 @pytest.mark.parametrize("word", ["plain", "with, comma", 'with "quotes"', "two\nlines"])
 def test_a_long_csv_is_byte_for_byte_what_pandas_writes(tmp_path, monkeypatch, word):
-    monkeypatch.setattr(store, "LONG", 10)
-    monkeypatch.setattr(store, "SLICE", 1000)
+    monkeypatch.setattr(tables_io, "LONG", 10)
+    monkeypatch.setattr(tables_io, "SLICE", 1000)
     rng = np.random.default_rng(0)
     numbers = rng.normal(size=5000) * 10.0 ** rng.integers(-30, 30, 5000)
     numbers[::7] = np.round(numbers[::7])
@@ -210,7 +213,7 @@ def test_a_long_csv_is_byte_for_byte_what_pandas_writes(tmp_path, monkeypatch, w
         "large": pd.DataFrame({"x": [2**70, 1, None] * 10, "y": 1}, dtype=object),
     }
     for name, one in {"all": table, **odd}.items():
-        store.write_csv(tmp_path / "ours.csv", one)
+        tables_io.write_csv(tmp_path / "ours.csv", one)
         one.to_csv(tmp_path / "theirs.csv", index=False, lineterminator="\n")
         assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes(), name
 
@@ -235,7 +238,7 @@ def test_a_grid_of_made_up_files_has_the_cells_it_was_asked_for(files, tmp_path)
     shape = files.Shape(2, 2, 1, 1)
     manifest = files.write_grid(tmp_path, shape)
     assert [Cell(*(cell[key] for key in KEYS)).path for cell in manifest["cells"]] == [c.path for c in shape.cells]
-    store.check_seal("manifest", manifest)
+    records.check_seal("manifest", manifest)
 
 
 # Drawing --------------------------------------------------------------------------------------------------------------
@@ -247,7 +250,7 @@ def plain_over_seeds(table: pd.DataFrame, by: list[str], value: str) -> pd.DataF
     rows = []
     for found, group in per_seed.groupby(level=list(range(len(by))), sort=True):
         found = found if isinstance(found, tuple) else (found,)
-        rows.append((*found, *labels.t_interval(group.to_numpy()), len(group)))
+        rows.append((*found, *seed_statistics.t_interval(group.to_numpy()), len(group)))
     return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "n"])
 
 
@@ -260,13 +263,13 @@ def test_statistics_over_seeds_are_those_of_each_group(by):
     table.loc[rng.uniform(size=4000) < 0.1, "value"] = np.nan
     table.loc[5, "value"] = np.inf
     table = table[(table["b"] != "z") | (table["seed"] == 3)]
-    found = labels.over_seeds(table, by, "value")
+    found = seed_statistics.over_seeds(table, by, "value")
     pd.testing.assert_frame_equal(found, plain_over_seeds(table, by, "value"), check_exact=True)
 
 
 def test_statistics_over_seeds_of_nothing_are_an_empty_table():
     table = pd.DataFrame({"a": ["u"], "seed": [0], "value": [np.nan]})
-    found = labels.over_seeds(table, ["a"], "value")
+    found = seed_statistics.over_seeds(table, ["a"], "value")
     assert found.columns.tolist() == ["a", "mean", "low", "high", "n"]
     assert found.empty
 
@@ -275,7 +278,7 @@ def test_training_draws_each_seed_and_their_mean():
     tables = synthetic.tables([("digits", "mlp", "cross_entropy"), ("digits", "mlp", "focal")], (0, 1, 2))
     (ax,) = training.draw(tables["history"], tables["runs"]).axes
     thin = [collection for collection in ax.collections if isinstance(collection, LineCollection)]
-    for loss, style in labels.loss_styles(["cross_entropy", "focal"]).items():
+    for loss, style in styles.loss_styles(["cross_entropy", "focal"]).items():
         rows = tables["history"][tables["history"]["loss"] == loss]
         (single,) = (c for c in thin if to_hex(c.get_color()[0]) == style.color.lower())
         expected = {tuple(group["train_loss"]) for _, group in rows.groupby("seed")}
@@ -286,17 +289,17 @@ def test_training_draws_each_seed_and_their_mean():
 
 
 def test_a_band_is_left_open_where_there_is_no_interval():
-    with mpl.rc_context(page_layout.RC):
+    with mpl.rc_context(RC):
         ax = page_layout.place(page_layout.page(2, 2), 0.2, 0.2, 1.5, 1.5)
         low = np.array([0.0, 0.0, np.nan, 1.0, 1.0])
-        page_layout.add_bands(ax, [(np.arange(5.0), low, low + 1)], ["red"])
+        artists.add_bands(ax, [(np.arange(5.0), low, low + 1)], ["red"])
     spans = [(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for path in ax.collections[0].get_paths()]
     assert spans == [(0, 1), (3, 4)]
 
 
 def test_groups_are_the_rows_of_each_combination_in_their_order():
     table = pd.DataFrame(itertools.product("ab", "xy", range(3)), columns=["one", "two", "value"]).iloc[::-1]
-    found = page_layout.groups_of(table, ["one", "two"])
+    found = table_views.groups_of(table, ["one", "two"])
     assert sum(map(len, found.values())) == len(table)
     for (one, two), rows in found.items():
         pd.testing.assert_frame_equal(rows, table[(table["one"] == one) & (table["two"] == two)])

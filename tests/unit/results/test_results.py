@@ -18,7 +18,7 @@ from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.results import inventory
 from halobench.runner import disk_space, dry_run, failures, run
 from halobench.runner.slurm import queries
-from halobench.storage import files, verify
+from halobench.storage import files, records, verify
 from halobench.storage.provenance import record
 
 pytestmark = pytest.mark.faults
@@ -338,7 +338,7 @@ def test_a_survey_tells_what_is_there_and_why_the_rest_is_not(two_cells, tmp_pat
         ({"code": made["code"] | {"rays": "0" * 16}}, "made with other code: rays"),
         ({"spec": made["spec"] | {"probes": {}}}, "made with another spec"),
     ):
-        files.write_json(probe, files.seal(made | change))
+        files.write_json(probe, records.seal(made | change))
         assert [row["why"] for row in inventory.survey(two_cells, "e", tmp_path).missing] == [why]
     probe.write_text("{")
     assert [row["why"] for row in inventory.survey(two_cells, "e", tmp_path).missing] == ["its record can't be read"]

@@ -18,7 +18,7 @@ from halobench.runner.dry_run import Job, parse_jobs
 from halobench.runner.forecast import estimates, plan
 from halobench.runner.forecast.estimates import Past, probing_work, training_work
 from halobench.runner.forecast.plan import Limits, Task, duration, gpu_seconds, longest, wall_seconds
-from halobench.storage import files as store
+from halobench.storage import records as store
 
 DATASET = {"source": "digits", "train": 100, "val": 60, "test": 80}
 NOISY = DATASET | {"noise": {"p": 0.5}}

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from conftest import needs
-from halobench import data
 from halobench.core.specs import SourceSpec
+from halobench.data import sources
 from halobench.runner import fork_server
 
 SPEC = {
@@ -106,7 +106,7 @@ def starter() -> Iterator[Starter]:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("digits")
-    data.write_source(SourceSpec("digits"), folder)
+    sources.write_source(SourceSpec("digits"), folder)
     return folder
 
 
@@ -238,7 +238,7 @@ def request(**changed) -> dict:
 def test_what_is_refused(tmp_path, monkeypatch):
     for name in fork_server.THREADS:
         monkeypatch.setenv(name, "1")
-    server = fork_server.Server(tmp_path / "s")
+    server = fork_server.Server(tmp_path / "s", lambda arguments: 0)
     monkeypatch.setattr(server, "_load", lambda arguments: True)
     assert server._fits(request())
     assert not server._fits(request(python=["/usr/bin/python3", *request()["python"][1:]]))

@@ -17,7 +17,7 @@ from snakemake.utils import update_config
 
 from conftest import ROOT, tiny_config
 from halobench.cli.main import main
-from halobench.core.specs import SpecError
+from halobench.core.errors import SpecError
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.runner import run, snakemake_args
 from halobench.runner.dry_run import parse_jobs
@@ -29,7 +29,7 @@ from halobench.runner.monitor.monitor import Watch, began, jobs_of, opened, prog
 from halobench.runner.monitor.view import Failed, Frame, Row, Running
 from halobench.runner.slurm import queries
 from halobench.runner.snakemake_args import Selection
-from halobench.storage import files
+from halobench.storage import files, records
 
 CELL = "clean/mlp/mixup2/seed0"
 LATER = 5.0  # seconds, by which a folder counts as settled
@@ -69,7 +69,7 @@ def keep(watch: Watch, stage: str, name: str = CELL, seconds: float = 4.0, **cha
     path = watch.results / job.record
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as temporary:
-        temporary.write_text(json.dumps(files.seal(made | changed)))
+        temporary.write_text(json.dumps(records.seal(made | changed)))
     return path
 
 

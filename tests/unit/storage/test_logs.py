@@ -9,6 +9,7 @@ import pytest
 
 from halobench.cli.main import main
 from halobench.runner import failures, logs
+from halobench.storage import job_logs
 
 OWN = "$ halobench train --spec '{}'\nepoch 1/3\nepoch 2/3\nepoch 3/3\nhalobench: error: d/m/l/seed0: loss is nan\n\n"
 
@@ -24,14 +25,14 @@ def write(path: Path, text: str, time: float = 1000.0) -> Path:
     ("text", "last", "before"),
     [
         (OWN, "d/m/l/seed0: loss is nan", ["epoch 2/3", "epoch 3/3"]),
-        ("$ halobench probe\n", logs.SILENT, []),
-        ("", logs.SILENT, []),
+        ("$ halobench probe\n", job_logs.SILENT, []),
+        ("", job_logs.SILENT, []),
         ("$ halobench train\nepoch 1/3\n", "epoch 1/3", []),
     ],
 )
 def test_last_lines(tmp_path, text, last, before):
     log = write(tmp_path / "x.log", text)
-    assert (logs.last_line(log), logs.before_last(log)) == (last, before)
+    assert (job_logs.last_line(log), job_logs.before_last(log)) == (last, before)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_last_lines(tmp_path, text, last, before):
     ],
 )
 def test_why_a_job_of_slurm_ended(tmp_path, text, why):
-    assert logs.why_ended(write(tmp_path / "5.log", text)) == why
+    assert job_logs.why_ended(write(tmp_path / "5.log", text)) == why
 
 
 @pytest.fixture
@@ -90,12 +91,12 @@ def test_jobs_of_a_group_and_jobs_that_ended_without_a_word(results):
     write(results / "logs/slurm/group_small_calibrate/31.log", "log: results/logs/calibrate/d/m/l/seed01.log\n")
     (job,) = [job for job in logs.find(results, "d/m/l/seed0/") if job.stage == "calibrate"]
     assert job.slurm == (group,)
-    assert logs.SILENT in logs.told(job)
+    assert job_logs.SILENT in logs.told(job)
     write(results / "runs/d/m/l/seed0/calibrate.json", "{}")
     (job,) = [job for job in logs.find(results, "d/m/l/seed0/") if job.stage == "calibrate"]
     assert job.ended
-    assert logs.DONE in logs.told(job)
-    assert logs.SILENT not in logs.told(job)
+    assert job_logs.DONE in logs.told(job)
+    assert job_logs.SILENT not in logs.told(job)
 
 
 def test_the_command_shows_them(results, monkeypatch, capsys):

@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from halobench import data, losses
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, ProbeSpec, SourceSpec, TrainSpec
-from halobench.losses import Loss
-from halobench.probing import probe
+from halobench.data import sources, splits
+from halobench.losses import base
+from halobench.losses.base import Loss
+from halobench.probing import probe, ray_walk
 from halobench.probing.progress import Progress
 from halobench.probing.rays import Surroundings
 from halobench.training.checkpoint import Checkpoint, Interrupted, Signals, capture, fingerprint, restore
@@ -30,8 +31,8 @@ pytestmark = pytest.mark.faults
 def digits(tmp_path_factory):
     """200 noisy digits."""
     folder = tmp_path_factory.mktemp("digits")
-    data.write_source(SourceSpec("digits"), folder)
-    return data.load_data(folder, DatasetSpec("digits", 200, 50, 50, NoiseSpec("cycle", 0.5)), seed=0)
+    sources.write_source(SourceSpec("digits"), folder)
+    return splits.load_data(folder, DatasetSpec("digits", 200, 50, 50, NoiseSpec("cycle", 0.5)), seed=0)
 
 
 def silent(line: str) -> None:
@@ -139,7 +140,7 @@ class Counting(Loss):
             self.rng.random()
         elif self.kind == "tensor":
             self.weights *= 0.9
-        return losses.soft_cross_entropy(logits * self.weights, targets)
+        return base.soft_cross_entropy(logits * self.weights, targets)
 
 
 @pytest.mark.parametrize("kind", ["counter", "generator", "tensor", "none"])
@@ -297,7 +298,7 @@ def test_an_interrupt_that_was_ignored_stays_so():
 
 def test_a_probe_goes_on_after_any_chunk(tmp_path, monkeypatch):
     """Cut off after every chunk: curves and radii are those of an uninterrupted probe, and none is walked twice."""
-    monkeypatch.setattr(probe, "FORWARDS", 200)
+    monkeypatch.setattr(ray_walk, "FORWARDS", 200)
     points = torch.randn(30, 1, 2, 2)
     labels = np.arange(30) % 3
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
@@ -331,7 +332,7 @@ def test_a_probe_goes_on_after_any_chunk(tmp_path, monkeypatch):
             break
         except Stop:
             stops += 1
-    assert stops == -(-30 // probe.chunk_points(spec, 4, 1)) > 5
+    assert stops == -(-30 // ray_walk.chunk_points(spec, 4, 1)) > 5
     assert sum(calls) == forwards
     assert parts.curves.equals(whole.curves)
     assert parts.radii.equals(whole.radii)
@@ -345,7 +346,7 @@ class Poisoned(Loss):
 
     def __call__(self, logits, targets):
         self.at -= 1
-        return losses.soft_cross_entropy(logits, targets) * (self.value if self.at < 0 else 1.0)
+        return base.soft_cross_entropy(logits, targets) * (self.value if self.at < 0 else 1.0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -372,7 +373,7 @@ def test_history_holds_the_gradient_norm_of_each_last_step():
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
     nn.init.zeros_(net[1].weight)
     spec = TrainSpec(optimizer="sgd", lr=0.1, batch=20, epochs=1, warmup=0)
-    history = fit(net, inputs, labels, losses.build(LossSpec("cross_entropy")), spec, 0, 3, silent).history
+    history = fit(net, inputs, labels, base.build(LossSpec("cross_entropy")), spec, 0, 3, silent).history
     gradient = (1 / 3 - np.eye(3)[labels]).T @ inputs.reshape(20, 4) / 20
     assert history[0]["gradient_norm"] == pytest.approx(np.linalg.norm(gradient), rel=1e-5)
 

@@ -15,15 +15,18 @@ import pytest
 import torch
 from torch import nn
 
-from halobench import losses, models
 from halobench.core.specs import LossSpec, ModelSpec, ProbeSpec, TrainSpec
-from halobench.losses import Loss
+from halobench.losses import base
+from halobench.losses.base import Loss
 from halobench.losses.cross_entropy import CrossEntropy
+from halobench.models import builder
 from halobench.models.batchnorm_folding import checked, folded
-from halobench.probing.probe import predictor, probe, score
+from halobench.probing.probe import probe
+from halobench.probing.ray_walk import predictor, score
 from halobench.probing.rays import Geometry, Surroundings
 from halobench.training.batches import Feed
-from halobench.training.loop import autocast, fit, kept_casts, one_hot, place, predict
+from halobench.training.device import autocast, kept_casts, place
+from halobench.training.loop import fit, one_hot, predict
 
 CLASSES = 5
 BETAS = {"none": 1.0, "exact": 0.4}
@@ -36,7 +39,7 @@ def silent(line: str) -> None:
 def lively(name: str, shape: tuple[int, int, int], **options) -> nn.Module:
     """A model in eval mode whose batch norms have statistics of their own, and logits of order 10."""
     torch.manual_seed(0)
-    model = models.build(ModelSpec(name, options), shape, CLASSES)
+    model = builder.build(ModelSpec(name, options), shape, CLASSES)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.3)
@@ -139,8 +142,8 @@ def test_how_many_places_are_made_at_a_time_changes_no_number(points, blocks, mo
             return probe(lambda x: model(x.double()), inputs, labels, spec, around, rng=rng, betas=BETAS, batch=7)
 
     whole = run()
-    monkeypatch.setattr("halobench.probing.probe.PLACES", blocks[0])
-    monkeypatch.setattr("halobench.probing.probe.BATCHES", blocks[1])
+    monkeypatch.setattr("halobench.probing.ray_walk.PLACES", blocks[0])
+    monkeypatch.setattr("halobench.probing.ray_walk.BATCHES", blocks[1])
     parts = run()
     np.testing.assert_allclose(parts.curves, whole.curves, rtol=1e-9)
     np.testing.assert_allclose(parts.radii["radius"], whole.radii["radius"], rtol=1e-9)
@@ -359,7 +362,7 @@ class Spelt(Loss):
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         assert targets.dim() == 2
-        return losses.soft_cross_entropy(logits, targets)
+        return base.soft_cross_entropy(logits, targets)
 
 
 @pytest.mark.parametrize("micro", [None, 8])
@@ -372,9 +375,9 @@ def test_labels_train_as_their_rows_do(name, precision, micro):
     spec = TrainSpec(batch=20, epochs=3, warmup=0, precision=precision, micro_batch=micro)
     weights: list[Mapping[str, torch.Tensor]] = []
     told = []
-    for loss in (losses.build(LossSpec("cross_entropy")), Spelt()):
+    for loss in (base.build(LossSpec("cross_entropy")), Spelt()):
         torch.manual_seed(0)
-        model = models.build(ModelSpec(name), (1, 8, 8), CLASSES)
+        model = builder.build(ModelSpec(name), (1, 8, 8), CLASSES)
         told.append([row["train_loss"] for row in fit(model, inputs, labels, loss, spec, 0, CLASSES, silent).history])
         weights.append(model.state_dict())
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
@@ -391,6 +394,6 @@ def test_a_subclass_of_cross_entropy_gets_rows_unless_it_says_otherwise():
     class Labelled(Halved):
         LABELS = True
 
-    assert losses.takes_labels(CrossEntropy())
-    assert not losses.takes_labels(Halved())
-    assert losses.takes_labels(Labelled())
+    assert base.takes_labels(CrossEntropy())
+    assert not base.takes_labels(Halved())
+    assert base.takes_labels(Labelled())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from halobench.data import normalise
+from halobench.data.mapped_rows import normalise
 from halobench.training.batches import FLOATS, Feed, what_fits
 
 MEAN, STD = np.array([33.3, 120.0, 90.1]), np.array([77.7, 60.0, 1.5])

@@ -10,8 +10,11 @@ import torch
 from safetensors.torch import save_file, save_model
 from torch import nn
 
-from halobench import data, losses, models
-from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, SpecError, TrainSpec
+from halobench.core.errors import SpecError
+from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, TrainSpec
+from halobench.data import sources, splits
+from halobench.losses import base
+from halobench.models import builder
 from halobench.training.loop import augmented, backward, build_optimizer, fit, predict, shifted, train_cell
 from halobench.training.trainer_state import DivergedError, Run, learning_rate
 
@@ -20,8 +23,8 @@ from halobench.training.trainer_state import DivergedError, Run, learning_rate
 def digits(tmp_path_factory):
     """300 noisy digits."""
     folder = tmp_path_factory.mktemp("digits")
-    data.write_source(SourceSpec("digits"), folder)
-    return data.load_data(folder, DatasetSpec("digits", 300, 50, 50, NoiseSpec("cycle", 0.5)), seed=0)
+    sources.write_source(SourceSpec("digits"), folder)
+    return splits.load_data(folder, DatasetSpec("digits", 300, 50, 50, NoiseSpec("cycle", 0.5)), seed=0)
 
 
 def silent(line: str) -> None:
@@ -57,7 +60,7 @@ def test_one_full_batch_step_of_sgd_is_the_gradient_step():
     nn.init.zeros_(model[1].weight)
     nn.init.zeros_(model[1].bias)
     spec = TrainSpec(optimizer="sgd", momentum=0.0, lr=0.5, batch=20, epochs=1, warmup=0, schedule="constant")
-    history = fit(model, inputs, labels, losses.build(LossSpec("cross_entropy")), spec, 0, 3, silent).history
+    history = fit(model, inputs, labels, base.build(LossSpec("cross_entropy")), spec, 0, 3, silent).history
     residual = 1 / 3 - np.eye(3)[labels]
     np.testing.assert_allclose(
         model[1].weight.detach(), -0.5 * residual.T @ inputs.reshape(20, 4) / 20, rtol=1e-5, atol=1e-7
@@ -189,7 +192,7 @@ def test_gradients_added_up_over_parts_are_those_of_the_batch(loss, part):
         torch.manual_seed(0)
         model, built = (
             nn.Sequential(nn.Flatten(), nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 3)).double(),
-            losses.build(loss),
+            base.build(loss),
         )
         mixed, soft = built.mix(inputs, targets, np.random.default_rng(1))
         value = backward(model, built, mixed, soft, TrainSpec(batch=20, micro_batch=size))
@@ -264,7 +267,7 @@ def test_an_epoch_on_a_gpu_never_makes_the_host_wait(digits, monkeypatch):
 
 
 def test_logits_of_given_weights_that_are_not_finite_speak_of_their_file(digits, tmp_path):
-    model = models.build(ModelSpec("mlp"), digits.shape, digits.classes)
+    model = builder.build(ModelSpec("mlp"), digits.shape, digits.classes)
     path = tmp_path / "w.safetensors"
     save_file({name: tensor.abs() * 1e30 for name, tensor in model.state_dict().items()}, path)
     spec = ModelSpec("mlp", weights=str(path))

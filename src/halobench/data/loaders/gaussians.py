@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from halobench.core.errors import require
 from halobench.core.seeding import generator
-from halobench.core.specs import convert_number, require
+from halobench.core.spec_codec import convert_number
 from halobench.data.distribution import Distribution, Sample, checked_shape, positive
 
 

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from halobench.core.specs import SpecError, convert_number, one_of, require, told
+from halobench.core.errors import SpecError, one_of, require, told
+from halobench.core.spec_codec import convert_number
 from halobench.data.data_root import check_root, data_root, unfit
 from halobench.data.sources import Description, Images
 

@@ -13,8 +13,9 @@ import math
 import numpy as np
 
 from halobench.core import plugins
+from halobench.core.errors import SpecError, require
 from halobench.core.seeding import generator
-from halobench.core.specs import SpecError, convert_number, require
+from halobench.core.spec_codec import convert_number
 from halobench.data.channel_stats import channel_moments
 from halobench.data.distribution import Distribution, Regions, Sample, overlap_regions, unknown
 

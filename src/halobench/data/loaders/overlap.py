@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from halobench.core.errors import SpecError, require
 from halobench.core.seeding import generator
-from halobench.core.specs import SpecError, convert_number, require
+from halobench.core.spec_codec import convert_number
 from halobench.data.distribution import Distribution, Regions, Sample, checked_shape, overlap_regions, positive, unknown
 
 TOLERANCE = 1e-4  # relative, for inputs that were rounded to float32

@@ -11,7 +11,8 @@ from typing import IO, cast
 
 import numpy as np
 
-from halobench.core.specs import convert_number, require
+from halobench.core.errors import require
+from halobench.core.spec_codec import convert_number
 from halobench.data.sources import Description, Images
 
 CLASSES = ("china", "flower", "grace_hopper")

@@ -11,7 +11,8 @@ import math
 import torch
 from torch import nn
 
-from halobench.core.specs import convert_number, require
+from halobench.core.errors import require
+from halobench.core.spec_codec import convert_number
 
 BLOCK = 1024  # points whose distances to all others are held at a time
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from halobench.core.specs import convert_number, require
+from halobench.core.errors import require
+from halobench.core.spec_codec import convert_number
 
 
 def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, norm: bool = True) -> nn.Module:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from halobench.core.specs import convert_number, require
+from halobench.core.errors import require
+from halobench.core.spec_codec import convert_number
 
 
 def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 256, depth: int = 2) -> nn.Module:

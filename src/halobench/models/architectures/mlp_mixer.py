@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from halobench.core.specs import convert_number, require
+from halobench.core.errors import require
+from halobench.core.spec_codec import convert_number
 
 
 def build(

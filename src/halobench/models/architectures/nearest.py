@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from halobench.core.specs import convert_number, require
+from halobench.core.errors import require
+from halobench.core.spec_codec import convert_number
 
 
 class Nearest(nn.Module):

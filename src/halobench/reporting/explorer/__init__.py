@@ -20,12 +20,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from halobench.core.specs import SpecError, one_of, require
-from halobench.experiment.grid import EXPLORED
+from halobench.core import console
+from halobench.core.errors import SpecError, one_of, require
 from halobench.reporting import labels, terminal
+from halobench.reporting.styles import KNOWN_LOSSES, loss_styles
 from halobench.results import cell as card
-from halobench.results.aggregate import read_tables
 from halobench.storage import files as store
+from halobench.storage.layout import EXPLORED
+from halobench.storage.tables_io import read_tables
 
 KEYS = ["dataset", "model", "loss", "seed"]
 POINTS = 200  # of a training curve, at most
@@ -67,8 +69,8 @@ def gather(results: Path, tables: Path, experiments: Sequence[str], note: str = 
     for name in experiments:
         require(name in there, "experiment", name, f"one whose tables are in {tables}: {one_of(there, name)}")
     found = {name: _experiment(results, tables / name) for name in experiments}
-    losses = labels.ordered({cell["loss"] for each in found.values() for cell in each["cells"]}, labels.KNOWN_LOSSES)
-    styles = labels.loss_styles(losses)
+    losses = labels.ordered({cell["loss"] for each in found.values() for cell in each["cells"]}, KNOWN_LOSSES)
+    styles = loss_styles(losses)
     return {
         "experiments": found,
         "note": note,
@@ -129,7 +131,7 @@ def _cell(results: Path, dataset: str, model: str, loss: str, seed: int) -> dict
     return {
         **dict(zip(KEYS, (dataset, model, loss, int(seed)), strict=True)),
         "name": found.name,
-        "spec": [[key, terminal.told(value)] for key, value in found.spec.items()],
+        "spec": [[key, console.told(value)] for key, value in found.spec.items()],
         "facts": [[key, str(value)] for key, value in facts.items()],
         "fits": fits,
         "commands": card.commands(found),
@@ -190,7 +192,7 @@ def _order(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
     return {
         "dataset": labels.ordered(runs["dataset"], labels.DATASETS),
         "model": labels.ordered(runs["model"], labels.MODELS),
-        "loss": labels.ordered(runs["loss"], labels.KNOWN_LOSSES),
+        "loss": labels.ordered(runs["loss"], KNOWN_LOSSES),
         "calibrator": labels.ordered(metrics["calibrator"], labels.CALIBRATORS),
         "probe": labels.ordered(tables["neighbourhood"]["probe"], labels.PROBES),
     }

@@ -11,8 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from halobench.core.specs import CALIBRATORS
-from halobench.reporting import labels
-from halobench.reporting.plotting import page_layout
+from halobench.reporting import labels, seed_statistics, table_views
+from halobench.reporting.plotting import artists, page_layout
+from halobench.reporting.plotting.style import GREY, INK, styled
+from halobench.reporting.seed_statistics import seeds_note
+from halobench.reporting.styles import Style, loss_styles
 
 TITLE = "What temperature scaling changes on test data"
 OTHER_TITLE = "What calibration changes on test data"  # where some of the calibrators are no temperature
@@ -22,7 +25,7 @@ METRICS = {"nll": "NLL (nats)", "ece": "Expected calibration error (ECE)"}
 REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
 
 
-@page_layout.styled
+@styled
 def draw(metrics: pd.DataFrame) -> Figure:
     """Draw NLL and ECE: mean over seeds with t interval, a group a calibrator, a marker a loss, references as lines.
 
@@ -35,40 +38,38 @@ def draw(metrics: pd.DataFrame) -> Figure:
     -------
     Figure
     """
-    table = page_layout.preferred_labels(metrics)
+    table = table_views.preferred_labels(metrics)
     wanted = table[table["metric"].isin(METRICS) & (table["loss"] != "reference")]
     if wanted.empty:
-        return page_layout.nothing(TITLE, "No NLL or ECE was computed on a test set.")
-    losses, cells = labels.losses_in(wanted), labels.cells_in(wanted)
+        return artists.nothing(TITLE, "No NLL or ECE was computed on a test set.")
+    losses, cells = table_views.losses_in(wanted), table_views.cells_in(wanted)
     calibrators = labels.ordered(wanted["calibrator"], labels.CALIBRATORS)
-    styles = labels.loss_styles(losses)
+    styles = loss_styles(losses)
     by = ["dataset", "model", "loss", "calibrator", "metric"]
-    means = labels.over_seeds(table[table["metric"].isin([*METRICS, "ece_floor"])], by, "value")
-    panels, own = (page_layout.groups_of(rows, ["dataset", "model"]) for rows in (means, wanted))
+    means = seed_statistics.over_seeds(table[table["metric"].isin([*METRICS, "ece_floor"])], by, "value")
+    panels, own = (table_views.groups_of(rows, ["dataset", "model"]) for rows in (means, wanted))
     known = set(table["model"].unique())
     cut = " (an arrow: it goes on)" if means["low"].notna().any() else ""
     grid = page_layout.grid(
         OTHER_TITLE if others(calibrators) else TITLE,
-        f"Points: {labels.seeds_note(wanted)}{cut}, on {label_note(wanted)}. TS is fitted on validation data, released "
+        f"Points: {seeds_note(wanted)}{cut}, on {label_note(wanted)}. TS is fitted on validation data, released "
         f"(the fit of the paper's code) or exact (the optimum); oracle TS is fitted on the test data. "
         f"{others(calibrators)}Lower is better.",
         {cell: labels.cell_label(*cell) for cell in cells},
         METRICS,
-        {(key[:2], key[2]) for key in page_layout.groups_of(wanted, ["dataset", "model", "metric"])},
+        {(key[:2], key[2]) for key in table_views.groups_of(wanted, ["dataset", "model", "metric"])},
         panel=(max(3.0, 0.82 * len(calibrators)), HIGH),  # room for a name under each
         gap=(0.55, 0.55),
         left=0.5,
         bottom=0.35,
         legend=[
-            *page_layout.loss_keys(losses, styles),
+            *artists.loss_keys(losses, styles),
             *(
-                page_layout.key(labels.REFERENCES[name], page_layout.INK, ls=REFERENCE_DASHES[name], lw=1)
+                artists.key(labels.REFERENCES[name], INK, ls=REFERENCE_DASHES[name], lw=1)
                 for name in labels.REFERENCES
                 if name in known
             ),
-            page_layout.key(
-                "ECE floor: calibrated perfectly, as many points", page_layout.GREY, marker="_", ms=8, mew=1.5, ls=""
-            ),
+            artists.key("ECE floor: calibrated perfectly, as many points", GREY, marker="_", ms=8, mew=1.5, ls=""),
         ],
     )
     references = {metric: all_reference_values(means[means["metric"] == metric]) for metric in METRICS}
@@ -81,7 +82,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
         columns = _columns(panel, calibrators)
         segments: list[Any] = []
         colors: list[str] = []
-        for offset, loss in zip(page_layout.dodge(len(there), 0.62), there, strict=True):
+        for offset, loss in zip(artists.dodge(len(there), 0.62), there, strict=True):
             own_rows = columns["loss"] == loss
             points = {name: values[own_rows & (columns["metric"] == metric)] for name, values in columns.items()}
             segments += _points(ax, points, offset, styles[loss], top)
@@ -91,7 +92,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
                     name: values[own_rows & (columns["metric"] == "ece_floor")] for name, values in columns.items()
                 }
                 _floor(ax, floor, offset, styles[loss])
-        page_layout.add_segments(ax, segments, colors, lw=1, zorder=2)
+        artists.add_segments(ax, segments, colors, lw=1, zorder=2)
         ax.set_xlim(-0.5, len(calibrators) - 0.5)
         page_layout.set_ticks(ax.xaxis, range(len(calibrators)), [labels.calibrator_label(c) for c in calibrators])
         ax.grid(axis="x", visible=False)
@@ -159,23 +160,23 @@ def _columns(panel: pd.DataFrame, calibrators: list[str]) -> dict[str, np.ndarra
 
 
 def _points(
-    ax: Axes, rows: dict[str, np.ndarray], offset: float, style: labels.Style, top: float
+    ax: Axes, rows: dict[str, np.ndarray], offset: float, style: Style, top: float
 ) -> list[list[tuple[float, float]]]:
     """One loss: a dot a calibrator, joined by a thin line; returns its intervals, which above `top` end in an arrow."""
     x, low, high = rows["x"] + offset, rows["low"], rows["high"]
-    page_layout.add_line(ax, x, rows["mean"], color=style.color, marker=style.marker, ms=4, mew=0, lw=0.7, zorder=3)
+    artists.add_line(ax, x, rows["mean"], color=style.color, marker=style.marker, ms=4, mew=0, lw=0.7, zorder=3)
     known = np.isfinite(low)
     look = {"color": style.color, "marker": "^", "ms": 2.5, "mew": 0, "ls": "", "zorder": 2, "clip_on": False}
     for at in x[known & (high > top)]:
-        page_layout.add_line(ax, [at], [top], **look)
+        artists.add_line(ax, [at], [top], **look)
     ends = zip(x[known], low[known], high[known], strict=True)
     return [[(at, min(start, top)), (at, min(end, top))] for at, start, end in ends]
 
 
-def _floor(ax: Axes, rows: dict[str, np.ndarray], offset: float, style: labels.Style) -> None:
+def _floor(ax: Axes, rows: dict[str, np.ndarray], offset: float, style: Style) -> None:
     """The ECE that a perfectly calibrated model would show at this number of points, as ticks."""
     look = {"marker": "_", "ms": 6, "mew": 1.4, "ls": "", "alpha": 0.7, "zorder": 2}
-    page_layout.add_line(ax, rows["x"] + offset, rows["mean"], color=style.color, **look)
+    artists.add_line(ax, rows["x"] + offset, rows["mean"], color=style.color, **look)
 
 
 def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, float], notes: list[str]) -> float:
@@ -194,7 +195,7 @@ def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, 
     beyond = []
     for name, value in references.items():
         if value <= high + 0.25 * span:
-            ax.axhline(value, color=page_layout.INK, ls=REFERENCE_DASHES[name], lw=0.9, zorder=1)
+            ax.axhline(value, color=INK, ls=REFERENCE_DASHES[name], lw=0.9, zorder=1)
             high = max(high, value)
         else:
             beyond.append(
@@ -216,7 +217,7 @@ def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: dict[str, 
             ha="right",
             va="top",
             size=7,
-            color=page_layout.GREY,
+            color=GREY,
             linespacing=1.05,
         )
     return high + pad

@@ -10,8 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from halobench.reporting import labels
-from halobench.reporting.plotting import page_layout
+from halobench.reporting import labels, styles
+from halobench.reporting.plotting import artists, page_layout
+from halobench.reporting.plotting.style import GREY, INK, styled
 
 TITLE = "The claims and what this grid says of them"
 NOTE = (
@@ -37,7 +38,7 @@ KINDS = {
 TEXT, AXIS, VERDICT, SIZE = 4.1, 3.2, 2.05, 7.5
 
 
-@page_layout.styled
+@styled
 def draw(claims: pd.DataFrame) -> Figure:
     """Draw a row a claim, claims of the same statistic over one axis; those not tested are listed at the end.
 
@@ -64,7 +65,7 @@ def draw(claims: pd.DataFrame) -> Figure:
     height += (0.3 + page_layout.lines_high(listed, SIZE) + 0.1) if untested else 0
     figure = page_layout.page(width, height)
     page_layout.write(figure, 0.1, 0.12, TITLE, size=11.5, weight="bold")
-    page_layout.write(figure, 0.1, 0.4, note, color=page_layout.GREY)
+    page_layout.write(figure, 0.1, 0.4, note, color=GREY)
     _verdict_key(figure, 0.1, start - 0.2)
     top = start
     for heading, rows in groups.items():
@@ -81,7 +82,7 @@ def draw(claims: pd.DataFrame) -> Figure:
         heading = "Not tested by this grid (claims.html tells what each would need)"
         page_layout.write(figure, 0.1, top + 0.24, heading, weight="bold", size=8.5, va="bottom")
         top += 0.3
-        page_layout.write(figure, 0.1, top, listed, size=SIZE, color=page_layout.GREY)
+        page_layout.write(figure, 0.1, top, listed, size=SIZE, color=GREY)
     return figure
 
 
@@ -137,16 +138,16 @@ def _forest(ax: Axes, rows: list[dict[str, Any]], tall: float, zero: bool) -> No
         y = top + min(0.15, entry["height"] / 2)
         side = (entry["margin"], high) if entry["above"] else (low, entry["margin"])
         ax.fill_between(np.clip(side, low, high), top + 0.02, end - 0.02, color="#eaf1ec", lw=0, zorder=0)
-        ax.plot([entry["margin"]] * 2, [top + 0.02, end - 0.02], color=page_layout.INK, lw=1, zorder=2)
+        ax.plot([entry["margin"]] * 2, [top + 0.02, end - 0.02], color=INK, lw=1, zorder=2)
         if i:
             ax.axhline(top, color="#dddddd", lw=0.5, zorder=0)
         for cell in entry["cells"].itertuples():
             if np.isfinite(cell.estimate):
-                style = labels.VERDICT_STYLES.get(cell.verdict, labels.VERDICT_STYLES["not_tested"])
+                style = styles.VERDICT_STYLES.get(cell.verdict, styles.VERDICT_STYLES["not_tested"])
                 _symbol(ax, cell.estimate, y + 0.13, cell.verdict, style.color, 3.2)
         main = entry["main"]
         if main is not None and np.isfinite(main["estimate"]):
-            style = labels.VERDICT_STYLES.get(entry["verdict"], labels.VERDICT_STYLES["not_tested"])
+            style = styles.VERDICT_STYLES.get(entry["verdict"], styles.VERDICT_STYLES["not_tested"])
             if np.isfinite(main["low"]):
                 ax.plot([main["low"], main["high"]], [y, y], color=style.color, lw=1.6, zorder=3)
                 _beyond(ax, main, y, low, high, style.color)
@@ -195,18 +196,18 @@ def _words(figure: Figure, entry: dict[str, Any], top: float) -> None:
     page_layout.write(figure, 0.1, top + 0.05, entry["text"], size=SIZE)
     left = 0.1 + TEXT + 0.25 + AXIS + 0.2
     if entry["verdict"] in labels.VERDICTS:
-        style = labels.VERDICT_STYLES[entry["verdict"]]
+        style = styles.VERDICT_STYLES[entry["verdict"]]
         text = f"{style.marker}  {labels.VERDICTS[entry['verdict']]}"
         page_layout.write(figure, left, top + 0.15, text, color=style.color, weight="bold", va="center")
     if len(entry["cells"]) > 1:
-        page_layout.write(figure, left, top + 0.28, tally(entry), size=7, color=page_layout.GREY, va="center")
+        page_layout.write(figure, left, top + 0.28, tally(entry), size=7, color=GREY, va="center")
 
 
 def tally(entry: dict[str, Any]) -> str:
     """How single cells came out, and how many were left out, e.g. ``of 6: 4 ✓  1 ✗  1 ?; 3 left out``."""
     verdicts = entry["cells"]["verdict"]
     counts = verdicts[verdicts != "not_tested"].value_counts()
-    parts = [f"{counts[name]} {style.marker}" for name, style in labels.VERDICT_STYLES.items() if name in counts]
+    parts = [f"{counts[name]} {style.marker}" for name, style in styles.VERDICT_STYLES.items() if name in counts]
     excluded = int(entry["main"]["excluded"]) if entry["main"] is not None else int(entry["cells"]["excluded"].sum())
     return f"of {counts.sum()}: {'  '.join(parts)}" + (f"; {excluded} left out" if excluded else "")
 
@@ -215,8 +216,8 @@ def _verdict_key(figure: Figure, left: float, top: float) -> None:
     """The legend: shape, colour and word of each verdict."""
     handles = []
     for name in ("holds", "does_not", "undecided"):
-        color = labels.VERDICT_STYLES[name].color
+        color = styles.VERDICT_STYLES[name].color
         face = "white" if name == "undecided" else color
-        label = f"{labels.VERDICTS[name]} ({labels.VERDICT_STYLES[name].marker})"
-        handles.append(page_layout.key(label, color, marker=MARKS[name], mfc=face, ls="", ms=5))
+        label = f"{labels.VERDICTS[name]} ({styles.VERDICT_STYLES[name].marker})"
+        handles.append(artists.key(label, color, marker=MARKS[name], mfc=face, ls="", ms=5))
     page_layout.draw_legend(figure, [handles], left, top)

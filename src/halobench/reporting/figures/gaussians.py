@@ -8,15 +8,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from halobench.reporting import labels
-from halobench.reporting.plotting import page_layout
+from halobench.reporting import labels, seed_statistics, table_views
+from halobench.reporting.plotting import artists, page_layout
+from halobench.reporting.plotting.style import styled
+from halobench.reporting.seed_statistics import seeds_note
+from halobench.reporting.styles import loss_styles
 
 SHOWS = ("gaussians",)
 TITLE = "Gaussian classes: how far from the posterior, by separation and number of points mixed"
 WORDS = {"none": "no TS", "released": "TS, the released fit", "exact": "TS, the exact optimum"}
 
 
-@page_layout.styled
+@styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw KL against the distance between means: a row a model, a column a calibrator, a line a loss.
 
@@ -33,16 +36,16 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     table = metrics[(metrics["metric"] == "kl") & (metrics["split"] == "test") & metrics["dataset"].isin(facts.index)]
     table = table[table["calibrator"].isin(WORDS) & (table["loss"] != "reference")]
     if table.empty:
-        return page_layout.nothing(TITLE, "No model was trained on Gaussian classes.")
+        return artists.nothing(TITLE, "No model was trained on Gaussian classes.")
     table = table.assign(separation=table["dataset"].map(facts))
-    losses, models = labels.losses_in(table), labels.ordered(table["model"], labels.MODELS)
-    styles = labels.loss_styles(losses)
+    losses, models = table_views.losses_in(table), labels.ordered(table["model"], labels.MODELS)
+    styles = loss_styles(losses)
     calibrators = [c for c in WORDS if c in set(table["calibrator"])]
-    means = labels.over_seeds(table, ["model", "calibrator", "loss", "separation"], "value")
+    means = seed_statistics.over_seeds(table, ["model", "calibrator", "loss", "separation"], "value")
     grid = page_layout.grid(
         TITLE,
         "KL from the exact posterior to the model on test points against the distance between two means in standard "
-        f"deviations (both axes logarithmic; {labels.seeds_note(table)}). Mixup trains on convex combinations of 2 or "
+        f"deviations (both axes logarithmic; {seeds_note(table)}). Mixup trains on convex combinations of 2 or "
         "more points.",
         {m: labels.model_label(m) for m in models},
         {c: WORDS[c] for c in calibrators},
@@ -50,7 +53,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         panel=(2.1, 1.7),
         gap=(0.25, 0.5),
         left=0.75,
-        legend=page_layout.loss_keys(losses, styles),
+        legend=artists.loss_keys(losses, styles),
         xlabel="distance between means (standard deviations)",
     )
     floor = max(float(means.loc[means["mean"] > 0, "mean"].min()) / 2, 1e-5)

@@ -11,16 +11,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from halobench.calibration.overlap_theory import nearest_neighbour_kl, uniform_kl
-from halobench.reporting import labels
-from halobench.reporting.plotting import class_families, page_layout
+from halobench.reporting import labels, seed_statistics, table_views
+from halobench.reporting.plotting import artists, class_families, page_layout
+from halobench.reporting.plotting.style import INK, styled
+from halobench.reporting.seed_statistics import seeds_note
+from halobench.reporting.styles import Style, loss_styles
 
 SHOWS = ("overlap", "image_overlap")
 TITLE = "Does temperature scaling fail like log k?"
-CLOSED: dict[str, Any] = {"color": page_layout.INK, "lw": 1.0}
-GUESS: dict[str, Any] = {"color": page_layout.INK, "lw": 0.9, "ls": (0, (1, 1.5))}
+CLOSED: dict[str, Any] = {"color": INK, "lw": 1.0}
+GUESS: dict[str, Any] = {"color": INK, "lw": 0.9, "ls": (0, (1, 1.5))}
 
 
-@page_layout.styled
+@styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw a panel a family of distributions and model, a line a loss, beside the closed form of 1-NN.
 
@@ -36,15 +39,15 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     table = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
     trained = table[(table["loss"] != "reference") & (table["model"] != "nearest")]
     if trained.empty:
-        return page_layout.nothing(TITLE, "No model was trained on a distribution of overlapping classes.")
-    losses = labels.losses_in(trained)
-    styles = labels.loss_styles(losses)
+        return artists.nothing(TITLE, "No model was trained on a distribution of overlapping classes.")
+    losses = table_views.losses_in(trained)
+    styles = loss_styles(losses)
     models = labels.ordered(trained["model"], labels.MODELS)
     present = set(trained[["family", "model"]].itertuples(index=False, name=None))
     grid = page_layout.grid(
         TITLE,
         "KL from the exact posterior to the model after exact temperature scaling, against the number of classes k "
-        f"({labels.seeds_note(trained)}). A straight rising line is growth like log k. Hollow: fewer than all seeds "
+        f"({seeds_note(trained)}). A straight rising line is growth like log k. Hollow: fewer than all seeds "
         "interpolate the training labels.",
         {name: class_families.family_label(name) for name in class_families.families(trained)},
         {name: labels.model_label(name) for name in models},
@@ -52,10 +55,10 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         panel=(1.9, 1.7),
         gap=(0.3, 0.62),
         legend=[
-            *page_layout.loss_keys(losses, styles),
-            page_layout.key("1-NN, closed form", **CLOSED),
-            page_layout.key("1-NN, measured", page_layout.INK, marker="x", ls="", ms=4),
-            page_layout.key("uniform guess", **GUESS),
+            *artists.loss_keys(losses, styles),
+            artists.key("1-NN, closed form", **CLOSED),
+            artists.key("1-NN, measured", INK, marker="x", ls="", ms=4),
+            artists.key("uniform guess", **GUESS),
         ],
         xlabel="classes k (logarithmic)",
     )
@@ -67,9 +70,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     return grid.figure
 
 
-def draw_panel(
-    ax: Axes, rows: pd.DataFrame, model: str, losses: Sequence[str], styles: Mapping[str, labels.Style]
-) -> None:
+def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, losses: Sequence[str], styles: Mapping[str, Style]) -> None:
     """KL of one model on one family against k, on a logarithmic axis, beside what is known of 1-NN.
 
     `rows` has, as `classes.scores` gives it, the model's cells, and those of nearest neighbours.
@@ -80,8 +81,8 @@ def draw_panel(
         own = own[own["model"] != "nearest"]
     if "nearest" in set(rows["model"]):
         near = rows[(rows["model"] == "nearest")].groupby("classes")["kl"].mean()
-        ax.plot(near.index, near, marker="x", ls="", ms=4, color=page_layout.INK, zorder=2)
-    means = labels.over_seeds(own, ["loss", "classes"], "kl")
+        ax.plot(near.index, near, marker="x", ls="", ms=4, color=INK, zorder=2)
+    means = seed_statistics.over_seeds(own, ["loss", "classes"], "kl")
     fits = own.groupby(["loss", "classes"])["interpolates"].all()
     for loss in losses:
         line = means[means["loss"] == loss].sort_values("classes")

@@ -7,15 +7,17 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from halobench.reporting import labels
-from halobench.reporting.plotting import page_layout
+from halobench.reporting import labels, seed_statistics, table_views
+from halobench.reporting.plotting import artists, page_layout, style
+from halobench.reporting.seed_statistics import seeds_note
+from halobench.reporting.styles import loss_styles, model_dashes
 
 TITLE = "Logit gap against Euclidean distance"
 MOST = 6  # lines that can be told apart in a panel
 ACROSS = 4  # panels beside each other, where there is one a data set
 
 
-@page_layout.styled
+@style.styled
 def draw(neighbourhood: pd.DataFrame) -> Figure:
     """Draw mean logit gaps with t bands over seeds: a panel a data set, a line a model and loss.
 
@@ -31,20 +33,20 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     -------
     Figure
     """
-    table, own = labels.own_points(page_layout.absolute_rows(neighbourhood))
+    table, own = table_views.own_points(table_views.absolute_rows(neighbourhood))
     table = table[table["points"] == "train"].dropna(subset=["logit_gap"])
     if table.empty:
-        return page_layout.nothing(TITLE, "No probe visited absolute distances.")
-    losses, cells = labels.losses_in(table), labels.cells_in(table)
-    styles = labels.loss_styles(losses)
+        return artists.nothing(TITLE, "No probe visited absolute distances.")
+    losses, cells = table_views.losses_in(table), table_views.cells_in(table)
+    styles = loss_styles(losses)
     by = ["dataset", "model", "loss", "points", "radius"]
-    means = page_layout.groups_of(labels.over_seeds(table, by, "logit_gap"), ["dataset", "model"])
+    means = table_views.groups_of(seed_statistics.over_seeds(table, by, "logit_gap"), ["dataset", "model"])
     ends = table.groupby("dataset")["radius"].max()
     datasets = list(dict.fromkeys(d for d, _ in cells))
     models = labels.ordered((m for _, m in cells), labels.MODELS)
     lines = table[["dataset", "model", "loss"]].drop_duplicates().groupby("dataset").size()
     together = lines.max() <= MOST
-    dashes = labels.model_dashes(models) if together else dict.fromkeys(models, "-")
+    dashes = model_dashes(models) if together else dict.fromkeys(models, "-")
     told = dashes if together and len(models) > 1 else {}  # in the legend
     rows: dict[Any, str]
     columns: dict[Any, str]
@@ -62,7 +64,7 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     grid = page_layout.grid(
         TITLE,
         f"Logit of the label less the largest other one, {own}; below 0 the prediction has left the "
-        f"label. Probe: {labels.probe_label(table['probe'].iloc[0]).lower()}. Lines: {labels.seeds_note(table)}.",
+        f"label. Probe: {labels.probe_label(table['probe'].iloc[0]).lower()}. Lines: {seeds_note(table)}.",
         rows,
         columns,
         held,
@@ -70,15 +72,15 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
         gap=(0.45, 0.5),
         headings=headings,
         legend=[
-            *page_layout.loss_keys(losses, styles),
-            *(page_layout.key(labels.model_label(m), page_layout.GREY, ls=dash) for m, dash in told.items()),
+            *artists.loss_keys(losses, styles),
+            *(artists.key(labels.model_label(m), style.GREY, ls=dash) for m, dash in told.items()),
         ],
         xlabel=f"Euclidean {labels.ABSOLUTE}",
     )
     for (row, column), ax in grid.axes.items():
-        ax.axhline(0, color=page_layout.GREY, lw=0.8, zorder=1)
+        ax.axhline(0, color=style.GREY, lw=0.8, zorder=1)
         for cell in held[row, column]:
-            page_layout.draw_lines(ax, means[cell], "radius", losses, styles, dash=dashes[cell[1]])
+            artists.draw_lines(ax, means[cell], "radius", losses, styles, dash=dashes[cell[1]])
         ax.set_xlim(0, ends[held[row, column][0][0]])
         if grid.left(row, column):
             ax.set_ylabel("logit gap")

@@ -15,7 +15,7 @@ from halobench.data.distribution import overlap_regions
 from halobench.data.loaders.image_overlap import ImageOverlap
 from halobench.data.loaders.image_overlap import load as load_images
 from halobench.data.loaders.overlap import Overlap
-from halobench.reporting.plotting import page_layout
+from halobench.reporting.plotting import page_layout, style
 
 SHOWS = ("overlap", "image_overlap")
 CLASSES, GROUP, BETA, POINTS = 4, 2, 0.5, 20
@@ -24,7 +24,7 @@ MARKERS = ("o", "s", "^", "D")
 ORDER = (0, 4, 1, 2, 5, 3)  # regions around the circle: own, shared, own of each group
 
 
-@page_layout.styled
+@style.styled
 def draw(runs: pd.DataFrame) -> Figure:
     """Draw regions, posterior and nearest-neighbour labels in the plane; and images, if a cell was trained on such.
 
@@ -48,7 +48,7 @@ def draw(runs: pd.DataFrame) -> Figure:
         f"k = {CLASSES} classes in groups of m = {GROUP}, shared mass beta = {BETA:g}, {POINTS} points a class; "
         "drawn in the plane, where the bench's regions are balls or discs in 64 dimensions."
     )
-    page_layout.write(figure, 0.15, 0.36, note, color=page_layout.GREY)
+    page_layout.write(figure, 0.15, 0.36, note, color=style.GREY)
     for left, letter, text in (
         (0.15, "A", "Training points and regions"),
         (3.95, "B", "Posterior P(class | region)"),
@@ -91,7 +91,7 @@ def _regions(ax: Axes, made: Overlap, points: np.ndarray, labels: np.ndarray) ->
         for i, owner in enumerate(owners):
             ends = (90 + 360 * i / len(owners), 90 + 360 * (i + 1) / len(owners))
             ax.add_patch(Wedge(centre, made.radius, *ends, color=_pale(COLORS[owner]), lw=0, zorder=1))
-        ax.add_patch(Circle(centre, made.radius, fill=False, ec=page_layout.GREY, lw=0.6, zorder=2))
+        ax.add_patch(Circle(centre, made.radius, fill=False, ec=style.GREY, lw=0.6, zorder=2))
         name = f"own, class {owners[0]}" if len(owners) == 1 else f"shared, {owners[0]} and {owners[1]}"
         x, y = centre - np.array([0, 1.25])
         ax.text(x, y, name, ha="center", va="center", fontsize=7, zorder=4)
@@ -134,11 +134,11 @@ def _nearest(ax: Axes, made: Overlap, points: np.ndarray, labels: np.ndarray) ->
     colors[~inside] = 1
     ax.imshow(colors.reshape(500, 500, 3), origin="lower", extent=(-4.4, 4.4, -4.4, 4.4), zorder=1)
     for centre in made.centres:
-        ax.add_patch(Circle(centre, made.radius, fill=False, ec=page_layout.GREY, lw=0.6, zorder=2))
-    ax.plot(*points.T, marker=".", ms=2.2, color=page_layout.INK, ls="", zorder=3)
+        ax.add_patch(Circle(centre, made.radius, fill=False, ec=style.GREY, lw=0.6, zorder=2))
+    ax.plot(*points.T, marker=".", ms=2.2, color=style.INK, ls="", zorder=3)
     text = "where two classes share a region it is wrong half the time,\n"
     text += "and temperature can only spread its doubt over all k - 1 others"
-    ax.text(0, -4.45, text, ha="center", va="top", fontsize=7.5, color=page_layout.GREY)
+    ax.text(0, -4.45, text, ha="center", va="top", fontsize=7.5, color=style.GREY)
 
 
 def _images(figure: Figure, top: float) -> None:

@@ -10,8 +10,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from halobench.calibration.overlap_theory import two_level_kl
-from halobench.reporting import labels
-from halobench.reporting.plotting import class_families, page_layout
+from halobench.reporting import labels, table_views
+from halobench.reporting.plotting import artists, class_families, page_layout, style
+from halobench.reporting.styles import loss_styles
 
 SHOWS = ("overlap", "image_overlap")
 TITLE = "Where temperature scaling fails like log k, and where it doesn't"
@@ -19,7 +20,7 @@ SHAPES = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "*", "h")
 MAP = "YlGnBu"
 
 
-@page_layout.styled
+@style.styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw KL* / log k of two-level logits as colour over k and rho, and trained models as points in the same colours.
 
@@ -36,7 +37,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     table = class_families.scores(metrics, runs, wanted).dropna(subset=["rho", "share"])
     table = table[(table["loss"] != "reference") & (table["group"] < table["classes"])]
     if table.empty:
-        return page_layout.nothing(TITLE, "No model was trained on a distribution of overlapping classes.")
+        return artists.nothing(TITLE, "No model was trained on a distribution of overlapping classes.")
     laws = {
         (family, beta, group): f"{class_families.family_label(family)} (shared mass {beta:g}, groups of {int(group)})"
         for family in class_families.families(table)
@@ -44,8 +45,8 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
             table.loc[table["family"] == family, ["beta", "group"]].itertuples(index=False, name=None)
         )
     }
-    models, losses = labels.ordered(table["model"], labels.MODELS), labels.losses_in(table)
-    styles = labels.loss_styles(losses)
+    models, losses = labels.ordered(table["model"], labels.MODELS), table_views.losses_in(table)
+    styles = loss_styles(losses)
     cells = (
         table.groupby(["beta", "group", "model", "loss", "classes", "family"])[["rho", "share"]].mean().reset_index()
     )
@@ -65,11 +66,8 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         gap=(0.45, 0.5),
         right=1.0,
         legend=[
-            *(
-                page_layout.key(labels.model_label(m), page_layout.INK, marker=shapes[m], mfc="white", ls="")
-                for m in models
-            ),
-            *(page_layout.key(labels.loss_label(x), styles[x].color, marker="_", ms=9, mew=2.5, ls="") for x in losses),
+            *(artists.key(labels.model_label(m), style.INK, marker=shapes[m], mfc="white", ls="") for m in models),
+            *(artists.key(labels.loss_label(x), styles[x].color, marker="_", ms=9, mew=2.5, ls="") for x in losses),
         ],
         xlabel="classes k (logarithmic)",
         least=6.8,

@@ -10,16 +10,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from halobench.reporting import labels
+from halobench.reporting import labels, table_views
 from halobench.reporting.figures.phase import SHAPES
-from halobench.reporting.plotting import class_families, page_layout
+from halobench.reporting.plotting import artists, class_families, page_layout
+from halobench.reporting.plotting.style import FAINT, GREY, INK, styled
+from halobench.reporting.styles import loss_styles
 
 SHOWS = ("overlap", "image_overlap")
 TITLE = "A formula of three mean gaps predicts what temperature scaling leaves"
 LEAST = 1e-4  # nats, below which a KL is drawn at the border
 
 
-@page_layout.styled
+@styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw a point a cell: the measured KL after exact TS against that of two-level logits with its mean gaps.
 
@@ -36,9 +38,9 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     table = class_families.scores(metrics, runs, wanted).dropna(subset=list(wanted))
     table = table[table["loss"] != "reference"]
     if table.empty:
-        return page_layout.nothing(TITLE, "No model was trained on a distribution of overlapping classes.")
-    models, losses = labels.ordered(table["model"], labels.MODELS), labels.losses_in(table)
-    styles = labels.loss_styles(losses)
+        return artists.nothing(TITLE, "No model was trained on a distribution of overlapping classes.")
+    models, losses = labels.ordered(table["model"], labels.MODELS), table_views.losses_in(table)
+    styles = loss_styles(losses)
     shapes = {model: SHAPES[i % len(SHAPES)] for i, model in enumerate(models)}
     trained = table[table["model"] != "nearest"]
     rank = spearmanr(trained["predicted"], trained["measured"])[0] if len(trained) > 2 else float("nan")
@@ -54,11 +56,8 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         panel=(4.2, 4.0),
         left=1.3,
         legend=[
-            *(
-                page_layout.key(labels.model_label(m), page_layout.INK, marker=shapes[m], mfc="white", ls="")
-                for m in models
-            ),
-            *(page_layout.key(labels.loss_label(x), styles[x].color, marker="o", ls="") for x in losses),
+            *(artists.key(labels.model_label(m), INK, marker=shapes[m], mfc="white", ls="") for m in models),
+            *(artists.key(labels.loss_label(x), styles[x].color, marker="o", ls="") for x in losses),
         ],
         xlabel="predicted KL (nats)",
     )
@@ -74,7 +73,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
             )
     both = table[["predicted", "measured"]].clip(lower=LEAST)
     ends = np.array([both.min().min() / 1.5, both.max().max() * 1.5])
-    ax.plot(ends, ends, color=page_layout.FAINT, lw=1, zorder=1)
+    ax.plot(ends, ends, color=FAINT, lw=1, zorder=1)
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends, ylabel="measured KL after exact TS (nats)")
-    ax.text(0.02, 0.98, "hollow: does not interpolate", transform=ax.transAxes, va="top", color=page_layout.GREY)
+    ax.text(0.02, 0.98, "hollow: does not interpolate", transform=ax.transAxes, va="top", color=GREY)
     return grid.figure

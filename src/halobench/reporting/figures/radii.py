@@ -11,8 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from halobench.reporting import labels
-from halobench.reporting.plotting import page_layout
+from halobench.reporting import labels, seed_statistics, table_views
+from halobench.reporting.plotting import artists, page_layout
+from halobench.reporting.plotting.style import FAINT, GREY, styled
+from halobench.reporting.seed_statistics import seeds_note
+from halobench.reporting.styles import Style, loss_styles
 
 TITLE = "How far out from a point its certainty, half its confidence and its decision last"
 COLUMNS = {
@@ -30,7 +33,7 @@ PROBES = labels.PROBES | {
 }
 
 
-@page_layout.styled
+@styled
 def draw(radii: pd.DataFrame) -> Figure:
     """Draw each cell's median relative radius: mean over seeds with its t interval, open where a median is censored.
 
@@ -46,19 +49,19 @@ def draw(radii: pd.DataFrame) -> Figure:
     table = radii.dropna(subset=["relative_median"])
     table = table[pd.MultiIndex.from_frame(table[["quantity", "calibrator"]]).isin(list(COLUMNS))]
     if table.empty:
-        return page_layout.nothing(TITLE, "No radii were measured.")
-    table, own = labels.own_points(table)
-    losses, cells = labels.losses_in(table), labels.cells_in(table)
-    styles = labels.loss_styles(losses)
+        return artists.nothing(TITLE, "No radii were measured.")
+    table, own = table_views.own_points(table)
+    losses, cells = table_views.losses_in(table), table_views.cells_in(table)
+    styles = loss_styles(losses)
     probes = labels.ordered(table["probe"], labels.PROBES)
     means = summarise(table)
     keys = ["dataset", "model", "quantity", "calibrator"]
-    groups = page_layout.groups_of(means, keys)
+    groups = table_views.groups_of(means, keys)
     thresholds = sorted(table.loc[table["quantity"] == "certainty", "threshold"].dropna().unique())
     below = " or ".join(f"{t:g}" for t in thresholds)
     grid = page_layout.grid(
         TITLE,
-        f"Median over rays {own}; {labels.seeds_note(table)}. Certainty radius: where confidence in the label falls "
+        f"Median over rays {own}; {seeds_note(table)}. Certainty radius: where confidence in the label falls "
         f"below {below or 'the threshold'} (0 where it starts below); half-level: below half of its value at the "
         "point; decision: where another label wins. Open with a ›: in some seed more than half of the rays never got "
         "there, so the radius is larger.",
@@ -68,9 +71,9 @@ def draw(radii: pd.DataFrame) -> Figure:
         panel=(1.3, len(probes) * max(0.26, 0.085 * len(losses) + 0.04)),
         left=1.2,
         legend=[
-            *page_layout.loss_keys(losses, styles, ls=""),
-            page_layout.key("more than", page_layout.GREY, marker="o", mfc="white", ls=""),
-            page_layout.key("held-out control", page_layout.GREY, marker="|", ms=6, ls=""),
+            *artists.loss_keys(losses, styles, ls=""),
+            artists.key("more than", GREY, marker="o", mfc="white", ls=""),
+            artists.key("held-out control", GREY, marker="|", ms=6, ls=""),
         ],
         xlabel=labels.RELATIVE,
     )
@@ -78,12 +81,12 @@ def draw(radii: pd.DataFrame) -> Figure:
     for (cell, column), ax in grid.axes.items():
         panel = groups[(*cell, *column)]
         there = [loss for loss in losses if loss in set(panel["loss"])]
-        _dots(ax, panel, probes, dict(zip(there, page_layout.dodge(len(there), 0.78), strict=True)), styles)
+        _dots(ax, panel, probes, dict(zip(there, artists.dodge(len(there), 0.78), strict=True)), styles)
         dividers = [((0, i - 0.5), (1, i - 0.5)) for i in range(1, len(probes))]
         if dividers:
             across = ax.get_yaxis_transform()
             ax.add_artist(LineCollection(dividers, colors="#dddddd", lw=0.6, zorder=1, transform=across))
-        page_layout.upright(ax, 1, color=page_layout.FAINT, lw=0.8, zorder=1)
+        artists.upright(ax, 1, color=FAINT, lw=0.8, zorder=1)
         ax.grid(axis="y", visible=False)
         ax.set(xlim=(-0.05 * largest, 1.12 * largest), ylim=(len(probes) - 0.5, -0.5))
         ax.tick_params(axis="y", length=0, labelleft=grid.left(cell, column))
@@ -94,7 +97,7 @@ def draw(radii: pd.DataFrame) -> Figure:
 def summarise(radii: pd.DataFrame) -> pd.DataFrame:
     """Mean and interval over seeds of the median relative radius; `open` where the median is censored in some seed."""
     keys = ["dataset", "model", "quantity", "calibrator", "points", "probe", "loss"]
-    means = labels.over_seeds(radii, keys, "relative_median")
+    means = seed_statistics.over_seeds(radii, keys, "relative_median")
     # The median lies on censored rays when fewer than half of the rays are known.
     return means.merge(radii.groupby(keys)["censored"].max().gt(0.5).rename("open").reset_index(), on=keys)
 
@@ -104,7 +107,7 @@ def _dots(
     panel: pd.DataFrame,
     probes: Sequence[str],
     offsets: Mapping[str, float],
-    styles: Mapping[str, labels.Style],
+    styles: Mapping[str, Style],
 ) -> None:
     """Each loss at each probe: the control as a tick, then interval and dot."""
     place = {probe: i for i, probe in enumerate(probes)}
@@ -114,9 +117,9 @@ def _dots(
     held, spread = of["points"] == "heldout", ~np.isnan(columns["low"]) & (of["points"] == "train")
     low, high, y = (columns[name][spread] for name in ("low", "high", "y"))
     segments = np.stack([np.c_[low, y], np.c_[high, y]], axis=1)
-    page_layout.add_segments(ax, segments, [styles[loss].color for loss in of["loss"][spread]], lw=1, zorder=2)
+    artists.add_segments(ax, segments, [styles[loss].color for loss in of["loss"][spread]], lw=1, zorder=2)
     colors = [styles[loss].color for loss in of["loss"][held]]
-    page_layout.add_marks(ax, columns["mean"][held], columns["y"][held], "|", 4.5, colors, lw=1, alpha=0.65, zorder=2)
+    artists.add_marks(ax, columns["mean"][held], columns["y"][held], "|", 4.5, colors, lw=1, alpha=0.65, zorder=2)
     for loss in offsets:
         style, own = styles[loss], of["loss"] == loss
         kinds: tuple[tuple[np.ndarray, dict[str, Any]], ...] = (
@@ -128,7 +131,7 @@ def _dots(
             if not rows.any():
                 continue
             look |= {"marker": style.marker, "ms": 4, "mec": style.color, "mew": 1, "zorder": 4}
-            page_layout.add_line(ax, columns["mean"][rows], columns["y"][rows], ls="", **look)
+            artists.add_line(ax, columns["mean"][rows], columns["y"][rows], ls="", **look)
         for x, at in zip(*(columns[name][own & ~held & columns["open"]] for name in ("mean", "y")), strict=True):
             # A caret just right of the marker, whatever the scale of the axis.
             ax.annotate(

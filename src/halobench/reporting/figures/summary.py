@@ -10,10 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from halobench.reporting import labels
+from halobench.reporting import labels, seed_statistics, table_views
 from halobench.reporting.figures import log_k
 from halobench.reporting.figures.calibration import label_note
-from halobench.reporting.plotting import class_families, page_layout
+from halobench.reporting.plotting import artists, class_families, page_layout
+from halobench.reporting.plotting.style import FAINT, GREY, INK, styled
+from halobench.reporting.styles import VERDICT_STYLES, Style, calibrator_style, loss_styles
 
 TITLE = "How far certainty reaches around training points, and what temperature scaling (TS) repairs"
 WIDTH, LEFT, SPLIT = 11.0, 6.75, 7.15
@@ -24,7 +26,7 @@ PROBES = {"sphere": "random direction", "nearest_other": "to nearest other", "ma
 PROBES |= {"mixup_line": "to random other"}
 
 
-@page_layout.styled
+@styled
 def draw(
     neighbourhood: pd.DataFrame,
     radii: pd.DataFrame,
@@ -45,23 +47,23 @@ def draw(
     -------
     Figure
     """
-    neighbourhood, own = labels.own_points(neighbourhood)
-    radii, around = labels.own_points(radii)[0], own.split(",")[0].split(" (")[0]
+    neighbourhood, own = table_views.own_points(neighbourhood)
+    radii, around = table_views.own_points(radii)[0], own.split(",")[0].split(" (")[0]
     watched = "label trained on" if own == labels.around("train") else "its own label"
-    styles = labels.loss_styles(labels.losses_in(runs))
+    styles = loss_styles(table_views.losses_in(runs))
     overlap = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
     shown_runs = _pictured(runs)
-    losses, cells = labels.losses_in(shown_runs), labels.cells_in(shown_runs)
+    losses, cells = table_views.losses_in(shown_runs), table_views.cells_in(shown_runs)
     reliability = reliability[reliability["dataset"].isin(shown_runs["dataset"])]
     # Weights from elsewhere say less of what training does.
-    model = focus_model(labels.cells_in(shown_runs[labels.trained_here(shown_runs)]) or cells)
+    model = focus_model(table_views.cells_in(shown_runs[table_views.trained_here(shown_runs)]) or cells)
     shown = cells if len(cells) <= MOST_CELLS else [cell for cell in cells if cell[1] == model][:MOST_CELLS]
     pair = focus_cell(shown_runs, model)
     there = [d for d, m in cells if m == model]
     datasets = focus_datasets(there, pair[0])
     matrix = verdict_matrix(claims)
 
-    keys = page_layout.legend_lines(page_layout.loss_keys(losses, styles), LEFT)
+    keys = page_layout.legend_lines(artists.loss_keys(losses, styles), LEFT)
     head = 0.82 + 0.18 * len(keys)
     curves_top, curve_high = head + 0.58, 1.15
     rows_high = max(0.34, 0.085 * len(losses) + 0.08) * len(shown)
@@ -75,7 +77,7 @@ def draw(
     title = TITLE.replace(labels.around("train").split(",")[0], around)
     page_layout.write(figure, 0.15, 0.14, title, size=13, weight="bold")
     page_layout.write(
-        figure, 0.15, 0.42, _facts(runs, len(labels.cells_in(runs)), len(cells), len(shown)), color=page_layout.GREY
+        figure, 0.15, 0.42, _facts(runs, len(table_views.cells_in(runs)), len(cells), len(shown)), color=GREY
     )
     page_layout.draw_legend(figure, keys, 0.15, 0.72)
 
@@ -88,7 +90,7 @@ def draw(
         f"{watched}; {labels.model_label(model)}" + some_of(len(datasets), len(there), "data sets"),
     )
     _curves(figure, neighbourhood, datasets, model, losses, styles, curves_top, curve_high)
-    reliability = page_layout.preferred_labels(reliability)
+    reliability = table_views.preferred_labels(reliability)
     reliability = reliability[(reliability["dataset"] == pair[0]) & (reliability["model"] == pair[1])]
     there = [loss for loss in losses if loss in set(reliability["loss"])]
     what = labels.cell_label(*pair) + some_of(min(len(there), MOST_LOSSES), len(there), "losses")
@@ -100,7 +102,7 @@ def draw(
     below = " or ".join(f"{t:g}" for t in sorted(radii["threshold"].dropna().unique()))
     if radii.empty:
         why = UNPROBED if neighbourhood.empty else "No certainty radius was measured."
-        page_layout.write(figure, 0.32, lower, why, color=page_layout.GREY)
+        page_layout.write(figure, 0.32, lower, why, color=GREY)
     what = f"median distance where confidence falls below {below}, no TS" if len(radii) else ""
     _heading(figure, 0.15, lower - 0.5, "B", "How far does certainty reach?", what)
     _heading(figure, 3.95, lower - 0.5, "C", "What does TS repair?", "test NLL before and after, lower is better")
@@ -133,7 +135,7 @@ def _growth_models(overlap: pd.DataFrame) -> list[str]:
 
 
 def _growth(
-    figure: Figure, overlap: pd.DataFrame, models: Sequence[str], styles: Mapping[str, labels.Style], top: float
+    figure: Figure, overlap: pd.DataFrame, models: Sequence[str], styles: Mapping[str, Style], top: float
 ) -> None:
     """Part F: what TS leaves against the number of classes, a panel a model."""
     family = class_families.families(overlap[overlap["loss"] != "reference"])[0]
@@ -142,12 +144,12 @@ def _growth(
         f"KL to the exact posterior after exact TS, by number of classes; {class_families.family_label(family).lower()}"
     )
     _heading(figure, 0.15, top, "F", "Where classes overlap, does TS fail more as classes grow?", what)
-    losses = labels.losses_in(rows[rows["model"].isin(models)])
+    losses = table_views.losses_in(rows[rows["model"].isin(models)])
     keys = [
-        *page_layout.loss_keys(losses, styles),
-        page_layout.key("1-NN, closed form", **log_k.CLOSED),
-        page_layout.key("1-NN, measured", page_layout.INK, marker="x", ls="", ms=4),
-        page_layout.key("uniform guess", **log_k.GUESS),
+        *artists.loss_keys(losses, styles),
+        artists.key("1-NN, closed form", **log_k.CLOSED),
+        artists.key("1-NN, measured", INK, marker="x", ls="", ms=4),
+        artists.key("uniform guess", **log_k.GUESS),
     ]
     page_layout.draw_legend(figure, page_layout.legend_lines(keys, WIDTH - 0.6), 0.32, top + 0.42)
     for j, model in enumerate(models):
@@ -187,7 +189,7 @@ def focus_datasets(datasets: Sequence[str], always: str) -> list[str]:
 
 def _facts(runs: pd.DataFrame, cells: int, pictured: int, shown: int) -> str:
     """What the page rests on, in a line."""
-    trained = runs[labels.trained_here(runs)]
+    trained = runs[table_views.trained_here(runs)]
     fits = int(trained["interpolates"].astype(bool).sum())
     models = f"model{'s' * (len(runs) != 1)}"
     all_here = len(trained) == len(runs)
@@ -196,7 +198,7 @@ def _facts(runs: pd.DataFrame, cells: int, pictured: int, shown: int) -> str:
     text = (
         f"{count}: {cells} pair{'s' * (cells != 1)} of data set and model, "
         f"{kinds} loss{'es' * (kinds != 1)}; {fits} of {len(trained)} interpolate the training labels. "
-        f"Shown: {labels.seeds_note(runs)}."
+        f"Shown: {seed_statistics.seeds_note(runs)}."
     )
     return text + (f" B and C: {shown} of {pictured} pairs." if shown < pictured else "")
 
@@ -206,7 +208,7 @@ def _heading(figure: Figure, left: float, top: float, letter: str, text: str, mo
     page_layout.write(figure, left, top, letter, weight="bold", size=9.5)
     page_layout.write(figure, left + 0.17, top, text, weight="bold", size=9.5)
     if more:
-        page_layout.write(figure, left + 0.17, top + 0.18, more, color=page_layout.GREY)
+        page_layout.write(figure, left + 0.17, top + 0.18, more, color=GREY)
 
 
 def _curves(
@@ -215,21 +217,19 @@ def _curves(
     datasets: Sequence[str],
     model: str,
     losses: Sequence[str],
-    styles: Mapping[str, labels.Style],
+    styles: Mapping[str, Style],
     top: float,
     high: float,
 ) -> None:
     """Part A: a column a data set, a row a probe; or why there is none."""
-    probed = len(page_layout.relative_rows(table))
-    table = page_layout.relative_rows(table[(table["model"] == model) & table["dataset"].isin(datasets)])
+    probed = len(table_views.relative_rows(table))
+    table = table_views.relative_rows(table[(table["model"] == model) & table["dataset"].isin(datasets)])
     if table.empty:
-        page_layout.write(
-            figure, 0.32, top, "This model was not probed." if probed else UNPROBED, color=page_layout.GREY
-        )
+        page_layout.write(figure, 0.32, top, "This model was not probed." if probed else UNPROBED, color=GREY)
         return
     there = set(table["probe"].unique())
     probes = [p for p in ("sphere", "nearest_other", "manifold", "mixup_line") if p in there][:2]
-    means = labels.over_seeds(table, ["dataset", "probe", "loss", "points", "relative_radius"], "confidence")
+    means = seed_statistics.over_seeds(table, ["dataset", "probe", "loss", "points", "relative_radius"], "confidence")
     start, gap = 0.75, 0.2
     wide = (LEFT - start - gap * (MOST_DATASETS - 1)) / MOST_DATASETS
     wide = min(wide * MOST_DATASETS / max(len(datasets), 1), 2.6)
@@ -248,8 +248,8 @@ def _curves(
             if rows.empty:
                 continue
             ax = page_layout.place(figure, left, top + i * (high + 0.12), wide, high)
-            page_layout.draw_lines(ax, rows, "relative_radius", losses, styles, size=2.4)
-            ax.axvline(1, color=page_layout.FAINT, lw=0.8, zorder=1)
+            artists.draw_lines(ax, rows, "relative_radius", losses, styles, size=2.4)
+            ax.axvline(1, color=FAINT, lw=0.8, zorder=1)
             end = table["relative_radius"].max()
             ax.set(xlim=(0, end), xticks=np.arange(0, end + 1e-9, 0.5 if end <= 1.5 else 1.0))
             ax.set(ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
@@ -266,21 +266,21 @@ def _curves(
 def _reliability(figure: Figure, table: pd.DataFrame, losses: Sequence[str], top: float, high: float) -> None:
     """Part D: a panel a loss of one data set and model, a line a calibrator."""
     there = set(table["calibrator"].unique())
-    styles = {c: labels.calibrator_style(c) for c in ("none", "released", "exact") if c in there}
-    pooled = page_layout.pooled_bins(table[table["calibrator"].isin(styles)], ["loss", "calibrator"])
+    styles = {c: calibrator_style(c) for c in ("none", "released", "exact") if c in there}
+    pooled = table_views.pooled_bins(table[table["calibrator"].isin(styles)], ["loss", "calibrator"])
     chosen = [loss for loss in losses if loss in set(pooled["loss"])]
     start, gap = SPLIT + 0.5, 0.25
     columns = min(len(chosen), 2)
     wide = 1.4
     keys = [
-        page_layout.key(labels.calibrator_label(c), style.color, ls=style.dash, marker=style.marker, lw=1)
+        artists.key(labels.calibrator_label(c), style.color, ls=style.dash, marker=style.marker, lw=1)
         for c, style in styles.items()
     ]
     page_layout.draw_legend(figure, [keys], SPLIT, 0.72)
     for k, loss in enumerate(chosen):
         i, j = divmod(k, 2)
         ax = page_layout.place(figure, start + j * (wide + gap), top + i * (high + 0.12), wide, high)
-        page_layout.draw_reliability(ax, None, pooled[pooled["loss"] == loss], styles, size=2.6)
+        artists.draw_reliability(ax, None, pooled[pooled["loss"] == loss], styles, size=2.6)
         ax.text(0.04, 0.97, labels.loss_label(loss), transform=ax.transAxes, va="top", size=7.5)
         if k + 2 < len(chosen):
             ax.set_xticklabels([])
@@ -294,7 +294,7 @@ def _reliability(figure: Figure, table: pd.DataFrame, losses: Sequence[str], top
         figure,
         middle,
         top + rows * (high + 0.12) + 0.17,
-        f"confidence (below the line: too sure; faint: under {page_layout.FEW} points)",
+        f"confidence (below the line: too sure; faint: under {labels.FEW} points)",
         ha="center",
     )
 
@@ -306,18 +306,18 @@ def _dots(
     metrics: pd.DataFrame,
     cells: Sequence[tuple[str, str]],
     losses: Sequence[str],
-    styles: Mapping[str, labels.Style],
+    styles: Mapping[str, Style],
     top: float,
     high: float,
 ) -> None:
     """Parts B and C: a row a data set and model, a dot (B, of `_line_radii`) or a pair of dots (C) a loss."""
     by = ["dataset", "model", "loss"]
-    certainty = labels.over_seeds(radii, by, "relative_median")
+    certainty = seed_statistics.over_seeds(radii, by, "relative_median")
     certainty = certainty.merge(radii.groupby(by)["censored"].max().rename("censored").reset_index(), on=by)
     certainty = certainty.set_index(["dataset", "model"])
-    nll = page_layout.preferred_labels(metrics)
+    nll = table_views.preferred_labels(metrics)
     nll = nll[nll["metric"] == "nll"]
-    scores = labels.over_seeds(nll, ["dataset", "model", "loss", "calibrator"], "value")
+    scores = seed_statistics.over_seeds(nll, ["dataset", "model", "loss", "calibrator"], "value")
     axes = [page_layout.place(figure, 3.95, top, LEFT - 3.95, high)]
     if len(certainty):
         axes.insert(0, page_layout.place(figure, 1.72, top, 1.95, high))
@@ -331,7 +331,7 @@ def _dots(
             "mean"
         ]
         there = [loss for loss in losses if loss in own.index.get_level_values(0)]
-        for offset, loss in zip(page_layout.dodge(len(there), 0.78), there, strict=True):
+        for offset, loss in zip(artists.dodge(len(there), 0.78), there, strict=True):
             if (dataset, model) in certainty.index:
                 _radius(left, certainty.loc[[(dataset, model)]], loss, y + offset, styles[loss])
             _change(right, own[loss], y + offset, styles[loss])
@@ -343,7 +343,7 @@ def _dots(
         for y, value in found:
             look: dict[str, Any] = {
                 "ls": "-" if name == "bayes" else (0, (1, 1)),
-                "color": page_layout.INK,
+                "color": INK,
                 "lw": 1.1,
                 "zorder": 2,
             }
@@ -366,11 +366,11 @@ def _dots(
         left.set_xlabel(f"radius ({PROBES.get(probe, probe)}, relative)")
     right.set_xlabel("NLL (nats)")
     keys = {
-        "none": page_layout.key("no TS", page_layout.GREY, marker="o", mfc="white", ls=""),
-        "released": page_layout.key("released", page_layout.GREY, marker="|", ms=6, ls=""),
-        "exact": page_layout.key("exact", page_layout.GREY, marker="o", ls=""),
-        "bayes": page_layout.key("Bayes", page_layout.INK, marker="|", ms=8, mew=1.2, ls=""),
-        "uniform": page_layout.key("uniform guess", page_layout.INK, lw=1.1, ls=(0, (1, 1))),
+        "none": artists.key("no TS", GREY, marker="o", mfc="white", ls=""),
+        "released": artists.key("released", GREY, marker="|", ms=6, ls=""),
+        "exact": artists.key("exact", GREY, marker="o", ls=""),
+        "bayes": artists.key("Bayes", INK, marker="|", ms=8, mew=1.2, ls=""),
+        "uniform": artists.key("uniform guess", INK, lw=1.1, ls=(0, (1, 1))),
     }
     drawn = {name for name, found in references.items() if any(np.isfinite(value) for _, value in found)}
     drawn |= set(scores.loc[pd.MultiIndex.from_frame(scores[["dataset", "model"]]).isin(cells), "calibrator"])
@@ -385,7 +385,7 @@ def _line_radii(radii: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return rows[rows["probe"] == probe], str(probe)
 
 
-def _radius(ax: Axes, rows: pd.DataFrame, loss: str, y: float, style: labels.Style) -> None:
+def _radius(ax: Axes, rows: pd.DataFrame, loss: str, y: float, style: Style) -> None:
     """A dot with its interval."""
     row: Any
     for row in rows[rows["loss"] == loss].itertuples():
@@ -396,7 +396,7 @@ def _radius(ax: Axes, rows: pd.DataFrame, loss: str, y: float, style: labels.Sty
         ax.plot([row.mean], [y], color=style.color, marker=style.marker, ms=4, mfc=face, mew=0.8, ls="", zorder=3)
 
 
-def _change(ax: Axes, values: pd.Series, y: float, style: labels.Style) -> None:
+def _change(ax: Axes, values: pd.Series, y: float, style: Style) -> None:
     """From no TS (hollow) over the released fit (tick) to the exact fit (full)."""
     ends = [values[c] for c in ("none", "released", "exact") if c in values.index and np.isfinite(values[c])]
     if ends:
@@ -438,7 +438,7 @@ def _verdicts(figure: Figure | None, matrix: Mapping[str, Mapping[str, str]], to
             page_layout.write(figure, x, y, text, **({"va": "center", "size": size} | options))
 
     if not matrix:
-        put(left, "The claims given were not tested by this grid.", color=page_layout.GREY)
+        put(left, "The claims given were not tested by this grid.", color=GREY)
     for j, fit in enumerate(fits):
         if figure is not None:
             page_layout.write(figure, start + j * step, top, "no TS" if fit == "none" else fit, size=7, ha="center")
@@ -449,15 +449,15 @@ def _verdicts(figure: Figure | None, matrix: Mapping[str, Mapping[str, str]], to
         put(left, text)
         for j, fit in enumerate(fits):
             if fit in row:
-                style = labels.VERDICT_STYLES.get(row[fit], labels.VERDICT_STYLES["not_tested"])
+                style = VERDICT_STYLES.get(row[fit], VERDICT_STYLES["not_tested"])
                 put(start + j * step, style.marker, color=style.color, ha="center", weight="bold", size=9)
         y += high / 2
     y += 0.08
     if len(matrix) > MOST_CLAIMS:
-        put(left, f"… and {len(matrix) - MOST_CLAIMS} more, in the figure of claims", color=page_layout.GREY)
+        put(left, f"… and {len(matrix) - MOST_CLAIMS} more, in the figure of claims", color=GREY)
         y += 0.16
     y += 0.06
-    for name, style in labels.VERDICT_STYLES.items():
+    for name, style in VERDICT_STYLES.items():
         text = f"{style.marker} {labels.VERDICTS[name]}"
         put(left, text, color=style.color)
         left += 0.2 + len(text) * 0.055 * size / 7

@@ -7,15 +7,17 @@ import pandas as pd
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from halobench.reporting import labels
-from halobench.reporting.plotting import page_layout
+from halobench.reporting import labels, table_views
+from halobench.reporting.plotting import artists, page_layout
+from halobench.reporting.plotting.style import INK, styled
+from halobench.reporting.styles import loss_styles
 
 TITLE = "Training loss, and who interpolates the training labels"
 MOST = 200  # points a line: more of a noisy loss are a solid block
 FILLS = {"all": "full", "some": "left", "no": "none"}
 
 
-@page_layout.styled
+@styled
 def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw each loss's own training objective: thin lines a seed, thick their mean, a final mark for interpolation.
 
@@ -34,9 +36,9 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
     table = history.dropna(subset=["train_loss"])
     if table.empty:
-        return page_layout.nothing(TITLE, "No training history was kept.")
-    losses, cells = labels.losses_in(table), labels.cells_in(table)
-    styles = labels.loss_styles(losses)
+        return artists.nothing(TITLE, "No training history was kept.")
+    losses, cells = table_views.losses_in(table), table_views.cells_in(table)
+    styles = loss_styles(losses)
     groups = {key: windowed(group) for key, group in table.groupby(["dataset", "model", "loss"])}
     many = table.groupby(["dataset", "model", "loss"])["epoch"].nunique().gt(MOST).any()
     share = runs.groupby(["dataset", "model", "loss"])["interpolates"].mean()
@@ -53,13 +55,13 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         gap=(0.6, 0.55),
         left=0.8,
         legend=[
-            page_layout.key(labels.loss_label(x), styles[x].color, ls=styles[x].dash, marker=styles[x].marker)
+            artists.key(labels.loss_label(x), styles[x].color, ls=styles[x].dash, marker=styles[x].marker)
             for x in losses
         ]
         + [
-            page_layout.key(
+            artists.key(
                 f"interpolates: {word}",
-                page_layout.INK,
+                INK,
                 marker="o",
                 ls="",
                 ms=5,
@@ -88,7 +90,7 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
             if fill == "none":
                 look = {"mfc": "white", "mec": style.color, "mew": 1}
             look |= {"color": style.color, "marker": style.marker, "ms": 5.5, "ls": "", "zorder": 4, "clip_on": False}
-            page_layout.add_line(ax, epochs[-1:], mean[-1:], **look)
+            artists.add_line(ax, epochs[-1:], mean[-1:], **look)
         if positive:
             ax.set_yscale("log")
         ax.autoscale_view()

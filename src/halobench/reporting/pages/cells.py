@@ -9,10 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from halobench.reporting import labels
+from halobench.reporting import labels, styles, table_views
 from halobench.reporting.pages import elements
 from halobench.reporting.pages.elements import Choice, Column, Entry, Line
-from halobench.reporting.plotting import page_layout
 
 CELL = ["dataset", "model", "loss", "seed"]
 SCORES = {"nll": "NLL", "ece": "ECE"}
@@ -49,7 +48,7 @@ def lines(tables: Mapping[str, pd.DataFrame]) -> list[Line]:
     order = {
         "dataset": labels.ordered(runs["dataset"], labels.DATASETS),
         "model": labels.ordered(runs["model"], labels.MODELS),
-        "loss": labels.ordered(runs["loss"], labels.KNOWN_LOSSES),
+        "loss": labels.ordered(runs["loss"], styles.KNOWN_LOSSES),
     }
     places = {kind: {name: i for i, name in enumerate(found)} for kind, found in order.items()}
 
@@ -64,7 +63,7 @@ def _scores(metrics: pd.DataFrame) -> dict[tuple, float]:
     """Test metrics by cell, calibrator and metric, against the labels that figures judge by."""
     wanted = [*SCORES, "error"]
     rows = metrics[(metrics["loss"] != "reference") & metrics["metric"].isin(wanted)]
-    rows = page_layout.preferred_labels(rows)
+    rows = table_views.preferred_labels(rows)
     return dict(
         zip(rows[[*CELL, "calibrator", "metric"]].itertuples(index=False, name=None), rows["value"], strict=True)
     )
@@ -72,7 +71,7 @@ def _scores(metrics: pd.DataFrame) -> dict[tuple, float]:
 
 def _radii(radii: pd.DataFrame) -> dict[tuple, tuple[float, bool]]:
     """Median certainty radii towards the nearest point of another label, and whether they are censored."""
-    rows, _ = labels.own_points(radii)
+    rows, _ = table_views.own_points(radii)
     rows = rows[(rows["points"] == "train") & (rows["probe"] == PROBE) & (rows["quantity"] == QUANTITY)]
     keys = rows[[*CELL, "calibrator"]].itertuples(index=False, name=None)
     return dict(zip(keys, zip(rows["relative_median"], rows["censored"] > 0.5, strict=True), strict=True))
@@ -128,7 +127,7 @@ def _told() -> Iterator[str]:
 
 def grid(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """The cells by data set, model and loss: seeds, and how many interpolate of those that were trained here."""
-    rows = runs.assign(here=labels.trained_here(runs))
+    rows = runs.assign(here=table_views.trained_here(runs))
     found = []
     for (dataset, model, loss), own in rows.groupby(["dataset", "model", "loss"], sort=False):
         here = own[own["here"]]

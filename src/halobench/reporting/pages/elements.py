@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from halobench.reporting import labels
+from halobench.reporting import labels, styles
 from halobench.storage import files
 
 STYLE = """
@@ -309,7 +309,7 @@ def scrolling(inner: str, name: str) -> str:
 KINDS = {
     "dataset": ("Data set", labels.dataset_label, labels.DATASETS),
     "model": ("Model", labels.model_label, labels.MODELS),
-    "loss": ("Loss", labels.loss_label, labels.KNOWN_LOSSES),
+    "loss": ("Loss", labels.loss_label, styles.KNOWN_LOSSES),
 }
 
 

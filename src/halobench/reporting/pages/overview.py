@@ -13,12 +13,13 @@ import yaml
 
 from halobench.core.formatting import count
 from halobench.reporting import labels as names
+from halobench.reporting import styles, table_views
 from halobench.reporting.pages import cells, elements, rule_graph, run_costs
 from halobench.reporting.pages.claims_page import claimed, counted
 from halobench.reporting.pages.elements import Column, Entry, Line
 
 FITS = ("none", "released", "exact", "oracle")
-SIGNS = {name: style.marker for name, style in names.VERDICT_STYLES.items()}
+SIGNS = {name: style.marker for name, style in styles.VERDICT_STYLES.items()}
 SECTIONS = ("experiments", "sources", "datasets", "models", "losses", "recipes", "probes", "calibrate")
 FRONT_STYLE = """
 <style>
@@ -96,7 +97,7 @@ def front(found: Overview) -> str:
 
 def sentence(runs: pd.DataFrame) -> str:
     """The grid in a sentence."""
-    here = runs[names.trained_here(runs)]
+    here = runs[table_views.trained_here(runs)]
     sets, models = (count(runs[kind].nunique(), word) for kind, word in (("dataset", "data set"), ("model", "model")))
     losses = count(runs["loss"].nunique(), "loss", "losses")
     seeds = ", ".join(map(str, sorted(runs["seed"].unique())))
@@ -153,7 +154,7 @@ def _datasets(runs: pd.DataFrame) -> str:
     rows = []
     for dataset in names.ordered(runs["dataset"], names.DATASETS):
         own = runs[runs["dataset"] == dataset]
-        here = own[names.trained_here(own)]
+        here = own[table_views.trained_here(own)]
         fit = f"{int(here['interpolates'].sum())} of {len(here)}"
         told = (cells.listed(own["model"], "model"), cells.listed(own["loss"], "loss"), str(own["seed"].nunique()))
         shown = "".join(f"<td>{html.escape(text)}</td>" for text in told)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from halobench.reporting import labels
+from halobench.reporting import labels, table_views
 from halobench.reporting.pages import elements
 from halobench.reporting.pages.elements import Choice
-from halobench.reporting.plotting import page_layout
+from halobench.reporting.styles import KNOWN_LOSSES, Style, loss_styles
 
 WIDE, HIGH, LEFT, TOP, BOTTOM = 214, 150, 34, 8, 22  # of a drawing, in px, and the room around its axes
 CALIBRATORS = ("none", "released", "exact")
@@ -43,9 +43,9 @@ def page(experiment: str, tables: Mapping[str, pd.DataFrame], note: str = "") ->
     """
     curves, bins = _curves(tables["neighbourhood"]), _bins(tables["reliability"])
     title = f"Panels of {experiment}: confidence around points, and reliability"
-    cells = labels.cells_in(pd.concat([tables["neighbourhood"], tables["reliability"]]))
-    losses = labels.ordered({*labels.losses_in(curves), *labels.losses_in(bins)}, labels.KNOWN_LOSSES)
-    styles = labels.loss_styles(losses)
+    cells = table_views.cells_in(pd.concat([tables["neighbourhood"], tables["reliability"]]))
+    losses = labels.ordered({*table_views.losses_in(curves), *table_views.losses_in(bins)}, KNOWN_LOSSES)
+    styles = loss_styles(losses)
     drawn = [_figure(cell, curves, bins, losses, styles) for cell in cells]
     shown = "\n".join(filter(None, drawn)) or "<p>There is nothing to show.</p>"
     keys = [{"dataset": d, "model": m, "loss": loss} for d, m in cells for loss in losses]
@@ -66,7 +66,7 @@ diagonal a model is more confident than it is right. Bins of fewer than {labels.
 
 def _curves(neighbourhood: pd.DataFrame) -> pd.DataFrame:
     """Mean confidence over seeds at relative distances."""
-    table, _ = labels.own_points(page_layout.relative_rows(neighbourhood))
+    table, _ = table_views.own_points(table_views.relative_rows(neighbourhood))
     by = ["dataset", "model", "probe", "loss", "points", "relative_radius"]
     return table.groupby(by, sort=True, as_index=False)[["confidence"]].mean()
 
@@ -74,7 +74,7 @@ def _curves(neighbourhood: pd.DataFrame) -> pd.DataFrame:
 def _bins(reliability: pd.DataFrame) -> pd.DataFrame:
     """Accuracy in bins of confidence, pooled over seeds."""
     rows = reliability[reliability["calibrator"].isin(CALIBRATORS) & (reliability["loss"] != "reference")]
-    pooled = page_layout.pooled_bins(page_layout.preferred_labels(rows), ["dataset", "model", "loss", "calibrator"])
+    pooled = table_views.pooled_bins(table_views.preferred_labels(rows), ["dataset", "model", "loss", "calibrator"])
     return pooled[pooled["count"] >= labels.FEW]
 
 
@@ -87,7 +87,7 @@ def _views(curves: pd.DataFrame, bins: pd.DataFrame) -> list[Choice]:
     return [Choice("view", "Drawing", tuple(options))] if len(options) > 1 else []
 
 
-def _legend(losses: Iterable[str], styles: Mapping[str, labels.Style]) -> str:
+def _legend(losses: Iterable[str], styles: Mapping[str, Style]) -> str:
     """What the colours say."""
     keys = "".join(
         f'<span class="item" data-loss="{html.escape(loss)}"><svg width="26" height="10" aria-hidden="true">'
@@ -103,7 +103,7 @@ def _figure(
     curves: pd.DataFrame,
     bins: pd.DataFrame,
     losses: Sequence[str],
-    styles: Mapping[str, labels.Style],
+    styles: Mapping[str, Style],
 ) -> str:
     """All drawings of a data set and model; nothing where there are none."""
     curves, bins = (t[(t["dataset"] == cell[0]) & (t["model"] == cell[1])] for t in (curves, bins))
@@ -180,7 +180,7 @@ def _path(points: Iterable[tuple[float, float]], end: float, look: str) -> str:
     return f'<path d="M{steps}" fill="none" {look}/>' if steps else ""
 
 
-def _confidence(own: pd.DataFrame, loss: str, style: labels.Style, end: float) -> str:
+def _confidence(own: pd.DataFrame, loss: str, style: Style, end: float) -> str:
     """A loss's lines, around training points and held-out ones."""
     made = ""
     for points, look in (("heldout", 'stroke-dasharray="4 3" stroke-width="1.2"'), ("train", 'stroke-width="2"')):
@@ -189,7 +189,7 @@ def _confidence(own: pd.DataFrame, loss: str, style: labels.Style, end: float) -
     return f'<g class="item" data-loss="{html.escape(loss)}">{made}</g>' if made else ""
 
 
-def _reliability(own: pd.DataFrame, loss: str, style: labels.Style) -> str:
+def _reliability(own: pd.DataFrame, loss: str, style: Style) -> str:
     """A loss's line with a mark for each bin."""
     pairs = _pairs(own, "confidence", "accuracy")
     if not pairs:

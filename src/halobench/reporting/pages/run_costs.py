@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core import formatting
-from halobench.experiment.grid import stage_records
-from halobench.storage.files import read_record
+from halobench.storage.layout import stage_records
 from halobench.storage.provenance import short
+from halobench.storage.records import read_record
 
 KEYS = ("stage", "commit", "versions", "hardware", "device", "started", "finished", "seconds", "peak_memory_mib")
 TABLE_RECORDS = ("aggregate.json", "claims.json")
@@ -50,7 +50,7 @@ def read_jobs(manifest: Mapping[str, Any], results: Path, tables: Path) -> list[
     Parameters
     ----------
     manifest : mapping
-        As `halobench.results.aggregate.read_manifest` gives it.
+        As `halobench.results.manifest.read_manifest` gives it.
     results, tables : Path
         The results folder and the experiment's tables.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from halobench.reporting.pages import elements
-from halobench.storage import files
+from halobench.storage import files, tables_io
 
 MOST_ROWS = 46  # of a part in print, headings of blocks included: what a page holds at its size of type
 
@@ -295,7 +295,7 @@ def save(table: Table, stem: Path | str, note: str = "") -> list[Path]:
     """Write `stem`.csv (all numbers, long), `stem`.tex and `stem`.html, each whole or not at all; return the paths."""
     paths = [Path(f"{stem}.{suffix}") for suffix in ("csv", "tex", "html")]
     name = re.sub(r"[^A-Za-z0-9_.+-]", "-", paths[0].stem)
-    files.write_csv(paths[0], table.numbers)
+    tables_io.write_csv(paths[0], table.numbers)
     with files.replacing(paths[1]) as temporary:
         temporary.write_text(latex(table, name, note), encoding="utf-8")
     elements.write(paths[2], page(table, name, note))

@@ -12,6 +12,7 @@ import pandas as pd
 
 from halobench.core.specs import POSTHOC
 from halobench.reporting import labels as names
+from halobench.reporting import styles, table_views
 from halobench.reporting.print_tables.layout import Part, Row, Table, Value, share
 
 METRICS = {"nll": "NLL", "ece": "ECE", "ace_average": "ACE"}
@@ -153,11 +154,11 @@ def summarise(
     ]
     facts = runs.drop_duplicates("dataset").set_index("dataset")[fact]
     # Weights from elsewhere were trained on other labels, or on those before noise was added here.
-    interpolates = runs[names.trained_here(runs)].groupby(CELL)["interpolates"].mean()
+    interpolates = runs[table_views.trained_here(runs)].groupby(CELL)["interpolates"].mean()
     orders = {
         "dataset": datasets,
         "model": names.ordered(table["model"], names.MODELS),
-        "loss": names.ordered(table["loss"], names.KNOWN_LOSSES),
+        "loss": names.ordered(table["loss"], styles.KNOWN_LOSSES),
         "calibrator": names.ordered(table["calibrator"], names.CALIBRATORS),
         "metric": list(METRICS),
     }
@@ -198,7 +199,7 @@ def mean_and_sd(values: np.ndarray) -> tuple[float, float, int]:
 def lines(own: pd.DataFrame, numbers: pd.DataFrame, columns: Columns) -> tuple[Row, ...]:
     """The rows `own` of one data set and model, a line a loss; each column's best in bold where it is clearly so."""
     by = own.set_index(["loss", "metric", "calibrator"])
-    found = names.ordered(own["loss"], names.KNOWN_LOSSES)
+    found = names.ordered(own["loss"], styles.KNOWN_LOSSES)
     values = [
         _with_best([_value(by, loss, metric, calibrator) for loss in found])
         for metric in columns.metrics

@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from halobench.core.specs import SpecError, check_name, one_of, parse, require
+from halobench.core.errors import SpecError, check_name, one_of, require
+from halobench.core.spec_codec import parse
+from halobench.storage.columns import TABLE_COLUMNS
 
-CELL = ["dataset", "model", "seed"]
-KEYS = ["dataset", "model", "loss", "seed"]
 STATISTICS = ("level", "difference", "against_best", "slope", "ratio")
 VERDICTS = ("holds", "does_not", "undecided", "not_tested")
 FITS = ("none", "released", "exact", "oracle")
@@ -22,21 +22,8 @@ REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictor
 CONFIDENCE = 0.95
 CLASSES = 5  # values of k that a slope on log k needs
 
-# Columns of runs that are the data set's, the same in all its cells.
-DATASET = ("noise", "classes", "train_points", "distribution", "beta", "group", "separation")
-COLUMNS = {
-    "metrics": (*KEYS, "split", "labels", "calibrator", "metric", "value", "low", "high"),
-    "neighbourhood": (
-        *(*KEYS, "points", "probe", "radius", "relative_radius"),
-        *("confidence", "confidence_se", "logit_gap", "logit_gap_se"),
-    ),
-    "radii": (
-        *(*KEYS, "points", "probe", "quantity", "calibrator", "threshold", "n", "censored"),
-        *(f"{scale}_{level}" for scale in ("radius", "relative", "fraction") for level in ("q25", "median", "q75")),
-    ),
-    "runs": (*KEYS, *DATASET, "train_accuracy", "interpolates", "steps", "seconds", "device", "parameters"),
-}
-COLUMNS["runs"] += tuple(f"temperature_{name}" for name in ("exact", "released", "oracle", "oracle_clean"))
+# The tables that claims speak of, with the columns that they may name.
+COLUMNS = {name: TABLE_COLUMNS[name] for name in ("metrics", "neighbourhood", "radii", "runs")}
 
 COMPARISON = re.compile(r"(>=|<=|!=|>|<)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)")
 

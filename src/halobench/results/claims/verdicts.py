@@ -11,25 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.core.specs import SpecError
-from halobench.results.claims.rules import (
-    CELL,
-    CLASSES,
-    COMPARISON,
-    CONFIDENCE,
-    DATASET,
-    KEYS,
-    REFERENCE,
-    Claim,
-    described,
-)
+from halobench.core.errors import SpecError
+from halobench.results.claims.rules import CLASSES, COMPARISON, CONFIDENCE, REFERENCE, Claim, described
+from halobench.storage.columns import CLAIM_COLUMNS, DATASET, KEYS, PAIRED
 
 _COMPARE = {">=": np.greater_equal, "<=": np.less_equal, "!=": np.not_equal, ">": np.greater, "<": np.less}
-
-RESULT = [
-    *("claim", "statement", "scope", "fit", "statistic", "estimate", "low", "high"),
-    *("margin", "direction", "n", "excluded", "verdict", "note"),
-]
 
 
 class _NotTested(Exception):
@@ -61,7 +47,7 @@ def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.
     """
     tables = _Tables(tables)
     rows = [row for claim in claims for row in _judge(claim, tables)]
-    found = pd.DataFrame(rows, columns=RESULT)
+    found = pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
     return found.astype(dict.fromkeys(("estimate", "low", "high", "margin"), float) | {"n": int, "excluded": int})
 
 
@@ -342,7 +328,7 @@ def _broadcast(reference: pd.DataFrame, a: pd.DataFrame) -> pd.DataFrame:
     """A reference's rows (it has no model) beside every model of a on the same data set."""
     models = a.index.to_frame(index=False)[["dataset", "model"]].drop_duplicates()
     rows = reference.reset_index().drop(columns="model").merge(models, on="dataset")
-    return rows.set_index(CELL)
+    return rows.set_index(PAIRED)
 
 
 def _reason(claim: Claim, row: Mapping[Any, Any], sides: list[str], same_steps: bool = True) -> str:
@@ -396,13 +382,13 @@ def _side(claim: Claim, conditions: Mapping[str, Any], tables: _Tables) -> pd.Da
         rows = rows[_meets(rows[column], condition)]
     if rows.empty:
         raise _NotTested(f"the grid has no rows of {claim.table} with {described(conditions)}")
-    if rows.duplicated(CELL).any():
+    if rows.duplicated(PAIRED).any():
         raise SpecError(f"claims.{claim.name}", described(conditions), "conditions that leave one row per cell")
-    out = rows[[*CELL, "loss", "interpolates", "steps"]].astype({"interpolates": object})
+    out = rows[[*PAIRED, "loss", "interpolates", "steps"]].astype({"interpolates": object})
     out["interpolates"] = [_truth(value) for value in out["interpolates"]]
     out["value"] = pd.to_numeric(rows[claim.value], errors="coerce").astype(float)
     out["censored"] = _censored(claim, rows)
-    return out.set_index(CELL)
+    return out.set_index(PAIRED)
 
 
 def _with_runs(table: pd.DataFrame, tables: _Tables) -> pd.DataFrame:

@@ -16,9 +16,11 @@ from statistics import fmean as mean
 from typing import Any
 
 from halobench.core import plugins
-from halobench.core.specs import DatasetSpec, ProbeSpec, SpecError, TrainSpec, parse, to_json
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import parse, to_json
+from halobench.core.specs import DatasetSpec, ProbeSpec, TrainSpec
 from halobench.runner.dry_run import Job
-from halobench.storage import files
+from halobench.storage import files, layout, records
 
 PLACES = {  # of the records, by the kind of job that leaves them
     "source": ("sources/*/source.json",),
@@ -163,7 +165,7 @@ def read_made(folder: Path, path: PurePosixPath) -> Made:
     SpecError
         If it can't be read, or isn't one that this version understands.
     """
-    return made_of(path, files.read_record(folder / path, ["spec", "seconds", "device", "hardware"]))
+    return made_of(path, records.read_record(folder / path, ["spec", "seconds", "device", "hardware"]))
 
 
 def made_of(path: PurePosixPath, found: Mapping[str, Any]) -> Made:
@@ -223,7 +225,7 @@ class Past:
         for kind in kinds:
             for pattern in PLACES.get(kind, ()):
                 for path in sorted((folder / "results").glob(pattern)):
-                    if kind == "table" and path.name in files.RECORDS:
+                    if kind == "table" and path.name in layout.RECORDS:
                         continue  # of the stages that write beside it
                     self._keep(kind, PurePosixPath(path.relative_to(folder).as_posix()))
 

@@ -22,13 +22,14 @@ from typing import Any
 
 from rich.live import Live
 
+from halobench.core import console as terminal
+from halobench.core.errors import SpecError, require
 from halobench.core.formatting import count, duration
-from halobench.core.specs import SpecError, require, to_json
+from halobench.core.spec_codec import to_json
 from halobench.experiment.code_version import code_map
 from halobench.experiment.config_loader import load_config
-from halobench.experiment.grid import Cell, Config, stage_records
-from halobench.reporting import terminal
-from halobench.results.inventory import asked_of_cell
+from halobench.experiment.grid import Cell, Config
+from halobench.experiment.jobs import asked_of_cell
 from halobench.runner import logs
 from halobench.runner.forecast.estimates import LIKE, PLACES, Estimate, Past, keys_of, made_of, read_made
 from halobench.runner.forecast.plan import Limits
@@ -38,6 +39,8 @@ from halobench.runner.monitor.view import Failed, Frame, Row, Running, line, ren
 from halobench.runner.run import STATE, Lookout, Master
 from halobench.runner.slurm import queries
 from halobench.runner.snakemake_args import Selection, limits, read_selected, selected
+from halobench.storage import job_logs
+from halobench.storage.layout import stage_records
 
 ROWS = ("source", "weights", "train", "probe", "calibrate", "reference", "aggregate", "table", "figure", "pages")
 PART_OF = {
@@ -301,8 +304,8 @@ class Watch:
         stamp = changed(log) if log else 0
         stamp += changed(str(around[-1])) if around else 0
         if self._whys.get(job.record, (0, ""))[0] != stamp:
-            last = logs.last_line(Path(places[0])) if places else logs.SILENT
-            ended = logs.why_ended(around[-1]) if around and last == logs.SILENT else ""
+            last = job_logs.last_line(Path(places[0])) if places else job_logs.SILENT
+            ended = job_logs.why_ended(around[-1]) if around and last == job_logs.SILENT else ""
             self._whys[job.record] = (stamp, ended or last)
         return self._whys[job.record][1]
 

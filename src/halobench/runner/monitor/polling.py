@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halobench.core.specs import SpecError, to_json
-from halobench.experiment.grid import Config, list_files
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import to_json
+from halobench.experiment.grid import Config
+from halobench.results.manifest import list_files, listing
 from halobench.storage import files
+from halobench.storage.records import seal
 
 SETTLED = 2 * 10**9  # ns: a change within the same tick of the clock as an earlier one would go unseen
 INCOMPLETE = ".snakemake/incomplete"  # Snakemake's marks of the jobs that it has started or submitted
@@ -312,7 +315,7 @@ class Drawn:
 
     def _lists_the_cells(self, newest: int) -> bool:
         """Whether the manifest is of the present cells: as young as they are, or else with their checksums."""
-        listed = self.config.listed(self.experiment)
+        listed = listing(self.config, self.experiment)
         try:
             found = files.read_json(self._manifest, ["cells", "references"])
             bare = {
@@ -322,6 +325,6 @@ class Drawn:
             if any(bare[key] != listed[key] for key in bare):
                 return False
             young = changed(str(self._manifest)) >= newest
-            return young or found == files.seal(list_files(listed, self.results))
+            return young or found == seal(list_files(listed, self.results))
         except (SpecError, TypeError, AttributeError):
             return False

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from halobench.core.specs import one_of, to_json
+from halobench.core.errors import one_of
+from halobench.core.spec_codec import to_json
 from halobench.experiment.config_loader import ConfigError
 from halobench.storage import files
 

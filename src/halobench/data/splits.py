@@ -1,0 +1,192 @@
+"""Cut a source into splits, with label noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from halobench.core import plugins
+from halobench.core.errors import SpecError
+from halobench.core.seeding import generator
+from halobench.core.specs import DatasetSpec, NoiseSpec
+from halobench.data.distribution import Distribution, draw_labels
+from halobench.data.mapped_rows import Normalised, Rows, normalise, rows_of
+from halobench.data.sources import load_distribution, read_arrays, read_meta
+
+SPLITS = ("train", "val", "test")
+COPIED = 2**26  # bytes of a split's images that are held in memory; of more, those that are asked for are read
+
+
+@dataclass(frozen=True)
+class Split:
+    """Points of one split.
+
+    Attributes
+    ----------
+    index : int64 array (n,)
+        Rows of the source; of a distribution's sample, 0 to n - 1.
+    images : uint8 or float32 array (n, C, H, W), or Rows
+        float32 where a distribution drew them. Of a split of more than 64 MiB, `Rows` of the source's mapped array,
+        which are read when they are asked for.
+    labels : int64 array (n,)
+        With the label noise drawn: what is trained on.
+    clean : int64 array (n,)
+        As in the source.
+    region : int64 array (n,) or None
+        The region that a distribution drew each point from, if it consists of such.
+    """
+
+    index: np.ndarray
+    images: np.ndarray | Rows
+    labels: np.ndarray
+    clean: np.ndarray
+    region: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits of a data set at one seed, with the law of its label noise.
+
+    `transition` (classes, classes) holds P(label = j | clean label = i). Where the source is one of images, that makes
+    the posterior of a point known by construction: row `clean` of it. `mean` and `std` (C,) normalise pixels on the 0
+    to 255 scale, or what a distribution gives. `distribution` is what drew the splits, if one did, `loader` its name.
+    """
+
+    splits: Mapping[str, Split]
+    classes: int
+    shape: tuple[int, int, int]
+    mean: np.ndarray
+    std: np.ndarray
+    transition: np.ndarray
+    distribution: Distribution | None = None
+    loader: str = ""
+
+    def inputs(self, split: str) -> np.ndarray:
+        """Normalised images of a split, float32 (n, C, H, W)."""
+        return normalise(self.splits[split].images, self.mean, self.std)
+
+    def flat(self, split: str) -> Normalised:
+        """The same, flat (n, D), read by slices."""
+        return Normalised(self.splits[split].images, self.mean, self.std)
+
+    def targets(self) -> dict[str, np.ndarray]:
+        """What `halobench.calibration.evaluate` reads beside the logits: labels, clean labels, and the posterior.
+
+        That is ``transition`` for images; for a distribution ``{split}.posterior``, or the posterior by region with the
+        region of each point: ``regions.posterior``, ``regions.mass``, ``regions.shared`` and ``{split}.region``.
+        """
+        arrays = {f"{name}.labels": split.labels for name, split in self.splits.items()}
+        arrays |= {f"{name}.clean": split.clean for name, split in self.splits.items()}
+        if self.distribution is None:
+            return arrays | {"transition": self.transition}
+        regions = self.distribution.regions
+        if regions is None:
+            return arrays | {f"{name}.posterior": self.posterior(name) for name in self.splits}
+        arrays |= {f"{name}.region": each.region for name, each in self.splits.items() if each.region is not None}
+        return arrays | {
+            "regions.posterior": regions.posterior @ self.transition,
+            "regions.mass": regions.mass,
+            "regions.shared": regions.shared.astype(np.uint8),
+        }
+
+    def posterior(self, split: str) -> np.ndarray:
+        """P(label | x) of a split's points, label noise included, float64 (n, classes).
+
+        Raises
+        ------
+        SpecError
+            If it isn't known.
+        """
+        points = self.splits[split]
+        if self.distribution is None:
+            return self.transition[points.clean]
+        return self.distribution.posterior(np.asarray(points.images)) @ self.transition
+
+    def facts(self) -> dict[str, Any]:
+        """What tables tell of the distribution that the points are drawn from: its loader, and its own facts."""
+        return {} if self.distribution is None else {"distribution": self.loader, **self.distribution.facts()}
+
+
+def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
+    """Cut a written source into the splits of `spec`, or draw them from it, and draw its label noise, all from `seed`.
+
+    The cut depends on the seed and the sizes alone, so that noise levels of one source share their points.
+
+    Raises
+    ------
+    SpecError
+        If the source has fewer images than the splits need, or a file of it is missing or isn't as it was written.
+    """
+    source, meta = read_meta(folder)
+    if plugins.is_distribution(source.loader):
+        return _drawn(load_distribution(source), source.loader, spec, seed)
+    images, labels = read_arrays(folder, source, meta)
+    transition = noise_transition(spec.noise, meta["classes"], generator(seed, "noise-map"))
+    splits = {}
+    for name, index in split_indices(spec, meta["size"], meta["parts"], generator(seed, "split")).items():
+        clean = labels[index]
+        noisy = draw_labels(transition, clean, generator(seed, "noise", name))
+        splits[name] = Split(index, rows_of(images, index, COPIED), noisy, clean)
+    mean, std = np.asarray(meta["mean"]), np.asarray(meta["std"])
+    return Data(splits, meta["classes"], meta["shape"], mean, std, transition)
+
+
+def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> Data:
+    """The splits of a data set, sampled."""
+    transition = noise_transition(spec.noise, source.classes, generator(seed, "noise-map"))
+    splits = {}
+    for name in SPLITS:
+        made = source.sample(getattr(spec, name), generator(seed, "sample", name))
+        noisy = draw_labels(transition, made.labels, generator(seed, "noise", name))
+        splits[name] = Split(np.arange(len(noisy)), made.inputs, noisy, made.labels, made.region)
+    shape = cast("tuple[int, int, int]", tuple(source.shape))
+    mean, std = np.asarray(source.mean, dtype=float), np.asarray(source.std, dtype=float)
+    return Data(splits, source.classes, shape, mean, std, transition, source, loader)
+
+
+def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | None = None) -> None:
+    """Raise SpecError if a source of `size` images (None: as many as are asked for) can't fill the splits of `spec`."""
+    if size is None:
+        return
+    if not parts:
+        total = spec.train + spec.val + spec.test
+        if total > size:
+            raise SpecError("train + val + test", total, f"at most the {size} images of source {spec.source!r}")
+        return
+    for key, wanted, part in (("train + val", spec.train + spec.val, "train"), ("test", spec.test, "test")):
+        held = parts[part][1] - parts[part][0]
+        if wanted > held:
+            raise SpecError(key, wanted, f"at most the {held} images of the {part} part of source {spec.source!r}")
+
+
+def split_indices(
+    spec: DatasetSpec, size: int, parts: Mapping[str, Any], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Rows of each split, disjoint, drawn without replacement; from the official parts where the source has them."""
+    check_size(spec, size, parts)
+    if not parts:
+        order = rng.permutation(size)
+        stops = np.cumsum([spec.train, spec.val, spec.test])
+        return dict(zip(SPLITS, np.split(order, stops)[:3], strict=True))
+    fit = np.arange(*parts["train"])[rng.permutation(parts["train"][1] - parts["train"][0])]
+    held = np.arange(*parts["test"])[rng.permutation(parts["test"][1] - parts["test"][0])]
+    return {"train": fit[: spec.train], "val": fit[spec.train : spec.train + spec.val], "test": held[: spec.test]}
+
+
+def noise_transition(spec: NoiseSpec, classes: int, rng: np.random.Generator) -> np.ndarray:
+    """P(label = j | clean = i) as float64 (classes, classes), for the noise kinds that `NoiseSpec` describes."""
+    identity = np.eye(classes)
+    if spec.kind == "uniform":
+        return (1 - spec.p) * identity + spec.p * (1 - identity) / (classes - 1)
+    partner = np.empty(classes, dtype=np.int64)
+    if spec.kind == "cycle":
+        order = rng.permutation(classes)
+        partner[order] = np.roll(order, -1)
+    else:
+        # An offset in [1, classes) never lands on the class itself, and every other class is as likely.
+        partner[:] = (np.arange(classes) + rng.integers(1, classes, size=classes)) % classes
+    return (1 - spec.p) * identity + spec.p * identity[partner]

@@ -1,0 +1,115 @@
+"""Check that a model takes the images of a source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from halobench.core import plugins
+from halobench.core.errors import SpecError
+from halobench.core.specs import ModelSpec
+from halobench.models import pretrained as given
+from halobench.models.builder import build
+
+
+def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int = 2, points: int = 2) -> int:
+    """Build a model without memory for its weights and run it, in training and in eval mode, on `batch` images.
+
+    `points` is how many training points a model that is built around them will get. Given weights are read, to see
+    whether they are finite.
+
+    Returns
+    -------
+    int
+        Bytes that its weights and buffers will take.
+
+    Raises
+    ------
+    SpecError
+        Where `build` does, and where the model can't take images of this shape, or can't run with its options.
+    """
+    try:
+        taken = _try_either(spec, input_shape, classes, batch, points)
+    except SpecError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        bad = _bad_options(spec, input_shape[0], classes)
+        if len(bad) == 1:
+            ((key, value),) = bad.items()
+            raise SpecError(key, value, f"a value that the model's builder takes ({reason})") from error
+        if bad:
+            what = f"values that the model's builder takes for {' and '.join(bad)} ({reason})"
+            raise SpecError("options", bad, what) from error
+        shape = "x".join(map(str, input_shape))
+        expected = f"a model that takes images of {shape} ({reason}); set `resize` or choose another model"
+        raise SpecError("name", spec.name, expected) from error
+    if spec.weights is not None:
+        given.check_finite(spec.weights)
+    return taken
+
+
+def _try_either(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int, points: int) -> int:
+    """`_try` without memory, or else with: an operation may lack a meta kernel, which only real tensors tell apart."""
+    try:
+        return _try(spec, input_shape, classes, batch, points, "meta")
+    except SpecError:
+        raise
+    except Exception:
+        with torch.random.fork_rng(devices=[]):
+            return _try(spec, input_shape, classes, batch, points, "cpu")
+
+
+def _bad_options(spec: ModelSpec, channels: int, classes: int) -> dict[str, Any]:
+    """The options that keep a library's model from running even on images of the size that it is made for.
+
+    Those of which each alone is to blame, else all of them; none where the model runs with them, or not without.
+    """
+    if not spec.name.startswith(plugins.FOREIGN) or not spec.options:
+        return {}
+    from halobench.models import library_models
+
+    shape = (channels, *library_models.native_size(spec.name))
+
+    def runs(options: dict[str, Any]) -> bool:
+        try:
+            _try_either(ModelSpec(spec.name, options), shape, classes, 2, 2)
+        except Exception:  # of any kind: the libraries check little
+            return False
+        return True
+
+    options = dict(spec.options)
+    if runs(options) or not runs({}):
+        return {}
+    alone = {key: value for key, value in options.items() if runs({k: v for k, v in options.items() if k != key})}
+    return alone or options
+
+
+def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int, points: int, device: str) -> int:
+    """Build on `device` and forward `batch` images in both modes, watching for feature maps that shrink to nothing.
+
+    Returns the bytes of weights and buffers.
+    """
+
+    def watch(module: nn.Module, inputs: tuple, output: object) -> None:
+        if any(isinstance(x, torch.Tensor) and x.numel() == 0 for x in (*inputs, output)):
+            raise ValueError(f"maps shrink to no pixels at a {type(module).__name__}")
+
+    with torch.device(device), torch.no_grad():
+        model = build(spec, input_shape, classes)
+        if spec.weights is not None:
+            given.check_layout(spec.weights, getattr(model, "model", model))
+        take = getattr(model, "start", None)
+        if take is not None:
+            take(torch.zeros(points, *input_shape), torch.zeros(points, classes))
+        for module in model.modules():
+            module.register_forward_hook(watch)
+        outputs = [model.train(training)(torch.zeros(batch, *input_shape)) for training in (True, False)]
+    for output in outputs:
+        found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        if found != (batch, classes):
+            expected = f"a model that gives logits ({batch}, {classes}) for a batch of {batch}, not {found}"
+            raise SpecError("name", spec.name, expected)
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))

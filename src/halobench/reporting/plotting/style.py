@@ -1,0 +1,54 @@
+"""The style of all figures."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": "#444444",
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "halobench",
+}
+WARNING = "#b3261e"  # of notes that a reader must not miss
+INK, GREY, FAINT = "#222222", "#777777", "#bbbbbb"
+BAND = 0.18
+SPARSE = 0.6  # share of a grid's places that hold a panel, below which rows are packed
+TALL = 1.5  # height of what is under a page's head over its width, above which rows go on beside the first ones
+BOLD = 9  # points that bold type of 8 is as wide as
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Run `draw` under the theme's settings, leaving matplotlib's own as they were."""
+
+    @functools.wraps(draw)
+    def inner(*tables: Any, **options: Any) -> Figure:
+        with mpl.rc_context(RC):
+            return draw(*tables, **options)
+
+    return inner

@@ -1,0 +1,76 @@
+"""Read and write arrays: .npy and safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from halobench.core.errors import SpecError
+from halobench.storage.files import REMEDY, reading, replacing
+from halobench.storage.records import check_recorded
+
+
+def write_npy(path: Path | str, array: np.ndarray) -> None:
+    """Write one array as .npy, which numpy can map into memory."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Write named arrays as safetensors."""
+    from safetensors.numpy import save_file
+
+    with replacing(path) as temporary:
+        save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, temporary, dict(metadata or {}))
+
+
+def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
+    """Read named arrays from safetensors.
+
+    Raises
+    ------
+    SpecError
+        If the file is missing, holds no safetensors, or isn't the one that its stage's record tells of.
+    """
+    from safetensors.numpy import load_file
+
+    with reading(path, "arrays as safetensors"):
+        arrays = load_file(path)
+    check_recorded(path)
+    return arrays
+
+
+def check_arrays(path: Path | str) -> None:
+    """Raise SpecError where `read_arrays` would, without holding the arrays."""
+    from safetensors import safe_open
+
+    with reading(path, "arrays as safetensors"), safe_open(path, framework="numpy"):
+        pass
+    check_recorded(path)
+
+
+def read_npy(
+    path: Path | str, dtype: str, shape: tuple[int | None, ...], mapped: bool = False, most: int | None = None
+) -> np.ndarray:
+    """Read one array from .npy, into memory or `mapped`; None in `shape` stands for any length.
+
+    Raises
+    ------
+    SpecError
+        If the file is missing, holds no such array and nothing else, or isn't the one that its stage's record tells of
+        (where it has more than `most` bytes, its checksum is not compared).
+    """
+    asked = f"a .npy array of {dtype} {shape}".replace("None", "n")
+    with reading(path, asked):
+        # An archive of arrays is read as well, but is no array.
+        array = np.lib.format.open_memmap(path, mode="r") if mapped else np.load(path, allow_pickle=False)
+        fits = isinstance(array, np.ndarray) and array.dtype == dtype and array.ndim == len(shape)
+        if not fits or any(n is not None and n != found for n, found in zip(shape, array.shape, strict=True)):
+            found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise SpecError(str(path), found, f"{asked} {REMEDY}")
+        if mapped and (size := Path(path).stat().st_size) != array.offset + array.nbytes:
+            raise SpecError(str(path), f"{size} bytes", f"{array.offset + array.nbytes} bytes, {asked} {REMEDY}")
+    check_recorded(path, most)
+    return array

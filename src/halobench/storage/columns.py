@@ -1,0 +1,37 @@
+"""The columns of the tables: what readers of results rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+MAY_BE_EMPTY = ("neighbourhood", "radii", "history")  # if no cell is probed, or nothing is trained
+
+KEYS = ["dataset", "model", "loss", "seed"]  # the columns that name a cell
+PAIRED = ["dataset", "model", "seed"]  # within which losses are compared
+METRICS_COLUMNS = ("split", "labels", "calibrator", "metric", "value", "low", "high")
+RELIABILITY_COLUMNS = ("split", "labels", "calibrator", "bin", "lower", "upper", "count", "confidence", "accuracy")
+# Columns of runs that describe the data set: the same in all its cells.
+DATASET = ("noise", "classes", "train_points", "distribution", "beta", "group", "separation")
+CLAIM_COLUMNS = (
+    *("claim", "statement", "scope", "fit", "statistic", "estimate", "low", "high"),
+    *("margin", "direction", "n", "excluded", "verdict", "note"),
+)
+# The columns that a table has at least.
+TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "metrics": (*KEYS, *METRICS_COLUMNS),
+    "neighbourhood": (
+        *(*KEYS, "points", "probe", "radius", "relative_radius"),
+        *("confidence", "confidence_se", "logit_gap", "logit_gap_se"),
+    ),
+    "radii": (
+        *(*KEYS, "points", "probe", "quantity", "calibrator", "threshold", "n", "censored"),
+        *(f"{scale}_{level}" for scale in ("radius", "relative", "fraction") for level in ("q25", "median", "q75")),
+    ),
+    "reliability": (*KEYS, *RELIABILITY_COLUMNS),
+    "history": (*KEYS, "epoch", "step", "lr", "train_loss"),
+    "runs": (
+        *(*KEYS, *DATASET, "train_accuracy", "interpolates", "steps", "seconds", "device", "parameters"),
+        *(f"temperature_{name}" for name in ("exact", "released", "oracle", "oracle_clean")),
+    ),
+    "claims": CLAIM_COLUMNS,
+}

@@ -1,0 +1,179 @@
+"""The layout of results: the stages, and the files that they leave.
+
+This is the one place that knows which stages exist. The rules of the workflow, logs, estimates, verification,
+aggregation and the table of failed jobs go through `STAGES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+CELL = "{dataset}/{model}/{loss}/seed{seed}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: a program from files to files, which leaves a record of what it did.
+
+    Attributes
+    ----------
+    name : str
+        Of the command and of the rule.
+    key : str
+        What names one of its jobs, with the wildcards of its rule. Its log is ``logs/{name}/{key}.log``.
+    record : str
+        The path of a job's record below the results folder; ``{}`` stands for its key.
+    outputs : tuple of str
+        The files that it declares to Snakemake besides its record, in the folder of the record; in those of a stage
+        with `each`, ``{}`` stands for the name of a figure or table.
+    needs : tuple of str
+        The stages whose outputs it reads.
+    undeclared : tuple of str
+        Files that it also writes there, which may be absent.
+    scoped : bool
+        Whether it also runs on the cells that are finished, with its files below ``partial/``.
+    each : bool
+        Whether each figure or table has a rule of its own, named ``{stage}_{name}``.
+    """
+
+    name: str
+    key: str
+    record: str
+    outputs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    undeclared: tuple[str, ...] = ()
+    scoped: bool = False
+    each: bool = False
+
+    def record_path(self, key: str) -> str:
+        """Return the path of a job's record below the results folder."""
+        return self.record.format(key)
+
+    def paths(self, key: str) -> list[str]:
+        """Return the paths of a job's declared outputs and of its record, below the results folder."""
+        record = PurePosixPath(self.record_path(key))
+        return [*(str(record.parent / name.format(record.stem)) for name in self.outputs), str(record)]
+
+    @property
+    def log(self) -> str:
+        """The path of a job's log below the results folder, with wildcards."""
+        return f"logs/{self.name}/{self.key}.log"
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """Patterns that match the paths of its records below the results folder."""
+        pattern = self.record.format("/".join("*" for _ in self.key.split("/")))
+        return (pattern, f"partial/{pattern}") if self.scoped else (pattern,)
+
+
+TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # of an experiment
+PAGES = ("overview", "cells", "panels", "front")
+EXPLORED = ("metrics", "neighbourhood", "reliability", "runs")  # the tables that the explorer reads
+
+_STAGES = (
+    Stage(
+        "source",
+        "{source}",
+        "sources/{}/source.json",
+        outputs=("meta.json",),
+        undeclared=("images.npy", "labels.npy"),  # a distribution has none, and stages restore those that are lost
+    ),
+    Stage("weights", "{model}", "weights/{}/weights.json", outputs=("model.safetensors",)),
+    Stage(
+        "train",
+        CELL,
+        "runs/{}/train.json",
+        outputs=("model.safetensors", "logits.safetensors", "history.csv"),
+        needs=("source", "weights"),
+    ),
+    Stage(
+        "probe",
+        CELL,
+        "runs/{}/probe.json",
+        outputs=("neighbourhood.parquet", "radii.parquet"),
+        needs=("source", "train"),
+    ),
+    Stage(
+        "calibrate",
+        CELL,
+        "runs/{}/calibrate.json",
+        outputs=("calibration.json", "metrics.csv", "reliability.csv"),
+        needs=("train",),
+    ),
+    Stage(
+        "reference",
+        "{dataset}/seed{seed}",
+        "references/{}/reference.json",
+        outputs=("calibration.json", "metrics.csv"),
+        needs=("source",),
+    ),
+    # The manifest is its own record: it is sealed, and a moment's work.
+    Stage(
+        "manifest",
+        "{experiment}",
+        "manifests/{}.json",
+        needs=("train", "probe", "calibrate", "reference"),
+        scoped=True,
+    ),
+    Stage(
+        "aggregate",
+        "{experiment}",
+        "tables/{}/aggregate.json",
+        outputs=tuple(f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "parquet")),
+        needs=("manifest",),
+        scoped=True,
+    ),
+    Stage(
+        "claims",
+        "{experiment}",
+        "tables/{}/claims.json",
+        outputs=("claims.csv", "claims.parquet", "claims.html"),
+        needs=("aggregate",),
+        scoped=True,
+    ),
+    Stage(
+        "table",
+        "{experiment}/{name}",
+        "tables/{}.json",
+        outputs=("{}.csv", "{}.tex", "{}.html"),
+        needs=("aggregate", "claims"),
+        scoped=True,
+        each=True,
+    ),
+    Stage(
+        "figure",
+        "{experiment}/{name}",
+        "figures/{}.json",
+        outputs=("{}.png", "{}.pdf"),
+        needs=("aggregate", "claims"),
+        scoped=True,
+        each=True,
+    ),
+    Stage(
+        "overview",
+        "{experiment}",
+        "tables/{}/overview.json",
+        outputs=tuple(f"{page}.html" for page in PAGES),
+        needs=("manifest", "aggregate", "claims", "figure"),
+        scoped=True,
+    ),
+    Stage("explorer", "explorer", "{}.json", outputs=("{}.html",), needs=("aggregate",), scoped=True),
+)
+STAGES: Mapping[str, Stage] = {stage.name: stage for stage in _STAGES}  # in the order in which they run
+CELL_STAGES = tuple(stage for stage in _STAGES if stage.key == CELL)
+
+# The names of records, where the name alone says which stage wrote it.
+RECORDS = tuple(PurePosixPath(stage.record).name for stage in _STAGES if PurePosixPath(stage.record).stem != "{}")
+RECORDS += ("explorer.json",)
+# What stages write into folders of their own; other names are learnt from the records.
+_OWN_FOLDERS = ("source", "weights", "train", "probe", "calibrate", "reference")
+WRITTEN = {name for own in _OWN_FOLDERS for name in (*STAGES[own].outputs, *STAGES[own].undeclared)}
+WRITTEN.add("explorer.html")
+
+
+def stage_records(probed: bool) -> tuple[str, ...]:
+    """Return the names of the records of a cell, which is probed or not."""
+    names = (PurePosixPath(stage.record).name for stage in CELL_STAGES)
+    return tuple(name for name in names if probed or name != "probe.json")

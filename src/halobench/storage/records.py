@@ -1,0 +1,57 @@
+"""Records: what each stage leaves beside its outputs, with their checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from halobench.core.errors import SpecError
+from halobench.storage.files import REMEDY, check_sum, read_json
+from halobench.storage.layout import RECORDS
+
+
+def check_recorded(path: Path | str, most: int | None = None) -> None:
+    """Raise SpecError if the record of the stage that wrote `path`, beside it, holds another checksum.
+
+    A file without a record, e.g. one that comes from elsewhere, passes, and so does one of more than `most` bytes.
+    """
+    path = Path(path)
+    if most is not None and path.stat().st_size > most:
+        return
+    for name in RECORDS:
+        record = path.parent / name
+        if path.name == name or not record.is_file():
+            continue
+        outputs = read_record(record)["outputs"]
+        if path.name in outputs:
+            check_sum(path, outputs[path.name], f"the bytes that {name} records")
+
+
+def seal(made: Mapping[str, Any]) -> dict[str, Any]:
+    """`made` with its own checksum as ``self`` (SHA-256 of the rest as sorted JSON), so that an edit is noticed."""
+    rest = {key: value for key, value in made.items() if key != "self"}
+    return rest | {"self": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
+
+
+def check_seal(path: Path | str, found: Mapping[str, Any]) -> None:
+    """Raise SpecError unless what was read from `path` is as `seal` made it."""
+    if found.get("self") != seal(found)["self"]:
+        raise SpecError(str(path), "another content", f"the one that its own checksum tells of {REMEDY}")
+
+
+def read_record(path: Path | str, keys: Iterable[str] = ()) -> dict[str, Any]:
+    """Read a stage's record, which has at least the checksums of what the stage wrote, and `keys`.
+
+    Raises
+    ------
+    SpecError
+        If it is missing or no record, lacks a key, or was edited.
+    """
+    record = read_json(path, ["outputs", *keys])
+    if not isinstance(record["outputs"], Mapping):
+        raise SpecError(str(path), record["outputs"], f"checksums by file name under 'outputs' {REMEDY}")
+    check_seal(path, record)
+    return record
