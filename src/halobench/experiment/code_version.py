@@ -32,6 +32,7 @@ STAGES = {
     "probe": ("probing/probe",),
     "calibrate": ("calibration/evaluate",),
     "reference": ("calibration/reference_predictors", "data/splits"),
+    "manifest": ("results/manifest",),
     "aggregate": ("results/aggregate",),
     "claims": ("results/claims/__init__", "reporting/pages/claims_page"),
     "figure": ("reporting/plotting/page_layout", "reporting/plotting/saving", "reporting/labels"),

@@ -32,11 +32,9 @@ from halobench.runner.dry_run import (
     parse_reason,
     working_directory,
 )
+from halobench.storage.layout import STAGES
 
-ORDER = (
-    *("source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure"),
-    *("overview", "explorer"),
-)
+ORDER = tuple(STAGES)
 NOTHING = "nothing would run: everything is up to date"
 
 
