@@ -23,11 +23,10 @@ def run_overview(
     tables: Path,
     out: Path,
     spec: Mapping[str, Any],
-    rules: Mapping[str, Any],
     figure: Path | None = None,
     note: str = "",
 ) -> None:
-    """Write an experiment's pages, overview.html, cells.html, panels.html and front.html, and overview.json to `out`.
+    """Write an experiment's pages, overview.html, cells.html and front.html, and overview.json to `out`.
 
     Parameters
     ----------
@@ -35,35 +34,31 @@ def run_overview(
         Its cells, the results folder that holds their records, and its tables.
     spec : mapping
         The part of the configuration that made it, to be shown.
-    rules : mapping
-        The workflow's rules, to be drawn: see `halobench.reporting.pages.overview.Overview`.
     figure : Path, optional
         The PNG that sums it up.
     note : str
         Leads each page, e.g. that cells are missing.
     """
     began = time.perf_counter()
-    for key, value in (("spec", spec), ("rules", rules)):
-        require(isinstance(value, Mapping), key, value, "a mapping")
+    require(isinstance(spec, Mapping), "spec", spec, "a mapping")
     code = code_in_force("overview")
     files.sweep(out)
-    from halobench.reporting.pages import cells, elements, overview, panels, run_costs
+    from halobench.reporting.pages import cells, elements, overview, run_costs
     from halobench.results.manifest import read_manifest
     from halobench.storage.tables_io import read_tables
 
     listed, found = read_manifest(manifest), read_tables(tables, (*TABLES, "claims"))
     name, jobs = listed["experiment"], run_costs.read_jobs(listed, results, tables)
     picture = figure.read_bytes() if figure else b""
-    told = overview.Overview(name, found["runs"], found["claims"], jobs, spec, rules, picture, note)
+    told = overview.Overview(name, found["runs"], found["claims"], jobs, spec, picture, note)
     pages = {
         "overview": overview.page(told),
         "cells": cells.page(name, found, note),
-        "panels": panels.page(name, found, note),
         "front": overview.front(told),
     }
     for stem, text in pages.items():
         elements.write(out / f"{stem}.html", text)
-    asked = {"experiment": name, "note": note, "config": dict(spec), "rules": dict(rules)}
+    asked = {"experiment": name, "note": note, "config": dict(spec)}
     asked |= {"manifest": files.checksum(manifest), "tables": _checksums(tables, (*TABLES, "claims"))}
     paths = [out / f"{stem}.html" for stem in pages]
     made = record("overview", asked, None, code, paths, time.perf_counter() - began, ["pandas", "pyyaml"])
