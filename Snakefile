@@ -10,7 +10,6 @@ include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/explorer.smk"
-include: "workflow/rules/graph.smk"
 include: "workflow/rules/overview.smk"
 
 

@@ -25,15 +25,6 @@ rule overview:
             category="0 Overview",
             labels={"experiment": "{experiment}", "what": "every cell, table"},
         ),
-        panels=report(
-            f"{TABLES}/panels.html",
-            caption="../report/panels.rst",
-            category="0 Overview",
-            labels={
-                "experiment": "{experiment}",
-                "what": "panels by data set, model, loss",
-            },
-        ),
         front=f"{TABLES}/front.html",
         record=f"{TABLES}/overview.json",
     log:
@@ -51,10 +42,9 @@ rule overview:
         spec=overview_spec,
         code=to_json(code_map("overview")),
         folder=output_folder,
-        rules=rule_graph,
         note=partial_note,
     shell:
         "HALOBENCH_CODE={params.code:q}"
         " halobench overview --manifest {input.manifest} --results results --tables {params.folder}"
-        " --out {params.folder} --figure={input.figure:q} --spec {params.spec:q} --rules {params.rules:q}"
-        " --note={params.note:q} >> {log} 2>&1"
+        " --out {params.folder} --figure={input.figure:q} --spec {params.spec:q} --note={params.note:q}"
+        " >> {log} 2>&1"

@@ -159,7 +159,6 @@ def build_parser() -> argparse.ArgumentParser:
     overview = command("overview", "Write pages on what an experiment was and what came out.", _overview)
     takes(overview, "manifest", "results", "tables", "out")
     overview.add_argument("--spec", type=_spec, default={}, metavar="JSON", help="its configuration, to be shown")
-    overview.add_argument("--rules", type=_spec, default={}, metavar="JSON", help="the workflow's rules, to be drawn")
     overview.add_argument("--figure", type=_file, metavar="FILE", help="the PNG that sums it up")
     overview.add_argument("--note", default="", metavar="TEXT", help="printed on each page")
     verify = command("verify", "Compare results with the checksums in their records.", _verify)
@@ -353,9 +352,7 @@ def _explorer(given: argparse.Namespace) -> None:
 def _overview(given: argparse.Namespace) -> None:
     from halobench.pipeline.report import run_overview
 
-    run_overview(
-        given.manifest, given.results, given.tables, given.out, given.spec, given.rules, given.figure, given.note
-    )
+    run_overview(given.manifest, given.results, given.tables, given.out, given.spec, given.figure, given.note)
 
 
 def _verify(given: argparse.Namespace) -> int:

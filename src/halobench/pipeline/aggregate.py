@@ -57,5 +57,6 @@ def run_claims(claims: Path, tables: Path, out: Path, code: Code | None = None) 
         csv, parquet, page = run.outputs
         tables_io.write_csv(csv, verdicts)
         tables_io.write_parquet(parquet, verdicts)
-        files.write_text(page, claims_html(verdicts))
+        with files.replacing(page) as temporary:
+            temporary.write_text(claims_html(verdicts))
         run.facts["inputs"] = {"claims": files.checksum(claims)} | tables_io.checksums(tables, TABLES)

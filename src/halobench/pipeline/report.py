@@ -40,16 +40,17 @@ def run_overview(
         The code version that was asked for.
     """
     require(isinstance(spec, Mapping), "spec", spec, "a mapping of config and note")
-    cells, names = read_manifest(manifest), (*TABLES, "claims")
-    asked = {"experiment": cells["experiment"], "note": "", "config": {}} | dict(spec)
+    experiment, names = read_manifest(manifest), (*TABLES, "claims")
+    asked = {"experiment": experiment["experiment"], "note": "", "config": {}} | dict(spec)
     with stage("overview", out / "overview.json", asked, code=code, packages=["pandas", "pyyaml"]) as run:
-        from halobench.reporting.pages import overview
+        from halobench.reporting.pages import cells, elements, overview, run_costs
 
-        picture = figure.read_bytes() if figure else b""
-        read = tables_io.read_tables(tables, names)
-        pages = overview.pages(cells, results, tables, read, asked, picture)
+        read, jobs = tables_io.read_tables(tables, names), run_costs.read_jobs(experiment, results, tables)
+        picture, name, note = figure.read_bytes() if figure else b"", asked["experiment"], asked["note"]
+        shown = overview.Overview(name, read["runs"], read["claims"], jobs, asked["config"], picture, note)
+        pages = {"overview": overview.page(shown), "cells": cells.page(name, read, note), "front": overview.front(shown)}
         for path in run.outputs:
-            files.write_text(path, pages[path.stem])
+            elements.write(path, pages[path.stem])
         run.facts["inputs"] = {"manifest": files.checksum(manifest)} | tables_io.checksums(tables, names)
 
 

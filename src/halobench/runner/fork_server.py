@@ -41,12 +41,7 @@ STAGES = {
     "figure": ("halobench.reporting.labels", "halobench.reporting.plotting.page_layout", "scipy.stats", *TABLES),
     "table": ("halobench.reporting.labels", "halobench.reporting.print_tables.layout", *TABLES),
     "explorer": ("halobench.reporting.explorer", "plotly.offline", *TABLES),
-    "overview": (
-        "halobench.reporting.pages.overview",
-        "halobench.reporting.pages.cells",
-        "halobench.reporting.pages.panels",
-        *TABLES,
-    ),
+    "overview": ("halobench.reporting.pages.overview", "halobench.reporting.pages.cells", *TABLES),
 }
 Main = Callable[[Sequence[str]], int]  # the command line
 SERVERS = ("torch", "plain")  # two, since a fork's memory is counted with what it inherits
