@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from halobench.core import plugins
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import SpecError, describe_error, require
 from halobench.core.spec_codec import parse, to_json
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec
 from halobench.data import sources, splits
@@ -17,7 +16,7 @@ REQUEST = ("sources", "datasets", "losses", "models", "pairs")
 
 def _unbuilt(where: str, error: BaseException) -> str:
     """A line on a plug-in that raised what it shouldn't."""
-    return f"{where}: expected a plug-in that can be built ({plugins.told(error)})"
+    return f"{where}: expected a plug-in that can be built ({describe_error(error)})"
 
 
 def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> int:
@@ -43,7 +42,7 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> int:
         found = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         learns = found == () and value.requires_grad
     except Exception as error:
-        raise SpecError("name", spec.name, f"a loss that can score a batch ({plugins.told(error)})") from error
+        raise SpecError("name", spec.name, f"a loss that can score a batch ({describe_error(error)})") from error
     rows = max(shapes[1][0], 1) if shapes[1] else 1
     if shapes != ((rows, *images.shape[1:]), (rows, classes)):
         given = f"a batch of shapes {tuple(images.shape)} and {tuple(targets.shape)}"
