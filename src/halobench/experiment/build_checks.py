@@ -71,11 +71,11 @@ def check_batch(spec: LossSpec, batch: int) -> int:
     return check_loss(spec, batch)
 
 
-def check_shift(pair: Mapping[str, Any], shape: Sequence[int]) -> None:
-    """Raise SpecError where training would shift images (C, H, W) by as much as their side, or more."""
-    side, most = min(shape[1:]), pair.get("shift", 0)
+def check_crop(pair: Mapping[str, Any], shape: Sequence[int]) -> None:
+    """Raise SpecError if training would pad images (C, H, W) by as much as their side, or more."""
+    side, most = min(shape[1:]), pair.get("random_crop", 0)
     what = f"fewer pixels than the side of {pair['source']}'s images, {shape[1]}x{shape[2]}"
-    require(most < side, pair["set_by"]["shift"] if most else "", most, what)
+    require(most < side, pair["set_by"]["random_crop"] if most else "", most, what)
 
 
 def smallest_part(pair: Mapping[str, Any], rows: int) -> int:
@@ -169,7 +169,7 @@ def run(asked: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
         rows = made_of(pair)
         if described := found.get(source):
             model = parse(ModelSpec, asked["models"][name])
-            attempt("", check_shift, pair, described.shape, told_where=True)
+            attempt("", check_crop, pair, described.shape, told_where=True)
             least = smallest_part(pair, rows)
             # Many losses and batches come to the same parts.
             key = (name, source, least, pair["points"], least < 2 and to_json(pair))

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from halobench.core import plugins
+from halobench.core.aliases import current_words
 from halobench.core.errors import NAME, SpecError, check_name, describe_error, hint, one_of, require, shown
 from halobench.core.plugins import check_installed
 from halobench.core.spec_codec import parse
@@ -129,7 +130,7 @@ def without_null(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:
-    """Check a configuration as a whole, its names with null left out.
+    """Check a configuration as a whole, its names with null left out and old words replaced.
 
     Parameters
     ----------
@@ -145,7 +146,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     ConfigError
         With every problem found: unknown keys and names, types, ranges.
     """
-    return _Loader(raw).load()
+    return _Loader(current_words(raw)).load()
 
 
 class _Loader:
