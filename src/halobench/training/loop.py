@@ -123,7 +123,7 @@ def check_finite(logits: np.ndarray, what: str) -> None:
 
 def augmented(images: torch.Tensor, spec: TrainSpec, rng: np.random.Generator) -> torch.Tensor:
     """Images (n, C, H, W), each shifted and mirrored as the recipe says, on their device; draws come from the host."""
-    images = shifted(images, spec.shift, rng)
+    images = shifted(images, spec.random_crop, rng)
     if not spec.flip:
         return images
     mirrored = send(rng.random(len(images)) < 0.5, images.device)
