@@ -16,9 +16,8 @@ include: "workflow/rules/overview.smk"
 rule all:
     default_target: True
     input:
-        targets(),
+        INPUTS.targets() if workflow.is_main_process else [],
     localrule: True
 
 
-if workflow.is_main_process:
-    attempt("The command line has", check_rules)
+STARTUP.check_rules()

@@ -87,9 +87,7 @@ def _check_vacant(out: Path) -> None:
     require(not others, "--out", str(out), f"{what}: this one holds results, see {' and '.join(others)}")
 
 
-def run_reference(
-    spec: Mapping[str, Any], source: Path, seed: int, out: Path, code: Code | None = None
-) -> None:
+def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path, code: Code | None = None) -> None:
     """Score the calibrator-free predictors of a data set; write calibration.json and metrics.csv to `out`."""
     specs = parse_parts(spec, {"dataset": DatasetSpec, "calibrate": CalibrateSpec})
     used, packages = sources.sampler(source), ["pandas"]

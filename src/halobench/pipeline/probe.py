@@ -10,7 +10,7 @@ from halobench.calibration.evaluate import exact_beta
 from halobench.core.errors import SpecError, describe_error, require
 from halobench.core.specs import DatasetSpec, ModelSpec, ProbeSpec, TrainSpec
 from halobench.data import sources, splits
-from halobench.pipeline.stage import Code, Resume, canonical_parts, parse_parts, resumable, stage
+from halobench.pipeline.stage import DEFAULTS, Code, Resume, canonical_parts, parse_parts, resumable, stage
 from halobench.storage import arrays_io, tables_io
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def run_probe(
     source: Path,
     seed: int,
     folder: Path,
-    resume: Resume = Resume(),
+    resume: Resume = DEFAULTS,
     code: Code | None = None,
 ) -> None:
     """Probe the trained cell in `folder`; write neighbourhood.parquet and radii.parquet there.

@@ -48,7 +48,11 @@ def run_overview(
         read, jobs = tables_io.read_tables(tables, names), run_costs.read_jobs(experiment, results, tables)
         picture, name, note = figure.read_bytes() if figure else b"", asked["experiment"], asked["note"]
         shown = overview.Overview(name, read["runs"], read["claims"], jobs, asked["config"], picture, note)
-        pages = {"overview": overview.page(shown), "cells": cells.page(name, read, note), "front": overview.front(shown)}
+        pages = {
+            "overview": overview.page(shown),
+            "cells": cells.page(name, read, note),
+            "front": overview.front(shown),
+        }
         for path in run.outputs:
             elements.write(path, pages[path.stem])
         run.facts["inputs"] = {"manifest": files.checksum(manifest)} | tables_io.checksums(tables, names)
@@ -80,7 +84,7 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | 
             figure = plugins.load("figures", name)(*tables_io.read_tables(tables, names).values())
             if note:
                 saving.add_note(figure, note)
-            run.outputs = saving.save(figure, out)
+            run.outputs = list(saving.save(figure, out))
         run.facts["inputs"] = tables_io.checksums(tables, names)
 
 

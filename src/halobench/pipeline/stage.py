@@ -21,6 +21,7 @@ from halobench.storage import files
 from halobench.storage.layout import STAGES
 from halobench.storage.provenance import here, record, started
 from halobench.storage.records import read_record
+from halobench.storage.requests import Request
 
 if TYPE_CHECKING:
     from halobench.training.checkpoint import Checkpoint, Signals
@@ -132,7 +133,9 @@ def stage(
     with run._held:
         yield run
         run.seconds += time.perf_counter() - began
-        files.write_json(record_path, record(run, run.outputs, run.seconds))
+        request = Request(name, spec, version)
+        facts = record(request, seed, run.outputs, run.seconds, run.packages, run.device, run.facts)
+        files.write_json(record_path, facts)
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,9 @@ class Resume:
     checkpoint: Path | None = None
     every: float = 60.0
     slots: int = 1
+
+
+DEFAULTS = Resume()
 
 
 @contextlib.contextmanager

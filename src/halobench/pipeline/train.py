@@ -11,7 +11,7 @@ import pandas as pd
 from halobench.core.errors import require
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, TrainSpec
 from halobench.data import sources, splits
-from halobench.pipeline.stage import Code, Resume, canonical_parts, parse_parts, resumable, stage
+from halobench.pipeline.stage import DEFAULTS, Code, Resume, canonical_parts, parse_parts, resumable, stage
 from halobench.storage import arrays_io, files, tables_io
 
 PARTS = {"dataset": DatasetSpec, "model": ModelSpec, "loss": LossSpec, "train": TrainSpec}
@@ -24,7 +24,7 @@ def run_train(
     source: Path,
     seed: int,
     out: Path,
-    resume: Resume = Resume(),
+    resume: Resume = DEFAULTS,
     weights: Path | None = None,
     code: Code | None = None,
 ) -> None:

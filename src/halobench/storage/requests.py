@@ -19,7 +19,9 @@ from halobench.core.spec_codec import to_json
 from halobench.storage import files
 
 FOLDER = "requests"  # below the results folder
-TIME = 1  # of every request, in seconds since the epoch: older than any result
+DAY = 86_400
+STALE = 1 * DAY  # the time that a record gets, in seconds since the epoch, if it isn't what is asked for
+TIME = 2 * DAY  # of every request: older than any result, but for a stale one
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from halobench.core.errors import SpecError
 from halobench.storage import files as store
 from halobench.storage import records, tables_io
 from halobench.storage.columns import MAY_BE_EMPTY, TABLE_COLUMNS
-from halobench.storage.files import REMEDY, reading, replacing, checksum
+from halobench.storage.files import REMEDY, checksum, reading, replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa

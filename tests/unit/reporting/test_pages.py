@@ -21,6 +21,7 @@ from halobench.results.claims import evaluate, load_claims
 from halobench.storage import files, provenance, records, tables_io
 from halobench.storage.columns import TABLE_COLUMNS
 from halobench.storage.layout import PAGES, TABLES
+from halobench.storage.requests import Request
 
 VOID = {"meta", "img", "br", "input"}
 
@@ -83,7 +84,7 @@ def tables() -> dict[str, pd.DataFrame]:
 
 def record(stage: str, seconds: float = 2.0, device: str = "cpu", commit: str | None = "a" * 40, **changes) -> dict:
     """A record as a stage leaves it."""
-    made = provenance.record(stage, {}, 0, {}, [], seconds, ["pandas"])
+    made = provenance.record(Request(stage, {}, {}), 0, [], seconds, ["pandas"])
     made |= {"device": device, "commit": commit, "started": "2026-01-01T10:00:30.5+00:00"}
     return made | {"finished": "2026-01-01T11:30:00+00:00", "peak_memory_mib": 100.0} | changes
 

@@ -20,6 +20,7 @@ from halobench.runner import disk_space, dry_run, failures, run
 from halobench.runner.slurm import queries
 from halobench.storage import files, records, verify
 from halobench.storage.provenance import record
+from halobench.storage.requests import Request
 
 pytestmark = pytest.mark.faults
 
@@ -311,10 +312,10 @@ def write_cell(results: Path, config, seed: int) -> None:
     }
     for stage, (spec, code) in asked.items():
         files.write_json(folder / f"{stage}.output", stage)
-        made = record(stage, spec, seed, code, [folder / f"{stage}.output"], 1.0)
+        made = record(Request(stage, spec, code), seed, [folder / f"{stage}.output"], 1.0)
         files.write_json(folder / f"{stage}.json", made)
     reference = results / f"references/clean/seed{seed}"
-    made = record("reference", config.reference_spec("clean"), seed, code_map("reference"), [], 1.0)
+    made = record(Request("reference", config.reference_spec("clean"), code_map("reference")), seed, [], 1.0)
     files.write_json(reference / "reference.json", made)
 
 
