@@ -33,8 +33,10 @@ from halobench.experiment.config_loader import (
     recipe_layers,
 )
 from halobench.experiment.grid import Config
+from halobench.experiment.jobs import source_job
 from halobench.storage import files, records
 from halobench.storage.provenance import PACKAGE, versions
+from halobench.storage.requests import differences
 
 
 def request(config: Config, raw: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -115,9 +117,8 @@ def _written(config: Config, name: str, results: Path) -> Description | None:
     """What a source holds that was written as its spec and code ask now; None if there is none."""
     folder = results / "sources" / name
     with contextlib.suppress(SpecError):
-        made = records.read_record(folder / "source.json", ["spec", "code"])
-        now = [config.source_spec(name), code_map("source", [("data", config.sources[name].loader)])]
-        if to_json([made["spec"], made["code"]]) == to_json(now):
+        job, record = source_job(config, name), records.read_record(folder / "source.json", ["spec", "code"])
+        if not differences(record, job.request):
             meta = read_meta(folder)[1]
             return Description(**{field.name: meta[field.name] for field in dataclasses.fields(Description)})
     return None
