@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import time as now
 from typing import Any
@@ -16,7 +15,7 @@ from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job, drawn_jobs, jobs
 from halobench.storage import files, records
-from halobench.storage.requests import STALE, differences
+from halobench.storage.requests import STALE, differences, write_request
 
 MOST_LINES = 20  # on results that don't fit: there can be one per cell
 LARGE = 1_000_000_000  # bytes of a file whose checksum is left to the stages that read it
@@ -25,9 +24,9 @@ LARGE = 1_000_000_000  # bytes of a file whose checksum is left to the stages th
 def check_results(config: Config, results: Path, touch: bool = False) -> None:
     """Check what an earlier run left for the experiments that will run.
 
-    A record that isn't what is asked for now is dated back, so that Snakemake sees that its job has to run again even
-    if it has no memory of it: its request is then newer. A file newer than its record may be damaged: Snakemake would
-    take it for a new input, and delete what was computed from the sound one before the jobs that read it have failed.
+    A record that isn't what is asked for now is set back, so that Snakemake runs its job. A file newer than its record
+    may be damaged: Snakemake would take it for a new input, and delete what was computed from the sound one before the
+    jobs that read it have failed.
 
     Parameters
     ----------
@@ -43,36 +42,49 @@ def check_results(config: Config, results: Path, touch: bool = False) -> None:
         A line for each record that can't be read, each file that isn't the one that its record describes and, with
         `touch`, each record that isn't what is asked for.
     """
-    problems, unnoticed = [], []
+    problems, stale = [], []
     for job in _looked_at(config):
         path = results / job.record
         try:
-            time = path.stat().st_mtime
             record = _read(path, job)
-            if other := _other(record, job):
-                if touch:
-                    raise SpecError(
-                        str(path), f"made with another {' and '.join(other)}", "the present one for --touch"
-                    )
-                if time == STALE:
-                    unnoticed.append(path)
-                _date(path, STALE)
+            other = _other(record, job) if not job.scope else []
+            if other and touch:
+                what = "what is asked for now: --touch would pass it for that"
+                raise SpecError(str(path), f"made with another {' and '.join(other)}", what)
+            if other:
+                stale.append((path, job))
                 continue
-            if time == STALE:
-                outputs = (path.parent / name for name in record.get("outputs", ()))
-                times = [output.stat().st_mtime for output in outputs if output.exists()]
-                _date(path, max(times, default=now()))
+            _restore_time(path, record)
             _check_newer_outputs(path, record)
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # nothing was computed there yet
         except SpecError as error:
-            problems.append(str(error))
+            if path.exists():  # else nothing was computed there yet
+                problems.append(str(error))
     if problems:
         rest = [f"and {len(problems) - MOST_LINES} more"] if len(problems) > MOST_LINES else []
         raise ConfigError([*problems[:MOST_LINES], *rest])
-    if unnoticed:
-        what = f"{len(unnoticed)} results are not what is asked for, as at the last start, {unnoticed[0]} among them"
-        print(f"halobench: note: {what}; to compute one again whatever happens, delete it", file=sys.stderr)
+    with contextlib.suppress(OSError):  # results that can't be written, which a dry run may look at
+        _set_back(stale, results)
+
+
+def _set_back(stale: Sequence[tuple[Path, Job]], results: Path) -> None:
+    """Make records older than the requests that they don't answer, whatever Snakemake remembers of them.
+
+    It has no memory of results that were copied here or touched. Then the request is newer than the record, and, since
+    it is written again, not the one whose checksum Snakemake may remember.
+    """
+    for path, _ in stale:
+        os.utime(path, (STALE, STALE))
+    for request in {job.request.name: job.request for _, job in stale}.values():
+        write_request(results, request, again=True)
+
+
+def _restore_time(path: Path, record: Mapping[str, Any]) -> None:
+    """Give a record that was set back its time again: it is what is asked for once more."""
+    if path.stat().st_mtime == STALE:
+        outputs = (path.parent / name for name in record.get("outputs", ()))
+        time = max((output.stat().st_mtime for output in outputs if output.exists()), default=now())
+        with contextlib.suppress(OSError):
+            os.utime(path, (time, time))
 
 
 def _looked_at(config: Config) -> Iterator[Job]:
@@ -80,6 +92,7 @@ def _looked_at(config: Config) -> Iterator[Job]:
     yield from jobs(config)
     for experiment in config.run:
         partial = drawn_jobs(config, experiment, scope="partial/")
+        yield Job("manifest", experiment, {}, scope="partial/")
         yield from (job for job in partial if job.stage in ("aggregate", "claims"))
 
 
@@ -109,12 +122,6 @@ def _check_newer_outputs(path: Path, record: Mapping[str, Any]) -> None:
         file = path.parent / name
         if file.is_file() and file.stat().st_mtime_ns > written and file.stat().st_size <= LARGE:
             files.check_sum(file, digest, f"the bytes that {path.name} records")
-
-
-def _date(path: Path, time: float) -> None:
-    """Give a record a time, if the results can be written."""
-    with contextlib.suppress(OSError):
-        os.utime(path, (time, time))
 
 
 def check_claims(path: Path | str) -> None:

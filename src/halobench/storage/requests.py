@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from halobench.storage import files
 
 FOLDER = "requests"  # below the results folder
 DAY = 86_400
-STALE = 1 * DAY  # the time that a record gets, in seconds since the epoch, if it isn't what is asked for
-TIME = 2 * DAY  # of every request: older than any result, but for a stale one
+STALE = 1 * DAY  # the time of a record that was set back, in seconds since the epoch
+TIME = 2 * DAY  # of every request: older than any result that was not set back
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,16 @@ class Request:
         return f"{self.stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 
-def write_request(results: Path, request: Request) -> Path:
-    """Write a request below a results folder unless it is there; return its path."""
+def write_request(results: Path, request: Request, again: bool = False) -> Path:
+    """Write a request below a results folder unless it is there; return its path.
+
+    With `again` it is written in any case, and says when, so that its checksum is another one.
+    """
     path = results / FOLDER / request.name
-    if not path.exists():
-        files.write_json(path, {"stage": request.stage, "spec": request.spec, "code": dict(request.code)})
+    if again or not path.exists():
+        content = {"stage": request.stage, "spec": request.spec, "code": dict(request.code)}
+        when = {"again": datetime.now(UTC).isoformat(timespec="microseconds")} if again else {}
+        files.write_json(path, content | when)
         os.utime(path, (TIME, TIME))
     return path
 

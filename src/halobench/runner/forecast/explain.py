@@ -95,7 +95,7 @@ def _missing(job: Job, paths: Sequence[str], folder: Path) -> list[str]:
 
 
 def _newer(job: Job, paths: Sequence[str], folder: Path) -> list[str]:
-    """Inputs that changed after the outputs were made; a request is newer than a record that isn't what it asks for."""
+    """Inputs that changed after the outputs were made."""
     files = [path for path in paths if path != _request_of(job)]
     changed = [f"{_listed(_short(job, files))} changed after the outputs were made"] if files else []
     return [*changed, *(request_changes(job, folder) if len(files) < len(paths) else [])]
