@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 
 from halobench.experiment.grid import Cell
-from halobench.results.manifest import list_cells, list_files
+from halobench.experiment.jobs import list_cells
+from halobench.results.manifest import list_files
 from halobench.storage import files, provenance, records
 from halobench.storage.requests import Request
 

@@ -21,7 +21,7 @@ MOST_LINES = 20  # on results that don't fit: there can be one per cell
 LARGE = 1_000_000_000  # bytes of a file whose checksum is left to the stages that read it
 
 
-def check_results(config: Config, results: Path, touch: bool = False) -> None:
+def check_results(config: Config, results: Path) -> None:
     """Check what an earlier run left for the experiments that will run.
 
     A record that isn't what is asked for now is set back, so that Snakemake runs its job. A file newer than its record
@@ -33,14 +33,11 @@ def check_results(config: Config, results: Path, touch: bool = False) -> None:
     config : Config
     results : Path
         The results folder.
-    touch : bool
-        Whether Snakemake is to take all results for current (``--touch``).
 
     Raises
     ------
     ConfigError
-        A line for each record that can't be read, each file that isn't the one that its record describes and, with
-        `touch`, each record that isn't what is asked for.
+        A line for each record that can't be read, and each file that isn't the one that its record describes.
     """
     problems, stale = [], []
     for job in _looked_at(config):
@@ -48,9 +45,6 @@ def check_results(config: Config, results: Path, touch: bool = False) -> None:
         try:
             record = _read(path, job)
             other = _other(record, job) if not job.scope else []
-            if other and touch:
-                what = "what is asked for now: --touch would pass it for that"
-                raise SpecError(str(path), f"made with another {' and '.join(other)}", what)
             if other:
                 stale.append((path, job))
                 continue

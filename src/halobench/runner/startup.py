@@ -86,8 +86,7 @@ class Startup:
         attempt("The command line has", check_resources, self.workflow)
         attempt("The claims have", preflight.check_claims, self.claims)
         attempt("The results have", check_folders, inputs.targets())
-        touch = getattr(self.workflow.executor_plugin, "name", None) == "touch"
-        attempt("The results have", preflight.check_results, config, RESULTS, touch)
+        attempt("The results have", preflight.check_results, config, RESULTS)
 
     def check_rules(self) -> None:
         """Check, once all rules are known, that the command line names no others."""
