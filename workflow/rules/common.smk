@@ -6,7 +6,7 @@ from pathlib import Path
 
 from halobench.core import plugins
 from halobench.data import data_root
-from halobench.experiment import grid, validation
+from halobench.experiment import displays, validation
 from halobench.results import inventory, manifest
 from halobench.runner import (
     cluster_run,
@@ -19,12 +19,8 @@ from halobench.runner import (
 from halobench.runner import run as controller
 from halobench.runner.slurm import queries
 from halobench.experiment.code_version import code_map
-from halobench.experiment.config_loader import (
-    ConfigError,
-    check_file,
-    check_folders,
-    load_config,
-)
+from halobench.experiment.config_file import check_file
+from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.core.errors import SpecError, hint, one_of, require
 from halobench.core.spec_codec import to_json
 from halobench.storage import layout
@@ -239,7 +235,7 @@ def reference_code(wildcards):
 
 def tables_read(kind, name):
     """The tables that a figure's or table's signature names."""
-    return attempt(f"The {kind} have", grid.tables_read, kind, name)
+    return attempt(f"The {kind} have", displays.tables_read, kind, name)
 
 
 def shown_code(kind, name):
@@ -430,5 +426,5 @@ def check_resources():
 if workflow.is_main_process:
     attempt("The command line has", check_resources)
     attempt("The claims have", preflight.check_claims, CLAIMS)
-    attempt("The results have", check_folders, targets())
+    attempt("The results have", validation.check_folders, targets())
     attempt("The results have", preflight.check_results, CONFIG, RESULTS)

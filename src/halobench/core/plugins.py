@@ -233,7 +233,7 @@ def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
 
 @functools.cache
 def parsed(path: Path, mtime_ns: int) -> ast.Module:
-    """Return a file's syntax tree; `mtime_ns` only keys the cache. Raise SpecError, which names it, if it is no Python."""
+    """Return a file's syntax tree (`mtime_ns` keys the cache); raise SpecError, with its path, if it is no Python."""
     try:
         return ast.parse(path.read_bytes())  # bytes, so that the file may declare its encoding
     except (SyntaxError, ValueError) as error:

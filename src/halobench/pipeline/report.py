@@ -10,7 +10,7 @@ from typing import Any
 from halobench.core import plugins
 from halobench.core.errors import require
 from halobench.experiment.code_version import code_in_force
-from halobench.experiment.grid import tables_read
+from halobench.experiment.displays import tables_read
 from halobench.pipeline.stage import _checksums
 from halobench.storage import files
 from halobench.storage.layout import EXPLORED, TABLES
