@@ -80,7 +80,7 @@ def configuration(schema: Mapping[str, Any]) -> str:
             continue
         if len(rows[top]) == 2:
             rows[top].append("| key | takes | default | what |\n|---|---|---|---|")
-        shown = f"`{json.dumps(node['default'])}`" if "default" in node else "**must be given**" if required else "–"
+        shown = f"`{json.dumps(node['default'])}`" if "default" in node else "**required**" if required else "–"
         what = node.get("description", "").replace("|", "\\|")
         rows[top][-1] += f"\n| `{name.partition('.')[2]}` | {values(node, schema)} | {shown} | {what} |"
     parts += ["\n\n".join(filter(None, section)) for section in rows.values()]
@@ -89,7 +89,7 @@ def configuration(schema: Mapping[str, Any]) -> str:
 
 def default(node: Mapping[str, Any]) -> str:
     """Return a key's default as a sentence; empty if it has none."""
-    return f" Unless given: `{json.dumps(node['default'])}`." if "default" in node else ""
+    return f" Default: `{json.dumps(node['default'])}`." if "default" in node else ""
 
 
 OPENING = """# Configuration
