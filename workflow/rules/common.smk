@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from halobench.core import plugins
-from halobench.experiment.grid import tables_read
+from halobench.experiment.displays import tables_read
 from halobench.runner.startup import Startup, attempt
 from halobench.storage.layout import STAGES, TABLES
 

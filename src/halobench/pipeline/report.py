@@ -8,7 +8,7 @@ from typing import Any
 
 from halobench.core import plugins
 from halobench.core.errors import require
-from halobench.experiment.grid import tables_read
+from halobench.experiment.displays import tables_read
 from halobench.pipeline.stage import Code, stage
 from halobench.results.manifest import read_manifest
 from halobench.storage import files, tables_io

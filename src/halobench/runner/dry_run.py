@@ -171,7 +171,8 @@ def check_configfiles(arguments: Sequence[str]) -> None:
     OSError
         With a line that names the file, and the line in it.
     """
-    from halobench.experiment.config_loader import ConfigError, check_file
+    from halobench.experiment.config_file import check_file
+    from halobench.experiment.config_loader import ConfigError
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--configfile", "--configfiles", nargs="+", action="extend", default=[])

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from halobench.core.errors import SpecError
-from halobench.experiment.config_loader import ConfigError, check_file
+from halobench.experiment.config_file import check_file
+from halobench.experiment.config_loader import ConfigError
 from halobench.runner.dry_run import BUILT_IN
 from halobench.runner.forecast.plan import Limits
 

@@ -12,7 +12,8 @@ from typing import Any
 from halobench.core.errors import SpecError, hint, one_of, require
 from halobench.data import data_root
 from halobench.experiment import validation
-from halobench.experiment.config_loader import ConfigError, check_file, check_folders, load_config
+from halobench.experiment.config_file import check_file
+from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.grid import Config
 from halobench.runner import cluster_run, disk_space, environment, failures, fork_server, preflight
 from halobench.runner import run as controller
@@ -85,7 +86,7 @@ class Startup:
         """Check the command line, the claims and what earlier runs left."""
         attempt("The command line has", check_resources, self.workflow)
         attempt("The claims have", preflight.check_claims, self.claims)
-        attempt("The results have", check_folders, inputs.targets())
+        attempt("The results have", validation.check_folders, inputs.targets())
         attempt("The results have", preflight.check_results, config, RESULTS)
 
     def check_rules(self) -> None:

@@ -93,7 +93,7 @@ def train_cell(
     for name, part in data.splits.items():
         inputs = points if name == "train" else feed(part.images, spec, device, data)
         logits[f"{name}.logits"] = predict(network, inputs, spec, tick=run.save_if_asked)
-        when = f"of the weights in {weights}" if model.given else f"after epoch {spec.epochs}"
+        when = f"of the weights in {weights}" if model.comes_trained else f"after epoch {spec.epochs}"
         check_finite(logits[f"{name}.logits"], f"{name} logits {when}")
     accuracy = float((logits["train.logits"].argmax(axis=1) == split.labels).mean())
     fitted = model.fitted_on(source)

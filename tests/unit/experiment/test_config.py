@@ -16,7 +16,9 @@ from halobench.core import specs
 from halobench.core.spec_codec import to_json
 from halobench.core.specs import ModelSpec, TrainSpec
 from halobench.experiment import build_checks, validation
-from halobench.experiment.config_loader import ConfigError, check_schema, load_config
+from halobench.experiment.build_request import build_request
+from halobench.experiment.config_file import check_schema
+from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.models import builder
 
 
@@ -37,7 +39,7 @@ def problems(config: dict) -> list[str]:
         loaded = load_config(config)
     except ConfigError as error:
         return error.problems
-    return build_checks.run(json.loads(to_json(validation.request(loaded))))[0]
+    return build_checks.run(json.loads(to_json(build_request(loaded))))[0]
 
 
 def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, monkeypatch):
@@ -345,7 +347,7 @@ def test_a_recipe_says_nothing_of_how_given_weights_are_trained(tmp_path):
     given = BN[1] | {"weights": str(path)}
     (found,) = tiny_problems(tmp_path, ("models.mlp", given | {"recipe": {"epochs": 9, "eval_batch": 10}}))
     assert found.startswith("models.mlp.recipe.epochs = 9: expected no such key: its weights are given")
-    fine = {"recipe": {key: getattr(TrainSpec(), key) for key in specs.EVALUATED}}
+    fine = {"recipe": {key: getattr(TrainSpec(), key) for key in specs.EVALUATION_KEYS}}
     assert (
         tiny_problems(tmp_path, ("models.mlp", given | fine), ("train.random_crop", 9), ("train.micro_batch", 7)) == []
     )

@@ -19,7 +19,7 @@ from scipy import stats
 import synthetic
 from halobench.core import plugins
 from halobench.core.specs import CALIBRATORS, POSTHOC
-from halobench.experiment import grid
+from halobench.experiment import displays
 from halobench.experiment.config_loader import load_config
 from halobench.reporting import labels as names
 from halobench.reporting import seed_statistics, table_views
@@ -387,7 +387,7 @@ def test_reliability_keeps_to_three_calibrators_and_the_others_have_a_figure():
 def test_the_figure_of_other_calibrators_is_drawn_where_there_are_any(tiny):
     assert "reliability_posthoc" not in load_config(tiny).figures("tiny")
     assert "reliability" in load_config(tiny).figures("tiny")
-    assert grid._shows("figures", "reliability_posthoc", ["digits"], ["none", "vector"])
+    assert displays.has_content("figures", "reliability_posthoc", ["digits"], ["none", "vector"])
 
 
 def test_a_calibrator_or_probe_without_words_goes_by_its_name():

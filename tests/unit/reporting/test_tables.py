@@ -22,7 +22,7 @@ from conftest import needs
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs import POSTHOC
-from halobench.experiment.grid import tables_read
+from halobench.experiment.displays import tables_read
 from halobench.pipeline.report import run_table
 from halobench.reporting import labels as names
 from halobench.reporting import styles
