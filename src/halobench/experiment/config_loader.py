@@ -246,7 +246,7 @@ class _Loader:
                 raise SpecError(f"metrics.{key}", metrics[key], expected)
         try:
             found = parse(CalibrateSpec, {"calibrators": calibrators} | dict(metrics))
-            check_installed(found.calibrators)
+            check_installed(found.plugged)
             return found
         except SpecError as error:
             raise error if error.key.startswith("calibrators") else error.within("metrics") from None

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import save_file
 
 import conftest
-from halobench.core import specs
+from halobench.core import plugins, specs
 from halobench.core.spec_codec import to_json
 from halobench.core.specs import ModelSpec, TrainSpec
 from halobench.experiment import build_checks, validation
@@ -242,7 +242,10 @@ def test_the_schema_knows_the_fields_and_defaults_of_the_specs(root):
                 assert part["default"] == fields[name].default, (cls, name)
     assert schema["$defs"]["recipe"]["properties"]["optimizer"]["enum"] == ["adam", "adamw", "sgd"]
     assert tuple(entries["probes"]["properties"]["kind"]["examples"]) == specs.PROBE_KINDS
-    assert set(schema["properties"]["calibrators"]["items"]["examples"]) == {*specs.CALIBRATORS, *specs.POSTHOC}
+    assert set(schema["properties"]["calibrators"]["items"]["examples"]) == {
+        *specs.CALIBRATORS,
+        *plugins.names("calibrators"),
+    }
     assert specs.CalibrateSpec().calibrators == specs.CALIBRATORS  # what is added is asked for, so that nothing reruns
 
 
