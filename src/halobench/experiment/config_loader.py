@@ -19,6 +19,7 @@ from halobench.core.errors import NAME, SpecError, check_name, hint, one_of, req
 from halobench.core.plugins import check_installed
 from halobench.core.spec_codec import parse
 from halobench.core.specs import (
+    PAPER,
     PROBE_KINDS,
     CalibrateSpec,
     DatasetSpec,
@@ -146,6 +147,13 @@ def load_config(raw: Mapping[str, Any]) -> Config:
         With every problem found: unknown keys and names, types, ranges.
     """
     return _Loader(raw).load()
+
+
+def old_words(raw: Mapping[str, Any]) -> list[str]:
+    """Return a line for each word of a sound configuration that has a new name; the old one keeps working."""
+    if "released" in (raw.get("calibrators") or ()):
+        return [f"calibrators: 'released' is now called {PAPER!r} (the tables' columns keep the old word)"]
+    return []
 
 
 class _Loader:

@@ -28,6 +28,7 @@ from halobench.experiment.config_loader import (
     check_schema,
     layer_that_sets,
     load_config,
+    old_words,
     own_recipe,
     recipe_layers,
 )
@@ -197,6 +198,8 @@ def load_checked(raw: Mapping[str, Any], schema: Path, cache: Path) -> tuple[Con
             except (ConfigError, SpecError) as more:  # the latter of a plug-in's helper that can't be parsed
                 problems = [*problems, *getattr(more, "problems", [str(more)])]
         raise ConfigError(problems) from None
+    for note in old_words(raw):
+        print(f"halobench: note: {note}", file=sys.stderr)
     return config, ensure(config, cache, raw=raw)
 
 

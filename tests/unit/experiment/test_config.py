@@ -16,7 +16,7 @@ from halobench.core import plugins, specs
 from halobench.core.spec_codec import to_json
 from halobench.core.specs import ModelSpec, TrainSpec
 from halobench.experiment import build_checks, validation
-from halobench.experiment.config_loader import ConfigError, check_schema, load_config
+from halobench.experiment.config_loader import ConfigError, check_schema, load_config, old_words
 from halobench.models import builder
 
 
@@ -51,6 +51,17 @@ def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, mo
     )
     assert second.startswith("train.lr = -1")
     assert load_config(put(config, "calibrators", ["none", "vector"])).calibrate.calibrators == ("none", "vector")
+
+
+def test_the_papers_fit_has_an_old_word_that_counts_as_the_same(config):
+    """Specs, and so records and tables, keep the old word: no result is computed again."""
+    old, new = (put(config, "calibrators", ["none", word]) for word in ("released", "paper"))
+    assert load_config(old) == load_config(new)
+    assert load_config(new).calibrate.calibrators == ("none", "released")
+    assert old_words(new) == []
+    assert old_words(old) == ["calibrators: 'released' is now called 'paper' (the tables' columns keep the old word)"]
+    with pytest.raises(ConfigError, match="each once"):
+        load_config(put(config, "calibrators", ["paper", "released"]))
 
 
 def test_a_name_given_null_is_taken_away(config, root):
@@ -242,10 +253,8 @@ def test_the_schema_knows_the_fields_and_defaults_of_the_specs(root):
                 assert part["default"] == fields[name].default, (cls, name)
     assert schema["$defs"]["recipe"]["properties"]["optimizer"]["enum"] == ["adam", "adamw", "sgd"]
     assert tuple(entries["probes"]["properties"]["kind"]["examples"]) == specs.PROBE_KINDS
-    assert set(schema["properties"]["calibrators"]["items"]["examples"]) == {
-        *specs.CALIBRATORS,
-        *plugins.names("calibrators"),
-    }
+    words = {specs.PAPER if name == "released" else name for name in specs.CALIBRATORS}
+    assert set(schema["properties"]["calibrators"]["items"]["examples"]) == words | set(plugins.names("calibrators"))
     assert specs.CalibrateSpec().calibrators == specs.CALIBRATORS  # what is added is asked for, so that nothing reruns
 
 
