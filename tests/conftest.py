@@ -63,7 +63,7 @@ def tiny_config() -> dict:
         "models": {"mlp": {"name": "mlp", "width": 16}, "cnn": {"name": "cnn", "width": 4}},
         "losses": {"cross_entropy": {"name": "cross_entropy"}, "mixup2": {"name": "mixup", "points": 2}},
         "probes": {name: copy.deepcopy(probe) for name in ("sphere", "nearest_other", "mixup_line", "manifold")},
-        "calibrators": ["none", "released", "exact", "oracle"],
+        "calibrators": ["none", "paper", "exact", "oracle"],
         "metrics": {"draws": 50, "floor_draws": 5},
         "experiments": {
             "tiny": {

@@ -234,7 +234,7 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             put("calibrators", ["none", "exat"]),
             "calibrators = 'exat': expected one of ensemble, exact, histogram, isotonic, matrix, none, oracle,"
-            " released, vector (did you mean 'exact'?) or module:object",
+            " paper, released, vector (did you mean 'exact'?) or module:object",
         ),
         (
             put("calibrators", ["none", "none"]),

@@ -106,7 +106,7 @@ def calibrate(
     SpecError
         An array is missing, has another shape than it should, or holds NaN; or a calibrator isn't installed.
     """
-    check_installed(spec.calibrators)
+    check_installed(spec.plugged)
     logits = {split: _get(arrays, f"{split}.logits") for split in splits}
     require(logits["test"].ndim == 2, "test.logits", f"shape {logits['test'].shape}", "an array (n, k)")
     targets = _targets(arrays, logits["test"].shape[1], splits)

@@ -94,7 +94,7 @@ def parse_calibrate(raw: Mapping[str, Any]) -> CalibrateSpec:
             raise SpecError(f"metrics.{key}", metrics[key], f"a key among {', '.join(keys)}{hint(keys, key)}")
     try:
         spec = parse(CalibrateSpec, {"calibrators": calibrators} | dict(metrics))
-        check_installed(spec.calibrators)
+        check_installed(spec.plugged)
         return spec
     except SpecError as error:
         raise error if error.key.startswith("calibrators") else error.within("metrics") from None

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from halobench.calibration.evaluate import Calibrated
 from halobench.core.console import console, value_text
-from halobench.core.specs import CALIBRATORS, POSTHOC
+from halobench.core.specs import CALIBRATORS
+from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
 from halobench.results.cell import Card, commands
 from halobench.storage.provenance import short
 
@@ -56,9 +57,9 @@ CLOSED = ("isotonic", "histogram")  # fitted without an iteration
 def certificate(fit: Mapping[str, Any]) -> str:
     """What is known of a fit, in words; only those of a temperature come with a proof."""
     name = fit["calibrator"]
-    if name in CLOSED or name not in CALIBRATORS + POSTHOC:
+    if name in CLOSED or name not in CALIBRATOR_LABELS:
         return "closed form" if name in CLOSED else "a plug-in's"
-    if name in POSTHOC and not fit["separable"]:
+    if name not in CALIBRATORS and not fit["separable"]:
         return "converged" if fit["converged"] else "did not converge"
     if fit["separable"]:
         return "no finite optimum: separable"

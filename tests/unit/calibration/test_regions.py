@@ -11,8 +11,7 @@ from halobench.calibration.overlap_theory import nearest_neighbour_kl, two_level
 from halobench.calibration.reference_predictors import references
 from halobench.calibration.region_scores import GAPS, Located, _level, gaps
 from halobench.core.errors import SpecError
-from halobench.core.specs import CalibrateSpec, LossSpec, ModelSpec, SourceSpec, TrainSpec
-from halobench.data import DatasetSpec
+from halobench.core.specs import CalibrateSpec, DatasetSpec, LossSpec, ModelSpec, SourceSpec, TrainSpec
 from halobench.data.distribution import Regions, overlap_regions
 from halobench.data.sources import load_distribution
 from halobench.data.splits import _drawn

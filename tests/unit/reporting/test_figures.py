@@ -18,7 +18,7 @@ from scipy import stats
 
 import synthetic
 from halobench.core import plugins
-from halobench.core.specs import CALIBRATORS, POSTHOC
+from halobench.core.specs import CALIBRATORS
 from halobench.experiment import displays
 from halobench.experiment.config_loader import load_config
 from halobench.reporting import labels as names
@@ -671,7 +671,7 @@ def test_calibration_draws_all_calibrators_and_survives_an_infinite_nll(tables):
     """Beside TS the others, in the order of their names; an infinite mean is told in words and bounds no axis."""
     table = tables["metrics"]
     exact = table[(table["calibrator"] == "exact") & (table["loss"] != "reference")]
-    more = [exact.assign(calibrator=name) for name in POSTHOC]
+    more = [exact.assign(calibrator=name) for name in plugins.names("calibrators")]
     table = pd.concat([table, *more], ignore_index=True)
     gone = (table["calibrator"] == "isotonic") & (table["metric"] == "nll") & (table["seed"] == 0)
     table.loc[gone, ["value", "high"]] = np.inf
@@ -698,7 +698,7 @@ def test_other_figures_leave_other_calibrators_aside(tables):
 
 
 def test_each_calibrator_has_a_name_and_a_style_of_its_own():
-    assert set(CALIBRATORS + POSTHOC) == set(names.CALIBRATORS) == set(CALIBRATOR_STYLES)
+    assert {*CALIBRATORS, *plugins.names("calibrators")} == set(names.CALIBRATORS) == set(CALIBRATOR_STYLES)
     styles = CALIBRATOR_STYLES.values()
     assert len({style.color for style in styles}) == len({style.marker for style in styles}) == len(styles)
 
