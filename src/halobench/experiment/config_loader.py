@@ -19,7 +19,6 @@ from halobench.core.errors import NAME, SpecError, check_name, hint, one_of, req
 from halobench.core.plugins import check_installed
 from halobench.core.spec_codec import parse
 from halobench.core.specs import (
-    PROBE_KINDS,
     CalibrateSpec,
     DatasetSpec,
     LossSpec,
@@ -191,7 +190,7 @@ class _Loader:
         """The specs of a section by name, None in place of bad ones."""
         entries = self.raw.get(section)
         if not isinstance(entries, Mapping) or not entries:
-            examples = f", such as {', '.join(PROBE_KINDS)}," if section == "probes" else ""
+            examples = f", such as {', '.join(plugins.names('probes'))}," if section == "probes" else ""
             self.problem(SpecError(section, entries, f"a mapping of at least one name{examples} to its keys"))
             return {}
         specs: dict[str, Any] = {}

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import save_file
 
 import conftest
-from halobench.core import specs
+from halobench.core import plugins, specs
 from halobench.core.spec_codec import to_json
 from halobench.core.specs import ModelSpec, TrainSpec
 from halobench.experiment import build_checks, validation
@@ -241,7 +241,7 @@ def test_the_schema_knows_the_fields_and_defaults_of_the_specs(root):
             if "default" in part:
                 assert part["default"] == fields[name].default, (cls, name)
     assert schema["$defs"]["recipe"]["properties"]["optimizer"]["enum"] == ["adam", "adamw", "sgd"]
-    assert tuple(entries["probes"]["properties"]["kind"]["examples"]) == specs.PROBE_KINDS
+    assert set(entries["probes"]["properties"]["kind"]["examples"]) == set(plugins.names("probes"))
     assert set(schema["properties"]["calibrators"]["items"]["examples"]) == {*specs.CALIBRATORS, *specs.POSTHOC}
     assert specs.CalibrateSpec().calibrators == specs.CALIBRATORS  # what is added is asked for, so that nothing reruns
 
