@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import signal
 from collections.abc import Iterable
 
 LARGEST = 2**63  # whole numbers stay below this, so that every table can hold them
@@ -30,6 +31,18 @@ class SpecError(ValueError):
     def within(self, prefix: str) -> SpecError:
         """The same error, its key prefixed by the place of the spec that it speaks of."""
         return SpecError(f"{prefix}.{self.key}" if self.key else prefix, self.value, self.expected)
+
+
+class DivergedError(RuntimeError):
+    """A loss or logit that is not finite; the message says where."""
+
+
+class Interrupted(RuntimeError):
+    """A signal asked the process to stop, and its progress has been saved; `signum` says which."""
+
+    def __init__(self, signum: int, what: str):
+        super().__init__(f"stopped by {signal.Signals(signum).name}; {what}")
+        self.signum = signum
 
 
 def shown(value: object, most: int = 200) -> str:

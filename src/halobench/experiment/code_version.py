@@ -28,7 +28,7 @@ NOTED = "HALOBENCH_CODE"  # the code map that a run notes for a job, as JSON
 STAGES = {
     "source": ("data/sources",),
     "weights": ("models/pretrained",),
-    "train": ("training/loop",),
+    "train": ("training/cell",),
     "probe": ("probing/probe",),
     "calibrate": ("calibration/evaluate",),
     "reference": ("calibration/reference_predictors", "data/splits"),

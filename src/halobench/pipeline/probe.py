@@ -52,8 +52,9 @@ def run_probe(
     from safetensors.torch import load_model
 
     from halobench.models import builder
-    from halobench.probing.probe import probe_cell
-    from halobench.training import loop
+    from halobench.probing.probe import ProbedModel, probe_cell
+    from halobench.probing.progress import Progress
+    from halobench.training import cell
     from halobench.training.checkpoint import Checkpoint, Signals
     from halobench.training.device import place, resolve_device, set_kernels
 
@@ -67,7 +68,7 @@ def run_probe(
         set_kernels(specs["train"])
         device = resolve_device(specs["train"].device)
         model = builder.build(specs["model"], loaded.shape, loaded.classes, (loaded.mean, loaded.std))
-        loop.start_on(model, loaded)
+        cell.start_on(model, loaded)
         arrays_io.check_arrays(weights)
         try:
             load_model(model, str(weights))
@@ -81,7 +82,8 @@ def run_probe(
         resume = Checkpoint(at, key, every, signals, here=here(str(device)))
         model = place(model, specs["train"], device).eval()
         fitted = specs["model"].fitted_on(specs["dataset"].source)
-        found = probe_cell(model, loaded, probes, specs["train"], seed, beta, checkpoint=resume, fitted=fitted)
+        probed = ProbedModel(model, specs["train"], beta, fitted)
+        found = probe_cell(probed, loaded, probes, seed, Progress(resume))
         paths = [folder / "neighbourhood.parquet", folder / "radii.parquet"]
         with unless_superseded(folder / "probe.json", asked, seed, code):
             tables_io.write_parquet(paths[0], found.curves)

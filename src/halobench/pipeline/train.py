@@ -48,9 +48,9 @@ def run_train(
     keep_freed_memory()
     from safetensors.torch import save_model
 
+    from halobench.training.cell import evaluate_cell, train_cell
     from halobench.training.checkpoint import Checkpoint, Signals
     from halobench.training.device import resolve_device
-    from halobench.training.loop import train_cell
 
     used = [("models", specs["model"].name), ("losses", specs["loss"].name), *sources.sampler(source)]
     code = code_in_force("train", used)
@@ -62,16 +62,10 @@ def run_train(
         key += [files.checksum(weights)] if weights else []
         place = here(str(resolve_device(specs["train"].device)))
         resume = Checkpoint(checkpoint or out / ".train.safetensors", key, every, signals, here=place)
-        cell = train_cell(
-            loaded,
-            specs["model"],
-            specs["loss"],
-            specs["train"],
-            seed,
-            checkpoint=resume,
-            weights=weights,
-            source=specs["dataset"].source,
-        )
+        if weights is None:
+            cell = train_cell(loaded, specs["model"], specs["loss"], specs["train"], seed, checkpoint=resume)
+        else:
+            cell = evaluate_cell(loaded, specs["model"], weights, specs["train"], seed)
         facts = cell.facts | {"made_on": resume.made_on}
         facts |= {"weights": files.checksum(weights)} if weights else {}
         verdict = "interpolates" if facts["interpolates"] else "does not interpolate"

@@ -16,7 +16,7 @@ from halobench.data import DatasetSpec
 from halobench.data.distribution import Regions, overlap_regions
 from halobench.data.sources import load_distribution
 from halobench.data.splits import _drawn
-from halobench.training.loop import train_cell
+from halobench.training.cell import train_cell
 
 pytestmark = pytest.mark.theory
 FEW = CalibrateSpec(draws=10, floor_draws=2)

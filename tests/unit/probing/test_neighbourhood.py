@@ -9,7 +9,7 @@ import torch
 from halobench.core.errors import SpecError
 from halobench.core.specs import ProbeSpec
 from halobench.probing import rays
-from halobench.probing.probe import choose_points, probe
+from halobench.probing.probe import ProbeOptions, choose_samples, probe
 from halobench.probing.rays import Surroundings, nearest_of_another_label, principal_components
 
 
@@ -42,7 +42,14 @@ def test_a_radial_function_gives_its_own_profile_and_radii(kind, two_classes):
     training, _ = two_classes
     slope = 10.0
     spec = ProbeSpec(kind, radii=(0.0, 0.5, 0.9, 2.0), relative_radii=(0.5, 1.0), bisections=30)
-    found = run(radial(torch.zeros(3), slope), training[:1], [0], spec, two_classes, betas={"none": 1.0, "exact": 0.5})
+    found = run(
+        radial(torch.zeros(3), slope),
+        training[:1],
+        [0],
+        spec,
+        two_classes,
+        options=ProbeOptions({"none": 1.0, "exact": 0.5}),
+    )
     distance = np.where(found.curves["radius"].isna(), found.curves["relative_radius"] * 3.0, found.curves["radius"])
     gap = slope * (1 - distance)
     np.testing.assert_allclose(found.curves["logit_gap"], gap, atol=1e-5)
@@ -201,6 +208,6 @@ def test_principal_components_are_orthonormal_and_lead():
     assert len(principal_components(flat, 3)) == 1
 
 
-def test_choose_points_takes_all_of_a_small_set():
-    assert choose_points(3, 5, np.random.default_rng(0)).tolist() == [0, 1, 2]
-    assert len(set(choose_points(100, 5, np.random.default_rng(0)))) == 5
+def test_choose_samples_takes_all_of_a_small_set():
+    assert choose_samples(3, 5, np.random.default_rng(0)).tolist() == [0, 1, 2]
+    assert len(set(choose_samples(100, 5, np.random.default_rng(0)))) == 5
