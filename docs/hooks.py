@@ -96,7 +96,8 @@ OPENING = """# Configuration
 
 Every key of `config.yaml`, and of files laid over it with `halobench run --configfile FILE`. Mappings merge
 key by key; a name given `null` is taken away. `NAME` stands for a name of yours. Keys that aren't known, and values out
-of range, are refused with the key, the value and what would be right, before any job starts.
+of range, are refused with the key, the value and what would be right, before any job starts. Words of earlier
+versions are still understood; a note says what each is called now.
 
 `recipe`, of a model or a data set, takes the keys of [`train`](#train): a cell's recipe is `train`, overlaid by the
 model's recipe, then by the data set's."""

@@ -89,7 +89,7 @@ def together(*edits: Callable[[dict], None]) -> Callable[[dict], None]:
 # --- Configurations: values ------------------------------------------------------------------------------------------
 
 RECIPE = (
-    "optimizer, lr, weight_decay, momentum, batch, epochs, schedule, warmup, shift, flip, micro_batch, compile,"
+    "optimizer, lr, weight_decay, momentum, batch, epochs, schedule, warmup, random_crop, flip, micro_batch, compile,"
     " deterministic, precision, channels_last, eval_batch, device, threads"
 )
 PROBE = "kind, points, control, directions, radii, relative_radii, threshold, components, bisections"
@@ -105,7 +105,10 @@ LONG = "x" * 65
 # What is edited, then the lines that must come, all of them.
 CONFIGS: dict[str, list[tuple]] = {
     "a recipe that does not fit the images or the model": [
-        (put("train.shift", 8), "train.shift = 8: expected fewer pixels than the side of digits's images, 8x8"),
+        (
+            put("train.random_crop", 8),
+            "train.random_crop = 8: expected fewer pixels than the side of digits's images, 8x8",
+        ),
         (
             together(put("models.mlp.name", "mlp_bn"), put("models.mlp.recipe", {"micro_batch": 7})),
             "models.mlp.recipe.micro_batch = 7: expected parts of two images or more, which the model mlp needs in"

@@ -219,9 +219,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _spec(text: str) -> Any:
-    """JSON given on the command line, or in a file after an @."""
+    """JSON given on the command line, or in a file after an @, its old words replaced."""
+    from halobench.core.aliases import current_words, print_note
+
     try:
-        return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+        return current_words(json.loads(Path(text[1:]).read_text() if text.startswith("@") else text), print_note)
     except (OSError, ValueError) as error:
         raise argparse.ArgumentTypeError(f"expected JSON, or @FILE that holds JSON ({error})") from None
 

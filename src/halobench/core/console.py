@@ -24,6 +24,6 @@ def console() -> Console:
     return found if found.is_terminal else Output(width=PLAIN_WIDTH, highlight=False, emoji=False, markup=False)
 
 
-def told(value: Any) -> str:
-    """A value of a spec."""
+def value_text(value: Any) -> str:
+    """Return a spec's value as shown to the user: a dash for None, strings without quotes."""
     return "–" if value is None else value if isinstance(value, str) else shown(value)

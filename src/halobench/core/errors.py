@@ -54,8 +54,8 @@ def shown(value: object, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
-def told(error: BaseException) -> str:
-    """What an exception says, in one line."""
+def describe_error(error: BaseException) -> str:
+    """Return an exception's type and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 

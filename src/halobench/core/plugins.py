@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from halobench.core.errors import SpecError, hint, one_of, require, told
+from halobench.core.errors import SpecError, describe_error, hint, one_of, require
 
 PACKAGE = Path(__file__).parents[1]
 # The folder of the package that holds the plug-ins of each kind, and nothing else.
@@ -100,7 +100,7 @@ def _outside(key: str, name: str) -> Path:
     try:
         found = importlib.util.find_spec(module)
     except (Exception, SystemExit) as error:  # a parent package is imported, and may do anything
-        found, why = None, f" ({told(error)})"
+        found, why = None, f" ({describe_error(error)})"
     if found is None or not found.origin or not found.origin.endswith(".py"):
         raise SpecError(key, name, f"module:object, but no module {module!r} can be imported{why}")
     try:
@@ -121,7 +121,7 @@ def load(kind: str, name: str) -> Callable[..., Any]:
             return getattr(importlib.import_module(module), attribute)
         except (Exception, SystemExit) as error:
             key = "loader" if kind == "data" else "name"
-            raise SpecError(key, name, f"a module that can be imported ({told(error)})") from error
+            raise SpecError(key, name, f"a module that can be imported ({describe_error(error)})") from error
     locate(kind, name)
     return getattr(
         importlib.import_module(f"{PACKAGE.name}.{FOLDERS[kind].replace('/', '.')}.{name}"), entry(kind, name)
@@ -212,7 +212,7 @@ def parsed(path: Path, mtime_ns: int) -> ast.Module:
     try:
         return ast.parse(path.read_bytes())  # bytes, so that the encoding is what the file says
     except (SyntaxError, ValueError) as error:
-        raise SpecError(str(path), told(error), "Python") from None
+        raise SpecError(str(path), describe_error(error), "Python") from None
 
 
 def _literal(node: ast.expr | None) -> Any:

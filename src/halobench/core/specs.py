@@ -16,22 +16,22 @@ from typing import Any
 from halobench.core.errors import one_of, require
 from halobench.core.plugins import FOREIGN, check_known, constant
 
+NOISE_KINDS = ("pair_flip", "asymmetric", "uniform")
+
 
 @dataclass(frozen=True)
 class NoiseSpec:
     """Label noise: with probability `p` a label is replaced, by a rule `kind` drawn from the cell's seed.
 
-    ``cycle``: by the next of one random cycle through all classes; ``map``: by a random fixed other class (two classes
-    may share a partner; the paper's); ``uniform``: by any other class, evenly.
+    ``pair_flip``: by the next of one random cycle through all classes; ``asymmetric``: by a random fixed other class
+    (two classes may share a partner; the paper's); ``uniform``: by any other class, evenly.
     """
 
-    kind: str = "cycle"
+    kind: str = "pair_flip"
     p: float = 0.0
 
     def __post_init__(self):
-        require(
-            self.kind in ("cycle", "map", "uniform"), "kind", self.kind, one_of(["cycle", "map", "uniform"], self.kind)
-        )
+        require(self.kind in NOISE_KINDS, "kind", self.kind, one_of(NOISE_KINDS, self.kind))
         require(0 <= self.p < 1, "p", self.p, "a probability in [0, 1)")
 
 
@@ -134,8 +134,8 @@ EVALUATED = (*PROBED, "deterministic")
 class TrainSpec:
     """The recipe of training. Learning rates are per step; `warmup` and `epochs` count epochs.
 
-    `shift` and `flip` are augmentation, drawn anew for each image in each epoch: the pixels, down and right, that it is
-    moved by at most (a random crop of the image with its border repeated), and whether it is mirrored every other time.
+    `random_crop` and `flip` are augmentation, drawn for each image in each epoch: a crop of the image's size from the
+    image padded by so many pixels on each side with its border repeated, and a mirror image every other time.
     `micro_batch` is how many images pass through the model at once: gradients of a batch are added up over such parts,
     so that it takes less memory (batch norm then sees parts). `compile` hands training steps to torch.compile.
     Without `deterministic`, kernels may be chosen by trial and add up in any order: on a GPU that is faster, and bytes
@@ -151,7 +151,7 @@ class TrainSpec:
     epochs: int = 50
     schedule: str = "cosine"
     warmup: int = 2
-    shift: int = 0
+    random_crop: int = 0
     flip: bool = False
     micro_batch: int | None = None
     compile: bool = False
@@ -177,7 +177,7 @@ class TrainSpec:
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
         fits = self.micro_batch is None or 1 <= self.micro_batch <= self.batch
         require(fits, "micro_batch", self.micro_batch, f"at least 1, and at most the batch, {self.batch}")
-        for key in ("warmup", "shift"):
+        for key in ("warmup", "random_crop"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "at least 0")
         fewer = f"epochs in [0, {self.epochs}), fewer than epochs"
         require(self.warmup < self.epochs, "warmup", self.warmup, fewer)

@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import SpecError, describe_error, require
 from halobench.core.spec_codec import canonical, parse
 from halobench.core.specs import SourceSpec
 from halobench.data.channel_stats import Moments
@@ -121,7 +121,7 @@ def load_source(spec: SourceSpec) -> Images:
     except SpecError:
         raise
     except Exception as error:  # loaders outside the package may raise anything
-        raise SpecError("loader", spec.loader, f"a loader that loads ({plugins.told(error)})") from error
+        raise SpecError("loader", spec.loader, f"a loader that loads ({describe_error(error)})") from error
     if not isinstance(images, Images):
         raise SpecError(
             "loader", spec.loader, f"a loader that gives halobench.data.sources.Images, not {type(images).__name__}"
@@ -214,7 +214,7 @@ def _blocks(spec: SourceSpec, images: Any, shape: tuple[int, ...]) -> Iterator[t
         except SpecError:
             raise
         except Exception as error:  # as in `load_source`
-            raise SpecError("loader", spec.loader, f"a loader that loads ({plugins.told(error)})") from error
+            raise SpecError("loader", spec.loader, f"a loader that loads ({describe_error(error)})") from error
         wanted = (min(step, shape[0] - start), *shape[1:])
         if block.dtype != np.uint8 or block.shape != wanted:
             expected = f"images whose rows from {start} are uint8 {wanted}, not {block.dtype} {block.shape}"

@@ -185,7 +185,7 @@ def noise_transition(spec: NoiseSpec, classes: int, rng: np.random.Generator) ->
     if spec.kind == "uniform":
         return (1 - spec.p) * identity + spec.p * (1 - identity) / (classes - 1)
     partner = np.empty(classes, dtype=np.int64)
-    if spec.kind == "cycle":
+    if spec.kind == "pair_flip":
         order = rng.permutation(classes)
         partner[order] = np.roll(order, -1)
     else:

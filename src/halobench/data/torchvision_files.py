@@ -26,7 +26,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from halobench.core.errors import SpecError, told
+from halobench.core.errors import SpecError, describe_error
 from halobench.data.data_root import check_root, data_root, may_fetch, unfit
 from halobench.data.sources import Description, Images
 from halobench.storage import files as store
@@ -104,7 +104,7 @@ class VisionSet:
         try:
             bad = None if self.is_there() else next(filter(None, map(_in_the_way, self.places())), None)
         except OSError as error:
-            raise self._absent(f"leave to look for them ({told(error)})") from None
+            raise self._absent(f"leave to look for them ({describe_error(error)})") from None
         if bad:
             raise self._absent(f"nothing but files in their place: {bad}, move it away")
 
@@ -125,7 +125,7 @@ class VisionSet:
                     if not (data_root() / archive.path).exists():  # nor was it fetched while this process waited
                         fetch(archive, data_root())
         except (OSError, RuntimeError, http.client.HTTPException) as error:
-            raise self._absent(f"a network to fetch them from ({told(error)})") from None
+            raise self._absent(f"a network to fetch them from ({describe_error(error)})") from None
         finally:
             for place in sorted(made, reverse=True):  # what lies in a folder before it
                 with contextlib.suppress(OSError):  # it holds what was fetched
@@ -300,7 +300,7 @@ def fetch(archive: Archive, root: Path) -> None:
                 os.replace(folder / place.name, place)
                 return
             except (OSError, RuntimeError, http.client.HTTPException) as error:
-                print(told(error), flush=True)
+                print(describe_error(error), flush=True)
                 failed = error
         raise failed
     finally:
@@ -319,7 +319,7 @@ def checked(path: Path, md5: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise SpecError(str(path), told(error), "a file that can be read") from None
+        raise SpecError(str(path), describe_error(error), "a file that can be read") from None
     return compared(content, md5, str(path))
 
 

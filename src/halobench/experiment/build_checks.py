@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from halobench.core import plugins
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import SpecError, describe_error, require
 from halobench.core.spec_codec import parse, to_json
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec
 from halobench.data import sources, splits
@@ -17,7 +16,7 @@ REQUEST = ("sources", "datasets", "losses", "models", "pairs")
 
 def _unbuilt(where: str, error: BaseException) -> str:
     """A line on a plug-in that raised what it shouldn't."""
-    return f"{where}: expected a plug-in that can be built ({plugins.told(error)})"
+    return f"{where}: expected a plug-in that can be built ({describe_error(error)})"
 
 
 def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> int:
@@ -43,7 +42,7 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> int:
         found = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         learns = found == () and value.requires_grad
     except Exception as error:
-        raise SpecError("name", spec.name, f"a loss that can score a batch ({plugins.told(error)})") from error
+        raise SpecError("name", spec.name, f"a loss that can score a batch ({describe_error(error)})") from error
     rows = max(shapes[1][0], 1) if shapes[1] else 1
     if shapes != ((rows, *images.shape[1:]), (rows, classes)):
         given = f"a batch of shapes {tuple(images.shape)} and {tuple(targets.shape)}"
@@ -72,11 +71,11 @@ def check_batch(spec: LossSpec, batch: int) -> int:
     return check_loss(spec, batch)
 
 
-def check_shift(pair: Mapping[str, Any], shape: Sequence[int]) -> None:
-    """Raise SpecError where training would shift images (C, H, W) by as much as their side, or more."""
-    side, most = min(shape[1:]), pair.get("shift", 0)
+def check_crop(pair: Mapping[str, Any], shape: Sequence[int]) -> None:
+    """Raise SpecError if training would pad images (C, H, W) by as much as their side, or more."""
+    side, most = min(shape[1:]), pair.get("random_crop", 0)
     what = f"fewer pixels than the side of {pair['source']}'s images, {shape[1]}x{shape[2]}"
-    require(most < side, pair["set_by"]["shift"] if most else "", most, what)
+    require(most < side, pair["set_by"]["random_crop"] if most else "", most, what)
 
 
 def smallest_part(pair: Mapping[str, Any], rows: int) -> int:
@@ -170,7 +169,7 @@ def run(asked: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
         rows = made_of(pair)
         if described := found.get(source):
             model = parse(ModelSpec, asked["models"][name])
-            attempt("", check_shift, pair, described.shape, told_where=True)
+            attempt("", check_crop, pair, described.shape, told_where=True)
             least = smallest_part(pair, rows)
             # Many losses and batches come to the same parts.
             key = (name, source, least, pair["points"], least < 2 and to_json(pair))

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from halobench.core import plugins
-from halobench.core.errors import NAME, SpecError, check_name, hint, one_of, require, shown
+from halobench.core.aliases import current_words
+from halobench.core.errors import NAME, SpecError, check_name, describe_error, hint, one_of, require, shown
 from halobench.core.plugins import check_installed
 from halobench.core.spec_codec import parse
 from halobench.core.specs import (
@@ -82,7 +83,7 @@ def check_file(path: Path | str) -> None:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: expected a text file in UTF-8 ({plugins.told(error)})"]) from None
+        raise ConfigError([f"{path}: expected a text file in UTF-8 ({describe_error(error)})"]) from None
     try:
         content = yaml.load(text, _StrictLoader)
     except yaml.MarkedYAMLError as error:
@@ -92,7 +93,7 @@ def check_file(path: Path | str) -> None:
         why += "; indent by spaces, not tabs" if "'\\t'" in why else ""
         raise ConfigError([f"{where}: expected YAML of plain data, each key once ({why})"]) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError([f"{path}: expected YAML of plain data, each key once ({plugins.told(error)})"]) from None
+        raise ConfigError([f"{path}: expected YAML of plain data, each key once ({describe_error(error)})"]) from None
     if not isinstance(content, Mapping):
         raise ConfigError([f"{path} = {shown(content)}: expected sections at the top level: {', '.join(SECTIONS)}"])
 
@@ -128,7 +129,7 @@ def without_null(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:
-    """Check a configuration as a whole, its names with null left out.
+    """Check a configuration as a whole, its names with null left out and old words replaced.
 
     Parameters
     ----------
@@ -144,7 +145,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     ConfigError
         With every problem found: unknown keys and names, types, ranges.
     """
-    return _Loader(raw).load()
+    return _Loader(current_words(raw)).load()
 
 
 class _Loader:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core import plugins
+from halobench.core.aliases import current_words, print_note
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import canonical, to_json
 from halobench.core.specs import EVALUATED, TrainSpec
@@ -49,7 +50,7 @@ def request(config: Config, raw: Mapping[str, Any] | None = None) -> dict[str, A
         dataset, recipe = config.datasets[cell.dataset], config.recipes[cell.dataset, cell.model]
         pair: dict[str, Any] = {"model": cell.model, "source": dataset.source}
         if not config.models[cell.model].given:  # else nothing is trained
-            keys = ("batch", "micro_batch", "shift")
+            keys = ("batch", "micro_batch", "random_crop")
             pair |= {"loss": cell.loss} | {key: getattr(recipe, key) for key in keys}
             pair["batch"] = min(recipe.batch, dataset.train)
             layers = recipe_layers(raw or {}, cell.dataset, cell.model)
@@ -186,6 +187,7 @@ def load_checked(raw: Mapping[str, Any], schema: Path, cache: Path) -> tuple[Con
     ConfigError
         With every problem found, those of building the parts that are sound included.
     """
+    raw = current_words(raw, print_note)
     try:
         config = load_config(raw)
         check_schema(raw, schema)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from halobench.core.errors import SpecError, require, told
+from halobench.core.errors import SpecError, describe_error, require
 from halobench.core.specs import ModelSpec
 from halobench.storage import files
 
@@ -69,7 +69,7 @@ def _opened(path: Path | str) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise SpecError("weights", str(path), f"{FORMAT} ({told(error)})") from None
+        raise SpecError("weights", str(path), f"{FORMAT} ({describe_error(error)})") from None
 
 
 def layout(path: Path | str) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -165,7 +165,7 @@ def fetch(spec: ModelSpec, out: Path) -> Path:
     try:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # the hub's errors are of many kinds, some of them the network's
-        what = f"weights in timm's cache, or a network to fetch them from ({told(error)})"
+        what = f"weights in timm's cache, or a network to fetch them from ({describe_error(error)})"
         raise SpecError("pretrained", spec.name, what) from None
     with files.replacing(out) as temporary:
         save_model(model, str(temporary))

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration.temperature_scaling import fit_temperature
-from halobench.core import plugins
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import SpecError, describe_error, require
 from halobench.core.specs import DatasetSpec, ModelSpec, ProbeSpec, TrainSpec
 from halobench.data import sources, splits
 from halobench.experiment.code_version import code_in_force
@@ -73,7 +72,7 @@ def run_probe(
         try:
             load_model(model, str(weights))
         except (RuntimeError, ValueError) as error:
-            what = f"the model of {weights} ({plugins.told(error)})"
+            what = f"the model of {weights} ({describe_error(error)})"
             raise SpecError("spec.model", specs["model"].name, what) from None
         logits = folder / "logits.safetensors"
         beta = exact_beta(arrays_io.read_arrays(logits))

@@ -116,7 +116,7 @@ def of_folders(names: Sequence[str], found: Folders) -> RenderableType:
     if len(found.specs):
         told.append(f"{len(found.specs)} have other specs:")
         for cell, differences in list(found.specs.items())[:5]:
-            said = "; ".join(f"{key} {console.told(a)} → {console.told(b)}" for key, a, b in differences)
+            said = "; ".join(f"{key} {console.value_text(a)} → {console.value_text(b)}" for key, a, b in differences)
             told.append(f"  {cell}: {said}")
     if moved:
         told.append(f"{len(beyond)} of {len(found.changes)} changes lie where the intervals are apart.")

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from halobench.calibration.evaluate import Calibrated
-from halobench.core.console import console, told
+from halobench.core.console import console, value_text
 from halobench.core.specs import CALIBRATORS, POSTHOC
 from halobench.results.cell import Card, commands
 from halobench.storage.provenance import short
@@ -147,7 +147,7 @@ def card(found: Card) -> RenderableType:
     """All of a cell but the commands."""
     train = found.train
     lines = [("folder", str(found.results / "runs" / found.name))]
-    lines += [(key, told(value)) for key, value in found.spec.items()]
+    lines += [(key, value_text(value)) for key, value in found.spec.items()]
     verdict = "interpolates" if train["interpolates"] else "does not interpolate"
     lines.append(("training", f"{train['steps']} steps, {train['parameters']:,} parameters, {train['device']}"))
     lines.append(("train accuracy", f"{train['train_accuracy']:.4f} on the labels trained on: {verdict}"))
@@ -186,7 +186,7 @@ def spec_differences(names: tuple[str, str], found: Sequence[tuple[str, Any, Any
     """Keys whose values differ."""
     if not found:
         return Text("Their specs are the same.")
-    return table("Specs", ["", *names], [[key, told(a), told(b)] for key, a, b in found], right=3)
+    return table("Specs", ["", *names], [[key, value_text(a), value_text(b)] for key, a, b in found], right=3)
 
 
 def metric_changes(names: tuple[str, str], found: pd.DataFrame, lead: Sequence[str] = ()) -> RenderableType:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.core import plugins
-from halobench.core.errors import SpecError
+from halobench.core.errors import SpecError, describe_error
 from halobench.core.spec_codec import to_json
 from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
@@ -96,6 +95,6 @@ def check_claims(path: Path | str) -> None:
     try:
         load_claims(path)
     except OSError as error:
-        raise ConfigError([f"{path}: expected a file of claims ({plugins.told(error)})"]) from None
+        raise ConfigError([f"{path}: expected a file of claims ({describe_error(error)})"]) from None
     except SpecError as error:
         raise ConfigError([str(error)]) from None

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from halobench.core import file_locks
-from halobench.core.errors import SpecError, told
+from halobench.core.errors import SpecError, describe_error
 
 if TYPE_CHECKING:
     pass
@@ -45,7 +45,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     except Exception as error:
         # Some writers wrap the system's error in one of their own; and the temporary name means nothing to a reader.
         if isinstance(error, OSError) or "os error" in str(error):
-            raise OSError(f"{path} can't be written ({told(error)})") from error
+            raise OSError(f"{path} can't be written ({describe_error(error)})") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -100,7 +100,7 @@ def reading(path: PurePath | str, what: str) -> Iterator[None]:
     except FileNotFoundError:
         raise SpecError(str(path), "no such file", f"{what} {REMEDY}") from None
     except Exception as error:  # decoders raise errors of a dozen kinds, some of their own
-        raise SpecError(str(path), told(error), f"{what} {REMEDY}") from None
+        raise SpecError(str(path), describe_error(error), f"{what} {REMEDY}") from None
 
 
 def check_sum(path: Path | str, digest: str, expected: str) -> None:

@@ -12,7 +12,7 @@ from halobench.losses.base import send
 
 def augmented(images: torch.Tensor, spec: TrainSpec, rng: np.random.Generator) -> torch.Tensor:
     """Shift and mirror each of the images (n, C, H, W) as the recipe says, on their device."""
-    images = shifted(images, spec.shift, rng)
+    images = shifted(images, spec.random_crop, rng)
     if not spec.flip:
         return images
     mirrored = send(rng.random(len(images)) < 0.5, images.device)

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from halobench.core.errors import Interrupted, told
+from halobench.core.errors import Interrupted, describe_error
 from halobench.core.spec_codec import to_json
 from halobench.storage import files
 
@@ -109,7 +109,7 @@ class Checkpoint:
             text = about["facts"]
             facts = json.loads(text)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
-            self._discard(f"can't be read ({told(error)})")
+            self._discard(f"can't be read ({describe_error(error)})")
             return None
         if about.get("key") != self.key:
             self._discard("is of another spec, seed, code or source")
@@ -173,7 +173,7 @@ class Checkpoint:
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
-            self.log(f"warning: resume point {self.path} can't be removed ({told(error)})")
+            self.log(f"warning: resume point {self.path} can't be removed ({describe_error(error)})")
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:

@@ -54,7 +54,7 @@ class TrainingSet:
 
 
 def feed(images: Any, spec: TrainSpec, device: torch.device, data: Data | None = None) -> Feed:
-    """Return a feed of `images` (n, C, H, W) in the recipe's layout, to be normalised as `data` says if it is passed."""
+    """Return a feed of `images` (n, C, H, W) in the recipe's layout, normalised as `data` says, if it is passed."""
     mean, std = (None, None) if data is None else (data.mean, data.std)
     return Feed(images, mean, std, device, memory_format(spec))
 

@@ -24,7 +24,7 @@ from halobench.storage.provenance import record
     [
         TrainSpec(lr=0.5, epochs=9),
         ProbeSpec("sphere", radii=(0.0, 1.0)),
-        DatasetSpec("s", 4, 2, 3, NoiseSpec("map", 0.25)),
+        DatasetSpec("s", 4, 2, 3, NoiseSpec("asymmetric", 0.25)),
         ModelSpec("mlp", {"width": 3, "list": [1, 2]}, resize=32),
     ],
 )
@@ -34,7 +34,7 @@ def test_a_spec_survives_its_canonical_json(spec):
 
 def test_canonical_specs_hold_no_defaults():
     assert canonical(TrainSpec()) == {}
-    assert canonical(DatasetSpec("s", 4, 2, 3, NoiseSpec("cycle", 0.5))) == {
+    assert canonical(DatasetSpec("s", 4, 2, 3, NoiseSpec("pair_flip", 0.5))) == {
         "source": "s",
         "train": 4,
         "val": 2,
@@ -189,7 +189,7 @@ def test_defaults_are_a_contract():
             "draws": 1000,
             "floor_draws": 200,
         },
-        NoiseSpec(): {"kind": "cycle", "p": 0.0},
+        NoiseSpec(): {"kind": "pair_flip", "p": 0.0},
     }
     for spec, values in defaults.items():
         found = vars(spec)

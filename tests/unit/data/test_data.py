@@ -21,7 +21,7 @@ from halobench.data.mapped_rows import Rows
 from halobench.data.splits import noise_transition, split_indices
 from halobench.storage import files
 
-KINDS = ["cycle", "map", "uniform"]
+KINDS = ["pair_flip", "asymmetric", "uniform"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -37,7 +37,7 @@ def test_transition_rows_are_laws_with_the_stated_mass(kind, classes):
 
 def test_a_cycle_visits_every_class_before_it_returns():
     for seed in range(20):
-        transition = noise_transition(NoiseSpec("cycle", 0.5), 7, np.random.default_rng(seed))
+        transition = noise_transition(NoiseSpec("pair_flip", 0.5), 7, np.random.default_rng(seed))
         partner = (transition - 0.5 * np.eye(7)).argmax(axis=1)
         seen, at = set(), 0
         for _ in range(7):
@@ -50,7 +50,7 @@ def test_a_cycle_visits_every_class_before_it_returns():
 def test_a_map_may_send_two_classes_to_one_and_favours_none():
     partners = []
     for seed in range(400):
-        transition = noise_transition(NoiseSpec("map", 0.5), 4, np.random.default_rng(seed))
+        transition = noise_transition(NoiseSpec("asymmetric", 0.5), 4, np.random.default_rng(seed))
         partners.append((transition - 0.5 * np.eye(4)).argmax(axis=1))
     partners = np.array(partners)
     assert (partners != np.arange(4)).all()
@@ -102,7 +102,7 @@ def test_embedded_sources_are_what_they_describe(loader, tmp_path):
     assert images.images.min() == 0
     assert images.images.max() == 255
     sources.write_source(spec, tmp_path)
-    loaded = splits_.load_data(tmp_path, DatasetSpec("s", 500, 100, 100, NoiseSpec("cycle", 0.5)), seed=0)
+    loaded = splits_.load_data(tmp_path, DatasetSpec("s", 500, 100, 100, NoiseSpec("pair_flip", 0.5)), seed=0)
     clean = splits_.load_data(tmp_path, DatasetSpec("s", 500, 100, 100), seed=0)
     np.testing.assert_array_equal(loaded.splits["train"].index, clean.splits["train"].index)
     np.testing.assert_array_equal(loaded.splits["train"].clean, clean.splits["train"].labels)
@@ -156,7 +156,7 @@ def test_rows_are_read_as_an_array_would_give_them(tmp_path, monkeypatch):
 
 def test_a_large_split_is_left_on_disk_and_gives_the_same(tmp_path, monkeypatch):
     sources.write_source(SourceSpec("digits"), tmp_path)
-    spec = DatasetSpec("s", 500, 100, 100, NoiseSpec("cycle", 0.5))
+    spec = DatasetSpec("s", 500, 100, 100, NoiseSpec("pair_flip", 0.5))
     held = splits_.load_data(tmp_path, spec, seed=3)
     monkeypatch.setattr(splits_, "COPIED", 100 * 64)
     left = splits_.load_data(tmp_path, spec, seed=3)

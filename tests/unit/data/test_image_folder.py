@@ -109,7 +109,7 @@ def test_a_test_folder_gives_official_parts_and_noise_falls_on_both(root, tmp_pa
     np.testing.assert_array_equal(images[36:], written(tmp_path / "test", spec(folder="zoo-test"))[0])
     np.testing.assert_array_equal(images[:36], written(tmp_path / "train", spec())[0])
     np.testing.assert_array_equal(labels, [*np.repeat([0, 1, 2], 12), *np.repeat([0, 1, 2], 5)])
-    for kind in ("cycle", "map", "uniform"):
+    for kind in ("pair_flip", "asymmetric", "uniform"):
         sizes = DatasetSpec("s", 30, 6, 15, NoiseSpec(kind, 0.5))
         loaded = splits.load_data(tmp_path / "out", sizes, 1)
         assert loaded.splits["train"].index.max() < 36 <= loaded.splits["test"].index.min()

@@ -189,7 +189,7 @@ def test_images_and_labels_come_as_written_and_as_torchvision_reads_them(name, p
 def test_noise_and_splits_keep_to_the_official_parts(name, place, tmp_path, monkeypatch):
     spec, _ = made(name, place, monkeypatch)
     sources.write_source(SourceSpec(name), tmp_path / "source")
-    sizes = DatasetSpec("s", spec.train - 10, 10, spec.test, NoiseSpec("map", 0.5))
+    sizes = DatasetSpec("s", spec.train - 10, 10, spec.test, NoiseSpec("asymmetric", 0.5))
     splits = load_data(tmp_path / "source", sizes, 0).splits
     assert max(splits["train"].index.max(), splits["val"].index.max()) < spec.train <= splits["test"].index.min()
     assert 0.2 < (splits["train"].labels != splits["train"].clean).mean() < 0.8

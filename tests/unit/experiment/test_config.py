@@ -118,7 +118,7 @@ BAD = [
     ("run", [], "run = []", "a list of experiments"),
     ("datasets.digits.noise", {"p": 1.0}, "datasets.digits.noise.p = 1.0", "[0, 1)"),
     ("datasets.digits.noise", {"p": -0.1}, "datasets.digits.noise.p = -0.1", "[0, 1)"),
-    ("datasets.digits.noise", {"kind": "cycl"}, "datasets.digits.noise.kind = 'cycl'", "'cycle'"),
+    ("datasets.digits.noise", {"kind": "pair_flop"}, "datasets.digits.noise.kind = 'pair_flop'", "'pair_flip'"),
     ("losses.mixup2.points", 1, "losses.mixup2.points = 1", "2"),
     ("losses.mixup2.points", 2.5, "losses.mixup2.points = 2.5", "whole number"),
     ("losses.mixup2.alpha", 0, "losses.mixup2.alpha = 0", "0"),
@@ -261,7 +261,7 @@ def test_specs_leave_out_defaults_and_do_not_depend_on_the_order_of_keys(config)
     assert '"batch"' not in spec
     config["train"] |= {"batch": 50, "weight_decay": 0.0}
     config["losses"]["mixup2"] |= {"alpha": 1.0}
-    config["datasets"]["digits-noise50"]["noise"] = {"p": 0.5, "kind": "cycle"}
+    config["datasets"]["digits-noise50"]["noise"] = {"p": 0.5, "kind": "pair_flip"}
     config["train"] = dict(reversed(config["train"].items()))
     assert to_json(load_config(config).train_spec("digits-noise50", "mlp", "mixup2")) == spec
     config["losses"]["mixup2"]["points"] = 3
@@ -322,13 +322,13 @@ def test_a_part_of_one_image_that_batch_norm_refuses_is_blamed_on_the_recipe(tmp
     assert tiny_problems(tmp_path, *edits) == ([told] if told else [])
 
 
-@pytest.mark.parametrize("shift", [8, 9999999])
-def test_images_are_shifted_by_less_than_their_side(tmp_path, shift):
-    told = f"= {shift}: expected fewer pixels than the side of digits's images, 8x8"
-    assert tiny_problems(tmp_path, ("train.shift", shift)) == [f"train.shift {told}"]
-    found = tiny_problems(tmp_path, ("models.mlp.recipe", {"shift": shift}))
-    assert found == [f"models.mlp.recipe.shift {told}"]
-    assert tiny_problems(tmp_path, ("train.shift", 7)) == []
+@pytest.mark.parametrize("padding", [8, 9999999])
+def test_images_are_padded_by_less_than_their_side(tmp_path, padding):
+    told = f"= {padding}: expected fewer pixels than the side of digits's images, 8x8"
+    assert tiny_problems(tmp_path, ("train.random_crop", padding)) == [f"train.random_crop {told}"]
+    found = tiny_problems(tmp_path, ("models.mlp.recipe", {"random_crop": padding}))
+    assert found == [f"models.mlp.recipe.random_crop {told}"]
+    assert tiny_problems(tmp_path, ("train.random_crop", 7)) == []
 
 
 def test_no_more_points_are_mixed_than_a_batch_has(tmp_path):
@@ -346,7 +346,9 @@ def test_a_recipe_says_nothing_of_how_given_weights_are_trained(tmp_path):
     (found,) = tiny_problems(tmp_path, ("models.mlp", given | {"recipe": {"epochs": 9, "eval_batch": 10}}))
     assert found.startswith("models.mlp.recipe.epochs = 9: expected no such key: its weights are given")
     fine = {"recipe": {key: getattr(TrainSpec(), key) for key in specs.EVALUATED}}
-    assert tiny_problems(tmp_path, ("models.mlp", given | fine), ("train.shift", 9), ("train.micro_batch", 7)) == []
+    assert (
+        tiny_problems(tmp_path, ("models.mlp", given | fine), ("train.random_crop", 9), ("train.micro_batch", 7)) == []
+    )
 
 
 def test_other_weights_in_a_files_place_are_checked_again(tmp_path):

@@ -42,7 +42,7 @@ def test_the_paper_has_all_data_sets_noises_models_mixup_sizes_and_seeds():
         *(2, 3, 5)
     }
     assert {config.datasets[cell.dataset].noise.p for cell in images} == {0, 0.25, 0.5}
-    assert {config.datasets[cell.dataset].noise.kind for cell in images if "noise" in cell.dataset} == {"map"}
+    assert {config.datasets[cell.dataset].noise.kind for cell in images if "noise" in cell.dataset} == {"asymmetric"}
     recipes = {config.recipes[cell.dataset, cell.model] for cell in images}
     assert {(r.optimizer, r.lr, r.batch, r.epochs, r.schedule) for r in recipes} == {
         ("adam", 0.001, 500, 200, "constant")

@@ -149,7 +149,7 @@ def test_shifts_move_whole_images_and_repeat_their_border(shape):
 
 
 def test_shifts_change_a_training_and_are_drawn_from_its_seed(digits):
-    spec = TrainSpec(epochs=2, warmup=1, shift=1)
+    spec = TrainSpec(epochs=2, warmup=1, random_crop=1)
     runs = [train_cell(digits, ModelSpec("mlp"), LossSpec("cross_entropy"), spec, 0, silent) for _ in range(2)]
     plain = train_cell(digits, ModelSpec("mlp"), LossSpec("cross_entropy"), TrainSpec(epochs=2, warmup=1), 0, silent)
     np.testing.assert_array_equal(runs[0].logits["test.logits"], runs[1].logits["test.logits"])
@@ -165,7 +165,7 @@ def test_a_model_with_nothing_to_train_takes_no_step(digits):
 
 @pytest.mark.parametrize("keep", ["bytes", "nothing"])
 def test_where_points_are_kept_changes_no_byte(digits, keep, monkeypatch):
-    spec, model, loss = TrainSpec(epochs=3, shift=1, flip=True), ModelSpec("cnn"), LossSpec("mixup")
+    spec, model, loss = TrainSpec(epochs=3, random_crop=1, flip=True), ModelSpec("cnn"), LossSpec("mixup")
     plain = train_cell(digits, model, loss, spec, 0, silent)
     monkeypatch.setattr("halobench.training.batches.what_fits", lambda images, device: keep)
     other = train_cell(digits, model, loss, spec, 0, silent)
@@ -263,7 +263,7 @@ def test_an_epoch_on_a_gpu_never_makes_the_host_wait(digits, monkeypatch):
 
     monkeypatch.setattr(TrainingRun, "start_epoch", strict)
     monkeypatch.setattr(TrainingRun, "end_epoch", relaxed)
-    spec = TrainSpec(epochs=2, warmup=1, precision="bf16", channels_last=True, shift=1, flip=True, device="cuda")
+    spec = TrainSpec(epochs=2, warmup=1, precision="bf16", channels_last=True, random_crop=1, flip=True, device="cuda")
     train_cell(digits, ModelSpec("cnn"), LossSpec("mixup", {"points": 3}), spec, 0, silent)
 
 

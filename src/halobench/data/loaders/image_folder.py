@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from halobench.core.errors import SpecError, one_of, require, told
+from halobench.core.errors import SpecError, describe_error, one_of, require
 from halobench.core.spec_codec import convert_number
 from halobench.data.data_root import check_root, data_root, unfit
 from halobench.data.sources import Description, Images
@@ -176,7 +176,7 @@ def list_folder(key: str, folder: str | None, seen: dict[Identity, str] | None =
         names = [entry.name for entry in _entries(str(root)) if _is_folder(entry, seen, bad)]
         classes = [_images_under(str(root / name), seen, bad) for name in names]
     except OSError as error:
-        raise SpecError(key, folder, f"{HOLDER}, at {root} ({told(error)})") from None
+        raise SpecError(key, folder, f"{HOLDER}, at {root} ({describe_error(error)})") from None
     if bad:
         more = f" (and {len(bad) - 1} more are to be mended)" if bad[1:] else ""
         raise SpecError(key, folder, bad[0] + more)
@@ -202,7 +202,7 @@ def _root(key: str, folder: Any) -> Path:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # no path at all, or the home of nobody
         at = f", at {root}" if isinstance(error, OSError) else ""
-        raise SpecError(key, folder, f"{HOLDER}{at} ({told(error)})") from None
+        raise SpecError(key, folder, f"{HOLDER}{at} ({describe_error(error)})") from None
     return root
 
 
@@ -249,7 +249,7 @@ def _is_folder(entry: os.DirEntry, seen: dict[Identity, str], bad: list[str]) ->
     try:
         info = entry.stat()
     except OSError as error:  # a class, or a part of one, might be missing
-        bad.append(f"links that lead somewhere, and {entry.path} doesn't ({told(error)}): mend or remove it")
+        bad.append(f"links that lead somewhere, and {entry.path} doesn't ({describe_error(error)}): mend or remove it")
         return False
     if not stat.S_ISDIR(info.st_mode):
         return False
@@ -364,7 +364,7 @@ def _unreadable(part: Listing, path: str, error: Exception) -> SpecError:
     """What an image's file is told as: by the option that names its folder, which a user can find."""
     if isinstance(error, Image.DecompressionBombError):
         most = f"at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"  # as Pillow has it
-        expected = f"images of {most}, and {path} has more ({told(error)}): scale it down or move it away"
+        expected = f"images of {most}, and {path} has more ({describe_error(error)}): scale it down or move it away"
     else:
-        expected = f"images that can be read, and {path} can't ({told(error)}): replace it or move it away"
+        expected = f"images that can be read, and {path} can't ({describe_error(error)}): replace it or move it away"
     return SpecError(part.key, part.folder, expected)

@@ -131,7 +131,7 @@ def _cell(results: Path, dataset: str, model: str, loss: str, seed: int) -> dict
     return {
         **dict(zip(KEYS, (dataset, model, loss, int(seed)), strict=True)),
         "name": found.name,
-        "spec": [[key, console.told(value)] for key, value in found.spec.items()],
+        "spec": [[key, console.value_text(value)] for key, value in found.spec.items()],
         "facts": [[key, str(value)] for key, value in facts.items()],
         "fits": fits,
         "commands": card.commands(found),
