@@ -1,4 +1,4 @@
-"""Where commands print: a rich console that is plain when its output is a file."""
+"""The console that commands print to: rich in a terminal, plain in a file."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from rich.console import Console
 
 from halobench.core.errors import shown
 
-PLAIN_WIDTH = 250  # columns where the output is no terminal, whose lines are cut nowhere
+PLAIN_WIDTH = 250  # columns if the output is no terminal, so that no line is wrapped
 
 
 class Output(Console):
-    """A console that lets who reads only a part of it end the command in peace."""
+    """A console that leaves a closed pipe (as by ``| head``) to the command line, which ends quietly."""
 
     def on_broken_pipe(self) -> None:
-        raise  # the BrokenPipeError, of which the command line makes nothing
+        raise  # the BrokenPipeError: rich would print a traceback and exit
 
 
 def console() -> Console:
-    """Where text goes; a file or pipe gets lines of at least `PLAIN_WIDTH` columns."""
-    found = Output(highlight=False, emoji=False, markup=False)
-    return found if found.is_terminal else Output(width=PLAIN_WIDTH, highlight=False, emoji=False, markup=False)
+    """Return a console on standard output; a file or pipe gets lines of `PLAIN_WIDTH` columns."""
+    terminal = Output(highlight=False, emoji=False, markup=False)
+    return terminal if terminal.is_terminal else Output(width=PLAIN_WIDTH, highlight=False, emoji=False, markup=False)
 
 
 def value_text(value: Any) -> str:

@@ -1,4 +1,8 @@
-"""Errors of bad input: one line with the key, the value and what was expected."""
+"""Errors of bad input: one line with the key, the value and what was expected.
+
+Also the words that such lines are made of: `shown` for values, `one_of` and `hint` for names, `describe_error` for
+exceptions of others.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,14 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 
 
 class SpecError(ValueError):
-    """Bad input, told in one line: the key, the value and what would be right.
+    """Bad input, in one line: the key, the value and what would be right.
 
     Parameters
     ----------
     key : str
-        Where the value stands, dotted, e.g. ``losses.mixup2.points``.
+        The place of the value, dotted, e.g. ``losses.mixup2.points``.
     value : object
-        What was found there.
+        The value that stands there.
     expected : str
         What would be right, worded to follow "expected".
     """
@@ -29,7 +33,7 @@ class SpecError(ValueError):
         self.key, self.value, self.expected = key, value, expected
 
     def within(self, prefix: str) -> SpecError:
-        """The same error, its key prefixed by the place of the spec that it speaks of."""
+        """Return the same error with its key below `prefix`, the place of the spec in which it was raised."""
         return SpecError(f"{prefix}.{self.key}" if self.key else prefix, self.value, self.expected)
 
 
@@ -46,7 +50,7 @@ class Interrupted(RuntimeError):
 
 
 def shown(value: object, most: int = 200) -> str:
-    """`value` as Python writes it, cut to `most` characters: a whole table given by mistake still fits in a line."""
+    """Return `value` as Python writes it, in one line of at most `most` characters, so that even a table fits."""
     try:
         text = _printable(repr(value))
     except ValueError:  # Python refuses to write a whole number of more than 4,300 digits
@@ -61,7 +65,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def _printable(text: str) -> str:
-    """`text` in one line: line ends and control characters escaped."""
+    """Return `text` in one line, with line ends and control characters escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -72,7 +76,7 @@ def require(condition: object, key: str, value: object, expected: str) -> None:
 
 
 def one_of(names: Iterable[str], value: object = None) -> str:
-    """A wording of "one of these names", led by the nearest to `value` where one is near."""
+    """Return "one of" and the sorted names, followed by a hint at the one that is near to `value`, if any is."""
     names = sorted(names)
     if not names:
         return "a name that is defined, and none is"
@@ -80,7 +84,7 @@ def one_of(names: Iterable[str], value: object = None) -> str:
 
 
 def hint(names: Iterable[str], value: object) -> str:
-    """In parentheses, the nearest of `names` to `value`; nothing where none is near, or it is one of them."""
+    """Return a suggestion in parentheses: the nearest of `names`; empty if none is near, or `value` is one of them."""
     names = list(names)
     # A check words its message before it knows whether it holds, and a comparison with every name takes time.
     needless = value is None or value in names
@@ -89,7 +93,7 @@ def hint(names: Iterable[str], value: object) -> str:
 
 
 def check_name(key: str, value: object) -> str:
-    """`value` if it can be a folder's name without leaving its parent; SpecError otherwise."""
+    """Return `value` if it can be the name of a folder; raise SpecError otherwise."""
     if not isinstance(value, str) or not NAME.fullmatch(value) or ".." in value:
         raise SpecError(
             key, value, "a name of letters, digits, '_', '-', '+' or single '.', at most 64, a letter or digit first"

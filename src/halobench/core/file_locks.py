@@ -1,7 +1,8 @@
-"""Locks that die with their holder: advisory locks (flock) on files, held as long as a process keeps them open.
+"""Advisory locks (flock) on files, which a process holds for as long as it keeps the file open.
 
-The kernel drops a lock when its last holder ends, however it ends, so a lock that can be had has no living owner. No
-child process inherits one: descriptors are closed when another program is started, and forks are not made here.
+The kernel drops a lock when its holder ends, however it ends, so a lock that can be taken has no living owner. Child
+processes don't inherit a lock: the descriptor is closed when another program starts, and this process isn't forked
+while it holds one.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from pathlib import Path
 
 
 def hold(path: Path | str) -> int | None:
-    """Lock a file, made if it isn't there; return its descriptor, or None where another process holds it.
+    """Lock a file, which is created if missing; return its descriptor, or None if another process holds the lock.
 
-    Closing the descriptor gives the lock back. The file is opened without being emptied.
+    Closing the descriptor releases the lock. The file's content is left as it is.
 
     Raises
     ------
@@ -34,7 +35,7 @@ def hold(path: Path | str) -> int | None:
 
 
 def is_held(path: Path | str) -> bool:
-    """Whether a living process holds the lock of a file; also True where that can't be told."""
+    """Return True if a living process holds the lock of a file, or if that can't be found out."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

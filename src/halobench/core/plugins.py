@@ -1,7 +1,8 @@
-"""Plug-ins are files, found by name; their options are read from the source text without importing it.
+"""Find plug-ins by name, and read their options from the source text without importing it.
 
-``halobench/losses/mixup.py`` is what the config calls ``mixup``. A name with a colon, ``module:object``, is a callable
-outside the package. Reading signatures instead of importing keeps torch out of whatever only needs names and defaults.
+A plug-in is a file: ``halobench/losses/mixup.py`` is the loss ``mixup`` of a configuration. A name with a colon,
+``module:object``, is a callable outside the package. Signatures are read, not imported, so that code that needs only
+names and defaults runs without torch.
 """
 
 from __future__ import annotations
@@ -32,53 +33,66 @@ FOLDERS = {
     "figures": "reporting/figures",
     "tables": "reporting/tables",
 }
-ENTRIES = {"models": "build", "data": "load", "figures": "draw", "tables": "make"}
-ENTRIES |= {"calibrators": "fit", "probes": "directions"}
+# The function that a plug-in of each kind defines; a loss defines a class named after its file.
+ENTRIES = {
+    "data": "load",
+    "models": "build",
+    "calibrators": "fit",
+    "probes": "directions",
+    "figures": "draw",
+    "tables": "make",
+}
+LIBRARY_PREFIXES = ("timm/", "torchvision/")  # of the names of these libraries' models
 
 
 def folder(kind: str) -> Path:
-    """The folder of the package's own plug-ins of a kind."""
+    """Return the folder of the package's plug-ins of a kind."""
     return PACKAGE / FOLDERS[kind]
 
 
 def entry(kind: str, name: str) -> str:
-    """What a file of this kind must define: a function of a fixed name, or a loss's class in CamelCase."""
+    """Return the name that a plug-in's file must define: a function of a fixed name, or a loss's class in CamelCase."""
     if kind == "losses":
         return "".join(part.capitalize() for part in name.split("_"))
     return ENTRIES[kind]
 
 
 def names(kind: str) -> list[str]:
-    """The names of the package's own plug-ins of a kind: files that define its entry, or can't be parsed."""
+    """Return the names of the package's plug-ins of a kind: files that define its entry, or can't be parsed."""
     with os.scandir(folder(kind)) as entries:
-        found = [each for each in entries if each.name.endswith(".py") and each.is_file()]
-        files = sorted((each.name, each.stat().st_mtime_ns) for each in found)
+        modules = [each for each in entries if each.name.endswith(".py") and each.is_file()]
+        files = sorted((each.name, each.stat().st_mtime_ns) for each in modules)
     return list(_names(kind, tuple(files)))
 
 
 @functools.cache
 def _names(kind: str, files: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
-    """`names`, of files (name, when changed) of a kind's folder."""
+    """Return the names of the plug-ins among the files (name, time of change in ns) of a kind's folder."""
 
     def defines(stem: str) -> bool:
         try:
             return _definition(folder(kind) / f"{stem}.py", entry(kind, stem)) is not None
-        except SpecError:  # whoever asks for it is told; others need not care
+        except SpecError:  # reported by `locate`, to those who ask for this plug-in
             return True
 
     return tuple(filter(defines, (name.removesuffix(".py") for name, _ in files if not name.startswith("_"))))
 
 
+def _key(kind: str) -> str:
+    """Return the key of a spec that names a plug-in of this kind."""
+    return "loader" if kind == "data" else "name"
+
+
 def locate(kind: str, name: str) -> Path:
-    """The file that holds a plug-in.
+    """Return the file that holds a plug-in.
 
     Raises
     ------
     SpecError
         If there is no such plug-in; the key is ``name`` (``loader`` for data).
     """
-    key = "loader" if kind == "data" else "name"
-    if kind == "models" and name.startswith(FOREIGN):
+    key = _key(kind)
+    if kind == "models" and name.startswith(LIBRARY_PREFIXES):
         return PACKAGE / "models/library_models.py"
     if ":" in name:
         return _outside(key, name)
@@ -94,48 +108,52 @@ def locate(kind: str, name: str) -> Path:
 
 
 def _outside(key: str, name: str) -> Path:
-    """The file of ``module:object``."""
+    """Return the file of ``module:object``, of which only parent packages are imported."""
     module, _, attribute = name.partition(":")
     why = ""
     try:
-        found = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(module)
     except (Exception, SystemExit) as error:  # a parent package is imported, and may do anything
-        found, why = None, f" ({describe_error(error)})"
-    if found is None or not found.origin or not found.origin.endswith(".py"):
+        spec, why = None, f" ({describe_error(error)})"
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         raise SpecError(key, name, f"module:object, but no module {module!r} can be imported{why}")
     try:
-        definition = _definition(Path(found.origin), attribute)
+        definition = _definition(Path(spec.origin), attribute)
     except SpecError as error:
-        raise SpecError(key, name, f"module:object, but {found.origin} is no Python ({error.value})") from None
+        raise SpecError(key, name, f"module:object, but {spec.origin} is no Python ({error.value})") from None
     if definition is None:
-        raise SpecError(key, name, f"module:object, but {found.origin} defines no {attribute!r}")
-    return Path(found.origin)
+        raise SpecError(key, name, f"module:object, but {spec.origin} defines no {attribute!r}")
+    return Path(spec.origin)
 
 
 def load(kind: str, name: str) -> Callable[..., Any]:
-    """Import a plug-in and return its entry."""
-    if ":" in name:
-        _outside("loader" if kind == "data" else "name", name)
-        module, _, attribute = name.partition(":")
-        try:
-            return getattr(importlib.import_module(module), attribute)
-        except (Exception, SystemExit) as error:
-            key = "loader" if kind == "data" else "name"
-            raise SpecError(key, name, f"a module that can be imported ({describe_error(error)})") from error
+    """Import a plug-in and return its entry.
+
+    Raises
+    ------
+    SpecError
+        If there is no such plug-in, or a module outside the package can't be imported.
+    """
     locate(kind, name)
-    return getattr(
-        importlib.import_module(f"{PACKAGE.name}.{FOLDERS[kind].replace('/', '.')}.{name}"), entry(kind, name)
-    )
+    if ":" not in name:
+        module = f"{PACKAGE.name}.{FOLDERS[kind].replace('/', '.')}.{name}"
+        return getattr(importlib.import_module(module), entry(kind, name))
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (Exception, SystemExit) as error:
+        what = f"a module that can be imported ({describe_error(error)})"
+        raise SpecError(_key(kind), name, what) from error
 
 
 def signature(kind: str, name: str) -> dict[str, Any] | None:
-    """Options of a plug-in with their defaults, from its keyword-only arguments; None where it takes what it likes.
+    """Return a plug-in's options with their defaults, from its keyword-only arguments; None if it takes any (``**``).
 
-    An option without a default, or with one that is no literal, maps to ``...``. Names under ``timm/`` and
-    ``torchvision/`` hand their options to those libraries, so nothing is known of them here.
+    An option without a default, or with one that is no literal, maps to ``...``. Models under ``timm/`` and
+    ``torchvision/`` hand any option to those libraries.
     """
     path = locate(kind, name)
-    if kind == "models" and name.startswith(FOREIGN):
+    if kind == "models" and name.startswith(LIBRARY_PREFIXES):
         return None
     node = _definition(path, name.partition(":")[2] or entry(kind, name))
     if isinstance(node, ast.ClassDef):
@@ -149,7 +167,7 @@ def signature(kind: str, name: str) -> dict[str, Any] | None:
 
 
 def is_distribution(loader: str) -> bool:
-    """Whether a loader's ``load`` is annotated to give a ``Distribution``, whose points are drawn anew by each seed."""
+    """Return True if a loader's ``load`` is annotated to return a ``Distribution``, which each seed samples afresh."""
     node = _definition(locate("data", loader), loader.partition(":")[2] or entry("data", loader))
     returns = getattr(node, "returns", None)
     if isinstance(returns, ast.Constant) and isinstance(returns.value, str):  # an annotation in quotes
@@ -158,7 +176,7 @@ def is_distribution(loader: str) -> bool:
 
 
 def constant(kind: str, name: str, attribute: str) -> Any:
-    """The literal that a plug-in's file assigns to `attribute` at its top level; None where it doesn't."""
+    """Return the literal that a plug-in's file assigns to `attribute` at its top level; None if it doesn't."""
     path = locate(kind, name)
     for node in parsed(path, path.stat().st_mtime_ns).body:
         if isinstance(node, ast.Assign) and any(getattr(t, "id", None) == attribute for t in node.targets):
@@ -167,7 +185,13 @@ def constant(kind: str, name: str, attribute: str) -> Any:
 
 
 def parameters(kind: str, name: str) -> list[str]:
-    """Names of a plug-in function's positional parameters (for a figure or a table: the tables that it reads)."""
+    """Return the names of a plug-in function's positional parameters: for a figure or table, the tables that it reads.
+
+    Raises
+    ------
+    SpecError
+        If the plug-in is no function.
+    """
     node = _definition(locate(kind, name), name.partition(":")[2] or entry(kind, name))
     if not isinstance(node, ast.FunctionDef):
         raise SpecError(f"{kind}.{name}", name, "a function, whose parameters name the tables that it reads")
@@ -175,31 +199,32 @@ def parameters(kind: str, name: str) -> list[str]:
 
 
 def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """`options` less those that equal the plug-in's defaults, its unknown keys refused.
+    """Return `options` without those that equal the plug-in's defaults.
 
     Raises
     ------
     SpecError
         On an option that the plug-in doesn't have; the key is the option's name.
     """
-    known = signature(kind, name)
-    if known is None:
+    defaults = signature(kind, name)
+    if defaults is None:
         return dict(options)
     for key, value in options.items():
-        if key not in known:
-            raise SpecError(key, value, f"no such key: {name} has {', '.join(known) or 'no options'}{hint(known, key)}")
-    return {key: value for key, value in options.items() if not _same(value, known[key])}
+        if key not in defaults:
+            has = ", ".join(defaults) or "no options"
+            raise SpecError(key, value, f"no such key: {name} has {has}{hint(defaults, key)}")
+    return {key: value for key, value in options.items() if not _same(value, defaults[key])}
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Whether a value from YAML or JSON, which have no tuples, is the default; True isn't 1, though Python says so."""
+    """Return True if a value from YAML or JSON, which have no tuples, is the default; True and 1 differ here."""
     if isinstance(default, list | tuple):
         return isinstance(value, list | tuple) and len(value) == len(default) and all(map(_same, value, default))
     return isinstance(value, bool) == isinstance(default, bool) and value == default
 
 
 def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
-    """The top-level function or class `name` of a file."""
+    """Return the top-level function or class `name` of a file, None if there is none."""
     for node in parsed(path, path.stat().st_mtime_ns).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return node
@@ -208,15 +233,15 @@ def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
 
 @functools.cache
 def parsed(path: Path, mtime_ns: int) -> ast.Module:
-    """A file's syntax tree; `mtime_ns` only keys the cache. SpecError, which names the file, if it is no Python."""
+    """Return a file's syntax tree; `mtime_ns` only keys the cache. Raise SpecError, which names it, if it is no Python."""
     try:
-        return ast.parse(path.read_bytes())  # bytes, so that the encoding is what the file says
+        return ast.parse(path.read_bytes())  # bytes, so that the file may declare its encoding
     except (SyntaxError, ValueError) as error:
         raise SpecError(str(path), describe_error(error), "Python") from None
 
 
 def _literal(node: ast.expr | None) -> Any:
-    """The value of a literal default, or ``...``."""
+    """Return the value of a literal default, or ``...``."""
     try:
         return ast.literal_eval(node) if node is not None else ...
     except ValueError:
@@ -225,20 +250,20 @@ def _literal(node: ast.expr | None) -> Any:
 
 @contextlib.contextmanager
 def calling(key: str, seed: int = 0) -> Iterator[None]:
-    """Around a call of a plug-in's function: the global generators start from `seed`, and are put back afterwards.
+    """Seed the global generators around a call of a plug-in's function, and restore them afterwards.
 
-    What draws from one of them, against the rules, gives the same numbers each time all the same.
+    A plug-in that draws from one of them, against the rules, then still gives the same numbers each time.
 
     Raises
     ------
     SpecError
-        On whatever the plug-in raises, with the line where that was.
+        On any exception of the plug-in, with its file and line.
     """
     import numpy as np
 
     torch = sys.modules.get("torch")
-    legacy = np.random.get_state()  # noqa: NPY002
-    kept, torch_kept = random.getstate(), torch.get_rng_state() if torch else None
+    numpy_state = np.random.get_state()  # noqa: NPY002
+    python_state, torch_state = random.getstate(), torch.get_rng_state() if torch else None
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     if torch:
@@ -249,16 +274,13 @@ def calling(key: str, seed: int = 0) -> Iterator[None]:
         raise
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        said = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
-        raise SpecError(key, said, "a plug-in that raises nothing") from error
+        what = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
+        raise SpecError(key, what, "a plug-in that raises nothing") from error
     finally:
-        random.setstate(kept)
-        np.random.set_state(legacy)  # noqa: NPY002
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
         if torch:
-            torch.set_rng_state(torch_kept)
-
-
-FOREIGN = ("timm/", "torchvision/")  # how the names of these libraries' models begin
+            torch.set_rng_state(torch_state)
 
 
 def check_known(kind: str, key: str, name: str, own: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Independent random streams from one seed: each use has its name, so that a new one shifts no other."""
+"""Derive independent random streams from one seed: each use has a name, so that a new use changes no other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """A generator for one purpose, e.g. ``generator(seed, "split")``; streams of distinct purposes are independent.
+    """Return a generator for one purpose, e.g. ``generator(seed, "split")``; purposes have independent streams.
 
     The same seed and purpose give the same stream whatever the model or loss: cells that differ only in those see
     common random numbers.
@@ -20,14 +20,15 @@ def generator(seed: int, *purpose: str | int) -> np.random.Generator:
 
 
 def torch_seed(seed: int, *purpose: str | int) -> int:
-    """A seed for torch's global generator (initialisation, dropout), below 2**63."""
+    """Return a seed for torch's global generator (initialisation, dropout), below 2**63."""
     return int(generator(seed, *purpose).integers(2**63))
 
 
 def seed_libraries(seed: int) -> None:
     """Seed torch's, Python's and numpy's global generators: models and losses of others may draw from any of them.
 
-    For the CPU and CUDA as torch.manual_seed does, which looks for four more kinds of device: a millisecond an epoch.
+    Seeds torch's CPU and CUDA generators alone: torch.manual_seed also looks for four more kinds of device, which takes
+    a millisecond per epoch.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Specs to and from plain data: parsing that checks keys and types, and the canonical form."""
+"""Read specs from plain data, with a check of keys and types, and write them in canonical form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from halobench.core.errors import LARGEST, SpecError, hint, require
 
 
 def parse(cls: type, mapping: Mapping[str, Any]) -> Any:
-    """Build the spec `cls` from a mapping: keys and types are checked, whole floats may be given as integers.
+    """Build the spec `cls` from a mapping, with a check of keys and types; integers are taken for floats.
 
     A field named ``options`` takes every key that is not a field's name (and a key ``options`` itself).
 
@@ -47,14 +47,14 @@ def parse(cls: type, mapping: Mapping[str, Any]) -> Any:
 
 
 def _options(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """The key ``options`` of a mapping, itself a mapping."""
+    """Return the mapping under the key ``options``; raise SpecError if something else is there."""
     options = mapping.get("options", {})
     require(isinstance(options, Mapping), "options", options, "a mapping of keys")
     return {str(key): value for key, value in options.items()}
 
 
 def _plain_option(key: str, value: Any) -> Any:
-    """A plug-in's option if JSON can hold it (no dates, no infinities); SpecError otherwise."""
+    """Return a plug-in's option if JSON can hold it (no dates, no infinities); raise SpecError otherwise."""
     if isinstance(value, Mapping):
         return {str(inner): _plain_option(f"{key}.{inner}", v) for inner, v in value.items()}
     if isinstance(value, list | tuple):
@@ -66,7 +66,7 @@ def _plain_option(key: str, value: Any) -> Any:
 
 
 def _convert(hint: Any, key: str, value: Any) -> Any:
-    """`value` as the type `hint`, or a SpecError that says which type is meant."""
+    """Return `value` as the type `hint`; raise a SpecError that says which type is meant if it is of another."""
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         try:
             return parse(hint, value)
@@ -90,7 +90,14 @@ def _convert(hint: Any, key: str, value: Any) -> Any:
 
 
 def convert_number(kind: type, key: str, value: Any) -> Any:
-    """`value` as `kind` (int or float); a string that looks like a number is named as YAML's trap that it is."""
+    """Return `value` as `kind` (int or float).
+
+    Raises
+    ------
+    SpecError
+        If it is no finite number, or not a whole one below 2**63 for int. For a string that looks like a number, such
+        as YAML's 1e-3, the error says how to write it.
+    """
     if isinstance(value, str):
         try:
             number = float(value)
@@ -110,14 +117,14 @@ def convert_number(kind: type, key: str, value: Any) -> Any:
 
 
 def _plain(number: float) -> str:
-    """A number as YAML 1.1 reads it back: with a dot in the mantissa and a sign in the exponent."""
+    """Return a number as YAML 1.1 reads it back: with a dot in the mantissa and a sign in the exponent."""
     text = repr(number)
     mantissa, e, exponent = text.partition("e")
     return text if not e else f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent}"
 
 
 def canonical(spec: Any) -> dict[str, Any]:
-    """A spec as a plain dict without the values that equal their defaults (options of plug-ins are kept as given)."""
+    """Return a spec as a plain dict without the values that equal their defaults; options of plug-ins are kept."""
     out: dict[str, Any] = {}
     for f in dataclasses.fields(spec):
         value = getattr(spec, f.name)
@@ -129,7 +136,7 @@ def canonical(spec: Any) -> dict[str, Any]:
 
 
 def _listed(value: Any) -> Any:
-    """Tuples as lists, at every depth, so that a value equals its own JSON round trip."""
+    """Turn tuples into lists, at every depth, so that a value equals its own JSON round trip."""
     if isinstance(value, tuple | list):
         return [_listed(v) for v in value]
     if isinstance(value, Mapping):
@@ -138,6 +145,6 @@ def _listed(value: Any) -> Any:
 
 
 def to_json(value: Any) -> str:
-    """Canonical JSON: sorted keys, no spaces, no NaN. A dataclass is made canonical first."""
+    """Return canonical JSON: sorted keys, no spaces, no NaN. A dataclass is made canonical first."""
     plain = canonical(value) if dataclasses.is_dataclass(value) else value
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,8 +1,9 @@
-"""What a cell is: frozen dataclasses, and their canonical form.
+"""Specs: frozen dataclasses that say what a stage does, each of which checks its own values.
 
 A spec is plain data (strings, numbers, tuples), so it can be written as JSON, hashed, compared and passed on a command
-line. Its canonical JSON leaves out values that equal their default: a new option with a default changes no old spec. A
-default, once released, must not change: results that were computed with the old one would not be computed again.
+line. Reading and writing are in `halobench.core.spec_codec`, whose canonical form leaves out values that equal their
+default: a new option with a default changes no old spec. Never change a released default: results that were computed
+with the old one would not be computed again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from halobench.core.errors import one_of, require
-from halobench.core.plugins import FOREIGN, check_known, constant
+from halobench.core.plugins import LIBRARY_PREFIXES, check_known, constant
 
 NOISE_KINDS = ("pair_flip", "asymmetric", "uniform")
 
@@ -45,7 +46,7 @@ class SourceSpec:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A source cut into splits of `train`, `val` and `test` points, with label noise."""
+    """A source cut into splits of `train`, `val` and `test` samples, with label noise."""
 
     source: str
     train: int
@@ -63,13 +64,13 @@ class ModelSpec:
     """A model's builder: a file of ``models/architectures``, ``timm/NAME``, ``torchvision/NAME`` or ``module:object``.
 
     `resize` is the side, in pixels, that images are interpolated to before they enter the model; None leaves them.
-    `stem`, of models of timm and torchvision, is ``plain``, as they have it, or ``small``: a 3x3 convolution of stride
-    1 without pooling behind it.
+    `stem`, for models of timm and torchvision, is ``plain``, the library's own, or ``small``: a 3x3 convolution of
+    stride 1 without pooling behind it.
 
     With `weights`, a .safetensors file, or `pretrained`, the weights that timm publishes, nothing is trained.
-    `preprocess` is then whose preprocessing the model gets: ``timm``, as the weights were trained with, or ``dataset``,
-    the data set's, as for models trained here. `trained_on` is the source that the weights were trained on: only around
-    its points does a probe speak of training points.
+    `preprocess` then says whose preprocessing the model gets: ``timm``, as the weights were trained with, or
+    ``dataset``, the data set's, as for models trained here. `trained_on` is the source that the weights were trained
+    on: only samples of that source are training samples for a probe.
     """
 
     name: str
@@ -84,37 +85,41 @@ class ModelSpec:
     def __post_init__(self):
         require(self.resize is None or self.resize >= 1, "resize", self.resize, "a side in pixels, at least 1")
         require(self.stem in ("plain", "small"), "stem", self.stem, one_of(("plain", "small"), self.stem))
-        foreign = self.name.startswith(FOREIGN)
-        require(foreign or self.stem == "plain", "stem", self.stem, "plain, but for models of timm and torchvision")
+        from_library = self.name.startswith(LIBRARY_PREFIXES)
+        require(
+            from_library or self.stem == "plain", "stem", self.stem, "plain, but for models of timm and torchvision"
+        )
         both = self.weights is not None and self.pretrained
         require(not both, "weights", self.weights, "either weights or pretrained, not both")
-        timm = self.of_timm
-        require(timm or not self.pretrained, "pretrained", self.pretrained, "a model of timm's, or `weights: FILE`")
-        known = self.preprocess in (None, "timm", "dataset")
-        require(known, "preprocess", self.preprocess, one_of(("timm", "dataset"), self.preprocess))
+        require(
+            self.is_timm or not self.pretrained, "pretrained", self.pretrained, "a model of timm's, or `weights: FILE`"
+        )
+        allowed = self.preprocess in (None, "timm", "dataset")
+        require(allowed, "preprocess", self.preprocess, one_of(("timm", "dataset"), self.preprocess))
         for key in ("preprocess", "trained_on"):
             value = getattr(self, key)
-            require(value is None or self.given, key, value, "this key beside `weights` or `pretrained` alone")
-        require(timm or self.preprocess != "timm", "preprocess", self.preprocess, "dataset: it is no model of timm's")
+            require(value is None or self.comes_trained, key, value, "this key beside `weights` or `pretrained` alone")
+        fits = self.is_timm or self.preprocess != "timm"
+        require(fits, "preprocess", self.preprocess, "dataset: it is no model of timm's")
 
     @property
-    def of_timm(self) -> bool:
-        """Whether it is one of timm's."""
+    def is_timm(self) -> bool:
+        """Return True for a model of timm's."""
         return self.name.startswith("timm/")
 
     @property
-    def given(self) -> bool:
-        """Whether its weights come from elsewhere, so that it isn't trained."""
+    def comes_trained(self) -> bool:
+        """Return True if the weights come from elsewhere, so that the model isn't trained here."""
         return self.pretrained or self.weights is not None
 
     @property
-    def own_preprocessing(self) -> bool:
-        """Whether it gets timm's preprocessing."""
-        return self.given and self.of_timm and self.preprocess in (None, "timm")
+    def timm_preprocessing(self) -> bool:
+        """Return True if the model gets timm's preprocessing instead of the data set's."""
+        return self.comes_trained and self.is_timm and self.preprocess in (None, "timm")
 
     def fitted_on(self, source: str) -> bool:
-        """Whether it was fitted to a source's points."""
-        return not self.given or self.trained_on == source
+        """Return True if the model was fitted to samples of a source: trained here, or on that source elsewhere."""
+        return not self.comes_trained or self.trained_on == source
 
 
 @dataclass(frozen=True)
@@ -125,22 +130,29 @@ class LossSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-# The keys of a recipe that a probe reads, and those that count for a model which isn't trained.
-PROBED = ("precision", "channels_last", "eval_batch", "device", "threads")
-EVALUATED = (*PROBED, "deterministic")
+# The keys of a recipe that a probe reads, and those that count for a model that isn't trained.
+PROBE_KEYS = ("precision", "channels_last", "eval_batch", "device", "threads")
+EVALUATION_KEYS = (*PROBE_KEYS, "deterministic")
+
+
+RECIPE_CHOICES = {
+    "optimizer": ("adam", "adamw", "sgd"),
+    "schedule": ("cosine", "constant"),
+    "precision": ("float32", "bf16"),
+}
 
 
 @dataclass(frozen=True)
 class TrainSpec:
-    """The recipe of training. Learning rates are per step; `warmup` and `epochs` count epochs.
+    """The recipe of a training; `warmup` and `epochs` count epochs.
 
     `random_crop` and `flip` are augmentation, drawn for each image in each epoch: a crop of the image's size from the
     image padded by so many pixels on each side with its border repeated, and a mirror image every other time.
-    `micro_batch` is how many images pass through the model at once: gradients of a batch are added up over such parts,
-    so that it takes less memory (batch norm then sees parts). `compile` hands training steps to torch.compile.
-    Without `deterministic`, kernels may be chosen by trial and add up in any order: on a GPU that is faster, and bytes
-    may differ from run to run. `threads` is the number of threads of the numerical libraries on the CPU: it can change
-    the last bits of a result.
+    `micro_batch` is the number of images that pass through the model at once: gradients of a batch are summed over such
+    parts, which takes less memory (batch norm then sees parts). `compile` hands training steps to torch.compile.
+    Without `deterministic`, kernels may be chosen by trial and sum in any order: on a GPU that is faster, and results
+    may differ in their last bits from run to run. `threads` is the number of threads of the numerical libraries on the
+    CPU: it can change the last bits of a result.
     """
 
     optimizer: str = "adam"
@@ -163,11 +175,7 @@ class TrainSpec:
     threads: int = 1
 
     def __post_init__(self):
-        for key, names in (
-            ("optimizer", ("adam", "adamw", "sgd")),
-            ("schedule", ("cosine", "constant")),
-            ("precision", ("float32", "bf16")),
-        ):
+        for key, names in RECIPE_CHOICES.items():
             require(getattr(self, key) in names, key, getattr(self, key), one_of(names, getattr(self, key)))
         require(re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device), "device", self.device, "auto, cpu, cuda or cuda:N")
         require(self.lr > 0, "lr", self.lr, "a learning rate above 0")
@@ -179,8 +187,7 @@ class TrainSpec:
         require(fits, "micro_batch", self.micro_batch, f"at least 1, and at most the batch, {self.batch}")
         for key in ("warmup", "random_crop"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "at least 0")
-        fewer = f"epochs in [0, {self.epochs}), fewer than epochs"
-        require(self.warmup < self.epochs, "warmup", self.warmup, fewer)
+        require(self.warmup < self.epochs, "warmup", self.warmup, f"epochs in [0, {self.epochs}), fewer than epochs")
 
 
 @dataclass(frozen=True)

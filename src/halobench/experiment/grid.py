@@ -12,7 +12,7 @@ from halobench.core import plugins
 from halobench.core.errors import one_of, require
 from halobench.core.spec_codec import canonical
 from halobench.core.specs import (
-    PROBED,
+    PROBE_KEYS,
     CalibrateSpec,
     DatasetSpec,
     LossSpec,
@@ -168,7 +168,7 @@ class Config:
 
     def _probe_spec(self, dataset: str, model: str) -> dict[str, Any]:
         recipe = self.recipes[dataset, model]
-        evaluation = {key: getattr(recipe, key) for key in PROBED}
+        evaluation = {key: getattr(recipe, key) for key in PROBE_KEYS}
         return {
             "dataset": canonical(self.datasets[dataset]),
             "model": canonical(self.models[model]),

@@ -20,7 +20,7 @@ from halobench.core import plugins
 from halobench.core.aliases import current_words, print_note
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import canonical, to_json
-from halobench.core.specs import EVALUATED, TrainSpec
+from halobench.core.specs import EVALUATION_KEYS, TrainSpec
 from halobench.data.sources import Description, describe, read_meta
 from halobench.experiment.build_checks import _unbuilt
 from halobench.experiment.code_version import code_map
@@ -49,7 +49,7 @@ def request(config: Config, raw: Mapping[str, Any] | None = None) -> dict[str, A
     for cell in cells:
         dataset, recipe = config.datasets[cell.dataset], config.recipes[cell.dataset, cell.model]
         pair: dict[str, Any] = {"model": cell.model, "source": dataset.source}
-        if not config.models[cell.model].given:  # else nothing is trained
+        if not config.models[cell.model].comes_trained:  # else nothing is trained
             keys = ("batch", "micro_batch", "random_crop")
             pair |= {"loss": cell.loss} | {key: getattr(recipe, key) for key in keys}
             pair["batch"] = min(recipe.batch, dataset.train)
@@ -68,12 +68,12 @@ def request(config: Config, raw: Mapping[str, Any] | None = None) -> dict[str, A
 
 def check_given_recipes(config: Config, raw: Mapping[str, Any]) -> list[str]:
     """A line on each model whose weights are given and whose own recipe says how it is trained, which it isn't."""
-    trained = {field.name for field in dataclasses.fields(TrainSpec)} - set(EVALUATED)
+    trained = {field.name for field in dataclasses.fields(TrainSpec)} - set(EVALUATION_KEYS)
     problems = []
-    for name in sorted(name for name, spec in config.models.items() if spec.given):
+    for name in sorted(name for name, spec in config.models.items() if spec.comes_trained):
         recipe = own_recipe(raw, "models", name)
         for key in (key for key in recipe if key in trained) if isinstance(recipe, Mapping) else ():
-            what = f"no such key: its weights are given, and it isn't trained; {', '.join(EVALUATED)} count"
+            what = f"no such key: its weights are given, and it isn't trained; {', '.join(EVALUATION_KEYS)} count"
             problems.append(str(SpecError(f"models.{name}.recipe.{key}", recipe[key], what)))
     return problems
 

@@ -68,18 +68,18 @@ def build(
     """
     channels = input_shape[0]
     inner_shape = (channels, spec.resize, spec.resize) if spec.resize else (channels, *input_shape[1:])
-    if spec.name.startswith(plugins.FOREIGN):
+    if spec.name.startswith(plugins.LIBRARY_PREFIXES):
         from halobench.models import library_models
 
-        if spec.own_preprocessing and not spec.resize:  # at the size that its weights are for
+        if spec.timm_preprocessing and not spec.resize:  # at the size that its weights are for
             inner_shape = (channels, *library_models.native_size(spec.name))
         model = library_models.adapt(spec.name, inner_shape, classes, dict(spec.options), spec.stem)
     else:
         options = plugins.without_defaults("models", spec.name, dict(spec.options))
         model = plugins.load("models", spec.name)(inner_shape, classes, **options)
-    if spec.given:
+    if spec.comes_trained:
         model = _given(model, spec, classes, weights)
-    if spec.own_preprocessing:
+    if spec.timm_preprocessing:
         return given.preprocessed(model, moments or (np.zeros(channels), np.ones(channels)), spec.resize)
     if not spec.resize:
         return model

@@ -183,7 +183,7 @@ def published(spec: ModelSpec) -> Any:
     import timm
 
     found = None
-    if spec.of_timm:
+    if spec.is_timm:
         found = timm.get_pretrained_cfg(spec.name.partition("/")[2], allow_unregistered=False)
     there = found is not None and found.has_weights
     require(there, "pretrained", spec.name, "a model of timm's that it publishes weights for, or `weights: FILE`")

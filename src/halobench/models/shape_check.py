@@ -67,7 +67,7 @@ def _bad_options(spec: ModelSpec, channels: int, classes: int) -> dict[str, Any]
 
     Those of which each alone is to blame, else all of them; none where the model runs with them, or not without.
     """
-    if not spec.name.startswith(plugins.FOREIGN) or not spec.options:
+    if not spec.name.startswith(plugins.LIBRARY_PREFIXES) or not spec.options:
         return {}
     from halobench.models import library_models
 

@@ -94,8 +94,8 @@ def given_weights(model: ModelSpec, weights: Path | None) -> Path | None:
     """
     if weights is None and model.weights is not None:
         weights = Path(model.weights)
-    require(model.given or weights is None, "--weights", str(weights), "no such file: the model is trained")
-    if model.given:
+    require(model.comes_trained or weights is None, "--weights", str(weights), "no such file: the model is trained")
+    if model.comes_trained:
         what = "a file of weights: those of a pretrained model come from `halobench weights`"
         require(weights is not None and weights.is_file(), "--weights", weights and str(weights), what)
     return weights
