@@ -12,6 +12,7 @@ import torch
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs import ProbeSpec
+from halobench.models.distances import squared_distances
 from halobench.training.batches import Feed
 
 MANIFOLD_SAMPLES = 5000  # training samples that the principal components are computed from, at most
@@ -163,10 +164,10 @@ def _check_rays(key: str, rays: Any, shape: tuple[int, int, int]) -> None:
 def nearest_of_another_label(
     samples: torch.Tensor, labels: np.ndarray, surroundings: Surroundings, chunk: int = ROWS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the nearest training sample of another label for each of `samples` (n, D).
+    """Find the nearest training sample of another label for each of `samples` (n, D), `chunk` of them at a time.
 
     Exact copies of a sample under another label are passed over: they give no direction. Of equally near ones the first
-    wins. `chunk` samples are compared at a time.
+    wins.
 
     Returns
     -------
@@ -180,19 +181,19 @@ def nearest_of_another_label(
     SpecError
         If some sample has no training sample of another label.
     """
-    targets, norms = torch.from_numpy(np.asarray(labels)).to(samples.device), (samples**2).sum(dim=1, keepdim=True)
-    least = torch.full((len(samples),), float("inf"), device=samples.device, dtype=samples.dtype)
-    nearest = torch.zeros(len(samples), dtype=torch.int64, device=samples.device)
+    device, count = samples.device, len(surroundings.labels)
+    targets, norms = torch.from_numpy(np.asarray(labels)).to(device), (samples**2).sum(dim=1)
+    least = torch.full((len(samples),), float("inf"), device=device, dtype=samples.dtype)
+    nearest = torch.zeros(len(samples), dtype=torch.int64, device=device)
+    parts = [slice(start, start + chunk) for start in range(0, len(samples), chunk)]
     step = max(chunk, BLOCK_BYTES // (4 * samples.shape[1]))
-    for first in range(0, len(surroundings.labels), step):
-        rows = np.arange(first, min(first + step, len(surroundings.labels)))
-        block, block_labels = surroundings.take(rows), torch.from_numpy(surroundings.labels[rows]).to(samples.device)
+    for first in range(0, count, step):
+        rows = np.arange(first, min(first + step, count))
+        block, block_labels = surroundings.take(rows), torch.from_numpy(surroundings.labels[rows]).to(device)
         block_norms = (block**2).sum(dim=1)
-        for start in range(0, len(samples), chunk):
-            part = slice(start, start + chunk)
-            square = norms[part] - 2 * samples[part] @ block.T + block_norms
-            # The expanded square loses about 1e-6 of the norms to cancellation: what lies below is a copy.
-            copies = square <= 1e-5 * (norms[part] + block_norms) / 2
+        for part in parts:
+            square = squared_distances(samples[part], norms[part], block, block_norms)
+            copies = square <= 1e-5 * (norms[part, None] + block_norms) / 2
             square[(block_labels == targets[part, None]) | copies] = float("inf")
             smallest, row = square.min(dim=1)
             nearer = smallest < least[part]
@@ -200,13 +201,10 @@ def nearest_of_another_label(
             nearest[part] = torch.where(nearer, row + first, nearest[part])
     if torch.isinf(least).any():
         raise SpecError("labels", sorted(set(surroundings.labels.tolist())), "training points of at least two labels")
-    rows = nearest.cpu().numpy()
-    # Of the differences, in float64: the expanded square above is too coarse to report.
-    distances = [
-        (samples[start : start + chunk].double() - surroundings.take(rows[start : start + chunk]).double()).norm(dim=1)
-        for start in range(0, len(samples), chunk)
-    ]
-    return rows, torch.cat(distances).cpu().numpy()
+    chosen = nearest.cpu().numpy()
+    # Of the differences, in float64: the expanded square is too coarse to report.
+    distances = [(samples[part].double() - surroundings.take(chosen[part]).double()).norm(dim=1) for part in parts]
+    return chosen, torch.cat(distances).cpu().numpy()
 
 
 def principal_components(training: torch.Tensor, count: int) -> torch.Tensor:
