@@ -18,7 +18,7 @@ from harness import Row, main, over, turns
 
 from halobench.core.specs import ModelSpec, TrainSpec
 from halobench.training.device import autocast, memory_format
-from halobench.training.loop import build_optimizer
+from halobench.training.optimizer import build_optimizer
 
 # With images of a batch, and precisions and layouts (whether channels_last) that are tried with the compiler too, which
 # takes a minute for each of ResNeXt-50's.

@@ -22,7 +22,7 @@ from torch import nn
 
 from halobench.core.specs import ModelSpec, ProbeSpec, TrainSpec
 from halobench.data.splits import Data
-from halobench.probing.probe import choose_points, confidences, probe
+from halobench.probing.probe import ProbeOptions, choose_samples, confidences, probe
 from halobench.probing.ray_walk import predictor
 from halobench.probing.rays import Surroundings
 from halobench.probing.sample_size import components, estimated_variance, needed, variance
@@ -63,10 +63,12 @@ class Asked:
 
     def _ask(self, how: Callable[..., Any], spec: ProbeSpec, seed: int) -> Any:
         """What `how`, the probe or its pilot, finds around the points that a seed draws."""
-        rows = choose_points(len(self.labels), spec.points, np.random.default_rng((seed, 0)))
+        rows = choose_samples(len(self.labels), spec.points, np.random.default_rng((seed, 0)))
         points, rng = self.inputs[torch.from_numpy(rows)], np.random.default_rng((seed, 1))
         batch = self.recipe.eval_batch
-        return how(self.predict, points, self.labels[rows], spec, self.around, rng=rng, batch=batch)
+        return how(
+            self.predict, points, self.labels[rows], spec, self.around, rng=rng, options=ProbeOptions(batch=batch)
+        )
 
 
 def row(name: str, train: int, quick: bool) -> Row:

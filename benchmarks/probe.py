@@ -18,7 +18,7 @@ from harness import Row, main, over, turns
 from torch import nn
 
 from halobench.core.specs import ModelSpec, ProbeSpec, TrainSpec
-from halobench.probing.probe import probe
+from halobench.probing.probe import ProbeOptions, probe
 from halobench.probing.ray_walk import predictor, score
 from halobench.probing.rays import Surroundings
 from halobench.training.device import kept_casts, memory_format, place
@@ -51,17 +51,9 @@ class Probed:
 
     def run(self, predict: Callable[[torch.Tensor], torch.Tensor], spec: TrainSpec) -> None:
         around, rng = Surroundings(self.inputs, self.labels), np.random.default_rng(0)
+        options = ProbeOptions(batch=spec.eval_batch, layout=memory_format(spec))
         with kept_casts(self.inputs.device):
-            probe(
-                predict,
-                self.inputs,
-                self.labels,
-                self.spec,
-                around,
-                rng=rng,
-                batch=spec.eval_batch,
-                layout=memory_format(spec),
-            )
+            probe(predict, self.inputs, self.labels, self.spec, around, rng=rng, options=options)
 
     def under(self, recipe: peers.Recipe) -> tuple[Callable[[], None], int]:
         """The probe by a recipe, and the images that it forwards."""

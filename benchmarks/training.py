@@ -21,7 +21,8 @@ from halobench.core.specs import LossSpec, ModelSpec, TrainSpec
 from halobench.data.splits import Data
 from halobench.losses import base
 from halobench.training.device import memory_format
-from halobench.training.loop import build_optimizer, feed, fit
+from halobench.training.loop import TrainingSet, feed, fit
+from halobench.training.optimizer import build_optimizer
 
 # With the layout and precision that suit each, and how many epochs are timed at a time.
 MODELS = {
@@ -46,7 +47,8 @@ def ours(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device) ->
     split = data.splits["train"]
     network = peers.build(model, data.shape, spec, device)
     points, loss = feed(split.images, spec, device, data), base.build(LossSpec("cross_entropy"))
-    return peers.waited(lambda: fit(network, points, split.labels, loss, spec, 0, data.classes, silent), device)
+    samples = TrainingSet(points, split.labels, data.classes)
+    return peers.waited(lambda: fit(network, samples, loss, spec, 0, silent), device)
 
 
 def bare(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device) -> Callable[[], None]:

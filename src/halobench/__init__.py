@@ -39,7 +39,7 @@ _HOMES = {
     "losses.label_smoothing": ("LabelSmoothing",),
     "losses.mixup": ("Mixup",),
     "losses.regmixup": ("Regmixup",),
-    "probing.probe": ("Neighbourhood", "confidences", "probe"),
+    "probing.probe": ("Neighbourhood", "ProbeOptions", "confidences", "probe"),
     "probing.rays": ("Rays", "Surroundings", "towards"),
     "probing.sample_size": ("Spread", "estimated_variance", "needed", "variance"),
     "reporting.print_tables.layout": ("Table",),

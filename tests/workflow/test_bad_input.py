@@ -282,7 +282,7 @@ CONFIGS: dict[str, list[tuple]] = {
         (put("datasets"), "datasets = None: expected a mapping of at least one name to its keys"),
         (
             put("probes", {}),
-            "probes = {}: expected a mapping of at least one name, such as sphere, nearest_other, mixup_line, manifold,"
+            "probes = {}: expected a mapping of at least one name, such as manifold, mixup_line, nearest_other, sphere,"
             " to its keys",
         ),
         (put("run", []), "run = []: expected a list of experiments"),

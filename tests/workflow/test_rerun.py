@@ -188,9 +188,9 @@ EDITS = {
         "train, 8 jobs (clean/cnn/mixup2/seed0, ...): losses/mixup.py changed",
     ),
     "the probe changed": Edit(
-        written("probing/probe", "FORWARDS = 2**14", "FORWARDS = 2**13"),
+        written("probing/ray_walk", "FORWARDS = 2**14", "FORWARDS = 2**13"),
         {"probe": 16, **TABLES},
-        "probe, 16 jobs (clean/cnn/cross_entropy/seed0, ...): probing/probe.py changed",
+        "probe, 16 jobs (clean/cnn/cross_entropy/seed0, ...): probing/ray_walk.py changed",
     ),
     "the metrics changed": Edit(
         written(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import signal
 from collections.abc import Iterable
 
 LARGEST = 2**63  # whole numbers stay below this, so that every table can hold them
@@ -34,6 +35,18 @@ class SpecError(ValueError):
     def within(self, prefix: str) -> SpecError:
         """Return the same error with its key below `prefix`, the place of the spec in which it was raised."""
         return SpecError(f"{prefix}.{self.key}" if self.key else prefix, self.value, self.expected)
+
+
+class DivergedError(RuntimeError):
+    """A loss or logit that is not finite; the message says where."""
+
+
+class Interrupted(RuntimeError):
+    """A signal asked the process to stop, and its progress has been saved; `signum` says which."""
+
+    def __init__(self, signum: int, what: str):
+        super().__init__(f"stopped by {signal.Signals(signum).name}; {what}")
+        self.signum = signum
 
 
 def shown(value: object, most: int = 200) -> str:

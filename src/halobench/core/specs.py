@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from halobench.core.errors import one_of, require
-from halobench.core.plugins import LIBRARY_PREFIXES, check_known
+from halobench.core.plugins import LIBRARY_PREFIXES, check_known, constant
 
 NOISE_KINDS = ("pair_flip", "asymmetric", "uniform")
 
@@ -190,17 +190,15 @@ class TrainSpec:
         require(self.warmup < self.epochs, "warmup", self.warmup, f"epochs in [0, {self.epochs}), fewer than epochs")
 
 
-PROBE_KINDS = ("sphere", "nearest_other", "mixup_line", "manifold")
-
-
 @dataclass(frozen=True)
 class ProbeSpec:
-    """One probe: which directions, around how many points, at which distances.
+    """One probe: its directions, the samples that it visits, and the distances.
 
-    `points` training points and `control` held-out points are visited, with `directions` rays each. `radii` are
-    distances in normalised pixels; `relative_radii` are multiples of a point's distance to its nearest training point
-    of another label. `threshold` is the label confidence under which certainty has ended; `components` is how many
-    principal components the ``manifold`` probe spans; `bisections` halve the bracket of each radius.
+    `kind` names the directions: a file of ``halobench/probing/directions`` or ``module:object``. `points` training
+    samples and `control` held-out samples are visited, with `directions` rays each. `radii` are distances in normalised
+    pixels; `relative_radii` are multiples of a sample's distance to its nearest training sample of another label.
+    `threshold` is the label confidence under which certainty has ended; `components` is the number of principal
+    components that the ``manifold`` probe spans; `bisections` halve the bracket of each radius.
     """
 
     kind: str
@@ -214,7 +212,7 @@ class ProbeSpec:
     bisections: int = 6
 
     def __post_init__(self):
-        check_known("probes", "kind", self.kind, PROBE_KINDS)
+        check_known("probes", "kind", self.kind, ())
         for key in ("points", "directions", "components", "bisections"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
         require(self.control >= 0, "control", self.control, "at least 0")
@@ -223,13 +221,13 @@ class ProbeSpec:
             values = getattr(self, key)
             increasing = all(a < b for a, b in itertools.pairwise(values))
             require(values and values[0] >= 0 and increasing, key, list(values), "increasing distances of at least 0")
-        if self.kind == "nearest_other":
-            require(self.directions == 1, "directions", self.directions, "1: a point has one nearest other-label point")
+        why = constant("probes", self.kind, "ONE_DIRECTION")
+        require(why is None or self.directions == 1, "directions", self.directions, f"1: {why}")
 
     @property
     def plugged(self) -> list[tuple[str, str]]:
-        """The plug-in that it runs, if any."""
-        return [] if self.kind in PROBE_KINDS else [("probes", self.kind)]
+        """Return the kind and name of the plug-in that it runs."""
+        return [("probes", self.kind)]
 
 
 # Built in, since these temperature fits need the targets of a cell. All others are plug-ins.

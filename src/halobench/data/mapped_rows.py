@@ -1,33 +1,37 @@
-"""Rows of an array that is mapped into memory, read when they are asked for: a split of a source of any size."""
+"""Rows of an array that is mapped into memory, read on demand: a split of a source of any size."""
 
 from __future__ import annotations
 
+import io
 import os
 import weakref
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-BLOCK = 2**24  # bytes that are read at a time where all rows are asked for
+BLOCK = 2**24  # bytes that are read at a time when all rows are wanted
 
 
 class Rows:
     """The rows `index` of an array, as an array that lies on disk: it has a shape, a type and a length.
 
     ``rows[a:b]`` and ``rows[[3, 1, 4]]`` read those rows into an array, ``rows[3]`` a single one; ``np.asarray(rows)``
-    reads all of them. Nothing is kept: of a mapped array rows are read from its file, since pages of a map that were
-    looked at count as memory of this process.
+    reads all of them. Nothing is kept: rows of a mapped array are read from its file, since pages of a map that were
+    touched count as memory of this process.
 
     Parameters
     ----------
     array : array (N, ...)
-        Mapped into memory, if it is to take none.
+        Mapped into memory if it is to take none.
     index : int array (n,)
     """
 
     def __init__(self, array: np.ndarray, index: np.ndarray):
         self.array, self.index = array, np.asarray(index)
-        self._file: int | None = None
+        self._file: io.FileIO | None = None
+        if isinstance(array, np.memmap) and array.filename is not None and array.flags.c_contiguous:
+            self._file = io.FileIO(array.filename)
+            weakref.finalize(self, self._file.close)
         self.dtype = array.dtype
         self.shape = (len(self.index), *array.shape[1:])
         self.ndim = array.ndim
@@ -37,29 +41,32 @@ class Rows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all rows."""
+        """Return the bytes of all rows."""
         return len(self) * row_bytes(self.array)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """Those rows, copied; an int, a slice, or an array of whole numbers or truth values, as for any array."""
+        """Return those rows, copied; `rows` is an int, a slice, or an array of whole numbers or truth values."""
         wanted = self.index[rows]
-        found = self._read(np.atleast_1d(wanted))
-        return found if np.ndim(wanted) else found[0]
+        block = self._read(np.atleast_1d(wanted))
+        return block if np.ndim(wanted) else block[0]
 
     def _read(self, wanted: np.ndarray) -> np.ndarray:
-        """Rows of the array, copied."""
-        array = self.array
-        if not isinstance(array, np.memmap) or array.filename is None or not array.flags.c_contiguous:
-            return np.array(array[wanted])
+        """Return rows of the array, copied.
+
+        Raises
+        ------
+        OSError
+            If the array's file is shorter than it was.
+        """
         if self._file is None:
-            self._file = os.open(array.filename, os.O_RDONLY)
-            weakref.finalize(self, os.close, self._file)
-        out = np.empty((len(wanted), *array.shape[1:]), array.dtype)
-        size, room = row_bytes(array), out.reshape(-1).view(np.uint8).data
+            return np.array(self.array[wanted])
+        out = np.empty((len(wanted), *self.array.shape[1:]), self.dtype)
+        size, offset = row_bytes(self.array), cast("np.memmap", self.array).offset
         for place, row in enumerate(wanted.tolist()):
-            start = array.offset + (row + len(array) * (row < 0)) * size
-            if os.preadv(self._file, [room[place * size : (place + 1) * size]], start) != size:
-                raise OSError(f"{array.filename} ends before row {row}")
+            # With its position, since several threads may read.
+            start = offset + row % len(self.array) * size
+            if os.preadv(self._file.fileno(), [out[place : place + 1].data], start) != size:
+                raise OSError(f"{self._file.name} ends before row {row}")
         return out
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -73,22 +80,22 @@ class Rows:
 
 
 class Normalised:
-    """Images (n, C, H, W), normalised and flat when they are asked for: float32 (n, D), read by slices."""
+    """Images (n, C, H, W) as normalised and flat rows: float32 (n, D), computed for each slice that is read."""
 
     def __init__(self, images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray):
-        self.images, self.moments = images, (mean, std)
+        self.images, self.mean, self.std = images, mean, std
         self.shape, self.dtype = (len(images), int(np.prod(images.shape[1:]))), np.dtype(np.float32)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        found = self.images[rows]
-        return normalise(found, *self.moments).reshape(len(found), -1)
+        images = self.images[rows]
+        return normalise(images, self.mean, self.std).reshape(len(images), -1)
 
 
 def normalise(images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """(pixel - mean) / std by channel, float32 (n, C, H, W)."""
+    """Return (pixel - mean) / std by channel, float32 (n, C, H, W)."""
     shape = (1, -1, 1, 1)
     out = np.array(images, dtype=np.float32)
     out -= mean.astype(np.float32).reshape(shape)
@@ -97,11 +104,11 @@ def normalise(images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray) -> n
 
 
 def row_bytes(array: Any) -> int:
-    """Bytes of one row of an array (N, ...), or of what has a shape and a type as one."""
+    """Return the bytes of one row of an array (N, ...), or of any object with a shape and a dtype."""
     return int(np.prod(array.shape[1:], dtype=np.int64)) * array.dtype.itemsize
 
 
 def rows_of(array: np.ndarray, index: np.ndarray, most: int) -> np.ndarray | Rows:
-    """The rows `index` of an array: copied up to `most` bytes, else read when they are asked for."""
+    """Return the rows `index` of an array: copied if they are at most `most` bytes, else as `Rows`, read on demand."""
     rows = Rows(array, index)
     return np.asarray(rows) if rows.nbytes <= most else rows

@@ -54,6 +54,7 @@ class Data:
     `transition` (classes, classes) holds P(label = j | clean label = i). Where the source is one of images, that makes
     the posterior of a point known by construction: row `clean` of it. `mean` and `std` (C,) normalise pixels on the 0
     to 255 scale, or what a distribution gives. `distribution` is what drew the splits, if one did, `loader` its name.
+    `source` is the name of their source in the configuration.
     """
 
     splits: Mapping[str, Split]
@@ -64,6 +65,7 @@ class Data:
     transition: np.ndarray
     distribution: Distribution | None = None
     loader: str = ""
+    source: str = ""
 
     def inputs(self, split: str) -> np.ndarray:
         """Normalised images of a split, float32 (n, C, H, W)."""
@@ -132,7 +134,7 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
         noisy = draw_labels(transition, clean, generator(seed, "noise", name))
         splits[name] = Split(index, rows_of(images, index, COPIED), noisy, clean)
     mean, std = np.asarray(meta["mean"]), np.asarray(meta["std"])
-    return Data(splits, meta["classes"], meta["shape"], mean, std, transition)
+    return Data(splits, meta["classes"], meta["shape"], mean, std, transition, source=spec.source)
 
 
 def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> Data:
@@ -145,7 +147,7 @@ def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> D
         splits[name] = Split(np.arange(len(noisy)), made.inputs, noisy, made.labels, made.region)
     shape = cast("tuple[int, int, int]", tuple(source.shape))
     mean, std = np.asarray(source.mean, dtype=float), np.asarray(source.std, dtype=float)
-    return Data(splits, source.classes, shape, mean, std, transition, source, loader)
+    return Data(splits, source.classes, shape, mean, std, transition, source, loader, spec.source)
 
 
 def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | None = None) -> None:

@@ -24,7 +24,7 @@ from halobench.core.plugins import PACKAGE, locate, parsed
 STAGES = {
     "source": ("data/sources",),
     "weights": ("models/pretrained",),
-    "train": ("training/loop",),
+    "train": ("training/cell",),
     "probe": ("probing/probe",),
     "calibrate": ("calibration/evaluate",),
     "reference": ("calibration/reference_predictors", "data/splits"),

@@ -11,7 +11,6 @@ from halobench.core.errors import NAME, SpecError, check_name, hint, one_of, req
 from halobench.core.plugins import check_installed
 from halobench.core.spec_codec import parse
 from halobench.core.specs import (
-    PROBE_KINDS,
     CalibrateSpec,
     DatasetSpec,
     LossSpec,
@@ -51,7 +50,7 @@ def parse_section(
     """Return the specs of one section by name, each by `parser(name, keys)`; None in place of bad ones."""
     entries = raw.get(section)
     if not isinstance(entries, Mapping) or not entries:
-        examples = f", such as {', '.join(PROBE_KINDS)}," if section == "probes" else ""
+        examples = f", such as {', '.join(plugins.names('probes'))}," if section == "probes" else ""
         problems.add(section, entries, f"a mapping of at least one name{examples} to its keys")
         return {}
     specs: dict[str, Any] = {}

@@ -52,7 +52,8 @@ def run_probe(
         stage("probe", folder / "probe.json", asked, seed=seed, code=code, plugins=used, packages=PACKAGES) as run,
         resumable(run, specs["train"].device, resume) as session,
     ):
-        from halobench.probing.probe import probe_cell
+        from halobench.probing.probe import ProbedModel, probe_cell
+        from halobench.probing.progress import Progress
         from halobench.training.device import keep_freed_memory, place, resolve_device, set_kernels
 
         keep_freed_memory()
@@ -64,7 +65,8 @@ def run_probe(
         beta = exact_beta(arrays_io.read_arrays(logits))
         checkpoint = session.checkpoint(str(device), [source / "meta.json", folder / "model.safetensors", logits])
         fitted = specs["model"].fitted_on(specs["dataset"].source)
-        result = probe_cell(model, data, probes, specs["train"], seed, beta, checkpoint=checkpoint, fitted=fitted)
+        probed = ProbedModel(model, specs["train"], beta, fitted)
+        result = probe_cell(probed, data, probes, seed, Progress(checkpoint))
         run.claim_folder()
         for path, table in zip(run.outputs, (result.curves, result.radii), strict=True):
             tables_io.write_parquet(path, table)
@@ -92,7 +94,7 @@ def _load_model(spec: ModelSpec, data: splits.Data, folder: Path) -> nn.Module:
     from safetensors.torch import load_model
 
     from halobench.models import builder
-    from halobench.training.loop import start_on
+    from halobench.training.cell import start_on
 
     model = builder.build(spec, data.shape, data.classes, (data.mean, data.std))
     start_on(model, data)

@@ -54,23 +54,17 @@ def run_train(
         ) as run,
         resumable(run, specs["train"].device, resume) as session,
     ):
+        from halobench.training.cell import evaluate_cell, train_cell
         from halobench.training.device import keep_freed_memory, resolve_device
-        from halobench.training.loop import train_cell
 
         keep_freed_memory()
         data = splits.load_data(source, specs["dataset"], seed)
         inputs = [source / "meta.json", *([weights] if weights else [])]
         checkpoint = session.checkpoint(str(resolve_device(specs["train"].device)), inputs)
-        cell = train_cell(
-            data,
-            specs["model"],
-            specs["loss"],
-            specs["train"],
-            seed,
-            checkpoint=checkpoint,
-            weights=weights,
-            source=specs["dataset"].source,
-        )
+        if weights is None:
+            cell = train_cell(data, specs["model"], specs["loss"], specs["train"], seed, checkpoint=checkpoint)
+        else:
+            cell = evaluate_cell(data, specs["model"], weights, specs["train"], seed)
         run.claim_folder()
         _write_outputs(cell, data.targets(), run.outputs)
         run.facts = cell.facts | {"made_on": checkpoint.made_on}

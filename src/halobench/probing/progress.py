@@ -1,4 +1,4 @@
-"""How far a probe has come: the chunks of points that are done, and the generator's state after them."""
+"""The progress of a probe: the chunks of samples that are done, and the generator's state after them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,18 @@ Arrays = dict[str, np.ndarray]
 
 
 class Progress:
-    """The progress of all probes of a cell, in one checkpoint."""
+    """The progress of all probes of a cell, in one checkpoint.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint, optional
+        Loaded at once, and saved to between chunks whenever it is due; without one, nothing is saved.
+    log : callable
+        Gets lines on the progress.
+    """
 
     def __init__(self, checkpoint: Checkpoint | None = None, log: Callable[[str], None] = print):
-        self.checkpoint = checkpoint
+        self.checkpoint, self.log = checkpoint, log
         self.arrays: dict[str, Arrays] = {}
         self.states: dict[str, Any] = {}
         saved = checkpoint.load() if checkpoint else None
@@ -31,54 +39,54 @@ class Progress:
 
     @property
     def place(self) -> str:
-        """What is done, in words."""
+        """Return what is done, in words."""
         done = [f"{Chunks(self, name).done} points of {name}" for name in self.arrays]
         return ", ".join(done) or "0 points"
 
-    def of(self, name: str) -> Chunks:
-        """The chunks of one probe."""
+    def chunks(self, name: str) -> Chunks:
+        """Return the chunks of one probe."""
         return Chunks(self, name)
 
     def save_if_due(self) -> None:
-        """Save to the checkpoint when it is due; raises Interrupted after a signal."""
+        """Save to the checkpoint if it is due; raise Interrupted after a signal."""
         if self.checkpoint is not None and self.checkpoint.due():
             tensors = {
                 f"{p}.{key}": torch.from_numpy(a) for p, arrays in self.arrays.items() for key, a in arrays.items()
             }
             self.checkpoint.save(tensors, {"states": self.states}, self.place)
 
-    def save_if_asked(self) -> None:
-        """Save what is done, without the chunk under way, if a signal has come."""
+    def save_if_signalled(self) -> None:
+        """Save what is done, without the chunk under way, and raise Interrupted if a signal has arrived."""
         if self.checkpoint is not None and self.checkpoint.signals.received is not None:
             self.save_if_due()
 
 
 class Chunks:
-    """What one probe has found so far: arrays with points along their first axis."""
+    """The results of one probe so far: arrays with samples along their first axis."""
 
     def __init__(self, progress: Progress, name: str):
         self.progress, self.name = progress, name
 
     @property
     def done(self) -> int:
-        """Points done."""
-        return len(next(iter(self.found.values()))) if self.found else 0
+        """Return the number of samples done."""
+        return len(next(iter(self.arrays.values()))) if self.arrays else 0
 
     @property
-    def found(self) -> Arrays:
-        """The arrays over all points done."""
+    def arrays(self) -> Arrays:
+        """Return the arrays over all samples done."""
         return self.progress.arrays.get(self.name, {})
 
     def resume(self, rng: np.random.Generator) -> int:
-        """Put `rng` where the chunks done left it; return the number of points done."""
+        """Put `rng` where the chunks done left it; return the number of samples done."""
         if self.name in self.progress.states:
             rng.bit_generator.state = self.progress.states[self.name]
         return self.done
 
     def add(self, arrays: Mapping[str, np.ndarray], rng: np.random.Generator) -> None:
-        """Append a chunk, and save when that is due."""
-        found = self.found
-        joined = {key: np.concatenate([found[key], new]) if found else new for key, new in arrays.items()}
+        """Append a chunk, and save if that is due."""
+        done = self.arrays
+        joined = {key: np.concatenate([done[key], new]) if done else new for key, new in arrays.items()}
         self.progress.arrays[self.name] = joined
         self.progress.states[self.name] = rng.bit_generator.state
         self.progress.save_if_due()

@@ -1,60 +1,79 @@
-"""Bracket and bisect the radii at which a confidence ends along each ray."""
+"""Bracket and bisect the distances at which a confidence ends along each ray.
+
+There are three kinds of radius: ``certainty``, the first distance with a confidence below the threshold;
+``half_level``, with half the confidence at distance 0; and ``decision``, where another class overtakes the label. The
+first two are found for each calibrator, the last, which no temperature changes, once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from halobench.core.specs import ProbeSpec
-from halobench.probing.ray_walk import _Walk
+from halobench.probing.ray_walk import RayWalk, Readings
 
 
-def _quantities(spec: ProbeSpec, betas: Mapping[str, float]) -> list[tuple[str, str, float]]:
-    """Quantity, calibrator and threshold of each kind of radius, in their order."""
-    found = []
-    for name in betas:
-        found += [("certainty", name, spec.threshold), ("half_level", name, float("nan"))]
-    return [*found, ("decision", "none", float("nan"))]
+def quantities(spec: ProbeSpec, calibrators: Iterable[str]) -> list[tuple[str, str, float]]:
+    """Return quantity, calibrator and threshold of each kind of radius, in their order."""
+    kinds = []
+    for name in calibrators:
+        kinds += [("certainty", name, spec.threshold), ("half_level", name, float("nan"))]
+    return [*kinds, ("decision", "none", float("nan"))]
 
 
-def _radii(
-    walk: _Walk,
-    spec: ProbeSpec,
-    distances: np.ndarray,
-    confidences: Mapping[str, np.ndarray],
-    gaps: np.ndarray,
-    betas: Mapping[str, float],
+def find_radii(
+    walk: RayWalk, spec: ProbeSpec, distances: np.ndarray, readings: Readings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """First crossing of each quantity on each ray, bracketed on the grid, then bisected; and whether there was none.
+    """Find where each quantity ends first on each ray: bracketed on the grid, then bisected.
 
-    Both (m, Q, R), in the order of `_quantities`.
+    Parameters
+    ----------
+    walk : RayWalk
+        Reads the model between the grid's distances.
+    distances : float64 array (m, S)
+        The grid, of which `readings` (m, R, S) are.
+
+    Returns
+    -------
+    radius : float64 array (m, Q, R)
+        In the order of `quantities`.
+    censored : bool array (m, Q, R)
+        Whether the quantity ends nowhere on the grid; radius is then the longest distance.
     """
-    ends: list[tuple[str | None, Any]] = []
-    for quantity, name, _ in _quantities(spec, betas):
+    brackets = []
+    for quantity, name, _ in quantities(spec, readings.confidences):
         if quantity == "decision":
-            ends.append((None, 0.0))
+            brackets.append(Bracket(distances, readings.gaps < 0, None, 0.0))
             continue
-        start = confidences[name][:, :, 0]
-        ends.append((name, np.full_like(start, spec.threshold) if quantity == "certainty" else start / 2))
-    brackets = [
-        _Bracket(distances, gaps < 0 if name is None else confidences[name] < level[..., None], name, level)
-        for name, level in ends
-    ]
+        confidences = readings.confidences[name]
+        start = confidences[:, :, 0]
+        level = np.full_like(start, spec.threshold) if quantity == "certainty" else start / 2
+        brackets.append(Bracket(distances, confidences < level[..., None], name, level))
     for _ in range(spec.bisections):
-        _halve(walk, [bracket for bracket in brackets if len(bracket.point)], betas)
+        _halve(walk, [bracket for bracket in brackets if len(bracket.sample)])
     return np.stack([b.radius() for b in brackets], axis=1), np.stack([b.censored for b in brackets], axis=1)
 
 
-class _Bracket:
-    """Between which distances each ray (m, R) first ends, by one quantity: where a value falls below a level.
+class Bracket:
+    """The two distances between which each of the rays (m, R) first ends, as one quantity says.
 
-    `ended` (m, R, S) tells so on the grid `distances` (m, S), in any order; `level` (m, R) is of the confidence of the
-    calibrator `name`, or 0 of the logit gap where that is None. A crossing back between two neighbouring grid distances
-    goes unseen: the grid decides what counts as first. Where none has ended (censored), the radius is the longest
-    distance.
+    A crossing back between two neighbouring distances of the grid goes unseen: the grid decides what counts as first.
+    Where no distance of the grid has ended (censored), the radius is the longest.
+
+    Parameters
+    ----------
+    distances : float64 array (m, S)
+        The grid, in any order.
+    ended : bool array (m, R, S)
+        Whether the value read there is below the level.
+    name : str or None
+        The calibrator whose confidence is read, or None for the logit gap.
+    level : float64 array (m, R), or float
+        Below which a ray has ended.
     """
 
     def __init__(self, distances: np.ndarray, ended: np.ndarray, name: str | None, level: np.ndarray | float):
@@ -66,13 +85,13 @@ class _Bracket:
         rows = np.arange(len(distances))[:, None]
         self.high = np.where(self.censored, grid[:, -1:], grid[rows, first])
         low = np.where(self.censored, self.high, grid[rows, np.maximum(first - 1, 0)])
-        self.point, self.ray = np.nonzero(~self.censored & (first > 0) & (self.high > low))
-        self.lower, self.upper = low[self.point, self.ray], self.high[self.point, self.ray]
-        self.level = np.broadcast_to(level, self.high.shape)[self.point, self.ray]
+        self.sample, self.ray = np.nonzero(~self.censored & (first > 0) & (self.high > low))
+        self.lower, self.upper = low[self.sample, self.ray], self.high[self.sample, self.ray]
+        self.level = np.broadcast_to(level, self.high.shape)[self.sample, self.ray]
 
     @property
     def middle(self) -> np.ndarray:
-        """Where the brackets (b,) are halved."""
+        """Return the distances (b,) at which the b open brackets are halved."""
         return (self.lower + self.upper) / 2
 
     def narrow(self, values: np.ndarray) -> None:
@@ -81,41 +100,44 @@ class _Bracket:
         self.upper, self.lower = np.where(over, middle, self.upper), np.where(over, self.lower, middle)
 
     def radius(self) -> np.ndarray:
-        """The distances (m, R) at which rays end."""
-        found = self.high.copy()
-        found[self.point, self.ray] = self.middle
-        return found
+        """Return the distances (m, R) at which rays end."""
+        radius = self.high.copy()
+        radius[self.sample, self.ray] = self.middle
+        return radius
 
 
-def _halve(walk: _Walk, brackets: list[_Bracket], betas: Mapping[str, float]) -> None:
-    """Halve the brackets of all quantities together: a place that several of them ask for is looked at once."""
+def _halve(walk: RayWalk, brackets: list[Bracket]) -> None:
+    """Halve the brackets of all quantities together: a place that several of them need is read once."""
     if not brackets:
         return
     rays = walk.directions.shape[1]
-    asked = [np.stack([bracket.point * rays + bracket.ray, bracket.middle]) for bracket in brackets]
-    places, at = np.unique(np.concatenate(asked, axis=1), axis=1, return_inverse=True)
+    middles = [np.stack([bracket.sample * rays + bracket.ray, bracket.middle]) for bracket in brackets]
+    places, at = np.unique(np.concatenate(middles, axis=1), axis=1, return_inverse=True)
     row, at = places[0].astype(np.int64), at.ravel()
-    confidences, gaps = walk.at(row // rays, row % rays, places[1], betas)
-    ends = np.cumsum([len(bracket.point) for bracket in brackets])
-    for bracket, some in zip(brackets, np.split(at, ends[:-1]), strict=True):
-        bracket.narrow((gaps if bracket.name is None else confidences[bracket.name])[some])
+    readings = walk.at(row // rays, row % rays, places[1])
+    ends = np.cumsum([len(bracket.sample) for bracket in brackets])
+    for bracket, part in zip(brackets, np.split(at, ends[:-1]), strict=True):
+        bracket.narrow((readings.gaps if bracket.name is None else readings.confidences[bracket.name])[part])
 
 
-def _radii_table(
-    spec: ProbeSpec, found: Mapping[str, np.ndarray], other_distance: np.ndarray, betas: Mapping[str, float]
+def radii_table(
+    spec: ProbeSpec, arrays: Mapping[str, np.ndarray], other_distance: np.ndarray, calibrators: Iterable[str]
 ) -> pd.DataFrame:
-    """The radii of all points as a long table."""
-    count, rays = found["length"].shape
-    point, ray = np.repeat(np.arange(count), rays), np.tile(np.arange(rays), count)
-    shared = {
-        "point": point,
-        "ray": ray,
-        "other_distance": other_distance[point],
-        "line_length": found["length"].ravel(),
-    }
+    """Return the radii of all samples as a long table, as `halobench.probing.probe.Neighbourhood` has them.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+        ``radius`` and ``censored`` (n, Q, R) as `find_radii` returns them, and ``length`` (n, R), that of each ray.
+    other_distance : float64 array (n,)
+    """
+    count, rays = arrays["length"].shape
+    sample, ray = np.repeat(np.arange(count), rays), np.tile(np.arange(rays), count)
+    shared: dict[str, Any] = {"point": sample, "ray": ray}
+    shared |= {"other_distance": other_distance[sample], "line_length": arrays["length"].ravel()}
     tables = []
-    for row, (quantity, calibrator, threshold) in enumerate(_quantities(spec, betas)):
-        of = {"quantity": quantity, "calibrator": calibrator}
-        values = {"radius": found["radius"][:, row].ravel(), "censored": found["censored"][:, row].ravel()}
-        tables.append(pd.DataFrame({**shared, **of, **values, "threshold": threshold}))
+    for row, (quantity, calibrator, threshold) in enumerate(quantities(spec, calibrators)):
+        kind = {"quantity": quantity, "calibrator": calibrator}
+        values = {name: arrays[name][:, row].ravel() for name in ("radius", "censored")}
+        tables.append(pd.DataFrame({**shared, **kind, **values, "threshold": threshold}))
     return pd.concat(tables, ignore_index=True)

@@ -1,7 +1,8 @@
-"""The geometry of the probe: rays from points, and distances to the nearest training point of another label."""
+"""The geometry of the probe: rays from samples, and distances to the nearest training sample of another label."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,57 +12,107 @@ import torch
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs import ProbeSpec
+from halobench.models.distances import squared_distances
 from halobench.training.batches import Feed
 
-MANIFOLD_POINTS = 5000  # training points that the principal components are taken from, at most
-ROOM = 2**28  # bytes of training points that distances are taken to at a time
+MANIFOLD_SAMPLES = 5000  # training samples that the principal components are computed from, at most
+BLOCK_BYTES = 2**28  # of training samples that distances are computed to at a time
+ROWS = 256  # samples whose distances are computed at a time
 
 
 @dataclass(frozen=True)
 class Rays:
-    """Unit directions (m, R, D) of m points, and the distance (m, R) of the point aimed at (NaN without one)."""
+    """Unit directions (m, R, D) from m samples, and the distance (m, R) of the sample aimed at (NaN without one)."""
 
     directions: torch.Tensor
     lengths: torch.Tensor
 
 
-class Surroundings:
-    """Training points and labels (N,) around which probes look, and what several probes can share of them.
+@dataclass(frozen=True)
+class _Neighbours:
+    """Samples (n, D) with their labels, and the row of and distance to each one's nearest of another label, (n,)."""
 
-    The points are a tensor (N, ...), normalised, or a `Feed`, of which only some are held at a time.
+    samples: torch.Tensor
+    labels: np.ndarray
+    rows: np.ndarray
+    distances: np.ndarray
+
+    def place_of(self, samples: torch.Tensor, labels: np.ndarray) -> slice | None:
+        """Return where `samples` lie among these as one run with the same labels, or None."""
+        if self.samples.shape[1:] != samples.shape[1:]:
+            return None
+        for start in (self.samples == samples[0]).all(dim=1).nonzero()[:, 0].tolist():
+            run = slice(start, start + len(samples))
+            if np.array_equal(self.labels[run], labels) and torch.equal(self.samples[run], samples):
+                return run
+        return None
+
+
+class Surroundings:
+    """Training samples and their labels around which probes walk, and what several probes can share of them.
+
+    Parameters
+    ----------
+    inputs : float tensor (N, ...), or Feed
+        Normalised. Of a `Feed` only some are held at a time.
+    labels : int array (N,)
     """
 
     def __init__(self, inputs: torch.Tensor | Feed, labels: np.ndarray):
         self.inputs, self.labels = inputs, np.asarray(labels)
-        self._nearest: tuple[torch.Tensor, np.ndarray, np.ndarray, np.ndarray] | None = None
-        self._basis: dict[int, torch.Tensor] = {}
+        self._neighbours: _Neighbours | None = None
+        self._bases: dict[int, torch.Tensor] = {}
 
     def take(self, rows: np.ndarray) -> torch.Tensor:
-        """Points of these rows (m,), flat: (m, D)."""
+        """Return the training samples of these rows (m,), flat: (m, D)."""
         if isinstance(self.inputs, Feed):
             return self.inputs.take(rows).flatten(1)
         return self.inputs[torch.from_numpy(rows).to(self.inputs.device)].flatten(1)
 
-    def nearest(self, points: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`nearest_other` of points (n, D), found once for the same points as last time."""
-        if self._nearest is None or not (
-            self._nearest[0].shape == points.shape
-            and torch.equal(self._nearest[0], points)
-            and np.array_equal(self._nearest[1], labels)
-        ):
-            self._nearest = (points, np.asarray(labels), *nearest_other(points, labels, self))
-        return self._nearest[2:]
+    def nearest(self, samples: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return `nearest_of_another_label` of samples (n, D).
+
+        It is remembered for the samples of the last search: probes share it, and ask again for parts of them.
+        """
+        labels = np.asarray(labels)
+        run = self._neighbours.place_of(samples, labels) if self._neighbours else None
+        if self._neighbours is None or run is None:
+            self._neighbours = _Neighbours(samples, labels, *nearest_of_another_label(samples, labels, self))
+            run = slice(None)
+        return self._neighbours.rows[run], self._neighbours.distances[run]
 
     def basis(self, count: int) -> torch.Tensor:
-        """`principal_components`, found once for each count."""
-        if count not in self._basis:
-            some = np.arange(min(len(self.labels), MANIFOLD_POINTS))
-            self._basis[count] = principal_components(self.take(some), count)
-        return self._basis[count]
+        """Return `principal_components` of the first training samples, computed once for each count."""
+        if count not in self._bases:
+            first = np.arange(min(len(self.labels), MANIFOLD_SAMPLES))
+            self._bases[count] = principal_components(self.take(first), count)
+        return self._bases[count]
 
 
 class Geometry:
-    """The rays of a probe, and each point's distance to the nearest training point of another label."""
+    """The rays of a probe, and each sample's distance to the nearest training sample of another label.
+
+    Parameters
+    ----------
+    spec : ProbeSpec
+        Its kind names the plug-in that gives the directions.
+    inputs : float tensor (n, ...)
+        Samples, normalised.
+    labels : int array (n,)
+    surroundings : Surroundings
+    rng : numpy Generator
+        Draws the directions.
+
+    Attributes
+    ----------
+    other_distance : float64 array (n,)
+        Distance to the nearest training sample of another label, in normalised input space.
+
+    Raises
+    ------
+    SpecError
+        If no training sample has another label than some sample, or the plug-in can't be loaded.
+    """
 
     def __init__(
         self,
@@ -71,114 +122,106 @@ class Geometry:
         surroundings: Surroundings,
         rng: np.random.Generator,
     ):
-        self.spec, self.rng = spec, rng
-        self.points, self.labels = inputs.flatten(1), labels
-        self.training, self.training_labels = surroundings, surroundings.labels
-        self.nearest, self.other_distance = surroundings.nearest(self.points, labels)
-        self.plugged: Any = plugins.load(*spec.plugged[0]) if spec.plugged else None
-        if spec.kind == "manifold":
-            self.basis = surroundings.basis(spec.components)
+        self.spec, self.surroundings, self.rng = spec, surroundings, rng
+        self.samples, self.labels = inputs.flatten(1), labels
+        _, self.other_distance = surroundings.nearest(self.samples, labels)
+        self._directions: Any = plugins.load("probes", spec.kind)
+        options = plugins.signature("probes", spec.kind) or {}
+        self._options = {"components": spec.components} if "components" in options else {}
+        # For the global generators, which a plug-in shouldn't draw from. A copy, so that `rng` stays as it is.
+        self._seed = int(copy.deepcopy(rng).integers(2**31))
 
     def rays(self, part: slice) -> Rays:
-        """Rays of the points in `part`; parts must be asked for in order, since each draws from the generator."""
-        points, count = self.points[part], self.spec.directions
-        if self.plugged is not None:
-            return self._plugged_rays(part)
-        if self.spec.kind == "nearest_other":
-            return towards(points, self.training.take(self.nearest[part])[:, None])
-        if self.spec.kind == "mixup_line":
-            picks = self._random_others(part)
-            return towards(points, self.training.take(picks.ravel()).view(*picks.shape, -1))
-        width = self.basis.shape[0] if self.spec.kind == "manifold" else points.shape[1]
-        normal = self.rng.standard_normal((len(points), count, width), dtype=np.float32)
-        directions = torch.from_numpy(normal).to(points)
-        if self.spec.kind == "manifold":
-            directions = directions @ self.basis
-        return along(directions)
+        """Return the rays of the samples in `part`; ask for parts in order, since each draws from the generator.
 
-    def _plugged_rays(self, part: slice) -> Rays:
-        """Rays that a plug-in gives, checked."""
-        points, count, kind = self.points[part], self.spec.directions, self.spec.kind
-        labels, seed = np.array(self.labels[part]), int(self.rng.integers(2**31))
-        with plugins.calling(f"probes.{kind}", seed):
-            found = self.plugged(points.clone(), labels, self.training, count=count, rng=self.rng)
-        rays, wanted = found if isinstance(found, Rays) else None, (len(points), count, points.shape[1])
-        directions = found.directions if rays else found
-        shaped = isinstance(directions, torch.Tensor) and tuple(directions.shape) == wanted
-        told = f"shape {tuple(directions.shape)}" if isinstance(directions, torch.Tensor) else directions
-        if not shaped:
-            raise SpecError(
-                f"probes.{kind}", told, f"directions as a tensor {wanted}, or halobench.probing.rays.Rays of them"
+        Raises
+        ------
+        SpecError
+            If the plug-in raises, or returns something else than directions.
+        """
+        samples, labels, count = self.samples[part], np.array(self.labels[part]), self.spec.directions
+        key = f"probes.{self.spec.kind}"
+        with plugins.calling(key, self._seed + part.start):
+            rays = self._directions(
+                samples.clone(), labels, self.surroundings, count=count, rng=self.rng, **self._options
             )
-        lengths = directions.norm(dim=2)
-        if not (torch.isfinite(lengths).all() and (rays or (lengths > 0).all())):
-            raise SpecError(f"probes.{kind}", "a direction", "finite ones, of a length above 0")
-        return rays or along(directions.to(points))
-
-    def _random_others(self, part: slice) -> np.ndarray:
-        """Rows (m, R) of random training points whose label is another than the point's."""
-        picks = []
-        for label in self.labels[part]:
-            others = np.flatnonzero(self.training_labels != label)
-            picks.append(others[self.rng.integers(len(others), size=self.spec.directions)])
-        return np.stack(picks)
+        _check_rays(key, rays, (len(samples), count, samples.shape[1]))
+        return rays if isinstance(rays, Rays) else along(rays.to(samples))
 
 
-def nearest_other(
-    points: torch.Tensor, labels: np.ndarray, around: Surroundings, chunk: int = 256
+def _check_rays(key: str, rays: Any, shape: tuple[int, int, int]) -> None:
+    """Raise SpecError unless a plug-in returned directions of this shape, or rays of such."""
+    directions = rays.directions if isinstance(rays, Rays) else rays
+    is_tensor = isinstance(directions, torch.Tensor)
+    if not is_tensor or tuple(directions.shape) != shape:
+        value = f"shape {tuple(directions.shape)}" if is_tensor else directions
+        raise SpecError(key, value, f"directions as a tensor {shape}, or halobench.probing.rays.Rays of them")
+    lengths = directions.norm(dim=2)
+    if not (torch.isfinite(lengths).all() and (isinstance(rays, Rays) or (lengths > 0).all())):
+        raise SpecError(key, "a direction", "finite ones, of a length above 0")
+
+
+def nearest_of_another_label(
+    samples: torch.Tensor, labels: np.ndarray, surroundings: Surroundings, chunk: int = ROWS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Row of, and distance to, the nearest training point of another label, for points (n, D): (n,) each, float64.
+    """Find the nearest training sample of another label for each of `samples` (n, D), `chunk` of them at a time.
 
-    Exact copies of a point under another label are passed over: they give no direction. Of equally near the first wins.
+    Exact copies of a sample under another label are passed over: they give no direction. Of equally near ones the first
+    wins.
+
+    Returns
+    -------
+    rows : int64 array (n,)
+        Of the training samples.
+    distances : float64 array (n,)
+        Euclidean.
 
     Raises
     ------
     SpecError
-        If some point has no training point of another label.
+        If some sample has no training sample of another label.
     """
-    own, norms = torch.from_numpy(np.asarray(labels)).to(points.device), (points**2).sum(dim=1, keepdim=True)
-    least = torch.full((len(points),), float("inf"), device=points.device, dtype=points.dtype)
-    nearest = torch.zeros(len(points), dtype=torch.int64, device=points.device)
-    step = max(chunk, ROOM // (4 * points.shape[1]))
-    for first in range(0, len(around.labels), step):
-        rows = np.arange(first, min(first + step, len(around.labels)))
-        block, kept = around.take(rows), torch.from_numpy(around.labels[rows]).to(points.device)
-        weights = (block**2).sum(dim=1)
-        for start in range(0, len(points), chunk):
-            part = slice(start, start + chunk)
-            square = norms[part] - 2 * points[part] @ block.T + weights
-            # The expanded square loses about 1e-6 of the norms to cancellation: what lies below is a copy.
-            copies = square <= 1e-5 * (norms[part] + weights) / 2
-            square[(kept == own[part, None]) | copies] = float("inf")
-            found, row = square.min(dim=1)
-            nearer = found < least[part]
-            least[part] = torch.where(nearer, found, least[part])
+    device, count = samples.device, len(surroundings.labels)
+    targets, norms = torch.from_numpy(np.asarray(labels)).to(device), (samples**2).sum(dim=1)
+    least = torch.full((len(samples),), float("inf"), device=device, dtype=samples.dtype)
+    nearest = torch.zeros(len(samples), dtype=torch.int64, device=device)
+    parts = [slice(start, start + chunk) for start in range(0, len(samples), chunk)]
+    step = max(chunk, BLOCK_BYTES // (4 * samples.shape[1]))
+    for first in range(0, count, step):
+        rows = np.arange(first, min(first + step, count))
+        block, block_labels = surroundings.take(rows), torch.from_numpy(surroundings.labels[rows]).to(device)
+        block_norms = (block**2).sum(dim=1)
+        for part in parts:
+            square = squared_distances(samples[part], norms[part], block, block_norms)
+            copies = square <= 1e-5 * (norms[part, None] + block_norms) / 2
+            square[(block_labels == targets[part, None]) | copies] = float("inf")
+            smallest, row = square.min(dim=1)
+            nearer = smallest < least[part]
+            least[part] = torch.where(nearer, smallest, least[part])
             nearest[part] = torch.where(nearer, row + first, nearest[part])
     if torch.isinf(least).any():
-        raise SpecError("labels", sorted(set(around.labels.tolist())), "training points of at least two labels")
+        raise SpecError("labels", sorted(set(surroundings.labels.tolist())), "training points of at least two labels")
     chosen = nearest.cpu().numpy()
-    distances = [
-        (points[start : start + chunk].double() - around.take(chosen[start : start + chunk]).double()).norm(dim=1)
-        for start in range(0, len(points), chunk)
-    ]
+    # Of the differences, in float64: the expanded square is too coarse to report.
+    distances = [(samples[part].double() - surroundings.take(chosen[part]).double()).norm(dim=1) for part in parts]
     return chosen, torch.cat(distances).cpu().numpy()
 
 
 def principal_components(training: torch.Tensor, count: int) -> torch.Tensor:
-    """The leading principal directions (c, D) of points (N, D), orthonormal; c is less than `count` where rank is."""
-    points = training[:MANIFOLD_POINTS].double()
-    _, scales, basis = torch.linalg.svd(points - points.mean(dim=0), full_matrices=False)
+    """Return the leading principal directions (c, D) of samples (N, D), orthonormal; c < `count` if their rank is."""
+    samples = training[:MANIFOLD_SAMPLES].double()
+    _, scales, basis = torch.linalg.svd(samples - samples.mean(dim=0), full_matrices=False)
     rank = int((scales > 1e-9 * scales[0]).sum())
     return basis[: min(count, rank)].to(training.dtype)
 
 
 def along(directions: torch.Tensor) -> Rays:
-    """Rays in directions (m, R, D) of any lengths above 0, which lead to no point."""
+    """Return rays in directions (m, R, D) of any lengths above 0, which are aimed at no sample."""
     return Rays(directions / directions.norm(dim=2, keepdim=True), torch.full(directions.shape[:2], float("nan")))
 
 
 def towards(points: torch.Tensor, targets: torch.Tensor) -> Rays:
-    """Rays from points (m, D) to targets (m, R, D). A target on its point gives a direction of zeros."""
+    """Return rays from points (m, D) to targets (m, R, D); a target that lies on its point gives a zero direction."""
     offset = targets - points[:, None]
     lengths = offset.norm(dim=2)
     return Rays(offset.div_(lengths.clamp_min(1e-12)[..., None]), lengths)

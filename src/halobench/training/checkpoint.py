@@ -23,21 +23,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from halobench.core.errors import describe_error
+from halobench.core.errors import Interrupted, describe_error
 from halobench.core.spec_codec import to_json
 from halobench.storage import files
 
 FORMAT = 2  # of what a resume point holds; another one is thrown away
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 Tensors = dict[str, torch.Tensor]
-
-
-class Interrupted(RuntimeError):
-    """A signal asked the process to stop, and what was reached has been saved; `signum` says which."""
-
-    def __init__(self, signum: int, what: str):
-        super().__init__(f"stopped by {signal.Signals(signum).name}; {what}")
-        self.signum = signum
 
 
 class Signals:

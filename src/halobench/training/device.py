@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 
-from halobench.core.errors import require
+from halobench.core.errors import SpecError, require
 from halobench.core.specs import TrainSpec
 
 
 def keep_freed_memory(most: int = 2**29, largest: int = 2**29) -> None:
-    """Let glibc keep up to `most` bytes of freed memory: a training step frees and asks for the same blocks again.
+    """Let glibc keep up to `most` bytes of freed memory: each training step frees and allocates the same blocks again.
 
-    So are blocks of up to `largest` bytes each, where glibc takes that (2.35 does), else of up to 32 MiB. Handing them
-    back to the system and faulting them in anew took a third of the small CNN's training time, and two thirds of its
-    forward pass of 500 images. Changes no number; does nothing where the C library isn't glibc.
+    That goes for blocks of up to `largest` bytes each if glibc accepts that (2.35 does), else of up to 32 MiB. Handing
+    them back to the system and faulting them in again took a third of the small CNN's training time, and two thirds of
+    its forward pass of 500 images. Changes no number; does nothing if the C library isn't glibc.
     """
     import ctypes
 
@@ -30,13 +31,19 @@ def keep_freed_memory(most: int = 2**29, largest: int = 2**29) -> None:
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` as CUDA where there is one, else the CPU; SpecError for a CUDA device that isn't there."""
+    """Return the device of a recipe; ``auto`` is CUDA if there is one, else the CPU.
+
+    Raises
+    ------
+    SpecError
+        If torch sees no such CUDA device.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda"):
-        there = torch.cuda.device_count()
-        found = int(name.partition(":")[2] or 0) < there
-        require(found, "train.device", name, f"a device that torch sees here (it sees {there} CUDA devices)")
+        count = torch.cuda.device_count()
+        visible = int(name.partition(":")[2] or 0) < count
+        require(visible, "train.device", name, f"a device that torch sees here (it sees {count} CUDA devices)")
     return torch.device(name)
 
 
@@ -50,26 +57,43 @@ def set_kernels(spec: TrainSpec) -> None:
 
 
 def memory_format(spec: TrainSpec) -> torch.memory_format:
-    """The layout of images and convolution weights."""
+    """Return the layout of images and convolution weights."""
     return torch.channels_last if spec.channels_last else torch.contiguous_format
 
 
 def autocast(spec: TrainSpec, device: torch.device) -> contextlib.AbstractContextManager:
-    """bfloat16 autocast, or nothing, as the recipe says."""
+    """Return a context of bfloat16 autocast, or of nothing, as the recipe says."""
     if spec.precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def kept_casts(device: torch.device) -> contextlib.AbstractContextManager:
-    """Keep what `autocast` makes of weights from one batch to the next, while they don't change.
+    """Return a context that keeps the casts of weights by `autocast` from one batch to the next; they must not change.
 
-    Autocast forgets its casts where the outermost of its contexts ends. This one changes nothing inside it.
+    Autocast drops its casts when the outermost of its contexts ends. This one changes nothing inside it.
     """
     return torch.autocast(device.type, enabled=False)
 
 
 def place(model: nn.Module, spec: TrainSpec, device: torch.device) -> nn.Module:
-    """A model on its device, in the recipe's memory layout."""
+    """Move a model to its device, in the recipe's memory layout."""
     # As torch documents it; its overloads have one or the other.
     return model.to(device=device, memory_format=memory_format(spec))  # type: ignore[call-overload]
+
+
+@contextlib.contextmanager
+def in_memory(key: str, value: int, advice: str) -> Iterator[None]:
+    """Turn running out of memory into an error that names the recipe's `key`, its value and what helps.
+
+    Raises
+    ------
+    SpecError
+    """
+    try:
+        yield
+    except RuntimeError as error:  # a GPU's out-of-memory error is one too
+        if not isinstance(error, torch.cuda.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise SpecError(f"train.{key}", value, f"{advice}: memory ran out ({reason})") from error

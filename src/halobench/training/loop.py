@@ -1,288 +1,347 @@
-"""Training: the loop, deterministic in its seed and resumable, and prediction in eval mode."""
+"""The training loop, deterministic in its seed and resumable."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from halobench.core.errors import SpecError
-from halobench.core.seeding import seed_libraries, torch_seed
-from halobench.core.specs import LossSpec, ModelSpec, TrainSpec
+from halobench.core.errors import DivergedError
+from halobench.core.seeding import generator, seed_libraries, torch_seed
+from halobench.core.specs import TrainSpec
 from halobench.data.splits import Data
-from halobench.losses import base
-from halobench.losses.base import Loss, send
-from halobench.models import builder
-from halobench.models.builder import start
-from halobench.training import loop
+from halobench.losses.base import Loss, send, takes_labels
+from halobench.training.augmentation import augmented
 from halobench.training.batches import Feed
-from halobench.training.checkpoint import Checkpoint
-from halobench.training.device import autocast, kept_casts, memory_format, place, resolve_device, set_kernels
-from halobench.training.trainer_state import DivergedError, Run
+from halobench.training.checkpoint import (
+    Checkpoint,
+    capture,
+    fingerprint,
+    random_states,
+    restore,
+    restore_random_states,
+)
+from halobench.training.device import autocast, in_memory, memory_format
+from halobench.training.optimizer import build_optimizer, gradient_norm, learning_rate
 
-INTERPOLATION = 0.99  # a model interpolates if its train accuracy, on the labels trained on, is at least this
+Forward = Callable[[torch.Tensor], torch.Tensor]
+SMALLER = "a batch that fits, or train.micro_batch, which trains it in parts"
 
 
-def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
-    """The optimiser of a recipe, fused into one kernel where the device has it."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if spec.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=True
-        )
-    cls = torch.optim.AdamW if spec.optimizer == "adamw" else torch.optim.Adam
-    return cls(parameters, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
+@dataclass(frozen=True)
+class TrainingSet:
+    """Samples to train on.
+
+    Attributes
+    ----------
+    inputs : float32 array (n, C, H, W), or Feed
+        Normalised.
+    labels : int64 array (n,)
+        In [0, classes).
+    classes : int
+    """
+
+    inputs: np.ndarray | Feed
+    labels: np.ndarray
+    classes: int
 
 
 def feed(images: Any, spec: TrainSpec, device: torch.device, data: Data | None = None) -> Feed:
-    """A feed of `images` (n, C, H, W) in the recipe's layout, normalised as `data` says, or normalised already."""
+    """Return a feed of `images` (n, C, H, W) in the recipe's layout, normalised as `data` says, if it is passed."""
     mean, std = (None, None) if data is None else (data.mean, data.std)
     return Feed(images, mean, std, device, memory_format(spec))
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained cell: the model, its logits (``{split}.logits``), its history, and facts for the record."""
-
-    model: nn.Module
-    logits: dict[str, np.ndarray]
-    history: list[dict[str, float]]
-    facts: dict[str, Any]
-
-
-def train_cell(
-    data: Data,
-    model: ModelSpec,
-    loss: LossSpec,
-    spec: TrainSpec,
-    seed: int,
-    log: Callable[[str], None] = print,
-    checkpoint: Checkpoint | None = None,
-    weights: Path | None = None,
-    source: str = "",
-) -> Trained:
-    """Build, train and evaluate one cell; initialisation, order and mixing all come from `seed`.
-
-    A model whose weights are given, in the file `weights`, is evaluated as it is. Where it wasn't fitted to `source`,
-    the data set's, the facts tell so, and no train accuracy makes it one that interpolates.
-
-    Raises
-    ------
-    DivergedError
-        If a loss or a logit is not finite.
-    Interrupted
-        If a signal has come; the checkpoint holds what was reached.
-    """
-    set_kernels(spec)
-    device = resolve_device(spec.device)
-    seed_libraries(torch_seed(seed, "init"))
-    split = data.splits["train"]
-    built = builder.build(model, data.shape, data.classes, (data.mean, data.std), weights)
-    loop.start_on(built, data)
-    network = place(built, spec, device)
-    points = feed(split.images, spec, device, data)
-    run = fit(network, points, split.labels, base.build(loss), spec, seed, data.classes, log, checkpoint)
-    logits = {}
-    for name, part in data.splits.items():
-        inputs = points if name == "train" else feed(part.images, spec, device, data)
-        logits[f"{name}.logits"] = predict(network, inputs, spec, tick=run.save_if_asked)
-        when = f"of the weights in {weights}" if model.comes_trained else f"after epoch {spec.epochs}"
-        check_finite(logits[f"{name}.logits"], f"{name} logits {when}")
-    accuracy = float((logits["train.logits"].argmax(axis=1) == split.labels).mean())
-    fitted = model.fitted_on(source)
-    facts = {
-        "train_accuracy": accuracy,
-        "interpolates": fitted and accuracy >= INTERPOLATION,
-        "fitted_here": fitted,
-        "steps": run.history[-1]["step"] if run.history else 0,
-        "train_seconds": round(run.seconds, 3),
-        "earlier_seconds": round(run.earlier_seconds, 3),
-        "resumed_at": run.resumed_at,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "classes": data.classes,
-        "device": str(device),
-    } | data.facts()
-    return Trained(network, logits, run.history, facts)
-
-
-def check_finite(logits: np.ndarray, what: str) -> None:
-    """Raise DivergedError if one of the logits (n, k) is not finite."""
-    bad = ~np.isfinite(logits).all(axis=1)
-    if bad.any():
-        raise DivergedError(
-            f"{what} are not finite for {bad.sum()} of {len(bad)} points, first for point {bad.argmax()}"
-        )
-
-
-def augmented(images: torch.Tensor, spec: TrainSpec, rng: np.random.Generator) -> torch.Tensor:
-    """Images (n, C, H, W), each shifted and mirrored as the recipe says, on their device; draws come from the host."""
-    images = shifted(images, spec.random_crop, rng)
-    if not spec.flip:
-        return images
-    mirrored = send(rng.random(len(images)) < 0.5, images.device)
-    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
-
-
-def shifted(images: torch.Tensor, most: int, rng: np.random.Generator) -> torch.Tensor:
-    """Images (n, C, H, W), each moved down and right by whole pixels in [-most, most]; border pixels are repeated."""
-    if not most:
-        return images
-    padded = nn.functional.pad(images, (most,) * 4, mode="replicate")
-    windows = padded.unfold(2, images.shape[2], 1).unfold(3, images.shape[3], 1)
-    down, right = send(rng.integers(2 * most + 1, size=(2, len(images))), images.device)
-    return windows[torch.arange(len(images), device=images.device), :, down, right]
-
-
-@contextlib.contextmanager
-def in_memory(key: str, value: int, advice: str) -> Iterator[None]:
-    """Turn running out of memory into an error that names the recipe's `key`, its value and what helps.
-
-    Raises
-    ------
-    SpecError
-    """
-    try:
-        yield
-    except RuntimeError as error:  # of which a GPU's is a kind
-        if not isinstance(error, torch.cuda.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
-            raise
-        found = " ".join(str(error).split())[:300]
-        raise SpecError(f"train.{key}", value, f"{advice}: memory ran out ({found})") from error
-
-
 def fit(
     model: nn.Module,
-    inputs: np.ndarray | Feed,
-    labels: np.ndarray,
+    samples: TrainingSet,
     loss: Loss,
     spec: TrainSpec,
     seed: int,
-    classes: int,
     log: Callable[[str], None] = print,
     checkpoint: Checkpoint | None = None,
-) -> Run:
-    """Train `model` in place, from its checkpoint where there is one.
+) -> TrainingRun:
+    """Train `model` in place, resuming from its checkpoint if there is one.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Already on its device, in the recipe's memory layout.
-    inputs : float32 array (n, C, H, W), or Feed
-        Normalised.
-    labels : int64 array (n,)
-    loss : Loss
-        Mixes a batch, then scores logits against rows of probabilities.
-    log : callable
-        Gets a line an epoch, with the time left.
-    checkpoint : Checkpoint, optional
-        Saved to between steps whenever it is due.
+    The model is already on its device, in the recipe's memory layout. `log` gets a line per epoch, with the time left;
+    the checkpoint is saved to between steps whenever it is due.
 
     Returns
     -------
-    Run
+    TrainingRun
         Its ``history`` has a row per epoch: epoch (from 1), step, lr and gradient_norm (both of its last step),
         train_loss (mean); none if the model has nothing to train.
 
     Raises
     ------
     DivergedError
-        If a loss is not finite: at the very step on the CPU, at the end of the epoch elsewhere.
-    Interrupted
-        If a signal has come; the checkpoint holds what was reached.
-    SpecError
-        If memory runs out.
+        If a loss is not finite: at that very step on the CPU, at the end of the epoch elsewhere.
+    Interrupted, SpecError
+        If a signal has arrived (the checkpoint holds the progress); if memory runs out.
     """
-    device = next(model.parameters()).device
-    points = inputs if isinstance(inputs, Feed) else feed(inputs, spec, device)
-    known = send(labels, device)
-    batch = min(spec.batch, len(labels))
+    device, count = next(model.parameters()).device, len(samples.labels)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         log("the model has nothing to train")
-        return Run(model, None, spec, 0, device)
-    run = Run(model, build_optimizer(model, spec), spec, len(labels) // batch, device, checkpoint, loss)
+        return TrainingRun(model, None, spec, 0, device)
+    inputs = samples.inputs if isinstance(samples.inputs, Feed) else feed(samples.inputs, spec, device)
+    labels, batch = send(samples.labels, device), min(spec.batch, count)
+    run = TrainingRun(model, build_optimizer(model, spec), spec, count // batch, device, checkpoint, loss)
     run.resume(log)
     forward: Any = torch.compile(model) if spec.compile else model
-    advice = "a batch that fits, or train.micro_batch, which trains it in parts"
     while run.epoch < spec.epochs:
-        rng, order = run.start_epoch(seed, len(labels))
+        rng, order = run.start_epoch(seed, count)
         model.train()
-        with in_memory("micro_batch" if spec.micro_batch else "batch", spec.micro_batch or batch, advice):
+        with in_memory("micro_batch" if spec.micro_batch else "batch", spec.micro_batch or batch, SMALLER):
             # A last batch that isn't full is dropped: batch norm and Mixup both depend on a batch's size.
-            for rows, images in points.batches(order, batch, run.step):
-                run.set_rate()
-                targets = known.index_select(0, rows)
-                targets = targets if base.takes_labels(loss) else one_hot(targets, classes)
-                mixed, soft = loss.mix(augmented(images, spec, rng), targets, rng)
-                run.forget_gradients()
-                run.watch(backward(forward, loss, mixed, soft, spec))
-                run.optimizer.step()
-                run.step += 1
-                if checkpoint is not None and checkpoint.due():
-                    run.save(rng)
+            for rows, images in inputs.batches(order, batch, run.step):
+                targets = labels.index_select(0, rows)
+                targets = targets if takes_labels(loss) else one_hot(targets, samples.classes)
+                run.take_step(forward, images, targets, rng)
         log(run.end_epoch())
     return run
 
 
 def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Rows of probabilities, float32 (n, classes), that are sure of the labels (n,)."""
+    """Return rows of probabilities, float32 (n, classes), that are sure of the labels (n,)."""
     return torch.zeros(len(labels), classes, device=labels.device).scatter_(1, labels[:, None], 1.0)
 
 
-def backward(
-    model: Callable[[torch.Tensor], torch.Tensor],
-    loss: Loss,
-    inputs: torch.Tensor,
-    targets: torch.Tensor,
-    spec: TrainSpec,
-) -> torch.Tensor:
-    """Add the gradient of a batch's mean loss to the parameters', part by part; the loss, a number on the device."""
-    count = len(inputs)
-    parts: list[torch.Tensor] = []
-    size = spec.micro_batch or count
-    for rows, wanted in zip(inputs.split(size), targets.split(size), strict=True):
-        with autocast(spec, inputs.device):
-            logits = model(rows)
-        value = loss(logits.float(), wanted)
-        if len(rows) < count:  # a loss is a mean over rows
-            value = value * (len(rows) / count)
-        value.backward()
-        parts.append(value.detach())
-    return functools.reduce(torch.add, parts)
+class TrainingRun:
+    """A training under way: its progress, its losses, and how it is saved and resumed.
 
+    Every random stream is drawn separately for each epoch from (seed, epoch), on the host, so that the numbers of an
+    epoch depend on nothing but the weights before it.
 
-@torch.no_grad()  # not inference_mode, in which autocast casts the weights anew for each batch
-def predict(
-    model: nn.Module, inputs: np.ndarray | Feed, spec: TrainSpec, tick: Callable[[], None] = lambda: None
-) -> np.ndarray:
-    """Logits in eval mode, float32 (n, classes), for normalised inputs (n, C, H, W); calls `tick` before each batch.
+    Parameters
+    ----------
+    optimizer : Optimizer or None
+        None if there is nothing to train: no step is then taken.
+    steps_per_epoch : int
+    checkpoint : Checkpoint, optional
+        To resume from, and to save to.
+    loss : Loss
+        Watched for a state of its own, which no checkpoint holds.
 
-    Raises
-    ------
-    SpecError
-        If memory runs out.
+    Attributes
+    ----------
+    epoch, step : int
+        Finished epochs, and finished steps of the epoch under way.
+    history : list of dict
+        A row per finished epoch.
+    losses, norms : float tensor (steps_per_epoch,)
+        Loss of each step of the epoch under way; norm of its gradient, NaN if it wasn't measured.
+    resumed_at : list of [epoch, step]
+        The progress of earlier processes when they stopped.
+    earlier_seconds, seconds : float
+        Time spent by them, and in all.
     """
-    model.eval()
-    device = next(model.parameters()).device
-    points = inputs if isinstance(inputs, Feed) else feed(inputs, spec, device)
-    blocks = []
-    with in_memory("eval_batch", spec.eval_batch, "a batch that fits"), kept_casts(device):
-        for start in range(0, len(points), spec.eval_batch):
-            tick()
-            rows = np.arange(start, min(start + spec.eval_batch, len(points)))
-            with autocast(spec, device):
-                logits = model(points.take(rows))
-            blocks.append(logits.float().cpu().numpy())
-    return np.concatenate(blocks)
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None,
+        spec: TrainSpec,
+        steps_per_epoch: int,
+        device: torch.device,
+        checkpoint: Checkpoint | None = None,
+        loss: Any = None,
+    ):
+        self.loss, self._loss_before = loss, fingerprint(loss)
+        self.model, self.spec, self.device = model, spec, device
+        self.optimizer: Any = optimizer
+        self.steps_per_epoch, self.checkpoint = steps_per_epoch, checkpoint
+        self.epoch = self.step = 0
+        self.history: list[dict[str, float]] = []
+        self.losses = torch.zeros(steps_per_epoch, device=device)
+        # The losses' own memory on the CPU, where a number is written to it in a tenth of the time.
+        self._seen: Any = self.losses.numpy() if device.type == "cpu" else None
+        self.norms = torch.full((steps_per_epoch,), math.nan, device=device)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self._gradients: list[torch.Tensor] = []
+        self.resumed_at: list[list[int]] = []
+        self.earlier_seconds, self._began = 0.0, time.perf_counter()
+        self._saved_random: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
+
+    @property
+    def reads_at_once(self) -> bool:
+        """Return whether a number can be read from the device without waiting."""
+        return self.device.type == "cpu"
+
+    @property
+    def seconds(self) -> float:
+        """Return the time spent so far, in seconds."""
+        return self.earlier_seconds + time.perf_counter() - self._began
+
+    @property
+    def place(self) -> str:
+        """Return the progress, in words."""
+        if self.epoch == self.spec.epochs:
+            return f"the end of epoch {self.epoch} of {self.epoch}"
+        return f"epoch {self.epoch + 1} of {self.spec.epochs}, step {self.step} of {self.steps_per_epoch}"
+
+    def resume(self, log: Callable[[str], None]) -> None:
+        """Go to the place at which the checkpoint was saved, if there is one."""
+        saved = self.checkpoint.load() if self.checkpoint else None
+        if saved is None:
+            return
+        tensors, facts = saved
+        restore(tensors, self.model, self.optimizer)
+        self.losses.copy_(tensors["losses"])
+        self.norms.copy_(tensors["norms"])
+        self.epoch, self.step, self.history = facts["epoch"], facts["step"], facts["history"]
+        self.resumed_at = [*facts["resumed_at"], [self.epoch, self.step]]
+        self.earlier_seconds = facts["seconds"]
+        self._saved_random = (tensors, facts["random"]) if self.step else None
+        log(f"resuming at {self.place}")
+
+    def start_epoch(self, seed: int, count: int) -> tuple[np.random.Generator, np.ndarray]:
+        """Return the epoch's generator and its order of `count` samples; both as they were if the epoch is resumed."""
+        rng = generator(seed, "epoch", self.epoch)
+        seed_libraries(torch_seed(seed, "epoch-torch", self.epoch))
+        order = rng.permutation(count)
+        if self._saved_random is not None:
+            restore_random_states(*self._saved_random, rng, self.device)
+            self._saved_random = None
+        return rng, order
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step of the epoch under way."""
+        return learning_rate(self.epoch * self.steps_per_epoch + step, self.steps_per_epoch, self.spec)
+
+    def set_rate(self) -> None:
+        """Set the learning rate of the next step."""
+        rate = self.rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def take_step(
+        self, forward: Forward, images: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
+    ) -> None:
+        """Train on a batch of images (n, C, H, W) with targets as the loss takes them; save if that is due."""
+        self.set_rate()
+        mixed, soft = self.loss.mix(augmented(images, self.spec, rng), targets, rng)
+        self.forget_gradients()
+        self.watch(backward(forward, self.loss, mixed, soft, self.spec))
+        self.optimizer.step()
+        self.step += 1
+        if self.checkpoint is not None and self.checkpoint.due():
+            self.save(rng)
+
+    def forget_gradients(self) -> None:
+        """Drop the gradients, so that the next step allocates its own."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def watch(self, value: torch.Tensor) -> None:
+        """Note a step's loss before the optimiser takes it, and its gradient's norm at the end of an epoch.
+
+        On the CPU reading a number costs nothing, so the loss is checked at once. On another device it would make the
+        host wait: losses and norms stay there until the epoch ends.
+
+        Raises
+        ------
+        DivergedError
+            If the loss is not finite, on the CPU.
+        """
+        finite = True
+        if self.reads_at_once:
+            self._seen[self.step] = number = value.item()
+            finite = math.isfinite(number)
+        else:
+            self.losses[self.step] = value.detach()
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if not self.reads_at_once or not finite or self.step == self.steps_per_epoch - 1:
+            self.norms[self.step] = gradient_norm(gradients)
+        if not finite:
+            if self.step and self._gradients:
+                self.norms[self.step - 1] = gradient_norm(self._gradients)
+            self.check(self.step)
+        if self.reads_at_once:  # kept, not copied, so that their norm can be reported if the next step diverges
+            self._gradients = gradients
+
+    def check(self, last: int) -> None:
+        """Raise DivergedError if a loss of the epoch under way, up to step `last`, is not finite."""
+        losses = self.losses[: last + 1].cpu()
+        bad = ~torch.isfinite(losses)
+        if not bad.any():
+            return
+        step = int(bad.int().argmax())
+        before = self.norms[step - 1].item() if step else math.nan
+        if not step and self.history:
+            before = self.history[-1]["gradient_norm"]
+        earlier = "" if math.isnan(before) else f" ({before:.3g} one step before)"
+        raise DivergedError(
+            f"loss is {losses[step]:.3g} in epoch {self.epoch + 1} of {self.spec.epochs},"
+            f" step {step + 1} of {self.steps_per_epoch}, learning rate {self.rate(step):.3g},"
+            f" gradient norm {self.norms[step]:.3g}{earlier}"
+        )
+
+    def end_epoch(self) -> str:
+        """Add the epoch to the history, go on to the next, and return a line for the log."""
+        self.check(self.steps_per_epoch - 1)
+        rate = self.rate(self.steps_per_epoch - 1)
+        mean, norm = self.losses.double().mean().item(), self.norms[-1].item()
+        self.epoch, self.step = self.epoch + 1, 0
+        done = {"epoch": self.epoch, "step": self.epoch * self.steps_per_epoch}
+        self.history.append({**done, "lr": rate, "train_loss": mean, "gradient_norm": norm})
+        left = self.seconds / self.epoch * (self.spec.epochs - self.epoch)
+        return f"epoch {self.epoch}/{self.spec.epochs}  loss {mean:.4f}  lr {rate:.2e}  {left:.0f} s left"
+
+    def save(self, rng: np.random.Generator) -> None:
+        """Save to the checkpoint between two steps, unless the loss holds a state by now, which would be lost.
+
+        Raises
+        ------
+        DivergedError
+            If a loss of the epoch so far is not finite.
+        Interrupted
+            If a signal has arrived.
+        """
+        self.check(self.step - 1)
+        if self.checkpoint is None:
+            return
+        if fingerprint(self.loss) != self._loss_before:
+            kind = type(self.loss).__qualname__
+            self.checkpoint.pass_over(f"the loss {kind} keeps a state between batches, which isn't in a resume point")
+            return
+        tensors, state = random_states(rng, self.device)
+        self._write(self.checkpoint, tensors, {"random": state})
+
+    def save_if_signalled(self) -> None:
+        """Save after the last epoch and raise Interrupted if a signal has arrived: logits are then predicted again."""
+        if self.checkpoint is not None and self.checkpoint.signals.received is not None:
+            self._write(self.checkpoint, {}, {})
+
+    def _write(self, checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+        """Save the progress, and what else is to be known of it."""
+        tensors = {**capture(self.model, self.optimizer), "losses": self.losses, "norms": self.norms, **tensors}
+        facts |= {"epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds}
+        checkpoint.save(tensors, {"random": None, **facts, "resumed_at": self.resumed_at}, self.place)
 
 
-def start_on(model: nn.Module, data: Data) -> None:
-    """The same with the training points of a data set, which are read only for a model that asks for them."""
-    if hasattr(model, "start"):
-        start(model, data.inputs("train"), data.splits["train"].labels, data.classes)
+def backward(
+    forward: Forward, loss: Loss, inputs: torch.Tensor, targets: torch.Tensor, spec: TrainSpec
+) -> torch.Tensor:
+    """Add the gradient of a batch's mean loss to the parameters', part by part.
+
+    Returns the loss, a number on the device.
+    """
+    count = len(inputs)
+    losses: list[torch.Tensor] = []
+    size = spec.micro_batch or count
+    for part, part_targets in zip(inputs.split(size), targets.split(size), strict=True):
+        with autocast(spec, inputs.device):
+            logits = forward(part)
+        value = loss(logits.float(), part_targets)
+        if len(part) < count:  # a loss is a mean over rows
+            value = value * (len(part) / count)
+        value.backward()
+        losses.append(value.detach())
+    return functools.reduce(torch.add, losses)

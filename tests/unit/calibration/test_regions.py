@@ -15,7 +15,7 @@ from halobench.core.specs import CalibrateSpec, DatasetSpec, LossSpec, ModelSpec
 from halobench.data.distribution import Regions, overlap_regions
 from halobench.data.sources import load_distribution
 from halobench.data.splits import _drawn
-from halobench.training.loop import train_cell
+from halobench.training.cell import train_cell
 
 pytestmark = pytest.mark.theory
 FEW = CalibrateSpec(draws=10, floor_draws=2)

@@ -89,6 +89,12 @@ def few(points, labels, surroundings, *, count, rng):
     return torch.ones(len(points), points.shape[1])
 
 
+def diagonal(points, labels, surroundings, *, count, rng, components=3):
+    found = torch.zeros(len(points), count, points.shape[1])
+    found[:, :, :components] = 1
+    return found
+
+
 def boom(points, labels, surroundings, *, count, rng):
     raise KeyError("nowhere")
 """
@@ -151,13 +157,13 @@ def test_a_bad_calibrator_is_named(name, told):
         calibrator.fit(f"plugged_here:{name}", *drawn()).logits(drawn()[0])
 
 
-def walked(name: str, seed: int = 0):
+def walked(name: str, seed: int = 0, **options):
     points = torch.from_numpy(np.random.default_rng(1).normal(size=(30, 6))).float()
     labels = np.arange(30) % 3
     model = torch.nn.Linear(6, 3, bias=False)
     with torch.no_grad():
         model.weight.copy_(torch.eye(3, 6))
-    spec = ProbeSpec(kind=f"plugged_here:{name}", radii=(0.0, 1.0), directions=2)
+    spec = ProbeSpec(kind=f"plugged_here:{name}", radii=(0.0, 1.0), directions=2, **options)
     kept = points.clone(), labels.copy()
     found = probe(model, points, labels, spec, Surroundings(points, labels), rng=np.random.default_rng(seed))
     assert torch.equal(points, kept[0])
@@ -171,6 +177,19 @@ def test_a_probe_walks_where_its_plugin_says_and_can_edit_nothing():
     assert np.array_equal(walked("random_axes"), walked("edited"))
     assert np.array_equal(walked("global_axes"), walked("global_axes"))
     assert not np.array_equal(walked("global_axes"), walked("global_axes", seed=1))
+
+
+def test_a_probe_that_takes_components_gets_those_of_its_spec():
+    assert not np.array_equal(walked("diagonal", components=1), walked("diagonal", components=2))
+    assert np.array_equal(walked("random_axes", components=1), walked("random_axes", components=2))
+
+
+def test_the_packages_own_probes_are_plugins():
+    for kind in ("sphere", "nearest_other", "mixup_line", "manifold"):
+        assert plugins.locate("probes", kind).parent == plugins.folder("probes")
+        assert ProbeSpec(kind).plugged == [("probes", kind)]
+    with pytest.raises(SpecError, match=r"did you mean 'sphere'\?\) or module:object"):
+        ProbeSpec("spher")
 
 
 @pytest.mark.parametrize(
@@ -188,10 +207,7 @@ def test_a_bad_probe_is_named(name, told):
 
 @pytest.mark.parametrize(
     ("made", "kind", "name"),
-    [
-        (lambda: CalibrateSpec(calibrators=("exact",)), "calibrators", "exact"),
-        (lambda: ProbeSpec(kind="sphere"), "probes", "sphere"),
-    ],
+    [(lambda: CalibrateSpec(calibrators=("exact",)), "calibrators", "exact")],
 )
 def test_a_file_named_as_one_of_the_packages_own_is_refused(made, kind, name, tmp_path, monkeypatch):
     """It would never be used."""

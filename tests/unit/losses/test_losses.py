@@ -22,7 +22,7 @@ from halobench.losses.focal import Focal
 from halobench.losses.label_smoothing import LabelSmoothing
 from halobench.losses.mixup import Mixup
 from halobench.losses.regmixup import Regmixup
-from halobench.training.loop import train_cell
+from halobench.training.cell import train_cell
 
 
 def batch(count: int = 12, classes: int = 4, shape: tuple[int, ...] = (2, 3, 3), seed: int = 0):

@@ -8,8 +8,9 @@ import torch
 
 from halobench.core.errors import SpecError
 from halobench.core.specs import ProbeSpec
-from halobench.probing.probe import choose_points, probe
-from halobench.probing.rays import Surroundings, nearest_other, principal_components
+from halobench.probing import rays
+from halobench.probing.probe import ProbeOptions, choose_samples, probe
+from halobench.probing.rays import Surroundings, nearest_of_another_label, principal_components
 
 
 def radial(centre: torch.Tensor, slope: float = 1.0):
@@ -41,7 +42,14 @@ def test_a_radial_function_gives_its_own_profile_and_radii(kind, two_classes):
     training, _ = two_classes
     slope = 10.0
     spec = ProbeSpec(kind, radii=(0.0, 0.5, 0.9, 2.0), relative_radii=(0.5, 1.0), bisections=30)
-    found = run(radial(torch.zeros(3), slope), training[:1], [0], spec, two_classes, betas={"none": 1.0, "exact": 0.5})
+    found = run(
+        radial(torch.zeros(3), slope),
+        training[:1],
+        [0],
+        spec,
+        two_classes,
+        options=ProbeOptions({"none": 1.0, "exact": 0.5}),
+    )
     distance = np.where(found.curves["radius"].isna(), found.curves["relative_radius"] * 3.0, found.curves["radius"])
     gap = slope * (1 - distance)
     np.testing.assert_allclose(found.curves["logit_gap"], gap, atol=1e-5)
@@ -152,7 +160,7 @@ def test_nearest_other_agrees_with_brute_force_and_passes_over_copies():
     training = torch.from_numpy(rng.normal(size=(300, 6)).astype(np.float32)) + 20
     labels = rng.integers(3, size=300)
     training[7], labels[7], labels[3] = training[3], 1, 0
-    row, distance = nearest_other(training, labels, Surroundings(training, labels))
+    row, distance = nearest_of_another_label(training, labels, Surroundings(training, labels))
     brute = np.linalg.norm(training.numpy()[:, None].astype(np.float64) - training.numpy()[None], axis=2)
     brute[(labels[:, None] == labels[None]) | (brute == 0)] = np.inf
     np.testing.assert_allclose(distance, brute.min(axis=1), rtol=1e-3)
@@ -160,10 +168,33 @@ def test_nearest_other_agrees_with_brute_force_and_passes_over_copies():
     assert distance.min() > 0
 
 
+def test_parts_of_the_samples_of_the_last_search_are_not_searched_again(monkeypatch):
+    rng = np.random.default_rng(1)
+    training, labels = torch.from_numpy(rng.normal(size=(60, 4)).astype(np.float32)), rng.integers(3, size=60)
+    samples, targets, searches = training[10:40], labels[10:40], []
+    samples[7] = samples[6]  # a copy, from which another run seems to begin
+    around = Surroundings(training, labels)
+
+    def search(*arguments):
+        searches.append(len(arguments[0]))
+        return nearest_of_another_label(*arguments)
+
+    monkeypatch.setattr(rays, "nearest_of_another_label", search)
+    row, distance = around.nearest(samples, targets)
+    for part in (slice(0, 30), slice(0, 12), slice(7, 20), slice(20, 30)):
+        some = around.nearest(samples[part].clone(), targets[part].copy())
+        assert np.array_equal(some[0], row[part])
+        assert np.array_equal(some[1], distance[part])
+    assert searches == [30]
+    around.nearest(samples[3:9], (targets[3:9] + 1) % 3)
+    around.nearest(samples, targets)
+    assert searches == [30, 6, 30]
+
+
 def test_one_label_alone_is_refused():
     points = torch.randn(4, 3)
     with pytest.raises(SpecError, match="at least two labels"):
-        nearest_other(points, np.zeros(4, int), Surroundings(points, np.zeros(4, int)))
+        nearest_of_another_label(points, np.zeros(4, int), Surroundings(points, np.zeros(4, int)))
 
 
 def test_principal_components_are_orthonormal_and_lead():
@@ -177,6 +208,6 @@ def test_principal_components_are_orthonormal_and_lead():
     assert len(principal_components(flat, 3)) == 1
 
 
-def test_choose_points_takes_all_of_a_small_set():
-    assert choose_points(3, 5, np.random.default_rng(0)).tolist() == [0, 1, 2]
-    assert len(set(choose_points(100, 5, np.random.default_rng(0)))) == 5
+def test_choose_samples_takes_all_of_a_small_set():
+    assert choose_samples(3, 5, np.random.default_rng(0)).tolist() == [0, 1, 2]
+    assert len(set(choose_samples(100, 5, np.random.default_rng(0)))) == 5

@@ -11,7 +11,7 @@ import torch
 
 from halobench.core.errors import SpecError
 from halobench.core.specs import ProbeSpec
-from halobench.probing.probe import choose_points, confidences, probe
+from halobench.probing.probe import choose_samples, confidences, probe
 from halobench.probing.rays import Surroundings
 from halobench.probing.sample_size import Spread, components, estimated_variance, needed, variance
 
@@ -76,7 +76,7 @@ def test_every_sample_of_points_is_as_likely():
         def permutation(self, size):
             return self.order
 
-    drawn = [tuple(choose_points(5, 2, Given(order))) for order in itertools.permutations(range(5))]
+    drawn = [tuple(choose_samples(5, 2, Given(order))) for order in itertools.permutations(range(5))]
     assert sorted(set(drawn)) == list(itertools.combinations(range(5), 2))
     assert {drawn.count(sample) for sample in drawn} == {12}
 
@@ -104,7 +104,7 @@ def test_on_spheres_the_mean_is_unbiased_and_its_variance_is_the_stated_one(popu
     means, stated = [], []
     for seed in range(draws):
         rng = np.random.default_rng(seed)
-        rows = choose_points(SIZE, count, rng)
+        rows = choose_samples(SIZE, count, rng)
         values = confidences(sloped, points[torch.from_numpy(rows)], labels[rows], spec, around, rng=rng)[:, :, 0]
         means.append(values.mean())
         stated.append(estimated_variance(values, SIZE))

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from halobench.core.errors import DivergedError, Interrupted
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, ProbeSpec, SourceSpec, TrainSpec
 from halobench.data import sources, splits
 from halobench.losses import base
@@ -20,9 +21,10 @@ from halobench.losses.base import Loss
 from halobench.probing import probe, ray_walk
 from halobench.probing.progress import Progress
 from halobench.probing.rays import Surroundings
-from halobench.training.checkpoint import Checkpoint, Interrupted, Signals, capture, fingerprint, restore
-from halobench.training.loop import build_optimizer, fit, train_cell
-from halobench.training.trainer_state import DivergedError, Run
+from halobench.training.cell import train_cell
+from halobench.training.checkpoint import Checkpoint, Signals, capture, fingerprint, restore
+from halobench.training.loop import TrainingRun, TrainingSet, fit
+from halobench.training.optimizer import build_optimizer
 
 pytestmark = pytest.mark.faults
 
@@ -320,8 +322,8 @@ def test_a_probe_goes_on_after_any_chunk(tmp_path, monkeypatch):
 
     def walk(log):
         progress = Progress(Checkpoint(tmp_path / "point.safetensors", "key", every=0, log=log), silent)
-        rng = np.random.default_rng(3)
-        return probe.probe(predict, points, labels, spec, around, rng=rng, chunks=progress.of("train.sphere"))
+        rng, options = np.random.default_rng(3), probe.ProbeOptions(chunks=progress.chunks("train.sphere"))
+        return probe.probe(predict, points, labels, spec, around, rng=rng, options=options)
 
     whole = probe.probe(predict, points, labels, spec, around, rng=np.random.default_rng(3))
     forwards, stops = sum(calls), 0
@@ -332,7 +334,7 @@ def test_a_probe_goes_on_after_any_chunk(tmp_path, monkeypatch):
             break
         except Stop:
             stops += 1
-    assert stops == -(-30 // ray_walk.chunk_points(spec, 4, 1)) > 5
+    assert stops == -(-30 // ray_walk.chunk_samples(spec, 4, 1)) > 5
     assert sum(calls) == forwards
     assert parts.curves.equals(whole.curves)
     assert parts.radii.equals(whole.radii)
@@ -354,12 +356,12 @@ class Poisoned(Loss):
 def test_a_loss_that_is_not_finite_stops_the_training_and_says_where(digits, value, waits, monkeypatch):
     """On devices that the host shouldn't wait for, the losses are looked at when the epoch ends."""
     if waits:
-        monkeypatch.setattr(Run, "reads_at_once", False)
+        monkeypatch.setattr(TrainingRun, "reads_at_once", False)
     spec = TrainSpec(optimizer="sgd", lr=0.02, epochs=5, warmup=0, schedule="constant", batch=40)
-    split = digits.splits["train"]
+    samples = TrainingSet(digits.inputs("train"), digits.splits["train"].labels, 10)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     with pytest.raises(DivergedError) as caught:
-        fit(net, digits.inputs("train"), split.labels, Poisoned(12, value), spec, 0, 10, silent)
+        fit(net, samples, Poisoned(12, value), spec, 0, silent)
     told = str(caught.value)
     assert told.startswith(f"loss is {value} in epoch 3 of 5, step 3 of 5, learning rate 0.02, gradient norm nan (")
     before = re.fullmatch(r".*\((\S+) one step before\)", told)
@@ -373,7 +375,7 @@ def test_history_holds_the_gradient_norm_of_each_last_step():
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
     nn.init.zeros_(net[1].weight)
     spec = TrainSpec(optimizer="sgd", lr=0.1, batch=20, epochs=1, warmup=0)
-    history = fit(net, inputs, labels, base.build(LossSpec("cross_entropy")), spec, 0, 3, silent).history
+    history = fit(net, TrainingSet(inputs, labels, 3), base.build(LossSpec("cross_entropy")), spec, 0, silent).history
     gradient = (1 / 3 - np.eye(3)[labels]).T @ inputs.reshape(20, 4) / 20
     assert history[0]["gradient_norm"] == pytest.approx(np.linalg.norm(gradient), rel=1e-5)
 

@@ -21,12 +21,13 @@ from halobench.losses.base import Loss
 from halobench.losses.cross_entropy import CrossEntropy
 from halobench.models import builder
 from halobench.models.batchnorm_folding import checked, folded
-from halobench.probing.probe import probe
+from halobench.probing.probe import ProbeOptions, probe
 from halobench.probing.ray_walk import predictor, score
 from halobench.probing.rays import Geometry, Surroundings
 from halobench.training.batches import Feed
+from halobench.training.cell import predict
 from halobench.training.device import autocast, kept_casts, place
-from halobench.training.loop import fit, one_hot, predict
+from halobench.training.loop import TrainingSet, fit, one_hot
 
 CLASSES = 5
 BETAS = {"none": 1.0, "exact": 0.4}
@@ -112,7 +113,7 @@ def test_the_probe_is_the_plain_one(points, kind, last):
     spec = ProbeSpec(kind, directions=1 if kind == "nearest_other" else 3, radii=(0.0, 1.0, 4.0), components=6)
     around = Surroundings(inputs, labels)
     found = probe(
-        exact, inputs, labels, spec, around, rng=np.random.default_rng(7), betas=BETAS, batch=10, layout=layout
+        exact, inputs, labels, spec, around, rng=np.random.default_rng(7), options=ProbeOptions(BETAS, 10, layout)
     )
     assert all(asked)
     directions, distances = plain_places(spec, inputs, labels, 7)
@@ -139,7 +140,9 @@ def test_how_many_places_are_made_at_a_time_changes_no_number(points, blocks, mo
     def run():
         with torch.no_grad():
             rng = np.random.default_rng(1)
-            return probe(lambda x: model(x.double()), inputs, labels, spec, around, rng=rng, betas=BETAS, batch=7)
+            return probe(
+                lambda x: model(x.double()), inputs, labels, spec, around, rng=rng, options=ProbeOptions(BETAS, 7)
+            )
 
     whole = run()
     monkeypatch.setattr("halobench.probing.ray_walk.PLACES", blocks[0])
@@ -159,7 +162,8 @@ def test_a_point_itself_is_looked_at_once_and_no_batch_is_larger_than_asked_for(
         return torch.zeros(len(batch), CLASSES)
 
     spec = ProbeSpec("sphere", directions=4, radii=(0.0, 1.0, 2.0), relative_radii=(0.5,))
-    probe(constant, inputs, labels, spec, Surroundings(inputs, labels), rng=np.random.default_rng(0), batch=9)
+    around, options = Surroundings(inputs, labels), ProbeOptions(batch=9)
+    probe(constant, inputs, labels, spec, around, rng=np.random.default_rng(0), options=options)
     assert max(sizes) <= 9
     places = torch.cat(seen)
     assert [int((places == point).all(dim=1).sum()) for point in flat] == [1] * len(flat)
@@ -372,13 +376,14 @@ def test_labels_train_as_their_rows_do(name, precision, micro):
     """The gradient is the same to the last bit, and so are the weights; the loss is summed in another order."""
     rng = np.random.default_rng(0)
     inputs, labels = rng.normal(size=(60, 1, 8, 8)).astype(np.float32), rng.integers(CLASSES, size=60)
+    samples = TrainingSet(inputs, labels, CLASSES)
     spec = TrainSpec(batch=20, epochs=3, warmup=0, precision=precision, micro_batch=micro)
     weights: list[Mapping[str, torch.Tensor]] = []
     told = []
     for loss in (base.build(LossSpec("cross_entropy")), Spelt()):
         torch.manual_seed(0)
         model = builder.build(ModelSpec(name), (1, 8, 8), CLASSES)
-        told.append([row["train_loss"] for row in fit(model, inputs, labels, loss, spec, 0, CLASSES, silent).history])
+        told.append([row["train_loss"] for row in fit(model, samples, loss, spec, 0, silent).history])
         weights.append(model.state_dict())
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
     np.testing.assert_allclose(told[0], told[1], rtol=1e-6)

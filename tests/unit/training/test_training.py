@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,13 +11,15 @@ import torch
 from safetensors.torch import save_file, save_model
 from torch import nn
 
-from halobench.core.errors import SpecError
+from halobench.core.errors import DivergedError, SpecError
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, TrainSpec
 from halobench.data import sources, splits
 from halobench.losses import base
 from halobench.models import builder
-from halobench.training.loop import augmented, backward, build_optimizer, fit, predict, shifted, train_cell
-from halobench.training.trainer_state import DivergedError, Run, learning_rate
+from halobench.training.augmentation import augmented, shifted
+from halobench.training.cell import evaluate_cell, predict, train_cell
+from halobench.training.loop import TrainingRun, TrainingSet, backward, fit
+from halobench.training.optimizer import build_optimizer, learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,7 @@ def digits(tmp_path_factory):
     """300 noisy digits."""
     folder = tmp_path_factory.mktemp("digits")
     sources.write_source(SourceSpec("digits"), folder)
-    return splits.load_data(folder, DatasetSpec("digits", 300, 50, 50, NoiseSpec("pair_flip", 0.5)), seed=0)
+    return splits.load_data(folder, DatasetSpec("digits", 300, 50, 50, NoiseSpec("cycle", 0.5)), seed=0)
 
 
 def silent(line: str) -> None:
@@ -60,7 +63,7 @@ def test_one_full_batch_step_of_sgd_is_the_gradient_step():
     nn.init.zeros_(model[1].weight)
     nn.init.zeros_(model[1].bias)
     spec = TrainSpec(optimizer="sgd", momentum=0.0, lr=0.5, batch=20, epochs=1, warmup=0, schedule="constant")
-    history = fit(model, inputs, labels, base.build(LossSpec("cross_entropy")), spec, 0, 3, silent).history
+    history = fit(model, TrainingSet(inputs, labels, 3), base.build(LossSpec("cross_entropy")), spec, 0, silent).history
     residual = 1 / 3 - np.eye(3)[labels]
     np.testing.assert_allclose(
         model[1].weight.detach(), -0.5 * residual.T @ inputs.reshape(20, 4) / 20, rtol=1e-5, atol=1e-7
@@ -234,22 +237,20 @@ def test_a_model_with_given_weights_is_evaluated_as_it_is(digits, tmp_path):
     save_model(trained.model, str(path))
     told = []
     spec = ModelSpec("cnn", weights=str(path), trained_on="digits")
-    cell = train_cell(
-        digits, spec, LossSpec("cross_entropy"), TrainSpec(), 0, told.append, weights=path, source="digits"
-    )
+    cell = evaluate_cell(digits, spec, path, TrainSpec(), 0, told.append)
     assert told == ["the model has nothing to train"]
     assert cell.history == []
     assert cell.facts["fitted_here"]
     for name, logits in trained.logits.items():
         np.testing.assert_array_equal(logits, cell.logits[name])
-    other = train_cell(digits, spec, LossSpec("cross_entropy"), TrainSpec(), 0, silent, weights=path, source="mnist")
+    other = evaluate_cell(dataclasses.replace(digits, source="mnist"), spec, path, TrainSpec(), 0, silent)
     assert not other.facts["fitted_here"]
     assert not other.facts["interpolates"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_an_epoch_on_a_gpu_never_makes_the_host_wait(digits, monkeypatch):
-    start, end = Run.start_epoch, Run.end_epoch
+    start, end = TrainingRun.start_epoch, TrainingRun.end_epoch
 
     def strict(run, *arguments):
         found = start(run, *arguments)
@@ -260,8 +261,8 @@ def test_an_epoch_on_a_gpu_never_makes_the_host_wait(digits, monkeypatch):
         torch.cuda.set_sync_debug_mode("default")
         return end(run)
 
-    monkeypatch.setattr(Run, "start_epoch", strict)
-    monkeypatch.setattr(Run, "end_epoch", relaxed)
+    monkeypatch.setattr(TrainingRun, "start_epoch", strict)
+    monkeypatch.setattr(TrainingRun, "end_epoch", relaxed)
     spec = TrainSpec(epochs=2, warmup=1, precision="bf16", channels_last=True, random_crop=1, flip=True, device="cuda")
     train_cell(digits, ModelSpec("cnn"), LossSpec("mixup", {"points": 3}), spec, 0, silent)
 
@@ -272,4 +273,4 @@ def test_logits_of_given_weights_that_are_not_finite_speak_of_their_file(digits,
     save_file({name: tensor.abs() * 1e30 for name, tensor in model.state_dict().items()}, path)
     spec = ModelSpec("mlp", weights=str(path))
     with pytest.raises(DivergedError, match=r"logits of the weights in .*w\.safetensors are not finite"):
-        train_cell(digits, spec, LossSpec("cross_entropy"), TrainSpec(), 0, silent, weights=path)
+        evaluate_cell(digits, spec, path, TrainSpec(), 0, silent)

@@ -1,7 +1,7 @@
-"""The normalised radial-basis classifier: softmax attention from an input to the training points.
+"""The normalised radial-basis classifier: softmax attention from an input to the training samples.
 
-Logits are W softmax(-|x - x_i|^2 / (2 h^2)) + b over the training points x_i. A small bandwidth h makes it a smoothed
-nearest-neighbour rule, a large one averages over many points: one knob between interpolation with locality and none.
+Logits are W softmax(-|x - x_i|^2 / (2 h^2)) + b over the training samples x_i. A small bandwidth h makes it a smoothed
+nearest-neighbour rule, a large one averages over many samples: one knob between interpolation with locality and none.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from torch import nn
 
 from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
+from halobench.models.distances import AroundSamples, squared_distances
 
-BLOCK = 1024  # points whose distances to all others are held at a time
+BLOCK = 1024  # samples whose distances to all others are held at a time
 
 
-class Attention(nn.Module):
-    """Weights W (k, N) and b (k,) start at 0; the logarithm of the bandwidth is learned with them."""
-
-    centre: torch.Tensor
-    points: torch.Tensor
+class Attention(AroundSamples):
+    """Softmax attention; weights W (k, N) and b (k,) start at 0, and the logarithm of the bandwidth is learned too."""
 
     def __init__(self, classes: int, bandwidth: float, learned: bool):
         super().__init__()
@@ -29,45 +27,40 @@ class Attention(nn.Module):
         self.bias = nn.Parameter(torch.zeros(classes))
 
     def start(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        """Take the training points as centres; the bandwidth's unit is their median distance to the nearest other."""
-        points = inputs.flatten(1)
-        centre = points.mean(dim=0)
-        self.register_buffer("centre", centre, persistent=False)
-        self.register_buffer("points", points - centre, persistent=False)
-        unit = torch.ones((), device=points.device) if points.is_meta else median_nearest(self.points)
+        """Take the training samples as centres; the bandwidth's unit is their median distance to the nearest other."""
+        self.hold(inputs)
+        unit = torch.ones((), device=inputs.device) if inputs.is_meta else median_nearest(self.points)
         self.log_bandwidth = nn.Parameter(unit.log() + math.log(self.bandwidth), requires_grad=self.learned)
-        self.values = nn.Parameter(torch.zeros(len(points), self.classes))
+        self.values = nn.Parameter(torch.zeros(len(inputs), self.classes))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        queries = images.flatten(1) - self.centre
-        # The query's own norm is the same for all points, and softmax passes it over.
-        nearness = queries @ self.points.T - (self.points**2).sum(dim=1) / 2
-        weights = torch.softmax(nearness * torch.exp(-2 * self.log_bandwidth), dim=1)
+        # Softmax passes over what is the same for all samples.
+        weights = torch.softmax(self.nearness(images) * torch.exp(-2 * self.log_bandwidth), dim=1)
         return weights @ self.values + self.bias
 
 
-def median_nearest(points: torch.Tensor) -> torch.Tensor:
-    """The median distance of points (N, D) to the nearest other that isn't a copy; 1 where there is no such point."""
-    norms, least = (points**2).sum(dim=1), []
-    for start in range(0, len(points), BLOCK):
-        block = points[start : start + BLOCK]
-        square = norms[start : start + BLOCK, None] - 2 * block @ points.T + norms
-        copies = square <= 1e-5 * (norms[start : start + BLOCK, None] + norms)  # the point itself, and rounding
+def median_nearest(samples: torch.Tensor) -> torch.Tensor:
+    """Return the median distance of samples (N, D) to the nearest other that isn't a copy; 1 if all are copies."""
+    norms, least = (samples**2).sum(dim=1), []
+    for start in range(0, len(samples), BLOCK):
+        block, block_norms = samples[start : start + BLOCK], norms[start : start + BLOCK]
+        square = squared_distances(block, block_norms, samples, norms)
+        copies = square <= 1e-5 * (block_norms[:, None] + norms)  # the sample itself, and rounding
         least.append(square.masked_fill(copies, float("inf")).amin(dim=1))
-    found = torch.cat(least)
-    found = found[torch.isfinite(found)]
-    return found.median().sqrt() if len(found) else torch.ones(())
+    nearest = torch.cat(least)
+    nearest = nearest[torch.isfinite(nearest)]
+    return nearest.median().sqrt() if len(nearest) else torch.ones(())
 
 
 def build(
     input_shape: tuple[int, int, int], classes: int, *, bandwidth: float = 0.25, learned: bool = True
 ) -> nn.Module:
-    """An `Attention`.
+    """Build an `Attention`.
 
     Parameters
     ----------
     bandwidth : float
-        h at the start, above 0, in units of the training points' median distance to the nearest other training point.
+        h at the start, above 0, in units of the training samples' median distance to the nearest other.
     learned : bool
         Whether training changes it.
 

@@ -1,4 +1,4 @@
-"""The one-hot nearest-neighbour interpolator: all confidence goes to the label of the nearest training point.
+"""The one-hot nearest-neighbour interpolator: all confidence goes to the label of the nearest training sample.
 
 Nothing is trained. It fits every training label, whatever it is trained with, and its best temperature is known in
 closed form on overlap distributions (`halobench.calibration.overlap_theory.nearest_neighbour_kl`).
@@ -11,16 +11,15 @@ from torch import nn
 
 from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
+from halobench.models.distances import AroundSamples
 
 
-class Nearest(nn.Module):
-    """Logits `scale` for the label of the nearest training point in Euclidean distance, 0 for all others.
+class Nearest(AroundSamples):
+    """Logits `scale` for the label of the nearest training sample in Euclidean distance, 0 for all others.
 
-    Of equally near points the first wins.
+    Of equally near samples the first wins.
     """
 
-    centre: torch.Tensor
-    points: torch.Tensor
     targets: torch.Tensor
 
     def __init__(self, scale: float):
@@ -28,22 +27,16 @@ class Nearest(nn.Module):
         self.scale = nn.Parameter(torch.tensor(scale), requires_grad=False)
 
     def start(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        """Take the training points."""
-        points = inputs.flatten(1)
-        # Distances come from products: centring both sides first keeps the cancellation small.
-        centre = points.mean(dim=0)
-        self.register_buffer("centre", centre, persistent=False)
-        self.register_buffer("points", points - centre, persistent=False)
+        """Take the training samples."""
+        self.hold(inputs)
         self.register_buffer("targets", targets, persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        queries = images.flatten(1) - self.centre
-        nearness = queries @ self.points.T - (self.points**2).sum(dim=1) / 2
-        return self.scale * self.targets[nearness.argmax(dim=1)]
+        return self.scale * self.targets[self.nearness(images).argmax(dim=1)]
 
 
 def build(input_shape: tuple[int, int, int], classes: int, *, scale: float = 20.0) -> nn.Module:
-    """A `Nearest`; `scale`, above 0, is the logit of the one class that it believes in (20: confidence 1 - k / 5e8).
+    """Build a `Nearest`; `scale`, above 0, is the logit of the one class that it predicts (20: confidence 1 - k / 5e8).
 
     Raises
     ------

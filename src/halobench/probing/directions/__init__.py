@@ -1,8 +1,12 @@
-"""Probes of your own: a file each, found by name, with ``directions(points, labels, surroundings, *, count, rng)``.
+"""The kinds of probe: one file per kind, found by name, with a function that gives the directions of its rays.
 
-It gets points as a float tensor (m, D), normalised, on the model's device; the labels (m,) whose confidence is watched;
-the training points as `halobench.probing.rays.Surroundings`; how many rays a point has; and a numpy Generator, the only
-thing to draw from. It returns directions as a tensor (m, count, D) of any lengths above 0, or
-`halobench.probing.rays.Rays`, as `halobench.probing.rays.towards` makes them of targets. It is asked for some points at
-a time, in order.
+That is ``directions(points, labels, surroundings, *, count, rng)``. `points` are the samples around which the probe
+walks, a float tensor (m, D), normalised, on the model's device; `labels` (m,) are the labels whose confidence is read;
+`surroundings` are the training samples, a `halobench.probing.rays.Surroundings`; `count` is the number of rays per
+sample; and `rng` is a numpy Generator, the only source of random numbers. The function returns directions as a tensor
+(m, count, D) of any lengths above 0, or `halobench.probing.rays.Rays`, as `halobench.probing.rays.towards` builds them
+from targets. It is called for consecutive parts of the samples, in order.
+
+A function with a keyword argument ``components`` gets the one of the probe's spec. A file whose kind has just one ray
+per sample says why in a constant ``ONE_DIRECTION``.
 """

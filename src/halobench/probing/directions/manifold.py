@@ -1,0 +1,26 @@
+"""Random directions in the span of the training set's leading principal components.
+
+Unlike the lines between training samples, these are directions along which Mixup never trained.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from halobench.probing.rays import Surroundings
+
+
+def directions(
+    points: torch.Tensor,
+    labels: np.ndarray,
+    surroundings: Surroundings,
+    *,
+    count: int,
+    rng: np.random.Generator,
+    components: int = 32,
+) -> torch.Tensor:
+    """Draw standard normal vectors (m, count, D) in the span of at most `components` principal components."""
+    basis = surroundings.basis(components)
+    normal = rng.standard_normal((len(points), count, len(basis)), dtype=np.float32)
+    return torch.from_numpy(normal).to(points) @ basis

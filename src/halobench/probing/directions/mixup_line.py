@@ -1,0 +1,20 @@
+"""The lines to random training samples of other labels: the segments that Mixup trains on."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from halobench.probing.rays import Rays, Surroundings, towards
+
+
+def directions(
+    points: torch.Tensor, labels: np.ndarray, surroundings: Surroundings, *, count: int, rng: np.random.Generator
+) -> Rays:
+    """Aim `count` rays per sample at training samples of other labels, drawn with replacement."""
+    rows = []
+    for label in labels:
+        others = np.flatnonzero(surroundings.labels != label)
+        rows.append(others[rng.integers(len(others), size=count)])
+    targets = surroundings.take(np.concatenate(rows))
+    return towards(points, targets.view(len(points), count, -1))

@@ -1,0 +1,18 @@
+"""The line to the nearest training sample of another label."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from halobench.probing.rays import Rays, Surroundings, towards
+
+ONE_DIRECTION = "a sample has one nearest training sample of another label"
+
+
+def directions(
+    points: torch.Tensor, labels: np.ndarray, surroundings: Surroundings, *, count: int, rng: np.random.Generator
+) -> Rays:
+    """Aim one ray per sample at its nearest training sample of another label."""
+    rows, _ = surroundings.nearest(points, labels)
+    return towards(points, surroundings.take(rows)[:, None])

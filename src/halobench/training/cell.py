@@ -1,0 +1,172 @@
+"""Train and evaluate one cell: a model of one loss and seed on one data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from halobench.core.errors import DivergedError
+from halobench.core.seeding import seed_libraries, torch_seed
+from halobench.core.specs import LossSpec, ModelSpec, TrainSpec
+from halobench.data.splits import Data
+from halobench.losses import base
+from halobench.models import builder
+from halobench.training.batches import Feed
+from halobench.training.checkpoint import Checkpoint
+from halobench.training.device import autocast, in_memory, kept_casts, place, resolve_device, set_kernels
+from halobench.training.loop import TrainingRun, TrainingSet, feed, fit
+
+INTERPOLATION = 0.99  # a model interpolates if its train accuracy, on the labels trained on, is at least this
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained cell.
+
+    Attributes
+    ----------
+    model : nn.Module
+    logits : dict of float32 arrays (n, classes)
+        Of each split, by ``{split}.logits``.
+    history : list of dict
+        A row per epoch.
+    facts : dict
+        For the record.
+    """
+
+    model: nn.Module
+    logits: dict[str, np.ndarray]
+    history: list[dict[str, float]]
+    facts: dict[str, Any]
+
+
+def train_cell(
+    data: Data,
+    model: ModelSpec,
+    loss: LossSpec,
+    spec: TrainSpec,
+    seed: int,
+    log: Callable[[str], None] = print,
+    checkpoint: Checkpoint | None = None,
+) -> Trained:
+    """Build, train and evaluate one cell; initialisation, order and mixing all come from `seed`.
+
+    Raises
+    ------
+    DivergedError
+        If a loss or a logit is not finite.
+    Interrupted
+        If a signal has arrived; the checkpoint holds the progress.
+    """
+    network, inputs = _start(data, model, spec, seed)
+    samples = TrainingSet(inputs, data.splits["train"].labels, data.classes)
+    run = fit(network, samples, base.build(loss), spec, seed, log, checkpoint)
+    return _evaluate(run, data, inputs, f"after epoch {spec.epochs}")
+
+
+def evaluate_cell(
+    data: Data,
+    model: ModelSpec,
+    weights: Path,
+    spec: TrainSpec,
+    seed: int,
+    log: Callable[[str], None] = print,
+) -> Trained:
+    """Evaluate a model that was trained elsewhere, whose weights lie in the file `weights`.
+
+    Unless it was fitted to the data set's source, the facts say that, and no train accuracy makes it interpolate.
+
+    Raises
+    ------
+    SpecError
+        If the file doesn't hold this model's weights.
+    DivergedError
+        If a logit is not finite.
+    """
+    network, inputs = _start(data, model, spec, seed, weights)
+    log("the model has nothing to train")
+    run = TrainingRun(network, None, spec, 0, next(network.parameters()).device)
+    return _evaluate(run, data, inputs, f"of the weights in {weights}", model.fitted_on(data.source))
+
+
+def _start(
+    data: Data, model: ModelSpec, spec: TrainSpec, seed: int, weights: Path | None = None
+) -> tuple[nn.Module, Feed]:
+    """Build the model, on its device, and a feed of the training samples."""
+    set_kernels(spec)
+    device = resolve_device(spec.device)
+    seed_libraries(torch_seed(seed, "init"))
+    built = builder.build(model, data.shape, data.classes, (data.mean, data.std), weights)
+    start_on(built, data)
+    return place(built, spec, device), feed(data.splits["train"].images, spec, device, data)
+
+
+def _evaluate(run: TrainingRun, data: Data, inputs: Feed, when: str, fitted: bool = True) -> Trained:
+    """Predict the logits of all splits; `inputs` are the training samples, and `when` leads on in an error."""
+    logits = {}
+    for name, split in data.splits.items():
+        samples = inputs if name == "train" else feed(split.images, run.spec, run.device, data)
+        logits[f"{name}.logits"] = predict(run.model, samples, run.spec, tick=run.save_if_signalled)
+        check_finite(logits[f"{name}.logits"], f"{name} logits {when}")
+    accuracy = float((logits["train.logits"].argmax(axis=1) == data.splits["train"].labels).mean())
+    facts = {
+        "train_accuracy": accuracy,
+        "interpolates": fitted and accuracy >= INTERPOLATION,
+        "fitted_here": fitted,
+        "steps": run.history[-1]["step"] if run.history else 0,
+        "train_seconds": round(run.seconds, 3),
+        "earlier_seconds": round(run.earlier_seconds, 3),
+        "resumed_at": run.resumed_at,
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "classes": data.classes,
+        "device": str(run.device),
+    } | data.facts()
+    return Trained(run.model, logits, run.history, facts)
+
+
+def check_finite(logits: np.ndarray, what: str) -> None:
+    """Raise DivergedError if one of the logits (n, k) is not finite; `what` names them."""
+    bad = ~np.isfinite(logits).all(axis=1)
+    if bad.any():
+        raise DivergedError(
+            f"{what} are not finite for {bad.sum()} of {len(bad)} points, first for point {bad.argmax()}"
+        )
+
+
+@torch.no_grad()  # not inference_mode, in which autocast casts the weights again for each batch
+def predict(
+    model: nn.Module, inputs: np.ndarray | Feed, spec: TrainSpec, tick: Callable[[], None] = lambda: None
+) -> np.ndarray:
+    """Return logits in eval mode, float32 (n, classes), for normalised inputs (n, C, H, W).
+
+    `tick` is called before each batch.
+
+    Raises
+    ------
+    SpecError
+        If memory runs out.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    samples = inputs if isinstance(inputs, Feed) else feed(inputs, spec, device)
+    blocks = []
+    with in_memory("eval_batch", spec.eval_batch, "a batch that fits"), kept_casts(device):
+        for start in range(0, len(samples), spec.eval_batch):
+            tick()
+            rows = np.arange(start, min(start + spec.eval_batch, len(samples)))
+            with autocast(spec, device):
+                logits = model(samples.take(rows))
+            blocks.append(logits.float().cpu().numpy())
+    return np.concatenate(blocks)
+
+
+def start_on(model: nn.Module, data: Data) -> None:
+    """Give a model that is built around its training samples those of a data set; others don't read them."""
+    if hasattr(model, "start"):
+        builder.start(model, data.inputs("train"), data.splits["train"].labels, data.classes)
