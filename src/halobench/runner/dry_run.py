@@ -75,6 +75,11 @@ class Job:
         return f"{self.kind} {self.label}".strip()
 
 
+def request_of(job: Job) -> str:
+    """Return the path of a job's request; empty if it has none."""
+    return next((path for path in job.inputs if f"/{FOLDER}/" in path), "")
+
+
 def parse_jobs(text: str) -> list[Job]:
     """The jobs of a dry run's text, less the targets that only gather files.
 

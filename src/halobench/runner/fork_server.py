@@ -26,7 +26,7 @@ from typing import Any
 PLACE = "HALOBENCH_WARM"  # the folder of the servers' sockets
 PACKAGE = Path(__file__).parents[1]
 # What each stage imports, so that its forks don't. An optimiser imports torch's compiler when it is built.
-TORCH = ("halobench.training.loop", "safetensors.torch", "torch._dynamo")
+TORCH = ("halobench.training.cell", "safetensors.torch", "torch._dynamo")
 TABLES = ("halobench.results.aggregate", "pyarrow.parquet", "pyarrow.dataset")
 STAGES = {
     "source": (),
@@ -96,7 +96,7 @@ def ask(arguments: Sequence[str]) -> int | None:
     if not os.environ.get(PLACE) or not arguments or arguments[0] not in STAGES:
         return None
     with Signals() as signals, contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
-        line.connect(os.path.join(os.environ[PLACE], SERVERS["halobench.training.loop" not in STAGES[arguments[0]]]))
+        line.connect(os.path.join(os.environ[PLACE], SERVERS[TORCH[0] not in STAGES[arguments[0]]]))
         request = json.dumps(_request(arguments)).encode()
         socket.send_fds(line, [len(request).to_bytes(4, "big")], [0, 1, 2])
         line.sendall(request)

@@ -29,11 +29,11 @@ from halobench.runner.dry_run import (
     dry_run,
     parse_jobs,
     parse_reason,
+    request_of,
     working_directory,
 )
 from halobench.storage import files
 from halobench.storage.layout import STAGES
-from halobench.storage.requests import FOLDER
 
 ORDER = tuple(STAGES)
 NOTHING = "nothing would run: everything is up to date"
@@ -96,14 +96,9 @@ def _missing(job: Job, paths: Sequence[str], folder: Path) -> list[str]:
 
 def _newer(job: Job, paths: Sequence[str], folder: Path) -> list[str]:
     """Inputs that changed after the outputs were made."""
-    files = [path for path in paths if path != _request_of(job)]
+    files = [path for path in paths if path != request_of(job)]
     changed = [f"{_listed(_short(job, files))} changed after the outputs were made"] if files else []
     return [*changed, *(request_changes(job, folder) if len(files) < len(paths) else [])]
-
-
-def _request_of(job: Job) -> str:
-    """Return the path of a job's request; empty if it has none."""
-    return next((path for path in job.inputs if f"/{FOLDER}/" in path), "")
 
 
 def request_changes(job: Job, folder: Path = Path()) -> list[str]:
@@ -116,7 +111,7 @@ def request_changes(job: Job, folder: Path = Path()) -> list[str]:
         The working directory of the run.
     """
     try:
-        request = files.read_json(folder / _request_of(job), ["spec", "code"])
+        request = files.read_json(folder / request_of(job), ["spec", "code"])
         record = files.read_json(folder / job.outputs[-1 if job.kind != "manifest" else 0])
     except SpecError:
         return []
