@@ -107,9 +107,9 @@ onerror:
     cluster_run.end(workflow)
     for folder in (RESULTS, RESULTS / "partial"):
         if found := failures.failed(folder, STARTED, cluster_run.logs(workflow)):
-            print(failures.table(found), file=sys.stderr)
+            logger.error(failures.table(found))
     if full := disk_space.told_full(RESULTS):
-        print(full, file=sys.stderr)
+        logger.error(full)
 
 
 wildcard_constraints:
