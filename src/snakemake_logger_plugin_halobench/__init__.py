@@ -23,7 +23,7 @@ class LogHandlerSettings(LogHandlerSettingsBase):
     events: Optional[Path] = field(  # noqa: UP045
         default=None,
         metadata={
-            "help": "Write what Snakemake says of each job to this file, as lines of JSON, and show errors alone.",
+            "help": "Write what Snakemake says of its jobs to this file, as lines of JSON; show only errors.",
             "env_var": False,
             "required": False,
         },

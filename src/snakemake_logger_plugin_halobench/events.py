@@ -18,7 +18,8 @@ class EventFile:
     """Writes a line of JSON for each event that matters to `halobench why` and `halobench plan`.
 
     A line has the key ``event``: ``workflow_started`` with ``cwd``, ``run_info`` with ``stats`` (jobs by rule), or
-    ``job_info`` with the job's rule, wildcards, resources, reason, command and files. Errors go to standard error.
+    ``job_info`` with the job's rule, wildcards, resources, reason, command and files.
+    Warnings and errors go to standard error.
     """
 
     def __init__(self, path: Path):
@@ -30,7 +31,7 @@ class EventFile:
         if event in FACTS:
             json.dump({"event": str(event)} | FACTS[event](record), self._file)
             self._file.write("\n")
-        elif record.levelno >= logging.ERROR:
+        elif record.levelno >= logging.WARNING:
             print(record.getMessage(), file=sys.stderr, flush=True)
 
     def close(self) -> None:
