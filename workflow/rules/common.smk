@@ -33,7 +33,7 @@ onsuccess:
 
 
 onerror:
-    STARTUP.after_jobs(failed=True)
+    STARTUP.after_jobs(report=logger.error)
 
 
 wildcard_constraints:

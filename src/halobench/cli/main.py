@@ -60,15 +60,6 @@ EXAMPLE_EXPLORER = """examples:
   halobench explorer                          all experiments in results, to results/explorer.html
   halobench explorer demo --out demo.html
   halobench explorer --tables results/partial/tables    of cells that are there, after `halobench run partial`"""
-EXAMPLE_WATCH = """Beside a run, in a second terminal; or after one, to see what is there. It reads files, and a
-cluster's queue, and touches neither. Without options it shows what the run on this host was started with.
-It ends when all is done (exit code 0), or when no run is going on (1 if something failed or is missing).
-
-examples:
-  halobench watch
-  halobench watch --once          a picture of now
-  halobench watch --every 60 > watch.log
-  halobench watch --configfile workflow/experiments/tiny.yaml --config 'run=[tiny]'"""
 EXAMPLE_CLUSTER = """Needs SLURM's programs and munge, no GPU, and neither root nor /etc.
 
 examples:
@@ -210,16 +201,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="print the queue so often, if it changed",
     )
     cluster.add_argument("rest", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run (a shell)")
-    watch = command("watch", "Show how far a run is, and the time left.", _watch, EXAMPLE_WATCH)
-    watch.add_argument("--results", type=Path, default=Path("results"), help="the results folder (results)")
-    watch.add_argument("--once", action="store_true", help="show it as it is now, and end")
-    watch.add_argument("--every", type=_seconds, default=2.0, metavar="SECONDS", help="between two looks at least (2)")
-    for option, metavar, what in (
-        ("configfile", "FILE", "configurations laid over config.yaml, as for `halobench run`"),
-        ("config", "KEY=VALUE", "values laid over these"),
-    ):
-        watch.add_argument(f"--{option}", nargs="+", action="extend", default=[], metavar=metavar, help=what)
-    watch.add_argument("--workflow-profile", metavar="FOLDER", help="what a run may use, where none is going on")
     command("check", "Check what only building can check; a request in JSON on standard input.", _check)
     why = command("why", "Say why each job would run.", _why, EXAMPLE_WHY)
     why.usage = "halobench why [-h] [--each] [SNAKEMAKE'S ARGUMENTS ...]"
@@ -452,21 +433,6 @@ def _check(given: argparse.Namespace) -> int:
     return 2 if problems else 0
 
 
-def _watch(given: argparse.Namespace) -> int:
-    from halobench.experiment.config_loader import ConfigError
-    from halobench.runner.monitor.monitor import opened, watch
-    from halobench.runner.snakemake_args import Selection
-
-    chosen = Selection(tuple(given.configfile), tuple(given.config))
-    try:
-        found = opened(given.results, chosen, given.workflow_profile)
-    except ConfigError as error:
-        for problem in error.problems:
-            _tell(f"halobench: error: {problem}")
-        return 2
-    return watch(found, given.once, given.every)
-
-
 def _why(given: argparse.Namespace) -> int:
     from halobench.runner.forecast.explain import why
 
@@ -492,7 +458,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 # Commands that are no stages: what they print is for a person or a program, not for a log.
-QUIET = ("check", "cluster", "compare", "logs", "plan", "run", "show", "verify", "watch", "why")
+QUIET = ("check", "cluster", "compare", "logs", "plan", "run", "show", "verify", "why")
 
 # The options that are not Snakemake's, of the commands that hand on the rest.
 OWN = {

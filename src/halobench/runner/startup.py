@@ -101,16 +101,16 @@ class Startup:
         if cluster_run.is_local(self.workflow):
             fork_server.start()
 
-    def after_jobs(self, failed: bool = False) -> None:
-        """Tidy up after the last job; of a run that failed, print which jobs did."""
+    def after_jobs(self, report: Callable[[str], Any] | None = None) -> None:
+        """Tidy up after the last job; of a run that failed, `report` which jobs did."""
         cluster_run.end(self.workflow)
-        if not failed:
+        if report is None:
             return
         for folder in (RESULTS, RESULTS / "partial"):
             if listed := failures.failed(folder, self.began, cluster_run.logs(self.workflow)):
-                print(failures.table(listed), file=sys.stderr)
+                report(failures.table(listed))
         if full := disk_space.told_full(RESULTS):
-            print(full, file=sys.stderr)
+            report(full)
 
 
 def check_rules(workflow: Any) -> None:

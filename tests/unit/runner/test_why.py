@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from halobench.runner import dry_run
-from halobench.runner.dry_run import Job, parse_jobs, parse_reason
+from halobench.runner.dry_run import Job, parse_reason, read_events
 from halobench.runner.forecast.explain import explain, report, spec_changes
 
 RUN = "results/runs/clean/cnn/mixup2/seed0"
@@ -18,74 +18,48 @@ NOW = BEFORE | {"loss": {"name": "mixup", "options": {"alpha": 0.5}}}
 CHANGED = "Set of input files has changed since last execution"
 OLD, NEW = "0" * 16, "f" * 16
 
-# A dry run of Snakemake 9.27, shortened.
-DRY = f"""Assuming unrestricted shared filesystem usage.
-
-SNAKEMAKE
-=========
-  Date: 2026-01-25 03:08:27
-  Working directory: /somewhere/else
-
-Building DAG of jobs...
-Job stats:
-job          count
----------  -------
-train            2
-calibrate        1
-all              1
-total            4
+SOURCE = ["results/sources/digits/meta.json", REQUEST]
+CNN = {"dataset": "clean", "model": "cnn", "loss": "mixup2", "seed": "0"}
 
 
-[Sun Jan 25 03:08:31 2026]
-rule train:
-    input: results/sources/digits/meta.json, results/requests/train-3fa9c1.json
-    output: {RUN}/model.safetensors, {RUN}/train.json
-    log: results/logs/train/clean/cnn/mixup2/seed0.log
-    jobid: 11
-    benchmark: results/benchmarks/train/clean/cnn/mixup2/seed0.tsv
-    reason: {CHANGED}
-    wildcards: dataset=clean, model=cnn, loss=mixup2, seed=0
-    resources: tmpdir=/tmp, gpu=1, runtime=240, mem_mb=4000, mem=4 GB, mem_mib=3815
-[Sun Jan 25 03:08:31 2026]
-rule train:
-    input: results/sources/digits/meta.json, results/requests/train-3fa9c1.json
-    output: results/runs/clean/cnn/mixup2/seed2/model.safetensors, results/runs/clean/cnn/mixup2/seed2/train.json
-    log: results/logs/train/clean/cnn/mixup2/seed2.log
-    jobid: 17
-    reason: Missing output files: results/runs/clean/cnn/mixup2/seed2/train.json
-    wildcards: dataset=clean, model=cnn, loss=mixup2, seed=2
-    resources: tmpdir=/tmp, gpu=1
-[Sun Jan 25 03:08:31 2026]
-localrule calibrate:
-    input: {RUN}/model.safetensors
-    output: {RUN}/metrics.csv
-    jobid: 12
-    reason: Missing output files: {RUN}/metrics.csv; Input files updated by another job: {RUN}/model.safetensors
-    wildcards: dataset=clean, model=cnn, loss=mixup2, seed=0
-    resources: tmpdir=/tmp
-[Sun Jan 25 03:08:31 2026]
-rule all:
-    input: {RUN}/train.json, {RUN}/metrics.csv
-    jobid: 0
-    reason: Input files updated by another job: {RUN}/metrics.csv, {RUN}/train.json
-    resources: tmpdir=/tmp
-Job stats:
-job          count
----------  -------
-train            2
-calibrate        1
-all              1
-total            4
+def announced(rule: str, reason: str, inputs: list[str], outputs: list[str], wildcards: dict[str, str]) -> dict:
+    """A job as the logger plug-in keeps it."""
+    facts = {"event": "job_info", "rule": rule, "reason": reason, "input": inputs, "output": outputs, "threads": 1}
+    return facts | {"wildcards": wildcards, "resources": {"tmpdir": "/tmp", "gpu": "1"}, "shellcmd": None}
 
-Reasons:
-    (check individual jobs above for details)
-    input files updated by another job:
-        all, calibrate
-    set of input files has changed since last execution:
-        train
 
-This was a dry-run (flag -n). The order of jobs does not reflect the order of execution.
-"""
+# What Snakemake 9.27 said in a dry run, shortened.
+SEED2 = RUN.replace("seed0", "seed2")
+DRY = [
+    {"event": "workflow_started", "cwd": "/somewhere/else"},
+    {"event": "run_info", "stats": {"train": 2, "calibrate": 1, "all": 1, "total": 4}},
+    announced("train", CHANGED, SOURCE, [f"{RUN}/model.safetensors", f"{RUN}/train.json"], CNN),
+    announced(
+        "train",
+        f"Missing output files: {SEED2}/train.json",
+        SOURCE,
+        [f"{SEED2}/model.safetensors", f"{SEED2}/train.json"],
+        CNN | {"seed": "2"},
+    ),
+    announced(
+        "calibrate",
+        f"Missing output files: {RUN}/metrics.csv; Input files updated by another job: {RUN}/model.safetensors",
+        [f"{RUN}/model.safetensors"],
+        [f"{RUN}/metrics.csv"],
+        CNN,
+    ),
+    announced(
+        "all",
+        f"Input files updated by another job: {RUN}/metrics.csv, {RUN}/train.json",
+        [f"{RUN}/train.json", f"{RUN}/metrics.csv"],
+        [],
+        {},
+    ),
+]
+
+
+def read(events: list[dict]) -> dry_run.Events:
+    return read_events(map(json.dumps, events))
 
 
 def write(path: Path, content: object = None) -> None:
@@ -110,7 +84,8 @@ def cell(reason: str, rule: str = "train", folder: str = RUN) -> Job:
 
 
 def test_jobs_are_read_from_a_dry_run():
-    jobs = parse_jobs(DRY)
+    events = read(DRY)
+    jobs = events.jobs
     assert [job.name for job in jobs] == [
         "train clean/cnn/mixup2/seed0",
         "train clean/cnn/mixup2/seed2",
@@ -119,20 +94,18 @@ def test_jobs_are_read_from_a_dry_run():
     assert jobs[0].inputs == ("results/sources/digits/meta.json", REQUEST)
     assert jobs[0].outputs == (f"{RUN}/model.safetensors", f"{RUN}/train.json")
     assert jobs[0].reason == CHANGED
-    assert str(dry_run.working_directory(DRY)) == "/somewhere/else"
-    assert parse_jobs("Building DAG of jobs...\nNothing to be done (all requested files are present).") == []
-
-
-def test_a_group_of_jobs_is_indented_and_a_message_stands_for_its_rule():
-    text = "    rule train:\n        output: a, b\n        reason: Forced execution\n"
-    assert parse_jobs(text) == [Job("train", "Forced execution", (), ("a", "b"))]
-    assert parse_jobs("Job 7: Looking.\nReason: Forced execution")[0].reason == "Forced execution"
+    assert str(events.folder) == "/somewhere/else"
+    assert events.gathered == (f"{RUN}/train.json", f"{RUN}/metrics.csv")
+    assert not events.silenced
+    assert read(DRY[:2]).silenced
+    assert read(DRY[:1]).jobs == ()
+    assert not read(DRY[:1]).silenced
 
 
 def test_a_report_tells_groups_and_totals(tmp_path):
     request(tmp_path)
     record(tmp_path)
-    assert report(parse_jobs(DRY), tmp_path) == [
+    assert report(read(DRY).jobs, tmp_path) == [
         "train clean/cnn/mixup2/seed0: loss.alpha is 0.5 instead of its default",
         "train clean/cnn/mixup2/seed2: it has never run",
         "calibrate clean/cnn/mixup2/seed0: it has never run",

@@ -7,7 +7,6 @@ difference between the request and the record of its results.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
@@ -27,10 +26,8 @@ from halobench.runner.dry_run import (
     SOFTWARE,
     Job,
     dry_run,
-    parse_jobs,
     parse_reason,
     request_of,
-    working_directory,
 )
 from halobench.storage import files
 from halobench.storage.layout import STAGES
@@ -294,14 +291,12 @@ def totals(jobs: Sequence[Job]) -> str:
 
 def why(arguments: Sequence[str], each: bool = False) -> int:
     """Print why each job would run; return 0, or Snakemake's exit code after its own message."""
-    done = dry_run(arguments)
-    if done.returncode:
-        message = re.sub(r"\A.*?^SNAKEMAKE\n=+\n.*?\n\n", "", done.stdout, flags=re.S | re.M)
-        print("\n".join(filter(None, [message.strip(), done.stderr.strip()])), file=sys.stderr)
-        return done.returncode
-    jobs = parse_jobs(done.stdout)
-    if "Job stats:" in done.stdout and not (jobs and all(job.reason for job in jobs)):
+    events = dry_run(arguments)
+    if events.code:
+        print(events.errors, file=sys.stderr)
+        return events.code
+    if events.silenced:
         print("halobench: error: Snakemake gave no reasons: leave out --quiet", file=sys.stderr)
         return 2
-    print("\n".join(report(jobs, working_directory(done.stdout), each)))
+    print("\n".join(report(events.jobs, events.folder, each)))
     return 0
