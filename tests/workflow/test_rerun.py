@@ -108,7 +108,7 @@ def write_defaults(config: dict) -> None:
 
 def reformat(folder: Path, config: dict) -> None:
     """Other line breaks, quotes, comments and docstrings in a loss's module and in the one that all losses share."""
-    for name in ("mixup", "__init__"):
+    for name in ("mixup", "base"):
         path = folder / f"src/halobench/losses/{name}.py"
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
@@ -124,6 +124,19 @@ def touch(folder: Path, config: dict) -> None:
                 path.touch()
     for name in ("Snakefile", "config.yaml", "environment.yml"):
         (folder / name).touch()
+
+
+def delete_requests(folder: Path, config: dict) -> None:
+    shutil.rmtree(folder / "results/requests")
+
+
+def move_module(folder: Path, config: dict) -> None:
+    """A module of the runner, which no stage imports, goes into another file."""
+    runner = folder / "src/halobench/runner"
+    (runner / "disk_space.py").rename(runner / "room.py")
+    startup = (runner / "startup.py").read_text()
+    assert "disk_space." in startup
+    (runner / "startup.py").write_text(startup.replace("disk_space", "room"))
 
 
 def write_profile(folder: Path, config: dict) -> None:
@@ -187,9 +200,9 @@ EDITS = {
         "train, 8 jobs (clean/cnn/mixup2/seed0, ...): losses/mixup.py changed",
     ),
     "the probe changed": Edit(
-        written("probing/probe", "FORWARDS = 2**14", "FORWARDS = 2**13"),
+        written("probing/ray_walk", "FORWARDS = 2**14", "FORWARDS = 2**13"),
         {"probe": 16, **TABLES},
-        "probe, 16 jobs (clean/cnn/cross_entropy/seed0, ...): probing/probe.py changed",
+        "probe, 16 jobs (clean/cnn/cross_entropy/seed0, ...): probing/ray_walk.py changed",
     ),
     "the metrics changed": Edit(
         written(
@@ -204,9 +217,9 @@ EDITS = {
         "figure tiny/radii: reporting/figures/radii.py changed",
     ),
     "the theme changed": Edit(
-        written("reporting/plotting/page_layout", "BAND = 0.18", "BAND = 0.2"),
+        written("reporting/plotting/style", "BAND = 0.18", "BAND = 0.2"),
         FIGURES | {"overview": 1},
-        f"figure, {len(FIGURES)} jobs (tiny/calibration, ...): reporting/plotting/page_layout.py changed",
+        f"figure, {len(FIGURES)} jobs (tiny/calibration, ...): reporting/plotting/style.py changed",
     ),
     "one table for print changed": Edit(
         written("reporting/tables/paper_images", 'metrics, runs, "clean"', 'metrics, runs, "drawn"'),
@@ -218,6 +231,11 @@ EDITS = {
     "other threads": Edit(nothing, {}, arguments=("--set-threads", "train=2")),
     "another profile": Edit(write_profile, {}, arguments=("--profile", "other")),
     "every source file touched": Edit(touch, {}),
+    "the folder of requests deleted": Edit(delete_requests, {}),
+    "a module moved into another file that no stage imports": Edit(move_module, {}),
+    "a comment in the stage table": Edit(
+        written("storage/layout", "STAGES: Mapping", "# Every stage.\nSTAGES: Mapping"), {}
+    ),
 }
 
 
@@ -292,6 +310,39 @@ def test_an_edit_reruns_its_slice_only_and_why_names_it(copied, name):
         assert len(reasons(events, copied.folder, each=True)) == len(events.jobs) + 1
     else:
         assert lines == [explain.NOTHING]
+
+
+@pytest.fixture(scope="module")
+def in_database(finished, tmp_path_factory) -> Workspace:
+    """The finished grid, as Snakemake remembers it in a database in place of files."""
+    workspace = finished.copy(tmp_path_factory.mktemp("database") / "copy")
+    shutil.rmtree(workspace.folder / ".snakemake/metadata")
+    done = workspace.snakemake("--touch", "--cores", "1", *DATABASE)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert not (workspace.folder / ".snakemake/metadata").exists()
+    return workspace
+
+
+DATABASE = ("--persistence-backend", "db")
+SAMPLE = (
+    "nothing",
+    "a loss's parameter",
+    "a seed added",
+    "a seed removed",
+    "the metrics changed",
+    "one figure changed",
+)
+SAMPLE += ("one figure changed", "keys reordered", "the folder of requests deleted")
+
+
+@pytest.mark.parametrize("name", EDITS if os.environ.get("HALOBENCH_SOAK") == "1" else SAMPLE)
+def test_an_edit_reruns_the_same_where_snakemake_remembers_in_a_database(in_database, tmp_path, name):
+    copied, edit = Copy(in_database, tmp_path / "copy"), EDITS[name]
+    copied.edit(edit)
+    events = copied.events("-n", *DATABASE, *edit.arguments)
+    assert job_counts(events) == edit.jobs
+    lines = reasons(events, copied.folder)
+    assert any(edit.said in line for line in lines) if edit.jobs else lines == [explain.NOTHING]
 
 
 DELETED = {
