@@ -122,7 +122,7 @@ FIGURES = {
     "Training": ("training",),
     "Theory": ("overlap", "log_k", "phase", "predicted", "gaussians"),
 }
-PAGES = ("overview", "cells", "panels")
+PAGES = ("overview", "cells")
 TABLES = ("claims_table", "paper_images", "paper_images_posterior", "paper_gaussians", "paper_gaussians_posterior")
 TABLES += ("images_posthoc",)
 

@@ -10,6 +10,7 @@ import ast
 import os
 import re
 import shutil
+from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -266,7 +267,7 @@ def job_counts(text: str) -> dict[str, int]:
 
 def told(text: str, folder: Path, each: bool = False) -> list[str]:
     """What `halobench why` makes of a dry run's text."""
-    return explain.report(dry_run.parse_jobs(text), dry_run.Records(folder), each)
+    return explain.report(dry_run.parse_jobs(text), folder, each)
 
 
 def ran(text: str) -> dict[str, int]:
@@ -391,14 +392,19 @@ def test_why_is_a_command(copied):
 
 
 def test_why_tells_what_was_cut_off_and_what_is_newer(copied):
-    path = "results/runs/noisy/mlp/mixup2/seed1/metrics.csv"
-    mark = dry_run.Records(copied.folder)._path("incomplete", path)
-    mark.write_text("{}")
+    record = copied.folder / "results/runs/noisy/mlp/mixup2/seed1/calibrate.json"
+    marks = copied.folder / ".snakemake/incomplete"
+    marks.mkdir(exist_ok=True)
+    name = urlsafe_b64encode(b"results/runs/noisy/mlp/mixup2/seed1/metrics.csv").decode()
+    (marks / name).write_text("{}")  # as Snakemake marks a job that it has started
+    content = record.read_bytes()
+    record.unlink()  # which a stage writes last
     with (copied.folder / "workflow/claims.yaml").open("a") as file:
         file.write("# Looked at again.\n")
     lines = told(copied.snakemake("-n"), copied.folder)
     assert "calibrate noisy/mlp/mixup2/seed1: it was left incomplete when it last ran" in lines
-    mark.unlink()
+    (marks / name).unlink()
+    record.write_bytes(content)
     lines = told(copied.snakemake("-n"), copied.folder)
     assert "claims tiny: workflow/claims.yaml changed after the outputs were made" in lines
 

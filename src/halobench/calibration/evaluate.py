@@ -128,6 +128,18 @@ def calibrate(
     return Calibrated(found.fits, table, found.reliability)
 
 
+def exact_beta(arrays: Mapping[str, np.ndarray]) -> float | None:
+    """Return the inverse of the exact temperature on validation logits and labels; None if these are separable.
+
+    Parameters
+    ----------
+    arrays : mapping
+        ``val.logits`` (n, k) and ``val.labels`` (n,) among them.
+    """
+    fit = fit_temperature(arrays["val.logits"], arrays["val.labels"])
+    return None if fit.separable else fit.beta
+
+
 def _get(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """An array that must be there."""
     _require(arrays, name)

@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +97,20 @@ def build_parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
+    def asks(added: argparse.ArgumentParser, *names: str) -> None:
+        asked = added.add_mutually_exclusive_group(required=True)
+        for name in ("spec", "request"):
+            asked.add_argument(f"--{name}", **ARGUMENTS[name])
+        takes(added, *names)
+
     def takes(added: argparse.ArgumentParser, *names: str) -> None:
         for name in names:
             added.add_argument(f"--{name}", required=True, **ARGUMENTS[name])
 
-    takes(command("source", "Write a source's images, labels and meta data.", _source), "spec", "out")
-    takes(command("weights", "Fetch the weights that timm publishes for a model.", _weights), "spec", "out")
+    asks(command("source", "Write a source's images, labels and meta data.", _source), "out")
+    asks(command("weights", "Fetch the weights that timm publishes for a model.", _weights), "out")
     train = command("train", "Train one cell, or go on where it was stopped.", _train, EXAMPLE_TRAIN)
-    takes(train, "spec", "source", "seed", "out")
+    asks(train, "source", "seed", "out")
     train.add_argument(
         "--weights",
         type=_file,
@@ -112,7 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="weights of a model that comes with such (the file its spec names)",
     )
     probe = command("probe", "Probe the neighbourhoods of a trained cell, or go on where it was stopped.", _probe)
-    takes(probe, "spec", "source", "seed", "run")
+    asks(probe, "source", "seed", "run")
     for stage in (train, probe):
         stage.add_argument(
             "--checkpoint", type=Path, metavar="FILE", help="its resume point (a hidden file beside its outputs)"
@@ -130,18 +136,20 @@ def build_parser() -> argparse.ArgumentParser:
     where = calibrate.add_mutually_exclusive_group(required=True)
     where.add_argument("--run", **ARGUMENTS["run"])
     where.add_argument("--logits", type=Path, metavar="FILE", help="an .npz file of logits and labels from any project")
-    calibrate.add_argument("--spec", **ARGUMENTS["spec"])
+    asked = calibrate.add_mutually_exclusive_group()
+    for name in ("spec", "request"):
+        asked.add_argument(f"--{name}", **ARGUMENTS[name])
     calibrate.add_argument("--seed", **ARGUMENTS["seed"])
     calibrate.add_argument("--out", type=Path, metavar="FOLDER", help="where to write what was found in --logits")
-    takes(
-        command("reference", "Score Bayes, uniform and nearest-neighbour predictors.", _reference),
-        *("spec", "source", "seed", "out"),
-    )
+    reference = command("reference", "Score Bayes, uniform and nearest-neighbour predictors.", _reference)
+    asks(reference, "source", "seed", "out")
     manifest = command("manifest", "List the files of an experiment's cells with their checksums.", _manifest)
     manifest.add_argument("--missing", type=Path, metavar="FILE", help="where to write a table of what is missing")
-    takes(manifest, "cells", "results", "out")
-    takes(command("aggregate", "Join the cells of a manifest into tables.", _aggregate), "manifest", "results", "out")
-    takes(command("claims", "Judge the paper's claims by an experiment's tables.", _claims), "claims", "tables", "out")
+    asks(manifest, "results", "out")
+    aggregate = command("aggregate", "Join the cells of a manifest into tables.", _aggregate)
+    takes(aggregate, "manifest", "results", "out")
+    claims = command("claims", "Judge the paper's claims by an experiment's tables.", _claims)
+    takes(claims, "claims", "tables", "out")
     figure = command("figure", "Draw one figure from an experiment's tables, as PDF and PNG.", _figure)
     figure.add_argument("name", help="a file of halobench/reporting/figures, or module:function")
     figure.add_argument("--note", default="", metavar="TEXT", help="printed in a corner")
@@ -159,9 +167,10 @@ def build_parser() -> argparse.ArgumentParser:
     overview = command("overview", "Write pages on what an experiment was and what came out.", _overview)
     takes(overview, "manifest", "results", "tables", "out")
     overview.add_argument("--spec", type=_spec, default={}, metavar="JSON", help="its configuration, to be shown")
-    overview.add_argument("--rules", type=_spec, default={}, metavar="JSON", help="the workflow's rules, to be drawn")
     overview.add_argument("--figure", type=_file, metavar="FILE", help="the PNG that sums it up")
     overview.add_argument("--note", default="", metavar="TEXT", help="printed on each page")
+    for stage in (aggregate, claims, figure, table, explorer, overview):
+        stage.add_argument("--request", **ARGUMENTS["request"])
     verify = command("verify", "Compare results with the checksums in their records.", _verify)
     verify.add_argument("results", nargs="?", type=Path, default=Path("results"), help="the results folder (results)")
     verify.add_argument("--remove", action="store_true", help="remove what is faulty, so that it is made again")
@@ -262,7 +271,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "dest": "folder",
         "help": "a cell's folder, as `halobench train` wrote it",
     },
-    "cells": {"type": Path, "metavar": "FILE", "help": "the names and folders of an experiment's cells"},
+    "request": {"type": Path, "metavar": "FILE", "help": "a file with spec and code version, as a run writes it"},
     "manifest": {"type": Path, "metavar": "FILE", "help": "the cells of an experiment"},
     "results": {"type": Path, "metavar": "FOLDER", "help": "the results folder"},
     "claims": {"type": Path, "metavar": "FILE", "help": "the claims, e.g. workflow/claims.yaml"},
@@ -270,94 +279,116 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
+def _asked(given: argparse.Namespace, spec: Any = None) -> tuple[Any, Mapping[str, str] | None]:
+    """Return the spec and the code version of a request, or else `spec` and None."""
+    from halobench.storage.requests import read_request
+
+    if given.request is None:
+        return spec, None
+    request = read_request(given.request, given.command)
+    return request.spec, request.code
+
+
+def _resume(given: argparse.Namespace) -> Any:
+    from halobench.pipeline.stage import Resume
+
+    return Resume(given.checkpoint, given.every, given.slots)
+
+
 def _source(given: argparse.Namespace) -> None:
     from halobench.pipeline.source import run_source
 
-    run_source(given.spec, given.out)
+    spec, code = _asked(given, given.spec)
+    run_source(spec, given.out, code)
 
 
 def _weights(given: argparse.Namespace) -> None:
     from halobench.pipeline.source import run_weights
 
-    run_weights(given.spec, given.out)
+    spec, code = _asked(given, given.spec)
+    run_weights(spec, given.out, code)
 
 
 def _train(given: argparse.Namespace) -> None:
     from halobench.pipeline.train import run_train
 
-    run_train(
-        given.spec, given.source, given.seed, given.out, given.checkpoint, given.every, given.slots, given.weights
-    )
+    spec, code = _asked(given, given.spec)
+    run_train(spec, given.source, given.seed, given.out, _resume(given), given.weights, code)
 
 
 def _probe(given: argparse.Namespace) -> None:
     from halobench.pipeline.probe import run_probe
 
-    run_probe(given.spec, given.source, given.seed, given.folder, given.checkpoint, given.every, given.slots)
+    spec, code = _asked(given, given.spec)
+    run_probe(spec, given.source, given.seed, given.folder, _resume(given), code)
 
 
 def _calibrate(given: argparse.Namespace) -> None:
     from halobench.core.errors import require
     from halobench.pipeline.calibrate import run_calibrate, run_calibrate_file
 
+    spec, code = _asked(given, given.spec)
     if given.logits is not None:
-        run_calibrate_file({} if given.spec is None else given.spec, given.seed or 0, given.logits, given.out)
+        run_calibrate_file({} if spec is None else spec, given.seed or 0, given.logits, given.out, code)
         return
-    for option in ("spec", "seed"):
-        require(getattr(given, option) is not None, f"--{option}", "nothing", "that of the cell in --run")
-    require(given.out is None, "--out", str(given.out), "--logits beside it: what is found of a cell is written there")
-    run_calibrate(given.spec, given.seed, given.folder)
+    for option, value in (("spec", spec), ("seed", given.seed)):
+        require(value is not None, f"--{option}", "nothing", "that of the cell in --run")
+    require(given.out is None, "--out", str(given.out), "--logits with it: the results of a cell are written there")
+    run_calibrate(spec, given.seed, given.folder, code)
 
 
 def _reference(given: argparse.Namespace) -> None:
     from halobench.pipeline.calibrate import run_reference
 
-    run_reference(given.spec, given.source, given.seed, given.out)
+    spec, code = _asked(given, given.spec)
+    run_reference(spec, given.source, given.seed, given.out, code)
 
 
 def _manifest(given: argparse.Namespace) -> None:
     from halobench.pipeline.aggregate import run_manifest
 
-    run_manifest(given.cells, given.results, given.out, given.missing)
+    run_manifest(_asked(given, given.spec)[0], given.results, given.out, given.missing)
 
 
 def _aggregate(given: argparse.Namespace) -> None:
     from halobench.pipeline.aggregate import run_aggregate
 
-    run_aggregate(given.manifest, given.results, given.out)
+    run_aggregate(given.manifest, given.results, given.out, _asked(given)[1])
 
 
 def _claims(given: argparse.Namespace) -> None:
     from halobench.pipeline.aggregate import run_claims
 
-    run_claims(given.claims, given.tables, given.out)
+    run_claims(given.claims, given.tables, given.out, _asked(given)[1])
 
 
 def _figure(given: argparse.Namespace) -> None:
     from halobench.pipeline.report import run_figure
 
-    run_figure(given.name, given.tables, given.out, given.note)
+    spec, code = _asked(given, {"note": given.note})
+    run_figure(given.name, given.tables, given.out, spec["note"], code)
 
 
 def _table(given: argparse.Namespace) -> None:
     from halobench.pipeline.report import run_table
 
-    run_table(given.name, given.tables, given.out, given.note)
+    spec, code = _asked(given, {"note": given.note})
+    run_table(given.name, given.tables, given.out, spec["note"], code)
 
 
 def _explorer(given: argparse.Namespace) -> None:
     from halobench.pipeline.report import run_explorer
 
     out = given.results / "explorer.html" if given.out is None else given.out
-    run_explorer(given.results, out, given.experiments, given.tables, given.note)
+    spec, code = _asked(given, {"experiments": given.experiments, "note": given.note})
+    run_explorer(given.results, out, spec["experiments"], given.tables, spec["note"], code)
 
 
 def _overview(given: argparse.Namespace) -> None:
     from halobench.pipeline.report import run_overview
 
-    run_overview(
-        given.manifest, given.results, given.tables, given.out, given.spec, given.rules, given.figure, given.note
-    )
+    spec, code = _asked(given, {"config": given.spec, "note": given.note})
+    run_overview(spec, given.manifest, given.results, given.tables, given.out, given.figure, code)
 
 
 def _verify(given: argparse.Namespace) -> int:

@@ -11,8 +11,6 @@ import ast
 import functools
 import hashlib
 import importlib.util
-import json
-import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,8 +20,6 @@ from typing import Any
 from halobench.core.errors import SpecError
 from halobench.core.plugins import PACKAGE, locate, parsed
 
-NOTED = "HALOBENCH_CODE"  # the code map that a run notes for a job, as JSON
-
 # Where each stage's numbers are decided; the rest is found from there.
 STAGES = {
     "source": ("data/sources",),
@@ -32,12 +28,13 @@ STAGES = {
     "probe": ("probing/probe",),
     "calibrate": ("calibration/evaluate",),
     "reference": ("calibration/reference_predictors", "data/splits"),
+    "manifest": ("results/manifest",),
     "aggregate": ("results/aggregate",),
     "claims": ("results/claims/__init__", "reporting/pages/claims_page"),
     "figure": ("reporting/plotting/page_layout", "reporting/plotting/saving", "reporting/labels"),
     "table": ("reporting/print_tables/layout",),
     "explorer": ("reporting/explorer/__init__",),
-    "overview": ("reporting/pages/overview", "reporting/pages/cells", "reporting/pages/panels"),
+    "overview": ("reporting/pages/overview", "reporting/pages/cells"),
 }
 
 # Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a
@@ -95,27 +92,27 @@ def asked() -> list[list[Any]]:
 
 
 def freeze(given: Iterable[tuple[str, Iterable[tuple[str, str]], Mapping[str, str]]]) -> None:
-    """Let code count as it was when a run was started: `code_in_force` then refuses what was edited since."""
+    """Let code count as it was when a run was started: `require_code` then refuses what was edited since."""
     for stage, plugins, found in given:
         _told[stage, tuple((kind, name) for kind, name in plugins)] = dict(found)
 
 
-def code_in_force(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """`code_map`, for a job of that stage.
+def require_code(
+    stage: str, plugins: Iterable[tuple[str, str]] = (), code: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return `code_map`, for a job of that stage that was asked to run with `code`.
 
     Raises
     ------
     SpecError
-        If the run that started the job noted another one (in the variable HALOBENCH_CODE): what the job made would
-        count as made with that.
+        If the code has been edited since: the result would count as made with what was asked for.
     """
-    found = code_map(stage, plugins)
-    noted = json.loads(os.environ.get(NOTED) or "null")
-    if noted is not None and noted != found:
-        changed = sorted(name for name in {**noted, **found} if noted.get(name) != found.get(name))
+    present = code_map(stage, plugins)
+    if code is not None and code != present:
+        changed = sorted(name for name in {**code, **present} if code.get(name) != present.get(name))
         what = "code as it was when the run was started; start the run again"
         raise SpecError("code", f"{', '.join(changed)} changed", what)
-    return found
+    return present
 
 
 def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A dry run of Snakemake, read back: its jobs with their reasons, and what Snakemake noted of files that it made.
+"""A dry run of Snakemake, read back: its jobs with their reasons.
 
 The text is that of Snakemake 9.
 """
@@ -6,17 +6,13 @@ The text is that of Snakemake 9.
 from __future__ import annotations
 
 import argparse
-import ast
-import json
 import re
 import subprocess
 import sys
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 # How Snakemake's reasons begin; see snakemake.jobs.Reason.
 FORCED = "Forced execution"
@@ -32,8 +28,6 @@ REASONS = (FORCED, MISSING, INCOMPLETE, NEWER, ANEW, INPUTS, CODE, PARAMS, SOFTW
 
 ANY_REASON = "|".join(map(re.escape, REASONS))
 REASON = re.compile(rf"(?:^|; )({ANY_REASON})(?:: (.*?))?(?=; (?:{ANY_REASON})|$)", re.S)
-LITERAL = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
-BEFORE_NOW = re.compile(rf"before: ((?:{LITERAL}|[^'\"])*?) now: ((?:{LITERAL}|[^'\"])*)$", re.S)
 BLOCK = re.compile(r"^ *(?:local)?(?:rule|checkpoint) (\S+):$")
 BUILT_IN = {"local", "dryrun", "touch"}  # executors that Snakemake has
 EACH = ("figure", "table")  # what has a rule for each, named after it: figure_summary
@@ -79,45 +73,6 @@ class Job:
     def name(self) -> str:
         """Kind and label."""
         return f"{self.kind} {self.label}".strip()
-
-
-class Records:
-    """What Snakemake noted in a working directory of the files that it made."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder / ".snakemake"
-
-    def made(self, path: str) -> bool:
-        """Whether a file was ever made; the notes may have been cleaned up."""
-        return self._path("metadata", path).is_file() or (self.folder.parent / path).exists()
-
-    def noted(self, path: str) -> bool:
-        """Whether there is a note of a file."""
-        return self._path("metadata", path).is_file()
-
-    def incomplete(self, path: str) -> bool:
-        """Whether a job was cut off while it made a file."""
-        return self._path("incomplete", path).exists()
-
-    def inputs(self, path: str) -> list[str]:
-        """What a file was made from; nothing where that isn't known."""
-        try:
-            return list(json.loads(self._path("metadata", path).read_text())["input"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
-
-    def params(self, path: str) -> list[str] | None:
-        """The params of the job that made a file, each as Python writes it; None where that isn't known."""
-        try:
-            return list(json.loads(self._path("metadata", path).read_text())["params"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def _path(self, subject: str, path: str, longest: int = 254) -> Path:
-        """A note's file: the path in base64, split into folders where that is longer than a file's name may be."""
-        code = urlsafe_b64encode(path.encode()).decode()
-        parts = [code[i : i + longest] for i in range(0, len(code), longest)]
-        return self.folder.joinpath(subject, *(f"@{part}" for part in parts[:-1]), parts[-1])
 
 
 def parse_jobs(text: str) -> list[Job]:
@@ -170,26 +125,6 @@ def _job(rule: str, facts: Mapping[str, str]) -> Job:
 def parse_reason(text: str) -> dict[str, str]:
     """Snakemake's reasons for a job, each with what follows its colon."""
     return {found[1]: found[2] or "" for found in REASON.finditer(text)}
-
-
-def parse_params(text: str) -> tuple[list[Any], list[Any]]:
-    """The params that a job had and those that it has now, less what is equal; JSON is decoded.
-
-    Snakemake writes each as Python would, in no certain order and without its name.
-    """
-    found = BEFORE_NOW.search(text.rstrip())
-    return (_values(found[1]), _values(found[2])) if found else ([], [])
-
-
-def _values(text: str) -> list[Any]:
-    return sorted((_decoded(ast.literal_eval(literal)) for literal in re.findall(LITERAL, text)), key=str)
-
-
-def _decoded(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def working_directory(text: str) -> Path:

@@ -41,12 +41,7 @@ STAGES = {
     "figure": ("halobench.reporting.labels", "halobench.reporting.plotting.page_layout", "scipy.stats", *TABLES),
     "table": ("halobench.reporting.labels", "halobench.reporting.print_tables.layout", *TABLES),
     "explorer": ("halobench.reporting.explorer", "plotly.offline", *TABLES),
-    "overview": (
-        "halobench.reporting.pages.overview",
-        "halobench.reporting.pages.cells",
-        "halobench.reporting.pages.panels",
-        *TABLES,
-    ),
+    "overview": ("halobench.reporting.pages.overview", "halobench.reporting.pages.cells", *TABLES),
 }
 Main = Callable[[Sequence[str]], int]  # the command line
 SERVERS = ("torch", "plain")  # two, since a fork's memory is counted with what it inherits
@@ -55,7 +50,7 @@ FOREIGN = ("timm", "torchvision")
 CALIBRATORS = {"vector": "scipy.optimize", "ensemble": "scipy.optimize", "isotonic": "sklearn.isotonic"}
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when numpy and torch load
 # What may differ in a job's environment: how it is started, and what is read only while it runs.
-PASSING = {"HALOBENCH_CODE", PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR", *THREADS}
+PASSING = {PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR", *THREADS}
 PASSING |= {"GOTO_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"}
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT)
 LONGEST = 90  # characters of the sockets' folder: a socket's path may have 107

@@ -15,7 +15,7 @@ from halobench.core.errors import SpecError
 from halobench.storage import files as store
 from halobench.storage import records, tables_io
 from halobench.storage.columns import MAY_BE_EMPTY, TABLE_COLUMNS
-from halobench.storage.files import REMEDY, reading, replacing
+from halobench.storage.files import REMEDY, checksum, reading, replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -198,3 +198,8 @@ def join_tables(files: Sequence[tuple[Path, bytes]], tables: Sequence[pa.Table])
         with store.reading(path, f"a table with the columns and types of {files[0][0]}"):
             pa.concat_tables([joined, table], promote_options="permissive")
     raise AssertionError("tables that can be joined two by two can't be joined")
+
+
+def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the checksums of an experiment's tables by name."""
+    return {name: checksum(folder / f"{name}.parquet") for name in names}

@@ -196,6 +196,5 @@ def test_a_frozen_map_counts_and_a_job_refuses_code_that_was_edited_since(outsid
     assert code_map("train", [("losses", "outside_loss:Mine")]) == before
     assert code_map("calibrate") == code_version._code_map("calibrate", ())
     code_version._told.clear()
-    monkeypatch.setenv("HALOBENCH_CODE", json.dumps(before))
     with pytest.raises(SpecError, match=r"outside_helpers\.py changed"):
-        code_version.code_in_force("train", [("losses", "outside_loss:Mine")])
+        code_version.require_code("train", [("losses", "outside_loss:Mine")], before)

@@ -20,6 +20,7 @@ from halobench.runner import disk_space, dry_run, failures, run
 from halobench.runner.slurm import queries
 from halobench.storage import files, records, verify
 from halobench.storage.provenance import record
+from halobench.storage.requests import Request
 
 pytestmark = pytest.mark.faults
 
@@ -311,16 +312,16 @@ def write_cell(results: Path, config, seed: int) -> None:
     }
     for stage, (spec, code) in asked.items():
         files.write_json(folder / f"{stage}.output", stage)
-        made = record(stage, spec, seed, code, [folder / f"{stage}.output"], 1.0)
+        made = record(Request(stage, spec, code), seed, [folder / f"{stage}.output"], 1.0)
         files.write_json(folder / f"{stage}.json", made)
     reference = results / f"references/clean/seed{seed}"
-    made = record("reference", config.reference_spec("clean"), seed, code_map("reference"), [], 1.0)
+    made = record(Request("reference", config.reference_spec("clean"), code_map("reference")), seed, [], 1.0)
     files.write_json(reference / "reference.json", made)
 
 
 def test_a_survey_tells_what_is_there_and_why_the_rest_is_not(two_cells, tmp_path):
     write_cell(tmp_path, two_cells, 0)
-    found = inventory.survey(two_cells, "e", tmp_path)
+    found = inventory.take_inventory(two_cells, "e", tmp_path)
     assert [cell.seed for cell in found.cells] == [0]
     assert found.references == (("clean", 0),)
     assert found.note == "partial: 1 of 2 cells"
@@ -329,9 +330,9 @@ def test_a_survey_tells_what_is_there_and_why_the_rest_is_not(two_cells, tmp_pat
         ("reference", 1, "reference", "not made yet"),
     ]
     write_cell(tmp_path, two_cells, 1)
-    whole = inventory.survey(two_cells, "e", tmp_path)
+    whole = inventory.take_inventory(two_cells, "e", tmp_path)
     assert (whole.note, whole.missing) == ("", ())
-    assert inventory.listed(whole, tmp_path) != inventory.listed(found, tmp_path)
+    assert inventory.list_inventory(whole, tmp_path) != inventory.list_inventory(found, tmp_path)
     probe = tmp_path / "runs/clean/mlp/ce/seed1/probe.json"
     made = files.read_json(probe)
     for change, why in (
@@ -339,9 +340,11 @@ def test_a_survey_tells_what_is_there_and_why_the_rest_is_not(two_cells, tmp_pat
         ({"spec": made["spec"] | {"probes": {}}}, "made with another spec"),
     ):
         files.write_json(probe, records.seal(made | change))
-        assert [row["why"] for row in inventory.survey(two_cells, "e", tmp_path).missing] == [why]
+        assert [row["why"] for row in inventory.take_inventory(two_cells, "e", tmp_path).missing] == [why]
     probe.write_text("{")
-    assert [row["why"] for row in inventory.survey(two_cells, "e", tmp_path).missing] == ["its record can't be read"]
+    assert [row["why"] for row in inventory.take_inventory(two_cells, "e", tmp_path).missing] == [
+        "its record can't be read"
+    ]
 
 
 def test_verify_and_remove_speak_of_the_stages_own_files_only(two_cells, tmp_path):

@@ -211,24 +211,25 @@ def page(found: Mapping[str, Any]) -> str:
     return text
 
 
-def write(
-    results: Path, out: Path, experiments: Iterable[str] = (), tables: Path | None = None, note: str = ""
-) -> list[str]:
-    """Write the page on `experiments`, or on all whose tables are there; return which they are.
+def shown(tables: Path, experiments: Iterable[str] = ()) -> list[str]:
+    """Return the experiments to show: those that are named, or all whose tables are in the folder `tables`.
 
-    Parameters
-    ----------
-    tables : Path, optional
-        The folder of the experiments' tables; by default ``tables`` in `results`.
+    Raises
+    ------
+    SpecError
+        If there is none.
+    """
+    return list(experiments) or experiments_in(tables)
+
+
+def write(results: Path, out: Path, experiments: Sequence[str], tables: Path, note: str = "") -> None:
+    """Write the page on `experiments`, whose tables are in the folder `tables`.
 
     Raises
     ------
     SpecError
         As `gather`.
     """
-    tables = results / "tables" if tables is None else tables
-    wanted = list(experiments) or experiments_in(tables)
-    made = page(gather(results, tables, wanted, note))
+    text = page(gather(results, tables, experiments, note))
     with store.replacing(out) as temporary:
-        temporary.write_text(made, encoding="utf-8")
-    return wanted
+        temporary.write_text(text, encoding="utf-8")

@@ -14,7 +14,7 @@ import yaml
 from halobench.core.formatting import count
 from halobench.reporting import labels as names
 from halobench.reporting import styles, table_views
-from halobench.reporting.pages import cells, elements, rule_graph, run_costs
+from halobench.reporting.pages import cells, elements, run_costs
 from halobench.reporting.pages.claims_page import claimed, counted
 from halobench.reporting.pages.elements import Column, Entry, Line
 
@@ -55,9 +55,6 @@ class Overview:
         Of `facts.read_jobs`.
     config : mapping
         The part of the configuration that made it.
-    rules : mapping
-        ``edges``, pairs of rules of which the second reads what the first writes, and ``counts``, how many rules a name
-        stands for. Empty where the stages ran without a workflow.
     figure : bytes
         The figure that sums it up, as PNG; empty for none.
     note : str
@@ -69,7 +66,6 @@ class Overview:
     claims: pd.DataFrame
     jobs: Sequence[run_costs.Job]
     config: Mapping[str, Any]
-    rules: Mapping[str, Any]
     figure: bytes = b""
     note: str = ""
 
@@ -79,8 +75,6 @@ def page(found: Overview) -> str:
     parts = [elements.note(found.note), f"<p>{html.escape(sentence(found.runs))}</p>", _facts(found)]
     parts += ["<h2>What came out</h2>", *_outcome(found)]
     parts += ["<h2>What was run</h2>", _grid(found.runs), _costs(found.jobs), _versions(found.jobs)]
-    if found.rules.get("edges"):
-        parts += ["<h2>The rules that made it</h2>", _rules(found.rules)]
     parts += ["<h2>The configuration that made it</h2>", _config(found)]
     return elements.document(
         f"Experiment {found.experiment}: what was run, and what came out", "\n".join(filter(None, parts))
@@ -217,17 +211,6 @@ def _versions(jobs: Sequence[run_costs.Job]) -> str:
         for name, found in run_costs.versions(jobs).items()
     ]
     return f"<details><summary>Versions of packages</summary>{elements.table('Versions', columns, lines)}</details>"
-
-
-def _rules(rules: Mapping[str, Any]) -> str:
-    """The graph of the rules."""
-    labels = {name: f"{name}: {many} rules" for name, many in rules.get("counts", {}).items() if many > 1}
-    told = (
-        "Each rule reads what those above it write; of edges that a longer path stands for, only the path is drawn. "
-        "Train and probe have a job for each cell."
-    )
-    drawn = rule_graph.svg([tuple(edge) for edge in rules["edges"]], labels)
-    return f"<figure><figcaption>{told}</figcaption>{drawn}</figure>"
 
 
 def _config(found: Overview) -> str:

@@ -22,19 +22,7 @@ from halobench.core.specs import DatasetSpec, ProbeSpec, TrainSpec
 from halobench.runner.dry_run import Job
 from halobench.storage import files, layout, records
 
-PLACES = {  # of the records, by the kind of job that leaves them
-    "source": ("sources/*/source.json",),
-    "train": ("runs/*/*/*/*/train.json",),
-    "probe": ("runs/*/*/*/*/probe.json",),
-    "calibrate": ("runs/*/*/*/*/calibrate.json",),
-    "reference": ("references/*/*/reference.json",),
-    "aggregate": ("tables/*/aggregate.json", "partial/tables/*/aggregate.json"),
-    "claims": ("tables/*/claims.json", "partial/tables/*/claims.json"),
-    "overview": ("tables/*/overview.json", "partial/tables/*/overview.json"),
-    "table": ("tables/*/*.json", "partial/tables/*/*.json"),
-    "figure": ("figures/*/*.json", "partial/figures/*/*.json"),
-    "explorer": ("explorer.json", "partial/explorer.json"),
-}
+PLACES = {stage.name: stage.records for stage in layout.STAGES.values()}
 ASKED = ("source", "train", "probe", "calibrate", "reference")  # are given a spec
 MIB = 2**20
 
