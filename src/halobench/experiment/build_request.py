@@ -16,10 +16,11 @@ from halobench.core.spec_codec import canonical, to_json
 from halobench.core.specs import EVALUATION_KEYS, TrainSpec
 from halobench.data.sources import Description, describe, read_meta
 from halobench.experiment.build_checks import unbuildable
-from halobench.experiment.code_version import code_map
 from halobench.experiment.grid import Cell, Config
+from halobench.experiment.jobs import source_job
 from halobench.experiment.recipes import layer_that_sets, own_recipe, recipe_layers
 from halobench.storage import records
+from halobench.storage.requests import differences
 
 RECIPE_KEYS = ("batch", "micro_batch", "random_crop")  # those on which it depends whether a model takes its images
 
@@ -130,9 +131,8 @@ def _written(config: Config, name: str, results: Path) -> Description | None:
     """Return the description of a source that was written with its present spec and code; None if there is none."""
     folder = results / "sources" / name
     with contextlib.suppress(SpecError):
-        record = records.read_record(folder / "source.json", ["spec", "code"])
-        present = [config.source_spec(name), code_map("source", [("data", config.sources[name].loader)])]
-        if to_json([record["spec"], record["code"]]) == to_json(present):
+        job, record = source_job(config, name), records.read_record(folder / "source.json", ["spec", "code"])
+        if not differences(record, job.request):
             meta = read_meta(folder)[1]
             return Description(**{field.name: meta[field.name] for field in dataclasses.fields(Description)})
     return None
