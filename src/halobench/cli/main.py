@@ -386,9 +386,9 @@ def _plan(given: argparse.Namespace) -> int:
 
 def _show(given: argparse.Namespace) -> None:
     from halobench.reporting import terminal
-    from halobench.results.cell import read_card
+    from halobench.results.cell import find_cell, read_cell
 
-    terminal.show(read_card(given.results, given.cell))
+    terminal.show(read_cell(given.results, find_cell(given.results, given.cell)))
 
 
 def _compare(given: argparse.Namespace) -> None:
