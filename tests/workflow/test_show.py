@@ -32,7 +32,7 @@ def said(capsys, *arguments) -> str:
     return capsys.readouterr().out
 
 
-def test_a_card_tells_what_the_files_hold(results, capsys):
+def test_show_prints_what_the_files_hold(results, capsys):
     told = said(capsys, "show", CELL, "--results", results)
     metrics = pd.read_csv(results / "runs" / CELL / "metrics.csv").set_index(
         ["split", "labels", "calibrator", "metric"]
@@ -49,7 +49,7 @@ def test_a_card_tells_what_the_files_hold(results, capsys):
 
 @pytest.mark.parametrize("name", [f"results/runs/{CELL}", f"{CELL}/", "noisy/mlp/mixup2/seed1"])
 def test_names_of_one_cell(results, name):
-    assert cell.one_cell(results, name) == CELL
+    assert cell.find_cell(results, name) == CELL
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_names_of_one_cell(results, name):
 )
 def test_names_of_no_cell(results, name, told):
     with pytest.raises(SpecError, match=told):
-        cell.one_cell(results, name)
+        cell.find_cell(results, name)
 
 
 def test_folders_without_cells(tmp_path):
@@ -94,8 +94,8 @@ def test_a_damaged_cell_is_refused(results, tmp_path, capsys):
 
 
 def test_the_commands_make_the_same_bytes(results, tmp_path):
-    found = cell.read_card(results, CELL)
-    for line in cell.commands(found):
+    found = cell.read_cell(results, CELL)
+    for line in cell.commands(found, cell.read_source_spec(results, found.source)):
         arguments = shlex.split(line)
         assert arguments[0] == "halobench"
         done = subprocess.run(
@@ -116,8 +116,8 @@ def test_two_cells(results, capsys):
     told = said(capsys, "compare", other, CELL, "--results", results)
     assert "loss.name" in told
     assert "'cross_entropy'" not in told
-    both = cell.changes(*(cell.read_card(results, name).metrics for name in (other, CELL)))
-    row = both.set_index(cell.POINT).loc[("test", "noisy", "none", "nll")]
+    both = cell.changes(*(cell.read_cell(results, name).metrics for name in (other, CELL)))
+    row = both.set_index(cell.SCORE_KEYS).loc[("test", "noisy", "none", "nll")]
     assert f"{row['change']:.4g}" in told
     assert (
         told.count("intervals apart")
@@ -211,10 +211,11 @@ def test_the_explorer_offers_near_names_of_experiments(results, tmp_path, capsys
     assert "did you mean 'tiny'?" in capsys.readouterr().err
 
 
-def test_commands_of_a_card_are_in_one_piece_each(results, capsys, monkeypatch):
+def test_commands_are_in_one_piece_each(results, capsys, monkeypatch):
     """Also in a narrow terminal, from which they are copied."""
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("FORCE_COLOR", "1")
     told = said(capsys, "show", CELL, "--results", results).splitlines()
-    for line in cell.commands(cell.read_card(results, CELL)):
+    found = cell.read_cell(results, CELL)
+    for line in cell.commands(found, cell.read_source_spec(results, found.source)):
         assert line in told

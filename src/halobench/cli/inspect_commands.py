@@ -25,9 +25,9 @@ EXAMPLE_LOGS = """examples:
 
 def _show(args: argparse.Namespace) -> None:
     from halobench.reporting import terminal
-    from halobench.results.cell import read_card
+    from halobench.results.cell import find_cell, read_cell
 
-    terminal.show(read_card(args.results, args.cell))
+    terminal.show(read_cell(args.results, find_cell(args.results, args.cell)))
 
 
 def _compare(args: argparse.Namespace) -> None:

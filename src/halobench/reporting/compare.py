@@ -14,7 +14,7 @@ from rich.text import Text
 from halobench.core import console
 from halobench.core.errors import SpecError
 from halobench.reporting import terminal
-from halobench.results.cell import Card, cell_names, changes, differing, read_card
+from halobench.results.cell import CellResults, cell_names, changes, differing, find_cell, read_cell
 
 SEVERAL = 40  # rows that a terminal shows
 
@@ -56,11 +56,12 @@ def compare(first: str, second: str, results: Path, everything: bool = False) ->
     if all(folders):
         said = of_folders((first, second), compare_folders(Path(first), Path(second)))
     else:
-        said = of_cells(read_card(results, first), read_card(results, second), everything)
+        cells = [read_cell(results, find_cell(results, name)) for name in (first, second)]
+        said = of_cells(cells[0], cells[1], everything)
     console.console().print(said)
 
 
-def of_cells(first: Card, second: Card, everything: bool = False) -> RenderableType:
+def of_cells(first: CellResults, second: CellResults, everything: bool = False) -> RenderableType:
     """Two cells side by side."""
     names, found = ("A", "B"), changes(first.metrics, second.metrics)
     if not everything:
@@ -69,7 +70,7 @@ def of_cells(first: Card, second: Card, everything: bool = False) -> RenderableT
     told = [f"A: {first.name}", f"B: {second.name}"]
     if any(key == "seed" or key.startswith("dataset.") for key, _, _ in differing(first.spec, second.spec)):
         told.append("They are scored on different test points: data set or seed differ.")
-    missing = [f"{card.name} is not calibrated yet." for card in (first, second) if card.metrics.empty]
+    missing = [f"{cell.name} is not calibrated yet." for cell in (first, second) if cell.metrics.empty]
     return Group(
         *map(Text, told),
         Text(),
@@ -87,10 +88,10 @@ def compare_folders(first: Path, second: Path) -> Folders:
     alone, others = ([name for name in each if name not in set(shared)] for each in names)
     specs, same, parts = {}, [], []
     for name in shared:
-        cards = [read_card(folder, name) for folder in (first, second)]
-        if found := differing(cards[0].spec, cards[1].spec):
+        cells = [read_cell(folder, name) for folder in (first, second)]
+        if found := differing(cells[0].spec, cells[1].spec):
             specs[name] = found
-        moved = changes(cards[0].metrics, cards[1].metrics)
+        moved = changes(cells[0].metrics, cells[1].metrics)
         moved = moved[(moved["split"] == "test") & (moved["change"] != 0)]
         if moved.empty:
             same.append(name)

@@ -17,7 +17,7 @@ from halobench.calibration.evaluate import Calibrated
 from halobench.core.console import console, value_text
 from halobench.core.specs import CALIBRATORS
 from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
-from halobench.results.cell import Card, commands
+from halobench.results.cell import CellResults, commands, read_source_spec
 from halobench.storage.provenance import short
 
 SCORES = ("error", "nll", "kl", "brier", "ece", "ace_average", "classwise_ece", "ece_floor")
@@ -144,7 +144,7 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
     return made
 
 
-def card(found: Card) -> RenderableType:
+def card(found: CellResults) -> RenderableType:
     """All of a cell but the commands."""
     train = found.train
     lines = [("folder", str(found.results / "runs" / found.name))]
@@ -169,11 +169,11 @@ def card(found: Card) -> RenderableType:
     return Group(*parts, *metrics(found.metrics), Text("Commands that make it anew", style="bold"))
 
 
-def show(found: Card) -> None:
+def show(found: CellResults) -> None:
     """Print a cell's card; its commands are left in one piece each, to be copied."""
     out = console()
     out.print(card(found))
-    for line in commands(found):
+    for line in commands(found, read_source_spec(found.results, found.source)):
         out.print(Text(line), soft_wrap=True)
 
 

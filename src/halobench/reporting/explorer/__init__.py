@@ -7,11 +7,12 @@ cells' records; nothing is computed there but means, and t intervals, over seeds
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from halobench.core import console
 from halobench.core.errors import SpecError, one_of, require
 from halobench.reporting import labels, terminal
 from halobench.reporting.styles import KNOWN_LOSSES, loss_styles
-from halobench.results import cell as card
+from halobench.results.cell import commands, read_cell, read_source_spec
 from halobench.storage import files as store
 from halobench.storage.layout import EXPLORED
 from halobench.storage.tables_io import read_tables
@@ -68,7 +69,9 @@ def gather(results: Path, tables: Path, experiments: Sequence[str], note: str = 
     there = experiments_in(tables)
     for name in experiments:
         require(name in there, "experiment", name, f"one whose tables are in {tables}: {one_of(there, name)}")
-    found = {name: _experiment(results, tables / name) for name in experiments}
+    source_spec = functools.cache(functools.partial(read_source_spec, results))  # cells share sources
+    cell = functools.cache(functools.partial(_cell, results, source_spec))  # and experiments share cells
+    found = {name: _experiment(tables / name, cell) for name in experiments}
     losses = labels.ordered({cell["loss"] for each in found.values() for cell in each["cells"]}, KNOWN_LOSSES)
     styles = loss_styles(losses)
     return {
@@ -80,7 +83,7 @@ def gather(results: Path, tables: Path, experiments: Sequence[str], note: str = 
     }
 
 
-def _experiment(results: Path, folder: Path) -> dict[str, Any]:
+def _experiment(folder: Path, cell: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """One experiment, of the tables in its folder."""
     tables = read_tables(folder, EXPLORED)
     runs = tables["runs"]
@@ -89,7 +92,7 @@ def _experiment(results: Path, folder: Path) -> dict[str, Any]:
     trained, references = metrics[metrics["loss"] != "reference"], metrics[metrics["loss"] == "reference"]
     reliability = tables["reliability"][tables["reliability"]["split"] == "test"]
     return {
-        "cells": [_cell(results, *key) for key in index],
+        "cells": [cell(*key) for key in index],
         "metrics": columns(
             _numbered(trained, index), ["cell", "labels", "calibrator", "metric", "value", "low", "high"]
         ),
@@ -109,9 +112,11 @@ def _experiment(results: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def _cell(results: Path, dataset: str, model: str, loss: str, seed: int) -> dict[str, Any]:
-    """A cell's names, and its card."""
-    found = card.read_card(results, f"{dataset}/{model}/{loss}/seed{seed}")
+def _cell(
+    results: Path, source_spec: Callable[[str], Any], dataset: str, model: str, loss: str, seed: int
+) -> dict[str, Any]:
+    """A cell's names and results."""
+    found = read_cell(results, f"{dataset}/{model}/{loss}/seed{seed}")
     train = found.train
     facts = {
         "train accuracy": f"{train['train_accuracy']:.4f} on the labels trained on"
@@ -134,7 +139,7 @@ def _cell(results: Path, dataset: str, model: str, loss: str, seed: int) -> dict
         "spec": [[key, console.value_text(value)] for key, value in found.spec.items()],
         "facts": [[key, str(value)] for key, value in facts.items()],
         "fits": fits,
-        "commands": card.commands(found),
+        "commands": commands(found, source_spec(found.source)),
         "history": _thinned(found.history["train_loss"].to_numpy(dtype=float)),
     }
 
