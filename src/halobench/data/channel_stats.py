@@ -1,4 +1,4 @@
-"""Moments of images, by channel."""
+"""Mean and standard deviation of images, by channel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BLOCK = 2**22  # values that are squared at a time
 class Moments:
     """Mean and standard deviation of each channel over all pixels of the images that were added.
 
-    Sums are of whole numbers, and so exact: how images come in blocks changes nothing.
+    Sums are of whole numbers, and so exact: the division of images into blocks changes nothing.
     """
 
     def __init__(self, channels: int):
@@ -20,7 +20,7 @@ class Moments:
         self.total, self.square = np.zeros(channels, dtype=object), np.zeros(channels, dtype=object)
 
     def add(self, images: np.ndarray) -> None:
-        """Count images in, uint8 (n, C, H, W)."""
+        """Add images, uint8 (n, C, H, W)."""
         step = max(1, BLOCK // max(1, images[0].size)) if len(images) else 1
         for start in range(0, len(images), step):
             block = images[start : start + step].astype(np.uint32)
@@ -29,14 +29,14 @@ class Moments:
             self.square += (block * block).sum(axis=(0, 2, 3), dtype=np.uint64).astype(object)
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation, float64 (C,) each; a constant channel has a deviation of 1, harmless to divide by."""
+        """Return mean and deviation, float64 (C,) each; the deviation of a constant channel is 1, safe to divide by."""
         mean = self.total.astype(float) / self.count
         std = np.sqrt(np.maximum(self.square.astype(float) / self.count - mean**2, 0))
         return mean, np.where(std > 0, std, 1.0)
 
 
 def channel_moments(images: Any, chunk: int = 4096) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel over all pixels, (C,) each, of uint8 (N, C, H, W) read in chunks."""
+    """Return mean and deviation of each channel over all pixels, (C,) each, of uint8 (N, C, H, W) read in chunks."""
     moments = Moments(images.shape[1])
     for start in range(0, len(images), chunk):
         moments.add(images[start : start + chunk])

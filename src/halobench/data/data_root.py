@@ -1,7 +1,7 @@
-"""The data root: the folder that data sets are read from, and whether those that it lacks may be fetched into it.
+"""The data root: the folder that data sets are read from, and whether missing ones may be downloaded into it.
 
-Where data lie is no part of what they are, so it is in no spec: a run's configuration hands it on to its jobs in their
-environment.
+The place of data is no part of their identity, so it is in no spec: a run's configuration passes it to its jobs in
+their environment.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ KINDS = {
 
 
 def note(config: Mapping[str, Any]) -> None:
-    """Let what a configuration says under ``data_root`` and ``fetch`` count in this process and those that it starts.
+    """Put ``data_root`` and ``fetch`` of a configuration into the environment, for this process and its children.
 
-    What it doesn't say is left as the environment has it. Bad values are passed over:
-    `halobench.experiment.config_loader` tells them.
+    A missing key leaves the environment as it is. Bad values are ignored: `halobench.experiment.config_loader` reports
+    them.
     """
     if isinstance(config.get("data_root"), str) and config["data_root"]:
         os.environ[ROOT] = config["data_root"]
@@ -37,12 +37,12 @@ def note(config: Mapping[str, Any]) -> None:
 
 
 def data_root() -> Path:
-    """The data root: HALOBENCH_DATA, else the folder ``data`` in the working directory."""
+    """Return the data root: HALOBENCH_DATA, else the folder ``data`` in the working directory."""
     return Path(os.environ.get(ROOT) or "data").expanduser()
 
 
 def check_root() -> None:
-    """Raise SpecError if the data root is there but no folder, or can't be made since what it would lie in is none."""
+    """Raise SpecError if the data root exists but is no folder, or can't be created since its parent is none."""
     root = data_root()
     nearest = next((place for place in (root, *root.parents) if os.path.lexists(place)), None)
     if nearest is not None and not nearest.is_dir():
@@ -51,12 +51,12 @@ def check_root() -> None:
 
 
 def unfit(path: str | Path) -> str | None:
-    """What lies at a path where a file should, in words; None of a file that isn't empty. Links are followed.
+    """Return, in words, what is at a path instead of a non-empty file; None if it is one. Links are followed.
 
     Raises
     ------
     OSError
-        If nothing lies there, not even a link, or it can't be looked at.
+        If nothing is there, not even a link, or it can't be examined.
     """
     try:
         info = os.stat(path)
@@ -70,5 +70,5 @@ def unfit(path: str | Path) -> str | None:
 
 
 def may_fetch() -> bool:
-    """Whether data sets that aren't there may be fetched: unless HALOBENCH_FETCH is 0."""
+    """Return whether missing data sets may be downloaded: unless HALOBENCH_FETCH is 0."""
     return os.environ.get(FETCH) != "0"

@@ -1,4 +1,4 @@
-"""What a distribution is: a source whose points are drawn anew for each seed, and whose posterior is known exactly.
+"""Distributions: sources whose samples are drawn for each seed, and whose posterior is known exactly.
 
 A loader whose ``load`` is annotated to return a `Distribution` is one: the annotation is read from the source text.
 """
@@ -16,14 +16,14 @@ from halobench.core.spec_codec import convert_number
 
 @dataclass(frozen=True)
 class Sample:
-    """Points drawn from a distribution.
+    """Samples drawn from a distribution.
 
     Attributes
     ----------
     inputs : float32 array (n, C, H, W)
     labels : int64 array (n,)
     region : int64 array (n,) or None
-        The region that each point was drawn from, where the distribution consists of such.
+        The region that each sample was drawn from, if the distribution consists of regions.
     """
 
     inputs: np.ndarray
@@ -33,7 +33,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Regions:
-    """Regions that lie apart, on each of which the posterior is constant.
+    """Disjoint regions, on each of which the posterior is constant.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Regions:
     shared: np.ndarray
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Regions and labels of `count` points, int64 (n,) each."""
+        """Draw regions and labels of `count` samples, int64 (n,) each."""
         region = rng.choice(len(self.mass), size=count, p=self.mass)
         return region.astype(np.int64), draw_labels(self.posterior, region, rng)
 
@@ -63,7 +63,7 @@ class Distribution:
     shape : (C, H, W)
     classes : int
     mean, std : float arrays (C,)
-        What inputs are normalised by; 0 and 1 unless they are pixels.
+        By which inputs are normalised; 0 and 1 unless they are pixels.
     regions : Regions or None
     """
 
@@ -74,38 +74,38 @@ class Distribution:
     regions: Regions | None = None
 
     def facts(self) -> dict[str, float | int]:
-        """What tables tell of it: here beta, where there are regions, and the size of groups with equal shares."""
+        """Return facts for the tables: beta if there are regions, and the size of groups with equal shares."""
         if self.regions is None:
             return {}
         shared = self.regions.posterior[self.regions.shared]
         group = int((shared > 0).sum(axis=1).max())
-        found = {"beta": round(float(self.regions.mass[self.regions.shared].sum()), 12)}
-        return found | ({"group": group} if np.allclose(shared.max(axis=1), 1 / group) else {})
+        facts = {"beta": round(float(self.regions.mass[self.regions.shared].sum()), 12)}
+        return facts | ({"group": group} if np.allclose(shared.max(axis=1), 1 / group) else {})
 
     def sample(self, count: int, rng: np.random.Generator) -> Sample:
-        """Draw `count` points."""
+        """Draw `count` samples."""
         raise NotImplementedError
 
     def posterior(self, inputs: np.ndarray) -> np.ndarray:
-        """P(label | input), float64 (n, k), of inputs (n, C, H, W) in the scale of `sample`.
+        """Return P(label | input), float64 (n, k), of inputs (n, C, H, W) in the scale of `sample`.
 
         Raises
         ------
         SpecError
-            Where it isn't known: nowhere unless a distribution says how, and then where no point can be drawn.
+            If the distribution doesn't know it, or some input can't be drawn from it.
         """
         raise SpecError("posterior", type(self).__name__, "a distribution that knows its posterior")
 
 
 def draw_labels(posterior: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One label a point, int64 (n,), from its row of the posterior (R, k), by inverting its distribution function."""
+    """Draw one label per sample, int64 (n,), from its row of the posterior (R, k), by inverting the cumulative sum."""
     cumulative = np.cumsum(posterior, axis=1)[rows]
     labels = (rng.random(len(rows))[:, None] >= cumulative).sum(axis=1)
     return np.minimum(labels, posterior.shape[1] - 1).astype(np.int64)
 
 
 def overlap_regions(classes: int, group: int, beta: float, shares: list[float] | None = None) -> Regions:
-    """The regions of k classes in groups of m: k own ones, then a shared one a group.
+    """Return the regions of k classes in groups of m: one for each class alone, then one shared by each group.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def overlap_regions(classes: int, group: int, beta: float, shares: list[float] |
     beta : float
         Mass of the shared regions together, in (0, 1).
     shares : list of m floats, optional
-        P(class | shared region) in the order of the group's classes; equal if not given.
+        P(class | shared region) in the order of the group's classes; equal by default.
 
     Raises
     ------
@@ -130,13 +130,12 @@ def overlap_regions(classes: int, group: int, beta: float, shares: list[float] |
     p = _checked_shares(shares, group)
     groups = classes // group
     together = np.kron(np.eye(groups), p[None])
-    own = np.full(classes, (1 - beta) / classes)
-    mass = np.concatenate([own, np.full(groups, beta / groups)])
+    mass = np.concatenate([np.full(classes, (1 - beta) / classes), np.full(groups, beta / groups)])
     return Regions(np.concatenate([np.eye(classes), together]), mass / mass.sum(), np.arange(len(mass)) >= classes)
 
 
 def _checked_shares(shares: list[float] | None, group: int) -> np.ndarray:
-    """P(class | shared region), float64 (m,)."""
+    """Return P(class | shared region), float64 (m,)."""
     if shares is None:
         return np.full(group, 1 / group)
     require(isinstance(shares, list | tuple), "shares", shares, f"a list of {group} shares")
@@ -147,7 +146,7 @@ def _checked_shares(shares: list[float] | None, group: int) -> np.ndarray:
 
 
 def checked_shape(shape: Any) -> tuple[int, int, int]:
-    """(C, H, W) from a list of three whole numbers."""
+    """Return (C, H, W) from a list of three whole numbers."""
     fine = isinstance(shape, list | tuple) and len(shape) == 3
     require(fine, "shape", shape, "[channels, height, width]")
     sizes = tuple(convert_number(int, f"shape[{i}]", size) for i, size in enumerate(shape))
@@ -156,14 +155,14 @@ def checked_shape(shape: Any) -> tuple[int, int, int]:
 
 
 def positive(key: str, value: object) -> float:
-    """A length: far enough from 0 and infinity for inputs in float32."""
+    """Return a length, checked to be far enough from 0 and infinity for inputs in float32."""
     number = convert_number(float, key, value)
     require(1e-6 <= number <= 1e6, key, value, "a number from 1e-6 to 1e6")
     return number
 
 
 def unknown(inputs: np.ndarray, outside: np.ndarray) -> SpecError:
-    """What to raise where some inputs, (n,) of which are `outside`, lie where no point can be drawn."""
+    """Return the error for inputs of which some, (n,) that are `outside`, can't be drawn from the distribution."""
     first = int(np.flatnonzero(outside)[0])
     what = f"inputs that can be drawn: {int(outside.sum())} of {len(outside)} lie in no region, first input {first}"
     return SpecError("inputs", shown(np.round(inputs[first].ravel()[:4], 3).tolist()), what)

@@ -1,7 +1,7 @@
-"""Sources on disk: described before a run, loaded or left to be sampled, written, and read again with checks.
+"""Sources on disk: described before a run, loaded or left to be sampled, written, and read back with checks.
 
-A loader may give its images as an array, or as anything that gives blocks of them (`Images`): these are decoded,
-written and counted one after another, so that a source of any size takes the memory of a block.
+A loader may return its images as an array, or as anything that returns blocks of them (`Images`): these are decoded,
+written and added up one after another, so that a source of any size takes the memory of a block.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from halobench.storage import arrays_io, files, records
 
 ARRAYS = ("images.npy", "labels.npy")
 BLOCK = 2**25  # bytes of images that are loaded and written at a time
-TELLING = 60.0  # seconds between two lines on how far writing has come
-HASHED = 1_000_000_000  # bytes of the largest array that each job compares with its checksum; of others the size counts
+REPORT_EVERY = 60.0  # seconds between two lines on the progress of writing
+HASHED = 1_000_000_000  # bytes of the largest array whose checksum each job compares; of larger ones, the size
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a source will hold: shape (C, H, W) of an image, numbers of classes and images, official parts if any.
+    """Announced contents of a source: shape (C, H, W) of an image, numbers of classes and images, official parts.
 
-    `size` is None for a distribution, which gives as many points as are asked for.
+    `size` is None for a distribution, from which any number of samples can be drawn.
     """
 
     shape: tuple[int, int, int]
@@ -51,14 +51,14 @@ class Images:
     Attributes
     ----------
     images : uint8 array (N, C, H, W)
-        Or what gives blocks of one: it has a length, a ``shape`` and a ``dtype``, and its slices are arrays. Each row
-        is asked for once, in order.
+        Or an object that returns blocks of such an array: it has a length, a ``shape`` and a ``dtype``, and its slices
+        are arrays. Each row is read once, in order.
     labels : int64 array (N,)
         In [0, classes).
     parts : mapping of str to (start, stop)
-        Official ``train`` and ``test`` parts, as ranges of rows; empty where the source has none.
+        Official ``train`` and ``test`` parts, as ranges of rows; empty if the source has none.
     names : tuple of str
-        What the classes are called, in their order; empty where they have no names.
+        Names of the classes, in their order; empty if they have none.
     """
 
     images: Any
@@ -69,53 +69,54 @@ class Images:
 
 
 def describe(spec: SourceSpec) -> Description:
-    """What the source of `spec` will hold, without loading it.
+    """Describe the contents of the source of `spec`, without loading it.
 
     Raises
     ------
     SpecError
-        If that is no description of images in two classes or more.
+        Unless the loader describes images in two classes or more.
     """
     loader = plugins.load("data", spec.loader)
     if plugins.is_distribution(spec.loader):
-        made = load_distribution(spec)
-        return Description(cast("tuple[int, int, int]", tuple(made.shape)), made.classes, None)
-    found = sys.modules[loader.__module__].describe(**spec.options)
-    if not isinstance(found, Description):
-        expected = f"a loader whose describe gives halobench.data.sources.Description, not {type(found).__name__}"
+        source = load_distribution(spec)
+        return Description(cast("tuple[int, int, int]", tuple(source.shape)), source.classes, None)
+    description = sys.modules[loader.__module__].describe(**spec.options)
+    if not isinstance(description, Description):
+        expected = f"a loader whose describe gives halobench.data.sources.Description, not {type(description).__name__}"
         raise SpecError("loader", spec.loader, expected)
-    if len(found.shape) != 3 or min(found.shape) < 1 or found.classes < 2 or (found.size or 0) < 1:
-        raise SpecError("loader", spec.loader, f"images (C, H, W) in at least 2 classes, not {found}")
-    return found
+    shape, classes, size = description.shape, description.classes, description.size or 0
+    if len(shape) != 3 or min(shape) < 1 or classes < 2 or size < 1:
+        raise SpecError("loader", spec.loader, f"images (C, H, W) in at least 2 classes, not {description}")
+    return description
 
 
 def load_distribution(spec: SourceSpec) -> Distribution:
-    """The distribution of a source.
+    """Load the distribution of a source.
 
     Raises
     ------
     SpecError
-        On a bad option, or if its loader gives something else than its annotation tells.
+        On a bad option, or if its loader returns something else than its annotation says.
     """
-    made = plugins.load("data", spec.loader)(**spec.options)
-    if not isinstance(made, Distribution):
-        expected = f"a loader that gives a Distribution, as its annotation tells, not {type(made).__name__}"
+    source = plugins.load("data", spec.loader)(**spec.options)
+    if not isinstance(source, Distribution):
+        expected = f"a loader that gives a Distribution, as its annotation tells, not {type(source).__name__}"
         raise SpecError("loader", spec.loader, expected)
-    if len(made.shape) != 3 or min(made.shape) < 1 or made.classes < 2:
-        found = f"{made.shape} in {made.classes}"
-        raise SpecError("loader", spec.loader, f"inputs (C, H, W) in at least 2 classes, not {found}")
-    return made
+    if len(source.shape) != 3 or min(source.shape) < 1 or source.classes < 2:
+        contents = f"{source.shape} in {source.classes}"
+        raise SpecError("loader", spec.loader, f"inputs (C, H, W) in at least 2 classes, not {contents}")
+    return source
 
 
 def load_source(spec: SourceSpec) -> Images:
-    """Load a source's images, or what gives blocks of them.
+    """Load a source's images, or an object that returns blocks of them.
 
     Raises
     ------
     SpecError
-        If the loader raises, or gives something other than it must or its ``describe`` tells.
+        If the loader raises, or returns something else than it should or than its ``describe`` says.
     """
-    told = describe(spec)
+    described = describe(spec)
     try:
         images = plugins.load("data", spec.loader)(**spec.options)
     except SpecError:
@@ -131,11 +132,11 @@ def load_source(spec: SourceSpec) -> Images:
         pixels = np.asarray(pixels)
     shape = tuple(pixels.shape)
     if pixels.dtype != np.uint8 or len(shape) != 4 or labels.shape != shape[:1] or labels.dtype.kind not in "iu":
-        given = f"{pixels.dtype} {shape} and {labels.dtype} {labels.shape}"
-        raise SpecError("loader", spec.loader, f"uint8 images (N, C, H, W) and N whole labels, not {given}")
-    found = Description(shape[1:], images.classes, len(pixels), images.parts)
-    if (tuple(told.shape), told.classes, told.size) != (found.shape, found.classes, found.size):
-        raise SpecError("loader", spec.loader, f"images as its describe tells, {told}, not {found}")
+        types = f"{pixels.dtype} {shape} and {labels.dtype} {labels.shape}"
+        raise SpecError("loader", spec.loader, f"uint8 images (N, C, H, W) and N whole labels, not {types}")
+    loaded = Description(shape[1:], images.classes, len(pixels), images.parts)
+    if (tuple(described.shape), described.classes, described.size) != (loaded.shape, loaded.classes, loaded.size):
+        raise SpecError("loader", spec.loader, f"images as its describe tells, {described}, not {loaded}")
     if labels.min() < 0 or labels.max() >= images.classes:
         raise SpecError("loader", spec.loader, f"labels in [0, {images.classes})")
     names = tuple(map(str, images.names))
@@ -145,16 +146,16 @@ def load_source(spec: SourceSpec) -> Images:
 
 
 def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
-    """Write ``images.npy``, ``labels.npy`` and ``meta.json`` of a source, the last alone of a distribution.
+    """Write ``images.npy``, ``labels.npy`` and ``meta.json`` of a source; of a distribution only the last.
 
     Returns the paths.
     """
     arrays, place = [folder / name for name in ARRAYS], folder / "meta.json"
     if plugins.is_distribution(spec.loader):
-        made = load_distribution(spec)
+        drawn = load_distribution(spec)
         for path in arrays:  # of images that this source may have held before
             path.unlink(missing_ok=True)
-        files.write_json(place, _meta(spec, made.shape, made.classes, made.mean, made.std))
+        files.write_json(place, _meta(spec, drawn.shape, drawn.classes, drawn.mean, drawn.std))
         return [place]
     source = load_source(spec)
     start, stop = source.parts.get("train", (0, len(source.labels)))
@@ -179,34 +180,34 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
 def save_blocks(
     path: Path, spec: SourceSpec, images: Any, watch: Callable[[int, np.ndarray], None] = lambda at, block: None
 ) -> None:
-    """Write a source's images to a file as ``np.save`` would, a block after another; says once a minute how far it is.
+    """Write a source's images to a file as ``np.save`` would, block by block; report the progress once a minute.
 
     Parameters
     ----------
     watch : callable
-        Gets each block with the row that it begins at.
+        Gets each block with its first row.
 
     Raises
     ------
     SpecError
-        If the loader's images raise, or give blocks of another shape or type than they have.
+        If the loader's images raise, or return blocks of another shape or type than they say.
     """
     shape, began = tuple(map(int, images.shape)), time.monotonic()
-    told = began
+    reported = began
     with open(path, "wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for start, block in _blocks(spec, images, shape):
             file.write(block.data)
             watch(start, block)
-            if (now := time.monotonic()) - told >= TELLING:
-                told, done = now, start + len(block)
+            if (now := time.monotonic()) - reported >= REPORT_EVERY:
+                reported, done = now, start + len(block)
                 left = (now - began) * (shape[0] - done) / done / 60
                 print(f"{done:,} of {shape[0]:,} images, {left:.0f} minutes left", flush=True)
 
 
 def _blocks(spec: SourceSpec, images: Any, shape: tuple[int, ...]) -> Iterator[tuple[int, np.ndarray]]:
-    """Blocks of a loader's images, each with the row that it begins at."""
+    """Yield blocks of a loader's images, each with its first row."""
     step = max(1, BLOCK // row_bytes(images))
     for start in range(0, shape[0], step):
         try:
@@ -223,7 +224,7 @@ def _blocks(spec: SourceSpec, images: Any, shape: tuple[int, ...]) -> Iterator[t
 
 
 def _meta(spec: SourceSpec, shape: tuple[int, ...], classes: int, mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
-    """What ``meta.json`` tells of a source that has no arrays."""
+    """Return the contents of ``meta.json`` for a source without arrays."""
     return {
         "spec": canonical(spec),
         "shape": list(shape),
@@ -237,7 +238,7 @@ def _meta(spec: SourceSpec, shape: tuple[int, ...], classes: int, mean: np.ndarr
 
 
 def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
-    """The spec of a written source, and the meta data beside it.
+    """Read the spec of a written source, and its meta data.
 
     Raises
     ------
@@ -263,20 +264,20 @@ def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
 
 
 def sampler(folder: Path) -> list[tuple[str, str]]:
-    """The plug-in that draws the points of a written source, for code maps; none where it holds images."""
+    """Return the plug-in that draws the samples of a written source, for the code version; none if it holds images."""
     loader = read_meta(folder)[0].loader
     return [("data", loader)] if plugins.is_distribution(loader) else []
 
 
 def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Images (mapped into memory) and labels of a written source, checked against what `read_meta` gave.
+    """Read images (mapped into memory) and labels of a written source, checked against the result of `read_meta`.
 
     Checksums of files above 1 GB are left to ``halobench verify``: comparing them would take each job minutes.
 
     Raises
     ------
     SpecError
-        That names the file which is missing and can't be made again, can't be read or isn't as it was written.
+        If a file, which it names, is missing and can't be restored, can't be read, or isn't as it was written.
     """
     with files.reading(folder / "meta.json", f"checksums of {' and '.join(ARRAYS)}"):
         digests = {name: str(meta["checksums"][name]) for name in ARRAYS}
@@ -289,25 +290,25 @@ def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> tupl
         if (folder / name).stat().st_size <= HASHED:
             files.check_sum(folder / name, digest, "the bytes that meta.json records")
     if labels.min() < 0 or labels.max() >= meta["classes"]:
-        told = f"{labels.min()} to {labels.max()}"
-        raise SpecError(str(folder / "labels.npy"), told, f"labels in [0, {meta['classes']})")
+        extremes = f"{labels.min()} to {labels.max()}"
+        raise SpecError(str(folder / "labels.npy"), extremes, f"labels in [0, {meta['classes']})")
     return images, labels
 
 
 def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -> None:
-    """Load a source's arrays again where they are lost, e.g. deleted to make room; one process at a time.
+    """Load a source's arrays again if they are lost, e.g. deleted to make room; one process at a time.
 
     Raises
     ------
     SpecError
-        If the loader gives others than `digests` tell of, or can't load; then nothing is written.
+        If the loader returns arrays of other checksums than `digests`, or can't load; then nothing is written.
     """
     lost = [name for name in ARRAYS if not os.path.lexists(folder / name)]
     if not lost:
         return
     with files.alone(folder):
         if all((folder / name).exists() for name in lost):
-            return  # made while this process waited
+            return  # restored while this process waited
         print(f"loading {' and '.join(lost)} again", flush=True)
         source = load_source(spec)
         for name in lost:

@@ -18,26 +18,26 @@ from halobench.data.mapped_rows import Normalised, Rows, normalise, rows_of
 from halobench.data.sources import load_distribution, read_arrays, read_meta
 
 SPLITS = ("train", "val", "test")
-COPIED = 2**26  # bytes of a split's images that are held in memory; of more, those that are asked for are read
+COPIED = 2**26  # bytes of a split's images that are held in memory; larger ones are read on demand
 
 
 @dataclass(frozen=True)
 class Split:
-    """Points of one split.
+    """The samples of one split.
 
     Attributes
     ----------
     index : int64 array (n,)
-        Rows of the source; of a distribution's sample, 0 to n - 1.
+        Rows of the source; 0 to n - 1 if a distribution drew the samples.
     images : uint8 or float32 array (n, C, H, W), or Rows
-        float32 where a distribution drew them. Of a split of more than 64 MiB, `Rows` of the source's mapped array,
-        which are read when they are asked for.
+        float32 if a distribution drew them. For a split of more than 64 MiB, `Rows` of the source's mapped array, which
+        are read on demand.
     labels : int64 array (n,)
-        With the label noise drawn: what is trained on.
+        Drawn with the label noise: the labels that models are trained on.
     clean : int64 array (n,)
         As in the source.
     region : int64 array (n,) or None
-        The region that a distribution drew each point from, if it consists of such.
+        The region from which a distribution drew each sample, if it consists of regions.
     """
 
     index: np.ndarray
@@ -51,10 +51,10 @@ class Split:
 class Data:
     """The splits of a data set at one seed, with the law of its label noise.
 
-    `transition` (classes, classes) holds P(label = j | clean label = i). Where the source is one of images, that makes
-    the posterior of a point known by construction: row `clean` of it. `mean` and `std` (C,) normalise pixels on the 0
-    to 255 scale, or what a distribution gives. `distribution` is what drew the splits, if one did, `loader` its name.
-    `source` is the name of their source in the configuration.
+    `transition` (classes, classes) holds P(label = j | clean label = i). For a source of images, the posterior of a
+    sample is known by that: it is row `clean`. `mean` and `std` (C,) normalise pixels on the 0 to 255 scale, or the
+    inputs of a distribution. `distribution` drew the splits, if there is one, and `loader` is the name of its loader.
+    `source` is the name of the source in the configuration.
     """
 
     splits: Mapping[str, Split]
@@ -68,18 +68,19 @@ class Data:
     source: str = ""
 
     def inputs(self, split: str) -> np.ndarray:
-        """Normalised images of a split, float32 (n, C, H, W)."""
+        """Return the normalised images of a split, float32 (n, C, H, W)."""
         return normalise(self.splits[split].images, self.mean, self.std)
 
     def flat(self, split: str) -> Normalised:
-        """The same, flat (n, D), read by slices."""
+        """Return the same, flat (n, D), normalised for each slice that is read."""
         return Normalised(self.splits[split].images, self.mean, self.std)
 
     def targets(self) -> dict[str, np.ndarray]:
-        """What `halobench.calibration.evaluate` reads beside the logits: labels, clean labels, and the posterior.
+        """Return what `halobench.calibration.evaluate` reads besides the logits: labels, clean labels, the posterior.
 
-        That is ``transition`` for images; for a distribution ``{split}.posterior``, or the posterior by region with the
-        region of each point: ``regions.posterior``, ``regions.mass``, ``regions.shared`` and ``{split}.region``.
+        The posterior is ``transition`` for images; for a distribution it is ``{split}.posterior``, or the posterior by
+        region with the region of each sample: ``regions.posterior``, ``regions.mass``, ``regions.shared`` and
+        ``{split}.region``.
         """
         arrays = {f"{name}.labels": split.labels for name, split in self.splits.items()}
         arrays |= {f"{name}.clean": split.clean for name, split in self.splits.items()}
@@ -96,27 +97,27 @@ class Data:
         }
 
     def posterior(self, split: str) -> np.ndarray:
-        """P(label | x) of a split's points, label noise included, float64 (n, classes).
+        """Return P(label | x) of a split's samples, label noise included, float64 (n, classes).
 
         Raises
         ------
         SpecError
             If it isn't known.
         """
-        points = self.splits[split]
+        samples = self.splits[split]
         if self.distribution is None:
-            return self.transition[points.clean]
-        return self.distribution.posterior(np.asarray(points.images)) @ self.transition
+            return self.transition[samples.clean]
+        return self.distribution.posterior(np.asarray(samples.images)) @ self.transition
 
     def facts(self) -> dict[str, Any]:
-        """What tables tell of the distribution that the points are drawn from: its loader, and its own facts."""
+        """Return facts for the tables on the distribution that drew the samples, if any, with its loader."""
         return {} if self.distribution is None else {"distribution": self.loader, **self.distribution.facts()}
 
 
 def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
     """Cut a written source into the splits of `spec`, or draw them from it, and draw its label noise, all from `seed`.
 
-    The cut depends on the seed and the sizes alone, so that noise levels of one source share their points.
+    The cut depends on the seed and the sizes alone, so that noise levels of one source share their samples.
 
     Raises
     ------
@@ -138,20 +139,20 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
 
 
 def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> Data:
-    """The splits of a data set, sampled."""
+    """Draw the splits of a data set from a distribution."""
     transition = noise_transition(spec.noise, source.classes, generator(seed, "noise-map"))
     splits = {}
     for name in SPLITS:
-        made = source.sample(getattr(spec, name), generator(seed, "sample", name))
-        noisy = draw_labels(transition, made.labels, generator(seed, "noise", name))
-        splits[name] = Split(np.arange(len(noisy)), made.inputs, noisy, made.labels, made.region)
+        drawn = source.sample(getattr(spec, name), generator(seed, "sample", name))
+        noisy = draw_labels(transition, drawn.labels, generator(seed, "noise", name))
+        splits[name] = Split(np.arange(len(noisy)), drawn.inputs, noisy, drawn.labels, drawn.region)
     shape = cast("tuple[int, int, int]", tuple(source.shape))
     mean, std = np.asarray(source.mean, dtype=float), np.asarray(source.std, dtype=float)
     return Data(splits, source.classes, shape, mean, std, transition, source, loader, spec.source)
 
 
 def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | None = None) -> None:
-    """Raise SpecError if a source of `size` images (None: as many as are asked for) can't fill the splits of `spec`."""
+    """Raise SpecError if a source of `size` images (None: any number) can't fill the splits of `spec`."""
     if size is None:
         return
     if not parts:
@@ -168,7 +169,7 @@ def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | N
 def split_indices(
     spec: DatasetSpec, size: int, parts: Mapping[str, Any], rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Rows of each split, disjoint, drawn without replacement; from the official parts where the source has them."""
+    """Draw the rows of each split, disjoint, without replacement; from the official parts if the source has them."""
     check_size(spec, size, parts)
     if not parts:
         order = rng.permutation(size)
@@ -180,7 +181,7 @@ def split_indices(
 
 
 def noise_transition(spec: NoiseSpec, classes: int, rng: np.random.Generator) -> np.ndarray:
-    """P(label = j | clean = i) as float64 (classes, classes), for the noise kinds that `NoiseSpec` describes."""
+    """Return P(label = j | clean = i) as float64 (classes, classes), for the noise kinds that `NoiseSpec` describes."""
     identity = np.eye(classes)
     if spec.kind == "uniform":
         return (1 - spec.p) * identity + spec.p * (1 - identity) / (classes - 1)
@@ -189,6 +190,6 @@ def noise_transition(spec: NoiseSpec, classes: int, rng: np.random.Generator) ->
         order = rng.permutation(classes)
         partner[order] = np.roll(order, -1)
     else:
-        # An offset in [1, classes) never lands on the class itself, and every other class is as likely.
+        # An offset in [1, classes) never leads to the class itself, and to each other class with equal probability.
         partner[:] = (np.arange(classes) + rng.integers(1, classes, size=classes)) % classes
     return (1 - spec.p) * identity + spec.p * identity[partner]

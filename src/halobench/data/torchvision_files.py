@@ -1,8 +1,7 @@
 """Data sets that torchvision knows, read from its on-disk layout under the data root, or fetched into it.
 
 Checksums and addresses are those that torchvision's own classes publish. Files are read once and their MD5 compared;
-only when all are known to be as published are the very bytes that were compared parsed. Archives are read where they
-lie and not unpacked.
+only if all are as published are those same bytes parsed. Archives are read in place and not unpacked.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from halobench.data.data_root import check_root, data_root, may_fetch, unfit
 from halobench.data.sources import Description, Images
 from halobench.storage import files as store
 
-PATIENCE = 60.0  # seconds without a byte after which a fetch has failed
+PATIENCE = 60.0  # seconds without a byte after which a download has failed
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file that is fetched: its path under the data root, its MD5 and where it can be had, mirrors in order."""
+    """A file to be downloaded: its path under the data root, its MD5 and its addresses, mirrors in order."""
 
     path: str
     md5: str
@@ -45,12 +44,12 @@ class Archive:
 
 @dataclass(frozen=True)
 class VisionSet:
-    """A set with official parts; what a loader's ``describe`` and ``load`` hand on to.
+    """A set with official parts, which does the work of a loader's ``describe`` and ``load``.
 
     Attributes
     ----------
     title : str
-        What messages call it.
+        Its name in messages.
     published : str
         The name of its class in ``torchvision.datasets``.
     train, test : int
@@ -67,12 +66,12 @@ class VisionSet:
     classes: int = 10
 
     def describe(self) -> Description:
-        """Shape, classes and sizes, without a look at more than names of files.
+        """Return shape, classes and sizes; only names of files are examined.
 
         Raises
         ------
         SpecError
-            If the files aren't there and must not be fetched, or what is there is in their way.
+            If the files are missing and must not be downloaded, or something else is in their place.
         """
         self._check_way()
         if not self.is_there() and not may_fetch():
@@ -80,12 +79,12 @@ class VisionSet:
         return Description(self.shape, self.classes, self.train + self.test, self._parts())
 
     def load(self) -> Images:
-        """The images, fetched first where they aren't there.
+        """Load the images, downloaded first if they are missing.
 
         Raises
         ------
         SpecError
-            If they are neither there nor to be had, or a file isn't as published.
+            If they are missing and can't be downloaded, or a file isn't as published.
         """
         self._check_way()
         published = getattr(importlib.import_module("torchvision.datasets"), self.published)
@@ -99,7 +98,7 @@ class VisionSet:
         return {"train": (0, self.train), "test": (self.train, self.train + self.test)}
 
     def _check_way(self) -> None:
-        """Raise SpecError if the data root is no folder, or what lies in the place of a lacking set's file is none."""
+        """Raise SpecError if the data root is no folder, or something else is in the place of a missing set's file."""
         check_root()
         try:
             bad = None if self.is_there() else next(filter(None, map(_in_the_way, self.places())), None)
@@ -113,52 +112,52 @@ class VisionSet:
         return SpecError("data_root", str(data_root()), expected)
 
     def _fetch(self, archives: Sequence[Archive]) -> None:
-        """Fetch the archives that aren't there, one process at a time."""
+        """Download the missing archives, one process at a time."""
         if not may_fetch():
             raise self._absent("fetch: true")
         folders = {(data_root() / archive.path).parent for archive in archives}
-        made = {place for folder in folders for place in (folder, *folder.parents) if not os.path.lexists(place)}
+        created = {place for folder in folders for place in (folder, *folder.parents) if not os.path.lexists(place)}
         try:
             data_root().mkdir(parents=True, exist_ok=True)
             with store.alone(data_root()):
                 for archive in archives:
-                    if not (data_root() / archive.path).exists():  # nor was it fetched while this process waited
+                    if not (data_root() / archive.path).exists():  # nor was it downloaded while this process waited
                         fetch(archive, data_root())
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             raise self._absent(f"a network to fetch them from ({describe_error(error)})") from None
         finally:
-            for place in sorted(made, reverse=True):  # what lies in a folder before it
-                with contextlib.suppress(OSError):  # it holds what was fetched
+            for place in sorted(created, reverse=True):  # the contents of a folder before it
+                with contextlib.suppress(OSError):  # it holds a downloaded file
                     place.rmdir()
 
-    # What a layout defines.
+    # A subclass defines its layout by these.
 
     def layout(self) -> str:
-        """The files in words."""
+        """Return the files in words."""
         raise NotImplementedError
 
     def is_there(self) -> bool:
-        """Whether all files are there, whatever they hold."""
+        """Return whether all files exist, whatever their contents."""
         return all(path.is_file() for path in self.places())
 
     def places(self) -> list[Path]:
-        """Where the files are looked for."""
+        """Return the paths of the files."""
         raise NotImplementedError
 
     def archives(self, published: Any) -> list[Archive]:
-        """What is fetched."""
+        """Return the archives to download."""
         raise NotImplementedError
 
     def read(self, published: Any, root: Path) -> tuple[Any, Any, Sequence[str]]:
-        """Images uint8 (n, C, H, W) and labels (n,) of the train part, of the test part, and the classes' names."""
+        """Read images uint8 (n, C, H, W) and labels (n,) of the train and the test part, and the classes' names."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class IdxSet(VisionSet):
-    """MNIST and its kin: four files in the IDX format, each in a gzip archive of its own, in ``NAME/raw``.
+    """MNIST and similar sets: four files in the IDX format, each in its own gzip archive, in ``NAME/raw``.
 
-    Only the archives are read: of what torchvision unpacks beside them, no checksum is published.
+    Only the archives are read: for the files that torchvision unpacks next to them no checksum is published.
     """
 
     train: int = 60_000
@@ -174,10 +173,10 @@ class IdxSet(VisionSet):
 
     def archives(self, published: Any) -> list[Archive]:
         folder = f"{self.published}/raw"
-        found = []
+        archives = []
         for name, md5 in published.resources:
-            found.append(Archive(f"{folder}/{name}", md5, tuple(f"{mirror}{name}" for mirror in published.mirrors)))
-        return found
+            archives.append(Archive(f"{folder}/{name}", md5, tuple(f"{mirror}{name}" for mirror in published.mirrors)))
+        return archives
 
     def read(self, published: Any, root: Path) -> tuple[Any, Any, Sequence[str]]:
         contents = [checked(root / archive.path, archive.md5) for archive in self.archives(published)]
@@ -189,7 +188,7 @@ class IdxSet(VisionSet):
 
 @dataclass(frozen=True)
 class BatchesSet(VisionSet):
-    """CIFAR: Python's pickles of batches, in a folder, or in the archive that it is unpacked from."""
+    """CIFAR: Python's pickles of batches, in a folder, or in the archive from which it is unpacked."""
 
     train: int = 50_000
     test: int = 10_000
@@ -225,21 +224,23 @@ class BatchesSet(VisionSet):
         return *parts, read_pickle(contents[meta["filename"]])[meta["key"]]
 
     def _contents(self, published: Any, root: Path, listed: Sequence[Sequence[str]]) -> dict[str, bytes]:
-        """Files, given by name and MD5, from the folder or else from the archive."""
+        """Read the files `listed` by name and MD5 from the folder, or else from the archive."""
         if self._unpacked(root):
             return {name: checked(root / self.folder / name, md5) for name, md5 in listed}
         path = root / self.archive
-        found = {}
+        contents = {}
         with tarfile.open(fileobj=io.BytesIO(checked(path, published.tgz_md5)), mode="r:gz") as archive:
             for name, md5 in listed:
                 member = f"{self.folder}/{name}"
-                found[name] = compared(cast("IO[bytes]", archive.extractfile(member)).read(), md5, f"{path}: {member}")
-        return found
+                contents[name] = compared(
+                    cast("IO[bytes]", archive.extractfile(member)).read(), md5, f"{path}: {member}"
+                )
+        return contents
 
 
 @dataclass(frozen=True)
 class MatSet(VisionSet):
-    """SVHN: a MATLAB file a part, at the data root itself; the digit 0 is labelled 10 in them."""
+    """SVHN: one MATLAB file per part, at the data root itself; the digit 0 is labelled 10 in them."""
 
     shape: tuple[int, int, int] = (3, 32, 32)
     files: tuple[str, str] = ("train_32x32.mat", "test_32x32.mat")
@@ -259,14 +260,14 @@ class MatSet(VisionSet):
 
         parts = []
         for content in [checked(root / archive.path, archive.md5) for archive in self.archives(published)]:
-            found = loadmat(io.BytesIO(content), variable_names=["X", "y"])
-            parts.append((found["X"].transpose(3, 2, 0, 1), found["y"].reshape(-1).astype(np.int64) % 10))
+            arrays = loadmat(io.BytesIO(content), variable_names=["X", "y"])
+            parts.append((arrays["X"].transpose(3, 2, 0, 1), arrays["y"].reshape(-1).astype(np.int64) % 10))
         train, test = parts
         return train, test, tuple(map(str, range(10)))
 
 
 def _in_the_way(path: Path) -> str | None:
-    """What keeps a file from lying at a path under the data root, in words: there or in place of a folder above it."""
+    """Return, in words, what is in the way of a file under the data root, in its place or in that of a parent."""
     for folder in reversed(path.relative_to(data_root()).parents):
         place = data_root() / folder
         if os.path.lexists(place) and not place.is_dir():
@@ -276,17 +277,17 @@ def _in_the_way(path: Path) -> str | None:
 
 
 def fetch(archive: Archive, root: Path) -> None:
-    """Fetch an archive from the first of its addresses that gives it, under another name until it is whole.
+    """Download an archive from the first of its addresses that works, under another name until it is complete.
 
     Raises
     ------
     OSError, RuntimeError, http.client.HTTPException
-        What the last address ended in, if none gave it.
+        The error of the last address, if none works.
     """
     from torchvision.datasets.utils import download_url
 
     place = root / archive.path
-    # A name that the next attempt finds and overwrites, should this one be killed.
+    # A fixed name, which the next attempt overwrites if this one is killed.
     folder = place.parent / f".fetching-{place.name}"
     folder.mkdir(parents=True, exist_ok=True)
     before = socket.getdefaulttimeout()
@@ -309,7 +310,7 @@ def fetch(archive: Archive, root: Path) -> None:
 
 
 def checked(path: Path, md5: str) -> bytes:
-    """The content of a file, if it is as published.
+    """Return the content of a file, if it is as published.
 
     Raises
     ------
@@ -324,16 +325,16 @@ def checked(path: Path, md5: str) -> bytes:
 
 
 def compared(content: bytes, md5: str, where: str) -> bytes:
-    """`content`, if it has that MD5; SpecError that names `where` it is from otherwise."""
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != md5:
+    """Return `content` if it has that MD5, or else raise SpecError, which names `where` it is from."""
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if digest != md5:
         expected = f"the file as published, md5 {md5}: it is damaged or cut off; delete it, and it is fetched again"
-        raise SpecError(where, f"md5 {found}", expected)
+        raise SpecError(where, f"md5 {digest}", expected)
     return content
 
 
 def read_idx(content: bytes) -> np.ndarray:
-    """An array of bytes from the IDX format: two zeros, the type (8), the number of axes, their lengths, the values."""
+    """Parse an array of bytes in the IDX format: two zeros, the type (8), the number of axes, their lengths, values."""
     axes = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
     shape = [int.from_bytes(content[4 * axis : 4 * axis + 4]) for axis in range(1, axes + 1)]
     if not axes or len(content) != 4 + 4 * axes + math.prod(shape):
@@ -342,9 +343,9 @@ def read_idx(content: bytes) -> np.ndarray:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads pickles of plain data and numpy's arrays, and refuses to call anything else.
+    """Read pickles of plain data and numpy's arrays, and refuse to call anything else.
 
-    CIFAR is published as pickles, which could run code. They are read only once their MD5 is known to be torchvision's.
+    CIFAR is published as pickles, which could run code. They are read only after their MD5 was compared.
     """
 
     ALLOWED = frozenset({"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"})
@@ -357,5 +358,5 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def read_pickle(content: bytes) -> Any:
-    """Plain data and arrays from a pickle that Python 2 may have written; nothing else is built."""
+    """Read plain data and arrays from a pickle that Python 2 may have written; nothing else is built."""
     return _ArraysOnly(io.BytesIO(content), encoding="latin1").load()

@@ -1,1 +1,1 @@
-"""Losses: a file each, found by name. A loss may mix a batch before the model sees it, then scores the logits."""
+"""Losses: one file each, found by name. A loss may mix a batch before the model sees it, then scores the logits."""

@@ -11,12 +11,12 @@ from halobench.core.specs import LossSpec
 
 
 class Loss:
-    """What training needs of a loss.
+    """The interface of a loss to training.
 
-    Use without the rest: ``inputs, targets = loss.mix(inputs, one_hot, rng)``, then ``loss(model(inputs), targets)``.
+    On its own: ``inputs, targets = loss.mix(inputs, one_hot, rng)``, then ``loss(model(inputs), targets)``.
 
-    What a loss draws comes from `rng`, and nothing is kept from one batch to the next: a training that goes on after a
-    stop builds its loss anew. One whose attributes change is trained, but no resume point is kept of it.
+    Random numbers come from `rng` alone, and nothing is kept from one batch to the next: a training that resumes builds
+    a new loss. A loss whose attributes change is trained, but no checkpoint is kept of it.
 
     A loss whose class says ``LABELS = True`` gets labels (m,) instead of rows of probabilities: see `takes_labels`.
     """
@@ -24,36 +24,36 @@ class Loss:
     def mix(
         self, inputs: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch (n, ...) and its rows of probabilities (n, k) as training will see them; unchanged by default.
+        """Return a batch (n, ...) and its rows of probabilities (n, k) as training will see them; unchanged by default.
 
-        It may have more rows, or fewer: whatever number m >= 1 of inputs (m, ...) with as many rows of targets (m, k),
-        which `__call__` alone reads and which need not sum to 1. ``ROWS = 2`` at the top of the loss's file tells
-        estimates of time that it has twice as many. `rng` draws on the host, so that CPU and CUDA see the
-        same draws.
+        It may have more rows, or fewer: any number m >= 1 of inputs (m, ...) with as many rows of targets (m, k), which
+        `__call__` alone reads and which need not sum to 1. ``ROWS = 2`` at the top of the loss's file says that there
+        are twice as many: estimates of time count on it. `rng` draws on the host, so that CPU and CUDA see the same
+        draws.
         """
         return inputs, targets
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean over the rows of a batch: logits (m, k) against the targets (m, k) that `mix` gave."""
+        """Return the mean over the rows of a batch: logits (m, k) against the targets (m, k) that `mix` returned."""
         raise NotImplementedError("define __call__(self, logits, targets)")
 
 
 def takes_labels(loss: Loss) -> bool:
-    """Whether a loss leaves batches alone and takes labels (m,) as targets: its class says ``LABELS = True``.
+    """Return whether a loss leaves batches alone and takes labels (m,) as targets: its class says ``LABELS = True``.
 
     Labels are then not spelt out as rows of probabilities, which for small models takes a twentieth of a step. A
-    subclass that changes either method must say so anew.
+    subclass doesn't inherit it, since it may change either method.
     """
     return bool(vars(type(loss)).get("LABELS", False))
 
 
 def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean over the batch of -sum_j targets_j log softmax(logits)_j; `targets` rows (n, k), or labels (n,)."""
+    """Return the mean over the batch of -sum_j targets_j log softmax(logits)_j; `targets` (n, k), or labels (n,)."""
     return torch.nn.functional.cross_entropy(logits, targets)
 
 
 def build(spec: LossSpec) -> Loss:
-    """The loss of a spec.
+    """Build the loss of a spec.
 
     Raises
     ------
@@ -68,11 +68,11 @@ def build(spec: LossSpec) -> Loss:
 
 
 def staged(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """An array as a tensor in memory that `device` can copy from by itself: pinned, for a GPU."""
+    """Return an array as a tensor in memory that `device` can copy from by itself: pinned, for a GPU."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 def send(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """An array as a tensor on `device`, without the host waiting for a GPU's queue."""
+    """Return an array as a tensor on `device`, without the host waiting for a GPU's queue."""
     return staged(array, device).to(device, non_blocking=True)

@@ -13,8 +13,8 @@ from halobench.losses.base import Loss
 class Brier(Loss):
     """Mean of sum_j (p_j - t_j)^2, in [0, 2].
 
-    For a soft target that is the score expected over labels drawn from it, less 1 - sum_j t_j^2, which is no matter of
-    the model.
+    For a soft target that is the score expected over labels drawn from it, less 1 - sum_j t_j^2, which doesn't depend
+    on the model.
     """
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -17,23 +17,23 @@ from halobench.losses.base import Loss, soft_cross_entropy
 
 
 class Cutmix(Loss):
-    """Cross entropy where a box of each image is another's, and so is that share of its target.
+    """Cross entropy of images into each of which a box of another image is pasted, with targets mixed by its area.
 
     The box, one for the whole batch, has the image's proportions and its centre on a pixel, evenly drawn. Its sides are
-    sqrt(1 - share) of the image's, share ~ Beta(alpha, alpha), rounded to pixels; what lies outside the image is cut
-    off. Targets are mixed by the area that was pasted in the end. The others are a random permutation of the batch.
+    sqrt(1 - share) of the image's, share ~ Beta(alpha, alpha), rounded to pixels; parts outside the image are cut off.
+    Targets are mixed by the area that remains. The other images are a random permutation of the batch.
 
     Parameters
     ----------
     alpha : float
-        Of the Beta distribution, above 0; 1 draws the share evenly.
+        Parameter of the Beta distribution, above 0; 1 draws the share evenly.
     probability : float
-        That a batch is mixed, in (0, 1]; the authors take 1 on ImageNet and 0.5 on CIFAR.
+        With which a batch is mixed, in (0, 1]; the authors take 1 on ImageNet and 0.5 on CIFAR.
 
     Raises
     ------
     SpecError
-        On a value out of its range; from `mix`, on inputs that are no images (n, C, H, W).
+        On a value out of its range; from `mix`, on inputs that aren't images (n, C, H, W).
     """
 
     def __init__(self, *, alpha: float = 1.0, probability: float = 1.0):
@@ -62,7 +62,7 @@ class Cutmix(Loss):
 
 
 def _side(size: int, ratio: float, rng: np.random.Generator) -> slice:
-    """One side of the box, on an axis of `size` pixels."""
+    """Draw one side of the box, on an axis of `size` pixels."""
     length = round(size * ratio)
     start = int(rng.integers(size)) - length // 2
     return slice(max(start, 0), min(start + length, size))

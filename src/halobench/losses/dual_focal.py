@@ -15,8 +15,8 @@ from halobench.losses.base import Loss
 class DualFocal(Loss):
     """Mean of -sum_i t_i (1 - p_i + q_i)^gamma log p_i, with q_i the largest probability below p_i, or 0.
 
-    For a label, that is the paper's loss: focal loss with a term for the runner-up. For a soft target it is the same
-    combination of the losses of the classes, as focal loss does it. The gradient passes through q too.
+    For a label, that is the paper's loss: focal loss with a term for the runner-up. For a soft target it is the
+    target's combination of the losses of the classes, as in focal loss. The gradient passes through q too.
 
     Parameters
     ----------
@@ -41,10 +41,10 @@ class DualFocal(Loss):
 
 
 def next_below(values: torch.Tensor) -> torch.Tensor:
-    """The largest entry of the row that is smaller than each entry of `values` (n, k); 0 for the row's smallest."""
+    """Return, for each entry of `values` (n, k), the next smaller entry of its row; 0 for the row's smallest."""
     rising, order = values.sort(dim=1)
     place = torch.arange(values.shape[1], device=values.device).expand_as(order)
-    # Equal entries form a run. Of each place: where its run begins; the one before that is the next smaller entry.
+    # Equal entries form a run; the entry before the start of the run of each place is the next smaller one.
     opens = torch.zeros_like(order)
     opens[:, 1:] = torch.where(rising[:, 1:] > rising[:, :-1], place[:, 1:], 0)
     start = opens.cummax(dim=1).values

@@ -1,6 +1,6 @@
-"""Mixup of two points or more: d-Mixup mixes d + 1.
+"""Mixup of two samples or more: d-Mixup mixes d + 1.
 
-Sources: H. Zhang et al., mixup: Beyond Empirical Risk Minimization (2018), for two points; arXiv 2306.00740 for d + 1.
+Sources: H. Zhang et al., mixup: Beyond Empirical Risk Minimization (2018), for two samples; arXiv 2306.00740 for d + 1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from halobench.losses.base import Loss, send, soft_cross_entropy
 
 
 class Mixup(Loss):
-    """Cross entropy at convex combinations of training points.
+    """Cross entropy at convex combinations of training samples.
 
     Weights are Dirichlet(alpha, ..., alpha) over `points` members: the batch and `points` - 1 random permutations of
     it. The loss is the same combination of the members' cross entropies; since cross entropy is linear in the target,
@@ -23,11 +23,11 @@ class Mixup(Loss):
     Parameters
     ----------
     points : int
-        Training points mixed, d + 1; at least 2.
+        Training samples mixed, d + 1; at least 2.
     alpha : float
         Concentration of the weights, above 0; 1 is uniform on the simplex.
     weights : {"batch", "sample"}
-        One draw of weights a batch (the paper's released code), or one for each of its rows.
+        One draw of weights per batch (the paper's released code), or one for each of its rows.
 
     Raises
     ------

@@ -10,49 +10,49 @@ from typing import cast
 import torch
 from torch import nn
 
-# Of probabilities, and relative to the largest logit: rounding of float32 through a hundred layers stays far below.
+# Of probabilities, and relative to the largest logit: float32's rounding through a hundred layers stays far below.
 TOLERANCE = 1e-3
-LOOKED_AT = 8  # images that a folded model is tried on, and as many far from them
+TRIED = 8  # images that a folded model is tried on, and as many far from them
 
 
 def checked(model: nn.Module, images: torch.Tensor) -> nn.Module:
-    """`folded`, if it does to some of `images` (n, C, H, W) what `model` does; else `model`.
+    """Return `folded`, if it computes the same as `model` on some of `images` (n, C, H, W); else `model`.
 
-    A model may read a sequence's parts one by one, run a slice of it, or listen to a layer: what folding changes then
-    shows here, and not in its structure. Beside images it is tried on such with a standard normal number added to each
-    pixel, about as far out as a probe walks.
+    A model may read a sequence's parts one by one, run a slice of it, or hook a layer: the change that folding makes
+    then shows here, and not in its structure. Besides images it is tried on images with a standard normal number added
+    to each pixel, about as far out as a probe walks.
     """
     try:
-        found = folded(model)
-        if found is model:
+        candidate = folded(model)
+        if candidate is model:
             return model
-        some = _around(images[:LOOKED_AT])
+        trial = _around(images[:TRIED])
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            theirs, ours = model(some).double(), found(some).double()
-    except Exception:  # of someone else's module, which can't be copied, say; if something is wrong with it, it tells
+            theirs, ours = model(trial).double(), candidate(trial).double()
+    except Exception:  # a module that can't be copied, say; one that is broken fails again when it is used
         return model
-    return found if theirs.shape == ours.shape and _agree(theirs, ours) else model
+    return candidate if theirs.shape == ours.shape and _agree(theirs, ours) else model
 
 
 def _around(images: torch.Tensor) -> torch.Tensor:
-    """Images (n, ...), and as many at a distance."""
+    """Return images (n, ...), and as many at a distance."""
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
     return torch.cat([images, images + noise])
 
 
 def _agree(theirs: torch.Tensor, ours: torch.Tensor) -> bool:
-    """Whether logits (n, k) are the same but for rounding, and probabilities, which know no offset, as well."""
+    """Return whether logits (n, k), and probabilities, which no offset changes, are the same except for rounding."""
     near = TOLERANCE * theirs.abs().max().clamp_min(1e-6)
     apart = (torch.softmax(theirs, dim=1) - torch.softmax(ours, dim=1)).abs().max()
     return bool((theirs - ours).abs().max() <= near and apart <= TOLERANCE)
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """A model in eval mode that computes what `model` does, where its sequences are run as a whole (see `checked`).
+    """Return a model in eval mode with the function of `model`, if its sequences are run as a whole (see `checked`).
 
-    Batch norm there is an affine map of each channel: (x - mean) / sqrt(var + eps) * weight + bias. Where an
-    `nn.Sequential` has it right behind a convolution, that gets its factor and shift, computed in float64. Values then
-    differ by rounding alone: by about 1e-6 of their size in float32, and by as much as bf16 rounds under autocast.
+    Batch norm is then an affine map of each channel: (x - mean) / sqrt(var + eps) * weight + bias. If it directly
+    follows a convolution in an `nn.Sequential`, the convolution gets its factor and shift, computed in float64. Values
+    then differ by rounding alone: by about 1e-6 of their size in float32, and by as much as bf16 rounds under autocast.
     Without such a pair, `model` itself is returned.
     """
     if model.training or not _pairs(model):
@@ -65,7 +65,7 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def _pairs(model: nn.Module) -> list[tuple[nn.Sequential, int, int]]:
-    """The sequences that have a convolution and a batch norm right behind it, and the places of the two in them."""
+    """Return the sequences that have a convolution directly followed by a batch norm, and the places of the two."""
     uses = Counter(module for _, module in model.named_modules(remove_duplicate=False))
     chains = [m for m in model.modules() if isinstance(m, nn.Sequential) and type(m).forward is nn.Sequential.forward]
     return [
@@ -77,13 +77,13 @@ def _pairs(model: nn.Module) -> list[tuple[nn.Sequential, int, int]]:
 
 
 def _foldable(first: nn.Module, second: nn.Module) -> bool:
-    """Whether these are a plain convolution and a batch norm of its channels, which nobody listens to."""
+    """Return whether these are a plain convolution and a batch norm of its channels, without hooks."""
     if type(first) is not nn.Conv2d or type(second) is not nn.BatchNorm2d or second.running_mean is None:
         return False
     if second.training or any("forward" in vars(module) for module in (first, second)):
         return False
-    listened = any(m._forward_hooks or m._forward_pre_hooks for m in (first, second))
-    return first.out_channels == second.num_features and not listened
+    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (first, second))
+    return first.out_channels == second.num_features and not hooked
 
 
 @torch.no_grad()
@@ -96,6 +96,6 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     shift = -mean if convolution.bias is None else convolution.bias.double() - mean
     shift = shift * factor if norm.bias is None else shift * factor + norm.bias.double()
     weight = convolution.weight
-    learnt = weight.requires_grad  # autocast keeps its casts of such weights alone
+    learnt = weight.requires_grad  # autocast keeps only its casts of such weights
     convolution.weight = nn.Parameter((weight.double() * factor.view(-1, 1, 1, 1)).to(weight.dtype), learnt)
     convolution.bias = nn.Parameter(shift.to(weight.dtype), learnt)

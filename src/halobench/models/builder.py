@@ -12,11 +12,11 @@ from torch import nn
 from halobench.core import plugins
 from halobench.core.errors import require
 from halobench.core.specs import ModelSpec
-from halobench.models import pretrained as given
+from halobench.models import pretrained
 
 
 class Resized(nn.Module):
-    """A model behind bilinear interpolation of its images to `side` x `side` (antialiased on the way down)."""
+    """A model behind bilinear interpolation of its images to `side` x `side` (antialiased if they shrink)."""
 
     def __init__(self, model: nn.Module, side: int):
         super().__init__()
@@ -32,7 +32,7 @@ class Resized(nn.Module):
 
 
 class ResizedAround(Resized):
-    """The same of a model that is built around its training points, which it gets resized as well."""
+    """The same for a model that is built around its training samples, which are resized as well."""
 
     model: Any  # which has `start`
 
@@ -52,14 +52,14 @@ def build(
     Parameters
     ----------
     moments : (mean, std), optional
-        What images were normalised by, each (C,), of pixels up to 255: for models with preprocessing of their own.
+        By which images were normalised, each (C,), of pixels up to 255: for models with their own preprocessing.
     weights : Path, optional
-        Where a model's given weights are; without it, as where all are loaded from a trained cell, they stay random.
+        The file of the weights of a model that comes trained; without it they stay random, to be loaded later.
 
     Returns
     -------
     nn.Module
-        Images (n, C, H, W) to logits (n, classes). Parameters that were given need no gradient.
+        Images (n, C, H, W) to logits (n, classes). The parameters of a model that comes trained need no gradient.
 
     Raises
     ------
@@ -78,27 +78,27 @@ def build(
         options = plugins.without_defaults("models", spec.name, dict(spec.options))
         model = plugins.load("models", spec.name)(inner_shape, classes, **options)
     if spec.comes_trained:
-        model = _given(model, spec, classes, weights)
+        model = _trained_elsewhere(model, spec, classes, weights)
     if spec.timm_preprocessing:
-        return given.preprocessed(model, moments or (np.zeros(channels), np.ones(channels)), spec.resize)
+        return pretrained.preprocessed(model, moments or (np.zeros(channels), np.ones(channels)), spec.resize)
     if not spec.resize:
         return model
     return (ResizedAround if hasattr(model, "start") else Resized)(model, spec.resize)
 
 
-def _given(model: nn.Module, spec: ModelSpec, classes: int, weights: Path | None) -> nn.Module:
-    """A model whose weights come from elsewhere: loaded from `weights`, if any, and not to be trained."""
+def _trained_elsewhere(model: nn.Module, spec: ModelSpec, classes: int, weights: Path | None) -> nn.Module:
+    """Return a model with the weights in the file `weights`, if any, which are not to be trained."""
     if spec.pretrained:
-        known = given.published(spec).num_classes
-        require(known == classes, "pretrained", spec.name, f"weights for the data set's {classes} classes, not {known}")
+        count = pretrained.published(spec).num_classes
+        require(count == classes, "pretrained", spec.name, f"weights for the data set's {classes} classes, not {count}")
     require(not hasattr(model, "start"), "weights", spec.weights, "none: the model is built around its training points")
     if weights is not None:
-        given.load(weights, model)
+        pretrained.load(weights, model)
     return model.requires_grad_(False)
 
 
 def start(model: nn.Module, inputs: np.ndarray, labels: np.ndarray, classes: int) -> None:
-    """Give a model that is built around its training points (n, C, H, W) these and their labels (n,), on the CPU."""
+    """Give a model that is built around its training samples (n, C, H, W) these and their labels (n,), on the CPU."""
     take = getattr(model, "start", None)
     if take is not None:
         targets = nn.functional.one_hot(torch.from_numpy(labels), classes).float()

@@ -1,6 +1,6 @@
 """Models of timm and torchvision, by name, adapted to the channels, size and classes at hand.
 
-Both libraries are imported when first asked for: they take seconds to load.
+Both libraries are imported only when they are needed: they take seconds to load.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import nn
 
 from halobench.core.errors import SpecError
 
-# Set here, not by options: the data set's shape and classes, and where weights come from.
+# Set here, not by options: the data set's shape and classes, and the source of weights.
 RESERVED = {"num_classes", "in_chans", "pretrained", "weights", "checkpoint_path", "cache_dir"}
-# What a convolution keeps where it gets another number of input channels.
+# The arguments that a convolution keeps when it gets another number of input channels.
 KEPT = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
-# Where torchvision's models have their first convolution, and what may pool behind one.
+# The places of the first convolution in torchvision's models, and of the pooling that may follow one.
 STEMS = ("conv1", "features.conv0", "features.0.0")
 POOLS = ("maxpool", "features.pool0", "stem.pool")
 
@@ -25,7 +25,7 @@ POOLS = ("maxpool", "features.pool0", "stem.pool")
 def adapt(
     name: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any], stem: str = "plain"
 ) -> nn.Module:
-    """``timm/NAME`` or ``torchvision/NAME``; `options` are handed to the library's own builder.
+    """Build ``timm/NAME`` or ``torchvision/NAME``; `options` are passed to the library's own builder.
 
     With the `stem` ``small``, the first convolution becomes one of 3x3 and stride 1, and no pooling follows it.
 
@@ -33,7 +33,7 @@ def adapt(
     ------
     SpecError
         On a name that the library doesn't have (the nearest are offered), options that its builder refuses, patches
-        that images aren't made up of, or a small stem of a model that doesn't begin with a convolution over pixels.
+        that don't divide images, or a small stem of a model that doesn't begin with a convolution over pixels.
     """
     library, _, model = name.partition("/")
     for key in sorted(RESERVED & options.keys()):
@@ -45,7 +45,7 @@ def adapt(
 
 
 def native_size(name: str) -> tuple[int, int]:
-    """Height and width of the images that a library's own weights of a model are for.
+    """Return height and width of the images that a library's own weights of a model are for.
 
     Raises
     ------
@@ -58,35 +58,35 @@ def native_size(name: str) -> tuple[int, int]:
     import timm
 
     _check_name(name)
-    found = timm.get_pretrained_cfg(model)
-    if found is None:
+    config = timm.get_pretrained_cfg(model)
+    if config is None:
         return 224, 224
-    _, height, width = found.input_size
+    _, height, width = config.input_size
     return height, width
 
 
 def _check_name(name: str) -> None:
-    """Raise SpecError unless timm has a model of this name, and, where it ends in a tag of weights, of this tag."""
+    """Raise SpecError unless timm has a model of this name, and of its tag if it ends in one of weights."""
     import timm
 
-    known, (model, _, tag) = timm.list_models(), name.partition("/")[2].partition(".")
-    if model not in known:
-        raise _unknown(name, model, known)
+    models, (model, _, tag) = timm.list_models(), name.partition("/")[2].partition(".")
+    if model not in models:
+        raise _unknown(name, model, models)
     try:
         timm.get_pretrained_cfg(f"{model}.{tag}" if tag else model)
-    except RuntimeError:  # of a tag that isn't there
+    except RuntimeError:  # there is no such tag
         tagged = timm.list_pretrained(f"{model}.*")
         tags = f": {', '.join(f'timm/{one}' for one in tagged)}" if tagged else ", which has none"
         raise SpecError("name", name, f"timm/{model} alone, or with one of its tags{tags}") from None
 
 
 def _shrink_stem(name: str, model: nn.Module) -> None:
-    """Make a model's stem one for small images."""
+    """Replace a model's stem by one for small images."""
     paths = dict(model.named_modules())
-    told = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")
-    path = next((path for path in (told, *STEMS) if isinstance(path, str) and path in paths), None)
+    first_convolution = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")  # timm's models say
+    path = next((path for path in (first_convolution, *STEMS) if isinstance(path, str) and path in paths), None)
     first = paths[path] if path is not None else None
-    # A patch embedding reads each pixel once; a convolution's windows overlap, but for ConvNeXt's, which has a stem.
+    # A patch embedding reads each pixel once; a convolution's windows overlap, except ConvNeXt's, which is a stem.
     patches = path is not None and ("embed" in path or path == "stem.proj")
     if path is None or not isinstance(first, nn.Conv2d) or patches:
         what = "plain: the model doesn't begin with a convolution over pixels (an option such as patch_size may serve)"
@@ -106,12 +106,13 @@ def _put(model: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def _timm(name: str, model: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any]) -> nn.Module:
+    """Build a model of timm's."""
     import timm
 
     _check_name(name)
     sized: dict[str, Any] = {"num_classes": classes, "in_chans": input_shape[0]} | options
     try:
-        # Transformers and mixers must be told the image's size; other models refuse to be.
+        # Transformers and mixers need the image's size; other models refuse it.
         built = timm.create_model(model, **({"img_size": input_shape[1:]} | sized))
     except TypeError as error:
         if "img_size" not in str(error) or "img_size" in options:
@@ -126,10 +127,10 @@ def _timm(name: str, model: str, input_shape: tuple[int, int, int], classes: int
 
 
 def _check_patches(name: str, model: nn.Module, options: dict[str, Any]) -> None:
-    """Raise SpecError where a model of timm's would drop pixels at the border: those beyond the last whole patch."""
+    """Raise SpecError if a model of timm's would drop pixels at the border: those beyond the last whole patch."""
     from timm.layers import PatchEmbed
 
-    for embedding in (getattr(model, "patch_embed", None), getattr(model, "stem", None)):  # the latter of mixers
+    for embedding in (getattr(model, "patch_embed", None), getattr(model, "stem", None)):  # the latter in mixers
         if not isinstance(embedding, PatchEmbed) or embedding.img_size is None or embedding.dynamic_img_pad:
             continue
         (high, wide), sides = embedding.patch_size, embedding.img_size
@@ -143,13 +144,14 @@ def _check_patches(name: str, model: nn.Module, options: dict[str, Any]) -> None
 def _torchvision(
     name: str, model: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any]
 ) -> nn.Module:
+    """Build a model of torchvision's."""
     import torchvision
 
-    known = torchvision.models.list_models(module=torchvision.models)
-    if model not in known:
-        raise _unknown(name, model, known)
+    models = torchvision.models.list_models(module=torchvision.models)
+    if model not in models:
+        raise _unknown(name, model, models)
     sized: dict[str, Any] = {"weights": None, "num_classes": classes}
-    # Its transformers are told the image's side; its other models refuse to be.
+    # Its transformers need the image's side; its other models refuse it.
     if model.startswith("vit_"):
         sized["image_size"] = input_shape[1]
     elif model.startswith("maxvit"):
@@ -163,7 +165,7 @@ def _torchvision(
 
 
 def _adapt_channels(model: nn.Module, channels: int) -> None:
-    """Replace the first convolution by one that takes `channels` input channels, its other arguments kept."""
+    """Replace the first convolution by one of `channels` input channels; its other arguments stay."""
     path, first = next((p, m) for p, m in model.named_modules() if isinstance(m, nn.Conv2d))
     if first.in_channels == channels:
         return
@@ -172,18 +174,18 @@ def _adapt_channels(model: nn.Module, channels: int) -> None:
     _put(model, path, wider)
 
 
-def _unknown(name: str, model: str, known: list[str]) -> SpecError:
-    """An error that offers the nearest names: the libraries have hundreds."""
+def _unknown(name: str, model: str, models: list[str]) -> SpecError:
+    """Return an error that offers the nearest names: the libraries have hundreds."""
     library = name.partition("/")[0]
-    near = difflib.get_close_matches(model, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(model, models, n=3, cutoff=0.5)
     hint = f"; nearest: {', '.join(f'{library}/{n}' for n in near)}" if near else ""
-    return SpecError("name", name, f"one of {library}'s {len(known)} models{hint}")
+    return SpecError("name", name, f"one of {library}'s {len(models)} models{hint}")
 
 
 def _refused(error: TypeError, options: dict[str, Any]) -> Exception:
-    """An error that names the option which the library's builder refused; `error` itself where no option was given."""
+    """Return an error that names the option which the library's builder refused; `error` itself without options."""
     if not options:
         return error
-    found = re.search(r"argument '(\w+)'", str(error))
-    key = found[1] if found and found[1] in options else next(iter(options))
+    match = re.search(r"argument '(\w+)'", str(error))
+    key = match[1] if match and match[1] in options else next(iter(options))
     return SpecError(key, options[key], f"an option that the model's builder takes ({error})")

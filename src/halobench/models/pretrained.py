@@ -1,4 +1,4 @@
-"""Weights that were trained elsewhere: read from a file, or fetched by timm, and never trained here."""
+"""Weights that were trained elsewhere: read from a file, or downloaded by timm, and never trained here."""
 
 from __future__ import annotations
 
@@ -21,8 +21,15 @@ FORMAT = "a .safetensors file of weights (others are converted by safetensors.to
 class Preprocessed(nn.Module):
     """A model behind its own preprocessing, for images that a data set has normalised.
 
-    Undoes the data set's normalisation, resizes to `side` (None: not), and normalises pixels in [0, 1] by the model's
-    mean and std. Where the probe walks out of what an image can hold, the model sees pixels beyond [0, 1].
+    It undoes the data set's normalisation, resizes to `side` (None: not), and normalises pixels in [0, 1] by the
+    model's mean and std. If the probe walks beyond the range of an image, the model sees pixels outside [0, 1].
+
+    Parameters
+    ----------
+    data_moments : (mean, std)
+        By channel, of pixels up to 255: those of the data set.
+    model_moments : (mean, std)
+        By channel, of pixels in [0, 1]: those of the model.
     """
 
     scale: torch.Tensor
@@ -31,15 +38,15 @@ class Preprocessed(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        given: tuple[np.ndarray, np.ndarray],
-        wanted: tuple[np.ndarray, np.ndarray],
+        data_moments: tuple[np.ndarray, np.ndarray],
+        model_moments: tuple[np.ndarray, np.ndarray],
         side: int | None,
         interpolation: str = "bicubic",
     ):
         super().__init__()
         self.model, self.side, self.interpolation = model, side, interpolation
-        (mean, std), (own_mean, own_std) = given, wanted
-        # (x std + mean) / 255 in [0, 1], then less the model's mean, by its std: one multiplication and one addition.
+        (mean, std), (own_mean, own_std) = data_moments, model_moments
+        # (x std + mean) / 255 is in [0, 1]; less the model's mean, by its std: one multiplication and one addition.
         scale = np.asarray(std) / 255 / np.asarray(own_std)
         offset = (np.asarray(mean) / 255 - np.asarray(own_mean)) / np.asarray(own_std)
         for name, values in (("scale", scale), ("offset", offset)):
@@ -59,7 +66,7 @@ class Preprocessed(nn.Module):
 
 @contextlib.contextmanager
 def _opened(path: Path | str) -> Iterator[Any]:
-    """A file of weights, its tensors unread; SpecError if there is no such file, or it isn't safetensors."""
+    """Open a file of weights, its tensors unread; raise SpecError if there is none, or it isn't safetensors."""
     from safetensors import SafetensorError, safe_open
 
     wrong = "this is a directory" if Path(path).is_dir() else "there is no such file"
@@ -73,7 +80,7 @@ def _opened(path: Path | str) -> Iterator[Any]:
 
 
 def layout(path: Path | str) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Name, shape and safetensors' name of the type of each tensor in a file of weights, without reading them.
+    """Return, by name, the shape and safetensors' name of the type of each tensor in a file, without reading them.
 
     Raises
     ------
@@ -81,8 +88,8 @@ def layout(path: Path | str) -> dict[str, tuple[tuple[int, ...], str]]:
         If there is no such file, or it isn't safetensors.
     """
     with _opened(path) as file:
-        found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        return {name: (tuple(tensor.get_shape()), tensor.get_dtype()) for name, tensor in found.items()}
+        tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {name: (tuple(tensor.get_shape()), tensor.get_dtype()) for name, tensor in tensors.items()}
 
 
 def check_layout(path: Path | str, model: nn.Module) -> None:
@@ -121,41 +128,41 @@ def load(path: Path | str, model: nn.Module) -> None:
     model.load_state_dict(_unwrapped(tensors, model), strict=False)  # ties are stored once; the rest was checked
 
 
-def _unwrapped(found: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Names as `model` has them: what was saved from behind a resize or preprocessing opens with ``model.``."""
+def _unwrapped(values: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Return `values` by the names of `model`: those of a resized or preprocessed model begin with ``model.``."""
     prefix = "model."
-    if found and all(name.startswith(prefix) for name in found) and not set(found) & set(model.state_dict()):
-        return {name.removeprefix(prefix): value for name, value in found.items()}
-    return dict(found)
+    if values and all(name.startswith(prefix) for name in values) and not set(values) & set(model.state_dict()):
+        return {name.removeprefix(prefix): value for name, value in values.items()}
+    return dict(values)
 
 
-def _check(path: str, found: Mapping[str, tuple[tuple[int, ...], str]], model: nn.Module) -> None:
-    """Raise SpecError on a tensor that is missing, left over, of another shape or of a type that can't be its own."""
+def _check(path: str, stored: Mapping[str, tuple[tuple[int, ...], str]], model: nn.Module) -> None:
+    """Raise SpecError on a tensor that is missing, superfluous, of another shape or of an impossible type."""
     wanted = model.state_dict(keep_vars=True)
-    there = {id(tensor) for name, tensor in wanted.items() if name in found}
+    present = {id(tensor) for name, tensor in wanted.items() if name in stored}
     for name, tensor in wanted.items():
-        if name not in found and id(tensor) not in there:  # of a tensor with several names safetensors keeps one
+        if name not in stored and id(tensor) not in present:  # of a tensor with several names safetensors keeps one
             raise SpecError("weights", path, f"weights of this model: they lack {name} {tuple(tensor.shape)}")
-        shape, kind = found.get(name, (tuple(tensor.shape), "F32"))
+        shape, kind = stored.get(name, (tuple(tensor.shape), "F32"))
         if shape != tuple(tensor.shape):
             what = f"weights of this model: {name} is {shape}, and should be {tuple(tensor.shape)}"
             raise SpecError("weights", path, what)
-        # Loading would convert whole numbers, and drop imaginary parts, without a word.
+        # Loading would silently convert whole numbers, and drop imaginary parts.
         if tensor.is_floating_point() and not kind.startswith(("F", "BF")):
             what = f"weights of this model: {name} is of type {kind}, and should be of floating-point numbers"
             raise SpecError("weights", path, what)
-    left = sorted(set(found) - set(wanted))
+    left = sorted(set(stored) - set(wanted))
     if left:
         raise SpecError("weights", path, f"weights of this model, which has no {left[0]} (nor {len(left) - 1} others)")
 
 
 def fetch(spec: ModelSpec, out: Path) -> Path:
-    """Write the weights that timm publishes for a model to `out`, as safetensors; from its cache if they are there.
+    """Write the weights that timm publishes for a model to `out`, as safetensors; from its cache if it has them.
 
     Raises
     ------
     SpecError
-        If timm has none, or they can't be fetched.
+        If timm has none, or they can't be downloaded.
     """
     import timm
     from safetensors.torch import save_model
@@ -173,7 +180,7 @@ def fetch(spec: ModelSpec, out: Path) -> Path:
 
 
 def published(spec: ModelSpec) -> Any:
-    """What timm tells of a model's published weights: among others ``num_classes``.
+    """Return timm's configuration of a model's published weights, with ``num_classes`` among others.
 
     Raises
     ------
@@ -182,24 +189,24 @@ def published(spec: ModelSpec) -> Any:
     """
     import timm
 
-    found = None
+    config = None
     if spec.is_timm:
-        found = timm.get_pretrained_cfg(spec.name.partition("/")[2], allow_unregistered=False)
-    there = found is not None and found.has_weights
-    require(there, "pretrained", spec.name, "a model of timm's that it publishes weights for, or `weights: FILE`")
-    return found
+        config = timm.get_pretrained_cfg(spec.name.partition("/")[2], allow_unregistered=False)
+    has_weights = config is not None and config.has_weights
+    require(has_weights, "pretrained", spec.name, "a model of timm's that it publishes weights for, or `weights: FILE`")
+    return config
 
 
-def preprocessed(model: nn.Module, given: tuple[np.ndarray, np.ndarray], side: int | None) -> Preprocessed:
-    """A model of timm's behind timm's own preprocessing, at `side` or else at the size that its weights are for.
+def preprocessed(model: nn.Module, moments: tuple[np.ndarray, np.ndarray], side: int | None) -> Preprocessed:
+    """Put a model of timm's behind timm's own preprocessing, at `side` or else at the size that its weights are for.
 
-    `given` are the mean and std by channel, of pixels up to 255, that a data set is normalised by.
+    A data set is normalised by `moments`, mean and std by channel, of pixels up to 255.
     """
     from timm.data import resolve_model_data_config
 
-    found = resolve_model_data_config(model)
-    channels = len(given[0])
-    # For grey images timm adds up the first layer's weights over colours: there the colours' means are averaged.
-    wanted = [np.asarray(found[key]) for key in ("mean", "std")]
-    mean, std = (values if len(values) == channels else np.full(channels, values.mean()) for values in wanted)
-    return Preprocessed(model, given, (mean, std), side or found["input_size"][-1], found["interpolation"])
+    config = resolve_model_data_config(model)
+    channels = len(moments[0])
+    # For grey images timm sums the first layer's weights over colours: their means and stds are then averaged.
+    by_colour = [np.asarray(config[key]) for key in ("mean", "std")]
+    mean, std = (values if len(values) == channels else np.full(channels, values.mean()) for values in by_colour)
+    return Preprocessed(model, moments, (mean, std), side or config["input_size"][-1], config["interpolation"])

@@ -10,15 +10,15 @@ from torch import nn
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs import ModelSpec
-from halobench.models import pretrained as given
+from halobench.models import pretrained
 from halobench.models.builder import build
 
 
-def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int = 2, points: int = 2) -> int:
+def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int = 2, samples: int = 2) -> int:
     """Build a model without memory for its weights and run it, in training and in eval mode, on `batch` images.
 
-    `points` is how many training points a model that is built around them will get. Given weights are read, to see
-    whether they are finite.
+    `samples` is the number of training samples that a model built around them will get. Weights in a file are read, to
+    check that they are finite.
 
     Returns
     -------
@@ -28,10 +28,10 @@ def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batc
     Raises
     ------
     SpecError
-        Where `build` does, and where the model can't take images of this shape, or can't run with its options.
+        As `build`, and if the model can't take images of this shape, or can't run with its options.
     """
     try:
-        taken = _try_either(spec, input_shape, classes, batch, points)
+        size = _try_either(spec, input_shape, classes, batch, samples)
     except SpecError:
         raise
     except Exception as error:
@@ -47,25 +47,25 @@ def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batc
         expected = f"a model that takes images of {shape} ({reason}); set `resize` or choose another model"
         raise SpecError("name", spec.name, expected) from error
     if spec.weights is not None:
-        given.check_finite(spec.weights)
-    return taken
+        pretrained.check_finite(spec.weights)
+    return size
 
 
-def _try_either(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int, points: int) -> int:
-    """`_try` without memory, or else with: an operation may lack a meta kernel, which only real tensors tell apart."""
+def _try_either(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int, samples: int) -> int:
+    """Try without memory, then with: an error may mean only that an operation has no meta kernel."""
     try:
-        return _try(spec, input_shape, classes, batch, points, "meta")
+        return _try(spec, input_shape, classes, batch, samples, "meta")
     except SpecError:
         raise
     except Exception:
         with torch.random.fork_rng(devices=[]):
-            return _try(spec, input_shape, classes, batch, points, "cpu")
+            return _try(spec, input_shape, classes, batch, samples, "cpu")
 
 
 def _bad_options(spec: ModelSpec, channels: int, classes: int) -> dict[str, Any]:
-    """The options that keep a library's model from running even on images of the size that it is made for.
+    """Return the options that keep a library's model from running even on images of its native size.
 
-    Those of which each alone is to blame, else all of them; none where the model runs with them, or not without.
+    Those of which each alone is to blame, else all; none if the model runs with them, or not without them either.
     """
     if not spec.name.startswith(plugins.LIBRARY_PREFIXES) or not spec.options:
         return {}
@@ -76,7 +76,7 @@ def _bad_options(spec: ModelSpec, channels: int, classes: int) -> dict[str, Any]
     def runs(options: dict[str, Any]) -> bool:
         try:
             _try_either(ModelSpec(spec.name, options), shape, classes, 2, 2)
-        except Exception:  # of any kind: the libraries check little
+        except Exception:  # any kind of error: the libraries check little
             return False
         return True
 
@@ -87,7 +87,9 @@ def _bad_options(spec: ModelSpec, channels: int, classes: int) -> dict[str, Any]
     return alone or options
 
 
-def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int, points: int, device: str) -> int:
+def _try(
+    spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int, samples: int, device: str
+) -> int:
     """Build on `device` and forward `batch` images in both modes, watching for feature maps that shrink to nothing.
 
     Returns the bytes of weights and buffers.
@@ -100,16 +102,16 @@ def _try(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch
     with torch.device(device), torch.no_grad():
         model = build(spec, input_shape, classes)
         if spec.weights is not None:
-            given.check_layout(spec.weights, getattr(model, "model", model))
+            pretrained.check_layout(spec.weights, getattr(model, "model", model))
         take = getattr(model, "start", None)
         if take is not None:
-            take(torch.zeros(points, *input_shape), torch.zeros(points, classes))
+            take(torch.zeros(samples, *input_shape), torch.zeros(samples, classes))
         for module in model.modules():
             module.register_forward_hook(watch)
         outputs = [model.train(training)(torch.zeros(batch, *input_shape)) for training in (True, False)]
     for output in outputs:
-        found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        if found != (batch, classes):
-            expected = f"a model that gives logits ({batch}, {classes}) for a batch of {batch}, not {found}"
+        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        if shape != (batch, classes):
+            expected = f"a model that gives logits ({batch}, {classes}) for a batch of {batch}, not {shape}"
             raise SpecError("name", spec.name, expected)
     return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))

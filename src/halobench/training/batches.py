@@ -1,6 +1,6 @@
-"""Points as normalised tensors on a device, by rows: kept there where they fit, else read a batch ahead.
+"""Samples as normalised tensors on a device, by rows: kept there if they fit, else read a batch ahead.
 
-Where the points are kept changes no number: they are normalised by the same operations everywhere.
+The place in which samples are kept changes no number: they are normalised by the same operations everywhere.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import torch
 
 from halobench.losses.base import send, staged
 
-FLOATS = 2**26  # bytes of normalised points that the CPU keeps, which saves normalising each batch anew
-SHARE = 0.5  # of a GPU's free memory, what points may take: weights, moments and activations need the rest
-AHEAD = 2  # batches that are read while another is worked on
+FLOATS = 2**26  # bytes of normalised samples that the CPU keeps, which saves normalising each batch again
+SHARE = 0.5  # of a GPU's free memory, for samples: weights, moments and activations need the rest
+AHEAD = 2  # batches that are read while another is in use
 
 
-def what_fits(images: Any, device: torch.device) -> str:
-    """What of `images` a device keeps: ``floats``, ``bytes`` or ``nothing``, as `Feed` takes them.
+def form_that_fits(images: Any, device: torch.device) -> str:
+    """Return the form in which a device keeps `images`: ``floats``, ``bytes`` or ``nothing``, as `Feed` takes it.
 
-    A GPU keeps images as they are, up to half of its free memory. The CPU keeps normalised points where these are few,
-    else what is in memory anyway; of a mapped file then nothing.
+    A GPU keeps images as they are, up to half of its free memory. The CPU keeps normalised samples if they are few,
+    else images that are in memory anyway; of a mapped file it then keeps nothing.
     """
     size = int(np.prod(images.shape))
     if device.type == "cuda":
@@ -36,12 +36,12 @@ def what_fits(images: Any, device: torch.device) -> str:
 
 
 class Feed:
-    """The points of a split.
+    """The samples of a split.
 
     Parameters
     ----------
     images : array (n, C, H, W)
-        uint8 or float32; or anything with shape, dtype and rows by integer arrays, e.g. of a mapped file.
+        uint8 or float32; or anything with a shape, a dtype and rows by integer arrays, e.g. of a mapped file.
     mean, std : float arrays (C,), optional
         Normalise by channel, as `halobench.data.mapped_rows.normalise` does; without them `images` are normalised
         already.
@@ -49,8 +49,8 @@ class Feed:
     layout : torch.memory_format
         Of the batches.
     keep : {"floats", "bytes", "nothing"}, optional
-        What is kept on the device: normalised points, images as they are, or nothing, so that batches are read ahead.
-        By default what fits (`what_fits`).
+        The form kept on the device: normalised samples, images as they are, or nothing, so that batches are read ahead.
+        By default the one that fits (`form_that_fits`).
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class Feed:
         keep: str | None = None,
     ):
         self.images, self.device, self.layout = images, torch.device(device), layout
-        self.moments = None if mean is None else self._moments(mean, std)
-        self.keep = keep or what_fits(images, self.device)
+        self.statistics = None if mean is None else self._statistics(mean, std)
+        self.keep = keep or form_that_fits(images, self.device)
         self.kept: torch.Tensor | None = None
         if self.keep != "nothing":
             kept = torch.from_numpy(np.asarray(images)).to(self.device)
@@ -74,62 +74,61 @@ class Feed:
         return len(self.images)
 
     def take(self, rows: np.ndarray) -> torch.Tensor:
-        """Points of these rows (m,), normalised: float32 (m, C, H, W) on the device."""
+        """Return the samples of these rows (m,), normalised: float32 (m, C, H, W) on the device."""
         if self.kept is None:
             return self._normalised(self._read(rows).to(self.device, non_blocking=True))
         return self._kept_rows(self.kept, send(np.ascontiguousarray(rows), self.device))
 
     def batches(self, order: np.ndarray, batch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Full batches of the rows in `order` (n,), from batch `first` on: rows (batch,) and points, on the device.
+        """Yield full batches of the rows in `order` (n,), from batch `first` on: rows (batch,) and samples, on device.
 
-        What doesn't fill a batch at the end is left out.
+        A rest that doesn't fill a batch is left out.
         """
         count = len(order) // batch
         rows = send(np.ascontiguousarray(order), self.device)
         parts = [slice(step * batch, (step + 1) * batch) for step in range(first, count)]
         if self.kept is not None:
             for part in parts:
-                some = rows[part]
-                yield some, self._kept_rows(self.kept, some)
+                yield rows[part], self._kept_rows(self.kept, rows[part])
             return
         with ThreadPoolExecutor(1) as reader:
             waiting = [reader.submit(self._read, order[part]) for part in parts[:AHEAD]]
             for number, part in enumerate(parts):
-                found = waiting.pop(0).result()
+                images = waiting.pop(0).result()
                 if number + AHEAD < len(parts):
                     waiting.append(reader.submit(self._read, order[parts[number + AHEAD]]))
-                yield rows[part], self._normalised(found.to(self.device, non_blocking=True))
+                yield rows[part], self._normalised(images.to(self.device, non_blocking=True))
 
-    def _moments(self, mean: np.ndarray, std: np.ndarray | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and inverse deviation, (1, C, 1, 1), rounded as `halobench.data.mapped_rows.normalise` rounds them."""
+    def _statistics(self, mean: np.ndarray, std: np.ndarray | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and inverse deviation, (1, C, 1, 1), rounded as by `halobench.data.mapped_rows.normalise`."""
         numbers = (np.asarray(mean, np.float32), (1 / np.asarray(std)).astype(np.float32))
         centre, scale = (torch.from_numpy(each).view(1, -1, 1, 1).to(self.device) for each in numbers)
         return centre, scale
 
     def _read(self, rows: np.ndarray) -> torch.Tensor:
-        """Rows of the images as they are, to be copied to the device."""
+        """Return rows of the images as they are, to be copied to the device."""
         return staged(np.ascontiguousarray(self.images[rows]), self.device)
 
     def _kept_rows(self, kept: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Rows of what is kept, normalised."""
-        found = self._images(kept.index_select(0, rows))
-        return found if self.keep == "floats" else self._normalised(found)
+        """Return rows of the kept tensor, normalised."""
+        images = self._images(kept.index_select(0, rows))
+        return images if self.keep == "floats" else self._normalised(images)
 
     def _in_rows(self, images: torch.Tensor) -> torch.Tensor:
-        """Images as rows (n, D) in the order in which the layout has them in memory: each is read in one piece."""
+        """Flatten images to rows (n, D) in the layout's order in memory, so that each is read in one piece."""
         last = self.layout == torch.channels_last
         return (images.permute(0, 2, 3, 1) if last else images).contiguous().flatten(1)
 
     def _images(self, rows: torch.Tensor) -> torch.Tensor:
-        """Such rows (m, D) as images (m, C, H, W), without copying them."""
+        """View such rows (m, D) as images (m, C, H, W), without copying them."""
         if self.layout != torch.channels_last:
             return rows.view(-1, *self.images.shape[1:])
         channels, height, width = self.images.shape[1:]
         return rows.view(-1, height, width, channels).permute(0, 3, 1, 2)
 
     def _normalised(self, images: torch.Tensor) -> torch.Tensor:
-        """(pixel - mean) / std of images on the device."""
-        points = images.float()
-        if self.moments is not None:
-            points = (points - self.moments[0]) * self.moments[1]
-        return points.contiguous(memory_format=self.layout)
+        """Return (pixel - mean) / std of images on the device."""
+        samples = images.float()
+        if self.statistics is not None:
+            samples = (samples - self.statistics[0]) * self.statistics[1]
+        return samples.contiguous(memory_format=self.layout)

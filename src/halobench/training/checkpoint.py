@@ -1,8 +1,8 @@
-"""Resume points: what a stage has reached, so that a killed or preempted job goes on instead of starting anew.
+"""Checkpoints: the progress of a stage, from which a killed or preempted job resumes.
 
-A resume point is one safetensors file, replaced atomically every so many seconds and when a signal asks the process to
-stop. It is no result: whatever is wrong with it, it is thrown away with a warning and the stage starts from the
-beginning. Going on from one gives the same bytes as never having stopped, on the same machine.
+A checkpoint is one safetensors file, replaced atomically every so many seconds and when a signal asks the process to
+stop. It is no result: whatever is wrong with it, it is discarded with a warning and the stage starts from the
+beginning. On the same machine, resuming from one gives the same bytes as a run without interruption.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from halobench.core.errors import Interrupted, describe_error
 from halobench.core.spec_codec import to_json
 from halobench.storage import files
 
-FORMAT = 2  # of what a resume point holds; another one is thrown away
+FORMAT = 2  # of the contents of a checkpoint; one of another format is discarded
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 Tensors = dict[str, torch.Tensor]
 
 
 class Signals:
-    """Notes SIGTERM, SIGUSR1 and SIGINT while in use, instead of ending at once: ``received`` is the first, or None.
+    """Note SIGTERM, SIGUSR1 and SIGINT while in use, instead of ending at once: ``received`` is the first, or None.
 
     Batch systems send them ahead of a time limit or a preemption, and again soon after: all are only noted, so that
-    none cuts short the saving that the first one asked for. SIGINT stays ignored where it was, as a shell does for what
-    a script runs in the background: a Ctrl-C is then not meant for it.
+    none interrupts the saving that the first one started. SIGINT stays ignored if it was, as shells do for the
+    background processes of a script: a Ctrl-C is then not meant for it.
     """
 
     def __init__(self) -> None:
@@ -59,27 +59,27 @@ class Signals:
 
 
 class Checkpoint:
-    """The resume point of one stage of one cell.
+    """The checkpoint of one stage of one cell.
 
     Parameters
     ----------
     path : Path
         The file.
     key : object
-        All that the stage's outcome depends on, as plain data: spec, seed, code map, checksums of what it reads. A
-        file that was written under another key is not used.
+        All that the stage's results depend on, as plain data: spec, seed, code version, checksums of its inputs. A file
+        that was written under another key is not used.
     every : float
-        Seconds between two savings.
+        Seconds between checkpoints.
     signals : Signals, optional
-        Asked at every step whether to stop.
+        Say at every step whether to stop.
     here : str
-        The machine and versions that this process runs on, as `halobench.storage.provenance.here` words them.
+        The machine and versions that this process runs on, in the words of `halobench.storage.provenance.here`.
 
     Attributes
     ----------
     made_on : list of str
-        Each distinct `here` of the processes that had a part in it, this one last: only on one and the same machine
-        does going on give the bytes of never having stopped.
+        Each distinct `here` of the processes that had a part in it, this one last: only on the same machine does
+        resuming give the bytes of a run without interruption.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self) -> tuple[Tensors, dict[str, Any]] | None:
-        """The tensors and facts that were saved last; None, after a warning, where they can't be used."""
+        """Return the tensors and facts that were saved last; None, after a warning, if they can't be used."""
         self._last = time.monotonic()
         files.sweep(self.path.parent)
         if not self.path.exists():
@@ -131,16 +131,16 @@ class Checkpoint:
         self.remove()
 
     def due(self) -> bool:
-        """Whether it is time to save: `every` seconds have gone by, or a signal has come."""
+        """Return whether it is time to save: `every` seconds have passed, or a signal has arrived."""
         return self.signals.received is not None or time.monotonic() - self._last >= self.every
 
     def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], at: str) -> None:
-        """Replace the resume point; `at` words the place reached. Where it can't be written, the log gets a warning.
+        """Replace the checkpoint; `at` says, in words, where it is. If it can't be written, the log gets a warning.
 
         Raises
         ------
         Interrupted
-            If a signal has come.
+            If a signal has arrived.
         """
         text = json.dumps({**facts, "made_on": self.made_on})
         kept = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
@@ -149,19 +149,19 @@ class Checkpoint:
         try:
             with files.replacing(self.path) as temporary:
                 save_file(kept, temporary, about)
-        except OSError as error:  # a full disk is no reason to stop what needs no more room yet
+        except OSError as error:  # a full disk is no reason to stop a job that needs no more room yet
             said = f"warning: not saved at {at}: {error}"
         if self.signals.received is not None:
             raise Interrupted(self.signals.received, said)
         self.log(said)
 
     def pass_over(self, why: str) -> None:
-        """Save nothing, as what was reached can't be gone on from; the log gets a warning.
+        """Save nothing, since nothing could resume from it; the log gets a warning.
 
         Raises
         ------
         Interrupted
-            If a signal has come.
+            If a signal has arrived.
         """
         self._last, said = time.monotonic(), f"warning: not saved: {why}"
         if self.signals.received is not None:
@@ -169,7 +169,7 @@ class Checkpoint:
         self.log(said)
 
     def remove(self) -> None:
-        """Remove the file: it is of no use, or the stage has ended well and must not fail for it."""
+        """Remove the file; if that fails, only warn: it is of no use, or the stage has ended well."""
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
@@ -177,21 +177,24 @@ class Checkpoint:
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
-    """SHA-256 over the names and bytes of tensors, and the facts."""
-    found = hashlib.sha256(facts.encode())
+    """Return the SHA-256 over the names and bytes of tensors, and the facts."""
+    digest = hashlib.sha256(facts.encode())
     for name in sorted(tensors):
-        found.update(name.encode())
-        found.update(_bytes(tensors[name]).data)
-    return found.hexdigest()
+        digest.update(name.encode())
+        digest.update(_bytes(tensors[name]).data)
+    return digest.hexdigest()
 
 
 def _bytes(tensor: torch.Tensor) -> np.ndarray:
-    """The bytes of a tensor of any type, as uint8 (n,); without a copy where it is contiguous and on the CPU."""
+    """Return the bytes of a tensor of any type, as uint8 (n,); without a copy if it is contiguous and on the CPU."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def fingerprint(value: Any, depth: int = 8) -> str:
-    """A text that changes when an object's numbers, arrays, containers or random generators do; `depth` bounds it."""
+    """Return a text that changes when an object's numbers, arrays, containers or random generators do.
+
+    Containers are followed down to `depth`.
+    """
     if depth == 0 or value is None or isinstance(value, str | bytes | int | float | complex):
         return repr(value) if depth else "..."
     if isinstance(value, np.ndarray):
@@ -213,7 +216,7 @@ def fingerprint(value: Any, depth: int = 8) -> str:
 
 
 def capture(model: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
-    """Copies of a model's parameters and buffers and an optimiser's state, by name, on their device."""
+    """Return copies of a model's parameters and buffers and an optimiser's state, by name, on their device."""
     tensors = {f"model.{name}": tensor for name, tensor in _named(model).items()}
     for number, (_, state) in enumerate(_states(optimizer)):
         tensors |= {f"optimizer.{number}.{key}": value for key, value in state.items() if torch.is_tensor(value)}
@@ -222,7 +225,7 @@ def capture(model: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
 
 @torch.no_grad()
 def restore(tensors: Mapping[str, torch.Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put what `capture` took back into a model and an optimiser of the same make."""
+    """Put the tensors of `capture` back into a model and an optimiser of the same kind."""
     for name, tensor in _named(model).items():
         tensor.copy_(tensors[f"model.{name}"])
     for number, (parameter, state) in enumerate(_states(optimizer)):
@@ -235,17 +238,17 @@ def restore(tensors: Mapping[str, torch.Tensor], model: nn.Module, optimizer: to
 
 
 def _named(model: nn.Module) -> Tensors:
-    """Parameters and buffers of a model, those that its state dict leaves out included."""
+    """Return the parameters and buffers of a model, those that its state dict leaves out included."""
     return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
 def _states(optimizer: torch.optim.Optimizer) -> list[tuple[torch.Tensor, dict[str, Any]]]:
-    """Each parameter of an optimiser with its state."""
+    """Return each parameter of an optimiser with its state."""
     return [(p, optimizer.state[p]) for group in optimizer.param_groups for p in group["params"]]
 
 
 def random_states(rng: np.random.Generator, device: torch.device) -> tuple[Tensors, dict[str, Any]]:
-    """The state of `rng` and of every global generator, as tensors and as plain data."""
+    """Return the state of `rng` and of every global generator, as tensors and as plain data."""
     tensors = {"random.torch": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
@@ -259,7 +262,7 @@ def random_states(rng: np.random.Generator, device: torch.device) -> tuple[Tenso
 def restore_random_states(
     tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], rng: np.random.Generator, device: torch.device
 ) -> None:
-    """Put `rng` and every global generator back where `random_states` found them."""
+    """Put `rng` and every global generator back into the states that `random_states` returned."""
     torch.set_rng_state(tensors["random.torch"])
     if device.type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], device)

@@ -219,7 +219,7 @@ def blocks(tmp_path, monkeypatch):
 
 
 def test_blocks_are_written_as_the_whole_array_would_be(tmp_path, blocks, monkeypatch, capsys):
-    monkeypatch.setattr("halobench.data.sources.TELLING", 0.0)
+    monkeypatch.setattr("halobench.data.sources.REPORT_EVERY", 0.0)
     whole = np.random.default_rng(0).integers(256, size=(40, 3, 2, 2), dtype=np.uint8)
     spec = SourceSpec("in_blocks:load", {"names": ["no", "yes"]})
     paths = sources.write_source(spec, tmp_path / "source")

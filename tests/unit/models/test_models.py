@@ -362,7 +362,7 @@ def test_models_around_their_points_take_resized_ones(name):
 
 
 def test_the_size_of_attention_counts_its_points():
-    assert check(ModelSpec("attention"), DIGITS, 10, points=100) > 100 * 10 * 4
+    assert check(ModelSpec("attention"), DIGITS, 10, samples=100) > 100 * 10 * 4
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from halobench.data.mapped_rows import normalise
-from halobench.training.batches import FLOATS, Feed, what_fits
+from halobench.training.batches import FLOATS, Feed, form_that_fits
 
 MEAN, STD = np.array([33.3, 120.0, 90.1]), np.array([77.7, 60.0, 1.5])
 
@@ -90,6 +90,6 @@ def test_a_feed_can_be_left_early(images):
 def test_what_is_kept_depends_on_size_and_place(tmp_path):
     small = np.zeros((4, 1, 8, 8), np.uint8)
     large = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", dtype=np.uint8, shape=(FLOATS // 4 // 64 + 1, 1, 8, 8))
-    assert what_fits(small, torch.device("cpu")) == "floats"
-    assert what_fits(large, torch.device("cpu")) == "nothing"
-    assert what_fits(np.asarray(large).view(np.ndarray)[:], torch.device("cpu")) == "bytes"
+    assert form_that_fits(small, torch.device("cpu")) == "floats"
+    assert form_that_fits(large, torch.device("cpu")) == "nothing"
+    assert form_that_fits(np.asarray(large).view(np.ndarray)[:], torch.device("cpu")) == "bytes"

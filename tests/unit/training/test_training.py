@@ -167,7 +167,7 @@ def test_a_model_with_nothing_to_train_takes_no_step(digits):
 def test_where_points_are_kept_changes_no_byte(digits, keep, monkeypatch):
     spec, model, loss = TrainSpec(epochs=3, random_crop=1, flip=True), ModelSpec("cnn"), LossSpec("mixup")
     plain = train_cell(digits, model, loss, spec, 0, silent)
-    monkeypatch.setattr("halobench.training.batches.what_fits", lambda images, device: keep)
+    monkeypatch.setattr("halobench.training.batches.form_that_fits", lambda images, device: keep)
     other = train_cell(digits, model, loss, spec, 0, silent)
     for name, logits in plain.logits.items():
         np.testing.assert_array_equal(logits, other.logits[name])

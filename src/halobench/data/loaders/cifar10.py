@@ -19,10 +19,10 @@ SET = BatchesSet(
 
 
 def describe() -> Description:
-    """Shape, classes, sizes and parts."""
+    """Return shape, classes, sizes and parts."""
     return SET.describe()
 
 
 def load() -> Images:
-    """The images, train part first, from the data root."""
+    """Load the images, train part first, from the data root."""
     return SET.load()

@@ -14,10 +14,10 @@ SET = IdxSet("Fashion-MNIST", "FashionMNIST")
 
 
 def describe() -> Description:
-    """Shape, classes, sizes and parts."""
+    """Return shape, classes, sizes and parts."""
     return SET.describe()
 
 
 def load() -> Images:
-    """The images, train part first, from the data root."""
+    """Load the images, train part first, from the data root."""
     return SET.load()

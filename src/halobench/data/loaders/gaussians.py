@@ -28,15 +28,15 @@ class Gaussians(Distribution):
 
     def sample(self, count: int, rng: np.random.Generator) -> Sample:
         labels = rng.integers(self.classes, size=count)
-        points = self.means[labels] + rng.standard_normal((count, self.means.shape[1]))
-        return Sample(points.astype(np.float32).reshape(count, *self.shape), labels.astype(np.int64))
+        inputs = self.means[labels] + rng.standard_normal((count, self.means.shape[1]))
+        return Sample(inputs.astype(np.float32).reshape(count, *self.shape), labels.astype(np.int64))
 
     def posterior(self, inputs: np.ndarray) -> np.ndarray:
         points = np.asarray(inputs, dtype=np.float64).reshape(len(inputs), -1)
         require(np.isfinite(points).all(), "inputs", "NaN or infinite", "finite numbers")
         logits = points @ self.means.T - (self.means**2).sum(axis=1) / 2
-        found = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return found / found.sum(axis=1, keepdims=True)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return odds / odds.sum(axis=1, keepdims=True)
 
 
 def load(
@@ -47,7 +47,7 @@ def load(
     mu: float | None = None,
     layout: int = 0,
 ) -> Distribution:
-    """The distribution.
+    """Return the distribution.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def load(
     Raises
     ------
     SpecError
-        On a value out of its range, or unless just one of `separation` and `mu` is given.
+        On a value out of its range, or unless exactly one of `separation` and `mu` is set.
     """
     sizes, classes = checked_shape(shape), convert_number(int, "classes", classes)
     layout, size = convert_number(int, "layout", layout), int(np.prod(sizes))
@@ -83,9 +83,9 @@ def load(
 
 
 def simplex(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` points (count, size) around 0 that are all sqrt(2) apart, in random position; count <= size + 1."""
+    """Draw `count` points (count, size) around 0 that are all sqrt(2) apart, at random; count <= size + 1."""
     corners = np.eye(count) - 1 / count
-    # The corners span count - 1 dimensions: expressed in an orthonormal basis of those, and turned at random.
+    # The corners span count - 1 dimensions: express them in an orthonormal basis of those, and rotate that at random.
     basis = np.linalg.svd(corners)[2][: count - 1]
     turned = np.linalg.qr(rng.standard_normal((size, count - 1)))[0]
     return corners @ basis.T @ turned.T

@@ -1,9 +1,9 @@
-"""Any folder of images: a subfolder a class, as torchvision's ImageFolder and ImageNet have it.
+"""Any folder of images with one subfolder per class, as for torchvision's ImageFolder and ImageNet.
 
 Each image is decoded once, resized so that its shorter side has `size` pixels (bilinear, antialiased) and cut to the
-square in its middle, as torchvision's ``Resize(size)`` and ``CenterCrop(size)`` do; all of it block by block, so that
-memory doesn't grow with the folder. Orientation tags of cameras are not heeded, as torchvision doesn't. Of animations
-and of files with several pages the first image is read.
+square in its middle, as by torchvision's ``Resize(size)`` and ``CenterCrop(size)``; block by block, so that memory
+doesn't grow with the folder. Orientation tags of cameras are ignored, as by torchvision. Of animations and files with
+several pages the first image is read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HOLDER = "a folder that holds a folder of images for each class"
 def describe(
     *, folder: str | None = None, size: int | None = None, mode: str | None = None, test_folder: str | None = None
 ) -> Description:
-    """Shape, classes, sizes and parts, from names and sizes of files and at most the head of the first image.
+    """Return shape, classes, sizes and parts, from names and sizes of files and at most the head of the first image.
 
     Parameters and errors are as for `load`.
     """
@@ -47,27 +47,27 @@ def describe(
 def load(
     *, folder: str | None = None, size: int | None = None, mode: str | None = None, test_folder: str | None = None
 ) -> Images:
-    """The images, class by class, in the order of their names.
+    """Return the images, class by class, in the order of their names.
 
     Parameters
     ----------
     folder : str
-        Holds a folder a class, two at least, each with images at any depth; relative to the data root, or absolute.
+        Holds one folder per class, at least two, each with images at any depth; relative to the data root, or absolute.
         Links to folders and files elsewhere are followed.
     size : int
         Side of the images, in pixels.
     mode : str, optional
-        ``RGB`` or ``L`` (grey), to which all are converted. Without it all must be of one of these two modes, which
+        ``RGB`` or ``L`` (grey), to which all are converted. Without it all must have the same of these two modes, which
         they keep.
     test_folder : str, optional
-        As `folder`, with the same classes and nothing in common with it: its images become the official test part,
-        those of `folder` the train part.
+        As `folder`, with the same classes but no image in common: its images become the official test part, those of
+        `folder` the train part.
 
     Raises
     ------
     SpecError
-        On a bad option, on a folder without two classes of images, on what has the name of an image but can't be one,
-        on a link through which images would count twice, and, as images are read, on one that can't be decoded or has
+        On a bad option, a folder without two classes of images, a file with the name of an image that can't be one, a
+        link through which images would count twice, and, as images are read, on one that can't be decoded or has
         another mode than the first.
     """
     size, parts = _checked(folder, size, mode, test_folder)
@@ -83,7 +83,7 @@ def _official(counts: list[int]) -> dict[str, tuple[int, int]]:
 def _checked(
     folder: str | None, size: int | None, mode: str | None, test_folder: str | None
 ) -> tuple[int, list[Listing]]:
-    """Size and listings of the folders, if all options are good."""
+    """Return size and listings of the folders, after checks of all options."""
     side: int = convert_number(int, "size", size)
     require(1 <= side <= LARGEST, "size", side, f"a side in pixels, from 1 to {LARGEST}")
     require(
@@ -102,7 +102,7 @@ def _checked(
     return side, parts
 
 
-Identity = tuple[int, int]  # device and number of a folder, the same by whatever path it is reached
+Identity = tuple[int, int]  # device and inode of a folder, the same for all paths to it
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ class Listing:
     names : tuple of str
         The classes.
     places : list of (str, int, str)
-        Each folder that holds images, with its class and its images' names, joined by ``/``: as strings of their own a
+        Each folder that holds images, with its class and its images' names, joined by ``/``: as separate strings a
         million names would take some 100 MB.
     stops : int64 array
-        How many images there are up to the end of each folder.
+        Number of images up to the end of each folder.
     """
 
     key: str
@@ -132,45 +132,45 @@ class Listing:
         return int(self.stops[-1])
 
     def labels(self) -> np.ndarray:
-        """The class of each image, int64 (n,)."""
+        """Return the class of each image, int64 (n,)."""
         return np.repeat([label for _, label, _ in self.places], np.diff(self.stops, prepend=0)).astype(np.int64)
 
     def paths(self, start: int, stop: int) -> list[str]:
-        """Paths of the images from `start` to `stop`."""
-        found: list[str] = []
+        """Return the paths of the images from `start` to `stop`."""
+        paths: list[str] = []
         at = int(np.searchsorted(self.stops, start, side="right"))
-        while start + len(found) < stop:
+        while start + len(paths) < stop:
             place, _, joined = self.places[at]
             before = int(self.stops[at - 1]) if at else 0
-            wanted = joined.split("/")[start + len(found) - before : stop - before]
-            found += [os.path.join(place, name) for name in wanted]
+            wanted = joined.split("/")[start + len(paths) - before : stop - before]
+            paths += [os.path.join(place, name) for name in wanted]
             at += 1
-        return found
+        return paths
 
     def path(self, row: int) -> str:
-        """Path of one image."""
+        """Return the path of one image."""
         return self.paths(row, row + 1)[0]
 
 
 def list_folder(key: str, folder: str | None, seen: dict[Identity, str] | None = None) -> Listing:
-    """The images under a folder of classes; none of them is opened.
+    """List the images under a folder of classes; none of them is opened.
 
     Parameters
     ----------
     key : str
         The option that names it, for messages.
     seen : dict, optional
-        Folders that count as listed already, with a path of each; those that are listed are added.
+        Folders that count as listed already, with a path to each; those that are listed now are added.
 
     Raises
     ------
     SpecError
-        If it isn't there, doesn't hold two classes, each with an image, has a link to a folder that holds the link or
-        is listed as well, or if what has the name of an image is no file or an empty one.
+        If it is missing, doesn't hold two classes, each with an image, has a link to a folder that holds the link or is
+        listed as well, or if something with the name of an image is no file or an empty one.
     """
     root, seen = _root(key, folder), {} if seen is None else seen
     bad: list[str] = []
-    # A link up to what holds the root would lead into the root again, after everything beside it.
+    # A link to a parent of the root would lead into the root again, after all of its siblings.
     seen |= {identity: place for identity, place in _ancestry(root).items() if identity not in seen}
     try:
         names = [entry.name for entry in _entries(str(root)) if _is_folder(entry, seen, bad)]
@@ -181,15 +181,15 @@ def list_folder(key: str, folder: str | None, seen: dict[Identity, str] | None =
         more = f" (and {len(bad) - 1} more are to be mended)" if bad[1:] else ""
         raise SpecError(key, folder, bad[0] + more)
     require(len(names) >= 2, key, folder, f"at least 2 folders of images, one for each class, and {root} has {names}")
-    for name, found in zip(names, classes, strict=True):
-        require(found, key, folder, f"images in each class, and {root / name} has none ({', '.join(SUFFIXES)})")
-    places = [(place, label, joined) for label, found in enumerate(classes) for place, joined in found]
+    for name, holders in zip(names, classes, strict=True):
+        require(holders, key, folder, f"images in each class, and {root / name} has none ({', '.join(SUFFIXES)})")
+    places = [(place, label, joined) for label, holders in enumerate(classes) for place, joined in holders]
     stops = np.cumsum([joined.count("/") + 1 for _, _, joined in places])
     return Listing(key, str(folder), tuple(names), places, stops)
 
 
 def _root(key: str, folder: Any) -> Path:
-    """Where the folder that an option names lies; SpecError if nothing is there."""
+    """Return the path of the folder that an option names; raise SpecError if nothing is there."""
     require(isinstance(folder, str) and folder, key, folder, HOLDER)
     root: Path | str = folder
     try:
@@ -200,14 +200,14 @@ def _root(key: str, folder: Any) -> Path:
         root.stat()
     except SpecError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:  # no path at all, or the home of nobody
+    except (OSError, ValueError, RuntimeError) as error:  # no path at all, or the home of an unknown user
         at = f", at {root}" if isinstance(error, OSError) else ""
         raise SpecError(key, folder, f"{HOLDER}{at} ({describe_error(error)})") from None
     return root
 
 
 def _ancestry(root: Path) -> dict[Identity, str]:
-    """A folder and those that it lies in, from it on upwards."""
+    """Return a folder and its parents, from it upwards."""
     real = root.resolve()
     return {_identity(place.stat()): str(place) for place in (real, *real.parents)}
 
@@ -217,17 +217,17 @@ def _identity(info: os.stat_result) -> Identity:
 
 
 def _entries(place: str) -> list[os.DirEntry]:
-    """What lies in a folder, by name."""
+    """Return the entries of a folder, by name."""
     with os.scandir(place) as entries:
         return sorted(entries, key=lambda entry: entry.name)
 
 
 def _images_under(folder: str, seen: dict[Identity, str], bad: list[str]) -> list[tuple[str, str]]:
-    """Folders in and under a class's that hold images, with the names of these; sorted, links followed.
+    """Return the folders in and under a class's that hold images, with the names of these; sorted, links followed.
 
-    What is wrong is added to `bad`.
+    Problems are added to `bad`.
     """
-    found, waiting = [], [folder]
+    places, waiting = [], [folder]
     while waiting:
         place, names = waiting.pop(), []
         for entry in _entries(place):
@@ -238,12 +238,12 @@ def _images_under(folder: str, seen: dict[Identity, str], bad: list[str]) -> lis
             elif _is_folder(entry, seen, bad):
                 waiting.append(entry.path)
         if names:
-            found.append((place, "/".join(names)))
-    return sorted(found)
+            places.append((place, "/".join(names)))
+    return sorted(places)
 
 
 def _is_folder(entry: os.DirEntry, seen: dict[Identity, str], bad: list[str]) -> bool:
-    """Whether an entry is a folder that is to be listed; it is then `seen`. What is wrong with it is added to `bad`."""
+    """Return whether an entry is a folder to be listed, which is then added to `seen`. Problems are added to `bad`."""
     if not entry.is_symlink() and not entry.is_dir():
         return False
     try:
@@ -265,7 +265,7 @@ def _is_folder(entry: os.DirEntry, seen: dict[Identity, str], bad: list[str]) ->
 
 
 class FolderImages:
-    """The images of listings, one after the other, decoded when a slice of them is asked for.
+    """The images of listings, one after the other, decoded for each slice that is read.
 
     Attributes
     ----------
@@ -299,7 +299,7 @@ class FolderImages:
                 return error
             return None
 
-        # Decoding leaves Python's lock alone. Which thread is first changes nothing: each has rows of its own.
+        # Decoding releases Python's lock. The order of the threads changes nothing: each writes its own rows.
         with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
             bad = list(filter(None, pool.map(fill, range(len(wanted)))))
         if bad:
@@ -308,21 +308,21 @@ class FolderImages:
         return out
 
     def _decoded(self, part: Listing, path: str) -> np.ndarray:
-        """One image, uint8 (C, size, size)."""
+        """Return one image, uint8 (C, size, size)."""
         with _opened(part, path) as image:
             _check_depth(image, part, path)
             if self.mode is None and image.mode != self.alike:
-                found = f"{self.first} is {self.alike}, {path} is {image.mode}"
-                raise SpecError("mode", None, f"{_to_convert(part)}: {found}, and without a mode all must be alike")
+                modes = f"{self.first} is {self.alike}, {path} is {image.mode}"
+                raise SpecError("mode", None, f"{_to_convert(part)}: {modes}, and without a mode all must be alike")
             try:
                 pixels = square(image.convert(self.alike), self.size)
-            except Exception as error:  # of a damaged file, decoders raise what they like
+            except Exception as error:  # decoders raise errors of any kind on a damaged file
                 raise _unreadable(part, path, error) from None
         return np.asarray(pixels).reshape(self.size, self.size, -1).transpose(2, 0, 1)
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
-    """An image resized to a shorter side of `size` pixels and cut to the square in its middle, as torchvision does."""
+    """Resize an image to a shorter side of `size` pixels and cut it to the square in its middle, like torchvision."""
     width, height = image.size
     shorter = min(width, height)
     if shorter != size:
@@ -332,7 +332,7 @@ def square(image: Image.Image, size: int) -> Image.Image:
 
 
 def _mode_of(part: Listing) -> str:
-    """The mode that all images are to have, from the head of the first."""
+    """Return the mode that all images are to have, from the head of the first."""
     path = part.path(0)
     with _opened(part, path) as image:
         _check_depth(image, part, path)
@@ -346,14 +346,14 @@ def _to_convert(part: Listing) -> str:
 
 
 def _check_depth(image: Image.Image, part: Listing, path: str) -> None:
-    """Refuse levels that 8 bits can't hold: converting would clip them."""
+    """Raise SpecError on levels that 8 bits can't hold: converting would clip them."""
     if image.mode.startswith(("I", "F")):
         expected = f"images of 8 bits a channel, and {path} has mode {image.mode}: convert it or move it away"
         raise SpecError(part.key, part.folder, expected)
 
 
 def _opened(part: Listing, path: str) -> Image.Image:
-    """An image, of which the head has been read."""
+    """Open an image, of which only the head is read."""
     try:
         return Image.open(path)
     except Exception as error:  # as above
@@ -361,7 +361,7 @@ def _opened(part: Listing, path: str) -> Image.Image:
 
 
 def _unreadable(part: Listing, path: str, error: Exception) -> SpecError:
-    """What an image's file is told as: by the option that names its folder, which a user can find."""
+    """Return the error for an image that can't be read: it names the option of its folder, which a user can look up."""
     if isinstance(error, Image.DecompressionBombError):
         most = f"at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"  # as Pillow has it
         expected = f"images of {most}, and {path} has more ({describe_error(error)}): scale it down or move it away"

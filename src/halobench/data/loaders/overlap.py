@@ -1,8 +1,9 @@
 """The overlap distribution: k classes in groups of m that share a region of the input space.
 
-A class has a region of its own, a group one that it shares. Regions are balls in R^D, or discs: balls of a random
-p-dimensional subspace through their centre. Centres lie in random directions at a given norm. A point is drawn from the
-shared regions with probability beta, uniformly in a region; its label there is any class of the group. See
+Each class has a region to itself, and each group one that its classes share. Regions are balls in R^D, or discs:
+balls of a random p-dimensional subspace through their centre. Centres lie in random directions at a fixed norm. A
+sample is drawn from the shared regions with probability beta, uniformly in a region; its label there is any class of
+the group. See
 `halobench.calibration.overlap_theory` for closed forms, and arXiv 2306.00740, Definition 4.1, for what it generalises.
 """
 
@@ -50,7 +51,7 @@ class Overlap(Distribution):
         return self.regions.posterior[self.region_of(inputs)]
 
     def region_of(self, inputs: np.ndarray) -> np.ndarray:
-        """The region that holds each input, int64 (n,).
+        """Return the region that holds each input, int64 (n,).
 
         Raises
         ------
@@ -59,17 +60,17 @@ class Overlap(Distribution):
         """
         points = np.asarray(inputs, dtype=np.float64).reshape(len(inputs), -1)
         scale = TOLERANCE * (self.radius + np.abs(self.centres).max())
-        found = np.full(len(points), -1)
+        region_of = np.full(len(points), -1)
         for region, centre in enumerate(self.centres):
             offset = points - centre
             inside = np.linalg.norm(offset, axis=1) <= self.radius + scale
             if self.bases is not None:
                 off = offset - offset @ self.bases[region] @ self.bases[region].T
                 inside &= np.linalg.norm(off, axis=1) <= scale
-            found[inside] = region
-        if (found < 0).any():
-            raise unknown(points, found < 0)
-        return found
+            region_of[inside] = region
+        if (region_of < 0).any():
+            raise unknown(points, region_of < 0)
+        return region_of
 
 
 def load(
@@ -84,7 +85,7 @@ def load(
     shares: list[float] | None = None,
     layout: int = 0,
 ) -> Distribution:
-    """The distribution.
+    """Return the distribution.
 
     Parameters
     ----------
@@ -97,9 +98,9 @@ def load(
     norm, radius : float
         Distance of centres from the origin, and of a region's border from its centre; above 0.
     disc : int, optional
-        Dimension p of discs, at least 1 and less than D; balls if not given.
+        Dimension p of discs, at least 1 and less than D; balls by default.
     shares : list of float, optional
-        P(class | shared region), m of them; equal if not given.
+        P(class | shared region), m of them; equal by default.
     layout : int
         Draws the directions of centres (and of discs): part of the distribution, the same for every seed of a cell.
 
@@ -117,31 +118,34 @@ def load(
     rng = generator(layout, "layout")
     directions = rng.standard_normal((count, size))
     centres = norm * directions / np.linalg.norm(directions, axis=1, keepdims=True)
-    bases = None
-    if disc is not None:
-        width: int = convert_number(int, "disc", disc)
-        require(1 <= width < size, "disc", width, f"a dimension from 1 to {size - 1}, less than the inputs' {size}")
-        bases = np.linalg.qr(rng.standard_normal((count, size, width)))[0]
+    bases = None if disc is None else _disc_bases(disc, count, size, rng)
     _check_apart(centres, radius, bases, norm)
     return Overlap(sizes, regions, centres, radius, bases)
 
 
+def _disc_bases(disc: int, count: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw orthonormal bases of `count` random subspaces of R^size, of dimension `disc`: (count, size, disc)."""
+    width: int = convert_number(int, "disc", disc)
+    require(1 <= width < size, "disc", width, f"a dimension from 1 to {size - 1}, less than the inputs' {size}")
+    return np.linalg.qr(rng.standard_normal((count, size, width)))[0]
+
+
 def in_ball(count: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Points uniform in the unit ball of R^width, float64 (count, width)."""
+    """Draw points uniformly in the unit ball of R^width, float64 (count, width)."""
     normal = rng.standard_normal((count, width))
     lengths = rng.random(count) ** (1 / width)
     return normal * (lengths / np.linalg.norm(normal, axis=1))[:, None]
 
 
 def _check_apart(centres: np.ndarray, radius: float, bases: np.ndarray | None, norm: float) -> None:
-    """Refuse regions that meet.
+    """Raise SpecError if two regions meet.
 
-    Two balls are apart if their centres are more than 2 radii from one another. So are two discs; and else if the
-    affine subspaces that hold them are apart, which a least-squares fit tells.
+    Two balls are disjoint if their centres are more than 2 radii from one another. So are two discs; closer ones are if
+    the affine subspaces that hold them are disjoint, which a least-squares fit shows.
     """
     square = ((centres**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)) - 2 * centres @ centres.T
     distance = np.sqrt(np.maximum(square, 0))
-    # Further apart than twice what `region_of` allows for rounding, so that it never takes one for the other.
+    # Further apart than twice the tolerance of `region_of` for rounding, so that it never confuses two.
     first, second = np.nonzero(np.triu(distance <= 2 * radius + 3 * TOLERANCE * (radius + norm), k=1))
     slack = 10 * TOLERANCE * (radius + norm)
     for a, b in zip(first, second, strict=True):

@@ -1,6 +1,6 @@
-"""Square patches of three colour photographs that scikit-learn and matplotlib ship: which one is a patch from?
+"""Square patches of three colour photographs that scikit-learn and matplotlib ship; a class per photograph.
 
-The small stand-in for a colour data set where nothing can be fetched. Smooth patches, such as of sky or a blurred
+A small stand-in for a colour data set if nothing can be downloaded. Smooth patches, such as of sky or a blurred
 background, look alike in all three. Sources: ``china.jpg`` and ``flower.jpg`` of scikit-learn's sample images;
 ``grace_hopper.jpg`` of matplotlib's sample data.
 """
@@ -19,32 +19,32 @@ CLASSES = ("china", "flower", "grace_hopper")
 
 
 def describe(*, side: int = 16, contrast: float = 0.0) -> Description:
-    """Shape, classes and size.
+    """Return shape, classes and size.
 
     Raises
     ------
     SpecError
         On a value out of its range, or one that leaves fewer than 50 patches of some photograph.
     """
-    found = load(side=side, contrast=contrast)
-    return Description(found.images.shape[1:], found.classes, len(found.images))
+    patches = load(side=side, contrast=contrast)
+    return Description(patches.images.shape[1:], patches.classes, len(patches.images))
 
 
 def load(*, side: int = 16, contrast: float = 0.0) -> Images:
-    """The patches of each photograph in rows from its upper left corner, none overlapping.
+    """Load the patches of each photograph in rows from its upper left corner, none overlapping.
 
     Parameters
     ----------
     side : int
         Of a patch, 4 to 100 pixels.
     contrast : float
-        Patches are left out whose standard deviation over pixels, averaged over colours, is below this (0 to 255):
+        Patches are left out if their standard deviation over pixels, averaged over colours, is below this (0 to 255):
         patches without any structure are so alike that no network fits wrong labels for them.
 
     Raises
     ------
     SpecError
-        As `describe`.
+        As for `describe`.
     """
     from matplotlib.cbook import get_sample_data
     from PIL import Image
@@ -55,7 +55,7 @@ def load(*, side: int = 16, contrast: float = 0.0) -> Images:
     photographs = [load_sample_image(f"{name}.jpg") for name in CLASSES[:2]]
     with cast("IO[bytes]", get_sample_data(f"{CLASSES[2]}.jpg")) as file, Image.open(file) as image:
         photographs.append(np.asarray(image.convert("RGB")))
-    parts = [patches(photograph, side) for photograph in photographs]
+    parts = [cut_patches(photograph, side) for photograph in photographs]
     parts = [part[part.std(axis=(2, 3)).mean(axis=1) >= contrast] for part in parts]
     least = min(map(len, parts))
     require(least >= 50, "contrast", contrast, f"a value that leaves 50 patches of each photograph, not {least}")
@@ -63,8 +63,8 @@ def load(*, side: int = 16, contrast: float = 0.0) -> Images:
     return Images(np.concatenate(parts), labels, len(parts))
 
 
-def patches(photograph: np.ndarray, side: int) -> np.ndarray:
-    """A photograph (H, W, C) cut into patches (n, C, side, side), less what is left at its right and lower border."""
+def cut_patches(photograph: np.ndarray, side: int) -> np.ndarray:
+    """Cut a photograph (H, W, C) into patches (n, C, side, side), without the rest at its right and lower border."""
     down, right = photograph.shape[0] // side, photograph.shape[1] // side
     kept = photograph[: down * side, : right * side].reshape(down, side, right, side, -1)
     return np.ascontiguousarray(kept.transpose(0, 2, 4, 1, 3).reshape(down * right, -1, side, side))

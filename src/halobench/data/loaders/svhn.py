@@ -14,10 +14,10 @@ SET = MatSet("SVHN", "SVHN", 73_257, 26_032)
 
 
 def describe() -> Description:
-    """Shape, classes, sizes and parts."""
+    """Return shape, classes, sizes and parts."""
     return SET.describe()
 
 
 def load() -> Images:
-    """The images, train part first, from the data root."""
+    """Load the images, train part first, from the data root."""
     return SET.load()

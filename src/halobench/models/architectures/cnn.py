@@ -9,10 +9,10 @@ from halobench.core.spec_codec import convert_number
 
 
 def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, norm: bool = True) -> nn.Module:
-    """Four 3x3 convolutions of width, width, 2 width and 2 width channels, for images (C, H, W).
+    """Build four 3x3 convolutions of width, width, 2 width and 2 width channels, for images (C, H, W).
 
-    With `norm`, each has batch norm behind it; without, a bias. Maps are halved before the last convolution, and after
-    the first where images have 16 pixels or more; then averaged.
+    With `norm`, each is followed by batch norm; without, it has a bias. Maps are halved before the last convolution,
+    and after the first if images have 16 pixels or more; then averaged.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from halobench.core.spec_codec import convert_number
 
 
 def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 256, depth: int = 2) -> nn.Module:
-    """`depth` hidden layers of `width` rectified units on the flattened image (C, H, W).
+    """Build `depth` hidden layers of `width` rectified units on the flattened image (C, H, W).
 
     Raises
     ------
@@ -30,7 +30,7 @@ def perceptron(
     depth: int,
     norm: Callable[[int], tuple[nn.Module, ...]],
 ) -> nn.Module:
-    """The same with what `norm` gives for a number of features between each hidden layer and its rectifier."""
+    """Build the perceptron, with the layers that `norm` returns for a number of features before each rectifier."""
     for key, value in (("width", width), ("depth", depth)):
         require(convert_number(int, key, value) >= 1, key, value, "at least 1")
     sizes = [math.prod(input_shape), *[int(width)] * int(depth)]

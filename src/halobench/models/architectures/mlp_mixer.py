@@ -13,10 +13,10 @@ from halobench.core.spec_codec import convert_number
 def build(
     input_shape: tuple[int, int, int], classes: int, *, patch: int = 8, width: int = 1024, depth: int = 8
 ) -> nn.Module:
-    """An MLP-Mixer (Tolstikhin et al. 2021) of `depth` blocks on patches of `patch` x `patch` pixels.
+    """Build an MLP-Mixer (Tolstikhin et al. 2021) of `depth` blocks on patches of `patch` x `patch` pixels.
 
     The defaults are arXiv 2306.00740's. Hidden layers have width / 2 units across patches and 4 width across channels.
-    Images that aren't made up of whole patches get zeros at their right and lower border.
+    Images that don't consist of whole patches get zeros at their right and lower border.
 
     Raises
     ------
@@ -26,10 +26,10 @@ def build(
     for key, value, least in (("patch", patch, 1), ("width", width, 2), ("depth", depth, 1)):
         require(convert_number(int, key, value) >= least, key, value, f"at least {least}")
     patch, (channels, height, wide) = int(patch), input_shape
-    below, beside = -height % patch, -wide % patch
+    below, right = -height % patch, -wide % patch
     from timm.models.mlp_mixer import MlpMixer
 
-    size: Any = (height + below, wide + beside)  # timm's annotation tells of squares alone
+    size: Any = (height + below, wide + right)  # timm's annotation allows squares alone
     mixer = MlpMixer(
         num_classes=classes,
         img_size=size,
@@ -38,4 +38,4 @@ def build(
         num_blocks=int(depth),
         embed_dim=int(width),
     )
-    return nn.Sequential(nn.ZeroPad2d((0, beside, 0, below)), mixer) if below or beside else mixer
+    return nn.Sequential(nn.ZeroPad2d((0, right, 0, below)), mixer) if below or right else mixer
