@@ -50,9 +50,9 @@ class Bars(Lines):
             self._live.stop()
         super().close()
 
-    def _plan(self, record: Any) -> None:
-        super()._plan(record)
-        if self._live is None and self.run.total and not self.quiet:
+    def _begin(self, record: Any) -> None:
+        super()._begin(record)
+        if self._live is None and self.run.started and not self.quiet:
             self._live = Live(
                 get_renderable=self.picture, console=self.console, refresh_per_second=2, redirect_stdout=False
             )

@@ -70,6 +70,8 @@ class Lines:
         if not total:
             if not self._complained:
                 self.say("Nothing to be done: all results are up to date.")
+        elif not self.run.started:
+            return  # refused before the first job, with a message of its own
         elif done == total:
             self.say(f"{count(done, 'job')} done in {took}.")
         else:

@@ -64,6 +64,7 @@ class Run:
         self.failed: dict[int, Started] = {}  # those that were not started again
         self.outputs: list[str] = []  # of finished jobs
         self.began = time.time()
+        self.started = False  # whether any job was
         self._seconds: dict[str, list[float]] = {}
 
     def plan(self, stats: Mapping[str, int]) -> None:
@@ -81,6 +82,7 @@ class Run:
         job = Job(record.rule_name, outputs=tuple(record.output), wildcards=wildcards)
         log = Path(record.log[0]) if record.log else None
         self.failed.pop(record.jobid, None)
+        self.started = True
         self.running[record.jobid] = Started(job, log, time.time(), record.local)
 
     def finish(self, number: int) -> tuple[Started, float] | None:

@@ -202,6 +202,13 @@ def test_an_error_before_any_job_is_no_news_of_success(lines):
     assert said() == ["LockException:"]
 
 
+def test_a_run_that_is_refused_before_its_first_job_has_no_summary(lines):
+    view, said = lines
+    begin(view)
+    view.close()
+    assert said() == []
+
+
 def test_silence_leaves_failures_and_the_end(capsys):
     settings = MockOutputSettings()
     settings.quiet = {"PROGRESS"}
