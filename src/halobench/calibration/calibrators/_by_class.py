@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from halobench.calibration import metrics
 from halobench.calibration.calibrator import Calibrator, logarithm, scored
+from halobench.calibration.sample_scores import softmax
 
 Map = Callable[[np.ndarray], np.ndarray]
 
@@ -24,11 +24,11 @@ def fit_by_class(
     logits : (n, k) float64 array
     labels : (n,) integers in [0, k)
     """
-    p = metrics.softmax(logits)
+    p = softmax(logits)
     maps = [fit_map(p[:, j], (labels == j).astype(np.float64)) for j in range(p.shape[1])]
 
     def transform(z: np.ndarray) -> np.ndarray:
-        p = metrics.softmax(z)
+        p = softmax(z)
         mapped = np.stack([of_class(p[:, j]) for j, of_class in enumerate(maps)], axis=1)
         mapped[mapped.sum(axis=1) == 0] = 1
         return logarithm(mapped / mapped.sum(axis=1, keepdims=True))

@@ -15,7 +15,8 @@ import math
 import numpy as np
 
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored, without_optimum
-from halobench.calibration.temperature_scaling import fit_temperature, tempered
+from halobench.calibration.rescaling import temper
+from halobench.calibration.temperature_scaling import fit_exactly
 
 LIBRARIES = ("scipy",)
 
@@ -33,13 +34,13 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     Calibrator
         Without a transform if TS has no finite optimum.
     """
-    ts = fit_temperature(logits, labels)
+    ts = fit_exactly(logits, labels)
     if ts.separable:
         return without_optimum(ts)
 
     def log_members(z: np.ndarray) -> list[np.ndarray]:
         """Return the members' log probabilities; the uniform one is the limit of T, so that it never makes a tie."""
-        scaled = (tempered(z, beta) for beta in (ts.beta, 1.0, 0.0))
+        scaled = (temper(z, beta) for beta in (ts.beta, 1.0, 0.0))
         return [s - np.log(np.exp(s).sum(axis=1, keepdims=True)) for s in scaled]
 
     # If two members give a sample next to no mass, the weights matter there, and how little it is doesn't.

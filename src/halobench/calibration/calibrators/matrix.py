@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration import metrics
 from halobench.calibration.calibrator import Calibrator, logarithm, scored
+from halobench.calibration.sample_scores import softmax
 
 EXTRA = "posthoc"
 PACKAGES = ("probmetrics", "numba")
@@ -39,10 +39,10 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """
     from probmetrics.calibrators import SMSCalibrator
 
-    library = SMSCalibrator(penalty="ridge", opt="bfgs").fit(metrics.softmax(logits), labels.astype(np.int64))
+    library = SMSCalibrator(penalty="ridge", opt="bfgs").fit(softmax(logits), labels.astype(np.int64))
 
     def transform(z: np.ndarray) -> np.ndarray:
-        return logarithm(library.predict_proba(metrics.softmax(z)).astype(np.float64))
+        return logarithm(library.predict_proba(softmax(z)).astype(np.float64))
 
     gradient = _largest_slope(library, logits, labels)
     return scored(transform, logits, labels, gradient, gradient <= FLOAT32_GRADIENT)
@@ -51,9 +51,9 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 def _largest_slope(library: Any, logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the largest entry of the gradient of the library's objective, which it doesn't report itself."""
     n, k = logits.shape
-    s = logarithm(library.ts_.predict_proba(metrics.softmax(logits)).astype(np.float64))
+    s = logarithm(library.ts_.predict_proba(softmax(logits)).astype(np.float64))
     W, b = library.W_[:, :k].astype(np.float64), library.W_[:, k].astype(np.float64)
-    residual = metrics.softmax(s @ W.T + b)
+    residual = softmax(s @ W.T + b)
     residual[np.arange(n), labels] -= 1
     # Ridges k / n on the diagonal's distance from 1 and on the biases, k (k - 1) / n off the diagonal.
     ridge = np.full((k, k), k * (k - 1) / n)

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from halobench.calibration import metrics
 from halobench.calibration.arrays import blocks
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored, without_optimum
-from halobench.calibration.temperature_scaling import fit_temperature
+from halobench.calibration.sample_scores import cross_entropy, softmax
+from halobench.calibration.temperature_scaling import fit_exactly
 
 LIBRARIES = ("scipy",)
 
@@ -39,7 +39,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """
     from scipy.optimize import minimize
 
-    ts = fit_temperature(logits, labels)
+    ts = fit_exactly(logits, labels)
     if ts.separable:
         return without_optimum(ts)
     k = logits.shape[1]
@@ -90,8 +90,8 @@ class Objective:
         for rows in blocks(n, k):
             s, y = self.features[rows], self.labels[rows]
             z = s * x[:k] + x[k:]
-            nll += float(metrics.nll_per_point(z, y).sum())
-            p = metrics.softmax(z)
+            nll += float(cross_entropy(z, y).sum())
+            p = softmax(z)
             both = np.hstack([p * s, p])
             hessian -= both.T @ both
             for i, j, terms in ((0, 0, p * s * s), (0, k, p * s), (k, 0, p * s), (k, k, p)):
