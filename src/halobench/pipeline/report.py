@@ -80,7 +80,7 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "") -> None:
     code = code_in_force("figure", [("figures", name)])
     files.sweep(out.parent)
     wanted = tables_read("figures", name)
-    with saving.keeping():
+    with saving.garbage_collection_off():
         figure = plugins.load("figures", name)(*read_tables(tables, wanted).values())
         if note:
             saving.add_note(figure, note)

@@ -23,6 +23,6 @@ The rules, in short:
 from __future__ import annotations
 
 from halobench.results.claims.rules import COLUMNS, Claim, load_claims
-from halobench.results.claims.verdicts import evaluate, t_interval, verdict
+from halobench.results.claims.verdicts import evaluate, verdict
 
-__all__ = ["COLUMNS", "Claim", "evaluate", "load_claims", "t_interval", "verdict"]
+__all__ = ["COLUMNS", "Claim", "evaluate", "load_claims", "verdict"]

@@ -19,7 +19,6 @@ STATISTICS = ("level", "difference", "against_best", "slope", "ratio")
 VERDICTS = ("holds", "does_not", "undecided", "not_tested")
 FITS = ("none", "released", "exact", "oracle")
 REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors, which were not trained
-CONFIDENCE = 0.95
 CLASSES = 5  # values of k that a slope on log k needs
 
 # The tables that claims speak of, with the columns that they may name.

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from halobench.core.errors import SpecError
-from halobench.results.claims.rules import CLASSES, COMPARISON, CONFIDENCE, REFERENCE, Claim, described
+from halobench.results.claims.rules import CLASSES, COMPARISON, REFERENCE, Claim, described
+from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import CLAIM_COLUMNS, DATASET, KEYS, PAIRED
 
 _COMPARE = {">=": np.greater_equal, "<=": np.less_equal, "!=": np.not_equal, ">": np.greater, "<": np.less}
@@ -94,16 +95,6 @@ def verdict(low: float, high: float, margin: float, direction: str) -> str:
     return "undecided"
 
 
-def t_interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95% Student's t interval of the mean of `values` (n,), n >= 2."""
-    from scipy.special import stdtrit
-
-    values = np.asarray(values, dtype=float)
-    n = len(values)
-    half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / math.sqrt(n)
-    return float(values.mean() - half), float(values.mean() + half)
-
-
 def _judge(claim: Claim, tables: _Tables) -> list[dict[str, Any]]:
     """The rows of one claim: scope all, then each pair."""
     measure = {"against_best": _against_best_units, "slope": _slope_units, "ratio": _ratio_units}.get(
@@ -174,8 +165,7 @@ def _row(claim: Claim, scope: str, values: np.ndarray, excluded: int, bounds: st
     where a radius was not reached: a verdict that the truth could overturn is withheld.
     """
     n = len(values)
-    estimate = float(values.mean()) if n else math.nan
-    low, high = t_interval(values) if n >= 2 else (math.nan, math.nan)
+    estimate, low, high = t_interval(values)
     judged = verdict(low, high, claim.margin, claim.direction) if n >= 2 else "not_tested"
     if n == 1:
         notes = [*notes, "1 seed: an interval needs 2"]
