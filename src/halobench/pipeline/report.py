@@ -80,7 +80,7 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | 
         from halobench.reporting.plotting import saving
 
         names = tables_read("figures", name)
-        with saving.keeping():
+        with saving.garbage_collection_off():
             figure = plugins.load("figures", name)(*tables_io.read_tables(tables, names).values())
             if note:
                 saving.add_note(figure, note)

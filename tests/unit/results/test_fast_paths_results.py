@@ -22,6 +22,7 @@ from halobench.reporting.figures import training
 from halobench.reporting.plotting import artists, page_layout
 from halobench.reporting.plotting.style import RC
 from halobench.results import aggregate, radii_summary
+from halobench.results.t_intervals import t_interval
 from halobench.storage import files as store
 from halobench.storage import records, tables_io
 from halobench.storage.layout import TABLES
@@ -252,7 +253,7 @@ def plain_over_seeds(table: pd.DataFrame, by: list[str], value: str) -> pd.DataF
     rows = []
     for found, group in per_seed.groupby(level=list(range(len(by))), sort=True):
         found = found if isinstance(found, tuple) else (found,)
-        rows.append((*found, *seed_statistics.t_interval(group.to_numpy()), len(group)))
+        rows.append((*found, *t_interval(group.to_numpy()), len(group)))
     return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "n"])
 
 

@@ -71,7 +71,7 @@ def _scores(metrics: pd.DataFrame) -> dict[tuple, float]:
 
 def _radii(radii: pd.DataFrame) -> dict[tuple, tuple[float, bool]]:
     """Median certainty radii towards the nearest point of another label, and whether they are censored."""
-    rows, _ = table_views.own_points(radii)
+    rows, _ = table_views.with_evaluation_as_train(radii)
     rows = rows[(rows["points"] == "train") & (rows["probe"] == PROBE) & (rows["quantity"] == QUANTITY)]
     keys = rows[[*CELL, "calibrator"]].itertuples(index=False, name=None)
     return dict(zip(keys, zip(rows["relative_median"], rows["censored"] > 0.5, strict=True), strict=True))
