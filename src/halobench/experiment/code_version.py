@@ -39,9 +39,10 @@ STAGES = {
 
 # Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a
 # stopped job goes on, leaves the values in them as they are. Packages without code count for nothing either.
-NEUTRAL = {f"core/{name}" for name in ("console", "errors", "file_locks", "plugins", "spec_codec", "specs")}
-NEUTRAL |= {f"storage/{name}" for name in ("arrays_io", "files", "layout", "provenance", "records", "tables_io")}
-NEUTRAL |= {"data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
+_CORE = ("aliases", "console", "errors", "file_locks", "plugins", "spec_codec", "specs")
+_STORAGE = ("arrays_io", "files", "layout", "provenance", "records", "requests", "tables_io")
+NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
+NEUTRAL |= {*(f"core/{name}" for name in _CORE), *(f"storage/{name}" for name in _STORAGE)}
 
 # What a stage imports without depending on it: aggregation takes from these the names of columns alone, the probe meets
 # losses only in what its model has learned, and models of timm and torchvision are named by the specs that use them.

@@ -13,14 +13,14 @@ import pytest
 
 from conftest import ROOT
 from halobench.core import file_locks
-from halobench.experiment.code_version import code_map
 from halobench.experiment.config_loader import ConfigError, load_config
+from halobench.experiment.grid import Cell
+from halobench.experiment.jobs import cell_jobs, reference_job
 from halobench.results import inventory
 from halobench.runner import disk_space, dry_run, failures, run
 from halobench.runner.slurm import queries
 from halobench.storage import files, records, verify
 from halobench.storage.provenance import record
-from halobench.storage.requests import Request
 
 pytestmark = pytest.mark.faults
 
@@ -93,7 +93,7 @@ def test_a_dead_masters_locks_are_removed(locked, capsys):
     run.run(["--cores", "2"])
     assert not run.is_locked(Path())
     assert "is dead; unlocked" in capsys.readouterr().err
-    assert locked == [[sys.executable, "-m", "snakemake", "--cores", "2"]]
+    assert locked == [[sys.executable, "-m", "snakemake", "--logger=halobench", "--cores", "2"]]
 
 
 @pytest.mark.parametrize(
@@ -304,19 +304,12 @@ def test_failed_jobs_are_those_with_a_new_log_and_no_output(tmp_path):
 def write_cell(results: Path, config, seed: int) -> None:
     """A cell's records and one output each, as the stages would leave them."""
     folder = results / f"runs/clean/mlp/ce/seed{seed}"
-    model, loss = config.train_plugins("clean", "mlp", "ce")
-    asked = {
-        "train": (config.train_spec("clean", "mlp", "ce"), code_map("train", [model, loss])),
-        "probe": (config.probe_spec("clean", "mlp"), code_map("probe", [model])),
-        "calibrate": (config.calibrate_spec(), code_map("calibrate")),
-    }
-    for stage, (spec, code) in asked.items():
-        files.write_json(folder / f"{stage}.output", stage)
-        made = record(Request(stage, spec, code), seed, [folder / f"{stage}.output"], 1.0)
-        files.write_json(folder / f"{stage}.json", made)
-    reference = results / f"references/clean/seed{seed}"
-    made = record(Request("reference", config.reference_spec("clean"), code_map("reference")), seed, [], 1.0)
-    files.write_json(reference / "reference.json", made)
+    for job in cell_jobs(config, Cell("clean", "mlp", "ce", seed), probed=True):
+        files.write_json(folder / f"{job.stage}.output", job.stage)
+        made = record(job.request, seed, [folder / f"{job.stage}.output"], 1.0)
+        files.write_json(results / job.record, made)
+    job = reference_job(config, "clean", seed)
+    files.write_json(results / job.record, record(job.request, seed, [], 1.0))
 
 
 def test_a_survey_tells_what_is_there_and_why_the_rest_is_not(two_cells, tmp_path):
