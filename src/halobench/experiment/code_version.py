@@ -51,7 +51,7 @@ ASIDE = {
     "train": {"models/library_models"},
     "probe": {"models/library_models", "losses/base"},
     "aggregate": set(),
-    "explorer": {"experiment/grid"},
+    "explorer": {"calibration/evaluate", "experiment/grid"},
     "overview": {"experiment/grid"},
 }
 
