@@ -7,6 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ import pytest
 
 from halobench.cli.main import main
 from halobench.core.errors import SpecError
+from halobench.reporting import explorer
 from halobench.reporting.compare import compare_folders
 from halobench.results import cell
 from halobench.storage import files, records
@@ -204,6 +207,27 @@ def test_the_explorer_says_what_it_lacks(results, tmp_path, harm, said, capsys):
     assert main(["explorer", "--results", str(folder), "--out", str(tmp_path / "page.html")]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "page.html").exists()
+
+
+def test_the_explorer_reads_each_file_of_a_cell_and_each_source_once(results, monkeypatch):
+    reads = Counter()
+
+    def counting(read):
+        def counted(path, *arguments, **options):
+            reads[path.relative_to(results)] += 1
+            return read(path, *arguments, **options)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cell, "cell_names", lambda folder: pytest.fail("searches for a cell"))
+        for method in ("read_bytes", "read_text"):
+            patch.setattr(Path, method, counting(getattr(Path, method)))
+        explorer.gather(results, results / "tables", explorer.experiments_in(results / "tables"))
+    counts = {path: count for path, count in reads.items() if path.parts[0] in ("runs", "sources")}
+    names = {path.name for path in counts}
+    assert names >= {"train.json", "probe.json", "calibrate.json", "calibration.json", "metrics.csv", "source.json"}
+    assert set(counts.values()) == {1}
 
 
 def test_the_explorer_offers_near_names_of_experiments(results, tmp_path, capsys):

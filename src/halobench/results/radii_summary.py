@@ -16,7 +16,7 @@ RADII_COLUMNS = (*GROUPED, "threshold", "radius", "censored", "other_distance", 
 SCALES = {"radius": None, "relative": "other_distance", "fraction": "line_length"}  # what radii are divided by
 QUARTILES = {"q25": 0.25, "median": 0.5, "q75": 0.75}
 
-Codes = tuple[np.ndarray, np.ndarray]  # (n,) numbers of names, -1 where there is none; (m,) the names, sorted
+Codes = tuple[np.ndarray, np.ndarray]  # (n,) numbers of names, -1 for none; (m,) the names, sorted
 
 
 def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
