@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.tests import MockOutputSettings, TestLogHandlerBase
 
@@ -211,7 +212,7 @@ def test_a_run_that_is_refused_before_its_first_job_has_no_summary(lines):
 
 def test_silence_leaves_failures_and_the_end(capsys):
     settings = MockOutputSettings()
-    settings.quiet = {"PROGRESS"}
+    settings.quiet = {Quietness.PROGRESS, Quietness.RULES}
     view = begin(Lines(settings), {"train": 1})
     view.take(job(1))
     finish(view, 1)
