@@ -71,11 +71,11 @@ def run_calibrate_file(spec: Mapping[str, Any], seed: int, logits: Path, out: Pa
     code = code_in_force("calibrate", calibrators.plugged)
     if out is not None:
         _check_vacant(out)
-    from halobench.calibration.external_logits import calibrate_and_tell
+    from halobench.calibration.external_logits import calibrate_and_describe
     from halobench.core import console
     from halobench.reporting import terminal
 
-    found, said = calibrate_and_tell(logits, calibrators, seed)
+    found, said = calibrate_and_describe(logits, calibrators, seed)
     console.console().print(terminal.calibrated(str(logits), said, found))
     if out is not None:
         files.sweep(out)
