@@ -54,7 +54,7 @@ def check_logits(logits: np.ndarray, masked: bool = False) -> np.ndarray:
         good = np.isfinite(top) & (np.isfinite(bottom) | (masked & (bottom == -np.inf)))
         if not good.all():
             row = int(np.argmin(good))
-            expected = "finite numbers" + (", or -inf beside a finite one" if masked else "")
+            expected = "finite numbers" + (", or -inf next to a finite one" if masked else "")
             raise SpecError(f"logits[{rows.start + row}]", [float(top[row]), float(bottom[row])], expected)
     return logits
 

@@ -52,7 +52,7 @@ class SampleRegions:
             return None
         names = ["regions.mass", "regions.shared", *(f"{split}.region" for split in splits)]
         for name in names:
-            require(name in arrays, name, None, "an array of this name beside regions.posterior")
+            require(name in arrays, name, None, "an array of this name next to regions.posterior")
         posterior = np.asarray(arrays["regions.posterior"], dtype=np.float64)
         require(posterior.ndim == 2, "regions.posterior", f"shape {posterior.shape}", "an array (R, k)")
         check_rows(posterior, "regions.posterior")
@@ -141,7 +141,7 @@ def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "
     share, k = float(distribution.mass[distribution.shared].sum()), logits.shape[1]
     in_group = regions.rows(split) > 0
     logits = logits.astype(np.float64)
-    own = _mean(logits[~shared][in_group[~shared]] - _level(logits[~shared], ~in_group[~shared], beta))
+    gap_own = _mean(logits[~shared][in_group[~shared]] - _level(logits[~shared], ~in_group[~shared], beta))
     inside = logits[shared][in_group[shared]].reshape(-1, group)
     largest = inside.max(axis=1)
     partners = (inside.sum(axis=1) - largest) / (group - 1)
@@ -149,12 +149,12 @@ def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "
     top, partner = _mean(largest - level), _mean(partners - level)
     outside = np.where(in_group[shared], -np.inf, logits[shared]).max(axis=1)
     return {
-        "gap_own": own,
+        "gap_own": gap_own,
         "gap_top": top,
         "gap_partner": partner,
         "rho": partner / top if k > group and top else math.nan,
         "partner_second": _mean(inside.min(axis=1) > outside),
-        "kl_two_level": float(two_level_kl(k, share, group, own, top, partner)),
+        "kl_two_level": float(two_level_kl(k, share, group, gap_own, top, partner)),
     }
 
 

@@ -31,7 +31,7 @@ def read_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 def require_array(arrays: Mapping[str, Any], name: str) -> None:
     """Raise SpecError if there is no array of that name."""
     if name not in arrays:
-        raise SpecError(name, None, f"an array of this name beside {', '.join(sorted(arrays)) or 'none'}")
+        raise SpecError(name, None, f"an array of this name next to {', '.join(sorted(arrays)) or 'none'}")
 
 
 def read_posterior(
@@ -66,8 +66,8 @@ def read_targets(
 ) -> Targets:
     """Return what each split is scored against, checked; ``noisy`` only if the posterior is known.
 
-    ``drawn`` is always there, since the fits and the nearest-neighbour reference read it; `reported_labels` are those
-    that a split is scored against.
+    ``drawn`` is always included, since the fits and the nearest-neighbour reference read it; `reported_labels` are
+    those that a split is scored against.
 
     Raises
     ------

@@ -45,11 +45,11 @@ def run_calibrate_file(
     calibrators = parse(CalibrateSpec, spec)
     if out is not None:
         _check_vacant(out)
-    from halobench.calibration.external_logits import calibrate_and_tell
+    from halobench.calibration.external_logits import calibrate_and_describe
     from halobench.core import console
     from halobench.reporting import terminal
 
-    result, notes = calibrate_and_tell(logits, calibrators, seed)
+    result, notes = calibrate_and_describe(logits, calibrators, seed)
     console.console().print(terminal.calibrated(str(logits), notes, result))
     if out is not None:
         asked = canonical(calibrators) | {"logits": files.checksum(logits), "file": logits.name}

@@ -60,7 +60,7 @@ def test_gaps_dont_depend_on_the_names_of_classes():
     regions, rng = regions_of(12, 3, 400), np.random.default_rng(1)
     logits = rng.normal(size=(400, 12)) + 3 * (regions.rows("test") > 0)
     order = rng.permutation(12)
-    law = regions.regions
+    law = regions.distribution
     permuted = SampleRegions(Regions(law.posterior[:, order], law.mass, law.shared), regions.index)
     assert gaps(logits[:, order], 0.5, permuted) == pytest.approx(gaps(logits, 0.5, regions))
 
@@ -96,11 +96,11 @@ def test_one_region_for_all_has_no_rest():
 @pytest.mark.parametrize("case", ["unequal", "noise", "no shared point", "no own point"])
 def test_where_nothing_is_two_level_gaps_are_nan(case):
     regions = regions_of(8, 2, 200, shares=[0.8, 0.2] if case == "unequal" else None)
-    posterior, shared = regions.regions.posterior, regions.shared("test")
+    posterior, shared = regions.distribution.posterior, regions.shared("test")
     if case == "noise":
         posterior = 0.9 * posterior + 0.1 / 8
     kept = {"no shared point": ~shared, "no own point": shared}.get(case, np.ones(200, dtype=bool))
-    law = regions.regions
+    law = regions.distribution
     regions = SampleRegions(Regions(posterior, law.mass, law.shared), {"test": regions.index["test"][kept]})
     found = gaps(np.zeros((kept.sum(), 8)), 1.0, regions)
     assert all(np.isnan(found[name]) for name in GAPS)
