@@ -12,6 +12,7 @@ import yaml
 
 import synthetic
 from conftest import ROOT
+from halobench.core.errors import SpecError
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
 from halobench.pipeline import report as stages
@@ -321,7 +322,8 @@ def test_the_stage_writes_every_page_and_its_record_twice_the_same(results, monk
     made = {}
     for out in (results / "one", results / "two"):
         out.mkdir()
-        stages.run_overview(results / "manifest.json", results, results / "tables/demo", out, {"a": 1})
+        spec, manifest = {"config": {"a": 1}}, results / "manifest.json"
+        stages.run_overview(spec, manifest, results, results / "tables/demo", out)
         found = records.read_record(out / "overview.json")
         assert set(found["outputs"]) == {f"{name}.html" for name in PAGES}
         assert found["spec"]["config"] == {"a": 1}
@@ -332,8 +334,8 @@ def test_the_stage_writes_every_page_and_its_record_twice_the_same(results, monk
 def test_the_stage_refuses_a_record_that_was_edited(results):
     path = results / "runs/a/b/c/seed0/train.json"
     files.write_json(path, files.read_json(path) | {"seconds": 1e9})
-    with pytest.raises(files.SpecError, match=r"train\.json"):
-        stages.run_overview(results / "manifest.json", results, results / "tables/demo", results, {})
+    with pytest.raises(SpecError, match=r"train\.json"):
+        stages.run_overview({}, results / "manifest.json", results, results / "tables/demo", results)
 
 
 def test_pages_code_counts_for_their_stage_and_its_shell_for_all_tables():
