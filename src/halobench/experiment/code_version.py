@@ -61,7 +61,7 @@ BESIDE = {"explorer": (f"{PAGE}.html", f"{PAGE}.css", f"{PAGE}.js")}
 
 
 def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """Digests of the code that a job's numbers depend on, by module.
+    """Return digests of the code that a job's numbers depend on, by module.
 
     Parameters
     ----------
@@ -79,23 +79,23 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
         when this process first asked.
     """
     key = (stage, tuple((kind, name) for kind, name in plugins))
-    if key not in _told:
-        _told[key] = _code_map(*key)
-    return dict(_told[key])
+    if key not in _maps:
+        _maps[key] = _code_map(*key)
+    return dict(_maps[key])
 
 
-_told: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, str]] = {}  # every map that this process has given
+_maps: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, str]] = {}  # every map that this process has worked out
 
 
-def asked() -> list[list[Any]]:
-    """The maps that this process has given, as plain data for `freeze` in the processes that run its jobs."""
-    return [[stage, list(map(list, plugins)), found] for (stage, plugins), found in _told.items()]
+def maps_in_use() -> list[list[Any]]:
+    """Return the maps that this process has worked out, as plain data for `freeze` in the processes that run its jobs."""
+    return [[stage, list(map(list, plugins)), digests] for (stage, plugins), digests in _maps.items()]
 
 
-def freeze(given: Iterable[tuple[str, Iterable[tuple[str, str]], Mapping[str, str]]]) -> None:
+def freeze(maps: Iterable[tuple[str, Iterable[tuple[str, str]], Mapping[str, str]]]) -> None:
     """Let code count as it was when a run was started: `require_code` then refuses what was edited since."""
-    for stage, plugins, found in given:
-        _told[stage, tuple((kind, name) for kind, name in plugins)] = dict(found)
+    for stage, plugins, digests in maps:
+        _maps[stage, tuple((kind, name) for kind, name in plugins)] = dict(digests)
 
 
 def require_code(

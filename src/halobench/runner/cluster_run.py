@@ -127,7 +127,7 @@ def _refused(job: Any) -> list[str]:
 
 def note_start(config: Mapping[str, Any]) -> Path:
     """Write what a run was started with: its configuration, and the maps of all code that it has asked for."""
-    made = {"config": json.loads(json.dumps(config)), "code": code_version.asked()}
+    made = {"config": json.loads(json.dumps(config)), "code": code_version.maps_in_use()}
     path = masters.STATE / "started" / f"{hashlib.sha256(to_json(made).encode()).hexdigest()[:16]}.json"
     if not path.exists():
         files.write_json(path, made)

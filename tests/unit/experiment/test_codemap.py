@@ -22,7 +22,7 @@ pytestmark = pytest.mark.rerun
 @pytest.fixture(autouse=True)
 def _fresh():
     """A map is remembered for a process's life, which is too long for tests that edit files."""
-    code_version._told.clear()
+    code_version._maps.clear()
     code_version._places.cache_clear()
 
 
@@ -139,7 +139,7 @@ def outside(tmp_path, monkeypatch) -> Path:
 
 
 def outside_map() -> dict[str, str]:
-    code_version._told.clear()
+    code_version._maps.clear()
     return code_map("train", [("losses", "outside_loss:Mine")])
 
 
@@ -187,14 +187,14 @@ def test_modules_that_import_each_other_end(tmp_path, monkeypatch):
 def test_a_frozen_map_counts_and_a_job_refuses_code_that_was_edited_since(outside, monkeypatch):
     """The Snakemakes around a job give what its run noted; the job itself goes by what it finds."""
     before = outside_map()
-    noted = json.loads(json.dumps(code_version.asked()))
+    noted = json.loads(json.dumps(code_version.maps_in_use()))
     (outside / "outside_helpers.py").write_text("scale = 3.0\n")
     after = outside_map()
     assert {name for name in after if after[name] != before[name]} == {"outside_helpers.py"}
-    code_version._told.clear()
+    code_version._maps.clear()
     code_version.freeze(noted)
     assert code_map("train", [("losses", "outside_loss:Mine")]) == before
     assert code_map("calibrate") == code_version._code_map("calibrate", ())
-    code_version._told.clear()
+    code_version._maps.clear()
     with pytest.raises(SpecError, match=r"outside_helpers\.py changed"):
         code_version.require_code("train", [("losses", "outside_loss:Mine")], before)

@@ -318,7 +318,7 @@ def results(tmp_path, tables):
 
 
 def test_the_stage_writes_every_page_and_its_record_twice_the_same(results, monkeypatch):
-    code_version._told.clear()
+    code_version._maps.clear()
     made = {}
     for out in (results / "one", results / "two"):
         out.mkdir()
@@ -339,7 +339,7 @@ def test_the_stage_refuses_a_record_that_was_edited(results):
 
 
 def test_pages_code_counts_for_their_stage_and_its_shell_for_all_tables():
-    code_version._told.clear()
+    code_version._maps.clear()
     assert {f"reporting/pages/{name}" for name in ("overview", "cells", "elements")} <= set(
         code_version.code_map("overview")
     )
