@@ -45,6 +45,9 @@ class TestInterface(TestLogHandlerBase):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch) -> Path:
+    """A working directory, in which the clock stands still."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -274,7 +277,7 @@ def test_bars_by_stage_and_the_jobs_that_run():
             "figure": ["0/2"],
             "all": ["1/7", "1", "running", "1", "failed"],
         }
-        assert picture[4].startswith("for 0.")
+        assert picture[4] == "for 0.0 s"
         assert picture[5].split() == ["train", "clean/mlp/mixup2/seed0", "0.0", "s", "epoch", "2", "of", "3"]
     finally:
         view.close()
