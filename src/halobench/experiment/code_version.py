@@ -88,7 +88,7 @@ _maps: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, str]] = {}  # eve
 
 
 def maps_in_use() -> list[list[Any]]:
-    """Return the maps that this process has worked out, as plain data for `freeze` in the processes that run its jobs."""
+    """Return the maps that this process has worked out, as plain data for `freeze` in processes that run jobs."""
     return [[stage, list(map(list, plugins)), digests] for (stage, plugins), digests in _maps.items()]
 
 
@@ -117,20 +117,20 @@ def require_code(
 
 
 def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """`code_map`, from the files."""
+    """Return `code_map`, read off the files."""
     passed = NEUTRAL | ASIDE.get(stage, set())
-    found = {f"{PACKAGE.name}.{module.replace('/', '.')}": PACKAGE / f"{module}.py" for module in STAGES[stage]}
+    roots = {f"{PACKAGE.name}.{module.replace('/', '.')}": PACKAGE / f"{module}.py" for module in STAGES[stage]}
     called: dict[Path, str] = {}
     for kind, name in plugins:
         path = locate(kind, name)
         if path.is_relative_to(PACKAGE):
             module = _key(kind, path).replace("/", ".")
-            found[f"{PACKAGE.name}.{module}"] = path
+            roots[f"{PACKAGE.name}.{module}"] = path
         else:
-            found[name.partition(":")[0]] = path
+            roots[name.partition(":")[0]] = path
             called[path] = name
     files = {}
-    for module, path in _closure(found, passed).items():
+    for module, path in _closure(roots, passed).items():
         files[called.get(path) or _key(module, path)] = path
     digests = {key: _file_digest(path, path.stat().st_mtime_ns) for key, path in sorted(files.items())}
     bytewise = {name: hashlib.sha256((PACKAGE / name).read_bytes()).hexdigest()[:16] for name in BESIDE.get(stage, ())}
@@ -139,30 +139,30 @@ def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str
 
 @functools.cache
 def _file_digest(path: Path, mtime: int) -> str:
-    """The digest of a file that was changed last at `mtime`, in ns: the maps of all stages share it."""
+    """Return the digest of a file that was changed last at `mtime`, in ns: the maps of all stages share it."""
     return _digest(parsed(path, mtime))
 
 
 def _key(module: str, path: Path) -> str:
-    """What the code map calls a module."""
+    """Return the name of a module in a code map."""
     if path.is_relative_to(PACKAGE):
         return path.relative_to(PACKAGE).with_suffix("").as_posix()
     return module.replace(".", "/") + ("/__init__.py" if path.stem == "__init__" else ".py")
 
 
 def _closure(roots: dict[str, Path], passed: set[str]) -> dict[str, Path]:
-    """Modules by dotted name with all that they import, but for those of the package in `passed`."""
-    own = frozenset(module.partition(".")[0] for module in roots)
-    found, left = {}, dict(roots)
+    """Return modules by dotted name with all that they import, but for those of the package in `passed`."""
+    tops = frozenset(module.partition(".")[0] for module in roots)
+    modules, left = {}, dict(roots)
     while left:
         module, path = left.popitem()
-        found[module] = path
+        modules[module] = path
         for name in _imports(path, module, path.stat().st_mtime_ns):
-            for imported, file in _files(name, own):
+            for imported, file in _files(name, tops):
                 neutral = file.is_relative_to(PACKAGE) and (_key(imported, file) in passed or _is_empty(file))
-                if imported not in found and not neutral:
+                if imported not in modules and not neutral:
                     left[imported] = file
-    return found
+    return modules
 
 
 def _is_empty(path: Path) -> bool:
@@ -172,23 +172,23 @@ def _is_empty(path: Path) -> bool:
 
 @functools.cache
 def _imports(path: Path, module: str, mtime: int) -> list[str]:
-    """The dotted names that a module may import, anywhere in it; of ``from a import b`` both ``a`` and ``a.b``."""
+    """Return the dotted names that a module may import, anywhere in it; of ``from a import b`` both ``a`` and ``a.b``."""
     package = module if path.stem == "__init__" else module.rpartition(".")[0]
-    found = []
+    names = []
     for node in ast.walk(parsed(path, mtime)):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
             base = ".".join(filter(None, [*parents, node.module]))
-            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return list(dict.fromkeys(filter(None, found)))
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return list(dict.fromkeys(filter(None, names)))
 
 
-def _files(name: str, own: frozenset[str]) -> Iterator[tuple[str, Path]]:
-    """The modules that importing a dotted name runs: it and the packages around it. None of libraries but `own`."""
+def _files(name: str, tops: frozenset[str]) -> Iterator[tuple[str, Path]]:
+    """Yield the modules that importing a dotted name runs: it and the packages around it. None of libraries, but for those in `tops`."""
     top, *rest = name.split(".")
-    places = _places(top, top in own)
+    places = _places(top, top in tops)
     module = top
     for part in [None, *rest]:
         module = module if part is None else f"{module}.{part}"
@@ -202,8 +202,8 @@ def _files(name: str, own: frozenset[str]) -> Iterator[tuple[str, Path]]:
 
 
 @functools.cache
-def _places(top: str, own: bool) -> tuple[Path, ...]:
-    """The folders that hold a top-level module; none if it is the standard library's, or a library's that isn't `own`.
+def _places(top: str, named: bool) -> tuple[Path, ...]:
+    """Return the folders that hold a top-level module; none if it is the standard library's, or a library's that isn't `named`.
 
     Nothing is imported: a library's import can take seconds.
     """
@@ -212,24 +212,24 @@ def _places(top: str, own: bool) -> tuple[Path, ...]:
     if top in sys.stdlib_module_names:
         return ()
     try:
-        found = importlib.util.find_spec(top)
+        spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
-        found = None
-    if found is None:
+        spec = None
+    if spec is None:
         return ()
-    folders = [Path(place).parent for place in found.submodule_search_locations or ()]
-    folders = folders or [Path(found.origin or "").parent]
-    return tuple(folder for folder in folders if own or not _is_library(folder))
+    folders = [Path(place).parent for place in spec.submodule_search_locations or ()]
+    folders = folders or [Path(spec.origin or "").parent]
+    return tuple(folder for folder in folders if named or not _is_library(folder))
 
 
 def _is_library(folder: Path) -> bool:
-    """Whether a folder is where libraries are installed."""
+    """Return whether a folder is where libraries are installed."""
     installed = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")]
     return any(folder.is_relative_to(place) for place in installed) or "dist-packages" in folder.parts
 
 
 def source_digest(text: str) -> str:
-    """First 16 hex digits of the SHA-256 over a module's syntax tree, the same on every supported Python."""
+    """Return the first 16 hex digits of the SHA-256 over a module's syntax tree, the same on every supported Python."""
     return _digest(ast.parse(text))
 
 
@@ -238,7 +238,7 @@ def _digest(tree: ast.Module) -> str:
 
 
 def _plain(node: Any) -> str:
-    """A syntax tree as text without positions, docstrings and empty fields (which differ between Python versions)."""
+    """Return a syntax tree as text without positions, docstrings and empty fields (which differ between Python versions)."""
     if isinstance(node, list):
         return "[" + ",".join(map(_plain, node)) + "]"
     if not isinstance(node, ast.AST):
@@ -253,7 +253,7 @@ def _plain(node: Any) -> str:
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    """A body without the string expression that opens it."""
+    """Return a body without the string expression that opens it."""
     first = body[0] if body else None
     is_text = (
         isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)

@@ -117,12 +117,12 @@ def cell_label(dataset: str, model: str) -> str:
     return f"{dataset_label(dataset)} · {model_label(model)}"
 
 
-def ordered(names: Iterable[str], known: Iterable[str] = ()) -> list[str]:
-    """Return names without repeats: those of `known` first, in its order, then the others.
+def ordered(names: Iterable[str], first: Iterable[str] = ()) -> list[str]:
+    """Return names without repeats: those of `first` first, in its order, then the others.
 
     Numbers within the other names sort by value, and a data set with label noise follows the one without.
     """
-    rank = {name: i for i, name in enumerate(known)}
+    rank = {name: i for i, name in enumerate(first)}
 
     def key(name: str) -> tuple:
         parts = re.split(r"(\d+)", name)

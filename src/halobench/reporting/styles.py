@@ -11,7 +11,7 @@ from halobench.reporting.labels import MODELS, ordered
 
 @dataclass(frozen=True)
 class Style:
-    """The colour, marker and dashes of a line. Colour and marker each tell lines apart without the other."""
+    """The colour, marker and dashes of a line. Colour and marker each identify a line without the other."""
 
     color: str
     marker: str | tuple[int, int, int]

@@ -38,7 +38,7 @@ STAGES = {
     "manifest": (),
     "aggregate": ("halobench.results.aggregate", "pyarrow.parquet"),
     "claims": ("halobench.results.claims", *TABLES),
-    "figure": ("halobench.reporting.labels", "halobench.reporting.plotting.page_layout", "scipy.stats", *TABLES),
+    "figure": ("halobench.reporting.labels", "halobench.reporting.plotting.panel_grid", "scipy.stats", *TABLES),
     "table": ("halobench.reporting.labels", "halobench.reporting.print_tables.layout", *TABLES),
     "explorer": ("halobench.reporting.explorer", "plotly.offline", *TABLES),
     "overview": ("halobench.reporting.pages.overview", "halobench.reporting.pages.cells", *TABLES),

@@ -1,1 +1,1 @@
-"""The parts of the summary figure."""
+"""Draw the parts of the summary figure."""
