@@ -172,7 +172,7 @@ def _is_empty(path: Path) -> bool:
 
 @functools.cache
 def _imports(path: Path, module: str, mtime: int) -> list[str]:
-    """Return the dotted names that a module may import, anywhere in it; of ``from a import b`` both ``a`` and ``a.b``."""
+    """Return the dotted names that a module may import, anywhere; of ``from a import b`` both ``a`` and ``a.b``."""
     package = module if path.stem == "__init__" else module.rpartition(".")[0]
     names = []
     for node in ast.walk(parsed(path, mtime)):
@@ -186,7 +186,10 @@ def _imports(path: Path, module: str, mtime: int) -> list[str]:
 
 
 def _files(name: str, tops: frozenset[str]) -> Iterator[tuple[str, Path]]:
-    """Yield the modules that importing a dotted name runs: it and the packages around it. None of libraries, but for those in `tops`."""
+    """Yield the modules that importing a dotted name runs: it and the packages around it.
+
+    None of libraries, but for those in `tops`.
+    """
     top, *rest = name.split(".")
     places = _places(top, top in tops)
     module = top
@@ -203,7 +206,9 @@ def _files(name: str, tops: frozenset[str]) -> Iterator[tuple[str, Path]]:
 
 @functools.cache
 def _places(top: str, named: bool) -> tuple[Path, ...]:
-    """Return the folders that hold a top-level module; none if it is the standard library's, or a library's that isn't `named`.
+    """Return the folders that hold a top-level module.
+
+    None if it is the standard library's, or a library's that isn't `named`.
 
     Nothing is imported: a library's import can take seconds.
     """
@@ -238,7 +243,7 @@ def _digest(tree: ast.Module) -> str:
 
 
 def _plain(node: Any) -> str:
-    """Return a syntax tree as text without positions, docstrings and empty fields (which differ between Python versions)."""
+    """Return a syntax tree as text without positions, docstrings and empty fields, which differ between Pythons."""
     if isinstance(node, list):
         return "[" + ",".join(map(_plain, node)) + "]"
     if not isinstance(node, ast.AST):
