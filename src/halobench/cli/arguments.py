@@ -76,8 +76,8 @@ class Command:
             for member in argument.arguments:
                 group.add_argument(member.flag, **member.options)
         if self.passed_on:
-            own = parser.format_usage().removeprefix("usage: ").strip()
-            parser.usage = f"{own} [SNAKEMAKE'S ARGUMENTS ...]"
+            usage = parser.format_usage().removeprefix("usage: ").strip()
+            parser.usage = f"{usage} [SNAKEMAKE'S ARGUMENTS ...]"
 
 
 def option(flag: str, **options: Any) -> Argument:

@@ -37,24 +37,25 @@ def _compare(args: argparse.Namespace) -> None:
 
 
 def _logs(args: argparse.Namespace) -> int:
-    from halobench.runner.logs import find, told
+    from halobench.runner.logs import describe_logs, find
 
-    found = list(find(args.results, args.name))
-    print("\n".join(map(told, found)) or f"no log in {args.results / 'logs'} is of a job named {args.name}")
-    return 0 if found else 1
+    jobs = list(find(args.results, args.name))
+    print("\n".join(map(describe_logs, jobs)) or f"no log in {args.results / 'logs'} is of a job named {args.name}")
+    return 0 if jobs else 1
 
 
 def _verify(args: argparse.Namespace) -> int:
     from halobench.storage.verify import remove, verify
 
-    found = verify(args.results)
-    for fault in found.faults:
+    verification = verify(args.results)
+    for fault in verification.faults:
         print(fault)
     if args.remove:
-        for path in remove(found.faults):
+        for path in remove(verification.faults):
             print(f"removed {path}")
-    bad = len({fault.path for fault in found.faults})
-    print(f"{found.files} files of {found.records} records: {f'{bad} faulty' if bad else 'all as they were written'}")
+    bad = len({fault.path for fault in verification.faults})
+    state = f"{bad} faulty" if bad else "all checksums match"
+    print(f"{verification.files} files of {verification.records} records: {state}")
     return 1 if bad else 0
 
 

@@ -36,16 +36,16 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     command = COMMANDS.get(arguments[0]) if arguments else None
     if command is None or not command.passed_on:
         return build_parser().parse_args(arguments)
-    own, rest, left = [arguments[0]], [], list(arguments[1:])
+    ours, rest, left = [arguments[0]], [], list(arguments[1:])
     while left:
         argument = left.pop(0)
         if argument.partition("=")[0] not in command.flags:
             rest.append(argument)
             continue
-        own.append(argument)
+        ours.append(argument)
         if argument == "--orphans" and left:
-            own.append(left.pop(0))
-    args = build_parser().parse_args(own)
+            ours.append(left.pop(0))
+    args = build_parser().parse_args(ours)
     args.rest = rest
     return args
 

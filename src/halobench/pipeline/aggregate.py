@@ -39,8 +39,8 @@ def run_manifest(spec: Mapping[str, Any], results: Path, out: Path, missing: Pat
 def run_aggregate(manifest: Path, results: Path, out: Path, code: Code | None = None) -> None:
     """Write the tables of the experiment in `manifest` to `out`."""
     cells = read_manifest(manifest)
-    asked, packages = {"experiment": cells["experiment"]}, ["pandas", "pyarrow"]
-    with stage("aggregate", out / "aggregate.json", asked, code=code, packages=packages) as run:
+    spec, packages = {"experiment": cells["experiment"]}, ["pandas", "pyarrow"]
+    with stage("aggregate", out / "aggregate.json", spec, code=code, packages=packages) as run:
         from halobench.results.aggregate import aggregate, write_tables
 
         run.outputs = write_tables(aggregate(cells, results), out)

@@ -52,20 +52,20 @@ def run_calibrate_file(
     result, notes = calibrate_and_describe(logits, calibrators, seed)
     console.console().print(terminal.calibrated(str(logits), notes, result))
     if out is not None:
-        asked = canonical(calibrators) | {"logits": files.checksum(logits), "file": logits.name}
-        with _calibrate_stage(calibrators, asked, seed, out, code) as run:
+        canonical_spec = canonical(calibrators) | {"logits": files.checksum(logits), "file": logits.name}
+        with _calibrate_stage(calibrators, canonical_spec, seed, out, code) as run:
             _write_calibrated(result, run)
 
 
 def _calibrate_stage(
-    calibrators: CalibrateSpec, asked: Mapping[str, Any], seed: int, folder: Path, code: Code | None
+    calibrators: CalibrateSpec, spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None
 ) -> Any:
     """Return the context of a calibrate stage."""
     from halobench.calibration.calibrator import libraries
 
     packages = ["pandas", *libraries(calibrators.calibrators)]
     record = folder / "calibrate.json"
-    return stage("calibrate", record, asked, seed=seed, code=code, plugins=calibrators.plugged, packages=packages)
+    return stage("calibrate", record, spec, seed=seed, code=code, plugins=calibrators.plugged, packages=packages)
 
 
 def _write_calibrated(result: Calibrated, run: StageRun) -> None:

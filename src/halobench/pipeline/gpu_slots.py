@@ -117,13 +117,13 @@ def visible_devices(environ: Mapping[str, str], listing: str) -> list[Device]:
     allowed = environ.get(VISIBLE)
     if allowed is None or not gpus:
         return [Device(uuid, uuid) for gpu in gpus for uuid in gpu.instances or (gpu.uuid,)]
-    found: dict[str, Device] = {}
+    devices: dict[str, Device] = {}
     for entry in map(str.strip, allowed.split(",")):
         if re.fullmatch(r"|-[0-9]+|NoDevFiles", entry):
             break
         for device in _named(entry, gpus, environ.get(ORDER)):
-            found.setdefault(device.identity, device)
-    return list(found.values())
+            devices.setdefault(device.identity, device)
+    return list(devices.values())
 
 
 def _named(entry: str, gpus: Sequence[_Gpu], order: str | None) -> list[Device]:
@@ -291,7 +291,7 @@ def _take(
     devices: Sequence[Device], per_device: int, folder: Path, wait: float | None, log: Callable[[str], object]
 ) -> tuple[Device, _Lock]:
     """Take a slot, waiting until there is one; SlotError after `wait` seconds."""
-    start, told = time.monotonic(), False
+    start, reported = time.monotonic(), False
     while True:
         device, lock, holders = _choose(devices, per_device, folder)
         if lock:
@@ -300,9 +300,9 @@ def _take(
         left = POLL if wait is None else start + wait - time.monotonic()
         if left <= 0:
             raise SlotError(f"no device became free in {wait:g} s, with {per_device} at a time on each: {state}")
-        if not told:
+        if not reported:
             log(f"waiting for a device, with {per_device} at a time on each: {state}")
-            told = True
+            reported = True
         time.sleep(min(POLL, left))
 
 

@@ -45,11 +45,13 @@ def run_probe(
         The code version that was asked for.
     """
     specs, probes = _parse(spec)
-    asked = canonical_parts(specs) | {"probes": canonical_parts(probes)}
+    canonical_spec = canonical_parts(specs) | {"probes": canonical_parts(probes)}
     directions = [plugin for probe in probes.values() for plugin in probe.plugged]
     used = [("models", specs["model"].name), *sources.sampler(source), *directions]
     with (
-        stage("probe", folder / "probe.json", asked, seed=seed, code=code, plugins=used, packages=PACKAGES) as run,
+        stage(
+            "probe", folder / "probe.json", canonical_spec, seed=seed, code=code, plugins=used, packages=PACKAGES
+        ) as run,
         resumable(run, specs["train"].device, resume) as session,
     ):
         from halobench.probing.probe import ProbedModel, probe_cell

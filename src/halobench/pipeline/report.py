@@ -41,13 +41,13 @@ def run_overview(
     """
     require(isinstance(spec, Mapping), "spec", spec, "a mapping of config and note")
     experiment, names = read_manifest(manifest), (*TABLES, "claims")
-    asked = {"experiment": experiment["experiment"], "note": "", "config": {}} | dict(spec)
-    with stage("overview", out / "overview.json", asked, code=code, packages=["pandas", "pyyaml"]) as run:
+    shown_spec = {"experiment": experiment["experiment"], "note": "", "config": {}} | dict(spec)
+    with stage("overview", out / "overview.json", shown_spec, code=code, packages=["pandas", "pyyaml"]) as run:
         from halobench.reporting.pages import cells, elements, overview, run_costs
 
         read, jobs = tables_io.read_tables(tables, names), run_costs.read_jobs(experiment, results, tables)
-        picture, name, note = figure.read_bytes() if figure else b"", asked["experiment"], asked["note"]
-        shown = overview.Overview(name, read["runs"], read["claims"], jobs, asked["config"], picture, note)
+        picture, name, note = figure.read_bytes() if figure else b"", shown_spec["experiment"], shown_spec["note"]
+        shown = overview.Overview(name, read["runs"], read["claims"], jobs, shown_spec["config"], picture, note)
         pages = {
             "overview": overview.page(shown),
             "cells": cells.page(name, read, note),
@@ -74,9 +74,9 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | 
     code : mapping, optional
         The code version that was asked for.
     """
-    asked, used = {"figure": name, "note": note}, [("figures", name)]
+    spec, used = {"figure": name, "note": note}, [("figures", name)]
     packages = ["matplotlib", "pandas", "seaborn"]
-    with stage("figure", Path(f"{out}.json"), asked, code=code, plugins=used, packages=packages) as run:
+    with stage("figure", Path(f"{out}.json"), spec, code=code, plugins=used, packages=packages) as run:
         from halobench.reporting.plotting import saving
 
         names = tables_read("figures", name)
@@ -104,8 +104,8 @@ def run_table(name: str, tables: Path, out: Path, note: str = "", code: Code | N
     code : mapping, optional
         The code version that was asked for.
     """
-    asked, used = {"table": name, "note": note}, [("tables", name)]
-    with stage("table", Path(f"{out}.json"), asked, code=code, plugins=used, packages=["pandas"]) as run:
+    spec, used = {"table": name, "note": note}, [("tables", name)]
+    with stage("table", Path(f"{out}.json"), spec, code=code, plugins=used, packages=["pandas"]) as run:
         from halobench.reporting.print_tables import layout
 
         names = tables_read("tables", name)
@@ -142,8 +142,8 @@ def run_explorer(
 
     folder = tables or results / "tables"
     shown = explorer.shown(folder, experiments)
-    asked = {"experiments": shown, "note": note}
-    with stage("explorer", out.with_suffix(".json"), asked, code=code, packages=["plotly"]) as run:
+    spec = {"experiments": shown, "note": note}
+    with stage("explorer", out.with_suffix(".json"), spec, code=code, packages=["plotly"]) as run:
         explorer.write(results, out, shown, folder, note)
         run.outputs = [out]
         run.facts["inputs"] = {

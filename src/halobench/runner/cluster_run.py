@@ -88,11 +88,11 @@ def end(workflow: Any) -> None:
 
 def requests(workflow: Any) -> dict[Request, list[Any]]:
     """What the jobs that will be submitted ask of the cluster: each distinct request with its jobs."""
-    found: dict[Request, list[Any]] = {}
+    jobs: dict[Request, list[Any]] = {}
     for job in workflow.dag.needrun_jobs():
         if not job.is_local and not job.is_norun:
-            found.setdefault(Request.of(job.resources, job.threads), []).append(job)
-    return found
+            jobs.setdefault(Request.of(job.resources, job.threads), []).append(job)
+    return jobs
 
 
 def _check_path(folder: Path) -> None:
@@ -108,29 +108,29 @@ def _refused(job: Any) -> list[str]:
     from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
     from snakemake_interface_common.exceptions import WorkflowError
 
-    told = []
+    problems = []
     for name, least in WHOLE.items():
         value = job.resources.get(name)
         if value is not None and (not isinstance(value, int) or (least is not None and value < least)):
             what = "a whole number" + ("" if least is None else f" of at least {least}")
-            told.append(f"{job.rule.name}: {name} = {value}: expected {what}")
-    if told:
-        return told
+            problems.append(f"{job.rule.name}: {name} = {value}: expected {what}")
+    if problems:
+        return problems
     for names, validate in ((("gpu_model", "gres"), set_gres_string), (("slurm_extra",), validate_slurm_extra)):
         try:
             validate(job)
         except WorkflowError as error:
-            given = ", ".join(f"{name} = {job.resources.get(name)}" for name in names if job.resources.get(name))
-            told.append(f"{job.rule.name}: {given}: {' '.join(str(error).split())}")
-    return told
+            setting = ", ".join(f"{name} = {job.resources.get(name)}" for name in names if job.resources.get(name))
+            problems.append(f"{job.rule.name}: {setting}: {' '.join(str(error).split())}")
+    return problems
 
 
 def note_start(config: Mapping[str, Any]) -> Path:
     """Write what a run was started with: its configuration, and the maps of all code that it has asked for."""
-    made = {"config": json.loads(json.dumps(config)), "code": code_version.maps_in_use()}
-    path = masters.STATE / "started" / f"{hashlib.sha256(to_json(made).encode()).hexdigest()[:16]}.json"
+    content = {"config": json.loads(json.dumps(config)), "code": code_version.maps_in_use()}
+    path = masters.STATE / "started" / f"{hashlib.sha256(to_json(content).encode()).hexdigest()[:16]}.json"
     if not path.exists():
-        files.write_json(path, made)
+        files.write_json(path, content)
     return path
 
 

@@ -53,12 +53,12 @@ def require_room(config: Config, report: Mapping[str, Any], results: Path) -> di
     wanted = needed(config, report, results)
     free = shutil.disk_usage(_existing(results)).free
     if wanted > free:
-        told = f"{results} = {_words(free)} free: expected at least {_words(wanted)}, which the cells still to be"
-        raise ConfigError([f"{told} computed will take; make room or run fewer"])
+        what = f"{results} = {_words(free)} free: expected at least {_words(wanted)}, which the cells still to be"
+        raise ConfigError([f"{what} computed will take; make room or run fewer"])
     return {"needed": wanted, "free": free}
 
 
-def told_full(results: Path, least: int = 2**20) -> str:
+def full_disk_line(results: Path, least: int = 2**20) -> str:
     """A line on a disk with less than `least` bytes left, which logs may be unable to tell; empty if there is room."""
     free = shutil.disk_usage(_existing(results)).free
     return f"{results}: No space left on device ({_words(free)} free): make room first." if free < least else ""

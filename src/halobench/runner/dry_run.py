@@ -65,10 +65,10 @@ class Job:
         """Its cell, or whatever its wildcards say: ``clean/cnn/mixup2/seed0``."""
         named = {key: value.rstrip("/") for key, value in self.wildcards.items() if value}
         parts = [f"seed{value}" if key == "seed" else value for key, value in named.items()]
-        return "/".join([*parts, self.own] if self.kind in EACH else parts)
+        return "/".join([*parts, self.product] if self.kind in EACH else parts)
 
     @property
-    def own(self) -> str:
+    def product(self) -> str:
         """What its rule calls the one thing that it makes: a figure's name, or the rule's."""
         return self.rule.partition("_")[2] if self.kind in EACH else self.rule
 
@@ -147,7 +147,7 @@ def _job(event: Mapping[str, Any]) -> Job:
 
 def parse_reason(text: str) -> dict[str, str]:
     """Snakemake's reasons for a job, each with what follows its colon."""
-    return {found[1]: found[2] or "" for found in REASON.finditer(text)}
+    return {match[1]: match[2] or "" for match in REASON.finditer(text)}
 
 
 def check_profile(arguments: Sequence[str]) -> None:
@@ -160,13 +160,13 @@ def check_profile(arguments: Sequence[str]) -> None:
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--workflow-profile", default="none")
-    given = parser.parse_known_args(arguments)[0].workflow_profile
-    if given == "none":
+    profile = parser.parse_known_args(arguments)[0].workflow_profile
+    if profile == "none":
         return
-    if not Path(given).exists():
+    if not Path(profile).exists():
         right = "expected one with a profile.yaml, such as profiles/slurm"
-        raise FileNotFoundError(f"--workflow-profile {given}: no such folder; {right}")
-    for path in sorted(Path(given).glob("*.y*ml")):
+        raise FileNotFoundError(f"--workflow-profile {profile}: no such folder; {right}")
+    for path in sorted(Path(profile).glob("*.y*ml")):
         executor = re.search(r"^executor: *[\"']?([\w-]+)", path.read_text(), re.M)
         module = f"snakemake_executor_plugin_{executor[1].replace('-', '_')}" if executor else ""
         if executor and executor[1] not in BUILT_IN and find_spec(module) is None:

@@ -61,6 +61,6 @@ def table(failures: Sequence[Failure]) -> str:
         rows += [f"  {f.stage:{stage}}  {f.name:{name}}  {f.last}", *(f"  {'':{stage}}  {line}" for line in below)]
     stopped = sum("stopped by SIG" in f.last for f in failures)
     counts = {"failed": len(failures) - stopped, f"{'was' if stopped == 1 else 'were'} stopped": stopped}
-    told = " and ".join(f"{n} job{'s' * (n > 1)} {what}" for what, n in counts.items() if n)
+    counted = " and ".join(f"{n} job{'s' * (n > 1)} {what}" for what, n in counts.items() if n)
     advice = "Run the same command to go on; with the target `partial` it draws what is there."
-    return "\n".join([f"{told}; each with the last lines of its log:", *rows, advice])
+    return "\n".join([f"{counted}; each with the last lines of its log:", *rows, advice])

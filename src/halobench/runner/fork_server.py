@@ -241,10 +241,10 @@ class Server:
 
     def _fits(self, request: Mapping[str, Any]) -> bool:
         """Whether a fork would do what the job does by itself; imports what its stage needs, the first time."""
-        asked, own = request["environment"], self.environment
+        wanted, present = request["environment"], self.environment
         same = request["python"] == _python() and request["path"][1:] == sys.path[1:]
-        same &= all(asked.get(name, "1") == own[name] for name in THREADS)
-        same &= _lasting(asked) == _lasting(own)
+        same &= all(wanted.get(name, "1") == present[name] for name in THREADS)
+        same &= _lasting(wanted) == _lasting(present)
         return same and self._load(request["arguments"]) and _state() == self.read
 
     def _load(self, arguments: Sequence[str]) -> bool:
@@ -294,9 +294,9 @@ class Server:
                 return
             line = self.jobs.pop(pid)
             self.selector.unregister(line)
-            told = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
+            ending = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
             with contextlib.suppress(OSError):
-                line.sendall(f"{told}\n".encode())
+                line.sendall(f"{ending}\n".encode())
             line.close()
 
     def _heed(self, pid: int, line: socket.socket) -> None:
@@ -317,24 +317,24 @@ def _lasting(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _exactly(line: socket.socket, count: int) -> bytes:
     """So many bytes; ValueError if fewer come."""
-    found = bytearray()
-    while len(found) < count:
-        part = line.recv(count - len(found))
+    received = bytearray()
+    while len(received) < count:
+        part = line.recv(count - len(received))
         if not part:
             raise ValueError("the request ends early")
-        found += part
-    return bytes(found)
+        received += part
+    return bytes(received)
 
 
 def _state() -> dict[str, tuple[int, int]]:
     """When each file of the package was written, and how long it is."""
-    found = {}
+    times = {}
     for folder, _, names in os.walk(PACKAGE):
         for name in names:
             if name.endswith(".py"):
                 status = os.stat(os.path.join(folder, name))
-                found[os.path.join(folder, name)] = (status.st_mtime_ns, status.st_size)
-    return found
+                times[os.path.join(folder, name)] = (status.st_mtime_ns, status.st_size)
+    return times
 
 
 def _threads() -> list[str]:

@@ -29,8 +29,8 @@ class JobLogs:
 
 def slurm_logs(folder: Path, stage: str, name: str) -> tuple[Path, ...]:
     """The logs that the executor plugin had SLURM write of a job, or of a group that it was in, oldest first."""
-    own = f"logs/{stage}/{name}.log"
-    grouped = [path for path in folder.glob("group_*/**/*.log") if own in path.read_text(errors="replace")]
+    log = f"logs/{stage}/{name}.log"
+    grouped = [path for path in folder.glob("group_*/**/*.log") if log in path.read_text(errors="replace")]
     return _by_age([*single_logs(folder, stage, name), *grouped])
 
 
@@ -63,18 +63,18 @@ def find(results: Path, name: str, slurm: Path | None = None) -> Iterator[JobLog
     folders = [results / place for place in SLURM_LOGS] if slurm is None else [slurm]
     for folder in sorted(path for path in (results / "logs").glob("*") if path.is_dir() and path.name != "slurm"):
         for log in sorted(folder.rglob("*.log")):
-            found = str(log.relative_to(folder)).removesuffix(".log")
-            named = name in f"{found}/" or name == wildcards(found)
+            key = str(log.relative_to(folder)).removesuffix(".log")
+            named = name in f"{key}/" or name == wildcards(key)
             if not named and not name.isdecimal():
                 continue  # looking for SLURM's logs of every job would take long in a large grid
-            around = tuple(path for each in folders for path in slurm_logs(each, folder.name, found))
+            around = tuple(path for each in folders for path in slurm_logs(each, folder.name, key))
             if named or name in {path.stem for path in around}:
                 stage = STAGES.get(folder.name)
-                ended = stage is not None and (results / stage.record_path(found)).exists()
-                yield JobLogs(folder.name, found, log, around, ended)
+                ended = stage is not None and (results / stage.record_path(key)).exists()
+                yield JobLogs(folder.name, key, log, around, ended)
 
 
-def told(job: JobLogs, most: int = 3) -> str:
+def describe_logs(job: JobLogs, most: int = 3) -> str:
     """A job's logs as text: the path of each with its last lines."""
     shown = [f"{job.stage} {job.name}", f"  {job.own}"]
     last = last_line(job.own)

@@ -110,9 +110,9 @@ def _beating(paths: Sequence[Path]) -> set[Path]:
     """The files that are touched while this looks."""
     if not paths:
         return set()
-    told = ", ".join(path.name for path in paths)
+    names = ", ".join(path.name for path in paths)
     print(
-        f"halobench: looking for {WATCH:.0f} s whether a run on another host lives ({told})",
+        f"halobench: looking for {WATCH:.0f} s whether a run on another host lives ({names})",
         file=sys.stderr,
         flush=True,
     )
@@ -161,11 +161,11 @@ def run(arguments: Sequence[str], cancel: bool = False) -> None:
     SlurmError
         If such jobs may be there and SLURM doesn't answer.
     """
-    asked = _asked(arguments)
-    folder = asked.directory
+    options = _asked(arguments)
+    folder = options.directory
     dry_run.check_profile(arguments)
     dry_run.check_configfiles(arguments)
-    if asked.dry_run:
+    if options.dry_run:
         tell_left(folder)
         os.execv(sys.executable, [sys.executable, "-m", "snakemake", *arguments])
         return
@@ -180,7 +180,7 @@ def run(arguments: Sequence[str], cancel: bool = False) -> None:
         hand_on(folder)
     if not others:  # outside of that decision, since it may take hours
         settle_left(folder, cancel)
-    logger = [] if asked.logger else [LOGGER]
+    logger = [] if options.logger else [LOGGER]
     os.execv(sys.executable, [sys.executable, "-m", "snakemake", *logger, *arguments])
 
 
@@ -193,8 +193,8 @@ def tell_left(folder: Path) -> None:
     with contextlib.suppress(queries.SlurmError):
         if left := queries.queued(dead):
             what = "a run without -n ends those that wait, and waits for the others"
-            told = ", ".join(map(str, left))
-            print(f"halobench: jobs of a run that died are in the queue: {told}; {what}", file=sys.stderr)
+            listed = ", ".join(map(str, left))
+            print(f"halobench: jobs of a run that died are in the queue: {listed}; {what}", file=sys.stderr)
 
 
 def settle_left(folder: Path, cancel: bool) -> None:
@@ -206,13 +206,13 @@ def settle_left(folder: Path, cancel: bool) -> None:
     runs = queries.Runs(folder / STATE)
     names = runs.names()
     try:
-        found = queries.settle(names, cancel, tell)
+        settled = queries.settle(names, cancel, tell)
     except queries.SlurmError as error:
         where = f"jobs of run {', '.join(names)} may be left in the queue of a cluster"
         right = f"start it where SLURM answers, or remove {runs.folder} if that cluster is gone"
         raise queries.SlurmError(f"{where}, and it can't be asked ({error}): {right}") from None
-    if found:
-        tell(f"{len(found)} were left in the queue, and none is now")
+    if settled:
+        tell(f"{len(settled)} were left in the queue, and none is now")
     for name in names:
         runs.forget(name)
 
@@ -222,9 +222,9 @@ def _asked(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--directory", "-d", type=Path, default=Path())
     parser.add_argument("--logger", nargs="+")
-    asked = parser.parse_known_args(arguments)[0]
-    asked.dry_run = any(DRY.fullmatch(argument) for argument in arguments)
-    return asked
+    options = parser.parse_known_args(arguments)[0]
+    options.dry_run = any(DRY.fullmatch(argument) for argument in arguments)
+    return options
 
 
 def working_directory(arguments: Sequence[str]) -> Path:

@@ -109,7 +109,7 @@ class Startup:
         for folder in (RESULTS, RESULTS / "partial"):
             if listed := failures.failed(folder, self.began, cluster_run.logs(self.workflow)):
                 report(failures.table(listed))
-        if full := disk_space.told_full(RESULTS):
+        if full := disk_space.full_disk_line(RESULTS):
             report(full)
 
 

@@ -39,10 +39,10 @@ begin()
 
 def versions(*packages: str) -> dict[str, str]:
     """Versions of Python, halobench and the packages named, as installed."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in ("halobench", "numpy", *packages):
-        found[package] = importlib.metadata.version(package)
-    return found
+        installed[package] = importlib.metadata.version(package)
+    return installed
 
 
 def hardware(device: str = "cpu") -> dict[str, Any]:

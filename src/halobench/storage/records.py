@@ -30,15 +30,15 @@ def check_recorded(path: Path | str, most: int | None = None) -> None:
             check_sum(path, outputs[path.name], f"the bytes that {name} records")
 
 
-def seal(made: Mapping[str, Any]) -> dict[str, Any]:
+def seal(record: Mapping[str, Any]) -> dict[str, Any]:
     """`made` with its own checksum as ``self`` (SHA-256 of the rest as sorted JSON), so that an edit is noticed."""
-    rest = {key: value for key, value in made.items() if key != "self"}
+    rest = {key: value for key, value in record.items() if key != "self"}
     return rest | {"self": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 
 
-def check_seal(path: Path | str, found: Mapping[str, Any]) -> None:
+def check_seal(path: Path | str, content: Mapping[str, Any]) -> None:
     """Raise SpecError unless what was read from `path` is as `seal` made it."""
-    if found.get("self") != seal(found)["self"]:
+    if content.get("self") != seal(content)["self"]:
         raise SpecError(str(path), "another content", f"the one that its own checksum tells of {REMEDY}")
 
 

@@ -83,5 +83,5 @@ def differences(record: Mapping[str, Any], request: Request, seed: int | None = 
 
     A result is current if there is nothing.
     """
-    asked = {"seed": seed, "spec": request.spec, "code": dict(request.code)}
-    return [part for part, value in asked.items() if to_json(record.get(part)) != to_json(value)]
+    wanted = {"seed": seed, "spec": request.spec, "code": dict(request.code)}
+    return [part for part, value in wanted.items() if to_json(record.get(part)) != to_json(value)]

@@ -74,7 +74,7 @@ def test_a_cells_logs_are_found_with_those_of_slurm(results):
     for name in ("d_m_l_0", "results/runs/d/m/l/seed0/", "9", "./results/runs/d/m/l/seed0/"):
         assert {job.name for job in logs.find(results, name)} == {"d/m/l/seed0"}, name
     assert [job.name for job in logs.find(results, "l/seed0")] == ["d/m/l/seed0", "d/m/l/seed0", "d/m/l/seed01"]
-    text = logs.told(found[1])
+    text = logs.describe_logs(found[1])
     assert text.splitlines() == [
         "train d/m/l/seed0",
         f"  {results}/logs/train/d/m/l/seed0.log",
@@ -91,12 +91,12 @@ def test_jobs_of_a_group_and_jobs_that_ended_without_a_word(results):
     write(results / "logs/slurm/group_small_calibrate/31.log", "log: results/logs/calibrate/d/m/l/seed01.log\n")
     (job,) = [job for job in logs.find(results, "d/m/l/seed0/") if job.stage == "calibrate"]
     assert job.slurm == (group,)
-    assert job_logs.SILENT in logs.told(job)
+    assert job_logs.SILENT in logs.describe_logs(job)
     write(results / "runs/d/m/l/seed0/calibrate.json", "{}")
     (job,) = [job for job in logs.find(results, "d/m/l/seed0/") if job.stage == "calibrate"]
     assert job.ended
-    assert job_logs.DONE in logs.told(job)
-    assert job_logs.SILENT not in logs.told(job)
+    assert job_logs.DONE in logs.describe_logs(job)
+    assert job_logs.SILENT not in logs.describe_logs(job)
 
 
 def test_the_command_shows_them(results, monkeypatch, capsys):

@@ -38,13 +38,13 @@ const number = (value) => (value === null ? NaN : value === "inf" ? Infinity : v
 const unique = (values) => [...new Set(values)];
 
 /** Four significant digits. */
-function told(value) {
+function valueText(value) {
   if (Number.isNaN(value)) return "–";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "-∞";
   return String(Number(value.toPrecision(4)));
 }
 
-const withInterval = (row) => told(row.value) + (Number.isNaN(row.low) ? "" : ` [${told(row.low)}, ${told(row.high)}]`);
+const withInterval = (row) => valueText(row.value) + (Number.isNaN(row.low) ? "" : ` [${valueText(row.low)}, ${valueText(row.high)}]`);
 const experiment = () => data.experiments[chosen("experiment")];
 const chosen = (name) => (choices.elements[name] || walk.elements[name]).value;
 const word = (kind, name) => (experiment().labels[kind] || {})[name] || name;
@@ -191,7 +191,7 @@ function scoreTraces(own, lines, calibrator, place, width, offset) {
     type: "bar", name, legendgroup: calibrator, orientation: upright ? "v" : "h", width: width * 0.92,
     ...at(groups.map(([line]) => lines.indexOf(line) + offset), means.map((m) => (m.n ? m.mean : 0))), [upright ? "error_y" : "error_x"]: error,
     marker: { color: FILLS[place % FILLS.length], opacity: part.map((is) => (is ? 0.35 : 1)) }, hoverinfo: "text",
-    hovertext: groups.map(([line, list], i) => `${line}, ${name}: ` + (means[i].n ? `${told(means[i].mean)}${means[i].n > 1 ? ` ± ${told(means[i].half)}` : ""}` : "no finite value") + ` (${means[i].n} of ${list.length} seeds)`),
+    hovertext: groups.map(([line, list], i) => `${line}, ${name}: ` + (means[i].n ? `${valueText(means[i].mean)}${means[i].n > 1 ? ` ± ${valueText(means[i].half)}` : ""}` : "no finite value") + ` (${means[i].n} of ${list.length} seeds)`),
   }, {
     type: "scatter", mode: "markers", showlegend: false, legendgroup: calibrator, customdata: own.map((row) => row.cell),
     ...at(own.map((row) => lines.indexOf(lineName(row)) + offset + aside(row, width)), own.map((row) => row.value)),
@@ -237,7 +237,7 @@ function drawScores() {
   plot("scores", traces, scoreLayout(lines, calibrators, floor));
   const absent = wanted.filter((row) => !Number.isFinite(row.value)).length;
   byId("scores-note").textContent = `Means over seeds on test points, judged by ${LABELS[chosen("labels")] || chosen("labels")}; circles are cells.` +
-    beyond.map((one) => ` Beyond the axis: ${one.name}, ${told(one.value)}.`).join("") +
+    beyond.map((one) => ` Beyond the axis: ${one.name}, ${valueText(one.value)}.`).join("") +
     (absent ? ` ${absent} of ${wanted.length} values are not finite, or have no finite optimum: 2/3 over a faint bar says that it is the mean over two of three seeds.` : "");
 }
 
@@ -282,7 +282,7 @@ function drawCurves() {
     });
     traces.push({
       type: "scatter", mode: "markers", showlegend: false, legendgroup: line(list[0]), x: list.map((row) => row[scale]), y: list.map((row) => row.confidence), customdata: list.map((row) => row.cell),
-      marker: { color: color(list[0]), size: 5, opacity: 0.6 }, hovertext: list.map((row) => `${cellOf(row).name}: ${told(row.confidence)} at ${told(row[scale])}`), hoverinfo: "text",
+      marker: { color: color(list[0]), size: 5, opacity: 0.6 }, hovertext: list.map((row) => `${cellOf(row).name}: ${valueText(row.confidence)} at ${valueText(row[scale])}`), hoverinfo: "text",
     });
   }
   const gap = isNarrow("curves") ? "<br>" : " ";
@@ -306,7 +306,7 @@ function drawReliability() {
     traces.push({
       type: "scatter", mode: "markers", showlegend: false, legendgroup: line(list[0]), x: list.map((row) => row.confidence), y: list.map((row) => row.accuracy), customdata: list.map((row) => row.cell),
       marker: { color: color(list[0]), opacity: list.map((row) => (row.count < data.few ? 0.15 : 0.6)), size: list.map((row) => 3 + Math.min(9, Math.sqrt(row.count) / 2)) },
-      hovertext: list.map((row) => `${cellOf(row).name}: ${told(row.accuracy)} right at confidence ${told(row.confidence)}, ${row.count} points`), hoverinfo: "text",
+      hovertext: list.map((row) => `${cellOf(row).name}: ${valueText(row.accuracy)} right at confidence ${valueText(row.confidence)}, ${row.count} points`), hoverinfo: "text",
     });
   }
   plot("reliability", traces, { showlegend: false, xaxis: { ...AXIS, title: { text: "confidence" }, range: [0, 1.02] }, yaxis: { ...AXIS, title: { text: "accuracy" }, range: [0, 1.02] } });
@@ -363,7 +363,7 @@ function openCard(index) {
   const parts = [element("h3", "How it came about"), pairs(cell.facts)];
   if (cell.history.length > 1) parts.push(element("h3", "Training loss"), element("div", undefined, { id: "history", class: "plot", role: "group", "aria-label": "Training loss by epoch" }));
   parts.push(element("h3", "Temperatures"), table(["Calibrator", "fitted to", "T", "NLL there", "gradient", "certificate"],
-    cell.fits.map((fit) => [word("calibrator", fit.calibrator), `${fit.split}, ${fit.labels}`, fit.temperature, told(number(fit.nll)), told(number(fit.gradient)), fit.certificate])));
+    cell.fits.map((fit) => [word("calibrator", fit.calibrator), `${fit.split}, ${fit.labels}`, fit.temperature, valueText(number(fit.nll)), valueText(number(fit.gradient)), fit.certificate])));
   for (const [labels, list] of grouped(own, (row) => row.labels)) {
     const calibrators = inOrder("calibrator", new Set(list.map((row) => row.calibrator)));
     const metrics = unique(list.map((row) => row.metric));

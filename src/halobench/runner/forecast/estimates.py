@@ -54,27 +54,27 @@ def training_work(spec: str) -> float:
 
     Steps are counted as `halobench.training.loop.fit` does. A loss says in its file by ``ROWS = 2`` that it makes two.
     """
-    asked = json.loads(spec)
-    points = parse(DatasetSpec, asked["dataset"]).train
-    recipe = parse(TrainSpec, asked.get("train", {}))
+    parts = json.loads(spec)
+    points = parse(DatasetSpec, parts["dataset"]).train
+    recipe = parse(TrainSpec, parts.get("train", {}))
     batch = min(recipe.batch, points)
-    return recipe.epochs * (points // batch) * batch * _rows(asked)
+    return recipe.epochs * (points // batch) * batch * _rows(parts)
 
 
-def _rows(asked: Mapping[str, Any]) -> int:
+def _rows(parts: Mapping[str, Any]) -> int:
     """What a training's loss makes of each image; 1 for one whose file is gone."""
     with contextlib.suppress(SpecError, KeyError):
-        return plugins.constant("losses", asked["loss"]["name"], "ROWS") or 1
+        return plugins.constant("losses", parts["loss"]["name"], "ROWS") or 1
     return 1
 
 
 @functools.cache
 def probing_work(spec: str) -> float:
     """Images that probes pass through the model at most: every grid distance and every bisection of five radii."""
-    asked = json.loads(spec)
-    dataset = parse(DatasetSpec, asked["dataset"])
+    parts = json.loads(spec)
+    dataset = parse(DatasetSpec, parts["dataset"])
     total = 0
-    for probe in (parse(ProbeSpec, value) for value in asked["probes"].values()):
+    for probe in (parse(ProbeSpec, value) for value in parts["probes"].values()):
         rays = probe.directions * (min(probe.points, dataset.train) + min(probe.control, dataset.test))
         total += rays * (1 + len(probe.radii) + len(probe.relative_radii) + 5 * probe.bisections)
     return total
@@ -155,7 +155,7 @@ def read_made(folder: Path, path: PurePosixPath) -> Made:
     return made_of(path, records.read_record(folder / path, ["spec", "seconds", "device", "hardware"]))
 
 
-def made_of(path: PurePosixPath, found: Mapping[str, Any]) -> Made:
+def made_of(path: PurePosixPath, record: Mapping[str, Any]) -> Made:
     """What a record that was read from `path` tells.
 
     Raises
@@ -164,12 +164,14 @@ def made_of(path: PurePosixPath, found: Mapping[str, Any]) -> Made:
         If it isn't one that this version understands.
     """
     with files.reading(path, "a record of this version"):
-        hardware = found["hardware"]
-        device = "cuda" if found["device"].startswith("cuda") else "cpu"
+        hardware = record["hardware"]
+        device = "cuda" if record["device"].startswith("cuda") else "cpu"
         chip = hardware["gpu"] if device == "cuda" else hardware["processor"]
-        looped, memory = found.get("train_seconds"), float(found.get("peak_memory_mib", 0))
-        seconds = float(found["seconds"])
-        return Made(path, found["spec"], seconds, looped, memory, device, chip, hardware["host"], (*found["outputs"],))
+        looped, memory = record.get("train_seconds"), float(record.get("peak_memory_mib", 0))
+        seconds = float(record["seconds"])
+        return Made(
+            path, record["spec"], seconds, looped, memory, device, chip, hardware["host"], (*record["outputs"],)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +224,7 @@ class Past:
         except SpecError:
             self.unreadable += 1
 
-    def add(self, kind: str, made: Made) -> None:
+    def add(self, kind: str, past: Made) -> None:
         """Let a record count from now on.
 
         Raises
@@ -230,13 +232,13 @@ class Past:
         SpecError
             If its spec isn't one that this version understands.
         """
-        with files.reading(self.folder / made.path, f"the spec of a {kind} job of this version"):
+        with files.reading(self.folder / past.path, f"the spec of a {kind} job of this version"):
             for like in LIKE[kind]:
                 if like.work:
-                    like.work(to_json(made.spec))
-            keys = keys_of(kind, made.path, made.spec)
+                    like.work(to_json(past.spec))
+            keys = keys_of(kind, past.path, past.spec)
         for key in keys:
-            self._alike.setdefault(key, []).append(made)
+            self._alike.setdefault(key, []).append(past)
         self._found.clear()
 
     def estimate(self, job: Job) -> Estimate | None:
@@ -250,39 +252,39 @@ class Past:
         self, keys: tuple[tuple[str, Likeness, Any], ...], devices: tuple[str, ...], spec: Any
     ) -> Estimate | None:
         """The same of a job with these keys and this spec."""
-        asked = (keys, devices)
-        if asked not in self._found:
-            self._found[asked] = self._estimate(spec, *asked)
-        return self._found[asked]
+        key = (keys, devices)
+        if key not in self._found:
+            self._found[key] = self._estimate(spec, *key)
+        return self._found[key]
 
     def _estimate(
         self, spec: Any, keys: Iterable[tuple[str, Likeness, Any]], devices: Iterable[str]
     ) -> Estimate | None:
         for device in devices:
             for key in keys:
-                if made := [one for one in self._alike.get(key, ()) if device in ("", one.device)]:
-                    return self._mean(made, key[1], spec)
+                if alike := [one for one in self._alike.get(key, ()) if device in ("", one.device)]:
+                    return self._mean(alike, key[1], spec)
         return None
 
-    def _mean(self, made: Sequence[Made], like: Likeness, spec: Any) -> Estimate:
-        sizes = [found for found in (self._size(one, spec) for one in made if self.sizes) if found is not None]
-        seconds = mean(scaled(one, like, spec) for one in made)
-        return Estimate(seconds, mean(sizes) if sizes else None, max(one.memory for one in made), like, tuple(made))
+    def _mean(self, alike: Sequence[Made], like: Likeness, spec: Any) -> Estimate:
+        sizes = [size for size in (self._size(one, spec) for one in alike if self.sizes) if size is not None]
+        seconds = mean(scaled(one, like, spec) for one in alike)
+        return Estimate(seconds, mean(sizes) if sizes else None, max(one.memory for one in alike), like, tuple(alike))
 
-    def _size(self, made: Made, spec: Any) -> float | None:
+    def _size(self, past: Made, spec: Any) -> float | None:
         """Bytes of what a job wrote, its logits as many as another spec asks for; None if some of it is gone."""
-        if made.path not in self._sizes:
-            place = self.folder / made.path
+        if past.path not in self._sizes:
+            place = self.folder / past.path
             try:
-                found = {name: (place.parent / name).stat().st_size for name in (*made.outputs, place.name)}
+                found = {name: (place.parent / name).stat().st_size for name in (*past.outputs, place.name)}
             except OSError:
                 found = None
-            self._sizes[made.path] = found
-        sizes = self._sizes[made.path]
+            self._sizes[past.path] = found
+        sizes = self._sizes[past.path]
         if sizes is None:
             return None
         logits = sizes.get("logits.safetensors", 0)
-        return sum(sizes.values()) + (logits * (_points(spec) / _points(made.spec) - 1) if logits else 0)
+        return sum(sizes.values()) + (logits * (_points(spec) / _points(past.spec) - 1) if logits else 0)
 
 
 def keys_of(kind: str, path: PurePosixPath, spec: Any) -> tuple[tuple[str, Likeness, Any], ...]:
@@ -295,21 +297,21 @@ def _points(spec: Any) -> int:
     return sum(spec["dataset"][split] for split in ("train", "val", "test"))
 
 
-def scaled(made: Made, like: Likeness, spec: Any) -> float:
+def scaled(past: Made, like: Likeness, spec: Any) -> float:
     """Seconds that a job took, scaled to another spec where the likeness says by what."""
     if like.work is None:
-        return made.seconds
-    ratio = like.work(to_json(spec)) / like.work(to_json(made.spec))
+        return past.seconds
+    ratio = like.work(to_json(spec)) / like.work(to_json(past.spec))
     # What a training takes besides its loop, such as importing torch, doesn't grow with its steps.
-    looped = made.seconds if made.looped is None else min(made.looped, made.seconds)
-    return made.seconds - looped + looped * ratio
+    looped = past.seconds if past.looped is None else min(past.looped, past.seconds)
+    return past.seconds - looped + looped * ratio
 
 
 def record_path(job: Job) -> PurePosixPath | None:
     """The record that a job leaves; None of a kind that leaves none."""
-    name = f"{job.own}.json"
-    found = (path for path in map(PurePosixPath, job.outputs) if path.name == name)
-    return next(found, None) if job.kind in LIKE else None
+    name = f"{job.product}.json"
+    records = (path for path in map(PurePosixPath, job.outputs) if path.name == name)
+    return next(records, None) if job.kind in LIKE else None
 
 
 def asked_spec(job: Job, folder: Path) -> Any:
@@ -334,8 +336,8 @@ def devices(job: Job, spec: Any) -> tuple[str, ...]:
     """
     if job.kind not in ("train", "probe"):
         return ("",)
-    given = spec.get("train", {}).get("device", "auto")
-    on_gpu = given.startswith("cuda") or (given == "auto" and (gpus(job) or amount(job, "shard")))
+    device = spec.get("train", {}).get("device", "auto")
+    on_gpu = device.startswith("cuda") or (device == "auto" and (gpus(job) or amount(job, "shard")))
     return ("cuda", "cpu") if on_gpu else ("cpu", "cuda")
 
 

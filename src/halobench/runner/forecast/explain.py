@@ -178,11 +178,11 @@ def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 def flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A spec's values by dotted key, as the config has it: options stand beside the name that they belong to."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in spec.items():
         path = prefix if key == "options" else f"{prefix}{key}."
-        found |= flat(value, path) if isinstance(value, Mapping) else {path[:-1]: value}
-    return found
+        values |= flat(value, path) if isinstance(value, Mapping) else {path[:-1]: value}
+    return values
 
 
 def _phrases(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:

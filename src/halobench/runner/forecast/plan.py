@@ -42,11 +42,11 @@ def limits(arguments: Sequence[str]) -> Limits:
     from snakemake.cli import parse_args
 
     with contextlib.redirect_stderr(io.StringIO()):  # it names the profiles, as the dry run did
-        given = parse_args(list(arguments))[1]
-    caps = {name: given.resources[name].value for name in given.resources}
-    remote = given.executor not in (None, "local")
-    cores = (given.local_cores if remote else given.cores or given.jobs) or 1
-    jobs = given.jobs if remote and given.jobs and given.jobs < sys.maxsize else None
+        args = parse_args(list(arguments))[1]
+    caps = {name: args.resources[name].value for name in args.resources}
+    remote = args.executor not in (None, "local")
+    cores = (args.local_cores if remote else args.cores or args.jobs) or 1
+    jobs = args.jobs if remote and args.jobs and args.jobs < sys.maxsize else None
     return Limits(cores, jobs, caps.get("gpu"), remote)
 
 
@@ -139,20 +139,20 @@ def table(tasks: Sequence[Task]) -> list[str]:
 
 def _row(kind: str, group: Sequence[Task]) -> tuple[str, ...]:
     """The cells of a line, as `COLUMNS` names them."""
-    known = [task.seconds for task in group if task.estimate]
+    seconds = [task.seconds for task in group if task.estimate]
     on_gpu = [task for task in group if gpus(task.job)]
     missing = sum(task.unknown for task in group)
     unknown = "?" if missing else "-"
-    peak, asked = peak_memory(group), asked_memory(group)
+    peak, requested = peak_memory(group), asked_memory(group)
     return (
         kind,
         f"{len(group):,}",
         f"{missing:,}" if missing else "-",
-        duration(mean(known)) if known else unknown,
-        _sum(group, sum(known)),
+        duration(mean(seconds)) if seconds else unknown,
+        _sum(group, sum(seconds)),
         _sum(on_gpu, gpu_seconds(on_gpu)),
         size(peak * MIB) if peak else unknown,
-        size(asked * MIB) if asked else "-",
+        size(requested * MIB) if requested else "-",
     )
 
 
@@ -171,8 +171,8 @@ def peak_memory(group: Iterable[Task]) -> float:
 
 def asked_memory(group: Iterable[Task]) -> float:
     """The least memory that one of these jobs asks for, MiB; 0 where none does."""
-    asked = [amount(task.job, "mem_mib") or amount(task.job, "mem_mb") * 1e6 / MIB for task in group]
-    return min(filter(None, asked), default=0.0)
+    requested = [amount(task.job, "mem_mib") or amount(task.job, "mem_mb") * 1e6 / MIB for task in group]
+    return min(filter(None, requested), default=0.0)
 
 
 def totals(tasks: Sequence[Task], most: Limits, folder: Path) -> list[str]:
@@ -192,11 +192,11 @@ def _gpu_hours(tasks: Sequence[Task]) -> str:
     """GPU-hours, or hours of shards where jobs ask for shards of GPUs."""
     on_gpu = [task for task in tasks if gpus(task.job)]
     on_shards = [task for task in tasks if amount(task.job, "shard")]
-    told = [_hours(on_gpu, gpu_seconds(on_gpu), "GPU-hours")] if on_gpu else []
+    parts = [_hours(on_gpu, gpu_seconds(on_gpu), "GPU-hours")] if on_gpu else []
     if on_shards:
         seconds = sum(task.seconds * amount(task.job, "shard") for task in on_shards)
-        told.append(_hours(on_shards, seconds, "hours of shards of GPUs"))
-    return ", ".join(told) or "no job asks for one"
+        parts.append(_hours(on_shards, seconds, "hours of shards of GPUs"))
+    return ", ".join(parts) or "no job asks for one"
 
 
 def _at_least(tasks: Iterable[Task]) -> str:
@@ -224,8 +224,8 @@ def wall(tasks: Sequence[Task], most: Limits) -> str:
     else:
         caps += [count(most.cores, "core")]
     uncapped = "; --resources gpu=N tells it for N GPUs" if on_gpu and not most.gpus else ""
-    known = f"{_at_least(tasks) or 'about '}{duration(wall_seconds(tasks, most))}"
-    return f"{known} with {' and '.join(caps)}{uncapped}"
+    time = f"{_at_least(tasks) or 'about '}{duration(wall_seconds(tasks, most))}"
+    return f"{time} with {' and '.join(caps)}{uncapped}"
 
 
 def disk(tasks: Sequence[Task], folder: Path) -> str:
@@ -233,14 +233,16 @@ def disk(tasks: Sequence[Task], folder: Path) -> str:
     results = folder / "results"
     free = shutil.disk_usage(results if results.exists() else folder).free
     sizes = [task.estimate.size if task.estimate else None for task in tasks if task.job.kind not in UNTOLD]
-    known = [found for found in sizes if found is not None]
-    if not known:
+    estimated = [found for found in sizes if found is not None]
+    if not estimated:
         return f"unknown; {size(free)} are free"
     old = sum(_size_of(folder / path) for task in tasks for path in task.job.outputs)
-    missing = len(sizes) - len(known)
-    least = f"at least {size(sum(known))} ({count(missing, 'job')} not counted)" if missing else size(sum(known))
+    missing = len(sizes) - len(estimated)
+    least = (
+        f"at least {size(sum(estimated))} ({count(missing, 'job')} not counted)" if missing else size(sum(estimated))
+    )
     instead = f", in place of {size(old)} of older files" if old else ""
-    room = "" if sum(known) - old <= free else ": NOT ENOUGH"
+    room = "" if sum(estimated) - old <= free else ": NOT ENOUGH"
     return f"{least} to write{instead}; {size(free)} are free{room}"
 
 
@@ -257,11 +259,11 @@ def origins(tasks: Iterable[Task]) -> list[str]:
     rows = []
     for kind, group in grouped(tasks).items():
         for like in LIKE.get(kind, ()):
-            found = [task.estimate for task in group if task.estimate and task.estimate.like == like]
-            if found:
-                made = {one.path: one for estimate in set(found) for one in estimate.made}
-                records = f"{count(len(made), 'record')} {like.words}{' (rough)' if like.rough else ''}"
-                rows.append((kind, count(len(found), "job"), records, places(made.values())))
+            estimates_alike = [task.estimate for task in group if task.estimate and task.estimate.like == like]
+            if estimates_alike:
+                origins_by_path = {one.path: one for estimate in set(estimates_alike) for one in estimate.made}
+                records = f"{count(len(origins_by_path), 'record')} {like.words}{' (rough)' if like.rough else ''}"
+                rows.append((kind, count(len(estimates_alike), "job"), records, places(origins_by_path.values())))
     if not rows:
         return []
     shared = rows[0][3] if len({row[3] for row in rows}) == 1 else ""
@@ -275,14 +277,14 @@ def origins(tasks: Iterable[Task]) -> list[str]:
     ]
 
 
-def places(made: Iterable[Made], most: int = 3) -> str:
+def places(origins: Iterable[Made], most: int = 3) -> str:
     """Where jobs ran, the most frequent first: ``cpu (AMD EPYC, host vm)``."""
-    made = list(made)
-    told = []
-    for (device, chip), _ in Counter((one.device, one.chip) for one in made).most_common():
-        hosts = {one.host for one in made if (one.device, one.chip) == (device, chip)}
-        told.append(f"{device} ({chip}, {f'host {min(hosts)}' if len(hosts) == 1 else f'{len(hosts)} hosts'})")
-    return ", ".join(told[:most]) + (f" and {len(told) - most} more" if len(told) > most else "")
+    origins = list(origins)
+    texts = []
+    for (device, chip), _ in Counter((one.device, one.chip) for one in origins).most_common():
+        hosts = {one.host for one in origins if (one.device, one.chip) == (device, chip)}
+        texts.append(f"{device} ({chip}, {f'host {min(hosts)}' if len(hosts) == 1 else f'{len(hosts)} hosts'})")
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 def unknowns(tasks: Iterable[Task], most: int = 4) -> list[str]:
@@ -294,10 +296,10 @@ def unknowns(tasks: Iterable[Task], most: int = 4) -> list[str]:
             groups.setdefault((kind, model), []).append(job)
     if not groups:
         return []
-    told = [f"{kind}{f' of model {model}' if model else ''}: {len(jobs):,}" for (kind, model), jobs in groups.items()]
-    told = told if len(told) <= most else [*told[: most - 1], f"{len(told) - most + 1} more"]
+    kinds = [f"{kind}{f' of model {model}' if model else ''}: {len(jobs):,}" for (kind, model), jobs in groups.items()]
+    kinds = kinds if len(kinds) <= most else [*kinds[: most - 1], f"{len(kinds) - most + 1} more"]
     jobs = sum(map(len, groups.values()))
-    lines = [f"{count(jobs, 'job')} {'has' if jobs == 1 else 'have'} no record of a like one ({', '.join(told)})."]
+    lines = [f"{count(jobs, 'job')} {'has' if jobs == 1 else 'have'} no record of a like one ({', '.join(kinds)})."]
     # Probes stand last, and a cell's needs its training: of a model that lacks both, its probe is asked for.
     first = {model: min(str(record_path(job)) for job in jobs) for (_, model), jobs in groups.items() if model}
     if first:
@@ -320,11 +322,11 @@ def warnings(tasks: Sequence[Task]) -> list[str]:
     if shared > 1:
         lines.append(f"{shared} jobs share a GPU (slots_per_gpu): GPU-hours here are of slots, {shared} of each GPU.")
     for kind, group in grouped(tasks).items():
-        peak, asked = peak_memory(group), asked_memory(group)
-        if asked and peak > HIGH * asked:
+        peak, requested = peak_memory(group), asked_memory(group)
+        if requested and peak > HIGH * requested:
             twice = f"--set-resources {group[0].job.rule}:mem_mb={2 * peak * MIB / 1e6:.0f}"
             lines.append(
-                f"{kind}: like jobs took up to {size(peak * MIB)} of memory, and {size(asked * MIB)} is asked for;"
+                f"{kind}: like jobs took up to {size(peak * MIB)} of memory, and {size(requested * MIB)} is asked for;"
                 f" {twice} asks for twice what they took."
             )
     return lines

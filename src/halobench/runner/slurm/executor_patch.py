@@ -25,8 +25,8 @@ class Corrections:
         Whether all files of a job are there, by the job's number.
     """
 
-    def __init__(self, made: Callable[[str], bool]):
-        self.made = made
+    def __init__(self, is_made: Callable[[str], bool]):
+        self.made = is_made
         self.doubted: Counter[str] = Counter()
 
     def corrected(self, states: Mapping[str, str], active: Iterable[str]) -> dict[str, str]:
@@ -35,12 +35,12 @@ class Corrections:
         A preempted job that isn't back in the queue was cancelled. One that squeue has forgotten has ended: well, if
         its files are there, which a stage writes under other names until it is done.
         """
-        found = dict(states)
+        settled = dict(states)
         for job in active:
             self.doubted[job] = self.doubted[job] + 1 if states.get(job, "PREEMPTED") == "PREEMPTED" else 0
             if self.doubted[job] >= SURE:
-                found[job] = "COMPLETED" if job not in states and self.made(job) else "CANCELLED"
-        return found
+                settled[job] = "COMPLETED" if job not in states and self.made(job) else "CANCELLED"
+        return settled
 
 
 def improve(executor: Any, seconds: int) -> None:

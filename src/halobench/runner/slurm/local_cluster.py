@@ -231,8 +231,8 @@ class OneHost:
     def _registered(self, name: str) -> str:
         """Since when a node's daemon runs, as the controller knows; empty if it doesn't."""
         with contextlib.suppress(subprocess.SubprocessError):
-            found = re.search(r"SlurmdStartTime=(\d\S*)", self.ask("scontrol", "show", "node", name, timeout=10))
-            return found[1] if found else ""
+            match = re.search(r"SlurmdStartTime=(\d\S*)", self.ask("scontrol", "show", "node", name, timeout=10))
+            return match[1] if match else ""
         return ""
 
     def _configure(self) -> None:
@@ -345,12 +345,12 @@ def _writers(file: Path) -> list[int]:
 
 def _opened(process: int) -> set[str]:
     """The files that a process has open; none where it is gone or another user's."""
-    found = set()
+    opened = set()
     with contextlib.suppress(OSError):
         for entry in os.listdir(f"/proc/{process}/fd"):
             with contextlib.suppress(OSError):
-                found.add(os.readlink(f"/proc/{process}/fd/{entry}"))
-    return found
+                opened.add(os.readlink(f"/proc/{process}/fd/{entry}"))
+    return opened
 
 
 def _parent(process: int) -> int:
@@ -365,13 +365,13 @@ def _descendants(roots: Sequence[int]) -> list[int]:
     children: dict[int, list[int]] = {}
     for process in _processes():
         children.setdefault(_parent(process), []).append(process)
-    found, todo = [], list(roots)
+    numbers, todo = [], list(roots)
     while todo:
         process = todo.pop()
-        if process not in found:
-            found.append(process)
+        if process not in numbers:
+            numbers.append(process)
             todo += children.get(process, [])
-    return found
+    return numbers
 
 
 @contextlib.contextmanager
@@ -404,22 +404,22 @@ def _watching(cluster: OneHost, seconds: float) -> Iterator[None]:
 def _leaving_signals_to_the_command() -> Iterator[Callable[[subprocess.Popen], None]]:
     """Outlive Ctrl-C, which the terminal sends to the command too; pass SIGTERM on to it, now or once it is known."""
     processes: list[subprocess.Popen] = []
-    asked = threading.Event()  # a SIGTERM may come while the command is being started
+    stopping = threading.Event()  # a SIGTERM may come while the command is being started
 
     def terminate(*_: object) -> None:
-        asked.set()
+        stopping.set()
         for process in processes:
             process.terminate()
 
-    def known(process: subprocess.Popen) -> None:
+    def pass_on(process: subprocess.Popen) -> None:
         processes.append(process)
-        if asked.is_set():
+        if stopping.is_set():
             process.terminate()
 
     handlers = {signal.SIGINT: lambda *_: None, signal.SIGTERM: terminate}
     previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield known
+        yield pass_on
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -428,15 +428,15 @@ def _leaving_signals_to_the_command() -> Iterator[Callable[[subprocess.Popen], N
 def run(command: Sequence[str], nodes: int, gpus: int, shards: int, watch: float) -> int:
     """Start a cluster, run a command (or a shell) in it, stop the cluster; the command's exit code."""
     with OneHost(nodes=nodes, gpus=gpus, shards=shards) as cluster:
-        told = f"{nodes} node{'s' * (nodes > 1)} with {gpus} stand-in GPU slot{'s' * (gpus > 1)}{' each' * (nodes > 1)}"
-        print(f"halobench: a SLURM cluster of {told} runs in {cluster.folder}", file=sys.stderr)
+        what = f"{nodes} node{'s' * (nodes > 1)} with {gpus} stand-in GPU slot{'s' * (gpus > 1)}{' each' * (nodes > 1)}"
+        print(f"halobench: a SLURM cluster of {what} runs in {cluster.folder}", file=sys.stderr)
         command = list(command) or [os.environ.get("SHELL", "/bin/sh")]
-        with _watching(cluster, watch), _leaving_signals_to_the_command() as known:
+        with _watching(cluster, watch), _leaving_signals_to_the_command() as pass_on:
             try:
                 process = subprocess.Popen(command, env=cluster.environment)
             except OSError as error:
                 raise ClusterError(f"{command[0]}: {error.strerror}") from None
-            known(process)
+            pass_on(process)
             code = process.wait()
     print("halobench: the cluster is stopped", file=sys.stderr)
     return code if code >= 0 else 128 - code

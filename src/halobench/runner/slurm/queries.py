@@ -61,12 +61,12 @@ class Request:
     @classmethod
     def of(cls, resources: Mapping[str, Any], threads: int) -> Request:
         """The request that the executor plugin makes of a job's resources and threads."""
-        found = {name: resources.get(name) for name in cls.__dataclass_fields__}
+        values = {name: resources.get(name) for name in cls.__dataclass_fields__}
         # What Snakemake can't tell yet, or was left empty, isn't asked; no GPU of a model is.
         kept: dict[str, Any] = {
-            name: value for name, value in found.items() if isinstance(value, (int, str)) and value not in ("", 0)
+            name: value for name, value in values.items() if isinstance(value, (int, str)) and value not in ("", 0)
         }
-        if found["gpu"] == 0:
+        if values["gpu"] == 0:
             kept["gpu"] = 0
         return cls(**{"cpus_per_task": threads, **kept})
 
@@ -85,8 +85,8 @@ class Request:
             "--nodes": self.nodes,
             "--gpus": f"{self.gpu_model}:{1 if self.gpu is None else self.gpu}" if self.gpu_model else self.gpu or None,
         }
-        given = [f"{name}={value}" for name, value in named.items() if value is not None]
-        return [*given, *shlex.split(self.slurm_extra or "")]
+        arguments_ = [f"{name}={value}" for name, value in named.items() if value is not None]
+        return [*arguments_, *shlex.split(self.slurm_extra or "")]
 
 
 # What profiles and rules ask for: `Request`, Snakemake's own, and the workflow's.
@@ -155,38 +155,38 @@ def ask(*command: str, timeout: float = PATIENCE) -> str:
 
 def minutes(text: str) -> float | None:
     """A time as SLURM writes it (``1-02:00:00``, ``30:00``), in minutes; None for no limit."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
-    if not found:
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
+    if not match:
         return None
-    days, hours, mins, seconds = (int(part or 0) for part in found.groups())
+    days, hours, mins, seconds = (int(part or 0) for part in match.groups())
     return days * 1440 + hours * 60 + mins + seconds / 60
 
 
 def by_model(text: str, what: str = "gpu") -> dict[str, int]:
     """GPUs, or shards of them, in generic resources as SLURM writes them: ``gpu:h100:4(S:0),shard:8`` -> {h100: 4}."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     kinds = re.findall(rf"(?:^|,){what}(?::([A-Za-z][\w.-]*))?:(\d+)", re.sub(r"\([^)]*\)", "", text))
     for model, count in kinds:
-        found[model] = found.get(model, 0) + int(count)
-    return found
+        counts[model] = counts.get(model, 0) + int(count)
+    return counts
 
 
 def pools(text: str) -> dict[str, Pool]:
     """The partitions in what `SINFO` prints, a line for each kind of node."""
-    found: dict[str, Pool] = {}
+    pools_by_name: dict[str, Pool] = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         name, longest, gres, memory, cpus = line.split("|")
         key, gpus = name.rstrip("*"), by_model(gres)
         shards = sum(by_model(gres, "shard").values()) // max(sum(gpus.values()), 1)
-        before = found.get(key, Pool(key, name.endswith("*"), minutes(longest)))
-        found[key] = replace(
+        before = pools_by_name.get(key, Pool(key, name.endswith("*"), minutes(longest)))
+        pools_by_name[key] = replace(
             before,
             gpus=(*before.gpus, gpus),
             shards=(*before.shards, shards),
             memory=(*before.memory, int(memory.rstrip("+"))),
             cpus=(*before.cpus, int(cpus.rstrip("+"))),
         )
-    return found
+    return pools_by_name
 
 
 def check(wanted: Mapping[Request, Iterable[str]], status: str | None, first_look: int) -> None:
@@ -210,15 +210,15 @@ def check(wanted: Mapping[Request, Iterable[str]], status: str | None, first_loo
         where = "SLURM's commands on PATH, as on a cluster's login node"
         raise ConfigError([f"executor = slurm: expected {where} (not found: {', '.join(lacking)})"])
     try:
-        known = pools(ask(*SINFO))
+        partitions = pools(ask(*SINFO))
         problems = _status_problems(status, first_look)
     except SlurmError as error:
         raise ConfigError([f"executor = slurm: expected a cluster that answers ({error})"]) from None
     for request, rules in wanted.items():
-        found = _pool_problems(request, known) + _account_problems(request)
+        problems_here = _pool_problems(request, partitions) + _account_problems(request)
         # What sbatch says is less clear, and of the same.
-        found = found or _submission_problems(request)
-        problems += [f"{', '.join(sorted(set(rules)))}: {problem}" for problem in found]
+        problems_here = problems_here or _submission_problems(request)
+        problems += [f"{', '.join(sorted(set(rules)))}: {problem}" for problem in problems_here]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
 
@@ -242,20 +242,24 @@ def _status_problems(status: str | None, first_look: int) -> list[str]:
     return []
 
 
-def _pool_problems(request: Request, known: Mapping[str, Pool]) -> list[str]:
+def _pool_problems(request: Request, partitions: Mapping[str, Pool]) -> list[str]:
     """What no node of the request's partitions can ever give."""
-    names = request.slurm_partition.split(",") if request.slurm_partition else [n for n in known if known[n].default]
-    unknown = [name for name in names if name not in known]
+    names = (
+        request.slurm_partition.split(",")
+        if request.slurm_partition
+        else [n for n in partitions if partitions[n].default]
+    )
+    unknown = [name for name in names if name not in partitions]
     if unknown:
-        return [f"slurm_partition = {unknown[0]}: expected {one_of(sorted(known), unknown[0])}"]
-    pools = [known[name] for name in names]
-    within = pools or list(known.values())
+        return [f"slurm_partition = {unknown[0]}: expected {one_of(sorted(partitions), unknown[0])}"]
+    pools = [partitions[name] for name in names]
+    within = pools or list(partitions.values())
     problems, where = [], f"partition {', '.join(names)}" if names else "any partition"
     most = max((pool.most_gpus(request.gpu_model) for pool in within), default=0)
-    asked = (1 if request.gpu_model else 0) if request.gpu is None else request.gpu
-    if asked > most:
+    gpus = (1 if request.gpu_model else 0) if request.gpu is None else request.gpu
+    if gpus > most:
         kind = f" of model {request.gpu_model}" if request.gpu_model else ""
-        problems.append(f"gpu = {asked}: expected at most {most}, the GPUs{kind} of the largest node in {where}")
+        problems.append(f"gpu = {gpus}: expected at most {most}, the GPUs{kind} of the largest node in {where}")
     for key, what, have in (("mem_mb", "memory in MiB", "memory"), ("cpus_per_task", "CPUs", "cpus")):
         value, limit = getattr(request, key), max((n for pool in within for n in getattr(pool, have)), default=0)
         if value is not None and value > limit:
@@ -277,21 +281,21 @@ def _account_problems(request: Request) -> list[str]:
     """Whether the account is one of this user's, asked as the executor plugin asks before each submission."""
     if not request.slurm_account:
         return []
-    who, told = getpass.getuser(), []
+    who, problems = getpass.getuser(), []
     for command in (
         ("sacctmgr", "-n", "-s", "list", "user", who, "format=account%256"),
         ("sshare", "-U", "--format", "Account%256", "--noheader"),
     ):
         try:
-            found = sorted({line.strip() for line in ask(*command).splitlines() if line.strip()})
+            lines = sorted({line.strip() for line in ask(*command).splitlines() if line.strip()})
         except SlurmError as error:
-            told.append(str(error))
+            problems.append(str(error))
             continue
-        if found:
+        if lines:
             names = request.slurm_account.split(",")
-            wrong = [name for name in names if name.lower() not in map(str.lower, found)]
-            return [f"slurm_account = {wrong[0]}: expected {one_of(found, wrong[0])}"] if wrong else []
-    why = f" ({'; '.join(told)})" if told else ""
+            wrong = [name for name in names if name.lower() not in map(str.lower, lines)]
+            return [f"slurm_account = {wrong[0]}: expected {one_of(lines, wrong[0])}"] if wrong else []
+    why = f" ({'; '.join(problems)})" if problems else ""
     return [f"slurm_account = {request.slurm_account}: expected none, since this cluster keeps no accounts{why}"]
 
 
@@ -300,8 +304,8 @@ def _submission_problems(request: Request) -> list[str]:
     try:
         ask("sbatch", "--test-only", *request.arguments, "--wrap", "true")
     except SlurmError as error:
-        asked = " ".join(request.arguments)
-        return [f"{asked}: expected what the cluster can give ({str(error).removeprefix('sbatch: ')})"]
+        arguments = " ".join(request.arguments)
+        return [f"{arguments}: expected what the cluster can give ({str(error).removeprefix('sbatch: ')})"]
     return []
 
 
@@ -369,16 +373,16 @@ def queued(runs: Iterable[str]) -> list[QueuedJob]:
     if not runs:
         return []
     text = ask("squeue", "--noheader", "--states=all", "--me", f"--name={','.join(runs)}", "--format=%i|%T|%j|%k|%M|%R")
-    found = [_queued(*map(str.strip, line.split("|", 5))) for line in filter(None, text.splitlines())]
-    return [job for job in found if job.run in runs and job.state in ALIVE]
+    jobs = [_queued(*map(str.strip, line.split("|", 5))) for line in filter(None, text.splitlines())]
+    return [job for job in jobs if job.run in runs and job.state in ALIVE]
 
 
 def _queued(number: str, state: str, run: str, comment: str, elapsed: str, where: str) -> QueuedJob:
     """A job as squeue prints it."""
-    return QueuedJob(number, state, run, _told(comment), where, 60 * (minutes(elapsed) or 0.0))
+    return QueuedJob(number, state, run, _cell_of(comment), where, 60 * (minutes(elapsed) or 0.0))
 
 
-def _told(comment: str) -> str:
+def _cell_of(comment: str) -> str:
     """What a job is for: ``rule_train_wildcards_clean_mlp_mixup2_0`` -> ``train clean_mlp_mixup2_0``."""
     return comment.removeprefix("rule_").removeprefix("group_").replace("_wildcards_", " ")
 
@@ -407,15 +411,15 @@ def settle(runs: Iterable[str], cancel: bool, tell: Callable[[str], object], eve
     SlurmError
         If SLURM doesn't answer.
     """
-    runs, told = list(runs), None
+    runs, reported = list(runs), None
     first = left = queued(runs)
     while left:
         ended = [job for job in left if cancel or job.state in WAITING]
         if ended:
             ask("scancel", *(job.number for job in ended))
         running = [job for job in left if job not in ended]
-        if running != told and running:
-            told = running
+        if running != reported and running:
+            reported = running
             tell(f"waiting for {len(running)} running: {', '.join(map(str, running))}")
         time.sleep(0.5 if ended else every)
         left = queued(runs)
