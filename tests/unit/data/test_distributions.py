@@ -17,6 +17,7 @@ from halobench.data import sources, splits
 from halobench.data.distribution import Distribution, Sample
 from halobench.data.loaders.overlap import in_ball
 from halobench.data.sources import load_distribution
+from halobench.pipeline.source import run_source
 from halobench.storage import files
 
 pytestmark = pytest.mark.theory
@@ -182,7 +183,7 @@ def test_an_annotation_that_isnt_true_is_refused():
 
 def test_a_source_holds_meta_data_alone_and_samples_by_seed(tmp_path):
     """The same seed gives the same points whatever is drawn beside them; seeds, splits and layouts differ."""
-    sources.run_source(MADE["balls"], tmp_path / "a")
+    run_source(MADE["balls"], tmp_path / "a")
     assert sorted(path.name for path in (tmp_path / "a").iterdir() if not path.name.startswith(".")) == [
         "meta.json",
         "source.json",

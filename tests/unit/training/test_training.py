@@ -27,7 +27,7 @@ def digits(tmp_path_factory):
     """300 noisy digits."""
     folder = tmp_path_factory.mktemp("digits")
     sources.write_source(SourceSpec("digits"), folder)
-    return splits.load_data(folder, DatasetSpec("digits", 300, 50, 50, NoiseSpec("cycle", 0.5)), seed=0)
+    return splits.load_data(folder, DatasetSpec("digits", 300, 50, 50, NoiseSpec("pair_flip", 0.5)), seed=0)
 
 
 def silent(line: str) -> None:
