@@ -48,10 +48,9 @@ def run_probe(
     canonical_spec = canonical_parts(specs) | {"probes": canonical_parts(probes)}
     directions = [plugin for probe in probes.values() for plugin in probe.plugged]
     used = [("models", specs["model"].name), *sources.sampler(source), *directions]
+    options: Any = {"seed": seed, "code": code, "plugins": used, "packages": PACKAGES}
     with (
-        stage(
-            "probe", folder / "probe.json", canonical_spec, seed=seed, code=code, plugins=used, packages=PACKAGES
-        ) as run,
+        stage("probe", folder / "probe.json", canonical_spec, **options) as run,
         resumable(run, specs["train"].device, resume) as session,
     ):
         from halobench.probing.probe import ProbedModel, probe_cell
@@ -63,10 +62,9 @@ def run_probe(
         set_kernels(specs["train"])
         device = resolve_device(specs["train"].device)
         model = place(_load_model(specs["model"], data, folder), specs["train"], device).eval()
-        logits = folder / "logits.safetensors"
-        beta = exact_beta(arrays_io.read_arrays(logits))
-        checkpoint = session.checkpoint(str(device), [source / "meta.json", folder / "model.safetensors", logits])
-        fitted = specs["model"].fitted_on(specs["dataset"].source)
+        weights, logits = folder / "model.safetensors", folder / "logits.safetensors"
+        beta, fitted = exact_beta(arrays_io.read_arrays(logits)), specs["model"].fitted_on(specs["dataset"].source)
+        checkpoint = session.checkpoint(str(device), [source / "meta.json", weights, logits])
         probed = ProbedModel(model, specs["train"], beta, fitted)
         result = probe_cell(probed, data, probes, seed, Progress(checkpoint))
         run.claim_folder()

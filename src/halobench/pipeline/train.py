@@ -48,10 +48,9 @@ def run_train(
     specs = parse_parts(spec, PARTS)
     weights = given_weights(specs["model"], weights)
     used = [("models", specs["model"].name), ("losses", specs["loss"].name), *sources.sampler(source)]
+    options: Any = {"seed": seed, "code": code, "plugins": used, "packages": PACKAGES}
     with (
-        stage(
-            "train", out / "train.json", canonical_parts(specs), seed=seed, code=code, plugins=used, packages=PACKAGES
-        ) as run,
+        stage("train", out / "train.json", canonical_parts(specs), **options) as run,
         resumable(run, specs["train"].device, resume) as session,
     ):
         from halobench.training.cell import evaluate_cell, train_cell
@@ -59,7 +58,7 @@ def run_train(
 
         keep_freed_memory()
         data = splits.load_data(source, specs["dataset"], seed)
-        inputs = [source / "meta.json", *([weights] if weights else [])]
+        inputs = [source / "meta.json", *filter(None, [weights])]
         checkpoint = session.checkpoint(str(resolve_device(specs["train"].device)), inputs)
         if weights is None:
             cell = train_cell(data, specs["model"], specs["loss"], specs["train"], seed, checkpoint=checkpoint)
@@ -67,12 +66,17 @@ def run_train(
             cell = evaluate_cell(data, specs["model"], weights, specs["train"], seed)
         run.claim_folder()
         _write_outputs(cell, data.targets(), run.outputs)
-        run.facts = cell.facts | {"made_on": checkpoint.made_on}
-        run.facts |= {"weights": files.checksum(weights)} if weights else {}
+        digest = {"weights": files.checksum(weights)} if weights else {}
+        run.facts = cell.facts | {"made_on": checkpoint.made_on} | digest
         run.device, run.seconds = run.facts.pop("device"), run.facts.pop("earlier_seconds")
-        verdict = "interpolates" if run.facts["interpolates"] else "does not interpolate"
-        print(f"train accuracy {run.facts['train_accuracy']:.4f} on the labels trained on: the model {verdict}")
+        _print_verdict(run.facts)
     checkpoint.remove()
+
+
+def _print_verdict(facts: Mapping[str, Any]) -> None:
+    """Print whether a model interpolates its training set."""
+    verdict = "interpolates" if facts["interpolates"] else "does not interpolate"
+    print(f"train accuracy {facts['train_accuracy']:.4f} on the labels trained on: the model {verdict}")
 
 
 def _write_outputs(cell: Any, targets: Mapping[str, Any], outputs: list[Path]) -> None:
