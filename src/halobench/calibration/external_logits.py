@@ -56,7 +56,7 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
     --------
     >>> import os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "mine.npz")
-    >>> np.savez(path, logits=np.eye(4), labels=np.arange(4))
+    >>> np.savez(path, logits=3 * np.eye(4), labels=np.arange(4))
     >>> {name: array.shape for name, array in sorted(read_logits(path).items())}["val.logits"]
     (2, 4)
     """

@@ -230,7 +230,7 @@ def test_only_the_calibrators_asked_for_are_there():
     assert set(found.reliability["bin"]) == set(range(7))
 
 
-# Calibrators beside TS
+# Calibrators other than TS
 
 OTHERS = ("vector", "isotonic", "histogram", "ensemble")
 BESIDE = calibrate(

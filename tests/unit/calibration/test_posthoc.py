@@ -1,4 +1,4 @@
-"""Calibrators beside TS: closed forms, invariances, and independent implementations on the same data."""
+"""Calibrators other than TS: closed forms, invariances, and independent implementations on the same data."""
 
 from __future__ import annotations
 
