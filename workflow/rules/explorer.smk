@@ -18,6 +18,7 @@ rule explorer:
         runtime=60,
     params:
         tables="results/{scope}tables",
+        page="results/{scope}explorer.html",
     shell:
         "halobench explorer --request {input.request} --results results --tables {params.tables}"
-        " --out {output[0]} >> {log} 2>&1"
+        " --out {params.page} >> {log} 2>&1"
