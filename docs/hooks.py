@@ -146,7 +146,7 @@ and what came out; the menu on the left has figures and tables by category, each
 
 `results/explorer.html` is one page as well. The selects at its top say what is shown: bars are means over seeds with
 95% t intervals, and circles are single cells. Hover over a point to see which cell it is, and click it for the cell's
-card: spec, temperatures with certificates, metrics, training curve, and the commands that make it anew. The table at
+card: spec, temperatures with certificates, metrics, training curve, and the commands to reproduce it. The table at
 the end has the same numbers, and opens the same cards by keyboard. What is chosen is in the page's address, which can
 be sent. A grid of 10,000 cells makes a page of 38 MiB, which opened in 7 seconds on two cores. `halobench show CELL`
 prints a card in a terminal:

@@ -166,7 +166,7 @@ def card(cell: CellResults) -> RenderableType:
     parts: list[RenderableType] = [Text(cell.name, style="bold"), facts(lines), Text()]
     if cell.fits:
         parts.append(fits(cell.fits))
-    return Group(*parts, *metrics(cell.metrics), Text("Commands that make it anew", style="bold"))
+    return Group(*parts, *metrics(cell.metrics), Text("Commands to reproduce", style="bold"))
 
 
 def show(cell: CellResults) -> None:

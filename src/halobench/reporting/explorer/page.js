@@ -374,7 +374,7 @@ function openCard(index) {
       })])));
   }
   parts.push(element("h3", "Spec"), pairs(cell.spec));
-  parts.push(element("h3", "Commands that make it anew"), element("pre", cell.commands.join("\n"), { tabindex: "0" }));
+  parts.push(element("h3", "Commands to reproduce"), element("pre", cell.commands.join("\n"), { tabindex: "0" }));
   byId("card-body").replaceChildren(...parts);
   byId("card").showModal();
   if (cell.history.length > 1) {
