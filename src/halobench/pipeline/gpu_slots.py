@@ -68,7 +68,7 @@ class _Gpu:
 
 
 def list_devices() -> str:
-    """What ``nvidia-smi -L`` prints; empty where it is missing or fails."""
+    """Return what ``nvidia-smi -L`` prints; empty if it is missing or fails."""
     try:
         done = subprocess.run(
             ["nvidia-smi", "-L"],
@@ -83,7 +83,7 @@ def list_devices() -> str:
 
 
 def _gpus(listing: str) -> list[_Gpu]:
-    """The GPUs of a listing. Lines without a UUID are passed over: they tell of devices that cannot be used."""
+    """Return the GPUs of a listing, but for lines without a UUID: these devices cannot be used."""
     gpus: list[_Gpu] = []
     for line in listing.splitlines():
         if gpu := GPU_LINE.match(line):
@@ -94,7 +94,7 @@ def _gpus(listing: str) -> list[_Gpu]:
 
 
 def visible_devices(environ: Mapping[str, str], listing: str) -> list[Device]:
-    """The devices that a process may take, in the order in which it prefers them.
+    """Return the devices that a process may take, in the order in which it prefers them.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def visible_devices(environ: Mapping[str, str], listing: str) -> list[Device]:
 
 
 def _named(entry: str, gpus: Sequence[_Gpu], order: str | None) -> list[Device]:
-    """The devices that one entry of CUDA_VISIBLE_DEVICES names: several where it names a GPU split into instances."""
+    """Return the devices that an entry of CUDA_VISIBLE_DEVICES names: several for a GPU split into instances."""
     recount = any(gpu.instances for gpu in gpus) and _is_index(entry)  # then CUDA may count otherwise
     names = {
         gpu.uuid: [Device(uuid, uuid) for uuid in gpu.instances] or [Device(gpu.uuid if recount else entry, gpu.uuid)]
@@ -155,7 +155,7 @@ def _is_index(entry: str) -> bool:
 
 
 def _there(gpus: Sequence[_Gpu]) -> str:
-    """The GPUs as a text, e.g. ``0 (GPU-1f..), 1 (GPU-2e.., split into MIG-3d.., MIG-4c..)``."""
+    """Return the GPUs as a text, e.g. ``0 (GPU-1f..), 1 (GPU-2e.., split into MIG-3d.., MIG-4c..)``."""
     split = [f", split into {', '.join(gpu.instances)}" if gpu.instances else "" for gpu in gpus]
     return ", ".join(f"{gpu.index} ({gpu.uuid}{parts})" for gpu, parts in zip(gpus, split, strict=True))
 
@@ -246,12 +246,12 @@ def _own_folder(folder: Path) -> Path:
 
 
 def _slot_file(folder: Path, device: Device, slot: int) -> Path:
-    """The file whose lock is a device's slot."""
+    """Return the file whose lock is a device's slot."""
     return folder / f"{_file_name(device.identity)}.{slot}.lock"
 
 
 def _taken(folder: Path, device: Device) -> set[int]:
-    """The numbers of a device's slots that are held, by whomever. Call it only while no other process chooses."""
+    """Return the numbers of a device's slots that are held. Call it only while no other process chooses."""
     taken = set()
     # All files, not only the first per_device: processes may have been given different numbers of slots.
     for path in folder.glob(f"{_file_name(device.identity)}.*.lock"):

@@ -87,7 +87,7 @@ def end(workflow: Any) -> None:
 
 
 def requests(workflow: Any) -> dict[Request, list[Any]]:
-    """What the jobs that will be submitted ask of the cluster: each distinct request with its jobs."""
+    """Return what the jobs that will be submitted ask of the cluster: each distinct request with its jobs."""
     jobs: dict[Request, list[Any]] = {}
     for job in workflow.dag.needrun_jobs():
         if not job.is_local and not job.is_norun:
@@ -103,7 +103,7 @@ def _check_path(folder: Path) -> None:
 
 
 def _refused(job: Any) -> list[str]:
-    """What the executor plugin would say of a job as it submits it, by when other jobs have run."""
+    """Return what the executor plugin would say of a job when it submits it, after other jobs have run."""
     from snakemake_executor_plugin_slurm.utils import set_gres_string
     from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
     from snakemake_interface_common.exceptions import WorkflowError
@@ -164,5 +164,5 @@ def _on_slurm(workflow: Any) -> bool:
 
 
 def _run(workflow: Any) -> str:
-    """The name that all jobs of a run have in the queue."""
+    """Return the name that all jobs of a run have in the queue."""
     return workflow.scheduler._executor.run_uuid

@@ -59,18 +59,18 @@ def require_room(config: Config, report: Mapping[str, Any], results: Path) -> di
 
 
 def full_disk_line(results: Path, least: int = 2**20) -> str:
-    """A line on a disk with less than `least` bytes left, which logs may be unable to tell; empty if there is room."""
+    """Return a line on a disk with less than `least` bytes left, which logs may not hold; empty if there is room."""
     free = shutil.disk_usage(_existing(results)).free
     return f"{results}: No space left on device ({_words(free)} free): make room first." if free < least else ""
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest around it that exists."""
+    """Return the folder, or the nearest around it that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def _words(count: float) -> str:
-    """A number of bytes to read."""
+    """Return a number of bytes to read."""
     units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
     while count >= 1024 and len(units) > 1:
         count, units = count / 1024, units[1:]

@@ -28,7 +28,7 @@ class Failure:
 
 
 def failed(results: Path, since: float, slurm: Path | None = None) -> list[Failure]:
-    """The jobs under `results` that failed after `since` (seconds since the epoch).
+    """Return the jobs under `results` that failed after `since` (seconds since the epoch).
 
     `slurm` is the folder of SLURM's logs, where it ran the jobs.
 
@@ -46,7 +46,7 @@ def failed(results: Path, since: float, slurm: Path | None = None) -> list[Failu
 
 
 def _failure(stage: str, name: str, log: Path, around: Sequence[Path]) -> Failure:
-    """A failed job with what its logs say at the end."""
+    """Return a failed job with what its logs say at the end."""
     failure = Failure(stage, name, log, job_logs.last_line(log), tuple(job_logs.before_last(log)))
     return replace(failure, slurm=around[-1], ended=job_logs.why_ended(around[-1])) if around else failure
 

@@ -311,7 +311,7 @@ class Server:
 
 
 def _lasting(environment: Mapping[str, str]) -> dict[str, str]:
-    """What may decide how a library loads."""
+    """Return what may decide how a library loads."""
     return {name: value for name, value in environment.items() if name not in PASSING}
 
 

@@ -28,7 +28,7 @@ class JobLogs:
 
 
 def slurm_logs(folder: Path, stage: str, name: str) -> tuple[Path, ...]:
-    """The logs that the executor plugin had SLURM write of a job, or of a group that it was in, oldest first."""
+    """Return the logs that the executor plugin had SLURM write of a job, or of its group, oldest first."""
     log = f"logs/{stage}/{name}.log"
     grouped = [path for path in folder.glob("group_*/**/*.log") if log in path.read_text(errors="replace")]
     return _by_age([*single_logs(folder, stage, name), *grouped])
@@ -44,12 +44,12 @@ def _by_age(paths: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def wildcards(name: str) -> str:
-    """A cell's name as the plugin writes it: ``d/m/l/seed0`` -> ``d_m_l_0``."""
+    """Return a cell's name as the plugin writes it: ``d/m/l/seed0`` -> ``d_m_l_0``."""
     return re.sub(r"(^|/)seed(\d+)$", r"\1\2", name).replace("/", "_")
 
 
 def find(results: Path, name: str, slurm: Path | None = None) -> Iterator[JobLogs]:
-    """The logs of the jobs whose name holds `name`.
+    """Return the logs of the jobs whose name holds `name`.
 
     That is a cell (``digits/mlp/mixup2/seed0``) or a part of one, its folder, what squeue's comment calls it
     (``digits_mlp_mixup2_0``), or a job's number.
@@ -75,7 +75,7 @@ def find(results: Path, name: str, slurm: Path | None = None) -> Iterator[JobLog
 
 
 def describe_logs(job: JobLogs, most: int = 3) -> str:
-    """A job's logs as text: the path of each with its last lines."""
+    """Return a job's logs as text: the path of each with its last lines."""
     shown = [f"{job.stage} {job.name}", f"  {job.own}"]
     last = last_line(job.own)
     shown += [

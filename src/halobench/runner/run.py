@@ -79,17 +79,17 @@ def hand_on(folder: Path) -> None:
 
 
 def name() -> str:
-    """What this process is known by: it keeps its number when it becomes another program."""
+    """Return the name of this process: it keeps its number when it becomes another program."""
     return f"{platform.node()}-{os.getpid()}"
 
 
 def _own(folder: Path) -> Path:
-    """The file of this process."""
+    """Return the file of this process."""
     return folder.absolute() / STATE / "masters" / name()
 
 
 def alive(folder: Path) -> list[Path]:
-    """The files of the living masters of a working directory but this process; files of dead ones are removed.
+    """Return the files of the other living masters of a working directory; files of dead ones are removed.
 
     Takes up to `WATCH` seconds where a master on another host may be alive.
     """
@@ -102,12 +102,12 @@ def alive(folder: Path) -> list[Path]:
 
 
 def living(folder: Path) -> list[str]:
-    """The same in words."""
+    """Return the same in words."""
     return [path.read_text().strip() or path.name for path in alive(folder)]
 
 
 def _beating(paths: Sequence[Path]) -> set[Path]:
-    """The files that are touched while this looks."""
+    """Return the files that are touched while this looks."""
     if not paths:
         return set()
     names = ", ".join(path.name for path in paths)
@@ -218,7 +218,7 @@ def settle_left(folder: Path, cancel: bool) -> None:
 
 
 def _asked(arguments: Sequence[str]) -> argparse.Namespace:
-    """What counts here among Snakemake's arguments."""
+    """Return what counts here among Snakemake's arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--directory", "-d", type=Path, default=Path())
     parser.add_argument("--logger", nargs="+")

@@ -59,14 +59,14 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
 
 
 def here(device: str = "cpu") -> str:
-    """The machine, its processor or card and torch's version, in words: what decides a training's last digits."""
+    """Return the machine, its processor or card and torch's version: what decides a training's last digits."""
     facts = hardware(device)
     chip = facts.get("gpu", facts["processor"])
     return f"{facts['host']} ({chip}, torch {importlib.metadata.version('torch')})"
 
 
 def _processor() -> str:
-    """The processor's model name, where the system tells."""
+    """Return the processor's model name, if the system says."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -75,7 +75,7 @@ def _processor() -> str:
 
 
 def short(commit: str) -> str:
-    """A commit in twelve digits, still marked where the checkout had been edited.
+    """Return a commit in twelve digits, still marked where the checkout had been edited.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def short(commit: str) -> str:
 
 @functools.cache
 def commit() -> str | None:
-    """The commit of the checkout that holds the package, with ``-dirty`` where it has been edited; None outside git."""
+    """Return the commit of the checkout that holds the package, ``-dirty`` if it has been edited; None outside git."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(PACKAGE), *arguments]
@@ -150,7 +150,7 @@ def record(
 
 
 def _peak_memory() -> float:
-    """This process's peak resident memory in MiB.
+    """Return this process's peak resident memory in MiB.
 
     Linux tells it of the program that runs. The largest of `getrusage`, which is all that others have, begins there
     with what the process held that started this one.

@@ -62,7 +62,7 @@ def training_work(spec: str) -> float:
 
 
 def _rows(parts: Mapping[str, Any]) -> int:
-    """What a training's loss makes of each image; 1 for one whose file is gone."""
+    """Return how many rows a training's loss makes of each image; 1 if its file is gone."""
     with contextlib.suppress(SpecError, KeyError):
         return plugins.constant("losses", parts["loss"]["name"], "ROWS") or 1
     return 1
@@ -156,7 +156,7 @@ def read_made(folder: Path, path: PurePosixPath) -> Made:
 
 
 def made_of(path: PurePosixPath, record: Mapping[str, Any]) -> Made:
-    """What a record that was read from `path` tells.
+    """Return what a record that was read from `path` says.
 
     Raises
     ------
@@ -242,7 +242,7 @@ class Past:
         self._found.clear()
 
     def estimate(self, job: Job) -> Estimate | None:
-        """What a job takes, from the records that are most like it; None where there are none."""
+        """Return what a job takes, from the records that are most like it; None if there are none."""
         path, spec = record_path(job), asked_spec(job, self.folder)
         if path is None or (spec is None and job.kind in ASKED):
             return None
@@ -251,7 +251,7 @@ class Past:
     def alike(
         self, keys: tuple[tuple[str, Likeness, Any], ...], devices: tuple[str, ...], spec: Any
     ) -> Estimate | None:
-        """The same of a job with these keys and this spec."""
+        """Return the same for a job with these keys and this spec."""
         key = (keys, devices)
         if key not in self._found:
             self._found[key] = self._estimate(spec, *key)
@@ -288,7 +288,7 @@ class Past:
 
 
 def keys_of(kind: str, path: PurePosixPath, spec: Any) -> tuple[tuple[str, Likeness, Any], ...]:
-    """What the records that are like a job have in common with it, best first, by the path of its own record."""
+    """Yield what records have in common with a job, best first, by the path of its own record."""
     return tuple((kind, like, like.key(spec, path)) for like in LIKE[kind])
 
 
@@ -308,7 +308,7 @@ def scaled(past: Made, like: Likeness, spec: Any) -> float:
 
 
 def record_path(job: Job) -> PurePosixPath | None:
-    """The record that a job leaves; None of a kind that leaves none."""
+    """Return the record that a job leaves; None of a kind that leaves none."""
     name = f"{job.product}.json"
     records = (path for path in map(PurePosixPath, job.outputs) if path.name == name)
     return next(records, None) if job.kind in LIKE else None

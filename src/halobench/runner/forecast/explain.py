@@ -84,7 +84,7 @@ def _forced(job: Job, folder: Path) -> list[str]:
 
 
 def _missing(job: Job, paths: Sequence[str], folder: Path) -> list[str]:
-    """Outputs that are gone; of a job of which there are none, that it has never run."""
+    """Return which outputs are gone; for a job without any, that it has never run."""
     if not _has_run(job, folder):
         return ["it has never run"]
     files = sorted(path for path in paths if not (folder / path).exists())
@@ -92,7 +92,7 @@ def _missing(job: Job, paths: Sequence[str], folder: Path) -> list[str]:
 
 
 def _newer(job: Job, paths: Sequence[str], folder: Path) -> list[str]:
-    """Inputs that changed after the outputs were made."""
+    """Return which inputs changed after the outputs were made."""
     files = [path for path in paths if path != request_of(job)]
     changed = [f"{_listed(_short(job, files))} changed after the outputs were made"] if files else []
     return [*changed, *(request_changes(job, folder) if len(files) < len(paths) else [])]
@@ -125,7 +125,7 @@ def _folders(listed: Mapping[str, Any]) -> list[str]:
 
 
 def _anew(job: Job, paths: Sequence[str], makers: Mapping[str, Job]) -> list[str]:
-    """Inputs that earlier jobs will make."""
+    """Return which inputs earlier jobs will make."""
     earlier = {makers[path].name: makers[path] for path in paths if path in makers}
     kinds: dict[str, list[Job]] = {}
     for maker in sorted(earlier.values(), key=_rank):
@@ -162,12 +162,12 @@ def code_changes(before: Mapping[str, str], now: Mapping[str, str], swapped: boo
 
 
 def _file(module: str) -> str:
-    """A module of a code map as a file of the package, or as the config names it."""
+    """Return a module of a code map as a file of the package, or as the config names it."""
     return module if ":" in module or "." in module.rpartition("/")[2] else f"{module}.py"
 
 
 def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What changed between two specs, by dotted key; a key that isn't there is at its default."""
+    """Return what changed between two specs, by dotted key; a missing key is at its default."""
     old, new = flat(before), flat(now)
     alike: dict[tuple[str, ...], list[str]] = {}
     for key in sorted(set(old) | set(new)):
@@ -177,7 +177,7 @@ def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 
 def flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A spec's values by dotted key, as the config has it: options stand beside the name that they belong to."""
+    """Return a spec's values by dotted key, as the config has it: options next to the name that they belong to."""
     values: dict[str, Any] = {}
     for key, value in spec.items():
         path = prefix if key == "options" else f"{prefix}{key}."
@@ -213,7 +213,7 @@ def _whole(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def _value(value: Any, longest: int = 60) -> str:
-    """A value as JSON, its middle left out where it's long."""
+    """Return a value as JSON, its middle left out if it's long."""
     text = json.dumps(value)
     return text if len(text) <= longest else f"{text[: longest - 20]} ... {text[-15:]}"
 
@@ -225,7 +225,7 @@ def _short(job: Job, paths: Iterable[str]) -> list[str]:
 
 
 def _listed(names: Sequence[str], what: str = "", most: int = 4) -> str:
-    """The first names, and how many more; only how many where it's clear what they are."""
+    """Return the first names, and how many more; only how many if it's clear what they are."""
     if len(names) <= most:
         return _and(names)
     return f"{len(names)} {what}" if what else f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
@@ -245,7 +245,7 @@ def _rank(job: Job) -> tuple[int, str, str]:
 
 
 def report(jobs: Sequence[Job], folder: Path = Path(), each: bool = False) -> list[str]:
-    """The lines that say why jobs would run.
+    """Return the lines that say why jobs would run.
 
     Parameters
     ----------
@@ -273,7 +273,7 @@ def report(jobs: Sequence[Job], folder: Path = Path(), each: bool = False) -> li
 
 
 def _named(group: Sequence[Job]) -> str:
-    """A job's name, or a group's: ``train, 480 jobs (clean/cnn/mixup2/seed0, ...)``."""
+    """Return a job's name, or a group's: ``train, 480 jobs (clean/cnn/mixup2/seed0, ...)``."""
     if len(group) == 1:
         return group[0].name
     labels = [job.label for job in group]

@@ -38,7 +38,7 @@ class Limits:
 
 
 def limits(arguments: Sequence[str]) -> Limits:
-    """The caps in Snakemake's arguments and in the profiles that they name: a dry run doesn't print them."""
+    """Return the caps in Snakemake's arguments and in their profiles: a dry run doesn't print them."""
     from snakemake.cli import parse_args
 
     with contextlib.redirect_stderr(io.StringIO()):  # it names the profiles, as the dry run did
@@ -124,7 +124,7 @@ def grouped(tasks: Iterable[Task]) -> dict[str, list[Task]]:
 
 
 def table(tasks: Sequence[Task]) -> list[str]:
-    """A line for each kind of job, and one for all."""
+    """Return a line for each kind of job, and one for all."""
     kinds = grouped(tasks)
     rows = [COLUMNS, *(_row(kind, group) for kind, group in kinds.items())]
     whole = _row("total", tasks)
@@ -138,7 +138,7 @@ def table(tasks: Sequence[Task]) -> list[str]:
 
 
 def _row(kind: str, group: Sequence[Task]) -> tuple[str, ...]:
-    """The cells of a line, as `COLUMNS` names them."""
+    """Return the cells of a line, as `COLUMNS` names them."""
     seconds = [task.seconds for task in group if task.estimate]
     on_gpu = [task for task in group if gpus(task.job)]
     missing = sum(task.unknown for task in group)
@@ -165,18 +165,18 @@ def _sum(tasks: Sequence[Task], seconds: float) -> str:
 
 
 def peak_memory(group: Iterable[Task]) -> float:
-    """The largest peak in the records that count, MiB; 0 where there is none."""
+    """Return the largest peak in the records that count, MiB; 0 if there is none."""
     return max((task.estimate.memory for task in group if task.estimate), default=0.0)
 
 
 def asked_memory(group: Iterable[Task]) -> float:
-    """The least memory that one of these jobs asks for, MiB; 0 where none does."""
+    """Return the least memory that one of these jobs asks for, MiB; 0 if none does."""
     requested = [amount(task.job, "mem_mib") or amount(task.job, "mem_mb") * 1e6 / MIB for task in group]
     return min(filter(None, requested), default=0.0)
 
 
 def totals(tasks: Sequence[Task], most: Limits, folder: Path) -> list[str]:
-    """The lines of GPU-hours, core-hours, wall time and disk."""
+    """Return the lines of GPU-hours, core-hours, wall time and disk."""
     on_gpu = [task for task in tasks if gpus(task.job)]
     others = [task for task in tasks if not gpus(task.job)]
     rows = [
@@ -255,7 +255,7 @@ def _size_of(path: Path) -> int:
 
 
 def origins(tasks: Iterable[Task]) -> list[str]:
-    """The lines that say which records the estimates are taken from."""
+    """Return the lines that say which records the estimates are taken from."""
     rows = []
     for kind, group in grouped(tasks).items():
         for like in LIKE.get(kind, ()):
@@ -288,7 +288,7 @@ def places(origins: Iterable[Made], most: int = 3) -> str:
 
 
 def unknowns(tasks: Iterable[Task], most: int = 4) -> list[str]:
-    """The lines that say which jobs have no like record, and what to run to have one."""
+    """Return the lines that say which jobs have no like record, and what to run to have one."""
     groups: dict[tuple[str, str], list[Job]] = {}
     for kind, group in grouped(tasks).items():
         for job in (task.job for task in group if task.unknown):
@@ -310,7 +310,7 @@ def unknowns(tasks: Iterable[Task], most: int = 4) -> list[str]:
 
 
 def warnings(tasks: Sequence[Task]) -> list[str]:
-    """The lines on what to mistrust: hours of GPUs told by CPUs, slots that share a GPU, memory that is scarce."""
+    """Return lines on what to mistrust: GPU hours from CPU records, slots that share a GPU, scarce memory."""
     lines = []
     if guessed := sum(task.estimate is not None and task.estimate.of_cpu and gpus(task.job) > 0 for task in tasks):
         asking = "1 job that asks" if guessed == 1 else f"{guessed:,} jobs that ask"
@@ -347,7 +347,7 @@ RUNS = "results/runs/"
 
 
 def report(jobs: Sequence[Job], most: Limits, folder: Path, gathered: Iterable[str] = ()) -> list[str]:
-    """The lines that say what a run would take.
+    """Return the lines that say what a run would take.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ class Corrections:
         self.doubted: Counter[str] = Counter()
 
     def corrected(self, states: Mapping[str, str], active: Iterable[str]) -> dict[str, str]:
-        """The states of all jobs, with those of the `active` ones that have been in doubt for `SURE` looks settled.
+        """Return the states of all jobs, those of `active` ones in doubt for `SURE` looks settled.
 
         A preempted job that isn't back in the queue was cancelled. One that squeue has forgotten has ended: well, if
         its files are there, which a stage writes under other names until it is done.

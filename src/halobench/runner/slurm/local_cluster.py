@@ -90,14 +90,14 @@ class ClusterError(OSError):
 
 
 def find(program: str) -> str | None:
-    """A program's path; daemons lie where the search path of plain users doesn't lead."""
+    """Return a program's path; daemons lie where the search path of plain users doesn't lead."""
     places = [*os.environ.get("PATH", os.defpath).split(os.pathsep), *SYSTEM]
     # Wrappers of another such cluster, inside which this one is started, lead to that one.
     return shutil.which(program, path=os.pathsep.join(place for place in places if not Path(place, WRAPPERS).exists()))
 
 
 def missing() -> list[str]:
-    """The programs that a cluster needs and that aren't installed."""
+    """Return the programs that a cluster needs and that aren't installed."""
     return [name for name in (*DAEMONS, *CLIENTS) if find(name) is None]
 
 
@@ -198,7 +198,7 @@ class OneHost:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def kill_node(self, name: str) -> None:
-        """A node's sudden death: its daemon, the daemon's helpers and all processes of its jobs are killed."""
+        """Kill a node: its daemon, the daemon's helpers and all processes of its jobs."""
         # The helpers (slurmstepd) have left the daemon, but write into its log; jobs are their descendants.
         for process in _descendants(_writers(self._log(name))):
             with contextlib.suppress(ProcessLookupError):
@@ -215,7 +215,7 @@ class OneHost:
         self._wait(name, lambda: self._registered(name) >= now and self._state(name) in ("idle", "mixed", "allocated"))
 
     def kill_controller(self) -> None:
-        """The sudden death of slurmctld: from now on none of SLURM's commands has an answer."""
+        """Kill slurmctld: from now on none of SLURM's commands has an answer."""
         daemon = self._processes.pop("slurmctld")
         daemon.kill()
         daemon.wait()
@@ -339,12 +339,12 @@ def _processes() -> list[int]:
 
 
 def _writers(file: Path) -> list[int]:
-    """The processes that have a file open, as far as this user may know."""
+    """Return the processes that have a file open, as far as this user may know."""
     return [process for process in _processes() if str(file) in _opened(process)]
 
 
 def _opened(process: int) -> set[str]:
-    """The files that a process has open; none where it is gone or another user's."""
+    """Return the files that a process has open; none where it is gone or another user's."""
     opened = set()
     with contextlib.suppress(OSError):
         for entry in os.listdir(f"/proc/{process}/fd"):
@@ -361,7 +361,7 @@ def _parent(process: int) -> int:
 
 
 def _descendants(roots: Sequence[int]) -> list[int]:
-    """The processes given and all below them."""
+    """Return the processes given and all below them."""
     children: dict[int, list[int]] = {}
     for process in _processes():
         children.setdefault(_parent(process), []).append(process)

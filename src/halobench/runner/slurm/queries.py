@@ -60,7 +60,7 @@ class Request:
 
     @classmethod
     def of(cls, resources: Mapping[str, Any], threads: int) -> Request:
-        """The request that the executor plugin makes of a job's resources and threads."""
+        """Return the request that the executor plugin makes of a job's resources and threads."""
         values = {name: resources.get(name) for name in cls.__dataclass_fields__}
         # What Snakemake can't tell yet, or was left empty, isn't asked; no GPU of a model is.
         kept: dict[str, Any] = {
@@ -133,7 +133,7 @@ class QueuedJob:
 
 
 def ask(*command: str, timeout: float = PATIENCE) -> str:
-    """The standard output of one of SLURM's commands.
+    """Return the standard output of one of SLURM's commands.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def ask(*command: str, timeout: float = PATIENCE) -> str:
 
 
 def minutes(text: str) -> float | None:
-    """A time as SLURM writes it (``1-02:00:00``, ``30:00``), in minutes; None for no limit."""
+    """Return a time as SLURM writes it (``1-02:00:00``, ``30:00``), in minutes; None for no limit."""
     match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
     if not match:
         return None
@@ -172,7 +172,7 @@ def by_model(text: str, what: str = "gpu") -> dict[str, int]:
 
 
 def pools(text: str) -> dict[str, Pool]:
-    """The partitions in what `SINFO` prints, a line for each kind of node."""
+    """Return the partitions in what `SINFO` prints, a line for each kind of node."""
     pools_by_name: dict[str, Pool] = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         name, longest, gres, memory, cpus = line.split("|")
@@ -243,7 +243,7 @@ def _status_problems(status: str | None, first_look: int) -> list[str]:
 
 
 def _pool_problems(request: Request, partitions: Mapping[str, Pool]) -> list[str]:
-    """What no node of the request's partitions can ever give."""
+    """Return what no node of the request's partitions can ever give."""
     names = (
         request.slurm_partition.split(",")
         if request.slurm_partition
@@ -300,7 +300,7 @@ def _account_problems(request: Request) -> list[str]:
 
 
 def _submission_problems(request: Request) -> list[str]:
-    """What sbatch says of the request, which it doesn't submit."""
+    """Return what sbatch says of the request, without submitting it."""
     try:
         ask("sbatch", "--test-only", *request.arguments, "--wrap", "true")
     except SlurmError as error:
@@ -362,7 +362,7 @@ def look(request: Request, folder: Path, mark: Path, cache: Path) -> str:
 
 
 def queued(runs: Iterable[str]) -> list[QueuedJob]:
-    """The jobs of these runs that are still in the queue, whether they wait or run.
+    """Return the jobs of these runs that are still in the queue, whether they wait or run.
 
     Raises
     ------
@@ -378,12 +378,12 @@ def queued(runs: Iterable[str]) -> list[QueuedJob]:
 
 
 def _queued(number: str, state: str, run: str, comment: str, elapsed: str, where: str) -> QueuedJob:
-    """A job as squeue prints it."""
+    """Return a job as squeue prints it."""
     return QueuedJob(number, state, run, _cell_of(comment), where, 60 * (minutes(elapsed) or 0.0))
 
 
 def _cell_of(comment: str) -> str:
-    """What a job is for: ``rule_train_wildcards_clean_mlp_mixup2_0`` -> ``train clean_mlp_mixup2_0``."""
+    """Return what a job is for: ``rule_train_wildcards_clean_mlp_mixup2_0`` -> ``train clean_mlp_mixup2_0``."""
     return comment.removeprefix("rule_").removeprefix("group_").replace("_wildcards_", " ")
 
 
@@ -439,11 +439,11 @@ class Runs:
         return self.folder / f"{run}.json"
 
     def names(self) -> list[str]:
-        """The runs that are noted."""
+        """Return the runs that are noted."""
         return sorted(path.stem for path in self.folder.glob("[!.]*.json"))
 
     def of_others(self, masters: Collection[str]) -> list[str]:
-        """The runs that were noted by none of these masters, which are called as `halobench.runner.run.name` does."""
+        """Return the runs that were noted by none of these masters, by their `halobench.runner.run.name`."""
         notes = {run: files.read_json(self.folder / f"{run}.json") for run in self.names()}
         return [run for run, facts in notes.items() if facts.get("master") not in masters]
 

@@ -1,0 +1,109 @@
+"""The protocol of a stage: what stands around its work."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from halobench.core.errors import SpecError
+from halobench.core.specs import DatasetSpec, ModelSpec
+from halobench.experiment.code_version import code_map
+from halobench.pipeline.stage import parse_parts, stage
+from halobench.storage import files, provenance, records
+
+SPEC = {"loader": "digits"}
+
+
+def run(folder, text="{}", **options):
+    with stage("source", folder / "source.json", SPEC, **options) as running:
+        running.outputs[0].write_text(text)
+        running.facts["note"] = "made here"
+
+
+def test_outputs_are_sealed_with_what_was_asked_for(tmp_path):
+    run(tmp_path, seed=3, packages=["pandas"])
+    record = records.read_record(tmp_path / "source.json")
+    assert (record["stage"], record["spec"], record["seed"]) == ("source", SPEC, 3)
+    assert record["code"] == code_map("source")
+    assert record["outputs"] == {"meta.json": files.checksum(tmp_path / "meta.json")}
+    assert record["note"] == "made here"
+    assert {"python", "numpy", "halobench", "pandas"} == set(record["versions"])
+
+
+def test_a_stage_that_fails_leaves_no_record(tmp_path):
+    with pytest.raises(ZeroDivisionError), stage("source", tmp_path / "source.json", SPEC):
+        _ = 1 / 0
+    assert not (tmp_path / "source.json").exists()
+
+
+def test_code_that_was_edited_since_it_was_asked_for_is_refused_before_anything_is_touched(tmp_path):
+    old = tmp_path / f"{files.TEMPORARY}old"
+    old.touch()
+    os.utime(old, (0, 0))
+    other = code_map("source") | {"data/sources": "0" * 16}
+    with pytest.raises(SpecError, match=r"code = 'data/sources changed': expected code as it was when the run"):
+        run(tmp_path, code=other)
+    assert list(tmp_path.iterdir()) == [old]
+    run(tmp_path, code=code_map("source"))
+    assert not old.exists(), "what killed writers left is cleared away"
+
+
+def claim(folder, spec=SPEC):
+    with stage("source", folder / "source.json", spec) as running:
+        running.claim_folder()
+        running.outputs[0].write_text("{}")
+
+
+def test_an_orphan_does_not_write_over_a_result_that_was_asked_for_later(tmp_path):
+    """Only over the same result, or over one of a process that started before it."""
+    claim(tmp_path)
+    claim(tmp_path, {"loader": "photos"})
+    path = tmp_path / "source.json"
+    later = records.read_record(path) | {"started": f"9999{provenance.started()[4:]}"}
+    files.write_json(path, records.seal(later))
+    claim(tmp_path, {"loader": "photos"})
+    files.write_json(path, records.seal(later))
+    before = path.read_bytes()
+    with pytest.raises(SpecError, match="a run that started 9999"):
+        claim(tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_the_folder_is_held_until_the_record_is_written(tmp_path):
+    """Two processes write one after the other; here a second descriptor stands for the second process."""
+    import fcntl
+
+    with stage("source", tmp_path / "source.json", SPEC) as running:
+        running.claim_folder()
+        running.outputs[0].write_text("{}")
+        other = os.open(tmp_path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(other)
+
+
+def test_seconds_of_earlier_processes_count(tmp_path):
+    began = time.perf_counter()
+    with stage("source", tmp_path / "source.json", SPEC) as running:
+        running.outputs[0].write_text("{}")
+        running.seconds = 100.0
+    seconds = records.read_record(tmp_path / "source.json")["seconds"]
+    assert 100.0 <= seconds <= 100.0 + time.perf_counter() - began + 0.001
+
+
+def test_all_parts_of_a_spec_are_parsed_and_no_other():
+    parts = {"dataset": DatasetSpec, "model": ModelSpec}
+    dataset = {"source": "digits", "train": 10, "val": 5, "test": 5}
+    parsed = parse_parts({"dataset": dataset, "model": {"name": "mlp"}}, parts)
+    assert parsed["dataset"].train == 10
+    for spec, line in (
+        ([], "spec = []: expected a mapping of dataset, model"),
+        ({"data": {}}, r"spec.data = {}: expected one of dataset, model"),
+        ({"dataset": dataset | {"train": 0}, "model": {}}, "spec.dataset.train = 0: expected at least 2"),
+    ):
+        with pytest.raises(SpecError) as caught:
+            parse_parts(spec, parts)
+        assert str(caught.value).startswith(line)
