@@ -28,7 +28,7 @@ class Lines:
     def __init__(self, settings: OutputSettingsLoggerInterface):
         quiet = {str(value).lower() for value in settings.quiet or ()}
         self.settings = settings
-        self.quiet = bool(quiet & {"progress", "all"})  # no line for a job that ends well
+        self.quiet = bool(quiet & {"progress", "all"})  # Snakemake then doesn't say which jobs have ended well
         self.run = Run()
         self._started = self._complained = False
         self._held: list[str] = []  # messages before the start
@@ -65,6 +65,11 @@ class Lines:
             self.say(text)
         if not self._started:
             return
+        if self.quiet:
+            if self._complained:
+                return  # how many are done isn't known, and the failures are shown
+            for number in list(self.run.running):
+                self.run.finish(number)
         done, total = self.run.done.total(), self.run.total.total()
         took = duration(time.time() - self.run.began)
         if not total:
@@ -76,7 +81,7 @@ class Lines:
             self.say(f"{count(done, 'job')} done in {took}.")
         else:
             self.say(f"{done:,} of {count(total, 'job')} done in {took}, {len(self.run.failed):,} failed.")
-        if done == total and not self._complained:
+        if done == total and (total or not self._complained):
             for line in outcome.summary(self.run.outputs):
                 self.say(line)
 
@@ -94,7 +99,7 @@ class Lines:
             self.say(record.shellcmd)
 
     def _finish(self, record: Any) -> None:
-        if (finished := self.run.finish(record.job_id)) and not self.quiet:
+        if finished := self.run.finish(record.job_id):
             self.show_finished(*finished)
 
     def show_finished(self, started: Started, seconds: float) -> None:
@@ -119,10 +124,10 @@ class Lines:
             self.say(exception)
 
     def _raise(self, record: Any) -> None:
-        self._complained = True
-        if record.exception == "RuleException":  # which the job's log explains better, if it has one
+        if record.exception == "RuleException":  # which the job's log explains better, and a retry may mend
             self._exceptions.append(record.getMessage())
         else:
+            self._complained = True
             self.say(record.getMessage())
 
     def _count(self) -> str:

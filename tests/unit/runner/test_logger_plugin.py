@@ -172,6 +172,18 @@ def test_a_job_that_is_started_again_has_not_failed(lines):
     assert (list(view.run.failed), list(view.run.running)) == ([], [1])
 
 
+def test_a_run_ends_well_if_its_retries_do(lines):
+    view, said = lines
+    begin(view, {"figure_summary": 1})
+    for attempt in range(2):
+        view.take(job(1, "figure_summary", {"experiment": "tiny"}, output=["results/figures/tiny/summary.png"]))
+        if attempt == 0:
+            fail(view, 1, "RuleException:\nCalledProcessError")
+    finish(view, 1)
+    view.close()
+    assert said()[-3:-1] == ["1 job done in 0.0 s.", "Figures: results/figures/tiny/summary.png"]
+
+
 def test_errors_are_shown_and_the_exit_is_snakemakes(lines):
     view, said = lines
     begin(view)
@@ -218,9 +230,17 @@ def test_silence_leaves_failures_and_the_end(capsys):
     settings.quiet = {Quietness.PROGRESS, Quietness.RULES}
     view = begin(Lines(settings), {"train": 1})
     view.take(job(1))
-    finish(view, 1)
-    view.close()
+    view.close()  # Snakemake is as silent, and doesn't say that it has ended
     assert capsys.readouterr().err.splitlines() == ["1 job done in 0.0 s."]
+    view = begin(Lines(settings), {"train": 2})
+    view.take(job(1))
+    view.take(job(2))
+    fail(view, 1, "RuleException:\nCalledProcessError")
+    view.take(record(None, "1 job failed; ...", logging.ERROR))
+    view.close()
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("[0/2] train clean/mlp/mixup2/seed0  failed after ")
+    assert said[-1] == "1 job failed; ..."
 
 
 def test_the_summary_names_what_was_written(folder):
