@@ -41,17 +41,17 @@ $(VENV)/.installed-bench: pyproject.toml | $(VENV)/.installed
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/halobench run --quiet rules host --config 'run=[demo]'
+	$(BIN)/halobench run --config 'run=[demo]'
 	@$(MAKE) --no-print-directory report
 	@echo "Look at results/figures/demo/summary.png and results/report.html; tables are in results/tables/demo."
 
 theory: $(VENV)/.installed
-	$(BIN)/halobench run --quiet rules host --config 'run=[theory]'
+	$(BIN)/halobench run --config 'run=[theory]'
 	@echo "Look at results/figures/theory/log_k.png; verdicts are in results/tables/theory/claims.csv."
 
 cluster-demo: $(VENV)/.installed-slurm
 	$(BIN)/halobench cluster --watch 2 -- $(BIN)/halobench run --workflow-profile profiles/slurm \
-		--quiet rules host --resources gpu=3 --slurm-init-seconds-before-status-checks 2 \
+		--resources gpu=3 --slurm-init-seconds-before-status-checks 2 \
 		--configfile workflow/experiments/tiny.yaml
 	@echo "Look at results/figures/tiny/summary.png; \`$(BIN)/halobench logs mixup2/seed0\` shows where a cell's logs are."
 

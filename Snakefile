@@ -10,16 +10,14 @@ include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/explorer.smk"
-include: "workflow/rules/graph.smk"
 include: "workflow/rules/overview.smk"
 
 
 rule all:
     default_target: True
     input:
-        targets(),
+        INPUTS.targets() if workflow.is_main_process else [],
     localrule: True
 
 
-if workflow.is_main_process:
-    attempt("The command line has", check_rules)
+STARTUP.check_rules()

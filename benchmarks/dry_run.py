@@ -139,12 +139,16 @@ def lay_out_plain(folder: Path, config: dict) -> None:
 
 def finish(folder: Path, config: dict) -> None:
     """Files as if every job had run, and Snakemake's notes of them."""
-    asked = jobs.expected_records(load_config(config), folder / "results")
+    listed = jobs.jobs(load_config(config))
+    asked = {folder / "results" / job.record: job for job in listed}
     now = time.time()
     empty = {"outputs": {}, "cells": [], "spec": None, "seed": None, "code": {}}
     for name in Graph.of(config).all:
         path = folder / name
-        known = dict(zip(("spec", "seed", "code"), asked.get(path, ()), strict=False))
+        job = asked.get(path)
+        known = {"spec": job.spec, "seed": job.seed, "code": dict(job.request.code)} if job else {}
+        if job and job.stage == "manifest":
+            known = dict(job.spec)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(store.seal(empty | known)) if path.suffix == ".json" else "")
         os.utime(path, (now, now))  # all at once: none is older than what it is made of

@@ -21,8 +21,10 @@ import numpy as np
 import pandas as pd
 
 from halobench.experiment.grid import Cell
-from halobench.results.manifest import list_cells, list_files
+from halobench.experiment.jobs import list_cells
+from halobench.results.manifest import list_files
 from halobench.storage import files, provenance, records
+from halobench.storage.requests import Request
 
 SOURCES = ("digits", "mnist5k", "kmnist", "fashion_mnist", "cifar10")
 DATASETS = tuple(f"{source}{noise}" for source in SOURCES for noise in ("", "-noise50"))
@@ -82,7 +84,9 @@ class _Maker:
     def __init__(self) -> None:
         self.variants: dict[tuple[Any, ...], Outputs] = {}
         packages = ("torch", "torchvision", "timm", "safetensors")
-        self.record = provenance.record("train", {}, 0, {f"module{i}": "0" * 16 for i in range(14)}, [], 1.0, packages)
+        self.record = provenance.record(
+            Request("train", {}, {f"module{i}": "0" * 16 for i in range(14)}), 0, [], 1.0, packages
+        )
 
     def made(self, key: tuple[Any, ...], make: Callable[[np.random.Generator], Mapping[str, Any]]) -> Outputs:
         """The variant `key` of some files, made at the first call."""

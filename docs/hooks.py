@@ -1,7 +1,7 @@
-"""Pages of the documentation that are made of what they describe: the schema, the command line, the report's captions.
+"""Generate pages of the documentation from what they describe: the schema, the command line, the report's captions.
 
-``python docs/hooks.py`` writes those that are tracked, docs/configuration.md and docs/reading.md, so that they are read
-beside the sources as well. The others are made when the site is built.
+``python docs/hooks.py`` writes those that are tracked, docs/configuration.md and docs/reading.md, so that they can be
+read next to the sources as well. The others are generated when the site is built.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", 
 
 
 def resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A node of the schema, its reference followed; what stands beside the reference wins."""
+    """Return a node of the schema with its reference followed; keys next to the reference win."""
     if "$ref" not in node:
         return dict(node)
     target: Any = schema
@@ -32,7 +32,7 @@ def resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, An
 
 
 def values(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """What a key takes, in words."""
+    """Return the values that a key takes, in words."""
     if "enum" in node:
         return ", ".join(f"`{json.dumps(value) if value is None else value}`" for value in node["enum"])
     kind = node.get("type", "")
@@ -41,15 +41,15 @@ def values(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     kinds = kind if isinstance(kind, list) else [kind]
     if "examples" in node:
         return ", ".join(f"`{value}`" for value in node["examples"]) + " or another name"
-    bounds = [text.format(node[key]) for key, text in BOUNDS.items() if key in node]
-    said = " or ".join("`null`" if each == "null" else each for each in kinds)
-    return " ".join([said, *bounds[:1]]) + "".join(f", {bound}" for bound in bounds[1:])
+    bounds = [bound.format(node[key]) for key, bound in BOUNDS.items() if key in node]
+    text = " or ".join("`null`" if each == "null" else each for each in kinds)
+    return " ".join([text, *bounds[:1]]) + "".join(f", {bound}" for bound in bounds[1:])
 
 
 def keys(
     node: Mapping[str, Any], schema: Mapping[str, Any], lead: str = ""
 ) -> Iterator[tuple[str, dict[str, Any], bool]]:
-    """Every key of the configuration: its dotted name, its node, and whether it must be given.
+    """Yield every key of the configuration: its dotted name, its node, and whether it is required.
 
     ``NAME`` stands for a name that the configuration chooses, and ``[]`` for the entries of a list.
     """
@@ -66,7 +66,7 @@ def keys(
 
 
 def configuration(schema: Mapping[str, Any]) -> str:
-    """The page on the configuration: a section for each top-level key, in the schema's order."""
+    """Return the page on the configuration: a section for each top-level key, in the schema's order."""
     parts = [OPENING]
     rows: dict[str, list[str]] = {}
     for name, node, required in keys(schema, schema):
@@ -76,11 +76,11 @@ def configuration(schema: Mapping[str, Any]) -> str:
             if not any(key in node for key in ("properties", "additionalProperties")):
                 rows[top].append(f"Takes {values(node, schema)}." + default(node))
             continue
-        if ".recipe." in name:  # told once, under train
+        if ".recipe." in name:  # described once, under train
             continue
         if len(rows[top]) == 2:
             rows[top].append("| key | takes | default | what |\n|---|---|---|---|")
-        shown = f"`{json.dumps(node['default'])}`" if "default" in node else "**must be given**" if required else "–"
+        shown = f"`{json.dumps(node['default'])}`" if "default" in node else "**required**" if required else "–"
         what = node.get("description", "").replace("|", "\\|")
         rows[top][-1] += f"\n| `{name.partition('.')[2]}` | {values(node, schema)} | {shown} | {what} |"
     parts += ["\n\n".join(filter(None, section)) for section in rows.values()]
@@ -88,23 +88,23 @@ def configuration(schema: Mapping[str, Any]) -> str:
 
 
 def default(node: Mapping[str, Any]) -> str:
-    """A key's default, as a sentence."""
-    return f" Unless given: `{json.dumps(node['default'])}`." if "default" in node else ""
+    """Return a key's default as a sentence; empty if it has none."""
+    return f" Default: `{json.dumps(node['default'])}`." if "default" in node else ""
 
 
 OPENING = """# Configuration
 
 Every key of `config.yaml`, and of files laid over it with `halobench run --configfile FILE`. Mappings merge
-key by key; a name given `null` is taken away. `NAME` stands for a name of yours. Keys that aren't known, and values out
-of range, are refused with the key, the value and what would be right, before any job starts. Words of earlier
-versions are still understood; a note says what each is called now.
+key by key; a name set to `null` is removed. `NAME` stands for a name that you choose. Configuration errors are
+reported before any job starts: the key, the value, and what was expected. Words of earlier versions are still
+understood; a note says what each is called now.
 
 `recipe`, of a model or a data set, takes the keys of [`train`](#train): a cell's recipe is `train`, overlaid by the
 model's recipe, then by the data set's."""
 
 
 def command_line() -> str:
-    """The page on the commands: what each prints for --help."""
+    """Return the page on the commands, with the help text of each."""
     from halobench.cli.main import build_parser
 
     parser = build_parser()
@@ -122,7 +122,7 @@ FIGURES = {
     "Training": ("training",),
     "Theory": ("overlap", "log_k", "phase", "predicted", "gaussians"),
 }
-PAGES = ("overview", "cells", "panels")
+PAGES = ("overview", "cells")
 TABLES = ("claims_table", "paper_images", "paper_images_posterior", "paper_gaussians", "paper_gaussians_posterior")
 TABLES += ("images_posthoc",)
 
@@ -133,7 +133,7 @@ nothing to show in an experiment is left out there. In `results/explorer.html` t
 data set, model and loss."""
 
 
-PAGES_TOLD = """### report
+PAGES_TEXT = """### report
 
 ![The report's first screen](report.png)
 
@@ -159,19 +159,19 @@ WIDTH = 118  # characters of a line of Markdown
 
 
 def caption(name: str) -> str:
-    """A caption of the report as Markdown, for any experiment."""
+    """Return a caption of the report as Markdown, for any experiment."""
     text = (ROOT / f"workflow/report/{name}.rst").read_text().strip()
     text = text.removeprefix(f"Experiment {WILDCARD}: ")
     text = " ".join(text.split())
-    for said, told in (("Experiment", "The experiment"), ("experiment", "an experiment"), ("", "EXPERIMENT")):
-        text = text.replace(f"{said} {WILDCARD}".strip(), told)
+    for before, after in (("Experiment", "The experiment"), ("experiment", "an experiment"), ("", "EXPERIMENT")):
+        text = text.replace(f"{before} {WILDCARD}".strip(), after)
     text = re.sub(r"`([^`<]+?)\s*<([^>]+)>`_", r"[\1](\2)", text)
     text = text[0].upper() + text[1:].replace("``", "`")
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def reading() -> str:
-    """The page on how to read each figure and table: the report's captions."""
+    """Return the page on how to read each figure and table, from the report's captions."""
     parts = [READING]
     for title, figures in FIGURES.items():
         parts.append(f"## {title}")
@@ -180,7 +180,7 @@ def reading() -> str:
             if (ROOT / f"docs/figures/{name}.png").exists():
                 parts.append(f"![{name} of the demo](figures/{name}.png)")
             parts.append(caption(name))
-    parts += ["## Pages", PAGES_TOLD]
+    parts += ["## Pages", PAGES_TEXT]
     for name in PAGES:
         parts += [f"### {name}", caption(name)]
     parts.append("## Tables")
@@ -193,12 +193,12 @@ LANGUAGES = {".yaml": "yaml", ".yml": "yaml", ".py": "python", ".toml": "toml", 
 
 
 def page_of(path: str) -> str:
-    """Where the site has a file of the repository: Markdown as a page, anything else as a page that shows it."""
+    """Return the site's page for a file of the repository: Markdown itself, or a page that shows another file."""
     return "files/" + path.removesuffix(".md") + ".md"
 
 
 def shown_file(path: str) -> str:
-    """The page of a file of the repository."""
+    """Return the page of a file of the repository."""
     text = (ROOT / path).read_text()
     if path.endswith(".md"):
         return text if "/" in path else text.replace("](docs/", "](../")
@@ -206,14 +206,14 @@ def shown_file(path: str) -> str:
 
 
 def front() -> str:
-    """The README as the site's first page."""
+    """Return the README as the site's first page."""
     text = (ROOT / "README.md").read_text()
-    text = re.sub(r"\]\((?!docs/|https?:|#)([\w./-]+)\)", lambda found: f"]({page_of(found[1])})", text)
+    text = re.sub(r"\]\((?!docs/|https?:|#)([\w./-]+)\)", lambda match: f"]({page_of(match[1])})", text)
     return text.replace("](docs/", "](")
 
 
 def linked(text: str) -> set[str]:
-    """The files of the repository, outside docs, that a page there links to."""
+    """Return the files of the repository outside docs that a page links to."""
     return set(re.findall(r"\]\(\.\./([\w./-]+)\)", text))
 
 
@@ -221,20 +221,20 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Point links that leave docs to the pages that show those files."""
     if "/" in page.file.src_uri:
         return markdown
-    return re.sub(r"\]\(\.\./([\w./-]+)\)", lambda found: f"]({page_of(found[1])})", markdown)
+    return re.sub(r"\]\(\.\./([\w./-]+)\)", lambda match: f"]({page_of(match[1])})", markdown)
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages that are made, and the files of the repository that pages link to."""
+    """Add the generated pages, and the files of the repository that pages link to."""
     from mkdocs.structure.files import File
 
-    made = {"index.md": front(), "commands.md": command_line()}
+    generated = {"index.md": front(), "commands.md": command_line()}
     paths = set(re.findall(r"\]\((?!docs/|https?:|#)([\w./-]+)\)", (ROOT / "README.md").read_text()))
     for page in (ROOT / "docs").glob("*.md"):
         paths |= linked(page.read_text())
-    made |= {page_of(path): shown_file(path) for path in sorted(paths)}
+    generated |= {page_of(path): shown_file(path) for path in sorted(paths)}
     pictures = [path.relative_to(ROOT) for path in (ROOT / "benchmarks").glob("*.png")]
-    for name, text in made.items():
+    for name, text in generated.items():
         files.append(File.generated(config, name, content=text))
     for picture in pictures:
         files.append(File.generated(config, f"files/{picture}", abs_src_path=str(ROOT / picture)))
@@ -242,7 +242,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def tracked() -> dict[str, str]:
-    """The pages that are made and tracked, by name."""
+    """Return the generated pages that are tracked, by name."""
     return {"configuration.md": configuration(yaml.safe_load(SCHEMA.read_text())), "reading.md": reading()}
 
 

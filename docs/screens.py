@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 
 from halobench.reporting import terminal
-from halobench.results.cell import read_card
+from halobench.results.cell import read_cell
 
 DOCS = Path(__file__).parent
 CELL = "digits-noise50/mlp/cross_entropy/seed0"
@@ -43,7 +43,7 @@ def card(results: Path, out: Path) -> None:
     """What `halobench show` prints, but for the commands, as SVG."""
     with open(os.devnull, "w") as nothing:
         console = Console(record=True, width=120, force_terminal=True, highlight=False, file=nothing)
-        console.print(terminal.card(read_card(results, CELL)))
+        console.print(terminal.card(read_cell(results, CELL)))
         console.save_svg(str(out), title=f"halobench show {CELL}")
 
 

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from halobench.experiment.config_loader import load_config
+from halobench.runner import dry_run
 from halobench.runner.slurm import local_cluster
 from halobench.storage.layout import TABLES
 
@@ -63,7 +64,7 @@ def tiny_config() -> dict:
         "models": {"mlp": {"name": "mlp", "width": 16}, "cnn": {"name": "cnn", "width": 4}},
         "losses": {"cross_entropy": {"name": "cross_entropy"}, "mixup2": {"name": "mixup", "points": 2}},
         "probes": {name: copy.deepcopy(probe) for name in ("sphere", "nearest_other", "mixup_line", "manifold")},
-        "calibrators": ["none", "released", "exact", "oracle"],
+        "calibrators": ["none", "paper", "exact", "oracle"],
         "metrics": {"draws": 50, "floor_draws": 5},
         "experiments": {
             "tiny": {
@@ -120,6 +121,10 @@ class Workspace:
     ) -> subprocess.CompletedProcess:
         """Run Snakemake here with this Python's environment, and the variables given."""
         return self.module("snakemake", *arguments, environment=environment, timeout=timeout)
+
+    def events(self, *arguments: str, environment: dict[str, str] | None = None) -> dry_run.Events:
+        """Run Snakemake here, and return what it says of its jobs; a dry run if the arguments ask for one."""
+        return dry_run.gather(arguments, cwd=self.folder, env=os.environ | (environment or {}), timeout=600)
 
     def why(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
         """Run `halobench why` here."""

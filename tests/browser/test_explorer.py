@@ -144,8 +144,8 @@ def test_a_card_has_all_of_its_cell(page, finished, width):
     opened.wait_for_selector("dialog[open]")
     assert opened.locator("#card-title").inner_text() == CELL
     text = opened.locator("#card-body").inner_text()
-    found = cell.read_card(finished.folder / "results", CELL)
-    for command in cell.commands(found):
+    found = cell.read_cell(finished.folder / "results", CELL)
+    for command in cell.commands(found, cell.read_source_spec(found.results, found.source)):
         assert command in opened.locator("#card-body pre").inner_text()
     for key in found.spec:
         assert key in text

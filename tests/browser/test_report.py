@@ -13,7 +13,7 @@ from halobench.reporting import labels as names
 
 pytestmark = [pytest.mark.browser, pytest.mark.workflow]
 
-OWN = ("overview", "cells", "panels", "claims", *tiny_tables())
+OWN = ("overview", "cells", "claims", *tiny_tables())
 WIDTHS = (1280, 390)
 SORTED = """([index, column]) => {
   const body = document.querySelectorAll("table")[index].tBodies[0];
@@ -89,7 +89,7 @@ def test_every_figure_of_the_report_loads(report, open_file):
 def test_links_of_the_front_page_open_pages_that_work_inside_the_report(report, open_file):
     page = open_file(report)
     links = {"everything on one page": "Experiment tiny", "claims": "Claims and verdicts"}
-    links |= {"every cell": "Every cell of tiny", "panels by data set": "Panels of tiny"}
+    links |= {"every cell": "Every cell of tiny"}
     for text, title in links.items():
         page.reload()
         page.locator(".pages a", has_text=text).click()
@@ -178,21 +178,6 @@ def test_a_filter_hides_tables_without_rows_left(pages, open_file):
     page.get_by_label("Data set").select_option("clean")
     assert {row["dataset"] for row in shown_rows(page, "#parts")} == {"clean"}
     assert page.locator("#parts table:visible").count() == 1
-
-
-def test_panels_follow_data_set_model_loss_and_drawing(pages, open_file):
-    page = open_file(pages / "panels.html")
-    assert page.locator("figure:visible").count() == 4
-    page.get_by_label("Data set").select_option("noisy")
-    page.get_by_label("Model").select_option("cnn")
-    assert page.locator("figure:visible figcaption").all_inner_texts() == ["noisy · CNN"]
-    drawings = page.locator("figure:visible .drawing:visible")
-    assert drawings.count() > 1
-    page.get_by_label("Drawing").select_option("nearest_other")
-    assert drawings.count() == 1
-    page.get_by_label("Loss").select_option("mixup2")
-    lines = page.locator("figure:visible .drawing:visible g.item:visible")
-    assert lines.evaluate_all("lines => lines.map(line => line.dataset.loss)") == ["mixup2"]
 
 
 def test_without_a_script_all_is_there_to_be_read(pages, browser):

@@ -13,11 +13,12 @@ import yaml
 from scipy.stats import spearmanr
 
 from halobench.experiment.config_loader import load_config
+from halobench.experiment.jobs import list_cells
 from halobench.pipeline import calibrate, train
 from halobench.pipeline.source import run_source
 from halobench.results.aggregate import aggregate
 from halobench.results.claims import evaluate, load_claims
-from halobench.results.manifest import list_cells, list_files
+from halobench.results.manifest import list_files
 
 pytestmark = pytest.mark.theory
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from conftest import TIMES, Workspace, assert_same_tables, heed_interrupts, needs, tiny_config, tiny_figures
-from halobench.experiment import config_loader
+from halobench.experiment import config_file
 from halobench.runner import failures
 from halobench.storage import arrays_io, files
 from halobench.storage.verify import remove, verify
@@ -509,4 +509,4 @@ def test_no_pickle_is_written_or_read(root):
         assert found == (["import pickle"] if path.name == "vision.py" else []), path
         assert "pickle.load" not in text
         assert "pickle.dump" not in text
-    assert issubclass(config_loader._StrictLoader, yaml.SafeLoader)
+    assert issubclass(config_file.StrictLoader, yaml.SafeLoader)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ast
 import os
-import re
 import shutil
+from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,7 +108,7 @@ def write_defaults(config: dict) -> None:
 
 def reformat(folder: Path, config: dict) -> None:
     """Other line breaks, quotes, comments and docstrings in a loss's module and in the one that all losses share."""
-    for name in ("mixup", "__init__"):
+    for name in ("mixup", "base"):
         path = folder / f"src/halobench/losses/{name}.py"
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
@@ -124,6 +124,19 @@ def touch(folder: Path, config: dict) -> None:
                 path.touch()
     for name in ("Snakefile", "config.yaml", "environment.yml"):
         (folder / name).touch()
+
+
+def delete_requests(folder: Path, config: dict) -> None:
+    shutil.rmtree(folder / "results/requests")
+
+
+def move_module(folder: Path, config: dict) -> None:
+    """A module of the runner, which no stage imports, goes into another file."""
+    runner = folder / "src/halobench/runner"
+    (runner / "disk_space.py").rename(runner / "room.py")
+    startup = (runner / "startup.py").read_text()
+    assert "disk_space." in startup
+    (runner / "startup.py").write_text(startup.replace("disk_space", "room"))
 
 
 def write_profile(folder: Path, config: dict) -> None:
@@ -204,9 +217,9 @@ EDITS = {
         "figure tiny/radii: reporting/figures/radii.py changed",
     ),
     "the theme changed": Edit(
-        written("reporting/plotting/page_layout", "BAND = 0.18", "BAND = 0.2"),
+        written("reporting/plotting/style", "BAND = 0.18", "BAND = 0.2"),
         FIGURES | {"overview": 1},
-        f"figure, {len(FIGURES)} jobs (tiny/calibration, ...): reporting/plotting/page_layout.py changed",
+        f"figure, {len(FIGURES)} jobs (tiny/calibration, ...): reporting/plotting/style.py changed",
     ),
     "one table for print changed": Edit(
         written("reporting/tables/paper_images", 'metrics, runs, "clean"', 'metrics, runs, "drawn"'),
@@ -218,6 +231,11 @@ EDITS = {
     "other threads": Edit(nothing, {}, arguments=("--set-threads", "train=2")),
     "another profile": Edit(write_profile, {}, arguments=("--profile", "other")),
     "every source file touched": Edit(touch, {}),
+    "the folder of requests deleted": Edit(delete_requests, {}),
+    "a module moved into another file that no stage imports": Edit(move_module, {}),
+    "a comment in the stage table": Edit(
+        written("storage/layout", "STAGES: Mapping", "# Every stage.\nSTAGES: Mapping"), {}
+    ),
 }
 
 
@@ -236,6 +254,12 @@ class Copy:
         edit.change(self.folder, config)
         if list(config) != list(tiny_config()) or config != tiny_config():
             self.workspace.write(config)
+
+    def events(self, *arguments: str) -> dry_run.Events:
+        """What Snakemake says of its jobs when it runs with the copied package."""
+        events = self.workspace.events(*arguments, environment=self.environment)
+        assert events.code == 0, events.errors[-4000:]
+        return events
 
     def snakemake(self, *arguments: str) -> str:
         """What Snakemake prints when it runs with the copied package."""
@@ -257,21 +281,19 @@ def copied(finished, tmp_path) -> Copy:
     return Copy(finished, tmp_path / "copy")
 
 
-def job_counts(text: str) -> dict[str, int]:
-    """Jobs by rule, from a dry run's table."""
-    table = re.search(r"^job +count\n-[- ]+\n(.*?)^total", text, re.M | re.S)
-    counts = {} if table is None else dict(line.split() for line in table[1].splitlines() if line.strip())
-    return {rule: int(count) for rule, count in counts.items() if rule not in IGNORED}
+def job_counts(events: dry_run.Events) -> dict[str, int]:
+    """Jobs by rule, as Snakemake counts them."""
+    return {rule: count for rule, count in events.stats.items() if rule not in IGNORED}
 
 
-def told(text: str, folder: Path, each: bool = False) -> list[str]:
-    """What `halobench why` makes of a dry run's text."""
-    return explain.report(dry_run.parse_jobs(text), dry_run.Records(folder), each)
+def reasons(events: dry_run.Events, folder: Path, each: bool = False) -> list[str]:
+    """The lines of `halobench why` for these jobs."""
+    return explain.report(events.jobs, folder, each)
 
 
-def ran(text: str) -> dict[str, int]:
-    """Jobs by rule, from what Snakemake prints of each."""
-    counts = Counter(job.rule for job in dry_run.parse_jobs(text))
+def ran(events: dry_run.Events) -> dict[str, int]:
+    """Jobs by rule, from what Snakemake says of each."""
+    counts = Counter(job.rule for job in events.jobs)
     return {rule: count for rule, count in counts.items() if rule not in IGNORED}
 
 
@@ -279,15 +301,48 @@ def ran(text: str) -> dict[str, int]:
 def test_an_edit_reruns_its_slice_only_and_why_names_it(copied, name):
     edit = EDITS[name]
     copied.edit(edit)
-    text = copied.snakemake("-n", *edit.arguments)
-    assert job_counts(text) == edit.jobs
-    assert ran(text) == edit.jobs, "why sees the same jobs as Snakemake"
-    lines = told(text, copied.folder)
+    events = copied.events("-n", *edit.arguments)
+    assert job_counts(events) == edit.jobs
+    assert ran(events) == edit.jobs, "why sees the same jobs as Snakemake"
+    lines = reasons(events, copied.folder)
     if edit.jobs:
         assert any(edit.said in line for line in lines), lines
-        assert len(told(text, copied.folder, each=True)) == len(dry_run.parse_jobs(text)) + 1
-    elif "Nothing to be done" in text:
+        assert len(reasons(events, copied.folder, each=True)) == len(events.jobs) + 1
+    else:
         assert lines == [explain.NOTHING]
+
+
+@pytest.fixture(scope="module")
+def in_database(finished, tmp_path_factory) -> Workspace:
+    """The finished grid, as Snakemake remembers it in a database in place of files."""
+    workspace = finished.copy(tmp_path_factory.mktemp("database") / "copy")
+    shutil.rmtree(workspace.folder / ".snakemake/metadata")
+    done = workspace.snakemake("--touch", "--cores", "1", *DATABASE)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert not (workspace.folder / ".snakemake/metadata").exists()
+    return workspace
+
+
+DATABASE = ("--persistence-backend", "db")
+SAMPLE = (
+    "nothing",
+    "a loss's parameter",
+    "a seed added",
+    "a seed removed",
+    "the metrics changed",
+    "one figure changed",
+)
+SAMPLE += ("one figure changed", "keys reordered", "the folder of requests deleted")
+
+
+@pytest.mark.parametrize("name", EDITS if os.environ.get("HALOBENCH_SOAK") == "1" else SAMPLE)
+def test_an_edit_reruns_the_same_where_snakemake_remembers_in_a_database(in_database, tmp_path, name):
+    copied, edit = Copy(in_database, tmp_path / "copy"), EDITS[name]
+    copied.edit(edit)
+    events = copied.events("-n", *DATABASE, *edit.arguments)
+    assert job_counts(events) == edit.jobs
+    lines = reasons(events, copied.folder)
+    assert any(edit.said in line for line in lines) if edit.jobs else lines == [explain.NOTHING]
 
 
 DELETED = {
@@ -316,11 +371,11 @@ def test_a_deleted_file_is_made_again(finished, tmp_path, path):
     rule, line = DELETED[path]
     copied = finished.copy(tmp_path / "copy")
     (copied.folder / path).unlink()
-    done = copied.snakemake("-n")
-    counts = job_counts(done.stdout + done.stderr)
+    events = copied.events("-n")
+    counts = job_counts(events)
     assert counts[rule] == 1
     assert "train" not in counts
-    assert line in told(done.stdout, copied.folder)
+    assert line in reasons(events, copied.folder)
 
 
 def test_lost_arrays_of_a_source_redo_no_training(finished, tmp_path):
@@ -332,9 +387,9 @@ def test_lost_arrays_of_a_source_redo_no_training(finished, tmp_path):
     one = "results/runs/noisy/mlp/mixup2/seed1"
     before = (copied.folder / one / "radii.parquet").read_bytes()
     (copied.folder / one / "radii.parquet").unlink()
-    done = copied.snakemake("--cores", "1", f"{one}/radii.parquet")
-    assert done.returncode == 0, done.stderr
-    assert ran(done.stdout + done.stderr) == {"probe": 1}
+    events = copied.events("--cores", "1", f"{one}/radii.parquet")
+    assert events.code == 0, events.errors
+    assert ran(events) == {"probe": 1}
     assert (copied.folder / one / "radii.parquet").read_bytes() == before
     assert (copied.folder / "results/sources/digits/images.npy").exists()
 
@@ -379,7 +434,9 @@ def test_why_is_a_command(copied):
         "calibrate noisy/mlp/mixup2/seed1: logits.safetensors will be made anew by train",
         "2 jobs would run: 1 train, 1 calibrate",
     ]
-    done = copied.workspace.why("-q", "all", environment=copied.environment)
+    silent = copied.workspace.why("--each", "-q", "all", "--", one, environment=copied.environment)
+    assert (silent.returncode, silent.stdout) == (0, done.stdout), "silence doesn't reach the events"
+    done = copied.workspace.why("-q", environment=copied.environment)
     assert (done.returncode, done.stdout) == (2, "")
     assert "leave out --quiet" in done.stderr
     config["train"]["lr"] = "fast"
@@ -391,15 +448,20 @@ def test_why_is_a_command(copied):
 
 
 def test_why_tells_what_was_cut_off_and_what_is_newer(copied):
-    path = "results/runs/noisy/mlp/mixup2/seed1/metrics.csv"
-    mark = dry_run.Records(copied.folder)._path("incomplete", path)
-    mark.write_text("{}")
+    record = copied.folder / "results/runs/noisy/mlp/mixup2/seed1/calibrate.json"
+    marks = copied.folder / ".snakemake/incomplete"
+    marks.mkdir(exist_ok=True)
+    name = urlsafe_b64encode(b"results/runs/noisy/mlp/mixup2/seed1/metrics.csv").decode()
+    (marks / name).write_text("{}")  # as Snakemake marks a job that it has started
+    content = record.read_bytes()
+    record.unlink()  # which a stage writes last
     with (copied.folder / "workflow/claims.yaml").open("a") as file:
         file.write("# Looked at again.\n")
-    lines = told(copied.snakemake("-n"), copied.folder)
+    lines = reasons(copied.events("-n"), copied.folder)
     assert "calibrate noisy/mlp/mixup2/seed1: it was left incomplete when it last ran" in lines
-    mark.unlink()
-    lines = told(copied.snakemake("-n"), copied.folder)
+    (marks / name).unlink()
+    record.write_bytes(content)
+    lines = reasons(copied.events("-n"), copied.folder)
     assert "claims tiny: workflow/claims.yaml changed after the outputs were made" in lines
 
 
@@ -430,20 +492,20 @@ def test_an_outside_loss_reruns_its_cells_only(copied):
     rules += ("table_paper_images", "table_paper_images_posterior", "explorer")
     expected = dict.fromkeys(rules, 1)
     before = copied.files()
-    assert ran(copied.snakemake("--cores", "1")) == expected
+    assert ran(copied.events("--cores", "1")) == expected
     assert "Nothing to be done" in copied.snakemake("-n")
     module.write_text(f"# A comment.\n{OUTSIDE}")
     assert "Nothing to be done" in copied.snakemake("-n")
     for path, content, name in ((module, OUTSIDE, "my_losses:Halved"), (helper, "divisor = 2\n", "my_helpers.py")):
         path.write_text(f"{content}\nmore = 1\n")
-        text = copied.snakemake("-n")
-        assert job_counts(text) == expected
-        assert told(text, copied.folder)[0] == f"train clean/mlp/halved/seed0: {name} changed"
+        events = copied.events("-n")
+        assert job_counts(events) == expected
+        assert reasons(events, copied.folder)[0] == f"train clean/mlp/halved/seed0: {name} changed"
         path.write_text(content)
     assert "Nothing to be done" in copied.snakemake("-n")
     helper.write_text("divisor = 3\n")
     if os.environ.get("HALOBENCH_SOAK") == "1":
-        assert ran(copied.snakemake("--cores", "1")) == expected
+        assert ran(copied.events("--cores", "1")) == expected
     after = copied.files()
     assert {path: after[path] for path in before} == before
 
@@ -455,9 +517,9 @@ def test_an_outside_loss_reruns_its_cells_only(copied):
 def test_a_real_rerun_leaves_the_rest_alone(copied, name):
     edit = EDITS[name]
     copied.edit(edit)
-    plan = dry_run.parse_jobs(copied.snakemake("-n"))
+    plan = copied.events("-n").jobs
     before = copied.files()
-    assert ran(copied.snakemake("--cores", "1")) == edit.jobs
+    assert ran(copied.events("--cores", "1")) == edit.jobs
     after = copied.files()
     made = {path for job in plan for path in job.outputs}
     assert all(after[path] == before[path] for path in before if path not in made)

@@ -7,6 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ import pytest
 
 from halobench.cli.main import main
 from halobench.core.errors import SpecError
+from halobench.reporting import explorer
 from halobench.reporting.compare import compare_folders
 from halobench.results import cell
 from halobench.storage import files, records
@@ -32,7 +35,7 @@ def said(capsys, *arguments) -> str:
     return capsys.readouterr().out
 
 
-def test_a_card_tells_what_the_files_hold(results, capsys):
+def test_show_prints_what_the_files_hold(results, capsys):
     told = said(capsys, "show", CELL, "--results", results)
     metrics = pd.read_csv(results / "runs" / CELL / "metrics.csv").set_index(
         ["split", "labels", "calibrator", "metric"]
@@ -49,7 +52,7 @@ def test_a_card_tells_what_the_files_hold(results, capsys):
 
 @pytest.mark.parametrize("name", [f"results/runs/{CELL}", f"{CELL}/", "noisy/mlp/mixup2/seed1"])
 def test_names_of_one_cell(results, name):
-    assert cell.one_cell(results, name) == CELL
+    assert cell.find_cell(results, name) == CELL
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,7 @@ def test_names_of_one_cell(results, name):
 )
 def test_names_of_no_cell(results, name, told):
     with pytest.raises(SpecError, match=told):
-        cell.one_cell(results, name)
+        cell.find_cell(results, name)
 
 
 def test_folders_without_cells(tmp_path):
@@ -94,8 +97,8 @@ def test_a_damaged_cell_is_refused(results, tmp_path, capsys):
 
 
 def test_the_commands_make_the_same_bytes(results, tmp_path):
-    found = cell.read_card(results, CELL)
-    for line in cell.commands(found):
+    found = cell.read_cell(results, CELL)
+    for line in cell.commands(found, cell.read_source_spec(results, found.source)):
         arguments = shlex.split(line)
         assert arguments[0] == "halobench"
         done = subprocess.run(
@@ -116,8 +119,8 @@ def test_two_cells(results, capsys):
     told = said(capsys, "compare", other, CELL, "--results", results)
     assert "loss.name" in told
     assert "'cross_entropy'" not in told
-    both = cell.changes(*(cell.read_card(results, name).metrics for name in (other, CELL)))
-    row = both.set_index(cell.POINT).loc[("test", "noisy", "none", "nll")]
+    both = cell.changes(*(cell.read_cell(results, name).metrics for name in (other, CELL)))
+    row = both.set_index(cell.SCORE_KEYS).loc[("test", "noisy", "none", "nll")]
     assert f"{row['change']:.4g}" in told
     assert (
         told.count("intervals apart")
@@ -206,15 +209,37 @@ def test_the_explorer_says_what_it_lacks(results, tmp_path, harm, said, capsys):
     assert not (tmp_path / "page.html").exists()
 
 
+def test_the_explorer_reads_each_file_of_a_cell_and_each_source_once(results, monkeypatch):
+    reads = Counter()
+
+    def counting(read):
+        def counted(path, *arguments, **options):
+            reads[path.relative_to(results)] += 1
+            return read(path, *arguments, **options)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cell, "cell_names", lambda folder: pytest.fail("searches for a cell"))
+        for method in ("read_bytes", "read_text"):
+            patch.setattr(Path, method, counting(getattr(Path, method)))
+        explorer.gather(results, results / "tables", explorer.experiments_in(results / "tables"))
+    counts = {path: count for path, count in reads.items() if path.parts[0] in ("runs", "sources")}
+    names = {path.name for path in counts}
+    assert names >= {"train.json", "probe.json", "calibrate.json", "calibration.json", "metrics.csv", "source.json"}
+    assert set(counts.values()) == {1}
+
+
 def test_the_explorer_offers_near_names_of_experiments(results, tmp_path, capsys):
     assert main(["explorer", "tinny", "--results", str(results), "--out", str(tmp_path / "page.html")]) == 2
     assert "did you mean 'tiny'?" in capsys.readouterr().err
 
 
-def test_commands_of_a_card_are_in_one_piece_each(results, capsys, monkeypatch):
+def test_commands_are_in_one_piece_each(results, capsys, monkeypatch):
     """Also in a narrow terminal, from which they are copied."""
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("FORCE_COLOR", "1")
     told = said(capsys, "show", CELL, "--results", results).splitlines()
-    for line in cell.commands(cell.read_card(results, CELL)):
+    found = cell.read_cell(results, CELL)
+    for line in cell.commands(found, cell.read_source_spec(results, found.source)):
         assert line in told

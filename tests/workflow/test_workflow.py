@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -195,12 +194,6 @@ def test_the_report_is_built_where_a_part_of_its_front_page_is_lost(finished, tm
     assert "Experiment tiny" in (copied.folder / "report.html").read_text()
 
 
-def test_the_overview_tells_the_rules_as_they_are_and_the_configuration_that_counted(finished):
+def test_the_overview_records_the_configuration_that_counted(finished):
     spec = records.read_record(finished.folder / "results/tables/tiny/overview.json")["spec"]
-    chain = ["source", "train", "calibrate", "manifest", "aggregate", "claims", "figure", "overview"]
-    edges = set(map(tuple, spec["rules"]["edges"]))
-    assert set(itertools.pairwise(chain)) <= edges
-    assert {("train", "probe"), ("source", "reference"), ("aggregate", "table")} <= edges
-    assert ("probe", "train") not in edges
-    assert spec["rules"]["counts"] == {"figure": len(tiny_figures()), "table": len(tiny_tables())}
     assert spec["config"] == load_config(tiny_config()).used("tiny")

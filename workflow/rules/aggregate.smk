@@ -1,8 +1,8 @@
-# A grid of thousands of cells doesn't fit on a command line: aggregation reads a file that lists them. Which they are is
-# told by a file that the master wrote.
+# A grid of thousands of cells doesn't fit on a command line: aggregation reads a file that lists them.
 rule manifest:
     input:
-        experiment_outputs,
+        cells=INPUTS.computed,
+        request=INPUTS.request("manifest"),
     output:
         "results/manifests/{experiment}.json",
     log:
@@ -10,50 +10,45 @@ rule manifest:
     localrule: True
     conda:
         "../../environment.yml"
-    params:
-        cells=experiment_cells,
     shell:
-        "halobench manifest --cells {params.cells} --results results --out {output} >> {log} 2>&1"
+        "halobench manifest --request {input.request} --results results --out {output} >> {log} 2>&1"
 
 
-# The same for the cells that are there. It has no inputs, so that asking for it computes no cell.
+# The same for the cells that are finished. No cell is an input, so that asking for it computes none.
 rule partial_manifest:
+    input:
+        request=INPUTS.request("manifest"),
     output:
-        manifest="results/partial/manifests/{experiment}.json",
-        missing="results/partial/missing/{experiment}.csv",
+        manifest="results/{scope}manifests/{experiment}.json",
+        missing="results/{scope}missing/{experiment}.csv",
     log:
-        "results/partial/logs/manifest/{experiment}.log",
+        "results/{scope}logs/manifest/{experiment}.log",
+    wildcard_constraints:
+        scope="partial/",
     localrule: True
     conda:
         "../../environment.yml"
-    params:
-        cells=partial_cells,
     shell:
-        "halobench manifest --cells {params.cells} --results results --out {output.manifest}"
+        "halobench manifest --request {input.request} --results results --out {output.manifest}"
         " --missing {output.missing} >> {log} 2>&1"
 
 
 rule partial:
     input:
-        partial_targets,
+        INPUTS.partial_targets,
     localrule: True
 
 
 rule aggregate:
     input:
         manifest="results/{scope}manifests/{experiment}.json",
+        request=INPUTS.request("aggregate"),
     output:
-        multiext(f"{TABLES}/metrics", ".csv", ".parquet"),
-        multiext(f"{TABLES}/neighbourhood", ".csv", ".parquet"),
-        multiext(f"{TABLES}/radii", ".csv", ".parquet"),
-        multiext(f"{TABLES}/reliability", ".csv", ".parquet"),
-        multiext(f"{TABLES}/history", ".csv", ".parquet"),
-        multiext(f"{TABLES}/runs", ".csv", ".parquet"),
-        f"{TABLES}/aggregate.json",
+        outputs("aggregate"),
     log:
-        "results/{scope}logs/aggregate/{experiment}.log",
+        log_of("aggregate"),
     benchmark:
-        "results/{scope}benchmarks/aggregate/{experiment}.tsv"
+        benchmark_of("aggregate")
     localrule: runs_here("aggregate")
     conda:
         "../../environment.yml"
@@ -62,35 +57,32 @@ rule aggregate:
         mem_mb=2000,
         runtime=60,
     params:
-        code=to_json(code_map("aggregate")),
         folder=output_folder,
     shell:
-        "HALOBENCH_CODE={params.code:q}"
-        " halobench aggregate --manifest {input.manifest} --results results --out {params.folder} >> {log} 2>&1"
+        "halobench aggregate --request {input.request} --manifest {input.manifest} --results results"
+        " --out {params.folder} >> {log} 2>&1"
 
 
 rule claims:
     input:
-        tables=expand(
-            f"{TABLES}/{{table}}.parquet",
-            table=layout.TABLES,
-            allow_missing=True,
-        ),
+        tables=[f"{TABLE}/{table}.parquet" for table in TABLES],
         claims=CLAIMS,
+        request=INPUTS.request("claims"),
     output:
-        csv=f"{TABLES}/claims.csv",
-        parquet=f"{TABLES}/claims.parquet",
-        html=report(
-            f"{TABLES}/claims.html",
-            caption="../report/claims_table.rst",
-            category="1 Claims",
-            labels={"experiment": "{experiment}", "what": "verdicts, table"},
+        outputs(
+            "claims",
+            reported={
+                "claims.html": dict(
+                    caption="../report/claims_table.rst",
+                    category="1 Claims",
+                    labels={"experiment": "{experiment}", "what": "verdicts, table"},
+                )
+            },
         ),
-        record=f"{TABLES}/claims.json",
     log:
-        "results/{scope}logs/claims/{experiment}.log",
+        log_of("claims"),
     benchmark:
-        "results/{scope}benchmarks/claims/{experiment}.tsv"
+        benchmark_of("claims")
     localrule: runs_here("claims")
     conda:
         "../../environment.yml"
@@ -99,8 +91,7 @@ rule claims:
         mem_mb=2000,
         runtime=30,
     params:
-        code=to_json(code_map("claims")),
         folder=output_folder,
     shell:
-        "HALOBENCH_CODE={params.code:q}"
-        " halobench claims --claims {input.claims} --tables {params.folder} --out {params.folder} >> {log} 2>&1"
+        "halobench claims --request {input.request} --claims {input.claims} --tables {params.folder}"
+        " --out {params.folder} >> {log} 2>&1"

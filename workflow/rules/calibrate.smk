@@ -1,15 +1,13 @@
 rule calibrate:
     input:
         logits=f"{RUN}/logits.safetensors",
+        request=INPUTS.request("calibrate"),
     output:
-        fits=f"{RUN}/calibration.json",
-        metrics=f"{RUN}/metrics.csv",
-        reliability=f"{RUN}/reliability.csv",
-        record=f"{RUN}/calibrate.json",
+        outputs("calibrate"),
     log:
-        f"results/logs/calibrate/{LOG}.log",
+        log_of("calibrate"),
     benchmark:
-        f"results/benchmarks/calibrate/{LOG}.tsv"
+        benchmark_of("calibrate")
     localrule: runs_here("calibrate")
     conda:
         "../../environment.yml"
@@ -18,25 +16,21 @@ rule calibrate:
         mem_mb=2000,
         runtime=30,
     params:
-        spec=to_json(CONFIG.calibrate),
-        code=to_json(code_map("calibrate", CONFIG.calibrate.plugged)),
         folder=output_folder,
     shell:
-        "HALOBENCH_CODE={params.code:q}"
-        " halobench calibrate --seed {wildcards.seed} --run {params.folder} --spec {params.spec:q} >> {log} 2>&1"
+        "halobench calibrate --request {input.request} --seed {wildcards.seed} --run {params.folder} >> {log} 2>&1"
 
 
 rule reference:
     input:
-        unpack(source_files),
+        source=INPUTS.source,
+        request=INPUTS.request("reference"),
     output:
-        fits=f"{REFERENCE}/calibration.json",
-        metrics=f"{REFERENCE}/metrics.csv",
-        record=f"{REFERENCE}/reference.json",
+        outputs("reference"),
     log:
-        "results/logs/reference/{dataset}/seed{seed}.log",
+        log_of("reference"),
     benchmark:
-        "results/benchmarks/reference/{dataset}/seed{seed}.tsv"
+        benchmark_of("reference")
     localrule: runs_here("reference")
     conda:
         "../../environment.yml"
@@ -45,11 +39,8 @@ rule reference:
         mem_mb=4000,
         runtime=240,
     params:
-        spec=reference_spec,
-        code=reference_code,
         source=input_folder,
         folder=output_folder,
     shell:
-        "HALOBENCH_CODE={params.code:q}"
-        " halobench reference --source {params.source} --seed {wildcards.seed} --out {params.folder}"
-        " --spec {params.spec:q} >> {log} 2>&1"
+        "halobench reference --request {input.request} --source {params.source} --seed {wildcards.seed}"
+        " --out {params.folder} >> {log} 2>&1"

@@ -1,14 +1,14 @@
-# One page for all experiments of a run. It shows their tables, and of each cell the records that the tables were made from.
+# One page for all experiments of a run.
 rule explorer:
     input:
-        explorer_tables,
+        tables=INPUTS.explored,
+        request=INPUTS.request("explorer"),
     output:
-        html="results/{scope}explorer.html",
-        record="results/{scope}explorer.json",
+        outputs("explorer"),
     log:
-        "results/{scope}logs/explorer/explorer.log",
+        log_of("explorer"),
     benchmark:
-        "results/{scope}benchmarks/explorer/explorer.tsv"
+        benchmark_of("explorer")
     localrule: runs_here("explorer")
     conda:
         "../../environment.yml"
@@ -17,11 +17,7 @@ rule explorer:
         mem_mb=4000,
         runtime=60,
     params:
-        experiments=explored,
-        code=to_json(code_map("explorer")),
         tables="results/{scope}tables",
-        note=explorer_note,
     shell:
-        "HALOBENCH_CODE={params.code:q}"
-        " halobench explorer {params.experiments} --results results --tables {params.tables} --out {output.html}"
-        " --note={params.note:q} >> {log} 2>&1"
+        "halobench explorer --request {input.request} --results results --tables {params.tables}"
+        " --out {output[0]} >> {log} 2>&1"

@@ -17,29 +17,23 @@ CATEGORIES = {
 }
 
 
-# One rule a figure: a figure's file names, in the signature of its draw function, the tables that it reads.
+# One rule per figure: a figure's file names, in the signature of its draw function, the tables that it reads.
 for figure in plugins.names("figures"):
+    shown = dict(caption=caption(figure), category=CATEGORIES.get(figure, "6 Other"))
+    labelled = dict(labels={"experiment": "{experiment}", "what": figure})
 
     rule:
         name:
             f"figure_{figure}"
         input:
-            tables=[
-                f"{TABLES}/{table}.parquet" for table in tables_read("figures", figure)
-            ],
+            tables=tables_of("figures", figure),
+            request=INPUTS.request("figure", figure),
         output:
-            png=report(
-                f"{FIGURES}/{figure}.png",
-                caption=caption(figure),
-                category=CATEGORIES.get(figure, "6 Other"),
-                labels={"experiment": "{experiment}", "what": figure},
-            ),
-            pdf=f"{FIGURES}/{figure}.pdf",
-            record=f"{FIGURES}/{figure}.json",
+            outputs("figure", figure, reported={f"{figure}.png": shown | labelled}),
         log:
-            f"results/{{scope}}logs/figure/{{experiment}}/{figure}.log",
+            log_of("figure", figure),
         benchmark:
-            f"results/{{scope}}benchmarks/figure/{{experiment}}/{figure}.tsv"
+            benchmark_of("figure", figure)
         localrule: runs_here(f"figure_{figure}")
         conda:
             "../../environment.yml"
@@ -49,11 +43,8 @@ for figure in plugins.names("figures"):
             runtime=30,
         params:
             figure=figure,
-            code=shown_code("figures", figure),
             tables=input_folder,
             stem=output_stem,
-            note=partial_note,
         shell:
-            "HALOBENCH_CODE={params.code:q}"
-            " halobench figure {params.figure} --tables {params.tables} --out {params.stem}"
-            " --note={params.note:q} >> {log} 2>&1"
+            "halobench figure {params.figure} --request {input.request} --tables {params.tables} --out {params.stem}"
+            " >> {log} 2>&1"

@@ -2,44 +2,29 @@
 rule overview:
     input:
         manifest="results/{scope}manifests/{experiment}.json",
-        tables=expand(
-            f"{TABLES}/{{table}}.parquet",
-            table=[*layout.TABLES, "claims"],
-            allow_missing=True,
-        ),
-        records=multiext(f"{TABLES}/", "aggregate.json", "claims.json"),
-        figure=front_figure,
+        tables=[f"{TABLE}/{table}.parquet" for table in (*TABLES, "claims")],
+        records=[f"{TABLE}/{name}.json" for name in ("aggregate", "claims")],
+        figure=INPUTS.front_figure,
+        request=INPUTS.request("overview"),
     output:
-        overview=report(
-            f"{TABLES}/overview.html",
-            caption="../report/overview.rst",
-            category="0 Overview",
-            labels={
-                "experiment": "{experiment}",
-                "what": "what was run, what came out",
+        outputs(
+            "overview",
+            reported={
+                f"{page}.html": dict(
+                    caption=f"../report/{page}.rst",
+                    category="0 Overview",
+                    labels={"experiment": "{experiment}", "what": text},
+                )
+                for page, text in (
+                    ("overview", "what was run, what came out"),
+                    ("cells", "every cell, table"),
+                )
             },
         ),
-        cells=report(
-            f"{TABLES}/cells.html",
-            caption="../report/cells.rst",
-            category="0 Overview",
-            labels={"experiment": "{experiment}", "what": "every cell, table"},
-        ),
-        panels=report(
-            f"{TABLES}/panels.html",
-            caption="../report/panels.rst",
-            category="0 Overview",
-            labels={
-                "experiment": "{experiment}",
-                "what": "panels by data set, model, loss",
-            },
-        ),
-        front=f"{TABLES}/front.html",
-        record=f"{TABLES}/overview.json",
     log:
-        "results/{scope}logs/overview/{experiment}.log",
+        log_of("overview"),
     benchmark:
-        "results/{scope}benchmarks/overview/{experiment}.tsv"
+        benchmark_of("overview")
     localrule: runs_here("overview")
     conda:
         "../../environment.yml"
@@ -48,13 +33,7 @@ rule overview:
         mem_mb=2000,
         runtime=60,
     params:
-        spec=overview_spec,
-        code=to_json(code_map("overview")),
         folder=output_folder,
-        rules=rule_graph,
-        note=partial_note,
     shell:
-        "HALOBENCH_CODE={params.code:q}"
-        " halobench overview --manifest {input.manifest} --results results --tables {params.folder}"
-        " --out {params.folder} --figure={input.figure:q} --spec {params.spec:q} --rules {params.rules:q}"
-        " --note={params.note:q} >> {log} 2>&1"
+        "halobench overview --request {input.request} --manifest {input.manifest} --results results"
+        " --tables {params.folder} --out {params.folder} --figure={input.figure:q} >> {log} 2>&1"

@@ -1,16 +1,15 @@
 rule probe:
     input:
-        unpack(source_files),
+        source=INPUTS.source,
         model=f"{RUN}/model.safetensors",
         logits=f"{RUN}/logits.safetensors",
+        request=INPUTS.request("probe"),
     output:
-        curves=f"{RUN}/neighbourhood.parquet",
-        radii=f"{RUN}/radii.parquet",
-        record=f"{RUN}/probe.json",
+        outputs("probe"),
     log:
-        f"results/logs/probe/{LOG}.log",
+        log_of("probe"),
     benchmark:
-        f"results/benchmarks/probe/{LOG}.tsv"
+        benchmark_of("probe")
     conda:
         "../../environment.yml"
     threads: train_threads
@@ -23,13 +22,10 @@ rule probe:
         checkpoint_seconds=60,
         slots_per_gpu=1,
     params:
-        spec=probe_spec,
-        code=probe_code,
         source=input_folder,
         folder=output_folder,
-        checkpoint=f"results/checkpoints/{LOG}/probe.safetensors",
+        checkpoint=f"{CHECKPOINT}/probe.safetensors",
     shell:
-        "HALOBENCH_CODE={params.code:q}"
-        " halobench probe --source {params.source} --seed {wildcards.seed} --run {params.folder}"
-        " --checkpoint {params.checkpoint} --every {resources.checkpoint_seconds}"
-        " --slots-per-gpu {resources.slots_per_gpu} --spec {params.spec:q} >> {log} 2>&1"
+        "halobench probe --request {input.request} --source {params.source} --seed {wildcards.seed}"
+        " --run {params.folder} --checkpoint {params.checkpoint} --every {resources.checkpoint_seconds}"
+        " --slots-per-gpu {resources.slots_per_gpu} >> {log} 2>&1"

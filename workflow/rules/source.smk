@@ -1,12 +1,13 @@
-# The arrays that it writes beside these aren't declared: a distribution has none, and stages restore those that are lost.
+# The arrays that it also writes aren't declared: a distribution has none, and stages restore those that are lost.
 rule source:
+    input:
+        request=INPUTS.request("source"),
     output:
-        meta="results/sources/{source}/meta.json",
-        record="results/sources/{source}/source.json",
+        outputs("source"),
     log:
-        "results/logs/source/{source}.log",
+        log_of("source"),
     benchmark:
-        "results/benchmarks/source/{source}.tsv"
+        benchmark_of("source")
     localrule: runs_here("source")
     conda:
         "../../environment.yml"
@@ -15,9 +16,6 @@ rule source:
         mem_mb=2000,
         runtime=30,
     params:
-        spec=source_spec,
-        code=source_code,
         folder=output_folder,
     shell:
-        "HALOBENCH_CODE={params.code:q}"
-        " halobench source --spec {params.spec:q} --out {params.folder} >> {log} 2>&1"
+        "halobench source --request {input.request} --out {params.folder} >> {log} 2>&1"

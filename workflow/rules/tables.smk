@@ -1,30 +1,29 @@
-# One rule a table for print: a table's file names, in the signature of its make function, the tables that it reads.
+# One rule per table for print: a table's file names, in the signature of its make function, the tables that it reads.
 for table in plugins.names("tables"):
+    shown = dict(caption=caption(table, "table"), category="3 Calibration")
+    texts = {"csv": f"{table}, CSV", "html": f"{table}, with LaTeX"}
 
     rule:
         name:
             f"table_{table}"
         input:
-            tables=[f"{TABLES}/{read}.parquet" for read in tables_read("tables", table)],
+            tables=tables_of("tables", table),
+            request=INPUTS.request("table", table),
         output:
-            csv=report(
-                f"{TABLES}/{table}.csv",
-                caption=caption(table, "table"),
-                category="3 Calibration",
-                labels={"experiment": "{experiment}", "what": f"{table}, CSV"},
+            outputs(
+                "table",
+                table,
+                reported={
+                    f"{table}.{suffix}": dict(
+                        **shown, labels={"experiment": "{experiment}", "what": text}
+                    )
+                    for suffix, text in texts.items()
+                },
             ),
-            tex=f"{TABLES}/{table}.tex",
-            html=report(
-                f"{TABLES}/{table}.html",
-                caption=caption(table, "table"),
-                category="3 Calibration",
-                labels={"experiment": "{experiment}", "what": f"{table}, with LaTeX"},
-            ),
-            record=f"{TABLES}/{table}.json",
         log:
-            f"results/{{scope}}logs/table/{{experiment}}/{table}.log",
+            log_of("table", table),
         benchmark:
-            f"results/{{scope}}benchmarks/table/{{experiment}}/{table}.tsv"
+            benchmark_of("table", table)
         localrule: runs_here(f"table_{table}")
         conda:
             "../../environment.yml"
@@ -34,11 +33,8 @@ for table in plugins.names("tables"):
             runtime=30,
         params:
             table=table,
-            code=shown_code("tables", table),
             tables=input_folder,
             stem=output_stem,
-            note=partial_note,
         shell:
-            "HALOBENCH_CODE={params.code:q}"
-            " halobench table {params.table} --tables {params.tables} --out {params.stem}"
-            " --note={params.note:q} >> {log} 2>&1"
+            "halobench table {params.table} --request {input.request} --tables {params.tables} --out {params.stem}"
+            " >> {log} 2>&1"

@@ -1,12 +1,13 @@
-# Weights that timm publishes are fetched beside the master: nodes often have no network.
+# Weights that timm publishes are downloaded by the main process: nodes often have no network.
 rule weights:
+    input:
+        request=INPUTS.request("weights"),
     output:
-        model="results/weights/{model}/model.safetensors",
-        record="results/weights/{model}/weights.json",
+        outputs("weights"),
     log:
-        "results/logs/weights/{model}.log",
+        log_of("weights"),
     benchmark:
-        "results/benchmarks/weights/{model}.tsv"
+        benchmark_of("weights")
     localrule: runs_here("weights")
     conda:
         "../../environment.yml"
@@ -15,27 +16,22 @@ rule weights:
         mem_mb=4000,
         runtime=60,
     params:
-        spec=weights_spec,
-        code=to_json(code_map("weights")),
         folder=output_folder,
     shell:
-        "HALOBENCH_CODE={params.code:q}"
-        " halobench weights --spec {params.spec:q} --out {params.folder} >> {log} 2>&1"
+        "halobench weights --request {input.request} --out {params.folder} >> {log} 2>&1"
 
 
 rule train:
     input:
-        unpack(source_files),
-        weights=given_weights,
+        source=INPUTS.source,
+        weights=INPUTS.weights,
+        request=INPUTS.request("train"),
     output:
-        model=f"{RUN}/model.safetensors",
-        logits=f"{RUN}/logits.safetensors",
-        history=f"{RUN}/history.csv",
-        record=f"{RUN}/train.json",
+        outputs("train"),
     log:
-        f"results/logs/train/{LOG}.log",
+        log_of("train"),
     benchmark:
-        f"results/benchmarks/train/{LOG}.tsv"
+        benchmark_of("train")
     conda:
         "../../environment.yml"
     threads: train_threads
@@ -48,13 +44,10 @@ rule train:
         checkpoint_seconds=60,
         slots_per_gpu=1,
     params:
-        spec=train_spec,
-        code=train_code,
         source=input_folder,
         folder=output_folder,
-        checkpoint=f"results/checkpoints/{LOG}/train.safetensors",
+        checkpoint=f"{CHECKPOINT}/train.safetensors",
     shell:
-        "HALOBENCH_CODE={params.code:q}"
-        " halobench train --source {params.source} --seed {wildcards.seed} --out {params.folder}"
-        " --weights={input.weights:q} --checkpoint {params.checkpoint} --every {resources.checkpoint_seconds}"
-        " --slots-per-gpu {resources.slots_per_gpu} --spec {params.spec:q} >> {log} 2>&1"
+        "halobench train --request {input.request} --source {params.source} --seed {wildcards.seed}"
+        " --out {params.folder} --weights={input.weights:q} --checkpoint {params.checkpoint}"
+        " --every {resources.checkpoint_seconds} --slots-per-gpu {resources.slots_per_gpu} >> {log} 2>&1"

@@ -1,4 +1,4 @@
-"""Check and block the arrays that calibration reads: logits, labels and posteriors."""
+"""Check arrays of logits, probabilities and targets, and cut them into blocks of rows."""
 
 from __future__ import annotations
 
@@ -10,23 +10,42 @@ import numpy as np
 from halobench.core.errors import SpecError, require
 
 SUM_TOLERANCE = 1e-4
+"""How far the sum of a row of probabilities may lie from 1 (float32 rows of a thousand classes stay within 1e-5)."""
+
 BLOCK = 1 << 16
+"""Elements per block: float64 temporaries of this size stay in a core's cache."""
 
 
 def blocks(rows: int, columns: int, elements: int = BLOCK) -> Iterator[slice]:
-    """Slices that cut `rows` into blocks of about so many elements."""
+    """Return slices that cut `rows` into blocks of about `elements` elements."""
     step = max(1, elements // max(columns, 1))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
+def as_array(values: Any) -> np.ndarray:
+    """Return numbers as an array; a tensor may lie on any device and have gradients."""
+    if not hasattr(values, "detach"):
+        return np.asarray(values)
+    tensor = values.detach().cpu()
+    return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
+
+
 def check_logits(logits: np.ndarray, masked: bool = False) -> np.ndarray:
-    """`logits` as a floating-point array (n, k), float32 uncopied; `masked` allows -inf beside a finite logit.
+    """Return `logits` as a checked floating-point array (n, k), n >= 1 and k >= 2; float32 isn't copied.
+
+    Parameters
+    ----------
+    logits : array or tensor
+    masked : bool
+        Allow -inf in a row that has a finite logit.
 
     Raises
     ------
     SpecError
+        If the shape or type is another, or a number isn't finite; the key names the row.
     """
-    logits = _real_matrix(logits)
+    logits = check_matrix(logits, "logits")
+    logits = logits if logits.dtype.kind == "f" else logits.astype(np.float64)
     for rows in blocks(*logits.shape):
         block = logits[rows]
         if np.isfinite(block.max()) and np.isfinite(block.min()):  # NaN wins in both
@@ -35,34 +54,44 @@ def check_logits(logits: np.ndarray, masked: bool = False) -> np.ndarray:
         good = np.isfinite(top) & (np.isfinite(bottom) | (masked & (bottom == -np.inf)))
         if not good.all():
             row = int(np.argmin(good))
-            expected = "finite numbers" + (", or -inf beside a finite one" if masked else "")
+            expected = "finite numbers" + (", or -inf next to a finite one" if masked else "")
             raise SpecError(f"logits[{rows.start + row}]", [float(top[row]), float(bottom[row])], expected)
     return logits
 
 
-def as_array(values: Any) -> np.ndarray:
-    """Numbers as an array; of a tensor, on whatever device and with gradients or not, what it holds."""
-    if not hasattr(values, "detach"):
-        return np.asarray(values)
-    tensor = values.detach().cpu()
-    return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
-
-
-def _real_matrix(logits: np.ndarray) -> np.ndarray:
-    """`logits` as a floating-point array (n, k), float32 uncopied; SpecError where they are none."""
-    logits = as_array(logits)
-    shaped = logits.ndim == 2 and logits.shape[0] >= 1 and logits.shape[1] >= 2
-    require(shaped, "logits", f"shape {logits.shape}", "an array (n, k) of at least one row and two classes")
-    require(logits.dtype.kind in "fiu", "logits", f"dtype {logits.dtype}", "real numbers")
-    return logits if logits.dtype.kind == "f" else logits.astype(np.float64)
-
-
-def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """`targets` for predictions of `shape` (n, k): integer labels (n,) in [0, k), or rows of probabilities (n, k).
+def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Return `probabilities` as a checked array (n, k), n >= 1 and k >= 2.
 
     Raises
     ------
     SpecError
+        If the shape or type is another, or as `check_rows` (for logits in place of probabilities, say).
+    """
+    return check_rows(check_matrix(probabilities, "probabilities"), "probabilities")
+
+
+def check_matrix(matrix: np.ndarray, key: str) -> np.ndarray:
+    """Return `matrix` as an array of real numbers, (n, k) with n >= 1 and k >= 2; raise SpecError otherwise."""
+    matrix = as_array(matrix)
+    shaped = matrix.ndim == 2 and matrix.shape[0] >= 1 and matrix.shape[1] >= 2
+    require(shaped, key, f"shape {matrix.shape}", "an array (n, k) of at least one row and two classes")
+    require(matrix.dtype.kind in "fiu", key, f"dtype {matrix.dtype}", "real numbers")
+    return matrix
+
+
+def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return checked targets for predictions of `shape` (n, k).
+
+    Parameters
+    ----------
+    targets : array or tensor
+        Integer labels (n,) in [0, k), or rows of probabilities (n, k).
+    shape : (n, k)
+
+    Raises
+    ------
+    SpecError
+        If they are neither.
     """
     targets, (n, k) = as_array(targets), shape
     if targets.shape == (n,):
@@ -74,39 +103,53 @@ def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return check_rows(targets, "targets")
 
 
-@np.errstate(invalid="ignore", over="ignore")  # of sums of infinities, which are told
 def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
-    """`rows` if each is a distribution: finite, of at least 0, its sum within 1e-4 of 1.
+    """Return `rows` (n, k) if each is a distribution: finite, of at least 0, its sum within 1e-4 of 1.
 
     Raises
     ------
     SpecError
+        If one is not; `key` is the array's name, to which the number of the row is added.
     """
     require(rows.dtype.kind in "fiu", key, f"dtype {rows.dtype}", "real numbers")
-    for block in blocks(*rows.shape):
-        check_block(rows[block], key, block.start)
+    for _ in checked_blocks(rows, key):
+        pass
     return rows
 
 
-def check_block(block: np.ndarray, key: str, start: int) -> None:
-    """`check_rows` of the rows from `start` on, for those who go on to work on them while they are in the cache."""
-    if block.min() >= 0 and adds_up(block):
+def checked_blocks(rows: np.ndarray, key: str) -> Iterator[slice]:
+    """Yield the `blocks` of rows of real numbers, each after it passed `check_rows`.
+
+    A kernel that takes these finds each block in the cache still: the reliability diagram of (50000, 1000) float64
+    probabilities takes 55 ms, and 83 ms after a `check_rows` of its own.
+    """
+    for part in blocks(*rows.shape):
+        _check_block(rows[part], key, part.start)
+        yield part
+
+
+@np.errstate(invalid="ignore", over="ignore")  # sums of infinities, which are reported
+def _check_block(block: np.ndarray, key: str, start: int) -> None:
+    """Check rows, the first of which is row `start`, as `check_rows` does."""
+    if block.min() >= 0 and _adds_up(block):
         return
     total = block.sum(axis=1, dtype=np.float64)
     low = block.min(axis=1)
     good = (np.abs(total - 1) <= SUM_TOLERANCE) & (low >= 0)
-    if not good.all():
-        row = int(np.argmin(good))
-        if not low[row] >= 0:
-            raise SpecError(f"{key}[{start + row}]", float(low[row]), "probabilities of at least 0")
-        raise SpecError(f"{key}[{start + row}]", float(total[row]), "probabilities that sum to 1")
+    if good.all():
+        return
+    row = int(np.argmin(good))
+    if not low[row] >= 0:
+        raise SpecError(f"{key}[{start + row}]", float(low[row]), "probabilities of at least 0")
+    raise SpecError(f"{key}[{start + row}]", float(total[row]), "probabilities that sum to 1")
 
 
-def adds_up(block: np.ndarray) -> bool:
-    """Whether each row's sum is 1, as `check_rows` has it, if all numbers are of at least 0; False also where in doubt.
+def _adds_up(block: np.ndarray) -> bool:
+    """Return True only if each row's sum is 1 as `check_rows` has it, given that all numbers are at least 0.
 
-    In whatever order m such numbers are added, rounding moves their sum by at most m eps / 2 of it. So what is nearer
-    than the tolerance by that much passes by products, which are quicker than sums along rows.
+    In whatever order m such numbers are added, rounding moves their sum by at most m eps / 2 of it. So a sum that is
+    nearer to 1 than the tolerance by that much passes by products, which are quicker than sums along rows; for other
+    sums the answer is False, and `check_rows` adds them up.
     """
     ones = np.ones(min(block.shape[1], 1024), dtype=block.dtype if block.dtype.char in "fd" else np.float64)
     near = SUM_TOLERANCE - len(ones) * float(np.finfo(ones.dtype).eps) / 2

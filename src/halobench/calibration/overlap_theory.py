@@ -1,4 +1,4 @@
-"""Closed forms for the overlap distribution: what temperature scaling (TS) can still reach, as classes grow.
+"""Closed forms for the overlap distribution: how far temperature scaling (TS) can still go, as classes grow.
 
 The distribution: k classes in groups of m. A class has a region of its own; a group shares one. A draw falls into the
 shared regions with probability beta, there any class of the group with equal probability (or with given shares), and
@@ -22,9 +22,9 @@ STEPS = 200  # halvings (and doublings before them) of the search for a temperat
 
 
 def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None) -> float:
-    """Mean entropy of the posterior in nats: beta times the entropy of the shares, beta log m for equal ones.
+    """Return the mean entropy of the posterior in nats: beta times the entropy of the shares.
 
-    This is the NLL of the Bayes rule, which no classifier can beat.
+    It is beta log m for equal shares. This is the NLL of the Bayes rule, which no classifier can beat.
 
     Parameters
     ----------
@@ -46,7 +46,9 @@ def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None)
 
 
 def uniform_kl(classes: int, beta: float, group: int) -> float:
-    """KL of the uniform guess 1/k, with equal shares: log k - beta log m. What "no better than random" means.
+    """Return the KL of the uniform guess 1/k, with equal shares: log k - beta log m, in nats.
+
+    This is what "no better than random" means.
 
     Raises
     ------
@@ -58,11 +60,11 @@ def uniform_kl(classes: int, beta: float, group: int) -> float:
 
 
 def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarray | None = None) -> float:
-    """KL of the one-hot nearest-neighbour interpolator at its best temperature.
+    """Return the KL of the one-hot nearest-neighbour interpolator at its best temperature, in nats.
 
-    It gives 1 - e to the label of the nearest training point and e / (k - 1) to each other class. That label is wrong
+    It gives 1 - e to the label of the nearest training sample and e / (k - 1) to each other class. That label is wrong
     with probability b = beta (1 - sum of squared shares), whatever the training set, as long as each region holds a
-    training point and regions lie apart. The best e is b, which gives
+    training sample and regions lie apart. The best e is b, which gives
 
         KL = H(b) + b log(k - 1) - beta H(shares),   H(b) = -b log b - (1 - b) log(1 - b)
 
@@ -105,7 +107,7 @@ def two_level_kl(
     top_gap: np.ndarray | float,
     partner_gap: np.ndarray | float,
 ) -> np.ndarray | float:
-    """KL of a classifier with two-level logits at its best temperature, KL*.
+    """Return the KL of a classifier with two-level logits at its best temperature, KL*, in nats.
 
     On an own region the class stands g0 above all others; on a shared region the top class of the group stands g1, its
     m - 1 partners g2 above the other k - m classes. With t = 1/T,
@@ -142,8 +144,8 @@ def two_level_kl(
     values = _two_level_values(classes, beta, group, own_gap, top_gap, partner_gap)
     best = _least(lambda t: _two_level_slope_at(t, *values), values[0].shape)
     # The optimum may lie at infinity, where the search stops at the largest t that it tried: KL is level there.
-    found = np.maximum(_two_level_at(best, *values), 0.0)
-    return float(found) if found.ndim == 0 else found
+    least = np.maximum(_two_level_at(best, *values), 0.0)
+    return float(least) if least.ndim == 0 else least
 
 
 def two_level_slope(
@@ -153,7 +155,7 @@ def two_level_slope(
     top_gap: np.ndarray | float,
     partner_gap: np.ndarray | float,
 ) -> np.ndarray | float:
-    """The limit of KL* / log k for fixed gaps and group, as k grows.
+    """Return the limit of KL* / log k for fixed gaps and group, as k grows.
 
     With D = (1 - 1/m) (1 - rho), rho = g2 / g1 in [0, 1], and r = g0 / g1, it is beta D for r >= 1. Own regions that
     are less certain than shared ones (r < 1) either stay unresolved or force a lower temperature on both, whichever
@@ -170,24 +172,26 @@ def two_level_slope(
     >>> round(two_level_slope(0.5, 2, 1.0, 1.0, 0.2), 3)
     0.2
     """
-    beta, group, own, top, partner = _broadcast(beta, group, own_gap, top_gap, partner_gap)
+    beta, group, own_gap, top, partner = _broadcast(beta, group, own_gap, top_gap, partner_gap)
     _check_shared(beta, group)
-    for key, value in (("own_gap", own), ("top_gap", top)):
+    for key, value in (("own_gap", own_gap), ("top_gap", top)):
         require((value > 0).all() and np.isfinite(value).all(), key, _worst(value, value > 0), "a gap above 0")
     fine = (partner >= 0) & (partner <= top)
     require(fine.all(), "partner_gap", _worst(partner, fine), "a gap from 0 to top_gap")
     shortfall = beta * (1 - 1 / group) * (1 - partner / top)
-    ratio = np.minimum(own / top, 1.0)
-    found = np.minimum((1 - beta) * (1 - ratio) + shortfall, shortfall / ratio)
-    return float(found) if found.ndim == 0 else found
+    ratio = np.minimum(own_gap / top, 1.0)
+    limit = np.minimum((1 - beta) * (1 - ratio) + shortfall, shortfall / ratio)
+    return float(limit) if limit.ndim == 0 else limit
 
 
 def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
-    """Bound on the KL, at a point of a region, of the ideal predictor of d-Mixup there: -log(1 - eta), whatever k is.
+    """Return a bound on the KL, at a point of a region, of the ideal predictor of d-Mixup there: -log(1 - eta).
 
-    `foreign` is eta, the expected weight that a mixture which lands on the point has on training points of other
-    regions, in [0, 1). The points of the region itself carry the labels of its posterior p, independently of where they
-    are, so that the mixed target is (1 - eta) p plus a nonnegative rest, and KL(p || (1 - eta) p + rest) <=
+    It holds whatever k is.
+
+    `foreign` is eta, the expected weight that a mixture which lands on the point has on training samples of other
+    regions, in [0, 1). The samples of the region itself carry the labels of its posterior p, independently of their
+    place, so that the mixed target is (1 - eta) p plus a nonnegative rest, and KL(p || (1 - eta) p + rest) <=
     -log(1 - eta). The greatest eta of a region gives a bound for all of it, and the mean over its mixtures one for the
     best prediction that is constant there; the mean KL of one that isn't may be above that.
 
@@ -204,60 +208,75 @@ def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
     eta = np.asarray(foreign, dtype=float)
     fine = (eta >= 0) & (eta < 1)
     require(fine.all(), "foreign", _worst(eta, fine), "a weight in [0, 1)")
-    found = -np.log1p(-eta)
-    return float(found) if found.ndim == 0 else found
+    bound = -np.log1p(-eta)
+    return float(bound) if bound.ndim == 0 else bound
 
 
 # --- The two-level optimum -------------------------------------------------------------------------------------------
 
 
 def _two_level_values(*values: np.ndarray | float) -> tuple[np.ndarray, ...]:
-    """k, beta, m, g0, g1, g2 as float64 arrays of one shape, checked."""
-    classes, beta, group, own, top, partner = _broadcast(*values)
+    """Return k, beta, m, g0, g1, g2 as checked float64 arrays of one shape."""
+    classes, beta, group, own_gap, top, partner = _broadcast(*values)
     _check(classes, beta, group)
-    for key, value in (("own_gap", own), ("top_gap", top), ("partner_gap", partner)):
+    for key, value in (("own_gap", own_gap), ("top_gap", top), ("partner_gap", partner)):
         require(np.isfinite(value).all(), key, _worst(value, np.isfinite(value)), "a finite gap")
     require((partner <= top).all(), "partner_gap", _worst(partner, partner <= top), "a gap of at most top_gap")
-    return classes, beta, group, own, top, partner
+    return classes, beta, group, own_gap, top, partner
 
 
 def _shared_logits(
     t: np.ndarray, k: np.ndarray, m: np.ndarray, top: np.ndarray, partner: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log of the unnormalised mass of the top class, its partners together, and the rest together."""
-    with np.errstate(divide="ignore"):  # log 0 = -inf: where m = k there is no rest
+    """Return the log of the unnormalised mass of the top class, its partners together, and the rest together."""
+    with np.errstate(divide="ignore"):  # log 0 = -inf: if m = k there is no rest
         return t * top, t * partner + np.log(m - 1), np.log(k - m) + np.zeros_like(t)
 
 
 def _log_sum(*terms: np.ndarray) -> np.ndarray:
-    """log of the sum of exponentials, elementwise."""
+    """Return the log of the sum of exponentials, elementwise."""
     return np.logaddexp.reduce(np.stack(np.broadcast_arrays(*terms)))
 
 
 def _two_level_at(
-    t: np.ndarray, k: np.ndarray, beta: np.ndarray, m: np.ndarray, own: np.ndarray, top: np.ndarray, partner: np.ndarray
+    t: np.ndarray,
+    k: np.ndarray,
+    beta: np.ndarray,
+    m: np.ndarray,
+    own_gap: np.ndarray,
+    top: np.ndarray,
+    partner: np.ndarray,
 ) -> np.ndarray:
-    """KL(t). Terms that grow with t are taken from one another before logarithms, so that none is lost at large t."""
-    certain = np.logaddexp(0.0, np.log(k - 1) - t * own)
+    """Return KL(t). Terms that grow with t are subtracted before logarithms, so that none is lost at large t."""
+    certain = np.logaddexp(0.0, np.log(k - 1) - t * own_gap)
     mean = t * (top + (m - 1) * partner) / m
     logits = _shared_logits(t, k, m, top, partner)
     return (1 - beta) * certain + beta * (_log_sum(*(part - mean for part in logits)) - np.log(m))
 
 
 def _two_level_slope_at(
-    t: np.ndarray, k: np.ndarray, beta: np.ndarray, m: np.ndarray, own: np.ndarray, top: np.ndarray, partner: np.ndarray
+    t: np.ndarray,
+    k: np.ndarray,
+    beta: np.ndarray,
+    m: np.ndarray,
+    own_gap: np.ndarray,
+    top: np.ndarray,
+    partner: np.ndarray,
 ) -> np.ndarray:
-    """dKL/dt."""
-    log_odds = np.log(k - 1) - t * own
+    """Return dKL/dt."""
+    log_odds = np.log(k - 1) - t * own_gap
     missing = np.exp(log_odds - np.logaddexp(0.0, log_odds))
     logits = _shared_logits(t, k, m, top, partner)
     total = _log_sum(*logits)
     expected = top * np.exp(logits[0] - total) + partner * np.exp(logits[1] - total)
-    return -(1 - beta) * own * missing + beta * (expected - (top + (m - 1) * partner) / m)
+    return -(1 - beta) * own_gap * missing + beta * (expected - (top + (m - 1) * partner) / m)
 
 
 def _least(slope: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Where a convex function of t >= 0 is least, by halving on its slope's sign; a large t where it only falls."""
+    """Return the t >= 0 at which a convex function is least, by halving on its slope's sign.
+
+    If the function only falls, return a large t.
+    """
     low, high = np.zeros(shape), np.ones(shape)
     for _ in range(64):
         falling = slope(high) < 0
@@ -273,18 +292,18 @@ def _least(slope: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) ->
 
 
 def _broadcast(*values: np.ndarray | float) -> Sequence[np.ndarray]:
-    """Values as float64 arrays of one shape."""
+    """Return values as float64 arrays of one shape."""
     return np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in values))
 
 
 def _worst(values: np.ndarray, fine: np.ndarray) -> float | None:
-    """The first value that isn't fine, for a message."""
+    """Return the first value that isn't fine, for a message."""
     bad = np.asarray(values)[~np.asarray(fine)]
     return float(bad.flat[0]) if bad.size else None
 
 
 def _check_shared(beta: np.ndarray | float, group: np.ndarray | int) -> None:
-    """Refuse a mass outside (0, 1) and groups of fewer than 2."""
+    """Raise SpecError on a mass outside (0, 1) or a group of fewer than 2."""
     beta, group = np.asarray(beta, dtype=float), np.asarray(group, dtype=float)
     inside = (beta > 0) & (beta < 1)
     require(inside.all(), "beta", _worst(beta, inside), "a mass in (0, 1)")
@@ -293,7 +312,7 @@ def _check_shared(beta: np.ndarray | float, group: np.ndarray | int) -> None:
 
 
 def _check(classes: np.ndarray | int, beta: np.ndarray | float, group: np.ndarray | int) -> None:
-    """The same, and k that is no multiple of m."""
+    """Raise SpecError as `_check_shared`, or on a k that is no multiple of m."""
     _check_shared(beta, group)
     classes, group = np.broadcast_arrays(np.asarray(classes, dtype=float), np.asarray(group, dtype=float))
     fine = (classes >= group) & (classes % group == 0)
@@ -301,10 +320,10 @@ def _check(classes: np.ndarray | int, beta: np.ndarray | float, group: np.ndarra
 
 
 def _shares(group: int, shares: np.ndarray | None) -> np.ndarray:
-    """P(class | shared region), (m,), checked; equal if not given."""
+    """Return checked P(class | shared region), (m,); equal if `shares` is None."""
     if shares is None:
         return np.full(int(group), 1 / group)
-    found = np.asarray(shares, dtype=float)
-    fine = found.shape == (int(group),) and (found > 0).all() and abs(found.sum() - 1) < 1e-9
+    checked = np.asarray(shares, dtype=float)
+    fine = checked.shape == (int(group),) and (checked > 0).all() and abs(checked.sum() - 1) < 1e-9
     require(fine, "shares", np.asarray(shares).tolist(), f"{int(group)} positive shares that add up to 1")
-    return found
+    return checked

@@ -1,21 +1,27 @@
-"""The temperature as the paper's released code fits it."""
+"""The temperature as the paper's released code fits it.
+
+Configurations call this fit ``paper``, specs and tables ``released``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from halobench.calibration.arrays import _real_matrix, check_targets
-from halobench.calibration.temperature_scaling import TemperatureFit, _moments, _survey
+from halobench.calibration.arrays import check_logits, check_targets
+from halobench.calibration.nll_curve import derivatives, summarise
+from halobench.calibration.temperature_scaling import TemperatureFit
 
 
 def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """The temperature at which the paper's released code stops: a parity variant, rarely near the optimum.
+    """Fit the temperature at which the paper's released code stops: a parity variant, rarely near the optimum.
 
     That code runs one step of torch's LBFGS on T from T = 1: learning rate 0.01, 20 iterations, no line search, history
     100, tolerances 1e-7 (gradient) and 1e-9 (change). For a single parameter the two-loop recursion is the secant step
-    through the latest accepted pair, which is what runs here, in float64. T moves by about 1% of a secant step an
-    iteration and, on a few hundred points or more, ends within about 0.9 to 1.1 wherever the optimum is; on a few dozen
-    it can end anywhere. `converged` is then false.
+    through the latest accepted pair, which is what runs here, in float64. T moves by about 1% of a secant step per
+    iteration and, on a few hundred samples or more, ends within about 0.9 to 1.1 wherever the optimum is; on a few
+    dozen it can end anywhere. `converged` is then false.
 
     Parameters
     ----------
@@ -33,23 +39,29 @@ def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     SpecError
         As for `fit_temperature`.
     """
-    logits = _real_matrix(logits)
-    targets = check_targets(targets, logits.shape)
-    known = _survey(logits, targets)
+    logits = check_logits(logits)
+    return fit_as_paper(logits, check_targets(targets, logits.shape))
+
+
+def fit_as_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
+    """Fit the temperature as `fit_released` does, to arrays that were checked before."""
+    summary = summarise(logits, targets)
 
     def loss_and_slope(T: float) -> tuple[float, float]:
-        found = _moments(logits, known.linear, 1 / T)
-        return found.nll, -found.slope / T  # d NLL / d T, from that with respect to a relative step of 1 / T
+        curve = derivatives(logits, summary.linear, 1 / T)
+        return curve.nll, -curve.slope / T  # d NLL / d T, from that with respect to a relative step of 1 / T
 
     T = _lbfgs(loss_and_slope, 1.0)
-    found = _moments(logits, known.linear, 1 / T)
-    converged = abs(found.slope / T) <= 1e-7
-    separable = known.linear == 0 and known.slope_at_zero < 0
-    return TemperatureFit(T, 1 / T, found.nll, found.slope * T, converged, separable)
+    curve = derivatives(logits, summary.linear, 1 / T)
+    converged = abs(curve.slope / T) <= 1e-7
+    separable = summary.linear == 0 and summary.slope_at_zero < 0
+    return TemperatureFit(T, 1 / T, curve.nll, curve.slope * T, converged, separable)
 
 
-def _lbfgs(loss_and_slope, x: float, lr: float = 0.01, max_iter: int = 20) -> float:
-    """One ``torch.optim.LBFGS.step`` on a scalar, without line search, at torch's default tolerances."""
+def _lbfgs(
+    loss_and_slope: Callable[[float], tuple[float, float]], x: float, lr: float = 0.01, max_iter: int = 20
+) -> float:
+    """Return `x` after one ``torch.optim.LBFGS.step`` on it, without line search, at torch's default tolerances."""
     loss, slope = loss_and_slope(x)
     if abs(slope) <= 1e-7:
         return x

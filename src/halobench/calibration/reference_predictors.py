@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from halobench.calibration.evaluate import (
-    SPLITS,
-    Calibrated,
-    Targets,
-    _calibrated,
-    _get,
-    _named,
-    _posterior,
-    _require,
-    _targets,
-)
-from halobench.calibration.region_scores import Located
+from halobench.calibration.evaluate import Calibrated, fit_and_score
+from halobench.calibration.region_scores import SampleRegions
+from halobench.calibration.targets import SPLITS, Targets, read_array, read_posterior, read_targets, require_array
 from halobench.core.errors import require
 from halobench.core.specs import CalibrateSpec
+from halobench.storage.columns import METRICS_COLUMNS
 
 
 def references(
@@ -28,16 +22,16 @@ def references(
 ) -> Calibrated:
     """Score predictors that are not trained, on the same data: ``bayes``, ``uniform`` and ``nearest``.
 
-    ``bayes`` predicts the posterior (no rows where it is unknown), ``uniform`` 1/k; both as calibrator ``none`` alone.
-    ``nearest`` gives all mass to the drawn label of the nearest training point: ``none`` as it is (one miss makes its
+    ``bayes`` predicts the posterior (no rows if it is unknown), ``uniform`` 1/k; both as calibrator ``none`` alone.
+    ``nearest`` gives all mass to the drawn label of the nearest training sample: ``none`` as it is (one miss makes its
     NLL infinite), ``exact`` and ``oracle`` after temperature scaling of the one-hot vector as logits. ``released`` has
-    no meaning there, since that fit depends on the scale of the logits and a one-hot vector has none of its own; those
-    of `halobench.calibration.calibrator` are left to trained models.
+    no meaning there, since that fit depends on the scale of the logits and a one-hot vector has none of its own;
+    plug-ins are left to trained models.
 
     Parameters
     ----------
     inputs : mapping of split to (n, D) array
-        Normalised pixels; or what has shape, length and slices as an array.
+        Normalised pixels, or anything with the shape, length and slices of an array.
     arrays : mapping of name to array
         As for `calibrate`, without logits.
     spec : CalibrateSpec
@@ -51,75 +45,93 @@ def references(
     Raises
     ------
     SpecError
+        If an array is missing or has another shape than it should.
     """
     k = _classes(arrays)
-    targets = _targets(arrays, k)
-    located = Located.of(arrays, SPLITS)
-    plain = ("none",)  # whatever calibrators are asked for: these two have nothing to calibrate
+    regions = SampleRegions.read(arrays, SPLITS)
+    targets = read_targets(arrays, k, SPLITS, regions)
+    plain = dataclasses.replace(spec, calibrators=("none",))  # bayes and uniform have nothing to calibrate
+    results = {}
+    posteriors = {split: read_posterior(arrays, split, k, regions) for split in SPLITS}
+    if bayes := _logarithms(posteriors):
+        results["bayes"] = fit_and_score(bayes, targets, plain, seed, regions)
     zeros = {split: np.zeros((len(targets[split]["clean"]), k)) for split in SPLITS}
-    found = {"uniform": _calibrated(zeros, zeros, targets, plain, spec, seed, located)}
-    posteriors = {split: _posterior(arrays, split, k) for split in SPLITS}
-    known = {split: rows for split, rows in posteriors.items() if rows is not None}
-    if len(known) == len(posteriors):
-        with np.errstate(divide="ignore"):
-            bayes = {split: np.log(rows) for split, rows in known.items()}
-        found = {"bayes": _calibrated(bayes, bayes, targets, plain, spec, seed, located)} | found
+    results["uniform"] = fit_and_score(zeros, targets, plain, seed, regions)
     votes = _nearest_votes(inputs, targets, k)
-    with np.errstate(divide="ignore"):
-        certain = {split: np.log(rows) for split, rows in votes.items()}
-    calibrators = tuple(name for name in spec.calibrators if name in ("none", "exact", "oracle"))
-    found["nearest"] = _calibrated(votes, certain, targets, calibrators, spec, seed, located)
+    tempered = tuple(name for name in spec.calibrators if name in ("none", "exact", "oracle"))
+    if tempered:
+        scaled = dataclasses.replace(spec, calibrators=tempered)
+        results["nearest"] = fit_and_score(votes, targets, scaled, seed, regions, uncalibrated=_logarithms(votes))
     return Calibrated(
-        [{"model": model} | fit for model, part in found.items() for fit in part.fits],
-        _named({model: part.metrics for model, part in found.items()}),
-        _named({model: part.reliability for model, part in found.items()}),
+        [{"model": model} | fit for model, result in results.items() for fit in result.fits],
+        _joined({model: result.metrics for model, result in results.items()}),
+        _joined({model: result.reliability for model, result in results.items()}),
     )
 
 
-def nearest(queries: np.ndarray, points: np.ndarray, block: int = 256, room: int = 2**28) -> np.ndarray:
-    """Index of the nearest of `points` (n, D) to each of `queries` (m, D) in Euclidean distance, int64 (m,).
+def _logarithms(probabilities: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray] | None:
+    """Return log probabilities by split, -inf of 0; None if those of a split are unknown."""
+    rows = {split: each for split, each in probabilities.items() if each is not None}
+    if len(rows) < len(probabilities):
+        return None
+    with np.errstate(divide="ignore"):
+        return {split: np.log(each) for split, each in rows.items()}
 
-    Distances come from products, abs(q - p)^2 / 2 = abs(q)^2 / 2 - q.p + abs(p)^2 / 2, whose first term is the same for
-    all points; both sets are centred first, which keeps the cancellation small. Of equal distances the first wins. Both
-    may be anything with a length, a shape and slices; of points, `room` bytes are looked at together.
+
+def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the tables joined, with a leading column ``model``."""
+    parts = [table.assign(model=model)[["model", *table.columns]] for model, table in tables.items() if len(table)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["model", *METRICS_COLUMNS])
+
+
+def nearest(queries: np.ndarray, samples: np.ndarray, block: int = 256, room: int = 2**28) -> np.ndarray:
+    """Return the index of the nearest of `samples` (n, D) to each of `queries` (m, D), int64 (m,).
+
+    Distances are Euclidean and come from products, abs(q - p)^2 / 2 = abs(q)^2 / 2 - q.p + abs(p)^2 / 2, whose first
+    term is the same for all samples; both sets are centred first, which keeps the cancellation small. Of equal
+    distances the first wins. Both may be anything with a length, a shape and slices; `room` bytes of samples are read
+    at a time.
     """
-    step = max(block, room // (4 * points.shape[1]))
-    parts = [slice(start, start + step) for start in range(0, len(points), step)]
-    sums = (points[part].sum(axis=0, dtype=np.float64) for part in parts)
-    centre = sum(sums, start=np.zeros(points.shape[1])) / len(points)
-    best, found = np.full(len(queries), -np.inf), np.zeros(len(queries), dtype=np.int64)
+    step = max(block, room // (4 * samples.shape[1]))
+    parts = [slice(start, start + step) for start in range(0, len(samples), step)]
+    sums = (samples[part].sum(axis=0, dtype=np.float64) for part in parts)
+    centre = sum(sums, start=np.zeros(samples.shape[1])) / len(samples)
+    best, index = np.full(len(queries), -np.inf), np.zeros(len(queries), dtype=np.int64)
     for part in parts:
-        some = points[part]
+        some = samples[part]
         middle = centre.astype(some.dtype)
         some = some - middle
         half = np.einsum("ij,ij->i", some, some) / 2
         for start in range(0, len(queries), block):
-            here = slice(start, start + block)
-            nearness = (queries[here] - middle) @ some.T - half
-            row = nearness.argmax(axis=1)
-            value = nearness[np.arange(len(row)), row]
-            nearer = value > best[here]
-            found[here] = np.where(nearer, row + part.start, found[here])
-            best[here] = np.where(nearer, value, best[here])
-    return found
+            rows = slice(start, start + block)
+            nearness = (queries[rows] - middle) @ some.T - half
+            top = nearness.argmax(axis=1)
+            value = nearness[np.arange(len(top)), top]
+            nearer = value > best[rows]
+            index[rows] = np.where(nearer, top + part.start, index[rows])
+            best[rows] = np.where(nearer, value, best[rows])
+    return index
 
 
 def _classes(arrays: Mapping[str, np.ndarray]) -> int:
-    """The number of classes where no logits tell: from the posterior, else from the largest label."""
+    """Return the number of classes, without logits: from the posterior, else from the largest label."""
     for name in ("transition", "test.posterior", "regions.posterior"):
         if name in arrays:
-            return _get(arrays, name).shape[-1]
-    return 1 + max(int(_get(arrays, f"{split}.{name}").max()) for split in SPLITS for name in ("labels", "clean"))
+            return read_array(arrays, name).shape[-1]
+    return 1 + max(int(read_array(arrays, f"{split}.{name}").max()) for split in SPLITS for name in ("labels", "clean"))
 
 
 def _nearest_votes(inputs: Mapping[str, Any], targets: Targets, k: int) -> dict[str, np.ndarray]:
-    """One-hot drawn label of the nearest training point, float64 (n, k) by split; a training point is its own."""
-    votes, memory = {}, targets["train"]["drawn"]
+    """Return the one-hot drawn label of the nearest training sample, float64 (n, k) by split.
+
+    A training sample is its own nearest.
+    """
+    votes, labels = {}, targets["train"]["drawn"]
     for split in SPLITS:
-        _require(inputs, split)
-        train, points = inputs["train"], inputs[split]
+        require_array(inputs, split)
+        train, queries = inputs["train"], inputs[split]
         shape = (len(targets[split]["clean"]), train.shape[-1])
-        require(points.shape == shape, f"inputs.{split}", f"shape {points.shape}", f"shape {shape}")
-        chosen = np.arange(len(train)) if split == "train" else nearest(points, train)
-        votes[split] = np.eye(k)[memory[chosen]]
+        require(queries.shape == shape, f"inputs.{split}", f"shape {queries.shape}", f"shape {shape}")
+        index = np.arange(len(train)) if split == "train" else nearest(queries, train)
+        votes[split] = np.eye(k)[labels[index]]
     return votes

@@ -233,7 +233,7 @@ def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
 
 @functools.cache
 def parsed(path: Path, mtime_ns: int) -> ast.Module:
-    """Return a file's syntax tree; `mtime_ns` only keys the cache. Raise SpecError, which names it, if it is no Python."""
+    """Return a file's syntax tree (`mtime_ns` keys the cache); raise SpecError, with its path, if it is no Python."""
     try:
         return ast.parse(path.read_bytes())  # bytes, so that the file may declare its encoding
     except (SyntaxError, ValueError) as error:
@@ -283,29 +283,52 @@ def calling(key: str, seed: int = 0) -> Iterator[None]:
             torch.set_rng_state(torch_state)
 
 
-def check_known(kind: str, key: str, name: str, own: Iterable[str]) -> None:
-    """Raise SpecError unless `name` is one of the package's `own`, or a plug-in of the kind."""
-    from halobench.core import plugins  # which imports this module
+def check_known(kind: str, key: str, name: str, built_in: Iterable[str]) -> None:
+    """Check that `name` is one of the names that are `built_in` without a file, or a plug-in of the kind.
 
-    if name in own:
-        hidden = plugins.folder(kind) / f"{name}.py"
+    Raises
+    ------
+    SpecError
+        If it is neither, or if a plug-in's file has a built-in name, under which it would never be used.
+    """
+    if name in built_in:
+        hidden = folder(kind) / f"{name}.py"
         require(not hidden.exists(), key, name, f"another name for {kind}/{name}.py: the package has one of its own")
         return
     try:
-        plugins.locate(kind, name)
+        locate(kind, name)
     except SpecError as error:
-        known = (*own, *plugins.names(kind))
-        expected = error.expected if ":" in name or name in known else f"{one_of(known, name)} or module:object"
+        candidates = (*built_in, *names(kind))
+        expected = (
+            error.expected if ":" in name or name in candidates else f"{one_of(candidates, name)} or module:object"
+        )
         raise SpecError(key, name, expected) from None
 
 
-EXTRA = {"matrix": ("posthoc", ("probmetrics", "numba"))}  # the extra, and its packages, that a calibrator needs
+def listed(kind: str, name: str, attribute: str) -> tuple[str, ...]:
+    """Return the strings that a plug-in's file lists in the constant `attribute`; none if it has no such constant.
+
+    Raises
+    ------
+    SpecError
+        If the constant is anything but a literal tuple or list of strings.
+    """
+    value = constant(kind, name, attribute)
+    texts = value is None or (isinstance(value, tuple | list) and all(isinstance(text, str) for text in value))
+    require(texts, f"{kind}.{name}", value, f"{attribute} to be a literal tuple of strings")
+    return tuple(value or ())
 
 
-def check_installed(calibrators: Iterable[str]) -> None:
-    """Raise SpecError, which names the extra, if a package that fits a calibrator isn't here. None is imported."""
-    for name in calibrators:
-        extra, packages = EXTRA.get(name, ("", ()))
+def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
+    """Check that the modules that plug-ins, (kind, name), list as ``PACKAGES`` are installed; none is imported.
+
+    Raises
+    ------
+    SpecError
+        If one is missing; the error names the plug-in's ``EXTRA``, which installs them.
+    """
+    for kind, name in plugins:
+        packages, extra = listed(kind, name, "PACKAGES"), constant(kind, name, "EXTRA")
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
-        told = f"{' and '.join(packages)} to be installed, which fit it: pip install --editable '.[{extra}]'"
-        require(not missing, "calibrators", name, told)
+        command = f": pip install --editable '.[{extra}]'" if extra else ""
+        require(not missing, kind, name, f"{' and '.join(packages)} to be installed, which fit it{command}")

@@ -1,4 +1,4 @@
-"""What only building can check: that losses score a batch and models take the images that they will get."""
+"""Build what a configuration names: losses must score a batch, and models must take the images that they will get."""
 
 from __future__ import annotations
 
@@ -10,22 +10,135 @@ from halobench.core.errors import SpecError, describe_error, require
 from halobench.core.spec_codec import parse, to_json
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec
 from halobench.data import sources, splits
+from halobench.experiment.problems import Problems
 
 REQUEST = ("sources", "datasets", "losses", "models", "pairs")
 
 
-def _unbuilt(where: str, error: BaseException) -> str:
-    """A line on a plug-in that raised what it shouldn't."""
-    return f"{where}: expected a plug-in that can be built ({describe_error(error)})"
+def run(request: Any) -> tuple[list[str], dict[str, Any]]:
+    """Build everything in a request.
 
+    Parameters
+    ----------
+    request : dict
+        As `halobench.experiment.build_request` makes it. Sources under its key ``described`` aren't built.
 
-def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> int:
-    """Build a loss and score a batch with it, as training would; return how many rows it makes of the batch.
+    Returns
+    -------
+    list of str
+        A line for each problem.
+    dict
+        Under ``sources``, the classes and bytes of each source; under ``weights``, by model and source, the bytes of a
+        model's weights and buffers (0 if it can't be built).
 
     Raises
     ------
     SpecError
-        Where building does, and where what it gives is no batch, or no mean loss that logits can learn from.
+        If the request has no such form.
+    """
+    missing = [key for key in REQUEST if not isinstance(request, Mapping) or key not in request]
+    if missing:
+        raise SpecError("request", request, f"a mapping with {', '.join(REQUEST)}")
+    build = _Build(request)
+    build.check_sources()
+    build.check_datasets()
+    build.check_losses()
+    build.check_models()
+    sizes = {
+        name: {"classes": source.classes, "bytes": (source.size or 0) * math.prod(source.shape)}
+        for name, source in build.descriptions.items()
+    }
+    return list(dict.fromkeys(build.problems.lines)), {"sources": sizes, "weights": build.weights}
+
+
+class _Build:
+    """One pass over a request; later checks pass over what depends on a part that has a problem."""
+
+    def __init__(self, request: Mapping[str, Any]):
+        self.request = request
+        self.problems = Problems()
+        self.descriptions: dict[str, sources.Description] = {}
+        self.weights: dict[str, dict[str, int]] = {}
+        self.sound_losses: set[str] = set()
+        self.rows: dict[tuple[str, int], int | None] = {}  # by loss and batch
+
+    def check_sources(self) -> None:
+        """Describe each source, unless the request does."""
+        described = self.request.get("described", {})
+        for name, spec in self.request["sources"].items():
+            if name in described:
+                self.descriptions[name] = sources.Description(**described[name])
+                continue
+            description = self._try(f"sources.{name}", lambda spec: sources.describe(parse(SourceSpec, spec)), spec)
+            if description is not None:
+                self.descriptions[name] = description
+
+    def check_datasets(self) -> None:
+        """Check that sources have enough images for the splits of each data set."""
+        for name, spec in self.request["datasets"].items():
+            dataset = parse(DatasetSpec, spec)
+            if source := self.descriptions.get(dataset.source):
+                self._try(f"datasets.{name}", splits.check_size, dataset, source.size, source.parts)
+
+    def check_losses(self) -> None:
+        """Score a batch with each loss."""
+        for name, spec in self.request["losses"].items():
+            if self._try(f"losses.{name}", lambda spec: check_loss(parse(LossSpec, spec)), spec):
+                self.sound_losses.add(name)
+
+    def check_models(self) -> None:
+        """Check each model on the images of each source that it gets, in batches as its losses make them."""
+        sizes: dict[tuple[Any, ...], int] = {}
+        for pair in self.request["pairs"]:
+            name, source = pair["model"], pair["source"]
+            rows = self._rows(pair)
+            description = self.descriptions.get(source)
+            if description is None:
+                continue
+            model = parse(ModelSpec, self.request["models"][name])
+            self._try("", check_crop, pair, description.shape)
+            part = smallest_part(pair, rows)
+            # Many losses and batches come to the same parts.
+            key = (name, source, part, pair["points"], part < 2 and to_json(pair))
+            if key not in sizes:
+                arguments = (model, description, pair, rows)
+                sizes[key] = self._try("", check_model, *arguments, plugin=f"models.{name}") or 0
+            self.weights.setdefault(name, {})[source] = sizes[key]
+
+    def _rows(self, pair: Mapping[str, Any]) -> int:
+        """Return the rows of a batch that a model gets in training: a loss may make more of it than it had."""
+        if "loss" not in pair:
+            return 2  # nothing is trained
+        name, batch = pair["loss"], pair["batch"]
+        if name in self.sound_losses and (name, batch) not in self.rows:
+            spec = parse(LossSpec, self.request["losses"][name])
+            self.rows[name, batch] = self._try(f"losses.{name}", check_batch, spec, batch)
+        return self.rows.get((name, batch)) or batch
+
+    def _try(self, place: str, check: Callable[..., Any], *arguments: Any, plugin: str = "") -> Any:
+        """Return what `check` returns; note whatever it raises and return None.
+
+        The keys of its SpecErrors are relative to `place`. Other exceptions are blamed on `plugin`, by default `place`.
+        """
+        try:
+            return self.problems.guard(place, check, *arguments)
+        except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
+            self.problems.lines.append(unbuildable(plugin or place, error))
+            return None
+
+
+def unbuildable(place: str, error: BaseException) -> str:
+    """Return a line on a plug-in that raised something else than a SpecError."""
+    return f"{place}: expected a plug-in that can be built ({describe_error(error)})"
+
+
+def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> int:
+    """Build a loss and score a batch with it, as training would; return the number of rows that it makes of the batch.
+
+    Raises
+    ------
+    SpecError
+        If it can't be built, its mix gives no batch, or it gives no mean loss that logits can learn from.
     """
     import numpy as np
     import torch
@@ -39,27 +152,27 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> int:
         shapes = tuple(mixed.shape), tuple(soft.shape)
         logits = torch.zeros(soft.shape, requires_grad=True)
         value = loss(logits, soft)
-        found = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-        learns = found == () and value.requires_grad
+        kind = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+        learns = kind == () and value.requires_grad
     except Exception as error:
         raise SpecError("name", spec.name, f"a loss that can score a batch ({describe_error(error)})") from error
     rows = max(shapes[1][0], 1) if shapes[1] else 1
     if shapes != ((rows, *images.shape[1:]), (rows, classes)):
-        given = f"a batch of shapes {tuple(images.shape)} and {tuple(targets.shape)}"
-        wanted = f"{given} back, but for its number of rows (one or more, the same in both)"
+        batch_shapes = f"a batch of shapes {tuple(images.shape)} and {tuple(targets.shape)}"
+        wanted = f"{batch_shapes} back, but for its number of rows (one or more, the same in both)"
         raise SpecError("name", spec.name, f"a loss whose mix gives {wanted}, not {shapes[0]} and {shapes[1]}")
     if not learns:
-        raise SpecError("name", spec.name, f"a loss that gives one number, with a gradient, for a batch, not {found}")
+        raise SpecError("name", spec.name, f"a loss that gives one number, with a gradient, for a batch, not {kind}")
     return rows
 
 
 def check_batch(spec: LossSpec, batch: int) -> int:
-    """The rows that a loss makes of a training batch.
+    """Check a loss on a training batch of `batch` samples; return the number of rows that it makes of it.
 
     Raises
     ------
     SpecError
-        Where `check_loss` does, and where more points are to be mixed than a batch has.
+        As `check_loss` does, and if more samples are to be mixed than a batch has.
     """
     from halobench.losses import base
     from halobench.losses.mixup import Mixup
@@ -73,109 +186,44 @@ def check_batch(spec: LossSpec, batch: int) -> int:
 
 def check_crop(pair: Mapping[str, Any], shape: Sequence[int]) -> None:
     """Raise SpecError if training would pad images (C, H, W) by as much as their side, or more."""
-    side, most = min(shape[1:]), pair.get("random_crop", 0)
+    side, padding = min(shape[1:]), pair.get("random_crop", 0)
     what = f"fewer pixels than the side of {pair['source']}'s images, {shape[1]}x{shape[2]}"
-    require(most < side, pair["set_by"]["random_crop"] if most else "", most, what)
+    require(padding < side, pair["set_by"]["random_crop"] if padding else "", padding, what)
 
 
 def smallest_part(pair: Mapping[str, Any], rows: int) -> int:
-    """Images in the smallest part of a batch of `rows` that passes a model in training, 2 for any more."""
+    """Return the number of images in the smallest part of a batch of `rows` that passes a model; 2 for any more."""
     micro = pair.get("micro_batch") or rows
     return min(rows % micro or micro, 2)
 
 
-def check_model(spec: ModelSpec, described: sources.Description, pair: Mapping[str, Any], rows: int) -> int:
-    """Check a model on the images of a source, and on the smallest part of a batch of `rows` that it gets in training.
+def check_model(spec: ModelSpec, description: sources.Description, pair: Mapping[str, Any], rows: int) -> int:
+    """Check a model on the images of a source, in the smallest part of a batch of `rows` that it gets in training.
 
     Returns
     -------
     int
-        Bytes that its weights and buffers will take.
+        Bytes of its weights and buffers.
 
     Raises
     ------
     SpecError
-        Where `models.check` does; where only a part of one image is too small for it, the key of the recipe is named.
+        As `models.shape_check.check` does, with a key below ``models``; if only a part of one image is too small for
+        the model, with the recipe's key.
     """
     from halobench.models import shape_check
 
     part, micro = smallest_part(pair, rows), pair.get("micro_batch") or rows
-    asked = (spec, described.shape, described.classes)
+    arguments = (spec, description.shape, description.classes)
     try:
-        return shape_check.check(*asked, part, pair["points"])
+        return shape_check.check(*arguments, part, pair["points"])
     except SpecError as error:
-        refused = error.within(f"models.{pair['model']}")
+        refusal = error.within(f"models.{pair['model']}")
     try:
-        shape_check.check(*asked, 2, pair["points"])
+        shape_check.check(*arguments, 2, pair["points"])
     except SpecError:
-        raise refused from None
+        raise refusal from None
     key = "micro_batch" if pair.get("micro_batch") else "batch"
-    left = f"a batch of {rows} rows leaves a part of 1" if micro > 1 else "it gets one image at a time"
-    what = f"parts of two images or more, which the model {pair['model']} needs in training: {left}"
+    reason = f"a batch of {rows} rows leaves a part of 1" if micro > 1 else "it gets one image at a time"
+    what = f"parts of two images or more, which the model {pair['model']} needs in training: {reason}"
     raise SpecError(pair["set_by"][key], pair[key], what)
-
-
-def run(asked: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """Build everything that was asked for; return a line per problem, and the report of `ensure`.
-
-    What `described` tells of a source is taken for what it holds.
-    """
-    missing = [key for key in REQUEST if not isinstance(asked, Mapping) or key not in asked]
-    if missing:
-        raise SpecError("request", asked, f"a mapping with {', '.join(REQUEST)}")
-    problems: list[str] = []
-    found: dict[str, sources.Description] = {}
-    weights: dict[str, dict[str, int]] = {}
-    scored: set[str] = set()
-    rows_of: dict[tuple[str, int], int | None] = {}
-    tried: dict[tuple[Any, ...], int] = {}
-
-    def attempt(where: str, make: Callable[..., Any], *given: Any, told_where: bool = False) -> Any:
-        """What `make` gives, or None and a line; its errors are about parts of `where`, unless they tell where."""
-        try:
-            return make(*given)
-        except SpecError as error:
-            problems.append(str(error if told_where else error.within(where)))
-        except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
-            problems.append(_unbuilt(where, error))
-        return None
-
-    def made_of(pair: Mapping[str, Any]) -> int:
-        """The rows of a batch that a model gets in training: losses may make more of it than it had."""
-        if "loss" not in pair:
-            return 2  # nothing is trained
-        name, batch = pair["loss"], pair["batch"]
-        if name in scored and (name, batch) not in rows_of:
-            spec = parse(LossSpec, asked["losses"][name])
-            rows_of[name, batch] = attempt(f"losses.{name}", check_batch, spec, batch)
-        return rows_of.get((name, batch)) or batch
-
-    known = {name: sources.Description(**described) for name, described in asked.get("described", {}).items()}
-    for name, spec in asked["sources"].items():
-        described = known.get(name) or attempt(
-            f"sources.{name}", lambda spec: sources.describe(parse(SourceSpec, spec)), spec
-        )
-        if described is not None:
-            found[name] = described
-    for name, spec in asked["datasets"].items():
-        dataset = parse(DatasetSpec, spec)
-        if held := found.get(dataset.source):
-            attempt(f"datasets.{name}", splits.check_size, dataset, held.size, held.parts)
-    for name, spec in asked["losses"].items():
-        if attempt(f"losses.{name}", lambda spec: check_loss(parse(LossSpec, spec)), spec):
-            scored.add(name)
-    for pair in asked["pairs"]:
-        name, source = pair["model"], pair["source"]
-        rows = made_of(pair)
-        if described := found.get(source):
-            model = parse(ModelSpec, asked["models"][name])
-            attempt("", check_crop, pair, described.shape, told_where=True)
-            least = smallest_part(pair, rows)
-            # Many losses and batches come to the same parts.
-            key = (name, source, least, pair["points"], least < 2 and to_json(pair))
-            if key not in tried:
-                size = attempt(f"models.{name}", check_model, model, described, pair, rows, told_where=True)
-                tried[key] = size or 0
-            weights.setdefault(name, {})[source] = tried[key]
-    sizes = {name: {"classes": of.classes, "bytes": (of.size or 0) * math.prod(of.shape)} for name, of in found.items()}
-    return list(dict.fromkeys(problems)), {"sources": sizes, "weights": weights}

@@ -11,8 +11,6 @@ import ast
 import functools
 import hashlib
 import importlib.util
-import json
-import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,8 +20,6 @@ from typing import Any
 from halobench.core.errors import SpecError
 from halobench.core.plugins import PACKAGE, locate, parsed
 
-NOTED = "HALOBENCH_CODE"  # the code map that a run notes for a job, as JSON
-
 # Where each stage's numbers are decided; the rest is found from there.
 STAGES = {
     "source": ("data/sources",),
@@ -32,19 +28,21 @@ STAGES = {
     "probe": ("probing/probe",),
     "calibrate": ("calibration/evaluate",),
     "reference": ("calibration/reference_predictors", "data/splits"),
+    "manifest": ("results/manifest",),
     "aggregate": ("results/aggregate",),
     "claims": ("results/claims/__init__", "reporting/pages/claims_page"),
     "figure": ("reporting/plotting/page_layout", "reporting/plotting/saving", "reporting/labels"),
     "table": ("reporting/print_tables/layout",),
     "explorer": ("reporting/explorer/__init__",),
-    "overview": ("reporting/pages/overview", "reporting/pages/cells", "reporting/pages/panels"),
+    "overview": ("reporting/pages/overview", "reporting/pages/cells"),
 }
 
 # Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a
 # stopped job goes on, leaves the values in them as they are. Packages without code count for nothing either.
-NEUTRAL = {f"core/{name}" for name in ("console", "errors", "file_locks", "plugins", "spec_codec", "specs")}
-NEUTRAL |= {f"storage/{name}" for name in ("arrays_io", "files", "layout", "provenance", "records", "tables_io")}
-NEUTRAL |= {"data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
+_CORE = ("aliases", "console", "errors", "file_locks", "plugins", "spec_codec", "specs")
+_STORAGE = ("arrays_io", "files", "layout", "provenance", "records", "requests", "tables_io")
+NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
+NEUTRAL |= {*(f"core/{name}" for name in _CORE), *(f"storage/{name}" for name in _STORAGE)}
 
 # What a stage imports without depending on it: aggregation takes from these the names of columns alone, the probe meets
 # losses only in what its model has learned, and models of timm and torchvision are named by the specs that use them.
@@ -53,7 +51,7 @@ ASIDE = {
     "train": {"models/library_models"},
     "probe": {"models/library_models", "losses/base"},
     "aggregate": set(),
-    "explorer": {"experiment/grid"},
+    "explorer": {"calibration/evaluate", "experiment/grid"},
     "overview": {"experiment/grid"},
 }
 
@@ -63,7 +61,7 @@ BESIDE = {"explorer": (f"{PAGE}.html", f"{PAGE}.css", f"{PAGE}.js")}
 
 
 def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """Digests of the code that a job's numbers depend on, by module.
+    """Return digests of the code that a job's numbers depend on, by module.
 
     Parameters
     ----------
@@ -81,58 +79,58 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
         when this process first asked.
     """
     key = (stage, tuple((kind, name) for kind, name in plugins))
-    if key not in _told:
-        _told[key] = _code_map(*key)
-    return dict(_told[key])
+    if key not in _maps:
+        _maps[key] = _code_map(*key)
+    return dict(_maps[key])
 
 
-_told: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, str]] = {}  # every map that this process has given
+_maps: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, str]] = {}  # every map that this process has worked out
 
 
-def asked() -> list[list[Any]]:
-    """The maps that this process has given, as plain data for `freeze` in the processes that run its jobs."""
-    return [[stage, list(map(list, plugins)), found] for (stage, plugins), found in _told.items()]
+def maps_in_use() -> list[list[Any]]:
+    """Return the maps that this process has worked out, as plain data for `freeze` in processes that run jobs."""
+    return [[stage, list(map(list, plugins)), digests] for (stage, plugins), digests in _maps.items()]
 
 
-def freeze(given: Iterable[tuple[str, Iterable[tuple[str, str]], Mapping[str, str]]]) -> None:
-    """Let code count as it was when a run was started: `code_in_force` then refuses what was edited since."""
-    for stage, plugins, found in given:
-        _told[stage, tuple((kind, name) for kind, name in plugins)] = dict(found)
+def freeze(maps: Iterable[tuple[str, Iterable[tuple[str, str]], Mapping[str, str]]]) -> None:
+    """Let code count as it was when a run was started: `require_code` then refuses what was edited since."""
+    for stage, plugins, digests in maps:
+        _maps[stage, tuple((kind, name) for kind, name in plugins)] = dict(digests)
 
 
-def code_in_force(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """`code_map`, for a job of that stage.
+def require_code(
+    stage: str, plugins: Iterable[tuple[str, str]] = (), code: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return `code_map`, for a job of that stage that was asked to run with `code`.
 
     Raises
     ------
     SpecError
-        If the run that started the job noted another one (in the variable HALOBENCH_CODE): what the job made would
-        count as made with that.
+        If the code has been edited since: the result would count as made with what was asked for.
     """
-    found = code_map(stage, plugins)
-    noted = json.loads(os.environ.get(NOTED) or "null")
-    if noted is not None and noted != found:
-        changed = sorted(name for name in {**noted, **found} if noted.get(name) != found.get(name))
+    present = code_map(stage, plugins)
+    if code is not None and code != present:
+        changed = sorted(name for name in {**code, **present} if code.get(name) != present.get(name))
         what = "code as it was when the run was started; start the run again"
         raise SpecError("code", f"{', '.join(changed)} changed", what)
-    return found
+    return present
 
 
 def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """`code_map`, from the files."""
+    """Return `code_map`, read off the files."""
     passed = NEUTRAL | ASIDE.get(stage, set())
-    found = {f"{PACKAGE.name}.{module.replace('/', '.')}": PACKAGE / f"{module}.py" for module in STAGES[stage]}
+    roots = {f"{PACKAGE.name}.{module.replace('/', '.')}": PACKAGE / f"{module}.py" for module in STAGES[stage]}
     called: dict[Path, str] = {}
     for kind, name in plugins:
         path = locate(kind, name)
         if path.is_relative_to(PACKAGE):
             module = _key(kind, path).replace("/", ".")
-            found[f"{PACKAGE.name}.{module}"] = path
+            roots[f"{PACKAGE.name}.{module}"] = path
         else:
-            found[name.partition(":")[0]] = path
+            roots[name.partition(":")[0]] = path
             called[path] = name
     files = {}
-    for module, path in _closure(found, passed).items():
+    for module, path in _closure(roots, passed).items():
         files[called.get(path) or _key(module, path)] = path
     digests = {key: _file_digest(path, path.stat().st_mtime_ns) for key, path in sorted(files.items())}
     bytewise = {name: hashlib.sha256((PACKAGE / name).read_bytes()).hexdigest()[:16] for name in BESIDE.get(stage, ())}
@@ -141,30 +139,30 @@ def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str
 
 @functools.cache
 def _file_digest(path: Path, mtime: int) -> str:
-    """The digest of a file that was changed last at `mtime`, in ns: the maps of all stages share it."""
+    """Return the digest of a file that was changed last at `mtime`, in ns: the maps of all stages share it."""
     return _digest(parsed(path, mtime))
 
 
 def _key(module: str, path: Path) -> str:
-    """What the code map calls a module."""
+    """Return the name of a module in a code map."""
     if path.is_relative_to(PACKAGE):
         return path.relative_to(PACKAGE).with_suffix("").as_posix()
     return module.replace(".", "/") + ("/__init__.py" if path.stem == "__init__" else ".py")
 
 
 def _closure(roots: dict[str, Path], passed: set[str]) -> dict[str, Path]:
-    """Modules by dotted name with all that they import, but for those of the package in `passed`."""
-    own = frozenset(module.partition(".")[0] for module in roots)
-    found, left = {}, dict(roots)
+    """Return modules by dotted name with all that they import, but for those of the package in `passed`."""
+    tops = frozenset(module.partition(".")[0] for module in roots)
+    modules, left = {}, dict(roots)
     while left:
         module, path = left.popitem()
-        found[module] = path
+        modules[module] = path
         for name in _imports(path, module, path.stat().st_mtime_ns):
-            for imported, file in _files(name, own):
+            for imported, file in _files(name, tops):
                 neutral = file.is_relative_to(PACKAGE) and (_key(imported, file) in passed or _is_empty(file))
-                if imported not in found and not neutral:
+                if imported not in modules and not neutral:
                     left[imported] = file
-    return found
+    return modules
 
 
 def _is_empty(path: Path) -> bool:
@@ -174,23 +172,26 @@ def _is_empty(path: Path) -> bool:
 
 @functools.cache
 def _imports(path: Path, module: str, mtime: int) -> list[str]:
-    """The dotted names that a module may import, anywhere in it; of ``from a import b`` both ``a`` and ``a.b``."""
+    """Return the dotted names that a module may import, anywhere; of ``from a import b`` both ``a`` and ``a.b``."""
     package = module if path.stem == "__init__" else module.rpartition(".")[0]
-    found = []
+    names = []
     for node in ast.walk(parsed(path, mtime)):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
             base = ".".join(filter(None, [*parents, node.module]))
-            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return list(dict.fromkeys(filter(None, found)))
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return list(dict.fromkeys(filter(None, names)))
 
 
-def _files(name: str, own: frozenset[str]) -> Iterator[tuple[str, Path]]:
-    """The modules that importing a dotted name runs: it and the packages around it. None of libraries but `own`."""
+def _files(name: str, tops: frozenset[str]) -> Iterator[tuple[str, Path]]:
+    """Yield the modules that importing a dotted name runs: it and the packages around it.
+
+    None of libraries, but for those in `tops`.
+    """
     top, *rest = name.split(".")
-    places = _places(top, top in own)
+    places = _places(top, top in tops)
     module = top
     for part in [None, *rest]:
         module = module if part is None else f"{module}.{part}"
@@ -204,8 +205,10 @@ def _files(name: str, own: frozenset[str]) -> Iterator[tuple[str, Path]]:
 
 
 @functools.cache
-def _places(top: str, own: bool) -> tuple[Path, ...]:
-    """The folders that hold a top-level module; none if it is the standard library's, or a library's that isn't `own`.
+def _places(top: str, named: bool) -> tuple[Path, ...]:
+    """Return the folders that hold a top-level module.
+
+    None if it is the standard library's, or a library's that isn't `named`.
 
     Nothing is imported: a library's import can take seconds.
     """
@@ -214,24 +217,24 @@ def _places(top: str, own: bool) -> tuple[Path, ...]:
     if top in sys.stdlib_module_names:
         return ()
     try:
-        found = importlib.util.find_spec(top)
+        spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
-        found = None
-    if found is None:
+        spec = None
+    if spec is None:
         return ()
-    folders = [Path(place).parent for place in found.submodule_search_locations or ()]
-    folders = folders or [Path(found.origin or "").parent]
-    return tuple(folder for folder in folders if own or not _is_library(folder))
+    folders = [Path(place).parent for place in spec.submodule_search_locations or ()]
+    folders = folders or [Path(spec.origin or "").parent]
+    return tuple(folder for folder in folders if named or not _is_library(folder))
 
 
 def _is_library(folder: Path) -> bool:
-    """Whether a folder is where libraries are installed."""
+    """Return whether a folder is where libraries are installed."""
     installed = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")]
     return any(folder.is_relative_to(place) for place in installed) or "dist-packages" in folder.parts
 
 
 def source_digest(text: str) -> str:
-    """First 16 hex digits of the SHA-256 over a module's syntax tree, the same on every supported Python."""
+    """Return the first 16 hex digits of the SHA-256 over a module's syntax tree, the same on every supported Python."""
     return _digest(ast.parse(text))
 
 
@@ -240,7 +243,7 @@ def _digest(tree: ast.Module) -> str:
 
 
 def _plain(node: Any) -> str:
-    """A syntax tree as text without positions, docstrings and empty fields (which differ between Python versions)."""
+    """Return a syntax tree as text without positions, docstrings and empty fields, which differ between Pythons."""
     if isinstance(node, list):
         return "[" + ",".join(map(_plain, node)) + "]"
     if not isinstance(node, ast.AST):
@@ -255,7 +258,7 @@ def _plain(node: Any) -> str:
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    """A body without the string expression that opens it."""
+    """Return a body without the string expression that opens it."""
     first = body[0] if body else None
     is_text = (
         isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)

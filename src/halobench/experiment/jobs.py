@@ -1,40 +1,189 @@
-"""The jobs of an experiment: what each is asked for, and the record that it leaves."""
+"""The job list: every job of the experiments of a run, what it is asked to do, and the record that it leaves.
+
+The rules of the workflow, the checks before a run, the inventory of results and forecasts all ask here.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from halobench.experiment.code_version import code_map
 from halobench.experiment.grid import Cell, Config
+from halobench.storage.layout import STAGES
+from halobench.storage.requests import Request
 
 
-def expected_records(config: Config, results: Path) -> dict[Path, tuple[Any, int | None, dict[str, str]]]:
-    """The record of each job on what the experiments that run consist of: its spec, seed and code map."""
-    cells = sorted({cell for experiment in config.run for cell in config.cells(experiment)})
-    probed = {cell for experiment in config.run for cell in config.probed(experiment)}
-    found: dict[Path, tuple[Any, int | None, dict[str, str]]] = {}
-    for name in sorted({config.datasets[cell.dataset].source for cell in cells}):
-        code = code_map("source", [("data", config.sources[name].loader)])
-        found[results / "sources" / name / "source.json"] = (config.source_spec(name), None, code)
-    for model in sorted({cell.model for cell in cells if config.models[cell.model].pretrained}):
-        place = results / "weights" / model / "weights.json"
-        found[place] = (config.weights_spec(model), None, code_map("weights"))
-    for cell in cells:
-        for stage, (spec, code) in asked_of_cell(config, cell, cell in probed).items():
-            found[results / "runs" / cell.path / f"{stage}.json"] = (spec, cell.seed, code)
-    for dataset, seed in sorted({(cell.dataset, cell.seed) for cell in cells}):
-        place = results / f"references/{dataset}/seed{seed}/reference.json"
-        found[place] = (config.reference_spec(dataset), seed, code_map("reference", config.sampler(dataset)))
-    return found
+@dataclass(frozen=True)
+class Job:
+    """One job.
+
+    Attributes
+    ----------
+    stage : str
+        A key of `STAGES`.
+    key : str
+        What names it among the jobs of its stage: ``clean/mlp/mixup2/seed0``.
+    spec : mapping
+        What it is asked to do.
+    plugins : tuple of (kind, name)
+        The plug-ins that it runs.
+    seed : int or None
+    scope : str
+        Empty, or ``partial/`` for what is drawn from the cells that are finished.
+    """
+
+    stage: str
+    key: str
+    spec: Mapping[str, Any]
+    plugins: tuple[tuple[str, str], ...] = ()
+    seed: int | None = None
+    scope: str = ""
+
+    @property
+    def request(self) -> Request:
+        """What it is asked to do, by the code as it is now."""
+        return Request(self.stage, self.spec, code_map(self.stage, self.plugins))
+
+    @property
+    def record(self) -> Path:
+        """The path of its record below the results folder."""
+        return Path(self.scope) / STAGES[self.stage].record_path(self.key)
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of its outputs and of its record, below the results folder."""
+        return [f"{self.scope}{path}" for path in STAGES[self.stage].paths(self.key)]
 
 
-def asked_of_cell(config: Config, cell: Cell, probed: bool) -> dict[str, tuple[Any, dict[str, str]]]:
-    """What each stage of a cell would be given now: its spec and code map."""
+def source_job(config: Config, source: str) -> Job:
+    """Return the job that writes a source."""
+    return Job("source", source, config.source_spec(source), (("data", config.sources[source].loader),))
+
+
+def weights_job(config: Config, model: str) -> Job:
+    """Return the job that downloads the weights of a pretrained model."""
+    return Job("weights", model, config.weights_spec(model))
+
+
+def train_job(config: Config, cell: Cell) -> Job:
+    """Return the job that trains a cell."""
+    names = (cell.dataset, cell.model, cell.loss)
+    return Job("train", cell.path, config.train_spec(*names), tuple(config.train_plugins(*names)), cell.seed)
+
+
+def probe_job(config: Config, cell: Cell) -> Job:
+    """Return the job that probes a cell."""
     names = (cell.dataset, cell.model)
-    asked = {
-        "train": (config.train_spec(*names, cell.loss), code_map("train", config.train_plugins(*names, cell.loss))),
-        "probe": (config.probe_spec(*names), code_map("probe", config.probe_plugins(*names))),
-        "calibrate": (config.calibrate_spec(), code_map("calibrate", config.calibrate.plugged)),
+    return Job("probe", cell.path, config.probe_spec(*names), tuple(config.probe_plugins(*names)), cell.seed)
+
+
+def calibrate_job(config: Config, cell: Cell) -> Job:
+    """Return the job that calibrates a cell."""
+    return Job("calibrate", cell.path, config.calibrate_spec(), tuple(config.calibrate.plugged), cell.seed)
+
+
+def reference_job(config: Config, dataset: str, seed: int) -> Job:
+    """Return the job that scores the calibrator-free predictors of a data set."""
+    key = f"{dataset}/seed{seed}"
+    return Job("reference", key, config.reference_spec(dataset), tuple(config.sampler(dataset)), seed)
+
+
+def cell_jobs(config: Config, cell: Cell, probed: bool) -> list[Job]:
+    """Return the jobs of a cell, in the order in which they run."""
+    probe = [probe_job(config, cell)] if probed else []
+    return [train_job(config, cell), *probe, calibrate_job(config, cell)]
+
+
+def manifest_job(config: Config, experiment: str) -> Job:
+    """Return the job that lists the files of an experiment's cells."""
+    probed = config.probed(experiment)
+    cells = list_cells(experiment, config.cells(experiment), config.references(experiment), probed)
+    return Job("manifest", experiment, cells)
+
+
+def figure_job(experiment: str, name: str, note: str = "", scope: str = "") -> Job:
+    """Return the job that draws a figure; `note` is what it says of missing cells."""
+    return Job("figure", f"{experiment}/{name}", {"figure": name, "note": note}, (("figures", name),), scope=scope)
+
+
+def table_job(experiment: str, name: str, note: str = "", scope: str = "") -> Job:
+    """Return the job that makes a table for print; `note` is what it says of missing cells."""
+    return Job("table", f"{experiment}/{name}", {"table": name, "note": note}, (("tables", name),), scope=scope)
+
+
+def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "") -> list[Job]:
+    """Return the jobs that make an experiment's tables, figures and pages."""
+    overview = {"experiment": experiment, "note": note, "config": config.used(experiment)}
+    return [
+        Job("aggregate", experiment, {"experiment": experiment}, scope=scope),
+        Job("claims", experiment, {}, scope=scope),
+        *(table_job(experiment, name, note, scope) for name in config.tables(experiment)),
+        *(figure_job(experiment, name, note, scope) for name in config.figures(experiment)),
+        Job("overview", experiment, overview, scope=scope),
+    ]
+
+
+def explorer_job(experiments: Iterable[str], note: str = "", scope: str = "") -> Job:
+    """Return the job that makes the page on which cells of experiments are looked up."""
+    return Job("explorer", "explorer", {"experiments": list(experiments), "note": note}, scope=scope)
+
+
+def computed_jobs(config: Config, experiment: str) -> list[Job]:
+    """Return the jobs that an experiment's tables are aggregated from."""
+    cells, probed = config.cells(experiment), config.probed(experiment)
+    pretrained = sorted({cell.model for cell in cells if config.models[cell.model].pretrained})
+    return [
+        *(source_job(config, source) for source in sorted({config.datasets[cell.dataset].source for cell in cells})),
+        *(weights_job(config, model) for model in pretrained),
+        *(job for cell in cells for job in cell_jobs(config, cell, cell in probed)),
+        *(reference_job(config, dataset, seed) for dataset, seed in config.references(experiment)),
+    ]
+
+
+def experiment_jobs(config: Config, experiment: str) -> list[Job]:
+    """Return all jobs of an experiment, in an order in which they could run."""
+    return [
+        *computed_jobs(config, experiment),
+        manifest_job(config, experiment),
+        *drawn_jobs(config, experiment),
+    ]
+
+
+def jobs(config: Config) -> list[Job]:
+    """Return all jobs of the experiments of a run, each once."""
+    listed = {(job.stage, job.key): job for experiment in config.run for job in experiment_jobs(config, experiment)}
+    return [*listed.values(), explorer_job(config.run)]
+
+
+def job_of(config: Config, stage: str, wildcards: Mapping[str, str]) -> Job:
+    """Return the job of a stage that computes something, by the wildcards of its rule."""
+    if stage == "source":
+        return source_job(config, wildcards["source"])
+    if stage == "weights":
+        return weights_job(config, wildcards["model"])
+    if stage == "reference":
+        return reference_job(config, wildcards["dataset"], int(wildcards["seed"]))
+    cell = Cell(wildcards["dataset"], wildcards["model"], wildcards["loss"], int(wildcards["seed"]))
+    return {"train": train_job, "probe": probe_job, "calibrate": calibrate_job}[stage](config, cell)
+
+
+def list_cells(
+    experiment: str, cells: Iterable[Cell], references: Iterable[tuple[str, int]], probed: Container[Cell]
+) -> dict[str, Any]:
+    """Return cells and references as plain data: names and folders, and whether a cell is probed."""
+    return {
+        "experiment": experiment,
+        "cells": [dataclasses.asdict(cell) | {"path": cell.path, "probe": cell in probed} for cell in cells],
+        "references": [{"dataset": d, "seed": s, "path": f"{d}/seed{s}"} for d, s in references],
     }
-    return asked if probed else {stage: given for stage, given in asked.items() if stage != "probe"}
+
+
+def iter_records(config: Config, results: Path) -> Iterator[tuple[Path, Job]]:
+    """Yield the record of each job of a run, and the job."""
+    for job in jobs(config):
+        if job.stage != "manifest":
+            yield results / job.record, job

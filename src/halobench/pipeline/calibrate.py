@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,92 +10,96 @@ from halobench.core.errors import SpecError, require
 from halobench.core.spec_codec import canonical, parse
 from halobench.core.specs import CalibrateSpec, DatasetSpec
 from halobench.data import sources, splits
-from halobench.experiment.code_version import code_in_force
-from halobench.pipeline.stage import _canonical_parts, parse_parts
+from halobench.pipeline.stage import Code, StageRun, canonical_parts, parse_parts, stage
 from halobench.storage import arrays_io, files, layout, records, tables_io
-from halobench.storage.provenance import record
 
 if TYPE_CHECKING:
     from halobench.calibration.evaluate import Calibrated
 
 
-def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path) -> None:
-    """Calibrate the logits in `folder`; write calibration.json, metrics.csv, reliability.csv and the record there."""
-    began = time.perf_counter()
+def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None = None) -> None:
+    """Calibrate the logits in `folder`; write calibration.json, metrics.csv and reliability.csv there."""
     calibrators = parse(CalibrateSpec, spec)
-    code = code_in_force("calibrate", calibrators.plugged)
-    files.sweep(folder)
-    from halobench.calibration.evaluate import calibrate
+    with _calibrate_stage(calibrators, canonical(calibrators), seed, folder, code) as run:
+        from halobench.calibration.evaluate import calibrate
 
-    found = calibrate(arrays_io.read_arrays(folder / "logits.safetensors"), calibrators, seed)
-    _write_calibrated(found, folder, canonical(calibrators), seed, code, began)
+        _write_calibrated(calibrate(arrays_io.read_arrays(folder / "logits.safetensors"), calibrators, seed), run)
 
 
-def _write_calibrated(
-    found: Calibrated, folder: Path, asked: Mapping[str, Any], seed: int, code: Mapping[str, str], began: float
+def run_calibrate_file(
+    spec: Mapping[str, Any], seed: int, logits: Path, out: Path | None = None, code: Code | None = None
 ) -> None:
-    """Write calibration.json, metrics.csv, reliability.csv and the record of what was asked for to `folder`."""
-    from halobench.calibration.calibrator import libraries
-
-    paths = [folder / name for name in ("calibration.json", "metrics.csv", "reliability.csv")]
-    files.write_json(paths[0], found.fits)
-    tables_io.write_csv(paths[1], found.metrics)
-    tables_io.write_csv(paths[2], found.reliability)
-    packages = ["pandas", *libraries(asked.get("calibrators", ()))]
-    made = record("calibrate", asked, seed, code, paths, time.perf_counter() - began, packages)
-    files.write_json(folder / "calibrate.json", made)
-
-
-def _check_vacant(out: Path) -> None:
-    """Raise SpecError unless what `calibrate --logits` found can be written to `out` without harm to other results."""
-    what = "a folder of its own for what is found"
-    if out.exists() and not out.is_dir():
-        raise SpecError("--out", str(out), f"{what}: this is a file")
-    there = [name for name in layout.RECORDS if (out / name).exists()]
-    if there == ["calibrate.json"]:
-        there = [] if "logits" in records.read_record(out / "calibrate.json", ["spec"])["spec"] else there
-    require(not there, "--out", str(out), f"{what}: this holds results, of which {' and '.join(there)} tells")
-
-
-def run_calibrate_file(spec: Mapping[str, Any], seed: int, logits: Path, out: Path | None = None) -> None:
-    """Calibrate the logits of another project in an .npz file, and print what was found.
+    """Calibrate the logits of another project in an .npz file, and print the scores.
 
     Parameters
     ----------
+    spec : mapping
+    seed : int
+        Of the random halves, if the file has one split only.
+    logits : Path
     out : Path, optional
-        Where calibration.json, metrics.csv, reliability.csv and the record are written to.
+        A folder for calibration.json, metrics.csv, reliability.csv and the record.
+    code : mapping, optional
+        The code version that was asked for.
     """
-    began = time.perf_counter()
     calibrators = parse(CalibrateSpec, spec)
-    code = code_in_force("calibrate", calibrators.plugged)
     if out is not None:
         _check_vacant(out)
-    from halobench.calibration.external_logits import calibrate_and_tell
+    from halobench.calibration.external_logits import calibrate_and_describe
     from halobench.core import console
     from halobench.reporting import terminal
 
-    found, said = calibrate_and_tell(logits, calibrators, seed)
-    console.console().print(terminal.calibrated(str(logits), said, found))
+    result, notes = calibrate_and_describe(logits, calibrators, seed)
+    console.console().print(terminal.calibrated(str(logits), notes, result))
     if out is not None:
-        files.sweep(out)
         asked = canonical(calibrators) | {"logits": files.checksum(logits), "file": logits.name}
-        _write_calibrated(found, out, asked, seed, code, began)
+        with _calibrate_stage(calibrators, asked, seed, out, code) as run:
+            _write_calibrated(result, run)
 
 
-def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path) -> None:
-    """Score the calibrator-free predictors of a data set; write calibration.json, metrics.csv and reference.json."""
-    began = time.perf_counter()
+def _calibrate_stage(
+    calibrators: CalibrateSpec, asked: Mapping[str, Any], seed: int, folder: Path, code: Code | None
+) -> Any:
+    """Return the context of a calibrate stage."""
+    from halobench.calibration.calibrator import libraries
+
+    packages = ["pandas", *libraries(calibrators.calibrators)]
+    record = folder / "calibrate.json"
+    return stage("calibrate", record, asked, seed=seed, code=code, plugins=calibrators.plugged, packages=packages)
+
+
+def _write_calibrated(result: Calibrated, run: StageRun) -> None:
+    """Write calibration.json, metrics.csv and reliability.csv."""
+    fits, metrics, reliability = run.outputs
+    files.write_json(fits, result.fits)
+    tables_io.write_csv(metrics, result.metrics)
+    tables_io.write_csv(reliability, result.reliability)
+
+
+def _check_vacant(out: Path) -> None:
+    """Raise SpecError unless `calibrate --logits` can write to `out` without harm to other results."""
+    what = "a folder of its own for the results"
+    if out.exists() and not out.is_dir():
+        raise SpecError("--out", str(out), f"{what}: this is a file")
+    others = [name for name in layout.RECORDS if (out / name).exists()]
+    if others == ["calibrate.json"] and "logits" in records.read_record(out / others[0], ["spec"])["spec"]:
+        return
+    require(not others, "--out", str(out), f"{what}: this one holds results, see {' and '.join(others)}")
+
+
+def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path, code: Code | None = None) -> None:
+    """Score the calibrator-free predictors of a data set; write calibration.json and metrics.csv to `out`."""
     specs = parse_parts(spec, {"dataset": DatasetSpec, "calibrate": CalibrateSpec})
-    code = code_in_force("reference", sources.sampler(source))
-    files.sweep(out)
-    from halobench.calibration.reference_predictors import references
+    used, packages = sources.sampler(source), ["pandas"]
+    record = out / "reference.json"
+    with stage(
+        "reference", record, canonical_parts(specs), seed=seed, code=code, plugins=used, packages=packages
+    ) as run:
+        from halobench.calibration.reference_predictors import references
 
-    loaded = splits.load_data(source, specs["dataset"], seed)
-    inputs = {name: loaded.flat(name) for name in loaded.splits}
-    found = references(inputs, loaded.targets(), specs["calibrate"], seed)
-    paths = [out / "calibration.json", out / "metrics.csv"]
-    files.write_json(paths[0], found.fits)
-    tables_io.write_csv(paths[1], found.metrics)
-    seconds = time.perf_counter() - began
-    facts = record("reference", _canonical_parts(specs), seed, code, paths, seconds, ["pandas"])
-    files.write_json(out / "reference.json", facts)
+        data = splits.load_data(source, specs["dataset"], seed)
+        inputs = {name: data.flat(name) for name in data.splits}
+        scored = references(inputs, data.targets(), specs["calibrate"], seed)
+        fits, metrics = run.outputs
+        files.write_json(fits, scored.fits)
+        tables_io.write_csv(metrics, scored.metrics)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from halobench.calibration.temperature_scaling import fit_temperature
+from halobench.calibration.evaluate import exact_beta
 from halobench.core.errors import SpecError, describe_error, require
 from halobench.core.specs import DatasetSpec, ModelSpec, ProbeSpec, TrainSpec
 from halobench.data import sources, splits
-from halobench.experiment.code_version import code_in_force
-from halobench.pipeline.stage import EVERY, _canonical_parts, gpu_slot, naming, parse_parts, unless_superseded
-from halobench.storage import arrays_io, files, tables_io
-from halobench.storage.provenance import here, record
-from halobench.training.device import keep_freed_memory
+from halobench.pipeline.stage import DEFAULTS, Code, Resume, canonical_parts, parse_parts, resumable, stage
+from halobench.storage import arrays_io, tables_io
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PARTS = {"dataset": DatasetSpec, "model": ModelSpec, "train": TrainSpec}
+PACKAGES = ("torch", "pandas", "pyarrow")
 
 
 def run_probe(
@@ -25,76 +25,84 @@ def run_probe(
     source: Path,
     seed: int,
     folder: Path,
-    checkpoint: Path | None = None,
-    every: float = EVERY,
-    slots: int = 1,
+    resume: Resume = DEFAULTS,
+    code: Code | None = None,
 ) -> None:
-    """Probe a trained cell in `folder`; write neighbourhood.parquet, radii.parquet and probe.json beside it.
+    """Probe the trained cell in `folder`; write neighbourhood.parquet and radii.parquet there.
 
     Parameters
     ----------
-    checkpoint : Path, optional
-        Its resume point; by default a hidden file in `folder`.
-    every : float
-        Seconds between two savings of it.
-    slots : int
-        Processes that may share a GPU.
+    spec : mapping
+        The parts ``dataset``, ``model`` and ``train``, and ``probes``, the probes by name.
+    source : Path
+        The folder of the data set's source.
+    seed : int
+    folder : Path
+        As the train stage wrote it.
+    resume : Resume
+        Where it saves a checkpoint, and how often.
+    code : mapping, optional
+        The code version that was asked for.
     """
-    began = time.perf_counter()
+    specs, probes = _parse(spec)
+    asked = canonical_parts(specs) | {"probes": canonical_parts(probes)}
+    directions = [plugin for probe in probes.values() for plugin in probe.plugged]
+    used = [("models", specs["model"].name), *sources.sampler(source), *directions]
+    with (
+        stage("probe", folder / "probe.json", asked, seed=seed, code=code, plugins=used, packages=PACKAGES) as run,
+        resumable(run, specs["train"].device, resume) as session,
+    ):
+        from halobench.probing.probe import ProbedModel, probe_cell
+        from halobench.probing.progress import Progress
+        from halobench.training.device import keep_freed_memory, place, resolve_device, set_kernels
+
+        keep_freed_memory()
+        data = splits.load_data(source, specs["dataset"], seed)
+        set_kernels(specs["train"])
+        device = resolve_device(specs["train"].device)
+        model = place(_load_model(specs["model"], data, folder), specs["train"], device).eval()
+        logits = folder / "logits.safetensors"
+        beta = exact_beta(arrays_io.read_arrays(logits))
+        checkpoint = session.checkpoint(str(device), [source / "meta.json", folder / "model.safetensors", logits])
+        fitted = specs["model"].fitted_on(specs["dataset"].source)
+        probed = ProbedModel(model, specs["train"], beta, fitted)
+        result = probe_cell(probed, data, probes, seed, Progress(checkpoint))
+        run.claim_folder()
+        for path, table in zip(run.outputs, (result.curves, result.radii), strict=True):
+            tables_io.write_parquet(path, table)
+        run.facts = {"made_on": checkpoint.made_on}
+    checkpoint.remove()
+
+
+def _parse(spec: Any) -> tuple[dict[str, Any], dict[str, ProbeSpec]]:
+    """Return the parts of a spec, and its probes by name."""
     require(isinstance(spec, Mapping), "spec", spec, "a mapping of dataset, model, train, probes")
-    probes: Any = spec.get("probes")
+    probes = spec.get("probes")
     require(isinstance(probes, Mapping) and probes, "spec.probes", probes, "at least one probe")
     parts = {key: value for key, value in spec.items() if key != "probes"}
-    specs = parse_parts(parts, {"dataset": DatasetSpec, "model": ModelSpec, "train": TrainSpec})
-    probes = parse_parts(probes, dict.fromkeys(probes, ProbeSpec))
-    keep_freed_memory()
+    return parse_parts(parts, PARTS), parse_parts(probes, dict.fromkeys(probes, ProbeSpec))
+
+
+def _load_model(spec: ModelSpec, data: splits.Data, folder: Path) -> nn.Module:
+    """Return the model whose weights lie in `folder`, on the CPU.
+
+    Raises
+    ------
+    SpecError
+        If they are those of another model, or aren't what the train stage wrote.
+    """
     from safetensors.torch import load_model
 
     from halobench.models import builder
-    from halobench.probing.probe import ProbedModel, probe_cell
-    from halobench.probing.progress import Progress
-    from halobench.training import cell
-    from halobench.training.checkpoint import Checkpoint, Signals
-    from halobench.training.device import place, resolve_device, set_kernels
+    from halobench.training.cell import start_on
 
+    model = builder.build(spec, data.shape, data.classes, (data.mean, data.std))
+    start_on(model, data)
     weights = folder / "model.safetensors"
-    walks = [plugin for probe in probes.values() for plugin in probe.plugged]
-    code = code_in_force("probe", [("models", specs["model"].name), *sources.sampler(source), *walks])
-    asked = _canonical_parts(specs) | {"probes": _canonical_parts(probes)}
-    files.sweep(folder)
-    with gpu_slot(specs["train"].device, slots), Signals() as signals, naming(folder):
-        loaded = splits.load_data(source, specs["dataset"], seed)
-        set_kernels(specs["train"])
-        device = resolve_device(specs["train"].device)
-        model = builder.build(specs["model"], loaded.shape, loaded.classes, (loaded.mean, loaded.std))
-        cell.start_on(model, loaded)
-        arrays_io.check_arrays(weights)
-        try:
-            load_model(model, str(weights))
-        except (RuntimeError, ValueError) as error:
-            what = f"the model of {weights} ({describe_error(error)})"
-            raise SpecError("spec.model", specs["model"].name, what) from None
-        logits = folder / "logits.safetensors"
-        beta = exact_beta(arrays_io.read_arrays(logits))
-        key = ["probe", asked, seed, code, *map(files.checksum, (source / "meta.json", weights, logits))]
-        at = checkpoint or folder / ".probe.safetensors"
-        resume = Checkpoint(at, key, every, signals, here=here(str(device)))
-        model = place(model, specs["train"], device).eval()
-        fitted = specs["model"].fitted_on(specs["dataset"].source)
-        probed = ProbedModel(model, specs["train"], beta, fitted)
-        found = probe_cell(probed, loaded, probes, seed, Progress(resume))
-        paths = [folder / "neighbourhood.parquet", folder / "radii.parquet"]
-        with unless_superseded(folder / "probe.json", asked, seed, code):
-            tables_io.write_parquet(paths[0], found.curves)
-            tables_io.write_parquet(paths[1], found.radii)
-            seconds = time.perf_counter() - began
-            packages, facts = ["torch", "pandas", "pyarrow"], {"made_on": resume.made_on}
-            made = record("probe", asked, seed, code, paths, seconds, packages, str(device), facts)
-            files.write_json(folder / "probe.json", made)
-        resume.remove()
-
-
-def exact_beta(arrays: Mapping[str, np.ndarray]) -> float | None:
-    """The inverse of the exact temperature on validation logits and labels; None where they are separable."""
-    fit = fit_temperature(arrays["val.logits"], arrays["val.labels"])
-    return None if fit.separable else fit.beta
+    arrays_io.check_arrays(weights)
+    try:
+        load_model(model, str(weights))
+    except (RuntimeError, ValueError) as error:
+        what = f"the model of {weights} ({describe_error(error)})"
+        raise SpecError("spec.model", spec.name, what) from None
+    return model

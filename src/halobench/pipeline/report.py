@@ -2,143 +2,152 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from halobench.core import plugins
 from halobench.core.errors import require
-from halobench.experiment.code_version import code_in_force
-from halobench.experiment.grid import tables_read
-from halobench.pipeline.stage import _checksums
-from halobench.storage import files
+from halobench.experiment.displays import tables_read
+from halobench.pipeline.stage import Code, stage
+from halobench.results.manifest import read_manifest
+from halobench.storage import files, tables_io
 from halobench.storage.layout import EXPLORED, TABLES
-from halobench.storage.provenance import record
 
 
 def run_overview(
+    spec: Mapping[str, Any],
     manifest: Path,
     results: Path,
     tables: Path,
     out: Path,
-    spec: Mapping[str, Any],
-    rules: Mapping[str, Any],
     figure: Path | None = None,
-    note: str = "",
+    code: Code | None = None,
 ) -> None:
-    """Write an experiment's pages, overview.html, cells.html, panels.html and front.html, and overview.json to `out`.
+    """Write an experiment's pages to `out`: overview.html, cells.html and front.html.
 
     Parameters
     ----------
+    spec : mapping
+        ``config``, the part of the configuration that made it, and ``note``, which leads each page (that cells are
+        missing, say).
     manifest, results, tables : Path
         Its cells, the results folder that holds their records, and its tables.
-    spec : mapping
-        The part of the configuration that made it, to be shown.
-    rules : mapping
-        The workflow's rules, to be drawn: see `halobench.reporting.pages.overview.Overview`.
+    out : Path
     figure : Path, optional
         The PNG that sums it up.
-    note : str
-        Leads each page, e.g. that cells are missing.
+    code : mapping, optional
+        The code version that was asked for.
     """
-    began = time.perf_counter()
-    for key, value in (("spec", spec), ("rules", rules)):
-        require(isinstance(value, Mapping), key, value, "a mapping")
-    code = code_in_force("overview")
-    files.sweep(out)
-    from halobench.reporting.pages import cells, elements, overview, panels, run_costs
-    from halobench.results.manifest import read_manifest
-    from halobench.storage.tables_io import read_tables
+    require(isinstance(spec, Mapping), "spec", spec, "a mapping of config and note")
+    experiment, names = read_manifest(manifest), (*TABLES, "claims")
+    asked = {"experiment": experiment["experiment"], "note": "", "config": {}} | dict(spec)
+    with stage("overview", out / "overview.json", asked, code=code, packages=["pandas", "pyyaml"]) as run:
+        from halobench.reporting.pages import cells, elements, overview, run_costs
 
-    listed, found = read_manifest(manifest), read_tables(tables, (*TABLES, "claims"))
-    name, jobs = listed["experiment"], run_costs.read_jobs(listed, results, tables)
-    picture = figure.read_bytes() if figure else b""
-    told = overview.Overview(name, found["runs"], found["claims"], jobs, spec, rules, picture, note)
-    pages = {
-        "overview": overview.page(told),
-        "cells": cells.page(name, found, note),
-        "panels": panels.page(name, found, note),
-        "front": overview.front(told),
-    }
-    for stem, text in pages.items():
-        elements.write(out / f"{stem}.html", text)
-    asked = {"experiment": name, "note": note, "config": dict(spec), "rules": dict(rules)}
-    asked |= {"manifest": files.checksum(manifest), "tables": _checksums(tables, (*TABLES, "claims"))}
-    paths = [out / f"{stem}.html" for stem in pages]
-    made = record("overview", asked, None, code, paths, time.perf_counter() - began, ["pandas", "pyyaml"])
-    files.write_json(out / "overview.json", made)
+        read, jobs = tables_io.read_tables(tables, names), run_costs.read_jobs(experiment, results, tables)
+        picture, name, note = figure.read_bytes() if figure else b"", asked["experiment"], asked["note"]
+        shown = overview.Overview(name, read["runs"], read["claims"], jobs, asked["config"], picture, note)
+        pages = {
+            "overview": overview.page(shown),
+            "cells": cells.page(name, read, note),
+            "front": overview.front(shown),
+        }
+        for path in run.outputs:
+            elements.write(path, pages[path.stem])
+        run.facts["inputs"] = {"manifest": files.checksum(manifest)} | tables_io.checksums(tables, names)
 
 
-def run_figure(name: str, tables: Path, out: Path, note: str = "") -> None:
-    """Draw a figure from the tables it names; write `out`.pdf, `out`.png and `out`.json.
+def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
+    """Draw a figure from the tables that it names; write `out`.pdf and `out`.png.
 
     Parameters
     ----------
+    name : str
+        A file of ``reporting/figures``, or ``module:function``.
+    tables : Path
+        An experiment's tables.
+    out : Path
+        Without suffix.
     note : str
-        Printed in the figure's corner, e.g. that cells are missing.
+        Printed in the figure's corner: that cells are missing, say.
+    code : mapping, optional
+        The code version that was asked for.
     """
-    began = time.perf_counter()
-    from halobench.reporting.plotting import saving
-    from halobench.storage.tables_io import read_tables
+    asked, used = {"figure": name, "note": note}, [("figures", name)]
+    packages = ["matplotlib", "pandas", "seaborn"]
+    with stage("figure", Path(f"{out}.json"), asked, code=code, plugins=used, packages=packages) as run:
+        from halobench.reporting.plotting import saving
 
-    code = code_in_force("figure", [("figures", name)])
-    files.sweep(out.parent)
-    wanted = tables_read("figures", name)
-    with saving.keeping():
-        figure = plugins.load("figures", name)(*read_tables(tables, wanted).values())
-        if note:
-            saving.add_note(figure, note)
-        paths = saving.save(figure, out)
-    asked = {"figure": name, "note": note, "tables": _checksums(tables, wanted)}
-    seconds = time.perf_counter() - began
-    made = record("figure", asked, None, code, paths, seconds, ["matplotlib", "pandas", "seaborn"])
-    files.write_json(Path(f"{out}.json"), made)
+        names = tables_read("figures", name)
+        with saving.garbage_collection_off():
+            figure = plugins.load("figures", name)(*tables_io.read_tables(tables, names).values())
+            if note:
+                saving.add_note(figure, note)
+            run.outputs = list(saving.save(figure, out))
+        run.facts["inputs"] = tables_io.checksums(tables, names)
+
+
+def run_table(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
+    """Make a table for print from the tables that it names; write `out`.csv, `out`.tex and `out`.html.
+
+    Parameters
+    ----------
+    name : str
+        A file of ``reporting/tables``, or ``module:function``.
+    tables : Path
+        An experiment's tables.
+    out : Path
+        Without suffix.
+    note : str
+        Printed with the table: that cells are missing, say.
+    code : mapping, optional
+        The code version that was asked for.
+    """
+    asked, used = {"table": name, "note": note}, [("tables", name)]
+    with stage("table", Path(f"{out}.json"), asked, code=code, plugins=used, packages=["pandas"]) as run:
+        from halobench.reporting.print_tables import layout
+
+        names = tables_read("tables", name)
+        table = plugins.load("tables", name)(*tables_io.read_tables(tables, names).values())
+        run.outputs = layout.save(table, out, note)
+        run.facts["inputs"] = tables_io.checksums(tables, names)
 
 
 def run_explorer(
-    results: Path, out: Path, experiments: Iterable[str] = (), tables: Path | None = None, note: str = ""
+    results: Path,
+    out: Path,
+    experiments: Iterable[str] = (),
+    tables: Path | None = None,
+    note: str = "",
+    code: Code | None = None,
 ) -> None:
-    """Write the page that explores cells to `out`, and its record beside it.
+    """Write the page that explores cells to `out`.
 
     Parameters
     ----------
+    results : Path
+        The results folder.
+    out : Path
     experiments : iterable of str
         By default all whose tables are there.
     tables : Path, optional
         The folder of the experiments' tables; by default ``tables`` in `results`.
     note : str
-        Shown on the page, e.g. that cells are missing.
+        Shown on the page: that cells are missing, say.
+    code : mapping, optional
+        The code version that was asked for.
     """
-    began = time.perf_counter()
-    code = code_in_force("explorer")
-    files.sweep(out.parent)
     from halobench.reporting import explorer
 
-    shown = explorer.write(results, out, experiments, tables, note)
-    asked: dict[str, Any] = {"experiments": shown, "note": note}
-    asked["tables"] = {name: _checksums((tables or results / "tables") / name, EXPLORED) for name in shown}
-    seconds = time.perf_counter() - began
-    files.write_json(out.with_suffix(".json"), record("explorer", asked, None, code, [out], seconds, ["plotly"]))
-
-
-def run_table(name: str, tables: Path, out: Path, note: str = "") -> None:
-    """Make a table for print from the tables it names; write `out`.csv, `out`.tex, `out`.html and `out`.json.
-
-    Parameters
-    ----------
-    note : str
-        Printed with the table, e.g. that cells are missing.
-    """
-    began = time.perf_counter()
-    code = code_in_force("table", [("tables", name)])
-    files.sweep(out.parent)
-    from halobench.reporting.print_tables import layout
-    from halobench.storage.tables_io import read_tables
-
-    wanted = tables_read("tables", name)
-    made = plugins.load("tables", name)(*read_tables(tables, wanted).values())
-    paths = layout.save(made, out, note)
-    asked = {"table": name, "note": note, "tables": _checksums(tables, wanted)}
-    seconds = time.perf_counter() - began
-    files.write_json(Path(f"{out}.json"), record("table", asked, None, code, paths, seconds, ["pandas"]))
+    folder = tables or results / "tables"
+    shown = explorer.shown(folder, experiments)
+    asked = {"experiments": shown, "note": note}
+    with stage("explorer", out.with_suffix(".json"), asked, code=code, packages=["plotly"]) as run:
+        explorer.write(results, out, shown, folder, note)
+        run.outputs = [out]
+        run.facts["inputs"] = {
+            f"{name}/{table}": digest
+            for name in shown
+            for table, digest in tables_io.checksums(folder / name, EXPLORED).items()
+        }

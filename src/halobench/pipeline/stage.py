@@ -1,67 +1,209 @@
-"""The stages as programs from files to files: each reads its inputs, runs its core, writes outputs and then its record.
+"""The protocol that all stages share: files to files, sealed with a record.
 
-Torch is imported by the stages that need it, not by this module.
+A stage reads as: parse the spec, do the work, write the outputs. What stands around that is here: refuse code that was
+edited since the run was started, clear away what killed writers left, take a GPU slot, heed signals, and seal the
+outputs with a record.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halobench.core.errors import SpecError, one_of
 from halobench.core.spec_codec import canonical, parse, to_json
-from halobench.storage import files, records
-from halobench.storage.provenance import started
+from halobench.experiment.code_version import require_code
+from halobench.storage import files
+from halobench.storage.layout import STAGES
+from halobench.storage.provenance import here, record, started
+from halobench.storage.records import read_record
+from halobench.storage.requests import Request
 
 if TYPE_CHECKING:
-    pass
+    from halobench.training.checkpoint import Checkpoint, Signals
 
-EVERY = 60.0  # seconds between two savings of a resume point
+Code = Mapping[str, str]
+
+
+@dataclass
+class StageRun:
+    """One run of a stage, to be filled in by it.
+
+    Attributes
+    ----------
+    name : str
+        A key of `STAGES`.
+    record : Path
+        Where its record goes, next to its outputs.
+    spec : mapping
+        What was asked for, in canonical form.
+    seed : int or None
+        The seed of the cell.
+    code : mapping
+        The code version of the result.
+    packages : list of str
+        Packages whose versions the record names.
+    outputs : list of Path
+        The files that the record seals: those that the stage table declares, unless the stage says otherwise.
+    facts : dict
+        Further entries of the record.
+    device : str
+        Where it ran.
+    seconds : float
+        What earlier processes spent on it.
+    """
+
+    name: str
+    record: Path
+    spec: Mapping[str, Any]
+    seed: int | None
+    code: Code
+    packages: list[str]
+    outputs: list[Path]
+    facts: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    seconds: float = 0.0
+    _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def claim_folder(self) -> None:
+        """Hold the folder until the record is written, unless a process that started later has written another result.
+
+        An orphan of a killed run may end long after its cell was edited and computed again.
+
+        Raises
+        ------
+        SpecError
+            If the record there is of another spec or code, and of a process that started later.
+        """
+        self._held.enter_context(files.alone(self.record.parent))
+        other: Mapping[str, Any] = {"started": ""}
+        with contextlib.suppress(SpecError):  # none, or a damaged one
+            other = read_record(self.record, ["started", "spec", "seed", "code"])
+        if other["started"] > started():
+            mine = to_json([self.spec, self.seed, dict(self.code)])
+            if to_json([other[key] for key in ("spec", "seed", "code")]) != mine:
+                what = f"none that started after {started()} with another spec or code; nothing was written"
+                raise SpecError(str(self.record), f"a run that started {other['started']}", what)
 
 
 @contextlib.contextmanager
-def unless_superseded(path: Path, asked: Any, seed: int, code: Mapping[str, str]) -> Iterator[None]:
-    """Write a cell's files, unless a process that started later has made them of another spec or code: `path`'s record.
+def stage(
+    name: str,
+    record_path: Path,
+    spec: Mapping[str, Any],
+    *,
+    seed: int | None = None,
+    code: Code | None = None,
+    plugins: Iterable[tuple[str, str]] = (),
+    packages: Iterable[str] = (),
+) -> Iterator[StageRun]:
+    """Run a stage: yield what it fills in, then seal its outputs with a record.
 
-    An orphan of a killed run may end long after its cell was edited and computed anew. One process writes at a time.
+    Parameters
+    ----------
+    name : str
+        A key of `STAGES`.
+    record_path : Path
+        Where the record goes; the outputs lie next to it.
+    spec : mapping
+        What was asked for, in canonical form.
+    seed : int, optional
+        The seed of the cell.
+    code : mapping, optional
+        The code version that was asked for; by default the present one.
+    plugins : iterable of (kind, name)
+        The plug-ins that the result depends on.
+    packages : iterable of str
+        Packages whose versions the record names.
 
     Raises
     ------
     SpecError
-        If it was made anew; nothing is written.
+        If the code is no longer the one that was asked for.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.alone(path.parent):
-        found = {"started": ""}
-        with contextlib.suppress(SpecError):  # none, or a damaged one
-            found = records.read_record(path, ["started", "spec", "seed", "code"])
-        mine = to_json([asked, seed, dict(code)])
-        if found["started"] > started() and to_json([found[key] for key in ("spec", "seed", "code")]) != mine:
-            what = (
-                f"none that started after {started()} with another spec or code, as this one did; nothing was written"
-            )
-            raise SpecError(str(path), f"a run that started {found['started']}", what)
-        yield
+    began = time.perf_counter()
+    version = require_code(name, plugins, code)
+    files.sweep(record_path.parent)
+    outputs = [record_path.parent / output.format(record_path.stem) for output in STAGES[name].outputs]
+    run = StageRun(name, record_path, spec, seed, version, list(packages), outputs)
+    with run._held:
+        yield run
+        run.seconds += time.perf_counter() - began
+        request = Request(name, spec, version)
+        facts = record(request, seed, run.outputs, run.seconds, run.packages, run.device, run.facts)
+        files.write_json(record_path, facts)
+
+
+@dataclass(frozen=True)
+class Resume:
+    """How a stage that can be resumed is run.
+
+    Attributes
+    ----------
+    checkpoint : Path, optional
+        The file of its checkpoint; by default a hidden one next to its outputs.
+    every : float
+        Seconds between checkpoints.
+    slots : int
+        Processes that may share a GPU.
+    """
+
+    checkpoint: Path | None = None
+    every: float = 60.0
+    slots: int = 1
+
+
+DEFAULTS = Resume()
 
 
 @contextlib.contextmanager
-def gpu_slot(device: str, slots: int) -> Iterator[None]:
-    """Keep to one GPU for as long as this lasts, where the recipe leaves open which: ``auto`` or ``cuda``."""
+def resumable(run: StageRun, device: str, resume: Resume) -> Iterator[Session]:
+    """Take a GPU slot, heed signals, and name the cell if it diverges or is stopped."""
+    from halobench.training.checkpoint import Signals
+
+    with _gpu_slot(device, resume.slots), Signals() as signals, _naming(run.record.parent):
+        yield Session(run, resume, signals)
+
+
+@dataclass(frozen=True)
+class Session:
+    """The part of a stage that can be stopped and resumed."""
+
+    run: StageRun
+    resume: Resume
+    signals: Signals
+
+    def checkpoint(self, device: str, inputs: Iterable[Path]) -> Checkpoint:
+        """Return the checkpoint of the run, which also depends on what its input files hold."""
+        from halobench.training.checkpoint import Checkpoint
+
+        run = self.run
+        path = self.resume.checkpoint or run.record.with_name(f".{run.name}.safetensors")
+        key = [run.name, run.spec, run.seed, dict(run.code), *map(files.checksum, inputs)]
+        run.device = device
+        return Checkpoint(path, key, self.resume.every, self.signals, here=here(device))
+
+
+@contextlib.contextmanager
+def _gpu_slot(device: str, slots: int) -> Iterator[None]:
+    """Keep to one GPU as long as this lasts, if the recipe leaves open which: ``auto`` or ``cuda``."""
     if device not in ("auto", "cuda"):
         yield
         return
     from halobench.pipeline.gpu_slots import device_slot
 
-    with device_slot(slots) as found:
-        if found is not None:
-            print(f"on GPU {found.value} ({found.identity})", flush=True)
+    with device_slot(slots) as slot:
+        if slot is not None:
+            print(f"on GPU {slot.value} ({slot.identity})", flush=True)
         yield
 
 
 @contextlib.contextmanager
-def naming(folder: Path) -> Iterator[None]:
+def _naming(folder: Path) -> Iterator[None]:
     """Lead the message of a cell that diverged or was stopped by its name: the last four parts of its folder."""
     try:
         yield
@@ -71,13 +213,8 @@ def naming(folder: Path) -> Iterator[None]:
         raise
 
 
-def _checksums(tables: Path, names: Iterable[str]) -> dict[str, str]:
-    """Checksums of an experiment's tables."""
-    return {name: files.checksum(tables / f"{name}.parquet") for name in names}
-
-
 def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Each part of a stage's spec, parsed; all must be there and no other.
+    """Parse each part of a stage's spec; all must be there and no other.
 
     Raises
     ------
@@ -97,6 +234,6 @@ def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
     return parsed
 
 
-def _canonical_parts(specs: Mapping[str, Any]) -> dict[str, Any]:
-    """Parsed parts as plain data again."""
+def canonical_parts(specs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parsed parts as plain data again."""
     return {key: canonical(value) for key, value in specs.items()}

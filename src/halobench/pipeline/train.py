@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ import pandas as pd
 from halobench.core.errors import require
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, TrainSpec
 from halobench.data import sources, splits
-from halobench.experiment.code_version import code_in_force
-from halobench.pipeline.stage import EVERY, _canonical_parts, gpu_slot, naming, parse_parts, unless_superseded
+from halobench.pipeline.stage import DEFAULTS, Code, Resume, canonical_parts, parse_parts, resumable, stage
 from halobench.storage import arrays_io, files, tables_io
-from halobench.storage.provenance import here, record
-from halobench.training.device import keep_freed_memory
+
+PARTS = {"dataset": DatasetSpec, "model": ModelSpec, "loss": LossSpec, "train": TrainSpec}
+PACKAGES = ("torch", "torchvision", "timm", "safetensors")
+HISTORY = ("epoch", "step", "lr", "train_loss", "gradient_norm")
 
 
 def run_train(
@@ -24,73 +24,75 @@ def run_train(
     source: Path,
     seed: int,
     out: Path,
-    checkpoint: Path | None = None,
-    every: float = EVERY,
-    slots: int = 1,
+    resume: Resume = DEFAULTS,
     weights: Path | None = None,
+    code: Code | None = None,
 ) -> None:
-    """Train a cell; write model.safetensors, logits.safetensors, history.csv and train.json to `out`.
+    """Train a cell; write model.safetensors, logits.safetensors and history.csv to `out`.
 
     Parameters
     ----------
-    checkpoint : Path, optional
-        Its resume point; by default a hidden file in `out`.
-    every : float
-        Seconds between two savings of it.
-    slots : int
-        Processes that may share a GPU.
+    spec : mapping
+        The parts ``dataset``, ``model``, ``loss`` and ``train``.
+    source : Path
+        The folder of the data set's source.
+    seed : int
+    out : Path
+    resume : Resume
+        Where it saves a checkpoint, and how often.
     weights : Path, optional
-        The file of the weights of a model that comes with such; by default the one that its spec names.
+        The weights of a model that isn't trained; by default those that its spec names.
+    code : mapping, optional
+        The code version that was asked for.
     """
-    began = time.perf_counter()
-    specs = parse_parts(spec, {"dataset": DatasetSpec, "model": ModelSpec, "loss": LossSpec, "train": TrainSpec})
+    specs = parse_parts(spec, PARTS)
     weights = given_weights(specs["model"], weights)
-    keep_freed_memory()
+    used = [("models", specs["model"].name), ("losses", specs["loss"].name), *sources.sampler(source)]
+    with (
+        stage(
+            "train", out / "train.json", canonical_parts(specs), seed=seed, code=code, plugins=used, packages=PACKAGES
+        ) as run,
+        resumable(run, specs["train"].device, resume) as session,
+    ):
+        from halobench.training.cell import evaluate_cell, train_cell
+        from halobench.training.device import keep_freed_memory, resolve_device
+
+        keep_freed_memory()
+        data = splits.load_data(source, specs["dataset"], seed)
+        inputs = [source / "meta.json", *([weights] if weights else [])]
+        checkpoint = session.checkpoint(str(resolve_device(specs["train"].device)), inputs)
+        if weights is None:
+            cell = train_cell(data, specs["model"], specs["loss"], specs["train"], seed, checkpoint=checkpoint)
+        else:
+            cell = evaluate_cell(data, specs["model"], weights, specs["train"], seed)
+        run.claim_folder()
+        _write_outputs(cell, data.targets(), run.outputs)
+        run.facts = cell.facts | {"made_on": checkpoint.made_on}
+        run.facts |= {"weights": files.checksum(weights)} if weights else {}
+        run.device, run.seconds = run.facts.pop("device"), run.facts.pop("earlier_seconds")
+        verdict = "interpolates" if run.facts["interpolates"] else "does not interpolate"
+        print(f"train accuracy {run.facts['train_accuracy']:.4f} on the labels trained on: the model {verdict}")
+    checkpoint.remove()
+
+
+def _write_outputs(cell: Any, targets: Mapping[str, Any], outputs: list[Path]) -> None:
+    """Write a trained cell's weights, logits with their targets, and history."""
     from safetensors.torch import save_model
 
-    from halobench.training.cell import evaluate_cell, train_cell
-    from halobench.training.checkpoint import Checkpoint, Signals
-    from halobench.training.device import resolve_device
-
-    used = [("models", specs["model"].name), ("losses", specs["loss"].name), *sources.sampler(source)]
-    code = code_in_force("train", used)
-    asked = _canonical_parts(specs)
-    files.sweep(out)
-    with gpu_slot(specs["train"].device, slots), Signals() as signals, naming(out):
-        loaded = splits.load_data(source, specs["dataset"], seed)
-        key = ["train", asked, seed, code, files.checksum(source / "meta.json")]
-        key += [files.checksum(weights)] if weights else []
-        place = here(str(resolve_device(specs["train"].device)))
-        resume = Checkpoint(checkpoint or out / ".train.safetensors", key, every, signals, here=place)
-        if weights is None:
-            cell = train_cell(loaded, specs["model"], specs["loss"], specs["train"], seed, checkpoint=resume)
-        else:
-            cell = evaluate_cell(loaded, specs["model"], weights, specs["train"], seed)
-        facts = cell.facts | {"made_on": resume.made_on}
-        facts |= {"weights": files.checksum(weights)} if weights else {}
-        verdict = "interpolates" if facts["interpolates"] else "does not interpolate"
-        print(f"train accuracy {facts['train_accuracy']:.4f} on the labels trained on: the model {verdict}")
-        paths = [out / name for name in ("model.safetensors", "logits.safetensors", "history.csv")]
-        with unless_superseded(out / "train.json", asked, seed, code):
-            with files.replacing(paths[0]) as temporary:
-                save_model(cell.model.to("cpu"), str(temporary))
-            arrays_io.write_arrays(paths[1], cell.logits | loaded.targets())
-            columns = ["epoch", "step", "lr", "train_loss", "gradient_norm"]
-            tables_io.write_csv(paths[2], pd.DataFrame(cell.history, columns=columns))
-            seconds = facts.pop("earlier_seconds") + time.perf_counter() - began
-            packages = ["torch", "torchvision", "timm", "safetensors"]
-            made = record("train", asked, seed, code, paths, seconds, packages, facts.pop("device"), facts)
-            files.write_json(out / "train.json", made)
-        resume.remove()
+    model, logits, history = outputs
+    with files.replacing(model) as temporary:
+        save_model(cell.model.to("cpu"), str(temporary))
+    arrays_io.write_arrays(logits, cell.logits | targets)
+    tables_io.write_csv(history, pd.DataFrame(cell.history, columns=list(HISTORY)))
 
 
 def given_weights(model: ModelSpec, weights: Path | None) -> Path | None:
-    """The file of a model's given weights: `weights`, or else the one that its spec names; None where it is trained.
+    """Return the file of the weights of a model that isn't trained; None for one that is.
 
     Raises
     ------
     SpecError
-        If it has none, or is to be trained and has one.
+        If the model has none, or is to be trained and has one.
     """
     if weights is None and model.weights is not None:
         weights = Path(model.weights)

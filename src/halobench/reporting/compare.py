@@ -1,4 +1,4 @@
-"""Two cells, or two results folders, side by side."""
+"""Compare two cells, or two results folders."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rich.text import Text
 from halobench.core import console
 from halobench.core.errors import SpecError
 from halobench.reporting import terminal
-from halobench.results.cell import Card, cell_names, changes, differing, read_card
+from halobench.results.cell import CellResults, cell_names, changes, differing, find_cell, read_cell
 
 SEVERAL = 40  # rows that a terminal shows
 
 
 @dataclass(frozen=True)
 class Folders:
-    """What two results folders hold.
+    """The differences between two results folders.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Folders:
 
 
 def compare(first: str, second: str, results: Path, everything: bool = False) -> None:
-    """Print what tells two cells of `results`, or two results folders, apart.
+    """Print how two cells of `results`, or two results folders, differ.
 
     Raises
     ------
@@ -56,40 +56,41 @@ def compare(first: str, second: str, results: Path, everything: bool = False) ->
     if all(folders):
         said = of_folders((first, second), compare_folders(Path(first), Path(second)))
     else:
-        said = of_cells(read_card(results, first), read_card(results, second), everything)
+        cells = [read_cell(results, find_cell(results, name)) for name in (first, second)]
+        said = of_cells(cells[0], cells[1], everything)
     console.console().print(said)
 
 
-def of_cells(first: Card, second: Card, everything: bool = False) -> RenderableType:
-    """Two cells side by side."""
-    names, found = ("A", "B"), changes(first.metrics, second.metrics)
+def of_cells(first: CellResults, second: CellResults, everything: bool = False) -> RenderableType:
+    """Return two cells side by side; metrics that don't differ are left out unless `everything` is asked for."""
+    names, moved = ("A", "B"), changes(first.metrics, second.metrics)
     if not everything:
-        found = found[(found["split"] == "test") & (found["change"] != 0)]
+        moved = moved[(moved["split"] == "test") & (moved["change"] != 0)]
     lead = ["split"] if everything else []
-    told = [f"A: {first.name}", f"B: {second.name}"]
+    lines = [f"A: {first.name}", f"B: {second.name}"]
     if any(key == "seed" or key.startswith("dataset.") for key, _, _ in differing(first.spec, second.spec)):
-        told.append("They are scored on different test points: data set or seed differ.")
+        lines.append("They are scored on different test points: data set or seed differ.")
     missing = [f"{card.name} is not calibrated yet." for card in (first, second) if card.metrics.empty]
     return Group(
-        *map(Text, told),
+        *map(Text, lines),
         Text(),
         terminal.spec_differences(names, differing(first.spec, second.spec)),
         terminal.fits_beside(names, first.fits, second.fits),
-        terminal.metric_changes(names, found, lead),
+        terminal.metric_changes(names, moved, lead),
         *map(Text, missing),
     )
 
 
 def compare_folders(first: Path, second: Path) -> Folders:
-    """What two results folders hold."""
+    """Compare the cells of two results folders."""
     names = [cell_names(folder) for folder in (first, second)]
     shared = [name for name in names[0] if name in set(names[1])]
     alone, others = ([name for name in each if name not in set(shared)] for each in names)
     specs, same, parts = {}, [], []
     for name in shared:
-        cards = [read_card(folder, name) for folder in (first, second)]
-        if found := differing(cards[0].spec, cards[1].spec):
-            specs[name] = found
+        cards = [read_cell(folder, name) for folder in (first, second)]
+        if differences := differing(cards[0].spec, cards[1].spec):
+            specs[name] = differences
         moved = changes(cards[0].metrics, cards[1].metrics)
         moved = moved[(moved["split"] == "test") & (moved["change"] != 0)]
         if moved.empty:
@@ -100,31 +101,31 @@ def compare_folders(first: Path, second: Path) -> Folders:
     return Folders((alone, others), specs, same, joined)
 
 
-def of_folders(names: Sequence[str], found: Folders) -> RenderableType:
-    """Two results folders side by side."""
-    moved = found.changes["cell"].nunique() if len(found.changes) else 0
-    beyond = found.changes[found.changes["beyond"].eq(True)] if len(found.changes) else found.changes
-    told = [f"A: {names[0]}", f"B: {names[1]}", ""]
-    told.append(
-        f"{len(found.same) + moved} cells are in both: {len(found.same)} with the same test metrics,"
+def of_folders(names: Sequence[str], folders: Folders) -> RenderableType:
+    """Return two results folders side by side."""
+    moved = folders.changes["cell"].nunique() if len(folders.changes) else 0
+    beyond = folders.changes[folders.changes["beyond"].eq(True)] if len(folders.changes) else folders.changes
+    lines = [f"A: {names[0]}", f"B: {names[1]}", ""]
+    lines.append(
+        f"{len(folders.same) + moved} cells are in both: {len(folders.same)} with the same test metrics,"
         f" {moved} with others."
     )
-    for which, cells in zip("AB", found.only, strict=True):
+    for which, cells in zip("AB", folders.only, strict=True):
         if cells:
             more = f" and {len(cells) - 5} more" if len(cells) > 5 else ""
-            told.append(f"{len(cells)} are in {which} alone: {', '.join(cells[:5])}{more}")
-    if len(found.specs):
-        told.append(f"{len(found.specs)} have other specs:")
-        for cell, differences in list(found.specs.items())[:5]:
+            lines.append(f"{len(cells)} are in {which} alone: {', '.join(cells[:5])}{more}")
+    if len(folders.specs):
+        lines.append(f"{len(folders.specs)} have other specs:")
+        for cell, differences in list(folders.specs.items())[:5]:
             said = "; ".join(f"{key} {console.value_text(a)} → {console.value_text(b)}" for key, a, b in differences)
-            told.append(f"  {cell}: {said}")
+            lines.append(f"  {cell}: {said}")
     if moved:
-        told.append(f"{len(beyond)} of {len(found.changes)} changes lie where the intervals are apart.")
-    shown = beyond if len(beyond) else found.changes
+        lines.append(f"{len(beyond)} of {len(folders.changes)} changes lie where the intervals are apart.")
+    shown = beyond if len(beyond) else folders.changes
     if len(shown) > SEVERAL:
-        told.append(f"The {SEVERAL} largest of them:")
+        lines.append(f"The {SEVERAL} largest of them:")
     order: Any = shown["change"].abs().sort_values(ascending=False).index[:SEVERAL] if len(shown) else []
-    parts: list[RenderableType] = list(map(Text, told))
+    parts: list[RenderableType] = list(map(Text, lines))
     if len(order):
         parts.append(terminal.metric_changes(("A", "B"), shown.loc[order], ["cell"]))
     return Group(*parts)

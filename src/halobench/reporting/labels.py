@@ -1,4 +1,4 @@
-"""What figures call things: names of data sets, models and losses, their order and looks, and intervals over seeds."""
+"""Name data sets, models, losses, probes, calibrators and claims in words, and put names in order."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 import pandas as pd
 
 FEW = 10  # points in a bin, below which its accuracy says little
-
-# Names and their order ------------------------------------------------------------------------------------------------
 
 DATASETS = {"digits": "Digits", "mnist": "MNIST", "mnist5k": "MNIST-5k", "fashion_mnist": "Fashion-MNIST"}
 DATASETS |= {"fashionmnist": "Fashion-MNIST", "kmnist": "KMNIST"}
@@ -63,37 +61,37 @@ ABSOLUTE = "distance (normalised pixels)"
 
 
 def dataset_label(name: str) -> str:
-    """A data set's name in words, e.g. ``digits-noise50`` as ``Digits, 50% label noise``."""
-    found = re.fullmatch(r"(.*)-noise(\d+)", name)
-    stem, noise = (found[1], found[2]) if found else (name, "")
+    """Return a data set's name in words, e.g. ``Digits, 50% label noise`` for ``digits-noise50``."""
+    match = re.fullmatch(r"(.*)-noise(\d+)", name)
+    stem, noise = (match[1], match[2]) if match else (name, "")
     label = DATASETS.get(stem, stem)
     return f"{label}, {int(noise)}% label noise" if noise else label
 
 
 def model_label(name: str) -> str:
-    """A model's name in words."""
+    """Return a model's name in words."""
     return MODELS.get(name, name)
 
 
 def loss_label(name: str) -> str:
-    """A loss's name in words, e.g. ``mixup5`` as ``5-point Mixup``."""
-    if found := re.fullmatch(r"mixup(\d+)", name):
-        return f"{found[1]}-point Mixup"
+    """Return a loss's name in words, e.g. ``5-point Mixup`` for ``mixup5``."""
+    if match := re.fullmatch(r"mixup(\d+)", name):
+        return f"{match[1]}-point Mixup"
     return LOSSES.get(name, name)
 
 
 def calibrator_label(name: str) -> str:
-    """A calibrator's name in words; of a plug-in outside the package what comes after the colon."""
+    """Return a calibrator's name in words; for a plug-in outside the package, the part after the colon."""
     return CALIBRATORS.get(name, name.rpartition(":")[2])
 
 
 def probe_label(name: str) -> str:
-    """Where a probe goes, in words on one line."""
+    """Return the direction of a probe in words, on one line."""
     return PROBES.get(name, name).replace("\n", " ")
 
 
 def around(points: str) -> str:
-    """Around which points a probe looked, and whose label it watched, in words."""
+    """Return in words around which samples a probe looked, and whose label it watched."""
     words = {
         "train": "training points, in the label trained on",
         "evaluation": "evaluation points, which no model was fitted to, in their label",
@@ -104,9 +102,9 @@ def around(points: str) -> str:
 
 
 def in_words(text: str) -> str:
-    """A claim's statement without its place, the names in it replaced by words."""
+    """Return a claim's statement without its place in brackets, and with words for the names in it."""
     text = re.sub(r"\s*\[[^\]]*\]\s*$", "", text)
-    text = re.sub(r"\bmixup(\d+)\b", lambda found: loss_label(found[0]), text)
+    text = re.sub(r"\bmixup(\d+)\b", lambda match: loss_label(match[0]), text)
     for probe, label in PROBES.items():
         spoken = label.replace("\n", " ")
         text = re.sub(rf"\b{probe}\b", f"“{spoken[0].lower()}{spoken[1:]}”", text) if "_" in probe else text
@@ -115,34 +113,29 @@ def in_words(text: str) -> str:
 
 
 def cell_label(dataset: str, model: str) -> str:
-    """A data set and model in words."""
+    """Return a data set and model in words."""
     return f"{dataset_label(dataset)} · {model_label(model)}"
 
 
-def ordered(names: Iterable[str], known: Iterable[str] = ()) -> list[str]:
-    """Names without repeats: the known first in their order, then the others, numbers in them by size."""
-    rank = {name: i for i, name in enumerate(known)}
+def ordered(names: Iterable[str], first: Iterable[str] = ()) -> list[str]:
+    """Return names without repeats: those of `first` first, in its order, then the others.
+
+    Numbers within the other names sort by value, and a data set with label noise follows the one without.
+    """
+    rank = {name: i for i, name in enumerate(first)}
 
     def key(name: str) -> tuple:
         parts = re.split(r"(\d+)", name)
-        # A data set with label noise follows the one without.
         stem = re.sub(r"-noise\d+$", "", name)
-        return rank.get(name, rank.get(stem, len(rank))), [int(p) if p.isdecimal() else p for p in parts]
+        return rank.get(name, rank.get(stem, len(rank))), [int(p) if p.isdecimal() else p for p in parts], name
 
-    # Of a column of a long table, its few values.
-    given: Any = names
-    found = given.unique() if isinstance(given, pd.Series) else given
-    return sorted({str(name) for name in found}, key=key)
+    # A column of a long table has few values.
+    distinct: Iterable[Any] = names.unique() if isinstance(names, pd.Series) else names
+    return sorted({str(name) for name in distinct}, key=key)
 
 
 def claim_label(claim: str, fit: str) -> str:
-    """A claim's name as words, without the fit that makes it a variant."""
+    """Return a claim's name in words, without the fit that makes it a variant."""
     text = in_words(claim.replace(f"_{fit}", "").replace("_", " "))
     text = " ".join(word.upper() if word in ("ts", "nll", "ece", "kl") else word for word in text.split())
     return text[0].upper() + text[1:]
-
-
-# Colours, markers and dashes ------------------------------------------------------------------------------------------
-
-
-# Statistics over seeds ------------------------------------------------------------------------------------------------

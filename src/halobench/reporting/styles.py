@@ -1,4 +1,4 @@
-"""Colours, markers and dashes of losses, calibrators, models and verdicts."""
+"""Give losses, calibrators, models and verdicts their colours, markers and dashes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from halobench.reporting.labels import MODELS, ordered
 
 @dataclass(frozen=True)
 class Style:
-    """How one loss is drawn. Colour and marker both tell losses apart, so that either is enough."""
+    """The colour, marker and dashes of a line. Colour and marker each identify a line without the other."""
 
     color: str
     marker: str | tuple[int, int, int]
     dash: Any = "-"
 
 
-# Lines are drawn without edges of marks, so that a mark needs a face: no "x" or "+".
+# Marks are drawn without edges, so each needs a face: no "x" or "+".
 # Okabe and Ito's palette without its yellow, too pale for lines on white; then darker tones for further losses.
-_STYLES = {
+_LOSS_STYLES = {
     "cross_entropy": Style("#D55E00", "o", "-"),
     "mixup2": Style("#56B4E9", "s", (0, (5, 1.2))),
     "mixup5": Style("#0072B2", "D", (0, (3, 1, 1, 1))),
@@ -38,7 +38,7 @@ KNOWN_LOSSES: tuple[str, ...] = ("cross_entropy", "label_smoothing", "brier", "f
 KNOWN_LOSSES += ("mixup", "mixup2", "mixup3", "mixup5", "regmixup", "cutmix", "untrained")
 _SPARE_COLORS = ("#E69F00", "#117733", "#882255", "#000000", "#999933", "#888888")
 _SPARE_MARKERS = (">", "h", (8, 1, 0), (4, 1, 0), r"$\clubsuit$", "8", (6, 1, 0))  # (n, 1, angle): a star of n points
-# No colour of a known loss, so that a line is never taken for a loss.
+# These are no colours of known losses, so that a line is never taken for a loss.
 CALIBRATOR_STYLES = {
     "none": Style("#111111", "o", "-"),
     "released": Style("#E69F00", "s", (0, (4, 1.5))),
@@ -50,7 +50,8 @@ CALIBRATOR_STYLES = {
     "isotonic": Style("#665C29", "p", (0, (4, 2))),
     "histogram": Style("#D99557", "h", (0, (2, 1))),
 }
-_DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1)), (0, (6, 1.2, 1.2, 1.2)), (0, (2.5, 1)), (0, (8, 2, 2, 2, 2, 2)))
+_MODEL_DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1)), (0, (6, 1.2, 1.2, 1.2)), (0, (2.5, 1)), (0, (8, 2, 2, 2, 2, 2)))
+_MODEL_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "*", "h")
 VERDICT_STYLES = {
     "holds": Style("#00785A", "✓"),
     "does_not": Style("#C04E00", "✗"),
@@ -60,17 +61,22 @@ VERDICT_STYLES = {
 
 
 def calibrator_style(name: str) -> Style:
-    """How a calibrator is drawn; grey where it has no style of its own."""
+    """Return the style of a calibrator; grey if it has none of its own."""
     return CALIBRATOR_STYLES.get(name, Style("#777777", "v", (0, (1.2, 1))))
 
 
 def model_dashes(models: Iterable[str]) -> dict[str, Any]:
-    """A dash pattern for each model of a panel in which colour tells losses; they repeat beyond six."""
-    return {model: _DASHES[i % len(_DASHES)] for i, model in enumerate(ordered(models, MODELS))}
+    """Return dashes for each model of a panel whose colours stand for losses; they repeat beyond six models."""
+    return {model: _MODEL_DASHES[i % len(_MODEL_DASHES)] for i, model in enumerate(ordered(models, MODELS))}
+
+
+def model_markers(models: Iterable[str]) -> dict[str, str]:
+    """Return a marker for each model of a panel whose colours stand for losses; they repeat beyond twelve models."""
+    return {model: _MODEL_MARKERS[i % len(_MODEL_MARKERS)] for i, model in enumerate(ordered(models, MODELS))}
 
 
 def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
-    """A style for each loss: known losses always the same, others the next free ones in order.
+    """Return a style for each loss: known losses always have the same, others the next free ones in order.
 
     Parameters
     ----------
@@ -84,8 +90,8 @@ def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
     """
     styles, spare = {}, 0
     for loss in ordered(losses, KNOWN_LOSSES):
-        if loss in _STYLES:
-            styles[loss] = _STYLES[loss]
+        if loss in _LOSS_STYLES:
+            styles[loss] = _LOSS_STYLES[loss]
         else:
             color = _SPARE_COLORS[spare % len(_SPARE_COLORS)]
             marker = _SPARE_MARKERS[spare % len(_SPARE_MARKERS)]

@@ -1,4 +1,4 @@
-"""Cards and comparisons as text in a terminal."""
+"""Print the results of cells, and comparisons, in a terminal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from rich.text import Text
 
 from halobench.calibration.evaluate import Calibrated
 from halobench.core.console import console, value_text
-from halobench.core.specs import CALIBRATORS, POSTHOC
-from halobench.results.cell import Card, commands
+from halobench.core.specs import CALIBRATORS
+from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
+from halobench.results.cell import CellResults, commands, read_source_spec
 from halobench.storage.provenance import short
 
 SCORES = ("error", "nll", "kl", "brier", "ece", "ace_average", "classwise_ece", "ece_floor")
@@ -29,36 +30,36 @@ LABELS = {
 
 
 def number(value: float | None) -> str:
-    """Four significant digits; a dash where there is none."""
+    """Return a number to four significant digits, or a dash if there is none."""
     if value is None or math.isnan(value):
         return "–"
     return f"{value:.4g}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
 
 
 def scored(value: float, low: float, high: float) -> str:
-    """A value with its 95% interval, where it has one."""
+    """Return a value with its 95% interval, if it has one."""
     return number(value) + ("" if math.isnan(low) else f" [{number(low)}, {number(high)}]")
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1) -> Table:
-    """A table whose columns from number `right` on hold numbers."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    """Return a table whose columns from number `right` on hold numbers."""
+    shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        made.add_column(column, justify="left" if index < right else "right", overflow="fold")
+        shown.add_column(column, justify="left" if index < right else "right", overflow="fold")
     for row in rows:
-        made.add_row(*row)
-    return made
+        shown.add_row(*row)
+    return shown
 
 
 CLOSED = ("isotonic", "histogram")  # fitted without an iteration
 
 
 def certificate(fit: Mapping[str, Any]) -> str:
-    """What is known of a fit, in words; only those of a temperature come with a proof."""
+    """Return in words what is known of a fit; only those of a temperature come with a proof."""
     name = fit["calibrator"]
-    if name in CLOSED or name not in CALIBRATORS + POSTHOC:
+    if name in CLOSED or name not in CALIBRATOR_LABELS:
         return "closed form" if name in CLOSED else "a plug-in's"
-    if name in POSTHOC and not fit["separable"]:
+    if name not in CALIBRATORS and not fit["separable"]:
         return "converged" if fit["converged"] else "did not converge"
     if fit["separable"]:
         return "no finite optimum: separable"
@@ -68,12 +69,12 @@ def certificate(fit: Mapping[str, Any]) -> str:
 
 
 def temperature(fit: Mapping[str, Any]) -> str:
-    """T of a fit as JSON holds it."""
+    """Return T of a fit as JSON holds it."""
     return "∞" if fit["T"] is None and fit["beta"] == 0 else number(fit["T"])
 
 
-def fits(found: Sequence[Mapping[str, Any]]) -> Table:
-    """The fits of a cell's calibrators."""
+def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of the fits of a cell's calibrators."""
     rows = [
         [
             fit["calibrator"],
@@ -83,7 +84,7 @@ def fits(found: Sequence[Mapping[str, Any]]) -> Table:
             number(fit["gradient"]),
             certificate(fit),
         ]
-        for fit in found
+        for fit in fitted
     ]
     return table("Calibrators", ["", "fitted to", "T", "NLL there", "gradient", "certificate"], rows, right=2)
 
@@ -91,24 +92,24 @@ def fits(found: Sequence[Mapping[str, Any]]) -> Table:
 def fits_beside(
     names: tuple[str, str], first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]
 ) -> Table:
-    """The temperatures of two cells."""
-    found = [{(fit["calibrator"], fit["split"], fit["labels"]): fit for fit in each} for each in (first, second)]
-    keys = [*found[0], *(key for key in found[1] if key not in found[0])]
+    """Return a table of the temperatures of two cells."""
+    fits_of = [{(fit["calibrator"], fit["split"], fit["labels"]): fit for fit in each} for each in (first, second)]
+    keys = [*fits_of[0], *(key for key in fits_of[1] if key not in fits_of[0])]
     rows = [
-        [key[0], f"{key[1]}, {key[2]}", *(temperature(each[key]) if key in each else "–" for each in found)]
+        [key[0], f"{key[1]}, {key[2]}", *(temperature(each[key]) if key in each else "–" for each in fits_of)]
         for key in keys
-        if any(key in each and (each[key]["T"] is not None or each[key]["beta"] == 0) for each in found)
+        if any(key in each and (each[key]["T"] is not None or each[key]["beta"] == 0) for each in fits_of)
     ]
     return table("Temperatures", ["", "fitted to", *names], rows, right=2)
 
 
 def metrics(
-    found: pd.DataFrame, split: str = "test", wanted: Sequence[str] = SCORES, words: Mapping[str, str] = LABELS
+    scores: pd.DataFrame, split: str = "test", wanted: Sequence[str] = SCORES, words: Mapping[str, str] = LABELS
 ) -> list[Table]:
-    """A split's metrics, a table for each kind of labels, in `words`: metrics by calibrators."""
+    """Return a split's metrics by calibrator, a table for each kind of labels; `words` name those kinds."""
     tables = []
-    there = found[found["split"] == split]
-    for labels, part in there.groupby("labels", sort=False):
+    rows_of_split = scores[scores["split"] == split]
+    for labels, part in rows_of_split.groupby("labels", sort=False):
         calibrators = list(part["calibrator"].unique())
         each: Iterable[Any] = part.itertuples()
         cells = {(row.calibrator, row.metric): scored(row.value, row.low, row.high) for row in each}
@@ -122,7 +123,7 @@ def metrics(
 
 
 def curve(values: Sequence[float], most: int = 60) -> str:
-    """A line of bars, from the least value to the largest; of each of `most` stretches the mean."""
+    """Return a line of bars from the least value to the largest; means over `most` stretches if there are more."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return ""
@@ -134,64 +135,66 @@ def curve(values: Sequence[float], most: int = 60) -> str:
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> Table:
-    """Names and values."""
-    made = Table.grid(padding=(0, 2))
-    made.add_column(style="dim")
-    made.add_column(overflow="fold")
+    """Return a table of names and values."""
+    shown = Table.grid(padding=(0, 2))
+    shown.add_column(style="dim")
+    shown.add_column(overflow="fold")
     for name, value in rows:
-        made.add_row(name, value)
-    return made
+        shown.add_row(name, value)
+    return shown
 
 
-def card(found: Card) -> RenderableType:
-    """All of a cell but the commands."""
-    train = found.train
-    lines = [("folder", str(found.results / "runs" / found.name))]
-    lines += [(key, value_text(value)) for key, value in found.spec.items()]
+def card(cell: CellResults) -> RenderableType:
+    """Return all of a cell except the commands."""
+    train = cell.train
+    lines = [("folder", str(cell.results / "runs" / cell.name))]
+    lines += [(key, value_text(value)) for key, value in cell.spec.items()]
     verdict = "interpolates" if train["interpolates"] else "does not interpolate"
     lines.append(("training", f"{train['steps']} steps, {train['parameters']:,} parameters, {train['device']}"))
     lines.append(("train accuracy", f"{train['train_accuracy']:.4f} on the labels trained on: {verdict}"))
-    if len(found.history):
-        loss = found.history["train_loss"].tolist()
+    if len(cell.history):
+        loss = cell.history["train_loss"].tolist()
         lines.append(("train loss", f"{number(loss[0])} {curve(loss)} {number(loss[-1])}"))
-    seconds = (f"{stage} {made['seconds']:.1f} s" for stage, made in found.records.items())
+    seconds = (f"{stage} {record['seconds']:.1f} s" for stage, record in cell.records.items())
     lines.append(("took", ", ".join(seconds)))
     commit = short(train["commit"] or "unknown")
     lines.append(("made", f"{train['finished']}, commit {commit}, {train['hardware']['processor']}"))
     lines.append(("versions", ", ".join(f"{name} {version}" for name, version in train["versions"].items())))
-    missing = [stage for stage in ("probe", "calibrate") if stage not in found.records]
+    missing = [stage for stage in ("probe", "calibrate") if stage not in cell.records]
     if missing:
         lines.append(("not there", " and ".join(missing)))
-    parts: list[RenderableType] = [Text(found.name, style="bold"), facts(lines), Text()]
-    if found.fits:
-        parts.append(fits(found.fits))
-    return Group(*parts, *metrics(found.metrics), Text("Commands that make it anew", style="bold"))
+    parts: list[RenderableType] = [Text(cell.name, style="bold"), facts(lines), Text()]
+    if cell.fits:
+        parts.append(fits(cell.fits))
+    return Group(*parts, *metrics(cell.metrics), Text("Commands that make it anew", style="bold"))
 
 
-def show(found: Card) -> None:
-    """Print a cell's card; its commands are left in one piece each, to be copied."""
+def show(cell: CellResults) -> None:
+    """Print a cell's results; its commands are left in one piece each, to be copied."""
     out = console()
-    out.print(card(found))
-    for line in commands(found):
+    out.print(card(cell))
+    for line in commands(cell, read_source_spec(cell.results, cell.source)):
         out.print(Text(line), soft_wrap=True)
 
 
-def calibrated(path: str, said: str, found: Calibrated) -> RenderableType:
-    """What calibrating a file of logits found; `said` tells what of its points was fitted to."""
+def calibrated(path: str, said: str, results: Calibrated) -> RenderableType:
+    """Return the results of calibrating a file of logits; `said` says which of its samples were fitted to."""
     words = {"clean": "the labels given", "noisy": "expected under the posterior given"}
-    return Group(Text(path, style="bold"), Text(said), Text(), fits(found.fits), *metrics(found.metrics, words=words))
+    return Group(
+        Text(path, style="bold"), Text(said), Text(), fits(results.fits), *metrics(results.metrics, words=words)
+    )
 
 
-def spec_differences(names: tuple[str, str], found: Sequence[tuple[str, Any, Any]]) -> RenderableType:
-    """Keys whose values differ."""
-    if not found:
+def spec_differences(names: tuple[str, str], differences: Sequence[tuple[str, Any, Any]]) -> RenderableType:
+    """Return a table of keys whose values differ."""
+    if not differences:
         return Text("Their specs are the same.")
-    return table("Specs", ["", *names], [[key, value_text(a), value_text(b)] for key, a, b in found], right=3)
+    return table("Specs", ["", *names], [[key, value_text(a), value_text(b)] for key, a, b in differences], right=3)
 
 
-def metric_changes(names: tuple[str, str], found: pd.DataFrame, lead: Sequence[str] = ()) -> RenderableType:
-    """Changes of metrics, as `halobench.results.cell.changes` gives them; `lead` names columns that stand first."""
-    if found.empty:
+def metric_changes(names: tuple[str, str], changes: pd.DataFrame, lead: Sequence[str] = ()) -> RenderableType:
+    """Return a table of the changes of `halobench.results.cell.changes`; `lead` names columns that come first."""
+    if changes.empty:
         return Text("No metric differs.")
     said = {True: "intervals apart", False: "intervals overlap", None: "no interval"}
     columns = [*lead, "labels", "calibrator", "metric"]
@@ -203,6 +206,6 @@ def metric_changes(names: tuple[str, str], found: pd.DataFrame, lead: Sequence[s
             number(row["change"]),
             said[row["beyond"]],
         ]
-        for _, row in found.iterrows()
+        for _, row in changes.iterrows()
     ]
     return table("Metrics", [*columns, *names, "change", ""], rows, right=len(columns))

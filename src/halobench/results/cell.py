@@ -1,8 +1,9 @@
-"""What is known of one trained cell, read from its files; and what tells two cells, or two results folders, apart."""
+"""Find a trained cell, read its results, and compare those of two cells."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,26 +14,27 @@ import pandas as pd
 
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import to_json
-from halobench.storage import files, tables_io
 from halobench.storage.columns import METRICS_COLUMNS
-from halobench.storage.layout import stage_records
-from halobench.storage.records import check_recorded, read_record
+from halobench.storage.files import checked_bytes, read_bytes, reading
+from halobench.storage.layout import CELL_STAGES
+from halobench.storage.records import read_record
+from halobench.storage.tables_io import parse_csv
 
-POINT = ["split", "labels", "calibrator", "metric"]  # what a value of the metrics table is of
-# What is told of a record; one that another version left may lack some.
-KEYS = ["spec", "seed", "seconds", "finished", "commit", "device", "versions", "hardware"]
+SCORE_KEYS = ["split", "labels", "calibrator", "metric"]  # the columns that name a score
+# The keys of a record that are shown; another version of halobench may have left some out.
+RECORD_KEYS = ["spec", "seed", "seconds", "finished", "commit", "device", "versions", "hardware"]
 TRAIN_KEYS = ["train_accuracy", "interpolates", "steps", "parameters"]
-SEVERAL = 12  # names that a message tells
+MOST_NAMES = 12  # that a message lists
 
 
 @dataclass(frozen=True)
-class Card:
-    """One cell's files, read.
+class CellResults:
+    """What a cell's stages left, read.
 
     Attributes
     ----------
     name : str
-        Its folder under ``results/runs``.
+        The cell's folder below ``runs``: ``dataset/model/loss/seed0``.
     results : Path
         The results folder.
     records : mapping of stage to record
@@ -55,110 +57,143 @@ class Card:
         return self.records["train"]
 
     @property
+    def source(self) -> str:
+        """The name of its source."""
+        return self.train["spec"]["dataset"]["source"]
+
+    @property
     def spec(self) -> dict[str, Any]:
-        """What its stages were given, by dotted keys; the seed as one of them."""
-        given = {"seed": self.train["seed"], **self.train["spec"]}
-        given |= {stage: self.records[stage]["spec"] for stage in ("calibrate",) if stage in self.records}
+        """The specs of its stages, by dotted keys; the seed is one of them."""
+        spec = {"seed": self.train["seed"], **self.train["spec"]}
+        if "calibrate" in self.records:
+            spec["calibrate"] = self.records["calibrate"]["spec"]
         if "probe" in self.records:
-            given["probes"] = self.records["probe"]["spec"]["probes"]
-        return dict(flat(given))
+            spec["probes"] = self.records["probe"]["spec"]["probes"]
+        return dict(_flat(spec))
 
 
-def flat(spec: Mapping[str, Any], lead: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested mappings by dotted keys."""
+def _flat(spec: Mapping[str, Any], lead: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings with their dotted keys."""
     for key, value in spec.items():
         if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{lead}{key}.")
+            yield from _flat(value, f"{lead}{key}.")
         else:
             yield f"{lead}{key}", value
 
 
+# --- Finding ---------------------------------------------------------------------------------------------------------
+
+
 def cell_names(results: Path) -> list[str]:
-    """The cells of a results folder that are trained, sorted.
+    """Return the names of the trained cells of a results folder, sorted.
 
     Raises
     ------
     SpecError
         If there is no such folder, or no trained cell in it.
     """
-    what = "a results folder: one that holds `runs`, as `halobench run` makes it"
+    expected = "a results folder: one that holds `runs`, as `halobench run` makes it"
     if not (results / "runs").is_dir():
-        raise SpecError(str(results), "no folder" if not results.is_dir() else "no folder `runs` in it", what)
-    found = sorted(str(path.parent.relative_to(results / "runs")) for path in results.glob("runs/*/*/*/*/train.json"))
-    if not found:
+        raise SpecError(str(results), "no folder" if not results.is_dir() else "no folder `runs` in it", expected)
+    names = sorted(str(path.parent.relative_to(results / "runs")) for path in results.glob("runs/*/*/*/*/train.json"))
+    if not names:
         raise SpecError(str(results / "runs"), "no cell that is trained", "at least one: `halobench run` trains them")
-    return found
+    return names
 
 
-def one_cell(results: Path, name: str) -> str:
-    """The cell that `name` is, or is the one of which it is a part.
+def find_cell(results: Path, name: str) -> str:
+    """Return the name of the trained cell that is called `name`, or has it in its name or as its path.
 
     Raises
     ------
     SpecError
-        If there is none, with the nearest names; or if there are several, with them.
+        If there is none, with the nearest names; or if there are several, with their names.
     """
     names = cell_names(results)
-    if name not in names:  # given as a path, perhaps: what stands after `runs`
+    if name not in names:  # a path, perhaps: the cell is named by what comes after `runs`
         parts = name.strip("/").split("/")
         name = "/".join(parts[parts.index("runs") + 1 :] if "runs" in parts else parts)
     if name in names:
         return name
-    found = [known for known in names if f"/{name}/" in f"/{known}/"] or [known for known in names if name in known]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        more = f" and {len(found) - SEVERAL} more" if len(found) > SEVERAL else ""
-        raise SpecError("cell", name, f"the name of one cell, and it is a part of {', '.join(found[:SEVERAL])}{more}")
+    matches = [cell for cell in names if f"/{name}/" in f"/{cell}/"] or [cell for cell in names if name in cell]
+    if not matches:
+        raise _no_cell(results, name)
+    if len(matches) > 1:
+        more = f" and {len(matches) - MOST_NAMES} more" if len(matches) > MOST_NAMES else ""
+        listed = ", ".join(matches[:MOST_NAMES])
+        raise SpecError("cell", name, f"the name of one cell, and it is a part of {listed}{more}")
+    return matches[0]
+
+
+def _no_cell(results: Path, name: str) -> SpecError:
+    """Return the error that `name` is no trained cell, with the nearest names."""
+    names = cell_names(results)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[:3]
-    raise SpecError("cell", name, f"one of the {len(names)} cells trained in {results}; near are {', '.join(near)}")
+    return SpecError("cell", name, f"one of the {len(names)} cells trained in {results}; near are {', '.join(near)}")
 
 
-def read_card(results: Path, name: str) -> Card:
-    """Read the files of the cell that `name` is, or is a part of.
+# --- Reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_cell(results: Path, name: str) -> CellResults:
+    """Read the results of the trained cell called `name`, each file once.
 
     Raises
     ------
     SpecError
-        As `one_cell`; or if a file isn't what its record tells of.
+        If there is no such cell, or a file differs from its record.
     """
-    name = one_cell(results, name)
     folder = results / "runs" / name
-    there = [file for file in stage_records(probed=True) if (folder / file).exists()]
+    if not (folder / "train.json").exists():
+        raise _no_cell(results, name)
     records = {
-        file.removesuffix(".json"): read_record(folder / file, KEYS + TRAIN_KEYS * (file == "train.json"))
-        for file in there
+        stage.name: read_record(path, RECORD_KEYS + TRAIN_KEYS * (stage.name == "train"))
+        for stage in CELL_STAGES
+        if (path := results / stage.record_path(name)).exists()
     }
-    calibrated = "calibrate" in records
-    for file in ("calibration.json", "metrics.csv", "history.csv"):
-        if file == "history.csv" or calibrated:
-            check_recorded(folder / file)
-    return Card(
-        name,
-        results,
-        records,
-        files.read_json(folder / "calibration.json") if calibrated else [],
-        tables_io.read_csv(folder / "metrics.csv", METRICS_COLUMNS)
-        if calibrated
-        else pd.DataFrame(columns=METRICS_COLUMNS),
-        tables_io.read_csv(folder / "history.csv", least=0),
-    )
+    fits, metrics = [], pd.DataFrame(columns=METRICS_COLUMNS)
+    if "calibrate" in records:
+        path, content = folder / "calibration.json", _content(folder, "calibration.json", records)
+        with reading(path, "JSON"):
+            fits = json.loads(content)
+        path = folder / "metrics.csv"
+        metrics = parse_csv(path, _content(folder, path.name, records), METRICS_COLUMNS)
+    path = folder / "history.csv"
+    history = parse_csv(path, _content(folder, path.name, records), least=0)
+    return CellResults(name, results, records, fits, metrics, history)
 
 
-def commands(card: Card, out: str = "again") -> list[str]:
-    """The commands that make the cell anew, from its source to its metrics, in the folder `out`."""
-    dataset = card.train["spec"]["dataset"]["source"]
-    source, cell = f"{out}/sources/{dataset}", f"{out}/{card.name}"
+def _content(folder: Path, name: str, records: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Return the content of a cell's file; raise SpecError if a record has another checksum of it."""
+    for stage, record in records.items():
+        if name in record["outputs"]:
+            return checked_bytes(folder / name, record["outputs"][name], f"the bytes that {stage}.json records")
+    return read_bytes(folder / name)
+
+
+def read_source_spec(results: Path, source: str) -> Mapping[str, Any] | None:
+    """Return the spec of a source from its record, or None without a record."""
+    record = results / "sources" / source / "source.json"
+    return read_record(record, ["spec"])["spec"] if record.exists() else None
+
+
+def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str = "again") -> list[str]:
+    """Return the commands that reproduce a cell in the folder `out`, from its source to its metrics.
+
+    `source_spec` is that of its source, as `read_source_spec` returns it: cells share sources.
+    """
+    source, folder = f"{out}/sources/{cell.source}", f"{out}/{cell.name}"
     lines = []
-    record = card.results / "sources" / dataset / "source.json"
-    if record.exists():
-        lines.append(_line("source", "--spec", to_json(read_record(record, ["spec"])["spec"]), "--out", source))
-    given: dict[str, tuple[str, ...]] = {"train": ("--source", source, "--out", cell)}
-    given |= {"probe": ("--source", source, "--run", cell), "calibrate": ("--run", cell)}
-    for stage, arguments in given.items():
-        if stage in card.records:
-            made = card.records[stage]
-            lines.append(_line(stage, *arguments, "--seed", str(made["seed"]), "--spec", to_json(made["spec"])))
+    if source_spec is not None:
+        lines.append(_line("source", "--spec", to_json(source_spec), "--out", source))
+    arguments: dict[str, tuple[str, ...]] = {
+        "train": ("--source", source, "--out", folder),
+        "probe": ("--source", source, "--run", folder),
+        "calibrate": ("--run", folder),
+    }
+    for stage, record in cell.records.items():
+        seed, spec = str(record["seed"]), to_json(record["spec"])
+        lines.append(_line(stage, *arguments[stage], "--seed", seed, "--spec", spec))
     return lines
 
 
@@ -166,26 +201,32 @@ def _line(*arguments: str) -> str:
     return shlex.join(["halobench", *arguments])
 
 
+# --- Comparing -------------------------------------------------------------------------------------------------------
+
+
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Keys of two specs, as `Card.spec` gives them, whose values differ, with both; None where one hasn't the key."""
+    """Return the keys of two specs whose values differ, with both values; None stands for a missing key.
+
+    The specs are as `CellResults.spec` gives them.
+    """
     keys = [*first, *(key for key in second if key not in first)]
     return [(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]
 
 
 def changes(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """What two tables of metrics say of the same splits, labels, calibrators and metrics.
+    """Compare the scores that two tables of metrics have in common.
 
     Returns
     -------
     DataFrame
         split, labels, calibrator, metric; value, low and high of both, with suffixes ``_a`` and ``_b``; ``change``, the
-        second value less the first (0 where both are the same infinity); and ``beyond``: whether the 95% intervals
-        have no number in common, None where a value has none.
+        second value less the first (0 if both are the same infinity, or NaN); and ``beyond``: True if the 95% intervals
+        have no number in common, False if they have, None if a value has no interval.
     """
-    both = first.merge(second, on=POINT, suffixes=("_a", "_b"), how="inner", sort=False)
+    both = first.merge(second, on=SCORE_KEYS, suffixes=("_a", "_b"), how="inner", sort=False)
     same = (both["value_a"] == both["value_b"]) | (both["value_a"].isna() & both["value_b"].isna())
     both["change"] = (both["value_b"] - both["value_a"]).mask(same, 0.0)
     apart = (both["low_b"] > both["high_a"]) | (both["low_a"] > both["high_b"])
-    known = both[["low_a", "high_a", "low_b", "high_b"]].notna().all(axis=1)
-    both["beyond"] = apart.astype(object).where(known, None)
+    complete = both[["low_a", "high_a", "low_b", "high_b"]].notna().all(axis=1)
+    both["beyond"] = apart.astype(object).where(complete, None)
     return both

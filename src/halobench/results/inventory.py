@@ -1,9 +1,9 @@
-"""What of an experiment is there: the cells that are complete and current, and what the others lack."""
+"""The inventory of results: the cells of an experiment that are finished, and what is missing of the others."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,33 @@ import pandas as pd
 
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import to_json
-from halobench.experiment.code_version import code_map
 from halobench.experiment.grid import Cell, Config
-from halobench.experiment.jobs import asked_of_cell
-from halobench.results.manifest import list_cells
+from halobench.experiment.jobs import Job, cell_jobs, list_cells, reference_job
 from halobench.storage.files import checksum
 from halobench.storage.job_logs import last_line
-from halobench.storage.layout import stage_records
+from halobench.storage.layout import STAGES, stage_records
 from halobench.storage.records import read_record
+from halobench.storage.requests import differences
 from halobench.storage.tables_io import write_csv
 
 
 @dataclass(frozen=True)
-class Survey:
-    """The cells and references of an experiment that are there, how many it has, and a row for each that is missing.
+class Inventory:
+    """The finished cells of an experiment.
 
-    `probed` are the cells that are to be probed.
+    Attributes
+    ----------
+    experiment : str
+    cells : tuple of Cell
+        Those that are complete and current.
+    references : tuple of (data set, seed)
+        The calibrator-free predictors that are.
+    size : int
+        How many cells the experiment has.
+    missing : tuple of mapping
+        A row for each cell and reference that is missing: its names, the stage, and why.
+    probed : frozenset of Cell
+        The cells that are to be probed.
     """
 
     experiment: str
@@ -39,65 +50,74 @@ class Survey:
 
     @property
     def note(self) -> str:
-        """In words, for the corner of a figure; empty where nothing is missing."""
+        """In words, for the corner of a figure; empty if nothing is missing."""
         return f"partial: {len(self.cells)} of {self.size} cells" if self.missing else ""
 
 
-def survey(config: Config, experiment: str, results: Path) -> Survey:
-    """Look at the records of an experiment's cells and references."""
-    wanted, probed, missing = config.cells(experiment), config.probed(experiment), []
-    for cell in wanted:
-        if lack := _lack(asked_of_cell(config, cell, cell in probed), results, f"runs/{cell.path}"):
+def take_inventory(config: Config, experiment: str, results: Path) -> Inventory:
+    """Read the records of an experiment's cells and references."""
+    probed, missing = config.probed(experiment), []
+    cells, references = [], []
+    for cell in config.cells(experiment):
+        if lack := _first_lack(cell_jobs(config, cell, cell in probed), results):
             missing.append(vars(cell) | lack)
-    references = config.references(experiment)
-    for dataset, seed in references:
-        asked = {"reference": (config.reference_spec(dataset), code_map("reference", config.sampler(dataset)))}
-        if lack := _lack(asked, results, f"references/{dataset}/seed{seed}"):
+        else:
+            cells.append(cell)
+    for dataset, seed in config.references(experiment):
+        if lack := _first_lack([reference_job(config, dataset, seed)], results):
             missing.append({"dataset": dataset, "model": "", "loss": "reference", "seed": seed} | lack)
-    absent = {(row["dataset"], row["model"], row["loss"], row["seed"]) for row in missing}
-    there = tuple(cell for cell in wanted if (cell.dataset, cell.model, cell.loss, cell.seed) not in absent)
-    scored = tuple((d, s) for d, s in references if (d, "", "reference", s) not in absent)
-    return Survey(experiment, there, scored, len(wanted), tuple(missing), probed)
+        else:
+            references.append((dataset, seed))
+    size = len(cells) + sum(row["loss"] != "reference" for row in missing)
+    return Inventory(experiment, tuple(cells), tuple(references), size, tuple(missing), probed)
 
 
-def _lack(asked: Mapping[str, tuple[Any, dict[str, str]]], results: Path, path: str) -> dict[str, str] | None:
-    """The first stage in which a cell isn't there as the configuration now wants it, and why; None if it is."""
-    for stage, (spec, code) in asked.items():
-        place = results / path / f"{stage}.json"
-        if not place.exists():
-            log = results / "logs" / stage / f"{path.partition('/')[2]}.log"
-            told = f"not made; its log ends: {last_line(log)}" if log.exists() else "not made yet"
-            return {"stage": stage, "why": told}
-        try:
-            record = read_record(place, ["spec", "code"])
-        except SpecError:
-            return {"stage": stage, "why": "its record can't be read"}
-        if to_json(record["spec"]) != to_json(spec):
-            return {"stage": stage, "why": "made with another spec"}
-        if record["code"] != code:
-            changed = sorted(name for name in {**record["code"], **code} if record["code"].get(name) != code.get(name))
-            return {"stage": stage, "why": f"made with other code: {', '.join(changed)}"}
-        gone = [name for name in record["outputs"] if not (results / path / name).exists()]
-        if gone:
-            return {"stage": stage, "why": f"{', '.join(gone)} is missing"}
-        if harmed := [name for name, digest in record["outputs"].items() if _harmed(results / path / name, digest)]:
-            return {"stage": stage, "why": f"{', '.join(harmed)} is not as the stage wrote it"}
+def _first_lack(jobs: Iterable[Job], results: Path) -> dict[str, str] | None:
+    """Return the first job whose result isn't there as it is now asked for, and why; None if all are."""
+    for job in jobs:
+        if why := _lack(job, results):
+            return {"stage": job.stage, "why": why}
     return None
 
 
-def _harmed(path: Path, digest: str) -> bool:
-    """Whether aggregation would refuse a file; it reads no weights and no logits."""
+def _lack(job: Job, results: Path) -> str:
+    """Return why the result of a job isn't there as it is now asked for; empty if it is."""
+    path = results / job.record
+    if not path.exists():
+        log = results / "logs" / job.stage / f"{job.key}.log"
+        return f"not made; its log ends: {last_line(log)}" if log.exists() else "not made yet"
+    try:
+        record = read_record(path, ["spec", "code"])
+    except SpecError:
+        return "its record can't be read"
+    request = job.request
+    other = differences(record, request, job.seed)
+    if other == ["code"]:
+        before, now = record["code"], request.code
+        changed = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
+        return f"made with other code: {', '.join(changed)}"
+    if other:
+        return f"made with another {other[0]}"
+    gone = [name for name in record["outputs"] if not (path.parent / name).exists()]
+    if gone:
+        return f"{', '.join(gone)} is missing"
+    harmed = [name for name, digest in record["outputs"].items() if _is_harmed(path.parent / name, digest)]
+    return f"{', '.join(harmed)} is not as the stage wrote it" if harmed else ""
+
+
+def _is_harmed(path: Path, digest: str) -> bool:
+    """Return whether aggregation would refuse a file; it reads no weights and no logits."""
     return path.suffix != ".safetensors" and checksum(path) != digest
 
 
-def listed(found: Survey, results: Path) -> dict[str, Any]:
-    """What is there and what is missing as plain data, with the checksums of the records: it changes as they do."""
-    cells = list_cells(found.experiment, found.cells, found.references, found.probed)
-    paths = [f"runs/{cell.path}/{name}" for cell in found.cells for name in stage_records(cell in found.probed)]
-    paths += [f"references/{dataset}/seed{seed}/reference.json" for dataset, seed in found.references]
-    seals = [read_record(results / path)["self"] for path in paths]
-    made = hashlib.sha256(to_json(seals).encode()).hexdigest()
-    return cells | {"missing": list(map(dict, found.missing)), "records": made}
+def list_inventory(inventory: Inventory, results: Path) -> dict[str, Any]:
+    """Return what is there and what is missing as plain data; it changes as the records do, by their checksums."""
+    cells = list_cells(inventory.experiment, inventory.cells, inventory.references, inventory.probed)
+    paths = [f"runs/{cell.path}/{name}" for cell in inventory.cells for name in stage_records(cell in inventory.probed)]
+    paths += [STAGES["reference"].record_path(f"{dataset}/seed{seed}") for dataset, seed in inventory.references]
+    checksums = [read_record(results / path)["self"] for path in paths]
+    digest = hashlib.sha256(to_json(checksums).encode()).hexdigest()
+    return cells | {"missing": list(map(dict, inventory.missing)), "records": digest}
 
 
 def write_missing(path: Path, missing: Sequence[Mapping[str, Any]]) -> None:

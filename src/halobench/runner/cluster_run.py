@@ -7,7 +7,6 @@ their environment holds.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -18,16 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from halobench.core.errors import SpecError
 from halobench.core.spec_codec import to_json
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import ConfigError
-from halobench.runner import dry_run
 from halobench.runner import run as masters
-from halobench.runner.forecast.estimates import ASKED
 from halobench.runner.slurm import executor_patch
 from halobench.runner.slurm.queries import Request, Runs, check, look, queued
-from halobench.storage import files, records
+from halobench.storage import files
 
 NOTED = "HALOBENCH_STARTED"  # the file that tells what a run was started with
 # Resources that are whole numbers, and the least one, if there is any.
@@ -84,24 +80,6 @@ def start(workflow: Any, config: Mapping[str, Any]) -> None:
     os.environ[NOTED] = str(note_start(config).absolute())
 
 
-def adopt(workflow: Any) -> None:
-    """Let Snakemake note who made the cells that jobs of a dead run finished after its death, and of what.
-
-    Without these notes it wouldn't see a later edit.
-    """
-    from snakemake.common import async_run
-
-    notes = dry_run.Records(Path())
-    for job in workflow.dag.jobs:
-        path = str(job.output[-1]) if job.output else ""
-        if job.rule.name not in ASKED or workflow.dag.needrun(job) or notes.noted(path):
-            continue
-        with contextlib.suppress(SpecError):
-            made = records.read_record(path, ["spec", "code"])
-            if [to_json(made["spec"]), to_json(made["code"])] == [str(job.params.spec), str(job.params.code)]:
-                async_run(workflow.persistence.finished(job))
-
-
 def end(workflow: Any) -> None:
     """Forget a run that ended in good order: its jobs have all ended, or were cancelled."""
     if _on_slurm(workflow):
@@ -149,7 +127,7 @@ def _refused(job: Any) -> list[str]:
 
 def note_start(config: Mapping[str, Any]) -> Path:
     """Write what a run was started with: its configuration, and the maps of all code that it has asked for."""
-    made = {"config": json.loads(json.dumps(config)), "code": code_version.asked()}
+    made = {"config": json.loads(json.dumps(config)), "code": code_version.maps_in_use()}
     path = masters.STATE / "started" / f"{hashlib.sha256(to_json(made).encode()).hexdigest()[:16]}.json"
     if not path.exists():
         files.write_json(path, made)

@@ -1,22 +1,24 @@
-"""A dry run of Snakemake, read back: its jobs with their reasons, and what Snakemake noted of files that it made.
+"""A dry run of Snakemake: its jobs with their reasons.
 
-The text is that of Snakemake 9.
+Jobs come from the events that our logger plug-in, `snakemake_logger_plugin_halobench`, keeps. The text of their reasons
+is that of Snakemake 9.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import re
 import subprocess
 import sys
-from base64 import urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from halobench.storage.requests import FOLDER
 
 # How Snakemake's reasons begin; see snakemake.jobs.Reason.
 FORCED = "Forced execution"
@@ -32,20 +34,15 @@ REASONS = (FORCED, MISSING, INCOMPLETE, NEWER, ANEW, INPUTS, CODE, PARAMS, SOFTW
 
 ANY_REASON = "|".join(map(re.escape, REASONS))
 REASON = re.compile(rf"(?:^|; )({ANY_REASON})(?:: (.*?))?(?=; (?:{ANY_REASON})|$)", re.S)
-LITERAL = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
-BEFORE_NOW = re.compile(rf"before: ((?:{LITERAL}|[^'\"])*?) now: ((?:{LITERAL}|[^'\"])*)$", re.S)
-BLOCK = re.compile(r"^ *(?:local)?(?:rule|checkpoint) (\S+):$")
 BUILT_IN = {"local", "dryrun", "touch"}  # executors that Snakemake has
 EACH = ("figure", "table")  # what has a rule for each, named after it: figure_summary
-MESSAGE = re.compile(r"^ *Job \d+: (.*)$")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a dry run, with Snakemake's own reason.
+    """One job of a run or dry run, with Snakemake's own reason and the shell command.
 
-    Its command is there where the dry run was asked for commands. Where it would run, beside the master of a cluster or
-    on a node, no dry run tells.
+    A dry run doesn't say whether a job would run in the main process of a run on a cluster, or on a node.
     """
 
     rule: str
@@ -81,127 +78,76 @@ class Job:
         return f"{self.kind} {self.label}".strip()
 
 
-class Records:
-    """What Snakemake noted in a working directory of the files that it made."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder / ".snakemake"
-
-    def made(self, path: str) -> bool:
-        """Whether a file was ever made; the notes may have been cleaned up."""
-        return self._path("metadata", path).is_file() or (self.folder.parent / path).exists()
-
-    def noted(self, path: str) -> bool:
-        """Whether there is a note of a file."""
-        return self._path("metadata", path).is_file()
-
-    def incomplete(self, path: str) -> bool:
-        """Whether a job was cut off while it made a file."""
-        return self._path("incomplete", path).exists()
-
-    def inputs(self, path: str) -> list[str]:
-        """What a file was made from; nothing where that isn't known."""
-        try:
-            return list(json.loads(self._path("metadata", path).read_text())["input"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
-
-    def params(self, path: str) -> list[str] | None:
-        """The params of the job that made a file, each as Python writes it; None where that isn't known."""
-        try:
-            return list(json.loads(self._path("metadata", path).read_text())["params"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def _path(self, subject: str, path: str, longest: int = 254) -> Path:
-        """A note's file: the path in base64, split into folders where that is longer than a file's name may be."""
-        code = urlsafe_b64encode(path.encode()).decode()
-        parts = [code[i : i + longest] for i in range(0, len(code), longest)]
-        return self.folder.joinpath(subject, *(f"@{part}" for part in parts[:-1]), parts[-1])
+def request_of(job: Job) -> str:
+    """Return the path of a job's request; empty if it has none."""
+    return next((path for path in job.inputs if f"/{FOLDER}/" in path), "")
 
 
-def parse_jobs(text: str) -> list[Job]:
-    """The jobs of a dry run's text, less the targets that only gather files.
+@dataclass(frozen=True)
+class Events:
+    """What Snakemake said of its jobs.
 
-    Parameters
+    Attributes
     ----------
-    text : str
-        Standard output of ``snakemake -n``.
-
-    Returns
-    -------
-    list of Job
+    jobs : tuple of Job
+        Without the targets that only gather files.
+    gathered : tuple of str
+        The files that those targets gather.
+    stats : mapping
+        The number of jobs of each rule, targets included; empty if there is nothing to do.
+    folder : Path
+        The working directory: ``--directory`` may lead elsewhere.
+    code : int
+        Snakemake's exit code.
+    errors : str
+        Its errors and warnings.
     """
-    blocks: list[tuple[str, dict[str, str]]] = []
-    for line in text.splitlines():
-        if found := BLOCK.match(line):
-            blocks.append((found[1], {}))
-        elif found := MESSAGE.match(line):  # a rule with a message of its own prints that, and no files
-            blocks.append((found[1], {"output": "?"}))
-        elif blocks:
-            key, colon, value = line.strip().partition(": ")
-            if colon:
-                blocks[-1][1].setdefault(key.lower(), value)
-    jobs = [_job(rule, facts) for rule, facts in blocks]
-    return [job for job in jobs if job.outputs]
+
+    jobs: tuple[Job, ...] = ()
+    gathered: tuple[str, ...] = ()
+    stats: Mapping[str, int] = field(default_factory=dict)
+    folder: Path = Path()
+    code: int = 0
+    errors: str = ""
+
+    @property
+    def silenced(self) -> bool:
+        """Whether there are jobs that Snakemake didn't name."""
+        return bool(self.stats) and not self.jobs
 
 
-def _job(rule: str, facts: Mapping[str, str]) -> Job:
-    """A job from the lines of its block."""
+def read_events(lines: Iterable[str], code: int = 0, errors: str = "") -> Events:
+    """Read the lines of JSON that the logger plug-in keeps."""
+    jobs, gathered, stats, folder = [], [], {}, Path()
+    for event in map(json.loads, lines):
+        if event["event"] == "workflow_started":
+            folder = Path(event["cwd"])
+        elif event["event"] == "run_info":
+            stats = event["stats"]
+        elif event["output"]:
+            jobs.append(_job(event))
+        else:
+            gathered += event["input"]
+    return Events(tuple(jobs), tuple(gathered), stats, folder, code, errors)
 
-    def listed(key: str) -> tuple[str, ...]:
-        return tuple(facts[key].split(", ")) if facts.get(key) else ()
 
-    def pairs(key: str) -> dict[str, str]:
-        return dict(item.split("=", 1) for item in listed(key) if "=" in item)
-
+def _job(event: Mapping[str, Any]) -> Job:
+    """Return the job that an event is about."""
     return Job(
-        rule,
-        facts.get("reason", "").rstrip(),
-        listed("input"),
-        listed("output"),
-        pairs("wildcards"),
-        int(facts["threads"]) if facts.get("threads", "").isdecimal() else 1,
-        pairs("resources"),
-        facts.get("shell command", ""),
+        event["rule"],
+        event["reason"].rstrip(),
+        tuple(event["input"]),
+        tuple(event["output"]),
+        {key: str(value) for key, value in event["wildcards"].items()},
+        event["threads"] if isinstance(event["threads"], int) else 1,
+        event["resources"],
+        event["shellcmd"] or "",
     )
 
 
 def parse_reason(text: str) -> dict[str, str]:
     """Snakemake's reasons for a job, each with what follows its colon."""
     return {found[1]: found[2] or "" for found in REASON.finditer(text)}
-
-
-def parse_params(text: str) -> tuple[list[Any], list[Any]]:
-    """The params that a job had and those that it has now, less what is equal; JSON is decoded.
-
-    Snakemake writes each as Python would, in no certain order and without its name.
-    """
-    found = BEFORE_NOW.search(text.rstrip())
-    return (_values(found[1]), _values(found[2])) if found else ([], [])
-
-
-def _values(text: str) -> list[Any]:
-    return sorted((_decoded(ast.literal_eval(literal)) for literal in re.findall(LITERAL, text)), key=str)
-
-
-def _decoded(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def working_directory(text: str) -> Path:
-    """Where a dry run looked for results: ``--directory`` may lead elsewhere."""
-    found = re.search(r"^  Working directory: (.+)$", text, re.M)
-    return Path(found[1]) if found else Path()
-
-
-def complaint(done: subprocess.CompletedProcess[str]) -> str:
-    """What a dry run that failed said, less what it says of itself first."""
-    message = re.sub(r"\A.*?^SNAKEMAKE\n=+\n.*?\n\n", "", done.stdout, flags=re.S | re.M)
-    return "\n".join(filter(None, [message.strip(), done.stderr.strip()]))
 
 
 def check_profile(arguments: Sequence[str]) -> None:
@@ -236,7 +182,8 @@ def check_configfiles(arguments: Sequence[str]) -> None:
     OSError
         With a line that names the file, and the line in it.
     """
-    from halobench.experiment.config_loader import ConfigError, check_file
+    from halobench.experiment.config_file import check_file
+    from halobench.experiment.config_loader import ConfigError
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--configfile", "--configfiles", nargs="+", action="extend", default=[])
@@ -247,8 +194,22 @@ def check_configfiles(arguments: Sequence[str]) -> None:
             raise OSError(f"--configfile: {error}") from None
 
 
-def dry_run(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """What Snakemake would do if it was given these arguments.
+def gather(arguments: Sequence[str], **options: Any) -> Events:
+    """Run Snakemake with these arguments, and return what it said of its jobs.
+
+    `options` are those of `subprocess.run`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "events.jsonl"
+        logger = ["--logger=halobench", f"--logger-halobench-events={path}"]
+        command = [sys.executable, "-m", "snakemake", *logger, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return read_events(lines, done.returncode, done.stderr.strip())
+
+
+def dry_run(arguments: Sequence[str]) -> Events:
+    """Return what Snakemake would do if it was given these arguments.
 
     Raises
     ------
@@ -258,5 +219,4 @@ def dry_run(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     check_profile(arguments)
     check_configfiles(arguments)
     # A profile may ask for silence; the arguments come last, so that the user's word counts otherwise.
-    command = [sys.executable, "-m", "snakemake", "--quiet", "progress", "--dry-run", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return gather(["--quiet", "progress", "--dry-run", *arguments])

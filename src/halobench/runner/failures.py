@@ -8,6 +8,7 @@ from pathlib import Path
 
 from halobench.runner import logs
 from halobench.storage import job_logs
+from halobench.storage.layout import STAGES
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,15 @@ def failed(results: Path, since: float, slurm: Path | None = None) -> list[Failu
 
     Read off the files, so that it holds for jobs of any executor, and for one that was killed without a word.
     """
-    found = []
-    for stage, made in logs.MADE.items():
-        folder = results / "logs" / stage
+    failures = []
+    for stage in STAGES.values():
+        folder = results / "logs" / stage.name
         for log in sorted(folder.rglob("*.log")):
             name = str(log.relative_to(folder)).removesuffix(".log")
-            if log.stat().st_mtime >= since and not (results / made.format(name)).exists():
-                found.append(_failure(stage, name, log, logs.slurm_logs(slurm, stage, name) if slurm else ()))
-    return found
+            if log.stat().st_mtime >= since and not (results / stage.record_path(name)).exists():
+                around = logs.slurm_logs(slurm, stage.name, name) if slurm else ()
+                failures.append(_failure(stage.name, name, log, around))
+    return failures
 
 
 def _failure(stage: str, name: str, log: Path, around: Sequence[Path]) -> Failure:

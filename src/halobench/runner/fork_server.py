@@ -26,7 +26,7 @@ from typing import Any
 PLACE = "HALOBENCH_WARM"  # the folder of the servers' sockets
 PACKAGE = Path(__file__).parents[1]
 # What each stage imports, so that its forks don't. An optimiser imports torch's compiler when it is built.
-TORCH = ("halobench.training.loop", "safetensors.torch", "torch._dynamo")
+TORCH = ("halobench.training.cell", "safetensors.torch", "torch._dynamo")
 TABLES = ("halobench.results.aggregate", "pyarrow.parquet", "pyarrow.dataset")
 STAGES = {
     "source": (),
@@ -38,15 +38,10 @@ STAGES = {
     "manifest": (),
     "aggregate": ("halobench.results.aggregate", "pyarrow.parquet"),
     "claims": ("halobench.results.claims", *TABLES),
-    "figure": ("halobench.reporting.labels", "halobench.reporting.plotting.page_layout", "scipy.stats", *TABLES),
+    "figure": ("halobench.reporting.labels", "halobench.reporting.plotting.panel_grid", "scipy.stats", *TABLES),
     "table": ("halobench.reporting.labels", "halobench.reporting.print_tables.layout", *TABLES),
     "explorer": ("halobench.reporting.explorer", "plotly.offline", *TABLES),
-    "overview": (
-        "halobench.reporting.pages.overview",
-        "halobench.reporting.pages.cells",
-        "halobench.reporting.pages.panels",
-        *TABLES,
-    ),
+    "overview": ("halobench.reporting.pages.overview", "halobench.reporting.pages.cells", *TABLES),
 }
 Main = Callable[[Sequence[str]], int]  # the command line
 SERVERS = ("torch", "plain")  # two, since a fork's memory is counted with what it inherits
@@ -55,7 +50,7 @@ FOREIGN = ("timm", "torchvision")
 CALIBRATORS = {"vector": "scipy.optimize", "ensemble": "scipy.optimize", "isotonic": "sklearn.isotonic"}
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when numpy and torch load
 # What may differ in a job's environment: how it is started, and what is read only while it runs.
-PASSING = {"HALOBENCH_CODE", PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR", *THREADS}
+PASSING = {PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR", *THREADS}
 PASSING |= {"GOTO_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"}
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT)
 LONGEST = 90  # characters of the sockets' folder: a socket's path may have 107
@@ -101,7 +96,7 @@ def ask(arguments: Sequence[str]) -> int | None:
     if not os.environ.get(PLACE) or not arguments or arguments[0] not in STAGES:
         return None
     with Signals() as signals, contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
-        line.connect(os.path.join(os.environ[PLACE], SERVERS["halobench.training.loop" not in STAGES[arguments[0]]]))
+        line.connect(os.path.join(os.environ[PLACE], SERVERS[TORCH[0] not in STAGES[arguments[0]]]))
         request = json.dumps(_request(arguments)).encode()
         socket.send_fds(line, [len(request).to_bytes(4, "big")], [0, 1, 2])
         line.sendall(request)

@@ -8,25 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halobench.storage.job_logs import DONE, SILENT, before_last, last_line, why_ended
+from halobench.storage.layout import STAGES
 
 SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # from the results: as profiles/slurm says, and by default
-
-
-# What a stage leaves when it ends well, by the name of its log.
-MADE = {
-    "source": "sources/{}/source.json",
-    "train": "runs/{}/train.json",
-    "probe": "runs/{}/probe.json",
-    "calibrate": "runs/{}/calibrate.json",
-    "reference": "references/{}/reference.json",
-    "manifest": "manifests/{}.json",
-    "aggregate": "tables/{}/aggregate.json",
-    "claims": "tables/{}/claims.json",
-    "overview": "tables/{}/overview.json",
-    "table": "tables/{}.json",
-    "figure": "figures/{}.json",
-    "explorer": "{}.json",
-}
 
 
 @dataclass(frozen=True)
@@ -85,8 +69,9 @@ def find(results: Path, name: str, slurm: Path | None = None) -> Iterator[JobLog
                 continue  # looking for SLURM's logs of every job would take long in a large grid
             around = tuple(path for each in folders for path in slurm_logs(each, folder.name, found))
             if named or name in {path.stem for path in around}:
-                made = MADE.get(folder.name, "").format(found)
-                yield JobLogs(folder.name, found, log, around, bool(made) and (results / made).exists())
+                stage = STAGES.get(folder.name)
+                ended = stage is not None and (results / stage.record_path(found)).exists()
+                yield JobLogs(folder.name, found, log, around, ended)
 
 
 def told(job: JobLogs, most: int = 3) -> str:

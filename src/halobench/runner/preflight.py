@@ -2,84 +2,120 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from time import time as now
 from typing import Any
 
 from halobench.core.errors import SpecError, describe_error
 from halobench.core.spec_codec import to_json
 from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
-from halobench.experiment.jobs import expected_records
-from halobench.runner.dry_run import Records
+from halobench.experiment.jobs import Job, drawn_jobs, jobs
 from halobench.storage import files, records
+from halobench.storage.requests import STALE, differences, write_request
 
-MOST_TOLD = 20  # lines on results that don't fit: there can be one a cell
+MOST_LINES = 20  # on results that don't fit: there can be one per cell
+LARGE = 1_000_000_000  # bytes of a file whose checksum is left to the stages that read it
 
 
-def check_results(config: Config, results: Path, most: int = 1_000_000_000) -> None:
+def check_results(config: Config, results: Path) -> None:
     """Check what an earlier run left for the experiments that will run.
 
-    A file newer than its record may be damaged: Snakemake would take it for a new input, and delete what was computed
-    from the sound one before the jobs that read it have failed. Files of more than `most` bytes are left to the stages
-    that read them, as are older ones. A record must tell of the spec and code that Snakemake noted, else Snakemake
-    takes for current what was made otherwise; where there is no note, it must tell of the present ones.
+    A record that isn't what is asked for now is set back, so that Snakemake runs its job. A file newer than its record
+    may be damaged: Snakemake would take it for a new input, and delete what was computed from the sound one before the
+    jobs that read it have failed.
+
+    Parameters
+    ----------
+    config : Config
+    results : Path
+        The results folder.
 
     Raises
     ------
     ConfigError
-        A line for each record that can't be read or doesn't fit, and each file that isn't the one that its record
-        tells of.
+        A line for each record that can't be read, and each file that isn't the one that its record describes.
     """
-    asked = expected_records(config, results)
-    others = [results / f"{scope}tables/{name}" for scope in ("", "partial/") for name in config.run]
-    tables = [folder / name for folder in others for name in ("aggregate.json", "claims.json")]
-    notes, problems = Records(Path()), []
-    for record in (*asked, *tables):
+    problems, stale = [], []
+    for job in _looked_at(config):
+        path = results / job.record
         try:
-            written = record.stat().st_mtime_ns
-            made = records.read_record(record, ["spec", "seed", "code"])
-            for name, digest in made["outputs"].items():
-                file = record.parent / name
-                if file.is_file() and file.stat().st_mtime_ns > written and file.stat().st_size <= most:
-                    files.check_sum(file, digest, f"the bytes that {record.name} records")
-            if record in asked:
-                _check_note(record, made, asked[record], notes)
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # nothing was computed there yet
+            record = _read(path, job)
+            other = _other(record, job) if not job.scope else []
+            if other:
+                stale.append((path, job))
+                continue
+            _restore_time(path, record)
+            _check_newer_outputs(path, record)
         except SpecError as error:
-            problems.append(str(error))
-    for scope, name in itertools.product(("", "partial/"), config.run):
-        manifest = results / f"{scope}manifests/{name}.json"
-        try:
-            if manifest.exists():
-                records.check_seal(manifest, files.read_json(manifest, ["cells"]))
-        except SpecError as error:
-            problems.append(str(error))
+            if path.exists():  # else nothing was computed there yet
+                problems.append(str(error))
     if problems:
-        told = problems[:MOST_TOLD]
-        raise ConfigError([*told, f"and {len(problems) - len(told)} more"] if len(problems) > len(told) else told)
+        rest = [f"and {len(problems) - MOST_LINES} more"] if len(problems) > MOST_LINES else []
+        raise ConfigError([*problems[:MOST_LINES], *rest])
+    with contextlib.suppress(OSError):  # results that can't be written, which a dry run may look at
+        _set_back(stale, results)
 
 
-def _check_note(
-    path: Path, made: Mapping[str, Any], asked: tuple[Any, int | None, dict[str, str]], notes: Records
-) -> None:
-    """Raise SpecError where Snakemake couldn't see that a record is of another spec, seed or code than it should."""
-    spec, seed, code = asked
-    if made["seed"] != seed:
-        raise SpecError(str(path), f"a record of seed {made['seed']}", f"seed {seed} {files.REMEDY}")
-    if notes.incomplete(str(path)):
-        return  # it is made again anyway
-    params = notes.params(str(path))
-    if params is None:
-        differ = [what for what, now in (("spec", spec), ("code", code)) if to_json(made[what]) != to_json(now)]
-        expected = f"the present {' and '.join(differ)}, since Snakemake's own notes on it are lost {files.REMEDY}"
-    else:
-        differ = [what for what in ("spec", "code") if repr(to_json(made[what])) not in params]
-        expected = f"the {' and '.join(differ)} that Snakemake noted when it was made {files.REMEDY}"
-    if differ:
-        raise SpecError(str(path), f"made with another {' and '.join(differ)}", expected)
+def _set_back(stale: Sequence[tuple[Path, Job]], results: Path) -> None:
+    """Make records older than the requests that they don't answer, whatever Snakemake remembers of them.
+
+    It has no memory of results that were copied here or touched. Then the request is newer than the record, and, since
+    it is written again, not the one whose checksum Snakemake may remember.
+    """
+    for path, _ in stale:
+        os.utime(path, (STALE, STALE))
+    for request in {job.request.name: job.request for _, job in stale}.values():
+        write_request(results, request, again=True)
+
+
+def _restore_time(path: Path, record: Mapping[str, Any]) -> None:
+    """Give a record that was set back its time again: it is what is asked for once more."""
+    if path.stat().st_mtime == STALE:
+        outputs = (path.parent / name for name in record.get("outputs", ()))
+        time = max((output.stat().st_mtime for output in outputs if output.exists()), default=now())
+        with contextlib.suppress(OSError):
+            os.utime(path, (time, time))
+
+
+def _looked_at(config: Config) -> Iterator[Job]:
+    """Yield the jobs of a run, and those that made partial tables."""
+    yield from jobs(config)
+    for experiment in config.run:
+        partial = drawn_jobs(config, experiment, scope="partial/")
+        yield Job("manifest", experiment, {}, scope="partial/")
+        yield from (job for job in partial if job.stage in ("aggregate", "claims"))
+
+
+def _read(path: Path, job: Job) -> dict[str, Any]:
+    """Return the record of a job; the manifest is its own."""
+    if job.stage != "manifest":
+        return records.read_record(path, ["spec", "seed", "code"])
+    manifest = files.read_json(path, ["experiment", "cells", "references"])
+    records.check_seal(path, manifest)
+    return manifest
+
+
+def _other(record: Mapping[str, Any], job: Job) -> list[str]:
+    """Return in what a record isn't what its job is asked for."""
+    if job.stage != "manifest":
+        return differences(record, job.request, job.seed)
+    listed = {key: record[key] for key in job.spec}
+    for key in ("cells", "references"):
+        listed[key] = [{name: entry[name] for name in entry if name != "outputs"} for entry in record[key]]
+    return [] if to_json(listed) == to_json(job.spec) else ["spec"]
+
+
+def _check_newer_outputs(path: Path, record: Mapping[str, Any]) -> None:
+    """Raise SpecError if an output that is newer than its record isn't the one that the record describes."""
+    written = path.stat().st_mtime_ns
+    for name, digest in record.get("outputs", {}).items():
+        file = path.parent / name
+        if file.is_file() and file.stat().st_mtime_ns > written and file.stat().st_size <= LARGE:
+            files.check_sum(file, digest, f"the bytes that {path.name} records")
 
 
 def check_claims(path: Path | str) -> None:

@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from halobench.runner.slurm import queries
 
 STATE = Path(".snakemake/halobench")
 HANDED_ON = "HALOBENCH_MASTER"  # a descriptor that outlives exec, for `enrol` to find
+LOGGER = "--logger=halobench"  # the plug-in that shows a run
 DRY = re.compile(r"--dry-?run|-[npqkrF]*n[npqkrF]*")  # short options may stand together
 BEAT = 15.0  # seconds between two signs of life
 WATCH = 3 * BEAT  # seconds to look for one
@@ -131,89 +131,6 @@ def _touched(path: Path) -> int | None:
     return None
 
 
-@dataclass(frozen=True)
-class Master:
-    """A living master: what its file says of it, when it began (seconds since the epoch), and Snakemake's arguments.
-
-    `arguments` is None where this host can't tell them.
-    """
-
-    said: str
-    began: float
-    arguments: tuple[str, ...] | None = None
-
-
-class Lookout:
-    """Looks again and again which masters of a working directory live, and changes nothing: it takes no lock.
-
-    On this host a master lives as its process does, on another one as long as it touches its file: after `WATCH`
-    seconds without that it counts as dead.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self._beats: dict[Path, tuple[int, float]] = {}  # the last sign of life, and when it was seen
-
-    def alive(self) -> list[Master]:
-        """The living masters, in the order in which they began."""
-        found = map(self._look, (self.folder / STATE / "masters").glob("*-*"))
-        return sorted((master for master in found if master), key=lambda master: master.began)
-
-    def _look(self, path: Path) -> Master | None:
-        host, _, number = path.name.rpartition("-")
-        command = _command(number) if host == platform.node() else None
-        if not (self._beats_still(path) if host != platform.node() else command):
-            return None
-        with contextlib.suppress(OSError):
-            said = path.read_text().strip()
-            return Master(said or path.name, _began(said, path), snakemake_arguments(command or ()))
-        return None
-
-    def _beats_still(self, path: Path) -> bool:
-        beat, now = _touched(path), time.monotonic()
-        if beat is None:
-            return False
-        last, seen = self._beats.get(path, (beat, now - max(time.time() - beat / 1e9, 0.0)))
-        self._beats[path] = (beat, seen if beat == last else now)
-        return now - self._beats[path][1] < WATCH
-
-
-def _began(said: str, path: Path) -> float:
-    """When a master began, as its file tells."""
-    with contextlib.suppress(ValueError):
-        return datetime.fromisoformat(said.rpartition("started ")[2]).timestamp()
-    return path.stat().st_mtime
-
-
-def _command(number: str) -> tuple[str, ...] | None:
-    """The command line of a process, if it is a master's; one without arguments where the system has no /proc."""
-    if not Path("/proc/self").exists():
-        try:
-            os.kill(int(number), 0)
-        except (ValueError, OSError):
-            return None
-        return ("snakemake",)
-    for _ in range(20):
-        try:
-            words = tuple(os.fsdecode(Path(f"/proc/{number}/cmdline").read_bytes()).split("\0")[:-1])
-            dead = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-        except OSError:
-            return None
-        if words or dead:
-            # The number may have gone to another process since.
-            return words if any("snakemake" in word or "halobench" in word for word in words) else None
-        time.sleep(0.05)  # it is about to become another program, and has no words for that moment
-    return None
-
-
-def snakemake_arguments(command: Sequence[str]) -> tuple[str, ...] | None:
-    """What a master's command line gives to Snakemake; None where it isn't one of Snakemake or of `halobench run`."""
-    for place, word in enumerate(command):
-        if Path(word).name in ("snakemake", "run") and place:
-            return tuple(command[place + 1 :])
-    return None
-
-
 def is_locked(folder: Path) -> bool:
     """Whether Snakemake's own locks lie in a working directory."""
     return any((folder / ".snakemake/locks").glob("*.lock"))
@@ -263,7 +180,8 @@ def run(arguments: Sequence[str], cancel: bool = False) -> None:
         hand_on(folder)
     if not others:  # outside of that decision, since it may take hours
         settle_left(folder, cancel)
-    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *arguments])
+    logger = [] if asked.logger else [LOGGER]
+    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *logger, *arguments])
 
 
 def tell_left(folder: Path) -> None:
@@ -303,6 +221,7 @@ def _asked(arguments: Sequence[str]) -> argparse.Namespace:
     """What counts here among Snakemake's arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--directory", "-d", type=Path, default=Path())
+    parser.add_argument("--logger", nargs="+")
     asked = parser.parse_known_args(arguments)[0]
     asked.dry_run = any(DRY.fullmatch(argument) for argument in arguments)
     return asked

@@ -32,7 +32,7 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     Raises
     ------
     SpecError
-        If the file is missing, holds no safetensors, or isn't the one that its stage's record tells of.
+        If the file is missing, holds no safetensors, or differs from its stage's record.
     """
     from safetensors.numpy import load_file
 
@@ -43,7 +43,7 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
 
 
 def check_arrays(path: Path | str) -> None:
-    """Raise SpecError where `read_arrays` would, without holding the arrays."""
+    """Raise SpecError if `read_arrays` would, without holding the arrays."""
     from safetensors import safe_open
 
     with reading(path, "arrays as safetensors"), safe_open(path, framework="numpy"):
@@ -54,23 +54,33 @@ def check_arrays(path: Path | str) -> None:
 def read_npy(
     path: Path | str, dtype: str, shape: tuple[int | None, ...], mapped: bool = False, most: int | None = None
 ) -> np.ndarray:
-    """Read one array from .npy, into memory or `mapped`; None in `shape` stands for any length.
+    """Read one array from .npy.
+
+    Parameters
+    ----------
+    path : path
+    dtype : str
+    shape : tuple of int or None
+        What it must have; None stands for any length.
+    mapped : bool
+        Map the file into memory rather than read it.
+    most : int, optional
+        The checksum of a file of more bytes is not compared with the record.
 
     Raises
     ------
     SpecError
-        If the file is missing, holds no such array and nothing else, or isn't the one that its stage's record tells of
-        (where it has more than `most` bytes, its checksum is not compared).
+        If the file is missing, holds anything but such an array, or differs from its stage's record.
     """
-    asked = f"a .npy array of {dtype} {shape}".replace("None", "n")
-    with reading(path, asked):
+    expected = f"a .npy array of {dtype} {shape}".replace("None", "n")
+    with reading(path, expected):
         # An archive of arrays is read as well, but is no array.
         array = np.lib.format.open_memmap(path, mode="r") if mapped else np.load(path, allow_pickle=False)
         fits = isinstance(array, np.ndarray) and array.dtype == dtype and array.ndim == len(shape)
-        if not fits or any(n is not None and n != found for n, found in zip(shape, array.shape, strict=True)):
-            found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise SpecError(str(path), found, f"{asked} {REMEDY}")
+        if not fits or any(n is not None and n != length for n, length in zip(shape, array.shape, strict=True)):
+            content = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise SpecError(str(path), content, f"{expected} {REMEDY}")
         if mapped and (size := Path(path).stat().st_size) != array.offset + array.nbytes:
-            raise SpecError(str(path), f"{size} bytes", f"{array.offset + array.nbytes} bytes, {asked} {REMEDY}")
+            raise SpecError(str(path), f"{size} bytes", f"{array.offset + array.nbytes} bytes, {expected} {REMEDY}")
     check_recorded(path, most)
     return array

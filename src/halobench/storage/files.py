@@ -1,4 +1,4 @@
-"""Files: written to a temporary name and renamed, so that a reader never sees half of one."""
+"""Write files under a temporary name and rename them, so that a reader never sees half of one; read them checked."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from halobench.core import file_locks
 from halobench.core.errors import SpecError, describe_error
 
-if TYPE_CHECKING:
-    pass
-
 REMEDY = "(if it is a result: delete it, and the next run that needs it makes it again)"
-
 TEMPORARY = ".writing-"  # how the names of temporary files begin
 
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, with its suffix; rename it over `path` on success, remove it on failure.
+    """Yield a temporary path next to `path`, with its suffix; rename it over `path` on success, remove it on failure.
 
     The temporary file is locked meanwhile, so that `sweep` can tell a living writer's from a dead one's.
+
+    Raises
+    ------
+    OSError
+        If the file can't be written; it names `path`, not the temporary file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,10 +55,11 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def alone(folder: Path | str) -> Iterator[None]:
-    """Hold a lock on a folder, which other processes that ask for it wait for."""
+    """Hold a lock on a folder; other processes that ask for it wait."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks: what is done so is quick, or harmless twice
+        # On a file system without locks nobody waits: what is done under this lock is quick, or harmless twice.
+        with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
@@ -65,9 +67,9 @@ def alone(folder: Path | str) -> Iterator[None]:
 
 
 def sweep(folder: Path | str, least_age: float = 60.0) -> None:
-    """Remove the temporary files that killed writers left in a folder: locked by nobody, and at least `least_age` old.
+    """Remove the temporary files that killed writers left in a folder: those that nobody locks.
 
-    The age, in seconds, covers the moment between a file's creation and its lock.
+    Files younger than `least_age` seconds stay, since a writer creates its file a moment before it locks it.
     """
     for path in Path(folder).glob(f"{TEMPORARY}*"):
         with contextlib.suppress(FileNotFoundError):
@@ -76,21 +78,27 @@ def sweep(folder: Path | str, least_age: float = 60.0) -> None:
 
 
 def _umask() -> int:
-    """The process's umask (which can only be read by setting it)."""
+    """Return the process's umask, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys; numbers must be finite."""
+    """Write `value` as indented JSON with sorted keys.
+
+    Raises
+    ------
+    ValueError
+        If a number isn't finite.
+    """
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 @contextlib.contextmanager
 def reading(path: PurePath | str, what: str) -> Iterator[None]:
-    """Turn whatever a decoder of `path` raises into a SpecError that names the file and says what it should hold."""
+    """Turn any error of decoding `path` into a SpecError that names the file and says what it should hold."""
     try:
         yield
     except SpecError as error:
@@ -106,25 +114,25 @@ def reading(path: PurePath | str, what: str) -> Iterator[None]:
 def check_sum(path: Path | str, digest: str, expected: str) -> None:
     """Raise SpecError unless `path` has the checksum `digest`."""
     with reading(path, expected):
-        found = checksum(path)
-    _check_same(path, found, digest, expected)
+        current = checksum(path)
+    _check_same(path, current, digest, expected)
 
 
 def checked_bytes(path: Path | str, digest: str, expected: str) -> bytes:
-    """What `path` holds; SpecError unless that has the checksum `digest`."""
+    """Return the content of `path`; raise SpecError unless it has the checksum `digest`."""
     with reading(path, expected):
         content = Path(path).read_bytes()
     _check_same(path, hashlib.sha256(content).hexdigest(), digest, expected)
     return content
 
 
-def _check_same(path: Path | str, found: str, digest: str, expected: str) -> None:
-    if found != digest:
-        raise SpecError(str(path), f"sha256 {found[:16]}", f"{expected}, sha256 {digest[:16]} {REMEDY}")
+def _check_same(path: Path | str, current: str, digest: str, expected: str) -> None:
+    if current != digest:
+        raise SpecError(str(path), f"sha256 {current[:16]}", f"{expected}, sha256 {digest[:16]} {REMEDY}")
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """What a file holds; SpecError if it can't be read."""
+    """Return the content of a file; raise SpecError if it can't be read."""
     with reading(path, "a file"):
         return Path(path).read_bytes()
 
@@ -135,7 +143,7 @@ def read_json(path: Path | str, keys: Iterable[str] = ()) -> Any:
     Raises
     ------
     SpecError
-        If the file is missing, holds no JSON, or lacks a key.
+        If the file is missing, holds no JSON, or a key is missing.
     """
     with reading(path, "JSON"):
         value = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -149,6 +157,6 @@ def read_json(path: Path | str, keys: Iterable[str] = ()) -> Any:
 
 
 def checksum(path: Path | str) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -69,7 +69,7 @@ class Stage:
 
 
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # of an experiment
-PAGES = ("overview", "cells", "panels", "front")
+PAGES = ("overview", "cells", "front")
 EXPLORED = ("metrics", "neighbourhood", "reliability", "runs")  # the tables that the explorer reads
 
 _STAGES = (

@@ -17,6 +17,7 @@ from typing import Any
 from halobench.core.plugins import PACKAGE
 from halobench.storage.files import checksum
 from halobench.storage.records import seal
+from halobench.storage.requests import Request
 
 _started: list[str] = []
 
@@ -102,25 +103,38 @@ def commit() -> str | None:
 
 
 def record(
-    stage: str,
-    spec: Any,
+    request: Request,
     seed: int | None,
-    code: Mapping[str, str],
     outputs: Iterable[Path],
     seconds: float,
     packages: Iterable[str] = (),
     device: str = "cpu",
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A stage's record: what was asked, what it was made with, how long it took, and each output's checksum.
+    """Return a stage's record: what was asked for, what it was made with, how long it took, each output's checksum.
 
-    It is sealed (`store.seal`), so that an edit of the record itself is noticed as well.
+    It has a checksum of its own, so that an edit of the record is noticed as well.
+
+    Parameters
+    ----------
+    request : Request
+        The stage, its spec in canonical form, and its code version.
+    seed : int or None
+    outputs : iterable of Path
+        The files that it wrote.
+    seconds : float
+    packages : iterable of str
+        Packages whose versions count.
+    device : str
+        Where it ran.
+    facts : mapping, optional
+        Further entries.
     """
-    made = {
-        "stage": stage,
-        "spec": spec,
+    entries = {
+        "stage": request.stage,
+        "spec": request.spec,
         "seed": seed,
-        "code": dict(code),
+        "code": dict(request.code),
         "commit": commit(),
         "versions": versions(*packages),
         "hardware": hardware(device),
@@ -132,7 +146,7 @@ def record(
         "outputs": {path.name: checksum(path) for path in sorted(outputs)},
         **dict(facts or {}),
     }
-    return seal(made)
+    return seal(entries)
 
 
 def _peak_memory() -> float:

@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 import pytest
 
-from halobench.calibration import arrays, metrics, paper_fit
+from halobench.calibration import arrays, metrics, nll_curve, paper_fit
 from halobench.calibration import temperature_scaling as ts
 from halobench.core.errors import SpecError
 
@@ -71,8 +71,8 @@ def offset(n: int = 300) -> tuple[np.ndarray, np.ndarray]:
 CASES = {
     "two classes": lambda: made(500, 2),
     "few": lambda: made(700, 10),
-    "last across points": lambda: made(600, ts.MANY_CLASSES - 1),
-    "first row by row": lambda: made(600, ts.MANY_CLASSES),
+    "last across points": lambda: made(600, nll_curve.MANY_CLASSES - 1),
+    "first row by row": lambda: made(600, nll_curve.MANY_CLASSES),
     "many": lambda: made(150, 1000),
     "several blocks and a start from a sample": lambda: made(20_000, 10),
     "a row wider than a block": lambda: made(3, arrays.BLOCK + 1),
@@ -125,42 +125,42 @@ def test_memory_layout_and_type_are_of_no_account(scale):
 
 @pytest.mark.parametrize("beta", [-2.0, -0.3, 1e-6, 0.3, 2.0, 50.0])
 @pytest.mark.parametrize("k", [2, 10, 300])
-def test_moments_are_those_of_plain_code(k, beta):
+def test_derivatives_are_those_of_plain_code(k, beta):
     z, y = made(500, k)
-    found = ts._moments(z, ts._survey(z, y).linear, beta)
+    curve = nll_curve.derivatives(z, nll_curve.summarise(z, y).linear, beta)
     nll, *derivatives = plain_cumulants(z, y, beta)
-    assert found.nll == pytest.approx(nll, rel=1e-12)
+    assert curve.nll == pytest.approx(nll, rel=1e-12)
     # Of the relative step: each derivative in beta times its power of beta. What has terms of both signs is known to a
     # part of their size.
-    for power, (ours, theirs) in enumerate(zip(found[1:], derivatives, strict=True), 1):
+    for power, (ours, theirs) in enumerate(zip(curve[1:], derivatives, strict=True), 1):
         size = np.abs(beta * np.ptp(z, axis=1)).mean() ** power
         assert ours == pytest.approx(theirs * beta**power, rel=1e-10, abs=1e-14 * size)
 
 
-def test_the_survey_is_what_the_plain_objective_tells_at_zero():
+def test_the_summary_is_that_of_the_plain_objective_at_zero():
     for k in (2, 10, 300):
         z, y = made(500, k)
-        known = ts._survey(z, y)
-        assert known.slope_at_zero == pytest.approx(plain_cumulants(z, y, 0.0)[1], rel=1e-12)
-        assert known.spread == np.ptp(z, axis=1).max()
+        summary = nll_curve.summarise(z, y)
+        assert summary.slope_at_zero == pytest.approx(plain_cumulants(z, y, 0.0)[1], rel=1e-12)
+        assert summary.spread == np.ptp(z, axis=1).max()
 
 
 @pytest.mark.parametrize("case", ["few", "many", "extreme", "two classes"])
 def test_what_the_curvature_proves_holds_at_both_ends(case):
     """From points about the optimum: where a change is proved, the plain gradient has one; where x is off, none is."""
     z, y = CASES[case]()
-    known, beta = ts._survey(z, y), plain_beta(z, y)
+    summary, beta = nll_curve.summarise(z, y), plain_beta(z, y)
     proved = 0
     for away in [sign * 10.0**power for sign in (-1, 1) for power in range(-12, 0)]:
         at = beta * (1 + away)
-        found = ts._moments(z, known.linear, at)
-        x, noise = found.step(), ts._rounding(z.shape[1], found.slope, at * known.linear)
-        if ts._changes_sign(found, x, at * known.spread, noise):
+        curve = nll_curve.derivatives(z, summary.linear, at)
+        x, noise = curve.halley_step(), nll_curve.slope_rounding(z.shape[1], curve.slope, at * summary.linear)
+        if ts._changes_sign(curve, x, at * summary.spread, noise):
             proved += 1
             ends = [plain_cumulants(z, y, at * (1 + x) * (1 + sign * ts.CERTIFICATE))[1] for sign in (-1, 1)]
             assert ends[0] < 0 < ends[1]
         for wrong in (-3e-7, 3e-7):
-            assert not ts._changes_sign(found, beta / at - 1 + wrong, at * known.spread, noise)
+            assert not ts._changes_sign(curve, beta / at - 1 + wrong, at * summary.spread, noise)
     assert proved >= (2 if case == "extreme" else 8)  # where rows spread over 1e4, from the nearest points alone
 
 
@@ -175,8 +175,8 @@ def test_an_optimum_within_rounding_of_zero_is_not_given_as_a_huge_temperature(l
 
 
 def test_nothing_is_proved_without_curvature():
-    assert not ts._changes_sign(ts.Moments(0.5, 0.0, 0.0, 0.0), 0.0, 1.0, 0.0)
-    assert math.isnan(ts.Moments(0.5, -1.0, 0.0, 0.0).step())
+    assert not ts._changes_sign(nll_curve.Derivatives(0.5, 0.0, 0.0, 0.0), 0.0, 1.0, 0.0)
+    assert math.isnan(nll_curve.Derivatives(0.5, -1.0, 0.0, 0.0).halley_step())
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -235,7 +235,7 @@ def test_soft_targets_of_few_digits_are_added_up_in_many():
         assert metrics.classwise_ece(p, t.astype(dtype)) == pytest.approx(0.05, abs=1e-12)
 
 
-def test_infinities_of_both_signs_are_told_without_a_warning():
+def test_infinities_of_both_signs_are_reported_without_a_warning():
     p = np.full((5, 2), 0.5)
     p[3] = [-np.inf, np.inf]
     with warnings.catch_warnings():
@@ -256,8 +256,8 @@ def test_a_spread_beyond_float64_is_refused(z, y):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ">f4"])
-def test_the_largest_is_found_by_bits_only_where_they_tell(dtype):
-    """A negative number hidden in a row of sum 1 is named; -0, whose bits are large, is no largest number."""
+def test_the_largest_of_each_row_is_predicted_whatever_the_type(dtype):
+    """A negative number hidden in a row of sum 1 is named; -0, is no largest number."""
     p = np.full((5, 4), 0.25, dtype=dtype)
     p[1] = [-0.0, 0.5, 0.5, -0.0]
     p[2] = [-0.0, 0.0, 0.0, 1.0]

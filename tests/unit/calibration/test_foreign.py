@@ -112,7 +112,7 @@ def test_a_posterior_gives_the_divergence(tmp_path):
         ({"val_posterior": np.full((400, 4), 0.25)}, r"val_posterior = 'shape \(400, 4\)'"),
         (
             {"val_probabilities": np.full((400, 5), 0.2)},
-            "val_logits = 'beside val_probabilities': expected one",
+            "val_logits = 'next to val_probabilities': expected one",
         ),
         ({"val_probabilities": np.full((400, 5), 0.2), "val_logits": None, "val_labels": None}, "val_probabilities"),
         ({"test_labels": np.eye(5, dtype=int)[np.zeros(400, int)]}, r"one-hot rows: their argmax\(axis=1\)"),

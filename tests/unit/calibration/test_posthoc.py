@@ -12,16 +12,17 @@ import pytest
 
 from conftest import needs
 from halobench.calibration import calibrator, metrics
+from halobench.calibration.calibrators.vector import Objective
 from halobench.calibration.temperature_scaling import fit_temperature
+from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.specs import POSTHOC
 
 OWN = ("vector", "isotonic", "histogram", "ensemble")
 INSTALLED = importlib.util.find_spec("probmetrics") is not None and importlib.util.find_spec("numba") is not None
 # Those that need the extra are tried where it is.
 EACH = [
     pytest.param(name, marks=() if name in OWN or INSTALLED else pytest.mark.skip("needs the extra posthoc"))
-    for name in POSTHOC
+    for name in plugins.names("calibrators")
 ]
 
 
@@ -143,7 +144,7 @@ def test_vector_scaling_is_probmetrics():
 
 def test_vector_scalings_derivatives_are_those_of_finite_differences():
     logits, labels = drawn(60, 3)
-    objective = calibrator._Affine(logits, labels, np.zeros(6))
+    objective = Objective(logits, labels, np.zeros(6))
     x = np.random.default_rng(1).normal(size=6)
     for i, away in enumerate(1e-5 * np.eye(6)):
         slope = (objective.value(x + away) - objective.value(x - away)) / 2e-5

@@ -9,10 +9,9 @@ from scipy.special import softmax
 from halobench.calibration.evaluate import calibrate
 from halobench.calibration.overlap_theory import nearest_neighbour_kl, two_level_kl
 from halobench.calibration.reference_predictors import references
-from halobench.calibration.region_scores import GAPS, Located, _level, gaps
+from halobench.calibration.region_scores import GAPS, SampleRegions, _level, gaps
 from halobench.core.errors import SpecError
-from halobench.core.specs import CalibrateSpec, LossSpec, ModelSpec, SourceSpec, TrainSpec
-from halobench.data import DatasetSpec
+from halobench.core.specs import CalibrateSpec, DatasetSpec, LossSpec, ModelSpec, SourceSpec, TrainSpec
 from halobench.data.distribution import Regions, overlap_regions
 from halobench.data.sources import load_distribution
 from halobench.data.splits import _drawn
@@ -28,14 +27,14 @@ def drawn(k: int, n: int = 20, val: int = 4000, test: int = 20_000, seed: int = 
     return _drawn(source, "overlap", DatasetSpec("s", n * k, val, test), seed)
 
 
-def regions_of(k: int, m: int, counts: int, beta: float = 0.5, shares=None) -> Located:
+def regions_of(k: int, m: int, counts: int, beta: float = 0.5, shares=None) -> SampleRegions:
     """Regions with `counts` test points drawn."""
     law = overlap_regions(k, m, beta, shares)
     region, _ = law.draw(counts, np.random.default_rng(0))
-    return Located(law, {"test": region})
+    return SampleRegions(law, {"test": region})
 
 
-def two_level(regions: Located, own: float, top: float, partner: float, rng: np.random.Generator) -> np.ndarray:
+def two_level(regions: SampleRegions, own: float, top: float, partner: float, rng: np.random.Generator) -> np.ndarray:
     """Logits with these gaps, a random class of each group on top, and a level of its own for each point."""
     rows = regions.rows("test") > 0
     shared = regions.shared("test")
@@ -61,8 +60,8 @@ def test_gaps_dont_depend_on_the_names_of_classes():
     regions, rng = regions_of(12, 3, 400), np.random.default_rng(1)
     logits = rng.normal(size=(400, 12)) + 3 * (regions.rows("test") > 0)
     order = rng.permutation(12)
-    law = regions.regions
-    permuted = Located(Regions(law.posterior[:, order], law.mass, law.shared), regions.index)
+    law = regions.distribution
+    permuted = SampleRegions(Regions(law.posterior[:, order], law.mass, law.shared), regions.index)
     assert gaps(logits[:, order], 0.5, permuted) == pytest.approx(gaps(logits, 0.5, regions))
 
 
@@ -97,12 +96,12 @@ def test_one_region_for_all_has_no_rest():
 @pytest.mark.parametrize("case", ["unequal", "noise", "no shared point", "no own point"])
 def test_where_nothing_is_two_level_gaps_are_nan(case):
     regions = regions_of(8, 2, 200, shares=[0.8, 0.2] if case == "unequal" else None)
-    posterior, shared = regions.regions.posterior, regions.shared("test")
+    posterior, shared = regions.distribution.posterior, regions.shared("test")
     if case == "noise":
         posterior = 0.9 * posterior + 0.1 / 8
     kept = {"no shared point": ~shared, "no own point": shared}.get(case, np.ones(200, dtype=bool))
-    law = regions.regions
-    regions = Located(Regions(posterior, law.mass, law.shared), {"test": regions.index["test"][kept]})
+    law = regions.distribution
+    regions = SampleRegions(Regions(posterior, law.mass, law.shared), {"test": regions.index["test"][kept]})
     found = gaps(np.zeros((kept.sum(), 8)), 1.0, regions)
     assert all(np.isnan(found[name]) for name in GAPS)
 
@@ -176,4 +175,4 @@ def test_arrays_that_dont_fit_are_named(change, told):
     data = drawn(4, val=50, test=50)
     arrays = {name: value for name, value in (data.targets() | change).items() if value is not None}
     with pytest.raises(SpecError, match=told):
-        Located.of(arrays, ("train", "val", "test"))
+        SampleRegions.read(arrays, ("train", "val", "test"))

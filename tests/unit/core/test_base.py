@@ -17,6 +17,7 @@ from halobench.core.spec_codec import canonical, parse, to_json
 from halobench.core.specs import CalibrateSpec, DatasetSpec, ModelSpec, NoiseSpec, ProbeSpec, TrainSpec
 from halobench.storage import arrays_io, files, tables_io
 from halobench.storage.provenance import record
+from halobench.storage.requests import Request
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_defaults_are_left_out_however_they_are_written(tmp_path, monkeypatch):
 
 def test_a_record_holds_versions_and_checksums(tmp_path):
     files.write_json(tmp_path / "out.json", {})
-    facts = record("calibrate", {"a": 1}, 0, {}, [tmp_path / "out.json"], 1.0, ["pandas"], facts={"x": 1})
+    facts = record(Request("calibrate", {"a": 1}, {}), 0, [tmp_path / "out.json"], 1.0, ["pandas"], facts={"x": 1})
     assert facts["outputs"] == {"out.json": files.checksum(tmp_path / "out.json")}
     assert facts["versions"]["pandas"] == pd.__version__
     assert facts["x"] == 1

@@ -501,7 +501,8 @@ def test_where_data_lie_reruns_nothing_and_reaches_the_jobs(tmp_path):
 STAGE = """
 import json, re, sys
 from pathlib import Path
-from halobench.pipeline.stage import run_source, run_train
+from halobench.pipeline.source import run_source
+from halobench.pipeline.train import run_train
 given, out = json.loads(sys.argv[1]), Path(sys.argv[2])
 run_source(given, out) if "loader" in given else run_train(given, out, 0, out / "cell")
 # Not what getrusage tells, which counts the process that this one was forked from.

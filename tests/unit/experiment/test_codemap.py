@@ -22,7 +22,7 @@ pytestmark = pytest.mark.rerun
 @pytest.fixture(autouse=True)
 def _fresh():
     """A map is remembered for a process's life, which is too long for tests that edit files."""
-    code_version._told.clear()
+    code_version._maps.clear()
     code_version._places.cache_clear()
 
 
@@ -73,7 +73,7 @@ def test_every_module_is_in_some_map_or_known_to_change_no_number():
     plugins = {m for folder in FOLDERS.values() for m in modules if m.startswith(f"{folder}/")}
     # The command line, the stages' reading and writing, what checks and plans, and what the workflow is told.
     around = {m for m in modules if m.startswith(("cli/", "experiment/", "pipeline/", "runner/"))} - NEUTRAL
-    around |= {"models/shape_check", "results/inventory", "results/manifest", "storage/job_logs", "storage/verify"}
+    around |= {"models/shape_check", "results/inventory", "storage/job_logs", "storage/verify"}
     around.add("probing/sample_size")  # which says how precise a probe is
     around |= {"calibration/external_logits", "reporting/compare"}  # for a person to look at
     mapped = set().union(*map(code_map, STAGES)) - set().union(*map(set, BESIDE.values()))
@@ -139,7 +139,7 @@ def outside(tmp_path, monkeypatch) -> Path:
 
 
 def outside_map() -> dict[str, str]:
-    code_version._told.clear()
+    code_version._maps.clear()
     return code_map("train", [("losses", "outside_loss:Mine")])
 
 
@@ -187,15 +187,14 @@ def test_modules_that_import_each_other_end(tmp_path, monkeypatch):
 def test_a_frozen_map_counts_and_a_job_refuses_code_that_was_edited_since(outside, monkeypatch):
     """The Snakemakes around a job give what its run noted; the job itself goes by what it finds."""
     before = outside_map()
-    noted = json.loads(json.dumps(code_version.asked()))
+    noted = json.loads(json.dumps(code_version.maps_in_use()))
     (outside / "outside_helpers.py").write_text("scale = 3.0\n")
     after = outside_map()
     assert {name for name in after if after[name] != before[name]} == {"outside_helpers.py"}
-    code_version._told.clear()
+    code_version._maps.clear()
     code_version.freeze(noted)
     assert code_map("train", [("losses", "outside_loss:Mine")]) == before
     assert code_map("calibrate") == code_version._code_map("calibrate", ())
-    code_version._told.clear()
-    monkeypatch.setenv("HALOBENCH_CODE", json.dumps(before))
+    code_version._maps.clear()
     with pytest.raises(SpecError, match=r"outside_helpers\.py changed"):
-        code_version.code_in_force("train", [("losses", "outside_loss:Mine")])
+        code_version.require_code("train", [("losses", "outside_loss:Mine")], before)

@@ -13,10 +13,13 @@ from safetensors.torch import save_file
 
 import conftest
 from halobench.core import plugins, specs
+from halobench.core.aliases import current_words
 from halobench.core.spec_codec import to_json
 from halobench.core.specs import ModelSpec, TrainSpec
 from halobench.experiment import build_checks, validation
-from halobench.experiment.config_loader import ConfigError, check_schema, load_config
+from halobench.experiment.build_request import build_request
+from halobench.experiment.config_file import check_schema
+from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.models import builder
 
 
@@ -37,7 +40,7 @@ def problems(config: dict) -> list[str]:
         loaded = load_config(config)
     except ConfigError as error:
         return error.problems
-    return build_checks.run(json.loads(to_json(validation.request(loaded))))[0]
+    return build_checks.run(json.loads(to_json(build_request(loaded))))[0]
 
 
 def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, monkeypatch):
@@ -51,6 +54,20 @@ def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, mo
     )
     assert second.startswith("train.lr = -1")
     assert load_config(put(config, "calibrators", ["none", "vector"])).calibrate.calibrators == ("none", "vector")
+
+
+def test_the_papers_fit_has_an_old_word_that_counts_as_the_same(config):
+    """Specs, and so records and tables, keep the old word: no result is computed again."""
+    old, new = (put(config, "calibrators", ["none", word]) for word in ("released", "paper"))
+    assert load_config(old) == load_config(new)
+    assert load_config(new).calibrate.calibrators == ("none", "released")
+    notes: list[str] = []
+    current_words(new, notes.append)
+    assert notes == []
+    assert current_words(old, notes.append)["calibrators"] == ["none", "paper"]
+    assert notes == ["calibrators[1]: 'released' is now called 'paper'"]
+    with pytest.raises(ConfigError, match="each once"):
+        load_config(put(config, "calibrators", ["paper", "released"]))
 
 
 def test_a_name_given_null_is_taken_away(config, root):
@@ -242,7 +259,8 @@ def test_the_schema_knows_the_fields_and_defaults_of_the_specs(root):
                 assert part["default"] == fields[name].default, (cls, name)
     assert schema["$defs"]["recipe"]["properties"]["optimizer"]["enum"] == ["adam", "adamw", "sgd"]
     assert set(entries["probes"]["properties"]["kind"]["examples"]) == set(plugins.names("probes"))
-    assert set(schema["properties"]["calibrators"]["items"]["examples"]) == {*specs.CALIBRATORS, *specs.POSTHOC}
+    words = {specs.PAPER if name == "released" else name for name in specs.CALIBRATORS}
+    assert set(schema["properties"]["calibrators"]["items"]["examples"]) == words | set(plugins.names("calibrators"))
     assert specs.CalibrateSpec().calibrators == specs.CALIBRATORS  # what is added is asked for, so that nothing reruns
 
 

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from halobench.experiment.config_loader import check_schema, load_config
+from halobench.experiment.config_file import check_schema
+from halobench.experiment.config_loader import load_config
 from halobench.experiment.grid import Config
 
 ROOT = Path(__file__).parents[3]

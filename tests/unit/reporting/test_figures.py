@@ -18,8 +18,8 @@ from scipy import stats
 
 import synthetic
 from halobench.core import plugins
-from halobench.core.specs import CALIBRATORS, POSTHOC
-from halobench.experiment import grid
+from halobench.core.specs import CALIBRATORS
+from halobench.experiment import displays
 from halobench.experiment.config_loader import load_config
 from halobench.reporting import labels as names
 from halobench.reporting import seed_statistics, table_views
@@ -32,12 +32,16 @@ from halobench.reporting.figures import (
     radii,
     reliability,
     reliability_posthoc,
-    summary,
     training,
 )
-from halobench.reporting.plotting import page_layout, saving
+from halobench.reporting.plotting import panel_grid, saving
+from halobench.reporting.plotting.panel_grid import PageText, Sizes
+from halobench.reporting.plotting.reliability_grid import short_count
 from halobench.reporting.plotting.style import INK, RC
 from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, VERDICT_STYLES, calibrator_style, loss_styles
+from halobench.reporting.summary_page.selection import focus_model
+from halobench.reporting.summary_page.verdict_list import verdict_matrix
+from halobench.results.t_intervals import t_interval
 
 FIGURES = ("calibration", "claims", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability")
 FIGURES += ("reliability_posthoc", "summary", "training")
@@ -127,14 +131,14 @@ def panel(figure, row, column):
 def test_t_interval_is_scipys(n):
     values = np.random.default_rng(n).normal(2, 3, n)
     low, high = stats.t.interval(0.95, n - 1, values.mean(), stats.sem(values))
-    np.testing.assert_allclose(seed_statistics.t_interval(values), (values.mean(), low, high), rtol=1e-12)
+    np.testing.assert_allclose(t_interval(values), (values.mean(), low, high), rtol=1e-12)
 
 
 def test_t_interval_of_one_value_has_no_ends():
-    assert seed_statistics.t_interval([0.25])[0] == 0.25
-    assert np.isnan(seed_statistics.t_interval([0.25])[1:]).all()
-    assert seed_statistics.t_interval([1.0, np.nan])[0] == 1.0
-    assert np.isnan(seed_statistics.t_interval([])).all()
+    assert t_interval([0.25])[0] == 0.25
+    assert np.isnan(t_interval([0.25])[1:]).all()
+    assert t_interval([1.0, np.nan])[0] == 1.0
+    assert np.isnan(t_interval([])).all()
 
 
 def test_seed_is_the_unit():
@@ -171,6 +175,9 @@ def test_names():
     assert names.ordered(["zoo", "svhn", "digits-noise50", "digits"], names.DATASETS) == [
         *("digits", "digits-noise50", "svhn", "zoo")
     ]
+    # Names that differ in leading zeros alone still have one order, whichever comes first.
+    for zeros in itertools.permutations(("mu0.1", "mu0.01")):
+        assert names.ordered(zeros) == ["mu0.01", "mu0.1"]
 
 
 def test_pooled_bins_weigh_by_count_and_drop_empty_ones():
@@ -247,7 +254,7 @@ def test_logit_gaps_have_a_panel_a_data_set_or_a_column_a_model_where_lines_are_
     datasets, models = ("digits", "digits-noise50", "svhn", "svhn-noise25", "cifar10"), ("mlp", "cnn")
     table = made(*itertools.product(datasets, models, losses), seeds=(0, 1))["neighbourhood"]
     figure = logit_gaps.draw(table)
-    together = len(losses) * len(models) <= logit_gaps.MOST
+    together = len(losses) * len(models) <= logit_gaps.MOST_LINES
     assert len(figure.axes) == len(datasets) * (1 if together else len(models))
     lines = {tuple(np.round(line.get_ydata(), 9)): line for ax in figure.axes for line in ax.lines}
     styles = loss_styles(losses)
@@ -387,7 +394,7 @@ def test_reliability_keeps_to_three_calibrators_and_the_others_have_a_figure():
 def test_the_figure_of_other_calibrators_is_drawn_where_there_are_any(tiny):
     assert "reliability_posthoc" not in load_config(tiny).figures("tiny")
     assert "reliability" in load_config(tiny).figures("tiny")
-    assert grid._shows("figures", "reliability_posthoc", ["digits"], ["none", "vector"])
+    assert displays.has_content("figures", "reliability_posthoc", ["digits"], ["none", "vector"])
 
 
 def test_a_calibrator_or_probe_without_words_goes_by_its_name():
@@ -465,7 +472,7 @@ def test_a_claims_place_is_not_printed():
 
 def test_summary_lists_verdicts_by_fit_and_leaves_out_untested_claims(tables):
     table = tables["claims"]
-    matrix = summary.verdict_matrix(table)
+    matrix = verdict_matrix(table)
     overall = table[table["scope"] == "all"].set_index("claim")["verdict"]
     assert matrix["More points help"] == {f: overall[f"more_points_help_{f}"] for f in ("none", "released", "exact")}
     assert not any("log" in name for name in matrix)
@@ -601,7 +608,7 @@ def test_settings_and_tables_are_left_as_they_were(tables):
         pd.testing.assert_frame_equal(rows, copies[table])
 
 
-def spots(grid: page_layout.Grid) -> dict:
+def spots(grid: panel_grid.Grid) -> dict:
     """Of each panel its left edge, and how far its top lies below that of the highest, in inches."""
     width, height = grid.figure.get_size_inches()
     boxes = {key: ax.get_position() for key, ax in grid.axes.items()}
@@ -613,7 +620,9 @@ def test_a_high_page_goes_on_beside_in_order_with_no_panel_lost():
     rows = {i: f"row {i}" for i in range(31)}
     columns = {"a": "first", "b": "second"}
     present = set(itertools.product(rows, columns)) - {(7, "a")}
-    grid = page_layout.grid("title", "note", rows, columns, present, xlabel="x", left=0.6, right=0.2)
+    grid = panel_grid.draw_grid(
+        PageText("title", "note", xlabel="x"), rows, columns, present, Sizes(left=0.6, right=0.2)
+    )
     width, height = grid.figure.get_size_inches()
     assert height < 1.6 * width
     found = spots(grid)
@@ -634,7 +643,7 @@ def test_panels_of_a_sparse_grid_move_together_under_headings_of_their_own():
     columns = {c: f"column {c}" for c in range(9)}
     own = {"x": [0, 4], "y": [1, 8], "z": range(9), "w": [3, 5]}
     present = {(row, column) for row, found in own.items() for column in found}
-    grid = page_layout.grid("title", "note", {row: f"row {row}" for row in own}, columns, present)
+    grid = panel_grid.draw_grid(PageText("title", "note"), {row: f"row {row}" for row in own}, columns, present)
     found = spots(grid)
     assert set(found) == present
     for row, some in own.items():
@@ -671,7 +680,7 @@ def test_calibration_draws_all_calibrators_and_survives_an_infinite_nll(tables):
     """Beside TS the others, in the order of their names; an infinite mean is told in words and bounds no axis."""
     table = tables["metrics"]
     exact = table[(table["calibrator"] == "exact") & (table["loss"] != "reference")]
-    more = [exact.assign(calibrator=name) for name in POSTHOC]
+    more = [exact.assign(calibrator=name) for name in plugins.names("calibrators")]
     table = pd.concat([table, *more], ignore_index=True)
     gone = (table["calibrator"] == "isotonic") & (table["metric"] == "nll") & (table["seed"] == 0)
     table.loc[gone, ["value", "high"]] = np.inf
@@ -698,7 +707,7 @@ def test_other_figures_leave_other_calibrators_aside(tables):
 
 
 def test_each_calibrator_has_a_name_and_a_style_of_its_own():
-    assert set(CALIBRATORS + POSTHOC) == set(names.CALIBRATORS) == set(CALIBRATOR_STYLES)
+    assert {*CALIBRATORS, *plugins.names("calibrators")} == set(names.CALIBRATORS) == set(CALIBRATOR_STYLES)
     styles = CALIBRATOR_STYLES.values()
     assert len({style.color for style in styles}) == len({style.marker for style in styles}) == len(styles)
 
@@ -769,7 +778,7 @@ def test_summary_says_how_many_are_shown_and_which_labels_count():
 
 
 def test_summary_counts_what_was_trained_here_and_shows_it(tables):
-    first = summary.focus_model(table_views.cells_in(tables["runs"]))
+    first = focus_model(table_views.cells_in(tables["runs"]))
     figure = drawn("summary", given_weights(tables, first))
     whole = " ".join(texts(figure))
     runs = tables["runs"]
@@ -800,7 +809,7 @@ def test_counts_of_points_keep_off_the_panel_to_their_left(tables):
         if box.y0 == left.y0 and left.x1 < box.x0:
             labels = ax.child_axes[0].get_yticklabels()
             assert min(label.get_window_extent().x0 for label in labels) > left.x1 + 0.1 * figure.dpi
-    assert [reliability.short_count(count) for count in (0, 9999, 12345, 1234567)] == ["0", "9999", "12k", "1.2M"]
+    assert [short_count(count) for count in (0, 9999, 12345, 1234567)] == ["0", "9999", "12k", "1.2M"]
 
 
 def test_nothing_is_drawn_behind_the_words_of_calibration(tables):

@@ -12,15 +12,17 @@ import yaml
 
 import synthetic
 from conftest import ROOT
+from halobench.core.errors import SpecError
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
 from halobench.pipeline import report as stages
-from halobench.reporting.pages import cells, elements, overview, panels, rule_graph, run_costs
+from halobench.reporting.pages import cells, elements, overview, run_costs
 from halobench.reporting.pages.claims_page import claims_html
 from halobench.results.claims import evaluate, load_claims
 from halobench.storage import files, provenance, records, tables_io
 from halobench.storage.columns import TABLE_COLUMNS
 from halobench.storage.layout import PAGES, TABLES
+from halobench.storage.requests import Request
 
 VOID = {"meta", "img", "br", "input"}
 
@@ -83,7 +85,7 @@ def tables() -> dict[str, pd.DataFrame]:
 
 def record(stage: str, seconds: float = 2.0, device: str = "cpu", commit: str | None = "a" * 40, **changes) -> dict:
     """A record as a stage leaves it."""
-    made = provenance.record(stage, {}, 0, {}, [], seconds, ["pandas"])
+    made = provenance.record(Request(stage, {}, {}), 0, [], seconds, ["pandas"])
     made |= {"device": device, "commit": commit, "started": "2026-01-01T10:00:30.5+00:00"}
     return made | {"finished": "2026-01-01T11:30:00+00:00", "peak_memory_mib": 100.0} | changes
 
@@ -98,8 +100,7 @@ def jobs() -> list[run_costs.Job]:
 @pytest.fixture
 def told(tables, jobs) -> overview.Overview:
     config = load_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
-    rules = {"edges": [["source", "train"], ["train", "figure"], ["source", "figure"]], "counts": {"figure": 3}}
-    return overview.Overview("demo", tables["runs"], tables["claims"], jobs, config.used("demo"), rules, b"PNG")
+    return overview.Overview("demo", tables["runs"], tables["claims"], jobs, config.used("demo"), b"PNG")
 
 
 # The shell ------------------------------------------------------------------------------------------------------------
@@ -110,7 +111,6 @@ def pages_of(tables, told) -> dict[str, str]:
     return {
         "overview": overview.page(told),
         "cells": cells.page("demo", tables),
-        "panels": panels.page("demo", tables),
         "claims": claims_html(tables["claims"]),
     }
 
@@ -242,35 +242,6 @@ def test_cells_without_probe_or_optimum_have_empty_places(tables):
     assert "partial: 1 of 2" in "".join(page.text)
 
 
-# Panels ---------------------------------------------------------------------------------------------------------------
-
-
-def test_panels_draw_a_line_for_each_loss_of_each_pair(tables):
-    page = Page(panels.page("demo", tables))
-    figures = [attributes for tag, attributes in page.tags if tag == "figure"]
-    pairs = set(tables["runs"][["dataset", "model"]].itertuples(index=False, name=None))
-    assert {(figure["data-dataset"], figure["data-model"]) for figure in figures} == pairs
-    views = [attributes["data-view"] for _, attributes in page.tags if "data-view" in attributes]
-    assert set(views) == {*synthetic.PROBES, "none", "released", "exact"}
-    lines = [attributes["data-loss"] for tag, attributes in page.tags if tag == "g"]
-    per_pair = len(tables["runs"][["dataset", "model", "loss"]].drop_duplicates())
-    assert len([loss for loss in lines if loss]) >= per_pair * len(synthetic.PROBES)
-    drawings = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("role") == "img"]
-    assert all(drawing["aria-label"] for drawing in drawings)
-
-
-def test_panels_of_what_was_not_probed_draw_reliability_alone(tables):
-    given = {"neighbourhood": tables["neighbourhood"].iloc[:0], "reliability": tables["reliability"]}
-    page = Page(panels.page("demo", given))
-    views = {attributes["data-view"] for _, attributes in page.tags if "data-view" in attributes}
-    assert views == {"none", "released", "exact"}
-
-
-def test_panels_without_anything_to_draw_say_so(tables):
-    empty = {name: tables[name].iloc[:0] for name in ("neighbourhood", "reliability")}
-    assert "There is nothing to show." in panels.page("demo", empty)
-
-
 # The overview ---------------------------------------------------------------------------------------------------------
 
 
@@ -302,8 +273,8 @@ def test_the_overview_shows_costs_by_stage_and_the_configuration(told):
     assert shown == json.loads(json.dumps(told.config))
 
 
-def test_an_overview_without_figure_claims_or_rules_is_still_one(told, tables):
-    bare = overview.Overview("demo", told.runs, tables["claims"].iloc[:0], told.jobs, {}, {}, note="partial: 3 of 9")
+def test_an_overview_without_figure_or_claims_is_still_one(told, tables):
+    bare = overview.Overview("demo", told.runs, tables["claims"].iloc[:0], told.jobs, {}, note="partial: 3 of 9")
     text = overview.page(bare)
     assert "partial: 3 of 9" in text
     assert "<img" not in text
@@ -316,27 +287,6 @@ def test_an_overview_without_figure_claims_or_rules_is_still_one(told, tables):
 )
 def test_durations(seconds, shown):
     assert run_costs.duration(seconds) == shown
-
-
-# The graph ------------------------------------------------------------------------------------------------------------
-
-
-def test_rules_stand_below_what_they_read_and_edges_pass_no_box():
-    edges = [("a", "b"), ("b", "c"), ("a", "c"), ("a", "d"), ("d", "e"), ("c", "e"), ("x", "e")]
-    kept = rule_graph.reduced(edges)
-    assert kept == set(edges) - {("a", "c")}
-    steps, depth = rule_graph.spread(kept)
-    assert all(depth[b] == depth[a] + 1 for a, b in steps)
-    assert {node: depth[node] for node in "abcdex"} == {"a": 0, "b": 1, "c": 2, "d": 1, "e": 3, "x": 0}
-    drawn = rule_graph.svg(edges, {"e": "e & co"})
-    assert drawn.count("<rect") == 6
-    assert "e &amp; co" in drawn
-    assert drawn == rule_graph.svg(reversed(edges), {"e": "e & co"})
-
-
-def test_rules_in_a_circle_are_refused():
-    with pytest.raises(ValueError, match="circle"):
-        rule_graph.depths([("a", "b"), ("b", "a")])
 
 
 # The stage ------------------------------------------------------------------------------------------------------------
@@ -368,11 +318,12 @@ def results(tmp_path, tables):
 
 
 def test_the_stage_writes_every_page_and_its_record_twice_the_same(results, monkeypatch):
-    code_version._told.clear()
+    code_version._maps.clear()
     made = {}
     for out in (results / "one", results / "two"):
         out.mkdir()
-        stages.run_overview(results / "manifest.json", results, results / "tables/demo", out, {"a": 1}, {"edges": []})
+        spec, manifest = {"config": {"a": 1}}, results / "manifest.json"
+        stages.run_overview(spec, manifest, results, results / "tables/demo", out)
         found = records.read_record(out / "overview.json")
         assert set(found["outputs"]) == {f"{name}.html" for name in PAGES}
         assert found["spec"]["config"] == {"a": 1}
@@ -383,13 +334,13 @@ def test_the_stage_writes_every_page_and_its_record_twice_the_same(results, monk
 def test_the_stage_refuses_a_record_that_was_edited(results):
     path = results / "runs/a/b/c/seed0/train.json"
     files.write_json(path, files.read_json(path) | {"seconds": 1e9})
-    with pytest.raises(files.SpecError, match=r"train\.json"):
-        stages.run_overview(results / "manifest.json", results, results / "tables/demo", results, {}, {})
+    with pytest.raises(SpecError, match=r"train\.json"):
+        stages.run_overview({}, results / "manifest.json", results, results / "tables/demo", results)
 
 
 def test_pages_code_counts_for_their_stage_and_its_shell_for_all_tables():
-    code_version._told.clear()
-    assert {f"reporting/pages/{name}" for name in ("overview", "cells", "panels", "elements")} <= set(
+    code_version._maps.clear()
+    assert {f"reporting/pages/{name}" for name in ("overview", "cells", "elements")} <= set(
         code_version.code_map("overview")
     )
     for stage in ("claims", "table"):

@@ -21,8 +21,7 @@ import synthetic
 from conftest import needs
 from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.specs import POSTHOC
-from halobench.experiment.grid import tables_read
+from halobench.experiment.displays import tables_read
 from halobench.pipeline.report import run_table
 from halobench.reporting import labels as names
 from halobench.reporting import styles
@@ -419,7 +418,7 @@ def test_latex_compiles_and_fits_the_page(tmp_path):
     for name, given in (("large", large), ("long", long)):
         tables[name] = plugins.load("tables", "paper_images")(given["metrics"], given["runs"])
     exact = large["metrics"][large["metrics"]["calibrator"] == "exact"]
-    wide = pd.concat([large["metrics"], *(exact.assign(calibrator=name) for name in POSTHOC)])
+    wide = pd.concat([large["metrics"], *(exact.assign(calibrator=name) for name in plugins.names("calibrators"))])
     tables["wide"] = plugins.load("tables", "images_posthoc")(wide, large["runs"])
     tables["nothing"] = dataclasses.replace(awkward(), parts=())
     for name, table in tables.items():

@@ -22,6 +22,7 @@ from halobench.reporting.figures import training
 from halobench.reporting.plotting import artists, page_layout
 from halobench.reporting.plotting.style import RC
 from halobench.results import aggregate, radii_summary
+from halobench.results.t_intervals import t_interval
 from halobench.storage import files as store
 from halobench.storage import records, tables_io
 from halobench.storage.layout import TABLES
@@ -201,13 +202,15 @@ def test_a_long_csv_is_byte_for_byte_what_pandas_writes(tmp_path, monkeypatch, w
             "numbers": numbers,
             "whole": rng.integers(-5, 5, 5000),
             "floats": rng.integers(-5, 5, 5000) * 1.0,
-            "truth": rng.uniform(size=5000) < 0.5,
             "words": words[rng.integers(0, 4, 5000)],
             "gaps": np.where(rng.uniform(size=5000) < 0.5, None, "x"),
             "with, comma": 1,
         }
     )
+    assert tables_io._write_long_csv(tmp_path / "ours.csv", table) == (word == "plain")
     odd = {
+        "truth": table.assign(truth=rng.uniform(size=5000) < 0.5),
+        "float32": table.astype({"floats": "float32"}),
         "one column with gaps": pd.DataFrame({"x": [1.0, np.nan, 2.5] * 10}),
         "numbers of two types": pd.DataFrame({"x": [1, 2.5, np.float32(0.1)] * 10, "y": 1}).astype({"x": object}),
         "large": pd.DataFrame({"x": [2**70, 1, None] * 10, "y": 1}, dtype=object),
@@ -250,7 +253,7 @@ def plain_over_seeds(table: pd.DataFrame, by: list[str], value: str) -> pd.DataF
     rows = []
     for found, group in per_seed.groupby(level=list(range(len(by))), sort=True):
         found = found if isinstance(found, tuple) else (found,)
-        rows.append((*found, *seed_statistics.t_interval(group.to_numpy()), len(group)))
+        rows.append((*found, *t_interval(group.to_numpy()), len(group)))
     return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "n"])
 
 

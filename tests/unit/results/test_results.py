@@ -13,8 +13,9 @@ import pytest
 
 from conftest import ROOT
 from halobench.core import file_locks
-from halobench.experiment.code_version import code_map
 from halobench.experiment.config_loader import ConfigError, load_config
+from halobench.experiment.grid import Cell
+from halobench.experiment.jobs import cell_jobs, reference_job
 from halobench.results import inventory
 from halobench.runner import disk_space, dry_run, failures, run
 from halobench.runner.slurm import queries
@@ -92,7 +93,7 @@ def test_a_dead_masters_locks_are_removed(locked, capsys):
     run.run(["--cores", "2"])
     assert not run.is_locked(Path())
     assert "is dead; unlocked" in capsys.readouterr().err
-    assert locked == [[sys.executable, "-m", "snakemake", "--cores", "2"]]
+    assert locked == [[sys.executable, "-m", "snakemake", "--logger=halobench", "--cores", "2"]]
 
 
 @pytest.mark.parametrize(
@@ -303,24 +304,17 @@ def test_failed_jobs_are_those_with_a_new_log_and_no_output(tmp_path):
 def write_cell(results: Path, config, seed: int) -> None:
     """A cell's records and one output each, as the stages would leave them."""
     folder = results / f"runs/clean/mlp/ce/seed{seed}"
-    model, loss = config.train_plugins("clean", "mlp", "ce")
-    asked = {
-        "train": (config.train_spec("clean", "mlp", "ce"), code_map("train", [model, loss])),
-        "probe": (config.probe_spec("clean", "mlp"), code_map("probe", [model])),
-        "calibrate": (config.calibrate_spec(), code_map("calibrate")),
-    }
-    for stage, (spec, code) in asked.items():
-        files.write_json(folder / f"{stage}.output", stage)
-        made = record(stage, spec, seed, code, [folder / f"{stage}.output"], 1.0)
-        files.write_json(folder / f"{stage}.json", made)
-    reference = results / f"references/clean/seed{seed}"
-    made = record("reference", config.reference_spec("clean"), seed, code_map("reference"), [], 1.0)
-    files.write_json(reference / "reference.json", made)
+    for job in cell_jobs(config, Cell("clean", "mlp", "ce", seed), probed=True):
+        files.write_json(folder / f"{job.stage}.output", job.stage)
+        made = record(job.request, seed, [folder / f"{job.stage}.output"], 1.0)
+        files.write_json(results / job.record, made)
+    job = reference_job(config, "clean", seed)
+    files.write_json(results / job.record, record(job.request, seed, [], 1.0))
 
 
 def test_a_survey_tells_what_is_there_and_why_the_rest_is_not(two_cells, tmp_path):
     write_cell(tmp_path, two_cells, 0)
-    found = inventory.survey(two_cells, "e", tmp_path)
+    found = inventory.take_inventory(two_cells, "e", tmp_path)
     assert [cell.seed for cell in found.cells] == [0]
     assert found.references == (("clean", 0),)
     assert found.note == "partial: 1 of 2 cells"
@@ -329,9 +323,9 @@ def test_a_survey_tells_what_is_there_and_why_the_rest_is_not(two_cells, tmp_pat
         ("reference", 1, "reference", "not made yet"),
     ]
     write_cell(tmp_path, two_cells, 1)
-    whole = inventory.survey(two_cells, "e", tmp_path)
+    whole = inventory.take_inventory(two_cells, "e", tmp_path)
     assert (whole.note, whole.missing) == ("", ())
-    assert inventory.listed(whole, tmp_path) != inventory.listed(found, tmp_path)
+    assert inventory.list_inventory(whole, tmp_path) != inventory.list_inventory(found, tmp_path)
     probe = tmp_path / "runs/clean/mlp/ce/seed1/probe.json"
     made = files.read_json(probe)
     for change, why in (
@@ -339,9 +333,11 @@ def test_a_survey_tells_what_is_there_and_why_the_rest_is_not(two_cells, tmp_pat
         ({"spec": made["spec"] | {"probes": {}}}, "made with another spec"),
     ):
         files.write_json(probe, records.seal(made | change))
-        assert [row["why"] for row in inventory.survey(two_cells, "e", tmp_path).missing] == [why]
+        assert [row["why"] for row in inventory.take_inventory(two_cells, "e", tmp_path).missing] == [why]
     probe.write_text("{")
-    assert [row["why"] for row in inventory.survey(two_cells, "e", tmp_path).missing] == ["its record can't be read"]
+    assert [row["why"] for row in inventory.take_inventory(two_cells, "e", tmp_path).missing] == [
+        "its record can't be read"
+    ]
 
 
 def test_verify_and_remove_speak_of_the_stages_own_files_only(two_cells, tmp_path):

@@ -14,7 +14,7 @@ from statistics import fmean
 import pytest
 
 from conftest import Workspace, needs, tiny_figures, tiny_tables
-from halobench.runner.dry_run import Job, parse_jobs
+from halobench.runner.dry_run import Job, read_events
 from halobench.runner.forecast import estimates, plan
 from halobench.runner.forecast.estimates import Past, probing_work, training_work
 from halobench.runner.forecast.plan import Limits, Task, duration, gpu_seconds, longest, wall_seconds
@@ -233,18 +233,15 @@ def test_a_spec_is_read_from_the_command_whatever_it_holds():
 
 
 def test_a_dry_run_tells_of_commands_threads_and_resources():
-    text = """localrule train:
-    output: a, b
-    wildcards: dataset=clean, seed=0
-    threads: 4
-    resources: tmpdir=/tmp, gpu=1, mem_mb=<TBD>, mem=4 GB, slurm_extra='--a --b, c'
-Shell command: X='{}' halobench train --spec '{"a":1}' >> a.log 2>&1
-rule probe:
-    output: c
-"""
-    first, second = parse_jobs(text)
+    resources = {"tmpdir": "/tmp", "gpu": "1", "mem_mb": "<TBD>", "mem": "4 GB", "slurm_extra": "'--a --b, c'"}
+    command = """X='{}' halobench train --spec '{"a":1}' >> a.log 2>&1"""
+    facts = {"event": "job_info", "rule": "train", "input": [], "output": ["a", "b"], "reason": "", "threads": 4}
+    facts |= {"wildcards": {"dataset": "clean", "seed": "0"}, "resources": resources, "shellcmd": command}
+    bare = facts | {"rule": "probe", "output": ["c"], "threads": 1, "resources": {}, "shellcmd": None}
+    first, second = read_events(map(json.dumps, (facts, bare))).jobs
     assert (first.threads, estimates.gpus(first), estimates.asked_spec(first)) == (4, 1, {"a": 1})
     assert estimates.amount(first, "mem_mb") == estimates.amount(first, "shard") == 0
+    assert first.resources["slurm_extra"] == "'--a --b, c'"
     assert (second.threads, dict(second.resources), second.command) == (1, {}, "")
 
 
@@ -323,7 +320,7 @@ def test_records_that_cannot_be_read_are_left_out_and_counted(tmp_path):
     keep(tmp_path, "train", TRAIN, 99.0, "clean/mlp/mixup/seed4", hardware=None)
     keep(tmp_path, "train", TRAIN | {"train": {"unknown": 1}}, 99.0, "clean/mlp/mixup/seed5")
     keep(tmp_path, "probe", PROBE, 99.0).write_text("{")  # of a kind that isn't asked for
-    lines = plan.report([job("train", TRAIN)], "", Limits(1), tmp_path)
+    lines = plan.report([job("train", TRAIN)], Limits(1), tmp_path)
     assert lines[-1] == "5 records can't be read and were left out: see `halobench verify`."
     assert Past(tmp_path, ["train"]).estimate(job("train", TRAIN)).seconds == 10.0
 
@@ -335,7 +332,7 @@ def test_jobs_without_a_record_are_named(tmp_path):
     jobs += [job("train", TRAIN | deep, f"clean/resnet18/mixup/seed{i}") for i in (1, 0, 2)]
     jobs += [job("probe", PROBE | deep, f"clean/resnet18/mixup/seed{i}") for i in (1, 0, 2)]
     jobs += [Job("manifest", outputs=("results/manifests/tiny.json",))]
-    text = "\n".join(plan.report(jobs, "", Limits(1, gpus=4), tmp_path))
+    text = "\n".join(plan.report(jobs, Limits(1, gpus=4), tmp_path))
     assert "GPUs       at least 0.5 GPU-hours (6 jobs without a record not counted)" in text
     assert "wall time  at least 30 min with 4 GPU slots and 1 core\n" in text
     assert "6 jobs have no record of a like one (train of model resnet18: 3, probe of model resnet18: 3)." in text
@@ -348,7 +345,7 @@ def test_jobs_without_a_record_are_named(tmp_path):
 
 
 def test_where_nothing_is_known_nothing_is_made_up(tmp_path):
-    text = "\n".join(plan.report([job("train", TRAIN), job("probe", PROBE)], "", Limits(1), tmp_path))
+    text = "\n".join(plan.report([job("train", TRAIN), job("probe", PROBE)], Limits(1), tmp_path))
     assert "GPUs       unknown GPU-hours: none has a record of a like one" in text
     assert "wall time  unknown" in text
     assert "disk       unknown; " in text
@@ -358,12 +355,12 @@ def test_where_nothing_is_known_nothing_is_made_up(tmp_path):
 def test_hours_of_a_gpu_told_by_a_cpu_are_called_a_guess(tmp_path):
     keep(tmp_path, "train", TRAIN, 10.0)
     keep(tmp_path, "train", TRAIN, 10.0, "clean/mlp/mixup/seed1")
-    told = "\n".join(plan.report([job("train", TRAIN)], "", Limits(1), tmp_path))
+    told = "\n".join(plan.report([job("train", TRAIN)], Limits(1), tmp_path))
     assert "all on cpu (EPYC, host node1):" in told
     assert "1 job by 2 records of the same spec" in told
     assert "The 1 job that asks for a GPU is estimated from records of a CPU" in told
     keep(tmp_path, "train", TRAIN, 10.0, device="cuda:0")
-    told = "\n".join(plan.report([job("train", TRAIN)], "", Limits(1), tmp_path))
+    told = "\n".join(plan.report([job("train", TRAIN)], Limits(1), tmp_path))
     assert "cuda (H100, host node1)" in told
     assert "of a CPU" not in told
 
@@ -378,14 +375,14 @@ def test_places_are_counted_where_there_are_many(tmp_path):
 
 def test_slots_that_share_a_gpu_are_told(tmp_path):
     asked = job("train", TRAIN, resources={"gpu": "1", "slots_per_gpu": "2"})
-    assert any("2 jobs share a GPU" in line for line in plan.report([asked], "", Limits(1), tmp_path))
+    assert any("2 jobs share a GPU" in line for line in plan.report([asked], Limits(1), tmp_path))
 
 
 @pytest.mark.parametrize(("peak", "told"), [(1525.0, False), (1530.0, True), (9000.0, True)])
 def test_memory_that_is_scarce_is_told(tmp_path, peak, told):
     """2,000 MB are 1,907 MiB, of which 80 % are 1,526."""
     keep(tmp_path, "train", TRAIN, 1.0, peak_memory_mib=peak)
-    lines = plan.report([job("train", TRAIN, resources={"mem_mb": "2000"})], "", Limits(1), tmp_path)
+    lines = plan.report([job("train", TRAIN, resources={"mem_mb": "2000"})], Limits(1), tmp_path)
     found = [line for line in lines if "mem_mb=" in line]
     assert len(found) == told
     assert not told or f"--set-resources train:mem_mb={2 * peak * 1.048576:.0f} " in found[0]

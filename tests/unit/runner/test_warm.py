@@ -245,7 +245,7 @@ def test_what_is_refused(tmp_path, monkeypatch):
     assert not server._fits(request(path=[*sys.path, "/more"]))
     assert not server._fits(request(environment=dict(os.environ) | {"OMP_NUM_THREADS": "2"}))
     assert not server._fits(request(environment=dict(os.environ) | {"LD_PRELOAD": "x.so"}))
-    assert server._fits(request(environment=dict(os.environ) | {"HALOBENCH_CODE": "{}", "SHLVL": "3"}))
+    assert server._fits(request(environment=dict(os.environ) | {"SHLVL": "3"}))
     edited = dict(server.read)
     edited[next(iter(edited))] = (0, 0)
     monkeypatch.setattr(server, "read", edited)

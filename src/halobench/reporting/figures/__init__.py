@@ -1,1 +1,1 @@
-"""Figures: a module each, whose ``draw`` names in its signature the tables that it reads and returns a Figure."""
+"""Hold the figures: one module each, whose ``draw`` names the tables that it reads in its signature."""

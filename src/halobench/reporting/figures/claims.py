@@ -1,8 +1,10 @@
-"""Forest plot of the claims: each estimate with its interval against the claim's margin, and the verdict in words."""
+"""Show the claims as a forest plot: each estimate with its interval, the claim's margin, and the verdict in words."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,93 +37,131 @@ KINDS = {
     "against_best": "Difference in {} from the best baseline",
     "slope": "Slope of {} on log k",
 }
-TEXT, AXIS, VERDICT, SIZE = 4.1, 3.2, 2.05, 7.5
+MARKS = {"holds": "o", "does_not": "X", "undecided": "D", "not_tested": "|"}
+TEXT, AXIS, VERDICT = 4.1, 3.2, 2.05  # widths of the statements, the axes and the verdicts, inches
+SIZE = 7.5  # of type, points
+HEADING, FOOT = 0.3, 0.32  # room above and below the claims that share an axis, inches
 
 
 @styled
 def draw(claims: pd.DataFrame) -> Figure:
-    """Draw a row a claim, claims of the same statistic over one axis; those not tested are listed at the end.
+    """Draw a row per claim, claims of the same statistic over one axis; those not tested are listed at the end.
 
     Parameters
     ----------
     claims : DataFrame
-        As judged: a row of scope ``all`` and one a data set and model, for each claim.
-
-    Returns
-    -------
-    Figure
+        As judged: a row of scope ``all`` and one per data set and model, for each claim.
     """
     entries = [_entry(rows) for _, rows in claims.groupby(["claim", "fit"], sort=False, dropna=False)]
-    tested = [e for e in entries if e["verdict"] != "not_tested" or (e["cells"]["verdict"] != "not_tested").any()]
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for entry in tested:
-        groups.setdefault(entry["group"], []).append(entry)
-    untested = [e for e in entries if all(e is not t for t in tested)]
+    groups: dict[str, list[_Entry]] = {}
+    for entry in entries:
+        if entry.tested:
+            groups.setdefault(entry.group, []).append(entry)
+    untested = [entry for entry in entries if not entry.tested]
     width = 0.1 + TEXT + 0.25 + AXIS + 0.2 + VERDICT
     note = page_layout.wrapped(NOTE, width - 0.2)
-    start = 0.42 + page_layout.lines_high(note) + 0.28
-    height = start + sum(0.3 + sum(e["height"] for e in rows) + 0.32 for rows in groups.values()) + 0.1
-    listed = page_layout.wrapped("; ".join(untested_names(untested)), width - 0.2, SIZE)
-    height += (0.3 + page_layout.lines_high(listed, SIZE) + 0.1) if untested else 0
+    top = 0.42 + page_layout.lines_high(note) + 0.28
+    names = page_layout.wrapped("; ".join(untested_names(entry.name for entry in untested)), width - 0.2, SIZE)
+    height = top + sum(HEADING + sum(entry.height for entry in rows) + FOOT for rows in groups.values()) + 0.1
+    height += (HEADING + page_layout.lines_high(names, SIZE) + 0.1) if untested else 0
     figure = page_layout.page(width, height)
     page_layout.write(figure, 0.1, 0.12, TITLE, size=11.5, weight="bold")
     page_layout.write(figure, 0.1, 0.4, note, color=GREY)
-    _verdict_key(figure, 0.1, start - 0.2)
-    top = start
+    _draw_key(figure, 0.1, top - 0.2)
     for heading, rows in groups.items():
-        page_layout.write(figure, 0.1, top + 0.24, heading, weight="bold", size=8.5, va="bottom")
-        top += 0.3
-        tall = sum(e["height"] for e in rows)
-        ax = page_layout.place(figure, 0.1 + TEXT + 0.25, top, AXIS, tall)
-        _forest(ax, rows, tall, zero=not heading.startswith("Level"))
-        for entry in rows:
-            _words(figure, entry, top)
-            top += entry["height"]
-        top += 0.32
+        top = _draw_group(figure, heading, rows, top)
     if untested:
-        heading = "Not tested by this grid (claims.html tells what each would need)"
-        page_layout.write(figure, 0.1, top + 0.24, heading, weight="bold", size=8.5, va="bottom")
-        top += 0.3
-        page_layout.write(figure, 0.1, top, listed, size=SIZE, color=GREY)
+        _write_heading(figure, "Not tested by this grid (claims.html tells what each would need)", top)
+        page_layout.write(figure, 0.1, top + HEADING, names, size=SIZE, color=GREY)
     return figure
 
 
-def untested_names(entries: list[dict[str, Any]]) -> list[str]:
-    """Short names of claims, those that differ by the fit alone once, e.g. ``More points help (no TS, exact)``."""
-    found: dict[str, list[str]] = {}
-    for entry in entries:
-        claim, fit = entry["name"]
-        fits = found.setdefault(labels.claim_label(claim, fit), [])
+@dataclass(frozen=True)
+class _Entry:
+    """The row of a claim.
+
+    Attributes
+    ----------
+    name : (str, str)
+        Claim and fit.
+    text : str
+        The statement in lines.
+    overall : Series or None
+        The row of scope ``all``.
+    cells : DataFrame
+        The rows of single data set and model pairs.
+    margin : float
+    above : bool
+        Whether the estimate is claimed to be above the margin.
+    verdict : str
+        ``cells`` if several pairs have verdicts of their own, and there is no overall one.
+    group : str
+        The heading of the axis.
+    """
+
+    name: tuple[str, str]
+    text: str
+    overall: pd.Series | None
+    cells: pd.DataFrame
+    margin: float
+    above: bool
+    verdict: str
+    group: str
+
+    @property
+    def height(self) -> float:
+        """The height of the row in inches."""
+        return max(page_layout.lines_high(self.text, SIZE) + 0.13, 0.36)
+
+    @property
+    def tested(self) -> bool:
+        """Whether the claim was tested, over all cells or on one of them."""
+        return self.verdict != "not_tested" or bool((self.cells["verdict"] != "not_tested").any())
+
+    @property
+    def style(self) -> styles.Style:
+        """The style of the verdict."""
+        return styles.VERDICT_STYLES.get(self.verdict, styles.VERDICT_STYLES["not_tested"])
+
+
+def _entry(rows: pd.DataFrame) -> _Entry:
+    """Return the row of a claim, from its rows of the table."""
+    whole, cells = rows[rows["scope"] == "all"], rows[rows["scope"] != "all"]
+    first = rows.iloc[0]
+    overall = whole.iloc[0] if len(whole) else None
+    verdict = str(first["verdict"]) if overall is not None or len(cells) == 1 else "cells"
+    if overall is None and (cells["verdict"] == "not_tested").all():
+        verdict = "not_tested"
+    return _Entry(
+        name=(str(first["claim"]), str(first["fit"])),
+        text=page_layout.wrapped(labels.in_words(str(first["statement"])), TEXT, SIZE),
+        overall=overall,
+        cells=cells,
+        margin=float(first["margin"]),
+        above=str(first["direction"]) == "above",
+        verdict=verdict,
+        group=group_of(str(first["statistic"])),
+    )
+
+
+def untested_names(names: Iterable[tuple[str, str]]) -> list[str]:
+    """Return short names of (claim, fit) pairs; those that differ by the fit alone share one.
+
+    Examples
+    --------
+    >>> untested_names([("more_points_help_none", "none"), ("more_points_help_exact", "exact")])
+    ['More points help (no TS, exact)']
+    """
+    fits_of: dict[str, list[str]] = {}
+    for claim, fit in names:
+        fits = fits_of.setdefault(labels.claim_label(claim, fit), [])
         if f"_{fit}" in claim:
             fits.append("no TS" if fit == "none" else fit)
-    return [name + (f" ({', '.join(fits)})" if fits else "") for name, fits in found.items()]
-
-
-def _entry(rows: pd.DataFrame) -> dict[str, Any]:
-    """What a claim's row shows: its statement, overall row (or None), rows of single cells, and size."""
-    overall = rows[rows["scope"] == "all"]
-    cells = rows[rows["scope"] != "all"]
-    first = rows.iloc[0]
-    main = overall.iloc[0] if len(overall) else None
-    verdict = str(first["verdict"]) if main is not None or len(cells) == 1 else "cells"
-    if main is None and (cells["verdict"] == "not_tested").all():
-        verdict = "not_tested"
-    text = page_layout.wrapped(labels.in_words(str(first["statement"])), TEXT, SIZE)
-    return {
-        "name": (str(first["claim"]), str(first["fit"])),
-        "text": text,
-        "main": main,
-        "cells": cells,
-        "margin": float(first["margin"]),
-        "above": str(first["direction"]) == "above",
-        "verdict": verdict,
-        "group": group_of(str(first["statistic"])),
-        "height": max(page_layout.lines_high(text, SIZE) + 0.13, 0.36),
-    }
+    return [name + (f" ({', '.join(fits)})" if fits else "") for name, fits in fits_of.items()]
 
 
 def group_of(statistic: str) -> str:
-    """The axis that a claim's statistic belongs on, in words, e.g. ``Difference in NLL (nats)``."""
+    """Return the heading of the axis that a claim's statistic belongs on, e.g. ``Difference in NLL (nats)``."""
     kind = re.match(r"\w+", statistic)
     value = re.search(r"\bmetric (\w+)", statistic) or re.search(r" of \w+\.(\w+)", statistic)
     if kind is None or kind[0] not in KINDS or value is None:
@@ -129,53 +169,81 @@ def group_of(statistic: str) -> str:
     return KINDS[kind[0]].format(UNITS.get(value[1], value[1]))
 
 
-def _forest(ax: Axes, rows: list[dict[str, Any]], tall: float, zero: bool) -> None:
-    """Estimates, intervals and margins of claims that share an axis; `tall` inches high, y in inches downwards."""
-    low, high = _limits(rows, zero)
+# Drawing --------------------------------------------------------------------------------------------------------------
+
+
+def _draw_group(figure: Figure, heading: str, entries: Sequence[_Entry], top: float) -> float:
+    """Draw the claims that share an axis; return where the next group begins, in inches."""
+    _write_heading(figure, heading, top)
+    top += HEADING
+    high = sum(entry.height for entry in entries)
+    ax = page_layout.place(figure, 0.1 + TEXT + 0.25, top, AXIS, high)
+    _draw_forest(ax, entries, high, zero=not heading.startswith("Level"))
+    for entry in entries:
+        _write_words(figure, entry, top)
+        top += entry.height
+    return top + FOOT
+
+
+def _write_heading(figure: Figure, text: str, top: float) -> None:
+    """Write the heading of a group that begins at `top`."""
+    page_layout.write(figure, 0.1, top + 0.24, text, weight="bold", size=8.5, va="bottom")
+
+
+def _draw_forest(ax: Axes, entries: Sequence[_Entry], high: float, zero: bool) -> None:
+    """Draw estimates, intervals and margins of claims that share an axis; y is in inches downwards, up to `high`."""
+    limits = _limits(entries, zero)
     top = 0.0
-    for i, entry in enumerate(rows):
-        end = top + entry["height"]
-        y = top + min(0.15, entry["height"] / 2)
-        side = (entry["margin"], high) if entry["above"] else (low, entry["margin"])
-        ax.fill_between(np.clip(side, low, high), top + 0.02, end - 0.02, color="#eaf1ec", lw=0, zorder=0)
-        ax.plot([entry["margin"]] * 2, [top + 0.02, end - 0.02], color=INK, lw=1, zorder=2)
+    for i, entry in enumerate(entries):
+        end = top + entry.height
+        side = (entry.margin, limits[1]) if entry.above else (limits[0], entry.margin)
+        ax.fill_between(np.clip(side, *limits), top + 0.02, end - 0.02, color="#eaf1ec", lw=0, zorder=0)
+        ax.plot([entry.margin] * 2, [top + 0.02, end - 0.02], color=INK, lw=1, zorder=2)
         if i:
             ax.axhline(top, color="#dddddd", lw=0.5, zorder=0)
-        for cell in entry["cells"].itertuples():
-            if np.isfinite(cell.estimate):
-                style = styles.VERDICT_STYLES.get(cell.verdict, styles.VERDICT_STYLES["not_tested"])
-                _symbol(ax, cell.estimate, y + 0.13, cell.verdict, style.color, 3.2)
-        main = entry["main"]
-        if main is not None and np.isfinite(main["estimate"]):
-            style = styles.VERDICT_STYLES.get(entry["verdict"], styles.VERDICT_STYLES["not_tested"])
-            if np.isfinite(main["low"]):
-                ax.plot([main["low"], main["high"]], [y, y], color=style.color, lw=1.6, zorder=3)
-                _beyond(ax, main, y, low, high, style.color)
-            _symbol(ax, main["estimate"], y, entry["verdict"], style.color, 5.5)
+        _draw_estimates(ax, entry, top + min(0.15, entry.height / 2), limits)
         top = end
-    ax.set(xlim=(low, high), ylim=(tall, 0), yticks=())
+    ax.set(xlim=limits, ylim=(high, 0), yticks=())
     ax.spines["left"].set_visible(False)
 
 
-MARKS = {"holds": "o", "does_not": "X", "undecided": "D", "not_tested": "|"}
+def _draw_estimates(ax: Axes, entry: _Entry, y: float, limits: tuple[float, float]) -> None:
+    """Draw a claim's overall estimate with its interval at `y`, and those of single cells below it."""
+    cell: Any
+    for cell in entry.cells.itertuples():
+        if np.isfinite(cell.estimate):
+            style = styles.VERDICT_STYLES.get(cell.verdict, styles.VERDICT_STYLES["not_tested"])
+            _draw_mark(ax, cell.estimate, y + 0.13, cell.verdict, style.color, 3.2)
+    if entry.overall is not None and np.isfinite(entry.overall["estimate"]):
+        color, (low, high) = entry.style.color, entry.overall[["low", "high"]]
+        if np.isfinite(low):
+            ax.plot([low, high], [y, y], color=color, lw=1.6, zorder=3)
+            # Arrow heads where the interval leaves the axis.
+            for edge, mark, leaves in ((limits[0], "<", low < limits[0]), (limits[1], ">", high > limits[1])):
+                if leaves:
+                    ax.plot([edge], [y], marker=mark, ms=4, color=color, ls="", clip_on=False, zorder=4)
+        _draw_mark(ax, entry.overall["estimate"], y, entry.verdict, color, 5.5)
 
 
-def _symbol(ax: Axes, x: float, y: float, verdict: str, color: str, size: float) -> None:
-    """A mark whose shape tells the verdict as its colour does; undecided is hollow."""
+def _draw_mark(ax: Axes, x: float, y: float, verdict: str, color: str, size: float) -> None:
+    """Draw a mark whose shape shows the verdict as its colour does; undecided is hollow."""
     face = "white" if verdict == "undecided" else color
     ax.plot([x], [y], marker=MARKS.get(verdict, "|"), ms=size, mfc=face, mec=color, mew=0.9, ls="", zorder=4)
 
 
-def _limits(rows: list[dict[str, Any]], zero: bool) -> tuple[float, float]:
-    """Limits that hold all estimates and margins (0 too, if `zero`), and intervals as far as they don't dwarf those."""
+def _limits(entries: Iterable[_Entry], zero: bool) -> tuple[float, float]:
+    """Return limits that hold all estimates and margins (0 too, if `zero`).
+
+    They hold intervals as far as these don't dwarf the estimates.
+    """
     points: list[float] = [0.0] if zero else []
     ends: list[float] = []
-    for entry in rows:
-        points += [entry["margin"], *entry["cells"]["estimate"]]
-        if entry["main"] is not None:
-            points.append(entry["main"]["estimate"])
-            ends += [entry["main"]["low"], entry["main"]["high"]]
-    held, reached = (np.array(x, dtype=float) for x in (points, ends))
+    for entry in entries:
+        points += [entry.margin, *entry.cells["estimate"]]
+        if entry.overall is not None:
+            points.append(entry.overall["estimate"])
+            ends += [entry.overall["low"], entry.overall["high"]]
+    held, reached = (np.array(values, dtype=float) for values in (points, ends))
     held, reached = held[np.isfinite(held)], reached[np.isfinite(reached)]
     low, high = held.min(), held.max()
     span = max(high - low, 1e-9)
@@ -184,36 +252,28 @@ def _limits(rows: list[dict[str, Any]], zero: bool) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _beyond(ax: Axes, row: pd.Series, y: float, low: float, high: float, color: str) -> None:
-    """Arrow heads where an interval runs out of the axis."""
-    for end, edge, mark in ((row["low"], low, "<"), (row["high"], high, ">")):
-        if (end < edge) if mark == "<" else (end > edge):
-            ax.plot([edge], [y], marker=mark, ms=4, color=color, ls="", clip_on=False, zorder=4)
-
-
-def _words(figure: Figure, entry: dict[str, Any], top: float) -> None:
-    """A claim's statement on the left, its verdict on the right."""
-    page_layout.write(figure, 0.1, top + 0.05, entry["text"], size=SIZE)
+def _write_words(figure: Figure, entry: _Entry, top: float) -> None:
+    """Write a claim's statement on the left, and its verdict on the right."""
+    page_layout.write(figure, 0.1, top + 0.05, entry.text, size=SIZE)
     left = 0.1 + TEXT + 0.25 + AXIS + 0.2
-    if entry["verdict"] in labels.VERDICTS:
-        style = styles.VERDICT_STYLES[entry["verdict"]]
-        text = f"{style.marker}  {labels.VERDICTS[entry['verdict']]}"
-        page_layout.write(figure, left, top + 0.15, text, color=style.color, weight="bold", va="center")
-    if len(entry["cells"]) > 1:
-        page_layout.write(figure, left, top + 0.28, tally(entry), size=7, color=GREY, va="center")
+    if entry.verdict in labels.VERDICTS:
+        text = f"{entry.style.marker}  {labels.VERDICTS[entry.verdict]}"
+        page_layout.write(figure, left, top + 0.15, text, color=entry.style.color, weight="bold", va="center")
+    if len(entry.cells) > 1:
+        page_layout.write(figure, left, top + 0.28, _tally(entry), size=7, color=GREY, va="center")
 
 
-def tally(entry: dict[str, Any]) -> str:
-    """How single cells came out, and how many were left out, e.g. ``of 6: 4 ✓  1 ✗  1 ?; 3 left out``."""
-    verdicts = entry["cells"]["verdict"]
+def _tally(entry: _Entry) -> str:
+    """Return how many single cells have which verdict, and how many were left out: ``of 3: 2 ✓  1 ✗; 3 left out``."""
+    verdicts = entry.cells["verdict"]
     counts = verdicts[verdicts != "not_tested"].value_counts()
     parts = [f"{counts[name]} {style.marker}" for name, style in styles.VERDICT_STYLES.items() if name in counts]
-    excluded = int(entry["main"]["excluded"]) if entry["main"] is not None else int(entry["cells"]["excluded"].sum())
+    excluded = int(entry.overall["excluded"] if entry.overall is not None else entry.cells["excluded"].sum())
     return f"of {counts.sum()}: {'  '.join(parts)}" + (f"; {excluded} left out" if excluded else "")
 
 
-def _verdict_key(figure: Figure, left: float, top: float) -> None:
-    """The legend: shape, colour and word of each verdict."""
+def _draw_key(figure: Figure, left: float, top: float) -> None:
+    """Draw the legend: shape, colour and words of each verdict."""
     handles = []
     for name in ("holds", "does_not", "undecided"):
         color = styles.VERDICT_STYLES[name].color

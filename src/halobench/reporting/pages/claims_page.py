@@ -1,4 +1,4 @@
-"""The verdicts as a page of their own."""
+"""Write the page of the verdicts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.reporting import labels as names
+from halobench.reporting import labels
 from halobench.reporting.pages import elements
 from halobench.reporting.pages.elements import Choice, Column, Entry, Line
 from halobench.results.claims.rules import VERDICTS
@@ -25,7 +25,7 @@ NUMBERS = (
 
 
 def claims_html(table: pd.DataFrame) -> str:
-    """The verdicts as one HTML page that needs no network, and no script to be read.
+    """Return the verdicts as one HTML page that needs no network, and no script to be read.
 
     A row per claim shows scope ``all``; below, each pair of data set and model has a row of its own. Verdicts are
     words; colours only repeat them.
@@ -40,9 +40,9 @@ def claims_html(table: pd.DataFrame) -> str:
     str
     """
     whole = table[table["scope"] == "all"]
-    told = f"Verdicts on {len(whole)} claims over all data set x model pairs: {counted(whole)}."
+    counts = f"Verdicts on {len(whole)} claims over all data set x model pairs: {counted(whole)}."
     rule = (
-        f"{told} Intervals are Student's t over seeds; a claim holds, or does not, where its interval lies wholly on "
+        f"{counts} Intervals are Student's t over seeds; a claim holds, or does not, where its interval lies wholly on "
         "one side of the margin."
     )
     parts = [f"<p>{html.escape(rule)}</p>", _whole(whole), _pairs(table[table["scope"] != "all"])]
@@ -50,14 +50,14 @@ def claims_html(table: pd.DataFrame) -> str:
 
 
 def counted(whole: pd.DataFrame) -> str:
-    """How many claims have which verdict, in words."""
-    plural = names.VERDICTS | {"holds": "hold", "does_not": "do not hold"}
+    """Return in words how many claims have which verdict."""
+    plural = labels.VERDICTS | {"holds": "hold", "does_not": "do not hold"}
     counts = {name: int((whole["verdict"] == name).sum()) for name in VERDICTS}
-    return ", ".join(f"{n} {(names.VERDICTS if n == 1 else plural)[name]}" for name, n in counts.items())
+    return ", ".join(f"{n} {(labels.VERDICTS if n == 1 else plural)[name]}" for name, n in counts.items())
 
 
 def _whole(whole: pd.DataFrame) -> str:
-    """The table of claims over all pairs."""
+    """Return the table of claims over all pairs."""
     columns = (Column("Claim"), Column("Fit"), Column("Verdict"), *NUMBERS)
     rows: Iterable[Any] = whole.itertuples()
     lines = [
@@ -73,22 +73,22 @@ def _whole(whole: pd.DataFrame) -> str:
         for row in rows
     ]
     selects = _choices(whole, ("fit", "verdict"))
-    made = elements.table("Claims over all pairs of data set and model", columns, lines)
-    return f'{elements.filters(selects, "whole", "claims")}<div id="whole" class="claims">{made}</div>'
+    table = elements.table("Claims over all pairs of data set and model", columns, lines)
+    return f'{elements.filters(selects, "whole", "claims")}<div id="whole" class="claims">{table}</div>'
 
 
 def _pairs(pairs: pd.DataFrame) -> str:
-    """The table of claims by pair of data set and model."""
+    """Return the table of claims by pair of data set and model."""
     if not len(pairs):
         return ""
     columns = (Column("Claim"), Column("Data set"), Column("Model"), Column("Fit"), Column("Verdict"), *NUMBERS)
-    lines, found = [], []
+    lines, all_keys = [], []
     rows: Iterable[Any] = pairs.itertuples()
     for row in rows:
         dataset, _, model = row.scope.partition("/")
         keys = {"dataset": dataset, "model": model}
-        found.append(keys)
-        places = (names.dataset_label(dataset), names.model_label(model))
+        all_keys.append(keys)
+        places = (labels.dataset_label(dataset), labels.model_label(model))
         entries = (elements.words(row.claim), *map(elements.words, places), elements.words(row.fit))
         lines.append(
             Line(
@@ -96,32 +96,32 @@ def _pairs(pairs: pd.DataFrame) -> str:
                 (*entries, verdict_entry(row.verdict), *_numbers(row)),
             )
         )
-    selects = [*_choices(pairs, ("claim",)), *elements.choices(found), *_choices(pairs, ("fit", "verdict"))]
-    made = elements.table("The same by data set and model", columns, lines, wide=True)
-    return f'<h2>By data set and model</h2>{elements.filters(selects, "pairs", "rows")}<div id="pairs">{made}</div>'
+    selects = [*_choices(pairs, ("claim",)), *elements.choices(all_keys), *_choices(pairs, ("fit", "verdict"))]
+    table = elements.table("The same by data set and model", columns, lines, wide=True)
+    return f'<h2>By data set and model</h2>{elements.filters(selects, "pairs", "rows")}<div id="pairs">{table}</div>'
 
 
 def _choices(table: pd.DataFrame, keys: Sequence[str]) -> list[Choice]:
-    """Selects of what columns hold; none of a column of one value."""
-    labels = {"claim": "Claim", "fit": "Fit", "verdict": "Verdict"}
-    made = []
+    """Return selects of the values of columns; none for a column of one value."""
+    headings = {"claim": "Claim", "fit": "Fit", "verdict": "Verdict"}
+    selects = []
     for key in keys:
         values = list(dict.fromkeys(table[key]))
         if len(values) > 1:
-            options = tuple((value, names.VERDICTS[value] if key == "verdict" else value) for value in values)
-            made.append(Choice(key, labels[key], options))
-    return made
+            options = tuple((value, labels.VERDICTS[value] if key == "verdict" else value) for value in values)
+            selects.append(Choice(key, headings[key], options))
+    return selects
 
 
 def verdict_entry(verdict: str) -> Entry:
-    """A verdict in words, sorted from those that hold to those that weren't tested."""
+    """Return a verdict in words, sorted from those that hold to those that weren't tested."""
     return Entry(
-        f'<span class="verdict {verdict}">&nbsp;{names.VERDICTS[verdict]}</span>', f"{VERDICTS.index(verdict)}"
+        f'<span class="verdict {verdict}">&nbsp;{labels.VERDICTS[verdict]}</span>', f"{VERDICTS.index(verdict)}"
     )
 
 
 def _numbers(row: Any) -> tuple[Entry, ...]:
-    """What is told of a row beside its verdict."""
+    """Return the entries of a row after its verdict."""
     return (
         elements.number(row.estimate),
         Entry(_interval(row.low, row.high), row.low if np.isfinite(row.low) else None),
@@ -133,11 +133,11 @@ def _numbers(row: Any) -> tuple[Entry, ...]:
 
 
 def claimed(row: Any) -> str:
-    """What a row of the table claims of its estimate, as HTML."""
+    """Return what a row of the table claims of its estimate, as HTML."""
     sign = "&lt;" if row.direction == "below" else "&gt;"
     return f"{sign} {elements.number(row.margin, 'g').shown}"
 
 
 def _interval(low: float, high: float) -> str:
-    """An interval in brackets, a dash where there is none."""
+    """Return an interval in brackets, or a dash if there is none."""
     return f"[{elements.number(low).shown}, {elements.number(high).shown}]" if np.isfinite(low) else "\N{EN DASH}"

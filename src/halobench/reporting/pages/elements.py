@@ -1,4 +1,4 @@
-"""What pages share: their frame with style and script, tables that sort, and selects that filter.
+"""Build the elements of pages: their frame with style and script, tables that sort, and selects that filter.
 
 Without a script a page shows everything in its first order; the selects appear where a script runs. Style and script
 lie here, not in files of their own, so that the code map sees them change.
@@ -150,7 +150,7 @@ SCRIPT = """
 
 
 def document(title: str, body: str) -> str:
-    """A whole page in ASCII, its style and script within.
+    """Return a whole page in ASCII, with style and script.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def document(title: str, body: str) -> str:
     body : str
         As HTML.
     """
-    made = f"""<!DOCTYPE html>
+    text = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -176,22 +176,22 @@ def document(title: str, body: str) -> str:
 </body>
 </html>
 """
-    return as_ascii(made)
+    return as_ascii(text)
 
 
 def as_ascii(text: str) -> str:
-    """HTML with character references in place of all that isn't ASCII: it reads the same in whatever encoding."""
+    """Replace all that isn't ASCII by character references, so that HTML reads the same in any encoding."""
     return text.encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
 def write(path: Path, text: str) -> None:
-    """Write a page, whole or not at all."""
+    """Write a page, completely or not at all."""
     with files.replacing(path) as temporary:
         temporary.write_text(text, encoding="ascii", newline="\n")
 
 
 def note(text: str) -> str:
-    """A warning that leads a page, e.g. that cells are missing; nothing for an empty text."""
+    """Return a warning that leads a page, e.g. that cells are missing; nothing for an empty text."""
     return f'<p class="note">{html.escape(text)}</p>' if text else ""
 
 
@@ -224,12 +224,12 @@ class Line:
 
 
 def words(text: str) -> Entry:
-    """Text, sorted as text."""
+    """Return an entry of text, sorted as text."""
     return Entry(html.escape(text), text)
 
 
 def number(value: float, form: str = ".3f") -> Entry:
-    """A number, sorted as such; a dash, and no value, for NaN.
+    """Return an entry of a number, sorted as such; a dash without a value for NaN.
 
     Examples
     --------
@@ -244,7 +244,7 @@ def number(value: float, form: str = ".3f") -> Entry:
 
 
 def head(column: Column, index: int) -> str:
-    """A heading that sorts by its column when it is pressed."""
+    """Return a heading that sorts by its column when it is pressed."""
     kind = "number" if column.number else "text"
     title = f' title="{html.escape(column.means)}"' if column.means else ""
     return (
@@ -254,7 +254,7 @@ def head(column: Column, index: int) -> str:
 
 
 def sort_key(value: float | str | None) -> str:
-    """The attribute that tells the script what to sort by."""
+    """Return the attribute that the script sorts by."""
     if value is None:
         return ' data-value=""'
     if isinstance(value, float) and math.isinf(value):
@@ -263,12 +263,12 @@ def sort_key(value: float | str | None) -> str:
 
 
 def keyed(keys: Mapping[str, str]) -> str:
-    """Attributes by which filters know an element."""
+    """Return the attributes by which filters recognise an element."""
     return "".join(f' data-{key}="{html.escape(value)}"' for key, value in keys.items())
 
 
 def table(caption: str, columns: Sequence[Column], lines: Iterable[Line], wide: bool = False) -> str:
-    """A table whose headings sort it.
+    """Return a table whose headings sort it.
 
     Parameters
     ----------
@@ -281,15 +281,15 @@ def table(caption: str, columns: Sequence[Column], lines: Iterable[Line], wide: 
     """
     heads = "".join(head(column, i) for i, column in enumerate(columns))
     body = "\n".join(row(line, columns) for line in lines)
-    made = (
+    inner = (
         f"<table{' class=wide' if wide else ''}>\n<caption><span>{html.escape(caption)}</span></caption>\n"
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
     )
-    return scrolling(made, caption)
+    return scrolling(inner, caption)
 
 
 def row(line: Line, columns: Sequence[Column]) -> str:
-    """A row of such a table."""
+    """Return a row of such a table."""
     cells = []
     for i, (entry, column) in enumerate(zip(line.entries, columns, strict=True)):
         kind = ' class="number"' if column.number else ""
@@ -299,7 +299,7 @@ def row(line: Line, columns: Sequence[Column]) -> str:
 
 
 def scrolling(inner: str, name: str) -> str:
-    """What may be wider than the window: it scrolls by itself, by the keyboard too."""
+    """Wrap what may be wider than the window, so that it scrolls by itself, by the keyboard too."""
     label = html.escape(name.partition(":")[0].partition(". ")[0])
     return f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n{inner}\n</div>'
 
@@ -323,21 +323,22 @@ class Choice:
     first: str = ""
 
 
-def choices(found: Iterable[Mapping[str, str]]) -> list[Choice]:
-    """Selects of data set, model and loss for items that bear these keys; none where there is nothing to choose."""
+def choices(items: Iterable[Mapping[str, str]]) -> list[Choice]:
+    """Return selects of data set, model and loss for items with these keys; none if there is nothing to choose."""
     values: dict[str, set[str]] = {kind: set() for kind in KINDS}
-    for keys in found:
+    for keys in items:
         for kind in KINDS.keys() & keys.keys():
             values[kind].add(keys[kind])
-    made = []
-    for kind, (label, told, known) in KINDS.items():
+    selects = []
+    for kind, (label, label_of, order) in KINDS.items():
         if len(values[kind]) > 1:
-            made.append(Choice(kind, label, tuple((name, told(name)) for name in labels.ordered(values[kind], known))))
-    return made
+            options = tuple((name, label_of(name)) for name in labels.ordered(values[kind], order))
+            selects.append(Choice(kind, label, options))
+    return selects
 
 
 def filters(selects: Sequence[Choice], target: str, what: str) -> str:
-    """A form that filters the items within the element `target`, and counts `what` is left; nothing without selects."""
+    """Return a form that filters the items within the element `target`, and counts `what` is left; or nothing."""
     if not selects:
         return ""
     shown = "".join(map(_select, selects))
@@ -348,7 +349,7 @@ def filters(selects: Sequence[Choice], target: str, what: str) -> str:
 
 
 def _select(choice: Choice) -> str:
-    """A select with its label."""
+    """Return a select with its label."""
     options = "".join(
         f'<option value="{html.escape(value)}"{" selected" * (value == choice.first)}>{html.escape(text)}</option>'
         for value, text in choice.options

@@ -1,4 +1,4 @@
-"""What an experiment was and what came out, in a minute: its overview, and the part of it for a report's front page."""
+"""Write an experiment's overview, what was run and what came out, and its part for the report's front page."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import pandas as pd
 import yaml
 
 from halobench.core.formatting import count
-from halobench.reporting import labels as names
-from halobench.reporting import styles, table_views
-from halobench.reporting.pages import cells, elements, rule_graph, run_costs
+from halobench.reporting import labels, styles, table_views
+from halobench.reporting.pages import cells, elements, run_costs
 from halobench.reporting.pages.claims_page import claimed, counted
 from halobench.reporting.pages.elements import Column, Entry, Line
 
@@ -44,7 +43,7 @@ FRONT_STYLE = """
 
 @dataclass(frozen=True)
 class Overview:
-    """What the pages show.
+    """The contents of the pages.
 
     Parameters
     ----------
@@ -52,12 +51,9 @@ class Overview:
     runs, claims : DataFrame
         As aggregated and judged.
     jobs : sequence of Job
-        Of `facts.read_jobs`.
+        As `run_costs.read_jobs` returns them.
     config : mapping
         The part of the configuration that made it.
-    rules : mapping
-        ``edges``, pairs of rules of which the second reads what the first writes, and ``counts``, how many rules a name
-        stands for. Empty where the stages ran without a workflow.
     figure : bytes
         The figure that sums it up, as PNG; empty for none.
     note : str
@@ -69,34 +65,31 @@ class Overview:
     claims: pd.DataFrame
     jobs: Sequence[run_costs.Job]
     config: Mapping[str, Any]
-    rules: Mapping[str, Any]
     figure: bytes = b""
     note: str = ""
 
 
-def page(found: Overview) -> str:
-    """The overview as a page of its own."""
-    parts = [elements.note(found.note), f"<p>{html.escape(sentence(found.runs))}</p>", _facts(found)]
-    parts += ["<h2>What came out</h2>", *_outcome(found)]
-    parts += ["<h2>What was run</h2>", _grid(found.runs), _costs(found.jobs), _versions(found.jobs)]
-    if found.rules.get("edges"):
-        parts += ["<h2>The rules that made it</h2>", _rules(found.rules)]
-    parts += ["<h2>The configuration that made it</h2>", _config(found)]
+def page(overview: Overview) -> str:
+    """Return the overview as a page of its own."""
+    parts = [elements.note(overview.note), f"<p>{html.escape(sentence(overview.runs))}</p>", _facts(overview)]
+    parts += ["<h2>What came out</h2>", *_outcome(overview)]
+    parts += ["<h2>What was run</h2>", _grid(overview.runs), _costs(overview.jobs), _versions(overview.jobs)]
+    parts += ["<h2>The configuration that made it</h2>", _config(overview)]
     return elements.document(
-        f"Experiment {found.experiment}: what was run, and what came out", "\n".join(filter(None, parts))
+        f"Experiment {overview.experiment}: what was run, and what came out", "\n".join(filter(None, parts))
     )
 
 
-def front(found: Overview) -> str:
-    """What of it stands on a report's front page: an element with its style, to be set into another page."""
-    parts = [elements.note(found.note), f"<p>{html.escape(sentence(found.runs))}</p>", _facts(found)]
-    parts += ["<h2>What came out</h2>", *_outcome(found), "<h2>What was run</h2>", _datasets(found.runs)]
+def front(overview: Overview) -> str:
+    """Return the part for the report's front page: an element with its style, to be set into another page."""
+    parts = [elements.note(overview.note), f"<p>{html.escape(sentence(overview.runs))}</p>", _facts(overview)]
+    parts += ["<h2>What came out</h2>", *_outcome(overview), "<h2>What was run</h2>", _datasets(overview.runs)]
     body = "\n".join(filter(None, parts))
     return elements.as_ascii(f'{FRONT_STYLE}<section class="front">\n{body}\n</section>\n')
 
 
 def sentence(runs: pd.DataFrame) -> str:
-    """The grid in a sentence."""
+    """Describe the grid in a sentence or two."""
     here = runs[table_views.trained_here(runs)]
     sets, models = (count(runs[kind].nunique(), word) for kind, word in (("dataset", "data set"), ("model", "model")))
     losses = count(runs["loss"].nunique(), "loss", "losses")
@@ -110,7 +103,7 @@ def sentence(runs: pd.DataFrame) -> str:
 
 
 def _is_full(runs: pd.DataFrame) -> bool:
-    """Whether every combination is there."""
+    """Return whether the grid holds every combination."""
     whole = 1
     for kind in ("dataset", "model", "loss", "seed"):
         whole *= runs[kind].nunique()
@@ -120,9 +113,9 @@ def _is_full(runs: pd.DataFrame) -> bool:
 # What was run ---------------------------------------------------------------------------------------------------------
 
 
-def _facts(found: Overview) -> str:
-    """Time, cost, machines, versions and commits, a line each."""
-    jobs = found.jobs
+def _facts(overview: Overview) -> str:
+    """Return time, cost, machines, versions and commits, one line each."""
+    jobs = overview.jobs
     begun, ended = run_costs.span(jobs)
     cpu, gpu = (sum(getattr(cost, kind) for cost in run_costs.costs(jobs)) for kind in ("cpu", "gpu"))
     cost = f"{run_costs.duration(cpu)} of jobs on CPUs, {run_costs.duration(gpu) if gpu else 'none'} on GPUs; "
@@ -132,14 +125,16 @@ def _facts(found: Overview) -> str:
         "Cost": cost,
         "Hardware": "; ".join(_shares(run_costs.machines(jobs))),
         "Commit": "; ".join(_shares(run_costs.commits(jobs))),
-        "Versions": ", ".join(f"{name} {' and '.join(own)}" for name, own in run_costs.versions(jobs).items()),
+        "Versions": ", ".join(
+            f"{name} {' and '.join(versions)}" for name, versions in run_costs.versions(jobs).items()
+        ),
     }
     shown = "".join(f"<dt>{key}</dt><dd>{html.escape(value)}</dd>" for key, value in rows.items())
     return f'<dl class="facts">{shown}</dl>'
 
 
 def _shares(counts: Sequence[tuple[str, int]]) -> Iterator[str]:
-    """Names with their numbers of jobs, where there are several; of many the first."""
+    """Yield names with their numbers of jobs, if there are several; of many the first."""
     if len(counts) == 1:
         yield counts[0][0]
         return
@@ -150,42 +145,46 @@ def _shares(counts: Sequence[tuple[str, int]]) -> Iterator[str]:
 
 
 def _datasets(runs: pd.DataFrame) -> str:
-    """The grid by data set, for the front page."""
+    """Return the grid by data set, for the front page."""
     rows = []
-    for dataset in names.ordered(runs["dataset"], names.DATASETS):
-        own = runs[runs["dataset"] == dataset]
-        here = own[table_views.trained_here(own)]
+    for dataset in labels.ordered(runs["dataset"], labels.DATASETS):
+        grid = runs[runs["dataset"] == dataset]
+        here = grid[table_views.trained_here(grid)]
         fit = f"{int(here['interpolates'].sum())} of {len(here)}"
-        told = (cells.listed(own["model"], "model"), cells.listed(own["loss"], "loss"), str(own["seed"].nunique()))
-        shown = "".join(f"<td>{html.escape(text)}</td>" for text in told)
-        numbers = "".join(f'<td class="number">{text}</td>' for text in (str(len(own)), fit))
-        rows.append(f'<tr><th scope="row">{html.escape(names.dataset_label(dataset))}</th>{shown}{numbers}</tr>')
+        texts = (
+            cells.listed(grid["model"], "model"),
+            cells.listed(grid["loss"], "loss"),
+            str(grid["seed"].nunique()),
+        )
+        shown = "".join(f"<td>{html.escape(text)}</td>" for text in texts)
+        numbers = "".join(f'<td class="number">{text}</td>' for text in (str(len(grid)), fit))
+        rows.append(f'<tr><th scope="row">{html.escape(labels.dataset_label(dataset))}</th>{shown}{numbers}</tr>')
     heads = ("Data set", "Models", "Losses", "Seeds", "Cells", "Interpolate")
     head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-    made = f"<table><caption>The grid</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return elements.scrolling(made, "The grid")
+    table = f"<table><caption>The grid</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return elements.scrolling(table, "The grid")
 
 
 def _grid(runs: pd.DataFrame) -> str:
-    """The grid by data set, model and loss, sorted and filtered at will."""
+    """Return the grid by data set, model and loss, with filters."""
     columns = (
         *(Column("Data set"), Column("Model"), Column("Loss"), Column("Seeds"), Column("Cells", number=True)),
         *(Column("Interpolate", number=True), Column("Mean train accuracy", number=True)),
     )
     lines = []
-    for own in cells.grid(runs):
-        keys = {kind: own[kind] for kind in ("dataset", "model", "loss")}
-        told = f"{own['interpolate']} of {own['trained']}"
-        fit = Entry(told, own["interpolate"] / own["trained"]) if own["trained"] else Entry("–")
-        seeds = Entry(", ".join(map(str, own["seeds"])), len(own["seeds"]))
-        entries = (*cells.named(keys), seeds, elements.number(own["cells"], "d"), fit)
-        lines.append(Line(keys, (*entries, elements.number(own["accuracy"]))))
+    for row in cells.count_cells(runs):
+        keys = {kind: row[kind] for kind in ("dataset", "model", "loss")}
+        share = f"{row['interpolate']} of {row['trained']}"
+        fit = Entry(share, row["interpolate"] / row["trained"]) if row["trained"] else Entry("–")
+        seeds = Entry(", ".join(map(str, row["seeds"])), len(row["seeds"]))
+        entries = (*cells.named(keys), seeds, elements.number(row["cells"], "d"), fit)
+        lines.append(Line(keys, (*entries, elements.number(row["accuracy"]))))
     selects = elements.filters(elements.choices(line.keys for line in lines), "grid", "rows")
     return f'{selects}<div id="grid">{elements.table("The grid", columns, lines, wide=True)}</div>'
 
 
 def _costs(jobs: Sequence[run_costs.Job]) -> str:
-    """What each stage took."""
+    """Return the cost of each stage."""
     columns = (
         *(Column("Stage"), Column("Jobs", number=True), Column("Time on CPUs", number=True)),
         *(Column("Time on GPUs", number=True), Column("Longest job", number=True)),
@@ -210,58 +209,47 @@ def _costs(jobs: Sequence[run_costs.Job]) -> str:
 
 
 def _versions(jobs: Sequence[run_costs.Job]) -> str:
-    """Versions of all packages that jobs told of."""
+    """Return the versions of all packages that jobs recorded."""
     columns = (Column("Package"), Column("Version"))
     lines = [
-        Line({}, (elements.words(name), elements.words(", ".join(found))))
-        for name, found in run_costs.versions(jobs).items()
+        Line({}, (elements.words(name), elements.words(", ".join(versions))))
+        for name, versions in run_costs.versions(jobs).items()
     ]
     return f"<details><summary>Versions of packages</summary>{elements.table('Versions', columns, lines)}</details>"
 
 
-def _rules(rules: Mapping[str, Any]) -> str:
-    """The graph of the rules."""
-    labels = {name: f"{name}: {many} rules" for name, many in rules.get("counts", {}).items() if many > 1}
-    told = (
-        "Each rule reads what those above it write; of edges that a longer path stands for, only the path is drawn. "
-        "Train and probe have a job for each cell."
-    )
-    drawn = rule_graph.svg([tuple(edge) for edge in rules["edges"]], labels)
-    return f"<figure><figcaption>{told}</figcaption>{drawn}</figure>"
-
-
-def _config(found: Overview) -> str:
-    """The configuration's part as YAML, the grid first."""
-    known = [key for key in SECTIONS if key in found.config]
-    parts = {key: found.config[key] for key in [*known, *sorted(found.config.keys() - set(known))]}
+def _config(overview: Overview) -> str:
+    """Return the part of the configuration as YAML, the grid first."""
+    first = [key for key in SECTIONS if key in overview.config]
+    parts = {key: overview.config[key] for key in [*first, *sorted(overview.config.keys() - set(first))]}
     text = yaml.safe_dump(parts, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
-    what = f"What of the configuration experiment {found.experiment} uses, default values left out"
+    what = f"What of the configuration experiment {overview.experiment} uses, default values left out"
     return f'<details><summary>{html.escape(what)}</summary><pre tabindex="0">{html.escape(text)}</pre></details>'
 
 
 # What came out --------------------------------------------------------------------------------------------------------
 
 
-def _outcome(found: Overview) -> Iterator[str]:
-    """How many claims hold, the figure, and the claims."""
-    whole = found.claims[found.claims["scope"] == "all"]
+def _outcome(overview: Overview) -> Iterator[str]:
+    """Yield how many claims hold, the figure, and the claims."""
+    whole = overview.claims[overview.claims["scope"] == "all"]
     if len(whole):
         yield f"<p><b>Claims: {counted(whole)}.</b></p>"
-    yield _figure(found)
+    yield _figure(overview)
     yield _verdicts(whole[whole["verdict"] != "not_tested"], len(whole))
 
 
 def _verdicts(tested: pd.DataFrame, claims: int) -> str:
-    """The claims that were tested, of so many, with their verdicts: a row a claim and a column a fit."""
+    """Return the claims that were tested with their verdicts: a row per claim and a column per fit."""
     if not len(tested):
         return ""
     fits = [fit for fit in FITS if fit in set(tested["fit"])] + sorted(set(tested["fit"]) - set(FITS))
     rows: dict[str, dict[str, Any]] = {}
     claimed: Iterable[Any] = tested.itertuples()
     for claim in claimed:
-        rows.setdefault(names.claim_label(claim.claim, claim.fit), {})[claim.fit] = claim
-    head = "".join(f'<th scope="col">{html.escape(names.calibrator_label(fit))}</th>' for fit in fits)
-    body = "\n".join(_verdict_row(label, own, fits) for label, own in rows.items())
+        rows.setdefault(labels.claim_label(claim.claim, claim.fit), {})[claim.fit] = claim
+    head = "".join(f'<th scope="col">{html.escape(labels.calibrator_label(fit))}</th>' for fit in fits)
+    body = "\n".join(_verdict_row(label, verdicts, fits) for label, verdicts in rows.items())
     caption = (
         "Verdicts, a column for each temperature that claims speak of. Below each: the estimate over all data sets and "
         "models, and what is claimed of it. A claim holds, or does not, where the 95% interval over seeds lies wholly "
@@ -270,30 +258,32 @@ def _verdicts(tested: pd.DataFrame, claims: int) -> str:
     if claims > len(tested):
         left = claims - len(tested)
         caption += f" Not shown: {left} that this grid can't test, for want of what they ask for."
-    made = (
+    table = (
         f'<table><caption><span>{html.escape(caption)}</span></caption><thead><tr><th scope="col">Claim</th>{head}</tr>'
         f"</thead><tbody>{body}</tbody></table>"
     )
-    return elements.scrolling(made, "Verdicts")
+    return elements.scrolling(table, "Verdicts")
 
 
-def _verdict_row(label: str, own: Mapping[str, Any], fits: Iterable[str]) -> str:
-    """A claim's verdicts."""
-    shown = "".join(f"<td>{_verdict(own[fit]) if fit in own else ''}</td>" for fit in fits)
+def _verdict_row(label: str, verdicts: Mapping[str, Any], fits: Iterable[str]) -> str:
+    """Return the row of a claim."""
+    shown = "".join(f"<td>{_verdict(verdicts[fit]) if fit in verdicts else ''}</td>" for fit in fits)
     return f'<tr><th scope="row">{html.escape(label)}</th>{shown}</tr>'
 
 
 def _verdict(claim: Any) -> str:
-    """A verdict in a sign and words, with what it rests on."""
-    told = f"{elements.number(claim.estimate).shown}, claimed {claimed(claim)}"
-    word = f'<span class="word {claim.verdict}">{SIGNS[claim.verdict]} {names.VERDICTS[claim.verdict]}</span>'
-    return f'{word}<br><span class="small">{told}</span>'
+    """Return a verdict as a sign and words, with the estimate and what is claimed."""
+    basis = f"{elements.number(claim.estimate).shown}, claimed {claimed(claim)}"
+    word = f'<span class="word {claim.verdict}">{SIGNS[claim.verdict]} {labels.VERDICTS[claim.verdict]}</span>'
+    return f'{word}<br><span class="small">{basis}</span>'
 
 
-def _figure(found: Overview) -> str:
-    """The figure that sums it up."""
-    if not found.figure:
+def _figure(overview: Overview) -> str:
+    """Return the figure that sums the experiment up."""
+    if not overview.figure:
         return ""
-    data = base64.b64encode(found.figure).decode()
-    alternative = f"Summary figure of experiment {found.experiment}; its numbers are in the tables on the other pages."
+    data = base64.b64encode(overview.figure).decode()
+    alternative = (
+        f"Summary figure of experiment {overview.experiment}; its numbers are in the tables on the other pages."
+    )
     return f'<p><img src="data:image/png;base64,{data}" alt="{html.escape(alternative)}"></p>'

@@ -1,4 +1,4 @@
-"""What a grid was run with, and what it cost, from the records of its jobs."""
+"""Read what a grid was run with, and what it cost, from the records of its jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TABLE_RECORDS = ("aggregate.json", "claims.json")
 
 @dataclass(frozen=True)
 class Job:
-    """What a record tells of the job that made it: seconds of wall time, peak memory in MiB, times in UTC."""
+    """A job by its record: seconds of wall time, peak memory in MiB, times in UTC."""
 
     stage: str
     seconds: float
@@ -34,7 +34,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Cost:
-    """What all jobs of a stage took together, but for `longest` (seconds) and `peak` (MiB), which are one job's."""
+    """The cost of all jobs of a stage together; `longest` (seconds) and `peak` (MiB) are those of one job."""
 
     stage: str
     jobs: int
@@ -45,7 +45,7 @@ class Cost:
 
 
 def read_jobs(manifest: Mapping[str, Any], results: Path, tables: Path) -> list[Job]:
-    """The jobs that an experiment's tables come from, by their records.
+    """Return the jobs that an experiment's tables come from, by their records.
 
     Parameters
     ----------
@@ -60,19 +60,19 @@ def read_jobs(manifest: Mapping[str, Any], results: Path, tables: Path) -> list[
         If a record is missing, damaged or edited.
     """
     sources: dict[str, None] = {}
-    found = []
+    jobs = []
     for path in _paths(manifest, results, tables):
         record = read_record(path, KEYS)
-        found.append(as_job(record))
+        jobs.append(as_job(record))
         if isinstance(record["spec"].get("dataset"), Mapping):
             sources[record["spec"]["dataset"]["source"]] = None
     # A source that was put there by hand has no record.
     paths = (results / "sources" / source / "source.json" for source in sorted(sources))
-    return [as_job(read_record(path, KEYS)) for path in paths if path.is_file()] + found
+    return [as_job(read_record(path, KEYS)) for path in paths if path.is_file()] + jobs
 
 
 def _paths(manifest: Mapping[str, Any], results: Path, tables: Path) -> Iterator[Path]:
-    """The records of cells, references and tables."""
+    """Yield the records of cells, references and tables."""
     for cell in manifest["cells"]:
         for name in stage_records(cell["probe"]):
             yield results / "runs" / cell["path"] / name
@@ -83,7 +83,7 @@ def _paths(manifest: Mapping[str, Any], results: Path, tables: Path) -> Iterator
 
 
 def as_job(record: Mapping[str, Any]) -> Job:
-    """What counts of a record."""
+    """Return the job of a record."""
     return Job(
         stage=record["stage"],
         seconds=float(record["seconds"]),
@@ -98,47 +98,47 @@ def as_job(record: Mapping[str, Any]) -> Job:
 
 
 def machine(hardware: Mapping[str, Any]) -> str:
-    """A host, its processor, cores and card in words."""
+    """Return a host, its processor, cores and card in words."""
     card = f", {hardware['gpu']}" if "gpu" in hardware else ""
     return f"{hardware['host']}: {hardware['processor']}, {hardware['cores']} cores{card}"
 
 
 def costs(jobs: Iterable[Job]) -> list[Cost]:
-    """What each stage took, in the order in which stages first come."""
+    """Return the cost of each stage, in the order in which stages first come."""
     by: dict[str, list[Job]] = {}
     for job in jobs:
         by.setdefault(job.stage, []).append(job)
     return [
         Cost(
             stage,
-            len(own),
-            sum(job.seconds for job in own if not job.gpu),
-            sum(job.seconds for job in own if job.gpu),
-            max(job.seconds for job in own),
-            max(job.peak for job in own),
+            len(jobs_of_stage),
+            sum(job.seconds for job in jobs_of_stage if not job.gpu),
+            sum(job.seconds for job in jobs_of_stage if job.gpu),
+            max(job.seconds for job in jobs_of_stage),
+            max(job.peak for job in jobs_of_stage),
         )
-        for stage, own in by.items()
+        for stage, jobs_of_stage in by.items()
     ]
 
 
 def versions(jobs: Sequence[Job]) -> dict[str, list[str]]:
-    """The versions of each package that jobs ran with, Python and halobench first."""
-    found: dict[str, set[str]] = {}
+    """Return the versions of each package that jobs ran with, Python and halobench first."""
+    versions_of: dict[str, set[str]] = {}
     for job in jobs:
         for name, version in job.versions:
-            found.setdefault(name, set()).add(version)
+            versions_of.setdefault(name, set()).add(version)
     first = ("python", "halobench")
-    names = [*(n for n in first if n in found), *sorted(found.keys() - set(first))]
-    return {name: sorted(found[name]) for name in names}
+    names = [*(n for n in first if n in versions_of), *sorted(versions_of.keys() - set(first))]
+    return {name: sorted(versions_of[name]) for name in names}
 
 
 def machines(jobs: Iterable[Job]) -> list[tuple[str, int]]:
-    """Machines with the number of jobs that each ran, the busiest first."""
+    """Return machines with the number of jobs that each ran, the busiest first."""
     return _most_first(job.machine for job in jobs)
 
 
 def commits(jobs: Iterable[Job]) -> list[tuple[str, int]]:
-    """Commits, shortened, with the number of jobs that each ran, the busiest first."""
+    """Return commits, shortened, with the number of jobs run at each, the most first."""
     return _most_first(short(job.commit) for job in jobs)
 
 
@@ -147,13 +147,13 @@ def _most_first(values: Iterable[str]) -> list[tuple[str, int]]:
 
 
 def span(jobs: Sequence[Job]) -> tuple[str, str]:
-    """When the first job started and the last one ended, to the minute."""
+    """Return when the first job started and the last one ended, to the minute."""
     begun, ended = min(job.started for job in jobs), max(job.finished for job in jobs)
     return f"{begun[:16].replace('T', ' ')} UTC", f"{ended[:16].replace('T', ' ')} UTC"
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that reads best, and a bare 0 for none.
+    """Return seconds in the unit that reads best, and a bare 0 for none.
 
     Examples
     --------

@@ -1,4 +1,7 @@
-"""Draw what figures share: lines, bands, marks, reliability bars."""
+"""Draw legend entries, lines, bands, marks and segments.
+
+Panels of large grids hold thousands of points: what shares a look is one artist, and limits of axes are computed once.
+"""
 
 from __future__ import annotations
 
@@ -10,40 +13,48 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.transforms import IdentityTransform
 
-from halobench.reporting.labels import FEW, loss_label
-from halobench.reporting.plotting.page_layout import grid, set_ticks
-from halobench.reporting.plotting.style import BAND, FAINT, INK
+from halobench.reporting.labels import calibrator_label, loss_label
+from halobench.reporting.plotting.style import GREY, INK
 from halobench.reporting.styles import Style
-from halobench.reporting.table_views import bars_of
+
+BAND = 0.18  # opacity of a band
+HELD_OUT = (0, (3, 2))  # the dashes of lines around held-out samples
 
 
 def key(label: str, color: str = INK, **options: Any) -> Line2D:
-    """A legend entry: a line, a marker, or both."""
+    """Return a legend entry: a line, a marker, or both; `options` are those of `Line2D`."""
     return Line2D([], [], color=color, label=label, **options)
 
 
 def loss_keys(losses: Iterable[str], styles: Mapping[str, Style], **options: Any) -> list[Line2D]:
-    """Legend entries of losses: their colour, marker and (unless given) a solid line."""
+    """Return legend entries of losses: colour, marker and, unless `options` say otherwise, a solid line."""
     return [key(loss_label(x), styles[x].color, marker=styles[x].marker, **options) for x in losses]
 
 
+def calibrator_keys(styles: Mapping[str, Style]) -> list[Line2D]:
+    """Return legend entries of calibrators: colour, dashes and marker."""
+    return [
+        key(calibrator_label(name), style.color, ls=style.dash, marker=style.marker, lw=1)
+        for name, style in styles.items()
+    ]
+
+
+def held_out_key() -> Line2D:
+    """Return the legend entry of lines around held-out samples."""
+    return key("held-out control", GREY, ls=HELD_OUT, lw=1)
+
+
 def dodge(count: int, spread: float) -> np.ndarray:
-    """Offsets of `count` items side by side, `spread` wide in all, centred on 0."""
+    """Return offsets (count,) of items side by side, `spread` wide in all, centred on 0."""
     return (np.arange(count) - (count - 1) / 2) * (spread / max(count, 1))
 
 
-def nothing(title: str, why: str) -> Figure:
-    """A page that says that there is nothing to draw, and why."""
-    return grid(title, why, {}, {}, ()).figure
-
-
 class _Line(Line2D):
-    """A line that is clipped to its axes' box itself, where matplotlib makes another box of the same size for each."""
+    """A line that shares the clip box of its axes; matplotlib makes an equal box for each line."""
 
     def set_clip_path(self, path: Any, transform: Any = None) -> None:
         if self.axes is not None and path is self.axes.patch:
@@ -53,23 +64,23 @@ class _Line(Line2D):
 
 
 def add_line(ax: Axes, x: Any, y: Any, **look: Any) -> Line2D:
-    """A line through points, as `Axes.plot` draws it, but that limits of axes are left as they are."""
+    """Draw a line through points like `Axes.plot`, but leave the limits of the axes as they are."""
     line = _Line(np.asarray(x, dtype=float), np.asarray(y, dtype=float), **look)
     ax.add_artist(line)
     return line
 
 
-def upright(ax: Axes, x: float, **look: Any) -> None:
-    """A line all the way up at `x`, as `Axes.axvline` draws it."""
+def add_vertical(ax: Axes, x: float, **look: Any) -> None:
+    """Draw a line from the bottom to the top of the axes at `x` like `Axes.axvline`, but leave their limits."""
     ax.add_artist(Line2D([x, x], [0, 1], transform=ax.get_xaxis_transform(), **look))
 
 
 def add_bands(ax: Axes, bands: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], colors: Sequence[Any]) -> None:
-    """Fill between two lines (x, low, high), wherever both are finite: all of a panel's bands as one artist."""
+    """Fill bands (x, low, high) wherever both ends are finite, all as one artist."""
     corners, faces = [], []
     for (x, low, high), color in zip(bands, colors, strict=True):
-        known = np.isfinite(low) & np.isfinite(high)
-        edges = np.flatnonzero(np.diff(np.r_[False, known, False])).reshape(-1, 2)
+        finite = np.isfinite(low) & np.isfinite(high)
+        edges = np.flatnonzero(np.diff(np.r_[False, finite, False])).reshape(-1, 2)
         corners += [np.r_[np.c_[x[i:j], low[i:j]], np.c_[x[i:j], high[i:j]][::-1]] for i, j in edges]
         faces += [color] * len(edges)
     if corners:
@@ -80,7 +91,7 @@ def add_bands(ax: Axes, bands: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray
 def add_marks(
     ax: Axes, x: np.ndarray, y: np.ndarray, marker: str, size: float, colors: Sequence[Any], **look: Any
 ) -> None:
-    """Marks of one shape without a face, each in its colour, `size` points high, as one artist."""
+    """Draw marks of one shape without a face, each in its colour, `size` points high, as one artist."""
     if len(x):
         shape = MarkerStyle(marker)
         outline = shape.get_path().transformed(shape.get_transform())
@@ -91,7 +102,12 @@ def add_marks(
 
 
 def add_segments(ax: Axes, segments: Any, colors: Sequence[Any], **look: Any) -> None:
-    """Lines, each from one point to another and in its colour, as one artist."""
+    """Draw straight lines, each from one point to another in its colour, as one artist.
+
+    Parameters
+    ----------
+    segments : array-like, shape (n, 2, 2)
+    """
     if len(segments):
         ax.add_artist(LineCollection(segments, colors=colors, capstyle="projecting", **look))
 
@@ -100,85 +116,41 @@ def draw_lines(
     ax: Axes,
     means: pd.DataFrame,
     x: str,
-    losses: Sequence[str],
     styles: Mapping[str, Style],
     size: float = 2.6,
     dash: Any = "-",
 ) -> None:
-    """One line a loss from the rows of `over_seeds`: training points by `dash` with a band, held-out dashed."""
-    means = means.sort_values(x, kind="stable")
-    columns = {name: means[name].to_numpy() for name in (x, "mean", "low", "high")}
-    of = {name: means[name].to_numpy(dtype=object) for name in ("loss", "points")}
-    found = {}
-    for loss, points in itertools.product(losses, ("heldout", "train")):
-        rows = np.flatnonzero((of["loss"] == loss) & (of["points"] == points))
-        if len(rows):
-            found[loss, points] = [values[rows] for values in columns.values()]
-    bands = {loss: (at, low, high) for (loss, points), (at, _, low, high) in found.items() if points == "train"}
-    add_bands(ax, list(bands.values()), [styles[loss].color for loss in bands])
-    for (loss, points), (at, mean, *_) in found.items():
-        color, marker = styles[loss].color, styles[loss].marker
-        if points == "heldout":
-            add_line(ax, at, mean, color=color, lw=0.9, ls=(0, (3, 2)), zorder=2)
-        else:
-            add_line(ax, at, mean, color=color, ls=dash, marker=marker, ms=size, mew=0, zorder=3)
-    if found:
-        ax.update_datalim(np.concatenate([np.column_stack(columns[:2]) for columns in found.values()]))
-    ax.autoscale_view()
-
-
-def noise_caps(reliability: pd.DataFrame) -> str:
-    """A sentence on how accurate any answer can be under label noise, where bins are scored in expectation of it."""
-    against = reliability.loc[reliability["labels"] == "noisy", "dataset"].drop_duplicates()
-    found = against.str.extract(r"-noise(\d+)$")[0].dropna().astype(int).sort_values().unique()
-    # Beyond one half the label that replaces the true one may be the likelier.
-    caps = [f"{1 - p / 100:.2g} under {p}% label noise" for p in found if 0 < p <= 50]
-    return f"No answer is more accurate than {', '.join(caps)}. " if caps else ""
-
-
-def draw_reliability(
-    ax: Axes,
-    bars: Axes | None,
-    pooled: pd.DataFrame,
-    styles: Mapping[str, Style],
-    size: float = 3,
-    by: str = "calibrator",
-) -> None:
-    """Accuracy against confidence over the diagonal, a line for each of `styles`; in `bars` the points a bin.
+    """Draw a line per loss: around training samples with a band, around held-out samples dashed.
 
     Parameters
     ----------
-    by : str
-        The column that tells lines apart.
+    means : DataFrame
+        As `over_seeds` returns it, with columns ``loss``, ``points`` and `x`.
+    x : str
+        The column of the horizontal axis.
+    styles : mapping of str to Style
+        The losses to draw, in order.
+    size : float
+        Of the marks, in points.
+    dash : matplotlib line style
+        Of the lines around training samples.
     """
-    add_line(ax, [0, 1], [0, 1], color=FAINT, lw=0.8, zorder=1)
-    columns = {name: pooled[name].to_numpy() for name in ("confidence", "accuracy", "count", "lower", "upper")}
-    of = pooled[by].to_numpy(dtype=object)
-    found = {name: {column: values[of == name] for column, values in columns.items()} for name in styles}
-    for name, style in styles.items():
-        line = found[name]
-        confidence, accuracy, few = line["confidence"], line["accuracy"], line["count"] < FEW
-        if not len(few):
-            continue
-        look = {"color": style.color, "marker": style.marker, "mew": 0, "ls": "", "zorder": 3}
-        # Where TS changes little, the line without it lies beneath: its larger marks still show.
-        size_here = size + (name == "none")
-        # Few points say little: their bins are drawn faint, and no line leads the eye there.
-        known = np.where(few, np.nan, accuracy)
-        add_line(ax, confidence, known, color=style.color, ls=style.dash, lw=1, zorder=2)
-        add_line(ax, confidence[~few], accuracy[~few], ms=size_here, **look)
-        if few.any():
-            add_line(ax, confidence[few], accuracy[few], ms=size_here - 0.6, alpha=0.3, **look)
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04))
-    for axis in (ax.xaxis, ax.yaxis):
-        set_ticks(axis, (0, 0.5, 1))
-    if bars is None:
-        return
-    for i, (name, style) in enumerate(styles.items()):
-        line = found[name]
-        width = (line["upper"] - line["lower"]) / (len(styles) + 0.5)
-        middle = (line["upper"] + line["lower"]) / 2 + (i - (len(styles) - 1) / 2) * width
-        if len(middle):
-            bars.add_artist(bars_of(middle, width, line["count"], color=style.color, lw=0))
-    bars.set_xlim(-0.02, 1.02)
-    set_ticks(bars.xaxis, (0, 0.5, 1))
+    means = means.sort_values(x, kind="stable")
+    columns = {name: means[name].to_numpy() for name in (x, "mean", "low", "high")}
+    loss_of, points_of = (means[name].to_numpy(dtype=object) for name in ("loss", "points"))
+    lines = {}
+    for loss, points in itertools.product(styles, ("heldout", "train")):
+        rows = np.flatnonzero((loss_of == loss) & (points_of == points))
+        if len(rows):
+            lines[loss, points] = [values[rows] for values in columns.values()]
+    bands = {loss: (at, low, high) for (loss, points), (at, _, low, high) in lines.items() if points == "train"}
+    add_bands(ax, list(bands.values()), [styles[loss].color for loss in bands])
+    for (loss, points), (at, mean, *_) in lines.items():
+        color, marker = styles[loss].color, styles[loss].marker
+        if points == "heldout":
+            add_line(ax, at, mean, color=color, lw=0.9, ls=HELD_OUT, zorder=2)
+        else:
+            add_line(ax, at, mean, color=color, ls=dash, marker=marker, ms=size, mew=0, zorder=3)
+    if lines:
+        ax.update_datalim(np.concatenate([np.column_stack(columns[:2]) for columns in lines.values()]))
+    ax.autoscale_view()

@@ -1,4 +1,4 @@
-"""Save figures as PNG and PDF."""
+"""Save figures as PNG and PDF, the same figure as the same bytes."""
 
 from __future__ import annotations
 
@@ -6,30 +6,32 @@ import contextlib
 import gc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from halobench.reporting.plotting.style import RC, WARNING
+from halobench.reporting.plotting.style import RC
 from halobench.storage import files
 
 DPI = 150
-PIXELS = 48e6  # most of a picture: browsers show it, and it takes 200 MB of memory
-PNG = {"compress_level": 3}  # two thirds of the default's time, for a sixth more bytes
+MOST_PIXELS = 48e6  # of a PNG: browsers show it, and it takes 200 MB of memory
+PNG_OPTIONS = {"compress_level": 3}  # two thirds of the default's time, for a sixth more bytes
+WARNING = "#b3261e"  # the colour of a note that a reader must not miss
 
 
 @contextlib.contextmanager
-def keeping() -> Iterator[None]:
-    """Let Python not look for garbage: a page's thousands of artists, which refer to each other, all stay to its end.
+def garbage_collection_off() -> Iterator[None]:
+    """Switch Python's garbage collection off: a page's thousands of artists all stay until it is saved.
 
-    Each look would go through all that there are, a seventh of a large page's time.
+    Each collection would go through all of them, which takes a seventh of a large page's time.
     """
-    was = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was:
+        if was_enabled:
             gc.enable()
 
 
@@ -39,27 +41,26 @@ def add_note(figure: Figure, text: str) -> None:
 
 
 def resolution(figure: Figure) -> float:
-    """Dots per inch of a figure's picture."""
+    """Return the resolution of a figure's PNG in dots per inch: `DPI`, or less if that exceeds `MOST_PIXELS`."""
     width, height = figure.get_size_inches()
-    return min(DPI, (PIXELS / (width * height)) ** 0.5)
+    return min(DPI, (MOST_PIXELS / (width * height)) ** 0.5)
 
 
 def save(figure: Figure, stem: Path | str) -> tuple[Path, Path]:
-    """Write `stem`.pdf and `stem`.png, each whole or not at all; the same figure gives the same bytes.
-
-    The picture has 150 dpi, a very large one as many as `PIXELS` allow; the PDF can be enlarged at will.
+    """Write `stem`.pdf and `stem`.png, each completely or not at all.
 
     Returns
     -------
     pdf, png : Path
-        Where they were written.
+        The files written.
     """
     pdf, png = (Path(f"{stem}.{suffix}") for suffix in ("pdf", "png"))
     # Dates and versions would change the bytes without changing the picture.
     blank = {"Creator": None, "Producer": None, "CreationDate": None, "ModDate": None}
+    png_options: dict[str, Any] = {"metadata": {"Software": None}, "pil_kwargs": PNG_OPTIONS}
     with mpl.rc_context(RC):
         with files.replacing(pdf) as temporary:
             figure.savefig(temporary, format="pdf", metadata=blank)
         with files.replacing(png) as temporary:
-            figure.savefig(temporary, format="png", dpi=resolution(figure), metadata={"Software": None}, pil_kwargs=PNG)
+            figure.savefig(temporary, format="png", dpi=resolution(figure), **png_options)
     return pdf, png

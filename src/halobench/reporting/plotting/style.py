@@ -1,4 +1,4 @@
-"""The style of all figures."""
+"""Define the look that all figures share: matplotlib's settings, and shades of grey."""
 
 from __future__ import annotations
 
@@ -35,16 +35,11 @@ RC: dict[Any, Any] = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "halobench",
 }
-WARNING = "#b3261e"  # of notes that a reader must not miss
 INK, GREY, FAINT = "#222222", "#777777", "#bbbbbb"
-BAND = 0.18
-SPARSE = 0.6  # share of a grid's places that hold a panel, below which rows are packed
-TALL = 1.5  # height of what is under a page's head over its width, above which rows go on beside the first ones
-BOLD = 9  # points that bold type of 8 is as wide as
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Run `draw` under the theme's settings, leaving matplotlib's own as they were."""
+    """Run `draw` under the settings `RC`, leaving matplotlib's own as they were."""
 
     @functools.wraps(draw)
     def inner(*tables: Any, **options: Any) -> Figure:

@@ -1,4 +1,4 @@
-"""What a table for print is, and how it is written: as CSV, as LaTeX (booktabs, graphicx) and as HTML.
+"""Write tables for print as CSV, as LaTeX (booktabs, graphicx) and as HTML.
 
 All three hold the same rows in the same order; the same table gives the same bytes.
 """
@@ -22,7 +22,7 @@ MOST_ROWS = 46  # of a part in print, headings of blocks included: what a page h
 
 @dataclass(frozen=True)
 class Value:
-    """What one cell shows.
+    """The contents of one cell.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Part:
-    """What stands under one caption.
+    """The lines and columns under one caption.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Table:
 
 
 def pages(part: Part, most: int = MOST_ROWS) -> list[Part]:
-    """A part in pieces of at most `most` lines, broken between blocks; a block that is longer stays whole."""
+    """Break a part between blocks into pieces of at most `most` lines; a block that is longer stays whole."""
     pieces: list[list[tuple[str, tuple[Row, ...]]]] = [[]]
     for block in part.blocks:
         if pieces[-1] and sum(_height(b) for b in (*pieces[-1], block)) > most:
@@ -105,7 +105,7 @@ def pages(part: Part, most: int = MOST_ROWS) -> list[Part]:
 
 
 def _height(block: tuple[str, tuple[Row, ...]]) -> int:
-    """Lines that a block takes."""
+    """Return how many lines a block takes."""
     return len(block[1]) + bool(block[0])
 
 
@@ -113,7 +113,7 @@ def _height(block: tuple[str, tuple[Row, ...]]) -> int:
 
 
 def number(value: float, infinity: str = "∞", minus: str = "−") -> str:
-    """A number to three decimals, so that a column aligns; from 10,000 on as a power of ten; ``--`` for NaN."""
+    """Return a number to three decimals, so that columns align; a power of ten from 10,000 on; ``--`` for NaN."""
     if math.isnan(value):
         return "--"
     if math.isinf(value):
@@ -123,7 +123,7 @@ def number(value: float, infinity: str = "∞", minus: str = "−") -> str:
 
 
 def share(value: Value) -> str:
-    """``2/3`` where some seeds have no value and others do, else nothing."""
+    """Return e.g. ``2/3`` if some seeds have no value and others do, else nothing."""
     return f"{value.n}/{value.seeds}" if 0 < value.n < value.seeds else ""
 
 
@@ -136,12 +136,12 @@ ESCAPES |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
 
 
 def escaped(text: str) -> str:
-    """`text` as LaTeX prints it literally; of what stands neither in ASCII nor above, the number."""
+    """Return `text` as LaTeX prints it literally; other characters by their number."""
     return "".join(ESCAPES.get(c, c if c.isascii() else f"[U+{ord(c):04X}]") for c in text)
 
 
 def latex(table: Table, name: str, note: str = "") -> str:
-    """The parts as LaTeX tables one after the other, to be read in by ``\\input``.
+    """Return the parts as LaTeX tables one after the other, to be read in by ``\\input``.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def latex(table: Table, name: str, note: str = "") -> str:
 
 
 def _latex_part(part: Part, name: str, note: str) -> Iterator[str]:
-    """The lines of one table."""
+    """Yield the lines of one table."""
     heads = [head for _, heads in part.columns for head in heads]
     warning = rf"\textbf{{{escaped(note)}.}} " if note else ""
     yield r"\begin{table}[htbp]"
@@ -177,10 +177,10 @@ def _latex_part(part: Part, name: str, note: str) -> Iterator[str]:
     yield rf"\begin{{tabular}}{{@{{}}l*{{{len(heads)}}}{{r@{{}}l}}@{{}}}}"
     yield r"\toprule"
     groups, rules, first = [""], [], 2
-    for group, own in part.columns:
-        groups.append(_spanning(2 * len(own), "c", escaped(group)))
-        rules.append(rf"\cmidrule(lr){{{first}-{first + 2 * len(own) - 1}}}")
-        first += 2 * len(own)
+    for group, heads_of_group in part.columns:
+        groups.append(_spanning(2 * len(heads_of_group), "c", escaped(group)))
+        rules.append(rf"\cmidrule(lr){{{first}-{first + 2 * len(heads_of_group) - 1}}}")
+        first += 2 * len(heads_of_group)
     yield _line(groups)
     yield "".join(rules)
     yield _line(["", *(_spanning(2, "c", escaped(head)) for head in heads)])
@@ -199,17 +199,17 @@ def _latex_part(part: Part, name: str, note: str) -> Iterator[str]:
 
 
 def _line(cells: Iterable[str]) -> str:
-    """A line of a tabular."""
+    """Return a line of a tabular."""
     return rf"{' & '.join(cells)} \\"
 
 
 def _spanning(columns: int, align: str, text: str) -> str:
-    """A cell over several columns."""
+    """Return a cell over several columns."""
     return rf"\multicolumn{{{columns}}}{{{align}}}{{{text}}}"
 
 
 def _latex_value(value: Value | None) -> str:
-    """Both columns of a cell: the mean, and its standard deviation smaller."""
+    """Return both columns of a cell: the mean, and its standard deviation smaller."""
     if value is None:
         return " & "
     mean = number(value.mean, r"$\infty$", "$-$")
@@ -223,9 +223,9 @@ def _latex_value(value: Value | None) -> str:
 
 
 def page(table: Table, name: str, note: str = "") -> str:
-    """The table as one HTML page that needs no network, its LaTeX unfolding below; headings sort within blocks."""
-    found = [row.keys for part in table.parts for _, rows in part.blocks for row in rows]
-    selects = elements.filters(elements.choices(map(dict, found)), "parts", "rows")
+    """Return the table as one HTML page that needs no network, with its LaTeX folded; headings sort within blocks."""
+    keys = [row.keys for part in table.parts for _, rows in part.blocks for row in rows]
+    selects = elements.filters(elements.choices(map(dict, keys)), "parts", "rows")
     parts = "\n".join(map(_html_part, table.parts)) or "<p>There is nothing to show.</p>"
     source = html.escape(latex(table, name, note))
     folded = f'<details><summary>The same as LaTeX</summary><pre tabindex="0">{source}</pre></details>'
@@ -234,7 +234,7 @@ def page(table: Table, name: str, note: str = "") -> str:
 
 
 def _html_part(part: Part) -> str:
-    """One table with its caption, each block in a body of its own."""
+    """Return one table with its caption, each block in a body of its own."""
     opening = '<td rowspan="2"></td>' if part.columns else ""
     groups = "".join(
         f'<th scope="colgroup" class="group-head" colspan="{len(heads)}">{html.escape(group)}</th>'
@@ -244,24 +244,24 @@ def _html_part(part: Part) -> str:
     heads = "".join(elements.head(column, i + 1) for i, column in enumerate(columns))
     firsts = _firsts(part.columns)
     bodies = "\n".join(_html_block(heading, rows, firsts, len(columns)) for heading, rows in part.blocks)
-    made = (
+    table = (
         f'<table class="wide">\n<caption><span>{html.escape(part.caption)}</span></caption>\n'
         f"<thead><tr>{opening}{groups}</tr>\n<tr>{heads}</tr></thead>\n{bodies}\n</table>"
     )
-    return f'<section class="group">{elements.scrolling(made, part.caption)}</section>'
+    return f'<section class="group">{elements.scrolling(table, part.caption)}</section>'
 
 
 def _html_block(heading: str, rows: Iterable[Row], firsts: Iterable[int], columns: int) -> str:
-    """The lines of a block below its heading."""
+    """Return the lines of a block below its heading."""
     lines = [_html_row(row, firsts) for row in rows]
     if heading:
-        told = html.escape(heading)
-        lines.insert(0, f'<tr><th class="block" scope="rowgroup" colspan="{1 + columns}">{told}</th></tr>')
+        text = html.escape(heading)
+        lines.insert(0, f'<tr><th class="block" scope="rowgroup" colspan="{1 + columns}">{text}</th></tr>')
     return '<tbody class="group">\n' + "\n".join(lines) + "\n</tbody>"
 
 
 def _firsts(columns: Sequence[tuple[str, Sequence[str]]]) -> set[int]:
-    """The columns that open a group."""
+    """Return the columns that open a group."""
     starts = [0]
     for _, heads in columns:
         starts.append(starts[-1] + len(heads))
@@ -269,7 +269,7 @@ def _firsts(columns: Sequence[tuple[str, Sequence[str]]]) -> set[int]:
 
 
 def _html_row(row: Row, firsts: Iterable[int]) -> str:
-    """One line of a table."""
+    """Return one line of a table."""
     label = html.escape(row.label) + ("<sup>†</sup>" if row.dagger else "")
     cells = []
     for i, value in enumerate(row.values):
@@ -280,7 +280,7 @@ def _html_row(row: Row, firsts: Iterable[int]) -> str:
 
 
 def _html_value(value: Value | None) -> str:
-    """What a cell shows."""
+    """Return the contents of a cell."""
     if value is None:
         return ""
     text = f"<b>{number(value.mean)}</b>" if value.best else number(value.mean)
@@ -292,7 +292,13 @@ def _html_value(value: Value | None) -> str:
 
 
 def save(table: Table, stem: Path | str, note: str = "") -> list[Path]:
-    """Write `stem`.csv (all numbers, long), `stem`.tex and `stem`.html, each whole or not at all; return the paths."""
+    """Write `stem`.csv (all numbers, long), `stem`.tex and `stem`.html, each completely or not at all.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
     paths = [Path(f"{stem}.{suffix}") for suffix in ("csv", "tex", "html")]
     name = re.sub(r"[^A-Za-z0-9_.+-]", "-", paths[0].stem)
     tables_io.write_csv(paths[0], table.numbers)

@@ -1,18 +1,16 @@
-"""What the tables of NLL, ECE and ACE share: means over seeds, and how they are laid out."""
+"""Lay out tables of NLL, ECE and ACE: means over seeds by data set, model, loss and calibrator."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from halobench.core.specs import POSTHOC
-from halobench.reporting import labels as names
-from halobench.reporting import styles, table_views
+from halobench.reporting import labels, styles, table_views
 from halobench.reporting.print_tables.layout import Part, Row, Table, Value, share
 
 METRICS = {"nll": "NLL", "ece": "ECE", "ace_average": "ACE"}
@@ -24,118 +22,129 @@ JUDGED = {
 }
 COLUMNS = ("model", "loss", "interpolates", "labels", "calibrator", "metric", "mean", "sd", "n", "seeds")
 CELL = ["dataset", "model", "loss"]
+KEYS = [*CELL, "calibrator", "metric"]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What is printed: metrics, and for each the calibrators and their headings. The CSV has all."""
+    """The columns that are printed; the CSV has all.
+
+    Attributes
+    ----------
+    metrics : tuple of str
+    calibrators : mapping of str to str
+        The calibrators shown for each metric, and their headings.
+    plug_ins : bool
+        Whether calibrators from outside the package are shown too.
+    """
 
     metrics: tuple[str, ...]
     calibrators: Mapping[str, str]
-    plugged: bool = False  # whether calibrators that have no heading here are shown too
+    plug_ins: bool = False
 
     def shown(self, numbers: pd.DataFrame) -> list[str]:
-        """Those of the calibrators that some cell has."""
-        there = set(numbers["calibrator"])
-        known = [name for name in self.calibrators if name in there]
-        return known + (sorted(there - set(names.CALIBRATORS)) if self.plugged else [])
+        """Return the calibrators that some cell has."""
+        present = set(numbers["calibrator"])
+        listed = [name for name in self.calibrators if name in present]
+        return listed + (sorted(present - set(labels.CALIBRATORS)) if self.plug_ins else [])
 
     def heading(self, calibrator: str) -> str:
-        """What stands over a calibrator's column."""
-        return self.calibrators.get(calibrator, names.calibrator_label(calibrator))
+        """Return the heading of a calibrator's column."""
+        return self.calibrators.get(calibrator, labels.calibrator_label(calibrator))
 
 
 PAPER = Columns(tuple(METRICS), {"none": "no TS", "released": "released", "exact": "exact"})
 OTHERS = Columns(
     ("nll", "ece"),
-    {name: label for name, label in names.CALIBRATORS.items() if name in ("none", "exact") or name in POSTHOC},
-    plugged=True,
+    {name: label for name, label in labels.CALIBRATORS.items() if name not in ("released", "oracle")},
+    plug_ins=True,
 )
 
 
-def images(metrics: pd.DataFrame, runs: pd.DataFrame, labels: str, columns: Columns = PAPER) -> Table:
-    """Scores on images: a part a data set and noise level, a block a model, a line a loss.
+def images(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str, columns: Columns = PAPER) -> Table:
+    """Return scores on images: a part per data set and noise level, a block per model, a line per loss.
 
     Parameters
     ----------
     metrics, runs : DataFrame
         As aggregated.
-    labels : {"clean", "noisy"}
-        What the test points are judged by.
+    judge : {"clean", "noisy"}
+        The labels that test samples are scored against, a key of `JUDGED`.
     columns : Columns
     """
     rows = runs[runs["distribution"].fillna("") == ""]
-    datasets = names.ordered(rows["dataset"], names.DATASETS)
-    numbers = summarise(metrics, rows, datasets, labels, "noise")
+    datasets = labels.ordered(rows["dataset"], labels.DATASETS)
+    numbers = summarise(metrics, rows, datasets, judge, "noise")
     noisy = set(rows.loc[rows["noise"] != 0, "dataset"])
     what = " and ".join(", ".join(METRICS[name] for name in columns.metrics).rsplit(", ", 1))
-    title = f"{what} on images, {JUDGED[_judge(labels, bool(noisy) or not datasets)]}"
+    title = f"{what} on images, {JUDGED[_judge(judge, bool(noisy) or not datasets)]}"
     # Without noise the posterior is the label itself, and its scores are all 0.
     bayes = {name: row for name, row in reference_rows(numbers, columns).items() if name in noisy}
     parts = []
     for dataset in datasets:
-        own = numbers[(numbers["dataset"] == dataset) & (numbers["loss"] != "reference")]
-        models = names.ordered(own["model"], names.MODELS)
-        blocks = [(names.model_label(m), lines(own[own["model"] == m], numbers, columns)) for m in models]
+        trained = numbers[(numbers["dataset"] == dataset) & (numbers["loss"] != "reference")]
+        models = labels.ordered(trained["model"], labels.MODELS)
+        blocks = [(labels.model_label(m), lines(trained[trained["model"] == m], numbers, columns)) for m in models]
         if blocks:
             blocks += [("", (bayes[dataset],))] if dataset in bayes else []
-            judge = _judge(labels, dataset in noisy)
-            parts.append(_part(dataset, names.dataset_label(dataset), blocks, numbers, judge, columns))
+            judged = JUDGED[_judge(judge, dataset in noisy)]
+            shows = f"{labels.dataset_label(dataset)}: scores on test data {judged}"
+            parts.append(_part(dataset, shows, blocks, numbers, columns))
     return Table(title, numbers, tuple(parts))
 
 
-def _judge(labels: str, noise: bool) -> str:
-    """The key in `JUDGED` of what test points are judged by: the posterior of labels without noise is the labels."""
-    return "as they are" if labels == "noisy" and not noise else labels
+def _judge(judge: str, noise: bool) -> str:
+    """Return the key in `JUDGED` of a data set: without noise, the posterior of the labels is the labels."""
+    return "as they are" if judge == "noisy" and not noise else judge
 
 
-def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, labels: str) -> Table:
-    """Scores on Gaussian classes: a part a model, a block a separation, a line a loss (as many points as it mixes).
+def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
+    """Return scores on Gaussian classes: a part per model, a block per separation, a line per loss.
 
     Parameters
     ----------
     metrics, runs : DataFrame
         As aggregated.
-    labels : {"clean", "noisy"}
-        What the test points are judged by.
+    judge : {"clean", "noisy"}
+        The labels that test samples are scored against, a key of `JUDGED`.
     """
     rows = runs[runs["separation"].notna()]
     separation = rows.drop_duplicates("dataset").set_index("dataset")["separation"]
     datasets = sorted(separation.index, key=lambda name: (separation[name], name))
-    numbers = summarise(metrics, rows, datasets, labels, "separation")
-    title = f"NLL, ECE and ACE on Gaussian classes by their separation, {JUDGED[labels]}"
+    numbers = summarise(metrics, rows, datasets, judge, "separation")
+    title = f"NLL, ECE and ACE on Gaussian classes by their separation, {JUDGED[judge]}"
     bayes = reference_rows(numbers, PAPER)
     trained = numbers[numbers["loss"] != "reference"]
     parts = []
-    for model in names.ordered(trained["model"], names.MODELS):
+    for model in labels.ordered(trained["model"], labels.MODELS):
         blocks = []
         for dataset in datasets:
-            own = trained[(trained["model"] == model) & (trained["dataset"] == dataset)]
-            if len(own):
+            cells = trained[(trained["model"] == model) & (trained["dataset"] == dataset)]
+            if len(cells):
                 heading = f"{dataset}: means {separation[dataset]:.3g} standard deviations apart"
                 closing = (bayes[dataset],) if dataset in bayes else ()
-                blocks.append((heading, (*lines(own, numbers, PAPER), *closing)))
-        what = f"{names.model_label(model)} on Gaussian classes"
-        parts.append(_part(model, what, blocks, numbers, labels, PAPER))
+                blocks.append((heading, (*lines(cells, numbers, PAPER), *closing)))
+        what = f"{labels.model_label(model)} on Gaussian classes: scores on test data {JUDGED[judge]}"
+        parts.append(_part(model, what, blocks, numbers, PAPER))
     return Table(title, numbers, tuple(parts))
 
 
 def summarise(
-    metrics: pd.DataFrame, runs: pd.DataFrame, datasets: Iterable[str], labels: str, fact: str
+    metrics: pd.DataFrame, runs: pd.DataFrame, datasets: Sequence[str], judge: str, fact: str
 ) -> pd.DataFrame:
-    """Means and standard deviations over seeds, a row a data set, model, loss, calibrator and metric.
+    """Return means and standard deviations over seeds, a row per data set, model, loss, calibrator and metric.
 
     Parameters
     ----------
     metrics, runs : DataFrame
         As aggregated.
-    datasets : iterable of str
-        Those that count, in order.
-    labels : str
-        What the test points are judged by; by the posterior (``noisy``) its own scores are given too, as model
-        ``bayes`` and loss ``reference``.
+    datasets : sequence of str
+        The data sets to summarise, in order.
+    judge : str
+        The labels that test samples are scored against; for the posterior (``noisy``) its own scores are included, as
+        model ``bayes`` and loss ``reference``.
     fact : str
-        The column of `runs` that tells the data sets apart.
+        The column of `runs` that distinguishes the data sets.
 
     Returns
     -------
@@ -144,83 +153,95 @@ def summarise(
         `sd` has n - 1 (NaN for fewer than two values), `n` counts seeds with a value and `seeds` all: a temperature may
         have no finite optimum.
     """
-    datasets = list(datasets)
     table = metrics[
         (metrics["split"] == "test")
-        & (metrics["labels"] == labels)
+        & (metrics["labels"] == judge)
         & metrics["metric"].isin(METRICS)
         & metrics["dataset"].isin(datasets)
-        & ((metrics["loss"] != "reference") | ((metrics["model"] == "bayes") & (labels == "noisy")))
+        & ((metrics["loss"] != "reference") | ((metrics["model"] == "bayes") & (judge == "noisy")))
     ]
     facts = runs.drop_duplicates("dataset").set_index("dataset")[fact]
     # Weights from elsewhere were trained on other labels, or on those before noise was added here.
     interpolates = runs[table_views.trained_here(runs)].groupby(CELL)["interpolates"].mean()
-    orders = {
-        "dataset": datasets,
-        "model": names.ordered(table["model"], names.MODELS),
-        "loss": names.ordered(table["loss"], styles.KNOWN_LOSSES),
-        "calibrator": names.ordered(table["calibrator"], names.CALIBRATORS),
-        "metric": list(METRICS),
-    }
-    ranks = {column: {name: i for i, name in enumerate(order)} for column, order in orders.items()}
-    keys = [*CELL, "calibrator", "metric"]
     groups: dict[Any, np.ndarray] = {
-        key: group.sort_values("seed")["value"].to_numpy() for key, group in table.groupby(keys, sort=False)
+        key: group.sort_values("seed")["value"].to_numpy() for key, group in table.groupby(KEYS, sort=False)
     }
-
-    def place(key: tuple[str, ...]) -> tuple:
-        # The posterior's own scores follow the models'.
-        return ranks["dataset"][key[0]], key[2] == "reference", *(ranks[c][n] for c, n in zip(keys, key, strict=True))
-
     rows = []
-    for key in sorted(groups, key=place):
+    for key in sorted(groups, key=_ranking(table, datasets)):
         dataset, model, loss, calibrator, metric = key
         share_of = float(interpolates.get((dataset, model, loss), math.nan))
         mean, sd, n = mean_and_sd(groups[key])
-        lead = (dataset, facts[dataset], model, loss, share_of, labels)
+        lead = (dataset, facts[dataset], model, loss, share_of, judge)
         rows.append((*lead, calibrator, metric, mean, sd, n, len(groups[key])))
     return pd.DataFrame(rows, columns=["dataset", fact, *COLUMNS])
 
 
+def _ranking(table: pd.DataFrame, datasets: Iterable[str]) -> Callable[[tuple[str, ...]], tuple]:
+    """Return a function that gives the sort key of a row named by `KEYS`."""
+    orders: tuple[Iterable[str], ...] = (
+        datasets,
+        labels.ordered(table["model"], labels.MODELS),
+        labels.ordered(table["loss"], styles.KNOWN_LOSSES),
+        labels.ordered(table["calibrator"], labels.CALIBRATORS),
+        METRICS,
+    )
+    ranks = [{name: i for i, name in enumerate(order)} for order in orders]
+
+    def rank(key: tuple[str, ...]) -> tuple:
+        # The posterior's own scores follow the models'.
+        return ranks[0][key[0]], key[2] == "reference", *(rank[name] for rank, name in zip(ranks, key, strict=True))
+
+    return rank
+
+
 def mean_and_sd(values: np.ndarray) -> tuple[float, float, int]:
-    """Mean and standard deviation (n - 1) of the values that are there, and how many are.
+    """Return mean and standard deviation (n - 1) of the values that aren't NaN, and their number.
 
     Examples
     --------
     >>> mean_and_sd(np.array([1.0, 3.0, np.nan]))
     (2.0, 1.4142135623730951, 2)
     """
-    there = values[~np.isnan(values)]
-    mean = float(there.mean()) if len(there) else math.nan
-    sd = float(there.std(ddof=1)) if len(there) > 1 and math.isfinite(mean) else math.nan
-    return mean, sd, len(there)
+    present = values[~np.isnan(values)]
+    mean = float(present.mean()) if len(present) else math.nan
+    sd = float(present.std(ddof=1)) if len(present) > 1 and math.isfinite(mean) else math.nan
+    return mean, sd, len(present)
 
 
-def lines(own: pd.DataFrame, numbers: pd.DataFrame, columns: Columns) -> tuple[Row, ...]:
-    """The rows `own` of one data set and model, a line a loss; each column's best in bold where it is clearly so."""
-    by = own.set_index(["loss", "metric", "calibrator"])
-    found = names.ordered(own["loss"], styles.KNOWN_LOSSES)
+def lines(cells: pd.DataFrame, numbers: pd.DataFrame, columns: Columns) -> tuple[Row, ...]:
+    """Return a line per loss, with each column's best in bold if it is clearly so.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        The rows of `numbers` on one data set and model.
+    numbers : DataFrame
+        As `summarise` returns them.
+    columns : Columns
+    """
+    by = cells.set_index(["loss", "metric", "calibrator"])
+    losses = labels.ordered(cells["loss"], styles.KNOWN_LOSSES)
     values = [
-        _with_best([_value(by, loss, metric, calibrator) for loss in found])
+        _with_best([_value(by, loss, metric, calibrator) for loss in losses])
         for metric in columns.metrics
         for calibrator in columns.shown(numbers)
     ]
-    fits = own.groupby("loss")["interpolates"].first()
-    place = tuple((kind, str(own[kind].iloc[0])) for kind in ("dataset", "model"))
+    interpolates = cells.groupby("loss")["interpolates"].first()
+    place = tuple((kind, str(cells[kind].iloc[0])) for kind in ("dataset", "model"))
     return tuple(
         Row(
-            names.loss_label(loss),
+            labels.loss_label(loss),
             tuple(column[i] for column in values),
-            bool(fits[loss] < 1),
+            bool(interpolates[loss] < 1),
             (*place, ("loss", loss)),
         )
-        for i, loss in enumerate(found)
+        for i, loss in enumerate(losses)
     )
 
 
 def reference_rows(numbers: pd.DataFrame, columns: Columns) -> dict[str, Row]:
-    """A line for the posterior itself, which needs no calibrator, of each data set where it is known and was scored."""
-    calibrators, found = columns.shown(numbers), {}
+    """Return a line for the posterior itself, which needs no calibrator, by data set, if it was scored."""
+    calibrators, lines_of = columns.shown(numbers), {}
     groups: Iterable[tuple[Any, pd.DataFrame]] = numbers[numbers["loss"] == "reference"].groupby("dataset", sort=False)
     for dataset, rows in groups:
         by = rows.set_index(["loss", "metric", "calibrator"])
@@ -230,12 +251,12 @@ def reference_rows(numbers: pd.DataFrame, columns: Columns) -> dict[str, Row]:
             for i, _ in enumerate(calibrators)
         ]
         # It stays whichever model or loss is chosen: it is what they are compared with.
-        found[dataset] = Row("The posterior itself", tuple(values), keys=(("dataset", str(dataset)),))
-    return found
+        lines_of[dataset] = Row("The posterior itself", tuple(values), keys=(("dataset", str(dataset)),))
+    return lines_of
 
 
 def _value(by: pd.DataFrame, loss: str, metric: str, calibrator: str) -> Value:
-    """One cell; NaN where it wasn't computed."""
+    """Return one value; NaN if it wasn't computed."""
     if (loss, metric, calibrator) not in by.index:
         return Value(math.nan, n=0, seeds=0)
     key: Any = (loss, metric, calibrator)
@@ -244,11 +265,11 @@ def _value(by: pd.DataFrame, loss: str, metric: str, calibrator: str) -> Value:
 
 
 def _with_best(column: list[Value]) -> list[Value]:
-    """A column whose least mean is marked, if all others lie above it by more than their or its standard deviation."""
-    known = [i for i, value in enumerate(column) if math.isfinite(value.sd) and value.n == value.seeds]
-    if len(known) < 2 or len(known) < sum(not math.isnan(value.mean) for value in column):
+    """Mark a column's least mean, if all others lie above it by more than their and its standard deviation."""
+    complete = [i for i, value in enumerate(column) if math.isfinite(value.sd) and value.n == value.seeds]
+    if len(complete) < 2 or len(complete) < sum(not math.isnan(value.mean) for value in column):
         return column
-    first, *others = sorted(known, key=lambda i: column[i].mean)
+    first, *others = sorted(complete, key=lambda i: column[i].mean)
     best = column[first]
     if all(column[i].mean - best.mean > max(column[i].sd, best.sd) for i in others):
         column = list(column)
@@ -259,19 +280,18 @@ def _with_best(column: list[Value]) -> list[Value]:
 def _part(
     key: str,
     what: str,
-    blocks: list[tuple[str, tuple[Row, ...]]],
+    blocks: Sequence[tuple[str, tuple[Row, ...]]],
     numbers: pd.DataFrame,
-    labels: str,
     columns: Columns,
 ) -> Part:
-    """A part with the caption that its rows ask for."""
+    """Return a part with the caption that its rows ask for; `what` opens it."""
     calibrators = columns.shown(numbers)
     rows = [row for _, block in blocks for row in block]
     values = [value for row in rows for value in row.values if value is not None]
     heads = tuple(map(columns.heading, calibrators))
     groups = tuple((METRICS[name] + " (nats)" * (name == "nll"), heads) for name in columns.metrics)
-    told = caption(what, labels, columns.metrics, calibrators, values, any(row.dagger for row in rows))
-    return Part(key, told, groups, tuple(blocks))
+    text = caption(what, columns.metrics, calibrators, values, any(row.dagger for row in rows))
+    return Part(key, text, groups, tuple(blocks))
 
 
 FITS = {
@@ -287,23 +307,17 @@ FITS = {
 
 
 def fitted(calibrator: str) -> str:
-    """How a calibrator is fitted, for a caption."""
-    return FITS.get(calibrator, f"{names.calibrator_label(calibrator)}: fitted to validation labels")
+    """Return in words how a calibrator is fitted."""
+    return FITS.get(calibrator, f"{labels.calibrator_label(calibrator)}: fitted to validation labels")
 
 
 def caption(
-    what: str,
-    labels: str,
-    metrics: Iterable[str],
-    calibrators: Iterable[str],
-    values: Iterable[Value],
-    dagger: bool,
+    what: str, metrics: Iterable[str], calibrators: Iterable[str], values: Sequence[Value], dagger: bool
 ) -> str:
-    """What the table shows, and each sign that it uses."""
-    values = list(values)
+    """Return a caption: `what` the table shows, and each sign that it uses."""
     seeds = max((value.seeds for value in values), default=0)
     spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    text = f"{what}: scores on test data {JUDGED[labels]}, {spread}. "
+    text = f"{what}, {spread}. "
     if "ace_average" in metrics:
         text += "ACE is the average calibration error: the mean gap over bins, whatever their size. "
     text += f"Columns: {'; '.join(map(fitted, calibrators))}. "

@@ -1,1 +1,1 @@
-"""Tables for print: a module each, whose ``make`` names in its signature the tables that it reads."""
+"""Hold the tables for print: one module each, whose ``make`` names the tables that it reads in its signature."""

@@ -1,4 +1,4 @@
-"""NLL and ECE on images after other calibrators than a temperature: by data set, noise, model and loss."""
+"""Show NLL and ECE on images after other calibrators than a temperature, next to the exact temperature."""
 
 from __future__ import annotations
 
@@ -8,19 +8,9 @@ from halobench.reporting.print_tables import scores
 from halobench.reporting.print_tables.layout import Table
 
 SHOWS = ("any images",)
-BEYOND = ("none", "released", "exact", "oracle")
+BEYOND = ("none", "released", "exact", "oracle")  # the table is made if there are calibrators besides these
 
 
 def make(metrics: pd.DataFrame, runs: pd.DataFrame) -> Table:
-    """Mean and standard deviation over seeds in expectation under the known posterior, beside the exact temperature's.
-
-    Parameters
-    ----------
-    metrics, runs : DataFrame
-        As aggregated.
-
-    Returns
-    -------
-    Table
-    """
+    """Return scores under the known posterior by data set, noise, model and loss; see `scores.images`."""
     return scores.images(metrics, runs, "noisy", scores.OTHERS)

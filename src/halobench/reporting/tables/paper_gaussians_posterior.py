@@ -1,4 +1,4 @@
-"""NLL, ECE and ACE on Gaussian classes in expectation under the exact posterior: by separation and loss."""
+"""Show NLL, ECE and ACE on Gaussian classes in expectation under the exact posterior."""
 
 from __future__ import annotations
 
@@ -11,15 +11,5 @@ SHOWS = ("gaussians",)
 
 
 def make(metrics: pd.DataFrame, runs: pd.DataFrame) -> Table:
-    """Mean and standard deviation over seeds, without temperature scaling, after the released fit and the exact one.
-
-    Parameters
-    ----------
-    metrics, runs : DataFrame
-        As aggregated.
-
-    Returns
-    -------
-    Table
-    """
+    """Return scores by separation and loss, before and after TS; see `scores.gaussians`."""
     return scores.gaussians(metrics, runs, "noisy")

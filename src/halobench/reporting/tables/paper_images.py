@@ -1,4 +1,4 @@
-"""NLL, ECE and ACE on images against clean test labels, as the paper has them: by data set, noise, model and loss."""
+"""Show NLL, ECE and ACE on images against clean test labels, as the paper has them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,5 @@ SHOWS = ("any images",)
 
 
 def make(metrics: pd.DataFrame, runs: pd.DataFrame) -> Table:
-    """Mean and standard deviation over seeds, without temperature scaling, after the released fit and the exact one.
-
-    Parameters
-    ----------
-    metrics, runs : DataFrame
-        As aggregated.
-
-    Returns
-    -------
-    Table
-    """
+    """Return scores by data set, noise, model and loss, before and after TS; see `scores.images`."""
     return scores.images(metrics, runs, "clean")

@@ -1,4 +1,4 @@
-"""Verdicts on the paper's claims, from an experiment's tables, by the rules written in ``workflow/claims.yaml``.
+"""Judge the paper's claims by an experiment's tables and the rules in ``workflow/claims.yaml``.
 
 The rules, in short:
 
@@ -14,15 +14,16 @@ The rules, in short:
   counted as excluded. It speaks of these data sets and models, not of others. Each pair has a row of its own below it.
 - *The margin is the claim's own threshold*, with its sign: ``below`` claims estimate < margin, ``above`` claims
   estimate > margin. ``holds``: the interval lies wholly on the claimed side of the margin; ``does_not``: wholly on the
-  other side; ``undecided``: the margin lies within the interval; ``not_tested``: the grid lacks what the claim needs,
-  or seeds. ``holds`` and ``does_not`` are thus mirror images and ask the same evidence: each rejects the other at 2.5%.
-  An effect measured to be there, but smaller than the margin, is ``does_not``: it isn't what was claimed to matter.
+  other side; ``undecided``: the margin lies within the interval; ``not_tested``: the grid is missing what the claim
+  needs, or seeds. ``holds`` and ``does_not`` are thus mirror images and ask the same evidence: each rejects the other
+  at 2.5%. An effect that was measured, but is smaller than the margin, is ``does_not``: it isn't what was claimed to
+  matter.
 - *A censored radius is a lower bound*, and a verdict that its true value could overturn is withheld (``undecided``).
 """
 
 from __future__ import annotations
 
 from halobench.results.claims.rules import COLUMNS, Claim, load_claims
-from halobench.results.claims.verdicts import evaluate, t_interval, verdict
+from halobench.results.claims.verdicts import evaluate, verdict
 
-__all__ = ["COLUMNS", "Claim", "evaluate", "load_claims", "t_interval", "verdict"]
+__all__ = ["COLUMNS", "Claim", "evaluate", "load_claims", "verdict"]

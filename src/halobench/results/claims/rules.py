@@ -1,4 +1,4 @@
-"""What a claim is: its conditions, statistic, margin and direction, as workflow/claims.yaml writes them."""
+"""Read claims: their conditions, statistic, margin and direction, as workflow/claims.yaml writes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ STATISTICS = ("level", "difference", "against_best", "slope", "ratio")
 VERDICTS = ("holds", "does_not", "undecided", "not_tested")
 FITS = ("none", "released", "exact", "oracle")
 REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors, which were not trained
-CONFIDENCE = 0.95
 CLASSES = 5  # values of k that a slope on log k needs
 
 # The tables that claims speak of, with the columns that they may name.
@@ -44,18 +43,18 @@ class Claim:
         The column `value` of a table is what's read.
     a, b : mapping of column to condition
         Rows of a side; with `where`, they must leave one row per cell and fix one `loss`. A condition is a value, a
-        list of values, a comparison (``">0"``) or a pattern (``"overlap*"``); columns are the table's, or of
+        list of values, a comparison (``">0"``) or a pattern (``"overlap*"``); columns are the table's, or those of
         ``runs``.
     where : mapping
         Conditions on all sides.
     baselines : tuple of mappings
         Sides to choose from, for ``against_best``: per data set x model, of those in the grid the one with the best
-        mean over seeds. It is chosen once per pair, by its mean, not anew in each seed: a minimum per seed would beat
+        mean over seeds. It is chosen once per pair, by its mean, not in each seed: a minimum per seed would beat
         any baseline that a user could pick. What optimism the choice has favours the baseline, not the claim.
     best : str
-        Whether the ``lowest`` or the ``highest`` baseline is the best.
+        ``lowest`` or ``highest``: which baseline is the best.
     direction : str
-        ``below`` or ``above``: on which side of the margin the paper puts the statistic.
+        ``below`` or ``above``: the side of the margin on which the paper puts the statistic.
     margin : float
         The threshold, with its sign, in the unit of `value` (for ``slope``: per unit of log k).
     fit : str
@@ -93,18 +92,18 @@ class Claim:
         require(self.value in COLUMNS[self.table], "value", self.value, one_of(COLUMNS[self.table], self.value))
         needed = {"difference": "b", "ratio": "b", "against_best": "baselines"}.get(self.statistic)
         for key in ("b", "baselines"):
-            given = getattr(self, key)
-            require((given is not None) == (key == needed), key, given, _expected_side(key, needed, self.statistic))
+            side = getattr(self, key)
+            require((side is not None) == (key == needed), key, side, _expected_side(key, needed, self.statistic))
         require(self.baselines != (), "baselines", [], "at least one baseline")
         self._check_conditions("where", self.where)
-        for key, conditions in self._own_sides():
+        for key, conditions in self._named_sides():
             self._check_conditions(key, conditions)
             self._check_side(key, conditions)
         losses = {side["loss"] for side in self.sides} - {REFERENCE}
         for loss in self.interpolating or ():
             require(loss in losses, "interpolating", loss, f"losses of this claim: {one_of(losses, loss)}")
 
-    def _own_sides(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def _named_sides(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield "a", self.a
         if self.b is not None:
             yield "b", self.b
@@ -139,12 +138,12 @@ class Claim:
     @property
     def sides(self) -> list[dict[str, Any]]:
         """All conditions of each side, those of `where` included: a first, then b or the baselines."""
-        return [{**self.where, **conditions} for _, conditions in self._own_sides()]
+        return [{**self.where, **conditions} for _, conditions in self._named_sides()]
 
     @property
     def formula(self) -> str:
         """The statistic in one line."""
-        a, *others = (described(conditions) for _, conditions in self._own_sides())
+        a, *others = (described(conditions) for _, conditions in self._named_sides())
         where = f" where {described(self.where)}" if self.where else ""
         body = {
             "level": a,
@@ -156,7 +155,7 @@ class Claim:
         return f"{self.statistic} of {self.table}.{self.value}: {body}{where}"
 
     def must_interpolate(self, loss: str) -> bool:
-        """Whether cells of a loss count only where they interpolate."""
+        """Return whether cells of a loss count only if they interpolate."""
         return loss != REFERENCE and (self.interpolating is None or loss in self.interpolating)
 
 
@@ -175,7 +174,7 @@ def _expected_side(key: str, needed: str | None, statistic: str) -> str:
 
 
 def described(conditions: Mapping[str, Any]) -> str:
-    """Conditions in a line, e.g. ``loss mixup2, noise >0``."""
+    """Return conditions in a line, e.g. ``loss mixup2, noise >0``."""
     words = []
     for column, condition in conditions.items():
         shown = " or ".join(map(str, condition)) if isinstance(condition, list | tuple) else str(condition)
@@ -211,8 +210,8 @@ def load_claims(path: Path | str) -> list[Claim]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError(str(path), " ".join(str(error).split()), "a YAML file") from None
     listed = isinstance(content, Mapping) and set(content) == {"claims"} and isinstance(content["claims"], list)
-    found = sorted(map(str, content)) if isinstance(content, Mapping) else content
-    require(listed, str(path), found, "the one key 'claims', a list of claims")
+    keys = sorted(map(str, content)) if isinstance(content, Mapping) else content
+    require(listed, str(path), keys, "the one key 'claims', a list of claims")
     try:
         return _parsed(content["claims"])
     except SpecError as error:
@@ -220,7 +219,7 @@ def load_claims(path: Path | str) -> list[Claim]:
 
 
 def _parsed(entries: list[Any]) -> list[Claim]:
-    """The claims that entries of the file stand for."""
+    """Return the claims that entries of the file stand for."""
     claims: dict[str, Claim] = {}
     for position, entry in enumerate(entries):
         place = f"claims[{position}]"
@@ -237,10 +236,10 @@ def _parsed(entries: list[Any]) -> list[Claim]:
 
 
 def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
-    """The claims that an entry stands for: one, or with ``each`` one per combination of its values."""
+    """Yield the claims that an entry stands for: one, or with ``each`` one per combination of its values."""
     each = entry.get("each", {})
-    fine = isinstance(each, Mapping) and all(isinstance(values, list) and values for values in each.values())
-    require(fine, f"{place}.each", each, "lists of values by placeholder, e.g. {mixup: [mixup2, mixup5]}")
+    lists = isinstance(each, Mapping) and all(isinstance(values, list) and values for values in each.values())
+    require(lists, f"{place}.each", each, "lists of values by placeholder, e.g. {mixup: [mixup2, mixup5]}")
     for key in each:
         used = f"{{{key}}}" in str(entry.get("name", ""))
         require(used, f"{place}.each.{key}", entry.get("name"), f"a name with {{{key}}} in it, so that names differ")
@@ -250,7 +249,7 @@ def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
 
 
 def _filled(value: Any, values: Mapping[str, Any]) -> Any:
-    """`value` with every ``{placeholder}`` in its strings replaced, at every depth."""
+    """Return `value` with every ``{placeholder}`` in its strings replaced, at every depth."""
     if isinstance(value, str):
         for key, text in values.items():
             value = value.replace(f"{{{key}}}", str(text))

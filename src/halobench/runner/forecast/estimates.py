@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,22 +18,10 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import parse, to_json
 from halobench.core.specs import DatasetSpec, ProbeSpec, TrainSpec
-from halobench.runner.dry_run import Job
+from halobench.runner.dry_run import Job, request_of
 from halobench.storage import files, layout, records
 
-PLACES = {  # of the records, by the kind of job that leaves them
-    "source": ("sources/*/source.json",),
-    "train": ("runs/*/*/*/*/train.json",),
-    "probe": ("runs/*/*/*/*/probe.json",),
-    "calibrate": ("runs/*/*/*/*/calibrate.json",),
-    "reference": ("references/*/*/reference.json",),
-    "aggregate": ("tables/*/aggregate.json", "partial/tables/*/aggregate.json"),
-    "claims": ("tables/*/claims.json", "partial/tables/*/claims.json"),
-    "overview": ("tables/*/overview.json", "partial/tables/*/overview.json"),
-    "table": ("tables/*/*.json", "partial/tables/*/*.json"),
-    "figure": ("figures/*/*.json", "partial/figures/*/*.json"),
-    "explorer": ("explorer.json", "partial/explorer.json"),
-}
+PLACES = {stage.name: stage.records for stage in layout.STAGES.values()}
 ASKED = ("source", "train", "probe", "calibrate", "reference")  # are given a spec
 MIB = 2**20
 
@@ -254,7 +241,7 @@ class Past:
 
     def estimate(self, job: Job) -> Estimate | None:
         """What a job takes, from the records that are most like it; None where there are none."""
-        path, spec = record_path(job), asked_spec(job)
+        path, spec = record_path(job), asked_spec(job, self.folder)
         if path is None or (spec is None and job.kind in ASKED):
             return None
         return self.alike(keys_of(job.kind, path, spec), devices(job, spec), spec)
@@ -325,18 +312,18 @@ def record_path(job: Job) -> PurePosixPath | None:
     return next(found, None) if job.kind in LIKE else None
 
 
-def asked_spec(job: Job) -> Any:
-    """The spec in a job's command; None where it has none."""
-    # Splitting all of a command as a shell does is slow; its log, which is another for each job, stands at the end.
-    return _spec(job.command.partition(" --spec ")[2].rpartition(" >> ")[0])
+def asked_spec(job: Job, folder: Path) -> Any:
+    """Return the spec in a job's request; None for a job without one."""
+    path = request_of(job)
+    return _read_spec(folder / path) if path and job.kind in ASKED else None
 
 
 @functools.cache
-def _spec(text: str) -> Any:
-    """The JSON that a part of a command begins with."""
+def _read_spec(path: Path) -> Any:
+    """Return the spec of a request, which never changes; None if it can't be read."""
     try:
-        return json.loads(shlex.split(text)[0])
-    except (ValueError, IndexError):
+        return files.read_json(path, ["spec"])["spec"]
+    except SpecError:
         return None
 
 

@@ -1,19 +1,19 @@
 """Why each job would run: a dry run of Snakemake, whose reasons are told by key, module and file.
 
-Snakemake decides and this module only retells, so the two can't disagree. What its text lacks (whether a missing file
-was ever made, what a job's inputs were) is read from its records under ``.snakemake``.
+Snakemake decides and this module only retells, so the two can't disagree. What changed in a job's request is the
+difference between the request and the record of its results.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from halobench.core.errors import SpecError
 from halobench.runner.dry_run import (
     ANEW,
     CODE,
@@ -25,68 +25,103 @@ from halobench.runner.dry_run import (
     PARAMS,
     SOFTWARE,
     Job,
-    Records,
     dry_run,
-    parse_jobs,
-    parse_params,
     parse_reason,
-    working_directory,
+    request_of,
 )
+from halobench.storage import files
+from halobench.storage.layout import STAGES
 
-ORDER = (
-    *("source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure"),
-    *("overview", "explorer"),
-)
+ORDER = tuple(STAGES)
 NOTHING = "nothing would run: everything is up to date"
 
 
-def explain(job: Job, makers: Mapping[str, Job], records: Records) -> str:
-    """Why one job would run, as one sentence without its name.
+def explain(job: Job, makers: Mapping[str, Job], folder: Path = Path()) -> str:
+    """Return why one job would run, as one sentence without its name.
 
     Parameters
     ----------
     job : Job
     makers : mapping
-        The job that would make each file anew.
-    records : Records
+        The job that would make each file again.
+    folder : Path
+        The working directory of the run.
 
     Returns
     -------
     str
-        What Snakemake says, where that isn't understood.
+        What Snakemake says, if that isn't understood.
     """
-    tell: dict[str, Callable[[str], list[str]]] = {
-        FORCED: lambda _: _forced(job, records),
-        MISSING: lambda files: _missing(job, files.split(", "), records),
+    clauses: dict[str, Callable[[str], list[str]]] = {
+        FORCED: lambda _: _forced(job, folder),
+        MISSING: lambda files: _missing(job, files.split(", "), folder),
         INCOMPLETE: lambda files: [f"{_listed(_short(job, files.split(', ')))} was left incomplete"],
-        NEWER: lambda files: [f"{_listed(_short(job, files.split(', ')))} changed after the outputs were made"],
+        NEWER: lambda files: _newer(job, files.split(", "), folder),
         ANEW: lambda files: _anew(job, files.split(", "), makers),
-        INPUTS: lambda _: input_changes(records.inputs(job.outputs[0]), job.inputs),
+        INPUTS: lambda _: request_changes(job, folder) or ["its list of inputs changed"],
         CODE: lambda _: [f"the rule {job.rule} itself changed"],
-        PARAMS: lambda text: param_changes(*parse_params(text)),
+        PARAMS: lambda _: ["its parameters changed"],
         SOFTWARE: lambda _: ["its software environment changed"],
     }
     reasons = parse_reason(job.reason)
-    if MISSING in reasons and not any(map(records.made, job.outputs)):
+    if MISSING in reasons and not _has_run(job, folder):
         reasons.pop(ANEW, None)  # that its inputs will be made is no reason worth telling of a job that never ran
-    told = [clause for kind, detail in reasons.items() for clause in tell[kind](detail)]
-    return "; ".join(dict.fromkeys(told)) or job.reason or "Snakemake gives no reason"
+    sentence = [clause for kind, detail in reasons.items() for clause in clauses[kind](detail)]
+    return "; ".join(dict.fromkeys(sentence)) or job.reason or "Snakemake gives no reason"
 
 
-def _forced(job: Job, records: Records) -> list[str]:
-    """Snakemake forces what was left incomplete, and what the user asked to be forced."""
-    cut = [path for path in job.outputs if records.incomplete(path)]
-    return ["it was left incomplete when it last ran" if cut else "it is forced"]
+def _has_run(job: Job, folder: Path) -> bool:
+    """Return whether any of a job's outputs is there."""
+    return any((folder / path).exists() for path in job.outputs)
 
 
-def _missing(job: Job, paths: Sequence[str], records: Records) -> list[str]:
-    """Outputs that are gone, and those that never were."""
-    if not any(map(records.made, job.outputs)):
+def _forced(job: Job, folder: Path) -> list[str]:
+    """Snakemake forces what was left incomplete, which has no record yet, and what the user asked to be forced."""
+    if changes := request_changes(job, folder):
+        return changes
+    complete = (folder / job.outputs[-1]).exists()
+    return ["it is forced" if complete else "it was left incomplete when it last ran"]
+
+
+def _missing(job: Job, paths: Sequence[str], folder: Path) -> list[str]:
+    """Outputs that are gone; of a job of which there are none, that it has never run."""
+    if not _has_run(job, folder):
         return ["it has never run"]
-    gone = [path for path in paths if records.made(path)]
-    never = [path for path in paths if not records.made(path)]
-    clauses = [(gone, "missing"), (never, "not made yet")]
-    return [f"{_listed(_short(job, sorted(files)))} {_be(files)} {what}" for files, what in clauses if files]
+    files = sorted(path for path in paths if not (folder / path).exists())
+    return [f"{_listed(_short(job, files))} {_be(files)} missing"]
+
+
+def _newer(job: Job, paths: Sequence[str], folder: Path) -> list[str]:
+    """Inputs that changed after the outputs were made."""
+    files = [path for path in paths if path != request_of(job)]
+    changed = [f"{_listed(_short(job, files))} changed after the outputs were made"] if files else []
+    return [*changed, *(request_changes(job, folder) if len(files) < len(paths) else [])]
+
+
+def request_changes(job: Job, folder: Path = Path()) -> list[str]:
+    """Return what a job is asked for that its record wasn't made with; nothing if there is no record to compare with.
+
+    Parameters
+    ----------
+    job : Job
+    folder : Path
+        The working directory of the run.
+    """
+    try:
+        request = files.read_json(folder / request_of(job), ["spec", "code"])
+        record = files.read_json(folder / job.outputs[-1 if job.kind != "manifest" else 0])
+    except SpecError:
+        return []
+    if job.kind == "manifest":
+        return input_changes(_folders(record), _folders(request["spec"]))
+    spec = spec_changes(record.get("spec", {}), request["spec"])
+    return [*spec, *code_changes(record.get("code", {}), request["code"], swapped=bool(spec))]
+
+
+def _folders(listed: Mapping[str, Any]) -> list[str]:
+    """Return the folders of a list of cells and references."""
+    places = (("cells", "runs"), ("references", "references"))
+    return [f"{place}/{entry['path']}" for kind, place in places for entry in listed.get(kind, ())]
 
 
 def _anew(job: Job, paths: Sequence[str], makers: Mapping[str, Job]) -> list[str]:
@@ -107,43 +142,13 @@ def _makers(job: Job, kind: str, group: Sequence[Job]) -> str:
 
 
 def input_changes(before: Iterable[str], now: Iterable[str]) -> list[str]:
-    """What was added to a job's inputs and what was dropped, by folder."""
+    """Return which folders were added to a job's inputs and which were dropped."""
     before, now = set(before), set(now)
-    if not before:
-        return ["its list of inputs changed"]
     clauses = []
-    for files, what in ((now - before, "added to"), (before - now, "dropped from")):
-        folders = sorted({str(PurePosixPath(path).parent).removeprefix("results/") for path in files})
+    for folders, what in ((sorted(now - before), "added to"), (sorted(before - now), "dropped from")):
         if folders:
             clauses.append(f"{_listed(folders)} {_be(folders, 'was', 'were')} {what} its inputs")
     return clauses
-
-
-def param_changes(before: Sequence[Any], now: Sequence[Any]) -> list[str]:
-    """What changed between a job's params: keys of its spec, or modules of its code."""
-    neither = "" in map(_sort_of, [*before, *now])
-    others = ["its list of cells changed"] if neither else []  # the only such param is a digest of them
-    (old_spec, old_code), (new_spec, new_code) = map(_spec_and_code, (before, now))
-    spec = spec_changes(old_spec, new_spec)
-    code = code_changes(old_code, new_code, swapped=bool(spec))
-    return [*spec, *code, *others] or ["its parameters changed"]
-
-
-SORTS = ("spec", "code")
-
-
-def _spec_and_code(params: Sequence[Any]) -> tuple[Any, Any]:
-    """The first of a job's params of each sort; an empty one where it has none."""
-    found: list[Any] = [next((p for p in params if _sort_of(p) == sort), {}) for sort in SORTS]
-    return found[0], found[1]
-
-
-def _sort_of(param: Any) -> str:
-    """Whether a param is a spec, a code map or something else."""
-    if not isinstance(param, Mapping):
-        return ""
-    digests = param and all(isinstance(v, str) and re.fullmatch("[0-9a-f]{16}", v) for v in param.values())
-    return "code" if digests else "spec"
 
 
 def code_changes(before: Mapping[str, str], now: Mapping[str, str], swapped: bool = False) -> list[str]:
@@ -239,14 +244,15 @@ def _rank(job: Job) -> tuple[int, str, str]:
     return ORDER.index(job.kind) if job.kind in ORDER else len(ORDER), job.kind, job.label
 
 
-def report(jobs: Sequence[Job], records: Records, each: bool = False) -> list[str]:
+def report(jobs: Sequence[Job], folder: Path = Path(), each: bool = False) -> list[str]:
     """The lines that say why jobs would run.
 
     Parameters
     ----------
     jobs : sequence of Job
-        All that a dry run told.
-    records : Records
+        All of a dry run.
+    folder : Path
+        The working directory of the run.
     each : bool
         A line a job; otherwise jobs of a kind with the same sentence share one.
 
@@ -260,7 +266,7 @@ def report(jobs: Sequence[Job], records: Records, each: bool = False) -> list[st
     makers = {path: job for job in jobs for path in job.outputs}
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in sorted(jobs, key=_rank):
-        sentence = explain(job, makers, records)
+        sentence = explain(job, makers, folder)
         groups.setdefault((job.kind, sentence, *([job.label] if each else [])), []).append(job)
     lines = [f"{_named(group)}: {key[1]}" for key, group in groups.items()]
     return [*lines, totals(jobs)]
@@ -285,14 +291,12 @@ def totals(jobs: Sequence[Job]) -> str:
 
 def why(arguments: Sequence[str], each: bool = False) -> int:
     """Print why each job would run; return 0, or Snakemake's exit code after its own message."""
-    done = dry_run(arguments)
-    if done.returncode:
-        message = re.sub(r"\A.*?^SNAKEMAKE\n=+\n.*?\n\n", "", done.stdout, flags=re.S | re.M)
-        print("\n".join(filter(None, [message.strip(), done.stderr.strip()])), file=sys.stderr)
-        return done.returncode
-    jobs = parse_jobs(done.stdout)
-    if "Job stats:" in done.stdout and not (jobs and all(job.reason for job in jobs)):
+    events = dry_run(arguments)
+    if events.code:
+        print(events.errors, file=sys.stderr)
+        return events.code
+    if events.silenced:
         print("halobench: error: Snakemake gave no reasons: leave out --quiet", file=sys.stderr)
         return 2
-    print("\n".join(report(jobs, Records(working_directory(done.stdout)), each)))
+    print("\n".join(report(events.jobs, events.folder, each)))
     return 0

@@ -330,11 +330,13 @@ def warnings(tasks: Sequence[Task]) -> list[str]:
     return lines
 
 
-def cells(text: str, jobs: Iterable[Job]) -> str:
-    """How many cells have jobs that would run, and how many others the jobs of a dry run's text read or gather."""
-    named = {str(PurePosixPath(path).parent) for path in _run_files(text)}
+def cells(jobs: Iterable[Job], gathered: Iterable[str] = ()) -> str:
+    """Count the cells that have jobs to run, and the others among the files that jobs read or targets gather."""
+    jobs = list(jobs)
+    files = {path for job in jobs for path in (*job.inputs, *job.outputs)}.union(gathered)
+    cells_read = {str(PurePosixPath(path).parent) for path in files if path.startswith(RUNS)}
     busy = {str(PurePosixPath(path).parent) for job in jobs for path in job.outputs[:1] if path.startswith(RUNS)}
-    finished = len(named - busy)
+    finished = len(cells_read - busy)
     computed = count(len(busy), "cell") if busy else "no cell"
     return f"{computed} to compute" + (f", {finished:,} finished already" if finished else "")
 
@@ -342,28 +344,18 @@ def cells(text: str, jobs: Iterable[Job]) -> str:
 RUNS = "results/runs/"
 
 
-def _run_files(text: str) -> set[str]:
-    """Files of cells among the inputs and outputs in a dry run's text."""
-    found: set[str] = set()
-    for line in text.splitlines():
-        key, _, files = line.strip().partition(": ")
-        if key in ("input", "output"):
-            found.update(path for path in files.split(", ") if path.startswith(RUNS))
-    return found
-
-
-def report(jobs: Sequence[Job], text: str, most: Limits, folder: Path) -> list[str]:
+def report(jobs: Sequence[Job], most: Limits, folder: Path, gathered: Iterable[str] = ()) -> list[str]:
     """The lines that say what a run would take.
 
     Parameters
     ----------
     jobs : sequence of Job
         All that would run.
-    text : str
-        Of the dry run that told of them, with commands.
     most : Limits
     folder : Path
         The working directory.
+    gathered : iterable of str
+        The files that targets gather.
 
     Returns
     -------
@@ -376,7 +368,7 @@ def report(jobs: Sequence[Job], text: str, most: Limits, folder: Path) -> list[s
         were = "was" if past.unreadable == 1 else "were"
         notes.append(f"{count(past.unreadable, 'record')} can't be read and {were} left out: see `halobench verify`.")
     parts = [
-        [f"{count(len(jobs), 'job')} would run: {cells(text, jobs)}"],
+        [f"{count(len(jobs), 'job')} would run: {cells(jobs, gathered)}"],
         table(tasks),
         totals(tasks, most, folder),
         origins(tasks),
@@ -387,16 +379,15 @@ def report(jobs: Sequence[Job], text: str, most: Limits, folder: Path) -> list[s
 
 def plan(arguments: Sequence[str]) -> int:
     """Print what a run would take; return 0, or Snakemake's exit code after its own message."""
-    done = dry_run.dry_run(["--printshellcmds", *arguments])
-    if done.returncode:
-        print(dry_run.complaint(done), file=sys.stderr)
-        return done.returncode
-    jobs = dry_run.parse_jobs(done.stdout)
-    if jobs:
-        print("\n".join(report(jobs, done.stdout, limits(arguments), dry_run.working_directory(done.stdout))))
-    elif "Nothing to be done" in done.stdout:
-        print(NOTHING)
-    else:
+    events = dry_run.dry_run(arguments)
+    if events.code:
+        print(events.errors, file=sys.stderr)
+        return events.code
+    if events.silenced:
         print("halobench: error: Snakemake named no jobs: leave out --quiet", file=sys.stderr)
         return 2
+    if events.jobs:
+        print("\n".join(report(events.jobs, limits(arguments), events.folder, events.gathered)))
+    else:
+        print(NOTHING)
     return 0

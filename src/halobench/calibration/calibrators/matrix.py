@@ -1,0 +1,62 @@
+"""Structured matrix scaling, by its authors' own code: probmetrics 1.3 (Apache-2.0).
+
+It starts from TS and is penalised by the problem's sizes, so that nothing needs tuning. The library computes in float32
+and imports torch, which takes seconds per job: hence the optional extra.
+
+References
+----------
+E. Berta et al., "Structured Matrix Scaling for Multi-Class Calibration", AISTATS 2026.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from halobench.calibration.calibrator import Calibrator, logarithm, scored
+from halobench.calibration.sample_scores import softmax
+
+EXTRA = "posthoc"
+PACKAGES = ("probmetrics", "numba")
+LIBRARIES = ("probmetrics", "pytorch-minimize", "torch")
+
+FLOAT32_GRADIENT = 1e-3
+"""The largest gradient at which a fit counts as converged, for a library that computes in float32."""
+
+
+def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
+    """Fit structured matrix scaling with a ridge penalty, as probmetrics does.
+
+    Parameters
+    ----------
+    logits : (n, k) float64 array
+    labels : (n,) integers in [0, k)
+
+    Returns
+    -------
+    Calibrator
+    """
+    from probmetrics.calibrators import SMSCalibrator
+
+    library = SMSCalibrator(penalty="ridge", opt="bfgs").fit(softmax(logits), labels.astype(np.int64))
+
+    def transform(z: np.ndarray) -> np.ndarray:
+        return logarithm(library.predict_proba(softmax(z)).astype(np.float64))
+
+    gradient = _largest_slope(library, logits, labels)
+    return scored(transform, logits, labels, gradient, gradient <= FLOAT32_GRADIENT)
+
+
+def _largest_slope(library: Any, logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the largest entry of the gradient of the library's objective, which it doesn't report itself."""
+    n, k = logits.shape
+    s = logarithm(library.ts_.predict_proba(softmax(logits)).astype(np.float64))
+    W, b = library.W_[:, :k].astype(np.float64), library.W_[:, k].astype(np.float64)
+    residual = softmax(s @ W.T + b)
+    residual[np.arange(n), labels] -= 1
+    # Ridges k / n on the diagonal's distance from 1 and on the biases, k (k - 1) / n off the diagonal.
+    ridge = np.full((k, k), k * (k - 1) / n)
+    np.fill_diagonal(ridge, k / n)
+    slopes = residual.T @ s / n + 2 * ridge * (W - np.eye(k))
+    return float(max(np.abs(slopes).max(), np.abs(residual.mean(axis=0) + 2 * k / n * b).max()))

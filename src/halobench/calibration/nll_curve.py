@@ -1,0 +1,142 @@
+"""The mean NLL of softmax(beta * logits) as a function of the inverse temperature beta, with its derivatives.
+
+Arrays are checked before: logits (n, k) are finite, targets are labels (n,) or rows of probabilities (n, k). With
+s = logits less their row's largest, the mean NLL at beta is mean(log sum exp(beta s)) - beta * linear: two terms of one
+sign, so nothing cancels. Sums are float64, a block of rows at a time, so that float32 logits are never copied whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from halobench.calibration.arrays import BLOCK, blocks
+from halobench.core.errors import require
+
+MANY_CLASSES = 256
+"""From how many classes on a block is worked on row by row, as it comes; below, numpy's reductions along the short rows
+cost more than turning the block around, so that they run across samples."""
+
+
+class DataSummary(NamedTuple):
+    """The sums that one pass over the data gives before any exponential is taken.
+
+    linear : mean of the target's logit less its row's largest: at most 0, and 0 if and only if the data are separable.
+    slope_at_zero : d NLL / d beta at beta = 0, where the softmax is uniform.
+    spread : the largest difference of two logits of a row.
+    """
+
+    linear: float
+    slope_at_zero: float
+    spread: float
+
+
+class Derivatives(NamedTuple):
+    """Mean NLL at beta (1 + x) and its first three derivatives with respect to the relative step x, at x = 0."""
+
+    nll: float
+    slope: float
+    curvature: float
+    third: float
+
+    def halley_step(self) -> float:
+        """Return the step x to the least NLL by Halley's rule, or Newton's if the third derivative misleads, or NaN."""
+        if not self.curvature > 0:
+            return math.nan
+        damping = 1 - self.slope * self.third / self.curvature / (2 * self.curvature)
+        return -self.slope / self.curvature / (damping if 0.5 < damping < 2 else 1.0)
+
+    def after_step(self, x: float) -> Derivatives:
+        """Return the derivatives after a small step x, by the Taylor series."""
+        nll = self.nll + x * (self.slope + x * (self.curvature / 2 + x * self.third / 6))
+        slope = self.slope + x * (self.curvature + x * self.third / 2)
+        return Derivatives(nll, slope, self.curvature + x * self.third, self.third)
+
+
+def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
+    """Return what a fit needs to know first.
+
+    Raises
+    ------
+    SpecError
+        If logits of a row differ by more than float64 can hold.
+    """
+    picked, total, lowest = [], [], 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rows in _fit_blocks(logits):
+            shifted = _shifted(logits[rows])
+            if targets.ndim == 1:
+                picked.append(shifted[targets[rows], np.arange(shifted.shape[1])].sum())
+            else:
+                picked.append(np.einsum("ij,ij->", shifted, targets[rows].T, dtype=np.float64))
+            total.append(shifted.sum())
+            lowest = np.minimum(lowest, shifted.min())
+    linear = _sum(picked) / len(logits)
+    slope = _sum(total) / logits.size - linear
+    fits = all(map(math.isfinite, (lowest, linear, slope)))
+    require(fits, "logits", [float(logits.min()), float(logits.max())], "a spread within the range of float64")
+    return DataSummary(linear, slope, -float(lowest))
+
+
+def derivatives(logits: np.ndarray, linear: float, beta: float) -> Derivatives:
+    """Return the mean NLL at `beta` (not 0) and its derivatives: cumulants of u = beta s under softmax(u), averaged."""
+    parts = []
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        for rows in _fit_blocks(logits):
+            scaled = _shifted(logits[rows])
+            scaled *= beta
+            top = scaled.max(axis=0) if beta < 0 else 0.0
+            weights = np.exp(scaled - top if beta < 0 else scaled)
+            total = weights.sum(axis=0)
+            weights *= scaled
+            first = weights.sum(axis=0) / total
+            weights *= scaled
+            second = weights.sum(axis=0) / total
+            third = np.einsum("ij,ij->j", weights, scaled) / total
+            variance = np.maximum(second - first**2, 0)
+            skewness = third - first * (3 * second - 2 * first**2)
+            parts.append([(np.log(total) + top).sum(), first.sum(), variance.sum(), skewness.sum()])
+    nll, mean, variance, skewness = (_sum(part) / len(logits) for part in zip(*parts, strict=True))
+    return Derivatives(nll - beta * linear, mean - beta * linear, variance, skewness)
+
+
+def slope_rounding(classes: int, slope: float, linear: float) -> float:
+    """Return how far a slope, mean E[u] - `linear`, may be from the true one: both terms are sums of one sign.
+
+    Each is known to some units in its last place, a sum over classes to as many as it has terms at most.
+    """
+    return (16 + classes) * 2.0**-53 * (abs(slope + linear) + abs(linear))
+
+
+def limit_of_separable(logits: np.ndarray) -> float:
+    """Return the NLL's limit as beta grows on separable data: mean log of how many logits tie for the largest."""
+    ties = (np.count_nonzero(logits[b] == logits[b].max(axis=1, keepdims=True), axis=1) for b in blocks(*logits.shape))
+    return float(np.log(np.concatenate(list(ties))).mean())
+
+
+def _fit_blocks(logits: np.ndarray) -> Iterator[slice]:
+    """Return the blocks of a fit; its temporaries take some 26 bytes per element.
+
+    That is a fifth of float32 logits from 2 MiB on. (With few classes or samples, one number per row or class isn't
+    little in comparison.)
+    """
+    rows, classes = logits.shape
+    return blocks(rows, classes, min(BLOCK, max(1 << 14, logits.size // 40)))
+
+
+def _shifted(block: np.ndarray) -> np.ndarray:
+    """Return a block of logits turned around, float64 (k, samples), each sample's largest subtracted.
+
+    Its memory is laid out so that reductions over the classes are quick.
+    """
+    shifted = np.array(block.T, dtype=np.float64, order="C" if len(block.T) < MANY_CLASSES else "F")
+    shifted -= shifted.max(axis=0)
+    return shifted
+
+
+def _sum(parts: Sequence[float]) -> float:
+    """Return the exact sum, rounded once; or what addition gives if one of `parts` is not finite."""
+    return math.fsum(parts) if all(map(math.isfinite, parts)) else float(sum(parts))

@@ -1,0 +1,87 @@
+"""Compute scores of single samples, of arrays that were checked before.
+
+These are the kernels of `halobench.calibration.metrics`, which checks its arguments and calls them; the stages check
+their arrays once and call them directly. Logits and probabilities are (n, k), with logits finite or -inf; targets are
+labels (n,) or rows of probabilities (n, k). Work is done in float64, a block of rows at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from halobench.calibration.arrays import blocks
+
+
+def softmax(logits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return probabilities of `logits`, float64 (n, k), written to `out` if given, which may be `logits` itself."""
+    out = np.empty(logits.shape) if out is None else out
+    for rows in blocks(*logits.shape):
+        block = out[rows]
+        block[...] = logits[rows]
+        block -= block.max(axis=1, keepdims=True)
+        np.exp(block, out=block)
+        block /= block.sum(axis=1, keepdims=True)
+    return out
+
+
+def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return -sum over k of t_k log softmax(logits)_k of each sample in nats, (n,)."""
+    values = np.empty(len(logits))
+    for rows in blocks(*logits.shape):
+        shifted = logits[rows].astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        log_total = np.log(np.exp(shifted).sum(axis=1))
+        if targets.ndim == 1:
+            values[rows] = log_total - shifted[np.arange(len(shifted)), targets[rows]]
+        else:
+            mass = targets[rows]
+            expected = np.einsum("ij,ij->i", mass, np.where(mass > 0, shifted, 0), dtype=np.float64)
+            values[rows] = log_total - expected
+    return values
+
+
+def divergence(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return KL(target || softmax(logits)) of each sample in nats, (n,)."""
+    values = cross_entropy(logits, targets)
+    if targets.ndim == 2:
+        for rows in blocks(*targets.shape):
+            mass = targets[rows].astype(np.float64)
+            values[rows] += np.einsum("ij,ij->i", mass, np.log(np.where(mass > 0, mass, 1)))
+        # The divergence is at least 0; rounding may leave a negative 1e-16.
+        np.maximum(values, 0, out=values)
+    return values
+
+
+def predictions(probabilities: np.ndarray, parts: Iterable[slice] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the predicted class, the first of those that tie, and the confidence in it, float64; (n,) each.
+
+    `parts` are the blocks of rows to work on, by default those of `halobench.calibration.arrays.blocks`.
+    """
+    predicted = np.empty(len(probabilities), dtype=np.intp)
+    confidence = np.empty(len(probabilities))
+    for rows in parts or blocks(*probabilities.shape):
+        block = probabilities[rows]
+        predicted[rows] = block.argmax(axis=1)
+        confidence[rows] = block[np.arange(len(block)), predicted[rows]]
+    return predicted, confidence
+
+
+def correctness(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the probability that each prediction is right, float64 (n,): 0 or 1 for labels."""
+    correct = predicted == targets if targets.ndim == 1 else targets[np.arange(len(predicted)), predicted]
+    return correct.astype(np.float64)
+
+
+def brier(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the expected Brier score of each sample, p.p - 2 p.t + 1, (n,)."""
+    values = np.empty(len(probabilities))
+    for rows in blocks(*probabilities.shape):
+        block = probabilities[rows].astype(np.float64, copy=False)
+        if targets.ndim == 1:
+            agreement = block[np.arange(len(block)), targets[rows]]
+        else:
+            agreement = np.einsum("ij,ij->i", block, targets[rows])
+        values[rows] = np.einsum("ij,ij->i", block, block) - 2 * agreement + 1
+    return np.maximum(values, 0, out=values)

@@ -1,0 +1,99 @@
+"""Read and check what a cell's splits are scored against, from its named arrays.
+
+Labels to score against: ``drawn`` (one label per sample, as trained on), ``clean`` (before label noise), ``noisy`` (the
+expectation under the known posterior P(y | x), without a draw of labels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from halobench.calibration.arrays import check_rows
+from halobench.calibration.region_scores import SampleRegions
+from halobench.core.errors import SpecError, require
+
+SPLITS = ("train", "val", "test")
+LABELS = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
+
+Targets = Mapping[str, Mapping[str, np.ndarray]]
+"""Targets by split, then by labels: integers (n,) for drawn and clean, rows (n, k) for noisy."""
+
+
+def read_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """Return the array of that name; raise SpecError if it is missing."""
+    require_array(arrays, name)
+    return np.asarray(arrays[name])
+
+
+def require_array(arrays: Mapping[str, Any], name: str) -> None:
+    """Raise SpecError if there is no array of that name."""
+    if name not in arrays:
+        raise SpecError(name, None, f"an array of this name next to {', '.join(sorted(arrays)) or 'none'}")
+
+
+def read_posterior(
+    arrays: Mapping[str, np.ndarray], split: str, k: int, regions: SampleRegions | None
+) -> np.ndarray | None:
+    """Return P(y | x) of a split's samples, float64 (n, k), or None if it is unknown.
+
+    Raises
+    ------
+    SpecError
+        If it has another shape, or a row is no distribution.
+    """
+    clean = read_array(arrays, f"{split}.clean")
+    shape = (len(clean), k)
+    if f"{split}.posterior" in arrays:
+        rows = read_array(arrays, f"{split}.posterior")
+        require(rows.shape == shape, f"{split}.posterior", f"shape {rows.shape}", f"shape {shape}")
+        return check_rows(rows, f"{split}.posterior").astype(np.float64)
+    if "transition" in arrays:
+        transition = read_array(arrays, "transition")
+        require(transition.shape == (k, k), "transition", f"shape {transition.shape}", f"shape {(k, k)}")
+        return check_rows(transition, "transition").astype(np.float64)[clean]
+    if regions is not None:
+        rows = regions.rows(split)
+        require(rows.shape == shape, f"{split}.region", f"posterior {rows.shape}", f"{shape}")
+        return rows
+    return None
+
+
+def read_targets(
+    arrays: Mapping[str, np.ndarray], k: int, splits: tuple[str, ...], regions: SampleRegions | None
+) -> Targets:
+    """Return what each split is scored against, checked; ``noisy`` only if the posterior is known.
+
+    ``drawn`` is always included, since the fits and the nearest-neighbour reference read it; `reported_labels` are
+    those that a split is scored against.
+
+    Raises
+    ------
+    SpecError
+        If an array is missing, or has another shape, type or range than it should.
+    """
+    targets = {}
+    for split in splits:
+        clean = read_array(arrays, f"{split}.clean")
+        drawn = read_array(arrays, f"{split}.labels")
+        for name, labels in (("labels", drawn), ("clean", clean)):
+            _check_labels(f"{split}.{name}", labels, len(clean), k)
+        targets[split] = {"drawn": drawn, "clean": clean}
+        posterior = read_posterior(arrays, split, k, regions) if "noisy" in LABELS[split] else None
+        if posterior is not None:
+            targets[split]["noisy"] = posterior
+    return targets
+
+
+def _check_labels(key: str, labels: np.ndarray, n: int, k: int) -> None:
+    require(labels.shape == (n,), key, f"shape {labels.shape}", f"one label a point, shape {(n,)}")
+    require(labels.dtype.kind in "iu", key, f"dtype {labels.dtype}", "integer labels")
+    inside = n > 0 and labels.min() >= 0 and labels.max() < k
+    require(inside, key, "labels", f"at least one, and all from 0 to {k - 1}")
+
+
+def reported_labels(targets: Targets, split: str) -> list[str]:
+    """Return the labels that a split is scored against."""
+    return [labels for labels in LABELS[split] if labels in targets[split]]

@@ -1,0 +1,128 @@
+"""Commands as a table: what each takes, and how its arguments are read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a command: its flag or name, and the options of `argparse.ArgumentParser.add_argument`."""
+
+    flag: str
+    options: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Arguments of which a command takes one, or at most one unless it is required."""
+
+    arguments: tuple[Argument, ...]
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes
+    ----------
+    name : str
+    summary : str
+        One line of help.
+    run : callable
+        Called with the parsed arguments; returns an exit code, or None for 0.
+    arguments : tuple of Argument or OneOf
+    examples : str
+        Printed below its help.
+    logged : bool
+        Whether its output is a job's log, which opens with the command itself.
+    passed_on : bool
+        Whether arguments that are not its own go to Snakemake, as ``rest``.
+    """
+
+    name: str
+    summary: str
+    run: Callable[[argparse.Namespace], int | None]
+    arguments: tuple[Argument | OneOf, ...] = ()
+    examples: str = ""
+    logged: bool = False
+    passed_on: bool = False
+
+    @property
+    def flags(self) -> set[str]:
+        """The flags that are its own, help among them."""
+        return {"-h", "--help", *(each.flag for each in self.arguments if isinstance(each, Argument))}
+
+    def add_to(self, commands: Any) -> None:
+        """Add its parser to the parsers of all commands."""
+        form = argparse.RawDescriptionHelpFormatter
+        parser = commands.add_parser(
+            self.name, help=self.summary, description=self.summary, epilog=self.examples, formatter_class=form
+        )
+        parser.set_defaults(run=self.run)
+        for argument in self.arguments:
+            if isinstance(argument, Argument):
+                parser.add_argument(argument.flag, **argument.options)
+                continue
+            group = parser.add_mutually_exclusive_group(required=argument.required)
+            for member in argument.arguments:
+                group.add_argument(member.flag, **member.options)
+        if self.passed_on:
+            own = parser.format_usage().removeprefix("usage: ").strip()
+            parser.usage = f"{own} [SNAKEMAKE'S ARGUMENTS ...]"
+
+
+def option(flag: str, **options: Any) -> Argument:
+    """Return an argument of a command."""
+    return Argument(flag, options)
+
+
+def path(flag: str, what: str, metavar: str = "FOLDER", **options: Any) -> Argument:
+    """Return an argument that is a path."""
+    return Argument(flag, {"type": Path, "metavar": metavar, "help": what, **options})
+
+
+def required(argument: Argument) -> Argument:
+    """Return the same argument, which must be there."""
+    return Argument(argument.flag, {**argument.options, "required": True})
+
+
+def read_spec(text: str) -> Any:
+    """Return JSON given on the command line, or in a file after an @, its old words replaced."""
+    from halobench.core.aliases import current_words, print_note
+
+    try:
+        return current_words(json.loads(Path(text[1:]).read_text() if text.startswith("@") else text), print_note)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"expected JSON, or @FILE that holds JSON ({error})") from None
+
+
+def read_file(text: str) -> Path | None:
+    """Return a path; None for an empty text, which the workflow passes if there is no file."""
+    return Path(text) if text else None
+
+
+def read_seconds(text: str) -> float:
+    """Return a time in seconds, at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds, at least 0, not {text!r}")
+    return value
+
+
+def read_seed(text: str) -> int:
+    """Return a seed: a whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, not {text!r}")
+    return int(text)

@@ -1,0 +1,102 @@
+"""Commands that look at results."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from halobench.cli.arguments import Command, option, path
+
+EXAMPLE_SHOW = """examples:
+  halobench show digits/mlp/mixup2/seed0
+  halobench show noise50/mlp/focal          of a cell whose name holds it, if that is one"""
+
+EXAMPLE_COMPARE = """Metrics are those of the test split, each with its own 95% interval over test points. Intervals
+that don't overlap ask for more than a test at 5% does.
+
+examples:
+  halobench compare digits/mlp/cross_entropy/seed0 digits/mlp/mixup2/seed0
+  halobench compare results ../before/results"""
+
+EXAMPLE_LOGS = """examples:
+  halobench logs digits/mlp/mixup2/seed0
+  halobench logs mixup2           of all cells whose name holds it"""
+
+
+def _show(args: argparse.Namespace) -> None:
+    from halobench.reporting import terminal
+    from halobench.results.cell import find_cell, read_cell
+
+    terminal.show(read_cell(args.results, find_cell(args.results, args.cell)))
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from halobench.reporting.compare import compare
+
+    compare(args.first, args.second, args.results, args.all)
+
+
+def _logs(args: argparse.Namespace) -> int:
+    from halobench.runner.logs import find, told
+
+    found = list(find(args.results, args.name))
+    print("\n".join(map(told, found)) or f"no log in {args.results / 'logs'} is of a job named {args.name}")
+    return 0 if found else 1
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from halobench.storage.verify import remove, verify
+
+    found = verify(args.results)
+    for fault in found.faults:
+        print(fault)
+    if args.remove:
+        for path in remove(found.faults):
+            print(f"removed {path}")
+    bad = len({fault.path for fault in found.faults})
+    print(f"{found.files} files of {found.records} records: {f'{bad} faulty' if bad else 'all as they were written'}")
+    return 1 if bad else 0
+
+
+RESULTS = path("--results", "the results folder (default: results)", default=Path("results"))
+
+COMMANDS = (
+    Command(
+        "show",
+        "Show everything about a cell: its spec, fits, metrics and files.",
+        _show,
+        (
+            option("cell", metavar="CELL", help="e.g. digits/mlp/mixup2/seed0, or a part of it that no other has"),
+            RESULTS,
+        ),
+        EXAMPLE_SHOW,
+    ),
+    Command(
+        "compare",
+        "Compare two cells or two results folders.",
+        _compare,
+        (
+            option("first", metavar="A", help="a cell or a results folder"),
+            option("second", metavar="B", help="another"),
+            option("--all", action="store_true", help="metrics that don't differ as well, and all splits"),
+            RESULTS,
+        ),
+        EXAMPLE_COMPARE,
+    ),
+    Command(
+        "logs",
+        "Show where a cell's logs are, and their last lines.",
+        _logs,
+        (option("name", metavar="CELL", help="e.g. digits/mlp/mixup2/seed0, or a part of it"), RESULTS),
+        EXAMPLE_LOGS,
+    ),
+    Command(
+        "verify",
+        "Compare results with the checksums in their records.",
+        _verify,
+        (
+            path("results", "the results folder (default: results)", nargs="?", default=Path("results")),
+            option("--remove", action="store_true", help="remove what is faulty, so that it is computed again"),
+        ),
+    ),
+)

@@ -1,0 +1,123 @@
+"""Commands around runs of the workflow."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from halobench.cli.arguments import Command, option, read_seconds, read_spec
+
+EXAMPLE_RUN = """Accepts all Snakemake arguments and resumes an interrupted run: locks of a dead run are removed.
+Jobs that it left in SLURM's queue are ended if they still wait there, and waited for if they run.
+
+examples:
+  halobench run                   all that the configuration asks for
+  halobench run --cores 4 -n      only say what would run
+  halobench run partial           tables and figures of the finished cells, in results/partial
+  halobench run --workflow-profile profiles/slurm      the same on a cluster"""
+
+EXAMPLE_PLAN = """Accepts all Snakemake arguments, for a dry run.
+
+examples:
+  halobench plan
+  halobench plan --workflow-profile profiles/slurm --resources gpu=16"""
+
+EXAMPLE_WHY = """Accepts all Snakemake arguments, for a dry run.
+
+examples:
+  halobench why
+  halobench why --each --configfile other.yaml
+  halobench why results/tables/demo/metrics.csv"""
+
+EXAMPLE_CLUSTER = """Needs SLURM's programs and munge, no GPU, and neither root nor /etc.
+
+examples:
+  halobench cluster                      a shell in which sbatch, squeue, ... speak to it
+  halobench cluster --watch 5 -- halobench run --workflow-profile profiles/slurm --resources gpu=4"""
+
+
+def _run(args: argparse.Namespace) -> None:
+    from halobench.runner.run import run
+
+    run(args.rest, args.orphans == "cancel")
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from halobench.runner.forecast.plan import plan
+
+    return plan(args.rest)
+
+
+def _why(args: argparse.Namespace) -> int:
+    from halobench.runner.forecast.explain import why
+
+    return why(args.rest, args.each)
+
+
+def _cluster(args: argparse.Namespace) -> int:
+    from halobench.runner.slurm.local_cluster import run
+
+    return run(args.rest[args.rest[:1] == ["--"] :], args.nodes, args.gpus, args.shards, args.watch)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from halobench.experiment.build_checks import run
+
+    problems, report = run(read_spec(sys.stdin.read()))
+    print(json.dumps([problems, report]))
+    return 2 if problems else 0
+
+
+COMMANDS = (
+    Command(
+        "run",
+        "Run Snakemake, resuming an interrupted run.",
+        _run,
+        (
+            option(
+                "--orphans",
+                choices=("wait", "cancel"),
+                default="wait",
+                help="what to do with running jobs of a run that died (default: wait)",
+            ),
+        ),
+        EXAMPLE_RUN,
+        passed_on=True,
+    ),
+    Command("plan", "Say how many jobs and GPU-hours a run would take.", _plan, (), EXAMPLE_PLAN, passed_on=True),
+    Command(
+        "why",
+        "Say why each job would run.",
+        _why,
+        (option("--each", action="store_true", help="one line per job, not per reason"),),
+        EXAMPLE_WHY,
+        passed_on=True,
+    ),
+    Command(
+        "cluster",
+        "Run a command in a SLURM cluster on this host.",
+        _cluster,
+        (
+            option("--nodes", type=int, default=2, metavar="N", help="nodes (default: 2)"),
+            option("--gpus", type=int, default=2, metavar="N", help="stand-in GPU slots per node (default: 2)"),
+            option(
+                "--shards",
+                type=int,
+                default=0,
+                metavar="N",
+                help="shares that a node's GPUs are split into (default: 0)",
+            ),
+            option(
+                "--watch",
+                type=read_seconds,
+                default=0.0,
+                metavar="SECONDS",
+                help="print the queue this often, if it changed",
+            ),
+            option("rest", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run (default: a shell)"),
+        ),
+        EXAMPLE_CLUSTER,
+    ),
+    Command("check", "Check what only building can check; a request in JSON on standard input.", _check),
+)

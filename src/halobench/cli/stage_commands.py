@@ -1,0 +1,299 @@
+"""A command per stage, usable without the workflow."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from halobench.cli.arguments import (
+    Command,
+    OneOf,
+    option,
+    path,
+    read_file,
+    read_seconds,
+    read_seed,
+    read_spec,
+    required,
+)
+
+EXAMPLE_TRAIN = """example:
+  halobench source --spec '{"loader": "digits"}' --out results/sources/digits
+  halobench train --source results/sources/digits --seed 0 --out results/trial --spec '{
+    "dataset": {"source": "digits", "train": 1000, "val": 250, "test": 450, "noise": {"p": 0.5}},
+    "model": {"name": "mlp"}, "loss": {"name": "cross_entropy"}, "train": {"lr": 0.003, "epochs": 100}}'"""
+
+EXAMPLE_CALIBRATE = """A file holds val_logits (n, k), val_labels (n,), test_logits and test_labels; or logits
+and labels, of which a random half is fitted to and the other scored. Probabilities may
+stand in for logits, and a posterior (n, k) next to them.
+
+examples:
+  halobench calibrate --logits mine.npz
+  halobench calibrate --logits mine.npz --spec '{"calibrators": ["none", "exact", "vector"]}' --out results/mine"""
+
+EXAMPLE_EXPLORER = """examples:
+  halobench explorer                          all experiments in results, to results/explorer.html
+  halobench explorer demo --out demo.html
+  halobench explorer --tables results/partial/tables    of finished cells, after `halobench run partial`"""
+
+
+def _request(args: argparse.Namespace, spec: Any = None) -> tuple[Any, Mapping[str, str] | None]:
+    """Return the spec and the code version of a request, or else `spec` and None."""
+    from halobench.storage.requests import read_request
+
+    if args.request is None:
+        return spec, None
+    request = read_request(args.request, args.command)
+    return request.spec, request.code
+
+
+def _resume(args: argparse.Namespace) -> Any:
+    from halobench.pipeline.stage import Resume
+
+    return Resume(args.checkpoint, args.every, args.slots)
+
+
+def _source(args: argparse.Namespace) -> None:
+    from halobench.pipeline.source import run_source
+
+    spec, code = _request(args, args.spec)
+    run_source(spec, args.out, code)
+
+
+def _weights(args: argparse.Namespace) -> None:
+    from halobench.pipeline.source import run_weights
+
+    spec, code = _request(args, args.spec)
+    run_weights(spec, args.out, code)
+
+
+def _train(args: argparse.Namespace) -> None:
+    from halobench.pipeline.train import run_train
+
+    spec, code = _request(args, args.spec)
+    run_train(spec, args.source, args.seed, args.out, _resume(args), args.weights, code)
+
+
+def _probe(args: argparse.Namespace) -> None:
+    from halobench.pipeline.probe import run_probe
+
+    spec, code = _request(args, args.spec)
+    run_probe(spec, args.source, args.seed, args.folder, _resume(args), code)
+
+
+def _calibrate(args: argparse.Namespace) -> None:
+    from halobench.core.errors import require
+    from halobench.pipeline.calibrate import run_calibrate, run_calibrate_file
+
+    spec, code = _request(args, args.spec)
+    if args.logits is not None:
+        run_calibrate_file({} if spec is None else spec, args.seed or 0, args.logits, args.out, code)
+        return
+    for name, value in (("spec", spec), ("seed", args.seed)):
+        require(value is not None, f"--{name}", "nothing", "that of the cell in --run")
+    require(args.out is None, "--out", str(args.out), "--logits with it: the results of a cell are written there")
+    run_calibrate(spec, args.seed, args.folder, code)
+
+
+def _reference(args: argparse.Namespace) -> None:
+    from halobench.pipeline.calibrate import run_reference
+
+    spec, code = _request(args, args.spec)
+    run_reference(spec, args.source, args.seed, args.out, code)
+
+
+def _manifest(args: argparse.Namespace) -> None:
+    from halobench.pipeline.aggregate import run_manifest
+
+    run_manifest(_request(args, args.spec)[0], args.results, args.out, args.missing)
+
+
+def _aggregate(args: argparse.Namespace) -> None:
+    from halobench.pipeline.aggregate import run_aggregate
+
+    run_aggregate(args.manifest, args.results, args.out, _request(args)[1])
+
+
+def _claims(args: argparse.Namespace) -> None:
+    from halobench.pipeline.aggregate import run_claims
+
+    run_claims(args.claims, args.tables, args.out, _request(args)[1])
+
+
+def _figure(args: argparse.Namespace) -> None:
+    from halobench.pipeline.report import run_figure
+
+    spec, code = _request(args, {"note": args.note})
+    run_figure(args.name, args.tables, args.out, spec["note"], code)
+
+
+def _table(args: argparse.Namespace) -> None:
+    from halobench.pipeline.report import run_table
+
+    spec, code = _request(args, {"note": args.note})
+    run_table(args.name, args.tables, args.out, spec["note"], code)
+
+
+def _explorer(args: argparse.Namespace) -> None:
+    from halobench.pipeline.report import run_explorer
+
+    out = args.results / "explorer.html" if args.out is None else args.out
+    spec, code = _request(args, {"experiments": args.experiments, "note": args.note})
+    run_explorer(args.results, out, spec["experiments"], args.tables, spec["note"], code)
+
+
+def _overview(args: argparse.Namespace) -> None:
+    from halobench.pipeline.report import run_overview
+
+    spec, code = _request(args, {"config": args.spec, "note": args.note})
+    run_overview(spec, args.manifest, args.results, args.tables, args.out, args.figure, code)
+
+
+SPEC = option("--spec", type=read_spec, metavar="JSON", help="what to do, as JSON, or @FILE")
+REQUEST = path("--request", "a file with spec and code version, as a run writes it", "FILE")
+SOURCE = required(path("--source", "a source's folder, as `halobench source` wrote it"))
+SEED = option("--seed", type=read_seed, metavar="N", help="the cell's seed")
+OUT = required(path("--out", "where to write (for a figure or table: the path without suffix)", "PATH"))
+RUN = path("--run", "a cell's folder, as `halobench train` wrote it", dest="folder")
+MANIFEST = required(path("--manifest", "the cells of an experiment", "FILE"))
+RESULTS = required(path("--results", "the results folder"))
+TABLES = required(path("--tables", "an experiment's tables"))
+ASKED = OneOf((SPEC, REQUEST))
+RESUMED = (
+    path("--checkpoint", "its checkpoint (default: a hidden file next to its outputs)", "FILE"),
+    option(
+        "--every", type=read_seconds, default=60.0, metavar="SECONDS", help="seconds between checkpoints (default: 60)"
+    ),
+    option(
+        "--slots-per-gpu",
+        type=int,
+        default=1,
+        metavar="N",
+        dest="slots",
+        help="processes that may share a GPU (default: 1)",
+    ),
+)
+
+
+def note(what: str) -> Any:
+    """Return the argument for a text that is printed somewhere."""
+    return option("--note", default="", metavar="TEXT", help=what)
+
+
+COMMANDS = (
+    Command("source", "Write a source's images, labels and metadata.", _source, (ASKED, OUT), logged=True),
+    Command("weights", "Download the weights that timm publishes for a model.", _weights, (ASKED, OUT), logged=True),
+    Command(
+        "train",
+        "Train one cell, resuming from its checkpoint if there is one.",
+        _train,
+        (
+            *(ASKED, SOURCE, required(SEED), OUT),
+            option(
+                "--weights",
+                type=read_file,
+                metavar="FILE",
+                help="the weights of a model that isn't trained (default: the file that its spec names)",
+            ),
+            *RESUMED,
+        ),
+        EXAMPLE_TRAIN,
+        logged=True,
+    ),
+    Command(
+        "probe",
+        "Probe the neighbourhoods of a trained cell, resuming from its checkpoint if there is one.",
+        _probe,
+        (ASKED, SOURCE, required(SEED), required(RUN), *RESUMED),
+        logged=True,
+    ),
+    Command(
+        "calibrate",
+        "Fit calibrators on a cell's logits, or on an .npz file, and score them.",
+        _calibrate,
+        (
+            OneOf((RUN, path("--logits", "an .npz file of logits and labels from any project", "FILE"))),
+            OneOf((SPEC, REQUEST), required=False),
+            SEED,
+            path("--out", "where to write the results of --logits"),
+        ),
+        EXAMPLE_CALIBRATE,
+        logged=True,
+    ),
+    Command(
+        "reference",
+        "Score Bayes, uniform and nearest-neighbour predictors.",
+        _reference,
+        (ASKED, SOURCE, required(SEED), OUT),
+        logged=True,
+    ),
+    Command(
+        "manifest",
+        "List the files of an experiment's cells with their checksums.",
+        _manifest,
+        (path("--missing", "where to write a table of what is missing", "FILE"), ASKED, RESULTS, OUT),
+        logged=True,
+    ),
+    Command(
+        "aggregate",
+        "Join the cells of a manifest into tables.",
+        _aggregate,
+        (MANIFEST, RESULTS, OUT, REQUEST),
+        logged=True,
+    ),
+    Command(
+        "claims",
+        "Judge the paper's claims by an experiment's tables.",
+        _claims,
+        (required(path("--claims", "the claims, e.g. workflow/claims.yaml", "FILE")), TABLES, OUT, REQUEST),
+        logged=True,
+    ),
+    Command(
+        "figure",
+        "Draw one figure from an experiment's tables, as PDF and PNG.",
+        _figure,
+        (
+            option("name", help="a file of halobench/reporting/figures, or module:function"),
+            *(note("printed in a corner"), TABLES, OUT, REQUEST),
+        ),
+        logged=True,
+    ),
+    Command(
+        "table",
+        "Make one table for print from an experiment's tables, as CSV, LaTeX and HTML.",
+        _table,
+        (
+            option("name", help="a file of halobench/reporting/tables, or module:function"),
+            *(note("printed with it"), TABLES, OUT, REQUEST),
+        ),
+        logged=True,
+    ),
+    Command(
+        "explorer",
+        "Make one page that explores the cells of experiments.",
+        _explorer,
+        (
+            option("experiments", nargs="*", metavar="EXPERIMENT", help="which (default: all whose tables are there)"),
+            path("--results", "the results folder (default: results)", default=Path("results")),
+            path("--tables", "the experiments' tables (default: RESULTS/tables)"),
+            path("--out", "where to write (default: RESULTS/explorer.html)", "FILE"),
+            *(note("shown at its top"), REQUEST),
+        ),
+        EXAMPLE_EXPLORER,
+        logged=True,
+    ),
+    Command(
+        "overview",
+        "Write pages on what an experiment was and what came out.",
+        _overview,
+        (
+            *(MANIFEST, RESULTS, TABLES, OUT),
+            option("--spec", type=read_spec, default={}, metavar="JSON", help="its configuration, to be shown"),
+            option("--figure", type=read_file, metavar="FILE", help="the PNG that sums it up"),
+            *(note("printed on each page"), REQUEST),
+        ),
+        logged=True,
+    ),
+)

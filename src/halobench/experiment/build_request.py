@@ -1,0 +1,138 @@
+"""Work out what has to be built to check a configuration, each distinct thing once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from halobench.core import plugins
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import canonical, to_json
+from halobench.core.specs import EVALUATION_KEYS, TrainSpec
+from halobench.data.sources import Description, describe, read_meta
+from halobench.experiment.build_checks import unbuildable
+from halobench.experiment.grid import Cell, Config
+from halobench.experiment.jobs import source_job
+from halobench.experiment.recipes import layer_that_sets, own_recipe, recipe_layers
+from halobench.storage import records
+from halobench.storage.requests import differences
+
+RECIPE_KEYS = ("batch", "micro_batch", "random_crop")  # those on which it depends whether a model takes its images
+
+
+def build_request(config: Config, raw: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what is to be built for the experiments that will run: a request to `halobench.experiment.build_checks`.
+
+    Parameters
+    ----------
+    config : Config
+    raw : mapping, optional
+        What the configuration was parsed from, to say which layer of a recipe a bad value is from.
+
+    Returns
+    -------
+    dict
+        Specs by name under ``sources``, ``datasets``, ``losses`` and ``models``; under ``pairs``, a list of each model
+        with a source and, if it is trained, a loss and the keys of the recipe that matter.
+    """
+    cells = [cell for experiment in config.run for cell in config.cells(experiment)]
+    datasets = sorted({cell.dataset for cell in cells})
+    sources = sorted({config.datasets[name].source for name in datasets})
+    pairs: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        pair, train = _pair(config, cell, raw or {}), config.datasets[cell.dataset].train
+        key = to_json(pair)
+        pairs[key] = pair | {"points": max(pairs.get(key, {}).get("points", 0), train)}
+    return {
+        "sources": {name: canonical(config.sources[name]) for name in sources},
+        "datasets": {name: canonical(config.datasets[name]) for name in datasets},
+        "losses": {name: canonical(config.losses[name]) for name in sorted({cell.loss for cell in cells})},
+        "models": {name: canonical(config.models[name]) for name in sorted({cell.model for cell in cells})},
+        "pairs": [pair for _, pair in sorted(pairs.items())],
+    }
+
+
+def _pair(config: Config, cell: Cell, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a cell's model and source, and what matters of its training if there is one."""
+    dataset, recipe = config.datasets[cell.dataset], config.recipes[cell.dataset, cell.model]
+    pair: dict[str, Any] = {"model": cell.model, "source": dataset.source}
+    if config.models[cell.model].comes_trained:
+        return pair
+    layers = recipe_layers(raw, cell.dataset, cell.model)
+    pair |= {"loss": cell.loss} | {key: getattr(recipe, key) for key in RECIPE_KEYS}
+    pair["batch"] = min(recipe.batch, dataset.train)
+    pair["set_by"] = {key: f"{layer_that_sets(layers, key)}.{key}" for key in RECIPE_KEYS}
+    return pair
+
+
+def check_recipes_of_trained(config: Config, raw: Mapping[str, Any]) -> list[str]:
+    """Return a line for each key of a recipe that says how a model is trained whose weights come from elsewhere.
+
+    Only the model's own recipe is checked: ``train`` is for all models.
+    """
+    training_keys = {field.name for field in dataclasses.fields(TrainSpec)} - set(EVALUATION_KEYS)
+    problems = []
+    for name in sorted(name for name, spec in config.models.items() if spec.comes_trained):
+        recipe = own_recipe(raw, "models", name)
+        for key in (key for key in recipe if key in training_keys) if isinstance(recipe, Mapping) else ():
+            what = f"no such key: its weights are given, and it isn't trained; {', '.join(EVALUATION_KEYS)} count"
+            problems.append(str(SpecError(f"models.{name}.recipe.{key}", recipe[key], what)))
+    return problems
+
+
+def weight_files(config: Config, models: Iterable[str]) -> dict[str, list[int]]:
+    """Return the size and time of change (ns) of each file of weights that models name.
+
+    They belong to a request, so that another file in the same place is checked again.
+    """
+    files: dict[str, list[int]] = {}
+    for path in sorted({path for name in models if (path := config.models[name].weights) is not None}):
+        with contextlib.suppress(OSError, ValueError):  # the checks report a missing file
+            stat = os.stat(path)
+            files[path] = [stat.st_size, stat.st_mtime_ns]
+    return files
+
+
+def describe_disk(config: Config, names: Iterable[str], results: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Describe the sources whose loaders read a disk.
+
+    A loader says that it is one by ``FROM_DISK = True`` in its file. What it describes may change from one run to the
+    next, so reports of earlier checks can't stand in for it. Once the source is written, the original may be deleted.
+
+    Returns
+    -------
+    dict
+        By name, the description as plain data.
+    dict
+        By name, a line on a source that can't be described.
+    """
+    descriptions, problems = {}, {}
+    for name in names:
+        spec = config.sources[name]
+        try:
+            if plugins.constant("data", spec.loader, "FROM_DISK"):
+                description = _written(config, name, results) or describe(spec)
+                descriptions[name] = json.loads(to_json(dataclasses.asdict(description)))
+        except SpecError as error:
+            # Neither the data root nor an image is an option of the source.
+            elsewhere = error.key == "data_root" or os.sep in error.key
+            problems[name] = str(error if elsewhere else error.within(f"sources.{name}"))
+        except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
+            problems[name] = unbuildable(f"sources.{name}", error)
+    return descriptions, problems
+
+
+def _written(config: Config, name: str, results: Path) -> Description | None:
+    """Return the description of a source that was written with its present spec and code; None if there is none."""
+    folder = results / "sources" / name
+    with contextlib.suppress(SpecError):
+        job, record = source_job(config, name), records.read_record(folder / "source.json", ["spec", "code"])
+        if not differences(record, job.request):
+            meta = read_meta(folder)[1]
+            return Description(**{field.name: meta[field.name] for field in dataclasses.fields(Description)})
+    return None

@@ -1,0 +1,73 @@
+"""Check the files that a configuration is read from, and its shape by the JSON schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from halobench.core.errors import describe_error, shown
+from halobench.experiment.config_loader import SECTIONS, ConfigError, without_null
+
+
+class StrictLoader(yaml.SafeLoader):
+    """YAML that builds plain data alone and refuses a key that a mapping has twice, of which YAML keeps the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        first: dict[tuple[str, str], yaml.Node] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"):
+            other = first.setdefault((key.tag, key.value), key)
+            if other is not key:
+                why = f"the key {key.value!r} stands in line {other.start_mark.line + 1} already"
+                raise yaml.composer.ComposerError(None, None, why, key.start_mark)
+        return node
+
+
+def check_file(path: Path | str) -> None:
+    """Check that a file can be a configuration: YAML, or JSON, of plain data with sections at the top, no key twice.
+
+    Raises
+    ------
+    ConfigError
+        With one line that names the file, and the line in it.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: expected a text file in UTF-8 ({describe_error(error)})"]) from None
+    try:
+        content = yaml.load(text, StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        why = " ".join(" ".join(filter(None, (error.context, error.problem))).split())
+        why += "; indent by spaces, not tabs" if "'\\t'" in why else ""
+        raise ConfigError([f"{where}: expected YAML of plain data, each key once ({why})"]) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        why = describe_error(error)
+        raise ConfigError([f"{path}: expected YAML of plain data, each key once ({why})"]) from None
+    if not isinstance(content, Mapping):
+        raise ConfigError([f"{path} = {shown(content)}: expected sections at the top level: {', '.join(SECTIONS)}"])
+
+
+def check_schema(raw: Mapping[str, Any], schema: Path | str) -> None:
+    """Check a configuration against its JSON schema, its names with null left out.
+
+    Raises
+    ------
+    ConfigError
+        With a line for each violation.
+    """
+    import jsonschema
+
+    validator = jsonschema.Draft202012Validator(yaml.safe_load(Path(schema).read_text()))
+    errors = validator.iter_errors(without_null(raw))
+    problems = [
+        f"{'.'.join(map(str, error.absolute_path)) or 'config'}: expected what the schema asks ({error.message})"
+        for error in sorted(errors, key=lambda error: list(map(str, error.absolute_path)))
+    ]
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,59 @@
+"""Figures, and tables for print: what they read, and for which experiments they have something to show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from halobench.core import plugins
+from halobench.core.errors import one_of, require
+from halobench.storage.layout import PAGES, TABLES
+
+KINDS = ("figures", "tables")  # the kinds of plug-ins that an experiment may choose from
+IMAGES = "any images"  # in a plug-in's SHOWS: all loaders that are no distribution
+
+
+def tables_read(kind: str, name: str) -> list[str]:
+    """Return the tables that a figure, or a table for print, is made from: the parameters of its function.
+
+    Parameters
+    ----------
+    kind : {"figures", "tables"}
+    name : str
+
+    Raises
+    ------
+    SpecError
+        If it isn't Python, a parameter names no table, or a table for print has the name of one of the results' files.
+    """
+    parameters, results = plugins.parameters(kind, name), (*TABLES, "claims")
+    for table in parameters:
+        what = f"parameters of {plugins.entry(kind, name)} that name tables: {one_of(results, table)}"
+        require(table in results, f"{kind}.{name}", table, what)
+    taken = kind == "tables" and name in (*results, "aggregate", *PAGES)
+    require(not taken, kind, name, "another name: the aggregate, claims and overview stages write files of this one")
+    return parameters
+
+
+def displayed(kind: str, loaders: Iterable[str], calibrators: Iterable[str]) -> tuple[str, ...]:
+    """Return the figures, or the tables for print, that have something to show.
+
+    Parameters
+    ----------
+    kind : {"figures", "tables"}
+    loaders : iterable of str
+        The loaders of the sources that are shown; with `IMAGES` if one of them is no distribution.
+    calibrators : iterable of str
+        The calibrators that are fitted.
+    """
+    return tuple(name for name in plugins.names(kind) if has_content(kind, name, loaders, calibrators))
+
+
+def has_content(kind: str, name: str, loaders: Iterable[str], calibrators: Iterable[str]) -> bool:
+    """Return True if a figure or table has something to show for these sources' loaders and these calibrators.
+
+    It has for any, unless its file lists loaders in ``SHOWS``, of which it needs one, or calibrators in ``BEYOND``,
+    besides which it needs another.
+    """
+    shows, beyond = (plugins.constant(kind, name, attribute) for attribute in ("SHOWS", "BEYOND"))
+    fits = shows is None or bool(set(shows) & set(loaders))
+    return fits and (beyond is None or bool(set(calibrators) - set(beyond)))

@@ -1,0 +1,86 @@
+"""Draw confidence in a sample's label against the distance from the sample, on either scale of distances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from halobench.reporting import labels, table_views
+from halobench.reporting.plotting import artists, page_layout
+from halobench.reporting.plotting.panel_grid import PageText, Sizes, draw_grid, empty_page
+from halobench.reporting.plotting.style import FAINT
+from halobench.reporting.seed_statistics import over_seeds, seeds_note
+from halobench.reporting.styles import loss_styles
+
+
+def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["absolute", "relative"]) -> Figure:
+    """Draw mean label confidence with its t band over seeds, a line per loss, and the held-out control dashed.
+
+    Parameters
+    ----------
+    neighbourhood : DataFrame
+        As aggregated.
+    title : str
+    scale : {"absolute", "relative"}
+        Distances in normalised pixels, of the sphere probe (or the first in order), in a row per data set and a column
+        per model; or distances relative to the nearest training sample of another label, in a row per data set and
+        model and a column per probe.
+    """
+    relative = scale == "relative"
+    x = "relative_radius" if relative else "radius"
+    table = table_views.relative_rows(neighbourhood) if relative else table_views.absolute_rows(neighbourhood)
+    if table.empty:
+        return empty_page(title, f"No probe visited {scale} distances.")
+    table, around = table_views.with_evaluation_as_train(table)
+    styles = loss_styles(table_views.losses_in(table))
+    means = over_seeds(table, ["dataset", "model", "probe", "loss", "points", x], "confidence")
+    panels = {
+        ((dataset, model), probe) if relative else (dataset, model): rows
+        for (dataset, model, probe), rows in table_views.groups_of(means, ["dataset", "model", "probe"]).items()
+    }
+    text = PageText(
+        title,
+        _note(table, around, relative),
+        [*artists.loss_keys(styles, styles), artists.held_out_key()],
+        labels.RELATIVE if relative else f"radius: {labels.ABSOLUTE}",
+    )
+    sizes = Sizes() if relative else Sizes(panel=(2.0, 1.3))
+    grid = draw_grid(text, *_headings(table, relative), panels, sizes)
+    ends = table.groupby("dataset")[x].max()
+    for (row, column), ax in grid.axes.items():
+        if relative:
+            artists.add_vertical(ax, 1, color=FAINT, lw=0.8, zorder=1)
+        artists.draw_lines(ax, panels[row, column], x, styles)
+        ax.set(xlim=(0, ends.max() if relative else ends[row]), ylim=(-0.03, 1.03))
+        page_layout.set_ticks(ax.yaxis, (0, 0.5, 1))
+        if grid.left(row, column):
+            ax.set_ylabel("confidence")
+        else:
+            ax.tick_params(labelleft=False)
+    return grid.figure
+
+
+def _headings(table: pd.DataFrame, relative: bool) -> tuple[Mapping[Any, str], Mapping[Any, str]]:
+    """Return the headings of rows and of columns, by key and in order."""
+    cells = table_views.cells_in(table)
+    if relative:
+        probes = labels.ordered(table["probe"], labels.PROBES)
+        return {cell: labels.cell_label(*cell) for cell in cells}, {p: labels.PROBES.get(p, p) for p in probes}
+    datasets = {dataset: labels.dataset_label(dataset) for dataset, _ in cells}
+    models = labels.ordered((model for _, model in cells), labels.MODELS)
+    return datasets, {model: labels.model_label(model) for model in models}
+
+
+def _note(table: pd.DataFrame, around: str, relative: bool) -> str:
+    """Return the sentences under the title; `around` says which samples solid lines are around."""
+    if relative:
+        return (
+            f"Solid: {around}. Dashed: the same around held-out points, the control. "
+            f"Lines: {seeds_note(table)}. Columns: where the probe goes. Grey line: as far out as the nearest "
+            "training point of another label."
+        )
+    probe = labels.probe_label(table["probe"].iloc[0]).lower()
+    return f"Solid: {around}. Dashed: {labels.around('heldout')}. Probe: {probe}. Lines: {seeds_note(table)}."

@@ -1,0 +1,137 @@
+"""Find the cells of a claim's side: the rows of its table that meet the conditions, one per cell."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from halobench.core.errors import SpecError
+from halobench.results.claims.rules import COMPARISON, Claim, described
+from halobench.results.radii_summary import QUARTILES
+from halobench.storage.columns import DATASET, KEYS, PAIRED
+
+_COMPARE = {">=": np.greater_equal, "<=": np.less_equal, "!=": np.not_equal, ">": np.greater, "<": np.less}
+
+
+class NotTested(Exception):
+    """The grid doesn't have what a claim needs; the message says what is missing."""
+
+
+class ClaimTables:
+    """An experiment's tables by name, with the rows that conditions select: most claims share a few conditions."""
+
+    def __init__(self, tables: Mapping[str, pd.DataFrame]):
+        self.by_name = tables
+        self._masks: dict[tuple[str, str, str], np.ndarray] = {}
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table; raise NotTested if it is missing."""
+        if name not in self.by_name:
+            raise NotTested(f"there is no table {name}")
+        return self.by_name[name]
+
+    def rows(self, name: str, conditions: Mapping[str, Any]) -> pd.DataFrame:
+        """Return the rows of a table that meet every condition on its columns."""
+        masks = [self._mask(name, column, condition) for column, condition in conditions.items()]
+        return self.by_name[name][np.logical_and.reduce(masks)] if masks else self.by_name[name]
+
+    def _mask(self, name: str, column: str, condition: Any) -> np.ndarray:
+        key = (name, column, repr(condition))
+        if key not in self._masks:
+            self._masks[key] = _meets(self.by_name[name][column], condition)
+        return self._masks[key]
+
+    @functools.cached_property
+    def by_dataset(self) -> pd.DataFrame:
+        """The columns of runs that describe a data set, a row per data set."""
+        runs = self.by_name["runs"]
+        return runs.groupby("dataset")[[column for column in DATASET if column in runs]].first()
+
+
+def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables) -> pd.DataFrame:
+    """Return a side's cells: index dataset, model, seed; columns value, loss, interpolates, steps, censored.
+
+    Raises
+    ------
+    NotTested
+        If no row meets the conditions.
+    SpecError
+        If more than one row per cell does.
+    """
+    tables.table("runs")
+    table = tables.table(claim.table)
+    absent = [column for column in (*KEYS, claim.value) if column not in table]
+    if absent:
+        raise NotTested(f"{claim.table} has no column {absent[0]}")
+    of_table, of_runs = ({c: v for c, v in conditions.items() if (c in table) == inside} for inside in (True, False))
+    # The table's own columns first: joining runs to millions of rows, to keep a few, would be slow.
+    rows = _with_runs(tables.rows(claim.table, of_table), tables)
+    for column in of_runs:
+        if column not in rows:
+            raise NotTested(f"neither {claim.table} nor runs has a column {column}")
+    for column, condition in of_runs.items():
+        rows = rows[_meets(rows[column], condition)]
+    if rows.empty:
+        raise NotTested(f"the grid has no rows of {claim.table} with {described(conditions)}")
+    if rows.duplicated(PAIRED).any():
+        raise SpecError(f"claims.{claim.name}", described(conditions), "conditions that leave one row per cell")
+    cells = rows[[*PAIRED, "loss", "interpolates", "steps"]].astype({"interpolates": object})
+    cells["interpolates"] = [_truth(value) for value in cells["interpolates"]]
+    cells["value"] = pd.to_numeric(rows[claim.value], errors="coerce").astype(float)
+    cells["censored"] = _censored(claim, rows)
+    return cells.set_index(PAIRED)
+
+
+def _with_runs(table: pd.DataFrame, tables: ClaimTables) -> pd.DataFrame:
+    """Return a table with the columns of runs that it is missing.
+
+    References have no run: they get the columns that describe the data set.
+    """
+    runs = tables.by_name["runs"]
+    extra = [column for column in runs if column not in table]
+    table = table.merge(runs[[*KEYS, *extra]], on=KEYS, how="left", validate="many_to_one")
+    for column in ("interpolates", "steps"):
+        if column not in table:
+            table[column] = np.nan
+    for column in set(DATASET) & set(runs):
+        table[column] = table[column].fillna(table["dataset"].map(tables.by_dataset[column]))
+    return table
+
+
+def _meets(values: pd.Series, condition: Any) -> np.ndarray:
+    """Return which values (n,) meet a condition: a value, a list of values, a comparison or a pattern with ``*``."""
+    if isinstance(condition, list | tuple):
+        return np.logical_or.reduce([_meets(values, one) for one in condition] or [np.zeros(len(values), bool)])
+    comparison = COMPARISON.fullmatch(condition) if isinstance(condition, str) else None
+    if comparison:
+        numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float)
+        return _COMPARE[comparison[1]](numbers, float(comparison[2])) & ~np.isnan(numbers)
+    if isinstance(condition, int | float) and not isinstance(condition, bool):
+        numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float)
+        return np.isclose(numbers, condition, rtol=1e-9, atol=1e-12)
+    if isinstance(condition, str) and "*" in condition:
+        # Of the distinct values, of which there are few: a table may have a million rows.
+        matching = {value for value in values.unique() if isinstance(value, str) and fnmatchcase(value, condition)}
+        return values.isin(matching).to_numpy(dtype=bool)
+    return (values == condition).fillna(False).to_numpy(dtype=bool)
+
+
+def _truth(value: Any) -> bool | None:
+    """Return a truth value as a table holds it (CSV may have made it a string), None if it is missing."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    return {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}.get(str(value).lower())
+
+
+def _censored(claim: Claim, rows: pd.DataFrame) -> list[bool]:
+    """Return for each row if its quantile of radii is only a lower bound: the share of censored radii reaches it."""
+    level = QUARTILES.get(claim.value.rpartition("_")[2])
+    if claim.table != "radii" or level is None or "censored" not in rows:
+        return [False] * len(rows)
+    share = rows["censored"].to_numpy(dtype=float)
+    return (share > 1 - level + 1e-9).tolist()

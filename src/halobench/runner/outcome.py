@@ -1,0 +1,51 @@
+"""Say at the end of a run where its results are, and which command comes next."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+REPORT = Path("results/report.html")
+STYLE = Path("workflow/report/style.css")
+EXPLORER = "explorer.html"
+# In the order in which they are named. Verdicts on parts of the data are counted by the page of claims alone.
+VERDICTS = {"holds": "hold", "does_not": "don't", "undecided": "are undecided", "not_tested": "aren't tested"}
+
+
+def summary(outputs: Iterable[str]) -> list[str]:
+    """Return the lines that name what a run wrote, and the next command.
+
+    Parameters
+    ----------
+    outputs : iterable of str
+        The files that its jobs wrote, relative to the working directory. If there are none, the pages are named that
+        lie there.
+    """
+    paths = sorted(map(PurePosixPath, outputs))
+    if not paths:
+        pages = [path for path in (REPORT, REPORT.with_name(EXPLORER)) if path.exists()]
+        return [f"See {' and '.join(map(str, pages))}."] if pages else []
+    lines = [line for path in paths if path.name == "claims.csv" for line in _claims(path)]
+    drawn = [path for path in paths if "figures" in path.parts and path.suffix == ".png"]
+    for folder in dict.fromkeys(path.parent for path in drawn):
+        first = folder / "summary.png"
+        lines.append(f"Figures: {first if first in drawn else folder}")
+    lines += [f"Explorer: {path}" for path in paths if path.name == EXPLORER]
+    if any("partial" not in path.parts for path in drawn):
+        style = f" --report-stylesheet {STYLE}" if STYLE.exists() else ""
+        lines.append(f"Next, for the report: snakemake --report {REPORT}{style}")
+    return lines
+
+
+def _claims(path: PurePosixPath) -> Iterator[str]:
+    """Yield the line that counts the verdicts on the claims of an experiment; none if they can't be read."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            counts = Counter(row["verdict"] for row in csv.DictReader(file) if row["scope"] == "all")
+    except (OSError, KeyError):
+        return
+    if counts:
+        verdicts = ", ".join(f"{counts[verdict]} {words}" for verdict, words in VERDICTS.items() if counts[verdict])
+        yield f"Claims of {path.parent.name}: {verdicts} ({path.with_suffix('.html')})"

@@ -1,0 +1,147 @@
+"""What the rules of the workflow read and make: input functions over the job list."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from halobench.experiment import jobs
+from halobench.experiment.grid import Config
+from halobench.experiment.jobs import Job
+from halobench.results.inventory import Inventory, list_inventory, take_inventory
+from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
+from halobench.storage.requests import write_request
+
+DRAWN = ("aggregate", "claims", "table", "figure", "overview")  # stages that run on an experiment as a whole
+
+
+class RuleInputs:
+    """The input functions of the rules, which Snakemake calls with the wildcards of a job.
+
+    Parameters
+    ----------
+    config : Config
+        What is configured.
+    results : Path
+        The results folder, as the rules name it.
+    """
+
+    def __init__(self, config: Config, results: Path = Path("results")):
+        self.config, self.results = config, results
+        self.inventory = functools.cache(self._inventory)
+        self._drawn = functools.cache(self._drawn_jobs)
+        self._request = functools.cache(self._write_request)
+
+    def _inventory(self, experiment: str) -> Inventory:
+        """Return the finished cells of an experiment, seen once: tables and figures are to show the same cells."""
+        return take_inventory(self.config, experiment, self.results)
+
+    def job(self, stage: str, wildcards: Mapping[str, Any], name: str = "") -> Job:
+        """Return the job of a stage for the wildcards of its rule; `name` is that of a figure or table."""
+        scope, experiment = wildcards.get("scope", ""), wildcards.get("experiment", "")
+        if stage == "explorer":
+            notes = [(shown, self.inventory(shown).note) for shown in self.experiments(scope) if scope]
+            note = "; ".join(f"{shown}, {note}" for shown, note in notes if note)
+            return jobs.explorer_job(self.experiments(scope), note, scope)
+        if stage == "manifest" and scope:
+            listed = list_inventory(self.inventory(experiment), self.results)
+            return Job("manifest", experiment, listed, scope=scope)
+        if stage == "manifest":
+            return jobs.manifest_job(self.config, experiment)
+        if stage in DRAWN:
+            return self._drawn(experiment, scope)[stage, f"{experiment}/{name}" if name else experiment]
+        return jobs.job_of(self.config, stage, {"seed": "0", **wildcards})
+
+    def request(self, stage: str, name: str = "") -> Callable[[Any], str]:
+        """Return the input function that writes the request of a stage's job, and gives its path."""
+
+        def path(wildcards: Any) -> str:
+            # Jobs that differ in their seed alone share a request.
+            names = tuple(sorted((key, value) for key, value in wildcards.items() if key != "seed"))
+            return self._request(stage, names, name)
+
+        return path
+
+    def _write_request(self, stage: str, wildcards: tuple[tuple[str, str], ...], name: str) -> str:
+        return str(write_request(self.results, self.job(stage, dict(wildcards), name).request))
+
+    def _drawn_jobs(self, experiment: str, scope: str) -> dict[tuple[str, str], Job]:
+        """Return the jobs on an experiment as a whole, by stage and key."""
+        note = self.inventory(experiment).note if scope else ""
+        listed = jobs.drawn_jobs(self.config, experiment, note, scope)
+        return {(job.stage, job.key): job for job in listed}
+
+    def source(self, wildcards: Any) -> str:
+        """Return the file that describes a data set's source: it holds the checksums of its arrays."""
+        source = self.config.datasets[wildcards.dataset].source
+        return f"{self.results}/{STAGES['source'].paths(source)[0]}"
+
+    def weights(self, wildcards: Any) -> str | list[str]:
+        """Return the file of a model's weights, if they come from elsewhere."""
+        model = self.config.models[wildcards.model]
+        if model.pretrained:
+            return f"{self.results}/{STAGES['weights'].paths(wildcards.model)[0]}"
+        path = os.path.normpath(model.weights) if model.weights else ""
+        if path.startswith(f"{self.results}/") and path not in self._made_weights:
+            # Left by an earlier configuration: no rule is to take it for its output, and look for a cell that is gone.
+            return os.path.abspath(path)
+        return model.weights or []
+
+    @functools.cached_property
+    def _made_weights(self) -> set[str]:
+        """The files of weights that rules make for what is configured."""
+        cells = {cell.path for name in self.config.experiments for cell in self.config.cells(name)}
+        fetched = [name for name, model in self.config.models.items() if model.pretrained]
+        paths = [STAGES["train"].paths(cell)[0] for cell in cells] + [STAGES["weights"].paths(m)[0] for m in fetched]
+        return {f"{self.results}/{path}" for path in paths}
+
+    def computed(self, wildcards: Any) -> list[str]:
+        """Return all that an experiment's tables are read from."""
+        return self._computed(wildcards.experiment)
+
+    def _computed(self, experiment: str) -> list[str]:
+        wanted = {*(stage.name for stage in CELL_STAGES), "reference"}
+        listed = [job for job in jobs.computed_jobs(self.config, experiment) if job.stage in wanted]
+        # Weights and logits are read by later stages of their cell alone.
+        paths = [path for job in listed for path in job.paths if not path.endswith(".safetensors")]
+        return [f"{self.results}/{path}" for path in paths]
+
+    def targets(self) -> list[str]:
+        """Return all that the experiments that run give: each file by name, so that what was deleted is made again."""
+        paths = [path for experiment in self.config.run for path in self._computed(experiment)]
+        return paths + self._shown(self.config.run)
+
+    def partial_targets(self, wildcards: Any) -> list[str]:
+        """Return what is drawn from the cells that are finished, for each experiment that has any."""
+        if not (begun := self.experiments("partial/")):
+            sys.exit(f"partial: no cell of {', '.join(self.config.run)} is finished yet")
+        return self._shown(begun, "partial/")
+
+    def _shown(self, experiments: Any, scope: str = "") -> list[str]:
+        """Return the tables, figures and pages of experiments."""
+        listed = [job for experiment in experiments for job in self._drawn(experiment, scope).values()]
+        paths = [path for job in [*listed, jobs.explorer_job(experiments, scope=scope)] for path in job.paths]
+        return [f"{self.results}/{path}" for path in paths]
+
+    def experiments(self, scope: str = "") -> list[str]:
+        """Return the experiments that are shown: in a partial run those that have a finished cell."""
+        return [name for name in self.config.run if not scope or self.inventory(name).cells]
+
+    def explored(self, wildcards: Any) -> list[str]:
+        """Return the tables that the explorer reads, of all experiments."""
+        folders = [f"{self.results}/{wildcards.scope}tables/{name}" for name in self.experiments(wildcards.scope)]
+        return [f"{folder}/{table}.parquet" for folder in folders for table in EXPLORED]
+
+    def front_figure(self, wildcards: Any) -> str:
+        """Return the figure that sums an experiment up: the summary, or else the first that it has."""
+        figures = self.config.figures(wildcards.experiment)
+        name = "summary" if "summary" in figures else figures[0]
+        return f"{self.results}/{wildcards.scope}figures/{wildcards.experiment}/{name}.png"
+
+    def recipe(self, wildcards: Any) -> Any:
+        """Return the recipe of a cell."""
+        return self.config.recipes[wildcards.dataset, wildcards.model]

@@ -1,0 +1,138 @@
+"""What the workflow does before its first job and after its last: one call each."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from halobench.core.errors import SpecError, hint, one_of, require
+from halobench.data import data_root
+from halobench.experiment import validation
+from halobench.experiment.config_file import check_file
+from halobench.experiment.config_loader import ConfigError, load_config
+from halobench.experiment.grid import Config
+from halobench.runner import cluster_run, disk_space, environment, failures, fork_server, preflight
+from halobench.runner import run as controller
+from halobench.runner.rule_inputs import RuleInputs
+from halobench.runner.slurm.queries import RESOURCES, SlurmError
+
+RESULTS = Path("results")
+CLAIMS = "workflow/claims.yaml"
+SCHEMA = "workflow/schemas/config.schema.yaml"
+
+
+def attempt(what: str, check: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what `check` returns; if it finds problems, print a line for each and exit, before any job runs."""
+    try:
+        return check(*arguments)
+    except (ConfigError, SpecError, SlurmError) as error:
+        problems = getattr(error, "problems", [str(error)])
+        sys.exit("\n".join([f"{what} problems:", *problems]))
+
+
+class Startup:
+    """The checks around a run of the workflow.
+
+    Snakemakes that run one job each on a node of a cluster look at nothing that their main process has looked at. For
+    them counts what the run was started with, however files have been edited since.
+
+    Parameters
+    ----------
+    workflow : snakemake.workflow.Workflow
+
+    Attributes
+    ----------
+    frozen : mapping or None
+        The configuration that the run was started with, in a job's Snakemake.
+    claims : str
+        The file of claims: next to the configuration, or else next to the Snakefile.
+    """
+
+    def __init__(self, workflow: Any):
+        self.workflow = workflow
+        self.began = time.time()
+        self.frozen = None if workflow.is_main_process else cluster_run.started_with()
+        self.folder = Path(workflow.basedir)
+        self.claims = CLAIMS if Path(CLAIMS).exists() else os.path.relpath(self.folder / CLAIMS)
+        self.report: Mapping[str, Any] = {}
+        if self.frozen is None:
+            # Before Snakemake reads them: of two values for one key it would silently take the last.
+            for path in ["config.yaml", *workflow.overwrite_configfiles]:
+                if Path(path).exists():
+                    attempt("The configuration has", check_file, path)
+
+    def load(self, config: Mapping[str, Any]) -> RuleInputs:
+        """Return the input functions for a configuration, after all checks that need no list of jobs to run."""
+        environment.put_scripts_on_path()
+        environment.put_modules_on_path(self.workflow.basedir)
+        data_root.note(config)
+        if self.frozen is not None:
+            return RuleInputs(load_config(config), RESULTS)
+        where = "" if Path("config.yaml").exists() else f" (no config.yaml is in {Path.cwd()})"
+        what, cache = f"The configuration{where} has", controller.STATE
+        checked, self.report = attempt(what, validation.load_checked, config, self.folder / SCHEMA, cache)
+        inputs = RuleInputs(checked, RESULTS)
+        if self.workflow.is_main_process:
+            if not self.workflow.dryrun:
+                controller.enrol(Path.cwd())
+            self._check(checked, inputs)
+        return inputs
+
+    def _check(self, config: Config, inputs: RuleInputs) -> None:
+        """Check the command line, the claims and what earlier runs left."""
+        attempt("The command line has", check_resources, self.workflow)
+        attempt("The claims have", preflight.check_claims, self.claims)
+        attempt("The results have", validation.check_folders, inputs.targets())
+        attempt("The results have", preflight.check_results, config, RESULTS)
+
+    def check_rules(self) -> None:
+        """Check, once all rules are known, that the command line names no others."""
+        if self.workflow.is_main_process:
+            attempt("The command line has", check_rules, self.workflow)
+
+    def before_jobs(self, config: Mapping[str, Any], checked: Config) -> None:
+        """Check the disk and the cluster, and start what serves jobs."""
+        attempt("The disk has", disk_space.require_room, checked, self.report, RESULTS)
+        attempt("The cluster has", cluster_run.start, self.workflow, config)
+        if cluster_run.is_local(self.workflow):
+            fork_server.start()
+
+    def after_jobs(self, report: Callable[[str], Any] | None = None) -> None:
+        """Tidy up after the last job; of a run that failed, `report` which jobs did."""
+        cluster_run.end(self.workflow)
+        if report is None:
+            return
+        for folder in (RESULTS, RESULTS / "partial"):
+            if listed := failures.failed(folder, self.began, cluster_run.logs(self.workflow)):
+                report(failures.table(listed))
+        if full := disk_space.told_full(RESULTS):
+            report(full)
+
+
+def check_rules(workflow: Any) -> None:
+    """Refuse resources of rules that aren't there, and names that are near to those of known resources."""
+    names = {rule.name for rule in workflow.rules}
+    for name, resources in workflow.resource_settings.overwrite_resources.items():
+        require(name in names, "--set-resources, rule", name, one_of(names, name))
+        for key in set(resources) - RESOURCES:
+            near = hint(RESOURCES, key)
+            require(not near, f"--set-resources {name}", key, f"a resource{near}")
+
+
+def check_resources(workflow: Any) -> None:
+    """Refuse numbers that a stage would refuse: by then Snakemake has deleted the results of earlier jobs."""
+    settings = workflow.resource_settings.overwrite_resources
+    cap = getattr(workflow.global_resources.get("gpu"), "value", None)
+    for name in ("train", "probe"):
+        gpus = getattr(settings.get(name, {}).get("gpu"), "raw", 0)
+        what = f"at most {cap}, the slots of all jobs together: --resources gpu={cap}"
+        # Snakemake would give the job less than it asks for.
+        fits = cap is None or not isinstance(gpus, int) or gpus <= cap
+        require(fits, f"--set-resources {name}:gpu", gpus, what)
+        slots = getattr(settings.get(name, {}).get("slots_per_gpu"), "raw", 1)
+        bad = isinstance(slots, int) and slots < 1
+        require(not bad, f"--set-resources {name}:slots_per_gpu", slots, "at least 1 job a GPU")

@@ -1,0 +1,87 @@
+"""Requests: what a job is asked to do, and by which code, in a file named after its content.
+
+A request is an input of its job. A changed value or a changed module gives a request of another name, which Snakemake
+sees as a changed set of inputs. A request never changes under its name, so its time says nothing: all have the same old
+one, and a folder of requests that was lost or copied reruns nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import to_json
+from halobench.storage import files
+
+FOLDER = "requests"  # below the results folder
+DAY = 86_400
+STALE = 1 * DAY  # the time of a record that was set back, in seconds since the epoch
+TIME = 2 * DAY  # of every request: older than any result that was not set back
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job is asked to do.
+
+    Attributes
+    ----------
+    stage : str
+        A key of `halobench.storage.layout.STAGES`.
+    spec : mapping
+        What to do, as plain data. Jobs that differ in their seed alone share it.
+    code : mapping of str to str
+        The modules that the result depends on, with their digests.
+    """
+
+    stage: str
+    spec: Mapping[str, Any]
+    code: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The name of its file, after its content."""
+        text = to_json([self.stage, self.spec, dict(self.code)])
+        return f"{self.stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+
+def write_request(results: Path, request: Request, again: bool = False) -> Path:
+    """Write a request below a results folder unless it is there; return its path.
+
+    With `again` it is written in any case, and says when, so that its checksum is another one.
+    """
+    path = results / FOLDER / request.name
+    if again or not path.exists():
+        content = {"stage": request.stage, "spec": request.spec, "code": dict(request.code)}
+        when = {"again": datetime.now(UTC).isoformat(timespec="microseconds")} if again else {}
+        files.write_json(path, content | when)
+        os.utime(path, (TIME, TIME))
+    return path
+
+
+def read_request(path: Path | str, stage: str) -> Request:
+    """Read a request for a stage.
+
+    Raises
+    ------
+    SpecError
+        If the file is missing, is no request, or is one for another stage.
+    """
+    content = files.read_json(path, ["stage", "spec", "code"])
+    if content["stage"] != stage:
+        raise SpecError(f"{path}: stage", content["stage"], stage)
+    return Request(stage, content["spec"], content["code"])
+
+
+def differences(record: Mapping[str, Any], request: Request, seed: int | None = None) -> list[str]:
+    """Return what a record was made with that the request doesn't ask for: ``seed``, ``spec``, ``code``.
+
+    A result is current if there is nothing.
+    """
+    asked = {"seed": seed, "spec": request.spec, "code": dict(request.code)}
+    return [part for part, value in asked.items() if to_json(record.get(part)) != to_json(value)]

@@ -1,0 +1,96 @@
+"""A logger plug-in of Snakemake that shows a run of halobench: ``snakemake --logger halobench``.
+
+It listens to the events of Snakemake's logger interface. `halobench run` uses it by default.
+"""
+
+# Snakemake imports every logger plug-in at each start, so that what a view needs is imported when it is opened.
+import logging
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional, Protocol
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
+
+
+@dataclass
+class LogHandlerSettings(LogHandlerSettingsBase):
+    """The options of the plug-in, each a command line option ``--logger-halobench-NAME``."""
+
+    # Snakemake reads the type, and knows Optional alone.
+    events: Optional[Path] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "Write what Snakemake says of its jobs to this file, as lines of JSON; show only errors.",
+            "env_var": False,
+            "required": False,
+        },
+    )
+
+
+class View(Protocol):
+    """A place where log records are shown or kept."""
+
+    def take(self, record: logging.LogRecord) -> None:
+        """Take a record."""
+
+    def close(self) -> None:
+        """Take no more records."""
+
+
+class LogHandler(LogHandlerBase):
+    """Hands Snakemake's log records to a view: bars on a terminal, lines elsewhere, or a file of events.
+
+    A dry run that keeps no events is left to Snakemake's own handler.
+    """
+
+    settings: LogHandlerSettings | None
+    has_filter = True
+    has_formatter = True
+    needs_rulegraph = False
+    writes_to_file = False
+
+    def __post_init__(self) -> None:
+        self._view = self._open()
+
+    @property
+    def writes_to_stream(self) -> bool:
+        """Whether this replaces Snakemake's own handler."""
+        return not self.common_settings.dryrun or self._events is not None
+
+    @property
+    def _events(self) -> Path | None:
+        return self.settings.events if self.settings else None
+
+    def _open(self) -> View | None:
+        """Open the view that suits where the output goes."""
+        if self._events is not None:
+            from .events import EventFile
+
+            return EventFile(self._events)
+        if self.common_settings.dryrun:
+            return None
+        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            from .bars import Bars
+
+            return Bars(self.common_settings)
+        from .lines import Lines
+
+        return Lines(self.common_settings)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand a record to the view."""
+        if self._view is not None:
+            try:
+                self._view.take(record)
+            except Exception:
+                self.handleError(record)
+
+    def close(self) -> None:
+        """Let the view show how the run ended."""
+        view, self._view = self._view, None
+        if view is not None:
+            view.close()
+        super().close()

@@ -1,0 +1,131 @@
+"""Show a run as lines: one per job that ends, messages as they come, and a summary at the end."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from snakemake_interface_logger_plugins.common import LogEvent
+from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInterface
+
+from halobench.core.formatting import count, duration
+from halobench.runner import outcome
+from halobench.storage import job_logs
+
+from .progress import Run, Started
+
+
+class Lines:
+    """Prints a line per job that ends, and warnings and errors.
+
+    Messages of Snakemake without an event are news only if nothing is run, such as those of ``--unlock``; they are held
+    back until that is known. Snakemake's own log under ``.snakemake/log`` has all of them.
+    """
+
+    def __init__(self, settings: OutputSettingsLoggerInterface):
+        quiet = {str(value).lower() for value in settings.quiet or ()}
+        self.settings = settings
+        self.quiet = bool(quiet & {"progress", "all"})  # no line for a job that ends well
+        self.run = Run()
+        self._started = self._complained = False
+        self._held: list[str] = []  # messages before the start
+        self._exceptions: list[str] = []  # of jobs, each just before the job is reported as failed
+        self._events: dict[Any, Callable[[Any], None]] = {
+            LogEvent.WORKFLOW_STARTED: self._start,
+            LogEvent.RUN_INFO: self._plan,
+            LogEvent.JOB_INFO: self._begin,
+            LogEvent.SHELLCMD: self._command,
+            LogEvent.JOB_FINISHED: self._finish,
+            LogEvent.JOB_ERROR: self._fail,
+            LogEvent.GROUP_ERROR: lambda record: None,  # its jobs follow
+            LogEvent.ERROR: self._raise,
+        }
+
+    def say(self, text: str) -> None:
+        """Print some lines."""
+        print(text, file=sys.stderr, flush=True)
+
+    def take(self, record: logging.LogRecord) -> None:
+        """Show a record, if it is news."""
+        event = getattr(record, "event", None)
+        if event in self._events:
+            self._events[event](record)
+        elif record.levelno >= logging.WARNING or (self.settings.verbose and event is None):
+            self._complained |= record.levelno >= logging.ERROR
+            self.say(record.getMessage())
+        elif event is None and not self._started:
+            self._held.append(record.getMessage())
+
+    def close(self) -> None:
+        """Print the summary of the run."""
+        for text in (*self._exceptions, *([] if self._started else self._held)):
+            self.say(text)
+        if not self._started:
+            return
+        done, total = self.run.done.total(), self.run.total.total()
+        took = duration(time.time() - self.run.began)
+        if not total:
+            if not self._complained:
+                self.say("Nothing to be done: all results are up to date.")
+        elif not self.run.started:
+            return  # refused before the first job, with a message of its own
+        elif done == total:
+            self.say(f"{count(done, 'job')} done in {took}.")
+        else:
+            self.say(f"{done:,} of {count(total, 'job')} done in {took}, {len(self.run.failed):,} failed.")
+        if done == total and not self._complained:
+            for line in outcome.summary(self.run.outputs):
+                self.say(line)
+
+    def _start(self, record: Any) -> None:
+        self._started = True
+
+    def _plan(self, record: Any) -> None:
+        self.run.plan(record.stats)
+
+    def _begin(self, record: Any) -> None:
+        self.run.start(record)
+
+    def _command(self, record: Any) -> None:
+        if self.settings.printshellcmds and getattr(record, "shellcmd", None):
+            self.say(record.shellcmd)
+
+    def _finish(self, record: Any) -> None:
+        if (finished := self.run.finish(record.job_id)) and not self.quiet:
+            self.show_finished(*finished)
+
+    def show_finished(self, started: Started, seconds: float) -> None:
+        """Show that a job ended well."""
+        left = self.run.seconds_left()
+        end = f"  about {duration(left)} left" if left else ""
+        self.say(f"{self._count()} {started.job.name}  {duration(seconds)}{end}")
+
+    def _fail(self, record: Any) -> None:
+        started = self.run.fail(record.jobid)
+        exception = self._exceptions.pop(0) if self._exceptions else ""
+        if started is None:
+            self.say(exception or record.getMessage())
+            return
+        log = started.log
+        reason = job_logs.last_line(log) if log is not None and log.exists() else job_logs.SILENT
+        self.say(
+            f"{self._count()} {started.job.name}  failed after {duration(time.time() - started.since)}:"
+            f" {reason.removeprefix(f'{started.job.label}: ')}"
+        )
+        if reason == job_logs.SILENT and exception:
+            self.say(exception)
+
+    def _raise(self, record: Any) -> None:
+        self._complained = True
+        if record.exception == "RuleException":  # which the job's log explains better, if it has one
+            self._exceptions.append(record.getMessage())
+        else:
+            self.say(record.getMessage())
+
+    def _count(self) -> str:
+        """Return how many jobs are done: ``[ 12/299]``."""
+        total = str(self.run.total.total())
+        return f"[{self.run.done.total():>{len(total)}}/{total}]"

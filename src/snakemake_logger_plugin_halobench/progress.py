@@ -1,0 +1,156 @@
+"""Count the jobs of a run by stage, and estimate the time left."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from halobench.runner.dry_run import Job
+from halobench.storage import layout
+
+TARGETS = ("all", "partial", "total")  # rules that only gather files, and Snakemake's sum
+LEAST = 3  # finished jobs from which the time left is estimated
+TAIL = 4096  # bytes of a log's end that say how far its job is
+EPOCH = re.compile(r"^epoch (\d+)/(\d+) ", re.M)
+PROBED = re.compile(r"^(?:probe (\S+) around .*: done|saved at (.+))$", re.M)
+
+
+def stage_of(rule: str) -> str:
+    """Return the stage of a rule: rules of single figures and tables, and those of partial results, share one."""
+    return Job(rule).kind.removeprefix("partial_")
+
+
+@dataclass(frozen=True)
+class Started:
+    """A job that was started at `since` (seconds since the epoch), or submitted to a cluster then (not `local`)."""
+
+    job: Job
+    log: Path | None
+    since: float
+    local: bool = True
+
+    @property
+    def stage(self) -> str:
+        """The name of its stage."""
+        return stage_of(self.job.rule)
+
+    @property
+    def begun(self) -> bool:
+        """Whether it runs; a submitted job does once it has written to its log."""
+        return self.local or (self.log is not None and _changed(self.log) >= self.since)
+
+    @property
+    def progress(self) -> str:
+        """How far it is by the last lines of its log, such as ``epoch 3 of 50``; empty if they don't say."""
+        if self.log is None or _changed(self.log) < self.since - 1:
+            return ""  # the log of an earlier attempt
+        return read_progress(tail(self.log))
+
+
+class Run:
+    """The jobs of a run: how many there are of each stage, and how many are done, running and failed."""
+
+    def __init__(self) -> None:
+        self.total: Counter[str] = Counter()
+        self.done: Counter[str] = Counter()
+        self.running: dict[int, Started] = {}  # by Snakemake's number of the job
+        self.failed: dict[int, Started] = {}  # those that were not started again
+        self.outputs: list[str] = []  # of finished jobs
+        self.began = time.time()
+        self.started = False  # whether any job was
+        self._seconds: dict[str, list[float]] = {}
+
+    def plan(self, stats: Mapping[str, int]) -> None:
+        """Take the numbers of jobs by rule."""
+        for rule, jobs in stats.items():
+            if rule not in TARGETS:
+                self.total[stage_of(rule)] += jobs
+        self.began = time.time()
+
+    def start(self, record: Any) -> None:
+        """Take a job's facts as it starts, or starts again."""
+        if record.rule_name in TARGETS:
+            return
+        wildcards = {key: str(value) for key, value in record.wildcards.items()}
+        job = Job(record.rule_name, outputs=tuple(record.output), wildcards=wildcards)
+        log = Path(record.log[0]) if record.log else None
+        self.failed.pop(record.jobid, None)
+        self.started = True
+        self.running[record.jobid] = Started(job, log, time.time(), record.local)
+
+    def finish(self, number: int) -> tuple[Started, float] | None:
+        """Count a job as done, and return it with its seconds; None for a target."""
+        started = self.running.pop(number, None)
+        if started is None:
+            return None
+        seconds = time.time() - started.since
+        self.done[started.stage] += 1
+        self._seconds.setdefault(started.stage, []).append(seconds)
+        self.outputs += started.job.outputs
+        return started, seconds
+
+    def fail(self, number: int) -> Started | None:
+        """Count a job as failed until it is started again, and return it; None for one that never started."""
+        started = self.running.pop(number, None)
+        if started is not None:
+            self.failed[number] = started
+        return started
+
+    def seconds_left(self) -> float | None:
+        """Estimate the seconds that are left; None before `LEAST` jobs have finished.
+
+        Jobs of a stage take the mean of those that have finished, or the mean of all if none has. As many run at once
+        as did so far.
+        """
+        if self.done.total() < LEAST:
+            return None
+        now = time.time()
+        means = {stage: fmean(seconds) for stage, seconds in self._seconds.items()}
+        overall = fmean(second for seconds in self._seconds.values() for second in seconds)
+        spent = [(job.stage, now - job.since) for job in list(self.running.values())]
+        waiting = self.total - self.done - Counter(stage for stage, _ in spent)
+        waiting -= Counter(job.stage for job in list(self.failed.values()))
+        work = sum(jobs * means.get(stage, overall) for stage, jobs in waiting.items())
+        work += sum(max(means.get(stage, overall) - seconds, 0.0) for stage, seconds in spent)
+        busy = sum(map(sum, self._seconds.values())) + sum(seconds for _, seconds in spent)
+        return work * (now - self.began) / busy if busy else None
+
+    def stages(self) -> list[str]:
+        """Return the stages of the run, in the order in which they run."""
+        order = list(layout.STAGES)
+        return sorted(self.total, key=lambda stage: order.index(stage) if stage in order else len(order))
+
+
+def _changed(path: Path) -> float:
+    """Return when a file changed, in seconds since the epoch; 0 if it is missing."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def tail(log: Path) -> str:
+    """Return the end of a log; empty if it can't be read."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def read_progress(text: str) -> str:
+    """Return how far a job is by the end of its log; empty if that doesn't say."""
+    if epochs := EPOCH.findall(text):
+        return "epoch {} of {}".format(*epochs[-1])
+    if probes := PROBED.findall(text):
+        probe, saved = probes[-1]
+        return f"probe {probe} done" if probe else saved
+    return ""

@@ -1,0 +1,383 @@
+"""The logger plug-in, fed with records as Snakemake 9.27 makes them."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from snakemake.settings.enums import Quietness
+from snakemake_interface_logger_plugins.common import LogEvent
+from snakemake_interface_logger_plugins.tests import MockOutputSettings, TestLogHandlerBase
+
+from halobench.runner import outcome
+from halobench.runner.dry_run import read_events
+from snakemake_logger_plugin_halobench import LogHandler, LogHandlerSettings
+from snakemake_logger_plugin_halobench.bars import Bars
+from snakemake_logger_plugin_halobench.events import EventFile
+from snakemake_logger_plugin_halobench.lines import Lines
+from snakemake_logger_plugin_halobench.progress import Run, read_progress
+
+CELL = {"dataset": "clean", "model": "mlp", "loss": "mixup2", "seed": "0"}
+LOG = "results/logs/train/clean/mlp/mixup2/seed0.log"
+STATS = {"source": 1, "train": 4, "figure_summary": 1, "figure_radii": 1, "all": 1, "total": 8}
+
+
+class TestInterface(TestLogHandlerBase):
+    """What the interface asks of every plug-in."""
+
+    __test__ = True
+
+    def get_log_handler_cls(self):
+        return LogHandler
+
+    def get_log_handler_settings(self):
+        return LogHandlerSettings()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """A working directory, in which the clock stands still."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def record(event: LogEvent | None, message: str | None = None, level: int = logging.INFO, **facts) -> logging.LogRecord:
+    made = logging.LogRecord("snakemake.logging", level, "x.py", 1, message, (), None)
+    made.__dict__.update(facts | ({"event": event} if event else {}))
+    return made
+
+
+def job(number: int, rule: str = "train", wildcards: dict = CELL, **facts) -> logging.LogRecord:
+    common = {"input": ["in"], "output": [f"results/{number}.csv"], "log": [LOG], "reason": "Forced execution"}
+    common |= {"resources": {"_cores": 1, "gpu": 1, "mem_mb": "<TBD>"}, "threads": 1, "local": True, "shellcmd": "true"}
+    common |= {"rule_msg": None, "indent": False}
+    return record(LogEvent.JOB_INFO, " Rule", jobid=number, rule_name=rule, wildcards=wildcards, **(common | facts))
+
+
+def begin(view, stats: dict = STATS):
+    view.take(record(None, "Building DAG of jobs..."))
+    view.take(record(LogEvent.WORKFLOW_STARTED, cwd="/there"))
+    view.take(record(None, "Using shell: /usr/bin/bash"))
+    view.take(record(LogEvent.RUN_INFO, "Job stats: ...", stats=stats))
+    return view
+
+
+def finish(view, number: int) -> None:
+    view.take(record(LogEvent.JOB_FINISHED, f"Finished jobid: {number}", job_id=number))
+    view.take(record(LogEvent.PROGRESS, done=1, total=8))
+
+
+def fail(view, number: int, exception: str = "") -> None:
+    if exception:
+        view.take(record(LogEvent.ERROR, exception, logging.ERROR, exception="RuleException"))
+    view.take(record(LogEvent.JOB_ERROR, "Error in rule train", logging.ERROR, jobid=number, rule_name="train"))
+
+
+def write_log(text: str, age: float = 0.0) -> None:
+    path = Path(LOG)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"$ halobench train --seed 0\n{text}")
+    os.utime(path, (time.time() - age,) * 2)
+
+
+def quiet_about_commands() -> MockOutputSettings:
+    settings = MockOutputSettings()
+    settings.printshellcmds = False
+    return settings
+
+
+@pytest.fixture
+def lines(capsys):
+    view = Lines(quiet_about_commands())
+    return view, lambda: capsys.readouterr().err.splitlines()
+
+
+def test_a_line_per_finished_job_and_no_other(lines):
+    view, said = lines
+    begin(view)
+    for number in (1, 2, 3):
+        view.take(record(None, "Select jobs to execute..."))
+        view.take(record(LogEvent.JOB_STARTED, "Execute 1 jobs...", jobs=[number]))
+        view.take(job(number))
+        view.take(record(LogEvent.SHELLCMD, "Shell command: true", shellcmd="true"))
+        view.run.running[number] = replace(view.run.running[number], since=time.time() - 60)
+        view.run.began = time.time() - 120
+        finish(view, number)
+    assert said() == [
+        "[1/7] train clean/mlp/mixup2/seed0  60 s",
+        "[2/7] train clean/mlp/mixup2/seed0  60 s",
+        "[3/7] train clean/mlp/mixup2/seed0  60 s  about 3 min left",
+    ]
+
+
+def test_the_time_left_is_shared_by_what_runs_at_once():
+    """Of five jobs that take a minute each, three are done after 90 s: two ran at once, and so will the others."""
+    run = Run()
+    run.plan({"train": 5})
+    for number in range(3):
+        run.start(job(number))
+        run.running[number] = replace(run.running[number], since=time.time() - 60)
+        run.finish(number)
+    run.began = time.time() - 90
+    assert run.seconds_left() == pytest.approx(60, abs=1)
+    run.start(job(3))
+    run.start(job(4))
+    assert run.seconds_left() == pytest.approx(60, abs=1)
+    run.fail(4)
+    assert run.seconds_left() == pytest.approx(30, abs=1), "what failed takes no more time"
+    run.finish(3)
+    assert run.seconds_left() == pytest.approx(0, abs=1)
+
+
+def test_a_job_that_fails_is_told_by_its_log_and_not_by_its_command(lines):
+    view, said = lines
+    begin(view)
+    view.take(job(1))
+    write_log("epoch 1/3\nhalobench: error: clean/mlp/mixup2/seed0: loss is nan in epoch 2\n")
+    fail(view, 1, "RuleException:\nCalledProcessError in file train.smk")
+    view.take(record(None, "1 job failed; ...", logging.ERROR))
+    view.close()
+    first, table, last = said()
+    assert first == "[0/7] train clean/mlp/mixup2/seed0  failed after 0.0 s: loss is nan in epoch 2"
+    assert table == "1 job failed; ..."
+    assert last == "0 of 7 jobs done in 0.0 s, 1 failed."
+
+
+def test_a_job_without_a_word_is_told_by_its_exception(lines):
+    view, said = lines
+    begin(view)
+    view.take(job(1))
+    fail(view, 1, "RuleException:\nCalledProcessError in file train.smk")
+    assert said()[1:] == ["RuleException:", "CalledProcessError in file train.smk"]
+
+
+def test_a_job_that_is_started_again_has_not_failed(lines):
+    view, _ = lines
+    begin(view)
+    view.take(job(1))
+    fail(view, 1)
+    assert list(view.run.failed) == [1]
+    view.take(job(1))
+    assert (list(view.run.failed), list(view.run.running)) == ([], [1])
+
+
+def test_errors_are_shown_and_the_exit_is_snakemakes(lines):
+    view, said = lines
+    begin(view)
+    view.take(record(None, "beware", logging.WARNING))
+    view.take(record(LogEvent.ERROR, "WorkflowError:\nno such rule", logging.ERROR, exception="WorkflowError"))
+    assert said() == ["beware", "WorkflowError:", "no such rule"]
+
+
+def test_what_runs_nothing_shows_its_messages(lines):
+    """``--unlock``, ``--lint`` and the like."""
+    view, said = lines
+    view.take(record(None, "Unlocked working directory."))
+    view.close()
+    assert said() == ["Unlocked working directory."]
+
+
+def test_nothing_to_be_done_is_one_line_and_the_pages(lines, folder):
+    view, said = lines
+    (folder / "results").mkdir()
+    (folder / "results/explorer.html").touch()
+    view.take(record(LogEvent.WORKFLOW_STARTED, cwd="/there"))
+    view.take(record(None, "Nothing to be done (all requested files are present and up to date)."))
+    view.close()
+    assert said() == ["Nothing to be done: all results are up to date.", "See results/explorer.html."]
+
+
+def test_an_error_before_any_job_is_no_news_of_success(lines):
+    view, said = lines
+    view.take(record(LogEvent.WORKFLOW_STARTED, cwd="/there"))
+    view.take(record(LogEvent.ERROR, "LockException:", logging.ERROR, exception="LockException"))
+    view.close()
+    assert said() == ["LockException:"]
+
+
+def test_a_run_that_is_refused_before_its_first_job_has_no_summary(lines):
+    view, said = lines
+    begin(view)
+    view.close()
+    assert said() == []
+
+
+def test_silence_leaves_failures_and_the_end(capsys):
+    settings = MockOutputSettings()
+    settings.quiet = {Quietness.PROGRESS, Quietness.RULES}
+    view = begin(Lines(settings), {"train": 1})
+    view.take(job(1))
+    finish(view, 1)
+    view.close()
+    assert capsys.readouterr().err.splitlines() == ["1 job done in 0.0 s."]
+
+
+def test_the_summary_names_what_was_written(folder):
+    outputs = [f"results/figures/tiny/{name}.{kind}" for name in ("radii", "summary") for kind in ("png", "pdf")]
+    outputs += ["results/figures/other/log_k.png", "results/explorer.html", "results/tables/tiny/claims.csv"]
+    claims = folder / "results/tables/tiny/claims.csv"
+    claims.parent.mkdir(parents=True)
+    claims.write_text(
+        "claim,scope,verdict\na,all,holds\na,clean/mlp,holds\nb,all,holds\nc,all,does_not\nd,all,undecided\n"
+    )
+    assert outcome.summary(outputs) == [
+        "Claims of tiny: 2 hold, 1 don't, 1 are undecided (results/tables/tiny/claims.html)",
+        "Figures: results/figures/other",
+        "Figures: results/figures/tiny/summary.png",
+        "Explorer: results/explorer.html",
+        "Next, for the report: snakemake --report results/report.html",
+    ]
+    assert outcome.summary(["results/partial/figures/tiny/summary.png"]) == [
+        "Figures: results/partial/figures/tiny/summary.png"
+    ]
+    assert outcome.summary(["results/runs/clean/mlp/mixup2/seed0/train.json"]) == []
+
+
+# On a terminal ------------------------------------------------------------------------------------------------------
+
+
+def terminal(width: int = 100) -> tuple[Bars, io.StringIO]:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=width, height=30, color_system=None, highlight=False)
+    return Bars(quiet_about_commands(), console), out
+
+
+def drawn(view: Bars) -> list[str]:
+    console = Console(file=io.StringIO(), width=100, height=30, color_system=None)
+    console.print(view.picture())
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_bars_by_stage_and_the_jobs_that_run():
+    view, _ = terminal()
+    begin(view)
+    try:
+        for number in (1, 2, 3):
+            view.take(job(number))
+        finish(view, 1)
+        write_log("epoch 1/3  loss 2  9 s left\nepoch 2/3  loss 2  7 s left\n")
+        fail(view, 2)
+        picture = drawn(view)
+        rows = [[word for word in line.split() if not set(word) <= set("━╸╺")] for line in picture[:4]]
+        bars = {name: rest for name, *rest in rows}
+        assert bars == {
+            "source": ["0/1"],
+            "train": ["1/4", "1", "running", "1", "failed"],
+            "figure": ["0/2"],
+            "all": ["1/7", "1", "running", "1", "failed"],
+        }
+        assert picture[4] == "for 0.0 s"
+        assert picture[5].split() == ["train", "clean/mlp/mixup2/seed0", "0.0", "s", "epoch", "2", "of", "3"]
+    finally:
+        view.close()
+
+
+def test_a_submitted_job_waits_in_the_queue_until_it_writes_to_its_log():
+    view, _ = terminal()
+    begin(view)
+    try:
+        write_log("epoch 3/3  loss 2\n", age=60)  # of an earlier attempt
+        view.take(job(1, local=False))
+        assert drawn(view)[1].endswith("1 in the queue")
+        assert "epoch" not in "\n".join(drawn(view))
+        write_log("epoch 1/3  loss 2\n", age=-1)
+        assert drawn(view)[1].split()[-2:] == ["1", "running"]
+        assert drawn(view)[-1].endswith("epoch 1 of 3")
+    finally:
+        view.close()
+
+
+def test_messages_stand_above_the_bars_and_the_summary_below():
+    view, out = terminal()
+    begin(view, {"train": 1})
+    view.take(job(1))
+    view.take(record(None, "beware", logging.WARNING))
+    finish(view, 1)
+    view.close()
+    text = out.getvalue()
+    assert text.index("beware") < text.rindex("all ") < text.index("1 job done in")
+    assert "left" not in text.splitlines()[-2]
+
+
+def test_long_lists_of_running_jobs_are_cut():
+    view, _ = terminal()
+    begin(view, {"train": 100})
+    try:
+        for number in range(100):
+            view.take(job(number))
+        picture = drawn(view)
+        assert len(picture) <= 30
+        assert picture[-1] == f"  and {100 - (len(picture) - 4)} more"
+    finally:
+        view.close()
+
+
+def test_commands_are_shown_if_asked_for(capsys):
+    """``--printshellcmds``, which is the default of these settings."""
+    view = begin(Lines(MockOutputSettings()))
+    view.take(record(LogEvent.SHELLCMD, "Shell command: true", shellcmd="true"))
+    assert capsys.readouterr().err == "true\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("epoch 1/3  loss 2  lr 1e-3  9 s left\nepoch 2/3  loss 2  lr 1e-3  7 s left\n", "epoch 2 of 3"),
+        ("saved at epoch 2, step 1\n", "epoch 2, step 1"),
+        ("probe sphere around train: done\n", "probe sphere done"),
+        ("$ halobench train\n", ""),
+    ],
+)
+def test_logs_say_how_far_a_job_is(text, expected):
+    assert read_progress(text) == expected
+
+
+# As data ------------------------------------------------------------------------------------------------------------
+
+
+def test_events_are_kept_as_data_and_read_back(folder, capsys):
+    """A job of a group, which Snakemake indents, and one whose rule has a message of its own, are jobs like others."""
+    path = folder / "events.jsonl"
+    view = EventFile(path)
+    begin(view)
+    view.take(job(1, indent=True))
+    view.take(job(2, rule_msg="Looking.", shellcmd=None))
+    view.take(job(3, "all", {}, output=[], input=["a", "b"]))
+    view.take(record(None, "WorkflowError: no", logging.ERROR))
+    view.close()
+    events = read_events(path.read_text().splitlines())
+    assert [each.name for each in events.jobs] == ["train clean/mlp/mixup2/seed0"] * 2
+    assert events.jobs[0].reason == "Forced execution"
+    assert dict(events.jobs[0].resources) == {"gpu": "1", "mem_mb": "<TBD>"}
+    assert [each.command for each in events.jobs] == ["true", ""]
+    assert (events.gathered, str(events.folder), events.stats) == (("a", "b"), "/there", STATS)
+    assert capsys.readouterr().err == "WorkflowError: no\n"
+
+
+def test_a_dry_run_is_left_to_snakemake_unless_events_are_kept(folder):
+    settings = MockOutputSettings()
+    settings.dryrun = True
+    assert not LogHandler(settings, LogHandlerSettings()).writes_to_stream
+    handler = LogHandler(settings, LogHandlerSettings(folder / "events.jsonl"))
+    assert handler.writes_to_stream
+    handler.emit(record(LogEvent.RUN_INFO, stats={"train": 1}))
+    handler.close()
+    assert json.loads((folder / "events.jsonl").read_text()) == {"event": "run_info", "stats": {"train": 1}}
+
+
+def test_loading_the_plug_in_loads_no_display():
+    """Every Snakemake loads it, those that run a single job on a node included."""
+    code = "import sys, snakemake_logger_plugin_halobench; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"rich", "pandas", "torch", "halobench"} & set(done.stdout.split())

@@ -1,0 +1,76 @@
+"""The stage table: each stage is known wherever stages are listed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from halobench.cli.main import build_parser
+from halobench.experiment import code_version
+from halobench.runner import failures, fork_server, logs
+from halobench.runner.forecast import estimates, explain
+from halobench.storage.layout import STAGES, Stage
+
+ROOT = Path(__file__).parents[3]
+WILDCARDS = {"dataset": "d", "model": "m", "loss": "l", "seed": 0, "source": "s", "experiment": "e", "name": "n"}
+
+
+def key_of(stage: Stage) -> str:
+    return stage.key.format(**WILDCARDS)
+
+
+@pytest.fixture(params=STAGES)
+def stage(request) -> Stage:
+    return STAGES[request.param]
+
+
+@pytest.mark.parametrize("scope", ["", "partial/"])
+def test_a_failed_job_of_any_stage_is_in_the_table_of_failed_jobs(stage, scope, tmp_path):
+    if scope and not stage.scoped:
+        return
+    results = tmp_path / scope
+    log = results / stage.log.format(**WILDCARDS)
+    log.parent.mkdir(parents=True)
+    log.write_text(f"$ halobench {stage.name}\nhalobench: error: no network\n")
+    (failure,) = failures.failed(results, since=0.0)
+    assert (failure.stage, failure.name, failure.last) == (stage.name, key_of(stage), "no network")
+    record = results / stage.record_path(key_of(stage))
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text("{}")
+    assert failures.failed(results, since=0.0) == []
+
+
+def test_the_end_of_a_job_of_any_stage_is_seen(stage, tmp_path):
+    log = tmp_path / stage.log.format(**WILDCARDS)
+    log.parent.mkdir(parents=True)
+    log.write_text(f"$ halobench {stage.name}\n")
+    (job,) = logs.find(tmp_path, key_of(stage))
+    assert not job.ended
+    for path in stage.paths(key_of(stage)):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (job,) = logs.find(tmp_path, key_of(stage))
+    assert job.ended
+
+
+def test_every_stage_is_listed_everywhere(stage):
+    rules = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    assert re.search(rf'f"{stage.name}_\{{\w+\}}"' if stage.each else rf"^rule {stage.name}:", rules, re.M)
+    commands = build_parser()._subparsers._group_actions[0].choices
+    assert stage.name in commands
+    assert stage.name in fork_server.STAGES
+    assert stage.name in code_version.STAGES
+    assert stage.name in explain.ORDER
+    assert estimates.PLACES[stage.name] == stage.records
+
+
+def test_nothing_else_is_listed():
+    assert set(fork_server.STAGES) == set(code_version.STAGES) == set(explain.ORDER) == set(STAGES)
+    assert set(estimates.PLACES) == set(STAGES)
+
+
+def test_stages_need_earlier_ones(stage):
+    names = list(STAGES)
+    assert all(names.index(earlier) < names.index(stage.name) for earlier in stage.needs)
