@@ -139,8 +139,8 @@ def test_the_readmes_library_lines_run(capsys):
     assert abs(names["fit"].T - 5) < 0.5, "the logits were five times too large"
     assert names["fit"].converged
     assert names["model"][1].weight.grad.abs().sum() > 0
-    assert set(names["found"].curves["radius"].dropna()) == {1.0, 5.0}
-    assert names["found"].radii["point"].nunique() == 40
+    assert set(names["result"].curves["radius"].dropna()) == {1.0, 5.0}
+    assert names["result"].radii["point"].nunique() == 40
     assert capsys.readouterr().out.count("\n") >= 4
 
 

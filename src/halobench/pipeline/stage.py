@@ -79,6 +79,7 @@ class StageRun:
         SpecError
             If the record there is of another spec or code, and of a process that started later.
         """
+        self.record.parent.mkdir(parents=True, exist_ok=True)
         self._held.enter_context(files.alone(self.record.parent))
         other: Mapping[str, Any] = {"started": ""}
         with contextlib.suppress(SpecError):  # none, or a damaged one

@@ -58,6 +58,7 @@ def claim(folder, spec=SPEC):
 
 def test_an_orphan_does_not_write_over_a_result_that_was_asked_for_later(tmp_path):
     """Only over the same result, or over one of a process that started before it."""
+    tmp_path /= "new"
     claim(tmp_path)
     claim(tmp_path, {"loader": "photos"})
     path = tmp_path / "source.json"

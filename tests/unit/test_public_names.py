@@ -1,0 +1,48 @@
+"""What `halobench` itself offers: lazily, and all that the documentation imports from it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import halobench
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_package_is_imported_without_its_dependencies():
+    heavy = ("torch", "numpy", "pandas", "scipy", "snakemake", "matplotlib")
+    code = f"import halobench, sys; sys.exit(any(name in sys.modules for name in {heavy!r}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["fit_temperature", "ece", "nll", "softmax", "kl", "two_level_kl", "SpecError"])
+def test_calibration_and_theory_need_no_torch(name):
+    code = f"import sys; from halobench import {name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_public_name_is_there_once():
+    assert len(halobench.__all__) == len(set(halobench.__all__))
+    for name in halobench.__all__:
+        value = getattr(halobench, name)
+        assert getattr(value, "__name__", name) == name
+    assert set(halobench.__all__) <= set(dir(halobench))
+    with pytest.raises(AttributeError, match="no attribute 'ec'"):
+        _ = halobench.ec
+
+
+def test_the_documentation_imports_public_names_or_names_their_module():
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    imported = {
+        name.strip()
+        for page in pages
+        for names in re.findall(r"^from halobench import (.+)$", page.read_text(), re.M)
+        for name in names.split(",")
+    }
+    assert {"fit_temperature", "ece", "Mixup", "probe", "Loss", "Images"} <= imported
+    assert imported <= set(halobench.__all__)
