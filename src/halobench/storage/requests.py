@@ -8,6 +8,7 @@ one, and a folder of requests that was lost or copied reruns nothing.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,8 +60,9 @@ def write_request(results: Path, request: Request, again: bool = False) -> Path:
     if again or not path.exists():
         content = {"stage": request.stage, "spec": request.spec, "code": dict(request.code)}
         when = {"again": datetime.now(UTC).isoformat(timespec="microseconds")} if again else {}
-        files.write_json(path, content | when)
-        os.utime(path, (TIME, TIME))
+        with files.replacing(path) as temporary:
+            temporary.write_text(json.dumps(content | when, indent=1, sort_keys=True, allow_nan=False) + "\n")
+            os.utime(temporary, (TIME, TIME))  # before others can see it
     return path
 
 
