@@ -53,7 +53,7 @@ def measure_start(cells: int) -> tuple[float, float]:
         for stage in ("probe", "calibrate", "reference", "aggregate", "claims", "source"):
             code_version.code_map(stage)
         note = folder / "started.json"
-        files.write_json(note, {"config": big(cells), "code": code_version.asked()})
+        files.write_json(note, {"config": big(cells), "code": code_version.maps_in_use()})
         job = "train:dataset=clean,model=mlp16,loss=mixup2,seed=0"
         command = [sys.executable, "-m", "snakemake", "--target-jobs", job, *NESTED]
         return seconds(command, folder), seconds(command, folder, HALOBENCH_STARTED=str(note))
