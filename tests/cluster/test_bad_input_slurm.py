@@ -24,7 +24,7 @@ def refused(workspace: Workspace, arguments: Sequence[str], environment: dict[st
     kept = workspace.folder / "results/runs/other/mlp/slow/seed0/train.json"
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text("{}")
-    files = sorted(path for path in workspace.folder.glob("results/**/*") if path.is_file())
+    before = results_of(workspace)
     command = [sys.executable, "-m", "halobench.cli.main", "run", "--workflow-profile", "profiles/slurm", *arguments]
     began = time.monotonic()
     done = subprocess.run(
@@ -32,11 +32,17 @@ def refused(workspace: Workspace, arguments: Sequence[str], environment: dict[st
     )
     assert time.monotonic() - began < MINUTE
     assert done.returncode == 1, done.stderr[-3000:]
-    assert sorted(path for path in workspace.folder.glob("results/**/*") if path.is_file()) == files
+    assert results_of(workspace) == before
     assert Runs(workspace.folder / ".snakemake/halobench").names() == []
     assert not any((workspace.folder / ".snakemake/locks").glob("*"))
     assert "Traceback" not in done.stderr
     return done.stderr
+
+
+def results_of(workspace: Workspace) -> list[Path]:
+    """All files of results but the requests, which say what would be asked of jobs."""
+    files = (path for path in workspace.folder.glob("results/**/*") if path.is_file())
+    return sorted(path for path in files if path.parent.name != "requests")
 
 
 def never_asked(cluster: OneHost) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,11 +15,12 @@ from statistics import fmean
 import pytest
 
 from conftest import Workspace, needs, tiny_figures, tiny_tables
-from halobench.runner.dry_run import Job, read_events
+from halobench.runner.dry_run import Job, read_events, request_of
 from halobench.runner.forecast import estimates, plan
 from halobench.runner.forecast.estimates import Past, probing_work, training_work
 from halobench.runner.forecast.plan import Limits, Task, duration, gpu_seconds, longest, wall_seconds
 from halobench.storage import records as store
+from halobench.storage.requests import Request, write_request
 
 DATASET = {"source": "digits", "train": 100, "val": 60, "test": 80}
 NOISY = DATASET | {"noise": {"p": 0.5}}
@@ -26,6 +28,7 @@ MODEL = {"name": "mlp"}
 TRAIN = {"dataset": DATASET, "model": MODEL, "loss": {"name": "mixup"}, "train": {"epochs": 3}}
 PROBE = {"dataset": DATASET, "model": MODEL, "train": {}, "probes": {"sphere": {"kind": "sphere", "points": 6}}}
 CELL = "clean/mlp/mixup/seed0"
+REQUESTS = Path(tempfile.mkdtemp(prefix="halobench-requests-"))
 PLACES = {"reference": "references", "source": "sources"}  # where records lie that aren't a cell's
 
 
@@ -59,7 +62,7 @@ def job(kind: str, spec: object = None, cell: str = "clean/mlp/mixup/seed7", **f
         "outputs": (f"results/{PLACES.get(kind, 'runs')}/{cell}/{kind}.json",),
         "wildcards": dict(zip(("dataset", "model", "loss", "seed"), cell.split("/"), strict=False)),
         "resources": {"gpu": "1"} if kind in ("train", "probe") else {},
-        "command": f"X='{{}}' halobench {kind} --seed 7 --spec {shlex.quote(json.dumps(spec))} >> a/{cell}.log 2>&1",
+        "inputs": () if spec is None else (str(write_request(REQUESTS, Request(kind, spec, {}))),),
     }
     return Job(kind, **(given | facts))
 
@@ -225,21 +228,37 @@ def test_figures_and_tables_are_like_their_own_last_time(tmp_path):
     assert (estimate(tmp_path, claims).seconds, estimate(tmp_path, claims).like.rough) == (6.0, False)
 
 
-def test_a_spec_is_read_from_the_command_whatever_it_holds():
+@pytest.fixture(scope="module", autouse=True)
+def _requests():
+    yield
+    shutil.rmtree(REQUESTS)
+
+
+def test_a_spec_is_read_from_the_request_if_it_can_be(tmp_path):
     spec = TRAIN | {"model": {"name": 'it\'s --spec >> "here"; $HOME'}}
-    assert estimates.asked_spec(job("train", spec)) == spec
-    assert estimates.asked_spec(Job("train", command="halobench train --spec '{")) is None
-    assert estimates.asked_spec(Job("train")) is None
+    assert estimates.asked_spec(job("train", spec), tmp_path) == spec
+    relative = write_request(tmp_path / "results", Request("train", TRAIN, {})).relative_to(tmp_path)
+    assert estimates.asked_spec(Job("train", inputs=("a.csv", str(relative))), tmp_path) == TRAIN
+    assert estimates.asked_spec(Job("train", inputs=("results/requests/train-gone.json",)), tmp_path) is None
+    assert estimates.asked_spec(Job("train"), tmp_path) is None
 
 
 def test_a_dry_run_tells_of_commands_threads_and_resources():
     resources = {"tmpdir": "/tmp", "gpu": "1", "mem_mb": "<TBD>", "mem": "4 GB", "slurm_extra": "'--a --b, c'"}
-    command = """X='{}' halobench train --spec '{"a":1}' >> a.log 2>&1"""
-    facts = {"event": "job_info", "rule": "train", "input": [], "output": ["a", "b"], "reason": "", "threads": 4}
+    command = "halobench train --request results/requests/train-0.json >> a.log 2>&1"
+    facts = {
+        "event": "job_info",
+        "rule": "train",
+        "input": ["results/requests/train-0.json"],
+        "output": ["a", "b"],
+        "reason": "",
+        "threads": 4,
+    }
     facts |= {"wildcards": {"dataset": "clean", "seed": "0"}, "resources": resources, "shellcmd": command}
     bare = facts | {"rule": "probe", "output": ["c"], "threads": 1, "resources": {}, "shellcmd": None}
     first, second = read_events(map(json.dumps, (facts, bare))).jobs
-    assert (first.threads, estimates.gpus(first), estimates.asked_spec(first)) == (4, 1, {"a": 1})
+    assert (first.threads, estimates.gpus(first)) == (4, 1)
+    assert request_of(first) == "results/requests/train-0.json"
     assert estimates.amount(first, "mem_mb") == estimates.amount(first, "shard") == 0
     assert first.resources["slurm_extra"] == "'--a --b, c'"
     assert (second.threads, dict(second.resources), second.command) == (1, {}, "")

@@ -64,6 +64,9 @@ def test_every_stage_is_listed_everywhere(stage):
     assert stage.name in code_version.STAGES
     assert stage.name in explain.ORDER
     assert estimates.PLACES[stage.name] == stage.records
+    assert stage.name == "manifest" or stage.name in estimates.LIKE
+    included = re.findall(r'^include: "(.+)"', (ROOT / "Snakefile").read_text(), re.M)
+    assert {f"workflow/rules/{path.name}" for path in (ROOT / "workflow/rules").glob("*.smk")} == set(included)
 
 
 def test_nothing_else_is_listed():

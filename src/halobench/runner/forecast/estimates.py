@@ -22,7 +22,7 @@ from halobench.runner.dry_run import Job, request_of
 from halobench.storage import files, layout, records
 
 PLACES = {stage.name: stage.records for stage in layout.STAGES.values()}
-ASKED = ("source", "train", "probe", "calibrate", "reference")  # are given a spec
+ASKED = ("source", "weights", "train", "probe", "calibrate", "reference")  # are given a spec
 MIB = 2**20
 
 
@@ -97,6 +97,7 @@ ANEW = Likeness("from the last time, with the cells of then", lambda spec, path:
 # Best first.
 LIKE = {
     "source": (Likeness("of the same spec", _whole), ANY),
+    "weights": (Likeness("of the same spec", _whole), ANY),
     "train": (
         Likeness("of the same spec, any seed", _whole),
         Likeness(
