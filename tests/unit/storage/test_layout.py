@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from conftest import tiny_config
 from halobench.cli.main import build_parser
 from halobench.experiment import code_version
+from halobench.experiment.config_loader import load_config
+from halobench.experiment.jobs import drawn_jobs, job_of
 from halobench.runner import failures, fork_server, logs
 from halobench.runner.forecast import estimates, explain
 from halobench.storage.layout import STAGES, Stage
@@ -67,6 +70,16 @@ def test_every_stage_is_listed_everywhere(stage):
     assert stage.name == "manifest" or stage.name in estimates.LIKE
     included = re.findall(r'^include: "(.+)"', (ROOT / "Snakefile").read_text(), re.M)
     assert {f"workflow/rules/{path.name}" for path in (ROOT / "workflow/rules").glob("*.smk")} == set(included)
+
+
+def test_every_stage_has_its_job(stage):
+    """Which one it is, `job_of` and the lists say; that they are Snakemake's is in tests/workflow/test_jobs.py."""
+    config = load_config(tiny_config())
+    names = {"dataset": "clean", "model": "mlp", "loss": "mixup2", "seed": "0", "source": "digits"}
+    if stage.name in {job.stage for job in drawn_jobs(config, "tiny")} | {"manifest", "explorer"}:
+        return
+    job = job_of(config, stage.name, names)
+    assert (job.stage, job.key) == (stage.name, stage.key.format(**names))
 
 
 def test_nothing_else_is_listed():
