@@ -74,10 +74,13 @@ def test_every_stage_is_listed_everywhere(stage):
 
 def test_every_stage_has_its_job(stage):
     """Which one it is, `job_of` and the lists say; that they are Snakemake's is in tests/workflow/test_jobs.py."""
-    config = load_config(tiny_config())
+    raw = tiny_config()
+    raw["models"]["resnet"] = {"name": "timm/resnet18", "pretrained": True}
+    config = load_config(raw)
     names = {"dataset": "clean", "model": "mlp", "loss": "mixup2", "seed": "0", "source": "digits"}
     if stage.name in {job.stage for job in drawn_jobs(config, "tiny")} | {"manifest", "explorer"}:
         return
+    names |= {"model": "resnet"} if stage.name == "weights" else {}
     job = job_of(config, stage.name, names)
     assert (job.stage, job.key) == (stage.name, stage.key.format(**names))
 
