@@ -227,7 +227,7 @@ def test_names_cannot_break_the_page(finished, open_file, tmp_path):
 def test_the_same_tables_give_the_same_bytes(finished, tmp_path):
     results = finished.folder / "results"
     for name in ("a.html", "b.html"):
-        explorer.write(results, tmp_path / name)
+        explorer.write(results, tmp_path / name, ["tiny"], results / "tables")
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
     assert (tmp_path / "a.html").read_bytes() == (results / "explorer.html").read_bytes()
 
