@@ -245,13 +245,16 @@ class Server:
         same = request["python"] == _python() and request["path"][1:] == sys.path[1:]
         same &= all(wanted.get(name, "1") == present[name] for name in THREADS)
         same &= _lasting(wanted) == _lasting(present)
-        return same and self._load(request["arguments"]) and _state() == self.read
+        return same and self._load(request) and _state() == self.read
 
-    def _load(self, arguments: Sequence[str]) -> bool:
+    def _load(self, request: Mapping[str, Any]) -> bool:
         import gc
         import importlib
 
+        arguments = request["arguments"]
         text = " ".join(arguments)
+        if "--request" in arguments[:-1]:
+            text += Path(request["folder"], arguments[arguments.index("--request") + 1]).read_text()
         wanted = ["halobench.pipeline.stage", *STAGES[arguments[0]], *(name for name in FOREIGN if f'"{name}/' in text)]
         if arguments[0] == "calibrate":
             wanted += [module for name, module in CALIBRATORS.items() if f'"{name}"' in text]

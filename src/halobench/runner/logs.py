@@ -15,14 +15,14 @@ SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # from the results: as 
 
 @dataclass(frozen=True)
 class JobLogs:
-    """The logs of one job: its stage, its cell (or whatever else it is for), its own log and SLURM's, oldest first.
+    """The logs of one job: its stage, its cell (or whatever else it is for), its log and SLURM's, oldest first.
 
     `ended` tells whether what it was to make is there.
     """
 
     stage: str
     name: str
-    own: Path
+    path: Path
     slurm: tuple[Path, ...] = ()
     ended: bool = False
 
@@ -76,10 +76,10 @@ def find(results: Path, name: str, slurm: Path | None = None) -> Iterator[JobLog
 
 def describe_logs(job: JobLogs, most: int = 3) -> str:
     """Return a job's logs as text: the path of each with its last lines."""
-    shown = [f"{job.stage} {job.name}", f"  {job.own}"]
-    last = last_line(job.own)
+    shown = [f"{job.stage} {job.name}", f"  {job.path}"]
+    last = last_line(job.path)
     shown += [
-        f"    {line}" for line in [*before_last(job.own, most - 1), DONE if last == SILENT and job.ended else last]
+        f"    {line}" for line in [*before_last(job.path, most - 1), DONE if last == SILENT and job.ended else last]
     ]
     for log in job.slurm:
         shown += [f"  {log}", *(f"    {line}" for line in filter(None, [why_ended(log)]))]

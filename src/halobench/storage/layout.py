@@ -169,7 +169,7 @@ RECORDS = tuple(PurePosixPath(stage.record).name for stage in _STAGES if PurePos
 RECORDS += ("explorer.json",)
 # What stages write into folders of their own; other names are learnt from the records.
 _OWN_FOLDERS = ("source", "weights", "train", "probe", "calibrate", "reference")
-WRITTEN = {name for own in _OWN_FOLDERS for name in (*STAGES[own].outputs, *STAGES[own].undeclared)}
+WRITTEN = {name for key in _OWN_FOLDERS for name in (*STAGES[key].outputs, *STAGES[key].undeclared)}
 WRITTEN.add("explorer.html")
 
 

@@ -17,6 +17,7 @@ from conftest import needs
 from halobench.core.specs import SourceSpec
 from halobench.data import sources
 from halobench.runner import fork_server
+from halobench.storage.requests import Request, write_request
 
 SPEC = {
     "dataset": {"source": "digits", "train": 120, "val": 60, "test": 60, "noise": {"p": 0.5}},
@@ -239,7 +240,7 @@ def test_what_is_refused(tmp_path, monkeypatch):
     for name in fork_server.THREADS:
         monkeypatch.setenv(name, "1")
     server = fork_server.Server(tmp_path / "s", lambda arguments: 0)
-    monkeypatch.setattr(server, "_load", lambda arguments: True)
+    monkeypatch.setattr(server, "_load", lambda request: True)
     assert server._fits(request())
     assert not server._fits(request(python=["/usr/bin/python3", *request()["python"][1:]]))
     assert not server._fits(request(path=[*sys.path, "/more"]))
@@ -250,6 +251,16 @@ def test_what_is_refused(tmp_path, monkeypatch):
     edited[next(iter(edited))] = (0, 0)
     monkeypatch.setattr(server, "read", edited)
     assert not server._fits(request()), "a file of the package was edited"
+    server.listener.close()
+
+
+def test_what_a_request_names_is_imported_before_the_fork(tmp_path, monkeypatch):
+    server = fork_server.Server(tmp_path / "s", lambda arguments: 0)
+    asked = Request("calibrate", {"calibrators": ["none", "isotonic"]}, {})
+    path = write_request(tmp_path, asked).relative_to(tmp_path)
+    server._load(request(arguments=["calibrate", "--request", str(path)], folder=str(tmp_path)))
+    assert "sklearn.isotonic" in server.loaded
+    assert "scipy.optimize" not in server.loaded
     server.listener.close()
 
 

@@ -277,10 +277,10 @@ class Past:
         if past.path not in self._sizes:
             place = self.folder / past.path
             try:
-                found = {name: (place.parent / name).stat().st_size for name in (*past.outputs, place.name)}
+                written = {name: (place.parent / name).stat().st_size for name in (*past.outputs, place.name)}
             except OSError:
-                found = None
-            self._sizes[past.path] = found
+                written = None
+            self._sizes[past.path] = written
         sizes = self._sizes[past.path]
         if sizes is None:
             return None

@@ -233,7 +233,7 @@ def disk(tasks: Sequence[Task], folder: Path) -> str:
     results = folder / "results"
     free = shutil.disk_usage(results if results.exists() else folder).free
     sizes = [task.estimate.size if task.estimate else None for task in tasks if task.job.kind not in UNTOLD]
-    estimated = [found for found in sizes if found is not None]
+    estimated = [bytes_ for bytes_ in sizes if bytes_ is not None]
     if not estimated:
         return f"unknown; {size(free)} are free"
     old = sum(_size_of(folder / path) for task in tasks for path in task.job.outputs)

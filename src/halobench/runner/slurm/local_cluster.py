@@ -272,9 +272,9 @@ class OneHost:
 
     def _start_all(self) -> None:
         munge = self.folder / "munge"
-        own = {"key-file": "munge.key", "socket": "munge.sock", "pid-file": "munged.pid", "log-file": "munged.log"}
-        own |= {"seed-file": "munged.seed"}
-        options = [f"--{key}={munge / value}" for key, value in own.items()]
+        places = {"key-file": "munge.key", "socket": "munge.sock", "pid-file": "munged.pid", "log-file": "munged.log"}
+        places |= {"seed-file": "munged.seed"}
+        options = [f"--{key}={munge / value}" for key, value in places.items()]
         self._launch("munged", [str(find("munged")), "--foreground", "--force", *options])
         self._wait("munged", (munge / "munge.sock").exists)
         conf = ["-f", str(self.folder / "slurm.conf")]
