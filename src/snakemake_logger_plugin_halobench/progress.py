@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from halobench.runner.dry_run import Job
+from halobench.runner.dry_run import PlannedJob
 from halobench.storage import layout
 
 TARGETS = ("all", "partial", "total")  # rules that only gather files, and Snakemake's sum
@@ -24,14 +24,14 @@ PROBED = re.compile(r"^(?:probe (\S+) around .*: done|saved at (.+))$", re.M)
 
 def stage_of(rule: str) -> str:
     """Return the stage of a rule: rules of single figures and tables, and those of partial results, share one."""
-    return Job(rule).kind.removeprefix("partial_")
+    return PlannedJob(rule).kind.removeprefix("partial_")
 
 
 @dataclass(frozen=True)
 class Started:
     """A job that was started at `since` (seconds since the epoch), or submitted to a cluster then (not `local`)."""
 
-    job: Job
+    job: PlannedJob
     log: Path | None
     since: float
     local: bool = True
@@ -79,7 +79,7 @@ class Run:
         if record.rule_name in TARGETS:
             return
         wildcards = {key: str(value) for key, value in record.wildcards.items()}
-        job = Job(record.rule_name, outputs=tuple(record.output), wildcards=wildcards)
+        job = PlannedJob(record.rule_name, outputs=tuple(record.output), wildcards=wildcards)
         log = Path(record.log[0]) if record.log else None
         self.failed.pop(record.jobid, None)
         self.started = True

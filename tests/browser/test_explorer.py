@@ -196,7 +196,7 @@ def test_values_that_are_not_finite_are_told_and_not_drawn(finished, open_file, 
     assert all(value not in (None, "inf") for value in columns["value"][:2])
     columns["value"][0], columns["value"][1] = None, "inf"
     path = tmp_path / "explorer.html"
-    path.write_text(explorer.page(found))
+    path.write_text(explorer.explorer_page(found))
     opened = open_file(path)
     opened.wait_for_selector("body[data-ready=true]")
     labels, metrics = columns["labels"], columns["metric"]
@@ -216,7 +216,7 @@ def test_names_cannot_break_the_page(finished, open_file, tmp_path):
     found = explorer.gather(finished.folder / "results", finished.folder / "results/tables", ["tiny"])
     text = json.dumps(found).replace("mixup2", "</script><script>window.harm=1</script>")
     path = tmp_path / "explorer.html"
-    path.write_text(explorer.page(json.loads(text)))
+    path.write_text(explorer.explorer_page(json.loads(text)))
     opened = open_file(path)
     opened.wait_for_selector("body[data-ready=true]")
     opened.locator("#cells button").last.click()

@@ -49,8 +49,8 @@ def run_overview(
         picture, name, note = figure.read_bytes() if figure else b"", shown_spec["experiment"], shown_spec["note"]
         shown = overview.Overview(name, read["runs"], read["claims"], jobs, shown_spec["config"], picture, note)
         pages = {
-            "overview": overview.page(shown),
-            "cells": cells.page(name, read, note),
+            "overview": overview.overview_page(shown),
+            "cells": cells.cells_page(name, read, note),
             "front": overview.front(shown),
         }
         for path in run.outputs:

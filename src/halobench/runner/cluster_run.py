@@ -22,7 +22,7 @@ from halobench.experiment import code_version
 from halobench.experiment.config_loader import ConfigError
 from halobench.runner import run as masters
 from halobench.runner.slurm import executor_patch
-from halobench.runner.slurm.queries import Request, Runs, check, look, queued
+from halobench.runner.slurm.queries import ResourceRequest, Runs, check, look, queued
 from halobench.storage import files
 
 NOTED = "HALOBENCH_STARTED"  # the file that tells what a run was started with
@@ -86,12 +86,12 @@ def end(workflow: Any) -> None:
         Runs(masters.STATE).forget(_run(workflow))
 
 
-def requests(workflow: Any) -> dict[Request, list[Any]]:
+def requests(workflow: Any) -> dict[ResourceRequest, list[Any]]:
     """Return what the jobs that will be submitted ask of the cluster: each distinct request with its jobs."""
-    jobs: dict[Request, list[Any]] = {}
+    jobs: dict[ResourceRequest, list[Any]] = {}
     for job in workflow.dag.needrun_jobs():
         if not job.is_local and not job.is_norun:
-            jobs.setdefault(Request.of(job.resources, job.threads), []).append(job)
+            jobs.setdefault(ResourceRequest.of(job.resources, job.threads), []).append(job)
     return jobs
 
 

@@ -39,7 +39,7 @@ EACH = ("figure", "table")  # what has a rule for each, named after it: figure_s
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedJob:
     """One job of a run or dry run, with Snakemake's own reason and the shell command.
 
     A dry run doesn't say whether a job would run in the main process of a run on a cluster, or on a node.
@@ -78,7 +78,7 @@ class Job:
         return f"{self.kind} {self.label}".strip()
 
 
-def request_of(job: Job) -> str:
+def request_of(job: PlannedJob) -> str:
     """Return the path of a job's request; empty if it has none."""
     return next((path for path in job.inputs if f"/{FOLDER}/" in path), "")
 
@@ -89,7 +89,7 @@ class Events:
 
     Attributes
     ----------
-    jobs : tuple of Job
+    jobs : tuple of PlannedJob
         Without the targets that only gather files.
     gathered : tuple of str
         The files that those targets gather.
@@ -103,7 +103,7 @@ class Events:
         Its errors and warnings.
     """
 
-    jobs: tuple[Job, ...] = ()
+    jobs: tuple[PlannedJob, ...] = ()
     gathered: tuple[str, ...] = ()
     stats: Mapping[str, int] = field(default_factory=dict)
     folder: Path = Path()
@@ -131,9 +131,9 @@ def read_events(lines: Iterable[str], code: int = 0, errors: str = "") -> Events
     return Events(tuple(jobs), tuple(gathered), stats, folder, code, errors)
 
 
-def _job(event: Mapping[str, Any]) -> Job:
+def _job(event: Mapping[str, Any]) -> PlannedJob:
     """Return the job that an event is about."""
-    return Job(
+    return PlannedJob(
         event["rule"],
         event["reason"].rstrip(),
         tuple(event["input"]),

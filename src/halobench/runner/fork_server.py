@@ -95,7 +95,7 @@ def ask(arguments: Sequence[str]) -> int | None:
     """
     if not os.environ.get(PLACE) or not arguments or arguments[0] not in STAGES:
         return None
-    with Signals() as signals, contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
+    with HeldSignals() as signals, contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
         line.connect(os.path.join(os.environ[PLACE], SERVERS[TORCH[0] not in STAGES[arguments[0]]]))
         request = json.dumps(_request(arguments)).encode()
         socket.send_fds(line, [len(request).to_bytes(4, "big")], [0, 1, 2])
@@ -130,7 +130,7 @@ def _python() -> list[Any]:
     return [sys.executable, sys.version, str(PACKAGE), sys.flags.optimize]
 
 
-class Signals:
+class HeldSignals:
     """Notes what signals come while in use, but for those that are ignored, and passes them on once told where to."""
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ class Signals:
         self._line: socket.socket | None = None
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> Signals:
+    def __enter__(self) -> HeldSignals:
         heeded = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
         self._before = {number: signal.signal(number, self._note) for number in heeded}
         return self

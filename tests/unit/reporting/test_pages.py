@@ -91,7 +91,7 @@ def record(stage: str, seconds: float = 2.0, device: str = "cpu", commit: str | 
 
 
 @pytest.fixture
-def jobs() -> list[run_costs.Job]:
+def jobs() -> list[run_costs.FinishedJob]:
     found = [record("train", 3.0), record("train", 5.0, "cuda:0", peak_memory_mib=900.0)]
     found += [record("probe", 1.5, commit="b" * 40 + "-dirty", started="2026-01-01T09:00:00+00:00")]
     return list(map(run_costs.as_job, found))
@@ -109,8 +109,8 @@ def told(tables, jobs) -> overview.Overview:
 def pages_of(tables, told) -> dict[str, str]:
     """Every kind of page."""
     return {
-        "overview": overview.page(told),
-        "cells": cells.page("demo", tables),
+        "overview": overview.overview_page(told),
+        "cells": cells.cells_page("demo", tables),
         "claims": claims_html(tables["claims"]),
     }
 
@@ -135,7 +135,7 @@ def test_the_same_input_gives_the_same_page(tables, told):
         name: table.sample(frac=1, random_state=0) if name != "claims" else table for name, table in tables.items()
     }
     assert pages_of(tables, told) == pages_of(tables, told)
-    assert cells.page("demo", tables) == cells.page("demo", shuffled), "rows have their own order"
+    assert cells.cells_page("demo", tables) == cells.cells_page("demo", shuffled), "rows have their own order"
 
 
 def test_every_form_filters_something_there_by_keys_that_rows_bear(tables, told):
@@ -206,7 +206,7 @@ def test_selects_are_there_where_there_is_a_choice():
 
 
 def test_the_table_of_cells_holds_the_numbers_of_the_tables(tables):
-    page = Page(cells.page("demo", tables))
+    page = Page(cells.cells_page("demo", tables))
     heads = [column.heading for column in cells.columns()]
     assert len(page.items) == len(tables["runs"])
     runs = tables["runs"].set_index(["dataset", "model", "loss", "seed"])
@@ -234,7 +234,7 @@ def test_the_table_of_cells_holds_the_numbers_of_the_tables(tables):
 def test_cells_without_probe_or_optimum_have_empty_places(tables):
     runs = tables["runs"].assign(temperature_exact=math.nan)
     given = tables | {"runs": runs, "radii": tables["radii"].iloc[:0]}
-    page = Page(cells.page("demo", given, "partial: 1 of 2"))
+    page = Page(cells.cells_page("demo", given, "partial: 1 of 2"))
     heads = [column.heading for column in cells.columns()]
     for _, row in page.items:
         for name in ("T, exact", "Radius, no TS"):
@@ -264,7 +264,7 @@ def test_the_front_tells_grid_verdicts_cost_and_where(told, tables, jobs):
 
 
 def test_the_overview_shows_costs_by_stage_and_the_configuration(told):
-    page = Page(overview.page(told))
+    page = Page(overview.overview_page(told))
     rows = {row[0][1]: [cell[1] for cell in row[1:]] for _, row in page.items if len(row) == 6}
     assert rows["train"] == ["2", "3.0 s", "5.0 s", "5.0 s", "900 MiB"]
     assert rows["probe"] == ["1", "1.5 s", "0", "1.5 s", "100 MiB"]
@@ -275,7 +275,7 @@ def test_the_overview_shows_costs_by_stage_and_the_configuration(told):
 
 def test_an_overview_without_figure_or_claims_is_still_one(told, tables):
     bare = overview.Overview("demo", told.runs, tables["claims"].iloc[:0], told.jobs, {}, note="partial: 3 of 9")
-    text = overview.page(bare)
+    text = overview.overview_page(bare)
     assert "partial: 3 of 9" in text
     assert "<img" not in text
     assert 'role="img"' not in text

@@ -265,7 +265,7 @@ def test_html_holds_the_same_and_escapes(tmp_path):
         def handle_data(self, data):
             self.text.append(data)
 
-    text = layout.page(awkward(), "t", "partial: 1 < 2")
+    text = layout.table_page(awkward(), "t", "partial: 1 < 2")
     reader = Reader()
     reader.feed(text)
     assert not reader.open

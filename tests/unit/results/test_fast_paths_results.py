@@ -293,7 +293,7 @@ def test_training_draws_each_seed_and_their_mean():
 
 def test_a_band_is_left_open_where_there_is_no_interval():
     with mpl.rc_context(RC):
-        ax = page_layout.place(page_layout.page(2, 2), 0.2, 0.2, 1.5, 1.5)
+        ax = page_layout.place(page_layout.blank_figure(2, 2), 0.2, 0.2, 1.5, 1.5)
         low = np.array([0.0, 0.0, np.nan, 1.0, 1.0])
         artists.add_bands(ax, [(np.arange(5.0), low, low + 1)], ["red"])
     spans = [(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for path in ax.collections[0].get_paths()]

@@ -15,7 +15,7 @@ from statistics import fmean
 import pytest
 
 from conftest import Workspace, needs, tiny_figures, tiny_tables
-from halobench.runner.dry_run import Job, read_events, request_of
+from halobench.runner.dry_run import PlannedJob, read_events, request_of
 from halobench.runner.forecast import estimates, plan
 from halobench.runner.forecast.estimates import Past, probing_work, training_work
 from halobench.runner.forecast.plan import Limits, Task, duration, gpu_seconds, longest, wall_seconds
@@ -56,7 +56,7 @@ def keep_at(path: Path, spec: object, seconds: float, device: str = "cpu", files
     return path
 
 
-def job(kind: str, spec: object = None, cell: str = "clean/mlp/mixup/seed7", **facts) -> Job:
+def job(kind: str, spec: object = None, cell: str = "clean/mlp/mixup/seed7", **facts) -> PlannedJob:
     """A job as a dry run tells of it."""
     given = {
         "outputs": (f"results/{PLACES.get(kind, 'runs')}/{cell}/{kind}.json",),
@@ -64,10 +64,10 @@ def job(kind: str, spec: object = None, cell: str = "clean/mlp/mixup/seed7", **f
         "resources": {"gpu": "1"} if kind in ("train", "probe") else {},
         "inputs": () if spec is None else (str(write_request(REQUESTS, Request(kind, spec, {}))),),
     }
-    return Job(kind, **(given | facts))
+    return PlannedJob(kind, **(given | facts))
 
 
-def estimate(folder: Path, asked: Job) -> estimates.Estimate | None:
+def estimate(folder: Path, asked: PlannedJob) -> estimates.Estimate | None:
     return Past(folder, [asked.kind]).estimate(asked)
 
 
@@ -207,8 +207,8 @@ def test_small_jobs_are_like_their_spec_then_like_any(tmp_path):
 
 
 def test_figures_and_tables_are_like_their_own_last_time(tmp_path):
-    figure = Job("figure_radii", outputs=tuple(f"results/figures/tiny/radii.{kind}" for kind in ("png", "json")))
-    claims = Job(
+    figure = PlannedJob("figure_radii", outputs=tuple(f"results/figures/tiny/radii.{kind}" for kind in ("png", "json")))
+    claims = PlannedJob(
         "claims", outputs=("results/partial/tables/tiny/claims.csv", "results/partial/tables/tiny/claims.json")
     )
     seconds = []
@@ -216,7 +216,7 @@ def test_figures_and_tables_are_like_their_own_last_time(tmp_path):
         keep_at(tmp_path / f"results/{path}.json", {}, 2.0 + len(seconds))
         seconds.append(estimate(tmp_path, figure).seconds)
     assert seconds == [2.0, 3.0, 4.0]
-    table = Job("table_paper", outputs=tuple(f"results/tables/tiny/paper.{kind}" for kind in ("csv", "json")))
+    table = PlannedJob("table_paper", outputs=tuple(f"results/tables/tiny/paper.{kind}" for kind in ("csv", "json")))
     keep_at(tmp_path / "results/tables/tiny/aggregate.json", {}, 9.0)  # of another kind, in the same folder
     assert estimate(tmp_path, table) is None
     keep_at(tmp_path / "results/tables/tiny/paper.json", {}, 3.0)
@@ -238,9 +238,9 @@ def test_a_spec_is_read_from_the_request_if_it_can_be(tmp_path):
     spec = TRAIN | {"model": {"name": 'it\'s --spec >> "here"; $HOME'}}
     assert estimates.asked_spec(job("train", spec), tmp_path) == spec
     relative = write_request(tmp_path / "results", Request("train", TRAIN, {})).relative_to(tmp_path)
-    assert estimates.asked_spec(Job("train", inputs=("a.csv", str(relative))), tmp_path) == TRAIN
-    assert estimates.asked_spec(Job("train", inputs=("results/requests/train-gone.json",)), tmp_path) is None
-    assert estimates.asked_spec(Job("train"), tmp_path) is None
+    assert estimates.asked_spec(PlannedJob("train", inputs=("a.csv", str(relative))), tmp_path) == TRAIN
+    assert estimates.asked_spec(PlannedJob("train", inputs=("results/requests/train-gone.json",)), tmp_path) is None
+    assert estimates.asked_spec(PlannedJob("train"), tmp_path) is None
 
 
 def test_a_dry_run_tells_of_commands_threads_and_resources():
@@ -288,11 +288,16 @@ def test_a_run_is_as_long_as_what_holds_it_up_most():
     assert wall_seconds(ten, Limits(1, remote=True)) == 60 + plan.AROUND
     small = [Task(replace(task.job, rule="calibrate"), task.estimate) for task in ten]
     assert wall_seconds(small, Limits(2, jobs=100, remote=True)) == 300
-    small = [Job("calibrate"), Job("calibrate", resources={"submit": "1"}), Job("figure_summary"), Job("train")]
+    small = [
+        PlannedJob("calibrate"),
+        PlannedJob("calibrate", resources={"submit": "1"}),
+        PlannedJob("figure_summary"),
+        PlannedJob("train"),
+    ]
     assert [plan.runs_here(each) for each in small] == [True, False, True, False]
     known = estimates.Estimate(5.0, None, 0.0, estimates.ANY, ())
-    chain = [Task(Job("train", inputs=(f"{i}",), outputs=(f"{i + 1}", f"x{i}")), known) for i in range(4)]
-    side = Task(Job("train", inputs=("x0", "3", "elsewhere"), outputs=("end",)), known)
+    chain = [Task(PlannedJob("train", inputs=(f"{i}",), outputs=(f"{i + 1}", f"x{i}")), known) for i in range(4)]
+    side = Task(PlannedJob("train", inputs=("x0", "3", "elsewhere"), outputs=("end",)), known)
     assert longest([side, *chain[::-1]]) == 20
     assert longest([]) == 0
 
@@ -350,7 +355,7 @@ def test_jobs_without_a_record_are_named(tmp_path):
     jobs = [job("train", TRAIN)]
     jobs += [job("train", TRAIN | deep, f"clean/resnet18/mixup/seed{i}") for i in (1, 0, 2)]
     jobs += [job("probe", PROBE | deep, f"clean/resnet18/mixup/seed{i}") for i in (1, 0, 2)]
-    jobs += [Job("manifest", outputs=("results/manifests/tiny.json",))]
+    jobs += [PlannedJob("manifest", outputs=("results/manifests/tiny.json",))]
     text = "\n".join(plan.report(jobs, Limits(1, gpus=4), tmp_path))
     assert "GPUs       at least 0.5 GPU-hours (6 jobs without a record not counted)" in text
     assert "wall time  at least 30 min with 4 GPU slots and 1 core\n" in text
@@ -424,13 +429,13 @@ def test_disk_counts_files_of_like_jobs_and_logits_by_points(tmp_path):
 def test_disk_says_what_is_replaced_and_whether_there_is_room(tmp_path, monkeypatch):
     (tmp_path / "old").write_bytes(bytes(2000))
     like = estimates.LIKE["train"][0]
-    asked = [Task(Job("train", outputs=("old",)), estimates.Estimate(1.0, 5000.0, 0.0, like, ()))]
+    asked = [Task(PlannedJob("train", outputs=("old",)), estimates.Estimate(1.0, 5000.0, 0.0, like, ()))]
     usage = type("Usage", (), {"free": 3000})
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: usage)
     assert plan.disk(asked, tmp_path) == "4.88 KiB to write, in place of 1.95 KiB of older files; 2.93 KiB are free"
     usage.free = 2999
     assert plan.disk(asked, tmp_path).endswith("2.93 KiB are free: NOT ENOUGH")
-    asked.append(Task(Job("train", outputs=("new",)), None))
+    asked.append(Task(PlannedJob("train", outputs=("new",)), None))
     assert plan.disk(asked, tmp_path).startswith("at least 4.88 KiB (1 job not counted) to write")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from halobench.experiment.config_loader import ConfigError
 from halobench.runner.slurm import queries
-from halobench.runner.slurm.queries import Request
+from halobench.runner.slurm.queries import ResourceRequest
 
 SINFO = """\
 gpu*|1-00:00:00|gpu:h100:4(S:0-1),shard:h100:8(S:0-1)|64000|16
@@ -76,27 +76,27 @@ def test_pools():
 
 def test_a_request_is_told_as_sbatch_would_be():
     asked = {"gpu": 2, "gpu_model": "h100", "mem_mb": 4000, "runtime": 60, "slurm_partition": "", "checkpoint": 5}
-    request = Request.of(asked | {"slurm_extra": "--signal=USR1@60 --comment='a b'", "nodes": 1}, 3)
+    request = ResourceRequest.of(asked | {"slurm_extra": "--signal=USR1@60 --comment='a b'", "nodes": 1}, 3)
     assert request.arguments == [
         "--mem=4000", "--time=60", "--cpus-per-task=3", "--nodes=1", "--gpus=h100:2", "--signal=USR1@60",
         "--comment=a b",
     ]  # fmt: skip
-    assert Request.of({"gpu": 0, "gres": "shard:1", "cpus_per_task": 4}, 1).arguments == [
+    assert ResourceRequest.of({"gpu": 0, "gres": "shard:1", "cpus_per_task": 4}, 1).arguments == [
         "--gres=shard:1",
         "--cpus-per-task=4",
     ]
-    assert Request.of({"gpu": 1}, 1) == Request.of({"gpu": 1, "mem_mb": "<TBD>"} | {"mem_mb": None}, 1)
+    assert ResourceRequest.of({"gpu": 1}, 1) == ResourceRequest.of({"gpu": 1, "mem_mb": "<TBD>"} | {"mem_mb": None}, 1)
 
 
-def problems(*requests: Request, status: str = "squeue", first_look: int = 20) -> list[str]:
+def problems(*requests: ResourceRequest, status: str = "squeue", first_look: int = 20) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         queries.check({request: ["train"] for request in requests}, status, first_look)
     return list(caught.value.problems)
 
 
 def test_what_fits_passes(commands):
-    queries.check({Request(gpu=8, runtime=1440): ["train"], Request(slurm_partition="long", runtime=10**6): ["x"]},
-                "squeue", 20)  # fmt: skip
+    long = ResourceRequest(slurm_partition="long", runtime=10**6)
+    queries.check({ResourceRequest(gpu=8, runtime=1440): ["train"], long: ["x"]}, "squeue", 20)
     tested = (commands.folder / "sbatch.asked").read_text().splitlines()
     assert tested == [
         "--test-only --time=1440 --gpus=8 --wrap true",
@@ -107,34 +107,37 @@ def test_what_fits_passes(commands):
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        (Request(gpu=9), "gpu = 9: expected at most 8, the GPUs of the largest node in partition gpu"),
+        (ResourceRequest(gpu=9), "gpu = 9: expected at most 8, the GPUs of the largest node in partition gpu"),
         (
-            Request(gpu=5, gpu_model="h100"),
+            ResourceRequest(gpu=5, gpu_model="h100"),
             "gpu = 5: expected at most 4, the GPUs of model h100 of the largest node in partition gpu",
         ),
         (
-            Request(gres="shard:1", slots_per_gpu=1),
+            ResourceRequest(gres="shard:1", slots_per_gpu=1),
             "slots_per_gpu = 1: expected at least 2: as many jobs with shard:1 share a GPU in partition gpu",
         ),
         (
-            Request(mem_mb=128001),
+            ResourceRequest(mem_mb=128001),
             "mem_mb = 128001: expected at most 128000, the memory in MiB of the largest node in partition gpu",
         ),
         (
-            Request(cpus_per_task=65, slurm_partition="cpu"),
+            ResourceRequest(cpus_per_task=65, slurm_partition="cpu"),
             "cpus_per_task = 65: expected at most 64, the CPUs of the largest node in partition cpu",
         ),
-        (Request(gres="shard:3"), "gres = shard:3: expected at most shard:2, those of one GPU in partition gpu"),
         (
-            Request(gpu=3, slurm_partition="long,cpu"),
+            ResourceRequest(gres="shard:3"),
+            "gres = shard:3: expected at most shard:2, those of one GPU in partition gpu",
+        ),
+        (
+            ResourceRequest(gpu=3, slurm_partition="long,cpu"),
             "gpu = 3: expected at most 2, the GPUs of the largest node in partition long, cpu",
         ),
         (
-            Request(slurm_partition="gpus"),
+            ResourceRequest(slurm_partition="gpus"),
             "slurm_partition = gpus: expected one of cpu, gpu, long (did you mean gpu?)",
         ),
         (
-            Request(runtime=31, slurm_partition="cpu"),
+            ResourceRequest(runtime=31, slurm_partition="cpu"),
             "runtime = 31: expected at most 30 minutes, the limit of partition cpu",
         ),
     ],
@@ -147,7 +150,7 @@ def test_what_no_node_can_give(commands, request_, expected):
 
 def test_what_sbatch_refuses_is_told_in_its_words(commands):
     commands("sbatch", "sbatch: error: Batch job submission failed: Invalid feature specification\n", 1)
-    (problem,) = problems(Request(gpu=1, constraint="nvlink"))
+    (problem,) = problems(ResourceRequest(gpu=1, constraint="nvlink"))
     assert problem == (
         "train: --constraint=nvlink --gpus=1: expected what the cluster can give (Batch job submission failed: "
         "Invalid feature specification)"
@@ -156,14 +159,14 @@ def test_what_sbatch_refuses_is_told_in_its_words(commands):
 
 def test_accounts(commands):
     commands("sacctmgr", "  physics \n  maths\n")
-    queries.check({Request(slurm_account="Maths"): ["train"]}, "squeue", 20)
-    (problem,) = problems(Request(slurm_account="math"))
+    queries.check({ResourceRequest(slurm_account="Maths"): ["train"]}, "squeue", 20)
+    (problem,) = problems(ResourceRequest(slurm_account="math"))
     assert problem.startswith("train: slurm_account = math: expected ")
     assert "maths" in problem
     assert "physics" in problem
     commands("sacctmgr", "Slurm accounting storage is disabled\n", 1)
     commands("sshare", "")
-    (problem,) = problems(Request(slurm_account="math"))
+    (problem,) = problems(ResourceRequest(slurm_account="math"))
     assert problem == (
         "train: slurm_account = math: expected none, since this cluster keeps no accounts "
         "(sacctmgr: Slurm accounting storage is disabled)"
@@ -274,7 +277,7 @@ def srun(commands, tmp_path) -> Path:
 def test_a_node_looks_for_the_directory_and_for_python(srun, tmp_path, monkeypatch):
     mark, cache = tmp_path / "mark.json", tmp_path / "seen"
     with pytest.raises(ConfigError) as caught:
-        queries.look(Request(gpu=1), tmp_path, mark, cache)
+        queries.look(ResourceRequest(gpu=1), tmp_path, mark, cache)
     (problem,) = caught.value.problems
     assert problem == (
         f"working directory = {tmp_path}: expected a directory that compute nodes see under the same path: "
@@ -284,13 +287,13 @@ def test_a_node_looks_for_the_directory_and_for_python(srun, tmp_path, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr(queries.sys, "executable", "/opt/nowhere/python")
         with pytest.raises(ConfigError) as caught:
-            queries.look(Request(gpu=1), tmp_path, mark, cache)
+            queries.look(ResourceRequest(gpu=1), tmp_path, mark, cache)
         assert caught.value.problems[0].startswith("Python = /opt/nowhere/python: expected a Python with halobench and")
-    assert queries.look(Request(gpu=1), tmp_path, mark, cache) == ""
+    assert queries.look(ResourceRequest(gpu=1), tmp_path, mark, cache) == ""
     srun.write_text("#!/bin/sh\nexit 1\n")
-    assert queries.look(Request(gpu=1), tmp_path, mark, cache) == "", "good answers are kept"
-    remark = queries.look(Request(gpu=2), tmp_path, mark, cache)
+    assert queries.look(ResourceRequest(gpu=1), tmp_path, mark, cache) == "", "good answers are kept"
+    remark = queries.look(ResourceRequest(gpu=2), tmp_path, mark, cache)
     assert remark.startswith("no compute node was free to look")
     (noted,) = cache.iterdir()
     os.utime(noted, (0, 0))
-    assert queries.look(Request(gpu=1), tmp_path, mark, cache) == remark, "but for a day only"
+    assert queries.look(ResourceRequest(gpu=1), tmp_path, mark, cache) == remark, "but for a day only"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from halobench.runner import dry_run
-from halobench.runner.dry_run import Job, parse_reason, read_events
+from halobench.runner.dry_run import PlannedJob, parse_reason, read_events
 from halobench.runner.forecast.explain import explain, report, spec_changes
 
 RUN = "results/runs/clean/cnn/mixup2/seed0"
@@ -77,10 +77,10 @@ def record(folder: Path, path: str = f"{RUN}/train.json", spec: object = BEFORE,
     write(folder / path, {"stage": "train", "spec": spec, "code": code or {"training/loop": OLD}})
 
 
-def cell(reason: str, rule: str = "train", folder: str = RUN) -> Job:
+def cell(reason: str, rule: str = "train", folder: str = RUN) -> PlannedJob:
     """A job with two outputs in a cell's folder."""
     wildcards = {"dataset": "clean", "model": "cnn", "loss": "mixup2", "seed": "0"}
-    return Job(rule, reason, (REQUEST,), (f"{folder}/a.csv", f"{folder}/b.csv"), wildcards)
+    return PlannedJob(rule, reason, (REQUEST,), (f"{folder}/a.csv", f"{folder}/b.csv"), wildcards)
 
 
 def test_jobs_are_read_from_a_dry_run():
@@ -116,7 +116,7 @@ def test_a_report_tells_groups_and_totals(tmp_path):
 
 def test_thousands_of_jobs_share_a_line_unless_each_is_asked_for(tmp_path):
     jobs = [
-        Job("train", CHANGED, (REQUEST,), (f"{i}/a",), {"dataset": "clean", "loss": "mixup2", "seed": str(i)})
+        PlannedJob("train", CHANGED, (REQUEST,), (f"{i}/a",), {"dataset": "clean", "loss": "mixup2", "seed": str(i)})
         for i in range(1000)
     ]
     request(tmp_path)
@@ -130,8 +130,12 @@ def test_thousands_of_jobs_share_a_line_unless_each_is_asked_for(tmp_path):
 
 def test_figures_share_a_kind_though_each_has_a_rule(tmp_path):
     reason = "Input files updated by another job: results/tables/tiny/runs.parquet"
-    made = Job("aggregate", "Forced execution", (), ("results/tables/tiny/runs.parquet",), {"experiment": "tiny"})
-    figures = [Job(f"figure_{n}", reason, (), (f"results/figures/tiny/{n}.png",), {"experiment": "tiny"}) for n in "ab"]
+    made = PlannedJob(
+        "aggregate", "Forced execution", (), ("results/tables/tiny/runs.parquet",), {"experiment": "tiny"}
+    )
+    figures = [
+        PlannedJob(f"figure_{n}", reason, (), (f"results/figures/tiny/{n}.png",), {"experiment": "tiny"}) for n in "ab"
+    ]
     for figure in figures:
         write(tmp_path / figure.outputs[0])
     write(tmp_path / made.outputs[0])
@@ -244,7 +248,7 @@ def test_other_reasons_have_a_sentence_too(tmp_path, reason, sentence):
 
 
 def test_earlier_jobs_are_named_or_counted(tmp_path):
-    makers = {f"in/{i}": Job("train", "", (), (f"in/{i}",), {"seed": str(i)}) for i in range(5)}
+    makers = {f"in/{i}": PlannedJob("train", "", (), (f"in/{i}",), {"seed": str(i)}) for i in range(5)}
     job = cell(f"Input files updated by another job: {', '.join(makers)}")
     assert explain(job, makers, tmp_path) == "5 inputs will be made anew by train (5 jobs)"
     one = cell("Input files updated by another job: in/3")
@@ -259,7 +263,7 @@ def test_cells_that_came_and_went_are_named_by_folder(tmp_path):
 
     request(tmp_path, listed("a/seed0", "b/seed0"))
     write(tmp_path / "out", listed("a/seed0", "a/seed1"))
-    job = Job("manifest", f"{dry_run.INPUTS}; {dry_run.CODE}", (REQUEST,), ("out",), {})
+    job = PlannedJob("manifest", f"{dry_run.INPUTS}; {dry_run.CODE}", (REQUEST,), ("out",), {})
     assert explain(job, {}, tmp_path) == (
         "runs/b/seed0 was added to its inputs; runs/a/seed1 was dropped from its inputs;"
         " the rule manifest itself changed"

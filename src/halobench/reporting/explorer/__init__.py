@@ -203,7 +203,7 @@ def _order(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
     }
 
 
-def page(data: Mapping[str, Any]) -> str:
+def explorer_page(data: Mapping[str, Any]) -> str:
     """Return the page, with all that it needs in it."""
     from plotly.offline import get_plotlyjs
 
@@ -235,6 +235,6 @@ def write(results: Path, out: Path, experiments: Sequence[str], tables: Path, no
     SpecError
         As `gather`.
     """
-    text = page(gather(results, tables, experiments, note))
+    text = explorer_page(gather(results, tables, experiments, note))
     with files.replacing(out) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -64,7 +64,7 @@ def draw(claims: pd.DataFrame) -> Figure:
     names = page_layout.wrapped("; ".join(untested_names(entry.name for entry in untested)), width - 0.2, SIZE)
     height = top + sum(HEADING + sum(entry.height for entry in rows) + FOOT for rows in groups.values()) + 0.1
     height += (HEADING + page_layout.lines_high(names, SIZE) + 0.1) if untested else 0
-    figure = page_layout.page(width, height)
+    figure = page_layout.blank_figure(width, height)
     page_layout.write(figure, 0.1, 0.12, TITLE, size=11.5, weight="bold")
     page_layout.write(figure, 0.1, 0.4, note, color=GREY)
     _draw_key(figure, 0.1, top - 0.2)

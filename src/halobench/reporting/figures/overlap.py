@@ -41,7 +41,7 @@ def draw(runs: pd.DataFrame) -> Figure:
     distribution = plane()
     sample = distribution.sample(CLASSES * POINTS, np.random.default_rng(0))
     points, labels = sample.inputs.reshape(-1, 2), sample.labels
-    figure = page_layout.page(11.0, 5.5 if images else 4.3)
+    figure = page_layout.blank_figure(11.0, 5.5 if images else 4.3)
     title = "Classes that overlap: each has a region of its own and shares one with its partner"
     page_layout.write(figure, 0.15, 0.12, title, size=12, weight="bold")
     note = (

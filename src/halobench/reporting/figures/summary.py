@@ -48,7 +48,7 @@ def draw(
     keys = page_layout.legend_lines(artists.loss_keys(styles, styles), LEFT)
     tops = _Tops.of(len(keys), len(selection.losses), len(selection.shown), verdicts.height)
 
-    figure = page_layout.page(WIDTH, tops.bottom + growth.HEIGHT * bool(growing))
+    figure = page_layout.blank_figure(WIDTH, tops.bottom + growth.HEIGHT * bool(growing))
     samples = around.split(",")[0].split(" (")[0]
     title = TITLE.replace(labels.around("train").split(",")[0], samples)
     page_layout.write(figure, 0.15, 0.14, title, size=13, weight="bold")

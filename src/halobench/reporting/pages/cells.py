@@ -99,7 +99,7 @@ def _radius(value: float, censored: bool) -> Entry:
     return Entry(f"≥ {entry.shown}", entry.value) if censored and not math.isnan(value) else entry
 
 
-def page(experiment: str, tables: Mapping[str, pd.DataFrame], note: str = "") -> str:
+def cells_page(experiment: str, tables: Mapping[str, pd.DataFrame], note: str = "") -> str:
     """Return the page of an experiment's cells; `note` leads it, e.g. that cells are missing."""
     rows = lines(tables)
     selects = elements.choices(line.keys for line in rows)

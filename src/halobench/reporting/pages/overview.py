@@ -63,13 +63,13 @@ class Overview:
     experiment: str
     runs: pd.DataFrame
     claims: pd.DataFrame
-    jobs: Sequence[run_costs.Job]
+    jobs: Sequence[run_costs.FinishedJob]
     config: Mapping[str, Any]
     figure: bytes = b""
     note: str = ""
 
 
-def page(overview: Overview) -> str:
+def overview_page(overview: Overview) -> str:
     """Return the overview as a page of its own."""
     parts = [elements.note(overview.note), f"<p>{html.escape(sentence(overview.runs))}</p>", _facts(overview)]
     parts += ["<h2>What came out</h2>", *_outcome(overview)]
@@ -183,7 +183,7 @@ def _grid(runs: pd.DataFrame) -> str:
     return f'{selects}<div id="grid">{elements.table("The grid", columns, lines, wide=True)}</div>'
 
 
-def _costs(jobs: Sequence[run_costs.Job]) -> str:
+def _costs(jobs: Sequence[run_costs.FinishedJob]) -> str:
     """Return the cost of each stage."""
     columns = (
         *(Column("Stage"), Column("Jobs", number=True), Column("Time on CPUs", number=True)),
@@ -208,7 +208,7 @@ def _costs(jobs: Sequence[run_costs.Job]) -> str:
     return elements.table(caption, columns, lines)
 
 
-def _versions(jobs: Sequence[run_costs.Job]) -> str:
+def _versions(jobs: Sequence[run_costs.FinishedJob]) -> str:
     """Return the versions of all packages that jobs recorded."""
     columns = (Column("Package"), Column("Version"))
     lines = [

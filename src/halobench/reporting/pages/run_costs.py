@@ -18,7 +18,7 @@ TABLE_RECORDS = ("aggregate.json", "claims.json")
 
 
 @dataclass(frozen=True)
-class Job:
+class FinishedJob:
     """A job by its record: seconds of wall time, peak memory in MiB, times in UTC."""
 
     stage: str
@@ -44,7 +44,7 @@ class Cost:
     peak: float
 
 
-def read_jobs(manifest: Mapping[str, Any], results: Path, tables: Path) -> list[Job]:
+def read_jobs(manifest: Mapping[str, Any], results: Path, tables: Path) -> list[FinishedJob]:
     """Return the jobs that an experiment's tables come from, by their records.
 
     Parameters
@@ -82,9 +82,9 @@ def _paths(manifest: Mapping[str, Any], results: Path, tables: Path) -> Iterator
         yield tables / name
 
 
-def as_job(record: Mapping[str, Any]) -> Job:
+def as_job(record: Mapping[str, Any]) -> FinishedJob:
     """Return the job of a record."""
-    return Job(
+    return FinishedJob(
         stage=record["stage"],
         seconds=float(record["seconds"]),
         peak=float(record["peak_memory_mib"]),
@@ -103,9 +103,9 @@ def machine(hardware: Mapping[str, Any]) -> str:
     return f"{hardware['host']}: {hardware['processor']}, {hardware['cores']} cores{card}"
 
 
-def costs(jobs: Iterable[Job]) -> list[Cost]:
+def costs(jobs: Iterable[FinishedJob]) -> list[Cost]:
     """Return the cost of each stage, in the order in which stages first come."""
-    by: dict[str, list[Job]] = {}
+    by: dict[str, list[FinishedJob]] = {}
     for job in jobs:
         by.setdefault(job.stage, []).append(job)
     return [
@@ -121,7 +121,7 @@ def costs(jobs: Iterable[Job]) -> list[Cost]:
     ]
 
 
-def versions(jobs: Sequence[Job]) -> dict[str, list[str]]:
+def versions(jobs: Sequence[FinishedJob]) -> dict[str, list[str]]:
     """Return the versions of each package that jobs ran with, Python and halobench first."""
     versions_of: dict[str, set[str]] = {}
     for job in jobs:
@@ -132,12 +132,12 @@ def versions(jobs: Sequence[Job]) -> dict[str, list[str]]:
     return {name: sorted(versions_of[name]) for name in names}
 
 
-def machines(jobs: Iterable[Job]) -> list[tuple[str, int]]:
+def machines(jobs: Iterable[FinishedJob]) -> list[tuple[str, int]]:
     """Return machines with the number of jobs that each ran, the busiest first."""
     return _most_first(job.machine for job in jobs)
 
 
-def commits(jobs: Iterable[Job]) -> list[tuple[str, int]]:
+def commits(jobs: Iterable[FinishedJob]) -> list[tuple[str, int]]:
     """Return commits, shortened, with the number of jobs run at each, the most first."""
     return _most_first(short(job.commit) for job in jobs)
 
@@ -146,7 +146,7 @@ def _most_first(values: Iterable[str]) -> list[tuple[str, int]]:
     return sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
 
 
-def span(jobs: Sequence[Job]) -> tuple[str, str]:
+def span(jobs: Sequence[FinishedJob]) -> tuple[str, str]:
     """Return when the first job started and the last one ended, to the minute."""
     begun, ended = min(job.started for job in jobs), max(job.finished for job in jobs)
     return f"{begun[:16].replace('T', ' ')} UTC", f"{ended[:16].replace('T', ' ')} UTC"

@@ -22,7 +22,7 @@ LETTER = 0.53  # width of a letter over the size of its type, on average
 LEGEND_LINE = 0.18  # height of a line of a legend, inches
 
 
-def page(width: float, height: float) -> Figure:
+def blank_figure(width: float, height: float) -> Figure:
     """Return an empty page of this size in inches."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)

@@ -20,10 +20,10 @@ from matplotlib.lines import Line2D
 from halobench.reporting.plotting.page_layout import (
     LEGEND_LINE,
     LETTER,
+    blank_figure,
     draw_legend,
     legend_lines,
     lines_high,
-    page,
     place,
     shortened,
     wrapped,
@@ -127,7 +127,7 @@ def draw_grid(
     width = max(band_width * len(bands), sizes.least)
     head = _Head.of(text, width - 0.2, [columns[column] for column in arrangement.heads])
     height = head.bottom + max((arrangement.tops(band)[-1] for band in bands), default=0.0) + sizes.bottom
-    figure = page(width, height)
+    figure = blank_figure(width, height)
     head.draw(figure)
     heading_width = max(band_width, width / len(bands)) - 0.15 if bands else 0.0
     painter = _Painter(figure, arrangement, columns, headings, head, heading_width)

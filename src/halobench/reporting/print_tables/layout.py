@@ -222,7 +222,7 @@ def _latex_value(value: Value | None) -> str:
 # HTML -----------------------------------------------------------------------------------------------------------------
 
 
-def page(table: Table, name: str, note: str = "") -> str:
+def table_page(table: Table, name: str, note: str = "") -> str:
     """Return the table as one HTML page that needs no network, with its LaTeX folded; headings sort within blocks."""
     keys = [row.keys for part in table.parts for _, rows in part.blocks for row in rows]
     selects = elements.filters(elements.choices(map(dict, keys)), "parts", "rows")
@@ -304,5 +304,5 @@ def save(table: Table, stem: Path | str, note: str = "") -> list[Path]:
     tables_io.write_csv(paths[0], table.numbers)
     with files.replacing(paths[1]) as temporary:
         temporary.write_text(latex(table, name, note), encoding="utf-8")
-    elements.write(paths[2], page(table, name, note))
+    elements.write(paths[2], table_page(table, name, note))
     return paths

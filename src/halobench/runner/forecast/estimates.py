@@ -18,7 +18,7 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import parse, to_json
 from halobench.core.specs import DatasetSpec, ProbeSpec, TrainSpec
-from halobench.runner.dry_run import Job, request_of
+from halobench.runner.dry_run import PlannedJob, request_of
 from halobench.storage import files, layout, records
 
 PLACES = {stage.name: stage.records for stage in layout.STAGES.values()}
@@ -242,7 +242,7 @@ class Past:
             self._alike.setdefault(key, []).append(past)
         self._found.clear()
 
-    def estimate(self, job: Job) -> Estimate | None:
+    def estimate(self, job: PlannedJob) -> Estimate | None:
         """Return what a job takes, from the records that are most like it; None if there are none."""
         path, spec = record_path(job), asked_spec(job, self.folder)
         if path is None or (spec is None and job.kind in ASKED):
@@ -308,14 +308,14 @@ def scaled(past: Made, like: Likeness, spec: Any) -> float:
     return past.seconds - looped + looped * ratio
 
 
-def record_path(job: Job) -> PurePosixPath | None:
+def record_path(job: PlannedJob) -> PurePosixPath | None:
     """Return the record that a job leaves; None of a kind that leaves none."""
     name = f"{job.product}.json"
     records = (path for path in map(PurePosixPath, job.outputs) if path.name == name)
     return next(records, None) if job.kind in LIKE else None
 
 
-def asked_spec(job: Job, folder: Path) -> Any:
+def asked_spec(job: PlannedJob, folder: Path) -> Any:
     """Return the spec in a job's request; None for a job without one."""
     path = request_of(job)
     return _read_spec(folder / path) if path and job.kind in ASKED else None
@@ -330,7 +330,7 @@ def _read_spec(path: Path) -> Any:
         return None
 
 
-def devices(job: Job, spec: Any) -> tuple[str, ...]:
+def devices(job: PlannedJob, spec: Any) -> tuple[str, ...]:
     """Kinds of device whose records count, best first; an empty one stands for any.
 
     A recipe that leaves the device open counts as one for a GPU where the job asks for one, or for a part of one.
@@ -342,12 +342,12 @@ def devices(job: Job, spec: Any) -> tuple[str, ...]:
     return ("cuda", "cpu") if on_gpu else ("cpu", "cuda")
 
 
-def amount(job: Job, resource: str) -> int:
+def amount(job: PlannedJob, resource: str) -> int:
     """How much of a resource a job asks for; 0 where it doesn't, or where that isn't known yet."""
     text = job.resources.get(resource, "0")
     return int(text) if text.isdecimal() else 0
 
 
-def gpus(job: Job) -> int:
+def gpus(job: PlannedJob) -> int:
     """GPU slots that a job asks for."""
     return amount(job, "gpu")

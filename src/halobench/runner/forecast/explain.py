@@ -24,7 +24,7 @@ from halobench.runner.dry_run import (
     NEWER,
     PARAMS,
     SOFTWARE,
-    Job,
+    PlannedJob,
     dry_run,
     parse_reason,
     request_of,
@@ -36,12 +36,12 @@ ORDER = tuple(STAGES)
 NOTHING = "nothing would run: everything is up to date"
 
 
-def explain(job: Job, makers: Mapping[str, Job], folder: Path = Path()) -> str:
+def explain(job: PlannedJob, makers: Mapping[str, PlannedJob], folder: Path = Path()) -> str:
     """Return why one job would run, as one sentence without its name.
 
     Parameters
     ----------
-    job : Job
+    job : PlannedJob
     makers : mapping
         The job that would make each file again.
     folder : Path
@@ -70,12 +70,12 @@ def explain(job: Job, makers: Mapping[str, Job], folder: Path = Path()) -> str:
     return "; ".join(dict.fromkeys(sentence)) or job.reason or "Snakemake gives no reason"
 
 
-def _has_run(job: Job, folder: Path) -> bool:
+def _has_run(job: PlannedJob, folder: Path) -> bool:
     """Return whether any of a job's outputs is there."""
     return any((folder / path).exists() for path in job.outputs)
 
 
-def _forced(job: Job, folder: Path) -> list[str]:
+def _forced(job: PlannedJob, folder: Path) -> list[str]:
     """Snakemake forces what was left incomplete, which has no record yet, and what the user asked to be forced."""
     if changes := request_changes(job, folder):
         return changes
@@ -83,7 +83,7 @@ def _forced(job: Job, folder: Path) -> list[str]:
     return ["it is forced" if complete else "it was left incomplete when it last ran"]
 
 
-def _missing(job: Job, paths: Sequence[str], folder: Path) -> list[str]:
+def _missing(job: PlannedJob, paths: Sequence[str], folder: Path) -> list[str]:
     """Return which outputs are gone; for a job without any, that it has never run."""
     if not _has_run(job, folder):
         return ["it has never run"]
@@ -91,19 +91,19 @@ def _missing(job: Job, paths: Sequence[str], folder: Path) -> list[str]:
     return [f"{_listed(_short(job, files))} {_be(files)} missing"]
 
 
-def _newer(job: Job, paths: Sequence[str], folder: Path) -> list[str]:
+def _newer(job: PlannedJob, paths: Sequence[str], folder: Path) -> list[str]:
     """Return which inputs changed after the outputs were made."""
     files = [path for path in paths if path != request_of(job)]
     changed = [f"{_listed(_short(job, files))} changed after the outputs were made"] if files else []
     return [*changed, *(request_changes(job, folder) if len(files) < len(paths) else [])]
 
 
-def request_changes(job: Job, folder: Path = Path()) -> list[str]:
+def request_changes(job: PlannedJob, folder: Path = Path()) -> list[str]:
     """Return what a job is asked for that its record wasn't made with; nothing if there is no record to compare with.
 
     Parameters
     ----------
-    job : Job
+    job : PlannedJob
     folder : Path
         The working directory of the run.
     """
@@ -124,17 +124,17 @@ def _folders(listed: Mapping[str, Any]) -> list[str]:
     return [f"{place}/{entry['path']}" for kind, place in places for entry in listed.get(kind, ())]
 
 
-def _anew(job: Job, paths: Sequence[str], makers: Mapping[str, Job]) -> list[str]:
+def _anew(job: PlannedJob, paths: Sequence[str], makers: Mapping[str, PlannedJob]) -> list[str]:
     """Return which inputs earlier jobs will make."""
     earlier = {makers[path].name: makers[path] for path in paths if path in makers}
-    kinds: dict[str, list[Job]] = {}
+    kinds: dict[str, list[PlannedJob]] = {}
     for maker in sorted(earlier.values(), key=_rank):
         kinds.setdefault(maker.kind, []).append(maker)
     by = [_makers(job, kind, group) for kind, group in kinds.items()]
     return [f"{_listed(_short(job, sorted(paths)), 'inputs')} will be made anew" + (f" by {_and(by)}" if by else "")]
 
 
-def _makers(job: Job, kind: str, group: Sequence[Job]) -> str:
+def _makers(job: PlannedJob, kind: str, group: Sequence[PlannedJob]) -> str:
     """Jobs of one kind that make a job's inputs; no label where it is the job's own."""
     if len(group) > 1:
         return f"{kind} ({len(group)} jobs)"
@@ -218,7 +218,7 @@ def _value(value: Any, longest: int = 60) -> str:
     return text if len(text) <= longest else f"{text[: longest - 20]} ... {text[-15:]}"
 
 
-def _short(job: Job, paths: Iterable[str]) -> list[str]:
+def _short(job: PlannedJob, paths: Iterable[str]) -> list[str]:
     """Files by name where they lie beside a job's outputs, so that jobs with the same reason read the same."""
     folder = PurePosixPath(job.outputs[0]).parent
     return [path.name if path.parent == folder else str(path) for path in map(PurePosixPath, paths)]
@@ -239,17 +239,17 @@ def _be(names: Sized, one: str = "is", many: str = "are") -> str:
     return one if len(names) == 1 else many
 
 
-def _rank(job: Job) -> tuple[int, str, str]:
+def _rank(job: PlannedJob) -> tuple[int, str, str]:
     """Where a job stands in a report: by stage, then by name."""
     return ORDER.index(job.kind) if job.kind in ORDER else len(ORDER), job.kind, job.label
 
 
-def report(jobs: Sequence[Job], folder: Path = Path(), each: bool = False) -> list[str]:
+def report(jobs: Sequence[PlannedJob], folder: Path = Path(), each: bool = False) -> list[str]:
     """Return the lines that say why jobs would run.
 
     Parameters
     ----------
-    jobs : sequence of Job
+    jobs : sequence of PlannedJob
         All of a dry run.
     folder : Path
         The working directory of the run.
@@ -264,7 +264,7 @@ def report(jobs: Sequence[Job], folder: Path = Path(), each: bool = False) -> li
     if not jobs:
         return [NOTHING]
     makers = {path: job for job in jobs for path in job.outputs}
-    groups: dict[tuple[str, ...], list[Job]] = {}
+    groups: dict[tuple[str, ...], list[PlannedJob]] = {}
     for job in sorted(jobs, key=_rank):
         sentence = explain(job, makers, folder)
         groups.setdefault((job.kind, sentence, *([job.label] if each else [])), []).append(job)
@@ -272,7 +272,7 @@ def report(jobs: Sequence[Job], folder: Path = Path(), each: bool = False) -> li
     return [*lines, totals(jobs)]
 
 
-def _named(group: Sequence[Job]) -> str:
+def _named(group: Sequence[PlannedJob]) -> str:
     """Return a job's name, or a group's: ``train, 480 jobs (clean/cnn/mixup2/seed0, ...)``."""
     if len(group) == 1:
         return group[0].name
@@ -281,7 +281,7 @@ def _named(group: Sequence[Job]) -> str:
     return f"{group[0].kind}, {len(group)} jobs ({few})"
 
 
-def totals(jobs: Sequence[Job]) -> str:
+def totals(jobs: Sequence[PlannedJob]) -> str:
     """How many jobs would run, in all and by kind."""
     counts = Counter(job.kind for job in sorted(jobs, key=_rank))
     return f"{len(jobs)} {_be(jobs, 'job', 'jobs')} would run: " + ", ".join(

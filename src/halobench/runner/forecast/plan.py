@@ -18,7 +18,7 @@ from statistics import fmean as mean
 
 from halobench.core.formatting import count, duration, number, size
 from halobench.runner import dry_run
-from halobench.runner.dry_run import Job
+from halobench.runner.dry_run import PlannedJob
 from halobench.runner.forecast.estimates import LIKE, MIB, Estimate, Made, Past, amount, gpus, record_path
 from halobench.runner.forecast.explain import NOTHING, ORDER
 
@@ -54,7 +54,7 @@ def limits(arguments: Sequence[str]) -> Limits:
 class Task:
     """A job that would run, and what it takes."""
 
-    job: Job
+    job: PlannedJob
     estimate: Estimate | None
 
     @property
@@ -93,7 +93,7 @@ def longest(tasks: Sequence[Task]) -> float:
     return max(map(end, tasks), default=0.0)
 
 
-def runs_here(job: Job) -> bool:
+def runs_here(job: PlannedJob) -> bool:
     """Whether a job runs beside the master on a cluster too, by the workflow's `runs_here`: a dry run does not tell."""
     return job.kind not in ("train", "probe") and not amount(job, "submit")
 
@@ -289,7 +289,7 @@ def places(origins: Iterable[Made], most: int = 3) -> str:
 
 def unknowns(tasks: Iterable[Task], most: int = 4) -> list[str]:
     """Return the lines that say which jobs have no like record, and what to run to have one."""
-    groups: dict[tuple[str, str], list[Job]] = {}
+    groups: dict[tuple[str, str], list[PlannedJob]] = {}
     for kind, group in grouped(tasks).items():
         for job in (task.job for task in group if task.unknown):
             model = job.wildcards.get("model", "") if kind in ("train", "probe") else ""
@@ -332,7 +332,7 @@ def warnings(tasks: Sequence[Task]) -> list[str]:
     return lines
 
 
-def cells(jobs: Iterable[Job], gathered: Iterable[str] = ()) -> str:
+def cells(jobs: Iterable[PlannedJob], gathered: Iterable[str] = ()) -> str:
     """Count the cells that have jobs to run, and the others among the files that jobs read or targets gather."""
     jobs = list(jobs)
     files = {path for job in jobs for path in (*job.inputs, *job.outputs)}.union(gathered)
@@ -346,12 +346,12 @@ def cells(jobs: Iterable[Job], gathered: Iterable[str] = ()) -> str:
 RUNS = "results/runs/"
 
 
-def report(jobs: Sequence[Job], most: Limits, folder: Path, gathered: Iterable[str] = ()) -> list[str]:
+def report(jobs: Sequence[PlannedJob], most: Limits, folder: Path, gathered: Iterable[str] = ()) -> list[str]:
     """Return the lines that say what a run would take.
 
     Parameters
     ----------
-    jobs : sequence of Job
+    jobs : sequence of PlannedJob
         All that would run.
     most : Limits
     folder : Path

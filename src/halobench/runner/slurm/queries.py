@@ -41,7 +41,7 @@ class SlurmError(OSError):
 
 
 @dataclass(frozen=True)
-class Request:
+class ResourceRequest:
     """What a job asks of the cluster, by the names that a profile has for it; None where it asks nothing."""
 
     slurm_partition: str | None = None
@@ -59,7 +59,7 @@ class Request:
     slots_per_gpu: int | None = None  # not SLURM's: how many stages enter one GPU, by `halobench.pipeline.gpu_slots`
 
     @classmethod
-    def of(cls, resources: Mapping[str, Any], threads: int) -> Request:
+    def of(cls, resources: Mapping[str, Any], threads: int) -> ResourceRequest:
         """Return the request that the executor plugin makes of a job's resources and threads."""
         values = {name: resources.get(name) for name in cls.__dataclass_fields__}
         # What Snakemake can't tell yet, or was left empty, isn't asked; no GPU of a model is.
@@ -89,9 +89,9 @@ class Request:
         return [*arguments_, *shlex.split(self.slurm_extra or "")]
 
 
-# What profiles and rules ask for: `Request`, Snakemake's own, and the workflow's.
-RESOURCES = {*Request.__dataclass_fields__, "mem", "mem_mib", "mem_mb_per_cpu", "disk", "disk_mb", "disk_mib", "tmpdir"}
-RESOURCES |= {"tasks", "clusters", "shard", "submit", "checkpoint_seconds"}
+# What profiles and rules ask for: `ResourceRequest`, Snakemake's own, and the workflow's.
+RESOURCES = {*ResourceRequest.__dataclass_fields__, "mem", "mem_mib", "mem_mb_per_cpu", "tmpdir"}
+RESOURCES |= {"disk", "disk_mb", "disk_mib", "tasks", "clusters", "shard", "submit", "checkpoint_seconds"}
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def pools(text: str) -> dict[str, Pool]:
     return pools_by_name
 
 
-def check(wanted: Mapping[Request, Iterable[str]], status: str | None, first_look: int) -> None:
+def check(wanted: Mapping[ResourceRequest, Iterable[str]], status: str | None, first_look: int) -> None:
     """Check that the cluster can take what will be asked of it.
 
     Parameters
@@ -242,7 +242,7 @@ def _status_problems(status: str | None, first_look: int) -> list[str]:
     return []
 
 
-def _pool_problems(request: Request, partitions: Mapping[str, Pool]) -> list[str]:
+def _pool_problems(request: ResourceRequest, partitions: Mapping[str, Pool]) -> list[str]:
     """Return what no node of the request's partitions can ever give."""
     names = (
         request.slurm_partition.split(",")
@@ -277,7 +277,7 @@ def _pool_problems(request: Request, partitions: Mapping[str, Pool]) -> list[str
     return problems
 
 
-def _account_problems(request: Request) -> list[str]:
+def _account_problems(request: ResourceRequest) -> list[str]:
     """Whether the account is one of this user's, asked as the executor plugin asks before each submission."""
     if not request.slurm_account:
         return []
@@ -299,7 +299,7 @@ def _account_problems(request: Request) -> list[str]:
     return [f"slurm_account = {request.slurm_account}: expected none, since this cluster keeps no accounts{why}"]
 
 
-def _submission_problems(request: Request) -> list[str]:
+def _submission_problems(request: ResourceRequest) -> list[str]:
     """Return what sbatch says of the request, without submitting it."""
     try:
         ask("sbatch", "--test-only", *request.arguments, "--wrap", "true")
@@ -309,12 +309,12 @@ def _submission_problems(request: Request) -> list[str]:
     return []
 
 
-def look(request: Request, folder: Path, mark: Path, cache: Path) -> str:
+def look(request: ResourceRequest, folder: Path, mark: Path, cache: Path) -> str:
     """Let a compute node look whether it sees the working directory and Python; a remark if none was free for it.
 
     Parameters
     ----------
-    request : Request
+    request : ResourceRequest
         A request of the jobs, which decides the kind of node.
     folder, mark : Path
         The working directory, and a file in it that was just written.
@@ -333,7 +333,7 @@ def look(request: Request, folder: Path, mark: Path, cache: Path) -> str:
             return ""
     python = f"{shlex.quote(sys.executable)} -c 'import halobench, snakemake'"
     script = f"echo node $SLURMD_NODENAME; test -f {shlex.quote(str(mark))} || exit 71; {python} || exit 72"
-    quick = Request(**{**vars(request), "mem_mb": 500, "runtime": 2, "slurm_extra": None})
+    quick = ResourceRequest(**{**vars(request), "mem_mb": 500, "runtime": 2, "slurm_extra": None})
     command = ["srun", f"--immediate={LOOK}", "--job-name=halobench-look", "--ntasks=1", *quick.arguments]
     try:
         done = subprocess.run(
