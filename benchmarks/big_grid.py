@@ -73,7 +73,7 @@ class Results:
         """Each stage once, in the order of the workflow; what each took, by name."""
         manifest, tables, drawn = (self.folder / name for name in ("manifest.json", "tables", "figures"))
         listed = self.folder / "cells.json"
-        found = {"manifest": run("manifest", "--cells", listed, "--results", self.folder, "--out", manifest)}
+        found = {"manifest": run("manifest", "--spec", f"@{listed}", "--results", self.folder, "--out", manifest)}
         found["aggregate"] = run("aggregate", "--manifest", manifest, "--results", self.folder, "--out", tables)
         claims = ROOT / "workflow/claims.yaml"
         found["verdicts"] = run("claims", "--claims", claims, "--tables", tables, "--out", tables)

@@ -504,7 +504,7 @@ def test_an_overlay_that_snakemake_cannot_read_loses_nothing(finished, content):
 PLUGINS = """
 import numpy as np
 from halobench.data.sources import Description, Images
-from halobench.losses import Loss, soft_cross_entropy
+from halobench.losses.base import Loss, soft_cross_entropy
 from torch import nn
 
 class Raises(Loss):

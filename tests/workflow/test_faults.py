@@ -160,7 +160,8 @@ def test_a_disk_without_room_is_refused_before_any_job(small_disk):
     assert re.search(r"results = [12][.\d]* MiB free: expected at least 4[.\d]* MiB", output)
     assert "MiB, which the cells still to be computed will take; make room or run fewer" in output
     assert "Traceback" not in output
-    assert not list(small_disk.glob("results/**/*.*"))
+    left = small_disk.glob("results/**/*.*")
+    assert not [path for path in left if path.parent.name != "requests"], "nothing but what was asked"
     filler.unlink()
 
 
@@ -506,7 +507,7 @@ def test_no_pickle_is_written_or_read(root):
     for path in (root / "src").rglob("*.py"):
         text = path.read_text().replace("literal_eval(", "").replace(".eval()", "")
         found = [word for word in banned if word in text]
-        assert found == (["import pickle"] if path.name == "vision.py" else []), path
+        assert found == (["import pickle"] if path.name == "torchvision_files.py" else []), path
         assert "pickle.load" not in text
         assert "pickle.dump" not in text
     assert issubclass(config_file.StrictLoader, yaml.SafeLoader)
