@@ -217,7 +217,7 @@ EDITS = {
         "figure tiny/radii: reporting/figures/radii.py changed",
     ),
     "the theme changed": Edit(
-        written("reporting/plotting/style", "BAND = 0.18", "BAND = 0.2"),
+        written("reporting/plotting/style", '"lines.linewidth": 1.3', '"lines.linewidth": 1.4'),
         FIGURES | {"overview": 1},
         f"figure, {len(FIGURES)} jobs (tiny/calibration, ...): reporting/plotting/style.py changed",
     ),

@@ -52,18 +52,27 @@ class Request:
 
 
 def write_request(results: Path, request: Request, again: bool = False) -> Path:
-    """Write a request below a results folder unless it is there; return its path.
+    """Write a request below a results folder unless it is there, undamaged; return its path.
 
     With `again` it is written in any case, and says when, so that its checksum is another one.
     """
     path = results / FOLDER / request.name
-    if again or not path.exists():
-        content = {"stage": request.stage, "spec": request.spec, "code": dict(request.code)}
+    content = {"stage": request.stage, "spec": request.spec, "code": dict(request.code)}
+    if again or not _holds(path, content):
         when = {"again": datetime.now(UTC).isoformat(timespec="microseconds")} if again else {}
         with files.replacing(path) as temporary:
             temporary.write_text(json.dumps(content | when, indent=1, sort_keys=True, allow_nan=False) + "\n")
             os.utime(temporary, (TIME, TIME))  # before others can see it
     return path
+
+
+def _holds(path: Path, content: Mapping[str, Any]) -> bool:
+    """Whether a file is there that holds this content: not cut short or edited, which would undo its results."""
+    try:
+        held = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(held, dict) and to_json({key: held[key] for key in held if key != "again"}) == to_json(content)
 
 
 def read_request(path: Path | str, stage: str) -> Request:

@@ -33,6 +33,17 @@ def test_a_request_is_older_than_any_result_and_written_once(tmp_path):
     assert write_request(tmp_path, REQUEST).read_bytes() == before, "lost and written again it is the same"
 
 
+@pytest.mark.parametrize(
+    "text", ["", '{"spec": 1', "[1]", '{"stage": "train", "spec": {"train": {"lr": 7}}, "code": {}}']
+)
+def test_a_damaged_or_edited_request_is_written_anew(tmp_path, text):
+    path = write_request(tmp_path, REQUEST)
+    before = path.read_bytes()
+    path.write_text(text)
+    assert write_request(tmp_path, REQUEST).read_bytes() == before
+    assert path.stat().st_mtime == TIME, "so that its result is not made again"
+
+
 def test_written_again_it_has_another_checksum_and_says_the_same(tmp_path):
     path = write_request(tmp_path, REQUEST)
     before = path.read_bytes()
@@ -40,6 +51,8 @@ def test_written_again_it_has_another_checksum_and_says_the_same(tmp_path):
     assert path.read_bytes() != before
     assert path.stat().st_mtime == TIME
     assert read_request(path, "train") == REQUEST
+    again = path.read_bytes()
+    assert write_request(tmp_path, REQUEST).read_bytes() == again, "it stays as it is"
 
 
 def test_a_request_of_another_stage_is_refused(tmp_path):
