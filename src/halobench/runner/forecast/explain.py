@@ -31,6 +31,7 @@ from halobench.runner.dry_run import (
 )
 from halobench.storage import files
 from halobench.storage.layout import STAGES
+from halobench.storage.requests import STALE
 
 ORDER = tuple(STAGES)
 NOTHING = "nothing would run: everything is up to date"
@@ -94,8 +95,17 @@ def _missing(job: PlannedJob, paths: Sequence[str], folder: Path) -> list[str]:
 def _newer(job: PlannedJob, paths: Sequence[str], folder: Path) -> list[str]:
     """Return which inputs changed after the outputs were made."""
     files = [path for path in paths if path != request_of(job)]
+    if times := _times_beside_a_record_set_back(job, folder):
+        files = [path for path in files if (folder / path).stat().st_mtime > min(times)]
     changed = [f"{_listed(_short(job, files))} changed after the outputs were made"] if files else []
     return [*changed, *(request_changes(job, folder) if len(files) < len(paths) else [])]
+
+
+def _times_beside_a_record_set_back(job: PlannedJob, folder: Path) -> list[float]:
+    """Return the times of a job's other outputs if its record was set back: every input is newer than such a record."""
+    outputs = [folder / path for path in job.outputs]
+    times = [path.stat().st_mtime for path in outputs if path.exists()]
+    return [time for time in times if time != STALE] if STALE in times else []
 
 
 def request_changes(job: PlannedJob, folder: Path = Path()) -> list[str]:
