@@ -100,8 +100,8 @@ def tables_of(kind, name):
 
 def caption(name, kind="figure"):
     """The own caption of a figure or table, or the one for those without."""
-    own = Path(workflow.basedir) / f"workflow/report/{name}.rst"
-    return f"../report/{name if own.exists() else kind}.rst"
+    path = Path(workflow.basedir) / f"workflow/report/{name}.rst"
+    return f"../report/{name if path.exists() else kind}.rst"
 
 
 def train_threads(wildcards):

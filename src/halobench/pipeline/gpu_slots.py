@@ -346,13 +346,13 @@ def device_slot(
         How many processes may share a device, this one included.
     environ : mutable mapping
         Where CUDA_VISIBLE_DEVICES (and with an index CUDA_DEVICE_ORDER) is read, set and afterwards restored. With
-        SLURM_JOB_ID only processes of the same job are told apart.
+        SLURM_JOB_ID, slots are shared only by processes of the same job.
     folder : Path, optional
         Where the locks lie; by default in the folder of temporary files, under this user's and this host's name.
     wait : float, optional
         After how many seconds to give up when all slots are taken; by default never.
     log : callable
-        Is told once, in one line, if the process has to wait.
+        Called once, with one line, if the process has to wait.
 
     Yields
     ------

@@ -1,4 +1,4 @@
-"""What a run on SLURM sees to before its first job and after its last, and what its jobs are told of it.
+"""What a run on SLURM does before its first job and after its last, and what it passes on to its jobs.
 
 Jobs run under Snakemakes of their own, which read the workflow again, on another machine and perhaps days later. They
 are to compute what was asked when the run was started, so that configuration and code are noted in a file, whose path

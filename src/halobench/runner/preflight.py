@@ -44,9 +44,8 @@ def check_results(config: Config, results: Path) -> None:
         path = results / job.record
         try:
             record = _read(path, job)
-            other = _other(record, job) if not job.scope else []
-            if other:
-                stale.append((path, job))
+            if not job.scope and _other(record, job):
+                stale.append(job)
                 continue
             _restore_time(path, record)
             _check_newer_outputs(path, record)
@@ -60,15 +59,15 @@ def check_results(config: Config, results: Path) -> None:
         _set_back(stale, results)
 
 
-def _set_back(stale: Sequence[tuple[Path, Job]], results: Path) -> None:
+def _set_back(stale: Sequence[Job], results: Path) -> None:
     """Make records older than the requests that they don't answer, whatever Snakemake remembers of them.
 
     It has no memory of results that were copied here or touched. Then the request is newer than the record, and, since
     it is written again, not the one whose checksum Snakemake may remember.
     """
-    for path, _ in stale:
-        os.utime(path, (STALE, STALE))
-    for request in {job.request.name: job.request for _, job in stale}.values():
+    for job in stale:
+        os.utime(results / job.record, (STALE, STALE))
+    for request in {job.request.name: job.request for job in stale}.values():
         write_request(results, request, again=True)
 
 

@@ -92,7 +92,7 @@ def test_a_training_is_like_its_other_seeds(tmp_path):
     keep(tmp_path, "train", TRAIN | {"loss": {"name": "focal"}}, 99.0, "clean/mlp/focal/seed0")
     keep(tmp_path, "train", TRAIN | {"dataset": NOISY}, 99.0, "noisy/mlp/mixup/seed0")
     found = estimate(tmp_path, job("train", TRAIN))
-    assert (found.seconds, found.memory, len(found.made)) == (12.0, 300.0, 2)
+    assert (found.seconds, found.memory, len(found.origins)) == (12.0, 300.0, 2)
 
 
 def test_then_like_another_loss(tmp_path):
@@ -392,7 +392,7 @@ def test_hours_of_a_gpu_told_by_a_cpu_are_called_a_guess(tmp_path):
 def test_places_are_counted_where_there_are_many(tmp_path):
     for i, (host, chip) in enumerate([("a", "EPYC"), ("b", "EPYC"), ("c", "Xeon")]):
         keep(tmp_path, "train", TRAIN, 1.0, f"clean/mlp/mixup/seed{i}", hardware={"host": host, "processor": chip})
-    made = estimate(tmp_path, job("train", TRAIN)).made
+    made = estimate(tmp_path, job("train", TRAIN)).origins
     assert plan.places(made) == "cpu (EPYC, 2 hosts), cpu (Xeon, host c)"
     assert plan.places(made, most=1) == "cpu (EPYC, 2 hosts) and 1 more"
 

@@ -186,12 +186,12 @@ class Estimate:
     size: float | None
     memory: float
     like: Likeness
-    made: tuple[Made, ...]
+    origins: tuple[Made, ...]
 
     @functools.cached_property
     def of_cpu(self) -> bool:
         """Whether some of it is told by jobs that ran on a CPU."""
-        return any(one.device == "cpu" for one in self.made)
+        return any(one.device == "cpu" for one in self.origins)
 
 
 class Past:

@@ -261,7 +261,7 @@ def origins(tasks: Iterable[Task]) -> list[str]:
         for like in LIKE.get(kind, ()):
             estimates_alike = [task.estimate for task in group if task.estimate and task.estimate.like == like]
             if estimates_alike:
-                origins_by_path = {one.path: one for estimate in set(estimates_alike) for one in estimate.made}
+                origins_by_path = {one.path: one for estimate in set(estimates_alike) for one in estimate.origins}
                 records = f"{count(len(origins_by_path), 'record')} {like.words}{' (rough)' if like.rough else ''}"
                 rows.append((kind, count(len(estimates_alike), "job"), records, places(origins_by_path.values())))
     if not rows:
