@@ -116,6 +116,20 @@ class Events:
         return bool(self.stats) and not self.jobs
 
 
+def refuse(events: Events, silence: str) -> int:
+    """Print why a dry run says nothing of its jobs; return the exit code. `silence` is said if Snakemake named none.
+
+    It is 0, and nothing is printed, if the dry run is one to report on.
+    """
+    if events.code:
+        print(events.errors, file=sys.stderr)
+        return events.code
+    if events.silenced:
+        print(f"halobench: error: Snakemake {silence}: leave out --quiet", file=sys.stderr)
+        return 2
+    return 0
+
+
 def read_events(lines: Iterable[str], code: int = 0, errors: str = "") -> Events:
     """Read the lines of JSON that the logger plug-in keeps."""
     jobs, gathered, stats, folder = [], [], {}, Path()

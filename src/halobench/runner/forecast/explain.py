@@ -7,7 +7,6 @@ difference between the request and the record of its results.
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path, PurePosixPath
@@ -27,6 +26,7 @@ from halobench.runner.dry_run import (
     PlannedJob,
     dry_run,
     parse_reason,
+    refuse,
     request_of,
 )
 from halobench.storage import files
@@ -302,11 +302,7 @@ def totals(jobs: Sequence[PlannedJob]) -> str:
 def why(arguments: Sequence[str], each: bool = False) -> int:
     """Print why each job would run; return 0, or Snakemake's exit code after its own message."""
     events = dry_run(arguments)
-    if events.code:
-        print(events.errors, file=sys.stderr)
-        return events.code
-    if events.silenced:
-        print("halobench: error: Snakemake gave no reasons: leave out --quiet", file=sys.stderr)
-        return 2
+    if code := refuse(events, "gave no reasons"):
+        return code
     print("\n".join(report(events.jobs, events.folder, each)))
     return 0

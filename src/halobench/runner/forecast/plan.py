@@ -382,12 +382,8 @@ def report(jobs: Sequence[PlannedJob], most: Limits, folder: Path, gathered: Ite
 def plan(arguments: Sequence[str]) -> int:
     """Print what a run would take; return 0, or Snakemake's exit code after its own message."""
     events = dry_run.dry_run(arguments)
-    if events.code:
-        print(events.errors, file=sys.stderr)
-        return events.code
-    if events.silenced:
-        print("halobench: error: Snakemake named no jobs: leave out --quiet", file=sys.stderr)
-        return 2
+    if code := dry_run.refuse(events, "named no jobs"):
+        return code
     if events.jobs:
         print("\n".join(report(events.jobs, limits(arguments), events.folder, events.gathered)))
     else:
