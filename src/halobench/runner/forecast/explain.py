@@ -66,7 +66,7 @@ def explain(job: PlannedJob, makers: Mapping[str, PlannedJob], folder: Path = Pa
     }
     reasons = parse_reason(job.reason)
     if MISSING in reasons and not _has_run(job, folder):
-        reasons.pop(ANEW, None)  # that its inputs will be made is no reason worth telling of a job that never ran
+        reasons = {MISSING: reasons[MISSING]}  # what its inputs do is no reason worth telling of a job that never ran
     sentence = [clause for kind, detail in reasons.items() for clause in clauses[kind](detail)]
     return "; ".join(dict.fromkeys(sentence)) or job.reason or "Snakemake gives no reason"
 
@@ -94,7 +94,7 @@ def _missing(job: PlannedJob, paths: Sequence[str], folder: Path) -> list[str]:
 
 def _newer(job: PlannedJob, paths: Sequence[str], folder: Path) -> list[str]:
     """Return which inputs changed after the outputs were made."""
-    files = [path for path in paths if path != request_of(job)]
+    files = sorted(path for path in paths if path != request_of(job))
     if times := _times_beside_a_record_set_back(job, folder):
         files = [path for path in files if (folder / path).stat().st_mtime > min(times)]
     changed = [f"{_listed(_short(job, files))} changed after the outputs were made"] if files else []
