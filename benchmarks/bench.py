@@ -92,7 +92,11 @@ INTRODUCTION = """# How fast it is
 each unless it says otherwise, so that a slow machine slows both: the verdict goes by the median, with the least and the
 largest beside it. "<=" rows are ours over the baseline, ">=" rows the baseline over ours. A row without a reach is only
 told. `temperature.py` and `metrics.py` end with an error where the two sides' values differ, `dry_run.py` where the two
-graphs do; that training and probes give what plain code gives is tested (`tests/unit/test_fast_paths_torch.py`)."""
+graphs do; that training and probes give what plain code gives is tested in tests/unit/training.
+
+All this is of CPUs. `python benchmarks/gpu.py` takes at most eight minutes on a machine with a GPU, and needs no
+Snakemake: whether results agree with the CPU's, whether anything waits for the GPU inside an epoch, and images a second
+beside a plain PyTorch loop."""
 
 GROWTH = """## How time and memory grow
 

@@ -37,9 +37,9 @@ def test_benchmark_runs(topic, tmp_path):
 
 
 def test_every_file_is_a_topic():
-    """Besides the driver, what files share, and the one that needs a cluster."""
+    """Besides the driver, what files share, and those that need a cluster or a GPU."""
     files = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-    shared = {"bench", "harness", "grid_files", "as_if_run", "cluster_overhead"} | {
+    shared = {"bench", "harness", "grid_files", "as_if_run", "cluster_overhead", "gpu"} | {
         name for name in files if name.startswith("peers")
     }
     assert files - shared == set(bench.TOPICS)
@@ -70,3 +70,27 @@ def test_table_and_picture(tmp_path):
     assert text.count("\n## ") == 2
     bench.draw(measured, tmp_path / "growth.png")
     assert (tmp_path / "growth.png").stat().st_size > 1000
+
+
+GPU_ALONE = """
+import sys
+
+missing = "snakemake", "pyarrow", "matplotlib", "seaborn", "plotly", "jsonschema"
+sys.modules |= dict.fromkeys(missing)  # None there: importing it fails
+sys.path.insert(0, sys.argv.pop(1))
+import gpu
+sys.exit(gpu.main())
+"""
+
+
+def test_the_gpu_benchmark_runs_on_a_cpu_with_few_packages(tmp_path):
+    out = tmp_path / "findings.json"
+    command = [sys.executable, "-c", GPU_ALONE, ROOT / "benchmarks", "--device", "cpu", "--out", out]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings = {one["what"]: one for one in json.loads(out.read_text())["findings"]}
+    for name in ("logits", "loss", "confidence"):  # the same device twice: the same numbers
+        assert findings[f"MLP, {name}"]["found"].startswith("0.0e+00 ")
+        assert findings[f"MLP, {name}"]["right"] is True
+    for what in ("training MLP", "probing MLP"):
+        assert "images/s beside" in findings[what]["found"]
