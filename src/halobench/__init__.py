@@ -43,13 +43,18 @@ _HOMES = {
     "probing.rays": ("Rays", "Surroundings", "towards"),
     "probing.sample_size": ("Spread", "estimated_variance", "needed", "variance"),
     "reporting.print_tables.layout": ("Table",),
+    "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
-__all__ = sorted(_MODULES)
+__all__ = ["__version__", *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its module, and keep it."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)

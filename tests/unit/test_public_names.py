@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def test_every_public_name_is_there_once():
     for name in halobench.__all__:
         value = getattr(halobench, name)
         assert getattr(value, "__name__", name) == name
+    assert halobench.__version__ == metadata.version("halobench")
     assert set(halobench.__all__) <= set(dir(halobench))
     with pytest.raises(AttributeError, match="no attribute 'ec'"):
         _ = halobench.ec

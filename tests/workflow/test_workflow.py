@@ -12,6 +12,7 @@ import pytest
 
 from conftest import Workspace, tiny_config, tiny_figures, tiny_tables
 from halobench.calibration.temperature_scaling import fit_temperature
+from halobench.core.errors import SpecError
 from halobench.experiment.config_loader import load_config
 from halobench.storage import arrays_io, files, records
 
@@ -126,6 +127,25 @@ def test_logs_open_with_a_command_that_repeats_the_stage(finished, tmp_path, mon
     for name in ("model.safetensors", "logits.safetensors", "history.csv"):
         original = folder / "results/runs/noisy/cnn/mixup2/seed1" / name
         assert (tmp_path / name).read_bytes() == original.read_bytes(), name
+
+
+@pytest.mark.parametrize("model", ["cnn", "mlp"])
+def test_a_cell_opens_again_as_it_was_trained(finished, model):
+    import torch
+
+    import halobench
+
+    folder = finished.folder / f"results/runs/noisy/{model}/mixup2/seed1"
+    cell = halobench.open_cell(folder)
+    assert not cell.model.training
+    with torch.no_grad():
+        for split, samples in cell.data.splits.items():
+            logits = cell.model(torch.from_numpy(cell.data.inputs(split))).numpy()
+            np.testing.assert_allclose(logits, cell.logits[f"{split}.logits"], atol=1e-5)
+            np.testing.assert_array_equal(samples.labels, cell.logits[f"{split}.labels"])
+    assert (cell.spec["loss"]["name"], cell.seed, cell.recipe.epochs) == ("mixup", 1, 3)
+    with pytest.raises(SpecError, match=r"no train\.json in it"):
+        halobench.open_cell(folder.parent)
 
 
 def test_metrics_agree_with_the_logits_that_they_came_from(finished):

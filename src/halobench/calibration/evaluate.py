@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from halobench.calibration import calibrator as posthoc
-from halobench.calibration import region_scores
+from halobench.calibration import region_scores, sample_scores
 from halobench.calibration.arrays import check_logits
 from halobench.calibration.paper_fit import fit_as_paper
 from halobench.calibration.region_scores import SampleRegions
@@ -34,7 +34,7 @@ from halobench.calibration.rescaling import rescale, temper
 from halobench.calibration.scoring import SplitScores, metrics_row
 from halobench.calibration.targets import SPLITS, Targets, read_array, read_targets, reported_labels
 from halobench.calibration.temperature_scaling import TemperatureFit, fit_exactly, fit_temperature
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import naming, require
 from halobench.core.plugins import check_installed
 from halobench.core.specs import CALIBRATORS, CalibrateSpec
 from halobench.storage.columns import METRICS_COLUMNS, RELIABILITY_COLUMNS
@@ -98,7 +98,8 @@ def calibrate(
     Raises
     ------
     SpecError
-        An array is missing, has another shape than it should, or holds NaN; or a calibrator isn't installed.
+        An array is missing, has another shape than it should, or holds NaN; a validation label falls on a logit of
+        -inf; or a calibrator isn't installed.
     """
     check_installed(spec.plugged)
     logits = {split: read_array(arrays, f"{split}.logits") for split in splits}
@@ -109,10 +110,8 @@ def calibrate(
     for split in splits:
         shape = (len(targets[split]["clean"]), k)
         require(logits[split].shape == shape, f"{split}.logits", f"shape {logits[split].shape}", f"shape {shape}")
-        try:
-            logits[split] = check_logits(logits[split])
-        except SpecError as error:
-            raise error.within(split) from None
+        with naming(split):
+            logits[split] = check_logits(logits[split], masked=True)
     calibrated = fit_and_score(logits, targets, spec, seed, regions)
     if regions is None or "none" not in spec.calibrators:
         return calibrated
@@ -173,13 +172,24 @@ def _fit(logits: Mapping[str, np.ndarray], targets: Targets, calibrators: Iterab
     fits: dict[tuple[str, str, str], Fit] = {}
     for name, fit in (("exact", fit_exactly), ("released", fit_as_paper)):
         if name in calibrators:
-            fits[name, "val", "drawn"] = fit(logits["val"], targets["val"]["drawn"])
+            with naming("val"):
+                fits[name, "val", "drawn"] = fit(logits["val"], targets["val"]["drawn"])
     if "oracle" in calibrators:
         for labels in reported_labels(targets, "test"):
-            fits["oracle", "test", labels] = fit_exactly(logits["test"], targets["test"][labels])
+            fits["oracle", "test", labels] = _fit_oracle(logits["test"], targets["test"][labels])
     for name in (name for name in calibrators if name not in CALIBRATORS):
+        lowest = {split: float(rows.min()) for split, rows in logits.items()}
+        bad = next((split for split, value in lowest.items() if math.isinf(value)), "")
+        require(not bad, f"{bad}.logits", "-inf", f"finite logits, which the calibrator {name} needs")
         fits[name, "val", "drawn"] = posthoc.fit(name, logits["val"], targets["val"]["drawn"])
     return fits
+
+
+def _fit_oracle(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
+    """Return the exact fit; one without a temperature if a target has mass where a logit is -inf."""
+    if math.isinf(logits.min()) and math.isinf(sample_scores.cross_entropy(logits, targets).max()):
+        return TemperatureFit(math.nan, math.nan, math.inf, math.nan, False, False)
+    return fit_exactly(logits, targets)
 
 
 def _transforms(
@@ -198,11 +208,17 @@ def _transforms(
 
 
 def _transform(fit: Fit) -> Transform | None:
-    """Return the map from logits to calibrated ones (new arrays, -inf allowed), or None if no optimum is finite."""
+    """Return the map from logits to calibrated ones (new arrays, -inf allowed), or None if no optimum is finite.
+
+    Where the paper's fit ends below 0 its user divides by that T all the same: the ranking of the classes is reversed,
+    and what comes of it is scored.
+    """
     if isinstance(fit, posthoc.Calibrator):
         return fit.transform
-    if not 0 <= fit.beta < math.inf:
+    if not math.isfinite(fit.beta):
         return None
+    if fit.beta < 0:  # a class that is ruled out stays so
+        return lambda logits: temper(np.where(np.isfinite(logits), -logits, -np.inf), -fit.beta)
     return lambda logits: temper(logits, fit.beta)
 
 

@@ -3,13 +3,15 @@
 The file holds either two sets of samples, the ones that calibrators are fitted to and the ones they are scored on,
 
 =============================== ===========================================================================
-``val_logits``, ``test_logits`` (n, k), finite
+``val_logits``, ``test_logits`` (n, k), finite; or -inf for a class that the model rules out
 ``val_labels``, ``test_labels`` (n,), whole numbers from 0 to k - 1
 ``val_posterior``, ...          optional: (n, k), P(label | x) if it is known, for the KL divergence
 =============================== ===========================================================================
 
 or ``logits``, ``labels`` and perhaps ``posterior`` of one set of samples, which is then halved at random. In place of
-``logits`` there may be ``probabilities``, whose logarithm is taken: that is the logits up to a constant per row.
+``logits`` there may be ``probabilities``, whose logarithm is taken: that is the logits up to a constant per row. One of
+0, as forests give them, is a class that is ruled out: temperature scaling can be fitted as long as no ``val`` label
+falls on one.
 """
 
 from __future__ import annotations
@@ -153,7 +155,7 @@ def _read_samples(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np
     require(len(kinds) == 1, f"{prefix}logits", f"next to {prefix}probabilities", "one of the two")
     require(f"{prefix}labels" in arrays, f"{prefix}labels", "no such array", f"labels of {prefix}{kinds[0]}")
     name = prefix + kinds[0]
-    scores = _check_matrix(name, arrays[name])
+    scores = _check_matrix(name, arrays[name], ruled_out=kinds == ["logits"])
     logits = _logarithm(name, scores) if kinds == ["probabilities"] else _check_logits(name, scores, prefix)
     labels = _check_labels(f"{prefix}labels", arrays[f"{prefix}labels"], logits.shape)
     samples = {"logits": logits, "labels": labels, "clean": labels}
@@ -162,20 +164,24 @@ def _read_samples(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np
     return samples
 
 
-def _check_matrix(name: str, array: np.ndarray) -> np.ndarray:
-    """Return an array as (n, k) of finite numbers in float32 or float64; raise SpecError otherwise."""
+def _check_matrix(name: str, array: np.ndarray, ruled_out: bool = False) -> np.ndarray:
+    """Return an array as (n, k) of finite numbers in float32 or float64; raise SpecError otherwise.
+
+    With `ruled_out` a row may hold -inf next to a finite number.
+    """
     shaped = array.ndim == 2 and array.shape[0] >= 1 and array.shape[1] >= 2
     single = array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)
     hint = " (of one logit z for two classes: the columns 0 and z)" if single else ""
     require(shaped, name, f"shape {array.shape}", f"an array (n, k): a row a point, of two classes or more{hint}")
     require(array.dtype.kind in "fiu", name, f"dtype {array.dtype}", "real numbers")
     array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
-    bad = ~np.isfinite(array).all(axis=1)
+    finite = np.isfinite(array)
+    bad = ~(finite | (ruled_out & (array == -np.inf))).all(axis=1) | ~finite.any(axis=1)
     if bad.any():
         row = int(bad.argmax())
-        value = array[row][~np.isfinite(array[row])][0]
-        count = f"of {len(array)} rows, {bad.sum()} hold others; for a class of no mass a low finite logit, e.g. -1000"
-        raise SpecError(f"{name}[{row}]", float(value), f"finite numbers ({count})")
+        value = array[row][~finite[row]][0]
+        expected = "finite numbers" + (", or -inf next to one" if ruled_out else "")
+        raise SpecError(f"{name}[{row}]", float(value), f"{expected} (of {len(array)} rows, {bad.sum()} hold others)")
     return array
 
 
@@ -195,12 +201,10 @@ def _look_like_probabilities(rows: np.ndarray) -> bool:
 
 
 def _logarithm(name: str, probabilities: np.ndarray) -> np.ndarray:
-    """Return the logarithm of checked probabilities; raise SpecError unless all are above 0."""
+    """Return the logarithm of checked probabilities, -inf of 0."""
     _check_rows(name, probabilities, probabilities.shape)
-    empty = (probabilities <= 0).any(axis=1)
-    expected = "probabilities above 0, whose logarithm is finite: keep the logits, or more digits"
-    require(not empty.any(), f"{name}[{int(empty.argmax())}]", 0.0, f"{expected} ({int(empty.sum())} rows hold a 0)")
-    return np.log(probabilities, dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        return np.log(probabilities, dtype=np.float64)
 
 
 def _check_rows(name: str, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The mean NLL of softmax(beta * logits) as a function of the inverse temperature beta, with its derivatives.
 
-Arrays are checked before: logits (n, k) are finite, targets are labels (n,) or rows of probabilities (n, k). With
+Arrays are checked before: logits (n, k) are finite (see `Masked`), targets are labels (n,) or rows of probabilities
+(n, k). With
 s = logits less their row's largest, the mean NLL at beta is mean(log sum exp(beta s)) - beta * linear: two terms of one
 sign, so nothing cancels. Sums are float64, a block of rows at a time, so that float32 logits are never copied whole.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -79,6 +81,64 @@ def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
     fits = all(map(math.isfinite, (lowest, linear, slope)))
     require(fits, "logits", [float(logits.min()), float(logits.max())], "a spread within the range of float64")
     return DataSummary(linear, slope, -float(lowest))
+
+
+FAR = 1e100
+"""How far below its row's largest `Masked` puts a class that is ruled out, in units of the spread of the others."""
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Logits in which some are -inf, made finite so that the curve stays what it is.
+
+    All are shifted and divided by the largest difference `unit` of two finite logits of a row. A class that is ruled
+    out then lies so far below that exp(beta s) is 0 at each beta that a fit can meet, and so is its part in every
+    derivative. At beta = 0 the softmax is uniform over the others: `summary` and `nll_at_zero` say so.
+    """
+
+    logits: np.ndarray
+    summary: DataSummary
+    nll_at_zero: float
+    unit: float
+
+    @classmethod
+    def of(cls, logits: np.ndarray, targets: np.ndarray) -> Masked | None:
+        """Return them; None if all logits are finite.
+
+        Raises
+        ------
+        SpecError
+            If a target has mass on a class that is ruled out, or logits differ by more than float64 can hold.
+        """
+        if np.isfinite(logits.min()):
+            return None
+        there = np.isfinite(logits)
+        _check_mass(there, targets)
+        with np.errstate(over="ignore"):
+            shifted = logits - logits.max(axis=1, keepdims=True).astype(np.float64)
+        spread = float(-shifted[there].min())
+        require(math.isfinite(spread), "logits", spread, "a spread within the range of float64")
+        unit = spread or 1.0
+        scaled = np.where(there, shifted / unit, 0.0)
+        if targets.ndim == 1:
+            picked = scaled[np.arange(len(scaled)), targets]
+        else:
+            picked = np.einsum("ij,ij->i", scaled, targets, dtype=np.float64)
+        linear, counts = math.fsum(picked) / len(picked), there.sum(axis=1)
+        slope = math.fsum(scaled.sum(axis=1) / counts) / len(picked) - linear
+        summary = DataSummary(linear, slope, spread / unit)
+        return cls(np.where(there, scaled, -FAR), summary, float(np.log(counts).mean()), unit)
+
+
+def _check_mass(there: np.ndarray, targets: np.ndarray) -> None:
+    """Raise SpecError if a target has mass where no logit is `there`."""
+    rows = np.arange(len(there))
+    good = there[rows, targets] if targets.ndim == 1 else (there | (targets == 0)).all(axis=1)
+    row = int(np.argmin(good))
+    label = f" (label {targets[row]})" if targets.ndim == 1 else ""
+    count = f"{int((~good).sum())} rows have that"
+    expected = f"a finite logit where a target has mass: its NLL is infinite at every temperature ({count})"
+    require(good.all(), f"logits[{row}]", f"-inf{label}", expected)
 
 
 def derivatives(logits: np.ndarray, linear: float, beta: float) -> Derivatives:

@@ -5,12 +5,13 @@ Configurations call this fit ``paper``, specs and tables ``released``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from halobench.calibration.arrays import check_logits, check_targets
-from halobench.calibration.nll_curve import derivatives, summarise
+from halobench.calibration.nll_curve import Masked, derivatives, summarise
 from halobench.calibration.temperature_scaling import TemperatureFit
 
 
@@ -20,8 +21,10 @@ def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     That code runs one step of torch's LBFGS on T from T = 1: learning rate 0.01, 20 iterations, no line search, history
     100, tolerances 1e-7 (gradient) and 1e-9 (change). For a single parameter the two-loop recursion is the secant step
     through the latest accepted pair, which is what runs here, in float64. T moves by about 1% of a secant step per
-    iteration and, on a few hundred samples or more, ends within about 0.9 to 1.1 wherever the optimum is; on a few
-    dozen it can end anywhere. `converged` is then false.
+    iteration. On a few hundred samples or more, with an optimum above about 0.7, it ends within about 0.85 to 1.1
+    wherever that is. With an optimum of about 0.54 to 0.69, that of an underconfident model, the NLL as a function of T
+    has its inflection near T = 1, where secant steps are huge: it can then end anywhere, below 0 too, however many
+    samples there are. So it can on a few dozen samples. `converged` is then false.
 
     Parameters
     ----------
@@ -32,19 +35,24 @@ def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     Returns
     -------
     TemperatureFit
-        T as the optimiser left it (nothing in it keeps T above 0). `separable` describes the data, as in the exact fit.
+        T as the optimiser left it. Nothing in it keeps T above 0; dividing by a negative T turns the ranking of classes
+        around. NaN if a logit is -inf, as in that code: its gradient is NaN. `separable` describes the data, as in the
+        exact fit.
 
     Raises
     ------
     SpecError
         As for `fit_temperature`.
     """
-    logits = check_logits(logits)
+    logits = check_logits(logits, masked=True)
     return fit_as_paper(logits, check_targets(targets, logits.shape))
 
 
 def fit_as_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     """Fit the temperature as `fit_released` does, to arrays that were checked before."""
+    if (masked := Masked.of(logits, targets)) is not None:
+        separable = masked.summary.linear == 0 and masked.summary.slope_at_zero < 0
+        return TemperatureFit(math.nan, math.nan, math.nan, math.nan, False, separable)
     summary = summarise(logits, targets)
 
     def loss_and_slope(T: float) -> tuple[float, float]:

@@ -13,12 +13,20 @@ C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Ne
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from halobench.calibration.arrays import check_logits, check_targets
-from halobench.calibration.nll_curve import Derivatives, derivatives, limit_of_separable, slope_rounding, summarise
+from halobench.calibration.nll_curve import (
+    DataSummary,
+    Derivatives,
+    Masked,
+    derivatives,
+    limit_of_separable,
+    slope_rounding,
+    summarise,
+)
 from halobench.calibration.rescaling import FLAT, rescale, temper
 from halobench.core.errors import require
 
@@ -66,7 +74,8 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     Parameters
     ----------
     logits : (n, k) array
-        Finite; float32 is taken as it is.
+        Finite, or -inf for a class that the model rules out, on which no target may have mass: such a class has
+        probability 0 at every temperature. float32 is taken as it is.
     targets : (n,) integers or (n, k) array
         Labels in [0, k), or a row of probabilities each: then the objective is the expected NLL under them.
 
@@ -79,8 +88,9 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     Raises
     ------
     SpecError
-        Logits that are not finite or not (n, k) with n >= 1 and k >= 2; targets of another shape, out of range, or rows
-        that do not sum to 1.
+        Logits that are NaN, inf, or not (n, k) with n >= 1 and k >= 2, or -inf where a target has mass; logits so close
+        to each other that the optimal temperature is too small for float64; targets of another shape, out of range, or
+        rows that do not sum to 1.
 
     Examples
     --------
@@ -90,21 +100,29 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     >>> round(fit.beta, 12), fit.converged, fit.separable
     (1.098612288668, True, False)
     """
-    logits = check_logits(logits)
+    logits = check_logits(logits, masked=True)
     return fit_exactly(logits, check_targets(targets, logits.shape))
 
 
 def fit_exactly(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     """Fit the temperature as `fit_temperature` does, to arrays that were checked before."""
-    summary = summarise(logits, targets)
-    classes = logits.shape[1]
-    if summary.slope_at_zero >= -slope_rounding(classes, summary.slope_at_zero, summary.linear):
-        return TemperatureFit(math.inf, 0.0, math.log(classes), summary.slope_at_zero, True, False)
+    if (masked := Masked.of(logits, targets)) is None:
+        return _fit(logits, summarise(logits, targets), math.log(logits.shape[1]), _first_guess(logits, targets))
+    fit = _fit(masked.logits, masked.summary, masked.nll_at_zero, 1.0)
+    beta, unit = fit.beta / masked.unit, masked.unit
+    return replace(fit, T=fit.T * unit, beta=beta, gradient=fit.gradient * unit)
+
+
+def _fit(logits: np.ndarray, summary: DataSummary, nll_at_zero: float, guess: float) -> TemperatureFit:
+    """Return the fit to finite logits, from a first guess of beta."""
+    if summary.slope_at_zero >= -slope_rounding(logits.shape[1], summary.slope_at_zero, summary.linear):
+        return TemperatureFit(math.inf, 0.0, nll_at_zero, summary.slope_at_zero, True, False)
     if summary.linear == 0:
         return TemperatureFit(math.nan, math.inf, limit_of_separable(logits), 0.0, False, True)
-    start, x, curve = _minimise(logits, summary.linear, _first_guess(logits, targets))
+    start, x, curve = _minimise(logits, summary.linear, guess)
     beta, optimum = start * (1 + x), curve.after_step(x)
-    noise = slope_rounding(classes, curve.slope, start * summary.linear)
+    require(beta < math.inf, "logits", summary.spread, "a spread at which the optimal T is a number of float64")
+    noise = slope_rounding(logits.shape[1], curve.slope, start * summary.linear)
     proved = _changes_sign(curve, x, start * summary.spread, noise) or _ends_differ(logits, summary.linear, beta)
     return TemperatureFit(1 / beta, beta, optimum.nll, optimum.slope / beta, proved, False)
 

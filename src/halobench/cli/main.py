@@ -9,7 +9,9 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+import halobench
 from halobench.cli import inspect_commands, run_commands, stage_commands
 
 DESCRIPTION = """How far does a classifier's certainty reach, and what can calibration still repair?
@@ -21,10 +23,18 @@ COMMANDS = {
 }
 
 
+class PrintVersion(argparse.Action):
+    """Print the version, which is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
+        parser.exit(message=f"halobench {halobench.__version__}\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="halobench", description=DESCRIPTION, formatter_class=form)
+    parser.add_argument("--version", action=PrintVersion, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS.values():
         command.add_to(commands)

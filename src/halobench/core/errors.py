@@ -6,10 +6,11 @@ exceptions of others.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 LARGEST = 2**63  # whole numbers stay below this, so that every table can hold them
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
@@ -47,6 +48,15 @@ class Interrupted(RuntimeError):
     def __init__(self, signum: int, what: str):
         super().__init__(f"stopped by {signal.Signals(signum).name}; {what}")
         self.signum = signum
+
+
+@contextlib.contextmanager
+def naming(prefix: str) -> Iterator[None]:
+    """Put errors that are raised in this context below `prefix`, as `SpecError.within` does."""
+    try:
+        yield
+    except SpecError as error:
+        raise error.within(prefix) from None
 
 
 def shown(value: object, most: int = 200) -> str:

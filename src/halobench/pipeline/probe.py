@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from halobench.calibration.evaluate import exact_beta
-from halobench.core.errors import SpecError, describe_error, require
+from halobench.core.errors import require
 from halobench.core.specs import DatasetSpec, ModelSpec, ProbeSpec, TrainSpec
 from halobench.data import sources, splits
 from halobench.pipeline.stage import DEFAULTS, Code, Resume, canonical_parts, parse_parts, resumable, stage
 from halobench.storage import arrays_io, tables_io
-
-if TYPE_CHECKING:
-    from torch import nn
 
 PARTS = {"dataset": DatasetSpec, "model": ModelSpec, "train": TrainSpec}
 PACKAGES = ("torch", "pandas", "pyarrow")
@@ -55,14 +52,15 @@ def run_probe(
     ):
         from halobench.probing.probe import ProbedModel, probe_cell
         from halobench.probing.progress import Progress
+        from halobench.training.cell import load_model
         from halobench.training.device import keep_freed_memory, place, resolve_device, set_kernels
 
         keep_freed_memory()
         data = splits.load_data(source, specs["dataset"], seed)
         set_kernels(specs["train"])
         device = resolve_device(specs["train"].device)
-        model = place(_load_model(specs["model"], data, folder), specs["train"], device).eval()
         weights, logits = folder / "model.safetensors", folder / "logits.safetensors"
+        model = place(load_model(specs["model"], data, weights), specs["train"], device).eval()
         beta, fitted = exact_beta(arrays_io.read_arrays(logits)), specs["model"].fitted_on(specs["dataset"].source)
         checkpoint = session.checkpoint(str(device), [source / "meta.json", weights, logits])
         probed = ProbedModel(model, specs["train"], beta, fitted)
@@ -81,28 +79,3 @@ def _parse(spec: Any) -> tuple[dict[str, Any], dict[str, ProbeSpec]]:
     require(isinstance(probes, Mapping) and probes, "spec.probes", probes, "at least one probe")
     parts = {key: value for key, value in spec.items() if key != "probes"}
     return parse_parts(parts, PARTS), parse_parts(probes, dict.fromkeys(probes, ProbeSpec))
-
-
-def _load_model(spec: ModelSpec, data: splits.Data, folder: Path) -> nn.Module:
-    """Return the model whose weights lie in `folder`, on the CPU.
-
-    Raises
-    ------
-    SpecError
-        If they are those of another model, or aren't what the train stage wrote.
-    """
-    from safetensors.torch import load_model
-
-    from halobench.models import builder
-    from halobench.training.cell import start_on
-
-    model = builder.build(spec, data.shape, data.classes, (data.mean, data.std))
-    start_on(model, data)
-    weights = folder / "model.safetensors"
-    arrays_io.check_arrays(weights)
-    try:
-        load_model(model, str(weights))
-    except (RuntimeError, ValueError) as error:
-        what = f"the model of {weights} ({describe_error(error)})"
-        raise SpecError("spec.model", spec.name, what) from None
-    return model

@@ -18,6 +18,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from halobench.calibration.arrays import as_array
+from halobench.core.errors import require
 from halobench.core.seeding import generator
 from halobench.core.specs import ProbeSpec, TrainSpec
 from halobench.data.mapped_rows import normalise
@@ -177,8 +179,8 @@ def probe(
         Normalised inputs (b, ...) to logits (b, k), in eval mode.
     inputs : float tensor (n, ...)
         Samples, normalised, on the model's device. All are probed: `points` and `control` of the spec aren't read.
-    labels : int array (n,)
-        The labels whose confidence is read.
+    labels : int array or tensor (n,)
+        The labels whose confidence is read, in [0, k).
     spec : ProbeSpec
     surroundings : Surroundings
         The training samples, which several probes can share.
@@ -189,10 +191,13 @@ def probe(
     Raises
     ------
     SpecError
-        If some sample has no training sample of another label.
+        If a module is in train mode, in which it would answer otherwise and change its batch norms; if inputs or labels
+        are not as above, or of another shape than the training samples; if some sample has no training sample of
+        another label.
     DivergedError
         If a logit is not finite.
     """
+    labels = check_arguments(predict, inputs, labels, surroundings)
     geometry = Geometry(spec, inputs, labels, surroundings, rng)
     chunks = options.chunks or Progress().chunks(spec.kind)
     step, start = chunk_samples(spec, inputs[0].numel(), len(options.betas)), chunks.resume(rng)
@@ -226,6 +231,7 @@ def confidences(
     A pilot for `halobench.probing.sample_size`, which finds no radius and reads uncalibrated confidences. The arguments
     are those of `probe`, and so are the rays that a generator gives.
     """
+    labels = check_arguments(predict, inputs, labels, surroundings)
     geometry, options = Geometry(spec, inputs, labels, surroundings, rng), replace(options, betas={"none": 1.0})
     step, blocks = chunk_samples(spec, inputs[0].numel(), 0), []
     for start in range(0, len(labels), step):
@@ -234,6 +240,27 @@ def confidences(
         readings = walk.along(grid_distances(spec, geometry.other_distance[part]))
         blocks.append(readings.confidences["none"][:, :, 1:])
     return np.concatenate(blocks)
+
+
+def check_arguments(
+    predict: Predict, inputs: torch.Tensor, labels: np.ndarray, surroundings: Surroundings
+) -> np.ndarray:
+    """Return labels as an int64 array (n,); raise SpecError unless the arguments are as `probe` has them."""
+    in_training = isinstance(predict, torch.nn.Module) and any(module.training for module in predict.modules())
+    require(not in_training, "predict", "a module in train mode", "one in eval mode: model.eval()")
+    is_tensor = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()
+    value = f"{type(inputs).__name__} of {getattr(inputs, 'dtype', 'no dtype')}"
+    require(is_tensor, "inputs", value, "a float tensor (n, ...): torch.from_numpy(array).float()")
+    require(inputs.dim() >= 2 and len(inputs), "inputs", f"shape {tuple(inputs.shape)}", "a tensor (n, ...), n >= 1")
+    finite = torch.isfinite(inputs).flatten(1).all(dim=1)
+    require(finite.all(), f"inputs[{int((~finite).int().argmax())}]", "NaN or infinity", "finite numbers")
+    expected = f"(n, ...) like the training samples, {surroundings.shape}"
+    require(tuple(inputs.shape[1:]) == surroundings.shape[1:], "inputs", f"shape {tuple(inputs.shape)}", expected)
+    labels = as_array(labels)
+    require(labels.shape == (len(inputs),), "labels", f"shape {labels.shape}", f"one a sample, ({len(inputs)},)")
+    require(labels.dtype.kind in "iu", "labels", f"dtype {labels.dtype}", "integer labels")
+    require(labels.min() >= 0, "labels", int(labels.min()), "labels of at least 0")
+    return labels.astype(np.int64)
 
 
 def _curves(spec: ProbeSpec, confidence: np.ndarray, gap: np.ndarray) -> pd.DataFrame:

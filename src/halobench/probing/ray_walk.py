@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from halobench.core.errors import DivergedError
+from halobench.core.errors import DivergedError, require
 from halobench.core.specs import ProbeSpec, TrainSpec
 from halobench.models.batchnorm_folding import checked
 from halobench.probing.rays import Rays
@@ -110,7 +110,7 @@ class RayWalk:
         self.layout = options.layout if inputs.dim() == 4 else torch.contiguous_format
         self.flat = self._in_layout(inputs.flatten(1))  # (m, D)
         self.directions = self._in_layout(rays.directions)  # (m, R, D)
-        self.labels = torch.from_numpy(np.asarray(labels)).to(inputs.device)
+        self.labels, self.highest = torch.from_numpy(np.asarray(labels)).to(inputs.device), int(np.max(labels))
 
     def at(self, sample: np.ndarray, ray: np.ndarray, distance: np.ndarray) -> Readings:
         """Read b places, each given by a sample, one of its rays, and a distance on it: arrays (b,).
@@ -185,6 +185,8 @@ class RayWalk:
         parts = places.tensor_split(-(-len(places) // self.options.batch))
         with torch.no_grad():  # if `predict` is a plain module, it would record gradients
             logits = torch.cat([self.predict(self._images(part)) for part in parts])
+        expected = f"labels from 0 to {logits.shape[1] - 1}, the columns of the logits"
+        require(self.highest < logits.shape[1], "labels", self.highest, expected)
         *values, finite = score(logits, labels, self.options.betas.values()).cpu().numpy()
         if not finite.all():
             raise DivergedError(f"logits are not finite at distance {distance[finite == 0].min():.3g} from a point")

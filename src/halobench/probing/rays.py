@@ -63,6 +63,11 @@ class Surroundings:
         self._neighbours: _Neighbours | None = None
         self._bases: dict[int, torch.Tensor] = {}
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the training samples, (N, ...)."""
+        return tuple(self.inputs.images.shape if isinstance(self.inputs, Feed) else self.inputs.shape)
+
     def take(self, rows: np.ndarray) -> torch.Tensor:
         """Return the training samples of these rows (m,), flat: (m, D)."""
         if isinstance(self.inputs, Feed):

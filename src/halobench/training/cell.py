@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from halobench.core.errors import DivergedError
+from halobench.core.errors import DivergedError, SpecError, describe_error
 from halobench.core.seeding import seed_libraries, torch_seed
 from halobench.core.specs import LossSpec, ModelSpec, TrainSpec
 from halobench.data.splits import Data
 from halobench.losses import base
 from halobench.models import builder
+from halobench.storage import arrays_io
 from halobench.training.batches import Feed
 from halobench.training.checkpoint import Checkpoint
 from halobench.training.device import autocast, in_memory, kept_casts, place, resolve_device, set_kernels
@@ -164,6 +165,34 @@ def predict(
                 logits = model(samples.take(rows))
             blocks.append(logits.float().cpu().numpy())
     return np.concatenate(blocks)
+
+
+def load_model(spec: ModelSpec, data: Data, weights: Path) -> nn.Module:
+    """Return a cell's trained model, on the CPU.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    data : Data
+        What it was trained on.
+    weights : Path
+        Its model.safetensors.
+
+    Raises
+    ------
+    SpecError
+        If they are those of another model, or aren't what the train stage wrote.
+    """
+    import safetensors.torch
+
+    model = builder.build(spec, data.shape, data.classes, (data.mean, data.std))
+    start_on(model, data)
+    arrays_io.check_arrays(weights)
+    try:
+        safetensors.torch.load_model(model, str(weights))
+    except (RuntimeError, ValueError) as error:
+        raise SpecError("spec.model", spec.name, f"the model of {weights} ({describe_error(error)})") from None
+    return model
 
 
 def start_on(model: nn.Module, data: Data) -> None:

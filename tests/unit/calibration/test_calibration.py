@@ -330,6 +330,23 @@ def test_separable_validation_gives_nan_rows_and_json():
     assert "exact" not in set(found.reliability["calibrator"])
 
 
+def test_a_fit_below_zero_is_scored_as_its_user_would_get_it():
+    """The paper's fit can end at a T below 0, and logits / T then rank the classes the other way round."""
+    rng = np.random.default_rng(0)
+    z = 2 * rng.normal(size=(10_000, 10))
+    y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    arrays = {f"{split}.logits": 0.5525 * z for split in ("val", "test")}
+    arrays |= {f"{split}.{labels}": y for split in ("val", "test") for labels in ("labels", "clean")}
+    found = calibrate(arrays, CalibrateSpec(("none", "released"), draws=10, floor_draws=2), 0, ("val", "test"))
+    T = found.fits[0]["T"]
+    assert T < 0
+    assert not found.fits[0]["converged"]
+    scaled = 0.5525 * z / T
+    rows = {"split": "test", "labels": "clean", "calibrator": "released"}
+    assert value(found.metrics, **rows, metric="nll") == pytest.approx(metrics.nll(scaled, y), rel=1e-9)
+    assert value(found.metrics, **rows, metric="error") == (scaled.argmax(axis=1) != y).mean()
+
+
 def test_infinite_temperature_predicts_uniformly_and_keeps_the_prediction():
     arrays = cell()
     arrays["val.logits"] = -5 * np.eye(K, dtype=np.float32)[arrays["val.labels"]]

@@ -118,7 +118,14 @@ def test_a_posterior_gives_the_divergence(tmp_path):
         ({"test_labels": np.eye(5, dtype=int)[np.zeros(400, int)]}, r"one-hot rows: their argmax\(axis=1\)"),
         ({"test_labels": np.arange(400) % 5 + 1}, "labels start at 0"),
         ({"test_labels": np.arange(400) % 5 + 0.0}, r"test_labels.astype\(int\)"),
-        ({"test_logits": np.where(np.eye(5)[np.arange(400) % 5], -np.inf, 0.0)}, "a low finite logit"),
+        (
+            {"test_logits": np.full((400, 5), -np.inf)},
+            r"test_logits\[0\] = -inf: expected finite numbers, or -inf next",
+        ),
+        (
+            {"val_logits": np.where(np.eye(5)[np.zeros(400, int)], -np.inf, 1.0), "val_labels": np.zeros(400, int)},
+            r"val_logits\[0\] = '-inf \(label 0\)': expected a finite logit.*\(400 rows",
+        ),
         ({"test_logits": np.zeros((400, 1))}, "the columns 0 and z"),
         (
             {"test_logits": metrics.softmax(made()[0]).astype(np.float16)},
@@ -136,10 +143,37 @@ def test_what_is_wrong_is_named(tmp_path, changed, told):
     assert str(tmp_path / "mine.npz") in str(caught.value)
 
 
-def test_probabilities_of_zero_have_no_logarithm(tmp_path):
-    arrays = {"probabilities": np.eye(3), "labels": np.arange(3)}
-    with pytest.raises(SpecError, match=r"probabilities\[0\] = 0.0: expected probabilities above 0.*3 rows"):
-        read_logits(saved(tmp_path, **arrays))
+def test_a_forest_that_gives_probabilities_of_zero(tmp_path):
+    """Its exact temperature is that of a search over T by probabilities alone; what it rules out stays ruled out."""
+    from scipy.optimize import minimize_scalar
+    from sklearn.datasets import load_digits
+    from sklearn.ensemble import RandomForestClassifier
+
+    x, y = load_digits(return_X_y=True)
+    forest = RandomForestClassifier(20, random_state=0).fit(x[:600], y[:600])
+    p, labels = forest.predict_proba(x[600:]), y[600:]
+    ruled_out = p[np.arange(len(p)), labels] == 0
+    val, test = ~ruled_out & (np.arange(len(p)) % 2 == 0), np.arange(len(p)) % 2 == 1
+    assert (p[val] == 0).any()
+    assert ruled_out[test].any()
+
+    def nll(log_beta: float) -> float:
+        powers = p[val] ** np.exp(log_beta)
+        return -np.log(powers[np.arange(len(powers)), labels[val]] / powers.sum(axis=1)).mean()
+
+    arrays = {"val_probabilities": p[val], "val_labels": labels[val]}
+    arrays |= {"test_probabilities": p[test], "test_labels": labels[test]}
+    found = calibrate_file(saved(tmp_path, **arrays), QUICK)
+    fits = {fit["calibrator"]: fit for fit in found.fits}
+    best = minimize_scalar(nll, bounds=(-4, 4), method="bounded", options={"xatol": 1e-10})
+    assert fits["exact"]["converged"]
+    assert fits["exact"]["beta"] == pytest.approx(np.exp(best.x), rel=1e-6)
+    assert fits["exact"]["nll"] == pytest.approx(best.fun, rel=1e-9)
+    values = found.metrics.query("split == 'test'").set_index(["calibrator", "metric"])["value"]
+    assert np.isposinf([values["none", "nll"], values["exact", "nll"]]).all()  # some test labels have probability 0
+    assert 0 < values["exact", "error"] < 0.2
+    with pytest.raises(SpecError, match="val_logits = '-inf': expected finite logits, which the calibrator vector"):
+        calibrate_file(saved(tmp_path, **arrays), CalibrateSpec(("none", "vector")))
 
 
 def test_files_of_another_kind_are_refused(tmp_path):

@@ -185,7 +185,7 @@ def test_float32_logits_are_not_copied_whole(n, k):
     [
         (np.array([[0.0, math.nan]]), [0], "logits[0]"),
         (np.array([[0.0, 1.0], [math.inf, 0.0]]), [0, 1], "logits[1]"),
-        (np.array([[0.0, -math.inf]]), [0], "logits[0]"),
+        (np.array([[0.0, 1.0], [-math.inf, -math.inf]]), [0, 1], "logits[1]"),
         (np.zeros(3), [0, 0, 0], "logits"),
         (np.zeros((3, 1)), [0, 0, 0], "logits"),
         (np.zeros((0, 3)), np.zeros(0, int), "logits"),
@@ -254,6 +254,60 @@ RELEASED = {
 def test_released_fit_is_torch_lbfgs(name):
     z, t = RELEASED[name]()
     assert pytest.approx(torch_released(z, t), rel=1e-10) == fit_released(z, t).T
+
+
+@pytest.mark.parametrize("n", [400, 10_000])
+def test_the_papers_fit_over_a_sweep_of_optima(n):
+    """Short of an optimum from .7 to 20; far off, also below 0, where T has its optimum at .54 to .69."""
+    rng = np.random.default_rng(0)
+    z = 2 * rng.normal(size=(n, 10))
+    y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    for scaling in np.geomspace(0.2, 20, 40):
+        fit, best = fit_released(scaling * z, y), fit_temperature(scaling * z, y).T
+        assert pytest.approx(torch_released(scaling * z, y), rel=1e-6) == fit.T
+        assert not fit.converged
+        if best > 0.72 or best < 0.52:
+            assert 0.85 < fit.T < 1.12
+    astray = [fit_released(scaling * z, y).T for scaling in (0.55, 0.552, 0.5525, 0.565, 0.57)]
+    assert min(astray) < 0.5
+    assert n == 400 or min(astray) < 0
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_class_that_is_ruled_out_counts_for_nothing(rows):
+    """-inf where no target has mass: the fit is that of a very low logit, and scales with the logits."""
+    z, y = sample("hard", n=500)
+    rng = np.random.default_rng(1)
+    out = (rng.random(z.shape) < 0.3) & (np.arange(10) != y[:, None])
+    masked, low = np.where(out, -np.inf, z), np.where(out, z - 1000, z)
+    targets = np.where(out, 0, soften(y, 10)) if rows else y
+    targets = targets / targets.sum(axis=1, keepdims=True) if rows else y
+    fit, reference = fit_temperature(masked, targets), fit_temperature(low, targets)
+    assert fit.converged
+    assert fit.beta == pytest.approx(reference.beta, rel=1e-12)
+    assert fit.nll == pytest.approx(reference.nll, rel=1e-12)
+    for factor in (1e-200, 1e-6, 1e6, 1e200):
+        assert fit_temperature(masked * factor, targets).beta * factor == pytest.approx(fit.beta, rel=1e-12)
+    # At beta = 0 the softmax is uniform over what is left.
+    against = fit_temperature(np.where(out, -np.inf, -np.eye(10)[y]), y)
+    assert (against.T, against.beta) == (math.inf, 0.0)
+    assert against.nll == pytest.approx(np.log((~out).sum(axis=1)).mean())
+    assert math.isnan(fit_released(masked, targets).T)
+
+
+def test_a_label_on_a_class_that_is_ruled_out_is_named():
+    z = np.array([[0.0, 1.0, 2.0], [0.0, -math.inf, 1.0]])
+    with pytest.raises(SpecError, match=r"logits\[1\] = '-inf \(label 1\)': expected a finite logit.*1 rows"):
+        fit_temperature(z, np.array([0, 1]))
+    with pytest.raises(SpecError, match=r"logits\[1\] = '-inf': expected a finite logit"):
+        fit_temperature(z, np.array([[1.0, 0, 0], [0.9, 0.1, 0]]))
+
+
+def test_logits_too_close_for_a_temperature_are_told():
+    z, y = sample("hard", n=100)
+    assert fit_temperature(z * 1e-300, y).converged
+    with pytest.raises(SpecError, match=r"logits = .*expected a spread at which the optimal T is a number"):
+        fit_temperature(z * 1e-320, y)
 
 
 @pytest.mark.parametrize("kind", ["over", "under", "hard"])

@@ -120,6 +120,30 @@ def test_directions_do_not_depend_on_the_model_and_are_fresh_for_each_point(two_
     assert len(torch.unique(at_one.reshape(-1, 3), dim=0)) == 4
 
 
+def test_bad_arguments_are_named_and_a_module_in_train_mode_is_left_alone(two_classes):
+    inputs, around = two_classes[0][:1], Surroundings(*two_classes)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 2))
+
+    def refused(match: str, predict=None, inputs=inputs, labels=(0,)) -> None:
+        predict = predict or radial(torch.zeros(3))
+        with pytest.raises(SpecError, match=match):
+            probe(predict, inputs, np.asarray(labels), ProbeSpec("sphere"), around, rng=np.random.default_rng(0))
+
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    refused("predict = 'a module in train mode': expected one in eval mode", predict=model.train())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    model.eval()[1].train()  # one layer is enough
+    refused("predict = 'a module in train mode'", predict=model)
+    refused("inputs = 'ndarray of float32': expected a float tensor", inputs=inputs.numpy())
+    refused("inputs = 'Tensor of torch.int64': expected a float tensor", inputs=inputs.long())
+    refused(r"inputs\[0\] = 'NaN or infinity': expected finite", inputs=inputs * float("nan"))
+    refused("inputs = .*expected .*like the training samples", inputs=inputs[..., :2])
+    refused("labels = 'shape \\(2,\\)': expected one a sample", labels=[0, 1])
+    refused("labels = 'dtype float64': expected integer", labels=[0.0])
+    refused("labels = -1: expected labels of at least 0", labels=[-1])
+    refused("labels = 2: expected labels from 0 to 1", labels=[2])
+
+
 def test_sphere_directions_are_uniform():
     """Squared coordinates of a uniform direction in D dimensions have mean 1/D and variance 2(D-1)/(D^2(D+2))."""
     seen = []

@@ -1,0 +1,89 @@
+"""Open a trained cell again, in a notebook or a script: its model, its data, its logits and what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import parse
+from halobench.core.specs import DatasetSpec, ModelSpec, TrainSpec
+from halobench.storage import arrays_io
+from halobench.storage.records import read_record
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from halobench.data.splits import Data
+
+
+@dataclass(frozen=True)
+class TrainedCell:
+    """A trained cell.
+
+    Attributes
+    ----------
+    model : nn.Module
+        In eval mode, on the CPU: normalised images (n, C, H, W), such as ``data.inputs("test")``, to logits (n, k).
+    data : Data
+        Its splits: ``data.splits["train"].labels`` are the labels that it was trained on.
+    logits : mapping of name to array
+        Of logits.safetensors: ``{split}.logits`` (n, k), ``{split}.labels``, ``{split}.clean`` and what tells the
+        posterior; `halobench.calibrate` takes them as they are.
+    spec : mapping
+        What was asked for: dataset, model, loss and train, without values that are at their defaults.
+    seed : int
+    recipe : TrainSpec
+        How it was trained and is evaluated.
+    """
+
+    model: nn.Module
+    data: Data
+    logits: Mapping[str, np.ndarray]
+    spec: Mapping[str, Any]
+    seed: int
+    recipe: TrainSpec
+
+
+def open_cell(folder: Path | str, source: Path | str | None = None) -> TrainedCell:
+    """Open a trained cell.
+
+    Parameters
+    ----------
+    folder : path
+        Of the cell: ``results/runs/DATASET/MODEL/LOSS/seedN``.
+    source : path, optional
+        Of its source; by default the one of the same results folder.
+
+    Raises
+    ------
+    SpecError
+        If there is no trained cell, or a file of it or of its source is missing, or isn't as it was written.
+
+    Examples
+    --------
+    ::
+
+        cell = open_cell("results/runs/digits-noise50/mlp/mixup2/seed0")
+        logits = cell.model(torch.from_numpy(cell.data.inputs("test")))
+    """
+    from halobench.data.splits import load_data
+    from halobench.training.cell import load_model
+
+    folder = Path(folder)
+    path = folder / "train.json"
+    if not path.is_file():
+        what = "a trained cell: results/runs/DATASET/MODEL/LOSS/seedN"
+        raise SpecError(str(folder), "no train.json in it" if folder.is_dir() else "no such folder", what)
+    record = read_record(path, ["spec", "seed"])
+    spec = record["spec"]
+    dataset = parse(DatasetSpec, spec["dataset"])
+    source = folder.absolute().parents[4] / "sources" / dataset.source if source is None else Path(source)
+    data = load_data(source, dataset, record["seed"])
+    model = load_model(parse(ModelSpec, spec["model"]), data, folder / "model.safetensors").eval()
+    logits = arrays_io.read_arrays(folder / "logits.safetensors")
+    return TrainedCell(model, data, logits, spec, record["seed"], parse(TrainSpec, spec.get("train", {})))
