@@ -55,6 +55,10 @@ ASIDE = {
     "overview": {"experiment/grid"},
 }
 
+# What a plug-in of a kind consists of besides its entry; and names by which code finds others by their text.
+COMPANIONS = {"data": ("describe",)}
+DYNAMIC = {"globals", "eval", "exec", "vars", "__import__"}
+
 # Files that a stage's output holds and that are no Python: their bytes count, comments and all.
 PAGE = "reporting/explorer/page"
 BESIDE = {"explorer": (f"{PAGE}.html", f"{PAGE}.css", f"{PAGE}.js")}
@@ -75,8 +79,8 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
     dict
         Module to the first 16 hex digits of a SHA-256 over its syntax tree. A module of the package is named by its
         path in it (``losses/mixup``), a plug-in outside as the spec names it (``module:object``), and what that one
-        imports by its path (``module/helper.py``). Comments, docstrings and formatting don't count. As files stood
-        when this process first asked.
+        imports by its path (``module/helper.py``). Of a plug-in's file outside, the object and what it refers to
+        count. Comments, docstrings and formatting don't. As files stood when this process first asked.
     """
     key = (stage, tuple((kind, name) for kind, name in plugins))
     if key not in _maps:
@@ -120,27 +124,73 @@ def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str
     """Return `code_map`, read off the files."""
     passed = NEUTRAL | ASIDE.get(stage, set())
     roots = {f"{PACKAGE.name}.{module.replace('/', '.')}": PACKAGE / f"{module}.py" for module in STAGES[stage]}
-    called: dict[Path, str] = {}
+    outside: dict[Path, dict[str, frozenset[str]]] = {}  # by file, then by plug-in, the names in it that it is
     for kind, name in plugins:
         path = locate(kind, name)
         if path.is_relative_to(PACKAGE):
             module = _key(kind, path).replace("/", ".")
             roots[f"{PACKAGE.name}.{module}"] = path
         else:
-            roots[name.partition(":")[0]] = path
-            called[path] = name
-    files = {}
-    for module, path in _closure(roots, passed).items():
-        files[called.get(path) or _key(module, path)] = path
-    digests = {key: _file_digest(path, path.stat().st_mtime_ns) for key, path in sorted(files.items())}
+            module, _, entry = name.partition(":")
+            roots[module] = path
+            outside.setdefault(path, {})[name] = frozenset({entry, *COMPANIONS.get(kind, ())})
+    entries = {path: frozenset().union(*named.values()) for path, named in outside.items()}
+    digests: dict[str, str] = {}
+    for module, path in _closure(roots, passed, entries).items():
+        named = outside.get(path) or {_key(module, path): frozenset()}
+        for name, part in named.items():
+            digests[name] = _file_digest(path, path.stat().st_mtime_ns, part if path in entries else None)
     bytewise = {name: hashlib.sha256((PACKAGE / name).read_bytes()).hexdigest()[:16] for name in BESIDE.get(stage, ())}
-    return digests | bytewise
+    return dict(sorted(digests.items())) | bytewise
 
 
 @functools.cache
-def _file_digest(path: Path, mtime: int) -> str:
-    """Return the digest of a file that was changed last at `mtime`, in ns: the maps of all stages share it."""
-    return _digest(parsed(path, mtime))
+def _file_digest(path: Path, mtime: int, entries: frozenset[str] | None = None) -> str:
+    """Return the digest of a file that was changed last at `mtime`, in ns, or of the part of it that `entries` need."""
+    return _digest(_part(path, mtime, entries))
+
+
+def _part(path: Path, mtime: int, entries: frozenset[str] | None) -> ast.Module:
+    """Return the statements of a file that the objects named `entries` depend on; all of them for None.
+
+    These are their definitions, those of the names that stand in them, and so on. What defines no name, or imports one
+    that nothing uses, counts too, since it may do anything. A file that looks names up by text (`DYNAMIC`) is kept
+    whole.
+    """
+    tree = parsed(path, mtime)
+    used = _names_in(tree)
+    if entries is None or used & DYNAMIC:
+        return tree
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    kept = {node for node in tree.body if not _bound(node)} | {node for node in imports if not _bound(node) & used}
+    wanted = set(entries)
+    wanted |= {name for node in kept for name in _names_in(node)}
+    while more := {node for node in tree.body if node not in kept and (_bound(node) & wanted or "*" in _bound(node))}:
+        kept |= more
+        wanted |= {name for node in more for name in _names_in(node)}
+    return ast.Module([node for node in tree.body if node in kept], [])
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    """Return the names that a top-level definition, assignment or import binds; none for any other statement."""
+    match statement:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return {statement.name}
+        case ast.Import() | ast.ImportFrom():
+            return {alias.asname or alias.name.partition(".")[0] for alias in statement.names}
+        case ast.Assign() | ast.AnnAssign() | ast.AugAssign():
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            nodes = [node for target in targets for node in ast.walk(target)]
+            if not any(isinstance(node, ast.Attribute | ast.Subscript) for node in nodes):
+                return {node.id for node in nodes if isinstance(node, ast.Name)}
+    return set()
+
+
+def _names_in(node: ast.AST) -> set[str]:
+    """Return the names that stand anywhere in a statement, those in annotations in quotes too."""
+    names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    texts = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+    return names | {text for text in texts if text.isidentifier()}
 
 
 def _key(module: str, path: Path) -> str:
@@ -150,16 +200,22 @@ def _key(module: str, path: Path) -> str:
     return module.replace(".", "/") + ("/__init__.py" if path.stem == "__init__" else ".py")
 
 
-def _closure(roots: dict[str, Path], passed: set[str]) -> dict[str, Path]:
-    """Return modules by dotted name with all that they import, but for those of the package in `passed`."""
+def _closure(roots: dict[str, Path], passed: set[str], entries: dict[Path, frozenset[str]]) -> dict[str, Path]:
+    """Return modules by dotted name with all that they import, but for those of the package in `passed`.
+
+    Of a file in `entries` only the part counts that those names need, unless another file imports it, which takes it
+    out of them.
+    """
     tops = frozenset(module.partition(".")[0] for module in roots)
     modules, left = {}, dict(roots)
     while left:
         module, path = left.popitem()
         modules[module] = path
-        for name in _imports(path, module, path.stat().st_mtime_ns):
+        for name in _imports(path, module, path.stat().st_mtime_ns, entries.get(path)):
             for imported, file in _files(name, tops):
                 neutral = file.is_relative_to(PACKAGE) and (_key(imported, file) in passed or _is_empty(file))
+                if file != path and entries.pop(file, None) is not None:
+                    modules.pop(imported, None)
                 if imported not in modules and not neutral:
                     left[imported] = file
     return modules
@@ -171,11 +227,11 @@ def _is_empty(path: Path) -> bool:
 
 
 @functools.cache
-def _imports(path: Path, module: str, mtime: int) -> list[str]:
+def _imports(path: Path, module: str, mtime: int, entries: frozenset[str] | None = None) -> list[str]:
     """Return the dotted names that a module may import, anywhere; of ``from a import b`` both ``a`` and ``a.b``."""
     package = module if path.stem == "__init__" else module.rpartition(".")[0]
     names = []
-    for node in ast.walk(parsed(path, mtime)):
+    for node in ast.walk(_part(path, mtime, entries)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

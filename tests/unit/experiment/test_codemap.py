@@ -75,7 +75,7 @@ def test_every_module_is_in_some_map_or_known_to_change_no_number():
     around = {m for m in modules if m.startswith(("cli/", "experiment/", "pipeline/", "runner/"))} - NEUTRAL
     around |= {"models/shape_check", "results/inventory", "storage/job_logs", "storage/verify"}
     around.add("probing/sample_size")  # which says how precise a probe is
-    around |= {"calibration/external_logits", "reporting/compare"}  # for a person to look at
+    around |= {"calibration/external_logits", "reporting/compare", "results/trained_cell"}  # for a person to look at
     mapped = set().union(*map(code_map, STAGES)) - set().union(*map(set, BESIDE.values()))
     # Helpers of plug-ins count where a plug-in is used.
     named = [(kind, name) for kind in FOLDERS for name in names(kind)] + [("models", "timm/resnet18")]
@@ -165,6 +165,76 @@ def test_what_a_plugin_outside_imports_counts_too(outside):
     assert outside_map() == before
     (outside / "outside_loss.py").write_text(MAIN.replace("from halobench.losses.focal import Focal\n", "Focal = int"))
     assert "losses/focal" not in outside_map()
+
+
+TWO = """import outside_helpers
+from functools import partial
+
+RATE = 2.0
+BASE = 3.0
+
+
+def shared(x):
+    return outside_helpers.scale * x
+
+
+def alone(x):
+    return x
+
+
+class One(dict):
+    def __call__(self, logits, targets):
+        return shared(RATE * logits).sum()
+
+
+class Two(dict):
+    def __call__(self, logits, targets):
+        return alone(BASE * logits).sum()
+
+
+describe = partial(alone, 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("RATE * logits", "RATE + logits", {"One"}),  # the object itself
+        ("RATE = 2.0", "RATE = 4.0", {"One"}),  # a constant that it uses
+        ("outside_helpers.scale * x", "outside_helpers.scale + x", {"One"}),  # a function that it calls
+        ("class Two(dict)", "class Two(list)", {"Two"}),
+        ("    return x\n", "    return 2 * x\n", {"Two"}),
+        ("import outside_helpers\n", "import outside_helpers\nprint(1)\n", {"One", "Two"}),  # which may do anything
+        ("class Two(dict)", "exec('')\nclass Two(dict)", {"One", "Two"}),
+        ("RATE = 2.0", "# Why.\nRATE = 2.0", set()),
+    ],
+)
+def test_an_object_outside_counts_with_what_it_refers_to_alone(outside, old, new, changed):
+    def maps() -> dict[str, dict[str, str]]:
+        code_version._maps.clear()
+        return {name: code_map("train", [("losses", f"outside_two:{name}")]) for name in ("One", "Two")}
+
+    path = outside / "outside_two.py"
+    path.write_text(TWO)
+    before = maps()
+    assert "outside_helpers.py" in before["One"]
+    assert "outside_helpers.py" not in before["Two"]
+    assert old in TWO
+    path.write_text(TWO.replace(old, new))
+    after = maps()
+    assert {name for name in before if before[name] != after[name]} == changed
+    if changed == {"One"}:
+        differing = {key for key in before["One"] if before["One"][key] != after["One"].get(key)}
+        assert "outside_two:One" in differing
+
+
+def test_a_file_that_a_helper_imports_counts_whole(outside):
+    (outside / "outside_two.py").write_text(TWO)
+    (outside / "outside_helpers.py").write_text("import outside_two\nscale = 2.0\n")
+    before = code_map("train", [("losses", "outside_two:One")])
+    (outside / "outside_two.py").write_text(TWO.replace("BASE = 3.0", "BASE = 4.0"))
+    code_version._maps.clear()
+    assert code_map("train", [("losses", "outside_two:One")]) != before
 
 
 def test_libraries_are_not_imported_to_be_looked_at(outside):
