@@ -558,7 +558,7 @@ OUTSIDE = {
     ),
     "no loss": (
         put("losses.mixup2", {"name": "mine:NoLoss"}),
-        "losses.mixup2.name = 'mine:NoLoss': expected a loss: a subclass of halobench.losses.base.Loss",
+        "losses.mixup2.name = 'mine:NoLoss': expected a loss: a subclass of halobench.Loss, or a torch.nn.Module",
     ),
     "a loss of a wrong shape": (
         put("losses.mixup2", {"name": "mine:Scalarless"}),

@@ -39,7 +39,7 @@ KINDS = ("losses", "models", "stripes", "calibrators", "probes", "figures")
 def test_each_kind_is_in_the_tables(examples):
     tables = examples[0] / "results/tables/mine"
     metrics = pd.read_parquet(tables / "metrics.parquet")
-    assert {"poly1", "cross_entropy"} < set(metrics["loss"])
+    assert {"poly1", "smoothed", "cross_entropy"} < set(metrics["loss"])
     shrunk = metrics[(metrics["calibrator"] == "mine.calibrators:shrunk") & (metrics["metric"] == "nll")]
     assert len(shrunk)
     assert shrunk["value"].notna().all()

@@ -12,6 +12,9 @@ from halobench.core.errors import SpecError, require
 SUM_TOLERANCE = 1e-4
 """How far the sum of a row of probabilities may lie from 1 (float32 rows of a thousand classes stay within 1e-5)."""
 
+ROUNDED, MOST = 0.01, 0.9
+"""Rows count as probabilities if this share of them sums to 1 within `ROUNDED`."""
+
 BLOCK = 1 << 16
 """Elements per block: float64 temporaries of this size stay in a core's cache."""
 
@@ -74,9 +77,42 @@ def check_matrix(matrix: np.ndarray, key: str) -> np.ndarray:
     """Return `matrix` as an array of real numbers, (n, k) with n >= 1 and k >= 2; raise SpecError otherwise."""
     matrix = as_array(matrix)
     shaped = matrix.ndim == 2 and matrix.shape[0] >= 1 and matrix.shape[1] >= 2
-    require(shaped, key, f"shape {matrix.shape}", "an array (n, k) of at least one row and two classes")
+    expected = f"an array (n, k) of at least one row and two classes{single_hint(matrix)}"
+    require(shaped, key, f"shape {matrix.shape}", expected)
     require(matrix.dtype.kind in "fiu", key, f"dtype {matrix.dtype}", "real numbers")
     return matrix
+
+
+def single_hint(matrix: np.ndarray) -> str:
+    """Return what to do with one logit a sample, such as a decision function of two classes; "" for other shapes."""
+    single = matrix.ndim == 1 or (matrix.ndim == 2 and matrix.shape[1] == 1)
+    return " (of one logit z for two classes: the columns 0 and z)" if single else ""
+
+
+def whole_hint(labels: np.ndarray, name: str) -> str:
+    """Return how to make integers of labels that are whole numbers of another type; "" if they aren't."""
+    whole = labels.dtype.kind == "b" or (labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels)))
+    return f": {name}.astype(int)" if whole else ""
+
+
+def start_hint(labels: np.ndarray, k: int) -> str:
+    """Return what is wrong with labels that seem to count from 1; "" for others."""
+    return ": labels start at 0" if labels.min() == 1 and labels.max() == k else ""
+
+
+def look_like_probabilities(rows: np.ndarray) -> bool:
+    """Return True if numbers (n, k) lie from 0 to 1 and most rows sum to 1, up to rounding, e.g. to float16.
+
+    Rows of a 1 among 0s alone are no probabilities that a model gives.
+    """
+    inside = rows.min() >= 0 and rows.max() <= 1 + ROUNDED and ((rows > 0) & (rows < 1)).any()
+    return bool(inside and (np.abs(rows.sum(axis=1, dtype=np.float64) - 1) <= ROUNDED).mean() >= MOST)
+
+
+def check_unscaled(logits: np.ndarray) -> None:
+    """Raise SpecError if logits (n, k) look like probabilities: a temperature of those means nothing."""
+    value = "rows from 0 to 1 that sum to 1: probabilities"
+    require(not look_like_probabilities(logits), "logits", value, "logits, before the softmax: numpy.log of these")
 
 
 def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -95,9 +131,10 @@ def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """
     targets, (n, k) = as_array(targets), shape
     if targets.shape == (n,):
-        require(targets.dtype.kind in "iu", "targets", f"dtype {targets.dtype}", "integer labels")
+        expected = f"integer labels{whole_hint(targets, 'targets')}"
+        require(targets.dtype.kind in "iu", "targets", f"dtype {targets.dtype}", expected)
         low, high = int(targets.min()), int(targets.max())
-        require(low >= 0 and high < k, "targets", [low, high], f"labels from 0 to {k - 1}")
+        require(low >= 0 and high < k, "targets", [low, high], f"labels from 0 to {k - 1}{start_hint(targets, k)}")
         return targets
     require(targets.shape == (n, k), "targets", f"shape {targets.shape}", f"labels ({n},) or probabilities ({n}, {k})")
     return check_rows(targets, "targets")

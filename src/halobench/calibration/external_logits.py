@@ -21,7 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from halobench.calibration.arrays import SUM_TOLERANCE
+from halobench.calibration.arrays import (
+    SUM_TOLERANCE,
+    look_like_probabilities,
+    single_hint,
+    start_hint,
+    whole_hint,
+)
 from halobench.calibration.evaluate import Calibrated, calibrate
 from halobench.core.errors import SpecError, one_of, require
 from halobench.core.seeding import generator
@@ -30,7 +36,6 @@ from halobench.core.specs import CalibrateSpec
 SPLITS = ("val", "test")
 KINDS = ("logits", "probabilities", "labels", "posterior")
 NAMES = (*KINDS, *(f"{split}_{kind}" for split in SPLITS for kind in KINDS))
-ROUNDED, MOST = 0.01, 0.9  # rows count as probabilities if this share of them sums to 1 within ROUNDED
 FEWEST = 2  # samples that can be halved
 
 
@@ -170,9 +175,8 @@ def _check_matrix(name: str, array: np.ndarray, ruled_out: bool = False) -> np.n
     With `ruled_out` a row may hold -inf next to a finite number.
     """
     shaped = array.ndim == 2 and array.shape[0] >= 1 and array.shape[1] >= 2
-    single = array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)
-    hint = " (of one logit z for two classes: the columns 0 and z)" if single else ""
-    require(shaped, name, f"shape {array.shape}", f"an array (n, k): a row a point, of two classes or more{hint}")
+    expected = f"an array (n, k): a row a point, of two classes or more{single_hint(array)}"
+    require(shaped, name, f"shape {array.shape}", expected)
     require(array.dtype.kind in "fiu", name, f"dtype {array.dtype}", "real numbers")
     array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
     finite = np.isfinite(array)
@@ -187,17 +191,11 @@ def _check_matrix(name: str, array: np.ndarray, ruled_out: bool = False) -> np.n
 
 def _check_logits(name: str, logits: np.ndarray, prefix: str) -> np.ndarray:
     """Return logits; raise SpecError if they look like probabilities."""
-    if _look_like_probabilities(logits):
+    if look_like_probabilities(logits):
         expected = "logits, before the softmax; give probabilities as "
         expected += f"{prefix}probabilities, whose logarithm is then taken"
         raise SpecError(name, "rows from 0 to 1 that sum to 1: probabilities", expected)
     return logits
-
-
-def _look_like_probabilities(rows: np.ndarray) -> bool:
-    """Return True if numbers lie from 0 to 1 and most rows sum to 1, up to rounding, e.g. to float16."""
-    inside = rows.min() >= 0 and rows.max() <= 1 + ROUNDED
-    return bool(inside and (np.abs(rows.sum(axis=1, dtype=np.float64) - 1) <= ROUNDED).mean() >= MOST)
 
 
 def _logarithm(name: str, probabilities: np.ndarray) -> np.ndarray:
@@ -229,13 +227,11 @@ def _check_labels(name: str, labels: np.ndarray, shape: tuple[int, ...]) -> np.n
     expected = f"one label a point, shape ({n},)"
     hint = " (of one-hot rows: their argmax(axis=1); soft labels are a posterior)" if labels.shape == (n, k) else ""
     require(labels.shape == (n,), name, f"shape {labels.shape}", expected + hint)
-    whole = labels.dtype.kind == "b" or (labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels)))
-    hint = f": {name}.astype(int)" if whole else ""
-    require(labels.dtype.kind in "iu", name, f"dtype {labels.dtype}", f"whole numbers from 0 to {k - 1}{hint}")
+    expected = f"whole numbers from 0 to {k - 1}{whole_hint(labels, name)}"
+    require(labels.dtype.kind in "iu", name, f"dtype {labels.dtype}", expected)
     outside = (labels < 0) | (labels >= k)
     row = int(outside.argmax())
-    hint = ": labels start at 0" if labels.min() == 1 and labels.max() == k else ""
-    expected = f"a label from 0 to {k - 1}, the columns of the logits{hint}"
+    expected = f"a label from 0 to {k - 1}, the columns of the logits{start_hint(labels, k)}"
     require(not outside.any(), f"{name}[{row}]", int(labels[row]), expected)
     return labels.astype(np.int64)
 

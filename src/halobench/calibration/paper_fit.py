@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from halobench.calibration.arrays import check_logits, check_targets
+from halobench.calibration.arrays import check_logits, check_targets, check_unscaled
 from halobench.calibration.nll_curve import Masked, derivatives, summarise
 from halobench.calibration.temperature_scaling import TemperatureFit
 
@@ -45,6 +45,7 @@ def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
         As for `fit_temperature`.
     """
     logits = check_logits(logits, masked=True)
+    check_unscaled(logits)
     return fit_as_paper(logits, check_targets(targets, logits.shape))
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from halobench.calibration.arrays import check_logits, check_targets
+from halobench.calibration.arrays import check_logits, check_targets, check_unscaled
 from halobench.calibration.nll_curve import (
     DataSummary,
     Derivatives,
@@ -88,9 +88,9 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     Raises
     ------
     SpecError
-        Logits that are NaN, inf, or not (n, k) with n >= 1 and k >= 2, or -inf where a target has mass; logits so close
-        to each other that the optimal temperature is too small for float64; targets of another shape, out of range, or
-        rows that do not sum to 1.
+        Probabilities in place of logits; logits that are NaN, inf, or not (n, k) with n >= 1 and k >= 2, or -inf where
+        a target has mass; logits so close to each other that the optimal temperature is too small for float64; targets
+        of another shape, out of range, or rows that do not sum to 1.
 
     Examples
     --------
@@ -101,6 +101,7 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     (1.098612288668, True, False)
     """
     logits = check_logits(logits, masked=True)
+    check_unscaled(logits)
     return fit_exactly(logits, check_targets(targets, logits.shape))
 
 

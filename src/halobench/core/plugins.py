@@ -149,6 +149,8 @@ def load(kind: str, name: str) -> Callable[..., Any]:
 def signature(kind: str, name: str) -> dict[str, Any] | None:
     """Return a plug-in's options with their defaults, from its keyword-only arguments; None if it takes any (``**``).
 
+    Of a class, whose arguments no one passes by place, the others count as well.
+
     An option without a default, or with one that is no literal, maps to ``...``. Models under ``timm/`` and
     ``torchvision/`` hand any option to those libraries.
     """
@@ -156,13 +158,18 @@ def signature(kind: str, name: str) -> dict[str, Any] | None:
     if kind == "models" and name.startswith(LIBRARY_PREFIXES):
         return None
     node = _definition(path, name.partition(":")[2] or entry(kind, name))
+    is_class = isinstance(node, ast.ClassDef)
     if isinstance(node, ast.ClassDef):
         node = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
     if node is None:
         return {}
     if node.args.kwarg is not None:
         return None
-    pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+    pairs = list(zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True))
+    if is_class:
+        others = node.args.args[1:]
+        defaults = [None] * (len(others) - len(node.args.defaults)) + node.args.defaults
+        pairs = [*zip(others, defaults, strict=True), *pairs]
     return {arg.arg: _literal(default) for arg, default in pairs}
 
 

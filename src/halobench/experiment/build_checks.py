@@ -146,18 +146,19 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> int:
     from halobench.losses import base
 
     loss = base.build(spec)
-    images, targets = torch.rand(batch, 1, 4, 4), torch.eye(classes)[torch.arange(batch) % classes]
+    images, labels = torch.rand(batch, 1, 4, 4), torch.arange(batch) % classes
+    targets = labels if base.takes_labels(loss) else torch.eye(classes)[labels]
     try:
         mixed, soft = loss.mix(images, targets, np.random.default_rng(0))
         shapes = tuple(mixed.shape), tuple(soft.shape)
-        logits = torch.zeros(soft.shape, requires_grad=True)
+        logits = torch.zeros(len(soft), classes, requires_grad=True)
         value = loss(logits, soft)
         kind = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         learns = kind == () and value.requires_grad
     except Exception as error:
         raise SpecError("name", spec.name, f"a loss that can score a batch ({describe_error(error)})") from error
     rows = max(shapes[1][0], 1) if shapes[1] else 1
-    if shapes != ((rows, *images.shape[1:]), (rows, classes)):
+    if shapes != ((rows, *images.shape[1:]), (rows, *targets.shape[1:])):
         batch_shapes = f"a batch of shapes {tuple(images.shape)} and {tuple(targets.shape)}"
         wanted = f"{batch_shapes} back, but for its number of rows (one or more, the same in both)"
         raise SpecError("name", spec.name, f"a loss whose mix gives {wanted}, not {shapes[0]} and {shapes[1]}")

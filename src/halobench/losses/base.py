@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError
+from halobench.core.errors import SpecError, require
 from halobench.core.specs import LossSpec
 
 
@@ -62,9 +62,31 @@ def build(spec: LossSpec) -> Loss:
     """
     options = plugins.without_defaults("losses", spec.name, dict(spec.options))
     loss = plugins.load("losses", spec.name)(**options)
+    if isinstance(loss, torch.nn.Module):
+        return ModuleLoss(loss, spec.name)
     if not isinstance(loss, Loss):
-        raise SpecError("name", spec.name, "a loss: a subclass of halobench.losses.base.Loss")
+        raise SpecError("name", spec.name, "a loss: a subclass of halobench.Loss, or a torch.nn.Module")
     return loss
+
+
+class ModuleLoss(Loss):
+    """A plain module as a loss: it gets logits (n, k) and labels (n,), and returns their mean loss.
+
+    Raises
+    ------
+    SpecError
+        If the module has parameters: no optimiser would train them.
+    """
+
+    LABELS = True
+
+    def __init__(self, module: torch.nn.Module, name: str):
+        learned = [each for each, _ in module.named_parameters()]
+        require(not learned, "name", name, f"a loss that has nothing to learn, not {', '.join(learned)}")
+        self.module = module
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return self.module.to(logits.device)(logits, targets)  # its buffers, such as weights of classes, go along
 
 
 def staged(array: np.ndarray, device: torch.device) -> torch.Tensor:

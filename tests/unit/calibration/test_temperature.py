@@ -209,6 +209,21 @@ def test_bad_input_is_named(fit, logits, targets, key):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("fit", [fit_temperature, fit_released])
+def test_what_a_newcomer_hands_over_is_told_with_what_to_do(fit):
+    z, y = sample("hard", n=50, k=2)
+    for logits, targets, told in (
+        (z[:, 1] - z[:, 0], y, "of one logit z for two classes: the columns 0 and z"),
+        (z, y.astype(float), r"integer labels: targets\.astype\(int\)"),
+        (z, y == 1, r"integer labels: targets\.astype\(int\)"),
+        (z, y + 1, "labels from 0 to 1: labels start at 0"),
+        (scipy_softmax(z, axis=1), y, "logits, before the softmax"),
+        (scipy_softmax(z, axis=1).astype(np.float16), y, "logits, before the softmax"),
+    ):
+        with pytest.raises(SpecError, match=told):
+            fit(logits, targets)
+
+
 def torch_released(logits: np.ndarray, targets: np.ndarray) -> float:
     """The released procedure run by torch itself, in float64."""
     torch = pytest.importorskip("torch")

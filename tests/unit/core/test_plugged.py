@@ -160,7 +160,7 @@ def test_a_bad_calibrator_is_named(name, told):
 def walked(name: str, seed: int = 0, **options):
     points = torch.from_numpy(np.random.default_rng(1).normal(size=(30, 6))).float()
     labels = np.arange(30) % 3
-    model = torch.nn.Linear(6, 3, bias=False)
+    model = torch.nn.Linear(6, 3, bias=False).eval()
     with torch.no_grad():
         model.weight.copy_(torch.eye(3, 6))
     spec = ProbeSpec(kind=f"plugged_here:{name}", radii=(0.0, 1.0), directions=2, **options)

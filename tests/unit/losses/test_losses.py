@@ -494,3 +494,40 @@ def test_new_losses_train_a_cell_to_the_same_bytes(digits, name):
     right = (first.logits["test.logits"].argmax(axis=1) == digits.splits["test"].clean).mean()
     assert right > 0.6  # chance is 0.1
     assert first.history[-1]["train_loss"] < first.history[0]["train_loss"]
+
+
+PLAIN = """
+from torch import nn
+
+class Smoothed(nn.Module):
+    def __init__(self, amount=0.1, *, weights=(1.0, 1.0, 1.0)):
+        super().__init__()
+        import torch
+        self.loss = nn.CrossEntropyLoss(torch.tensor(weights), label_smoothing=amount)
+
+    def forward(self, logits, labels):
+        assert labels.dtype.is_floating_point is False
+        return self.loss(logits, labels)
+
+class Learned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Linear(1, 1)
+"""
+
+
+def test_a_plain_module_is_a_loss_of_labels(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "plain_losses.py").write_text(PLAIN)
+    assert plugins.signature("losses", "plain_losses:Smoothed") == {"amount": 0.1, "weights": (1.0, 1.0, 1.0)}
+    spec = LossSpec("plain_losses:Smoothed", {"amount": 0.3})
+    loss = base.build(spec)
+    assert base.takes_labels(loss)
+    assert build_checks.check_loss(spec) == 4
+    logits, labels = torch.randn(6, 3), torch.arange(6) % 3
+    expected = functional.cross_entropy(logits, labels, label_smoothing=0.3)
+    torch.testing.assert_close(loss(logits, labels), expected)
+    with pytest.raises(SpecError, match=r"a loss that has nothing to learn, not scale\.weight, scale\.bias"):
+        base.build(LossSpec("plain_losses:Learned"))
+    with pytest.raises(SpecError, match="has amount, weights"):
+        base.build(LossSpec("plain_losses:Smoothed", {"amuont": 1}))
