@@ -199,7 +199,7 @@ def _gpu_slot(device: str, slots: int) -> Iterator[None]:
 
     with device_slot(slots) as slot:
         if slot is not None:
-            print(f"on GPU {slot.value} ({slot.identity})", flush=True)
+            print(f"on GPU {slot.value} ({slot.uuid})", flush=True)
         yield
 
 
