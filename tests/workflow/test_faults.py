@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import stand_in_gpus
 from conftest import TIMES, Workspace, assert_same_tables, heed_interrupts, needs, tiny_config, tiny_figures
 from halobench.experiment import config_file
 from halobench.runner import failures
@@ -452,20 +453,13 @@ def test_the_same_grid_elsewhere_under_another_profile_gives_the_same_tables(fin
     assert log.count("saved at epoch") == 6  # 3 epochs of 2 steps
 
 
-NVIDIA_SMI = """#!/bin/sh
-echo "GPU 0: Stand-in (UUID: GPU-aaaaaaaa-0000-0000-0000-000000000000)"
-echo "GPU 1: Stand-in (UUID: GPU-bbbbbbbb-1111-1111-1111-111111111111)"
-"""
+GPUS = ("GPU-aaaaaaaa-0000-0000-0000-000000000000", "GPU-bbbbbbbb-1111-1111-1111-111111111111")
 
 
 def test_jobs_that_run_at_once_take_different_gpus(tmp_path, monkeypatch):
     """Two stand-in devices, two jobs at a time: each log names its device, and no two jobs on one overlap."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "nvidia-smi").write_text(NVIDIA_SMI)
-    (tools / "nvidia-smi").chmod(0o755)
+    stand_in_gpus.install(tmp_path / "tools", GPUS, monkeypatch)
     (tmp_path / "locks").mkdir()
-    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "locks"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     config = tiny_config()
@@ -481,13 +475,12 @@ def test_jobs_that_run_at_once_take_different_gpus(tmp_path, monkeypatch):
     assert len(logs) == 6
     used = [next(line for line in log.splitlines() if line.startswith("on GPU ")) for log in logs]
     assert {line.split()[2][:8] for line in used} == {"GPU-aaaa", "GPU-bbbb"}
-    only = "GPU-bbbbbbbb-1111-1111-1111-111111111111"
     shutil.rmtree(tmp_path / "work/results/runs/noisy/mlp/mixup2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     again = run(workspace, "--cores", "1", "--", aims[-1])
     assert again.returncode == 0, again.stderr[-2000:]
     log = (tmp_path / "work/results/logs/train/noisy/mlp/mixup2/seed2.log").read_text()
-    assert log.count(f"on GPU 1 ({only})") == 1
+    assert log.count(f"on GPU 1 ({GPUS[1]})") == 1
 
 
 def test_no_pickle_is_written_or_read(root):

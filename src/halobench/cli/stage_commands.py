@@ -12,6 +12,8 @@ from halobench.cli.arguments import (
     OneOf,
     option,
     path,
+    read_checkpoint,
+    read_count,
     read_file,
     read_seconds,
     read_seed,
@@ -162,13 +164,18 @@ RESULTS = required(path("--results", "the results folder"))
 TABLES = required(path("--tables", "an experiment's tables"))
 ASKED = OneOf((SPEC, REQUEST))
 RESUMED = (
-    path("--checkpoint", "its checkpoint (default: a hidden file next to its outputs)", "FILE"),
+    path(
+        "--checkpoint",
+        "its checkpoint, NAME.safetensors (default: a hidden file next to its outputs)",
+        "FILE",
+        type=read_checkpoint,
+    ),
     option(
         "--every", type=read_seconds, default=60.0, metavar="SECONDS", help="seconds between checkpoints (default: 60)"
     ),
     option(
         "--slots-per-gpu",
-        type=int,
+        type=read_count,
         default=1,
         metavar="N",
         dest="slots",

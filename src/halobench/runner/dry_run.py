@@ -219,7 +219,9 @@ def gather(arguments: Sequence[str], **options: Any) -> Events:
         command = [sys.executable, "-m", "snakemake", *logger, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return read_events(lines, done.returncode, done.stderr.strip())
+    # Of arguments that it doesn't know it says so below a page of all others, by the name of a file.
+    said = re.sub(r"(?s)\Ausage: .*^\S+: error:", "snakemake: error:", done.stderr.strip(), flags=re.M)
+    return read_events(lines, done.returncode, said)
 
 
 def dry_run(arguments: Sequence[str]) -> Events:
