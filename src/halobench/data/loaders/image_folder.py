@@ -197,7 +197,7 @@ def _first_time(path: str, listed: dict[str, str], problems: list[str]) -> bool:
     """Return whether a folder is listed for the first time, and add it to `listed`."""
     before = listed.setdefault(os.path.realpath(path), path)
     if before != path:
-        same = f"{path} leads to {before}, which holds it or is listed as well"
+        same = f"{path} is the same folder as {before}, which holds it or is listed as well"
         problems.append(f"each image once, and {same}: remove the link")
     return before == path
 
