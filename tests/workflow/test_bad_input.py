@@ -860,7 +860,7 @@ def test_a_lost_file_of_claims_is_told_before_any_job(finished):
         ({"loader": "digits", "x": 1}, r"x = 1: expected no such key: digits has no options"),
         (
             {"loader": "loose:load"},
-            r"loader = 'loose:load': expected images as its describe tells, .*size=400.*, not .*size=9.*",
+            r"loader = 'loose:load': expected images as its describe says, .*size=400.*, not .*size=9.*",
         ),
         ({"loader": "fails:load"}, r"loader = 'fails:load': expected a loader that loads \(KeyError: 'gone'\)"),
     ],
