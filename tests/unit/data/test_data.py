@@ -88,8 +88,11 @@ def test_splits_are_disjoint_and_keep_to_official_parts():
 
 
 def test_a_source_too_small_is_refused_with_both_numbers():
+    spec, rng = DatasetSpec("s", 50, 20, 25), np.random.default_rng(0)
     with pytest.raises(SpecError, match=r"train \+ val \+ test = 95: expected at most the 90 images of source 's'"):
-        split_indices(DatasetSpec("s", 50, 20, 25), 90, {}, np.random.default_rng(0))
+        split_indices(spec, 90, {}, rng)
+    with pytest.raises(SpecError, match=r"test = 25: expected at most the 20 images of the test part of source 's'"):
+        split_indices(spec, 90, {"train": (0, 70), "test": (70, 90)}, rng)
 
 
 @pytest.mark.parametrize("loader", ["digits", "mnist5k", "photos"])
@@ -168,12 +171,6 @@ def test_a_large_split_is_left_on_disk_and_gives_the_same(tmp_path, monkeypatch)
     for name in splits_.SPLITS:
         np.testing.assert_array_equal(held.inputs(name), left.inputs(name))
         np.testing.assert_array_equal(held.splits[name].labels, left.splits[name].labels)
-
-
-def test_meta_holds_the_checksums_of_the_arrays(tmp_path):
-    sources.write_source(SourceSpec("digits"), tmp_path)
-    meta = files.read_json(tmp_path / "meta.json")
-    assert meta["checksums"] == {name: files.checksum(tmp_path / name) for name in ("images.npy", "labels.npy")}
 
 
 BLOCKS = """

@@ -28,7 +28,7 @@ from halobench.storage import files as store
 pytestmark = pytest.mark.paper
 
 NAMES = ("ant", "Bee", "cow")
-SIZES = [(9, 9), (12, 9), (9, 14), (31, 40), (8, 50), (57, 11), (9, 10), (400, 300)]
+SIZES = [(9, 9), (12, 9), (9, 14), (31, 40), (8, 50), (57, 11), (9, 10), (400, 300), (1, 1)]
 
 
 def picture(rng: np.random.Generator, width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -196,12 +196,6 @@ def test_the_first_frame_of_an_animation_is_read(tmp_path, monkeypatch):
     assert images.shape == (4, 3, 8, 8)
     assert (images[:, 0] > 150).all()
     assert (images[:, 2] < 50).all()
-
-
-def test_no_image_is_too_small(root, tmp_path):
-    Image.new("RGB", (1, 1), (7, 8, 9)).save(root / "zoo/cow/99.png")
-    images, _, _ = written(tmp_path / "out", spec(size=33))
-    assert (images == np.array([7, 8, 9])[:, None, None]).all(axis=(1, 2, 3)).any()
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
