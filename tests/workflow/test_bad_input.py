@@ -317,7 +317,7 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             together(put("sources.digits.loader", "svhn"), put("fetch", False), put("data_root", "nowhere")),
             "data_root = 'nowhere': expected the files of SVHN in torchvision's layout"
-            " (nowhere/train_32x32.mat, nowhere/test_32x32.mat), or fetch: true",
+            " (train_32x32.mat, test_32x32.mat), or fetch: true",
         ),
         (
             put("sources.digits", {"loader": "image_folder", "folder": "zoo", "size": 8}),

@@ -123,7 +123,8 @@ class VisionSet:
                 raise self._absent(f"nothing else in their place: {path} is {kind}, move it away")
 
     def _absent(self, what: str) -> SpecError:
-        expected = f"the files of {self.title} in torchvision's layout ({', '.join(self.files)}), or {what}"
+        places = ", ".join(self.files) + (f", or all in {self.package}" if self.package else "")
+        expected = f"the files of {self.title} in torchvision's layout ({places}), or {what}"
         return SpecError("data_root", str(data_root()), expected)
 
     def _download(self, published: Any) -> None:
