@@ -317,7 +317,7 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             together(put("sources.digits.loader", "svhn"), put("fetch", False), put("data_root", "nowhere")),
             "data_root = 'nowhere': expected the files of SVHN in torchvision's layout"
-            " (nowhere/train_32x32.mat, nowhere/test_32x32.mat), or fetch: true",
+            " (train_32x32.mat, test_32x32.mat), or fetch: true",
         ),
         (
             put("sources.digits", {"loader": "image_folder", "folder": "zoo", "size": 8}),
@@ -861,7 +861,7 @@ def test_a_lost_file_of_claims_is_told_before_any_job(finished):
         ({"loader": "digits", "x": 1}, r"x = 1: expected no such key: digits has no options"),
         (
             {"loader": "loose:load"},
-            r"loader = 'loose:load': expected images as its describe tells, .*size=400.*, not .*size=9.*",
+            r"loader = 'loose:load': expected images as its describe says, .*size=400.*, not .*size=9.*",
         ),
         ({"loader": "fails:load"}, r"loader = 'fails:load': expected a loader that loads \(KeyError: 'gone'\)"),
     ],
