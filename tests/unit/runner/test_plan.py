@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Workspace, needs, tiny_figures, tiny_tables
+from conftest import needs, tiny_figures, tiny_tables
 from halobench.core.formatting import duration, number
 from halobench.runner.dry_run import PlannedJob
 from halobench.runner.forecast import plan
@@ -34,43 +34,25 @@ def keep(folder: Path, stage: str, spec=None, seconds=10.0, key=CELL, device="cp
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, many in (files or {}).items():
         (path.parent / name).write_bytes(bytes(many))
-    made = {
-        "spec": SPECS.get(stage, {}) if spec is None else spec,
-        "seconds": seconds,
-        "device": device,
-        "hardware": {"host": "node1", "processor": "EPYC", **({} if device == "cpu" else {"gpu": "H100"})},
-        "peak_memory_mib": 100.0,
-        "outputs": dict.fromkeys(files or {}, "0" * 64),
-    }
-    path.write_text(json.dumps(store.seal(made | facts)))
+    made = {"spec": SPECS.get(stage, {}) if spec is None else spec, "seconds": seconds, "device": device}
+    made |= {"hardware": {"host": "node1", "processor": "EPYC", "gpu": "H100"}, "peak_memory_mib": 100.0}
+    path.write_text(json.dumps(store.seal(made | {"outputs": dict.fromkeys(files or {}, "0" * 64)} | facts)))
     return path
 
 
-@pytest.fixture
-def job(tmp_path):
-    """Make a job as a dry run names it, with its request."""
-
-    def made(stage: str, spec=None, key="clean/mlp/mixup/seed7", **facts) -> PlannedJob:
-        request = write_request(
-            tmp_path / "results", Request(stage, SPECS.get(stage, {}) if spec is None else spec, {})
-        )
-        outputs = tuple(f"results/{path}" for path in STAGES[stage].paths(key))
-        gpu = {"gpu": "1"} if stage in ("train", "probe") else {}
-        common = {"inputs": (str(request),), "outputs": outputs, "wildcards": {"key": key}, "resources": gpu}
-        return PlannedJob(stage, **(common | facts))
-
-    return made
+def job(folder: Path, stage: str, spec=None, key="clean/mlp/mixup/seed7", **facts) -> PlannedJob:
+    """A job as a dry run names it, with its request."""
+    request = Request(stage, SPECS.get(stage, {}) if spec is None else spec, {})
+    outputs = tuple(f"results/{path}" for path in STAGES[stage].paths(key))
+    gpu = {"gpu": "1"} if stage in ("train", "probe") else {}
+    common = {"inputs": (str(write_request(folder / "results", request)),), "outputs": outputs, "resources": gpu}
+    return PlannedJob(stage, wildcards={"key": key}, **(common | facts))
 
 
-@pytest.fixture
-def estimate(tmp_path, job):
-    """Estimate one job, by what lies in the folder."""
-
-    def estimated(*asked, **facts) -> Estimate | None:
-        one = job(*asked, **facts)
-        return Past(tmp_path, [one]).estimate(one)
-
-    return estimated
+def estimate(folder: Path, *asked, **facts) -> Estimate | None:
+    """Estimate one job, by what lies in a folder."""
+    one = job(folder, *asked, **facts)
+    return Past(folder, [one]).estimate(one)
 
 
 def tasks(*seconds: float, rule: str = "train", **facts) -> list[Task]:
@@ -85,39 +67,49 @@ def cells_of(lines: list[str]) -> dict[str, list[str]]:
     return {line.split()[0]: [cell.strip() for cell in line.split("  ")[1:] if cell] for line in table[1:]}
 
 
-def test_the_nearest_records_count(tmp_path, estimate):
-    """From the same stage alone to the same spec, whose records differ in their seeds; of memory the largest."""
-    found = []
-    for spec, key in (
-        (TRAIN | {"model": CNN}, "clean/cnn/mixup/seed0"),
-        (TRAIN | {"dataset": DATASET | {"source": "photos"}}, "photos/mlp/mixup/seed0"),
-        (TRAIN | {"loss": {"name": "focal"}}, "clean/mlp/focal/seed0"),
-        (TRAIN, CELL),
-    ):
-        keep(tmp_path, "train", spec, 10.0 + len(found), key)
-        found.append(estimate("train"))
-    assert [(each.seconds, each.near, each.rough) for each in found] == [
-        (10.0, "same stage", True),
-        (11.0, "same model, other data", True),
-        (12.0, "same data and model", False),
-        (13.0, "same spec", False),
-    ]
-    keep(tmp_path, "train", TRAIN, 15.0, "clean/mlp/mixup/seed1", peak_memory_mib=300.0)
-    assert (estimate("train").seconds, estimate("train").memory) == (14.0, 300.0)
+TRAININGS = [
+    ("clean/cnn/mixup/seed0", TRAIN | {"model": CNN}, "same stage", True),
+    ("photos/mlp/mixup/seed0", TRAIN | {"dataset": DATASET | {"source": "x"}}, "same model, other data", True),
+    ("clean/mlp/focal/seed0", TRAIN | {"loss": {"name": "focal"}}, "same data and model", False),
+    (CELL, TRAIN, "same spec", False),
+]
+FIGURES = [
+    ("other/claims", {}, "same stage", True),
+    ("other/radii", {}, "same elsewhere", True),
+    ("tiny/radii", {}, "last time", False),
+]
 
 
-def test_a_new_data_set_is_estimated_after_a_demo(tmp_path, job):
+@pytest.mark.parametrize(
+    ("stage", "key", "records"), [("train", "clean/mlp/mixup/seed7", TRAININGS), ("figure", "tiny/radii", FIGURES)]
+)
+def test_the_nearest_records_count(tmp_path, stage, key, records):
+    """From those of the same stage to those of the same spec, or of what is drawn again."""
+    for i, (where, spec, near, rough) in enumerate(records):
+        keep(tmp_path, stage, spec, 10.0 + i, where)
+        found = estimate(tmp_path, stage, key=key)
+        assert (found.seconds, found.near, found.rough) == (10.0 + i, near, rough)
+
+
+def test_records_that_are_as_near_give_their_mean_and_the_largest_peak(tmp_path):
+    keep(tmp_path, "train")
+    keep(tmp_path, "train", TRAIN, 14.0, "clean/mlp/mixup/seed1", peak_memory_mib=300.0)
+    assert (estimate(tmp_path, "train").seconds, estimate(tmp_path, "train").memory) == (12.0, 300.0)
+    keep(tmp_path, "aggregate", {}, 9.0, "tiny")  # lies in the folder of tables
+    assert estimate(tmp_path, "table", {}, "tiny/paper") is None
+
+
+def test_a_new_data_set_is_estimated_after_a_demo(tmp_path):
     """Cells on 54,000 images and what belongs to them, from one on 100 images: no job is without an estimate."""
-    keep(tmp_path, "train", seconds=14.0, train_seconds=4.0)
-    keep(tmp_path, "probe", seconds=5.0)
-    keep(tmp_path, "calibrate", seconds=2.0)
-    keep(tmp_path, "reference", seconds=1.0, key="clean/seed0")
-    keep(tmp_path, "source", seconds=3.0, key="digits")
-    jobs = [job("reference", {"dataset": OTHER}, "photos/seed0"), job("source", {"loader": "photos"}, "photos")]
+    records = [("train", CELL, 14.0), ("probe", CELL, 5.0), ("calibrate", CELL, 2.0), ("reference", "clean/seed0", 1.0)]
+    for stage, key, seconds in (*records, ("source", "digits", 3.0)):
+        keep(tmp_path, stage, None, seconds, key, train_seconds=4.0 if stage == "train" else None)
+    specs = [("reference", {"dataset": OTHER}, "photos/seed0"), ("source", {"loader": "photos"}, "photos")]
     for name in ("mlp", "cnn"):
         changed, cell = {"dataset": OTHER, "model": {"name": name}}, f"photos/{name}/mixup/seed0"
-        jobs += [job("train", TRAIN | changed | {"train": {"epochs": 6}}, cell), job("calibrate", {}, cell)]
-        jobs += [job("probe", PROBE | changed, cell)]
+        specs += [("train", TRAIN | changed | {"train": {"epochs": 6}}, cell), ("calibrate", {}, cell)]
+        specs += [("probe", PROBE | changed, cell)]
+    jobs = [job(tmp_path, *each) for each in specs]
     past = Past(tmp_path, jobs)
     found = {each.name: past.estimate(each) for each in jobs}
     assert all(each.rough for each in found.values())
@@ -147,50 +139,31 @@ def test_work_is_what_a_model_sees():
 
 
 @pytest.mark.parametrize(
-    ("device", "resources", "seconds"),
+    ("device", "resources", "right"),
     [
-        ("cpu", {"gpu": "0"}, 50.0),
-        ("cuda:1", {"gpu": "1"}, 3.0),
-        ("auto", {"gpu": "1"}, 3.0),
-        ("auto", {"gpu": "0", "shard": "2"}, 3.0),
-        ("auto", {}, 50.0),
+        ("cpu", {"gpu": "0"}, "cpu"),
+        ("cuda:1", {"gpu": "1"}, "cuda:0"),
+        ("auto", {"gpu": "0", "shard": "2"}, "cuda:0"),
+        ("auto", {}, "cpu"),
     ],
 )
-def test_records_of_the_same_kind_of_device_come_first(tmp_path, estimate, device, resources, seconds):
+def test_records_of_the_same_kind_of_device_come_first(tmp_path, device, resources, right):
     """Also if they are less near, but not if they are of another model."""
     asked = TRAIN | {"train": {"epochs": 3} | ({} if device == "auto" else {"device": device})}
-    right = "cpu" if seconds == 50.0 else "cuda:0"
     keep(tmp_path, "train", asked | {"model": CNN}, 7.0, "clean/cnn/mixup/seed0", device=right)
     keep(tmp_path, "train", asked, 9.0, device="cpu" if right == "cuda:0" else "cuda:0")
-    assert estimate("train", asked, resources=resources).seconds == 9.0
-    keep(tmp_path, "train", asked | {"loss": {"name": "focal"}}, seconds, "clean/mlp/focal/seed0", device=right)
-    assert estimate("train", asked, resources=resources).seconds == seconds
+    assert estimate(tmp_path, "train", asked, resources=resources).seconds == 9.0
+    keep(tmp_path, "train", asked | {"loss": {"name": "focal"}}, 3.0, "clean/mlp/focal/seed0", device=right)
+    assert estimate(tmp_path, "train", asked, resources=resources).seconds == 3.0
 
 
-def test_what_is_drawn_is_like_its_own_last_time(tmp_path, estimate):
-    found = []
-    for key in ("other/claims", "other/radii", "tiny/radii"):
-        keep(tmp_path, "figure", {}, 2.0 + len(found), key)
-        found.append(estimate("figure", {}, "tiny/radii"))
-    assert [(each.seconds, each.near, each.rough) for each in found] == [
-        (2.0, "same stage", True),
-        (3.0, "same elsewhere", True),
-        (4.0, "last time", False),
-    ]
-    keep(tmp_path, "aggregate", {}, 9.0, "tiny")  # of another stage, in the folder of tables
-    assert estimate("table", {}, "tiny/paper") is None
-
-
-def test_disk_counts_files_of_like_jobs_and_logits_by_samples(tmp_path, estimate):
+def test_disk_counts_logits_by_samples_and_says_if_there_is_room(tmp_path, monkeypatch):
     """240 samples became 480: logits double, weights and the record don't."""
     record = keep(tmp_path, "train", files={"model.safetensors": 1000, "logits.safetensors": 2400})
-    own = record.stat().st_size
-    assert estimate("train", TRAIN | {"dataset": DATASET | {"train": 340}}).size == pytest.approx(5800 + own)
+    twice = estimate(tmp_path, "train", TRAIN | {"dataset": DATASET | {"train": 340}})
+    assert twice.size == pytest.approx(5800 + record.stat().st_size)
     record.with_name("model.safetensors").unlink()
-    assert estimate("train").size is None
-
-
-def test_disk_says_what_is_replaced_and_if_there_is_room(tmp_path, monkeypatch):
+    assert estimate(tmp_path, "train").size is None
     (tmp_path / "old").write_bytes(bytes(2000))
     asked = [Task(PlannedJob("train", outputs=("old",)), Estimate(1.0, 5000.0))]
     usage = type("Usage", (), {"free": 3000})
@@ -202,31 +175,28 @@ def test_disk_says_what_is_replaced_and_if_there_is_room(tmp_path, monkeypatch):
     assert plan.disk(asked, tmp_path).endswith("2.93 KiB are free: NOT ENOUGH")
 
 
-def test_gpu_hours_are_those_of_whole_gpus():
+@pytest.mark.parametrize(
+    ("resources", "hours"),
+    [({"gpu": "2"}, 2), ({"gpu": "1", "slots_per_gpu": "2"}, 0.5), ({"shard": "2", "slots_per_gpu": "4"}, 0.25)],
+)
+def test_gpu_hours_are_those_of_whole_gpus(resources, hours):
     """Jobs share one by slots, or by the shards of SLURM."""
-    for resources, gpus in (
-        ({"gpu": "2"}, 2),
-        ({"gpu": "1", "slots_per_gpu": "2"}, 0.5),
-        ({"gpu": "0", "shard": "2", "slots_per_gpu": "4"}, 0.25),
-        ({"gpu": "<TBD>"}, 0),
-    ):
-        assert [task.gpus for task in tasks(1.0, resources=resources)] == [gpus]
-    lines = plan.totals(tasks(1800.0, 1800.0, resources={"gpu": "1", "slots_per_gpu": "2"}), Limits(1), Path())
-    assert lines[0] == "GPUs       0.5 GPU-hours"
+    lines = plan.totals(tasks(1800.0, 1800.0, resources=resources), Limits(1), Path())
+    assert lines[0] == f"GPUs       {number(hours)} GPU-hours"
+    lines = plan.totals(tasks(1800.0, resources={"gpu": "<TBD>"}), Limits(1), Path())
+    assert lines[0] == "GPUs       no job asks for one"
 
 
 def test_a_run_is_as_long_as_what_holds_it_up_most():
     """Ten trainings of 60 s: on cores, on slots, in a queue, or because stages follow each other."""
     ten = tasks(*[60.0] * 10, resources={"gpu": "1"})
-    assert wall_seconds(ten, Limits(1)) == 600
-    assert wall_seconds(ten, Limits(4)) == 150
-    assert wall_seconds(ten, Limits(100)) == 60
-    assert wall_seconds(ten, Limits(100, gpus=2)) == 300
+    near = [Limits(1), Limits(4), Limits(100), Limits(100, gpus=2)]
+    assert [wall_seconds(ten, most) for most in near] == [600, 150, 60, 300]
     assert wall_seconds(tasks(*[60.0] * 10, threads=2), Limits(5, gpus=5)) == 240
-    assert wall_seconds(ten, Limits(1, jobs=5, gpus=8, remote=True)) == 2 * (60 + plan.AROUND)
-    assert wall_seconds(ten, Limits(1, jobs=100, gpus=2, remote=True)) == 5 * (60 + plan.AROUND)
+    far = [Limits(1, jobs=5, gpus=8, remote=True), Limits(1, jobs=100, gpus=2, remote=True)]
+    assert [wall_seconds(ten, most) / (60 + plan.AROUND) for most in far] == [2, 5]
     small = tasks(*[60.0] * 10, rule="calibrate")
-    assert wall_seconds(small, Limits(2, jobs=100, remote=True)) == 300, "beside the main process"
+    assert wall_seconds(small, Limits(2, jobs=100, remote=True)) == 300, "next to the main process"
     small = [replace(task, job=replace(task.job, resources={"submit": "1"})) for task in small]
     assert wall_seconds([*ten, *small], Limits(2, remote=True)) == 2 * (60 + plan.AROUND)
     assert wall_seconds([*ten, *tasks(7.0, 1.0, rule="calibrate")], Limits(100)) == 67
@@ -237,8 +207,6 @@ def test_a_run_is_as_long_as_what_holds_it_up_most():
     [
         ([], Limits(1)),
         (["-j", "3", "--res", "gpu=4", "--", "results/x"], Limits(3, gpus=4)),
-        (["--profile", "mine"], Limits(2, gpus=5)),
-        (["--profile", "mine", "--cores", "8", "--resources", "gpu=1"], Limits(8, gpus=1)),
         (["--profile", "slurm.yaml"], Limits(2, 7, 5, remote=True)),
         (["--profile", "slurm.yaml", "--jobs", "unlimited", "--resources", "gpu=1"], Limits(2, None, 1, remote=True)),
         (["--profile", "slurm.yaml", "--executor", "local", "--cores", "4"], Limits(4, None, 5)),
@@ -249,50 +217,41 @@ def test_caps_come_from_arguments_and_profiles(tmp_path, monkeypatch, arguments,
         needs(find_spec("snakemake_executor_plugin_slurm") is not None, "snakemake-executor-plugin-slurm")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/profile.yaml").write_text("{cores: 2, resources: [gpu=5]}")
     (tmp_path / "slurm.yaml").write_text("{executor: slurm, jobs: 7, local-cores: 2, resources: [gpu=5]}")
     assert plan.limits(arguments) == expected
 
 
-def test_records_that_cannot_be_read_are_left_out_and_counted(tmp_path, job):
+def test_records_that_cannot_be_read_are_left_out_and_counted(tmp_path):
     keep(tmp_path, "train", seconds=10.0)
     keep(tmp_path, "train", key="clean/mlp/mixup/seed1").write_text("{")
     edited = keep(tmp_path, "train", seconds=99.0, key="clean/mlp/mixup/seed2")
     edited.write_text(edited.read_text().replace("99.0", "98.0"))
-    keep(tmp_path, "train", TRAIN | {"dataset": {"of": "another version"}}, key="clean/mlp/mixup/seed3")
-    keep(tmp_path, "train", key="clean/mlp/mixup/seed4", hardware=None)
-    keep(tmp_path, "train", TRAIN | {"train": {"unknown": 1}}, key="clean/mlp/mixup/seed5")
+    changes = ({"dataset": {"of": "another version"}}, {"train": {"unknown": 1}}, {})
+    for seed, change in enumerate(changes, 3):
+        facts = {} if change else {"hardware": None}
+        keep(tmp_path, "train", TRAIN | change, key=f"clean/mlp/mixup/seed{seed}", **facts)
     keep(tmp_path, "probe").write_text("{")  # of a stage that isn't to run
-    lines = plan.report([job("train")], Limits(1), tmp_path)
+    lines = plan.report([job(tmp_path, "train")], Limits(1), tmp_path)
     assert lines[-1] == "5 records can't be read and left out: see `halobench verify`."
     assert cells_of(lines)["train"][1] == "10 s"
 
 
-def test_a_stage_that_never_ran_is_named(tmp_path, job):
+def test_a_report_says_what_is_not_known_and_where_records_are_from(tmp_path):
     keep(tmp_path, "train", seconds=1800.0)
-    jobs = [job("train"), *(job("probe", key=f"clean/mlp/mixup/seed{i}") for i in (1, 0))]
-    jobs += [PlannedJob("manifest", outputs=("results/manifests/tiny.json",))]
+    jobs = [job(tmp_path, stage, key=CELL) for stage in ("train", "probe")]
     lines = plan.report(jobs, Limits(1, gpus=4), tmp_path)
     assert "GPUs       >0.5 GPU-hours" in lines
     assert "wall time  >30 min with 4 GPU slots and 1 core" in lines
-    assert lines[-1].startswith("2 probe jobs can't be estimated, since none has run here.")
-    assert lines[-1].endswith(": halobench run results/runs/clean/mlp/mixup/seed0/probe.json")
+    assert lines[-3] == "The records are from cpu (EPYC, host node1)."
+    assert lines[-2].startswith("1 job for a GPU estimated from records of a CPU: ")
+    assert lines[-1].startswith("1 probe job can't be estimated, since none has run here.")
+    assert lines[-1].endswith(f": halobench run results/runs/{CELL}/probe.json")
     found = cells_of(lines)
     assert found["train"] == ["1", "30 min", "30 min", "30 min", "100 MiB", "same spec"]
-    assert found["probe"] == ["2", "?", "?", "?", "?"]
-    assert found["manifest"] == ["1", "-", "-", "-", "-"]
-    assert found["total"] == ["4", ">30 min", ">30 min"]
-
-
-def test_hours_of_a_gpu_by_records_of_a_cpu_are_called_a_guess(tmp_path, job):
-    keep(tmp_path, "train")
-    lines = plan.report([job("train")], Limits(1), tmp_path)
-    assert lines[-2] == "The records are from cpu (EPYC, host node1)."
-    assert lines[-1].startswith("1 job for a GPU estimated from records of a CPU")
+    assert found["probe"] == ["1", "?", "?", "?", "?"]
+    assert found["total"] == ["2", ">30 min", ">30 min"]
     keep(tmp_path, "train", device="cuda:0")
-    lines = plan.report([job("train")], Limits(1), tmp_path)
-    assert lines[-1] == "The records are from cuda (H100, host node1)."
+    assert plan.report(jobs[:1], Limits(1), tmp_path)[-1] == "The records are from cuda (H100, host node1)."
 
 
 @pytest.mark.workflow
@@ -304,7 +263,8 @@ def test_a_new_seed_takes_the_mean_of_the_others(finished, tiny, tmp_path, monke
     assert plan.plan(["--cores", "1", "--resources", "gpu=1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     # Each cell has two others that differ in the seed; probes of both losses have the same spec.
-    totals = {stage: sum(seconds(finished, stage)) / 2 for stage in ("train", "probe")}
+    records = {stage: (space.folder / "results/runs").rglob(f"{stage}.json") for stage in ("train", "probe")}
+    totals = {stage: sum(json.loads(p.read_text())["seconds"] for p in paths) / 2 for stage, paths in records.items()}
     table = cells_of(lines)
     for stage, total in totals.items():
         assert table[stage] == ["8", duration(total / 8), *[duration(total)] * 2, table[stage][4], "same spec"]
@@ -312,11 +272,6 @@ def test_a_new_seed_takes_the_mean_of_the_others(finished, tiny, tmp_path, monke
     jobs = 31 + len(tiny_tables()) + len(tiny_figures())
     assert lines[0] == f"{jobs} jobs would run: 8 cells to compute, 16 finished already"
     assert f"GPUs       {number(sum(totals.values()) / 3600)} GPU-hours" in lines
-
-
-def seconds(finished: Workspace, stage: str) -> list[float]:
-    """What the finished jobs of a stage took."""
-    return [json.loads(p.read_text())["seconds"] for p in (finished.folder / "results/runs").rglob(f"{stage}.json")]
 
 
 @pytest.mark.workflow
