@@ -112,7 +112,8 @@ class Past:
         self._cells: dict[str, Mapping[str, Any]] = {}  # what is trained, by the folder of a cell
         self._records: dict[tuple[str, ...], list[Record]] = {}
         self._nearest = functools.cache(self._find_nearest)
-        stages = {job.kind for job in jobs} | {"train"}
+        stages = {job.kind for job in jobs}
+        stages |= {"train"} if "calibrate" in stages else set()
         for stage in (STAGES[name] for name in STAGES if name in stages and name != "manifest"):
             for path in sorted(path for pattern in stage.records for path in (folder / "results").glob(pattern)):
                 if stage.name == "table" and path.name in RECORDS:

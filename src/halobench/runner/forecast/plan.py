@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from halobench.core.formatting import count, duration, number, size
 from halobench.runner import dry_run
@@ -87,7 +88,7 @@ def by_stage(tasks: Iterable[Task]) -> dict[str, list[Task]]:
 def wall_seconds(tasks: Sequence[Task], most: Limits) -> float:
     """Return how long a run takes if it always uses all that it may, and nothing waits in a queue.
 
-    It lasts at least as long as the longest job of each stage, one after the other.
+    It lasts at least as long as the longest jobs of all stages, one after the other.
     """
     stages = by_stage(tasks)
     around = {stage: AROUND if most.remote and group[0].submitted else 0.0 for stage, group in stages.items()}
@@ -158,8 +159,8 @@ def disk(tasks: Sequence[Task], folder: Path) -> str:
     """Return what the jobs will write, and what is free where results lie."""
     results = folder / "results"
     free = shutil.disk_usage(results if results.exists() else folder).free
-    outputs = [folder / path for task in tasks for path in task.job.outputs]
-    old = sum(path.stat().st_size for path in outputs if path.exists())
+    outputs = (os.path.join(folder, path) for task in tasks for path in task.job.outputs)
+    old = sum(os.path.getsize(path) for path in outputs if os.path.exists(path))
     sizes = [task.estimate.size if task.estimate else None for task in tasks if task.job.kind not in UNTIMED]
     new, missing = sum(filter(None, sizes)), sizes.count(None)
     without = f" ({count(missing, 'job')} not counted)" if missing else ""
@@ -191,8 +192,8 @@ def notes(stages: Mapping[str, Sequence[Task]]) -> list[str]:
 def cells(jobs: Sequence[PlannedJob], gathered: Iterable[str] = ()) -> str:
     """Count the cells that have jobs to run, and the others among the files that jobs read or targets gather."""
     paths = {path for job in jobs for path in (*job.inputs, *job.outputs)}.union(gathered)
-    seen = {PurePosixPath(path).parent for path in paths if path.startswith(RUNS)}
-    busy = {PurePosixPath(path).parent for job in jobs for path in job.outputs[:1] if path.startswith(RUNS)}
+    seen = {path.rpartition("/")[0] for path in paths if path.startswith(RUNS)}
+    busy = {path.rpartition("/")[0] for job in jobs for path in job.outputs[:1] if path.startswith(RUNS)}
     finished = f", {len(seen - busy):,} finished already" if seen - busy else ""
     return f"{count(len(busy), 'cell') if busy else 'no cell'} to compute{finished}"
 
