@@ -165,8 +165,14 @@ class Past:
         return self._whole(job.kind, job.outputs[-1], _read_spec(self.folder / request_of(job)))
 
     def estimate(self, job: PlannedJob) -> Estimate | None:
-        """Return what a job takes, from the nearest records; None if no job of its stage has left one."""
-        if job.kind not in STAGES:
+        """Return what a job takes, from the nearest records; None if no job of its stage has left one.
+
+        Raises
+        ------
+        SpecError
+            If its request can't be read.
+        """
+        if job.kind not in STAGES or not request_of(job):
             return None
         spec = self._spec(job)
         return self._nearest(job.kind, nearness(job.kind, job.outputs[-1], spec), to_json(spec), _device(job, spec))
@@ -176,22 +182,24 @@ class Past:
         tried = ((key, where) for few in (keys[:-1], keys[-1:]) for where in (device, "") for key in few)
         for key, where in tried:
             if records := self._records.get((stage, *key, where)):
-                sizes = [one.size + one.logits * (samples(text) / samples(one.spec) - 1) for one in records
-                         if one.size is not None]  # fmt: skip
-                return Estimate(
-                    fmean(scaled(one, work(stage, text) / (work(stage, one.spec) or 1)) for one in records),
-                    fmean(sizes) if sizes else None,
-                    max(one.memory for one in records),
-                    key[0],
-                    key[0] not in CLOSE,
-                    tuple(sorted({one.place for one in records})),
-                )
+                return mean(records, stage, text, key[0])
         return None
 
 
-def scaled(record: Record, ratio: float) -> float:
-    """Return the seconds of a job with `ratio` times the work."""
-    return record.seconds + record.growing * (ratio - 1)
+def mean(records: Sequence[Record], stage: str, text: str, near: str) -> Estimate:
+    """Return the mean of records that are so `near`, scaled to a spec as JSON; of memory the largest."""
+    ratios = [
+        (one, work(stage, text) / (work(stage, one.spec) or 1), samples(text) / samples(one.spec)) for one in records
+    ]
+    sizes = [one.size + one.logits * (more - 1) for one, _, more in ratios if one.size is not None]
+    return Estimate(
+        fmean(one.seconds + one.growing * (ratio - 1) for one, ratio, _ in ratios),
+        fmean(sizes) if sizes else None,
+        max(one.memory for one in records),
+        near,
+        near not in CLOSE,
+        tuple(sorted({one.place for one in records})),
+    )
 
 
 def _folder(path: str) -> str:
@@ -200,10 +208,8 @@ def _folder(path: str) -> str:
 
 @functools.cache
 def _read_spec(path: Path) -> Any:
-    """Return the spec of a request, which never changes; an empty one if it can't be read."""
-    with suppress(SpecError):
-        return files.read_json(path, ["spec"])["spec"]
-    return {}
+    """Return the spec of a request, which never changes."""
+    return files.read_json(path, ["spec"])["spec"]
 
 
 def _device(job: PlannedJob, spec: Mapping[str, Any]) -> str:
