@@ -25,7 +25,7 @@ from halobench.results import aggregate, radii_summary
 from halobench.results.t_intervals import t_interval
 from halobench.storage import files as store
 from halobench.storage import records, tables_io
-from halobench.storage.layout import TABLES
+from halobench.storage.layout import ORIGINS, TABLES
 
 KEYS = ["dataset", "model", "loss", "seed"]
 RADII = ["points", "probe", "quantity", "calibrator"]
@@ -121,7 +121,7 @@ def assert_same_tables(found, expected) -> None:
 def test_tables_read_many_at_a_time_are_those_of_one_file_after_the_other(grid):
     manifest, results = grid
     found = aggregate.aggregate(manifest, results)
-    assert set(found) == set(TABLES)
+    assert set(found) == {*TABLES, *ORIGINS}
     assert_same_tables(found, plain_tables(manifest, results))
     assert [tuple(row) for row in found["runs"][KEYS].itertuples(index=False)] == [
         tuple(cell[key] for key in KEYS) for cell in manifest["cells"]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from halobench.reporting import labels, styles, table_views
-from halobench.reporting.print_tables.layout import Part, Row, Table, Value, share
+from halobench.reporting.print_tables.layout import Part, Row, Table, Value
 
 METRICS = {"nll": "NLL", "ece": "ECE", "ace_average": "ACE"}
 JUDGED = {
@@ -323,7 +323,7 @@ def caption(
     text += f"Columns: {'; '.join(map(fitted, calibrators))}. "
     if any(value.best for value in values):
         text += "Bold: the lowest of its column and block, if each other is above it by more than either's deviation. "
-    if any(map(share, values)):
+    if any(0 < value.n < value.seeds for value in values):
         text += "Raised: seeds with a finite optimum, of all; the others have none and are left out. "
     if any(math.isinf(value.mean) for value in values):
         text += "∞: a class that occurs was given a probability of 0. "
