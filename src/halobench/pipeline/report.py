@@ -43,18 +43,13 @@ def run_overview(
     shown_spec = {"experiment": tables.resolve().name, "note": "", "config": {}} | dict(spec)
     with stage("overview", out / "overview.json", shown_spec, code=code, packages=["pandas", "pyyaml"]) as run:
         from halobench.reporting import rendering
-        from halobench.reporting.pages import cells, overview
+        from halobench.reporting.pages import overview
 
-        read, name, note = tables_io.read_tables(tables, names), shown_spec["experiment"], shown_spec["note"]
+        read, name = tables_io.read_tables(tables, names), shown_spec["experiment"]
         made = [origins.job_row(name, read_record(tables / f"{s}.json", origins.RECORD_KEYS)) for s in TABLE_STAGES]
-        jobs = pd.concat([read["jobs"], origins.jobs_table(made)], ignore_index=True)
+        read["jobs"] = pd.concat([read["jobs"], origins.jobs_table(made)], ignore_index=True)
         picture = figure.read_bytes() if figure else b""
-        shown = overview.Overview(name, read["runs"], read["claims"], jobs, shown_spec["config"], picture, note)
-        pages = {
-            "overview": overview.overview_page(shown),
-            "cells": cells.cells_page(name, read, note),
-            "front": overview.front(shown),
-        }
+        pages = overview.pages(name, read, shown_spec["config"], picture, shown_spec["note"])
         for path in run.outputs:
             rendering.write(path, pages[path.stem])
         run.facts["inputs"] = tables_io.checksums(tables, names)
@@ -143,7 +138,7 @@ def run_explorer(
     from halobench.reporting import explorer
 
     folder = tables or results / "tables"
-    shown = explorer.shown(folder, experiments)
+    shown = list(experiments) or explorer.experiments_in(folder)
     spec = {"experiments": shown, "note": note}
     with stage("explorer", out.with_suffix(".json"), spec, code=code, packages=["plotly"]) as run:
         explorer.write(out, shown, folder, note)

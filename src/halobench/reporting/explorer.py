@@ -31,6 +31,10 @@ from halobench.storage.tables_io import read_tables
 
 POINTS = 200  # of a training curve, at most
 DIGITS = 6  # of curves; metrics keep all
+KINDS = {kind: (label, order) for kind, (_, label, order) in rendering.KINDS.items()} | {
+    "calibrator": (labels.calibrator_label, labels.CALIBRATORS),
+    "probe": (labels.probe_label, labels.PROBES),
+}
 
 
 def experiments_in(tables: Path) -> list[str]:
@@ -101,8 +105,7 @@ def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
             ["cell", "labels", "calibrator", "bin", "count", "confidence", "accuracy"],
             DIGITS,
         ),
-        "labels": _words(tables),
-        "order": _order(tables),
+        **_names(tables),
     }
 
 
@@ -177,29 +180,13 @@ def _number(value: float, digits: int | None = None) -> Any:
     return float(f"{value:.{digits}g}") if digits and isinstance(value, float) else value
 
 
-def _words(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, str]]:
-    """Return the words for names, by kind."""
-    metrics = tables["metrics"]
-    named = {
-        "dataset": (metrics["dataset"], labels.dataset_label),
-        "model": (metrics["model"], labels.model_label),
-        "loss": (metrics["loss"], labels.loss_label),
-        "calibrator": (metrics["calibrator"], labels.calibrator_label),
-        "probe": (tables["neighbourhood"]["probe"], labels.probe_label),
+def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return names by kind: their order in figures, and their words."""
+    tables_of = {"calibrator": "metrics", "probe": "neighbourhood"}
+    order = {
+        kind: labels.ordered(tables[tables_of.get(kind, "runs")][kind], first) for kind, (_, first) in KINDS.items()
     }
-    return {kind: {name: label(name) for name in column.unique()} for kind, (column, label) in named.items()}
-
-
-def _order(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
-    """Return names in the order of the figures, by kind."""
-    runs, metrics = tables["runs"], tables["metrics"]
-    return {
-        "dataset": labels.ordered(runs["dataset"], labels.DATASETS),
-        "model": labels.ordered(runs["model"], labels.MODELS),
-        "loss": labels.ordered(runs["loss"], KNOWN_LOSSES),
-        "calibrator": labels.ordered(metrics["calibrator"], labels.CALIBRATORS),
-        "probe": labels.ordered(tables["neighbourhood"]["probe"], labels.PROBES),
-    }
+    return {"order": order, "labels": {kind: {name: KINDS[kind][0](name) for name in order[kind]} for kind in order}}
 
 
 def explorer_page(data: Mapping[str, Any]) -> str:
@@ -210,17 +197,6 @@ def explorer_page(data: Mapping[str, Any]) -> str:
     return rendering.render(
         "explorer.html", title="halobench explorer", plotly=rendering.raw(get_plotlyjs()), data=packed
     )
-
-
-def shown(tables: Path, experiments: Iterable[str] = ()) -> list[str]:
-    """Return the experiments to show: those that are named, or all whose tables are in the folder `tables`.
-
-    Raises
-    ------
-    SpecError
-        If there is none.
-    """
-    return list(experiments) or experiments_in(tables)
 
 
 def write(out: Path, experiments: Sequence[str], tables: Path, note: str = "") -> None:

@@ -96,25 +96,27 @@ def record(stage: str, seconds: float = 2.0, device: str = "cpu", commit: str | 
 
 
 @pytest.fixture(scope="module")
-def shown(tables) -> overview.Overview:
-    config = load_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
-    return overview.Overview("demo", tables["runs"], tables["claims"], tables["jobs"], config.used("demo"), b"PNG")
+def config():
+    return load_config(yaml.safe_load((ROOT / "config.yaml").read_text())).used("demo")
 
 
-def pages_of(tables, shown) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def pages(tables, config) -> dict[str, str]:
     """Every kind of page."""
-    return {
-        "overview": overview.overview_page(shown),
-        "cells": cells.cells_page("demo", tables),
-        "claims": claims_html(tables["claims"]),
-    }
+    return overview.pages("demo", tables, config, b"PNG") | {"claims": claims_html(tables["claims"])}
+
+
+@pytest.fixture
+def whole(pages) -> dict[str, str]:
+    """The pages that stand alone."""
+    return {name: page for name, page in pages.items() if name != "front"}
 
 
 # Every page -----------------------------------------------------------------------------------------------------------
 
 
-def test_pages_are_well_formed_and_ask_nothing_of_a_network(tables, shown, tmp_path):
-    for name, source in pages_of(tables, shown).items():
+def test_pages_are_well_formed_and_ask_nothing_of_a_network(whole, tmp_path):
+    for name, source in whole.items():
         page = Page(source)
         assert ("html", {"lang": "en"}) in page.tags
         assert len(page.ids) == len(set(page.ids)), name
@@ -131,14 +133,13 @@ def test_pages_are_well_formed_and_ask_nothing_of_a_network(tables, shown, tmp_p
     assert all(rendering.inline(path.name).isascii() for path in rendering.TEMPLATES.glob("[pf]*.[cj]s*"))
 
 
-def test_the_order_of_the_tables_rows_changes_no_page(tables, shown):
+def test_the_order_of_the_tables_rows_changes_nothing(tables):
     shuffled = {name: table.sample(frac=1, random_state=0) for name, table in tables.items() if name != "claims"}
     assert cells.cells_page("demo", tables) == cells.cells_page("demo", shuffled)
-    assert pages_of(tables, shown) == pages_of(tables, shown)
 
 
-def test_every_form_filters_something_there_by_keys_that_rows_bear(tables, shown):
-    for name, source in pages_of(tables, shown).items():
+def test_every_form_filters_something_there_by_keys_that_rows_bear(whole):
+    for name, source in whole.items():
         page = Page(source)
         assert page.forms, name
         borne = {key for _, attributes in page.tags for key in attributes if key.startswith("data-")}
@@ -150,8 +151,8 @@ def test_every_form_filters_something_there_by_keys_that_rows_bear(tables, shown
         assert {"dataset", "model"} <= set(selects), name
 
 
-def test_headings_that_sort_are_buttons_whose_column_exists(tables, shown):
-    for source in pages_of(tables, shown).values():
+def test_headings_that_sort_are_buttons_whose_column_exists(whole):
+    for source in whole.values():
         page = Page(source)
         width = 0
         for attributes, row in page.rows:
@@ -237,8 +238,8 @@ def test_cells_without_probe_or_optimum_have_empty_places(tables):
 # The overview ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_front_tells_grid_verdicts_cost_and_where(shown, tables):
-    front = Page(overview.front(shown))
+def test_the_front_tells_grid_verdicts_cost_and_where(pages, tables):
+    front, whole = Page(pages["front"]), tables["claims"].query("scope == 'all'")
     text = " ".join("".join(front.text).split())
     runs = tables["runs"]
     fit = int(runs["interpolates"].sum())
@@ -248,28 +249,27 @@ def test_the_front_tells_grid_verdicts_cost_and_where(shown, tables):
     assert "4.5 s of jobs on CPUs, 5.0 s on GPUs; most memory of a job 900 MiB" in text
     assert f"{'a' * 12} (2 jobs); {'b' * 12}-dirty (1 job)" in text
     assert f"pandas {pd.__version__}" in text
-    whole = tables["claims"].query("scope == 'all'")
     assert f"{(whole['verdict'] == 'undecided').sum()} undecided" in text
     words = [a["class"].split()[1] for tag, a in front.tags if (a.get("class") or "").startswith("word ")]
     assert sorted(words) == sorted(whole.loc[whole["verdict"] != "not_tested", "verdict"])
     assert [a["src"] for tag, a in front.tags if tag == "img"] == ["data:image/png;base64,UE5H"]
 
 
-def test_the_overview_shows_costs_by_stage_and_the_configuration(shown):
-    page = Page(overview.overview_page(shown))
+def test_the_overview_shows_costs_by_stage_and_the_configuration(pages, config):
+    page = Page(pages["overview"])
     rows = {row[0][1]: [cell[1] for cell in row[1:]] for _, row in page.items if len(row) == 6}
     assert rows["train"] == ["2", "3.0 s", "5.0 s", "5.0 s", "900 MiB"]
     assert rows["probe"] == ["1", "1.5 s", "0", "1.5 s", "100 MiB"]
     text = "".join(page.text)
-    assert yaml.safe_load(text[text.index("experiments:") :]) == json.loads(json.dumps(shown.config))
+    assert yaml.safe_load(text[text.index("experiments:") :]) == json.loads(json.dumps(config))
 
 
-def test_an_overview_without_figure_or_claims_is_still_one(shown, tables):
-    bare = overview.Overview("demo", shown.runs, tables["claims"].iloc[:0], shown.jobs, {}, note="partial: 3 of 9")
-    text = overview.overview_page(bare)
-    assert "partial: 3 of 9" in text
-    assert "<img" not in text
-    Page(text)
+def test_an_overview_without_figure_or_claims_is_still_one(tables):
+    bare = overview.pages("demo", tables | {"claims": tables["claims"].iloc[:0]}, {}, note="partial: 3 of 9")
+    for text in bare.values():
+        assert "partial: 3 of 9" in text
+        assert "<img" not in text
+        Page(text)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -12,6 +11,7 @@ import yaml
 
 from halobench.reporting import labels, styles, table_views
 from halobench.reporting.pages import run_costs
+from halobench.reporting.pages.cells import cells_page
 from halobench.reporting.pages.claims_page import claimed, counted
 from halobench.reporting.rendering import KINDS, Column, Entry, Line, choices, duration, named, number, render
 
@@ -30,51 +30,43 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Overview:
-    """The contents of the pages.
+def pages(
+    experiment: str, tables: Mapping[str, pd.DataFrame], config: Mapping[str, Any], figure: bytes = b"", note: str = ""
+) -> dict[str, str]:
+    """Return an experiment's pages: ``overview``, ``cells``, and ``front``, an element for the report's front page.
 
     Parameters
     ----------
     experiment : str
-    runs, claims, jobs : DataFrame
-        As aggregated and judged; `jobs` with those that aggregated and judged.
+    tables : mapping
+        As aggregated, with ``claims``; ``jobs`` with those that aggregated and judged.
     config : mapping
         The part of the configuration that made it.
     figure : bytes
         The figure that sums it up, as PNG; empty for none.
     note : str
-        E.g. that cells are missing.
+        Leads each page, e.g. that cells are missing.
     """
-
-    experiment: str
-    runs: pd.DataFrame
-    claims: pd.DataFrame
-    jobs: pd.DataFrame
-    config: Mapping[str, Any]
-    figure: bytes = b""
-    note: str = ""
-
-
-def overview_page(overview: Overview) -> str:
-    """Return the overview as a page of its own."""
-    facts, grid = run_costs.facts(overview.jobs), _grid(overview.runs)
+    runs, jobs, claims = (tables[name] for name in ("runs", "jobs", "claims"))
+    whole = claims[claims["scope"] == "all"]
+    facts, grid = run_costs.facts(jobs), _grid(runs)
     versions = [Line({}, (name, ", ".join(found))) for name, found in facts["versions"].items()]
-    return render(
+    both = {
+        **{"experiment": experiment, "note": note, "grid": _summary(runs), "facts": facts},
+        "figure": base64.b64encode(figure).decode(),
+        "claims": {"counted": counted(whole) if len(whole) else "", **_verdicts(whole)},
+    }
+    overview = render(
         "overview.html",
-        title=f"Experiment {overview.experiment}: what was run, and what came out",
+        title=f"Experiment {experiment}: what was run, and what came out",
         selects=choices(line.keys for line in grid),
         columns=COLUMNS,
-        lines={"grid": grid, "costs": _costs(overview.jobs), "versions": versions},
-        configuration=_configuration(overview.config),
-        **_outcome(overview, facts),
+        lines={"grid": grid, "costs": _costs(jobs), "versions": versions},
+        configuration=_configuration(config),
+        **both,
     )
-
-
-def front(overview: Overview) -> str:
-    """Return the part for the report's front page: an element with its style, to be set into another page."""
-    outcome = _outcome(overview, run_costs.facts(overview.jobs))
-    return render("front.html", datasets=_datasets(overview.runs), **outcome)
+    front = render("front.html", datasets=_datasets(runs), **both)
+    return {"overview": overview, "cells": cells_page(experiment, tables, note), "front": front}
 
 
 # What was run ---------------------------------------------------------------------------------------------------------
@@ -101,8 +93,8 @@ def _datasets(runs: pd.DataFrame) -> list[dict[str, Any]]:
             key: [KINDS[kind][1](name) for name in labels.ordered(grid[kind], KINDS[kind][2])]
             for key, kind in (("models", "model"), ("losses", "loss"))
         }
-        counts = {key: count for key, count in _summary(grid).items() if key not in names}
-        rows.append(counts | names | {"dataset": labels.dataset_label(dataset), "seeds": grid["seed"].nunique()})
+        more = {"dataset": labels.dataset_label(dataset), "seeds": grid["seed"].nunique()}
+        rows.append(_summary(grid) | names | more)
     return rows
 
 
@@ -144,19 +136,6 @@ def _configuration(config: Mapping[str, Any]) -> str:
 
 
 # What came out --------------------------------------------------------------------------------------------------------
-
-
-def _outcome(overview: Overview, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what both pages show first: the grid in short, what it cost, its figure and the claims."""
-    whole = overview.claims[overview.claims["scope"] == "all"]
-    return {
-        "experiment": overview.experiment,
-        "note": overview.note,
-        "grid": _summary(overview.runs),
-        "facts": facts,
-        "figure": base64.b64encode(overview.figure).decode(),
-        "claims": {"counted": counted(whole) if len(whole) else "", **_verdicts(whole)},
-    }
 
 
 def _verdicts(whole: pd.DataFrame) -> dict[str, Any]:
