@@ -59,7 +59,8 @@ def _scores(metrics: pd.DataFrame) -> dict[tuple, float]:
     """Return test metrics by cell, calibrator and metric, against the labels that figures use."""
     rows = metrics[(metrics["loss"] != "reference") & metrics["metric"].isin([*SCORES, "error"])]
     rows = table_views.preferred_labels(rows)
-    return rows.set_index([*KEYS, "calibrator", "metric"])["value"].to_dict()
+    scores: Any = rows.set_index([*KEYS, "calibrator", "metric"])["value"].to_dict()
+    return scores
 
 
 def _radii(radii: pd.DataFrame) -> dict[tuple, tuple[float, bool]]:

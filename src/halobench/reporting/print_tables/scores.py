@@ -162,7 +162,7 @@ def summarise(
     facts = runs.drop_duplicates("dataset").set_index("dataset")[fact]
     # Weights from elsewhere were trained on other labels, or on those before noise was added here.
     interpolates = runs[table_views.trained_here(runs)].groupby(CELL)["interpolates"].mean()
-    orders = {
+    orders: dict[str, Any] = {
         **{"dataset": datasets, "reference": [False, True], "model": labels.ordered(table["model"], labels.MODELS)},
         "loss": labels.ordered(table["loss"], styles.KNOWN_LOSSES),
         **{"calibrator": labels.ordered(table["calibrator"], labels.CALIBRATORS), "metric": list(METRICS)},
