@@ -1031,7 +1031,8 @@ def test_following_the_advice_mends_the_results(finished):
     after = digest(finished.folder)
     assert after.keys() == before.keys()
     own = ("results/logs/", "results/benchmarks/", f"{CELL}/calibrate.json", f"{TABLES}/runs.")
-    own += ("results/explorer.", f"{TABLES}/overview.", f"{TABLES}/front.")  # which tell when a cell was made
+    # Which tell when a cell was made.
+    own += ("results/explorer.", f"{TABLES}/jobs.", f"{TABLES}/overview.", f"{TABLES}/front.")
     drawn = ("results/figures/", f"{TABLES}/")  # their records hold times
     changed = [path for path in after if after[path] != before[path] and not path.startswith(own)]
     assert [path for path in changed if not (path.endswith(".json") and path.startswith(drawn))] == []

@@ -3,7 +3,7 @@ from pathlib import Path
 from halobench.core import plugins
 from halobench.experiment.displays import tables_read
 from halobench.runner.startup import Startup, attempt
-from halobench.storage.layout import STAGES, TABLES
+from halobench.storage.layout import ORIGINS, STAGES, TABLES
 
 STARTUP = Startup(workflow)
 if STARTUP.frozen is None:

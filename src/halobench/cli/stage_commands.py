@@ -150,7 +150,7 @@ def _overview(args: argparse.Namespace) -> None:
     from halobench.pipeline.report import run_overview
 
     spec, code = _request(args, {"config": args.spec, "note": args.note})
-    run_overview(spec, args.manifest, args.results, args.tables, args.out, args.figure, code)
+    run_overview(spec, args.tables, args.out, args.figure, code)
 
 
 SPEC = option("--spec", type=read_spec, metavar="JSON", help="what to do, as JSON, or @FILE")
@@ -296,7 +296,7 @@ COMMANDS = (
         "Write pages on what an experiment was and what came out.",
         _overview,
         (
-            *(MANIFEST, RESULTS, TABLES, OUT),
+            *(TABLES, OUT),
             option("--spec", type=read_spec, default={}, metavar="JSON", help="its configuration, to be shown"),
             option("--figure", type=read_file, metavar="FILE", help="the PNG that sums it up"),
             *(note("printed on each page"), REQUEST),

@@ -11,6 +11,7 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,7 +34,7 @@ STAGES = {
     "claims": ("results/claims/__init__", "reporting/pages/claims_page"),
     "figure": ("reporting/plotting/page_layout", "reporting/plotting/saving", "reporting/labels"),
     "table": ("reporting/print_tables/layout",),
-    "explorer": ("reporting/explorer/__init__",),
+    "explorer": ("reporting/explorer",),
     "overview": ("reporting/pages/overview", "reporting/pages/cells"),
 }
 
@@ -55,9 +56,14 @@ ASIDE = {
     "overview": {"experiment/grid"},
 }
 
-# Files that a stage's output holds and that are no Python: their bytes count, comments and all.
-PAGE = "reporting/explorer/page"
-BESIDE = {"explorer": (f"{PAGE}.html", f"{PAGE}.css", f"{PAGE}.js")}
+# The templates of a stage's pages. With the files that they name, in turn, their bytes count, comments and all.
+FOLDER = "reporting/templates"
+TEMPLATES = {
+    "claims": ("claims.html",),
+    "table": ("print_table.html",),
+    "explorer": ("explorer.html",),
+    "overview": ("overview.html", "cells.html", "front.html"),
+}
 
 
 def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
@@ -133,8 +139,19 @@ def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str
     for module, path in _closure(roots, passed).items():
         files[called.get(path) or _key(module, path)] = path
     digests = {key: _file_digest(path, path.stat().st_mtime_ns) for key, path in sorted(files.items())}
-    bytewise = {name: hashlib.sha256((PACKAGE / name).read_bytes()).hexdigest()[:16] for name in BESIDE.get(stage, ())}
-    return digests | bytewise
+    return digests | _template_digests(TEMPLATES.get(stage, ()))
+
+
+def _template_digests(names: Iterable[str]) -> dict[str, str]:
+    """Return digests of templates, and of the templates, styles and scripts that they name in double quotes."""
+    digests, left = {}, list(names)
+    while left:
+        path = PACKAGE / FOLDER / left.pop()
+        content = path.read_bytes()
+        digests[f"{FOLDER}/{path.name}"] = hashlib.sha256(content).hexdigest()[:16]
+        named = re.findall(rb'"([\w.]+\.(?:html|css|js))"', content)
+        left += [name for name in map(bytes.decode, named) if f"{FOLDER}/{name}" not in digests]
+    return digests
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import sys
 
 import matplotlib as mpl
@@ -25,7 +26,7 @@ from halobench.results import aggregate, radii_summary
 from halobench.results.t_intervals import t_interval
 from halobench.storage import files as store
 from halobench.storage import records, tables_io
-from halobench.storage.layout import TABLES
+from halobench.storage.layout import ORIGINS, STAGES, TABLES
 
 KEYS = ["dataset", "model", "loss", "seed"]
 RADII = ["points", "probe", "quantity", "calibrator"]
@@ -121,7 +122,7 @@ def assert_same_tables(found, expected) -> None:
 def test_tables_read_many_at_a_time_are_those_of_one_file_after_the_other(grid):
     manifest, results = grid
     found = aggregate.aggregate(manifest, results)
-    assert set(found) == set(TABLES)
+    assert set(found) == {*TABLES, *ORIGINS}
     assert_same_tables(found, plain_tables(manifest, results))
     assert [tuple(row) for row in found["runs"][KEYS].itertuples(index=False)] == [
         tuple(cell[key] for key in KEYS) for cell in manifest["cells"]
@@ -149,6 +150,25 @@ def test_files_that_are_not_alike_are_joined_as_well(grid):
     found = aggregate.aggregate(manifest, results)
     assert len(found["history"]) == 8 * 100 + 6
     assert_same_tables(found, plain_tables(manifest, results))
+
+
+def test_jobs_and_fits_are_those_of_the_records_and_files(grid):
+    manifest, results = grid
+    found = aggregate.aggregate(manifest, results)
+    jobs = found["jobs"].set_index(["stage", "key"])
+    stages = ("source", "train", "probe", "calibrate", "reference")
+    for path in (path for stage in stages for path in results.glob(STAGES[stage].records[0])):
+        record, key = json.loads(path.read_text()), "/".join(path.parent.relative_to(results).parts[1:])
+        row = jobs.loc[(record["stage"], key)]
+        assert row["seconds"] == record["seconds"]
+        assert row["peak_memory_mib"] == record["peak_memory_mib"]
+        for name in ("spec", "hardware", "versions"):
+            assert json.loads(row[name]) == record[name]
+        jobs = jobs.drop(index=(record["stage"], key))
+    assert jobs.empty
+    fits, runs = (found[name].set_index(KEYS) for name in ("fits", "runs"))
+    exact = fits[(fits["calibrator"] == "exact") & (fits["labels"] == "drawn")]["T"]
+    pd.testing.assert_series_equal(exact, runs["temperature_exact"], check_names=False)
 
 
 @pytest.mark.parametrize("name", ["history.csv", "metrics.csv", "reliability.csv", "radii.parquet", "calibration.json"])
