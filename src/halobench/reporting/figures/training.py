@@ -49,12 +49,12 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     ends = table.groupby(["dataset", "model"])["epoch"].max()
     for (dataset, model), ax in axes.items():
         ylabel = ax.get_ylabel()  # seaborn writes its own
-        if (table["train_loss"] > 0).all():
-            ax.set_yscale("log")
         for loss, style in styles.items():
             key = dataset, model, loss
             if key in groups:
                 _draw_loss(ax, groups[key], style, share.get(key, 0.0))
+        if (table["train_loss"] > 0).all():
+            ax.set_yscale("log")  # last, since seaborn takes means on the scale of the axis
         ax.set(xlim=(0, ends[dataset, model] * 1.03), xlabel="", ylabel=ylabel)
     return figure
 
