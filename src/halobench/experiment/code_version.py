@@ -32,7 +32,7 @@ STAGES = {
     "manifest": ("results/manifest",),
     "aggregate": ("results/aggregate",),
     "claims": ("results/claims/__init__", "reporting/pages/claims_page"),
-    "figure": ("reporting/plotting/page_layout", "reporting/plotting/saving", "reporting/labels"),
+    "figure": ("reporting/plotting/panel_grid", "reporting/plotting/saving", "reporting/labels"),
     "table": ("reporting/print_tables/layout",),
     "explorer": ("reporting/explorer",),
     "overview": ("reporting/pages/overview", "reporting/pages/cells"),

@@ -77,11 +77,10 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | 
         from halobench.reporting.plotting import saving
 
         names = tables_read("figures", name)
-        with saving.garbage_collection_off():
-            figure = plugins.load("figures", name)(*tables_io.read_tables(tables, names).values())
-            if note:
-                saving.add_note(figure, note)
-            run.outputs = list(saving.save(figure, out))
+        figure = plugins.load("figures", name)(*tables_io.read_tables(tables, names).values())
+        if note:
+            saving.add_note(figure, note)
+        run.outputs = list(saving.save(figure, out))
         run.facts["inputs"] = tables_io.checksums(tables, names)
 
 

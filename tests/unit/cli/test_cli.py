@@ -115,7 +115,7 @@ def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
         "results.aggregate",
         "results.claims",
         "reporting.pages.overview",
-        "reporting.plotting.page_layout",
+        "reporting.plotting.panel_grid",
         "experiment.config_loader",
         "experiment.validation",
         "pipeline.stage",
