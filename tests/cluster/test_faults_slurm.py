@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from one_host import OneHost
 from onslurm import (
     MADE,
     QUIET,
@@ -24,7 +25,6 @@ from onslurm import (
 )
 
 from conftest import Workspace
-from halobench.runner.slurm.local_cluster import OneHost
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]
 EPOCHS, STEP = 30, 0.4  # 24 s, of which 2 s are between two savings

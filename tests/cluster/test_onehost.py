@@ -12,11 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+import one_host
 import pytest
+from one_host import ClusterError, OneHost
 from onslurm import without_slurm
-
-from halobench.runner.slurm import local_cluster
-from halobench.runner.slurm.local_cluster import ClusterError, OneHost
 
 HALOBENCH = [sys.executable, "-m", "halobench.cli.main"]
 
@@ -139,7 +138,7 @@ def test_signals_end_the_command_and_then_the_cluster(slurm, number):
 
 
 def test_a_signal_during_the_start_of_the_command_ends_it():
-    with local_cluster._leaving_signals_to_the_command() as known:
+    with one_host._leaving_signals_to_the_command() as known:
         process = subprocess.Popen(["sleep", "60"])
         os.kill(os.getpid(), signal.SIGTERM)
         assert process.poll() is None
@@ -170,14 +169,14 @@ def test_the_daemons_end_with_a_killed_parent(slurm):
 def test_missing_programs_are_named_with_what_to_install(tmp_path, monkeypatch, capsys):
     path = without_slurm(tmp_path / "bin")
     monkeypatch.setenv("PATH", path)
-    monkeypatch.setattr(local_cluster, "SYSTEM", ())
-    assert "slurmctld" in local_cluster.missing()
+    monkeypatch.setattr(one_host, "SYSTEM", ())
+    assert "slurmctld" in one_host.missing()
     from halobench.cli.main import main
 
     assert main(["cluster", "--", "true"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "slurmctld" in line
-    assert line.endswith(f"not found; {local_cluster.ADVICE}")
+    assert line.endswith(f"not found; {one_host.ADVICE}")
 
 
 @pytest.mark.parametrize("options", [{"gpus": 9}, {"gpus": 0}, {"nodes": 0}, {"shards": -1}])

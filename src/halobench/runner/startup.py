@@ -18,9 +18,13 @@ from halobench.experiment.grid import Config
 from halobench.runner import cluster_run, disk_space, environment, failures, fork_server, preflight
 from halobench.runner import run as controller
 from halobench.runner.rule_inputs import RuleInputs
-from halobench.runner.slurm.queries import RESOURCES, SlurmError
+from halobench.runner.slurm.checks import ASKED
+from halobench.runner.slurm.queue import SlurmError
 
 RESULTS = Path("results")
+# What profiles and rules ask for: of SLURM, of Snakemake, and of the workflow.
+RESOURCES = {*ASKED, "mem", "mem_mib", "mem_mb_per_cpu", "disk", "disk_mb", "disk_mib", "tmpdir", "tasks", "clusters"}
+RESOURCES |= {"shard", "slots_per_gpu", "submit", "checkpoint_seconds"}
 CLAIMS = "workflow/claims.yaml"
 SCHEMA = "workflow/schemas/config.schema.yaml"
 

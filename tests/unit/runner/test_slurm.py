@@ -8,10 +8,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+from halobench.runner.slurm.queries import ResourceRequest
 
 from halobench.experiment.config_loader import ConfigError
 from halobench.runner.slurm import queries
-from halobench.runner.slurm.queries import ResourceRequest
 
 SINFO = """\
 gpu*|1-00:00:00|gpu:h100:4(S:0-1),shard:h100:8(S:0-1)|64000|16

@@ -1,5 +1,8 @@
 """A SLURM cluster on one host, for tests and for trying out: real daemons, stand-in GPUs, nothing outside one folder.
 
+    python tests/cluster/one_host.py                          # a shell in which sbatch, squeue, ... speak to it
+    python tests/cluster/one_host.py --watch 5 -- halobench run --workflow-profile profiles/slurm --resources gpu=4
+
 munged, slurmctld and one slurmd a node run in the foreground as children of this process, as this user, with their
 configuration, keys, state and logs in a temporary folder; neither /etc nor systemd is used, and the daemons end with
 the process that started them, however it ends. A GPU slot is a character device that every Linux has: SLURM counts and
@@ -8,6 +11,7 @@ binds slots as it does on a cluster and sets CUDA_VISIBLE_DEVICES, but no job ge
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import os
@@ -425,18 +429,31 @@ def _leaving_signals_to_the_command() -> Iterator[Callable[[subprocess.Popen], N
             signal.signal(number, handler)
 
 
-def run(command: Sequence[str], nodes: int, gpus: int, shards: int, watch: float) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Start a cluster, run a command (or a shell) in it, stop the cluster; the command's exit code."""
-    with OneHost(nodes=nodes, gpus=gpus, shards=shards) as cluster:
-        what = f"{nodes} node{'s' * (nodes > 1)} with {gpus} stand-in GPU slot{'s' * (gpus > 1)}{' each' * (nodes > 1)}"
-        print(f"halobench: a SLURM cluster of {what} runs in {cluster.folder}", file=sys.stderr)
-        command = list(command) or [os.environ.get("SHELL", "/bin/sh")]
-        with _watching(cluster, watch), _leaving_signals_to_the_command() as pass_on:
-            try:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("--nodes", type=int, default=2, metavar="N", help="nodes (default: 2)")
+    parser.add_argument("--gpus", type=int, default=2, metavar="N", help="stand-in GPU slots per node (default: 2)")
+    parser.add_argument("--shards", type=int, default=0, metavar="N", help="shares of a node's GPUs (default: 0)")
+    parser.add_argument("--watch", type=float, default=0.0, metavar="SECONDS", help="print the queue this often")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run (default: a shell)")
+    args = parser.parse_args(arguments)
+    command = args.command[args.command[:1] == ["--"] :] or [os.environ.get("SHELL", "/bin/sh")]
+    try:
+        with OneHost(nodes=args.nodes, gpus=args.gpus, shards=args.shards) as cluster:
+            what = f"{args.nodes} nodes with {args.gpus} stand-in GPU slots each"
+            print(f"one_host: a SLURM cluster of {what} runs in {cluster.folder}", file=sys.stderr, flush=True)
+            with _watching(cluster, args.watch), _leaving_signals_to_the_command() as pass_on:
                 process = subprocess.Popen(command, env=cluster.environment)
-            except OSError as error:
-                raise ClusterError(f"{command[0]}: {error.strerror}") from None
-            pass_on(process)
-            code = process.wait()
-    print("halobench: the cluster is stopped", file=sys.stderr)
+                pass_on(process)
+                code = process.wait()
+    except OSError as error:
+        print(f"one_host: error: {error}", file=sys.stderr)
+        return 2
+    print("one_host: the cluster is stopped", file=sys.stderr)
     return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
