@@ -100,8 +100,9 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
         return _snakemake(arguments)
     if options.unlock:
         _forget_other_hosts(options.directory)
-    if not _enrol_unlocked(options.directory, arguments):  # the rest may take hours
-        _settle_left(options.directory, cancel)
+    alive = _enrol_unlocked(options.directory, arguments)
+    if not alive and not options.unlock:
+        _settle_left(options.directory, cancel)  # which may take hours
     return _snakemake(arguments if options.logger else [LOGGER, *arguments])
 
 
@@ -125,14 +126,14 @@ def _enrol_unlocked(folder: Path, arguments: Sequence[str]) -> list[str]:
 
 
 def _forget_other_hosts(folder: Path) -> None:
-    """Take the user's word, by ``--unlock``, that runs of other hosts are dead; an error if one here is alive."""
-    for path in _locks(folder).glob("*.lock"):
+    """Take the user's word, by ``--unlock``, that runs of other hosts are dead, but not if one is known to be alive."""
+    for path in {*_locks(folder).glob("*.lock")} - {*_held}:
         try:
             with FileLock(path, timeout=0):
                 if not path.name.startswith(f"{platform.node()}-"):
                     path.unlink()
         except Timeout:
-            raise OSError(f"--unlock: expected no living run in this directory ({_words(path.stem)})") from None
+            raise OSError(f"--unlock: expected no living run in this directory (there is {path.stem})") from None
 
 
 def _words(run: str) -> str:

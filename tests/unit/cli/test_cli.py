@@ -112,7 +112,6 @@ def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
         "runner.forecast.explain",
         "runner.forecast.plan",
         "runner.cluster_run",
-        "runner.slurm.local_cluster",
     ],
 )
 def test_what_needs_no_torch_imports_none(module):
