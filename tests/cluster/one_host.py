@@ -31,6 +31,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+import psutil
+
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CLIENTS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 OPTIONAL = ("sacct", "sacctmgr", "sshare", "salloc", "sattach", "sprio", "sstat", "sdiag")
@@ -204,9 +206,9 @@ class OneHost:
     def kill_node(self, name: str) -> None:
         """Kill a node: its daemon, the daemon's helpers and all processes of its jobs."""
         # The helpers (slurmstepd) have left the daemon, but write into its log; jobs are their descendants.
-        for process in _descendants(_writers(self._log(name))):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        for process in _writers(self._log(name)):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         if daemon := self._processes.pop(name, None):
             daemon.kill()
             daemon.wait()
@@ -338,44 +340,14 @@ def _end(process: subprocess.Popen) -> None:
             process.wait()
 
 
-def _processes() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
-
-
-def _writers(file: Path) -> list[int]:
-    """Return the processes that have a file open, as far as this user may know."""
-    return [process for process in _processes() if str(file) in _opened(process)]
-
-
-def _opened(process: int) -> set[str]:
-    """Return the files that a process has open; none where it is gone or another user's."""
-    opened = set()
-    with contextlib.suppress(OSError):
-        for entry in os.listdir(f"/proc/{process}/fd"):
-            with contextlib.suppress(OSError):
-                opened.add(os.readlink(f"/proc/{process}/fd/{entry}"))
-    return opened
-
-
-def _parent(process: int) -> int:
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        # The name, in brackets, may hold anything; the state and the parent follow its last bracket.
-        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
-
-
-def _descendants(roots: Sequence[int]) -> list[int]:
-    """Return the processes given and all below them."""
-    children: dict[int, list[int]] = {}
-    for process in _processes():
-        children.setdefault(_parent(process), []).append(process)
-    numbers, todo = [], list(roots)
-    while todo:
-        process = todo.pop()
-        if process not in numbers:
-            numbers.append(process)
-            todo += children.get(process, [])
-    return numbers
+def _writers(file: Path) -> list[psutil.Process]:
+    """Return the processes that have a file open, and all below them."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(opened.path == str(file) for opened in process.open_files()):
+                found += [process, *process.children(recursive=True)]
+    return found
 
 
 @contextlib.contextmanager
@@ -442,8 +414,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = args.command[args.command[:1] == ["--"] :] or [os.environ.get("SHELL", "/bin/sh")]
     try:
         with OneHost(nodes=args.nodes, gpus=args.gpus, shards=args.shards) as cluster:
-            what = f"{args.nodes} nodes with {args.gpus} stand-in GPU slots each"
-            print(f"one_host: a SLURM cluster of {what} runs in {cluster.folder}", file=sys.stderr, flush=True)
+            what = f"nodes: {args.nodes}, stand-in GPU slots on each: {args.gpus}"
+            print(f"one_host: a SLURM cluster ({what}) runs in {cluster.folder}", file=sys.stderr, flush=True)
             with _watching(cluster, args.watch), _leaving_signals_to_the_command() as pass_on:
                 process = subprocess.Popen(command, env=cluster.environment)
                 pass_on(process)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -67,7 +68,7 @@ NONE = f"expected what a node of the cluster has ({WHY}); {NODES}"
         (resources("constraint=nvlink"), "constraint = nvlink", "Invalid feature specification"),
         (resources("runtime=1441"), "runtime = 1441", "expected 1 to 1440 minutes, the limit of its partition"),
         (resources("mem_mb=100000"), "mem_mb = 100000", NONE),
-        (resources("cpus_per_task=many"), "cpus_per_task = many", "Invalid numeric value"),
+        (resources("cpus_per_task=many"), "cpus_per_task = many", "cpus_per_task must be an integer, but is many"),
         (resources("runtime=0"), "runtime = 0", "expected 1 to 1440 minutes"),
         (
             ["--slurm-status-command", "sacct"],
@@ -96,7 +97,7 @@ def test_a_path_that_shells_would_read_otherwise(cluster, tmp_path):
 
 
 def test_no_sbatch_on_path(slurm, tmp_path):
-    environment = {"PATH": f"{without_slurm(tmp_path / 'bin')}"}
+    environment = os.environ | {"PATH": without_slurm(tmp_path / "bin")}
     said = refused(slow_workspace(tmp_path / "w"), [], environment)
     assert "executor = slurm: expected a cluster that answers (sinfo: not found on PATH)" in said
 

@@ -43,7 +43,7 @@ def test_jobs_that_are_not_active_are_left_alone():
 
 @pytest.fixture
 def plugin(monkeypatch):
-    """A module with an executor as the plugin's: it looks more and more seldom, and guesses an account."""
+    """A module with an executor as the plugin's: it guesses an account."""
     module = types.ModuleType("stand_in_plugin")
     answers = []
 
@@ -52,7 +52,6 @@ def plugin(monkeypatch):
 
     class Executor:
         _fallback_account_arg = None
-        next_seconds_between_status_checks = 40
 
         run_uuid = "run-a"
 
@@ -61,7 +60,6 @@ def plugin(monkeypatch):
 
         async def check_active_jobs(self, active_jobs):
             states, _ = await module.query_job_status(self.command, None)
-            self.next_seconds_between_status_checks += 10
             for job in active_jobs:
                 if (states or {}).get(job.external_jobid) not in ("COMPLETED", "CANCELLED"):
                     yield job
@@ -99,7 +97,8 @@ def test_an_executor_is_improved(plugin, tmp_path, command):
     assert looks(made, jobs) == (["3"] if command.startswith("squeue") else ["1", "2", "3"])
     assert looks(made, jobs[2:]) == ["3"]
     assert looks(made, jobs[2:]) == ["3"], "no answer"
-    assert made.next_seconds_between_status_checks == 20
+    made.wait = False
+    asyncio.run(made.sleep())  # to no end, once the run has ended
 
 
 def test_all_jobs_of_the_run_are_cancelled_before_and_after_the_last_submissions(plugin, monkeypatch):

@@ -81,8 +81,7 @@ def _problems(workflow: Any, job: Any, pools: list[str]) -> list[str]:
         where = {"account": next(executor.get_account_arg(job)), "partition": executor.get_partition_arg(job)}
         where |= {"run_uuid": "test", "slurm_logfile": os.devnull, "comment_str": "", "workdir": ""}
         command = get_submit_command(job, where, settings=workflow.executor_settings) + set_gres_string(job)
-        # No stage spreads over nodes.
-        ask(*shlex.split(command), *([] if "nodes" in asked else ["--nodes=1"]), "--test-only", "--wrap=true")
+        ask(*shlex.split(command), "--test-only", "--wrap=true")
     except (WorkflowError, TypeError) as error:
         return [f"{settings}: {' '.join(str(error).split())}"]
     except SlurmError as error:

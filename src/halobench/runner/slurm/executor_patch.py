@@ -1,11 +1,12 @@
 """What is changed in the SLURM executor plugin (2.8), in the process that submits jobs.
 
-docs/slurm-plugin.md has a report on each defect; what is changed for it goes once the plugin has mended it. The tests
-that need a change are those of ``tests/cluster`` that it names.
+docs/slurm-plugin.md has a report on each defect; what is changed for it goes once the plugin has mended it. Each change
+names the test of ``tests/cluster`` that needs it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -45,9 +46,12 @@ def improve(executor: Any, seconds: int) -> None:
         return all(Path(path).exists() for path in active[job].job.output)
 
     class Improved(base):
-        # At a steady pace, not up to every three minutes, for which an interrupted run would wait before it ends
-        # (test_a_stopped_controller_cancels_its_jobs_which_save), and a slot of a job that has ended would be empty.
-        next_seconds_between_status_checks = property(lambda self: seconds, lambda self, value: None)
+        async def sleep(self) -> None:
+            # At a steady pace: the plugin's slows down to three minutes, for which slots of jobs that have ended stay
+            # empty. And not beyond the end of the run (test_a_stopped_master_cancels_its_jobs_which_save).
+            for _ in range(seconds):
+                if self.wait:
+                    await asyncio.sleep(1)
 
         async def check_active_jobs(self, active_jobs: list[Any]) -> AsyncIterator[Any]:
             active.clear()
@@ -57,7 +61,7 @@ def improve(executor: Any, seconds: int) -> None:
 
         def cancel_jobs(self, active_jobs: list[Any]) -> None:
             # All of the run: those that are being looked at are not among `active_jobs`
-            # (test_a_controller_that_is_stopped_while_it_looks_at_the_queue).
+            # (test_a_master_stopped_while_it_looks_at_the_queue).
             ask("scancel", "--me", f"--name={self.run_uuid}")
 
         def cancel(self) -> None:
