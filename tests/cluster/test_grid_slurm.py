@@ -87,6 +87,7 @@ def test_the_tiny_grid(cluster, finished, tmp_path):
         held = [(job.node, job.bound[0]) for job in moment if job.stage in ("train", "probe")]
         assert len(set(held)) == len(held)
     assert_same_tables(finished, workspace)
+    assert "account" not in run.said(), run.said()
     assert_all_is_told(workspace, run)
 
 
