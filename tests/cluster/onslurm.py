@@ -43,7 +43,7 @@ def slow_config(seeds: int = 1, epochs: int = 30) -> dict:
     made["probes"] = {"sphere": made["probes"]["sphere"]}
     made["calibrators"] = ["none", "exact"]
     grid = {"datasets": ["noisy"], "models": ["mlp"], "losses": ["slow"], "seeds": list(range(seeds))}
-    made["experiments"] = {"tiny": {"grid": [grid]}}
+    made["experiments"] = {"tiny": {"grid": [grid], "figures": ["summary"]}}
     return made
 
 

@@ -25,6 +25,8 @@ from halobench.runner.slurm import queue
 STATE = Path(".snakemake/halobench")
 SUBMITTED = STATE / "slurm"  # notes on runs that submit jobs
 LOGGER = "--logger=halobench"  # the plug-in that shows a run
+# Options that say where Snakemake keeps its locks.
+UNLOCKING = ("directory", "profile", "workflow_profile", "persistence_backend", "persistence_backend_db_url")
 DRY = re.compile(r"--dry-?run|-[npqkrF]*n[npqkrF]*")  # short options may stand together
 _held: dict[Path, FileLock] = {}  # locks that this process keeps to its end
 
@@ -52,7 +54,8 @@ def other_runs(folder: Path) -> tuple[list[str], list[Path]]:
     A lock that another host took may be unknown on this one, so that a run of another host counts as alive until its
     file is gone.
     """
-    alive, dead = [], []
+    alive: list[Path] = []
+    dead: list[Path] = []
     for path in sorted(_locks(folder).glob("*.lock")):
         if path in _held:
             continue
@@ -100,14 +103,15 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
         return _snakemake(arguments)
     if options.unlock:
         _forget_other_hosts(options.directory)
-    alive = _enrol_unlocked(options.directory, arguments)
+    alive = _enrol_unlocked(options)
     if not alive and not options.unlock:
         _settle_left(options.directory, cancel)  # which may take hours
     return _snakemake(arguments if options.logger else [LOGGER, *arguments])
 
 
-def _enrol_unlocked(folder: Path, arguments: Sequence[str]) -> list[str]:
+def _enrol_unlocked(options: argparse.Namespace) -> list[str]:
     """Enrol, and undo the locks of dead runs if no other is alive; those that are."""
+    folder = options.directory
     (folder / STATE).mkdir(parents=True, exist_ok=True)
     with _deciding(folder):
         enrol(folder)
@@ -115,10 +119,11 @@ def _enrol_unlocked(folder: Path, arguments: Sequence[str]) -> list[str]:
         for other in alive:
             _say(_words(other))
         if dead and not alive:
-            # Of no workflow: reading ours takes long, and whatever is wrong with it is told when it is run.
-            command = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", os.devnull, "--unlock"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
+            # With no workflow: reading ours takes long, and whatever is wrong with it is told when it is run.
+            values = {key: getattr(options, key) for key in UNLOCKING}
+            kept = [f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value]
+            command = [sys.executable, "-m", "snakemake", "--unlock", f"--snakefile={os.devnull}", *kept]
+            if subprocess.run(command, capture_output=True, check=False).returncode == 0:
                 _say("the run that had locked this directory is dead; unlocked")
                 for path in dead:
                     path.unlink(missing_ok=True)
@@ -192,6 +197,8 @@ def _asked(arguments: Sequence[str]) -> argparse.Namespace:
     """Return what counts here among Snakemake's arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--directory", "-d", type=Path, default=Path())
+    for key in UNLOCKING[1:]:
+        parser.add_argument(f"--{key.replace('_', '-')}")
     parser.add_argument("--logger", nargs="+")
     parser.add_argument("--unlock", action="store_true")
     options = parser.parse_known_args(arguments)[0]

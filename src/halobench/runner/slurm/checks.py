@@ -16,8 +16,10 @@ from halobench.experiment.config_loader import ConfigError
 from halobench.runner.slurm.queue import PATIENCE, SlurmError, ask
 
 # What a job asks of the cluster, by the names that a profile has for it.
-ASKED = ("slurm_partition", "slurm_account", "qos", "gpu", "gpu_model", "gres", "constraint", "mem_mb", "runtime")
-ASKED += ("cpus_per_task", "nodes", "slurm_extra")
+ASKED = (
+    *("slurm_partition", "slurm_account", "qos", "gpu", "gpu_model", "gres", "constraint"),
+    *("mem_mb", "runtime", "cpus_per_task", "nodes", "slurm_extra"),
+)
 SINFO = ("sinfo", "-h", "-e", "-o", "%P: %l, %G, %m MiB, %c CPUs")
 LOOK = 15  # seconds for a node to be free for a look at it
 KEPT = 86_400  # seconds for which a node's look at the working directory counts
