@@ -44,7 +44,7 @@ def start(workflow: Any, config: Mapping[str, Any]) -> None:
     SlurmError
         If SLURM doesn't answer.
     """
-    dead = queue.noted(SUBMITTED, other_runs(Path())[0])
+    dead = queue.noted(SUBMITTED) and queue.noted(SUBMITTED, other_runs(Path())[0])
     if left := queue.queued(dead):
         what = "no jobs of a run that died: `halobench run` waits for them, `halobench run --orphans cancel` ends them"
         raise ConfigError([f"queue = {', '.join(map(str, left))}: expected {what}"])

@@ -54,18 +54,16 @@ def other_runs(folder: Path) -> tuple[list[str], list[Path]]:
     A lock that another host took may be unknown on this one, so that a run of another host counts as alive until its
     file is gone.
     """
-    alive: list[Path] = []
-    dead: list[Path] = []
-    for path in sorted(_locks(folder).glob("*.lock")):
-        if path in _held:
-            continue
-        try:
-            with FileLock(path, timeout=0):
-                left = path.name.startswith(f"{platform.node()}-")
-        except Timeout:
-            left = False
-        (dead if left else alive).append(path)
-    return [path.stem for path in alive], dead
+    left = {path: _is_free(path) for path in sorted(_locks(folder).glob("*.lock")) if path not in _held}
+    dead = [path for path, free in left.items() if free and path.name.startswith(f"{platform.node()}-")]
+    return [path.stem for path in left if path not in dead], dead
+
+
+def _is_free(path: Path) -> bool:
+    """Whether nobody whom this host knows of holds a lock; nobody else asks or enrols at that moment."""
+    with _deciding(path.parents[3]), contextlib.suppress(Timeout), FileLock(path, timeout=0):
+        return True
+    return False
 
 
 def _locks(folder: Path) -> Path:
@@ -132,13 +130,10 @@ def _enrol_unlocked(options: argparse.Namespace) -> list[str]:
 
 def _forget_other_hosts(folder: Path) -> None:
     """Take the user's word, by ``--unlock``, that runs of other hosts are dead, but not if one is known to be alive."""
-    for path in {*_locks(folder).glob("*.lock")} - {*_held}:
-        try:
-            with FileLock(path, timeout=0):
-                if not path.name.startswith(f"{platform.node()}-"):
-                    path.unlink()
-        except Timeout:
-            raise OSError(f"--unlock: expected no living run in this directory (there is {path.stem})") from None
+    for path in (_locks(folder) / f"{run}.lock" for run in other_runs(folder)[0]):
+        if not _is_free(path):
+            raise OSError(f"--unlock: expected no living run in this directory (there is {path.stem})")
+        path.unlink(missing_ok=True)
 
 
 def _words(run: str) -> str:
@@ -172,6 +167,8 @@ def _snakemake(arguments: Sequence[str]) -> int:
 
 def _name_left(folder: Path) -> None:
     """Name the jobs that dead runs left in a cluster's queue, as far as SLURM answers."""
+    if not queue.noted(folder / SUBMITTED):
+        return
     with contextlib.suppress(queue.SlurmError):
         if left := queue.queued(queue.noted(folder / SUBMITTED, other_runs(folder)[0])):
             what = "a run without -n ends those that wait, and waits for the others"
