@@ -55,7 +55,7 @@ def other_runs(folder: Path) -> tuple[list[str], list[Path]]:
     file is gone.
     """
     left = {path: _is_free(path) for path in sorted(_locks(folder).glob("*.lock")) if path not in _held}
-    dead = [path for path, free in left.items() if free and path.name.startswith(f"{platform.node()}-")]
+    dead = [path for path, free in left.items() if free and path.stem.rpartition("-")[0] == platform.node()]
     return [path.stem for path in left if path not in dead], dead
 
 
@@ -112,8 +112,8 @@ def _enrol_unlocked(options: argparse.Namespace) -> list[str]:
     folder = options.directory
     (folder / STATE).mkdir(parents=True, exist_ok=True)
     with _deciding(folder):
+        alive, dead = other_runs(folder)  # a dead one may have had this one's number, as in a container
         enrol(folder)
-        alive, dead = other_runs(folder)
         for other in alive:
             _say(_words(other))
         if dead and not alive:
@@ -123,7 +123,7 @@ def _enrol_unlocked(options: argparse.Namespace) -> list[str]:
             command = [sys.executable, "-m", "snakemake", "--unlock", f"--snakefile={os.devnull}", *kept]
             if subprocess.run(command, capture_output=True, check=False).returncode == 0:
                 _say("the run that had locked this directory is dead; unlocked")
-                for path in dead:
+                for path in {*dead} - {*_held}:
                     path.unlink(missing_ok=True)
     return alive
 

@@ -92,9 +92,15 @@ def is_locked() -> bool:
     return Path(".snakemake/locks").exists()
 
 
-def test_a_dead_runs_locks_are_removed(locked, capsys):
+@pytest.mark.parametrize("same_number", [False, True])
+def test_a_dead_runs_locks_are_removed(locked, capsys, same_number):
     end(holder(ENROL))
+    (left,) = Path(".snakemake/halobench/runs").iterdir()
+    if same_number:
+        left.rename(left.with_name(f"{run.name()}.lock"))
     run.run(["--cores", "2"])
+    (own,) = Path(".snakemake/halobench/runs").iterdir()
+    assert own.stem == run.name()
     assert not is_locked()
     assert "is dead; unlocked" in capsys.readouterr().err
     assert locked == [["--logger=halobench", "--cores", "2"]]
