@@ -227,17 +227,24 @@ def test_a_stopped_master_cancels_its_jobs_which_save(cluster, tmp_path, undistu
 
 
 def test_a_master_stopped_while_it_looks_at_the_queue(cluster, tmp_path, undisturbed):
-    """Of the jobs that it asks about at that moment the executor plugin alone would cancel none."""
-    slow, hold, looking = (tmp_path / name for name in ("slow", "hold", "looking"))
+    """Of the jobs that it asks about at that moment the executor plugin alone would cancel none.
+
+    Nor would it look so often: in three minutes, which the training takes, six times.
+    """
+    slow, looks, hold, looking = (tmp_path / name for name in ("slow", "looks", "hold", "looking"))
     slow.mkdir()
+    looks.touch()
     waits = f"[ ! -e {hold} ] || {{ touch {looking}; while [ -e {hold} ]; do sleep 0.1; done; }}"
-    (slow / "squeue").write_text(f'#!/bin/sh\n{waits}\nexec {cluster.folder}/bin/squeue "$@"\n')
+    script = f'#!/bin/sh\necho >> {looks}\n{waits}\nexec {cluster.folder}/bin/squeue "$@"\n'
+    (slow / "squeue").write_text(script)
     (slow / "squeue").chmod(0o755)
     path = os.pathsep.join([str(slow), cluster.environment["PATH"]])
-    workspace, run, job = start_training(tmp_path / "w", cluster, step=1.0, PATH=path)
+    workspace, run, job = start_training(tmp_path / "w", cluster, step=3.0, PATH=path)
     with run:
+        wait_until(lambda: len(looks.read_text()) >= 8, "it has looked eight times")
         hold.touch()
         wait_until(looking.exists, "it looks at the queue")
+        assert facts(cluster, job)["JobState"] == "RUNNING"
         os.kill(run.process.pid, signal.SIGINT)
         wait_until(lambda: facts(cluster, job)["JobState"] != "RUNNING", "the job is cancelled")
         hold.unlink()

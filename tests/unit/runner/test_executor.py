@@ -57,6 +57,7 @@ def plugin(monkeypatch):
 
         def cancel(self):
             self.cancel_jobs([])  # as if all were being looked at
+            self.wait_thread.join()
 
         async def check_active_jobs(self, active_jobs):
             states, _ = await module.query_job_status(self.command, None)
@@ -97,13 +98,13 @@ def test_an_executor_is_improved(plugin, tmp_path, command):
     assert looks(made, jobs) == (["3"] if command.startswith("squeue") else ["1", "2", "3"])
     assert looks(made, jobs[2:]) == ["3"]
     assert looks(made, jobs[2:]) == ["3"], "no answer"
-    made.wait = False
-    asyncio.run(made.sleep())  # to no end, once the run has ended
 
 
 def test_all_jobs_of_the_run_are_cancelled_before_and_after_the_last_submissions(plugin, monkeypatch):
-    made, asked = plugin.Executor(), []
+    made, asked, waited = plugin.Executor(), [], []
+    made.wait_thread = SimpleNamespace(join=waited.append)
     executor_patch.improve(made, 20)
     monkeypatch.setattr(executor_patch, "ask", lambda *command: asked.append(command))
     made.cancel()
     assert asked == [("scancel", "--me", "--name=run-a")] * 2
+    assert waited == [5], "no longer for the thread that looks"

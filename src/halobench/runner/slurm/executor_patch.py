@@ -7,6 +7,7 @@ names the test of ``tests/cluster`` that needs it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -48,10 +49,8 @@ def improve(executor: Any, seconds: int) -> None:
     class Improved(base):
         async def sleep(self) -> None:
             # At a steady pace: the plugin's slows down to three minutes, for which slots of jobs that have ended stay
-            # empty. And not beyond the end of the run (test_a_stopped_master_cancels_its_jobs_which_save).
-            for _ in range(seconds):
-                if self.wait:
-                    await asyncio.sleep(1)
+            # empty (test_a_master_stopped_while_it_looks_at_the_queue).
+            await asyncio.sleep(seconds)
 
         async def check_active_jobs(self, active_jobs: list[Any]) -> AsyncIterator[Any]:
             active.clear()
@@ -65,6 +64,8 @@ def improve(executor: Any, seconds: int) -> None:
             ask("scancel", "--me", f"--name={self.run_uuid}")
 
         def cancel(self) -> None:
+            # The thread that looks may sleep until its next look (test_a_stopped_master_cancels_its_jobs_which_save).
+            self.wait_thread.join = functools.partial(self.wait_thread.join, 5)
             super().cancel()
             self.cancel_jobs([])  # those that were being submitted
 
