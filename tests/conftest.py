@@ -12,13 +12,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import one_host
 import pandas as pd
 import pytest
 import yaml
 
 from halobench.experiment.config_loader import load_config
 from halobench.runner import dry_run
-from halobench.runner.slurm import local_cluster
 from halobench.storage.layout import TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -195,11 +195,11 @@ def finished(tmp_path_factory) -> Workspace:
 @pytest.fixture
 def slurm() -> None:
     """Skip, or fail, where SLURM isn't installed."""
-    needs(not local_cluster.missing(), f"SLURM: {local_cluster.ADVICE}")
+    needs(not one_host.missing(), f"SLURM: {one_host.ADVICE}")
 
 
 @pytest.fixture
-def cluster(slurm) -> Iterator[local_cluster.OneHost]:
+def cluster(slurm) -> Iterator[one_host.OneHost]:
     """A SLURM cluster of two nodes with two stand-in GPU slots each, which forgets no job."""
-    with local_cluster.OneHost(settings={"MinJobAge": "3600"}) as started:
+    with one_host.OneHost(settings={"MinJobAge": "3600"}) as started:
         yield started

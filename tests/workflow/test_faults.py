@@ -22,7 +22,7 @@ import yaml
 import stand_in_gpus
 from conftest import TIMES, Workspace, assert_same_tables, heed_interrupts, needs, tiny_config, tiny_figures
 from halobench.experiment import config_file
-from halobench.runner import failures
+from halobench.runner.logs import failed
 from halobench.storage import arrays_io, files
 from halobench.storage.verify import remove, verify
 
@@ -180,7 +180,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written_and_the_rerun_ends_wel
     logs = "".join(path.read_text() for path in results.glob("logs/**/*.log"))
     assert re.search(r"results: No space left on device \([\d.]+ (bytes|KiB) free\): make room first\.", said)
     # A job's log says so too, if it had room for that line.
-    told = [job.last for job in failures.failed(results, 0)]
+    told = [job.last for job in failed(results, 0)]
     assert told
     assert all("can't be written (" in line for line in told if "No space left on device" in line), told
     assert "Traceback" not in logs, logs[logs.index("Traceback") :][:3000]

@@ -16,7 +16,7 @@ from halobench.storage.columns import TABLE_COLUMNS
 
 STAGES = ["source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure"]
 STAGES += ["overview", "explorer"]
-COMMANDS = [*STAGES, "check", "cluster", "compare", "logs", "plan", "run", "show", "verify", "why"]
+COMMANDS = [*STAGES, "check", "compare", "logs", "plan", "run", "show", "verify", "why"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -67,9 +67,6 @@ SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "mode
         (["run", "--orphans", "keep"], 2, "argument --orphans: invalid choice: 'keep' (choose from"),
         (["run", "--orphans"], 2, "argument --orphans: expected one argument"),
         (["logs"], 2, "the following arguments are required: CELL"),
-        (["cluster", "--gpus", "9", "--", "true"], 2, "gpus = 9: expected 1 to 8, one for each stand-in device"),
-        (["cluster", "--nodes", "two"], 2, "argument --nodes: invalid int value: 'two'"),
-        (["cluster", "--watch", "-1"], 2, "--watch"),
     ],
 )
 def test_bad_arguments_end_in_one_line(arguments, code, message, capsys, tmp_path, monkeypatch):
@@ -123,7 +120,6 @@ def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
         "runner.forecast.explain",
         "runner.forecast.plan",
         "runner.cluster_run",
-        "runner.slurm.local_cluster",
     ],
 )
 def test_what_needs_no_torch_imports_none(module):

@@ -12,7 +12,7 @@ from halobench.cli.main import build_parser
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import drawn_jobs, job_of
-from halobench.runner import failures, fork_server, logs
+from halobench.runner import fork_server, logs
 from halobench.runner.forecast import explain
 from halobench.storage.layout import STAGES, Stage
 
@@ -37,12 +37,12 @@ def test_a_failed_job_of_any_stage_is_in_the_table_of_failed_jobs(stage, scope, 
     log = results / stage.log.format(**WILDCARDS)
     log.parent.mkdir(parents=True)
     log.write_text(f"$ halobench {stage.name}\nhalobench: error: no network\n")
-    (failure,) = failures.failed(results, since=0.0)
+    (failure,) = logs.failed(results, since=0.0)
     assert (failure.stage, failure.name, failure.last) == (stage.name, key_of(stage), "no network")
     record = results / stage.record_path(key_of(stage))
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text("{}")
-    assert failures.failed(results, since=0.0) == []
+    assert logs.failed(results, since=0.0) == []
 
 
 def test_the_end_of_a_job_of_any_stage_is_seen(stage, tmp_path):
