@@ -1030,7 +1030,7 @@ def test_following_the_advice_mends_the_results(finished):
     assert done.returncode == 0, done.stderr
     after = digest(finished.folder)
     assert after.keys() == before.keys()
-    own = ("results/logs/", "results/benchmarks/", f"{CELL}/calibrate.json", f"{TABLES}/runs.")
+    own = ("results/logs/", f"{CELL}/calibrate.json", f"{TABLES}/runs.")
     # Which tell when a cell was made.
     own += ("results/explorer.", f"{TABLES}/jobs.", f"{TABLES}/overview.", f"{TABLES}/front.")
     drawn = ("results/figures/", f"{TABLES}/")  # their records hold times

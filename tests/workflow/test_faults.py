@@ -61,7 +61,7 @@ def trained(workspace: Workspace) -> set[Path]:
 
 
 def test_a_killed_master_is_gone_on_from_and_finished_cells_are_not_redone(finished, tmp_path):
-    """SIGKILL of the master alone: its jobs live on as orphans, and the next run's twins of them do no harm."""
+    """SIGKILL of the main process alone, with which the forks of its jobs end."""
     workspace = Workspace(tmp_path, tiny_config())
     master = start(workspace, "--cores", "2", *QUIET)
     wait_for(lambda: len(trained(workspace)) >= 3, master)

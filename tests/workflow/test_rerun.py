@@ -269,7 +269,7 @@ class Copy:
         return output
 
     def files(self) -> dict[str, tuple[str, int]]:
-        """Digest and time of every result, but for logs and benchmarks."""
+        """Digest and time of every result, but for logs."""
         kinds = ("sources", "runs", "references", "manifests", "tables", "figures")
         paths = [path for kind in kinds for path in (self.folder / "results" / kind).rglob("*") if path.is_file()]
         return {str(path.relative_to(self.folder)): (checksum(path), path.stat().st_mtime_ns) for path in sorted(paths)}

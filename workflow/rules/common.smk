@@ -72,11 +72,6 @@ def log_of(stage, name=""):
     return scoped(stage, f"logs/{stage}/{key_of(stage, name)}.log")
 
 
-def benchmark_of(stage, name=""):
-    """The benchmark of a stage's jobs."""
-    return scoped(stage, f"benchmarks/{stage}/{key_of(stage, name)}.tsv")
-
-
 def input_folder(wildcards, input):
     """The folder of a job's first input."""
     return str(Path(input[0]).parent)

@@ -22,8 +22,6 @@ rule overview:
         ),
     log:
         log_of("overview"),
-    benchmark:
-        benchmark_of("overview")
     localrule: runs_here("overview")
     conda:
         "../../environment.yml"

@@ -12,7 +12,7 @@ from halobench.cli.main import build_parser
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import drawn_jobs, job_of
-from halobench.runner import fork_server, logs
+from halobench.runner import logs
 from halobench.runner.forecast import explain
 from halobench.storage.layout import STAGES, Stage
 
@@ -63,7 +63,6 @@ def test_every_stage_is_listed_everywhere(stage):
     assert re.search(rf'f"{stage.name}_\{{\w+\}}"' if stage.each else rf"^rule {stage.name}:", rules, re.M)
     commands = build_parser()._subparsers._group_actions[0].choices
     assert stage.name in commands
-    assert stage.name in fork_server.STAGES
     assert stage.name in code_version.STAGES
     assert stage.name in explain.ORDER
     included = re.findall(r'^include: "(.+)"', (ROOT / "Snakefile").read_text(), re.M)
@@ -84,7 +83,7 @@ def test_every_stage_has_its_job(stage):
 
 
 def test_nothing_else_is_listed():
-    assert set(fork_server.STAGES) == set(code_version.STAGES) == set(explain.ORDER) == set(STAGES)
+    assert set(code_version.STAGES) == set(explain.ORDER) == set(STAGES)
 
 
 def test_stages_need_earlier_ones(stage):
