@@ -22,7 +22,6 @@ from halobench.runner.slurm.queries import RESOURCES, SlurmError
 
 RESULTS = Path("results")
 CLAIMS = "workflow/claims.yaml"
-SCHEMA = "workflow/schemas/config.schema.yaml"
 
 
 def attempt(what: str, check: Callable[..., Any], *arguments: Any) -> Any:
@@ -74,7 +73,7 @@ class Startup:
             return RuleInputs(load_config(config), RESULTS)
         where = "" if Path("config.yaml").exists() else f" (no config.yaml is in {Path.cwd()})"
         what, cache = f"The configuration{where} has", controller.STATE
-        checked, self.report = attempt(what, validation.load_checked, config, self.folder / SCHEMA, cache)
+        checked, self.report = attempt(what, validation.load_checked, config, cache)
         inputs = RuleInputs(checked, RESULTS)
         if self.workflow.is_main_process:
             if not self.workflow.dryrun:
