@@ -70,10 +70,14 @@ def check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
 
 
 # The types of keys. Nothing else is taken for them: no text for a number, and no number for true or false.
-Text, Flag = StrictStr, StrictBool
-_whole, _number = (BeforeValidator(functools.partial(convert_number, kind, "")) for kind in (int, float))
-Whole, Number = Annotated[int, _whole], Annotated[float, _number]
-Count, NotNegative = Annotated[int, Field(ge=1), _whole], Annotated[int, Field(ge=0), _whole]
+Text = StrictStr
+Flag = StrictBool
+_whole = BeforeValidator(functools.partial(convert_number, int, ""))
+_number = BeforeValidator(functools.partial(convert_number, float, ""))
+Whole = Annotated[int, _whole]
+NotNegative = Annotated[int, Field(ge=0), _whole]
+Count = Annotated[int, Field(ge=1), _whole]
+Number = Annotated[float, _number]
 Distance = Annotated[float, Field(ge=0), _number]
 Several = Annotated[tuple[T, ...], Field(min_length=1)]
 Distinct = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(check_distinct)]
@@ -104,7 +108,6 @@ def spec(cls: type[T]) -> type[T]:
     return made
 
 
-@functools.cache
 def adapter(cls: type) -> pydantic.TypeAdapter[Any]:
     """Return what checks, writes and describes a spec's class."""
     return pydantic.TypeAdapter(cls)
@@ -155,7 +158,8 @@ WORDS = {
 def spec_errors(cls: type, error: pydantic.ValidationError) -> list[SpecError]:
     """Return the problems that pydantic found in a value for the spec `cls`, each with its key below that spec."""
     # Missing keys come last: one that is misspelt says more. To pydantic, a list of bad entries is too short besides.
-    problems = sorted(error.errors(include_url=False), key=lambda each: each["type"] == "missing")
+    found: list[Any] = error.errors(include_url=False)
+    problems = sorted(found, key=lambda each: each["type"] == "missing")
     return [_spec_error(cls, **each) for each in problems if each["type"] != "too_short" or not each["input"]]
 
 
@@ -194,8 +198,8 @@ def _keys_at(cls: Any, loc: tuple[Any, ...]) -> list[str]:
             cls = typing.get_args(cls)[0]
         if step is None:
             break
-        if dataclasses.is_dataclass(cls):
-            cls = cls.__pydantic_fields__[step].annotation
+        if fields := getattr(cls, "__pydantic_fields__", None):
+            cls = fields[step].annotation
         else:
             cls = typing.get_args(cls)[0 if typing.get_origin(cls) is tuple else -1]
-    return list(cls.__pydantic_fields__)
+    return [field.name for field in dataclasses.fields(cls)]

@@ -74,7 +74,7 @@ def check_recipes_of_trained(config: Config) -> list[str]:
     training_keys = {field.name for field in dataclasses.fields(TrainSpec)} - set(EVALUATION_KEYS)
     problems = []
     for name, model in sorted(config.models.items()):
-        recipe: Any = model.recipe if model.comes_trained else {}
+        recipe = model.recipe if model.comes_trained else {}
         for key in filter(training_keys.__contains__, recipe):
             what = f"no such key: its weights are given, and it isn't trained; {', '.join(EVALUATION_KEYS)} count"
             problems.append(str(SpecError(f"models.{name}.recipe.{key}", recipe[key], what)))

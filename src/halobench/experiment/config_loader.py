@@ -78,7 +78,9 @@ def _read(raw: Mapping[str, Any]) -> tuple[Config | None, list[SpecError]]:
         return read(raw), []
     except pydantic.ValidationError as error:
         problems = spec_errors(Config, error)
-        kept = {section: dict(keys) if isinstance(keys, Mapping) else keys for section, keys in raw.items()}
+        kept: dict[Any, Any] = {
+            section: dict(keys) if isinstance(keys, Mapping) else keys for section, keys in raw.items()
+        }
         for section, *place in (problem["loc"] for problem in error.errors()):
             if section in NAMED and place:
                 kept[section].pop(place[0], None)
@@ -106,7 +108,7 @@ def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
 
 def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterator[SpecError]:
     """Yield each name that is used and that the configuration doesn't have, and a calibrator that isn't installed."""
-    uses = [("run", "experiments", name) for name in config.run]
+    uses: list[tuple[str, str, str | None]] = [("run", "experiments", name) for name in config.run]
     uses += [(f"datasets.{name}.source", "sources", entry.source) for name, entry in config.datasets.items()]
     uses += [(f"models.{name}.trained_on", "sources", entry.trained_on) for name, entry in config.models.items()]
     for experiment, entry in config.experiments.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -83,6 +83,7 @@ class ExperimentSpec:
 class Config(Sections):
     """A configuration. Its names are checked against each other by `halobench.experiment.config_loader`."""
 
+    _: KW_ONLY
     experiments: Named[ExperimentSpec] = Field(description="Grids of cells, each block a full product.")
 
     def cells(self, experiment: str) -> list[Cell]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, WrapValidator
 
@@ -60,8 +60,10 @@ Name = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"}),
 ]
 Named = Annotated[dict[Name, T], Field(min_length=1)]
-# One layer of a recipe: the keys that it has, as {key: value}.
-Layer = Annotated[Recipe, WrapValidator(_given_keys)]
+if TYPE_CHECKING:
+    Layer = dict[str, Any]
+else:  # one layer of a recipe: the keys that it has, each checked as a key of the recipe
+    Layer = Annotated[Recipe, WrapValidator(_given_keys)]
 RECIPE = "How a model is trained; rates are per step, warmup and epochs count epochs."
 
 
@@ -92,6 +94,7 @@ class Sections:
     alone share them: don't change them.
     """
 
+    _: dataclasses.KW_ONLY
     run: Distinct[Text] = Field(description="Experiments that the default target builds.")
     data_root: Annotated[Text, Field(min_length=1)] | None = Field(
         default=None,
@@ -174,8 +177,11 @@ class Sections:
 
     def layers(self, dataset: str, model: str) -> dict[str, Mapping[str, Any]]:
         """Return the layers of a recipe by their places in the configuration; each is laid over those before it."""
-        recipes: list[Any] = [self.train, self.models[model].recipe, self.datasets[dataset].recipe]
-        return dict(zip(("train", f"models.{model}.recipe", f"datasets.{dataset}.recipe"), recipes, strict=True))
+        return {
+            "train": self.train,
+            f"models.{model}.recipe": self.models[model].recipe,
+            f"datasets.{dataset}.recipe": self.datasets[dataset].recipe,
+        }
 
     def layer_that_sets(self, dataset: str, model: str, key: str) -> str:
         """Return the place of the last layer of a recipe that sets a key; ``train`` if none does."""
