@@ -178,8 +178,8 @@ def _spec_error(cls: Any, type: str, loc: tuple[Any, ...], input: Any, msg: str,
     elif type == "literal_error":
         expected = one_of(re.findall("'([^']*)'", context["expected"]), input)
     else:
-        words = {key: bound.strip("^$()") if key == "pattern" else bound for key, bound in context.items()}
-        expected = WORDS.get(type, msg).format(**words)
+        bounds = {key: bound.strip("^$()") if key == "pattern" else bound for key, bound in context.items()}
+        expected = WORDS[type].format(**bounds) if type in WORDS else msg
     return SpecError(place, None if type == "missing" else input, expected)
 
 
