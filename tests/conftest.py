@@ -81,6 +81,16 @@ def tiny_config() -> dict:
     }
 
 
+def one_cell() -> dict:
+    """The tiny configuration with a single cell and a single figure."""
+    config = tiny_config()
+    config["experiments"]["tiny"] = {
+        "grid": [{"datasets": ["noisy"], "models": ["mlp"], "losses": ["mixup2"], "seeds": [0]}],
+        "figures": ["summary"],
+    }
+    return config
+
+
 def tiny_figures() -> list[str]:
     """The figures that have something to show for the tiny configuration's images and calibrators."""
     return list(load_config(tiny_config()).figures("tiny"))

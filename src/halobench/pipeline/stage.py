@@ -234,7 +234,7 @@ def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
     for key in spec:
         if key not in kinds:
             raise SpecError(f"spec.{key}", spec[key], one_of(kinds, key))
-    parsed = {}
+    parsed: dict[str, Any] = {}
     for key, kind in kinds.items():
         try:
             parsed[key] = parse(kind, spec.get(key, {}))

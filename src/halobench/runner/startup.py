@@ -26,7 +26,6 @@ RESULTS = Path("results")
 RESOURCES = {*ASKED, "mem", "mem_mib", "mem_mb_per_cpu", "disk", "disk_mb", "disk_mib", "tmpdir", "tasks", "clusters"}
 RESOURCES |= {"shard", "slots_per_gpu", "submit", "checkpoint_seconds"}
 CLAIMS = "workflow/claims.yaml"
-SCHEMA = "workflow/schemas/config.schema.yaml"
 
 
 def attempt(what: str, check: Callable[..., Any], *arguments: Any) -> Any:
@@ -80,7 +79,7 @@ class Startup:
             return RuleInputs(load_config(config), RESULTS)
         where = "" if Path("config.yaml").exists() else f" (no config.yaml is in {Path.cwd()})"
         what, cache = f"The configuration{where} has", controller.STATE
-        checked, self.report = attempt(what, validation.load_checked, config, self.folder / SCHEMA, cache)
+        checked, self.report = attempt(what, validation.load_checked, config, cache)
         inputs = RuleInputs(checked, RESULTS)
         if self.workflow.is_main_process:
             if not self.workflow.dryrun:
