@@ -46,19 +46,17 @@ def draw(metrics: pd.DataFrame) -> Figure:
         "TS is fitted on validation data, released (the fit of the paper's code) or exact (the optimum); oracle TS is "
         f"fitted on the test data. {others}Lower is better."
     )
+    values = table_views.groups_of(trained, ["dataset", "model", "metric"])
     wide = max(3.5, 0.82 * len(calibrators) + 0.5)
     figure, axes = draw_grid(
         PageText(OTHER_TITLE if others else TITLE, note, keys),
         {cell: labels.cell_label(*cell) for cell in table_views.cells_in(trained)},
         METRICS,
-        {(key[:2], key[2]) for key in table_views.groups_of(trained, ["dataset", "model", "metric"])},
+        {(key[:2], key[2]) for key in values},
         (wide, 1.95),
     )
-    means = over_seeds(
-        table[table["metric"].isin([*METRICS, "ece_floor"])],
-        ["dataset", "model", "loss", "calibrator", "metric"],
-        "value",
-    )
+    drawn = table[table["metric"].isin([*METRICS, "ece_floor"])]
+    means = over_seeds(drawn, ["dataset", "model", "loss", "calibrator", "metric"], "value")
     means = means.assign(x=means["calibrator"].map({name: i for i, name in enumerate(calibrators)}))
     of_panel = table_views.groups_of(means, ["dataset", "model", "metric"])
     none = means.iloc[:0]
@@ -69,7 +67,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
         references = means[(means["dataset"] == cell[0]) & (means["metric"] == metric) & (means["loss"] == "reference")]
         remarks = _limit(ax, pd.concat([shown, floor]), reference_values(references))
         if metric == "nll":
-            remarks += missing_fits(table_views.groups_of(trained, ["dataset", "model", "metric"])[*cell, "nll"])
+            remarks += missing_fits(values[*cell, metric])
         ax.set_xlabel(wrapped("; ".join(remarks), wide - 0.6, 7), loc="right", size=7, color=GREY)
         ax.set_xlim(-0.5, len(calibrators) - 0.5)
         ax.set_xticks(range(len(calibrators)), [labels.calibrator_label(name) for name in calibrators])

@@ -52,8 +52,7 @@ def draw(claims: pd.DataFrame) -> Figure:
     groups: dict[str, list[pd.DataFrame]] = {}
     untested: list[tuple[str, str]] = []
     for (claim, fit), rows in table_views.groups_of(claims.astype({"fit": str}), ["claim", "fit"]).items():
-        overall = rows.loc[rows["scope"] == "all", "verdict"]
-        if (overall if len(overall) else rows["verdict"]).eq("not_tested").all():
+        if rows["verdict"].eq("not_tested").all():
             untested.append((str(claim), str(fit)))
         else:
             groups.setdefault(group_of(str(rows["statistic"].iloc[0])), []).append(rows)

@@ -45,7 +45,8 @@ def draw(runs: pd.DataFrame) -> Figure:
     points, labels = sample.inputs.reshape(-1, 2), sample.labels
     figure = panel_grid.blank_figure(11.0, 5.0 if images else 3.8)
     panel_grid.add_head(figure, TITLE, NOTE)
-    top, *bottom = np.ravel(figure.subfigures(2, 1, height_ratios=(3.8, 1.2)) if images else figure)
+    places: list[Any] = list(figure.subfigures(2, 1, height_ratios=(3.8, 1.2))) if images else [figure]
+    top, *bottom = places
     axes = top.subplots(1, 3)
     for ax, title in zip(axes, TITLES, strict=True):
         ax.set_title(title, loc="left", weight="bold", size=9.5, pad=20 if title is TITLES[1] else 6)

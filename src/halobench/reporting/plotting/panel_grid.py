@@ -28,6 +28,7 @@ SPARSE = 0.6  # share of a grid's places that hold a panel, below which its pane
 TALL = 1.7  # height over width of a page, above which its rows continue to the right
 
 Key = Any  # of a panel: usually its row and its column
+Page = tuple[Figure, dict[Key, Axes]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def draw_grid(
     columns: Mapping[Any, str],
     present: Iterable[Key],
     size: tuple[float, float] = (1.85, 1.7),
-) -> tuple[Figure, dict[Key, Axes]]:
+) -> Page:
     """Return a page of empty panels by (row, column), with headings of rows on the left and of columns on top.
 
     If few places hold a panel, see `SPARSE`, panels follow each other under headings of their own.
@@ -90,9 +91,7 @@ def draw_grid(
     return figure, axes
 
 
-def draw_panels(
-    text: PageText, headings: Mapping[Any, str], size: tuple[float, float]
-) -> tuple[Figure, dict[Key, Axes]]:
+def draw_panels(text: PageText, headings: Mapping[Any, str], size: tuple[float, float]) -> Page:
     """Return a page of empty panels that follow each other in lines, each under its heading; see `draw_grid`."""
     keys: list[Key | None] = list(headings)
     across = max(math.ceil(math.sqrt(len(keys) * size[1] / size[0] / 1.2)), 1)
@@ -103,9 +102,7 @@ def draw_panels(
     return figure, axes
 
 
-def _page(
-    text: PageText, lines: Sequence[Sequence[Key | None]], size: tuple[float, float]
-) -> tuple[Figure, dict[Key, Axes]]:
+def _page(text: PageText, lines: Sequence[Sequence[Key | None]], size: tuple[float, float]) -> Page:
     """Return a page with the panels of lines of equal length, in which None leaves a place empty."""
     figure = blank_figure(max(map(len, lines), default=3) * size[0], max(len(lines), 0.1) * size[1])
     keys = [key for line in lines for key in line if key]
