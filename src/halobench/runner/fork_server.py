@@ -88,7 +88,7 @@ def _setting() -> str:
     """Return, as text, what decides how Python, the package and libraries load: in a fork it is the server's."""
     variables = sorted(item for item in os.environ.items() if item[0] not in VARYING)
     files = sorted((str(path), path.lstat().st_mtime_ns) for path in Path(__file__).parents[1].rglob("*.py"))
-    return repr([sys.executable, sys.version, sys.flags, sys.path[1:], variables, files])
+    return repr([sys.prefix, sys.version, sys.flags, sys.path[1:], variables, files])
 
 
 def serve() -> None:
