@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from halobench.core import file_locks
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.grid import Cell
 from halobench.experiment.jobs import cell_jobs, reference_job
@@ -36,20 +35,6 @@ def end(process: subprocess.Popen) -> None:
     process.kill()
     process.wait()
     process.stdout.close()
-
-
-def test_a_lock_is_held_by_one_and_dies_with_its_holder(tmp_path):
-    path = tmp_path / "lock"
-    assert not file_locks.is_held(path)
-    other = holder("from halobench.core import file_locks as locks; kept = locks.hold(sys.argv[1])", path)
-    assert file_locks.is_held(path)
-    assert file_locks.hold(path) is None
-    end(other)
-    assert not file_locks.is_held(path)
-    mine = file_locks.hold(path)
-    assert mine is not None
-    assert not os.get_inheritable(mine)
-    os.close(mine)
 
 
 def test_only_what_dead_writers_left_is_swept_away(tmp_path):
