@@ -45,7 +45,7 @@ def draw(runs: pd.DataFrame) -> Figure:
     points, labels = sample.inputs.reshape(-1, 2), sample.labels
     figure = panel_grid.blank_figure(11.0, 5.0 if images else 3.8)
     panel_grid.add_head(figure, TITLE, NOTE)
-    places: list[Any] = list(figure.subfigures(2, 1, height_ratios=(3.8, 1.2))) if images else [figure]
+    places: Any = figure.subfigures(2, 1, height_ratios=(3.8, 1.2)) if images else [figure]
     top, *bottom = places
     axes = top.subplots(1, 3)
     for ax, title in zip(axes, TITLES, strict=True):
