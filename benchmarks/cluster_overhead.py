@@ -25,8 +25,11 @@ from harness import ROOT
 
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
-from halobench.runner.slurm.local_cluster import OneHost
 from halobench.storage import files
+
+sys.path.insert(0, str(ROOT / "tests/cluster"))
+
+from one_host import OneHost
 
 QUIET = ("--quiet", "rules", "host", "progress")
 # What the master tells the Snakemake of a job that matters for its start.

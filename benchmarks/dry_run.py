@@ -117,6 +117,7 @@ class Graph:
             made,
             [*hidden, "results/manifests/big.json"],
             [f"{tables}/{name}.{kind}" for name in layout.TABLES for kind in ("csv", "parquet")]
+            + [f"{tables}/{name}.parquet" for name in layout.ORIGINS]
             + [f"{tables}/aggregate.json"],
             [f"{tables}/claims.{kind}" for kind in ("csv", "parquet", "html", "json")],
             shown,

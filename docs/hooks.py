@@ -1,7 +1,8 @@
-"""Generate pages of the documentation from what they describe: the schema, the command line, the report's captions.
+"""Generate pages of the documentation from what they describe: specs, the command line, the report's captions.
 
 ``python docs/hooks.py`` writes those that are tracked, docs/configuration.md and docs/reading.md, so that they can be
-read next to the sources as well. The others are generated when the site is built.
+read next to the sources as well, and the schema by which editors check and complete config.yaml. The others are
+generated when the site is built.
 """
 
 from __future__ import annotations
@@ -17,8 +18,31 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
+SCHEMA = "workflow/schemas/config.schema.yaml"
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of a configuration, as the classes of its sections say."""
+    from halobench.core.spec_codec import adapter
+    from halobench.experiment.grid import Config
+
+    made = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | untitled(adapter(Config).json_schema())
+    for part in made["$defs"].values():
+        if part["properties"].pop("options", None):  # of a plug-in: every key that is not the class's own
+            part["additionalProperties"] = True
+    for section in made["properties"].values():
+        if "patternProperties" in section:  # of names
+            section["additionalProperties"] = False
+    made["$defs"]["ProbeSpec"].pop("required")  # by default, kind is the probe's name
+    return made | {"title": "halobench configuration"}
+
+
+def untitled(node: Any) -> Any:
+    """Return a schema without the titles that pydantic makes of names."""
+    if isinstance(node, dict):
+        return {key: untitled(value) for key, value in node.items() if key != "title"}
+    return [untitled(value) for value in node] if isinstance(node, list) else node
 
 
 def resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,17 +57,17 @@ def resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, An
 
 def values(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     """Return the values that a key takes, in words."""
+    if "anyOf" in node:
+        return " or ".join(values(resolved(each, schema), schema) for each in node["anyOf"])
     if "enum" in node:
         return ", ".join(f"`{json.dumps(value) if value is None else value}`" for value in node["enum"])
     kind = node.get("type", "")
     if kind == "array":
         return f"list of {values(resolved(node['items'], schema), schema)}"
-    kinds = kind if isinstance(kind, list) else [kind]
     if "examples" in node:
         return ", ".join(f"`{value}`" for value in node["examples"]) + " or another name"
     bounds = [bound.format(node[key]) for key, bound in BOUNDS.items() if key in node]
-    text = " or ".join("`null`" if each == "null" else each for each in kinds)
-    return " ".join([text, *bounds[:1]]) + "".join(f", {bound}" for bound in bounds[1:])
+    return " ".join(["`null`" if kind == "null" else kind, *bounds[:1]]) + "".join(f", {bound}" for bound in bounds[1:])
 
 
 def keys(
@@ -59,8 +83,8 @@ def keys(
         name = f"{lead}.{key}" if lead else key
         yield name, child, key in node.get("required", [])
         yield from keys(child, schema, name)
-    if isinstance(node.get("additionalProperties"), Mapping):
-        yield from keys(node["additionalProperties"], schema, f"{lead}.NAME")
+    for named in node.get("patternProperties", {}).values():
+        yield from keys(named, schema, f"{lead}.NAME")
     if isinstance(node.get("items"), Mapping):
         yield from keys(node["items"], schema, f"{lead}[]")
 
@@ -73,23 +97,28 @@ def configuration(schema: Mapping[str, Any]) -> str:
         top = name.partition(".")[0].partition("[")[0]
         if name == top:
             rows[top] = [f"## `{top}`", node.get("description", "")]
-            if not any(key in node for key in ("properties", "additionalProperties")):
+            if not any(key in node for key in ("properties", "patternProperties")):
                 rows[top].append(f"Takes {values(node, schema)}." + default(node))
             continue
         if ".recipe." in name:  # described once, under train
             continue
         if len(rows[top]) == 2:
             rows[top].append("| key | takes | default | what |\n|---|---|---|---|")
-        shown = f"`{json.dumps(node['default'])}`" if "default" in node else "**required**" if required else "–"
+        shown = "**required**" if required else f"`{json.dumps(node['default'])}`" if has_default(node) else "–"
         what = node.get("description", "").replace("|", "\\|")
         rows[top][-1] += f"\n| `{name.partition('.')[2]}` | {values(node, schema)} | {shown} | {what} |"
     parts += ["\n\n".join(filter(None, section)) for section in rows.values()]
     return "\n\n".join(parts) + "\n"
 
 
+def has_default(node: Mapping[str, Any]) -> bool:
+    """Return True if a key has a default that says more than that it may be left out."""
+    return "default" in node and node["default"] not in (None, []) and not isinstance(node["default"], dict)
+
+
 def default(node: Mapping[str, Any]) -> str:
     """Return a key's default as a sentence; empty if it has none."""
-    return f" Default: `{json.dumps(node['default'])}`." if "default" in node else ""
+    return f" Default: `{json.dumps(node['default'])}`." if has_default(node) else ""
 
 
 OPENING = """# Configuration
@@ -242,10 +271,13 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def tracked() -> dict[str, str]:
-    """Return the generated pages that are tracked, by name."""
-    return {"configuration.md": configuration(yaml.safe_load(SCHEMA.read_text())), "reading.md": reading()}
+    """Return the generated files that are tracked, by path."""
+    made = schema()
+    text = "# Generated by `python docs/hooks.py` from halobench.experiment.grid.Config.\n"
+    text += yaml.safe_dump(made, sort_keys=False, default_flow_style=None, width=WIDTH, allow_unicode=True)
+    return {SCHEMA: text, "docs/configuration.md": configuration(made), "docs/reading.md": reading()}
 
 
 if __name__ == "__main__":
-    for page, content in tracked().items():
-        (ROOT / "docs" / page).write_text(content)
+    for path, content in tracked().items():
+        (ROOT / path).write_text(content)

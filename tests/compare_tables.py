@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
-VARYING = {"runs": ["device", "seconds", "probe_seconds", "calibrate_seconds"]}  # columns, by the table's name
+VARYING = {  # columns, by the table's name
+    "runs": ["device", "seconds", "probe_seconds", "calibrate_seconds"],
+    "jobs": ["device", "seconds", "peak_memory_mib", "started", "finished", "commit", "hardware", "versions"],
+}
 KINDS = (".csv", ".parquet", ".tex")
 CELL_FOLDERS = ("runs", "references")
 CELL_KINDS = (".csv", ".parquet", ".safetensors")

@@ -12,13 +12,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import one_host
 import pandas as pd
 import pytest
 import yaml
 
 from halobench.experiment.config_loader import load_config
 from halobench.runner import dry_run
-from halobench.runner.slurm import local_cluster
 from halobench.storage.layout import TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -79,6 +79,16 @@ def tiny_config() -> dict:
             }
         },
     }
+
+
+def one_cell() -> dict:
+    """The tiny configuration with a single cell and a single figure."""
+    config = tiny_config()
+    config["experiments"]["tiny"] = {
+        "grid": [{"datasets": ["noisy"], "models": ["mlp"], "losses": ["mixup2"], "seeds": [0]}],
+        "figures": ["summary"],
+    }
+    return config
 
 
 def tiny_figures() -> list[str]:
@@ -195,11 +205,11 @@ def finished(tmp_path_factory) -> Workspace:
 @pytest.fixture
 def slurm() -> None:
     """Skip, or fail, where SLURM isn't installed."""
-    needs(not local_cluster.missing(), f"SLURM: {local_cluster.ADVICE}")
+    needs(not one_host.missing(), f"SLURM: {one_host.ADVICE}")
 
 
 @pytest.fixture
-def cluster(slurm) -> Iterator[local_cluster.OneHost]:
+def cluster(slurm) -> Iterator[one_host.OneHost]:
     """A SLURM cluster of two nodes with two stand-in GPU slots each, which forgets no job."""
-    with local_cluster.OneHost(settings={"MinJobAge": "3600"}) as started:
+    with one_host.OneHost(settings={"MinJobAge": "3600"}) as started:
         yield started

@@ -10,7 +10,7 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
-KEPT = ("input", "output", "log", "reason", "threads", "local", "shellcmd")  # of a job, as Snakemake calls them
+KEPT = ("input", "output", "reason", "threads")  # of a job, as Snakemake calls them
 HIDDEN = ("_cores", "_nodes")  # resources that repeat threads and nodes
 
 
@@ -18,7 +18,7 @@ class EventFile:
     """Writes a line of JSON for each event that matters to `halobench why` and `halobench plan`.
 
     A line has the key ``event``: ``workflow_started`` with ``cwd``, ``run_info`` with ``stats`` (jobs by rule), or
-    ``job_info`` with the job's rule, wildcards, resources, reason, command and files.
+    ``job_info`` with the job's rule, wildcards, resources, threads, reason and files.
     Warnings and errors go to standard error.
     """
 

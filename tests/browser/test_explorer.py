@@ -191,7 +191,7 @@ def test_it_is_used_by_keyboard_and_screen_reader(page, axe, width):
 
 def test_values_that_are_not_finite_are_told_and_not_drawn(finished, open_file, tmp_path):
     """As of separable data: no T, and so no score; and an infinite NLL."""
-    found = explorer.gather(finished.folder / "results", finished.folder / "results/tables", ["tiny"])
+    found = explorer.gather(finished.folder / "results/tables", ["tiny"])
     columns = found["experiments"]["tiny"]["metrics"]
     assert all(value not in (None, "inf") for value in columns["value"][:2])
     columns["value"][0], columns["value"][1] = None, "inf"
@@ -213,7 +213,7 @@ def test_values_that_are_not_finite_are_told_and_not_drawn(finished, open_file, 
 
 def test_names_cannot_break_the_page(finished, open_file, tmp_path):
     """A name is text wherever it stands."""
-    found = explorer.gather(finished.folder / "results", finished.folder / "results/tables", ["tiny"])
+    found = explorer.gather(finished.folder / "results/tables", ["tiny"])
     text = json.dumps(found).replace("mixup2", "</script><script>window.harm=1</script>")
     path = tmp_path / "explorer.html"
     path.write_text(explorer.explorer_page(json.loads(text)))
@@ -227,7 +227,7 @@ def test_names_cannot_break_the_page(finished, open_file, tmp_path):
 def test_the_same_tables_give_the_same_bytes(finished, tmp_path):
     results = finished.folder / "results"
     for name in ("a.html", "b.html"):
-        explorer.write(results, tmp_path / name, ["tiny"], results / "tables")
+        explorer.write(tmp_path / name, ["tiny"], results / "tables")
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
     assert (tmp_path / "a.html").read_bytes() == (results / "explorer.html").read_bytes()
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import yaml
+from one_host import OneHost
 
 from conftest import Workspace, heed_interrupts, tiny_config
-from halobench.runner.slurm.local_cluster import OneHost
 from halobench.storage import records
 
 FIRST_LOOK = "2"  # seconds; a cluster's would be 20
@@ -43,7 +43,7 @@ def slow_config(seeds: int = 1, epochs: int = 30) -> dict:
     made["probes"] = {"sphere": made["probes"]["sphere"]}
     made["calibrators"] = ["none", "exact"]
     grid = {"datasets": ["noisy"], "models": ["mlp"], "losses": ["slow"], "seeds": list(range(seeds))}
-    made["experiments"] = {"tiny": {"grid": [grid]}}
+    made["experiments"] = {"tiny": {"grid": [grid], "figures": ["summary"]}}
     return made
 
 

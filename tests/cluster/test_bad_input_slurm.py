@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from one_host import OneHost
 from onslurm import slow_workspace, without_slurm
 
 from conftest import Workspace, needs
-from halobench.runner.slurm.local_cluster import OneHost
-from halobench.runner.slurm.queries import Runs
+from halobench.runner.run import SUBMITTED
+from halobench.runner.slurm import queue
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]
-MINUTE = 60
 
 
 def refused(workspace: Workspace, arguments: Sequence[str], environment: dict[str, str]) -> str:
-    """What a run says that ends within a minute with code 1, before any job, with what was there untouched."""
+    """What a run says that ends with code 1, before any job, with what was there untouched."""
     kept = workspace.folder / "results/runs/other/mlp/slow/seed0/train.json"
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text("{}")
     before = results_of(workspace)
     command = [sys.executable, "-m", "halobench.cli.main", "run", "--workflow-profile", "profiles/slurm", *arguments]
-    began = time.monotonic()
-    done = subprocess.run(
-        command, cwd=workspace.folder, env=environment, capture_output=True, text=True, timeout=2 * MINUTE
-    )
-    assert time.monotonic() - began < MINUTE
+    done = subprocess.run(command, cwd=workspace.folder, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1, done.stderr[-3000:]
     assert results_of(workspace) == before
-    assert Runs(workspace.folder / ".snakemake/halobench").names() == []
+    assert queue.noted(workspace.folder / SUBMITTED) == []
     assert not any((workspace.folder / ".snakemake/locks").glob("*"))
     assert "Traceback" not in done.stderr
     return done.stderr
@@ -54,48 +50,43 @@ def resources(*pairs: str) -> list[str]:
     return ["--set-resources", *(f"train:{pair}" for pair in pairs)]
 
 
+NODES = "there are gpu*: 1-00:00:00, gpu:2, 64000 MiB, 8 CPUs; urgent: 1-00:00:00, gpu:2, 64000 MiB, 8 CPUs"
+WHY = "sbatch: allocation failure: Requested node configuration is not available"
+NONE = f"expected what a node of the cluster has ({WHY}); {NODES}"
+
+
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "setting", "told"),
     [
-        (
-            [*resources("gpu=9"), "--resources", "gpu=16"],
-            "train: gpu = 9: expected at most 2, the GPUs of the largest node in partition gpu",
-        ),
-        (
-            resources("gpu_model=h100"),
-            "train: gpu = 1: expected at most 0, the GPUs of model h100 of the largest node in partition gpu",
-        ),
-        (
-            resources("slurm_partition=gpus"),
-            "slurm_partition = gpus: expected one of gpu, urgent (did you mean 'gpu'?)",
-        ),
-        (resources("slurm_account=physics"), "train: slurm_account = physics: expected none, since this cluster keeps"),
-        (resources("gpu_model=a100-sxm4"), "train: gpu_model = a100-sxm4: Invalid GPU model format"),
-        (resources("slurm_extra='--mem=5G'"), "train: slurm_extra = --mem=5G: "),
-        (resources("constraint=nvlink"), "Invalid feature specification"),
-        (resources("runtime=1441"), "train: runtime = 1441: expected at most 1440 minutes, the limit of partition gpu"),
-        (
-            resources("mem_mb=100000"),
-            "mem_mb = 100000: expected at most 64000, the memory in MiB of the largest node in",
-        ),
-        (resources("cpus_per_task=many"), "train: cpus_per_task = many: expected a whole number"),
-        (resources("runtime=0"), "train: runtime = 0: expected a whole number of at least 1"),
+        ([*resources("gpu=9"), "--resources", "gpu=16"], "gpu = 9", NONE),
+        ([*resources("gpu=3"), "--resources", "gpu=16"], "gpu = 3", NONE),  # as many as two nodes have together
+        (resources("gpu_model=h100"), "gpu_model = h100", NONE),
+        (resources("slurm_partition=gpus"), "slurm_partition = gpus", "Invalid partition name specified"),
+        (resources("slurm_account=physics"), "slurm_account = physics", "expected none, since this cluster keeps"),
+        (resources("gpu_model=a100-sxm4"), "gpu_model = a100-sxm4", "Invalid GPU model format"),
+        (resources("slurm_extra='--mem=5G'"), "slurm_extra = --mem=5G", "The --memory option is not allowed"),
+        (resources("constraint=nvlink"), "constraint = nvlink", "Invalid feature specification"),
+        (resources("runtime=1441"), "runtime = 1441", "expected 1 to 1440 minutes, the limit of its partition"),
+        (resources("mem_mb=100000"), "mem_mb = 100000", NONE),
+        (resources("cpus_per_task=many"), "cpus_per_task = many", "cpus_per_task must be an integer, but is many"),
+        (resources("runtime=0"), "runtime = 0", "expected 1 to 1440 minutes"),
         (
             ["--slurm-status-command", "sacct"],
-            "slurm-status-command = sacct: expected squeue, since no accounting database answers here (sacct: ",
+            "slurm-status-command = sacct",
+            "expected squeue, since no accounting database answers here (sacct: ",
         ),
     ],
     ids=[
-        *("gpus", "model", "partition", "account", "model's name", "extra", "constraint", "runtime", "memory"),
-        *("type", "no time", "sacct"),
+        *("gpus", "two nodes", "model", "partition", "account", "model's name", "extra", "constraint", "runtime"),
+        *("memory", "type", "no time", "sacct"),
     ],
 )
-def test_what_the_cluster_cannot_give(cluster, tmp_path, arguments, told):
+def test_what_the_cluster_cannot_give(cluster, tmp_path, arguments, setting, told):
     said = refused(slow_workspace(tmp_path / "w"), arguments, cluster.environment)
-    assert told in said, said[-3000:]
-    problems = said[said.index("The cluster has problems:\n") :].strip().splitlines()[1:]
-    assert len(problems) == 1, said[-3000:]
-    assert "The cluster has problems:" in said
+    (problem,) = said[said.index("The cluster has problems:\n") :].strip().splitlines()[1:]
+    assert problem.startswith("train: ") or "slurm-status-command" in setting
+    assert setting in problem
+    assert told in problem
     assert never_asked(cluster)
 
 
@@ -106,9 +97,9 @@ def test_a_path_that_shells_would_read_otherwise(cluster, tmp_path):
 
 
 def test_no_sbatch_on_path(slurm, tmp_path):
-    environment = {"PATH": f"{without_slurm(tmp_path / 'bin')}"}
+    environment = os.environ | {"PATH": without_slurm(tmp_path / "bin")}
     said = refused(slow_workspace(tmp_path / "w"), [], environment)
-    assert "executor = slurm: expected SLURM's commands on PATH, as on a cluster's login node (not found: " in said
+    assert "executor = slurm: expected a cluster that answers (sinfo: not found on PATH)" in said
 
 
 def test_a_cluster_that_does_not_answer(cluster, tmp_path):

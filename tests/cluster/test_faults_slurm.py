@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from one_host import OneHost
 from onslurm import (
     MADE,
     QUIET,
@@ -24,7 +25,6 @@ from onslurm import (
 )
 
 from conftest import Workspace
-from halobench.runner.slurm.local_cluster import OneHost
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]
 EPOCHS, STEP = 30, 0.4  # 24 s, of which 2 s are between two savings
@@ -47,10 +47,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int]
     return get
 
 
-def start_training(folder, cluster, *arguments, epochs: int = EPOCHS, step: float = STEP):
+def start_training(folder, cluster, *arguments, epochs: int = EPOCHS, step: float = STEP, **environment: str):
     """A run whose one training has come past its first epoch and was saved there: workspace, run, the job's number."""
     workspace = slow_workspace(folder, epochs=epochs)
-    run = Run(workspace, cluster, *SAVED, *arguments, step=step)
+    run = Run(workspace, cluster, *SAVED, *arguments, step=step, **environment)
     try:
 
         def under_way() -> bool:
@@ -204,18 +204,51 @@ def test_a_killed_master_is_gone_on_from_and_other_jobs_survive(cluster, tmp_pat
     assert len(set(trained)) == 4
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_master_cancels_its_jobs_which_save(cluster, tmp_path, undisturbed, number):
-    workspace, run, job = start_training(tmp_path / "w", cluster)
-    with run:
-        os.kill(run.process.pid, number)
-        assert run.end(30) != 0
-    assert "saved at" in stage_log(workspace)
-    wait_until(lambda: facts(cluster, job)["JobState"] == "CANCELLED", "the job is cancelled", 30)
-    assert "stopped by SIGTERM; saved at epoch " in wait_until(lambda: stage_log(workspace), "")
+def assert_cancelled_and_gone_on_from(workspace: Workspace, cluster: OneHost, run: Run, job: str, other: Workspace):
+    """After a signal to the master alone: it ends, and so does its job, having saved; the next run goes on."""
+    assert run.end() != 0
+    # COMPLETING until the job's processes, which save first, have ended.
+    wait_until(lambda: facts(cluster, job)["JobState"] not in ("RUNNING", "COMPLETING"), "the job has ended")
+    assert facts(cluster, job)["JobState"] == "CANCELLED", run.said()
+    assert "stopped by SIGTERM; saved at epoch " in stage_log(workspace)
     with Run(workspace, cluster) as again:
         again.ends_well()
-    assert_undisturbed(workspace, undisturbed(1, EPOCHS))
+    assert_undisturbed(workspace, other)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_master_cancels_its_jobs_which_save(cluster, tmp_path, undisturbed, number):
+    """Between two looks at the queue, ten minutes apart, of which it waits for none."""
+    seldom = ["--slurm-init-seconds-before-status-checks", "600"]
+    workspace, run, job = start_training(tmp_path / "w", cluster, *seldom, step=1.0)
+    with run:
+        os.kill(run.process.pid, number)
+        assert_cancelled_and_gone_on_from(workspace, cluster, run, job, undisturbed(1, EPOCHS))
+
+
+def test_a_master_stopped_while_it_looks_at_the_queue(cluster, tmp_path, undisturbed):
+    """Of the jobs that it asks about at that moment the executor plugin alone would cancel none.
+
+    Nor would it look so often: in three minutes, which the training takes, six times.
+    """
+    slow, looks, hold, looking = (tmp_path / name for name in ("slow", "looks", "hold", "looking"))
+    slow.mkdir()
+    looks.touch()
+    waits = f"[ ! -e {hold} ] || {{ touch {looking}; while [ -e {hold} ]; do sleep 0.1; done; }}"
+    script = f'#!/bin/sh\necho >> {looks}\n{waits}\nexec {cluster.folder}/bin/squeue "$@"\n'
+    (slow / "squeue").write_text(script)
+    (slow / "squeue").chmod(0o755)
+    path = os.pathsep.join([str(slow), cluster.environment["PATH"]])
+    workspace, run, job = start_training(tmp_path / "w", cluster, step=3.0, PATH=path)
+    with run:
+        wait_until(lambda: len(looks.read_text()) >= 8, "it has looked eight times")
+        hold.touch()
+        wait_until(looking.exists, "it looks at the queue")
+        assert facts(cluster, job)["JobState"] == "RUNNING"
+        os.kill(run.process.pid, signal.SIGINT)
+        wait_until(lambda: facts(cluster, job)["JobState"] != "RUNNING", "the job is cancelled")
+        hold.unlink()
+        assert_cancelled_and_gone_on_from(workspace, cluster, run, job, undisturbed(1, EPOCHS))
 
 
 def test_orphans_can_be_cancelled_and_are_gone_on_from(cluster, tmp_path, undisturbed):

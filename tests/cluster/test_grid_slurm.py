@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
+from one_host import OneHost
 from onslurm import FIRST_LOOK, QUIET, Run, edit_profile, facts, job_of, record, slow_workspace, wait_until
 
 from conftest import Workspace, assert_same_tables, tiny_config
 from halobench.runner import logs
-from halobench.runner.slurm.local_cluster import OneHost
-from halobench.runner.slurm.queries import Runs
+from halobench.runner.run import SUBMITTED
+from halobench.runner.slurm import queue
 
 pytestmark = [pytest.mark.cluster, pytest.mark.workflow]
 CAP = 3
@@ -86,6 +87,7 @@ def test_the_tiny_grid(cluster, finished, tmp_path):
         held = [(job.node, job.bound[0]) for job in moment if job.stage in ("train", "probe")]
         assert len(set(held)) == len(held)
     assert_same_tables(finished, workspace)
+    assert "account" not in run.said(), run.said()
     assert_all_is_told(workspace, run)
 
 
@@ -107,7 +109,7 @@ def assert_all_is_told(workspace: Workspace, run: Run) -> None:
         number = record(workspace, stage, "noisy/mlp/mixup2/seed1")["hardware"]["slurm"]["job"]
         assert [path.name for path in found[stage].slurm] == [f"{number}.log"]
     assert "slurm" not in record(workspace, "calibrate", "noisy/mlp/mixup2/seed1")["hardware"]
-    assert Runs(workspace.folder / ".snakemake/halobench").names() == []
+    assert queue.noted(workspace.folder / SUBMITTED) == []
     again = workspace.module("snakemake", "-n", "--workflow-profile", "profiles/slurm")
     assert "Nothing to be done" in again.stdout, again.stdout[-2000:]
     local = workspace.module("snakemake", "-n")
@@ -166,7 +168,7 @@ def test_what_is_edited_while_a_run_goes_on_counts_in_the_next(cluster, tmp_path
         )
         assert other.returncode == 0, other.stderr[-3000:]
         assert "a run is going on here: process " in other.stderr
-        assert len(Runs(workspace.folder / ".snakemake/halobench").names()) == 1
+        assert len(queue.noted(workspace.folder / SUBMITTED)) == 1
         config.write_text(asked.replace("epochs: 12", "epochs: 3").replace("lr: 0.003", "lr: 0.1"))
         run.ends_well()
     for seed in (0, 1):

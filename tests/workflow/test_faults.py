@@ -19,9 +19,10 @@ import pandas as pd
 import pytest
 import yaml
 
+import stand_in_gpus
 from conftest import TIMES, Workspace, assert_same_tables, heed_interrupts, needs, tiny_config, tiny_figures
 from halobench.experiment import config_file
-from halobench.runner import failures
+from halobench.runner.logs import failed
 from halobench.storage import arrays_io, files
 from halobench.storage.verify import remove, verify
 
@@ -60,7 +61,7 @@ def trained(workspace: Workspace) -> set[Path]:
 
 
 def test_a_killed_master_is_gone_on_from_and_finished_cells_are_not_redone(finished, tmp_path):
-    """SIGKILL of the master alone: its jobs live on as orphans, and the next run's twins of them do no harm."""
+    """SIGKILL of the main process alone, with which the forks of its jobs end."""
     workspace = Workspace(tmp_path, tiny_config())
     master = start(workspace, "--cores", "2", *QUIET)
     wait_for(lambda: len(trained(workspace)) >= 3, master)
@@ -179,7 +180,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written_and_the_rerun_ends_wel
     logs = "".join(path.read_text() for path in results.glob("logs/**/*.log"))
     assert re.search(r"results: No space left on device \([\d.]+ (bytes|KiB) free\): make room first\.", said)
     # A job's log says so too, if it had room for that line.
-    told = [job.last for job in failures.failed(results, 0)]
+    told = [job.last for job in failed(results, 0)]
     assert told
     assert all("can't be written (" in line for line in told if "No space left on device" in line), told
     assert "Traceback" not in logs, logs[logs.index("Traceback") :][:3000]
@@ -452,20 +453,13 @@ def test_the_same_grid_elsewhere_under_another_profile_gives_the_same_tables(fin
     assert log.count("saved at epoch") == 6  # 3 epochs of 2 steps
 
 
-NVIDIA_SMI = """#!/bin/sh
-echo "GPU 0: Stand-in (UUID: GPU-aaaaaaaa-0000-0000-0000-000000000000)"
-echo "GPU 1: Stand-in (UUID: GPU-bbbbbbbb-1111-1111-1111-111111111111)"
-"""
+GPUS = ("GPU-aaaaaaaa-0000-0000-0000-000000000000", "GPU-bbbbbbbb-1111-1111-1111-111111111111")
 
 
 def test_jobs_that_run_at_once_take_different_gpus(tmp_path, monkeypatch):
     """Two stand-in devices, two jobs at a time: each log names its device, and no two jobs on one overlap."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "nvidia-smi").write_text(NVIDIA_SMI)
-    (tools / "nvidia-smi").chmod(0o755)
+    stand_in_gpus.install(tmp_path / "tools", GPUS, monkeypatch)
     (tmp_path / "locks").mkdir()
-    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "locks"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     config = tiny_config()
@@ -481,13 +475,12 @@ def test_jobs_that_run_at_once_take_different_gpus(tmp_path, monkeypatch):
     assert len(logs) == 6
     used = [next(line for line in log.splitlines() if line.startswith("on GPU ")) for log in logs]
     assert {line.split()[2][:8] for line in used} == {"GPU-aaaa", "GPU-bbbb"}
-    only = "GPU-bbbbbbbb-1111-1111-1111-111111111111"
     shutil.rmtree(tmp_path / "work/results/runs/noisy/mlp/mixup2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     again = run(workspace, "--cores", "1", "--", aims[-1])
     assert again.returncode == 0, again.stderr[-2000:]
     log = (tmp_path / "work/results/logs/train/noisy/mlp/mixup2/seed2.log").read_text()
-    assert log.count(f"on GPU 1 ({only})") == 1
+    assert log.count(f"on GPU 1 ({GPUS[1]})") == 1
 
 
 def test_no_pickle_is_written_or_read(root):

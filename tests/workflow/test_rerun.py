@@ -154,7 +154,7 @@ MIXED = "mixed, soft = inputs * wide[0], targets * shares[0, :, None]"
 EDITS = {
     "nothing": Edit(nothing, {}),
     "a loss's parameter": Edit(
-        configured(lambda c: c["losses"]["mixup2"].update(points=3)), EIGHT, "loss.points is 3 instead of its default"
+        configured(lambda c: c["losses"]["mixup2"].update(points=3)), EIGHT, "loss.points was the default and is 3"
     ),
     "a learning rate in one model's recipe": Edit(
         configured(lambda c: c["models"]["cnn"].update(recipe={"lr": 0.01})), EIGHT, "train.lr was 0.003 and is 0.01"
@@ -165,7 +165,7 @@ EDITS = {
         "train, 16 jobs (clean/cnn/cross_entropy/seed0, ...): train.lr was 0.003 and is 0.01",
     ),
     "a key removed": Edit(
-        configured(lambda c: c["models"]["mlp"].pop("width")), EIGHT, "model.width was 16 and is its default again"
+        configured(lambda c: c["models"]["mlp"].pop("width")), EIGHT, "model.width was 16 and is the default"
     ),
     "a seed added": Edit(
         configured(lambda c: grid(c)["seeds"].append(2)),
@@ -269,7 +269,7 @@ class Copy:
         return output
 
     def files(self) -> dict[str, tuple[str, int]]:
-        """Digest and time of every result, but for logs and benchmarks."""
+        """Digest and time of every result, but for logs."""
         kinds = ("sources", "runs", "references", "manifests", "tables", "figures")
         paths = [path for kind in kinds for path in (self.folder / "results" / kind).rglob("*") if path.is_file()]
         return {str(path.relative_to(self.folder)): (checksum(path), path.stat().st_mtime_ns) for path in sorted(paths)}
@@ -430,7 +430,7 @@ def test_why_is_a_command(copied):
     done = copied.workspace.why("--each", "--cores", "1", one, environment=copied.environment)
     assert done.stdout.splitlines() == [
         "train noisy/mlp/mixup2/seed1: train.lr was 0.003 and is 0.01",
-        "calibrate noisy/mlp/mixup2/seed1: logits.safetensors will be made anew by train",
+        "calibrate noisy/mlp/mixup2/seed1: logits.safetensors will be made again by train",
         "2 jobs would run: 1 train, 1 calibrate",
     ]
     silent = copied.workspace.why("--each", "-q", "all", "--", one, environment=copied.environment)

@@ -7,16 +7,15 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from halobench.cli.main import main
+from halobench.core import console
 from halobench.core.errors import SpecError
-from halobench.reporting import explorer
+from halobench.reporting import explorer, terminal
 from halobench.reporting.compare import compare_folders
 from halobench.results import cell
 from halobench.storage import files, records
@@ -177,12 +176,12 @@ def without(record, *keys: str) -> None:
     files.write_json(record, records.seal(found))
 
 
-@pytest.mark.parametrize("command", ["show", "compare", "explorer"])
+@pytest.mark.parametrize("command", ["show", "compare"])
 def test_a_record_of_another_version_is_named(results, tmp_path, command, capsys):
     old = tmp_path / "old"
     shutil.copytree(results, old)
     without(old / "runs" / CELL / "train.json", "interpolates")
-    given = {"show": (CELL, "--results", old), "compare": (old, results), "explorer": ("--results", old)}[command]
+    given = {"show": (CELL, "--results", old), "compare": (old, results)}[command]
     assert main(list(map(str, (command, *given)))) == 2
     said = capsys.readouterr().err
     assert f"{CELL}/train.json" in said
@@ -196,9 +195,8 @@ def test_a_record_of_another_version_is_named(results, tmp_path, command, capsys
         (lambda folder: shutil.rmtree(folder / "tables"), "tables = 'no folder'"),
         (lambda folder: (folder / "tables/tiny/aggregate.json").unlink(), "halobench run partial"),
         (lambda folder: (folder / "tables/tiny/runs.parquet").unlink(), "runs.parquet = 'no such file'"),
-        (lambda folder: shutil.rmtree(folder / f"runs/{CELL}"), "one of the 15 cells trained"),
     ],
-    ids=["no folder", "no tables", "unfinished", "a lost table", "a lost cell"],
+    ids=["no folder", "no tables", "unfinished", "a lost table"],
 )
 def test_the_explorer_says_what_it_lacks(results, tmp_path, harm, said, capsys):
     folder = tmp_path / "half"
@@ -209,25 +207,21 @@ def test_the_explorer_says_what_it_lacks(results, tmp_path, harm, said, capsys):
     assert not (tmp_path / "page.html").exists()
 
 
-def test_the_explorer_reads_each_file_of_a_cell_and_each_source_once(results, monkeypatch):
-    reads = Counter()
-
-    def counting(read):
-        def counted(path, *arguments, **options):
-            reads[path.relative_to(results)] += 1
-            return read(path, *arguments, **options)
-
-        return counted
-
-    with monkeypatch.context() as patch:
-        patch.setattr(cell, "cell_names", lambda folder: pytest.fail("searches for a cell"))
-        for method in ("read_bytes", "read_text"):
-            patch.setattr(Path, method, counting(getattr(Path, method)))
-        explorer.gather(results, results / "tables", explorer.experiments_in(results / "tables"))
-    counts = {path: count for path, count in reads.items() if path.parts[0] in ("runs", "sources")}
-    names = {path.name for path in counts}
-    assert names >= {"train.json", "probe.json", "calibrate.json", "calibration.json", "metrics.csv", "source.json"}
-    assert set(counts.values()) == {1}
+def test_the_explorer_shows_the_cells_from_the_tables_alone(results, tmp_path):
+    shutil.copytree(results / "tables", tmp_path / "tables")
+    found = explorer.gather(tmp_path / "tables", ["tiny"])["experiments"]["tiny"]
+    (card,) = (card for card in found["cells"] if card["name"] == CELL)
+    read = cell.read_cell(results, CELL)
+    assert card["commands"] == cell.commands(read, cell.read_source_spec(results, read.source))
+    assert card["spec"] == [[key, console.value_text(value)] for key, value in read.spec.items()]
+    for shown, fit in zip(card["fits"], read.fits, strict=True):
+        assert shown["temperature"] == terminal.temperature(fit)
+        assert shown["certificate"] == terminal.certificate(fit)
+        assert (shown["nll"], shown["calibrator"], shown["labels"]) == (fit["nll"], fit["calibrator"], fit["labels"])
+    assert [loss for _, loss in card["history"]] == pytest.approx(read.history["train_loss"].tolist(), rel=1e-5)
+    facts = dict(card["facts"])
+    assert facts["finished"] == read.train["finished"]
+    assert facts["seconds"].split(", ")[0] == f"train {read.train['seconds']:.1f}"
 
 
 def test_the_explorer_offers_near_names_of_experiments(results, tmp_path, capsys):

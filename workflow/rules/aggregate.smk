@@ -47,8 +47,6 @@ rule aggregate:
         outputs("aggregate"),
     log:
         log_of("aggregate"),
-    benchmark:
-        benchmark_of("aggregate")
     localrule: runs_here("aggregate")
     conda:
         "../../environment.yml"
@@ -81,8 +79,6 @@ rule claims:
         ),
     log:
         log_of("claims"),
-    benchmark:
-        benchmark_of("claims")
     localrule: runs_here("claims")
     conda:
         "../../environment.yml"

@@ -6,8 +6,6 @@ rule calibrate:
         outputs("calibrate"),
     log:
         log_of("calibrate"),
-    benchmark:
-        benchmark_of("calibrate")
     localrule: runs_here("calibrate")
     conda:
         "../../environment.yml"
@@ -29,8 +27,6 @@ rule reference:
         outputs("reference"),
     log:
         log_of("reference"),
-    benchmark:
-        benchmark_of("reference")
     localrule: runs_here("reference")
     conda:
         "../../environment.yml"

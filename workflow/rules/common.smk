@@ -3,7 +3,7 @@ from pathlib import Path
 from halobench.core import plugins
 from halobench.experiment.displays import tables_read
 from halobench.runner.startup import Startup, attempt
-from halobench.storage.layout import STAGES, TABLES
+from halobench.storage.layout import ORIGINS, STAGES, TABLES
 
 STARTUP = Startup(workflow)
 if STARTUP.frozen is None:
@@ -70,11 +70,6 @@ def reported_if(path, arguments):
 def log_of(stage, name=""):
     """The log of a stage's jobs."""
     return scoped(stage, f"logs/{stage}/{key_of(stage, name)}.log")
-
-
-def benchmark_of(stage, name=""):
-    """The benchmark of a stage's jobs."""
-    return scoped(stage, f"benchmarks/{stage}/{key_of(stage, name)}.tsv")
 
 
 def input_folder(wildcards, input):

@@ -7,8 +7,6 @@ rule explorer:
         outputs("explorer"),
     log:
         log_of("explorer"),
-    benchmark:
-        benchmark_of("explorer")
     localrule: runs_here("explorer")
     conda:
         "../../environment.yml"

@@ -32,8 +32,6 @@ for figure in plugins.names("figures"):
             outputs("figure", figure, reported={f"{figure}.png": shown | labelled}),
         log:
             log_of("figure", figure),
-        benchmark:
-            benchmark_of("figure", figure)
         localrule: runs_here(f"figure_{figure}")
         conda:
             "../../environment.yml"

@@ -1,8 +1,7 @@
 # What was run and what came out, on pages of their own, and for the report's front page.
 rule overview:
     input:
-        manifest="results/{scope}manifests/{experiment}.json",
-        tables=[f"{TABLE}/{table}.parquet" for table in (*TABLES, "claims")],
+        tables=[f"{TABLE}/{table}.parquet" for table in (*TABLES, *ORIGINS, "claims")],
         records=[f"{TABLE}/{name}.json" for name in ("aggregate", "claims")],
         figure=INPUTS.front_figure,
         request=INPUTS.request("overview"),
@@ -23,8 +22,6 @@ rule overview:
         ),
     log:
         log_of("overview"),
-    benchmark:
-        benchmark_of("overview")
     localrule: runs_here("overview")
     conda:
         "../../environment.yml"
@@ -35,5 +32,5 @@ rule overview:
     params:
         folder=output_folder,
     shell:
-        "halobench overview --request {input.request} --manifest {input.manifest} --results results"
-        " --tables {params.folder} --out {params.folder} --figure={input.figure:q} >> {log} 2>&1"
+        "halobench overview --request {input.request} --tables {params.folder} --out {params.folder}"
+        " --figure={input.figure:q} >> {log} 2>&1"

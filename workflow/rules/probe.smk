@@ -8,8 +8,6 @@ rule probe:
         outputs("probe"),
     log:
         log_of("probe"),
-    benchmark:
-        benchmark_of("probe")
     conda:
         "../../environment.yml"
     threads: train_threads

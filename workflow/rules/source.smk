@@ -6,8 +6,6 @@ rule source:
         outputs("source"),
     log:
         log_of("source"),
-    benchmark:
-        benchmark_of("source")
     localrule: runs_here("source")
     conda:
         "../../environment.yml"

@@ -22,8 +22,6 @@ for table in plugins.names("tables"):
             ),
         log:
             log_of("table", table),
-        benchmark:
-            benchmark_of("table", table)
         localrule: runs_here(f"table_{table}")
         conda:
             "../../environment.yml"

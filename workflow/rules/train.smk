@@ -6,8 +6,6 @@ rule weights:
         outputs("weights"),
     log:
         log_of("weights"),
-    benchmark:
-        benchmark_of("weights")
     localrule: runs_here("weights")
     conda:
         "../../environment.yml"
@@ -30,8 +28,6 @@ rule train:
         outputs("train"),
     log:
         log_of("train"),
-    benchmark:
-        benchmark_of("train")
     conda:
         "../../environment.yml"
     threads: train_threads

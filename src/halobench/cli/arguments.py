@@ -121,6 +121,20 @@ def read_seconds(text: str) -> float:
     return value
 
 
+def read_count(text: str) -> int:
+    """Return a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def read_checkpoint(text: str) -> Path:
+    """Return the path of a checkpoint. Its suffix keeps other files from being named by mistake: a stage removes it."""
+    if not text.endswith(".safetensors"):
+        raise argparse.ArgumentTypeError(f"expected a file whose name ends in .safetensors, not {text!r}")
+    return Path(text)
+
+
 def read_seed(text: str) -> int:
     """Return a seed: a whole number of at least 0."""
     if not text.isdecimal():

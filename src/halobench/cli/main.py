@@ -69,7 +69,8 @@ def _print_error(line: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends in one line on standard error and exit code 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if "HALOBENCH_WARM" in os.environ:
+    stage = COMMANDS[arguments[0]].logged if arguments and arguments[0] in COMMANDS else False
+    if stage and os.environ.get("HALOBENCH_WARM"):
         from halobench.runner import fork_server
 
         if (code := fork_server.ask(arguments)) is not None:

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from halobench.cli.arguments import Command, option, read_seconds, read_spec
+from halobench.cli.arguments import Command, option, read_spec
 
 EXAMPLE_RUN = """Accepts all Snakemake arguments and resumes an interrupted run: locks of a dead run are removed.
 Jobs that it left in SLURM's queue are ended if they still wait there, and waited for if they run.
@@ -30,17 +30,11 @@ examples:
   halobench why --each --configfile other.yaml
   halobench why results/tables/demo/metrics.csv"""
 
-EXAMPLE_CLUSTER = """Needs SLURM's programs and munge, no GPU, and neither root nor /etc.
 
-examples:
-  halobench cluster                      a shell in which sbatch, squeue, ... speak to it
-  halobench cluster --watch 5 -- halobench run --workflow-profile profiles/slurm --resources gpu=4"""
-
-
-def _run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace) -> int:
     from halobench.runner.run import run
 
-    run(args.rest, args.orphans == "cancel")
+    return run(args.rest, args.orphans == "cancel")
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -53,12 +47,6 @@ def _why(args: argparse.Namespace) -> int:
     from halobench.runner.forecast.explain import why
 
     return why(args.rest, args.each)
-
-
-def _cluster(args: argparse.Namespace) -> int:
-    from halobench.runner.slurm.local_cluster import run
-
-    return run(args.rest[args.rest[:1] == ["--"] :], args.nodes, args.gpus, args.shards, args.watch)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -93,31 +81,6 @@ COMMANDS = (
         (option("--each", action="store_true", help="one line per job, not per reason"),),
         EXAMPLE_WHY,
         passed_on=True,
-    ),
-    Command(
-        "cluster",
-        "Run a command in a SLURM cluster on this host.",
-        _cluster,
-        (
-            option("--nodes", type=int, default=2, metavar="N", help="nodes (default: 2)"),
-            option("--gpus", type=int, default=2, metavar="N", help="stand-in GPU slots per node (default: 2)"),
-            option(
-                "--shards",
-                type=int,
-                default=0,
-                metavar="N",
-                help="shares that a node's GPUs are split into (default: 0)",
-            ),
-            option(
-                "--watch",
-                type=read_seconds,
-                default=0.0,
-                metavar="SECONDS",
-                help="print the queue this often, if it changed",
-            ),
-            option("rest", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run (default: a shell)"),
-        ),
-        EXAMPLE_CLUSTER,
     ),
     Command("check", "Check what only building can check; a request in JSON on standard input.", _check),
 )

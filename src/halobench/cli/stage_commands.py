@@ -12,6 +12,8 @@ from halobench.cli.arguments import (
     OneOf,
     option,
     path,
+    read_checkpoint,
+    read_count,
     read_file,
     read_seconds,
     read_seed,
@@ -148,7 +150,7 @@ def _overview(args: argparse.Namespace) -> None:
     from halobench.pipeline.report import run_overview
 
     spec, code = _request(args, {"config": args.spec, "note": args.note})
-    run_overview(spec, args.manifest, args.results, args.tables, args.out, args.figure, code)
+    run_overview(spec, args.tables, args.out, args.figure, code)
 
 
 SPEC = option("--spec", type=read_spec, metavar="JSON", help="what to do, as JSON, or @FILE")
@@ -162,13 +164,18 @@ RESULTS = required(path("--results", "the results folder"))
 TABLES = required(path("--tables", "an experiment's tables"))
 ASKED = OneOf((SPEC, REQUEST))
 RESUMED = (
-    path("--checkpoint", "its checkpoint (default: a hidden file next to its outputs)", "FILE"),
+    path(
+        "--checkpoint",
+        "its checkpoint, NAME.safetensors (default: a hidden file next to its outputs)",
+        "FILE",
+        type=read_checkpoint,
+    ),
     option(
         "--every", type=read_seconds, default=60.0, metavar="SECONDS", help="seconds between checkpoints (default: 60)"
     ),
     option(
         "--slots-per-gpu",
-        type=int,
+        type=read_count,
         default=1,
         metavar="N",
         dest="slots",
@@ -289,7 +296,7 @@ COMMANDS = (
         "Write pages on what an experiment was and what came out.",
         _overview,
         (
-            *(MANIFEST, RESULTS, TABLES, OUT),
+            *(TABLES, OUT),
             option("--spec", type=read_spec, default={}, metavar="JSON", help="its configuration, to be shown"),
             option("--figure", type=read_file, metavar="FILE", help="the PNG that sums it up"),
             *(note("printed on each page"), REQUEST),

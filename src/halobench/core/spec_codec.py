@@ -1,92 +1,31 @@
-"""Read specs from plain data, with a check of keys and types, and write them in canonical form."""
+"""Make classes into specs, read specs from plain data, and write them in canonical form.
+
+pydantic checks the values. What it finds is reported in the project's own words: a `SpecError` with the key, the value
+and what was expected.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from halobench.core.errors import LARGEST, SpecError, hint, require
+import pydantic
+import pydantic.dataclasses
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictStr
 
+from halobench.core.errors import LARGEST, SpecError, hint, one_of, require
 
-def parse(cls: type, mapping: Mapping[str, Any]) -> Any:
-    """Build the spec `cls` from a mapping, with a check of keys and types; integers are taken for floats.
-
-    A field named ``options`` takes every key that is not a field's name (and a key ``options`` itself).
-
-    Raises
-    ------
-    SpecError
-        On an unknown key, a missing one, or a value of another type or out of its range.
-    """
-    if not isinstance(mapping, Mapping):
-        raise SpecError("", mapping, f"a mapping with the keys {', '.join(f.name for f in dataclasses.fields(cls))}")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
-    values: dict[str, Any] = {}
-    options = _options(mapping) if "options" in fields else {}
-    for key, value in mapping.items():
-        if key == "options" and "options" in fields:
-            continue
-        if key not in fields:
-            if "options" not in fields:
-                raise SpecError(str(key), value, f"a key among {', '.join(fields)}{hint(fields, key)}")
-            options[str(key)] = value
-            continue
-        values[key] = _convert(hints[key], key, value)
-    if "options" in fields:
-        values["options"] = {key: _plain_option(key, value) for key, value in options.items()}
-    for name, f in fields.items():
-        if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise SpecError(name, None, "a value: it has no default")
-    return cls(**values)
+T = TypeVar("T")
 
 
-def _options(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the mapping under the key ``options``; raise SpecError if something else is there."""
-    options = mapping.get("options", {})
-    require(isinstance(options, Mapping), "options", options, "a mapping of keys")
-    return {str(key): value for key, value in options.items()}
-
-
-def _plain_option(key: str, value: Any) -> Any:
-    """Return a plug-in's option if JSON can hold it (no dates, no infinities); raise SpecError otherwise."""
-    if isinstance(value, Mapping):
-        return {str(inner): _plain_option(f"{key}.{inner}", v) for inner, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain_option(f"{key}[{i}]", v) for i, v in enumerate(value)]
-    plain = value is None or isinstance(value, str | bool | int | float)
-    require(plain, key, value, "a number, a string, true, false, null, or a list or mapping of such")
-    require(not isinstance(value, float) or math.isfinite(value), key, value, "a finite number")
-    return value
-
-
-def _convert(hint: Any, key: str, value: Any) -> Any:
-    """Return `value` as the type `hint`; raise a SpecError that says which type is meant if it is of another."""
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        try:
-            return parse(hint, value)
-        except SpecError as error:
-            raise error.within(key) from None
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        inner = [arg for arg in typing.get_args(hint) if arg is not type(None)]
-        return None if value is None else _convert(inner[0], key, value)
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple):
-            raise SpecError(key, value, "a list")
-        return tuple(_convert(typing.get_args(hint)[0], f"{key}[{i}]", v) for i, v in enumerate(value))
-    if hint is bool:
-        require(isinstance(value, bool), key, value, "true or false")
-        return value
-    if hint in (int, float):
-        return convert_number(hint, key, value)
-    if hint is str:
-        require(isinstance(value, str), key, value, "a string")
-    return value
+# --- Values of keys --------------------------------------------------------------------------------------------------
 
 
 def convert_number(kind: type, key: str, value: Any) -> Any:
@@ -123,28 +62,144 @@ def _plain(number: float) -> str:
     return text if not e else f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent}"
 
 
+def check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    """Return `values`; raise SpecError if one is there twice: it would count once, which may not be what was meant."""
+    for i, value in enumerate(values):
+        require(value not in values[:i], "", value, "each value once")
+    return values
+
+
+# The types of keys. Nothing else is taken for them: no text for a number, and no number for true or false.
+Text = StrictStr
+Flag = StrictBool
+_whole = BeforeValidator(functools.partial(convert_number, int, ""))
+_number = BeforeValidator(functools.partial(convert_number, float, ""))
+Whole = Annotated[int, _whole]
+NotNegative = Annotated[int, Field(ge=0), _whole]
+Count = Annotated[int, Field(ge=1), _whole]
+Number = Annotated[float, _number]
+Distance = Annotated[float, Field(ge=0), _number]
+Several = Annotated[tuple[T, ...], Field(min_length=1)]
+Distinct = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(check_distinct)]
+
+
+# --- Specs -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+def spec(cls: type[T]) -> type[T]:
+    """Make a class a frozen dataclass whose values are checked, whether it is built in Python or read by `parse`.
+
+    Every field is a key, described by ``Field(default=..., description=...)`` and what else limits its values. A check
+    of several keys together is `__post_init__`, which raises SpecError.
+    """
+    made: Any = pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))(cls)
+    build = made.__init__
+    names = [field.name for field in dataclasses.fields(made) if not field.kw_only]
+
+    @functools.wraps(build)
+    def __init__(self: Any, *values: Any, **keys: Any) -> None:
+        try:
+            build(self, *values[len(names) :], **dict(zip(names, values, strict=False)), **keys)
+        except pydantic.ValidationError as error:
+            raise spec_errors(made, error)[0] from None
+
+    made.__init__ = __init__
+    return made
+
+
+def adapter(cls: type) -> pydantic.TypeAdapter[Any]:
+    """Return what checks, writes and describes a spec's class."""
+    return pydantic.TypeAdapter(cls)
+
+
+def parse(cls: type[T], mapping: Any) -> T:
+    """Build the spec `cls` from a mapping, with a check of keys and types; integers are taken for floats.
+
+    Raises
+    ------
+    SpecError
+        On an unknown key, a missing one, or a value of another type or out of its range: the first of these.
+    """
+    try:
+        return adapter(cls).validate_python(mapping)
+    except pydantic.ValidationError as error:
+        raise spec_errors(cls, error)[0] from None
+
+
 def canonical(spec: Any) -> dict[str, Any]:
     """Return a spec as a plain dict without the values that equal their defaults; options of plug-ins are kept."""
-    out: dict[str, Any] = {}
-    for f in dataclasses.fields(spec):
-        value = getattr(spec, f.name)
-        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-        if value == default:
-            continue
-        out[f.name] = canonical(value) if dataclasses.is_dataclass(value) else _listed(value)
-    return out
-
-
-def _listed(value: Any) -> Any:
-    """Turn tuples into lists, at every depth, so that a value equals its own JSON round trip."""
-    if isinstance(value, tuple | list):
-        return [_listed(v) for v in value]
-    if isinstance(value, Mapping):
-        return {key: _listed(v) for key, v in value.items()}
-    return value
+    return adapter(type(spec)).dump_python(spec, mode="json", exclude_defaults=True)
 
 
 def to_json(value: Any) -> str:
-    """Return canonical JSON: sorted keys, no spaces, no NaN. A dataclass is made canonical first."""
+    """Return canonical JSON: sorted keys, no spaces, no NaN. A spec is made canonical first."""
     plain = canonical(value) if dataclasses.is_dataclass(value) else value
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+# --- Problems in the project's words ---------------------------------------------------------------------------------
+
+WORDS = {
+    "missing": "a value: it has no default",
+    "string_type": "a string",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of keys",
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "a number above {gt:g}",
+    "less_than_equal": "at most {le:g}",
+    "less_than": "a number below {lt:g}",
+    "string_pattern_mismatch": "the form {pattern}",
+    "string_too_short": "at least {min_length} character",
+}
+
+
+def spec_errors(cls: type, error: pydantic.ValidationError) -> list[SpecError]:
+    """Return the problems that pydantic found in a value for the spec `cls`, each with its key below that spec."""
+    # Missing keys come last: one that is misspelt says more. To pydantic, a list of bad entries is too short besides.
+    found: list[Any] = error.errors(include_url=False)
+    problems = sorted(found, key=lambda each: each["type"] == "missing")
+    return [_spec_error(cls, **each) for each in problems if each["type"] != "too_short" or not each["input"]]
+
+
+def _spec_error(cls: Any, type: str, loc: tuple[Any, ...], input: Any, msg: str, ctx: Any = None) -> SpecError:
+    """Return one problem, as pydantic tells it, in the project's words."""
+    context, place = ctx or {}, _dotted(loc, type)
+    if isinstance(context.get("error"), SpecError):
+        return context["error"].within(place) if place else context["error"]
+    if type in ("unexpected_keyword_argument", "invalid_key"):
+        keys = _keys_at(cls, loc[:-1])
+        expected = f"a key among {', '.join(keys)}{hint(keys, loc[-1])}"
+    elif type == "dataclass_type":
+        expected = f"a mapping with the keys {', '.join(_keys_at(cls, loc))}"
+    elif type == "too_short":
+        expected = "a mapping of at least one name to its keys" if isinstance(input, Mapping) else "at least one entry"
+    elif type == "literal_error":
+        expected = one_of(re.findall("'([^']*)'", context["expected"]), input)
+    else:
+        bounds = {key: bound.strip("^$()") if key == "pattern" else bound for key, bound in context.items()}
+        expected = WORDS[type].format(**bounds) if type in WORDS else msg
+    return SpecError(place, None if type == "missing" else input, expected)
+
+
+def _dotted(loc: tuple[Any, ...], type: str) -> str:
+    """Return the place of a problem as a configuration's reader would write it: ``grid[0].seeds``."""
+    keys = [step for step in loc if step != "[key]"]
+    last = len(keys) - 1 if "[key]" in loc or type == "invalid_key" else None  # a key, even if it is a number
+    steps = [f"[{key}]" if isinstance(key, int) and i != last else f".{key}" for i, key in enumerate(keys)]
+    return "".join(steps).removeprefix(".")
+
+
+def _keys_at(cls: Any, loc: tuple[Any, ...]) -> list[str]:
+    """Return the keys of the spec that stands at a place below the spec `cls`."""
+    for step in (*loc, None):
+        while typing.get_origin(cls) in (Annotated, types.UnionType, typing.Union):
+            cls = typing.get_args(cls)[0]
+        if step is None:
+            break
+        if fields := getattr(cls, "__pydantic_fields__", None):
+            cls = fields[step].annotation
+        else:
+            cls = typing.get_args(cls)[0 if typing.get_origin(cls) is tuple else -1]
+    return [field.name for field in dataclasses.fields(cls)]

@@ -1,90 +1,135 @@
 """Specs: frozen dataclasses that say what a stage does, each of which checks its own values.
 
 A spec is plain data (strings, numbers, tuples), so it can be written as JSON, hashed, compared and passed on a command
-line. Reading and writing are in `halobench.core.spec_codec`, whose canonical form leaves out values that equal their
-default: a new option with a default changes no old spec. Never change a released default: results that were computed
-with the old one would not be computed again.
+line. `halobench.core.spec_codec` reads and writes them; its canonical form leaves out values that equal their default:
+a new option with a default changes no old spec. Never change a released default: results that were computed with the
+old one would not be computed again. Descriptions of fields are the text of docs/configuration.md.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import math
+from typing import Annotated, Any, Literal
 
-from halobench.core.errors import one_of, require
-from halobench.core.plugins import LIBRARY_PREFIXES, check_known, constant
+from pydantic import AfterValidator, Field, model_validator
 
-NOISE_KINDS = ("pair_flip", "asymmetric", "uniform")
+from halobench.core.errors import require
+from halobench.core.plugins import LIBRARY_PREFIXES, check_known, constant, names
+from halobench.core.spec_codec import (
+    Count,
+    Distance,
+    Distinct,
+    Flag,
+    NotNegative,
+    Number,
+    Several,
+    Text,
+    Whole,
+    spec,
+)
 
 
-@dataclass(frozen=True)
+def suggested(kind: str, *others: str) -> Any:
+    """Return what adds names that are built in, and those of a kind's plug-ins, to a key's schema as examples."""
+    return lambda schema: schema.update(examples=[*others, *names(kind)])
+
+
+@spec
 class NoiseSpec:
-    """Label noise: with probability `p` a label is replaced, by a rule `kind` drawn from the cell's seed.
+    """Label noise: with probability `p` a label is replaced, by a rule `kind` drawn from the cell's seed."""
 
-    ``pair_flip``: by the next of one random cycle through all classes; ``asymmetric``: by a random fixed other class
-    (two classes may share a partner; the paper's); ``uniform``: by any other class, evenly.
-    """
+    kind: Literal["pair_flip", "asymmetric", "uniform"] = Field(
+        default="pair_flip",
+        description="By what: pair_flip, the next of one random cycle through all classes; asymmetric, a random fixed"
+        " other class, which two classes may share (the paper's); uniform, any other class, evenly.",
+    )
+    p: Number = Field(default=0.0, ge=0, lt=1, description="Probability that a label is replaced.")
 
-    kind: str = "pair_flip"
-    p: float = 0.0
+
+@spec
+class PluginSpec:
+    """A plug-in and its `options`: all keys that are not a field's name, and those under a key ``options``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, keys: Any) -> Any:
+        """Return the keys with all that are options under ``options``."""
+        if not isinstance(keys, dict):
+            return keys
+        fields = {field.name for field in dataclasses.fields(cls)}
+        options, others = keys.get("options", {}), {str(key): keys[key] for key in keys if key not in fields}
+        gathered = options | others if isinstance(options, dict) else options  # what isn't, is refused
+        return {key: value for key, value in keys.items() if key in fields} | {"options": gathered}
 
     def __post_init__(self):
-        require(self.kind in NOISE_KINDS, "kind", self.kind, one_of(NOISE_KINDS, self.kind))
-        require(0 <= self.p < 1, "p", self.p, "a probability in [0, 1)")
+        options = {key: _plain_option(key, value) for key, value in vars(self)["options"].items()}
+        object.__setattr__(self, "options", options)
 
 
-@dataclass(frozen=True)
-class SourceSpec:
+def _plain_option(key: str, value: Any) -> Any:
+    """Return a plug-in's option if JSON can hold it (no dates, no infinities); raise SpecError otherwise."""
+    if isinstance(value, dict):
+        return {str(inner): _plain_option(f"{key}.{inner}", v) for inner, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_option(f"{key}[{i}]", v) for i, v in enumerate(value)]
+    plain = value is None or isinstance(value, str | bool | int | float)
+    require(plain, key, value, "a number, a string, true, false, null, or a list or mapping of such")
+    require(not isinstance(value, float) or math.isfinite(value), key, value, "a finite number")
+    return value
+
+
+@spec
+class SourceSpec(PluginSpec):
     """Where images come from: a loader (a file of ``halobench/data/loaders`` or ``module:object``) and its options."""
 
-    loader: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    loader: Text = Field(description="The loader's name, or module:object.", json_schema_extra=suggested("data"))
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@spec
 class DatasetSpec:
     """A source cut into splits of `train`, `val` and `test` samples, with label noise."""
 
-    source: str
-    train: int
-    val: int
-    test: int
-    noise: NoiseSpec = NoiseSpec()
+    source: Text = Field(description="One of the sources.")
+    train: Whole = Field(ge=2, description="Training samples.")
+    val: Count = Field(description="Validation samples, on which calibrators are fitted.")
+    test: Count = Field(description="Test samples.")
+    noise: NoiseSpec = Field(
+        default=NoiseSpec(),
+        description="Replaces labels of training and validation samples; both kinds of test labels are scored.",
+    )
 
-    def __post_init__(self):
-        for key, least in (("train", 2), ("val", 1), ("test", 1)):
-            require(getattr(self, key) >= least, key, getattr(self, key), f"at least {least}")
 
-
-@dataclass(frozen=True)
-class ModelSpec:
+@spec
+class ModelSpec(PluginSpec):
     """A model's builder: a file of ``models/architectures``, ``timm/NAME``, ``torchvision/NAME`` or ``module:object``.
 
-    `resize` is the side, in pixels, that images are interpolated to before they enter the model; None leaves them.
-    `stem`, for models of timm and torchvision, is ``plain``, the library's own, or ``small``: a 3x3 convolution of
-    stride 1 without pooling behind it.
-
-    With `weights`, a .safetensors file, or `pretrained`, the weights that timm publishes, nothing is trained.
-    `preprocess` then says whose preprocessing the model gets: ``timm``, as the weights were trained with, or
-    ``dataset``, the data set's, as for models trained here. `trained_on` is the source that the weights were trained
-    on: only samples of that source are training samples for a probe.
+    With `weights` or `pretrained` nothing is trained. `preprocess` then says whose preprocessing the model gets:
+    ``timm``, as the weights were trained with, or ``dataset``, the data set's, as for models trained here. Only samples
+    of the source `trained_on` are then training samples for a probe.
     """
 
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    resize: int | None = None
-    stem: str = "plain"
-    weights: str | None = None
-    pretrained: bool = False
-    preprocess: str | None = None
-    trained_on: str | None = None
+    name: Text = Field(
+        description="The model's name, timm/NAME, torchvision/NAME or module:object.",
+        json_schema_extra=suggested("models"),
+    )
+    options: dict[str, Any] = Field(default_factory=dict)
+    resize: Count | None = Field(default=None, description="Side, in pixels, that images are interpolated to.")
+    stem: Literal["plain", "small"] = Field(
+        default="plain",
+        description="Of timm's and torchvision's models; small: a 3x3 convolution of stride 1, no pooling behind it.",
+    )
+    weights: Text | None = Field(default=None, description="A .safetensors file; nothing is trained.")
+    pretrained: Flag = Field(default=False, description="The weights that timm publishes; nothing is trained.")
+    preprocess: Literal["timm", "dataset"] | None = Field(
+        default=None, description="Whose preprocessing given weights get; by default timm's for models of timm."
+    )
+    trained_on: Text | None = Field(default=None, description="The source that given weights were trained on.")
 
     def __post_init__(self):
-        require(self.resize is None or self.resize >= 1, "resize", self.resize, "a side in pixels, at least 1")
-        require(self.stem in ("plain", "small"), "stem", self.stem, one_of(("plain", "small"), self.stem))
+        super().__post_init__()
         from_library = self.name.startswith(LIBRARY_PREFIXES)
         require(
             from_library or self.stem == "plain", "stem", self.stem, "plain, but for models of timm and torchvision"
@@ -94,8 +139,6 @@ class ModelSpec:
         require(
             self.is_timm or not self.pretrained, "pretrained", self.pretrained, "a model of timm's, or `weights: FILE`"
         )
-        allowed = self.preprocess in (None, "timm", "dataset")
-        require(allowed, "preprocess", self.preprocess, one_of(("timm", "dataset"), self.preprocess))
         for key in ("preprocess", "trained_on"):
             value = getattr(self, key)
             require(value is None or self.comes_trained, key, value, "this key beside `weights` or `pretrained` alone")
@@ -122,12 +165,12 @@ class ModelSpec:
         return not self.comes_trained or self.trained_on == source
 
 
-@dataclass(frozen=True)
-class LossSpec:
+@spec
+class LossSpec(PluginSpec):
     """A loss (a file of ``halobench/losses`` or ``module:object``) and its options."""
 
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    name: Text = Field(description="The loss's name, or module:object.", json_schema_extra=suggested("losses"))
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 # The keys of a recipe that a probe reads, and those that count for a model that isn't trained.
@@ -135,92 +178,105 @@ PROBE_KEYS = ("precision", "channels_last", "eval_batch", "device", "threads")
 EVALUATION_KEYS = (*PROBE_KEYS, "deterministic")
 
 
-RECIPE_CHOICES = {
-    "optimizer": ("adam", "adamw", "sgd"),
-    "schedule": ("cosine", "constant"),
-    "precision": ("float32", "bf16"),
-}
+@spec
+class Recipe:
+    """The keys of a recipe, each checked by itself: a layer of a configuration needn't fit together yet.
 
-
-@dataclass(frozen=True)
-class TrainSpec:
-    """The recipe of a training; `warmup` and `epochs` count epochs.
-
-    `random_crop` and `flip` are augmentation, drawn for each image in each epoch: a crop of the image's size from the
-    image padded by so many pixels on each side with its border repeated, and a mirror image every other time.
-    `micro_batch` is the number of images that pass through the model at once: gradients of a batch are summed over such
-    parts, which takes less memory (batch norm then sees parts). `compile` hands training steps to torch.compile.
-    Without `deterministic`, kernels may be chosen by trial and sum in any order: on a GPU that is faster, and results
-    may differ in their last bits from run to run. `threads` is the number of threads of the numerical libraries on the
-    CPU: it can change the last bits of a result.
+    `random_crop` and `flip` are augmentation, drawn for each image in each epoch. With `micro_batch`, which takes less
+    memory, batch norm sees parts of a batch. Without `deterministic`, kernels may be chosen by trial and sum in any
+    order: results may differ in their last bits from run to run.
     """
 
-    optimizer: str = "adam"
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    momentum: float = 0.9
-    batch: int = 50
-    epochs: int = 50
-    schedule: str = "cosine"
-    warmup: int = 2
-    random_crop: int = 0
-    flip: bool = False
-    micro_batch: int | None = None
-    compile: bool = False
-    deterministic: bool = True
-    precision: str = "float32"
-    channels_last: bool = False
-    eval_batch: int = 250
-    device: str = "auto"
-    threads: int = 1
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        default="adam", description="Torch's optimiser, fused into one kernel."
+    )
+    lr: Number = Field(default=1e-3, gt=0, description="Learning rate after the warm-up.")
+    weight_decay: Number = Field(default=0.0, ge=0, description="As torch's optimisers take it.")
+    momentum: Number = Field(default=0.9, ge=0, lt=1, description="Of sgd alone.")
+    batch: Count = Field(default=50, description="Training samples per step; a last batch that is smaller is left out.")
+    epochs: Count = Field(default=50, description="Passes over the training samples.")
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="Of the learning rate; cosine ends at 0."
+    )
+    warmup: NotNegative = Field(default=2, description="Epochs of linear warm-up; fewer than epochs.")
+    random_crop: NotNegative = Field(
+        default=0,
+        description="Pixels that training images are padded by before a random crop of their size; the border is"
+        " repeated.",
+    )
+    flip: Flag = Field(default=False, description="Mirror every other training image.")
+    micro_batch: Count | None = Field(
+        default=None,
+        description="Images that pass through the model at once; gradients of a batch are summed over such parts.",
+    )
+    compile: Flag = Field(default=False, description="Hand training steps to torch.compile.")
+    deterministic: Flag = Field(default=True, description="The same bytes in each run; slower on a GPU.")
+    precision: Literal["float32", "bf16"] = Field(
+        default="float32", description="bf16 is autocast; weights stay float32."
+    )
+    channels_last: Flag = Field(default=False, description="Memory layout; often faster for convolutions.")
+    eval_batch: Count = Field(default=250, description="Batch of evaluation and probing.")
+    device: Text = Field(
+        default="auto",
+        pattern="^(auto|cpu|cuda(:[0-9]+)?)$",
+        description="`auto` (CUDA where it is, else the CPU), `cpu`, `cuda` or `cuda:N`.",
+    )
+    threads: Count = Field(default=1, description="CPU threads; can change a result's last bits.")
+
+
+@spec
+class TrainSpec(Recipe):
+    """A recipe whose keys fit together."""
 
     def __post_init__(self):
-        for key, names in RECIPE_CHOICES.items():
-            require(getattr(self, key) in names, key, getattr(self, key), one_of(names, getattr(self, key)))
-        require(re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device), "device", self.device, "auto, cpu, cuda or cuda:N")
-        require(self.lr > 0, "lr", self.lr, "a learning rate above 0")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number of at least 0")
-        require(0 <= self.momentum < 1, "momentum", self.momentum, "a number in [0, 1)")
-        for key in ("batch", "epochs", "eval_batch", "threads"):
-            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
-        fits = self.micro_batch is None or 1 <= self.micro_batch <= self.batch
-        require(fits, "micro_batch", self.micro_batch, f"at least 1, and at most the batch, {self.batch}")
-        for key in ("warmup", "random_crop"):
-            require(getattr(self, key) >= 0, key, getattr(self, key), "at least 0")
+        fits = self.micro_batch is None or self.micro_batch <= self.batch
+        require(fits, "micro_batch", self.micro_batch, f"at most the batch, {self.batch}")
         require(self.warmup < self.epochs, "warmup", self.warmup, f"epochs in [0, {self.epochs}), fewer than epochs")
 
 
-@dataclass(frozen=True)
+def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Return distances; raise SpecError unless they increase."""
+    require(all(a < b for a, b in itertools.pairwise(values)), "", list(values), "increasing distances")
+    return values
+
+
+def _known_probe(kind: str) -> str:
+    """Return the name of a probe; raise SpecError if there is none of that name."""
+    check_known("probes", "", kind, ())
+    return kind
+
+
+Distances = Annotated[Several[Distance], AfterValidator(_increasing)]
+
+
+@spec
 class ProbeSpec:
-    """One probe: its directions, the samples that it visits, and the distances.
+    """One probe: its directions, the samples that it visits, and the distances."""
 
-    `kind` names the directions: a file of ``halobench/probing/directions`` or ``module:object``. `points` training
-    samples and `control` held-out samples are visited, with `directions` rays each. `radii` are distances in normalised
-    pixels; `relative_radii` are multiples of a sample's distance to its nearest training sample of another label.
-    `threshold` is the label confidence under which certainty has ended; `components` is the number of principal
-    components that the ``manifold`` probe spans; `bisections` halve the bracket of each radius.
-    """
-
-    kind: str
-    points: int = 150
-    control: int = 100
-    directions: int = 1
-    radii: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0)
-    relative_radii: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0)
-    threshold: float = 0.9
-    components: int = 32
-    bisections: int = 6
+    kind: Annotated[Text, AfterValidator(_known_probe)] = Field(
+        description="Where to: sphere (any direction, evenly), nearest_other (the nearest training sample of another"
+        " label), mixup_line (a random one of another label), manifold (any direction in the span of the leading"
+        " principal components), a file of src/halobench/probing/directions or module:object.",
+        json_schema_extra=suggested("probes"),
+    )
+    points: Count = Field(default=150, description="Training samples visited.")
+    control: NotNegative = Field(default=100, description="Held-out samples visited.")
+    directions: Count = Field(default=1, description="Rays per sample.")
+    radii: Distances = Field(
+        default=(0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0),
+        description="Distances in normalised pixels.",
+    )
+    relative_radii: Distances = Field(
+        default=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0),
+        description="Distances relative to a sample's distance to its nearest training sample of another label.",
+    )
+    threshold: Number = Field(
+        default=0.9, gt=0, lt=1, description="The label confidence below which certainty has ended."
+    )
+    components: Count = Field(default=32, description="Principal components of the manifold probe.")
+    bisections: Count = Field(default=6, description="Halvings of the bracket of each radius.")
 
     def __post_init__(self):
-        check_known("probes", "kind", self.kind, ())
-        for key in ("points", "directions", "components", "bisections"):
-            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
-        require(self.control >= 0, "control", self.control, "at least 0")
-        require(0 < self.threshold < 1, "threshold", self.threshold, "a confidence in (0, 1)")
-        for key in ("radii", "relative_radii"):
-            values = getattr(self, key)
-            increasing = all(a < b for a, b in itertools.pairwise(values))
-            require(values and values[0] >= 0 and increasing, key, list(values), "increasing distances of at least 0")
         why = constant("probes", self.kind, "ONE_DIRECTION")
         require(why is None or self.directions == 1, "directions", self.directions, f"1: {why}")
 
@@ -235,27 +291,39 @@ CALIBRATORS = ("none", "exact", "released", "oracle")
 PAPER = "paper"  # what a configuration calls the fit that specs, records and tables call `released`
 
 
-@dataclass(frozen=True)
-class CalibrateSpec:
-    """Which calibrators are fitted and how metrics are taken: equal-width `bins`, bootstrap `draws`, `floor_draws`.
+def _known_calibrator(name: str) -> str:
+    """Return a calibrator's name, the paper's fit as ``released``; raise SpecError if there is none of that name."""
+    check_known("calibrators", "", name, (*CALIBRATORS, PAPER))
+    return "released" if name == PAPER else name
+
+
+Calibrators = Distinct[
+    Annotated[
+        Text,
+        AfterValidator(_known_calibrator),
+        Field(json_schema_extra=suggested("calibrators", "none", "exact", PAPER, "oracle")),
+    ]
+]
+
+
+@spec
+class MetricsSpec:
+    """The bins, and the draws of labels, that metrics are taken with."""
+
+    _: dataclasses.KW_ONLY
+    bins: Count = Field(default=15, description="Bins of equal width.")
+    draws: Count = Field(default=1000, description="Bootstrap draws.")
+    floor_draws: Count = Field(default=200, description="Label draws of the floor of ECE.")
+
+
+@spec
+class CalibrateSpec(MetricsSpec):
+    """Which calibrators are fitted, and how metrics are taken.
 
     Of `calibrators`, ``paper`` becomes ``released``: results that were computed under the old word stay valid.
     """
 
-    calibrators: tuple[str, ...] = CALIBRATORS
-    bins: int = 15
-    draws: int = 1000
-    floor_draws: int = 200
-
-    def __post_init__(self):
-        names = tuple("released" if name == PAPER else name for name in self.calibrators)
-        object.__setattr__(self, "calibrators", names)
-        for name in names:
-            check_known("calibrators", "calibrators", name, (*CALIBRATORS, PAPER))
-        unique = self.calibrators and len(set(self.calibrators)) == len(self.calibrators)
-        require(unique, "calibrators", list(self.calibrators), "at least one calibrator, each once")
-        for key in ("bins", "draws", "floor_draws"):
-            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+    calibrators: Calibrators = Field(default=CALIBRATORS, description="Names of calibrators.")
 
     @property
     def plugged(self) -> list[tuple[str, str]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 BLOCK = 2**22  # values that are squared at a time
@@ -33,11 +31,3 @@ class Moments:
         mean = self.total.astype(float) / self.count
         std = np.sqrt(np.maximum(self.square.astype(float) / self.count - mean**2, 0))
         return mean, np.where(std > 0, std, 1.0)
-
-
-def channel_moments(images: Any, chunk: int = 4096) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation of each channel over all pixels, (C,) each, of uint8 (N, C, H, W) read in chunks."""
-    moments = Moments(images.shape[1])
-    for start in range(0, len(images), chunk):
-        moments.add(images[start : start + chunk])
-    return moments.result()

@@ -6,10 +6,11 @@ written and added up one after another, so that a source of any size takes the m
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -81,13 +82,15 @@ def describe(spec: SourceSpec) -> Description:
         source = load_distribution(spec)
         return Description(cast("tuple[int, int, int]", tuple(source.shape)), source.classes, None)
     description = sys.modules[loader.__module__].describe(**spec.options)
-    if not isinstance(description, Description):
-        expected = f"a loader whose describe gives halobench.data.sources.Description, not {type(description).__name__}"
-        raise SpecError("loader", spec.loader, expected)
-    shape, classes, size = description.shape, description.classes, description.size or 0
-    if len(shape) != 3 or min(shape) < 1 or classes < 2 or size < 1:
-        raise SpecError("loader", spec.loader, f"images (C, H, W) in at least 2 classes, not {description}")
+    expected = f"a loader whose describe gives halobench.data.sources.Description, not {type(description).__name__}"
+    require(isinstance(description, Description), "loader", spec.loader, expected)
+    fine = _fits(description.shape, description.classes) and (description.size or 0) >= 1
+    require(fine, "loader", spec.loader, f"images (C, H, W) in at least 2 classes, not {description}")
     return description
+
+
+def _fits(shape: tuple[int, ...], classes: int) -> bool:
+    return len(shape) == 3 and min(shape) >= 1 and classes >= 2
 
 
 def load_distribution(spec: SourceSpec) -> Distribution:
@@ -99,12 +102,11 @@ def load_distribution(spec: SourceSpec) -> Distribution:
         On a bad option, or if its loader returns something else than its annotation says.
     """
     source = plugins.load("data", spec.loader)(**spec.options)
-    if not isinstance(source, Distribution):
-        expected = f"a loader that gives a Distribution, as its annotation tells, not {type(source).__name__}"
-        raise SpecError("loader", spec.loader, expected)
-    if len(source.shape) != 3 or min(source.shape) < 1 or source.classes < 2:
-        contents = f"{source.shape} in {source.classes}"
-        raise SpecError("loader", spec.loader, f"inputs (C, H, W) in at least 2 classes, not {contents}")
+    expected = f"a loader that gives a Distribution, as its annotation says, not {type(source).__name__}"
+    require(isinstance(source, Distribution), "loader", spec.loader, expected)
+    contents = f"{source.shape} in {source.classes}"
+    fine = _fits(source.shape, source.classes)
+    require(fine, "loader", spec.loader, f"inputs (C, H, W) in at least 2 classes, not {contents}")
     return source
 
 
@@ -117,32 +119,37 @@ def load_source(spec: SourceSpec) -> Images:
         If the loader raises, or returns something else than it should or than its ``describe`` says.
     """
     described = describe(spec)
-    try:
+    with _loading(spec):
         images = plugins.load("data", spec.loader)(**spec.options)
-    except SpecError:
-        raise
-    except Exception as error:  # loaders outside the package may raise anything
-        raise SpecError("loader", spec.loader, f"a loader that loads ({describe_error(error)})") from error
-    if not isinstance(images, Images):
-        raise SpecError(
-            "loader", spec.loader, f"a loader that gives halobench.data.sources.Images, not {type(images).__name__}"
-        )
+    expected = f"a loader that gives halobench.data.sources.Images, not {type(images).__name__}"
+    require(isinstance(images, Images), "loader", spec.loader, expected)
     pixels, labels = images.images, np.asarray(images.labels)
     if not isinstance(getattr(pixels, "dtype", None), np.dtype):
         pixels = np.asarray(pixels)
     shape = tuple(pixels.shape)
-    if pixels.dtype != np.uint8 or len(shape) != 4 or labels.shape != shape[:1] or labels.dtype.kind not in "iu":
-        types = f"{pixels.dtype} {shape} and {labels.dtype} {labels.shape}"
-        raise SpecError("loader", spec.loader, f"uint8 images (N, C, H, W) and N whole labels, not {types}")
+    fine = pixels.dtype == np.uint8 and len(shape) == 4 and labels.shape == shape[:1] and labels.dtype.kind in "iu"
+    types = f"{pixels.dtype} {shape} and {labels.dtype} {labels.shape}"
+    require(fine, "loader", spec.loader, f"uint8 images (N, C, H, W) and N whole labels, not {types}")
     loaded = Description(shape[1:], images.classes, len(pixels), images.parts)
-    if (tuple(described.shape), described.classes, described.size) != (loaded.shape, loaded.classes, loaded.size):
-        raise SpecError("loader", spec.loader, f"images as its describe tells, {described}, not {loaded}")
-    if labels.min() < 0 or labels.max() >= images.classes:
-        raise SpecError("loader", spec.loader, f"labels in [0, {images.classes})")
+    same = (tuple(described.shape), described.classes, described.size) == (loaded.shape, loaded.classes, loaded.size)
+    require(same, "loader", spec.loader, f"images as its describe says, {described}, not {loaded}")
+    fine = labels.min() >= 0 and labels.max() < images.classes
+    require(fine, "loader", spec.loader, f"labels in [0, {images.classes})")
     names = tuple(map(str, images.names))
-    if names and len(names) != images.classes:
-        raise SpecError("loader", spec.loader, f"a name for each of {images.classes} classes, not {len(names)} names")
+    expected = f"a name for each of {images.classes} classes, not {len(names)} names"
+    require(len(names) in (0, images.classes), "loader", spec.loader, expected)
     return Images(pixels, labels.astype(np.int64), images.classes, images.parts, names)
+
+
+@contextlib.contextmanager
+def _loading(spec: SourceSpec) -> Iterator[None]:
+    """Turn whatever a loader raises, which may be outside the package, into a SpecError."""
+    try:
+        yield
+    except SpecError:
+        raise
+    except Exception as error:
+        raise SpecError("loader", spec.loader, f"a loader that loads ({describe_error(error)})") from error
 
 
 def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
@@ -158,14 +165,9 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
         files.write_json(place, _meta(spec, drawn.shape, drawn.classes, drawn.mean, drawn.std))
         return [place]
     source = load_source(spec)
-    start, stop = source.parts.get("train", (0, len(source.labels)))
     moments = Moments(source.images.shape[1])
-
-    def count(at: int, block: np.ndarray) -> None:
-        moments.add(block[max(start - at, 0) : max(stop - at, 0)])
-
     with files.replacing(arrays[0]) as temporary:
-        save_blocks(temporary, spec, source.images, count)
+        save_blocks(temporary, spec, source.images, moments, source.parts.get("train", (0, len(source.labels))))
     arrays_io.write_npy(arrays[1], source.labels)
     meta = _meta(spec, source.images.shape[1:], source.classes, *moments.result())
     meta["size"] = len(source.labels)
@@ -178,14 +180,14 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
 
 
 def save_blocks(
-    path: Path, spec: SourceSpec, images: Any, watch: Callable[[int, np.ndarray], None] = lambda at, block: None
+    path: Path, spec: SourceSpec, images: Any, moments: Moments | None = None, part: tuple[int, int] = (0, 0)
 ) -> None:
     """Write a source's images to a file as ``np.save`` would, block by block; report the progress once a minute.
 
     Parameters
     ----------
-    watch : callable
-        Gets each block with its first row.
+    moments : Moments, optional
+        The images of `part`, a range of rows, are added to it.
 
     Raises
     ------
@@ -193,34 +195,23 @@ def save_blocks(
         If the loader's images raise, or return blocks of another shape or type than they say.
     """
     shape, began = tuple(map(int, images.shape)), time.monotonic()
-    reported = began
+    step, reported = max(1, BLOCK // row_bytes(images)), began
     with open(path, "wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
-        for start, block in _blocks(spec, images, shape):
+        for start in range(0, shape[0], step):
+            with _loading(spec):
+                block = np.ascontiguousarray(images[start : start + step])
+            wanted = (min(step, shape[0] - start), *shape[1:])
+            expected = f"images whose rows from {start} are uint8 {wanted}, not {block.dtype} {block.shape}"
+            require(block.dtype == np.uint8 and block.shape == wanted, "loader", spec.loader, expected)
             file.write(block.data)
-            watch(start, block)
+            if moments:
+                moments.add(block[max(part[0] - start, 0) : max(part[1] - start, 0)])
             if (now := time.monotonic()) - reported >= REPORT_EVERY:
                 reported, done = now, start + len(block)
                 left = (now - began) * (shape[0] - done) / done / 60
                 print(f"{done:,} of {shape[0]:,} images, {left:.0f} minutes left", flush=True)
-
-
-def _blocks(spec: SourceSpec, images: Any, shape: tuple[int, ...]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield blocks of a loader's images, each with its first row."""
-    step = max(1, BLOCK // row_bytes(images))
-    for start in range(0, shape[0], step):
-        try:
-            block = np.ascontiguousarray(images[start : start + step])
-        except SpecError:
-            raise
-        except Exception as error:  # as in `load_source`
-            raise SpecError("loader", spec.loader, f"a loader that loads ({describe_error(error)})") from error
-        wanted = (min(step, shape[0] - start), *shape[1:])
-        if block.dtype != np.uint8 or block.shape != wanted:
-            expected = f"images whose rows from {start} are uint8 {wanted}, not {block.dtype} {block.shape}"
-            raise SpecError("loader", spec.loader, expected)
-        yield start, block
 
 
 def _meta(spec: SourceSpec, shape: tuple[int, ...], classes: int, mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
@@ -317,6 +308,7 @@ def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -
                     save_blocks(temporary, spec, source.images)
                 else:
                     np.save(temporary, source.labels, allow_pickle=False)
-                if files.checksum(temporary) != digests[name]:
-                    what = "what the loader gave before; if the data has changed, delete meta.json: all is made anew"
-                    raise SpecError(str(folder / name), "other bytes", what)
+                remedy = f"delete {folder / 'meta.json'}, and the next run writes the source again"
+                expected = f"the bytes that the loader gave when the source was written; if its data changed, {remedy}"
+                same = files.checksum(temporary) == digests[name]
+                require(same, str(folder / name), "other bytes", expected)

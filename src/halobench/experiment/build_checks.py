@@ -10,7 +10,6 @@ from halobench.core.errors import SpecError, describe_error, require
 from halobench.core.spec_codec import parse, to_json
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec
 from halobench.data import sources, splits
-from halobench.experiment.problems import Problems
 
 REQUEST = ("sources", "datasets", "losses", "models", "pairs")
 
@@ -48,7 +47,7 @@ def run(request: Any) -> tuple[list[str], dict[str, Any]]:
         name: {"classes": source.classes, "bytes": (source.size or 0) * math.prod(source.shape)}
         for name, source in build.descriptions.items()
     }
-    return list(dict.fromkeys(build.problems.lines)), {"sources": sizes, "weights": build.weights}
+    return list(dict.fromkeys(build.problems)), {"sources": sizes, "weights": build.weights}
 
 
 class _Build:
@@ -56,7 +55,7 @@ class _Build:
 
     def __init__(self, request: Mapping[str, Any]):
         self.request = request
-        self.problems = Problems()
+        self.problems: list[str] = []
         self.descriptions: dict[str, sources.Description] = {}
         self.weights: dict[str, dict[str, int]] = {}
         self.sound_losses: set[str] = set()
@@ -121,10 +120,12 @@ class _Build:
         The keys of its SpecErrors are relative to `place`. Other exceptions are blamed on `plugin`, by default `place`.
         """
         try:
-            return self.problems.guard(place, check, *arguments)
+            return check(*arguments)
+        except SpecError as error:
+            self.problems.append(str(error.within(place) if place else error))
         except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
-            self.problems.lines.append(unbuildable(plugin or place, error))
-            return None
+            self.problems.append(unbuildable(plugin or place, error))
+        return None
 
 
 def unbuildable(place: str, error: BaseException) -> str:

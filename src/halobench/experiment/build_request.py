@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,16 @@ from halobench.data.sources import Description, describe, read_meta
 from halobench.experiment.build_checks import unbuildable
 from halobench.experiment.grid import Cell, Config
 from halobench.experiment.jobs import source_job
-from halobench.experiment.recipes import layer_that_sets, own_recipe, recipe_layers
 from halobench.storage import records
 from halobench.storage.requests import differences
 
 RECIPE_KEYS = ("batch", "micro_batch", "random_crop")  # those on which it depends whether a model takes its images
 
 
-def build_request(config: Config, raw: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def build_request(config: Config) -> dict[str, Any]:
     """Return what is to be built for the experiments that will run: a request to `halobench.experiment.build_checks`.
 
-    Parameters
-    ----------
-    config : Config
-    raw : mapping, optional
-        What the configuration was parsed from, to say which layer of a recipe a bad value is from.
+    Of a configuration with problems, only what is sound.
 
     Returns
     -------
@@ -40,12 +35,13 @@ def build_request(config: Config, raw: Mapping[str, Any] | None = None) -> dict[
         Specs by name under ``sources``, ``datasets``, ``losses`` and ``models``; under ``pairs``, a list of each model
         with a source and, if it is trained, a loss and the keys of the recipe that matter.
     """
-    cells = [cell for experiment in config.run for cell in config.cells(experiment)]
+    experiments = [config.experiments[name] for name in config.run if name in config.experiments]
+    cells = [cell for experiment in experiments for cell in experiment.cells() if config.is_sound(cell)]
     datasets = sorted({cell.dataset for cell in cells})
     sources = sorted({config.datasets[name].source for name in datasets})
     pairs: dict[str, dict[str, Any]] = {}
     for cell in cells:
-        pair, train = _pair(config, cell, raw or {}), config.datasets[cell.dataset].train
+        pair, train = _pair(config, cell), config.datasets[cell.dataset].train
         key = to_json(pair)
         pairs[key] = pair | {"points": max(pairs.get(key, {}).get("points", 0), train)}
     return {
@@ -57,29 +53,29 @@ def build_request(config: Config, raw: Mapping[str, Any] | None = None) -> dict[
     }
 
 
-def _pair(config: Config, cell: Cell, raw: Mapping[str, Any]) -> dict[str, Any]:
+def _pair(config: Config, cell: Cell) -> dict[str, Any]:
     """Return a cell's model and source, and what matters of its training if there is one."""
-    dataset, recipe = config.datasets[cell.dataset], config.recipes[cell.dataset, cell.model]
+    dataset, recipe = config.datasets[cell.dataset], config.recipe(cell.dataset, cell.model)
     pair: dict[str, Any] = {"model": cell.model, "source": dataset.source}
     if config.models[cell.model].comes_trained:
         return pair
-    layers = recipe_layers(raw, cell.dataset, cell.model)
+    names = cell.dataset, cell.model
     pair |= {"loss": cell.loss} | {key: getattr(recipe, key) for key in RECIPE_KEYS}
     pair["batch"] = min(recipe.batch, dataset.train)
-    pair["set_by"] = {key: f"{layer_that_sets(layers, key)}.{key}" for key in RECIPE_KEYS}
+    pair["set_by"] = {key: f"{config.layer_that_sets(*names, key)}.{key}" for key in RECIPE_KEYS}
     return pair
 
 
-def check_recipes_of_trained(config: Config, raw: Mapping[str, Any]) -> list[str]:
+def check_recipes_of_trained(config: Config) -> list[str]:
     """Return a line for each key of a recipe that says how a model is trained whose weights come from elsewhere.
 
     Only the model's own recipe is checked: ``train`` is for all models.
     """
     training_keys = {field.name for field in dataclasses.fields(TrainSpec)} - set(EVALUATION_KEYS)
     problems = []
-    for name in sorted(name for name, spec in config.models.items() if spec.comes_trained):
-        recipe = own_recipe(raw, "models", name)
-        for key in (key for key in recipe if key in training_keys) if isinstance(recipe, Mapping) else ():
+    for name, model in sorted(config.models.items()):
+        recipe = model.recipe if model.comes_trained else {}
+        for key in filter(training_keys.__contains__, recipe):
             what = f"no such key: its weights are given, and it isn't trained; {', '.join(EVALUATION_KEYS)} count"
             problems.append(str(SpecError(f"models.{name}.recipe.{key}", recipe[key], what)))
     return problems

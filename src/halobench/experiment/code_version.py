@@ -11,6 +11,7 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,15 +32,15 @@ STAGES = {
     "manifest": ("results/manifest",),
     "aggregate": ("results/aggregate",),
     "claims": ("results/claims/__init__", "reporting/pages/claims_page"),
-    "figure": ("reporting/plotting/page_layout", "reporting/plotting/saving", "reporting/labels"),
+    "figure": ("reporting/plotting/panel_grid", "reporting/plotting/saving", "reporting/labels"),
     "table": ("reporting/print_tables/layout",),
-    "explorer": ("reporting/explorer/__init__",),
+    "explorer": ("reporting/explorer",),
     "overview": ("reporting/pages/overview", "reporting/pages/cells"),
 }
 
 # Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a
 # stopped job goes on, leaves the values in them as they are. Packages without code count for nothing either.
-_CORE = ("aliases", "console", "errors", "file_locks", "plugins", "spec_codec", "specs")
+_CORE = ("aliases", "console", "errors", "plugins", "spec_codec", "specs")
 _STORAGE = ("arrays_io", "files", "layout", "provenance", "records", "requests", "tables_io")
 NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
 NEUTRAL |= {*(f"core/{name}" for name in _CORE), *(f"storage/{name}" for name in _STORAGE)}
@@ -59,9 +60,14 @@ ASIDE = {
 COMPANIONS = {"data": ("describe",)}
 DYNAMIC = {"globals", "eval", "exec", "vars", "__import__"}
 
-# Files that a stage's output holds and that are no Python: their bytes count, comments and all.
-PAGE = "reporting/explorer/page"
-BESIDE = {"explorer": (f"{PAGE}.html", f"{PAGE}.css", f"{PAGE}.js")}
+# The templates of a stage's pages. With the files that they name, in turn, their bytes count, comments and all.
+FOLDER = "reporting/templates"
+TEMPLATES = {
+    "claims": ("claims.html",),
+    "table": ("print_table.html",),
+    "explorer": ("explorer.html",),
+    "overview": ("overview.html", "cells.html", "front.html"),
+}
 
 
 def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
@@ -140,8 +146,19 @@ def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str
         named = outside.get(path) or {_key(module, path): frozenset()}
         for name, part in named.items():
             digests[name] = _file_digest(path, path.stat().st_mtime_ns, part if path in entries else None)
-    bytewise = {name: hashlib.sha256((PACKAGE / name).read_bytes()).hexdigest()[:16] for name in BESIDE.get(stage, ())}
-    return dict(sorted(digests.items())) | bytewise
+    return dict(sorted(digests.items())) | _template_digests(TEMPLATES.get(stage, ()))
+
+
+def _template_digests(names: Iterable[str]) -> dict[str, str]:
+    """Return digests of templates, and of the templates, styles and scripts that they name in double quotes."""
+    digests, left = {}, list(names)
+    while left:
+        path = PACKAGE / FOLDER / left.pop()
+        content = path.read_bytes()
+        digests[f"{FOLDER}/{path.name}"] = hashlib.sha256(content).hexdigest()[:16]
+        named = re.findall(rb'"([\w.]+\.(?:html|css|js))"', content)
+        left += [name for name in map(bytes.decode, named) if f"{FOLDER}/{name}" not in digests]
+    return digests
 
 
 @functools.cache

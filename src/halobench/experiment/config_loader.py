@@ -1,4 +1,4 @@
-"""Load a configuration: parse it, check it as a whole, and expand its recipes.
+"""Load a configuration, and check its names against each other.
 
 All problems that can be found without importing torch are found here and reported together;
 `halobench.experiment.validation` finds those that need building.
@@ -6,40 +6,19 @@ All problems that can be found without importing torch are found here and report
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import pydantic
+
 from halobench.core.aliases import current_words
-from halobench.core.errors import one_of
-from halobench.experiment.experiment_parser import check_experiments, parse_experiment, parse_run
-from halobench.experiment.grid import Block, Config
-from halobench.experiment.problems import Problems
-from halobench.experiment.recipes import parse_recipes
-from halobench.experiment.section_parser import (
-    check_data_root,
-    check_names,
-    check_sources,
-    parse_calibrate,
-    parse_section,
-    parse_sections,
-)
+from halobench.core.errors import NAME, SpecError, one_of
+from halobench.core.plugins import check_installed
+from halobench.core.spec_codec import adapter, spec_errors
+from halobench.experiment.grid import Config
 
 NAMED = ("sources", "datasets", "models", "losses", "probes", "experiments")  # sections of names
-SECTIONS = (
-    "run",
-    "data_root",
-    "fetch",
-    "sources",
-    "datasets",
-    "models",
-    "losses",
-    "train",
-    "probes",
-    "calibrators",
-    "metrics",
-    "experiments",
-)
+REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors in tables
 
 
 class ConfigError(ValueError):
@@ -49,21 +28,12 @@ class ConfigError(ValueError):
     ----------
     problems : list of str
     sound : Config or None
-        The part of the configuration that has no problem, if it was parsed.
+        The configuration without what has problems of its own, if it can be read without that.
     """
 
     def __init__(self, problems: list[str], sound: Config | None = None):
         super().__init__("\n".join(problems))
         self.problems, self.sound = problems, sound
-
-
-def without_null(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration without the names that it sets to null: so a file laid over another removes names."""
-    kept = dict(raw)
-    for section in NAMED:
-        if isinstance(raw.get(section), Mapping):
-            kept[section] = {name: value for name, value in raw[section].items() if value is not None}
-    return kept
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:
@@ -72,65 +42,95 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     Parameters
     ----------
     raw : mapping
-        As YAML gives it; see ``workflow/schemas/config.schema.yaml``.
+        As YAML gives it; its keys are those of `Config`.
 
     Raises
     ------
     ConfigError
         With all problems: unknown keys and names, types, ranges.
     """
-    raw, problems = without_null(current_words(raw)), Problems()
-    for key in raw:
-        if key not in SECTIONS:
-            problems.add(str(key), raw[key], f"a section: {one_of(SECTIONS, key)}")
-    problems.guard("", check_data_root, raw)
-    sections = parse_sections(raw, problems)
-    calibrate = problems.guard("", parse_calibrate, raw)
-    experiments = parse_section(raw, "experiments", lambda name, keys: parse_experiment(keys), problems)
-    folders = {name: sections[name] for name in ("sources", "datasets", "models", "losses")}
-    check_names(folders | {"experiments": experiments}, problems)
-    check_sources(sections, problems)
-    check_experiments(experiments, sections, problems)
-    blocks = [block for experiment in experiments.values() if experiment for block in experiment.grid]
-    pairs = [(dataset, model) for block in blocks for dataset in block.datasets for model in block.models]
-    recipes = parse_recipes(raw, sections, pairs, problems)
-    run = parse_run(raw, experiments, problems)
-    config = Config(**sections, recipes=recipes, calibrate=calibrate, experiments=experiments, run=run)
-    if problems.lines:
-        raise ConfigError(list(dict.fromkeys(problems.lines)), _sound_part(config))
-    return config
+    raw = _without_null(current_words(raw))
+    config, problems = _read(raw)
+    names = {section: list(entries) for section, entries in raw.items() if isinstance(entries, Mapping)}
+    train_is_bad = any(problem.key.partition(".")[0] == "train" for problem in problems)  # a layer of all recipes
+    problems += _check_capitals(names)
+    if config is not None:
+        problems += _check_references(config, names)
+        problems += [] if train_is_bad else _check_recipes(config)
+    if not problems and config is not None:
+        return config
+    raise ConfigError(list(dict.fromkeys(map(str, problems))), None if train_is_bad else config)
 
 
-def _sound_part(config: Config) -> Config:
-    """Return a configuration, in which None stands for bad parts, without these and the cells that need them."""
-
-    def sound(specs: Mapping[Any, Any]) -> dict[Any, Any]:
-        return {name: spec for name, spec in specs.items() if spec is not None}
-
-    sources = sound(config.sources)
-    parts = dataclasses.replace(
-        config,
-        sources=sources,
-        datasets={name: spec for name, spec in sound(config.datasets).items() if spec.source in sources},
-        models=sound(config.models),
-        losses=sound(config.losses),
-        recipes=sound(config.recipes),
-    )
-    experiments = {
-        name: dataclasses.replace(experiment, grid=tuple(_sound_block(block, parts) for block in experiment.grid))
-        for name, experiment in sound(config.experiments).items()
-    }
-    run = tuple(name for name in config.run if name in experiments)
-    return dataclasses.replace(parts, experiments=experiments, run=run)
+def _without_null(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without the names that it sets to null: so a file laid over another removes names."""
+    kept = dict(raw)
+    for section in NAMED:
+        if isinstance(raw.get(section), Mapping):
+            kept[section] = {name: value for name, value in raw[section].items() if value is not None}
+    return kept
 
 
-def _sound_block(block: Block, config: Config) -> Block:
-    """Return a block with those of its data sets, models and losses that `config` has, with their recipes."""
-    datasets = tuple(name for name in block.datasets if name in config.datasets)
-    models = tuple(
-        name
-        for name in block.models
-        if name in config.models and all((dataset, name) in config.recipes for dataset in datasets)
-    )
-    losses = tuple(name for name in block.losses if name in config.losses)
-    return dataclasses.replace(block, datasets=datasets, models=models, losses=losses)
+def _read(raw: Mapping[str, Any]) -> tuple[Config | None, list[SpecError]]:
+    """Return a configuration without the entries that have problems, and these; None if it can't do without."""
+    read = adapter(Config).validate_python
+    try:
+        return read(raw), []
+    except pydantic.ValidationError as error:
+        problems = spec_errors(Config, error)
+        kept: dict[Any, Any] = {
+            section: dict(keys) if isinstance(keys, Mapping) else keys for section, keys in raw.items()
+        }
+        for section, *place in (problem["loc"] for problem in error.errors()):
+            if section in NAMED and place:
+                kept[section].pop(place[0], None)
+            else:
+                kept.pop(section, None)
+    try:
+        return read(kept), problems
+    except pydantic.ValidationError:  # a section that every configuration needs is bad, or empty without bad entries
+        return None, problems
+
+
+def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
+    """Yield names that differ in capitals only, since some disks ignore case, and a loss that is called a reference."""
+    for section in ("sources", "datasets", "models", "losses", "experiments"):
+        first: dict[str, str] = {}
+        for name in filter(NAME.fullmatch, map(str, names.get(section, ()))):
+            other = first.setdefault(name.lower(), name)
+            if other != name:
+                expected = f"a name that differs from {other!r} in more than capitals: names become folders"
+                yield SpecError(f"{section}.{name}", name, expected)
+    if REFERENCE in names.get("losses", ()):
+        expected = "another name: tables mark predictors that were not trained by this one"
+        yield SpecError(f"losses.{REFERENCE}", REFERENCE, expected)
+
+
+def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterator[SpecError]:
+    """Yield each name that is used and that the configuration doesn't have, and a calibrator that isn't installed."""
+    uses: list[tuple[str, str, str | None]] = [("run", "experiments", name) for name in config.run]
+    uses += [(f"datasets.{name}.source", "sources", entry.source) for name, entry in config.datasets.items()]
+    uses += [(f"models.{name}.trained_on", "sources", entry.trained_on) for name, entry in config.models.items()]
+    for experiment, entry in config.experiments.items():
+        for i, block in enumerate(entry.grid):
+            for key in ("datasets", "models", "losses"):
+                uses += [(f"experiments.{experiment}.grid[{i}].{key}", key, name) for name in getattr(block, key)]
+    for place, section, name in uses:
+        if name is not None and name not in names[section]:
+            yield SpecError(place, name, one_of(names[section], name))
+    try:
+        check_installed(config.calibrate.plugged)
+    except SpecError as error:
+        yield error
+
+
+def _check_recipes(config: Config) -> Iterator[SpecError]:
+    """Yield the recipes of grids whose layers don't fit together."""
+    blocks = [block for experiment in config.experiments.values() for block in experiment.grid]
+    pairs = {(dataset, model) for block in blocks for dataset in block.datasets for model in block.models}
+    for dataset, model in sorted(pairs):
+        if dataset in config.datasets and model in config.models:
+            try:
+                config.recipe(dataset, model)
+            except SpecError as error:
+                yield error

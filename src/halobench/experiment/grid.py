@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated, Any
 
-from halobench.core.spec_codec import canonical
-from halobench.experiment.displays import IMAGES, KINDS, displayed
-from halobench.experiment.sections import Sections
+from pydantic import AfterValidator, Field
+
+from halobench.core import plugins
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import Distinct, Flag, NotNegative, Several, Text, canonical, spec
+from halobench.experiment.displays import IMAGES, displayed
+from halobench.experiment.sections import Named, Sections
 
 
 @dataclass(frozen=True, order=True)
@@ -27,49 +32,74 @@ class Cell:
         return f"{self.dataset}/{self.model}/{self.loss}/seed{self.seed}"
 
 
-@dataclass(frozen=True)
+@spec
 class Block:
     """A full grid: every data set x model x loss x seed; with `probe`, the neighbourhoods of its cells are probed."""
 
-    datasets: tuple[str, ...]
-    models: tuple[str, ...]
-    losses: tuple[str, ...]
-    seeds: tuple[int, ...]
-    probe: bool = True
+    datasets: Distinct[Text] = Field(description="Names of data sets.")
+    models: Distinct[Text] = Field(description="Names of models.")
+    losses: Distinct[Text] = Field(description="Names of losses.")
+    seeds: Distinct[NotNegative] = Field(description="Each draws its own split, label noise, initialisation and order.")
+    probe: Flag = Field(default=True, description="Probe the neighbourhoods of the cells.")
 
     def cells(self) -> Iterator[Cell]:
         """Yield the cells of the block."""
         return itertools.starmap(Cell, itertools.product(self.datasets, self.models, self.losses, self.seeds))
 
 
-@dataclass(frozen=True)
+def _known_display(kind: str, name: str) -> str:
+    """Return the name of a figure or a table; raise SpecError if there is none of that name."""
+    try:
+        plugins.locate(kind, name)
+    except SpecError as error:
+        raise SpecError("", name, error.expected) from None
+    return name
+
+
+Figure = Annotated[Text, AfterValidator(functools.partial(_known_display, "figures"))]
+Table = Annotated[Text, AfterValidator(functools.partial(_known_display, "tables"))]
+
+
+@spec
 class ExperimentSpec:
     """Blocks of cells, and the figures and tables made from them (all that have something to show, unless named)."""
 
-    grid: tuple[Block, ...]
-    figures: tuple[str, ...] = ()
-    tables: tuple[str, ...] = ()
+    grid: Several[Block] = Field(description="Blocks of cells; a cell that is in several blocks counts once.")
+    figures: Distinct[Figure] = Field(
+        default=(),
+        description="Files of src/halobench/reporting/figures; by default, all that have something to show.",
+    )
+    tables: Distinct[Table] = Field(
+        default=(),
+        description="Files of src/halobench/reporting/tables, for print; by default, all that have something to show.",
+    )
 
     def cells(self) -> list[Cell]:
         """Return the distinct cells of all blocks, sorted."""
         return sorted({cell for block in self.grid for cell in block.cells()})
 
-    def plain(self) -> dict[str, Any]:
-        """Return the experiment as plain data, without default values."""
-        chosen = {kind: list(getattr(self, kind)) for kind in KINDS if getattr(self, kind)}
-        return {"grid": [canonical(block) for block in self.grid], **chosen}
 
-
-@dataclass(frozen=True)
+@spec
 class Config(Sections):
-    """A checked configuration: `run` names the experiments that the default target builds."""
+    """A configuration. Its names are checked against each other by `halobench.experiment.config_loader`."""
 
-    experiments: Mapping[str, ExperimentSpec]
-    run: tuple[str, ...]
+    _: KW_ONLY
+    experiments: Named[ExperimentSpec] = Field(description="Grids of cells, each block a full product.")
 
     def cells(self, experiment: str) -> list[Cell]:
         """Return the distinct cells of an experiment, sorted."""
         return self.experiments[experiment].cells()
+
+    def is_sound(self, cell: Cell) -> bool:
+        """Return True if the configuration has all that a cell names, and its recipe fits together."""
+        known = cell.dataset in self.datasets and cell.model in self.models and cell.loss in self.losses
+        if not known or self.datasets[cell.dataset].source not in self.sources:
+            return False
+        try:
+            self.recipe(cell.dataset, cell.model)
+        except SpecError:
+            return False
+        return True
 
     def probed(self, experiment: str) -> frozenset[Cell]:
         """Return the cells of an experiment whose neighbourhoods are probed: those of blocks that say so."""
@@ -105,12 +135,12 @@ class Config(Sections):
         sources = sorted({self.datasets[name].source for name in datasets})
         pairs = sorted({(cell.dataset, cell.model) for cell in cells})
         return {
-            "experiments": {experiment: self.experiments[experiment].plain()},
+            "experiments": {experiment: canonical(self.experiments[experiment])},
             "sources": {name: canonical(self.sources[name]) for name in sources},
             "datasets": {name: canonical(self.datasets[name]) for name in datasets},
             "models": {name: canonical(self.models[name]) for name in models},
             "losses": {name: canonical(self.losses[name]) for name in losses},
-            "recipes": {f"{d}/{m}": canonical(self.recipes[d, m]) for d, m in pairs},
-            "probes": {name: canonical(spec) for name, spec in self.probes.items()},
+            "recipes": {f"{d}/{m}": canonical(self.recipe(d, m)) for d, m in pairs},
+            "probes": {name: canonical(probe) for name, probe in self.probes.items()},
             "calibrate": self.calibrate_spec(),
         }

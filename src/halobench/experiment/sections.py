@@ -1,41 +1,136 @@
-"""The named specs of a checked configuration, and what each stage is given of them."""
+"""The sections of a configuration as specs, and what each stage is given of them.
+
+A field is a section or a key; its description is the text of docs/configuration.md.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, WrapValidator
 
 from halobench.core import plugins
-from halobench.core.spec_codec import canonical
+from halobench.core.errors import NAME, SpecError, check_name
+from halobench.core.spec_codec import Distinct, Flag, Text, canonical, parse, spec
 from halobench.core.specs import (
+    CALIBRATORS,
+    PAPER,
     PROBE_KEYS,
     CalibrateSpec,
+    Calibrators,
     DatasetSpec,
     LossSpec,
+    MetricsSpec,
     ModelSpec,
     ProbeSpec,
+    Recipe,
     SourceSpec,
     TrainSpec,
 )
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
+
+def _given_keys(layer: Any, check: Callable[[Any], Recipe]) -> dict[str, Any]:
+    """Return a layer of a recipe with its values checked; keys that it leaves out are those of other layers."""
+    recipe = check(layer)
+    return {key: getattr(recipe, key) for key in layer}
+
+
+def _without_defaults(kind: str, entry: Any) -> Any:
+    """Return a plug-in's spec without options at their defaults; raise SpecError on an unknown plug-in or option."""
+    name = entry.loader if kind == "data" else entry.name
+    return dataclasses.replace(entry, options=plugins.without_defaults(kind, name, entry.options))
+
+
+def _named_kinds(probes: Any) -> Any:
+    """Return probes, each with its name for its kind if it has none."""
+    if not isinstance(probes, dict):
+        return probes
+    return {name: {"kind": name} | keys if isinstance(keys, dict) else keys for name, keys in probes.items()}
+
+
+# Specs by name. Names become folders.
+Name = Annotated[
+    str,
+    BeforeValidator(functools.partial(check_name, "")),
+    WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"}),
+]
+Named = Annotated[dict[Name, T], Field(min_length=1)]
+if TYPE_CHECKING:
+    Layer = dict[str, Any]
+else:  # one layer of a recipe: the keys that it has, each checked as a key of the recipe
+    Layer = Annotated[Recipe, WrapValidator(_given_keys)]
+RECIPE = "How a model is trained; rates are per step, warmup and epochs count epochs."
+
+
+@spec
+class DatasetEntry(DatasetSpec):
+    """A data set, and its layer of recipes."""
+
+    recipe: Layer = Field(default_factory=dict, exclude=True, description=RECIPE)
+
+
+@spec
+class ModelEntry(ModelSpec):
+    """A model, and its layer of recipes."""
+
+    recipe: Layer = Field(default_factory=dict, exclude=True, description=RECIPE)
+
+
+Source = Annotated[SourceSpec, AfterValidator(functools.partial(_without_defaults, "data"))]
+Model = Annotated[ModelEntry, AfterValidator(functools.partial(_without_defaults, "models"))]
+Loss = Annotated[LossSpec, AfterValidator(functools.partial(_without_defaults, "losses"))]
+
+
+@spec
 class Sections:
-    """The specs of a configuration by name; `recipes` by data set and model.
+    """The specs of a configuration by name.
 
     The specs that its methods return are canonical plain data, without default values. Cells that differ in their seed
     alone share them: don't change them.
     """
 
-    sources: Mapping[str, SourceSpec]
-    datasets: Mapping[str, DatasetSpec]
-    models: Mapping[str, ModelSpec]
-    losses: Mapping[str, LossSpec]
-    recipes: Mapping[tuple[str, str], TrainSpec]
-    probes: Mapping[str, ProbeSpec]
-    calibrate: CalibrateSpec
+    _: dataclasses.KW_ONLY
+    run: Distinct[Text] = Field(description="Experiments that the default target builds.")
+    data_root: Annotated[Text, Field(min_length=1)] | None = Field(
+        default=None,
+        description="Folder of the data sets that are read from disk, in torchvision's layout; changing it reruns"
+        " nothing. Without it, HALOBENCH_DATA in the environment, or else the folder data.",
+    )
+    fetch: Flag = Field(default=True, description="Download data sets that are missing there.")
+    sources: Named[Source] = Field(
+        description="Images on disk or a distribution, by a loader (a file of src/halobench/data/loaders or"
+        " module:object); other keys are its options."
+    )
+    datasets: Named[DatasetEntry] = Field(
+        description="A source cut into splits, or a distribution sampled for them, with label noise."
+    )
+    models: Named[Model] = Field(
+        description="A file of src/halobench/models/architectures, timm/NAME, torchvision/NAME or module:object; other"
+        " keys are its options."
+    )
+    losses: Named[Loss] = Field(
+        description="A file of src/halobench/losses or module:object; other keys are its options."
+    )
+    train: Layer = Field(
+        default_factory=dict,
+        description="The recipe's defaults, overlaid by the model's recipe, then by the data set's.",
+    )
+    probes: Annotated[Named[ProbeSpec], BeforeValidator(_named_kinds)] = Field(
+        description="Walks around samples; by default, kind is the probe's name."
+    )
+    calibrators: Calibrators = Field(
+        default=tuple(PAPER if name == "released" else name for name in CALIBRATORS),
+        validate_default=True,
+        description="Rows of the tables: none (the logits as they are); temperature scaling as exact, paper (by the"
+        " paper's released code; the tables call it released, and so did older configurations) and oracle; files of"
+        " src/halobench/calibration/calibrators (matrix needs the extra posthoc); module:object.",
+    )
+    metrics: MetricsSpec = Field(default=MetricsSpec(), description="How metrics are taken.")
 
     def source_spec(self, source: str) -> dict[str, Any]:
         """Return the spec of a source stage."""
@@ -53,7 +148,7 @@ class Sections:
                 "dataset": canonical(self.datasets[dataset]),
                 "model": canonical(self.models[model]),
                 "loss": canonical(self.losses[loss]),
-                "train": canonical(self.recipes[dataset, model]),
+                "train": canonical(self.recipe(dataset, model)),
             }
 
         return self._shared(("train", dataset, model, loss), build)
@@ -62,12 +157,12 @@ class Sections:
         """Return the spec of a probe stage, with those keys of the recipe alone that say how a model is evaluated."""
 
         def build() -> dict[str, Any]:
-            recipe = self.recipes[dataset, model]
+            recipe = self.recipe(dataset, model)
             return {
                 "dataset": canonical(self.datasets[dataset]),
                 "model": canonical(self.models[model]),
                 "train": canonical(TrainSpec(**{key: getattr(recipe, key) for key in PROBE_KEYS})),
-                "probes": {name: canonical(spec) for name, spec in self.probes.items()},
+                "probes": {name: canonical(probe) for name, probe in self.probes.items()},
             }
 
         return self._shared(("probe", dataset, model), build)
@@ -79,6 +174,42 @@ class Sections:
     def reference_spec(self, dataset: str) -> dict[str, Any]:
         """Return the spec of a reference stage."""
         return {"dataset": canonical(self.datasets[dataset]), "calibrate": canonical(self.calibrate)}
+
+    def layers(self, dataset: str, model: str) -> dict[str, Mapping[str, Any]]:
+        """Return the layers of a recipe by their places in the configuration; each is laid over those before it."""
+        return {
+            "train": self.train,
+            f"models.{model}.recipe": self.models[model].recipe,
+            f"datasets.{dataset}.recipe": self.datasets[dataset].recipe,
+        }
+
+    def layer_that_sets(self, dataset: str, model: str, key: str) -> str:
+        """Return the place of the last layer of a recipe that sets a key; ``train`` if none does."""
+        layers = self.layers(dataset, model)
+        return next((place for place in reversed(layers) if key in layers[place]), "train")
+
+    def recipe(self, dataset: str, model: str) -> TrainSpec:
+        """Return the recipe of a data set and model, merged from its layers.
+
+        Raises
+        ------
+        SpecError
+            If its keys don't fit together; the error blames the last layer that sets the bad one.
+        """
+
+        def merge() -> TrainSpec:
+            merged = {key: value for layer in self.layers(dataset, model).values() for key, value in layer.items()}
+            try:
+                return parse(TrainSpec, merged)
+            except SpecError as error:
+                raise error.within(self.layer_that_sets(dataset, model, error.key)) from None
+
+        return self._shared(("recipe", dataset, model), merge)
+
+    @functools.cached_property
+    def calibrate(self) -> CalibrateSpec:
+        """Return the spec of the calibrate stages."""
+        return CalibrateSpec(self.calibrators, **vars(self.metrics))
 
     def sampler(self, dataset: str) -> list[tuple[str, str]]:
         """Return the plug-in that draws a data set's samples; none if they are cut from images."""
@@ -97,14 +228,14 @@ class Sections:
     @functools.cached_property
     def distributions(self) -> frozenset[str]:
         """Return the loaders that are distributions; their files are read once, for there may be thousands of cells."""
-        return frozenset(filter(plugins.is_distribution, {spec.loader for spec in self.sources.values()}))
+        return frozenset(filter(plugins.is_distribution, {source.loader for source in self.sources.values()}))
 
     @functools.cached_property
     def _cache(self) -> dict[tuple[str, ...], Any]:
         """Return the specs that were built so far."""
         return {}
 
-    def _shared(self, key: tuple[str, ...], build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def _shared(self, key: tuple[str, ...], build: Callable[[], T]) -> T:
         """Return what `build` returns, built once for each key."""
         if key not in self._cache:
             self._cache[key] = build()

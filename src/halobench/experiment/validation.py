@@ -25,14 +25,13 @@ from halobench.experiment.build_request import (
     weight_files,
 )
 from halobench.experiment.code_version import code_map
-from halobench.experiment.config_file import check_schema
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.grid import Config
 from halobench.storage import files
 from halobench.storage.provenance import PACKAGE, versions
 
 
-def load_checked(raw: Mapping[str, Any], schema: Path, cache: Path) -> tuple[Config, dict[str, Any]]:
+def load_checked(raw: Mapping[str, Any], cache: Path) -> tuple[Config, dict[str, Any]]:
     """Load a configuration, check it as a whole, and build what it names; note each old word on standard error.
 
     Returns
@@ -49,21 +48,18 @@ def load_checked(raw: Mapping[str, Any], schema: Path, cache: Path) -> tuple[Con
     raw = current_words(raw, print_note)
     try:
         config = load_config(raw)
-        check_schema(raw, schema)
     except ConfigError as error:
         problems = error.problems
-        if error.sound is not None and any(map(error.sound.cells, error.sound.run)):
+        if error.sound is not None and build_request(error.sound)["pairs"]:
             try:
-                ensure(error.sound, cache, raw=raw)
+                ensure(error.sound, cache)
             except (ConfigError, SpecError) as more:  # the latter if a plug-in's helper can't be parsed
                 problems = [*problems, *getattr(more, "problems", [str(more)])]
         raise ConfigError(problems) from None
-    return config, ensure(config, cache, raw=raw)
+    return config, ensure(config, cache)
 
 
-def ensure(
-    config: Config, cache: Path, results: Path = Path("results"), raw: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def ensure(config: Config, cache: Path, results: Path = Path("results")) -> dict[str, Any]:
     """Run the checks that need building, unless the same ones passed before with the same versions and code.
 
     Parameters
@@ -73,8 +69,6 @@ def ensure(
         Folder of the reports of checks that passed, named after digests of their requests.
     results : Path
         Where sources may have been written.
-    raw : mapping, optional
-        What the configuration was parsed from, for the layers of recipes.
 
     Returns
     -------
@@ -86,10 +80,10 @@ def ensure(
     ConfigError
         With all problems.
     """
-    request = build_request(config, raw)
+    request = build_request(config)
     request["files"] = weight_files(config, request["models"])
     request["described"], undescribed = describe_disk(config, request["sources"], results)
-    problems = [*check_recipes_of_trained(config, raw or {}), *undescribed.values()]
+    problems = [*check_recipes_of_trained(config), *undescribed.values()]
     request["sources"] = {name: spec for name, spec in request["sources"].items() if name not in undescribed}
     passed = _report_path(cache, request)
     report = None

@@ -50,6 +50,7 @@ def run_aggregate(manifest: Path, results: Path, out: Path, code: Code | None = 
 def run_claims(claims: Path, tables: Path, out: Path, code: Code | None = None) -> None:
     """Judge the claims in a file by an experiment's tables; write claims.csv, .parquet and .html to `out`."""
     with stage("claims", out / "claims.json", {}, code=code, packages=["pandas", "scipy"]) as run:
+        from halobench.reporting import rendering
         from halobench.reporting.pages.claims_page import claims_html
         from halobench.results.claims import evaluate, load_claims
 
@@ -57,6 +58,5 @@ def run_claims(claims: Path, tables: Path, out: Path, code: Code | None = None) 
         csv, parquet, page = run.outputs
         tables_io.write_csv(csv, verdicts)
         tables_io.write_parquet(parquet, verdicts)
-        with files.replacing(page) as temporary:
-            temporary.write_text(claims_html(verdicts))
+        rendering.write(page, claims_html(verdicts))
         run.facts["inputs"] = {"claims": files.checksum(claims)} | tables_io.checksums(tables, TABLES)

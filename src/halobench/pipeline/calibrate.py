@@ -10,7 +10,7 @@ from halobench.core.errors import SpecError, require
 from halobench.core.spec_codec import canonical, parse
 from halobench.core.specs import CalibrateSpec, DatasetSpec
 from halobench.data import sources, splits
-from halobench.pipeline.stage import Code, StageRun, canonical_parts, parse_parts, stage
+from halobench.pipeline.stage import Code, StageRun, canonical_parts, parse_parts, require_folders, stage
 from halobench.storage import arrays_io, files, layout, records, tables_io
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None = None) -> None:
     """Calibrate the logits in `folder`; write calibration.json, metrics.csv and reliability.csv there."""
     calibrators = parse(CalibrateSpec, spec)
+    require_folders(run=folder)
     with _calibrate_stage(calibrators, canonical(calibrators), seed, folder, code) as run:
         from halobench.calibration.evaluate import calibrate
 
@@ -90,6 +91,7 @@ def _check_vacant(out: Path) -> None:
 def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path, code: Code | None = None) -> None:
     """Score the calibrator-free predictors of a data set; write calibration.json and metrics.csv to `out`."""
     specs = parse_parts(spec, {"dataset": DatasetSpec, "calibrate": CalibrateSpec})
+    require_folders(source=source)
     used, packages = sources.sampler(source), ["pandas"]
     record = out / "reference.json"
     with stage(

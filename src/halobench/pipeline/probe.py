@@ -10,7 +10,16 @@ from halobench.calibration.evaluate import exact_beta
 from halobench.core.errors import require
 from halobench.core.specs import DatasetSpec, ModelSpec, ProbeSpec, TrainSpec
 from halobench.data import sources, splits
-from halobench.pipeline.stage import DEFAULTS, Code, Resume, canonical_parts, parse_parts, resumable, stage
+from halobench.pipeline.stage import (
+    DEFAULTS,
+    Code,
+    Resume,
+    canonical_parts,
+    parse_parts,
+    require_folders,
+    resumable,
+    stage,
+)
 from halobench.storage import arrays_io, tables_io
 
 PARTS = {"dataset": DatasetSpec, "model": ModelSpec, "train": TrainSpec}
@@ -42,6 +51,7 @@ def run_probe(
         The code version that was asked for.
     """
     specs, probes = _parse(spec)
+    require_folders(run=folder, source=source)
     canonical_spec = canonical_parts(specs) | {"probes": canonical_parts(probes)}
     directions = [plugin for probe in probes.values() for plugin in probe.plugged]
     used = [("models", specs["model"].name), *sources.sampler(source), *directions]

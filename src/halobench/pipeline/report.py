@@ -6,33 +6,32 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from halobench.core import plugins
 from halobench.core.errors import require
 from halobench.experiment.displays import tables_read
 from halobench.pipeline.stage import Code, stage
-from halobench.results.manifest import read_manifest
-from halobench.storage import files, tables_io
-from halobench.storage.layout import EXPLORED, TABLES
+from halobench.results import origins
+from halobench.storage import tables_io
+from halobench.storage.layout import EXPLORED, ORIGINS, TABLES
+from halobench.storage.records import read_record
+
+TABLE_STAGES = ("aggregate", "claims")  # whose records are next to the tables
 
 
 def run_overview(
-    spec: Mapping[str, Any],
-    manifest: Path,
-    results: Path,
-    tables: Path,
-    out: Path,
-    figure: Path | None = None,
-    code: Code | None = None,
+    spec: Mapping[str, Any], tables: Path, out: Path, figure: Path | None = None, code: Code | None = None
 ) -> None:
     """Write an experiment's pages to `out`: overview.html, cells.html and front.html.
 
     Parameters
     ----------
     spec : mapping
-        ``config``, the part of the configuration that made it, and ``note``, which leads each page (that cells are
-        missing, say).
-    manifest, results, tables : Path
-        Its cells, the results folder that holds their records, and its tables.
+        ``config``, the part of the configuration that made it, ``note``, which leads each page (that cells are
+        missing, say), and ``experiment``, by default the name of the folder `tables`.
+    tables : Path
+        Its tables, with the records of the stages that made them.
     out : Path
     figure : Path, optional
         The PNG that sums it up.
@@ -40,22 +39,20 @@ def run_overview(
         The code version that was asked for.
     """
     require(isinstance(spec, Mapping), "spec", spec, "a mapping of config and note")
-    experiment, names = read_manifest(manifest), (*TABLES, "claims")
-    shown_spec = {"experiment": experiment["experiment"], "note": "", "config": {}} | dict(spec)
+    names = (*TABLES, *ORIGINS, "claims")
+    shown_spec = {"experiment": tables.resolve().name, "note": "", "config": {}} | dict(spec)
     with stage("overview", out / "overview.json", shown_spec, code=code, packages=["pandas", "pyyaml"]) as run:
-        from halobench.reporting.pages import cells, elements, overview, run_costs
+        from halobench.reporting import rendering
+        from halobench.reporting.pages import overview
 
-        read, jobs = tables_io.read_tables(tables, names), run_costs.read_jobs(experiment, results, tables)
-        picture, name, note = figure.read_bytes() if figure else b"", shown_spec["experiment"], shown_spec["note"]
-        shown = overview.Overview(name, read["runs"], read["claims"], jobs, shown_spec["config"], picture, note)
-        pages = {
-            "overview": overview.overview_page(shown),
-            "cells": cells.cells_page(name, read, note),
-            "front": overview.front(shown),
-        }
+        read, name = tables_io.read_tables(tables, names), shown_spec["experiment"]
+        made = [origins.job_row(name, read_record(tables / f"{s}.json", origins.RECORD_KEYS)) for s in TABLE_STAGES]
+        read["jobs"] = pd.concat([read["jobs"], origins.jobs_table(made)], ignore_index=True)
+        picture = figure.read_bytes() if figure else b""
+        pages = overview.pages(name, read, shown_spec["config"], picture, shown_spec["note"])
         for path in run.outputs:
-            elements.write(path, pages[path.stem])
-        run.facts["inputs"] = {"manifest": files.checksum(manifest)} | tables_io.checksums(tables, names)
+            rendering.write(path, pages[path.stem])
+        run.facts["inputs"] = tables_io.checksums(tables, names)
 
 
 def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
@@ -80,11 +77,10 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | 
         from halobench.reporting.plotting import saving
 
         names = tables_read("figures", name)
-        with saving.garbage_collection_off():
-            figure = plugins.load("figures", name)(*tables_io.read_tables(tables, names).values())
-            if note:
-                saving.add_note(figure, note)
-            run.outputs = list(saving.save(figure, out))
+        figure = plugins.load("figures", name)(*tables_io.read_tables(tables, names).values())
+        if note:
+            saving.add_note(figure, note)
+        run.outputs = list(saving.save(figure, out))
         run.facts["inputs"] = tables_io.checksums(tables, names)
 
 
@@ -127,7 +123,7 @@ def run_explorer(
     Parameters
     ----------
     results : Path
-        The results folder.
+        The results folder, in which `tables` are by default.
     out : Path
     experiments : iterable of str
         By default all whose tables are there.
@@ -141,10 +137,10 @@ def run_explorer(
     from halobench.reporting import explorer
 
     folder = tables or results / "tables"
-    shown = explorer.shown(folder, experiments)
+    shown = list(experiments) or explorer.experiments_in(folder)
     spec = {"experiments": shown, "note": note}
     with stage("explorer", out.with_suffix(".json"), spec, code=code, packages=["plotly"]) as run:
-        explorer.write(results, out, shown, folder, note)
+        explorer.write(out, shown, folder, note)
         run.outputs = [out]
         run.facts["inputs"] = {
             f"{name}/{table}": digest

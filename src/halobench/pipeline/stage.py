@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halobench.core.errors import SpecError, one_of
+from halobench.core.errors import SpecError, one_of, require
 from halobench.core.spec_codec import canonical, parse, to_json
 from halobench.experiment.code_version import require_code
 from halobench.storage import files
@@ -124,10 +124,11 @@ def stage(
     Raises
     ------
     SpecError
-        If the code is no longer the one that was asked for.
+        If the code is no longer the one that was asked for, or nothing can be written to the record's folder.
     """
     began = time.perf_counter()
     version = require_code(name, plugins, code)
+    files.check_writable(record_path.parent)
     files.sweep(record_path.parent)
     outputs = [record_path.parent / output.format(record_path.stem) for output in STAGES[name].outputs]
     run = StageRun(name, record_path, spec, seed, version, list(packages), outputs)
@@ -179,11 +180,18 @@ class Session:
     signals: Signals
 
     def checkpoint(self, device: str, inputs: Iterable[Path]) -> Checkpoint:
-        """Return the checkpoint of the run, which also depends on what its input files hold."""
-        from halobench.training.checkpoint import Checkpoint
+        """Return the checkpoint of the run, which also depends on what its input files hold.
+
+        Raises
+        ------
+        SpecError
+            If another file is in its place.
+        """
+        from halobench.training.checkpoint import Checkpoint, check_place
 
         run = self.run
         path = self.resume.checkpoint or run.record.with_name(f".{run.name}.safetensors")
+        check_place(path, run.outputs)
         key = [run.name, run.spec, run.seed, dict(run.code), *map(files.checksum, inputs)]
         run.device = device
         return Checkpoint(path, key, self.resume.every, self.signals, here=here(device))
@@ -199,7 +207,7 @@ def _gpu_slot(device: str, slots: int) -> Iterator[None]:
 
     with device_slot(slots) as slot:
         if slot is not None:
-            print(f"on GPU {slot.value} ({slot.identity})", flush=True)
+            print(f"on GPU {slot.value} ({slot.uuid})", flush=True)
         yield
 
 
@@ -226,13 +234,21 @@ def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
     for key in spec:
         if key not in kinds:
             raise SpecError(f"spec.{key}", spec[key], one_of(kinds, key))
-    parsed = {}
+    parsed: dict[str, Any] = {}
     for key, kind in kinds.items():
         try:
             parsed[key] = parse(kind, spec.get(key, {}))
         except SpecError as error:
             raise error.within(f"spec.{key}") from None
     return parsed
+
+
+def require_folders(**folders: Path) -> None:
+    """Raise SpecError unless the folders that a stage reads exist; `source` and `run` as its arguments name them."""
+    writers = {"source": "source", "run": "train"}
+    for name, folder in folders.items():
+        what = f"a folder that exists, as `halobench {writers[name]}` writes it"
+        require(folder.is_dir(), f"--{name}", str(folder), what)
 
 
 def canonical_parts(specs: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,16 @@ from halobench.calibration.arrays import look_like_probabilities
 from halobench.core.errors import require
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, TrainSpec
 from halobench.data import sources, splits
-from halobench.pipeline.stage import DEFAULTS, Code, Resume, canonical_parts, parse_parts, resumable, stage
+from halobench.pipeline.stage import (
+    DEFAULTS,
+    Code,
+    Resume,
+    canonical_parts,
+    parse_parts,
+    require_folders,
+    resumable,
+    stage,
+)
 from halobench.storage import arrays_io, files, tables_io
 
 PARTS = {"dataset": DatasetSpec, "model": ModelSpec, "loss": LossSpec, "train": TrainSpec}
@@ -47,6 +56,7 @@ def run_train(
         The code version that was asked for.
     """
     specs = parse_parts(spec, PARTS)
+    require_folders(source=source)
     weights = given_weights(specs["model"], weights)
     used = [("models", specs["model"].name), ("losses", specs["loss"].name), *sources.sampler(source)]
     options: Any = {"seed": seed, "code": code, "plugins": used, "packages": PACKAGES}
@@ -108,8 +118,8 @@ def given_weights(model: ModelSpec, weights: Path | None) -> Path | None:
     """
     if weights is None and model.weights is not None:
         weights = Path(model.weights)
-    require(model.comes_trained or weights is None, "--weights", str(weights), "no such file: the model is trained")
+    require(model.comes_trained or weights is None, "--weights", str(weights), "none: this model is to be trained")
     if model.comes_trained:
-        what = "a file of weights: those of a pretrained model come from `halobench weights`"
+        what = "a file of weights that exists; `halobench weights` downloads those of a pretrained model"
         require(weights is not None and weights.is_file(), "--weights", weights and str(weights), what)
     return weights

@@ -10,12 +10,11 @@ import pandas as pd
 
 FEW = 10  # points in a bin, below which its accuracy says little
 
-DATASETS = {"digits": "Digits", "mnist": "MNIST", "mnist5k": "MNIST-5k", "fashion_mnist": "Fashion-MNIST"}
-DATASETS |= {"fashionmnist": "Fashion-MNIST", "kmnist": "KMNIST"}
-DATASETS |= {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN"}
-DATASETS |= {"photos": "Photographs", "imagenet-val": "ImageNet"}
-DATASETS |= {f"overlap-k{k}": f"Overlap, k = {k}" for k in (2, 4, 8, 16, 32, 64, 128, 256)}
 _MU = ("01", "05", "10", "25")
+DATASETS = {"digits": "Digits", "mnist": "MNIST", "mnist5k": "MNIST-5k", "fashion_mnist": "Fashion-MNIST"}
+DATASETS |= {"fashionmnist": "Fashion-MNIST", "kmnist": "KMNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+DATASETS |= {"svhn": "SVHN", "photos": "Photographs", "imagenet-val": "ImageNet"}
+DATASETS |= {f"overlap-k{2**i}": f"Overlap, k = {2**i}" for i in range(1, 9)}
 DATASETS |= {f"gaussians{of}-mu{m}": f"Gaussians, μ = .{m}" for of in ("", "-paper") for m in _MU}
 MODELS = {"mlp": "MLP", "cnn": "CNN", "efficientnet": "EfficientNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
 MODELS |= {"resnext50": "ResNeXt-50", "densenet121": "DenseNet-121", "convnext": "ConvNeXt", "vit": "ViT"}
@@ -24,35 +23,16 @@ MODELS |= {"cnn-bare": "CNN, no batch norm", "cnn-shift": "CNN, shifted images",
 MODELS |= {"attention-wide": "Attention, wide"}
 MODELS |= {f"{n}-small": f"{MODELS[n]}, small stem" for n in ("resnet18", "resnext50", "densenet121")}
 MODELS |= {"mixer": "MLP-Mixer", "mlp_mixer": "MLP-Mixer", "convnext_tiny": "ConvNeXt-T"}
-LOSSES = {
-    "untrained": "not trained here",
-    "cross_entropy": "Cross-entropy",
-    "label_smoothing": "Label smoothing",
-    "brier": "Brier",
-    "focal": "Focal",
-    "dual_focal": "Dual focal",
-    "mixup": "Mixup",
-    "regmixup": "RegMixup",
-    "cutmix": "CutMix",
-}
-PROBES = {
-    "sphere": "Random direction",
-    "nearest_other": "To the nearest point\nof another label",
-    "mixup_line": "To a random point\nof another label",
-    "manifold": "Random direction among\nprincipal components",
-}
+LOSSES = {"untrained": "not trained here", "cross_entropy": "Cross-entropy", "label_smoothing": "Label smoothing"}
+LOSSES |= {"brier": "Brier", "focal": "Focal", "dual_focal": "Dual focal"}
+LOSSES |= {"mixup": "Mixup", "regmixup": "RegMixup", "cutmix": "CutMix"}
+PROBES = {"sphere": "Random direction", "nearest_other": "To the nearest point\nof another label"}
+PROBES |= {"mixup_line": "To a random point\nof another label"}
+PROBES |= {"manifold": "Random direction among\nprincipal components"}
 QUANTITIES = {"certainty": "Certainty radius", "half_level": "Half-level radius", "decision": "Decision radius"}
-CALIBRATORS = {
-    "none": "no TS",
-    "released": "released TS",
-    "exact": "exact TS",
-    "oracle": "oracle TS",
-    "ensemble": "ensemble TS",
-    "vector": "vector scaling",
-    "matrix": "matrix scaling",
-    "isotonic": "isotonic",
-    "histogram": "histogram",
-}
+CALIBRATORS = {"none": "no TS", "released": "released TS", "exact": "exact TS", "oracle": "oracle TS"}
+CALIBRATORS |= {"ensemble": "ensemble TS", "vector": "vector scaling", "matrix": "matrix scaling"}
+CALIBRATORS |= {"isotonic": "isotonic", "histogram": "histogram"}
 REFERENCES = {"bayes": "Bayes posterior", "nearest": "1-nearest neighbour + TS", "uniform": "uniform guess"}
 VERDICTS = {"holds": "holds", "does_not": "does not hold", "undecided": "undecided", "not_tested": "not tested"}
 

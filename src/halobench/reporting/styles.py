@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -67,34 +68,19 @@ def calibrator_style(name: str) -> Style:
 
 def model_dashes(models: Iterable[str]) -> dict[str, Any]:
     """Return dashes for each model of a panel whose colours stand for losses; they repeat beyond six models."""
-    return {model: _MODEL_DASHES[i % len(_MODEL_DASHES)] for i, model in enumerate(ordered(models, MODELS))}
+    return dict(zip(ordered(models, MODELS), itertools.cycle(_MODEL_DASHES), strict=False))
 
 
 def model_markers(models: Iterable[str]) -> dict[str, str]:
     """Return a marker for each model of a panel whose colours stand for losses; they repeat beyond twelve models."""
-    return {model: _MODEL_MARKERS[i % len(_MODEL_MARKERS)] for i, model in enumerate(ordered(models, MODELS))}
+    return dict(zip(ordered(models, MODELS), itertools.cycle(_MODEL_MARKERS), strict=False))
 
 
 def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
     """Return a style for each loss: known losses always have the same, others the next free ones in order.
 
-    Parameters
-    ----------
-    losses : iterable of str
-        Names as in the tables.
-
-    Returns
-    -------
-    dict of str to Style
-        Colours repeat only beyond 6 unknown losses, and then with another marker.
+    Colours repeat only beyond 6 unknown losses, and then with another marker.
     """
-    styles, spare = {}, 0
-    for loss in ordered(losses, KNOWN_LOSSES):
-        if loss in _LOSS_STYLES:
-            styles[loss] = _LOSS_STYLES[loss]
-        else:
-            color = _SPARE_COLORS[spare % len(_SPARE_COLORS)]
-            marker = _SPARE_MARKERS[spare % len(_SPARE_MARKERS)]
-            styles[loss] = Style(color, marker, (0, (2 + spare % 3, 1)))
-            spare += 1
-    return styles
+    looks = zip(*map(itertools.cycle, (_SPARE_COLORS, _SPARE_MARKERS, (2, 3, 4))), strict=True)
+    spare = (Style(color, marker, (0, (dash, 1))) for color, marker, dash in looks)
+    return {loss: _LOSS_STYLES.get(loss) or next(spare) for loss in ordered(losses, KNOWN_LOSSES)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from halobench.reporting.labels import DATASETS, MODELS, PROBES, around, ordered
+from halobench.reporting.labels import DATASETS, MODELS, PROBES, around, dataset_label, model_label, ordered
 from halobench.reporting.styles import KNOWN_LOSSES
 
 
@@ -45,6 +45,13 @@ def cells_in(table: pd.DataFrame) -> list[tuple[str, str]]:
     pairs = set(rows.itertuples(index=False, name=None))
     datasets, models = ordered((d for d, _ in pairs), DATASETS), ordered((m for _, m in pairs), MODELS)
     return [(d, m) for d in datasets for m in models if (d, m) in pairs]
+
+
+def dataset_and_model_headings(table: pd.DataFrame) -> tuple[dict[Any, str], dict[Any, str]]:
+    """Return the headings of a grid with a row per data set and a column per model, by key and in order."""
+    datasets = {dataset: dataset_label(dataset) for dataset, _ in cells_in(table)}
+    models = ordered((model for _, model in cells_in(table)), MODELS)
+    return datasets, {model: model_label(model) for model in models}
 
 
 def groups_of(table: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[Any, ...], pd.DataFrame]:

@@ -13,9 +13,11 @@ from typing import Any
 import pandas as pd
 
 from halobench.core.errors import SpecError
+from halobench.results import origins
 from halobench.results.radii_summary import read_radii
 from halobench.storage.columns import KEYS, TABLE_COLUMNS
 from halobench.storage.files import checked_bytes, read_bytes, reading
+from halobench.storage.layout import ORIGINS, STAGES, stage_records
 from halobench.storage.records import read_record
 from halobench.storage.tables_io import join_tables, parse_csv, parse_parquet, write_csv, write_parquet
 
@@ -49,7 +51,7 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
     dict of DataFrame
         ``metrics``, ``neighbourhood``, ``radii`` (quantiles per cell), ``reliability``, ``history``, ``runs``; each
         opens with dataset, model, loss, seed. Rows of calibrator-free predictors have the predictor's name as model
-        and ``reference`` as loss.
+        and ``reference`` as loss. And ``jobs`` and ``fits``: see `halobench.results.origins`.
 
     Raises
     ------
@@ -58,26 +60,36 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
     """
     cells = manifest["cells"]
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in FILES}
-    runs = []
+    runs, jobs, fits = [], [], []
     for start in range(0, len(cells), BATCH):
         batch = [_read_cell(results, cell) for cell in cells[start : start + BATCH]]
         for name in FILES:
             if chosen := [cell for cell in batch if cell.probed or name not in PROBED]:
                 parts[name].append(_join_cells(name, chosen))
-        runs += [cell.names | _run(cell) for cell in batch]
+        for cell in batch:
+            runs.append(cell.names | _run(cell))
+            fits += cell.fits
+            jobs += [origins.job_row(cell.key, record) for record in cell.records.values()]
     # Without a probed cell there is no file to take the columns from.
     tables = {name: _concat(parts[name] or [pd.DataFrame(columns=list(TABLE_COLUMNS[name]))]) for name in FILES}
     scores = [_reference_rows(results, reference) for reference in manifest["references"]]
     tables["metrics"] = pd.concat([tables["metrics"], *scores], ignore_index=True)
-    return tables | {"runs": pd.DataFrame(runs)}
+    jobs = [*origins.source_rows(results, jobs), *jobs, *_reference_jobs(results, manifest["references"])]
+    return tables | {
+        "runs": pd.DataFrame(runs),
+        "jobs": origins.jobs_table(jobs),
+        "fits": origins.fits_table(fits),
+    }
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
-    """Write each table as CSV and parquet; return the paths."""
+    """Write each table as parquet and, but for `ORIGINS`, as CSV; return the paths."""
     paths = []
     for name, table in tables.items():
-        paths += [folder / f"{name}.csv", folder / f"{name}.parquet"]
-        write_csv(paths[-2], table)
+        if name not in ORIGINS:
+            paths.append(folder / f"{name}.csv")
+            write_csv(paths[-1], table)
+        paths.append(folder / f"{name}.parquet")
         write_parquet(paths[-1], table)
     return paths
 
@@ -87,12 +99,29 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]
 
 @dataclass(frozen=True)
 class _CellFiles:
-    """The names of a cell by column, its folder, and the content of its files by name."""
+    """What is read of a cell.
+
+    Attributes
+    ----------
+    names : dict
+        Its names by column.
+    key, folder : str, Path
+    probed : bool
+    contents : mapping
+        The content of its files by name.
+    records : mapping
+        By stage.
+    fits : list
+        Its rows of the table `fits`.
+    """
 
     names: dict[str, Any]
+    key: str
     folder: Path
     probed: bool
     contents: Mapping[str, bytes]
+    records: Mapping[str, Mapping[str, Any]]
+    fits: list[dict[str, Any]]
 
     def file(self, name: str) -> tuple[Path, bytes]:
         """Return the path and the content of a file; it is read if no record lists it."""
@@ -102,7 +131,17 @@ class _CellFiles:
 
 def _read_cell(results: Path, cell: Mapping[str, Any]) -> _CellFiles:
     folder = results / "runs" / cell["path"]
-    return _CellFiles({key: cell[key] for key in KEYS}, folder, cell["probe"], _contents(folder, cell["outputs"]))
+    contents = _contents(folder, cell["outputs"])
+    records = {}
+    for name in stage_records(cell["probe"]):
+        keys = (*origins.RECORD_KEYS, *(_TRAIN_KEYS if name == "train.json" else ()))
+        records[name.removesuffix(".json")] = read_record(folder / name, keys)
+    path = folder / "calibration.json"
+    names = {key: cell[key] for key in KEYS}
+    with reading(path, "fits as JSON"):
+        content = contents[path.name] if path.name in contents else read_bytes(path)
+        fits = origins.fit_rows(names, json.loads(content))
+    return _CellFiles(names, cell["path"], folder, cell["probe"], contents, records, fits)
 
 
 def _contents(folder: Path, outputs: Mapping[str, str]) -> dict[str, bytes]:
@@ -201,8 +240,15 @@ def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame
     return pd.concat([pd.DataFrame(lead, index=table.index), table], axis=1)
 
 
-# The keys of train.json that aggregation itself, or a later stage, reads.
-_TRAIN_KEYS = ("spec", "classes", "train_accuracy", "interpolates", "steps", "parameters", "device", "seconds")
+def _reference_jobs(results: Path, references: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of `jobs` of the jobs that scored calibrator-free predictors."""
+    stage = STAGES["reference"]
+    paths = {reference["path"]: results / stage.record_path(reference["path"]) for reference in references}
+    return [origins.job_row(key, read_record(path, origins.RECORD_KEYS)) for key, path in paths.items()]
+
+
+# The keys of train.json, besides those of any record, that aggregation itself, or a later stage, reads.
+_TRAIN_KEYS = ("classes", "train_accuracy", "interpolates", "steps", "parameters")
 # The fit behind each column of temperatures: its calibrator, and the labels that it was fitted to.
 _TEMPERATURES = {
     "temperature_exact": ("exact", "drawn"),
@@ -214,12 +260,8 @@ _TEMPERATURES = {
 
 def _run(cell: _CellFiles) -> dict[str, Any]:
     """Return a cell's row of `runs`, without its names: what was trained, its temperatures, and what it cost."""
-    train = read_record(cell.folder / "train.json", _TRAIN_KEYS)
-    probe_seconds = read_record(cell.folder / "probe.json", ["seconds"])["seconds"] if cell.probed else math.nan
-    calibrate = read_record(cell.folder / "calibrate.json", ["seconds"])
-    path, content = cell.file("calibration.json")
-    with reading(path, "fits as JSON"):
-        fits = {(fit["calibrator"], fit["labels"]): fit for fit in json.loads(content)}
+    train = cell.records["train"]
+    temperatures = {(fit["calibrator"], fit["labels"]): fit["T"] for fit in cell.fits}
     with reading(cell.folder / "train.json", "a record of training"):
         dataset = train["spec"]["dataset"]
         noise = dataset.get("noise", {}).get("p", 0.0)
@@ -236,18 +278,9 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
         "fitted_here": train.get("fitted_here", True),
         "steps": train["steps"],
         "parameters": train["parameters"],
-        **{column: temperature(fits.get(fit)) for column, fit in _TEMPERATURES.items()},
+        **{column: temperatures.get(fit, math.nan) for column, fit in _TEMPERATURES.items()},
         "device": train["device"],
         "seconds": train["seconds"],
-        "probe_seconds": probe_seconds,
-        "calibrate_seconds": calibrate["seconds"],
+        "probe_seconds": cell.records["probe"]["seconds"] if cell.probed else math.nan,
+        "calibrate_seconds": cell.records["calibrate"]["seconds"],
     }
-
-
-def temperature(fit: Mapping[str, Any] | None) -> float:
-    """Return T of a fit as JSON holds it: infinite if the optimum is at beta = 0, NaN if there is no fit or optimum."""
-    if fit is None:
-        return math.nan
-    if fit["T"] is not None:
-        return float(fit["T"])
-    return math.inf if fit["beta"] == 0 else math.nan

@@ -1,4 +1,4 @@
-"""Find a trained cell, read its results, and compare those of two cells."""
+"""Find trained cells, read their results from their files or from tables, and compare those of two cells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pandas as pd
 
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import to_json
-from halobench.storage.columns import METRICS_COLUMNS
+from halobench.results.origins import AS_JSON
+from halobench.storage.columns import KEYS, METRICS_COLUMNS
 from halobench.storage.files import checked_bytes, read_bytes, reading
 from halobench.storage.layout import CELL_STAGES
 from halobench.storage.records import read_record
@@ -169,6 +170,35 @@ def _content(folder: Path, name: str, records: Mapping[str, Mapping[str, Any]]) 
         if name in record["outputs"]:
             return checked_bytes(folder / name, record["outputs"][name], f"the bytes that {stage}.json records")
     return read_bytes(folder / name)
+
+
+def cells_of_tables(tables: Mapping[str, pd.DataFrame]) -> dict[tuple[Any, ...], CellResults]:
+    """Return the results of the cells of `runs`, by their names, from an experiment's tables alone.
+
+    Parameters
+    ----------
+    tables : mapping
+        ``runs``, ``jobs``, ``fits`` and ``history``.
+    """
+    stages = [stage.name for stage in CELL_STAGES]
+    jobs: Any = tables["jobs"][tables["jobs"]["stage"].isin(stages)].to_dict("records")
+    records: dict[str, dict[str, Any]] = {}
+    for job in jobs:
+        records.setdefault(job["key"], {})[job["stage"]] = job | {name: json.loads(job[name]) for name in AS_JSON}
+    fits, history = ({key: rows for key, rows in tables[name].groupby(KEYS)} for name in ("fits", "history"))
+    cells = {}
+    for key in tables["runs"][KEYS].itertuples(index=False, name=None):
+        name = "{}/{}/{}/seed{}".format(*key)
+        own: Any = fits[key].to_dict("records") if key in fits else []
+        curve = history.get(key, tables["history"].iloc[:0])
+        cells[key] = CellResults(name, Path(), records[name], own, pd.DataFrame(), curve)
+    return cells
+
+
+def source_specs(jobs: pd.DataFrame) -> dict[str, Any]:
+    """Return the specs of the sources in the table of jobs, by name."""
+    rows = jobs[jobs["stage"] == "source"]
+    return {name: json.loads(spec) for name, spec in zip(rows["key"], rows["spec"], strict=True)}
 
 
 def read_source_spec(results: Path, source: str) -> Mapping[str, Any] | None:

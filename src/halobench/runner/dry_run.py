@@ -1,7 +1,6 @@
 """A dry run of Snakemake: its jobs with their reasons.
 
-Jobs come from the events that our logger plug-in, `snakemake_logger_plugin_halobench`, keeps. The text of their reasons
-is that of Snakemake 9.
+Jobs come from the events that our logger plug-in, `snakemake_logger_plugin_halobench`, keeps.
 """
 
 from __future__ import annotations
@@ -20,27 +19,24 @@ from typing import Any
 
 from halobench.storage.requests import FOLDER
 
-# How Snakemake's reasons begin; see snakemake.jobs.Reason.
+# Snakemake's reasons for a job, which its logger interface has as text alone; see snakemake.jobs.Reason.
 FORCED = "Forced execution"
 MISSING = "Missing output files"
 INCOMPLETE = "Incomplete output files"
 NEWER = "Updated input files"
-ANEW = "Input files updated by another job"
+UPSTREAM = "Input files updated by another job"
 INPUTS = "Set of input files has changed since last execution"
 CODE = "Code has changed since last execution"
 PARAMS = "Params have changed since last execution"
 SOFTWARE = "Software environment definition has changed since last execution"
-REASONS = (FORCED, MISSING, INCOMPLETE, NEWER, ANEW, INPUTS, CODE, PARAMS, SOFTWARE)
 
-ANY_REASON = "|".join(map(re.escape, REASONS))
-REASON = re.compile(rf"(?:^|; )({ANY_REASON})(?:: (.*?))?(?=; (?:{ANY_REASON})|$)", re.S)
 BUILT_IN = {"local", "dryrun", "touch"}  # executors that Snakemake has
 EACH = ("figure", "table")  # what has a rule for each, named after it: figure_summary
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """One job of a run or dry run, with Snakemake's own reason and the shell command.
+    """One job of a run or dry run, with Snakemake's own reason.
 
     A dry run doesn't say whether a job would run in the main process of a run on a cluster, or on a node.
     """
@@ -52,11 +48,10 @@ class PlannedJob:
     wildcards: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1
     resources: Mapping[str, str] = field(default_factory=dict)
-    command: str = ""
 
     @property
     def kind(self) -> str:
-        """Its rule; one for all figures and one for all tables for print, each of which has a rule of its own."""
+        """Its stage, which is the name of its rule; but each figure and each table for print has a rule of its own."""
         kind = self.rule.partition("_")[0]
         return kind if kind in EACH else self.rule
 
@@ -65,12 +60,7 @@ class PlannedJob:
         """Its cell, or whatever its wildcards say: ``clean/cnn/mixup2/seed0``."""
         named = {key: value.rstrip("/") for key, value in self.wildcards.items() if value}
         parts = [f"seed{value}" if key == "seed" else value for key, value in named.items()]
-        return "/".join([*parts, self.product] if self.kind in EACH else parts)
-
-    @property
-    def product(self) -> str:
-        """What its rule calls the one thing that it makes: a figure's name, or the rule's."""
-        return self.rule.partition("_")[2] if self.kind in EACH else self.rule
+        return "/".join([*parts, self.rule.partition("_")[2]] if self.kind in EACH else parts)
 
     @property
     def name(self) -> str:
@@ -139,29 +129,19 @@ def read_events(lines: Iterable[str], code: int = 0, errors: str = "") -> Events
         elif event["event"] == "run_info":
             stats = event["stats"]
         elif event["output"]:
-            jobs.append(_job(event))
+            reason, inputs, outputs = event["reason"].rstrip(), tuple(event["input"]), tuple(event["output"])
+            wildcards = {key: str(value) for key, value in event["wildcards"].items()}
+            threads = event["threads"] if isinstance(event["threads"], int) else 1
+            jobs.append(PlannedJob(event["rule"], reason, inputs, outputs, wildcards, threads, event["resources"]))
         else:
             gathered += event["input"]
     return Events(tuple(jobs), tuple(gathered), stats, folder, code, errors)
 
 
-def _job(event: Mapping[str, Any]) -> PlannedJob:
-    """Return the job that an event is about."""
-    return PlannedJob(
-        event["rule"],
-        event["reason"].rstrip(),
-        tuple(event["input"]),
-        tuple(event["output"]),
-        {key: str(value) for key, value in event["wildcards"].items()},
-        event["threads"] if isinstance(event["threads"], int) else 1,
-        event["resources"],
-        event["shellcmd"] or "",
-    )
-
-
-def parse_reason(text: str) -> dict[str, str]:
-    """Snakemake's reasons for a job, each with what follows its colon."""
-    return {match[1]: match[2] or "" for match in REASON.finditer(text)}
+def parse_reason(text: str) -> dict[str, list[str]]:
+    """Return Snakemake's reasons for a job, each with the files that it names."""
+    parts = (part.partition(": ") for part in text.split("; "))
+    return {reason: files.split(", ") if files else [] for reason, _, files in parts}
 
 
 def check_profile(arguments: Sequence[str]) -> None:
@@ -219,7 +199,9 @@ def gather(arguments: Sequence[str], **options: Any) -> Events:
         command = [sys.executable, "-m", "snakemake", *logger, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return read_events(lines, done.returncode, done.stderr.strip())
+    # Of arguments that it doesn't know it says so below a page of all others, by the name of a file.
+    said = re.sub(r"(?s)\Ausage: .*^\S+: error:", "snakemake: error:", done.stderr.strip(), flags=re.M)
+    return read_events(lines, done.returncode, said)
 
 
 def dry_run(arguments: Sequence[str]) -> Events:

@@ -1,404 +1,150 @@
-"""A process that has imported what stages need, and forks itself for each job of a run on this machine.
+"""A process that has imported what stages need, and forks itself for each job of a run on this machine (Linux).
 
-Importing torch and pandas takes seconds, of every job anew, while many a cell trains in less. So a run starts a server
-beside it. The `halobench` of a job hands its arguments, environment and open files to that server and waits for the
-fork, whose end becomes its own: exit code or signal. It passes on the signals that it gets; if it is killed, so is the
-fork.
-
-A job runs by itself, as it would without a server, wherever the fork could differ from it in anything but speed: if
-another Python, another environment or other numbers of threads are asked for, if the package has been edited since the
-server read it, or if there is no server.
+Importing torch and pandas takes seconds, more than many a cell trains. The `halobench` of a job sends the server its
+arguments, environment and open files, passes on its signals, and exits as its fork does. When it or the run's main
+process is killed, so is the fork. A job runs by itself if a fork could differ in more than its speed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
-import warnings
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-PLACE = "HALOBENCH_WARM"  # the folder of the servers' sockets
-PACKAGE = Path(__file__).parents[1]
-# What each stage imports, so that its forks don't. An optimiser imports torch's compiler when it is built.
-TORCH = ("halobench.training.cell", "safetensors.torch", "torch._dynamo")
-TABLES = ("halobench.results.aggregate", "pyarrow.parquet", "pyarrow.dataset")
-STAGES = {
-    "source": (),
-    "weights": (),
-    "train": TORCH,
-    "probe": (*TORCH, "halobench.probing.probe", "pyarrow.parquet"),
-    "calibrate": ("halobench.calibration.evaluate",),
-    "reference": ("halobench.calibration.evaluate",),
-    "manifest": (),
-    "aggregate": ("halobench.results.aggregate", "pyarrow.parquet"),
-    "claims": ("halobench.results.claims", *TABLES),
-    "figure": ("halobench.reporting.labels", "halobench.reporting.plotting.panel_grid", "scipy.stats", *TABLES),
-    "table": ("halobench.reporting.labels", "halobench.reporting.print_tables.layout", *TABLES),
-    "explorer": ("halobench.reporting.explorer", "plotly.offline", *TABLES),
-    "overview": ("halobench.reporting.pages.overview", "halobench.reporting.pages.cells", *TABLES),
-}
-Main = Callable[[Sequence[str]], int]  # the command line
-SERVERS = ("torch", "plain")  # two, since a fork's memory is counted with what it inherits
-# Imported as well where a spec names them: models that begin so, and calibrators.
-FOREIGN = ("timm", "torchvision")
-CALIBRATORS = {"vector": "scipy.optimize", "ensemble": "scipy.optimize", "isotonic": "sklearn.isotonic"}
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when numpy and torch load
-# What may differ in a job's environment: how it is started, and what is read only while it runs.
-PASSING = {PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR", *THREADS}
-PASSING |= {"GOTO_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"}
+PLACE = "HALOBENCH_WARM"  # the server's address; empty if there is to be no server
+PROGRAM = """import os, sys; sys.path = [folder or sys.prefix for folder in sys.path]  # not from where this runs
+from halobench.cli.main import main; from halobench.runner.fork_server import serve
+serve(); code = main(); sys.stdout.flush(); sys.stderr.flush(); os._exit(code)  # a teardown takes half a second"""
+# Imported by the server for the first job of such a stage, if installed. An optimiser imports torch's compiler.
+TORCH = ["halobench.pipeline.train", "halobench.training.cell", "halobench.probing.probe", "torch._dynamo", "timm"]
+TABLES = ["halobench.calibration.evaluate", "halobench.results.claims", "pyarrow.parquet", "pyarrow.dataset"]
+TABLES += ["sklearn.isotonic", "seaborn", "matplotlib.backends.backend_pdf"]
+# Numpy and torch read them when they load; Snakemake sets all to a rule's threads.
+THREADS = ["VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL", "GOTO", "NUMEXPR"))]
+VARYING = {PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR"}  # only read while a job runs
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT)
-LONGEST = 90  # characters of the sockets' folder: a socket's path may have 107
-PATIENCE = 10.0  # seconds that a job may take to say what it wants
+_started: list[Any] = []  # keeps the server's standard input open for as long as this process lives
 
 
 def start() -> None:
-    """Start servers that live as long as this process, and name them in the environment. Does nothing off Linux."""
+    """Start a server that lives as long as this process, and name it in the environment. Does nothing off Linux."""
     import subprocess
-    import tempfile
 
     if not sys.platform.startswith("linux") or PLACE in os.environ:
         return
-    folder = tempfile.mkdtemp(prefix="halobench-")  # that only this user may enter
-    if len(folder) > LONGEST:
-        os.rmdir(folder)
-        return
-    for name in SERVERS:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "halobench.cli.server", os.path.join(folder, name)],
-            stdin=subprocess.PIPE,  # nothing else holds the other side: it tells the server when this process ends
-            env=dict.fromkeys(THREADS, "1") | os.environ,  # as `cli.main` has it
-            start_new_session=True,  # a terminal's Ctrl-C reaches the forks by way of their jobs, once
-        )
-        _started.append(process)
-    os.environ[PLACE] = folder
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind("")  # to an address that the system chooses, and that is no file
+        listener.listen(128)  # from here on jobs can connect; they wait until the server is ready
+        options: dict[str, Any] = {"pass_fds": [listener.fileno()], "start_new_session": True}  # Ctrl-C comes by jobs
+        command, one = [sys.executable, "-c", PROGRAM, str(listener.fileno())], dict.fromkeys(THREADS, "1")
+        _started.append(subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | one, **options))
+        os.environ[PLACE] = listener.getsockname()[1:].decode()
 
 
-_started: list[Any] = []  # kept, so that the servers' standard input stays open
+def ask(arguments: list[str]) -> int | None:
+    """Let a fork do what `arguments` say; return its exit code, or None if this process has to do it."""
+    variables = {name: os.environ[name] for name in VARYING & os.environ.keys()} | {PLACE: ""}  # no forks of forks
+    job = {"arguments": arguments, "folder": os.getcwd(), "path": sys.path, "vary": variables, "setting": _setting()}
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
+    def pass_on(number: int, _: object) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(fork, number)
 
-# A job's side ---------------------------------------------------------------------------------------------------------
-
-
-def ask(arguments: Sequence[str]) -> int | None:
-    """Let a fork of the server do what `arguments` say.
-
-    Returns
-    -------
-    int or None
-        Its exit code; None if this process has to do it itself. Where a signal ended the fork, this process ends by it.
-    """
-    if not os.environ.get(PLACE) or not arguments or arguments[0] not in STAGES:
-        return None
-    with HeldSignals() as signals, contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
-        line.connect(os.path.join(os.environ[PLACE], SERVERS[TORCH[0] not in STAGES[arguments[0]]]))
-        request = json.dumps(_request(arguments)).encode()
-        socket.send_fds(line, [len(request).to_bytes(4, "big")], [0, 1, 2])
-        line.sendall(request)
-        replies = line.makefile()
-        if replies.readline() == "yes\n":
-            signals.forward(line)
-            kind, _, number = replies.readline().partition(" ")
-            if kind == "exit":
-                return int(number)
-            # Without a word the server was killed, and its forks with it.
-            signals.end_by(int(number) if kind == "signal" else signal.SIGKILL)
-    signals.raise_again()
-    return None
-
-
-def _request(arguments: Sequence[str]) -> dict[str, Any]:
-    mask = os.umask(0)
-    os.umask(mask)
-    return {
-        "arguments": list(arguments),
-        "folder": os.getcwd(),
-        "environment": dict(os.environ),
-        "umask": mask,
-        "python": _python(),
-        "path": sys.path,
-        "ignored": [number for number in FORWARDED if signal.getsignal(number) is signal.SIG_IGN],
-    }
-
-
-def _python() -> list[Any]:
-    return [sys.executable, sys.version, str(PACKAGE), sys.flags.optimize]
-
-
-class HeldSignals:
-    """Notes what signals come while in use, but for those that are ignored, and passes them on once told where to."""
-
-    def __init__(self) -> None:
-        self.noted: list[int] = []
-        self._line: socket.socket | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> HeldSignals:
-        heeded = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
-        self._before = {number: signal.signal(number, self._note) for number in heeded}
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.noted.append(number)
-        if self._line is not None:
-            with contextlib.suppress(OSError):
-                self._line.send(bytes([number]))
-
-    def forward(self, line: socket.socket) -> None:
-        """Pass on what has come, and what comes from now on."""
-        self._line = line
-        line.send(bytes(self.noted))
-
-    def end_by(self, number: int) -> None:
-        """End this process as the fork was ended."""
-        with contextlib.suppress(OSError, ValueError):
-            signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-    def raise_again(self) -> None:
-        """Let this process have what came for a fork that there isn't."""
-        for number in self.noted:
-            os.kill(os.getpid(), number)
-
-
-# The server's side ----------------------------------------------------------------------------------------------------
-
-
-class Server:
-    """Forks for jobs until the process that it was started by has ended, and all forks have."""
-
-    def __init__(self, place: Path, main: Main):
-        import selectors
-
-        self.main = main
-        self.read = _state()  # of the package, before most of it is imported
-        self.environment = dict(os.environ)  # before a library adds to it
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(place))
-        self.listener.listen(64)
-        self.woken, self.wake = socket.socketpair()
-        self.wake.setblocking(False)
-        self.selector = selectors.DefaultSelector()
-        self.loaded: set[str] = set()
-        self.jobs: dict[int, socket.socket] = {}  # by the fork's process number
-        self.open = True
-
-    def serve(self) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until it is known whose they are
+    try:
+        line.connect(f"\0{os.environ[PLACE]}")
+        if not _is_ours(line):
+            return None
+        socket.send_fds(line, [json.dumps(job).encode()], [0, 1, 2])
+        fork = int(line.recv(16))
         for number in FORWARDED:
-            signal.signal(number, signal.SIG_IGN)  # what ends the run ends this too, by way of standard input
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(self.wake.fileno(), warn_on_full_buffer=False)
-        self._watch(self.listener, self._accept)
-        self._watch(self.woken, self._reap)
-        self._watch(sys.stdin, self._close)
-        while self.open or self.jobs:
-            for key, _ in self.selector.select():
-                if key.fd >= 0 and key.fileobj in self.selector.get_map():  # it may have gone in this round
-                    key.data()
+            signal.signal(number, pass_on)
+    except (OSError, ValueError):  # no server, or none that does it
+        return None
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    if not (reply := line.recv(16)):  # what would report was killed
+        pass_on(signal.SIGKILL, None)
+    if (code := int(reply or -signal.SIGKILL)) < 0:
+        print(f"halobench: error: ended by {signal.Signals(-code).name}", file=sys.stderr)
+    return code if code >= 0 else 128 - code  # as a shell says it
 
-    def _watch(self, file: Any, act: Callable[[], None]) -> None:
-        self.selector.register(file, 1, act)  # 1: EVENT_READ
 
-    def _close(self) -> None:
-        if not os.read(0, 1):
-            self.open = False
-            self.selector.unregister(sys.stdin)
-            self.selector.unregister(self.listener)
-            self.listener.close()
+def _is_ours(line: socket.socket) -> bool:
+    """Return whether this user runs the other side: the address is open to all."""
+    credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)  # process, user, group
+    return int.from_bytes(credentials[4:8], sys.byteorder) == os.getuid()
 
-    def _accept(self) -> None:
-        line, _ = self.listener.accept()
-        line.settimeout(PATIENCE)
-        files: list[int] = []
-        pid = None
-        try:
-            head, files, _, _ = socket.recv_fds(line, 4, 3)
-            request = json.loads(_exactly(line, int.from_bytes(head, "big")))
-            if len(files) == 3 and self._fits(request):
-                line.settimeout(None)
-                line.sendall(b"yes\n")
-                pid = self._fork(request, files, line)
-            else:
-                line.sendall(b"no\n")
-        except (OSError, ValueError):
-            pass  # the job is gone
+
+def _setting() -> str:
+    """Return, as text, what decides how Python, the package and libraries load: in a fork it is the server's."""
+    variables = sorted(item for item in os.environ.items() if item[0] not in VARYING)
+    files = sorted((str(path), path.lstat().st_mtime_ns) for path in Path(__file__).parents[1].rglob("*.py"))
+    return repr([sys.prefix, sys.version, sys.flags, sys.path[1:], variables, files])
+
+
+def serve() -> None:
+    """Fork for each job until standard input ends; return in the forks, which have become the processes of jobs."""
+    setting, listener = _setting(), socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps forks
+    while 0 not in select.select([0, listener.fileno()], [], [])[0]:
+        fork, files = -1, list[int]()
+        with listener.accept()[0] as line:
+            line.settimeout(60.0)  # a job that was stopped is to hold up no other
+            with contextlib.suppress(OSError, ValueError):
+                message, files, _, _ = socket.recv_fds(line, 2**20, 3)
+                job = json.loads(message)
+                if _is_ours(line) and job["setting"] == setting and _load(job["arguments"][0]):
+                    fork = os.fork()
+            if fork == 0:
+                listener.close()
+                return _become(job, files, line)
         for file in files:
             os.close(file)
-        if pid is None:
-            line.close()
-        else:
-            self.jobs[pid] = line
-            self._watch(line, lambda: self._heed(pid, line))
+    os._exit(0)
 
-    def _fits(self, request: Mapping[str, Any]) -> bool:
-        """Whether a fork would do what the job does by itself; imports what its stage needs, the first time."""
-        wanted, present = request["environment"], self.environment
-        same = request["python"] == _python() and request["path"][1:] == sys.path[1:]
-        same &= all(wanted.get(name, "1") == present[name] for name in THREADS)
-        same &= _lasting(wanted) == _lasting(present)
-        return same and self._load(request) and _state() == self.read
 
-    def _load(self, request: Mapping[str, Any]) -> bool:
-        import gc
-        import importlib
-
-        arguments = request["arguments"]
-        text = " ".join(arguments)
-        if "--request" in arguments[:-1]:
-            text += Path(request["folder"], arguments[arguments.index("--request") + 1]).read_text()
-        wanted = ["halobench.pipeline.stage", *STAGES[arguments[0]], *(name for name in FOREIGN if f'"{name}/' in text)]
-        if arguments[0] == "calibrate":
-            wanted += [module for name, module in CALIBRATORS.items() if f'"{name}"' in text]
+def _load(stage: str) -> bool:
+    """Import what a stage needs; return whether forks lack no thread. Arrow's is started anew in them."""
+    for name in TORCH if stage in ("train", "probe") else TABLES:
         with contextlib.suppress(Exception):  # it will be the job's, which says what is wrong
-            for name in wanted:
-                if name not in self.loaded:
-                    importlib.import_module(name)
-                    self.loaded.add(name)
-                    gc.freeze()  # forks leave these pages alone
-        return self.loaded.issuperset(wanted) and not _threads()
-
-    def _fork(self, request: Mapping[str, Any], files: Sequence[int], line: socket.socket) -> int:
-        server = os.getpid()
-        # What is sent to the fork before it heeds signals as a new process does waits until then.
-        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
-        with warnings.catch_warnings():
-            # From 3.12 on Python warns of any thread. There is none but that of Arrow's allocator (`_threads`).
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
-        if pid:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-            return pid
-        code = 1
-        try:
-            _end_with(server, f"halobench {request['arguments'][0]}")
-            signal.set_wakeup_fd(-1)
-            self.selector.close()
-            for each in (self.listener, self.woken, self.wake, line, *self.jobs.values()):
-                each.close()
-            code = _work(self.main, request, files)
-        finally:
-            os._exit(code)
-
-    def _reap(self) -> None:
-        """Tell the jobs whose forks have ended."""
-        self.woken.recv(4096)
-        while self.jobs:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if not pid:
-                return
-            line = self.jobs.pop(pid)
-            self.selector.unregister(line)
-            ending = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
-            with contextlib.suppress(OSError):
-                line.sendall(f"{ending}\n".encode())
-            line.close()
-
-    def _heed(self, pid: int, line: socket.socket) -> None:
-        """Pass on a job's signals; kill its fork if it is gone, as it is before its fork only if it was killed."""
-        try:
-            numbers = line.recv(64)
-        except OSError:
-            numbers = b""
-        for number in numbers or [signal.SIGKILL]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+            __import__(name)
+    gc.freeze()  # forks leave these pages alone
+    others = [path / "comm" for path in Path("/proc/self/task").iterdir() if path.name != str(os.getpid())]
+    return {path.read_text() for path in others} <= {"jemalloc_bg_thd\n"}
 
 
-def _lasting(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what may decide how a library loads."""
-    return {name: value for name, value in environment.items() if name not in PASSING}
-
-
-def _exactly(line: socket.socket, count: int) -> bytes:
-    """So many bytes; ValueError if fewer come."""
-    received = bytearray()
-    while len(received) < count:
-        part = line.recv(count - len(received))
-        if not part:
-            raise ValueError("the request ends early")
-        received += part
-    return bytes(received)
-
-
-def _state() -> dict[str, tuple[int, int]]:
-    """When each file of the package was written, and how long it is."""
-    times = {}
-    for folder, _, names in os.walk(PACKAGE):
-        for name in names:
-            if name.endswith(".py"):
-                status = os.stat(os.path.join(folder, name))
-                times[os.path.join(folder, name)] = (status.st_mtime_ns, status.st_size)
-    return times
-
-
-def _threads() -> list[str]:
-    """Threads beside the first, which a fork would lack, but for the one that Arrow's allocator starts anew in it."""
-    places = [Path("/proc/self/task", number, "comm") for number in os.listdir("/proc/self/task")]
-    names = [place.read_text().strip() for place in places if place.parent.name != str(os.getpid())]
-    return [name for name in names if name != "jemalloc_bg_thd"]
-
-
-def _end_with(server: int, name: str) -> None:
-    """Have the system kill this fork when the server ends, however it ends, and show it under a name."""
-    import ctypes
-
-    library = ctypes.CDLL(None)
-    library.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    library.prctl(15, name.encode()[:15])  # PR_SET_NAME
-    if os.getppid() != server:
-        os._exit(1)
-
-
-def _work(main: Main, request: Mapping[str, Any], files: Sequence[int]) -> int:
-    """Become the job: what is done here is what a new process would have come with."""
+def _become(job: dict[str, Any], files: list[int], line: socket.socket) -> None:
+    """Become the job's process, in another fork: this one reports how it ends, and kills it if job or run are gone."""
     import tempfile
-    import traceback
 
+    from halobench.storage import provenance
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    ended, held = os.pipe()  # `held` is open while the fork lives
+    if fork := os.fork():
+        os.close(held)
+        with contextlib.suppress(OSError):
+            line.send(b"%d" % fork)
+        if ended not in select.select([0, line.fileno(), ended], [], [])[0]:
+            os.kill(fork, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1])
+        with contextlib.suppress(OSError):
+            line.send(b"%d" % code)
+        os._exit(0)
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
-    os.chdir(request["folder"])
-    os.umask(request["umask"])
-    os.environ.clear()
-    os.environ.update(request["environment"])
-    os.environ.pop(PLACE, None)
-    tempfile.tempdir = None  # may have been found out by the environment before
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in FORWARDED:
-        normal: Any = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        signal.signal(number, signal.SIG_IGN if number in request["ignored"] else normal)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-    sys.argv, sys.path[:] = ["halobench", *request["arguments"]], request["path"]
-    from halobench.storage import provenance
-
+    os.chdir(job["folder"])
+    os.environ |= job["vary"]
+    sys.argv, sys.path[:] = ["halobench", *job["arguments"]], job["path"]
+    tempfile.tempdir = None  # may have been found out by the server's environment
     provenance.begin()
-    try:
-        code = main(request["arguments"])
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    return code
-
-
-def run(place: Path, main: Main) -> None:
-    """Serve forks that run `main` at a socket, and remove it with its folder at the end."""
-    import shutil
-
-    try:
-        Server(place, main).serve()
-    finally:
-        shutil.rmtree(place.parent, ignore_errors=True)

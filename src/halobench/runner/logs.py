@@ -1,9 +1,9 @@
-"""Where jobs' logs lie, and what they say at the end: each stage's own, and those of SLURM around it."""
+"""Logs of jobs, each stage's own and those of SLURM around it: where they lie, what they say, and which jobs failed."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,21 +26,28 @@ class JobLogs:
     slurm: tuple[Path, ...] = ()
     ended: bool = False
 
-
-def slurm_logs(folder: Path, stage: str, name: str) -> tuple[Path, ...]:
-    """Return the logs that the executor plugin had SLURM write of a job, or of its group, oldest first."""
-    log = f"logs/{stage}/{name}.log"
-    grouped = [path for path in folder.glob("group_*/**/*.log") if log in path.read_text(errors="replace")]
-    return _by_age([*single_logs(folder, stage, name), *grouped])
-
-
-def single_logs(folder: Path, stage: str, name: str) -> tuple[Path, ...]:
-    """Those of a job that was in no group, which are found without reading any."""
-    return _by_age((folder / f"rule_{stage}" / wildcards(name)).glob("*.log"))
+    @property
+    def last(self) -> str:
+        """The last line of its own log."""
+        line = last_line(self.path)
+        return DONE if line == SILENT and self.ended else line
 
 
-def _by_age(paths: Iterable[Path]) -> tuple[Path, ...]:
-    return tuple(sorted(paths, key=lambda path: (path.stat().st_mtime, path.name)))
+def _logs(results: Path) -> Iterator[tuple[str, str, Path]]:
+    """Yield the stage and the name of each job with its log."""
+    for stage in STAGES:
+        folder = results / "logs" / stage
+        for log in sorted(folder.rglob("*.log")):
+            yield stage, str(log.relative_to(folder)).removesuffix(".log"), log
+
+
+def _logs_of(results: Path, stage: str, name: str, log: Path, folders: Sequence[Path]) -> JobLogs:
+    """Return a job's logs, with those that the executor plugin had SLURM write of it or of its group."""
+    slurm = [path for folder in folders for path in (folder / f"rule_{stage}" / wildcards(name)).glob("*.log")]
+    grouped = [path for folder in folders for path in folder.glob("group_*/**/*.log")]
+    slurm += [path for path in grouped if f"logs/{stage}/{name}.log" in path.read_text(errors="replace")]
+    slurm.sort(key=lambda path: (path.stat().st_mtime, path.name))
+    return JobLogs(stage, name, log, tuple(slurm), (results / STAGES[stage].record_path(name)).exists())
 
 
 def wildcards(name: str) -> str:
@@ -61,26 +68,45 @@ def find(results: Path, name: str, slurm: Path | None = None) -> Iterator[JobLog
     """
     name = name.removeprefix("./").removeprefix("results/").removeprefix("runs/")
     folders = [results / place for place in SLURM_LOGS] if slurm is None else [slurm]
-    for folder in sorted(path for path in (results / "logs").glob("*") if path.is_dir() and path.name != "slurm"):
-        for log in sorted(folder.rglob("*.log")):
-            key = str(log.relative_to(folder)).removesuffix(".log")
-            named = name in f"{key}/" or name == wildcards(key)
-            if not named and not name.isdecimal():
-                continue  # looking for SLURM's logs of every job would take long in a large grid
-            around = tuple(path for each in folders for path in slurm_logs(each, folder.name, key))
-            if named or name in {path.stem for path in around}:
-                stage = STAGES.get(folder.name)
-                ended = stage is not None and (results / stage.record_path(key)).exists()
-                yield JobLogs(folder.name, key, log, around, ended)
+    for stage, key, log in _logs(results):
+        named = name in f"{key}/" or name == wildcards(key)
+        if named or name.isdecimal():  # looking for SLURM's logs of every job would take long in a large grid
+            job = _logs_of(results, stage, key, log, folders)
+            if named or name in {path.stem for path in job.slurm}:
+                yield job
+
+
+def failed(results: Path, since: float, slurm: Path | None = None) -> list[JobLogs]:
+    """Return the jobs whose log was written after `since` (seconds since the epoch) and whose output isn't there.
+
+    `slurm` is the folder of SLURM's logs, if it ran the jobs. Files tell of jobs of any executor, and of one that was
+    killed without a word.
+    """
+    late = [job for job in _logs(results) if job[2].stat().st_mtime >= since]
+    jobs = [_logs_of(results, *job, [slurm] if slurm else []) for job in late]
+    return [job for job in jobs if not job.ended]
 
 
 def describe_logs(job: JobLogs, most: int = 3) -> str:
     """Return a job's logs as text: the path of each with its last lines."""
     shown = [f"{job.stage} {job.name}", f"  {job.path}"]
-    last = last_line(job.path)
-    shown += [
-        f"    {line}" for line in [*before_last(job.path, most - 1), DONE if last == SILENT and job.ended else last]
-    ]
+    shown += [f"    {line}" for line in [*before_last(job.path, most - 1), job.last]]
     for log in job.slurm:
         shown += [f"  {log}", *(f"    {line}" for line in filter(None, [why_ended(log)]))]
     return "\n".join(shown)
+
+
+def table(jobs: Sequence[JobLogs]) -> str:
+    """Failed and stopped jobs as text: the last line of a job's log, where its logs are, and what came before."""
+    stage, name = (max((len(getattr(job, key)) for job in jobs), default=0) for key in ("stage", "name"))
+    rows = []
+    for job in jobs:
+        before = before_last(job.path)
+        below = [f"{job.path}:", *(f"  {line}" for line in (*before, job.last))] if before else [str(job.path)]
+        below += [f"{log}: {why_ended(log)}".removesuffix(": ") for log in job.slurm[-1:]]
+        rows += [f"  {job.stage:{stage}}  {job.name:{name}}  {job.last}", *(f"  {'':{stage}}  {row}" for row in below)]
+    stopped = sum("stopped by SIG" in job.last for job in jobs)
+    counts = {"failed": len(jobs) - stopped, f"{'was' if stopped == 1 else 'were'} stopped": stopped}
+    counted = " and ".join(f"{n} job{'s' * (n > 1)} {what}" for what, n in counts.items() if n)
+    advice = "Run the same command to go on; with the target `partial` it draws what is there."
+    return "\n".join([f"{counted}; each with the last lines of its log:", *rows, advice])

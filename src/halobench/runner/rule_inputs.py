@@ -144,4 +144,4 @@ class RuleInputs:
 
     def recipe(self, wildcards: Any) -> Any:
         """Return the recipe of a cell."""
-        return self.config.recipes[wildcards.dataset, wildcards.model]
+        return self.config.recipe(wildcards.dataset, wildcards.model)

@@ -1,8 +1,7 @@
-"""Which Snakemake masters are alive in a working directory, and unlocking it after one that died.
+"""Run Snakemake, and tell the living runs of a working directory from those that died.
 
-A master locks a file of its own under ``.snakemake/halobench/masters`` for as long as it lives. Snakemake's own locks
-outlive a killed master, and don't say whose they are. Since a lock may be unknown to other hosts that share the folder,
-a master also touches that file at a steady beat.
+A run holds a lock of its own, ``.snakemake/halobench/runs/HOST-PROCESS.lock``, for as long as its process lives, and
+removes that file when it ends in good order. Snakemake's locks don't say whose they are, and outlive a killed run.
 """
 
 from __future__ import annotations
@@ -10,223 +9,195 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
-import fcntl
 import os
 import platform
 import re
-import shutil
+import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 
-from halobench.core import file_locks
+from filelock import FileLock, Timeout
+
 from halobench.runner import dry_run
-from halobench.runner.slurm import queries
+from halobench.runner.slurm import queue
 
 STATE = Path(".snakemake/halobench")
-HANDED_ON = "HALOBENCH_MASTER"  # a descriptor that outlives exec, for `enrol` to find
+SUBMITTED = STATE / "slurm"  # notes on runs that submit jobs
 LOGGER = "--logger=halobench"  # the plug-in that shows a run
+# Options that say where Snakemake keeps its locks.
+UNLOCKING = ("directory", "profile", "workflow_profile", "persistence_backend", "persistence_backend_db_url")
 DRY = re.compile(r"--dry-?run|-[npqkrF]*n[npqkrF]*")  # short options may stand together
-BEAT = 15.0  # seconds between two signs of life
-WATCH = 3 * BEAT  # seconds to look for one
-_held: dict[Path, int] = {}  # descriptors that this process keeps open to its end
-
-
-def enrol(folder: Path) -> None:
-    """Note this process as a master in the working directory `folder`, until it ends. Does nothing the second time."""
-    path = _own(folder)
-    inherited = os.environ.pop(HANDED_ON, None)
-    if inherited is not None and file_locks.is_held(
-        path
-    ):  # this process was `halobench run` before it became Snakemake
-        os.set_inheritable(int(inherited), False)
-        _held[path] = int(inherited)
-        _show_life(path)
-    if path in _held:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = file_locks.hold(path)
-    if descriptor is not None:
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        os.truncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {platform.node()}, started {started}\n".encode())
-        _held[path] = descriptor
-        _show_life(path)
-
-
-def _show_life(path: Path) -> None:
-    """Touch a file at a steady beat from now on, and remove it when this process ends in good order."""
-
-    def beat() -> None:
-        while True:
-            time.sleep(BEAT)
-            with contextlib.suppress(OSError):
-                os.utime(path)
-
-    threading.Thread(target=beat, daemon=True).start()
-    atexit.register(path.unlink, missing_ok=True)
-
-
-def hand_on(folder: Path) -> None:
-    """Enrol, and keep that when this process becomes another program, which is to call `enrol` itself."""
-    enrol(folder)
-    descriptor = _held[_own(folder)]
-    os.set_inheritable(descriptor, True)
-    os.environ[HANDED_ON] = str(descriptor)
+_held: dict[Path, FileLock] = {}  # locks that this process keeps to its end
 
 
 def name() -> str:
-    """Return the name of this process: it keeps its number when it becomes another program."""
+    """Return the name of this process among the runs of a working directory."""
     return f"{platform.node()}-{os.getpid()}"
 
 
-def _own(folder: Path) -> Path:
-    """Return the file of this process."""
-    return folder.absolute() / STATE / "masters" / name()
+def enrol(folder: Path) -> None:
+    """Note this process as a run in the working directory `folder`, until it ends. Does nothing the second time."""
+    path = _locks(folder) / f"{name()}.lock"
+    if path in _held:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _deciding(folder):
+        _held[path] = FileLock(path, thread_local=False)
+        _held[path].acquire()
+    atexit.register(path.unlink, missing_ok=True)
 
 
-def alive(folder: Path) -> list[Path]:
-    """Return the files of the other living masters of a working directory; files of dead ones are removed.
+def other_runs(folder: Path) -> tuple[list[str], list[Path]]:
+    """Return the other runs of a working directory that may be alive, by name, and the locks that dead ones left.
 
-    Takes up to `WATCH` seconds where a master on another host may be alive.
+    A lock that another host took may be unknown on this one, so that a run of another host counts as alive until its
+    file is gone.
     """
-    others = [path for path in sorted((folder / STATE / "masters").glob("*")) if path.absolute() != _own(folder)]
-    unlocked = [path for path in others if not file_locks.is_held(path)]
-    dead = set(unlocked) - _beating([path for path in unlocked if not path.name.startswith(f"{platform.node()}-")])
-    for path in dead:
-        path.unlink(missing_ok=True)
-    return [path for path in others if path not in dead]
+    left = {path: _is_free(path) for path in sorted(_locks(folder).glob("*.lock")) if path not in _held}
+    dead = [path for path, free in left.items() if free and path.stem.rpartition("-")[0] == platform.node()]
+    return [path.stem for path in left if path not in dead], dead
 
 
-def living(folder: Path) -> list[str]:
-    """Return the same in words."""
-    return [path.read_text().strip() or path.name for path in alive(folder)]
+def _is_free(path: Path) -> bool:
+    """Whether nobody whom this host knows of holds a lock; nobody else asks or enrols at that moment."""
+    with _deciding(path.parents[3]), contextlib.suppress(Timeout), FileLock(path, timeout=0):
+        return True
+    return False
 
 
-def _beating(paths: Sequence[Path]) -> set[Path]:
-    """Return the files that are touched while this looks."""
-    if not paths:
-        return set()
-    names = ", ".join(path.name for path in paths)
-    print(
-        f"halobench: looking for {WATCH:.0f} s whether a run on another host lives ({names})",
-        file=sys.stderr,
-        flush=True,
-    )
-    alive: set[Path] = set()
-    first, limit = {path: _touched(path) for path in paths}, time.monotonic() + WATCH
-    while len(alive) < len(paths) and time.monotonic() < limit:
-        time.sleep(min(1.0, WATCH / 10))
-        alive |= {path for path in paths if _touched(path) not in (None, first[path])}
-    return alive
+def _locks(folder: Path) -> Path:
+    return folder.absolute() / STATE / "runs"
 
 
-def _touched(path: Path) -> int | None:
-    """When a file was touched, as its file system's server knows: asked anew by opening it; None if it is gone."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        return os.fstat(file.fileno()).st_mtime_ns
-    return None
+def _deciding(folder: Path) -> FileLock:
+    """Return the lock under which runs enrol and remove what dead ones left: one at a time, for a few seconds."""
+    return FileLock(_locks(folder).with_name("deciding.lock"), is_singleton=True)
 
 
-def is_locked(folder: Path) -> bool:
-    """Whether Snakemake's own locks lie in a working directory."""
-    return any((folder / ".snakemake/locks").glob("*.lock"))
+def run(arguments: Sequence[str], cancel: bool = False) -> int:
+    """Run Snakemake with these arguments, its working directory unlocked first if only dead runs locked it.
 
+    Jobs that dead runs left in a cluster's queue are ended, or waited for where they run and `cancel` is false. A dry
+    run changes nothing, and only names them.
 
-@contextlib.contextmanager
-def deciding(folder: Path) -> Iterator[None]:
-    """Hold off others that decide at this moment whether to unlock. They are few and quick: waiting is short."""
-    (folder / STATE).mkdir(parents=True, exist_ok=True)
-    with open(folder / STATE / "deciding", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def unlock(folder: Path) -> None:
-    """Remove Snakemake's locks, as ``snakemake --unlock`` does."""
-    shutil.rmtree(folder / ".snakemake/locks", ignore_errors=True)
-
-
-def run(arguments: Sequence[str], cancel: bool = False) -> None:
-    """Become Snakemake with these arguments, its working directory unlocked first if only dead masters locked it.
-
-    Jobs that dead masters left in a cluster's queue are ended, or waited for where they run and `cancel` is false. A
-    dry run changes nothing, and only names them.
+    Returns
+    -------
+    int
+        Snakemake's exit code.
 
     Raises
     ------
     SlurmError
         If such jobs may be there and SLURM doesn't answer.
+    OSError
+        If a profile or a configuration can't be read, or if ``--unlock`` is asked for while a run is alive.
     """
     options = _asked(arguments)
-    folder = options.directory
     dry_run.check_profile(arguments)
     dry_run.check_configfiles(arguments)
     if options.dry_run:
-        tell_left(folder)
-        os.execv(sys.executable, [sys.executable, "-m", "snakemake", *arguments])
-        return
-    with deciding(folder):
-        others = living(folder)
-        if is_locked(folder) and not others:
-            unlock(folder)
-            print("halobench: the run that had locked this directory is dead; unlocked", file=sys.stderr)
-        for other in others:
-            advice = "if both make the same files Snakemake refuses this one; then wait for the other, and don't unlock"
-            print(f"halobench: a run is going on here: {other}; {advice}", file=sys.stderr)
-        hand_on(folder)
-    if not others:  # outside of that decision, since it may take hours
-        settle_left(folder, cancel)
-    logger = [] if options.logger else [LOGGER]
-    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *logger, *arguments])
+        _name_left(options.directory)
+        return _snakemake(arguments)
+    if options.unlock:
+        _forget_other_hosts(options.directory)
+    alive = _enrol_unlocked(options)
+    if not alive and not options.unlock:
+        _settle_left(options.directory, cancel)  # which may take hours
+    return _snakemake(arguments if options.logger else [LOGGER, *arguments])
 
 
-def tell_left(folder: Path) -> None:
-    """Name the jobs that dead masters left in a cluster's queue, as far as SLURM answers."""
-    runs = queries.Runs(folder / STATE)
-    if not runs.names():
-        return
-    dead = runs.of_others({path.name for path in alive(folder)})
-    with contextlib.suppress(queries.SlurmError):
-        if left := queries.queued(dead):
-            what = "a run without -n ends those that wait, and waits for the others"
-            listed = ", ".join(map(str, left))
-            print(f"halobench: jobs of a run that died are in the queue: {listed}; {what}", file=sys.stderr)
+def _enrol_unlocked(options: argparse.Namespace) -> list[str]:
+    """Enrol, and undo the locks of dead runs if no other is alive; those that are."""
+    folder = options.directory
+    (folder / STATE).mkdir(parents=True, exist_ok=True)
+    with _deciding(folder):
+        alive, dead = other_runs(folder)  # a dead one may have had this one's number, as in a container
+        enrol(folder)
+        for other in alive:
+            _say(_words(other))
+        if dead and not alive:
+            # With no workflow: reading ours takes long, and whatever is wrong with it is told when it is run.
+            values = {key: getattr(options, key) for key in UNLOCKING}
+            kept = [f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value]
+            command = [sys.executable, "-m", "snakemake", "--unlock", f"--snakefile={os.devnull}", *kept]
+            if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+                _say("the run that had locked this directory is dead; unlocked")
+                for path in {*dead} - {*_held}:
+                    path.unlink(missing_ok=True)
+    return alive
 
 
-def settle_left(folder: Path, cancel: bool) -> None:
-    """See to it that no jobs of dead masters are left in a cluster's queue, and forget those masters."""
+def _forget_other_hosts(folder: Path) -> None:
+    """Take the user's word, by ``--unlock``, that runs of other hosts are dead, but not if one is known to be alive."""
+    for path in (_locks(folder) / f"{run}.lock" for run in other_runs(folder)[0]):
+        if not _is_free(path):
+            raise OSError(f"--unlock: expected no living run in this directory (there is {path.stem})")
+        path.unlink(missing_ok=True)
 
-    def tell(line: str) -> None:
-        print(f"halobench: jobs of a run that died: {line}", file=sys.stderr, flush=True)
 
-    runs = queries.Runs(folder / STATE)
-    names = runs.names()
+def _words(run: str) -> str:
+    """Say what to do about another run."""
+    host, _, process = run.rpartition("-")
+    if host == platform.node():
+        advice = "if both make the same files Snakemake refuses this one; then wait for the other, and don't unlock"
+        return f"a run is going on here: process {process} on {host}; {advice}"
+    advice = "`halobench run --unlock` once you know that it isn't, then the same command again"
+    return f"a run may be alive on another host: process {process} on {host}; {advice}"
+
+
+def _say(line: str) -> None:
+    print(f"halobench: {line}", file=sys.stderr, flush=True)
+
+
+def _snakemake(arguments: Sequence[str]) -> int:
+    """Run Snakemake in this process, which signals then reach as they reach it by itself; its exit code."""
+    from snakemake.cli import main
+
+    sys.argv = ["snakemake", *arguments]
     try:
-        settled = queries.settle(names, cancel, tell)
-    except queries.SlurmError as error:
-        where = f"jobs of run {', '.join(names)} may be left in the queue of a cluster"
-        right = f"start it where SLURM answers, or remove {runs.folder} if that cluster is gone"
-        raise queries.SlurmError(f"{where}, and it can't be asked ({error}): {right}") from None
+        main(list(arguments))
+    except SystemExit as end:
+        if not isinstance(end.code, str):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _name_left(folder: Path) -> None:
+    """Name the jobs that dead runs left in a cluster's queue, as far as SLURM answers."""
+    if not queue.noted(folder / SUBMITTED):
+        return
+    with contextlib.suppress(queue.SlurmError):
+        if left := queue.queued(queue.noted(folder / SUBMITTED, other_runs(folder)[0])):
+            what = "a run without -n ends those that wait, and waits for the others"
+            _say(f"jobs of a run that died are in the queue: {', '.join(map(str, left))}; {what}")
+
+
+def _settle_left(folder: Path, cancel: bool) -> None:
+    """See to it that no jobs of dead runs are left in a cluster's queue, and forget those runs."""
+    runs = queue.noted(folder / SUBMITTED)
+    try:
+        settled = queue.settle(runs, cancel, lambda line: _say(f"jobs of a run that died: {line}"))
+    except queue.SlurmError as error:
+        where = f"jobs of run {', '.join(runs)} may be left in the queue of a cluster"
+        right = f"start it where SLURM answers, or remove {folder / SUBMITTED} if that cluster is gone"
+        raise queue.SlurmError(f"{where}, and it can't be asked ({error}): {right}") from None
     if settled:
-        tell(f"{len(settled)} were left in the queue, and none is now")
-    for name in names:
-        runs.forget(name)
+        _say(f"jobs of a run that died: {len(settled)} were left in the queue, and none is now")
+    for run_ in runs:
+        queue.forget(folder / SUBMITTED, run_)
 
 
 def _asked(arguments: Sequence[str]) -> argparse.Namespace:
     """Return what counts here among Snakemake's arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--directory", "-d", type=Path, default=Path())
+    for key in UNLOCKING[1:]:
+        parser.add_argument(f"--{key.replace('_', '-')}")
     parser.add_argument("--logger", nargs="+")
+    parser.add_argument("--unlock", action="store_true")
     options = parser.parse_known_args(arguments)[0]
     options.dry_run = any(DRY.fullmatch(argument) for argument in arguments)
     return options
-
-
-def working_directory(arguments: Sequence[str]) -> Path:
-    """Where Snakemake will work: its ``--directory``, or here."""
-    return _asked(arguments).directory

@@ -15,14 +15,17 @@ from halobench.experiment import validation
 from halobench.experiment.config_file import check_file
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.grid import Config
-from halobench.runner import cluster_run, disk_space, environment, failures, fork_server, preflight
+from halobench.runner import cluster_run, disk_space, fork_server, logs, preflight
 from halobench.runner import run as controller
 from halobench.runner.rule_inputs import RuleInputs
-from halobench.runner.slurm.queries import RESOURCES, SlurmError
+from halobench.runner.slurm.checks import ASKED
+from halobench.runner.slurm.queue import SlurmError
 
 RESULTS = Path("results")
+# What profiles and rules ask for: of SLURM, of Snakemake, and of the workflow.
+RESOURCES = {*ASKED, "mem", "mem_mib", "mem_mb_per_cpu", "disk", "disk_mb", "disk_mib", "tmpdir", "tasks", "clusters"}
+RESOURCES |= {"shard", "slots_per_gpu", "submit", "checkpoint_seconds"}
 CLAIMS = "workflow/claims.yaml"
-SCHEMA = "workflow/schemas/config.schema.yaml"
 
 
 def attempt(what: str, check: Callable[..., Any], *arguments: Any) -> Any:
@@ -67,14 +70,16 @@ class Startup:
 
     def load(self, config: Mapping[str, Any]) -> RuleInputs:
         """Return the input functions for a configuration, after all checks that need no list of jobs to run."""
-        environment.put_scripts_on_path()
-        environment.put_modules_on_path(self.workflow.basedir)
+        # Jobs are to find `halobench`, also where this Python's environment isn't activated, and to import
+        # ``module:object`` from the folder of the Snakefile, as this process does.
+        _set_path("PATH", str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
+        _set_path("PYTHONPATH", os.environ.get("PYTHONPATH"), str(self.workflow.basedir))
         data_root.note(config)
         if self.frozen is not None:
             return RuleInputs(load_config(config), RESULTS)
         where = "" if Path("config.yaml").exists() else f" (no config.yaml is in {Path.cwd()})"
         what, cache = f"The configuration{where} has", controller.STATE
-        checked, self.report = attempt(what, validation.load_checked, config, self.folder / SCHEMA, cache)
+        checked, self.report = attempt(what, validation.load_checked, config, cache)
         inputs = RuleInputs(checked, RESULTS)
         if self.workflow.is_main_process:
             if not self.workflow.dryrun:
@@ -107,10 +112,15 @@ class Startup:
         if report is None:
             return
         for folder in (RESULTS, RESULTS / "partial"):
-            if listed := failures.failed(folder, self.began, cluster_run.logs(self.workflow)):
-                report(failures.table(listed))
+            if failed := logs.failed(folder, self.began, cluster_run.logs(self.workflow)):
+                report(logs.table(failed))
         if full := disk_space.full_disk_line(RESULTS):
             report(full)
+
+
+def _set_path(variable: str, *paths: str | None) -> None:
+    """Set a search path of jobs."""
+    os.environ[variable] = os.pathsep.join(filter(None, paths))
 
 
 def check_rules(workflow: Any) -> None:

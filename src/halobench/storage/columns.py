@@ -10,6 +10,12 @@ KEYS = ["dataset", "model", "loss", "seed"]  # the columns that name a cell
 PAIRED = ["dataset", "model", "seed"]  # within which losses are compared
 METRICS_COLUMNS = ("split", "labels", "calibrator", "metric", "value", "low", "high")
 RELIABILITY_COLUMNS = ("split", "labels", "calibrator", "bin", "lower", "upper", "count", "confidence", "accuracy")
+# A job by its record; spec, hardware and versions are JSON.
+JOB_COLUMNS = (
+    *("stage", "key", "seed", "device", "seconds", "peak_memory_mib"),
+    *("started", "finished", "commit", "spec", "hardware", "versions"),
+)
+FIT_COLUMNS = (*KEYS, "calibrator", "split", "labels", "T", "beta", "nll", "gradient", "separable", "converged")
 # Columns of runs that describe the data set: the same in all its cells.
 DATASET = ("noise", "classes", "train_points", "distribution", "beta", "group", "separation")
 CLAIM_COLUMNS = (
@@ -34,4 +40,6 @@ TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
         *(f"temperature_{name}" for name in ("exact", "released", "oracle", "oracle_clean")),
     ),
     "claims": CLAIM_COLUMNS,
+    "jobs": JOB_COLUMNS,
+    "fits": FIT_COLUMNS,
 }

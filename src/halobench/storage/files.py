@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -13,11 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from halobench.core import file_locks
+from filelock import FileLock
+
 from halobench.core.errors import SpecError, describe_error
 
 REMEDY = "(if it is a result: delete it, and the next run that needs it makes it again)"
 TEMPORARY = ".writing-"  # how the names of temporary files begin
+LOCK = ".lock"  # the file in a folder that is held by who works there alone
 
 
 @contextlib.contextmanager
@@ -34,9 +35,11 @@ def replacing(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
     temporary = Path(name)
+    writer = _lock(temporary)
     with contextlib.suppress(OSError):  # a file system without locks
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        writer.acquire(blocking=False)
     try:
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
@@ -50,20 +53,22 @@ def replacing(path: Path | str) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
-        os.close(handle)
+        writer.release()
 
 
 @contextlib.contextmanager
 def alone(folder: Path | str) -> Iterator[None]:
-    """Hold a lock on a folder; other processes that ask for it wait."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Hold a lock on a folder, a file in it that goes again; other processes that ask for it wait."""
+    lock = _lock(Path(folder) / LOCK)
+    # On a file system without locks nobody waits: what is done under this lock is quick, or harmless twice.
+    with contextlib.suppress(OSError):
+        lock.acquire()
     try:
-        # On a file system without locks nobody waits: what is done under this lock is quick, or harmless twice.
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(handle)
+        if lock.is_locked:  # still, so that one who waits for this file sees that it is gone, and locks a new one
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def sweep(folder: Path | str, least_age: float = 60.0) -> None:
@@ -72,9 +77,28 @@ def sweep(folder: Path | str, least_age: float = 60.0) -> None:
     Files younger than `least_age` seconds stay, since a writer creates its file a moment before it locks it.
     """
     for path in Path(folder).glob(f"{TEMPORARY}*"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime >= least_age and not file_locks.is_held(path):
-                path.unlink()
+        with contextlib.suppress(OSError):  # its writer lives, or has just renamed it; or nothing can be locked here
+            if time.time() - path.stat().st_mtime >= least_age:
+                with _lock(path).acquire(blocking=False):
+                    path.unlink()
+
+
+def _lock(path: Path) -> FileLock:
+    """Return a lock on a file, which the system releases when its holder ends, however it ends.
+
+    On a file system without such locks it can't be had: filelock's own stand-in would write into the file.
+    """
+    return FileLock(path, fallback_to_soft=False)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise SpecError unless files can be made in a folder, or in the nearest one above it that exists."""
+    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise SpecError("folder of outputs", str(folder), f"one that can be written to ({error.strerror})") from None
 
 
 def _umask() -> int:
@@ -106,7 +130,7 @@ def reading(path: PurePath | str, what: str) -> Iterator[None]:
             raise
         raise SpecError(f"{path}: {error.key}", error.value, f"{error.expected} {REMEDY}") from None
     except FileNotFoundError:
-        raise SpecError(str(path), "no such file", f"{what} {REMEDY}") from None
+        raise SpecError(str(path), "no such file", what) from None
     except Exception as error:  # decoders raise errors of a dozen kinds, some of their own
         raise SpecError(str(path), describe_error(error), f"{what} {REMEDY}") from None
 

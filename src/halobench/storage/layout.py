@@ -69,8 +69,9 @@ class Stage:
 
 
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # of an experiment
+ORIGINS = ("jobs", "fits")  # how they came about, for its pages: parquet alone
 PAGES = ("overview", "cells", "front")
-EXPLORED = ("metrics", "neighbourhood", "reliability", "runs")  # the tables that the explorer reads
+EXPLORED = ("metrics", "neighbourhood", "reliability", "runs", "history", *ORIGINS)  # what the explorer reads
 
 _STAGES = (
     Stage(
@@ -121,7 +122,10 @@ _STAGES = (
         "aggregate",
         "{experiment}",
         "tables/{}/aggregate.json",
-        outputs=tuple(f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "parquet")),
+        outputs=(
+            *(f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "parquet")),
+            *(f"{table}.parquet" for table in ORIGINS),
+        ),
         needs=("manifest",),
         scoped=True,
     ),
@@ -156,7 +160,7 @@ _STAGES = (
         "{experiment}",
         "tables/{}/overview.json",
         outputs=tuple(f"{page}.html" for page in PAGES),
-        needs=("manifest", "aggregate", "claims", "figure"),
+        needs=("aggregate", "claims", "figure"),
         scoped=True,
     ),
     Stage("explorer", "explorer", "{}.json", outputs=("{}.html",), needs=("aggregate",), scoped=True),

@@ -12,7 +12,7 @@ import json
 import random
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,11 +23,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from halobench.core.errors import Interrupted, describe_error
+from halobench.core.errors import Interrupted, describe_error, require
 from halobench.core.spec_codec import to_json
 from halobench.storage import files
 
 FORMAT = 2  # of the contents of a checkpoint; one of another format is discarded
+ABOUT = {"key", "facts", "checksum"}  # the metadata of a checkpoint, of which a damaged one has lost one at most
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 Tensors = dict[str, torch.Tensor]
 
@@ -174,6 +175,27 @@ class Checkpoint:
             self.path.unlink(missing_ok=True)
         except OSError as error:
             self.log(f"warning: resume point {self.path} can't be removed ({describe_error(error)})")
+
+
+def check_place(path: Path, outputs: Iterable[Path] = ()) -> None:
+    """Raise SpecError if a file that was named for a checkpoint is another one, since it would be lost.
+
+    That is one of the stage's `outputs`, or a whole safetensors file without a checkpoint's metadata. A damaged file
+    passes, so that it holds up nothing.
+    """
+    taken = path.resolve() in {output.resolve() for output in outputs}
+    require(not taken, "--checkpoint", str(path), "a file of its own: this one is among the outputs")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return
+    require(
+        ABOUT & about.keys(),
+        "--checkpoint",
+        str(path),
+        "a file of its own: this one holds other arrays, and is left alone",
+    )
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:

@@ -312,7 +312,7 @@ def test_a_missing_package_is_told_before_anything_is_fitted(monkeypatch):
 
 
 def test_an_unknown_calibrator_is_named():
-    with pytest.raises(SpecError, match=r"calibrators = 'exakt'.*did you mean 'exact'"):
+    with pytest.raises(SpecError, match=r"calibrators\[1\] = 'exakt'.*did you mean 'exact'"):
         parse(CalibrateSpec, {"calibrators": ["none", "exakt"]})
 
 

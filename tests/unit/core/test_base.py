@@ -33,6 +33,32 @@ def test_a_spec_survives_its_canonical_json(spec):
     assert parse(type(spec), json.loads(to_json(spec))) == spec
 
 
+@pytest.mark.parametrize(
+    ("build", "line"),
+    [
+        (lambda: TrainSpec(lr=-1), "lr = -1.0: expected a number above 0"),
+        (lambda: TrainSpec(flip=1), "flip = 1: expected true or false"),
+        (lambda: TrainSpec(epochs=True), "epochs = True: expected a whole number"),
+        (lambda: TrainSpec(batch="50"), "batch = '50': expected a number, but YAML read a string: write 50, unquoted"),
+        (lambda: DatasetSpec("s", 4), "val = None: expected a value: it has no default"),
+        (lambda: DatasetSpec("s", 4, 2, 3, {"p": 1}), "noise.p = 1.0: expected a number below 1"),
+        (lambda: ProbeSpec("sphere", radii=[0, 2, 1]), "radii = [0.0, 2.0, 1.0]: expected increasing distances"),
+        (lambda: parse(ModelSpec, {"nam": "mlp"}), "name = None: expected a value: it has no default"),
+    ],
+)
+def test_a_spec_is_checked_however_it_is_built(build, line):
+    with pytest.raises(SpecError) as raised:
+        build()
+    assert str(raised.value) == line
+
+
+def test_whole_numbers_may_have_a_dot_and_numbers_none():
+    spec = TrainSpec(epochs=7.0, lr=1)
+    assert (spec.epochs, spec.lr) == (7, 1.0)
+    assert to_json(spec) == '{"epochs":7,"lr":1.0}'
+    assert to_json(parse(TrainSpec, {"lr": 1, "epochs": 7})) == to_json(spec)
+
+
 def test_canonical_specs_hold_no_defaults():
     assert canonical(TrainSpec()) == {}
     assert canonical(DatasetSpec("s", 4, 2, 3, NoiseSpec("pair_flip", 0.5))) == {

@@ -14,7 +14,7 @@ from halobench.core.errors import SpecError
 from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import mapped_rows, sources
 from halobench.data import splits as splits_
-from halobench.data.channel_stats import channel_moments
+from halobench.data.channel_stats import Moments
 from halobench.data.distribution import draw_labels
 from halobench.data.loaders import photos
 from halobench.data.mapped_rows import Rows
@@ -88,8 +88,11 @@ def test_splits_are_disjoint_and_keep_to_official_parts():
 
 
 def test_a_source_too_small_is_refused_with_both_numbers():
+    spec, rng = DatasetSpec("s", 50, 20, 25), np.random.default_rng(0)
     with pytest.raises(SpecError, match=r"train \+ val \+ test = 95: expected at most the 90 images of source 's'"):
-        split_indices(DatasetSpec("s", 50, 20, 25), 90, {}, np.random.default_rng(0))
+        split_indices(spec, 90, {}, rng)
+    with pytest.raises(SpecError, match=r"test = 25: expected at most the 20 images of the test part of source 's'"):
+        split_indices(spec, 90, {"train": (0, 70), "test": (70, 90)}, rng)
 
 
 @pytest.mark.parametrize("loader", ["digits", "mnist5k", "photos"])
@@ -115,10 +118,14 @@ def test_embedded_sources_are_what_they_describe(loader, tmp_path):
     assert (other.splits["train"].index != clean.splits["train"].index).any()
 
 
-def test_channel_moments_match_numpy_in_chunks():
+def test_channel_moments_match_numpy_in_blocks(monkeypatch):
+    monkeypatch.setattr("halobench.data.channel_stats.BLOCK", 3 * 60)  # three images
     images = np.random.default_rng(0).integers(256, size=(50, 3, 4, 5), dtype=np.uint8)
     images[:, 2] = 7
-    mean, std = channel_moments(images, chunk=7)
+    moments = Moments(3)
+    for start in range(0, 50, 7):
+        moments.add(images[start : start + 7])
+    mean, std = moments.result()
     np.testing.assert_allclose(mean, images.mean(axis=(0, 2, 3)))
     np.testing.assert_allclose(std[:2], images.std(axis=(0, 2, 3))[:2])
     assert std[2] == 1
@@ -164,12 +171,6 @@ def test_a_large_split_is_left_on_disk_and_gives_the_same(tmp_path, monkeypatch)
     for name in splits_.SPLITS:
         np.testing.assert_array_equal(held.inputs(name), left.inputs(name))
         np.testing.assert_array_equal(held.splits[name].labels, left.splits[name].labels)
-
-
-def test_meta_holds_the_checksums_of_the_arrays(tmp_path):
-    sources.write_source(SourceSpec("digits"), tmp_path)
-    meta = files.read_json(tmp_path / "meta.json")
-    assert meta["checksums"] == {name: files.checksum(tmp_path / name) for name in ("images.npy", "labels.npy")}
 
 
 BLOCKS = """
@@ -312,7 +313,7 @@ def test_lost_arrays_are_loaded_again_and_only_as_they_were(tmp_path, monkeypatc
         assert f"loading {' and '.join(path.name for path in lost)} again" in capsys.readouterr().out
     (tmp_path / "value").write_text("4")
     paths[0].unlink()
-    with pytest.raises(SpecError, match=r"images\.npy = 'other bytes': expected what the loader gave before"):
+    with pytest.raises(SpecError, match=r"images\.npy = 'other bytes': expected the bytes that the loader gave"):
         splits_.load_data(folder, spec, 0)
     assert sorted(path.name for path in folder.iterdir()) == ["labels.npy", "meta.json"]
 

@@ -177,7 +177,7 @@ def test_a_distribution_that_knows_no_posterior_says_so(tmp_path):
 
 
 def test_an_annotation_that_isnt_true_is_refused():
-    with pytest.raises(SpecError, match="a loader that gives a Distribution, as its annotation tells, not Images"):
+    with pytest.raises(SpecError, match="a loader that gives a Distribution, as its annotation says, not Images"):
         sources.describe(SourceSpec(f"{__name__}:mislabelled"))
 
 

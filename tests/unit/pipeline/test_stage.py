@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import time
 
+import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 
 from halobench.core.errors import SpecError
 from halobench.core.specs import DatasetSpec, ModelSpec
 from halobench.experiment.code_version import code_map
 from halobench.pipeline.stage import parse_parts, stage
-from halobench.storage import files, provenance, records
+from halobench.storage import arrays_io, files, provenance, records
+from halobench.training.checkpoint import Checkpoint, check_place
 
 SPEC = {"loader": "digits"}
 
@@ -73,17 +76,41 @@ def test_an_orphan_does_not_write_over_a_result_that_was_asked_for_later(tmp_pat
 
 
 def test_the_folder_is_held_until_the_record_is_written(tmp_path):
-    """Two processes write one after the other; here a second descriptor stands for the second process."""
-    import fcntl
-
+    """Two processes write one after the other, and the lock's file goes with it."""
+    lock = FileLock(tmp_path / files.LOCK, blocking=False)
     with stage("source", tmp_path / "source.json", SPEC) as running:
         running.claim_folder()
         running.outputs[0].write_text("{}")
-        other = os.open(tmp_path, os.O_RDONLY)
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(other)
+        with pytest.raises(Timeout), lock:
+            pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["meta.json", "source.json"]
+    with lock:
+        pass
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for folder in ("file", "file/below", "dangling", "/proc/none"):
+        with pytest.raises(SpecError, match=r"folder of outputs = .*: expected one that can be written to"):
+            claim(tmp_path / folder)
+    claim(tmp_path / "new/below")
+
+
+def test_a_checkpoint_takes_the_place_of_no_other_file(tmp_path):
+    """But one that is damaged does."""
+    whole, damaged, output = (tmp_path / f"{name}.safetensors" for name in ("whole", "damaged", "model"))
+    arrays_io.write_arrays(whole, {"a": np.zeros(3)}, {"format": "pt"})
+    before = whole.read_bytes()
+    damaged.write_bytes(before[:-1])
+    for path in (whole, output):
+        with pytest.raises(SpecError, match=f"--checkpoint = '{path}': expected a file of its own"):
+            check_place(path, [output])
+    assert whole.read_bytes() == before
+    check_place(damaged, [output])
+    check_place(tmp_path / "new.safetensors")
+    Checkpoint(whole, "key").save({}, {}, "the start")
+    check_place(whole)
 
 
 def test_seconds_of_earlier_processes_count(tmp_path):

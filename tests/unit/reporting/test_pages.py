@@ -12,16 +12,17 @@ import yaml
 
 import synthetic
 from conftest import ROOT
-from halobench.core.errors import SpecError
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
 from halobench.pipeline import report as stages
-from halobench.reporting.pages import cells, elements, overview, run_costs
+from halobench.reporting import rendering
+from halobench.reporting.pages import cells, overview
 from halobench.reporting.pages.claims_page import claims_html
+from halobench.results import origins
 from halobench.results.claims import evaluate, load_claims
 from halobench.storage import files, provenance, records, tables_io
-from halobench.storage.columns import TABLE_COLUMNS
-from halobench.storage.layout import PAGES, TABLES
+from halobench.storage.columns import FIT_COLUMNS, KEYS, TABLE_COLUMNS
+from halobench.storage.layout import ORIGINS, PAGES, TABLES
 from halobench.storage.requests import Request
 
 VOID = {"meta", "img", "br", "input"}
@@ -80,6 +81,10 @@ def tables() -> dict[str, pd.DataFrame]:
     found = {}
     for name, table in synthetic.tables(seeds=(0, 1)).items():
         found[name] = table.reindex(columns=list(dict.fromkeys([*table.columns, *TABLE_COLUMNS.get(name, ())])))
+    jobs = [record("train", 3.0), record("train", 5.0, "cuda:0", peak_memory_mib=900.0)]
+    jobs += [record("probe", 1.5, commit="b" * 40 + "-dirty", started="2026-01-01T09:00:00+00:00")]
+    found["jobs"] = origins.jobs_table(origins.job_row(str(i), job) for i, job in enumerate(jobs))
+    found["fits"] = pd.DataFrame([dict.fromkeys(FIT_COLUMNS, 0)])
     return found | {"claims": evaluate(load_claims(ROOT / "workflow/claims.yaml"), found)}
 
 
@@ -90,35 +95,29 @@ def record(stage: str, seconds: float = 2.0, device: str = "cpu", commit: str | 
     return made | {"finished": "2026-01-01T11:30:00+00:00", "peak_memory_mib": 100.0} | changes
 
 
-@pytest.fixture
-def jobs() -> list[run_costs.FinishedJob]:
-    found = [record("train", 3.0), record("train", 5.0, "cuda:0", peak_memory_mib=900.0)]
-    found += [record("probe", 1.5, commit="b" * 40 + "-dirty", started="2026-01-01T09:00:00+00:00")]
-    return list(map(run_costs.as_job, found))
+@pytest.fixture(scope="module")
+def config():
+    return load_config(yaml.safe_load((ROOT / "config.yaml").read_text())).used("demo")
 
 
-@pytest.fixture
-def told(tables, jobs) -> overview.Overview:
-    config = load_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
-    return overview.Overview("demo", tables["runs"], tables["claims"], jobs, config.used("demo"), b"PNG")
-
-
-# The shell ------------------------------------------------------------------------------------------------------------
-
-
-def pages_of(tables, told) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def pages(tables, config) -> dict[str, str]:
     """Every kind of page."""
-    return {
-        "overview": overview.overview_page(told),
-        "cells": cells.cells_page("demo", tables),
-        "claims": claims_html(tables["claims"]),
-    }
+    return overview.pages("demo", tables, config, b"PNG") | {"claims": claims_html(tables["claims"])}
 
 
-def test_pages_are_well_formed_ascii_and_ask_nothing_of_a_network(tables, told):
-    for name, source in pages_of(tables, told).items():
+@pytest.fixture
+def whole(pages) -> dict[str, str]:
+    """The pages that stand alone."""
+    return {name: page for name, page in pages.items() if name != "front"}
+
+
+# Every page -----------------------------------------------------------------------------------------------------------
+
+
+def test_pages_are_well_formed_and_ask_nothing_of_a_network(whole, tmp_path):
+    for name, source in whole.items():
         page = Page(source)
-        assert source.isascii(), name
         assert ("html", {"lang": "en"}) in page.tags
         assert len(page.ids) == len(set(page.ids)), name
         assert not {"link", "iframe", "object"} & {tag for tag, _ in page.tags}
@@ -128,18 +127,19 @@ def test_pages_are_well_formed_ascii_and_ask_nothing_of_a_network(tables, told):
         assert "nan" not in "".join(page.text).lower().split(), name
         assert "url(" not in source
         assert "@import" not in source
+        rendering.write(tmp_path / name, source)
+        assert Page((tmp_path / name).read_text("ascii")).text == page.text
+    # References to characters mean nothing within scripts and styles.
+    assert all(rendering.inline(path.name).isascii() for path in rendering.TEMPLATES.glob("[pf]*.[cj]s*"))
 
 
-def test_the_same_input_gives_the_same_page(tables, told):
-    shuffled = {
-        name: table.sample(frac=1, random_state=0) if name != "claims" else table for name, table in tables.items()
-    }
-    assert pages_of(tables, told) == pages_of(tables, told)
-    assert cells.cells_page("demo", tables) == cells.cells_page("demo", shuffled), "rows have their own order"
+def test_the_order_of_the_tables_rows_changes_nothing(tables):
+    shuffled = {name: table.sample(frac=1, random_state=0) for name, table in tables.items() if name != "claims"}
+    assert cells.cells_page("demo", tables) == cells.cells_page("demo", shuffled)
 
 
-def test_every_form_filters_something_there_by_keys_that_rows_bear(tables, told):
-    for name, source in pages_of(tables, told).items():
+def test_every_form_filters_something_there_by_keys_that_rows_bear(whole):
+    for name, source in whole.items():
         page = Page(source)
         assert page.forms, name
         borne = {key for _, attributes in page.tags for key in attributes if key.startswith("data-")}
@@ -151,8 +151,8 @@ def test_every_form_filters_something_there_by_keys_that_rows_bear(tables, told)
         assert {"dataset", "model"} <= set(selects), name
 
 
-def test_headings_that_sort_are_buttons_whose_column_exists(tables, told):
-    for source in pages_of(tables, told).values():
+def test_headings_that_sort_are_buttons_whose_column_exists(whole):
+    for source in whole.values():
         page = Page(source)
         width = 0
         for attributes, row in page.rows:
@@ -167,39 +167,35 @@ def test_headings_that_sort_are_buttons_whose_column_exists(tables, told):
 
 
 @pytest.mark.parametrize(
-    ("value", "shown", "key"),
+    ("value", "text", "key"),
     [
-        (0.12345, "0.123", ' data-value="0.12345"'),
-        (-2.0, "−2.000", ' data-value="-2.0"'),
-        (math.inf, "∞", ' data-value="Infinity"'),
-        (-math.inf, "−∞", ' data-value="-Infinity"'),
-        (math.nan, "–", ' data-value=""'),
+        (0.12345, "0.123", "0.12345"),
+        (-2.0, "−2.000", "-2.0"),
+        (math.inf, "∞", "Infinity"),
+        (-math.inf, "−∞", "-Infinity"),
+        (math.nan, "–", ""),
     ],
 )
-def test_numbers_are_shown_short_and_sorted_in_full(value, shown, key):
-    entry = elements.number(value)
-    assert (entry.shown, elements.sort_key(entry.value)) == (shown, key)
+def test_numbers_are_shown_short_and_sorted_in_full(value, text, key):
+    entry = rendering.entry(value)
+    assert (entry.text, rendering.sort_key(entry.key)) == (text, key)
 
 
-def test_text_is_escaped_wherever_it_stands():
+def test_names_from_the_tables_are_escaped(tables):
     nasty = '<b>"&'
-    line = elements.Line({"dataset": nasty}, (elements.words(nasty), elements.number(1.0)))
-    columns = (elements.Column(nasty, means=nasty), elements.Column("n", number=True))
-    selects = elements.filters([elements.Choice("dataset", nasty, ((nasty, nasty), ("b", "b")))], "x", nasty)
-    source = elements.document(
-        nasty, selects + elements.note(nasty) + f'<div id="x">{elements.table(nasty, columns, [line])}</div>'
-    )
-    page = Page(source)
+    renamed = {name: table.replace("mlp", nasty) for name, table in tables.items() if name != "claims"}
+    page = Page(cells.cells_page(nasty, renamed, nasty))
     assert "b" not in {tag for tag, _ in page.tags}
-    assert page.items[0][0]["data-dataset"] == nasty
-    assert page.items[0][1][0] == [{"scope": "row", "data-value": nasty}, nasty]
+    rows = [row for attributes, row in page.items if attributes["data-model"] == nasty]
+    assert rows
+    assert all(row[1] == [{"data-value": nasty}, nasty] for row in rows)
+    assert "".join(page.text).count(nasty) == len(rows) + 5  # title, heading, note, caption, select
 
 
 def test_selects_are_there_where_there_is_a_choice():
     keys = [{"dataset": "digits", "model": model, "loss": "cross_entropy"} for model in ("mlp", "cnn")]
-    assert [choice.key for choice in elements.choices(keys)] == ["model"]
-    assert elements.choices(keys)[0].options == (("mlp", "MLP"), ("cnn", "CNN"))
-    assert elements.filters([], "x", "rows") == ""
+    (choice,) = rendering.choices(keys)
+    assert (choice.key, choice.options) == ("model", (("mlp", "MLP"), ("cnn", "CNN")))
 
 
 # Cells ----------------------------------------------------------------------------------------------------------------
@@ -209,26 +205,23 @@ def test_the_table_of_cells_holds_the_numbers_of_the_tables(tables):
     page = Page(cells.cells_page("demo", tables))
     heads = [column.heading for column in cells.columns()]
     assert len(page.items) == len(tables["runs"])
-    runs = tables["runs"].set_index(["dataset", "model", "loss", "seed"])
+    runs = tables["runs"].set_index(KEYS)
     metrics = tables["metrics"].query("split == 'test' and labels == 'noisy'")
-    scores = metrics.set_index(["dataset", "model", "loss", "seed", "calibrator", "metric"])["value"]
+    scores = metrics.set_index([*KEYS, "calibrator", "metric"])["value"]
     radii = tables["radii"].query("points == 'train' and probe == 'nearest_other' and quantity == 'certainty'")
-    radii = radii.set_index(["dataset", "model", "loss", "seed", "calibrator"])["relative_median"]
+    radii = radii.set_index([*KEYS, "calibrator"])["relative_median"]
     for attributes, row in page.items:
         values = dict(zip(heads, (cell[0]["data-value"] for cell in row), strict=True))
         cell = (*(attributes[f"data-{key}"] for key in ("dataset", "model", "loss")), int(values["Seed"]))
-        assert float(values["Train accuracy"]) == runs.loc[cell, "train_accuracy"]
-        assert (
-            values["Interpolates"]
-            == attributes["data-interpolates"]
-            == ("yes" if runs.loc[cell, "interpolates"] else "no")
-        )
-        assert float(values["Test accuracy"]) == 1 - scores[(*cell, "none", "error")]
-        for metric, label in cells.SCORES.items():
+        interpolates = "yes" if runs.loc[cell, "interpolates"] else "no"
+        assert values["Interpolates"] == attributes["data-interpolates"] == interpolates
+        expected = {"Test accuracy": 1 - scores[(*cell, "none", "error")], "Radius, no TS": radii[(*cell, "none")]}
+        expected |= {"Train accuracy": runs.loc[cell, "train_accuracy"]}
+        expected |= {"T, exact": runs.loc[cell, "temperature_exact"]}
+        for metric, label in (("nll", "NLL"), ("ece", "ECE")):
             for calibrator, name in (("none", "no TS"), ("released", "released TS"), ("exact", "exact TS")):
-                assert float(values[f"{label}, {name}"]) == scores[(*cell, calibrator, metric)]
-        assert float(values["Radius, no TS"]) == radii[(*cell, "none")]
-        assert float(values["T, exact"]) == runs.loc[cell, "temperature_exact"]
+                expected[f"{label}, {name}"] = scores[(*cell, calibrator, metric)]
+        assert {name: float(values[name]) for name in expected} == expected
 
 
 def test_cells_without_probe_or_optimum_have_empty_places(tables):
@@ -245,8 +238,8 @@ def test_cells_without_probe_or_optimum_have_empty_places(tables):
 # The overview ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_front_tells_grid_verdicts_cost_and_where(told, tables, jobs):
-    front = Page(overview.front(told))
+def test_the_front_tells_grid_verdicts_cost_and_where(pages, tables):
+    front, whole = Page(pages["front"]), tables["claims"].query("scope == 'all'")
     text = " ".join("".join(front.text).split())
     runs = tables["runs"]
     fit = int(runs["interpolates"].sum())
@@ -255,94 +248,75 @@ def test_the_front_tells_grid_verdicts_cost_and_where(told, tables, jobs):
     assert "2026-01-01 09:00 UTC to 2026-01-01 11:30 UTC" in text
     assert "4.5 s of jobs on CPUs, 5.0 s on GPUs; most memory of a job 900 MiB" in text
     assert f"{'a' * 12} (2 jobs); {'b' * 12}-dirty (1 job)" in text
-    assert "pandas" in text
-    whole = tables["claims"].query("scope == 'all'")
+    assert f"pandas {pd.__version__}" in text
     assert f"{(whole['verdict'] == 'undecided').sum()} undecided" in text
     words = [a["class"].split()[1] for tag, a in front.tags if (a.get("class") or "").startswith("word ")]
     assert sorted(words) == sorted(whole.loc[whole["verdict"] != "not_tested", "verdict"])
     assert [a["src"] for tag, a in front.tags if tag == "img"] == ["data:image/png;base64,UE5H"]
 
 
-def test_the_overview_shows_costs_by_stage_and_the_configuration(told):
-    page = Page(overview.overview_page(told))
+def test_the_overview_shows_costs_by_stage_and_the_configuration(pages, config):
+    page = Page(pages["overview"])
     rows = {row[0][1]: [cell[1] for cell in row[1:]] for _, row in page.items if len(row) == 6}
     assert rows["train"] == ["2", "3.0 s", "5.0 s", "5.0 s", "900 MiB"]
     assert rows["probe"] == ["1", "1.5 s", "0", "1.5 s", "100 MiB"]
     text = "".join(page.text)
-    shown = yaml.safe_load(text[text.index("experiments:") :])
-    assert shown == json.loads(json.dumps(told.config))
+    assert yaml.safe_load(text[text.index("experiments:") :]) == json.loads(json.dumps(config))
 
 
-def test_an_overview_without_figure_or_claims_is_still_one(told, tables):
-    bare = overview.Overview("demo", told.runs, tables["claims"].iloc[:0], told.jobs, {}, note="partial: 3 of 9")
-    text = overview.overview_page(bare)
-    assert "partial: 3 of 9" in text
-    assert "<img" not in text
-    assert 'role="img"' not in text
-    Page(text)
+def test_an_overview_without_figure_or_claims_is_still_one(tables):
+    bare = overview.pages("demo", tables | {"claims": tables["claims"].iloc[:0]}, {}, note="partial: 3 of 9")
+    for text in bare.values():
+        assert "partial: 3 of 9" in text
+        assert "<img" not in text
+        Page(text)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "0"), (0.04, "0.0 s"), (59.6, "60 s"), (600, "10 min"), (7200, "2.0 h")]
+    ("seconds", "text"), [(0, "0"), (0.04, "0.0 s"), (59.6, "60 s"), (600, "10 min"), (7200, "2.0 h")]
 )
-def test_durations(seconds, shown):
-    assert run_costs.duration(seconds) == shown
+def test_durations(seconds, text):
+    assert rendering.duration(seconds) == text
 
 
 # The stage ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def results(tmp_path, tables):
-    """A results folder with the tables and records that the stage reads."""
+def test_the_stage_writes_every_page_and_its_record_twice_the_same(tmp_path, tables):
     folder = tmp_path / "tables/demo"
     folder.mkdir(parents=True)
-    for name in (*TABLES, "claims"):
+    names = (*TABLES, *ORIGINS, "claims")
+    for name in names:
         tables_io.write_parquet(folder / f"{name}.parquet", tables[name])
-    cell = {
-        "dataset": "digits",
-        "model": "mlp",
-        "loss": "cross_entropy",
-        "seed": 0,
-        "path": "a/b/c/seed0",
-        "probe": False,
-    }
-    manifest = {"experiment": "demo", "cells": [cell | {"outputs": {}}], "references": []}
-    files.write_json(tmp_path / "manifest.json", records.seal(manifest))
-    for path, stage in (("runs/a/b/c/seed0/train", "train"), ("runs/a/b/c/seed0/calibrate", "calibrate")):
-        files.write_json(tmp_path / f"{path}.json", records.seal(record(stage)))
+    outputs = {f"{name}.parquet": files.checksum(folder / f"{name}.parquet") for name in names}
     for name in ("aggregate", "claims"):
-        outputs = {f"{t}.parquet": files.checksum(folder / f"{t}.parquet") for t in (*TABLES, "claims")}
         files.write_json(folder / f"{name}.json", records.seal(record(name, outputs=outputs)))
-    return tmp_path
-
-
-def test_the_stage_writes_every_page_and_its_record_twice_the_same(results, monkeypatch):
     code_version._maps.clear()
     made = {}
-    for out in (results / "one", results / "two"):
+    for out in (tmp_path / "one", tmp_path / "two"):
         out.mkdir()
-        spec, manifest = {"config": {"a": 1}}, results / "manifest.json"
-        stages.run_overview(spec, manifest, results, results / "tables/demo", out)
+        stages.run_overview({"config": {"a": 1}}, folder, out)
         found = records.read_record(out / "overview.json")
         assert set(found["outputs"]) == {f"{name}.html" for name in PAGES}
         assert found["spec"]["config"] == {"a": 1}
         made[out.name] = {name: (out / f"{name}.html").read_bytes() for name in PAGES}
     assert made["one"] == made["two"]
+    assert b"Experiment demo" in made["one"]["overview"]
 
 
-def test_the_stage_refuses_a_record_that_was_edited(results):
-    path = results / "runs/a/b/c/seed0/train.json"
-    files.write_json(path, files.read_json(path) | {"seconds": 1e9})
-    with pytest.raises(SpecError, match=r"train\.json"):
-        stages.run_overview({}, results / "manifest.json", results, results / "tables/demo", results)
-
-
-def test_pages_code_counts_for_their_stage_and_its_shell_for_all_tables():
+def test_the_code_of_a_page_counts_with_the_templates_that_it_is_made_of():
     code_version._maps.clear()
-    assert {f"reporting/pages/{name}" for name in ("overview", "cells", "elements")} <= set(
-        code_version.code_map("overview")
-    )
-    for stage in ("claims", "table"):
-        assert "reporting/pages/elements" in code_version.code_map(stage)
-    assert "reporting/pages/elements" not in code_version.code_map("figure")
+    shared = {"base.html", "page.css", "page.js"}
+    own = {
+        "claims": {"claims.html", "tables.html"},
+        "table": {"print_table.html", "tables.html"},
+        "explorer": {"explorer.html", "explorer.css", "explorer.js"},
+        "overview": {"overview.html", "cells.html", "front.html", "front.css", "outcome.html", "tables.html"},
+    }
+    for stage, names in own.items():
+        counted = code_version.code_map(stage)
+        assert "reporting/rendering" in counted
+        templates = {key.rpartition("/")[2] for key in counted if key.startswith("reporting/templates/")}
+        assert templates == names | shared
+    assert set().union(shared, *own.values()) == {path.name for path in rendering.TEMPLATES.iterdir()}
+    assert not any(key.startswith("reporting/templates/") for key in code_version.code_map("figure"))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from halobench.results.aggregate import temperature
+from halobench.results.origins import temperature
 from halobench.results.radii_summary import censored_quantile, summarise_radii
 
 
@@ -59,5 +59,3 @@ def test_temperatures_read_back(fit, expected):
 
 def test_no_temperature_is_nan():
     assert math.isnan(temperature({"T": None, "beta": None}))  # no optimum, or a calibrator without temperature
-    assert math.isnan(temperature(None))
-    assert math.isnan(temperature({"T": None, "beta": None}))

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import sys
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import LineCollection
-from matplotlib.colors import to_hex
 
-import synthetic
 from conftest import ROOT
 from halobench.core.errors import SpecError
 from halobench.experiment.grid import Cell
-from halobench.reporting import seed_statistics, styles, table_views
-from halobench.reporting.figures import training
-from halobench.reporting.plotting import artists, page_layout
-from halobench.reporting.plotting.style import RC
+from halobench.reporting import seed_statistics, table_views
 from halobench.results import aggregate, radii_summary
 from halobench.results.t_intervals import t_interval
 from halobench.storage import files as store
 from halobench.storage import records, tables_io
-from halobench.storage.layout import TABLES
+from halobench.storage.layout import ORIGINS, STAGES, TABLES
 
 KEYS = ["dataset", "model", "loss", "seed"]
 RADII = ["points", "probe", "quantity", "calibrator"]
@@ -121,7 +115,7 @@ def assert_same_tables(found, expected) -> None:
 def test_tables_read_many_at_a_time_are_those_of_one_file_after_the_other(grid):
     manifest, results = grid
     found = aggregate.aggregate(manifest, results)
-    assert set(found) == set(TABLES)
+    assert set(found) == {*TABLES, *ORIGINS}
     assert_same_tables(found, plain_tables(manifest, results))
     assert [tuple(row) for row in found["runs"][KEYS].itertuples(index=False)] == [
         tuple(cell[key] for key in KEYS) for cell in manifest["cells"]
@@ -149,6 +143,25 @@ def test_files_that_are_not_alike_are_joined_as_well(grid):
     found = aggregate.aggregate(manifest, results)
     assert len(found["history"]) == 8 * 100 + 6
     assert_same_tables(found, plain_tables(manifest, results))
+
+
+def test_jobs_and_fits_are_those_of_the_records_and_files(grid):
+    manifest, results = grid
+    found = aggregate.aggregate(manifest, results)
+    jobs = found["jobs"].set_index(["stage", "key"])
+    stages = ("source", "train", "probe", "calibrate", "reference")
+    for path in (path for stage in stages for path in results.glob(STAGES[stage].records[0])):
+        record, key = json.loads(path.read_text()), "/".join(path.parent.relative_to(results).parts[1:])
+        row = jobs.loc[(record["stage"], key)]
+        assert row["seconds"] == record["seconds"]
+        assert row["peak_memory_mib"] == record["peak_memory_mib"]
+        for name in ("spec", "hardware", "versions"):
+            assert json.loads(row[name]) == record[name]
+        jobs = jobs.drop(index=(record["stage"], key))
+    assert jobs.empty
+    fits, runs = (found[name].set_index(KEYS) for name in ("fits", "runs"))
+    exact = fits[(fits["calibrator"] == "exact") & (fits["labels"] == "drawn")]["T"]
+    pd.testing.assert_series_equal(exact, runs["temperature_exact"], check_names=False)
 
 
 @pytest.mark.parametrize("name", ["history.csv", "metrics.csv", "reliability.csv", "radii.parquet", "calibration.json"])
@@ -275,29 +288,6 @@ def test_statistics_over_seeds_of_nothing_are_an_empty_table():
     found = seed_statistics.over_seeds(table, ["a"], "value")
     assert found.columns.tolist() == ["a", "mean", "low", "high", "n"]
     assert found.empty
-
-
-def test_training_draws_each_seed_and_their_mean():
-    tables = synthetic.tables([("digits", "mlp", "cross_entropy"), ("digits", "mlp", "focal")], (0, 1, 2))
-    (ax,) = training.draw(tables["history"], tables["runs"]).axes
-    thin = [collection for collection in ax.collections if isinstance(collection, LineCollection)]
-    for loss, style in styles.loss_styles(["cross_entropy", "focal"]).items():
-        rows = tables["history"][tables["history"]["loss"] == loss]
-        (single,) = (c for c in thin if to_hex(c.get_color()[0]) == style.color.lower())
-        expected = {tuple(group["train_loss"]) for _, group in rows.groupby("seed")}
-        assert {tuple(segment[:, 1]) for segment in single.get_segments()} == expected
-        thick = [x for x in ax.lines if to_hex(x.get_color()) == style.color.lower() and x.get_linewidth() == 1.3]
-        np.testing.assert_allclose(thick[0].get_ydata(), rows.groupby("epoch")["train_loss"].mean(), rtol=1e-14)
-    assert ax.get_yscale() == "log"
-
-
-def test_a_band_is_left_open_where_there_is_no_interval():
-    with mpl.rc_context(RC):
-        ax = page_layout.place(page_layout.blank_figure(2, 2), 0.2, 0.2, 1.5, 1.5)
-        low = np.array([0.0, 0.0, np.nan, 1.0, 1.0])
-        artists.add_bands(ax, [(np.arange(5.0), low, low + 1)], ["red"])
-    spans = [(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for path in ax.collections[0].get_paths()]
-    assert spans == [(0, 1), (3, 4)]
 
 
 def test_groups_are_the_rows_of_each_combination_in_their_order():

@@ -1,24 +1,22 @@
-"""What watches over results: locks, masters, room on the disk, failed jobs, what is there, and verification."""
+"""What watches over results: locks, runs, room on the disk, failed jobs, what is there, and verification."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from conftest import ROOT
-from halobench.core import file_locks
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.grid import Cell
 from halobench.experiment.jobs import cell_jobs, reference_job
 from halobench.results import inventory
-from halobench.runner import disk_space, dry_run, failures, run
-from halobench.runner.slurm import queries
+from halobench.runner import disk_space, dry_run, logs, run
+from halobench.runner.slurm import queue
 from halobench.storage import files, records, verify
 from halobench.storage.provenance import record
 
@@ -37,20 +35,6 @@ def end(process: subprocess.Popen) -> None:
     process.kill()
     process.wait()
     process.stdout.close()
-
-
-def test_a_lock_is_held_by_one_and_dies_with_its_holder(tmp_path):
-    path = tmp_path / "lock"
-    assert not file_locks.is_held(path)
-    other = holder("from halobench.core import file_locks as locks; kept = locks.hold(sys.argv[1])", path)
-    assert file_locks.is_held(path)
-    assert file_locks.hold(path) is None
-    end(other)
-    assert not file_locks.is_held(path)
-    mine = file_locks.hold(path)
-    assert mine is not None
-    assert not os.get_inheritable(mine)
-    os.close(mine)
 
 
 def test_only_what_dead_writers_left_is_swept_away(tmp_path):
@@ -74,26 +58,38 @@ def test_only_what_dead_writers_left_is_swept_away(tmp_path):
 
 @pytest.fixture
 def locked(tmp_path, monkeypatch):
-    """A directory that Snakemake locked; `masters.run` there notes what it would become, and becomes nothing."""
+    """A directory that Snakemake locked; runs there note what Snakemake would be run with, and run nothing."""
     (tmp_path / ".snakemake/locks").mkdir(parents=True)
     (tmp_path / ".snakemake/locks/0.input.lock").write_text("results/a\n")
-    became = []
+    ran = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "execv", lambda program, command: became.append(command))
+    monkeypatch.setattr(run, "_snakemake", lambda arguments: ran.append(list(arguments)) or 0)
     monkeypatch.setattr(run, "_held", {})
-    yield became
-    for descriptor in run._held.values():
-        os.close(descriptor)
-    os.environ.pop(run.HANDED_ON, None)
+    yield ran
+    for lock in run._held.values():
+        lock.release()
 
 
-def test_a_dead_masters_locks_are_removed(locked, capsys):
-    other = holder("from halobench.runner import run as masters; masters.enrol(Path())")
-    end(other)
+ENROL = "from halobench.runner import run; run.enrol(Path())"
+
+
+def is_locked() -> bool:
+    return Path(".snakemake/locks").exists()
+
+
+@pytest.mark.parametrize("same_number", [False, True])
+def test_a_dead_runs_locks_are_removed(locked, capsys, same_number):
+    end(holder(ENROL))
+    (left,) = Path(".snakemake/halobench/runs").iterdir()
+    if same_number:
+        left.rename(left.with_name(f"{run.name()}.lock"))
     run.run(["--cores", "2"])
-    assert not run.is_locked(Path())
+    (own,) = Path(".snakemake/halobench/runs").iterdir()
+    assert own.stem == run.name()
+    assert not is_locked()
     assert "is dead; unlocked" in capsys.readouterr().err
-    assert locked == [[sys.executable, "-m", "snakemake", "--logger=halobench", "--cores", "2"]]
+    assert locked == [["--logger=halobench", "--cores", "2"]]
+    assert run.other_runs(Path()) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -121,49 +117,47 @@ def test_a_file_that_is_no_configuration_is_named_before_snakemake_reads_it(lock
     assert len(locked) == 1
 
 
-def test_a_living_masters_locks_stay(locked, capsys):
-    other = holder("from halobench.runner import run as masters; masters.enrol(Path())")
+def test_a_living_runs_locks_stay_also_those_of_the_younger_of_two(locked, capsys):
+    first, second = holder(ENROL), holder(ENROL)
+    end(first)
     run.run([])
-    assert run.is_locked(Path())
+    assert is_locked()
     said = capsys.readouterr().err
-    assert f"a run is going on here: process {other.pid} on " in said
+    assert f"a run is going on here: process {second.pid} on " in said
     assert "unlocked" not in said
-    end(other)
+    with pytest.raises(OSError, match=f"--unlock: expected no living run in this directory .*-{second.pid}"):
+        run.run(["--unlock"])
+    end(second)
 
 
-def test_a_run_is_a_master_for_others_at_once_and_after_it_became_snakemake(locked, tmp_path):
-    run.run([])
-    ask = "import sys; from pathlib import Path; from halobench.runner import run as masters;"
-    ask += "print(masters.living(Path()))"
-    descriptor = int(os.environ[run.HANDED_ON])
-
-    def others_see() -> str:
-        return subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
-
-    assert f"process {os.getpid()} on " in others_see()
-    assert os.get_inheritable(descriptor)
-    run._held.clear()  # as after exec
-    run.enrol(Path())
-    assert f"process {os.getpid()} on " in others_see()
-    assert not os.get_inheritable(descriptor)
-    assert run._held == {tmp_path / run._own(Path()): descriptor}
+def test_a_run_is_known_to_others_and_takes_its_file_along(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = (
+        f"{ENROL}; run.enrol(Path()); print(list(Path('.snakemake/halobench/runs').iterdir()), run.other_runs(Path()))"
+    )
+    first = holder(ENROL)
+    done = subprocess.run([sys.executable, "-c", f"from pathlib import Path; {code}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(".lock") == 2
+    assert f"-{first.pid}'], [])" in done.stdout
+    (left,) = Path(".snakemake/halobench/runs").iterdir()
+    assert left.name.endswith(f"-{first.pid}.lock")
+    end(first)
 
 
 @pytest.mark.parametrize("words", [["-n"], ["--cores", "2", "--dry-run"], ["-npr"], ["--dryrun"]])
 def test_a_dry_run_unlocks_nothing_and_ends_no_jobs(locked, words, monkeypatch, capsys):
-    queries.Runs(Path(run.STATE)).note("a-run", {"master": "elsewhere-1"})
-    job = queries.QueuedJob("7", "PENDING", "a-run", "train x", "(Resources)")
-    monkeypatch.setattr(queries, "queued", lambda runs: [job] if runs == ["a-run"] else [])
-    monkeypatch.setattr(queries, "settle", lambda *arguments: pytest.fail("settled"))
+    queue.note(run.SUBMITTED, "a-run", "elsewhere-1")
+    job = queue.QueuedJob("7", "PENDING", "train x", "(Resources)")
+    monkeypatch.setattr(queue, "queued", lambda runs: [job] if runs == ["a-run"] else [])
+    monkeypatch.setattr(queue, "settle", lambda *arguments: pytest.fail("settled"))
     run.run(words)
     said = capsys.readouterr().err
-    assert (
-        "jobs of a run that died are in the queue: 7 (train x, PENDING (Resources)); a run without -n ends those"
-        in said
-    )
-    assert run.is_locked(Path())
-    assert queries.Runs(Path(run.STATE)).names() == ["a-run"]
-    assert locked == [[sys.executable, "-m", "snakemake", *words]]
+    told = "jobs of a run that died are in the queue: 7 (train x, PENDING (Resources)); a run without -n ends those"
+    assert told in said
+    assert is_locked()
+    assert queue.noted(run.SUBMITTED) == ["a-run"]
+    assert locked == [words]
 
 
 @pytest.mark.parametrize("words", [["-j", "2"], ["--config", "n=1"], ["--nolock"], ["--unlock"]])
@@ -183,55 +177,37 @@ def test_a_profile_that_is_not_there_is_told(locked):
             ask(["--workflow-profile", "mine", "-n"])
 
 
-def test_a_master_on_another_host_is_known_by_its_beat(locked, monkeypatch, capsys):
-    """Where the lock of a master is not known here, though the folder is shared."""
-    monkeypatch.setattr(run, "WATCH", 1.0)
-    path = Path(".snakemake/halobench/masters/elsewhere-7")
+def test_a_run_of_another_host_counts_as_alive_until_the_user_says_otherwise(locked, capsys):
+    """Its lock may be unknown here, though the folder is shared."""
+    path = Path(".snakemake/halobench/runs/elsewhere.site.org-7.lock")
     path.parent.mkdir(parents=True)
-    path.write_text("process 7 on elsewhere, started then\n")
-    over = threading.Event()
-
-    def beat() -> None:
-        while not over.wait(0.1):
-            os.utime(path)
-
-    thread = threading.Thread(target=beat)
-    thread.start()
+    path.touch()
+    end(holder(ENROL))
+    queue.note(run.SUBMITTED, "a-run", "elsewhere.site.org-7")
     run.run([])
-    over.set()
-    thread.join()
     said = capsys.readouterr().err
-    assert "looking for 1 s whether a run on another host lives (elsewhere-7)" in said
-    assert "a run is going on here: process 7 on elsewhere" in said
-    assert run.is_locked(Path())
-    run.run([])
-    assert "a run is going on here" not in capsys.readouterr().err
-    assert not run.is_locked(Path())
+    assert "a run may be alive on another host: process 7 on elsewhere.site.org; `halobench run --unlock` once" in said
+    assert is_locked()
+    assert path.exists()
+    assert queue.noted(run.SUBMITTED) == ["a-run"]
+    run.run(["--unlock"])
     assert not path.exists()
-
-
-def test_a_master_beats_and_takes_its_file_along(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = Path(".snakemake/halobench/masters")
-    other = holder("from halobench.runner import run as masters; masters.BEAT = 0.1; masters.enrol(Path())")
-    (own,) = path.iterdir()
-    first = own.stat().st_mtime_ns
-    limit = time.monotonic() + 30
-    while own.stat().st_mtime_ns == first:
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-    end(other)  # by SIGKILL
-    assert own.exists()
-    code = "from pathlib import Path; from halobench.runner import run as masters;"
-    code += "masters.enrol(Path()); masters.living(Path())"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert list(path.iterdir()) == []
+    assert queue.noted(run.SUBMITTED) == ["a-run"], "its jobs are left to the next run"
+    assert locked == [["--logger=halobench"], ["--logger=halobench", "--unlock"]]
 
 
 @pytest.mark.parametrize("words", [["--directory", "there"], ["-d", "there"], ["--directory=there", "-n"], ["-dthere"]])
 def test_the_working_directory_is_snakemakes(words):
-    assert run.working_directory(["--cores", "2", *words]) == Path("there")
-    assert run.working_directory(["--cores", "2", "target"]) == Path()
+    assert run._asked(["--cores", "2", *words]).directory == Path("there")
+    assert run._asked(["--cores", "2", "target"]).directory == Path()
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (1, 1), (None, 0), ("two problems", 1)])
+def test_snakemakes_exit_code_is_kept(monkeypatch, capsys, code, expected):
+    monkeypatch.setattr("snakemake.cli.main", lambda arguments: sys.exit(code))
+    monkeypatch.setattr(sys, "argv", [])
+    assert run._snakemake(["--cores", "1"]) == expected
+    assert capsys.readouterr().err == ("two problems\n" if expected and isinstance(code, str) else "")
 
 
 SIZES = {"sources": {"digits": {"classes": 10, "bytes": 1000}}, "weights": {"mlp": {"digits": 4000}}}
@@ -263,7 +239,7 @@ def test_the_disk_needs_room_for_what_is_missing(two_cells, tmp_path):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).touch()
     assert disk_space.needed(two_cells, SIZES, tmp_path) == cell + 3 * 4000
-    assert disk_space.require_room(two_cells, SIZES, tmp_path / "not/there/yet")["needed"] < 2**21
+    disk_space.require_room(two_cells, SIZES, tmp_path / "not/there/yet")
     huge = SIZES | {"weights": {"mlp": {"digits": 2**60}}}
     with pytest.raises(ConfigError, match=r"free: expected at least 4\.19e\+06 TiB, which the cells still to be"):
         disk_space.require_room(two_cells, huge, tmp_path)
@@ -278,27 +254,35 @@ def test_failed_jobs_are_those_with_a_new_log_and_no_output(tmp_path):
         "figure/e/summary": "",
         "train/d/m/l.x/seed2": "old\n",
     }
-    for name, text in texts.items():
+
+    def write(name: str, text: str) -> Path:
         path = tmp_path / f"logs/{name}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+        return path
+
+    for name, text in texts.items():
+        path = write(name, text)
     os.utime(path, (began - 100, began - 100))
     (tmp_path / "runs/d/m/l/seed1").mkdir(parents=True)
     (tmp_path / "runs/d/m/l/seed1/train.json").touch()
-    found = {(f.stage, f.name): f.last for f in failures.failed(tmp_path, began)}
+    found = {(job.stage, job.name): job.last for job in logs.failed(tmp_path, began)}
     silent = "(no word: killed, or never started)"
     assert found == {
         ("train", "d/m/l/seed0"): "d/m/l/seed0: loss is nan",
         ("probe", "d/m/l/seed1"): silent,
         ("figure", "e/summary"): silent,
     }
-    text = failures.table(failures.failed(tmp_path, began))
+    text = logs.table(logs.failed(tmp_path, began))
     assert text.startswith("3 jobs failed")
     assert "train   d/m/l/seed0  d/m/l/seed0: loss is nan" in text
-    stopped = failures.Failure("train", "d/m/l/seed2", path, "d/m/l/seed2: stopped by SIGTERM; saved at epoch 3")
-    told = failures.table([*failures.failed(tmp_path, began), stopped])
+    path = write(
+        "train/d/m/l/seed2", "$ halobench train\nhalobench: d/m/l/seed2: stopped by SIGTERM; saved at epoch 3\n"
+    )
+    told = logs.table(logs.failed(tmp_path, began))
     assert told.startswith("3 jobs failed and 1 job was stopped; each with the last lines of its log:\n")
-    assert failures.table([stopped, stopped]).startswith("2 jobs were stopped; ")
+    stopped = logs.JobLogs("train", "d/m/l/seed2", path)
+    assert logs.table([stopped, stopped]).startswith("2 jobs were stopped; ")
 
 
 def write_cell(results: Path, config, seed: int) -> None:

@@ -5,45 +5,45 @@ from __future__ import annotations
 import asyncio
 import sys
 import types
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 
 from halobench.runner.slurm import executor_patch
-from halobench.runner.slurm.executor_patch import SURE, Corrections
+from halobench.runner.slurm.executor_patch import SURE, corrected
 
 
-def states_seen(corrections: Corrections, *looks: dict[str, str]) -> list[str | None]:
+def seen(*looks: dict[str, str], made: bool = True) -> list[str | None]:
     """What job 1 is told to be at each look."""
-    return [corrections.corrected(look, ["1"]).get("1") for look in looks]
+    doubted: Counter[str] = Counter()
+    return [corrected(look, ["1"], doubted, lambda job: made).get("1") for look in looks]
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "PENDING", "COMPLETED", "FAILED", "NODE_FAIL", "COMPLETING"])
 def test_other_states_are_told_as_they_are(state):
-    assert states_seen(Corrections(lambda job: True), *[{"1": state}] * 5) == [state] * 5
+    assert seen(*[{"1": state}] * 5) == [state] * 5
 
 
 def test_a_preempted_job_that_is_not_put_back_counts_as_cancelled():
-    told = states_seen(Corrections(lambda job: True), *[{"1": "PREEMPTED"}] * (SURE + 1))
-    assert told == ["PREEMPTED"] * (SURE - 1) + ["CANCELLED"] * 2
+    assert seen(*[{"1": "PREEMPTED"}] * (SURE + 1)) == ["PREEMPTED"] * (SURE - 1) + ["CANCELLED"] * 2
     looks = [{"1": "PREEMPTED"}] * (SURE - 1) + [{"1": "PENDING"}] + [{"1": "PREEMPTED"}] * (SURE - 1)
-    assert "CANCELLED" not in states_seen(Corrections(lambda job: True), *looks)
+    assert "CANCELLED" not in seen(*looks)
 
 
 @pytest.mark.parametrize(("made", "state"), [(True, "COMPLETED"), (False, "CANCELLED")])
 def test_a_forgotten_job_has_ended_as_its_files_tell(made, state):
-    looks = [{"1": "RUNNING"}, *[{"2": "RUNNING"}] * SURE]
-    told = states_seen(Corrections(lambda job: made), *looks)
+    told = seen({"1": "RUNNING"}, *[{"2": "RUNNING"}] * SURE, made=made)
     assert told == ["RUNNING", *[None] * (SURE - 1), state]
 
 
 def test_jobs_that_are_not_active_are_left_alone():
-    assert Corrections(lambda job: False).corrected({"7": "PREEMPTED"}, []) == {"7": "PREEMPTED"}
+    assert corrected({"7": "PREEMPTED"}, [], Counter(), lambda job: False) == {"7": "PREEMPTED"}
 
 
 @pytest.fixture
 def plugin(monkeypatch):
-    """A module with an executor as the plugin's: it looks more and more seldom, and guesses an account."""
+    """A module with an executor as the plugin's: it guesses an account."""
     module = types.ModuleType("stand_in_plugin")
     answers = []
 
@@ -52,11 +52,15 @@ def plugin(monkeypatch):
 
     class Executor:
         _fallback_account_arg = None
-        next_seconds_between_status_checks = 40
+
+        run_uuid = "run-a"
+
+        def cancel(self):
+            self.cancel_jobs([])  # as if all were being looked at
+            self.wait_thread.join()
 
         async def check_active_jobs(self, active_jobs):
             states, _ = await module.query_job_status(self.command, None)
-            self.next_seconds_between_status_checks += 10
             for job in active_jobs:
                 if (states or {}).get(job.external_jobid) not in ("COMPLETED", "CANCELLED"):
                     yield job
@@ -94,4 +98,13 @@ def test_an_executor_is_improved(plugin, tmp_path, command):
     assert looks(made, jobs) == (["3"] if command.startswith("squeue") else ["1", "2", "3"])
     assert looks(made, jobs[2:]) == ["3"]
     assert looks(made, jobs[2:]) == ["3"], "no answer"
-    assert made.next_seconds_between_status_checks == 20
+
+
+def test_all_jobs_of_the_run_are_cancelled_before_and_after_the_last_submissions(plugin, monkeypatch):
+    made, asked, waited = plugin.Executor(), [], []
+    made.wait_thread = SimpleNamespace(join=waited.append)
+    executor_patch.improve(made, 20)
+    monkeypatch.setattr(executor_patch, "ask", lambda *command: asked.append(command))
+    made.cancel()
+    assert asked == [("scancel", "--me", "--name=run-a")] * 2
+    assert waited == [5], "no longer for the thread that looks"

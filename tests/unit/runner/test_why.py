@@ -106,7 +106,7 @@ def test_a_report_tells_groups_and_totals(tmp_path):
     request(tmp_path)
     record(tmp_path)
     assert report(read(DRY).jobs, tmp_path) == [
-        "train clean/cnn/mixup2/seed0: loss.alpha is 0.5 instead of its default",
+        "train clean/cnn/mixup2/seed0: loss.alpha was the default and is 0.5",
         "train clean/cnn/mixup2/seed2: it has never run",
         "calibrate clean/cnn/mixup2/seed0: it has never run",
         "3 jobs would run: 2 train, 1 calibrate",
@@ -123,8 +123,8 @@ def test_thousands_of_jobs_share_a_line_unless_each_is_asked_for(tmp_path):
     for i in range(1000):
         record(tmp_path, f"{i}/a")
     lines = report(jobs, tmp_path)
-    assert lines[0] == "train, 1000 jobs (clean/mixup2/seed0, ...): loss.alpha is 0.5 instead of its default"
-    assert lines[1:] == ["1000 jobs would run: 1000 train"]
+    assert lines[0] == "train, 1,000 jobs (clean/mixup2/seed0, ...): loss.alpha was the default and is 0.5"
+    assert lines[1:] == ["1,000 jobs would run: 1000 train"]
     assert len(report(jobs, tmp_path, each=True)) == 1001
 
 
@@ -141,15 +141,15 @@ def test_figures_share_a_kind_though_each_has_a_rule(tmp_path):
     write(tmp_path / made.outputs[0])
     assert report([*figures, made], tmp_path) == [
         "aggregate tiny: it is forced",
-        "figure, 2 jobs (tiny/a, tiny/b): results/tables/tiny/runs.parquet will be made anew by aggregate",
+        "figure, 2 jobs (tiny/a, tiny/b): results/tables/tiny/runs.parquet will be made again by aggregate",
         "3 jobs would run: 1 aggregate, 2 figure",
     ]
 
 
 def test_reasons_are_told_apart():
     text = f"Missing output files: a, b; Updated input files: c; Code has changed since last execution; {CHANGED}"
-    assert list(parse_reason(text)) == [dry_run.MISSING, dry_run.NEWER, dry_run.CODE, dry_run.INPUTS]
-    assert parse_reason(text)[dry_run.MISSING] == "a, b"
+    files = {dry_run.MISSING: ["a", "b"], dry_run.NEWER: ["c"], dry_run.CODE: [], dry_run.INPUTS: []}
+    assert parse_reason(text) == files
 
 
 LOSS = {"name": "mixup", "options": {"points": 3}}
@@ -159,19 +159,27 @@ LOSS = {"name": "mixup", "options": {"points": 3}}
     ("before", "now", "clauses"),
     [
         ({"train": {"lr": 0.1}}, {"train": {"lr": 0.2}}, ["train.lr was 0.1 and is 0.2"]),
-        ({"loss": LOSS}, {"loss": {"name": "mixup"}}, ["loss.points was 3 and is its default again"]),
-        ({"loss": {"name": "mixup"}}, {"loss": LOSS}, ["loss.points is 3 instead of its default"]),
+        ({"loss": LOSS}, {"loss": {"name": "mixup"}}, ["loss.points was 3 and is the default"]),
+        ({"loss": {"name": "mixup"}}, {"loss": LOSS}, ["loss.points was the default and is 3"]),
         (
             {"loss": LOSS},
             {"loss": {"name": "focal", "options": {"gamma": 2}}},
-            ["loss.gamma is 2", 'loss.name was "mixup" and is "focal"', "loss.points was 3 and is gone"],
+            [
+                "loss.gamma was absent and is 2",
+                'loss.name was "mixup" and is "focal"',
+                "loss.points was 3 and is absent",
+            ],
         ),
         (
             {"probes": {"a": {"kind": "a", "n": 1}, "b": {"kind": "b", "n": 1}}},
             {"probes": {"a": {"kind": "a", "n": 2}, "b": {"kind": "b", "n": 2}}},
             ["probes.a.n and probes.b.n were 1 and are 2"],
         ),
-        ({"train": {}}, {"train": {"bf16": True, "amp": True}}, ["train.amp and train.bf16 are true instead of their"]),
+        (
+            {"train": {}},
+            {"train": {"bf16": True, "amp": True}},
+            ["train.amp and train.bf16 were the default and are true"],
+        ),
         (
             {"x": list(range(40))},
             {"x": []},
@@ -181,9 +189,7 @@ LOSS = {"name": "mixup", "options": {"points": 3}}
     ],
 )
 def test_specs_are_compared_by_key(before, now, clauses):
-    found = spec_changes(before, now)
-    assert len(found) == len(clauses)
-    assert all(line.startswith(clause) for line, clause in zip(found, clauses, strict=True)), found
+    assert spec_changes(before, now) == clauses
 
 
 @pytest.mark.parametrize(
@@ -209,7 +215,7 @@ def test_another_plugin_explains_its_other_code(tmp_path):
 def test_a_request_newer_than_a_stale_record_is_explained_by_their_difference(tmp_path):
     request(tmp_path)
     record(tmp_path, f"{RUN}/b.csv")
-    sentence = "loss.alpha is 0.5 instead of its default"
+    sentence = "loss.alpha was the default and is 0.5"
     assert explain(cell(f"Updated input files: {REQUEST}"), {}, tmp_path) == sentence
     both = f"Updated input files: x.csv, {REQUEST}"
     assert explain(cell(both), {}, tmp_path) == f"x.csv changed after the outputs were made; {sentence}"
@@ -250,9 +256,9 @@ def test_other_reasons_have_a_sentence_too(tmp_path, reason, sentence):
 def test_earlier_jobs_are_named_or_counted(tmp_path):
     makers = {f"in/{i}": PlannedJob("train", "", (), (f"in/{i}",), {"seed": str(i)}) for i in range(5)}
     job = cell(f"Input files updated by another job: {', '.join(makers)}")
-    assert explain(job, makers, tmp_path) == "5 inputs will be made anew by train (5 jobs)"
+    assert explain(job, makers, tmp_path) == "5 inputs will be made again by train (5 jobs)"
     one = cell("Input files updated by another job: in/3")
-    assert explain(one, makers, tmp_path) == "in/3 will be made anew by train seed3"
+    assert explain(one, makers, tmp_path) == "in/3 will be made again by train seed3"
     new = cell(f"Missing output files: {RUN}/a.csv; {one.reason}")
     assert explain(new, makers, tmp_path) == "it has never run"
 

@@ -12,8 +12,8 @@ from halobench.cli.main import build_parser
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import drawn_jobs, job_of
-from halobench.runner import failures, fork_server, logs
-from halobench.runner.forecast import estimates, explain
+from halobench.runner import logs
+from halobench.runner.forecast import explain
 from halobench.storage.layout import STAGES, Stage
 
 ROOT = Path(__file__).parents[3]
@@ -37,12 +37,12 @@ def test_a_failed_job_of_any_stage_is_in_the_table_of_failed_jobs(stage, scope, 
     log = results / stage.log.format(**WILDCARDS)
     log.parent.mkdir(parents=True)
     log.write_text(f"$ halobench {stage.name}\nhalobench: error: no network\n")
-    (failure,) = failures.failed(results, since=0.0)
+    (failure,) = logs.failed(results, since=0.0)
     assert (failure.stage, failure.name, failure.last) == (stage.name, key_of(stage), "no network")
     record = results / stage.record_path(key_of(stage))
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text("{}")
-    assert failures.failed(results, since=0.0) == []
+    assert logs.failed(results, since=0.0) == []
 
 
 def test_the_end_of_a_job_of_any_stage_is_seen(stage, tmp_path):
@@ -63,11 +63,8 @@ def test_every_stage_is_listed_everywhere(stage):
     assert re.search(rf'f"{stage.name}_\{{\w+\}}"' if stage.each else rf"^rule {stage.name}:", rules, re.M)
     commands = build_parser()._subparsers._group_actions[0].choices
     assert stage.name in commands
-    assert stage.name in fork_server.STAGES
     assert stage.name in code_version.STAGES
     assert stage.name in explain.ORDER
-    assert estimates.PLACES[stage.name] == stage.records
-    assert stage.name == "manifest" or stage.name in estimates.LIKE
     included = re.findall(r'^include: "(.+)"', (ROOT / "Snakefile").read_text(), re.M)
     assert {f"workflow/rules/{path.name}" for path in (ROOT / "workflow/rules").glob("*.smk")} == set(included)
 
@@ -86,8 +83,7 @@ def test_every_stage_has_its_job(stage):
 
 
 def test_nothing_else_is_listed():
-    assert set(fork_server.STAGES) == set(code_version.STAGES) == set(explain.ORDER) == set(STAGES)
-    assert set(estimates.PLACES) == set(STAGES)
+    assert set(code_version.STAGES) == set(explain.ORDER) == set(STAGES)
 
 
 def test_stages_need_earlier_ones(stage):

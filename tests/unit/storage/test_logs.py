@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from halobench.cli.main import main
-from halobench.runner import failures, logs
+from halobench.runner import logs
 from halobench.storage import job_logs
 
 OWN = "$ halobench train --spec '{}'\nepoch 1/3\nepoch 2/3\nepoch 3/3\nhalobench: error: d/m/l/seed0: loss is nan\n\n"
@@ -68,13 +68,13 @@ def results(tmp_path) -> Path:
 
 def test_a_cells_logs_are_found_with_those_of_slurm(results):
     found = list(logs.find(results, "d/m/l/seed0/", results / "logs/slurm"))
-    assert [(job.stage, job.name) for job in found] == [("probe", "d/m/l/seed0"), ("train", "d/m/l/seed0")]
-    assert [path.name for path in found[1].slurm] == ["9.log", "10.log"]
-    assert found[0].slurm == ()
+    assert [(job.stage, job.name) for job in found] == [("train", "d/m/l/seed0"), ("probe", "d/m/l/seed0")]
+    assert [path.name for path in found[0].slurm] == ["9.log", "10.log"]
+    assert found[1].slurm == ()
     for name in ("d_m_l_0", "results/runs/d/m/l/seed0/", "9", "./results/runs/d/m/l/seed0/"):
         assert {job.name for job in logs.find(results, name)} == {"d/m/l/seed0"}, name
-    assert [job.name for job in logs.find(results, "l/seed0")] == ["d/m/l/seed0", "d/m/l/seed0", "d/m/l/seed01"]
-    text = logs.describe_logs(found[1])
+    assert [job.name for job in logs.find(results, "l/seed0")] == ["d/m/l/seed0", "d/m/l/seed01", "d/m/l/seed0"]
+    text = logs.describe_logs(found[0])
     assert text.splitlines() == [
         "train d/m/l/seed0",
         f"  {results}/logs/train/d/m/l/seed0.log",
@@ -105,17 +105,17 @@ def test_the_command_shows_them(results, monkeypatch, capsys):
     assert main(["logs", "d/m/l/seed0/"]) == 0
     said = capsys.readouterr().out
     assert "rule_probe/d_m_l_0/12.log" in said
-    assert said.index("probe d/m/l/seed0") < said.index("train d/m/l/seed0") < said.index("d_m_l_0/9.log")
+    assert said.index("train d/m/l/seed0") < said.index("d_m_l_0/9.log") < said.index("probe d/m/l/seed0")
     assert main(["logs", "elsewhere"]) == 1
     assert "no log in results/logs is of a job named elsewhere" in capsys.readouterr().out
     assert main(["logs", "seed0", "--results", str(results / "nowhere")]) == 1
 
 
 def test_a_failure_is_told_with_slurms_last_log(results):
-    (failed, *others) = [f for f in failures.failed(results, 0.0, results / "logs/slurm") if f.name == "d/m/l/seed0"]
+    (failed, *others) = [f for f in logs.failed(results, 0.0, results / "logs/slurm") if f.name == "d/m/l/seed0"]
     assert [other.stage for other in others] == ["probe"]
-    assert (failed.slurm.name, failed.ended) == ("10.log", "")
-    text = failures.table([failed])
+    assert [path.name for path in failed.slurm] == ["9.log", "10.log"]
+    text = logs.table([failed])
     assert text.splitlines()[1:-1] == [
         "  train  d/m/l/seed0  d/m/l/seed0: loss is nan",
         f"         {results}/logs/train/d/m/l/seed0.log:",
@@ -123,5 +123,5 @@ def test_a_failure_is_told_with_slurms_last_log(results):
         f"         {results}/logs/slurm/rule_train/d_m_l_0/10.log",
     ]
     (results / "logs/slurm/rule_train/d_m_l_0/10.log").write_text("slurmstepd: error: out of time\n")
-    (failed, *_) = [f for f in failures.failed(results, 0.0, results / "logs/slurm") if f.stage == "train"]
-    assert "10.log: slurmstepd: error: out of time" in failures.table([failed])
+    (failed, *_) = [f for f in logs.failed(results, 0.0, results / "logs/slurm") if f.stage == "train"]
+    assert "10.log: slurmstepd: error: out of time" in logs.table([failed])

@@ -6,15 +6,18 @@ Source: A. Krizhevsky, Learning multiple layers of features from tiny images, 20
 from __future__ import annotations
 
 from halobench.data.sources import Description, Images
-from halobench.data.torchvision_files import BatchesSet
+from halobench.data.torchvision_files import VisionSet
 
 FROM_DISK = True
-SET = BatchesSet(
+BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
+SET = VisionSet(
     "CIFAR-10",
     "CIFAR10",
-    folder="cifar-10-batches-py",
-    archive="cifar-10-python.tar.gz",
-    files=(*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"),
+    50_000,
+    10_000,
+    (3, 32, 32),
+    ("cifar-10-python.tar.gz",),
+    unpacked=tuple(f"cifar-10-batches-py/{name}" for name in BATCHES),
 )
 
 

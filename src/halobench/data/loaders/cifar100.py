@@ -6,16 +6,18 @@ Source: A. Krizhevsky, Learning multiple layers of features from tiny images, 20
 from __future__ import annotations
 
 from halobench.data.sources import Description, Images
-from halobench.data.torchvision_files import BatchesSet
+from halobench.data.torchvision_files import VisionSet
 
 FROM_DISK = True
-SET = BatchesSet(
+SET = VisionSet(
     "CIFAR-100",
     "CIFAR100",
+    50_000,
+    10_000,
+    (3, 32, 32),
+    ("cifar-100-python.tar.gz",),
     classes=100,
-    folder="cifar-100-python",
-    archive="cifar-100-python.tar.gz",
-    files=("train", "test", "meta"),
+    unpacked=tuple(f"cifar-100-python/{name}" for name in ("train", "test", "meta")),
 )
 
 

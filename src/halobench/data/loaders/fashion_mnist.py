@@ -1,16 +1,26 @@
 """Fashion-MNIST: articles of clothing, 60,000 grey images of 28x28 pixels to train on and 10,000 to test on.
 
 Source: H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST: a novel image dataset for benchmarking machine learning
-algorithms, arXiv 1708.07747.
+algorithms, arXiv 1708.07747. Debian's package ``dataset-fashion-mnist`` has the same files, compressed again.
 """
 
 from __future__ import annotations
 
 from halobench.data.sources import Description, Images
-from halobench.data.torchvision_files import IdxSet
+from halobench.data.torchvision_files import idx_set
 
 FROM_DISK = True
-SET = IdxSet("Fashion-MNIST", "FashionMNIST")
+SET = idx_set(
+    "Fashion-MNIST",
+    "FashionMNIST",
+    package="/usr/share/datasets/fashion-mnist",
+    payloads=(
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+)
 
 
 def describe() -> Description:

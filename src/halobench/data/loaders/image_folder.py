@@ -2,14 +2,18 @@
 
 Each image is decoded once, resized so that its shorter side has `size` pixels (bilinear, antialiased) and cut to the
 square in its middle, as by torchvision's ``Resize(size)`` and ``CenterCrop(size)``; block by block, so that memory
-doesn't grow with the folder. Orientation tags of cameras are ignored, as by torchvision. Of animations and files with
-several pages the first image is read.
+grows only with the list of files. Orientation tags of cameras are ignored, as by torchvision. Of animations and files
+with several pages the first image is read.
+
+ImageFolder itself isn't used: it follows links in circles without end, and loads torch, which takes more time and
+memory than the rest of the work, and this at the start of each run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,9 +43,8 @@ def describe(
     Parameters and errors are as for `load`.
     """
     size, parts = _checked(folder, size, mode, test_folder)
-    counts = [len(part) for part in parts]
-    shape = (CHANNELS[mode or _mode_of(parts[0])], size, size)
-    return Description(shape, len(parts[0].names), sum(counts), _official(counts))
+    shape = (CHANNELS[mode or _first_mode(parts[0])], size, size)
+    return Description(shape, len(parts[0].names), sum(map(len, parts)), _official(parts))
 
 
 def load(
@@ -71,13 +74,31 @@ def load(
         another mode than the first.
     """
     size, parts = _checked(folder, size, mode, test_folder)
-    labels = np.concatenate([part.labels() for part in parts])
-    images = FolderImages(parts, size, mode)
-    return Images(images, labels, len(parts[0].names), _official([len(part) for part in parts]), parts[0].names)
+    labels = np.concatenate([part.labels for part in parts])
+    return Images(FolderImages(parts, size, mode), labels, len(parts[0].names), _official(parts), parts[0].names)
 
 
-def _official(counts: list[int]) -> dict[str, tuple[int, int]]:
-    return {"train": (0, counts[0]), "test": (counts[0], sum(counts))} if len(counts) == 2 else {}
+@dataclass(frozen=True)
+class Listing:
+    """The images under a folder, in torchvision's order.
+
+    `key` and `folder` are the option that names the folder and its value, for messages; `names` are the classes, and
+    `labels` (n,) the class of each of `paths`.
+    """
+
+    key: str
+    folder: str
+    names: tuple[str, ...]
+    paths: list[str]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def _official(parts: list[Listing]) -> dict[str, tuple[int, int]]:
+    train, total = len(parts[0]), sum(map(len, parts))
+    return {"train": (0, train), "test": (train, total)} if len(parts) == 2 else {}
 
 
 def _checked(
@@ -86,81 +107,30 @@ def _checked(
     """Return size and listings of the folders, after checks of all options."""
     side: int = convert_number(int, "size", size)
     require(1 <= side <= LARGEST, "size", side, f"a side in pixels, from 1 to {LARGEST}")
-    require(
-        mode is None or (isinstance(mode, str) and mode in CHANNELS), "mode", mode, f"{one_of(CHANNELS, mode)}, or null"
-    )
-    seen: dict[Identity, str] = {}  # of both folders together: a test image must not be a training image
-    parts = [list_folder("folder", folder, seen)]
+    known = mode is None or (isinstance(mode, str) and mode in CHANNELS)
+    require(known, "mode", mode, f"{one_of(CHANNELS, mode)}, or null")
+    listed: dict[str, str] = {}  # of both folders together: a test image must not be a training image
+    parts = [list_folder("folder", folder, listed)]
     if test_folder is not None:
-        one, other = _ancestry(_root("folder", folder)), _ancestry(_root("test_folder", test_folder))
-        apart = next(iter(one)) not in other and next(iter(other)) not in one
+        one, other = _root("folder", folder).resolve(), _root("test_folder", test_folder).resolve()
         expected = f"a folder apart from folder = {folder!r}, neither it nor inside it nor around it"
+        apart = not (one.is_relative_to(other) or other.is_relative_to(one))
         require(apart, "test_folder", test_folder, f"{expected}: test images would be training images")
-        parts.append(list_folder("test_folder", test_folder, seen))
+        parts.append(list_folder("test_folder", test_folder, listed))
         differ = sorted(set(parts[0].names) ^ set(parts[1].names))
         require(not differ, "test_folder", test_folder, f"the classes of folder, but {differ[:1]} is in one alone")
     return side, parts
 
 
-Identity = tuple[int, int]  # device and inode of a folder, the same for all paths to it
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The images under a folder, in torchvision's order.
-
-    Attributes
-    ----------
-    key, folder : str
-        The option that names the folder, and its value, for messages.
-    names : tuple of str
-        The classes.
-    places : list of (str, int, str)
-        Each folder that holds images, with its class and its images' names, joined by ``/``: as separate strings a
-        million names would take some 100 MB.
-    stops : int64 array
-        Number of images up to the end of each folder.
-    """
-
-    key: str
-    folder: str
-    names: tuple[str, ...]
-    places: list[tuple[str, int, str]]
-    stops: np.ndarray
-
-    def __len__(self) -> int:
-        return int(self.stops[-1])
-
-    def labels(self) -> np.ndarray:
-        """Return the class of each image, int64 (n,)."""
-        return np.repeat([label for _, label, _ in self.places], np.diff(self.stops, prepend=0)).astype(np.int64)
-
-    def paths(self, start: int, stop: int) -> list[str]:
-        """Return the paths of the images from `start` to `stop`."""
-        paths: list[str] = []
-        at = int(np.searchsorted(self.stops, start, side="right"))
-        while start + len(paths) < stop:
-            place, _, joined = self.places[at]
-            before = int(self.stops[at - 1]) if at else 0
-            wanted = joined.split("/")[start + len(paths) - before : stop - before]
-            paths += [os.path.join(place, name) for name in wanted]
-            at += 1
-        return paths
-
-    def path(self, row: int) -> str:
-        """Return the path of one image."""
-        return self.paths(row, row + 1)[0]
-
-
-def list_folder(key: str, folder: str | None, seen: dict[Identity, str] | None = None) -> Listing:
+def list_folder(key: str, folder: str | None, listed: dict[str, str] | None = None) -> Listing:
     """List the images under a folder of classes; none of them is opened.
 
     Parameters
     ----------
     key : str
         The option that names it, for messages.
-    seen : dict, optional
-        Folders that count as listed already, with a path to each; those that are listed now are added.
+    listed : dict, optional
+        Folders that count as listed already, real paths with the paths that led there; those listed now are added.
 
     Raises
     ------
@@ -168,24 +138,23 @@ def list_folder(key: str, folder: str | None, seen: dict[Identity, str] | None =
         If it is missing, doesn't hold two classes, each with an image, has a link to a folder that holds the link or is
         listed as well, or if something with the name of an image is no file or an empty one.
     """
-    root, seen = _root(key, folder), {} if seen is None else seen
-    bad: list[str] = []
-    # A link to a parent of the root would lead into the root again, after all of its siblings.
-    seen |= {identity: place for identity, place in _ancestry(root).items() if identity not in seen}
+    root, listed, problems = _root(key, folder), {} if listed is None else listed, list[str]()
+    for place in (root.resolve(), *root.resolve().parents):
+        listed.setdefault(str(place), str(place))
     try:
-        names = [entry.name for entry in _entries(str(root)) if _is_folder(entry, seen, bad)]
-        classes = [_images_under(str(root / name), seen, bad) for name in names]
+        classes = _walk(str(root), listed, problems)
     except OSError as error:
         raise SpecError(key, folder, f"{HOLDER}, at {root} ({describe_error(error)})") from None
-    if bad:
-        more = f" (and {len(bad) - 1} more are to be mended)" if bad[1:] else ""
-        raise SpecError(key, folder, bad[0] + more)
-    require(len(names) >= 2, key, folder, f"at least 2 folders of images, one for each class, and {root} has {names}")
-    for name, holders in zip(names, classes, strict=True):
-        require(holders, key, folder, f"images in each class, and {root / name} has none ({', '.join(SUFFIXES)})")
-    places = [(place, label, joined) for label, holders in enumerate(classes) for place, joined in holders]
-    stops = np.cumsum([joined.count("/") + 1 for _, _, joined in places])
-    return Listing(key, str(folder), tuple(names), places, stops)
+    if problems:
+        more = f" (and {len(problems) - 1} more are to be mended)" if problems[1:] else ""
+        raise SpecError(key, folder, problems[0] + more)
+    names = tuple(classes)
+    least = f"at least 2 folders of images, one for each class, and {root} has {list(names)}"
+    require(len(names) >= 2, key, folder, least)
+    for name, paths in classes.items():
+        require(paths, key, folder, f"images in each class, and {root / name} has none ({', '.join(SUFFIXES)})")
+    labels = np.repeat(np.arange(len(names)), [len(paths) for paths in classes.values()])
+    return Listing(key, str(folder), names, [path for paths in classes.values() for path in paths], labels)
 
 
 def _root(key: str, folder: Any) -> Path:
@@ -201,67 +170,45 @@ def _root(key: str, folder: Any) -> Path:
     except SpecError:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # no path at all, or the home of an unknown user
-        at = f", at {root}" if isinstance(error, OSError) else ""
-        raise SpecError(key, folder, f"{HOLDER}{at} ({describe_error(error)})") from None
+        raise SpecError(key, folder, f"{HOLDER}, at {root} ({describe_error(error)})") from None
     return root
 
 
-def _ancestry(root: Path) -> dict[Identity, str]:
-    """Return a folder and its parents, from it upwards."""
-    real = root.resolve()
-    return {_identity(place.stat()): str(place) for place in (real, *real.parents)}
+def _walk(root: str, listed: dict[str, str], problems: list[str]) -> dict[str, list[str]]:
+    """Return the paths of the images of each class, both sorted, links followed. Problems are added to `problems`."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found: dict[str, list[str]] = {}  # the images in each folder
+    for place, folders, files in os.walk(root, followlinks=True, onerror=fail):
+        folders[:] = [name for name in sorted(folders) if _first_time(os.path.join(place, name), listed, problems)]
+        paths = [os.path.join(place, name) for name in sorted(files)]
+        found[place] = [path for path in paths if _is_image(path, problems)]
+        if place == root:
+            classes: dict[str, list[str]] = {name: [] for name in folders}
+    del found[root]
+    for place in sorted(found):
+        classes[os.path.relpath(place, root).split(os.sep)[0]] += found[place]
+    return classes
 
 
-def _identity(info: os.stat_result) -> Identity:
-    return info.st_dev, info.st_ino
+def _first_time(path: str, listed: dict[str, str], problems: list[str]) -> bool:
+    """Return whether a folder is listed for the first time, and add it to `listed`."""
+    before = listed.setdefault(os.path.realpath(path), path)
+    if before != path:
+        same = f"{path} is the same folder as {before}, which holds it or is listed as well"
+        problems.append(f"each image once, and {same}: remove the link")
+    return before == path
 
 
-def _entries(place: str) -> list[os.DirEntry]:
-    """Return the entries of a folder, by name."""
-    with os.scandir(place) as entries:
-        return sorted(entries, key=lambda entry: entry.name)
-
-
-def _images_under(folder: str, seen: dict[Identity, str], bad: list[str]) -> list[tuple[str, str]]:
-    """Return the folders in and under a class's that hold images, with the names of these; sorted, links followed.
-
-    Problems are added to `bad`.
-    """
-    places, waiting = [], [folder]
-    while waiting:
-        place, names = waiting.pop(), []
-        for entry in _entries(place):
-            if entry.name.lower().endswith(SUFFIXES):
-                names.append(entry.name)
-                if kind := unfit(entry.path):
-                    bad.append(f"images alone under such names, and {entry.path} is {kind}: replace it or move it away")
-            elif _is_folder(entry, seen, bad):
-                waiting.append(entry.path)
-        if names:
-            places.append((place, "/".join(names)))
-    return sorted(places)
-
-
-def _is_folder(entry: os.DirEntry, seen: dict[Identity, str], bad: list[str]) -> bool:
-    """Return whether an entry is a folder to be listed, which is then added to `seen`. Problems are added to `bad`."""
-    if not entry.is_symlink() and not entry.is_dir():
-        return False
-    try:
-        info = entry.stat()
-    except OSError as error:  # a class, or a part of one, might be missing
-        bad.append(f"links that lead somewhere, and {entry.path} doesn't ({describe_error(error)}): mend or remove it")
-        return False
-    if not stat.S_ISDIR(info.st_mode):
-        return False
-    before = seen.setdefault(_identity(info), entry.path)
-    if before == entry.path:
-        return True
-    link = next((path for path in (entry.path, before) if os.path.islink(path)), None)
-    if link is None:  # a file system that gives two folders one number
-        return True
-    other = before if link == entry.path else entry.path
-    bad.append(f"each image once, and the link {link} leads to {other}, which holds it or is listed as well: remove it")
-    return False
+def _is_image(path: str, problems: list[str]) -> bool:
+    """Return whether a file has the name of an image. A link that leads nowhere might be a missing class."""
+    image = path.lower().endswith(SUFFIXES)
+    kind = unfit(path) if image or (os.path.islink(path) and not os.path.exists(path)) else None
+    if kind:
+        problems.append(f"images and folders of images, and {path} is {kind}: replace it or move it away")
+    return image
 
 
 class FolderImages:
@@ -277,24 +224,19 @@ class FolderImages:
 
     def __init__(self, parts: list[Listing], size: int, mode: str | None):
         self.parts, self.size, self.mode = parts, size, mode
-        self.first = parts[0].path(0)
-        self.alike = mode or _mode_of(parts[0])
+        self.alike = mode or _first_mode(parts[0])
         self.shape = (sum(map(len, parts)), CHANNELS[self.alike], size, size)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        start, stop, _ = rows.indices(len(self))
-        wanted, before = [], 0
-        for part in self.parts:
-            wanted += [(part, path) for path in part.paths(max(start - before, 0), min(stop - before, len(part)))]
-            before += len(part)
+        wanted = range(*rows.indices(len(self)))
         out = np.empty((len(wanted), *self.shape[1:]), np.uint8)
 
-        def fill(row: int) -> SpecError | None:
+        def fill(place: int) -> SpecError | None:
             try:
-                out[row] = self._decoded(*wanted[row])
+                out[place] = self._decoded(wanted[place])
             except SpecError as error:
                 return error
             return None
@@ -307,17 +249,14 @@ class FolderImages:
             raise SpecError(bad[0].key, bad[0].value, bad[0].expected + more)
         return out
 
-    def _decoded(self, part: Listing, path: str) -> np.ndarray:
+    def _decoded(self, row: int) -> np.ndarray:
         """Return one image, uint8 (C, size, size)."""
-        with _opened(part, path) as image:
-            _check_depth(image, part, path)
+        part, row = (self.parts[0], row) if row < len(self.parts[0]) else (self.parts[1], row - len(self.parts[0]))
+        with _opened(part, part.paths[row]) as image:
             if self.mode is None and image.mode != self.alike:
-                modes = f"{self.first} is {self.alike}, {path} is {image.mode}"
+                modes = f"{self.parts[0].paths[0]} is {self.alike}, {part.paths[row]} is {image.mode}"
                 raise SpecError("mode", None, f"{_to_convert(part)}: {modes}, and without a mode all must be alike")
-            try:
-                pixels = square(image.convert(self.alike), self.size)
-            except Exception as error:  # decoders raise errors of any kind on a damaged file
-                raise _unreadable(part, path, error) from None
+            pixels = square(image.convert(self.alike), self.size)
         return np.asarray(pixels).reshape(self.size, self.size, -1).transpose(2, 0, 1)
 
 
@@ -331,12 +270,10 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def _mode_of(part: Listing) -> str:
+def _first_mode(part: Listing) -> str:
     """Return the mode that all images are to have, from the head of the first."""
-    path = part.path(0)
-    with _opened(part, path) as image:
-        _check_depth(image, part, path)
-        expected = f"{_to_convert(part)}: {path} is {image.mode}, and without a mode all must be L or RGB"
+    with _opened(part, part.paths[0]) as image:
+        expected = f"{_to_convert(part)}: {part.paths[0]} is {image.mode}, and without a mode all must be L or RGB"
         require(image.mode in CHANNELS, "mode", None, expected)
         return image.mode
 
@@ -345,26 +282,23 @@ def _to_convert(part: Listing) -> str:
     return f"L or RGB, to convert all images of {part.key} = {part.folder!r} to"
 
 
-def _check_depth(image: Image.Image, part: Listing, path: str) -> None:
-    """Raise SpecError on levels that 8 bits can't hold: converting would clip them."""
-    if image.mode.startswith(("I", "F")):
-        expected = f"images of 8 bits a channel, and {path} has mode {image.mode}: convert it or move it away"
-        raise SpecError(part.key, part.folder, expected)
+@contextlib.contextmanager
+def _opened(part: Listing, path: str) -> Iterator[Image.Image]:
+    """Open an image, of which only the head is read; errors name the option of its folder, which a user can look up.
 
-
-def _opened(part: Listing, path: str) -> Image.Image:
-    """Open an image, of which only the head is read."""
+    Raises
+    ------
+    SpecError
+        If it can't be opened or decoded, or has levels that 8 bits can't hold: converting would clip them.
+    """
     try:
-        return Image.open(path)
-    except Exception as error:  # as above
-        raise _unreadable(part, path, error) from None
-
-
-def _unreadable(part: Listing, path: str, error: Exception) -> SpecError:
-    """Return the error for an image that can't be read: it names the option of its folder, which a user can look up."""
-    if isinstance(error, Image.DecompressionBombError):
-        most = f"at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"  # as Pillow has it
-        expected = f"images of {most}, and {path} has more ({describe_error(error)}): scale it down or move it away"
-    else:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                deep = f"images of 8 bits a channel, and {path} has mode {image.mode}: convert it or move it away"
+                raise SpecError(part.key, part.folder, deep)
+            yield image
+    except SpecError:
+        raise
+    except Exception as error:  # decoders raise errors of any kind on a damaged file
         expected = f"images that can be read, and {path} can't ({describe_error(error)}): replace it or move it away"
-    return SpecError(part.key, part.folder, expected)
+        raise SpecError(part.key, part.folder, expected) from None

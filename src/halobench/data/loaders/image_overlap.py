@@ -16,7 +16,7 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError, require
 from halobench.core.seeding import generator
 from halobench.core.spec_codec import convert_number
-from halobench.data.channel_stats import channel_moments
+from halobench.data.channel_stats import Moments
 from halobench.data.distribution import Distribution, Regions, Sample, overlap_regions, unknown
 
 APART = 0.49  # of the distance between two prototypes
@@ -133,7 +133,9 @@ def load(
     count, most = len(regions.mass), len(images) // CANDIDATES
     require(count <= most, "classes", classes, f"at most {most} regions of {prototypes}, and these are {count}")
     chosen = spread_out(images, count, generator(layout, "layout"))
-    distribution = ImageOverlap(images[chosen], regions, channel_moments(images), change)
+    moments = Moments(images.shape[1])
+    moments.add(images)
+    distribution = ImageOverlap(images[chosen], regions, moments.result(), change)
     distribution.sample(TRIAL * count, generator(layout, "trial"))  # fails now rather than in a job
     return distribution
 

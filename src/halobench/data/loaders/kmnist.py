@@ -6,10 +6,10 @@ Source: T. Clanuwat et al., Deep learning for classical Japanese literature, arX
 from __future__ import annotations
 
 from halobench.data.sources import Description, Images
-from halobench.data.torchvision_files import IdxSet
+from halobench.data.torchvision_files import idx_set
 
 FROM_DISK = True
-SET = IdxSet("KMNIST", "KMNIST")
+SET = idx_set("KMNIST", "KMNIST")
 
 
 def describe() -> Description:

@@ -6,10 +6,10 @@ Source: Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database of handwritt
 from __future__ import annotations
 
 from halobench.data.sources import Description, Images
-from halobench.data.torchvision_files import IdxSet
+from halobench.data.torchvision_files import idx_set
 
 FROM_DISK = True
-SET = IdxSet("MNIST", "MNIST")
+SET = idx_set("MNIST", "MNIST")
 
 
 def describe() -> Description:

@@ -7,10 +7,10 @@ further, easier images that come with it ("extra") are left out.
 from __future__ import annotations
 
 from halobench.data.sources import Description, Images
-from halobench.data.torchvision_files import MatSet
+from halobench.data.torchvision_files import VisionSet
 
 FROM_DISK = True
-SET = MatSet("SVHN", "SVHN", 73_257, 26_032)
+SET = VisionSet("SVHN", "SVHN", 73_257, 26_032, (3, 32, 32), ("train_32x32.mat", "test_32x32.mat"))
 
 
 def describe() -> Description:

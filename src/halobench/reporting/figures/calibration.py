@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from halobench.core.specs import CALIBRATORS
 from halobench.reporting import labels, table_views
-from halobench.reporting.plotting import artists, page_layout
-from halobench.reporting.plotting.panel_grid import PageText, Sizes, draw_grid, empty_page
+from halobench.reporting.plotting import artists
+from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page, wrapped
 from halobench.reporting.plotting.style import GREY, INK, styled
 from halobench.reporting.seed_statistics import over_seeds, seeds_note
 from halobench.reporting.styles import Style, loss_styles
 
 TITLE = "What temperature scaling changes on test data"
 OTHER_TITLE = "What calibration changes on test data"  # if some of the calibrators are no temperature
-HIGH = 1.35  # of a panel, inches
-LINE = 0.125  # height of a line of the words in a panel, inches
 METRICS = {"nll": "NLL (nats)", "ece": "Expected calibration error (ECE)"}
 REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
 
@@ -31,10 +28,7 @@ REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5
 def draw(metrics: pd.DataFrame) -> Figure:
     """Draw NLL and ECE: means over seeds with t intervals by calibrator, a marker per loss, and references as lines.
 
-    Parameters
-    ----------
-    metrics : DataFrame
-        As aggregated; test rows, against noisy labels in expectation if a data set has them.
+    Test rows are shown, against noisy labels in expectation if a data set has them.
     """
     table = table_views.preferred_labels(metrics)
     trained = table[table["metric"].isin(METRICS) & (table["loss"] != "reference")]
@@ -42,72 +36,50 @@ def draw(metrics: pd.DataFrame) -> Figure:
         return empty_page(TITLE, "No NLL or ECE was computed on a test set.")
     calibrators = labels.ordered(trained["calibrator"], labels.CALIBRATORS)
     styles = loss_styles(table_views.losses_in(trained))
-    by = ["dataset", "model", "loss", "calibrator", "metric"]
-    means = over_seeds(table[table["metric"].isin([*METRICS, "ece_floor"])], by, "value")
-    means_of, trained_of = (table_views.groups_of(rows, ["dataset", "model"]) for rows in (means, trained))
-    intervals = bool(means["low"].notna().any())
-    text = PageText(
-        OTHER_TITLE if others(calibrators) else TITLE,
-        _note(trained, calibrators, intervals),
-        _legend_keys(styles, set(table["model"].unique())),
+    models = set(table["model"].unique())
+    keys = artists.loss_keys(styles, styles)
+    keys += [artists.key(labels.REFERENCES[n], ls=d, lw=1) for n, d in REFERENCE_DASHES.items() if n in models]
+    keys.append(artists.key("ECE floor: calibrated perfectly, as many points", GREY, marker="_", ms=8, mew=1.5, ls=""))
+    others = _others(calibrators)
+    note = (
+        f"Points: {seeds_note(trained)}, on {table_views.label_note(trained)}; a wide interval may leave its panel. "
+        "TS is fitted on validation data, released (the fit of the paper's code) or exact (the optimum); oracle TS is "
+        f"fitted on the test data. {others}Lower is better."
     )
-    grid = draw_grid(
-        text,
+    values = table_views.groups_of(trained, ["dataset", "model", "metric"])
+    wide = max(3.5, 0.82 * len(calibrators) + 0.5)
+    figure, axes = draw_grid(
+        PageText(OTHER_TITLE if others else TITLE, note, keys),
         {cell: labels.cell_label(*cell) for cell in table_views.cells_in(trained)},
         METRICS,
-        {(key[:2], key[2]) for key in table_views.groups_of(trained, ["dataset", "model", "metric"])},
-        Sizes(
-            (max(3.0, 0.82 * len(calibrators)), HIGH), (0.55, 0.55), left=0.5, bottom=0.35
-        ),  # a name under each group
+        {(key[:2], key[2]) for key in values},
+        (wide, 1.95),
     )
-    references = {metric: all_reference_values(means[means["metric"] == metric]) for metric in METRICS}
-    for (cell, metric), ax in grid.axes.items():
-        panel = means_of.get(cell, means.iloc[:0])
-        nll = trained_of[cell][trained_of[cell]["metric"] == "nll"]
-        shown = panel[panel["metric"].isin([metric, "ece_floor"] if metric == "ece" else [metric])]
-        missing = missing_fits(nll) if metric == "nll" else []
-        top = _limits_and_references(ax, shown, references[metric].get(cell[0], {}), missing)
-        _draw_losses(ax, _columns(panel, calibrators), metric, styles, top)
+    drawn = table[table["metric"].isin([*METRICS, "ece_floor"])]
+    means = over_seeds(drawn, ["dataset", "model", "loss", "calibrator", "metric"], "value")
+    means = means.assign(x=means["calibrator"].map({name: i for i, name in enumerate(calibrators)}))
+    of_panel = table_views.groups_of(means, ["dataset", "model", "metric"])
+    none = means.iloc[:0]
+    for (cell, metric), ax in axes.items():
+        shown = of_panel.get((*cell, metric), none)
+        floor = of_panel.get((*cell, "ece_floor"), none) if metric == "ece" else none
+        _draw_losses(ax, shown.sort_values("x"), floor, styles)
+        references = means[(means["dataset"] == cell[0]) & (means["metric"] == metric) & (means["loss"] == "reference")]
+        remarks = _limit(ax, pd.concat([shown, floor]), reference_values(references))
+        if metric == "nll":
+            remarks += missing_fits(values[*cell, metric])
+        ax.set_xlabel(wrapped("; ".join(remarks), wide - 0.6, 7), loc="right", size=7, color=GREY)
         ax.set_xlim(-0.5, len(calibrators) - 0.5)
-        page_layout.set_ticks(ax.xaxis, range(len(calibrators)), [labels.calibrator_label(c) for c in calibrators])
+        ax.set_xticks(range(len(calibrators)), [labels.calibrator_label(name) for name in calibrators])
         ax.grid(axis="x", visible=False)
         ax.tick_params(axis="x", length=0)
-    return grid.figure
+    return figure
 
 
-def _note(trained: pd.DataFrame, calibrators: Sequence[str], intervals: bool) -> str:
-    """Return the sentences under the title."""
-    cut = " (an arrow: it goes on)" if intervals else ""
-    return (
-        f"Points: {seeds_note(trained)}{cut}, on {table_views.label_note(trained)}. TS is fitted on validation data, "
-        f"released (the fit of the paper's code) or exact (the optimum); oracle TS is fitted on the test data. "
-        f"{others(calibrators)}Lower is better."
-    )
-
-
-def _legend_keys(styles: Mapping[str, Style], models: Collection[str]) -> list[Line2D]:
-    """Return the legend entries of losses, of the references among `models`, and of the ECE floor."""
-    return [
-        *artists.loss_keys(styles, styles),
-        *(
-            artists.key(label, INK, ls=REFERENCE_DASHES[name], lw=1)
-            for name, label in labels.REFERENCES.items()
-            if name in models
-        ),
-        artists.key("ECE floor: calibrated perfectly, as many points", GREY, marker="_", ms=8, mew=1.5, ls=""),
-    ]
-
-
-def others(calibrators: Iterable[str]) -> str:
+def _others(calibrators: Iterable[str]) -> str:
     """Return a sentence that names the calibrators besides TS; empty if there is none."""
     names = [labels.calibrator_label(name) for name in calibrators if name not in CALIBRATORS]
     return f"On validation data, as exact TS: {', '.join(names)}. " if names else ""
-
-
-def all_reference_values(means: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Return `reference_values` of each data set that has reference rows."""
-    groups: Iterable[tuple[Any, pd.DataFrame]] = means[means["loss"] == "reference"].groupby("dataset")
-    return {dataset: reference_values(rows) for dataset, rows in groups}
 
 
 def reference_values(rows: pd.DataFrame) -> dict[str, float]:
@@ -126,77 +98,46 @@ def reference_values(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def missing_fits(rows: pd.DataFrame) -> list[str]:
-    """Return lines that say for how many models a calibrator has no optimum or no finite NLL; equal ones share one."""
-    lines: dict[str, list[str]] = {}
-    groups: Iterable[tuple[Any, pd.DataFrame]] = rows.groupby("calibrator", sort=True)
-    for calibrator, group in groups:
+    """Return remarks on for how many models a calibrator has no optimum or no finite NLL; equal ones share one."""
+    remarks: dict[str, list[str]] = {}
+    for calibrator, group in rows.groupby("calibrator", sort=True):
         what = "T" if calibrator in CALIBRATORS else "optimum"
         absent, infinite = int(group["value"].isna().sum()), int(np.isposinf(group["value"]).sum())
         for count, problem in ((absent, f"no finite {what}"), (infinite, "infinite")):
             if count:
-                line = f"{problem} for {count} of {len(group)} models"
-                lines.setdefault(line, []).append(labels.calibrator_label(calibrator))
-    return [f"{', '.join(names)}: {line}" for line, names in lines.items()]
+                remark = f"{problem} for {count} of {len(group)} models"
+                remarks.setdefault(remark, []).append(labels.calibrator_label(str(calibrator)))
+    return [f"{', '.join(names)}: {remark}" for remark, names in remarks.items()]
 
 
-def _columns(panel: pd.DataFrame, calibrators: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the rows of a panel in the order of calibrators, as arrays; `x` is a calibrator's place."""
-    places = {calibrator: float(i) for i, calibrator in enumerate(calibrators)}
-    x = panel["calibrator"].map(places).to_numpy(dtype=float)
-    order = np.argsort(x, kind="stable")[: int(np.isfinite(x).sum())]
-    names = {name: panel[name].to_numpy(dtype=object)[order] for name in ("loss", "metric")}
-    return names | {name: panel[name].to_numpy()[order] for name in ("mean", "low", "high")} | {"x": x[order]}
+def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Mapping[str, Style]) -> None:
+    """Draw each loss's means and intervals side by side at each calibrator.
 
-
-def _draw_losses(
-    ax: Axes, columns: Mapping[str, np.ndarray], metric: str, styles: Mapping[str, Style], top: float
-) -> None:
-    """Draw each loss's means and intervals side by side at each calibrator, for ECE with its floor."""
-    present = set(columns["loss"])
-    losses = [loss for loss in styles if loss in present]
-    segments: list[list[tuple[float, float]]] = []
-    colors: list[str] = []
+    Ticks are the ECE that a perfectly calibrated model would show at this number of samples.
+    """
+    losses = [loss for loss in styles if loss in set(shown["loss"])]
     for offset, loss in zip(artists.dodge(len(losses), 0.62), losses, strict=True):
-        of_loss = columns["loss"] == loss
-        points = {name: values[of_loss & (columns["metric"] == metric)] for name, values in columns.items()}
-        segments += _draw_points(ax, points, offset, styles[loss], top)
-        colors += [styles[loss].color] * (len(segments) - len(colors))
-        if metric == "ece":
-            floor = {name: values[of_loss & (columns["metric"] == "ece_floor")] for name, values in columns.items()}
-            _draw_floor(ax, floor, offset, styles[loss])
-    artists.add_segments(ax, segments, colors, lw=1, zorder=2)
+        rows, ticks, color = shown[shown["loss"] == loss], floor[floor["loss"] == loss], styles[loss].color
+        x = rows["x"] + offset
+        ax.plot(x, rows["mean"], color=color, marker=styles[loss].marker, ms=4, mew=0, lw=0.7, zorder=3)
+        finite = np.isfinite(rows["low"])
+        ax.vlines(x[finite], rows["low"][finite], rows["high"][finite], color=color, lw=1, zorder=2)
+        look: dict[str, Any] = {"ms": 6, "mew": 1.4, "ls": "", "alpha": 0.7, "zorder": 2}
+        if len(ticks):
+            ax.plot(ticks["x"] + offset, ticks["mean"], marker="_", color=color, **look)
 
 
-def _draw_points(
-    ax: Axes, rows: Mapping[str, np.ndarray], offset: float, style: Style, top: float
-) -> list[list[tuple[float, float]]]:
-    """Draw one loss: a dot per calibrator, joined by a thin line.
+def _limit(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float]) -> list[str]:
+    """Set the vertical limits and draw references within them; return the others in words.
 
-    Return its intervals; those that reach beyond `top` end there, with an arrow.
+    Limits hold the means and the Bayes posterior. Intervals, which may be wide if seeds are few, extend them by at most
+    30% of their span on each side, and other references by 25%.
     """
-    x, low, high = rows["x"] + offset, rows["low"], rows["high"]
-    artists.add_line(ax, x, rows["mean"], color=style.color, marker=style.marker, ms=4, mew=0, lw=0.7, zorder=3)
-    finite = np.isfinite(low)
-    look = {"color": style.color, "marker": "^", "ms": 2.5, "mew": 0, "ls": "", "zorder": 2, "clip_on": False}
-    for at in x[finite & (high > top)]:
-        artists.add_line(ax, [at], [top], **look)
-    ends = zip(x[finite], low[finite], high[finite], strict=True)
-    return [[(at, min(start, top)), (at, min(end, top))] for at, start, end in ends]
-
-
-def _draw_floor(ax: Axes, rows: Mapping[str, np.ndarray], offset: float, style: Style) -> None:
-    """Draw as ticks the ECE that a perfectly calibrated model would show at this number of samples."""
-    look = {"marker": "_", "ms": 6, "mew": 1.4, "ls": "", "alpha": 0.7, "zorder": 2}
-    artists.add_line(ax, rows["x"] + offset, rows["mean"], color=style.color, **look)
-
-
-def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float], notes: list[str]) -> float:
-    """Set the vertical limits, draw references within them, and write `notes` and the other references as words.
-
-    Limits follow the means, since an interval of few seeds may be wider. The words are above the data; returned is how
-    far up data may be drawn.
-    """
-    low, high, span = _limits(shown, references)
+    means = [*shown["mean"][np.isfinite(shown["mean"])], *(v for name, v in references.items() if name == "bayes")]
+    low, high = min(means), max(means)
+    span = max(high - low, 1e-3 * max(abs(high), 1e-6), 1e-9)
+    low = min(low, max(shown["low"].min(), low - 0.3 * span, min(low, 0)))
+    high = max(high, min(shown["high"].replace(np.inf, np.nan).max(), high + 0.3 * span))
     beyond = []
     for name, value in references.items():
         if value <= high + 0.25 * span:
@@ -204,29 +145,6 @@ def _limits_and_references(ax: Axes, shown: pd.DataFrame, references: Mapping[st
             high = max(high, value)
         else:
             beyond.append(f"↑ {labels.REFERENCES[name]} {f'{value:.2f}' if np.isfinite(value) else '∞'}")
-    beyond += notes
     pad = 0.06 * (high - low) or 0.01
-    share = min((LINE * len(beyond) + 0.04) / HIGH, 0.6) if beyond else 0.0
-    ax.set_ylim(low - pad, high + pad + (high - low + 2 * pad) * share / (1 - share))
-    if beyond:
-        # No grid behind the words.
-        page_layout.set_ticks(ax.yaxis, [tick for tick in ax.get_yticks() if low - pad <= tick <= high + pad])
-        corner: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": "top"}
-        ax.text(0.995, 0.99, "\n".join(beyond), size=7, color=GREY, linespacing=1.05, **corner)
-    return high + pad
-
-
-def _limits(shown: pd.DataFrame, references: Mapping[str, float]) -> tuple[float, float, float]:
-    """Return limits that hold the means and the Bayes posterior, and the span of those.
-
-    Intervals extend the limits by at most 30% of the span on each side.
-    """
-    finite = shown["mean"][np.isfinite(shown["mean"])]
-    values = [*finite, *(value for name, value in references.items() if name == "bayes")]
-    low, high = min(values), max(values)
-    span = max(high - low, 1e-3 * max(abs(high), 1e-6), 1e-9)
-    edges = shown.loc[np.isfinite(shown["low"]), ["low", "high"]]
-    if len(edges):
-        low = min(low, max(edges["low"].min(), low - 0.3 * span))
-        high = max(high, min(edges["high"].max(), high + 0.3 * span))
-    return low, high, span
+    ax.set_ylim(low - pad, high + pad)
+    return beyond

@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from halobench.reporting import labels, table_views
-from halobench.reporting.plotting import class_families, kl_by_classes
-from halobench.reporting.plotting.panel_grid import PageText, Sizes, draw_grid, empty_page
+from halobench.reporting.plotting import class_families
+from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.seed_statistics import seeds_note
 from halobench.reporting.styles import loss_styles
@@ -20,10 +20,7 @@ TITLE = "Does temperature scaling fail like log k?"
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw a panel per family of distributions and model, a line per loss, next to the closed form of 1-NN.
 
-    Parameters
-    ----------
-    metrics, runs : DataFrame
-        As aggregated; cells on distributions with regions are shown.
+    Cells on distributions with regions are shown, as aggregated.
     """
     table = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
     trained = table[(table["loss"] != "reference") & (table["model"] != "nearest")]
@@ -35,16 +32,14 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         f"({seeds_note(trained)}). A straight rising line is growth like log k. Hollow: fewer than all seeds "
         "interpolate the training labels."
     )
-    grid = draw_grid(
-        PageText(TITLE, note, kl_by_classes.legend_keys(styles, styles), "classes k (logarithmic)"),
+    keys = class_families.legend_keys(styles, styles)
+    figure, axes = draw_grid(
+        PageText(TITLE, note, keys, "classes k (logarithmic)", "KL (nats)"),
         {name: class_families.family_label(name) for name in class_families.families(trained)},
         {name: labels.model_label(name) for name in labels.ordered(trained["model"], labels.MODELS)},
         set(trained[["family", "model"]].itertuples(index=False, name=None)),
-        Sizes(panel=(1.9, 1.7), gap=(0.3, 0.62)),
+        (2.3, 2.2),
     )
-    for (family, model), ax in grid.axes.items():
-        rows = table[table["family"] == family]
-        kl_by_classes.draw_panel(ax, rows[rows["model"].isin((model, "nearest"))], model, styles)
-        if grid.left(family, model):
-            ax.set_ylabel("KL (nats)")
-    return grid.figure
+    for (family, model), ax in axes.items():
+        class_families.draw_panel(ax, table[table["family"] == family], model, styles)
+    return figure

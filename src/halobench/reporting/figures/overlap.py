@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Wedge
 
@@ -15,52 +15,47 @@ from halobench.data.distribution import overlap_regions
 from halobench.data.loaders.image_overlap import ImageOverlap
 from halobench.data.loaders.image_overlap import load as load_images
 from halobench.data.loaders.overlap import Overlap
-from halobench.reporting.plotting import page_layout, style
+from halobench.reporting.plotting import panel_grid, style
 
 SHOWS = ("overlap", "image_overlap")
 CLASSES, GROUP, BETA, POINTS = 4, 2, 0.5, 20
 COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "^", "D")
 ORDER = (0, 4, 1, 2, 5, 3)  # regions around the circle: own, shared, own of each group
+EDGE = 4.4  # of the plane that is drawn
+TITLE = "Classes that overlap: each has a region of its own and shares one with its partner"
+NOTE = (
+    f"k = {CLASSES} classes in groups of m = {GROUP}, shared mass beta = {BETA:g}, {POINTS} points a class; "
+    "drawn in the plane, where regions of the test distributions are balls or discs in 64 dimensions."
+)
+TITLES = ("A  Training points and regions", "B  Posterior P(class | region)", "C  What the nearest training point says")
+TITLE_OF_IMAGES = "D  The same on images: a region is one image under small affine changes (three draws of each)"
+DOUBT = (
+    "where two classes share a region it is wrong half the time,\n"
+    "and temperature can only spread its doubt over all k - 1 others"
+)
 
 
 @style.styled
 def draw(runs: pd.DataFrame) -> Figure:
-    """Draw regions, posterior and nearest-neighbour labels in the plane; and images, if a cell was trained on such.
-
-    Parameters
-    ----------
-    runs : DataFrame
-        As aggregated.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw regions, posterior and nearest-neighbour labels in the plane; and images, if a cell was trained on such."""
     images = "image_overlap" in set(runs["distribution"])
     distribution = plane()
     sample = distribution.sample(CLASSES * POINTS, np.random.default_rng(0))
     points, labels = sample.inputs.reshape(-1, 2), sample.labels
-    figure = page_layout.blank_figure(11.0, 5.5 if images else 4.3)
-    title = "Classes that overlap: each has a region of its own and shares one with its partner"
-    page_layout.write(figure, 0.15, 0.12, title, size=12, weight="bold")
-    note = (
-        f"k = {CLASSES} classes in groups of m = {GROUP}, shared mass beta = {BETA:g}, {POINTS} points a class; "
-        "drawn in the plane, where the bench's regions are balls or discs in 64 dimensions."
-    )
-    page_layout.write(figure, 0.15, 0.36, note, color=style.GREY)
-    for left, letter, text in (
-        (0.15, "A", "Training points and regions"),
-        (3.95, "B", "Posterior P(class | region)"),
-        (7.35, "C", "What the nearest training point says"),
-    ):
-        page_layout.write(figure, left, 0.66, letter, weight="bold", size=9.5)
-        page_layout.write(figure, left + 0.18, 0.66, text, weight="bold", size=9.5)
-    _regions(page_layout.place(figure, 0.25, 0.95, 3.0, 3.0), distribution, points, labels)
-    _posterior(page_layout.place(figure, 4.75, 1.1, 2.1, 2.55), distribution)
-    _nearest(page_layout.place(figure, 7.5, 0.95, 3.0, 3.0), distribution, points, labels)
-    if images:
-        _images(figure, 4.25)
+    figure = panel_grid.blank_figure(11.0, 5.0 if images else 3.8)
+    panel_grid.add_head(figure, TITLE, NOTE)
+    places: Any = figure.subfigures(2, 1, height_ratios=(3.8, 1.2)) if images else [figure]
+    top, *bottom = places
+    axes = top.subplots(1, 3)
+    for ax, title in zip(axes, TITLES, strict=True):
+        ax.set_title(title, loc="left", weight="bold", size=9.5, pad=20 if title is TITLES[1] else 6)
+    _draw_regions(axes[0], distribution, points, labels)
+    _draw_posterior(axes[1], distribution)
+    _draw_nearest(axes[2], distribution, points, labels)
+    for part in bottom:
+        part.suptitle(TITLE_OF_IMAGES, x=0.01, ha="left", weight="bold", size=9.5)
+        _draw_images(part.subplots(1, len(ORDER)))
     return figure
 
 
@@ -71,88 +66,70 @@ def plane() -> Overlap:
     return Overlap((1, 1, 2), regions, 3.1 * np.stack([np.cos(angle), np.sin(angle)], axis=1), 1.0, None)
 
 
-def _bare(ax: Axes) -> None:
-    ax.set(xlim=(-4.4, 4.4), ylim=(-4.4, 4.4), aspect="equal", xticks=(), yticks=())
-    ax.grid(visible=False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+def _name(posterior: np.ndarray) -> str:
+    """Return the name of a region, from the posterior there."""
+    owners = np.flatnonzero(posterior)
+    return f"own, class {owners[0]}" if len(owners) == 1 else f"shared, {owners[0]} and {owners[1]}"
 
 
-def _pale(color: str, share: float = 0.25) -> tuple[float, ...]:
-    """Return a colour mixed with white; `share` is that of the colour."""
-    return tuple(1 - share * (1 - part) for part in to_rgb(color))
+def _draw_circles(ax: Axes, distribution: Overlap) -> None:
+    """Draw the outlines of regions on bare axes."""
+    for centre in distribution.centres:
+        ax.add_patch(Circle(centre, distribution.radius, fill=False, ec=style.GREY, lw=0.6, zorder=2))
+    ax.set(xlim=(-EDGE, EDGE), ylim=(-EDGE, EDGE), aspect="equal", xticks=(), yticks=())
+    ax.spines[:].set_visible(False)
 
 
-def _regions(ax: Axes, distribution: Overlap, points: np.ndarray, labels: np.ndarray) -> None:
+def _draw_regions(ax: Axes, distribution: Overlap, points: np.ndarray, labels: np.ndarray) -> None:
     """Draw regions in their classes' colours, halved if two share one, and training samples."""
-    _bare(ax)
+    _draw_circles(ax, distribution)
     for centre, row in zip(distribution.centres, distribution.regions.posterior, strict=True):
         owners = np.flatnonzero(row)
         for i, owner in enumerate(owners):
             ends = (90 + 360 * i / len(owners), 90 + 360 * (i + 1) / len(owners))
-            ax.add_patch(Wedge(centre, distribution.radius, *ends, color=_pale(COLORS[owner]), lw=0, zorder=1))
-        ax.add_patch(Circle(centre, distribution.radius, fill=False, ec=style.GREY, lw=0.6, zorder=2))
-        name = f"own, class {owners[0]}" if len(owners) == 1 else f"shared, {owners[0]} and {owners[1]}"
-        x, y = centre - np.array([0, 1.25])
-        ax.text(x, y, name, ha="center", va="center", fontsize=7, zorder=4)
+            pale = seaborn.light_palette(COLORS[owner], 100)[25]
+            ax.add_patch(Wedge(centre, distribution.radius, *ends, color=pale, lw=0, zorder=1))
+        ax.text(centre[0], centre[1] - 1.25, _name(row), ha="center", va="center", fontsize=7, zorder=4)
     for label in range(CLASSES):
-        mine = points[labels == label]
         look: dict[str, Any] = {"color": COLORS[label], "marker": MARKERS[label], "ms": 3.4, "mew": 0, "ls": ""}
-        ax.plot(*mine.T, zorder=3, label=f"label {label}", **look)
+        ax.plot(*points[labels == label].T, zorder=3, label=f"label {label}", **look)
 
 
-def _posterior(ax: Axes, distribution: Overlap) -> None:
+def _draw_posterior(ax: Axes, distribution: Overlap) -> None:
     """Draw the posterior as a table: a row per region, a column per class."""
-    rows = distribution.regions.posterior
-    for i, row in enumerate(rows):
-        for j, value in enumerate(row):
-            ax.add_patch(
-                Circle((j, i), 0.36, color=_pale(COLORS[j], 0.25 + 0.55 * value) if value else "#f4f4f4", lw=0)
-            )
-            ax.text(j, i, {0: "0", 1: "1", 0.5: "½"}[float(value)], ha="center", va="center", fontsize=8)
-    names = [f"own {i}\nmass {distribution.regions.mass[i]:.3g}" for i in range(CLASSES)]
-    names += [f"shared\nmass {mass:.3g}" for mass in distribution.regions.mass[CLASSES:]]
-    ax.set_yticks(range(len(rows)), names)
-    ax.set_xticks(range(CLASSES), [f"class {j}" for j in range(CLASSES)])
+    mass = distribution.regions.mass
+    names = [f"own {i}\nmass {mass[i]:.3g}" for i in range(CLASSES)]
+    names += [f"shared\nmass {share:.3g}" for share in mass[CLASSES:]]
+    rows = pd.DataFrame(distribution.regions.posterior, names, [f"class {j}" for j in range(CLASSES)])
+    for column, color in zip(rows, COLORS, strict=True):
+        palette: dict[str, Any] = {"cmap": seaborn.light_palette(color, as_cmap=True), "vmin": 0, "vmax": 1.25}
+        words = rows.map({0.0: "0", 0.5: "½", 1.0: "1"}.get)
+        mask = pd.DataFrame(True, rows.index, rows.columns).assign(**{str(column): False})
+        seaborn.heatmap(rows, mask=mask, annot=words, fmt="", cbar=False, linewidths=2, ax=ax, **palette)
     ax.xaxis.tick_top()
-    ax.tick_params(length=0)
-    ax.set(xlim=(-0.5, CLASSES - 0.5), ylim=(len(rows) - 0.5, -0.5), aspect="equal")
-    ax.grid(visible=False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.tick_params(length=0, labelrotation=0)
 
 
-def _nearest(ax: Axes, distribution: Overlap, points: np.ndarray, labels: np.ndarray) -> None:
+def _draw_nearest(ax: Axes, distribution: Overlap, points: np.ndarray, labels: np.ndarray) -> None:
     """Draw the label of the nearest training sample, over each region."""
-    _bare(ax)
-    side = np.linspace(-4.4, 4.4, 500)
+    _draw_circles(ax, distribution)
+    side = np.linspace(-EDGE, EDGE, 500)
     grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
-    square = (points**2).sum(axis=1) - 2 * grid @ points.T
-    said = labels[square.argmin(axis=1)]
+    said = labels[((points**2).sum(axis=1) - 2 * grid @ points.T).argmin(axis=1)]
     inside = (np.linalg.norm(grid[:, None] - distribution.centres[None], axis=2) <= distribution.radius).any(axis=1)
-    colors = np.array([_pale(color, 0.55) for color in COLORS])[said]
+    colors = np.array([seaborn.light_palette(color, 100)[55] for color in COLORS])[said]
     colors[~inside] = 1
-    ax.imshow(colors.reshape(500, 500, 3), origin="lower", extent=(-4.4, 4.4, -4.4, 4.4), zorder=1)
-    for centre in distribution.centres:
-        ax.add_patch(Circle(centre, distribution.radius, fill=False, ec=style.GREY, lw=0.6, zorder=2))
+    ax.imshow(colors.reshape(500, 500, -1), origin="lower", extent=(-EDGE, EDGE, -EDGE, EDGE), zorder=1)
     ax.plot(*points.T, marker=".", ms=2.2, color=style.INK, ls="", zorder=3)
-    text = "where two classes share a region it is wrong half the time,\n"
-    text += "and temperature can only spread its doubt over all k - 1 others"
-    ax.text(0, -4.45, text, ha="center", va="top", fontsize=7.5, color=style.GREY)
+    ax.set_xlabel(DOUBT, size=7.5, color=style.GREY)
 
 
-def _images(figure: Figure, top: float) -> None:
+def _draw_images(axes: list[Axes]) -> None:
     """Draw images of the regions of a distribution on MNIST prototypes."""
     distribution = cast("ImageOverlap", load_images(classes=CLASSES, group=GROUP, beta=BETA))
     sample = distribution.sample(600, np.random.default_rng(0))
-    page_layout.write(figure, 0.15, top, "D", weight="bold", size=9.5)
-    text = "The same on images: a region is one image under small affine changes (three draws of each)"
-    page_layout.write(figure, 0.33, top, text, weight="bold", size=9.5)
-    for column, region in enumerate(ORDER):
+    for ax, region in zip(axes, ORDER, strict=True):
         chosen = sample.inputs[sample.region == region][:3, 0]
-        ax = page_layout.place(figure, 0.3 + 1.78 * column, top + 0.45, 1.62, 0.54)
         ax.imshow(np.concatenate(list(chosen), axis=1), cmap="gray_r", aspect="equal")
         ax.set_axis_off()
-        owners = np.flatnonzero(distribution.regions.posterior[region])
-        name = f"own, class {owners[0]}" if len(owners) == 1 else f"shared, {owners[0]} and {owners[1]}"
-        ax.set_title(name, fontsize=7.5, pad=3)
+        ax.set_title(_name(distribution.regions.posterior[region]), fontsize=7.5, pad=3)

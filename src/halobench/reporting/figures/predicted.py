@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from halobench.reporting import labels, table_views
+from halobench.reporting import table_views
 from halobench.reporting.plotting import artists, class_families
-from halobench.reporting.plotting.panel_grid import PageText, Sizes, draw_grid, empty_page
-from halobench.reporting.plotting.style import FAINT, GREY, INK, styled
+from halobench.reporting.plotting.panel_grid import PageText, draw_panels, empty_page
+from halobench.reporting.plotting.style import FAINT, GREY, styled
 from halobench.reporting.styles import loss_styles, model_markers
 
 SHOWS = ("overlap", "image_overlap")
@@ -26,10 +24,7 @@ LEAST = 1e-4  # nats, below which a KL is drawn at the border
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw a point per cell: the measured KL after exact TS against that of two-level logits with its mean gaps.
 
-    Parameters
-    ----------
-    metrics, runs : DataFrame
-        As aggregated.
+    Points are hollow if a cell doesn't interpolate. Tables are as aggregated.
     """
     wanted = {"predicted": ("kl_two_level", "none"), "measured": ("kl", "exact")}
     table = class_families.scores(metrics, runs, wanted).dropna(subset=list(wanted))
@@ -37,20 +32,20 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     if table.empty:
         return empty_page(TITLE, "No model was trained on a distribution of overlapping classes.")
     styles, markers = loss_styles(table_views.losses_in(table)), model_markers(table["model"])
-    keys = [artists.key(labels.model_label(m), INK, marker=mark, mfc="white", ls="") for m, mark in markers.items()]
-    keys += [artists.key(labels.loss_label(x), style.color, marker="o", ls="") for x, style in styles.items()]
-    text = PageText(TITLE, _note(table), keys, "predicted KL (nats)")
-    grid = draw_grid(text, {"": ""}, {"": ""}, [("", "")], Sizes(panel=(4.2, 4.0), left=1.3))
-    ax = grid.axes["", ""]
-    groups: Iterable[tuple[Any, pd.DataFrame]] = table.groupby(["model", "loss"])
-    for (model, loss), rows in groups:
-        _draw_cells(ax, rows, styles[loss].color, markers[model])
-    both = table[["predicted", "measured"]].clip(lower=LEAST)
-    ends = np.array([both.min().min() / 1.5, both.max().max() * 1.5])
+    keys = artists.model_keys(markers) + artists.loss_keys(styles, styles, marker="o", ls="")
+    text = PageText(TITLE, _note(table), keys, "predicted KL (nats)", "measured KL after exact TS (nats)")
+    figure, axes = draw_panels(text, {("", ""): ""}, (5.4, 4.6))
+    ax = axes["", ""]
+    shown = table.assign(**{name: table[name].clip(lower=LEAST) for name in wanted})
+    for (model, loss, full), rows in table_views.groups_of(shown, ["model", "loss", "interpolates"]).items():
+        color, marker = styles[loss].color, markers[model]
+        look: dict[str, Any] = {"color": color, "mfc": color if full else "white", "marker": marker, "ms": 4}
+        ax.plot(rows["predicted"], rows["measured"], ls="", mew=0.8, **look)
+    ends = np.array([shown[list(wanted)].min().min() / 1.5, shown[list(wanted)].max().max() * 1.5])
     ax.plot(ends, ends, color=FAINT, lw=1, zorder=1)
-    ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends, ylabel="measured KL after exact TS (nats)")
+    ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
     ax.text(0.02, 0.98, "hollow: does not interpolate", transform=ax.transAxes, va="top", color=GREY)
-    return grid.figure
+    return figure
 
 
 def _note(table: pd.DataFrame) -> str:
@@ -63,11 +58,3 @@ def _note(table: pd.DataFrame) -> str:
         f"{ratio:.2f} times the predicted one (median). The prediction is two_level_kl(k, beta, m, g0, g1, g2) of the "
         "mean gaps that a model's logits have on test points; on the diagonal it is exact."
     )
-
-
-def _draw_cells(ax: Axes, rows: pd.DataFrame, color: str, marker: str) -> None:
-    """Draw the cells of one model and loss, hollow if they don't interpolate."""
-    look: dict[str, Any] = {"color": color, "marker": marker, "ms": 4, "mew": 0.8, "ls": ""}
-    full = rows["interpolates"].astype(bool)
-    for chosen, face in ((rows[full], color), (rows[~full], "white")):
-        ax.plot(chosen["predicted"].clip(lower=LEAST), chosen["measured"].clip(lower=LEAST), mfc=face, **look)

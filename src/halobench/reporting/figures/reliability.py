@@ -10,35 +10,26 @@ from matplotlib.figure import Figure
 
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting.panel_grid import empty_page
-from halobench.reporting.plotting.reliability_grid import Diagrams, draw_diagrams
+from halobench.reporting.plotting.reliability_diagrams import draw_diagrams
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.styles import calibrator_style
 
 TITLE = "Reliability before and after temperature scaling"
 CALIBRATORS = ("none", "released", "exact")
+ENDING = f"Steps: how many test points each bin holds; bins of fewer than {labels.FEW} are faint, empty ones not drawn."
 
 
 @styled
 def draw(reliability: pd.DataFrame) -> Figure:
-    """Draw accuracy against confidence over bars that count points: a column per loss, a line per calibrator.
+    """Draw accuracy against confidence over steps that count points: a column per loss, a line per calibrator.
 
-    Parameters
-    ----------
-    reliability : DataFrame
-        As aggregated; test rows, against noisy labels if a data set has them.
+    Test rows are shown, against noisy labels if a data set has them.
     """
     table = table_views.preferred_labels(reliability)
     table = table[table["calibrator"].isin(CALIBRATORS)]
     counted = table[table["count"] > 0]
     if counted.empty:
         return empty_page(TITLE, "No bins were counted on a test set.")
-    present = set(counted["calibrator"].unique())
-    diagrams = Diagrams(
-        "loss",
-        {loss: labels.loss_label(loss) for loss in table_views.losses_in(counted)},
-        {name: calibrator_style(name) for name in CALIBRATORS if name in present},
-        counts=True,
-        ending=f"Bars: how many test points each bin holds; those of fewer than {labels.FEW} are faint, empty ones "
-        "not drawn.",
-    )
-    return draw_diagrams(table, TITLE, diagrams)
+    headings = {loss: labels.loss_label(loss) for loss in table_views.losses_in(counted)}
+    styles = {name: calibrator_style(name) for name in CALIBRATORS if name in set(counted["calibrator"])}
+    return draw_diagrams(table, TITLE, "loss", headings, styles, ("", ENDING))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,22 +9,21 @@ import numpy as np
 import pandas as pd
 
 from halobench.reporting import labels
-from halobench.reporting.pages import elements
-from halobench.reporting.pages.elements import Choice, Column, Entry, Line
+from halobench.reporting.rendering import Choice, Column, Entry, Line, choices, number, render
 from halobench.results.claims.rules import VERDICTS
 
 NUMBERS = (
     Column("Estimate", number=True),
     Column("95% interval", number=True, means="sorted by its lower end"),
     Column("Claimed", number=True, means="what the estimate should be below, or above"),
-    Column("Seeds", number=True),
-    Column("Excluded", number=True, means="cells, or pairs of cells, that were left out"),
+    Column("Seeds", number=True, form="d"),
+    Column("Excluded", number=True, means="cells, or pairs of cells, that were left out", form="d"),
     Column("Note"),
 )
 
 
 def claims_html(table: pd.DataFrame) -> str:
-    """Return the verdicts as one HTML page that needs no network, and no script to be read.
+    """Return the verdicts as one HTML page.
 
     A row per claim shows scope ``all``; below, each pair of data set and model has a row of its own. Verdicts are
     words; colours only repeat them.
@@ -33,20 +31,18 @@ def claims_html(table: pd.DataFrame) -> str:
     Parameters
     ----------
     table : DataFrame
-        As `evaluate` returns it.
-
-    Returns
-    -------
-    str
+        As `halobench.results.claims.evaluate` returns it.
     """
     whole = table[table["scope"] == "all"]
-    counts = f"Verdicts on {len(whole)} claims over all data set x model pairs: {counted(whole)}."
-    rule = (
-        f"{counts} Intervals are Student's t over seeds; a claim holds, or does not, where its interval lies wholly on "
-        "one side of the margin."
+    return render(
+        "claims.html",
+        title="Claims and verdicts",
+        note="",
+        count=len(whole),
+        counted=counted(whole),
+        whole=_whole(whole),
+        pairs=_pairs(table[table["scope"] != "all"]),
     )
-    parts = [f"<p>{html.escape(rule)}</p>", _whole(whole), _pairs(table[table["scope"] != "all"])]
-    return elements.document("Claims and verdicts", "\n".join(parts))
 
 
 def counted(whole: pd.DataFrame) -> str:
@@ -56,88 +52,57 @@ def counted(whole: pd.DataFrame) -> str:
     return ", ".join(f"{n} {(labels.VERDICTS if n == 1 else plural)[name]}" for name, n in counts.items())
 
 
-def _whole(whole: pd.DataFrame) -> str:
+def _whole(whole: pd.DataFrame) -> dict[str, Any]:
     """Return the table of claims over all pairs."""
-    columns = (Column("Claim"), Column("Fit"), Column("Verdict"), *NUMBERS)
     rows: Iterable[Any] = whole.itertuples()
     lines = [
         Line(
             {"fit": row.fit, "verdict": row.verdict},
-            (
-                Entry(f'{html.escape(row.statement)} <div class="small">{html.escape(row.statistic)}</div>', row.claim),
-                elements.words(row.fit),
-                verdict_entry(row.verdict),
-                *_numbers(row),
-            ),
+            (Entry(row.statement, row.claim, below=row.statistic), row.fit, *_outcome(row)),
         )
         for row in rows
     ]
-    selects = _choices(whole, ("fit", "verdict"))
-    table = elements.table("Claims over all pairs of data set and model", columns, lines)
-    return f'{elements.filters(selects, "whole", "claims")}<div id="whole" class="claims">{table}</div>'
+    columns = (Column("Claim"), Column("Fit"), Column("Verdict"), *NUMBERS)
+    return {"columns": columns, "lines": lines, "selects": _choices(whole, ("fit", "verdict"))}
 
 
-def _pairs(pairs: pd.DataFrame) -> str:
+def _pairs(pairs: pd.DataFrame) -> dict[str, Any]:
     """Return the table of claims by pair of data set and model."""
-    if not len(pairs):
-        return ""
-    columns = (Column("Claim"), Column("Data set"), Column("Model"), Column("Fit"), Column("Verdict"), *NUMBERS)
-    lines, all_keys = [], []
+    lines = []
     rows: Iterable[Any] = pairs.itertuples()
     for row in rows:
         dataset, _, model = row.scope.partition("/")
-        keys = {"dataset": dataset, "model": model}
-        all_keys.append(keys)
-        places = (labels.dataset_label(dataset), labels.model_label(model))
-        entries = (elements.words(row.claim), *map(elements.words, places), elements.words(row.fit))
-        lines.append(
-            Line(
-                {"claim": row.claim, **keys, "fit": row.fit, "verdict": row.verdict},
-                (*entries, verdict_entry(row.verdict), *_numbers(row)),
-            )
-        )
-    selects = [*_choices(pairs, ("claim",)), *elements.choices(all_keys), *_choices(pairs, ("fit", "verdict"))]
-    table = elements.table("The same by data set and model", columns, lines, wide=True)
-    return f'<h2>By data set and model</h2>{elements.filters(selects, "pairs", "rows")}<div id="pairs">{table}</div>'
+        keys = {"claim": row.claim, "dataset": dataset, "model": model, "fit": row.fit, "verdict": row.verdict}
+        names = (row.claim, labels.dataset_label(dataset), labels.model_label(model), row.fit)
+        lines.append(Line(keys, (*names, *_outcome(row))))
+    selects = [*choices(line.keys for line in lines), *_choices(pairs, ("fit", "verdict"))]
+    columns = (Column("Claim"), Column("Data set"), Column("Model"), Column("Fit"), Column("Verdict"), *NUMBERS)
+    return {"columns": columns, "lines": lines, "selects": [*_choices(pairs, ("claim",)), *selects]}
 
 
 def _choices(table: pd.DataFrame, keys: Sequence[str]) -> list[Choice]:
     """Return selects of the values of columns; none for a column of one value."""
-    headings = {"claim": "Claim", "fit": "Fit", "verdict": "Verdict"}
-    selects = []
-    for key in keys:
-        values = list(dict.fromkeys(table[key]))
-        if len(values) > 1:
-            options = tuple((value, labels.VERDICTS[value] if key == "verdict" else value) for value in values)
-            selects.append(Choice(key, headings[key], options))
-    return selects
+    return [
+        Choice(key, key.capitalize(), tuple((value, labels.VERDICTS.get(value, value)) for value in values))
+        for key in keys
+        if len(values := table[key].unique()) > 1
+    ]
 
 
-def verdict_entry(verdict: str) -> Entry:
-    """Return a verdict in words, sorted from those that hold to those that weren't tested."""
-    return Entry(
-        f'<span class="verdict {verdict}">&nbsp;{labels.VERDICTS[verdict]}</span>', f"{VERDICTS.index(verdict)}"
-    )
-
-
-def _numbers(row: Any) -> tuple[Entry, ...]:
-    """Return the entries of a row after its verdict."""
+def _outcome(row: Any) -> tuple[Any, ...]:
+    """Return the entries of a row from its verdict on; verdicts sort from those that hold to those not tested."""
+    interval = f"[{number(row.low)}, {number(row.high)}]" if np.isfinite(row.low) else "–"
     return (
-        elements.number(row.estimate),
-        Entry(_interval(row.low, row.high), row.low if np.isfinite(row.low) else None),
+        Entry(labels.VERDICTS[row.verdict], str(VERDICTS.index(row.verdict)), f"verdict {row.verdict}"),
+        row.estimate,
+        Entry(interval, row.low if np.isfinite(row.low) else None),
         Entry(claimed(row), row.margin),
-        Entry(str(row.n), int(row.n)),
-        Entry(str(row.excluded), int(row.excluded)),
-        Entry(f'<span class="small">{html.escape(row.note)}</span>', row.note or None),
+        row.n,
+        row.excluded,
+        Entry(row.note, row.note, "small"),
     )
 
 
 def claimed(row: Any) -> str:
-    """Return what a row of the table claims of its estimate, as HTML."""
-    sign = "&lt;" if row.direction == "below" else "&gt;"
-    return f"{sign} {elements.number(row.margin, 'g').shown}"
-
-
-def _interval(low: float, high: float) -> str:
-    """Return an interval in brackets, or a dash if there is none."""
-    return f"[{elements.number(low).shown}, {elements.number(high).shown}]" if np.isfinite(low) else "\N{EN DASH}"
+    """Return what a row of the table claims of its estimate."""
+    return f"{'<' if row.direction == 'below' else '>'} {number(row.margin, 'g')}"

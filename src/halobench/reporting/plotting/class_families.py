@@ -1,12 +1,21 @@
-"""Group distributions by family, within which they differ in the number of classes alone, and read their scores."""
+"""Group distributions by family, within which they differ in the number of classes alone, and draw their scores."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
+from halobench.calibration.overlap_theory import nearest_neighbour_kl, uniform_kl
 from halobench.reporting import labels
+from halobench.reporting.plotting import artists
+from halobench.reporting.plotting.style import INK
+from halobench.reporting.seed_statistics import over_seeds
+from halobench.reporting.styles import Style
 
 CELL = ["dataset", "model", "loss", "seed"]
 FAMILIES = {
@@ -17,6 +26,9 @@ FAMILIES = {
     "overlap-disc": "Discs in pairs",
     "overlap-image": "MNIST images in pairs",
 }
+
+CLOSED_FORM: dict[str, Any] = {"color": INK, "lw": 1.0}
+UNIFORM: dict[str, Any] = {"color": INK, "lw": 0.9, "ls": (0, (1, 1.5))}
 
 
 def family(dataset: str) -> str:
@@ -63,3 +75,51 @@ def scores(metrics: pd.DataFrame, runs: pd.DataFrame, wanted: dict[str, tuple[st
 def families(table: pd.DataFrame) -> list[str]:
     """Return the families of a table, in the order of panels."""
     return labels.ordered(table["family"], FAMILIES)
+
+
+def legend_keys(losses: Iterable[str], styles: Mapping[str, Style]) -> list[Line2D]:
+    """Return the legend entries of `draw_panel`."""
+    return [
+        *artists.loss_keys(losses, styles),
+        artists.key("1-NN, closed form", **CLOSED_FORM),
+        artists.key("1-NN, measured", INK, marker="x", ls="", ms=4),
+        artists.key("uniform guess", **UNIFORM),
+    ]
+
+
+def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, Style]) -> None:
+    """Draw KL against k of one model, on a logarithmic axis, a line per loss of `styles`.
+
+    `rows` are those of one family in `scores`, with a column ``kl`` (nats). Next to them are closed forms for 1-NN.
+    Marks are hollow if not every seed interpolates.
+    """
+    rows = rows[rows["model"].isin((model, "nearest"))]
+    trained = rows[(rows["model"] == model) & (rows["loss"] != "reference")]
+    near = rows[rows["model"] == "nearest"].groupby("classes")["kl"].mean()
+    ax.plot(near.index, near, marker="x", ls="", ms=4, color=INK, zorder=2)
+    top = max([rows["kl"].max(), *_draw_closed_forms(ax, rows)])
+    full = trained.groupby(["loss", "classes"])["interpolates"].all().rename("full").reset_index()
+    means = over_seeds(trained, ["loss", "classes"], "kl").merge(full)
+    for loss, style in styles.items():
+        line = means[means["loss"] == loss].sort_values("classes")
+        ax.plot(line["classes"], line["mean"], color=style.color, lw=1.2, zorder=3)
+        ax.vlines(line["classes"], line["low"], line["high"], color=style.color, lw=1, zorder=3)
+        look: dict[str, Any] = {"color": style.color, "marker": style.marker, "ms": 4, "mew": 0.9, "ls": ""}
+        for face, part in ((style.color, line[line["full"]]), ("white", line[~line["full"]])):
+            ax.plot(part["classes"], part["mean"], mfc=face, zorder=4, **look)
+    artists.log_ticks(ax, rows["classes"])
+    ax.set_ylim(min(0, trained["kl"].min()) - 0.03, top * 1.12 + 0.03)
+
+
+def _draw_closed_forms(ax: Axes, rows: pd.DataFrame) -> list[float]:
+    """Draw the lines of what is known: 1-NN at its best temperature, whose KL is returned, and the uniform guess.
+
+    Distributions with unequal shares are left out: their groups have no size in the table.
+    """
+    laws = rows.drop_duplicates("dataset").sort_values("classes")[["classes", "beta", "group"]].dropna()
+    parameters = [(int(k), float(beta), int(group)) for k, beta, group in laws.itertuples(index=False)]
+    k, nearest = [law[0] for law in parameters], [nearest_neighbour_kl(*law) for law in parameters]
+    dash: dict[str, Any] = {"marker": "_", "ms": 10} if len(k) == 1 else {}  # a line of one point can't be seen
+    ax.plot(k, nearest, zorder=2, **CLOSED_FORM, **dash)
+    ax.plot(k, [uniform_kl(*law) for law in parameters], zorder=1, **UNIFORM, **dash)
+    return nearest

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from halobench.reporting import labels, table_views
-from halobench.reporting.plotting import artists, page_layout
-from halobench.reporting.plotting.panel_grid import PageText, Sizes, draw_grid, empty_page
+from halobench.reporting.plotting import artists
+from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
 from halobench.reporting.plotting.style import FAINT
 from halobench.reporting.seed_statistics import over_seeds, seeds_note
 from halobench.reporting.styles import loss_styles
@@ -41,37 +40,21 @@ def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["abs
         ((dataset, model), probe) if relative else (dataset, model): rows
         for (dataset, model, probe), rows in table_views.groups_of(means, ["dataset", "model", "probe"]).items()
     }
-    text = PageText(
-        title,
-        _note(table, around, relative),
-        [*artists.loss_keys(styles, styles), artists.held_out_key()],
-        labels.RELATIVE if relative else f"radius: {labels.ABSOLUTE}",
-    )
-    sizes = Sizes() if relative else Sizes(panel=(2.0, 1.3))
-    grid = draw_grid(text, *_headings(table, relative), panels, sizes)
-    ends = table.groupby("dataset")[x].max()
-    for (row, column), ax in grid.axes.items():
-        if relative:
-            artists.add_vertical(ax, 1, color=FAINT, lw=0.8, zorder=1)
-        artists.draw_lines(ax, panels[row, column], x, styles)
-        ax.set(xlim=(0, ends.max() if relative else ends[row]), ylim=(-0.03, 1.03))
-        page_layout.set_ticks(ax.yaxis, (0, 0.5, 1))
-        if grid.left(row, column):
-            ax.set_ylabel("confidence")
-        else:
-            ax.tick_params(labelleft=False)
-    return grid.figure
-
-
-def _headings(table: pd.DataFrame, relative: bool) -> tuple[Mapping[Any, str], Mapping[Any, str]]:
-    """Return the headings of rows and of columns, by key and in order."""
-    cells = table_views.cells_in(table)
+    rows, columns = table_views.dataset_and_model_headings(table)
     if relative:
-        probes = labels.ordered(table["probe"], labels.PROBES)
-        return {cell: labels.cell_label(*cell) for cell in cells}, {p: labels.PROBES.get(p, p) for p in probes}
-    datasets = {dataset: labels.dataset_label(dataset) for dataset, _ in cells}
-    models = labels.ordered((model for _, model in cells), labels.MODELS)
-    return datasets, {model: labels.model_label(model) for model in models}
+        rows = {cell: labels.cell_label(*cell) for cell in table_views.cells_in(table)}
+        columns = {probe: labels.PROBES.get(probe, probe) for probe in labels.ordered(table["probe"], labels.PROBES)}
+    keys = [*artists.loss_keys(styles, styles), artists.held_out_key()]
+    xlabel = labels.RELATIVE if relative else f"radius: {labels.ABSOLUTE}"
+    text = PageText(title, _note(table, around, relative), keys, xlabel, "confidence", shared=True)
+    figure, axes = draw_grid(text, rows, columns, panels, (1.95, 1.75) if relative else (2.3, 1.85))
+    ends = table.groupby("dataset")[x].max()
+    for (row, column), ax in axes.items():
+        if relative:
+            ax.axvline(1, color=FAINT, lw=0.8, zorder=1)
+        artists.draw_lines(ax, panels[row, column], x, styles)
+        ax.set(xlim=(0, ends.max() if relative else ends[row]), ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
+    return figure
 
 
 def _note(table: pd.DataFrame, around: str, relative: bool) -> str:

@@ -33,6 +33,7 @@ RC: dict[Any, Any] = {
     "lines.linewidth": 1.3,
     "lines.markersize": 4,
     "pdf.fonttype": 42,
+    "text.hinting": "none",  # so that text is as wide in a PDF as it was when the page was laid out
     "svg.hashsalt": "halobench",
 }
 INK, GREY, FAINT = "#222222", "#777777", "#bbbbbb"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from halobench.reporting import labels, styles, table_views
-from halobench.reporting.print_tables.layout import Part, Row, Table, Value, share
+from halobench.reporting.print_tables.layout import Part, Row, Table, Value
 
 METRICS = {"nll": "NLL", "ece": "ECE", "ace_average": "ACE"}
 JUDGED = {
@@ -22,7 +22,6 @@ JUDGED = {
 }
 COLUMNS = ("model", "loss", "interpolates", "labels", "calibrator", "metric", "mean", "sd", "n", "seeds")
 CELL = ["dataset", "model", "loss"]
-KEYS = [*CELL, "calibrator", "metric"]
 
 
 @dataclass(frozen=True)
@@ -163,35 +162,21 @@ def summarise(
     facts = runs.drop_duplicates("dataset").set_index("dataset")[fact]
     # Weights from elsewhere were trained on other labels, or on those before noise was added here.
     interpolates = runs[table_views.trained_here(runs)].groupby(CELL)["interpolates"].mean()
-    groups: dict[Any, np.ndarray] = {
-        key: group.sort_values("seed")["value"].to_numpy() for key, group in table.groupby(KEYS, sort=False)
+    orders: dict[str, Any] = {
+        **{"dataset": datasets, "reference": [False, True], "model": labels.ordered(table["model"], labels.MODELS)},
+        "loss": labels.ordered(table["loss"], styles.KNOWN_LOSSES),
+        **{"calibrator": labels.ordered(table["calibrator"], labels.CALIBRATORS), "metric": list(METRICS)},
     }
+    # The posterior's own scores follow the models'.
+    table = table.assign(reference=table["loss"] == "reference").sort_values("seed")
+    table = table.assign(**{key: pd.Categorical(table[key], order) for key, order in orders.items()})
     rows = []
-    for key in sorted(groups, key=_ranking(table, datasets)):
-        dataset, model, loss, calibrator, metric = key
+    groups: Iterable[tuple[Any, pd.DataFrame]] = table.groupby([*orders], observed=True)
+    for (dataset, _, model, loss, calibrator, metric), group in groups:
         share_of = float(interpolates.get((dataset, model, loss), math.nan))
-        mean, sd, n = mean_and_sd(groups[key])
         lead = (dataset, facts[dataset], model, loss, share_of, judge)
-        rows.append((*lead, calibrator, metric, mean, sd, n, len(groups[key])))
+        rows.append((*lead, calibrator, metric, *mean_and_sd(group["value"].to_numpy()), len(group)))
     return pd.DataFrame(rows, columns=["dataset", fact, *COLUMNS])
-
-
-def _ranking(table: pd.DataFrame, datasets: Iterable[str]) -> Callable[[tuple[str, ...]], tuple]:
-    """Return a function that gives the sort key of a row named by `KEYS`."""
-    orders: tuple[Iterable[str], ...] = (
-        datasets,
-        labels.ordered(table["model"], labels.MODELS),
-        labels.ordered(table["loss"], styles.KNOWN_LOSSES),
-        labels.ordered(table["calibrator"], labels.CALIBRATORS),
-        METRICS,
-    )
-    ranks = [{name: i for i, name in enumerate(order)} for order in orders]
-
-    def rank(key: tuple[str, ...]) -> tuple:
-        # The posterior's own scores follow the models'.
-        return ranks[0][key[0]], key[2] == "reference", *(rank[name] for rank, name in zip(ranks, key, strict=True))
-
-    return rank
 
 
 def mean_and_sd(values: np.ndarray) -> tuple[float, float, int]:
@@ -323,7 +308,7 @@ def caption(
     text += f"Columns: {'; '.join(map(fitted, calibrators))}. "
     if any(value.best for value in values):
         text += "Bold: the lowest of its column and block, if each other is above it by more than either's deviation. "
-    if any(map(share, values)):
+    if any(0 < value.n < value.seeds for value in values):
         text += "Raised: seeds with a finite optimum, of all; the others have none and are left out. "
     if any(math.isinf(value.mean) for value in values):
         text += "∞: a class that occurs was given a probability of 0. "

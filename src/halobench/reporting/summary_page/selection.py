@@ -9,28 +9,15 @@ import pandas as pd
 
 from halobench.reporting import labels, table_views
 
-MOST_CELLS, MOST_DATASETS, MOST_LOSSES = 12, 3, 4
+MOST_CELLS, MOST_DATASETS, MOST_LOSSES, MOST_MODELS, MOST_CLAIMS = 12, 3, 4, 4, 26
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The cells, model, data sets and losses that the page shows.
+    """What the page shows.
 
-    Attributes
-    ----------
-    losses : list of str
-    cells : list of (data set, model)
-        Of the runs on images, if there are any: distributions have a part of their own.
-    shown : list of (data set, model)
-        The `cells` in parts B and C, at most `MOST_CELLS`.
-    model : str
-        In parts A and D.
-    of_model : list of str
-        The data sets of `model`.
-    datasets : list of str
-        Those in part A, at most `MOST_DATASETS`.
-    pair : (data set, model)
-        In part D.
+    Cells are (data set, model) pairs: of the runs on images, if there are any, since distributions have a part of their
+    own. Parts B and C have those `shown`; A and D one `model`, A with `datasets` of those `of_model`, and D with one.
     """
 
     losses: list[str]
@@ -39,7 +26,7 @@ class Selection:
     model: str
     of_model: list[str]
     datasets: list[str]
-    pair: tuple[str, str]
+    dataset: str
 
 
 def select(runs: pd.DataFrame) -> Selection:
@@ -49,32 +36,20 @@ def select(runs: pd.DataFrame) -> Selection:
     cells = table_views.cells_in(pictured)
     # Weights from elsewhere say less of what training does.
     model = focus_model(table_views.cells_in(pictured[table_views.trained_here(pictured)]) or cells)
-    shown = cells if len(cells) <= MOST_CELLS else [cell for cell in cells if cell[1] == model][:MOST_CELLS]
-    pair = focus_cell(pictured, model)
     of_model = [dataset for dataset, other in cells if other == model]
-    datasets = focus_datasets(of_model, pair[0])
-    return Selection(table_views.losses_in(pictured), cells, shown, model, of_model, datasets, pair)
+    shown = cells if len(cells) <= MOST_CELLS else [(dataset, model) for dataset in of_model][:MOST_CELLS]
+    by = pictured[pictured["model"] == model].groupby("dataset")
+    noise, losses = by["noise"].max(), by["loss"].nunique()
+    dataset = max(of_model, key=lambda name: (noise[name], losses[name]))  # of most label noise, then most losses
+    datasets = of_model[:MOST_DATASETS]
+    datasets = datasets if dataset in datasets else [*datasets[:-1], dataset]
+    return Selection(table_views.losses_in(pictured), cells, shown, model, of_model, datasets, dataset)
 
 
 def focus_model(cells: Sequence[tuple[str, str]]) -> str:
     """Return the model with the most data sets, the first of those in the order of panels."""
     models = labels.ordered((model for _, model in cells), labels.MODELS)
     return max(models, key=lambda model: sum(model == other for _, other in cells))
-
-
-def focus_cell(runs: pd.DataFrame, model: str) -> tuple[str, str]:
-    """Return the data set with the most label noise, then the most losses, that `model` was trained on; and `model`."""
-    rows = runs[runs["model"] == model]
-    order = labels.ordered(rows["dataset"], labels.DATASETS)
-    by = rows.groupby("dataset")
-    noise, losses = by["noise"].max(), by["loss"].nunique()
-    return max(order, key=lambda dataset: (noise[dataset], losses[dataset])), model
-
-
-def focus_datasets(datasets: Sequence[str], always: str) -> list[str]:
-    """Return the first data sets, as many as the page has room for, `always` among them."""
-    chosen = list(datasets[:MOST_DATASETS])
-    return chosen if always in chosen else [*chosen[:-1], always]
 
 
 def part_of(shown: int, total: int, what: str) -> str:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import AfterValidator, Field
 
 from halobench.core.errors import SpecError, check_name, one_of, require
-from halobench.core.spec_codec import parse
+from halobench.core.spec_codec import Number, Several, Text, parse, spec
 from halobench.storage.columns import TABLE_COLUMNS
 
-STATISTICS = ("level", "difference", "against_best", "slope", "ratio")
 VERDICTS = ("holds", "does_not", "undecided", "not_tested")
-FITS = ("none", "released", "exact", "oracle")
 REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors, which were not trained
 CLASSES = 5  # values of k that a slope on log k needs
 
@@ -27,74 +26,55 @@ COLUMNS = {name: TABLE_COLUMNS[name] for name in ("metrics", "neighbourhood", "r
 COMPARISON = re.compile(r"(>=|<=|!=|>|<)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)")
 
 
-@dataclass(frozen=True)
+Conditions = dict[str, Any]
+
+
+@spec
 class Claim:
     """One claim of the paper, and the rule by which it is judged.
 
-    Attributes
-    ----------
-    name, statement, place : str
-        A key, the claim in plain words, and where the paper makes it.
-    statistic : str
-        ``level``: `value` of side `a`; ``difference``: a less b; ``against_best``: a less the best of `baselines`;
-        ``slope``: of `value` of side `a` on log k (k the number of classes); ``ratio``: a over b, which name one data
-        set each.
-    table, value : str
-        The column `value` of a table is what's read.
-    a, b : mapping of column to condition
-        Rows of a side; with `where`, they must leave one row per cell and fix one `loss`. A condition is a value, a
-        list of values, a comparison (``">0"``) or a pattern (``"overlap*"``); columns are the table's, or those of
-        ``runs``.
-    where : mapping
-        Conditions on all sides.
-    baselines : tuple of mappings
-        Sides to choose from, for ``against_best``: per data set x model, of those in the grid the one with the best
-        mean over seeds. It is chosen once per pair, by its mean, not in each seed: a minimum per seed would beat
-        any baseline that a user could pick. What optimism the choice has favours the baseline, not the claim.
-    best : str
-        ``lowest`` or ``highest``: which baseline is the best.
-    direction : str
-        ``below`` or ``above``: the side of the margin on which the paper puts the statistic.
-    margin : float
-        The threshold, with its sign, in the unit of `value` (for ``slope``: per unit of log k).
-    fit : str
-        The calibrator whose fit the claim speaks of: none, released, exact or oracle.
-    interpolating : tuple of str or None
-        Losses whose cells must interpolate; None asks it of every loss of the claim.
+    A side's conditions must, with those of `where`, leave one row per cell and fix one `loss`. A condition is a value,
+    a list of values, a comparison (``">0"``) or a pattern (``"overlap*"``) on a column of the table or of ``runs``.
+
+    The best baseline is chosen per data set x model, of those in the grid, by its mean over seeds and not in each seed:
+    a minimum per seed would beat any baseline that a user could pick. What optimism the choice has favours the
+    baseline, not the claim.
     """
 
-    name: str
-    statement: str
-    place: str
-    statistic: str
-    table: str
-    value: str
-    a: Mapping[str, Any]
-    direction: str
-    margin: float
-    fit: str = "none"
-    where: Mapping[str, Any] = field(default_factory=dict)
-    b: Mapping[str, Any] | None = None
-    baselines: tuple[Mapping[str, Any], ...] | None = None
-    best: str = "lowest"
-    interpolating: tuple[str, ...] | None = None
+    name: Annotated[Text, AfterValidator(functools.partial(check_name, ""))] = Field(description="A key.")
+    statement: Text = Field(description="The claim in plain words.")
+    place: Text = Field(description="Where the paper makes it.")
+    statistic: Literal["level", "difference", "against_best", "slope", "ratio"] = Field(
+        description="level: `value` of side `a`; difference: a less b; against_best: a less the best of `baselines`;"
+        " slope: of `value` of side `a` on log k (k the number of classes); ratio: a over b, which name one data set"
+        " each."
+    )
+    table: Literal["metrics", "neighbourhood", "radii", "runs"] = Field(description="The table that is read.")
+    value: Text = Field(description="The column that is read.")
+    a: Conditions = Field(description="Conditions by column on the side that the claim is about.")
+    direction: Literal["below", "above"] = Field(
+        description="The side of the margin on which the paper puts the statistic."
+    )
+    margin: Number = Field(
+        description="The threshold, with its sign, in the unit of `value` (for slope: per unit of log k)."
+    )
+    fit: Literal["none", "released", "exact", "oracle"] = Field(
+        default="none", description="The calibrator whose fit the claim speaks of."
+    )
+    where: Conditions = Field(default_factory=dict, description="Conditions on all sides.")
+    b: Conditions | None = Field(default=None, description="Conditions on the side that `a` is compared with.")
+    baselines: Several[Conditions] | None = Field(default=None, description="Sides to choose from, for against_best.")
+    best: Literal["lowest", "highest"] = Field(default="lowest", description="Which baseline is the best.")
+    interpolating: tuple[Text, ...] | None = Field(
+        default=None, description="Losses whose cells must interpolate; by default all of the claim."
+    )
 
     def __post_init__(self):
-        check_name("name", self.name)
-        for key, names in (
-            ("statistic", STATISTICS),
-            ("table", COLUMNS),
-            ("fit", FITS),
-            ("direction", ("below", "above")),
-            ("best", ("lowest", "highest")),
-        ):
-            require(getattr(self, key) in names, key, getattr(self, key), one_of(names, getattr(self, key)))
         require(self.value in COLUMNS[self.table], "value", self.value, one_of(COLUMNS[self.table], self.value))
         needed = {"difference": "b", "ratio": "b", "against_best": "baselines"}.get(self.statistic)
         for key in ("b", "baselines"):
             side = getattr(self, key)
             require((side is not None) == (key == needed), key, side, _expected_side(key, needed, self.statistic))
-        require(self.baselines != (), "baselines", [], "at least one baseline")
         self._check_conditions("where", self.where)
         for key, conditions in self._named_sides():
             self._check_conditions(key, conditions)
@@ -112,7 +92,6 @@ class Claim:
 
     def _check_conditions(self, key: str, conditions: Any) -> None:
         """Refuse a condition on a column that neither the table nor runs has."""
-        require(isinstance(conditions, Mapping), key, conditions, "conditions by column, e.g. {loss: mixup2}")
         columns = {*COLUMNS[self.table], *COLUMNS["runs"]} - {"seed", self.value}
         for column in conditions:
             require(column in columns, f"{key}.{column}", conditions[column], f"a column, {one_of(columns, column)}")

@@ -1,353 +1,230 @@
-"""What jobs take, as the records of the most alike jobs tell that have run here: seconds, memory and bytes.
+"""Estimate what jobs take, from the records of the nearest jobs that have run here: seconds, memory and bytes.
 
-Of a job without such a record nothing is made up.
+The nearest have the same spec; then the same data set and model; then the same model; then only the same stage. Seconds
+grow with the images that pass through the model.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from statistics import fmean as mean
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import parse, to_json
-from halobench.core.specs import DatasetSpec, ProbeSpec, TrainSpec
+from halobench.core.specs import ProbeSpec, TrainSpec
 from halobench.runner.dry_run import PlannedJob, request_of
-from halobench.storage import files, layout, records
+from halobench.storage import files
+from halobench.storage.layout import RECORDS, STAGES
+from halobench.storage.records import read_record
 
-PLACES = {stage.name: stage.records for stage in layout.STAGES.values()}
-ASKED = ("source", "weights", "train", "probe", "calibrate", "reference")  # are given a spec
-MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Likeness:
-    """One way in which a record can be like a job.
-
-    Parameters
-    ----------
-    words : str
-        To follow "records".
-    key : callable
-        Of a spec and of a record's path under the working directory; equal for those that are alike.
-    work : callable, optional
-        Of a spec as JSON: what the time grows with. Without it the time counts as it is.
-    rough : bool
-        Whether more than the digits may be wrong.
-    """
-
-    words: str
-    key: Callable[[Any, PurePosixPath], Any]
-    work: Callable[[str], float] | None = None
-    rough: bool = False
+CLOSE = ("same spec", "same data and model", "last time")  # what is less near is rough
 
 
 @functools.cache
-def training_work(spec: str) -> float:
-    """Images that a training passes through the model: steps x batch x the rows that its loss makes of each image.
+def work(stage: str, text: str) -> float:
+    """Return what a job's seconds grow with, by its spec as JSON: images that its model sees, or samples to score.
 
-    Steps are counted as `halobench.training.loop.fit` does. A loss says in its file by ``ROWS = 2`` that it makes two.
+    It is 1 for a spec without a data set. Raises an error of any kind for one of another version.
     """
-    parts = json.loads(spec)
-    points = parse(DatasetSpec, parts["dataset"]).train
-    recipe = parse(TrainSpec, parts.get("train", {}))
-    batch = min(recipe.batch, points)
-    return recipe.epochs * (points // batch) * batch * _rows(parts)
-
-
-def _rows(parts: Mapping[str, Any]) -> int:
-    """Return how many rows a training's loss makes of each image; 1 if its file is gone."""
-    with contextlib.suppress(SpecError, KeyError):
-        return plugins.constant("losses", parts["loss"]["name"], "ROWS") or 1
-    return 1
+    spec = json.loads(text)
+    if "dataset" not in spec:
+        return 1.0
+    train, val, test = (spec["dataset"][split] for split in ("train", "val", "test"))
+    if stage == "train":
+        with suppress(SpecError, KeyError):  # a loss says in its file by ``ROWS = 2`` that it makes two images of one
+            train *= plugins.constant("losses", spec["loss"]["name"], "ROWS") or 1
+        return parse(TrainSpec, spec.get("train", {})).epochs * train
+    if stage != "probe":
+        return val + test
+    images = 0
+    for probe in (parse(ProbeSpec, value) for value in spec["probes"].values()):
+        rays = probe.directions * (min(probe.points, train) + min(probe.control, test))
+        images += rays * (1 + len(probe.radii) + len(probe.relative_radii) + 5 * probe.bisections)  # at most
+    return images
 
 
 @functools.cache
-def probing_work(spec: str) -> float:
-    """Images that probes pass through the model at most: every grid distance and every bisection of five radii."""
-    parts = json.loads(spec)
-    dataset = parse(DatasetSpec, parts["dataset"])
-    total = 0
-    for probe in (parse(ProbeSpec, value) for value in parts["probes"].values()):
-        rays = probe.directions * (min(probe.points, dataset.train) + min(probe.control, dataset.test))
-        total += rays * (1 + len(probe.radii) + len(probe.relative_radii) + 5 * probe.bisections)
-    return total
+def samples(text: str) -> int:
+    """Return the samples in all splits of the data set in a spec; 1 without one."""
+    dataset = json.loads(text).get("dataset", {})
+    return sum(dataset[split] for split in ("train", "val", "test") if split in dataset) or 1
 
 
-def _whole(spec: Any, path: PurePosixPath) -> str:
-    return to_json(spec)
+def nearness(stage: str, path: str, spec: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return what a job may share with others, nearest first, each as words and value.
 
-
-def _any(spec: Any, path: PurePosixPath) -> str:
-    return ""
-
-
-def _model_and_source(spec: Any, path: PurePosixPath) -> str:
-    return to_json([spec["model"], spec["dataset"]["source"]])
-
-
-ANY = Likeness("of other such jobs", _any, rough=True)
-ANEW = Likeness("from the last time, with the cells of then", lambda spec, path: path)
-# Best first.
-LIKE = {
-    "source": (Likeness("of the same spec", _whole), ANY),
-    "weights": (Likeness("of the same spec", _whole), ANY),
-    "train": (
-        Likeness("of the same spec, any seed", _whole),
-        Likeness(
-            "of the same cell with another loss",
-            lambda spec, path: to_json({k: v for k, v in spec.items() if k != "loss"}),
-            training_work,
-        ),
-        Likeness("of the same model and source, scaled by training steps", _model_and_source, training_work),
-    ),
-    "probe": (
-        Likeness("of the same spec, any loss and seed", _whole),
-        Likeness("of the same model and source, scaled by places probed", _model_and_source, probing_work, rough=True),
-    ),
-    "calibrate": (
-        Likeness("of the same data set and spec", lambda spec, path: (to_json(spec), path.parts[2])),
-        Likeness("of the same spec on other data sets", _whole, rough=True),
-        ANY,
-    ),
-    "reference": (Likeness("of the same spec, any seed", _whole), ANY),
-    "aggregate": (ANEW, ANY),
-    "claims": (ANEW, ANY),
-    "overview": (ANEW, ANY),
-    "table": (ANEW, Likeness("of the same table elsewhere", lambda spec, path: path.name, rough=True), ANY),
-    "figure": (ANEW, Likeness("of the same figure elsewhere", lambda spec, path: path.name, rough=True), ANY),
-    "explorer": (ANEW, ANY),
-}
+    A job that draws something is known by the `path` of its record, others by their `spec`.
+    """
+    if STAGES[stage].scoped:
+        return ("last time", path), ("same elsewhere", path.rpartition("/")[2]), ("same stage", "")
+    keys = {"same spec": to_json(spec)}
+    if "dataset" in spec:
+        keys["same data and model"] = to_json([spec.get("model"), spec["dataset"]["source"]])
+    if "model" in spec:
+        keys["same model, other data"] = to_json(spec["model"])
+    return (*keys.items(), ("same stage", ""))
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a record tells of a job that has run.
+class Record:
+    """What a finished job took.
 
-    `seconds` are those of the whole job and `looped` those of its training loop, the only ones that grow with steps;
-    `memory` is its peak in MiB; `device` is ``cpu`` or ``cuda``.
+    Its `spec` is JSON. Of its `seconds` those that are `growing` grow with its work. `memory` is in MiB. `size` is in
+    bytes (None: some files are gone), of which those of `logits` grow with its samples.
     """
 
-    path: PurePosixPath
-    spec: Any
+    spec: str
     seconds: float
-    looped: float | None
+    growing: float
     memory: float
-    device: str
-    chip: str
-    host: str
-    outputs: tuple[str, ...]
+    size: int | None
+    logits: int
+    place: str
 
 
-def read_made(folder: Path, path: PurePosixPath) -> Made:
-    """Read the record at `path` under `folder`.
-
-    Raises
-    ------
-    SpecError
-        If it can't be read, or isn't one that this version understands.
-    """
-    return made_of(path, records.read_record(folder / path, ["spec", "seconds", "device", "hardware"]))
-
-
-def made_of(path: PurePosixPath, record: Mapping[str, Any]) -> Made:
-    """Return what a record that was read from `path` says.
-
-    Raises
-    ------
-    SpecError
-        If it isn't one that this version understands.
-    """
-    with files.reading(path, "a record of this version"):
-        hardware = record["hardware"]
-        device = "cuda" if record["device"].startswith("cuda") else "cpu"
-        chip = hardware["gpu"] if device == "cuda" else hardware["processor"]
-        looped, memory = record.get("train_seconds"), float(record.get("peak_memory_mib", 0))
-        seconds = float(record["seconds"])
-        return Made(
-            path, record["spec"], seconds, looped, memory, device, chip, hardware["host"], (*record["outputs"],)
-        )
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Estimate:
-    """What alike jobs take: mean seconds and bytes on disk (None: not known), the largest peak in MiB, and from where.
-
-    Jobs that ask the same share one.
-    """
+    """What a job takes: seconds, bytes (None: not known), the peak of memory in MiB; how `near` the records are."""
 
     seconds: float
-    size: float | None
-    memory: float
-    like: Likeness
-    origins: tuple[Made, ...]
-
-    @functools.cached_property
-    def of_cpu(self) -> bool:
-        """Whether some of it is told by jobs that ran on a CPU."""
-        return any(one.device == "cpu" for one in self.origins)
+    size: float | None = None
+    memory: float = 0.0
+    near: str = CLOSE[0]
+    rough: bool = False
+    places: tuple[str, ...] = ()
 
 
 class Past:
-    """The records in a working directory of jobs of some kinds, each read once.
+    """The records in a working directory, `folder`, of the stages of `jobs`, which are all that would run.
 
-    Parameters
-    ----------
-    folder : Path
-        The working directory.
-    kinds : iterable of str
-        Kinds of jobs, of whose records all are read.
-    sizes : bool
-        Whether estimates tell bytes on disk, for which each output is looked at.
+    Those that can't be read, or aren't of this version, are counted as `unreadable`.
     """
 
-    def __init__(self, folder: Path, kinds: Iterable[str], sizes: bool = True):
-        self.folder, self.unreadable, self.sizes = folder, 0, sizes
-        self._alike: dict[tuple[str, Likeness, Any], list[Made]] = {}
-        self._found: dict[tuple[Any, ...], Estimate | None] = {}
-        self._sizes: dict[PurePosixPath, dict[str, int] | None] = {}
-        for kind in kinds:
-            for pattern in PLACES.get(kind, ()):
-                for path in sorted((folder / "results").glob(pattern)):
-                    if kind == "table" and path.name in layout.RECORDS:
-                        continue  # of the stages that write beside it
-                    self._keep(kind, PurePosixPath(path.relative_to(folder).as_posix()))
+    def __init__(self, folder: Path, jobs: Sequence[PlannedJob]):
+        self.folder, self.unreadable = folder, 0
+        self._cells: dict[str, Mapping[str, Any]] = {}  # what is trained, by the folder of a cell
+        self._records: dict[tuple[str, ...], list[Record]] = {}
+        self._nearest = functools.cache(self._find_nearest)
+        stages = {job.kind for job in jobs}
+        stages |= {"train"} if "calibrate" in stages else set()
+        for stage in (STAGES[name] for name in STAGES if name in stages and name != "manifest"):
+            for path in sorted(path for pattern in stage.records for path in (folder / "results").glob(pattern)):
+                if stage.name == "table" and path.name in RECORDS:
+                    continue  # of a stage that writes into the same folder
+                try:
+                    self._read(stage.name, path.relative_to(folder).as_posix())
+                except SpecError:
+                    self.unreadable += 1
+        for job in jobs:
+            if job.kind == "train":
+                self._cells[_folder(job.outputs[-1])] = self._spec(job)
 
-    def _keep(self, kind: str, path: PurePosixPath) -> None:
+    def _read(self, stage: str, path: str) -> None:
+        """Let a record count from now on; raise SpecError if it can't be read."""
+        content = read_record(self.folder / path, ["spec", "seconds", "device", "hardware"])
+        with files.reading(path, "a record of this version"):
+            spec, seconds, hardware = self._whole(stage, path, content["spec"]), content["seconds"], content["hardware"]
+            device, text = content["device"].partition(":")[0], to_json(spec)
+            work(stage, text)
+            record = Record(
+                text,
+                float(seconds),
+                min(content.get("train_seconds") or seconds, seconds),  # importing torch, say, doesn't grow
+                float(content.get("peak_memory_mib", 0)),
+                *self._sizes(path, content["outputs"]),
+                f"{device} ({hardware['gpu' if device == 'cuda' else 'processor']}, host {hardware['host']})",
+            )
+        if stage == "train":
+            self._cells[_folder(path)] = spec
+        for key in nearness(stage, path, spec):
+            for where in (device, ""):
+                self._records.setdefault((stage, *key, where), []).append(record)
+
+    def _sizes(self, path: str, outputs: Sequence[str]) -> tuple[int | None, int]:
+        """Return the bytes of a record with its outputs (None if one is gone), and those of logits among them."""
+        place = self.folder / path
         try:
-            self.add(kind, read_made(self.folder, path))
-        except SpecError:
-            self.unreadable += 1
+            sizes = {name: place.with_name(name).stat().st_size for name in (*outputs, place.name)}
+        except OSError:
+            return None, 0
+        return sum(sizes.values()), sizes.get("logits.safetensors", 0)
 
-    def add(self, kind: str, past: Made) -> None:
-        """Let a record count from now on.
+    def _whole(self, stage: str, path: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a job's spec; that of a calibration, which names no data set, with the parts of its cell's."""
+        cell = self._cells.get(_folder(path), {}) if stage == "calibrate" else {}
+        return {**spec, **{key: cell[key] for key in ("dataset", "model") if key in cell}}
+
+    def _spec(self, job: PlannedJob) -> dict[str, Any]:
+        return self._whole(job.kind, job.outputs[-1], _read_spec(self.folder / request_of(job)))
+
+    def estimate(self, job: PlannedJob) -> Estimate | None:
+        """Return what a job takes, from the nearest records; None if no job of its stage has left one.
 
         Raises
         ------
         SpecError
-            If its spec isn't one that this version understands.
+            If its request can't be read.
         """
-        with files.reading(self.folder / past.path, f"the spec of a {kind} job of this version"):
-            for like in LIKE[kind]:
-                if like.work:
-                    like.work(to_json(past.spec))
-            keys = keys_of(kind, past.path, past.spec)
-        for key in keys:
-            self._alike.setdefault(key, []).append(past)
-        self._found.clear()
-
-    def estimate(self, job: PlannedJob) -> Estimate | None:
-        """Return what a job takes, from the records that are most like it; None if there are none."""
-        path, spec = record_path(job), asked_spec(job, self.folder)
-        if path is None or (spec is None and job.kind in ASKED):
+        if job.kind not in STAGES or not request_of(job):
             return None
-        return self.alike(keys_of(job.kind, path, spec), devices(job, spec), spec)
+        spec = self._spec(job)
+        return self._nearest(job.kind, nearness(job.kind, job.outputs[-1], spec), to_json(spec), _device(job, spec))
 
-    def alike(
-        self, keys: tuple[tuple[str, Likeness, Any], ...], devices: tuple[str, ...], spec: Any
-    ) -> Estimate | None:
-        """Return the same for a job with these keys and this spec."""
-        key = (keys, devices)
-        if key not in self._found:
-            self._found[key] = self._estimate(spec, *key)
-        return self._found[key]
-
-    def _estimate(
-        self, spec: Any, keys: Iterable[tuple[str, Likeness, Any]], devices: Iterable[str]
-    ) -> Estimate | None:
-        for device in devices:
-            for key in keys:
-                if alike := [one for one in self._alike.get(key, ()) if device in ("", one.device)]:
-                    return self._mean(alike, key[1], spec)
+    def _find_nearest(self, stage: str, keys: tuple[tuple[str, str], ...], text: str, device: str) -> Estimate | None:
+        # The same model on another kind of device says more than another model on the same.
+        tried = ((key, where) for few in (keys[:-1], keys[-1:]) for where in (device, "") for key in few)
+        for key, where in tried:
+            if records := self._records.get((stage, *key, where)):
+                return mean(records, stage, text, key[0])
         return None
 
-    def _mean(self, alike: Sequence[Made], like: Likeness, spec: Any) -> Estimate:
-        sizes = [size for size in (self._size(one, spec) for one in alike if self.sizes) if size is not None]
-        seconds = mean(scaled(one, like, spec) for one in alike)
-        return Estimate(seconds, mean(sizes) if sizes else None, max(one.memory for one in alike), like, tuple(alike))
 
-    def _size(self, past: Made, spec: Any) -> float | None:
-        """Bytes of what a job wrote, its logits as many as another spec asks for; None if some of it is gone."""
-        if past.path not in self._sizes:
-            place = self.folder / past.path
-            try:
-                written = {name: (place.parent / name).stat().st_size for name in (*past.outputs, place.name)}
-            except OSError:
-                written = None
-            self._sizes[past.path] = written
-        sizes = self._sizes[past.path]
-        if sizes is None:
-            return None
-        logits = sizes.get("logits.safetensors", 0)
-        return sum(sizes.values()) + (logits * (_points(spec) / _points(past.spec) - 1) if logits else 0)
+def mean(records: Sequence[Record], stage: str, text: str, near: str) -> Estimate:
+    """Return the mean of records that are so `near`, scaled to a spec as JSON; of memory the largest."""
+    ratios = [
+        (one, work(stage, text) / (work(stage, one.spec) or 1), samples(text) / samples(one.spec)) for one in records
+    ]
+    sizes = [one.size + one.logits * (more - 1) for one, _, more in ratios if one.size is not None]
+    return Estimate(
+        fmean(one.seconds + one.growing * (ratio - 1) for one, ratio, _ in ratios),
+        fmean(sizes) if sizes else None,
+        max(one.memory for one in records),
+        near,
+        near not in CLOSE,
+        tuple(sorted({one.place for one in records})),
+    )
 
 
-def keys_of(kind: str, path: PurePosixPath, spec: Any) -> tuple[tuple[str, Likeness, Any], ...]:
-    """Yield what records have in common with a job, best first, by the path of its own record."""
-    return tuple((kind, like, like.key(spec, path)) for like in LIKE[kind])
-
-
-def _points(spec: Any) -> int:
-    """Points of all splits of a data set."""
-    return sum(spec["dataset"][split] for split in ("train", "val", "test"))
-
-
-def scaled(past: Made, like: Likeness, spec: Any) -> float:
-    """Seconds that a job took, scaled to another spec where the likeness says by what."""
-    if like.work is None:
-        return past.seconds
-    ratio = like.work(to_json(spec)) / like.work(to_json(past.spec))
-    # What a training takes besides its loop, such as importing torch, doesn't grow with its steps.
-    looped = past.seconds if past.looped is None else min(past.looped, past.seconds)
-    return past.seconds - looped + looped * ratio
-
-
-def record_path(job: PlannedJob) -> PurePosixPath | None:
-    """Return the record that a job leaves; None of a kind that leaves none."""
-    name = f"{job.product}.json"
-    records = (path for path in map(PurePosixPath, job.outputs) if path.name == name)
-    return next(records, None) if job.kind in LIKE else None
-
-
-def asked_spec(job: PlannedJob, folder: Path) -> Any:
-    """Return the spec in a job's request; None for a job without one."""
-    path = request_of(job)
-    return _read_spec(folder / path) if path and job.kind in ASKED else None
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 @functools.cache
 def _read_spec(path: Path) -> Any:
-    """Return the spec of a request, which never changes; None if it can't be read."""
-    try:
-        return files.read_json(path, ["spec"])["spec"]
-    except SpecError:
-        return None
+    """Return the spec of a request, which never changes."""
+    return files.read_json(path, ["spec"])["spec"]
 
 
-def devices(job: PlannedJob, spec: Any) -> tuple[str, ...]:
-    """Kinds of device whose records count, best first; an empty one stands for any.
+def _device(job: PlannedJob, spec: Mapping[str, Any]) -> str:
+    """Return the kind of device that a job computes on, ``cuda`` or ``cpu``; empty if that is all the same.
 
-    A recipe that leaves the device open counts as one for a GPU where the job asks for one, or for a part of one.
+    A recipe that leaves the device open counts as one for a GPU if the job asks for one, or for a part of one.
     """
     if job.kind not in ("train", "probe"):
-        return ("",)
-    device = spec.get("train", {}).get("device", "auto")
-    on_gpu = device.startswith("cuda") or (device == "auto" and (gpus(job) or amount(job, "shard")))
-    return ("cuda", "cpu") if on_gpu else ("cpu", "cuda")
+        return ""
+    device = spec.get("train", {}).get("device", "auto").partition(":")[0]
+    on_gpu = amount(job, "gpu") or amount(job, "shard")
+    return device if device != "auto" else "cuda" if on_gpu else "cpu"
 
 
 def amount(job: PlannedJob, resource: str) -> int:
-    """How much of a resource a job asks for; 0 where it doesn't, or where that isn't known yet."""
+    """Return how much of a resource a job asks for; 0 if it doesn't, or if that isn't known yet."""
     text = job.resources.get(resource, "0")
     return int(text) if text.isdecimal() else 0
-
-
-def gpus(job: PlannedJob) -> int:
-    """GPU slots that a job asks for."""
-    return amount(job, "gpu")

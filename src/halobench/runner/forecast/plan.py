@@ -1,35 +1,34 @@
-"""What a run would take, told before anything is submitted: jobs, hours, GPU-hours, memory and disk.
+"""Say what a run would take before anything is submitted: jobs, hours, GPU-hours, memory and disk.
 
-Which jobs would run, and what each is asked, is Snakemake's word, from one dry run. What they take is the mean of what
-the most alike jobs took that have run here, as their records tell. Of a job without such a record nothing is made up.
+Which jobs would run is Snakemake's word, from one dry run; what they take is estimated from records of earlier jobs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from statistics import fmean as mean
+from pathlib import Path
 
 from halobench.core.formatting import count, duration, number, size
 from halobench.runner import dry_run
 from halobench.runner.dry_run import PlannedJob
-from halobench.runner.forecast.estimates import LIKE, MIB, Estimate, Made, Past, amount, gpus, record_path
-from halobench.runner.forecast.explain import NOTHING, ORDER
+from halobench.runner.forecast.estimates import Estimate, Past, amount
+from halobench.runner.forecast.explain import NOTHING, rank
 
-UNTOLD = ("manifest", "partial_manifest")  # leave no record: a moment each
-HIGH = 0.8  # a peak above this part of the memory that jobs ask for is worth a line
-AROUND = 18.0  # seconds that SLURM, the plugin and its Snakemakes add to a job: docs/cluster.md
+UNTIMED = ("manifest", "partial_manifest")  # record no time: a moment each
+AROUND = 18.0  # seconds that SLURM, its plug-in and their Snakemakes add to a job: docs/cluster.md
+RUNS = "results/runs/"
+COLUMNS = ("", "jobs", "each", "in all", "GPU time", "memory", "estimated from")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may use at once; None where there is no cap. Without an executor there is none on `jobs`."""
+    """What a run may use at once; None if there is no cap. Without an executor there is none on `jobs`."""
 
     cores: int
     jobs: int | None = None
@@ -38,16 +37,15 @@ class Limits:
 
 
 def limits(arguments: Sequence[str]) -> Limits:
-    """Return the caps in Snakemake's arguments and in their profiles: a dry run doesn't print them."""
+    """Return the caps in Snakemake's arguments and in their profiles, which a dry run doesn't report."""
     from snakemake.cli import parse_args
 
     with contextlib.redirect_stderr(io.StringIO()):  # it names the profiles, as the dry run did
         args = parse_args(list(arguments))[1]
-    caps = {name: args.resources[name].value for name in args.resources}
     remote = args.executor not in (None, "local")
     cores = (args.local_cores if remote else args.cores or args.jobs) or 1
     jobs = args.jobs if remote and args.jobs and args.jobs < sys.maxsize else None
-    return Limits(cores, jobs, caps.get("gpu"), remote)
+    return Limits(cores, jobs, args.resources["gpu"].value if "gpu" in args.resources else None, remote)
 
 
 @dataclass(frozen=True)
@@ -59,291 +57,145 @@ class Task:
 
     @property
     def seconds(self) -> float:
-        """Its seconds as far as they are known."""
+        """Its seconds, 0 if they aren't known."""
         return self.estimate.seconds if self.estimate else 0.0
 
     @property
     def unknown(self) -> bool:
-        """Whether a like record is missing that there could be."""
-        return self.estimate is None and self.job.kind not in UNTOLD
+        """Whether an estimate is missing that there could be."""
+        return self.estimate is None and self.job.kind not in UNTIMED
+
+    @property
+    def gpus(self) -> float:
+        """GPUs that it takes: several jobs may share one, by slots of ours or by SLURM's shards."""
+        held = amount(self.job, "gpu") or min(amount(self.job, "shard"), 1)
+        return held / (amount(self.job, "slots_per_gpu") or 1)
+
+    @property
+    def submitted(self) -> bool:
+        """Whether it goes to a node on a cluster, by the workflow's `runs_here`: a dry run doesn't say."""
+        return self.job.kind in ("train", "probe") or amount(self.job, "submit") > 0
 
 
-def gpu_seconds(tasks: Iterable[Task]) -> float:
-    """Seconds x GPU slots."""
-    return sum(task.seconds * gpus(task.job) for task in tasks)
-
-
-def core_seconds(tasks: Iterable[Task]) -> float:
-    """Seconds x threads."""
-    return sum(task.seconds * task.job.threads for task in tasks)
-
-
-def longest(tasks: Sequence[Task]) -> float:
-    """Seconds of the longest chain of jobs that wait for each other."""
-    makers = {path: task for task in tasks for path in task.job.outputs}
-    ends: dict[str, float] = {}
-
-    def end(task: Task) -> float:
-        name = task.job.outputs[0]
-        if name not in ends:
-            before = {makers[path].job.outputs[0]: makers[path] for path in task.job.inputs if path in makers}
-            ends[name] = task.seconds + max(map(end, before.values()), default=0.0)
-        return ends[name]
-
-    return max(map(end, tasks), default=0.0)
-
-
-def runs_here(job: PlannedJob) -> bool:
-    """Whether a job runs beside the master on a cluster too, by the workflow's `runs_here`: a dry run does not tell."""
-    return job.kind not in ("train", "probe") and not amount(job, "submit")
+def by_stage(tasks: Iterable[Task]) -> dict[str, list[Task]]:
+    """Return tasks by stage, in the order in which stages run."""
+    stages: dict[str, list[Task]] = {}
+    for task in sorted(tasks, key=lambda task: rank(task.job)):
+        stages.setdefault(task.job.kind, []).append(task)
+    return stages
 
 
 def wall_seconds(tasks: Sequence[Task], most: Limits) -> float:
-    """Seconds that a run takes at least, however well it fills what it may use at once; no wait in a queue counts."""
-    here = [task for task in tasks if runs_here(task.job) or not most.remote]
-    away = [task for task in tasks if not runs_here(task.job) and most.remote]
-    around = AROUND if away else 0.0
-    bounds = [longest(tasks) + around * len({task.job.kind for task in away}), core_seconds(here) / most.cores]
+    """Return how long a run takes if it always uses all that it may, and nothing waits in a queue.
+
+    It lasts at least as long as the longest jobs of all stages, one after the other.
+    """
+    stages = by_stage(tasks)
+    around = {stage: AROUND if most.remote and group[0].submitted else 0.0 for stage, group in stages.items()}
+    bounds = [sum(max(task.seconds for task in group) + around[stage] for stage, group in stages.items())]
+    local = sum(task.seconds * task.job.threads for task in tasks if not around[task.job.kind])
+    away = [(task, task.seconds + around[task.job.kind]) for task in tasks]
+    bounds.append(local / most.cores)
     if most.gpus:
-        bounds.append(sum((task.seconds + around) * gpus(task.job) for task in tasks) / most.gpus)
+        bounds.append(sum(seconds * amount(task.job, "gpu") for task, seconds in away) / most.gpus)
     if most.jobs:
-        bounds.append(sum(task.seconds + around for task in away) / most.jobs)
+        bounds.append(sum(seconds for task, seconds in away if around[task.job.kind]) / most.jobs)
     return max(bounds)
 
 
-COLUMNS = ("", "jobs", "no record", "each", "in all", "on GPUs", "peak memory", "asked for")
-
-
-def grouped(tasks: Iterable[Task]) -> dict[str, list[Task]]:
-    """Jobs by kind, in the order in which the stages run."""
-    kinds: dict[str, list[Task]] = {}
-    for task in tasks:
-        kinds.setdefault(task.job.kind, []).append(task)
-    ranked = sorted(kinds, key=lambda kind: (ORDER.index(kind) if kind in ORDER else len(ORDER), kind))
-    return {kind: kinds[kind] for kind in ranked}
-
-
-def table(tasks: Sequence[Task]) -> list[str]:
-    """Return a line for each kind of job, and one for all."""
-    kinds = grouped(tasks)
-    rows = [COLUMNS, *(_row(kind, group) for kind, group in kinds.items())]
-    whole = _row("total", tasks)
-    rows.append((*whole[:3], "", *whole[4:6], "", ""))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    return lines
-
-
-def _row(kind: str, group: Sequence[Task]) -> tuple[str, ...]:
-    """Return the cells of a line, as `COLUMNS` names them."""
-    seconds = [task.seconds for task in group if task.estimate]
-    on_gpu = [task for task in group if gpus(task.job)]
-    missing = sum(task.unknown for task in group)
-    unknown = "?" if missing else "-"
-    peak, requested = peak_memory(group), asked_memory(group)
-    return (
-        kind,
-        f"{len(group):,}",
-        f"{missing:,}" if missing else "-",
-        duration(mean(seconds)) if seconds else unknown,
-        _sum(group, sum(seconds)),
-        _sum(on_gpu, gpu_seconds(on_gpu)),
-        size(peak * MIB) if peak else unknown,
-        size(requested * MIB) if requested else "-",
-    )
-
-
-def _sum(tasks: Sequence[Task], seconds: float) -> str:
-    """Seconds of some jobs in a table: more than is known, where some have no record."""
-    missing = any(task.unknown for task in tasks)
-    if not any(task.estimate for task in tasks):
+def marked(tasks: Sequence[Task], text: str) -> str:
+    """Return an estimate of some jobs with ``~`` if it is rough, and ``>`` if some jobs have none; ``?`` if all."""
+    known, missing = [task.estimate for task in tasks if task.estimate], any(task.unknown for task in tasks)
+    if not known:
         return "?" if missing else "-"
-    return f"{'>' if missing else ''}{duration(seconds)}"
+    return f"{'>' if missing else ''}{'~' if any(estimate.rough for estimate in known) else ''}{text}"
 
 
-def peak_memory(group: Iterable[Task]) -> float:
-    """Return the largest peak in the records that count, MiB; 0 if there is none."""
-    return max((task.estimate.memory for task in group if task.estimate), default=0.0)
+def table(stages: Mapping[str, Sequence[Task]]) -> list[str]:
+    """Return a line for each stage, and one for all."""
+    whole = row("total", [task for group in stages.values() for task in group])
+    rows = [COLUMNS, *(row(*item) for item in stages.items()), (*whole[:2], "", *whole[3:5], "", "")]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([first.ljust(widths[0]), *map(str.rjust, cells, widths[1:-1]), last]).rstrip()
+        for first, *cells, last in rows
+    ]
 
 
-def asked_memory(group: Iterable[Task]) -> float:
-    """Return the least memory that one of these jobs asks for, MiB; 0 if none does."""
-    requested = [amount(task.job, "mem_mib") or amount(task.job, "mem_mb") * 1e6 / MIB for task in group]
-    return min(filter(None, requested), default=0.0)
+def row(stage: str, group: Sequence[Task]) -> tuple[str, ...]:
+    """Return the cells of a line, as `COLUMNS` names them."""
+    known = [task for task in group if task.estimate]
+    on_gpu = [task for task in group if task.gpus]
+    seconds = sum(task.seconds for task in group)
+    memory = max((task.estimate.memory for task in known if task.estimate), default=0.0)
+    return (
+        stage,
+        f"{len(group):,}",
+        marked(known or group, duration(seconds / max(len(known), 1))),
+        marked(group, duration(seconds)),
+        marked(on_gpu, duration(sum(task.seconds * task.gpus for task in on_gpu))),
+        marked(known or group, size(memory * 2**20)),
+        ", ".join(dict.fromkeys(task.estimate.near for task in known if task.estimate)),
+    )
 
 
 def totals(tasks: Sequence[Task], most: Limits, folder: Path) -> list[str]:
-    """Return the lines of GPU-hours, core-hours, wall time and disk."""
-    on_gpu = [task for task in tasks if gpus(task.job)]
-    others = [task for task in tasks if not gpus(task.job)]
-    rows = [
-        ("GPUs", _gpu_hours(tasks)),
-        ("CPUs", _hours(others, core_seconds(others), f"core-hours{' of the other jobs' if on_gpu else ''}")),
-        ("wall time", wall(tasks, most)),
-        ("disk", disk(tasks, folder)),
-    ]
-    return [f"{name:9}  {text}" for name, text in rows]
-
-
-def _gpu_hours(tasks: Sequence[Task]) -> str:
-    """GPU-hours, or hours of shards where jobs ask for shards of GPUs."""
-    on_gpu = [task for task in tasks if gpus(task.job)]
-    on_shards = [task for task in tasks if amount(task.job, "shard")]
-    parts = [_hours(on_gpu, gpu_seconds(on_gpu), "GPU-hours")] if on_gpu else []
-    if on_shards:
-        seconds = sum(task.seconds * amount(task.job, "shard") for task in on_shards)
-        parts.append(_hours(on_shards, seconds, "hours of shards of GPUs"))
-    return ", ".join(parts) or "no job asks for one"
-
-
-def _at_least(tasks: Iterable[Task]) -> str:
-    return "at least " if any(task.unknown for task in tasks) else ""
-
-
-def _hours(tasks: Sequence[Task], seconds: float, unit: str) -> str:
-    """Hours of some jobs, and of how many they aren't known."""
-    missing = sum(task.unknown for task in tasks)
-    if missing and not any(task.estimate for task in tasks):
-        return f"unknown {unit}: none has a record of a like one"
-    without = f" ({count(missing, 'job')} without a record not counted)" if missing else ""
-    return f"{_at_least(tasks)}{number(seconds / 3600)} {unit}{without}"
-
-
-def wall(tasks: Sequence[Task], most: Limits) -> str:
-    """How long a run takes, and with what at once."""
-    if not any(task.estimate for task in tasks):
-        return "unknown"
-    on_gpu = any(gpus(task.job) for task in tasks)
+    """Return the lines of GPU-hours, wall time and disk."""
+    on_gpu = [task for task in tasks if task.gpus]
+    hours = marked(on_gpu, number(sum(task.seconds * task.gpus for task in on_gpu) / 3600))
     caps = [count(most.gpus, "GPU slot")] if on_gpu and most.gpus else []
-    if most.remote:
-        jobs = count(most.jobs, "job") if most.jobs else "any number of jobs"
-        caps += [f"{jobs} at once, {AROUND:.0f} s around each counted, but no waits in a queue"]
-    else:
-        caps += [count(most.cores, "core")]
-    uncapped = "; --resources gpu=N tells it for N GPUs" if on_gpu and not most.gpus else ""
-    time = f"{_at_least(tasks) or 'about '}{duration(wall_seconds(tasks, most))}"
-    return f"{time} with {' and '.join(caps)}{uncapped}"
+    at_once = count(most.jobs, "job") if most.jobs else "any number of jobs"
+    queue = f"{at_once} at once, {AROUND:.0f} s around each counted, but no waits in a queue"
+    caps.append(queue if most.remote else count(most.cores, "core"))
+    uncapped = "; --resources gpu=N shows it for N GPUs" if on_gpu and not most.gpus else ""
+    return [
+        f"GPUs       {f'{hours} GPU-hours' if on_gpu else 'no job asks for one'}",
+        f"wall time  {marked(tasks, duration(wall_seconds(tasks, most)))} with {' and '.join(caps)}{uncapped}",
+        f"disk       {disk(tasks, folder)}",
+    ]
 
 
 def disk(tasks: Sequence[Task], folder: Path) -> str:
-    """Bytes that the jobs will write, and what is free where results lie."""
+    """Return what the jobs will write, and what is free where results lie."""
     results = folder / "results"
     free = shutil.disk_usage(results if results.exists() else folder).free
-    sizes = [task.estimate.size if task.estimate else None for task in tasks if task.job.kind not in UNTOLD]
-    estimated = [bytes_ for bytes_ in sizes if bytes_ is not None]
-    if not estimated:
-        return f"unknown; {size(free)} are free"
-    old = sum(_size_of(folder / path) for task in tasks for path in task.job.outputs)
-    missing = len(sizes) - len(estimated)
-    least = (
-        f"at least {size(sum(estimated))} ({count(missing, 'job')} not counted)" if missing else size(sum(estimated))
-    )
+    outputs = (os.path.join(folder, path) for task in tasks for path in task.job.outputs)
+    old = sum(os.path.getsize(path) for path in outputs if os.path.exists(path))
+    sizes = [task.estimate.size if task.estimate else None for task in tasks if task.job.kind not in UNTIMED]
+    new, missing = sum(filter(None, sizes)), sizes.count(None)
+    without = f" ({count(missing, 'job')} not counted)" if missing else ""
     instead = f", in place of {size(old)} of older files" if old else ""
-    room = "" if sum(estimated) - old <= free else ": NOT ENOUGH"
-    return f"{least} to write{instead}; {size(free)} are free{room}"
+    room = "" if new - old <= free else ": NOT ENOUGH"
+    return f"{marked(tasks, size(new))} to write{without}{instead}; {size(free)} are free{room}"
 
 
-def _size_of(path: Path) -> int:
-    """Bytes of a file; 0 where there is none."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def origins(tasks: Iterable[Task]) -> list[str]:
-    """Return the lines that say which records the estimates are taken from."""
-    rows = []
-    for kind, group in grouped(tasks).items():
-        for like in LIKE.get(kind, ()):
-            estimates_alike = [task.estimate for task in group if task.estimate and task.estimate.like == like]
-            if estimates_alike:
-                origins_by_path = {one.path: one for estimate in set(estimates_alike) for one in estimate.origins}
-                records = f"{count(len(origins_by_path), 'record')} {like.words}{' (rough)' if like.rough else ''}"
-                rows.append((kind, count(len(estimates_alike), "job"), records, places(origins_by_path.values())))
-    if not rows:
-        return []
-    shared = rows[0][3] if len({row[3] for row in rows}) == 1 else ""
-    widths = [max(len(row[i]) for row in rows) for i in range(2)]
-    return [
-        f"Estimated by the mean of the most alike records{f', all on {shared}' if shared else ''}:",
-        *(
-            f"  {kind:{widths[0]}}  {jobs:>{widths[1]}} by {records}{'' if shared else f', on {where}'}"
-            for kind, jobs, records, where in rows
-        ),
-    ]
-
-
-def places(origins: Iterable[Made], most: int = 3) -> str:
-    """Where jobs ran, the most frequent first: ``cpu (AMD EPYC, host vm)``."""
-    origins = list(origins)
-    texts = []
-    for (device, chip), _ in Counter((one.device, one.chip) for one in origins).most_common():
-        hosts = {one.host for one in origins if (one.device, one.chip) == (device, chip)}
-        texts.append(f"{device} ({chip}, {f'host {min(hosts)}' if len(hosts) == 1 else f'{len(hosts)} hosts'})")
-    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
-
-
-def unknowns(tasks: Iterable[Task], most: int = 4) -> list[str]:
-    """Return the lines that say which jobs have no like record, and what to run to have one."""
-    groups: dict[tuple[str, str], list[PlannedJob]] = {}
-    for kind, group in grouped(tasks).items():
-        for job in (task.job for task in group if task.unknown):
-            model = job.wildcards.get("model", "") if kind in ("train", "probe") else ""
-            groups.setdefault((kind, model), []).append(job)
-    if not groups:
-        return []
-    kinds = [f"{kind}{f' of model {model}' if model else ''}: {len(jobs):,}" for (kind, model), jobs in groups.items()]
-    kinds = kinds if len(kinds) <= most else [*kinds[: most - 1], f"{len(kinds) - most + 1} more"]
-    jobs = sum(map(len, groups.values()))
-    lines = [f"{count(jobs, 'job')} {'has' if jobs == 1 else 'have'} no record of a like one ({', '.join(kinds)})."]
-    # Probes stand last, and a cell's needs its training: of a model that lacks both, its probe is asked for.
-    first = {model: min(str(record_path(job)) for job in jobs) for (_, model), jobs in groups.items() if model}
-    if first:
-        paths = [*list(first.values())[:most], *(["..."] if len(first) > most else [])]
-        each = "one" if len(first) == 1 else "one of each model"
-        lines.append(f"To know what they take, first run {each} (with your options): halobench run {' '.join(paths)}")
-    return lines
-
-
-def warnings(tasks: Sequence[Task]) -> list[str]:
-    """Return lines on what to mistrust: GPU hours from CPU records, slots that share a GPU, scarce memory."""
-    lines = []
-    if guessed := sum(task.estimate is not None and task.estimate.of_cpu and gpus(task.job) > 0 for task in tasks):
-        asking = "1 job that asks" if guessed == 1 else f"{guessed:,} jobs that ask"
+def notes(stages: Mapping[str, Sequence[Task]]) -> list[str]:
+    """Return where the records are from, and what to mistrust: rough and missing ones, and those of a CPU for a GPU."""
+    known = [(task, task.estimate) for group in stages.values() for task in group if task.estimate]
+    places = sorted({place for _, estimate in known for place in estimate.places})
+    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    lines = [f"The records are from {', '.join(places[:3])}{more}."] if places else []
+    if any(estimate.rough for _, estimate in known):
+        lines.append("~ is rough: taken from another data set or model, and scaled by images x epochs.")
+    if guessed := sum(task.gpus > 0 and estimate.places[0].startswith("cpu") for task, estimate in known):
         lines.append(
-            f"The {asking} for a GPU {'is' if guessed == 1 else 'are'} estimated from records of a CPU: on a GPU small"
-            " models take about as long and large ones far less, so that their GPU-hours are a guess from above."
+            f"{count(guessed, 'job')} for a GPU estimated from records of a CPU: on a GPU small models take about as"
+            " long and large ones far less, so that the GPU-hours are a guess from above."
         )
-    shared = max((amount(task.job, "slots_per_gpu") for task in tasks if gpus(task.job)), default=0)
-    if shared > 1:
-        lines.append(f"{shared} jobs share a GPU (slots_per_gpu): GPU-hours here are of slots, {shared} of each GPU.")
-    for kind, group in grouped(tasks).items():
-        peak, requested = peak_memory(group), asked_memory(group)
-        if requested and peak > HIGH * requested:
-            twice = f"--set-resources {group[0].job.rule}:mem_mb={2 * peak * MIB / 1e6:.0f}"
-            lines.append(
-                f"{kind}: like jobs took up to {size(peak * MIB)} of memory, and {size(requested * MIB)} is asked for;"
-                f" {twice} asks for twice what they took."
-            )
+    for stage, group in stages.items():
+        if unknown := [task.job.outputs[-1] for task in group if task.unknown]:
+            what = f"{count(len(unknown), f'{stage} job')} can't be estimated, since none has run here"
+            lines.append(f"{what}. To know more, first run one (with your options): halobench run {min(unknown)}")
     return lines
 
 
-def cells(jobs: Iterable[PlannedJob], gathered: Iterable[str] = ()) -> str:
+def cells(jobs: Sequence[PlannedJob], gathered: Iterable[str] = ()) -> str:
     """Count the cells that have jobs to run, and the others among the files that jobs read or targets gather."""
-    jobs = list(jobs)
-    files = {path for job in jobs for path in (*job.inputs, *job.outputs)}.union(gathered)
-    cells_read = {str(PurePosixPath(path).parent) for path in files if path.startswith(RUNS)}
-    busy = {str(PurePosixPath(path).parent) for job in jobs for path in job.outputs[:1] if path.startswith(RUNS)}
-    finished = len(cells_read - busy)
-    computed = count(len(busy), "cell") if busy else "no cell"
-    return f"{computed} to compute" + (f", {finished:,} finished already" if finished else "")
-
-
-RUNS = "results/runs/"
+    paths = {path for job in jobs for path in (*job.inputs, *job.outputs)}.union(gathered)
+    seen = {path.rpartition("/")[0] for path in paths if path.startswith(RUNS)}
+    busy = {path.rpartition("/")[0] for job in jobs for path in job.outputs[:1] if path.startswith(RUNS)}
+    finished = f", {len(seen - busy):,} finished already" if seen - busy else ""
+    return f"{count(len(busy), 'cell') if busy else 'no cell'} to compute{finished}"
 
 
 def report(jobs: Sequence[PlannedJob], most: Limits, folder: Path, gathered: Iterable[str] = ()) -> list[str]:
@@ -363,20 +215,14 @@ def report(jobs: Sequence[PlannedJob], most: Limits, folder: Path, gathered: Ite
     -------
     list of str
     """
-    past = Past(folder, dict.fromkeys(job.kind for job in jobs))
+    past = Past(folder, jobs)
     tasks = [Task(job, past.estimate(job)) for job in jobs]
-    notes = [*unknowns(tasks), *warnings(tasks)]
+    stages = by_stage(tasks)
+    last = notes(stages)
     if past.unreadable:
-        were = "was" if past.unreadable == 1 else "were"
-        notes.append(f"{count(past.unreadable, 'record')} can't be read and {were} left out: see `halobench verify`.")
-    parts = [
-        [f"{count(len(jobs), 'job')} would run: {cells(jobs, gathered)}"],
-        table(tasks),
-        totals(tasks, most, folder),
-        origins(tasks),
-        notes,
-    ]
-    return "\n\n".join("\n".join(part) for part in parts if part).splitlines()
+        last.append(f"{count(past.unreadable, 'record')} can't be read and left out: see `halobench verify`.")
+    first = f"{count(len(jobs), 'job')} would run: {cells(jobs, gathered)}"
+    return [first, "", *table(stages), "", *totals(tasks, most, folder), *([""] if last else []), *last]
 
 
 def plan(arguments: Sequence[str]) -> int:
@@ -384,8 +230,6 @@ def plan(arguments: Sequence[str]) -> int:
     events = dry_run.dry_run(arguments)
     if code := dry_run.refuse(events, "named no jobs"):
         return code
-    if events.jobs:
-        print("\n".join(report(events.jobs, limits(arguments), events.folder, events.gathered)))
-    else:
-        print(NOTHING)
+    lines = report(events.jobs, limits(arguments), events.folder, events.gathered) if events.jobs else [NOTHING]
+    print("\n".join(lines))
     return 0

@@ -1,71 +1,56 @@
-"""What a run needs of the SLURM executor plugin that the plugin (2.8) lacks; it is changed in the master's process.
+"""What is changed in the SLURM executor plugin (2.8), in the process that submits jobs.
 
-Asked by squeue, it waits for ever for a job that a more urgent one ended without putting it back into the queue, and
-for one that squeue no longer knows. It looks at its jobs the more seldom the longer none has ended, up to every three
-minutes, for which the GPU slot of a job that has ended stays empty. Without an account it takes that of the last job.
+docs/slurm-plugin.md has a report on each defect; what is changed for it goes once the plugin has mended it. Each change
+names the test of ``tests/cluster`` that needs it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from halobench.runner.slurm.queue import ask
+
 SURE = 3  # looks in a row, after which a state that may be passing is believed
 
 
-class Corrections:
-    """States of jobs as squeue tells them, corrected where the plugin would wait for ever.
+def corrected(
+    states: Mapping[str, str], active: Iterable[str], doubted: Counter[str], made: Callable[[str], bool]
+) -> dict[str, str]:
+    """Return the states of jobs as squeue tells them, those of `active` ones in doubt for `SURE` looks settled.
 
-    Parameters
-    ----------
-    made : callable
-        Whether all files of a job are there, by the job's number.
+    A preempted job that isn't back in the queue was cancelled (`test_preemption_that_cancels`). One that squeue has
+    forgotten has ended: well, if its files are there (`made`), which a stage writes under other names until it is done
+    (`test_jobs_that_the_queue_forgot_are_known_by_their_files`). `doubted` counts looks at each job.
     """
-
-    def __init__(self, is_made: Callable[[str], bool]):
-        self.made = is_made
-        self.doubted: Counter[str] = Counter()
-
-    def corrected(self, states: Mapping[str, str], active: Iterable[str]) -> dict[str, str]:
-        """Return the states of all jobs, those of `active` ones in doubt for `SURE` looks settled.
-
-        A preempted job that isn't back in the queue was cancelled. One that squeue has forgotten has ended: well, if
-        its files are there, which a stage writes under other names until it is done.
-        """
-        settled = dict(states)
-        for job in active:
-            self.doubted[job] = self.doubted[job] + 1 if states.get(job, "PREEMPTED") == "PREEMPTED" else 0
-            if self.doubted[job] >= SURE:
-                settled[job] = "COMPLETED" if job not in states and self.made(job) else "CANCELLED"
-        return settled
+    settled = dict(states)
+    for job in active:
+        doubted[job] = doubted[job] + 1 if states.get(job, "PREEMPTED") == "PREEMPTED" else 0
+        if doubted[job] >= SURE:
+            settled[job] = "COMPLETED" if job not in states and made(job) else "CANCELLED"
+    return settled
 
 
 def improve(executor: Any, seconds: int) -> None:
-    """Let an executor of the plugin look at its jobs steadily, hang on none, and take no account that wasn't named.
-
-    Parameters
-    ----------
-    executor : snakemake_executor_plugin_slurm.Executor
-        Changed in place.
-    seconds : int
-        From one look at the queue to the next.
-    """
+    """Change an executor of the plugin in place; it then looks at the queue every so many seconds."""
     plugin: Any = sys.modules[type(executor).__module__]
     base: Any = type(executor)
     active: dict[str, Any] = {}
-    corrections = Corrections(lambda job: all(Path(path).exists() for path in active[job].job.output))
+    doubted: Counter[str] = Counter()
+
+    def made(job: str) -> bool:
+        return all(Path(path).exists() for path in active[job].job.output)
 
     class Improved(base):
-        @property
-        def next_seconds_between_status_checks(self) -> int:
-            return seconds
-
-        @next_seconds_between_status_checks.setter
-        def next_seconds_between_status_checks(self, value: int) -> None:
-            pass
+        async def sleep(self) -> None:
+            # At a steady pace: the plugin's slows down to three minutes, for which slots of jobs that have ended stay
+            # empty (test_a_master_stopped_while_it_looks_at_the_queue).
+            await asyncio.sleep(seconds)
 
         async def check_active_jobs(self, active_jobs: list[Any]) -> AsyncIterator[Any]:
             active.clear()
@@ -73,14 +58,25 @@ def improve(executor: Any, seconds: int) -> None:
             async for job in super().check_active_jobs(active_jobs):
                 yield job
 
+        def cancel_jobs(self, active_jobs: list[Any]) -> None:
+            # All of the run: those that are being looked at are not among `active_jobs`
+            # (test_a_master_stopped_while_it_looks_at_the_queue).
+            ask("scancel", "--me", f"--name={self.run_uuid}")
+
+        def cancel(self) -> None:
+            # The thread that looks may sleep until its next look (test_a_stopped_master_cancels_its_jobs_which_save).
+            self.wait_thread.join = functools.partial(self.wait_thread.join, 5)
+            super().cancel()
+            self.cancel_jobs([])  # those that were being submitted
+
     executor.__class__ = Improved
-    executor._fallback_account_arg = ""  # sbatch then takes the user's default one
+    executor._fallback_account_arg = ""  # no guess, nor three warnings of it (test_the_tiny_grid)
     query = plugin.query_job_status
 
     async def query_job_status(command: str, logger: Any) -> tuple[dict[str, str] | None, float | None]:
         states, duration = await query(command, logger)
-        if states is not None and command.lstrip().startswith("squeue"):
-            states = corrections.corrected(states, list(active))
+        if states is not None and command.startswith("squeue"):
+            states = corrected(states, list(active), doubted, made)
         return states, duration
 
     plugin.query_job_status = query_job_status

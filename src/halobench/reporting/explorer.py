@@ -1,19 +1,17 @@
 """Write the explorer: one self-contained page on the cells of experiments, for a browser without a network.
 
-The page holds its script, plotly.js and the data, compressed. What it shows is in the experiment's tables and the
-cells' records; nothing is computed there but means, and t intervals, over seeds.
+The page holds its script, plotly.js and the data, compressed. What it shows is in the experiment's tables; nothing is
+computed there but means, and t intervals, over seeds.
 """
 
 from __future__ import annotations
 
 import base64
-import functools
 import gzip
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import resources
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +21,20 @@ from scipy.special import stdtrit
 
 from halobench.core import console
 from halobench.core.errors import SpecError, one_of, require
-from halobench.reporting import labels, terminal
+from halobench.reporting import labels, rendering, terminal
 from halobench.reporting.styles import KNOWN_LOSSES, loss_styles
-from halobench.results.cell import commands, read_cell, read_source_spec
+from halobench.results.cell import CellResults, cells_of_tables, commands, source_specs
 from halobench.storage import files
+from halobench.storage.columns import KEYS
 from halobench.storage.layout import EXPLORED
 from halobench.storage.tables_io import read_tables
 
-KEYS = ["dataset", "model", "loss", "seed"]
 POINTS = 200  # of a training curve, at most
 DIGITS = 6  # of curves; metrics keep all
+KINDS = {kind: (label, order) for kind, (_, label, order) in rendering.KINDS.items()} | {
+    "calibrator": (labels.calibrator_label, labels.CALIBRATORS),
+    "probe": (labels.probe_label, labels.PROBES),
+}
 
 
 def experiments_in(tables: Path) -> list[str]:
@@ -50,13 +52,13 @@ def experiments_in(tables: Path) -> list[str]:
     return names
 
 
-def gather(results: Path, tables: Path, experiments: Sequence[str], note: str = "") -> dict[str, Any]:
+def gather(tables: Path, experiments: Sequence[str], note: str = "") -> dict[str, Any]:
     """Return what the page shows as plain data, by experiment, and how names are written and drawn.
 
     Parameters
     ----------
-    results, tables : Path
-        The results folder, whose ``runs`` hold the cells; the folder of the experiments' tables.
+    tables : Path
+        The folder of the experiments' tables.
     experiments : sequence of str
     note : str
         Shown at the top, e.g. that cells are missing.
@@ -64,14 +66,12 @@ def gather(results: Path, tables: Path, experiments: Sequence[str], note: str = 
     Raises
     ------
     SpecError
-        If an experiment has no tables, or a table or a cell's file doesn't match its record.
+        If an experiment has no tables, or a table doesn't match its record.
     """
     available = experiments_in(tables)
     for name in experiments:
         require(name in available, "experiment", name, f"one whose tables are in {tables}: {one_of(available, name)}")
-    source_spec = functools.cache(functools.partial(read_source_spec, results))  # cells share sources
-    cell = functools.cache(functools.partial(_cell, results, source_spec))  # and experiments share cells
-    shown = {name: _experiment(tables / name, cell) for name in experiments}
+    shown = {name: _experiment(read_tables(tables / name, EXPLORED)) for name in experiments}
     losses = labels.ordered({cell["loss"] for each in shown.values() for cell in each["cells"]}, KNOWN_LOSSES)
     styles = loss_styles(losses)
     return {
@@ -83,16 +83,14 @@ def gather(results: Path, tables: Path, experiments: Sequence[str], note: str = 
     }
 
 
-def _experiment(folder: Path, cell: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    """Return the data of one experiment, from the tables in its folder."""
-    tables = read_tables(folder, EXPLORED)
-    runs = tables["runs"]
-    index = {tuple(row): i for i, row in enumerate(runs[KEYS].itertuples(index=False, name=None))}
+def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return the data of one experiment, from its tables."""
+    index = {tuple(row): i for i, row in enumerate(tables["runs"][KEYS].itertuples(index=False, name=None))}
     metrics = tables["metrics"][tables["metrics"]["split"] == "test"]
     trained, references = metrics[metrics["loss"] != "reference"], metrics[metrics["loss"] == "reference"]
     reliability = tables["reliability"][tables["reliability"]["split"] == "test"]
     return {
-        "cells": [cell(*key) for key in index],
+        "cells": _cells(tables),
         "metrics": columns(
             _numbered(trained, index), ["cell", "labels", "calibrator", "metric", "value", "low", "high"]
         ),
@@ -107,23 +105,24 @@ def _experiment(folder: Path, cell: Callable[..., dict[str, Any]]) -> dict[str, 
             ["cell", "labels", "calibrator", "bin", "count", "confidence", "accuracy"],
             DIGITS,
         ),
-        "labels": _words(tables),
-        "order": _order(tables),
+        **_names(tables),
     }
 
 
-def _cell(
-    results: Path, source_spec: Callable[[str], Any], dataset: str, model: str, loss: str, seed: int
-) -> dict[str, Any]:
+def _cells(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """Return the cards of cells, in the order of `runs`."""
+    cells, sources = cells_of_tables(tables), source_specs(tables["jobs"])
+    runs: Any = tables["runs"].to_dict("records")
+    return [_card(run, cells[tuple(run[key] for key in KEYS)], sources) for run in runs]
+
+
+def _card(run: Mapping[str, Any], cell: CellResults, sources: Mapping[str, Any]) -> dict[str, Any]:
     """Return a cell's names, and its results in short."""
-    cell = read_cell(results, f"{dataset}/{model}/{loss}/seed{seed}")
     train = cell.train
     facts = {
-        "train accuracy": f"{train['train_accuracy']:.4f} on the labels trained on"
-        f" ({'interpolates' if train['interpolates'] else 'does not interpolate'})",
-        "steps": train["steps"],
-        "parameters": train["parameters"],
-        "device": train["device"],
+        "train accuracy": f"{run['train_accuracy']:.4f} on the labels trained on"
+        f" ({'interpolates' if run['interpolates'] else 'does not interpolate'})",
+        **{name: run[name] for name in ("steps", "parameters", "device")},
         "seconds": ", ".join(f"{stage} {record['seconds']:.1f}" for stage, record in cell.records.items()),
         "finished": train["finished"],
         "commit": train["commit"] or "unknown",
@@ -131,15 +130,18 @@ def _cell(
         "versions": ", ".join(f"{name} {version}" for name, version in train["versions"].items()),
     }
     fits = [
-        fit | {"temperature": terminal.temperature(fit), "certificate": terminal.certificate(fit)} for fit in cell.fits
+        {name: fit[name] for name in ("calibrator", "split", "labels")}
+        | {"nll": _number(fit["nll"]), "gradient": _number(fit["gradient"])}
+        | {"temperature": terminal.number(fit["T"]), "certificate": terminal.certificate(fit)}
+        for fit in cell.fits
     ]
     return {
-        **dict(zip(KEYS, (dataset, model, loss, int(seed)), strict=True)),
+        **{name: run[name] for name in KEYS},
         "name": cell.name,
         "spec": [[key, console.value_text(value)] for key, value in cell.spec.items()],
         "facts": [[key, str(value)] for key, value in facts.items()],
         "fits": fits,
-        "commands": commands(cell, source_spec(cell.source)),
+        "commands": commands(cell, sources.get(cell.source)),
         "history": _thinned(cell.history["train_loss"].to_numpy(dtype=float)),
     }
 
@@ -178,56 +180,26 @@ def _number(value: float, digits: int | None = None) -> Any:
     return float(f"{value:.{digits}g}") if digits and isinstance(value, float) else value
 
 
-def _words(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, str]]:
-    """Return the words for names, by kind."""
-    metrics = tables["metrics"]
-    named = {
-        "dataset": (metrics["dataset"], labels.dataset_label),
-        "model": (metrics["model"], labels.model_label),
-        "loss": (metrics["loss"], labels.loss_label),
-        "calibrator": (metrics["calibrator"], labels.calibrator_label),
-        "probe": (tables["neighbourhood"]["probe"], labels.probe_label),
+def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return names by kind: their order in figures, and their words."""
+    tables_of = {"calibrator": "metrics", "probe": "neighbourhood"}
+    order = {
+        kind: labels.ordered(tables[tables_of.get(kind, "runs")][kind], first) for kind, (_, first) in KINDS.items()
     }
-    return {kind: {name: label(name) for name in column.unique()} for kind, (column, label) in named.items()}
-
-
-def _order(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
-    """Return names in the order of the figures, by kind."""
-    runs, metrics = tables["runs"], tables["metrics"]
-    return {
-        "dataset": labels.ordered(runs["dataset"], labels.DATASETS),
-        "model": labels.ordered(runs["model"], labels.MODELS),
-        "loss": labels.ordered(runs["loss"], KNOWN_LOSSES),
-        "calibrator": labels.ordered(metrics["calibrator"], labels.CALIBRATORS),
-        "probe": labels.ordered(tables["neighbourhood"]["probe"], labels.PROBES),
-    }
+    return {"order": order, "labels": {kind: {name: KINDS[kind][0](name) for name in order[kind]} for kind in order}}
 
 
 def explorer_page(data: Mapping[str, Any]) -> str:
     """Return the page, with all that it needs in it."""
     from plotly.offline import get_plotlyjs
 
-    folder = resources.files("halobench.reporting") / "explorer"
-    text, script, style = ((folder / f"page.{kind}").read_text("utf-8") for kind in ("html", "js", "css"))
     packed = base64.b64encode(gzip.compress(json.dumps(data, allow_nan=False).encode(), mtime=0)).decode()
-    parts = {"STYLE": style, "PLOTLY": get_plotlyjs(), "DATA": packed, "SCRIPT": script}
-    for key, value in parts.items():
-        text = text.replace(f"/*{key}*/", value.replace("</script", "<\\/script"), 1)
-    return text
+    return rendering.render(
+        "explorer.html", title="halobench explorer", plotly=rendering.raw(get_plotlyjs()), data=packed
+    )
 
 
-def shown(tables: Path, experiments: Iterable[str] = ()) -> list[str]:
-    """Return the experiments to show: those that are named, or all whose tables are in the folder `tables`.
-
-    Raises
-    ------
-    SpecError
-        If there is none.
-    """
-    return list(experiments) or experiments_in(tables)
-
-
-def write(results: Path, out: Path, experiments: Sequence[str], tables: Path, note: str = "") -> None:
+def write(out: Path, experiments: Sequence[str], tables: Path, note: str = "") -> None:
     """Write the page on `experiments`, whose tables are in the folder `tables`.
 
     Raises
@@ -235,6 +207,6 @@ def write(results: Path, out: Path, experiments: Sequence[str], tables: Path, no
     SpecError
         As `gather`.
     """
-    text = explorer_page(gather(results, tables, experiments, note))
+    text = explorer_page(gather(tables, experiments, note))
     with files.replacing(out) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -1,5 +1,8 @@
 """A SLURM cluster on one host, for tests and for trying out: real daemons, stand-in GPUs, nothing outside one folder.
 
+    python tests/cluster/one_host.py                          # a shell in which sbatch, squeue, ... speak to it
+    python tests/cluster/one_host.py --watch 5 -- halobench run --workflow-profile profiles/slurm --resources gpu=4
+
 munged, slurmctld and one slurmd a node run in the foreground as children of this process, as this user, with their
 configuration, keys, state and logs in a temporary folder; neither /etc nor systemd is used, and the daemons end with
 the process that started them, however it ends. A GPU slot is a character device that every Linux has: SLURM counts and
@@ -8,6 +11,7 @@ binds slots as it does on a cluster and sets CUDA_VISIBLE_DEVICES, but no job ge
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import os
@@ -26,6 +30,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+
+import psutil
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CLIENTS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
@@ -200,9 +206,9 @@ class OneHost:
     def kill_node(self, name: str) -> None:
         """Kill a node: its daemon, the daemon's helpers and all processes of its jobs."""
         # The helpers (slurmstepd) have left the daemon, but write into its log; jobs are their descendants.
-        for process in _descendants(_writers(self._log(name))):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        for process in _writers(self._log(name)):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         if daemon := self._processes.pop(name, None):
             daemon.kill()
             daemon.wait()
@@ -334,44 +340,14 @@ def _end(process: subprocess.Popen) -> None:
             process.wait()
 
 
-def _processes() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
-
-
-def _writers(file: Path) -> list[int]:
-    """Return the processes that have a file open, as far as this user may know."""
-    return [process for process in _processes() if str(file) in _opened(process)]
-
-
-def _opened(process: int) -> set[str]:
-    """Return the files that a process has open; none where it is gone or another user's."""
-    opened = set()
-    with contextlib.suppress(OSError):
-        for entry in os.listdir(f"/proc/{process}/fd"):
-            with contextlib.suppress(OSError):
-                opened.add(os.readlink(f"/proc/{process}/fd/{entry}"))
-    return opened
-
-
-def _parent(process: int) -> int:
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        # The name, in brackets, may hold anything; the state and the parent follow its last bracket.
-        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
-
-
-def _descendants(roots: Sequence[int]) -> list[int]:
-    """Return the processes given and all below them."""
-    children: dict[int, list[int]] = {}
-    for process in _processes():
-        children.setdefault(_parent(process), []).append(process)
-    numbers, todo = [], list(roots)
-    while todo:
-        process = todo.pop()
-        if process not in numbers:
-            numbers.append(process)
-            todo += children.get(process, [])
-    return numbers
+def _writers(file: Path) -> list[psutil.Process]:
+    """Return the processes that have a file open, and all below them."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(opened.path == str(file) for opened in process.open_files()):
+                found += [process, *process.children(recursive=True)]
+    return found
 
 
 @contextlib.contextmanager
@@ -425,18 +401,31 @@ def _leaving_signals_to_the_command() -> Iterator[Callable[[subprocess.Popen], N
             signal.signal(number, handler)
 
 
-def run(command: Sequence[str], nodes: int, gpus: int, shards: int, watch: float) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Start a cluster, run a command (or a shell) in it, stop the cluster; the command's exit code."""
-    with OneHost(nodes=nodes, gpus=gpus, shards=shards) as cluster:
-        what = f"{nodes} node{'s' * (nodes > 1)} with {gpus} stand-in GPU slot{'s' * (gpus > 1)}{' each' * (nodes > 1)}"
-        print(f"halobench: a SLURM cluster of {what} runs in {cluster.folder}", file=sys.stderr)
-        command = list(command) or [os.environ.get("SHELL", "/bin/sh")]
-        with _watching(cluster, watch), _leaving_signals_to_the_command() as pass_on:
-            try:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("--nodes", type=int, default=2, metavar="N", help="nodes (default: 2)")
+    parser.add_argument("--gpus", type=int, default=2, metavar="N", help="stand-in GPU slots per node (default: 2)")
+    parser.add_argument("--shards", type=int, default=0, metavar="N", help="shares of a node's GPUs (default: 0)")
+    parser.add_argument("--watch", type=float, default=0.0, metavar="SECONDS", help="print the queue this often")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run (default: a shell)")
+    args = parser.parse_args(arguments)
+    command = args.command[args.command[:1] == ["--"] :] or [os.environ.get("SHELL", "/bin/sh")]
+    try:
+        with OneHost(nodes=args.nodes, gpus=args.gpus, shards=args.shards) as cluster:
+            what = f"nodes: {args.nodes}, stand-in GPU slots on each: {args.gpus}"
+            print(f"one_host: a SLURM cluster ({what}) runs in {cluster.folder}", file=sys.stderr, flush=True)
+            with _watching(cluster, args.watch), _leaving_signals_to_the_command() as pass_on:
                 process = subprocess.Popen(command, env=cluster.environment)
-            except OSError as error:
-                raise ClusterError(f"{command[0]}: {error.strerror}") from None
-            pass_on(process)
-            code = process.wait()
-    print("halobench: the cluster is stopped", file=sys.stderr)
+                pass_on(process)
+                code = process.wait()
+    except OSError as error:
+        print(f"one_host: error: {error}", file=sys.stderr)
+        return 2
+    print("one_host: the cluster is stopped", file=sys.stderr)
     return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

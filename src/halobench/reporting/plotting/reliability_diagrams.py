@@ -1,0 +1,118 @@
+"""Draw reliability diagrams: accuracy against confidence in bins, over the diagonal; one, or a grid of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from halobench.reporting import labels, table_views
+from halobench.reporting.labels import FEW
+from halobench.reporting.plotting import artists
+from halobench.reporting.plotting.panel_grid import PageText, draw_grid
+from halobench.reporting.plotting.style import FAINT
+from halobench.reporting.styles import Style
+
+
+def draw_diagrams(
+    table: pd.DataFrame,
+    title: str,
+    column: str,
+    headings: Mapping[str, str],
+    styles: Mapping[str, Style],
+    sentences: tuple[str, str] = ("", ""),
+) -> Figure:
+    """Draw accuracy against confidence per bin, pooled over seeds: a row per data set and model.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of ``reliability``, of one kind of labels per data set, with at least one bin that holds points.
+    title : str
+    column : {"loss", "calibrator"}
+        What the columns of the grid are; the lines of a diagram are the other. Below diagrams of losses, steps count
+        the test points per bin.
+    headings : mapping of str to str
+        The grid's columns and their headings, in order.
+    styles : mapping of str to Style
+        The lines of a diagram, in order.
+    sentences : (str, str)
+        Continue the first sentence of the note, and end the note.
+    """
+    counts, by = column == "loss", "calibrator" if column == "loss" else "loss"
+    pooled = table_views.pooled_bins(table, ["dataset", "model", "loss", "calibrator"])
+    groups = table_views.groups_of(pooled, ["dataset", "model", column])
+    panels = {((dataset, model), heading): rows for (dataset, model, heading), rows in groups.items()}
+    keys = artists.calibrator_keys(styles) if counts else artists.loss_keys(styles, styles)
+    seeds = table["seed"].nunique()
+    note = (
+        "Accuracy against mean confidence of the points in each bin of confidence, on "
+        f"{table_views.label_note(table)}, pooled over {seeds} seed{'s' * (seeds > 1)}{sentences[0]}. "
+        f"Below the diagonal a model is more confident than it is right. {_noise_caps(table)}{sentences[1]}"
+    )
+    rows = {cell: labels.cell_label(*cell) for cell in table_views.cells_in(pooled)}
+    text = PageText(title, note, keys, "confidence", "accuracy", shared=True)
+    figure, axes = draw_grid(text, rows, headings, panels, (1.85, 2.5) if counts else (1.75, 1.85))
+    for key, ax in axes.items():
+        draw_reliability(ax, panels[key], styles, by)
+        if counts:
+            _draw_counts(ax, panels[key], styles)
+    return figure
+
+
+def draw_reliability(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style], by: str = "calibrator") -> None:
+    """Draw accuracy against confidence over the diagonal, a line for each of `styles`.
+
+    Parameters
+    ----------
+    pooled : DataFrame
+        As `pooled_bins` returns it, with the column `by`.
+    styles : mapping of str to Style
+        The values of `by` to draw, in order.
+    by : str
+        The column that separates the lines.
+    """
+    ax.axline((0, 0), (1, 1), color=FAINT, lw=0.8, zorder=1)
+    for name, style in styles.items():
+        line = pooled[pooled[by] == name]
+        x, y, few = line["confidence"], line["accuracy"], line["count"] < FEW
+        look: dict[str, Any] = {"color": style.color, "marker": style.marker, "mew": 0, "ls": "", "zorder": 3}
+        # If TS changes little, the line without it lies beneath: its larger marks still show.
+        size = 3 + (name == "none")
+        # Few points say little: their bins are drawn faint, and no line leads the eye there.
+        ax.plot(x, y.mask(few), color=style.color, ls=style.dash, lw=1, zorder=2)
+        ax.plot(x[~few], y[~few], ms=size, **look)
+        if few.any():
+            ax.plot(x[few], y[few], ms=size - 0.6, alpha=0.3, **look)
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+
+
+def _draw_counts(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style]) -> None:
+    """Draw the number of test points per bin as steps below a diagram."""
+    bars = ax.inset_axes((0, -0.34, 1, 0.24))
+    for name, style in styles.items():
+        line = pooled[pooled["calibrator"] == name]
+        if len(line):
+            edges = list(np.unique(line[["lower", "upper"]]))
+            middle = (line["lower"] + line["upper"]) / 2
+            bars.hist(middle, edges, weights=line["count"], histtype="step", color=style.color, lw=0.9, ls=style.dash)
+    top = int(pooled["count"].max())
+    bars.set(xlim=(-0.02, 1.02), ylim=(0, 1.08 * top), xticks=(0, 0.5, 1), yticks=())
+    bars.set_title(f"up to {top:,}", size=7, loc="left", x=0.03, y=1, pad=-7)
+    ax.tick_params(labelbottom=False)
+
+
+def _noise_caps(reliability: pd.DataFrame) -> str:
+    """Return a sentence on how accurate any answer can be, if bins are scored in expectation under label noise.
+
+    It ends with a space, and is empty without such noise.
+    """
+    noisy = reliability.loc[reliability["labels"] == "noisy", "dataset"].drop_duplicates()
+    percents = noisy.str.extract(r"-noise(\d+)$")[0].dropna().astype(int).sort_values().unique()
+    # Beyond one half the label that replaces the true one may be the likelier.
+    caps = [f"{1 - p / 100:.2g} under {p}% label noise" for p in percents if 0 < p <= 50]
+    return f"No answer is more accurate than {', '.join(caps)}. " if caps else ""

@@ -1,0 +1,178 @@
+"""Render pages from the templates in `templates/`, and hold the parts of which their tables are made.
+
+A page is one file: its style, script and data are in it, and it needs no network. What Python hands to a template is
+plain data; jinja2 escapes whatever it prints. Without a script a page shows every row, in its first order.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from halobench.core import formatting
+from halobench.reporting import labels, styles
+from halobench.storage import files
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, whether it holds numbers, what its heading means, and the format of its numbers."""
+
+    heading: str
+    number: bool = False
+    means: str = ""
+    form: str = ".3f"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell of a table that isn't just a number or a text.
+
+    Attributes
+    ----------
+    text : str
+        What it shows.
+    key : float, str or None
+        What it is sorted by; None comes last.
+    style : str
+        Classes of CSS for the text.
+    below : str
+        A second, smaller line.
+    """
+
+    text: str
+    key: float | str | None = None
+    style: str = ""
+    below: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row: what filters know it by, and a number, a text or an `Entry` per column; the first heads the row."""
+
+    keys: Mapping[str, str]
+    entries: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A select: the key that it filters by, its label, and its options, each a value and a text."""
+
+    key: str
+    label: str
+    options: tuple[tuple[str, str], ...]
+
+
+KINDS = {
+    "dataset": ("Data set", labels.dataset_label, labels.DATASETS),
+    "model": ("Model", labels.model_label, labels.MODELS),
+    "loss": ("Loss", labels.loss_label, styles.KNOWN_LOSSES),
+}
+
+
+def choices(items: Iterable[Mapping[str, str]]) -> list[Choice]:
+    """Return selects of data set, model and loss for items with these keys; none if there is nothing to choose."""
+    listed = list(items)
+    selects = []
+    for kind, (label, label_of, order) in KINDS.items():
+        names = labels.ordered((keys[kind] for keys in listed if kind in keys), order)
+        if len(names) > 1:
+            selects.append(Choice(kind, label, tuple((name, label_of(name)) for name in names)))
+    return selects
+
+
+def named(keys: Mapping[str, str]) -> list[str]:
+    """Return the names of a data set, model and loss in words."""
+    return [label(keys[kind]) for kind, (_, label, _) in KINDS.items()]
+
+
+# Filters of the templates ---------------------------------------------------------------------------------------------
+
+
+def number(value: float, form: str = ".3f") -> str:
+    """Return a number as pages show it; a dash for NaN.
+
+    Examples
+    --------
+    >>> number(-0.25), number(float("nan")), number(float("inf"))
+    ('−0.250', '–', '∞')
+    """
+    if math.isnan(value):
+        return "–"
+    return (format(value, form) if math.isfinite(value) else f"{value:f}".replace("inf", "∞")).replace("-", "−")
+
+
+def entry(value: Any, form: str = ".3f") -> Entry:
+    """Return a number, a text or an entry as an entry."""
+    if isinstance(value, Entry):
+        return value
+    return Entry(value, value) if isinstance(value, str) else Entry(number(value, form), value)
+
+
+def sort_key(value: float | str | None) -> str:
+    """Return what the script sorts by: numbers in full and as JavaScript reads them, nothing for NaN and None."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if math.isfinite(value):
+        return str(value)
+    return "" if math.isnan(value) else f"{value:f}".replace("inf", "Infinity")
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the unit that reads best, and a bare 0 for none.
+
+    Examples
+    --------
+    >>> duration(0), duration(9.87), duration(100), duration(3000), duration(86400)
+    ('0', '9.9 s', '100 s', '50 min', '24.0 h')
+    """
+    return formatting.duration(seconds) if seconds else "0"
+
+
+def inline(name: str) -> Markup:
+    """Return a style or script of `templates/`, to be set into a page as it is."""
+    return raw((TEMPLATES / name).read_text("utf-8"))
+
+
+def raw(text: str) -> Markup:
+    """Return the text of a style or script of the package's own, which can't end its element."""
+    return Markup(text.replace("</script", "<\\/script"))
+
+
+# Pages ----------------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _environment() -> Environment:
+    """Return the templates' environment."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": formatting.count, "duration": duration, "entry": entry, "number": number}
+    environment.filters |= {"sort_key": sort_key}
+    environment.globals["inline"] = inline
+    return environment
+
+
+def render(template: str, **data: Any) -> str:
+    """Return the page that a file of ``templates/`` makes of its variables."""
+    return _environment().get_template(template).render(data)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a page, completely or not at all, in ASCII: it reads the same in any encoding, and within other pages."""
+    with files.replacing(path) as temporary:
+        temporary.write_text(text, encoding="ascii", errors="xmlcharrefreplace", newline="\n")

@@ -1,0 +1,255 @@
+"""Draw the parts of the summary page."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+from matplotlib.text import Annotation
+
+from halobench.reporting import labels, table_views
+from halobench.reporting.plotting import artists, class_families
+from halobench.reporting.plotting.panel_grid import add_legend, wrapped
+from halobench.reporting.plotting.reliability_diagrams import draw_reliability
+from halobench.reporting.plotting.style import FAINT, GREY, INK
+from halobench.reporting.seed_statistics import over_seeds
+from halobench.reporting.styles import VERDICT_STYLES, Style, calibrator_style
+from halobench.reporting.summary_page.selection import MOST_CLAIMS, MOST_LOSSES, MOST_MODELS, Selection, part_of
+
+UNPROBED = "No cell was probed."
+FIRST = ("sphere", "nearest_other", "manifold", "mixup_line")  # of the probes, two are shown
+CALIBRATIONS = ("none", "released", "exact", "oracle")  # in the order of the columns of verdicts
+PROBES = {"sphere": "random direction", "nearest_other": "to nearest other", "manifold": "principal directions"}
+PROBES |= {"mixup_line": "to random other"}
+REFERENCES: dict[str, Any] = {"bayes": "-", "uniform": (0, (1, 1))}  # and their dashes
+FITS = {
+    "none": artists.key("no TS", GREY, marker="o", mfc="white", ls=""),
+    "released": artists.key("released", GREY, marker="|", ms=6, ls=""),
+    "exact": artists.key("exact", GREY, marker="o", ls=""),
+}
+
+Cell = tuple[str, str]  # data set and model
+
+
+def _head(part: SubFigure, title: str, more: str) -> None:
+    """Write the title of a part, and a grey line or more below it."""
+    look = {"x": 0.01, "ha": "left", "size": 9.5, "weight": "bold", "parse_math": False}
+    heading = part.suptitle(title + "\n" * (more.count("\n") + 1), **look)
+    part.add_artist(Annotation(more, (0, 0), xycoords=heading, va="bottom", color=GREY, parse_math=False))
+
+
+def draw_curves(
+    part: SubFigure, neighbourhood: pd.DataFrame, watched: str, selection: Selection, styles: Mapping[str, Style]
+) -> None:
+    """Draw part A, confidence against distance, or write why there is none: a column per data set, a row per probe."""
+    relative = table_views.relative_rows(neighbourhood)
+    table = relative[(relative["model"] == selection.model) & relative["dataset"].isin(selection.datasets)]
+    more = f"{watched}; {labels.model_label(selection.model)}"
+    more += part_of(len(selection.datasets), len(selection.of_model), "data sets")
+    if table.empty:
+        more = "This model was not probed." if len(relative) else UNPROBED
+    _head(part, "A  How confident is a model in a point's label, this far from the point?", more)
+    if table.empty:
+        return
+    probes = [probe for probe in FIRST if probe in set(table["probe"])][:2]
+    means = over_seeds(table, ["dataset", "probe", "loss", "points", "relative_radius"], "confidence")
+    panels = table_views.groups_of(means, ["dataset", "probe"])
+    axes = part.subplots(len(probes), len(selection.datasets), squeeze=False)
+    for ax, (probe, dataset) in zip(axes.flat, itertools.product(probes, selection.datasets), strict=True):
+        if (dataset, probe) not in panels:
+            ax.remove()
+            continue
+        ax.axvline(1, color=FAINT, lw=0.8, zorder=1)
+        artists.draw_lines(ax, panels[dataset, probe], "relative_radius", styles)
+        ax.set(xlim=(0, table["relative_radius"].max()), ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
+        if probe == probes[0]:
+            ax.set_title(wrapped(labels.dataset_label(dataset), 2))
+        if dataset == selection.datasets[0]:
+            ax.set_ylabel(f"confidence,\n{PROBES.get(probe, probe)}")
+    part.supxlabel(labels.RELATIVE + "; dashed: held-out points", size=8)
+
+
+def draw_diagrams(part: SubFigure, reliability: pd.DataFrame, selection: Selection) -> None:
+    """Draw part D, reliability on the data set with the most label noise: a panel per loss, a line per calibrator."""
+    cell = selection.dataset, selection.model
+    rows = reliability[(reliability["dataset"] == cell[0]) & (reliability["model"] == cell[1])]
+    table = table_views.preferred_labels(rows)
+    styles = {name: calibrator_style(name) for name in CALIBRATIONS[:3] if name in set(table["calibrator"])}
+    pooled = table_views.pooled_bins(table[table["calibrator"].isin(styles)], ["loss", "calibrator"])
+    losses = [loss for loss in selection.losses if loss in set(pooled["loss"])]
+    more = labels.cell_label(*cell) + part_of(min(len(losses), MOST_LOSSES), len(losses), "losses")
+    more += f"\n{table_views.label_note(table)}; faint: under {labels.FEW} points"
+    _head(part, "D  How often are confident answers right?", more)
+    axes = part.subplots(-(-len(losses[:MOST_LOSSES]) // 2), 2, squeeze=False) if losses else np.empty(0)
+    for ax, loss in itertools.zip_longest(axes.flat, losses[:MOST_LOSSES]):
+        if loss:
+            draw_reliability(ax, pooled[pooled["loss"] == loss], styles)
+            ax.set_title(labels.loss_label(loss))
+        else:
+            ax.remove()
+    part.supylabel("accuracy", size=8)
+    add_legend(part, artists.calibrator_keys(styles), 4, loc="outside lower center")
+
+
+def growth_models(overlap: pd.DataFrame) -> list[str]:
+    """Return the models trained on the first family of overlap distributions, at most `MOST_MODELS`.
+
+    There is none if the family has one number of classes alone.
+    """
+    trained = overlap[(overlap["loss"] != "reference") & (overlap["model"] != "nearest")]
+    if trained.empty:
+        return []
+    first = trained[trained["family"] == class_families.families(trained)[0]]
+    return labels.ordered(first["model"], labels.MODELS)[:MOST_MODELS] if first["classes"].nunique() > 1 else []
+
+
+def draw_growth(part: SubFigure, overlap: pd.DataFrame, models: Sequence[str], styles: Mapping[str, Style]) -> None:
+    """Draw part F, the KL after TS against the number of classes of the first family, a panel per model."""
+    family = class_families.families(overlap[overlap["loss"] != "reference"])[0]
+    more = "KL to the exact posterior after exact TS, by number of classes; "
+    more += class_families.family_label(family).lower()
+    _head(part, "F  Where classes overlap, does TS fail more as classes grow?", more)
+    rows = overlap[overlap["family"] == family]
+    losses = table_views.losses_in(rows[rows["model"].isin(models)])
+    for ax, model in zip(part.subplots(1, len(models), squeeze=False)[0], models, strict=True):
+        class_families.draw_panel(ax, rows, model, {loss: styles[loss] for loss in losses})
+        ax.set(title=labels.model_label(model), xlabel="classes k")
+    part.supylabel("KL (nats)", size=8)
+    add_legend(part, class_families.legend_keys(losses, styles), 6.7, loc="outside lower left")
+
+
+def draw_repair(
+    part: SubFigure, radii: pd.DataFrame, scores: pd.DataFrame, selection: Selection, styles: Mapping[str, Style]
+) -> None:
+    """Draw parts B and C, certainty radii and NLL, in a row per data set and model.
+
+    Radii are those around training samples without TS, of the line to the nearest sample of another label, or else of
+    another probe.
+    """
+    rows = radii[(radii["quantity"] == "certainty") & (radii["calibrator"] == "none") & (radii["points"] == "train")]
+    probed = set(rows["probe"].unique())
+    probe = next((p for p in ("nearest_other", "mixup_line", "manifold", "sphere") if p in probed), "")
+    rows = rows[rows["probe"] == probe]
+    below = " or ".join(f"{threshold:g}" for threshold in sorted(rows["threshold"].dropna().unique()))
+    more = f"B: median distance where confidence falls below {below}, no TS; C: test NLL, lower is better"
+    if rows.empty:
+        more = f"{UNPROBED if radii.empty else 'No certainty radius was measured.'} C: test NLL, lower is better"
+    _head(part, "B, C  How far does certainty reach, and what does TS repair?", more)
+    axes = part.subplots(1, 2 if len(rows) else 1, squeeze=False)[0]
+    for ax in axes:
+        _draw_rows(ax, selection.shown, names=ax is axes[0])
+    if len(rows):
+        _draw_radii(axes[0], rows, selection.shown, styles)
+        axes[0].set_xlabel(f"radius ({PROBES.get(probe, probe)}, relative)")
+    keys = _draw_scores(axes[-1], scores[scores["metric"] == "nll"], selection.shown, styles)
+    axes[-1].set_xlabel("NLL (nats)")
+    add_legend(part, keys, 6.5, loc="outside lower right")
+
+
+def _draw_rows(ax: Axes, cells: Sequence[Cell], names: bool) -> None:
+    """Shade every other of the rows, one per data set and model, and name them."""
+    for y in range(0, len(cells), 2):
+        ax.axhspan(y - 0.5, y + 0.5, color="#f4f4f4", lw=0, zorder=0)
+    words = [f"{labels.dataset_label(d).replace(' label noise', ' noise')}\n{labels.model_label(m)}" for d, m in cells]
+    ax.set_yticks(range(len(cells)), words if names else [""] * len(cells))
+    ax.set_ylim(len(cells) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
+
+
+def _placed(table: pd.DataFrame, cells: Sequence[Cell], losses: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of these cells and losses with their heights ``y``; cells are 1 apart."""
+    rows = table[pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(cells) & table["loss"].isin(losses)]
+    places: dict[tuple[str, str, str], float] = {}
+    for y, cell in enumerate(cells):
+        found = set(rows.loc[(rows["dataset"] == cell[0]) & (rows["model"] == cell[1]), "loss"])
+        present = [loss for loss in losses if loss in found]
+        places |= {(*cell, loss): y + dy for loss, dy in zip(present, artists.dodge(len(present), 0.78), strict=True)}
+    return rows.assign(y=[places[key] for key in zip(rows["dataset"], rows["model"], rows["loss"], strict=True)])
+
+
+def _draw_radii(ax: Axes, radii: pd.DataFrame, cells: Sequence[Cell], styles: Mapping[str, Style]) -> None:
+    """Draw the median radius of each cell and loss as a dot with its interval."""
+    by = ["dataset", "model", "loss"]
+    means = over_seeds(radii, by, "relative_median").merge(radii.groupby(by)["censored"].max().reset_index(), on=by)
+    row: Any
+    for row in _placed(means, cells, list(styles)).itertuples():
+        style = styles[row.loss]
+        ax.hlines(row.y, row.low, row.high, color=style.color, lw=1, zorder=2)
+        # A median among censored rays is a lower bound: hollow, as in the figure of radii.
+        face = "white" if row.censored > 0.5 else style.color
+        ax.plot([row.mean], [row.y], color=style.color, marker=style.marker, ms=4, mfc=face, mew=0.8, zorder=3)
+    ax.set_xlim(left=min(-0.03, ax.get_xlim()[0]))
+
+
+def _draw_scores(ax: Axes, nll: pd.DataFrame, cells: Sequence[Cell], styles: Mapping[str, Style]) -> list[Any]:
+    """Draw each cell's and loss's NLL from no TS (hollow) over the released fit (tick) to the exact fit (full).
+
+    References are upright lines across their rows. Return the legend's entries of what is drawn.
+    """
+    scores = over_seeds(nll, ["dataset", "model", "loss", "calibrator"], "value")
+    rows = _placed(scores[scores["calibrator"].isin(FITS)], cells, list(styles))
+    keys = [key for name, key in FITS.items() if name in set(rows["calibrator"])]
+    for (loss, y), line in table_views.groups_of(rows, ["loss", "y"]).items():
+        style, values = styles[loss], line.set_index("calibrator")["mean"]
+        ax.hlines(y, values.min(), values.max(), color=style.color, lw=0.8, zorder=2)
+        looks: dict[str, dict[str, Any]] = {
+            "none": {"marker": style.marker, "ms": 4, "mfc": "white", "mew": 0.9},
+            "released": {"marker": "|", "ms": 5, "mew": 1.1},
+            "exact": {"marker": style.marker, "ms": 4, "mew": 0},
+        }
+        for calibrator, value in zip(values.index.astype(str), values, strict=True):
+            ax.plot([value], [y], color=style.color, ls="", zorder=3, **looks[calibrator])
+    for name, dash in REFERENCES.items():
+        values = scores[scores["model"] == name].groupby("dataset")["mean"].first()
+        known = [(y, values[dataset]) for y, (dataset, _) in enumerate(cells) if dataset in values.index]
+        for y, value in known:
+            ax.plot([value, value], [y - 0.44, y + 0.44], ls=dash, color=INK, lw=1.1, zorder=2)
+        if known:
+            keys.append(artists.key(labels.REFERENCES[name].replace(" posterior", ""), INK, lw=1.1, ls=dash))
+    return keys
+
+
+def verdict_matrix(claims: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Return verdicts over all cells, by claim (its name in words, without the fit) and fit.
+
+    A claim without a row of scope ``all`` has its cells' verdict if they agree, and else is undecided. Claims that no
+    cell tests are left out.
+    """
+    matrix: dict[str, dict[str, str]] = {}
+    for (claim, fit), rows in claims.groupby(["claim", "fit"], sort=False):
+        overall = rows.loc[rows["scope"] == "all", "verdict"]
+        verdicts = set(overall if len(overall) else rows.loc[rows["verdict"] != "not_tested", "verdict"])
+        verdict = "not_tested" if not verdicts else verdicts.pop() if len(verdicts) == 1 else "undecided"
+        matrix.setdefault(labels.claim_label(str(claim), str(fit)), {})[str(fit)] = verdict
+    return {name: row for name, row in matrix.items() if set(row.values()) != {"not_tested"}}
+
+
+def draw_verdicts(part: SubFigure, matrix: dict[str, dict[str, str]]) -> None:
+    """Draw part E: a row per claim, a column per fit, and a coloured symbol per verdict."""
+    words = "  ".join(f"{style.marker} {labels.VERDICTS[verdict]}" for verdict, style in VERDICT_STYLES.items())
+    more = f"columns: the calibration meant; {words}" if matrix else "The claims given were not tested by this grid."
+    _head(part, "E  What comes of the claims?", more)
+    if not matrix:
+        return
+    rows = pd.DataFrame.from_dict(matrix, orient="index").iloc[:MOST_CLAIMS]
+    rows = rows[labels.ordered(rows.columns, CALIBRATIONS)]
+    number = {verdict: i for i, verdict in enumerate(VERDICT_STYLES)}
+    codes = rows.map(number.get).astype(float)
+    look: dict[str, Any] = {"cmap": [style.color for style in VERDICT_STYLES.values()], "vmin": 0, "vmax": 3}
+    look["annot_kws"] = {"size": 9, "weight": "bold", "color": "white"}
+    look["annot"] = rows.map(lambda verdict: str(VERDICT_STYLES[verdict].marker) if verdict in number else "")
+    ax = seaborn.heatmap(codes, fmt="", mask=codes.isna(), cbar=False, linewidths=1.5, ax=part.subplots(), **look)
+    ax.set_xticklabels(["no TS" if fit == "none" else fit for fit in rows.columns])
+    ax.set_yticklabels([wrapped(name, 2.2, 7.2) for name in rows.index], size=7.2, rotation=0)
+    ax.xaxis.tick_top()
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    if len(matrix) > len(rows):
+        ax.set_xlabel(f"… and {len(matrix) - len(rows)} more, in the figure of claims", color=GREY, loc="right")

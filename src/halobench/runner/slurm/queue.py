@@ -1,0 +1,114 @@
+"""SLURM's queue, and the jobs in it that a run of ours left there when it died.
+
+Every question is bounded in time: with a dead slurmctld each of SLURM's commands would wait for minutes.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+PATIENCE = 20  # seconds for an answer of SLURM
+WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD", "REQUEUE_FED"}
+# Of jobs that may still write: whatever else squeue lists has ended.
+ALIVE = {"RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT", *WAITING}
+
+
+class SlurmError(OSError):
+    """SLURM doesn't answer, or refuses."""
+
+
+class QueuedJob(NamedTuple):
+    """A job in the queue: its number, state, what it is for, and its node or the reason why it waits."""
+
+    number: str
+    state: str
+    what: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.number} ({self.what}, {self.state} {self.where})"
+
+
+def ask(*command: str, timeout: float = PATIENCE) -> str:
+    """Return the standard output of one of SLURM's commands.
+
+    Raises
+    ------
+    SlurmError
+        If it isn't there, fails, or doesn't answer in `timeout` seconds; with what it said.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise SlurmError(f"{command[0]}: not found on PATH") from None
+    except subprocess.TimeoutExpired:
+        raise SlurmError(f"{command[0]}: no answer in {timeout:g} s") from None
+    if done.returncode:
+        said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        last = said[-1].removeprefix(f"{command[0]}: ").removeprefix("error: ") if said else ""
+        raise SlurmError(f"{command[0]}: {last or f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+def queued(runs: Iterable[str]) -> list[QueuedJob]:
+    """Return the jobs of runs, by the runs' names in the queue, that wait or run; SlurmError without an answer."""
+    if not (names := ",".join(runs)):
+        return []
+    text = ask("squeue", "--noheader", "--states=all", "--me", f"--name={names}", "--format=%i|%T|%k|%R")
+    rows = [QueuedJob(*map(str.strip, line.split("|", 3))) for line in text.splitlines() if line.strip()]
+    # As the executor plugin comments a job: rule_train_wildcards_clean_mlp_mixup2_0.
+    jobs = [row._replace(what=row.what.removeprefix("rule_").replace("_wildcards_", " ")) for row in rows]
+    return [job for job in jobs if job.state in ALIVE]
+
+
+def settle(runs: Collection[str], cancel: bool, tell: Callable[[str], object]) -> list[QueuedJob]:
+    """End those jobs of runs that wait, and wait for those that run, or, if `cancel`, end them too: they save.
+
+    `tell` gets a line now and then.
+
+    Returns
+    -------
+    list of QueuedJob
+        What was found at first.
+
+    Raises
+    ------
+    SlurmError
+        If SLURM doesn't answer.
+    """
+    reported = ""
+    first = left = queued(runs)
+    while left:
+        ended = [job.number for job in left if cancel or job.state in WAITING]
+        if ended:
+            ask("scancel", *ended)
+        running = [str(job) for job in left if job.number not in ended]
+        if running and ", ".join(running) != reported:
+            reported = ", ".join(running)
+            tell(f"waiting for {len(running)} running: {reported}")
+        time.sleep(0.5 if ended else 5.0)
+        left = queued(runs)
+    return first
+
+
+def note(folder: Path, run: str, controller: str) -> Path:
+    """Note in a folder, before its first job is submitted, the run that a process controls; the note's file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{controller}.{run}").touch()
+    return folder / f"{controller}.{run}"
+
+
+def noted(folder: Path, alive: Collection[str] = ()) -> list[str]:
+    """Return the runs that are noted, but for those of living processes."""
+    notes = (path.name.rpartition(".") for path in sorted(folder.glob("[!.]*")))
+    return [run for controller, _, run in notes if controller not in alive]
+
+
+def forget(folder: Path, run: str) -> None:
+    """Forget a run whose jobs have all ended."""
+    for path in folder.glob(f"*.{run}"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,551 @@
+"""Bad configurations: each gets one line per problem, with the key, the value and what was expected."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import one_cell, tiny_config
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import to_json
+from halobench.data import data_root
+from halobench.experiment import build_checks, validation
+from halobench.experiment.config_file import check_file
+from halobench.experiment.config_loader import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    """What is built for a check is built in this process, and nothing is left in its environment."""
+    monkeypatch.setattr(validation, "_build", lambda request: build_checks.run(json.loads(to_json(request))))
+    monkeypatch.setenv(data_root.ROOT, "data")
+    monkeypatch.setenv(data_root.FETCH, "1")
+    monkeypatch.chdir(tmp_path)
+
+
+def assert_refused(config: dict, lines: list) -> None:
+    """Exactly these lines (strings or patterns) are said of a configuration."""
+    data_root.note(config)
+    with pytest.raises((ConfigError, SpecError)) as raised:
+        validation.load_checked(config, Path("cache"))
+    found = getattr(raised.value, "problems", [str(raised.value)])
+    assert len(found) == len(lines), found
+    for line, expected in zip(found, lines, strict=True):
+        assert expected.fullmatch(line) if isinstance(expected, re.Pattern) else line == expected
+
+
+def put(path: str, *values: object) -> Callable[[dict], None]:
+    """An edit that sets the value at a dotted path (a number indexes a list), or deletes it where none is given."""
+
+    def edit(config: dict) -> None:
+        *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
+        at = config
+        for key in parents:
+            at = at[key]
+        if values:
+            at[last] = values[0]
+        else:
+            del at[last]
+
+    return edit
+
+
+def named(section: str, name: object) -> Callable[[dict], None]:
+    """An edit that gives a section another entry under a name that may be bad."""
+    like = {"sources": "digits", "datasets": "clean", "models": "mlp", "losses": "cross_entropy", "probes": "sphere"}
+    return lambda config: config[section].update({name: config[section].get(like.get(section, "tiny"))})
+
+
+def together(*edits: Callable[[dict], None]) -> Callable[[dict], None]:
+    """All of these edits."""
+    return lambda config: [edit(config) for edit in edits] and None
+
+
+# --- Values ------------------------------------------------------------------------------------------
+
+RECIPE = (
+    "optimizer, lr, weight_decay, momentum, batch, epochs, schedule, warmup, random_crop, flip, micro_batch, compile,"
+    " deterministic, precision, channels_last, eval_batch, device, threads"
+)
+PROBE = "kind, points, control, directions, radii, relative_radii, threshold, components, bisections"
+SECTIONS = "run, data_root, fetch, sources, datasets, models, losses, train, probes, calibrators, metrics, experiments"
+MODEL = "name, options, resize, stem, weights, pretrained, preprocess, trained_on, recipe"
+LOADERS = (
+    "cifar10, cifar100, digits, fashion_mnist, gaussians, image_folder, image_overlap, kmnist, mnist, mnist5k,"
+    " overlap, photos, svhn"
+)
+NAME = "a name of letters, digits, '_', '-', '+' or single '.', at most 64, a letter or digit first"
+GRID = "experiments.tiny.grid"
+LONG = "x" * 65
+
+# What is edited, then the lines that must come, all of them.
+CONFIGS: dict[str, list[tuple]] = {
+    "a recipe that does not fit the images or the model": [
+        (
+            put("train.random_crop", 8),
+            "train.random_crop = 8: expected fewer pixels than the side of digits's images, 8x8",
+        ),
+        (
+            together(put("models.mlp.name", "mlp_bn"), put("models.mlp.recipe", {"micro_batch": 7})),
+            "models.mlp.recipe.micro_batch = 7: expected parts of two images or more, which the model mlp needs in"
+            " training: a batch of 50 rows leaves a part of 1",
+        ),
+        (
+            put("losses.mixup2.points", 51),
+            "losses.mixup2.points = 51: expected at most the images of a batch, 50, of which each point mixed is"
+            " another order",
+        ),
+    ],
+    "unknown section or key": [
+        (put("modles", {}), f"modles = {{}}: expected a key among {SECTIONS} (did you mean 'models'?)"),
+        (put("train.learning_rate", 0.1), f"train.learning_rate = 0.1: expected a key among {RECIPE}"),
+        (put("datasets.clean.noise", {"q": 1}), "datasets.clean.noise.q = 1: expected a key among kind, p"),
+        (
+            put("models.mlp.recipe", {"epoch": 3}),
+            f"models.mlp.recipe.epoch = 3: expected a key among {RECIPE} (did you mean 'epochs'?)",
+        ),
+        (
+            put("losses.mixup2.alfa", 1),
+            "losses.mixup2.alfa = 1: expected no such key: mixup has points, alpha, weights (did you mean 'alpha'?)",
+        ),
+        (
+            put("probes.sphere.direction", 3),
+            f"probes.sphere.direction = 3: expected a key among {PROBE} (did you mean 'directions'?)",
+        ),
+        (
+            put("metrics.bin", 3),
+            "metrics.bin = 3: expected a key among bins, draws, floor_draws (did you mean 'bins'?)",
+        ),
+        (
+            put(f"{GRID}.0.seed", [1]),
+            f"{GRID}[0].seed = [1]: expected a key among datasets, models, losses, seeds, probe"
+            " (did you mean 'seeds'?)",
+        ),
+    ],
+    "misspelt name": [
+        (
+            put("losses.mixup2.name", "mixupp"),
+            "losses.mixup2.name = 'mixupp': expected one of brier, cross_entropy, cutmix, dual_focal, focal,"
+            " label_smoothing, mixup, regmixup"
+            " (did you mean 'mixup'?) or module:object",
+        ),
+        (
+            put("models.mlp.name", "mpl"),
+            "models.mlp.name = 'mpl': expected one of attention, cnn, mlp, mlp_bn, mlp_mixer, nearest"
+            " (did you mean 'mlp'?), timm/NAME, torchvision/NAME or module:object",
+        ),
+        (
+            put("sources.digits.loader", "digts"),
+            f"sources.digits.loader = 'digts': expected one of {LOADERS} (did you mean 'digits'?) or module:object",
+        ),
+        (
+            put("datasets.noisy.source", "digit"),
+            "datasets.noisy.source = 'digit': expected one of digits (did you mean 'digits'?)",
+        ),
+        (
+            put(f"{GRID}.0.datasets", ["nosy"]),
+            f"{GRID}[0].datasets = 'nosy': expected one of clean, noisy (did you mean 'noisy'?)",
+        ),
+        (
+            put(f"{GRID}.0.losses", ["mixup"]),
+            f"{GRID}[0].losses = 'mixup': expected one of cross_entropy, mixup2 (did you mean 'mixup2'?)",
+        ),
+        (
+            put("experiments.tiny.figures", ["sumary"]),
+            "experiments.tiny.figures[0] = 'sumary': expected one of calibration, claims, confidence_radius, gaussians,"
+            " log_k, logit_gaps, neighbourhood, overlap, phase, predicted, radii, reliability, reliability_posthoc,"
+            " summary, training (did you mean 'summary'?)",
+        ),
+        (
+            put("experiments.tiny.tables", ["paper_image"]),
+            "experiments.tiny.tables[0] = 'paper_image': expected one of images_posthoc, paper_gaussians,"
+            " paper_gaussians_posterior, paper_images, paper_images_posterior (did you mean 'paper_images'?)",
+        ),
+        (put("run", ["tinny"]), "run = 'tinny': expected one of tiny (did you mean 'tiny'?)"),
+        (
+            put("models.mlp", {"name": "timm/resnet81"}),
+            re.compile(
+                r"models\.mlp\.name = 'timm/resnet81': expected one of timm's \d+ models; nearest: timm/resnet18, .*"
+            ),
+        ),
+    ],
+    "wrong type": [
+        (
+            put("train.lr", "1e-3"),
+            "train.lr = '1e-3': expected a number, but YAML read a string: write 0.001 (with a dot), unquoted",
+        ),
+        (put("train.epochs", True), "train.epochs = True: expected a whole number"),
+        (put("train.channels_last", "yes"), "train.channels_last = 'yes': expected true or false"),
+        (put("train", ["lr"]), f"train = ['lr']: expected a mapping with the keys {RECIPE}"),
+        (put("models.mlp", "cnn"), f"models.mlp = 'cnn': expected a mapping with the keys {MODEL}"),
+        (
+            put("datasets.noisy.noise", "half"),
+            "datasets.noisy.noise = 'half': expected a mapping with the keys kind, p",
+        ),
+        (put("calibrators", "none"), "calibrators = 'none': expected a list"),
+        (put("datasets.noisy.train"), "datasets.noisy.train = None: expected a value: it has no default"),
+    ],
+    "not a finite number": [
+        (put("train.lr", float("inf")), "train.lr = inf: expected a finite number"),
+        (put("datasets.noisy.noise", {"p": float("nan")}), "datasets.noisy.noise.p = nan: expected a finite number"),
+        (put("probes.sphere.radii", [0, float("inf")]), "probes.sphere.radii[1] = inf: expected a finite number"),
+    ],
+    "out of range": [
+        (put("train.lr", -0.1), "train.lr = -0.1: expected a number above 0"),
+        (put("train.epochs", 0), "train.epochs = 0: expected at least 1"),
+        (put("train.warmup", 3), "train.warmup = 3: expected epochs in [0, 3), fewer than epochs"),
+        (put("train.warmup", -1), "train.warmup = -1: expected at least 0"),
+        (put("train.device", "gpu"), "train.device = 'gpu': expected the form auto|cpu|cuda(:[0-9]+)?"),
+        (put("datasets.noisy.noise.p", 1), "datasets.noisy.noise.p = 1.0: expected a number below 1"),
+        (put("losses.mixup2.points", 1), "losses.mixup2.points = 1: expected a whole number of at least 2"),
+        (
+            put("probes.sphere.radii", [-1.0, 2.0]),
+            "probes.sphere.radii[0] = -1.0: expected at least 0",
+        ),
+        (
+            put("probes.sphere.relative_radii", [2.0, 1.0]),
+            "probes.sphere.relative_radii = [2.0, 1.0]: expected increasing distances",
+        ),
+        (put("probes.sphere.threshold", 1), "probes.sphere.threshold = 1.0: expected a number below 1"),
+        (
+            put("calibrators", ["none", "exat"]),
+            "calibrators[1] = 'exat': expected one of ensemble, exact, histogram, isotonic, matrix, none, oracle,"
+            " paper, released, vector (did you mean 'exact'?) or module:object",
+        ),
+        (
+            put("calibrators", ["none", "none"]),
+            "calibrators = 'none': expected each value once",
+        ),
+    ],
+    "seeds": [
+        (put(f"{GRID}.0.seeds", [-1]), f"{GRID}[0].seeds[0] = -1: expected at least 0"),
+        (put(f"{GRID}.0.seeds", [2**63]), f"{GRID}[0].seeds[0] = {2**63}: expected a number below 2**63"),
+        (put(f"{GRID}.0.seeds", [0.5]), f"{GRID}[0].seeds[0] = 0.5: expected a whole number below 2**63"),
+        (put(f"{GRID}.0.seeds", [0, 0]), f"{GRID}[0].seeds = 0: expected each value once"),
+    ],
+    "name that leaves results": [
+        (named("datasets", "../x"), f"datasets.../x = '../x': expected {NAME}"),
+        (named("models", "/abs"), f"models./abs = '/abs': expected {NAME}"),
+        (named("losses", "a/b"), f"losses.a/b = 'a/b': expected {NAME}"),
+        (named("sources", ""), f"sources. = '': expected {NAME}"),
+        (named("experiments", ".hidden"), f"experiments..hidden = '.hidden': expected {NAME}"),
+        (named("datasets", LONG), f"datasets.{LONG} = '{LONG}': expected {NAME}"),
+        (named("models", "na\u00efve"), f"models.na\u00efve = 'na\u00efve': expected {NAME}"),
+        (named("losses", "two\nlines"), f"losses.two\\nlines = 'two\\nlines': expected {NAME}"),
+    ],
+    "names that share a folder": [
+        (
+            named("datasets", "CLEAN"),
+            "datasets.CLEAN = 'CLEAN': expected a name that differs from 'clean' in more than capitals:"
+            " names become folders",
+        ),
+        (
+            named("losses", "Mixup2"),
+            "losses.Mixup2 = 'Mixup2': expected a name that differs from 'mixup2' in more than capitals:"
+            " names become folders",
+        ),
+        (
+            named("losses", "reference"),
+            "losses.reference = 'reference': expected another name: tables mark predictors that were not trained by"
+            " this one",
+        ),
+    ],
+    "empty": [
+        *(
+            (put(section, {}), f"{section} = {{}}: expected a mapping of at least one name to its keys")
+            for section in ("models", "experiments")
+        ),
+        (put("datasets"), "datasets = None: expected a value: it has no default"),
+        (
+            put("probes", {}),
+            "probes = {}: expected a mapping of at least one name to its keys",
+        ),
+        (put("run", []), "run = []: expected at least one entry"),
+        (
+            put(GRID, []),
+            f"{GRID} = []: expected at least one entry",
+        ),
+        (put(f"{GRID}.0.models", []), f"{GRID}[0].models = []: expected at least one entry"),
+        (
+            put("experiments.tiny.figures", []),
+            "experiments.tiny.figures = []: expected at least one entry",
+        ),
+    ],
+    "data set and images": [
+        (
+            put("datasets.noisy.train", 5000),
+            "datasets.noisy.train + val + test = 5140: expected at most the 1797 images of source 'digits'",
+        ),
+        (
+            put("models.mlp", {"name": "torchvision/alexnet"}),
+            re.compile(
+                r"models\.mlp\.name = 'torchvision/alexnet': expected a model that takes images of 1x8x8 \(.*\)"
+                r"; set `resize` or choose another model"
+            ),
+        ),
+    ],
+    "data root": [
+        (put("data_root", 3), "data_root = 3: expected a string"),
+        (put("data_root", ""), "data_root = '': expected at least 1 character"),
+        (put("fetch", "no"), "fetch = 'no': expected true or false"),
+        (
+            together(put("sources.digits.loader", "svhn"), put("fetch", False), put("data_root", "nowhere")),
+            "data_root = 'nowhere': expected the files of SVHN in torchvision's layout"
+            " (train_32x32.mat, test_32x32.mat), or fetch: true",
+        ),
+        (
+            put("sources.digits", {"loader": "image_folder", "folder": "zoo", "size": 8}),
+            "sources.digits.folder = 'zoo': expected a folder that holds a folder of images for each class, at data/zoo"
+            " (FileNotFoundError: [Errno 2] No such file or directory: 'data/zoo')",
+        ),
+        (
+            put("sources.digits", {"loader": "image_folder", "folder": "profiles", "sise": 8}),
+            "sources.digits.sise = 8: expected no such key: image_folder has folder, size, mode, test_folder"
+            " (did you mean 'size'?)",
+        ),
+    ],
+    "what YAML may hold": [
+        (put("metrics", None), "metrics = None: expected a mapping with the keys bins, draws, floor_draws"),
+        (put("models.mlp.options", None), "models.mlp.options = None: expected a mapping of keys"),
+        (put("losses.mixup2.options", [1]), "losses.mixup2.options = [1]: expected a mapping of keys"),
+        (put("train.lr", "nan"), "train.lr = 'nan': expected a finite number"),
+        (put("losses.mixup2.alpha", float("nan")), "losses.mixup2.alpha = nan: expected a finite number"),
+        (
+            put("losses.mixup2.alpha", "1e-3"),
+            "losses.mixup2.alpha = '1e-3': expected a number, but YAML read a string: write 0.001 (with a dot),"
+            " unquoted",
+        ),
+        (
+            put("losses.mixup2.alpha", datetime.date(2026, 1, 1)),
+            "losses.mixup2.alpha = datetime.date(2026, 1, 1): expected a number, a string, true, false, null, or a list"
+            " or mapping of such",
+        ),
+        (
+            put("datasets.noisy.train", 10**400),
+            f"datasets.noisy.train = 1{'0' * 199}...: expected a number below 2**63",
+        ),
+        (
+            put(f"{GRID}.0.seeds", ["0"]),
+            f"{GRID}[0].seeds[0] = '0': expected a number, but YAML read a string: write 0, unquoted",
+        ),
+        (put("run", [["tiny"]]), "run[0] = ['tiny']: expected a string"),
+        (put("fetch", 1), "fetch = 1: expected true or false"),
+        (put("train", {1: 2}), f"train.1 = 1: expected a key among {RECIPE}"),
+        (
+            together(named("datasets", 7), put("experiments.tiny.grid.0.datasets", [7])),
+            f"datasets.7 = 7: expected {NAME}",
+            f"{GRID}[0].datasets[0] = 7: expected a string",
+        ),
+    ],
+    "keys that do not fit together": [
+        (put("models.mlp.recipe", {"epochs": 2}), "train.warmup = 2: expected epochs in [0, 2), fewer than epochs"),
+        (
+            put("models.mlp.stem", "small"),
+            "models.mlp.stem = 'small': expected plain, but for models of timm and torchvision",
+        ),
+        (
+            put("models.mlp.trained_on", "digits"),
+            "models.mlp.trained_on = 'digits': expected this key beside `weights` or `pretrained` alone",
+        ),
+        (
+            put("probes.nearest", {"kind": "nearest_other", "directions": 2}),
+            re.compile(r"probes\.nearest\.directions = 2: expected 1: .*one nearest.*"),
+        ),
+    ],
+    "several at once": [
+        (
+            together(put("train.lr", -1), put("losses.mixup2.name", "mixip"), put("datasets.noisy.noise", {"p": 2})),
+            "datasets.noisy.noise.p = 2.0: expected a number below 1",
+            "losses.mixup2.name = 'mixip': expected one of brier, cross_entropy, cutmix, dual_focal, focal,"
+            " label_smoothing, mixup, regmixup"
+            " (did you mean 'mixup'?) or module:object",
+            "train.lr = -1.0: expected a number above 0",
+        ),
+        (
+            together(put("losses.mixup2.alpha", 0), put("models.mlp.width", 0)),
+            "losses.mixup2.alpha = 0: expected a concentration above 0",
+            "models.mlp.width = 0: expected at least 1",
+        ),
+    ],
+}
+CONFIG_CASES = [
+    pytest.param(edit, lines, id=f"{kind}, {number}")
+    for kind, cases in CONFIGS.items()
+    for number, (edit, *lines) in enumerate(cases)
+]
+
+
+@pytest.mark.parametrize(("edit", "lines"), CONFIG_CASES)
+def test_a_bad_value_is_refused(edit, lines):
+    config = one_cell()
+    edit(config)
+    assert_refused(config, lines)
+
+
+# --- The file itself ---------------------------------------------------------------------------------
+
+PLAIN = "expected YAML of plain data, each key once"
+TOP = (
+    "expected sections at the top level: run, data_root, fetch, sources, datasets, models, losses, train, probes,"
+    " calibrators, metrics, experiments"
+)
+HUGE_TEXT = "1" + "0" * 5000
+OPENS = "!!python/object/apply:os.system ['touch opened']"
+
+# How the text of the good configuration is changed, then the line that must come.
+TEXTS: dict[str, tuple[Callable[[str], str | bytes], str | re.Pattern]] = {
+    "empty": (lambda text: "", f"config.yaml = None: {TOP}"),
+    "only a comment": (lambda text: "# nothing\n", f"config.yaml = None: {TOP}"),
+    "a list": (lambda text: "- a\n- b\n", f"config.yaml = ['a', 'b']: {TOP}"),
+    "no YAML": (
+        lambda text: "run: [tiny\n" + text,
+        f"config.yaml, line 2: {PLAIN} (while parsing a flow sequence expected ',' or ']', but got ':')",
+    ),
+    "a tab": (
+        lambda text: text.replace("  lr:", "\tlr:"),
+        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(.*'\\t'.*; indent by spaces, not tabs\)"),
+    ),
+    "a section twice": (
+        lambda text: text + "train: {lr: 0.1}\n",
+        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(the key 'train' stands in line \d+ already\)"),
+    ),
+    "a key twice": (
+        lambda text: text.replace("  epochs: 3", "  epochs: 3\n  epochs: 4"),
+        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(the key 'epochs' stands in line \d+ already\)"),
+    ),
+    "a tag that runs code": (
+        lambda text: text.replace("loader: digits", f"loader: {OPENS}"),
+        re.compile(
+            rf"config\.yaml, line \d+: {PLAIN} \(could not determine a constructor for the tag '.*os\.system'\)"
+        ),
+    ),
+    "a number of 5,000 digits": (
+        lambda text: text.replace("epochs: 3", f"epochs: {HUGE_TEXT}"),
+        re.compile(rf"config\.yaml: {PLAIN} \(ValueError: Exceeds the limit .*\)"),
+    ),
+    "another encoding": (
+        lambda text: text.encode("utf-16"),
+        re.compile(r"config\.yaml: expected a text file in UTF-8 \(UnicodeDecodeError: .*\)"),
+    ),
+}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_bad_file_of_configuration_is_refused(text):
+    change, line = TEXTS[text]
+    content = change(yaml.safe_dump(tiny_config(), sort_keys=False))
+    Path("config.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError) as raised:
+        check_file("config.yaml")
+    (found,) = raised.value.problems
+    assert line.fullmatch(found) if isinstance(line, re.Pattern) else found == line
+    assert not Path("opened").exists()
+
+
+# --- Plug-ins outside the package ------------------------------------------------------------------------------------
+
+PLUGINS = """
+import numpy as np
+from halobench.data.sources import Description, Images
+from halobench.losses.base import Loss, soft_cross_entropy
+from torch import nn
+
+class Raises(Loss):
+    def __init__(self):
+        raise RuntimeError("no such luck\\nsecond line")
+
+class NoLoss:
+    pass
+
+class Scalarless(Loss):
+    def __call__(self, logits, targets):
+        return -(targets * logits.log_softmax(1)).sum(1)
+
+def narrow(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes - 1))
+
+def describe():
+    return Description((1, 8, 8), 1, 400)
+
+def load():
+    return Images(np.zeros((400, 1, 8, 8), np.uint8), np.zeros(400, np.int64), 1)
+"""
+OUTSIDE = {
+    "no such module": (
+        put("losses.mixup2", {"name": "nowhere:Loss"}),
+        "losses.mixup2.name = 'nowhere:Loss': expected module:object, but no module 'nowhere' can be imported",
+    ),
+    "no such object": (
+        put("losses.mixup2", {"name": "mine:Other"}),
+        re.compile(r"losses\.mixup2\.name = 'mine:Other': expected module:object, but .*mine\.py defines no 'Other'"),
+    ),
+    "no Python": (
+        put("losses.mixup2", {"name": "garbled:Loss"}),
+        re.compile(r"losses\.mixup2\.name = 'garbled:Loss': .* but .*garbled\.py is no Python \(SyntaxError: .*\)"),
+    ),
+    "a helper that is no Python": (
+        put("losses.mixup2", {"name": "leans:Loss"}),
+        re.compile(r".*garbled\.py = 'SyntaxError: .*': expected Python"),
+    ),
+    "raises on import": (
+        put("losses.mixup2", {"name": "broken:Loss"}),
+        "losses.mixup2.name = 'broken:Loss': expected a module that can be imported (RuntimeError: boom)",
+    ),
+    "ends the process on import": (
+        put("models.mlp", {"name": "quits:build"}),
+        "models.mlp.name = 'quits:build': expected a module that can be imported (SystemExit: 0)",
+    ),
+    "raises in the constructor": (
+        put("losses.mixup2", {"name": "mine:Raises"}),
+        "losses.mixup2: expected a plug-in that can be built (RuntimeError: no such luck)",
+    ),
+    "no loss": (
+        put("losses.mixup2", {"name": "mine:NoLoss"}),
+        "losses.mixup2.name = 'mine:NoLoss': expected a loss: a subclass of halobench.Loss, or a torch.nn.Module",
+    ),
+    "a loss of a wrong shape": (
+        put("losses.mixup2", {"name": "mine:Scalarless"}),
+        "losses.mixup2.name = 'mine:Scalarless': expected a loss that gives one number, with a gradient, for a batch,"
+        " not (4,)",
+    ),
+    "logits of a wrong shape": (
+        put("models.mlp", {"name": "mine:narrow"}),
+        "models.mlp.name = 'mine:narrow': expected a model that gives logits (2, 10) for a batch of 2, not (2, 9)",
+    ),
+    "a source of one class": (
+        put("sources.digits", {"loader": "mine:load"}),
+        "sources.digits.loader = 'mine:load': expected images (C, H, W) in at least 2 classes, not"
+        " Description(shape=(1, 8, 8), classes=1, size=400, parts={})",
+    ),
+}
+
+
+@pytest.mark.parametrize("plugin", OUTSIDE)
+def test_a_bad_plugin_is_refused(tmp_path, monkeypatch, plugin):
+    edit, line = OUTSIDE[plugin]
+    body = "def build(): ...\nclass Loss: ...\n"
+    modules = {
+        "mine": PLUGINS,
+        "garbled": "class Loss(:\n",
+        "leans": f"import garbled\n{body}",
+        "broken": f"raise RuntimeError('boom')\n{body}",
+        "quits": f"import sys\nsys.exit(0)\n{body}",
+    }
+    for name, text in modules.items():
+        (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = one_cell()
+    edit(config)
+    try:
+        assert_refused(config, [line])
+    finally:
+        for name in modules:
+            sys.modules.pop(name, None)
