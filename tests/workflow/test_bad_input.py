@@ -325,12 +325,12 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
     "a list for a record": (
         "aggregate/tiny",
         lambda: Path(RUNS).write_text("[]"),
-        rf"{RUNS} = \[\]: expected a mapping with outputs, spec, .*{REMEDY}",
+        rf"{RUNS} = \[\]: expected a mapping with outputs, .*{REMEDY}",
     ),
     "a record without accuracy": (
         "aggregate/tiny",
         lambda: edit_json(RUNS, lambda record: record.pop("train_accuracy")),
-        rf"{RUNS} = \"no key 'train_accuracy'\": expected a mapping with outputs, spec, .*{REMEDY}",
+        rf"{RUNS} = \"no key 'train_accuracy'\": expected a mapping with outputs, .*{REMEDY}",
     ),
     "a manifest without cells": (
         "aggregate/tiny",

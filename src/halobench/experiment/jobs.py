@@ -6,7 +6,7 @@ The rules of the workflow, the checks before a run, the inventory of results and
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,10 +180,3 @@ def list_cells(
         "cells": [dataclasses.asdict(cell) | {"path": cell.path, "probe": cell in probed} for cell in cells],
         "references": [{"dataset": d, "seed": s, "path": f"{d}/seed{s}"} for d, s in references],
     }
-
-
-def iter_records(config: Config, results: Path) -> Iterator[tuple[Path, Job]]:
-    """Yield the record of each job of a run, and the job."""
-    for job in jobs(config):
-        if job.stage != "manifest":
-            yield results / job.record, job

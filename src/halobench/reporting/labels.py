@@ -29,7 +29,6 @@ LOSSES |= {"mixup": "Mixup", "regmixup": "RegMixup", "cutmix": "CutMix"}
 PROBES = {"sphere": "Random direction", "nearest_other": "To the nearest point\nof another label"}
 PROBES |= {"mixup_line": "To a random point\nof another label"}
 PROBES |= {"manifold": "Random direction among\nprincipal components"}
-QUANTITIES = {"certainty": "Certainty radius", "half_level": "Half-level radius", "decision": "Decision radius"}
 CALIBRATORS = {"none": "no TS", "released": "released TS", "exact": "exact TS", "oracle": "oracle TS"}
 CALIBRATORS |= {"ensemble": "ensemble TS", "vector": "vector scaling", "matrix": "matrix scaling"}
 CALIBRATORS |= {"isotonic": "isotonic", "histogram": "histogram"}

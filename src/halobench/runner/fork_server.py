@@ -113,7 +113,7 @@ def serve() -> None:
 
 
 def _load(stage: str) -> bool:
-    """Import what a stage needs; return whether forks lack no thread. Arrow's is started anew in them."""
+    """Import what a stage needs; return whether a fork loses no thread by it. Arrow restarts its own in a fork."""
     for name in TORCH if stage in ("train", "probe") else TABLES:
         with contextlib.suppress(Exception):  # it will be the job's, which says what is wrong
             __import__(name)

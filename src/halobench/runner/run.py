@@ -117,7 +117,7 @@ def _enrol_unlocked(options: argparse.Namespace) -> list[str]:
         for other in alive:
             _say(_words(other))
         if dead and not alive:
-            # With no workflow: reading ours takes long, and whatever is wrong with it is told when it is run.
+            # Without our workflow: it takes long to read, and the run itself reports whatever is wrong with it.
             values = {key: getattr(options, key) for key in UNLOCKING}
             kept = [f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value]
             command = [sys.executable, "-m", "snakemake", "--unlock", f"--snakefile={os.devnull}", *kept]

@@ -130,8 +130,9 @@ def look(job: Any, mark: Path, seen: Path) -> str:
     what = " ".join([sys.executable, *where])
     if seen.exists() and seen.read_text() == what and time.time() - seen.stat().st_mtime < KEPT:
         return ""
+    # Silent, so that the last line is srun's own, which names the node.
     python = f"{shlex.quote(sys.executable)} -c 'import halobench, snakemake'"
-    script = f"test -f {shlex.quote(str(mark.absolute()))} || exit 71; {python} || exit 72"
+    script = f"test -f {shlex.quote(str(mark.absolute()))} || exit 71; ({python}) 2>/dev/null || exit 72"
     quick = [f"--immediate={LOOK}", "--job-name=halobench-look", "--ntasks=1", "--mem=500", "--time=2"]
     try:
         ask("srun", *quick, *where, "sh", "-c", script, timeout=LOOK + PATIENCE)
