@@ -21,7 +21,7 @@ from .progress import Started
 
 BAR = 30  # columns of a bar
 RUNNING = 11  # columns of the number of running jobs, so that nothing moves when it changes
-STYLES = {"running": "", "in the queue": "", "failed": "red"}
+STYLES = {"running": "", "in the queue": "", "failed": "red", "stopped": "yellow"}
 AROUND = 6  # lines besides those of stages and of running jobs
 
 
@@ -72,12 +72,8 @@ class Bars(Lines):
 
     def _stages(self, running: Sequence[Started], queued: Sequence[Started]) -> Table:
         """Return a bar for each stage and one for all of them."""
-        failed = list(self.run.failed.values())
-        columns = (
-            self.run.done,
-            self.run.total,
-            *(Counter(job.stage for job in jobs) for jobs in (running, queued, failed)),
-        )
+        listed = (running, queued, list(self.run.failed.values()), list(self.run.stopped.values()))
+        columns = (self.run.done, self.run.total, *(Counter(job.stage for job in jobs) for jobs in listed))
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
@@ -85,12 +81,12 @@ class Bars(Lines):
         table.add_column(no_wrap=True, min_width=None if self._closed else RUNNING)
         for name in (*self.run.stages(), "all"):
             done, total, *others = (counts.total() if name == "all" else counts[name] for counts in columns)
-            states = zip(others, ("running", "in the queue", "failed"), strict=True)
+            states = zip(others, STYLES, strict=True)
             table.add_row(
                 Text(name, style="bold" if name == "all" else ""),
-                ProgressBar(total=total, completed=done, width=BAR),
+                ProgressBar(total=total, completed=done, width=BAR, complete_style="green", finished_style="green"),
                 f"{done:,}/{total:,}",
-                *(Text(f"{jobs:,} {state}" if jobs else "", style=STYLES[state]) for jobs, state in states),
+                *(Text(f"{n:,} {state}" if n else "", style=STYLES[state]) for n, state in states),
             )
         return table
 

@@ -17,6 +17,8 @@ from halobench.storage import job_logs
 
 from .progress import Run, Started
 
+JOBS_FAILED = "At least one job did not complete successfully."  # no news after the table of those that failed
+
 
 class Lines:
     """Prints a line per job that ends, and warnings and errors.
@@ -80,7 +82,9 @@ class Lines:
         elif done == total:
             self.say(f"{count(done, 'job')} done in {took}.")
         else:
-            self.say(f"{done:,} of {count(total, 'job')} done in {took}, {len(self.run.failed):,} failed.")
+            lost = {"failed": len(self.run.failed), "stopped": len(self.run.stopped)}
+            ends = "".join(f", {jobs:,} {how}" for how, jobs in lost.items() if jobs)
+            self.say(f"{done:,} of {count(total, 'job')} done in {took}{ends}.")
         if done == total and (total or not self._complained):
             for line in outcome.summary(self.run.outputs):
                 self.say(line)
@@ -109,24 +113,22 @@ class Lines:
         self.say(f"{self._count()} {started.job.name}  {duration(seconds)}{end}")
 
     def _fail(self, record: Any) -> None:
-        started = self.run.fail(record.jobid)
+        lost = self.run.fail(record.jobid)
         exception = self._exceptions.pop(0) if self._exceptions else ""
-        if started is None:
+        if lost is None:
             self.say(exception or record.getMessage())
             return
-        log = started.log
-        reason = job_logs.last_line(log) if log is not None and log.exists() else job_logs.SILENT
-        self.say(
-            f"{self._count()} {started.job.name}  failed after {duration(time.time() - started.since)}:"
-            f" {reason.removeprefix(f'{started.job.label}: ')}"
-        )
+        started, reason = lost
+        how = "failed" if record.jobid in self.run.failed else "stopped"
+        took = duration(time.time() - started.since)
+        self.say(f"{self._count()} {started.job.name}  {how} after {took}: {reason}")
         if reason == job_logs.SILENT and exception:
             self.say(exception)
 
     def _raise(self, record: Any) -> None:
         if record.exception == "RuleException":  # which the job's log explains better, and a retry may mend
             self._exceptions.append(record.getMessage())
-        else:
+        elif JOBS_FAILED not in record.getMessage():
             self._complained = True
             self.say(record.getMessage())
 

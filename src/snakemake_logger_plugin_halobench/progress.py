@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from halobench.runner.dry_run import PlannedJob
-from halobench.storage import layout
+from halobench.storage import job_logs, layout
 
 TARGETS = ("all", "partial", "total")  # rules that only gather files, and Snakemake's sum
 LEAST = 3  # finished jobs from which the time left is estimated
@@ -55,13 +55,14 @@ class Started:
 
 
 class Run:
-    """The jobs of a run: how many there are of each stage, and how many are done, running and failed."""
+    """The jobs of a run: how many there are of each stage, and how many are done, running, failed and stopped."""
 
     def __init__(self) -> None:
         self.total: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
         self.running: dict[int, Started] = {}  # by Snakemake's number of the job
         self.failed: dict[int, Started] = {}  # those that were not started again
+        self.stopped: dict[int, Started] = {}  # likewise, by a signal: they saved and will go on
         self.outputs: list[str] = []  # of finished jobs
         self.began = time.time()
         self.started = False  # whether any job was
@@ -82,6 +83,7 @@ class Run:
         job = PlannedJob(record.rule_name, outputs=tuple(record.output), wildcards=wildcards)
         log = Path(record.log[0]) if record.log else None
         self.failed.pop(record.jobid, None)
+        self.stopped.pop(record.jobid, None)
         self.started = True
         self.running[record.jobid] = Started(job, log, time.time(), record.local)
 
@@ -96,12 +98,18 @@ class Run:
         self.outputs += started.job.outputs
         return started, seconds
 
-    def fail(self, number: int) -> Started | None:
-        """Count a job as failed until it is started again, and return it; None for one that never started."""
+    def fail(self, number: int) -> tuple[Started, str] | None:
+        """Count a job as failed or stopped until it is started again, and return it with its log's last line.
+
+        None for one that never started.
+        """
         started = self.running.pop(number, None)
-        if started is not None:
-            self.failed[number] = started
-        return started
+        if started is None:
+            return None
+        log = started.log
+        reason = job_logs.last_line(log) if log is not None and log.exists() else job_logs.SILENT
+        (self.stopped if job_logs.STOPPED in reason else self.failed)[number] = started
+        return started, reason.removeprefix(f"{started.job.label}: ")
 
     def seconds_left(self) -> float | None:
         """Estimate the seconds that are left; None before `LEAST` jobs have finished.
@@ -116,7 +124,7 @@ class Run:
         overall = fmean(second for seconds in self._seconds.values() for second in seconds)
         spent = [(job.stage, now - job.since) for job in list(self.running.values())]
         waiting = self.total - self.done - Counter(stage for stage, _ in spent)
-        waiting -= Counter(job.stage for job in list(self.failed.values()))
+        waiting -= Counter(job.stage for job in [*self.failed.values(), *self.stopped.values()])
         work = sum(jobs * means.get(stage, overall) for stage, jobs in waiting.items())
         work += sum(max(means.get(stage, overall) - seconds, 0.0) for stage, seconds in spent)
         busy = sum(map(sum, self._seconds.values())) + sum(seconds for _, seconds in spent)

@@ -209,7 +209,7 @@ def test_one_cell_that_diverges_is_named_the_others_finish_and_partial_draws_the
     done = run(workspace, "--cores", "2", *QUIET)
     assert done.returncode != 0
     told = done.stderr[done.stderr.index("1 job failed; each with the last lines of its log:") :]
-    assert "train  noisy/bad/mixup2/seed0  noisy/bad/mixup2/seed0: loss is " in told
+    assert "train noisy/bad/mixup2/seed0 (results/logs/train/noisy/bad/mixup2/seed0.log)\n    loss is " in told
     for part in ("in epoch 1 of 3, step ", "learning rate ", "gradient norm "):
         assert part in told
     assert "results/logs/train/noisy/bad/mixup2/seed0.log" in told

@@ -68,9 +68,8 @@ def test_a_cell_that_fails_is_named_at_once_and_at_the_end(tmp_path):
     assert ": loss is " in at_once[0]
     title = lines.index("1 job failed; each with the last lines of its log:")
     assert title > lines.index(at_once[0])
-    assert lines[title + 1].split()[:2] == ["train", "noisy/bad/mixup2/seed0"]
-    assert "loss is " in lines[title + 1]
-    assert lines[title + 2].strip() == "results/logs/train/noisy/bad/mixup2/seed0.log"
+    assert lines[title + 1] == "  train noisy/bad/mixup2/seed0 (results/logs/train/noisy/bad/mixup2/seed0.log)"
+    assert lines[title + 2].startswith("    loss is ")
     done = sum(FINISHED.fullmatch(line) is not None for line in lines)
     (summary,) = [line for line in lines if re.fullmatch(r"\d+ of \d+ jobs done in .*, 1 failed\.", line)]
     assert int(summary.split()[0]) == done == 5, "the source, the reference, and one cell's three jobs"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from halobench.storage.job_logs import DONE, SILENT, before_last, last_line, why_ended
+from halobench.storage.job_logs import DONE, SILENT, STOPPED, before_last, last_line, why_ended
 from halobench.storage.layout import STAGES
 
 SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # from the results: as profiles/slurm says, and by default
@@ -97,15 +97,13 @@ def describe_logs(job: JobLogs, most: int = 3) -> str:
 
 
 def table(jobs: Sequence[JobLogs]) -> str:
-    """Failed and stopped jobs as text: the last line of a job's log, where its logs are, and what came before."""
-    stage, name = (max((len(getattr(job, key)) for job in jobs), default=0) for key in ("stage", "name"))
+    """Failed and stopped jobs as text: each with its log, the last lines of it, and the last of SLURM's logs."""
     rows = []
     for job in jobs:
-        before = before_last(job.path)
-        below = [f"{job.path}:", *(f"  {line}" for line in (*before, job.last))] if before else [str(job.path)]
-        below += [f"{log}: {why_ended(log)}".removesuffix(": ") for log in job.slurm[-1:]]
-        rows += [f"  {job.stage:{stage}}  {job.name:{name}}  {job.last}", *(f"  {'':{stage}}  {row}" for row in below)]
-    stopped = sum("stopped by SIG" in job.last for job in jobs)
+        slurm = [f"{log}: {why_ended(log)}".removesuffix(": ") for log in job.slurm[-1:]]
+        below = (*before_last(job.path), job.last.removeprefix(f"{job.name}: "), *slurm)
+        rows += [f"  {job.stage} {job.name} ({job.path})", *(f"    {line}" for line in below)]
+    stopped = sum(STOPPED in job.last for job in jobs)
     counts = {"failed": len(jobs) - stopped, f"{'was' if stopped == 1 else 'were'} stopped": stopped}
     counted = " and ".join(f"{n} job{'s' * (n > 1)} {what}" for what, n in counts.items() if n)
     advice = "Run the same command to go on; with the target `partial` it draws what is there."

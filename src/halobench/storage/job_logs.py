@@ -7,6 +7,7 @@ from pathlib import Path
 
 DONE = "(ended well, and had nothing to say)"
 SILENT = "(no word: killed, or never started)"
+STOPPED = "stopped by SIG"  # in the last line of a stage that saved and ended because a signal asked it to
 # How SLURM's daemons, and the Snakemake that runs a job on a node, say why it ended.
 REASON = re.compile(
     r"slurmstepd.*|.*\boom[-_ ]kill.*|.*(?:No such file|not found|denied|Errno).*|\w*(?:Error|Exception): .+"
@@ -23,7 +24,7 @@ def last_line(log: Path) -> str:
     texts = lines(log)
     if not texts or texts[-1].startswith("$ "):
         return SILENT
-    return texts[-1].removeprefix("halobench: error: ")
+    return texts[-1].removeprefix("halobench: ").removeprefix("error: ")
 
 
 def before_last(log: Path, most: int = 2) -> list[str]:

@@ -275,7 +275,7 @@ def test_failed_jobs_are_those_with_a_new_log_and_no_output(tmp_path):
     }
     text = logs.table(logs.failed(tmp_path, began))
     assert text.startswith("3 jobs failed")
-    assert "train   d/m/l/seed0  d/m/l/seed0: loss is nan" in text
+    assert f"  train d/m/l/seed0 ({tmp_path}/logs/train/d/m/l/seed0.log)\n    epoch 1\n    loss is nan\n" in text
     path = write(
         "train/d/m/l/seed2", "$ halobench train\nhalobench: d/m/l/seed2: stopped by SIGTERM; saved at epoch 3\n"
     )

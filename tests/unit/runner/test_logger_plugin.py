@@ -154,6 +154,22 @@ def test_a_job_that_fails_is_told_by_its_log_and_not_by_its_command(lines):
     assert last == "0 of 7 jobs done in 0.0 s, 1 failed."
 
 
+def test_a_job_that_a_signal_stopped_has_not_failed(lines):
+    view, said = lines
+    begin(view)
+    view.take(job(1))
+    write_log("epoch 1/3\nhalobench: clean/mlp/mixup2/seed0: stopped by SIGINT; saved at epoch 2 of 3\n")
+    fail(view, 1, "RuleException:\nCalledProcessError in file train.smk")
+    failure = "WorkflowError:\nAt least one job did not complete successfully."
+    view.take(record(LogEvent.ERROR, failure, logging.ERROR, exception="WorkflowError"))
+    view.close()
+    reason = "stopped by SIGINT; saved at epoch 2 of 3"
+    assert said() == [
+        f"[0/7] train clean/mlp/mixup2/seed0  stopped after 0.0 s: {reason}",
+        "0 of 7 jobs done in 0.0 s, 1 stopped.",
+    ]
+
+
 def test_a_job_without_a_word_is_told_by_its_exception(lines):
     view, said = lines
     begin(view)

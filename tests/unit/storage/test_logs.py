@@ -117,10 +117,9 @@ def test_a_failure_is_told_with_slurms_last_log(results):
     assert [path.name for path in failed.slurm] == ["9.log", "10.log"]
     text = logs.table([failed])
     assert text.splitlines()[1:-1] == [
-        "  train  d/m/l/seed0  d/m/l/seed0: loss is nan",
-        f"         {results}/logs/train/d/m/l/seed0.log:",
-        *(f"           {line}" for line in ("epoch 2/3", "epoch 3/3", "d/m/l/seed0: loss is nan")),
-        f"         {results}/logs/slurm/rule_train/d_m_l_0/10.log",
+        f"  train d/m/l/seed0 ({results}/logs/train/d/m/l/seed0.log)",
+        *(f"    {line}" for line in ("epoch 2/3", "epoch 3/3", "loss is nan")),
+        f"    {results}/logs/slurm/rule_train/d_m_l_0/10.log",
     ]
     (results / "logs/slurm/rule_train/d_m_l_0/10.log").write_text("slurmstepd: error: out of time\n")
     (failed, *_) = [f for f in logs.failed(results, 0.0, results / "logs/slurm") if f.stage == "train"]
