@@ -17,7 +17,8 @@ from halobench.storage import job_logs
 
 from .progress import Run, Started
 
-JOBS_FAILED = "At least one job did not complete successfully."  # no news after the table of those that failed
+# What Snakemake says after the table of the jobs that failed, which is no news then.
+NO_NEWS = ("At least one job did not complete successfully.", "Exiting because a job execution failed.")
 
 
 class Lines:
@@ -55,7 +56,7 @@ class Lines:
         event = getattr(record, "event", None)
         if event in self._events:
             self._events[event](record)
-        elif record.levelno >= logging.WARNING or (self.settings.verbose and event is None):
+        elif (record.levelno >= logging.WARNING and not _is_stale(record)) or (self.settings.verbose and event is None):
             self._complained |= record.levelno >= logging.ERROR
             self.say(record.getMessage())
         elif event is None and not self._started:
@@ -128,7 +129,7 @@ class Lines:
     def _raise(self, record: Any) -> None:
         if record.exception == "RuleException":  # which the job's log explains better, and a retry may mend
             self._exceptions.append(record.getMessage())
-        elif JOBS_FAILED not in record.getMessage():
+        elif not _is_stale(record):
             self._complained = True
             self.say(record.getMessage())
 
@@ -136,3 +137,7 @@ class Lines:
         """Return how many jobs are done: ``[ 12/299]``."""
         total = str(self.run.total.total())
         return f"[{self.run.done.total():>{len(total)}}/{total}]"
+
+
+def _is_stale(record: logging.LogRecord) -> bool:
+    return any(text in record.getMessage() for text in NO_NEWS)
