@@ -17,6 +17,7 @@ from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.grid import Config
 from halobench.runner import cluster_run, disk_space, fork_server, logs, preflight
 from halobench.runner import run as controller
+from halobench.runner.report import note_run
 from halobench.runner.rule_inputs import RuleInputs
 from halobench.runner.slurm.checks import ASKED
 from halobench.runner.slurm.queue import SlurmError
@@ -85,6 +86,8 @@ class Startup:
             if not self.workflow.dryrun:
                 controller.enrol(Path.cwd())
             self._check(checked, inputs)
+            if controller.is_run():  # even if nothing is left to do, in which case Snakemake calls no handler
+                note_run(self.workflow, config, RESULTS)
         return inputs
 
     def _check(self, config: Config, inputs: RuleInputs) -> None:
@@ -103,6 +106,7 @@ class Startup:
         """Check the disk and the cluster, and start what serves jobs."""
         attempt("The disk has", disk_space.require_room, checked, self.report, RESULTS)
         attempt("The cluster has", cluster_run.start, self.workflow, config)
+        note_run(self.workflow, config, RESULTS)
         if cluster_run.is_local(self.workflow):
             fork_server.start()
 

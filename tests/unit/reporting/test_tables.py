@@ -295,11 +295,11 @@ def test_what_is_absent_is_told_in_the_caption_alone():
     assert title.endswith("on images, against the test labels, to which no noise was added")
     metrics.loc[lost & (metrics["seed"] == 1), "value"] = math.nan
     some = scores.images(metrics, given["runs"], "clean")
-    assert "Raised: seeds with a finite optimum" in some.parts[0].caption
+    assert "Raised: seeds whose fit is finite" in some.parts[0].caption
     assert some.numbers.loc[some.numbers["calibrator"] == "exact", "n"].unique().tolist() == [2]
     metrics.loc[lost, "value"] = math.nan
     none = scores.images(metrics, given["runs"].assign(interpolates=False), "clean").parts[0]
-    assert "--: no finite optimum" in none.caption
+    assert "--: no finite fit" in none.caption
     assert "†" in none.caption
     assert none.blocks[0][1][0].dagger
 

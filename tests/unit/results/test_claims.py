@@ -566,6 +566,7 @@ def demo_tables() -> dict[str, pd.DataFrame]:
         names=["dataset", "model", "loss", "seed"],
     ).to_frame(index=False)
     runs = cells.assign(noise=cells["dataset"].map(datasets), classes=10, steps=2000, interpolates=True)
+    runs["released_near_exact"] = 0.0
 
     def crossed(columns: dict, *values: str) -> pd.DataFrame:
         rows = pd.MultiIndex.from_product(columns.values(), names=columns).to_frame(index=False)

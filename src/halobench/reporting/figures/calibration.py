@@ -21,14 +21,15 @@ from halobench.reporting.styles import Style, loss_styles
 TITLE = "What temperature scaling changes on test data"
 OTHER_TITLE = "What calibration changes on test data"  # if some of the calibrators are no temperature
 METRICS = {"nll": "NLL (nats)", "ece": "Expected calibration error (ECE)"}
+FAR = 3
 REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
 
 
 @styled
-def draw(metrics: pd.DataFrame) -> Figure:
+def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw NLL and ECE: means over seeds with t intervals by calibrator, a marker per loss, and references as lines.
 
-    Test rows are shown, against noisy labels in expectation if a data set has them.
+    Test rows are shown, against noisy labels in expectation if a data set has them. `runs` has the temperatures.
     """
     table = table_views.preferred_labels(metrics)
     trained = table[table["metric"].isin(METRICS) & (table["loss"] != "reference")]
@@ -36,9 +37,9 @@ def draw(metrics: pd.DataFrame) -> Figure:
         return empty_page(TITLE, "No NLL or ECE was computed on a test set.")
     calibrators = labels.ordered(trained["calibrator"], labels.CALIBRATORS)
     styles = loss_styles(table_views.losses_in(trained))
-    models = set(table["model"].unique())
+    named = set(table["model"].unique())
     keys = artists.loss_keys(styles, styles)
-    keys += [artists.key(labels.REFERENCES[n], ls=d, lw=1) for n, d in REFERENCE_DASHES.items() if n in models]
+    keys += [artists.key(labels.REFERENCES[n], ls=d, lw=1) for n, d in REFERENCE_DASHES.items() if n in named]
     keys.append(artists.key("ECE floor: calibrated perfectly, as many points", GREY, marker="_", ms=8, mew=1.5, ls=""))
     others = _others(calibrators)
     note = (
@@ -59,6 +60,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
     means = over_seeds(drawn, ["dataset", "model", "loss", "calibrator", "metric"], "value")
     means = means.assign(x=means["calibrator"].map({name: i for i, name in enumerate(calibrators)}))
     of_panel = table_views.groups_of(means, ["dataset", "model", "metric"])
+    fits = table_views.groups_of(runs, ["dataset", "model"])
     none = means.iloc[:0]
     for (cell, metric), ax in axes.items():
         shown = of_panel.get((*cell, metric), none)
@@ -67,7 +69,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
         references = means[(means["dataset"] == cell[0]) & (means["metric"] == metric) & (means["loss"] == "reference")]
         remarks = _limit(ax, pd.concat([shown, floor]), reference_values(references))
         if metric == "nll":
-            remarks += missing_fits(values[*cell, metric])
+            remarks += fits_below_0(fits.get(cell, runs)) + missing_fits(values[*cell, metric])
         ax.set_xlabel(wrapped("; ".join(remarks), wide - 0.6, 7), loc="right", size=7, color=GREY)
         ax.set_xlim(-0.5, len(calibrators) - 0.5)
         ax.set_xticks(range(len(calibrators)), [labels.calibrator_label(name) for name in calibrators])
@@ -97,6 +99,18 @@ def reference_values(rows: pd.DataFrame) -> dict[str, float]:
     return values
 
 
+def models(count: int) -> str:
+    """Return a number of models in words."""
+    return f"{count} model{'s' * (count != 1)}"
+
+
+def fits_below_0(runs: pd.DataFrame) -> list[str]:
+    """Return a remark on for how many models the paper's fit ended below 0; none if for no model."""
+    fits = runs["temperature_released"].dropna()
+    below = int((fits < 0).sum())
+    return [f"{labels.calibrator_label('released')}: fit below 0 for {below} of {models(len(fits))}"] if below else []
+
+
 def missing_fits(rows: pd.DataFrame) -> list[str]:
     """Return remarks on for how many models a calibrator has no optimum or no finite NLL; equal ones share one."""
     remarks: dict[str, list[str]] = {}
@@ -105,7 +119,7 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
         absent, infinite = int(group["value"].isna().sum()), int(np.isposinf(group["value"]).sum())
         for count, problem in ((absent, f"no finite {what}"), (infinite, "infinite")):
             if count:
-                remark = f"{problem} for {count} of {len(group)} models"
+                remark = f"{problem} for {count} of {models(len(group))}"
                 remarks.setdefault(remark, []).append(labels.calibrator_label(str(calibrator)))
     return [f"{', '.join(names)}: {remark}" for remark, names in remarks.items()]
 
@@ -119,7 +133,7 @@ def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Map
     for offset, loss in zip(artists.dodge(len(losses), 0.62), losses, strict=True):
         rows, ticks, color = shown[shown["loss"] == loss], floor[floor["loss"] == loss], styles[loss].color
         x = rows["x"] + offset
-        ax.plot(x, rows["mean"], color=color, marker=styles[loss].marker, ms=4, mew=0, lw=0.7, zorder=3)
+        ax.plot(x, rows["mean"], color=color, marker=styles[loss].marker, ms=4, mew=0, ls="", zorder=3)
         finite = np.isfinite(rows["low"])
         ax.vlines(x[finite], rows["low"][finite], rows["high"][finite], color=color, lw=1, zorder=2)
         look: dict[str, Any] = {"ms": 6, "mew": 1.4, "ls": "", "alpha": 0.7, "zorder": 2}
@@ -131,14 +145,20 @@ def _limit(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float]) -> li
     """Set the vertical limits and draw references within them; return the others in words.
 
     Limits hold the means and the Bayes posterior. Intervals, which may be wide if seeds are few, extend them by at most
-    30% of their span on each side, and other references by 25%.
+    30% of their span on each side, and other references by 25%. The paper's fit may be far off where it ended below 0:
+    its means beyond `FAR` times the others are left to words.
     """
-    means = [*shown["mean"][np.isfinite(shown["mean"])], *(v for name, v in references.items() if name == "bayes")]
+    finite, far = shown[np.isfinite(shown["mean"])], shown[shown["calibrator"] == "released"]
+    far = far[far["mean"] > FAR * finite.loc[finite["calibrator"] != "released", "mean"].max()]
+    means = [*finite["mean"].drop(far.index), *(v for name, v in references.items() if name == "bayes")]
     low, high = min(means), max(means)
     span = max(high - low, 1e-3 * max(abs(high), 1e-6), 1e-9)
     low = min(low, max(shown["low"].min(), low - 0.3 * span, min(low, 0)))
     high = max(high, min(shown["high"].replace(np.inf, np.nan).max(), high + 0.3 * span))
-    beyond = []
+    beyond = [
+        f"↑ {labels.loss_label(loss)}, {labels.calibrator_label('released')} {mean:.2f}"
+        for loss, mean in far[["loss", "mean"]].itertuples(index=False)
+    ]
     for name, value in references.items():
         if value <= high + 0.25 * span:
             ax.axhline(value, color=INK, ls=REFERENCE_DASHES[name], lw=0.9, zorder=1)
