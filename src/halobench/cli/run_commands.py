@@ -31,8 +31,8 @@ examples:
   halobench why results/tables/demo/metrics.csv"""
 
 
-EXAMPLE_REPORT = """Accepts all Snakemake arguments. Without --configfile, --config, --snakefile or --directory it is the
-report of the last run in this folder, as that was configured.
+EXAMPLE_REPORT = """Accepts all Snakemake arguments. Without --configfile, --config, --snakefile or --directory it
+is the report of the last run in this folder, as that was configured.
 
 examples:
   halobench report                to results/report.html

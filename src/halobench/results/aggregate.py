@@ -269,7 +269,7 @@ def released_near_exact(temperatures: Mapping[tuple[str, str], float]) -> float:
 
     Examples
     --------
-    >>> released_near_exact({("exact", "drawn"): 2.0, ("released", "drawn"): 2.1})
+    >>> released_near_exact({("exact", "drawn"): 2.0, ("released", "drawn"): 2.09})
     1.0
     """
     exact, released = (temperatures.get((name, "drawn")) for name in ("exact", "released"))

@@ -38,7 +38,7 @@ def name() -> str:
 
 
 def is_run() -> bool:
-    """Return True if this process was started as a run that isn't dry; of Snakemake's own command that can't be told."""
+    """Return True if this process was started by `run` for a run that isn't dry."""
     return bool(_started)
 
 

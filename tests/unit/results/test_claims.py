@@ -590,6 +590,16 @@ def demo_tables() -> dict[str, pd.DataFrame]:
     }
 
 
+@pytest.mark.parametrize(("share", "verdict"), [(0.0, "does_not"), (1.0, "holds")])
+def test_the_papers_fit_converges_or_not(share, verdict):
+    tables = demo_tables()
+    runs = tables["runs"].assign(released_near_exact=share)
+    runs.loc[(runs["model"] == "cnn") & (runs["dataset"] == "digits"), "released_near_exact"] = np.nan  # no optimum
+    (claim,) = (claim for claim in load_claims(CLAIMS) if claim.name == "paper_fit_converges")
+    whole = evaluate([claim], tables | {"runs": runs}).iloc[0]
+    assert (whole["estimate"], whole["verdict"], whole["excluded"]) == (share, verdict, 3)
+
+
 def test_the_papers_claims_are_tested_by_the_demos_images_except_for_those_on_distributions():
     claims = load_claims(CLAIMS)
     found = evaluate(claims, demo_tables())
