@@ -270,7 +270,7 @@ def test_calibration_says_how_often_the_papers_fit_ended_below_0(tables):
     table.loc[scored, "value"] = 400.0
     figure = calibration.draw(table, runs)
     assert words(figure).count("released TS: fit below 0 for 1 of 3 models") == 1
-    assert words(figure).count("↑ Focal, released TS 400.00") == 1
+    assert words(figure).count("↑ released TS 400.00") == 1
     assert "no finite T" not in words(figure)
     assert max(ax.get_ylim()[1] for ax in figure.axes) < 25
 

@@ -38,7 +38,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     calibrators = labels.ordered(trained["calibrator"], labels.CALIBRATORS)
     styles = loss_styles(table_views.losses_in(trained))
     named = set(table["model"].unique())
-    keys = artists.loss_keys(styles, styles)
+    keys = artists.loss_keys(styles, styles, ls="")
     keys += [artists.key(labels.REFERENCES[n], ls=d, lw=1) for n, d in REFERENCE_DASHES.items() if n in named]
     keys.append(artists.key("ECE floor: calibrated perfectly, as many points", GREY, marker="_", ms=8, mew=1.5, ls=""))
     others = _others(calibrators)
@@ -65,11 +65,13 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     for (cell, metric), ax in axes.items():
         shown = of_panel.get((*cell, metric), none)
         floor = of_panel.get((*cell, "ece_floor"), none) if metric == "ece" else none
-        _draw_losses(ax, shown.sort_values("x"), floor, styles)
+        far = far_off(shown)
+        shown = shown.drop(far.index).sort_values("x")
+        _draw_losses(ax, shown, floor, styles)
         references = means[(means["dataset"] == cell[0]) & (means["metric"] == metric) & (means["loss"] == "reference")]
-        remarks = _limit(ax, pd.concat([shown, floor]), reference_values(references))
+        remarks = _limit(ax, pd.concat([shown, floor]), reference_values(references)) + above(far)
         if metric == "nll":
-            remarks += fits_below_0(fits.get(cell, runs)) + missing_fits(values[*cell, metric])
+            remarks += fits_below_0(fits.get(cell, runs.iloc[:0])) + missing_fits(values[*cell, metric])
         ax.set_xlabel(wrapped("; ".join(remarks), wide - 0.6, 7), loc="right", size=7, color=GREY)
         ax.set_xlim(-0.5, len(calibrators) - 0.5)
         ax.set_xticks(range(len(calibrators)), [labels.calibrator_label(name) for name in calibrators])
@@ -124,6 +126,19 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
     return [f"{', '.join(names)}: {remark}" for remark, names in remarks.items()]
 
 
+def far_off(means: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the paper's fit that are beyond `FAR` times all others, as where it ended below 0."""
+    released = means["calibrator"] == "released"
+    finite = means[np.isfinite(means["mean"]) & ~released]
+    return means[released & (means["mean"] > FAR * finite["mean"].max())]
+
+
+def above(far: pd.DataFrame) -> list[str]:
+    """Return a remark on the means of the paper's fit that are too far off to be drawn; none if there are none."""
+    ends = [f"{value:.2f}" for value in sorted({far["mean"].min(), far["mean"].max()})] if len(far) else []
+    return [f"↑ {labels.calibrator_label('released')} {' to '.join(ends)}"] if ends else []
+
+
 def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Mapping[str, Style]) -> None:
     """Draw each loss's means and intervals side by side at each calibrator.
 
@@ -145,20 +160,14 @@ def _limit(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float]) -> li
     """Set the vertical limits and draw references within them; return the others in words.
 
     Limits hold the means and the Bayes posterior. Intervals, which may be wide if seeds are few, extend them by at most
-    30% of their span on each side, and other references by 25%. The paper's fit may be far off where it ended below 0:
-    its means beyond `FAR` times the others are left to words.
+    30% of their span on each side, and other references by 25%.
     """
-    finite, far = shown[np.isfinite(shown["mean"])], shown[shown["calibrator"] == "released"]
-    far = far[far["mean"] > FAR * finite.loc[finite["calibrator"] != "released", "mean"].max()]
-    means = [*finite["mean"].drop(far.index), *(v for name, v in references.items() if name == "bayes")]
+    means = [*shown["mean"][np.isfinite(shown["mean"])], *(v for name, v in references.items() if name == "bayes")]
     low, high = min(means), max(means)
     span = max(high - low, 1e-3 * max(abs(high), 1e-6), 1e-9)
     low = min(low, max(shown["low"].min(), low - 0.3 * span, min(low, 0)))
     high = max(high, min(shown["high"].replace(np.inf, np.nan).max(), high + 0.3 * span))
-    beyond = [
-        f"↑ {labels.loss_label(loss)}, {labels.calibrator_label('released')} {mean:.2f}"
-        for loss, mean in far[["loss", "mean"]].itertuples(index=False)
-    ]
+    beyond = []
     for name, value in references.items():
         if value <= high + 0.25 * span:
             ax.axhline(value, color=INK, ls=REFERENCE_DASHES[name], lw=0.9, zorder=1)

@@ -218,7 +218,7 @@ def _draw_scores(ax: Axes, nll: pd.DataFrame, cells: Sequence[Cell], styles: Map
         if known:
             keys.append(artists.key(labels.REFERENCES[name].replace(" posterior", ""), INK, lw=1.1, ls=dash))
     if rows["mean"].max() > FAR * largest:  # the paper's fit, where it ended below 0: its line runs out of the axis
-        ax.set_xlim(right=1.1 * largest)
+        ax.set_xlim(-0.05 * largest, 1.1 * largest)
     return keys
 
 
