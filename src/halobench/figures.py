@@ -91,8 +91,8 @@ def radii(radii: pd.DataFrame, **columns: Any) -> Figure:
     table = radii.assign(**columns)
     if "relative_median" not in table:
         cells = _filled("radii", table, (*GROUPED, *RADII_COLUMNS)).groupby(KEYS, sort=False)
-        summaries = [summarise_radii(rows).assign(**dict(zip(KEYS, cell, strict=True))) for cell, rows in cells]
-        table = pd.concat(summaries, ignore_index=True)
+        parts: dict[Any, pd.DataFrame] = {cell: summarise_radii(rows) for cell, rows in cells}
+        table = pd.concat(parts, names=KEYS).reset_index(KEYS)
     return _draw("radii", radii=table)
 
 

@@ -194,7 +194,7 @@ def paper_fit_failures(runs: pd.DataFrame) -> dict[tuple[str, str, str], tuple[i
     below = runs["temperature_released"] < 0
     marks = runs[CELL].assign(failed=below | runs["released_near_exact"].eq(0), below=below)
     sums = marks.groupby(CELL)[["failed", "below"]].sum()
-    return {cell: (int(row.failed), int(row.below)) for cell, row in zip(sums.index, sums.itertuples(), strict=True)}
+    return dict(zip(sums.index, zip(sums["failed"].tolist(), sums["below"].tolist(), strict=True), strict=True))
 
 
 def mean_and_sd(values: np.ndarray) -> tuple[float, float, int]:
