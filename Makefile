@@ -15,7 +15,7 @@ help:
 	@echo "make bench   how fast it is, beside others: fills in benchmarks/README.md (most of an hour, on an idle machine)"
 	@echo "make bench-quick  the same with small sizes, which shows that the benchmarks run (a few minutes)"
 	@echo "make lint    ruff, import-linter, mypy, snakefmt, snakemake --lint"
-	@echo "make report  rebuild results/report.html"
+	@echo "make report  rebuild results/report.html, of the last run"
 	@echo "make docs    build the documentation as a site, in site/index.html"
 	@echo "make clean   remove the environment and caches (results stay)"
 
@@ -56,7 +56,7 @@ cluster-demo: $(VENV)/.installed-slurm
 	@echo "Look at results/figures/tiny/summary.png; \`$(BIN)/halobench logs mixup2/seed0\` shows where a cell's logs are."
 
 report: $(VENV)/.installed
-	$(SNAKEMAKE) --report results/report.html --report-stylesheet workflow/report/style.css
+	$(BIN)/halobench report
 
 $(VENV)/.installed-docs: pyproject.toml | $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'

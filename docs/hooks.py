@@ -167,7 +167,8 @@ PAGES_TEXT = """### report
 ![The report's first screen](report.png)
 
 `results/report.html` opens from a file, without a network. Its front page says what was run, on what and at what cost,
-and what came out; the menu on the left has figures and tables by category, each with its caption.
+and what came out; the menu on the left has figures and tables by category, each with its caption. `halobench report`
+makes it of the last run, whatever its configuration was.
 
 ### explorer
 

@@ -46,7 +46,8 @@ _HOMES = {
     "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
-__all__ = ["__version__", *sorted(_MODULES)]
+_SUBMODULES = ("figures", "tables")  # which have public names of their own
+__all__ = ["__version__", *sorted([*_MODULES, *_SUBMODULES])]
 
 
 def __getattr__(name: str) -> Any:
@@ -55,6 +56,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version(__name__)
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)

@@ -104,7 +104,7 @@ def readme_code() -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-def test_the_readmes_library_lines_run(capsys):
+def test_the_readmes_library_lines_run(capsys, tmp_path, monkeypatch):
     """In the order of the README, on arrays and a module of a stranger's, as its text names them."""
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(4000, 4))
@@ -114,7 +114,8 @@ def test_the_readmes_library_lines_run(capsys):
     names |= {"inputs": torch.randn(40, 3, 8, 8), "one_hot": torch.eye(4)[labels[:40]]}
     names["model"] = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
     blocks = readme_code()
-    assert len(blocks) == 4
+    monkeypatch.chdir(tmp_path)
+    assert len(blocks) == 5
     for block in blocks:
         lines = [line for line in block.splitlines() if line.strip() and not re.match("from|import", line)]
         assert len(lines) <= 5, block
@@ -124,6 +125,9 @@ def test_the_readmes_library_lines_run(capsys):
     assert names["model"][1].weight.grad.abs().sum() > 0
     assert set(names["result"].curves["radius"].dropna()) == {1.0, 5.0}
     assert names["result"].radii["point"].nunique() == 40
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{n}.{kind}" for n in ("halos", "radii") for kind in ("pdf", "png")
+    }
     assert capsys.readouterr().out.count("\n") >= 4
 
 

@@ -31,7 +31,7 @@ def test_every_public_name_is_there_once():
     assert len(halobench.__all__) == len(set(halobench.__all__))
     for name in halobench.__all__:
         value = getattr(halobench, name)
-        assert getattr(value, "__name__", name) == name
+        assert getattr(value, "__name__", name).removeprefix("halobench.") == name
     assert halobench.__version__ == metadata.version("halobench")
     assert set(halobench.__all__) <= set(dir(halobench))
     with pytest.raises(AttributeError, match="no attribute 'ec'"):

@@ -110,6 +110,10 @@ def test_without_earlier_results_a_refusal_makes_none(tmp_path):
     assert_refused(
         workspace, ["train.lr = '1e-3': expected a number, but YAML read a string: write 0.001 (with a dot), unquoted"]
     )
+    small = "datasets={noisy: {train: -1, val: 60}}"  # in a mapping, Snakemake leaves numbers as text
+    config["train"]["lr"] = 1e-3
+    workspace.write(config)
+    assert_refused(workspace, ["datasets.noisy.train = -1: expected at least 2"], "--config", small)
     assert not (tmp_path / "results").exists()
 
 

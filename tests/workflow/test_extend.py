@@ -33,7 +33,7 @@ def examples(root, tmp_path_factory):
     return folder, environment
 
 
-KINDS = ("losses", "models", "stripes", "calibrators", "probes", "figures")
+KINDS = ("losses", "models", "stripes", "calibrators", "probes", "figures", "tables")
 
 
 def test_each_kind_is_in_the_tables(examples):
@@ -68,13 +68,54 @@ def test_calibrator_is_what_it_says(examples):
     assert (wide["mine.calibrators:shrunk"] <= wide["none"] + 1e-12).all()
 
 
-def test_figure_is_drawn(examples):
+def halobench(examples, *arguments):
+    """What a command prints, in the folder of the examples."""
     folder, environment = examples
-    command = [sys.executable, "-m", "halobench.cli.main", "figure", "mine.figures:temperatures"]
-    command += ["--tables", "results/tables/mine", "--out", "temperatures"]
+    command = [sys.executable, "-m", "halobench.cli.main", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (folder / "temperatures.png").stat().st_size > 5000
+    return done.stdout
+
+
+def test_figure_is_drawn_by_the_run_and_by_itself(examples):
+    folder = examples[0]
+    made = folder / "results/figures/mine/mine.figures.temperatures.png"
+    assert made.stat().st_size > 5000
+    assert (made.parent / "summary.png").exists(), "beside all others"
+    halobench(examples, "figure", "mine.figures:temperatures", "--tables", "results/tables/mine", "--out", "again")
+    assert (folder / "again.png").read_bytes() == made.read_bytes()
+
+
+def test_table_is_made(examples):
+    tables = examples[0] / "results/tables/mine"
+    made, runs = pd.read_csv(tables / "mine.tables.temperatures.csv"), pd.read_csv(tables / "runs.csv")
+    means = runs.groupby("loss")["temperature_exact"].mean()
+    pd.testing.assert_series_equal(made.set_index("loss")["temperature_exact mean"], means, check_names=False)
+    assert "paper&#39;s code" in (tables / "mine.tables.temperatures.html").read_text()
+    assert (tables / "paper_images.csv").exists(), "beside all others"
+
+
+def test_the_report_of_what_ran_holds_both(examples):
+    """No argument says what ran: it isn't the demo."""
+    halobench(examples, "report")
+    text = (examples[0] / "results/report.html").read_text()
+    for name in ("mine.figures.temperatures.png", "mine.tables.temperatures.html", "overview.html"):
+        assert name in text
+
+
+def test_an_edit_of_the_figure_reruns_it_alone(examples):
+    """Snakemake wouldn't run the overview, which shows another figure."""
+    path = examples[0] / "mine/figures.py"
+    before = path.read_text()
+    path.write_text(before.replace('"exact T"', '"T"'))
+    try:
+        lines = halobench(examples, "why", "--each", "--configfile", "mine.yaml").splitlines()
+    finally:
+        path.write_text(before)
+    assert [line for line in lines if "changed" in line] == [line for line in lines if line.startswith("figure ")]
+    (line,) = (line for line in lines if line.startswith("figure "))
+    assert "mine/mine.figures.temperatures" in line
+    assert "mine.figures:temperatures changed" in line
 
 
 def test_config_is_valid_yaml(examples):

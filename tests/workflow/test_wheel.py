@@ -123,3 +123,4 @@ def test_the_installed_wheel_calibrates_a_file_of_logits(installed, tmp_path):
         if (fit["calibrator"], fit["split"]) == ("exact", "val")
     )
     assert 2 < exact["T"] < 4.5, "the logits were three times too large"
+    assert {"calibration.png", "reliability.png"} <= {path.name for path in (tmp_path / "found").iterdir()}

@@ -1,6 +1,5 @@
 from pathlib import Path
 
-from halobench.core import plugins
 from halobench.experiment.displays import tables_read
 from halobench.runner.startup import Startup, attempt
 from halobench.storage.layout import ORIGINS, STAGES, TABLES
@@ -52,7 +51,7 @@ def scoped(stage, path):
 
 
 def key_of(stage, name=""):
-    """The key of a stage's jobs, with wildcards; `name` is that of a figure or table."""
+    """The key of a stage's jobs, with wildcards; `name` is that of a figure's or table's files."""
     return STAGES[stage].key.replace("{name}", name) if name else STAGES[stage].key
 
 

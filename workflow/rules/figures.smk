@@ -17,22 +17,23 @@ CATEGORIES = {
 }
 
 
-# One rule per figure: a figure's file names, in the signature of its draw function, the tables that it reads.
-for figure in plugins.names("figures"):
-    shown = dict(caption=caption(figure), category=CATEGORIES.get(figure, "6 Other"))
-    labelled = dict(labels={"experiment": "{experiment}", "what": figure})
+# One rule per figure of the package, and per `module:function` that an experiment names. A figure names, in the
+# signature of its function, the tables that it reads.
+for stem, figure in INPUTS.displays("figures").items():
+    shown = dict(caption=caption(stem), category=CATEGORIES.get(stem, "6 Other"))
+    labelled = dict(labels={"experiment": "{experiment}", "what": stem})
 
     rule:
         name:
-            f"figure_{figure}"
+            f"figure_{stem}"
         input:
             tables=tables_of("figures", figure),
-            request=INPUTS.request("figure", figure),
+            request=INPUTS.request("figure", stem),
         output:
-            outputs("figure", figure, reported={f"{figure}.png": shown | labelled}),
+            outputs("figure", stem, reported={f"{stem}.png": shown | labelled}),
         log:
-            log_of("figure", figure),
-        localrule: runs_here(f"figure_{figure}")
+            log_of("figure", stem),
+        localrule: runs_here(f"figure_{stem}")
         conda:
             "../../environment.yml"
         threads: 1

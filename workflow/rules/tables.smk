@@ -1,28 +1,28 @@
-# One rule per table for print: a table's file names, in the signature of its make function, the tables that it reads.
-for table in plugins.names("tables"):
-    shown = dict(caption=caption(table, "table"), category="3 Calibration")
-    texts = {"csv": f"{table}, CSV", "html": f"{table}, with LaTeX"}
+# The same for tables for print.
+for stem, table in INPUTS.displays("tables").items():
+    shown = dict(caption=caption(stem, "table"), category="3 Calibration")
+    texts = {"csv": f"{stem}, CSV", "html": f"{stem}, with LaTeX"}
 
     rule:
         name:
-            f"table_{table}"
+            f"table_{stem}"
         input:
             tables=tables_of("tables", table),
-            request=INPUTS.request("table", table),
+            request=INPUTS.request("table", stem),
         output:
             outputs(
                 "table",
-                table,
+                stem,
                 reported={
-                    f"{table}.{suffix}": dict(
+                    f"{stem}.{suffix}": dict(
                         **shown, labels={"experiment": "{experiment}", "what": text}
                     )
                     for suffix, text in texts.items()
                 },
             ),
         log:
-            log_of("table", table),
-        localrule: runs_here(f"table_{table}")
+            log_of("table", stem),
+        localrule: runs_here(f"table_{stem}")
         conda:
             "../../environment.yml"
         threads: 1

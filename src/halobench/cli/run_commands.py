@@ -31,6 +31,15 @@ examples:
   halobench why results/tables/demo/metrics.csv"""
 
 
+EXAMPLE_REPORT = """Accepts all Snakemake arguments. Without --configfile, --config, --snakefile or --directory it
+is the report of the last run in this folder, as that was configured.
+
+examples:
+  halobench report                to results/report.html
+  halobench report partial        of the finished cells, after `halobench run partial`
+  halobench report --configfile mine.yaml --report mine.zip"""
+
+
 def _run(args: argparse.Namespace) -> int:
     from halobench.runner.run import run
 
@@ -47,6 +56,12 @@ def _why(args: argparse.Namespace) -> int:
     from halobench.runner.forecast.explain import why
 
     return why(args.rest, args.each)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from halobench.runner.report import report
+
+    return report(args.rest)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -82,5 +97,6 @@ COMMANDS = (
         EXAMPLE_WHY,
         passed_on=True,
     ),
+    Command("report", "Make the report of the last run.", _report, (), EXAMPLE_REPORT, passed_on=True),
     Command("check", "Check what only building can check; a request in JSON on standard input.", _check),
 )

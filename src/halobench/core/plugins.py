@@ -97,8 +97,8 @@ def locate(kind: str, name: str) -> Path:
     if ":" in name:
         return _outside(key, name)
     if name not in names(kind):
-        others = {"models": ", timm/NAME, torchvision/NAME or module:object", "figures": "", "tables": ""}
-        raise SpecError(key, name, one_of(names(kind), name) + others.get(kind, " or module:object"))
+        others = ", timm/NAME, torchvision/NAME or module:object" if kind == "models" else " or module:object"
+        raise SpecError(key, name, one_of(names(kind), name) + others)
     path = folder(kind) / f"{name}.py"
     try:
         parsed(path, path.stat().st_mtime_ns)

@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from halobench.core import plugins
 from halobench.core.errors import SpecError, describe_error, require
 from halobench.core.spec_codec import parse, to_json
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec
 from halobench.data import sources, splits
 
-REQUEST = ("sources", "datasets", "losses", "models", "pairs")
+REQUEST = ("sources", "datasets", "losses", "models", "pairs", "displays")
 
 
 def run(request: Any) -> tuple[list[str], dict[str, Any]]:
@@ -43,6 +44,7 @@ def run(request: Any) -> tuple[list[str], dict[str, Any]]:
     build.check_datasets()
     build.check_losses()
     build.check_models()
+    build.check_displays()
     sizes = {
         name: {"classes": source.classes, "bytes": (source.size or 0) * math.prod(source.shape)}
         for name, source in build.descriptions.items()
@@ -103,6 +105,11 @@ class _Build:
                 arguments = (model, description, pair, rows)
                 sizes[key] = self._try("", check_model, *arguments, plugin=f"models.{name}") or 0
             self.weights.setdefault(name, {})[source] = sizes[key]
+
+    def check_displays(self) -> None:
+        """Import the figures and tables from outside the package."""
+        for kind, name in self.request["displays"]:
+            self._try(kind, plugins.load, kind, name)
 
     def _rows(self, pair: Mapping[str, Any]) -> int:
         """Return the rows of a batch that a model gets in training: a loss may make more of it than it had."""

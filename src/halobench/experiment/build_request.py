@@ -16,7 +16,8 @@ from halobench.core.spec_codec import canonical, to_json
 from halobench.core.specs import EVALUATION_KEYS, TrainSpec
 from halobench.data.sources import Description, describe, read_meta
 from halobench.experiment.build_checks import unbuildable
-from halobench.experiment.grid import Cell, Config
+from halobench.experiment.displays import KINDS
+from halobench.experiment.grid import Cell, Config, ExperimentSpec
 from halobench.experiment.jobs import source_job
 from halobench.storage import records
 from halobench.storage.requests import differences
@@ -33,7 +34,8 @@ def build_request(config: Config) -> dict[str, Any]:
     -------
     dict
         Specs by name under ``sources``, ``datasets``, ``losses`` and ``models``; under ``pairs``, a list of each model
-        with a source and, if it is trained, a loss and the keys of the recipe that matter.
+        with a source and, if it is trained, a loss and the keys of the recipe that matter; under ``displays``, as kind
+        and name, figures and tables from outside the package.
     """
     experiments = [config.experiments[name] for name in config.run if name in config.experiments]
     cells = [cell for experiment in experiments for cell in experiment.cells() if config.is_sound(cell)]
@@ -50,7 +52,13 @@ def build_request(config: Config) -> dict[str, Any]:
         "losses": {name: canonical(config.losses[name]) for name in sorted({cell.loss for cell in cells})},
         "models": {name: canonical(config.models[name]) for name in sorted({cell.model for cell in cells})},
         "pairs": [pair for _, pair in sorted(pairs.items())],
+        "displays": [[kind, name] for kind in KINDS for name in sorted(_outside(experiments, kind))],
     }
+
+
+def _outside(experiments: Iterable[ExperimentSpec], kind: str) -> set[str]:
+    """Return the figures or tables of experiments that are from outside the package."""
+    return {name for experiment in experiments for name in getattr(experiment, kind) if ":" in name}
 
 
 def _pair(config: Config, cell: Cell) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,25 @@ class StrictLoader(yaml.SafeLoader):
                 why = f"the key {key.value!r} stands in line {other.start_mark.line + 1} already"
                 raise yaml.composer.ComposerError(None, None, why, key.start_mark)
         return node
+
+
+def typed(value: Any) -> Any:
+    """Return a value of ``--config`` as YAML reads it: within lists and mappings, Snakemake leaves numbers as text.
+
+    Examples
+    --------
+    >>> typed({"digits": {"train": "1000", "source": "digits"}})
+    {'digits': {'train': 1000, 'source': 'digits'}}
+    """
+    if isinstance(value, Mapping):
+        return {key: typed(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [typed(part) for part in value]
+    if isinstance(value, str):
+        with contextlib.suppress(yaml.YAMLError):
+            plain = yaml.safe_load(value)
+            return plain if isinstance(plain, int | float | None) else value
+    return value
 
 
 def check_file(path: Path | str) -> None:

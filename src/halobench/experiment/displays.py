@@ -9,7 +9,19 @@ from halobench.core.errors import one_of, require
 from halobench.storage.layout import PAGES, TABLES
 
 KINDS = ("figures", "tables")  # the kinds of plug-ins that an experiment may choose from
+ALL = "all"  # in a configuration: all of the package that have something to show
 IMAGES = "any images"  # in a plug-in's SHOWS: all loaders that are no distribution
+
+
+def file_stem(name: str) -> str:
+    """Return the name of a figure's or table's files: its own, in which a dot stands for the colon.
+
+    Examples
+    --------
+    >>> file_stem("mylab.figures:draw")
+    'mylab.figures.draw'
+    """
+    return name.replace(":", ".")
 
 
 def tables_read(kind: str, name: str) -> list[str]:
@@ -23,11 +35,13 @@ def tables_read(kind: str, name: str) -> list[str]:
     Raises
     ------
     SpecError
-        If it isn't Python, a parameter names no table, or a table for print has the name of one of the results' files.
+        If there is no such function, a parameter names no table, it has none, or a table for print has the name of one
+        of the results' files.
     """
     parameters, results = plugins.parameters(kind, name), (*TABLES, "claims")
-    for table in parameters:
-        what = f"parameters of {plugins.entry(kind, name)} that name tables: {one_of(results, table)}"
+    function = name.partition(":")[2] or plugins.entry(kind, name)
+    for table in parameters or [""]:
+        what = f"parameters of {function} that name tables: {one_of(results, table)}"
         require(table in results, f"{kind}.{name}", table, what)
     taken = kind == "tables" and name in (*results, "aggregate", *PAGES)
     require(not taken, kind, name, "another name: the aggregate, claims and overview stages write files of this one")

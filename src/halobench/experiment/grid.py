@@ -10,10 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import Distinct, Flag, NotNegative, Several, Text, canonical, spec
-from halobench.experiment.displays import IMAGES, displayed
+from halobench.experiment.displays import ALL, IMAGES, displayed, tables_read
 from halobench.experiment.sections import Named, Sections
 
 
@@ -48,9 +47,10 @@ class Block:
 
 
 def _known_display(kind: str, name: str) -> str:
-    """Return the name of a figure or a table; raise SpecError if there is none of that name."""
+    """Return the name of a figure or a table; raise SpecError if no function of that name takes tables."""
     try:
-        plugins.locate(kind, name)
+        if name != ALL:
+            tables_read(kind, name)
     except SpecError as error:
         raise SpecError("", name, error.expected) from None
     return name
@@ -67,11 +67,13 @@ class ExperimentSpec:
     grid: Several[Block] = Field(description="Blocks of cells; a cell that is in several blocks counts once.")
     figures: Distinct[Figure] = Field(
         default=(),
-        description="Files of src/halobench/reporting/figures; by default, all that have something to show.",
+        description="Files of src/halobench/reporting/figures, module:function, or all: those files that have something"
+        " to show, which is the default.",
     )
     tables: Distinct[Table] = Field(
         default=(),
-        description="Files of src/halobench/reporting/tables, for print; by default, all that have something to show.",
+        description="Files of src/halobench/reporting/tables, for print, module:function, or all: those files that have"
+        " something to show, which is the default.",
     )
 
     def cells(self) -> list[Cell]:
@@ -112,11 +114,16 @@ class Config(Sections):
 
     def figures(self, experiment: str) -> tuple[str, ...]:
         """Return the figures of an experiment: those that it names, else all that have something to show."""
-        return self.experiments[experiment].figures or self._displayed("figures", experiment)
+        return self._chosen("figures", experiment)
 
     def tables(self, experiment: str) -> tuple[str, ...]:
         """Return the tables for print of an experiment: those that it names, else all that have something to show."""
-        return self.experiments[experiment].tables or self._displayed("tables", experiment)
+        return self._chosen("tables", experiment)
+
+    def _chosen(self, kind: str, experiment: str) -> tuple[str, ...]:
+        named = getattr(self.experiments[experiment], kind) or (ALL,)
+        names = (self._displayed(kind, experiment) if name == ALL else (name,) for name in named)
+        return tuple(dict.fromkeys(itertools.chain.from_iterable(names)))
 
     def _displayed(self, kind: str, experiment: str) -> tuple[str, ...]:
         """Return the plug-ins of a kind that have something to show for an experiment's sources and the calibrators."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from halobench.experiment.code_version import code_map
+from halobench.experiment.displays import file_stem
 from halobench.experiment.grid import Cell, Config
 from halobench.storage.layout import STAGES
 from halobench.storage.requests import Request
@@ -107,12 +108,14 @@ def manifest_job(config: Config, experiment: str) -> Job:
 
 def figure_job(experiment: str, name: str, note: str = "", scope: str = "") -> Job:
     """Return the job that draws a figure; `note` is what it says of missing cells."""
-    return Job("figure", f"{experiment}/{name}", {"figure": name, "note": note}, (("figures", name),), scope=scope)
+    key, spec = f"{experiment}/{file_stem(name)}", {"figure": name, "note": note}
+    return Job("figure", key, spec, (("figures", name),), scope=scope)
 
 
 def table_job(experiment: str, name: str, note: str = "", scope: str = "") -> Job:
     """Return the job that makes a table for print; `note` is what it says of missing cells."""
-    return Job("table", f"{experiment}/{name}", {"table": name, "note": note}, (("tables", name),), scope=scope)
+    key, spec = f"{experiment}/{file_stem(name)}", {"table": name, "note": note}
+    return Job("table", key, spec, (("tables", name),), scope=scope)
 
 
 def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "") -> list[Job]:

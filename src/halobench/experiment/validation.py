@@ -102,7 +102,8 @@ def ensure(config: Config, cache: Path, results: Path = Path("results")) -> dict
 def _plugins_of(request: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the plug-ins that a request builds, as kind and name."""
     kinds = (("data", "sources", "loader"), ("losses", "losses", "name"), ("models", "models", "name"))
-    return [(kind, spec[key]) for kind, section, key in kinds for spec in request[section].values()]
+    built = [(kind, spec[key]) for kind, section, key in kinds for spec in request[section].values()]
+    return built + [(kind, name) for kind, name in request["displays"]]
 
 
 def _report_path(cache: Path, request: Mapping[str, Any]) -> Path:

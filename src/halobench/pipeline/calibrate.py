@@ -39,7 +39,7 @@ def run_calibrate_file(
         Of the random halves, if the file has one split only.
     logits : Path
     out : Path, optional
-        A folder for calibration.json, metrics.csv, reliability.csv and the record.
+        A folder for calibration.json, metrics.csv, reliability.csv, the record, and figures as PDF and PNG.
     code : mapping, optional
         The code version that was asked for.
     """
@@ -56,6 +56,10 @@ def run_calibrate_file(
         canonical_spec = canonical(calibrators) | {"logits": files.checksum(logits), "file": logits.name}
         with _calibrate_stage(calibrators, canonical_spec, seed, out, code) as run:
             _write_calibrated(result, run)
+            from halobench import figures
+
+            for name, figure in figures.calibrated(result, dataset=logits.stem).items():
+                run.outputs += figures.save(figure, out / name)
 
 
 def _calibrate_stage(

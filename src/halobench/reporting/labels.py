@@ -69,6 +69,11 @@ def probe_label(name: str) -> str:
     return PROBES.get(name, name).replace("\n", " ")
 
 
+def probe_sentence(name: str) -> str:
+    """Return a sentence that says where a probe goes, followed by a space; empty for a probe without a name."""
+    return f"Probe: {probe_label(name).lower()}. " if name else ""
+
+
 def around(points: str) -> str:
     """Return in words around which samples a probe looked, and whose label it watched."""
     words = {
@@ -92,8 +97,8 @@ def in_words(text: str) -> str:
 
 
 def cell_label(dataset: str, model: str) -> str:
-    """Return a data set and model in words."""
-    return f"{dataset_label(dataset)} · {model_label(model)}"
+    """Return a data set and model in words; one without a name is left out."""
+    return " · ".join(filter(None, (dataset_label(dataset), model_label(model))))
 
 
 def ordered(names: Iterable[str], first: Iterable[str] = ()) -> list[str]:

@@ -61,6 +61,8 @@ def certificate(fit: Mapping[str, Any]) -> str:
         return "closed form" if name in CLOSED else "a plug-in's"
     if name not in CALIBRATORS and not fit["separable"]:
         return "converged" if fit["converged"] else "did not converge"
+    if (fit["T"] or 0) < 0:
+        return "not the optimum: fit below 0"
     if fit["separable"]:
         return "no finite optimum: separable"
     if fit["beta"] == 0:

@@ -256,6 +256,26 @@ _TEMPERATURES = {
     "temperature_oracle": ("oracle", "noisy"),
     "temperature_oracle_clean": ("oracle", "clean"),
 }
+NEAR = 0.05  # relative distance from the optimum up to which the paper's fit counts as converged
+
+
+def released_near_exact(temperatures: Mapping[tuple[str, str], float]) -> float:
+    """Return 1 if the paper's fit of T ended within `NEAR` of the optimum, 0 if not; NaN if there is no optimum.
+
+    Parameters
+    ----------
+    temperatures : mapping of (calibrator, labels) to float
+        Infinite if no positive 1/T is better than 0; NaN if there is no optimum, or the fit is NaN.
+
+    Examples
+    --------
+    >>> released_near_exact({("exact", "drawn"): 2.0, ("released", "drawn"): 2.09})
+    1.0
+    """
+    exact, released = (temperatures.get((name, "drawn")) for name in ("exact", "released"))
+    if exact is None or released is None or math.isnan(exact):
+        return math.nan
+    return float(math.isfinite(exact) and abs(released - exact) <= NEAR * exact)
 
 
 def _run(cell: _CellFiles) -> dict[str, Any]:
@@ -279,6 +299,7 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
         "steps": train["steps"],
         "parameters": train["parameters"],
         **{column: temperatures.get(fit, math.nan) for column, fit in _TEMPERATURES.items()},
+        "released_near_exact": released_near_exact(temperatures),
         "device": train["device"],
         "seconds": train["seconds"],
         "probe_seconds": cell.records["probe"]["seconds"] if cell.probed else math.nan,

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 REPORT = Path("results/report.html")
-STYLE = Path("workflow/report/style.css")
 EXPLORER = "explorer.html"
 # In the order in which they are named. Verdicts on parts of the data are counted by the page of claims alone.
 VERDICTS = {"holds": "hold", "does_not": "don't", "undecided": "are undecided", "not_tested": "aren't tested"}
@@ -34,8 +33,7 @@ def summary(outputs: Iterable[str]) -> list[str]:
         lines.append(f"Figures: {first if first in drawn else folder}")
     lines += [f"Explorer: {path}" for path in paths if path.name == EXPLORER]
     if any("partial" not in path.parts for path in drawn):
-        style = f" --report-stylesheet {STYLE}" if STYLE.exists() else ""
-        lines.append(f"Next, for the report: snakemake --report {REPORT}{style}")
+        lines.append("Next, for the report: halobench report")
     return lines
 
 

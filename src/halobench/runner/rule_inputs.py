@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from halobench.core import plugins
 from halobench.experiment import jobs
+from halobench.experiment.displays import file_stem
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job
 from halobench.results.inventory import Inventory, list_inventory, take_inventory
@@ -41,7 +43,7 @@ class RuleInputs:
         return take_inventory(self.config, experiment, self.results)
 
     def job(self, stage: str, wildcards: Mapping[str, Any], name: str = "") -> Job:
-        """Return the job of a stage for the wildcards of its rule; `name` is that of a figure or table."""
+        """Return the job of a stage for the wildcards of its rule; `name` is that of a figure's or table's files."""
         scope, experiment = wildcards.get("scope", ""), wildcards.get("experiment", "")
         if stage == "explorer":
             notes = [(shown, self.inventory(shown).note) for shown in self.experiments(scope) if scope]
@@ -136,11 +138,16 @@ class RuleInputs:
         folders = [f"{self.results}/{wildcards.scope}tables/{name}" for name in self.experiments(wildcards.scope)]
         return [f"{folder}/{table}.parquet" for folder in folders for table in EXPLORED]
 
+    def displays(self, kind: str) -> dict[str, str]:
+        """Return the figures or tables that have a rule, by file name: those of the package, and others named."""
+        named = [name for experiment in self.config.experiments for name in getattr(self.config, kind)(experiment)]
+        return {file_stem(name): name for name in (*plugins.names(kind), *named)}
+
     def front_figure(self, wildcards: Any) -> str:
         """Return the figure that sums an experiment up: the summary, or else the first that it has."""
         figures = self.config.figures(wildcards.experiment)
         name = "summary" if "summary" in figures else figures[0]
-        return f"{self.results}/{wildcards.scope}figures/{wildcards.experiment}/{name}.png"
+        return f"{self.results}/{wildcards.scope}figures/{wildcards.experiment}/{file_stem(name)}.png"
 
     def recipe(self, wildcards: Any) -> Any:
         """Return the recipe of a cell."""

@@ -29,11 +29,17 @@ LOGGER = "--logger=halobench"  # the plug-in that shows a run
 UNLOCKING = ("directory", "profile", "workflow_profile", "persistence_backend", "persistence_backend_db_url")
 DRY = re.compile(r"--dry-?run|-[npqkrF]*n[npqkrF]*")  # short options may stand together
 _held: dict[Path, FileLock] = {}  # locks that this process keeps to its end
+_started: list[str] = []  # the runs that `run` has started in this process
 
 
 def name() -> str:
     """Return the name of this process among the runs of a working directory."""
     return f"{platform.node()}-{os.getpid()}"
+
+
+def is_run() -> bool:
+    """Return True if this process was started by `run` for a run that isn't dry."""
+    return bool(_started)
 
 
 def enrol(folder: Path) -> None:
@@ -101,6 +107,7 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
         return _snakemake(arguments)
     if options.unlock:
         _forget_other_hosts(options.directory)
+    _started.append(name())
     alive = _enrol_unlocked(options)
     if not alive and not options.unlock:
         _settle_left(options.directory, cancel)  # which may take hours

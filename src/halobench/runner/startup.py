@@ -9,14 +9,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from snakemake.utils import update_config
+
 from halobench.core.errors import SpecError, hint, one_of, require
 from halobench.data import data_root
 from halobench.experiment import validation
-from halobench.experiment.config_file import check_file
+from halobench.experiment.config_file import check_file, typed
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.grid import Config
 from halobench.runner import cluster_run, disk_space, fork_server, logs, preflight
 from halobench.runner import run as controller
+from halobench.runner.report import note_run
 from halobench.runner.rule_inputs import RuleInputs
 from halobench.runner.slurm.checks import ASKED
 from halobench.runner.slurm.queue import SlurmError
@@ -68,12 +71,16 @@ class Startup:
                 if Path(path).exists():
                     attempt("The configuration has", check_file, path)
 
-    def load(self, config: Mapping[str, Any]) -> RuleInputs:
-        """Return the input functions for a configuration, after all checks that need no list of jobs to run."""
+    def load(self, config: dict[str, Any]) -> RuleInputs:
+        """Return the input functions for a configuration, after all checks that need no list of jobs to run.
+
+        What ``--config`` set in it is read as YAML.
+        """
         # Jobs are to find `halobench`, also where this Python's environment isn't activated, and to import
         # ``module:object`` from the folder of the Snakefile, as this process does.
         _set_path("PATH", str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
         _set_path("PYTHONPATH", os.environ.get("PYTHONPATH"), str(self.workflow.basedir))
+        update_config(config, typed(self.workflow.config_settings.config))
         data_root.note(config)
         if self.frozen is not None:
             return RuleInputs(load_config(config), RESULTS)
@@ -85,6 +92,8 @@ class Startup:
             if not self.workflow.dryrun:
                 controller.enrol(Path.cwd())
             self._check(checked, inputs)
+            if controller.is_run():  # even if nothing is left to do, in which case Snakemake calls no handler
+                note_run(self.workflow, config, RESULTS)
         return inputs
 
     def _check(self, config: Config, inputs: RuleInputs) -> None:
@@ -103,6 +112,7 @@ class Startup:
         """Check the disk and the cluster, and start what serves jobs."""
         attempt("The disk has", disk_space.require_room, checked, self.report, RESULTS)
         attempt("The cluster has", cluster_run.start, self.workflow, config)
+        note_run(self.workflow, config, RESULTS)
         if cluster_run.is_local(self.workflow):
             fork_server.start()
 

@@ -38,6 +38,7 @@ TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "runs": (
         *(*KEYS, *DATASET, "train_accuracy", "interpolates", "steps", "seconds", "device", "parameters"),
         *(f"temperature_{name}" for name in ("exact", "released", "oracle", "oracle_clean")),
+        "released_near_exact",
     ),
     "claims": CLAIM_COLUMNS,
     "jobs": JOB_COLUMNS,

@@ -18,6 +18,7 @@ from halobench.core.specs import ModelSpec, TrainSpec
 from halobench.experiment import build_checks, validation
 from halobench.experiment.build_request import build_request
 from halobench.experiment.config_loader import ConfigError, load_config
+from halobench.experiment.jobs import drawn_jobs
 from halobench.models import builder
 
 
@@ -76,6 +77,31 @@ def test_a_name_given_null_is_taken_away(config):
         load_config(config | {"probes": dict.fromkeys(config["probes"])})
     with pytest.raises(ConfigError, match=r"models = 'mlp': expected one of"):
         load_config(put(config, "models.mlp", None))
+
+
+def test_figures_and_tables_from_outside_are_chosen_beside_all_or_refused(config, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_display.py").write_text(
+        "import nowhere\n\ndef draw(runs): ...\n\ndef odd(rnus): ...\n\ndef bare(): ...\n"
+    )
+    demo = config["experiments"]["demo"]
+    every = load_config(config).figures("demo")
+    demo["figures"], demo["tables"] = ["all", "own_display:draw", "summary"], ["own_display:draw"]
+    loaded = load_config(config)
+    assert loaded.figures("demo") == (*every, "own_display:draw")
+    assert loaded.tables("demo") == ("own_display:draw",)
+    names = [path for job in drawn_jobs(loaded, "demo") for path in job.paths if "own_display" in path]
+    assert set(names) == {
+        *(f"figures/demo/own_display.draw.{kind}" for kind in ("png", "pdf", "json")),
+        *(f"tables/demo/own_display.draw.{kind}" for kind in ("csv", "tex", "html", "json")),
+    }
+    nothing = {"sources": {}, "datasets": {}, "losses": {}, "models": {}, "pairs": []}
+    problem, _ = build_checks.run(build_request(loaded) | nothing)[0]
+    assert problem.startswith("figures.name = 'own_display:draw': expected a module that can be imported")
+    for name, why in [("odd", "did you mean 'runs'"), ("bare", "that name tables"), ("gone", "defines no 'gone'")]:
+        demo["figures"] = [f"own_display:{name}"]
+        with pytest.raises(ConfigError, match=rf"experiments.demo.figures\[0\] = 'own_display:{name}'.*{why}"):
+            load_config(config)
 
 
 def test_the_committed_config_is_right_and_is_the_demo_grid(config):

@@ -221,11 +221,11 @@ def test_calibration_draws_means_references_and_floor(tables):
     table = tables["metrics"]
     own = table[(table["dataset"] == "digits-noise50") & (table["split"] == "test") & (table["labels"] == "noisy")]
     color = loss_styles(["cross_entropy"])["cross_entropy"].color
-    axes = dict(zip(("nll", "ece"), calibration.draw(own).axes, strict=True))
+    axes = dict(zip(("nll", "ece"), calibration.draw(own, tables["runs"]).axes, strict=True))
     for metric, ax in axes.items():
         rows = own[(own["loss"] == "cross_entropy") & (own["metric"] == metric)]
         means = rows.groupby("calibrator")["value"].mean()[["none", "released", "exact", "oracle"]]
-        line = next(x for x in lines_of(ax, color) if len(x.get_xdata()) == 4 and x.get_marker() == "o")
+        line = next(x for x in lines_of(ax, color, "None") if len(x.get_xdata()) == 4 and x.get_marker() == "o")
         np.testing.assert_allclose(line.get_ydata(), means, rtol=1e-12)
     levels = [line.get_ydata()[0] for line in axes["nll"].lines if to_hex(line.get_color()) == INK]
     for name, calibrator in (("bayes", "none"), ("nearest", "exact")):
@@ -245,7 +245,8 @@ def test_calibration_tells_in_words_what_is_beyond_its_axes(tables):
     nll = (more["metric"] == "nll") & (more["seed"] == 0)
     more.loc[nll & (more["calibrator"] == "isotonic"), ["value", "high"]] = np.inf
     more.loc[nll & more["calibrator"].isin(["exact", "vector"]) & (more["loss"] != "reference"), "value"] = np.nan
-    plain, full = calibration.draw(table), calibration.draw(more)
+    runs = tables["runs"].copy()
+    plain, full = calibration.draw(table, runs), calibration.draw(more, runs)
     for figure in (plain, full):
         assert sum("uniform guess 50.00" in text for text in texts(figure)) == len(figure.axes) / 2
         assert max(ax.get_ylim()[1] for ax in figure.axes) < 25
@@ -257,6 +258,21 @@ def test_calibration_tells_in_words_what_is_beyond_its_axes(tables):
     assert "vector scaling, matrix scaling, isotonic, histogram. Lower" in words(full)
     assert calibration.TITLE in texts(plain)
     assert calibration.OTHER_TITLE in texts(full)
+    assert "below 0" not in words(plain)
+
+
+def test_calibration_says_how_often_the_papers_fit_ended_below_0(tables):
+    """That fit is scored, far off or not, and has an optimum: nothing is said of a missing one."""
+    runs, table = tables["runs"].copy(), tables["metrics"].copy()
+    cell = (runs["dataset"] == "mnist5k-noise50") & (runs["seed"] == 1)
+    runs.loc[cell, "temperature_released"] = -2.5
+    scored = (table["dataset"] == "mnist5k-noise50") & (table["calibrator"] == "released") & (table["metric"] == "nll")
+    table.loc[scored, "value"] = 400.0
+    figure = calibration.draw(table, runs)
+    assert words(figure).count("released TS: fit below 0 for 1 of 3 models") == 1
+    assert words(figure).count("↑ released TS 400.00") == 1
+    assert "no finite T" not in words(figure)
+    assert max(ax.get_ylim()[1] for ax in figure.axes) < 25
 
 
 def test_reliability_draws_pooled_bins_no_empty_ones_and_those_of_few_points_faint():
@@ -380,6 +396,15 @@ def test_summary_draws_nll_before_and_after(tables):
         marks = [line for line in ax.lines if line.get_marker() == loss_styles([loss])[loss].marker]
         dots = [line.get_xdata()[0] for line in marks if (line.get_markerfacecolor() == "white") == hollow]
         assert means[loss, calibrator] in [pytest.approx(x) for x in dots]
+
+
+def test_summary_keeps_its_axes_if_all_radii_are_0_and_if_the_papers_fit_is_far_off(tables):
+    radii, metrics = tables["radii"].assign(relative_median=0.0), tables["metrics"].copy()
+    metrics.loc[(metrics["calibrator"] == "released") & (metrics["metric"] == "nll"), "value"] = 400.0
+    axes = {ax.get_xlabel(): ax for ax in drawn("summary", tables | {"radii": radii, "metrics": metrics}).axes}
+    low, high = next(ax for label, ax in axes.items() if label.startswith("radius")).get_xlim()
+    assert (low, high) == (pytest.approx(-0.055, abs=0.03), 1.0)
+    assert axes["NLL (nats)"].get_xlim()[1] < 5
 
 
 # Grids of every shape -------------------------------------------------------------------------------------------------

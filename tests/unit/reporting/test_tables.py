@@ -295,13 +295,36 @@ def test_what_is_absent_is_told_in_the_caption_alone():
     assert title.endswith("on images, against the test labels, to which no noise was added")
     metrics.loc[lost & (metrics["seed"] == 1), "value"] = math.nan
     some = scores.images(metrics, given["runs"], "clean")
-    assert "Raised: seeds with a finite optimum" in some.parts[0].caption
+    assert "Raised: seeds whose fit is finite" in some.parts[0].caption
     assert some.numbers.loc[some.numbers["calibrator"] == "exact", "n"].unique().tolist() == [2]
     metrics.loc[lost, "value"] = math.nan
     none = scores.images(metrics, given["runs"].assign(interpolates=False), "clean").parts[0]
-    assert "--: no finite optimum" in none.caption
+    assert "--: no finite fit" in none.caption
     assert "†" in none.caption
     assert none.blocks[0][1][0].dagger
+
+
+def test_failures_of_the_papers_fit_are_counted():
+    given = {name: rows.copy() for name, rows in synthetic.tables([("digits", "mlp", "cross_entropy")]).items()}
+    runs, metrics = given["runs"], given["metrics"]
+    runs["released_near_exact"] = [0.0, 1.0, 0.0]
+    runs["temperature_released"] = [1.1, 2.5, -60.4]
+    metrics.loc[(metrics["calibrator"] == "exact") & (metrics["seed"] == 0), "value"] = np.nan
+    table = scores.images(metrics, runs, "clean")
+    assert "In 2 of 3 models the released fit failed: it is farther than 5% from the optimum, and in 1 below 0" in (
+        table.parts[0].caption
+    )
+    counts = table.numbers[table.numbers["metric"] == "nll"].set_index("calibrator")[["failed", "below_0", "n"]]
+    assert counts.T.to_dict("list") == {
+        "none": [0, 0, 3],
+        "released": [2, 1, 3],
+        "exact": [1, 0, 2],
+        "oracle": [0, 0, 3],
+    }
+    kept = scores.images(metrics, runs, "clean", scores.OTHERS)
+    assert "released fit" not in kept.parts[0].caption, "it isn't shown there"
+    runs["released_near_exact"], runs["temperature_released"] = 1.0, 2.5
+    assert "failed" not in scores.images(metrics, runs, "clean").parts[0].caption
 
 
 def test_no_dagger_where_weights_were_given():

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from halobench.results.aggregate import released_near_exact
 from halobench.results.origins import temperature
 from halobench.results.radii_summary import censored_quantile, summarise_radii
 
@@ -59,3 +60,22 @@ def test_temperatures_read_back(fit, expected):
 
 def test_no_temperature_is_nan():
     assert math.isnan(temperature({"T": None, "beta": None}))  # no optimum, or a calibrator without temperature
+
+
+@pytest.mark.parametrize(
+    ("exact", "released", "near"),
+    [
+        (2.0, 2.09, 1.0),
+        (2.0, 1.89, 0.0),
+        (0.55, -60.4, 0.0),
+        (math.inf, 1.02, 0.0),
+        (2.0, math.nan, 0.0),  # of logits with -inf
+        (math.nan, 0.9, math.nan),  # separable: there is no optimum
+        (None, 0.9, math.nan),
+        (2.0, None, math.nan),
+    ],
+)
+def test_the_papers_fit_is_near_the_optimum_or_not(exact, released, near):
+    fits = {("exact", "drawn"): exact, ("released", "drawn"): released}
+    found = released_near_exact({fit: T for fit, T in fits.items() if T is not None})
+    assert found == near or (math.isnan(found) and math.isnan(near))

@@ -566,6 +566,7 @@ def demo_tables() -> dict[str, pd.DataFrame]:
         names=["dataset", "model", "loss", "seed"],
     ).to_frame(index=False)
     runs = cells.assign(noise=cells["dataset"].map(datasets), classes=10, steps=2000, interpolates=True)
+    runs["released_near_exact"] = 0.0
 
     def crossed(columns: dict, *values: str) -> pd.DataFrame:
         rows = pd.MultiIndex.from_product(columns.values(), names=columns).to_frame(index=False)
@@ -587,6 +588,16 @@ def demo_tables() -> dict[str, pd.DataFrame]:
         "neighbourhood": crossed(places | {"relative_radius": [0.4, 0.5]}, "confidence"),
         "radii": crossed(radii, "relative_median").assign(threshold=0.9, censored=0.0),
     }
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.0, "does_not"), (1.0, "holds")])
+def test_the_papers_fit_converges_or_not(share, verdict):
+    tables = demo_tables()
+    runs = tables["runs"].assign(released_near_exact=share)
+    runs.loc[(runs["model"] == "cnn") & (runs["dataset"] == "digits"), "released_near_exact"] = np.nan  # no optimum
+    (claim,) = (claim for claim in load_claims(CLAIMS) if claim.name == "paper_fit_converges")
+    whole = evaluate([claim], tables | {"runs": runs}).iloc[0]
+    assert (whole["estimate"], whole["verdict"], whole["excluded"]) == (share, verdict, 3)
 
 
 def test_the_papers_claims_are_tested_by_the_demos_images_except_for_those_on_distributions():

@@ -21,14 +21,15 @@ from halobench.reporting.styles import Style, loss_styles
 TITLE = "What temperature scaling changes on test data"
 OTHER_TITLE = "What calibration changes on test data"  # if some of the calibrators are no temperature
 METRICS = {"nll": "NLL (nats)", "ece": "Expected calibration error (ECE)"}
+FAR = 3
 REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
 
 
 @styled
-def draw(metrics: pd.DataFrame) -> Figure:
+def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw NLL and ECE: means over seeds with t intervals by calibrator, a marker per loss, and references as lines.
 
-    Test rows are shown, against noisy labels in expectation if a data set has them.
+    Test rows are shown, against noisy labels in expectation if a data set has them. `runs` has the temperatures.
     """
     table = table_views.preferred_labels(metrics)
     trained = table[table["metric"].isin(METRICS) & (table["loss"] != "reference")]
@@ -36,9 +37,9 @@ def draw(metrics: pd.DataFrame) -> Figure:
         return empty_page(TITLE, "No NLL or ECE was computed on a test set.")
     calibrators = labels.ordered(trained["calibrator"], labels.CALIBRATORS)
     styles = loss_styles(table_views.losses_in(trained))
-    models = set(table["model"].unique())
-    keys = artists.loss_keys(styles, styles)
-    keys += [artists.key(labels.REFERENCES[n], ls=d, lw=1) for n, d in REFERENCE_DASHES.items() if n in models]
+    named = set(table["model"].unique())
+    keys = artists.loss_keys(styles, styles, ls="")
+    keys += [artists.key(labels.REFERENCES[n], ls=d, lw=1) for n, d in REFERENCE_DASHES.items() if n in named]
     keys.append(artists.key("ECE floor: calibrated perfectly, as many points", GREY, marker="_", ms=8, mew=1.5, ls=""))
     others = _others(calibrators)
     note = (
@@ -59,15 +60,18 @@ def draw(metrics: pd.DataFrame) -> Figure:
     means = over_seeds(drawn, ["dataset", "model", "loss", "calibrator", "metric"], "value")
     means = means.assign(x=means["calibrator"].map({name: i for i, name in enumerate(calibrators)}))
     of_panel = table_views.groups_of(means, ["dataset", "model", "metric"])
+    fits = table_views.groups_of(runs, ["dataset", "model"])
     none = means.iloc[:0]
     for (cell, metric), ax in axes.items():
         shown = of_panel.get((*cell, metric), none)
         floor = of_panel.get((*cell, "ece_floor"), none) if metric == "ece" else none
-        _draw_losses(ax, shown.sort_values("x"), floor, styles)
+        far = far_off(shown)
+        shown = shown.drop(far.index).sort_values("x")
+        _draw_losses(ax, shown, floor, styles)
         references = means[(means["dataset"] == cell[0]) & (means["metric"] == metric) & (means["loss"] == "reference")]
-        remarks = _limit(ax, pd.concat([shown, floor]), reference_values(references))
+        remarks = _limit(ax, pd.concat([shown, floor]), reference_values(references)) + above(far)
         if metric == "nll":
-            remarks += missing_fits(values[*cell, metric])
+            remarks += fits_below_0(fits.get(cell, runs.iloc[:0])) + missing_fits(values[*cell, metric])
         ax.set_xlabel(wrapped("; ".join(remarks), wide - 0.6, 7), loc="right", size=7, color=GREY)
         ax.set_xlim(-0.5, len(calibrators) - 0.5)
         ax.set_xticks(range(len(calibrators)), [labels.calibrator_label(name) for name in calibrators])
@@ -97,6 +101,18 @@ def reference_values(rows: pd.DataFrame) -> dict[str, float]:
     return values
 
 
+def models(count: int) -> str:
+    """Return a number of models in words."""
+    return f"{count} model{'s' * (count != 1)}"
+
+
+def fits_below_0(runs: pd.DataFrame) -> list[str]:
+    """Return a remark on for how many models the paper's fit ended below 0; none if for no model."""
+    fits = runs["temperature_released"].dropna()
+    below = int((fits < 0).sum())
+    return [f"{labels.calibrator_label('released')}: fit below 0 for {below} of {models(len(fits))}"] if below else []
+
+
 def missing_fits(rows: pd.DataFrame) -> list[str]:
     """Return remarks on for how many models a calibrator has no optimum or no finite NLL; equal ones share one."""
     remarks: dict[str, list[str]] = {}
@@ -105,9 +121,22 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
         absent, infinite = int(group["value"].isna().sum()), int(np.isposinf(group["value"]).sum())
         for count, problem in ((absent, f"no finite {what}"), (infinite, "infinite")):
             if count:
-                remark = f"{problem} for {count} of {len(group)} models"
+                remark = f"{problem} for {count} of {models(len(group))}"
                 remarks.setdefault(remark, []).append(labels.calibrator_label(str(calibrator)))
     return [f"{', '.join(names)}: {remark}" for remark, names in remarks.items()]
+
+
+def far_off(means: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the paper's fit that are beyond `FAR` times all others, as where it ended below 0."""
+    released = means["calibrator"] == "released"
+    finite = means[np.isfinite(means["mean"]) & ~released]
+    return means[released & (means["mean"] > FAR * finite["mean"].max())]
+
+
+def above(far: pd.DataFrame) -> list[str]:
+    """Return a remark on the means of the paper's fit that are too far off to be drawn; none if there are none."""
+    ends = [f"{value:.2f}" for value in sorted({far["mean"].min(), far["mean"].max()})] if len(far) else []
+    return [f"↑ {labels.calibrator_label('released')} {' to '.join(ends)}"] if ends else []
 
 
 def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Mapping[str, Style]) -> None:
@@ -119,7 +148,7 @@ def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Map
     for offset, loss in zip(artists.dodge(len(losses), 0.62), losses, strict=True):
         rows, ticks, color = shown[shown["loss"] == loss], floor[floor["loss"] == loss], styles[loss].color
         x = rows["x"] + offset
-        ax.plot(x, rows["mean"], color=color, marker=styles[loss].marker, ms=4, mew=0, lw=0.7, zorder=3)
+        ax.plot(x, rows["mean"], color=color, marker=styles[loss].marker, ms=4, mew=0, ls="", zorder=3)
         finite = np.isfinite(rows["low"])
         ax.vlines(x[finite], rows["low"][finite], rows["high"][finite], color=color, lw=1, zorder=2)
         look: dict[str, Any] = {"ms": 6, "mew": 1.4, "ls": "", "alpha": 0.7, "zorder": 2}

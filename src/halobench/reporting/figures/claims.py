@@ -30,6 +30,7 @@ UNITS = {
     "confidence": "confidence",
     "relative_median": "median radius (relative distance)",
     "logit_gap": "logit gap",
+    "released_near_exact": "the share of models whose fit is near the optimum",
 }
 KINDS = {
     "level": "Level of {}",

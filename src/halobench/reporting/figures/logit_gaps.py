@@ -38,7 +38,7 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
         keys += [artists.key(labels.model_label(model), GREY, ls=dash) for model, dash in dashes.items()]
     note = (
         f"Logit of the label less the largest other one, {around}; below 0 the prediction has left the "
-        f"label. Probe: {labels.probe_label(table['probe'].iloc[0]).lower()}. Lines: {seeds_note(table)}."
+        f"label. {labels.probe_sentence(table['probe'].iloc[0])}Lines: {seeds_note(table)}."
     )
     text, size = PageText(TITLE, note, keys, f"Euclidean {labels.ABSOLUTE}", "logit gap"), (2.4, 2.0)
     if together:

@@ -50,16 +50,17 @@ def draw(radii: pd.DataFrame) -> Figure:
     keys = [
         *artists.loss_keys(styles, styles, ls=""),
         artists.key("more than", GREY, marker="o", mfc="white", ls=""),
-        artists.key("held-out control", GREY, marker="|", ms=6, ls=""),
     ]
+    if "heldout" in set(table["points"]):
+        keys.append(artists.key("held-out control", GREY, marker="|", ms=6, ls=""))
     figure, axes = draw_grid(
         PageText(TITLE, _note(table, around), keys, labels.RELATIVE, shared=True),
         {cell: labels.cell_label(*cell) for cell in table_views.cells_in(table)},
         COLUMNS,
         {(key[:2], key[2:]) for key in groups},
-        (1.85, 0.6 + len(probes) * max(0.26, 0.085 * len(styles) + 0.04)),
+        (1.85, max(1.3, 0.6 + len(probes) * max(0.26, 0.085 * len(styles) + 0.04))),
     )
-    largest = means["mean"].max()
+    largest = means["mean"].max() or 1.0
     for (cell, column), ax in axes.items():
         ax.axvline(1, color=FAINT, lw=0.8, zorder=1)
         _draw_dots(ax, groups[(*cell, *column)], probes, styles)

@@ -24,8 +24,11 @@ def key(label: str, color: str = INK, **options: Any) -> Line2D:
 
 
 def loss_keys(losses: Iterable[str], styles: Mapping[str, Style], **options: Any) -> list[Line2D]:
-    """Return legend entries of losses: colour, marker and, unless `options` say otherwise, a solid line."""
-    return [key(loss_label(x), styles[x].color, **({"marker": styles[x].marker} | options)) for x in losses]
+    """Return legend entries of losses: colour, marker and, unless `options` say otherwise, a solid line.
+
+    A loss without a name has none.
+    """
+    return [key(loss_label(x), styles[x].color, **({"marker": styles[x].marker} | options)) for x in losses if x]
 
 
 def calibrator_keys(styles: Mapping[str, Style]) -> list[Line2D]:

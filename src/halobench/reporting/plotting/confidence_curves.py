@@ -44,7 +44,8 @@ def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["abs
     if relative:
         rows = {cell: labels.cell_label(*cell) for cell in table_views.cells_in(table)}
         columns = {probe: labels.PROBES.get(probe, probe) for probe in labels.ordered(table["probe"], labels.PROBES)}
-    keys = [*artists.loss_keys(styles, styles), artists.held_out_key()]
+    keys = artists.loss_keys(styles, styles)
+    keys += [artists.held_out_key()] if "heldout" in set(table["points"]) else []
     xlabel = labels.RELATIVE if relative else f"radius: {labels.ABSOLUTE}"
     text = PageText(title, _note(table, around, relative), keys, xlabel, "confidence", shared=True)
     figure, axes = draw_grid(text, rows, columns, panels, (1.95, 1.75) if relative else (2.3, 1.85))
@@ -59,11 +60,13 @@ def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["abs
 
 def _note(table: pd.DataFrame, around: str, relative: bool) -> str:
     """Return the sentences under the title; `around` says which samples solid lines are around."""
+    control = "the same around held-out points, the control" if relative else labels.around("heldout")
+    dashed = f" Dashed: {control}." if "heldout" in set(table["points"]) else ""
     if relative:
         return (
-            f"Solid: {around}. Dashed: the same around held-out points, the control. "
+            f"Solid: {around}.{dashed} "
             f"Lines: {seeds_note(table)}. Columns: where the probe goes. Grey line: as far out as the nearest "
             "training point of another label."
         )
-    probe = labels.probe_label(table["probe"].iloc[0]).lower()
-    return f"Solid: {around}. Dashed: {labels.around('heldout')}. Probe: {probe}. Lines: {seeds_note(table)}."
+    probe = labels.probe_sentence(table["probe"].iloc[0])
+    return f"Solid: {around}.{dashed} {probe}Lines: {seeds_note(table)}."

@@ -24,6 +24,7 @@ from halobench.reporting.plotting.style import GREY, INK
 
 LETTER = 0.53  # width of a letter over the size of its type, on average
 LEAST = 6.4  # width of the head, inches
+LONE = 3.4  # least width of a panel that is the only one, inches
 SPARSE = 0.6  # share of a grid's places that hold a panel, below which its panels follow each other like words
 TALL = 1.7  # height over width of a page, above which its rows continue to the right
 
@@ -104,8 +105,10 @@ def draw_panels(text: PageText, headings: Mapping[Any, str], size: tuple[float, 
 
 def _page(text: PageText, lines: Sequence[Sequence[Key | None]], size: tuple[float, float]) -> Page:
     """Return a page with the panels of lines of equal length, in which None leaves a place empty."""
-    figure = blank_figure(max(map(len, lines), default=3) * size[0], max(len(lines), 0.1) * size[1])
     keys = [key for line in lines for key in line if key]
+    scale = max(1.0, LONE / size[0]) if len(keys) == 1 else 1.0
+    width, height = max(map(len, lines), default=3) * size[0], max(len(lines), 0.1) * size[1]
+    figure = blank_figure(scale * width, scale * height)
     number = {key: i for i, key in enumerate(keys)}
     places: list[Any] = [[number.get(key, -1) if key else -1 for key in line] for line in lines]
     found = figure.subplot_mosaic(places, empty_sentinel=-1) if keys else {}

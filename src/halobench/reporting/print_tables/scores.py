@@ -21,6 +21,7 @@ JUDGED = {
     "as they are": "against the test labels, to which no noise was added",
 }
 COLUMNS = ("model", "loss", "interpolates", "labels", "calibrator", "metric", "mean", "sd", "n", "seeds")
+FAILURES = ("failed", "below_0")
 CELL = ["dataset", "model", "loss"]
 
 
@@ -88,7 +89,7 @@ def images(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str, columns: Colum
             blocks += [("", (bayes[dataset],))] if dataset in bayes else []
             judged = JUDGED[_judge(judge, dataset in noisy)]
             shows = f"{labels.dataset_label(dataset)}: scores on test data {judged}"
-            parts.append(_part(dataset, shows, blocks, numbers, columns))
+            parts.append(_part(dataset, shows, blocks, trained, columns.shown(numbers), columns))
     return Table(title, numbers, tuple(parts))
 
 
@@ -117,14 +118,15 @@ def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
     parts = []
     for model in labels.ordered(trained["model"], labels.MODELS):
         blocks = []
+        of_model = trained[trained["model"] == model]
         for dataset in datasets:
-            cells = trained[(trained["model"] == model) & (trained["dataset"] == dataset)]
+            cells = of_model[of_model["dataset"] == dataset]
             if len(cells):
                 heading = f"{dataset}: means {separation[dataset]:.3g} standard deviations apart"
                 closing = (bayes[dataset],) if dataset in bayes else ()
                 blocks.append((heading, (*lines(cells, numbers, PAPER), *closing)))
         what = f"{labels.model_label(model)} on Gaussian classes: scores on test data {JUDGED[judge]}"
-        parts.append(_part(model, what, blocks, numbers, PAPER))
+        parts.append(_part(model, what, blocks, of_model, PAPER.shown(numbers), PAPER))
     return Table(title, numbers, tuple(parts))
 
 
@@ -148,9 +150,11 @@ def summarise(
     Returns
     -------
     DataFrame
-        dataset, `fact`, and `COLUMNS`: `interpolates` is the share of seeds that do (NaN if not trained here),
-        `sd` has n - 1 (NaN for fewer than two values), `n` counts seeds with a value and `seeds` all: a temperature may
-        have no finite optimum.
+        dataset, `fact`, `COLUMNS` and `FAILURES`: `interpolates` is the share of seeds that do (NaN if not trained
+        here), `sd` has n - 1 (NaN for fewer than two values), `n` counts seeds with a value and `seeds` all: a
+        temperature may have no finite optimum. `failed` counts the seeds whose fit did: of the paper's fit, those that
+        end farther than 5% from the optimum, and of these `below_0`, which are scored all the same; of others, those
+        without a value.
     """
     table = metrics[
         (metrics["split"] == "test")
@@ -162,6 +166,7 @@ def summarise(
     facts = runs.drop_duplicates("dataset").set_index("dataset")[fact]
     # Weights from elsewhere were trained on other labels, or on those before noise was added here.
     interpolates = runs[table_views.trained_here(runs)].groupby(CELL)["interpolates"].mean()
+    failures = paper_fit_failures(runs)
     orders: dict[str, Any] = {
         **{"dataset": datasets, "reference": [False, True], "model": labels.ordered(table["model"], labels.MODELS)},
         "loss": labels.ordered(table["loss"], styles.KNOWN_LOSSES),
@@ -175,8 +180,21 @@ def summarise(
     for (dataset, _, model, loss, calibrator, metric), group in groups:
         share_of = float(interpolates.get((dataset, model, loss), math.nan))
         lead = (dataset, facts[dataset], model, loss, share_of, judge)
-        rows.append((*lead, calibrator, metric, *mean_and_sd(group["value"].to_numpy()), len(group)))
-    return pd.DataFrame(rows, columns=["dataset", fact, *COLUMNS])
+        mean, sd, n = mean_and_sd(group["value"].to_numpy())
+        failed = failures.get((dataset, model, loss), (0, 0)) if calibrator == "released" else (len(group) - n, 0)
+        rows.append((*lead, calibrator, metric, mean, sd, n, len(group), *failed))
+    return pd.DataFrame(rows, columns=["dataset", fact, *COLUMNS, *FAILURES])
+
+
+def paper_fit_failures(runs: pd.DataFrame) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """Return in how many seeds of each data set, model and loss the paper's fit isn't near the optimum, or is below 0.
+
+    Below 0 is a failure too where there is no optimum to be near to.
+    """
+    below = runs["temperature_released"] < 0
+    marks = runs[CELL].assign(failed=below | runs["released_near_exact"].eq(0), below=below)
+    sums = marks.groupby(CELL)[["failed", "below"]].sum()
+    return dict(zip(sums.index, zip(sums["failed"].tolist(), sums["below"].tolist(), strict=True), strict=True))
 
 
 def mean_and_sd(values: np.ndarray) -> tuple[float, float, int]:
@@ -266,17 +284,30 @@ def _part(
     key: str,
     what: str,
     blocks: Sequence[tuple[str, tuple[Row, ...]]],
-    numbers: pd.DataFrame,
+    cells: pd.DataFrame,
+    calibrators: Sequence[str],
     columns: Columns,
 ) -> Part:
-    """Return a part with the caption that its rows ask for; `what` opens it."""
-    calibrators = columns.shown(numbers)
+    """Return a part with the caption that its rows ask for; `what` opens it, and `cells` are its rows of numbers."""
     rows = [row for _, block in blocks for row in block]
     values = [value for row in rows for value in row.values if value is not None]
     heads = tuple(map(columns.heading, calibrators))
     groups = tuple((METRICS[name] + " (nats)" * (name == "nll"), heads) for name in columns.metrics)
     text = caption(what, columns.metrics, calibrators, values, any(row.dagger for row in rows))
-    return Part(key, text, groups, tuple(blocks))
+    return Part(key, text + failures_note(cells, calibrators), groups, tuple(blocks))
+
+
+def failures_note(cells: pd.DataFrame, calibrators: Iterable[str]) -> str:
+    """Return a sentence on how often the paper's fit failed; empty if it isn't shown, or never did.
+
+    `cells` are rows of `summarise`, of one part.
+    """
+    fits = cells[(cells["calibrator"] == "released") & (cells["metric"] == "nll")]
+    failed, below, models = (int(fits[column].sum()) for column in (*FAILURES, "seeds"))
+    if not failed or "released" not in calibrators:
+        return ""
+    text = f" In {failed} of {models} models the released fit failed: it is farther than 5% from the optimum"
+    return text + (f", and in {below} below 0; it is scored all the same." if below else ".")
 
 
 FITS = {
@@ -309,11 +340,11 @@ def caption(
     if any(value.best for value in values):
         text += "Bold: the lowest of its column and block, if each other is above it by more than either's deviation. "
     if any(0 < value.n < value.seeds for value in values):
-        text += "Raised: seeds with a finite optimum, of all; the others have none and are left out. "
+        text += "Raised: seeds whose fit is finite, of all; the others can't be scored and are left out. "
     if any(math.isinf(value.mean) for value in values):
         text += "∞: a class that occurs was given a probability of 0. "
     if any(math.isnan(value.mean) for value in values):
-        text += "--: no finite optimum, or not computed. "
+        text += "--: no finite fit, or not computed. "
     if dagger:
         text += "†: in some seed fewer than 99% of the labels trained on are fitted. "
     return text.strip()

@@ -27,6 +27,7 @@ FIRST = ("sphere", "nearest_other", "manifold", "mixup_line")  # of the probes, 
 CALIBRATIONS = ("none", "released", "exact", "oracle")  # in the order of the columns of verdicts
 PROBES = {"sphere": "random direction", "nearest_other": "to nearest other", "manifold": "principal directions"}
 PROBES |= {"mixup_line": "to random other"}
+FAR = 3
 REFERENCES: dict[str, Any] = {"bayes": "-", "uniform": (0, (1, 1))}  # and their dashes
 FITS = {
     "none": artists.key("no TS", GREY, marker="o", mfc="white", ls=""),
@@ -185,7 +186,8 @@ def _draw_radii(ax: Axes, radii: pd.DataFrame, cells: Sequence[Cell], styles: Ma
         # A median among censored rays is a lower bound: hollow, as in the figure of radii.
         face = "white" if row.censored > 0.5 else style.color
         ax.plot([row.mean], [row.y], color=style.color, marker=style.marker, ms=4, mfc=face, mew=0.8, zorder=3)
-    ax.set_xlim(left=min(-0.03, ax.get_xlim()[0]))
+    # Radii of 0 alone would leave the axis a width of nothing around 0.
+    ax.set_xlim(min(-0.03, ax.get_xlim()[0]), max(1.0, ax.get_xlim()[1]) if means["mean"].max() == 0 else None)
 
 
 def _draw_scores(ax: Axes, nll: pd.DataFrame, cells: Sequence[Cell], styles: Mapping[str, Style]) -> list[Any]:
@@ -206,13 +208,17 @@ def _draw_scores(ax: Axes, nll: pd.DataFrame, cells: Sequence[Cell], styles: Map
         }
         for calibrator, value in zip(values.index.astype(str), values, strict=True):
             ax.plot([value], [y], color=style.color, ls="", zorder=3, **looks[calibrator])
+    largest = rows.loc[rows["calibrator"] != "released", "mean"].max()
     for name, dash in REFERENCES.items():
         values = scores[scores["model"] == name].groupby("dataset")["mean"].first()
         known = [(y, values[dataset]) for y, (dataset, _) in enumerate(cells) if dataset in values.index]
         for y, value in known:
             ax.plot([value, value], [y - 0.44, y + 0.44], ls=dash, color=INK, lw=1.1, zorder=2)
+        largest = max([largest, *(value for _, value in known)])
         if known:
             keys.append(artists.key(labels.REFERENCES[name].replace(" posterior", ""), INK, lw=1.1, ls=dash))
+    if rows["mean"].max() > FAR * largest:  # the paper's fit, where it ended below 0: its line runs out of the axis
+        ax.set_xlim(-0.05 * largest, 1.1 * largest)
     return keys
 
 

@@ -1,0 +1,183 @@
+"""Draw the workflow's figures from frames of your own: what the library's functions return, or an experiment's tables.
+
+Each function returns a matplotlib figure, which `save` writes. Columns that a frame doesn't have are filled in by
+`DEFAULTS`: one data set, model and loss without a name, of one seed. To compare several, say which rows are whose::
+
+    both = pd.concat([erm.curves.assign(loss="cross_entropy"), mixup.curves.assign(loss="mixup2")])
+    save(neighbourhood(both, probe="sphere", dataset="my data"), "halos")
+
+A column may also be given for all rows, as `probe` here. Names that the project knows are shown in its words.
+
+A figure of your own can use `styled` (the look of all figures), `losses_in` (a table's losses, in the order of
+legends), `loss_styles` (their colours, markers and dashes) and `loss_label` (their names in words).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from halobench.core import plugins
+from halobench.core.errors import require
+from halobench.reporting.labels import loss_label
+from halobench.reporting.plotting.saving import save
+from halobench.reporting.plotting.style import styled
+from halobench.reporting.styles import loss_styles
+from halobench.reporting.table_views import losses_in
+from halobench.results.radii_summary import GROUPED, RADII_COLUMNS, summarise_radii
+from halobench.storage.columns import KEYS, TABLE_COLUMNS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from halobench.calibration.binning import Reliability
+    from halobench.calibration.evaluate import Calibrated
+
+__all__ = ["calibrated", "calibration", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability"]
+__all__ += ["loss_label", "loss_styles", "losses_in", "reliability_posthoc", "save", "styled"]
+
+# The columns of a cell and of a split, of frames that are of one alone.
+DEFAULTS: Mapping[str, Any] = {
+    **{"dataset": "", "model": "", "loss": "", "seed": 0},
+    **{"points": "train", "probe": "", "split": "test", "labels": "clean", "calibrator": "none"},
+}
+
+
+def neighbourhood(curves: pd.DataFrame, **columns: Any) -> Figure:
+    """Draw confidence against distance, relative to the nearest sample of another label.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        As `probe` returns them; rows with a ``relative_radius`` are drawn.
+    **columns
+        Values of columns for all rows, e.g. ``probe="sphere"``.
+
+    Raises
+    ------
+    SpecError
+        If a column is missing that can't be filled in.
+    """
+    return _draw("neighbourhood", neighbourhood=curves.assign(**columns))
+
+
+def confidence_radius(curves: pd.DataFrame, **columns: Any) -> Figure:
+    """Draw confidence against distance in normalised input space; as `neighbourhood`, of rows with a ``radius``."""
+    return _draw("confidence_radius", neighbourhood=curves.assign(**columns))
+
+
+def logit_gaps(curves: pd.DataFrame, **columns: Any) -> Figure:
+    """Draw the label's logit less the largest other against distance; as `confidence_radius`."""
+    return _draw("logit_gaps", neighbourhood=curves.assign(**columns))
+
+
+def radii(radii: pd.DataFrame, **columns: Any) -> Figure:
+    """Draw how far certainty, half the confidence and the decision last: medians over rays.
+
+    Parameters
+    ----------
+    radii : DataFrame
+        As `probe` returns them, a row per sample and ray; or the table ``radii`` of an experiment.
+    **columns
+        Values of columns for all rows.
+
+    Raises
+    ------
+    SpecError
+        If a column is missing that can't be filled in.
+    """
+    table = radii.assign(**columns)
+    if "relative_median" not in table:
+        cells = _filled("radii", table, (*GROUPED, *RADII_COLUMNS)).groupby(KEYS, sort=False)
+        parts: dict[Any, pd.DataFrame] = {cell: summarise_radii(rows) for cell, rows in cells}
+        table = pd.concat(parts, names=KEYS).reset_index(KEYS)
+    return _draw("radii", radii=table)
+
+
+def reliability(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **columns: Any) -> Figure:
+    """Draw accuracy against confidence, without calibration and after temperature scaling.
+
+    Parameters
+    ----------
+    bins : DataFrame, Reliability, or mapping of calibrator to Reliability
+        ``calibrate(...).reliability``, or what `reliability` of the metrics returns, for the calibrators ``none``,
+        ``released`` and ``exact``.
+    **columns
+        Values of columns for all rows.
+
+    Raises
+    ------
+    SpecError
+        If a column is missing that can't be filled in.
+    """
+    return _draw("reliability", reliability=_bins(bins).assign(**columns))
+
+
+def reliability_posthoc(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **columns: Any) -> Figure:
+    """Draw accuracy against confidence after other calibrators, next to the exact temperature; as `reliability`."""
+    return _draw("reliability_posthoc", reliability=_bins(bins).assign(**columns))
+
+
+def calibration(metrics: pd.DataFrame, runs: pd.DataFrame | None = None, **columns: Any) -> Figure:
+    """Draw NLL and ECE on the test split by calibrator.
+
+    Parameters
+    ----------
+    metrics : DataFrame
+        ``calibrate(...).metrics``.
+    runs : DataFrame, optional
+        With a column ``temperature_released``, of whose values below 0 the figure speaks.
+    **columns
+        Values of columns for all rows.
+
+    Raises
+    ------
+    SpecError
+        If a column is missing that can't be filled in.
+    """
+    table = _filled("metrics", metrics.assign(**columns))
+    fits = pd.DataFrame({"temperature_released": []}) if runs is None else runs
+    return plugins.load("figures", "calibration")(table, _filled("runs", fits.assign(**columns), ()))
+
+
+def calibrated(results: Calibrated, **columns: Any) -> dict[str, Figure]:
+    """Draw the results of `calibrate` or `calibrate_file`.
+
+    Returns
+    -------
+    dict of str to Figure
+        ``calibration`` and ``reliability``; and ``reliability_posthoc`` if there are calibrators besides temperatures.
+    """
+    fits = [{"temperature_released": fit["T"]} for fit in results.fits if fit["calibrator"] == "released"]
+    drawn = {
+        "calibration": calibration(results.metrics, pd.DataFrame(fits, columns=["temperature_released"]), **columns),
+        "reliability": reliability(results.reliability, **columns),
+    }
+    temperatures = plugins.constant("figures", "reliability_posthoc", "BEYOND")
+    if set(results.reliability["calibrator"]) - set(temperatures):
+        drawn["reliability_posthoc"] = reliability_posthoc(results.reliability, **columns)
+    return drawn
+
+
+def _draw(name: str, **tables: pd.DataFrame) -> Figure:
+    """Return a figure of the workflow, of tables by name whose missing columns are filled in."""
+    return plugins.load("figures", name)(*(_filled(table, rows) for table, rows in tables.items()))
+
+
+def _filled(table: str, rows: pd.DataFrame, needed: tuple[str, ...] | None = None) -> pd.DataFrame:
+    """Return rows with the missing columns of `DEFAULTS`; raise SpecError if another column of a table is missing."""
+    filled = rows.assign(**{column: value for column, value in DEFAULTS.items() if column not in rows})
+    missing = [column for column in (TABLE_COLUMNS[table] if needed is None else needed) if column not in filled]
+    require(not missing, table, f"no column {', '.join(missing)}", "a frame as the library or an experiment has it")
+    return filled
+
+
+def _bins(bins: pd.DataFrame | Reliability | Mapping[str, Reliability]) -> pd.DataFrame:
+    """Return the bins of reliability diagrams as rows."""
+    if isinstance(bins, pd.DataFrame):
+        return bins
+    diagrams = bins if isinstance(bins, Mapping) else {"none": bins}
+    frames = [pd.DataFrame(vars(diagram)).assign(calibrator=name) for name, diagram in diagrams.items()]
+    return pd.concat([frame.rename_axis("bin").reset_index() for frame in frames], ignore_index=True)

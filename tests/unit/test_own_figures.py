@@ -1,0 +1,129 @@
+"""From logits and probes of one's own to figures: frames of the library are drawn as they come."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.text import Text
+
+import halobench
+from halobench import ProbeSpec, SpecError, Surroundings, calibrate_file, figures, probe
+from halobench.cli.main import main
+from halobench.results.radii_summary import censored_quantile
+from halobench.storage.verify import verify
+
+
+def drawn_words(figure):
+    return " ".join(text.get_text() for text in figure.findobj(Text))
+
+
+@pytest.fixture(scope="module")
+def logits(tmp_path_factory):
+    """A file of logits that are underconfident by such a factor that the paper's fit ends below 0."""
+    rng = np.random.default_rng(0)
+    z = 2 * rng.normal(size=(800, 10))
+    path = tmp_path_factory.mktemp("own") / "mine.npz"
+    np.savez(path, logits=0.552 * z, labels=(z + rng.gumbel(size=z.shape)).argmax(1))
+    return path
+
+
+@pytest.fixture(scope="module")
+def probed():
+    """The probe of a linear model on two blobs."""
+    rng = np.random.default_rng(0)
+    inputs = torch.from_numpy(np.r_[rng.normal(0, 1, (30, 4)), rng.normal(3, 1, (30, 4))]).float()
+    labels = np.repeat([0, 1], 30)
+    model = torch.nn.Linear(4, 2)
+    with torch.no_grad():
+        model.weight[:] = torch.tensor([[-1.0] * 4, [1.0] * 4])
+        model.bias[:] = torch.tensor([6.0, -6.0])
+    spec = ProbeSpec(kind="sphere", radii=(0.0, 1.0, 4.0), relative_radii=(0.0, 0.5, 1.0))
+    surroundings = Surroundings(inputs, labels)
+    return probe(model.eval(), inputs, labels, spec, surroundings, rng=np.random.default_rng(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "y"),
+    [
+        ("neighbourhood", "relative_radius", "confidence"),
+        ("confidence_radius", "radius", "confidence"),
+        ("logit_gaps", "radius", "logit_gap"),
+    ],
+)
+def test_curves_of_a_probe_are_drawn_as_they_come(probed, name, x, y):
+    before = probed.curves.copy()
+    (ax,) = getattr(figures, name)(probed.curves).axes
+    rows = probed.curves.dropna(subset=[x]).sort_values(x)
+    line = max(ax.lines, key=lambda line: len(line.get_xdata()))
+    at = np.searchsorted(line.get_xdata(), rows[x])
+    np.testing.assert_allclose(np.asarray(line.get_ydata())[at], rows[y], rtol=1e-12)
+    pd.testing.assert_frame_equal(probed.curves, before)
+
+
+def test_curves_of_two_models_are_told_apart_by_a_column(probed):
+    both = pd.concat([probed.curves.assign(loss="cross_entropy"), probed.curves.assign(loss="mine")])
+    figure = figures.neighbourhood(both, probe="sphere", dataset="blobs", model="mlp")
+    (ax,) = figure.axes
+    assert (ax.get_title("left"), ax.get_title("center").strip()) == ("blobs · MLP", "Random direction")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Cross-entropy", "mine"]
+    assert "held-out" not in drawn_words(figure), "there is no control to speak of"
+
+
+def test_radii_of_a_probe_are_summarised(probed):
+    figure = figures.radii(probed.radii)
+    rows = probed.radii[probed.radii["quantity"] == "decision"]
+    median = censored_quantile((rows["radius"] / rows["other_distance"]).to_numpy(), rows["censored"].to_numpy(), 0.5)
+    ax = next(ax for ax in figure.axes if ax.get_title().startswith("Decision"))
+    assert median in [pytest.approx(float(line.get_xdata()[0])) for line in ax.lines if len(line.get_xdata()) == 1]
+
+
+def test_radii_of_0_alone_have_an_axis(probed):
+    figure = figures.radii(probed.radii.assign(radius=0.0, censored=False))
+    assert all(ax.get_xlim()[1] > 0.5 for ax in figure.axes)
+
+
+def test_reliability_of_the_metrics_is_drawn():
+    rng = np.random.default_rng(0)
+    probabilities, labels = rng.dirichlet(np.ones(3), size=500), rng.integers(3, size=500)
+    bins = halobench.reliability(probabilities, labels, bins=10)
+    ax = figures.reliability({"none": bins}).axes[0]
+    full = np.asarray(bins.count) > 0
+    points = np.concatenate([line.get_ydata() for line in ax.lines if line.get_linestyle() == "None"])
+    np.testing.assert_allclose(np.sort(points), np.sort(bins.accuracy[full]), rtol=1e-12)
+
+
+def test_results_of_a_file_of_logits_are_drawn(logits):
+    results = calibrate_file(logits)
+    drawn = figures.calibrated(results, dataset="mine")
+    assert list(drawn) == ["calibration", "reliability"]
+    nll, ece = drawn["calibration"].axes
+    shown = results.metrics.query("split == 'test' and labels == 'clean'").set_index(["metric", "calibrator"])["value"]
+    order = ["none", "released", "exact", "oracle"]
+    for ax, metric in ((nll, "nll"), (ece, "ece")):
+        heights = next(line for line in ax.lines if len(line.get_xdata()) == 4 and line.get_marker() != "_")
+        np.testing.assert_allclose(heights.get_ydata(), shown[metric][order], rtol=1e-12)
+    assert "released TS: fit below 0 for 1 of 1 model" in nll.get_xlabel().replace("\n", " ")
+    assert "no finite T" not in nll.get_xlabel()
+
+
+def test_the_command_draws_them(logits, tmp_path, capsys):
+    out = tmp_path / "out"
+    spec = json.dumps({"calibrators": ["none", "exact", "vector"]})
+    assert main(["calibrate", "--logits", str(logits), "--spec", spec, "--out", str(out)]) == 0
+    drawn = {
+        f"{name}.{kind}" for name in ("calibration", "reliability", "reliability_posthoc") for kind in ("png", "pdf")
+    }
+    assert drawn <= {path.name for path in out.iterdir()}
+    assert drawn <= json.loads((out / "calibrate.json").read_text())["outputs"].keys()
+    assert not verify(out).faults
+
+
+def test_a_missing_column_is_named(probed):
+    with pytest.raises(SpecError, match="neighbourhood = 'no column confidence'"):
+        figures.neighbourhood(probed.curves.drop(columns="confidence"))
+    with pytest.raises(SpecError, match="radii = 'no column censored'"):
+        figures.radii(probed.radii.drop(columns="censored"))
