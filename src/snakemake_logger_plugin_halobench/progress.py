@@ -79,7 +79,9 @@ class Run:
         if record.rule_name in TARGETS:
             return
         wildcards = {key: str(value) for key, value in record.wildcards.items()}
-        job = PlannedJob(record.rule_name, outputs=tuple(record.output), wildcards=wildcards)
+        job = PlannedJob(
+            record.rule_name, inputs=tuple(record.input), outputs=tuple(record.output), wildcards=wildcards
+        )
         log = Path(record.log[0]) if record.log else None
         self.failed.pop(record.jobid, None)
         self.started = True

@@ -53,7 +53,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
             rest.append(argument)
             continue
         ours.append(argument)
-        if argument == "--orphans" and left:
+        if argument in ("--orphans", "--results") and left:
             ours.append(left.pop(0))
     args = build_parser().parse_args(ours)
     args.rest = rest

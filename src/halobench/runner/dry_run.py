@@ -51,7 +51,13 @@ class PlannedJob:
 
     @property
     def kind(self) -> str:
-        """Its stage, which is the name of its rule; but each figure and each table for print has a rule of its own."""
+        """Its stage.
+
+        That is the name of its rule; but each figure and each table for print has a rule of its own, and a workflow that
+        uses this one as a module may rename all. Then the name of its request says it.
+        """
+        if request := request_of(self):
+            return Path(request).name.partition("-")[0]
         kind = self.rule.partition("_")[0]
         return kind if kind in EACH else self.rule
 
@@ -60,12 +66,18 @@ class PlannedJob:
         """Its cell, or whatever its wildcards say: ``clean/cnn/mixup2/seed0``."""
         named = {key: value.rstrip("/") for key, value in self.wildcards.items() if value}
         parts = [f"seed{value}" if key == "seed" else value for key, value in named.items()]
-        return "/".join([*parts, self.rule.partition("_")[2]] if self.kind in EACH else parts)
+        return "/".join([*parts, self.rule.partition(f"{self.kind}_")[2]] if self.kind in EACH else parts)
 
     @property
     def name(self) -> str:
         """Kind and label."""
         return f"{self.kind} {self.label}".strip()
+
+
+def results_of(jobs: Iterable[PlannedJob]) -> str:
+    """Return the results folder of jobs, relative to the working directory."""
+    requests = filter(None, map(request_of, jobs))
+    return next((str(Path(request).parents[1]) for request in requests), "results")
 
 
 def request_of(job: PlannedJob) -> str:

@@ -7,11 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-REPORT = Path("results/report.html")
 STYLE = Path("workflow/report/style.css")
-EXPLORER = "explorer.html"
+EXPLORER, REPORT = "explorer.html", "report.html"
 # In the order in which they are named. Verdicts on parts of the data are counted by the page of claims alone.
 VERDICTS = {"holds": "hold", "does_not": "don't", "undecided": "are undecided", "not_tested": "aren't tested"}
+_place = [Path("results")]  # the results folder of the run in this process
+
+
+def note_place(results: Path) -> None:
+    """Note the results folder of the run in this process."""
+    _place[:] = [results]
 
 
 def summary(outputs: Iterable[str]) -> list[str]:
@@ -25,7 +30,7 @@ def summary(outputs: Iterable[str]) -> list[str]:
     """
     paths = sorted(map(PurePosixPath, outputs))
     if not paths:
-        pages = [path for path in (REPORT, REPORT.with_name(EXPLORER)) if path.exists()]
+        pages = [path for path in (_place[0] / REPORT, _place[0] / EXPLORER) if path.exists()]
         return [f"See {' and '.join(map(str, pages))}."] if pages else []
     lines = [line for path in paths if path.name == "claims.csv" for line in _claims(path)]
     drawn = [path for path in paths if "figures" in path.parts and path.suffix == ".png"]
@@ -35,7 +40,7 @@ def summary(outputs: Iterable[str]) -> list[str]:
     lines += [f"Explorer: {path}" for path in paths if path.name == EXPLORER]
     if any("partial" not in path.parts for path in drawn):
         style = f" --report-stylesheet {STYLE}" if STYLE.exists() else ""
-        lines.append(f"Next, for the report: snakemake --report {REPORT}{style}")
+        lines.append(f"Next, for the report: snakemake --report {_place[0] / REPORT}{style}")
     return lines
 
 

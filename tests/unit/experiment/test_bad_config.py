@@ -34,7 +34,7 @@ def assert_refused(config: dict, lines: list) -> None:
     """Exactly these lines (strings or patterns) are said of a configuration."""
     data_root.note(config)
     with pytest.raises((ConfigError, SpecError)) as raised:
-        validation.load_checked(config, Path("cache"))
+        validation.load_checked(config, Path("cache"), Path("results"))
     found = getattr(raised.value, "problems", [str(raised.value)])
     assert len(found) == len(lines), found
     for line, expected in zip(found, lines, strict=True):
