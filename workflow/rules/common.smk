@@ -101,7 +101,9 @@ def tables_of(kind, name):
 def caption(name, kind="figure"):
     """The own caption of a figure or table, or the one for those without."""
     path = workflow.current_basedir.join(f"../report/{name}.rst")
-    there = Path(path.get_path_or_uri(secret_free=False)).exists() or workflow.sourcecache.exists(path)
+    there = Path(
+        path.get_path_or_uri(secret_free=False)
+    ).exists() or workflow.sourcecache.exists(path)
     return f"../report/{name if there else kind}.rst"
 
 

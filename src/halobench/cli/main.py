@@ -66,6 +66,20 @@ def _print_error(line: str) -> None:
         print(line, file=sys.stderr)
 
 
+def _opening(args: argparse.Namespace, arguments: Sequence[str]) -> str:
+    """Return the line that a job's log opens with: the command that reproduces it.
+
+    A job of a run finds plug-ins outside the package by PYTHONPATH, which the run sets.
+    """
+    from halobench.storage.requests import outside_plugins, read_request
+
+    command, path = f"halobench {shlex.join(arguments)}", os.environ.get("PYTHONPATH")
+    request = getattr(args, "request", None)
+    if path and request is not None and outside_plugins(read_request(request, args.command).spec):
+        return f"$ PYTHONPATH={shlex.quote(path)} {command}"
+    return f"$ {command}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends in one line on standard error and exit code 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -89,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         if COMMANDS[args.command].logged:
-            print(f"$ halobench {shlex.join(arguments)}", flush=True)
+            print(_opening(args, arguments), flush=True)
         return args.run(args) or 0
     except argparse.ArgumentTypeError as error:
         _print_error(f"halobench: error: standard input: {error}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -94,7 +93,9 @@ COMMANDS = (
         EXAMPLE_RUN,
         passed_on=True,
     ),
-    Command("plan", "Say how many jobs and GPU-hours a run would take.", _plan, (RESULTS,), EXAMPLE_PLAN, passed_on=True),
+    Command(
+        "plan", "Say how many jobs and GPU-hours a run would take.", _plan, (RESULTS,), EXAMPLE_PLAN, passed_on=True
+    ),
     Command(
         "why",
         "Say why each job would run.",

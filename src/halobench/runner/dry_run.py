@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -31,6 +32,7 @@ PARAMS = "Params have changed since last execution"
 SOFTWARE = "Software environment definition has changed since last execution"
 
 BUILT_IN = {"local", "dryrun", "touch"}  # executors that Snakemake has
+SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")  # that Snakemake looks for
 EACH = ("figure", "table")  # what has a rule for each, named after it: figure_summary
 
 
@@ -53,8 +55,8 @@ class PlannedJob:
     def kind(self) -> str:
         """Its stage.
 
-        That is the name of its rule; but each figure and each table for print has a rule of its own, and a workflow that
-        uses this one as a module may rename all. Then the name of its request says it.
+        The name of its request says it: each figure and each table for print has a rule of its own, and a workflow that
+        uses this one as a module may rename all.
         """
         if request := request_of(self):
             return Path(request).name.partition("-")[0]
@@ -180,6 +182,18 @@ def check_profile(arguments: Sequence[str]) -> None:
             raise FileNotFoundError(f"{path}: executor = {executor[1]}: its plug-in is not installed: {right}")
 
 
+def check_snakefile(arguments: Sequence[str]) -> None:
+    """Raise FileNotFoundError unless Snakemake finds a workflow where it is started, or by its arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--snakefile", "-s")
+    parser.add_argument("--profile")  # which may name one
+    parser.add_argument("--help", "-h", "--version", "-v", action="store_true", dest="about")
+    asked = vars(parser.parse_known_args(arguments)[0])
+    if not any(asked.values()) and not any(map(os.path.exists, SNAKEFILES)):
+        right = "start it in a clone of halobench, or name a clone's: --snakefile CLONE/Snakefile"
+        raise FileNotFoundError(f"no Snakefile is in {Path.cwd()}: {right}")
+
+
 def check_configfiles(arguments: Sequence[str]) -> None:
     """Check that the configuration files that Snakemake's arguments name can be read, before it trips over one.
 
@@ -222,8 +236,9 @@ def dry_run(arguments: Sequence[str]) -> Events:
     Raises
     ------
     OSError
-        By `check_profile` and `check_configfiles`.
+        By `check_snakefile`, `check_profile` and `check_configfiles`.
     """
+    check_snakefile(arguments)
     check_profile(arguments)
     check_configfiles(arguments)
     # A profile may ask for silence; the arguments come last, so that the user's word counts otherwise.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,15 @@ _place = [Path("results")]  # the results folder of the run in this process
 def note_place(results: Path) -> None:
     """Note the results folder of the run in this process."""
     _place[:] = [results]
+
+
+left_out: list[str] = []  # lines on jobs that the run in this process can't do
+
+
+def note_left_out(line: str) -> None:
+    """Say that jobs are left out of the run in this process, and keep it for its end."""
+    left_out.append(line)
+    print(f"halobench: {line}", file=sys.stderr, flush=True)
 
 
 def summary(outputs: Iterable[str]) -> list[str]:

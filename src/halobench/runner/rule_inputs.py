@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.core.errors import describe_error
 from halobench.experiment import jobs
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job
@@ -35,6 +34,7 @@ class RuleInputs:
 
     def __init__(self, config: Config, results: Path, named: str):
         self.config, self.results, self.named = config, results, named
+        self.before_request: Callable[[], None] = lambda: None  # called when Snakemake builds its graph of jobs
         self.inventory = functools.cache(self._inventory)
         self._drawn = functools.cache(self._drawn_jobs)
         self._request = functools.cache(self._write_request)
@@ -70,10 +70,8 @@ class RuleInputs:
         return path
 
     def _write_request(self, stage: str, wildcards: tuple[tuple[str, str], ...], name: str) -> str:
-        try:
-            path = write_request(self.results, self.job(stage, dict(wildcards), name).request)
-        except OSError as error:
-            sys.exit(f"{self.results}: expected a folder that can be written to ({describe_error(error)})")
+        self.before_request()
+        path = write_request(self.results, self.job(stage, dict(wildcards), name).request)
         return f"{self.named}/{path.relative_to(self.results)}"
 
     def _drawn_jobs(self, experiment: str, scope: str) -> dict[tuple[str, str], Job]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core.errors import SpecError, hint, one_of, require
+from halobench.core.formatting import count
 from halobench.data import data_root
 from halobench.experiment import validation
 from halobench.experiment.config_file import check_file
@@ -20,6 +21,7 @@ from halobench.runner import run as controller
 from halobench.runner.rule_inputs import RuleInputs
 from halobench.runner.slurm.checks import ASKED
 from halobench.runner.slurm.queue import SlurmError
+from halobench.storage import files
 
 # What profiles and rules ask for: of SLURM, of Snakemake, and of the workflow.
 RESOURCES = {*ASKED, "mem", "mem_mib", "mem_mb_per_cpu", "disk", "disk_mb", "disk_mib", "tmpdir", "tasks", "clusters"}
@@ -105,6 +107,7 @@ class Startup:
         checked, self.report = attempt(what, validation.load_checked, config, cache, self.results)
         inputs = RuleInputs(checked, self.results, named)
         if self.workflow.is_main_process:
+            attempt("The working directory has", files.check_writable, controller.STATE)
             if not self.workflow.dryrun:
                 controller.enrol(Path.cwd())
             self._check(checked, inputs)
@@ -115,7 +118,17 @@ class Startup:
         attempt("The command line has", check_resources, self.workflow)
         attempt("The claims have", preflight.check_claims, self.claims)
         attempt("The results have", validation.check_folders, map(self._prefixed, inputs.targets()))
+        attempt("The results have", files.check_writable, self.results)
         attempt("The results have", preflight.check_results, config, self.results)
+        unwritable = preflight.find_unwritable(config, self.results)
+        # Snakemake would end the run at the first of them. Its ``--omit-from`` leaves out what depends on them as well.
+        omitted = [str(self.results / job.record) for listed in unwritable.values() for job in listed]
+        inputs.before_request = lambda: self.workflow.dag.omitfiles.update(omitted)
+        for folder, listed in unwritable.items():
+            what = (
+                f"{count(len(listed), 'job')} left out, with all that depends on {'it' if len(listed) == 1 else 'them'}"
+            )
+            outcome.note_left_out(f"{folder} can't be written to: {what}")
 
     def check_rules(self) -> None:
         """Check, once all rules are known, that the command line names no others."""
@@ -132,6 +145,9 @@ class Startup:
         """Check the disk and the cluster, and start what serves jobs."""
         attempt("The disk has", disk_space.require_room, checked, self.report, self.results)
         attempt("The cluster has", cluster_run.start, self.workflow, config)
+        outputs = {str(path) for job in self.workflow.dag.needrun_jobs() for path in job.output}
+        for line in preflight.replaced_cells(checked, self.results, outputs):
+            print(f"halobench: {line}", file=sys.stderr, flush=True)
         if cluster_run.is_local(self.workflow):
             fork_server.start()
 
