@@ -118,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_error("halobench: stopped by SIGINT")
         return 130
     except SystemExit as stop:  # of a plug-in: a stage that ends so has not done its work, whatever the code says
+        if COMMANDS[args.command].passed_on:  # of Snakemake's arguments, which were refused
+            raise
         _print_error(f"halobench: error: ended by SystemExit({stop.code!r}), raised by a plug-in")
         return stop.code if isinstance(stop.code, int) and stop.code else 1
     except RuntimeError as error:

@@ -152,9 +152,8 @@ def _words(run: str) -> str:
     """Say what to do about another run."""
     host, _, process = run.rpartition("-")
     if host == platform.node():
-        return (
-            f"run {process} on {host} has worked here{_since(int(process))}; if both make the same files, wait for it"
-        )
+        since = _since(int(process))
+        return f"run {process} on {host} has worked here{since}; if both make the same files, wait for it"
     advice = "`halobench run --unlock` once you know that it isn't, then the same command again"
     return f"run {process} on {host}, another host, may be alive; {advice}"
 

@@ -125,9 +125,7 @@ class Startup:
         omitted = [str(self.results / job.record) for listed in unwritable.values() for job in listed]
         inputs.before_request = lambda: self.workflow.dag.omitfiles.update(omitted)
         for folder, listed in unwritable.items():
-            what = (
-                f"{count(len(listed), 'job')} left out, with all that depends on {'it' if len(listed) == 1 else 'them'}"
-            )
+            what = f"{count(len(listed), 'job')} left out, and all that would be made of the results"
             outcome.note_left_out(f"{folder} can't be written to: {what}")
 
     def check_rules(self) -> None:
