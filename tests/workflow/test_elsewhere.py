@@ -1,4 +1,4 @@
-"""The workflow used from elsewhere: from a folder of one's own, as a module of another workflow, deployed, and variants."""
+"""The workflow from elsewhere: from a folder of one's own, as a module of another workflow, deployed, and variants."""
 
 from __future__ import annotations
 
