@@ -345,7 +345,7 @@ def test_an_edit_reruns_the_same_where_snakemake_remembers_in_a_database(in_data
 
 
 def test_touching_after_an_edit_is_no_dead_end(copied):
-    """Plain Snakemake then takes old results for current, but the next run knows better; and nothing is to be deleted."""
+    """Plain Snakemake then takes old results for current, but the next run knows better; nothing is to be deleted."""
     edit = EDITS["a loss's parameter"]
     copied.edit(edit)
     copied.snakemake("--touch", "--cores", "1")

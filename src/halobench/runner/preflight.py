@@ -89,19 +89,19 @@ def _restore_time(path: Path, record: Mapping[str, Any]) -> None:
 def find_unwritable(config: Config, results: Path) -> dict[Path, list[Job]]:
     """Return the jobs that would run and whose outputs or log can't be written, by the folder that is in the way."""
     found: dict[Path, list[Job]] = {}
-    refusing = functools.cache(_refusing)
+
+    @functools.cache
+    def refusing(folder: Path) -> Path | None:
+        if not folder.exists():
+            return refusing(folder.parent)
+        return None if os.access(folder, os.W_OK | os.X_OK) else folder
+
     for job in jobs(config):
         places = (results / job.record).parent, (results / job.log).parent
         folder = next(filter(None, map(refusing, places)), None)
         if folder is not None and not _is_there(job, results):
             found.setdefault(folder, []).append(job)
     return found
-
-
-def _refusing(folder: Path) -> Path | None:
-    """Return the folder, or the nearest one around it that exists, if nothing can be written there."""
-    nearest = next(place for place in (folder, *folder.parents) if place.exists())
-    return None if os.access(nearest, os.W_OK | os.X_OK) else nearest
 
 
 def _is_there(job: Job, results: Path) -> bool:
