@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -13,12 +14,14 @@ from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInte
 
 from halobench.core.formatting import count, duration
 from halobench.runner import outcome
+from halobench.runner.run import other_runs
 from halobench.storage import job_logs
 
 from .progress import Run, Started
 
 # What Snakemake says after the table of the jobs that failed, which is no news then.
 NO_NEWS = ("At least one job did not complete successfully.", "Exiting because a job execution failed.")
+LOCKED = "That run makes some of the same files. Start this one again when it has ended."  # Snakemake would say: unlock
 
 
 class Lines:
@@ -76,7 +79,7 @@ class Lines:
         done, total = self.run.done.total(), self.run.total.total()
         took = duration(time.time() - self.run.began)
         if not total:
-            if not self._complained:
+            if not self._complained and not outcome.left_out:
                 self.say("Nothing to be done: all results are up to date.")
         elif not self.run.started:
             return  # refused before the first job, with a message of its own
@@ -131,7 +134,8 @@ class Lines:
             self._exceptions.append(record.getMessage())
         elif not _is_stale(record):
             self._complained = True
-            self.say(record.getMessage())
+            locked = record.exception == "LockException" and other_runs(Path())[0]
+            self.say(LOCKED if locked else record.getMessage())
 
     def _count(self) -> str:
         """Return how many jobs are done: ``[ 12/299]``."""

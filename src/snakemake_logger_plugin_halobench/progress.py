@@ -80,7 +80,9 @@ class Run:
         if record.rule_name in TARGETS:
             return
         wildcards = {key: str(value) for key, value in record.wildcards.items()}
-        job = PlannedJob(record.rule_name, outputs=tuple(record.output), wildcards=wildcards)
+        job = PlannedJob(
+            record.rule_name, inputs=tuple(record.input), outputs=tuple(record.output), wildcards=wildcards
+        )
         log = Path(record.log[0]) if record.log else None
         self.failed.pop(record.jobid, None)
         self.stopped.pop(record.jobid, None)
@@ -114,8 +116,8 @@ class Run:
     def seconds_left(self) -> float | None:
         """Estimate the seconds that are left; None before `LEAST` jobs have finished.
 
-        Jobs of a stage take the mean of those that have finished, or the mean of all if none has. As many run at once
-        as did so far.
+        Jobs of a stage take the mean of those that have finished; if none has, the mean of all, or twice what the first
+        of them have taken so far. As many run at once as did so far.
         """
         if self.done.total() < LEAST:
             return None
@@ -123,6 +125,9 @@ class Run:
         means = {stage: fmean(seconds) for stage, seconds in self._seconds.items()}
         overall = fmean(second for seconds in self._seconds.values() for second in seconds)
         spent = [(job.stage, now - job.since) for job in list(self.running.values())]
+        for stage, seconds in spent:
+            if stage not in self._seconds:
+                means[stage] = max(means.get(stage, overall), 2 * seconds)
         waiting = self.total - self.done - Counter(stage for stage, _ in spent)
         waiting -= Counter(job.stage for job in [*self.failed.values(), *self.stopped.values()])
         work = sum(jobs * means.get(stage, overall) for stage, jobs in waiting.items())

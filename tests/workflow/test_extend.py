@@ -59,6 +59,27 @@ def test_code_of_each_counts(examples):
     assert "mine.calibrators:shrunk" in code["calibrate"]
 
 
+def test_the_commands_in_logs_and_of_show_find_plugins_by_themselves(examples, tmp_path):
+    """Pasted into a shell without PYTHONPATH they give the same bytes."""
+    folder, environment = examples
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    bare["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), bare["PATH"]])
+    cell = "stripes/small/poly1/seed0"
+    line = (folder / f"results/logs/train/{cell}.log").read_text().splitlines()[0].removeprefix("$ ")
+    assert line.startswith("PYTHONPATH=")
+    line = line.replace(f"--out results/runs/{cell}", f"--out {tmp_path}/train")
+    line = line.replace("--checkpoint results", f"--checkpoint {tmp_path}")
+    done = subprocess.run(line, shell=True, cwd=folder, env=bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    logits = (folder / f"results/runs/{cell}/logits.safetensors").read_bytes()
+    assert (tmp_path / "train/logits.safetensors").read_bytes() == logits
+    command = [sys.executable, "-m", "halobench.cli.main", "show", cell]
+    told = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True).stdout
+    for stage in ("source", "train", "probe", "calibrate"):
+        log = (folder / f"results/logs/{stage}/{'stripes' if stage == 'source' else cell}.log").read_text()
+        assert f"{log.partition(' halobench ')[0].removeprefix('$ ')} halobench {stage} " in told
+
+
 def test_calibrator_is_what_it_says(examples):
     """Half way in 1/T: its NLL on validation lies between that of the logits and that of the exact fit."""
     metrics = pd.read_parquet(examples[0] / "results/tables/mine/metrics.parquet")

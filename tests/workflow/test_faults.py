@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from base64 import urlsafe_b64decode
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,16 @@ import pytest
 import yaml
 
 import stand_in_gpus
-from conftest import TIMES, Workspace, assert_same_tables, heed_interrupts, needs, tiny_config, tiny_figures
+from conftest import (
+    TIMES,
+    Workspace,
+    assert_same_tables,
+    heed_interrupts,
+    needs,
+    one_cell,
+    tiny_config,
+    tiny_figures,
+)
 from halobench.experiment import config_file
 from halobench.runner.logs import failed
 from halobench.storage import arrays_io, files
@@ -67,8 +77,12 @@ def test_a_killed_master_is_gone_on_from_and_finished_cells_are_not_redone(finis
     wait_for(lambda: len(trained(workspace)) >= 3, master)
     second = run(workspace, "--cores", "1", *QUIET)
     assert second.returncode != 0
-    assert f"a run is going on here: process {master.pid} on " in second.stderr
-    assert "unlocked" not in second.stderr
+    assert re.search(rf"run {master.pid} on \S+ has worked here since \d\d:\d\d", second.stderr)
+    assert "That run makes some of the same files. Start this one again when it has ended." in second.stderr
+    assert "unlock" not in second.stderr
+    refused = run(workspace, "--unlock")
+    assert refused.returncode == 2
+    assert f"--unlock: expected no living run in this directory (run {master.pid} on " in refused.stderr
     assert master.poll() is None
     master.kill()
     master.wait()
@@ -384,6 +398,68 @@ def test_a_run_refuses_an_edited_file_and_verify_has_it_made_again(finished, tmp
     assert done.returncode == 0, done.stderr[-2000:]
     assert path.read_bytes() == original
     assert_same_tables(finished, workspace)
+
+
+UNPRIVILEGED = "-dac_override,-dac_read_search"  # without these root is bound by permissions as anyone is
+
+
+def run_bound(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess:
+    """`halobench run` by a user whom permissions bind."""
+    command = [sys.executable, "-m", "halobench.cli.main", "run", *arguments]
+    if os.geteuid() == 0:
+        needs(shutil.which("setpriv") is not None, "setpriv, or a user other than root")
+        command = ["setpriv", f"--bounding-set={UNPRIVILEGED}", f"--inh-caps={UNPRIVILEGED}", *command]
+    return subprocess.run(command, cwd=workspace.folder, capture_output=True, text=True, check=False)
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Take the right to write in a folder away, for a while."""
+    folder.chmod(0o555)
+    try:
+        yield
+    finally:
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("name", ["results", ".snakemake/halobench"])
+def test_a_folder_that_cant_be_written_is_named_before_the_run(finished, tmp_path, name):
+    workspace = finished.copy(tmp_path / "copy")
+    for dry in ([], ["-n"]):
+        with read_only(workspace.folder / name):
+            done = run_bound(workspace, "--cores", "1", *dry)
+        assert done.returncode != 0
+        line = f"folder of outputs = {name!r}: expected one that can be written to (Permission denied)"
+        assert done.stderr.splitlines()[-1].removeprefix("halobench: error: ") == line
+
+
+def test_one_cells_folder_that_cant_be_written_holds_up_no_other(tmp_path):
+    """It is named before the run and after; the other cell is computed. Once it can be written the rest follows."""
+    config = one_cell()
+    config["experiments"]["tiny"]["grid"][0]["losses"] = ["cross_entropy", "mixup2"]
+    workspace = Workspace(tmp_path, config)
+    cells = {loss: tmp_path / f"results/runs/noisy/mlp/{loss}/seed0" for loss in config["losses"]}
+    assert run(workspace, "--cores", "2", *QUIET).returncode == 0
+    config["train"]["lr"] = 0.01
+    workspace.write(config)
+    before = files.checksum(cells["mixup2"] / "model.safetensors")
+    with read_only(cells["mixup2"]):
+        done = run_bound(workspace, "--cores", "2")
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        line = f"halobench: {cells['mixup2'].relative_to(tmp_path)} can't be written to: 1 job left out, "
+        assert done.stderr.count(line) == 2
+        assert files.read_json(cells["cross_entropy"] / "calibrate.json")["spec"] is not None
+        lrs = {loss: files.read_json(cell / "train.json")["spec"]["train"]["lr"] for loss, cell in cells.items()}
+        assert lrs == {"cross_entropy": 0.01, "mixup2": 0.003}
+        assert files.checksum(cells["mixup2"] / "model.safetensors") == before
+        again = run_bound(workspace, "--cores", "2")
+        assert again.returncode == 1
+        assert "up to date" not in again.stderr
+    done = run(workspace, "--cores", "2")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "halobench: 1 trained cell will be replaced: train.lr was 0.003 and is 0.01\n" in done.stderr
+    assert "`halobench run --results FOLDER`" in done.stderr
 
 
 def digests(folder: Path) -> dict[str, str]:

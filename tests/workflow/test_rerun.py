@@ -344,6 +344,18 @@ def test_an_edit_reruns_the_same_where_snakemake_remembers_in_a_database(in_data
     assert any(edit.said in line for line in lines) if edit.jobs else lines == [explain.NOTHING], lines
 
 
+def test_touching_after_an_edit_is_no_dead_end(copied):
+    """Plain Snakemake then takes old results for current, but the next run knows better; nothing is to be deleted."""
+    edit = EDITS["a loss's parameter"]
+    copied.edit(edit)
+    copied.snakemake("--touch", "--cores", "1")
+    events = copied.events("-n")
+    assert job_counts(events) == edit.jobs
+    assert any(edit.said in line for line in reasons(events, copied.folder))
+    copied.workspace.write(tiny_config())
+    assert copied.events("-n").code == 0
+
+
 DELETED = {
     "results/figures/tiny/summary.pdf": ("figure_summary", "figure tiny/summary: summary.pdf is missing"),
     "results/tables/tiny/runs.csv": ("aggregate", "aggregate tiny: runs.csv is missing"),

@@ -4,14 +4,16 @@ rule manifest:
         cells=INPUTS.computed,
         request=INPUTS.request("manifest"),
     output:
-        "results/manifests/{experiment}.json",
+        f"{RESULTS}/manifests/{{experiment}}.json",
     log:
-        "results/logs/manifest/{experiment}.log",
+        f"{RESULTS}/logs/manifest/{{experiment}}.log",
     localrule: True
     conda:
         "../../environment.yml"
     shell:
-        "halobench manifest --request {input.request} --results results --out {output} >> {log} 2>&1"
+        "halobench manifest --request {input.request}"
+        f" --results {FOLDER}"
+        " --out {output} >> {log} 2>&1"
 
 
 # The same for the cells that are finished. No cell is an input, so that asking for it computes none.
@@ -19,18 +21,19 @@ rule partial_manifest:
     input:
         request=INPUTS.request("manifest"),
     output:
-        manifest="results/{scope}manifests/{experiment}.json",
-        missing="results/{scope}missing/{experiment}.csv",
+        manifest=f"{RESULTS}/{{scope}}manifests/{{experiment}}.json",
+        missing=f"{RESULTS}/{{scope}}missing/{{experiment}}.csv",
     log:
-        "results/{scope}logs/manifest/{experiment}.log",
+        f"{RESULTS}/{{scope}}logs/manifest/{{experiment}}.log",
     wildcard_constraints:
         scope="partial/",
     localrule: True
     conda:
         "../../environment.yml"
     shell:
-        "halobench manifest --request {input.request} --results results --out {output.manifest}"
-        " --missing {output.missing} >> {log} 2>&1"
+        "halobench manifest --request {input.request}"
+        f" --results {FOLDER}"
+        " --out {output.manifest} --missing {output.missing} >> {log} 2>&1"
 
 
 rule partial:
@@ -41,7 +44,7 @@ rule partial:
 
 rule aggregate:
     input:
-        manifest="results/{scope}manifests/{experiment}.json",
+        manifest=f"{RESULTS}/{{scope}}manifests/{{experiment}}.json",
         request=INPUTS.request("aggregate"),
     output:
         outputs("aggregate"),
@@ -57,7 +60,8 @@ rule aggregate:
     params:
         folder=output_folder,
     shell:
-        "halobench aggregate --request {input.request} --manifest {input.manifest} --results results"
+        "halobench aggregate --request {input.request} --manifest {input.manifest}"
+        f" --results {FOLDER}"
         " --out {params.folder} >> {log} 2>&1"
 
 

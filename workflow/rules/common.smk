@@ -4,7 +4,7 @@ from halobench.experiment.displays import tables_read
 from halobench.runner.startup import Startup, attempt
 from halobench.storage.layout import ORIGINS, STAGES, TABLES
 
-STARTUP = Startup(workflow)
+STARTUP = Startup(workflow, workflow.source_path("../claims.yaml"))
 if STARTUP.frozen is None:
 
     configfile: "config.yaml"
@@ -15,10 +15,12 @@ else:
 
 INPUTS = STARTUP.load(config)
 CLAIMS = STARTUP.claims
-RUN = "results/runs/{dataset}/{model}/{loss}/seed{seed}"
-CHECKPOINT = "results/checkpoints/{dataset}/{model}/{loss}/seed{seed}"
+# The results folder, as rules name it and as it lies on disk: with the prefix that a module may be given.
+RESULTS, FOLDER = INPUTS.named, INPUTS.results
+RUN = f"{RESULTS}/runs/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}"
+CHECKPOINT = f"{FOLDER}/checkpoints/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}"
 # A scope is empty, or `partial/` for what is drawn from the cells that are finished.
-TABLE = "results/{scope}tables/{experiment}"
+TABLE = f"{RESULTS}/{{scope}}tables/{{experiment}}"
 # SLURM warns train and probe so many seconds before the time limit: they save a checkpoint, and the next attempt resumes.
 WARNED = "--signal=USR1@60"
 
@@ -35,6 +37,9 @@ onerror:
     STARTUP.after_jobs(report=logger.error)
 
 
+STARTUP.keep_handlers(onstart=onstart, onsuccess=onsuccess, onerror=onerror)
+
+
 wildcard_constraints:
     source=r"[A-Za-z0-9][\w.+-]*",
     dataset=r"[A-Za-z0-9][\w.+-]*",
@@ -47,7 +52,7 @@ wildcard_constraints:
 
 def scoped(stage, path):
     """A path below the results folder, with the scope of a stage that has one."""
-    return f"results/{{scope}}{path}" if STAGES[stage].scoped else f"results/{path}"
+    return f"{RESULTS}/{{scope}}{path}" if STAGES[stage].scoped else f"{RESULTS}/{path}"
 
 
 def key_of(stage, name=""):
@@ -94,8 +99,11 @@ def tables_of(kind, name):
 
 def caption(name, kind="figure"):
     """The own caption of a figure or table, or the one for those without."""
-    path = Path(workflow.basedir) / f"workflow/report/{name}.rst"
-    return f"../report/{name if path.exists() else kind}.rst"
+    path = workflow.current_basedir.join(f"../report/{name}.rst")
+    there = Path(
+        path.get_path_or_uri(secret_free=False)
+    ).exists() or workflow.sourcecache.exists(path)
+    return f"../report/{name if there else kind}.rst"
 
 
 def train_threads(wildcards):
@@ -115,5 +123,6 @@ def grown(least):
 
 def runs_here(rule):
     """Whether a small job runs in the main process's allocation, rather than wait in a queue for longer than it takes."""
-    settings = workflow.resource_settings.overwrite_resources.get(rule, {})
+    name = workflow.modifier.modify_rulename(rule)
+    settings = workflow.resource_settings.overwrite_resources.get(name, {})
     return getattr(settings.get("submit"), "raw", 0) != 1

@@ -15,8 +15,9 @@ rule explorer:
         mem_mb=4000,
         runtime=60,
     params:
-        tables="results/{scope}tables",
-        page="results/{scope}explorer.html",
+        tables=f"{FOLDER}/{{scope}}tables",
+        page=f"{FOLDER}/{{scope}}explorer.html",
     shell:
-        "halobench explorer --request {input.request} --results results --tables {params.tables}"
-        " --out {params.page} >> {log} 2>&1"
+        "halobench explorer --request {input.request}"
+        f" --results {FOLDER}"
+        " --tables {params.tables} --out {params.page} >> {log} 2>&1"

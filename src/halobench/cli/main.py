@@ -53,7 +53,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
             rest.append(argument)
             continue
         ours.append(argument)
-        if argument == "--orphans" and left:
+        if argument in ("--orphans", "--results") and left:
             ours.append(left.pop(0))
     args = build_parser().parse_args(ours)
     args.rest = rest
@@ -64,6 +64,20 @@ def _print_error(line: str) -> None:
     """Print on standard error, if it takes it: a log on a full disk doesn't."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr)
+
+
+def _opening(args: argparse.Namespace, arguments: Sequence[str]) -> str:
+    """Return the line that a job's log opens with: the command that reproduces it.
+
+    A job of a run finds plug-ins outside the package by PYTHONPATH, which the run sets.
+    """
+    from halobench.storage.requests import outside_plugins, read_request
+
+    command, path = f"halobench {shlex.join(arguments)}", os.environ.get("PYTHONPATH")
+    request = getattr(args, "request", None)
+    if path and request is not None and outside_plugins(read_request(request, args.command).spec):
+        return f"$ PYTHONPATH={shlex.quote(path)} {command}"
+    return f"$ {command}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         if COMMANDS[args.command].logged:
-            print(f"$ halobench {shlex.join(arguments)}", flush=True)
+            print(_opening(args, arguments), flush=True)
         return args.run(args) or 0
     except argparse.ArgumentTypeError as error:
         _print_error(f"halobench: error: standard input: {error}")
@@ -104,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_error("halobench: stopped by SIGINT")
         return 130
     except SystemExit as stop:  # of a plug-in: a stage that ends so has not done its work, whatever the code says
+        if COMMANDS[args.command].passed_on:  # of Snakemake's arguments, which were refused
+            raise
         _print_error(f"halobench: error: ended by SystemExit({stop.code!r}), raised by a plug-in")
         return stop.code if isinstance(stop.code, int) and stop.code else 1
     except RuntimeError as error:

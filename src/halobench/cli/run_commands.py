@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-from halobench.cli.arguments import Command, option, read_spec
+from halobench.cli.arguments import Command, option, path, read_spec
 
 EXAMPLE_RUN = """Accepts all Snakemake arguments and resumes an interrupted run: locks of a dead run are removed.
 Jobs that it left in SLURM's queue are ended if they still wait there, and waited for if they run.
@@ -14,6 +16,7 @@ Jobs that it left in SLURM's queue are ended if they still wait there, and waite
 examples:
   halobench run                   all that the configuration asks for
   halobench run --cores 4 -n      only say what would run
+  halobench run --results other   the same into another folder, next to what is in results
   halobench run partial           tables and figures of the finished cells, in results/partial
   halobench run --workflow-profile profiles/slurm      the same on a cluster"""
 
@@ -40,22 +43,36 @@ examples:
   halobench report --configfile mine.yaml --report mine.zip"""
 
 
+def with_results(arguments: Sequence[str], folder: Path | None) -> list[str]:
+    """Return Snakemake's arguments with another results folder, among what they set of the configuration already."""
+    if folder is None:
+        return list(arguments)
+    end = [*arguments, "--"].index("--")  # what follows are targets
+    kept, targets = list(arguments[:end]), arguments[end:]
+    for i, argument in enumerate(kept):  # of several --config the last alone counts for Snakemake
+        if argument in ("--config", "-C"):
+            return [*kept[: i + 1], f"results={folder}", *kept[i + 1 :], *targets]
+    given = [argument for argument in kept if argument.startswith("--config=")]
+    kept = [argument for argument in kept if argument not in given]
+    return [*kept, "--config", *(one.partition("=")[2] for one in given[-1:]), f"results={folder}", *targets]
+
+
 def _run(args: argparse.Namespace) -> int:
     from halobench.runner.run import run
 
-    return run(args.rest, args.orphans == "cancel")
+    return run(with_results(args.rest, args.results), args.orphans == "cancel")
 
 
 def _plan(args: argparse.Namespace) -> int:
     from halobench.runner.forecast.plan import plan
 
-    return plan(args.rest)
+    return plan(with_results(args.rest, args.results))
 
 
 def _why(args: argparse.Namespace) -> int:
     from halobench.runner.forecast.explain import why
 
-    return why(args.rest, args.each)
+    return why(with_results(args.rest, args.results), args.each)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -72,6 +89,8 @@ def _check(args: argparse.Namespace) -> int:
     return 2 if problems else 0
 
 
+RESULTS = path("--results", "the results folder (default: as configured, else results)")
+
 COMMANDS = (
     Command(
         "run",
@@ -84,16 +103,19 @@ COMMANDS = (
                 default="wait",
                 help="what to do with running jobs of a run that died (default: wait)",
             ),
+            RESULTS,
         ),
         EXAMPLE_RUN,
         passed_on=True,
     ),
-    Command("plan", "Say how many jobs and GPU-hours a run would take.", _plan, (), EXAMPLE_PLAN, passed_on=True),
+    Command(
+        "plan", "Say how many jobs and GPU-hours a run would take.", _plan, (RESULTS,), EXAMPLE_PLAN, passed_on=True
+    ),
     Command(
         "why",
         "Say why each job would run.",
         _why,
-        (option("--each", action="store_true", help="one line per job, not per reason"),),
+        (option("--each", action="store_true", help="one line per job, not per reason"), RESULTS),
         EXAMPLE_WHY,
         passed_on=True,
     ),

@@ -55,6 +55,11 @@ class Job:
         return Path(self.scope) / STAGES[self.stage].record_path(self.key)
 
     @property
+    def log(self) -> Path:
+        """The path of its log below the results folder."""
+        return Path(self.scope) / "logs" / self.stage / f"{self.key}.log"
+
+    @property
     def paths(self) -> list[str]:
         """The paths of its outputs and of its record, below the results folder."""
         return [f"{self.scope}{path}" for path in STAGES[self.stage].paths(self.key)]

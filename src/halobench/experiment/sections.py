@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, WrapValidator
 
 from halobench.core import plugins
-from halobench.core.errors import NAME, SpecError, check_name
+from halobench.core.errors import NAME, SpecError, check_name, require
 from halobench.core.spec_codec import Distinct, Flag, Text, canonical, parse, spec
 from halobench.core.specs import (
     CALIBRATORS,
@@ -51,6 +53,13 @@ def _named_kinds(probes: Any) -> Any:
     if not isinstance(probes, dict):
         return probes
     return {name: {"kind": name} | keys if isinstance(keys, dict) else keys for name, keys in probes.items()}
+
+
+def _check_folder(path: str) -> str:
+    """Return a path that rules can name and shells read as it stands."""
+    expected = "a folder below the working directory or elsewhere, by a path of letters, digits and . _ + - / alone"
+    require(re.fullmatch(r"[\w.+/-]+", path, re.ASCII) and os.path.normpath(path) != ".", "", path, expected)
+    return path
 
 
 # Specs by name. Names become folders.
@@ -96,6 +105,11 @@ class Sections:
 
     _: dataclasses.KW_ONLY
     run: Distinct[Text] = Field(description="Experiments that the default target builds.")
+    results: Annotated[Text, AfterValidator(_check_folder)] = Field(
+        default="results",
+        description="Folder of all that is computed, by which variants of one configuration are kept apart; halobench"
+        " run --results FOLDER counts before it.",
+    )
     data_root: Annotated[Text, Field(min_length=1)] | None = Field(
         default=None,
         description="Folder of the data sets that are read from disk, in torchvision's layout; changing it reruns"

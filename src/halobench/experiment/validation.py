@@ -31,7 +31,7 @@ from halobench.storage import files
 from halobench.storage.provenance import PACKAGE, versions
 
 
-def load_checked(raw: Mapping[str, Any], cache: Path) -> tuple[Config, dict[str, Any]]:
+def load_checked(raw: Mapping[str, Any], cache: Path, results: Path) -> tuple[Config, dict[str, Any]]:
     """Load a configuration, check it as a whole, and build what it names; note each old word on standard error.
 
     Returns
@@ -52,14 +52,14 @@ def load_checked(raw: Mapping[str, Any], cache: Path) -> tuple[Config, dict[str,
         problems = error.problems
         if error.sound is not None and build_request(error.sound)["pairs"]:
             try:
-                ensure(error.sound, cache)
+                ensure(error.sound, cache, results)
             except (ConfigError, SpecError) as more:  # the latter if a plug-in's helper can't be parsed
                 problems = [*problems, *getattr(more, "problems", [str(more)])]
         raise ConfigError(problems) from None
-    return config, ensure(config, cache)
+    return config, ensure(config, cache, results)
 
 
-def ensure(config: Config, cache: Path, results: Path = Path("results")) -> dict[str, Any]:
+def ensure(config: Config, cache: Path, results: Path) -> dict[str, Any]:
     """Run the checks that need building, unless the same ones passed before with the same versions and code.
 
     Parameters

@@ -17,8 +17,10 @@ from halobench.core.spec_codec import to_json
 from halobench.results.origins import AS_JSON
 from halobench.storage.columns import KEYS, METRICS_COLUMNS
 from halobench.storage.files import checked_bytes, read_bytes, reading
+from halobench.storage.job_logs import python_path
 from halobench.storage.layout import CELL_STAGES
 from halobench.storage.records import read_record
+from halobench.storage.requests import outside_plugins
 from halobench.storage.tables_io import parse_csv
 
 SCORE_KEYS = ["split", "labels", "calibrator", "metric"]  # the columns that name a score
@@ -213,22 +215,27 @@ def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str 
     `source_spec` is that of its source, as `read_source_spec` returns it: cells share sources.
     """
     source, folder = f"{out}/sources/{cell.source}", f"{out}/{cell.name}"
-    lines = []
+    lines, logs = [], cell.results / "logs"
+    arguments: tuple[str, ...]
     if source_spec is not None:
-        lines.append(_line("source", "--spec", to_json(source_spec), "--out", source))
-    arguments: dict[str, tuple[str, ...]] = {
+        arguments = ("source", "--spec", to_json(source_spec), "--out", source)
+        lines.append(_line(logs / f"source/{cell.source}.log", source_spec, arguments))
+    places: dict[str, tuple[str, ...]] = {
         "train": ("--source", source, "--out", folder),
         "probe": ("--source", source, "--run", folder),
         "calibrate": ("--run", folder),
     }
     for stage, record in cell.records.items():
-        seed, spec = str(record["seed"]), to_json(record["spec"])
-        lines.append(_line(stage, *arguments[stage], "--seed", seed, "--spec", spec))
+        seed, spec = str(record["seed"]), record["spec"]
+        arguments = (stage, *places[stage], "--seed", seed, "--spec", to_json(spec))
+        lines.append(_line(logs / stage / f"{cell.name}.log", spec, arguments))
     return lines
 
 
-def _line(*arguments: str) -> str:
-    return shlex.join(["halobench", *arguments])
+def _line(log: Path, spec: Mapping[str, Any], arguments: tuple[str, ...]) -> str:
+    """Return a command, with the place of plug-ins outside the package if a spec names any: by a log, or else here."""
+    place = (python_path(log) or "PYTHONPATH=.") if outside_plugins(spec) else ""
+    return f"{place} {shlex.join(['halobench', *arguments])}".lstrip()
 
 
 # --- Comparing -------------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def _lack(job: Job, results: Path) -> str:
     """Return why the result of a job isn't there as it is now asked for; empty if it is."""
     path = results / job.record
     if not path.exists():
-        log = results / "logs" / job.stage / f"{job.key}.log"
+        log = results / job.log
         return f"not made; its log ends: {last_line(log)}" if log.exists() else "not made yet"
     try:
         record = read_record(path, ["spec", "code"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -31,6 +32,7 @@ PARAMS = "Params have changed since last execution"
 SOFTWARE = "Software environment definition has changed since last execution"
 
 BUILT_IN = {"local", "dryrun", "touch"}  # executors that Snakemake has
+SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")  # that Snakemake looks for
 EACH = ("figure", "table")  # what has a rule for each, named after it: figure_summary
 
 
@@ -51,7 +53,13 @@ class PlannedJob:
 
     @property
     def kind(self) -> str:
-        """Its stage, which is the name of its rule; but each figure and each table for print has a rule of its own."""
+        """Its stage.
+
+        The name of its request says it: each figure and each table for print has a rule of its own, and a workflow that
+        uses this one as a module may rename all.
+        """
+        if request := request_of(self):
+            return Path(request).name.partition("-")[0]
         kind = self.rule.partition("_")[0]
         return kind if kind in EACH else self.rule
 
@@ -60,12 +68,18 @@ class PlannedJob:
         """Its cell, or whatever its wildcards say: ``clean/cnn/mixup2/seed0``."""
         named = {key: value.rstrip("/") for key, value in self.wildcards.items() if value}
         parts = [f"seed{value}" if key == "seed" else value for key, value in named.items()]
-        return "/".join([*parts, self.rule.partition("_")[2]] if self.kind in EACH else parts)
+        return "/".join([*parts, self.rule.partition(f"{self.kind}_")[2]] if self.kind in EACH else parts)
 
     @property
     def name(self) -> str:
         """Kind and label."""
         return f"{self.kind} {self.label}".strip()
+
+
+def results_of(jobs: Iterable[PlannedJob]) -> str:
+    """Return the results folder of jobs, relative to the working directory."""
+    requests = filter(None, map(request_of, jobs))
+    return next((str(Path(request).parents[1]) for request in requests), "results")
 
 
 def request_of(job: PlannedJob) -> str:
@@ -168,6 +182,18 @@ def check_profile(arguments: Sequence[str]) -> None:
             raise FileNotFoundError(f"{path}: executor = {executor[1]}: its plug-in is not installed: {right}")
 
 
+def check_snakefile(arguments: Sequence[str]) -> None:
+    """Raise FileNotFoundError unless Snakemake finds a workflow where it is started, or by its arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--snakefile", "-s")
+    parser.add_argument("--profile")  # which may name one
+    parser.add_argument("--help", "-h", "--version", "-v", action="store_true", dest="about")
+    asked = vars(parser.parse_known_args(arguments)[0])
+    if not any(asked.values()) and not any(map(os.path.exists, SNAKEFILES)):
+        right = "start it in a clone of halobench, or name a clone's: --snakefile CLONE/Snakefile"
+        raise FileNotFoundError(f"no Snakefile is in {Path.cwd()}: {right}")
+
+
 def check_configfiles(arguments: Sequence[str]) -> None:
     """Check that the configuration files that Snakemake's arguments name can be read, before it trips over one.
 
@@ -210,8 +236,9 @@ def dry_run(arguments: Sequence[str]) -> Events:
     Raises
     ------
     OSError
-        By `check_profile` and `check_configfiles`.
+        By `check_snakefile`, `check_profile` and `check_configfiles`.
     """
+    check_snakefile(arguments)
     check_profile(arguments)
     check_configfiles(arguments)
     # A profile may ask for silence; the arguments come last, so that the user's word counts otherwise.

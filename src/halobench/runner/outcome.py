@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-REPORT = Path("results/report.html")
-EXPLORER = "explorer.html"
+EXPLORER, REPORT = "explorer.html", "report.html"
 # In the order in which they are named. Verdicts on parts of the data are counted by the page of claims alone.
 VERDICTS = {"holds": "hold", "does_not": "don't", "undecided": "are undecided", "not_tested": "aren't tested"}
+_place = [Path("results")]  # the results folder of the run in this process
+
+
+def note_place(results: Path) -> None:
+    """Note the results folder of the run in this process."""
+    _place[:] = [results]
+
+
+left_out: list[str] = []  # lines on jobs that the run in this process can't do
+
+
+def note_left_out(line: str) -> None:
+    """Say that jobs are left out of the run in this process, and keep it for its end."""
+    left_out.append(line)
+    print(f"halobench: {line}", file=sys.stderr, flush=True)
 
 
 def summary(outputs: Iterable[str]) -> list[str]:
@@ -24,7 +39,7 @@ def summary(outputs: Iterable[str]) -> list[str]:
     """
     paths = sorted(map(PurePosixPath, outputs))
     if not paths:
-        pages = [path for path in (REPORT, REPORT.with_name(EXPLORER)) if path.exists()]
+        pages = [path for path in (_place[0] / REPORT, _place[0] / EXPLORER) if path.exists()]
         return [f"See {' and '.join(map(str, pages))}."] if pages else []
     lines = [line for path in paths if path.name == "claims.csv" for line in _claims(path)]
     drawn = [path for path in paths if "figures" in path.parts and path.suffix == ".png"]

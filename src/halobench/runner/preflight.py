@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import time as now
 from typing import Any
 
 from halobench.core.errors import SpecError, describe_error
+from halobench.core.formatting import count
 from halobench.core.spec_codec import to_json
 from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job, drawn_jobs, jobs
+from halobench.runner.forecast.explain import changes
 from halobench.storage import files, records
 from halobench.storage.requests import STALE, differences, write_request
 
 MOST_LINES = 20  # on results that don't fit: there can be one per cell
+KEEP = "`halobench run --results FOLDER` keeps them, and computes into another folder"
 LARGE = 1_000_000_000  # bytes of a file whose checksum is left to the stages that read it
 
 
@@ -55,8 +60,7 @@ def check_results(config: Config, results: Path) -> None:
     if problems:
         rest = [f"and {len(problems) - MOST_LINES} more"] if len(problems) > MOST_LINES else []
         raise ConfigError([*problems[:MOST_LINES], *rest])
-    with contextlib.suppress(OSError):  # results that can't be written, which a dry run may look at
-        _set_back(stale, results)
+    _set_back(stale, results)
 
 
 def _set_back(stale: Sequence[Job], results: Path) -> None:
@@ -66,9 +70,11 @@ def _set_back(stale: Sequence[Job], results: Path) -> None:
     it is written again, not the one whose checksum Snakemake may remember.
     """
     for job in stale:
-        os.utime(results / job.record, (STALE, STALE))
+        with contextlib.suppress(OSError):  # a folder that can't be written, which a dry run may look at
+            os.utime(results / job.record, (STALE, STALE))
     for request in {job.request.name: job.request for job in stale}.values():
-        write_request(results, request, again=True)
+        with contextlib.suppress(OSError):
+            write_request(results, request, again=True)
 
 
 def _restore_time(path: Path, record: Mapping[str, Any]) -> None:
@@ -78,6 +84,56 @@ def _restore_time(path: Path, record: Mapping[str, Any]) -> None:
         time = max((output.stat().st_mtime for output in outputs if output.exists()), default=now())
         with contextlib.suppress(OSError):
             os.utime(path, (time, time))
+
+
+def find_unwritable(config: Config, results: Path) -> dict[Path, list[Job]]:
+    """Return the jobs that would run and whose outputs or log can't be written, by the folder that is in the way."""
+    found: dict[Path, list[Job]] = {}
+
+    @functools.cache
+    def refusing(folder: Path) -> Path | None:
+        if not folder.exists():
+            return refusing(folder.parent)
+        return None if os.access(folder, os.W_OK | os.X_OK) else folder
+
+    for job in jobs(config):
+        places = (results / job.record).parent, (results / job.log).parent
+        folder = next(filter(None, map(refusing, places)), None)
+        if folder is not None and not _is_there(job, results):
+            found.setdefault(folder, []).append(job)
+    return found
+
+
+def _is_there(job: Job, results: Path) -> bool:
+    """Whether a job's result is there as it is now asked for."""
+    try:
+        record = _read(results / job.record, job)
+    except SpecError:
+        return False
+    return not _other(record, job) and all((results / path).exists() for path in job.paths)
+
+
+def replaced_cells(config: Config, results: Path, outputs: Container[str]) -> list[str]:
+    """Return lines that say which trained cells a run replaces, and why.
+
+    Parameters
+    ----------
+    config : Config
+    results : Path
+        The results folder.
+    outputs : container of str
+        The files that the jobs of the run will write.
+    """
+    cells: Counter[str] = Counter()
+    for job in jobs(config):
+        path = results / job.record
+        if job.stage == "train" and str(path) in outputs and path.exists():
+            with contextlib.suppress(SpecError):  # a record that can't be read is of no trained cell
+                request = job.request
+                if why := changes(_read(path, job), request.spec, request.code):
+                    cells["; ".join(why)] += 1
+    lines = [f"{count(n, 'trained cell')} will be replaced: {why}" for why, n in cells.most_common(MOST_LINES)]
+    return [*lines, KEEP] if lines else []
 
 
 def _looked_at(config: Config) -> Iterator[Job]:

@@ -29,11 +29,14 @@ class RuleInputs:
     config : Config
         What is configured.
     results : Path
-        The results folder, as the rules name it.
+        The results folder.
+    named : str
+        How rules name it: if the workflow is a module, Snakemake may put a prefix before what they name.
     """
 
-    def __init__(self, config: Config, results: Path = Path("results")):
-        self.config, self.results = config, results
+    def __init__(self, config: Config, results: Path, named: str):
+        self.config, self.results, self.named = config, results, named
+        self.before_request: Callable[[], None] = lambda: None  # called when Snakemake builds its graph of jobs
         self.inventory = functools.cache(self._inventory)
         self._drawn = functools.cache(self._drawn_jobs)
         self._request = functools.cache(self._write_request)
@@ -69,7 +72,9 @@ class RuleInputs:
         return path
 
     def _write_request(self, stage: str, wildcards: tuple[tuple[str, str], ...], name: str) -> str:
-        return str(write_request(self.results, self.job(stage, dict(wildcards), name).request))
+        self.before_request()
+        path = write_request(self.results, self.job(stage, dict(wildcards), name).request)
+        return f"{self.named}/{path.relative_to(self.results)}"
 
     def _drawn_jobs(self, experiment: str, scope: str) -> dict[tuple[str, str], Job]:
         """Return the jobs on an experiment as a whole, by stage and key."""
@@ -80,18 +85,21 @@ class RuleInputs:
     def source(self, wildcards: Any) -> str:
         """Return the file that describes a data set's source: it holds the checksums of its arrays."""
         source = self.config.datasets[wildcards.dataset].source
-        return f"{self.results}/{STAGES['source'].paths(source)[0]}"
+        return f"{self.named}/{STAGES['source'].paths(source)[0]}"
 
     def weights(self, wildcards: Any) -> str | list[str]:
         """Return the file of a model's weights, if they come from elsewhere."""
         model = self.config.models[wildcards.model]
         if model.pretrained:
-            return f"{self.results}/{STAGES['weights'].paths(wildcards.model)[0]}"
-        path = os.path.normpath(model.weights) if model.weights else ""
-        if path.startswith(f"{self.results}/") and path not in self._made_weights:
-            # Left by an earlier configuration: no rule is to take it for its output, and look for a cell that is gone.
-            return os.path.abspath(path)
-        return model.weights or []
+            return f"{self.named}/{STAGES['weights'].paths(wildcards.model)[0]}"
+        if not model.weights:
+            return []
+        path, place = os.path.normpath(model.weights), f"{self.results}/"
+        if path in self._made_weights:
+            return f"{self.named}/{path.removeprefix(place)}"
+        # One in the results was left by an earlier configuration: no rule is to take it for its output, and look for a
+        # cell that is gone. And one that lies elsewhere is not to be given a prefix.
+        return os.path.abspath(path) if path.startswith(place) or place != f"{self.named}/" else model.weights
 
     @functools.cached_property
     def _made_weights(self) -> set[str]:
@@ -110,7 +118,7 @@ class RuleInputs:
         listed = [job for job in jobs.computed_jobs(self.config, experiment) if job.stage in wanted]
         # Weights and logits are read by later stages of their cell alone.
         paths = [path for job in listed for path in job.paths if not path.endswith(".safetensors")]
-        return [f"{self.results}/{path}" for path in paths]
+        return [f"{self.named}/{path}" for path in paths]
 
     def targets(self) -> list[str]:
         """Return all that the experiments that run give: each file by name, so that what was deleted is made again."""
@@ -127,7 +135,7 @@ class RuleInputs:
         """Return the tables, figures and pages of experiments."""
         listed = [job for experiment in experiments for job in self._drawn(experiment, scope).values()]
         paths = [path for job in [*listed, jobs.explorer_job(experiments, scope=scope)] for path in job.paths]
-        return [f"{self.results}/{path}" for path in paths]
+        return [f"{self.named}/{path}" for path in paths]
 
     def experiments(self, scope: str = "") -> list[str]:
         """Return the experiments that are shown: in a partial run those that have a finished cell."""
@@ -135,7 +143,7 @@ class RuleInputs:
 
     def explored(self, wildcards: Any) -> list[str]:
         """Return the tables that the explorer reads, of all experiments."""
-        folders = [f"{self.results}/{wildcards.scope}tables/{name}" for name in self.experiments(wildcards.scope)]
+        folders = [f"{self.named}/{wildcards.scope}tables/{name}" for name in self.experiments(wildcards.scope)]
         return [f"{folder}/{table}.parquet" for folder in folders for table in EXPLORED]
 
     def displays(self, kind: str) -> dict[str, str]:
@@ -147,7 +155,7 @@ class RuleInputs:
         """Return the figure that sums an experiment up: the summary, or else the first that it has."""
         figures = self.config.figures(wildcards.experiment)
         name = "summary" if "summary" in figures else figures[0]
-        return f"{self.results}/{wildcards.scope}figures/{wildcards.experiment}/{file_stem(name)}.png"
+        return f"{self.named}/{wildcards.scope}figures/{wildcards.experiment}/{file_stem(name)}.png"
 
     def recipe(self, wildcards: Any) -> Any:
         """Return the recipe of a cell."""

@@ -15,12 +15,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
-from halobench.runner import dry_run
+from halobench.runner import dry_run, outcome
 from halobench.runner.slurm import queue
+from halobench.storage import files
 
 STATE = Path(".snakemake/halobench")
 SUBMITTED = STATE / "slurm"  # notes on runs that submit jobs
@@ -97,9 +100,14 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
     SlurmError
         If such jobs may be there and SLURM doesn't answer.
     OSError
-        If a profile or a configuration can't be read, or if ``--unlock`` is asked for while a run is alive.
+        If there is no workflow, a profile or a configuration can't be read, nothing can be written, ``--touch`` is
+        asked for, or ``--unlock`` while a run is alive.
     """
     options = _asked(arguments)
+    if options.touch:
+        what = "no such option: a result is current if its record is what is asked for now, whatever its time"
+        raise OSError(f"--touch: expected {what}; `halobench why` names those that aren't")
+    dry_run.check_snakefile(arguments)
     dry_run.check_profile(arguments)
     dry_run.check_configfiles(arguments)
     if options.dry_run:
@@ -107,11 +115,15 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
         return _snakemake(arguments)
     if options.unlock:
         _forget_other_hosts(options.directory)
+    files.check_writable(options.directory / STATE)
     _started.append(name())
     alive = _enrol_unlocked(options)
     if not alive and not options.unlock:
         _settle_left(options.directory, cancel)  # which may take hours
-    return _snakemake(arguments if options.logger else [LOGGER, *arguments])
+    code = _snakemake(arguments if options.logger else [LOGGER, *arguments])
+    for line in outcome.left_out:
+        _say(line)
+    return code or int(bool(outcome.left_out))
 
 
 def _enrol_unlocked(options: argparse.Namespace) -> list[str]:
@@ -139,7 +151,7 @@ def _forget_other_hosts(folder: Path) -> None:
     """Take the user's word, by ``--unlock``, that runs of other hosts are dead, but not if one is known to be alive."""
     for path in (_locks(folder) / f"{run}.lock" for run in other_runs(folder)[0]):
         if not _is_free(path):
-            raise OSError(f"--unlock: expected no living run in this directory (there is {path.stem})")
+            raise OSError(f"--unlock: expected no living run in this directory ({_words(path.stem)})")
         path.unlink(missing_ok=True)
 
 
@@ -147,10 +159,19 @@ def _words(run: str) -> str:
     """Say what to do about another run."""
     host, _, process = run.rpartition("-")
     if host == platform.node():
-        advice = "if both make the same files Snakemake refuses this one; then wait for the other, and don't unlock"
-        return f"a run is going on here: process {process} on {host}; {advice}"
+        since = _since(int(process))
+        return f"run {process} on {host} has worked here{since}; if both make the same files, wait for it"
     advice = "`halobench run --unlock` once you know that it isn't, then the same command again"
-    return f"a run may be alive on another host: process {process} on {host}; {advice}"
+    return f"run {process} on {host}, another host, may be alive; {advice}"
+
+
+def _since(process: int) -> str:
+    """Return since when a process of this host has run: ``since 11:49``, with the day if that isn't today."""
+    try:
+        began = datetime.fromtimestamp(psutil.Process(process).create_time())
+    except psutil.Error:  # of another container
+        return ""
+    return f" since {began:%H:%M}" if began.date() == datetime.now().date() else f" since {began:%d %B %H:%M}"
 
 
 def _say(line: str) -> None:
@@ -199,12 +220,13 @@ def _settle_left(folder: Path, cancel: bool) -> None:
 
 def _asked(arguments: Sequence[str]) -> argparse.Namespace:
     """Return what counts here among Snakemake's arguments."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser("halobench run", add_help=False, allow_abbrev=False)
     parser.add_argument("--directory", "-d", type=Path, default=Path())
     for key in UNLOCKING[1:]:
         parser.add_argument(f"--{key.replace('_', '-')}")
     parser.add_argument("--logger", nargs="+")
     parser.add_argument("--unlock", action="store_true")
+    parser.add_argument("--touch", "-t", action="store_true")
     options = parser.parse_known_args(arguments)[0]
     options.dry_run = any(DRY.fullmatch(argument) for argument in arguments)
     return options

@@ -12,19 +12,20 @@ from typing import Any
 from snakemake.utils import update_config
 
 from halobench.core.errors import SpecError, hint, one_of, require
+from halobench.core.formatting import count
 from halobench.data import data_root
 from halobench.experiment import validation
 from halobench.experiment.config_file import check_file, typed
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.grid import Config
-from halobench.runner import cluster_run, disk_space, fork_server, logs, preflight
+from halobench.runner import cluster_run, disk_space, fork_server, logs, outcome, preflight
 from halobench.runner import run as controller
 from halobench.runner.report import note_run
 from halobench.runner.rule_inputs import RuleInputs
 from halobench.runner.slurm.checks import ASKED
 from halobench.runner.slurm.queue import SlurmError
+from halobench.storage import files
 
-RESULTS = Path("results")
 # What profiles and rules ask for: of SLURM, of Snakemake, and of the workflow.
 RESOURCES = {*ASKED, "mem", "mem_mib", "mem_mb_per_cpu", "disk", "disk_mb", "disk_mib", "tmpdir", "tasks", "clusters"}
 RESOURCES |= {"shard", "slots_per_gpu", "submit", "checkpoint_seconds"}
@@ -46,30 +47,51 @@ class Startup:
     Snakemakes that run one job each on a node of a cluster look at nothing that their main process has looked at. For
     them counts what the run was started with, however files have been edited since.
 
+    The workflow may be a module of another one, which then gives it its configuration and may put its files under a
+    prefix of paths.
+
     Parameters
     ----------
     workflow : snakemake.workflow.Workflow
+    claims : str
+        The claims of the workflow itself, as its ``source_path`` gives them.
 
     Attributes
     ----------
     frozen : mapping or None
         The configuration that the run was started with, in a job's Snakemake.
     claims : str
-        The file of claims: next to the configuration, or else next to the Snakefile.
+        The file of claims: next to the configuration, or else that of the workflow.
+    results : Path
+        The results folder.
     """
 
-    def __init__(self, workflow: Any):
+    def __init__(self, workflow: Any, claims: str):
         self.workflow = workflow
         self.began = time.time()
         self.frozen = None if workflow.is_main_process else cluster_run.started_with()
-        self.folder = Path(workflow.basedir)
-        self.claims = CLAIMS if Path(CLAIMS).exists() else os.path.relpath(self.folder / CLAIMS)
+        self.claims = self._place(claims)
+        self.results = Path("results")
         self.report: Mapping[str, Any] = {}
+        self.given = workflow.modifier.skip_configfile  # the configuration, by the workflow around this one
         if self.frozen is None:
             # Before Snakemake reads them: of two values for one key it would silently take the last.
-            for path in ["config.yaml", *workflow.overwrite_configfiles]:
+            own = [] if self.given else ["config.yaml"]
+            for path in dict.fromkeys([*own, *workflow.configfiles, *workflow.overwrite_configfiles]):
                 if Path(path).exists():
                     attempt("The configuration has", check_file, path)
+
+    def _prefixed(self, path: str) -> str:
+        """Return a path of a rule as it lies on disk."""
+        return self.workflow.modifier.path_modifier.replace_prefix(path)
+
+    def _place(self, claims: str) -> str:
+        """Return the path by which rules name the file of claims."""
+        original = getattr(claims, "flags", {}).get("sourcecache_entry", claims)
+        if not Path(CLAIMS).exists() and not Path(original).exists():
+            return claims  # a copy of a file that lies elsewhere in the world
+        path = CLAIMS if Path(CLAIMS).exists() else os.path.relpath(original)
+        return path if self._prefixed(path) == path else os.path.abspath(path)
 
     def load(self, config: dict[str, Any]) -> RuleInputs:
         """Return the input functions for a configuration, after all checks that need no list of jobs to run.
@@ -82,13 +104,17 @@ class Startup:
         _set_path("PYTHONPATH", os.environ.get("PYTHONPATH"), str(self.workflow.basedir))
         update_config(config, typed(self.workflow.config_settings.config))
         data_root.note(config)
+        named = results_folder(config)
+        self.results = Path(self._prefixed(f"{named}/"))
+        outcome.note_place(self.results)
         if self.frozen is not None:
-            return RuleInputs(load_config(config), RESULTS)
-        where = "" if Path("config.yaml").exists() else f" (no config.yaml is in {Path.cwd()})"
+            return RuleInputs(load_config(config), self.results, named)
+        where = "" if self.given or Path("config.yaml").exists() else f" (no config.yaml is in {Path.cwd()})"
         what, cache = f"The configuration{where} has", controller.STATE
-        checked, self.report = attempt(what, validation.load_checked, config, cache)
-        inputs = RuleInputs(checked, RESULTS)
+        checked, self.report = attempt(what, validation.load_checked, config, cache, self.results)
+        inputs = RuleInputs(checked, self.results, named)
         if self.workflow.is_main_process:
+            attempt("The working directory has", files.check_writable, controller.STATE)
             if not self.workflow.dryrun:
                 controller.enrol(Path.cwd())
             self._check(checked, inputs)
@@ -100,19 +126,36 @@ class Startup:
         """Check the command line, the claims and what earlier runs left."""
         attempt("The command line has", check_resources, self.workflow)
         attempt("The claims have", preflight.check_claims, self.claims)
-        attempt("The results have", validation.check_folders, inputs.targets())
-        attempt("The results have", preflight.check_results, config, RESULTS)
+        attempt("The results have", validation.check_folders, map(self._prefixed, inputs.targets()))
+        attempt("The results have", files.check_writable, self.results)
+        attempt("The results have", preflight.check_results, config, self.results)
+        unwritable = preflight.find_unwritable(config, self.results)
+        # Snakemake would end the run at the first of them. Its ``--omit-from`` leaves out what depends on them as well.
+        omitted = [str(self.results / job.record) for listed in unwritable.values() for job in listed]
+        inputs.before_request = lambda: self.workflow.dag.omitfiles.update(omitted)
+        for folder, listed in unwritable.items():
+            what = f"{count(len(listed), 'job')} left out, and all that would be made of the results"
+            outcome.note_left_out(f"{folder} can't be written to: {what}")
 
     def check_rules(self) -> None:
         """Check, once all rules are known, that the command line names no others."""
         if self.workflow.is_main_process:
             attempt("The command line has", check_rules, self.workflow)
 
+    def keep_handlers(self, **handlers: Callable[[], Any]) -> None:
+        """Register handlers that Snakemake passes over if the workflow is a module; those around it run first."""
+        if not self.workflow.modifier.is_main_snakefile():
+            for name, handler in handlers.items():
+                vars(self.workflow)[f"_{name}"] = _both(vars(self.workflow)[f"_{name}"], handler)
+
     def before_jobs(self, config: Mapping[str, Any], checked: Config) -> None:
         """Check the disk and the cluster, and start what serves jobs."""
-        attempt("The disk has", disk_space.require_room, checked, self.report, RESULTS)
+        attempt("The disk has", disk_space.require_room, checked, self.report, self.results)
         attempt("The cluster has", cluster_run.start, self.workflow, config)
-        note_run(self.workflow, config, RESULTS)
+        note_run(self.workflow, config, self.results)
+        outputs = {str(path) for job in self.workflow.dag.needrun_jobs() for path in job.output}
+        for line in preflight.replaced_cells(checked, self.results, outputs):
+            print(f"halobench: {line}", file=sys.stderr, flush=True)
         if cluster_run.is_local(self.workflow):
             fork_server.start()
 
@@ -121,11 +164,27 @@ class Startup:
         cluster_run.end(self.workflow)
         if report is None:
             return
-        for folder in (RESULTS, RESULTS / "partial"):
+        for folder in (self.results, self.results / "partial"):
             if failed := logs.failed(folder, self.began, cluster_run.logs(self.workflow)):
                 report(logs.table(failed))
-        if full := disk_space.full_disk_line(RESULTS):
+        if full := disk_space.full_disk_line(self.results):
             report(full)
+
+
+def results_folder(config: Mapping[str, Any]) -> str:
+    """Return the results folder of a configuration that isn't checked yet, as rules name it."""
+    folder = config.get("results")
+    return os.path.normpath(folder) if isinstance(folder, str) and folder else "results"
+
+
+def _both(first: Callable[[Any], Any], second: Callable[[], Any]) -> Callable[[Any], None]:
+    """Return a handler of Snakemake's that calls two."""
+
+    def handle(log: Any) -> None:
+        first(log)
+        second()
+
+    return handle
 
 
 def _set_path(variable: str, *paths: str | None) -> None:

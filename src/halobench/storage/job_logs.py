@@ -32,6 +32,12 @@ def before_last(log: Path, most: int = 2) -> list[str]:
     return [line for line in lines(log)[:-1] if not line.startswith("$ ")][-most:]
 
 
+def python_path(log: Path) -> str:
+    """Return the part of a log's command that sets PYTHONPATH, for a shell; empty if there is none, or no log."""
+    first = (lines(log) if log.exists() else [""])[0]
+    return first.removeprefix("$ ").partition(" halobench ")[0] if first.startswith("$ PYTHONPATH=") else ""
+
+
 def why_ended(log: Path) -> str:
     """Return the line of one of SLURM's logs that says why its job ended; empty if none does."""
     reasons = [line for line in lines(log) if REASON.fullmatch(line)]

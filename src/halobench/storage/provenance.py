@@ -88,7 +88,10 @@ def short(commit: str) -> str:
 
 @functools.cache
 def commit() -> str | None:
-    """Return the commit of the checkout that holds the package, ``-dirty`` if it has been edited; None outside git."""
+    """Return the commit of the checkout that holds the package, ``-dirty`` if it is edited; None outside git.
+
+    A new file counts if it lies in the package, as that of a plug-in.
+    """
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(PACKAGE), *arguments]
@@ -97,7 +100,8 @@ def commit() -> str | None:
     try:
         if not git("ls-files", "__init__.py"):
             return None
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+        edited = git("status", "--porcelain", "-uno") or git("ls-files", "--others", "--exclude-standard")
+        return git("rev-parse", "HEAD") + ("-dirty" if edited else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from halobench.storage import files
 
 FOLDER = "requests"  # below the results folder
 DAY = 86_400
+OUTSIDE = re.compile(r'"[A-Za-z_][\w.]*:[A-Za-z_]\w*"')  # a plug-in outside the package, in JSON
 STALE = 1 * DAY  # the time of a record that was set back, in seconds since the epoch
 TIME = 2 * DAY  # of every request: older than any result that was not set back
 
@@ -87,6 +89,11 @@ def read_request(path: Path | str, stage: str) -> Request:
     if content["stage"] != stage:
         raise SpecError(f"{path}: stage", content["stage"], stage)
     return Request(stage, content["spec"], content["code"])
+
+
+def outside_plugins(spec: Any) -> bool:
+    """Return whether a spec names a plug-in outside the package, ``module:object``."""
+    return OUTSIDE.search(to_json(spec)) is not None
 
 
 def differences(record: Mapping[str, Any], request: Request, seed: int | None = None) -> list[str]:

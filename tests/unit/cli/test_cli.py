@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import synthetic
-from halobench.cli import main
+from halobench.cli import main, run_commands
 from halobench.storage import arrays_io, tables_io
 from halobench.storage.columns import TABLE_COLUMNS
 
@@ -62,8 +62,8 @@ SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "mode
         (["figure", "sumary", "--tables", "x", "--out", "y"], 2, "did you mean 'summary'"),
         (["table", "paper_image", "--tables", "x", "--out", "y"], 2, "did you mean 'paper_images'"),
         (["check", "--each"], 2, "unrecognized arguments: --each"),
-        (["why", "--no-such-option"], 2, "snakemake: error: unrecognized arguments: --no-such-option"),
-        (["plan", "--no-such-option"], 2, "snakemake: error: unrecognized arguments: --no-such-option"),
+        (["why", "--no-such-option", "-s", "x"], 2, "snakemake: error: unrecognized arguments: --no-such-option"),
+        (["plan", "--no-such-option", "-s", "x"], 2, "snakemake: error: unrecognized arguments: --no-such-option"),
         (["run", "--orphans", "keep"], 2, "argument --orphans: invalid choice: 'keep' (choose from"),
         (["run", "--orphans"], 2, "argument --orphans: expected one argument"),
         (["logs"], 2, "the following arguments are required: CELL"),
@@ -94,6 +94,23 @@ def test_bad_arguments_end_in_one_line(arguments, code, message, capsys, tmp_pat
 def test_run_hands_on_all_but_its_own_option(arguments, orphans, rest):
     given = main.parse_arguments(["run", *arguments])
     assert (given.orphans, given.rest) == (orphans, rest)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "passed"),
+    [
+        ([], ["--config", "results=new"]),
+        (["partial", "-n"], ["partial", "-n", "--config", "results=new"]),
+        (["-n", "--", "a.csv"], ["-n", "--config", "results=new", "--", "a.csv"]),
+        (["--config", "run=[demo]", "-n"], ["--config", "results=new", "run=[demo]", "-n"]),
+        (["-C", "run=[demo]", "--", "-C"], ["-C", "results=new", "run=[demo]", "--", "-C"]),
+        (["--config=run=[demo]", "a.csv"], ["a.csv", "--config", "run=[demo]", "results=new"]),
+    ],
+)
+def test_a_results_folder_is_one_more_value_of_the_configuration(arguments, passed):
+    """Snakemake takes the last --config alone, and all words after it that are no options."""
+    given = main.parse_arguments(["run", "--results", "new", *arguments])
+    assert run_commands.with_results(given.rest, given.results) == passed
 
 
 def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):

@@ -15,7 +15,7 @@ from halobench.core.errors import SpecError, check_name
 from halobench.core.seeding import generator
 from halobench.core.spec_codec import canonical, parse, to_json
 from halobench.core.specs import CalibrateSpec, DatasetSpec, ModelSpec, NoiseSpec, ProbeSpec, TrainSpec
-from halobench.storage import arrays_io, files, tables_io
+from halobench.storage import arrays_io, files, provenance, tables_io
 from halobench.storage.provenance import record
 from halobench.storage.requests import Request
 
@@ -165,6 +165,30 @@ def test_a_record_holds_versions_and_checksums(tmp_path):
     assert facts["versions"]["pandas"] == pd.__version__
     assert facts["x"] == 1
     json.dumps(facts, allow_nan=False)
+
+
+def test_a_commit_is_marked_if_a_tracked_file_is_edited_or_the_package_has_a_new_one(tmp_path, monkeypatch):
+    package = tmp_path / "src/halobench"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (tmp_path / "README.md").touch()
+    (tmp_path / ".gitignore").write_text("__pycache__/\n")
+    commit = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost", "commit", "--quiet", "--message=now"]
+    for command in (["init", "--quiet"], ["add", "."], commit):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+    now = provenance.commit.__wrapped__
+    clean = now()
+    assert len(clean) == 40
+    (tmp_path / "notes.txt").touch()
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__/a.pyc").touch()
+    assert now() == clean, "what isn't of the package, and what git is to ignore"
+    (package / "mine.py").touch()
+    assert now() == f"{clean}-dirty"
+    (package / "mine.py").unlink()
+    (tmp_path / "README.md").write_text("edited")
+    assert now() == f"{clean}-dirty"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system tells no other peak")

@@ -87,7 +87,7 @@ def test_a_run_in_old_words_is_told_what_they_are_called_now(config, tmp_path, c
     old = put(config, "datasets.digits-noise50.noise", {"kind": "map", "p": 0.5})
     old = put(old, "train.shift", 2) | {"run": ["nothing"]}
     with pytest.raises(ConfigError) as raised:
-        validation.load_checked(old, tmp_path)
+        validation.load_checked(old, tmp_path, tmp_path / "results")
     assert len(raised.value.problems) == 1, "only the experiment that isn't there"
     assert capsys.readouterr().err.splitlines() == [
         "halobench: note: datasets.digits-noise50.noise.kind: 'map' is now called 'asymmetric'",

@@ -34,7 +34,7 @@ def assert_refused(config: dict, lines: list) -> None:
     """Exactly these lines (strings or patterns) are said of a configuration."""
     data_root.note(config)
     with pytest.raises((ConfigError, SpecError)) as raised:
-        validation.load_checked(config, Path("cache"))
+        validation.load_checked(config, Path("cache"), Path("results"))
     found = getattr(raised.value, "problems", [str(raised.value)])
     assert len(found) == len(lines), found
     for line, expected in zip(found, lines, strict=True):
@@ -75,7 +75,8 @@ RECIPE = (
     " deterministic, precision, channels_last, eval_batch, device, threads"
 )
 PROBE = "kind, points, control, directions, radii, relative_radii, threshold, components, bisections"
-SECTIONS = "run, data_root, fetch, sources, datasets, models, losses, train, probes, calibrators, metrics, experiments"
+SECTIONS = "run, results, data_root, fetch, sources, datasets, models, losses, train, probes, calibrators, metrics"
+SECTIONS += ", experiments"
 MODEL = "name, options, resize, stem, weights, pretrained, preprocess, trained_on, recipe"
 LOADERS = (
     "cifar10, cifar100, digits, fashion_mnist, gaussians, image_folder, image_overlap, kmnist, mnist, mnist5k,"
@@ -392,10 +393,7 @@ def test_a_bad_value_is_refused(edit, lines):
 # --- The file itself ---------------------------------------------------------------------------------
 
 PLAIN = "expected YAML of plain data, each key once"
-TOP = (
-    "expected sections at the top level: run, data_root, fetch, sources, datasets, models, losses, train, probes,"
-    " calibrators, metrics, experiments"
-)
+TOP = f"expected sections at the top level: {SECTIONS}"
 HUGE_TEXT = "1" + "0" * 5000
 OPENS = "!!python/object/apply:os.system ['touch opened']"
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
+import psutil
 import pytest
 
 from conftest import ROOT
@@ -61,6 +65,7 @@ def locked(tmp_path, monkeypatch):
     """A directory that Snakemake locked; runs there note what Snakemake would be run with, and run nothing."""
     (tmp_path / ".snakemake/locks").mkdir(parents=True)
     (tmp_path / ".snakemake/locks/0.input.lock").write_text("results/a\n")
+    (tmp_path / "Snakefile").touch()
     ran = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "_snakemake", lambda arguments: ran.append(list(arguments)) or 0)
@@ -123,11 +128,27 @@ def test_a_living_runs_locks_stay_also_those_of_the_younger_of_two(locked, capsy
     run.run([])
     assert is_locked()
     said = capsys.readouterr().err
-    assert f"a run is going on here: process {second.pid} on " in said
+    words = rf"run {second.pid} on {re.escape(platform.node())} has worked here since \d\d:\d\d; "
+    assert re.search(f"halobench: {words}if both make the same files, wait for it\n", said)
     assert "unlocked" not in said
-    with pytest.raises(OSError, match=f"--unlock: expected no living run in this directory .*-{second.pid}"):
+    with pytest.raises(OSError, match=rf"--unlock: expected no living run in this directory \({words}"):
         run.run(["--unlock"])
     end(second)
+
+
+def test_the_time_since_when_a_run_works_is_that_of_its_process(monkeypatch):
+    began = psutil.Process().create_time()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: began - 2 * 86_400)
+    assert run._since(os.getpid()) == f" since {datetime.fromtimestamp(began - 2 * 86_400):%d %B %H:%M}"
+    monkeypatch.setattr(psutil, "Process", lambda number: (_ for _ in ()).throw(psutil.NoSuchProcess(number)))
+    assert run._since(1) == "", "of a process that this host doesn't know"
+
+
+@pytest.mark.parametrize("option", ["--touch", "-t"])
+def test_touching_is_refused_since_it_decides_nothing(locked, option):
+    with pytest.raises(OSError, match="--touch: expected no such option: a result is current if its record is what is"):
+        run.run(["--cores", "1", option])
+    assert not locked
 
 
 def test_a_run_is_known_to_others_and_takes_its_file_along(tmp_path, monkeypatch):
@@ -186,7 +207,7 @@ def test_a_run_of_another_host_counts_as_alive_until_the_user_says_otherwise(loc
     queue.note(run.SUBMITTED, "a-run", "elsewhere.site.org-7")
     run.run([])
     said = capsys.readouterr().err
-    assert "a run may be alive on another host: process 7 on elsewhere.site.org; `halobench run --unlock` once" in said
+    assert "run 7 on elsewhere.site.org, another host, may be alive; `halobench run --unlock` once you know" in said
     assert is_locked()
     assert path.exists()
     assert queue.noted(run.SUBMITTED) == ["a-run"]

@@ -140,6 +140,27 @@ def test_the_time_left_is_shared_by_what_runs_at_once():
     assert run.seconds_left() == pytest.approx(0, abs=1)
 
 
+def test_a_stage_of_which_no_job_has_finished_takes_longer_than_its_first_one_has_so_far():
+    """Quick jobs say nothing of two long ones under way for a minute, nor of the two that wait for them."""
+    run = Run()
+    run.plan({"train": 3, "probe": 4})
+    for number in range(3):
+        run.start(job(number))
+        run.running[number] = replace(run.running[number], since=time.time() - 1)
+        run.finish(number)
+    for number in (3, 4):
+        started = run.running[number] = replace(run_started(run, number), since=time.time() - 60)
+        assert started.stage == "probe"
+    run.began = time.time() - 61.5
+    assert run.seconds_left() == pytest.approx((2 * 60 + 2 * 120) / 2, rel=0.02)
+
+
+def run_started(run: Run, number: int):
+    """A probe that has been started."""
+    run.start(job(number, rule="probe"))
+    return run.running[number]
+
+
 def test_a_job_that_fails_is_told_by_its_log_and_not_by_its_command(lines):
     view, said = lines
     begin(view)

@@ -267,9 +267,10 @@ def test_cells_that_came_and_went_are_named_by_folder(tmp_path):
     def listed(*paths: str) -> dict:
         return {"cells": [{"path": path} for path in paths], "references": []}
 
-    request(tmp_path, listed("a/seed0", "b/seed0"))
+    asked = REQUEST.replace("train", "manifest")
+    request(tmp_path, listed("a/seed0", "b/seed0"), path=asked)
     write(tmp_path / "out", listed("a/seed0", "a/seed1"))
-    job = PlannedJob("manifest", f"{dry_run.INPUTS}; {dry_run.CODE}", (REQUEST,), ("out",), {})
+    job = PlannedJob("manifest", f"{dry_run.INPUTS}; {dry_run.CODE}", (asked,), ("out",), {})
     assert explain(job, {}, tmp_path) == (
         "runs/b/seed0 was added to its inputs; runs/a/seed1 was dropped from its inputs;"
         " the rule manifest itself changed"

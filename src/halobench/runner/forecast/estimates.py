@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import parse, to_json
 from halobench.core.specs import ProbeSpec, TrainSpec
-from halobench.runner.dry_run import PlannedJob, request_of
+from halobench.runner.dry_run import PlannedJob, request_of, results_of
 from halobench.storage import files
 from halobench.storage.layout import RECORDS, STAGES
 from halobench.storage.records import read_record
@@ -114,12 +115,13 @@ class Past:
         self._nearest = functools.cache(self._find_nearest)
         stages = {job.kind for job in jobs}
         stages |= {"train"} if "calibrate" in stages else set()
+        results = folder / results_of(jobs)
         for stage in (STAGES[name] for name in STAGES if name in stages and name != "manifest"):
-            for path in sorted(path for pattern in stage.records for path in (folder / "results").glob(pattern)):
+            for path in sorted(path for pattern in stage.records for path in results.glob(pattern)):
                 if stage.name == "table" and path.name in RECORDS:
                     continue  # of a stage that writes into the same folder
                 try:
-                    self._read(stage.name, path.relative_to(folder).as_posix())
+                    self._read(stage.name, os.path.relpath(path, folder))
                 except SpecError:
                     self.unreadable += 1
         for job in jobs:

@@ -109,8 +109,13 @@ def request_changes(job: PlannedJob, folder: Path = Path()) -> list[str]:
         return []
     if job.kind == "manifest":
         return _cell_changes(record, request["spec"])
-    spec = spec_changes(record.get("spec", {}), request["spec"])
-    return [*spec, *_code_changes(record.get("code", {}), request["code"], swapped=bool(spec))]
+    return changes(record, request["spec"], request["code"])
+
+
+def changes(record: Mapping[str, Any], spec: Mapping[str, Any], code: Mapping[str, str]) -> list[str]:
+    """Return in what a spec and a code version differ from those of a record, in words."""
+    changed = spec_changes(record.get("spec", {}), spec)
+    return [*changed, *_code_changes(record.get("code", {}), code, swapped=bool(changed))]
 
 
 def _makers(job: PlannedJob, earlier: Iterable[PlannedJob]) -> str:

@@ -16,13 +16,12 @@ from pathlib import Path
 
 from halobench.core.formatting import count, duration, number, size
 from halobench.runner import dry_run
-from halobench.runner.dry_run import PlannedJob
+from halobench.runner.dry_run import PlannedJob, results_of
 from halobench.runner.forecast.estimates import Estimate, Past, amount
 from halobench.runner.forecast.explain import NOTHING, rank
 
 UNTIMED = ("manifest", "partial_manifest")  # record no time: a moment each
 AROUND = 18.0  # seconds that SLURM, its plug-in and their Snakemakes add to a job: docs/cluster.md
-RUNS = "results/runs/"
 COLUMNS = ("", "jobs", "each", "in all", "GPU time", "memory", "estimated from")
 
 
@@ -157,7 +156,7 @@ def totals(tasks: Sequence[Task], most: Limits, folder: Path) -> list[str]:
 
 def disk(tasks: Sequence[Task], folder: Path) -> str:
     """Return what the jobs will write, and what is free where results lie."""
-    results = folder / "results"
+    results = folder / results_of(task.job for task in tasks)
     free = shutil.disk_usage(results if results.exists() else folder).free
     outputs = (os.path.join(folder, path) for task in tasks for path in task.job.outputs)
     old = sum(os.path.getsize(path) for path in outputs if os.path.exists(path))
@@ -192,8 +191,9 @@ def notes(stages: Mapping[str, Sequence[Task]]) -> list[str]:
 def cells(jobs: Sequence[PlannedJob], gathered: Iterable[str] = ()) -> str:
     """Count the cells that have jobs to run, and the others among the files that jobs read or targets gather."""
     paths = {path for job in jobs for path in (*job.inputs, *job.outputs)}.union(gathered)
-    seen = {path.rpartition("/")[0] for path in paths if path.startswith(RUNS)}
-    busy = {path.rpartition("/")[0] for job in jobs for path in job.outputs[:1] if path.startswith(RUNS)}
+    runs = f"{results_of(jobs)}/runs/"
+    seen = {path.rpartition("/")[0] for path in paths if path.startswith(runs)}
+    busy = {path.rpartition("/")[0] for job in jobs for path in job.outputs[:1] if path.startswith(runs)}
     finished = f", {len(seen - busy):,} finished already" if seen - busy else ""
     return f"{count(len(busy), 'cell') if busy else 'no cell'} to compute{finished}"
 

@@ -1,0 +1,181 @@
+"""The workflow from elsewhere: from a folder of one's own, as a module of another workflow, deployed, and variants."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from conftest import ROOT, Workspace, needs, one_cell
+
+pytestmark = pytest.mark.workflow
+CELL = "runs/noisy/mlp/mixup2/seed0"
+FILES = {"Snakefile", "config.yaml", "config", "workflow", "profiles", "LICENSE", "mine.txt"}
+
+
+def own(folder: Path, config: object, snakefile: str = "") -> Workspace:
+    """A folder with a configuration, and perhaps a Snakefile, alone."""
+    workspace = Workspace.at(folder)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    if snakefile:
+        (folder / "Snakefile").write_text(snakefile)
+    return workspace
+
+
+def run(workspace: Workspace, *arguments: str, command: str = "run", **environment: str) -> str:
+    """What a command prints, which must end well."""
+    done = workspace.module("halobench.cli.main", command, *arguments, environment=environment)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout + done.stderr
+
+
+def check_ran(workspace: Workspace, results: str, *arguments: str, **environment: str) -> None:
+    """The grid's cell is in this results folder, nothing is elsewhere, and a second run has nothing to do."""
+    folder = workspace.folder
+    assert [str(path.relative_to(folder)) for path in folder.rglob("train.json")] == [f"{results}/{CELL}/train.json"]
+    assert len(pd.read_csv(folder / f"{results}/tables/tiny/runs.csv")) == 1
+    assert (folder / f"{results}/figures/tiny/summary.png").exists()
+    assert (folder / f"{results}/requests").is_dir()
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    assert names <= FILES | {results.partition("/")[0]}
+    assert "Nothing to be done" in run(workspace, "-n", *arguments, **environment)
+
+
+MODULE = """
+configfile: "config.yaml"
+module halobench:
+    snakefile: {snakefile!r}
+    config: {config}
+"""
+USE = "use rule * from halobench\n"
+USE_AS = """    prefix: "hb"
+use rule * from halobench as hb_*
+
+rule all:
+    default_target: True
+    input: rules.hb_all.input, "mine.txt"
+
+rule mine:
+    input: "hb/results/tables/tiny/runs.csv"
+    output: "mine.txt"
+    shell: "wc -l < {input} > {output}"
+"""
+
+
+def test_as_a_module_of_another_workflow(tmp_path):
+    workspace = own(tmp_path, one_cell(), MODULE.format(snakefile=str(ROOT / "Snakefile"), config="config") + USE)
+    assert " train noisy/mlp/mixup2/seed0 " in run(workspace, "--cores", "2")
+    check_ran(workspace, "results")
+
+
+def test_as_a_module_under_other_names_and_a_prefix_next_to_rules_of_ones_own(tmp_path):
+    """Its handlers run too: what is replaced is said before, and a failed job stands in the table of failures."""
+    text = MODULE.format(snakefile=str(ROOT / "Snakefile"), config='config["bench"]') + USE_AS
+    config = one_cell()
+    workspace = own(tmp_path, {"bench": config}, text)
+    run(workspace, "--cores", "2", "--set-resources", "hb_calibrate:mem_mb=1000")
+    assert (tmp_path / "mine.txt").read_text().strip() == "2"
+    check_ran(workspace, "hb/results")
+    config["train"] |= {"lr": 1e25, "optimizer": "sgd"}
+    own(tmp_path, {"bench": config})
+    changed = 'train.lr was 0.003 and is 1e+25; train.optimizer was the default and is "sgd"'
+    assert f"train noisy/mlp/mixup2/seed0: {changed}" in run(workspace, command="why").splitlines()
+    assert re.search(r"^train +1 .*same data and model$", run(workspace, command="plan"), re.M)
+    done = workspace.module("halobench.cli.main", "run", "--cores", "1")
+    assert done.returncode == 1
+    assert f"halobench: 1 trained cell will be replaced: {changed}\n" in done.stderr
+    table = done.stderr[done.stderr.index("1 job failed; each with the last lines of its log:") :]
+    assert "hb/results/logs/train/noisy/mlp/mixup2/seed0.log" in table
+
+
+def repository(folder: Path) -> Path:
+    """A git repository that holds the workflow as it is now."""
+    folder.mkdir()
+    for name in ("Snakefile", "config.yaml", "environment.yml", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("workflow", "config", "profiles"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True)
+    commit = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost", "commit", "--quiet", "--message=now"]
+    for command in (["init", "--quiet", "--initial-branch=main"], ["add", "."], commit):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+def test_deployed_by_snakedeploy(tmp_path):
+    """From an address on GitHub for which git takes a local repository: Snakemake reads the workflow from there."""
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    snakedeploy = shutil.which("snakedeploy", path=places) or ""
+    needs(bool(snakedeploy), "snakedeploy: pip install 'snakedeploy>=0.17,<1'")
+    address = "https://github.com/nobody/halobench"
+    environment = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{repository(tmp_path / 'origin')}.insteadOf",
+        "GIT_CONFIG_VALUE_0": address,
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    command = [snakedeploy, "deploy-workflow", address, str(tmp_path / "mine"), "--branch", "main"]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    config = tmp_path / "mine/config/config.yaml"
+    assert not config.is_symlink()
+    assert config.read_text() == (ROOT / "config.yaml").read_text()
+    config.write_text(yaml.safe_dump(one_cell()))
+    workspace = Workspace.at(tmp_path / "mine")
+    run(workspace, "--cores", "2", **environment)
+    check_ran(workspace, "results", **environment)
+
+
+def test_from_a_folder_of_ones_own_and_into_another_results_folder(tmp_path):
+    """A variant by the command line or the configuration trains its own cell, and leaves the first as it is."""
+    config = one_cell()
+    workspace = own(tmp_path, config)
+    here = ("--snakefile", str(ROOT / "Snakefile"))
+    run(workspace, "--cores", "2", *here)
+    check_ran(workspace, "results", *here)
+    before = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
+    config["train"]["lr"] = 0.01
+    own(tmp_path, config)
+    aim = ("--", f"variants/fast/{CELL}/metrics.csv")
+    said = run(workspace, "--results", "variants/fast/", "--cores", "2", *here, *aim)
+    assert "will be replaced" not in said
+    lines = run(workspace, *here, "--results", "variants/fast", *aim, command="why").splitlines()
+    assert lines == ["nothing would run: everything is up to date"]
+    assert re.search(r"^probe +1 ", run(workspace, *here, "--results=variants/fast", command="plan"), re.M)
+    own(tmp_path, config | {"results": "variants/fast"})
+    assert "Nothing to be done" in run(workspace, "-n", *here, *aim)
+    assert {path: path.read_bytes() for path in before} == before
+    own(tmp_path, config | {"results": "a b"})
+    done = workspace.module("halobench.cli.main", "run", "-n", *here)
+    assert done.returncode == 1
+    assert "results = 'a b': expected a folder below the working directory or elsewhere" in done.stderr
+
+
+def test_cells_that_no_configuration_names_are_listed_and_a_renamed_one_is_adopted(tmp_path):
+    """Snakemake's --list-untracked, as docs/reruns.md has it; a moved folder counts as that of the new name."""
+    config = one_cell()
+    workspace = Workspace(tmp_path, config)
+    run(workspace, "--cores", "2", f"results/{CELL}/metrics.csv")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config).replace("mixup2", "mixed"))
+    assert f"results/{CELL}/model.safetensors" in untracked(workspace)
+    (tmp_path / "results/runs/noisy/mlp/mixup2").rename(tmp_path / "results/runs/noisy/mlp/mixed")
+    assert not {path for path in untracked(workspace) if path.startswith("results/runs/")}
+    assert "train" not in run(workspace, command="why").splitlines()[-1]
+
+
+def untracked(workspace: Workspace) -> set[str]:
+    """The files that Snakemake doesn't know."""
+    return set(workspace.snakemake("--list-untracked").stdout.splitlines())
+
+
+@pytest.mark.parametrize("command", ["run", "why", "plan"])
+def test_without_a_workflow_it_says_where_one_is(tmp_path, command):
+    done = Workspace.at(tmp_path).module("halobench.cli.main", command)
+    right = "start it in a clone of halobench, or name a clone's: --snakefile CLONE/Snakefile"
+    assert (done.returncode, done.stderr) == (2, f"halobench: error: no Snakefile is in {tmp_path}: {right}\n")
