@@ -80,7 +80,7 @@ class Rows:
 
 
 class Normalised:
-    """Images (n, C, H, W), or features (n, D), as normalised and flat rows: float32 (n, D), computed for each slice that is read."""
+    """Images (n, C, H, W) or features as normalised flat rows: float32 (n, D), computed for each slice that is read."""
 
     def __init__(self, images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray):
         self.images, self.mean, self.std = images, mean, std

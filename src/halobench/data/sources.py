@@ -112,7 +112,7 @@ def _fits(shape: tuple[int, ...], classes: int) -> bool:
 
 
 def _fine_parts(parts: Mapping[str, Any], size: int) -> bool:
-    """Return whether official parts, if there are any, are the right ones, and ranges of `size` rows that don't meet."""
+    """Return whether official parts, if any, are train, test and perhaps val: ranges of `size` rows that don't meet."""
     if not parts:
         return True
     if not {"train", "test"} <= set(parts) <= set(PARTS) or any(len(part) != 2 for part in parts.values()):

@@ -30,8 +30,8 @@ class Split:
     index : int64 array (n,)
         Rows of the source; 0 to n - 1 if a distribution drew the samples.
     images : uint8 or float32 array (n, C, H, W), float32 array (n, D), or Rows
-        float32 if a distribution drew them, or if they are features (n, D). For a split of more than 64 MiB, `Rows` of the source's mapped array, which
-        are read on demand.
+        float32 if a distribution drew them, or if they are features (n, D). For a split of more than 64 MiB, `Rows` of
+        the source's mapped array, which are read on demand.
     labels : int64 array (n,)
         Drawn with the label noise: the labels that models are trained on.
     clean : int64 array (n,)
@@ -83,14 +83,15 @@ class Data:
         """Return what `halobench.calibration.evaluate` reads besides the logits: labels, clean labels, the posterior.
 
         The posterior is ``transition`` for images, and ``{split}.posterior`` for those splits of which the source gives
-        it; for a distribution it is ``{split}.posterior``, or the posterior by region with the region of each sample: ``regions.posterior``, ``regions.mass``, ``regions.shared`` and
-        ``{split}.region``.
+        it; for a distribution it is ``{split}.posterior``, or the posterior by region with the region of each sample:
+        ``regions.posterior``, ``regions.mass``, ``regions.shared`` and ``{split}.region``.
         """
         arrays = {f"{name}.labels": split.labels for name, split in self.splits.items()}
         arrays |= {f"{name}.clean": split.clean for name, split in self.splits.items()}
         if self.distribution is None:
             given = [name for name, split in self.splits.items() if split.posterior is not None]
-            return arrays | {"transition": self.transition} | {f"{name}.posterior": self.posterior(name) for name in given}
+            arrays |= {f"{name}.posterior": self.posterior(name) for name in given}
+            return arrays | {"transition": self.transition}
         regions = self.distribution.regions
         if regions is None:
             return arrays | {f"{name}.posterior": self.posterior(name) for name in self.splits}

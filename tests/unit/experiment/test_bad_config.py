@@ -94,12 +94,12 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             together(put("models.mlp.name", "mlp_bn"), put("models.mlp.recipe", {"micro_batch": 7})),
-            "models.mlp.recipe.micro_batch = 7: expected parts of two images or more, which the model mlp needs in"
+            "models.mlp.recipe.micro_batch = 7: expected parts of two samples or more, which the model mlp needs in"
             " training: a batch of 50 rows leaves a part of 1",
         ),
         (
             put("losses.mixup2.points", 51),
-            "losses.mixup2.points = 51: expected at most the images of a batch, 50, of which each point mixed is"
+            "losses.mixup2.points = 51: expected at most the samples of a batch, 50, of which each point mixed is"
             " another order",
         ),
     ],
@@ -521,7 +521,7 @@ OUTSIDE = {
     ),
     "a source of one class": (
         put("sources.digits", {"loader": "mine:load"}),
-        "sources.digits.loader = 'mine:load': expected images (C, H, W) in at least 2 classes, not"
+        "sources.digits.loader = 'mine:load': expected images (C, H, W) or features (D,) in at least 2 classes, not"
         " Description(shape=(1, 8, 8), classes=1, size=400, parts={})",
     ),
 }
