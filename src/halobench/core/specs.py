@@ -269,7 +269,7 @@ class ProbeSpec:
     directions: Count = Field(default=1, description="Rays per sample.")
     radii: Distances = Field(
         default=(0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0),
-        description="Distances in normalised pixels.",
+        description="Distances in normalised pixels, or of features in standard deviations.",
     )
     relative_radii: Distances = Field(
         default=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0),
