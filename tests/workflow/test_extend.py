@@ -8,9 +8,16 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy.special import log_softmax
+from scipy.stats import entropy
+
+from halobench.core.specs import DatasetSpec
+from halobench.data.splits import load_data
+from halobench.storage import arrays_io
 
 BLOCK = re.compile(r'^```\w+ title="([^"]+)"\n(.*?)^```$', re.M | re.S)
 
@@ -33,7 +40,7 @@ def examples(root, tmp_path_factory):
     return folder, environment
 
 
-KINDS = ("losses", "models", "stripes", "calibrators", "probes", "figures", "tables")
+KINDS = ("losses", "models", "stripes", "rated", "calibrators", "probes", "figures", "tables")
 
 
 def test_each_kind_is_in_the_tables(examples):
@@ -87,6 +94,25 @@ def test_calibrator_is_what_it_says(examples):
     wide = rows[rows["loss"] != "reference"].pivot_table(index=["loss", "seed"], columns="calibrator", values="value")
     assert (wide["exact"] <= wide["mine.calibrators:shrunk"] + 1e-12).all()
     assert (wide["mine.calibrators:shrunk"] <= wide["none"] + 1e-12).all()
+
+
+def test_scores_of_the_rated_are_expectations_under_the_votes(examples, monkeypatch):
+    """Against the logits of the cell and the votes, which are drawn here once more."""
+    rng = np.random.default_rng(0)
+    odds = np.exp(2 * rng.normal(size=(240, 5))[:, :3])
+    votes = rng.multinomial(20, odds / odds.sum(axis=1, keepdims=True)) / 20
+    results = examples[0] / "results"
+    monkeypatch.syspath_prepend(examples[0])
+    data = load_data(results / "sources/rated", DatasetSpec("rated", 100, 60, 60), 0)
+    assert (data.splits["val"].index.min(), data.splits["val"].index.max()) == (120, 179)
+    rows = votes[data.splits["test"].index]
+    logits = arrays_io.read_arrays(results / "runs/rated/mlp/cross_entropy/seed0/logits.safetensors")["test.logits"]
+    metrics = pd.read_parquet(results / "tables/mine/metrics.parquet")
+    found = metrics.query("dataset == 'rated' and split == 'test' and labels == 'noisy' and calibrator == 'none'")
+    nll = found.query("model == 'mlp' and metric == 'nll'")["value"].item()
+    assert nll == pytest.approx(-(rows * log_softmax(logits.astype(float), axis=1)).sum(axis=1).mean(), abs=1e-6)
+    bayes = found.query("model == 'bayes' and metric == 'nll'")["value"].item()
+    assert bayes == pytest.approx(entropy(rows, axis=1).mean(), abs=1e-9)
 
 
 def halobench(examples, *arguments):

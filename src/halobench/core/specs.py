@@ -82,7 +82,7 @@ def _plain_option(key: str, value: Any) -> Any:
 
 @spec
 class SourceSpec(PluginSpec):
-    """Where images come from: a loader (a file of ``halobench/data/loaders`` or ``module:object``) and its options."""
+    """Where samples come from: a loader (a file of ``halobench/data/loaders`` or ``module:object``) and its options."""
 
     loader: Text = Field(description="The loader's name, or module:object.", json_schema_extra=suggested("data"))
     options: dict[str, Any] = Field(default_factory=dict)
@@ -176,6 +176,8 @@ class LossSpec(PluginSpec):
 # The keys of a recipe that a probe reads, and those that count for a model that isn't trained.
 PROBE_KEYS = ("precision", "channels_last", "eval_batch", "device", "threads")
 EVALUATION_KEYS = (*PROBE_KEYS, "deterministic")
+# The keys of a recipe that mean something for images alone.
+IMAGE_KEYS = ("random_crop", "flip", "channels_last")
 
 
 @spec
@@ -193,7 +195,10 @@ class Recipe:
     lr: Number = Field(default=1e-3, gt=0, description="Learning rate after the warm-up.")
     weight_decay: Number = Field(default=0.0, ge=0, description="As torch's optimisers take it.")
     momentum: Number = Field(default=0.9, ge=0, lt=1, description="Of sgd alone.")
-    batch: Count = Field(default=50, description="Training samples per step; a last batch that is smaller is left out.")
+    batch: Count = Field(
+        default=50,
+        description="Training samples per step, or all if there are fewer; a last batch that is smaller is left out.",
+    )
     epochs: Count = Field(default=50, description="Passes over the training samples.")
     schedule: Literal["cosine", "constant"] = Field(
         default="cosine", description="Of the learning rate; cosine ends at 0."
@@ -264,7 +269,7 @@ class ProbeSpec:
     directions: Count = Field(default=1, description="Rays per sample.")
     radii: Distances = Field(
         default=(0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0),
-        description="Distances in normalised pixels.",
+        description="Distances in normalised pixels, or of features in standard deviations.",
     )
     relative_radii: Distances = Field(
         default=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0),

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of images, by channel."""
+"""Mean and standard deviation of images by channel, and of features one by one."""
 
 from __future__ import annotations
 
@@ -31,3 +31,21 @@ class Moments:
         mean = self.total.astype(float) / self.count
         std = np.sqrt(np.maximum(self.square.astype(float) / self.count - mean**2, 0))
         return mean, np.where(std > 0, std, 1.0)
+
+
+class FeatureMoments:
+    """Mean and standard deviation of each feature over the rows that were added, by scikit-learn's StandardScaler."""
+
+    def __init__(self) -> None:
+        from sklearn.preprocessing import StandardScaler
+
+        self.scaler = StandardScaler()
+
+    def add(self, rows: np.ndarray) -> None:
+        """Add rows of features, float32 (n, D)."""
+        if len(rows):
+            self.scaler.partial_fit(rows.astype(np.float64))
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and deviation, float64 (D,) each; the deviation of a constant feature is 1, safe to divide by."""
+        return self.scaler.mean_, self.scaler.scale_

@@ -80,7 +80,7 @@ class Rows:
 
 
 class Normalised:
-    """Images (n, C, H, W) as normalised and flat rows: float32 (n, D), computed for each slice that is read."""
+    """Images (n, C, H, W) or features as normalised flat rows: float32 (n, D), computed for each slice that is read."""
 
     def __init__(self, images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray):
         self.images, self.mean, self.std = images, mean, std
@@ -95,9 +95,9 @@ class Normalised:
 
 
 def normalise(images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Return (pixel - mean) / std by channel, float32 (n, C, H, W)."""
-    shape = (1, -1, 1, 1)
+    """Return (value - mean) / std by channel, float32 (n, C, H, W); by feature of rows (n, D)."""
     out = np.array(images, dtype=np.float32)
+    shape = (1, -1, *[1] * (out.ndim - 2))
     out -= mean.astype(np.float32).reshape(shape)
     out *= (1 / std).astype(np.float32).reshape(shape)
     return out

@@ -1,7 +1,8 @@
 """Sources on disk: described before a run, loaded or left to be sampled, written, and read back with checks.
 
 A loader may return its images as an array, or as anything that returns blocks of them (`Images`): these are decoded,
-written and added up one after another, so that a source of any size takes the memory of a block.
+written and added up one after another, so that a source of any size takes the memory of a block. Rows of features take
+the same way as images: their shape is (D,), and each feature counts as a channel.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +22,14 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError, describe_error, require
 from halobench.core.spec_codec import canonical, parse
 from halobench.core.specs import SourceSpec
-from halobench.data.channel_stats import Moments
+from halobench.data.channel_stats import FeatureMoments, Moments
 from halobench.data.distribution import Distribution
 from halobench.data.mapped_rows import row_bytes
 from halobench.storage import arrays_io, files, records
 
-ARRAYS = ("images.npy", "labels.npy")
+ARRAYS = ("images.npy", "labels.npy", "posterior.npy")  # the last only if the loader gives it
+PARTS = ("train", "val", "test")
+SUM_TOLERANCE = 1e-4  # how far the sum of a row of a posterior may lie from 1
 BLOCK = 2**25  # bytes of images that are loaded and written at a time
 REPORT_EVERY = 60.0  # seconds between two lines on the progress of writing
 HASHED = 1_000_000_000  # bytes of the largest array whose checksum each job compares; of larger ones, the size
@@ -34,12 +37,13 @@ HASHED = 1_000_000_000  # bytes of the largest array whose checksum each job com
 
 @dataclass(frozen=True)
 class Description:
-    """Announced contents of a source: shape (C, H, W) of an image, numbers of classes and images, official parts.
+    """Announced contents of a source: shape of a sample, numbers of classes and samples, official parts.
 
-    `size` is None for a distribution, from which any number of samples can be drawn.
+    `shape` is (C, H, W) of images, (D,) of features; `parts` are as `Images` has them. `size` is None for a
+    distribution, from which any number of samples can be drawn.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     classes: int
     size: int | None
     parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -47,19 +51,23 @@ class Description:
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images of a source.
+    """Labelled images of a source, or rows of features.
 
     Attributes
     ----------
-    images : uint8 array (N, C, H, W)
-        Or an object that returns blocks of such an array: it has a length, a ``shape`` and a ``dtype``, and its slices
-        are arrays. Each row is read once, in order.
+    images : uint8 array (N, C, H, W), or float32 or float64 array (N, D)
+        Images; or features, which are kept as float32. Or an object that returns blocks of such an array: it has a
+        length, a ``shape`` and a ``dtype``, and its slices are arrays. Each row is read once, in order.
     labels : int64 array (N,)
         In [0, classes).
     parts : mapping of str to (start, stop)
-        Official ``train`` and ``test`` parts, as ranges of rows; empty if the source has none.
+        Official ``train`` and ``test`` parts, and perhaps a ``val`` part, as ranges of rows that don't meet; empty if
+        the source has none.
     names : tuple of str
         Names of the classes, in their order; empty if they have none.
+    posterior : float array (N, classes), optional
+        P(label | sample), e.g. the share of the annotators who chose a label. Rows of NaN where it isn't known: all
+        those of a part, or none.
     """
 
     images: Any
@@ -67,6 +75,12 @@ class Images:
     classes: int
     parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    posterior: np.ndarray | None = None
+
+
+def sample_type(shape: tuple[int, ...]) -> np.dtype:
+    """Return the type in which samples of this shape are kept: uint8 images (C, H, W), float32 features (D,)."""
+    return np.dtype(np.uint8 if len(shape) == 3 else np.float32)
 
 
 def describe(spec: SourceSpec) -> Description:
@@ -75,22 +89,37 @@ def describe(spec: SourceSpec) -> Description:
     Raises
     ------
     SpecError
-        Unless the loader describes images in two classes or more.
+        Unless the loader describes images or features in two classes or more, and parts that don't meet.
     """
     loader = plugins.load("data", spec.loader)
     if plugins.is_distribution(spec.loader):
         source = load_distribution(spec)
-        return Description(cast("tuple[int, int, int]", tuple(source.shape)), source.classes, None)
+        return Description(tuple(source.shape), source.classes, None)
     description = sys.modules[loader.__module__].describe(**spec.options)
     expected = f"a loader whose describe gives halobench.data.sources.Description, not {type(description).__name__}"
     require(isinstance(description, Description), "loader", spec.loader, expected)
-    fine = _fits(description.shape, description.classes) and (description.size or 0) >= 1
-    require(fine, "loader", spec.loader, f"images (C, H, W) in at least 2 classes, not {description}")
+    size = description.size or 0
+    fine = _fits(description.shape, description.classes) and size >= 1
+    require(fine, "loader", spec.loader, f"images (C, H, W) or features (D,) in at least 2 classes, not {description}")
+    parts = dict(description.parts)
+    expected = f"parts train and test, and perhaps val, each a range of the {size} rows apart from the others"
+    require(_fine_parts(parts, size), "loader", spec.loader, f"{expected}, not {parts}")
     return description
 
 
 def _fits(shape: tuple[int, ...], classes: int) -> bool:
-    return len(shape) == 3 and min(shape) >= 1 and classes >= 2
+    return len(shape) in (1, 3) and min(shape) >= 1 and classes >= 2
+
+
+def _fine_parts(parts: Mapping[str, Any], size: int) -> bool:
+    """Return whether official parts, if any, are train, test and perhaps val: ranges of `size` rows that don't meet."""
+    if not parts:
+        return True
+    if not {"train", "test"} <= set(parts) <= set(PARTS) or any(len(part) != 2 for part in parts.values()):
+        return False
+    ranges = sorted((start, stop) for start, stop in parts.values())
+    bounds = [0, *(bound for each in ranges for bound in each), size]
+    return bounds == sorted(bounds) and all(start < stop for start, stop in ranges)
 
 
 def load_distribution(spec: SourceSpec) -> Distribution:
@@ -106,20 +135,20 @@ def load_distribution(spec: SourceSpec) -> Distribution:
     require(isinstance(source, Distribution), "loader", spec.loader, expected)
     contents = f"{source.shape} in {source.classes}"
     fine = _fits(source.shape, source.classes)
-    require(fine, "loader", spec.loader, f"inputs (C, H, W) in at least 2 classes, not {contents}")
+    require(fine, "loader", spec.loader, f"inputs (C, H, W) or (D,) in at least 2 classes, not {contents}")
     return source
 
 
 def load_source(spec: SourceSpec) -> Images:
-    """Load a source's images, or an object that returns blocks of them.
+    """Load a source's images or features, or an object that returns blocks of them.
 
     Raises
     ------
     SpecError
         If the loader raises, or returns something else than it should or than its ``describe`` says.
     """
-    described = describe(spec)
     with _loading(spec):
+        described = describe(spec)
         images = plugins.load("data", spec.loader)(**spec.options)
     expected = f"a loader that gives halobench.data.sources.Images, not {type(images).__name__}"
     require(isinstance(images, Images), "loader", spec.loader, expected)
@@ -127,9 +156,11 @@ def load_source(spec: SourceSpec) -> Images:
     if not isinstance(getattr(pixels, "dtype", None), np.dtype):
         pixels = np.asarray(pixels)
     shape = tuple(pixels.shape)
-    fine = pixels.dtype == np.uint8 and len(shape) == 4 and labels.shape == shape[:1] and labels.dtype.kind in "iu"
+    fine = pixels.dtype in {4: ["uint8"], 2: ["float32", "float64"]}.get(len(shape), [])
+    fine = fine and labels.shape == shape[:1] and labels.dtype.kind in "iu"
     types = f"{pixels.dtype} {shape} and {labels.dtype} {labels.shape}"
-    require(fine, "loader", spec.loader, f"uint8 images (N, C, H, W) and N whole labels, not {types}")
+    expected = f"uint8 images (N, C, H, W) or float32 features (N, D), and N whole labels, not {types}"
+    require(fine, "loader", spec.loader, expected)
     loaded = Description(shape[1:], images.classes, len(pixels), images.parts)
     same = (tuple(described.shape), described.classes, described.size) == (loaded.shape, loaded.classes, loaded.size)
     require(same, "loader", spec.loader, f"images as its describe says, {described}, not {loaded}")
@@ -138,7 +169,34 @@ def load_source(spec: SourceSpec) -> Images:
     names = tuple(map(str, images.names))
     expected = f"a name for each of {images.classes} classes, not {len(names)} names"
     require(len(names) in (0, images.classes), "loader", spec.loader, expected)
-    return Images(pixels, labels.astype(np.int64), images.classes, images.parts, names)
+    posterior = None
+    if images.posterior is not None:
+        posterior = _checked_posterior(spec, np.asarray(images.posterior), loaded)
+    return Images(pixels, labels.astype(np.int64), images.classes, images.parts, names, posterior)
+
+
+def _checked_posterior(spec: SourceSpec, rows: np.ndarray, loaded: Description) -> np.ndarray:
+    """Return the posterior that a loader gives as float64 (N, classes).
+
+    Raises
+    ------
+    SpecError
+        If it has another shape, a row is neither a distribution nor NaN, or it isn't known for all of a part.
+    """
+    shape = (loaded.size, loaded.classes)
+    expected = f"a posterior of floating-point numbers {shape}, not {rows.dtype} {rows.shape}"
+    require(rows.shape == shape and rows.dtype.kind == "f", "loader", spec.loader, expected)
+    rows = rows.astype(np.float64)
+    known = ~np.isnan(rows).all(axis=1)
+    bad = known & ~((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) <= SUM_TOLERANCE))
+    row = int(bad.argmax())
+    expected = f"a posterior whose rows are probabilities that sum to 1, not row {row}, {rows[row].tolist()}"
+    require(not bad.any(), "loader", spec.loader, expected)
+    for name, (start, stop) in (dict(loaded.parts) or {"only": (0, len(rows))}).items():
+        share = known[start:stop]
+        expected = f"a posterior of all samples of the {name} part, or none, not of {share.sum()} of {len(share)}"
+        require(share.all() or not share.any(), "loader", spec.loader, expected)
+    return rows
 
 
 @contextlib.contextmanager
@@ -153,24 +211,30 @@ def _loading(spec: SourceSpec) -> Iterator[None]:
 
 
 def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
-    """Write ``images.npy``, ``labels.npy`` and ``meta.json`` of a source; of a distribution only the last.
+    """Write a source's arrays (`ARRAYS`) and ``meta.json``; of a distribution only the last.
 
     Returns the paths.
     """
-    arrays, place = [folder / name for name in ARRAYS], folder / "meta.json"
+    place = folder / "meta.json"
     if plugins.is_distribution(spec.loader):
         drawn = load_distribution(spec)
-        for path in arrays:  # of images that this source may have held before
-            path.unlink(missing_ok=True)
+        _remove(folder, ARRAYS)
         files.write_json(place, _meta(spec, drawn.shape, drawn.classes, drawn.mean, drawn.std))
         return [place]
     source = load_source(spec)
-    moments = Moments(source.images.shape[1])
-    with files.replacing(arrays[0]) as temporary:
-        save_blocks(temporary, spec, source.images, moments, source.parts.get("train", (0, len(source.labels))))
-    arrays_io.write_npy(arrays[1], source.labels)
-    meta = _meta(spec, source.images.shape[1:], source.classes, *moments.result())
-    meta["size"] = len(source.labels)
+    shape, count = tuple(map(int, source.images.shape[1:])), len(source.labels)
+    moments = Moments(shape[0]) if len(shape) == 3 else FeatureMoments()
+    images, labels, posterior = (folder / name for name in ARRAYS)
+    with files.replacing(images) as temporary:
+        save_blocks(temporary, spec, source.images, moments, source.parts.get("train", (0, count)))
+    arrays_io.write_npy(labels, source.labels)
+    if source.posterior is None:
+        _remove(folder, [posterior.name])
+    else:
+        arrays_io.write_npy(posterior, source.posterior)
+    arrays = [images, labels, posterior][: 2 if source.posterior is None else 3]
+    meta = _meta(spec, shape, source.classes, *moments.result())
+    meta["size"] = count
     meta["parts"] = {name: list(part) for name, part in source.parts.items()}
     meta["checksums"] = {path.name: files.checksum(path) for path in arrays}
     if source.names:
@@ -179,32 +243,43 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
     return [*arrays, place]
 
 
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove arrays that a source held before."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
 def save_blocks(
-    path: Path, spec: SourceSpec, images: Any, moments: Moments | None = None, part: tuple[int, int] = (0, 0)
+    path: Path,
+    spec: SourceSpec,
+    images: Any,
+    moments: Moments | FeatureMoments | None = None,
+    part: tuple[int, int] = (0, 0),
 ) -> None:
-    """Write a source's images to a file as ``np.save`` would, block by block; report the progress once a minute.
+    """Write a source's images or features to a file as ``np.save`` would, block by block; report once a minute.
 
     Parameters
     ----------
-    moments : Moments, optional
-        The images of `part`, a range of rows, are added to it.
+    moments : Moments or FeatureMoments, optional
+        The samples of `part`, a range of rows, are added to it.
 
     Raises
     ------
     SpecError
-        If the loader's images raise, or return blocks of another shape or type than they say.
+        If the loader's samples raise, return blocks of another shape or type than they say, or aren't finite.
     """
     shape, began = tuple(map(int, images.shape)), time.monotonic()
-    step, reported = max(1, BLOCK // row_bytes(images)), began
+    step, reported, kept = max(1, BLOCK // row_bytes(images)), began, sample_type(shape[1:])
     with open(path, "wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        header = {"descr": np.lib.format.dtype_to_descr(kept), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, shape[0], step):
             with _loading(spec):
                 block = np.ascontiguousarray(images[start : start + step])
             wanted = (min(step, shape[0] - start), *shape[1:])
-            expected = f"images whose rows from {start} are uint8 {wanted}, not {block.dtype} {block.shape}"
-            require(block.dtype == np.uint8 and block.shape == wanted, "loader", spec.loader, expected)
+            expected = f"images whose rows from {start} are {images.dtype} {wanted}, not {block.dtype} {block.shape}"
+            require(block.dtype == images.dtype and block.shape == wanted, "loader", spec.loader, expected)
+            block = _as_kept(spec, block, kept, start)
             file.write(block.data)
             if moments:
                 moments.add(block[max(part[0] - start, 0) : max(part[1] - start, 0)])
@@ -212,6 +287,18 @@ def save_blocks(
                 reported, done = now, start + len(block)
                 left = (now - began) * (shape[0] - done) / done / 60
                 print(f"{done:,} of {shape[0]:,} images, {left:.0f} minutes left", flush=True)
+
+
+def _as_kept(spec: SourceSpec, block: np.ndarray, kept: np.dtype, start: int) -> np.ndarray:
+    """Return rows, the first of which is row `start`, in the type that is kept; SpecError unless they are finite."""
+    if block.dtype.kind != "f":
+        return block
+    with np.errstate(over="ignore"):
+        block = block.astype(kept, copy=False)
+    finite = np.isfinite(block).all(axis=1)
+    expected = f"features that are finite as float32, unlike row {start + int(np.argmin(finite))}"
+    require(finite.all(), "loader", spec.loader, expected)
+    return block
 
 
 def _meta(spec: SourceSpec, shape: tuple[int, ...], classes: int, mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
@@ -260,8 +347,8 @@ def sampler(folder: Path) -> list[tuple[str, str]]:
     return [("data", loader)] if plugins.is_distribution(loader) else []
 
 
-def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Read images (mapped into memory) and labels of a written source, checked against the result of `read_meta`.
+def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> Images:
+    """Read a written source, checked against the result of `read_meta`; images and posterior are mapped into memory.
 
     Checksums of files above 1 GB are left to ``halobench verify``: comparing them would take each job minutes.
 
@@ -270,20 +357,22 @@ def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> tupl
     SpecError
         If a file, which it names, is missing and can't be restored, can't be read, or isn't as it was written.
     """
-    with files.reading(folder / "meta.json", f"checksums of {' and '.join(ARRAYS)}"):
-        digests = {name: str(meta["checksums"][name]) for name in ARRAYS}
+    with files.reading(folder / "meta.json", f"checksums of {' and '.join(ARRAYS[:2])}"):
+        digests = {name: str(meta["checksums"][name]) for name in (*ARRAYS[:2], *meta["checksums"])}
     restore_arrays(folder, spec, digests)
-    images = arrays_io.read_npy(
-        folder / "images.npy", "uint8", (meta["size"], *meta["shape"]), mapped=True, most=HASHED
-    )
-    labels = arrays_io.read_npy(folder / "labels.npy", "int64", (meta["size"],), most=HASHED)
+    size, classes, kept = meta["size"], meta["classes"], sample_type(meta["shape"]).name
+    images = arrays_io.read_npy(folder / ARRAYS[0], kept, (size, *meta["shape"]), mapped=True, most=HASHED)
+    labels = arrays_io.read_npy(folder / ARRAYS[1], "int64", (size,), most=HASHED)
+    posterior = None
+    if ARRAYS[2] in digests:
+        posterior = arrays_io.read_npy(folder / ARRAYS[2], "float64", (size, classes), mapped=True, most=HASHED)
     for name, digest in digests.items():
         if (folder / name).stat().st_size <= HASHED:
             files.check_sum(folder / name, digest, "the bytes that meta.json records")
-    if labels.min() < 0 or labels.max() >= meta["classes"]:
+    if labels.min() < 0 or labels.max() >= classes:
         extremes = f"{labels.min()} to {labels.max()}"
-        raise SpecError(str(folder / "labels.npy"), extremes, f"labels in [0, {meta['classes']})")
-    return images, labels
+        raise SpecError(str(folder / "labels.npy"), extremes, f"labels in [0, {classes})")
+    return Images(images, labels, classes, meta["parts"], meta["names"], posterior)
 
 
 def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -> None:
@@ -294,7 +383,7 @@ def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -
     SpecError
         If the loader returns arrays of other checksums than `digests`, or can't load; then nothing is written.
     """
-    lost = [name for name in ARRAYS if not os.path.lexists(folder / name)]
+    lost = [name for name in digests if not os.path.lexists(folder / name)]
     if not lost:
         return
     with files.alone(folder):
@@ -304,10 +393,11 @@ def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -
         source = load_source(spec)
         for name in lost:
             with files.replacing(folder / name) as temporary:
-                if name == "images.npy":
+                if name == ARRAYS[0]:
                     save_blocks(temporary, spec, source.images)
                 else:
-                    np.save(temporary, source.labels, allow_pickle=False)
+                    array = source.labels if name == ARRAYS[1] else source.posterior
+                    np.save(temporary, np.asarray(array), allow_pickle=False)
                 remedy = f"delete {folder / 'meta.json'}, and the next run writes the source again"
                 expected = f"the bytes that the loader gave when the source was written; if its data changed, {remedy}"
                 same = files.checksum(temporary) == digests[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -29,15 +29,17 @@ class Split:
     ----------
     index : int64 array (n,)
         Rows of the source; 0 to n - 1 if a distribution drew the samples.
-    images : uint8 or float32 array (n, C, H, W), or Rows
-        float32 if a distribution drew them. For a split of more than 64 MiB, `Rows` of the source's mapped array, which
-        are read on demand.
+    images : uint8 or float32 array (n, C, H, W), float32 array (n, D), or Rows
+        float32 if a distribution drew them, or if they are features (n, D). For a split of more than 64 MiB, `Rows` of
+        the source's mapped array, which are read on demand.
     labels : int64 array (n,)
         Drawn with the label noise: the labels that models are trained on.
     clean : int64 array (n,)
         As in the source.
     region : int64 array (n,) or None
         The region from which a distribution drew each sample, if it consists of regions.
+    posterior : float64 array (n, classes) or None
+        P(clean label | sample), if the source's loader gives it.
     """
 
     index: np.ndarray
@@ -45,6 +47,7 @@ class Split:
     labels: np.ndarray
     clean: np.ndarray
     region: np.ndarray | None = None
+    posterior: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,15 @@ class Data:
     """The splits of a data set at one seed, with the law of its label noise.
 
     `transition` (classes, classes) holds P(label = j | clean label = i). For a source of images, the posterior of a
-    sample is known by that: it is row `clean`. `mean` and `std` (C,) normalise pixels on the 0 to 255 scale, or the
+    sample is known by that: it is row `clean`, unless the source gives a posterior. `shape` is (C, H, W) of images,
+    (D,) of features. `mean` and `std` (C,) normalise pixels on the 0 to 255 scale, features (then D of each), or the
     inputs of a distribution. `distribution` drew the splits, if there is one, and `loader` is the name of its loader.
     `source` is the name of the source in the configuration.
     """
 
     splits: Mapping[str, Split]
     classes: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     mean: np.ndarray
     std: np.ndarray
     transition: np.ndarray
@@ -68,7 +72,7 @@ class Data:
     source: str = ""
 
     def inputs(self, split: str) -> np.ndarray:
-        """Return the normalised images of a split, float32 (n, C, H, W)."""
+        """Return the normalised images of a split, float32 (n, C, H, W), or its features (n, D)."""
         return normalise(self.splits[split].images, self.mean, self.std)
 
     def flat(self, split: str) -> Normalised:
@@ -78,13 +82,15 @@ class Data:
     def targets(self) -> dict[str, np.ndarray]:
         """Return what `halobench.calibration.evaluate` reads besides the logits: labels, clean labels, the posterior.
 
-        The posterior is ``transition`` for images; for a distribution it is ``{split}.posterior``, or the posterior by
-        region with the region of each sample: ``regions.posterior``, ``regions.mass``, ``regions.shared`` and
-        ``{split}.region``.
+        The posterior is ``transition`` for images, and ``{split}.posterior`` for those splits of which the source gives
+        it; for a distribution it is ``{split}.posterior``, or the posterior by region with the region of each sample:
+        ``regions.posterior``, ``regions.mass``, ``regions.shared`` and ``{split}.region``.
         """
         arrays = {f"{name}.labels": split.labels for name, split in self.splits.items()}
         arrays |= {f"{name}.clean": split.clean for name, split in self.splits.items()}
         if self.distribution is None:
+            given = [name for name, split in self.splits.items() if split.posterior is not None]
+            arrays |= {f"{name}.posterior": self.posterior(name) for name in given}
             return arrays | {"transition": self.transition}
         regions = self.distribution.regions
         if regions is None:
@@ -105,6 +111,8 @@ class Data:
             If it isn't known.
         """
         samples = self.splits[split]
+        if samples.posterior is not None:
+            return samples.posterior @ self.transition
         if self.distribution is None:
             return self.transition[samples.clean]
         return self.distribution.posterior(np.asarray(samples.images)) @ self.transition
@@ -127,13 +135,15 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
     source, meta = read_meta(folder)
     if plugins.is_distribution(source.loader):
         return _drawn(load_distribution(source), source.loader, spec, seed)
-    images, labels = read_arrays(folder, source, meta)
+    samples = read_arrays(folder, source, meta)
     transition = noise_transition(spec.noise, meta["classes"], generator(seed, "noise-map"))
     splits = {}
     for name, index in split_indices(spec, meta["size"], meta["parts"], generator(seed, "split")).items():
-        clean = labels[index]
+        clean = samples.labels[index]
         noisy = draw_labels(transition, clean, generator(seed, "noise", name))
-        splits[name] = Split(index, rows_of(images, index, COPIED), noisy, clean)
+        rows = None if samples.posterior is None else samples.posterior[index]
+        known = None if rows is None or np.isnan(rows).any() else rows  # it is known for all samples of a part, or none
+        splits[name] = Split(index, rows_of(samples.images, index, COPIED), noisy, clean, posterior=known)
     mean, std = np.asarray(meta["mean"]), np.asarray(meta["std"])
     return Data(splits, meta["classes"], meta["shape"], mean, std, transition, source=spec.source)
 
@@ -146,9 +156,8 @@ def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> D
         drawn = source.sample(getattr(spec, name), generator(seed, "sample", name))
         noisy = draw_labels(transition, drawn.labels, generator(seed, "noise", name))
         splits[name] = Split(np.arange(len(noisy)), drawn.inputs, noisy, drawn.labels, drawn.region)
-    shape = cast("tuple[int, int, int]", tuple(source.shape))
     mean, std = np.asarray(source.mean, dtype=float), np.asarray(source.std, dtype=float)
-    return Data(splits, source.classes, shape, mean, std, transition, source, loader, spec.source)
+    return Data(splits, source.classes, tuple(source.shape), mean, std, transition, source, loader, spec.source)
 
 
 def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | None = None) -> None:
@@ -160,7 +169,10 @@ def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | N
         if total > size:
             raise SpecError("train + val + test", total, f"at most the {size} images of source {spec.source!r}")
         return
-    for key, wanted, part in (("train + val", spec.train + spec.val, "train"), ("test", spec.test, "test")):
+    wants = [("train + val", spec.train + spec.val, "train"), ("test", spec.test, "test")]
+    if "val" in parts:
+        wants = [(name, getattr(spec, name), name) for name in SPLITS]
+    for key, wanted, part in wants:
         held = parts[part][1] - parts[part][0]
         if wanted > held:
             raise SpecError(key, wanted, f"at most the {held} images of the {part} part of source {spec.source!r}")
@@ -169,15 +181,18 @@ def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | N
 def split_indices(
     spec: DatasetSpec, size: int, parts: Mapping[str, Any], rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Draw the rows of each split, disjoint, without replacement; from the official parts if the source has them."""
+    """Draw the rows of each split, disjoint, without replacement; from the official parts if the source has them.
+
+    Without an official ``val`` part, validation samples come from the ``train`` part.
+    """
     check_size(spec, size, parts)
     if not parts:
         order = rng.permutation(size)
         stops = np.cumsum([spec.train, spec.val, spec.test])
         return dict(zip(SPLITS, np.split(order, stops)[:3], strict=True))
-    fit = np.arange(*parts["train"])[rng.permutation(parts["train"][1] - parts["train"][0])]
-    held = np.arange(*parts["test"])[rng.permutation(parts["test"][1] - parts["test"][0])]
-    return {"train": fit[: spec.train], "val": fit[spec.train : spec.train + spec.val], "test": held[: spec.test]}
+    part = {name: rng.permutation(np.arange(*parts[name])) for name in ("train", "test", "val") if name in parts}
+    val = part["val"] if "val" in part else part["train"][spec.train :]
+    return {"train": part["train"][: spec.train], "val": val[: spec.val], "test": part["test"][: spec.test]}
 
 
 def noise_transition(spec: NoiseSpec, classes: int, rng: np.random.Generator) -> np.ndarray:

@@ -9,10 +9,11 @@ from typing import Any
 from halobench.core import plugins
 from halobench.core.errors import SpecError, describe_error, require
 from halobench.core.spec_codec import parse, to_json
-from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec
+from halobench.core.specs import IMAGE_KEYS, DatasetSpec, LossSpec, ModelSpec, SourceSpec
 from halobench.data import sources, splits
 
 REQUEST = ("sources", "datasets", "losses", "models", "pairs", "displays")
+SMALL = (1, 4, 4)  # the shape of the images that losses are tried on
 
 
 def run(request: Any) -> tuple[list[str], dict[str, Any]]:
@@ -46,7 +47,10 @@ def run(request: Any) -> tuple[list[str], dict[str, Any]]:
     build.check_models()
     build.check_displays()
     sizes = {
-        name: {"classes": source.classes, "bytes": (source.size or 0) * math.prod(source.shape)}
+        name: {
+            "classes": source.classes,
+            "bytes": (source.size or 0) * math.prod(source.shape) * sources.sample_type(source.shape).itemsize,
+        }
         for name, source in build.descriptions.items()
     }
     return list(dict.fromkeys(build.problems)), {"sources": sizes, "weights": build.weights}
@@ -61,7 +65,7 @@ class _Build:
         self.descriptions: dict[str, sources.Description] = {}
         self.weights: dict[str, dict[str, int]] = {}
         self.sound_losses: set[str] = set()
-        self.rows: dict[tuple[str, int], int | None] = {}  # by loss and batch
+        self.rows: dict[tuple[Any, ...], int | None] = {}  # by loss, batch and shape of a sample
 
     def check_sources(self) -> None:
         """Describe each source, unless the request does."""
@@ -92,12 +96,12 @@ class _Build:
         sizes: dict[tuple[Any, ...], int] = {}
         for pair in self.request["pairs"]:
             name, source = pair["model"], pair["source"]
-            rows = self._rows(pair)
             description = self.descriptions.get(source)
+            rows = self._rows(pair, description)
             if description is None:
                 continue
             model = parse(ModelSpec, self.request["models"][name])
-            self._try("", check_crop, pair, description.shape)
+            self._try("", check_augmentation, pair, description.shape)
             part = smallest_part(pair, rows)
             # Many losses and batches come to the same parts.
             key = (name, source, part, pair["points"], part < 2 and to_json(pair))
@@ -111,15 +115,17 @@ class _Build:
         for kind, name in self.request["displays"]:
             self._try(kind, plugins.load, kind, name)
 
-    def _rows(self, pair: Mapping[str, Any]) -> int:
+    def _rows(self, pair: Mapping[str, Any], source: sources.Description | None) -> int:
         """Return the rows of a batch that a model gets in training: a loss may make more of it than it had."""
         if "loss" not in pair:
             return 2  # nothing is trained
         name, batch = pair["loss"], pair["batch"]
-        if name in self.sound_losses and (name, batch) not in self.rows:
+        shape = SMALL if source is None or len(source.shape) == 3 else tuple(source.shape)
+        key = (name, batch, shape)
+        if name in self.sound_losses and key not in self.rows:
             spec = parse(LossSpec, self.request["losses"][name])
-            self.rows[name, batch] = self._try(f"losses.{name}", check_batch, spec, batch)
-        return self.rows.get((name, batch)) or batch
+            self.rows[key] = self._try(f"losses.{name}", check_batch, spec, batch, shape)
+        return self.rows.get(key) or batch
 
     def _try(self, place: str, check: Callable[..., Any], *arguments: Any, plugin: str = "") -> Any:
         """Return what `check` returns; note whatever it raises and return None.
@@ -140,13 +146,13 @@ def unbuildable(place: str, error: BaseException) -> str:
     return f"{place}: expected a plug-in that can be built ({describe_error(error)})"
 
 
-def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> int:
+def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[int, ...] = SMALL) -> int:
     """Build a loss and score a batch with it, as training would; return the number of rows that it makes of the batch.
 
     Raises
     ------
     SpecError
-        If it can't be built, its mix gives no batch, or it gives no mean loss that logits can learn from.
+        If it can't be built, its mix gives no batch, or it gives no finite mean loss that logits can learn from.
     """
     import numpy as np
     import torch
@@ -154,15 +160,16 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> int:
     from halobench.losses import base
 
     loss = base.build(spec)
-    images, labels = torch.rand(batch, 1, 4, 4), torch.arange(batch) % classes
+    images, labels = torch.rand(batch, *shape), torch.arange(batch) % classes
     targets = labels if base.takes_labels(loss) else torch.eye(classes)[labels]
     try:
         mixed, soft = loss.mix(images, targets, np.random.default_rng(0))
         shapes = tuple(mixed.shape), tuple(soft.shape)
-        logits = torch.zeros(len(soft), classes, requires_grad=True)
+        logits = torch.linspace(-1, 1, len(soft) * classes).view(-1, classes).requires_grad_()
         value = loss(logits, soft)
         kind = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         learns = kind == () and value.requires_grad
+        number = value.item() if learns else 0.0
     except Exception as error:
         raise SpecError("name", spec.name, f"a loss that can score a batch ({describe_error(error)})") from error
     rows = max(shapes[1][0], 1) if shapes[1] else 1
@@ -172,10 +179,11 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3) -> int:
         raise SpecError("name", spec.name, f"a loss whose mix gives {wanted}, not {shapes[0]} and {shapes[1]}")
     if not learns:
         raise SpecError("name", spec.name, f"a loss that gives one number, with a gradient, for a batch, not {kind}")
+    require(math.isfinite(number), "name", spec.name, f"a loss that is finite for logits from -1 to 1, not {number}")
     return rows
 
 
-def check_batch(spec: LossSpec, batch: int) -> int:
+def check_batch(spec: LossSpec, batch: int, shape: tuple[int, ...] = SMALL) -> int:
     """Check a loss on a training batch of `batch` samples; return the number of rows that it makes of it.
 
     Raises
@@ -188,26 +196,31 @@ def check_batch(spec: LossSpec, batch: int) -> int:
 
     loss = base.build(spec)
     if isinstance(loss, Mixup) and loss.points > batch:
-        what = f"at most the images of a batch, {batch}, of which each point mixed is another order"
+        what = f"at most the samples of a batch, {batch}, of which each point mixed is another order"
         raise SpecError("points", loss.points, what)
-    return check_loss(spec, batch)
+    return check_loss(spec, batch, shape=shape)
 
 
-def check_crop(pair: Mapping[str, Any], shape: Sequence[int]) -> None:
-    """Raise SpecError if training would pad images (C, H, W) by as much as their side, or more."""
+def check_augmentation(pair: Mapping[str, Any], shape: Sequence[int]) -> None:
+    """Raise SpecError if training would pad images (C, H, W) by their side or more, or treat features as images."""
+    if len(shape) == 1:
+        for key in IMAGE_KEYS:
+            value, what = pair.get(key), f"no such key: samples of {pair['source']} are features, not images"
+            require(not value, pair["set_by"][key] if value else "", value, what)
+        return
     side, padding = min(shape[1:]), pair.get("random_crop", 0)
     what = f"fewer pixels than the side of {pair['source']}'s images, {shape[1]}x{shape[2]}"
     require(padding < side, pair["set_by"]["random_crop"] if padding else "", padding, what)
 
 
 def smallest_part(pair: Mapping[str, Any], rows: int) -> int:
-    """Return the number of images in the smallest part of a batch of `rows` that passes a model; 2 for any more."""
+    """Return the number of samples in the smallest part of a batch of `rows` that passes a model; 2 for any more."""
     micro = pair.get("micro_batch") or rows
     return min(rows % micro or micro, 2)
 
 
 def check_model(spec: ModelSpec, description: sources.Description, pair: Mapping[str, Any], rows: int) -> int:
-    """Check a model on the images of a source, in the smallest part of a batch of `rows` that it gets in training.
+    """Check a model on the samples of a source, in the smallest part of a batch of `rows` that it gets in training.
 
     Returns
     -------
@@ -217,7 +230,7 @@ def check_model(spec: ModelSpec, description: sources.Description, pair: Mapping
     Raises
     ------
     SpecError
-        As `models.shape_check.check` does, with a key below ``models``; if only a part of one image is too small for
+        As `models.shape_check.check` does, with a key below ``models``; if only a part of one sample is too small for
         the model, with the recipe's key.
     """
     from halobench.models import shape_check
@@ -233,6 +246,6 @@ def check_model(spec: ModelSpec, description: sources.Description, pair: Mapping
     except SpecError:
         raise refusal from None
     key = "micro_batch" if pair.get("micro_batch") else "batch"
-    reason = f"a batch of {rows} rows leaves a part of 1" if micro > 1 else "it gets one image at a time"
-    what = f"parts of two images or more, which the model {pair['model']} needs in training: {reason}"
+    reason = f"a batch of {rows} rows leaves a part of 1" if micro > 1 else "it gets one sample at a time"
+    what = f"parts of two samples or more, which the model {pair['model']} needs in training: {reason}"
     raise SpecError(pair["set_by"][key], pair[key], what)

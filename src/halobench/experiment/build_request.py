@@ -13,7 +13,7 @@ from typing import Any
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import canonical, to_json
-from halobench.core.specs import EVALUATION_KEYS, TrainSpec
+from halobench.core.specs import EVALUATION_KEYS, IMAGE_KEYS, TrainSpec
 from halobench.data.sources import Description, describe, read_meta
 from halobench.experiment.build_checks import unbuildable
 from halobench.experiment.displays import KINDS
@@ -22,7 +22,7 @@ from halobench.experiment.jobs import source_job
 from halobench.storage import records
 from halobench.storage.requests import differences
 
-RECIPE_KEYS = ("batch", "micro_batch", "random_crop")  # those on which it depends whether a model takes its images
+RECIPE_KEYS = ("batch", "micro_batch", *IMAGE_KEYS)  # those on which it depends whether a model takes its samples
 
 
 def build_request(config: Config) -> dict[str, Any]:

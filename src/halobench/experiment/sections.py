@@ -117,7 +117,7 @@ class Sections:
     )
     fetch: Flag = Field(default=True, description="Download data sets that are missing there.")
     sources: Named[Source] = Field(
-        description="Images on disk or a distribution, by a loader (a file of src/halobench/data/loaders or"
+        description="Images, features or a distribution, by a loader (a file of src/halobench/data/loaders or"
         " module:object); other keys are its options."
     )
     datasets: Named[DatasetEntry] = Field(

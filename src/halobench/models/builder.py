@@ -42,15 +42,17 @@ class ResizedAround(Resized):
 
 def build(
     spec: ModelSpec,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     classes: int,
     moments: tuple[np.ndarray, np.ndarray] | None = None,
     weights: Path | None = None,
 ) -> nn.Module:
-    """Build a model for images of `input_shape` (C, H, W); its weights come from torch's global generator.
+    """Build a model for samples of `input_shape`; its weights come from torch's global generator.
 
     Parameters
     ----------
+    input_shape : (C, H, W) or (D,)
+        Of images, or of features.
     moments : (mean, std), optional
         By which images were normalised, each (C,), of pixels up to 255: for models with their own preprocessing.
     weights : Path, optional
@@ -59,13 +61,16 @@ def build(
     Returns
     -------
     nn.Module
-        Images (n, C, H, W) to logits (n, classes). The parameters of a model that comes trained need no gradient.
+        Samples (n, *input_shape) to logits (n, classes). The parameters of a model that comes trained need no gradient.
 
     Raises
     ------
     SpecError
-        On an unknown name or option, a value out of its range, or weights of another model.
+        On an unknown name or option, a value out of its range, weights of another model, or a model of images for
+        features.
     """
+    if len(input_shape) == 1:
+        _check_takes_features(spec)
     channels = input_shape[0]
     inner_shape = (channels, spec.resize, spec.resize) if spec.resize else (channels, *input_shape[1:])
     if spec.name.startswith(plugins.LIBRARY_PREFIXES):
@@ -77,6 +82,7 @@ def build(
     else:
         options = plugins.without_defaults("models", spec.name, dict(spec.options))
         model = plugins.load("models", spec.name)(inner_shape, classes, **options)
+        _materialise(model, inner_shape)
     if spec.comes_trained:
         model = _trained_elsewhere(model, spec, classes, weights)
     if spec.timm_preprocessing:
@@ -84,6 +90,21 @@ def build(
     if not spec.resize:
         return model
     return (ResizedAround if hasattr(model, "start") else Resized)(model, spec.resize)
+
+
+def _check_takes_features(spec: ModelSpec) -> None:
+    """Raise SpecError for a model of images alone: a library's, or one whose file says ``IMAGES = True``."""
+    require(spec.resize is None, "resize", spec.resize, "no such key: the samples are features, not images")
+    images = spec.name.startswith(plugins.LIBRARY_PREFIXES) or plugins.constant("models", spec.name, "IMAGES")
+    require(not images, "name", spec.name, "a model that takes features, such as mlp: this one takes images alone")
+
+
+def _materialise(model: nn.Module, shape: tuple[int, ...]) -> None:
+    """Give the lazy layers of a model, which wait for a first input of `shape`, their weights."""
+    if any(map(nn.parameter.is_lazy, (*model.parameters(), *model.buffers()))):
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *shape))
+        model.train()
 
 
 def _trained_elsewhere(model: nn.Module, spec: ModelSpec, classes: int, weights: Path | None) -> nn.Module:
@@ -98,7 +119,7 @@ def _trained_elsewhere(model: nn.Module, spec: ModelSpec, classes: int, weights:
 
 
 def start(model: nn.Module, inputs: np.ndarray, labels: np.ndarray, classes: int) -> None:
-    """Give a model that is built around its training samples (n, C, H, W) these and their labels (n,), on the CPU."""
+    """Give a model that is built around its training samples (n, ...) these and their labels (n,), on the CPU."""
     take = getattr(model, "start", None)
     if take is not None:
         targets = nn.functional.one_hot(torch.from_numpy(labels), classes).float()

@@ -23,7 +23,7 @@ POOLS = ("maxpool", "features.pool0", "stem.pool")
 
 
 def adapt(
-    name: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any], stem: str = "plain"
+    name: str, input_shape: tuple[int, ...], classes: int, options: dict[str, Any], stem: str = "plain"
 ) -> nn.Module:
     """Build ``timm/NAME`` or ``torchvision/NAME``; `options` are passed to the library's own builder.
 
@@ -105,7 +105,7 @@ def _put(model: nn.Module, path: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), leaf, module)
 
 
-def _timm(name: str, model: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any]) -> nn.Module:
+def _timm(name: str, model: str, input_shape: tuple[int, ...], classes: int, options: dict[str, Any]) -> nn.Module:
     """Build a model of timm's."""
     import timm
 
@@ -142,7 +142,7 @@ def _check_patches(name: str, model: nn.Module, options: dict[str, Any]) -> None
 
 
 def _torchvision(
-    name: str, model: str, input_shape: tuple[int, int, int], classes: int, options: dict[str, Any]
+    name: str, model: str, input_shape: tuple[int, ...], classes: int, options: dict[str, Any]
 ) -> nn.Module:
     """Build a model of torchvision's."""
     import torchvision

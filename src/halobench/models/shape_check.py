@@ -1,4 +1,4 @@
-"""Check that a model takes the images of a source."""
+"""Check that a model takes the samples of a source."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from halobench.models import pretrained
 from halobench.models.builder import build
 
 
-def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int = 2, samples: int = 2) -> int:
-    """Build a model without memory for its weights and run it, in training and in eval mode, on `batch` images.
+def check(spec: ModelSpec, input_shape: tuple[int, ...], classes: int, batch: int = 2, samples: int = 2) -> int:
+    """Build a model without memory for its weights and run it, in training and in eval mode, on `batch` samples.
 
     `samples` is the number of training samples that a model built around them will get. Weights in a file are read, to
     check that they are finite.
@@ -28,7 +28,7 @@ def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batc
     Raises
     ------
     SpecError
-        As `build`, and if the model can't take images of this shape, or can't run with its options.
+        As `build`, and if the model can't take samples of this shape, or can't run with its options.
     """
     try:
         size = _try_either(spec, input_shape, classes, batch, samples)
@@ -45,13 +45,15 @@ def check(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batc
             raise SpecError("options", bad, what) from error
         shape = "x".join(map(str, input_shape))
         expected = f"a model that takes images of {shape} ({reason}); set `resize` or choose another model"
+        if len(input_shape) == 1:
+            expected = f"a model that takes {shape} features, as inputs (n, {shape}) ({reason})"
         raise SpecError("name", spec.name, expected) from error
     if spec.weights is not None:
         pretrained.check_finite(spec.weights)
     return size
 
 
-def _try_either(spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int, samples: int) -> int:
+def _try_either(spec: ModelSpec, input_shape: tuple[int, ...], classes: int, batch: int, samples: int) -> int:
     """Try without memory, then with: an error may mean only that an operation has no meta kernel."""
     try:
         return _try(spec, input_shape, classes, batch, samples, "meta")
@@ -87,10 +89,8 @@ def _bad_options(spec: ModelSpec, channels: int, classes: int) -> dict[str, Any]
     return alone or options
 
 
-def _try(
-    spec: ModelSpec, input_shape: tuple[int, int, int], classes: int, batch: int, samples: int, device: str
-) -> int:
-    """Build on `device` and forward `batch` images in both modes, watching for feature maps that shrink to nothing.
+def _try(spec: ModelSpec, input_shape: tuple[int, ...], classes: int, batch: int, samples: int, device: str) -> int:
+    """Build on `device` and forward `batch` samples in both modes, watching for feature maps that shrink to nothing.
 
     Returns the bytes of weights and buffers.
     """

@@ -119,7 +119,7 @@ class Startup:
                 controller.enrol(Path.cwd())
             self._check(checked, inputs)
             if controller.is_run():  # even if nothing is left to do, in which case Snakemake calls no handler
-                note_run(self.workflow, config, RESULTS)
+                note_run(self.workflow, config, self.results)
         return inputs
 
     def _check(self, config: Config, inputs: RuleInputs) -> None:

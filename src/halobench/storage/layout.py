@@ -79,7 +79,7 @@ _STAGES = (
         "{source}",
         "sources/{}/source.json",
         outputs=("meta.json",),
-        undeclared=("images.npy", "labels.npy"),  # a distribution has none, and stages restore those that are lost
+        undeclared=("images.npy", "labels.npy", "posterior.npy"),  # not all have them, and stages restore lost ones
     ),
     Stage("weights", "{model}", "weights/{}/weights.json", outputs=("model.safetensors",)),
     Stage(

@@ -40,7 +40,7 @@ class Feed:
 
     Parameters
     ----------
-    images : array (n, C, H, W)
+    images : array (n, C, H, W), or of features (n, D)
         uint8 or float32; or anything with a shape, a dtype and rows by integer arrays, e.g. of a mapped file.
     mean, std : float arrays (C,), optional
         Normalise by channel, as `halobench.data.mapped_rows.normalise` does; without them `images` are normalised
@@ -74,7 +74,7 @@ class Feed:
         return len(self.images)
 
     def take(self, rows: np.ndarray) -> torch.Tensor:
-        """Return the samples of these rows (m,), normalised: float32 (m, C, H, W) on the device."""
+        """Return the samples of these rows (m,), normalised: float32 (m, C, H, W) or (m, D) on the device."""
         if self.kept is None:
             return self._normalised(self._read(rows).to(self.device, non_blocking=True))
         return self._kept_rows(self.kept, send(np.ascontiguousarray(rows), self.device))
@@ -100,9 +100,10 @@ class Feed:
                 yield rows[part], self._normalised(images.to(self.device, non_blocking=True))
 
     def _statistics(self, mean: np.ndarray, std: np.ndarray | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return mean and inverse deviation, (1, C, 1, 1), rounded as by `halobench.data.mapped_rows.normalise`."""
+        """Return mean and inverse deviation, (1, C, 1, 1) or (1, D), rounded as by `mapped_rows.normalise`."""
         numbers = (np.asarray(mean, np.float32), (1 / np.asarray(std)).astype(np.float32))
-        centre, scale = (torch.from_numpy(each).view(1, -1, 1, 1).to(self.device) for each in numbers)
+        ones = [1] * (len(self.images.shape) - 2)
+        centre, scale = (torch.from_numpy(each).view(1, -1, *ones).to(self.device) for each in numbers)
         return centre, scale
 
     def _read(self, rows: np.ndarray) -> torch.Tensor:

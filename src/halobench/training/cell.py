@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from halobench.core.errors import DivergedError, SpecError, describe_error
+from halobench.core.errors import DivergedError, SpecError, describe_error, require
 from halobench.core.seeding import seed_libraries, torch_seed
-from halobench.core.specs import LossSpec, ModelSpec, TrainSpec
+from halobench.core.specs import IMAGE_KEYS, LossSpec, ModelSpec, TrainSpec
 from halobench.data.splits import Data
 from halobench.losses import base
 from halobench.models import builder
@@ -100,6 +100,9 @@ def _start(
     data: Data, model: ModelSpec, spec: TrainSpec, seed: int, weights: Path | None = None
 ) -> tuple[nn.Module, Feed]:
     """Build the model, on its device, and a feed of the training samples."""
+    for key in IMAGE_KEYS if len(data.shape) == 1 else ():
+        value = getattr(spec, key)
+        require(not value, f"train.{key}", value, "no such key: the samples are features, not images")
     set_kernels(spec)
     device = resolve_device(spec.device)
     seed_libraries(torch_seed(seed, "init"))

@@ -14,7 +14,7 @@ from halobench.core.errors import SpecError
 from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import mapped_rows, sources
 from halobench.data import splits as splits_
-from halobench.data.channel_stats import Moments
+from halobench.data.channel_stats import FeatureMoments, Moments
 from halobench.data.distribution import draw_labels
 from halobench.data.loaders import photos
 from halobench.data.mapped_rows import Rows
@@ -85,6 +85,19 @@ def test_splits_are_disjoint_and_keep_to_official_parts():
     bound = split_indices(spec, 100, parts, np.random.default_rng(0))
     assert max(bound["train"].max(), bound["val"].max()) < 70 <= bound["test"].min()
     assert len(np.unique(np.concatenate(list(bound.values())))) == 95
+
+
+def test_validation_samples_come_from_their_own_part_if_there_is_one():
+    spec, parts = DatasetSpec("s", 50, 20, 25), {"train": (0, 50), "val": (50, 70), "test": (70, 100)}
+    bound = split_indices(spec, 100, parts, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.sort(bound["train"]), np.arange(50))
+    np.testing.assert_array_equal(np.sort(bound["val"]), np.arange(50, 70))
+    shared = split_indices(spec, 100, {"train": (0, 70), "test": (70, 100)}, np.random.default_rng(0))
+    assert set(shared["val"]) != set(bound["val"])
+    for key, wider in (("train", "51"), ("val", "21"), ("test", "31")):
+        other = DatasetSpec("s", **{"train": 50, "val": 20, "test": 25, key: int(wider)})
+        with pytest.raises(SpecError, match=rf"^{key} = {wider}: expected at most the \d+ images of the {key} part"):
+            split_indices(other, 100, parts, np.random.default_rng(0))
 
 
 def test_a_source_too_small_is_refused_with_both_numbers():
@@ -250,6 +263,87 @@ def test_bad_blocks_are_told_and_leave_nothing(tmp_path, blocks, options, line):
     with pytest.raises(SpecError, match=rf"loader = 'in_blocks:load': expected {line}"):
         sources.write_source(SourceSpec("in_blocks:load", options), tmp_path / "source")
     assert not [path for path in (tmp_path / "source").rglob("*") if path.is_file()]
+
+
+GIVEN = """
+import numpy as np
+from halobench.data.sources import Description, Images
+
+PARTS = {"train": (0, 4), "test": (4, 6)}
+
+def describe(*, kind, parts=PARTS):
+    return Description((3,), 2, 6, parts)
+
+def load(*, kind, parts=PARTS):
+    features, posterior = np.arange(18.0).reshape(6, 3), np.full((6, 2), 0.5)
+    if kind == "whole":
+        features = features.astype(int)
+    if kind == "cube":
+        features = features.reshape(6, 3, 1)
+    if kind == "infinite":
+        features[4, 1] = 1e39  # finite, but not as float32
+    if kind == "sums":
+        posterior[3] = 0.25, 0.5
+    if kind == "partial":
+        posterior[:3] = np.nan
+    if kind == "votes":
+        posterior = np.ones((6, 2), int)
+    return Images(features, np.arange(6) % 2, 2, parts, posterior=posterior)
+"""
+PARTS = r"parts train and test, and perhaps val, each a range of the 6 rows apart from the others, not "
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"kind": "whole"}, r"uint8 images \(N, C, H, W\) or float32 features \(N, D\), .* not int64 \(6, 3\) and"),
+        ({"kind": "cube"}, r"uint8 images .* not float64 \(6, 3, 1\) and"),
+        ({"kind": "infinite"}, r"features that are finite as float32, unlike row 4$"),
+        ({"kind": "sums"}, r"a posterior whose rows are probabilities that sum to 1, not row 3, \[0\.25, 0\.5\]"),
+        ({"kind": "partial"}, r"a posterior of all samples of the train part, or none, not of 1 of 4"),
+        ({"kind": "partial", "parts": {}}, r"a posterior of all samples of the only part, or none, not of 3 of 6"),
+        ({"kind": "votes"}, r"a posterior of floating-point numbers \(6, 2\), not int64 \(6, 2\)"),
+        ({"kind": "", "parts": {"train": [0, 6]}}, PARTS),
+        ({"kind": "", "parts": {"train": [0, 4], "test": [3, 6]}}, PARTS),
+        ({"kind": "", "parts": {"train": [0, 4], "test": [4, 7]}}, PARTS),
+        ({"kind": "", "parts": {"train": [0, 2], "test": [3, 6], "val": [2, 2]}}, PARTS),
+        ({"kind": "", "parts": {"train": [0, 2], "test": [3, 6], "calibration": [2, 3]}}, PARTS),
+    ],
+)
+def test_bad_features_parts_and_posteriors_are_told(tmp_path, monkeypatch, options, line):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "given", raising=False)
+    (tmp_path / "given.py").write_text(GIVEN)
+    with pytest.raises(SpecError, match=f"loader = 'given:load': expected {line}"):
+        sources.write_source(SourceSpec("given:load", options), tmp_path / "source")
+    assert not (tmp_path / "source/meta.json").exists()
+
+
+def test_moments_of_features_match_numpy_in_blocks():
+    rows = np.random.default_rng(0).normal(1e4, [[1e-2, 3.0, 1e3]], size=(50, 3)).astype(np.float32)
+    rows = np.concatenate([rows, np.full((50, 1), 0.1, np.float32)], axis=1)
+    moments = FeatureMoments()
+    for start in range(0, 56, 7):
+        moments.add(rows[start : start + 7])
+    mean, std = moments.result()
+    np.testing.assert_allclose(mean, rows.astype(float).mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(std[:3], rows.astype(float).std(axis=0)[:3], rtol=1e-8)
+    assert std[3] == 1, "a constant feature is left as it is"
+
+
+def test_a_source_that_loses_its_posterior_keeps_none(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "given", raising=False)
+    (tmp_path / "given.py").write_text(GIVEN)
+    sources.write_source(SourceSpec("given:load", {"kind": ""}), tmp_path / "source")
+    data = splits_.load_data(tmp_path / "source", DatasetSpec("s", 2, 2, 2), 0)
+    assert set(data.targets()) >= {f"{name}.posterior" for name in splits_.SPLITS}
+    (tmp_path / "given.py").write_text(GIVEN.replace(", posterior=posterior", ""))
+    monkeypatch.delitem(sys.modules, "given")
+    sources.write_source(SourceSpec("given:load", {"kind": ""}), tmp_path / "source")
+    data = splits_.load_data(tmp_path / "source", DatasetSpec("s", 2, 2, 2), 0)
+    assert not [name for name in data.targets() if name.endswith(".posterior")]
+    assert not (tmp_path / "source/posterior.npy").exists()
 
 
 def test_only_a_distribution_may_leave_its_size_open(blocks, monkeypatch):

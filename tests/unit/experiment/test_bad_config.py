@@ -95,12 +95,12 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             together(put("models.mlp.name", "mlp_bn"), put("models.mlp.recipe", {"micro_batch": 7})),
-            "models.mlp.recipe.micro_batch = 7: expected parts of two images or more, which the model mlp needs in"
+            "models.mlp.recipe.micro_batch = 7: expected parts of two samples or more, which the model mlp needs in"
             " training: a batch of 50 rows leaves a part of 1",
         ),
         (
             put("losses.mixup2.points", 51),
-            "losses.mixup2.points = 51: expected at most the images of a batch, 50, of which each point mixed is"
+            "losses.mixup2.points = 51: expected at most the samples of a batch, 50, of which each point mixed is"
             " another order",
         ),
     ],
@@ -466,6 +466,13 @@ class Scalarless(Loss):
     def __call__(self, logits, targets):
         return -(targets * logits.log_softmax(1)).sum(1)
 
+class Endless(Loss):
+    def __call__(self, logits, targets):
+        return logits.log().mean()
+
+def convolution(input_shape, classes):
+    return nn.Sequential(nn.Conv2d(input_shape[0], classes, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
 def narrow(input_shape, classes):
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes - 1))
 
@@ -475,6 +482,21 @@ def describe():
 def load():
     return Images(np.zeros((400, 1, 8, 8), np.uint8), np.zeros(400, np.int64), 1)
 """
+ROWS = """
+from halobench.data.sources import Description
+
+def describe():
+    return Description((13,), 3, 400)
+
+def load(): ...
+"""
+
+
+def on_features(*edits):
+    """An edit that makes the source one of features, next to others."""
+    return together(put("sources.digits", {"loader": "rows:load"}), *edits)
+
+
 OUTSIDE = {
     "no such module": (
         put("losses.mixup2", {"name": "nowhere:Loss"}),
@@ -513,13 +535,44 @@ OUTSIDE = {
         "losses.mixup2.name = 'mine:Scalarless': expected a loss that gives one number, with a gradient, for a batch,"
         " not (4,)",
     ),
+    "a loss that is never finite": (
+        put("losses.mixup2", {"name": "mine:Endless"}),
+        "losses.mixup2.name = 'mine:Endless': expected a loss that is finite for logits from -1 to 1, not nan",
+    ),
+    "a model of images, on features": (
+        on_features(put("models.mlp", {"name": "cnn"})),
+        "models.mlp.name = 'cnn': expected a model that takes features, such as mlp: this one takes images alone",
+    ),
+    "a model of timm's, on features": (
+        on_features(put("models.mlp", {"name": "timm/resnet18"})),
+        "models.mlp.name = 'timm/resnet18': expected a model that takes features, such as mlp: this one takes images"
+        " alone",
+    ),
+    "a convolution of one's own, on features": (
+        on_features(put("models.mlp", {"name": "mine:convolution"})),
+        re.compile(
+            r"models\.mlp\.name = 'mine:convolution': expected a model that takes 13 features, .* \(n, 13\) \(.*\)"
+        ),
+    ),
+    "features resized": (
+        on_features(put("models.mlp", {"name": "mlp", "resize": 16})),
+        "models.mlp.resize = 16: expected no such key: the samples are features, not images",
+    ),
+    "features mirrored": (
+        on_features(put("models.mlp", {"name": "mlp", "recipe": {"flip": True}})),
+        "models.mlp.recipe.flip = True: expected no such key: samples of digits are features, not images",
+    ),
+    "a box cut out of features": (
+        on_features(put("losses.mixup2", {"name": "cutmix"})),
+        re.compile(r"losses\.mixup2\.name = 'cutmix': expected a loss that can score a batch \(.*expected images.*\)"),
+    ),
     "logits of a wrong shape": (
         put("models.mlp", {"name": "mine:narrow"}),
         "models.mlp.name = 'mine:narrow': expected a model that gives logits (2, 10) for a batch of 2, not (2, 9)",
     ),
     "a source of one class": (
         put("sources.digits", {"loader": "mine:load"}),
-        "sources.digits.loader = 'mine:load': expected images (C, H, W) in at least 2 classes, not"
+        "sources.digits.loader = 'mine:load': expected images (C, H, W) or features (D,) in at least 2 classes, not"
         " Description(shape=(1, 8, 8), classes=1, size=400, parts={})",
     ),
 }
@@ -531,6 +584,7 @@ def test_a_bad_plugin_is_refused(tmp_path, monkeypatch, plugin):
     body = "def build(): ...\nclass Loss: ...\n"
     modules = {
         "mine": PLUGINS,
+        "rows": ROWS,
         "garbled": "class Loss(:\n",
         "leans": f"import garbled\n{body}",
         "broken": f"raise RuntimeError('boom')\n{body}",

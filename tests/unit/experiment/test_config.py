@@ -216,14 +216,14 @@ def tiny_problems(tmp_path, *edits: tuple[str, object]) -> list[str]:
 
 
 BN = ("models.mlp", {"name": "mlp_bn", "width": 16})
-NEEDS = "expected parts of two images or more, which the model mlp needs in training"
+NEEDS = "expected parts of two samples or more, which the model mlp needs in training"
 
 
 @pytest.mark.parametrize(
     ("edits", "told"),
     [
         ([BN, ("train.micro_batch", 7)], f"train.micro_batch = 7: {NEEDS}: a batch of 50 rows leaves a part of 1"),
-        ([BN, ("train.micro_batch", 1)], f"train.micro_batch = 1: {NEEDS}: it gets one image at a time"),
+        ([BN, ("train.micro_batch", 1)], f"train.micro_batch = 1: {NEEDS}: it gets one sample at a time"),
         (
             [BN, ("models.mlp.recipe", {"micro_batch": 9, "batch": 500})],
             f"models.mlp.recipe.micro_batch = 9: {NEEDS}: a batch of 100 rows leaves a part of 1",
@@ -241,7 +241,7 @@ NEEDS = "expected parts of two images or more, which the model mlp needs in trai
         ([("train.micro_batch", 7)], None),
         (
             [BN, ("losses.mixup2", {"name": "cross_entropy"}), ("train.batch", 1)],
-            f"train.batch = 1: {NEEDS}: it gets one image at a time",
+            f"train.batch = 1: {NEEDS}: it gets one sample at a time",
         ),
     ],
 )
@@ -259,7 +259,7 @@ def test_images_are_padded_by_less_than_their_side(tmp_path, padding):
 
 
 def test_no_more_points_are_mixed_than_a_batch_has(tmp_path):
-    told = "losses.mixup2.points = 51: expected at most the images of a batch, 50"
+    told = "losses.mixup2.points = 51: expected at most the samples of a batch, 50"
     (found,) = tiny_problems(tmp_path, ("losses.mixup2.points", 51))
     assert found.startswith(told)
     assert tiny_problems(tmp_path, ("losses.mixup2.points", 50)) == []

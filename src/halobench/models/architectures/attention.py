@@ -52,9 +52,7 @@ def median_nearest(samples: torch.Tensor) -> torch.Tensor:
     return nearest.median().sqrt() if len(nearest) else torch.ones(())
 
 
-def build(
-    input_shape: tuple[int, int, int], classes: int, *, bandwidth: float = 0.25, learned: bool = True
-) -> nn.Module:
+def build(input_shape: tuple[int, ...], classes: int, *, bandwidth: float = 0.25, learned: bool = True) -> nn.Module:
     """Build an `Attention`.
 
     Parameters

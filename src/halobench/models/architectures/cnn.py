@@ -7,6 +7,8 @@ from torch import nn
 from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 
+IMAGES = True  # it takes no features
+
 
 def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, norm: bool = True) -> nn.Module:
     """Build four 3x3 convolutions of width, width, 2 width and 2 width channels, for images (C, H, W).

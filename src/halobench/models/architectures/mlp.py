@@ -12,8 +12,8 @@ from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 
 
-def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 256, depth: int = 2) -> nn.Module:
-    """Build `depth` hidden layers of `width` rectified units on the flattened image (C, H, W).
+def build(input_shape: tuple[int, ...], classes: int, *, width: int = 256, depth: int = 2) -> nn.Module:
+    """Build `depth` hidden layers of `width` rectified units on the flattened sample.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 256, 
 
 
 def perceptron(
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     classes: int,
     width: int,
     depth: int,

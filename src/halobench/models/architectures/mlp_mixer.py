@@ -9,6 +9,8 @@ from torch import nn
 from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 
+IMAGES = True  # it takes no features
+
 
 def build(
     input_shape: tuple[int, int, int], classes: int, *, patch: int = 8, width: int = 1024, depth: int = 8

@@ -35,7 +35,7 @@ class Nearest(AroundSamples):
         return self.scale * self.targets[self.nearness(images).argmax(dim=1)]
 
 
-def build(input_shape: tuple[int, int, int], classes: int, *, scale: float = 20.0) -> nn.Module:
+def build(input_shape: tuple[int, ...], classes: int, *, scale: float = 20.0) -> nn.Module:
     """Build a `Nearest`; `scale`, above 0, is the logit of the one class that it predicts (20: confidence 1 - k / 5e8).
 
     Raises
