@@ -36,13 +36,15 @@ HASHED = 1_000_000_000  # bytes of the largest array whose checksum each job com
 class Description:
     """Announced contents of a source: shape (C, H, W) of an image, numbers of classes and images, official parts.
 
-    `size` is None for a distribution, from which any number of samples can be drawn.
+    `size` is None for a distribution, from which any number of samples can be drawn. `names` are those of the classes,
+    as `Images` has them; a loader need not tell them.
     """
 
     shape: tuple[int, int, int]
     classes: int
     size: int | None
     parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    names: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Data:
     `transition` (classes, classes) holds P(label = j | clean label = i). For a source of images, the posterior of a
     sample is known by that: it is row `clean`. `mean` and `std` (C,) normalise pixels on the 0 to 255 scale, or the
     inputs of a distribution. `distribution` drew the splits, if there is one, and `loader` is the name of its loader.
-    `source` is the name of the source in the configuration.
+    `source` is the name of the source in the configuration, and `names` are those of its classes, if they have any.
     """
 
     splits: Mapping[str, Split]
@@ -66,6 +66,7 @@ class Data:
     distribution: Distribution | None = None
     loader: str = ""
     source: str = ""
+    names: tuple[str, ...] = ()
 
     def inputs(self, split: str) -> np.ndarray:
         """Return the normalised images of a split, float32 (n, C, H, W)."""
@@ -135,7 +136,8 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
         noisy = draw_labels(transition, clean, generator(seed, "noise", name))
         splits[name] = Split(index, rows_of(images, index, COPIED), noisy, clean)
     mean, std = np.asarray(meta["mean"]), np.asarray(meta["std"])
-    return Data(splits, meta["classes"], meta["shape"], mean, std, transition, source=spec.source)
+    about = {"source": spec.source, "names": meta["names"]}
+    return Data(splits, meta["classes"], meta["shape"], mean, std, transition, **about)
 
 
 def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> Data:
