@@ -17,8 +17,7 @@ from halobench.storage import files
 
 Shapes = Mapping[str, tuple[int, ...]]
 COUNTER = "num_batches_tracked"  # of batch norm; files of torch before 0.4.1 lack it, and in eval mode it isn't read
-# Names that torch's own layers give their tensors. They tell apart tensors of the same shape, such as the weight and bias
-# of batch norm.
+# Torch's own layers give these names. They tell apart tensors of one shape, such as weight and bias of batch norm.
 LEAVES = {"weight", "bias", "running_mean", "running_var", COUNTER, "in_proj_weight", "in_proj_bias"}
 
 
