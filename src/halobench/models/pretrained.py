@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -210,8 +211,9 @@ def _offline_if_unreachable() -> Iterator[str]:
 
     before, reason = constants.HF_HUB_OFFLINE, ""
     try:
-        urllib.request.urlopen(constants.ENDPOINT, timeout=PATIENCE).close()
-    except urllib.error.HTTPError:  # an answer
+        if not before:
+            urllib.request.urlopen(constants.ENDPOINT, timeout=PATIENCE).close()
+    except (urllib.error.HTTPError, http.client.HTTPException):  # an answer
         pass
     except OSError as error:
         reason = f"{constants.ENDPOINT}: {describe_error(error)}"
