@@ -87,6 +87,8 @@ def keys(
         yield from keys(named, schema, f"{lead}.NAME")
     if isinstance(node.get("items"), Mapping):
         yield from keys(node["items"], schema, f"{lead}[]")
+    for either in node.get("anyOf", ()):
+        yield from keys(either, schema, lead)
 
 
 def configuration(schema: Mapping[str, Any]) -> str:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import timm
+import torch
+from PIL import Image
 
 from conftest import Workspace, tiny_config
+from halobench.results.trained_cell import open_cell
 from halobench.storage import arrays_io, files, records
 
 pytestmark = [pytest.mark.paper, pytest.mark.workflow]
@@ -144,3 +153,48 @@ def test_weights_that_an_earlier_grid_left_are_no_output_of_this_one(grid, tmp_p
     assert ran.returncode == 0, ran.stderr[-3000:]
     made = records.read_record(workspace.folder / CELL.format("given") / "train.json")
     assert made["weights"] == files.checksum(workspace.folder / WEIGHTS)
+
+
+def lite0(path) -> torch.nn.Module:
+    """Plain timm's model, and its weights in a file as another project has them: its names, and strides."""
+    torch.manual_seed(0)
+    model = timm.create_model("tf_efficientnet_lite0").eval()
+    names = (("blocks", "_blocks"), ("classifier", "_fc"), ("conv_", "_conv_"), (".bn", "._bn"))
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        for old, new in names:
+            name = name.replace(old, new)
+        tensors[name] = tensor.mT.contiguous().mT if tensor.ndim > 1 else tensor
+    torch.save(tensors, path)
+    return model
+
+
+def test_the_worked_example_of_a_foreign_checkpoint_runs(root, tmp_path):
+    """Its logits are plain timm's, of the same pixels."""
+    section = (
+        (root / "docs/paper.md").read_text().partition("### A checkpoint of another project")[2].partition("\n## ")[0]
+    )
+    (config,) = re.findall(r'^```yaml title="pets.yaml"\n(.*?)^```$', section, re.M | re.S)
+    commands = re.findall(r"^    halobench (.*)$", section, re.M)
+    for part in ("Snakefile", "config.yaml", "workflow", "profiles", "environment.yml"):
+        (tmp_path / part).symlink_to(root / part)
+    (tmp_path / "pets.yaml").write_text(config)
+    rng = np.random.default_rng(0)
+    for name in ("beagle", "golden_retriever", "tabby"):
+        (tmp_path / "data/pets" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = rng.integers(0, 256, (7, 7, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize((240, 224)).save(tmp_path / f"data/pets/{name}/{number}.png")
+    model = lite0(tmp_path / "lite0.pth")
+    assert len(commands) == 2
+    for command in commands:
+        line = [sys.executable, "-m", "halobench.cli.main", *shlex.split(command)]
+        done = subprocess.run(line, cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    cell = open_cell(tmp_path / "results/runs/pets/lite0/untrained/seed0")
+    pixels = torch.from_numpy(np.array(cell.data.splits["test"].images)).float() / 255
+    mean, std = (torch.tensor(model.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        expected = model((pixels - mean) / std)[:, [162, 207, 281]].numpy()
+    np.testing.assert_allclose(cell.logits["test.logits"], expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+    np.testing.assert_array_equal(cell.logits["test.clean"], cell.data.splits["test"].clean)

@@ -41,8 +41,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def joined(arguments: Sequence[str]) -> list[str]:
+    """Return arguments, the two words of a command such as ``weights convert`` as one."""
+    words = " ".join(arguments[:2])
+    return [words, *arguments[2:]] if words in COMMANDS and len(arguments) > 1 else list(arguments)
+
+
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse arguments; of a command that passes others on to Snakemake, these are ``rest``."""
+    arguments = joined(arguments)
     command = COMMANDS.get(arguments[0]) if arguments else None
     if command is None or not command.passed_on:
         return build_parser().parse_args(arguments)
@@ -82,7 +89,7 @@ def _opening(args: argparse.Namespace, arguments: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends in one line on standard error and exit code 2."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = joined(sys.argv[1:] if arguments is None else arguments)
     stage = COMMANDS[arguments[0]].logged if arguments and arguments[0] in COMMANDS else False
     if stage and os.environ.get("HALOBENCH_WARM"):
         from halobench.runner import fork_server

@@ -27,6 +27,13 @@ EXAMPLE_TRAIN = """example:
     "dataset": {"source": "digits", "train": 1000, "val": 250, "test": 450, "noise": {"p": 0.5}},
     "model": {"name": "mlp"}, "loss": {"name": "cross_entropy"}, "train": {"lr": 0.003, "epochs": 100}}'"""
 
+EXAMPLE_CONVERT = """With --model, tensors are matched by name, or else by order and shape where that leaves one
+possibility; what is renamed is listed. No code in the file is run.
+
+examples:
+  halobench weights convert checkpoint.pth mine.safetensors
+  halobench weights convert lite0.pth lite0.safetensors --model timm/tf_efficientnet_lite0"""
+
 EXAMPLE_CALIBRATE = """A file holds val_logits (n, k), val_labels (n,), test_logits and test_labels; or logits
 and labels, of which a random half is fitted to and the other scored. Probabilities may
 stand in for logits, and a posterior (n, k) next to them.
@@ -69,6 +76,12 @@ def _weights(args: argparse.Namespace) -> None:
 
     spec, code = _request(args, args.spec)
     run_weights(spec, args.out, code)
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from halobench.models.weight_conversion import convert
+
+    convert(args.source, args.out, args.model, args.classes)
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -192,6 +205,18 @@ def note(what: str) -> Any:
 COMMANDS = (
     Command("source", "Write a source's images, labels and metadata.", _source, (ASKED, OUT), logged=True),
     Command("weights", "Download the weights that timm publishes for a model.", _weights, (ASKED, OUT), logged=True),
+    Command(
+        "weights convert",
+        "Convert weights that were saved elsewhere, as .pth, .pt or .safetensors.",
+        _convert,
+        (
+            path("source", "the file to read", "IN"),
+            path("out", "the .safetensors file to write", "OUT"),
+            option("--model", metavar="NAME", help="timm/NAME or torchvision/NAME, whose names tensors get"),
+            option("--classes", type=read_count, default=1000, metavar="N", help="classes of that model (1000)"),
+        ),
+        EXAMPLE_CONVERT,
+    ),
     Command(
         "train",
         "Train one cell, resuming from its checkpoint if there is one.",

@@ -11,11 +11,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from halobench.core.errors import require
+from halobench.core.errors import hint, naming, one_of, require
 from halobench.core.plugins import LIBRARY_PREFIXES, check_known, constant, names
 from halobench.core.spec_codec import (
     Count,
@@ -27,6 +28,8 @@ from halobench.core.spec_codec import (
     Several,
     Text,
     Whole,
+    check_distinct,
+    parse,
     spec,
 )
 
@@ -102,13 +105,56 @@ class DatasetSpec:
     )
 
 
+def _listed(values: Any) -> Any:
+    """Return one number as a list of it."""
+    return values if isinstance(values, list | tuple) else [values]
+
+
+Channels = Annotated[
+    Several[Number],
+    BeforeValidator(_listed),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}, "minItems": 1}]}),
+]
+
+
+@spec
+class Normalisation:
+    """The mean and deviation that a model's inputs are normalised by: one number, or one per channel."""
+
+    mean: Channels = Field(description="Of pixels in [0, 1]; a list has one per channel.")
+    std: Channels = Field(description="Of pixels in [0, 1]; a list has one per channel.")
+
+    def __post_init__(self):
+        require(min(self.std) > 0, "std", list(self.std), "numbers above 0")
+
+
+def _read_preprocessing(value: Any) -> Any:
+    """Return the values of `preprocess`, a mapping as a `Normalisation`; raise SpecError on any other."""
+    if isinstance(value, dict):
+        return parse(Normalisation, value)
+    known = ("timm", "dataset")
+    fine = value is None or isinstance(value, Normalisation) or value in known
+    require(fine, "", value, f"{one_of(known, value)}, or a mapping with the keys mean, std")
+    return value
+
+
+def _by_text(outputs: Any) -> Any:
+    """Return a mapping with its keys as text: YAML reads names such as 7 as numbers."""
+    return {str(name): output for name, output in outputs.items()} if isinstance(outputs, dict) else outputs
+
+
+Preprocessing = Annotated[Literal["timm", "dataset"] | Normalisation | None, BeforeValidator(_read_preprocessing)]
+Outputs = Annotated[dict[str, NotNegative], BeforeValidator(_by_text)]
+
+
 @spec
 class ModelSpec(PluginSpec):
     """A model's builder: a file of ``models/architectures``, ``timm/NAME``, ``torchvision/NAME`` or ``module:object``.
 
-    With `weights` or `pretrained` nothing is trained. `preprocess` then says whose preprocessing the model gets:
-    ``timm``, as the weights were trained with, or ``dataset``, the data set's, as for models trained here. Only samples
-    of the source `trained_on` are then training samples for a probe.
+    With `weights` or `pretrained` nothing is trained. `preprocess` says how inputs are normalised: as the data set says
+    (``dataset``, as for models trained here), as timm does for its weights (``timm``), or by a mean and std. `outputs`
+    says which outputs of the weights stand for the classes; the others are left out. Only samples of the source
+    `trained_on` are training samples for a probe if the weights are given.
     """
 
     name: Text = Field(
@@ -121,10 +167,20 @@ class ModelSpec(PluginSpec):
         default="plain",
         description="Of timm's and torchvision's models; small: a 3x3 convolution of stride 1, no pooling behind it.",
     )
-    weights: Text | None = Field(default=None, description="A .safetensors file; nothing is trained.")
+    weights: Text | None = Field(
+        default=None,
+        description="A .safetensors file (`halobench weights convert` makes one of .pth and .pt); nothing is trained.",
+    )
     pretrained: Flag = Field(default=False, description="The weights that timm publishes; nothing is trained.")
-    preprocess: Literal["timm", "dataset"] | None = Field(
-        default=None, description="Whose preprocessing given weights get; by default timm's for models of timm."
+    outputs: Outputs | None = Field(
+        default=None,
+        description="Which output of given weights stands for each class, by the class's name or number, if they have"
+        " others as well.",
+    )
+    preprocess: Preprocessing = Field(
+        default=None,
+        description="Whose preprocessing given weights get, timm's by default for models of timm; or, of any model, a"
+        " mapping with mean and std.",
     )
     trained_on: Text | None = Field(default=None, description="The source that given weights were trained on.")
 
@@ -139,11 +195,13 @@ class ModelSpec(PluginSpec):
         require(
             self.is_timm or not self.pretrained, "pretrained", self.pretrained, "a model of timm's, or `weights: FILE`"
         )
-        for key in ("preprocess", "trained_on"):
+        for key in ("preprocess", "trained_on", "outputs"):
             value = getattr(self, key)
-            require(value is None or self.comes_trained, key, value, "this key beside `weights` or `pretrained` alone")
+            fits = value is None or self.comes_trained or isinstance(value, Normalisation)
+            require(fits, key, value, "this key beside `weights` or `pretrained` alone")
         fits = self.is_timm or self.preprocess != "timm"
-        require(fits, "preprocess", self.preprocess, "dataset: it is no model of timm's")
+        what = "dataset, or a mapping with the keys mean, std: it is no model of timm's"
+        require(fits, "preprocess", self.preprocess, what)
 
     @property
     def is_timm(self) -> bool:
@@ -159,6 +217,23 @@ class ModelSpec(PluginSpec):
     def timm_preprocessing(self) -> bool:
         """Return True if the model gets timm's preprocessing instead of the data set's."""
         return self.comes_trained and self.is_timm and self.preprocess in (None, "timm")
+
+    def output_rows(self, classes: int, names: Sequence[str] = ()) -> list[int]:
+        """Return the output of given weights that stands for each class, by its name, if it has one, or its number.
+
+        Raises
+        ------
+        SpecError
+            If a class has none, or two have the same.
+        """
+        outputs, rows = self.outputs or {}, []
+        for label in range(classes):
+            keys = [*names[label : label + 1], str(label)]
+            what = f"an output for each class, and {keys[0]!r} has none{hint(outputs, keys[0])}"
+            require(outputs.keys() & keys, "outputs", outputs, what)
+            rows.append(next(outputs[key] for key in keys if key in outputs))
+        with naming("outputs"):
+            return list(check_distinct(tuple(rows)))
 
     def fitted_on(self, source: str) -> bool:
         """Return True if the model was fitted to samples of a source: trained here, or on that source elsewhere."""
@@ -203,7 +278,9 @@ class Recipe:
     schedule: Literal["cosine", "constant"] = Field(
         default="cosine", description="Of the learning rate; cosine ends at 0."
     )
-    warmup: NotNegative = Field(default=2, description="Epochs of linear warm-up; fewer than epochs.")
+    warmup: NotNegative = Field(
+        default=2, description="Epochs of linear warm-up; cut to one less than epochs if it is more."
+    )
     random_crop: NotNegative = Field(
         default=0,
         description="Pixels that training images are padded by before a random crop of their size; the border is"
@@ -236,7 +313,8 @@ class TrainSpec(Recipe):
     def __post_init__(self):
         fits = self.micro_batch is None or self.micro_batch <= self.batch
         require(fits, "micro_batch", self.micro_batch, f"at most the batch, {self.batch}")
-        require(self.warmup < self.epochs, "warmup", self.warmup, f"epochs in [0, {self.epochs}), fewer than epochs")
+        # In a spec, so that it says what is done, and so that a recipe of few epochs needs no other warm-up.
+        object.__setattr__(self, "warmup", min(self.warmup, self.epochs - 1))
 
 
 def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:

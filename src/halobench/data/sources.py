@@ -40,13 +40,15 @@ class Description:
     """Announced contents of a source: shape of a sample, numbers of classes and samples, official parts.
 
     `shape` is (C, H, W) of images, (D,) of features; `parts` are as `Images` has them. `size` is None for a
-    distribution, from which any number of samples can be drawn.
+    distribution, from which any number of samples can be drawn. `names` are those of the classes, as `Images` has them;
+    a loader need not tell them.
     """
 
     shape: tuple[int, ...]
     classes: int
     size: int | None
     parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    names: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Data:
     sample is known by that: it is row `clean`, unless the source gives a posterior. `shape` is (C, H, W) of images,
     (D,) of features. `mean` and `std` (C,) normalise pixels on the 0 to 255 scale, features (then D of each), or the
     inputs of a distribution. `distribution` drew the splits, if there is one, and `loader` is the name of its loader.
-    `source` is the name of the source in the configuration.
+    `source` is the name of the source in the configuration, and `names` are those of its classes, if they have any.
     """
 
     splits: Mapping[str, Split]
@@ -70,6 +70,7 @@ class Data:
     distribution: Distribution | None = None
     loader: str = ""
     source: str = ""
+    names: tuple[str, ...] = ()
 
     def inputs(self, split: str) -> np.ndarray:
         """Return the normalised images of a split, float32 (n, C, H, W), or its features (n, D)."""
@@ -145,7 +146,8 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
         known = None if rows is None or np.isnan(rows).any() else rows  # it is known for all samples of a part, or none
         splits[name] = Split(index, rows_of(samples.images, index, COPIED), noisy, clean, posterior=known)
     mean, std = np.asarray(meta["mean"]), np.asarray(meta["std"])
-    return Data(splits, meta["classes"], meta["shape"], mean, std, transition, source=spec.source)
+    about = {"source": spec.source, "names": meta["names"]}
+    return Data(splits, meta["classes"], meta["shape"], mean, std, transition, **about)
 
 
 def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> Data:

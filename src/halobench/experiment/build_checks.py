@@ -238,11 +238,11 @@ def check_model(spec: ModelSpec, description: sources.Description, pair: Mapping
     part, micro = smallest_part(pair, rows), pair.get("micro_batch") or rows
     arguments = (spec, description.shape, description.classes)
     try:
-        return shape_check.check(*arguments, part, pair["points"])
+        return shape_check.check(*arguments, part, pair["points"], description.names)
     except SpecError as error:
         refusal = error.within(f"models.{pair['model']}")
     try:
-        shape_check.check(*arguments, 2, pair["points"])
+        shape_check.check(*arguments, 2, pair["points"], description.names)
     except SpecError:
         raise refusal from None
     key = "micro_batch" if pair.get("micro_batch") else "batch"

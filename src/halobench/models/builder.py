@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from halobench.core import plugins
 from halobench.core.errors import require
-from halobench.core.specs import ModelSpec
+from halobench.core.specs import ModelSpec, Normalisation
 from halobench.models import pretrained
 
 
@@ -46,6 +47,7 @@ def build(
     classes: int,
     moments: tuple[np.ndarray, np.ndarray] | None = None,
     weights: Path | None = None,
+    names: Sequence[str] = (),
 ) -> nn.Module:
     """Build a model for samples of `input_shape`; its weights come from torch's global generator.
 
@@ -57,6 +59,8 @@ def build(
         By which images were normalised, each (C,), of pixels up to 255: for models with their own preprocessing.
     weights : Path, optional
         The file of the weights of a model that comes trained; without it they stay random, to be loaded later.
+    names : sequence of str, optional
+        Names of the classes, by which a model that comes trained may say what its outputs are.
 
     Returns
     -------
@@ -72,21 +76,19 @@ def build(
     if len(input_shape) == 1:
         _check_takes_features(spec)
     channels = input_shape[0]
-    inner_shape = (channels, spec.resize, spec.resize) if spec.resize else (channels, *input_shape[1:])
-    if spec.name.startswith(plugins.LIBRARY_PREFIXES):
-        from halobench.models import library_models
-
-        if spec.timm_preprocessing and not spec.resize:  # at the size that its weights are for
-            inner_shape = (channels, *library_models.native_size(spec.name))
-        model = library_models.adapt(spec.name, inner_shape, classes, dict(spec.options), spec.stem)
-    else:
-        options = plugins.without_defaults("models", spec.name, dict(spec.options))
-        model = plugins.load("models", spec.name)(inner_shape, classes, **options)
-        _materialise(model, inner_shape)
+    model = _network(spec, input_shape, classes)
     if spec.comes_trained:
-        model = _trained_elsewhere(model, spec, classes, weights)
+        _check_given(model, spec, classes)
+        model.requires_grad_(False)
+    if spec.comes_trained and weights is not None:
+        pretrained.load(weights, model, kept_rows(spec, input_shape, classes, names))
+    moments = moments or (np.zeros(channels), np.ones(channels))
     if spec.timm_preprocessing:
-        return pretrained.preprocessed(model, moments or (np.zeros(channels), np.ones(channels)), spec.resize)
+        return pretrained.preprocessed(model, moments, spec.resize)
+    if isinstance(spec.preprocess, Normalisation):
+        what = "no preprocessing: the model is built around its training points"
+        require(not hasattr(model, "start"), "preprocess", vars(spec.preprocess), what)
+        return pretrained.normalised(model, moments, spec.preprocess, spec.resize)
     if not spec.resize:
         return model
     return (ResizedAround if hasattr(model, "start") else Resized)(model, spec.resize)
@@ -95,6 +97,8 @@ def build(
 def _check_takes_features(spec: ModelSpec) -> None:
     """Raise SpecError for a model of images alone: a library's, or one whose file says ``IMAGES = True``."""
     require(spec.resize is None, "resize", spec.resize, "no such key: the samples are features, not images")
+    normalised = isinstance(spec.preprocess, Normalisation)
+    require(not normalised, "preprocess", spec.preprocess, "no such key: the samples are features, not images")
     images = spec.name.startswith(plugins.LIBRARY_PREFIXES) or plugins.constant("models", spec.name, "IMAGES")
     require(not images, "name", spec.name, "a model that takes features, such as mlp: this one takes images alone")
 
@@ -107,15 +111,73 @@ def _materialise(model: nn.Module, shape: tuple[int, ...]) -> None:
         model.train()
 
 
-def _trained_elsewhere(model: nn.Module, spec: ModelSpec, classes: int, weights: Path | None) -> nn.Module:
-    """Return a model with the weights in the file `weights`, if any, which are not to be trained."""
+def network_of(model: nn.Module) -> nn.Module:
+    """Return a built model without what lies before it."""
+    return model.model if isinstance(model, Resized | pretrained.Preprocessed) else model
+
+
+def image_shape(spec: ModelSpec, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of the samples that the network gets, of which the data set's are `input_shape`."""
+    if spec.resize:
+        return (input_shape[0], spec.resize, spec.resize)
+    if spec.timm_preprocessing:  # at the size that its weights are for
+        from halobench.models import library_models
+
+        return (input_shape[0], *library_models.native_size(spec.name))
+    return input_shape
+
+
+def _network(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Build a model without what lies before it."""
+    shape = image_shape(spec, input_shape)
+    if spec.name.startswith(plugins.LIBRARY_PREFIXES):
+        from halobench.models import library_models
+
+        return library_models.adapt(spec.name, shape, classes, dict(spec.options), spec.stem)
+    options = plugins.without_defaults("models", spec.name, dict(spec.options))
+    model = plugins.load("models", spec.name)(shape, classes, **options)
+    _materialise(model, shape)
+    return model
+
+
+def kept_rows(
+    spec: ModelSpec, input_shape: tuple[int, ...], classes: int, names: Sequence[str] = ()
+) -> dict[str, list[int]]:
+    """Return the rows of given weights, by tensor, that belong to the outputs which stand for classes.
+
+    Tensors of which the outputs are rows differ in shape between two models that differ in their number of classes. Of
+    a model without `outputs` there are none to choose.
+
+    Raises
+    ------
+    SpecError
+        If a class has no output, or no tensor has a row per output.
+    """
+    if spec.outputs is None:
+        return {}
+    rows = spec.output_rows(classes, names)
     if spec.pretrained:
         count = pretrained.published(spec).num_classes
-        require(count == classes, "pretrained", spec.name, f"weights for the data set's {classes} classes, not {count}")
+        require(max(rows) < count, "outputs", max(rows), f"outputs of the published weights, below {count}")
+    with torch.random.fork_rng(devices=[]):
+        one, more = (_shapes(_network(spec, input_shape, count)) for count in (classes, classes + 1))
+    heads = [name for name, shape in one.items() if shape != more.get(name)]
+    by_row = all((classes + 1, *one[name][1:]) == more.get(name) for name in heads)
+    require(heads and by_row, "outputs", spec.outputs, "none: the model's last layer doesn't have a row per output")
+    return {name: rows for name in heads}
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _check_given(model: nn.Module, spec: ModelSpec, classes: int) -> None:
+    """Raise SpecError if a model can't have the weights that it is given."""
+    if spec.pretrained and spec.outputs is None:
+        count = pretrained.published(spec).num_classes
+        what = f"weights for the data set's {classes} classes, not {count}, or `outputs`: which of them stands for each"
+        require(count == classes, "pretrained", spec.name, what)
     require(not hasattr(model, "start"), "weights", spec.weights, "none: the model is built around its training points")
-    if weights is not None:
-        pretrained.load(weights, model)
-    return model.requires_grad_(False)
 
 
 def start(model: nn.Module, inputs: np.ndarray, labels: np.ndarray, classes: int) -> None:

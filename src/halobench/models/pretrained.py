@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import http.client
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,13 @@ import torch
 from torch import nn
 
 from halobench.core.errors import SpecError, describe_error, require
-from halobench.core.specs import ModelSpec
+from halobench.core.specs import ModelSpec, Normalisation
 from halobench.storage import files
 
-FORMAT = "a .safetensors file of weights (others are converted by safetensors.torch.save_file(state_dict, path))"
+Kept = Mapping[str, Sequence[int]]  # rows of tensors by name: those of the outputs that stand for classes
+
+FORMAT = "a .safetensors file of weights (`halobench weights convert` makes one of a .pth or .pt file)"
+PATIENCE = 5.0  # seconds that the hub may take to answer before it counts as out of reach
 
 
 class Preprocessed(nn.Module):
@@ -92,9 +98,19 @@ def layout(path: Path | str) -> dict[str, tuple[tuple[int, ...], str]]:
         return {name: (tuple(tensor.get_shape()), tensor.get_dtype()) for name, tensor in tensors.items()}
 
 
-def check_layout(path: Path | str, model: nn.Module) -> None:
-    """Raise SpecError, which names the first tensor that differs, unless a file holds the weights of `model`."""
-    _check(str(path), _unwrapped(layout(path), model), model)
+def check_layout(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
+    """Raise SpecError, which names the first tensor that differs, unless a file holds the weights of `model`.
+
+    Of its tensors in `kept` these rows become the model's.
+    """
+    stored = _unwrapped(layout(path), model)
+    for name, rows in (kept or {}).items():
+        shape, kind = stored.get(name, ((), ""))
+        if shape:
+            what = f"outputs of the weights in {path}, below {shape[0]}"
+            require(max(rows) < shape[0], "outputs", max(rows), what)
+            stored[name] = ((len(rows), *shape[1:]), kind)
+    _check(str(path), stored, model)
 
 
 def check_finite(path: Path | str) -> None:
@@ -110,8 +126,8 @@ def _require_finite(path: Path | str, name: str, tensor: torch.Tensor) -> None:
     require(not bad, "weights", str(path), f"finite weights: {bad} of {tensor.numel()} values of {name} are not")
 
 
-def load(path: Path | str, model: nn.Module) -> None:
-    """Put the weights of a file into `model`.
+def load(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
+    """Put the weights of a file into `model`; of its tensors in `kept` these rows alone.
 
     Raises
     ------
@@ -120,12 +136,14 @@ def load(path: Path | str, model: nn.Module) -> None:
     """
     from safetensors.torch import load_file
 
-    check_layout(path, model)
+    check_layout(path, model, kept)
     with files.reading(path, FORMAT):
         tensors = load_file(path)
     for name, tensor in tensors.items():
         _require_finite(path, name, tensor)
-    model.load_state_dict(_unwrapped(tensors, model), strict=False)  # ties are stored once; the rest was checked
+    tensors = _unwrapped(tensors, model)
+    tensors |= {name: tensors[name][list(rows)] for name, rows in (kept or {}).items() if name in tensors}
+    model.load_state_dict(tensors, strict=False)  # ties are stored once; the rest was checked
 
 
 def _unwrapped(values: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
@@ -146,6 +164,8 @@ def _check(path: str, stored: Mapping[str, tuple[tuple[int, ...], str]], model: 
         shape, kind = stored.get(name, (tuple(tensor.shape), "F32"))
         if shape != tuple(tensor.shape):
             what = f"weights of this model: {name} is {shape}, and should be {tuple(tensor.shape)}"
+            if shape[1:] == tuple(tensor.shape[1:]) and shape[:1] > tuple(tensor.shape[:1]):
+                what += " (if they know more classes: `outputs` says which output stands for each)"
             raise SpecError("weights", path, what)
         # Loading would silently convert whole numbers, and drop imaginary parts.
         if tensor.is_floating_point() and not kind.startswith(("F", "BF")):
@@ -169,14 +189,39 @@ def fetch(spec: ModelSpec, out: Path) -> Path:
 
     name = spec.name.partition("/")[2]
     published(spec)
-    try:
-        model = timm.create_model(name, pretrained=True)
-    except Exception as error:  # the hub's errors are of many kinds, some of them the network's
-        what = f"weights in timm's cache, or a network to fetch them from ({describe_error(error)})"
-        raise SpecError("pretrained", spec.name, what) from None
+    with _offline_if_unreachable() as unreachable:
+        try:
+            model = timm.create_model(name, pretrained=True)
+        except Exception as error:  # the hub's errors are of many kinds, some of them the network's
+            reason = unreachable or describe_error(error)
+            what = f"weights in timm's cache, or a network to fetch them from ({reason})"
+            raise SpecError("pretrained", spec.name, what) from None
     with files.replacing(out) as temporary:
         save_model(model, str(temporary))
     return out
+
+
+@contextlib.contextmanager
+def _offline_if_unreachable() -> Iterator[str]:
+    """Look to the hub's cache alone if the hub can't be reached; yield why, or an empty text.
+
+    Asked for a file, the hub's client would try again for most of a minute.
+    """
+    from huggingface_hub import constants
+
+    before, reason = constants.HF_HUB_OFFLINE, ""
+    try:
+        if not before:
+            urllib.request.urlopen(constants.ENDPOINT, timeout=PATIENCE).close()
+    except (urllib.error.HTTPError, http.client.HTTPException):  # an answer
+        pass
+    except OSError as error:
+        reason = f"{constants.ENDPOINT}: {describe_error(error)}"
+    constants.HF_HUB_OFFLINE = before or bool(reason)
+    try:
+        yield reason
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def published(spec: ModelSpec) -> Any:
@@ -210,3 +255,21 @@ def preprocessed(model: nn.Module, moments: tuple[np.ndarray, np.ndarray], side:
     by_colour = [np.asarray(config[key]) for key in ("mean", "std")]
     mean, std = (values if len(values) == channels else np.full(channels, values.mean()) for values in by_colour)
     return Preprocessed(model, moments, (mean, std), side or config["input_size"][-1], config["interpolation"])
+
+
+def normalised(
+    model: nn.Module, moments: tuple[np.ndarray, np.ndarray], by: Normalisation, side: int | None
+) -> Preprocessed:
+    """Put a model behind a normalisation of its own, of images that a data set has normalised by `moments`.
+
+    Raises
+    ------
+    SpecError
+        If it has more than one number, and not one per channel.
+    """
+    channels = len(moments[0])
+    for key, values in (("mean", by.mean), ("std", by.std)):
+        what = f"one number, or one for each of {channels} channels"
+        require(len(values) in (1, channels), f"preprocess.{key}", list(values), what)
+    mean, std = (np.broadcast_to(np.asarray(values), channels) for values in (by.mean, by.std))
+    return Preprocessed(model, moments, (mean, std), side, "bilinear")

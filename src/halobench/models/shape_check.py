@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,14 +12,21 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs import ModelSpec
 from halobench.models import pretrained
-from halobench.models.builder import build
+from halobench.models.builder import build, image_shape, kept_rows, network_of
 
 
-def check(spec: ModelSpec, input_shape: tuple[int, ...], classes: int, batch: int = 2, samples: int = 2) -> int:
+def check(
+    spec: ModelSpec,
+    input_shape: tuple[int, ...],
+    classes: int,
+    batch: int = 2,
+    samples: int = 2,
+    names: Sequence[str] = (),
+) -> int:
     """Build a model without memory for its weights and run it, in training and in eval mode, on `batch` samples.
 
-    `samples` is the number of training samples that a model built around them will get. Weights in a file are read, to
-    check that they are finite.
+    `samples` is the number of training samples that a model built around them will get, and `names` are those of the
+    classes, if they have any. Weights in a file are read, to check that they are finite and this model's.
 
     Returns
     -------
@@ -31,7 +39,7 @@ def check(spec: ModelSpec, input_shape: tuple[int, ...], classes: int, batch: in
         As `build`, and if the model can't take samples of this shape, or can't run with its options.
     """
     try:
-        size = _try_either(spec, input_shape, classes, batch, samples)
+        size = _try_either(spec, input_shape, classes, batch, samples, names)
     except SpecError:
         raise
     except Exception as error:
@@ -43,8 +51,9 @@ def check(spec: ModelSpec, input_shape: tuple[int, ...], classes: int, batch: in
         if bad:
             what = f"values that the model's builder takes for {' and '.join(bad)} ({reason})"
             raise SpecError("options", bad, what) from error
-        shape = "x".join(map(str, input_shape))
-        expected = f"a model that takes images of {shape} ({reason}); set `resize` or choose another model"
+        shape = "x".join(map(str, image_shape(spec, input_shape)))
+        larger = "a larger `resize`" if spec.resize else "`resize`"
+        expected = f"a model that takes images of {shape} ({reason}); set {larger} or choose another model"
         if len(input_shape) == 1:
             expected = f"a model that takes {shape} features, as inputs (n, {shape}) ({reason})"
         raise SpecError("name", spec.name, expected) from error
@@ -53,15 +62,22 @@ def check(spec: ModelSpec, input_shape: tuple[int, ...], classes: int, batch: in
     return size
 
 
-def _try_either(spec: ModelSpec, input_shape: tuple[int, ...], classes: int, batch: int, samples: int) -> int:
+def _try_either(
+    spec: ModelSpec,
+    input_shape: tuple[int, ...],
+    classes: int,
+    batch: int,
+    samples: int,
+    names: Sequence[str] = (),
+) -> int:
     """Try without memory, then with: an error may mean only that an operation has no meta kernel."""
     try:
-        return _try(spec, input_shape, classes, batch, samples, "meta")
+        return _try(spec, input_shape, classes, batch, samples, "meta", names)
     except SpecError:
         raise
     except Exception:
         with torch.random.fork_rng(devices=[]):
-            return _try(spec, input_shape, classes, batch, samples, "cpu")
+            return _try(spec, input_shape, classes, batch, samples, "cpu", names)
 
 
 def _bad_options(spec: ModelSpec, channels: int, classes: int) -> dict[str, Any]:
@@ -89,7 +105,15 @@ def _bad_options(spec: ModelSpec, channels: int, classes: int) -> dict[str, Any]
     return alone or options
 
 
-def _try(spec: ModelSpec, input_shape: tuple[int, ...], classes: int, batch: int, samples: int, device: str) -> int:
+def _try(
+    spec: ModelSpec,
+    input_shape: tuple[int, ...],
+    classes: int,
+    batch: int,
+    samples: int,
+    device: str,
+    names: Sequence[str],
+) -> int:
     """Build on `device` and forward `batch` samples in both modes, watching for feature maps that shrink to nothing.
 
     Returns the bytes of weights and buffers.
@@ -101,8 +125,9 @@ def _try(spec: ModelSpec, input_shape: tuple[int, ...], classes: int, batch: int
 
     with torch.device(device), torch.no_grad():
         model = build(spec, input_shape, classes)
+        kept = kept_rows(spec, input_shape, classes, names)
         if spec.weights is not None:
-            pretrained.check_layout(spec.weights, getattr(model, "model", model))
+            pretrained.check_layout(spec.weights, network_of(model), kept)
         take = getattr(model, "start", None)
         if take is not None:
             take(torch.zeros(samples, *input_shape), torch.zeros(samples, classes))

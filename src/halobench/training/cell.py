@@ -106,7 +106,7 @@ def _start(
     set_kernels(spec)
     device = resolve_device(spec.device)
     seed_libraries(torch_seed(seed, "init"))
-    built = builder.build(model, data.shape, data.classes, (data.mean, data.std), weights)
+    built = builder.build(model, data.shape, data.classes, (data.mean, data.std), weights, data.names)
     start_on(built, data)
     return place(built, spec, device), feed(data.splits["train"].images, spec, device, data)
 

@@ -121,7 +121,7 @@ def test_describing_opens_at_most_one_image(root, monkeypatch):
     opened = []
     real = Image.open
     monkeypatch.setattr(Image, "open", lambda path, *rest: opened.append(path) or real(path, *rest))
-    assert sources.describe(spec(mode="L")) == sources.Description((1, 9, 9), 3, 36)
+    assert sources.describe(spec(mode="L")) == sources.Description((1, 9, 9), 3, 36, names=tuple(sorted(NAMES)))
     assert not opened
     assert sources.describe(spec()).shape == (3, 9, 9)
     assert len(opened) == 1

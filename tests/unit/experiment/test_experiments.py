@@ -65,3 +65,27 @@ def test_the_zoo_trains_nothing():
     config = experiment("zoo")
     models = [config.models[cell.model] for cell in config.cells("zoo")]
     assert all(model.pretrained and not model.fitted_on("imagenet-val") for model in models)
+
+
+def passes(config: Config) -> int:
+    """At most so many images pass through the model in a cell's probes: a grid and five bisected radii per ray."""
+    return sum(
+        (probe.points + probe.control)
+        * probe.directions
+        * (len(probe.radii) + len(probe.relative_radii) + 5 * probe.bisections)
+        for probe in config.probes.values()
+    )
+
+
+def test_quick_probes_take_a_fraction_of_full_ones_and_keep_what_claims_read():
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    full = load_config(raw)
+    update_config(raw, yaml.safe_load((ROOT / "workflow/quick.yaml").read_text()))
+    quick = load_config(raw)
+    assert (passes(full), passes(quick)) == (94_500, 3_360), "docs/speed.md has both"
+    assert quick.probes.keys() == full.probes.keys()
+    assert all(probe.kind == full.probes[name].kind for name, probe in quick.probes.items())
+    assert all(0.5 in probe.relative_radii for probe in quick.probes.values())
+    dataset, model = "digits", "efficientnet"
+    trained = full.recipe(dataset, model).epochs * full.datasets[dataset].train
+    assert passes(quick) < trained < passes(full)

@@ -277,6 +277,14 @@ def test_options_with_which_no_image_would_do_are_named(options, key, value):
     assert "resize" not in found.expected
 
 
+@pytest.mark.parametrize(
+    ("resize", "told"), [(None, "1x28x28 .*; set `resize`"), (32, "1x32x32 .*; set a larger `resize`")]
+)
+def test_images_that_are_too_small_are_told_as_the_model_gets_them(resize, told):
+    found = error(ModelSpec("torchvision/alexnet", resize=resize), MNIST)
+    assert re.search(f"takes images of {told}", found.expected)
+
+
 @pytest.mark.parametrize("given", [{}, {"pretrained": True}])
 def test_a_tag_that_timm_does_not_have_gets_those_that_it_has(given):
     found = error(ModelSpec("timm/resnet18.nosuch", **given), CIFAR)

@@ -12,6 +12,7 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 
 from halobench.core.errors import DivergedError, SpecError
+from halobench.core.spec_codec import canonical, parse
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, TrainSpec
 from halobench.data import sources, splits
 from halobench.losses import base
@@ -43,6 +44,18 @@ def test_the_schedule_warms_up_linearly_and_ends_at_zero():
     assert learning_rate(50, 5, spec) == pytest.approx(0)
     constant = TrainSpec(lr=0.1, epochs=10, warmup=0, schedule="constant")
     assert {learning_rate(step, 5, constant) for step in range(50)} == {0.1}
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(1, 0), (2, 1), (3, 2), (50, 2)])
+def test_the_default_warm_up_leaves_an_epoch_of_a_short_recipe(epochs, warmup):
+    """The spec says so, and those of recipes that hold all of it are what they were."""
+    spec = parse(TrainSpec, {"epochs": epochs})
+    assert spec.warmup == warmup
+    assert canonical(spec) == ({"epochs": epochs} if epochs != 50 else {}) | ({"warmup": warmup} if epochs < 3 else {})
+    assert parse(TrainSpec, canonical(spec)) == spec
+    rates = [learning_rate(step, 5, spec) for step in range(5 * epochs)]
+    assert max(rates) == spec.lr
+    assert rates.index(spec.lr) == max(5 * warmup - 1, 0)
 
 
 @pytest.mark.parametrize(

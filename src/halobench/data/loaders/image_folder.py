@@ -44,7 +44,7 @@ def describe(
     """
     size, parts = _checked(folder, size, mode, test_folder)
     shape = (CHANNELS[mode or _first_mode(parts[0])], size, size)
-    return Description(shape, len(parts[0].names), sum(map(len, parts)), _official(parts))
+    return Description(shape, len(parts[0].names), sum(map(len, parts)), _official(parts), parts[0].names)
 
 
 def load(

@@ -1,0 +1,141 @@
+"""Convert weights that other projects saved to safetensors, by the names of a model's own tensors."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import torch
+
+from halobench.core.errors import SpecError, require
+from halobench.core.plugins import LIBRARY_PREFIXES
+from halobench.core.specs import ModelSpec
+from halobench.models import builder, library_models
+from halobench.storage import files
+
+Shapes = Mapping[str, tuple[int, ...]]
+COUNTER = "num_batches_tracked"  # of batch norm; files of torch before 0.4.1 lack it, and in eval mode it isn't read
+# Torch's own layers give these names. They tell apart tensors of one shape, such as weight and bias of batch norm.
+LEAVES = {"weight", "bias", "running_mean", "running_var", COUNTER, "in_proj_weight", "in_proj_bias"}
+
+
+def convert(path: Path, out: Path, model: str | None, classes: int, log: Callable[[str], None] = print) -> None:
+    """Write the weights in a file of torch's or safetensors to `out`, as safetensors.
+
+    Parameters
+    ----------
+    path : Path
+        A state dict, or a checkpoint that holds one (of several the averaged one, as timm chooses).
+    model : str, optional
+        ``timm/NAME`` or ``torchvision/NAME``, by whose names they are written; without it they keep their own.
+    classes : int
+        Of this model, which takes images of three channels at its own size.
+    log : callable
+        Called with a line per tensor that is renamed, and one on what was written.
+
+    Raises
+    ------
+    SpecError
+        If it is no such file, or its tensors can't be told to be those of the model.
+    """
+    tensors, how = _read(path), "names kept"
+    if model is not None:
+        wanted = _wanted(model, classes)
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        counted = any(name.endswith(COUNTER) for name in shapes)
+        matched = {name: shape for name, shape in wanted.items() if counted or not name.endswith(COUNTER)}
+        names, how = match(shapes, matched, str(path), model, ordered=path.suffix != ".safetensors")
+        for name, new in names.items():
+            if name != new:
+                log(f"{name} -> {new} {shapes[name]}")
+        tensors = {new: tensors[name] for name, new in names.items()}
+        tensors |= {name: torch.zeros((), dtype=torch.int64) for name in wanted.keys() - matched.keys()}
+    from safetensors.torch import save_file
+
+    with files.replacing(out) as temporary:  # cloned, so that none is a view, or shares memory with another
+        save_file({n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}, str(temporary))
+    log(f"{len(tensors)} tensors written to {out}: {how}")
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file by name, in its order; no code that it may hold is run."""
+    from timm.models import load_state_dict
+
+    what = "a file of tensors, as torch.save(model.state_dict(), FILE) writes it"
+    require(path.is_file(), "IN", str(path), f"{what}, and there is no such file")
+    try:
+        tensors = load_state_dict(str(path), weights_only=True)
+    except Exception as error:  # of many kinds: what is damaged is read as any of them
+        reason = f"and this is damaged, or holds objects that could run code ({type(error).__name__})"
+        raise SpecError("IN", str(path), f"{what}, {reason}") from None
+    others = [name for name, tensor in tensors.items() if not isinstance(tensor, torch.Tensor)]
+    require(tensors and not others, "IN", str(path), f"{what}, and this {f'has {others[0]}' if others else 'is empty'}")
+    return tensors
+
+
+def _wanted(model: str, classes: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a library model's tensors by name, in the order in which it registers them."""
+    require(model.startswith(LIBRARY_PREFIXES), "--model", model, "timm/NAME or torchvision/NAME")
+    with torch.device("meta"):
+        built = builder.build(ModelSpec(model), (3, *library_models.native_size(model)), classes)
+    return {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
+
+
+def match(stored: Shapes, wanted: Shapes, path: str, model: str, ordered: bool) -> tuple[dict[str, str], str]:
+    """Return the model's name of each stored tensor, and how they were matched, in words.
+
+    By name, if need be without a first part that all share; or by place, if the file is `ordered`, and shapes, modules
+    and torch's names of their tensors agree from the first to the last.
+
+    Raises
+    ------
+    SpecError
+        If neither leaves exactly one possibility.
+    """
+    short = {name: name.partition(".")[2] for name in stored}
+    prefixed = len({name.partition(".")[0] for name in stored}) == 1
+    for names in ({name: name for name in stored}, *([short] if prefixed else [])):
+        if {new: stored[name] for name, new in names.items()} == dict(wanted):
+            return names, f"matched with {model} by name"
+    known = len(stored.keys() & wanted.keys())
+    difference = _difference(stored, wanted, ordered)
+    what = f"weights of {model}: {known} of {len(stored)} names are its own, and by order {difference}"
+    require(not difference, "IN", path, what)
+    return dict(zip(stored, wanted, strict=True)), f"matched with {model} by order and shape: look at the names above"
+
+
+def _difference(stored: Shapes, wanted: Shapes, ordered: bool) -> str:
+    """Return why tensors can't be matched by their places; empty if they can."""
+    if not ordered:
+        return "they can't be matched, since safetensors sorts them"
+    modules: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    pairs = itertools.zip_longest(stored.items(), wanted.items(), fillvalue=("none", ()))
+    for (name, shape), (new, new_shape) in pairs:
+        (module, _, leaf), (new_module, _, new_leaf) = name.rpartition("."), new.rpartition(".")
+        pair = f"{name} {shape} would be {new} {new_shape}"
+        if shape != new_shape or "none" in (name, new):
+            return pair + (": --classes says how many it has" if shape[1:] == new_shape[1:] else "")
+        if leaf != new_leaf and {leaf, new_leaf} & LEAVES:
+            return pair
+        if (modules.setdefault(module, new_module), sources.setdefault(new_module, module)) != (new_module, module):
+            return f"{pair}, of another module than its neighbours"
+    if unsorted := _first_unsorted(stored):
+        return f"they can't be matched, since {unsorted} doesn't come in the order of its number"
+    return ""
+
+
+def _first_unsorted(names: Iterable[str]) -> str:
+    """Return the first name with smaller numbers than one before it that differs in them alone; empty if none is.
+
+    A module registers its parts in the order of their numbers. Where names are sorted as text, 10 is before 2.
+    """
+    last: dict[str, list[int]] = {}
+    for name in names:
+        numbers = [int(digits) for digits in re.findall(r"\d+", name)]
+        if numbers < last.get(kind := re.sub(r"\d+", "#", name), []):
+            return name
+        last[kind] = numbers
+    return ""
