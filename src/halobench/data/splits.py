@@ -169,7 +169,7 @@ def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | N
     if not parts:
         total = spec.train + spec.val + spec.test
         if total > size:
-            raise SpecError("train + val + test", total, f"at most the {size} images of source {spec.source!r}")
+            raise SpecError("train + val + test", total, f"at most the {size} samples of source {spec.source!r}")
         return
     wants = [("train + val", spec.train + spec.val, "train"), ("test", spec.test, "test")]
     if "val" in parts:
@@ -177,7 +177,7 @@ def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | N
     for key, wanted, part in wants:
         held = parts[part][1] - parts[part][0]
         if wanted > held:
-            raise SpecError(key, wanted, f"at most the {held} images of the {part} part of source {spec.source!r}")
+            raise SpecError(key, wanted, f"at most the {held} samples of the {part} part of source {spec.source!r}")
 
 
 def split_indices(

@@ -96,15 +96,15 @@ def test_validation_samples_come_from_their_own_part_if_there_is_one():
     assert set(shared["val"]) != set(bound["val"])
     for key, wider in (("train", "51"), ("val", "21"), ("test", "31")):
         other = DatasetSpec("s", **{"train": 50, "val": 20, "test": 25, key: int(wider)})
-        with pytest.raises(SpecError, match=rf"^{key} = {wider}: expected at most the \d+ images of the {key} part"):
+        with pytest.raises(SpecError, match=rf"^{key} = {wider}: expected at most the \d+ samples of the {key} part"):
             split_indices(other, 100, parts, np.random.default_rng(0))
 
 
 def test_a_source_too_small_is_refused_with_both_numbers():
     spec, rng = DatasetSpec("s", 50, 20, 25), np.random.default_rng(0)
-    with pytest.raises(SpecError, match=r"train \+ val \+ test = 95: expected at most the 90 images of source 's'"):
+    with pytest.raises(SpecError, match=r"train \+ val \+ test = 95: expected at most the 90 samples of source 's'"):
         split_indices(spec, 90, {}, rng)
-    with pytest.raises(SpecError, match=r"test = 25: expected at most the 20 images of the test part of source 's'"):
+    with pytest.raises(SpecError, match=r"test = 25: expected at most the 20 samples of the test part of source 's'"):
         split_indices(spec, 90, {"train": (0, 70), "test": (70, 90)}, rng)
 
 

@@ -393,7 +393,7 @@ def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp
     assert report["sources"]["zoo"] == {"classes": 3, "bytes": 36 * 3 * 81}
     gone = root / "zoo/cow"
     gone.rename(root / "cow")
-    with pytest.raises(ConfigError, match=r"train \+ val \+ test = 36: expected at most the 24 images of source 'zoo'"):
+    with pytest.raises(ConfigError, match=r"train \+ val \+ test = 36: expected at most the 24 samples of source"):
         validation.ensure(config, tmp_path / "cache", place)
     (root / "cow").rename(gone)
     (root / "zoo").rename(root / "moved")

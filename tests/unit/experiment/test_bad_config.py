@@ -281,7 +281,7 @@ CONFIGS: dict[str, list[tuple]] = {
     "data set and images": [
         (
             put("datasets.noisy.train", 5000),
-            "datasets.noisy.train + val + test = 5140: expected at most the 1797 images of source 'digits'",
+            "datasets.noisy.train + val + test = 5140: expected at most the 1797 samples of source 'digits'",
         ),
         (
             put("models.mlp", {"name": "torchvision/alexnet"}),
