@@ -489,7 +489,7 @@ class Halved(CrossEntropy):
 
 
 def test_an_outside_loss_reruns_its_cells_only(copied):
-    """A loss named module:object beside the Snakefile: its cell runs, and again when its file or its helper changes."""
+    """A loss named module:object beside the Snakefile: its cell runs, and again when it or its helper changes."""
     module, helper = (copied.folder / f"my_{name}.py" for name in ("losses", "helpers"))
     helper.write_text("divisor = 2\n")
     module.write_text(OUTSIDE)
@@ -505,14 +505,20 @@ def test_an_outside_loss_reruns_its_cells_only(copied):
     before = copied.files()
     assert ran(copied.events("--cores", "1")) == expected
     assert "Nothing to be done" in copied.snakemake("-n")
-    module.write_text(f"# A comment.\n{OUTSIDE}")
+    module.write_text(f"# A comment.\n{OUTSIDE}\nmore = 1\n")  # which the class doesn't refer to
     assert "Nothing to be done" in copied.snakemake("-n")
-    for path, content, name in ((module, OUTSIDE, "my_losses:Halved"), (helper, "divisor = 2\n", "my_helpers.py")):
-        path.write_text(f"{content}\nmore = 1\n")
+    module.write_text(OUTSIDE)
+    edits = (
+        (module, OUTSIDE.replace("/ divisor", "/ (1 * divisor)"), "my_losses:Halved"),
+        (helper, "divisor = 2\nmore = 1\n", "my_helpers.py"),
+    )
+    for path, edited, name in edits:
+        before_edit = path.read_text()
+        path.write_text(edited)
         events = copied.events("-n")
         assert job_counts(events) == expected
         assert reasons(events, copied.folder)[0] == f"train clean/mlp/halved/seed0: {name} changed"
-        path.write_text(content)
+        path.write_text(before_edit)
     assert "Nothing to be done" in copied.snakemake("-n")
     helper.write_text("divisor = 3\n")
     if os.environ.get("HALOBENCH_SOAK") == "1":
