@@ -16,7 +16,7 @@ from halobench.storage.columns import TABLE_COLUMNS
 
 STAGES = ["source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure"]
 STAGES += ["overview", "explorer"]
-COMMANDS = [*STAGES, "check", "compare", "logs", "plan", "run", "show", "verify", "why"]
+COMMANDS = [*STAGES, "check", "compare", "logs", "plan", "report", "run", "show", "verify", "why"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
