@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import math
+import shutil
 import sys
 
 import numpy as np
@@ -25,20 +27,22 @@ KEYS = ["dataset", "model", "loss", "seed"]
 RADII = ["points", "probe", "quantity", "calibrator"]
 
 
-@pytest.fixture(scope="session")
-def files():
-    """The generator of a grid's files, from beside the benchmarks."""
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Files of 12 cells and their manifest, by the generator beside the benchmarks."""
     spec = importlib.util.spec_from_file_location("grid_files", ROOT / "benchmarks/grid_files.py")
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    folder = tmp_path_factory.mktemp("grid")
+    return module.write_grid(folder, module.Shape(2, 1, 3, 2)), folder
 
 
 @pytest.fixture
-def grid(files, tmp_path, monkeypatch):
-    """Files of 12 cells and their manifest; batches end within the grid."""
+def grid(written, tmp_path, monkeypatch):
+    """Copies of these, to be edited; batches end within the grid."""
     monkeypatch.setattr(aggregate, "BATCH", 5)
-    return files.write_grid(tmp_path, files.Shape(2, 1, 3, 2)), tmp_path
+    manifest, folder = written
+    return copy.deepcopy(manifest), shutil.copytree(folder, tmp_path / "results")
 
 
 # Joining --------------------------------------------------------------------------------------------------------------
