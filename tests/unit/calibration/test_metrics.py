@@ -25,6 +25,7 @@ PROBABILITY_METRICS = {
     "classwise_ece": metrics.classwise_ece,
 }
 LOGIT_METRICS = {"nll": metrics.nll, "kl": metrics.kl}
+FITS = {"exact": fit_temperature, "released": fit_released}
 
 
 def sample(n: int = 700, k: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -258,32 +259,60 @@ def test_bootstrap_is_that_of_resampling_the_points(n, draws, level):
 # Bad input
 
 
-@pytest.mark.parametrize("metric", PROBABILITY_METRICS.values(), ids=PROBABILITY_METRICS)
+def refusals(functions: dict, given: np.ndarray, targets: object) -> set[str]:
+    """The keys that the functions name; each line says one thing."""
+    keys = set()
+    for function in functions.values():
+        with pytest.raises(SpecError) as caught:
+            function(given, np.asarray(targets))
+        assert "\n" not in str(caught.value)
+        keys.add(caught.value.key)
+    return keys
+
+
 @pytest.mark.parametrize(
-    ("probabilities", "targets", "key"),
+    ("targets", "key"),
     [
-        (np.array([[2.0, 1.0]]), [0], "probabilities[0]"),
-        (np.array([[1.5, -0.5]]), [0], "probabilities[0]"),
-        (np.array([[0.5, 0.5], [math.nan, 0.5]]), [0, 1], "probabilities[1]"),
-        (np.array([0.5, 0.5]), [0, 1], "probabilities"),
-        (np.zeros((0, 2)), np.zeros(0, int), "probabilities"),
-        (np.array([[0.5, 0.5]]), [2], "targets"),
-        (np.array([[0.5, 0.5]]), [0, 1], "targets"),
-        (np.array([[0.5, 0.5]]), [0.0], "targets"),
-        (np.array([[0.5, 0.5]]), [[0.5, 0.6]], "targets[0]"),
+        *((each, "targets") for each in ([0], [0, 3], [-1, 0], [0.0, 1.0], [True, False], np.full((2, 2), 0.5))),
+        ([[1.0, 0, 0], [0.5, 0.4, 0.0]], "targets[1]"),
+        ([[1.5, -0.5, 0], [1.0, 0.0, 0.0]], "targets[0]"),
+        ([[math.nan, 0.5, 0.5], [1.0, 0.0, 0.0]], "targets[0]"),
     ],
 )
-def test_probability_metrics_name_bad_input(metric, probabilities, targets, key):
-    with pytest.raises(SpecError) as caught:
-        metric(probabilities, np.asarray(targets))
-    assert caught.value.key == key
+def test_bad_targets_are_named(targets, key):
+    assert refusals(PROBABILITY_METRICS, np.full((2, 3), 1 / 3), targets) == {key}
+    assert refusals(LOGIT_METRICS | FITS, np.zeros((2, 3)), targets) == {key}
 
 
-@pytest.mark.parametrize("metric", LOGIT_METRICS.values(), ids=LOGIT_METRICS)
-@pytest.mark.parametrize("row", [[math.nan, 0.0], [math.inf, 0.0], [-math.inf, -math.inf]])
-def test_logit_metrics_refuse_what_has_no_softmax(metric, row):
-    with pytest.raises(SpecError, match=r"logits\[1\]"):
-        metric(np.array([[0.0, 0.0], row]), np.array([0, 0]))
+@pytest.mark.parametrize(
+    ("logits", "targets", "key"),
+    [
+        ([[0.0, math.nan]], [0], "logits[0]"),
+        ([[0.0, 1.0], [math.inf, 0.0]], [0, 1], "logits[1]"),
+        ([[0.0, 1.0], [-math.inf, -math.inf]], [0, 1], "logits[1]"),
+        (np.zeros(3), [0, 0, 0], "logits"),
+        (np.zeros((3, 1)), [0, 0, 0], "logits"),
+        (np.zeros((0, 3)), np.zeros(0, int), "logits"),
+        ([["a", "b"]], [0], "logits"),
+    ],
+)
+def test_what_has_no_softmax_is_named(logits, targets, key):
+    assert refusals(LOGIT_METRICS | FITS, np.asarray(logits), targets) == {key}
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "key"),
+    [
+        ([[2.0, 1.0]], "probabilities[0]"),
+        ([[1.5, -0.5]], "probabilities[0]"),
+        ([[0.5, 0.5], [math.nan, 0.5]], "probabilities[1]"),
+        ([0.5, 0.5], "probabilities"),
+        (np.zeros((0, 2)), "probabilities"),
+    ],
+)
+def test_what_are_no_probabilities_is_named(probabilities, key):
+    given = np.asarray(probabilities)
+    assert refusals(PROBABILITY_METRICS, given, np.zeros(len(given), int)) == {key}
 
 
 @pytest.mark.parametrize(

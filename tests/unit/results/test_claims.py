@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from scipy import stats
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import parse
-from halobench.reporting.pages.claims_page import claims_html
 from halobench.results.claims import COLUMNS, Claim, evaluate, load_claims, verdict
 from halobench.results.radii_summary import summarise_radii
 from halobench.results.t_intervals import t_interval
@@ -563,18 +561,3 @@ def test_the_columns_that_rules_may_name_are_those_that_the_tables_have():
     keys = {"dataset", "model", "loss", "seed"}
     assert set(COLUMNS["radii"]) == keys | set(summarise_radii(pd.DataFrame(rays)).columns)
     assert set(COLUMNS["metrics"]) == keys | set(METRICS_COLUMNS)
-
-
-# --- The page in the report ------------------------------------------------------------------------------------------
-
-
-def test_the_page_has_a_row_per_claim_and_per_pair():
-    entries = [DIFFERENCE | {"statement": "<b>Mixup</b> & co"}, SLOPE | {"name": "grows"}]
-    table = evaluate([parse(Claim, entry) for entry in entries], grid(two_losses([1, 1.1, 1.2], [2, 2, 2])))
-    source = claims_html(table)
-    assert "&lt;b&gt;Mixup&lt;/b&gt; &amp; co" in source
-    assert "1 holds, 0 do not hold, 0 undecided, 1 not tested" in source
-    rows = re.findall(r'<tr class="item"(.*?)>', source)
-    assert sorted(re.findall(r'data-verdict="(.*?)"', "".join(rows))) == sorted(table["verdict"])
-    assert sum("data-dataset" in row for row in rows) == (table["scope"] != "all").sum()
-    assert source.count('<th scope="row"') == len(rows) == len(table)

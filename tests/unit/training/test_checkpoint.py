@@ -101,30 +101,6 @@ def test_stopping_anywhere_changes_no_byte(digits, tmp_path, optimizer, layout):
     assert parts.model.calls == whole.model.calls
 
 
-def test_a_saving_by_time_is_as_good_as_one_by_signal(digits, tmp_path):
-    """every=0 saves after each step; the last one before an abrupt end is gone on from."""
-    spec = TrainSpec(lr=0.01, epochs=3, warmup=1, batch=40)
-    arguments = (digits, ModelSpec("mlp", {"width": 8}), LossSpec("cross_entropy"), spec, 0, silent)
-    whole = train_cell(*arguments)
-
-    class Lost(Exception):
-        pass
-
-    def lose(line: str) -> None:
-        if "epoch 2 of 3, step 3 of 5" in line:
-            raise Lost
-
-    path = tmp_path / "point.safetensors"
-    with pytest.raises(Lost):
-        train_cell(*arguments, checkpoint=Checkpoint(path, "key", every=0, log=lose))
-    assert path.exists()
-    told = []
-    rest = train_cell(*arguments[:-1], told.append, checkpoint=Checkpoint(path, "key", every=1e9, log=told.append))
-    assert told[0] == "resuming at epoch 2 of 3, step 3 of 5"
-    assert rest.history == whole.history
-    assert rest.logits["test.logits"].tobytes() == whole.logits["test.logits"].tobytes()
-
-
 class Counting(Loss):
     """A loss with a step counter, as a schedule of its own would need, or with its own generator."""
 
