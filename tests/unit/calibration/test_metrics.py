@@ -107,6 +107,8 @@ def test_binned_errors_by_hand():
     assert metrics.ece(p, y, bins=10) == pytest.approx((2 * 0.13 + 0.07) / 3, abs=1e-15)
     assert metrics.ace(p, y, bins=3, kind="equal_mass") == pytest.approx((0.38 + 0.64 + 0.07) / 3, abs=1e-15)
     assert metrics.ace(p, y, bins=1, kind="equal_mass") == pytest.approx(abs(2 / 3 - 0.73), abs=1e-15)
+    ties = two_class([0.7, 0.7, 0.9], [1, 0, 1])  # which share their mean correctness
+    assert metrics.ace(*ties, bins=3, kind="equal_mass") == pytest.approx((2 * 0.2 + 0.1) / 3, abs=1e-15)
     # Bins are closed on the left, and the last holds 1 too.
     found = metrics.reliability(*two_class([0.5, 0.75, 0.75 - 1e-9, 1.0], [1, 1, 1, 0]), bins=4)
     assert found.count.tolist() == [0, 0, 2, 2]
@@ -242,7 +244,8 @@ def test_ece_floor_is_the_mean_ece_under_calibrated_labels():
 
 
 @pytest.mark.parametrize(
-    ("n", "draws", "level"), [(1, 5, 0.95), (50, 200, 0.8), (1 << 17, 3, 0.95), ((1 << 17) + 1, 2, 0.95)]
+    ("n", "draws", "level"),
+    [(1, 5, 0.95), (50, 200, 0.95), (50, 100, 0.8), (1 << 17, 3, 0.95), ((1 << 17) + 1, 2, 0.95)],
 )
 def test_bootstrap_is_that_of_resampling_the_points(n, draws, level):
     """On the same draws: means to the rounding of a sum of n, and inf where a point that is so was drawn."""

@@ -171,12 +171,10 @@ def test_options_reach_builders_in_libraries_and_outside_the_package():
 @pytest.mark.parametrize(
     ("name", "shape", "side"),
     [
-        ("torchvision/densenet121", DIGITS, 32),
         ("torchvision/alexnet", MNIST, 64),
         ("torchvision/vit_b_16", DIGITS, 32),
         ("timm/test_vit", DIGITS, 32),
         ("timm/test_convnext", (1, 2, 2), 32),
-        ("timm/test_maxvit", DIGITS, 64),
         ("cnn", (1, 3, 8), 4),
     ],
 )
