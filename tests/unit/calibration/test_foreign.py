@@ -97,11 +97,8 @@ def test_a_posterior_gives_the_divergence(tmp_path):
         ({"test_logits": np.full((400, 5), np.nan)}, r"test_logits\[0\] = nan: expected finite numbers"),
         ({"val_logits": np.full((400, 5), np.inf)}, r"val_logits\[0\] = inf: expected finite numbers"),
         ({"test_logits": np.zeros(400)}, r"test_logits = 'shape \(400,\)': expected an array \(n, k\)"),
-        ({"test_logits": np.zeros((400, 1))}, "test_logits = .*two classes or more"),
         ({"test_logits": np.full((400, 5), 0.2)}, "test_logits = .*probabilities.*give probabilities as test_prob"),
         ({"test_labels": np.full(400, 5)}, r"test_labels\[0\] = 5: expected a label from 0 to 4"),
-        ({"test_labels": np.full(400, -1)}, r"test_labels\[0\] = -1"),
-        ({"test_labels": np.zeros(400)}, "test_labels = 'dtype float64': expected whole numbers"),
         ({"test_labels": np.zeros((400, 5), int)}, "test_labels = .*one label a point.*posterior"),
         ({"test_labels": np.zeros(399, int)}, r"test_labels = 'shape \(399,\)'"),
         (
@@ -131,10 +128,6 @@ def test_a_posterior_gives_the_divergence(tmp_path):
             r"val_logits\[0\] = '-inf \(label 0\)': expected a finite logit.*\(400 rows",
         ),
         ({"test_logits": np.zeros((400, 1))}, "the columns 0 and z"),
-        (
-            {"test_logits": metrics.softmax(made()[0]).astype(np.float16)},
-            "rows from 0 to 1 that sum to 1",
-        ),
         ({"test_logits": 1.001 * metrics.softmax(made()[0])}, "rows from 0 to 1 that sum to 1"),
         ({"logits": np.zeros((4, 5))}, "logits = .*either arrays whose names begin with val_"),
         ({"tset_logits": np.zeros((4, 5))}, "tset_logits = .*test_logits"),

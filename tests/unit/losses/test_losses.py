@@ -265,13 +265,9 @@ def test_focal_losses_are_finite_with_their_gradients_at_certainty(kind, gamma):
 @pytest.mark.parametrize(
     ("name", "options", "key", "expected"),
     [
-        ("mixup", {"points": 1}, "points", "at least 2"),
         ("mixup", {"points": 2.5}, "points", "whole number"),
-        ("mixup", {"alpha": 0}, "alpha", "above 0"),
         ("mixup", {"alpha": -1.0}, "alpha", "above 0"),
-        ("mixup", {"alpha": "1e-3"}, "alpha", "write 0.001"),
         ("mixup", {"weights": "sampel"}, "weights", "did you mean 'sample'"),
-        ("mixup", {"point": 2}, "point", "points"),
         ("focal", {"gamma": -0.1}, "gamma", "at least 0"),
         ("focal", {"gamma": float("nan")}, "gamma", "finite"),
         ("dual_focal", {"gamma": -1}, "gamma", "at least 0"),
@@ -286,7 +282,6 @@ def test_focal_losses_are_finite_with_their_gradients_at_certainty(kind, gamma):
         ("label_smoothing", {"epsilon": 1}, "epsilon", r"\[0, 1\)"),
         ("label_smoothing", {"epsilon": -0.1}, "epsilon", r"\[0, 1\)"),
         ("cross_entropy", {"gamma": 1}, "gamma", "no options"),
-        ("mixupp", {}, "name", "did you mean 'mixup'"),
     ],
 )
 def test_bad_options_are_named(name, options, key, expected):

@@ -83,12 +83,12 @@ def test_every_sample_of_points_is_as_likely():
 
 
 def test_on_spheres_the_mean_is_unbiased_and_its_variance_is_the_stated_one(population):
-    """1,000 probes of 3 of 7 points: the mean lies within 4 standard errors; the variance within 4 of its own.
+    """500 probes of 3 of 7 points: the mean lies within 4 standard errors; the variance within 4 of its own.
 
-    Those are sqrt(2 / 1000) of it for normal values, and up to twice as much for heavier tails than these have.
+    Those are sqrt(2 / 500) of it for normal values, and up to twice as much for heavier tails than these have.
     """
     points, labels = population
-    draws, count, rays = 1000, 3, 2
+    draws, count, rays = 500, 3, 2
     truth = mean_on_sphere(points, labels, 1.5)
     many = confidences(
         sloped,

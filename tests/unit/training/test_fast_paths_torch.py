@@ -53,9 +53,9 @@ def lively(name: str, shape: tuple[int, int, int], **options) -> nn.Module:
 
 @pytest.fixture(scope="module", params=[(1, 8, 8), (3, 8, 7)], ids=["grey", "colour"])
 def points(request):
-    """12 images with labels of 5 classes."""
+    """8 images with labels of 5 classes."""
     rng = np.random.default_rng(0)
-    return torch.from_numpy(rng.normal(size=(12, *request.param)).astype(np.float32)), np.arange(12) % CLASSES
+    return torch.from_numpy(rng.normal(size=(8, *request.param)).astype(np.float32)), np.arange(8) % CLASSES
 
 
 def plain_places(spec: ProbeSpec, inputs, labels, seed: int):
@@ -118,7 +118,7 @@ def test_the_probe_is_the_plain_one(points, kind, last, places, batches, monkeyp
         asked.append(batch.is_contiguous(memory_format=layout))
         return model(batch.double())
 
-    spec = ProbeSpec(kind, directions=1 if kind == "nearest_other" else 3, radii=(0.0, 1.0, 4.0), components=6)
+    spec = ProbeSpec(kind, directions=1 if kind == "nearest_other" else 2, radii=(0.0, 1.0, 4.0), components=6)
     around = Surroundings(inputs, labels)
     found = probe(
         exact, inputs, labels, spec, around, rng=np.random.default_rng(7), options=ProbeOptions(BETAS, 10, layout)
@@ -330,9 +330,10 @@ class Spelt(Loss):
         return base.soft_cross_entropy(logits, targets)
 
 
-@pytest.mark.parametrize("micro", [None, 8])
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize("name", ["mlp", "cnn"])
+@pytest.mark.parametrize(
+    ("name", "precision", "micro"),
+    [("mlp", "float32", 8), ("mlp", "bf16", None), ("cnn", "float32", None), ("cnn", "bf16", 8)],
+)
 def test_labels_train_as_their_rows_do(name, precision, micro):
     """The gradient is the same to the last bit, and so are the weights; the loss is summed in another order."""
     rng = np.random.default_rng(0)
