@@ -238,15 +238,17 @@ def test_a_gpu_that_runs_out_of_memory_is_told_with_the_batch_and_what_helps(dig
 
 @pytest.mark.paper
 def test_a_model_with_given_weights_is_evaluated_as_it_is(digits, tmp_path):
-    trained = train_cell(digits, ModelSpec("cnn"), LossSpec("cross_entropy"), TrainSpec(epochs=3), 0, silent)
+    recipe = TrainSpec(epochs=40, lr=0.01)
+    trained = train_cell(digits, ModelSpec("mlp"), LossSpec("cross_entropy"), recipe, 0, silent)
     path = tmp_path / "w.safetensors"
     save_model(trained.model, str(path))
     told = []
-    spec = ModelSpec("cnn", weights=str(path), trained_on="digits")
+    spec = ModelSpec("mlp", weights=str(path), trained_on="digits")
     cell = evaluate_cell(digits, spec, path, TrainSpec(), 0, told.append)
     assert told == ["the model has nothing to train"]
     assert cell.history == []
     assert cell.facts["fitted_here"]
+    assert cell.facts["interpolates"]
     for name, logits in trained.logits.items():
         np.testing.assert_array_equal(logits, cell.logits[name])
     other = evaluate_cell(dataclasses.replace(digits, source="mnist"), spec, path, TrainSpec(), 0, silent)
