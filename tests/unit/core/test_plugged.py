@@ -138,6 +138,7 @@ def test_a_file_named_as_one_of_the_packages_own_is_refused(tmp_path, monkeypatc
 def test_global_generators_give_a_plugin_the_same_numbers_and_are_put_back():
     logits, labels = drawn()
     random.seed(1)
+    torch.manual_seed(1)
     before = random.getstate(), torch.get_rng_state()
     first = calibrator.fit("plugged_here:draws", logits, labels).logits(logits)
     assert random.getstate() == before[0]
