@@ -299,6 +299,7 @@ def test_the_best_baseline_is_focal_where_it_wins():
     assert won["estimate"] == pytest.approx(-1.05)
     other_steps = grid(cells, steps=lambda dataset, model, loss, seed: 9000 if loss == "focal" else 1000)
     assert "cross_entropy" in judged(BEST, other_steps, "d1/m")["note"]
+    assert judged(BEST, grid(four_losses("d4", [0.1])))["verdict"] == "holds", "one seed of focal is no test"
     whole = judged(BEST, tables)
     assert whole["estimate"] == pytest.approx((0.45 - 1.05 - 1.05) / 3)
     assert "loss focal: 1 of 3" in whole["note"]
