@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from halobench.calibration.paper_fit import fit_released
 from halobench.calibration.reference_predictors import nearest, references
 from halobench.calibration.temperature_scaling import FLAT, fit_temperature
 from halobench.core.errors import SpecError
-from halobench.core.spec_codec import parse
+from halobench.core.seeding import generator
 from halobench.core.specs import CalibrateSpec
 
 SPEC = CalibrateSpec(draws=200, floor_draws=50)
@@ -53,281 +53,116 @@ def value(table: pd.DataFrame, **names: str) -> float:
     return float(table["value"].iloc[0])
 
 
-def same(a: pd.DataFrame, b: pd.DataFrame) -> bool:
-    pd.testing.assert_frame_equal(a, b)
-    return True
+# Whole tables, from the public fits and metrics -----------------------------------------------------------------------
+
+JUDGED = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
+FAMILIES = ("vector", "isotonic", "histogram", "ensemble")
+ALL = CalibrateSpec(("none", "exact", "released", "oracle", *FAMILIES), draws=200, floor_draws=50)
 
 
-FOUND = calibrate(cell(), SPEC, 0)
+def plain_fits(arrays: dict[str, np.ndarray]) -> dict[tuple[str, str, str], object]:
+    """Fits by calibrator, split and labels: test's labels are the oracle's alone."""
+    val = arrays["val.logits"], arrays["val.labels"]
+    fits = {("exact", "val", "drawn"): fit_temperature(*val), ("released", "val", "drawn"): fit_released(*val)}
+    for labels in JUDGED["test"]:
+        fits["oracle", "test", labels] = fit_temperature(arrays["test.logits"], targets_of(arrays, "test", labels))
+    return fits | {(name, "val", "drawn"): posthoc.fit(name, *val) for name in FAMILIES}
 
 
-def test_rows_are_those_of_the_contract():
-    assert list(FOUND.metrics.columns) == ["split", "labels", "calibrator", "metric", "value", "low", "high"]
-    rows = FOUND.metrics.groupby(["split", "labels", "calibrator"])["metric"].agg(set).to_dict()
-    judged = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
-    wanted = {
-        (split, labels, calibrator)
-        for split, names in judged.items()
-        for labels in names
-        for calibrator in ("none", "exact", "released", "oracle")
-        if calibrator != "oracle" or split == "test"
-    }
-    assert set(rows) == wanted
-    plain = {"error", "nll", "brier", "ece", "ace_average", "ace_equal_mass", "mce", "classwise_ece", "ece_floor"}
-    for (_, labels, _), names in rows.items():
-        assert names == (plain | {"kl"} if labels == "noisy" else plain)
-    assert not FOUND.metrics.duplicated(["split", "labels", "calibrator", "metric"]).any()
-
-
-def test_fits_are_fitted_where_they_should_be():
-    arrays = cell()
-    fits = {(fit["calibrator"], fit["split"], fit["labels"]): fit for fit in FOUND.fits}
-    assert set(fits) == {
-        ("exact", "val", "drawn"),
-        ("released", "val", "drawn"),
-        ("oracle", "test", "noisy"),
-        ("oracle", "test", "clean"),
-    }
-    for (calibrator, split, labels), row in fits.items():
-        fit = fit_released if calibrator == "released" else fit_temperature
-        expected = fit(arrays[f"{split}.logits"], targets_of(arrays, split, labels))
-        assert (row["T"], row["beta"], row["nll"]) == (expected.T, expected.beta, expected.nll)
-        assert row["converged"] == (calibrator != "released")
-        assert row["separable"] is False
-    assert json.loads(json.dumps(FOUND.fits, allow_nan=False)) == FOUND.fits
-
-
-def test_test_labels_move_nothing_but_the_oracle():
-    arrays = cell()
-    rng = np.random.default_rng(8)
-    arrays["test.labels"], arrays["test.clean"] = (
-        rng.permutation(arrays["test.labels"]),
-        rng.permutation(arrays["test.clean"]),
-    )
-    fits = calibrate(arrays, SPEC, 0).fits
-    changed = {fit["calibrator"] for fit, before in zip(fits, FOUND.fits, strict=True) if fit != before}
-    assert changed == {"oracle"}
-
-
-@pytest.mark.parametrize("split", ["val", "test"])
-@pytest.mark.parametrize("calibrator", ["none", "exact", "released"])
-def test_values_are_those_of_the_metrics(split, calibrator):
-    arrays = cell()
-    fits = {fit["calibrator"]: fit for fit in FOUND.fits if fit["split"] == "val"}
-    beta = 1.0 if calibrator == "none" else fits[calibrator]["beta"]
-    z = beta * arrays[f"{split}.logits"].astype(np.float64)
+def plain_scores(z: np.ndarray, t: np.ndarray, seed: int, split: str) -> dict[str, list[float]]:
+    """Value and interval by metric; resamples are those of the split, whatever else is scored on it."""
     p = metrics.softmax(z)
-    for labels in ("noisy", "clean"):
-        t = targets_of(arrays, split, labels)
-        expected = {
-            "error": metrics.error(p, t),
-            "nll": metrics.nll(z, t),
-            "brier": metrics.brier(p, t),
-            "ece": metrics.ece(p, t),
-            "ace_average": metrics.ace(p, t),
-            "ace_equal_mass": metrics.ace(p, t, kind="equal_mass"),
-            "mce": metrics.mce(p, t),
-            "classwise_ece": metrics.classwise_ece(p, t),
+    samples = {
+        "error": metrics.error_per_point(p, t),
+        "nll": metrics.nll_per_point(z, t),
+        "brier": metrics.brier_per_point(p, t),
+    }
+    samples |= {"kl": metrics.kl_per_point(z, t)} if t.ndim == 2 else {}
+    binned = {
+        "ece": metrics.ece(p, t),
+        "ace_average": metrics.ace(p, t),
+        "ace_equal_mass": metrics.ace(p, t, kind="equal_mass"),
+        "mce": metrics.mce(p, t),
+        "classwise_ece": metrics.classwise_ece(p, t),
+        "ece_floor": metrics.ece_floor(p, 15, ALL.floor_draws, generator(seed, "floor", split)),
+    }
+    found = {metric: [number, math.nan, math.nan] for metric, number in binned.items()}
+    for metric, column in samples.items():
+        ends = metrics.bootstrap_intervals(column[:, None], ALL.draws, generator(seed, "bootstrap", split))
+        found[metric] = [column.mean(), *(float(end[0]) for end in ends)]
+    return {metric: found[metric] for metric in (*samples, *binned)}
+
+
+def test_tables_are_those_of_the_public_fits_and_metrics():
+    """Row by row in their order: which labels are judged, what is fitted to which, values, intervals, and diagrams."""
+    arrays, seed = cell(), 3
+    found, fits = calibrate(arrays, ALL, seed), plain_fits(arrays)
+    rows, bins = [], []
+    for split, name in itertools.product(SIZES, ALL.calibrators):
+        if name == "oracle" and split != "test":
+            continue
+        for labels in JUDGED[split]:
+            z = arrays[f"{split}.logits"].astype(np.float64)
+            if name in FAMILIES:
+                z = fits[name, "val", "drawn"].logits(z)
+            elif name != "none":
+                z *= fits[(name, "test", labels) if name == "oracle" else (name, "val", "drawn")].beta
+            t = targets_of(arrays, split, labels)
+            scores = plain_scores(z, t, seed, split)
+            rows += [(split, labels, name, metric, *numbers) for metric, numbers in scores.items()]
+            if split == "test":
+                diagram = dataclasses.asdict(metrics.reliability(metrics.softmax(z), t))
+                bins.append(
+                    pd.DataFrame({"split": split, "labels": labels, "calibrator": name, "bin": range(15)} | diagram)
+                )
+    columns = ["split", "labels", "calibrator", "metric", "value", "low", "high"]
+    pd.testing.assert_frame_equal(found.metrics, pd.DataFrame(rows, columns=columns), rtol=1e-9, atol=1e-10)
+    pd.testing.assert_frame_equal(found.reliability, pd.concat(bins, ignore_index=True), rtol=1e-9, atol=1e-10)
+    assert np.isposinf(found.metrics["high"]).any(), "a histogram's probability of 0 is an infinite NLL, and stays one"
+    assert (found.reliability["count"] == 0).any(), "empty bins are kept"
+    told = {(fit["calibrator"], fit["split"], fit["labels"]): fit for fit in found.fits}
+    assert list(told) == list(fits)
+    for key, fit in fits.items():
+        numbers = {name: getattr(fit, name) for name in ("T", "beta", "nll", "gradient", "converged", "separable")}
+        assert {name: told[key][name] for name in numbers} == {
+            name: None if math.isnan(number) else number for name, number in numbers.items()
         }
-        if labels == "noisy":
-            expected["kl"] = metrics.kl(z, t)
-        for metric, number in expected.items():
-            got = value(FOUND.metrics, split=split, labels=labels, calibrator=calibrator, metric=metric)
-            assert got == pytest.approx(number, abs=1e-10), metric
-
-
-def test_a_fit_is_best_where_it_was_fitted():
-    nll = (
-        FOUND.metrics[FOUND.metrics["metric"] == "nll"]
-        .set_index(["split", "labels", "calibrator"])["value"]
-        .sort_index()
-    )
-    assert nll["val", "drawn", "exact"] < nll["val", "drawn", "released"] < nll["val", "drawn", "none"]
-    for labels in ("noisy", "clean"):
-        assert nll["test", labels].idxmin() == "oracle"
-    fits = {(fit["calibrator"], fit["labels"]): fit["nll"] for fit in FOUND.fits}
-    assert nll["val", "drawn", "exact"] == pytest.approx(fits["exact", "drawn"], rel=1e-12)
-    assert nll["test", "clean", "oracle"] == pytest.approx(fits["oracle", "clean"], rel=1e-12)
-
-
-def test_kl_is_nll_less_the_entropy_of_the_noise():
-    entropy = -(0.4 * math.log(0.4) + 0.6 * math.log(0.6))
-    rows = {"split": "test", "labels": "noisy", "calibrator": "exact"}
-    gap = value(FOUND.metrics, **rows, metric="nll") - value(FOUND.metrics, **rows, metric="kl")
-    assert gap == pytest.approx(entropy, rel=1e-12)
-
-
-def test_temperature_leaves_the_error_alone():
-    errors = FOUND.metrics[FOUND.metrics["metric"] == "error"]
-    assert (errors.groupby(["split", "labels"])["value"].nunique() == 1).all()
-
-
-def test_intervals_hold_the_value_and_binned_metrics_have_none():
-    scored = FOUND.metrics["metric"].isin(["error", "nll", "brier", "kl"])
-    table = FOUND.metrics[scored]
-    assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
-    assert (table["low"] < table["high"])[table["metric"] == "nll"].all()
-    assert FOUND.metrics.loc[~scored, ["low", "high"]].isna().all(axis=None)
-
-
-def test_the_seed_moves_intervals_and_floors_alone():
-    assert same(calibrate(cell(), SPEC, 0).metrics, FOUND.metrics)
-    other = calibrate(cell(), SPEC, 1).metrics
-    kept = other["metric"] != "ece_floor"
-    assert other.loc[kept, "value"].equals(FOUND.metrics.loc[kept, "value"])
-    assert not other["low"].equals(FOUND.metrics["low"])
-
-
-def test_resamples_are_shared_between_cells():
-    # Logits that differ by row shifts are the same predictions: with shared resamples the intervals agree too.
-    arrays = cell()
-    shifted = dict(arrays, **{f"{s}.logits": arrays[f"{s}.logits"].astype(np.float64) + 7 for s in SIZES})
-    a, b = calibrate(shifted, SPEC, 0).metrics, FOUND.metrics
-    np.testing.assert_allclose(a[["low", "high"]].astype(float), b[["low", "high"]].astype(float), atol=1e-9)
-
-
-def test_reliability_adds_up_and_keeps_empty_bins():
-    table = FOUND.reliability
-    assert list(table.columns) == [
-        "split", "labels", "calibrator", "bin", "lower", "upper", "count", "confidence", "accuracy",
-    ]  # fmt: skip
-    assert set(table["split"]) == {"test"}
-    groups = table.groupby(["labels", "calibrator"])
-    assert len(groups) == 8
-    for (labels, calibrator), bins in groups:
-        assert bins["bin"].tolist() == list(range(15))
-        assert bins["count"].sum() == SIZES["test"]
-        empty = bins["count"] == 0
-        assert empty.any()  # below 1/4 no largest of four probabilities can lie
-        assert bins.loc[empty, ["confidence", "accuracy"]].isna().all(axis=None)
-        full = bins[~empty]
-        ece = (full["count"] * (full["confidence"] - full["accuracy"]).abs()).sum() / SIZES["test"]
-        expected = value(FOUND.metrics, split="test", labels=labels, calibrator=calibrator, metric="ece")
-        assert ece == pytest.approx(expected, rel=1e-12)
 
 
 def test_posterior_rows_and_a_transition_are_two_ways_to_say_the_same():
     arrays = cell()
     transition = arrays.pop("transition")
-    arrays |= {f"{split}.posterior": transition[arrays[f"{split}.clean"]] for split in SIZES}
-    assert same(calibrate(arrays, SPEC, 0).metrics, FOUND.metrics)
+    rows = {f"{split}.posterior": transition[arrays[f"{split}.clean"]] for split in SIZES}
+    tables = [calibrate(arrays | given, SPEC, 0).metrics for given in ({"transition": transition}, rows)]
+    pd.testing.assert_frame_equal(*tables)
 
 
-def test_without_a_posterior_there_are_no_noisy_rows():
+def test_only_what_is_asked_for_and_known_is_there():
     arrays = cell()
     del arrays["transition"]
-    found = calibrate(arrays, SPEC, 0)
+    found = calibrate(arrays, CalibrateSpec(("none", "oracle"), draws=10, floor_draws=5, bins=7), 0)
+    assert set(found.metrics["calibrator"]) == {"none", "oracle"}
     assert set(found.metrics["labels"]) == {"drawn", "clean"}
     assert "kl" not in set(found.metrics["metric"])
-    assert [fit["labels"] for fit in found.fits if fit["calibrator"] == "oracle"] == ["clean"]
+    assert [(fit["calibrator"], fit["labels"]) for fit in found.fits] == [("oracle", "clean")]
     assert set(found.reliability["labels"]) == {"clean"}
-
-
-def test_only_the_calibrators_asked_for_are_there():
-    found = calibrate(cell(), CalibrateSpec(("none", "exact"), draws=10, floor_draws=5, bins=7), 0)
-    assert set(found.metrics["calibrator"]) == {"none", "exact"}
-    assert [fit["calibrator"] for fit in found.fits] == ["exact"]
     assert set(found.reliability["bin"]) == set(range(7))
 
 
-# Calibrators other than TS
-
-OTHERS = ("vector", "isotonic", "histogram", "ensemble")
-BESIDE = calibrate(
-    cell(), CalibrateSpec(("none", "exact", "released", "oracle", *OTHERS), draws=200, floor_draws=50), 0
-)
-
-
-def test_other_calibrators_add_rows_and_change_none():
-    plain = BESIDE.metrics[~BESIDE.metrics["calibrator"].isin(OTHERS)].reset_index(drop=True)
-    assert same(plain, FOUND.metrics)
-    kept = BESIDE.reliability[~BESIDE.reliability["calibrator"].isin(OTHERS)].reset_index(drop=True)
-    assert same(kept, FOUND.reliability)
-    assert BESIDE.fits[: len(FOUND.fits)] == FOUND.fits
-    exact = FOUND.metrics[FOUND.metrics["calibrator"] == "exact"][["split", "labels", "metric"]].to_numpy().tolist()
-    for name in OTHERS:
-        rows = BESIDE.metrics[BESIDE.metrics["calibrator"] == name]
-        assert rows[["split", "labels", "metric"]].to_numpy().tolist() == exact
-
-
-def test_other_calibrators_are_fitted_to_drawn_validation_labels():
-    arrays = cell()
-    fits = {fit["calibrator"]: fit for fit in BESIDE.fits if fit["calibrator"] in OTHERS}
-    keys = {"calibrator", "split", "labels", "T", "beta", "nll", "gradient", "converged", "separable"}
-    assert list(fits) == list(OTHERS)
-    for name, row in fits.items():
-        assert set(row) == keys
-        fit = posthoc.fit(name, arrays["val.logits"], arrays["val.labels"])
-        assert (row["split"], row["labels"], row["T"], row["beta"]) == ("val", "drawn", None, None)
-        assert (row["nll"], row["converged"], row["separable"]) == (fit.nll, True, False)
-        for split, labels in (("val", "drawn"), ("test", "noisy"), ("test", "clean")):
-            z, t = fit.logits(arrays[f"{split}.logits"]), targets_of(arrays, split, labels)
-            at = {"split": split, "labels": labels, "calibrator": name}
-            assert value(BESIDE.metrics, **at, metric="nll") == pytest.approx(metrics.nll(z, t), rel=1e-9)
-            assert value(BESIDE.metrics, **at, metric="brier") == pytest.approx(metrics.brier(metrics.softmax(z), t))
-            assert value(BESIDE.metrics, **at, metric="ece") == pytest.approx(metrics.ece(metrics.softmax(z), t))
-    json.dumps(BESIDE.fits, allow_nan=False)
-
-
-def test_families_that_hold_ts_are_no_worse_on_validation():
-    rows = {"split": "val", "labels": "drawn", "metric": "nll"}
-    for name in ("vector", "ensemble"):
-        assert value(BESIDE.metrics, **rows, calibrator=name) <= value(BESIDE.metrics, **rows, calibrator="exact")
-
-
-def test_an_infinite_nll_stays_so_with_its_interval():
-    """A probability of 0 where a label falls: infinite as the mean is, and so is the interval's upper end."""
-    table = BESIDE.metrics[BESIDE.metrics["metric"].isin(["nll", "kl"]) & np.isinf(BESIDE.metrics["value"])]
-    assert set(table["calibrator"]) <= {"isotonic", "histogram"}
-    assert len(table)
-    assert np.isposinf(table["high"]).all()
-    assert BESIDE.metrics["value"].notna().all()
-    others = ~BESIDE.metrics["metric"].isin(["nll", "kl"])
-    assert np.isfinite(BESIDE.metrics.loc[others, "value"]).all()
-
-
-def test_other_calibrators_that_have_no_optimum_give_nan_rows():
+def test_fits_without_an_optimum_give_nan_rows_and_json():
     arrays = cell(p=0.0)
     arrays["val.logits"] = 3 * np.eye(K, dtype=np.float32)[arrays["val.labels"]]
-    found = calibrate(arrays, CalibrateSpec(("none", *OTHERS), draws=10, floor_draws=5), 0)
-    for fit in found.fits:
-        none = fit["calibrator"] in ("vector", "ensemble")
-        assert (fit["separable"], fit["converged"]) == (none, not none)
-        rows = found.metrics[found.metrics["calibrator"] == fit["calibrator"]]
-        assert rows["value"].isna().all() if none else rows["value"].notna().all()
+    found = calibrate(arrays, ALL, 0)
+    without = {fit["calibrator"] for fit in found.fits if fit["separable"]}
+    assert without == {"exact", "released", "vector", "ensemble"}
     json.dumps(found.fits, allow_nan=False)
-    assert set(found.reliability["calibrator"]) == {"none", "isotonic", "histogram"}
-
-
-def test_other_calibrators_are_left_to_trained_models():
-    spec = CalibrateSpec(("none", "exact", "vector", "isotonic"), draws=10, floor_draws=5)
-    found = references(pixels(cell()), plain_cell(), spec, 0)
-    assert set(found.metrics["calibrator"]) == {"none", "exact"}
-
-
-def test_a_missing_package_is_told_before_anything_is_fitted(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(SpecError, match=r"calibrators = 'matrix': expected probmetrics.*\[posthoc\]"):
-        calibrate({}, CalibrateSpec(("none", "matrix")), 0)
-
-
-def test_an_unknown_calibrator_is_named():
-    with pytest.raises(SpecError, match=r"calibrators\[1\] = 'exakt'.*did you mean 'exact'"):
-        parse(CalibrateSpec, {"calibrators": ["none", "exakt"]})
-
-
-def test_separable_validation_gives_nan_rows_and_json():
-    arrays = cell(p=0.0)
-    arrays["val.logits"] = 3 * np.eye(K, dtype=np.float32)[arrays["val.labels"]]
-    found = calibrate(arrays, SPEC, 0)
-    fit = next(fit for fit in found.fits if fit["calibrator"] == "exact")
-    assert (fit["T"], fit["beta"], fit["separable"], fit["converged"]) == (None, None, True, False)
-    json.dumps(found.fits, allow_nan=False)
-    exact = found.metrics["calibrator"] == "exact"
-    assert found.metrics.loc[exact, ["value", "low", "high"]].isna().all(axis=None)
-    assert found.metrics.loc[~exact, "value"].notna().all()
-    assert len(found.metrics) == len(FOUND.metrics)
-    assert "exact" not in set(found.reliability["calibrator"])
+    (exact,) = (fit for fit in found.fits if fit["calibrator"] == "exact")
+    assert (exact["T"], exact["beta"], exact["converged"]) == (None, None, False)
+    missing = found.metrics["calibrator"].isin(without - {"released"})  # which stops somewhere
+    assert found.metrics.loc[missing, ["value", "low", "high"]].isna().all(axis=None)
+    assert found.metrics.loc[~missing, "value"].notna().all()
+    assert len(found.metrics) == len(calibrate(cell(), ALL, 0).metrics)
+    assert set(found.reliability["calibrator"]) == {"none", "released", "oracle", "isotonic", "histogram"}
 
 
 def test_a_fit_below_zero_is_scored_as_its_user_would_get_it():
@@ -399,71 +234,42 @@ def plain_cell(p: float = 0.4) -> dict[str, np.ndarray]:
     return {name: array for name, array in cell(p).items() if not name.endswith("logits")}
 
 
-REFERENCES = references(pixels(cell()), plain_cell(), SPEC, 0)
-
-
-def test_reference_models_and_their_calibrators():
-    assert list(REFERENCES.metrics.columns)[:2] == ["model", "split"]
-    assert REFERENCES.metrics.groupby("model")["calibrator"].agg(set).to_dict() == {
-        "bayes": {"none"},
-        "uniform": {"none"},
-        "nearest": {"none", "exact", "oracle"},
-    }
-    assert {fit["model"] for fit in REFERENCES.fits} == {"nearest"}
-    json.dumps(REFERENCES.fits, allow_nan=False)
-
-
-def test_bayes_scores_the_entropy_and_has_no_calibration_error():
-    rows = {"model": "bayes", "split": "test", "labels": "noisy"}
+def test_references_are_their_predictions_scored_as_a_models_are():
+    """And in closed form where there is one."""
+    arrays = plain_cell()
+    inputs = pixels(arrays)
+    found = references(
+        inputs, arrays, dataclasses.replace(ALL, calibrators=("none", "exact", "released", "oracle", "vector")), 3
+    )
+    distances = {s: np.linalg.norm(inputs[s][:, None] - inputs["train"][None], axis=2) for s in SIZES}
+    votes = {s: np.eye(K)[arrays["train.labels"][each.argmin(axis=1)]] for s, each in distances.items()}
+    with np.errstate(divide="ignore"):
+        logits = {
+            ("bayes", ("none",)): {s: np.log(targets_of(arrays, s, "noisy")) for s in SIZES},
+            ("uniform", ("none",)): {s: np.zeros((n, K)) for s, n in SIZES.items()},
+            ("nearest", ("none",)): {s: np.log(rows) for s, rows in votes.items()},
+            ("nearest", ("exact", "oracle")): votes,
+        }
+    expected, fits = [], []
+    for (model, calibrators), rows in logits.items():
+        spec = dataclasses.replace(ALL, calibrators=calibrators)
+        scored = calibrate(arrays | {f"{s}.logits": each for s, each in rows.items()}, spec, 3)
+        expected.append(scored.metrics.assign(model=model))
+        fits += [{"model": model} | fit for fit in scored.fits]
+    names = ["model", "split", "labels", "calibrator", "metric"]
+    tables = [table.set_index(names).sort_index() for table in (found.metrics, pd.concat(expected))]
+    pd.testing.assert_frame_equal(*tables, rtol=1e-12, atol=1e-12)
+    assert found.fits == fits
+    scores = tables[0]["value"].xs(("test", "noisy"), level=("split", "labels"))
     entropy = -(0.4 * math.log(0.4) + 0.6 * math.log(0.6))
-    assert value(REFERENCES.metrics, **rows, metric="nll") == pytest.approx(entropy, rel=1e-12)
-    assert value(REFERENCES.metrics, **rows, metric="error") == pytest.approx(0.4, rel=1e-12)
-    for metric in ("kl", "ece", "mce", "classwise_ece"):
-        assert value(REFERENCES.metrics, **rows, metric=metric) == pytest.approx(0, abs=1e-12)
-
-
-def test_no_calibrator_beats_bayes():
-    scores = REFERENCES.metrics.query("split == 'test' and labels == 'noisy' and metric in ['nll', 'brier']")
-    for _, group in scores.groupby("metric"):
-        assert group.loc[group["value"].idxmin(), "model"] == "bayes"
-    rows = {"split": "test", "labels": "noisy", "metric": "nll"}
-    assert value(FOUND.metrics, **rows, calibrator="oracle") > value(REFERENCES.metrics, **rows, model="bayes")
-
-
-def test_uniform_scores_log_k():
-    for split, labels in (("train", "drawn"), ("val", "noisy"), ("test", "clean")):
-        rows = {"model": "uniform", "split": split, "labels": labels}
-        assert value(REFERENCES.metrics, **rows, metric="nll") == pytest.approx(math.log(K), rel=1e-12)
-
-
-def test_nearest_memorises_and_pays_for_it():
-    rows = {"model": "nearest", "calibrator": "none"}
-    assert value(REFERENCES.metrics, **rows, split="train", labels="drawn", metric="error") == 0
-    assert value(REFERENCES.metrics, **rows, split="train", labels="drawn", metric="nll") == 0
-    assert value(REFERENCES.metrics, **rows, split="test", labels="noisy", metric="nll") == math.inf
-    assert REFERENCES.metrics["value"].notna().all()
-    # A certain predictor's expected Brier score is twice its expected error.
-    error = value(REFERENCES.metrics, **rows, split="test", labels="noisy", metric="error")
-    assert value(REFERENCES.metrics, **rows, split="test", labels="noisy", metric="brier") == pytest.approx(2 * error)
-
-
-def test_scaled_nearest_in_closed_form():
-    # On the objective it is fitted on, a one-hot predictor's best confidence is its accuracy a, and its NLL is
-    # H(a) + (1 - a) log(k - 1).
-    rows = {"model": "nearest", "split": "test", "labels": "noisy"}
-    wrong = value(REFERENCES.metrics, **rows, calibrator="none", metric="error")
-    expected = -(1 - wrong) * math.log(1 - wrong) - wrong * math.log(wrong / (K - 1))
-    assert value(REFERENCES.metrics, **rows, calibrator="oracle", metric="nll") == pytest.approx(expected, rel=1e-9)
-    assert value(REFERENCES.metrics, **rows, calibrator="oracle", metric="ece") == pytest.approx(0, abs=1e-9)
-    assert value(REFERENCES.metrics, **rows, calibrator="exact", metric="nll") >= expected
-
-
-def test_nearest_on_clean_separated_classes_is_right_and_has_no_temperature():
-    arrays = plain_cell(p=0.0)
-    found = references(pixels(arrays), arrays, SPEC, 0)
-    rows = {"model": "nearest", "split": "test", "labels": "clean", "calibrator": "none"}
-    assert value(found.metrics, **rows, metric="error") == 0
-    assert all(fit["separable"] and fit["T"] is None for fit in found.fits)
+    assert list(scores["bayes", "none"][["nll", "error"]]) == pytest.approx([entropy, 0.4], rel=1e-12)
+    assert list(scores["bayes", "none"][["kl", "ece"]]) == pytest.approx([0, 0], abs=1e-12)
+    assert scores["uniform", "none", "nll"] == pytest.approx(math.log(K), rel=1e-12)
+    # A one-hot predictor's best confidence is its accuracy a, and its NLL then H(a) + (1 - a) log(k - 1).
+    wrong = scores["nearest", "none", "error"]
+    best = -(1 - wrong) * math.log(1 - wrong) - wrong * math.log(wrong / (K - 1))
+    assert scores["nearest", "oracle", "nll"] == pytest.approx(best, rel=1e-9)
+    assert scores["nearest", "none", "nll"] == math.inf
 
 
 def test_without_a_posterior_there_is_no_bayes():
@@ -491,8 +297,3 @@ def test_nearest_equals_brute_force_far_from_the_origin():
         far = nearest((queries + shift).astype(np.float32), (points + shift).astype(np.float32))
         assert np.mean(far == expected) > 0.99  # float32 at 1,000 keeps four decimals: a near tie may turn
     np.testing.assert_array_equal(nearest(queries, points), expected)
-
-
-def test_the_stage_needs_no_torch():
-    code = "import sys, halobench.calibration.evaluate; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +13,9 @@ from halobench.calibration.temperature_scaling import FLAT, fit_temperature
 from halobench.cli.main import main
 from halobench.core.errors import SpecError
 from halobench.core.specs import CalibrateSpec
+from halobench.storage import files
+from halobench.storage.provenance import record
+from halobench.storage.requests import Request
 
 QUICK = CalibrateSpec(draws=50, floor_draws=5)
 
@@ -74,6 +76,8 @@ def test_one_set_is_halved_at_random(tmp_path):
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not np.array_equal(first["val.logits"], other["val.logits"])
     assert len(first["val.labels"]) == len(first["test.labels"]) == 200
+    between = saved(tmp_path, logits=np.random.default_rng(0).random((200, 5)), labels=np.arange(200) % 5)
+    assert read_logits(between)["val.logits"].shape == (100, 5), "from 0 to 1, and yet no probabilities"
     together = np.concatenate([first["val.logits"], first["test.logits"]])
     assert np.array_equal(np.sort(together, axis=0), np.sort(z, axis=0))
 
@@ -93,11 +97,8 @@ def test_a_posterior_gives_the_divergence(tmp_path):
         ({"test_logits": np.full((400, 5), np.nan)}, r"test_logits\[0\] = nan: expected finite numbers"),
         ({"val_logits": np.full((400, 5), np.inf)}, r"val_logits\[0\] = inf: expected finite numbers"),
         ({"test_logits": np.zeros(400)}, r"test_logits = 'shape \(400,\)': expected an array \(n, k\)"),
-        ({"test_logits": np.zeros((400, 1))}, "test_logits = .*two classes or more"),
         ({"test_logits": np.full((400, 5), 0.2)}, "test_logits = .*probabilities.*give probabilities as test_prob"),
         ({"test_labels": np.full(400, 5)}, r"test_labels\[0\] = 5: expected a label from 0 to 4"),
-        ({"test_labels": np.full(400, -1)}, r"test_labels\[0\] = -1"),
-        ({"test_labels": np.zeros(400)}, "test_labels = 'dtype float64': expected whole numbers"),
         ({"test_labels": np.zeros((400, 5), int)}, "test_labels = .*one label a point.*posterior"),
         ({"test_labels": np.zeros(399, int)}, r"test_labels = 'shape \(399,\)'"),
         (
@@ -127,10 +128,6 @@ def test_a_posterior_gives_the_divergence(tmp_path):
             r"val_logits\[0\] = '-inf \(label 0\)': expected a finite logit.*\(400 rows",
         ),
         ({"test_logits": np.zeros((400, 1))}, "the columns 0 and z"),
-        (
-            {"test_logits": metrics.softmax(made()[0]).astype(np.float16)},
-            "rows from 0 to 1 that sum to 1",
-        ),
         ({"test_logits": 1.001 * metrics.softmax(made()[0])}, "rows from 0 to 1 that sum to 1"),
         ({"logits": np.zeros((4, 5))}, "logits = .*either arrays whose names begin with val_"),
         ({"tset_logits": np.zeros((4, 5))}, "tset_logits = .*test_logits"),
@@ -176,23 +173,34 @@ def test_a_forest_that_gives_probabilities_of_zero(tmp_path):
         calibrate_file(saved(tmp_path, **arrays), CalibrateSpec(("none", "vector")))
 
 
-def test_files_of_another_kind_are_refused(tmp_path):
-    path = tmp_path / "mine.npz"
-    with pytest.raises(SpecError, match="no such file"):
-        read_logits(path)
-    path.write_text("no archive")
-    with pytest.raises(SpecError, match=r"expected an \.npz file"):
-        read_logits(path)
+def pickled(path):
     np.savez(path, logits=np.array([{}], dtype=object), labels=np.zeros(1, int))
-    with pytest.raises(SpecError, match=r"expected an \.npz file"):
-        read_logits(path)
+
+
+def single(path):
     with open(path, "wb") as file:
         np.save(file, np.zeros((3, 2)))
-    with pytest.raises(SpecError, match="one array"):
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda path: path.unlink(), r"no such file.*: expected an \.npz file"),
+        (lambda path: (path.unlink(), path.mkdir()), r"expected an \.npz file"),
+        (lambda path: path.write_text("a,b\n1,2\n"), r"expected an \.npz file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-40]), r"expected an \.npz file"),
+        (pickled, r"expected an \.npz file"),
+        (single, "one array"),
+        (lambda path: np.savez(path, logits=np.zeros((1, 2)), labels=np.zeros(1, int)), "at least two points"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_but_not_to_be_deleted(tmp_path, spoil, told):
+    path = saved(tmp_path, logits=np.zeros((4, 2)), labels=np.arange(4) % 2)
+    spoil(path)
+    with pytest.raises(SpecError, match=told) as caught:
         read_logits(path)
-    np.savez(path, logits=np.zeros((1, 2)), labels=np.zeros(1, int))
-    with pytest.raises(SpecError, match="at least two points"):
-        read_logits(path)
+    assert "delete" not in str(caught.value)
+    assert "unsafe" not in str(caught.value)
 
 
 def test_one_command(tmp_path, capsys):
@@ -212,12 +220,6 @@ def test_one_command(tmp_path, capsys):
     assert "none.npz = 'no such file'" in capsys.readouterr().err
 
 
-def test_logits_between_0_and_1_are_no_probabilities(tmp_path):
-    rng = np.random.default_rng(0)
-    found = read_logits(saved(tmp_path, logits=rng.random((200, 5)), labels=rng.integers(5, size=200)))
-    assert found["val.logits"].shape == (100, 5)
-
-
 @pytest.mark.parametrize("scale", [1e-5, 1.0, 1e15, 1e300])
 def test_any_scale_of_logits_keeps_predictions_and_scores_what_was_fitted(tmp_path, scale):
     """At the optimum nothing depends on the scale: neither the scores, nor, at T = infinity, the predictions."""
@@ -230,32 +232,16 @@ def test_any_scale_of_logits_keeps_predictions_and_scores_what_was_fitted(tmp_pa
         assert scores["drawn", "exact", "nll"] == pytest.approx(exact["nll"], abs=2 * FLAT)
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "text", "cut"])
-def test_a_file_that_cannot_be_read_is_not_to_be_deleted(tmp_path, kind):
-    path = saved(tmp_path, logits=np.zeros((4, 2)), labels=np.arange(4) % 2)
-    {
-        "missing": lambda: path.unlink(),
-        "folder": lambda: (path.unlink(), path.mkdir()),
-        "text": lambda: path.write_text("a,b\n1,2\n"),
-        "cut": lambda: path.write_bytes(path.read_bytes()[:-40]),
-    }[kind]()
-    with pytest.raises(SpecError) as error:
-        read_logits(path)
-    assert "an .npz file" in str(error.value)
-    assert "delete" not in str(error.value)
-    assert "unsafe" not in str(error.value)
-
-
-def test_what_is_found_is_not_written_over_other_results(finished, tmp_path, capsys):
+def test_what_is_found_is_not_written_over_other_results(tmp_path, capsys):
     path = saved(tmp_path, logits=made()[0], labels=made()[1])
-    results = tmp_path / "results"
-    shutil.copytree(finished.folder / "results", results)
-    cell = results / "runs/noisy/mlp/mixup2/seed1"
-    before = {each: each.read_bytes() for each in cell.iterdir()}
-    for out in (cell, results / "references/noisy/seed0", path):
+    for stage in ("train", "calibrate", "reference"):
+        out = tmp_path / stage
+        files.write_json(out / f"{stage}.json", record(Request(stage, {"calibrate": {}}, {}), 0, [], 1.0))
         assert main(["calibrate", "--logits", str(path), "--out", str(out)]) == 2
-        assert "--out = " in capsys.readouterr().err
-    assert {each: each.read_bytes() for each in cell.iterdir()} == before
+        assert f"--out = '{out}': expected a folder of its own" in capsys.readouterr().err
+        assert [each.name for each in out.iterdir()] == [f"{stage}.json"]
+    assert main(["calibrate", "--logits", str(path), "--out", str(path)]) == 2
+    assert "this is a file" in capsys.readouterr().err
     for _ in range(2):  # again over what an earlier call found
         assert main(["calibrate", "--logits", str(path), "--out", str(tmp_path / "own")]) == 0
         assert "400 points, 5 classes; fitted to 200, drawn by seed 0" in capsys.readouterr().out

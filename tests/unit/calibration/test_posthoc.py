@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from conftest import needs
 from halobench.calibration import calibrator, metrics
-from halobench.calibration.calibrators.vector import Objective
+from halobench.calibration.evaluate import calibrate
 from halobench.calibration.temperature_scaling import fit_temperature
 from halobench.core import plugins
 from halobench.core.errors import SpecError
+from halobench.core.specs import CalibrateSpec
 
 OWN = ("vector", "isotonic", "histogram", "ensemble")
 INSTALLED = importlib.util.find_spec("probmetrics") is not None and importlib.util.find_spec("numba") is not None
@@ -76,38 +75,15 @@ def test_matrix_leaves_alone_what_ts_has_calibrated():
     np.testing.assert_allclose(fit.probabilities(logits), p, atol=0.01)
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("name", ["vector", "ensemble"])
-def test_families_that_hold_ts_are_no_worse_where_they_are_fitted(name, seed):
-    rng = np.random.default_rng(seed)
-    for strength, wrong in ((0.3, 0.0), (2.0, 0.3), (30.0, 0.3)):
-        logits, labels = drawn(200, 4, strength, seed)
-        labels = np.where(rng.random(200) < wrong, rng.integers(4, size=200), labels)
-        fit = calibrator.fit(name, logits, labels)
-        assert fit.nll <= fit_temperature(logits, labels).nll + 1e-12
-        assert fit.nll == pytest.approx(metrics.nll(fit.logits(logits), labels), rel=1e-12)
-        assert fit.converged
-
-
 # Independent implementations ------------------------------------------------------------------------------------------
 
 
-def test_vector_scaling_of_two_classes_is_logistic_regression():
-    """Of the logits (z_1, -z_0), without a penalty, by scikit-learn; the ridge of 1e-6 moves it by that much."""
-    from sklearn.linear_model import LogisticRegression
-
-    logits, labels = drawn(800, 2, 2.0)
-    features = logits[:, ::-1] * [1, -1]
-    peer = LogisticRegression(C=1e12, tol=1e-10, max_iter=1000).fit(features, labels)
-    fit = calibrator.fit("vector", logits, labels)
-    np.testing.assert_allclose(fit.probabilities(logits), peer.predict_proba(features), atol=2e-5)
-    assert fit.nll == pytest.approx(metrics.nll(np.log(peer.predict_proba(features)), labels), abs=1e-9)
-
-
-def test_vector_scaling_is_the_optimum_that_torch_finds():
+@pytest.mark.parametrize("strength", [0.3, 3.0, 30.0])
+def test_vector_scaling_is_the_optimum_that_torch_finds(strength):
     """LBFGS on Guo's parametrisation in float64, by torch's own gradient: the same NLL and map."""
     torch = pytest.importorskip("torch")
-    logits, labels = drawn(500, 5)
+    logits, labels = drawn(500, 5, strength)
+    labels[::3] = np.random.default_rng(1).integers(5, size=len(labels[::3]))
     z, y = torch.from_numpy(logits), torch.from_numpy(labels)
     weights, biases = torch.ones(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
     parameters = [weights.requires_grad_(), biases.requires_grad_()]
@@ -123,34 +99,8 @@ def test_vector_scaling_is_the_optimum_that_torch_finds():
         optimizer.step(closure)
     fit = calibrator.fit("vector", logits, labels)
     expected = torch.softmax(z * weights + biases, dim=1).detach().numpy()
-    np.testing.assert_allclose(fit.probabilities(logits), expected, atol=1e-5)
+    np.testing.assert_allclose(fit.probabilities(logits), expected, atol=5e-5)
     assert fit.nll == pytest.approx(closure().item(), abs=1e-9)
-
-
-@pytest.mark.skipif(not INSTALLED, reason="needs the extra posthoc")
-def test_vector_scaling_is_probmetrics():
-    """Which computes in float32: three digits of the probabilities agree, and its NLL is no lower."""
-    import torch
-    from probmetrics.calibrators import VectorScalingCalibrator
-    from probmetrics.distributions import CategoricalLogits
-
-    logits, labels = drawn(500, 5)
-    given = CategoricalLogits(torch.from_numpy(logits))
-    peer = VectorScalingCalibrator().fit_torch(given, torch.from_numpy(labels)).predict_proba_torch(given)
-    fit = calibrator.fit("vector", logits, labels)
-    np.testing.assert_allclose(fit.probabilities(logits), peer.get_probs().numpy(), atol=2e-3)
-    assert fit.nll <= metrics.nll(peer.get_logits().numpy().astype(float), labels) + 1e-6
-
-
-def test_vector_scalings_derivatives_are_those_of_finite_differences():
-    logits, labels = drawn(60, 3)
-    objective = Objective(logits, labels, np.zeros(6))
-    x = np.random.default_rng(1).normal(size=6)
-    for i, away in enumerate(1e-5 * np.eye(6)):
-        slope = (objective.value(x + away) - objective.value(x - away)) / 2e-5
-        curve = (objective.gradient(x + away) - objective.gradient(x - away)) / 2e-5
-        assert objective.gradient(x)[i] == pytest.approx(slope, abs=1e-8)
-        np.testing.assert_allclose(objective.hessian(x)[i], curve, atol=1e-7)
 
 
 @pytest.mark.parametrize("k", [2, 5])
@@ -193,18 +143,6 @@ def test_histogram_is_a_count_by_hand():
     np.testing.assert_allclose(calibrator.fit("histogram", logits, labels).probabilities(logits), expected, atol=1e-12)
 
 
-@pytest.mark.skipif(not INSTALLED, reason="needs the extra posthoc")
-def test_histogram_of_two_classes_is_probmetrics():
-    """It bins the score of class 1, at quantiles between points where ours begin at one: edges fall into other gaps."""
-    from probmetrics.calibrators import BinaryHistogramBinningCalibrator
-
-    logits, labels = drawn(450, 2, 1.5)
-    p = metrics.softmax(logits)
-    peer = BinaryHistogramBinningCalibrator(15, strategy="quantile").fit(p, labels).predict_proba(p)[:, 1]
-    ours = calibrator.fit("histogram", logits, labels).probabilities(logits)[:, 1]
-    np.testing.assert_allclose(ours, peer, atol=1e-6)
-
-
 def test_equal_scores_share_a_bin():
     logits = np.repeat([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]], [50, 7, 8], axis=0)
     labels = np.r_[np.arange(50) % 2, [0] * 6, 1, [1] * 8]
@@ -231,21 +169,18 @@ def test_ensemble_is_the_best_of_a_fine_grid():
     )
 
 
-@pytest.mark.skipif(not INSTALLED, reason="needs the extra posthoc")
-def test_ensemble_is_probmetrics():
-    """Its weights minimise the same NLL; inputs are float32 there, and T is found by a bounded search."""
-    from probmetrics.calibrators import ETSCalibrator
-
-    logits, labels = drawn(400, 4, 3.0)
-    labels = np.where(np.random.default_rng(2).random(400) < 0.2, (labels + 1) % 4, labels)
-    p = metrics.softmax(logits)
-    peer = ETSCalibrator(loss="ce").fit(p, labels).predict_proba(p)
-    fit = calibrator.fit("ensemble", logits, labels)
-    np.testing.assert_allclose(fit.probabilities(logits), peer, atol=2e-3)
-    assert fit.nll <= metrics.nll(np.log(peer), labels) + 1e-9
-
-
 # What holds of each ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_each_gives_the_same_bytes_again_also_for_float32_and_leaves_its_arguments_alone(name):
+    logits, labels = drawn()
+    logits = logits.astype(np.float32)
+    kept = logits.copy(), labels.copy()
+    first, again, wide = (calibrator.fit(name, z, labels).logits(z) for z in (logits, logits, logits.astype(float)))
+    assert first.tobytes() == again.tobytes() == wide.tobytes()
+    np.testing.assert_array_equal(logits, kept[0])
+    np.testing.assert_array_equal(labels, kept[1])
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -265,24 +200,6 @@ def test_each_gives_distributions_and_calibrates(name):
     assert math.isnan(fit.beta)
 
 
-@pytest.mark.parametrize("name", EACH)
-def test_each_gives_the_same_bytes_again_and_leaves_its_arguments_alone(name):
-    logits, labels = drawn()
-    kept = logits.copy(), labels.copy()
-    first, again = (calibrator.fit(name, logits, labels).logits(logits) for _ in range(2))
-    assert first.tobytes() == again.tobytes()
-    np.testing.assert_array_equal(logits, kept[0])
-    np.testing.assert_array_equal(labels, kept[1])
-
-
-@pytest.mark.parametrize("name", EACH)
-def test_float32_logits_are_calibrated_as_float64_ones(name):
-    logits, labels = drawn()
-    logits = logits.astype(np.float32)
-    a, b = (calibrator.fit(name, z, labels).logits(z) for z in (logits, logits.astype(np.float64)))
-    assert a.tobytes() == b.tobytes()
-
-
 def test_the_ensemble_keeps_predictions_whatever_its_weights():
     rng = np.random.default_rng(0)
     logits, labels = drawn(400, 6, 20.0)
@@ -292,19 +209,6 @@ def test_the_ensemble_keeps_predictions_whatever_its_weights():
         new = 30 * rng.normal(size=(500, 6))
         np.testing.assert_array_equal(fit.logits(new).argmax(axis=1), new.argmax(axis=1))
         np.testing.assert_array_equal(fit.probabilities(new).argmax(axis=1), new.argmax(axis=1))
-
-
-def test_the_others_may_change_predictions():
-    """A class that is overrated by the logits is predicted less: that is what TS cannot do."""
-    rng = np.random.default_rng(0)
-    labels = rng.integers(3, size=900)
-    logits = 2.0 * np.eye(3)[labels] + rng.normal(size=(900, 3)) + [3.0, 0.0, 0.0]
-    error = {"none": metrics.error(metrics.softmax(logits), labels)}
-    for name in OWN:
-        error[name] = metrics.error(calibrator.fit(name, logits, labels).probabilities(logits), labels)
-    assert error["ensemble"] == error["none"]
-    for name in ("vector", "isotonic", "histogram"):
-        assert error[name] < error["none"] - 0.1
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -346,17 +250,13 @@ def test_separable_data_have_no_optimum_or_a_finite_one(name, labels):
 def test_logits_that_tell_nothing_or_the_contrary_are_flattened(name):
     rng = np.random.default_rng(0)
     labels = rng.integers(4, size=400)
+    one = calibrator.fit(name, np.array([[0.0, 1.0, 3.0]]), np.array([1]))  # one point is enough
+    assert one.separable or np.isfinite(one.probabilities(np.array([[2.0, 1.0, 0.0]]))).all()
     for logits in (np.zeros((400, 4)), -5 * np.eye(4)[labels], 1e4 * rng.normal(size=(400, 4))):
         fit = calibrator.fit(name, logits, labels)
         p = fit.probabilities(logits)
         assert np.isfinite(p).all()
         assert fit.nll <= math.log(4) + 0.01
-
-
-@pytest.mark.parametrize("name", EACH)
-def test_one_point_is_enough(name):
-    fit = calibrator.fit(name, np.array([[0.0, 1.0, 3.0]]), np.array([1]))
-    assert fit.separable or np.isfinite(fit.probabilities(np.array([[2.0, 1.0, 0.0]]))).all()
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -376,25 +276,13 @@ def test_bad_arrays_are_named(name, logits, labels, key):
     assert caught.value.key == key
 
 
-def test_an_unknown_calibrator_is_named():
-    with pytest.raises(SpecError, match=r"calibrator = 'vectr': expected one of .*did you mean 'vector'"):
-        calibrator.fit("vectr", np.zeros((3, 2)), np.zeros(3, int))
-
-
-def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+def test_a_missing_package_is_named_with_its_extra_before_anything_is_fitted(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     expected = r"calibrators = 'matrix': expected probmetrics and numba .*pip install --editable '\.\[posthoc\]'"
-    with pytest.raises(SpecError, match=expected):
-        calibrator.fit("matrix", np.zeros((3, 2)), np.zeros(3, int))
-    assert calibrator.fit("histogram", np.zeros((3, 2)), np.zeros(3, int)).converged
-
-
-def test_no_calibrator_but_matrix_imports_torch():
-    code = (
-        "import sys, numpy as np; from halobench.calibration import calibrator as posthoc;"
-        "rng = np.random.default_rng(0);"
-        "logits, labels = rng.normal(size=(60, 3)), rng.integers(3, size=60);"
-        f"[posthoc.fit(name, logits, labels).logits(logits) for name in {OWN}];"
-        "sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    for fit in (
+        lambda: calibrator.fit("matrix", *drawn()),
+        lambda: calibrate({}, CalibrateSpec(("none", "matrix")), 0),
+    ):
+        with pytest.raises(SpecError, match=expected):
+            fit()
+    assert calibrator.fit("histogram", *drawn()).converged

@@ -1,4 +1,8 @@
-"""Temperature fits against closed forms, scipy's root finder, torch's LBFGS and invariances."""
+"""Temperature fits against closed forms, plain float64 code that takes no short cut, torch's LBFGS and invariances.
+
+Tolerances: a mean of n terms in float64 is known to about 1e-15 of the terms' size, so NLLs must agree to 1e-12; beta
+is where a slope known to about 1e-16 crosses 0, which the slope's slope magnifies, so 1e-9.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ from scipy.optimize import brentq
 from scipy.special import log_softmax, logsumexp
 from scipy.special import softmax as scipy_softmax
 
-from halobench.calibration import metrics
+from halobench.calibration import arrays, metrics, nll_curve
+from halobench.calibration import temperature_scaling as ts
 from halobench.calibration.paper_fit import fit_released
 from halobench.calibration.temperature_scaling import FLAT, fit_temperature, scale, tempered
 from halobench.core.errors import SpecError
@@ -32,46 +37,85 @@ def soften(y: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
     return 0.7 * np.eye(k)[y] + 0.3 * np.random.default_rng(seed).dirichlet(np.ones(k), size=len(y))
 
 
-def reference_nll(logits: np.ndarray, targets: np.ndarray, beta: float) -> float:
-    rows = targets if targets.ndim == 2 else np.eye(logits.shape[1])[targets]
-    return float(-(rows * log_softmax(beta * logits.astype(np.float64), axis=1)).sum(axis=1).mean())
-
-
-def reference_beta(logits: np.ndarray, targets: np.ndarray) -> float:
-    """The optimum by Brent's method on the derivative, written out plainly."""
+def plain_cumulants(logits: np.ndarray, targets: np.ndarray, beta: float) -> list[float]:
+    """NLL and its first three derivatives in beta, from deviations: nothing of it is shared with the fit."""
     z = logits.astype(np.float64)
-    rows = targets if targets.ndim == 2 else np.eye(z.shape[1])[targets]
-    return brentq(lambda b: ((scipy_softmax(b * z, axis=1) - rows) * z).sum(axis=1).mean(), 1e-6, 1e3, xtol=1e-15)
+    z = z - z.max(axis=1, keepdims=True)
+    weights = np.exp(beta * z - (beta * z).max(axis=1, keepdims=True))
+    p = weights / weights.sum(axis=1, keepdims=True)
+    mean = (p * z).sum(axis=1)
+    deviation = z - mean[:, None]
+    log_total = np.log(weights.sum(axis=1)) + (beta * z).max(axis=1)
+    agreement = z[np.arange(len(z)), targets] if targets.ndim == 1 else (targets * z).sum(axis=1)
+    columns = [log_total - beta * agreement, mean - agreement, *((p * deviation**m).sum(axis=1) for m in (2, 3))]
+    return [float(column.mean()) for column in columns]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("rows", [False, True])
-@pytest.mark.parametrize("kind", ["over", "under", "hard"])
-def test_exact_fit_reaches_an_independent_optimum(kind, rows, dtype):
-    z, y = sample(kind)
-    z, t = z.astype(dtype), soften(y, 10) if rows else y
-    fit, beta = fit_temperature(z, t), reference_beta(z, t)
+def plain_beta(logits: np.ndarray, targets: np.ndarray) -> float:
+    """The optimum by Brent's method on the plain gradient, in log beta."""
+    slope = lambda log_beta: plain_cumulants(logits, targets, math.exp(log_beta))[1]  # noqa: E731
+    return math.exp(brentq(slope, math.log(1e-9), math.log(1e6), xtol=1e-14, rtol=1e-15))
+
+
+def made(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (n, k) of standard deviation 2, and labels drawn at beta = 0.6."""
+    return sample("over", n, k)[0] / 2.5, sample("over", n, k)[1]
+
+
+def changed(change, n: int = 300, k: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Such logits and labels after `change`."""
+    z, y = made(n, k)
+    return change(z, y)
+
+
+def misleading(z, y):
+    """The first half of the rows, and every fourth, want other temperatures than the whole."""
+    z[: len(z) // 2] *= 3
+    z[::4] *= 0.2
+    return z, y
+
+
+def extreme(z, y):
+    """Entries of +-1e4, with ties of the largest."""
+    z[::3] = np.sign(z[::3]) * 1e4
+    return z, y
+
+
+CASES = {
+    "over-confident": lambda: sample("over"),
+    "under-confident": lambda: sample("under"),
+    "T near 10": lambda: sample("hard"),
+    "two classes": lambda: made(500, 2),
+    "last across points": lambda: made(600, nll_curve.MANY_CLASSES - 1),
+    "first row by row": lambda: made(600, nll_curve.MANY_CLASSES),
+    "many classes": lambda: made(150, 1000),
+    "several blocks and a start from a sample": lambda: made(16_400, 10),
+    "a sample that misleads": lambda: changed(misleading, 16_400, 10),
+    "a row wider than a block": lambda: made(3, arrays.BLOCK + 1),
+    "extreme": lambda: changed(extreme, k=6),
+    "ties": lambda: changed(lambda z, y: (np.round(z), y)),
+    "offset": lambda: changed(lambda z, y: (z + 1e4, y)),
+    "one label away from separable": lambda: changed(lambda z, y: (z, np.r_[z[0].argmin(), z[1:].argmax(axis=1)])),
+    "soft rows": lambda: changed(lambda z, y: (z, soften(y, 8))),
+    "soft rows of many classes": lambda: changed(lambda z, y: (z, soften(y, 300).astype(np.float32)), k=300),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("case", CASES)
+def test_the_fit_is_the_optimum_of_the_plain_objective(case, dtype):
+    z, y = CASES[case]()
+    z = z.astype(dtype)
+    fit = fit_temperature(z, y)
+    beta = plain_beta(z, y)
     assert fit.converged
     assert not fit.separable
-    assert fit.beta == pytest.approx(beta, rel=1e-9)
     assert pytest.approx(1 / beta, rel=1e-9) == fit.T
-    assert abs(fit.nll - reference_nll(z, t, beta)) < 1e-12
-    assert abs(fit.gradient) < 1e-9
-
-
-def test_temperature_near_ten():
-    z, y = sample("hard", n=10_000)
-    fit = fit_temperature(z.astype(np.float32), y)
-    assert 6 < fit.T < 12
-    assert abs(fit.nll - reference_nll(z.astype(np.float32), y, reference_beta(z.astype(np.float32), y))) < 1e-10
-
-
-def test_gradient_is_the_derivative_of_the_nll():
-    z, y = sample("over")
-    fit = fit_released(z, y)  # stops where the gradient is not 0
-    difference = (reference_nll(z, y, fit.beta + 1e-5) - reference_nll(z, y, fit.beta - 1e-5)) / 2e-5
-    assert fit.gradient == pytest.approx(difference, rel=1e-6)
-    assert fit.nll == pytest.approx(reference_nll(z, y, fit.beta), rel=1e-12)
+    assert abs(fit.gradient) < 1e-9 * np.ptp(z)
+    assert fit.beta == pytest.approx(beta, rel=1e-9)
+    least = plain_cumulants(z, y, beta)[0]
+    assert abs(plain_cumulants(z, y, fit.beta)[0] - least) <= 1e-12 * max(1, least)
+    assert abs(fit.nll - least) <= 1e-12 * max(1, least)
 
 
 @pytest.mark.parametrize(("right", "wrong", "k"), [(3, 1, 2), (9, 1, 10), (60, 40, 5)])
@@ -91,85 +135,99 @@ def test_targets_from_the_model_itself_give_back_its_temperature(beta):
     assert fit_temperature(z, scipy_softmax(beta * z, axis=1)).beta == pytest.approx(beta, rel=1e-9)
 
 
-def test_labels_equal_one_hot_rows():
-    z, y = sample("over", n=300)
-    assert fit_temperature(z, y).beta == pytest.approx(fit_temperature(z, np.eye(10)[y]).beta, rel=1e-12)
-
-
-def test_invariance_to_row_shifts_and_order_and_equivariance_to_scale():
+def test_invariance_to_order_layout_type_and_row_shifts_and_equivariance_to_scale():
     z, y = sample("hard", n=500)
     rng = np.random.default_rng(5)
     beta = fit_temperature(z, y).beta
-    assert fit_temperature(z + 100 * rng.standard_normal((500, 1)), y).beta == pytest.approx(beta, rel=1e-9)
     order, classes = rng.permutation(500), rng.permutation(10)
-    assert fit_temperature(z[order], y[order]).beta == pytest.approx(beta, rel=1e-9)
-    assert fit_temperature(z[:, classes], np.argsort(classes)[y]).beta == pytest.approx(beta, rel=1e-9)
-    for factor in (1e-30, 1e-8, 1e8, 1e30, 1e150):
+    whole = np.round(4 * z)
+    same = [
+        (z + 100 * rng.standard_normal((500, 1)), y),
+        (z[order], y[order]),
+        (z[:, classes], np.argsort(classes)[y]),
+        (z, np.eye(10)[y]),
+        (np.asfortranarray(z), y),
+        (np.repeat(z, 2, axis=1)[:, ::2], y),
+    ]
+    assert [fit_temperature(*each).beta for each in same] == pytest.approx([beta] * len(same), rel=1e-9)
+    assert fit_temperature(whole.astype(int), y).beta == pytest.approx(fit_temperature(whole, y).beta, rel=1e-12)
+    for factor in (1e-300, 1e-30, 1e-8, 1e8, 1e30, 1e150):
         fit = fit_temperature(z * factor, y)
         assert fit.converged
         assert fit.beta * factor == pytest.approx(beta, rel=1e-9)
-
-
-def test_the_optimum_of_a_subsample_is_only_a_start():
-    # The first half of the rows, and every fourth row, want other temperatures than the whole.
-    z, y = sample("over", n=40_000)
-    z[:20_000] *= 3
-    z[::4] *= 0.2
-    assert fit_temperature(z, y).beta == pytest.approx(reference_beta(z, y), rel=1e-9)
+    with pytest.raises(SpecError, match=r"logits = .*expected a spread at which the optimal T is a number"):
+        fit_temperature(z * 1e-320, y)
 
 
 def test_separable_data_have_no_temperature():
     z, _ = sample("over", n=200)
-    for targets in (z.argmax(axis=1), np.eye(10)[z.argmax(axis=1)]):
-        fit = fit_temperature(z, targets)
-        assert fit.separable
-        assert not fit.converged
+    one_hot = np.eye(10)[z.argmax(axis=1)]
+    ties = np.array([[1.0, 1.0, 0.0], [2.0, 0.0, 1.0]]), np.array([[0.3, 0.7, 0.0], [1.0, 0.0, 0.0]])
+    for logits, targets, limit in ((z, z.argmax(axis=1), 0), (z, one_hot, 0), (*ties, math.log(2) / 2)):
+        fit = fit_temperature(logits, targets)
+        assert (fit.separable, fit.converged, fit.beta) == (True, False, math.inf)
         assert math.isnan(fit.T)
-        assert fit.beta == math.inf
-        assert fit.nll == 0
+        assert fit.nll == pytest.approx(limit, rel=1e-12)
+    for mass in (1e-3, 1e-100, 1e-300):
+        fit = fit_temperature(z, (1 - mass) * one_hot + mass / 10)
+        assert (fit.separable, fit.converged) == (False, True)
+        assert 0 < fit.T < 1
 
 
-def test_targets_on_tied_maxima_are_separable_too():
-    z = np.array([[1.0, 1.0, 0.0], [2.0, 0.0, 1.0]])
-    fit = fit_temperature(z, np.array([[0.3, 0.7, 0.0], [1.0, 0.0, 0.0]]))
-    assert fit.separable
-    assert fit.nll == pytest.approx(math.log(2) / 2, rel=1e-12)  # one row ties two logits, the other none
-
-
-@pytest.mark.parametrize("mass", [1e-3, 1e-12, 1e-100, 1e-300])
-def test_nearly_separable_data_have_one(mass):
+def test_no_better_than_uniform_gives_infinite_temperature():
     z, _ = sample("over", n=200)
-    targets = (1 - mass) * np.eye(10)[z.argmax(axis=1)] + mass / 10
-    fit = fit_temperature(z, targets)
-    assert fit.converged
-    assert not fit.separable
-    assert 0 < fit.T < 1
-
-
-def test_a_single_miss_makes_the_optimum_finite():
-    z, _ = sample("over", n=200)
-    y = z.argmax(axis=1)
-    y[17] = z[17].argmin()
-    fit = fit_temperature(z, y)
-    assert fit.converged
-    assert fit.beta == pytest.approx(reference_beta(z, y), rel=1e-9)
-
-
-@pytest.mark.parametrize("case", ["reversed", "constant"])
-def test_no_better_than_uniform_gives_infinite_temperature(case):
-    z, _ = sample("over", n=200)
-    z = z if case == "reversed" else np.full_like(z, 3.0)
-    for fit in (fit_temperature(z, z.argmin(axis=1)), fit_temperature(z.astype(np.float32), z.argmin(axis=1))):
-        assert math.isinf(fit.T)
-        assert fit.T > 0
-        assert fit.beta == 0
-        assert fit.converged
-        assert not fit.separable
+    least = z.argmin(axis=1)
+    for logits in (z, z.astype(np.float32), np.full_like(z, 3.0), z[:1]):
+        fit = fit_temperature(logits, least[: len(logits)])
+        assert (fit.T, fit.beta, fit.converged, fit.separable) == (math.inf, 0, True, False)
         assert fit.nll == pytest.approx(math.log(10), rel=1e-12)
         assert fit.gradient >= 0
 
 
-@pytest.mark.parametrize(("n", "k"), [(10_000, 100), (40_000, 100), (4_000, 1000)])
+@pytest.mark.parametrize("beta", [-2.0, -0.3, 1e-6, 0.3, 2.0, 50.0])
+@pytest.mark.parametrize("k", [2, 10, 300])
+def test_derivatives_are_those_of_plain_code(k, beta):
+    z, y = made(500, k)
+    curve = nll_curve.derivatives(z, nll_curve.summarise(z, y).linear, beta)
+    nll, *derivatives = plain_cumulants(z, y, beta)
+    assert curve.nll == pytest.approx(nll, rel=1e-12)
+    # Of the relative step: each derivative in beta times its power of beta. What has terms of both signs is known to a
+    # part of their size.
+    for power, (ours, theirs) in enumerate(zip(curve[1:], derivatives, strict=True), 1):
+        size = np.abs(beta * np.ptp(z, axis=1)).mean() ** power
+        assert ours == pytest.approx(theirs * beta**power, rel=1e-10, abs=1e-14 * size)
+
+
+@pytest.mark.parametrize("case", ["ties", "many classes", "extreme", "two classes"])
+def test_what_the_curvature_proves_holds_at_both_ends(case):
+    """From points about the optimum: where a change is proved, the plain gradient has one; where x is off, none is."""
+    z, y = CASES[case]()
+    summary, beta = nll_curve.summarise(z, y), plain_beta(z, y)
+    proved = 0
+    for away in [sign * 10.0**power for sign in (-1, 1) for power in range(-12, 0)]:
+        at = beta * (1 + away)
+        curve = nll_curve.derivatives(z, summary.linear, at)
+        x, noise = curve.halley_step(), nll_curve.slope_rounding(z.shape[1], curve.slope, at * summary.linear)
+        if ts._changes_sign(curve, x, at * summary.spread, noise):
+            proved += 1
+            ends = [plain_cumulants(z, y, at * (1 + x) * (1 + sign * ts.CERTIFICATE))[1] for sign in (-1, 1)]
+            assert ends[0] < 0 < ends[1]
+        for wrong in (-3e-7, 3e-7):
+            assert not ts._changes_sign(curve, beta / at - 1 + wrong, at * summary.spread, noise)
+    assert proved >= (2 if case == "extreme" else 8)  # where rows spread over 1e4, from the nearest points alone
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels"),
+    [([[1, 0], [1 - 1e-9, 0], [0.3, 0], [0.3, 0]], [0, 1, 0, 1]), ([[0, -1 / 3], [5 / 3, 4 / 3]], [1, 0])],
+)
+def test_an_optimum_within_rounding_of_zero_is_not_given_as_a_huge_temperature(logits, labels):
+    """Their slopes at 0 are of the size of rounding: no temperature of 1e9 or 1e15 is certain."""
+    fit = fit_temperature(np.array(logits), np.array(labels))
+    assert fit.beta == 0 or not fit.converged
+
+
+@pytest.mark.parametrize(("n", "k"), [(10_000, 100), (4_000, 1000)])
 def test_float32_logits_are_not_copied_whole(n, k):
     z, y = sample("over", n=n, k=k)
     z = z.astype(np.float32)
@@ -181,32 +239,13 @@ def test_float32_logits_are_not_copied_whole(n, k):
 
 
 @pytest.mark.parametrize(
-    ("logits", "targets", "key"),
-    [
-        (np.array([[0.0, math.nan]]), [0], "logits[0]"),
-        (np.array([[0.0, 1.0], [math.inf, 0.0]]), [0, 1], "logits[1]"),
-        (np.array([[0.0, 1.0], [-math.inf, -math.inf]]), [0, 1], "logits[1]"),
-        (np.zeros(3), [0, 0, 0], "logits"),
-        (np.zeros((3, 1)), [0, 0, 0], "logits"),
-        (np.zeros((0, 3)), np.zeros(0, int), "logits"),
-        (np.array([["a", "b"]]), [0], "logits"),
-        (np.zeros((2, 3)), [0], "targets"),
-        (np.zeros((2, 3)), [0, 3], "targets"),
-        (np.zeros((2, 3)), [-1, 0], "targets"),
-        (np.zeros((2, 3)), [0.0, 1.0], "targets"),
-        (np.zeros((2, 3)), [True, False], "targets"),
-        (np.zeros((2, 3)), np.full((2, 2), 0.5), "targets"),
-        (np.zeros((2, 3)), np.array([[1.0, 0, 0], [0.5, 0.4, 0.0]]), "targets[1]"),
-        (np.zeros((2, 3)), np.array([[1.5, -0.5, 0], [1.0, 0.0, 0.0]]), "targets[0]"),
-        (np.zeros((2, 3)), np.array([[math.nan, 0.5, 0.5], [1.0, 0.0, 0.0]]), "targets[0]"),
-    ],
+    ("z", "y"),
+    [([[1e308, -1e308]] * 3, [0, 0, 0]), ([[8e307, -8e307]] * 4, [0, 0, 0, 1]), ([[0, 1e308, -1e308]] * 2, [0, 1])],
 )
-@pytest.mark.parametrize("fit", [fit_temperature, fit_released])
-def test_bad_input_is_named(fit, logits, targets, key):
-    with pytest.raises(SpecError) as caught:
-        fit(logits, np.asarray(targets))
-    assert caught.value.key == key
-    assert "\n" not in str(caught.value)
+def test_a_spread_beyond_float64_is_refused(z, y):
+    for fit in (fit_temperature, fit_released):
+        with pytest.raises(SpecError, match="a spread within the range of float64"):
+            fit(np.array(z), np.array(y))
 
 
 @pytest.mark.parametrize("fit", [fit_temperature, fit_released])
@@ -268,7 +307,11 @@ RELEASED = {
 @pytest.mark.parametrize("name", RELEASED)
 def test_released_fit_is_torch_lbfgs(name):
     z, t = RELEASED[name]()
-    assert pytest.approx(torch_released(z, t), rel=1e-10) == fit_released(z, t).T
+    fit = fit_released(z, t)
+    assert pytest.approx(torch_released(z, t), rel=1e-10) == fit.T
+    nll, slope, *_ = plain_cumulants(z, t, fit.beta)
+    assert (fit.nll, fit.gradient) == (pytest.approx(nll, rel=1e-12), pytest.approx(slope, rel=1e-6, abs=1e-9))
+    assert name != "calibrated" or fit.converged
 
 
 @pytest.mark.parametrize("n", [400, 10_000])
@@ -277,7 +320,7 @@ def test_the_papers_fit_over_a_sweep_of_optima(n):
     rng = np.random.default_rng(0)
     z = 2 * rng.normal(size=(n, 10))
     y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
-    for scaling in np.geomspace(0.2, 20, 40):
+    for scaling in np.geomspace(0.2, 20, 40 if n == 400 else 10):
         fit, best = fit_released(scaling * z, y), fit_temperature(scaling * z, y).T
         assert pytest.approx(torch_released(scaling * z, y), rel=1e-6) == fit.T
         assert not fit.converged
@@ -308,34 +351,10 @@ def test_a_class_that_is_ruled_out_counts_for_nothing(rows):
     assert (against.T, against.beta) == (math.inf, 0.0)
     assert against.nll == pytest.approx(np.log((~out).sum(axis=1)).mean())
     assert math.isnan(fit_released(masked, targets).T)
-
-
-def test_a_label_on_a_class_that_is_ruled_out_is_named():
-    z = np.array([[0.0, 1.0, 2.0], [0.0, -math.inf, 1.0]])
-    with pytest.raises(SpecError, match=r"logits\[1\] = '-inf \(label 1\)': expected a finite logit.*1 rows"):
-        fit_temperature(z, np.array([0, 1]))
-    with pytest.raises(SpecError, match=r"logits\[1\] = '-inf': expected a finite logit"):
-        fit_temperature(z, np.array([[1.0, 0, 0], [0.9, 0.1, 0]]))
-
-
-def test_logits_too_close_for_a_temperature_are_told():
-    z, y = sample("hard", n=100)
-    assert fit_temperature(z * 1e-300, y).converged
-    with pytest.raises(SpecError, match=r"logits = .*expected a spread at which the optimal T is a number"):
-        fit_temperature(z * 1e-320, y)
-
-
-@pytest.mark.parametrize("kind", ["over", "under", "hard"])
-def test_released_fit_stops_short_and_says_so(kind):
-    z, y = sample(kind)
-    fit, best = fit_released(z, y), fit_temperature(z, y)
-    assert 0.85 < fit.T < 1.15
-    assert not fit.converged
-    assert best.nll < fit.nll < reference_nll(z, y, 1.0)
-
-
-def test_released_fit_at_its_optimum_has_converged():
-    assert fit_released(*calibrated_logits()).converged
+    masked[3, y[3]] = -np.inf
+    label = r"-inf" if rows else rf"-inf \(label {y[3]}\)"
+    with pytest.raises(SpecError, match=rf"logits\[3\] = '{label}': expected a finite logit.*1 rows"):
+        fit_temperature(masked, targets)
 
 
 def test_scale_keeps_the_softmax_the_largest_and_ties():
@@ -343,6 +362,7 @@ def test_scale_keeps_the_softmax_the_largest_and_ties():
     z = (1e4 + rng.standard_normal((500, 10))).astype(np.float32)
     z[0, :4] = z[0].max()
     z[1] = np.nextafter(np.float32(1), np.float32(2)) * (np.arange(10) == 7) + np.float32(1) * (np.arange(10) != 7)
+    np.testing.assert_array_equal(scale(np.array([[1.0, 5.0, -math.inf]]), 0.0), [[0.0, 0.0, -math.inf]])
     for beta in (1e-12, 0.1, 1.0, 1e6):
         scaled = scale(z, beta)
         assert (scaled.argmax(axis=1) == z.argmax(axis=1)).all()
@@ -352,17 +372,13 @@ def test_scale_keeps_the_softmax_the_largest_and_ties():
         np.testing.assert_allclose(log_softmax(scaled, axis=1), expected, atol=1e-7 * max(beta, 1))
 
 
-def test_scale_at_zero_is_uniform_over_what_has_mass():
-    np.testing.assert_array_equal(scale(np.array([[1.0, 5.0, -math.inf]]), 0.0), [[0.0, 0.0, -math.inf]])
-
-
 @pytest.mark.parametrize("beta", [-1.0, math.inf, math.nan])
 def test_scale_refuses_what_would_reverse_or_destroy_the_ranking(beta):
     with pytest.raises(SpecError, match="beta"):
         scale(np.zeros((1, 2)), beta)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_tensors_count_as_what_they_hold(dtype):
     """With gradients, as a model gives them, and of a type that numpy lacks."""
     torch = pytest.importorskip("torch")

@@ -17,7 +17,6 @@ from halobench.calibration.overlap_theory import (
     two_level_slope,
     uniform_kl,
 )
-from halobench.calibration.temperature_scaling import fit_temperature
 from halobench.core.errors import SpecError
 from halobench.data.distribution import overlap_regions
 from halobench.data.loaders.overlap import load as overlap
@@ -68,15 +67,6 @@ def test_one_nearest_neighbour_against_one_hot_rows(k, shares):
     assert nearest_neighbour_kl(k, 0.4, m, given) == pytest.approx(minimised(logits, posterior, mass), abs=1e-8)
 
 
-def test_one_nearest_neighbour_in_numbers():
-    """The values of the derivation in docs/theory.md, in which k = 128 is .25 log 127 + H(.25) - .5 log 2."""
-    found = [nearest_neighbour_kl(k, 0.5, 2) for k in (2, 4, 8, 16, 32, 64, 128)]
-    assert found == pytest.approx([0.216, 0.490, 0.702, 0.893, 1.074, 1.2515, 1.427], abs=6e-4)
-    slopes = np.diff(found) / np.log(2)
-    assert (slopes > 0.25).all(), "towards beta (1 - 1/m) = .25, from above"
-    assert slopes[-1] == pytest.approx(0.25, abs=3e-3)
-
-
 CASES = [tuple(values) for values in np.random.default_rng(7).uniform(size=(40, 5))]
 
 
@@ -100,27 +90,16 @@ def test_two_levels_against_direct_minimisation(draw):
     )
 
 
-@pytest.mark.parametrize("k", [2, 16, 128])
-def test_two_levels_contain_nearest_neighbours_and_level_partners(k):
-    assert two_level_kl(k, 0.5, 2, 1, 1, 0) == pytest.approx(nearest_neighbour_kl(k, 0.5, 2), abs=1e-10)
-    assert two_level_kl(k, 0.5, 2, 1, 1, 1) == pytest.approx(0, abs=1e-10)
-    assert two_level_kl(k, 0.5, 2, 0, 0, 0) == pytest.approx(uniform_kl(k, 0.5, 2), abs=1e-10)
-
-
-@pytest.mark.parametrize(("rho", "k"), [(0.0, 2.0**20), (0.2, 2.0**20), (0.4, 2.0**20), (0.6, 2.0**20), (0.8, 2.0**40)])
+@pytest.mark.parametrize("own", [0.3, 0.8, 1.0, 2.0])
+@pytest.mark.parametrize("rho", [0.0, 0.2, 0.6])
 @pytest.mark.parametrize(("beta", "m"), [(0.5, 2), (0.2, 2), (0.5, 4)])
-def test_the_asymptote(rho, k, beta, m):
-    """beta (1 - 1/m) (1 - rho) per log k, within 2%; near rho = 1 it comes late, as the docstring says."""
-    slope = (two_level_kl(k, beta, m, 1, 1, rho) - two_level_kl(k / 2, beta, m, 1, 1, rho)) / np.log(2)
-    assert slope == pytest.approx(two_level_slope(beta, m, 1, 1, rho), rel=0.02)
-    assert two_level_slope(beta, m, 1, 1, rho) == pytest.approx(beta * (1 - 1 / m) * (1 - rho))
-
-
-@pytest.mark.parametrize("ratio", [0.3, 0.8, 2.0])
-def test_the_asymptote_where_own_regions_are_less_certain(ratio):
-    k = 2.0**40
-    slope = (two_level_kl(k, 0.5, 2, ratio, 1, 0.2) - two_level_kl(k / 2, 0.5, 2, ratio, 1, 0.2)) / np.log(2)
-    assert slope == pytest.approx(two_level_slope(0.5, 2, ratio, 1, 0.2), rel=0.02)
+def test_the_asymptote(rho, own, beta, m):
+    """Within 2% at 2^40 classes; where own regions are as certain, beta (1 - 1/m) (1 - rho) per log k."""
+    low, high = (two_level_kl(2.0**power, beta, m, own, 1, rho) for power in (39, 40))
+    slope = two_level_slope(beta, m, own, 1, rho)
+    assert (high - low) / np.log(2) == pytest.approx(slope, rel=0.02)
+    if own == 1:
+        assert slope == pytest.approx(beta * (1 - 1 / m) * (1 - rho))
 
 
 def test_one_region_for_all_is_bounded():
@@ -130,21 +109,6 @@ def test_one_region_for_all_is_bounded():
     assert (np.diff(found) > 0).all()
     assert found[-1] == pytest.approx(np.log(2), abs=3e-4)
     np.testing.assert_allclose(two_level_kl(ks, 0.5, ks, 1, 1, 0), found, atol=1e-10)
-
-
-@pytest.mark.parametrize("rho", [0.0, 0.6])
-def test_two_levels_against_draws(rho):
-    """Monte Carlo: points drawn from the distribution, logits around their levels, the exact fit of a temperature."""
-    rng = np.random.default_rng(3)
-    regions = overlap_regions(16, 2, 0.5)
-    region, labels = regions.draw(60_000, rng)
-    rows = regions.posterior[region]
-    top = np.where(regions.shared[region], 2 * (region - 16) + rng.integers(2, size=len(region)), labels)
-    logits = 5.0 * rho * (rows > 0)
-    logits[np.arange(len(top)), top] = 5.0
-    fit = fit_temperature(logits, labels)
-    scored = expected_kl(fit.beta * logits, rows, np.full(len(rows), 1 / len(rows)))
-    assert scored == pytest.approx(two_level_kl(16, 0.5, 2, 1, 1, rho), rel=0.02)
 
 
 @functools.cache
@@ -167,8 +131,8 @@ def nearest_to_others(k: int) -> float:
     return min(found)
 
 
-@pytest.mark.parametrize("k", [4, 16, 64])
-@pytest.mark.parametrize(("points", "alpha"), [(2, 1.0), (3, 1.0), (5, 0.3)])  # of five even ones too few land inside
+# Of five even weights too few land inside.
+@pytest.mark.parametrize(("k", "points", "alpha"), [(4, 2, 1.0), (16, 3, 1.0), (64, 5, 0.3), (64, 2, 1.0)])
 def test_ideal_mixup_is_bounded_whatever_k_is(k, points, alpha):
     """The best prediction that is constant on own and on shared regions, from drawn mixtures, against its bound.
 
@@ -208,16 +172,12 @@ def test_ideal_mixup_is_bounded_whatever_k_is(k, points, alpha):
         assert divergence < nearest_neighbour_kl(k, 0.5, 2) / 5
 
 
-def test_entropy_and_uniform_guess():
+def test_entropy_and_uniform_guess_and_that_values_broadcast():
     assert posterior_entropy(0.5, 2) == pytest.approx(0.5 * np.log(2))
-    assert posterior_entropy(0.3, 2, np.array([0.9, 0.1])) == pytest.approx(
-        0.3 * (-0.9 * np.log(0.9) - 0.1 * np.log(0.1))
-    )
+    shares = np.array([0.9, 0.1])
+    assert posterior_entropy(0.3, 2, shares) == pytest.approx(-0.3 * (shares * np.log(shares)).sum())
     regions = overlap_regions(8, 4, 0.5)
     assert uniform_kl(8, 0.5, 4) == pytest.approx(expected_kl(np.zeros((10, 8)), regions.posterior, regions.mass))
-
-
-def test_values_broadcast():
     rho = np.linspace(0, 1, 5)
     found = two_level_kl(np.array([[8], [64]]), 0.5, 2, 1.0, 1.0, rho)
     assert found.shape == (2, 5)

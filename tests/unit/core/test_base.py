@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError, check_name
+from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 from halobench.core.spec_codec import canonical, parse, to_json
 from halobench.core.specs import CalibrateSpec, DatasetSpec, ModelSpec, NoiseSpec, ProbeSpec, TrainSpec
@@ -37,12 +37,8 @@ def test_a_spec_survives_its_canonical_json(spec):
     ("build", "line"),
     [
         (lambda: TrainSpec(lr=-1), "lr = -1.0: expected a number above 0"),
-        (lambda: TrainSpec(flip=1), "flip = 1: expected true or false"),
-        (lambda: TrainSpec(epochs=True), "epochs = True: expected a whole number"),
         (lambda: TrainSpec(batch="50"), "batch = '50': expected a number, but YAML read a string: write 50, unquoted"),
         (lambda: DatasetSpec("s", 4), "val = None: expected a value: it has no default"),
-        (lambda: DatasetSpec("s", 4, 2, 3, {"p": 1}), "noise.p = 1.0: expected a number below 1"),
-        (lambda: ProbeSpec("sphere", radii=[0, 2, 1]), "radii = [0.0, 2.0, 1.0]: expected increasing distances"),
         (lambda: parse(ModelSpec, {"nam": "mlp"}), "name = None: expected a value: it has no default"),
     ],
 )
@@ -52,36 +48,29 @@ def test_a_spec_is_checked_however_it_is_built(build, line):
     assert str(raised.value) == line
 
 
-def test_whole_numbers_may_have_a_dot_and_numbers_none():
-    spec = TrainSpec(epochs=7.0, lr=1)
-    assert (spec.epochs, spec.lr) == (7, 1.0)
-    assert to_json(spec) == '{"epochs":7,"lr":1.0}'
-    assert to_json(parse(TrainSpec, {"lr": 1, "epochs": 7})) == to_json(spec)
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        (TrainSpec(epochs=7.0, lr=1), '{"epochs":7,"lr":1.0}'),
+        (parse(TrainSpec, {"lr": 1, "epochs": 7}), '{"epochs":7,"lr":1.0}'),
+        (TrainSpec(), "{}"),
+        (
+            DatasetSpec("s", 4, 2, 3, NoiseSpec("pair_flip", 0.5)),
+            '{"noise":{"p":0.5},"source":"s","test":3,"train":4,"val":2}',
+        ),
+        ({"b": 1, "a": [1.5]}, '{"a":[1.5],"b":1}'),
+    ],
+)
+def test_canonical_json_has_sorted_keys_numbers_of_their_type_and_no_defaults(spec, text):
+    assert to_json(spec) == text
+    assert isinstance(spec, dict) or canonical(spec) == json.loads(text)
 
 
-def test_canonical_specs_hold_no_defaults():
-    assert canonical(TrainSpec()) == {}
-    assert canonical(DatasetSpec("s", 4, 2, 3, NoiseSpec("pair_flip", 0.5))) == {
-        "source": "s",
-        "train": 4,
-        "val": 2,
-        "test": 3,
-        "noise": {"p": 0.5},
-    }
-    assert to_json({"b": 1, "a": [1.5]}) == '{"a":[1.5],"b":1}'
-
-
-@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a..b", "-x", "a b", 3, "x" * 65])
-def test_names_cannot_leave_their_folder(name):
-    with pytest.raises(SpecError):
-        check_name("models", name)
-
-
-def test_streams_differ_by_purpose_and_repeat():
-    draws = {purpose: generator(0, *purpose).random(4).tolist() for purpose in [("a",), ("b",), ("a", 1), ("a", 2)]}
-    assert len({tuple(values) for values in draws.values()}) == 4
-    assert generator(0, "a").random(4).tolist() == draws[("a",)]
-    assert generator(1, "a").random(4).tolist() != draws[("a",)]
+def test_streams_differ_by_purpose_and_seed_and_repeat():
+    keys = [(0, "a"), (0, "b"), (0, "a", 1), (0, "a", 2), (1, "a")]
+    draws = [tuple(generator(*key).random(4)) for key in keys]
+    assert len(set(draws)) == 5
+    assert tuple(generator(*keys[0]).random(4)) == draws[0]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -112,24 +101,10 @@ def test_tables_and_arrays_survive_their_files_with_the_same_bytes(tmp_path):
 def test_plugins_are_files_and_their_options_are_read_without_importing():
     assert {"mlp", "cnn"} <= set(plugins.names("models"))
     assert {"cross_entropy", "mixup", "label_smoothing", "focal"} <= set(plugins.names("losses"))
-    images = {
-        "digits",
-        "mnist5k",
-        "mnist",
-        "fashion_mnist",
-        "kmnist",
-        "cifar10",
-        "cifar100",
-        "svhn",
-        "image_folder",
-        "photos",
-    }
-    assert {"overlap", "gaussians", "image_overlap"} | images == set(plugins.names("data"))
-    assert [name for name in plugins.names("data") if plugins.is_distribution(name)] == [
-        "gaussians",
-        "image_overlap",
-        "overlap",
-    ]
+    images = {"digits", "mnist5k", "mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "svhn", "photos"}
+    distributions = {"overlap", "gaussians", "image_overlap"}
+    assert images | distributions | {"image_folder"} == set(plugins.names("data"))
+    assert {name for name in plugins.names("data") if plugins.is_distribution(name)} == distributions
     assert plugins.constant("figures", "log_k", "SHOWS") == ("overlap", "image_overlap")
     assert plugins.constant("figures", "radii", "SHOWS") is None
     assert "theme" not in plugins.names("figures")
@@ -208,38 +183,16 @@ exec({measure!r})
 
 def test_defaults_are_a_contract():
     """Specs leave defaults out, so a default that changed would change results that nobody reruns: add, never alter."""
+    relative = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0)
+    probe = {"points": 150, "control": 100, "directions": 1, "threshold": 0.9, "components": 32, "bisections": 6}
+    train = {"optimizer": "adam", "lr": 0.001, "weight_decay": 0.0, "momentum": 0.9, "batch": 50, "epochs": 50}
+    train |= {"schedule": "cosine", "warmup": 2, "precision": "float32", "channels_last": False, "eval_batch": 250}
+    probe |= {"radii": (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0), "relative_radii": relative}
+    calibrate = {"calibrators": ("none", "exact", "released", "oracle"), "bins": 15, "draws": 1000, "floor_draws": 200}
     defaults = {
-        TrainSpec(): {
-            "optimizer": "adam",
-            "lr": 0.001,
-            "weight_decay": 0.0,
-            "momentum": 0.9,
-            "batch": 50,
-            "epochs": 50,
-            "schedule": "cosine",
-            "warmup": 2,
-            "precision": "float32",
-            "channels_last": False,
-            "eval_batch": 250,
-            "device": "auto",
-            "threads": 1,
-        },
-        ProbeSpec("sphere"): {
-            "points": 150,
-            "control": 100,
-            "directions": 1,
-            "radii": (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0),
-            "relative_radii": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0),
-            "threshold": 0.9,
-            "components": 32,
-            "bisections": 6,
-        },
-        CalibrateSpec(): {
-            "calibrators": ("none", "exact", "released", "oracle"),
-            "bins": 15,
-            "draws": 1000,
-            "floor_draws": 200,
-        },
+        TrainSpec(): train | {"device": "auto", "threads": 1},
+        ProbeSpec("sphere"): probe,
+        CalibrateSpec(): calibrate,
         NoiseSpec(): {"kind": "pair_flip", "p": 0.0},
     }
     for spec, values in defaults.items():

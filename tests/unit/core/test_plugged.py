@@ -11,9 +11,8 @@ import torch
 
 from halobench.calibration import calibrator, metrics
 from halobench.calibration.temperature_scaling import fit_temperature
-from halobench.core import plugins, specs
+from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.plugins import check_known
 from halobench.core.specs import CalibrateSpec, ProbeSpec
 from halobench.probing.probe import probe
 from halobench.probing.rays import Surroundings
@@ -114,25 +113,32 @@ def drawn(n: int = 300, k: int = 4) -> tuple[np.ndarray, np.ndarray]:
     return 3 * z, (z + rng.gumbel(size=(n, k))).argmax(axis=1)
 
 
-def test_a_calibrator_is_fitted_and_maps_logits():
+def test_a_calibrator_is_fitted_and_maps_logits_and_cannot_change_what_it_is_given():
     logits, labels = drawn()
+    kept = logits.copy(), labels.copy()
     found = calibrator.fit("plugged_here:exact", logits, labels)
     beta = fit_temperature(logits, labels).beta
     np.testing.assert_allclose(found.probabilities(logits), metrics.softmax(beta * logits))
-
-
-def test_a_calibrator_cannot_change_what_it_is_given():
-    logits, labels = drawn()
-    kept = logits.copy(), labels.copy()
-    found = calibrator.fit("plugged_here:edits", logits, labels)
-    found.logits(logits)
+    calibrator.fit("plugged_here:edits", logits, labels).logits(logits)
     assert np.array_equal(logits, kept[0])
     assert np.array_equal(labels, kept[1])
+
+
+def test_a_file_named_as_one_of_the_packages_own_is_refused(tmp_path, monkeypatch):
+    """It would never be used."""
+    CalibrateSpec(calibrators=("exact",))
+    path = tmp_path / plugins.FOLDERS["calibrators"] / "exact.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("def fit(logits, labels): ...\n")
+    monkeypatch.setattr(plugins, "PACKAGE", tmp_path)
+    with pytest.raises(SpecError, match=r"= 'exact': expected another name for calibrators/exact.py"):
+        CalibrateSpec(calibrators=("exact",))
 
 
 def test_global_generators_give_a_plugin_the_same_numbers_and_are_put_back():
     logits, labels = drawn()
     random.seed(1)
+    torch.manual_seed(1)
     before = random.getstate(), torch.get_rng_state()
     first = calibrator.fit("plugged_here:draws", logits, labels).logits(logits)
     assert random.getstate() == before[0]
@@ -184,14 +190,6 @@ def test_a_probe_that_takes_components_gets_those_of_its_spec():
     assert np.array_equal(walked("random_axes", components=1), walked("random_axes", components=2))
 
 
-def test_the_packages_own_probes_are_plugins():
-    for kind in ("sphere", "nearest_other", "mixup_line", "manifold"):
-        assert plugins.locate("probes", kind).parent == plugins.folder("probes")
-        assert ProbeSpec(kind).plugged == [("probes", kind)]
-    with pytest.raises(SpecError, match=r"did you mean 'sphere'\?\) or module:object"):
-        ProbeSpec("spher")
-
-
 @pytest.mark.parametrize(
     ("name", "told"),
     [
@@ -203,23 +201,3 @@ def test_the_packages_own_probes_are_plugins():
 def test_a_bad_probe_is_named(name, told):
     with pytest.raises(SpecError, match=told):
         walked(name)
-
-
-@pytest.mark.parametrize(
-    ("made", "kind", "name"),
-    [(lambda: CalibrateSpec(calibrators=("exact",)), "calibrators", "exact")],
-)
-def test_a_file_named_as_one_of_the_packages_own_is_refused(made, kind, name, tmp_path, monkeypatch):
-    """It would never be used."""
-    made()
-    folder = tmp_path / plugins.FOLDERS[kind]
-    folder.mkdir(parents=True)
-    (folder / f"{name}.py").write_text("def fit(logits, labels): ...\ndef directions(*a, **k): ...\n")
-    monkeypatch.setattr(plugins, "PACKAGE", tmp_path)
-    with pytest.raises(SpecError, match=rf"= '{name}': expected another name for {kind}/{name}.py"):
-        made()
-
-
-def test_names_that_are_none_are_told_with_the_nearest():
-    with pytest.raises(SpecError, match=r"did you mean 'isotonic'\?\) or module:object"):
-        check_known("calibrators", "calibrators", "isotonc", specs.CALIBRATORS)

@@ -9,7 +9,7 @@ import torch
 from halobench.core.errors import SpecError
 from halobench.core.specs import ProbeSpec
 from halobench.probing import rays
-from halobench.probing.probe import ProbeOptions, choose_samples, probe
+from halobench.probing.probe import ProbeOptions, probe
 from halobench.probing.rays import Surroundings, nearest_of_another_label, principal_components
 
 
@@ -63,43 +63,28 @@ def test_a_radial_function_gives_its_own_profile_and_radii(kind, two_classes):
     assert not found.radii["censored"].any()
 
 
-def test_rays_to_other_points_have_the_right_lengths(two_classes):
+def test_rays_to_other_points_lead_there(two_classes):
+    """Their lengths, and at relative radius 1 the nearest other point itself."""
     training, _ = two_classes
-    near = run(radial(torch.zeros(3)), training[:1], [0], ProbeSpec("nearest_other"), two_classes).radii
-    far = run(radial(torch.zeros(3)), training[:1], [0], ProbeSpec("mixup_line", directions=40), two_classes).radii
-    assert near["line_length"].unique().tolist() == [3.0]
-    assert sorted(far["line_length"].unique()) == [3.0, 4.0]
-    assert far["other_distance"].unique().tolist() == [3.0]
-    sphere = run(radial(torch.zeros(3)), training[:1], [0], ProbeSpec("sphere"), two_classes).radii
-    assert sphere["line_length"].isna().all()
+    at_other = radial(torch.tensor([3.0, 0, 0]))
+    specs = ProbeSpec("nearest_other", radii=(0.0,), relative_radii=(1.0,)), ProbeSpec("mixup_line", directions=40)
+    near, far, sphere = (run(at_other, training[:1], [0], spec, two_classes) for spec in (*specs, ProbeSpec("sphere")))
+    assert near.curves["logit_gap"].iloc[-1] == pytest.approx(1.0, abs=1e-6)
+    assert near.radii["line_length"].unique().tolist() == [3.0]
+    assert sorted(far.radii["line_length"].unique()) == [3.0, 4.0]
+    assert far.radii["other_distance"].unique().tolist() == [3.0]
+    assert sphere.radii["line_length"].isna().all()
 
 
-def test_the_line_to_the_nearest_other_point_passes_through_it(two_classes):
-    """At relative radius 1 the input is the other point itself."""
+def test_certainty_that_never_ends_is_censored_and_that_never_begins_has_radius_zero(two_classes):
     training, _ = two_classes
-    spec = ProbeSpec("nearest_other", radii=(0.0,), relative_radii=(1.0,))
-    found = run(radial(torch.tensor([3.0, 0, 0])), training[:1], [0], spec, two_classes)
-    assert found.curves["logit_gap"].iloc[-1] == pytest.approx(1.0, abs=1e-6)
-
-
-def test_certainty_that_never_ends_is_censored_at_the_longest_distance(two_classes):
-    training, _ = two_classes
-
-    def constant(batch):
-        return torch.tensor([[9.0, 0.0]]).repeat(len(batch), 1)
-
     spec = ProbeSpec("sphere", radii=(0.0, 5.0), relative_radii=(0.5, 2.0))
-    radii = run(constant, training[:1], [0], spec, two_classes).radii
-    assert radii["censored"].all()
-    assert radii["radius"].tolist() == pytest.approx([6.0] * 3)
-
-
-def test_a_point_that_is_not_certain_has_radius_zero(two_classes):
-    training, _ = two_classes
+    endless = run(lambda batch: torch.tensor([[9.0, 0.0]]).repeat(len(batch), 1), training[:1], [0], spec, two_classes)
+    assert endless.radii["censored"].all()
+    assert endless.radii["radius"].tolist() == pytest.approx([6.0] * 3), "the longest distance"
     radii = run(radial(torch.zeros(3), 0.1), training[:1], [0], ProbeSpec("sphere"), two_classes).radii
     certainty = radii[radii["quantity"] == "certainty"].iloc[0]
-    assert certainty["radius"] == 0
-    assert not certainty["censored"]
+    assert (certainty["radius"], certainty["censored"]) == (0, False)
 
 
 def test_directions_do_not_depend_on_the_model_and_are_fresh_for_each_point(two_classes):
@@ -142,6 +127,9 @@ def test_bad_arguments_are_named_and_a_module_in_train_mode_is_left_alone(two_cl
     refused("labels = 'dtype float64': expected integer", labels=[0.0])
     refused("labels = -1: expected labels of at least 0", labels=[-1])
     refused("labels = 2: expected labels from 0 to 1", labels=[2])
+    points = torch.randn(4, 3)
+    with pytest.raises(SpecError, match="at least two labels"):
+        nearest_of_another_label(points, np.zeros(4, int), Surroundings(points, np.zeros(4, int)))
 
 
 def test_sphere_directions_are_uniform():
@@ -215,23 +203,13 @@ def test_parts_of_the_samples_of_the_last_search_are_not_searched_again(monkeypa
     assert searches == [30, 6, 30]
 
 
-def test_one_label_alone_is_refused():
-    points = torch.randn(4, 3)
-    with pytest.raises(SpecError, match="at least two labels"):
-        nearest_of_another_label(points, np.zeros(4, int), Surroundings(points, np.zeros(4, int)))
-
-
 def test_principal_components_are_orthonormal_and_lead():
     rng = np.random.default_rng(2)
     scale = np.array([5.0, 3.0, 0.01, 0.01])
-    basis = principal_components(torch.from_numpy((rng.normal(size=(500, 4)) * scale).astype(np.float32)), 2)
+    points = rng.normal(size=(500, 4)) * scale + [0, 0, 9, 9]  # where they lie says nothing
+    basis = principal_components(torch.from_numpy(points.astype(np.float32)), 2)
     np.testing.assert_allclose(basis @ basis.T, np.eye(2), atol=1e-5)
     assert basis[:, 2:].abs().max() < 0.02
     flat = torch.zeros(10, 4)
     flat[:, 1] = torch.arange(10.0)
     assert len(principal_components(flat, 3)) == 1
-
-
-def test_choose_samples_takes_all_of_a_small_set():
-    assert choose_samples(3, 5, np.random.default_rng(0)).tolist() == [0, 1, 2]
-    assert len(set(choose_samples(100, 5, np.random.default_rng(0)))) == 5

@@ -79,15 +79,16 @@ def test_every_sample_of_points_is_as_likely():
     drawn = [tuple(choose_samples(5, 2, Given(order))) for order in itertools.permutations(range(5))]
     assert sorted(set(drawn)) == list(itertools.combinations(range(5), 2))
     assert {drawn.count(sample) for sample in drawn} == {12}
+    assert choose_samples(3, 5, np.random.default_rng(0)).tolist() == [0, 1, 2], "all of a small set"
 
 
 def test_on_spheres_the_mean_is_unbiased_and_its_variance_is_the_stated_one(population):
-    """3,000 probes of 3 of 7 points: the mean lies within 4 standard errors; the variance within 4 of its own.
+    """500 probes of 3 of 7 points: the mean lies within 4 standard errors; the variance within 4 of its own.
 
-    Those are sqrt(2 / 3000) of it for normal values, and up to twice as much for heavier tails than these have.
+    Those are sqrt(2 / 500) of it for normal values, and up to twice as much for heavier tails than these have.
     """
     points, labels = population
-    draws, count, rays = 3000, 3, 2
+    draws, count, rays = 500, 3, 2
     truth = mean_on_sphere(points, labels, 1.5)
     many = confidences(
         sloped,

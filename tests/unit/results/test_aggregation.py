@@ -1,65 +1,278 @@
-"""Joining cells: quantiles of censored radii, temperatures from fits."""
+"""What joins and draws thousands of cells quickly gives what the plain way gives, number for number."""
 
 from __future__ import annotations
 
+import copy
+import importlib.util
+import json
 import math
+import shutil
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from halobench.results.aggregate import released_near_exact
+from conftest import ROOT
+from halobench.core.errors import SpecError
+from halobench.reporting import seed_statistics
+from halobench.results import aggregate, radii_summary
 from halobench.results.origins import temperature
-from halobench.results.radii_summary import censored_quantile, summarise_radii
+from halobench.results.t_intervals import t_interval
+from halobench.storage import files as store
+from halobench.storage import tables_io
+from halobench.storage.layout import ORIGINS, STAGES, TABLES
+
+KEYS = ["dataset", "model", "loss", "seed"]
+RADII = ["points", "probe", "quantity", "calibrator"]
 
 
-def test_uncensored_quantiles_are_order_statistics():
-    values = np.random.default_rng(0).permutation(np.arange(1.0, 101.0))
-    none = np.zeros(100, bool)
-    assert [censored_quantile(values, none, level) for level in (0.25, 0.5, 0.75, 1.0)] == [25, 50, 75, 100]
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Files of 12 cells and their manifest, by the generator beside the benchmarks."""
+    spec = importlib.util.spec_from_file_location("grid_files", ROOT / "benchmarks/grid_files.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder = tmp_path_factory.mktemp("grid")
+    return module.write_grid(folder, module.Shape(2, 1, 3, 2)), folder
+
+
+@pytest.fixture
+def grid(written, tmp_path, monkeypatch):
+    """Copies of these, to be edited; batches end within the grid."""
+    monkeypatch.setattr(aggregate, "BATCH", 5)
+    manifest, folder = written
+    return copy.deepcopy(manifest), shutil.copytree(folder, tmp_path / "results")
+
+
+# Joining --------------------------------------------------------------------------------------------------------------
+
+
+def plain_radii(radii: pd.DataFrame) -> pd.DataFrame:
+    """Quartiles a group at a time."""
+    rows = []
+    for found, group in radii.groupby(RADII, sort=True):
+        row = dict(zip(RADII, found, strict=True))
+        row |= {"threshold": group["threshold"].iloc[0], "n": len(group), "censored": group["censored"].mean()}
+        for name, scale in (("radius", 1.0), ("relative", group["other_distance"]), ("fraction", group["line_length"])):
+            values = group["radius"].to_numpy() / np.asarray(scale)
+            for level, label in ((0.25, "q25"), (0.5, "median"), (0.75, "q75")):
+                row[f"{name}_{label}"] = radii_summary.censored_quantile(values, group["censored"].to_numpy(), level)
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def test_a_quantile_on_censored_values_is_their_lower_bound():
     values, censored = np.array([1.0, 2.0, 9.0, 8.0]), np.array([False, False, True, True])
-    assert censored_quantile(values, censored, 0.5) == 2
-    assert censored_quantile(values, censored, 0.75) == 8
-    assert censored_quantile(values, np.ones(4, bool), 0.25) == 1
+    assert radii_summary.censored_quantile(values, censored, 0.5) == 2
+    assert radii_summary.censored_quantile(values, censored, 0.75) == 8
+    assert radii_summary.censored_quantile(values, np.ones(4, bool), 0.25) == 1
 
 
-def test_radii_are_summarised_by_probe_quantity_and_calibrator():
-    table = pd.DataFrame(
-        {
-            "points": "train",
-            "probe": ["sphere"] * 4 + ["nearest_other"] * 4,
-            "point": range(8),
-            "ray": 0,
-            "quantity": "certainty",
-            "calibrator": "none",
-            "threshold": 0.9,
-            "radius": [1.0, 2.0, 3.0, 4.0, 2.0, 2.0, 2.0, 2.0],
-            "censored": [False, False, False, True] + [False] * 4,
-            "other_distance": 2.0,
-            "line_length": [np.nan] * 4 + [4.0] * 4,
-        }
-    )
-    found = summarise_radii(table).set_index("probe")
-    assert found.loc["sphere", ["radius_q25", "radius_median", "radius_q75"]].tolist() == [1, 2, 3]
-    assert found.loc["sphere", "relative_median"] == 1
-    assert math.isnan(found.loc["sphere", "fraction_median"])
-    assert found.loc["sphere", "censored"] == 0.25
-    assert found.loc["nearest_other", "fraction_median"] == 0.5
+def random_radii(seed: int, count: int = 3000) -> pd.DataFrame:
+    """Radii in no order, in groups of many sizes, with ties, infinite ones, gaps, and ones censored throughout."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame({name: rng.choice([*"abc"], count, p=[0.6, 0.3, 0.1]) for name in RADII})
+    table["threshold"] = rng.choice([0.5, 0.9], count)
+    table["radius"] = np.round(rng.lognormal(0, 1, count), 1)
+    table["censored"] = rng.uniform(size=count) < rng.choice([0.0, 0.3, 0.9], count)
+    table.loc[::9, "radius"] = np.inf
+    table.loc[table["probe"] == "c", "censored"] = True
+    table["other_distance"] = rng.uniform(1, 2, count)
+    table["line_length"] = np.where(rng.uniform(size=count) < 0.02, np.nan, 2.0)
+    return table
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_quartiles_of_all_groups_at_once_are_those_of_each(seed):
+    table = random_radii(seed)
+    pd.testing.assert_frame_equal(radii_summary.summarise_radii(table), plain_radii(table), check_exact=True)
+    few = table.iloc[:3]
+    pd.testing.assert_frame_equal(radii_summary.summarise_radii(few), plain_radii(few), check_exact=True)
+
+
+def plain_tables(manifest, results) -> dict[str, pd.DataFrame]:
+    """The tables of a manifest's cells, a file at a time."""
+    found = {}
+    for name, file in aggregate.FILES.items():
+        parts = []
+        for cell in manifest["cells"]:
+            path = results / "runs" / cell["path"] / file
+            if file.endswith(".parquet") and not cell["probe"]:
+                continue
+            table = pd.read_parquet(path) if file.endswith(".parquet") else tables_io.read_csv(path, least=0)
+            table = plain_radii(table) if name == "radii" else table
+            parts.append(pd.concat([pd.DataFrame({key: cell[key] for key in KEYS}, index=table.index), table], axis=1))
+        found[name] = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    scores = [found["metrics"]]
+    for reference in manifest["references"]:
+        table = tables_io.read_csv(results / "references" / reference["path"] / "metrics.csv")
+        lead = {"dataset": reference["dataset"], "model": table.pop("model"), "loss": "reference"}
+        lead |= {"seed": reference["seed"]}
+        scores.append(pd.concat([pd.DataFrame(lead, index=table.index), table], axis=1))
+    return found | {"metrics": pd.concat(scores, ignore_index=True)}
+
+
+def assert_same_tables(found, expected) -> None:
+    for name, table in expected.items():
+        pd.testing.assert_frame_equal(found[name], table, check_exact=True)
+
+
+def test_tables_read_many_at_a_time_are_those_of_one_file_after_the_other(grid):
+    manifest, results = grid
+    found = aggregate.aggregate(manifest, results)
+    assert set(found) == {*TABLES, *ORIGINS}
+    assert_same_tables(found, plain_tables(manifest, results))
+    assert [tuple(row) for row in found["runs"][KEYS].itertuples(index=False)] == [
+        tuple(cell[key] for key in KEYS) for cell in manifest["cells"]
+    ]
+
+
+def edited(manifest, results, number: int, name: str, content: bytes) -> None:
+    """Change a cell's file, and what the manifest tells of it."""
+    cell = manifest["cells"][number]
+    path = results / "runs" / cell["path"] / name
+    path.write_bytes(content)
+    cell["outputs"][name] = store.checksum(path)
+
+
+def test_files_that_are_not_alike_are_joined_as_well(grid):
+    """Another column, quotes, other line ends, no rows, whole numbers, and cells without a probe."""
+    manifest, results = grid
+    one = b"epoch,step,lr,train_loss\n"
+    edited(manifest, results, 1, "history.csv", one + b"1,20,0.5,2\n2,40,0.25,1\n")
+    edited(manifest, results, 3, "history.csv", one)
+    edited(manifest, results, 6, "history.csv", one + b'1,20,"0.5",inf\r\n\r\n2,40,,1\r\n')
+    edited(manifest, results, 7, "history.csv", b"epoch,step,lr,train_loss,note\n1,20,0.5,2,NA\n2,40,0.5,2,a b\n")
+    for number in (0, 4, 11):
+        manifest["cells"][number]["probe"] = False
+    found = aggregate.aggregate(manifest, results)
+    assert len(found["history"]) == 8 * 100 + 6
+    assert_same_tables(found, plain_tables(manifest, results))
+
+
+def test_jobs_and_fits_are_those_of_the_records_and_files(grid):
+    manifest, results = grid
+    found = aggregate.aggregate(manifest, results)
+    jobs = found["jobs"].set_index(["stage", "key"])
+    stages = ("source", "train", "probe", "calibrate", "reference")
+    for path in (path for stage in stages for path in results.glob(STAGES[stage].records[0])):
+        record, key = json.loads(path.read_text()), "/".join(path.parent.relative_to(results).parts[1:])
+        row = jobs.loc[(record["stage"], key)]
+        assert row["seconds"] == record["seconds"]
+        assert row["peak_memory_mib"] == record["peak_memory_mib"]
+        for name in ("spec", "hardware", "versions"):
+            assert json.loads(row[name]) == record[name]
+        jobs = jobs.drop(index=(record["stage"], key))
+    assert jobs.empty
+    fits, runs = (found[name].set_index(KEYS) for name in ("fits", "runs"))
+    exact = fits[(fits["calibrator"] == "exact") & (fits["labels"] == "drawn")]["T"]
+    pd.testing.assert_series_equal(exact, runs["temperature_exact"], check_names=False)
+    assert temperature({"T": None, "beta": 0.0}) == math.inf
+    assert math.isnan(temperature({"T": None, "beta": None}))  # no optimum, or a calibrator without temperature
+
+
+@pytest.mark.parametrize("name", ["history.csv", "metrics.csv", "reliability.csv", "radii.parquet", "calibration.json"])
+def test_a_file_of_another_content_is_named(grid, name):
+    manifest, results = grid
+    path = results / "runs" / manifest["cells"][7]["path"] / name
+    path.write_bytes(path.read_bytes()[:-1] + b" ")
+    with pytest.raises(SpecError, match=f"{manifest['cells'][7]['path']}/{name} .*the bytes that its record tells of"):
+        aggregate.aggregate(manifest, results)
 
 
 @pytest.mark.parametrize(
-    ("fit", "expected"),
-    [({"T": 2.5, "beta": 0.4}, 2.5), ({"T": None, "beta": 0.0}, math.inf)],
+    ("name", "content", "told"),
+    [
+        ("metrics.csv", b"split,labels,calibrator,metric,value,low,high\n", "no rows"),
+        ("history.csv", b"epoch,step,lr,train_loss,gradient_norm\n1,2\n1,2,3,4,5,6\n", "a table as CSV"),
+        ("neighbourhood.parquet", b"no parquet", "a table as parquet"),
+        ("radii.parquet", b"", "a table as parquet"),
+    ],
 )
-def test_temperatures_read_back(fit, expected):
-    assert temperature(fit) == expected
+def test_a_file_that_is_no_table_is_named_among_those_read_with_it(grid, name, content, told):
+    manifest, results = grid
+    edited(manifest, results, 7, name, content)
+    with pytest.raises(SpecError) as caught:
+        aggregate.aggregate(manifest, results)
+    assert caught.value.key.endswith(f"{manifest['cells'][7]['path']}/{name}")
+    assert told in str(caught.value)
 
 
-def test_no_temperature_is_nan():
-    assert math.isnan(temperature({"T": None, "beta": None}))  # no optimum, or a calibrator without temperature
+def test_a_table_of_radii_without_a_column_is_named(grid, tmp_path):
+    manifest, results = grid
+    path = tmp_path / "other.parquet"
+    random_radii(0).drop(columns="censored").to_parquet(path)
+    edited(manifest, results, 2, "radii.parquet", path.read_bytes())
+    with pytest.raises(SpecError, match="no column 'censored'"):
+        aggregate.aggregate(manifest, results)
+
+
+@pytest.mark.parametrize("word", ["plain", "with, comma", 'with "quotes"', "two\nlines"])
+def test_a_long_csv_is_byte_for_byte_what_pandas_writes(tmp_path, monkeypatch, word):
+    monkeypatch.setattr(tables_io, "LONG", 10)
+    monkeypatch.setattr(tables_io, "SLICE", 1000)
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(size=5000) * 10.0 ** rng.integers(-30, 30, 5000)
+    numbers[::7] = np.round(numbers[::7])
+    numbers[::11] = np.nan
+    numbers[1:13] = [np.inf, -np.inf, -0.0, 0.0, 1e15, 1e16, 1e10, 9999999999.5, 1e-4, 9.9e-5, 5e-324, 1.7e308]
+    words = np.array(["a", "é", word, ""], dtype=object)
+    table = pd.DataFrame(
+        {
+            "numbers": numbers,
+            "whole": rng.integers(-5, 5, 5000),
+            "floats": rng.integers(-5, 5, 5000) * 1.0,
+            "words": words[rng.integers(0, 4, 5000)],
+            "gaps": np.where(rng.uniform(size=5000) < 0.5, None, "x"),
+            "with, comma": 1,
+        }
+    )
+    assert tables_io._write_long_csv(tmp_path / "ours.csv", table) == (word == "plain")
+    odd = {
+        "truth": table.assign(truth=rng.uniform(size=5000) < 0.5),
+        "float32": table.astype({"floats": "float32"}),
+        "one column with gaps": pd.DataFrame({"x": [1.0, np.nan, 2.5] * 10}),
+        "numbers of two types": pd.DataFrame({"x": [1, 2.5, np.float32(0.1)] * 10, "y": 1}).astype({"x": object}),
+        "large": pd.DataFrame({"x": [2**70, 1, None] * 10, "y": 1}, dtype=object),
+    }
+    for name, one in {"all": table, **odd}.items():
+        tables_io.write_csv(tmp_path / "ours.csv", one)
+        one.to_csv(tmp_path / "theirs.csv", index=False, lineterminator="\n")
+        assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes(), name
+
+
+def test_a_csv_with_a_field_too_many_shifts_no_other_file(tmp_path):
+    files = [(tmp_path / "a.csv", b"a,b\n1,2,3\n4,5,6\n"), (tmp_path / "b.csv", b"a,b\n3,4\n5,6\n")]
+    table, counts = aggregate._read_csvs(1)(files)
+    assert counts == [2, 2]
+    assert table.loc[2:, ["a", "b"]].to_numpy().tolist() == [[3, 4], [5, 6]]
+
+
+# Drawing --------------------------------------------------------------------------------------------------------------
+
+
+def plain_over_seeds(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    """Means and intervals a group at a time."""
+    per_seed = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)[value].mean()
+    rows = []
+    for found, group in per_seed.groupby(level=list(range(len(by))), sort=True):
+        found = found if isinstance(found, tuple) else (found,)
+        rows.append((*found, *t_interval(group.to_numpy()), len(group)))
+    return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "n"])
+
+
+@pytest.mark.parametrize("by", [["a"], ["b", "a"], ["b", "x"]])
+def test_statistics_over_seeds_are_those_of_each_group(by):
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"a": rng.choice([*"uvw"], 4000), "b": rng.choice([*"xyz"], 4000, p=[0.9, 0.09, 0.01])})
+    table["x"], table["seed"] = rng.choice([0.1, 0.2, 1.0], 4000), rng.integers(0, 12, 4000)
+    table["value"] = rng.normal(size=4000)
+    table.loc[rng.uniform(size=4000) < 0.1, "value"] = np.nan
+    table.loc[5, "value"] = np.inf
+    table = table[(table["b"] != "z") | (table["seed"] == 3)]
+    found = seed_statistics.over_seeds(table, by, "value")
+    pd.testing.assert_frame_equal(found, plain_over_seeds(table, by, "value"), check_exact=True)
 
 
 @pytest.mark.parametrize(
@@ -77,5 +290,5 @@ def test_no_temperature_is_nan():
 )
 def test_the_papers_fit_is_near_the_optimum_or_not(exact, released, near):
     fits = {("exact", "drawn"): exact, ("released", "drawn"): released}
-    found = released_near_exact({fit: T for fit, T in fits.items() if T is not None})
+    found = aggregate.released_near_exact({fit: T for fit, T in fits.items() if T is not None})
     assert found == near or (math.isnan(found) and math.isnan(near))

@@ -69,6 +69,12 @@ def test_every_stage_is_listed_everywhere(stage):
     assert {f"workflow/rules/{path.name}" for path in (ROOT / "workflow/rules").glob("*.smk")} == set(included)
 
 
+def test_stages_come_in_an_order_in_which_each_needs_earlier_ones_and_no_others_are_listed():
+    assert set(code_version.STAGES) == set(explain.ORDER) == set(STAGES)
+    names = list(STAGES)
+    assert all(names.index(earlier) < names.index(name) for name, stage in STAGES.items() for earlier in stage.needs)
+
+
 def test_every_stage_has_its_job(stage):
     """Which one it is, `job_of` and the lists say; that they are Snakemake's is in tests/workflow/test_jobs.py."""
     raw = tiny_config()
@@ -80,12 +86,3 @@ def test_every_stage_has_its_job(stage):
     names |= {"model": "resnet"} if stage.name == "weights" else {}
     job = job_of(config, stage.name, names)
     assert (job.stage, job.key) == (stage.name, stage.key.format(**names))
-
-
-def test_nothing_else_is_listed():
-    assert set(code_version.STAGES) == set(explain.ORDER) == set(STAGES)
-
-
-def test_stages_need_earlier_ones(stage):
-    names = list(STAGES)
-    assert all(names.index(earlier) < names.index(stage.name) for earlier in stage.needs)

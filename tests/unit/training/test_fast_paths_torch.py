@@ -24,10 +24,9 @@ from halobench.models.batchnorm_folding import checked, folded
 from halobench.probing.probe import ProbeOptions, probe
 from halobench.probing.ray_walk import predictor, score
 from halobench.probing.rays import Geometry, Surroundings
-from halobench.training.batches import Feed
 from halobench.training.cell import predict
 from halobench.training.device import autocast, kept_casts, place
-from halobench.training.loop import TrainingSet, fit, one_hot
+from halobench.training.loop import TrainingSet, fit
 
 CLASSES = 5
 BETAS = {"none": 1.0, "exact": 0.4}
@@ -54,9 +53,9 @@ def lively(name: str, shape: tuple[int, int, int], **options) -> nn.Module:
 
 @pytest.fixture(scope="module", params=[(1, 8, 8), (3, 8, 7)], ids=["grey", "colour"])
 def points(request):
-    """12 images with labels of 5 classes."""
+    """8 images with labels of 5 classes."""
     rng = np.random.default_rng(0)
-    return torch.from_numpy(rng.normal(size=(12, *request.param)).astype(np.float32)), np.arange(12) % CLASSES
+    return torch.from_numpy(rng.normal(size=(8, *request.param)).astype(np.float32)), np.arange(8) % CLASSES
 
 
 def plain_places(spec: ProbeSpec, inputs, labels, seed: int):
@@ -93,13 +92,22 @@ def plain_radius(spec: ProbeSpec, read, grid: np.ndarray, quantity: str) -> tupl
     return float((low + high) / 2), False
 
 
-@pytest.mark.parametrize("kind", ["sphere", "nearest_other", "mixup_line", "manifold"])
-@pytest.mark.parametrize("last", [False, True], ids=["NCHW", "channels_last"])
-def test_the_probe_is_the_plain_one(points, kind, last):
+@pytest.mark.parametrize(
+    ("kind", "last", "places", "batches"),
+    [
+        ("sphere", False, 1, 1),
+        ("nearest_other", True, 64 * 7, 2),
+        ("mixup_line", False, 2**20, 4),
+        ("manifold", True, 2**20, 4),
+    ],
+)
+def test_the_probe_is_the_plain_one(points, kind, last, places, batches, monkeypatch):
     """Ray by ray and place by place, in float64 behind the places: curves to 1e-9, radii to the last bisection.
 
     The model rounds its inputs' sums otherwise in a batch than alone, by 1e-15: no bisection hangs on that here.
     """
+    monkeypatch.setattr("halobench.probing.ray_walk.PLACES", places)  # how many are made at a time says nothing
+    monkeypatch.setattr("halobench.probing.ray_walk.BATCHES", batches)
     inputs, labels = points
     model = lively("cnn", tuple(inputs.shape[1:]), width=4).double()
     layout = torch.channels_last if last else torch.contiguous_format
@@ -110,7 +118,7 @@ def test_the_probe_is_the_plain_one(points, kind, last):
         asked.append(batch.is_contiguous(memory_format=layout))
         return model(batch.double())
 
-    spec = ProbeSpec(kind, directions=1 if kind == "nearest_other" else 3, radii=(0.0, 1.0, 4.0), components=6)
+    spec = ProbeSpec(kind, directions=1 if kind == "nearest_other" else 2, radii=(0.0, 1.0, 4.0), components=6)
     around = Surroundings(inputs, labels)
     found = probe(
         exact, inputs, labels, spec, around, rng=np.random.default_rng(7), options=ProbeOptions(BETAS, 10, layout)
@@ -129,27 +137,6 @@ def test_the_probe_is_the_plain_one(points, kind, last):
         read = reader(row.point, row.ray, BETAS[row.calibrator])
         radius, censored = plain_radius(spec, read, distances[row.point], row.quantity)
         assert (row.radius, row.censored) == (pytest.approx(radius, rel=1e-9), censored)
-
-
-@pytest.mark.parametrize("blocks", [(1, 1), (64 * 7, 2), (2**20, 4)])
-def test_how_many_places_are_made_at_a_time_changes_no_number(points, blocks, monkeypatch):
-    inputs, labels = points
-    model = lively("mlp", tuple(inputs.shape[1:]), width=16).double()
-    spec, around = ProbeSpec("sphere", directions=3), Surroundings(inputs, labels)
-
-    def run():
-        with torch.no_grad():
-            rng = np.random.default_rng(1)
-            return probe(
-                lambda x: model(x.double()), inputs, labels, spec, around, rng=rng, options=ProbeOptions(BETAS, 7)
-            )
-
-    whole = run()
-    monkeypatch.setattr("halobench.probing.ray_walk.PLACES", blocks[0])
-    monkeypatch.setattr("halobench.probing.ray_walk.BATCHES", blocks[1])
-    parts = run()
-    np.testing.assert_allclose(parts.curves, whole.curves, rtol=1e-9)
-    np.testing.assert_allclose(parts.radii["radius"], whole.radii["radius"], rtol=1e-9)
 
 
 def test_a_point_itself_is_looked_at_once_and_no_batch_is_larger_than_asked_for(points):
@@ -292,20 +279,9 @@ def test_a_model_that_doesnt_run_its_sequence_as_a_whole_is_probed_as_it_is(kind
     images = torch.randn(20, 1, 8, 8)
     with torch.no_grad():
         expected = model(images)
-    torch.testing.assert_close(predictor(model, TrainSpec())(images), expected)
-    torch.testing.assert_close(predictor(model, TrainSpec())(images + 1), model(images + 1).detach())
-
-
-def test_the_probes_predictions_are_those_of_the_stage(points):
-    """Folded, in float32: within 1e-5 of the largest logit."""
-    inputs, _ = points
-    for last in (False, True):
-        recipe = TrainSpec(channels_last=last)
-        model = place(lively("cnn", tuple(inputs.shape[1:])), recipe, torch.device("cpu"))
-        assert checked(model, inputs) is not model
-        expected = predict(model, inputs.numpy(), recipe)
-        found = predictor(model, recipe)(inputs).numpy()
-        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    found = predictor(model, TrainSpec())  # which makes up its mind by the first images
+    torch.testing.assert_close(found(images), expected)
+    torch.testing.assert_close(found(images + 1), model(images + 1).detach())
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
@@ -330,35 +306,21 @@ def test_casts_that_are_kept_change_no_bit_and_are_made_once(points, name):
     assert fewer == weights + 3 * (casts - weights)  # besides weights, what is cast on the way
 
 
-def test_bf16_moves_confidences_by_no_more_than_it_rounds(points):
+def test_the_probes_predictions_are_the_stages_and_bf16_moves_them_by_no_more_than_it_rounds(points):
     """8 bits a number: logits of order 10 move by about 0.05, and confidences by a fortieth at the very most."""
     inputs, labels = points
     model = lively("cnn", tuple(inputs.shape[1:]))
+    for last in (False, True):  # folded, and yet what the stage predicts
+        recipe = TrainSpec(channels_last=last)
+        placed = place(copy.deepcopy(model), recipe, torch.device("cpu"))
+        assert checked(placed, inputs) is not placed
+        expected, found = predict(placed, inputs.numpy(), recipe), predictor(placed, recipe)(inputs).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
     logits = [predictor(model, TrainSpec(precision=precision))(inputs) for precision in ("float32", "bf16")]
     sure = [score(one, torch.from_numpy(labels), [1.0])[1] for one in logits]
     size = float(logits[0].abs().max())
     assert 0 < (logits[0] - logits[1]).abs().max() < 2**-6 * size
     assert (sure[0] - sure[1]).abs().max() < 2**-6 * size / 2  # a confidence moves by at most half its logits' move
-
-
-@pytest.mark.parametrize("keep", ["floats", "bytes", "nothing"])
-@pytest.mark.parametrize("shape", [(1, 6, 5), (3, 6, 5)])
-def test_batches_are_the_images_in_their_layout(keep, shape):
-    """To the last bit, and without a copy: rows are read as the layout has them in memory."""
-    images = np.random.default_rng(0).integers(0, 256, size=(40, *shape), dtype=np.uint8)
-    mean, std = np.full(shape[0], 100.0), np.full(shape[0], 50.0)
-    order = np.random.default_rng(1).permutation(40)
-    plain = Feed(images, mean, std, keep=keep).take(order)
-    for rows, found in Feed(images, mean, std, "cpu", torch.channels_last, keep).batches(order, 8):
-        at = np.array([np.flatnonzero(order == row)[0] for row in rows.numpy()])
-        assert torch.equal(found, plain[torch.from_numpy(at)])
-        assert found.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_one_hot_rows_are_torchs():
-    labels = torch.tensor([3, 0, 4, 4])
-    found = one_hot(labels, CLASSES)
-    assert torch.equal(found, nn.functional.one_hot(labels, CLASSES).float())
 
 
 class Spelt(Loss):
@@ -369,9 +331,10 @@ class Spelt(Loss):
         return base.soft_cross_entropy(logits, targets)
 
 
-@pytest.mark.parametrize("micro", [None, 8])
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize("name", ["mlp", "cnn"])
+@pytest.mark.parametrize(
+    ("name", "precision", "micro"),
+    [("mlp", "float32", 8), ("mlp", "bf16", None), ("cnn", "float32", None), ("cnn", "bf16", 8)],
+)
 def test_labels_train_as_their_rows_do(name, precision, micro):
     """The gradient is the same to the last bit, and so are the weights; the loss is summed in another order."""
     rng = np.random.default_rng(0)
