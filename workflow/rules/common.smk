@@ -4,7 +4,7 @@ from halobench.experiment.displays import tables_read
 from halobench.runner.startup import Startup, attempt
 from halobench.storage.layout import ORIGINS, STAGES, TABLES
 
-STARTUP = Startup(workflow, workflow.source_path("../claims.yaml"))
+STARTUP = Startup(workflow, lambda: workflow.source_path("../claims.yaml"))
 if STARTUP.frozen is None:
 
     configfile: "config.yaml"

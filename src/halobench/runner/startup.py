@@ -53,8 +53,8 @@ class Startup:
     Parameters
     ----------
     workflow : snakemake.workflow.Workflow
-    claims : str
-        The claims of the workflow itself, as its ``source_path`` gives them.
+    claims : callable
+        Returns the claims of the workflow itself, as its ``source_path`` gives them.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Startup:
         The results folder.
     """
 
-    def __init__(self, workflow: Any, claims: str):
+    def __init__(self, workflow: Any, claims: Callable[[], str]):
         self.workflow = workflow
         self.began = time.time()
         self.frozen = None if workflow.is_main_process else cluster_run.started_with()
@@ -85,8 +85,12 @@ class Startup:
         """Return a path of a rule as it lies on disk."""
         return self.workflow.modifier.path_modifier.replace_prefix(path)
 
-    def _place(self, claims: str) -> str:
+    def _place(self, find: Callable[[], str]) -> str:
         """Return the path by which rules name the file of claims."""
+        try:
+            claims = find()
+        except FileNotFoundError:
+            return CLAIMS  # which is reported with what else is wrong with claims
         original = getattr(claims, "flags", {}).get("sourcecache_entry", claims)
         if not Path(CLAIMS).exists() and not Path(original).exists():
             return claims  # a copy of a file that lies elsewhere in the world
