@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-MAY_BE_EMPTY = ("neighbourhood", "radii", "history")  # if no cell is probed, or nothing is trained
+# If no cell is probed, nothing is trained, or nothing is fitted.
+MAY_BE_EMPTY = ("neighbourhood", "radii", "history", "fits")
 
 KEYS = ["dataset", "model", "loss", "seed"]  # the columns that name a cell
 PAIRED = ["dataset", "model", "seed"]  # within which losses are compared

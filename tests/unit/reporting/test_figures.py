@@ -323,6 +323,20 @@ def test_claims_draws_estimates_intervals_and_words(tables):
         assert tested or names.claim_label(claim, rows["fit"].iloc[0]) in words(figure)
 
 
+def test_calibration_without_a_finite_nll_says_so(tables):
+    table = tables["metrics"].copy()
+    table.loc[(table["metric"] == "nll") & (table["model"] != "bayes"), ["value", "low", "high"]] = np.inf
+    own = table[table["model"] != "bayes"]
+    assert "infinite for" in words(calibration.draw(own, tables["runs"]))
+
+
+def test_summary_of_other_calibrators_alone_is_drawn(tables):
+    empty = {name: tables[name].iloc[:0] for name in ("neighbourhood", "radii")}
+    trained = tables["metrics"].query("loss != 'reference'")
+    figure = drawn("summary", tables | empty | {"metrics": trained.assign(calibrator="isotonic")})
+    assert words(figure).count("No cell was probed.") == 2
+
+
 def test_summary_lists_verdicts_by_fit_and_leaves_out_untested_claims(tables):
     table = tables["claims"]
     matrix = verdict_matrix(table)

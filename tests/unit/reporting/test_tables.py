@@ -284,6 +284,15 @@ def test_empty_tables_say_so(name, tmp_path):
     assert "There is nothing to show." in page.read_text()
 
 
+@pytest.mark.parametrize("name", [IMAGES[0], GAUSSIANS[0]])
+def test_without_a_calibrator_that_it_shows_a_table_is_empty(name, tmp_path):
+    """As with ``calibrators: [isotonic]``."""
+    given = made_images()
+    table = plugins.load("tables", name)(given["metrics"].assign(calibrator="isotonic"), given["runs"])
+    assert table.parts == ()
+    assert "There is nothing to show." in layout.save(table, tmp_path / name)[2].read_text()
+
+
 def test_what_is_absent_is_told_in_the_caption_alone():
     """Signs are explained where they are used: a dash, a share of seeds, bold and a dagger."""
     given = {name: rows.copy() for name, rows in synthetic.tables([("digits", "mlp", "cross_entropy")]).items()}

@@ -163,6 +163,8 @@ def _limit(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float]) -> li
     30% of their span on each side, and other references by 25%.
     """
     means = [*shown["mean"][np.isfinite(shown["mean"])], *(v for name, v in references.items() if name == "bayes")]
+    if not means:  # all are infinite, which the remarks say
+        return []
     low, high = min(means), max(means)
     span = max(high - low, 1e-3 * max(abs(high), 1e-6), 1e-9)
     low = min(low, max(shown["low"].min(), low - 0.3 * span, min(low, 0)))

@@ -154,7 +154,7 @@ def add_head(figure: Figure, title: str, note: str = "", legend: Sequence[Line2D
 def add_legend(figure: Figure | SubFigure, handles: Sequence[Line2D], width: float, **place: Any) -> Legend:
     """Draw a legend in as few lines as `width` inches hold; `place` goes to matplotlib."""
     look: dict[str, Any] = {"borderpad": 0, "borderaxespad": 0, "handletextpad": 0.5, "columnspacing": 1.4}
-    for columns in range(len(handles), 0, -1):
+    for columns in range(max(len(handles), 1), 0, -1):
         legend = figure.legend(handles=list(handles), ncols=columns, handlelength=2.2, **look, **place)
         if columns == 1 or legend.get_window_extent().width <= width * figure.dpi:
             break

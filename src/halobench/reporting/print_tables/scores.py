@@ -85,7 +85,7 @@ def images(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str, columns: Colum
         trained = numbers[(numbers["dataset"] == dataset) & (numbers["loss"] != "reference")]
         models = labels.ordered(trained["model"], labels.MODELS)
         blocks = [(labels.model_label(m), lines(trained[trained["model"] == m], numbers, columns)) for m in models]
-        if blocks:
+        if blocks and columns.shown(numbers):
             blocks += [("", (bayes[dataset],))] if dataset in bayes else []
             judged = JUDGED[_judge(judge, dataset in noisy)]
             shows = f"{labels.dataset_label(dataset)}: scores on test data {judged}"
@@ -125,8 +125,9 @@ def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
                 heading = f"{dataset}: means {separation[dataset]:.3g} standard deviations apart"
                 closing = (bayes[dataset],) if dataset in bayes else ()
                 blocks.append((heading, (*lines(cells, numbers, PAPER), *closing)))
-        what = f"{labels.model_label(model)} on Gaussian classes: scores on test data {JUDGED[judge]}"
-        parts.append(_part(model, what, blocks, of_model, PAPER.shown(numbers), PAPER))
+        if calibrators := PAPER.shown(numbers):
+            what = f"{labels.model_label(model)} on Gaussian classes: scores on test data {JUDGED[judge]}"
+            parts.append(_part(model, what, blocks, of_model, calibrators, PAPER))
     return Table(title, numbers, tuple(parts))
 
 
