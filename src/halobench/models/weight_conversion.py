@@ -63,7 +63,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a file by name, in its order; no code that it may hold is run."""
     from timm.models import load_state_dict
 
-    what = "a file of tensors, as torch.save(model.state_dict(), FILE) writes it"
+    what = "a file of tensors, as PyTorch saves a model's state_dict"
     require(path.is_file(), "IN", str(path), f"{what}, and there is no such file")
     try:
         tensors = load_state_dict(str(path), weights_only=True)
