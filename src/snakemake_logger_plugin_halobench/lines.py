@@ -59,9 +59,9 @@ class Lines:
         event = getattr(record, "event", None)
         if event in self._events:
             self._events[event](record)
-        elif (record.levelno >= logging.WARNING and not _is_stale(record)) or (self.settings.verbose and event is None):
+        elif record.levelno >= logging.WARNING or (self.settings.verbose and event is None):
             self._complained |= record.levelno >= logging.ERROR
-            self.say(record.getMessage())
+            self._say_news(record.getMessage())
         elif event is None and not self._started:
             self._held.append(record.getMessage())
 
@@ -132,16 +132,17 @@ class Lines:
     def _raise(self, record: Any) -> None:
         if record.exception == "RuleException":  # which the job's log explains better, and a retry may mend
             self._exceptions.append(record.getMessage())
-        elif not _is_stale(record):
+        else:
             self._complained = True
             locked = record.exception == "LockException" and other_runs(Path())[0]
-            self.say(LOCKED if locked else record.getMessage())
+            self._say_news(LOCKED if locked else record.getMessage())
+
+    def _say_news(self, text: str) -> None:
+        """Print lines of Snakemake, unless the table of failed jobs has told what they say."""
+        if not any(sentence in text for sentence in NO_NEWS):
+            self.say(text)
 
     def _count(self) -> str:
         """Return how many jobs are done: ``[ 12/299]``."""
         total = str(self.run.total.total())
         return f"[{self.run.done.total():>{len(total)}}/{total}]"
-
-
-def _is_stale(record: logging.LogRecord) -> bool:
-    return any(text in record.getMessage() for text in NO_NEWS)

@@ -278,6 +278,12 @@ def test_silence_leaves_failures_and_the_end(capsys):
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("[0/2] train clean/mlp/mixup2/seed0  failed after ")
     assert said[-1] == "1 job failed; ..."
+    view = begin(Lines(settings), {"train": 2})
+    view.take(job(1))
+    failure = "WorkflowError:\nAt least one job did not complete successfully."
+    view.take(record(LogEvent.ERROR, failure, logging.ERROR, exception="WorkflowError"))
+    view.close()
+    assert capsys.readouterr().err == "", "a sentence that is left out still says that the run has failed"
 
 
 def test_the_summary_names_what_was_written(folder):
