@@ -25,6 +25,11 @@ left_out: list[str] = []  # lines on jobs that the run in this process can't do
 def note_left_out(line: str) -> None:
     """Say that jobs are left out of the run in this process, and keep it for its end."""
     left_out.append(line)
+    say(line)
+
+
+def say(line: str) -> None:
+    """Print a line of the suite's own among those of Snakemake."""
     print(f"halobench: {line}", file=sys.stderr, flush=True)
 
 

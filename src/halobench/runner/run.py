@@ -122,7 +122,7 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
         _settle_left(options.directory, cancel)  # which may take hours
     code = _snakemake(arguments if options.logger else [LOGGER, *arguments])
     for line in outcome.left_out:
-        _say(line)
+        outcome.say(line)
     return code or int(bool(outcome.left_out))
 
 
@@ -134,14 +134,14 @@ def _enrol_unlocked(options: argparse.Namespace) -> list[str]:
         alive, dead = other_runs(folder)  # a dead one may have had this one's number, as in a container
         enrol(folder)
         for other in alive:
-            _say(_words(other))
+            outcome.say(_words(other))
         if dead and not alive:
             # Without our workflow: it takes long to read, and the run itself reports whatever is wrong with it.
             values = {key: getattr(options, key) for key in UNLOCKING}
             kept = [f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value]
             command = [sys.executable, "-m", "snakemake", "--unlock", f"--snakefile={os.devnull}", *kept]
             if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-                _say("the run that had locked this directory is dead; unlocked")
+                outcome.say("the run that had locked this directory is dead; unlocked")
                 for path in {*dead} - {*_held}:
                     path.unlink(missing_ok=True)
     return alive
@@ -174,10 +174,6 @@ def _since(process: int) -> str:
     return f" since {began:%H:%M}" if began.date() == datetime.now().date() else f" since {began:%d %B %H:%M}"
 
 
-def _say(line: str) -> None:
-    print(f"halobench: {line}", file=sys.stderr, flush=True)
-
-
 def _snakemake(arguments: Sequence[str]) -> int:
     """Run Snakemake in this process, which signals then reach as they reach it by itself; its exit code."""
     from snakemake.cli import main
@@ -200,20 +196,20 @@ def _name_left(folder: Path) -> None:
     with contextlib.suppress(queue.SlurmError):
         if left := queue.queued(queue.noted(folder / SUBMITTED, other_runs(folder)[0])):
             what = "a run without -n ends those that wait, and waits for the others"
-            _say(f"jobs of a run that died are in the queue: {', '.join(map(str, left))}; {what}")
+            outcome.say(f"jobs of a run that died are in the queue: {', '.join(map(str, left))}; {what}")
 
 
 def _settle_left(folder: Path, cancel: bool) -> None:
     """See to it that no jobs of dead runs are left in a cluster's queue, and forget those runs."""
     runs = queue.noted(folder / SUBMITTED)
     try:
-        settled = queue.settle(runs, cancel, lambda line: _say(f"jobs of a run that died: {line}"))
+        settled = queue.settle(runs, cancel, lambda line: outcome.say(f"jobs of a run that died: {line}"))
     except queue.SlurmError as error:
         where = f"jobs of run {', '.join(runs)} may be left in the queue of a cluster"
         right = f"start it where SLURM answers, or remove {folder / SUBMITTED} if that cluster is gone"
         raise queue.SlurmError(f"{where}, and it can't be asked ({error}): {right}") from None
     if settled:
-        _say(f"jobs of a run that died: {len(settled)} were left in the queue, and none is now")
+        outcome.say(f"jobs of a run that died: {len(settled)} were left in the queue, and none is now")
     for run_ in runs:
         queue.forget(folder / SUBMITTED, run_)
 

@@ -159,7 +159,7 @@ class Startup:
         note_run(self.workflow, config, self.results)
         outputs = {str(path) for job in self.workflow.dag.needrun_jobs() for path in job.output}
         for line in preflight.replaced_cells(checked, self.results, outputs):
-            print(f"halobench: {line}", file=sys.stderr, flush=True)
+            outcome.say(line)
         if cluster_run.is_local(self.workflow):
             fork_server.start()
 
