@@ -96,13 +96,12 @@ def test_calibrator_is_what_it_says(examples):
     assert (wide["mine.calibrators:shrunk"] <= wide["none"] + 1e-12).all()
 
 
-def test_scores_of_the_rated_are_expectations_under_the_votes(examples, monkeypatch):
-    """Against the logits of the cell and the votes, which are drawn here once more."""
+def test_scores_of_the_rated_are_expectations_under_the_votes(examples):
+    """Against the logits of the cell and the votes, which are drawn here once more; here `mine` can't be imported."""
     rng = np.random.default_rng(0)
     odds = np.exp(2 * rng.normal(size=(240, 5))[:, :3])
     votes = rng.multinomial(20, odds / odds.sum(axis=1, keepdims=True)) / 20
     results = examples[0] / "results"
-    monkeypatch.syspath_prepend(examples[0])
     data = load_data(results / "sources/rated", DatasetSpec("rated", 100, 60, 60), 0)
     assert (data.splits["val"].index.min(), data.splits["val"].index.max()) == (120, 179)
     rows = votes[data.splits["test"].index]

@@ -345,8 +345,8 @@ def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
 
 def sampler(folder: Path) -> list[tuple[str, str]]:
     """Return the plug-in that draws the samples of a written source, for the code version; none if it holds images."""
-    loader = read_meta(folder)[0].loader
-    return [("data", loader)] if plugins.is_distribution(loader) else []
+    spec, meta = read_meta(folder)
+    return [] if meta["size"] else [("data", spec.loader)]
 
 
 def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> Images:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 from halobench.core.specs import DatasetSpec, NoiseSpec
@@ -134,7 +133,7 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
         If the source has fewer images than the splits need, or a file of it is missing or isn't as it was written.
     """
     source, meta = read_meta(folder)
-    if plugins.is_distribution(source.loader):
+    if not meta["size"]:  # it holds no samples, so that they are drawn here
         return _drawn(load_distribution(source), source.loader, spec, seed)
     samples = read_arrays(folder, source, meta)
     transition = noise_transition(spec.noise, meta["classes"], generator(seed, "noise-map"))
