@@ -112,28 +112,28 @@ class Masked:
         """
         if np.isfinite(logits.min()):
             return None
-        there = np.isfinite(logits)
-        _check_mass(there, targets)
+        finite = np.isfinite(logits)
+        _check_mass(finite, targets)
         with np.errstate(over="ignore"):
             shifted = logits - logits.max(axis=1, keepdims=True).astype(np.float64)
-        spread = float(-shifted[there].min())
+        spread = float(-shifted[finite].min())
         require(math.isfinite(spread), "logits", spread, "a spread within the range of float64")
         unit = spread or 1.0
-        scaled = np.where(there, shifted / unit, 0.0)
+        scaled = np.where(finite, shifted / unit, 0.0)
         if targets.ndim == 1:
             picked = scaled[np.arange(len(scaled)), targets]
         else:
             picked = np.einsum("ij,ij->i", scaled, targets, dtype=np.float64)
-        linear, counts = math.fsum(picked) / len(picked), there.sum(axis=1)
+        linear, counts = math.fsum(picked) / len(picked), finite.sum(axis=1)
         slope = math.fsum(scaled.sum(axis=1) / counts) / len(picked) - linear
         summary = DataSummary(linear, slope, spread / unit)
-        return cls(np.where(there, scaled, -FAR), summary, float(np.log(counts).mean()), unit)
+        return cls(np.where(finite, scaled, -FAR), summary, float(np.log(counts).mean()), unit)
 
 
-def _check_mass(there: np.ndarray, targets: np.ndarray) -> None:
-    """Raise SpecError if a target has mass where no logit is `there`."""
-    rows = np.arange(len(there))
-    good = there[rows, targets] if targets.ndim == 1 else (there | (targets == 0)).all(axis=1)
+def _check_mass(finite: np.ndarray, targets: np.ndarray) -> None:
+    """Raise SpecError if a target has mass where no logit is `finite`."""
+    rows = np.arange(len(finite))
+    good = finite[rows, targets] if targets.ndim == 1 else (finite | (targets == 0)).all(axis=1)
     row = int(np.argmin(good))
     label = f" (label {targets[row]})" if targets.ndim == 1 else ""
     count = f"{int((~good).sum())} rows have that"

@@ -52,9 +52,9 @@ def with_results(arguments: Sequence[str], folder: Path | None) -> list[str]:
     for i, argument in enumerate(kept):  # of several --config the last alone counts for Snakemake
         if argument in ("--config", "-C"):
             return [*kept[: i + 1], f"results={folder}", *kept[i + 1 :], *targets]
-    given = [argument for argument in kept if argument.startswith("--config=")]
-    kept = [argument for argument in kept if argument not in given]
-    return [*kept, "--config", *(one.partition("=")[2] for one in given[-1:]), f"results={folder}", *targets]
+    inline = [argument for argument in kept if argument.startswith("--config=")]
+    kept = [argument for argument in kept if argument not in inline]
+    return [*kept, "--config", *(one.partition("=")[2] for one in inline[-1:]), f"results={folder}", *targets]
 
 
 def _run(args: argparse.Namespace) -> int:

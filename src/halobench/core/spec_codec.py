@@ -93,19 +93,19 @@ def spec(cls: type[T]) -> type[T]:
     Every field is a key, described by ``Field(default=..., description=...)`` and what else limits its values. A check
     of several keys together is `__post_init__`, which raises SpecError.
     """
-    made: Any = pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))(cls)
-    build = made.__init__
-    names = [field.name for field in dataclasses.fields(made) if not field.kw_only]
+    checked: Any = pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))(cls)
+    build = checked.__init__
+    names = [field.name for field in dataclasses.fields(checked) if not field.kw_only]
 
     @functools.wraps(build)
     def __init__(self: Any, *values: Any, **keys: Any) -> None:
         try:
             build(self, *values[len(names) :], **dict(zip(names, values, strict=False)), **keys)
         except pydantic.ValidationError as error:
-            raise spec_errors(made, error)[0] from None
+            raise spec_errors(checked, error)[0] from None
 
-    made.__init__ = __init__
-    return made
+    checked.__init__ = __init__
+    return checked
 
 
 def adapter(cls: type) -> pydantic.TypeAdapter[Any]:
@@ -158,8 +158,8 @@ WORDS = {
 def spec_errors(cls: type, error: pydantic.ValidationError) -> list[SpecError]:
     """Return the problems that pydantic found in a value for the spec `cls`, each with its key below that spec."""
     # Missing keys come last: one that is misspelt says more. To pydantic, a list of bad entries is too short besides.
-    found: list[Any] = error.errors(include_url=False)
-    problems = sorted(found, key=lambda each: each["type"] == "missing")
+    listed: list[Any] = error.errors(include_url=False)
+    problems = sorted(listed, key=lambda each: each["type"] == "missing")
     return [_spec_error(cls, **each) for each in problems if each["type"] != "too_short" or not each["input"]]
 
 

@@ -89,8 +89,8 @@ class Data:
         arrays = {f"{name}.labels": split.labels for name, split in self.splits.items()}
         arrays |= {f"{name}.clean": split.clean for name, split in self.splits.items()}
         if self.distribution is None:
-            given = [name for name, split in self.splits.items() if split.posterior is not None]
-            arrays |= {f"{name}.posterior": self.posterior(name) for name in given}
+            known = [name for name, split in self.splits.items() if split.posterior is not None]
+            arrays |= {f"{name}.posterior": self.posterior(name) for name in known}
             return arrays | {"transition": self.transition}
         regions = self.distribution.regions
         if regions is None:

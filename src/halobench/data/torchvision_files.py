@@ -90,11 +90,11 @@ class VisionSet:
         published = getattr(importlib.import_module("torchvision.datasets"), self.published)
         if not self._found():
             self._download(published)
-        found, checksums = self._found(), published_checksums(published)
+        paths, checksums = self._found(), published_checksums(published)
         payloads = dict(zip(self.files, self.payloads, strict=False))
-        for name, path in found.items():
+        for name, path in paths.items():
             check(path, checksums[name], payloads.get(name))
-        with unpacking(found) as folder:
+        with unpacking(paths) as folder:
             (train, first, names), (test, second, _) = (read(published, folder, part) for part in self._parts())
         labels = np.concatenate([first, second]).astype(np.int64)
         return Images(np.concatenate([train, test]), labels, self.classes, self._parts(), tuple(names))
@@ -203,21 +203,21 @@ def payload_checksum(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def unpacking(found: Mapping[str, Path]) -> Iterator[str | Path]:
+def unpacking(paths: Mapping[str, Path]) -> Iterator[str | Path]:
     """Yield the folder that holds a set as torchvision reads it: the data root, or one that archives are unpacked to.
 
     Parameters
     ----------
-    found : mapping of str to Path
+    paths : mapping of str to Path
         The set's files, by their names under the data root.
     """
     from torchvision.datasets.utils import extract_archive
 
-    if not any(name.endswith(".gz") for name in found):
+    if not any(name.endswith(".gz") for name in paths):
         yield data_root()
         return
     with tempfile.TemporaryDirectory(prefix="halobench-") as temporary:
-        for name, path in found.items():
+        for name, path in paths.items():
             folder = Path(temporary, name).parent
             folder.mkdir(parents=True, exist_ok=True)
             extract_archive(path, folder)

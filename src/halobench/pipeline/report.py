@@ -46,8 +46,8 @@ def run_overview(
         from halobench.reporting.pages import overview
 
         read, name = tables_io.read_tables(tables, names), shown_spec["experiment"]
-        made = [origins.job_row(name, read_record(tables / f"{s}.json", origins.RECORD_KEYS)) for s in TABLE_STAGES]
-        read["jobs"] = pd.concat([read["jobs"], origins.jobs_table(made)], ignore_index=True)
+        rows = [origins.job_row(name, read_record(tables / f"{s}.json", origins.RECORD_KEYS)) for s in TABLE_STAGES]
+        read["jobs"] = pd.concat([read["jobs"], origins.jobs_table(rows)], ignore_index=True)
         picture = figure.read_bytes() if figure else b""
         pages = overview.pages(name, read, shown_spec["config"], picture, shown_spec["note"])
         for path in run.outputs:

@@ -188,8 +188,8 @@ def check_snakefile(arguments: Sequence[str]) -> None:
     parser.add_argument("--snakefile", "-s")
     parser.add_argument("--profile")  # which may name one
     parser.add_argument("--help", "-h", "--version", "-v", action="store_true", dest="about")
-    asked = vars(parser.parse_known_args(arguments)[0])
-    if not any(asked.values()) and not any(map(os.path.exists, SNAKEFILES)):
+    options = vars(parser.parse_known_args(arguments)[0])
+    if not any(options.values()) and not any(map(os.path.exists, SNAKEFILES)):
         right = "start it in a clone of halobench, or name a clone's: --snakefile CLONE/Snakefile"
         raise FileNotFoundError(f"no Snakefile is in {Path.cwd()}: {right}")
 

@@ -88,7 +88,7 @@ def _restore_time(path: Path, record: Mapping[str, Any]) -> None:
 
 def find_unwritable(config: Config, results: Path) -> dict[Path, list[Job]]:
     """Return the jobs that would run and whose outputs or log can't be written, by the folder that is in the way."""
-    found: dict[Path, list[Job]] = {}
+    blocked: dict[Path, list[Job]] = {}
 
     @functools.cache
     def refusing(folder: Path) -> Path | None:
@@ -100,8 +100,8 @@ def find_unwritable(config: Config, results: Path) -> dict[Path, list[Job]]:
         places = (results / job.record).parent, (results / job.log).parent
         folder = next(filter(None, map(refusing, places)), None)
         if folder is not None and not _is_there(job, results):
-            found.setdefault(folder, []).append(job)
-    return found
+            blocked.setdefault(folder, []).append(job)
+    return blocked
 
 
 def _is_there(job: Job, results: Path) -> bool:

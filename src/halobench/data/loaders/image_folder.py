@@ -180,16 +180,16 @@ def _walk(root: str, listed: dict[str, str], problems: list[str]) -> dict[str, l
     def fail(error: OSError) -> None:
         raise error
 
-    found: dict[str, list[str]] = {}  # the images in each folder
+    images: dict[str, list[str]] = {}  # the images in each folder
     for place, folders, files in os.walk(root, followlinks=True, onerror=fail):
         folders[:] = [name for name in sorted(folders) if _first_time(os.path.join(place, name), listed, problems)]
         paths = [os.path.join(place, name) for name in sorted(files)]
-        found[place] = [path for path in paths if _is_image(path, problems)]
+        images[place] = [path for path in paths if _is_image(path, problems)]
         if place == root:
             classes: dict[str, list[str]] = {name: [] for name in folders}
-    del found[root]
-    for place in sorted(found):
-        classes[os.path.relpath(place, root).split(os.sep)[0]] += found[place]
+    del images[root]
+    for place in sorted(images):
+        classes[os.path.relpath(place, root).split(os.sep)[0]] += images[place]
     return classes
 
 

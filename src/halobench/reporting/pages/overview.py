@@ -50,7 +50,7 @@ def pages(
     runs, jobs, claims = (tables[name] for name in ("runs", "jobs", "claims"))
     whole = claims[claims["scope"] == "all"]
     facts, grid = run_costs.facts(jobs), _grid(runs)
-    versions = [Line({}, (name, ", ".join(found))) for name, found in facts["versions"].items()]
+    versions = [Line({}, (name, ", ".join(values))) for name, values in facts["versions"].items()]
     both = {
         **{"experiment": experiment, "note": note, "grid": _summary(runs), "facts": facts},
         "figure": base64.b64encode(figure).decode(),

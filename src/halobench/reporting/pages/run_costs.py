@@ -65,9 +65,9 @@ def versions(jobs: pd.DataFrame) -> dict[str, list[str]]:
 
 def machine(hardware: str) -> str:
     """Return a host, its processor, cores and card in words, from a record's ``hardware`` as JSON."""
-    found = json.loads(hardware)
-    card = f", {found['gpu']}" if "gpu" in found else ""
-    return f"{found['host']}: {found['processor']}, {found['cores']} cores{card}"
+    machine_facts = json.loads(hardware)
+    card = f", {machine_facts['gpu']}" if "gpu" in machine_facts else ""
+    return f"{machine_facts['host']}: {machine_facts['processor']}, {machine_facts['cores']} cores{card}"
 
 
 def _shares(names: pd.Series) -> list[str]:

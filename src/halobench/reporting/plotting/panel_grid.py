@@ -68,8 +68,8 @@ def draw_grid(
     size : (float, float)
         Width and height of a panel with its labels, in inches.
     """
-    found = set(present)
-    keys = [key for key in itertools.product(rows, columns) if key in found]
+    wanted = set(present)
+    keys = [key for key in itertools.product(rows, columns) if key in wanted]
     down = [row for row in rows if any(row == key[0] for key in keys)]
     across = [column for column in columns if any(column == key[1] for key in keys)]
     if len(keys) < SPARSE * len(down) * len(across):
@@ -79,14 +79,14 @@ def draw_grid(
     deep = next((high for bands, high in height.items() if high <= shape * bands), 1)
     padded = [*down, *[None] * (-len(down) % deep)]
     lines = [[(row, column) for row in padded[i::deep] for column in across] for i in range(deep if down else 0)]
-    figure, axes = _page(text, [[key if key in found else None for key in line] for line in lines], size)
+    figure, axes = _page(text, [[key if key in wanted else None for key in line] for line in lines], size)
     blank = "\n" if any(rows.values()) else ""  # the line that headings of rows are in
     for line in lines:
-        for row in {key[0]: None for key in line if key in found}:
-            first = next(key for key in line if key[0] == row and key in found)
+        for row in {key[0]: None for key in line if key in wanted}:
+            first = next(key for key in line if key[0] == row and key in wanted)
             axes[first].set_title(rows[row], loc="left", weight="bold")
     for start, column in itertools.product(range(0, len(down), deep), across):
-        top = next(((row, column) for row in down[start : start + deep] if (row, column) in found), None)
+        top = next(((row, column) for row in down[start : start + deep] if (row, column) in wanted), None)
         if top:
             axes[top].set_title(columns[column] + blank)
     return figure, axes
@@ -111,8 +111,8 @@ def _page(text: PageText, lines: Sequence[Sequence[Key | None]], size: tuple[flo
     figure = blank_figure(scale * width, scale * height)
     number = {key: i for i, key in enumerate(keys)}
     places: list[Any] = [[number.get(key, -1) if key else -1 for key in line] for line in lines]
-    found = figure.subplot_mosaic(places, empty_sentinel=-1) if keys else {}
-    axes = {key: found[i] for key, i in number.items()}
+    subplots = figure.subplot_mosaic(places, empty_sentinel=-1) if keys else {}
+    axes = {key: subplots[i] for key, i in number.items()}
     if text.xlabel and keys:
         figure.supxlabel(text.xlabel, size=8)
     add_head(figure, text.title, text.note, text.legend)

@@ -169,8 +169,8 @@ def _placed(table: pd.DataFrame, cells: Sequence[Cell], losses: Sequence[str]) -
     rows = table[pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(cells) & table["loss"].isin(losses)]
     places: dict[tuple[str, str, str], float] = {}
     for y, cell in enumerate(cells):
-        found = set(rows.loc[(rows["dataset"] == cell[0]) & (rows["model"] == cell[1]), "loss"])
-        present = [loss for loss in losses if loss in found]
+        trained = set(rows.loc[(rows["dataset"] == cell[0]) & (rows["model"] == cell[1]), "loss"])
+        present = [loss for loss in losses if loss in trained]
         places |= {(*cell, loss): y + dy for loss, dy in zip(present, artists.dodge(len(present), 0.78), strict=True)}
     return rows.assign(y=[places[key] for key in zip(rows["dataset"], rows["model"], rows["loss"], strict=True)])
 

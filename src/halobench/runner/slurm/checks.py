@@ -73,12 +73,12 @@ def _problems(workflow: Any, job: Any, pools: list[str]) -> list[str]:
     from snakemake_interface_common.exceptions import WorkflowError
 
     executor, runtime = workflow.scheduler._executor, job.resources.get("runtime")
-    asked = {key: job.resources.get(key) for key in ASKED if job.resources.get(key) not in (None, "")}
-    settings = ", ".join(f"{key} = {value}" for key, value in asked.items())
-    accounts = re.findall(r"[^,\s]+", str(asked.get("slurm_account", "")))
+    options = {key: job.resources.get(key) for key in ASKED if job.resources.get(key) not in (None, "")}
+    settings = ", ".join(f"{key} = {value}" for key, value in options.items())
+    accounts = re.findall(r"[^,\s]+", str(options.get("slurm_account", "")))
     try:
         if not all(validate_account(account, executor.logger) for account in accounts):
-            return [f"slurm_account = {asked['slurm_account']}: expected none, since this cluster keeps no accounts"]
+            return [f"slurm_account = {options['slurm_account']}: expected none, since this cluster keeps no accounts"]
         validate_slurm_extra(job)
         where = {"account": next(executor.get_account_arg(job)), "partition": executor.get_partition_arg(job)}
         where |= {"run_uuid": "test", "slurm_logfile": os.devnull, "comment_str": "", "workdir": ""}
@@ -88,7 +88,7 @@ def _problems(workflow: Any, job: Any, pools: list[str]) -> list[str]:
         return [f"{settings}: {' '.join(str(error).split())}"]
     except SlurmError as error:
         return [f"{settings}: expected what a node of the cluster has ({error}); there are {'; '.join(pools)}"]
-    names = str(asked.get("slurm_partition", "")).split(",")
+    names = str(options.get("slurm_partition", "")).split(",")
     named = [line for line in pools if line.split(": ")[0].rstrip("*") in names or (names == [""] and "*: " in line)]
     longest = max((minutes(line.split(": ")[1].split(",")[0]) for line in named), default=float("inf"))
     if isinstance(runtime, int) and not 1 <= runtime <= longest:  # sbatch would take it

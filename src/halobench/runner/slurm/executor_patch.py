@@ -20,19 +20,19 @@ SURE = 3  # looks in a row, after which a state that may be passing is believed
 
 
 def corrected(
-    states: Mapping[str, str], active: Iterable[str], doubted: Counter[str], made: Callable[[str], bool]
+    states: Mapping[str, str], active: Iterable[str], doubted: Counter[str], has_files: Callable[[str], bool]
 ) -> dict[str, str]:
-    """Return the states of jobs as squeue tells them, those of `active` ones in doubt for `SURE` looks settled.
+    """Return the states of jobs as squeue shows them, those of `active` ones in doubt for `SURE` looks settled.
 
     A preempted job that isn't back in the queue was cancelled (`test_preemption_that_cancels`). One that squeue has
-    forgotten has ended: well, if its files are there (`made`), which a stage writes under other names until it is done
+    forgotten has ended: well, if it `has_files`, which a stage writes under other names until it is done
     (`test_jobs_that_the_queue_forgot_are_known_by_their_files`). `doubted` counts looks at each job.
     """
     settled = dict(states)
     for job in active:
         doubted[job] = doubted[job] + 1 if states.get(job, "PREEMPTED") == "PREEMPTED" else 0
         if doubted[job] >= SURE:
-            settled[job] = "COMPLETED" if job not in states and made(job) else "CANCELLED"
+            settled[job] = "COMPLETED" if job not in states and has_files(job) else "CANCELLED"
     return settled
 
 
@@ -43,7 +43,7 @@ def improve(executor: Any, seconds: int) -> None:
     active: dict[str, Any] = {}
     doubted: Counter[str] = Counter()
 
-    def made(job: str) -> bool:
+    def has_files(job: str) -> bool:
         return all(Path(path).exists() for path in active[job].job.output)
 
     class Improved(base):
@@ -76,7 +76,7 @@ def improve(executor: Any, seconds: int) -> None:
     async def query_job_status(command: str, logger: Any) -> tuple[dict[str, str] | None, float | None]:
         states, duration = await query(command, logger)
         if states is not None and command.startswith("squeue"):
-            states = corrected(states, list(active), doubted, made)
+            states = corrected(states, list(active), doubted, has_files)
         return states, duration
 
     plugin.query_job_status = query_job_status
