@@ -11,7 +11,9 @@ import argparse
 import json
 import re
 import textwrap
+import tomllib
 from collections.abc import Iterator, Mapping
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = "workflow/schemas/config.schema.yaml"
+SHIM = "https://unpkg.com/iframe-worker/shim"  # which the theme asks for; docs/iframe-worker.js is a copy
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
 
 
@@ -254,6 +257,33 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if "/" in page.file.src_uri:
         return markdown
     return re.sub(r"\]\(\.\./([\w./-]+)\)", lambda match: f"]({page_of(match[1])})", markdown)
+
+
+def on_config(config: Any) -> Any:
+    """Show the version at the foot of each page."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    config.copyright = f"halobench {version}"
+    return config
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Turn formulas into MathML, which browsers show without a script."""
+    from latex2mathml.converter import convert
+
+    inline = re.compile(r'<span class="arithmatex">\\\((.+?)\\\)</span>', re.DOTALL)
+    block = re.compile(r'<div class="arithmatex">\\\[(.+?)\\\]</div>', re.DOTALL)
+    html = inline.sub(lambda match: convert(unescape(match[1])), html)
+    return block.sub(lambda match: f'<div class="formula">{convert(unescape(match[1]), display="block")}</div>', html)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Load the script that searches a site in a folder from that folder."""
+    return output.replace(SHIM, "../" * page.url.count("/") + "iframe-worker.js")
+
+
+def on_post_template(output_content: str, **_: Any) -> str:
+    """Do the same for pages that no Markdown makes."""
+    return output_content.replace(SHIM, "iframe-worker.js")
 
 
 def on_files(files: Any, config: Any) -> Any:

@@ -91,6 +91,46 @@ def test_the_command_reference_has_every_command():
             assert all(option in section for option in wanted), (name, wanted)
 
 
+def test_every_plugin_has_its_reference():
+    page = (ROOT / "docs/references.md").read_text()
+    for kind in ("losses", "calibrators"):
+        for name in plugins.names(kind):
+            assert f"`{name}`" in page, name
+
+
+def test_formulas_become_mathml():
+    html = r'<p><span class="arithmatex">\(a &lt; b_1\)</span></p><div class="arithmatex">\[x^2\]</div>'
+    shown = script("hooks").on_page_content(html)
+    assert "arithmatex" not in shown
+    assert shown.count("<math") == 2
+    assert "<msub>" in shown
+
+
+def titled_code(page: str) -> dict[str, str]:
+    """The files that a page of docs shows, by their titles."""
+    found = re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```', (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    return dict(found)
+
+
+def test_the_tutorial_runs(tmp_path):
+    """Its logits are calibrated, and Snakemake accepts its grid with its data and its loss."""
+    for name, text in titled_code("docs/tutorial.md").items():
+        (tmp_path / name).write_text(text)
+    halobench = [sys.executable, "-m", "halobench.cli.main"]
+    grid = ["run", "--dry-run", "--snakefile", str(ROOT / "Snakefile"), "--configfile", "study.yaml", "loss.yaml"]
+    commands = [
+        [sys.executable, "mine.py"],
+        [*halobench, "calibrate", "--logits", "mine.npz", "--out", "mine"],
+        [*halobench, *grid],
+    ]
+    for command in commands:
+        env = os.environ | {"PYTHONPATH": os.pathsep.join([".", str(ROOT / "src")])}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "mine/calibration.png").exists()
+    assert "train 18" in " ".join(done.stdout.split()), "3 losses x 2 data sets x 3 seeds"
+
+
 @pytest.mark.parametrize("kind", ["figures", "tables"])
 def test_every_figure_and_table_is_told_how_to_read(kind):
     page = (ROOT / "docs/reading.md").read_text()
@@ -99,13 +139,14 @@ def test_every_figure_and_table_is_told_how_to_read(kind):
     assert set(plugins.names(kind)) <= told
 
 
-def readme_code() -> list[str]:
-    """The README's blocks of Python."""
-    return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+def library_code() -> list[str]:
+    """The blocks of Python of the README and of the page on the library."""
+    pages = [(ROOT / name).read_text() for name in ("README.md", "docs/library.md")]
+    return [each for page in pages for each in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)]
 
 
-def test_the_readmes_library_lines_run(capsys, tmp_path, monkeypatch):
-    """In the order of the README, on arrays and a module of a stranger's, as its text names them."""
+def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
+    """In their order, on arrays and a module of a stranger's, as the text names them."""
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(4000, 4))
     labels = np.array([rng.choice(4, p=np.exp(row) / np.exp(row).sum()) for row in truth])
@@ -113,13 +154,13 @@ def test_the_readmes_library_lines_run(capsys, tmp_path, monkeypatch):
     names |= {"test_logits": 5 * truth[2000:], "test_labels": labels[2000:], "labels": labels[:40]}
     names |= {"inputs": torch.randn(40, 3, 8, 8), "one_hot": torch.eye(4)[labels[:40]]}
     names["model"] = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
-    blocks = readme_code()
+    blocks = library_code()
     monkeypatch.chdir(tmp_path)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         lines = [line for line in block.splitlines() if line.strip() and not re.match("from|import", line)]
         assert len(lines) <= 5, block
-        exec(block, names)  # our own README
+        exec(block, names)  # our own pages
     assert abs(names["fit"].T - 5) < 0.5, "the logits were five times too large"
     assert names["fit"].converged
     assert names["model"][1].weight.grad.abs().sum() > 0
