@@ -179,7 +179,7 @@ makes it of the last run, whatever its configuration was.
 
 ![The explorer's first screen](explorer.png)
 
-`results/explorer.html` is one page as well. The selects at its top say what is shown: bars are means over seeds with
+`results/explorer.html` is one page as well. The menus at its top choose what is shown: bars are means over seeds with
 95% t intervals, and circles are single cells. Hover over a point to see which cell it is, and click it for the cell's
 card: spec, temperatures with certificates, metrics, training curve, and the commands to reproduce it. The table at
 the end has the same numbers, and opens the same cards by keyboard. What is chosen is in the page's address, which can
