@@ -29,9 +29,9 @@ REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw NLL and ECE: means over seeds with t intervals by calibrator, a marker per loss, and references as lines.
 
-    Test rows are shown, against noisy labels in expectation if a data set has them. `runs` has the temperatures.
+    Test rows are shown, in expectation under the posterior if it is known. `runs` has the temperatures.
     """
-    table = table_views.preferred_labels(metrics)
+    table = table_views.without_void_floors(table_views.preferred_labels(metrics))
     trained = table[table["metric"].isin(METRICS) & (table["loss"] != "reference")]
     if trained.empty:
         return empty_page(TITLE, "No NLL or ECE was computed on a test set.")
@@ -40,7 +40,9 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     named = set(table["model"].unique())
     keys = artists.loss_keys(styles, styles, ls="")
     keys += [artists.key(labels.REFERENCES[n], ls=d, lw=1) for n, d in REFERENCE_DASHES.items() if n in named]
-    keys.append(artists.key("ECE floor: calibrated perfectly, as many points", GREY, marker="_", ms=8, mew=1.5, ls=""))
+    if (table["metric"] == "ece_floor").any():
+        floor = "ECE floor: calibrated perfectly, as many points"
+        keys.append(artists.key(floor, GREY, marker="_", ms=8, mew=1.5, ls=""))
     others = _others(calibrators)
     note = (
         f"Points: {seeds_note(trained)}, on {table_views.label_note(trained)}; a wide interval may leave its panel. "
