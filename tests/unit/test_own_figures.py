@@ -132,7 +132,7 @@ def test_the_posterior_of_a_file_has_its_line_and_no_floor(tmp_path, capsys):
     assert entropy == pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), rel=0.1)  # of all samples, half are scored
     words = drawn_words(figure)
     assert "Bayes posterior" in words
-    assert "in expectation under the known posterior" in words
+    assert "on test labels, in expectation if their posterior is known" in words
     assert "floor" not in words
     assert main(["calibrate", "--logits", str(known)]) == 0
     expected, given = capsys.readouterr().out.split("test: ")[1:]

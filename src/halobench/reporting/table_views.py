@@ -130,7 +130,7 @@ def pooled_bins(reliability: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 def label_note(table: pd.DataFrame) -> str:
     """Return in words which labels the rows of `table` are scored against."""
     words = {
-        "noisy": "test labels in expectation under the known posterior",
+        "noisy": "test labels, in expectation if their posterior is known",
         "drawn": "test labels with noise drawn",
         "clean": "clean test labels",
     }

@@ -558,7 +558,7 @@ def test_summary_says_how_many_are_shown_and_which_labels_count(tables):
     many = made(*itertools.product(datasets, ("mlp",), losses), seeds=(0,))
     told = [words(drawn("summary", given)) for given in (few, many)]
     assert "MLP; 3 of 4 data sets" in told[1]
-    assert "MLP; 4 of 5 losses test labels in expectation under the known posterior" in told[1]
+    assert "MLP; 4 of 5 losses test labels, in expectation if their posterior is known" in told[1]
     assert " of 2 data sets" not in told[0]
     assert " of 2 losses" not in told[0]
     # What was trained here is counted, and shown rather than weights that were given.
@@ -573,6 +573,6 @@ def test_summary_says_how_many_are_shown_and_which_labels_count(tables):
 @pytest.mark.parametrize("name", ["reliability", "reliability_posthoc"])
 def test_reliability_says_which_labels_count(name, tables):
     noisy = words(drawn(name, tables))
-    assert "on test labels in expectation under the known posterior, pooled" in noisy
+    assert "on test labels, in expectation if their posterior is known, pooled" in noisy
     assert "No answer is more accurate than 0.75 under 25% label noise, 0.5 under 50% label noise." in noisy
     assert "No answer is more accurate" not in words(drawn(name, made(("digits", "mlp", "cross_entropy"), seeds=(0,))))

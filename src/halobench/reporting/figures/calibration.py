@@ -41,8 +41,8 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     keys = artists.loss_keys(styles, styles, ls="")
     keys += [artists.key(labels.REFERENCES[n], ls=d, lw=1) for n, d in REFERENCE_DASHES.items() if n in named]
     if (table["metric"] == "ece_floor").any():
-        floor = "ECE floor: calibrated perfectly, as many points"
-        keys.append(artists.key(floor, GREY, marker="_", ms=8, mew=1.5, ls=""))
+        ideal = "ECE floor: calibrated perfectly, as many points"
+        keys.append(artists.key(ideal, GREY, marker="_", ms=8, mew=1.5, ls=""))
     others = _others(calibrators)
     note = (
         f"Points: {seeds_note(trained)}, on {table_views.label_note(trained)}; a wide interval may leave its panel. "
