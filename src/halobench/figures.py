@@ -25,7 +25,7 @@ from halobench.reporting.labels import loss_label
 from halobench.reporting.plotting.saving import save
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.styles import loss_styles
-from halobench.reporting.table_views import losses_in
+from halobench.reporting.table_views import losses_in, posterior_entropies
 from halobench.results.radii_summary import GROUPED, RADII_COLUMNS, summarise_radii
 from halobench.storage.columns import KEYS, TABLE_COLUMNS
 
@@ -121,7 +121,7 @@ def reliability_posthoc(bins: pd.DataFrame | Reliability | Mapping[str, Reliabil
 
 
 def calibration(metrics: pd.DataFrame, runs: pd.DataFrame | None = None, **columns: Any) -> Figure:
-    """Draw NLL and ECE on the test split by calibrator.
+    """Draw NLL and ECE on the test split by calibrator, in expectation under the posterior if it is known.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def calibration(metrics: pd.DataFrame, runs: pd.DataFrame | None = None, **colum
     SpecError
         If a column is missing that can't be filled in.
     """
-    table = _filled("metrics", metrics.assign(**columns))
+    table = _with_posterior(_filled("metrics", metrics.assign(**columns)))
     fits = pd.DataFrame({"temperature_released": []}) if runs is None else runs
     return plugins.load("figures", "calibration")(table, _filled("runs", fits.assign(**columns), ()))
 
@@ -159,6 +159,19 @@ def calibrated(results: Calibrated, **columns: Any) -> dict[str, Figure]:
     if set(results.reliability["calibrator"]) - set(temperatures):
         drawn["reliability_posthoc"] = reliability_posthoc(results.reliability, **columns)
     return drawn
+
+
+def _with_posterior(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return rows with the scores of the posterior itself, where labels are uncertain and it has none."""
+    scored = set(metrics.loc[metrics["model"] == "bayes", "dataset"])
+    lead = {"model": "bayes", "loss": "reference", "seed": 0, "split": "test", "labels": "noisy", "calibrator": "none"}
+    rows = [
+        lead | {"dataset": dataset, "metric": metric, "value": value}
+        for dataset, entropy in posterior_entropies(metrics).items()
+        for metric, value in (("nll", entropy), ("ece", 0.0))
+        if dataset not in scored
+    ]
+    return pd.concat([metrics, pd.DataFrame(rows)], ignore_index=True) if rows else metrics
 
 
 def _draw(name: str, **tables: pd.DataFrame) -> Figure:

@@ -110,6 +110,36 @@ def test_results_of_a_file_of_logits_are_drawn(logits):
     assert "no finite T" not in nll.get_xlabel()
 
 
+def test_the_posterior_of_a_file_has_its_line_and_no_floor(tmp_path, capsys):
+    """Both only where scores are expectations under it; the labels given have a floor and no line."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(600, 3))
+    p = halobench.softmax(z)
+    labels = (z + rng.gumbel(size=z.shape)).argmax(1)
+    plain, known = tmp_path / "plain.npz", tmp_path / "known.npz"
+    np.savez(plain, logits=3 * z, labels=labels)
+    np.savez(known, logits=3 * z, labels=labels, posterior=p)
+    without, results = calibrate_file(plain), calibrate_file(known)
+    fits = [[fit for fit in each.fits if fit["split"] == "val"] for each in (without, results)]
+    assert fits[0] == fits[1], "calibrators are fitted to the labels all the same"
+    assert "ECE floor" in drawn_words(figures.calibration(without.metrics))
+    figure = figures.calibration(results.metrics)
+    nll, ece = figure.axes
+    test = results.metrics.query("split == 'test' and labels == 'noisy' and calibrator == 'none'").set_index("metric")
+    entropy = test["value"]["nll"] - test["value"]["kl"]
+    for ax, value in ((nll, entropy), (ece, 0.0)):
+        assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "-"] == [pytest.approx(value)]
+    assert entropy == pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), rel=0.1)  # of all samples, half are scored
+    words = drawn_words(figure)
+    assert "Bayes posterior" in words
+    assert "on test labels, in expectation if their posterior is known" in words
+    assert "floor" not in words
+    assert main(["calibrate", "--logits", str(known)]) == 0
+    expected, given = capsys.readouterr().out.split("test: ")[1:]
+    assert expected.startswith("expected under the posterior given")
+    assert ("ece_floor" in expected, "ece_floor" in given) == (False, True)
+
+
 def test_the_command_draws_them(logits, tmp_path, capsys):
     out = tmp_path / "out"
     spec = json.dumps({"calibrators": ["none", "exact", "vector"]})

@@ -112,6 +112,10 @@ def test_scores_of_the_rated_are_expectations_under_the_votes(examples):
     assert nll == pytest.approx(-(rows * log_softmax(logits.astype(float), axis=1)).sum(axis=1).mean(), abs=1e-6)
     bayes = found.query("model == 'bayes' and metric == 'nll'")["value"].item()
     assert bayes == pytest.approx(entropy(rows, axis=1).mean(), abs=1e-9)
+    for name in ("paper_images_posterior", "images_posthoc"):
+        page = (results / f"tables/mine/{name}.html").read_text()
+        assert "rated: scores on test data in expectation under the known posterior" in page
+        assert page.count("The posterior itself &amp;") == 2, "that of the votes, and that of the label noise"
 
 
 def halobench(examples, *arguments):

@@ -47,6 +47,8 @@ def test_show_prints_what_the_files_hold(results, capsys):
     assert "dataset.noise.p" in told
     assert "optimum proved" in told
     assert "val" not in [line.split(":")[0] for line in told.splitlines()]
+    expected, clean = told.split("\ntest: ")[1:]
+    assert ("ece_floor" in expected, "ece_floor" in clean) == (False, True)
 
 
 @pytest.mark.parametrize("name", [f"results/runs/{CELL}", f"{CELL}/", "noisy/mlp/mixup2/seed1"])
@@ -210,6 +212,11 @@ def test_the_explorer_says_what_it_lacks(results, tmp_path, harm, said, capsys):
 def test_the_explorer_shows_the_cells_from_the_tables_alone(results, tmp_path):
     shutil.copytree(results / "tables", tmp_path / "tables")
     found = explorer.gather(tmp_path / "tables", ["tiny"])["experiments"]["tiny"]
+    scores = found["metrics"]
+    metric, labels = (np.array(scores[name]["names"])[scores[name]["codes"]] for name in ("metric", "labels"))
+    datasets = np.array([cell["dataset"] for cell in found["cells"]])[scores["cell"]]
+    floors = set(zip(datasets[metric == "ece_floor"], labels[metric == "ece_floor"], strict=True))
+    assert floors == {("clean", "noisy"), ("clean", "clean"), ("noisy", "clean")}, "an expectation under noise has none"
     (card,) = (card for card in found["cells"] if card["name"] == CELL)
     read = cell.read_cell(results, CELL)
     assert card["commands"] == cell.commands(read, cell.read_source_spec(results, read.source))

@@ -5,7 +5,7 @@
 The calibrators, and what each is fitted to:
 
 - ``none``: the logits as they are.
-- ``exact``: the optimum of the NLL on the validation labels as drawn (noisy if the data set is).
+- ``exact``: the optimum of the NLL on the validation labels as drawn (noisy if the data set is), never their posterior.
 - ``released``: where the paper's released fit stops, on the same labels.
 - ``oracle``: the optimum of the very objective that is reported, on the test split: the bound on what any temperature
   can do. Nothing else sees test labels.

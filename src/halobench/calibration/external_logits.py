@@ -5,13 +5,14 @@ The file holds either two sets of samples, the ones that calibrators are fitted 
 =============================== ===========================================================================
 ``val_logits``, ``test_logits`` (n, k), finite; or -inf for a class that the model rules out
 ``val_labels``, ``test_labels`` (n,), whole numbers from 0 to k - 1
-``val_posterior``, ...          optional: (n, k), P(label | x) if it is known, for the KL divergence
+``val_posterior``,              optional: (n, k), P(label | x) if it is known. Scores are then also expectations
+``test_posterior``              under it; calibrators but ``oracle`` are fitted to ``val_labels`` all the same
 =============================== ===========================================================================
 
 or ``logits``, ``labels`` and perhaps ``posterior`` of one set of samples, which is then halved at random. In place of
 ``logits`` there may be ``probabilities``, whose logarithm is taken: that is the logits up to a constant per row. One of
-0, as forests give them, is a class that is ruled out: temperature scaling can be fitted as long as no ``val`` label
-falls on one.
+0, as forests give them, or a logit of -inf is a class that is ruled out: temperature scaling can be fitted as long as
+no ``val`` label falls on one. The paper's fit is NaN there, and calibrators besides temperatures refuse it.
 """
 
 from __future__ import annotations

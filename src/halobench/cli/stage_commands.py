@@ -36,7 +36,8 @@ examples:
 
 EXAMPLE_CALIBRATE = """A file holds val_logits (n, k), val_labels (n,), test_logits and test_labels; or logits
 and labels, of which a random half is fitted to and the other scored. Probabilities may
-stand in for logits, and a posterior (n, k) next to them.
+stand in for logits (val_probabilities, ...). A posterior (n, k), as val_posterior and
+test_posterior or as posterior, adds scores in expectation under it.
 
 examples:
   halobench calibrate --logits mine.npz

@@ -142,7 +142,8 @@ class Sections:
         validate_default=True,
         description="Rows of the tables: none (the logits as they are); temperature scaling as exact, paper (by the"
         " paper's released code; the tables call it released, and so did older configurations) and oracle; files of"
-        " src/halobench/calibration/calibrators (matrix needs the extra posthoc); module:object.",
+        " src/halobench/calibration/calibrators (matrix needs the extra posthoc); module:object. All but none and"
+        " oracle are fitted to validation labels as drawn, even if a source gives their posterior.",
     )
     metrics: MetricsSpec = Field(default=MetricsSpec(), description="How metrics are taken.")
 

@@ -21,7 +21,7 @@ from scipy.special import stdtrit
 
 from halobench.core import console
 from halobench.core.errors import SpecError, one_of, require
-from halobench.reporting import labels, rendering, terminal
+from halobench.reporting import labels, rendering, table_views, terminal
 from halobench.reporting.styles import KNOWN_LOSSES, loss_styles
 from halobench.results.cell import CellResults, cells_of_tables, commands, source_specs
 from halobench.storage import files
@@ -86,7 +86,7 @@ def gather(tables: Path, experiments: Sequence[str], note: str = "") -> dict[str
 def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """Return the data of one experiment, from its tables."""
     index = {tuple(row): i for i, row in enumerate(tables["runs"][KEYS].itertuples(index=False, name=None))}
-    metrics = tables["metrics"][tables["metrics"]["split"] == "test"]
+    metrics = table_views.without_void_floors(tables["metrics"][tables["metrics"]["split"] == "test"])
     trained, references = metrics[metrics["loss"] != "reference"], metrics[metrics["loss"] == "reference"]
     reliability = tables["reliability"][tables["reliability"]["split"] == "test"]
     return {

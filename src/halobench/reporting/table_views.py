@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from halobench.reporting.labels import DATASETS, MODELS, PROBES, around, dataset_label, model_label, ordered
 from halobench.reporting.styles import KNOWN_LOSSES
+from halobench.storage.columns import KEYS
+
+CERTAIN = 1e-9  # nats; rounding leaves less of an entropy of 0
 
 
 def with_evaluation_as_train(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -82,6 +86,29 @@ def preferred_labels(table: pd.DataFrame, order: Sequence[str] = ("noisy", "draw
     return pd.concat(kept) if kept else table
 
 
+def posterior_entropies(metrics: pd.DataFrame) -> dict[str, float]:
+    """Return the mean entropy of the known posterior of test labels in nats, by data set.
+
+    Data sets whose labels are certain, or whose posterior isn't known, are left out: for all others scores are
+    expectations, be it by label noise, a distribution, or a posterior that came with the samples. The entropy is what
+    any prediction's NLL exceeds its KL divergence by, so that `metrics` needs no reference rows.
+    """
+    rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy")]
+    index = [key for key in (*KEYS, "calibrator") if key in rows]
+    scores = rows[rows["metric"].isin(("nll", "kl"))].pivot_table("value", index, "metric")
+    if not {"nll", "kl"} <= set(scores):
+        return {}
+    excess = scores["nll"] - scores["kl"]  # NaN where both are infinite
+    means = excess[np.isfinite(excess)].groupby("dataset").mean()
+    return {str(name): float(mean) for name, mean in means.items() if mean > CERTAIN}
+
+
+def without_void_floors(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows without ``ece_floor`` where ECE is an expectation, which no draw of labels lifts above 0."""
+    expected = (metrics["labels"] == "noisy") & metrics["dataset"].isin(posterior_entropies(metrics))
+    return metrics[~expected | (metrics["metric"] != "ece_floor")]
+
+
 def pooled_bins(reliability: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Pool bins over the rows that share `by`: counts add up, means are weighted by count, empty bins are dropped.
 
@@ -103,7 +130,7 @@ def pooled_bins(reliability: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 def label_note(table: pd.DataFrame) -> str:
     """Return in words which labels the rows of `table` are scored against."""
     words = {
-        "noisy": "test labels with the noise trained on (in expectation)",
+        "noisy": "test labels, in expectation if their posterior is known",
         "drawn": "test labels with noise drawn",
         "clean": "clean test labels",
     }

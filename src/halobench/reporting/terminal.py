@@ -16,6 +16,7 @@ from rich.text import Text
 from halobench.calibration.evaluate import Calibrated
 from halobench.core.console import console, value_text
 from halobench.core.specs import CALIBRATORS
+from halobench.reporting import table_views
 from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
 from halobench.results.cell import CellResults, commands, read_source_spec
 from halobench.storage.provenance import short
@@ -61,6 +62,8 @@ def certificate(fit: Mapping[str, Any]) -> str:
         return "closed form" if name in CLOSED else "a plug-in's"
     if name not in CALIBRATORS and not fit["separable"]:
         return "converged" if fit["converged"] else "did not converge"
+    if name == "released" and fit["beta"] is None:
+        return "none: its gradient is NaN at logits of -inf"
     if (fit["T"] or 0) < 0:
         return "not the optimum: fit below 0"
     if fit["separable"]:
@@ -110,6 +113,7 @@ def metrics(
 ) -> list[Table]:
     """Return a split's metrics by calibrator, a table for each kind of labels; `words` name those kinds."""
     tables = []
+    scores = table_views.without_void_floors(scores.assign(dataset=""))
     rows_of_split = scores[scores["split"] == split]
     for labels, part in rows_of_split.groupby("labels", sort=False):
         calibrators = list(part["calibrator"].unique())

@@ -13,6 +13,7 @@ from halobench.calibration.temperature_scaling import FLAT, fit_temperature
 from halobench.cli.main import main
 from halobench.core.errors import SpecError
 from halobench.core.specs import CalibrateSpec
+from halobench.reporting import terminal
 from halobench.storage import files
 from halobench.storage.provenance import record
 from halobench.storage.requests import Request
@@ -169,6 +170,7 @@ def test_a_forest_that_gives_probabilities_of_zero(tmp_path):
     values = found.metrics.query("split == 'test'").set_index(["calibrator", "metric"])["value"]
     assert np.isposinf([values["none", "nll"], values["exact", "nll"]]).all()  # some test labels have probability 0
     assert 0 < values["exact", "error"] < 0.2
+    assert terminal.certificate(fits["released"]) == "none: its gradient is NaN at logits of -inf"
     with pytest.raises(SpecError, match="val_logits = '-inf': expected finite logits, which the calibrator vector"):
         calibrate_file(saved(tmp_path, **arrays), CalibrateSpec(("none", "vector")))
 

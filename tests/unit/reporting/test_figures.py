@@ -217,7 +217,21 @@ def test_radii_draws_means_and_marks_censored_medians(tables):
     np.testing.assert_allclose(np.sort(dots), np.sort(table.groupby(by)["relative_median"].mean()), rtol=1e-12)
 
 
-def test_calibration_draws_means_references_and_floor(tables):
+def test_calibration_draws_the_floor_where_labels_are_certain():
+    """An expectation under a posterior has none: perfect probabilities have an ECE of 0 there."""
+    color = loss_styles(["cross_entropy"])["cross_entropy"].color
+    for dataset, drawn in (("digits", True), ("digits-noise50", False)):
+        given = made((dataset, "mlp", "cross_entropy"), seeds=(0, 1, 2))
+        figure = calibration.draw(given["metrics"], given["runs"])
+        ticks = [x for x in figure.axes[1].lines if x.get_marker() == "_" and to_hex(x.get_color()) == color.lower()]
+        assert ("ECE floor" in words(figure), len(ticks)) == (drawn, drawn)
+        if drawn:
+            floor = given["metrics"].query("metric == 'ece_floor' and labels == 'noisy'")
+            floor = floor.groupby("calibrator")["value"].mean()
+            np.testing.assert_allclose(np.sort(ticks[0].get_ydata()), np.sort(floor), rtol=1e-12)
+
+
+def test_calibration_draws_means_and_references(tables):
     table = tables["metrics"]
     own = table[(table["dataset"] == "digits-noise50") & (table["split"] == "test") & (table["labels"] == "noisy")]
     color = loss_styles(["cross_entropy"])["cross_entropy"].color
@@ -231,9 +245,6 @@ def test_calibration_draws_means_references_and_floor(tables):
     for name, calibrator in (("bayes", "none"), ("nearest", "exact")):
         rows = own[(own["model"] == name) & (own["metric"] == "nll") & (own["calibrator"] == calibrator)]
         assert rows["value"].mean() in [pytest.approx(y) for y in levels]
-    floor = own[(own["metric"] == "ece_floor") & (own["loss"] == "cross_entropy")].groupby("calibrator")["value"].mean()
-    ticks = next(x for x in axes["ece"].lines if x.get_marker() == "_" and to_hex(x.get_color()) == color.lower())
-    np.testing.assert_allclose(np.sort(ticks.get_ydata()), np.sort(floor), rtol=1e-12)
 
 
 def test_calibration_tells_in_words_what_is_beyond_its_axes(tables):
@@ -547,7 +558,7 @@ def test_summary_says_how_many_are_shown_and_which_labels_count(tables):
     many = made(*itertools.product(datasets, ("mlp",), losses), seeds=(0,))
     told = [words(drawn("summary", given)) for given in (few, many)]
     assert "MLP; 3 of 4 data sets" in told[1]
-    assert "MLP; 4 of 5 losses test labels with the noise trained on" in told[1]
+    assert "MLP; 4 of 5 losses test labels, in expectation if their posterior is known" in told[1]
     assert " of 2 data sets" not in told[0]
     assert " of 2 losses" not in told[0]
     # What was trained here is counted, and shown rather than weights that were given.
@@ -562,6 +573,6 @@ def test_summary_says_how_many_are_shown_and_which_labels_count(tables):
 @pytest.mark.parametrize("name", ["reliability", "reliability_posthoc"])
 def test_reliability_says_which_labels_count(name, tables):
     noisy = words(drawn(name, tables))
-    assert "on test labels with the noise trained on (in expectation), pooled" in noisy
+    assert "on test labels, in expectation if their posterior is known, pooled" in noisy
     assert "No answer is more accurate than 0.75 under 25% label noise, 0.5 under 50% label noise." in noisy
     assert "No answer is more accurate" not in words(drawn(name, made(("digits", "mlp", "cross_entropy"), seeds=(0,))))

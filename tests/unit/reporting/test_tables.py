@@ -16,14 +16,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import entropy
 
 import synthetic
 from conftest import needs
+from halobench.calibration.evaluate import calibrate
 from halobench.core import plugins
 from halobench.core.errors import SpecError
+from halobench.core.specs import CalibrateSpec
 from halobench.experiment.displays import tables_read
 from halobench.pipeline.report import run_table
 from halobench.reporting import labels as names
+from halobench.reporting import table_views
 from halobench.reporting.print_tables import layout, scores
 from halobench.reporting.print_tables.layout import Part, Row, Table, Value
 from halobench.storage import files, records, tables_io
@@ -101,10 +105,33 @@ def test_the_posterior_stands_below_where_it_judges():
             assert part.blocks[-1][0]
             assert "scores on test data against the test labels, to which no noise was added, " in part.caption
             continue
-        assert "against the known posterior of the labels trained on, in expectation" in part.caption
+        assert "scores on test data in expectation under the known posterior, " in part.caption
         (row,) = part.blocks[-1][1]
         assert row.values[0].mean == pytest.approx(own.loc[own["dataset"] == part.key, "value"].mean())
         assert [value is None for value in row.values[:3]] == [False, True, True]
+
+
+def test_a_posterior_without_label_noise_judges_as_label_noise_does():
+    """The scores say whether labels are certain; the configuration's noise says nothing of a source's posterior."""
+    given = made_images()
+    silent = scores.images(given["metrics"], given["runs"].assign(noise=0.0), "noisy")
+    assert (silent.title, silent.parts) == (made("paper_images_posterior").title, made("paper_images_posterior").parts)
+    assert "no noise" not in silent.title
+
+
+def test_the_entropy_of_the_posterior_is_read_from_any_predictions_scores():
+    rng = np.random.default_rng(0)
+    soft = rng.dirichlet(np.ones(4), size=300)
+    labels, spec, tables = soft.argmax(axis=1), CalibrateSpec(("none", "exact"), draws=2, floor_draws=2), {}
+    for name, posterior in {"soft": soft, "one-hot": np.eye(4)[labels], "unknown": None}.items():
+        samples = {"logits": rng.normal(size=soft.shape), "labels": labels, "clean": labels}
+        samples |= {} if posterior is None else {"posterior": posterior}
+        arrays = {f"{split}.{kind}": array for split in ("val", "test") for kind, array in samples.items()}
+        tables[name] = calibrate(arrays, spec, 0, ("val", "test")).metrics.assign(dataset=name)
+    metrics = pd.concat(tables.values(), ignore_index=True)
+    assert table_views.posterior_entropies(metrics) == {"soft": pytest.approx(entropy(soft, axis=1).mean(), rel=1e-12)}
+    gone = metrics.drop(table_views.without_void_floors(metrics).index)
+    assert set(zip(gone["dataset"], gone["labels"], gone["metric"], strict=True)) == {("soft", "noisy", "ece_floor")}
 
 
 def test_cells_in_print_are_those_of_the_csv():
@@ -143,7 +170,7 @@ def test_other_calibrators_stand_beside_the_exact_temperature():
     metrics = pd.concat([given["metrics"], *more], ignore_index=True)
     metrics.loc[(metrics["calibrator"] == "isotonic") & (metrics["metric"] == "nll"), "value"] = math.inf
     table = plugins.load("tables", "images_posthoc")(metrics, given["runs"])
-    assert "on images, against the known posterior" in table.title
+    assert "on images, in expectation under the known posterior" in table.title
     keys = ["dataset", "model", "loss", "metric"]
     none, by = (table.numbers[table.numbers["calibrator"] == c].set_index(keys)["mean"] for c in ("none", "exact"))
     for part in table.parts:

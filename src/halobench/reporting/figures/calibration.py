@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from halobench.core.specs import CALIBRATORS
 from halobench.reporting import labels, table_views
@@ -29,18 +30,14 @@ REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw NLL and ECE: means over seeds with t intervals by calibrator, a marker per loss, and references as lines.
 
-    Test rows are shown, against noisy labels in expectation if a data set has them. `runs` has the temperatures.
+    Test rows are shown, in expectation under the posterior if it is known. `runs` has the temperatures.
     """
-    table = table_views.preferred_labels(metrics)
+    table = table_views.without_void_floors(table_views.preferred_labels(metrics))
     trained = table[table["metric"].isin(METRICS) & (table["loss"] != "reference")]
     if trained.empty:
         return empty_page(TITLE, "No NLL or ECE was computed on a test set.")
     calibrators = labels.ordered(trained["calibrator"], labels.CALIBRATORS)
     styles = loss_styles(table_views.losses_in(trained))
-    named = set(table["model"].unique())
-    keys = artists.loss_keys(styles, styles, ls="")
-    keys += [artists.key(labels.REFERENCES[n], ls=d, lw=1) for n, d in REFERENCE_DASHES.items() if n in named]
-    keys.append(artists.key("ECE floor: calibrated perfectly, as many points", GREY, marker="_", ms=8, mew=1.5, ls=""))
     others = _others(calibrators)
     note = (
         f"Points: {seeds_note(trained)}, on {table_views.label_note(trained)}; a wide interval may leave its panel. "
@@ -50,7 +47,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     values = table_views.groups_of(trained, ["dataset", "model", "metric"])
     wide = max(3.5, 0.82 * len(calibrators) + 0.5)
     figure, axes = draw_grid(
-        PageText(OTHER_TITLE if others else TITLE, note, keys),
+        PageText(OTHER_TITLE if others else TITLE, note, _legend_keys(table, styles)),
         {cell: labels.cell_label(*cell) for cell in table_views.cells_in(trained)},
         METRICS,
         {(key[:2], key[2]) for key in values},
@@ -78,6 +75,17 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         ax.grid(axis="x", visible=False)
         ax.tick_params(axis="x", length=0)
     return figure
+
+
+def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2D]:
+    """Return the legend's entries: losses, and the references and the floor of ECE that `table` has."""
+    named = set(table["model"].unique())
+    keys = artists.loss_keys(styles, styles, ls="")
+    keys += [artists.key(labels.REFERENCES[n], ls=d, lw=1) for n, d in REFERENCE_DASHES.items() if n in named]
+    if (table["metric"] == "ece_floor").any():
+        floor = "ECE floor: calibrated perfectly, as many points"
+        keys.append(artists.key(floor, GREY, marker="_", ms=8, mew=1.5, ls=""))
+    return keys
 
 
 def _others(calibrators: Iterable[str]) -> str:

@@ -23,7 +23,7 @@ ENDING = f"Steps: how many test points each bin holds; bins of fewer than {label
 def draw(reliability: pd.DataFrame) -> Figure:
     """Draw accuracy against confidence over steps that count points: a column per loss, a line per calibrator.
 
-    Test rows are shown, against noisy labels if a data set has them.
+    Test rows are shown, in expectation under the posterior if it is known.
     """
     table = table_views.preferred_labels(reliability)
     table = table[table["calibrator"].isin(CALIBRATORS)]

@@ -20,7 +20,7 @@ REMARKS = ("; first after the exact temperature, to compare with", f"Bins of few
 def draw(reliability: pd.DataFrame) -> Figure:
     """Draw accuracy against confidence: a column per calibrator, a line per loss.
 
-    Test rows are shown, against noisy labels if a data set has them.
+    Test rows are shown, in expectation under the posterior if it is known.
     """
     table = table_views.preferred_labels(reliability)
     others = [name for name in labels.ordered(table["calibrator"], labels.CALIBRATORS) if name not in BEYOND]

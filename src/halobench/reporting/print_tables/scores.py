@@ -16,7 +16,7 @@ from halobench.reporting.print_tables.layout import Part, Row, Table, Value
 METRICS = {"nll": "NLL", "ece": "ECE", "ace_average": "ACE"}
 JUDGED = {
     "clean": "against clean test labels",
-    "noisy": "against the known posterior of the labels trained on, in expectation",
+    "noisy": "in expectation under the known posterior",
     "drawn": "against the test labels drawn",
     "as they are": "against the test labels, to which no noise was added",
 }
@@ -75,11 +75,11 @@ def images(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str, columns: Colum
     rows = runs[runs["distribution"].fillna("") == ""]
     datasets = labels.ordered(rows["dataset"], labels.DATASETS)
     numbers = summarise(metrics, rows, datasets, judge, "noise")
-    noisy = set(rows.loc[rows["noise"] != 0, "dataset"])
+    uncertain = table_views.posterior_entropies(metrics).keys()
     what = " and ".join(", ".join(METRICS[name] for name in columns.metrics).rsplit(", ", 1))
-    title = f"{what} on images, {JUDGED[_judge(judge, bool(noisy) or not datasets)]}"
-    # Without noise the posterior is the label itself, and its scores are all 0.
-    bayes = {name: row for name, row in reference_rows(numbers, columns).items() if name in noisy}
+    title = f"{what} on images, {JUDGED[_judge(judge, not uncertain.isdisjoint(datasets) or not datasets)]}"
+    # If labels are certain, the posterior's own scores are all 0.
+    bayes = {name: row for name, row in reference_rows(numbers, columns).items() if name in uncertain}
     parts = []
     for dataset in datasets:
         trained = numbers[(numbers["dataset"] == dataset) & (numbers["loss"] != "reference")]
@@ -87,15 +87,15 @@ def images(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str, columns: Colum
         blocks = [(labels.model_label(m), lines(trained[trained["model"] == m], numbers, columns)) for m in models]
         if blocks and columns.shown(numbers):
             blocks += [("", (bayes[dataset],))] if dataset in bayes else []
-            judged = JUDGED[_judge(judge, dataset in noisy)]
+            judged = JUDGED[_judge(judge, dataset in uncertain)]
             shows = f"{labels.dataset_label(dataset)}: scores on test data {judged}"
             parts.append(_part(dataset, shows, blocks, trained, columns.shown(numbers), columns))
     return Table(title, numbers, tuple(parts))
 
 
-def _judge(judge: str, noise: bool) -> str:
-    """Return the key in `JUDGED` of a data set: without noise, the posterior of the labels is the labels."""
-    return "as they are" if judge == "noisy" and not noise else judge
+def _judge(judge: str, uncertain: bool) -> str:
+    """Return the key in `JUDGED` of a data set: if its labels are certain, their posterior is the labels."""
+    return "as they are" if judge == "noisy" and not uncertain else judge
 
 
 def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
