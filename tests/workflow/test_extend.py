@@ -147,7 +147,7 @@ def test_table_is_made(examples):
 
 def test_the_report_of_what_ran_holds_both(examples):
     """No argument says what ran: it isn't the demo."""
-    halobench(examples, "report")
+    assert halobench(examples, "report").splitlines()[-1] == "Report: results/report.html"
     text = (examples[0] / "results/report.html").read_text()
     for name in ("mine.figures.temperatures.png", "mine.tables.temperatures.html", "overview.html"):
         assert name in text

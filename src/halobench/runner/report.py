@@ -38,14 +38,20 @@ def note_run(workflow: Any, config: Mapping[str, Any], results: Path) -> None:
 
 
 def report(arguments: Sequence[str]) -> int:
-    """Run Snakemake for a report; return its exit code.
+    """Run Snakemake for a report, and print where it is or what Snakemake said; return its exit code.
 
     Parameters
     ----------
     arguments : sequence of str
         Of Snakemake. Unless one of `CHOOSING` is there, those of the last run are added.
     """
-    return subprocess.run([sys.executable, "-m", "snakemake", *command(arguments)], check=False).returncode
+    whole = command(arguments)
+    done = subprocess.run([sys.executable, "-m", "snakemake", *whole], stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        print(done.stderr, end="", file=sys.stderr)
+    elif "--report" in whole:
+        print(f"Report: {whole[whole.index('--report') + 1]}")
+    return done.returncode
 
 
 def command(arguments: Sequence[str]) -> list[str]:
