@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -18,8 +19,12 @@ import torch
 import yaml
 
 from conftest import ROOT
+from halobench.calibration import scoring
 from halobench.cli.main import build_parser
 from halobench.core import plugins
+from halobench.data import splits
+from halobench.results.trained_cell import TrainedCell
+from halobench.storage.columns import KEYS, METRICS_COLUMNS
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
@@ -102,6 +107,20 @@ def test_every_figure_and_table_is_told_how_to_read(kind):
 def readme_code() -> list[str]:
     """The README's blocks of Python."""
     return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_library_page_names_the_members_of_a_cell_and_the_columns_of_metrics():
+    text = (ROOT / "docs/api.md").read_text()
+    cells = re.findall(r"^\| (`.*?) \|", text, re.M)
+    named = {name for cell in cells for name in re.findall(r"`(?:cell)?\.?(\w+)", cell)}
+    assert {field.name for field in dataclasses.fields(TrainedCell)} <= named
+    assert {*KEYS, *METRICS_COLUMNS} <= named
+    (metrics,) = re.findall(r"^\| `metric` \| (.*) \|$", text, re.M)
+    assert {*scoring.SCORES, *scoring.BINNED, *scoring.APART} <= set(re.findall(r"`(\w+)`", metrics))
+    members = {member for name in ("Data", "Split") for member in dir(getattr(splits, name))}
+    members |= {field.name for name in ("Data", "Split") for field in dataclasses.fields(getattr(splits, name))}
+    (table,) = re.findall(r"(?s)## Trained cells.*?::: ", text)
+    assert {*re.findall(r"(?<=[`\]])\.(\w+)", table), *re.findall(r"cell\.data\.(\w+)", table)} <= members
 
 
 def test_the_readmes_library_lines_run(capsys, tmp_path, monkeypatch):
