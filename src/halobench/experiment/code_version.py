@@ -40,7 +40,7 @@ STAGES = {
 
 # Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a
 # stopped job goes on, leaves the values in them as they are. Packages without code count for nothing either.
-_CORE = ("aliases", "console", "errors", "plugins", "spec_codec", "specs")
+_CORE = ("aliases", "calibrator_spec", "console", "errors", "plugin_spec", "plugins", "spec_codec", "specs")
 _STORAGE = ("arrays_io", "files", "layout", "provenance", "records", "requests", "tables_io")
 NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
 NEUTRAL |= {*(f"core/{name}" for name in _CORE), *(f"storage/{name}" for name in _STORAGE)}

@@ -131,7 +131,7 @@ class Config(Sections):
         datasets = {name for block in self.experiments[experiment].grid for name in block.datasets}
         loaders = {self.sources[self.datasets[name].source].loader for name in datasets}
         images = {IMAGES} if loaders - self.distributions else set()
-        return displayed(kind, loaders | images, self.calibrate.calibrators)
+        return displayed(kind, loaders | images, self.calibrate.names)
 
     def used(self, experiment: str) -> dict[str, Any]:
         """Return the part of the configuration that an experiment uses, as plain data without default values.

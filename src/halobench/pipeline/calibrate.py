@@ -68,7 +68,7 @@ def _calibrate_stage(
     """Return the context of a calibrate stage."""
     from halobench.calibration.calibrator import libraries
 
-    packages = ["pandas", *libraries(calibrators.calibrators)]
+    packages = ["pandas", *libraries(name for _, name in calibrators.plugged)]
     record = folder / "calibrate.json"
     return stage("calibrate", record, spec, seed=seed, code=code, plugins=calibrators.plugged, packages=packages)
 

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from halobench.calibration import calibrator, metrics
+from halobench.calibration.evaluate import calibrate
 from halobench.calibration.temperature_scaling import fit_temperature
 from halobench.core import plugins
 from halobench.core.errors import SpecError
+from halobench.core.spec_codec import canonical, parse, to_json
 from halobench.core.specs import CalibrateSpec, ProbeSpec
 from halobench.probing.probe import probe
 from halobench.probing.rays import Surroundings
@@ -38,6 +40,11 @@ def edits(logits, labels):
         given *= 2
         return given
     return transform
+
+
+def part(logits, labels, *, share=0.5):
+    beta = 1 + share * (fit_temperature(logits, labels).beta - 1)
+    return lambda given: beta * given
 
 
 def nothing(logits, labels):
@@ -122,6 +129,38 @@ def test_a_calibrator_is_fitted_and_maps_logits_and_cannot_change_what_it_is_giv
     calibrator.fit("plugged_here:edits", logits, labels).logits(logits)
     assert np.array_equal(logits, kept[0])
     assert np.array_equal(labels, kept[1])
+
+
+def test_a_calibrator_gets_the_options_of_its_entry():
+    """Two entries of one plug-in are two calibrators; the code version names the plug-in once."""
+    rng = np.random.default_rng(1)
+    arrays = {}
+    for split in ("val", "test"):
+        logits, labels = drawn(200)
+        shuffled = rng.permutation(200)
+        arrays |= {f"{split}.logits": logits[shuffled], f"{split}.labels": labels[shuffled]}
+        arrays[f"{split}.clean"] = arrays[f"{split}.labels"]
+    name = "plugged_here:part"
+    entries = ["none", name, {"near": {"name": name, "share": 0.9}}, {"all": {"name": name, "share": 1.0}}, "exact"]
+    spec = parse(CalibrateSpec, {"calibrators": entries, "draws": 5, "floor_draws": 5})
+    assert parse(CalibrateSpec, canonical(spec)) == spec
+    assert spec.names == ("none", name, "near", "all", "exact")
+    assert spec.plugged == [("calibrators", name)]
+    found = calibrate(arrays, spec, 0, ("val", "test"))
+    rows = found.metrics.query("split == 'val' and metric == 'nll' and labels == 'drawn'").set_index("calibrator")
+    beta = fit_temperature(arrays["val.logits"], arrays["val.labels"]).beta
+    for label, share in (("none", 0.0), (name, 0.5), ("near", 0.9), ("all", 1.0), ("exact", 1.0)):
+        scaled = (1 + share * (beta - 1)) * arrays["val.logits"]
+        assert rows.loc[label, "value"] == pytest.approx(metrics.nll(scaled, arrays["val.labels"]), abs=1e-12)
+    assert [fit["calibrator"] for fit in found.fits] == ["exact", name, "near", "all"]
+
+
+def test_an_option_at_its_default_is_no_part_of_a_spec():
+    """Nor is any other spec: those of lists of names have the bytes that they had."""
+    entries = {"calibrators": ["none", {"half": {"name": "plugged_here:part", "share": 0.5}}]}
+    assert to_json(parse(CalibrateSpec, entries)) == '{"calibrators":["none",{"half":{"name":"plugged_here:part"}}]}'
+    assert to_json(parse(CalibrateSpec, {"calibrators": ["none", "paper"]})) == '{"calibrators":["none","released"]}'
+    assert to_json(CalibrateSpec()) == "{}"
 
 
 def test_a_file_named_as_one_of_the_packages_own_is_refused(tmp_path, monkeypatch):

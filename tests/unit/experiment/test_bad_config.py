@@ -224,6 +224,28 @@ CONFIGS: dict[str, list[tuple]] = {
             put("calibrators", ["none", "none"]),
             "calibrators = 'none': expected each value once",
         ),
+        (
+            put("calibrators", ["none", {"mine": {"name": "vector"}}, {"mine": {"name": "isotonic"}}]),
+            "calibrators = 'mine': expected each value once",
+        ),
+        (
+            put("calibrators", ["none", {"mine": {"name": "vector", "bins": 3}}]),
+            "calibrators[1].mine.bins = 3: expected no such key: vector has no options",
+        ),
+        (
+            put("calibrators", [{"mine": {"name": "exact"}}]),
+            "calibrators[0].mine.name = 'exact': expected one of ensemble, histogram, isotonic, matrix, vector or"
+            " module:object",
+        ),
+        (
+            put("calibrators", [{"oracle": {"name": "vector"}}]),
+            "calibrators[0] = 'oracle': expected another name: it is built in",
+        ),
+        (
+            put("calibrators", [{"name": "histogram", "bins": 3}]),
+            "calibrators[0] = {'name': 'histogram', 'bins': 3}: expected a name, or NAME: {name: PLUG-IN, OPTION:"
+            " VALUE}",
+        ),
     ],
     "seeds": [
         (put(f"{GRID}.0.seeds", [-1]), f"{GRID}[0].seeds[0] = -1: expected at least 0"),

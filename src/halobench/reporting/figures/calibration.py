@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from halobench.core.specs import CALIBRATORS
+from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page, wrapped
