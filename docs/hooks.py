@@ -70,7 +70,9 @@ def values(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if "examples" in node:
         return ", ".join(f"`{value}`" for value in node["examples"]) + " or another name"
     bounds = [bound.format(node[key]) for key, bound in BOUNDS.items() if key in node]
-    return " ".join(["`null`" if kind == "null" else kind, *bounds[:1]]) + "".join(f", {bound}" for bound in bounds[1:])
+    return " ".join([{"null": "`null`", "object": "mapping"}.get(kind, kind), *bounds[:1]]) + "".join(
+        f", {bound}" for bound in bounds[1:]
+    )
 
 
 def keys(
@@ -86,8 +88,9 @@ def keys(
         name = f"{lead}.{key}" if lead else key
         yield name, child, key in node.get("required", [])
         yield from keys(child, schema, name)
-    for named in node.get("patternProperties", {}).values():
-        yield from keys(named, schema, f"{lead}.NAME")
+    for named in (*node.get("patternProperties", {}).values(), node.get("additionalProperties")):
+        if isinstance(named, Mapping):
+            yield from keys(named, schema, f"{lead}.NAME")
     if isinstance(node.get("items"), Mapping):
         yield from keys(node["items"], schema, f"{lead}[]")
     for either in node.get("anyOf", ()):
@@ -107,7 +110,7 @@ def configuration(schema: Mapping[str, Any]) -> str:
             continue
         if ".recipe." in name:  # described once, under train
             continue
-        if len(rows[top]) == 2:
+        if not rows[top][-1].startswith("| key"):
             rows[top].append("| key | takes | default | what |\n|---|---|---|---|")
         shown = "**required**" if required else f"`{json.dumps(node['default'])}`" if has_default(node) else "–"
         what = node.get("description", "").replace("|", "\\|")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -18,8 +19,12 @@ import torch
 import yaml
 
 from conftest import ROOT
+from halobench.calibration import scoring
 from halobench.cli.main import build_parser
 from halobench.core import plugins
+from halobench.data import splits
+from halobench.results.trained_cell import TrainedCell
+from halobench.storage.columns import KEYS, METRICS_COLUMNS
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
@@ -143,6 +148,20 @@ def library_code() -> list[str]:
     """The blocks of Python of the README and of the page on the library."""
     pages = [(ROOT / name).read_text() for name in ("README.md", "docs/library.md")]
     return [each for page in pages for each in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)]
+
+
+def test_the_library_page_names_the_members_of_a_cell_and_the_columns_of_metrics():
+    text = (ROOT / "docs/api.md").read_text()
+    cells = re.findall(r"^\| (`.*?) \|", text, re.M)
+    named = {name for cell in cells for name in re.findall(r"`(?:cell)?\.?(\w+)", cell)}
+    assert {field.name for field in dataclasses.fields(TrainedCell)} <= named
+    assert {*KEYS, *METRICS_COLUMNS} <= named
+    (metrics,) = re.findall(r"^\| `metric` \| (.*) \|$", text, re.M)
+    assert {*scoring.SCORES, *scoring.BINNED, *scoring.APART} <= set(re.findall(r"`(\w+)`", metrics))
+    members = {member for name in ("Data", "Split") for member in dir(getattr(splits, name))}
+    members |= {field.name for name in ("Data", "Split") for field in dataclasses.fields(getattr(splits, name))}
+    (table,) = re.findall(r"(?s)## Trained cells.*?::: ", text)
+    assert {*re.findall(r"(?<=[`\]])\.(\w+)", table), *re.findall(r"cell\.data\.(\w+)", table)} <= members
 
 
 def test_the_library_lines_run(capsys, tmp_path, monkeypatch):

@@ -443,7 +443,7 @@ def load():
         ({"loader": "digits", "x": 1}, r"x = 1: expected no such key: digits has no options"),
         (
             {"loader": "loose:load"},
-            r"loader = 'loose:load': expected images as its describe says, .*size=400.*, not .*size=9.*",
+            r"loader = 'loose:load': expected what its describe says, size 400, .*, not size 9, .*",
         ),
         ({"loader": "fails:load"}, r"loader = 'fails:load': expected a loader that loads \(KeyError: 'gone'\)"),
     ],

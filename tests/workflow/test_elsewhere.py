@@ -142,6 +142,9 @@ def test_from_a_folder_of_ones_own_and_into_another_results_folder(tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
     config["train"]["lr"] = 0.01
     own(tmp_path, config)
+    said = run(workspace, "-n", "--cores", "2", *here)
+    assert "halobench: 1 trained cell will be replaced: train.lr was 0.003 and is 0.01\n" in said
+    assert "will be replaced" not in run(workspace, "-n", "--until", "source", *here)
     aim = ("--", f"variants/fast/{CELL}/metrics.csv")
     said = run(workspace, "--results", "variants/fast/", "--cores", "2", *here, *aim)
     assert "will be replaced" not in said

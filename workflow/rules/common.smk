@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 from halobench.experiment.displays import tables_read
@@ -98,7 +99,12 @@ def tables_of(kind, name):
 
 
 def caption(name, kind="figure"):
-    """The own caption of a figure or table, or the one for those without."""
+    """The caption of a figure or table, of the working directory or else of the workflow, or that of those without."""
+    own = os.path.abspath(f"workflow/report/{name}.rst")
+    placed = workflow.current_basedir.join(own).get_path_or_uri(secret_free=False)
+    # Not of a workflow that is read from a server: Snakemake would look for it there.
+    if Path(own).exists() and placed == own:
+        return own
     path = workflow.current_basedir.join(f"../report/{name}.rst")
     there = Path(
         path.get_path_or_uri(secret_free=False)

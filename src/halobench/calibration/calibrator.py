@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from halobench.calibration.arrays import check_logits, check_targets
 from halobench.calibration.temperature_scaling import TemperatureFit
 from halobench.core import plugins
 from halobench.core.errors import SpecError, require
-from halobench.core.specs import CALIBRATORS
 
 GRADIENT = 1e-7
 """The largest gradient of the objective at which a fit counts as converged."""
@@ -71,7 +71,7 @@ class Calibrator:
         return metrics.softmax(self.logits(logits))
 
 
-def fit(name: str, logits: np.ndarray, labels: np.ndarray) -> Calibrator:
+def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Calibrator:
     """Fit a calibrator by its name.
 
     Parameters
@@ -83,6 +83,8 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         Finite.
     labels : (n,) integers
         In [0, k). Classes that are missing get a probability of 0 by isotonic and histogram, a small one by the others.
+    **options
+        Keyword-only arguments of the plug-in's function.
 
     Returns
     -------
@@ -93,8 +95,8 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     Raises
     ------
     SpecError
-        On another name or array, a calibrator whose package isn't installed, or a plug-in that raises or returns
-        something else than it should.
+        On another name, option or array, a calibrator whose package isn't installed, or a plug-in that raises or
+        returns something else than it should.
 
     Examples
     --------
@@ -106,13 +108,14 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """
     plugins.check_known("calibrators", "calibrator", name, ())
     plugins.check_installed([("calibrators", name)])
+    options = plugins.without_defaults("calibrators", name, options)
     logits = check_logits(logits).astype(np.float64)
     labels = np.asarray(labels)
     require(labels.ndim == 1, "labels", f"shape {labels.shape}", f"one label a point, shape ({len(logits)},)")
     labels = check_targets(labels, logits.shape)
     key, fit_plugin = f"calibrators.{name}", plugins.load("calibrators", name)
     with plugins.calling(key):
-        fitted = fit_plugin(logits.copy(), labels.copy())
+        fitted = fit_plugin(logits.copy(), labels.copy(), **options)
     if isinstance(fitted, Calibrator):
         if fitted.transform is None:
             return fitted
@@ -139,9 +142,8 @@ def _guarded(transform: Transform, key: str) -> Transform:
 
 
 def libraries(calibrators: Iterable[str]) -> list[str]:
-    """Return the distributions that fit these calibrators, numpy aside; their versions belong to a result."""
-    names = [name for name in calibrators if name not in CALIBRATORS]
-    return sorted({package for name in names for package in plugins.listed("calibrators", name, "LIBRARIES")})
+    """Return the distributions that fit these plug-ins, numpy aside; their versions belong to a result."""
+    return sorted({package for name in calibrators for package in plugins.listed("calibrators", name, "LIBRARIES")})
 
 
 def without_optimum(ts: TemperatureFit) -> Calibrator:

@@ -36,7 +36,7 @@ from halobench.calibration.targets import SPLITS, Targets, read_array, read_targ
 from halobench.calibration.temperature_scaling import TemperatureFit, fit_exactly, fit_temperature
 from halobench.core.errors import naming, require
 from halobench.core.plugins import check_installed
-from halobench.core.specs import CALIBRATORS, CalibrateSpec
+from halobench.core.specs import CalibrateSpec
 from halobench.storage.columns import METRICS_COLUMNS, RELIABILITY_COLUMNS
 
 
@@ -113,7 +113,7 @@ def calibrate(
         with naming(split):
             logits[split] = check_logits(logits[split], masked=True)
     calibrated = fit_and_score(logits, targets, spec, seed, regions)
-    if regions is None or "none" not in spec.calibrators:
+    if regions is None or "none" not in spec.names:
         return calibrated
     beta = fit_exactly(logits["val"], targets["val"]["drawn"]).beta
     gaps = region_scores.gaps(logits["test"], beta, regions)
@@ -146,12 +146,12 @@ def fit_and_score(
 
     The calibrator ``none`` scores the logits `uncalibrated`, by default those that the others are fitted to.
     """
-    fits = _fit(logits, targets, spec.calibrators)
+    fits = _fit(logits, targets, spec)
     rows: list[dict[str, Any]] = []
     bins: list[tuple] = []
     for split in targets:
         scores = SplitScores(split, targets[split], spec, seed, regions)
-        for name, transform, reported in _transforms(spec.calibrators, fits, split, reported_labels(targets, split)):
+        for name, transform, reported in _transforms(spec.names, fits, split, reported_labels(targets, split)):
             plain = uncalibrated if name == "none" and uncalibrated is not None else logits
             if transform is None:
                 scores.add_missing(name, reported)
@@ -167,21 +167,21 @@ def fit_and_score(
     )
 
 
-def _fit(logits: Mapping[str, np.ndarray], targets: Targets, calibrators: Iterable[str]) -> Fits:
+def _fit(logits: Mapping[str, np.ndarray], targets: Targets, spec: CalibrateSpec) -> Fits:
     """Return the fits of the calibrators, of which the oracle has one for each of test's labels and ``none`` none."""
     fits: dict[tuple[str, str, str], Fit] = {}
     for name, fit in (("exact", fit_exactly), ("released", fit_as_paper)):
-        if name in calibrators:
+        if name in spec.names:
             with naming("val"):
                 fits[name, "val", "drawn"] = fit(logits["val"], targets["val"]["drawn"])
-    if "oracle" in calibrators:
+    if "oracle" in spec.names:
         for labels in reported_labels(targets, "test"):
             fits["oracle", "test", labels] = _fit_oracle(logits["test"], targets["test"][labels])
-    for name in (name for name in calibrators if name not in CALIBRATORS):
+    for name, plugin in spec.plug_ins.items():
         lowest = {split: float(rows.min()) for split, rows in logits.items()}
         bad = next((split for split, value in lowest.items() if math.isinf(value)), "")
         require(not bad, f"{bad}.logits", "-inf", f"finite logits, which the calibrator {name} needs")
-        fits[name, "val", "drawn"] = posthoc.fit(name, logits["val"], targets["val"]["drawn"])
+        fits[name, "val", "drawn"] = posthoc.fit(plugin.name, logits["val"], targets["val"]["drawn"], **plugin.options)
     return fits
 
 

@@ -58,7 +58,7 @@ def references(
     zeros = {split: np.zeros((len(targets[split]["clean"]), k)) for split in SPLITS}
     results["uniform"] = fit_and_score(zeros, targets, plain, seed, regions)
     votes = _nearest_votes(inputs, targets, k)
-    tempered = tuple(name for name in spec.calibrators if name in ("none", "exact", "oracle"))
+    tempered = tuple(name for name in spec.names if name in ("none", "exact", "oracle"))
     if tempered:
         scaled = dataclasses.replace(spec, calibrators=tempered)
         results["nearest"] = fit_and_score(votes, targets, scaled, seed, regions, uncalibrated=_logarithms(votes))

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from halobench.core.calibrator_spec import CALIBRATORS, Calibrators, CalibratorSpec
 from halobench.core.errors import hint, naming, one_of, require
-from halobench.core.plugins import LIBRARY_PREFIXES, check_known, constant, names
+from halobench.core.plugin_spec import PluginSpec, suggested
+from halobench.core.plugins import LIBRARY_PREFIXES, check_known, constant
 from halobench.core.spec_codec import (
     Count,
     Distance,
-    Distinct,
     Flag,
     NotNegative,
     Number,
@@ -34,11 +34,6 @@ from halobench.core.spec_codec import (
 )
 
 
-def suggested(kind: str, *others: str) -> Any:
-    """Return what adds names that are built in, and those of a kind's plug-ins, to a key's schema as examples."""
-    return lambda schema: schema.update(examples=[*others, *names(kind)])
-
-
 @spec
 class NoiseSpec:
     """Label noise: with probability `p` a label is replaced, by a rule `kind` drawn from the cell's seed."""
@@ -49,38 +44,6 @@ class NoiseSpec:
         " other class, which two classes may share (the paper's); uniform, any other class, evenly.",
     )
     p: Number = Field(default=0.0, ge=0, lt=1, description="Probability that a label is replaced.")
-
-
-@spec
-class PluginSpec:
-    """A plug-in and its `options`: all keys that are not a field's name, and those under a key ``options``."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather_options(cls, keys: Any) -> Any:
-        """Return the keys with all that are options under ``options``."""
-        if not isinstance(keys, dict):
-            return keys
-        fields = {field.name for field in dataclasses.fields(cls)}
-        options, others = keys.get("options", {}), {str(key): keys[key] for key in keys if key not in fields}
-        gathered = options | others if isinstance(options, dict) else options  # what isn't, is refused
-        return {key: value for key, value in keys.items() if key in fields} | {"options": gathered}
-
-    def __post_init__(self):
-        options = {key: _plain_option(key, value) for key, value in vars(self)["options"].items()}
-        object.__setattr__(self, "options", options)
-
-
-def _plain_option(key: str, value: Any) -> Any:
-    """Return a plug-in's option if JSON can hold it (no dates, no infinities); raise SpecError otherwise."""
-    if isinstance(value, dict):
-        return {str(inner): _plain_option(f"{key}.{inner}", v) for inner, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain_option(f"{key}[{i}]", v) for i, v in enumerate(value)]
-    plain = value is None or isinstance(value, str | bool | int | float)
-    require(plain, key, value, "a number, a string, true, false, null, or a list or mapping of such")
-    require(not isinstance(value, float) or math.isfinite(value), key, value, "a finite number")
-    return value
 
 
 @spec
@@ -369,26 +332,6 @@ class ProbeSpec:
         return [("probes", self.kind)]
 
 
-# Built in, since these temperature fits need the targets of a cell. All others are plug-ins.
-CALIBRATORS = ("none", "exact", "released", "oracle")
-PAPER = "paper"  # what a configuration calls the fit that specs, records and tables call `released`
-
-
-def _known_calibrator(name: str) -> str:
-    """Return a calibrator's name, the paper's fit as ``released``; raise SpecError if there is none of that name."""
-    check_known("calibrators", "", name, (*CALIBRATORS, PAPER))
-    return "released" if name == PAPER else name
-
-
-Calibrators = Distinct[
-    Annotated[
-        Text,
-        AfterValidator(_known_calibrator),
-        Field(json_schema_extra=suggested("calibrators", "none", "exact", PAPER, "oracle")),
-    ]
-]
-
-
 @spec
 class MetricsSpec:
     """The bins, and the draws of labels, that metrics are taken with."""
@@ -406,9 +349,26 @@ class CalibrateSpec(MetricsSpec):
     Of `calibrators`, ``paper`` becomes ``released``: results that were computed under the old word stay valid.
     """
 
-    calibrators: Calibrators = Field(default=CALIBRATORS, description="Names of calibrators.")
+    calibrators: Calibrators = Field(
+        default=CALIBRATORS, description="Names of calibrators, or NAME: {name: PLUG-IN, OPTION: VALUE}."
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its calibrators in tables."""
+        return tuple(each if isinstance(each, str) else next(iter(each)) for each in self.calibrators)
+
+    @property
+    def plug_ins(self) -> dict[str, CalibratorSpec]:
+        """Those of its calibrators that are plug-ins, by their names in tables."""
+        entries = (
+            {each: CalibratorSpec(each)} if isinstance(each, str) else each
+            for each in self.calibrators
+            if each not in CALIBRATORS
+        )
+        return {name: entry for each in entries for name, entry in each.items()}
 
     @property
     def plugged(self) -> list[tuple[str, str]]:
         """The plug-ins that it runs, as (kind, name)."""
-        return [("calibrators", name) for name in self.calibrators if name not in CALIBRATORS]
+        return list(dict.fromkeys(("calibrators", each.name) for each in self.plug_ins.values()))

@@ -1,4 +1,4 @@
-"""Sources on disk: described before a run, loaded or left to be sampled, written, and read back with checks.
+"""Sources: described before a run, loaded or left to be sampled, and written; `written_sources` reads them back.
 
 A loader may return its images as an array, or as anything that returns blocks of them (`Images`): these are decoded,
 written and added up one after another, so that a source of any size takes the memory of a block. Rows of features take
@@ -8,7 +8,6 @@ the same way as images: their shape is (D,), and each feature counts as a channe
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,19 +19,18 @@ import numpy as np
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError, describe_error, require
-from halobench.core.spec_codec import canonical, parse
+from halobench.core.spec_codec import canonical
 from halobench.core.specs import SourceSpec
 from halobench.data.channel_stats import FeatureMoments, Moments
 from halobench.data.distribution import Distribution
 from halobench.data.mapped_rows import row_bytes
-from halobench.storage import arrays_io, files, records
+from halobench.storage import arrays_io, files
 
 ARRAYS = ("images.npy", "labels.npy", "posterior.npy")  # the last only if the loader gives it
 PARTS = ("train", "val", "test")
 SUM_TOLERANCE = 1e-4  # how far the sum of a row of a posterior may lie from 1
 BLOCK = 2**25  # bytes of images that are loaded and written at a time
 REPORT_EVERY = 60.0  # seconds between two lines on the progress of writing
-HASHED = 1_000_000_000  # bytes of the largest array whose checksum each job compares; of larger ones, the size
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,9 @@ class Description:
     size: int | None
     parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     names: tuple[str, ...] = field(default=(), repr=False)
+
+    def __str__(self) -> str:
+        return f"size {self.size}, shape {self.shape}, classes {self.classes}"
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def load_source(spec: SourceSpec) -> Images:
     require(fine, "loader", spec.loader, expected)
     loaded = Description(shape[1:], images.classes, len(pixels), images.parts)
     same = (tuple(described.shape), described.classes, described.size) == (loaded.shape, loaded.classes, loaded.size)
-    require(same, "loader", spec.loader, f"images as its describe says, {described}, not {loaded}")
+    require(same, "loader", spec.loader, f"what its describe says, {described}, not {loaded}")
     fine = labels.min() >= 0 and labels.max() < images.classes
     require(fine, "loader", spec.loader, f"labels in [0, {images.classes})")
     names = tuple(map(str, images.names))
@@ -315,92 +316,3 @@ def _meta(spec: SourceSpec, shape: tuple[int, ...], classes: int, mean: np.ndarr
         "std": list(map(float, std)),
         "checksums": {},
     }
-
-
-def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
-    """Read the spec of a written source, and its meta data.
-
-    Raises
-    ------
-    SpecError
-        If ``meta.json`` is missing, can't be read, or isn't as it was written.
-    """
-    place = folder / "meta.json"
-    keys = ("spec", "shape", "size", "classes", "parts", "mean", "std", "checksums")
-    meta = files.read_json(place, keys)
-    records.check_recorded(place)
-    with files.reading(place, f"{', '.join(keys)} as `halobench source` writes them"):
-        shape, size, classes = (*map(int, meta["shape"]),), int(meta["size"]), int(meta["classes"])
-        for key in ("mean", "std"):
-            fine = np.shape(meta[key]) == shape[:1] and np.isfinite(meta[key]).all()
-            require(fine, key, meta[key], "a number a channel")
-        require(classes >= 2, "classes", classes, "at least 2")
-        for start, stop in meta["parts"].values():
-            require(0 <= start < stop <= size, "parts", meta["parts"], f"ranges of the {size} images")
-        names = tuple(map(str, meta.get("names", ())))
-        require(len(names) in (0, classes), "names", meta.get("names"), f"a name for each of {classes} classes")
-        meta |= {"shape": shape, "size": size, "classes": classes, "names": names}
-        return parse(SourceSpec, meta["spec"]), meta
-
-
-def sampler(folder: Path) -> list[tuple[str, str]]:
-    """Return the plug-in that draws the samples of a written source, for the code version; none if it holds images."""
-    spec, meta = read_meta(folder)
-    return [] if meta["size"] else [("data", spec.loader)]
-
-
-def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> Images:
-    """Read a written source, checked against the result of `read_meta`; images and posterior are mapped into memory.
-
-    Checksums of files above 1 GB are left to ``halobench verify``: comparing them would take each job minutes.
-
-    Raises
-    ------
-    SpecError
-        If a file, which it names, is missing and can't be restored, can't be read, or isn't as it was written.
-    """
-    with files.reading(folder / "meta.json", f"checksums of {' and '.join(ARRAYS[:2])}"):
-        digests = {name: str(meta["checksums"][name]) for name in (*ARRAYS[:2], *meta["checksums"])}
-    restore_arrays(folder, spec, digests)
-    size, classes, kept = meta["size"], meta["classes"], sample_type(meta["shape"]).name
-    images = arrays_io.read_npy(folder / ARRAYS[0], kept, (size, *meta["shape"]), mapped=True, most=HASHED)
-    labels = arrays_io.read_npy(folder / ARRAYS[1], "int64", (size,), most=HASHED)
-    posterior = None
-    if ARRAYS[2] in digests:
-        posterior = arrays_io.read_npy(folder / ARRAYS[2], "float64", (size, classes), mapped=True, most=HASHED)
-    for name, digest in digests.items():
-        if (folder / name).stat().st_size <= HASHED:
-            files.check_sum(folder / name, digest, "the bytes that meta.json records")
-    if labels.min() < 0 or labels.max() >= classes:
-        extremes = f"{labels.min()} to {labels.max()}"
-        raise SpecError(str(folder / "labels.npy"), extremes, f"labels in [0, {classes})")
-    return Images(images, labels, classes, meta["parts"], meta["names"], posterior)
-
-
-def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -> None:
-    """Load a source's arrays again if they are lost, e.g. deleted to make room; one process at a time.
-
-    Raises
-    ------
-    SpecError
-        If the loader returns arrays of other checksums than `digests`, or can't load; then nothing is written.
-    """
-    lost = [name for name in digests if not os.path.lexists(folder / name)]
-    if not lost:
-        return
-    with files.alone(folder):
-        if all((folder / name).exists() for name in lost):
-            return  # restored while this process waited
-        print(f"loading {' and '.join(lost)} again", flush=True)
-        source = load_source(spec)
-        for name in lost:
-            with files.replacing(folder / name) as temporary:
-                if name == ARRAYS[0]:
-                    save_blocks(temporary, spec, source.images)
-                else:
-                    array = source.labels if name == ARRAYS[1] else source.posterior
-                    np.save(temporary, np.asarray(array), allow_pickle=False)
-                remedy = f"delete {folder / 'meta.json'}, and the next run writes the source again"
-                expected = f"the bytes that the loader gave when the source was written; if its data changed, {remedy}"
-                same = files.checksum(temporary) == digests[name]
-                require(same, str(folder / name), "other bytes", expected)

@@ -14,7 +14,8 @@ from halobench.core.seeding import generator
 from halobench.core.specs import DatasetSpec, NoiseSpec
 from halobench.data.distribution import Distribution, draw_labels
 from halobench.data.mapped_rows import Normalised, Rows, normalise, rows_of
-from halobench.data.sources import load_distribution, read_arrays, read_meta
+from halobench.data.sources import load_distribution
+from halobench.data.written_sources import read_arrays, read_meta
 
 SPLITS = ("train", "val", "test")
 COPIED = 2**26  # bytes of a split's images that are held in memory; larger ones are read on demand

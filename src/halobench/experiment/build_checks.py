@@ -170,6 +170,8 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
         kind = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         learns = kind == () and value.requires_grad
         number = value.item() if learns else 0.0
+    except SpecError as error:  # of these samples
+        raise SpecError("name", spec.name, f"a loss for these samples: it takes {error.expected}") from None
     except Exception as error:
         raise SpecError("name", spec.name, f"a loss that can score a batch ({describe_error(error)})") from error
     rows = max(shapes[1][0], 1) if shapes[1] else 1

@@ -14,7 +14,8 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import canonical, to_json
 from halobench.core.specs import EVALUATION_KEYS, IMAGE_KEYS, TrainSpec
-from halobench.data.sources import Description, describe, read_meta
+from halobench.data.sources import Description, describe
+from halobench.data.written_sources import read_meta
 from halobench.experiment.build_checks import unbuildable
 from halobench.experiment.displays import KINDS
 from halobench.experiment.grid import Cell, Config, ExperimentSpec
@@ -58,7 +59,7 @@ def build_request(config: Config) -> dict[str, Any]:
 
 def _outside(experiments: Iterable[ExperimentSpec], kind: str) -> set[str]:
     """Return the figures or tables of experiments that are from outside the package."""
-    return {name for experiment in experiments for name in getattr(experiment, kind) if ":" in name}
+    return {name for experiment in experiments for name in getattr(experiment, kind) or () if ":" in name}
 
 
 def _pair(config: Config, cell: Cell) -> dict[str, Any]:

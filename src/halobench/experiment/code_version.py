@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core.errors import SpecError
-from halobench.core.plugins import PACKAGE, locate, parsed
+from halobench.core.plugins import PACKAGE, imported_module, locate, parsed
 
 # Where each stage's numbers are decided; the rest is found from there.
 STAGES = {
@@ -40,7 +40,7 @@ STAGES = {
 
 # Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a
 # stopped job goes on, leaves the values in them as they are. Packages without code count for nothing either.
-_CORE = ("aliases", "console", "errors", "plugins", "spec_codec", "specs")
+_CORE = ("aliases", "calibrator_spec", "console", "errors", "plugin_spec", "plugins", "spec_codec", "specs")
 _STORAGE = ("arrays_io", "files", "layout", "provenance", "records", "requests", "tables_io")
 NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
 NEUTRAL |= {*(f"core/{name}" for name in _CORE), *(f"storage/{name}" for name in _STORAGE)}
@@ -246,14 +246,12 @@ def _is_empty(path: Path) -> bool:
 @functools.cache
 def _imports(path: Path, module: str, mtime: int, entries: frozenset[str] | None = None) -> list[str]:
     """Return the dotted names that a module may import, anywhere; of ``from a import b`` both ``a`` and ``a.b``."""
-    package = module if path.stem == "__init__" else module.rpartition(".")[0]
     names = []
     for node in ast.walk(_part(path, mtime, entries)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
-            base = ".".join(filter(None, [*parents, node.module]))
+            base = imported_module(node, module, path)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return list(dict.fromkeys(filter(None, names)))
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from halobench.core.errors import SpecError
-from halobench.core.spec_codec import Distinct, Flag, NotNegative, Several, Text, canonical, spec
+from halobench.core.spec_codec import Distinct, Flag, NotNegative, Several, Text, canonical, check_distinct, spec
 from halobench.experiment.displays import ALL, IMAGES, displayed, tables_read
 from halobench.experiment.sections import Named, Sections
 
@@ -65,15 +65,15 @@ class ExperimentSpec:
     """Blocks of cells, and the figures and tables made from them (all that have something to show, unless named)."""
 
     grid: Several[Block] = Field(description="Blocks of cells; a cell that is in several blocks counts once.")
-    figures: Distinct[Figure] = Field(
-        default=(),
+    figures: Distinct[Figure] | None = Field(
+        default=None,
         description="Files of src/halobench/reporting/figures, module:function, or all: those files that have something"
         " to show, which is the default.",
     )
-    tables: Distinct[Table] = Field(
-        default=(),
+    tables: Annotated[tuple[Table, ...], AfterValidator(check_distinct)] | None = Field(
+        default=None,
         description="Files of src/halobench/reporting/tables, for print, module:function, or all: those files that have"
-        " something to show, which is the default.",
+        " something to show, which is the default; an empty list for none.",
     )
 
     def cells(self) -> list[Cell]:
@@ -121,7 +121,8 @@ class Config(Sections):
         return self._chosen("tables", experiment)
 
     def _chosen(self, kind: str, experiment: str) -> tuple[str, ...]:
-        named = getattr(self.experiments[experiment], kind) or (ALL,)
+        named = getattr(self.experiments[experiment], kind)
+        named = (ALL,) if named is None else named
         names = (self._displayed(kind, experiment) if name == ALL else (name,) for name in named)
         return tuple(dict.fromkeys(itertools.chain.from_iterable(names)))
 
@@ -130,7 +131,7 @@ class Config(Sections):
         datasets = {name for block in self.experiments[experiment].grid for name in block.datasets}
         loaders = {self.sources[self.datasets[name].source].loader for name in datasets}
         images = {IMAGES} if loaders - self.distributions else set()
-        return displayed(kind, loaders | images, self.calibrate.calibrators)
+        return displayed(kind, loaders | images, self.calibrate.names)
 
     def used(self, experiment: str) -> dict[str, Any]:
         """Return the part of the configuration that an experiment uses, as plain data without default values.

@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, WrapValidator
 
 from halobench.core import plugins
+from halobench.core.calibrator_spec import CALIBRATORS, PAPER, Calibrators
 from halobench.core.errors import NAME, SpecError, check_name, require
 from halobench.core.spec_codec import Distinct, Flag, Text, canonical, parse, spec
 from halobench.core.specs import (
-    CALIBRATORS,
-    PAPER,
     PROBE_KEYS,
     CalibrateSpec,
-    Calibrators,
     DatasetSpec,
     LossSpec,
     MetricsSpec,
@@ -142,8 +140,9 @@ class Sections:
         validate_default=True,
         description="Rows of the tables: none (the logits as they are); temperature scaling as exact, paper (by the"
         " paper's released code; the tables call it released, and so did older configurations) and oracle; files of"
-        " src/halobench/calibration/calibrators (matrix needs the extra posthoc); module:object. All but none and"
-        " oracle are fitted to validation labels as drawn, even if a source gives their posterior.",
+        " src/halobench/calibration/calibrators (matrix needs the extra posthoc); module:object; or NAME: {name:"
+        " PLUG-IN, OPTION: VALUE}, a plug-in with options under a name of its own. All but none and oracle are fitted"
+        " to validation labels as drawn, even if a source gives their posterior.",
     )
     metrics: MetricsSpec = Field(default=MetricsSpec(), description="How metrics are taken.")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from halobench.core.errors import SpecError, require
 from halobench.core.spec_codec import canonical, parse
 from halobench.core.specs import CalibrateSpec, DatasetSpec
-from halobench.data import sources, splits
+from halobench.data import splits, written_sources
 from halobench.pipeline.stage import Code, StageRun, canonical_parts, parse_parts, require_folders, stage
 from halobench.storage import arrays_io, files, layout, records, tables_io
 
@@ -68,7 +68,7 @@ def _calibrate_stage(
     """Return the context of a calibrate stage."""
     from halobench.calibration.calibrator import libraries
 
-    packages = ["pandas", *libraries(calibrators.calibrators)]
+    packages = ["pandas", *libraries(name for _, name in calibrators.plugged)]
     record = folder / "calibrate.json"
     return stage("calibrate", record, spec, seed=seed, code=code, plugins=calibrators.plugged, packages=packages)
 
@@ -96,7 +96,7 @@ def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path, c
     """Score the calibrator-free predictors of a data set; write calibration.json and metrics.csv to `out`."""
     specs = parse_parts(spec, {"dataset": DatasetSpec, "calibrate": CalibrateSpec})
     require_folders(source=source)
-    used, packages = sources.sampler(source), ["pandas"]
+    used, packages = written_sources.sampler(source), ["pandas"]
     record = out / "reference.json"
     with stage(
         "reference", record, canonical_parts(specs), seed=seed, code=code, plugins=used, packages=packages

@@ -9,7 +9,7 @@ from typing import Any
 from halobench.calibration.evaluate import exact_beta
 from halobench.core.errors import require
 from halobench.core.specs import DatasetSpec, ModelSpec, ProbeSpec, TrainSpec
-from halobench.data import sources, splits
+from halobench.data import splits, written_sources
 from halobench.pipeline.stage import (
     DEFAULTS,
     Code,
@@ -54,7 +54,7 @@ def run_probe(
     require_folders(run=folder, source=source)
     canonical_spec = canonical_parts(specs) | {"probes": canonical_parts(probes)}
     directions = [plugin for probe in probes.values() for plugin in probe.plugged]
-    used = [("models", specs["model"].name), *sources.sampler(source), *directions]
+    used = [("models", specs["model"].name), *written_sources.sampler(source), *directions]
     options: Any = {"seed": seed, "code": code, "plugins": used, "packages": PACKAGES}
     with (
         stage("probe", folder / "probe.json", canonical_spec, **options) as run,

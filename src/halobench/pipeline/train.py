@@ -11,7 +11,7 @@ import pandas as pd
 from halobench.calibration.arrays import look_like_probabilities
 from halobench.core.errors import require
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, TrainSpec
-from halobench.data import sources, splits
+from halobench.data import splits, written_sources
 from halobench.pipeline.stage import (
     DEFAULTS,
     Code,
@@ -58,7 +58,7 @@ def run_train(
     specs = parse_parts(spec, PARTS)
     require_folders(source=source)
     weights = given_weights(specs["model"], weights)
-    used = [("models", specs["model"].name), ("losses", specs["loss"].name), *sources.sampler(source)]
+    used = [("models", specs["model"].name), ("losses", specs["loss"].name), *written_sources.sampler(source)]
     options: Any = {"seed": seed, "code": code, "plugins": used, "packages": PACKAGES}
     with (
         stage("train", out / "train.json", canonical_parts(specs), **options) as run,

@@ -39,7 +39,7 @@ class Neighbourhood:
     Attributes
     ----------
     curves : DataFrame
-        radius (normalised pixels; NaN on rows of the relative grid), relative_radius (NaN on rows of the absolute one),
+        radius (normalised inputs; NaN on rows of the relative grid), relative_radius (NaN on rows of the absolute one),
         confidence and logit_gap (means over samples and rays), confidence_se and logit_gap_se (standard errors
         clustered by sample: the deviation of samples' means over the root of their number. That takes the samples for
         draws from an infinite population. For the mean over the training set, from which they are drawn without

@@ -36,7 +36,7 @@ REFERENCES = {"bayes": "Bayes posterior", "nearest": "1-nearest neighbour + TS",
 VERDICTS = {"holds": "holds", "does_not": "does not hold", "undecided": "undecided", "not_tested": "not tested"}
 
 RELATIVE = "distance / distance to nearest training point of another label"
-ABSOLUTE = "distance (normalised pixels)"
+ABSOLUTE = "distance (normalised inputs)"
 
 
 def dataset_label(name: str) -> str:

@@ -71,7 +71,7 @@ def relative_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
 
 
 def absolute_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows at distances in normalised pixels of one probe: ``sphere``, or else the first in order."""
+    """Return the rows at distances in normalised inputs of one probe: ``sphere``, or else the first in order."""
     table = neighbourhood.dropna(subset=["radius", "confidence"])
     return table[table["probe"] == ordered(table["probe"], PROBES)[0]] if len(table) else table
 

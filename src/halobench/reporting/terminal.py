@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from halobench.calibration.evaluate import Calibrated
+from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.core.console import console, value_text
-from halobench.core.specs import CALIBRATORS
 from halobench.reporting import table_views
 from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
 from halobench.results.cell import CellResults, commands, read_source_spec

@@ -34,7 +34,7 @@ def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         A row per group, sorted: `GROUPED`, threshold, n (rays), censored (their share, in [0, 1]), and the quartiles of
-        radii in normalised pixels (``radius_*``), as a multiple of the distance to the nearest sample of another label
+        radii in normalised inputs (``radius_*``), as a multiple of the distance to the nearest sample of another label
         (``relative_*``) and as a fraction of the ray's line (``fraction_*``).
     """
     keys = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 EXPLORER, REPORT = "explorer.html", "report.html"
@@ -20,6 +20,7 @@ def note_place(results: Path) -> None:
 
 
 left_out: list[str] = []  # lines on jobs that the run in this process can't do
+at_end_of_dry_run: list[Callable[[], None]] = []  # Snakemake has handlers for the jobs of other runs alone
 
 
 def note_left_out(line: str) -> None:

@@ -112,7 +112,10 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
     dry_run.check_configfiles(arguments)
     if options.dry_run:
         _name_left(options.directory)
-        return _snakemake(arguments)
+        code = _snakemake(arguments)
+        for say in outcome.at_end_of_dry_run if code == 0 else ():
+            say()
+        return code
     if options.unlock:
         _forget_other_hosts(options.directory)
     files.check_writable(options.directory / STATE)

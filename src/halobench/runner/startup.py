@@ -121,6 +121,7 @@ class Startup:
             attempt("The working directory has", files.check_writable, controller.STATE)
             if not self.workflow.dryrun:
                 controller.enrol(Path.cwd())
+            outcome.at_end_of_dry_run.append(lambda: self._say_replaced(checked, exclude_finished=False))
             self._check(checked, inputs)
             if controller.is_run():  # even if nothing is left to do, in which case Snakemake calls no handler
                 note_run(self.workflow, config, self.results)
@@ -157,11 +158,15 @@ class Startup:
         attempt("The disk has", disk_space.require_room, checked, self.report, self.results)
         attempt("The cluster has", cluster_run.start, self.workflow, config)
         note_run(self.workflow, config, self.results)
-        outputs = {str(path) for job in self.workflow.dag.needrun_jobs() for path in job.output}
-        for line in preflight.replaced_cells(checked, self.results, outputs):
-            outcome.say(line)
+        self._say_replaced(checked)
         if cluster_run.is_local(self.workflow):
             fork_server.start()
+
+    def _say_replaced(self, checked: Config, **which: bool) -> None:
+        """Say which trained cells the jobs of the run replace; `which` goes to Snakemake's list of them."""
+        outputs = {str(path) for job in self.workflow.dag.needrun_jobs(**which) for path in job.output}
+        for line in preflight.replaced_cells(checked, self.results, outputs):
+            outcome.say(line)
 
     def after_jobs(self, report: Callable[[str], Any] | None = None) -> None:
         """Tidy up after the last job; of a run that failed, `report` which jobs did."""

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from halobench.calibration import calibrator, metrics
+from halobench.calibration.evaluate import calibrate
 from halobench.calibration.temperature_scaling import fit_temperature
 from halobench.core import plugins
 from halobench.core.errors import SpecError
+from halobench.core.spec_codec import canonical, parse, to_json
 from halobench.core.specs import CalibrateSpec, ProbeSpec
 from halobench.probing.probe import probe
 from halobench.probing.rays import Surroundings
@@ -38,6 +40,11 @@ def edits(logits, labels):
         given *= 2
         return given
     return transform
+
+
+def part(logits, labels, *, share=0.5):
+    beta = 1 + share * (fit_temperature(logits, labels).beta - 1)
+    return lambda given: beta * given
 
 
 def nothing(logits, labels):
@@ -124,6 +131,38 @@ def test_a_calibrator_is_fitted_and_maps_logits_and_cannot_change_what_it_is_giv
     assert np.array_equal(labels, kept[1])
 
 
+def test_a_calibrator_gets_the_options_of_its_entry():
+    """Two entries of one plug-in are two calibrators; the code version names the plug-in once."""
+    rng = np.random.default_rng(1)
+    arrays = {}
+    for split in ("val", "test"):
+        logits, labels = drawn(200)
+        shuffled = rng.permutation(200)
+        arrays |= {f"{split}.logits": logits[shuffled], f"{split}.labels": labels[shuffled]}
+        arrays[f"{split}.clean"] = arrays[f"{split}.labels"]
+    name = "plugged_here:part"
+    entries = ["none", name, {"near": {"name": name, "share": 0.9}}, {"all": {"name": name, "share": 1.0}}, "exact"]
+    spec = parse(CalibrateSpec, {"calibrators": entries, "draws": 5, "floor_draws": 5})
+    assert parse(CalibrateSpec, canonical(spec)) == spec
+    assert spec.names == ("none", name, "near", "all", "exact")
+    assert spec.plugged == [("calibrators", name)]
+    found = calibrate(arrays, spec, 0, ("val", "test"))
+    rows = found.metrics.query("split == 'val' and metric == 'nll' and labels == 'drawn'").set_index("calibrator")
+    beta = fit_temperature(arrays["val.logits"], arrays["val.labels"]).beta
+    for label, share in (("none", 0.0), (name, 0.5), ("near", 0.9), ("all", 1.0), ("exact", 1.0)):
+        scaled = (1 + share * (beta - 1)) * arrays["val.logits"]
+        assert rows.loc[label, "value"] == pytest.approx(metrics.nll(scaled, arrays["val.labels"]), abs=1e-12)
+    assert [fit["calibrator"] for fit in found.fits] == ["exact", name, "near", "all"]
+
+
+def test_an_option_at_its_default_is_no_part_of_a_spec():
+    """Nor is any other spec: those of lists of names have the bytes that they had."""
+    entries = {"calibrators": ["none", {"half": {"name": "plugged_here:part", "share": 0.5}}]}
+    assert to_json(parse(CalibrateSpec, entries)) == '{"calibrators":["none",{"half":{"name":"plugged_here:part"}}]}'
+    assert to_json(parse(CalibrateSpec, {"calibrators": ["none", "paper"]})) == '{"calibrators":["none","released"]}'
+    assert to_json(CalibrateSpec()) == "{}"
+
+
 def test_a_file_named_as_one_of_the_packages_own_is_refused(tmp_path, monkeypatch):
     """It would never be used."""
     CalibrateSpec(calibrators=("exact",))
@@ -201,3 +240,32 @@ def test_a_probe_that_takes_components_gets_those_of_its_spec():
 def test_a_bad_probe_is_named(name, told):
     with pytest.raises(SpecError, match=told):
         walked(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "origin"),
+    [
+        ("shop:Loss", "shop.window.losses:Loss"),
+        ("shop:renamed", "shop.window.losses:Loss"),
+        ("shop.window:Loss", "shop.window.losses:Loss"),
+        ("shop.window.left:back", ""),
+    ],
+)
+def test_of_an_object_that_a_module_only_imports_the_defining_module_is_named(tmp_path, name, origin):
+    """Through names, stars and relative imports, and none of those that lead in a circle."""
+    files = {
+        "shop/__init__.py": "from .window import *\nfrom shop.window import Loss as renamed",
+        "shop/window/__init__.py": "from .losses import (\n    Loss,\n)",
+        "shop/window/losses.py": "class Loss: ...",
+        "shop/window/left.py": "from .right import back",
+        "shop/window/right.py": "from .left import back",
+    }
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / path).write_text(text)
+    with pytest.raises(SpecError) as raised:
+        plugins.locate("losses", name)
+    attribute = name.partition(":")[2]
+    assert raised.value.expected.endswith(f", but imports it: write {origin}" if origin else f"no {attribute!r}")
+    for imported in [each for each in sys.modules if each.partition(".")[0] == "shop"]:
+        del sys.modules[imported]

@@ -348,7 +348,8 @@ def test_a_source_that_loses_its_posterior_keeps_none(tmp_path, monkeypatch):
 
 def test_only_a_distribution_may_leave_its_size_open(blocks, monkeypatch):
     monkeypatch.setattr(blocks, "describe", lambda: sources.Description((3, 2, 2), 2, None))
-    with pytest.raises(SpecError, match=r"loader = 'in_blocks:load': expected images .* not Description\(.*size=None"):
+    line = r"loader = 'in_blocks:load': expected images .* not size None, shape \(3, 2, 2\), classes 2$"
+    with pytest.raises(SpecError, match=line):
         sources.describe(SourceSpec("in_blocks:load"))
 
 
@@ -359,7 +360,7 @@ def test_of_a_large_array_the_size_counts_alone(tmp_path, monkeypatch):
     spec = DatasetSpec("s", 100, 10, 10)
     with pytest.raises(SpecError, match=r"the bytes that meta\.json records"):
         splits_.load_data(tmp_path, spec, 0)
-    monkeypatch.setattr("halobench.data.sources.HASHED", len(sound) - 1)
+    monkeypatch.setattr("halobench.data.written_sources.HASHED", len(sound) - 1)
     splits_.load_data(tmp_path, spec, 0)
     for bad in (sound[:-1], sound + b"x"):
         images.write_bytes(bad)

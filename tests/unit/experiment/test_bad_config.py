@@ -224,6 +224,28 @@ CONFIGS: dict[str, list[tuple]] = {
             put("calibrators", ["none", "none"]),
             "calibrators = 'none': expected each value once",
         ),
+        (
+            put("calibrators", ["none", {"mine": {"name": "vector"}}, {"mine": {"name": "isotonic"}}]),
+            "calibrators = 'mine': expected each value once",
+        ),
+        (
+            put("calibrators", ["none", {"mine": {"name": "vector", "bins": 3}}]),
+            "calibrators[1].mine.bins = 3: expected no such key: vector has no options",
+        ),
+        (
+            put("calibrators", [{"mine": {"name": "exact"}}]),
+            "calibrators[0].mine.name = 'exact': expected one of ensemble, histogram, isotonic, matrix, vector or"
+            " module:object",
+        ),
+        (
+            put("calibrators", [{"oracle": {"name": "vector"}}]),
+            "calibrators[0] = 'oracle': expected another name: it is built in",
+        ),
+        (
+            put("calibrators", [{"name": "histogram", "bins": 3}]),
+            "calibrators[0] = {'name': 'histogram', 'bins': 3}: expected a name, or NAME: {name: PLUG-IN, OPTION:"
+            " VALUE}",
+        ),
     ],
     "seeds": [
         (put(f"{GRID}.0.seeds", [-1]), f"{GRID}[0].seeds[0] = -1: expected at least 0"),
@@ -563,7 +585,8 @@ OUTSIDE = {
     ),
     "a box cut out of features": (
         on_features(put("losses.mixup2", {"name": "cutmix"})),
-        re.compile(r"losses\.mixup2\.name = 'cutmix': expected a loss that can score a batch \(.*expected images.*\)"),
+        "losses.mixup2.name = 'cutmix': expected a loss for these samples: it takes images (n, C, H, W), which a box is"
+        " cut from",
     ),
     "logits of a wrong shape": (
         put("models.mlp", {"name": "mine:narrow"}),
@@ -572,7 +595,7 @@ OUTSIDE = {
     "a source of one class": (
         put("sources.digits", {"loader": "mine:load"}),
         "sources.digits.loader = 'mine:load': expected images (C, H, W) or features (D,) in at least 2 classes, not"
-        " Description(shape=(1, 8, 8), classes=1, size=400, parts={})",
+        " size 400, shape (1, 8, 8), classes 1",
     ),
 }
 

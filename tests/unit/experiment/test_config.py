@@ -90,6 +90,9 @@ def test_figures_and_tables_from_outside_are_chosen_beside_all_or_refused(config
     loaded = load_config(config)
     assert loaded.figures("demo") == (*every, "own_display:draw")
     assert loaded.tables("demo") == ("own_display:draw",)
+    empty = load_config(put(config, "experiments.demo.tables", []))
+    assert empty.tables("demo") == ()
+    assert not [job for job in drawn_jobs(empty, "demo") if job.stage == "table"]
     names = [path for job in drawn_jobs(loaded, "demo") for path in job.paths if "own_display" in path]
     assert set(names) == {
         *(f"figures/demo/own_display.draw.{kind}" for kind in ("png", "pdf", "json")),

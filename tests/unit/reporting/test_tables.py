@@ -170,7 +170,7 @@ def test_other_calibrators_stand_beside_the_exact_temperature():
     metrics = pd.concat([given["metrics"], *more], ignore_index=True)
     metrics.loc[(metrics["calibrator"] == "isotonic") & (metrics["metric"] == "nll"), "value"] = math.inf
     table = plugins.load("tables", "images_posthoc")(metrics, given["runs"])
-    assert "on images, in expectation under the known posterior" in table.title
+    assert "on data sets, in expectation under the known posterior" in table.title
     keys = ["dataset", "model", "loss", "metric"]
     none, by = (table.numbers[table.numbers["calibrator"] == c].set_index(keys)["mean"] for c in ("none", "exact"))
     for part in table.parts:
@@ -328,7 +328,7 @@ def test_what_is_absent_is_told_in_the_caption_alone():
     plain = scores.images(metrics, given["runs"], "clean").parts[0].caption
     assert not any(sign in plain for sign in ("--", "Raised", "Bold", "†"))
     title = scores.images(metrics, given["runs"], "noisy").title
-    assert title.endswith("on images, against the test labels, to which no noise was added")
+    assert title.endswith("on data sets, against the test labels, to which no noise was added")
     metrics.loc[lost & (metrics["seed"] == 1), "value"] = math.nan
     some = scores.images(metrics, given["runs"], "clean")
     assert "Raised: seeds whose fit is finite" in some.parts[0].caption

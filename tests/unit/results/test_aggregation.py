@@ -17,6 +17,7 @@ from conftest import ROOT
 from halobench.core.errors import SpecError
 from halobench.reporting import seed_statistics
 from halobench.results import aggregate, radii_summary
+from halobench.results.claims import evaluate, load_claims
 from halobench.results.origins import temperature
 from halobench.results.t_intervals import t_interval
 from halobench.storage import files as store
@@ -149,6 +150,24 @@ def test_files_that_are_not_alike_are_joined_as_well(grid):
     found = aggregate.aggregate(manifest, results)
     assert len(found["history"]) == 8 * 100 + 6
     assert_same_tables(found, plain_tables(manifest, results))
+
+
+def test_without_a_fit_the_table_of_fits_is_empty_and_all_others_are_read(grid, tmp_path):
+    """As with ``calibrators: [none]``: the claims and pages read all tables."""
+    manifest, results = grid
+    for number, cell in enumerate(manifest["cells"]):
+        folder = results / "runs" / cell["path"]
+        for name in ("metrics.csv", "reliability.csv"):
+            kept = pd.read_csv(folder / name).query("calibrator == 'none'")
+            edited(manifest, results, number, name, kept.to_csv(index=False).encode())
+        edited(manifest, results, number, "calibration.json", b"[]")
+    aggregate.write_tables(aggregate.aggregate(manifest, results), tmp_path)
+    tables = tables_io.read_tables(tmp_path, [*TABLES, *ORIGINS])
+    assert tables["fits"].empty
+    assert tables["runs"]["temperature_exact"].isna().all()
+    assert set(tables["metrics"].query("loss != 'reference'")["calibrator"]) == {"none"}
+    verdicts = evaluate(load_claims(ROOT / "workflow/claims.yaml"), tables)
+    assert set(verdicts.loc[verdicts["fit"] != "none", "verdict"]) == {"not_tested"}
 
 
 def test_jobs_and_fits_are_those_of_the_records_and_files(grid):

@@ -118,8 +118,9 @@ def test_the_interval_is_students_t():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"a": {"loss": "cutmix"}}, "loss cutmix"),
-        ({"b": {"loss": "focal"}}, "loss focal"),
+        ({"a": {"loss": "cutmix"}}, "the grid has no loss that is named cutmix but cross_entropy, mixup2: claims know"),
+        ({"b": {"loss": "focal"}}, "no loss that is named focal but"),
+        ({"b": {"loss": "reference"}}, "loss reference"),
         ({"where": {"metric": "kl"}}, "metric kl"),
         ({"where": {"noise": ">0.9"}}, "noise >0.9"),
         ({"table": "radii", "value": "relative_median", "where": {}}, "no table radii"),

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from halobench.core.specs import CALIBRATORS
+from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page, wrapped

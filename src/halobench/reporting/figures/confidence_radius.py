@@ -1,4 +1,4 @@
-"""Show mean label confidence against distance in normalised pixels, the figure of the paper's first version.
+"""Show mean label confidence against distance in normalised inputs, the figure of the paper's first version.
 
 Logit gaps, which say more where confidence is 1, are in ``logit_gaps``.
 """

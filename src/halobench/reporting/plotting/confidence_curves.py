@@ -24,7 +24,7 @@ def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["abs
         As aggregated.
     title : str
     scale : {"absolute", "relative"}
-        Distances in normalised pixels, of the sphere probe (or the first in order), in a row per data set and a column
+        Distances in normalised inputs, of the sphere probe (or the first in order), in a row per data set and a column
         per model; or distances relative to the nearest training sample of another label, in a row per data set and
         model and a column per probe.
     """

@@ -62,7 +62,7 @@ OTHERS = Columns(
 
 
 def images(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str, columns: Columns = PAPER) -> Table:
-    """Return scores on images: a part per data set and noise level, a block per model, a line per loss.
+    """Return scores on data sets: a part per data set and noise level, a block per model, a line per loss.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def images(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str, columns: Colum
     numbers = summarise(metrics, rows, datasets, judge, "noise")
     uncertain = table_views.posterior_entropies(metrics).keys()
     what = " and ".join(", ".join(METRICS[name] for name in columns.metrics).rsplit(", ", 1))
-    title = f"{what} on images, {JUDGED[_judge(judge, not uncertain.isdisjoint(datasets) or not datasets)]}"
+    title = f"{what} on data sets, {JUDGED[_judge(judge, not uncertain.isdisjoint(datasets) or not datasets)]}"
     # If labels are certain, the posterior's own scores are all 0.
     bayes = {name: row for name, row in reference_rows(numbers, columns).items() if name in uncertain}
     parts = []

@@ -1,4 +1,4 @@
-"""Show NLL and ECE on images after other calibrators than a temperature, next to the exact temperature."""
+"""Show NLL and ECE on data sets after other calibrators than a temperature, next to the exact temperature."""
 
 from __future__ import annotations
 

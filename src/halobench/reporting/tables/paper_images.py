@@ -1,4 +1,4 @@
-"""Show NLL, ECE and ACE on images against clean test labels, as the paper has them."""
+"""Show NLL, ECE and ACE on data sets against clean test labels, as the paper has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show NLL, ECE and ACE on images in expectation under the known posterior."""
+"""Show NLL, ECE and ACE on data sets in expectation under the known posterior."""
 
 from __future__ import annotations
 

@@ -286,7 +286,7 @@ function drawCurves() {
     });
   }
   const gap = isNarrow("curves") ? "<br>" : " ";
-  const x = scale === "radius" ? "distance (normalised pixels)" : `distance / distance to nearest${gap}training point of another label`;
+  const x = scale === "radius" ? "distance (normalised inputs)" : `distance / distance to nearest${gap}training point of another label`;
   plot("curves", traces, { showlegend: false, xaxis: { ...AXIS, title: { text: x } }, yaxis: { ...AXIS, title: { text: `confidence in${gap}the point's label` }, range: [0, 1.02] } });
   byId("curves-note").textContent = wanted.length ? "How sure models are of a point's own label on the way out from it. Lines are means over seeds, dots are cells." : "No cell of these choices was probed.";
   walk.hidden = rows.curves.length === 0;

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from halobench.core.errors import SpecError
-from halobench.results.claims.rules import COMPARISON, Claim, described
+from halobench.results.claims.rules import COMPARISON, REFERENCE, Claim, described
 from halobench.results.radii_summary import QUARTILES
 from halobench.storage.columns import DATASET, KEYS, PAIRED
 
@@ -77,6 +77,7 @@ def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables)
     for column, condition in of_runs.items():
         rows = rows[_meets(rows[column], condition)]
     if rows.empty:
+        _require_loss(conditions["loss"], tables)
         raise NotTested(f"the grid has no rows of {claim.table} with {described(conditions)}")
     if rows.duplicated(PAIRED).any():
         raise SpecError(f"claims.{claim.name}", described(conditions), "conditions that leave one row per cell")
@@ -85,6 +86,14 @@ def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables)
     cells["value"] = pd.to_numeric(rows[claim.value], errors="coerce").astype(float)
     cells["censored"] = _censored(claim, rows)
     return cells.set_index(PAIRED)
+
+
+def _require_loss(loss: str, tables: ClaimTables) -> None:
+    """Raise NotTested if the grid has no loss of that name, though perhaps the loss under another one."""
+    names = sorted(set(tables.by_name["runs"]["loss"]))
+    if loss not in (*names, REFERENCE):
+        what = "claims know losses by their names in the configuration"
+        raise NotTested(f"the grid has no loss that is named {loss} but {', '.join(names)}: {what}")
 
 
 def _with_runs(table: pd.DataFrame, tables: ClaimTables) -> pd.DataFrame:

@@ -1,0 +1,55 @@
+"""The entries of a list of calibrators: names, and plug-ins with options under names of their own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from halobench.core.errors import check_name, naming, require
+from halobench.core.plugin_spec import PluginSpec, suggested
+from halobench.core.plugins import check_known, without_defaults
+from halobench.core.spec_codec import Text, check_distinct, parse, spec
+
+# Built in, since these temperature fits need the targets of a cell. All others are plug-ins.
+CALIBRATORS = ("none", "exact", "released", "oracle")
+PAPER = "paper"  # what a configuration calls the fit that specs, records and tables call `released`
+
+
+@spec
+class CalibratorSpec(PluginSpec):
+    """A calibrator that is a plug-in (a file of ``calibration/calibrators`` or ``module:object``), and its options."""
+
+    name: Text = Field(description="The calibrator's name, or module:object.")
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_known("calibrators", "name", self.name, ())
+        options = without_defaults("calibrators", self.name, self.options)
+        object.__setattr__(self, "options", options)
+
+
+def _read_calibrator(entry: Any) -> Any:
+    """Return the name of a calibrator, the paper's fit as ``released``, or {NAME: CalibratorSpec}, as it is listed."""
+    built_in = (*CALIBRATORS, PAPER)
+    if isinstance(entry, str):
+        check_known("calibrators", "", entry, built_in)
+        return "released" if entry == PAPER else entry
+    named = isinstance(entry, dict) and len(entry) == 1
+    require(named, "", entry, "a name, or NAME: {name: PLUG-IN, OPTION: VALUE}")
+    ((name, keys),) = entry.items()
+    require(check_name("", name) not in built_in, "", name, "another name: it is built in")
+    with naming(name):
+        return {name: keys if isinstance(keys, CalibratorSpec) else parse(CalibratorSpec, keys)}
+
+
+def _distinct_names(entries: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the entries of a list of calibrators; raise SpecError if two have the same name."""
+    check_distinct(tuple(each if isinstance(each, str) else next(iter(each)) for each in entries))
+    return entries
+
+
+_Suggested = Annotated[Text, Field(json_schema_extra=suggested("calibrators", "none", "exact", PAPER, "oracle"))]
+_Calibrator = Annotated[_Suggested | dict[Text, CalibratorSpec], BeforeValidator(_read_calibrator)]
+Calibrators = Annotated[tuple[_Calibrator, ...], Field(min_length=1), AfterValidator(_distinct_names)]

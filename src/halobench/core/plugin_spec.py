@@ -1,0 +1,50 @@
+"""The spec of a plug-in: its options are the keys that are no field's."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from pydantic import model_validator
+
+from halobench.core.errors import require
+from halobench.core.plugins import names
+from halobench.core.spec_codec import spec
+
+
+def suggested(kind: str, *others: str) -> Any:
+    """Return what adds names that are built in, and those of a kind's plug-ins, to a key's schema as examples."""
+    return lambda schema: schema.update(examples=[*others, *names(kind)])
+
+
+@spec
+class PluginSpec:
+    """A plug-in and its `options`: all keys that are not a field's name, and those under a key ``options``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, keys: Any) -> Any:
+        """Return the keys with all that are options under ``options``."""
+        if not isinstance(keys, dict):
+            return keys
+        fields = {field.name for field in dataclasses.fields(cls)}
+        options, others = keys.get("options", {}), {str(key): keys[key] for key in keys if key not in fields}
+        gathered = options | others if isinstance(options, dict) else options  # what isn't, is refused
+        return {key: value for key, value in keys.items() if key in fields} | {"options": gathered}
+
+    def __post_init__(self):
+        options = {key: _plain_option(key, value) for key, value in vars(self)["options"].items()}
+        object.__setattr__(self, "options", options)
+
+
+def _plain_option(key: str, value: Any) -> Any:
+    """Return a plug-in's option if JSON can hold it (no dates, no infinities); raise SpecError otherwise."""
+    if isinstance(value, dict):
+        return {str(inner): _plain_option(f"{key}.{inner}", v) for inner, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_option(f"{key}[{i}]", v) for i, v in enumerate(value)]
+    plain = value is None or isinstance(value, str | bool | int | float)
+    require(plain, key, value, "a number, a string, true, false, null, or a list or mapping of such")
+    require(not isinstance(value, float) or math.isfinite(value), key, value, "a finite number")
+    return value
