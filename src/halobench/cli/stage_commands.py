@@ -156,7 +156,8 @@ def _explorer(args: argparse.Namespace) -> None:
 
     out = args.results / "explorer.html" if args.out is None else args.out
     spec, code = _request(args, {"experiments": args.experiments, "note": args.note})
-    run_explorer(args.results, out, spec["experiments"], args.tables, spec["note"], code)
+    # A run shows its experiments, and what earlier runs left: a page of its own alone would replace theirs.
+    run_explorer(args.results, out, spec["experiments"], args.tables, spec["note"], code, args.request is not None)
 
 
 def _overview(args: argparse.Namespace) -> None:

@@ -172,7 +172,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"count": formatting.count, "duration": duration, "entry": entry, "number": number}
-    environment.filters |= {"sort_key": sort_key}
+    environment.filters |= {"sort_key": sort_key, "capitalize_first": lambda text: text[:1].upper() + text[1:]}
     environment.globals |= {"inline": inline, "verdict_colors": verdict_colors}
     return environment
 

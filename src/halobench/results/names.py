@@ -104,7 +104,7 @@ METRICS = {
     "nll": Name("NLL", "negative log-likelihood of the labels", unit="nats"),
     "error": Name("Error", "share of wrong predictions"),
     "brier": Name("Brier score", "squared error of the probabilities"),
-    "kl": Name("KL from the posterior", "divergence of the known posterior from the model", unit="nats"),
+    "kl": Name("KL", "divergence of the model from the known posterior", unit="nats"),
     "ece": Name("ECE", "expected calibration error: gap of confidence and accuracy in bins, weighted by count"),
     "ace_average": Name("ACE", "average calibration error: the mean gap over bins, whatever their size"),
     "ace_equal_mass": Name("ACE, equal mass", "calibration error over bins of as many samples each"),
@@ -171,6 +171,13 @@ CLAIMS = {
     r"kl_per_log_k_no_faster_from_(\d+)_to_(\d+)": "KL grows no faster than log k from k = {0} to {1}",
     r"(mixup\d+)_closer_than_ts_where_both_interpolate": "{0} closer to the posterior, if both interpolate (KL)",
     r"(mixup\d+)_closer_than_ts_interpolating_or_not": "{0} closer to the posterior, interpolating or not (KL)",
+}
+
+# What scores are judged by.
+LABELS = {
+    "noisy": "expected under the known posterior",
+    "clean": "labels before noise",
+    "drawn": "labels as drawn",
 }
 
 # What the numbers in brackets are, wherever they stand: the two kinds don't answer the same question.
