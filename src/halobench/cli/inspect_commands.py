@@ -66,7 +66,7 @@ RESULTS = path("--results", "the results folder (default: results)", default=Pat
 COMMANDS = (
     Command(
         "show",
-        "Show everything about a cell: its spec, fits, metrics and files.",
+        "Show a cell: its spec, temperatures, metrics and commands.",
         _show,
         (
             option("cell", metavar="CELL", help="e.g. digits/mlp/mixup2/seed0, or a part of it that no other has"),
@@ -76,7 +76,7 @@ COMMANDS = (
     ),
     Command(
         "compare",
-        "Compare two losses over their seeds, two cells, or two results folders.",
+        "Compare two losses, two cells, or two results folders.",
         _compare,
         (
             option("first", metavar="A", help="a loss as DATASET/MODEL/LOSS, a cell or a results folder"),

@@ -22,6 +22,7 @@ from halobench.results.cell import CellResults, commands, read_source_spec
 from halobench.results.names import LABELS, OVER_SAMPLES, OVER_SEEDS
 from halobench.storage.provenance import short
 
+SHORT = 20  # columns of a terminal that a name may take before it is broken
 NAMES, SCORED = 16, 18  # columns of a terminal that names of metrics, and scores with their intervals, take
 SCORES = ("error", "nll", "kl", "brier", "ece", "ace_average", "classwise_ece", "ece_floor")
 BARS = "▁▂▃▄▅▆▇█"
@@ -44,13 +45,20 @@ def scored(value: float, low: float, high: float) -> str:
     return score(value) + ("" if math.isnan(low) else f"\n[{score(low)}, {score(high)}]")
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1) -> Table:
-    """Return a table whose columns from number `right` on hold numbers, which are never broken."""
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1, loose: str = "") -> Table:
+    """Return a table whose columns from number `right` on hold numbers, which are never broken.
+
+    In a narrow terminal the column `loose` is broken first, and then what is long of the first columns.
+    """
+    listed = list(rows)
     shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        style: dict[str, Any] = {"justify": "right", "no_wrap": True} if index >= right else {"overflow": "fold"}
+        longest = max((len(line) for row in listed for line in row[index].split("\n")), default=0)
+        style: dict[str, Any] = {"overflow": "fold", "min_width": min(longest, SHORT)}
+        if index >= right:
+            style = {"justify": "right", "no_wrap": column != loose}
         shown.add_column(column.replace(" (", "\n(") if index >= right else column, **style)
-    for row in rows:
+    for row in listed:
         shown.add_row(*row)
     return shown
 
@@ -97,7 +105,7 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
         ]
         for fit in fitted
     ]
-    return table("Calibrators", ["", "fitted to", "T", "NLL there", "gradient", "certificate"], rows, right=2)
+    return table("Calibrators", ["", "fitted to", "T", "NLL there", "gradient", "certificate"], rows, 2, "certificate")
 
 
 def fits_beside(
@@ -136,7 +144,7 @@ def metrics(
         calibrators = list(part["calibrator"].unique())
         each: Iterable[Any] = part.itertuples()
         cells = {(row.calibrator, row.metric): scored(row.value, row.low, row.high) for row in each}
-        title = f"{split}: {words.get(str(labels), labels)}\nin brackets the {OVER_SAMPLES}"
+        title = f"{split}, judged by {words.get(str(labels), labels)}\nin brackets the {OVER_SAMPLES}"
         for start in range(0, len(calibrators), most):
             shown = calibrators[start : start + most]
             rows = [
@@ -205,7 +213,7 @@ def show(cell: CellResults) -> None:
 
 def calibrated(path: str, said: str, results: Calibrated) -> RenderableType:
     """Return the results of calibrating a file of logits; `said` says which of its samples were fitted to."""
-    words = {"clean": "the labels given", "noisy": "expected under the posterior given"}
+    words = {"clean": "the labels given", "noisy": "the posterior given, in expectation"}
     return Group(
         Text(path, style="bold"), Text(said), Text(), fits(results.fits), *metrics(results.metrics, words=words)
     )
@@ -241,7 +249,7 @@ def metric_changes(names: tuple[str, str], changes: pd.DataFrame, lead: Sequence
             ]
             for _, row in part.iterrows()
         ]
-        title = f"Metrics, {LABELS.get(str(labels), labels)}\nin brackets the {OVER_SAMPLES}"
+        title = f"Test metrics, judged by {LABELS.get(str(labels), labels)}\nin brackets the {OVER_SAMPLES}"
         tables.append(table(title, [*lead, "metric", *names, "change", "intervals"], rows, right=len(lead) + 1))
     return Group(*tables)
 
@@ -259,6 +267,6 @@ def loss_changes(names: tuple[str, str], changes: pd.DataFrame) -> RenderableTyp
             ]
             for _, row in part.iterrows()
         ]
-        title = f"Test metrics, {LABELS.get(str(labels), labels)}\nin brackets the {OVER_SEEDS}, paired"
+        title = f"Test metrics, judged by {LABELS.get(str(labels), labels)}\nin brackets the {OVER_SEEDS}, paired"
         tables.append(table(title, ["metric", *names, "change", "verdict"], rows))
     return Group(*tables) if tables else Text("No metric differs.")

@@ -175,7 +175,7 @@ CLAIMS = {
 
 # What scores are judged by.
 LABELS = {
-    "noisy": "expected under the known posterior",
+    "noisy": "the known posterior, in expectation",
     "clean": "labels before noise",
     "drawn": "labels as drawn",
 }
