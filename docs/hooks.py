@@ -170,14 +170,15 @@ PAGES_TEXT = """### report
 
 `results/report.html` opens from a file, without a network. Its front page says what was run, on what and at what cost,
 and what came out; the menu on the left has figures and tables by category, each with its caption. `halobench report`
-makes it of the last run, whatever its configuration was.
+makes it with the configuration of the last run, of its experiments and of those whose results are complete.
 
 ### explorer
 
 ![The explorer's first screen](explorer.png)
 
 `results/explorer.html` is one page as well. The selects at its top say what is shown: bars are means over seeds with
-95% t intervals, and circles are single cells. Hover over a point to see which cell it is, and click it for the cell's
+95% t intervals over seeds, and circles are single cells, whose brackets are bootstrap intervals over test samples.
+Hover over a point to see which cell it is, and click it for the cell's
 card: spec, temperatures with certificates, metrics, training curve, and the commands to reproduce it. The table at
 the end has the same numbers, and opens the same cards by keyboard. What is chosen is in the page's address, which can
 be sent. A grid of 10,000 cells makes a page of 38 MiB, which opened in 7 seconds on two cores. `halobench show CELL`

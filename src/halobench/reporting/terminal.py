@@ -28,11 +28,11 @@ SCORES = ("error", "nll", "kl", "brier", "ece", "ace_average", "classwise_ece", 
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def number(value: float | None) -> str:
-    """Return a number to four significant digits, or a dash if there is none."""
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number to so many significant digits, or a dash if there is none."""
     if value is None or math.isnan(value):
         return "–"
-    return f"{value:.4g}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
+    return f"{value:.{digits}g}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
 
 
 def score(value: float | None) -> str:
@@ -100,12 +100,12 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
             f"{fit['split']}, {fit['labels']}",
             temperature(fit),
             number(fit["nll"]),
-            number(fit["gradient"]),
+            number(fit["gradient"], 2),
             certificate(fit),
         ]
         for fit in fitted
     ]
-    return table("Calibrators", ["", "fitted to", "T", "NLL there", "gradient", "certificate"], rows, 2, "certificate")
+    return table("Calibrators", ["", "fitted to", "T", "NLL", "gradient", "certificate"], rows, 2, "certificate")
 
 
 def fits_beside(

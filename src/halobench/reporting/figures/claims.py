@@ -33,7 +33,7 @@ KINDS = {
     "slope": "Slope of {} on log k",
 }
 MARKS = {"holds": "o", "does_not": "X", "undecided": "D", "not_tested": "|"}
-WIDTH, LABEL = 9.0, 3.6  # of the figure and of the labels of tests, inches
+WIDTH, LABEL = 9.4, 4.2  # of the figure and of the labels of tests, inches
 ROW, AXIS = 0.42, 0.62  # height of a claim, and of the title and ticks of an axis, inches
 SIZE = 7.5  # of type, points
 
