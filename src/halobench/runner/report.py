@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from halobench.core.errors import NAME, one_of, require
 from halobench.experiment import jobs
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.grid import Config
@@ -50,22 +51,32 @@ def report(arguments: Sequence[str]) -> int:
         Names of experiments, and arguments of Snakemake. Unless one of `CHOOSING` is there, the configuration is that
         of the last run, and without names the report holds its experiments and the others whose results are complete.
     """
-    last, experiments, tables = None, [], Path("results/tables")
-    if LAST.exists() and not any(argument.partition("=")[0] in CHOOSING for argument in arguments):
-        last = files.read_json(LAST, ["snakefile", "results"])
-        config = load_config(yaml.safe_load(CONFIGURED.read_text(encoding="utf-8")))
-        results, partial = Path(last["results"]), "partial" in arguments
-        named = [argument for argument in arguments if argument in config.experiments]
-        arguments = [argument for argument in arguments if argument not in named]
-        experiments = named or [*config.run, *(() if partial else complete(config, results))]
-        tables = results / "partial/tables" if partial else results / "tables"
-        if experiments != [*config.run]:
-            arguments = [*arguments, "--config", f"run={json.dumps(experiments)}"]
-    code = subprocess.run([sys.executable, "-m", "snakemake", *command(arguments, last)], check=False).returncode
-    for name in experiments if code == 0 else ():
-        for line in outcome.found(tables / name / "claims.csv"):
-            outcome.say(line)
-    return code
+    if not LAST.exists() or any(argument.partition("=")[0] in CHOOSING for argument in arguments):
+        return _snakemake(command(arguments))
+    last = files.read_json(LAST, ["snakefile", "results"])
+    config = load_config(yaml.safe_load(CONFIGURED.read_text(encoding="utf-8")))
+    named = [argument for argument in arguments if argument in config.experiments]
+    if arguments and NAME.fullmatch(arguments[0]) and arguments[0] != "partial":
+        known = f"an experiment of the last run's configuration: {one_of(config.experiments, arguments[0])}"
+        require(named, "report", arguments[0], known)
+    partial = "partial" in arguments
+    experiments = named or [*config.run, *(() if partial else complete(config, Path(last["results"])))]
+    rest = [argument for argument in arguments if argument not in named]
+    if experiments != [*config.run]:
+        rest += ["--config", f"run={json.dumps(experiments)}"]
+    if code := _snakemake(command(rest, last)):
+        return code
+    tables = Path(last["results"], "partial" if partial else "", "tables")
+    for line in [line for name in experiments for line in outcome.found(tables / name / "claims.csv")]:
+        outcome.say(line)
+    for path in () if named else sorted(tables.glob("*/overview.html")):
+        if path.parent.name not in experiments:
+            outcome.say(f"not in the report, being of another configuration or incomplete: {path}")
+    return 0
+
+
+def _snakemake(arguments: Sequence[str]) -> int:
+    return subprocess.run([sys.executable, "-m", "snakemake", *arguments], check=False).returncode
 
 
 def complete(config: Config, results: Path) -> list[str]:

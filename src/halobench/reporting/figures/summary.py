@@ -42,7 +42,7 @@ def draw(
     growing = parts.growth_models(overlap)
 
     foot = FOOT if growing else 0.0
-    rows = max(3.0, (0.3 + 0.08 * len(styles)) * len(selection.shown) + 1.5)
+    rows = max(3.0, (0.3 + 0.08 * len(styles)) * len(selection.shown) + 1.5, parts.verdicts_height(claims) - foot)
     heights = [TOP, rows, foot] if growing else [TOP, rows]
     figure = panel_grid.blank_figure(sum(WIDTHS), sum(heights))
     places = figure.add_gridspec(len(heights), 2, width_ratios=WIDTHS, height_ratios=heights)

@@ -223,6 +223,12 @@ def _draw_scores(ax: Axes, nll: pd.DataFrame, cells: Sequence[Cell], styles: Map
     return keys
 
 
+def verdicts_height(claims: pd.DataFrame) -> float:
+    """Return the height that part E needs, in inches."""
+    themes = by_theme(claims.to_dict("records")).values()
+    return 0.9 + 0.21 * sum(2.3 + len({test["fit"] for test in tests}) for tests in themes)
+
+
 def draw_verdicts(part: SubFigure, claims: pd.DataFrame) -> None:
     """Draw part E: by theme a row per calibration, and in it a coloured sign per test."""
     themes = by_theme(claims.to_dict("records"))
