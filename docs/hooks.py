@@ -203,6 +203,21 @@ def caption(name: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
+NAMES_TEXT = (
+    """Figures, pages, tables and commands use one name for each thing; files and configurations use its key."""
+)
+
+
+def names_tables() -> Iterator[str]:
+    """Yield a table for each kind of thing that has names: label, key and what it is."""
+    from halobench.results import names
+
+    kinds = {"calibration": names.CALIBRATIONS, "loss": names.LOSSES, "probe": names.PROBES, "metric": names.METRICS}
+    for kind, listed in (kinds | {"verdict": names.VERDICTS}).items():
+        rows = [f"| {name.axis} | `{key}` | {name.sentence} |" for key, name in listed.items()]
+        yield "\n".join([f"| {kind} | key | what it is |", "|---|---|---|", *rows])
+
+
 def reading() -> str:
     """Return the page on how to read each figure and table, from the report's captions."""
     parts = [READING]
@@ -213,7 +228,7 @@ def reading() -> str:
             if (ROOT / f"docs/figures/{name}.png").exists():
                 parts.append(f"![{name} of the demo](figures/{name}.png)")
             parts.append(caption(name))
-    parts += ["## Pages", PAGES_TEXT]
+    parts += ["## Names", NAMES_TEXT, *names_tables(), "## Pages", PAGES_TEXT]
     for name in PAGES:
         parts += [f"### {name}", caption(name)]
     parts.append("## Tables")

@@ -260,6 +260,15 @@ def test_the_front_tells_grid_verdicts_cost_and_where(pages, tables):
     assert [a["src"] for tag, a in front.tags if tag == "img"] == ["data:image/png;base64,UE5H"]
 
 
+def test_models_that_no_loss_trained_are_of_no_loss(tables):
+    runs = tables["runs"].copy()
+    runs.loc[runs["loss"] == "focal", "loss"] = "untrained"
+    (few,), (all_of,) = ([overview.pages("demo", tables | {"runs": t}, {})["front"]] for t in (runs, tables["runs"]))
+    assert "and 4 losses" in " ".join(all_of.split())
+    assert "and 3 losses" in " ".join(few.split())
+    assert "not trained here" not in few
+
+
 def test_the_overview_shows_costs_by_stage_and_the_configuration(pages, config):
     page = Page(pages["overview"])
     rows = {row[0][1]: [cell[1] for cell in row[1:]] for _, row in page.items if len(row) == 6}

@@ -19,12 +19,11 @@ from halobench.results.names import Style
 
 TITLE = "How far out from a point its certainty, half its confidence and its decision last"
 COLUMNS = {
-    ("certainty", "none"): "Certainty radius\nuncalibrated",
-    ("certainty", "exact"): "Certainty radius\nTS (optimal)",
-    ("half_level", "none"): "Half-level radius\nuncalibrated",
-    ("half_level", "exact"): "Half-level radius\nTS (optimal)",
-    ("decision", "none"): "Decision radius\n(TS can't change it)",
+    (quantity, fit): f"{label}\n{labels.calibrator_label(fit)}"
+    for quantity, label in (("certainty", "Certainty radius"), ("half_level", "Half-level radius"))
+    for fit in ("none", "exact")
 }
+COLUMNS["decision", "none"] = "Decision radius\n(TS can't change it)"
 
 
 @styled

@@ -80,7 +80,7 @@ function openDataset() {
   const here = rows.metrics;
   fill(choices.elements.model, inOrder("model", new Set(cells.map((c) => c.model))), (n) => word("model", n), "all models");
   fill(choices.elements.loss, inOrder("loss", new Set(cells.map((c) => c.loss))), (n) => word("loss", n), "all losses");
-  fill(choices.elements.calibrator, inOrder("calibrator", new Set(here.map((r) => r.calibrator))), (n) => word("calibrator", n), "all calibrators");
+  fill(choices.elements.calibrator, inOrder("calibrator", new Set(here.map((r) => r.calibrator))), (n) => word("calibrator", n), "all calibrations");
   const scores = unique(here.map((row) => row.metric));
   const known = Object.keys(data.metrics).filter((name) => scores.includes(name));
   fill(choices.elements.metric, known.concat(scores.filter((name) => !data.metrics[name])), metricName);
@@ -304,7 +304,7 @@ function drawReliability() {
     });
   }
   plot("reliability", traces, { showlegend: false, xaxis: { ...AXIS, title: { text: "confidence" }, range: [0, 1.02] }, yaxis: { ...AXIS, title: { text: "accuracy" }, range: [0, 1.02] } });
-  byId("reliability-note").textContent = `After calibrator “${word("calibrator", calibrator)}”; lines pool the seeds, without bins of fewer than ${data.few} points; dots are cells, larger where a bin holds more. Below the diagonal the model is overconfident.`;
+  byId("reliability-note").textContent = `Calibration: ${word("calibrator", calibrator)}. Lines pool the seeds, without bins of fewer than ${data.few} points; dots are cells, larger where a bin holds more. Below the diagonal the model is overconfident.`;
 }
 
 /** An element with text or children. */
@@ -356,7 +356,7 @@ function openCard(index) {
   const own = rows.metrics.filter((row) => row.cell === index);
   const parts = [element("h3", "Provenance"), pairs(cell.facts)];
   if (cell.history.length > 1) parts.push(element("h3", "Training loss"), element("div", undefined, { id: "history", class: "plot", role: "group", "aria-label": "Training loss by epoch" }));
-  parts.push(element("h3", "Temperatures"), table(["Calibrator", "fitted to", "T", "NLL there", "gradient", "certificate"],
+  parts.push(element("h3", "Temperatures"), table(["Calibration", "fitted to", "T", "NLL there", "gradient", "certificate"],
     cell.fits.map((fit) => [word("calibrator", fit.calibrator), `${fit.split}, ${fit.labels}`, fit.temperature, valueText(number(fit.nll)), valueText(number(fit.gradient)), fit.certificate])));
   for (const [labels, list] of grouped(own, (row) => row.labels)) {
     const calibrators = inOrder("calibrator", new Set(list.map((row) => row.calibrator)));
