@@ -316,7 +316,7 @@ def fitted(calibrator: str) -> str:
     """Return in words how a calibrator is fitted."""
     label = labels.calibrator_label(calibrator)
     known = names.CALIBRATIONS.get(calibrator)
-    return f"{label}: {known.sentence if known else 'fitted to validation labels'}"
+    return f"{label}, {known.sentence if known else 'fitted to validation labels'}"
 
 
 def caption(
