@@ -47,6 +47,7 @@ def test_log_k_draws_means_closed_forms_and_who_interpolates():
     ks = (4, 8, 16, 32, 64)
     assert tuple(round(nearest_neighbour_kl(k, 0.5, 2), 9) for k in ks) in lines
     assert tuple(round(uniform_kl(k, 0.5, 2), 9) for k in ks) in lines
+    assert f"↑ uniform guess, up to {uniform_kl(64, 0.5, 2):.2f}" in texts(figure)
     rows = given["metrics"]
     rows = rows[
         (rows["metric"] == "kl") & (rows["calibrator"] == "exact") & rows["dataset"].str.startswith("overlap-k")

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from halobench.calibration.overlap_theory import nearest_neighbour_kl, uniform_kl
 from halobench.reporting import labels
 from halobench.reporting.plotting import artists
-from halobench.reporting.plotting.style import INK
+from halobench.reporting.plotting.style import GREY, INK
 from halobench.reporting.seed_statistics import over_seeds
 from halobench.results.names import FAMILIES, Style
 
@@ -95,7 +95,8 @@ def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, St
     trained = rows[(rows["model"] == model) & (rows["loss"] != "reference")]
     near = rows[rows["model"] == "nearest"].groupby("classes")["kl"].mean()
     ax.plot(near.index, near, marker="x", ls="", ms=4, color=INK, zorder=2)
-    top = max([rows["kl"].max(), *_draw_closed_forms(ax, rows)])
+    nearest, uniform = _draw_closed_forms(ax, rows)
+    top = 1.12 * max([rows["kl"].max(), *nearest]) + 0.03
     full = trained.groupby(["loss", "classes"])["interpolates"].all().rename("full").reset_index()
     means = over_seeds(trained, ["loss", "classes"], "kl").merge(full)
     for loss, style in styles.items():
@@ -110,18 +111,22 @@ def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, St
             *line.loc[~line["full"], ["classes", "mean"]].to_numpy().T, mfc="white", ms=7, mew=0.8, zorder=4, **look
         )
     artists.log_ticks(ax, rows["classes"])
-    ax.set_ylim(min(0, trained["kl"].min()) - 0.03, top * 1.12 + 0.03)
+    ax.set_ylim(min(0, trained["kl"].min()) - 0.03, top)
+    if beyond := [value for value in uniform if value > top]:
+        place: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": "top"}
+        ax.text(0.99, 1, f"↑ uniform guess, up to {max(beyond):.2f}", size=7, color=GREY, **place)
 
 
-def _draw_closed_forms(ax: Axes, rows: pd.DataFrame) -> list[float]:
-    """Draw the lines of what is known: 1-NN at its best temperature, whose KL is returned, and the uniform guess.
+def _draw_closed_forms(ax: Axes, rows: pd.DataFrame) -> tuple[list[float], list[float]]:
+    """Draw what is known, 1-NN at its best temperature and the uniform guess, and return the KL of both.
 
     Distributions with unequal shares are left out: their groups have no size in the table.
     """
     laws = rows.drop_duplicates("dataset").sort_values("classes")[["classes", "beta", "group"]].dropna()
     parameters = [(int(k), float(beta), int(group)) for k, beta, group in laws.itertuples(index=False)]
     k, nearest = [law[0] for law in parameters], [nearest_neighbour_kl(*law) for law in parameters]
-    dash: dict[str, Any] = {"marker": "_", "ms": 10} if not shows_growth(laws) else {}
-    ax.plot(k, nearest, zorder=2, **(CLOSED_FORM | dash | ({"ls": ""} if dash else {})))
-    ax.plot(k, [uniform_kl(*law) for law in parameters], zorder=1, **(UNIFORM | dash | ({"ls": ""} if dash else {})))
-    return nearest
+    uniform = [uniform_kl(*law) for law in parameters]
+    marks: dict[str, Any] = {} if shows_growth(laws) else {"marker": "_", "ms": 10, "ls": ""}
+    ax.plot(k, nearest, zorder=2, **(CLOSED_FORM | marks))
+    ax.plot(k, uniform, zorder=1, **(UNIFORM | marks))
+    return nearest, uniform
