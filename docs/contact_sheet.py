@@ -1,5 +1,5 @@
 """Make the committed pictures from a finished demo: docs/summary.png, docs/figures.png with all on one sheet, and
-docs/figures/NAME.png.
+docs/figures/NAME.png; and write what the demo found into README.md, above its picture.
 
 Run from the repository: ``.venv/bin/python docs/contact_sheet.py [results/figures/demo]``; or for one sheet of another
 experiment's figures ``.venv/bin/python docs/contact_sheet.py results/figures/paper-small docs/paper-small.png``.
@@ -8,10 +8,14 @@ experiment's figures ``.venv/bin/python docs/contact_sheet.py results/figures/pa
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from halobench.results import finding
+
+FINDING = ("<!-- found -->", "<!-- /found -->")
 WIDTH, COLUMNS, GAP, TITLE = 1800, 3, 24, 40
 DOCS = Path(__file__).parent
 
@@ -20,6 +24,20 @@ def fitted(path: Path, width: int) -> Image.Image:
     """A picture scaled to a width in pixels."""
     picture = Image.open(path).convert("RGB")
     return picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+
+
+def compressed(picture: Image.Image) -> Image.Image:
+    """The picture in 256 colours, by octree: a median cut spends them on greys, and legends lose their colours."""
+    return picture.quantize(256, method=Image.Quantize.FASTOCTREE)
+
+
+def with_finding(readme: str, claims: Path) -> str:
+    """README with what a table of claims says between its marks."""
+    before, _, rest = readme.partition(FINDING[0])
+    after = rest.partition(FINDING[1])[2]
+    sentence = finding.finding(finding.read_claims(claims))
+    text = textwrap.fill(f"**{sentence}**", 120)
+    return f"{before}{FINDING[0]}\n{text}\n{FINDING[1]}{after}"
 
 
 def contact_sheet(paths: list[Path]) -> Image.Image:
@@ -44,12 +62,15 @@ def main(folder: Path, out: Path | None = None) -> None:
     paths = sorted(folder.glob("*.png"), key=lambda path: (path.stem != "summary", path.stem))
     if not paths:
         sys.exit(f"no figures in {folder}: run the experiment first, such as `make demo`")
-    contact_sheet(paths).quantize(256).save(out or DOCS / "figures.png", optimize=True)
+    compressed(contact_sheet(paths)).save(out or DOCS / "figures.png", optimize=True)
     if out is None:
-        fitted(folder / "summary.png", 1650).quantize(256).save(DOCS / "summary.png", optimize=True)
+        compressed(fitted(folder / "summary.png", 1650)).save(DOCS / "summary.png", optimize=True)
+        readme = DOCS.parent / "README.md"
+        claims = folder.parents[1] / "tables" / folder.name / "claims.csv"
+        readme.write_text(with_finding(readme.read_text(encoding="utf-8"), claims), encoding="utf-8")
         (DOCS / "figures").mkdir(exist_ok=True)
         for path in paths:
-            fitted(path, 1200).quantize(64).save(DOCS / "figures" / path.name, optimize=True)
+            compressed(fitted(path, 1200)).save(DOCS / "figures" / path.name, optimize=True)
 
 
 if __name__ == "__main__":

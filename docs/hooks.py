@@ -176,14 +176,15 @@ PAGES_TEXT = """### report
 
 `results/report.html` opens from a file, without a network. Its front page says what was run, on what and at what cost,
 and what came out; the menu on the left has figures and tables by category, each with its caption. `halobench report`
-makes it of the last run, whatever its configuration was.
+makes it with the configuration of the last run, of its experiments and of those whose results are complete.
 
 ### explorer
 
 ![The explorer's first screen](explorer.png)
 
 `results/explorer.html` is one page as well. The menus at its top choose what is shown: bars are means over seeds with
-95% t intervals, and circles are single cells. Hover over a point to see which cell it is, and click it for the cell's
+95% t intervals over seeds, and circles are single cells, whose brackets are bootstrap intervals over test samples.
+Hover over a point to see which cell it is, and click it for the cell's
 card: spec, temperatures with certificates, metrics, training curve, and the commands to reproduce it. The table at
 the end has the same numbers, and opens the same cards by keyboard. What is chosen is in the page's address, which can
 be sent. A grid of 10,000 cells makes a page of 38 MiB, which opened in 7 seconds on two cores. `halobench show CELL`
@@ -208,6 +209,21 @@ def caption(name: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
+NAMES_TEXT = (
+    """Figures, pages, tables and commands use one name for each thing; files and configurations use its key."""
+)
+
+
+def names_tables() -> Iterator[str]:
+    """Yield a table for each kind of thing that has names: label, key and what it is."""
+    from halobench.results import names
+
+    kinds = {"calibration": names.CALIBRATIONS, "loss": names.LOSSES, "probe": names.PROBES, "metric": names.METRICS}
+    for kind, listed in (kinds | {"verdict": names.VERDICTS}).items():
+        rows = [f"| {name.axis} | `{key}` | {name.sentence} |" for key, name in listed.items()]
+        yield "\n".join([f"| {kind} | key | what it is |", "|---|---|---|", *rows])
+
+
 def reading() -> str:
     """Return the page on how to read each figure and table, from the report's captions."""
     parts = [READING]
@@ -218,7 +234,7 @@ def reading() -> str:
             if (ROOT / f"docs/figures/{name}.png").exists():
                 parts.append(f"![{name} of the demo](figures/{name}.png)")
             parts.append(caption(name))
-    parts += ["## Pages", PAGES_TEXT]
+    parts += ["## Names", NAMES_TEXT, *names_tables(), "## Pages", PAGES_TEXT]
     for name in PAGES:
         parts += [f"### {name}", caption(name)]
     parts.append("## Tables")

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from contact_sheet import compressed
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from rich.console import Console
@@ -35,7 +36,7 @@ def take(pages: Iterable[Page]) -> None:
             opened.wait_for_timeout(3000)  # until it has drawn itself
             path = DOCS / f"{name}.png"
             opened.screenshot(path=path)
-            Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
+            compressed(Image.open(path).convert("RGB")).save(path, optimize=True)
         browser.close()
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from conftest import tiny_figures, tiny_tables
 from halobench.reporting import labels as names
+from halobench.results import finding
+from halobench.results.names import THEMES
 
 pytestmark = [pytest.mark.browser, pytest.mark.workflow]
 
@@ -42,13 +44,17 @@ def test_the_front_page_tells_what_was_run_and_what_came_out(report, open_file, 
     page = open_file(report, width)
     front = page.locator(".front")
     front.wait_for()
+    page.evaluate("document.querySelectorAll('.front details').forEach(fold => (fold.open = true))")
     text = front.inner_text()
-    assert "16 cells (trained models) of 2 data sets, 2 models and 2 losses, with seeds 0, 1." in text
+    assert "16 cells (one model each) of 2 data sets, 2 models and 2 losses, with seeds 0, 1." in text
     for fact in ("Run", "Cost", "Hardware", "Commit", "Versions", "torch", "python", "MiB"):
         assert fact in text
     claims = pd.read_parquet(finished.folder / "results/tables/tiny/claims.parquet").query("scope == 'all'")
     counts = claims["verdict"].value_counts()
-    assert f"{counts.get('undecided', 0)} undecided, {counts.get('not_tested', 0)} not tested" in text
+    found = pd.read_csv(finished.folder / "results/tables/tiny/claims.csv").to_dict("records")
+    assert text.index(finding.finding(found)) < text.index("cells (one model each)"), "the finding comes first"
+    for theme, tests in finding.by_theme(found).items():
+        assert f"{THEMES[theme].sentence} {len(tests)} test{'s' * (len(tests) != 1)}: {finding.counted(tests)}" in text
     words = front.locator(".word").all_inner_texts()
     assert len(words) == (claims["verdict"] != "not_tested").sum()
     for verdict, word in names.VERDICTS.items():
@@ -107,9 +113,9 @@ def test_what_axe_finds_in_snakemakes_own_shell_is_told(report, open_file, axe):
     for width in WIDTHS:
         page = open_file(report, width)
         page.locator(".front").wait_for()
-        for finding in axe(page):
-            print(f"{width} px, {finding}")
-        assert [str(finding) for finding in axe(page, serious=True, within=".prose")] == []
+        for fault in axe(page):
+            print(f"{width} px, {fault}")
+        assert [str(fault) for fault in axe(page, serious=True, within=".prose")] == []
 
 
 # Pages of ours --------------------------------------------------------------------------------------------------------
@@ -129,7 +135,7 @@ def test_pages_of_ours_pass_axe_and_fit_the_window(pages, open_file, axe, name, 
 
 def test_a_heading_sorts_by_its_numbers_both_ways_and_nothing_comes_last(pages, open_file):
     page = open_file(pages / "cells.html")
-    head = page.locator("th", has_text="NLL, exact TS")
+    head = page.locator("th", has_text="NLL, TS (optimal)")
     column = int(head.get_attribute("data-column"))
     for way, sign in (("ascending", 1), ("descending", -1)):
         head.locator("button").click()
@@ -192,7 +198,7 @@ def test_without_a_script_all_is_there_to_be_read(pages, browser):
 def test_what_is_shown_is_what_the_tables_hold(pages, open_file):
     page = open_file(pages / "cells.html")
     metrics = pd.read_parquet(pages / "metrics.parquet").query("split == 'test' and metric == 'nll'")
-    column = int(page.locator("th", has_text="NLL, no TS").get_attribute("data-column"))
+    column = int(page.locator("th", has_text="NLL, uncalibrated").get_attribute("data-column"))
     labels = "noisy" if "noisy" in set(metrics["labels"]) else "drawn"
     own = metrics[(metrics["labels"] == labels) & (metrics["calibrator"] == "none") & (metrics["loss"] != "reference")]
     shown = sorted(float(value) for value in page.evaluate(SORTED, [0, column]))

@@ -17,12 +17,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image, ImageColor
 
 from conftest import ROOT
 from halobench.calibration import scoring
 from halobench.cli.main import build_parser
 from halobench.core import plugins
 from halobench.data import splits
+from halobench.results.names import CALIBRATIONS, LOSSES, VERDICTS
 from halobench.results.trained_cell import TrainedCell
 from halobench.storage.columns import KEYS, METRICS_COLUMNS
 
@@ -189,6 +193,50 @@ def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
         f"{n}.{kind}" for n in ("halos", "radii") for kind in ("pdf", "png")
     }
     assert capsys.readouterr().out.count("\n") >= 4
+
+
+def test_committed_pictures_keep_the_colours_of_legends(tmp_path):
+    """A sheet that is mostly grey text, as figures are, and a palette that it must not cost."""
+    sheet = script("contact_sheet")
+    colors = [name.style.color for kind in (LOSSES, CALIBRATIONS, VERDICTS) for name in kind.values()]
+    figure = Figure(figsize=(12, 9), dpi=100)
+    for i, color in enumerate(colors):
+        figure.text(0.02, i / len(colors), "grey words of every shade " * 6, color=str(0.2 + 0.6 * i / len(colors)))
+        figure.add_artist(Line2D([0.9, 0.95], [i / len(colors) + 0.01] * 2, color=color, lw=3))
+    figure.savefig(tmp_path / "given.png")
+    given = Image.open(tmp_path / "given.png").convert("RGB")
+    sheet.compressed(given).save(tmp_path / "kept.png")
+    kept = np.asarray(Image.open(tmp_path / "kept.png").convert("RGB"), int).reshape(-1, 3)
+    shown = np.asarray(given, int).reshape(-1, 3)
+    for color in colors:
+        place = np.abs(shown - np.array(ImageColor.getrgb(color))).sum(axis=1) == 0
+        assert place.any()
+        assert np.abs(kept[place] - shown[place]).max() <= 10, color
+
+
+def test_the_committed_summary_has_the_colours_of_its_legends():
+    pixels = np.asarray(Image.open(ROOT / "docs/summary.png").convert("RGB"), int).reshape(-1, 3)
+    for kind, keys in ((LOSSES, ("cross_entropy", "mixup2", "mixup5", "focal")), (VERDICTS, ("holds", "does_not"))):
+        for key in keys:
+            far = np.abs(pixels - np.array(ImageColor.getrgb(kind[key].style.color))).max(axis=1)
+            assert (far <= 10).sum() > 20, key
+
+
+def test_the_readme_says_what_the_table_of_claims_says(tmp_path):
+    """The script writes between its marks alone, and twice the same."""
+    sheet, readme = script("contact_sheet"), (ROOT / "README.md").read_text()
+    table = "claim,statement,scope,fit,statistic,verdict\na,A,all,exact,level of a.b: c,holds\n"
+    (tmp_path / "claims.csv").write_text(table)
+    made = sheet.with_finding(readme, tmp_path / "claims.csv")
+    said = "**With the optimal temperature, the 1 decided test of the paper's claims holds.**"
+    assert " ".join(made.split()).count(said) == 1
+    assert sheet.with_finding(made, tmp_path / "claims.csv") == made
+    first, last = sheet.FINDING
+    assert (made.partition(first)[0], made.partition(last)[2]) == (
+        readme.partition(first)[0],
+        readme.partition(last)[2],
+    )
+    assert "decided test" in readme.partition(first)[2].partition(last)[0]
 
 
 def test_badges_say_what_the_project_says():

@@ -106,7 +106,7 @@ def test_results_of_a_file_of_logits_are_drawn(logits):
     for ax, metric in ((nll, "nll"), (ece, "ece")):
         heights = next(line for line in ax.lines if len(line.get_xdata()) == 4 and line.get_marker() != "_")
         np.testing.assert_allclose(heights.get_ydata(), shown[metric][order], rtol=1e-12)
-    assert "released TS: fit below 0 for 1 of 1 model" in nll.get_xlabel().replace("\n", " ")
+    assert "TS (paper's code): fit below 0 for 1 of 1 model" in nll.get_xlabel().replace("\n", " ")
     assert "no finite T" not in nll.get_xlabel()
 
 

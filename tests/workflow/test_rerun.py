@@ -442,7 +442,7 @@ def test_why_is_a_command(copied):
     done = copied.workspace.why("--each", "--cores", "1", one, environment=copied.environment)
     assert done.stdout.splitlines() == [
         "train noisy/mlp/mixup2/seed1: train.lr was 0.003 and is 0.01",
-        "calibrate noisy/mlp/mixup2/seed1: logits.safetensors will be made again by train",
+        "calibrate noisy/mlp/mixup2/seed1: logits.safetensors will be rebuilt by train",
         "2 jobs would run: 1 train, 1 calibrate",
     ]
     silent = copied.workspace.why("--each", "-q", "all", "--", one, environment=copied.environment)

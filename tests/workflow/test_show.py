@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -11,11 +12,12 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from halobench.cli.main import main
 from halobench.core import console
 from halobench.core.errors import SpecError
-from halobench.reporting import explorer, terminal
+from halobench.reporting import compare, explorer, terminal
 from halobench.reporting.compare import compare_folders
 from halobench.results import cell
 from halobench.storage import files, records
@@ -40,7 +42,9 @@ def test_show_prints_what_the_files_hold(results, capsys):
         ["split", "labels", "calibrator", "metric"]
     )
     row = metrics.loc[("test", "noisy", "exact", "nll")]
-    assert f"{row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}]" in told
+    assert f"{row['value']:.3f}" in told
+    assert f"[{row['low']:.3f}, {row['high']:.3f}]" in told
+    assert told.count("in brackets the 95% bootstrap interval over test samples") == 2
     fits = json.loads((results / "runs" / CELL / "calibration.json").read_text())
     (exact,) = (fit for fit in fits if fit["calibrator"] == "exact")
     assert f"{exact['T']:.4g}" in told
@@ -122,11 +126,46 @@ def test_two_cells(results, capsys):
     assert "'cross_entropy'" not in told
     both = cell.changes(*(cell.read_cell(results, name).metrics for name in (other, CELL)))
     row = both.set_index(cell.SCORE_KEYS).loc[("test", "noisy", "none", "nll")]
-    assert f"{row['change']:.4g}" in told
-    assert (
-        told.count("intervals apart")
-        == ((both["split"] == "test") & (both["change"] != 0) & both["beyond"].eq(True)).sum()
-    )
+    assert f"{row['change']:.3f}" in told
+    moved = both[(both["split"] == "test") & (both["change"] != 0) & both["metric"].isin(compare.FIRST)]
+    verdicts = re.findall(r"  (apart|overlap|–) *$", told, re.M)
+    assert verdicts.count("apart") == moved["beyond"].eq(True).sum()
+    for part in told.split("Test metrics")[1:]:  # what differs comes first
+        verdicts = re.findall(r"  (apart|overlap|–) *$", part, re.M)
+        assert verdicts == sorted(verdicts, key=lambda verdict: verdict != "apart")
+
+
+def test_two_losses_over_their_seeds(results, capsys):
+    """The change is paired within seeds, and its interval is Student's t."""
+    told = said(capsys, "compare", "noisy/mlp/cross_entropy", "noisy/mlp/mixup2", "--results", results)
+    assert "Over seeds 0, 1, which both have." in told
+    tables = [
+        [cell.read_cell(results, f"noisy/mlp/{loss}/seed{seed}").metrics.set_index(cell.SCORE_KEYS) for seed in (0, 1)]
+        for loss in ("cross_entropy", "mixup2")
+    ]
+    for key in (("test", "noisy", "none", "nll"), ("test", "clean", "exact", "ece")):
+        values = np.array([[table.loc[key, "value"] for table in each] for each in tables])
+        change = values[1] - values[0]
+        low, high = stats.t.interval(0.95, 1, change.mean(), stats.sem(change))
+        assert f"{change.mean():.3f}" in told
+        assert f"[{low:.3f}, {high:.3f}]" in told
+    for part in told.split("Test metrics")[1:]:
+        verdicts = re.findall(r"  (differs|–) *$", part, re.M)
+        assert verdicts == sorted(verdicts, key=lambda verdict: verdict != "differs")
+
+
+@pytest.mark.parametrize("command", [("show", CELL), ("compare", "noisy/mlp/cross_entropy", "noisy/mlp/mixup2")])
+def test_no_line_breaks_within_brackets_at_80_columns(results, capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    told = re.sub(r"\x1b\[[0-9;]*m", "", said(capsys, *command, "--results", results))
+    tables = re.split(r"^Commands to reproduce", told, flags=re.M)[0]
+    lines = tables[tables.index("metrics" if command[0] == "compare" else "Calibrators") :].splitlines()
+    assert max(map(len, lines)) <= 80
+    for line in lines:
+        assert [line.count(sign) for sign in "[("] == [line.count(sign) for sign in "])"], line
+        assert "…" not in line
+    assert command[0] == "compare" or re.search(r"optimum\s+proved", tables)
 
 
 def test_a_cell_is_as_itself(results, capsys):
@@ -229,6 +268,17 @@ def test_the_explorer_shows_the_cells_from_the_tables_alone(results, tmp_path):
     facts = dict(card["facts"])
     assert facts["finished"] == read.train["finished"]
     assert facts["seconds"].split(", ")[0] == f"train {read.train['seconds']:.1f}"
+
+
+def test_the_explorer_of_a_run_keeps_what_other_experiments_left(results, tmp_path, capsys):
+    """What can't be read is named and left out; asked for by name, an experiment stands alone."""
+    for name in ("tiny", "other", "broken"):
+        shutil.copytree(results / "tables/tiny", tmp_path / "tables" / name)
+    (tmp_path / "tables/broken/runs.parquet").write_bytes(b"")
+    shown = explorer.write(tmp_path / "page.html", ["tiny"], tmp_path / "tables", others=True)
+    assert shown == ["tiny", "other"]
+    assert "experiment broken is left out" in capsys.readouterr().out
+    assert list(explorer.gather(tmp_path / "tables", ["tiny"])["experiments"]) == ["tiny"]
 
 
 def test_the_explorer_offers_near_names_of_experiments(results, tmp_path, capsys):

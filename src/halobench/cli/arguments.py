@@ -64,9 +64,7 @@ class Command:
     def add_to(self, commands: Any) -> None:
         """Add its parser to the parsers of all commands."""
         form = argparse.RawDescriptionHelpFormatter
-        parser = commands.add_parser(
-            self.name, help=self.summary, description=self.summary, epilog=self.examples, formatter_class=form
-        )
+        parser = commands.add_parser(self.name, description=self.summary, epilog=self.examples, formatter_class=form)
         parser.set_defaults(run=self.run)
         for argument in self.arguments:
             if isinstance(argument, Argument):

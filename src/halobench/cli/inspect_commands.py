@@ -11,10 +11,12 @@ EXAMPLE_SHOW = """examples:
   halobench show digits/mlp/mixup2/seed0
   halobench show noise50/mlp/focal          of a cell whose name holds it, if that is one"""
 
-EXAMPLE_COMPARE = """Metrics are those of the test split, each with its own 95% interval over test points. Intervals
-that don't overlap ask for more than a test at 5% does.
+EXAMPLE_COMPARE = """Two losses are compared over the seeds that both have, with the 95% t interval of the change over
+seeds, paired. Two cells are compared by their 95% bootstrap intervals over test samples:
+non-overlapping intervals are a stricter criterion than a test at 5%. What differs comes first.
 
 examples:
+  halobench compare digits/mlp/{cross_entropy,mixup2}
   halobench compare digits/mlp/cross_entropy/seed0 digits/mlp/mixup2/seed0
   halobench compare results ../before/results"""
 
@@ -64,7 +66,7 @@ RESULTS = path("--results", "the results folder (default: results)", default=Pat
 COMMANDS = (
     Command(
         "show",
-        "Show everything about a cell: its spec, fits, metrics and files.",
+        "Show a cell: its spec, temperatures, metrics and commands.",
         _show,
         (
             option("cell", metavar="CELL", help="e.g. digits/mlp/mixup2/seed0, or a part of it that no other has"),
@@ -74,12 +76,12 @@ COMMANDS = (
     ),
     Command(
         "compare",
-        "Compare two cells or two results folders.",
+        "Compare two losses, two cells, or two results folders.",
         _compare,
         (
-            option("first", metavar="A", help="a cell or a results folder"),
+            option("first", metavar="A", help="a loss as DATASET/MODEL/LOSS, a cell or a results folder"),
             option("second", metavar="B", help="another"),
-            option("--all", action="store_true", help="metrics that don't differ as well, and all splits"),
+            option("--all", action="store_true", help="all metrics, and of cells all splits"),
             RESULTS,
         ),
         EXAMPLE_COMPARE,

@@ -13,13 +13,24 @@ from typing import Any
 
 import halobench
 from halobench.cli import inspect_commands, run_commands, stage_commands
+from halobench.core.errors import hint
 
+USAGE = "halobench [--version] COMMAND ...\n       halobench COMMAND --help"
 DESCRIPTION = """How far does a classifier's certainty reach, and what can calibration still repair?
 
-Every stage of the workflow is a command here; each job's log opens with the command that reproduces it."""
+Each stage of the workflow is a command. A job's log opens with the command that
+reproduces it."""
 
 COMMANDS = {
-    command.name: command for command in (*stage_commands.COMMANDS, *inspect_commands.COMMANDS, *run_commands.COMMANDS)
+    command.name: command for command in (*run_commands.COMMANDS, *inspect_commands.COMMANDS, *stage_commands.COMMANDS)
+}
+# The help, in groups; a command in none of them is for other programs.
+GROUPS = {
+    "Run": ("run", "plan", "why", "report"),
+    "Look at results": ("show", "compare", "explorer", "logs", "verify"),
+    "Logits and weights of your own": ("calibrate", "weights convert"),
+    "Stages, each without the workflow": ("source", "weights", "train", "probe", "reference"),
+    "Stages that present results": ("manifest", "aggregate", "claims", "table", "figure", "overview"),
 }
 
 
@@ -33,12 +44,25 @@ class PrintVersion(argparse.Action):
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="halobench", description=DESCRIPTION, formatter_class=form)
+    parser = argparse.ArgumentParser(
+        prog="halobench", usage=USAGE, description=f"{DESCRIPTION}\n\n{command_list()}", formatter_class=form
+    )
     parser.add_argument("--version", action=PrintVersion, nargs=0, help="print the version")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", prog="halobench", help=argparse.SUPPRESS
+    )
     for command in COMMANDS.values():
         command.add_to(commands)
     return parser
+
+
+def command_list() -> str:
+    """Return the commands in groups, one per line."""
+    blocks = [
+        "\n".join([f"{heading}:", *(f"  {name:<16} {COMMANDS[name].summary}" for name in names)])
+        for heading, names in GROUPS.items()
+    ]
+    return "\n\n".join(blocks)
 
 
 def joined(arguments: Sequence[str]) -> list[str]:
@@ -51,6 +75,10 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse arguments; of a command that passes others on to Snakemake, these are ``rest``."""
     arguments = joined(arguments)
     command = COMMANDS.get(arguments[0]) if arguments else None
+    if command is None and arguments and not arguments[0].startswith("-"):
+        shown = [name for names in GROUPS.values() for name in names]
+        what = f"no command {arguments[0]!r}{hint(shown, arguments[0])}; `halobench --help` lists them"
+        build_parser().exit(2, f"halobench: error: {what}\n")
     if command is None or not command.passed_on:
         return build_parser().parse_args(arguments)
     ours, rest, left = [arguments[0]], [], list(arguments[1:])
@@ -89,7 +117,7 @@ def _opening(args: argparse.Namespace, arguments: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends in one line on standard error and exit code 2."""
-    arguments = joined(sys.argv[1:] if arguments is None else arguments)
+    arguments = joined(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     stage = COMMANDS[arguments[0]].logged if arguments and arguments[0] in COMMANDS else False
     if stage and os.environ.get("HALOBENCH_WARM"):
         from halobench.runner import fork_server

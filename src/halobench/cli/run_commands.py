@@ -34,11 +34,13 @@ examples:
   halobench why results/tables/demo/metrics.csv"""
 
 
-EXAMPLE_REPORT = """Accepts all Snakemake arguments. Without --configfile, --config, --snakefile or --directory it
-is the report of the last run in this folder, as that was configured.
+EXAMPLE_REPORT = """Takes names of experiments, and all Snakemake arguments. Without --configfile, --config,
+--snakefile or --directory it uses the configuration of the last run in this folder: its
+experiments, and the others of that configuration whose results are complete.
 
 examples:
   halobench report                to results/report.html
+  halobench report demo           of one experiment alone
   halobench report partial        of the finished cells, after `halobench run partial`
   halobench report --configfile mine.yaml --report mine.zip"""
 
@@ -108,17 +110,17 @@ COMMANDS = (
         EXAMPLE_RUN,
         passed_on=True,
     ),
-    Command(
-        "plan", "Say how many jobs and GPU-hours a run would take.", _plan, (RESULTS,), EXAMPLE_PLAN, passed_on=True
-    ),
+    Command("plan", "Estimate the jobs and GPU-hours of a run.", _plan, (RESULTS,), EXAMPLE_PLAN, passed_on=True),
     Command(
         "why",
-        "Say why each job would run.",
+        "Say why jobs would run, root causes first.",
         _why,
-        (option("--each", action="store_true", help="one line per job, not per reason"), RESULTS),
+        (option("--each", action="store_true", help="one line per job, those downstream too"), RESULTS),
         EXAMPLE_WHY,
         passed_on=True,
     ),
-    Command("report", "Make the report of the last run.", _report, (), EXAMPLE_REPORT, passed_on=True),
-    Command("check", "Check what only building can check; a request in JSON on standard input.", _check),
+    Command("report", "Make the report, and say what was found.", _report, (), EXAMPLE_REPORT, passed_on=True),
+    Command(
+        "check", "Check what only building can check; a request in JSON on standard input. For the workflow.", _check
+    ),
 )

@@ -157,7 +157,8 @@ def _explorer(args: argparse.Namespace) -> None:
 
     out = args.results / "explorer.html" if args.out is None else args.out
     spec, code = _request(args, {"experiments": args.experiments, "note": args.note})
-    run_explorer(args.results, out, spec["experiments"], args.tables, spec["note"], code)
+    # A run shows its experiments, and what earlier runs left: a page of its own alone would replace theirs.
+    run_explorer(args.results, out, spec["experiments"], args.tables, spec["note"], code, args.request is not None)
 
 
 def _overview(args: argparse.Namespace) -> None:
@@ -208,7 +209,7 @@ COMMANDS = (
     Command("weights", "Download the weights that timm publishes for a model.", _weights, (ASKED, OUT), logged=True),
     Command(
         "weights convert",
-        "Convert weights that were saved elsewhere, as .pth, .pt or .safetensors.",
+        "Convert weights saved elsewhere: .pth, .pt, .safetensors.",
         _convert,
         (
             path("source", "the file to read", "IN"),
@@ -220,7 +221,7 @@ COMMANDS = (
     ),
     Command(
         "train",
-        "Train one cell, resuming from its checkpoint if there is one.",
+        "Train one cell, or resume that from its checkpoint.",
         _train,
         (
             *(ASKED, SOURCE, required(SEED), OUT),
@@ -237,14 +238,14 @@ COMMANDS = (
     ),
     Command(
         "probe",
-        "Probe the neighbourhoods of a trained cell, resuming from its checkpoint if there is one.",
+        "Probe a trained cell's neighbourhoods, or resume that.",
         _probe,
         (ASKED, SOURCE, required(SEED), required(RUN), *RESUMED),
         logged=True,
     ),
     Command(
         "calibrate",
-        "Fit calibrators on a cell's logits, or on an .npz file, and score them.",
+        "Fit and score calibrators on an .npz file, or a cell's logits.",
         _calibrate,
         (
             OneOf((RUN, path("--logits", "an .npz file of logits and labels from any project", "FILE"))),
@@ -285,7 +286,7 @@ COMMANDS = (
     ),
     Command(
         "figure",
-        "Draw one figure from an experiment's tables, as PDF and PNG.",
+        "Draw one figure of an experiment, as PDF and PNG.",
         _figure,
         (
             option("name", help="a file of halobench/reporting/figures, or module:function"),
@@ -295,7 +296,7 @@ COMMANDS = (
     ),
     Command(
         "table",
-        "Make one table for print from an experiment's tables, as CSV, LaTeX and HTML.",
+        "Make one table for print, as CSV, LaTeX and HTML.",
         _table,
         (
             option("name", help="a file of halobench/reporting/tables, or module:function"),
@@ -319,7 +320,7 @@ COMMANDS = (
     ),
     Command(
         "overview",
-        "Write pages on what an experiment was and what came out.",
+        "Write pages on what came out and what was run.",
         _overview,
         (
             *(TABLES, OUT),

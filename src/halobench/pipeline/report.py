@@ -117,6 +117,7 @@ def run_explorer(
     tables: Path | None = None,
     note: str = "",
     code: Code | None = None,
+    others: bool = False,
 ) -> None:
     """Write the page that explores cells to `out`.
 
@@ -133,6 +134,8 @@ def run_explorer(
         Shown on the page: that cells are missing, say.
     code : mapping, optional
         The code version that was asked for.
+    others : bool
+        Whether the other experiments whose tables are there are shown too.
     """
     from halobench.reporting import explorer
 
@@ -140,10 +143,10 @@ def run_explorer(
     shown = list(experiments) or explorer.experiments_in(folder)
     spec = {"experiments": shown, "note": note}
     with stage("explorer", out.with_suffix(".json"), spec, code=code, packages=["plotly"]) as run:
-        explorer.write(out, shown, folder, note)
+        written = explorer.write(out, shown, folder, note, others)
         run.outputs = [out]
         run.facts["inputs"] = {
             f"{name}/{table}": digest
-            for name in shown
+            for name in written
             for table, digest in tables_io.checksums(folder / name, EXPLORED).items()
         }

@@ -1,4 +1,4 @@
-"""Compare two cells, or two results folders."""
+"""Compare two cells, two losses over their seeds, or two results folders."""
 
 from __future__ import annotations
 
@@ -14,9 +14,19 @@ from rich.text import Text
 from halobench.core import console
 from halobench.core.errors import SpecError
 from halobench.reporting import terminal
-from halobench.results.cell import CellResults, cell_names, changes, differing, find_cell, read_cell
+from halobench.results.cell import (
+    CellResults,
+    cell_names,
+    changes,
+    differing,
+    find_cell,
+    find_seeds,
+    paired_changes,
+    read_cell,
+)
 
 SEVERAL = 40  # rows that a terminal shows
+FIRST = ("nll", "ece", "error", "kl")  # of the metrics, those that are compared unless all are asked for
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ class Folders:
 
 
 def compare(first: str, second: str, results: Path, everything: bool = False) -> None:
-    """Print how two cells of `results`, or two results folders, differ.
+    """Print how two cells of `results`, two losses over the seeds that both have, or two results folders, differ.
 
     Raises
     ------
@@ -55,17 +65,49 @@ def compare(first: str, second: str, results: Path, everything: bool = False) ->
         raise SpecError("compare", [first, second], f"two cells, or two results folders, and {other} holds no `runs`")
     if all(folders):
         said = of_folders((first, second), compare_folders(Path(first), Path(second)))
+    elif shared := _shared_seeds(results, first, second):
+        said = of_losses(shared, everything)
     else:
         cells = [read_cell(results, find_cell(results, name)) for name in (first, second)]
         said = of_cells(cells[0], cells[1], everything)
     console.console().print(said)
 
 
+def _shared_seeds(results: Path, first: str, second: str) -> list[tuple[CellResults, CellResults]]:
+    """Return the pairs of cells of two losses that have the same seed; none unless there are at least two."""
+    seeds = [{name.rpartition("/")[2]: name for name in find_seeds(results, given)} for given in (first, second)]
+    shared = [seed for seed in seeds[0] if seed in seeds[1]]
+    if len(shared) < 2:
+        return []
+    return [(read_cell(results, seeds[0][seed]), read_cell(results, seeds[1][seed])) for seed in shared]
+
+
+def of_losses(pairs: Sequence[tuple[CellResults, CellResults]], everything: bool = False) -> RenderableType:
+    """Return two losses side by side, over pairs of cells of the same seed: the `FIRST` metrics, or all."""
+    first, second = pairs[0]
+    lines = [f"{side}: {cell.name.rpartition('/')[0]}" for side, cell in (("A", first), ("B", second))]
+    lines.append(f"Over seeds {', '.join(pair[0].name.rpartition('seed')[2] for pair in pairs)}, which both have.")
+    scored = [pair for pair in pairs if len(pair[0].metrics) and len(pair[1].metrics)]
+    if len(scored) < 2:
+        return Group(*map(Text, lines), Text("Fewer than two of them are calibrated in both."))
+    metrics = [{str(i): pair[side].metrics for i, pair in enumerate(scored)} for side in (0, 1)]
+    moved = paired_changes(*metrics)
+    if not everything:
+        moved = moved[moved["metric"].isin(FIRST) & (moved["change"] != 0)]
+    specs = [entry for entry in differing(first.spec, second.spec) if entry[0] != "seed"]
+    return Group(
+        *map(Text, lines),
+        Text(),
+        terminal.spec_differences(("A", "B"), specs),
+        terminal.loss_changes(("A", "B"), moved),
+    )
+
+
 def of_cells(first: CellResults, second: CellResults, everything: bool = False) -> RenderableType:
-    """Return two cells side by side; metrics that don't differ are left out unless `everything` is asked for."""
+    """Return two cells side by side: the `FIRST` metrics that differ, or all if `everything` is asked for."""
     names, moved = ("A", "B"), changes(first.metrics, second.metrics)
     if not everything:
-        moved = moved[(moved["split"] == "test") & (moved["change"] != 0)]
+        moved = moved[(moved["split"] == "test") & (moved["change"] != 0) & moved["metric"].isin(FIRST)]
     lead = ["split"] if everything else []
     lines = [f"A: {first.name}", f"B: {second.name}"]
     if any(key == "seed" or key.startswith("dataset.") for key, _, _ in differing(first.spec, second.spec)):

@@ -20,9 +20,11 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from halobench.core import console
+from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.core.errors import SpecError, one_of, require
 from halobench.reporting import labels, rendering, table_views, terminal
-from halobench.reporting.styles import KNOWN_LOSSES, loss_styles
+from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, loss_styles
+from halobench.results import names
 from halobench.results.cell import CellResults, cells_of_tables, commands, source_specs
 from halobench.storage import files
 from halobench.storage.columns import KEYS
@@ -45,14 +47,14 @@ def experiments_in(tables: Path) -> list[str]:
     SpecError
         If there is none.
     """
-    names = sorted(path.parent.name for path in tables.glob("*/aggregate.json"))
+    found = sorted(path.parent.name for path in tables.glob("*/aggregate.json"))
     what = "a folder with the tables of an experiment, as `halobench run` makes them, or `halobench run partial`"
-    if not names:
+    if not found:
         raise SpecError(str(tables), "no tables in it" if tables.is_dir() else "no folder", what)
-    return names
+    return found
 
 
-def gather(tables: Path, experiments: Sequence[str], note: str = "") -> dict[str, Any]:
+def gather(tables: Path, experiments: Sequence[str], note: str = "", others: bool = False) -> dict[str, Any]:
     """Return what the page shows as plain data, by experiment, and how names are written and drawn.
 
     Parameters
@@ -62,16 +64,23 @@ def gather(tables: Path, experiments: Sequence[str], note: str = "") -> dict[str
     experiments : sequence of str
     note : str
         Shown at the top, e.g. that cells are missing.
+    others : bool
+        Whether the other experiments whose tables are there come after these, as far as they can be read.
 
     Raises
     ------
     SpecError
-        If an experiment has no tables, or a table doesn't match its record.
+        If one of `experiments` has no tables, or a table doesn't match its record.
     """
     available = experiments_in(tables)
     for name in experiments:
         require(name in available, "experiment", name, f"one whose tables are in {tables}: {one_of(available, name)}")
     shown = {name: _experiment(read_tables(tables / name, EXPLORED)) for name in experiments}
+    for name in (name for name in available if others and name not in experiments):
+        try:
+            shown[name] = _experiment(read_tables(tables / name, EXPLORED))
+        except SpecError as error:  # of another version, or being made by another run
+            print(f"experiment {name} is left out: {error}", flush=True)
     losses = labels.ordered({cell["loss"] for each in shown.values() for cell in each["cells"]}, KNOWN_LOSSES)
     styles = loss_styles(losses)
     return {
@@ -79,6 +88,10 @@ def gather(tables: Path, experiments: Sequence[str], note: str = "") -> dict[str
         "note": note,
         "few": labels.FEW,
         "colors": {loss: styles[loss].color for loss in losses},
+        "calibrations": {name: style.color for name, style in CALIBRATOR_STYLES.items()},
+        "metrics": {name: labels.metric_axis(name) for name in names.METRICS},
+        **{"references": labels.REFERENCES, "judged": names.LABELS, "no_loss": names.NO_LOSS},
+        **{"over_seeds": names.OVER_SEEDS, "over_samples": names.OVER_SAMPLES},
         "t": [float(stdtrit(df, 0.975)) for df in range(1, 61)],
     }
 
@@ -168,8 +181,8 @@ def columns(table: pd.DataFrame, wanted: Iterable[str], digits: int | None = Non
         if pd.api.types.is_numeric_dtype(column):
             data[name] = [_number(value, digits) for value in column.tolist()]
         else:
-            codes, names = pd.factorize(column)
-            data[name] = {"names": list(map(str, names)), "codes": codes.tolist()}
+            codes, values = pd.factorize(column)
+            data[name] = {"names": list(map(str, values)), "codes": codes.tolist()}
     return data
 
 
@@ -194,19 +207,26 @@ def explorer_page(data: Mapping[str, Any]) -> str:
     from plotly.offline import get_plotlyjs
 
     packed = base64.b64encode(gzip.compress(json.dumps(data, allow_nan=False).encode(), mtime=0)).decode()
+    named = {"calibrations": [names.CALIBRATIONS[name] for name in CALIBRATORS], "over_seeds": names.OVER_SEEDS}
     return rendering.render(
-        "explorer.html", title="halobench explorer", plotly=rendering.raw(get_plotlyjs()), data=packed
+        "explorer.html",
+        title="halobench explorer",
+        plotly=rendering.raw(get_plotlyjs()),
+        data=packed,
+        over_samples=names.OVER_SAMPLES,
+        **named,
     )
 
 
-def write(out: Path, experiments: Sequence[str], tables: Path, note: str = "") -> None:
-    """Write the page on `experiments`, whose tables are in the folder `tables`.
+def write(out: Path, experiments: Sequence[str], tables: Path, note: str = "", others: bool = False) -> list[str]:
+    """Write the page on `experiments`, whose tables are in the folder `tables`; return those that it shows.
 
     Raises
     ------
     SpecError
         As `gather`.
     """
-    text = explorer_page(gather(tables, experiments, note))
+    data = gather(tables, experiments, note, others)
     with files.replacing(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(explorer_page(data), encoding="utf-8")
+    return list(data["experiments"])

@@ -1,4 +1,7 @@
-"""Name data sets, models, losses, probes, calibrators and claims in words, and put names in order."""
+"""Name data sets, models, losses, probes, calibrators and claims in words, and put names in order.
+
+Labels of what the project itself defines are in `halobench.results.names`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
+
+from halobench.results import names
 
 FEW = 10  # points in a bin, below which its accuracy says little
 
@@ -23,17 +28,11 @@ MODELS |= {"cnn-bare": "CNN, no batch norm", "cnn-shift": "CNN, shifted images",
 MODELS |= {"attention-wide": "Attention, wide"}
 MODELS |= {f"{n}-small": f"{MODELS[n]}, small stem" for n in ("resnet18", "resnext50", "densenet121")}
 MODELS |= {"mixer": "MLP-Mixer", "mlp_mixer": "MLP-Mixer", "convnext_tiny": "ConvNeXt-T"}
-LOSSES = {"untrained": "not trained here", "cross_entropy": "Cross-entropy", "label_smoothing": "Label smoothing"}
-LOSSES |= {"brier": "Brier", "focal": "Focal", "dual_focal": "Dual focal"}
-LOSSES |= {"mixup": "Mixup", "regmixup": "RegMixup", "cutmix": "CutMix"}
-PROBES = {"sphere": "Random direction", "nearest_other": "To the nearest point\nof another label"}
-PROBES |= {"mixup_line": "To a random point\nof another label"}
-PROBES |= {"manifold": "Random direction among\nprincipal components"}
-CALIBRATORS = {"none": "no TS", "released": "released TS", "exact": "exact TS", "oracle": "oracle TS"}
-CALIBRATORS |= {"ensemble": "ensemble TS", "vector": "vector scaling", "matrix": "matrix scaling"}
-CALIBRATORS |= {"isotonic": "isotonic", "histogram": "histogram"}
+LOSSES, PROBES, CALIBRATORS, METRICS, VERDICTS = (
+    {key: name.label for key, name in kind.items()}
+    for kind in (names.LOSSES, names.PROBES, names.CALIBRATIONS, names.METRICS, names.VERDICTS)
+)
 REFERENCES = {"bayes": "Bayes posterior", "nearest": "1-nearest neighbour + TS", "uniform": "uniform guess"}
-VERDICTS = {"holds": "holds", "does_not": "does not hold", "undecided": "undecided", "not_tested": "not tested"}
 
 RELATIVE = "distance / distance to nearest training point of another label"
 ABSOLUTE = "distance (normalised inputs)"
@@ -65,8 +64,18 @@ def calibrator_label(name: str) -> str:
 
 
 def probe_label(name: str) -> str:
-    """Return the direction of a probe in words, on one line."""
-    return PROBES.get(name, name).replace("\n", " ")
+    """Return the direction of a probe in words."""
+    return PROBES.get(name, name)
+
+
+def metric_label(name: str) -> str:
+    """Return a metric's name in words, without its unit."""
+    return METRICS.get(name, name)
+
+
+def metric_axis(name: str) -> str:
+    """Return a metric's name in words with its unit, if it has one."""
+    return names.METRICS[name].axis if name in names.METRICS else name
 
 
 def probe_sentence(name: str) -> str:
@@ -85,15 +94,18 @@ def around(points: str) -> str:
     return f"around {words.get(points, points)}"
 
 
-def in_words(text: str) -> str:
-    """Return a claim's statement without its place in brackets, and with words for the names in it."""
-    text = re.sub(r"\s*\[[^\]]*\]\s*$", "", text)
+def in_words(text: str, place: bool = False) -> str:
+    """Return a claim's statement with words for the names in it, and with its place in brackets if asked for."""
+    text = text if place else re.sub(r"\s*\[[^\]]*\]\s*$", "", text)
     text = re.sub(r"\bmixup(\d+)\b", lambda match: loss_label(match[0]), text)
-    for probe, label in PROBES.items():
-        spoken = label.replace("\n", " ")
-        text = re.sub(rf"\b{probe}\b", f"“{spoken[0].lower()}{spoken[1:]}”", text) if "_" in probe else text
-    text = text.replace("the probe manifold", "the probe “random direction among principal components”")
-    return re.sub(r"\bmanifold\b", "principal directions", text)
+    fits = "(none|released|exact|oracle)"
+    text = re.sub(rf"\b(?:TS|temperature scaling) \({fits} fit\)", lambda found: CALIBRATORS[found[1]], text)
+    text = re.sub(
+        rf"\((both )?(?:by the|with calibration|calibration:) {fits}(?: fit)?\)",
+        lambda found: f"({found[1] or ''}{CALIBRATORS[found[2]]})",
+        text,
+    ).replace("the released fit", "the paper's code")
+    return re.sub(rf"\bthe probe ({'|'.join(PROBES)})\b", lambda match: f"the probe “{probe_label(match[1])}”", text)
 
 
 def cell_label(dataset: str, model: str) -> str:
@@ -120,6 +132,26 @@ def ordered(names: Iterable[str], first: Iterable[str] = ()) -> list[str]:
 
 def claim_label(claim: str, fit: str) -> str:
     """Return a claim's name in words, without the fit that makes it a variant."""
-    text = in_words(claim.replace(f"_{fit}", "").replace("_", " "))
-    text = " ".join(word.upper() if word in ("ts", "nll", "ece", "kl") else word for word in text.split())
+    stem = re.sub(rf"_{fit}(?=_|$)", "", claim)
+    for pattern, words in names.CLAIMS.items():
+        if match := re.fullmatch(pattern, stem):
+            return words.format(*map(_part_label, match.groups()))
+    text = " ".join(word.upper() if word in ("ts", "nll", "ece", "kl") else word for word in stem.split("_"))
     return text[0].upper() + text[1:]
+
+
+def _part_label(name: str) -> str:
+    """Return a probe, a family of distributions, or else a loss, in words that stand within a sentence."""
+    kinds = PROBES | names.FAMILIES
+    return within(kinds[name]) if name in kinds else loss_label(name)
+
+
+def within(label: str) -> str:
+    """Return a label as it stands within a sentence: without its capital, unless it is an acronym.
+
+    Examples
+    --------
+    >>> within("Median radius"), within("NLL (nats)"), within("MNIST images")
+    ('median radius', 'NLL (nats)', 'MNIST images')
+    """
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]

@@ -148,6 +148,16 @@ def raw(text: str) -> Markup:
     return Markup(text.replace("</script", "<\\/script"))
 
 
+def verdict_colors() -> Markup:
+    """Return the style that gives verdicts the colours that they have in figures."""
+    return raw(
+        "\n".join(
+            f".word.{name} {{ color: {style.color}; }} .verdict.{name} {{ border-left-color: {style.color}; }}"
+            for name, style in styles.VERDICT_STYLES.items()
+        )
+    )
+
+
 # Pages ----------------------------------------------------------------------------------------------------------------
 
 
@@ -162,8 +172,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"count": formatting.count, "duration": duration, "entry": entry, "number": number}
-    environment.filters |= {"sort_key": sort_key}
-    environment.globals["inline"] = inline
+    environment.filters |= {"sort_key": sort_key, "capitalize_first": lambda text: text[:1].upper() + text[1:]}
+    environment.globals |= {"inline": inline, "verdict_colors": verdict_colors}
     return environment
 
 

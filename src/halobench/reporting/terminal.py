@@ -18,36 +18,48 @@ from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.core.console import console, value_text
 from halobench.reporting import table_views
 from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
+from halobench.reporting.labels import calibrator_label, metric_label
 from halobench.results.cell import CellResults, commands, read_source_spec
+from halobench.results.names import LABELS, OVER_SAMPLES, OVER_SEEDS
 from halobench.storage.provenance import short
 
+SHORT = 20  # columns of a terminal that a name may take before it is broken
+NAMES, SCORED = 16, 18  # columns of a terminal that names of metrics, and scores with their intervals, take
 SCORES = ("error", "nll", "kl", "brier", "ece", "ace_average", "classwise_ece", "ece_floor")
 BARS = "▁▂▃▄▅▆▇█"
-LABELS = {
-    "drawn": "labels as drawn",
-    "clean": "labels before noise",
-    "noisy": "expected under the known posterior",
-}
 
 
-def number(value: float | None) -> str:
-    """Return a number to four significant digits, or a dash if there is none."""
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number to so many significant digits, or a dash if there is none."""
     if value is None or math.isnan(value):
         return "–"
-    return f"{value:.4g}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
+    return f"{value:.{digits}g}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
+
+
+def score(value: float | None) -> str:
+    """Return a score to three decimals, so that columns align."""
+    return number(value) if value is None or not math.isfinite(value) or abs(value) >= 1e4 else f"{value:.3f}"
 
 
 def scored(value: float, low: float, high: float) -> str:
-    """Return a value with its 95% interval, if it has one."""
-    return number(value) + ("" if math.isnan(low) else f" [{number(low)}, {number(high)}]")
+    """Return a score with its interval below it, if it has one: no table then breaks within the brackets."""
+    return score(value) + ("" if math.isnan(low) else f"\n[{score(low)}, {score(high)}]")
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1) -> Table:
-    """Return a table whose columns from number `right` on hold numbers."""
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1, loose: str = "") -> Table:
+    """Return a table whose columns from number `right` on hold numbers, which are never broken.
+
+    In a narrow terminal the column `loose` is broken first, and then what is long of the first columns.
+    """
+    listed = list(rows)
     shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        shown.add_column(column, justify="left" if index < right else "right", overflow="fold")
-    for row in rows:
+        longest = max((len(line) for row in listed for line in row[index].split("\n")), default=0)
+        style: dict[str, Any] = {"overflow": "fold", "min_width": min(longest, SHORT)}
+        if index >= right:
+            style = {"justify": "right", "no_wrap": column != loose}
+        shown.add_column(column.replace(" (", "\n(") if index >= right else column, **style)
+    for row in listed:
         shown.add_row(*row)
     return shown
 
@@ -73,6 +85,11 @@ def certificate(fit: Mapping[str, Any]) -> str:
     return "optimum proved" if fit["converged"] else "not the optimum"
 
 
+def _broken(calibrator: str) -> str:
+    """Return a calibrator's label, on two lines if part of it is in brackets."""
+    return calibrator_label(calibrator).replace(" (", "\n(")
+
+
 def temperature(fit: Mapping[str, Any]) -> str:
     """Return T of a fit as JSON holds it."""
     return "∞" if fit["T"] is None and fit["beta"] == 0 else number(fit["T"])
@@ -82,16 +99,16 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
     """Return a table of the fits of a cell's calibrators."""
     rows = [
         [
-            fit["calibrator"],
+            _broken(fit["calibrator"]),
             f"{fit['split']}, {fit['labels']}",
             temperature(fit),
             number(fit["nll"]),
-            number(fit["gradient"]),
+            number(fit["gradient"], 2),
             certificate(fit),
         ]
         for fit in fitted
     ]
-    return table("Calibrators", ["", "fitted to", "T", "NLL there", "gradient", "certificate"], rows, right=2)
+    return table("Calibrators", ["", "fitted to", "T", "NLL", "gradient", "certificate"], rows, 2, "certificate")
 
 
 def fits_beside(
@@ -101,7 +118,11 @@ def fits_beside(
     fits_of = [{(fit["calibrator"], fit["split"], fit["labels"]): fit for fit in each} for each in (first, second)]
     keys = [*fits_of[0], *(key for key in fits_of[1] if key not in fits_of[0])]
     rows = [
-        [key[0], f"{key[1]}, {key[2]}", *(temperature(each[key]) if key in each else "–" for each in fits_of)]
+        [
+            calibrator_label(key[0]),
+            f"{key[1]}, {key[2]}",
+            *(temperature(each[key]) if key in each else "–" for each in fits_of),
+        ]
         for key in keys
         if any(key in each and (each[key]["T"] is not None or each[key]["beta"] == 0) for each in fits_of)
     ]
@@ -109,9 +130,17 @@ def fits_beside(
 
 
 def metrics(
-    scores: pd.DataFrame, split: str = "test", wanted: Sequence[str] = SCORES, words: Mapping[str, str] = LABELS
+    scores: pd.DataFrame,
+    split: str = "test",
+    wanted: Sequence[str] = SCORES,
+    words: Mapping[str, str] = LABELS,
+    width: int | None = None,
 ) -> list[Table]:
-    """Return a split's metrics by calibrator, a table for each kind of labels; `words` name those kinds."""
+    """Return a split's metrics by calibrator, tables for each kind of labels; `words` name those kinds.
+
+    A table has as many calibrators as `width` columns hold, by default those of the terminal.
+    """
+    most = max(1, ((width or console().width) - NAMES) // SCORED)
     tables = []
     scores = table_views.without_void_floors(scores.assign(dataset=""))
     rows_of_split = scores[scores["split"] == split]
@@ -119,12 +148,15 @@ def metrics(
         calibrators = list(part["calibrator"].unique())
         each: Iterable[Any] = part.itertuples()
         cells = {(row.calibrator, row.metric): scored(row.value, row.low, row.high) for row in each}
-        rows = [
-            [metric, *(cells.get((calibrator, metric), "–") for calibrator in calibrators)]
-            for metric in wanted
-            if metric in set(part["metric"])
-        ]
-        tables.append(table(f"{split}: {words.get(str(labels), labels)}", ["", *calibrators], rows))
+        title = f"{split}, judged by {words.get(str(labels), labels)}\nin brackets the {OVER_SAMPLES}"
+        for start in range(0, len(calibrators), most):
+            shown = calibrators[start : start + most]
+            rows = [
+                [metric_label(metric), *(cells.get((calibrator, metric), "–") for calibrator in shown)]
+                for metric in wanted
+                if metric in set(part["metric"])
+            ]
+            tables.append(table(title, ["", *map(calibrator_label, shown)], rows))
     return tables
 
 
@@ -168,7 +200,7 @@ def card(cell: CellResults) -> RenderableType:
     lines.append(("versions", ", ".join(f"{name} {version}" for name, version in train["versions"].items())))
     missing = [stage for stage in ("probe", "calibrate") if stage not in cell.records]
     if missing:
-        lines.append(("not there", " and ".join(missing)))
+        lines.append(("missing", " and ".join(missing)))
     parts: list[RenderableType] = [Text(cell.name, style="bold"), facts(lines), Text()]
     if cell.fits:
         parts.append(fits(cell.fits))
@@ -185,7 +217,7 @@ def show(cell: CellResults) -> None:
 
 def calibrated(path: str, said: str, results: Calibrated) -> RenderableType:
     """Return the results of calibrating a file of logits; `said` says which of its samples were fitted to."""
-    words = {"clean": "the labels given", "noisy": "expected under the posterior given"}
+    words = {"clean": "the labels given", "noisy": "the posterior given, in expectation"}
     return Group(
         Text(path, style="bold"), Text(said), Text(), fits(results.fits), *metrics(results.metrics, words=words)
     )
@@ -199,19 +231,46 @@ def spec_differences(names: tuple[str, str], differences: Sequence[tuple[str, An
 
 
 def metric_changes(names: tuple[str, str], changes: pd.DataFrame, lead: Sequence[str] = ()) -> RenderableType:
-    """Return a table of the changes of `halobench.results.cell.changes`; `lead` names columns that come first."""
+    """Return tables, one per kind of labels, of the changes of `halobench.results.cell.changes`.
+
+    Changes whose intervals are apart come first, then the larger ones. `lead` names columns that come first.
+    """
     if changes.empty:
         return Text("No metric differs.")
-    said = {True: "intervals apart", False: "intervals overlap", None: "no interval"}
-    columns = [*lead, "labels", "calibrator", "metric"]
-    rows = [
-        [
-            *(str(row[column]) for column in columns),
-            scored(row["value_a"], row["low_a"], row["high_a"]),
-            scored(row["value_b"], row["low_b"], row["high_b"]),
-            number(row["change"]),
-            said[row["beyond"]],
+    said = {True: "apart", False: "overlap", None: "–"}
+    ordered = changes.assign(size=changes["change"].abs(), apart=changes["beyond"].eq(True))
+    ordered = ordered.sort_values(["apart", "size"], ascending=False, kind="stable")
+    tables = []
+    for labels, part in ordered.groupby("labels", sort=False):
+        rows = [
+            [
+                *(str(row[column]) for column in lead),
+                f"{metric_label(row['metric'])}\n{calibrator_label(row['calibrator'])}",
+                scored(row["value_a"], row["low_a"], row["high_a"]),
+                scored(row["value_b"], row["low_b"], row["high_b"]),
+                score(row["change"]),
+                said[row["beyond"]],
+            ]
+            for _, row in part.iterrows()
         ]
-        for _, row in changes.iterrows()
-    ]
-    return table("Metrics", [*columns, *names, "change", ""], rows, right=len(columns))
+        title = f"Test metrics, judged by {LABELS.get(str(labels), labels)}\nin brackets the {OVER_SAMPLES}"
+        tables.append(table(title, [*lead, "metric", *names, "change", "intervals"], rows, right=len(lead) + 1))
+    return Group(*tables)
+
+
+def loss_changes(names: tuple[str, str], changes: pd.DataFrame) -> RenderableType:
+    """Return tables, one per kind of labels, of the changes of `halobench.results.cell.paired_changes`."""
+    tables = []
+    for labels, part in changes.groupby("labels", sort=False):
+        rows = [
+            [
+                f"{metric_label(row['metric'])}\n{calibrator_label(row['calibrator'])}",
+                *(score(row[column]) for column in ("mean_a", "mean_b")),
+                scored(row["change"], row["low"], row["high"]),
+                "differs" if row["differs"] else "–",
+            ]
+            for _, row in part.iterrows()
+        ]
+        title = f"Test metrics, judged by {LABELS.get(str(labels), labels)}\nin brackets the {OVER_SEEDS}, paired"
+        tables.append(table(title, ["metric", *names, "change", "verdict"], rows))
+    return Group(*tables) if tables else Text("No metric differs.")

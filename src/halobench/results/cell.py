@@ -15,6 +15,7 @@ import pandas as pd
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import to_json
 from halobench.results.origins import AS_JSON
+from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import KEYS, METRICS_COLUMNS
 from halobench.storage.files import checked_bytes, read_bytes, reading
 from halobench.storage.job_logs import python_path
@@ -126,6 +127,21 @@ def find_cell(results: Path, name: str) -> str:
         listed = ", ".join(matches[:MOST_NAMES])
         raise SpecError("cell", name, f"the name of one cell, and it is a part of {listed}{more}")
     return matches[0]
+
+
+def find_seeds(results: Path, name: str) -> list[str]:
+    """Return the cells of one data set, model and loss that `name` means, one per seed; none if it means another thing.
+
+    `name` is ``dataset/model/loss``, its path below ``runs``, or a part of it that no other has.
+    """
+    parts = name.strip("/").split("/")
+    wanted = "/".join(parts[parts.index("runs") + 1 :] if "runs" in parts else parts)
+    groups: dict[str, list[str]] = {}
+    for cell in cell_names(results):
+        groups.setdefault(cell.rpartition("/")[0], []).append(cell)
+    matches = [group for group in groups if f"/{wanted}/" in f"/{group}/"]
+    chosen = wanted if wanted in groups else matches[0] if len(matches) == 1 else ""
+    return groups.get(chosen, [])
 
 
 def _no_cell(results: Path, name: str) -> SpecError:
@@ -267,3 +283,32 @@ def changes(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     complete = both[["low_a", "high_a", "low_b", "high_b"]].notna().all(axis=1)
     both["beyond"] = apart.astype(object).where(complete, None)
     return both
+
+
+def paired_changes(first: Mapping[str, pd.DataFrame], second: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Compare the test scores of two losses over the seeds that both have.
+
+    Parameters
+    ----------
+    first, second : mapping of str to DataFrame
+        Tables of metrics by seed.
+
+    Returns
+    -------
+    DataFrame
+        labels, calibrator, metric; ``mean_a`` and ``mean_b`` over seeds; ``change``, the mean of the second less the
+        first within each seed, with ``low`` and ``high``, its 95% t interval; and ``differs``, whether 0 lies outside.
+        What differs comes first, and what is farther from 0 in half widths of its interval.
+    """
+    seeds = [seed for seed in first if seed in second]
+    both = pd.concat([changes(first[seed], second[seed]) for seed in seeds], ignore_index=True)
+    rows = []
+    for key, group in both[both["split"] == "test"].groupby(SCORE_KEYS[1:], sort=False):
+        estimate, low, high = t_interval(group["change"].to_numpy())
+        means = group[["value_a", "value_b"]].mean()
+        rows.append((*key, *means, estimate, low, high, bool(low > 0 or high < 0)))
+    columns = [*SCORE_KEYS[1:], "mean_a", "mean_b", "change", "low", "high", "differs"]
+    table = pd.DataFrame(rows, columns=columns)
+    half = ((table["high"] - table["low"]) / 2).clip(lower=1e-12)
+    table["distance"] = (table["change"].abs() / half).fillna(0)
+    return table.sort_values(["differs", "distance"], ascending=False, kind="stable").drop(columns="distance")

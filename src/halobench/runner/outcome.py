@@ -1,16 +1,16 @@
-"""Say at the end of a run where its results are, and which command comes next."""
+"""Say at the end of a run what it found, where its results are, and which command comes next."""
 
 from __future__ import annotations
 
-import csv
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
+from halobench.core.formatting import count
+from halobench.results import finding
+from halobench.results.names import THEMES
+
 EXPLORER, REPORT = "explorer.html", "report.html"
-# In the order in which they are named. Verdicts on parts of the data are counted by the page of claims alone.
-VERDICTS = {"holds": "hold", "does_not": "don't", "undecided": "are undecided", "not_tested": "aren't tested"}
 _place = [Path("results")]  # the results folder of the run in this process
 
 
@@ -35,7 +35,7 @@ def say(line: str) -> None:
 
 
 def summary(outputs: Iterable[str]) -> list[str]:
-    """Return the lines that name what a run wrote, and the next command.
+    """Return the lines that say what a run found, name what it wrote, and the next command.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def summary(outputs: Iterable[str]) -> list[str]:
     if not paths:
         pages = [path for path in (_place[0] / REPORT, _place[0] / EXPLORER) if path.exists()]
         return [f"See {' and '.join(map(str, pages))}."] if pages else []
-    lines = [line for path in paths if path.name == "claims.csv" for line in _claims(path)]
+    lines = [line for path in paths if path.name == "claims.csv" for line in found(Path(path))]
     drawn = [path for path in paths if "figures" in path.parts and path.suffix == ".png"]
     for folder in dict.fromkeys(path.parent for path in drawn):
         first = folder / "summary.png"
@@ -58,13 +58,17 @@ def summary(outputs: Iterable[str]) -> list[str]:
     return lines
 
 
-def _claims(path: PurePosixPath) -> Iterator[str]:
-    """Yield the line that counts the verdicts on the claims of an experiment; none if they can't be read."""
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            counts = Counter(row["verdict"] for row in csv.DictReader(file) if row["scope"] == "all")
-    except (OSError, KeyError):
-        return
-    if counts:
-        verdicts = ", ".join(f"{counts[verdict]} {words}" for verdict, words in VERDICTS.items() if counts[verdict])
-        yield f"Claims of {path.parent.name}: {verdicts} ({path.with_suffix('.html')})"
+def found(claims: Path) -> list[str]:
+    """Return what an experiment found by its table of claims: a sentence, and the verdicts of each theme.
+
+    There is nothing if the table can't be read, or holds no claims.
+    """
+    rows = finding.read_claims(claims)
+    sentence = finding.finding(rows)
+    if not sentence:
+        return []
+    lines = [
+        f"  {THEMES[theme].label}, {count(len(tests), 'test')}: {finding.counted(tests)}"
+        for theme, tests in finding.by_theme(rows).items()
+    ]
+    return [f"{claims.parent.name}: {sentence}", *lines, f"  Every test: {claims.with_suffix('.html')}"]

@@ -13,6 +13,11 @@ from typing import Any
 
 import yaml
 
+from halobench.core.errors import NAME, one_of, require
+from halobench.experiment import jobs
+from halobench.experiment.config_loader import load_config
+from halobench.experiment.grid import Config
+from halobench.runner import outcome
 from halobench.runner.run import STATE
 from halobench.storage import files
 
@@ -38,34 +43,70 @@ def note_run(workflow: Any, config: Mapping[str, Any], results: Path) -> None:
 
 
 def report(arguments: Sequence[str]) -> int:
-    """Run Snakemake for a report, and print where it is or what Snakemake said; return its exit code.
+    """Run Snakemake for a report, and say what its experiments found; return Snakemake's exit code.
 
     Parameters
     ----------
     arguments : sequence of str
-        Of Snakemake. Unless one of `CHOOSING` is there, those of the last run are added.
+        Names of experiments, and arguments of Snakemake. Unless one of `CHOOSING` is there, the configuration is that
+        of the last run, and without names the report holds its experiments and the others whose results are complete.
     """
-    whole = command(arguments)
-    done = subprocess.run([sys.executable, "-m", "snakemake", *whole], stderr=subprocess.PIPE, text=True, check=False)
+    if not LAST.exists() or any(argument.partition("=")[0] in CHOOSING for argument in arguments):
+        return _snakemake(command(arguments))
+    last = files.read_json(LAST, ["snakefile", "results"])
+    config = load_config(yaml.safe_load(CONFIGURED.read_text(encoding="utf-8")))
+    named = [argument for argument in arguments if argument in config.experiments]
+    if arguments and NAME.fullmatch(arguments[0]) and arguments[0] != "partial":
+        known = f"an experiment of the last run's configuration: {one_of(config.experiments, arguments[0])}"
+        require(named, "report", arguments[0], known)
+    partial = "partial" in arguments
+    experiments = named or [*config.run, *(() if partial else complete(config, Path(last["results"])))]
+    rest = [argument for argument in arguments if argument not in named]
+    if experiments != [*config.run]:
+        rest += ["--config", f"run={json.dumps(experiments)}"]
+    if code := _snakemake(command(rest, last)):
+        return code
+    tables = Path(last["results"], "partial" if partial else "", "tables")
+    for line in [line for name in experiments for line in outcome.found(tables / name / "claims.csv")]:
+        outcome.say(line)
+    for path in () if named else sorted(tables.glob("*/overview.html")):
+        if path.parent.name not in experiments:
+            outcome.say(f"not in the report, being of another configuration or incomplete: {path}")
+    return 0
+
+
+def _snakemake(arguments: Sequence[str]) -> int:
+    """Run Snakemake for a report, and print where it is, or what Snakemake said if it failed; return its exit code."""
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         print(done.stderr, end="", file=sys.stderr)
-    elif "--report" in whole:
-        print(f"Report: {whole[whole.index('--report') + 1]}")
+    elif "--report" in arguments:
+        print(f"Report: {arguments[arguments.index('--report') + 1]}")
     return done.returncode
 
 
-def command(arguments: Sequence[str]) -> list[str]:
-    """Return Snakemake's arguments for a report."""
+def complete(config: Config, results: Path) -> list[str]:
+    """Return the experiments beside those of the run whose tables, figures and pages are all there."""
+    others = [name for name in config.experiments if name not in config.run]
+    return [
+        name
+        for name in others
+        if all((results / path).exists() for job in jobs.drawn_jobs(config, name) for path in job.paths)
+    ]
+
+
+def command(arguments: Sequence[str], last: Mapping[str, str] | None = None) -> list[str]:
+    """Return Snakemake's arguments for a report; of the run `last` if there is one."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--snakefile", "-s", type=Path, default=Path("Snakefile"))
     parser.add_argument("--report", nargs="?")
     options = parser.parse_known_args(arguments)[0]
-    chosen, results, snakefile = list(arguments), Path("results"), options.snakefile
-    if LAST.exists() and not any(argument.partition("=")[0] in CHOOSING for argument in arguments):
-        last = files.read_json(LAST, ["snakefile", "results"])
+    added, results, snakefile = [], Path("results"), options.snakefile
+    if last is not None:
         results, snakefile = Path(last["results"]), Path(last["snakefile"])
-        chosen += ["--snakefile", str(snakefile), "--configfile", str(CONFIGURED)]
+        added += ["--snakefile", str(snakefile), "--configfile", str(CONFIGURED)]
     if options.report is None:
-        chosen += ["--report", str(results / "report.html")]
+        added += ["--report", str(results / "report.html")]
     style = snakefile.parent / STYLE
-    return [*chosen, "--report-stylesheet", str(style)] if style.exists() else chosen
+    return [*arguments, *added, *(["--report-stylesheet", str(style)] if style.exists() else [])]

@@ -211,7 +211,7 @@ def test_one_command(tmp_path, capsys):
     assert main(["calibrate", "--logits", str(path), "--spec", spec, "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
     assert "optimum proved" in told
-    assert "ece" in told
+    assert "ECE" in told
     found = json.loads((tmp_path / "out/calibration.json").read_text())
     assert {fit["calibrator"] for fit in found} == {"exact", "released", "oracle"}
     record = json.loads((tmp_path / "out/calibrate.json").read_text())

@@ -27,6 +27,22 @@ def test_every_command_has_help(command, capsys):
     assert "usage: halobench " + command in capsys.readouterr().out
 
 
+def test_help_lists_commands_in_groups_and_comes_without_arguments_too(capsys):
+    """Each command once, but for what only the workflow calls; within 80 columns."""
+    told = []
+    for arguments in ([], ["--help"]):
+        with pytest.raises(SystemExit) as stop:
+            main.main(arguments)
+        assert stop.value.code == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+    listed = [name for names in main.GROUPS.values() for name in names]
+    assert sorted(listed) == sorted({*main.COMMANDS} - {"check"})
+    for name in listed:
+        assert len(re.findall(rf"^  {name} +{re.escape(main.COMMANDS[name].summary)}$", told[0], re.M)) == 1
+    assert max(map(len, told[0].split("options:")[0].splitlines()[2:])) <= 84
+
+
 TRAIN = ["train", "--source", "nowhere", "--seed", "0", "--out", "out"]
 SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "model": {"name": "mlp"}, "loss": %s}'
 
@@ -67,6 +83,8 @@ SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "mode
         (["run", "--orphans", "keep"], 2, "argument --orphans: invalid choice: 'keep' (choose from"),
         (["run", "--orphans"], 2, "argument --orphans: expected one argument"),
         (["logs"], 2, "the following arguments are required: CELL"),
+        (["shw"], 2, "no command 'shw' (did you mean 'show'?); `halobench --help` lists them"),
+        (["chek"], 2, "no command 'chek'; `halobench --help` lists them"),
     ],
 )
 def test_bad_arguments_end_in_one_line(arguments, code, message, capsys, tmp_path, monkeypatch):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 import subprocess
 import sys
+from collections import Counter
 
 import matplotlib as mpl
 import numpy as np
@@ -30,8 +32,9 @@ from halobench.reporting.plotting import panel_grid, saving
 from halobench.reporting.plotting.panel_grid import PageText
 from halobench.reporting.plotting.style import INK, RC
 from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, VERDICT_STYLES, calibrator_style, loss_styles
-from halobench.reporting.summary_page.parts import verdict_matrix
 from halobench.reporting.summary_page.selection import focus_model
+from halobench.results.claims import load_claims
+from halobench.results.finding import finding
 
 FIGURES = ("calibration", "claims", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability")
 FIGURES += ("reliability_posthoc", "summary", "training")
@@ -149,13 +152,21 @@ def test_names():
     for zeros in itertools.permutations(("mu0.1", "mu0.01")):
         assert names.ordered(zeros) == ["mu0.01", "mu0.1"]
     assert names.calibrator_label("zz_own") == names.probe_label("zz_own") == "zz_own"
-    assert names.probe_label("nearest_other") == "To the nearest point of another label"
+    assert names.probe_label("nearest_other") == "To nearest other label"
     assert names.in_words("mixup2 wins [Section 4]") == "2-point Mixup wins"
     assert claims.group_of("difference of metrics.value: (a) - (b) where metric ece") == "Difference in ECE"
     assert claims.group_of("level of neighbourhood.confidence: loss a") == "Level of confidence"
     assert claims.group_of("something else") == "something else"
-    twins = [(f"one_more_{fit}", fit) for fit in ("none", "exact")]
-    assert claims.untested_names(twins) == ["One more (no TS, exact)"]
+
+
+def test_every_claim_has_a_label_of_its_own_without_names_of_code(root):
+    """Of one calibration no two share a label, nor is one label that of a claim of another name."""
+    claims_of = {}
+    for claim in load_claims(root / "workflow/claims.yaml"):
+        claims_of.setdefault((names.claim_label(claim.name, claim.fit), claim.fit), []).append(claim.name)
+        spoken = names.claim_label(claim.name, claim.fit) + names.in_words(claim.statement)
+        assert not re.search(r"\b\w+_\w+|\bmixup\d|\b(released|exact) fit|calibration:", spoken), spoken
+    assert all(len(listed) == 1 for listed in claims_of.values())
 
 
 # What is drawn is what was given --------------------------------------------------------------------------------------
@@ -262,8 +273,10 @@ def test_calibration_tells_in_words_what_is_beyond_its_axes(tables):
         assert sum("uniform guess 50.00" in text for text in texts(figure)) == len(figure.axes) / 2
         assert max(ax.get_ylim()[1] for ax in figure.axes) < 25
     for ax in full.axes:
-        assert [tick.get_text() for tick in ax.get_xticklabels()] == list(names.CALIBRATORS.values())
-    for told in ("isotonic: infinite for", "exact TS: no finite T for", "vector scaling: no finite optimum for"):
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == [
+            calibration.tick_label(name) for name in names.CALIBRATORS
+        ]
+    for told in ("isotonic: infinite for", "TS (optimal): no finite T for", "vector scaling: no finite optimum for"):
         assert words(full).count(told) == len(full.axes) / 2
         assert told not in words(plain)
     assert "vector scaling, matrix scaling, isotonic, histogram. Lower" in words(full)
@@ -280,8 +293,8 @@ def test_calibration_says_how_often_the_papers_fit_ended_below_0(tables):
     scored = (table["dataset"] == "mnist5k-noise50") & (table["calibrator"] == "released") & (table["metric"] == "nll")
     table.loc[scored, "value"] = 400.0
     figure = calibration.draw(table, runs)
-    assert words(figure).count("released TS: fit below 0 for 1 of 3 models") == 1
-    assert words(figure).count("↑ released TS 400.00") == 1
+    assert words(figure).count("TS (paper's code): fit below 0 for 1 of 3 models") == 1
+    assert words(figure).count("↑ TS (paper's code) 400.00") == 1
     assert "no finite T" not in words(figure)
     assert max(ax.get_ylim()[1] for ax in figure.axes) < 25
 
@@ -328,10 +341,12 @@ def test_claims_draws_estimates_intervals_and_words(tables):
     for verdict, label in names.VERDICTS.items():
         shown = texts(figure).count(f"{VERDICT_STYLES[verdict].marker}  {label}")
         assert shown == (overall["verdict"] == verdict).sum()
+    untested = 0
     for claim, rows in table.groupby("claim"):
         tested = (rows["verdict"] != "not_tested").any()
-        assert (names.in_words(rows["statement"].iloc[0]) in words(figure)) == tested
-        assert tested or names.claim_label(claim, rows["fit"].iloc[0]) in words(figure)
+        untested += not tested
+        assert (names.claim_label(claim, rows["fit"].iloc[0]) in words(figure)) == tested
+    assert f"by theme: Growth with classes {untested}." in words(figure)
 
 
 def test_calibration_without_a_finite_nll_says_so(tables):
@@ -348,15 +363,22 @@ def test_summary_of_other_calibrators_alone_is_drawn(tables):
     assert words(figure).count("No cell was probed.") == 2
 
 
-def test_summary_lists_verdicts_by_fit_and_leaves_out_untested_claims(tables):
+def test_summary_is_titled_by_the_finding_and_has_a_sign_per_test(tables):
     table = tables["claims"]
-    matrix = verdict_matrix(table)
-    overall = table[table["scope"] == "all"].set_index("claim")["verdict"]
-    assert matrix["More points help"] == {f: overall[f"more_points_help_{f}"] for f in ("none", "released", "exact")}
-    assert not any("log" in name for name in matrix)
-    symbols = {style.marker: verdict for verdict, style in VERDICT_STYLES.items()}
-    shown = [symbols[text] for text in texts(drawn("summary", tables)) if text in symbols]
-    assert sorted(shown) == sorted(verdict for row in matrix.values() for verdict in row.values())
+    figure = drawn("summary", tables)
+    assert finding(table.to_dict("records")) in words(figure)
+    verdicts = table.loc[table["scope"] == "all", "verdict"].value_counts()
+    signs = {style.marker: name for name, style in VERDICT_STYLES.items()}
+    shown = [text for text in figure.findobj(mpl.text.Text) if text.get_text() in signs]
+    assert {signs[s]: n for s, n in Counter(t.get_text() for t in shown).items()} == dict(verdicts)
+    squares = [
+        line for ax in figure.axes for line in ax.lines if line.get_marker() == "s" and line.get_markersize() > 9
+    ]
+    for text in shown:  # in the colour of its verdict
+        (square,) = (line for line in squares if (line.get_xdata()[0], line.get_ydata()[0]) == text.get_position())
+        assert square.get_color() == VERDICT_STYLES[signs[text.get_text()]].color
+    bare = drawn("summary", tables | {"claims": table.iloc[:0]})
+    assert "How far certainty reaches around training points" in words(bare)
 
 
 def test_summary_without_probed_cells_says_so_and_keeps_the_rest(tables):
@@ -369,9 +391,10 @@ def test_summary_without_probed_cells_says_so_and_keeps_the_rest(tables):
     assert not any(word in words(figure) for word in ("None", "falls below", "distance"))
     ax = next(ax for ax in figure.axes if ax.get_xlabel() == "NLL (nats)")
     assert any("MLP" in label.get_text() for label in ax.get_yticklabels())
-    assert {"no TS", "released", "exact", "Bayes", "uniform guess"} <= set(legend(full))
-    assert {"no TS", "exact", "Bayes", "uniform guess"} <= set(legend(figure))
-    assert "released" not in legend(figure)
+    shown = {names.calibrator_label(name) for name in ("none", "exact")} | {"Bayes", "uniform guess"}
+    assert shown <= set(legend(figure))
+    paper = names.calibrator_label("released")
+    assert [legend(each).count(paper) for each in (full, figure)] == [2, 1], "the diagrams have it all the same"
 
 
 def test_training_draws_seeds_and_means_over_windows_of_many_epochs():

@@ -16,10 +16,12 @@ from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
 from halobench.pipeline import report as stages
 from halobench.reporting import rendering
+from halobench.reporting.labels import calibrator_label
 from halobench.reporting.pages import cells, overview
 from halobench.reporting.pages.claims_page import claims_html
-from halobench.results import origins
+from halobench.results import finding, origins
 from halobench.results.claims import evaluate, load_claims
+from halobench.results.names import THEMES
 from halobench.storage import files, provenance, records, tables_io
 from halobench.storage.columns import FIT_COLUMNS, KEYS, TABLE_COLUMNS
 from halobench.storage.layout import ORIGINS, PAGES, TABLES
@@ -215,12 +217,13 @@ def test_the_table_of_cells_holds_the_numbers_of_the_tables(tables):
         cell = (*(attributes[f"data-{key}"] for key in ("dataset", "model", "loss")), int(values["Seed"]))
         interpolates = "yes" if runs.loc[cell, "interpolates"] else "no"
         assert values["Interpolates"] == attributes["data-interpolates"] == interpolates
-        expected = {"Test accuracy": 1 - scores[(*cell, "none", "error")], "Radius, no TS": radii[(*cell, "none")]}
+        expected = {"Test accuracy": 1 - scores[(*cell, "none", "error")]}
+        expected |= {"Radius, uncalibrated": radii[(*cell, "none")]}
         expected |= {"Train accuracy": runs.loc[cell, "train_accuracy"]}
-        expected |= {"T, exact": runs.loc[cell, "temperature_exact"]}
+        expected |= {"T, TS (optimal)": runs.loc[cell, "temperature_exact"]}
         for metric, label in (("nll", "NLL"), ("ece", "ECE")):
-            for calibrator, name in (("none", "no TS"), ("released", "released TS"), ("exact", "exact TS")):
-                expected[f"{label}, {name}"] = scores[(*cell, calibrator, metric)]
+            for calibrator in ("none", "released", "exact"):
+                expected[f"{label}, {calibrator_label(calibrator)}"] = scores[(*cell, calibrator, metric)]
         assert {name: float(values[name]) for name in expected} == expected
 
 
@@ -230,7 +233,7 @@ def test_cells_without_probe_or_optimum_have_empty_places(tables):
     page = Page(cells.cells_page("demo", given, "partial: 1 of 2"))
     heads = [column.heading for column in cells.columns()]
     for _, row in page.items:
-        for name in ("T, exact", "Radius, no TS"):
+        for name in ("T, TS (optimal)", "Radius, uncalibrated"):
             assert row[heads.index(name)] == [{"class": "number", "data-value": ""}, "–"]
     assert "partial: 1 of 2" in "".join(page.text)
 
@@ -243,16 +246,27 @@ def test_the_front_tells_grid_verdicts_cost_and_where(pages, tables):
     text = " ".join("".join(front.text).split())
     runs = tables["runs"]
     fit = int(runs["interpolates"].sum())
-    assert f"{len(runs)} cells (trained models) of 3 data sets, 3 models and 4 losses, not in all combinations" in text
+    assert f"{len(runs)} cells (one model each) of 3 data sets, 3 models and 4 losses, not in all combinations" in text
     assert f"Of {len(runs)} that were trained here {fit} interpolate" in text
     assert "2026-01-01 09:00 UTC to 2026-01-01 11:30 UTC" in text
     assert "4.5 s of jobs on CPUs, 5.0 s on GPUs; most memory of a job 900 MiB" in text
     assert f"{'a' * 12} (2 jobs); {'b' * 12}-dirty (1 job)" in text
     assert f"pandas {pd.__version__}" in text
-    assert f"{(whole['verdict'] == 'undecided').sum()} undecided" in text
+    assert text.startswith(finding.finding(tables["claims"].to_dict("records")))
+    for theme, tests in finding.by_theme(whole.to_dict("records")).items():
+        assert f"{THEMES[theme].sentence} {len(tests)} tests: {finding.counted(tests)}" in text
     words = [a["class"].split()[1] for tag, a in front.tags if (a.get("class") or "").startswith("word ")]
     assert sorted(words) == sorted(whole.loc[whole["verdict"] != "not_tested", "verdict"])
     assert [a["src"] for tag, a in front.tags if tag == "img"] == ["data:image/png;base64,UE5H"]
+
+
+def test_models_that_no_loss_trained_are_of_no_loss(tables):
+    runs = tables["runs"].copy()
+    runs.loc[runs["loss"] == "focal", "loss"] = "untrained"
+    (few,), (all_of,) = ([overview.pages("demo", tables | {"runs": t}, {})["front"]] for t in (runs, tables["runs"]))
+    assert "and 4 losses" in " ".join(all_of.split())
+    assert "and 3 losses" in " ".join(few.split())
+    assert "not trained here" not in few
 
 
 def test_the_overview_shows_costs_by_stage_and_the_configuration(pages, config):

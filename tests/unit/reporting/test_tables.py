@@ -140,11 +140,12 @@ def test_cells_in_print_are_those_of_the_csv():
     by = table.numbers.set_index(["dataset", "model", "loss", "metric", "calibrator"])["mean"].sort_index()
     columns = list(itertools.product(("nll", "ece", "ace_average"), ("none", "released", "exact")))
     labels = {names.loss_label(loss): loss for loss in set(table.numbers["loss"])}
+    heads = ["uncalibrated", r"\shortstack{TS\\(paper's code)}", r"\shortstack{TS\\(optimal)}"]
     seen = []
     for part, block in zip(table.parts, layout.latex(table, "t").split(r"\begin{table}")[1:], strict=True):
-        assert re.findall(r"\\multicolumn\{(\d)\}\{c\}\{(.*?)\}", block) == [
+        assert re.findall(r"\\multicolumn\{(\d)\}\{c\}\{(\\shortstack\{.*?\}|.*?)\}", block) == [
             *(("6", head) for head in ("NLL (nats)", "ECE", "ACE")),
-            *(("2", head) for head in ("no TS", "released", "exact") * 3),
+            *(("2", head) for head in heads * 3),
         ]
         rows = iter(rows_of(block))
         models = names.ordered(by.loc[part.key].index.get_level_values(0), names.MODELS)
@@ -174,7 +175,7 @@ def test_other_calibrators_stand_beside_the_exact_temperature():
     keys = ["dataset", "model", "loss", "metric"]
     none, by = (table.numbers[table.numbers["calibrator"] == c].set_index(keys)["mean"] for c in ("none", "exact"))
     for part in table.parts:
-        heads = ("no TS", "exact TS", "vector scaling", "isotonic")
+        heads = ("uncalibrated", "TS (optimal)", "vector scaling", "isotonic")
         assert part.columns == (("NLL (nats)", heads), ("ECE", heads))
         assert "∞: a class that occurs" in part.caption
         assert not any(absent in part.caption for absent in ("ACE", "matrix"))
@@ -347,8 +348,9 @@ def test_failures_of_the_papers_fit_are_counted():
     runs["temperature_released"] = [1.1, 2.5, -60.4]
     metrics.loc[(metrics["calibrator"] == "exact") & (metrics["seed"] == 0), "value"] = np.nan
     table = scores.images(metrics, runs, "clean")
-    assert "In 2 of 3 models the released fit failed: it is farther than 5% from the optimum, and in 1 below 0" in (
-        table.parts[0].caption
+    assert (
+        "In 2 of 3 models the fit of the paper's code failed: it is farther than 5% from the optimum, and in 1 below 0"
+        in (table.parts[0].caption)
     )
     counts = table.numbers[table.numbers["metric"] == "nll"].set_index("calibrator")[["failed", "below_0", "n"]]
     assert counts.T.to_dict("list") == {
@@ -358,7 +360,7 @@ def test_failures_of_the_papers_fit_are_counted():
         "oracle": [0, 0, 3],
     }
     kept = scores.images(metrics, runs, "clean", scores.OTHERS)
-    assert "released fit" not in kept.parts[0].caption, "it isn't shown there"
+    assert "fit of the paper" not in kept.parts[0].caption, "it isn't shown there"
     runs["released_near_exact"], runs["temperature_released"] = 1.0, 2.5
     assert "failed" not in scores.images(metrics, runs, "clean").parts[0].caption
 

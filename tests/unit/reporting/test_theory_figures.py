@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from test_figures import beside_theory, drawn, made, made_theory, texts
@@ -46,6 +47,7 @@ def test_log_k_draws_means_closed_forms_and_who_interpolates():
     ks = (4, 8, 16, 32, 64)
     assert tuple(round(nearest_neighbour_kl(k, 0.5, 2), 9) for k in ks) in lines
     assert tuple(round(uniform_kl(k, 0.5, 2), 9) for k in ks) in lines
+    assert f"↑ uniform guess, up to {uniform_kl(64, 0.5, 2):.2f}" in texts(figure)
     rows = given["metrics"]
     rows = rows[
         (rows["metric"] == "kl") & (rows["calibrator"] == "exact") & rows["dataset"].str.startswith("overlap-k")
@@ -56,6 +58,28 @@ def test_log_k_draws_means_closed_forms_and_who_interpolates():
     marks = [line for line in ax.lines if line.get_marker() != "None"]
     hollow = [line for line in marks if to_hex(line.get_markerfacecolor()) == "#ffffff"]
     assert [x for line in hollow for x in line.get_xdata()] == [64]
+    (full,) = {line.get_markersize() for line in marks if line.get_marker() == "P" and line not in hollow}
+    edge = hollow[0].get_markeredgewidth()
+    assert hollow[0].get_markersize() / 3 - edge > 1, "points of white in the arms of a plus"
+    assert hollow[0].get_markersize() > full
+
+
+@pytest.mark.parametrize("ks", [(4, 32), (4, 8, 32)])
+def test_two_values_of_k_are_joined_by_no_line(ks):
+    """Two points are always on a line: neither line nor title speaks of growth."""
+    tables = synthetic.theory_tables(ks, ("mlp",), ("cross_entropy", "mixup3"), (0, 1))
+    own = {name: table[~table["dataset"].str.contains("m4|image")] for name, table in tables.items()}
+    figure = drawn("log_k", own)
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 1 and line.get_linestyle() != "None"]
+    assert bool(lines) == (len(ks) > 2)
+    assert any("fail like log k?" in text for text in texts(figure)) == (len(ks) > 2)
+    assert any("straight rising line" in " ".join(text.split()) for text in texts(figure)) == (len(ks) > 2)
+    plain = made(("digits", "mlp", "cross_entropy"), seeds=(0, 1))
+    joined = plain | {name: pd.concat([plain[name], own[name]], ignore_index=True) for name in own}
+    summary = drawn("summary", joined)
+    assert any("as classes grow" in text for text in texts(summary)) == (len(ks) > 2)
+    said = " ".join(" ".join(texts(summary)).split())
+    assert "2 losses;" in said, "models that no loss trained are of no loss"
 
 
 def test_phase_places_models_by_rho_and_k():
@@ -109,4 +133,4 @@ def test_the_summary_keeps_distributions_to_their_own_part():
     assert any("as classes grow" in text for text in texts(after))
     assert len(after.axes) == len(before.axes) + 2
     assert named(after, "Attention").get_xscale() == "log"
-    assert after.get_size_inches()[1] > before.get_size_inches()[1] + 2
+    assert after.get_size_inches()[1] > before.get_size_inches()[1]

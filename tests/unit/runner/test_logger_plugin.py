@@ -292,10 +292,15 @@ def test_the_summary_names_what_was_written(folder):
     claims = folder / "results/tables/tiny/claims.csv"
     claims.parent.mkdir(parents=True)
     claims.write_text(
-        "claim,scope,verdict\na,all,holds\na,clean/mlp,holds\nb,all,holds\nc,all,does_not\nd,all,undecided\n"
+        "claim,scope,fit,verdict,statistic,statement\n"
+        "a,all,exact,holds,slope of metrics.value,A\na,clean/mlp,exact,does_not,slope of metrics.value,A\n"
+        "b,all,exact,does_not,level of radii.median,B\nc,all,none,undecided,level of radii.median,C\n"
     )
     assert outcome.summary(outputs) == [
-        "Claims of tiny: 2 hold, 1 don't, 1 are undecided (results/tables/tiny/claims.html)",
+        "tiny: With the optimal temperature, 1 of 2 decided tests of the paper's claims holds and 1 fails.",
+        "  Halos, 2 tests: 1 does not hold, 1 undecided",
+        "  Growth with classes, 1 test: 1 holds",
+        "  Every test: results/tables/tiny/claims.html",
         "Figures: results/figures/other",
         "Figures: results/figures/tiny/summary.png",
         "Explorer: results/explorer.html",

@@ -141,8 +141,11 @@ def test_figures_share_a_kind_though_each_has_a_rule(tmp_path):
     write(tmp_path / made.outputs[0])
     assert report([*figures, made], tmp_path) == [
         "aggregate tiny: it is forced",
-        "figure, 2 jobs (tiny/a, tiny/b): results/tables/tiny/runs.parquet will be made again by aggregate",
+        "and 2 jobs downstream (`halobench why --each` names each)",
         "3 jobs would run: 1 aggregate, 2 figure",
+    ]
+    assert report([*figures, made], tmp_path, each=True)[1:3] == [
+        f"figure tiny/{n}: results/tables/tiny/runs.parquet will be rebuilt by aggregate" for n in "ab"
     ]
 
 
@@ -256,9 +259,9 @@ def test_other_reasons_have_a_sentence_too(tmp_path, reason, sentence):
 def test_earlier_jobs_are_named_or_counted(tmp_path):
     makers = {f"in/{i}": PlannedJob("train", "", (), (f"in/{i}",), {"seed": str(i)}) for i in range(5)}
     job = cell(f"Input files updated by another job: {', '.join(makers)}")
-    assert explain(job, makers, tmp_path) == "5 inputs will be made again by train (5 jobs)"
+    assert explain(job, makers, tmp_path) == "5 inputs will be rebuilt by train (5 jobs)"
     one = cell("Input files updated by another job: in/3")
-    assert explain(one, makers, tmp_path) == "in/3 will be made again by train seed3"
+    assert explain(one, makers, tmp_path) == "in/3 will be rebuilt by train seed3"
     new = cell(f"Missing output files: {RUN}/a.csv; {one.reason}")
     assert explain(new, makers, tmp_path) == "it has never run"
 

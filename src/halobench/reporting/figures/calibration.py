@@ -17,11 +17,12 @@ from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page, wrapped
 from halobench.reporting.plotting.style import GREY, INK, styled
 from halobench.reporting.seed_statistics import over_seeds, seeds_note
-from halobench.reporting.styles import Style, loss_styles
+from halobench.reporting.styles import loss_styles
+from halobench.results.names import Style
 
 TITLE = "What temperature scaling changes on test data"
 OTHER_TITLE = "What calibration changes on test data"  # if some of the calibrators are no temperature
-METRICS = {"nll": "NLL (nats)", "ece": "Expected calibration error (ECE)"}
+METRICS = {name: labels.metric_axis(name) for name in ("nll", "ece")}
 FAR = 3
 REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
 
@@ -41,8 +42,8 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     others = _others(calibrators)
     note = (
         f"Points: {seeds_note(trained)}, on {table_views.label_note(trained)}; a wide interval may leave its panel. "
-        "TS is fitted on validation data, released (the fit of the paper's code) or exact (the optimum); oracle TS is "
-        f"fitted on the test data. {others}Lower is better."
+        "Temperature scaling (TS) is fitted on validation data, by the paper's code or at the optimum; the test-set "
+        f"oracle is fitted on the test data. {others}Lower is better."
     )
     values = table_views.groups_of(trained, ["dataset", "model", "metric"])
     wide = max(3.5, 0.82 * len(calibrators) + 0.5)
@@ -71,7 +72,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
             remarks += fits_below_0(fits.get(cell, runs.iloc[:0])) + missing_fits(values[*cell, metric])
         ax.set_xlabel(wrapped("; ".join(remarks), wide - 0.6, 7), loc="right", size=7, color=GREY)
         ax.set_xlim(-0.5, len(calibrators) - 0.5)
-        ax.set_xticks(range(len(calibrators)), [labels.calibrator_label(name) for name in calibrators])
+        ax.set_xticks(range(len(calibrators)), list(map(tick_label, calibrators)))
         ax.grid(axis="x", visible=False)
         ax.tick_params(axis="x", length=0)
     return figure
@@ -88,16 +89,21 @@ def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2
     return keys
 
 
+def tick_label(calibrator: str) -> str:
+    """Return a calibrator's name, broken before what stands in brackets."""
+    return labels.calibrator_label(calibrator).replace(" (", "\n(")
+
+
 def _others(calibrators: Iterable[str]) -> str:
     """Return a sentence that names the calibrators besides TS; empty if there is none."""
     names = [labels.calibrator_label(name) for name in calibrators if name not in CALIBRATORS]
-    return f"On validation data, as exact TS: {', '.join(names)}. " if names else ""
+    return f"Also on validation data: {', '.join(names)}. " if names else ""
 
 
 def reference_values(rows: pd.DataFrame) -> dict[str, float]:
     """Return the means of the predictors that need no training, from one data set's reference rows.
 
-    ``nearest`` counts after exact TS, if it was fitted, and the others before.
+    ``nearest`` counts after the optimal TS, if it was fitted, and the others before.
     """
     values = {}
     for name in labels.REFERENCES:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,23 +16,16 @@ from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists, panel_grid
 from halobench.reporting.plotting.style import GREY, INK, styled
 from halobench.reporting.styles import VERDICT_STYLES
+from halobench.results.finding import theme_of
+from halobench.results.names import THEMES
 
-TITLE = "The claims and what this grid says of them"
+TITLE = "The tests of the claims, by what they measure"
 NOTE = (
     "Large mark and line: mean over data sets and models with its 95% t-interval over seeds. Small marks below: single "
     "data set and model pairs, by their own verdict. Black tick: the claim's margin; shaded: the side that the claim "
     "predicts. A claim holds, or doesn't, where the interval lies wholly on one side; else it is undecided. "
     "Left out: runs that the claim doesn't speak of, such as those that don't interpolate the training labels."
 )
-UNITS = {
-    "nll": "NLL (nats)",
-    "kl": "KL from the posterior (nats)",
-    "ece": "ECE",
-    "confidence": "confidence",
-    "relative_median": "median radius (relative distance)",
-    "logit_gap": "logit gap",
-    "released_near_exact": "the share of models whose fit is near the optimum",
-}
 KINDS = {
     "level": "Level of {}",
     "difference": "Difference in {}",
@@ -39,22 +33,22 @@ KINDS = {
     "slope": "Slope of {} on log k",
 }
 MARKS = {"holds": "o", "does_not": "X", "undecided": "D", "not_tested": "|"}
-WIDTH, STATEMENT = 10.5, 5.2  # of the figure and of the statements in it, inches
+WIDTH, LABEL = 9.4, 4.2  # of the figure and of the labels of tests, inches
 ROW, AXIS = 0.42, 0.62  # height of a claim, and of the title and ticks of an axis, inches
 SIZE = 7.5  # of type, points
 
 
 @styled
 def draw(claims: pd.DataFrame) -> Figure:
-    """Draw a row per claim, claims of the same statistic over one axis; those not tested are listed at the end.
+    """Draw a row per claim, claims of the same statistic over one axis; those not tested are counted at the end.
 
     The table is as judged: a row of scope ``all`` and one per data set and model, for each claim.
     """
     groups: dict[str, list[pd.DataFrame]] = {}
-    untested: list[tuple[str, str]] = []
-    for (claim, fit), rows in table_views.groups_of(claims.astype({"fit": str}), ["claim", "fit"]).items():
+    untested: Counter[str] = Counter()
+    for _, rows in table_views.groups_of(claims.astype({"fit": str}), ["claim", "fit"]).items():
         if rows["verdict"].eq("not_tested").all():
-            untested.append((str(claim), str(fit)))
+            untested[THEMES[theme_of(str(rows["statistic"].iloc[0]))].label] += 1
         else:
             groups.setdefault(group_of(str(rows["statistic"].iloc[0])), []).append(rows)
     heights = [AXIS + ROW * len(rows) for rows in groups.values()]
@@ -70,26 +64,10 @@ def draw(claims: pd.DataFrame) -> Figure:
     ]
     panel_grid.add_head(figure, TITLE, NOTE, keys)
     if untested:
-        text = "Not tested by this grid (claims.html tells what each would need):\n"
-        text = panel_grid.wrapped(text + "; ".join(untested_names(untested)), WIDTH, SIZE)
+        counts = ", ".join(f"{label} {number}" for label, number in untested.items())
+        text = f"Not tested on this grid, by theme: {counts}. The page claims.html says what each test needs."
         figure.text(0, 0, text, size=SIZE, color=GREY, va="top", parse_math=False)
     return figure
-
-
-def untested_names(names: Iterable[tuple[str, str]]) -> list[str]:
-    """Return short names of (claim, fit) pairs; those that differ by the fit alone share one.
-
-    Examples
-    --------
-    >>> untested_names([("more_points_help_none", "none"), ("more_points_help_exact", "exact")])
-    ['More points help (no TS, exact)']
-    """
-    fits_of: dict[str, list[str]] = {}
-    for claim, fit in names:
-        fits = fits_of.setdefault(labels.claim_label(claim, fit), [])
-        if f"_{fit}" in claim:
-            fits.append("no TS" if fit == "none" else fit)
-    return [name + (f" ({', '.join(fits)})" if fits else "") for name, fits in fits_of.items()]
 
 
 def group_of(statistic: str) -> str:
@@ -98,7 +76,7 @@ def group_of(statistic: str) -> str:
     value = re.search(r"\bmetric (\w+)", statistic) or re.search(r" of \w+\.(\w+)", statistic)
     if kind is None or kind[0] not in KINDS or value is None:
         return statistic
-    return KINDS[kind[0]].format(UNITS.get(value[1], value[1]))
+    return KINDS[kind[0]].format(labels.within(labels.metric_axis(value[1])))
 
 
 def _mark(verdict: str) -> dict[str, Any]:
@@ -108,8 +86,9 @@ def _mark(verdict: str) -> dict[str, Any]:
 
 
 def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame], zero: bool) -> None:
-    """Draw claims that share an axis, a row each: the statement, estimates, interval and margin, and the verdict."""
+    """Draw claims that share an axis, a row each: label, estimates, interval, margin and verdict."""
     limits = _limits(pd.concat(claims), zero)
+    firsts = [(str(rows["claim"].iloc[0]), str(rows["fit"].iloc[0])) for rows in claims]
     for y, rows in enumerate(claims):
         first = rows.iloc[0]
         side = (first["margin"], limits[1]) if first["direction"] == "above" else (limits[0], first["margin"])
@@ -123,10 +102,8 @@ def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame], zero: bool) -> None:
             if np.isfinite(row.estimate):
                 ax.plot([row.estimate], [place], ls="", ms=size, mew=0.9, zorder=4, **_mark(row.verdict))
         _write_verdict(ax, rows, y)
-    statements = [
-        panel_grid.wrapped(labels.in_words(str(rows["statement"].iloc[0])), STATEMENT, SIZE) for rows in claims
-    ]
-    ax.set_yticks(range(len(claims)), statements, size=SIZE, linespacing=1.0)
+    names = [f"{labels.claim_label(*first)}\n{labels.calibrator_label(first[1])}" for first in firsts]
+    ax.set_yticks(range(len(claims)), [panel_grid.wrapped(name, LABEL, SIZE) for name in names], size=SIZE)
     ax.set(xlim=limits, ylim=(len(claims) - 0.5, -0.5))
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", visible=False)

@@ -14,7 +14,7 @@ from halobench.reporting.styles import loss_styles
 
 SHOWS = ("gaussians",)
 TITLE = "Gaussian classes: how far from the posterior, by separation and number of points mixed"
-HEADINGS = {"none": "no TS", "released": "TS, the released fit", "exact": "TS, the exact optimum"}
+HEADINGS = {name: labels.calibrator_label(name) for name in ("none", "released", "exact")}
 
 
 @styled

@@ -14,6 +14,7 @@ from halobench.reporting.styles import loss_styles
 
 SHOWS = ("overlap", "image_overlap")
 TITLE = "Does temperature scaling fail like log k?"
+FEW_TITLE = "What temperature scaling leaves, by number of classes"
 
 
 @styled
@@ -27,14 +28,15 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     if trained.empty:
         return empty_page(TITLE, "No model was trained on a distribution of overlapping classes.")
     styles = loss_styles(table_views.losses_in(trained))
+    growth = any(class_families.shows_growth(rows) for _, rows in trained.groupby("family"))
+    law = "A straight rising line is growth like log k. " if growth else "So few values of k don't show how it grows. "
     note = (
-        "KL from the exact posterior to the model after exact temperature scaling, against the number of classes k "
-        f"({seeds_note(trained)}). A straight rising line is growth like log k. Hollow: fewer than all seeds "
-        "interpolate the training labels."
+        f"KL from the known posterior to the model after {labels.calibrator_label('exact')}, against the number of "
+        f"classes k ({seeds_note(trained)}). {law}Hollow: fewer than all seeds interpolate the training labels."
     )
-    keys = class_families.legend_keys(styles, styles)
+    keys = class_families.legend_keys(styles, styles, growth)
     figure, axes = draw_grid(
-        PageText(TITLE, note, keys, "classes k (logarithmic)", "KL (nats)"),
+        PageText(TITLE if growth else FEW_TITLE, note, keys, "classes k (logarithmic)", "KL (nats)"),
         {name: class_families.family_label(name) for name in class_families.families(trained)},
         {name: labels.model_label(name) for name in labels.ordered(trained["model"], labels.MODELS)},
         set(trained[["family", "model"]].itertuples(index=False, name=None)),

@@ -60,7 +60,9 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
             face, y = background.cmap(background.norm(share)), np.clip(rho, -0.12, 1.06)
             look: dict[str, Any] = {"mfc": face, "mec": styles[loss].color, "mew": 1.6, "ms": 6.5}
             ax.plot([k], [y], marker=markers[model], ls="", zorder=3, clip_on=False, **look)
-        figure.colorbar(background, ax=ax, label="KL / log k", aspect=28, pad=0.02).ax.grid(visible=False)
+        figure.colorbar(background, ax=ax, label="KL / log k (a ratio, without unit)", aspect=28, pad=0.02).ax.grid(
+            visible=False
+        )
     return figure
 
 

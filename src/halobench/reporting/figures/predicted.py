@@ -1,4 +1,4 @@
-"""Show predicted against measured KL: how well the two-level formula predicts what temperature scaling leaves."""
+"""Show predicted against measured KL: how near the two-level formula comes to what temperature scaling leaves."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from halobench.reporting import table_views
+from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists, class_families
 from halobench.reporting.plotting.panel_grid import PageText, draw_panels, empty_page
 from halobench.reporting.plotting.style import FAINT, GREY, styled
 from halobench.reporting.styles import loss_styles, model_markers
 
 SHOWS = ("overlap", "image_overlap")
-TITLE = "A formula of three mean gaps predicts what temperature scaling leaves"
+TITLE = "How near a formula of three mean gaps comes to what temperature scaling leaves"
 LEAST = 1e-4  # nats, below which a KL is drawn at the border
 
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw a point per cell: the measured KL after exact TS against that of two-level logits with its mean gaps.
+    """Draw a point per cell: the measured KL after the optimal TS against that of two-level logits with its mean gaps.
 
     Points are hollow if a cell doesn't interpolate. Tables are as aggregated.
     """
@@ -33,7 +33,9 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         return empty_page(TITLE, "No model was trained on a distribution of overlapping classes.")
     styles, markers = loss_styles(table_views.losses_in(table)), model_markers(table["model"])
     keys = artists.model_keys(markers) + artists.loss_keys(styles, styles, marker="o", ls="")
-    text = PageText(TITLE, _note(table), keys, "predicted KL (nats)", "measured KL after exact TS (nats)")
+    text = PageText(
+        TITLE, _note(table), keys, "predicted KL (nats)", f"measured KL after {labels.calibrator_label('exact')} (nats)"
+    )
     figure, axes = draw_panels(text, {("", ""): ""}, (5.4, 4.6))
     ax = axes["", ""]
     shown = table.assign(**{name: table[name].clip(lower=LEAST) for name in wanted})
@@ -54,7 +56,7 @@ def _note(table: pd.DataFrame) -> str:
     rank = spearmanr(trained["predicted"], trained["measured"])[0] if len(trained) > 2 else float("nan")
     ratio = (trained["measured"] / trained["predicted"].clip(lower=1e-12)).median()
     return (
-        f"A point a cell: {len(trained)} trained models, Spearman correlation {rank:.3f}; measured KL is "
-        f"{ratio:.2f} times the predicted one (median). The prediction is two_level_kl(k, beta, m, g0, g1, g2) of the "
-        "mean gaps that a model's logits have on test points; on the diagonal it is exact."
+        f"One point per cell: {len(trained)} trained models, Spearman correlation {rank:.3f}; measured KL is "
+        f"{ratio:.2f} times the predicted one (median). The prediction is the KL of two-level logits with the mean "
+        "gaps of the model's logits on test points (`two_level_kl`); on the diagonal it is exact."
     )

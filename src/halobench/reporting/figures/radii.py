@@ -14,22 +14,16 @@ from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
 from halobench.reporting.plotting.style import FAINT, GREY, styled
 from halobench.reporting.seed_statistics import over_seeds, seeds_note
-from halobench.reporting.styles import Style, loss_styles
+from halobench.reporting.styles import loss_styles
+from halobench.results.names import Style
 
 TITLE = "How far out from a point its certainty, half its confidence and its decision last"
 COLUMNS = {
-    ("certainty", "none"): "Certainty radius\nwithout TS",
-    ("certainty", "exact"): "Certainty radius\nafter exact TS",
-    ("half_level", "none"): "Half-level radius\nwithout TS",
-    ("half_level", "exact"): "Half-level radius\nafter exact TS",
-    ("decision", "none"): "Decision radius\n(TS can't change it)",
+    (quantity, fit): f"{label}\n{labels.calibrator_label(fit)}"
+    for quantity, label in (("certainty", "Certainty radius"), ("half_level", "Half-level radius"))
+    for fit in ("none", "exact")
 }
-PROBES = labels.PROBES | {
-    "sphere": "random direction",
-    "manifold": "principal comp.",
-    "nearest_other": "nearest other",
-    "mixup_line": "random other",
-}
+COLUMNS["decision", "none"] = "Decision radius\n(TS can't change it)"
 
 
 @styled
@@ -65,7 +59,7 @@ def draw(radii: pd.DataFrame) -> Figure:
         ax.axvline(1, color=FAINT, lw=0.8, zorder=1)
         _draw_dots(ax, groups[(*cell, *column)], probes, styles)
         ax.set(xlim=(-0.05 * largest, 1.12 * largest), ylim=(len(probes) - 0.5, -0.5))
-        ax.set_yticks(range(len(probes)), [PROBES.get(probe, probe) for probe in probes])
+        ax.set_yticks(range(len(probes)), [labels.probe_label(probe).replace(" other", "\nother") for probe in probes])
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", visible=False)
     return figure

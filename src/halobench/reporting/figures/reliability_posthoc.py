@@ -13,7 +13,10 @@ from halobench.reporting.styles import loss_styles
 
 TITLE = "Reliability after other calibrators than a temperature"
 BEYOND = ("none", "released", "exact", "oracle")  # the figure is drawn if there are calibrators besides these
-REMARKS = ("; first after the exact temperature, to compare with", f"Bins of fewer than {labels.FEW} points are faint.")
+REMARKS = (
+    "; first after the optimal temperature, to compare with",
+    f"Bins of fewer than {labels.FEW} points are faint.",
+)
 
 
 @styled

@@ -11,9 +11,11 @@ from halobench.reporting.plotting.style import styled
 from halobench.reporting.seed_statistics import seeds_note
 from halobench.reporting.styles import loss_styles
 from halobench.reporting.summary_page import parts
-from halobench.reporting.summary_page.selection import MOST_CLAIMS, Selection, select
+from halobench.reporting.summary_page.selection import Selection, select
+from halobench.results.finding import finding
+from halobench.results.names import NO_LOSS
 
-TITLE = "How far certainty reaches around training points, and what temperature scaling (TS) repairs"
+WHAT = "How far certainty reaches around training points, and what temperature scaling (TS) repairs"
 WIDTHS, TOP, FOOT = (6.9, 4.6), 3.9, 2.9  # of the columns of parts, and heights of A, D and F; inches
 
 
@@ -26,7 +28,7 @@ def draw(
     runs: pd.DataFrame,
     claims: pd.DataFrame,
 ) -> Figure:
-    """Draw the summary page, of tables as aggregated and judged.
+    """Draw the summary page, of tables as aggregated and judged; what came out is its title.
 
     Of large grids the curves show one model on up to three data sets and the dots up to twelve cells, and the page says
     so.
@@ -37,24 +39,24 @@ def draw(
     selection = select(runs)
     styles = {loss: all_styles[loss] for loss in selection.losses}
     overlap = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
-    growing, verdicts = parts.growth_models(overlap), parts.verdict_matrix(claims)
+    growing = parts.growth_models(overlap)
 
     foot = FOOT if growing else 0.0
-    rows = max(3.0, (0.3 + 0.08 * len(styles)) * len(selection.shown) + 1.5)
-    # Rows take the room that a long list of claims makes.
-    middle = max(rows, min(0.27 * min(len(verdicts), MOST_CLAIMS) + 1.2 - foot, 1.5 * rows))
-    heights = [TOP, middle, foot] if growing else [TOP, middle]
+    rows = max(3.0, (0.3 + 0.08 * len(styles)) * len(selection.shown) + 1.5, parts.verdicts_height(claims) - foot)
+    heights = [TOP, rows, foot] if growing else [TOP, rows]
     figure = panel_grid.blank_figure(sum(WIDTHS), sum(heights))
     places = figure.add_gridspec(len(heights), 2, width_ratios=WIDTHS, height_ratios=heights)
     left = [figure.add_subfigure(places[i, 0]) for i in range(len(heights))]
     samples = around.split(",")[0].split(" (")[0]
-    title = TITLE.replace(labels.around("train").split(",")[0], samples)
-    panel_grid.add_head(figure, title, _facts(runs, selection), artists.loss_keys(styles, styles))
+    what = WHAT.replace(labels.around("train").split(",")[0], samples)
+    title = finding(claims.to_dict("records")) or what
+    note = _facts(runs, selection) if title == what else f"{what}. {_facts(runs, selection)}"
+    panel_grid.add_head(figure, title, note, artists.loss_keys(styles, styles))
     watched = "label trained on" if around == labels.around("train") else "its own label"
     parts.draw_curves(left[0], neighbourhood, watched, selection, styles)
     parts.draw_repair(left[1], radii, table_views.preferred_labels(metrics), selection, styles)
     parts.draw_diagrams(figure.add_subfigure(places[0, 1]), reliability, selection)
-    parts.draw_verdicts(figure.add_subfigure(places[1:, 1]), verdicts)
+    parts.draw_verdicts(figure.add_subfigure(places[1:, 1]), claims)
     if growing:
         parts.draw_growth(left[2], overlap, growing, all_styles)
     return figure
@@ -67,7 +69,7 @@ def _facts(runs: pd.DataFrame, selection: Selection) -> str:
     models = f"model{'s' * (len(runs) != 1)}"
     all_here = len(trained) == len(runs)
     count = f"{len(runs)} trained {models}" if all_here else f"{len(runs)} {models}, {len(trained)} trained here"
-    cells, losses = len(table_views.cells_in(runs)), runs["loss"].nunique()
+    cells, losses = len(table_views.cells_in(runs)), len(set(runs["loss"]) - {NO_LOSS})
     text = (
         f"{count}: {cells} pair{'s' * (cells != 1)} of data set and model, "
         f"{losses} loss{'es' * (losses != 1)}; {fits} of {len(trained)} interpolate the training labels. "

@@ -13,7 +13,8 @@ from halobench.reporting import table_views
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
 from halobench.reporting.plotting.style import INK, styled
-from halobench.reporting.styles import Style, loss_styles
+from halobench.reporting.styles import loss_styles
+from halobench.results.names import Style
 
 TITLE = "Training loss, and who interpolates the training labels"
 NOTE = (

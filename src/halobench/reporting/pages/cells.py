@@ -12,7 +12,7 @@ from halobench.reporting import labels, table_views
 from halobench.reporting.rendering import KINDS, Choice, Column, Entry, Line, choices, named, number, render
 from halobench.storage.columns import KEYS
 
-SCORES = {"nll": "NLL", "ece": "ECE"}
+SCORES = {name: labels.metric_label(name) for name in ("nll", "ece")}
 CALIBRATORS = ("none", "released", "exact")
 PROBE, QUANTITY = "nearest_other", "certainty"
 NONE: float = math.nan
@@ -26,7 +26,7 @@ def columns() -> list[Column]:
         Column("Interpolates", means="at least 99% of the labels trained on are predicted"),
         Column("Test accuracy", number=True, means="expected, where the labels' distribution is known"),
         *(Column(f"{s}, {labels.calibrator_label(c)}", number=True) for s in SCORES.values() for c in CALIBRATORS),
-        *(Column(f"T, {name}", number=True) for name in ("released", "exact", "oracle")),
+        *(Column(f"T, {labels.calibrator_label(c)}", number=True) for c in ("released", "exact", "oracle")),
         *(Column(f"Radius, {labels.calibrator_label(c)}", number=True) for c in ("none", "exact")),
         Column("Steps", number=True, form="d"),
         Column("Seconds", number=True, means="of training and probe", form=".1f"),

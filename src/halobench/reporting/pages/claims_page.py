@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,14 @@ import pandas as pd
 
 from halobench.reporting import labels
 from halobench.reporting.rendering import Choice, Column, Entry, Line, choices, number, render
+from halobench.results import finding
 from halobench.results.claims.rules import VERDICTS
+from halobench.results.names import OVER_SEEDS, THEMES
 
+HEADINGS = {"theme": "Theme", "claim": "Test", "fit": "Calibration", "verdict": "Verdict"}
 NUMBERS = (
     Column("Estimate", number=True),
-    Column("95% interval", number=True, means="sorted by its lower end"),
+    Column("95% interval", number=True, means=f"{OVER_SEEDS}; sorted by its lower end"),
     Column("Claimed", number=True, means="what the estimate should be below, or above"),
     Column("Seeds", number=True, form="d"),
     Column("Excluded", number=True, means="cells, or pairs of cells, that were left out", form="d"),
@@ -33,23 +36,19 @@ def claims_html(table: pd.DataFrame) -> str:
     table : DataFrame
         As `halobench.results.claims.evaluate` returns it.
     """
-    whole = table[table["scope"] == "all"]
+    whole, rows = table[table["scope"] == "all"], table.to_dict("records")
     return render(
         "claims.html",
         title="Claims and verdicts",
         note="",
-        count=len(whole),
-        counted=counted(whole),
+        finding=finding.finding(rows),
+        themes=[
+            f"{THEMES[theme].label}, {len(tests)} test{'s' * (len(tests) != 1)}: {finding.counted(tests)}"
+            for theme, tests in finding.by_theme(rows).items()
+        ],
         whole=_whole(whole),
         pairs=_pairs(table[table["scope"] != "all"]),
     )
-
-
-def counted(whole: pd.DataFrame) -> str:
-    """Return in words how many claims have which verdict."""
-    plural = labels.VERDICTS | {"holds": "hold", "does_not": "do not hold"}
-    counts = {name: int((whole["verdict"] == name).sum()) for name in VERDICTS}
-    return ", ".join(f"{n} {(labels.VERDICTS if n == 1 else plural)[name]}" for name, n in counts.items())
 
 
 def _whole(whole: pd.DataFrame) -> dict[str, Any]:
@@ -57,13 +56,19 @@ def _whole(whole: pd.DataFrame) -> dict[str, Any]:
     rows: Iterable[Any] = whole.itertuples()
     lines = [
         Line(
-            {"fit": row.fit, "verdict": row.verdict},
-            (Entry(row.statement, row.claim, below=row.statistic), row.fit, *_outcome(row)),
+            {"theme": finding.theme_of(row.statistic), "fit": row.fit, "verdict": row.verdict},
+            (
+                Entry(
+                    labels.claim_label(row.claim, row.fit), row.claim, below=labels.in_words(row.statement, place=True)
+                ),
+                *(labels.calibrator_label(row.fit), *_outcome(row)),
+            ),
         )
         for row in rows
     ]
-    columns = (Column("Claim"), Column("Fit"), Column("Verdict"), *NUMBERS)
-    return {"columns": columns, "lines": lines, "selects": _choices(whole, ("fit", "verdict"))}
+    columns = (Column("Test"), Column("Calibration"), Column("Verdict"), *NUMBERS)
+    themed = whole.assign(theme=whole["statistic"].map(finding.theme_of))
+    return {"columns": columns, "lines": lines, "selects": _choices(themed, ("theme", "fit", "verdict"))}
 
 
 def _pairs(pairs: pd.DataFrame) -> dict[str, Any]:
@@ -73,17 +78,21 @@ def _pairs(pairs: pd.DataFrame) -> dict[str, Any]:
     for row in rows:
         dataset, _, model = row.scope.partition("/")
         keys = {"claim": row.claim, "dataset": dataset, "model": model, "fit": row.fit, "verdict": row.verdict}
-        names = (row.claim, labels.dataset_label(dataset), labels.model_label(model), row.fit)
+        label, fit = labels.claim_label(row.claim, row.fit), labels.calibrator_label(row.fit)
+        names = (label, labels.dataset_label(dataset), labels.model_label(model), fit)
         lines.append(Line(keys, (*names, *_outcome(row))))
     selects = [*choices(line.keys for line in lines), *_choices(pairs, ("fit", "verdict"))]
-    columns = (Column("Claim"), Column("Data set"), Column("Model"), Column("Fit"), Column("Verdict"), *NUMBERS)
+    columns = (Column("Test"), Column("Data set"), Column("Model"), Column("Calibration"), Column("Verdict"), *NUMBERS)
     return {"columns": columns, "lines": lines, "selects": [*_choices(pairs, ("claim",)), *selects]}
 
 
 def _choices(table: pd.DataFrame, keys: Sequence[str]) -> list[Choice]:
     """Return selects of the values of columns; none for a column of one value."""
+    claims = table[["claim", "fit"]].drop_duplicates()
+    words = {claim: f"{labels.claim_label(claim, fit)}, {fit}" for claim, fit in claims.itertuples(index=False)}
+    words |= labels.VERDICTS | labels.CALIBRATORS | {theme: name.label for theme, name in THEMES.items()}
     return [
-        Choice(key, key.capitalize(), tuple((value, labels.VERDICTS.get(value, value)) for value in values))
+        Choice(key, HEADINGS[key], tuple((value, words.get(value, value)) for value in values))
         for key in keys
         if len(values := table[key].unique()) > 1
     ]
@@ -96,13 +105,13 @@ def _outcome(row: Any) -> tuple[Any, ...]:
         Entry(labels.VERDICTS[row.verdict], str(VERDICTS.index(row.verdict)), f"verdict {row.verdict}"),
         row.estimate,
         Entry(interval, row.low if np.isfinite(row.low) else None),
-        Entry(claimed(row), row.margin),
+        Entry(claimed(row._asdict()), row.margin),
         row.n,
         row.excluded,
         Entry(row.note, row.note, "small"),
     )
 
 
-def claimed(row: Any) -> str:
+def claimed(row: Mapping[Any, Any]) -> str:
     """Return what a row of the table claims of its estimate."""
-    return f"{'<' if row.direction == 'below' else '>'} {number(row.margin, 'g')}"
+    return f"{'<' if row['direction'] == 'below' else '>'} {number(row['margin'], 'g')}"

@@ -12,8 +12,9 @@ import yaml
 from halobench.reporting import labels, styles, table_views
 from halobench.reporting.pages import run_costs
 from halobench.reporting.pages.cells import cells_page
-from halobench.reporting.pages.claims_page import claimed, counted
+from halobench.reporting.pages.claims_page import claimed
 from halobench.reporting.rendering import KINDS, Column, Entry, Line, choices, duration, named, number, render
+from halobench.results import finding, names
 
 SECTIONS = ("experiments", "sources", "datasets", "models", "losses", "recipes", "probes", "calibrate")
 COLUMNS = {
@@ -48,17 +49,20 @@ def pages(
         Leads each page, e.g. that cells are missing.
     """
     runs, jobs, claims = (tables[name] for name in ("runs", "jobs", "claims"))
-    whole = claims[claims["scope"] == "all"]
+    verdicts: Any = claims.to_dict("records")
     facts, grid = run_costs.facts(jobs), _grid(runs)
     versions = [Line({}, (name, ", ".join(values))) for name, values in facts["versions"].items()]
     both = {
         **{"experiment": experiment, "note": note, "grid": _summary(runs), "facts": facts},
         "figure": base64.b64encode(figure).decode(),
-        "claims": {"counted": counted(whole) if len(whole) else "", **_verdicts(whole)},
+        "claims": {
+            "finding": finding.finding(verdicts),
+            "themes": [_theme(theme, tests) for theme, tests in finding.by_theme(verdicts).items()],
+        },
     }
     overview = render(
         "overview.html",
-        title=f"Experiment {experiment}: what was run, and what came out",
+        title=f"Experiment {experiment}: what came out, and what was run",
         selects=choices(line.keys for line in grid),
         columns=COLUMNS,
         lines={"grid": grid, "costs": _costs(jobs), "versions": versions},
@@ -75,11 +79,11 @@ def pages(
 def _summary(runs: pd.DataFrame) -> dict[str, Any]:
     """Return the counts of a grid; it is `full` if it holds every combination."""
     here = runs[table_views.trained_here(runs)]
-    datasets, models, losses, seeds = (runs[kind].nunique() for kind in ("dataset", "model", "loss", "seed"))
+    datasets, models, losses, seeds = (set(runs[kind]) for kind in ("dataset", "model", "loss", "seed"))
     return {
-        **{"cells": len(runs), "datasets": datasets, "models": models, "losses": losses},
-        "seeds": sorted(runs["seed"].unique()),
-        "full": datasets * models * losses * seeds == len(runs),
+        **{"cells": len(runs), "datasets": len(datasets), "models": len(models)},
+        **{"losses": len(losses - {names.NO_LOSS}), "seeds": sorted(seeds)},
+        "full": len(datasets) * len(models) * len(losses) * len(seeds) == len(runs),
         **{"here": len(here), "interpolate": int(here["interpolates"].sum())},
     }
 
@@ -89,12 +93,12 @@ def _datasets(runs: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for dataset in labels.ordered(runs["dataset"], labels.DATASETS):
         grid = runs[runs["dataset"] == dataset]
-        names = {
-            key: [KINDS[kind][1](name) for name in labels.ordered(grid[kind], KINDS[kind][2])]
+        listed = {
+            key: [KINDS[kind][1](name) for name in labels.ordered(grid[kind], KINDS[kind][2]) if name != names.NO_LOSS]
             for key, kind in (("models", "model"), ("losses", "loss"))
         }
         more = {"dataset": labels.dataset_label(dataset), "seeds": grid["seed"].nunique()}
-        rows.append(_summary(grid) | names | more)
+        rows.append(_summary(grid) | listed | more)
     return rows
 
 
@@ -102,8 +106,8 @@ def _grid(runs: pd.DataFrame) -> list[Line]:
     """Return the grid by data set, model and loss."""
     lines = []
     groups: Iterable[tuple[Any, pd.DataFrame]] = runs.groupby([*KINDS], sort=False)
-    for names, cells in groups:
-        keys, counts = dict(zip(KINDS, names, strict=True)), _summary(cells)
+    for kinds, cells in groups:
+        keys, counts = dict(zip(KINDS, kinds, strict=True)), _summary(cells)
         here, fits = counts["here"], counts["interpolate"]
         seeds = Entry(", ".join(map(str, counts["seeds"])), len(counts["seeds"]))
         interpolate = Entry(f"{fits} of {here}", fits / here) if here else Entry("–")
@@ -138,18 +142,20 @@ def _configuration(config: Mapping[str, Any]) -> str:
 # What came out --------------------------------------------------------------------------------------------------------
 
 
-def _verdicts(whole: pd.DataFrame) -> dict[str, Any]:
-    """Return the claims that were tested with their verdicts: a row per claim, and a column per fit."""
-    tested = whole[whole["verdict"] != "not_tested"]
-    fits = labels.ordered(tested["fit"], ("none", "released", "exact", "oracle"))
+def _theme(theme: str, tests: list[Mapping[Any, Any]]) -> dict[str, Any]:
+    """Return a theme with its tests: a row per test that the grid can decide, and a column per calibration."""
+    tested = [test for test in tests if test["verdict"] != "not_tested"]
+    fits = labels.ordered((str(test["fit"]) for test in tested), names.CALIBRATIONS)
     rows: dict[str, list[Any]] = {}
-    claims: Iterable[Any] = tested.itertuples()
-    for claim in claims:
-        row = rows.setdefault(labels.claim_label(claim.claim, claim.fit), [None] * len(fits))
-        row[fits.index(claim.fit)] = {
-            **{"name": claim.verdict, "words": labels.VERDICTS[claim.verdict]},
-            "sign": styles.VERDICT_STYLES[claim.verdict].marker,
-            **{"estimate": claim.estimate, "claimed": claimed(claim)},
+    for test in tested:
+        row = rows.setdefault(labels.claim_label(test["claim"], test["fit"]), [None] * len(fits))
+        row[fits.index(test["fit"])] = {
+            **{"name": test["verdict"], "words": labels.VERDICTS[test["verdict"]]},
+            "sign": styles.VERDICT_STYLES[test["verdict"]].marker,
+            **{"estimate": test["estimate"], "claimed": claimed(test)},
         }
-    fits_in_words = [labels.calibrator_label(fit) for fit in fits]
-    return {"fits": fits_in_words, "rows": rows, "untested": len(whole) - len(tested)}
+    return {
+        **{"label": names.THEMES[theme].label, "sentence": names.THEMES[theme].sentence, "count": len(tests)},
+        **{"counted": finding.counted(tests), "fits": [labels.calibrator_label(fit) for fit in fits]},
+        **{"rows": rows, "untested": len(tests) - len(tested)},
+    }

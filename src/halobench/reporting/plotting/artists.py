@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from halobench.reporting.labels import calibrator_label, loss_label, model_label
 from halobench.reporting.plotting.style import GREY, INK
-from halobench.reporting.styles import Style
+from halobench.results.names import Style
 
 BAND = 0.18  # opacity of a band
 HELD_OUT = (0, (3, 2))  # the dashes of lines around held-out samples

@@ -13,19 +13,12 @@ from matplotlib.lines import Line2D
 from halobench.calibration.overlap_theory import nearest_neighbour_kl, uniform_kl
 from halobench.reporting import labels
 from halobench.reporting.plotting import artists
-from halobench.reporting.plotting.style import INK
+from halobench.reporting.plotting.style import GREY, INK
 from halobench.reporting.seed_statistics import over_seeds
-from halobench.reporting.styles import Style
+from halobench.results.names import FAMILIES, Style
 
 CELL = ["dataset", "model", "loss", "seed"]
-FAMILIES = {
-    "overlap": "Balls in pairs",
-    "overlap-m4": "Balls in fours",
-    "overlap-all": "Balls, one region for all",
-    "overlap-n50": "Balls in pairs, 50 points a class",
-    "overlap-disc": "Discs in pairs",
-    "overlap-image": "MNIST images in pairs",
-}
+GROWTH = 3  # numbers of classes from which on they are joined by lines: two points are always on one
 
 CLOSED_FORM: dict[str, Any] = {"color": INK, "lw": 1.0}
 UNIFORM: dict[str, Any] = {"color": INK, "lw": 0.9, "ls": (0, (1, 1.5))}
@@ -77,10 +70,15 @@ def families(table: pd.DataFrame) -> list[str]:
     return labels.ordered(table["family"], FAMILIES)
 
 
-def legend_keys(losses: Iterable[str], styles: Mapping[str, Style]) -> list[Line2D]:
-    """Return the legend entries of `draw_panel`."""
+def shows_growth(rows: pd.DataFrame) -> bool:
+    """Return whether rows of one family have enough numbers of classes to see how something grows with them."""
+    return rows["classes"].nunique() >= GROWTH
+
+
+def legend_keys(losses: Iterable[str], styles: Mapping[str, Style], joined: bool = True) -> list[Line2D]:
+    """Return the legend entries of `draw_panel`; `joined` says whether lines join the marks."""
     return [
-        *artists.loss_keys(losses, styles),
+        *artists.loss_keys(losses, styles, **({} if joined else {"ls": ""})),
         artists.key("1-NN, closed form", **CLOSED_FORM),
         artists.key("1-NN, measured", INK, marker="x", ls="", ms=4),
         artists.key("uniform guess", **UNIFORM),
@@ -91,35 +89,44 @@ def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, St
     """Draw KL against k of one model, on a logarithmic axis, a line per loss of `styles`.
 
     `rows` are those of one family in `scores`, with a column ``kl`` (nats). Next to them are closed forms for 1-NN.
-    Marks are hollow if not every seed interpolates.
+    Marks are hollow if not every seed interpolates. Fewer than `GROWTH` values of k are joined by no line.
     """
     rows = rows[rows["model"].isin((model, "nearest"))]
     trained = rows[(rows["model"] == model) & (rows["loss"] != "reference")]
     near = rows[rows["model"] == "nearest"].groupby("classes")["kl"].mean()
     ax.plot(near.index, near, marker="x", ls="", ms=4, color=INK, zorder=2)
-    top = max([rows["kl"].max(), *_draw_closed_forms(ax, rows)])
+    nearest, uniform = _draw_closed_forms(ax, rows)
+    top = 1.12 * max([rows["kl"].max(), *nearest]) + 0.03
     full = trained.groupby(["loss", "classes"])["interpolates"].all().rename("full").reset_index()
     means = over_seeds(trained, ["loss", "classes"], "kl").merge(full)
     for loss, style in styles.items():
         line = means[means["loss"] == loss].sort_values("classes")
-        ax.plot(line["classes"], line["mean"], color=style.color, lw=1.2, zorder=3)
+        if shows_growth(trained):
+            ax.plot(line["classes"], line["mean"], color=style.color, lw=1.2, zorder=3)
         ax.vlines(line["classes"], line["low"], line["high"], color=style.color, lw=1, zorder=3)
-        look: dict[str, Any] = {"color": style.color, "marker": style.marker, "ms": 4, "mew": 0.9, "ls": ""}
-        for face, part in ((style.color, line[line["full"]]), ("white", line[~line["full"]])):
-            ax.plot(part["classes"], part["mean"], mfc=face, zorder=4, **look)
+        look: dict[str, Any] = {"color": style.color, "marker": style.marker, "ls": ""}
+        ax.plot(*line.loc[line["full"], ["classes", "mean"]].to_numpy().T, ms=4, mew=0.9, zorder=4, **look)
+        # Large enough that the white within is seen, of a plus or a star too.
+        ax.plot(
+            *line.loc[~line["full"], ["classes", "mean"]].to_numpy().T, mfc="white", ms=7, mew=0.8, zorder=4, **look
+        )
     artists.log_ticks(ax, rows["classes"])
-    ax.set_ylim(min(0, trained["kl"].min()) - 0.03, top * 1.12 + 0.03)
+    ax.set_ylim(min(0, trained["kl"].min()) - 0.03, top)
+    if beyond := [value for value in uniform if value > top]:
+        place: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": "top"}
+        ax.text(0.99, 1, f"↑ uniform guess, up to {max(beyond):.2f}", size=7, color=GREY, **place)
 
 
-def _draw_closed_forms(ax: Axes, rows: pd.DataFrame) -> list[float]:
-    """Draw the lines of what is known: 1-NN at its best temperature, whose KL is returned, and the uniform guess.
+def _draw_closed_forms(ax: Axes, rows: pd.DataFrame) -> tuple[list[float], list[float]]:
+    """Draw what is known, 1-NN at its best temperature and the uniform guess, and return the KL of both.
 
     Distributions with unequal shares are left out: their groups have no size in the table.
     """
     laws = rows.drop_duplicates("dataset").sort_values("classes")[["classes", "beta", "group"]].dropna()
     parameters = [(int(k), float(beta), int(group)) for k, beta, group in laws.itertuples(index=False)]
     k, nearest = [law[0] for law in parameters], [nearest_neighbour_kl(*law) for law in parameters]
-    dash: dict[str, Any] = {"marker": "_", "ms": 10} if len(k) == 1 else {}  # a line of one point can't be seen
-    ax.plot(k, nearest, zorder=2, **CLOSED_FORM, **dash)
-    ax.plot(k, [uniform_kl(*law) for law in parameters], zorder=1, **UNIFORM, **dash)
-    return nearest
+    uniform = [uniform_kl(*law) for law in parameters]
+    marks: dict[str, Any] = {} if shows_growth(laws) else {"marker": "_", "ms": 10, "ls": ""}
+    ax.plot(k, nearest, zorder=2, **(CLOSED_FORM | marks))
+    ax.plot(k, uniform, zorder=1, **(UNIFORM | marks))
+    return nearest, uniform

@@ -15,7 +15,7 @@ from halobench.reporting.labels import FEW
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid
 from halobench.reporting.plotting.style import FAINT
-from halobench.reporting.styles import Style
+from halobench.results.names import Style
 
 
 def draw_diagrams(

@@ -159,6 +159,12 @@ def escaped(text: str) -> str:
     return "".join(ESCAPES.get(c, c if c.isascii() else f"[U+{ord(c):04X}]") for c in text)
 
 
+def stacked(head: str) -> str:
+    """Return a heading as LaTeX prints it, on two lines if part of it is in brackets."""
+    first, bracket, rest = escaped(head).partition(" (")
+    return rf"\shortstack{{{first}\\({rest}}}" if bracket else first
+
+
 def latex(table: Table, name: str, note: str = "") -> str:
     """Return the parts as LaTeX tables one after the other, to be read in by ``\\input``.
 
@@ -188,7 +194,7 @@ def tabular(part: Part) -> str:
     starts = [2 * first + 2 for first in part.firsts]
     ends = [*(start - 1 for start in starts[1:]), 2 * len(part.heads) + 1]
     rules = "".join(rf"\cmidrule(lr){{{start}-{end}}}" for start, end in zip(starts, ends, strict=True))
-    halves = [(escaped(group), escaped(head), half) for group, head in part.heads for half in (0, 1)]
+    halves = [(escaped(group), stacked(head), half) for group, head in part.heads for half in (0, 1)]
     columns = pd.MultiIndex.from_tuples(halves, names=["", rules, ""])
     lines = list(_latex_lines(part))
     frame = pd.DataFrame([cells for _, cells in lines], index=[label for label, _ in lines], columns=columns)

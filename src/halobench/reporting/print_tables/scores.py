@@ -12,8 +12,9 @@ import pandas as pd
 
 from halobench.reporting import labels, styles, table_views
 from halobench.reporting.print_tables.layout import Part, Row, Table, Value
+from halobench.results import names
 
-METRICS = {"nll": "NLL", "ece": "ECE", "ace_average": "ACE"}
+METRICS = {name: labels.metric_label(name) for name in ("nll", "ece", "ace_average")}
 JUDGED = {
     "clean": "against clean test labels",
     "noisy": "in expectation under the known posterior",
@@ -53,7 +54,7 @@ class Columns:
         return self.calibrators.get(calibrator, labels.calibrator_label(calibrator))
 
 
-PAPER = Columns(tuple(METRICS), {"none": "no TS", "released": "released", "exact": "exact"})
+PAPER = Columns(tuple(METRICS), {name: labels.CALIBRATORS[name] for name in ("none", "released", "exact")})
 OTHERS = Columns(
     ("nll", "ece"),
     {name: label for name, label in labels.CALIBRATORS.items() if name not in ("released", "oracle")},
@@ -293,7 +294,7 @@ def _part(
     rows = [row for _, block in blocks for row in block]
     values = [value for row in rows for value in row.values if value is not None]
     heads = tuple(map(columns.heading, calibrators))
-    groups = tuple((METRICS[name] + " (nats)" * (name == "nll"), heads) for name in columns.metrics)
+    groups = tuple((labels.metric_axis(name), heads) for name in columns.metrics)
     text = caption(what, columns.metrics, calibrators, values, any(row.dagger for row in rows))
     return Part(key, text + failures_note(cells, calibrators), groups, tuple(blocks))
 
@@ -307,25 +308,15 @@ def failures_note(cells: pd.DataFrame, calibrators: Iterable[str]) -> str:
     failed, below, models = (int(fits[column].sum()) for column in (*FAILURES, "seeds"))
     if not failed or "released" not in calibrators:
         return ""
-    text = f" In {failed} of {models} models the released fit failed: it is farther than 5% from the optimum"
+    text = f" In {failed} of {models} models the fit of the paper's code failed: it is farther than 5% from the optimum"
     return text + (f", and in {below} below 0; it is scored all the same." if below else ".")
-
-
-FITS = {
-    "none": "no TS, without temperature scaling",
-    "released": "released, the fit of the paper's code",
-    "exact": "exact, the optimum on the validation data",
-    "ensemble": "ensemble TS, which mixes in the model as it was and a uniform guess",
-    "vector": "vector scaling, a scale and a bias a class",
-    "matrix": "matrix scaling, an affine map of the logits",
-    "isotonic": "isotonic, a monotone map of each class's probability",
-    "histogram": "histogram, frequencies in bins of each class's probability",
-}
 
 
 def fitted(calibrator: str) -> str:
     """Return in words how a calibrator is fitted."""
-    return FITS.get(calibrator, f"{labels.calibrator_label(calibrator)}: fitted to validation labels")
+    label = labels.calibrator_label(calibrator)
+    known = names.CALIBRATIONS.get(calibrator)
+    return f"{label}, {known.sentence if known else 'fitted to validation labels'}"
 
 
 def caption(
@@ -336,7 +327,7 @@ def caption(
     spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     text = f"{what}, {spread}. "
     if "ace_average" in metrics:
-        text += "ACE is the average calibration error: the mean gap over bins, whatever their size. "
+        text += f"ACE is the {names.METRICS['ace_average'].sentence}. "
     text += f"Columns: {'; '.join(map(fitted, calibrators))}. "
     if any(value.best for value in values):
         text += "Bold: the lowest of its column and block, if each other is above it by more than either's deviation. "

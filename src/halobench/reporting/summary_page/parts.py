@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.text import Annotation
@@ -19,20 +18,22 @@ from halobench.reporting.plotting.panel_grid import add_legend, wrapped
 from halobench.reporting.plotting.reliability_diagrams import draw_reliability
 from halobench.reporting.plotting.style import FAINT, GREY, INK
 from halobench.reporting.seed_statistics import over_seeds
-from halobench.reporting.styles import VERDICT_STYLES, Style, calibrator_style
-from halobench.reporting.summary_page.selection import MOST_CLAIMS, MOST_LOSSES, MOST_MODELS, Selection, part_of
+from halobench.reporting.styles import VERDICT_STYLES, calibrator_style
+from halobench.reporting.summary_page.selection import MOST_LOSSES, MOST_MODELS, Selection, part_of
+from halobench.results.finding import by_theme
+from halobench.results.names import THEMES, Style
 
+NO_TESTS = "No claims were judged."
 UNPROBED = "No cell was probed."
 FIRST = ("sphere", "nearest_other", "manifold", "mixup_line")  # of the probes, two are shown
 CALIBRATIONS = ("none", "released", "exact", "oracle")  # in the order of the columns of verdicts
-PROBES = {"sphere": "random direction", "nearest_other": "to nearest other", "manifold": "principal directions"}
-PROBES |= {"mixup_line": "to random other"}
 FAR = 3
+NAMES, MOST_SIGNS = 7.6, 14  # the widths of names and of a row of signs, in signs
 REFERENCES: dict[str, Any] = {"bayes": "-", "uniform": (0, (1, 1))}  # and their dashes
 FITS = {
-    "none": artists.key("no TS", GREY, marker="o", mfc="white", ls=""),
-    "released": artists.key("released", GREY, marker="|", ms=6, ls=""),
-    "exact": artists.key("exact", GREY, marker="o", ls=""),
+    "none": artists.key(labels.CALIBRATORS["none"], GREY, marker="o", mfc="white", ls=""),
+    "released": artists.key(labels.CALIBRATORS["released"], GREY, marker="|", ms=6, ls=""),
+    "exact": artists.key(labels.CALIBRATORS["exact"], GREY, marker="o", ls=""),
 }
 
 Cell = tuple[str, str]  # data set and model
@@ -72,7 +73,7 @@ def draw_curves(
         if probe == probes[0]:
             ax.set_title(wrapped(labels.dataset_label(dataset), 2))
         if dataset == selection.datasets[0]:
-            ax.set_ylabel(f"confidence,\n{PROBES.get(probe, probe)}")
+            ax.set_ylabel(f"confidence,\n{labels.probe_label(probe).lower()}")
     part.supxlabel(labels.RELATIVE + "; dashed: held-out points", size=8)
 
 
@@ -101,19 +102,19 @@ def draw_diagrams(part: SubFigure, reliability: pd.DataFrame, selection: Selecti
 def growth_models(overlap: pd.DataFrame) -> list[str]:
     """Return the models trained on the first family of overlap distributions, at most `MOST_MODELS`.
 
-    There is none if the family has one number of classes alone.
+    There is none if the family has too few numbers of classes: two points are always on a line.
     """
     trained = overlap[(overlap["loss"] != "reference") & (overlap["model"] != "nearest")]
     if trained.empty:
         return []
     first = trained[trained["family"] == class_families.families(trained)[0]]
-    return labels.ordered(first["model"], labels.MODELS)[:MOST_MODELS] if first["classes"].nunique() > 1 else []
+    return labels.ordered(first["model"], labels.MODELS)[:MOST_MODELS] if class_families.shows_growth(first) else []
 
 
 def draw_growth(part: SubFigure, overlap: pd.DataFrame, models: Sequence[str], styles: Mapping[str, Style]) -> None:
     """Draw part F, the KL after TS against the number of classes of the first family, a panel per model."""
     family = class_families.families(overlap[overlap["loss"] != "reference"])[0]
-    more = "KL to the exact posterior after exact TS, by number of classes; "
+    more = f"KL from the known posterior after {labels.CALIBRATORS['exact']}, by number of classes; "
     more += class_families.family_label(family).lower()
     _head(part, "F  Where classes overlap, does TS fail more as classes grow?", more)
     rows = overlap[overlap["family"] == family]
@@ -138,7 +139,7 @@ def draw_repair(
     probe = next((p for p in ("nearest_other", "mixup_line", "manifold", "sphere") if p in probed), "")
     rows = rows[rows["probe"] == probe]
     below = " or ".join(f"{threshold:g}" for threshold in sorted(rows["threshold"].dropna().unique()))
-    more = f"B: median distance where confidence falls below {below}, no TS; C: test NLL, lower is better"
+    more = f"B: median distance where confidence falls below {below}, uncalibrated; C: test NLL, lower is better"
     if rows.empty:
         more = f"{UNPROBED if radii.empty else 'No certainty radius was measured.'} C: test NLL, lower is better"
     _head(part, "B, C  How far does certainty reach, and what does TS repair?", more)
@@ -147,7 +148,7 @@ def draw_repair(
         _draw_rows(ax, selection.shown, names=ax is axes[0])
     if len(rows):
         _draw_radii(axes[0], rows, selection.shown, styles)
-        axes[0].set_xlabel(f"radius ({PROBES.get(probe, probe)}, relative)")
+        axes[0].set_xlabel(f"radius ({labels.probe_label(probe).lower()}, relative)")
     keys = _draw_scores(axes[-1], scores[scores["metric"] == "nll"], selection.shown, styles)
     axes[-1].set_xlabel("NLL (nats)")
     add_legend(part, keys, 6.5, loc="outside lower right")
@@ -191,7 +192,7 @@ def _draw_radii(ax: Axes, radii: pd.DataFrame, cells: Sequence[Cell], styles: Ma
 
 
 def _draw_scores(ax: Axes, nll: pd.DataFrame, cells: Sequence[Cell], styles: Mapping[str, Style]) -> list[Any]:
-    """Draw each cell's and loss's NLL from no TS (hollow) over the released fit (tick) to the exact fit (full).
+    """Draw each cell's and loss's NLL uncalibrated (hollow), after the paper's fit (tick) and the optimal one (full).
 
     References are upright lines across their rows. Return the legend's entries of what is drawn.
     """
@@ -222,40 +223,36 @@ def _draw_scores(ax: Axes, nll: pd.DataFrame, cells: Sequence[Cell], styles: Map
     return keys
 
 
-def verdict_matrix(claims: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """Return verdicts over all cells, by claim (its name in words, without the fit) and fit.
-
-    A claim without a row of scope ``all`` has its cells' verdict if they agree, and else is undecided. Claims that no
-    cell tests are left out.
-    """
-    matrix: dict[str, dict[str, str]] = {}
-    for (claim, fit), rows in claims.groupby(["claim", "fit"], sort=False):
-        overall = rows.loc[rows["scope"] == "all", "verdict"]
-        verdicts = set(overall if len(overall) else rows.loc[rows["verdict"] != "not_tested", "verdict"])
-        verdict = "not_tested" if not verdicts else verdicts.pop() if len(verdicts) == 1 else "undecided"
-        matrix.setdefault(labels.claim_label(str(claim), str(fit)), {})[str(fit)] = verdict
-    return {name: row for name, row in matrix.items() if set(row.values()) != {"not_tested"}}
+def verdicts_height(claims: pd.DataFrame) -> float:
+    """Return the height that part E needs, in inches."""
+    themes = by_theme(claims.to_dict("records")).values()
+    return 0.9 + 0.21 * sum(2.3 + len({test["fit"] for test in tests}) for tests in themes)
 
 
-def draw_verdicts(part: SubFigure, matrix: dict[str, dict[str, str]]) -> None:
-    """Draw part E: a row per claim, a column per fit, and a coloured symbol per verdict."""
-    words = "  ".join(f"{style.marker} {labels.VERDICTS[verdict]}" for verdict, style in VERDICT_STYLES.items())
-    more = f"columns: the calibration meant; {words}" if matrix else "The claims given were not tested by this grid."
-    _head(part, "E  What comes of the claims?", more)
-    if not matrix:
+def draw_verdicts(part: SubFigure, claims: pd.DataFrame) -> None:
+    """Draw part E: by theme a row per calibration, and in it a coloured sign per test."""
+    themes = by_theme(claims.to_dict("records"))
+    signs = "  ".join(f"{style.marker} {labels.VERDICTS[verdict]}" for verdict, style in VERDICT_STYLES.items())
+    _head(
+        part, "E  Which tests of the claims hold?", f"a sign per test: {signs}" if themes else "No claims were judged."
+    )
+    if not themes:
         return
-    rows = pd.DataFrame.from_dict(matrix, orient="index").iloc[:MOST_CLAIMS]
-    rows = rows[labels.ordered(rows.columns, CALIBRATIONS)]
-    number = {verdict: i for i, verdict in enumerate(VERDICT_STYLES)}
-    codes = rows.map(number.get).astype(float)
-    look: dict[str, Any] = {"cmap": [style.color for style in VERDICT_STYLES.values()], "vmin": 0, "vmax": 3}
-    look["annot_kws"] = {"size": 9, "weight": "bold", "color": "white"}
-    look["annot"] = rows.map(lambda verdict: str(VERDICT_STYLES[verdict].marker) if verdict in number else "")
-    ax = seaborn.heatmap(codes, fmt="", mask=codes.isna(), cbar=False, linewidths=1.5, ax=part.subplots(), **look)
-    ax.set_xticklabels(["no TS" if fit == "none" else fit for fit in rows.columns])
-    ax.set_yticklabels([wrapped(name, 2.2, 7.2) for name in rows.index], size=7.2, rotation=0)
-    ax.xaxis.tick_top()
-    ax.grid(visible=False)
-    ax.tick_params(length=0)
-    if len(matrix) > len(rows):
-        ax.set_xlabel(f"… and {len(matrix) - len(rows)} more, in the figure of claims", color=GREY, loc="right")
+    ax, y, most = part.subplots(), 0.0, 1
+    for theme, tests in themes.items():
+        ax.text(0, y, f"{THEMES[theme].label}: {len(tests)} test{'s' * (len(tests) != 1)}", weight="bold", va="center")
+        ax.text(0, y + 0.8, THEMES[theme].sentence, color=GREY, va="center", size=7.5)
+        y += 1.7
+        for fit in labels.ordered({str(test["fit"]) for test in tests}, CALIBRATIONS):
+            verdicts = sorted((str(t["verdict"]) for t in tests if t["fit"] == fit), key=list(VERDICT_STYLES).index)
+            most = max(most, len(verdicts))
+            ax.text(NAMES, y, labels.calibrator_label(fit), ha="right", va="center")
+            for x, verdict in enumerate(verdicts, 1):
+                style = VERDICT_STYLES[verdict]
+                ax.plot([NAMES + 0.4 + x], [y], marker="s", ms=10.5, mew=0, color=style.color, ls="")
+                look: dict[str, Any] = {"ha": "center", "va": "center_baseline", "weight": "bold", "size": 7.5}
+                ax.text(NAMES + 0.4 + x, y, str(style.marker), color="white", **look)
+            y += 1
+        y += 0.6
+    ax.set(xlim=(-0.1, NAMES + 1.2 + max(most, MOST_SIGNS)), ylim=(y - 0.6, -0.8))
+    ax.axis("off")

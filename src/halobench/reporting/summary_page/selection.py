@@ -9,7 +9,7 @@ import pandas as pd
 
 from halobench.reporting import labels, table_views
 
-MOST_CELLS, MOST_DATASETS, MOST_LOSSES, MOST_MODELS, MOST_CLAIMS = 12, 3, 4, 4, 26
+MOST_CELLS, MOST_DATASETS, MOST_LOSSES, MOST_MODELS = 12, 3, 4, 4
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,7 @@
 "use strict";
 
 const ALL = "all";
-const LABELS = { noisy: "the known distribution of labels", clean: "labels before noise", drawn: "labels as drawn" };
 const POINTS = { train: "training points", evaluation: "evaluation points", heldout: "held-out points" };
-const METRICS = {
-  nll: "NLL (nats)", error: "Error", brier: "Brier score", kl: "KL from the posterior (nats)", ece: "ECE",
-  ace_average: "ACE, average", ace_equal_mass: "ACE, equal mass", mce: "MCE", classwise_ece: "Classwise ECE",
-  ece_floor: "Floor of the ECE",
-};
 const byId = (id) => document.getElementById(id);
 const choices = byId("choices");
 const walk = byId("walk");
@@ -48,7 +42,9 @@ const withInterval = (row) => valueText(row.value) + (Number.isNaN(row.low) ? ""
 const experiment = () => data.experiments[chosen("experiment")];
 const chosen = (name) => (choices.elements[name] || walk.elements[name]).value;
 const word = (kind, name) => (experiment().labels[kind] || {})[name] || name;
-const metricName = (name) => METRICS[name] || name;
+const metricName = (name) => data.metrics[name] || name;
+const judged = (name) => data.judged[name] || name;
+const counted = (many, what, plural = `${what}s`) => `${many} ${many === 1 ? what : plural}`;
 const cellOf = (row) => experiment().cells[row.cell];
 
 /** Fill a select, keeping what was chosen where it is still there. */
@@ -67,9 +63,10 @@ function openExperiment() {
   fill(choices.elements.dataset, found.order.dataset, (name) => word("dataset", name));
   const cells = found.cells.length;
   const seeds = unique(found.cells.map((cell) => cell.seed)).length;
-  byId("summary").textContent = `${cells} cells: ${found.order.dataset.length} data sets, ${found.order.model.length} models, ` +
-    `${found.order.loss.length} losses, up to ${seeds} seeds. Intervals are t intervals at 95% over seeds.` +
-    (data.note ? ` Not all: ${data.note}.` : "");
+  const losses = found.order.loss.filter((name) => name !== data.no_loss).length;
+  byId("summary").textContent = `${counted(cells, "cell")}: ${counted(found.order.dataset.length, "data set")}, ${counted(found.order.model.length, "model")}, ` +
+    `${counted(losses, "loss", "losses")}, up to ${counted(seeds, "seed")}. Bars, lines and ±: means over seeds with their ${data.over_seeds}. ` +
+    `Brackets, of single cells: ${data.over_samples}.` + (data.note ? ` Not all: ${data.note}.` : "");
   openDataset();
 }
 
@@ -83,12 +80,12 @@ function openDataset() {
   const here = rows.metrics;
   fill(choices.elements.model, inOrder("model", new Set(cells.map((c) => c.model))), (n) => word("model", n), "all models");
   fill(choices.elements.loss, inOrder("loss", new Set(cells.map((c) => c.loss))), (n) => word("loss", n), "all losses");
-  fill(choices.elements.calibrator, inOrder("calibrator", new Set(here.map((r) => r.calibrator))), (n) => word("calibrator", n), "all calibrators");
+  fill(choices.elements.calibrator, inOrder("calibrator", new Set(here.map((r) => r.calibrator))), (n) => word("calibrator", n), "all calibrations");
   const scores = unique(here.map((row) => row.metric));
-  const known = Object.keys(METRICS).filter((name) => scores.includes(name));
-  fill(choices.elements.metric, known.concat(scores.filter((name) => !METRICS[name])), metricName);
-  const labels = Object.keys(LABELS).filter((name) => here.some((row) => row.labels === name));
-  fill(choices.elements.labels, labels, (name) => LABELS[name]);
+  const known = Object.keys(data.metrics).filter((name) => scores.includes(name));
+  fill(choices.elements.metric, known.concat(scores.filter((name) => !data.metrics[name])), metricName);
+  const labels = Object.keys(data.judged).filter((name) => here.some((row) => row.labels === name));
+  fill(choices.elements.labels, labels, judged);
   fill(walk.elements.probe, inOrder("probe", new Set(rows.curves.map((r) => r.probe))), (name) => word("probe", name));
   fill(walk.elements.points, unique(rows.curves.map((row) => row.points)), (name) => POINTS[name] || name);
   draw();
@@ -169,8 +166,6 @@ function scoreRows() {
   return sorted(wanted);
 }
 
-const FILLS = ["#9db4c6", "#5b8db3", "#1f5f8b", "#c9ced3", "#b7a26b", "#7d9b6d", "#a2767d", "#8878a9", "#6b6f73"];
-
 /** How far beside its bar's middle a cell's point lies: seeds side by side, so that none hides another. */
 function aside(row, width) {
   const seeds = unique(experiment().cells.map((cell) => cell.seed)).sort((a, b) => a - b);
@@ -178,7 +173,7 @@ function aside(row, width) {
 }
 
 /** A calibrator's bars, and the cells on them: places along the axis of names, and values. */
-function scoreTraces(own, lines, calibrator, place, width, offset) {
+function scoreTraces(own, lines, calibrator, width, offset) {
   const groups = [...grouped(own, lineName)];
   const means = groups.map(([, list]) => summary(list.map((row) => row.value)));
   const upright = !isNarrow("scores");
@@ -190,7 +185,7 @@ function scoreTraces(own, lines, calibrator, place, width, offset) {
   return [{
     type: "bar", name, legendgroup: calibrator, orientation: upright ? "v" : "h", width: width * 0.92,
     ...at(groups.map(([line]) => lines.indexOf(line) + offset), means.map((m) => (m.n ? m.mean : 0))), [upright ? "error_y" : "error_x"]: error,
-    marker: { color: FILLS[place % FILLS.length], opacity: part.map((is) => (is ? 0.35 : 1)) }, hoverinfo: "text",
+    marker: { color: data.calibrations[calibrator] || "#9aa0a6", opacity: part.map((is) => (is ? 0.35 : 1)) }, hoverinfo: "text",
     hovertext: groups.map(([line, list], i) => `${line}, ${name}: ` + (means[i].n ? `${valueText(means[i].mean)}${means[i].n > 1 ? ` ± ${valueText(means[i].half)}` : ""}` : "no finite value") + ` (${means[i].n} of ${list.length} seeds)`),
   }, {
     type: "scatter", mode: "markers", showlegend: false, legendgroup: calibrator, customdata: own.map((row) => row.cell),
@@ -231,12 +226,12 @@ function drawScores() {
   const calibrators = inOrder("calibrator", new Set(wanted.map((row) => row.calibrator)));
   const width = 0.8 / Math.max(calibrators.length, 1);
   const traces = calibrators.flatMap((calibrator, place) => scoreTraces(
-    wanted.filter((row) => row.calibrator === calibrator), lines, calibrator, place, width, (place - (calibrators.length - 1) / 2) * width,
+    wanted.filter((row) => row.calibrator === calibrator), lines, calibrator, width, (place - (calibrators.length - 1) / 2) * width,
   ));
   const { floor, beyond } = references(wanted);
   plot("scores", traces, scoreLayout(lines, calibrators, floor));
   const absent = wanted.filter((row) => !Number.isFinite(row.value)).length;
-  byId("scores-note").textContent = `Means over seeds on test points, judged by ${LABELS[chosen("labels")] || chosen("labels")}; circles are cells.` +
+  byId("scores-note").textContent = `Means over seeds on test points, judged by ${judged(chosen("labels"))}; circles are cells, whose brackets are their ${data.over_samples}.` +
     beyond.map((one) => ` Beyond the axis: ${one.name}, ${valueText(one.value)}.`).join("") +
     (absent ? ` ${absent} of ${wanted.length} values are not finite, or have no finite optimum: 2/3 over a faint bar says that it is the mean over two of three seeds.` : "");
 }
@@ -245,8 +240,7 @@ function drawScores() {
 function references(bars) {
   const wanted = rows.references.filter((row) => row.dataset === chosen("dataset") && row.metric === chosen("metric") &&
     row.labels === chosen("labels") && row.calibrator === "none" && ["bayes", "uniform"].includes(row.model));
-  const words = { bayes: "Bayes posterior", uniform: "uniform guess" };
-  const found = [...grouped(wanted, (row) => row.model)].map(([model, list]) => ({ name: words[model], value: summary(list.map((row) => row.value)).mean }))
+  const found = [...grouped(wanted, (row) => row.model)].map(([model, list]) => ({ name: data.references[model], value: summary(list.map((row) => row.value)).mean }))
     .filter((one) => Number.isFinite(one.value));
   const most = 1.5 * Math.max(...bars.map((row) => row.value).filter(Number.isFinite), 0);
   return { floor: found.filter((one) => one.value <= most), beyond: found.filter((one) => one.value > most) };
@@ -288,7 +282,7 @@ function drawCurves() {
   const gap = isNarrow("curves") ? "<br>" : " ";
   const x = scale === "radius" ? "distance (normalised inputs)" : `distance / distance to nearest${gap}training point of another label`;
   plot("curves", traces, { showlegend: false, xaxis: { ...AXIS, title: { text: x } }, yaxis: { ...AXIS, title: { text: `confidence in${gap}the point's label` }, range: [0, 1.02] } });
-  byId("curves-note").textContent = wanted.length ? "How sure models are of a point's own label on the way out from it. Lines are means over seeds, dots are cells." : "No cell of these choices was probed.";
+  byId("curves-note").textContent = wanted.length ? "How sure models are of a point's own label on the way out from it. Lines are means over seeds, dots are cells." : "No probe data for this selection.";
   walk.hidden = rows.curves.length === 0;
 }
 
@@ -310,7 +304,7 @@ function drawReliability() {
     });
   }
   plot("reliability", traces, { showlegend: false, xaxis: { ...AXIS, title: { text: "confidence" }, range: [0, 1.02] }, yaxis: { ...AXIS, title: { text: "accuracy" }, range: [0, 1.02] } });
-  byId("reliability-note").textContent = `After calibrator “${word("calibrator", calibrator)}”; lines pool the seeds, without bins of fewer than ${data.few} points; dots are cells, larger where a bin holds more. Below the diagonal a model is more confident than it is right.`;
+  byId("reliability-note").textContent = `Calibration: ${word("calibrator", calibrator)}. Lines pool the seeds, without bins of fewer than ${data.few} points; dots are cells, larger where a bin holds more. Below the diagonal the model is overconfident.`;
 }
 
 /** An element with text or children. */
@@ -360,14 +354,14 @@ function openCard(index) {
   const cell = experiment().cells[index];
   byId("card-title").textContent = cell.name;
   const own = rows.metrics.filter((row) => row.cell === index);
-  const parts = [element("h3", "How it came about"), pairs(cell.facts)];
+  const parts = [element("h3", "Provenance"), pairs(cell.facts)];
   if (cell.history.length > 1) parts.push(element("h3", "Training loss"), element("div", undefined, { id: "history", class: "plot", role: "group", "aria-label": "Training loss by epoch" }));
-  parts.push(element("h3", "Temperatures"), table(["Calibrator", "fitted to", "T", "NLL there", "gradient", "certificate"],
+  parts.push(element("h3", "Temperatures"), table(["Calibration", "fitted to", "T", "NLL there", "gradient", "certificate"],
     cell.fits.map((fit) => [word("calibrator", fit.calibrator), `${fit.split}, ${fit.labels}`, fit.temperature, valueText(number(fit.nll)), valueText(number(fit.gradient)), fit.certificate])));
   for (const [labels, list] of grouped(own, (row) => row.labels)) {
     const calibrators = inOrder("calibrator", new Set(list.map((row) => row.calibrator)));
     const metrics = unique(list.map((row) => row.metric));
-    parts.push(element("h3", `Test metrics, ${LABELS[labels] || labels}`), table(["Metric", ...calibrators.map((name) => word("calibrator", name))],
+    parts.push(element("h3", `Test metrics, ${judged(labels)} (brackets: ${data.over_samples})`), table(["Metric", ...calibrators.map((name) => word("calibrator", name))],
       metrics.map((metric) => [metricName(metric), ...calibrators.map((calibrator) => {
         const row = list.find((one) => one.metric === metric && one.calibrator === calibrator);
         return row ? withInterval(row) : "–";

@@ -67,7 +67,7 @@ def _clauses(job: PlannedJob, kind: str, paths: list[str], makers: Mapping[str, 
             return [*newer, *(request_changes(job, folder) if len(changed) < len(paths) else [])]
         case dry_run.UPSTREAM:
             by = _makers(job, [makers[path] for path in paths if path in makers])
-            return [f"{_names(job, sorted(paths), 'inputs')} will be made again{by}"]
+            return [f"{_names(job, sorted(paths), 'inputs')} will be rebuilt{by}"]
         case dry_run.INPUTS:
             return request_changes(job, folder) or ["its list of inputs changed"]
     return [OTHERS[kind].format(job.rule)] if kind in OTHERS else []
@@ -224,23 +224,32 @@ def report(jobs: Sequence[PlannedJob], folder: Path = Path(), each: bool = False
     folder : Path
         The working directory of the run.
     each : bool
-        A line per job; otherwise jobs of a stage with the same sentence share one.
+        A line per job; otherwise jobs of a stage with the same sentence share one, and those that would run only
+        because another job does are counted.
 
     Returns
     -------
     list of str
-        The last has the totals.
+        Root causes first; the last has the totals.
     """
     if not jobs:
         return [NOTHING]
     makers = {path: job for job in jobs for path in job.outputs}
     groups: dict[tuple[str, ...], list[PlannedJob]] = {}
-    for job in sorted(jobs, key=rank):
+    roots = jobs if each else [job for job in jobs if not _only_follows(job)] or jobs
+    for job in sorted(roots, key=rank):
         sentence = explain(job, makers, folder)
         groups.setdefault((job.kind, sentence, *([job.label] if each else [])), []).append(job)
     stages = Counter(job.kind for job in sorted(jobs, key=rank))
     total = f"{count(len(jobs), 'job')} would run: " + ", ".join(f"{n} {stage}" for stage, n in stages.items())
-    return [*(f"{_named(group)}: {key[1]}" for key, group in groups.items()), total]
+    followers = len(jobs) - len(roots)
+    why = f"and {count(followers, 'job')} downstream (`halobench why --each` names each)"
+    return [*(f"{_named(group)}: {key[1]}" for key, group in groups.items()), *([why] if followers else []), total]
+
+
+def _only_follows(job: PlannedJob) -> bool:
+    """Return whether a job would run for no other reason than that a job before it does."""
+    return set(dry_run.parse_reason(job.reason)) == {dry_run.UPSTREAM}
 
 
 def _named(group: Sequence[PlannedJob]) -> str:

@@ -1,0 +1,97 @@
+"""Say what an experiment found: one sentence made of its verdicts, and the themes that its tests belong to."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from halobench.results.names import THEMES, VERDICTS
+
+Rows = Iterable[Mapping[Any, Any]]
+
+# Whose verdicts the sentence compares, and how it speaks of them. The others count if neither of these was tested.
+COMPARED = {
+    "released": "with the temperature that the paper's code fits",
+    "exact": "with the optimal temperature",
+}
+OTHERS = {"oracle": "with the best temperature on the test data", "none": "without calibration"}
+TESTS = " decided tests of the paper's claims"
+PLURAL = {name: verdict.label for name, verdict in VERDICTS.items()} | {"holds": "hold", "does_not": "do not hold"}
+
+
+def theme_of(statistic: str) -> str:
+    """Return the theme of a test, a key of `THEMES`, by its statistic in one line.
+
+    Examples
+    --------
+    >>> theme_of("difference of metrics.value: (loss mixup2) - (loss cross_entropy) where metric nll")
+    'mixup'
+    """
+    if re.match(r"(slope|ratio)\b", statistic):
+        return "growth"
+    if re.search(r"\b(neighbourhood|radii)\.", statistic):
+        return "halos"
+    return "mixup" if re.search(r"\bloss \w*mix", statistic) else "temperature_scaling"
+
+
+def by_theme(rows: Rows) -> dict[str, list[Mapping[Any, Any]]]:
+    """Return the tests over all cells (scope ``all``) by theme, in the order of `THEMES`; none for a theme without."""
+    whole = [row for row in rows if row["scope"] == "all"]
+    themes = {theme: [row for row in whole if theme_of(str(row["statistic"])) == theme] for theme in THEMES}
+    return {theme: tests for theme, tests in themes.items() if tests}
+
+
+def counted(rows: Rows) -> str:
+    """Return in words how many tests over all cells have which verdict, e.g. ``29 hold, 7 do not hold``."""
+    counts = Counter(row["verdict"] for row in rows if row["scope"] == "all")
+    words = {name: PLURAL[name] if counts[name] != 1 else VERDICTS[name].label for name in VERDICTS}
+    return ", ".join(f"{counts[name]} {words[name]}" for name in VERDICTS if counts[name])
+
+
+def finding(rows: Rows) -> str:
+    """Return what came out in one sentence, without naming single tests; empty if there are no tests.
+
+    Checks, which are no claims of the paper (their place begins with ``a check``), don't count.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        Rows of the table ``claims``: scope, fit, statement and verdict of each.
+    """
+    whole = [row for row in rows if row["scope"] == "all" and "[a check" not in str(row["statement"])]
+    verdicts = {fit: Counter(row["verdict"] for row in whole if row["fit"] == fit) for fit in (*COMPARED, *OTHERS)}
+    decided = {fit: counts for fit, counts in verdicts.items() if counts["holds"] + counts["does_not"]}
+    shown = [fit for fit in COMPARED if fit in decided] or [fit for fit in OTHERS if fit in decided][:1]
+    if not shown:
+        return "This grid decides no test of the paper's claims." if whole else ""
+    clauses = [
+        f"{(COMPARED | OTHERS)[fit]}, {_outcome(decided[fit], TESTS if fit == shown[0] else '')}" for fit in shown
+    ]
+    sentence = "; ".join(clauses)
+    return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def _outcome(counts: Mapping[str, int], of_what: str) -> str:
+    """Return how many of the decided tests hold and fail, e.g. ``3 of 10 hold and 7 fail``."""
+    hold, fail = counts["holds"], counts["does_not"]
+    if hold and fail:
+        verb = "holds" if hold == 1 else "hold"
+        return f"{hold} of {hold + fail}{of_what} {verb} and {fail} {'fails' if fail == 1 else 'fail'}"
+    alike, total = ("hold" if hold else "fail"), hold + fail
+    if total == 1:
+        return f"the 1{of_what.replace('tests', 'test')} {alike}s"
+    return f"{'both' if total == 2 else f'all {total}'}{of_what} {alike}"
+
+
+def read_claims(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table of claims as CSV; none if there is no such table."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError):
+        return []
+    return rows if rows and {"scope", "fit", "verdict", "statistic", "statement"} <= rows[0].keys() else []

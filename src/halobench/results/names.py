@@ -1,0 +1,185 @@
+"""Name everything that figures, pages, tables and commands show: one table of each kind of thing.
+
+Files and configurations know things by their keys; people read the labels here. Each has a short label, a sentence that
+says what it is, and, if it is drawn, a colour, a marker and dashes that are its own wherever it stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Style:
+    """The colour, marker and dashes of a line. Colour and marker each identify a line without the other."""
+
+    color: str
+    marker: str | tuple[int, int, int]
+    dash: Any = "-"
+
+
+@dataclass(frozen=True)
+class Name:
+    """A thing's short label, what it is in a sentence, its style if it is drawn, and the unit of its values."""
+
+    label: str
+    sentence: str
+    style: Style | None = None
+    unit: str = ""
+
+    @property
+    def axis(self) -> str:
+        """The label with the unit, as axes and headings have it."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+# No calibration has the colour of a loss, so that a line is never taken for one.
+CALIBRATIONS = {
+    "none": Name("uncalibrated", "the model's own confidence, without calibration", Style("#111111", "o")),
+    "released": Name(
+        "TS (paper's code)",
+        "temperature scaling as the paper's published code fits it, which may stop short of the optimum",
+        Style("#E69F00", "s", (0, (4, 1.5))),
+    ),
+    "exact": Name(
+        "TS (optimal)", "temperature scaling at the optimum on validation data, which is proved", Style("#7A3DB8", "D")
+    ),
+    "oracle": Name(
+        "TS (test-set oracle)",
+        "the best temperature on the test data: a bound on what any temperature can achieve, not a usable method",
+        Style("#777777", "^", (0, (1.2, 1))),
+    ),
+    "ensemble": Name(
+        "ensemble TS",
+        "a mixture of TS, the model as it was and a uniform guess",
+        Style("#3D9E9E", "v", (0, (5, 1.2))),
+    ),
+    "vector": Name("vector scaling", "a scale and a bias per class", Style("#9C8DD9", "<", (0, (3, 1, 1, 1)))),
+    "matrix": Name("matrix scaling", "an affine map of the logits", Style("#0A2F66", ">", (0, (6, 1, 1, 1, 1, 1)))),
+    "isotonic": Name("isotonic", "a monotone map of each class's probability", Style("#665C29", "p", (0, (4, 2)))),
+    "histogram": Name(
+        "histogram", "frequencies in bins of each class's probability", Style("#D99557", "h", (0, (2, 1)))
+    ),
+}
+
+_MIXUP = "trains on convex combinations of {} samples and their labels"
+# In the order of legends. Okabe and Ito's palette without its yellow, too pale for lines on white; then darker tones.
+# Marks are drawn without edges, so each needs a face: no "x" or "+".
+LOSSES = {
+    "cross_entropy": Name("Cross-entropy", "empirical risk minimisation (ERM)", Style("#D55E00", "o")),
+    "label_smoothing": Name(
+        "Label smoothing",
+        "cross-entropy towards labels mixed with the uniform distribution",
+        Style("#009E73", "v", (0, (6, 1, 1, 1, 1, 1))),
+    ),
+    "brier": Name("Brier", "squared error of the probabilities", Style("#1A9A0F", "p", (0, (3, 1.5)))),
+    "focal": Name(
+        "Focal", "cross-entropy that weighs down samples already fitted", Style("#CC79A7", "^", (0, (1.2, 1)))
+    ),
+    "dual_focal": Name(
+        "Dual focal", "focal loss that also pushes down the runner-up class", Style("#C0168F", "<", (0, (2, 1)))
+    ),
+    "mixup": Name("Mixup", _MIXUP.format("two"), Style("#56B4E9", "s", (0, (5, 1.2)))),
+    "mixup2": Name("2-point Mixup", _MIXUP.format("two"), Style("#56B4E9", "s", (0, (5, 1.2)))),
+    "mixup3": Name("3-point Mixup", _MIXUP.format("three"), Style("#332288", "P", (0, (4, 2)))),
+    "mixup5": Name("5-point Mixup", _MIXUP.format("five"), Style("#0072B2", "D", (0, (3, 1, 1, 1)))),
+    "regmixup": Name("RegMixup", "cross-entropy plus Mixup as a regulariser", Style("#2516D9", "*", (0, (7, 1.5)))),
+    "cutmix": Name(
+        "CutMix", "trains on images with a patch of another pasted in", Style("#662B0A", "X", (0, (5, 1, 1, 1)))
+    ),
+    # No loss: models whose weights come from elsewhere, or that have none. Counts of losses leave it out.
+    "untrained": Name("not trained here", "no training in this project", Style("#444444", "d", (0, (1, 1)))),
+}
+NO_LOSS = "untrained"
+
+PROBES = {
+    "sphere": Name("Random direction", "away from a point in a random direction"),
+    "nearest_other": Name("To nearest other label", "along the line to the nearest training point of another label"),
+    "mixup_line": Name("To random other label", "along the line to a random training point of another label"),
+    "manifold": Name("Principal components", "in a random direction among the data's principal components"),
+}
+
+METRICS = {
+    "nll": Name("NLL", "negative log-likelihood of the labels", unit="nats"),
+    "error": Name("Error", "share of wrong predictions"),
+    "brier": Name("Brier score", "squared error of the probabilities"),
+    "kl": Name("KL", "divergence of the model from the known posterior", unit="nats"),
+    "ece": Name("ECE", "expected calibration error: gap of confidence and accuracy in bins, weighted by count"),
+    "ace_average": Name("ACE", "average calibration error: the mean gap over bins, whatever their size"),
+    "ace_equal_mass": Name("ACE, equal mass", "calibration error over bins of as many samples each"),
+    "mce": Name("MCE", "the largest gap of confidence and accuracy in a bin"),
+    "classwise_ece": Name("Classwise ECE", "ECE of each class's probability, averaged"),
+    "ece_floor": Name("ECE floor", "the ECE that a perfectly calibrated model shows on as many samples"),
+    "confidence": Name("Confidence", "probability that the model gives to the label"),
+    "relative_median": Name(
+        "Median radius", "median distance at which confidence is lost", unit="relative to the nearest other label"
+    ),
+    "logit_gap": Name("Logit gap", "logit of the label less the largest other one"),
+    "released_near_exact": Name("Share of fits near the optimum", "models whose paper's fit is within 5% of it"),
+}
+
+VERDICTS = {
+    "holds": Name("holds", "the interval lies wholly on the claimed side of the margin", Style("#00785A", "✓")),
+    "does_not": Name("does not hold", "the interval lies wholly on the other side", Style("#B84A00", "✗")),
+    "undecided": Name("undecided", "the margin lies within the interval", Style("#555555", "?")),
+    "not_tested": Name("not tested", "the grid is missing what the test needs", Style("#6B6B6B", "–")),
+}
+
+# Distributions that differ in the number of classes alone.
+FAMILIES = {
+    "overlap": "Balls in pairs",
+    "overlap-m4": "Balls in fours",
+    "overlap-all": "Balls, one region for all",
+    "overlap-n50": "Balls in pairs, 50 samples per class",
+    "overlap-disc": "Discs in pairs",
+    "overlap-image": "MNIST images in pairs",
+}
+
+THEMES = {
+    "halos": Name("Halos", "How far does certainty reach around training points?"),
+    "temperature_scaling": Name("Temperature scaling", "What does temperature scaling (TS) repair under label noise?"),
+    "mixup": Name("Mixup against TS", "Does training with Mixup do better than temperature scaling?"),
+    "growth": Name("Growth with classes", "Does what TS leaves grow with the number of classes?"),
+}
+
+# Labels of the tests in workflow/claims.yaml, by a pattern of their names without the calibration. Its groups, names of
+# losses, probes and families, fill the places. Tests that match none are labelled by their names.
+CLAIMS = {
+    "halo_at_training_points": "Cross-entropy near-certain half-way to another label",
+    "halo_larger_at_training_points": "Cross-entropy more confident around training than held-out points",
+    r"halo_larger_than_(mixup\d+)": "Cross-entropy more confident half-way out than {0}",
+    r"radius_(\w+)_larger_than_(mixup\d+)": "Cross-entropy's radius larger than {1}'s ({0})",
+    "released_improves_raw": "TS improves on uncalibrated (NLL)",
+    "exact_improves_released": "Optimal temperature improves on the paper's code (NLL)",
+    "paper_fit_converges": "The paper's code finds the optimum",
+    "ts_leaves_a_gap": "TS leaves a gap to the posterior (KL)",
+    r"(mixup\d+)_raw_beats_raw": "Uncalibrated {0} beats uncalibrated cross-entropy (NLL)",
+    r"(mixup\d+)_raw_beats_ts": "Uncalibrated {0} beats cross-entropy with TS (NLL)",
+    r"(mixup\d+)_raw_beats_ts_clean": "Uncalibrated {0} beats cross-entropy with TS (NLL, clean labels)",
+    r"(mixup\d+)_raw_beats_ts_ece": "Uncalibrated {0} beats cross-entropy with TS (ECE)",
+    r"(mixup\d+)_calibrated_beats_ts": "{0} with TS beats cross-entropy with TS (NLL)",
+    r"(mixup\d+)_beats_best": "{0} beats the best other loss (NLL)",
+    "more_points_help": "5-point Mixup beats 2-point Mixup (NLL)",
+    "kl_grows_like_log_k": "Cross-entropy with TS: KL grows like log k",
+    r"kl_grows_like_log_k_([\w-]+)": "Cross-entropy with TS: KL grows like log k ({0})",
+    r"kl_of_(mixup\d+)_bounded": "{0}: KL does not grow like log k",
+    r"kl_of_(mixup\d+)_bounded_([\w-]+)": "{0}: KL does not grow like log k ({1})",
+    "kl_bounded_where_all_classes_share_one_region": "KL does not grow if all classes share one region",
+    r"kl_per_log_k_lasts_from_(\d+)_to_(\d+)": "KL / log k lasts from k = {0} to {1}",
+    r"kl_grows_from_(\d+)_to_(\d+)": "KL grows from k = {0} to {1}",
+    r"kl_per_log_k_no_faster_from_(\d+)_to_(\d+)": "KL grows no faster than log k from k = {0} to {1}",
+    r"(mixup\d+)_closer_than_ts_where_both_interpolate": "{0} closer to the posterior, if both interpolate (KL)",
+    r"(mixup\d+)_closer_than_ts_interpolating_or_not": "{0} closer to the posterior, interpolating or not (KL)",
+}
+
+# What scores are judged by.
+LABELS = {
+    "noisy": "the known posterior, in expectation",
+    "clean": "labels before noise",
+    "drawn": "labels as drawn",
+}
+
+# What the numbers in brackets are, wherever they stand: the two kinds don't answer the same question.
+OVER_SEEDS = "95% t interval over seeds"
+OVER_SAMPLES = "95% bootstrap interval over test samples"

@@ -1,0 +1,68 @@
+"""The sentence on what was found, and the themes of tests: made of verdicts alone."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from conftest import ROOT
+from halobench.results import finding
+from halobench.results.claims import load_claims
+from halobench.results.names import THEMES
+
+PAPER, OPTIMAL = "the temperature that the paper's code fits", "the optimal temperature"
+TESTS = "decided tests of the paper's claims"
+
+
+def rows(**verdicts: str) -> list[dict]:
+    """Rows by calibration: h holds, f does not, u undecided, n not tested."""
+    words = {"h": "holds", "f": "does_not", "u": "undecided", "n": "not_tested"}
+    return [
+        {"scope": "all", "fit": fit, "verdict": words[v], "statement": "x [Section 4]", "statistic": "level of a.b: c"}
+        for fit, each in verdicts.items()
+        for v in each
+    ]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "sentence"),
+    [
+        (
+            {"released": "hhh", "exact": "hfffuun", "none": "ff"},
+            f"With {PAPER}, all 3 {TESTS} hold; with {OPTIMAL}, 1 of 4 holds and 3 fail.",
+        ),
+        ({"released": "uu", "exact": "hh"}, f"With {OPTIMAL}, both {TESTS} hold."),
+        ({"exact": "f", "oracle": "h"}, f"With {OPTIMAL}, the 1 {TESTS.replace('tests', 'test')} fails."),
+        ({"none": "hhf"}, f"Without calibration, 2 of 3 {TESTS} hold and 1 fails."),
+        ({"exact": "un"}, "This grid decides no test of the paper's claims."),
+        ({}, ""),
+    ],
+)
+def test_the_finding_counts_decided_tests_over_all_cells(verdicts, sentence):
+    made = rows(**verdicts)
+    others = [row | {"scope": "digits/mlp", "verdict": "does_not"} for row in made]
+    checks = [row | {"statement": "x [a check on the experiments]", "verdict": "does_not"} for row in made]
+    shuffled = [*made, *others, *(checks if sentence.startswith("W") else [])]
+    random.Random(0).shuffle(shuffled)
+    assert finding.finding(shuffled) == sentence
+
+
+def test_every_claim_of_the_file_has_the_theme_of_its_section(tmp_path):
+    text = (ROOT / "workflow/claims.yaml").read_text()
+    _, *parts = re.split(r"^  # --- (\w+).* -+$", text, flags=re.MULTILINE)
+    sections = dict(zip(parts[::2], parts[1::2], strict=True))
+    assert len(sections) == len(THEMES)
+    for theme, (heading, section) in zip(THEMES, sections.items(), strict=True):
+        (tmp_path / heading).write_text("claims:\n" + section)
+        for claim in load_claims(tmp_path / heading):
+            # Comparisons of Mixup with TS on distributions stand with the growth that they explain.
+            assert finding.theme_of(claim.formula) == ("mixup" if "closer_than_ts" in claim.name else theme), claim.name
+
+
+def test_a_table_that_cannot_be_read_has_no_rows(tmp_path):
+    (tmp_path / "old.csv").write_text("claim,verdict\na,holds\n")
+    (tmp_path / "none.csv").write_bytes(b"\xff\xfe")
+    for name in ("old", "none", "absent"):
+        assert finding.read_claims(tmp_path / f"{name}.csv") == []
