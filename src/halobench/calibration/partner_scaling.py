@@ -1,0 +1,359 @@
+"""Partner scaling: recalibrate with the classes that validation samples of the same prediction turned out to have.
+
+Temperature scaling (TS) can say how likely a prediction is wrong, but must spread that doubt as the logits do, over
+all other classes. Partner scaling knows from the confusions of the validation samples which classes they are. With a
+the predicted class, s_j = z_j - z_a, u = beta s at TS's inverse temperature beta, and h = gap / mean gap, where the gap
+is that between the two largest logits,
+
+    which other class:     P(j | not a) ~ exp(w0 u_j + (w1 + w2 h) L_aj),    L_aj = log(1 + (k - 1) R_aj / r)
+    whether the top class: log P(a) / P(not a) = v0 t + v1 + v2 h + v3 m
+
+R_aj counts validation samples of prediction a and label j, with those of prediction j and label a if that predicts
+better; r is the strength of the uniform prior that they are smoothed with. t is TS's log-odds of the top class, and m
+the mean of u_j under P(j | not a). With w = (1, 0, 0) and v = (1, 0, 0, 0) this is TS.
+
+The likelihood is the product of both parts, and each is convex in its numbers, with a ridge towards TS that makes the
+optimum finite and unique on any data, separable ones included. While fitting, a sample's own label is left out of the
+counts that it sees.
+
+What is proved: the gradient bounds how far each part is from its optimum (`halobench.calibration.convex`); the NLL of
+the fit with each sample left out of its own counts is at most TS's. What is not: that it is below TS's on other
+samples; that the seven numbers, fitted to counts that share samples, are unbiased; and r and the symmetry are the best
+of a grid, judged by a part of the samples if there are very many.
+
+References
+----------
+G. Kerrigan, P. Smyth, M. Steyvers, "Combining Human Predictions with Model Probabilities via Confusion Matrices and
+Calibration", NeurIPS 2021: the same product of calibrated probabilities and a confusion matrix, that of a human.
+A. Le Coz, S. Herbin, F. Adjed, "Confidence Calibration of Classifiers with Many Classes", NeurIPS 2024: the part that
+is about the top class alone. docs/related.md says what else is kin.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from halobench.calibration.arrays import blocks, check_logits, check_targets, check_unscaled
+from halobench.calibration.calibrator import GRADIENT
+from halobench.calibration.convex import Optimum, minimise
+from halobench.calibration.rescaling import FLAT
+from halobench.calibration.temperature_scaling import fit_exactly, fit_smoothed
+from halobench.core.errors import require
+
+PRIORS = (0.3, 3.0, 30.0, 300.0)
+"""Strengths r of the uniform prior that are tried, in samples per class."""
+
+SEARCHED = 1 << 17
+"""Logits by which r and the symmetry are judged at most; the numbers are then fitted to all."""
+
+TS_WHICH, TS_TOP = (1.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class PartnerFit:
+    """A fitted partner scaling.
+
+    Attributes
+    ----------
+    which : (3,) array
+        w of the module's first line: of the logits, of log counts, of log counts times h.
+    top : (4,) array
+        v of its second line: of TS's log-odds, constant, of h, of the likely other class's logit.
+    confusions : (k, k) array
+        R: validation samples by predicted class and label, 0 on the diagonal; with their transpose if `symmetric`.
+    prior : float
+        r, in samples per class.
+    symmetric : bool
+    beta, scale, mean_gap : float
+        TS's inverse temperature; what s is multiplied with in u (beta, or 1 / spread if beta is 0); mean gap in logits.
+    nll, nll_left_out : float
+        Mean NLL on the samples that it was fitted to, in nats: as predicted, and with each left out of its own counts.
+    gradient : float
+        The largest norm of the two gradients of the mean objective.
+    excess : float
+        By how much the mean objective lies above its least value at most, in nats.
+    converged : bool
+    keep_top : bool
+        Whether the predicted class stays the most likely one.
+    """
+
+    which: np.ndarray
+    top: np.ndarray
+    confusions: np.ndarray
+    prior: float
+    symmetric: bool
+    beta: float
+    scale: float
+    mean_gap: float
+    nll: float = math.nan
+    nll_left_out: float = math.nan
+    gradient: float = math.nan
+    excess: float = math.nan
+    converged: bool = False
+    keep_top: bool = False
+
+    def predict_proba(self, logits: np.ndarray) -> np.ndarray:
+        """Return calibrated probabilities (n, k), float64, rows of sum 1, for finite logits (n, k).
+
+        Raises
+        ------
+        SpecError
+            If they are not finite or not (n, k) with the k of the fit.
+        """
+        logits = check_logits(logits)
+        k = len(self.confusions)
+        require(logits.shape[1] == k, "logits", f"{logits.shape[1]} classes", f"the {k} that it was fitted to")
+        probabilities = self.log_probabilities(logits)
+        return np.exp(probabilities, out=probabilities)
+
+    def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Return log probabilities (n, k), float64, for logits that were checked before."""
+        out = np.empty(logits.shape)
+        table = _log_counts(self.confusions, self.prior)
+        for rows in blocks(*logits.shape):
+            part = _Part.of(logits[rows], self.scale)
+            others, features = _describe(part, table[part.top], self)
+            odds = features @ self.top
+            if self.keep_top:
+                odds = np.maximum(odds, others.max(axis=1) + FLAT)
+            out[rows] = others - np.logaddexp(0.0, odds)[:, None]
+            out[rows][part.index, part.top] = -np.logaddexp(0.0, -odds)
+        return out
+
+
+def fit_partner(logits: np.ndarray, labels: np.ndarray, keep_top: bool = False) -> PartnerFit:
+    """Fit partner scaling to validation logits and labels.
+
+    Parameters
+    ----------
+    logits : (n, k) array
+        Finite. float32 is taken as it is.
+    labels : (n,) integers
+        In [0, k). Classes may be missing, among labels and predictions alike.
+    keep_top : bool
+        Keep the predicted class the most likely one, if need be by raising its probability. It changes no fit.
+
+    Returns
+    -------
+    PartnerFit
+
+    Raises
+    ------
+    SpecError
+        Probabilities in place of logits; logits that are not finite or not (n, k) with n >= 1 and k >= 2; labels of
+        another shape, type or range.
+
+    Examples
+    --------
+    Class 0 is taken for class 1 in a third of the samples, never for class 2; the logits don't tell:
+
+    >>> z = np.repeat([[5.0, 0.0, 0.0], [0.0, 0.0, 5.0]], 60, axis=0)
+    >>> fit = fit_partner(z, np.r_[np.tile([0, 0, 1], 20), np.full(60, 2)])
+    >>> fit.predict_proba(z[:1]).round(1).tolist()
+    [[0.7, 0.3, 0.0]]
+    """
+    logits = check_logits(logits)
+    check_unscaled(logits)
+    labels = np.asarray(labels)
+    require(labels.ndim == 1, "labels", f"shape {labels.shape}", f"one label per sample, shape ({len(logits)},)")
+    return replace(fit_checked(logits, check_targets(labels, logits.shape)), keep_top=keep_top)
+
+
+def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
+    """Fit partner scaling to arrays that were checked before."""
+    n, k = logits.shape
+    ts = fit_exactly(logits, labels)
+    beta = fit_smoothed(logits, labels) if ts.separable else ts.beta
+    top, gap, spread = _survey(logits)
+    scale, mean_gap = beta or 1 / spread, float(gap.mean()) or 1.0
+    wrong = np.flatnonzero(top != labels)
+    counts = np.zeros((k, k))
+    np.add.at(counts, (top[wrong], labels[wrong]), 1)
+    centre = np.array(TS_WHICH if beta else (0.0, 0.0, 0.0))
+    fit = PartnerFit(centre, np.array(TS_TOP), counts, PRIORS[-1], False, beta, scale, mean_gap)
+    which = Optimum(centre, 0.0, 0.0, 0.0)
+    if len(wrong) and k > 2:
+        units = np.array([scale * spread, 1.0, 1.0])
+        fit, start = _choose_prior(fit, _Wrong(logits, labels, wrong, centre, units))
+        which = _Wrong(logits, labels, wrong, centre, units).minimise(fit, start)
+    fit = replace(fit, which=which.weights)
+    features, right = _top_features(fit, logits, labels)
+    units = np.sqrt((features**2).mean(axis=0))
+    odds = minimise(_Top(features, right).value, np.array(TS_TOP), np.where(units > 0, units, 1.0))
+    gradient = max(which.gradient, odds.gradient) / n
+    fit = replace(fit, top=odds.weights, gradient=gradient, converged=gradient <= GRADIENT)
+    surely = float(np.logaddexp(0.0, -features[right] @ fit.top).sum())
+    nll = (surely + _nll(fit, logits, labels, wrong)) / n
+    return replace(fit, nll=nll, nll_left_out=(which.loss + odds.loss) / n, excess=(which.excess + odds.excess) / n)
+
+
+# --- The parts of a prediction ---------------------------------------------------------------------------------------
+
+
+class _Part(NamedTuple):
+    """A block of rows: u (rows, k), the predicted class of each, the gap, and the numbers of the rows."""
+
+    u: np.ndarray
+    top: np.ndarray
+    gap: np.ndarray
+    index: np.ndarray
+
+    @classmethod
+    def of(cls, logits: np.ndarray, scale: float) -> _Part:
+        u = logits.astype(np.float64)
+        index = np.arange(len(u))
+        top = u.argmax(axis=1)
+        u -= u[index, top][:, None]
+        u[index, top] = -np.inf
+        gap = -u.max(axis=1)
+        u[index, top] = 0.0
+        u *= scale
+        return cls(u, top, gap, index)
+
+
+def _survey(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return each row's predicted class and gap, (n,) each, and how far logits lie below the top (root mean square)."""
+    parts, total = [], 0.0
+    for rows in blocks(*logits.shape):
+        part = _Part.of(logits[rows], 1.0)
+        total += float(np.einsum("ij,ij->", part.u, part.u))
+        parts.append((part.top, part.gap))
+    top, gap = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return top, gap, math.sqrt(total / (len(logits) * (logits.shape[1] - 1))) or 1.0
+
+
+def _log_counts(confusions: np.ndarray | float, prior: float, k: int = 0) -> np.ndarray:
+    """Return L: log(1 + (k - 1) R / r), how much likelier than a class that was never seen."""
+    k = k or len(np.atleast_1d(confusions))
+    return np.log1p(confusions * ((k - 1) / prior))
+
+
+def _scores(part: _Part, table: np.ndarray, which: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """Return log P(j | not a), (rows, k), -inf at a, of log counts `table` (rows, k)."""
+    scores = which[0] * part.u + (which[1] + which[2] * h)[:, None] * table
+    scores[part.index, part.top] = -np.inf
+    scores -= scores.max(axis=1, keepdims=True)
+    scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    return scores
+
+
+def _describe(part: _Part, table: np.ndarray, fit: PartnerFit) -> tuple[np.ndarray, np.ndarray]:
+    """Return log P(j | not a) (rows, k) and the features of the top class's log-odds (rows, 4)."""
+    h = part.gap / fit.mean_gap
+    others = _scores(part, table, fit.which, h)
+    tempered = part.u * (fit.beta / fit.scale)
+    tempered[part.index, part.top] = -np.inf
+    highest = tempered.max(axis=1)
+    odds = -highest - np.log(np.exp(tempered - highest[:, None]).sum(axis=1))
+    mean = np.einsum("ij,ij->i", np.exp(others), part.u)
+    return others, np.stack([odds, np.ones_like(odds), h, mean], axis=1)
+
+
+# --- The two objectives ----------------------------------------------------------------------------------------------
+
+
+class _Wrong(NamedTuple):
+    """Samples whose top class is wrong, `rows` of logits and labels; the centre and the units of the ridge on w."""
+
+    logits: np.ndarray
+    labels: np.ndarray
+    rows: np.ndarray
+    centre: np.ndarray
+    units: np.ndarray
+
+    def minimise(self, fit: PartnerFit, start: np.ndarray, tolerance: float = 1e-14) -> Optimum:
+        """Return the best w for the counts and the prior of `fit`."""
+        return minimise(lambda weights: self.objective(weights, fit), self.centre, self.units, start, tolerance)
+
+    def objective(self, weights: np.ndarray, fit: PartnerFit) -> tuple[float, np.ndarray, np.ndarray]:
+        """Return the NLL of their labels, given that the top class is wrong, each sample left out of its own counts.
+
+        A sum, with its gradient and its Hessian in w.
+        """
+        counts = _log_counts(fit.confusions, fit.prior)
+        nll, gradient, hessian = 0.0, np.zeros(3), np.zeros((3, 3))
+        for rows in blocks(len(self.rows), self.logits.shape[1]):
+            part = _Part.of(self.logits[self.rows[rows]], fit.scale)
+            y, h = self.labels[self.rows[rows]], part.gap / fit.mean_gap
+            table = _left_out(counts[part.top], fit, part, y)
+            log_p = _scores(part, table, weights, h)
+            nll -= float(log_p[part.index, y].sum())
+            p = np.exp(log_p, out=log_p)
+            pu, pl = p * part.u, p * table
+            mean = np.stack([pu.sum(axis=1), pl.sum(axis=1)], axis=1)
+            target = np.stack([part.u[part.index, y], table[part.index, y]], axis=1)
+            uu = np.einsum("ij,ij->i", pu, part.u) - mean[:, 0] ** 2
+            ul = np.einsum("ij,ij->i", pu, table) - mean[:, 0] * mean[:, 1]
+            ll = np.einsum("ij,ij->i", pl, table) - mean[:, 1] ** 2
+            basis = np.stack([np.ones_like(h), h], axis=1)
+            away = mean - target
+            gradient += np.concatenate([[away[:, 0].sum()], away[:, 1] @ basis])
+            hessian[0, 0] += uu.sum()
+            hessian[0, 1:] += ul @ basis
+            hessian[1:, 1:] += (basis * ll[:, None]).T @ basis
+        hessian[1:, 0] = hessian[0, 1:]
+        return nll, gradient, hessian
+
+
+def _left_out(table: np.ndarray, fit: PartnerFit, part: _Part, labels: np.ndarray) -> np.ndarray:
+    """Return log counts (rows, k) without each row's own label, if its top class is wrong; `table` is overwritten."""
+    there = np.flatnonzero(part.top != labels)
+    y = labels[there]
+    seen = fit.confusions[part.top[there], y] - 1
+    table[there, y] = _log_counts(seen, fit.prior, len(fit.confusions))
+    return table
+
+
+class _Top:
+    """The NLL of whether the top class is right, given features (n, 4) of its log-odds."""
+
+    def __init__(self, features: np.ndarray, right: np.ndarray):
+        self.features, self.right = features, right
+
+    def value(self, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """Return the sum, its gradient and its Hessian in v."""
+        odds = self.features @ weights
+        nll = float(np.logaddexp(0.0, odds).sum() - odds[self.right].sum())
+        p = np.exp(-np.logaddexp(0.0, -odds))
+        hessian = (self.features * (p * (1 - p))[:, None]).T @ self.features
+        return nll, (p - self.right) @ self.features, hessian
+
+
+def _top_features(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features (n, 4) of samples, each left out of its own counts, and whether the top class is right."""
+    features, right = np.empty((len(labels), 4)), np.empty(len(labels), dtype=bool)
+    counts = _log_counts(fit.confusions, fit.prior)
+    for rows in blocks(*logits.shape):
+        part = _Part.of(logits[rows], fit.scale)
+        right[rows] = part.top == labels[rows]
+        features[rows] = _describe(part, _left_out(counts[part.top], fit, part, labels[rows]), fit)[1]
+    return features, right
+
+
+def _nll(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, wrong: np.ndarray) -> float:
+    """Return the sum of the NLL of samples whose top class is wrong, `wrong` of all, as predicted."""
+    total, counts = 0.0, _log_counts(fit.confusions, fit.prior)
+    for rows in blocks(len(wrong), logits.shape[1]):
+        part = _Part.of(logits[wrong[rows]], fit.scale)
+        others, features = _describe(part, counts[part.top], fit)
+        total += float(np.logaddexp(0.0, features @ fit.top).sum() - others[part.index, labels[wrong[rows]]].sum())
+    return total
+
+
+def _choose_prior(fit: PartnerFit, wrong: _Wrong) -> tuple[PartnerFit, np.ndarray]:
+    """Return the fit with the prior and the symmetry that predict best, and the weights w to start from."""
+    stride = max(1, len(wrong.rows) * wrong.logits.shape[1] // SEARCHED)
+    some = wrong._replace(rows=wrong.rows[::stride])
+    best, chosen, start = math.inf, fit, wrong.centre
+    for symmetric, prior in itertools.product((True, False), PRIORS):
+        confusions = fit.confusions + fit.confusions.T if symmetric else fit.confusions
+        tried = replace(fit, confusions=confusions, prior=prior, symmetric=symmetric)
+        found = some.minimise(tried, start, tolerance=1e-4)
+        if found.value < best:
+            best, chosen, start = found.value, tried, found.weights
+    return chosen, start
