@@ -16,7 +16,7 @@ import numpy as np
 
 from halobench.calibration.arrays import blocks
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
-from halobench.calibration.convex import minimise
+from halobench.calibration.convex import RIDGE, Objective, minimise
 from halobench.calibration.rescaling import FLAT, rescale
 from halobench.calibration.temperature_scaling import fit_exactly, fit_smoothed
 
@@ -24,7 +24,7 @@ from halobench.calibration.temperature_scaling import fit_exactly, fit_smoothed
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit b0 and b1 to least NLL plus a small ridge towards TS: finite on separable data, and never above TS.
 
-    If one of them would be below 0, TS is what is returned.
+    The gradient reported is what the conditions of an optimum with b0, b1 >= 0 (Karush, Kuhn and Tucker's) fail by.
 
     Parameters
     ----------
@@ -60,11 +60,24 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         return value, gradient, hessian
 
     centre = np.full(2, beta / scale)
-    optimum = minimise(objective, centre)
-    weights, gradient = optimum.weights, optimum.gradient / len(labels)
-    if weights.min() < 0:  # it would turn the order of classes around
-        weights, gradient = centre, ts.gradient
+    weights = minimise(objective, centre).weights
+    if weights.min() < 0:  # then the best of those that aren't has this one at 0
+        other = 1 - int(weights.argmin())
+        weights = np.zeros(2)
+        weights[other] = max(0.0, minimise(_along(objective, other), centre[:1]).weights[0])
+    slopes = (objective(weights)[1] + RIDGE * (weights - centre)) / len(labels)
+    gradient = float(np.where(weights > 0, np.abs(slopes), np.maximum(-slopes, 0)).max())
     return scored(transform, logits, labels, gradient, gradient <= GRADIENT)
+
+
+def _along(objective: Objective, axis: int) -> Objective:
+    """Return `objective` as a function of one of its two weights, the other at 0."""
+
+    def restricted(weight: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        value, gradient, hessian = objective(np.eye(2)[axis] * weight)
+        return value, gradient[[axis]], hessian[[axis]][:, [axis]]
+
+    return restricted
 
 
 def _gaps(logits: np.ndarray) -> np.ndarray:
