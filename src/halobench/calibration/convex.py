@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-RIDGE = 0.1
-"""Strength of the ridge, against a sum over samples: the likelihood of a sample or two outweighs it."""
+RIDGE = 0.3
+"""Strength of the ridge, against a sum over samples, so that it fades as samples grow.
+
+On cells with overlap or label noise .1 is better by .003 nats on average, and 1 worse by as much; where classes are
+nearly separate, and a map fitted to some ten errors can only do harm, it is the other way round by some more."""
 
 STEPS, HALVINGS = 100, 60
 
