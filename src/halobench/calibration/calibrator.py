@@ -77,8 +77,8 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     Parameters
     ----------
     name : str
-        One of ``vector``, ``matrix``, ``isotonic``, ``histogram``, ``ensemble``; another file of
-        ``halobench/calibration/calibrators``, or ``module:object``.
+        One of ``vector``, ``matrix``, ``isotonic``, ``histogram``, ``ensemble``, ``ts_mix``, ``gap``, ``partner``;
+        another file of ``halobench/calibration/calibrators``, or ``module:object``.
     logits : (n, k) array
         Finite.
     labels : (n,) integers

@@ -32,6 +32,7 @@ PROBES |= {"manifold": "Random direction among\nprincipal components"}
 CALIBRATORS = {"none": "no TS", "released": "released TS", "exact": "exact TS", "oracle": "oracle TS"}
 CALIBRATORS |= {"ensemble": "ensemble TS", "vector": "vector scaling", "matrix": "matrix scaling"}
 CALIBRATORS |= {"isotonic": "isotonic", "histogram": "histogram"}
+CALIBRATORS |= {"ts_mix": "TS mixed with uniform", "gap": "gap scaling", "partner": "partner scaling"}
 REFERENCES = {"bayes": "Bayes posterior", "nearest": "1-nearest neighbour + TS", "uniform": "uniform guess"}
 VERDICTS = {"holds": "holds", "does_not": "does not hold", "undecided": "undecided", "not_tested": "not tested"}
 

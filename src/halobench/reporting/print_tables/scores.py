@@ -320,6 +320,9 @@ FITS = {
     "matrix": "matrix scaling, an affine map of the logits",
     "isotonic": "isotonic, a monotone map of each class's probability",
     "histogram": "histogram, frequencies in bins of each class's probability",
+    "ts_mix": "TS mixed with a little of a uniform guess",
+    "gap": "gap scaling, a temperature that depends on the gap of the two largest logits",
+    "partner": "partner scaling, which knows from validation confusions which classes are taken for which",
 }
 
 
