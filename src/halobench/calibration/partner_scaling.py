@@ -54,6 +54,9 @@ SEARCHED = 1 << 17
 CLASS_RIDGE = 10.0
 """Strength of the ridge on c, the difference of single classes: as if drawn with a standard deviation of .3."""
 
+WORK = 1 << 15
+"""Elements per block of rows; some eight arrays of that size are held at once."""
+
 COUNTS_UNIT = 4.0
 """What the ridge takes for the size of L, in nats: with 1, a map fitted to a dozen errors may do harm."""
 
@@ -123,7 +126,7 @@ class PartnerFit:
         """Return log probabilities (n, k), float64, for logits that were checked before."""
         out = np.empty(logits.shape)
         table = _log_counts(self.confusions, self.prior)
-        for rows in blocks(*logits.shape):
+        for rows in blocks(*logits.shape, WORK):
             part = _Part.of(logits[rows], self.scale)
             others, features = _describe(part, table[part.top], self)
             odds = features @ self.top + self.classes[part.top]
@@ -225,7 +228,7 @@ class _Part(NamedTuple):
 def _survey(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Return each row's predicted class and gap, (n,) each, and how far logits lie below the top (root mean square)."""
     parts, total = [], 0.0
-    for rows in blocks(*logits.shape):
+    for rows in blocks(*logits.shape, WORK):
         part = _Part.of(logits[rows], 1.0)
         total += float(np.einsum("ij,ij->", part.u, part.u))
         parts.append((part.top, part.gap))
@@ -283,7 +286,7 @@ class _Wrong(NamedTuple):
         """
         counts = _log_counts(fit.confusions, fit.prior)
         nll, gradient, hessian = 0.0, np.zeros(3), np.zeros((3, 3))
-        for rows in blocks(len(self.rows), self.logits.shape[1]):
+        for rows in blocks(len(self.rows), self.logits.shape[1], WORK):
             part = _Part.of(self.logits[self.rows[rows]], fit.scale)
             y, h = self.labels[self.rows[rows]], 2 * part.gap / (part.gap + fit.mean_gap)
             table = _left_out(counts[part.top], fit, part, y)
@@ -363,7 +366,7 @@ def _cross_fitted(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, top: 
         counts = _count(top[fold != number], labels[fold != number], logits.shape[1])
         table = _log_counts(counts + counts.T if fit.symmetric else counts, fit.prior)
         mine = np.flatnonzero(fold == number)
-        for rows in blocks(len(mine), logits.shape[1]):
+        for rows in blocks(len(mine), logits.shape[1], WORK):
             part = _Part.of(logits[mine[rows]], fit.scale)
             features[mine[rows]] = _describe(part, table[part.top], fit)[1]
     return features

@@ -199,6 +199,16 @@ def test_it_reaches_the_closed_form_of_known_partners(k, m):
     assert left < nearest_neighbour_kl(k, 0.5, m) - 0.2
 
 
+def test_partners_cost_as_many_samples_as_the_formula_says():
+    """With c samples a class and m = 2, a pair is never confused with probability exp(-beta c): mean of 24 draws."""
+    k, c, beta = 32, 3, 0.5
+    new, _, posterior = nearest(4000, k, 2, beta, seed=99)
+    draws = (nearest(c * k, k, 2, beta, seed) for seed in range(24))
+    left = [kl(np.log(fit_partner(z, y).predict_proba(new)), posterior) for z, y, _ in draws]
+    excess = np.mean(left) - partner_kl(k, beta, 2)
+    assert excess == pytest.approx(beta / 2 * math.log(k - 1) * math.exp(-beta * c), rel=0.2)
+
+
 def test_a_one_way_confusion_is_found():
     """Class 0 is often the label where 1 is predicted, never the other way: symmetry is not assumed."""
     rng = np.random.default_rng(0)
