@@ -126,14 +126,14 @@ class PartnerFit:
         """Return log probabilities (n, k), float64, for logits that were checked before."""
         out = np.empty(logits.shape)
         table = _log_counts(self.confusions, self.prior)
-        for rows in blocks(*logits.shape, WORK):
+        for rows in blocks(len(logits), logits.shape[1], WORK):
             part = _Part.of(logits[rows], self.scale)
             others, features = _describe(part, table[part.top], self)
             odds = features @ self.top + self.classes[part.top]
             if self.keep_top:
                 odds = np.maximum(odds, others.max(axis=1) + FLAT)
             out[rows] = others - np.logaddexp(0.0, odds)[:, None]
-            out[rows][part.index, part.top] = -np.logaddexp(0.0, -odds)
+            out[rows][part.numbers, part.top] = -np.logaddexp(0.0, -odds)
         return out
 
 
@@ -205,12 +205,12 @@ def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
 
 
 class _Part(NamedTuple):
-    """A block of rows: u (rows, k), the predicted class of each, the gap, and the numbers of the rows."""
+    """A block of rows: u (rows, k), the predicted class of each, the gap, and the numbers of the rows in the block."""
 
     u: np.ndarray
     top: np.ndarray
     gap: np.ndarray
-    index: np.ndarray
+    numbers: np.ndarray
 
     @classmethod
     def of(cls, logits: np.ndarray, scale: float) -> _Part:
@@ -228,7 +228,7 @@ class _Part(NamedTuple):
 def _survey(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Return each row's predicted class and gap, (n,) each, and how far logits lie below the top (root mean square)."""
     parts, total = [], 0.0
-    for rows in blocks(*logits.shape, WORK):
+    for rows in blocks(len(logits), logits.shape[1], WORK):
         part = _Part.of(logits[rows], 1.0)
         total += float(np.einsum("ij,ij->", part.u, part.u))
         parts.append((part.top, part.gap))
@@ -245,7 +245,7 @@ def _log_counts(confusions: np.ndarray | float, prior: float, k: int = 0) -> np.
 def _scores(part: _Part, table: np.ndarray, which: np.ndarray, h: np.ndarray) -> np.ndarray:
     """Return log P(j | not a), (rows, k), -inf at a, of log counts `table` (rows, k)."""
     scores = which[0] * part.u + (which[1] + which[2] * h)[:, None] * table
-    scores[part.index, part.top] = -np.inf
+    scores[part.numbers, part.top] = -np.inf
     scores -= scores.max(axis=1, keepdims=True)
     scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
     return scores
@@ -256,7 +256,7 @@ def _describe(part: _Part, table: np.ndarray, fit: PartnerFit) -> tuple[np.ndarr
     h = 2 * part.gap / (part.gap + fit.mean_gap)
     others = _scores(part, table, fit.which, h)
     tempered = part.u * (fit.beta / fit.scale)
-    tempered[part.index, part.top] = -np.inf
+    tempered[part.numbers, part.top] = -np.inf
     highest = tempered.max(axis=1)
     odds = -highest - np.log(np.exp(tempered - highest[:, None]).sum(axis=1))
     mean = np.einsum("ij,ij->i", np.exp(others), part.u)
@@ -291,11 +291,11 @@ class _Wrong(NamedTuple):
             y, h = self.labels[self.rows[rows]], 2 * part.gap / (part.gap + fit.mean_gap)
             table = _left_out(counts[part.top], fit, part, y)
             log_p = _scores(part, table, weights, h)
-            nll -= float(log_p[part.index, y].sum())
+            nll -= float(log_p[part.numbers, y].sum())
             p = np.exp(log_p, out=log_p)
             pu, pl = p * part.u, p * table
             mean = np.stack([pu.sum(axis=1), pl.sum(axis=1)], axis=1)
-            target = np.stack([part.u[part.index, y], table[part.index, y]], axis=1)
+            target = np.stack([part.u[part.numbers, y], table[part.numbers, y]], axis=1)
             uu = np.einsum("ij,ij->i", pu, part.u) - mean[:, 0] ** 2
             ul = np.einsum("ij,ij->i", pu, table) - mean[:, 0] * mean[:, 1]
             ll = np.einsum("ij,ij->i", pl, table) - mean[:, 1] ** 2

@@ -137,7 +137,7 @@ def repair_ladder(
     fitted = sample_scores.cross_entropy(_families(logits, targets, labels)[best](logits), targets)
     upper = float(scored[best].mean())
     bounds = (min(upper, max(float(noise.mean()), float(fitted.mean()))), upper)
-    return RepairLadder(parts[0], parts[1] if known else None, *parts[2:], best_map_bounds=bounds, map=best)
+    return RepairLadder(parts[0], parts[1] if known else None, parts[2], parts[3], parts[4], bounds, best)
 
 
 def _drawn(posterior: np.ndarray, seed: int) -> np.ndarray:
