@@ -17,7 +17,7 @@ optimum finite and unique on any data, separable ones included. For w a sample's
 that it sees; for v and c the counts are those of other folds of the samples.
 
 What is proved: the gradient bounds how far each part is from its optimum (`halobench.calibration.convex`); the NLL with
-samples left out of their own counts, which is what is minimised, is at most TS's. What is not: that the NLL is below
+samples left out of their own counts, which is what is minimised, is at most TS's if TS has an optimum. What is not: that the NLL is below
 TS's on other samples (where errors are few, it may be above it by some hundredths); and r and the symmetry are the best
 of a grid, judged by a part of the samples if there are very many.
 
@@ -81,7 +81,7 @@ class PartnerFit:
         r, in samples per class.
     symmetric : bool
     beta, scale, mean_gap : float
-        TS's inverse temperature; what s is multiplied with in u (beta, or 1 / spread if beta is 0); mean gap in logits.
+        TS's inverse temperature; what z_j - z_a is multiplied with in u: beta, or 1 / spread if that is 0; in logits.
     nll : float
         Mean NLL on the samples that it was fitted to, each left out of the counts that it sees, in nats.
     gradient : float

@@ -10,7 +10,8 @@
 
 The best map is unknown. It is estimated from above by maps that are fitted to some folds of the samples and scored on
 the others: the expected NLL of any such map is at least that of the best one. So `training` is too large on average and
-`richer_map` too small, both by what the maps still miss. From below the same family is fitted and scored on all
+`richer_map` too small, both by what the maps still miss. (The best of four families is chosen by these very scores,
+which favours it by next to nothing.) From below the same family is fitted and scored on all
 samples, which on average is at most what the best of the family reaches: a bound if the family holds the best map. More
 samples, of which a distribution has as many as one likes, bring the two together.
 

@@ -12,6 +12,7 @@ from scipy.special import log_expit, log_softmax, logsumexp
 
 from halobench import SpecError, fit_partner, fit_temperature, kl, nll
 from halobench.calibration import calibrator, convex, partner_scaling
+from halobench.calibration.temperature_scaling import fit_smoothed
 from halobench.theory import nearest_neighbour_kl, partner_kl
 
 
@@ -304,6 +305,14 @@ def test_bad_arrays_are_named(call, key):
     with pytest.raises(SpecError) as caught:
         call()
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_the_smoothed_temperature_is_that_of_smoothed_labels(share):
+    logits, labels = confused(30, 5, share=share)
+    smooth = (1 - 1 / 31) * np.eye(5)[labels] + 1 / 31 / 5
+    assert fit_smoothed(logits, labels) == pytest.approx(fit_temperature(logits, smooth).beta, rel=1e-9)
+    assert fit_smoothed(np.zeros((4, 3)), np.arange(4) % 3) == 0
 
 
 # Gap scaling and ts-mix -----------------------------------------------------------------------------------------------
