@@ -46,7 +46,7 @@ def minimise(
 ) -> Optimum:
     """Minimise objective(w) + RIDGE / 2 |units (w - centre)|^2 by Newton's method with backtracking.
 
-    The optimum exists and is unique whatever the data, separable ones included. The value is at most objective(centre).
+    The optimum exists and is unique whatever the data, separable ones included; its value is at most objective(centre).
 
     Parameters
     ----------

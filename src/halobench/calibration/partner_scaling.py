@@ -16,10 +16,10 @@ The likelihood is the product of both parts, and each is convex in its numbers, 
 optimum finite and unique on any data, separable ones included. For w a sample's own label is left out of the counts
 that it sees; for v and c the counts are those of other folds of the samples.
 
-What is proved: the gradient bounds how far each part is from its optimum (`halobench.calibration.convex`); the NLL with
-samples left out of their own counts, which is what is minimised, is at most TS's if TS has an optimum. What is not: that the NLL is below
-TS's on other samples (where errors are few, it may be above it by some hundredths); and r and the symmetry are the best
-of a grid, judged by a part of the samples if there are very many.
+What is proved: the gradient bounds how far each part is from its optimum (`halobench.calibration.convex`), and so the
+NLL with samples left out of their own counts, which is what is minimised, is at most that of TS, if TS has an optimum.
+What is not: that the NLL is below that of TS on other samples (if errors are few, it may be above it by some
+hundredths). r and the symmetry are the best of a grid, judged by a part of the samples if there are very many.
 
 References
 ----------
@@ -80,8 +80,8 @@ class PartnerFit:
     prior : float
         r, in samples per class.
     symmetric : bool
-    beta, scale, mean_gap : float
-        TS's inverse temperature; what z_j - z_a is multiplied with in u: beta, or 1 / spread if that is 0; in logits.
+    beta, mean_gap : float
+        TS's inverse temperature, of labels smoothed by 1 / (n + 1) if TS has no optimum; the mean gap in logits.
     nll : float
         Mean NLL on the samples that it was fitted to, each left out of the counts that it sees, in nats.
     gradient : float
@@ -100,7 +100,6 @@ class PartnerFit:
     prior: float
     symmetric: bool
     beta: float
-    scale: float
     mean_gap: float
     nll: float = math.nan
     gradient: float = math.nan
@@ -127,7 +126,7 @@ class PartnerFit:
         out = np.empty(logits.shape)
         table = _log_counts(self.confusions, self.prior)
         for rows in blocks(len(logits), logits.shape[1], WORK):
-            part = _Part.of(logits[rows], self.scale)
+            part = _Part.of(logits[rows], self.beta)
             others, features = _describe(part, table[part.top], self)
             odds = features @ self.top + self.classes[part.top]
             if self.keep_top:
@@ -181,14 +180,12 @@ def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
     ts = fit_exactly(logits, labels)
     beta = fit_smoothed(logits, labels) if ts.separable else ts.beta
     top, gap, spread = _survey(logits)
-    scale, mean_gap = beta or 1 / spread, float(gap.mean()) or 1.0
-    centre = np.array(TS_WHICH if beta else (0.0, 0.0, 0.0))
-    counts = _count(top, labels, k)
-    fit = PartnerFit(centre, np.array(TS_TOP), np.zeros(k), counts, PRIORS[-1], False, beta, scale, mean_gap)
+    counts, centre = _count(top, labels, k), np.array(TS_WHICH)
+    fit = PartnerFit(centre, np.array(TS_TOP), np.zeros(k), counts, PRIORS[-1], False, beta, float(gap.mean()) or 1.0)
     which = Optimum(centre, 0.0, 0.0, 0.0)
     rows = np.flatnonzero(top != labels)
     if len(rows) and k > 2:
-        wrong = _Wrong(logits, labels, rows, centre, np.array([scale * spread, COUNTS_UNIT, COUNTS_UNIT]))
+        wrong = _Wrong(logits, labels, rows, centre, np.array([beta * spread or 1.0, COUNTS_UNIT, COUNTS_UNIT]))
         fit, start = _choose_prior(fit, wrong)
         which = wrong.minimise(fit, start)
     fit = replace(fit, which=which.weights)
@@ -213,7 +210,7 @@ class _Part(NamedTuple):
     numbers: np.ndarray
 
     @classmethod
-    def of(cls, logits: np.ndarray, scale: float) -> _Part:
+    def of(cls, logits: np.ndarray, beta: float) -> _Part:
         u = logits.astype(np.float64)
         index = np.arange(len(u))
         top = u.argmax(axis=1)
@@ -221,7 +218,7 @@ class _Part(NamedTuple):
         u[index, top] = -np.inf
         gap = -u.max(axis=1)
         u[index, top] = 0.0
-        u *= scale
+        u *= beta
         return cls(u, top, gap, index)
 
 
@@ -233,7 +230,7 @@ def _survey(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         total += float(np.einsum("ij,ij->", part.u, part.u))
         parts.append((part.top, part.gap))
     top, gap = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return top, gap, math.sqrt(total / (len(logits) * (logits.shape[1] - 1))) or 1.0
+    return top, gap, math.sqrt(total / (len(logits) * (logits.shape[1] - 1)))
 
 
 def _log_counts(confusions: np.ndarray | float, prior: float, k: int = 0) -> np.ndarray:
@@ -255,7 +252,7 @@ def _describe(part: _Part, table: np.ndarray, fit: PartnerFit) -> tuple[np.ndarr
     """Return log P(j | not a) (rows, k) and the features of the top class's log-odds (rows, 4)."""
     h = 2 * part.gap / (part.gap + fit.mean_gap)
     others = _scores(part, table, fit.which, h)
-    tempered = part.u * (fit.beta / fit.scale)
+    tempered = part.u.copy()
     tempered[part.numbers, part.top] = -np.inf
     highest = tempered.max(axis=1)
     odds = -highest - np.log(np.exp(tempered - highest[:, None]).sum(axis=1))
@@ -287,7 +284,7 @@ class _Wrong(NamedTuple):
         counts = _log_counts(fit.confusions, fit.prior)
         nll, gradient, hessian = 0.0, np.zeros(3), np.zeros((3, 3))
         for rows in blocks(len(self.rows), self.logits.shape[1], WORK):
-            part = _Part.of(self.logits[self.rows[rows]], fit.scale)
+            part = _Part.of(self.logits[self.rows[rows]], fit.beta)
             y, h = self.labels[self.rows[rows]], 2 * part.gap / (part.gap + fit.mean_gap)
             table = _left_out(counts[part.top], fit, part, y)
             log_p = _scores(part, table, weights, h)
@@ -367,7 +364,7 @@ def _cross_fitted(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, top: 
         table = _log_counts(counts + counts.T if fit.symmetric else counts, fit.prior)
         mine = np.flatnonzero(fold == number)
         for rows in blocks(len(mine), logits.shape[1], WORK):
-            part = _Part.of(logits[mine[rows]], fit.scale)
+            part = _Part.of(logits[mine[rows]], fit.beta)
             features[mine[rows]] = _describe(part, table[part.top], fit)[1]
     return features
 

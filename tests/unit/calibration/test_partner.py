@@ -44,7 +44,7 @@ def log_parts(
     """One row's top class a, log P(j | not a) by class j, and the four features, by loops and sums."""
     k, a = len(z), int(np.argmax(z))
     others = [j for j in range(k) if j != a]
-    u = {j: fit.scale * (z[j] - z[a]) for j in others}
+    u = {j: fit.beta * (z[j] - z[a]) for j in others}
     gap = z[a] - max(z[j] for j in others)
     h = 2 * gap / (gap + fit.mean_gap)
     scores = {j: w[0] * u[j] + (w[1] + w[2] * h) * math.log(1 + (k - 1) * counts[a, j] / fit.prior) for j in others}
@@ -81,7 +81,7 @@ def test_the_numbers_are_those_that_scipy_finds_with_each_sample_really_left_out
     fit = fit_partner(logits, labels)
     without = [counted(np.delete(logits, i, 0), np.delete(labels, i), fit.symmetric) for i in range(len(labels))]
     rows = list(zip(logits, labels, without, strict=True))
-    u = fit.scale * (logits - logits.max(axis=1, keepdims=True))
+    u = fit.beta * (logits - logits.max(axis=1, keepdims=True))
     sizes = np.array([math.sqrt((u**2).sum() / (u.shape[0] * (u.shape[1] - 1))), 4, 4])
 
     def which(w: np.ndarray) -> float:
