@@ -28,6 +28,7 @@ TOPICS = {
     "training": "Training",
     "layouts": "Layouts and compilation",
     "temperature": "Temperature scaling",
+    "partner": "Partner scaling",
     "metrics": "Calibration metrics",
     "processes": "Whole processes",
     "demo": "Workflow",

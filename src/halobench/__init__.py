@@ -20,9 +20,11 @@ _HOMES = {
     "calibration.evaluate": ("Calibrated", "calibrate"),
     "calibration.external_logits": ("calibrate_file", "read_logits"),
     "calibration.overlap_theory": (
-        *("mixup_kl_bound", "nearest_neighbour_kl", "posterior_entropy", "two_level_kl", "two_level_slope"),
-        "uniform_kl",
+        *("mixup_kl_bound", "nearest_neighbour_kl", "partner_kl", "posterior_entropy", "two_level_kl"),
+        *("two_level_slope", "uniform_kl"),
     ),
+    "calibration.partner_scaling": ("PartnerFit", "fit_partner"),
+    "calibration.repair": ("RepairLadder", "Rung", "repair_ladder"),
     "core.errors": ("SpecError",),
     "core.specs": (
         *("CalibrateSpec", "DatasetSpec", "LossSpec", "ModelSpec", "NoiseSpec", "ProbeSpec", "SourceSpec"),
@@ -46,7 +48,7 @@ _HOMES = {
     "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
-_SUBMODULES = ("figures", "tables")  # which have public names of their own
+_SUBMODULES = ("figures", "tables", "theory")  # which have public names of their own
 __all__ = ["__version__", *sorted([*_MODULES, *_SUBMODULES])]
 
 

@@ -41,7 +41,7 @@ class Calibrator:
         gradient along the simplex, which bounds what NLL there is to gain. NaN for a fit in closed form.
     converged : bool
     separable : bool
-        TS has no finite optimum on these data, nor then has a family that holds it.
+        TS has no finite optimum on these data, nor then has a family that holds it, unless a ridge gives it one.
     T, beta : float
         NaN: there is no temperature.
     """
@@ -77,8 +77,8 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     Parameters
     ----------
     name : str
-        One of ``vector``, ``matrix``, ``isotonic``, ``histogram``, ``ensemble``; another file of
-        ``halobench/calibration/calibrators``, or ``module:object``.
+        One of ``vector``, ``matrix``, ``isotonic``, ``histogram``, ``ensemble``, ``ts_mix``, ``gap``, ``partner``;
+        another file of ``halobench/calibration/calibrators``, or ``module:object``.
     logits : (n, k) array
         Finite.
     labels : (n,) integers

@@ -99,6 +99,47 @@ def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarr
     return float(binary + wrong * np.log(classes - 1) - posterior_entropy(beta, group, shares))
 
 
+def partner_kl(classes: int, beta: float, group: int, shares: np.ndarray | None = None) -> float:
+    """Return the KL of the one-hot nearest-neighbour interpolator after the best map of its logits, in nats.
+
+    One-hot logits tell the neighbour's label a alone, so the best map answers P(y | a): it knows how often a is wrong
+    and which classes share a region with it, and spreads the doubt over these m - 1 partners. For equal shares, with
+    b = beta (m - 1) / m,
+
+        KL = H(b) + b log(m - 1) - beta log m,
+
+    where temperature scaling leaves `nearest_neighbour_kl`, with k - 1 for m - 1: the growth in k is gone, and the
+    difference is b log((k - 1) / (m - 1)). What is left only other features of x, so other training, can repair.
+
+    Parameters
+    ----------
+    classes : int
+        Number of classes k, a multiple of `group`; the value doesn't depend on it.
+    beta : float
+        Mass of the shared regions, in (0, 1).
+    group : int
+        Classes m that share a region, at least 2.
+    shares : (m,) array, optional
+        P(class | shared region); equal if not given.
+
+    Raises
+    ------
+    SpecError
+        If a value is out of its range.
+
+    Examples
+    --------
+    >>> [round(partner_kl(k, 0.5, 2), 3) for k in (2, 16, 128)]
+    [0.216, 0.216, 0.216]
+    """
+    _check(classes, beta, group)
+    p = _shares(group, shares)
+    # P(y, a) of a group's classes: a itself on own regions, two draws from the shares on the shared one.
+    joint = (1 - beta) * np.eye(len(p)) / len(p) + beta * np.outer(p, p)
+    given_neighbour = joint / joint.sum(axis=1, keepdims=True)
+    return float(-np.sum(joint * np.log(given_neighbour)) - posterior_entropy(beta, group, shares))
+
+
 def two_level_kl(
     classes: np.ndarray | float,
     beta: np.ndarray | float,

@@ -30,7 +30,8 @@ from halobench.calibration.nll_curve import (
 from halobench.calibration.rescaling import FLAT, rescale, temper
 from halobench.core.errors import require
 
-__all__ = ["CERTIFICATE", "FLAT", "TemperatureFit", "fit_exactly", "fit_temperature", "scale", "tempered"]
+__all__ = ["CERTIFICATE", "FLAT", "TemperatureFit", "fit_exactly", "fit_smoothed", "fit_temperature", "scale"]
+__all__ += ["tempered"]
 
 CERTIFICATE = 1e-7
 """Relative half-width of the interval of beta over whose ends the gradient must change its sign."""
@@ -126,6 +127,19 @@ def _fit(logits: np.ndarray, summary: DataSummary, nll_at_zero: float, guess: fl
     noise = slope_rounding(logits.shape[1], curve.slope, start * summary.linear)
     proved = _changes_sign(curve, x, start * summary.spread, noise) or _ends_differ(logits, summary.linear, beta)
     return TemperatureFit(1 / beta, beta, optimum.nll, optimum.slope / beta, proved, False)
+
+
+def fit_smoothed(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the beta of least NLL under labels smoothed by 1 / (n + 1), which is finite on separable data too.
+
+    For calibrators that need a temperature where TS has none. Arrays are checked before, and finite.
+    """
+    summary = summarise(logits, labels)
+    if summary.slope_at_zero >= -slope_rounding(logits.shape[1], summary.slope_at_zero, summary.linear):
+        return 0.0
+    uniform = 1 / (len(labels) + 1)
+    start, x, _ = _minimise(logits, summary.linear + uniform * summary.slope_at_zero, 1.0)
+    return start * (1 + x)
 
 
 def scale(logits: np.ndarray, beta: float) -> np.ndarray:

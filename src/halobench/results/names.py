@@ -61,6 +61,19 @@ CALIBRATIONS = {
     "histogram": Name(
         "histogram", "frequencies in bins of each class's probability", Style("#D99557", "h", (0, (2, 1)))
     ),
+    "ts_mix": Name(
+        "TS mixed with uniform", "TS mixed with a little of a uniform guess", Style("#8C6BB1", "P", (0, (1.2, 1)))
+    ),
+    "gap": Name(
+        "gap scaling",
+        "a temperature that depends on the gap between the two largest logits",
+        Style("#B8860B", "X", (0, (5, 1, 1, 1))),
+    ),
+    "partner": Name(
+        "partner scaling",
+        "TS that knows from the confusions on validation data which classes are taken for which",
+        Style("#00695C", "*"),
+    ),
 }
 
 _MIXUP = "trains on convex combinations of {} samples and their labels"

@@ -16,7 +16,7 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs import CalibrateSpec
 
-OWN = ("vector", "isotonic", "histogram", "ensemble")
+OWN = ("vector", "isotonic", "histogram", "ensemble", "gap", "partner", "ts_mix")
 INSTALLED = importlib.util.find_spec("probmetrics") is not None and importlib.util.find_spec("numba") is not None
 # Those that need the extra are tried where it is.
 EACH = [

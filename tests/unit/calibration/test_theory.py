@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 from halobench.calibration.overlap_theory import (
     mixup_kl_bound,
     nearest_neighbour_kl,
+    partner_kl,
     posterior_entropy,
     two_level_kl,
     two_level_slope,
@@ -88,6 +89,51 @@ def test_two_levels_against_direct_minimisation(draw):
     assert two_level_kl(k, beta, m, 3 * own, 3 * top, 3 * partner) == pytest.approx(found, abs=1e-9), (
         "only ratios matter"
     )
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize(("k", "m", "shares"), [(8, 2, None), (32, 4, None), (6, 6, None), (12, 3, (0.5, 0.3, 0.2))])
+def test_known_partners_against_direct_minimisation_and_draws(k, m, shares, beta):
+    """The best answer to each neighbour's label, found without the formula; and the entropy of drawn pairs."""
+    p = np.full(m, 1 / m) if shares is None else np.array(shares)
+    found = partner_kl(k, beta, m, shares if shares is None else p)
+    own = [(1 - beta, None)]
+    cases = [(beta * p[a], p) for a in range(m)]  # neighbour a on the shared region: the label is drawn from p
+    entropy = -beta * float(p @ np.log(p))
+    total = 0.0
+    for a in range(m):
+        target = cases[a][0] * cases[a][1] + own[0][0] / m * np.eye(m)[a]
+        # An answer to a: logits of the group's classes, of which that of the last is 0; strangers get nothing.
+
+        def nll(logits: np.ndarray, target: np.ndarray = target) -> float:
+            row = np.append(logits, 0.0)
+            return float(-target @ (row - logsumexp(row)))
+
+        total += minimize(nll, np.zeros(m - 1), tol=1e-14, options={"gtol": 1e-10}).fun
+    assert found == pytest.approx(total - entropy, abs=1e-8)
+    if shares is None:
+        b = beta * (m - 1) / m
+        closed = -b * np.log(b) - (1 - b) * np.log(1 - b) + b * np.log(m - 1) - beta * np.log(m)
+        assert found == pytest.approx(closed, abs=1e-12)
+        assert nearest_neighbour_kl(k, beta, m) - found == pytest.approx(b * np.log((k - 1) / (m - 1)), abs=1e-12)
+    rng, n = np.random.default_rng(0), 400_000
+    shared = rng.random(n) < beta
+    alone, first, second = rng.integers(m, size=n), *rng.choice(m, size=(2, n), p=p)
+    pairs = np.zeros((m, m))
+    np.add.at(pairs, (np.where(shared, first, alone), np.where(shared, second, alone)), 1 / n)
+    drawn = -float(np.sum(pairs * np.log(np.maximum(pairs, 1e-300) / pairs.sum(axis=1, keepdims=True))))
+    assert found == pytest.approx(drawn - entropy, abs=0.004)
+
+
+def test_two_levels_without_strangers_do_not_grow():
+    """A temperature that also knows the partners leaves the two-level KL at k = m, whatever k is."""
+    k, m, beta = 32, 2, 0.5
+    posterior, mass = one_group(k, m, beta, np.full(m, 1 / m))
+    logits = np.full((1 + m, k), -1e9)
+    logits[:, :m] = [[1.0, 0.0], [1.0, 0.3], [0.3, 1.0]]
+    assert two_level_kl(m, beta, m, 1.0, 1.0, 0.3) == pytest.approx(minimised(logits, posterior, mass), abs=1e-8)
+    assert two_level_kl(m, beta, m, 1.0, 1.0, 0.0) == pytest.approx(partner_kl(k, beta, m), abs=1e-12)
+    assert two_level_kl(m, beta, m, 1.0, 1.0, 0.3) < two_level_kl(k, beta, m, 1.0, 1.0, 0.3) - 0.3
 
 
 @pytest.mark.parametrize("own", [0.3, 0.8, 1.0, 2.0])

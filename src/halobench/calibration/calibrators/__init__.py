@@ -8,6 +8,9 @@ matrix    W z + b, a ridge towards TS: structured matrix scaling                
 isotonic  a monotone map of each class's probability, normalised                 scikit-learn
 histogram the frequency in a bin of each class's probability, normalised         numpy
 ensemble  w_1 softmax(z / T) + w_2 softmax(z) + w_3 / k: ensemble TS             scipy, SLSQP
+ts_mix    n / (n + 1) softmax(z / T) + 1 / (n + 1) / k                           numpy
+gap       z / T, T a function of the gap of the two largest logits               numpy, Newton's method
+partner   TS's logits and validation confusions with the predicted class         numpy, Newton's method
 ========= ====================================================================== ============================
 
 A file here defines ``fit(logits, labels)``, and so does any ``module:object``. `fit` gets validation logits, float64

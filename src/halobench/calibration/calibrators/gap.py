@@ -1,0 +1,96 @@
+"""Gap scaling: a temperature that depends on the gap between the two largest logits.
+
+The inverse temperature runs from b0 at a gap of 0 to b1 at a large one: b0 (1 - f) + b1 f, f = gap / (gap + mean gap).
+Both are at least 0, so the order of the classes is kept. The NLL is convex in (b0, b1), and TS is the case b0 = b1.
+
+References
+----------
+H. Guo et al., "Sample Margin-Aware Recalibration of Temperature", arXiv 2506.23492 (SMART): a small network of the gap,
+fitted to a smooth ECE in place of the NLL. C. Tomani, D. Cremers, F. Buettner, "Parameterized Temperature Scaling for
+Boosting the Expressive Power in Post-Hoc Uncertainty Calibration", ECCV 2022: a network of the largest logits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from halobench.calibration.arrays import blocks
+from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
+from halobench.calibration.convex import RIDGE, Objective, minimise
+from halobench.calibration.rescaling import FLAT, rescale
+from halobench.calibration.temperature_scaling import fit_exactly, fit_smoothed
+
+
+def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
+    """Fit b0 and b1 to least NLL plus a small ridge towards TS: finite on separable data, and never above TS.
+
+    The gradient reported is what the conditions of an optimum with b0, b1 >= 0 (Karush, Kuhn and Tucker's) fail by.
+
+    Parameters
+    ----------
+    logits : (n, k) float64 array
+    labels : (n,) integers in [0, k)
+    """
+    ts = fit_exactly(logits, labels)
+    beta = fit_smoothed(logits, labels) if ts.separable else ts.beta
+    mean_gap = float(_gaps(logits).mean()) or 1.0
+    scale = beta or 1 / (float(-rescale(logits, 1.0).min()) or 1.0)
+
+    def transform(z: np.ndarray) -> np.ndarray:
+        shifted = rescale(z, 1.0)
+        spread = np.maximum(-shifted.min(axis=1), np.finfo(float).tiny)
+        # Never flatter than `FLAT`, so that rounding makes no ties.
+        return shifted * np.maximum(_basis(z, mean_gap) @ weights * scale, FLAT / spread)[:, None]
+
+    def objective(w: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        value, gradient, hessian = 0.0, np.zeros(2), np.zeros((2, 2))
+        for rows in blocks(*logits.shape):
+            s, basis, y = rescale(logits[rows], scale), _basis(logits[rows], mean_gap), labels[rows]
+            u = s * (basis @ w)[:, None]
+            u -= u.max(axis=1, keepdims=True)
+            p = np.exp(u)
+            total = p.sum(axis=1)
+            own = np.arange(len(y)), y
+            value += float((np.log(total) - u[own]).sum())
+            p /= total[:, None]
+            mean = np.einsum("ij,ij->i", p, s)
+            variance = np.einsum("ij,ij,ij->i", p, s, s) - mean**2
+            gradient += (mean - s[own]) @ basis
+            hessian += (basis * variance[:, None]).T @ basis
+        return value, gradient, hessian
+
+    centre = np.full(2, beta / scale)
+    weights = minimise(objective, centre).weights
+    if weights.min() < 0:  # then the best of those that aren't has this one at 0
+        other = 1 - int(weights.argmin())
+        weights = np.zeros(2)
+        weights[other] = max(0.0, minimise(_along(objective, other), centre[:1]).weights[0])
+    slopes = (objective(weights)[1] + RIDGE * (weights - centre)) / len(labels)
+    gradient = float(np.where(weights > 0, np.abs(slopes), np.maximum(-slopes, 0)).max())
+    return scored(transform, logits, labels, gradient, gradient <= GRADIENT)
+
+
+def _along(objective: Objective, axis: int) -> Objective:
+    """Return `objective` as a function of one of its two weights, the other at 0."""
+
+    def restricted(weight: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        value, gradient, hessian = objective(np.eye(2)[axis] * weight)
+        return value, gradient[[axis]], hessian[[axis]][:, [axis]]
+
+    return restricted
+
+
+def _gaps(logits: np.ndarray) -> np.ndarray:
+    """Return by how much each row's largest logit lies above the next, (n,)."""
+    gaps = np.empty(len(logits))
+    for rows in blocks(*logits.shape):
+        highest = np.partition(logits[rows], -2, axis=1)
+        gaps[rows] = highest[:, -1] - highest[:, -2]
+    return gaps
+
+
+def _basis(logits: np.ndarray, mean_gap: float) -> np.ndarray:
+    """Return 1 - f and f of each row, (n, 2)."""
+    gaps = _gaps(logits)
+    f = gaps / (gaps + mean_gap)
+    return np.stack([1 - f, f], axis=1)

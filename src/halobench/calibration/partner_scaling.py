@@ -1,0 +1,383 @@
+"""Partner scaling: recalibrate with the classes that validation samples of the same prediction turned out to have.
+
+Temperature scaling (TS) can say how likely a prediction is wrong, but must spread that doubt as the logits do, over
+all other classes. Partner scaling knows from the confusions of the validation samples which classes they are. With a
+the predicted class, u_j = beta (z_j - z_a) at TS's inverse temperature beta, and h = 2 gap / (gap + mean gap), in which
+the gap is that between the two largest logits,
+
+    which other class:     P(j | not a) ~ exp(w0 u_j + (w1 + w2 h) L_aj),    L_aj = log(1 + (k - 1) R_aj / r)
+    whether the top class: log P(a) / P(not a) = v0 t + v1 + v2 h + v3 m + c_a
+
+R_aj counts validation samples of prediction a and label j, with those of prediction j and label a if that predicts
+better; r is the strength of the uniform prior that they are smoothed with. t is TS's log-odds of the top class, and m
+the mean of u_j under P(j | not a). With w = (1, 0, 0), v = (1, 0, 0, 0) and c = 0 this is TS.
+
+The likelihood is the product of both parts, and each is convex in its numbers, with a ridge towards TS that makes the
+optimum finite and unique on any data, separable ones included. For w a sample's own label is left out of the counts
+that it sees; for v and c the counts are those of other folds of the samples.
+
+What is proved: the gradient bounds how far each part is from its optimum (`halobench.calibration.convex`), and so the
+NLL with samples left out of their own counts, which is what is minimised, is at most that of TS, if TS has an optimum.
+What is not: that the NLL is below that of TS on other samples (if errors are few, it may be above it by some
+hundredths). r and the symmetry are the best of a grid, judged by a part of the samples if there are very many.
+
+References
+----------
+G. Kerrigan, P. Smyth, M. Steyvers, "Combining Human Predictions with Model Probabilities via Confusion Matrices and
+Calibration", NeurIPS 2021: the same product of calibrated probabilities and a confusion matrix, that of a human.
+A. Le Coz, S. Herbin, F. Adjed, "Confidence Calibration of Classifiers with Many Classes", NeurIPS 2024: the part that
+is about the top class alone. docs/related.md says what else is kin.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from halobench.calibration.arrays import blocks, check_logits, check_targets, check_unscaled
+from halobench.calibration.calibrator import GRADIENT
+from halobench.calibration.convex import RIDGE, Optimum, minimise
+from halobench.calibration.rescaling import FLAT
+from halobench.calibration.temperature_scaling import fit_exactly, fit_smoothed
+from halobench.core.errors import require
+
+PRIORS = (0.3, 3.0, 30.0, 300.0)
+"""Strengths r of the uniform prior that are tried, in samples per class."""
+
+SEARCHED = 1 << 17
+"""Logits by which r and the symmetry are judged at most; the numbers are then fitted to all."""
+
+CLASS_RIDGE = 10.0
+"""Strength of the ridge on c, the difference of single classes: as if drawn with a standard deviation of .3."""
+
+WORK = 1 << 15
+"""Elements per block of rows; some eight arrays of that size are held at once."""
+
+COUNTS_UNIT = 4.0
+"""What the ridge takes for the size of L, in nats: with 1, a map fitted to a dozen errors may do harm."""
+
+FOLDS = 5
+
+TS_WHICH, TS_TOP = (1.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class PartnerFit:
+    """A fitted partner scaling.
+
+    Attributes
+    ----------
+    which : (3,) array
+        w of the module's first formula: of the logits, of log counts, of log counts times h.
+    top, classes : (4,) and (k,) arrays
+        v and c of its second: of TS's log-odds, constant, of h, of the likely other class's logit; of each class.
+    confusions : (k, k) array
+        R: validation samples by predicted class and label, 0 on the diagonal; with their transpose if `symmetric`.
+    prior : float
+        r, in samples per class.
+    symmetric : bool
+    beta, mean_gap : float
+        TS's inverse temperature, of labels smoothed by 1 / (n + 1) if TS has no optimum; the mean gap in logits.
+    nll : float
+        Mean NLL on the samples that it was fitted to, each left out of the counts that it sees, in nats.
+    gradient : float
+        The largest norm of the two gradients of the mean objective.
+    excess : float
+        By how much the mean objective lies above its least value at most, in nats.
+    converged : bool
+    keep_top : bool
+        Whether the predicted class stays the most likely one.
+    """
+
+    which: np.ndarray
+    top: np.ndarray
+    classes: np.ndarray
+    confusions: np.ndarray
+    prior: float
+    symmetric: bool
+    beta: float
+    mean_gap: float
+    nll: float = math.nan
+    gradient: float = math.nan
+    excess: float = math.nan
+    converged: bool = False
+    keep_top: bool = False
+
+    def predict_proba(self, logits: np.ndarray) -> np.ndarray:
+        """Return calibrated probabilities (n, k), float64, rows of sum 1, for finite logits (n, k).
+
+        Raises
+        ------
+        SpecError
+            If they are not finite or not (n, k) with the k of the fit.
+        """
+        logits = check_logits(logits)
+        k = len(self.confusions)
+        require(logits.shape[1] == k, "logits", f"{logits.shape[1]} classes", f"the {k} that it was fitted to")
+        probabilities = self.log_probabilities(logits)
+        return np.exp(probabilities, out=probabilities)
+
+    def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Return log probabilities (n, k), float64, for logits that were checked before."""
+        out = np.empty(logits.shape)
+        table = _log_counts(self.confusions, self.prior)
+        for rows in blocks(len(logits), logits.shape[1], WORK):
+            part = _Part.of(logits[rows], self.beta)
+            others, features = _describe(part, table[part.top], self)
+            odds = features @ self.top + self.classes[part.top]
+            if self.keep_top:
+                odds = np.maximum(odds, others.max(axis=1) + FLAT)
+            out[rows] = others - np.logaddexp(0.0, odds)[:, None]
+            out[rows][part.numbers, part.top] = -np.logaddexp(0.0, -odds)
+        return out
+
+
+def fit_partner(logits: np.ndarray, labels: np.ndarray, keep_top: bool = False) -> PartnerFit:
+    """Fit partner scaling to validation logits and labels.
+
+    Parameters
+    ----------
+    logits : (n, k) array
+        Finite. float32 is taken as it is.
+    labels : (n,) integers
+        In [0, k). Classes may be missing, among labels and predictions alike.
+    keep_top : bool
+        Keep the predicted class the most likely one, if need be by raising its probability. It changes no fit.
+
+    Returns
+    -------
+    PartnerFit
+
+    Raises
+    ------
+    SpecError
+        Probabilities in place of logits; logits that are not finite or not (n, k) with n >= 1 and k >= 2; labels of
+        another shape, type or range.
+
+    Examples
+    --------
+    Class 0 is taken for class 1 in a third of the samples, never for class 2; the logits don't tell:
+
+    >>> z = np.repeat([[5.0, 0.0, 0.0], [0.0, 0.0, 5.0]], 300, axis=0)
+    >>> fit = fit_partner(z, np.r_[np.tile([0, 0, 1], 100), np.full(300, 2)])
+    >>> fit.predict_proba(z[:1]).round(1).tolist()
+    [[0.7, 0.3, 0.0]]
+    """
+    logits = check_logits(logits)
+    check_unscaled(logits)
+    labels = np.asarray(labels)
+    require(labels.ndim == 1, "labels", f"shape {labels.shape}", f"one label per sample, shape ({len(logits)},)")
+    return replace(fit_checked(logits, check_targets(labels, logits.shape)), keep_top=keep_top)
+
+
+def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
+    """Fit partner scaling to arrays that were checked before."""
+    n, k = logits.shape
+    ts = fit_exactly(logits, labels)
+    beta = fit_smoothed(logits, labels) if ts.separable else ts.beta
+    top, gap, spread = _survey(logits)
+    counts, centre = _count(top, labels, k), np.array(TS_WHICH)
+    fit = PartnerFit(centre, np.array(TS_TOP), np.zeros(k), counts, PRIORS[-1], False, beta, float(gap.mean()) or 1.0)
+    which = Optimum(centre, 0.0, 0.0, 0.0)
+    rows = np.flatnonzero(top != labels)
+    if len(rows) and k > 2:
+        wrong = _Wrong(logits, labels, rows, centre, np.array([beta * spread or 1.0, COUNTS_UNIT, COUNTS_UNIT]))
+        fit, start = _choose_prior(fit, wrong)
+        which = wrong.minimise(fit, start)
+    fit = replace(fit, which=which.weights)
+    objective = _Top(_cross_fitted(fit, logits, labels, top), top, top == labels, k)
+    odds = minimise(objective.value, np.r_[TS_TOP, np.zeros(k)], objective.units)
+    gradient, excess = max(which.gradient, odds.gradient) / n, (which.excess + odds.excess) / n
+    nll = (which.loss + odds.loss) / n
+    top_weights, classes = np.split(odds.weights, [len(TS_TOP)])
+    fit = replace(fit, top=top_weights, classes=classes, nll=nll)
+    return replace(fit, gradient=gradient, excess=excess, converged=gradient <= GRADIENT)
+
+
+# --- The parts of a prediction ---------------------------------------------------------------------------------------
+
+
+class _Part(NamedTuple):
+    """A block of rows: u (rows, k), the predicted class of each, the gap, and the numbers of the rows in the block."""
+
+    u: np.ndarray
+    top: np.ndarray
+    gap: np.ndarray
+    numbers: np.ndarray
+
+    @classmethod
+    def of(cls, logits: np.ndarray, beta: float) -> _Part:
+        u = logits.astype(np.float64)
+        index = np.arange(len(u))
+        top = u.argmax(axis=1)
+        u -= u[index, top][:, None]
+        u[index, top] = -np.inf
+        gap = -u.max(axis=1)
+        u[index, top] = 0.0
+        u *= beta
+        return cls(u, top, gap, index)
+
+
+def _survey(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return each row's predicted class and gap, (n,) each, and how far logits lie below the top (root mean square)."""
+    parts, total = [], 0.0
+    for rows in blocks(len(logits), logits.shape[1], WORK):
+        part = _Part.of(logits[rows], 1.0)
+        total += float(np.einsum("ij,ij->", part.u, part.u))
+        parts.append((part.top, part.gap))
+    top, gap = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return top, gap, math.sqrt(total / (len(logits) * (logits.shape[1] - 1)))
+
+
+def _log_counts(confusions: np.ndarray | float, prior: float, k: int = 0) -> np.ndarray:
+    """Return L: log(1 + (k - 1) R / r), how much likelier than a class that was never seen."""
+    k = k or len(np.atleast_1d(confusions))
+    return np.log1p(confusions * ((k - 1) / prior))
+
+
+def _scores(part: _Part, table: np.ndarray, which: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """Return log P(j | not a), (rows, k), -inf at a, of log counts `table` (rows, k)."""
+    scores = which[0] * part.u + (which[1] + which[2] * h)[:, None] * table
+    scores[part.numbers, part.top] = -np.inf
+    scores -= scores.max(axis=1, keepdims=True)
+    scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    return scores
+
+
+def _describe(part: _Part, table: np.ndarray, fit: PartnerFit) -> tuple[np.ndarray, np.ndarray]:
+    """Return log P(j | not a) (rows, k) and the features of the top class's log-odds (rows, 4)."""
+    h = 2 * part.gap / (part.gap + fit.mean_gap)
+    others = _scores(part, table, fit.which, h)
+    tempered = part.u.copy()
+    tempered[part.numbers, part.top] = -np.inf
+    highest = tempered.max(axis=1)
+    odds = -highest - np.log(np.exp(tempered - highest[:, None]).sum(axis=1))
+    mean = np.einsum("ij,ij->i", np.exp(others), part.u)
+    return others, np.stack([odds, np.ones_like(odds), h, mean], axis=1)
+
+
+# --- The two objectives ----------------------------------------------------------------------------------------------
+
+
+class _Wrong(NamedTuple):
+    """Samples whose top class is wrong, `rows` of logits and labels; the centre and the units of the ridge on w."""
+
+    logits: np.ndarray
+    labels: np.ndarray
+    rows: np.ndarray
+    centre: np.ndarray
+    units: np.ndarray
+
+    def minimise(self, fit: PartnerFit, start: np.ndarray, tolerance: float = 1e-14) -> Optimum:
+        """Return the best w for the counts and the prior of `fit`."""
+        return minimise(lambda weights: self.objective(weights, fit), self.centre, self.units, start, tolerance)
+
+    def objective(self, weights: np.ndarray, fit: PartnerFit) -> tuple[float, np.ndarray, np.ndarray]:
+        """Return the NLL of their labels, given that the top class is wrong, each sample left out of its own counts.
+
+        A sum, with its gradient and its Hessian in w.
+        """
+        counts = _log_counts(fit.confusions, fit.prior)
+        nll, gradient, hessian = 0.0, np.zeros(3), np.zeros((3, 3))
+        for rows in blocks(len(self.rows), self.logits.shape[1], WORK):
+            part = _Part.of(self.logits[self.rows[rows]], fit.beta)
+            y, h = self.labels[self.rows[rows]], 2 * part.gap / (part.gap + fit.mean_gap)
+            table = _left_out(counts[part.top], fit, part, y)
+            log_p = _scores(part, table, weights, h)
+            nll -= float(log_p[part.numbers, y].sum())
+            p = np.exp(log_p, out=log_p)
+            pu, pl = p * part.u, p * table
+            mean = np.stack([pu.sum(axis=1), pl.sum(axis=1)], axis=1)
+            target = np.stack([part.u[part.numbers, y], table[part.numbers, y]], axis=1)
+            uu = np.einsum("ij,ij->i", pu, part.u) - mean[:, 0] ** 2
+            ul = np.einsum("ij,ij->i", pu, table) - mean[:, 0] * mean[:, 1]
+            ll = np.einsum("ij,ij->i", pl, table) - mean[:, 1] ** 2
+            basis = np.stack([np.ones_like(h), h], axis=1)
+            away = mean - target
+            gradient += np.concatenate([[away[:, 0].sum()], away[:, 1] @ basis])
+            hessian[0, 0] += uu.sum()
+            hessian[0, 1:] += ul @ basis
+            hessian[1:, 1:] += (basis * ll[:, None]).T @ basis
+        hessian[1:, 0] = hessian[0, 1:]
+        return nll, gradient, hessian
+
+
+def _left_out(table: np.ndarray, fit: PartnerFit, part: _Part, labels: np.ndarray) -> np.ndarray:
+    """Return log counts (rows, k) without each row's own label, if its top class is wrong; `table` is overwritten."""
+    there = np.flatnonzero(part.top != labels)
+    y = labels[there]
+    seen = fit.confusions[part.top[there], y] - 1
+    table[there, y] = _log_counts(seen, fit.prior, len(fit.confusions))
+    return table
+
+
+class _Top:
+    """The NLL of whether the top class is right, given features (n, 4) of its log-odds and the class, (n,)."""
+
+    def __init__(self, features: np.ndarray, top: np.ndarray, right: np.ndarray, k: int):
+        self.features, self.top, self.right, self.k = features, top, right, k
+        units = np.sqrt((features**2).mean(axis=0))
+        self.units = np.r_[np.where(units > 0, units, 1.0), np.full(k, math.sqrt(CLASS_RIDGE / RIDGE))]
+
+    def value(self, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """Return the sum, its gradient and its Hessian in v and the classes' own terms, (4 + k,)."""
+        x, d = self.features, self.features.shape[1]
+        odds = x @ weights[:d] + weights[d:][self.top]
+        nll = float(np.logaddexp(0.0, odds).sum() - odds[self.right].sum())
+        p = np.exp(-np.logaddexp(0.0, -odds))
+        away, curvature = p - self.right, p * (1 - p)
+        by_class = np.zeros((self.k, d + 1))
+        np.add.at(by_class, self.top, curvature[:, None] * np.column_stack([x, np.ones(len(x))]))
+        hessian = np.zeros((d + self.k, d + self.k))
+        hessian[:d, :d] = (x * curvature[:, None]).T @ x
+        hessian[d:, :d], hessian[:d, d:] = by_class[:, :d], by_class[:, :d].T
+        hessian[d:, d:] = np.diag(by_class[:, d])
+        return nll, np.r_[away @ x, np.bincount(self.top, away, self.k)], hessian
+
+
+def _count(top: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Return the samples of each predicted class and label, (k, k), with 0 on the diagonal."""
+    counts = np.zeros((k, k))
+    np.add.at(counts, (top, labels), 1)
+    np.fill_diagonal(counts, 0)
+    return counts
+
+
+def _cross_fitted(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, top: np.ndarray) -> np.ndarray:
+    """Return the features (n, 4) of samples, each with the counts of the other folds alone.
+
+    To leave out each sample by itself would tell its label: counts would be short of a confusion exactly if it is one.
+    Folds take turns within each predicted class, in the order of the samples.
+    """
+    order = np.argsort(top, kind="stable")
+    place = np.arange(len(top))
+    begins = np.r_[True, np.diff(top[order]) > 0]
+    fold = np.empty(len(top), dtype=int)
+    fold[order] = (place - np.maximum.accumulate(np.where(begins, place, 0))) % FOLDS
+    features = np.empty((len(labels), len(TS_TOP)))
+    for number in range(FOLDS):
+        counts = _count(top[fold != number], labels[fold != number], logits.shape[1])
+        table = _log_counts(counts + counts.T if fit.symmetric else counts, fit.prior)
+        mine = np.flatnonzero(fold == number)
+        for rows in blocks(len(mine), logits.shape[1], WORK):
+            part = _Part.of(logits[mine[rows]], fit.beta)
+            features[mine[rows]] = _describe(part, table[part.top], fit)[1]
+    return features
+
+
+def _choose_prior(fit: PartnerFit, wrong: _Wrong) -> tuple[PartnerFit, np.ndarray]:
+    """Return the fit with the prior and the symmetry that predict best, and the weights w to start from."""
+    stride = max(1, len(wrong.rows) * wrong.logits.shape[1] // SEARCHED)
+    some = wrong._replace(rows=wrong.rows[::stride])
+    best, chosen, start = math.inf, fit, wrong.centre
+    for symmetric, prior in itertools.product((True, False), PRIORS):
+        confusions = fit.confusions + fit.confusions.T if symmetric else fit.confusions
+        tried = replace(fit, confusions=confusions, prior=prior, symmetric=symmetric)
+        found = some.minimise(tried, start, tolerance=1e-4)
+        if found.value < best:
+            best, chosen, start = found.value, tried, found.weights
+    return chosen, start

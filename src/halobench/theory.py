@@ -1,0 +1,21 @@
+"""Closed forms of what calibration leaves on distributions with overlapping classes; docs/theory.md derives them."""
+
+from halobench.calibration.overlap_theory import (
+    mixup_kl_bound,
+    nearest_neighbour_kl,
+    partner_kl,
+    posterior_entropy,
+    two_level_kl,
+    two_level_slope,
+    uniform_kl,
+)
+
+__all__ = [
+    "mixup_kl_bound",
+    "nearest_neighbour_kl",
+    "partner_kl",
+    "posterior_entropy",
+    "two_level_kl",
+    "two_level_slope",
+    "uniform_kl",
+]

@@ -1,0 +1,364 @@
+"""Partner, gap and ts-mix scaling: independent optimisers and libraries, invariances, bad cases, closed forms."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+
+import numpy as np
+import pytest
+from scipy.optimize import approx_fprime, minimize
+from scipy.special import log_expit, log_softmax, logsumexp
+
+from halobench import SpecError, fit_partner, fit_temperature, kl, nll
+from halobench.calibration import calibrator, convex, partner_scaling
+from halobench.calibration.temperature_scaling import fit_smoothed
+from halobench.theory import nearest_neighbour_kl, partner_kl
+
+
+def confused(n: int = 400, k: int = 6, seed: int = 0, share: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose top class is, with probability `share`, not the label but its partner: 0 and 1, 2 and 3, ..."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(k, size=n)
+    top = np.where(rng.random(n) < share, np.minimum(labels ^ 1, k - 1), labels)
+    return rng.normal(size=(n, k)) + 4 * rng.uniform(0.3, 1, (n, 1)) * np.eye(k)[top], labels
+
+
+def nearest(n: int, k: int, m: int, beta: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One-hot logits of a nearest neighbour on the overlap distribution, drawn labels, and the posterior."""
+    rng = np.random.default_rng(seed)
+    first = m * rng.integers(k // m, size=n)
+    shared = rng.random(n) < beta
+    own, top, label = (first + rng.integers(m, size=n) for _ in range(3))
+    group = (np.arange(k) // m == first[:, None] // m) / m
+    posterior = np.where(shared[:, None], group, np.eye(k)[own])
+    return np.eye(k)[np.where(shared, top, own)], np.where(shared, label, own), posterior
+
+
+# By the docstring, word by word ---------------------------------------------------------------------------------------
+
+
+def log_parts(
+    fit: partner_scaling.PartnerFit, z: np.ndarray, counts: np.ndarray, w: np.ndarray
+) -> tuple[int, dict[int, float], np.ndarray]:
+    """One row's top class a, log P(j | not a) by class j, and the four features, by loops and sums."""
+    k, a = len(z), int(np.argmax(z))
+    others = [j for j in range(k) if j != a]
+    u = {j: fit.beta * (z[j] - z[a]) for j in others}
+    gap = z[a] - max(z[j] for j in others)
+    h = 2 * gap / (gap + fit.mean_gap)
+    scores = {j: w[0] * u[j] + (w[1] + w[2] * h) * math.log(1 + (k - 1) * counts[a, j] / fit.prior) for j in others}
+    total = logsumexp(list(scores.values()))
+    log_p = {j: score - total for j, score in scores.items()}
+    t = -logsumexp([fit.beta * (z[j] - z[a]) for j in others])
+    return a, log_p, np.array([t, 1, h, sum(math.exp(log_p[j]) * u[j] for j in others)])
+
+
+def counted(z: np.ndarray, labels: np.ndarray, symmetric: bool) -> np.ndarray:
+    counts = np.zeros((z.shape[1], z.shape[1]))
+    for top, label in zip(z.argmax(axis=1), labels, strict=True):
+        if top != label:
+            counts[top, label] += 1
+            counts[label, top] += symmetric
+    return counts
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_predictions_are_those_of_the_formula(share):
+    logits, labels = confused(share=share)
+    fit = fit_partner(logits, labels)
+    np.testing.assert_array_equal(fit.confusions, counted(logits, labels, fit.symmetric))
+    new = confused(30, seed=1)[0]
+    for z, found in zip(new, fit.predict_proba(new), strict=True):
+        a, log_p, features = log_parts(fit, z, fit.confusions, fit.which)
+        odds = features @ fit.top + fit.classes[a]
+        expected = [log_expit(odds) if j == a else log_expit(-odds) + log_p[j] for j in range(len(z))]
+        np.testing.assert_allclose(found, np.exp(expected), atol=1e-12)
+
+
+def test_the_numbers_are_those_that_scipy_finds_with_each_sample_really_left_out():
+    logits, labels = confused(150, 5)
+    fit = fit_partner(logits, labels)
+    without = [counted(np.delete(logits, i, 0), np.delete(labels, i), fit.symmetric) for i in range(len(labels))]
+    rows = list(zip(logits, labels, without, strict=True))
+    u = fit.beta * (logits - logits.max(axis=1, keepdims=True))
+    sizes = np.array([math.sqrt((u**2).sum() / (u.shape[0] * (u.shape[1] - 1))), 4, 4])
+
+    def which(w: np.ndarray) -> float:
+        terms = [log_parts(fit, z, counts, w)[1].get(y, 0.0) for z, y, counts in rows]
+        return -sum(terms) + convex.RIDGE / 2 * float(((sizes * (w - [1, 0, 0])) ** 2).sum())
+
+    tops = logits.argmax(axis=1)
+    place = np.array([(tops[:i] == a).sum() for i, a in enumerate(tops)])
+    folds = [counted(logits[place % 5 != f], labels[place % 5 != f], fit.symmetric) for f in range(5)]
+    features = np.stack([log_parts(fit, z, folds[i % 5], fit.which)[2] for z, i in zip(logits, place, strict=True)])
+    units = np.r_[
+        np.sqrt((features**2).mean(axis=0)), np.full(5, math.sqrt(partner_scaling.CLASS_RIDGE / convex.RIDGE))
+    ]
+
+    def odds(v: np.ndarray) -> np.ndarray:
+        return features @ v[:4] + v[4:][tops]
+
+    def top(v: np.ndarray) -> float:
+        away = units * (v - np.r_[1, np.zeros(8)])
+        return -float(log_expit(np.where(tops == labels, 1, -1) * odds(v)).sum()) + convex.RIDGE / 2 * float(
+            away @ away
+        )
+
+    found = np.r_[fit.top, fit.classes]
+    left_out = -float(log_expit(np.where(tops == labels, 1, -1) * odds(found)).sum())
+    left_out -= sum(log_parts(fit, z, counts, fit.which)[1].get(y, 0.0) for z, y, counts in rows)
+    assert fit.nll == pytest.approx(left_out / len(labels), abs=1e-10)
+    for objective, weights in ((which, fit.which), (top, found)):
+        peer = minimize(objective, weights + 0.3, method="BFGS", options={"gtol": 1e-5})
+        np.testing.assert_allclose(weights, peer.x, atol=1e-4)
+        assert objective(weights) <= peer.fun + 1e-9
+    assert fit.converged
+    assert 0 <= fit.excess < 1e-12
+
+
+def test_derivatives_are_finite_differences():
+    logits, labels = confused(200, 5)
+    fit = fit_partner(logits, labels)
+    rows = np.flatnonzero(logits.argmax(axis=1) != labels)
+    wrong = partner_scaling._Wrong(logits, labels, rows, np.array([1.0, 0, 0]), np.ones(3))
+    tops = logits.argmax(axis=1)
+    top = partner_scaling._Top(partner_scaling._cross_fitted(fit, logits, labels, tops), tops, tops == labels, 5)
+    rng = np.random.default_rng(0)
+
+    def check(objective: convex.Objective, at: np.ndarray) -> None:
+        _, gradient, hessian = objective(at)
+        np.testing.assert_allclose(gradient, approx_fprime(at, lambda w: objective(w)[0], 1e-7), rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(hessian, approx_fprime(at, lambda w: objective(w)[1], 1e-7), rtol=1e-4, atol=1e-3)
+        assert np.linalg.eigvalsh(hessian).min() > -1e-9, "convex"
+
+    for _ in range(4):
+        check(lambda w: wrong.objective(w, fit), rng.normal(size=3))
+        check(top.value, rng.normal(size=9))
+
+
+def test_the_certificate_bounds_what_is_left_to_gain():
+    """A sum of logistic losses, stopped early on purpose: the value is within the bound of the true optimum."""
+    rng = np.random.default_rng(0)
+    x, signs = rng.normal(size=(50, 3)), rng.choice([-1, 1], 50)
+
+    def objective(w: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        margins = signs * (x @ w)
+        p = np.exp(log_expit(-margins))
+        return -float(log_expit(margins).sum()), -(signs * p) @ x, (x * (p * (1 - p))[:, None]).T @ x
+
+    centre, units = np.array([1.0, 0, -1]), np.array([2.0, 1, 0.5])
+    best = convex.minimise(objective, centre, units)
+    early = convex.minimise(objective, centre, units, np.full(3, 5.0), tolerance=0.5)
+    assert best.excess < 1e-12
+    assert 0 < early.value - best.value <= early.excess
+    assert best.value <= objective(centre)[0]
+    assert best.loss == pytest.approx(objective(best.weights)[0], abs=1e-12)
+
+
+# What holds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("n", "share"), [(20, 0.3), (300, 0.02), (300, 0.5)])
+def test_left_out_it_is_never_worse_than_temperature_scaling(n, share, seed):
+    logits, labels = confused(n, 6, seed, share)
+    ts = fit_temperature(logits, labels)
+    fit = fit_partner(logits, labels)
+    assert ts.separable or fit.nll <= ts.nll + 1e-12
+
+
+def test_what_must_not_matter_does_not():
+    """Constants per row, the scale of logits, and the names of classes. (The order of samples makes the folds.)"""
+    logits, labels = confused()
+    rng, new = np.random.default_rng(1), confused(50, seed=2)[0]
+    expected = fit_partner(logits, labels).predict_proba(new)
+    np.testing.assert_allclose(expected.sum(axis=1), 1, atol=1e-12)
+    shifted = fit_partner(logits + rng.normal(size=(len(logits), 1)), labels)
+    np.testing.assert_allclose(shifted.predict_proba(new + 7), expected, atol=1e-7)
+    np.testing.assert_allclose(fit_partner(30 * logits, labels).predict_proba(30 * new), expected, atol=1e-7)
+    names = rng.permutation(logits.shape[1])
+    renamed = fit_partner(logits[:, names], np.argsort(names)[labels]).predict_proba(new[:, names])
+    np.testing.assert_allclose(renamed, expected[:, names], atol=1e-7)
+
+
+def test_where_temperature_scaling_is_the_truth_it_stays_within_a_hundredth():
+    rng = np.random.default_rng(0)
+    z = 2 * rng.normal(size=(4000, 8))
+    labels = (rng.random((4000, 1)) > np.exp(log_softmax(z, axis=1)).cumsum(axis=1)).sum(axis=1)
+    p = np.exp(log_softmax(z[2000:], axis=1))
+    assert kl(np.log(fit_partner(3 * z[:2000], labels[:2000]).predict_proba(3 * z[2000:])), p) < 0.01
+
+
+@pytest.mark.parametrize(("k", "m"), [(8, 2), (32, 2), (32, 4)])
+def test_it_reaches_the_closed_form_of_known_partners(k, m):
+    """One-hot nearest neighbours, 200 samples a class: within .01 nats of the best map, far below TS."""
+    logits, labels, _ = nearest(200 * k, k, m, 0.5)
+    new, _, posterior = nearest(20_000, k, m, 0.5, seed=1)
+    left = kl(np.log(fit_partner(logits, labels).predict_proba(new)), posterior)
+    assert left == pytest.approx(partner_kl(k, 0.5, m), abs=0.012)
+    assert left < nearest_neighbour_kl(k, 0.5, m) - 0.2
+
+
+def test_partners_cost_as_many_samples_as_the_formula_says():
+    """With c samples a class and m = 2, a pair is never confused with probability exp(-beta c): mean of 24 draws."""
+    k, c, beta = 32, 3, 0.5
+    new, _, posterior = nearest(4000, k, 2, beta, seed=99)
+    draws = (nearest(c * k, k, 2, beta, seed) for seed in range(24))
+    left = [kl(np.log(fit_partner(z, y).predict_proba(new)), posterior) for z, y, _ in draws]
+    excess = np.mean(left) - partner_kl(k, beta, 2)
+    assert excess == pytest.approx(beta / 2 * math.log(k - 1) * math.exp(-beta * c), rel=0.2)
+
+
+def test_a_one_way_confusion_is_found():
+    """Class 0 is often the label where 1 is predicted, never the other way: symmetry is not assumed."""
+    rng = np.random.default_rng(0)
+    top = rng.integers(6, size=900)
+    labels = np.where((top == 1) & (rng.random(900) < 0.5), 0, top)
+    labels[:60] = rng.integers(6, size=60)
+    fit = fit_partner(5 * np.eye(6)[top], labels)
+    assert not fit.symmetric
+    p = fit.predict_proba(5 * np.eye(6)[:2])
+    assert p[1, 0] == pytest.approx(0.5, abs=0.15)
+    assert p[0, 1] < 0.05
+
+
+def test_the_top_class_is_kept_on_request():
+    logits, labels = confused(600, share=0.65)
+    new = confused(200, seed=1)[0]
+    free, kept = (fit_partner(logits, labels, keep_top=keep).predict_proba(new) for keep in (False, True))
+    assert (free.argmax(axis=1) != new.argmax(axis=1)).any()
+    np.testing.assert_array_equal(kept.argmax(axis=1), new.argmax(axis=1))
+    np.testing.assert_allclose(kept.sum(axis=1), 1, atol=1e-12)
+
+
+def bad_cases() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    logits, labels = confused(300, 6)
+    rng = np.random.default_rng(0)
+    hidden = logits - 99 * np.eye(6)[4]
+    return {
+        "never predicted": (hidden, labels),
+        "never seen": (logits[labels != 2], labels[labels != 2]),
+        "constant gap": (np.eye(6)[logits.argmax(axis=1)], labels),
+        "two classes": confused(100, 2),
+        "few samples": confused(8, 40),
+        "one wrong sample": (np.array([[3.0, 1.0, 0.0]]), np.array([1])),
+        "separable": (logits, logits.argmax(axis=1)),
+        "separable but for ties": (np.repeat([[1.0, 1.0, 0.0], [0.0, 2.0, 0.0]], 5, axis=0), np.repeat([1, 1], 5)),
+        "no gap": (np.zeros((50, 3)), np.arange(50) % 3),
+        "reversed": (-5 * np.eye(6)[labels], labels),
+        "huge": (1e150 * rng.normal(size=(60, 4)), rng.integers(4, size=60)),
+        "tiny": (1e-150 * rng.normal(size=(60, 4)), rng.integers(4, size=60)),
+    }
+
+
+@pytest.mark.parametrize("case", bad_cases())
+@pytest.mark.parametrize("name", ["partner", "gap", "ts_mix"])
+def test_bad_cases_have_a_finite_optimum(name, case):
+    logits, labels = bad_cases()[case]
+    fit = calibrator.fit(name, logits, labels)
+    p = fit.probabilities(logits)
+    assert np.isfinite(p).all()
+    np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-12)
+    assert fit.converged
+    assert not fit.separable
+    assert fit.nll <= math.log(logits.shape[1]) + 0.02
+    if case == "separable":
+        assert fit.nll < 0.1
+    if name == "partner":  # a class that no sample was taken for is possible still
+        assert nll(fit.logits(logits), np.zeros(len(logits), int)) < np.inf
+
+
+@pytest.mark.parametrize("model", ["GaussianNB", "LogisticRegression", "KNeighborsClassifier"])
+def test_on_models_of_scikit_learn_it_is_no_worse_than_temperature_scaling_by_a_hundredth(model):
+    from sklearn.datasets import load_digits
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.naive_bayes import GaussianNB
+    from sklearn.neighbors import KNeighborsClassifier
+
+    x, y = load_digits(return_X_y=True)
+    made = {"GaussianNB": GaussianNB(), "LogisticRegression": LogisticRegression(max_iter=300)}
+    differences = []
+    for seed in range(4):
+        train, val, test = np.split(np.random.default_rng(seed).permutation(len(y)), [400, 1000])
+        fitted = made.get(model, KNeighborsClassifier(15)).fit(x[train] / 16, y[train])
+        logits = {
+            part: 1 + np.log(np.maximum(fitted.predict_proba(x[p] / 16), 1e-30))
+            for part, p in (("v", val), ("t", test))
+        }
+        ts = nll(fit_temperature(logits["v"], y[val]).beta * logits["t"], y[test])
+        differences.append(nll(np.log(fit_partner(logits["v"], y[val]).predict_proba(logits["t"])), y[test]) - ts)
+    assert np.mean(differences) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("call", "key"),
+    [
+        (lambda: fit_partner(np.array([[0.9, 0.1], [0.3, 0.7]]), np.array([0, 1])), "logits"),
+        (lambda: fit_partner(np.full((3, 2), np.inf), np.zeros(3, int)), "logits[0]"),
+        (lambda: fit_partner(np.eye(3), np.eye(3)), "labels"),
+        (lambda: fit_partner(np.eye(3), np.array([0, 1, 3])), "targets"),
+        (lambda: fit_partner(*confused()).predict_proba(np.zeros((4, 5))), "logits"),
+    ],
+)
+def test_bad_arrays_are_named(call, key):
+    with pytest.raises(SpecError) as caught:
+        call()
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_the_smoothed_temperature_is_that_of_smoothed_labels(share):
+    logits, labels = confused(30, 5, share=share)
+    smooth = (1 - 1 / 31) * np.eye(5)[labels] + 1 / 31 / 5
+    assert fit_smoothed(logits, labels) == pytest.approx(fit_temperature(logits, smooth).beta, rel=1e-9)
+    assert fit_smoothed(np.zeros((4, 3)), np.arange(4) % 3) == 0
+
+
+# Gap scaling and ts-mix -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("share", "bent"), [(0.3, False), (0.5, True)])
+def test_gap_scaling_is_the_optimum_that_scipy_finds_within_its_bounds(share, bent):
+    logits, labels = confused(500, 5, share=share)
+    if bent:  # small gaps tell nothing: b0 ends at 0
+        close = np.diff(np.sort(logits)[:, -2:]).ravel() < 2
+        labels[close] = np.random.default_rng(1).integers(5, size=close.sum())
+        logits[close] = -logits[close]
+    ts = fit_temperature(logits, labels)
+    gaps = np.diff(np.sort(logits)[:, -2:]).ravel()
+    f = gaps / (gaps + gaps.mean())
+
+    def tempered(b: np.ndarray, z: np.ndarray, f: np.ndarray) -> np.ndarray:
+        return z * ((b[0] * (1 - f) + b[1] * f) * ts.beta)[:, None]
+
+    def objective(b: np.ndarray) -> float:
+        return nll(tempered(b, logits, f), labels) + convex.RIDGE / 2 / len(labels) * float((b - 1) @ (b - 1))
+
+    peer = minimize(objective, [1, 1], bounds=[(0, None)] * 2, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-9})
+    fit = calibrator.fit("gap", logits, labels)
+    expected = log_softmax(tempered(peer.x, logits, f), axis=1)
+    np.testing.assert_allclose(log_softmax(fit.logits(logits), axis=1), expected, atol=1e-4)
+    assert fit.converged
+    assert fit.nll <= ts.nll + 1e-12
+    assert (peer.x.min() == 0) == bent
+    np.testing.assert_array_equal(fit.logits(logits).argsort(axis=1), logits.argsort(axis=1))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("probmetrics") is None, reason="needs the extra posthoc")
+@pytest.mark.parametrize("share", [0.3, 0.0])
+def test_ts_mix_is_that_of_probmetrics(share):
+    from probmetrics.calibrators import get_calibrator
+
+    logits, labels = confused(40, 5, share=share)
+    p, new = np.exp(log_softmax(logits, axis=1)), np.exp(log_softmax(confused(60, 5, 1)[0], axis=1))
+    peer = get_calibrator("ts-mix").fit(p, labels).predict_proba(new)
+    fit = calibrator.fit("ts_mix", np.log(p), labels)
+    np.testing.assert_allclose(fit.probabilities(np.log(new)), peer, atol=2e-4)
+
+
+def test_ts_mix_of_separable_data_is_laplaces_rule():
+    fit = calibrator.fit("ts_mix", 2 * np.eye(4), np.arange(4))
+    found = fit.probabilities(np.array([[5.0, 1.0, 0.0, 0.0], [3.0, 3.0, 0.0, 1.0]]))
+    np.testing.assert_allclose(found, [[0.85, 0.05, 0.05, 0.05], [0.45, 0.45, 0.05, 0.05]], atol=1e-12)
+    assert fit.nll == pytest.approx(-math.log(0.85))

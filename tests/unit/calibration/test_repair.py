@@ -1,0 +1,124 @@
+"""The repair ladder: parts that are known exactly, sums, bounds, and estimates without a posterior."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+
+from halobench import SpecError, fit_temperature, kl, nll, repair_ladder
+from halobench.calibration import repair
+from halobench.theory import nearest_neighbour_kl, partner_kl
+from unit.calibration.test_partner import nearest
+
+
+def parts(ladder: repair.RepairLadder) -> list[repair.Rung]:
+    return [part for part in (ladder.noise, ladder.training, ladder.richer_map, ladder.temperature) if part]
+
+
+def posteriors(n: int = 3000, k: int = 5, seed: int = 0) -> np.ndarray:
+    return softmax(1.5 * np.random.default_rng(seed).normal(size=(n, k)), axis=1)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_parts_add_up_and_intervals_hold_them(known):
+    p = posteriors(500)
+    targets = p if known else p.argmax(axis=1)
+    logits = 3 * np.log(p) + np.random.default_rng(1).normal(size=p.shape)
+    ladder = repair_ladder(logits, targets)
+    assert sum(part.value for part in parts(ladder)) == pytest.approx(ladder.nll.value, abs=1e-9)
+    assert ladder.nll.value == pytest.approx(nll(logits, targets), abs=1e-12)
+    assert (ladder.noise is None) != known
+    for part in (ladder.nll, *parts(ladder)):
+        assert part.low <= part.value <= part.high
+        assert part.high >= 0, "a part below 0 is within its interval of it"
+    low, high = ladder.best_map_bounds
+    above_noise = ladder.training.value + (ladder.noise.value if ladder.noise else 0)
+    assert low <= high
+    assert high == pytest.approx(above_noise, abs=1e-9)
+    assert repair_ladder(logits, targets) == ladder, "the same again"
+    assert repair_ladder(logits, targets, seed=1) != ladder
+
+
+def test_a_tempered_posterior_is_repaired_by_its_temperature_alone():
+    p = posteriors()
+    ladder = repair_ladder(4 * np.log(p), p)
+    assert ladder.noise.value == pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), abs=1e-12)
+    assert ladder.temperature.value == pytest.approx(kl(4 * np.log(p), p), abs=1e-9)
+    assert ladder.training.value == pytest.approx(0, abs=1e-9)
+    assert ladder.richer_map.value == pytest.approx(0, abs=1e-9)
+
+
+def test_an_affine_map_is_found_to_be_a_richer_map():
+    """Logits turned and shifted: no temperature turns them back, some linear map does."""
+    p = posteriors()
+    turn = np.eye(5) + 0.6 * np.random.default_rng(2).normal(size=(5, 5))
+    z = np.log(p) - np.log(p).mean(axis=1, keepdims=True)
+    ladder = repair_ladder(z @ turn, p)
+    ts = kl(fit_temperature(z @ turn, p).beta * z @ turn, p)
+    assert ladder.training.value < 0.2 * ts
+    assert ladder.richer_map.value == pytest.approx(ts - ladder.training.value, abs=0.01)
+    assert ladder.best_map_bounds[0] <= ladder.noise.value + 0.2 * ts
+
+
+@pytest.mark.parametrize(("k", "m"), [(8, 2), (16, 4)])
+def test_nearest_neighbours_have_the_parts_of_the_closed_forms(k, m):
+    """Training: what known partners leave. A richer map: from there to what TS leaves."""
+    logits, _, posterior = nearest(6000, k, m, 0.5)
+    ladder = repair_ladder(12 * logits, posterior)
+    assert ladder.training.value == pytest.approx(partner_kl(k, 0.5, m), rel=0.05)
+    gap = nearest_neighbour_kl(k, 0.5, m) - partner_kl(k, 0.5, m)
+    assert ladder.richer_map.low - 0.01 < gap < ladder.richer_map.high + 0.01
+    low, high = ladder.best_map_bounds
+    assert low - 0.01 < partner_kl(k, 0.5, m) + ladder.noise.value < high + 0.01  # of this sample, not on average
+    assert high - low < 0.01
+
+
+def test_what_the_logits_do_not_tell_only_training_repairs():
+    """Half of each posterior's log-odds hang on a feature that logits of 0 and 1 know nothing of."""
+    rng = np.random.default_rng(0)
+    seen, unseen = rng.integers(2, size=(2, 4000))
+    right = np.where(seen == unseen, 0.95, 0.65)
+    p = np.where(np.arange(2) == seen[:, None], right[:, None], 1 - right[:, None])
+    ladder = repair_ladder(3.0 * np.eye(2)[seen], p)
+    best = np.array([0.8, 0.2])
+    expected = -best @ np.log(best) - ladder.noise.value
+    assert ladder.training.value == pytest.approx(expected, abs=0.005)
+    assert ladder.richer_map.value == pytest.approx(0, abs=0.002)
+
+
+def test_without_a_posterior_the_refinement_is_estimated():
+    """Drawn labels: noise and training together are about the expected NLL of the best map."""
+    p = posteriors()
+    labels = (np.random.default_rng(3).random((len(p), 1)) > p.cumsum(axis=1)).sum(axis=1)
+    ladder = repair_ladder(4 * np.log(p), labels)
+    assert ladder.training.low < -(p * np.log(p)).sum(axis=1).mean() < ladder.training.high
+    assert ladder.temperature.value == pytest.approx(kl(4 * np.log(p), p), rel=0.1)
+
+
+@pytest.mark.parametrize("case", ["separable", "one class", "two samples", "no logit stands out"])
+def test_bad_cases_are_finite(case):
+    z, y = {
+        "separable": (9 * np.eye(3)[np.arange(60) % 3], np.arange(60) % 3),
+        "one class": (np.random.default_rng(0).normal(size=(30, 4)), np.zeros(30, int)),
+        "two samples": (np.array([[2.0, 0.0], [0.0, 3.0]]), np.array([0, 0])),
+        "no logit stands out": (np.zeros((30, 3)), np.arange(30) % 3),
+    }[case]
+    ladder = repair_ladder(z, y, folds=2)
+    assert all(np.isfinite([part.value, part.low, part.high]).all() for part in parts(ladder))
+    assert sum(part.value for part in parts(ladder)) == pytest.approx(ladder.nll.value, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("call", "key"),
+    [
+        (lambda: repair_ladder(posteriors(9), posteriors(9)), "logits"),
+        (lambda: repair_ladder(log_softmax(posteriors(9), axis=1), posteriors(8)), "targets"),
+        (lambda: repair_ladder(np.eye(3), np.arange(3), folds=4), "folds"),
+        (lambda: repair_ladder(np.eye(3), np.arange(3), folds=1), "folds"),
+    ],
+)
+def test_bad_arguments_are_named(call, key):
+    with pytest.raises(SpecError) as caught:
+        call()
+    assert caught.value.key == key
