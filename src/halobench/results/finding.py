@@ -20,6 +20,7 @@ COMPARED = {
 }
 OTHERS = {"oracle": "with the best temperature on the test data", "none": "without calibration"}
 TESTS = " decided tests of the paper's claims"
+REPAIRS = " decided tests of further repair"
 PLURAL = {name: verdict.label for name, verdict in VERDICTS.items()} | {"holds": "hold", "does_not": "do not hold"}
 
 
@@ -31,6 +32,8 @@ def theme_of(statistic: str) -> str:
     >>> theme_of("difference of metrics.value: (loss mixup2) - (loss cross_entropy) where metric nll")
     'mixup'
     """
+    if re.search(r"\bcalibrator partner\b", statistic):
+        return "repair"
     if re.match(r"(slope|ratio)\b", statistic):
         return "growth"
     if re.search(r"\b(neighbourhood|radii)\.", statistic):
@@ -53,15 +56,17 @@ def counted(rows: Rows) -> str:
 
 
 def finding(rows: Rows) -> str:
-    """Return what came out in one sentence, without naming single tests; empty if there are no tests.
+    """Return what came out in a sentence, without naming single tests, and in another if further repair was tested.
 
-    Checks, which are no claims of the paper (their place begins with ``a check``), don't count.
+    It is empty if there are no tests. Checks, which are no claims of the paper (their place begins with ``a check``),
+    don't count in the first sentence.
 
     Parameters
     ----------
     rows : iterable of mapping
         Rows of the table ``claims``: scope, fit, statement and verdict of each.
     """
+    rows = list(rows)
     whole = [row for row in rows if row["scope"] == "all" and "[a check" not in str(row["statement"])]
     verdicts = {fit: Counter(row["verdict"] for row in whole if row["fit"] == fit) for fit in (*COMPARED, *OTHERS)}
     decided = {fit: counts for fit, counts in verdicts.items() if counts["holds"] + counts["does_not"]}
@@ -72,7 +77,15 @@ def finding(rows: Rows) -> str:
         f"{(COMPARED | OTHERS)[fit]}, {_outcome(decided[fit], TESTS if fit == shown[0] else '')}" for fit in shown
     ]
     sentence = "; ".join(clauses)
-    return f"{sentence[0].upper()}{sentence[1:]}."
+    return f"{sentence[0].upper()}{sentence[1:]}.{_repaired(rows)}"
+
+
+def _repaired(rows: Rows) -> str:
+    """Return a sentence on the tests of repair after training, which aren't claims of the paper; empty if undecided."""
+    counts = Counter(row["verdict"] for row in by_theme(rows).get("repair", []))
+    if not counts["holds"] + counts["does_not"]:
+        return ""
+    return f" After partner scaling, a richer map fitted like a temperature, {_outcome(counts, REPAIRS)}."
 
 
 def _outcome(counts: Mapping[str, int], of_what: str) -> str:

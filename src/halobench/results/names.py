@@ -154,6 +154,7 @@ THEMES = {
     "temperature_scaling": Name("Temperature scaling", "What does temperature scaling (TS) repair under label noise?"),
     "mixup": Name("Mixup against TS", "Does training with Mixup do better than temperature scaling?"),
     "growth": Name("Growth with classes", "Does what TS leaves grow with the number of classes?"),
+    "repair": Name("Repair after training", "Does a map that knows which classes overlap repair more than TS?"),
 }
 
 # Labels of the tests in workflow/claims.yaml, by a pattern of their names without the calibration. Its groups, names of
@@ -183,6 +184,11 @@ CLAIMS = {
     r"kl_grows_from_(\d+)_to_(\d+)": "KL grows from k = {0} to {1}",
     r"kl_per_log_k_no_faster_from_(\d+)_to_(\d+)": "KL grows no faster than log k from k = {0} to {1}",
     r"(mixup\d+)_closer_than_ts_where_both_interpolate": "{0} closer to the posterior, if both interpolate (KL)",
+    "partner_closer_than_ts": "Cross-entropy closer to the posterior than with TS (KL)",
+    r"partner_closer_than_(mixup\d+)_with_ts": "Cross-entropy closer to the posterior than {0} with TS (KL)",
+    r"partner_helps_(mixup\d+)": "{0} closer to the posterior than with TS (KL)",
+    "partner_harmless_without_noise": "Cross-entropy no worse than with TS without label noise (NLL)",
+    "kl_of_cross_entropy_bounded": "Cross-entropy: KL does not grow like log k",
     r"(mixup\d+)_closer_than_ts_interpolating_or_not": "{0} closer to the posterior, interpolating or not (KL)",
 }
 

@@ -505,7 +505,9 @@ def demo_tables() -> dict[str, pd.DataFrame]:
         [datasets, ["mlp"], ["cross_entropy", "mixup2", "mixup5", "focal"], range(3)],
         names=["dataset", "model", "loss", "seed"],
     ).to_frame(index=False)
-    runs = cells.assign(noise=cells["dataset"].map(datasets), classes=10, steps=2000, interpolates=True)
+    runs = cells.assign(
+        noise=cells["dataset"].map(datasets), classes=10, steps=2000, interpolates=True, distribution=""
+    )
     runs["released_near_exact"] = 0.0
 
     def crossed(columns: dict, *values: str) -> pd.DataFrame:
@@ -513,7 +515,7 @@ def demo_tables() -> dict[str, pd.DataFrame]:
         table = cells.merge(rows, how="cross")
         return table.assign(**{value: rng.uniform(size=len(table)) for value in values})
 
-    fits = ["none", "released", "exact", "oracle"]
+    fits = ["none", "released", "exact", "oracle", "partner"]
     metrics = {
         "split": ["test", "val"],
         "labels": ["noisy", "clean"],
