@@ -181,7 +181,7 @@ def test_it_is_used_by_keyboard_and_screen_reader(page, axe, width):
     assert [str(finding) for finding in axe(opened, serious=True)] == []
     opened.keyboard.press("Tab")
     opened.keyboard.press("Enter")  # unfolds what the words mean
-    assert opened.get_by_text("a bound on what any T can do").is_visible()
+    assert opened.get_by_text("a bound on what any temperature can achieve").is_visible()
     opened.keyboard.press("Tab")
     assert opened.evaluate("document.activeElement.name") == "experiment"
     opened.locator("#cells button").first.click()
