@@ -23,6 +23,7 @@ TITLE = "What temperature scaling changes on test data"
 OTHER_TITLE = "What calibration changes on test data"  # if some of the calibrators are no temperature
 METRICS = {"nll": "NLL (nats)", "ece": "Expected calibration error (ECE)"}
 FAR = 3
+MOST_CELLS = 6
 REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
 
 
@@ -33,6 +34,8 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     Test rows are shown, in expectation under the posterior if it is known. `runs` has the temperatures.
     """
     table = table_views.without_void_floors(table_views.preferred_labels(metrics))
+    table = table[table["metric"].isin([*METRICS, "ece_floor"])]
+    table, chosen = table_views.noisiest_cells(table, [], "the explorer", MOST_CELLS)
     trained = table[table["metric"].isin(METRICS) & (table["loss"] != "reference")]
     if trained.empty:
         return empty_page(TITLE, "No NLL or ECE was computed on a test set.")
@@ -42,10 +45,11 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     note = (
         f"Points: {seeds_note(trained)}, on {table_views.label_note(trained)}; a wide interval may leave its panel. "
         "TS is fitted on validation data, released (the fit of the paper's code) or exact (the optimum); oracle TS is "
-        f"fitted on the test data. {others}Lower is better."
+        f"fitted on the test data. {others}Lower is better. {chosen}"
     )
     values = table_views.groups_of(trained, ["dataset", "model", "metric"])
-    wide = max(3.5, 0.82 * len(calibrators) + 0.5)
+    ticks = [labels.calibrator_label(name).replace(" ", "\n") for name in calibrators]
+    wide = max(2.6, 0.6 * len(calibrators) + 0.5)
     figure, axes = draw_grid(
         PageText(OTHER_TITLE if others else TITLE, note, _legend_keys(table, styles)),
         {cell: labels.cell_label(*cell) for cell in table_views.cells_in(trained)},
@@ -53,8 +57,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         {(key[:2], key[2]) for key in values},
         (wide, 1.95),
     )
-    drawn = table[table["metric"].isin([*METRICS, "ece_floor"])]
-    means = over_seeds(drawn, ["dataset", "model", "loss", "calibrator", "metric"], "value")
+    means = over_seeds(table, ["dataset", "model", "loss", "calibrator", "metric"], "value", (0, np.inf))
     means = means.assign(x=means["calibrator"].map({name: i for i, name in enumerate(calibrators)}))
     of_panel = table_views.groups_of(means, ["dataset", "model", "metric"])
     fits = table_views.groups_of(runs, ["dataset", "model"])
@@ -69,9 +72,10 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         remarks = _limit(ax, pd.concat([shown, floor]), reference_values(references)) + above(far)
         if metric == "nll":
             remarks += fits_below_0(fits.get(cell, runs.iloc[:0])) + missing_fits(values[*cell, metric])
+        remarks = [text.replace(" ", "\N{NO-BREAK SPACE}") if text[0] == "↑" else text for text in remarks]
         ax.set_xlabel(wrapped("; ".join(remarks), wide - 0.6, 7), loc="right", size=7, color=GREY)
         ax.set_xlim(-0.5, len(calibrators) - 0.5)
-        ax.set_xticks(range(len(calibrators)), [labels.calibrator_label(name) for name in calibrators])
+        ax.set_xticks(range(len(calibrators)), ticks)
         ax.grid(axis="x", visible=False)
         ax.tick_params(axis="x", length=0)
     return figure
