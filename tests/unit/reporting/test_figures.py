@@ -332,6 +332,7 @@ def test_reliability_keeps_to_three_calibrators_and_the_others_have_a_figure():
         ("reliability", ["loss"], 12, "the explorer"),
         ("radii", ["quantity", "calibrator"], 12, "radii.csv"),
         ("calibration", [], 6, "the explorer"),
+        ("neighbourhood", ["probe"], 12, "the explorer"),
     ],
 )
 def test_figures_of_too_many_panels_show_the_noisiest_data_sets(name, columns, most, others):

@@ -34,9 +34,9 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     Test rows are shown, in expectation under the posterior if it is known. `runs` has the temperatures.
     """
     table = table_views.without_void_floors(table_views.preferred_labels(metrics))
-    table = table[table["metric"].isin([*METRICS, "ece_floor"])]
+    table = table[table["metric"].isin((*METRICS, "ece_floor"))]
     table, chosen = table_views.noisiest_cells(table, [], "the explorer", MOST_CELLS)
-    trained = table[table["metric"].isin(METRICS) & (table["loss"] != "reference")]
+    trained = table[(table["metric"] != "ece_floor") & (table["loss"] != "reference")]
     if trained.empty:
         return empty_page(TITLE, "No NLL or ECE was computed on a test set.")
     calibrators = labels.ordered(trained["calibrator"], labels.CALIBRATORS)
@@ -72,7 +72,6 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         remarks = _limit(ax, pd.concat([shown, floor]), reference_values(references)) + above(far)
         if metric == "nll":
             remarks += fits_below_0(fits.get(cell, runs.iloc[:0])) + missing_fits(values[*cell, metric])
-        remarks = [text.replace(" ", "\N{NO-BREAK SPACE}") if text[0] == "↑" else text for text in remarks]
         ax.set_xlabel(wrapped("; ".join(remarks), wide - 0.6, 7), loc="right", size=7, color=GREY)
         ax.set_xlim(-0.5, len(calibrators) - 0.5)
         ax.set_xticks(range(len(calibrators)), ticks)
@@ -148,7 +147,12 @@ def far_off(means: pd.DataFrame) -> pd.DataFrame:
 def above(far: pd.DataFrame) -> list[str]:
     """Return a remark on the means of the paper's fit that are too far off to be drawn; none if there are none."""
     ends = [f"{value:.2f}" for value in sorted({far["mean"].min(), far["mean"].max()})] if len(far) else []
-    return [f"↑ {labels.calibrator_label('released')} {' to '.join(ends)}"] if ends else []
+    return [_beyond(labels.calibrator_label("released"), " to ".join(ends))] if ends else []
+
+
+def _beyond(name: str, value: str) -> str:
+    """Return a remark on what is above a panel, which no line break splits."""
+    return f"↑ {name} {value}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Mapping[str, Style]) -> None:
@@ -187,7 +191,7 @@ def _limit(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float]) -> li
             ax.axhline(value, color=INK, ls=REFERENCE_DASHES[name], lw=0.9, zorder=1)
             high = max(high, value)
         else:
-            beyond.append(f"↑ {labels.REFERENCES[name]} {f'{value:.2f}' if np.isfinite(value) else '∞'}")
+            beyond.append(_beyond(labels.REFERENCES[name], f"{value:.2f}" if np.isfinite(value) else "∞"))
     pad = 0.06 * (high - low) or 0.01
     ax.set_ylim(low - pad, high + pad)
     return beyond

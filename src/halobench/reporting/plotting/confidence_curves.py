@@ -27,13 +27,15 @@ def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["abs
     scale : {"absolute", "relative"}
         Distances in normalised pixels, of the sphere probe (or the first in order), in a row per data set and a column
         per model; or distances relative to the nearest training sample of another label, in a row per data set and
-        model and a column per probe.
+        model, of those with most label noise, and a column per probe.
     """
     relative = scale == "relative"
     x = "relative_radius" if relative else "radius"
     table = table_views.relative_rows(neighbourhood) if relative else table_views.absolute_rows(neighbourhood)
     if table.empty:
         return empty_page(title, f"No probe visited {scale} distances.")
+    # On the relative scale a cell fills a row; on the other it is a panel, and all find room.
+    table, chosen = table_views.noisiest_cells(table, ["probe"], "the explorer") if relative else (table, "")
     table, around = table_views.with_evaluation_as_train(table)
     styles = loss_styles(table_views.losses_in(table))
     means = over_seeds(table, ["dataset", "model", "probe", "loss", "points", x], "confidence", (0, 1))
@@ -48,7 +50,7 @@ def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["abs
     keys = artists.loss_keys(styles, styles)
     keys += [artists.held_out_key()] if "heldout" in set(table["points"]) else []
     xlabel = labels.RELATIVE if relative else labels.ABSOLUTE
-    text = PageText(title, _note(table, around, relative), keys, xlabel, "confidence", shared=True)
+    text = PageText(title, f"{_note(table, around, relative)} {chosen}", keys, xlabel, "confidence", shared=True)
     figure, axes = draw_grid(text, rows, columns, panels, (1.95, 1.75) if relative else (2.3, 1.85))
     ends = table.groupby("dataset")[x].max()
     for (row, column), ax in axes.items():

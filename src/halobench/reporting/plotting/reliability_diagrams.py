@@ -105,10 +105,10 @@ def _draw_counts(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style]) ->
 def _print_ece(ax: Axes, errors: Mapping[str, float], styles: Mapping[str, Style]) -> None:
     """Print the ECE of each calibrator, in its colour, in the upper left corner of a diagram."""
     lines = [("ECE", INK), *((f"{errors[name]:.3f}", style.color) for name, style in styles.items() if name in errors)]
-    box: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+    look: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "zorder": 4}
+    look["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
     for i, (text, color) in enumerate(lines):
-        place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "zorder": 4}
-        ax.annotate(text, (0.03, 1), (0, -2 - 8.5 * i), size=7, color=color, bbox=box, **place)
+        ax.annotate(text, (0.03, 1), (0, -2 - 8.5 * i), size=7, weight="bold", color=color, **look)
 
 
 def _noise_caps(reliability: pd.DataFrame) -> str:
