@@ -89,7 +89,8 @@ def noisiest_cells(
         return table, ""
     kept = pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(shown) | (table["loss"] == "reference")
     what = f"{len(shown)} of {len(cells)} pairs of data set and model"
-    return table[kept], f"Shown: {what}, those with the most label noise first; the others are in {others}. "
+    rule = "those with the most label noise first, then each data set's models in turn"
+    return table[kept], f"Shown: {what}, {rule}; the others are in {others}. "
 
 
 def dataset_and_model_headings(table: pd.DataFrame) -> tuple[dict[Any, str], dict[Any, str]]:
