@@ -46,6 +46,12 @@ def dataset_label(name: str) -> str:
     return f"{label}, {int(noise)}% label noise" if noise else label
 
 
+def label_noise(dataset: str) -> int:
+    """Return the label noise that a data set's name gives, in percent; 0 if it gives none."""
+    match = re.search(r"-noise(\d+)$", dataset)
+    return int(match[1]) if match else 0
+
+
 def model_label(name: str) -> str:
     """Return a model's name in words."""
     return MODELS.get(name, name)

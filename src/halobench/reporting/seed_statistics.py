@@ -11,10 +11,13 @@ import pandas as pd
 from halobench.results.t_intervals import t_intervals
 
 
-def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
+def over_seeds(
+    table: pd.DataFrame, by: Sequence[str], value: str, within: tuple[float, float] = (-np.inf, np.inf)
+) -> pd.DataFrame:
     """Return the mean and t interval of `value` over seeds, for each combination of the columns `by`.
 
-    Rows that share `by` and seed (e.g. models, if they are pooled) are averaged first: the seed is the unit.
+    Rows that share `by` and seed (e.g. models, if they are pooled) are averaged first: the seed is the unit. Intervals
+    are cut off where the values end, at the ends of `within`.
 
     Returns
     -------
@@ -32,6 +35,7 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFra
         rows = sizes == size
         intervals[rows] = t_intervals(values[firsts[rows, None] + np.arange(size)])
     means = keys.iloc[firsts].reset_index(drop=True)
+    intervals[:, 1:] = intervals[:, 1:].clip(*within)
     means[["mean", "low", "high"]] = intervals
     return means.assign(n=sizes)
 

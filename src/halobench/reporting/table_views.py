@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from halobench.reporting.labels import DATASETS, MODELS, PROBES, around, dataset_label, model_label, ordered
+from halobench.reporting.labels import (
+    DATASETS,
+    MODELS,
+    PROBES,
+    around,
+    dataset_label,
+    label_noise,
+    model_label,
+    ordered,
+)
 from halobench.reporting.styles import KNOWN_LOSSES
 from halobench.storage.columns import KEYS
 
@@ -49,6 +59,38 @@ def cells_in(table: pd.DataFrame) -> list[tuple[str, str]]:
     pairs = set(rows.itertuples(index=False, name=None))
     datasets, models = ordered((d for d, _ in pairs), DATASETS), ordered((m for _, m in pairs), MODELS)
     return [(d, m) for d in datasets for m in models if (d, m) in pairs]
+
+
+def noisiest_cells(
+    table: pd.DataFrame, columns: Sequence[str], others: str, most: int = 12
+) -> tuple[pd.DataFrame, str]:
+    """Return the rows of as many (data set, model) pairs as fill `most` panels, and a sentence on which those are.
+
+    Data sets with more label noise come first, and of those with the same noise each one's first model before any
+    second one. At least one pair is kept, and reference rows are. The sentence is empty if all pairs are kept.
+
+    Parameters
+    ----------
+    table : DataFrame
+    columns : sequence of str
+        A pair has a panel for each combination of their values.
+    others : str
+        Where the others are found, for the sentence.
+    most : int
+        Number of panels.
+    """
+    cells = cells_in(table)
+    rank = {cell: [model for dataset, model in cells if dataset == cell[0]].index(cell[1]) for cell in cells}
+    panels = table[["dataset", "model", *columns]].drop_duplicates().groupby(["dataset", "model"]).size()
+    first = sorted(cells, key=lambda cell: (-label_noise(cell[0]), rank[cell]))
+    filled = itertools.accumulate(int(panels[cell]) for cell in first)
+    shown = [cell for cell, number in zip(first, filled, strict=True) if number <= most] or first[:1]
+    if len(shown) == len(cells):
+        return table, ""
+    kept = pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(shown) | (table["loss"] == "reference")
+    what = f"{len(shown)} of {len(cells)} pairs of data set and model"
+    rule = "those with the most label noise first, then each data set's models in turn"
+    return table[kept], f"Shown: {what}, {rule}; the others are in {others}. "
 
 
 def dataset_and_model_headings(table: pd.DataFrame) -> tuple[dict[Any, str], dict[Any, str]]:
@@ -125,6 +167,13 @@ def pooled_bins(reliability: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     for column in ("confidence", "accuracy"):
         pooled[column] /= pooled["count"]
     return pooled.reset_index()
+
+
+def binned_ece(reliability: pd.DataFrame, by: Sequence[str]) -> pd.Series:
+    """Return the expected calibration error of each combination of `by`, the mean over seeds, from bins."""
+    gap = (reliability["confidence"] - reliability["accuracy"]).abs() * reliability["count"]
+    sums = reliability.assign(gap=gap).groupby([*by, "seed"])[["gap", "count"]].sum()
+    return (sums["gap"] / sums["count"]).groupby(list(by)).mean()
 
 
 def label_note(table: pd.DataFrame) -> str:

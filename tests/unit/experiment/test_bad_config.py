@@ -234,8 +234,8 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("calibrators", [{"mine": {"name": "exact"}}]),
-            "calibrators[0].mine.name = 'exact': expected one of ensemble, histogram, isotonic, matrix, vector or"
-            " module:object",
+            "calibrators[0].mine.name = 'exact': expected one of ensemble, gap, histogram, isotonic, matrix, partner,"
+            " ts_mix, vector or module:object",
         ),
         (
             put("calibrators", [{"oracle": {"name": "vector"}}]),

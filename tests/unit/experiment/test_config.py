@@ -119,7 +119,7 @@ def test_the_committed_config_is_right_and_is_the_demo_grid(config):
     assert loaded.probed("demo").isdisjoint(theory)
     assert {"log_k", "phase", "summary"} <= set(loaded.figures("demo"))
     assert "gaussians" not in loaded.figures("demo")
-    assert loaded.tables("demo") == ("paper_images", "paper_images_posterior")
+    assert loaded.tables("demo") == ("images_posthoc", "paper_images", "paper_images_posterior")
     assert loaded.tables("theory") == ("paper_gaussians", "paper_gaussians_posterior")
     cells = [c for c in loaded.cells("demo") if c not in theory]
     assert loaded.probed("demo") == set(cells)

@@ -24,6 +24,7 @@ TITLE = "What temperature scaling changes on test data"
 OTHER_TITLE = "What calibration changes on test data"  # if some of the calibrators are no temperature
 METRICS = {name: labels.metric_axis(name) for name in ("nll", "ece")}
 FAR = 3
+MOST_CELLS = 6
 REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
 
 
@@ -34,7 +35,9 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     Test rows are shown, in expectation under the posterior if it is known. `runs` has the temperatures.
     """
     table = table_views.without_void_floors(table_views.preferred_labels(metrics))
-    trained = table[table["metric"].isin(METRICS) & (table["loss"] != "reference")]
+    table = table[table["metric"].isin((*METRICS, "ece_floor"))]
+    table, chosen = table_views.noisiest_cells(table, [], "the explorer", MOST_CELLS)
+    trained = table[(table["metric"] != "ece_floor") & (table["loss"] != "reference")]
     if trained.empty:
         return empty_page(TITLE, "No NLL or ECE was computed on a test set.")
     calibrators = labels.ordered(trained["calibrator"], labels.CALIBRATORS)
@@ -43,10 +46,11 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     note = (
         f"Points: {seeds_note(trained)}, on {table_views.label_note(trained)}; a wide interval may leave its panel. "
         "Temperature scaling (TS) is fitted on validation data, by the paper's code or at the optimum; the test-set "
-        f"oracle is fitted on the test data. {others}Lower is better."
+        f"oracle is fitted on the test data. {others}Lower is better. {chosen}"
     )
     values = table_views.groups_of(trained, ["dataset", "model", "metric"])
-    wide = max(3.5, 0.82 * len(calibrators) + 0.5)
+    ticks = [labels.calibrator_label(name).replace(" ", "\n") for name in calibrators]
+    wide = max(2.6, 0.6 * len(calibrators) + 0.5)
     figure, axes = draw_grid(
         PageText(OTHER_TITLE if others else TITLE, note, _legend_keys(table, styles)),
         {cell: labels.cell_label(*cell) for cell in table_views.cells_in(trained)},
@@ -54,8 +58,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         {(key[:2], key[2]) for key in values},
         (wide, 1.95),
     )
-    drawn = table[table["metric"].isin([*METRICS, "ece_floor"])]
-    means = over_seeds(drawn, ["dataset", "model", "loss", "calibrator", "metric"], "value")
+    means = over_seeds(table, ["dataset", "model", "loss", "calibrator", "metric"], "value", (0, np.inf))
     means = means.assign(x=means["calibrator"].map({name: i for i, name in enumerate(calibrators)}))
     of_panel = table_views.groups_of(means, ["dataset", "model", "metric"])
     fits = table_views.groups_of(runs, ["dataset", "model"])
@@ -72,7 +75,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
             remarks += fits_below_0(fits.get(cell, runs.iloc[:0])) + missing_fits(values[*cell, metric])
         ax.set_xlabel(wrapped("; ".join(remarks), wide - 0.6, 7), loc="right", size=7, color=GREY)
         ax.set_xlim(-0.5, len(calibrators) - 0.5)
-        ax.set_xticks(range(len(calibrators)), list(map(tick_label, calibrators)))
+        ax.set_xticks(range(len(calibrators)), ticks)
         ax.grid(axis="x", visible=False)
         ax.tick_params(axis="x", length=0)
     return figure
@@ -87,11 +90,6 @@ def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2
         floor = "ECE floor: calibrated perfectly, as many points"
         keys.append(artists.key(floor, GREY, marker="_", ms=8, mew=1.5, ls=""))
     return keys
-
-
-def tick_label(calibrator: str) -> str:
-    """Return a calibrator's name, broken before what stands in brackets."""
-    return labels.calibrator_label(calibrator).replace(" (", "\n(")
 
 
 def _others(calibrators: Iterable[str]) -> str:
@@ -150,7 +148,12 @@ def far_off(means: pd.DataFrame) -> pd.DataFrame:
 def above(far: pd.DataFrame) -> list[str]:
     """Return a remark on the means of the paper's fit that are too far off to be drawn; none if there are none."""
     ends = [f"{value:.2f}" for value in sorted({far["mean"].min(), far["mean"].max()})] if len(far) else []
-    return [f"↑ {labels.calibrator_label('released')} {' to '.join(ends)}"] if ends else []
+    return [_beyond(labels.calibrator_label("released"), " to ".join(ends))] if ends else []
+
+
+def _beyond(name: str, value: str) -> str:
+    """Return a remark on what is above a panel, which no line break splits."""
+    return f"↑ {name} {value}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Mapping[str, Style]) -> None:
@@ -189,7 +192,7 @@ def _limit(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float]) -> li
             ax.axhline(value, color=INK, ls=REFERENCE_DASHES[name], lw=0.9, zorder=1)
             high = max(high, value)
         else:
-            beyond.append(f"↑ {labels.REFERENCES[name]} {f'{value:.2f}' if np.isfinite(value) else '∞'}")
+            beyond.append(_beyond(labels.REFERENCES[name], f"{value:.2f}" if np.isfinite(value) else "∞"))
     pad = 0.06 * (high - low) or 0.01
     ax.set_ylim(low - pad, high + pad)
     return beyond

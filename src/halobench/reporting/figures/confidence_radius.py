@@ -15,4 +15,4 @@ from halobench.reporting.plotting.style import styled
 @styled
 def draw(neighbourhood: pd.DataFrame) -> Figure:
     """Draw a row per data set and a column per model; see `draw_confidence`."""
-    return draw_confidence(neighbourhood, "Mean label confidence against radius", "absolute")
+    return draw_confidence(neighbourhood, "Confidence in a point's own label by distance from it", "absolute")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,15 +21,20 @@ from halobench.results.names import Style
 TITLE = "How far out from a point its certainty, half its confidence and its decision last"
 COLUMNS = {
     (quantity, fit): f"{label}\n{labels.calibrator_label(fit)}"
-    for quantity, label in (("certainty", "Certainty radius"), ("half_level", "Half-level radius"))
-    for fit in ("none", "exact")
+    for quantity, label, fits in (
+        ("certainty", "Certainty radius", ("none", "exact")),
+        ("half_level", "Half-level radius", ("none",)),
+    )
+    for fit in fits
 }
 COLUMNS["decision", "none"] = "Decision radius\n(TS can't change it)"
 
 
 @styled
 def draw(radii: pd.DataFrame) -> Figure:
-    """Draw each cell's median relative radius: mean over seeds with its t interval, open if a median is censored.
+    """Draw median relative radii of the data sets with most label noise: means over seeds with t intervals.
+
+    A mark is open if a median is censored.
 
     The table is as aggregated: quantiles per cell, points, probe, quantity and calibrator.
     """
@@ -36,6 +42,7 @@ def draw(radii: pd.DataFrame) -> Figure:
     table = table[pd.MultiIndex.from_frame(table[["quantity", "calibrator"]]).isin(list(COLUMNS))]
     if table.empty:
         return empty_page(TITLE, "No radii were measured.")
+    table, chosen = table_views.noisiest_cells(table, ["quantity", "calibrator"], "radii.csv")
     table, around = table_views.with_evaluation_as_train(table)
     styles = loss_styles(table_views.losses_in(table))
     probes = labels.ordered(table["probe"], labels.PROBES)
@@ -43,16 +50,16 @@ def draw(radii: pd.DataFrame) -> Figure:
     groups = table_views.groups_of(means, ["dataset", "model", "quantity", "calibrator"])
     keys = [
         *artists.loss_keys(styles, styles, ls=""),
-        artists.key("more than", GREY, marker="o", mfc="white", ls=""),
+        artists.key("open: larger than shown", GREY, marker="o", mfc="white", ls=""),
     ]
     if "heldout" in set(table["points"]):
         keys.append(artists.key("held-out control", GREY, marker="|", ms=6, ls=""))
     figure, axes = draw_grid(
-        PageText(TITLE, _note(table, around), keys, labels.RELATIVE, shared=True),
+        PageText(TITLE, _note(table, around) + chosen, keys, labels.RELATIVE, shared=True),
         {cell: labels.cell_label(*cell) for cell in table_views.cells_in(table)},
         COLUMNS,
         {(key[:2], key[2:]) for key in groups},
-        (1.85, max(1.3, 0.6 + len(probes) * max(0.26, 0.085 * len(styles) + 0.04))),
+        (2.1, max(1.3, 0.6 + len(probes) * max(0.3, 0.1 * len(styles) + 0.06))),
     )
     largest = means["mean"].max() or 1.0
     for (cell, column), ax in axes.items():
@@ -72,8 +79,7 @@ def _note(table: pd.DataFrame, around: str) -> str:
     return (
         f"Median over rays {around}; {seeds_note(table)}. Certainty radius: where confidence in the label falls "
         f"below {below or 'the threshold'} (0 where it starts below); half-level: below half of its value at the "
-        "point; decision: where another label wins. Open with a ›: in some seed more than half of the rays never got "
-        "there, so the radius is larger."
+        "point; decision: where another label wins. Open: in some seed more than half of the rays never got there. "
     )
 
 
@@ -83,27 +89,23 @@ def summarise(radii: pd.DataFrame) -> pd.DataFrame:
     The column ``open`` says whether the median is censored in some seed.
     """
     keys = ["dataset", "model", "quantity", "calibrator", "points", "probe", "loss"]
-    means = over_seeds(radii, keys, "relative_median")
+    means = over_seeds(radii, keys, "relative_median", (0, np.inf))
     # The median lies on censored rays when fewer than half of the rays are known.
     return means.merge(radii.groupby(keys)["censored"].max().gt(0.5).rename("open").reset_index(), on=keys)
 
 
 def _draw_dots(ax: Axes, panel: pd.DataFrame, probes: Sequence[str], styles: Mapping[str, Style]) -> None:
-    """Draw each loss at each probe: the control as a tick, then interval and dot, open ones with a caret."""
+    """Draw each loss at each probe: the control as a tick, then interval and dot."""
     for y in range(1, len(probes)):
         ax.axhline(y - 0.5, color="#dddddd", lw=0.6, zorder=1)
     losses = [loss for loss in styles if loss in set(panel["loss"])]
-    caret: dict[str, Any] = {"size": 9, "weight": "bold", "va": "center_baseline", "textcoords": "offset points"}
     for loss, offset in zip(losses, artists.dodge(len(losses), 0.78), strict=True):
         rows, color = panel[panel["loss"] == loss], styles[loss].color
         rows = rows.assign(y=rows["probe"].map(probes.index) + offset)
         control, rows = rows[rows["points"] == "heldout"], rows[rows["points"] == "train"]
         ax.plot(control["mean"], control["y"], "|", color=color, ms=4.5, mew=1, alpha=0.65, zorder=2)
         ax.hlines(rows["y"], rows["low"], rows["high"], color=color, lw=1, zorder=2)
-        look: dict[str, Any] = {"color": color, "marker": styles[loss].marker, "ms": 4, "mew": 1, "zorder": 4}
+        look: dict[str, Any] = {"color": color, "marker": styles[loss].marker, "ms": 4.5, "mew": 1, "zorder": 4}
         for part, face in ((rows[~rows["open"]], color), (rows[rows["open"]], "white")):
             if len(part):
                 ax.plot(part["mean"], part["y"], ls="", mfc=face, **look)
-        for x, y in rows.loc[rows["open"], ["mean", "y"]].to_numpy():
-            # Just right of the marker, whatever the scale of the axis.
-            ax.annotate("›", (x, y), (3.5, -0.4), color=color, annotation_clip=False, **caret)

@@ -1,4 +1,4 @@
-"""Show reliability before and after temperature scaling, with the number of points in each bin.
+"""Show reliability before and after temperature scaling, with ECE and the number of points in each bin.
 
 Other calibrators have a figure of their own, ``reliability_posthoc``: more than three lines can't be told apart here.
 """
@@ -16,20 +16,21 @@ from halobench.reporting.styles import calibrator_style
 
 TITLE = "Reliability before and after temperature scaling"
 CALIBRATORS = ("none", "released", "exact")
-ENDING = f"Steps: how many test points each bin holds; bins of fewer than {labels.FEW} are faint, empty ones not drawn."
+ENDING = f"Bars: test points per bin; bins of fewer than {labels.FEW} are faint. ECE: expected calibration error. "
 
 
 @styled
 def draw(reliability: pd.DataFrame) -> Figure:
-    """Draw accuracy against confidence over steps that count points: a column per loss, a line per calibrator.
+    """Draw accuracy against confidence over bars that count points: a column per loss, a line per calibrator.
 
-    Test rows are shown, in expectation under the posterior if it is known.
+    Test rows are shown, in expectation under the posterior if it is known, of the data sets with most label noise.
     """
     table = table_views.preferred_labels(reliability)
     table = table[table["calibrator"].isin(CALIBRATORS)]
-    counted = table[table["count"] > 0]
-    if counted.empty:
+    if not table["count"].any():
         return empty_page(TITLE, "No bins were counted on a test set.")
+    table, chosen = table_views.noisiest_cells(table, ["loss"], "the explorer")
+    counted = table[table["count"] > 0]
     headings = {loss: labels.loss_label(loss) for loss in table_views.losses_in(counted)}
     styles = {name: calibrator_style(name) for name in CALIBRATORS if name in set(counted["calibrator"])}
-    return draw_diagrams(table, TITLE, "loss", headings, styles, ("", ENDING))
+    return draw_diagrams(table, TITLE, "loss", headings, styles, ("", ENDING + chosen))

@@ -16,14 +16,12 @@ from halobench.reporting.plotting.style import INK, styled
 from halobench.reporting.styles import loss_styles
 from halobench.results.names import Style
 
-TITLE = "Training loss, and who interpolates the training labels"
+TITLE = "Training loss, and which models fit all their training labels"
 NOTE = (
     "Each loss in its own objective, so heights compare within a loss only. Thin: single seeds; thick: their mean. "
-    "The mark at the end is full where every seed fits at least 99% of the labels trained on, noise included, half "
-    "full where some do, and open where none does."
+    "The mark at the end is full where every seed fits at least 99% of the labels trained on, noise included."
 )
 MOST_POINTS = 200  # per line: more of a noisy loss are a solid block
-FILLS = {"all": "full", "some": "left", "no": "none"}
 
 
 @styled
@@ -40,9 +38,9 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     groups = {key: windowed(group) for key, group in table.groupby(cell)}
     long = table.groupby(cell)["epoch"].nunique().gt(MOST_POINTS).any()
     note = NOTE + (f" Of more than {MOST_POINTS} epochs, means over equal windows are drawn." if long else "")
-    keys = [key for loss, style in styles.items() for key in artists.loss_keys([loss], styles, ls=style.dash)]
-    mark: dict[str, Any] = {"marker": "o", "ls": "", "ms": 5, "markerfacecoloralt": "white"}
-    keys += [artists.key(f"interpolates: {word}", INK, fillstyle=fill, **mark) for word, fill in FILLS.items()]
+    keys = artists.loss_keys(styles, styles)
+    fits = {"every seed fits its labels": INK, "some seed doesn't": "white"}
+    keys += [artists.key(word, INK, marker="o", ls="", ms=5, mfc=face) for word, face in fits.items()]
     rows, columns = table_views.dataset_and_model_headings(table)
     text = PageText(TITLE, note, keys, "epoch", "training loss")
     figure, axes = draw_grid(text, rows, columns, table_views.cells_in(table), (2.6, 2.0))
@@ -63,11 +61,10 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 def _draw_loss(ax: Axes, rows: pd.DataFrame, style: Style, share: float) -> None:
     """Draw the seeds of one cell, their mean, and a mark at its end for the share of seeds that interpolate."""
     line: dict[str, Any] = {"data": rows, "x": "epoch", "y": "train_loss", "ax": ax, "color": style.color}
-    seaborn.lineplot(**line, units="seed", estimator=None, lw=0.4, alpha=0.5, zorder=2, legend=False)
-    seaborn.lineplot(**line, errorbar=None, ls=style.dash, lw=1.3, zorder=3, legend=False)
-    fill = FILLS["all" if share == 1 else "some" if share > 0 else "no"]
-    mark: dict[str, Any] = {"fillstyle": fill, "markerfacecoloralt": "white"} if fill != "none" else {"mfc": "white"}
-    mark |= {"mew": 1, "color": style.color, "marker": style.marker, "ms": 5.5, "ls": ""}
+    seaborn.lineplot(**line, units="seed", estimator=None, lw=0.5, alpha=0.5, zorder=2, legend=False)
+    seaborn.lineplot(**line, errorbar=None, lw=1.3, zorder=3, legend=False)
+    mark: dict[str, Any] = {"mfc": style.color if share == 1 else "white", "mew": 1, "ms": 6, "ls": ""}
+    mark |= {"color": style.color, "marker": style.marker}
     end = rows["epoch"].max()
     ax.plot([end], [rows.loc[rows["epoch"] == end, "train_loss"].mean()], zorder=4, clip_on=False, **mark)
 

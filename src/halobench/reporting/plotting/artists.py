@@ -78,7 +78,7 @@ def draw_lines(ax: Axes, means: pd.DataFrame, x: str, styles: Mapping[str, Style
         loss, points = group
         color, at = styles[loss].color, line[x].to_numpy()
         if points == "heldout":
-            ax.plot(at, line["mean"], color=color, lw=0.9, ls=HELD_OUT, zorder=2)
+            ax.plot(at, line["mean"], color=color, lw=1.1, ls=HELD_OUT, zorder=2)
         else:
             ax.fill_between(at, line["low"], line["high"], color=color, alpha=BAND, lw=0, zorder=2)
             ax.plot(at, line["mean"], color=color, ls=dash, marker=styles[loss].marker, ms=2.6, mew=0, zorder=3)

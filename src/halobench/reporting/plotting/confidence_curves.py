@@ -6,6 +6,7 @@ from typing import Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists
@@ -26,16 +27,18 @@ def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["abs
     scale : {"absolute", "relative"}
         Distances in normalised inputs, of the sphere probe (or the first in order), in a row per data set and a column
         per model; or distances relative to the nearest training sample of another label, in a row per data set and
-        model and a column per probe.
+        model, of those with most label noise, and a column per probe.
     """
     relative = scale == "relative"
     x = "relative_radius" if relative else "radius"
     table = table_views.relative_rows(neighbourhood) if relative else table_views.absolute_rows(neighbourhood)
     if table.empty:
         return empty_page(title, f"No probe visited {scale} distances.")
+    # On the relative scale a cell fills a row; on the other it is a panel, and all find room.
+    table, chosen = table_views.noisiest_cells(table, ["probe"], "the explorer") if relative else (table, "")
     table, around = table_views.with_evaluation_as_train(table)
     styles = loss_styles(table_views.losses_in(table))
-    means = over_seeds(table, ["dataset", "model", "probe", "loss", "points", x], "confidence")
+    means = over_seeds(table, ["dataset", "model", "probe", "loss", "points", x], "confidence", (0, 1))
     panels = {
         ((dataset, model), probe) if relative else (dataset, model): rows
         for (dataset, model, probe), rows in table_views.groups_of(means, ["dataset", "model", "probe"]).items()
@@ -46,8 +49,8 @@ def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["abs
         columns = {probe: labels.PROBES.get(probe, probe) for probe in labels.ordered(table["probe"], labels.PROBES)}
     keys = artists.loss_keys(styles, styles)
     keys += [artists.held_out_key()] if "heldout" in set(table["points"]) else []
-    xlabel = labels.RELATIVE if relative else f"radius: {labels.ABSOLUTE}"
-    text = PageText(title, _note(table, around, relative), keys, xlabel, "confidence", shared=True)
+    xlabel = labels.RELATIVE if relative else labels.ABSOLUTE
+    text = PageText(title, f"{_note(table, around, relative)} {chosen}", keys, xlabel, "confidence", shared=True)
     figure, axes = draw_grid(text, rows, columns, panels, (1.95, 1.75) if relative else (2.3, 1.85))
     ends = table.groupby("dataset")[x].max()
     for (row, column), ax in axes.items():
@@ -55,6 +58,8 @@ def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["abs
             ax.axvline(1, color=FAINT, lw=0.8, zorder=1)
         artists.draw_lines(ax, panels[row, column], x, styles)
         ax.set(xlim=(0, ends.max() if relative else ends[row]), ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
+        # The last label would meet the first one of the next panel.
+        ax.xaxis.set(major_locator=MaxNLocator(4, prune="upper"), major_formatter=StrMethodFormatter("{x:g}"))
     return figure
 
 

@@ -25,7 +25,8 @@ from halobench.reporting.plotting.style import GREY, INK
 LETTER = 0.53  # width of a letter over the size of its type, on average
 LEAST = 6.4  # width of the head, inches
 LONE = 3.4  # least width of a panel that is the only one, inches
-SPARSE = 0.6  # share of a grid's places that hold a panel, below which its panels follow each other like words
+SPARSE = 0.8  # share of a grid's places that hold a panel, below which its panels follow each other like words
+WIDEST = 14.0  # width of the panels of a page, inches: on wider ones 7 points are under 8 px when it's 1,280 px wide
 TALL = 1.7  # height over width of a page, above which its rows continue to the right
 
 Key = Any  # of a panel: usually its row and its column
@@ -56,7 +57,8 @@ def draw_grid(
 ) -> Page:
     """Return a page of empty panels by (row, column), with headings of rows on the left and of columns on top.
 
-    If few places hold a panel, see `SPARSE`, panels follow each other under headings of their own.
+    If few places hold a panel, see `SPARSE`, or the columns are too many, see `WIDEST`, panels follow each other under
+    headings of their own.
 
     Parameters
     ----------
@@ -72,11 +74,13 @@ def draw_grid(
     keys = [key for key in itertools.product(rows, columns) if key in wanted]
     down = [row for row in rows if any(row == key[0] for key in keys)]
     across = [column for column in columns if any(column == key[1] for key in keys)]
-    if len(keys) < SPARSE * len(down) * len(across):
+    room = int(WIDEST / size[0])  # panels side by side
+    if len(keys) < SPARSE * len(down) * len(across) or len(across) > room:
         return draw_panels(text, {key: f"{rows[key[0]]}\n{columns[key[1]]}" for key in keys}, size)
-    height = {bands: math.ceil(len(down) / bands) for bands in range(1, len(down) + 1)}
+    most = min(len(down), room // max(len(across), 1))
+    height = {bands: math.ceil(len(down) / bands) for bands in range(1, most + 1)}
     shape = TALL * len(across) * size[0] / size[1]
-    deep = next((high for bands, high in height.items() if high <= shape * bands), 1)
+    deep = next((high for bands, high in height.items() if high <= shape * bands), height.get(most, 1))
     padded = [*down, *[None] * (-len(down) % deep)]
     lines = [[(row, column) for row in padded[i::deep] for column in across] for i in range(deep if down else 0)]
     figure, axes = _page(text, [[key if key in wanted else None for key in line] for line in lines], size)
@@ -95,7 +99,9 @@ def draw_grid(
 def draw_panels(text: PageText, headings: Mapping[Any, str], size: tuple[float, float]) -> Page:
     """Return a page of empty panels that follow each other in lines, each under its heading; see `draw_grid`."""
     keys: list[Key | None] = list(headings)
-    across = max(math.ceil(math.sqrt(len(keys) * size[1] / size[0] / 1.2)), 1)
+    wide = max(math.ceil(math.sqrt(len(keys) * size[1] / size[0] / 1.2)), 1)
+    # One more column where that leaves fewer places empty.
+    across = min(min(wide, wide + 1, key=lambda count: -len(keys) % count), int(WIDEST / size[0]))
     keys += [None] * (-len(keys) % across)
     figure, axes = _page(text, [keys[i : i + across] for i in range(0, len(keys), across)], size)
     for key, heading in headings.items():

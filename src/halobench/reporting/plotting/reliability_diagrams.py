@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +13,7 @@ from halobench.reporting import labels, table_views
 from halobench.reporting.labels import FEW
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid
-from halobench.reporting.plotting.style import FAINT
+from halobench.reporting.plotting.style import FAINT, INK
 from halobench.results.names import Style
 
 
@@ -34,8 +33,8 @@ def draw_diagrams(
         Rows of ``reliability``, of one kind of labels per data set, with at least one bin that holds points.
     title : str
     column : {"loss", "calibrator"}
-        What the columns of the grid are; the lines of a diagram are the other. Below diagrams of losses, steps count
-        the test points per bin.
+        What the columns of the grid are; the lines of a diagram are the other. Diagrams of losses print the ECE of
+        each calibrator, the mean over seeds, and bars below them count the test points per bin.
     headings : mapping of str to str
         The grid's columns and their headings, in order.
     styles : mapping of str to Style
@@ -56,11 +55,13 @@ def draw_diagrams(
     )
     rows = {cell: labels.cell_label(*cell) for cell in table_views.cells_in(pooled)}
     text = PageText(title, note, keys, "confidence", "accuracy", shared=True)
-    figure, axes = draw_grid(text, rows, headings, panels, (1.85, 2.5) if counts else (1.75, 1.85))
+    figure, axes = draw_grid(text, rows, headings, panels, (2.0, 2.7) if counts else (1.75, 1.85))
+    errors = table_views.binned_ece(table, ["dataset", "model", "loss", "calibrator"])
     for key, ax in axes.items():
         draw_reliability(ax, panels[key], styles, by)
         if counts:
             _draw_counts(ax, panels[key], styles)
+            _print_ece(ax, errors.loc[(*key[0], key[1])].to_dict(), styles)
     return figure
 
 
@@ -92,18 +93,22 @@ def draw_reliability(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style]
 
 
 def _draw_counts(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style]) -> None:
-    """Draw the number of test points per bin as steps below a diagram."""
-    bars = ax.inset_axes((0, -0.34, 1, 0.24))
-    for name, style in styles.items():
+    """Draw a row of bars for each calibrator below a diagram: the number of test points per bin, of its largest."""
+    for row, (name, style) in enumerate(styles.items(), 1):
         line = pooled[pooled["calibrator"] == name]
-        if len(line):
-            edges = list(np.unique(line[["lower", "upper"]]))
-            middle = (line["lower"] + line["upper"]) / 2
-            bars.hist(middle, edges, weights=line["count"], histtype="step", color=style.color, lw=0.9, ls=style.dash)
-    top = int(pooled["count"].max())
-    bars.set(xlim=(-0.02, 1.02), ylim=(0, 1.08 * top), xticks=(0, 0.5, 1), yticks=())
-    bars.set_title(f"up to {top:,}", size=7, loc="left", x=0.03, y=1, pad=-7)
-    ax.tick_params(labelbottom=False)
+        heights, widths = 0.14 * line["count"] / line["count"].max(), line["upper"] - line["lower"]
+        ax.bar(line["lower"], heights, widths, bottom=-0.06 - 0.18 * row, align="edge", color=style.color)
+    ax.set_ylim(-0.09 - 0.18 * len(styles), 1.04)
+    ax.spines["left"].set_bounds(0, 1)
+
+
+def _print_ece(ax: Axes, errors: Mapping[str, float], styles: Mapping[str, Style]) -> None:
+    """Print the ECE of each calibrator, in its colour, in the upper left corner of a diagram."""
+    lines = [("ECE", INK), *((f"{errors[name]:.3f}", style.color) for name, style in styles.items() if name in errors)]
+    look: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "zorder": 4}
+    look["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+    for i, (text, color) in enumerate(lines):
+        ax.annotate(text, (0.03, 1), (0, -2 - 8.5 * i), size=7, weight="bold", color=color, **look)
 
 
 def _noise_caps(reliability: pd.DataFrame) -> str:
@@ -111,8 +116,8 @@ def _noise_caps(reliability: pd.DataFrame) -> str:
 
     It ends with a space, and is empty without such noise.
     """
-    noisy = reliability.loc[reliability["labels"] == "noisy", "dataset"].drop_duplicates()
-    percents = noisy.str.extract(r"-noise(\d+)$")[0].dropna().astype(int).sort_values().unique()
+    noisy = reliability.loc[reliability["labels"] == "noisy", "dataset"].unique()
+    percents = sorted({labels.label_noise(dataset) for dataset in noisy})
     # Beyond one half the label that replaces the true one may be the likelier.
     caps = [f"{1 - p / 100:.2g} under {p}% label noise" for p in percents if 0 < p <= 50]
     return f"No answer is more accurate than {', '.join(caps)}. " if caps else ""
