@@ -12,7 +12,7 @@ help:
 	@echo "make cluster-demo  run a tiny grid on a SLURM cluster of two nodes that it starts on this host, and stops"
 	@echo "make test    lint, then run the tests"
 	@echo "make soak    the tests of reruns and faults with as many trials as it takes (half an hour)"
-	@echo "make bench   how fast it is, beside others: fills in benchmarks/README.md (most of an hour, on an idle machine)"
+	@echo "make bench   how fast it is, compared with others: fills in benchmarks/README.md (most of an hour, on an idle machine)"
 	@echo "make bench-quick  the same with small sizes, which shows that the benchmarks run (a few minutes)"
 	@echo "make lint    ruff, import-linter, mypy, snakefmt, snakemake --lint"
 	@echo "make report  rebuild results/report.html, of the last run"
@@ -70,6 +70,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/python docs/words.py
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check --compact-diff Snakefile workflow
 	$(SNAKEMAKE) --lint

@@ -138,7 +138,7 @@ class Lines:
             self._say_news(LOCKED if locked else record.getMessage())
 
     def _say_news(self, text: str) -> None:
-        """Print lines of Snakemake, unless the table of failed jobs has told what they say."""
+        """Print lines of Snakemake, unless the table of failed jobs has said it."""
         if not any(sentence in text for sentence in NO_NEWS):
             self.say(text)
 

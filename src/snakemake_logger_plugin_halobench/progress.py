@@ -62,7 +62,7 @@ class Run:
         self.done: Counter[str] = Counter()
         self.running: dict[int, Started] = {}  # by Snakemake's number of the job
         self.failed: dict[int, Started] = {}  # those that were not started again
-        self.stopped: dict[int, Started] = {}  # likewise, by a signal: they saved and will go on
+        self.stopped: dict[int, Started] = {}  # likewise, by a signal: they saved and will resume
         self.outputs: list[str] = []  # of finished jobs
         self.began = time.time()
         self.started = False  # whether any job was

@@ -508,11 +508,11 @@ def edit_table(path: str) -> None:
     [
         (
             lambda: edit_json(f"{CELL}/train.json", lambda record: record.update(train_accuracy=0.999)),
-            rf"{CELL}/train\.json = 'another content': expected the one that its own checksum tells of{REMEDY}",
+            rf"{CELL}/train\.json = 'another content': expected the one that its own checksum is of{REMEDY}",
         ),
         (
             lambda: edit_json(MANIFEST, lambda manifest: manifest["references"].clear()),
-            rf"{MANIFEST} = 'another content': expected the one that its own checksum tells of{REMEDY}",
+            rf"{MANIFEST} = 'another content': expected the one that its own checksum is of{REMEDY}",
         ),
         (
             lambda: edit_table(f"{TABLES}/metrics.parquet"),

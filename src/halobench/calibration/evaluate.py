@@ -211,7 +211,7 @@ def _transform(fit: Fit) -> Transform | None:
     """Return the map from logits to calibrated ones (new arrays, -inf allowed), or None if no optimum is finite.
 
     Where the paper's fit ends below 0 its user divides by that T all the same: the ranking of the classes is reversed,
-    and what comes of it is scored.
+    and the result is scored.
     """
     if isinstance(fit, posthoc.Calibrator):
         return fit.transform

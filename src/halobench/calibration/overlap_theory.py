@@ -102,7 +102,7 @@ def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarr
 def partner_kl(classes: int, beta: float, group: int, shares: np.ndarray | None = None) -> float:
     """Return the KL of the one-hot nearest-neighbour interpolator after the best map of its logits, in nats.
 
-    One-hot logits tell the neighbour's label a alone, so the best map answers P(y | a): it knows how often a is wrong
+    One-hot logits show the neighbour's label a alone, so the best map answers P(y | a): it knows how often a is wrong
     and which classes share a region with it, and spreads the doubt over these m - 1 partners. For equal shares, with
     b = beta (m - 1) / m,
 

@@ -160,7 +160,7 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray, keep_top: bool = False) 
 
     Examples
     --------
-    Class 0 is taken for class 1 in a third of the samples, never for class 2; the logits don't tell:
+    Class 0 is taken for class 1 in a third of the samples, never for class 2; the logits don't show it:
 
     >>> z = np.repeat([[5.0, 0.0, 0.0], [0.0, 0.0, 5.0]], 300, axis=0)
     >>> fit = fit_partner(z, np.r_[np.tile([0, 0, 1], 100), np.full(300, 2)])
@@ -350,7 +350,7 @@ def _count(top: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
 def _cross_fitted(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, top: np.ndarray) -> np.ndarray:
     """Return the features (n, 4) of samples, each with the counts of the other folds alone.
 
-    To leave out each sample by itself would tell its label: counts would be short of a confusion exactly if it is one.
+    To leave out each sample by itself would show its label: counts would be short of a confusion exactly if it is one.
     Folds take turns within each predicted class, in the order of the samples.
     """
     order = np.argsort(top, kind="stable")

@@ -4,7 +4,7 @@
 
 - noise, H(Y | X): what no classifier gets below, if the posterior is known.
 - training: from there to the best map of the logits, E[P(y | x) | logits]. No calibration repairs it, since the logits
-  don't tell (the grouping loss of Perez-Lebel et al.).
+  don't show it (the grouping loss of Perez-Lebel et al.).
 - richer_map: from there to the best temperature.
 - temperature: from there to the logits as they are.
 
@@ -100,7 +100,7 @@ def repair_ladder(
         Finite.
     targets : (n,) integers or (n, k) array
         Labels; or the known posterior P(y | x), rows of probabilities: then parts are expectations under it, and the
-        noise is told apart. Maps see labels drawn from it, but the regression the posterior itself.
+        noise is a part of its own. Maps see labels drawn from it, but the regression the posterior itself.
     folds, draws : int
         Folds of cross-fitting, at least 2; resamples of the bootstrap.
     seed : int
@@ -113,7 +113,7 @@ def repair_ladder(
 
     Examples
     --------
-    Logits that tell nothing leave everything to training, but for what the classes' frequencies say:
+    Logits that show nothing leave everything to training, but for what the classes' frequencies say:
 
     >>> ladder = repair_ladder(np.zeros((400, 2)), np.tile([[0.9, 0.1], [0.1, 0.9]], (200, 1)))
     >>> round(ladder.noise.value, 3), round(ladder.training.value, 2), round(ladder.nll.value, 3)

@@ -164,7 +164,7 @@ def spec_errors(cls: type, error: pydantic.ValidationError) -> list[SpecError]:
 
 
 def _spec_error(cls: Any, type: str, loc: tuple[Any, ...], input: Any, msg: str, ctx: Any = None) -> SpecError:
-    """Return one problem, as pydantic tells it, in the project's words."""
+    """Return one problem of pydantic's in the project's words."""
     context, place = ctx or {}, _dotted(loc, type)
     if isinstance(context.get("error"), SpecError):
         return context["error"].within(place) if place else context["error"]

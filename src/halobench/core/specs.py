@@ -161,7 +161,7 @@ class ModelSpec(PluginSpec):
         for key in ("preprocess", "trained_on", "outputs"):
             value = getattr(self, key)
             fits = value is None or self.comes_trained or isinstance(value, Normalisation)
-            require(fits, key, value, "this key beside `weights` or `pretrained` alone")
+            require(fits, key, value, "this key only next to `weights` or `pretrained`")
         fits = self.is_timm or self.preprocess != "timm"
         what = "dataset, or a mapping with the keys mean, std: it is no model of timm's"
         require(fits, "preprocess", self.preprocess, what)

@@ -39,7 +39,7 @@ class Description:
 
     `shape` is (C, H, W) of images, (D,) of features; `parts` are as `Images` has them. `size` is None for a
     distribution, from which any number of samples can be drawn. `names` are those of the classes, as `Images` has them;
-    a loader need not tell them.
+    a loader need not give them.
     """
 
     shape: tuple[int, ...]

@@ -128,7 +128,7 @@ class VisionSet:
         return SpecError("data_root", str(data_root()), expected)
 
     def _download(self, published: Any) -> None:
-        """Download the set into a folder beside its place, one process at a time, and move over what is missing."""
+        """Download the set into a folder next to its place, one process at a time, and move over what is missing."""
         if not may_fetch():
             raise self._absent("fetch: true")
         root, before = data_root(), socket.getdefaulttimeout()

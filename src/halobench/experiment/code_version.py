@@ -1,7 +1,7 @@
 """The code map: the code that a job's numbers depend on, as {module: digest}, which decides reruns.
 
 A stage's modules and the plug-ins that a spec names are followed through their imports, read off the source text, so
-that a helper that is split off, or lies beside a loss outside the package, counts from its first day. Not followed: the
+that a helper that is split off, or is next to a loss outside the package, counts from its first day. Not followed: the
 standard library, installed packages (a record has their versions), and what a module loads without an import statement.
 """
 
@@ -39,7 +39,7 @@ STAGES = {
 }
 
 # Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a
-# stopped job goes on, leaves the values in them as they are. Packages without code count for nothing either.
+# stopped job resumes, leaves the values in them as they are. Packages without code count for nothing either.
 _CORE = ("aliases", "calibrator_spec", "console", "errors", "plugin_spec", "plugins", "spec_codec", "specs")
 _STORAGE = ("arrays_io", "files", "layout", "provenance", "records", "requests", "tables_io")
 NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}

@@ -160,7 +160,7 @@ def _check(path: str, stored: Mapping[str, tuple[tuple[int, ...], str]], model: 
     present = {id(tensor) for name, tensor in wanted.items() if name in stored}
     for name, tensor in wanted.items():
         if name not in stored and id(tensor) not in present:  # of a tensor with several names safetensors keeps one
-            raise SpecError("weights", path, f"weights of this model: they lack {name} {tuple(tensor.shape)}")
+            raise SpecError("weights", path, f"weights of this model: {name} {tuple(tensor.shape)} is missing")
         shape, kind = stored.get(name, (tuple(tensor.shape), "F32"))
         if shape != tuple(tensor.shape):
             what = f"weights of this model: {name} is {shape}, and should be {tuple(tensor.shape)}"

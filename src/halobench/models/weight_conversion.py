@@ -16,8 +16,10 @@ from halobench.models import builder, library_models
 from halobench.storage import files
 
 Shapes = Mapping[str, tuple[int, ...]]
-COUNTER = "num_batches_tracked"  # of batch norm; files of torch before 0.4.1 lack it, and in eval mode it isn't read
-# Torch's own layers give these names. They tell apart tensors of one shape, such as weight and bias of batch norm.
+COUNTER = (
+    "num_batches_tracked"  # of batch norm; files of torch before 0.4.1 don't have it, and in eval mode it isn't read
+)
+# Torch's own layers give these names. They distinguish tensors of one shape, such as weight and bias of batch norm.
 LEAVES = {"weight", "bias", "running_mean", "running_var", COUNTER, "in_proj_weight", "in_proj_bias"}
 
 
@@ -38,7 +40,7 @@ def convert(path: Path, out: Path, model: str | None, classes: int, log: Callabl
     Raises
     ------
     SpecError
-        If it is no such file, or its tensors can't be told to be those of the model.
+        If it is no such file, or its tensors can't be matched to those of the model.
     """
     tensors, how = _read(path), "names kept"
     if model is not None:

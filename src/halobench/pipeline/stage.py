@@ -1,7 +1,7 @@
 """The protocol that all stages share: files to files, sealed with a record.
 
 A stage reads as: parse the spec, do the work, write the outputs. What stands around that is here: refuse code that was
-edited since the run was started, clear away what killed writers left, take a GPU slot, heed signals, and seal the
+edited since the run was started, clear away what killed writers left, take a GPU slot, handle signals, and seal the
 outputs with a record.
 """
 
@@ -164,7 +164,7 @@ DEFAULTS = Resume()
 
 @contextlib.contextmanager
 def resumable(run: StageRun, device: str, resume: Resume) -> Iterator[Session]:
-    """Take a GPU slot, heed signals, and name the cell if it diverges or is stopped."""
+    """Take a GPU slot, handle signals, and name the cell if it diverges or is stopped."""
     from halobench.training.checkpoint import Signals
 
     with _gpu_slot(device, resume.slots), Signals() as signals, _naming(run.record.parent):

@@ -155,7 +155,7 @@ def _contents(folder: Path, outputs: Mapping[str, str]) -> dict[str, bytes]:
         If a file is missing or has another checksum.
     """
     return {
-        name: checked_bytes(folder / name, digest, "the bytes that its record tells of")
+        name: checked_bytes(folder / name, digest, "the bytes that its record lists")
         for name, digest in outputs.items()
         if not name.endswith(".safetensors")
     }

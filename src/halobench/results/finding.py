@@ -13,7 +13,7 @@ from halobench.results.names import THEMES, VERDICTS
 
 Rows = Iterable[Mapping[Any, Any]]
 
-# Whose verdicts the sentence compares, and how it speaks of them. The others count if neither of these was tested.
+# Whose verdicts the sentence compares, and how it words them. The others count if neither of these was tested.
 COMPARED = {
     "released": "with the temperature that the paper's code fits",
     "exact": "with the optimal temperature",

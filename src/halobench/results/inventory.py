@@ -59,28 +59,28 @@ def take_inventory(config: Config, experiment: str, results: Path) -> Inventory:
     probed, missing = config.probed(experiment), []
     cells, references = [], []
     for cell in config.cells(experiment):
-        if lack := _first_lack(cell_jobs(config, cell, cell in probed), results):
-            missing.append(vars(cell) | lack)
+        if gap := _first_missing(cell_jobs(config, cell, cell in probed), results):
+            missing.append(vars(cell) | gap)
         else:
             cells.append(cell)
     for dataset, seed in config.references(experiment):
-        if lack := _first_lack([reference_job(config, dataset, seed)], results):
-            missing.append({"dataset": dataset, "model": "", "loss": "reference", "seed": seed} | lack)
+        if gap := _first_missing([reference_job(config, dataset, seed)], results):
+            missing.append({"dataset": dataset, "model": "", "loss": "reference", "seed": seed} | gap)
         else:
             references.append((dataset, seed))
     size = len(cells) + sum(row["loss"] != "reference" for row in missing)
     return Inventory(experiment, tuple(cells), tuple(references), size, tuple(missing), probed)
 
 
-def _first_lack(jobs: Iterable[Job], results: Path) -> dict[str, str] | None:
+def _first_missing(jobs: Iterable[Job], results: Path) -> dict[str, str] | None:
     """Return the first job whose result isn't there as it is now asked for, and why; None if all are."""
     for job in jobs:
-        if why := _lack(job, results):
+        if why := _reason(job, results):
             return {"stage": job.stage, "why": why}
     return None
 
 
-def _lack(job: Job, results: Path) -> str:
+def _reason(job: Job, results: Path) -> str:
     """Return why the result of a job isn't there as it is now asked for; empty if it is."""
     path = results / job.record
     if not path.exists():

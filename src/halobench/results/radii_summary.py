@@ -1,4 +1,4 @@
-"""Summarise radii by quartiles that heed censoring."""
+"""Summarise radii by quartiles that account for censoring."""
 
 from __future__ import annotations
 

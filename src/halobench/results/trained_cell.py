@@ -32,7 +32,7 @@ class TrainedCell:
     data : Data
         Its splits: ``data.splits["train"].labels`` are the labels that it was trained on.
     logits : mapping of name to array
-        Of logits.safetensors: ``{split}.logits`` (n, k), ``{split}.labels``, ``{split}.clean`` and what tells the
+        Of logits.safetensors: ``{split}.logits`` (n, k), ``{split}.labels``, ``{split}.clean`` and what gives the
         posterior; `halobench.calibrate` takes them as they are.
     spec : mapping
         What was asked for: dataset, model, loss and train, without values that are at their defaults.

@@ -23,8 +23,8 @@ from halobench.runner.run import STATE, SUBMITTED, name, other_runs
 from halobench.runner.slurm import checks, executor_patch, queue
 from halobench.storage import files
 
-NOTED = "HALOBENCH_STARTED"  # the file that tells what a run was started with
-LOGS = Path(".snakemake/slurm_logs")  # where the executor plugin puts logs unless told otherwise
+NOTED = "HALOBENCH_STARTED"  # the file that says what a run was started with
+LOGS = Path(".snakemake/slurm_logs")  # where the executor plugin puts logs by default
 
 
 def start(workflow: Any, config: Mapping[str, Any]) -> None:

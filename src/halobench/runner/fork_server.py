@@ -98,7 +98,7 @@ def serve() -> None:
     while 0 not in select.select([0, listener.fileno()], [], [])[0]:
         fork, files = -1, list[int]()
         with listener.accept()[0] as line:
-            line.settimeout(60.0)  # a job that was stopped is to hold up no other
+            line.settimeout(60.0)  # a job that was stopped must not block the others
             with contextlib.suppress(OSError, ValueError):
                 message, files, _, _ = socket.recv_fds(line, 2**20, 3)
                 job = json.loads(message)

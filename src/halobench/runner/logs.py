@@ -17,7 +17,7 @@ SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # from the results: as 
 class JobLogs:
     """The logs of one job: its stage, its cell (or whatever else it is for), its log and SLURM's, oldest first.
 
-    `ended` tells whether what it was to make is there.
+    `ended` says whether what it was to make is there.
     """
 
     stage: str
@@ -79,7 +79,7 @@ def find(results: Path, name: str, slurm: Path | None = None) -> Iterator[JobLog
 def failed(results: Path, since: float, slurm: Path | None = None) -> list[JobLogs]:
     """Return the jobs whose log was written after `since` (seconds since the epoch) and whose output isn't there.
 
-    `slurm` is the folder of SLURM's logs, if it ran the jobs. Files tell of jobs of any executor, and of one that was
+    `slurm` is the folder of SLURM's logs, if it ran the jobs. Files show jobs of any executor, and of one that was
     killed without a word.
     """
     late = [job for job in _logs(results) if job[2].stat().st_mtime >= since]
@@ -106,5 +106,5 @@ def table(jobs: Sequence[JobLogs]) -> str:
     stopped = sum(STOPPED in job.last for job in jobs)
     counts = {"failed": len(jobs) - stopped, f"{'was' if stopped == 1 else 'were'} stopped": stopped}
     counted = " and ".join(f"{n} job{'s' * (n > 1)} {what}" for what, n in counts.items() if n)
-    advice = "Run the same command to go on; with the target `partial` it draws what is there."
+    advice = "Run the same command to resume; with the target `partial` it draws what is there."
     return "\n".join([f"{counted}; each with the last lines of its log:", *rows, advice])

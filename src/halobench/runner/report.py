@@ -87,7 +87,7 @@ def _snakemake(arguments: Sequence[str]) -> int:
 
 
 def complete(config: Config, results: Path) -> list[str]:
-    """Return the experiments beside those of the run whose tables, figures and pages are all there."""
+    """Return the experiments besides those of the run whose tables, figures and pages are all there."""
     others = [name for name in config.experiments if name not in config.run]
     return [
         name

@@ -121,7 +121,7 @@ class RuleInputs:
         return [f"{self.named}/{path}" for path in paths]
 
     def targets(self) -> list[str]:
-        """Return all that the experiments that run give: each file by name, so that what was deleted is made again."""
+        """Return all that the experiments that run give: each file by name, so that what was deleted is recreated."""
         paths = [path for experiment in self.config.run for path in self._computed(experiment)]
         return paths + self._shown(self.config.run)
 

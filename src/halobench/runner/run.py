@@ -1,4 +1,4 @@
-"""Run Snakemake, and tell the living runs of a working directory from those that died.
+"""Run Snakemake, and distinguish the living runs of a working directory from those that died.
 
 A run holds a lock of its own, ``.snakemake/halobench/runs/HOST-PROCESS.lock``, for as long as its process lives, and
 removes that file when it ends in good order. Snakemake's locks don't say whose they are, and outlive a killed run.

@@ -25,7 +25,7 @@ LOCK = ".lock"  # the file in a folder that is held by who works there alone
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path next to `path`, with its suffix; rename it over `path` on success, remove it on failure.
 
-    The temporary file is locked meanwhile, so that `sweep` can tell a living writer's from a dead one's.
+    The temporary file is locked meanwhile, so that `sweep` can distinguish a living writer's from a dead one's.
 
     Raises
     ------

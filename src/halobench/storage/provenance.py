@@ -156,8 +156,8 @@ def record(
 def _peak_memory() -> float:
     """Return this process's peak resident memory in MiB.
 
-    Linux tells it of the program that runs, of a fork with what it shares with its server. The largest of `getrusage`,
-    which is all that others have, begins there with what the process held that started this one.
+    Linux reports it for the program that runs, of a fork with what it shares with its server. The largest of
+    `getrusage`, which is all that others have, begins there with what the process held that started this one.
     """
     import resource
 

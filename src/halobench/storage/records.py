@@ -1,4 +1,4 @@
-"""Records: what each stage leaves beside its outputs, with their checksums."""
+"""Records: what each stage leaves next to its outputs, with their checksums."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from halobench.storage.layout import RECORDS
 
 
 def check_recorded(path: Path | str, most: int | None = None) -> None:
-    """Raise SpecError if the record of the stage that wrote `path`, beside it, holds another checksum.
+    """Raise SpecError if the record of the stage that wrote `path`, next to it, holds another checksum.
 
     A file without a record, e.g. one that comes from elsewhere, passes, and so does one of more than `most` bytes.
     """
@@ -39,7 +39,7 @@ def seal(record: Mapping[str, Any]) -> dict[str, Any]:
 def check_seal(path: Path | str, content: Mapping[str, Any]) -> None:
     """Raise SpecError unless what was read from `path` is as `seal` made it."""
     if content.get("self") != seal(content)["self"]:
-        raise SpecError(str(path), "another content", f"the one that its own checksum tells of {REMEDY}")
+        raise SpecError(str(path), "another content", f"the one that its own checksum is of {REMEDY}")
 
 
 def read_record(path: Path | str, keys: Iterable[str] = ()) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def read_record(path: Path | str, keys: Iterable[str] = ()) -> dict[str, Any]:
     Raises
     ------
     SpecError
-        If it is missing or no record, lacks a key, or was edited.
+        If it is missing or no record, is without a key, or was edited.
     """
     record = read_json(path, ["outputs", *keys])
     if not isinstance(record["outputs"], Mapping):

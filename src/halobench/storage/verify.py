@@ -72,7 +72,7 @@ def verify(results: Path) -> Verification:
             faults.append(Fault(path, path, "was edited: its own checksum is wrong"))
     judged |= outputs
     unlisted = [path for path in paths if path.name in names and path not in judged]
-    faults += [Fault(path, path, "no record tells of it: that of its stage is missing or damaged") for path in unlisted]
+    faults += [Fault(path, path, "no record lists it: that of its stage is missing or damaged") for path in unlisted]
     return Verification(count, len(outputs), tuple(faults))
 
 

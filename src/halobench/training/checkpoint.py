@@ -46,8 +46,8 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        heeded = [n for n in SIGNALS if n != signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
-        self._before = {number: signal.signal(number, self._note) for number in heeded}
+        handled = [n for n in SIGNALS if n != signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._note) for number in handled}
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -122,7 +122,7 @@ class Checkpoint:
         here = self.made_on[-1]
         if here not in made_on:
             self.log(
-                f"warning: begun on {'; '.join(made_on)}, going on on {here}: the numbers may differ in last digits"
+                f"warning: begun on {'; '.join(made_on)}, resuming on {here}: the numbers may differ in last digits"
             )
         self.made_on = [*(place for place in made_on if place != here), here]
         return tensors, facts
@@ -181,7 +181,7 @@ def check_place(path: Path, outputs: Iterable[Path] = ()) -> None:
     """Raise SpecError if a file that was named for a checkpoint is another one, since it would be lost.
 
     That is one of the stage's `outputs`, or a whole safetensors file without a checkpoint's metadata. A damaged file
-    passes, so that it holds up nothing.
+    passes, so that it blocks nothing.
     """
     taken = path.resolve() in {output.resolve() for output in outputs}
     require(not taken, "--checkpoint", str(path), "a file of its own: this one is among the outputs")

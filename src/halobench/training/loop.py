@@ -284,7 +284,7 @@ class TrainingRun:
         )
 
     def end_epoch(self) -> str:
-        """Add the epoch to the history, go on to the next, and return a line for the log."""
+        """Add the epoch to the history, move on to the next, and return a line for the log."""
         self.check(self.steps_per_epoch - 1)
         rate = self.rate(self.steps_per_epoch - 1)
         mean, norm = self.losses.double().mean().item(), self.norms[-1].item()

@@ -374,7 +374,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("models.mlp.trained_on", "digits"),
-            "models.mlp.trained_on = 'digits': expected this key beside `weights` or `pretrained` alone",
+            "models.mlp.trained_on = 'digits': expected this key only next to `weights` or `pretrained`",
         ),
         (
             put("probes.nearest", {"kind": "nearest_other", "directions": 2}),

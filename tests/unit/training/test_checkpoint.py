@@ -202,8 +202,8 @@ def test_machines_that_had_a_part_in_it_are_remembered(tmp_path):
     assert point.made_on == ["one", "three", "two"]
     warnings = [line for line in told if line.startswith("warning")]
     assert warnings == [
-        "warning: begun on one, going on on two: the numbers may differ in last digits",
-        "warning: begun on one; two, going on on three: the numbers may differ in last digits",
+        "warning: begun on one, resuming on two: the numbers may differ in last digits",
+        "warning: begun on one; two, resuming on three: the numbers may differ in last digits",
     ]
 
 

@@ -24,6 +24,6 @@ go into the record of a result.
 
 A probability of 0 is what isotonic and histogram give a class that no validation sample of that score had. If a test
 sample then has that class, NLL and KL are infinite and are reported as such: clipping, as scikit-learn's `log_loss`
-does at 2e-16, would count 36 nats for each such sample, a number that speaks of the clip alone. Error, Brier score and
+does at 2e-16, would count 36 nats for each such sample, a number that depends on the clip alone. Error, Brier score and
 ECE remain.
 """

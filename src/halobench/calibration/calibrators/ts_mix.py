@@ -1,7 +1,7 @@
 """Temperature scaling mixed with a little of the uniform prediction, so that it is finite on separable data too.
 
 It is what probmetrics calls ``ts-mix``: 1 / (n + 1) of the mass is spread over all classes, Laplace's rule for a
-validation set of n samples. There the temperature comes of 30 halvings in float32.
+validation set of n samples. There the temperature is found by 30 halvings in float32.
 
 References
 ----------

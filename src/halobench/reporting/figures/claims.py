@@ -24,7 +24,7 @@ NOTE = (
     "Large mark and line: mean over data sets and models with its 95% t-interval over seeds. Small marks below: single "
     "data set and model pairs, by their own verdict. Black tick: the claim's margin; shaded: the side that the claim "
     "predicts. A claim holds, or doesn't, where the interval lies wholly on one side; else it is undecided. "
-    "Left out: runs that the claim doesn't speak of, such as those that don't interpolate the training labels."
+    "Left out: runs that the claim isn't about, such as those that don't interpolate the training labels."
 )
 KINDS = {
     "level": "Level of {}",

@@ -13,7 +13,7 @@ from halobench.reporting.seed_statistics import over_seeds, seeds_note
 from halobench.reporting.styles import loss_styles, model_dashes
 
 TITLE = "Logit gap against Euclidean distance"
-MOST_LINES = 6  # that can be told apart in a panel
+MOST_LINES = 6  # that can be distinguished in a panel
 
 
 @styled

@@ -1,6 +1,6 @@
 """Show reliability before and after temperature scaling, with ECE and the number of points in each bin.
 
-Other calibrators have a figure of their own, ``reliability_posthoc``: more than three lines can't be told apart here.
+Other calibrators have a figure of their own, ``reliability_posthoc``: here more than three lines would be too many.
 """
 
 from __future__ import annotations

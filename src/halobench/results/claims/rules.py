@@ -20,7 +20,7 @@ VERDICTS = ("holds", "does_not", "undecided", "not_tested")
 REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors, which were not trained
 CLASSES = 5  # values of k that a slope on log k needs
 
-# The tables that claims speak of, with the columns that they may name.
+# The tables that claims read, with the columns that they may name.
 COLUMNS = {name: TABLE_COLUMNS[name] for name in ("metrics", "neighbourhood", "radii", "runs")}
 
 COMPARISON = re.compile(r"(>=|<=|!=|>|<)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)")
@@ -59,7 +59,7 @@ class Claim:
         description="The threshold, with its sign, in the unit of `value` (for slope: per unit of log k)."
     )
     fit: Literal["none", "released", "exact", "oracle", "partner"] = Field(
-        default="none", description="The calibrator whose fit the claim speaks of."
+        default="none", description="The calibrator whose fit the claim is about."
     )
     where: Conditions = Field(default_factory=dict, description="Conditions on all sides.")
     b: Conditions | None = Field(default=None, description="Conditions on the side that `a` is compared with.")

@@ -57,7 +57,7 @@ def _against_best_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
             continue
         rivals.append(units.assign(remark=f"best baseline {described(baseline)}"))
     if not rivals:
-        raise NotTested(f"the grid has no baseline beside {described(claim.sides[0])}")
+        raise NotTested(f"the grid has no baseline besides {described(claim.sides[0])}")
     return pd.concat(
         [
             max((group for _, group in options.groupby("remark", sort=True)), key=lambda g: _strength(claim, g))
@@ -170,7 +170,7 @@ def _reason(claim: Claim, row: Mapping[Any, Any], sides: list[str], same_steps: 
     """
     for side in sides:
         if not isinstance(row[f"loss_{side}"], str):
-            return "one side lacks the seed"
+            return "one side is without the seed"
     trained = [side for side in sides if row[f"loss_{side}"] != REFERENCE]
     for side in trained:
         if not isinstance(row[f"interpolates_{side}"], bool | np.bool_):

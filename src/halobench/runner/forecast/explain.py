@@ -140,7 +140,7 @@ def _cell_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 
 
 def _code_changes(before: Mapping[str, str], now: Mapping[str, str], swapped: bool = False) -> list[str]:
-    """Modules that changed; and those that came or went, unless a changed spec (`swapped`) tells of them already."""
+    """Modules that changed; and those that came or went, unless a changed spec (`swapped`) names them already."""
     both = [([module for module in now if module in before and before[module] != now[module]], "changed")]
     if not swapped and before and now:
         moved = ((now.keys() - before.keys(), "used now"), (before.keys() - now.keys(), "no longer used"))

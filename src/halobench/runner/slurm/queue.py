@@ -65,10 +65,10 @@ def queued(runs: Iterable[str]) -> list[QueuedJob]:
     return [job for job in jobs if job.state in ALIVE]
 
 
-def settle(runs: Collection[str], cancel: bool, tell: Callable[[str], object]) -> list[QueuedJob]:
+def settle(runs: Collection[str], cancel: bool, report: Callable[[str], object]) -> list[QueuedJob]:
     """End those jobs of runs that wait, and wait for those that run, or, if `cancel`, end them too: they save.
 
-    `tell` gets a line now and then.
+    `report` gets a line now and then.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def settle(runs: Collection[str], cancel: bool, tell: Callable[[str], object]) -
         running = [str(job) for job in left if job.number not in ended]
         if running and ", ".join(running) != reported:
             reported = ", ".join(running)
-            tell(f"waiting for {len(running)} running: {reported}")
+            report(f"waiting for {len(running)} running: {reported}")
         time.sleep(0.5 if ended else 5.0)
         left = queued(runs)
     return first
