@@ -177,7 +177,7 @@ def untracked(workspace: Workspace) -> set[str]:
     return set(workspace.snakemake("--list-untracked").stdout.splitlines())
 
 
-@pytest.mark.parametrize("command", ["run", "why", "plan"])
+@pytest.mark.parametrize("command", ["run", "why", "plan", "report"])
 def test_without_a_workflow_it_says_where_one_is(tmp_path, command):
     done = Workspace.at(tmp_path).module("halobench.cli.main", command)
     right = "start it in a clone of halobench, or name a clone's: --snakefile CLONE/Snakefile"

@@ -38,7 +38,8 @@ class PrintVersion(argparse.Action):
     """Print the version, which is looked up only then."""
 
     def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
-        parser.exit(message=f"halobench {halobench.__version__}\n")
+        print(f"halobench {halobench.__version__}")
+        parser.exit()
 
 
 def build_parser() -> argparse.ArgumentParser:

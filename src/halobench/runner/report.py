@@ -17,7 +17,7 @@ from halobench.core.errors import NAME, one_of, require
 from halobench.experiment import jobs
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.grid import Config
-from halobench.runner import outcome
+from halobench.runner import dry_run, outcome
 from halobench.runner.run import STATE
 from halobench.storage import files
 
@@ -51,6 +51,8 @@ def report(arguments: Sequence[str]) -> int:
         Names of experiments, and arguments of Snakemake. Unless one of `CHOOSING` is there, the configuration is that
         of the last run, and without names the report holds its experiments and the others whose results are complete.
     """
+    if not LAST.exists():
+        dry_run.check_snakefile(arguments)
     if not LAST.exists() or any(argument.partition("=")[0] in CHOOSING for argument in arguments):
         return _snakemake(command(arguments))
     last = files.read_json(LAST, ["snakefile", "results"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -25,6 +26,12 @@ def test_every_command_has_help(command, capsys):
         main.main([*command.split(), "--help"])
     assert stop.value.code == 0
     assert "usage: halobench " + command in capsys.readouterr().out
+
+
+def test_the_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main.main(["--version"])
+    assert capsys.readouterr().out == f"halobench {importlib.metadata.version('halobench')}\n"
 
 
 def test_help_lists_commands_in_groups_and_comes_without_arguments_too(capsys):
