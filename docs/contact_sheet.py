@@ -36,6 +36,8 @@ def with_finding(readme: str, claims: Path) -> str:
     before, _, rest = readme.partition(FINDING[0])
     after = rest.partition(FINDING[1])[2]
     sentence = finding.finding(finding.read_claims(claims))
+    if not (sentence and after):
+        sys.exit(f"README.md has no marks {FINDING}, or {claims} no claims: README.md is left as it is")
     text = textwrap.fill(f"**{sentence}**", 120)
     return f"{before}{FINDING[0]}\n{text}\n{FINDING[1]}{after}"
 

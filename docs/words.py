@@ -21,6 +21,7 @@ READ = (
     "Snakefile",
     "src/*.py",
     "src/*.html",
+    "src/*.js",
     "workflow/*.smk",
     ":!benchmarks",
     ":!CONTRIBUTING.md",
@@ -57,8 +58,11 @@ def problems(text: str) -> Iterator[str]:
 
 def main() -> int:
     """Print every problem; return 1 if there is one."""
-    lines = [f"{path.relative_to(ROOT)}:{line}" for path in read() for line in problems(path.read_text())]
-    print(*lines, sep="\n")
+    lines = [
+        f"{path.relative_to(ROOT)}:{line}" for path in read() for line in problems(path.read_text(encoding="utf-8"))
+    ]
+    for line in lines:
+        print(line)
     return bool(lines)
 
 

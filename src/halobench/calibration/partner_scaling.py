@@ -26,7 +26,7 @@ References
 G. Kerrigan, P. Smyth, M. Steyvers, "Combining Human Predictions with Model Probabilities via Confusion Matrices and
 Calibration", NeurIPS 2021: the same product of calibrated probabilities and a confusion matrix, that of a human.
 A. Le Coz, S. Herbin, F. Adjed, "Confidence Calibration of Classifiers with Many Classes", NeurIPS 2024: the part that
-is about the top class alone. docs/related.md says what else is kin.
+is about the top class alone. docs/related.md says which methods are related.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@
 The best map is unknown. It is estimated from above by maps that are fitted to some folds of the samples and scored on
 the others: the expected NLL of any such map is at least that of the best one. So `training` is too large on average and
 `richer_map` too small, both by what the maps still miss. (The best of four families is chosen by these very scores,
-which favours it by next to nothing.) From below the same family is fitted and scored on all
-samples, which on average is at most what the best of the family reaches: a bound if the family holds the best map. More
-samples, of which a distribution has as many as one likes, bring the two together.
+which favours it by next to nothing.) From below all families are fitted and scored on the same samples, and the lowest
+counts: an optimistic estimate, which is too low by what the maps fit of chance, and no bound if the best map is in none
+of the families. More samples, of which a distribution has as many as one likes, bring the two together.
 
 References
 ----------
@@ -71,8 +71,8 @@ class RepairLadder:
     temperature : Rung
         What a temperature repairs.
     best_map_bounds : (float, float)
-        Between which the NLL of the best map lies: that of the family fitted and scored on all samples, or the noise if
-        that is more; and the one cross-fitted.
+        Between which the NLL of the best map is estimated to be: the lowest of the families fitted and scored on all
+        samples, or the noise if that is more; and the one cross-fitted, which it isn't above on average.
     map : str
         The family that was best by cross-fitting: ``temperature``, ``partner``, or ``regression`` with its ridge.
     """
@@ -102,7 +102,7 @@ def repair_ladder(
         Labels; or the known posterior P(y | x), rows of probabilities: then parts are expectations under it, and the
         noise is a part of its own. Maps see labels drawn from it, but the regression the posterior itself.
     folds, draws : int
-        Folds of cross-fitting, at least 2; resamples of the bootstrap.
+        Folds of cross-fitting, at least 2; resamples of the bootstrap, at least 1.
     seed : int
         Of folds, resamples, and labels drawn from a posterior.
 
@@ -122,8 +122,11 @@ def repair_ladder(
     logits = check_logits(logits).astype(np.float64)
     check_unscaled(logits)
     targets = check_targets(targets, logits.shape)
-    require(2 <= folds <= len(logits), "folds", folds, f"a number from 2 to {len(logits)}, the samples")
+    whole = isinstance(folds, int | np.integer) and 2 <= folds <= len(logits)
+    require(whole, "folds", folds, f"a whole number from 2 to {len(logits)}, the samples")
+    require(isinstance(draws, int | np.integer) and draws >= 1, "draws", draws, "a whole number of at least 1")
     known = targets.ndim == 2
+    targets = targets.astype(np.float64) if known else targets
     fold = generator(seed, "repair", "folds").permutation(len(logits)) % folds
     labels = _drawn(targets, seed) if known else targets
     plain = sample_scores.cross_entropy(logits, targets)
@@ -135,9 +138,10 @@ def repair_ladder(
     values = np.stack(columns, axis=1)
     low, high = resampling.bootstrap_intervals(values, draws, generator(seed, "repair", "bootstrap"))
     parts = [Rung(*map(float, part)) for part in zip(values.mean(axis=0), low, high, strict=True)]
-    fitted = sample_scores.cross_entropy(_families(logits, targets, labels)[best](logits), targets)
+    families = _families(logits, targets, labels).values()
+    fitted = min(float(sample_scores.cross_entropy(each(logits), targets).mean()) for each in families)
     upper = float(scored[best].mean())
-    bounds = (min(upper, max(float(noise.mean()), float(fitted.mean()))), upper)
+    bounds = (min(upper, max(float(noise.mean()), fitted)), upper)
     return RepairLadder(parts[0], parts[1] if known else None, parts[2], parts[3], parts[4], bounds, best)
 
 

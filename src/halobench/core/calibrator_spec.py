@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from halobench.core import plugins
 from halobench.core.errors import check_name, naming, require
 from halobench.core.plugin_spec import PluginSpec, suggested
 from halobench.core.plugins import check_known, without_defaults
@@ -41,7 +42,10 @@ def _read_calibrator(entry: Any) -> Any:
     ((name, keys),) = entry.items()
     require(check_name("", name) not in built_in, "", name, "another name: it is built in")
     with naming(name):
-        return {name: keys if isinstance(keys, CalibratorSpec) else parse(CalibratorSpec, keys)}
+        given = keys if isinstance(keys, CalibratorSpec) else parse(CalibratorSpec, keys)
+    # Figures and claims would take it for the plug-in of that name.
+    require(name == given.name or name not in plugins.names("calibrators"), "", name, "a name that no plug-in has")
+    return {name: given}
 
 
 def _distinct_names(entries: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -86,8 +86,8 @@ def of_losses(pairs: Sequence[tuple[CellResults, CellResults]], everything: bool
     """Return two losses side by side, over pairs of cells of the same seed: the `FIRST` metrics, or all."""
     first, second = pairs[0]
     lines = [f"{side}: {cell.name.rpartition('/')[0]}" for side, cell in (("A", first), ("B", second))]
-    lines.append(f"Over seeds {', '.join(pair[0].name.rpartition('seed')[2] for pair in pairs)}, which both have.")
     scored = [pair for pair in pairs if len(pair[0].metrics) and len(pair[1].metrics)]
+    lines.append(f"Over seeds {', '.join(pair[0].name.rpartition('seed')[2] for pair in scored)}, which both have.")
     if len(scored) < 2:
         return Group(*map(Text, lines), Text("Fewer than two of them are calibrated in both."))
     metrics = [{str(i): pair[side].metrics for i, pair in enumerate(scored)} for side in (0, 1)]

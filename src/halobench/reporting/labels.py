@@ -47,7 +47,7 @@ def dataset_label(name: str) -> str:
 
 
 def label_noise(dataset: str) -> int:
-    """Return the label noise that a data set's name gives, in percent; 0 if it gives none."""
+    """Return the label noise that a data set's name ends in (``-noise50``), in percent; 0 if it ends in none."""
     match = re.search(r"-noise(\d+)$", dataset)
     return int(match[1]) if match else 0
 

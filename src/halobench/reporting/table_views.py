@@ -89,7 +89,7 @@ def noisiest_cells(
         return table, ""
     kept = pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(shown) | (table["loss"] == "reference")
     what = f"{len(shown)} of {len(cells)} pairs of data set and model"
-    rule = "those with the most label noise first, then each data set's models in turn"
+    rule = "those with the most label noise (by the data set's name) first, then each data set's models in turn"
     return table[kept], f"Shown: {what}, {rule}; the others are in {others}. "
 
 

@@ -72,7 +72,7 @@ def finding(rows: Rows) -> str:
     decided = {fit: counts for fit, counts in verdicts.items() if counts["holds"] + counts["does_not"]}
     shown = [fit for fit in COMPARED if fit in decided] or [fit for fit in OTHERS if fit in decided][:1]
     if not shown:
-        return "This grid decides no test of the paper's claims." if whole else ""
+        return f"This grid decides no test of the paper's claims.{_repaired(rows)}" if whole else ""
     clauses = [
         f"{(COMPARED | OTHERS)[fit]}, {_outcome(decided[fit], TESTS if fit == shown[0] else '')}" for fit in shown
     ]

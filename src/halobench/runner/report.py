@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import yaml
 
 from halobench.core.errors import NAME, one_of, require
 from halobench.experiment import jobs
-from halobench.experiment.config_loader import load_config
+from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.grid import Config
 from halobench.runner import dry_run, outcome
 from halobench.runner.run import STATE
@@ -24,6 +25,7 @@ from halobench.storage import files
 LAST, CONFIGURED = STATE / "last-run.json", STATE / "last-run.yaml"  # where the last run was, and its configuration
 STYLE = "workflow/report/style.css"  # next to the Snakefile
 # Arguments that say what is reported; without one of them it is the last run.
+NEWS = re.compile(r"warning|missing|No files found|halobench:", re.IGNORECASE)  # of what Snakemake says of a report
 CHOOSING = ("--configfile", "--configfiles", "--config", "-C", "--snakefile", "-s", "--directory", "-d")
 
 
@@ -56,7 +58,11 @@ def report(arguments: Sequence[str]) -> int:
     if not LAST.exists() or any(argument.partition("=")[0] in CHOOSING for argument in arguments):
         return _snakemake(command(arguments))
     last = files.read_json(LAST, ["snakefile", "results"])
-    config = load_config(yaml.safe_load(CONFIGURED.read_text(encoding="utf-8")))
+    try:
+        config = load_config(yaml.safe_load(CONFIGURED.read_text(encoding="utf-8")))
+    except ConfigError as error:
+        print("The configuration of the last run has problems:", *error.problems, sep="\n", file=sys.stderr)
+        return 2
     named = [argument for argument in arguments if argument in config.experiments]
     if arguments and NAME.fullmatch(arguments[0]) and arguments[0] != "partial":
         known = f"an experiment of the last run's configuration: {one_of(config.experiments, arguments[0])}"
@@ -80,12 +86,13 @@ def report(arguments: Sequence[str]) -> int:
 def _snakemake(arguments: Sequence[str]) -> int:
     """Run Snakemake for a report, and print where it is, or what Snakemake said if it failed; return its exit code."""
     command = [sys.executable, "-m", "snakemake", *arguments]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="backslashreplace", check=False)
     if done.returncode:
         print(done.stderr, end="", file=sys.stderr)
-    elif "--report" in arguments:
-        print(f"Report: {arguments[arguments.index('--report') + 1]}")
-    return done.returncode
+        return done.returncode
+    print(*(line for line in done.stderr.splitlines() if NEWS.search(line)), sep="\n", end="", file=sys.stderr)
+    print(f"Report: {_options(arguments).report}")
+    return 0
 
 
 def complete(config: Config, results: Path) -> list[str]:
@@ -100,10 +107,8 @@ def complete(config: Config, results: Path) -> list[str]:
 
 def command(arguments: Sequence[str], last: Mapping[str, str] | None = None) -> list[str]:
     """Return Snakemake's arguments for a report; of the run `last` if there is one."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--snakefile", "-s", type=Path, default=Path("Snakefile"))
-    parser.add_argument("--report", nargs="?")
-    options = parser.parse_known_args(arguments)[0]
+    options = _options(arguments)
+    arguments = [argument for argument in arguments if argument != "--report" or options.report is not None]
     added, results, snakefile = [], Path("results"), options.snakefile
     if last is not None:
         results, snakefile = Path(last["results"]), Path(last["snakefile"])
@@ -112,3 +117,11 @@ def command(arguments: Sequence[str], last: Mapping[str, str] | None = None) -> 
         added += ["--report", str(results / "report.html")]
     style = snakefile.parent / STYLE
     return [*arguments, *added, *(["--report-stylesheet", str(style)] if style.exists() else [])]
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return what of Snakemake's arguments is read here: the workflow, and where the report goes, if that is said."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--snakefile", "-s", type=Path, default=Path("Snakefile"))
+    parser.add_argument("--report", nargs="?")
+    return parser.parse_known_args(arguments)[0]

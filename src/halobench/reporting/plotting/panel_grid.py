@@ -101,7 +101,7 @@ def draw_panels(text: PageText, headings: Mapping[Any, str], size: tuple[float, 
     keys: list[Key | None] = list(headings)
     wide = max(math.ceil(math.sqrt(len(keys) * size[1] / size[0] / 1.2)), 1)
     # One more column where that leaves fewer places empty.
-    across = min(min(wide, wide + 1, key=lambda count: -len(keys) % count), int(WIDEST / size[0]))
+    across = min(min(wide, wide + 1, key=lambda count: -len(keys) % count), max(int(WIDEST / size[0]), 1))
     keys += [None] * (-len(keys) % across)
     figure, axes = _page(text, [keys[i : i + across] for i in range(0, len(keys), across)], size)
     for key, heading in headings.items():

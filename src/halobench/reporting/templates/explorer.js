@@ -15,7 +15,7 @@ async function unpack() {
   return JSON.parse(await new Response(stream).text());
 }
 
-/** A table by columns as a list of rows; of a large grid only those that are wanted, which `keep` tells by number. */
+/** A table by columns as a list of rows; of a large grid only those that are wanted, which `keep` selects by number. */
 function unfolded(columns, keep = () => true) {
   const names = Object.keys(columns);
   const read = names.map((name) => {
@@ -166,7 +166,7 @@ function scoreRows() {
   return sorted(wanted);
 }
 
-/** How far beside its bar's middle a cell's point lies: seeds side by side, so that none hides another. */
+/** How far from its bar's middle a cell's point is: seeds side by side, so that none hides another. */
 function aside(row, width) {
   const seeds = unique(experiment().cells.map((cell) => cell.seed)).sort((a, b) => a - b);
   return ((seeds.indexOf(cellOf(row).seed) + 0.5) / seeds.length - 0.5) * 0.7 * width;
@@ -210,13 +210,13 @@ function scoreLayout(lines, calibrators, floor) {
   const ruler = { color: "#50575e", width: 1, dash: "dot" };
   const label = { showarrow: false, font: { size: 11, color: "#50575e" } };
   const across = (one) => (upright ? { xref: "paper", x0: 0, x1: 1, y0: one.value, y1: one.value } : { yref: "paper", y0: 0, y1: 1, x0: one.value, x1: one.value });
-  const beside = (one, i) => (upright ? { xref: "paper", x: 1.005, xanchor: "left", y: one.value } : { yref: "paper", y: -0.02, yanchor: "top", x: one.value, yshift: -50 - 14 * i });
+  const nextTo = (one, i) => (upright ? { xref: "paper", x: 1.005, xanchor: "left", y: one.value } : { yref: "paper", y: -0.02, yanchor: "top", x: one.value, yshift: -50 - 14 * i });
   const height = upright ? 380 : 170 + lines.length * Math.max(34, 15 * calibrators.length) + 14 * floor.length;
   return {
     barmode: "overlay", height, xaxis: upright ? names : values, yaxis: upright ? values : names,
     margin: { ...LAYOUT.margin, r: upright && floor.length ? 110 : 10, b: upright ? 50 : 65 + 14 * floor.length },
     shapes: floor.map((one) => ({ type: "line", line: ruler, ...across(one) })),
-    annotations: floor.map((one, i) => ({ ...label, text: one.name, ...beside(one, i) })),
+    annotations: floor.map((one, i) => ({ ...label, text: one.name, ...nextTo(one, i) })),
   };
 }
 
