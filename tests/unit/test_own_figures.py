@@ -135,9 +135,9 @@ def test_the_posterior_of_a_file_has_its_line_and_no_floor(tmp_path, capsys):
     assert "on test labels, in expectation if their posterior is known" in words
     assert "floor" not in words
     assert main(["calibrate", "--logits", str(known)]) == 0
-    expected, given = capsys.readouterr().out.split("test: ")[1:]
-    assert expected.startswith("expected under the posterior given")
-    assert ("ece_floor" in expected, "ece_floor" in given) == (False, True)
+    expected, given = capsys.readouterr().out.split("test, judged by ")[1:]
+    assert expected.startswith("the posterior given, in expectation")
+    assert ("ECE floor" in expected, "ECE floor" in given) == (False, True)
 
 
 def test_the_command_draws_them(logits, tmp_path, capsys):
