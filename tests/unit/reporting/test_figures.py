@@ -359,7 +359,8 @@ def test_figures_of_too_many_panels_show_the_noisiest_data_sets(name, columns, m
     headings = {names.cell_label(*cell) for cell in cells}
     assert headings & set(texts(figure)) == {names.cell_label(*cell.split()) for cell in shown}
     assert len(figure.axes) == 12
-    told = f"Shown: {len(shown)} of 8 pairs", "most label noise (by the data set's name) first, then each", f"the others are in {others}."
+    rule = "most label noise (by the data set's name) first, then each"
+    told = f"Shown: {len(shown)} of 8 pairs", rule, f"the others are in {others}."
     assert all(part in words(figure) for part in told)
     assert "Shown:" not in words(drawn(name, made(*RAGGED, seeds=(0, 1, 2))))
     # A pair with more panels than are shown is shown all the same.
