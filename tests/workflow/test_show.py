@@ -51,8 +51,8 @@ def test_show_prints_what_the_files_hold(results, capsys):
     assert "dataset.noise.p" in told
     assert "optimum proved" in told
     assert "val" not in [line.split(":")[0] for line in told.splitlines()]
-    expected, clean = told.split("\ntest: ")[1:]
-    assert ("ece_floor" in expected, "ece_floor" in clean) == (False, True)
+    expected, clean = told.split("\ntest, judged by ")[1:]
+    assert ("ECE floor" in expected, "ECE floor" in clean) == (False, True)
 
 
 @pytest.mark.parametrize("name", [f"results/runs/{CELL}", f"{CELL}/", "noisy/mlp/mixup2/seed1"])
