@@ -77,12 +77,12 @@ def minimise(
         length = 1.0
         for _ in range(HALVINGS):
             proposal = weights - length * step
-            found = penalised(proposal)
-            if found[0] <= value - length * decrement / 4:
+            proposed = penalised(proposal)
+            if proposed[0] <= value - length * decrement / 4:
                 break
             length /= 2
         else:  # rounding hides what is left to gain
             break
-        weights, (value, gradient, hessian) = proposal, found
+        weights, (value, gradient, hessian) = proposal, proposed
     loss = value - float(ridge @ (weights - centre) ** 2) / 2
     return Optimum(weights, value, loss, float(np.linalg.norm(gradient / units)))

@@ -308,10 +308,10 @@ class _Wrong(NamedTuple):
 
 def _left_out(table: np.ndarray, fit: PartnerFit, part: _Part, labels: np.ndarray) -> np.ndarray:
     """Return log counts (rows, k) without each row's own label, if its top class is wrong; `table` is overwritten."""
-    there = np.flatnonzero(part.top != labels)
-    y = labels[there]
-    seen = fit.confusions[part.top[there], y] - 1
-    table[there, y] = _log_counts(seen, fit.prior, len(fit.confusions))
+    wrong = np.flatnonzero(part.top != labels)
+    y = labels[wrong]
+    seen = fit.confusions[part.top[wrong], y] - 1
+    table[wrong, y] = _log_counts(seen, fit.prior, len(fit.confusions))
     return table
 
 
@@ -377,7 +377,7 @@ def _choose_prior(fit: PartnerFit, wrong: _Wrong) -> tuple[PartnerFit, np.ndarra
     for symmetric, prior in itertools.product((True, False), PRIORS):
         confusions = fit.confusions + fit.confusions.T if symmetric else fit.confusions
         tried = replace(fit, confusions=confusions, prior=prior, symmetric=symmetric)
-        found = some.minimise(tried, start, tolerance=1e-4)
-        if found.value < best:
-            best, chosen, start = found.value, tried, found.weights
+        minimum = some.minimise(tried, start, tolerance=1e-4)
+        if minimum.value < best:
+            best, chosen, start = minimum.value, tried, minimum.weights
     return chosen, start

@@ -203,5 +203,5 @@ def _regression(logits: np.ndarray, targets: np.ndarray, partner: Map, ridge: fl
         return (value + strength / 2 * float(flat @ flat)) / n, (slopes + strength * weights).ravel() / n
 
     flat = np.zeros(x.shape[1] * k)
-    found = minimize(objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}).x.reshape(-1, k)
-    return lambda z: partner(z) + features(z) @ found
+    fitted = minimize(objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}).x.reshape(-1, k)
+    return lambda z: partner(z) + features(z) @ fitted

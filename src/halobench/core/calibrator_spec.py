@@ -42,10 +42,10 @@ def _read_calibrator(entry: Any) -> Any:
     ((name, keys),) = entry.items()
     require(check_name("", name) not in built_in, "", name, "another name: it is built in")
     with naming(name):
-        given = keys if isinstance(keys, CalibratorSpec) else parse(CalibratorSpec, keys)
+        plug_in = keys if isinstance(keys, CalibratorSpec) else parse(CalibratorSpec, keys)
     # Figures and claims would take it for the plug-in of that name.
-    require(name == given.name or name not in plugins.names("calibrators"), "", name, "a name that no plug-in has")
-    return {name: given}
+    require(name == plug_in.name or name not in plugins.names("calibrators"), "", name, "a name that no plug-in has")
+    return {name: plug_in}
 
 
 def _distinct_names(entries: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from halobench.core.formatting import count
 from halobench.results.names import THEMES, VERDICTS
 
 Rows = Iterable[Mapping[Any, Any]]
@@ -53,6 +54,14 @@ def counted(rows: Rows) -> str:
     counts = Counter(row["verdict"] for row in rows if row["scope"] == "all")
     words = {name: PLURAL[name] if counts[name] != 1 else VERDICTS[name].label for name in VERDICTS}
     return ", ".join(f"{counts[name]} {words[name]}" for name in VERDICTS if counts[name])
+
+
+def theme_lines(rows: Rows) -> list[str]:
+    """Return a line per theme with its verdicts, e.g. ``Halos, 8 tests: 6 hold, 2 undecided``."""
+    return [
+        f"{THEMES[theme].label}, {count(len(tests), 'test')}: {counted(tests)}"
+        for theme, tests in by_theme(rows).items()
+    ]
 
 
 def finding(rows: Rows) -> str:

@@ -6,9 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-from halobench.core.formatting import count
 from halobench.results import finding
-from halobench.results.names import THEMES
 
 EXPLORER, REPORT = "explorer.html", "report.html"
 _place = [Path("results")]  # the results folder of the run in this process
@@ -67,8 +65,5 @@ def found(claims: Path) -> list[str]:
     sentence = finding.finding(rows)
     if not sentence:
         return []
-    lines = [
-        f"  {THEMES[theme].label}, {count(len(tests), 'test')}: {finding.counted(tests)}"
-        for theme, tests in finding.by_theme(rows).items()
-    ]
+    lines = [f"  {line}" for line in finding.theme_lines(rows)]
     return [f"{claims.parent.name}: {sentence}", *lines, f"  Every test: {claims.with_suffix('.html')}"]

@@ -90,7 +90,8 @@ def _snakemake(arguments: Sequence[str]) -> int:
     if done.returncode:
         print(done.stderr, end="", file=sys.stderr)
         return done.returncode
-    print(*(line for line in done.stderr.splitlines() if NEWS.search(line)), sep="\n", end="", file=sys.stderr)
+    for line in filter(NEWS.search, done.stderr.splitlines()):
+        print(line, file=sys.stderr)
     print(f"Report: {_options(arguments).report}")
     return 0
 

@@ -50,12 +50,12 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
             u -= u.max(axis=1, keepdims=True)
             p = np.exp(u)
             total = p.sum(axis=1)
-            own = np.arange(len(y)), y
-            value += float((np.log(total) - u[own]).sum())
+            labelled = np.arange(len(y)), y
+            value += float((np.log(total) - u[labelled]).sum())
             p /= total[:, None]
             mean = np.einsum("ij,ij->i", p, s)
             variance = np.einsum("ij,ij,ij->i", p, s, s) - mean**2
-            gradient += (mean - s[own]) @ basis
+            gradient += (mean - s[labelled]) @ basis
             hessian += (basis * variance[:, None]).T @ basis
         return value, gradient, hessian
 

@@ -51,9 +51,9 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     values = table_views.groups_of(trained, ["dataset", "model", "metric"])
     ticks = [labels.calibrator_label(name).replace(" ", "\n") for name in calibrators]
     wide = max(2.6, 0.6 * len(calibrators) + 0.5)
-    shown_too = table[table["dataset"].isin(trained["dataset"])]  # references of the data sets that are shown
+    with_references = table[table["dataset"].isin(trained["dataset"])]  # references of the data sets that are shown
     figure, axes = draw_grid(
-        PageText(OTHER_TITLE if others else TITLE, note, _legend_keys(shown_too, styles)),
+        PageText(OTHER_TITLE if others else TITLE, note, _legend_keys(with_references, styles)),
         {cell: labels.cell_label(*cell) for cell in table_views.cells_in(trained)},
         METRICS,
         {(key[:2], key[2]) for key in values},

@@ -42,10 +42,7 @@ def claims_html(table: pd.DataFrame) -> str:
         title="Claims and verdicts",
         note="",
         finding=finding.finding(rows),
-        themes=[
-            f"{THEMES[theme].label}, {len(tests)} test{'s' * (len(tests) != 1)}: {finding.counted(tests)}"
-            for theme, tests in finding.by_theme(rows).items()
-        ],
+        themes=finding.theme_lines(rows),
         whole=_whole(whole),
         pairs=_pairs(table[table["scope"] != "all"]),
     )

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.text import Annotation
 
+from halobench.core.formatting import count
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists, class_families
 from halobench.reporting.plotting.panel_grid import add_legend, wrapped
@@ -23,7 +24,6 @@ from halobench.reporting.summary_page.selection import MOST_LOSSES, MOST_MODELS,
 from halobench.results.finding import by_theme
 from halobench.results.names import THEMES, Style
 
-NO_TESTS = "No claims were judged."
 UNPROBED = "No cell was probed."
 FIRST = ("sphere", "nearest_other", "manifold", "mixup_line")  # of the probes, two are shown
 CALIBRATIONS = ("none", "released", "exact", "oracle")  # in the order of the columns of verdicts
@@ -240,7 +240,7 @@ def draw_verdicts(part: SubFigure, claims: pd.DataFrame) -> None:
         return
     ax, y, most = part.subplots(), 0.0, 1
     for theme, tests in themes.items():
-        ax.text(0, y, f"{THEMES[theme].label}: {len(tests)} test{'s' * (len(tests) != 1)}", weight="bold", va="center")
+        ax.text(0, y, f"{THEMES[theme].label}: {count(len(tests), 'test')}", weight="bold", va="center")
         ax.text(0, y + 0.8, THEMES[theme].sentence, color=GREY, va="center", size=7.5)
         y += 1.7
         for fit in labels.ordered({str(test["fit"]) for test in tests}, CALIBRATIONS):
