@@ -37,7 +37,7 @@ def schema() -> dict[str, Any]:
     for section in made["properties"].values():
         if "patternProperties" in section:  # of names
             section["additionalProperties"] = False
-    made["$defs"]["ProbeSpec"].pop("required")  # by default, kind is the probe's name
+    made["$defs"]["ProbeEntry"].pop("required")  # by default, kind is the probe's name
     return made | {"title": "halobench configuration"}
 
 

@@ -104,9 +104,10 @@ class Config(Sections):
         return True
 
     def probed(self, experiment: str) -> frozenset[Cell]:
-        """Return the cells of an experiment whose neighbourhoods are probed: those of blocks that say so."""
-        blocks = self.experiments[experiment].grid
-        return frozenset(cell for block in blocks if block.probe for cell in block.cells())
+        """Return the cells of an experiment whose neighbourhoods are probed: of blocks that say so, if a probe does."""
+        cells = {cell for block in self.experiments[experiment].grid if block.probe for cell in block.cells()}
+        visited = {model for model in {cell.model for cell in cells} if self.probes_of(model)}
+        return frozenset(cell for cell in cells if cell.model in visited)
 
     def references(self, experiment: str) -> list[tuple[str, int]]:
         """Return the data set and seed of each calibrator-free reference that an experiment compares with."""
@@ -149,6 +150,6 @@ class Config(Sections):
             "models": {name: canonical(self.models[name]) for name in models},
             "losses": {name: canonical(self.losses[name]) for name in losses},
             "recipes": {f"{d}/{m}": canonical(self.recipe(d, m)) for d, m in pairs},
-            "probes": {name: canonical(probe) for name, probe in self.probes.items()},
+            "probes": {name: canonical(p) for name, p in self.probes.items() if any(map(p.visits, models))},
             "calibrate": self.calibrate_spec(),
         }

@@ -88,6 +88,19 @@ class ModelEntry(ModelSpec):
     recipe: Layer = Field(default_factory=dict, exclude=True, description=RECIPE)
 
 
+@spec
+class ProbeEntry(ProbeSpec):
+    """A probe, and the models whose cells it visits."""
+
+    models: Distinct[Text] | None = Field(
+        default=None, exclude=True, description="Names of the models whose cells it visits, by default all."
+    )
+
+    def visits(self, model: str) -> bool:
+        """Return True if it visits the cells of a model."""
+        return self.models is None or model in self.models
+
+
 Source = Annotated[SourceSpec, AfterValidator(functools.partial(_without_defaults, "data"))]
 Model = Annotated[ModelEntry, AfterValidator(functools.partial(_without_defaults, "models"))]
 Loss = Annotated[LossSpec, AfterValidator(functools.partial(_without_defaults, "losses"))]
@@ -132,7 +145,7 @@ class Sections:
         default_factory=dict,
         description="The recipe's defaults, overlaid by the model's recipe, then by the data set's.",
     )
-    probes: Annotated[Named[ProbeSpec], BeforeValidator(_named_kinds)] = Field(
+    probes: Annotated[Named[ProbeEntry], BeforeValidator(_named_kinds)] = Field(
         description="Walks around samples; by default, kind is the probe's name."
     )
     calibrators: Calibrators = Field(
@@ -176,10 +189,14 @@ class Sections:
                 "dataset": canonical(self.datasets[dataset]),
                 "model": canonical(self.models[model]),
                 "train": canonical(TrainSpec(**{key: getattr(recipe, key) for key in PROBE_KEYS})),
-                "probes": {name: canonical(probe) for name, probe in self.probes.items()},
+                "probes": {name: canonical(probe) for name, probe in self.probes_of(model).items()},
             }
 
         return self._shared(("probe", dataset, model), build)
+
+    def probes_of(self, model: str) -> dict[str, ProbeEntry]:
+        """Return the probes that visit the cells of a model."""
+        return {name: probe for name, probe in self.probes.items() if probe.visits(model)}
 
     def calibrate_spec(self) -> dict[str, Any]:
         """Return the spec of all calibrate stages."""
@@ -236,7 +253,7 @@ class Sections:
 
     def probe_plugins(self, dataset: str, model: str) -> list[tuple[str, str]]:
         """Return the plug-ins that a probe runs, as kind and name."""
-        directions = [plugin for probe in self.probes.values() for plugin in probe.plugged]
+        directions = [plugin for probe in self.probes_of(model).values() for plugin in probe.plugged]
         return [("models", self.models[model].name), *self.sampler(dataset), *directions]
 
     @functools.cached_property
