@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from halobench.calibration.overlap_theory import two_level_kl
+from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 
 DEMO = [
     *itertools.product(
@@ -162,8 +163,17 @@ def _radii(lead, rng, top, reach, distance):
                 | {f"radius_{q}": middle * distance * f for q, f in (("q25", 0.7), ("median", 1.0), ("q75", 1.3))}
                 | {f"relative_{q}": middle * f for q, f in (("q25", 0.7), ("median", 1.0), ("q75", 1.3))}
                 | {"fraction_median": middle if line else np.nan}
+                | dict(zip(SURVIVAL_COLUMNS, np.exp(-np.array(SURVIVAL) / max(middle, 1e-9)), strict=True))
             )
     return rows
+
+
+def beside_searches(radii: pd.DataFrame) -> pd.DataFrame:
+    """Radii, and beside those of random directions smaller ones of an attack and yet smaller ones that are proved."""
+    random, parts = radii[(radii["probe"] == "sphere") & (radii["quantity"] == "certainty")], [radii]
+    for probe, power in (("adversarial", 4), ("certified", 6)):
+        parts.append(random.assign(probe=probe, **{name: random[name] ** power for name in SURVIVAL_COLUMNS}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _metrics(lead, rng, loss, noise):

@@ -111,7 +111,8 @@ def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterato
     uses: list[tuple[str, str, str | None]] = [("run", "experiments", name) for name in config.run]
     uses += [(f"datasets.{name}.source", "sources", entry.source) for name, entry in config.datasets.items()]
     uses += [(f"models.{name}.trained_on", "sources", entry.trained_on) for name, entry in config.models.items()]
-    uses += [(f"probes.{p}.models", "models", name) for p, entry in config.probes.items() for name in entry.models or ()]
+    for probe, visit in config.probes.items():
+        uses += [(f"probes.{probe}.models", "models", name) for name in visit.models or ()]
     for experiment, entry in config.experiments.items():
         for i, block in enumerate(entry.grid):
             for key in ("datasets", "models", "losses"):

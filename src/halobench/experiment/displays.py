@@ -48,26 +48,27 @@ def tables_read(kind: str, name: str) -> list[str]:
     return parameters
 
 
-def displayed(kind: str, loaders: Iterable[str], calibrators: Iterable[str]) -> tuple[str, ...]:
+def displayed(kind: str, shown: Iterable[str], calibrators: Iterable[str]) -> tuple[str, ...]:
     """Return the figures, or the tables for print, that have something to show.
 
     Parameters
     ----------
     kind : {"figures", "tables"}
-    loaders : iterable of str
-        The loaders of the sources that are shown; with `IMAGES` if one of them is no distribution.
+    shown : iterable of str
+        The loaders of the sources that are shown, with `IMAGES` if one of them is no distribution, and the kinds of
+        probe.
     calibrators : iterable of str
         The calibrators that are fitted.
     """
-    return tuple(name for name in plugins.names(kind) if has_content(kind, name, loaders, calibrators))
+    return tuple(name for name in plugins.names(kind) if has_content(kind, name, shown, calibrators))
 
 
-def has_content(kind: str, name: str, loaders: Iterable[str], calibrators: Iterable[str]) -> bool:
-    """Return True if a figure or table has something to show for these sources' loaders and these calibrators.
+def has_content(kind: str, name: str, shown: Iterable[str], calibrators: Iterable[str]) -> bool:
+    """Return True if a figure or table has something to show for these loaders, kinds of probe and calibrators.
 
-    It has for any, unless its file lists loaders in ``SHOWS``, of which it needs one, or calibrators in ``BEYOND``,
-    besides which it needs another.
+    It has for any, unless its file lists loaders or kinds of probe in ``SHOWS``, of which it needs one, or calibrators
+    in ``BEYOND``, besides which it needs another.
     """
     shows, beyond = (plugins.constant(kind, name, attribute) for attribute in ("SHOWS", "BEYOND"))
-    fits = shows is None or bool(set(shows) & set(loaders))
+    fits = shows is None or bool(set(shows) & set(shown))
     return fits and (beyond is None or bool(set(calibrators) - set(beyond)))

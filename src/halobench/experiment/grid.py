@@ -105,9 +105,14 @@ class Config(Sections):
 
     def probed(self, experiment: str) -> frozenset[Cell]:
         """Return the cells of an experiment whose neighbourhoods are probed: of blocks that say so, if a probe does."""
-        cells = {cell for block in self.experiments[experiment].grid if block.probe for cell in block.cells()}
-        visited = {model for model in {cell.model for cell in cells} if self.probes_of(model)}
-        return frozenset(cell for cell in cells if cell.model in visited)
+        models = self.models_probed(experiment)
+        blocks = self.experiments[experiment].grid
+        return frozenset(cell for block in blocks if block.probe for cell in block.cells() if cell.model in models)
+
+    def models_probed(self, experiment: str) -> frozenset[str]:
+        """Return the models that blocks of an experiment have probed, and that a probe visits."""
+        models = {model for block in self.experiments[experiment].grid if block.probe for model in block.models}
+        return frozenset(model for model in models if self.probes_of(model))
 
     def references(self, experiment: str) -> list[tuple[str, int]]:
         """Return the data set and seed of each calibrator-free reference that an experiment compares with."""
@@ -128,11 +133,12 @@ class Config(Sections):
         return tuple(dict.fromkeys(itertools.chain.from_iterable(names)))
 
     def _displayed(self, kind: str, experiment: str) -> tuple[str, ...]:
-        """Return the plug-ins of a kind that have something to show for an experiment's sources and the calibrators."""
+        """Return the plug-ins of a kind that have something to show for an experiment."""
         datasets = {name for block in self.experiments[experiment].grid for name in block.datasets}
         loaders = {self.sources[self.datasets[name].source].loader for name in datasets}
         images = {IMAGES} if loaders - self.distributions else set()
-        return displayed(kind, loaders | images, self.calibrate.names)
+        probes = {probe.kind for model in self.models_probed(experiment) for probe in self.probes_of(model).values()}
+        return displayed(kind, loaders | images | probes, self.calibrate.names)
 
     def used(self, experiment: str) -> dict[str, Any]:
         """Return the part of the configuration that an experiment uses, as plain data without default values.

@@ -35,10 +35,10 @@ def theme_of(statistic: str) -> str:
     """
     if re.search(r"\bcalibrator partner\b", statistic):
         return "repair"
-    if re.match(r"(slope|ratio)\b", statistic):
-        return "growth"
     if re.search(r"\b(neighbourhood|radii)\.", statistic):
         return "halos"
+    if re.match(r"(slope|ratio)\b", statistic):
+        return "growth"
     return "mixup" if re.search(r"\bloss \w*mix", statistic) else "temperature_scaling"
 
 

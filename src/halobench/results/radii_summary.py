@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 from halobench.storage.tables_io import join_tables, parse_parquet
 
 GROUPED = ("points", "probe", "quantity", "calibrator")  # rows that share these are a group
@@ -35,7 +36,8 @@ def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         A row per group, sorted: `GROUPED`, threshold, n (rays), censored (their share, in [0, 1]), and the quartiles of
         radii in normalised inputs (``radius_*``), as a multiple of the distance to the nearest sample of another label
-        (``relative_*``) and as a fraction of the ray's line (``fraction_*``).
+        (``relative_*``) and as a fraction of the ray's line (``fraction_*``); and the shares of radii that are longer
+        than multiples of the distance to the nearest sample of another label (``survival_0.1``: than 0.1 of it).
     """
     keys = {}
     for name in GROUPED:
@@ -73,6 +75,7 @@ def _summarise(keys: Mapping[str, Codes], columns: Mapping[str, np.ndarray]) -> 
     summary = {name: names[place] for (name, (_, names)), place in zip(keys.items(), places, strict=True)}
     summary |= {"threshold": columns["threshold"][rows[starts]], "n": sizes, "censored": np.empty(len(sizes))}
     summary |= {f"{scale}_{quartile}": np.empty(len(sizes)) for scale in SCALES for quartile in QUARTILES}
+    summary |= {name: np.empty(len(sizes)) for name in SURVIVAL_COLUMNS}
     radius = columns["radius"]
     scaled = {scale: radius / columns[unit] if unit else radius for scale, unit in SCALES.items()}
     for size in np.unique(sizes):
@@ -84,6 +87,9 @@ def _summarise(keys: Mapping[str, Codes], columns: Mapping[str, np.ndarray]) -> 
         for scale, values in scaled.items():
             for quartile, quantiles in _quartiles(values[members], censored).items():
                 summary[f"{scale}_{quartile}"][groups] = quantiles
+        shares = survival(scaled["relative"][members], censored)
+        for name, share in zip(SURVIVAL_COLUMNS, shares.T, strict=True):
+            summary[name][groups] = share
     return pd.DataFrame(summary).infer_objects()
 
 
@@ -124,6 +130,32 @@ def _quartiles(values: np.ndarray, censored: np.ndarray) -> dict[str, np.ndarray
         quantile = np.where(rank < uncensored, ordered[:, rank], bound)
         quartiles[name] = np.where(undefined, np.nan, quantile)
     return quartiles
+
+
+def survival(values: np.ndarray, censored: np.ndarray) -> np.ndarray:
+    """Return the shares of right-censored values that exceed each of `SURVIVAL`, by the estimator of Kaplan and Meier.
+
+    Parameters
+    ----------
+    values : array (g, n)
+        A group a row.
+    censored : bool array (g, n)
+        Which values are only lower bounds.
+
+    Returns
+    -------
+    float64 array (g, len(SURVIVAL))
+        NaN beyond a group's largest value if that is censored, where nothing is known, and where a value is NaN.
+    """
+    size = values.shape[1]
+    order = np.lexsort((censored, values), axis=1)  # of equal values, the censored ones are the larger
+    values, ends = np.take_along_axis(values, order, axis=1), ~np.take_along_axis(censored, order, axis=1)
+    curve = np.cumprod(1 - ends / (size - np.arange(size)), axis=1)
+    curve = np.concatenate([np.ones((len(values), 1)), curve], axis=1)
+    passed = (values[:, :, None] <= np.asarray(SURVIVAL)).sum(axis=1)
+    unknown = (passed == size) & ~ends[:, -1:] & (values[:, -1:] * (1 + 1e-9) < np.asarray(SURVIVAL))
+    unknown |= np.isnan(values).any(axis=1, keepdims=True)
+    return np.where(unknown, np.nan, np.take_along_axis(curve, passed, axis=1))
 
 
 def censored_quantile(values: np.ndarray, censored: np.ndarray, level: float) -> float:

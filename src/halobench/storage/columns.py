@@ -23,6 +23,9 @@ CLAIM_COLUMNS = (
     *("claim", "statement", "scope", "fit", "statistic", "estimate", "low", "high"),
     *("margin", "direction", "n", "excluded", "verdict", "note"),
 )
+# Multiples of the distance to the nearest training sample of another label, beyond which shares of radii are counted.
+SURVIVAL = (0.0, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
+SURVIVAL_COLUMNS = tuple(f"survival_{radius:g}" for radius in SURVIVAL)
 # The columns that a table has at least.
 TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "metrics": (*KEYS, *METRICS_COLUMNS),
@@ -33,6 +36,7 @@ TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "radii": (
         *(*KEYS, "points", "probe", "quantity", "calibrator", "threshold", "n", "censored"),
         *(f"{scale}_{level}" for scale in ("radius", "relative", "fraction") for level in ("q25", "median", "q75")),
+        *SURVIVAL_COLUMNS,
     ),
     "reliability": (*KEYS, *RELIABILITY_COLUMNS),
     "history": (*KEYS, "epoch", "step", "lr", "train_loss"),

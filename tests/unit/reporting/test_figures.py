@@ -30,15 +30,17 @@ from halobench.reporting.figures import calibration, claims, logit_gaps, neighbo
 from halobench.reporting.figures import reliability_posthoc as posthoc
 from halobench.reporting.plotting import panel_grid, saving
 from halobench.reporting.plotting.panel_grid import PageText
-from halobench.reporting.plotting.style import INK, RC
+from halobench.reporting.plotting.style import FAINT, INK, RC
 from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, VERDICT_STYLES, calibrator_style, loss_styles
 from halobench.reporting.summary_page.selection import focus_model
 from halobench.results.claims import load_claims
 from halobench.results.finding import finding
+from halobench.results.names import PROBES
+from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 
-FIGURES = ("calibration", "claims", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability")
+FIGURES = ("calibration", "claims", "confidence_radius", "halo", "logit_gaps", "neighbourhood", "radii", "reliability")
 FIGURES += ("reliability_posthoc", "summary", "training")
-LEGIBLE = ("calibration", "confidence_radius", "neighbourhood", "radii", "reliability", "training")
+LEGIBLE = ("calibration", "confidence_radius", "halo", "neighbourhood", "radii", "reliability", "training")
 THEORY = ("gaussians", "log_k", "overlap", "phase", "predicted")
 RAGGED = [("digits-noise50", "mlp", "cross_entropy"), ("digits-noise50", "mlp", "mixup2")]
 RAGGED += [("mnist5k-noise50", "cnn", "focal")]
@@ -81,6 +83,8 @@ def beside_theory(given):
 def drawn(name, given):
     if name == "reliability_posthoc" and len(given["reliability"]):
         given = given | {"reliability": beside_posthoc(given["reliability"])}
+    if name == "halo" and len(given["radii"]):
+        given = given | {"radii": synthetic.beside_searches(given["radii"])}
     return plugins.load("figures", name)(*(given[table] for table in plugins.parameters("figures", name)))
 
 
@@ -611,6 +615,22 @@ def test_settings_and_tables_are_left_as_they_were(tables):
     assert dict(mpl.rcParams) == before
     for table, rows in tables.items():
         pd.testing.assert_frame_equal(rows, copies[table])
+
+
+def test_halo_draws_the_shares_that_the_table_has_and_shades_between_its_bounds(tables):
+    radii = synthetic.beside_searches(tables["radii"])
+    figure = plugins.load("figures", "halo")(radii)
+    (ax,) = [ax for ax in under(figure, "MLP") if ax.lines][:1]
+    rows = radii.query("dataset == 'digits-noise50' and loss == 'cross_entropy' and points == 'train'")
+    rows = rows.query("quantity == 'certainty' and calibrator == 'none'")
+    for probe in ("certified", "adversarial"):
+        (line,) = [line for line in lines_of(ax, PROBES[probe].style.color) if len(line.get_xdata()) > 2]
+        means = rows.loc[rows["probe"] == probe, list(SURVIVAL_COLUMNS[1:])].mean()
+        np.testing.assert_allclose(line.get_ydata(), means.to_numpy(), rtol=1e-12)
+        np.testing.assert_allclose(line.get_xdata(), SURVIVAL[1:])
+    assert len(bands_of(ax, FAINT)) == 1
+    assert "the truth lies here" in legend(figure)
+    assert "No probe looked" in words(plugins.load("figures", "halo")(tables["radii"]))
 
 
 @pytest.mark.paper

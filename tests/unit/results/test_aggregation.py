@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from conftest import ROOT
 from halobench.core.errors import SpecError
@@ -59,6 +60,9 @@ def plain_radii(radii: pd.DataFrame) -> pd.DataFrame:
             values = group["radius"].to_numpy() / np.asarray(scale)
             for level, label in ((0.25, "q25"), (0.5, "median"), (0.75, "q75")):
                 row[f"{name}_{label}"] = radii_summary.censored_quantile(values, group["censored"].to_numpy(), level)
+        relative = (group["radius"] / group["other_distance"]).to_numpy()
+        shares = radii_summary.survival(relative[None], group["censored"].to_numpy()[None])[0]
+        row |= dict(zip(radii_summary.SURVIVAL_COLUMNS, shares, strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -68,6 +72,22 @@ def test_a_quantile_on_censored_values_is_their_lower_bound():
     assert radii_summary.censored_quantile(values, censored, 0.5) == 2
     assert radii_summary.censored_quantile(values, censored, 0.75) == 8
     assert radii_summary.censored_quantile(values, np.ones(4, bool), 0.25) == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_survival_is_the_estimator_of_kaplan_and_meier(share):
+    rng = np.random.default_rng(0)
+    values, censored = rng.choice(np.geomspace(0.008, 1.8, 30), (40, 25)), rng.uniform(size=(40, 25)) < share
+    values[0], values[1, 3] = 0, np.nan
+    found = radii_summary.survival(values, censored)
+    for row, ends, shares in zip(values, ~censored, found, strict=True):
+        if np.isnan(row).any():
+            assert np.isnan(shares).all()
+            continue
+        known = stats.ecdf(stats.CensoredData(uncensored=row[ends], right=row[~ends])).sf
+        beyond = (np.asarray(radii_summary.SURVIVAL) > row.max()) & (row[~ends] == row.max()).any()
+        expected = np.where(beyond, np.nan, known.evaluate(radii_summary.SURVIVAL))
+        np.testing.assert_allclose(shares, expected, rtol=1e-12, atol=1e-15)
 
 
 def random_radii(seed: int, count: int = 3000) -> pd.DataFrame:

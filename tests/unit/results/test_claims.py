@@ -375,6 +375,16 @@ def test_ratios_are_paired_by_model_and_seed_across_data_sets():
     assert "metrics.value: (dataset big) / (dataset small)" in judged(RATIO, tables)["statistic"]
 
 
+def test_ratios_that_name_no_data_set_are_paired_within_each():
+    sides = {"a": {"loss": "mixup2"}, "b": {"loss": "cross_entropy"}}
+    within = RATIO | {"where": {"metric": "nll", "split": "test"}, "margin": 0.9} | sides
+    a, b = [3.0, 4.4, 1.5, 2.0], [1.5, 2.0, 1.0, 0.0]
+    row = judged(within, grid(two_losses(a, b)), "d/m")
+    assert (row["estimate"], row["low"], row["high"]) == pytest.approx(t_interval([2.0, 2.2, 1.5]))
+    assert (row["verdict"], row["excluded"]) == ("holds", 1)
+    assert "1 left out: nothing to divide by" in row["note"]
+
+
 def test_ratios_leave_out_what_cannot_be_used_and_say_so():
     cells = two_data_sets({"m": [2.0, 3.0, 4.0, 5.0]}, {"m": [1.0, 1.0, 0.0, 1.0]})
     tables = grid(cells, interpolates=lambda dataset, model, loss, seed: (dataset, seed) != ("small", 1))
@@ -392,6 +402,7 @@ def test_ratios_leave_out_what_cannot_be_used_and_say_so():
     [
         ({"a": {"dataset": "b*"}}, r"a.dataset = 'b\*': expected the name of one data set"),
         ({"a": {"noise": 0}}, "a.dataset = None: expected the name of one data set"),
+        ({"a": {"noise": 0}, "b": {"model": "m"}}, "b.model = 'm': expected no model"),
         ({"b": None}, "b = None: expected conditions: ratio needs b"),
         ({"b": {"dataset": "small", "model": "m"}}, "b.model = 'm': expected no model here"),
     ],

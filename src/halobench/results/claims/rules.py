@@ -47,7 +47,7 @@ class Claim:
     statistic: Literal["level", "difference", "against_best", "slope", "ratio"] = Field(
         description="level: `value` of side `a`; difference: a less b; against_best: a less the best of `baselines`;"
         " slope: of `value` of side `a` on log k (k the number of classes); ratio: a over b, which name one data set"
-        " each."
+        " each or, like a difference, are paired within data set and model."
     )
     table: Literal["metrics", "neighbourhood", "radii", "runs"] = Field(description="The table that is read.")
     value: Text = Field(description="The column that is read.")
@@ -105,14 +105,20 @@ class Claim:
         plain = isinstance(loss, str) and "*" not in loss
         require(plain, f"{key}.loss", loss, "the name of one loss, here or in `where`")
         require(key != "a" or loss != REFERENCE, "a.loss", loss, "a trained side: a reference can be b or a baseline")
-        if self.statistic == "ratio":
+        if self.across_datasets:
             dataset = conditions.get("dataset")
             plain = isinstance(dataset, str) and "*" not in dataset
             require(plain, f"{key}.dataset", dataset, "the name of one data set: a ratio compares two")
             require("model" not in conditions, f"{key}.model", conditions.get("model"), "no model here (use `where`)")
-        for column in ("dataset", "model") if self.statistic in ("difference", "against_best") else ():
-            paired = column not in conditions or (column == "model" and loss == REFERENCE)
-            require(paired, f"{key}.{column}", conditions.get(column), f"no {column}: sides are paired (use `where`)")
+        paired = self.statistic in ("difference", "against_best", "ratio") and not self.across_datasets
+        for column in ("dataset", "model") if paired else ():
+            free = column not in conditions or (column == "model" and loss == REFERENCE)
+            require(free, f"{key}.{column}", conditions.get(column), f"no {column}: sides are paired (use `where`)")
+
+    @property
+    def across_datasets(self) -> bool:
+        """Whether it is a ratio of two data sets."""
+        return self.statistic == "ratio" and any("dataset" in side for side in (self.a, self.b or {}))
 
     @property
     def sides(self) -> list[dict[str, Any]]:

@@ -17,6 +17,8 @@ from halobench.results.claims.rules import CLASSES, REFERENCE, Claim, described
 from halobench.results.claims.sides import ClaimTables, NotTested, side_cells
 from halobench.storage.columns import PAIRED
 
+NOTHING = "nothing to divide by"
+
 
 def measure(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
     """Return the units of a claim.
@@ -28,7 +30,9 @@ def measure(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
     SpecError
         If a side's conditions leave more than one row per cell.
     """
-    by_statistic = {"against_best": _against_best_units, "slope": _slope_units, "ratio": _ratio_units}
+    if claim.across_datasets:
+        return _ratio_units(claim, tables)
+    by_statistic = {"against_best": _against_best_units, "slope": _slope_units}
     return by_statistic.get(claim.statistic, _plain_units)(claim, tables)
 
 
@@ -39,7 +43,7 @@ def reasons(units: pd.DataFrame) -> list[str]:
 
 
 def _plain_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
-    """Return the units of ``level`` (the value) and ``difference`` (a less b): a scope per data set x model pair."""
+    """Return the units of a level, a difference or a ratio within pairs: a scope per data set x model pair."""
     a = side_cells(claim, claim.sides[0], tables)
     if claim.statistic == "level":
         return _pair_units(claim, a, None)
@@ -124,7 +128,7 @@ def _ratio_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
     units["scope"] = f"{names[0]} : {names[1]}/" + units["model"]
     units["value"] = (joined["value_a"] / joined["value_b"]).to_numpy()
     units["reason"] = [_reason(claim, row, ["a", "b"], same_steps=False) for row in joined.to_dict("records")]
-    units.loc[(units["reason"] == "") & ~(joined["value_b"] > 0).to_numpy(), "reason"] = "nothing to divide by"
+    units.loc[(units["reason"] == "") & ~(joined["value_b"] > 0).to_numpy(), "reason"] = NOTHING
     units[["bound", "remark"]] = ""
     units["cells"] = 2 * (units["reason"] == "")
     units["left_out"] = 2 - units["cells"]
@@ -132,7 +136,7 @@ def _ratio_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 
 
 def _pair_units(claim: Claim, a: pd.DataFrame, b: pd.DataFrame | None) -> pd.DataFrame:
-    """Return the units of a (b None) or of a less b, for the data set x model pairs that have both."""
+    """Return the units of a (b None), of a less b, or of a over b, for the data set x model pairs that have both."""
     pairs = {(dataset, model) for dataset, model, _ in a.index}
     joined = a.add_suffix("_a")
     if b is not None:
@@ -143,13 +147,17 @@ def _pair_units(claim: Claim, a: pd.DataFrame, b: pd.DataFrame | None) -> pd.Dat
         joined = joined.join(b.add_suffix("_b"), how="outer")
     joined = joined[[(dataset, model) in pairs for dataset, model, _ in joined.index]].sort_index()
     sides = ["a"] if b is None else ["a", "b"]
-    value = joined["value_a"] if b is None else joined["value_a"] - joined["value_b"]
+    divides, value = claim.statistic == "ratio", joined["value_a"]
+    if b is not None:
+        value = value / joined["value_b"].where(joined["value_b"] > 0) if divides else value - joined["value_b"]
     units = joined.index.to_frame(index=False)
     units["scope"] = units["dataset"] + "/" + units["model"]
     units["value"] = value.to_numpy()
     units["reason"] = [_reason(claim, row, sides) for row in joined.to_dict("records")]
     units["bound"] = [_bound(row, sides) for row in joined.to_dict("records")]
     units.loc[(units["reason"] == "") & (units["bound"] == "<>"), "reason"] = "both radii censored"
+    if divides:
+        units.loc[(units["reason"] == "") & units["value"].isna(), "reason"] = NOTHING
     units["remark"] = ""
     units["cells"] = (units["reason"] == "").astype(int)
     units["left_out"] = 1 - units["cells"]

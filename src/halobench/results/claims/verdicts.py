@@ -88,7 +88,7 @@ def _all_row(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
     kept, dropped = used[chosen], used[~chosen]
     excluded = int(units["left_out"].sum() + dropped["cells"].sum())
     means = kept.groupby("seed")["value"].mean().to_numpy()
-    word = "model" if claim.statistic in ("slope", "ratio") else "data set x model pair"
+    word = "model" if claim.statistic == "slope" or claim.across_datasets else "data set x model pair"
     notes = [f"mean over {len(complete)} of {len(planned)} {word}{'s' * (len(planned) != 1)}"]
     if not complete:
         notes = [f"no {word} is complete in every seed"]
