@@ -83,8 +83,8 @@ def finding(rows: Rows) -> str:
     if not shown:
         tests = [row for theme, found in by_theme(rows).items() if theme != "repair" for row in found]
         checks = sum(row["verdict"] in ("holds", "does_not") for row in tests)
-        beside = f" ({count(checks, 'check')} beside them {'is' if checks == 1 else 'are'} decided)" if checks else ""
-        return f"This grid decides no test of the paper's claims{beside}.{_repaired(rows)}" if whole else ""
+        further = f" ({count(checks, 'further check')} {'is' if checks == 1 else 'are'} decided)" if checks else ""
+        return f"This grid decides no test of the paper's claims{further}.{_repaired(rows)}" if whole else ""
     clauses = [
         f"{(COMPARED | OTHERS)[fit]}, {_outcome(decided[fit], TESTS if fit == shown[0] else '')}" for fit in shown
     ]

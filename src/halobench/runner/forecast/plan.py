@@ -186,8 +186,8 @@ def notes(stages: Mapping[str, Sequence[Task]]) -> list[str]:
         jobs = ", ".join(f"{len(outputs):,} {stage}" for stage, outputs in kinds.items())
         first = " ".join(min(outputs) for outputs in kinds.values())
         lines.append(
-            f"Can't be estimated, since none of the kind has run here: {jobs}. To know more, first run one of each (with"
-            f" your options): halobench run {first}"
+            f"Can't be estimated, since none of the kind has run here: {jobs}. To know more, first run one of each"
+            f" (with your options): halobench run {first}"
         )
     return lines
 
