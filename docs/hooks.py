@@ -133,7 +133,7 @@ OPENING = """# Configuration
 
 Every key of `config.yaml`, and of files laid over it with `halobench run --configfile FILE`. Mappings merge
 key by key; a name set to `null` is removed. `NAME` stands for a name that you choose. Configuration errors are
-reported before any job starts: the key, the value, and what was expected. Words of earlier versions are still
+reported before any job starts: the key, the value, and what was expected. Names used in earlier versions are still
 understood; a note says what each is called now.
 
 `recipe`, of a model or a data set, takes the keys of [`train`](#train): a cell's recipe is `train`, overlaid by the

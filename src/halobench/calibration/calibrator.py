@@ -133,6 +133,8 @@ def _guarded(transform: Transform, key: str) -> Transform:
             calibrated = np.asarray(transform(logits.astype(np.float64)))
         fits = calibrated.shape == logits.shape
         require(fits, key, f"calibrated logits {calibrated.shape}", f"as many as it got, {logits.shape}")
+        sums = len(calibrated) and calibrated.min() >= 0 and np.allclose(calibrated.sum(axis=1), 1, rtol=0, atol=1e-6)
+        require(not sums, key, "rows that sum to 1", "logits, as which the log of probabilities will do")
         try:
             return check_logits(calibrated, masked=True)
         except SpecError as error:

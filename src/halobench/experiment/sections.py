@@ -119,7 +119,7 @@ class Sections:
     results: Annotated[Text, AfterValidator(_check_folder)] = Field(
         default="results",
         description="Folder of all that is computed, by which variants of one configuration are kept apart; halobench"
-        " run --results FOLDER counts before it.",
+        " run --results FOLDER overrides it.",
     )
     data_root: Annotated[Text, Field(min_length=1)] | None = Field(
         default=None,

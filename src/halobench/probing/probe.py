@@ -251,6 +251,9 @@ def check_arguments(
     is_tensor = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()
     value = f"{type(inputs).__name__} of {getattr(inputs, 'dtype', 'no dtype')}"
     require(is_tensor, "inputs", value, "a float tensor (n, ...): torch.from_numpy(array).float()")
+    weights = predict.parameters() if isinstance(predict, torch.nn.Module) else ()
+    dtype = next((weight.dtype for weight in weights), inputs.dtype)
+    require(inputs.dtype == dtype, "inputs", str(inputs.dtype), f"{dtype}, as the model's parameters are")
     require(inputs.dim() >= 2 and len(inputs), "inputs", f"shape {tuple(inputs.shape)}", "a tensor (n, ...), n >= 1")
     finite = torch.isfinite(inputs).flatten(1).all(dim=1)
     require(finite.all(), f"inputs[{int((~finite).int().argmax())}]", "NaN or infinity", "finite numbers")

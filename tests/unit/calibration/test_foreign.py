@@ -109,7 +109,7 @@ def test_a_posterior_gives_the_divergence(tmp_path):
         ({"val_posterior": np.full((400, 5), 0.3)}, r"val_posterior\[0\] = 'a sum of 1.5': .*divide each by its sum"),
         (
             {"val_posterior": np.full((400, 5), 0.2)},
-            "test_posterior = 'no such array': expected both posteriors",
+            "val_posterior = 'without test_posterior': expected that of the test samples too",
         ),
         ({"val_posterior": np.full((400, 4), 0.25)}, r"val_posterior = 'shape \(400, 4\)'"),
         (

@@ -181,10 +181,14 @@ def notes(stages: Mapping[str, Sequence[Task]]) -> list[str]:
             f"{count(guessed, 'job')} for a GPU estimated from records of a CPU: on a GPU small models take about as"
             " long and large ones far less, so that the GPU-hours are a guess from above."
         )
-    for stage, group in stages.items():
-        if unknown := [task.job.outputs[-1] for task in group if task.unknown]:
-            what = f"{count(len(unknown), f'{stage} job')} can't be estimated, since none has run here"
-            lines.append(f"{what}. To know more, first run one (with your options): halobench run {min(unknown)}")
+    unknown = {stage: [task.job.outputs[-1] for task in group if task.unknown] for stage, group in stages.items()}
+    if kinds := {stage: outputs for stage, outputs in unknown.items() if outputs}:
+        jobs = ", ".join(f"{len(outputs):,} {stage}" for stage, outputs in kinds.items())
+        first = " ".join(min(outputs) for outputs in kinds.values())
+        lines.append(
+            f"Can't be estimated, since none of the kind has run here: {jobs}. To know more, first run one of each"
+            f" (with your options): halobench run {first}"
+        )
     return lines
 
 
