@@ -310,9 +310,9 @@ class ProbeSpec:
     kind: Annotated[Text, AfterValidator(_known_probe)] = Field(
         description="Where to: sphere (any direction, evenly), nearest_other (the nearest training sample of another"
         " label), mixup_line (a random one of another label), manifold (any direction in the span of the leading"
-        " principal components), a file of src/halobench/probing/directions or module:object; or a search, which reads"
-        " no confidences on the way: adversarial (the nearest place below the threshold that an attack finds), far_field"
-        " (infinitely far in random directions).",
+        " principal components), a file of src/halobench/probing/directions or module:object; or a search, which finds"
+        " radii alone: adversarial (the nearest place below the threshold that an attack finds), far_field (infinitely"
+        " far in random directions).",
         json_schema_extra=lambda schema: schema.update(examples=[*names("probes"), *names("searches")]),
     )
     points: Count = Field(default=150, description="Training samples visited.")
@@ -333,7 +333,7 @@ class ProbeSpec:
     bisections: Count = Field(default=6, description="Halvings of the bracket of each radius.")
     norm: Literal["l2", "inf"] = Field(default="l2", description="Of adversarial: by which distances are measured.")
     restarts: Count = Field(default=3, description="Of adversarial: starts per sample; the first is the sample itself.")
-    steps: Count = Field(default=100, description="Of adversarial: gradient steps per start.")
+    steps: Count = Field(default=50, description="Of adversarial: gradient steps per start.")
 
     def __post_init__(self):
         changed = canonical(self)

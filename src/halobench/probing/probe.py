@@ -35,6 +35,7 @@ from halobench.training.loop import feed
 
 CURVES = ("radius", "relative_radius", "confidence", "confidence_se", "logit_gap", "logit_gap_se")
 
+
 @dataclass(frozen=True)
 class Neighbourhood:
     """The tables of a probe.

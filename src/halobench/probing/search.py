@@ -81,7 +81,8 @@ def _flat(found: Found) -> dict[str, np.ndarray]:
 
 def _table(arrays: Mapping[str, np.ndarray], other_distance: np.ndarray, threshold: float) -> pd.DataFrame:
     """Return a row per sample, ray, quantity and calibrator."""
-    names = [name.split(":")[:2] for name in sorted(arrays) if name.endswith(":radius")]  # a checkpoint has its own order
+    # Sorted, since a checkpoint has an order of its own.
+    names = [name.split(":")[:2] for name in sorted(arrays) if name.endswith(":radius")]
     stacked = {
         key: np.stack([arrays[f"{quantity}:{calibrator}:{key}"] for quantity, calibrator in names], axis=1)
         for key in ("radius", "censored")

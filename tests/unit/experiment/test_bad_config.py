@@ -74,7 +74,8 @@ RECIPE = (
     "optimizer, lr, weight_decay, momentum, batch, epochs, schedule, warmup, random_crop, flip, micro_batch, compile,"
     " deterministic, precision, channels_last, eval_batch, device, threads"
 )
-PROBE = "kind, points, control, directions, radii, relative_radii, threshold, components, bisections, norm, restarts, steps"
+PROBE = "kind, points, control, directions, radii, relative_radii, threshold, components, bisections"
+PROBE += ", norm, restarts, steps"
 SECTIONS = "run, results, data_root, fetch, sources, datasets, models, losses, train, probes, calibrators, metrics"
 SECTIONS += ", experiments"
 MODEL = "name, options, resize, stem, weights, pretrained, outputs, preprocess, trained_on, recipe"
