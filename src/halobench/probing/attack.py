@@ -238,7 +238,8 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
         anneal = (1 + math.cos(math.pi * step / effort.steps)) / 2
         size, change = (last + (first - last) * anneal for first, last in (STEP, CHANGE))
         linear = length + (values / rise.double().clamp_min(1e-30)).to(length)
-        larger = torch.where(torch.isinf(lengths), linear, allowed * (1 + change))
+        # A little beyond what the gradient suggests: on the level itself nothing would ever be below it.
+        larger = torch.where(torch.isinf(lengths), linear, allowed) * (1 + change)
         allowed = torch.where(below, torch.minimum(allowed * (1 - change), lengths), larger).clamp(max=REACH)
         # Without a gradient, straight on.
         ways = torch.where(rise[:, None] > 0, ways, -offsets / length.clamp_min(1e-30)[:, None])
@@ -247,14 +248,16 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
 
 
 def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tensor:
-    """Return offsets to begin with: on the way to a start, where the level is crossed, else as far as is estimated."""
-    length = effort.length(starts)
-    still = length == 0
+    """Return offsets to begin with: where the level is crossed on the way to a start, or as far as is estimated.
+
+    The gradient at the samples estimates it, for starts that aren't below the level.
+    """
     values, slopes = margin.slopes(torch.zeros_like(starts))
+    length = effort.length(starts)
     estimate = (values / effort.steepest(slopes)[1].double().clamp_min(1e-30)).to(length).clamp(max=REACH)
-    crossed, offsets = _bisect(margin, starts, START_HALVINGS)
     scaled = starts * (estimate / length.clamp_min(1e-30))[:, None]
-    return torch.where((crossed | still)[:, None], offsets, scaled)
+    ends = torch.where((margin.at(starts) < 0)[:, None], starts, scaled)
+    return _bisect(margin, ends, START_HALVINGS)[1]
 
 
 def _bisect(margin: _Margin, offsets: torch.Tensor, halvings: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -359,8 +362,10 @@ def attacked(
 
 
 def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray) -> np.ndarray:
-    """Return labels as an int64 array (n,); raise SpecError unless model and samples go together."""
-    require(isinstance(model, torch.nn.Module), "model", type(model).__name__, "a torch.nn.Module, for its gradients")
+    """Return labels as an int64 array (n,); raise SpecError unless model, samples and labels go together."""
+    require(isinstance(model, torch.nn.Module), "model", type(model).__name__, "a torch.nn.Module")
+    training = any(module.training for module in model.modules())
+    require(not training, "model", "a module in train mode", "one in eval mode: model.eval()")
     labels = check_arguments(model, inputs, labels)
     with torch.no_grad():
         classes = model(inputs[:1]).shape[1]
