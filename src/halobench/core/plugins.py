@@ -30,6 +30,7 @@ FOLDERS = {
     "losses": "losses",
     "calibrators": "calibration/calibrators",
     "probes": "probing/directions",
+    "searches": "probing/searches",
     "figures": "reporting/figures",
     "tables": "reporting/tables",
 }
@@ -39,6 +40,7 @@ ENTRIES = {
     "models": "build",
     "calibrators": "fit",
     "probes": "directions",
+    "searches": "search",
     "figures": "draw",
     "tables": "make",
 }

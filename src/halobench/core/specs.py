@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from halobench.core.calibrator_spec import CALIBRATORS, Calibrators, CalibratorSpec
 from halobench.core.errors import hint, naming, one_of, require
 from halobench.core.plugin_spec import PluginSpec, suggested
-from halobench.core.plugins import LIBRARY_PREFIXES, check_known, constant
+from halobench.core.plugins import LIBRARY_PREFIXES, check_known, constant, names, signature
 from halobench.core.spec_codec import (
     Count,
     Distance,
@@ -28,6 +28,7 @@ from halobench.core.spec_codec import (
     Several,
     Text,
     Whole,
+    canonical,
     check_distinct,
     parse,
     spec,
@@ -288,22 +289,31 @@ def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
 
 def _known_probe(kind: str) -> str:
     """Return the name of a probe; raise SpecError if there is none of that name."""
-    check_known("probes", "", kind, ())
+    check_known("probes", "", kind, names("searches"))
     return kind
 
 
 Distances = Annotated[Several[Distance], AfterValidator(_increasing)]
+# The keys of a probe that say how it walks along rays, and those of searches alone.
+RAY_KEYS = ("directions", "radii", "relative_radii", "components", "bisections")
+SEARCH_KEYS = ("norm", "restarts", "steps")
 
 
 @spec
 class ProbeSpec:
-    """One probe: its directions, the samples that it visits, and the distances."""
+    """One probe: where it goes from which samples.
+
+    Most kinds walk along rays of given distances, and read confidences there; a search (``adversarial``,
+    ``far_field``) finds distances itself. Keys that mean nothing for a kind are refused.
+    """
 
     kind: Annotated[Text, AfterValidator(_known_probe)] = Field(
         description="Where to: sphere (any direction, evenly), nearest_other (the nearest training sample of another"
         " label), mixup_line (a random one of another label), manifold (any direction in the span of the leading"
-        " principal components), a file of src/halobench/probing/directions or module:object.",
-        json_schema_extra=suggested("probes"),
+        " principal components), a file of src/halobench/probing/directions or module:object; or a search, which finds"
+        " radii alone: adversarial (the nearest place below the threshold that an attack finds), far_field (infinitely"
+        " far in random directions).",
+        json_schema_extra=lambda schema: schema.update(examples=[*names("probes"), *names("searches")]),
     )
     points: Count = Field(default=150, description="Training samples visited.")
     control: NotNegative = Field(default=100, description="Held-out samples visited.")
@@ -321,15 +331,31 @@ class ProbeSpec:
     )
     components: Count = Field(default=32, description="Principal components of the manifold probe.")
     bisections: Count = Field(default=6, description="Halvings of the bracket of each radius.")
+    norm: Literal["l2", "inf"] = Field(default="l2", description="Of adversarial: by which distances are measured.")
+    restarts: Count = Field(default=3, description="Of adversarial: starts per sample; the first is the sample itself.")
+    steps: Count = Field(default=50, description="Of adversarial: gradient steps per start.")
 
     def __post_init__(self):
-        why = constant("probes", self.kind, "ONE_DIRECTION")
+        changed = canonical(self)
+        for key in self._unread_keys():
+            require(key not in changed, key, getattr(self, key), f"no such key: {self.kind} doesn't read it")
+        why = None if self.searches else constant("probes", self.kind, "ONE_DIRECTION")
         require(why is None or self.directions == 1, "directions", self.directions, f"1: {why}")
+
+    @property
+    def searches(self) -> bool:
+        """Return True if it finds distances itself, rather than walking along rays."""
+        return self.kind in names("searches")
+
+    def _unread_keys(self) -> list[str]:
+        """Return the keys that mean nothing for this kind: of a search, those that its function doesn't take."""
+        taken = signature("searches", self.kind) or {} if self.searches else RAY_KEYS
+        return [key for key in (*RAY_KEYS, *SEARCH_KEYS) if key not in taken]
 
     @property
     def plugged(self) -> list[tuple[str, str]]:
         """Return the kind and name of the plug-in that it runs."""
-        return [("probes", self.kind)]
+        return [("searches" if self.searches else "probes", self.kind)]
 
 
 @spec

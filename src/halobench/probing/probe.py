@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,11 +26,14 @@ from halobench.core.specs import ProbeSpec, TrainSpec
 from halobench.data.mapped_rows import normalise
 from halobench.data.splits import Data
 from halobench.probing.progress import Chunks, Progress
-from halobench.probing.radii import find_radii, radii_table
+from halobench.probing.radii import find_radii, quantities, radii_table
 from halobench.probing.ray_walk import Predict, RayWalk, ReadOptions, chunk_samples, grid_distances, predictor
 from halobench.probing.rays import Geometry, Surroundings
+from halobench.probing.search import search_radii
 from halobench.training.device import kept_casts, memory_format
 from halobench.training.loop import feed
+
+CURVES = ("radius", "relative_radius", "confidence", "confidence_se", "logit_gap", "logit_gap_se")
 
 
 @dataclass(frozen=True)
@@ -137,12 +141,33 @@ def probe_cell(
                 continue
             inputs = torch.from_numpy(normalise(split.images[rows], data.mean, data.std)).to(probed.device)
             rng, options = generator(seed, "probe", name, points), probed.options(progress.chunks(f"{points}.{name}"))
-            with kept_casts(probed.device):
-                tables = probe(predict, inputs, split.labels[rows], spec, surroundings, rng=rng, options=options)
+            arguments = (inputs, split.labels[rows], spec, surroundings)
+            if spec.searches:
+                tables = _search(probed.model, *arguments, rng=rng, options=options)
+            else:
+                with kept_casts(probed.device):
+                    tables = probe(predict, *arguments, rng=rng, options=options)
             shown = points if probed.fitted or points != "train" else "evaluation"
             parts.append(_named(tables, split.index[rows], points=shown, probe=name))
             progress.log(f"probe {name} around {len(rows)} {shown} points: done")
     return Neighbourhood(*(pd.concat(each, ignore_index=True) for each in zip(*parts, strict=True)))
+
+
+def _search(
+    model: torch.nn.Module,
+    inputs: torch.Tensor,
+    labels: np.ndarray,
+    spec: ProbeSpec,
+    surroundings: Surroundings,
+    *,
+    rng: np.random.Generator,
+    options: ProbeOptions,
+) -> Neighbourhood:
+    """Return the radii of a kind that walks along no rays, and no curves."""
+    chunks = options.chunks or Progress().chunks(spec.kind)
+    found: Any = {"rng": rng, "betas": options.betas, "batch": options.batch, "chunks": chunks}
+    radii = search_radii(model, inputs, labels.astype(np.int64), spec, surroundings, **found)
+    return Neighbourhood(pd.DataFrame({name: np.empty(0) for name in CURVES}), radii)
 
 
 def choose_samples(size: int, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -198,6 +223,7 @@ def probe(
         If a logit is not finite.
     """
     labels = check_arguments(predict, inputs, labels, surroundings)
+    _check_walks(spec)
     geometry = Geometry(spec, inputs, labels, surroundings, rng)
     chunks = options.chunks or Progress().chunks(spec.kind)
     step, start = chunk_samples(spec, inputs[0].numel(), len(options.betas)), chunks.resume(rng)
@@ -212,7 +238,7 @@ def probe(
         arrays["length"] = walk.rays.lengths.cpu().numpy().astype(np.float64)
         chunks.add(arrays, rng)
         start = part.stop
-    radii = radii_table(spec, chunks.arrays, geometry.other_distance, options.betas)
+    radii = radii_table(quantities(spec, options.betas), chunks.arrays, geometry.other_distance)
     return Neighbourhood(_curves(spec, chunks.arrays["confidence"], chunks.arrays["logit_gap"]), radii)
 
 
@@ -232,6 +258,7 @@ def confidences(
     are those of `probe`, and so are the rays that a generator gives.
     """
     labels = check_arguments(predict, inputs, labels, surroundings)
+    _check_walks(spec)
     geometry, options = Geometry(spec, inputs, labels, surroundings, rng), replace(options, betas={"none": 1.0})
     step, blocks = chunk_samples(spec, inputs[0].numel(), 0), []
     for start in range(0, len(labels), step):
@@ -243,7 +270,7 @@ def confidences(
 
 
 def check_arguments(
-    predict: Predict, inputs: torch.Tensor, labels: np.ndarray, surroundings: Surroundings
+    predict: Predict, inputs: torch.Tensor, labels: np.ndarray, surroundings: Surroundings | None = None
 ) -> np.ndarray:
     """Return labels as an int64 array (n,); raise SpecError unless the arguments are as `probe` has them."""
     in_training = isinstance(predict, torch.nn.Module) and any(module.training for module in predict.modules())
@@ -257,13 +284,20 @@ def check_arguments(
     require(inputs.dim() >= 2 and len(inputs), "inputs", f"shape {tuple(inputs.shape)}", "a tensor (n, ...), n >= 1")
     finite = torch.isfinite(inputs).flatten(1).all(dim=1)
     require(finite.all(), f"inputs[{int((~finite).int().argmax())}]", "NaN or infinity", "finite numbers")
-    expected = f"(n, ...) like the training samples, {surroundings.shape}"
-    require(tuple(inputs.shape[1:]) == surroundings.shape[1:], "inputs", f"shape {tuple(inputs.shape)}", expected)
+    if surroundings is not None:
+        expected = f"(n, ...) like the training samples, {surroundings.shape}"
+        require(tuple(inputs.shape[1:]) == surroundings.shape[1:], "inputs", f"shape {tuple(inputs.shape)}", expected)
     labels = as_array(labels)
     require(labels.shape == (len(inputs),), "labels", f"shape {labels.shape}", f"one a sample, ({len(inputs)},)")
     require(labels.dtype.kind in "iu", "labels", f"dtype {labels.dtype}", "integer labels")
     require(labels.min() >= 0, "labels", int(labels.min()), "labels of at least 0")
     return labels.astype(np.int64)
+
+
+def _check_walks(spec: ProbeSpec) -> None:
+    """Raise SpecError for a kind that walks along no rays."""
+    what = "a kind that walks along rays: halobench.attacked_radius and halobench.far_field search"
+    require(not spec.searches, "kind", spec.kind, what)
 
 
 def _curves(spec: ProbeSpec, confidence: np.ndarray, gap: np.ndarray) -> pd.DataFrame:

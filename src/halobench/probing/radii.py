@@ -121,12 +121,14 @@ def _halve(walk: RayWalk, brackets: list[Bracket]) -> None:
 
 
 def radii_table(
-    spec: ProbeSpec, arrays: Mapping[str, np.ndarray], other_distance: np.ndarray, calibrators: Iterable[str]
+    kinds: Iterable[tuple[str, str, float]], arrays: Mapping[str, np.ndarray], other_distance: np.ndarray
 ) -> pd.DataFrame:
     """Return the radii of all samples as a long table, as `halobench.probing.probe.Neighbourhood` has them.
 
     Parameters
     ----------
+    kinds : iterable of (quantity, calibrator, threshold)
+        Of the Q kinds of radius, as `quantities` returns them.
     arrays : mapping of str to array
         ``radius`` and ``censored`` (n, Q, R) as `find_radii` returns them, and ``length`` (n, R), that of each ray.
     other_distance : float64 array (n,)
@@ -136,7 +138,7 @@ def radii_table(
     shared: dict[str, Any] = {"point": sample, "ray": ray}
     shared |= {"other_distance": other_distance[sample], "line_length": arrays["length"].ravel()}
     tables = []
-    for row, (quantity, calibrator, threshold) in enumerate(quantities(spec, calibrators)):
+    for row, (quantity, calibrator, threshold) in enumerate(kinds):
         kind = {"quantity": quantity, "calibrator": calibrator}
         values = {name: arrays[name][:, row].ravel() for name in ("radius", "censored")}
         tables.append(pd.DataFrame({**shared, **kind, **values, "threshold": threshold}))

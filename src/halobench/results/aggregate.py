@@ -211,7 +211,7 @@ def _read_joined(files: Sequence[tuple[Path, bytes]], least: int) -> tuple[pd.Da
 
 def _read_curves(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
     """Return the curves of cells."""
-    tables = [parse_parquet(path, content) for path, content in files]
+    tables = [parse_parquet(path, content, least=0) for path, content in files]  # searches have no curves
     return join_tables([path for path, _ in files], tables).to_pandas(), [len(table) for table in tables]
 
 

@@ -134,9 +134,13 @@ def read_parquet(path: Path | str, columns: Iterable[str] = (), least: int = 1) 
 
 
 def parse_parquet(
-    path: Path | str, content: bytes, columns: Sequence[str] | None = None, dictionary: Iterable[str] = ()
+    path: Path | str,
+    content: bytes,
+    columns: Sequence[str] | None = None,
+    dictionary: Iterable[str] = (),
+    least: int = 1,
 ) -> pa.Table:
-    """Return the table, of at least one row, in the content of a parquet file.
+    """Return the table in the content of a parquet file.
 
     It is left as pyarrow's: for the small file of a cell, most of the time would go into the conversion to pandas.
 
@@ -149,18 +153,20 @@ def parse_parquet(
         Those to read; all by default.
     dictionary : iterable of str
         Columns to read as codes and names.
+    least : int
+        Rows that it must have.
 
     Raises
     ------
     SpecError
-        If it holds no table, no rows, or one of `columns` is missing.
+        If it holds no table, fewer rows, or one of `columns` is missing.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with reading(path, "a table as parquet"):
         file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=list(dictionary))
-        _check_shape(path, file.schema_arrow.names, file.metadata.num_rows, columns or (), least=1)
+        _check_shape(path, file.schema_arrow.names, file.metadata.num_rows, columns or (), least)
         table = file.read(columns=None if columns is None else list(columns), use_threads=False)
         return table.replace_schema_metadata()
 

@@ -75,6 +75,7 @@ RECIPE = (
     " deterministic, precision, channels_last, eval_batch, device, threads"
 )
 PROBE = "kind, points, control, directions, radii, relative_radii, threshold, components, bisections"
+PROBE += ", norm, restarts, steps"
 SECTIONS = "run, results, data_root, fetch, sources, datasets, models, losses, train, probes, calibrators, metrics"
 SECTIONS += ", experiments"
 MODEL = "name, options, resize, stem, weights, pretrained, outputs, preprocess, trained_on, recipe"

@@ -1,0 +1,373 @@
+"""Attack confidences: find the nearest place at which a model's confidence in a sample's label is below a level.
+
+The search is a minimum-norm attack in the manner of FMN (Pintor et al., NeurIPS 2021), without a box: like rays, it may
+leave the range of pixels. Steps are relative to the distance that the gradient suggests, so that inputs of any scale
+are attacked alike. From several starts per sample it follows the gradient of the margin
+
+    beta z_y - log sum_{j != y} exp(beta z_j) - log(level / (1 - level)),
+
+which is below 0 where the confidence is below the level, and whose gradient doesn't vanish where the confidence is
+nearly 1. The best direction is bisected. What is returned is a place that was read, so its distance is an upper bound
+of the distance to the nearest such place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from halobench.core.errors import DivergedError, require
+from halobench.core.seeding import generator
+from halobench.probing.probe import check_arguments
+from halobench.probing.search import as_function
+
+HALVINGS = 24  # of the distance along the best direction
+START_HALVINGS = 8  # along the line to a start
+REACH = 1e5  # farther away nothing is tried, in normalised inputs
+NUMBERS = 2**22  # of inputs held at a time
+STEP = (1.0, 0.01)  # relative to the distance, from the first to the last; FMN's
+CHANGE = (0.05, 0.001)  # of the distance per step
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How an attack searches.
+
+    Attributes
+    ----------
+    norm : str
+        ``l2`` or ``inf``, by which distances are measured.
+    restarts, steps : int
+        Starts per sample, and gradient steps from each.
+    batch : int
+        Inputs of one forward pass, at most.
+    """
+
+    norm: Literal["l2", "inf"] = "l2"
+    restarts: int = 3
+    steps: int = 50
+    batch: int = 250
+
+    def length(self, offsets: torch.Tensor) -> torch.Tensor:
+        """Return the lengths (r,) of offsets (r, D)."""
+        return offsets.norm(dim=1) if self.norm == "l2" else offsets.abs().amax(dim=1)
+
+    def steepest(self, slopes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the steps of length 1 along which margins of these slopes (r, D) rise most, and by how much (r,)."""
+        size = slopes.norm(dim=1) if self.norm == "l2" else slopes.abs().sum(dim=1)
+        ways = slopes / size.clamp_min(1e-30)[:, None] if self.norm == "l2" else slopes.sign()
+        return ways, size
+
+    def shorten(self, offsets: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
+        """Return the offsets of lengths of at most `most` (r,) that are nearest to `offsets`."""
+        if self.norm == "inf":
+            return torch.maximum(torch.minimum(offsets, most[:, None]), -most[:, None])
+        return offsets * (most / self.length(offsets).clamp_min(1e-30)).clamp(max=1)[:, None]
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """The nearest places found below the level around n samples.
+
+    Attributes
+    ----------
+    radius : float64 array (n,)
+        Their distance: 0 if the confidence at the sample is below the level. If none was found, the largest distance
+        tried.
+    censored : bool array (n,)
+        Whether none was found.
+    points : float tensor (n, ...)
+        The places; the sample itself if none was found.
+    """
+
+    radius: np.ndarray
+    censored: np.ndarray
+    points: torch.Tensor
+
+
+class _Margin:
+    """The margins of a model around samples (r, ...), each with its label (r,), less the logit of the level."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        samples: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        beta: float,
+        level: float,
+        batch: int,
+    ):
+        self.model, self.samples, self.labels = model, samples, labels
+        self.beta, self.batch, self.least = beta, batch, math.log(level) - math.log1p(-level)
+
+    def rows(self, which: torch.Tensor) -> _Margin:
+        """Return the margins around the samples of some rows, which may repeat."""
+        level = 1 / (1 + math.exp(-self.least))
+        options = {"beta": self.beta, "level": level, "batch": self.batch}
+        return _Margin(self.model, self.samples[which], self.labels[which], **options)
+
+    def at(self, offsets: torch.Tensor) -> torch.Tensor:
+        """Return the margins (r,) at offsets (r, D) from the samples, in float64."""
+        with torch.no_grad():
+            return torch.cat([self._read(self._places(offsets, part), part) for part in self._parts()])
+
+    def slopes(self, offsets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the margins (r,) there and their gradients (r, D)."""
+        margins, slopes = [], []
+        for part in self._parts():
+            places = self._places(offsets, part).requires_grad_()
+            margin = self._read(places, part)
+            # Logits that depend on places by comparisons alone have no gradient.
+            slope = torch.autograd.grad(margin.sum(), places)[0] if margin.requires_grad else torch.zeros_like(places)
+            margins.append(margin.detach())
+            slopes.append(slope.flatten(1))
+        return torch.cat(margins), torch.cat(slopes)
+
+    def _parts(self) -> list[slice]:
+        return [slice(start, start + self.batch) for start in range(0, len(self.labels), self.batch)]
+
+    def _places(self, offsets: torch.Tensor, part: slice) -> torch.Tensor:
+        samples = self.samples[part]
+        return samples + offsets[part].view_as(samples)
+
+    def _read(self, places: torch.Tensor, part: slice) -> torch.Tensor:
+        logits = self.model(places).double() * self.beta
+        column = self.labels[part, None]
+        others = logits.scatter(1, column, -torch.inf).logsumexp(dim=1)
+        margin = logits.gather(1, column)[:, 0] - others - self.least
+        if not torch.isfinite(margin).all():
+            raise DivergedError("logits are not finite near a point under attack")
+        return margin
+
+
+def attack(
+    model: torch.nn.Module,
+    samples: torch.Tensor,
+    labels: np.ndarray,
+    *,
+    level: float,
+    betas: Sequence[float],
+    rng: np.random.Generator,
+    effort: Effort,
+    others: torch.Tensor | None = None,
+) -> list[Attacked]:
+    """Attack samples (m, ...) at each inverse temperature.
+
+    The first one's search starts at the sample, towards `others` (m, D), samples of other labels, and in random
+    directions; those of the others at the sample and where the one before ended.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In eval mode; its parameters take no gradients (`halobench.probing.search.as_function`).
+    labels : int array (m,)
+
+    Raises
+    ------
+    DivergedError
+        If a margin isn't finite.
+    """
+    targets, found = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(samples.device), []
+    starts = _starts(samples, others, effort.restarts, rng)
+    options = {"level": level, "batch": effort.batch}
+    margins = [_Margin(model, samples, targets, beta=beta, **options) for beta in betas]
+    for margin in margins:
+        offsets, farthest = _descend(margin, starts, effort)
+        found.append((offsets, farthest))
+        starts = [torch.zeros_like(offsets), torch.where(torch.isfinite(offsets), offsets, 0)]
+    tried = [offsets for offsets, _ in found]
+    return [_nearest(margin, tried, far, effort) for margin, (_, far) in zip(margins, found, strict=True)]
+
+
+def _starts(
+    samples: torch.Tensor, others: torch.Tensor | None, restarts: int, rng: np.random.Generator
+) -> list[torch.Tensor]:
+    """Return offsets (m, D) to start from: 0, to `others`, and random ones, which are drawn in any case."""
+    flat = samples.flatten(1)
+    starts = [torch.zeros_like(flat)] + ([others - flat] if others is not None else [])
+    for _ in range(restarts - len(starts)):
+        starts.append(torch.from_numpy(rng.standard_normal(tuple(flat.shape), dtype=np.float32)).to(flat))
+    return starts[:restarts]
+
+
+def _descend(margin: _Margin, starts: list[torch.Tensor], effort: Effort) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the shortest offsets (m, D) below the level found from all starts, NaN if none, and how far was tried."""
+    count = len(margin.labels)
+    above = (margin.at(torch.zeros_like(starts[0])) >= 0).nonzero()[:, 0]
+    best, farthest = torch.zeros_like(starts[0]), torch.zeros(count, dtype=torch.float64, device=above.device)
+    if not len(above):
+        return best, farthest
+    rows = above.repeat(len(starts))
+    offsets, lengths, tried = _follow(margin.rows(rows), torch.cat([start[above] for start in starts]), effort)
+    lengths, tried = lengths.view(len(starts), -1), tried.view(len(starts), -1)
+    shortest, which = lengths.min(dim=0)
+    chosen = offsets.view(len(starts), len(above), -1)[which, torch.arange(len(above), device=which.device)]
+    best[above] = torch.where(torch.isinf(shortest)[:, None], torch.nan, chosen)
+    farthest[above] = tried.amax(dim=0).double()
+    return best, farthest
+
+
+def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Follow the gradient from starts (r, D).
+
+    Returns
+    -------
+    offsets : float tensor (r, D)
+        The shortest offsets found that are below the level.
+    lengths : float tensor (r,)
+        Of these; infinite if none was found.
+    farthest : float tensor (r,)
+        The largest distance tried.
+    """
+    offsets = _first(margin, starts, effort)
+    best, lengths = offsets, torch.full_like(offsets[:, 0], torch.inf)
+    allowed = farthest = effort.length(offsets)
+    for step in range(effort.steps):
+        values, slopes = margin.slopes(offsets)
+        ways, rise = effort.steepest(slopes)
+        length, below = effort.length(offsets), values < 0
+        farthest, shorter = torch.maximum(farthest, length), below & (length < lengths)
+        best = torch.where(shorter[:, None], offsets, best)
+        lengths = torch.where(shorter, length, lengths)
+        anneal = (1 + math.cos(math.pi * step / effort.steps)) / 2
+        size, change = (last + (first - last) * anneal for first, last in (STEP, CHANGE))
+        linear = length + (values / rise.double().clamp_min(1e-30)).to(length)
+        # A little beyond what the gradient suggests: on the level itself nothing would ever be below it.
+        larger = torch.where(torch.isinf(lengths), linear, allowed) * (1 + change)
+        allowed = torch.where(below, torch.minimum(allowed * (1 - change), lengths), larger).clamp(max=REACH)
+        # Without a gradient, straight on.
+        ways = torch.where(rise[:, None] > 0, ways, -offsets / length.clamp_min(1e-30)[:, None])
+        offsets = effort.shorten(offsets - size * allowed[:, None] * ways, allowed)
+    return best, lengths, farthest
+
+
+def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tensor:
+    """Return offsets to begin with: where the level is crossed on the way to a start, or as far as is estimated.
+
+    The gradient at the samples estimates it, for starts that aren't below the level.
+    """
+    values, slopes = margin.slopes(torch.zeros_like(starts))
+    length = effort.length(starts)
+    estimate = (values / effort.steepest(slopes)[1].double().clamp_min(1e-30)).to(length).clamp(max=REACH)
+    scaled = starts * (estimate / length.clamp_min(1e-30))[:, None]
+    ends = torch.where((margin.at(starts) < 0)[:, None], starts, scaled)
+    return _bisect(margin, ends, START_HALVINGS)[1]
+
+
+def _bisect(margin: _Margin, offsets: torch.Tensor, halvings: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return which offsets (r, D) are below the level, and these shortened to a crossing of the level, as read there.
+
+    Others are left as they are.
+    """
+    below = margin.at(offsets) < 0
+    low, high = torch.zeros_like(offsets[:, 0]), torch.ones_like(offsets[:, 0])
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        under = margin.at(offsets * middle[:, None]) < 0
+        low, high = torch.where(under, low, middle), torch.where(under, middle, high)
+    return below, torch.where(below[:, None], offsets * high[:, None], offsets)
+
+
+def _nearest(margin: _Margin, tried: list[torch.Tensor], farthest: torch.Tensor, effort: Effort) -> Attacked:
+    """Return the nearest crossings along any of the offsets (m, D) that were found, NaN without one."""
+    flat = torch.cat([offsets.nan_to_num() for offsets in tried])
+    repeated = torch.arange(len(farthest), device=flat.device).repeat(len(tried))
+    below, offsets = _bisect(margin.rows(repeated), flat, HALVINGS)
+    samples = margin.samples.flatten(1)
+    # Places are rounded, so distances are those of the places that were read.
+    places = samples[repeated] + offsets
+    away = places.double() - samples[repeated].double()
+    lengths = torch.where(below, effort.length(away), torch.inf).view(len(tried), -1)
+    shortest, which = lengths.min(dim=0)
+    censored = torch.isinf(shortest)
+    chosen = places.view(len(tried), len(farthest), -1)[which, torch.arange(len(farthest), device=which.device)]
+    points = torch.where(censored[:, None], samples, chosen).view_as(margin.samples)
+    radius = torch.where(censored, farthest, shortest)
+    return Attacked(radius.cpu().numpy(), censored.cpu().numpy(), points)
+
+
+def attacked_radius(
+    model: torch.nn.Module,
+    inputs: torch.Tensor,
+    labels: np.ndarray,
+    level: float = 0.9,
+    beta: float = 1.0,
+    effort: Effort = Effort(),
+    seed: int = 0,
+) -> np.ndarray:
+    """Return the least distance from each sample at which an attack found its label's confidence below `level`.
+
+    It is the distance of a place that was read, and so an upper bound of the least such distance.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Inputs (b, ...) to logits (b, k), in eval mode. Any that torch can differentiate.
+    inputs : float tensor (n, ...)
+        Samples, on the model's device. Distances are in their units.
+    labels : int array or tensor (n,)
+        The labels whose confidence is attacked, in [0, k).
+    level : float
+        In (0, 1).
+    beta : float
+        Inverse temperature, above 0: confidences are those of beta times the logits.
+    effort : Effort, optional
+        The norm, and how long to search.
+    seed : int, optional
+        Draws the starts.
+
+    Returns
+    -------
+    float64 array (n,)
+        0 if the confidence at the sample is below the level; infinite if no such place was found.
+
+    Raises
+    ------
+    SpecError
+        If a module is in train mode, or an argument isn't as above.
+    DivergedError
+        If a logit is not finite.
+    """
+    found = attacked(model, inputs, labels, level, beta, effort, seed)
+    return np.where(found.censored, np.inf, found.radius)
+
+
+def attacked(
+    model: torch.nn.Module,
+    inputs: torch.Tensor,
+    labels: np.ndarray,
+    level: float = 0.9,
+    beta: float = 1.0,
+    effort: Effort = Effort(),
+    seed: int = 0,
+) -> Attacked:
+    """Return what `attacked_radius` finds with the places; its arguments are the same."""
+    labels = check_model(model, inputs, labels)
+    require(0 < level < 1, "level", level, "a confidence above 0 and below 1")
+    require(0 < beta < math.inf, "beta", beta, "an inverse temperature above 0")
+    rng = generator(seed, "attack")
+    step, parts = max(1, NUMBERS // (effort.restarts * inputs[0].numel())), []
+    with as_function(model):
+        for start in range(0, len(labels), step):
+            part = slice(start, start + step)
+            parts += attack(model, inputs[part], labels[part], level=level, betas=[beta], rng=rng, effort=effort)
+    arrays = (np.concatenate([getattr(part, name) for part in parts]) for name in ("radius", "censored"))
+    return Attacked(*arrays, torch.cat([part.points for part in parts]))
+
+
+def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray) -> np.ndarray:
+    """Return labels as an int64 array (n,); raise SpecError unless model, samples and labels go together."""
+    require(isinstance(model, torch.nn.Module), "model", type(model).__name__, "a torch.nn.Module")
+    training = any(module.training for module in model.modules())
+    require(not training, "model", "a module in train mode", "one in eval mode: model.eval()")
+    labels = check_arguments(model, inputs, labels)
+    with torch.no_grad():
+        classes = model(inputs[:1]).shape[1]
+    require(labels.max() < classes, "labels", int(labels.max()), f"labels from 0 to {classes - 1}, the model's outputs")
+    return labels

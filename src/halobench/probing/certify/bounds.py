@@ -1,0 +1,222 @@
+"""Bounds of a network on balls around samples, first by affine forms, then by CROWN.
+
+A form goes forwards: each output is an affine function of the way from the ball's centre, give or take an error. That
+costs as much as one forward pass for each number of a sample. Where it leaves the sign of a rectifier's input open,
+rows (`Balls.rows`) go backwards from it: linear functions of a step's outputs, carried to the input through the
+transposes of affine maps, and through a rectifier y = relu(x), whose input lies in [l, u] on the ball, by a line below
+it where the row's coefficient is positive, and one above where it is negative:
+
+    y >= a x,  a in [0, 1],        y <= u (x - l) / (u - l)        (l < 0 < u)
+
+so that on the whole ball  row >= A . x + c, and A . x >= A . x0 - r |A| (H. Zhang et al., Efficient neural network
+robustness certification with general activation functions, NeurIPS 2018).
+
+Rounding. All is computed in float64, in sums of fewer than N terms, whose error, whatever their order, is at most
+g = N u / (1 - N u) times the sum of the terms' absolute values, u = 2^-53 (N. J. Higham, Accuracy and Stability of
+Numerical Algorithms, 2nd edition, section 3.1). Let |x| <= M hold on the ball for what an affine map y = W x + b reads.
+Going back through it replaces the row A by a rounded A W: for every x in the ball its value changes by at most
+g |A| |W| M, and the constant by at most g |A| |b|. So a step back costs at most g |A| H, H = |W| M + |b|; through a
+rectifier, its lines included, and through a sum, at most g |A| H with H = M; and the last product at most
+g |A| (|x0| + r). Forms lose at most g H likewise, and are wider by it. N is the number of all outputs of all steps and
+64 more for each step, and g is taken four times, which covers the rounding of these terms themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from halobench.probing.certify.maps import Patch
+from halobench.probing.certify.network import Network, Step
+
+HELD = 2**22  # numbers of rows that are held at a time
+UNIT = 2.0**-53
+Bounds = dict[int, tuple[torch.Tensor, torch.Tensor]]  # (m, size) of what each rectifier reads, by its step
+
+
+class Lines(NamedTuple):
+    """Lines around rectifiers, for each sample and unit (m, ...): ``lower x`` below, ``upper x + shift`` above."""
+
+    lower: torch.Tensor
+    upper: torch.Tensor
+    shift: torch.Tensor
+
+
+def lines_around(least: torch.Tensor, most: torch.Tensor) -> Lines:
+    """Return lines around relu(x) for x in [least, most]; of the lower ones 0 and x, the one with the smaller gap."""
+    below, above = least.clamp_max(0), most.clamp_min(0)
+    upper = torch.where(below < 0, above / (above - below).clamp_min(1e-300), (above > 0).to(above))
+    return Lines((above > -below).to(above), upper, -upper * below)
+
+
+@dataclass(frozen=True)
+class Form:
+    """Affine functions of the way d from a ball's centre: ``slope . d + centre``, give or take ``error``.
+
+    Attributes
+    ----------
+    slope : float64 tensor (m or 1, D, ...)
+        1 if it is the same for all samples.
+    centre, error : float64 tensor (m, ...)
+    reach : float64 tensor (m, ...)
+        How far ``slope . d`` is from 0 at most: the radius times the norm of the slope.
+    """
+
+    slope: torch.Tensor
+    centre: torch.Tensor
+    error: torch.Tensor
+    reach: torch.Tensor
+
+    @property
+    def largest(self) -> torch.Tensor:
+        """The largest absolute values (m, ...)."""
+        return self.centre.abs() + self.reach + self.error
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Linear functions of the input that lie below given ones of a step's outputs, on each one's ball.
+
+    Attributes
+    ----------
+    least : float64 tensor (b,)
+        Their values at the balls' centres, less what rounding may have cost.
+    norms : float64 tensor (b,)
+        How fast they fall at most.
+    """
+
+    least: torch.Tensor
+    norms: torch.Tensor
+
+
+class Balls:
+    """Bounds of a network on balls around samples.
+
+    Parameters
+    ----------
+    network : Network
+    samples : float64 tensor (m, ...)
+    radii : float64 tensor (m,)
+    within : Bounds, optional
+        Bounds on balls around the same samples that are no smaller, which hold here too.
+    """
+
+    def __init__(self, network: Network, samples: torch.Tensor, radii: torch.Tensor, within: Bounds | None = None):
+        self.network, self.samples, self.radii = network, samples, radii
+        terms = sum(step.size + 64 for step in network.steps)
+        self.unit = 4 * terms * UNIT / (1 - terms * UNIT)
+        self.bounds: Bounds = {}
+        self.lines: dict[int, Lines] = {}
+        self.costs: list[torch.Tensor] = []  # H of each step, the largest of all samples
+        forms: dict[int, Form] = {}
+        last = {source: place for place, step in enumerate(network.steps) for source in step.sources}
+        for place, step in enumerate(network.steps):
+            sources = [forms[source] for source in step.sources]
+            if step.kind == "relu":
+                self._bound(place, step.sources[0], sources[0], within)
+            forms[place], cost = self._form(place, step, sources)
+            self.costs.append(cost.amax(dim=0))
+            for source in step.sources:
+                if last[source] == place:
+                    forms.pop(source, None)
+
+    def _form(self, place: int, step: Step, sources: list[Form]) -> tuple[Form, torch.Tensor]:
+        """Return the form of a step, and H of each sample (m, ...)."""
+        if step.kind == "input":
+            shape = (len(self.samples), *step.shape)
+            slope = torch.eye(step.size, dtype=torch.float64).view(1, step.size, *step.shape)
+            radii = self.radii.view(-1, *[1] * len(step.shape)).expand(shape)
+            form = Form(slope, self.samples, torch.zeros(shape, dtype=torch.float64), radii)
+            return form, form.largest
+        first = sources[0]
+        if step.affine is not None:
+            cost = step.affine.spread(first.largest)
+            if step.affine.bias is not None:
+                cost = cost + step.affine.bias.abs()
+            slope = step.affine.linear(first.slope.flatten(0, 1)).unflatten(0, first.slope.shape[:2])
+            centre, error = step.affine(first.centre), step.affine.spread(first.error)
+        elif step.kind == "relu":
+            cost, lines = first.largest, self.lines[place]
+            upper, half = lines.upper, lines.shift / 2
+            slope, centre, error = first.slope * upper[:, None], first.centre * upper + half, first.error * upper + half
+        else:
+            cost = first.largest + sources[1].largest
+            slope, centre, error = (
+                getattr(first, name) + getattr(sources[1], name) for name in ("slope", "centre", "error")
+            )
+        reach = slope.flatten(2).norm(dim=1) * self.radii[:, None]
+        return Form(slope, centre, error + self.unit * cost, reach.view(centre.shape)), cost
+
+    def _bound(self, place: int, source: int, form: Form, within: Bounds | None) -> None:
+        """Bound what a rectifier reads: by its form, by `within`, and by rows where 0 lies between the two bounds."""
+        half = form.reach + form.error
+        least, most = ((form.centre + sign * half).flatten(1) for sign in (-1, 1))
+        if within:
+            least, most = torch.maximum(least, within[place][0]), torch.minimum(most, within[place][1])
+        # Forms of affine functions are exact. Rows of one place of an image see the same part of the input.
+        if self.lines:
+            samples, units = ((least < 0) & (most > 0)).nonzero(as_tuple=True)
+            for sample, unit in self._batches(source, samples, units):
+                below, above = self._range(source, sample, unit)
+                least[sample, unit] = torch.maximum(least[sample, unit], below)
+                most[sample, unit] = torch.minimum(most[sample, unit], above)
+        self.bounds[place] = least, most
+        shape = self.network.steps[place].shape
+        self.lines[place] = lines_around(*(each.view(-1, *shape) for each in (least, most)))
+
+    def _batches(self, place: int, samples: torch.Tensor, units: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Split units (b,) of samples (b,) into batches, each at one place of an image."""
+        steps = self.network.steps[: place + 1]
+        count = max(1, HELD // 2 // max(step.size for step in steps))
+        spots = units % math.prod(steps[-1].shape[1:]) if len(steps[-1].shape) == 3 else units.new_zeros(len(units))
+        spots, order = spots.sort(stable=True)
+        sizes = spots.unique_consecutive(return_counts=True)[1].tolist()
+        for part in order.split(sizes):
+            for chosen in part.split(count):
+                yield samples[chosen], units[chosen]
+
+    def _range(self, place: int, sample: torch.Tensor, unit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Bound units (b,) of samples (b,), all at one place of an image, by rows."""
+        shape, corner = self.network.steps[place].shape, (0, 0)
+        if len(shape) == 3:
+            spot = int(unit[0]) % math.prod(shape[1:])
+            corner, unit, shape = (spot // shape[2], spot % shape[2]), unit // math.prod(shape[1:]), (shape[0], 1, 1)
+        one = torch.zeros(len(unit), shape[0], dtype=torch.float64).scatter_(1, unit[:, None], 1.0)
+        sample = sample.repeat(2)
+        rows = self.rows(place, Patch(torch.cat([one, -one]).view(-1, *shape), corner), sample)
+        below, above = (rows.least - self.radii[sample] * rows.norms).chunk(2)
+        return below, -above
+
+    def rows(self, place: int, patch: Patch, sample: torch.Tensor) -> Rows:
+        """Carry rows (b, ...) of a step's outputs, on the balls of samples (b,), back to the input."""
+        constant = slack = patch.rows.new_zeros(len(sample))
+        pending = {place: patch}
+        for here in range(place, -1, -1):
+            if here not in pending:
+                continue
+            patch, step = pending.pop(here), self.network.steps[here]
+            slack = slack + (patch.rows.abs() * self.costs[here][patch.view]).flatten(1).sum(dim=1)
+            if step.affine is not None:
+                if step.affine.bias is not None:
+                    constant = constant + (patch.rows * step.affine.bias).flatten(1).sum(dim=1)
+                whole = patch if step.affine.local else patch.grown((0, 0), step.shape[1:])
+                patch = step.affine.transpose(whole)
+            elif step.kind == "relu":
+                patch, shift = self._rectify(here, patch, sample)
+                constant = constant + shift
+            for source in step.sources:
+                pending[source] = pending[source] + patch if source in pending else patch
+        centres = self.samples[:, *patch.view][sample]
+        least = constant + (patch.rows * centres).flatten(1).sum(dim=1)
+        return Rows(least - self.unit * slack, patch.rows.flatten(1).norm(dim=1) * (1 + self.unit))
+
+    def _rectify(self, place: int, patch: Patch, sample: torch.Tensor) -> tuple[Patch, torch.Tensor]:
+        """Carry rows through a rectifier; return the new ones, and the constant (b,) that is added."""
+        lower, upper, shift = (each[:, *patch.view][sample] for each in self.lines[place])
+        falling = patch.rows.clamp_max(0)
+        rows = (patch.rows - falling) * lower + falling * upper
+        return Patch(rows, patch.corner), (falling * shift).flatten(1).sum(dim=1)

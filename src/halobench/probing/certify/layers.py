@@ -1,0 +1,201 @@
+"""Write a trained model as a `Network`, layer by layer, as torch.fx traces it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from halobench.core.errors import SpecError, describe_error
+from halobench.probing.certify import maps
+from halobench.probing.certify.network import Network
+
+KINDS = "linear layers, convolutions, batch norm, ReLU, average and max pooling, flatten, addition and dropout"
+ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
+# Functions and methods, by the layers that do the same.
+FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
+    **dict.fromkeys((F.relu, torch.relu, "relu"), nn.ReLU),
+    **dict.fromkeys((F.relu_, torch.relu_, "relu_"), lambda: nn.ReLU(inplace=True)),
+    **dict.fromkeys((torch.flatten, "flatten"), lambda start_dim=0, end_dim=-1: nn.Flatten(start_dim, end_dim)),
+    F.max_pool2d: nn.MaxPool2d,
+    F.avg_pool2d: nn.AvgPool2d,
+    F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
+    F.dropout: lambda p=0.5, training=True, inplace=False: nn.Dropout().train(training),
+}
+
+
+def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
+    """Write a model in eval mode as a `Network`, for samples of a shape. Its weights may lie on the meta device.
+
+    Raises
+    ------
+    SpecError
+        If it has a layer of another kind, which is named, or torch.fx can't trace it.
+    """
+    try:
+        graph = fx.Tracer().trace(model)
+    except Exception as error:  # whatever a forward pass raises on stand-ins for tensors
+        what = f"a network of {KINDS} alone; torch.fx can't trace this one ({describe_error(error)})"
+        raise SpecError("model", type(model).__name__, what) from None
+    with torch.no_grad():
+        return _Writer(model, shape).write(graph)
+
+
+class _Writer:
+    """Write a traced graph as a network."""
+
+    def __init__(self, model: nn.Module, shape: Sequence[int]):
+        self.modules = dict(model.named_modules())
+        self.network = Network(shape, next((p.device for p in model.parameters()), torch.device("cpu")))
+        self.places: dict[fx.Node, int] = {}
+        self.became: dict[int, int] = {}  # what operations in place made of steps
+        self.pending: set[fx.Node] = set()  # rectifiers that go behind the max pooling that reads them
+
+    def write(self, graph: fx.Graph) -> Network:
+        """Append the steps of all nodes."""
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                single = not self.places or not node.users
+                self.places[node] = 0 if single else self._refuse(node.op, node.name)
+            elif node.op != "output":
+                self.places[node] = self._step(node)
+        result = node.args[0]
+        last = self._place(result) if isinstance(result, fx.Node) else -1
+        if last != len(self.network.steps) - 1 or len(self.network.steps[last].shape) != 1:
+            raise SpecError("model", str(result), "a network whose last layer gives logits (n, k)")
+        return self.network
+
+    def _place(self, node: Any) -> int:
+        """Return the step that holds the value of a node."""
+        place = self.places[node]
+        while place in self.became:
+            place = self.became[place]
+        return place
+
+    def _step(self, node: fx.Node) -> int:
+        """Append the steps of a node; return the place of its value."""
+        if node.op in ("call_function", "call_method") and node.target in ADDITIONS:
+            return self._add(node)
+        layer = self._layer(node)
+        write = LAYERS.get(type(layer))
+        if write is None or layer._forward_hooks or layer._forward_pre_hooks:
+            self._refuse(type(layer).__name__, node.target)
+        before = self._place(node.args[0])
+        if isinstance(layer, nn.ReLU):
+            return self._rectify(node, before, layer.inplace)
+        place = write(self.network, before, layer)
+        if place is None:
+            self._refuse(str(layer), node.target)
+        if node.args[0] in self.pending:
+            place = self.network.append("relu", place)
+        return place
+
+    def _layer(self, node: fx.Node) -> Any:
+        """Return the layer that a node runs on the value of one other."""
+        one = len(node.all_input_nodes) == 1 and node.args and node.args[0] is node.all_input_nodes[0]
+        if one and node.op == "call_module":
+            return self.modules[str(node.target)]
+        name = getattr(node.target, "__name__", str(node.target))
+        if not one or node.target not in FUNCTIONS:
+            self._refuse(name, node.name)
+        try:
+            return FUNCTIONS[node.target](*node.args[1:], **node.kwargs)
+        except TypeError:
+            return self._refuse(name, node.name)
+
+    def _add(self, node: fx.Node) -> int:
+        """Append the sum of two steps."""
+        if len(node.args) != 2 or node.kwargs or not all(isinstance(each, fx.Node) for each in node.args):
+            self._refuse("add", node.name)
+        first, second = (self._place(each) for each in node.args)
+        if self.network.steps[first].shape != self.network.steps[second].shape:
+            self._refuse("add of different shapes", node.name)
+        place = self.network.append("add", first, second)
+        if node.target in (operator.iadd, "add_"):
+            self.became[first] = place
+        return place
+
+    def _rectify(self, node: fx.Node, before: int, in_place: bool) -> int:
+        """Append a rectifier; leave it to the max pooling behind it if that alone reads it.
+
+        The two commute, since a rectifier is monotone, and behind the pooling it has fewer places.
+        """
+        readers = [*node.users]
+        alone = len(readers) == 1 and len(node.all_input_nodes[0].users) == 1
+        if alone and readers[0].op == "call_module" and type(self.modules[str(readers[0].target)]) is nn.MaxPool2d:
+            self.pending.add(node)
+            return before
+        place = self.network.append("relu", before)
+        if in_place and before:
+            self.became[before] = place
+        return place
+
+    def _refuse(self, kind: str, where: object) -> Any:
+        raise SpecError("model", f"{kind} ({where})", f"a network of {KINDS} alone")
+
+
+def _linear(network: Network, place: int, layer: nn.Linear) -> int:
+    return network.append("affine", place, affine=maps.dense(layer))
+
+
+def _convolution(network: Network, place: int, layer: nn.Conv2d) -> int | None:
+    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        return None
+    return network.append("affine", place, affine=maps.convolution(layer, network.steps[place].shape))
+
+
+def _norm(network: Network, place: int, layer: nn.BatchNorm1d | nn.BatchNorm2d) -> int | None:
+    if layer.running_mean is None or layer.training:
+        return None
+    return network.append("affine", place, affine=maps.normalisation(layer, network.steps[place].shape))
+
+
+def _flatten(network: Network, place: int, layer: nn.Flatten) -> int | None:
+    shape = network.steps[place].shape
+    if layer.start_dim != 1 or layer.end_dim not in (-1, len(shape)):
+        return None
+    if len(shape) == 1:
+        return place
+    return network.append("affine", place, affine=maps.reshaped(shape))
+
+
+def _identity(network: Network, place: int, layer: nn.Module) -> int | None:
+    return None if layer.training else place
+
+
+def _average(network: Network, place: int, layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.ZeroPad2d) -> int:
+    affine = maps.without_weights(layer, network.steps[place].shape)
+    return network.append("affine", place, affine=affine)
+
+
+def _maximum(network: Network, place: int, layer: nn.MaxPool2d) -> int | None:
+    size, stride, padding, dilation = (
+        tuple(each) if isinstance(each, Sequence) else (each, each)
+        for each in (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    )
+    if dilation != (1, 1) or layer.ceil_mode or layer.return_indices or len(network.steps[place].shape) != 3:
+        return None
+    if padding != (0, 0):
+        # A window at the border has the outermost place in it, so copies of that change no maximum.
+        (rows, columns), shape = padding, network.steps[place].shape
+        copied = maps.without_weights(lambda x: F.pad(x, (columns, columns, rows, rows), mode="replicate"), shape)
+        place = network.append("affine", place, affine=copied)
+    for axis in (2, 1):
+        place = network.maximum(place, axis, size[axis - 1], stride[axis - 1])
+    return place
+
+
+LAYERS: dict[type, Callable[[Network, int, Any], int | None]] = {
+    nn.Linear: _linear,
+    nn.Conv2d: _convolution,
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d), _norm),
+    nn.ReLU: _identity,  # which _Writer appends itself
+    **dict.fromkeys((nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d), _identity),
+    nn.Flatten: _flatten,
+    **dict.fromkeys((nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ZeroPad2d), _average),
+    nn.MaxPool2d: _maximum,
+}

@@ -1,0 +1,192 @@
+"""The affine maps of which networks are made, with their transposes, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+Map = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Rows (b, ...) of coefficients of a step's outputs; of images (b, C, h, w) a part, outside which all are 0.
+
+    Attributes
+    ----------
+    rows : float64 tensor
+    corner : (top, left)
+        Where the part lies.
+    """
+
+    rows: torch.Tensor
+    corner: tuple[int, int] = (0, 0)
+
+    @property
+    def view(self) -> tuple[slice, ...]:
+        """The index (C, h, w) of the part in an image; () for what isn't an image."""
+        if self.rows.dim() < 4:
+            return ()
+        top, left = self.corner
+        height, width = self.rows.shape[-2:]
+        return slice(None), slice(top, top + height), slice(left, left + width)
+
+    def grown(self, corner: tuple[int, int], end: tuple[int, int]) -> Patch:
+        """Return the same with zeros, as a part from `corner` up to `end`."""
+        if self.rows.dim() < 4 or (self.corner == corner and self.end == end):
+            return self
+        (top, left), (bottom, right) = self.corner, self.end
+        padding = (left - corner[1], end[1] - right, top - corner[0], end[0] - bottom)
+        return Patch(F.pad(self.rows, padding), corner)
+
+    @property
+    def end(self) -> tuple[int, int]:
+        """The place behind the last row and column."""
+        return self.corner[0] + self.rows.shape[-2], self.corner[1] + self.rows.shape[-1]
+
+    def __add__(self, other: Patch) -> Patch:
+        if self.rows.dim() < 4:
+            return Patch(self.rows + other.rows)
+        corner, end = (
+            tuple(of(pair) for pair in zip(*each, strict=True))
+            for of, each in ((min, (self.corner, other.corner)), (max, (self.end, other.end)))
+        )
+        return Patch(self.grown(corner, end).rows + other.grown(corner, end).rows, corner)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """An affine map of samples (n, ...).
+
+    Attributes
+    ----------
+    linear : callable
+        Its linear part.
+    transpose : callable
+        The linear part's transpose: a patch of outputs to one of inputs.
+    absolute : callable, optional
+        The linear part with the absolute values of its coefficients, if some are negative.
+    bias : float64 tensor, optional
+        Of a shape that broadcasts against outputs.
+    local : bool
+        Whether `transpose` takes a part of an image, rather than the whole.
+    """
+
+    linear: Map
+    transpose: Callable[[Patch], Patch]
+    absolute: Map | None = None
+    bias: torch.Tensor | None = None
+    local: bool = True
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the outputs."""
+        outputs = self.linear(inputs)
+        return outputs if self.bias is None else outputs + self.bias
+
+    def spread(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return how far outputs move at most if inputs move by at most these."""
+        return (self.absolute or self.linear)(inputs)
+
+
+def dense(layer: nn.Linear) -> Affine:
+    """Return a linear layer's map."""
+    weight, bias = layer.weight.double(), _double(layer.bias)
+    return Affine(
+        lambda x: F.linear(x, weight), lambda a: Patch(a.rows @ weight), lambda x: F.linear(x, weight.abs()), bias
+    )
+
+
+def convolution(layer: nn.Conv2d, shape: Sequence[int]) -> Affine:
+    """Return a convolution's map, of images of a shape (C, H, W)."""
+    weight, bias = layer.weight.double(), _double(layer.bias)
+    stride, dilation = layer.stride, layer.dilation
+    padding = cast("tuple[int, int]", layer.padding)
+
+    def transpose(patch: Patch) -> Patch:
+        """Carry a part back to all that its windows see, and cut off what lies in the padding."""
+        count, channels, *sides = len(patch.rows), shape[0], *patch.rows.shape[2:]
+        seen = [
+            (n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(sides, stride, dilation, weight.shape[2:], strict=True)
+        ]
+        whole = (count, channels, *seen)
+        rows = torch.nn.grad.conv2d_input(whole, weight, patch.rows, stride, 0, dilation, layer.groups)
+        return _cut(rows, [c * s - p for c, s, p in zip(patch.corner, stride, padding, strict=True)], shape)
+
+    def linear(inputs: torch.Tensor, weights: torch.Tensor = weight) -> torch.Tensor:
+        return F.conv2d(inputs, weights, None, stride, padding, dilation, layer.groups)
+
+    bias = None if bias is None else bias.view(-1, 1, 1)
+    return Affine(linear, transpose, lambda x: linear(x, weight.abs()), bias)
+
+
+def _cut(rows: torch.Tensor, start: Sequence[int], shape: Sequence[int]) -> Patch:
+    """Return a part of images that begins at `start` as a patch, without what lies outside of images of a shape."""
+    (top, left), (height, width) = start, shape[1:]
+    rows = rows[..., max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
+    return Patch(rows, (max(0, top), max(0, left)))
+
+
+def taps(shape: Sequence[int], axis: int, count: int, stride: int, weights: dict[int, int]) -> Affine:
+    """Return sums of `count` places of images along an axis (1 or 2), at every `stride`: a weight for each offset."""
+    first, last = min(weights), max(weights)
+
+    def view(start: int, number: int) -> tuple[slice, ...]:
+        along = slice(start, start + (number - 1) * stride + 1, stride)
+        return (..., along, slice(None)) if axis == 1 else (..., along)
+
+    def linear(inputs: torch.Tensor, sign: bool = True) -> torch.Tensor:
+        parts = [inputs[view(offset, count)] * (w if sign else abs(w)) for offset, w in weights.items()]
+        return torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
+
+    def transpose(patch: Patch) -> Patch:
+        sides, corner = list(patch.rows.shape), list(patch.corner)
+        number = sides[axis + 1]
+        sides[axis + 1] = (number - 1) * stride + 1 + last - first
+        corner[axis - 1] = corner[axis - 1] * stride + first
+        rows = patch.rows.new_zeros(sides)
+        for offset, weight in weights.items():
+            rows[view(offset - first, number)] += weight * patch.rows
+        return Patch(rows, (corner[0], corner[1]))
+
+    return Affine(linear, transpose, lambda x: linear(x, sign=False))
+
+
+def normalisation(layer: nn.BatchNorm1d | nn.BatchNorm2d, shape: Sequence[int]) -> Affine:
+    """Return the map of a batch norm in eval mode: a factor and a shift per channel."""
+    mean, variance = (cast("torch.Tensor", each).double() for each in (layer.running_mean, layer.running_var))
+    factor = 1 / (variance + layer.eps).sqrt()
+    if layer.weight is not None:
+        factor = factor * layer.weight.double()
+    shift = -mean * factor
+    if layer.bias is not None:
+        shift = shift + layer.bias.double()
+    factor, shift = (each.view(-1, *[1] * (len(shape) - 1)) for each in (factor, shift))
+    return Affine(lambda x: x * factor, lambda a: Patch(a.rows * factor, a.corner), lambda x: x * factor.abs(), shift)
+
+
+def reshaped(shape: Sequence[int]) -> Affine:
+    """Return the map that flattens samples of a shape."""
+    return Affine(lambda x: x.flatten(1), lambda a: Patch(a.rows.view(len(a.rows), *shape)))
+
+
+def without_weights(linear: Map, shape: Sequence[int]) -> Affine:
+    """Return a linear map of samples of a shape, whose coefficients aren't negative, with autograd's transpose."""
+
+    def transpose(patch: Patch) -> Patch:
+        with torch.enable_grad():
+            inputs = patch.rows.new_zeros(len(patch.rows), *shape).requires_grad_()
+            return Patch(torch.autograd.grad(linear(inputs), inputs, patch.rows)[0])
+
+    return Affine(linear, transpose, local=False)
+
+
+NEGATIVE = Affine(torch.neg, lambda a: Patch(-a.rows, a.corner), lambda x: x)
+
+
+def _double(values: torch.Tensor | None) -> torch.Tensor | None:
+    return None if values is None else values.double()

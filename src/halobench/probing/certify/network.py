@@ -1,0 +1,85 @@
+"""Networks as lists of affine maps, sums and rectifiers, in float64.
+
+Max pooling becomes rectifiers too: max(a, b) = b + relu(a - b), pairwise over a window, columns first. The difference
+of two places is bounded far more tightly than the places, since what they share cancels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from halobench.probing.certify import maps
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a network.
+
+    Attributes
+    ----------
+    kind : str
+        ``input``, ``affine``, ``relu`` or ``add``.
+    sources : tuple of int
+        The steps that it reads.
+    shape : tuple of int
+        Of its output for one sample.
+    affine : Affine, optional
+        The map of an ``affine`` step.
+    """
+
+    kind: str
+    sources: tuple[int, ...]
+    shape: tuple[int, ...]
+    affine: maps.Affine | None = None
+
+    @property
+    def size(self) -> int:
+        """Return the number of its outputs per sample."""
+        return math.prod(self.shape)
+
+
+class Network:
+    """Steps in an order in which they can be computed; the first is the input, the last gives the logits."""
+
+    def __init__(self, shape: Sequence[int], device: torch.device):
+        self.steps, self.device = [Step("input", (), tuple(shape))], device
+
+    def append(self, kind: str, *sources: int, affine: maps.Affine | None = None) -> int:
+        """Append a step; return its place."""
+        shape = self.steps[sources[0]].shape
+        if affine is not None:
+            shape = tuple(affine(torch.zeros(1, *shape, dtype=torch.float64, device=self.device)).shape[1:])
+        self.steps.append(Step(kind, sources, shape, affine))
+        return len(self.steps) - 1
+
+    def maximum(self, source: int, axis: int, size: int, stride: int) -> int:
+        """Append the steps of a running maximum over `size` neighbours along an axis of images, at every `stride`."""
+        shape = self.steps[source].shape
+        count = (shape[axis] - size) // stride + 1
+
+        def taps(weights: dict[int, int]) -> int:
+            return self.append("affine", source, affine=maps.taps(shape, axis, count, stride, weights))
+
+        best = taps({0: 1})
+        for offset in range(1, size):
+            if offset == 1:  # the difference is an affine map of the source, of which less is to be bounded
+                gap = taps({0: -1, 1: 1})
+            else:
+                gap = self.append("add", taps({offset: 1}), self.append("affine", best, affine=maps.NEGATIVE))
+            best = self.append("add", self.append("relu", gap), best)
+        return best
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return logits (n, k) of float64 samples (n, ...)."""
+        values = [inputs]
+        for step in self.steps[1:]:
+            first = values[step.sources[0]]
+            if step.affine is not None:
+                values.append(step.affine(first))
+            else:
+                values.append(first.clamp_min(0) if step.kind == "relu" else first + values[step.sources[1]])
+        return values[-1]

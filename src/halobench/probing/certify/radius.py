@@ -1,0 +1,223 @@
+"""Certified radii: the largest balls around samples on which a confidence is proved to stay at a level or above."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from halobench.calibration.arrays import as_array
+from halobench.core.errors import require
+from halobench.probing.certify.bounds import Balls, Bounds
+from halobench.probing.certify.layers import network_of
+from halobench.probing.certify.maps import Patch
+from halobench.probing.certify.network import Network
+
+PASSES = 8  # balls that are tried per sample, at most
+NEAR = 1.02  # a search ends when the least radius that failed is so near to the largest that was proved
+FIRST = 0.25  # the first radius tried, of the one at which the linearised network loses its confidence
+LARGEST = 1e6
+HELD = 2**23  # numbers of a step's forms that are held at a time
+
+
+def certified_radius(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    labels: np.ndarray | torch.Tensor,
+    level: float = 0.9,
+    beta: float = 1.0,
+) -> np.ndarray:
+    """Return radii of balls on which a model's confidence in a sample's label is proved to be at least `level`.
+
+    The confidence is softmax(beta * logits)[label]. It is proved on the whole L2 ball, by linear bounds of the network
+    (CROWN), in float64 on the CPU, and with the rounding of float64 taken into account: docs/theory.md. Nothing is said
+    of larger balls; an attack gives a bound from the other side.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In eval mode. Made of linear layers, convolutions, batch norm, ReLU, average and max pooling, flatten, addition
+        and dropout alone, as torch.fx traces it.
+    inputs : float tensor (n, ...)
+        As the model takes them.
+    labels : int array or tensor (n,)
+        The labels whose confidence is bounded, in [0, k).
+    level : float
+        Between 0 and 1.
+    beta : float
+        Inverse temperature, above 0.
+
+    Returns
+    -------
+    float64 array (n,)
+        In the units of `inputs`; at most 1e6, and 0 where nothing was proved: if the confidence at the sample itself is
+        below the level, or by chance less than rounding above it.
+
+    Raises
+    ------
+    SpecError
+        If the model has another layer, which is named, or is in train mode; if an argument is not as above.
+
+    References
+    ----------
+    H. Zhang, T.-W. Weng, P.-Y. Chen, C.-J. Hsieh and L. Daniel, Efficient neural network robustness certification with
+    general activation functions, NeurIPS 2018.
+    """
+    require(0 < level < 1, "level", level, "a confidence between 0 and 1")
+    require(0 < beta < math.inf, "beta", beta, "an inverse temperature above 0")
+    samples, labels = _checked(model, inputs, labels)
+    network = exact_network(model, samples)
+    classes = network.steps[-1].size
+    require(labels.max() < classes, "labels", int(labels.max()), f"labels from 0 to {classes - 1}, the model's outputs")
+    with torch.no_grad():
+        step = max(1, HELD // (samples[0].numel() * max(each.size for each in network.steps)))
+        parts = zip(samples.split(step), labels.split(step), strict=True)
+        return torch.cat([Search(network, *part, level, beta).run() for part in parts]).numpy()
+
+
+def _checked(model: nn.Module, inputs: torch.Tensor, labels: object) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return inputs as float64 and labels as int64, on the CPU; raise SpecError unless they are as above."""
+    require(not any(m.training for m in model.modules()), "model", "in train mode", "one in eval mode: model.eval()")
+    is_tensor = isinstance(inputs, torch.Tensor) and inputs.is_floating_point() and inputs.dim() >= 2 and len(inputs)
+    value = f"{getattr(inputs, 'dtype', type(inputs).__name__)} {tuple(getattr(inputs, 'shape', ()))}"
+    require(is_tensor, "inputs", value, "a float tensor (n, ...), n >= 1")
+    require(bool(torch.isfinite(inputs).all()), "inputs", "NaN or infinity", "finite numbers")
+    array = as_array(labels)
+    require(array.shape == (len(inputs),), "labels", f"shape {array.shape}", f"one a sample, ({len(inputs)},)")
+    require(array.dtype.kind in "iu" and array.min() >= 0, "labels", array.dtype, "integer labels of at least 0")
+    return inputs.detach().cpu().double(), torch.from_numpy(array.astype(np.int64))
+
+
+def exact_network(model: nn.Module, samples: torch.Tensor) -> Network:
+    """Write a model as a `Network` of float64 numbers on the CPU, and check it on samples (n, ...).
+
+    Raises
+    ------
+    SpecError
+        If it has a layer of another kind, or computes something else than its layers say.
+    """
+    model = copy.deepcopy(model).cpu().double()
+    network = network_of(model, samples.shape[1:])
+    with torch.no_grad():
+        trial = samples[:8]
+        ours, theirs = network(trial), model(trial)
+    same = ours.shape == theirs.shape and bool((ours - theirs).abs().max() <= 1e-8 * (1 + theirs.abs().max()))
+    require(same, "model", type(model).__name__, "a network that computes what its layers say, without hooks")
+    return network
+
+
+class Search:
+    """The search for the radii of some samples.
+
+    It tries balls of all samples at once. The bounds on one ball are linear functions of the input, which also say
+    how far inside that ball the confidence is proved. By how much the log odds against the label have risen at the
+    border, as a power of the radius, gives the next ball.
+
+    Parameters
+    ----------
+    network : Network
+    samples : float64 tensor (m, ...)
+    labels : int64 tensor (m,)
+    level, beta : float
+    """
+
+    def __init__(self, network: Network, samples: torch.Tensor, labels: torch.Tensor, level: float, beta: float):
+        self.network, self.samples, self.beta = network, samples, beta
+        self.contrasts = contrasts(labels, network.steps[-1].size)
+        self.budget = math.log((1 - level) / level)
+        with torch.enable_grad():
+            inputs = samples.detach().requires_grad_()
+            odds = self._odds(torch.einsum("mjk,mk->mj", self.contrasts, network(inputs)))
+            slope = torch.autograd.grad(odds.sum(), inputs)[0].flatten(1).norm(dim=1)
+        self.start = odds.detach()
+        room = self.budget - self.start
+        self.radii = (FIRST * room / slope.clamp_min(1e-30)).clamp(1e-9, LARGEST)
+        self.proved, self.failed = torch.zeros_like(room), torch.full_like(room, torch.inf)
+        self.powers = torch.full_like(room, 1.5)
+        self.open = room > 0
+        self.before: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.known: Bounds = {}  # of the smallest ball that failed
+
+    def run(self) -> torch.Tensor:
+        """Return the radii (m,)."""
+        for _ in range(PASSES):
+            chosen = self.open.nonzero()[:, 0]
+            if not len(chosen):
+                break
+            self._try(chosen)
+        return self.proved
+
+    def _try(self, chosen: torch.Tensor) -> None:
+        """Bound the network on the present balls of some samples (c,), and choose their next."""
+        radii = self.radii[chosen]
+        known = {place: (least[chosen], most[chosen]) for place, (least, most) in self.known.items()}
+        balls = Balls(self.network, self.samples[chosen], radii, known)
+        reach, odds = self._reach(balls, chosen)
+        failed = reach < radii
+        self._keep(balls, chosen, failed)
+        self.proved[chosen] = torch.maximum(self.proved[chosen], reach)
+        self.failed[chosen] = torch.where(failed, torch.minimum(self.failed[chosen], radii), self.failed[chosen])
+        self._choose(chosen, (odds - self.start[chosen]).clamp_min(1e-12))
+
+    def _keep(self, balls: Balls, chosen: torch.Tensor, failed: torch.Tensor) -> None:
+        """Keep the bounds of balls that failed: those that are tried next lie inside them."""
+        for place, bounds in balls.bounds.items():
+            if place not in self.known:
+                whole = (len(self.samples), bounds[0].shape[1])
+                self.known[place] = torch.full(whole, -torch.inf).double(), torch.full(whole, torch.inf).double()
+            for known, new in zip(self.known[place], bounds, strict=True):
+                known[chosen[failed]] = new[failed]
+
+    def _choose(self, chosen: torch.Tensor, rise: torch.Tensor) -> None:
+        """Choose the next radii, by how much the log odds rose on the present balls; close finished searches."""
+        radii, proved, failed = self.radii[chosen], self.proved[chosen], self.failed[chosen]
+        if self.before is not None:
+            last, risen = (each[chosen] for each in self.before)
+            power = (rise / risen).log() / (radii / last).log()
+            self.powers[chosen] = power.nan_to_num(1.5, 1.5, 1.5).clamp(1, 6)
+        aim = radii * ((self.budget - self.start[chosen]) / rise) ** (1 / self.powers[chosen]) / NEAR**0.5
+        ratio = failed / torch.maximum(proved, failed / 32)
+        inside = torch.minimum(torch.maximum(aim, failed * ratio**-0.9), failed * ratio**-0.1)
+        outside = torch.minimum(torch.maximum(aim, NEAR * radii), 4 * radii)
+        after = torch.where(failed.isfinite(), inside, outside).clamp_max(LARGEST)
+        self.before = (self.radii.clone(), self.start + torch.nan)
+        self.before[1][chosen] = rise
+        self.radii[chosen] = after
+        self.open[chosen] = (failed > NEAR * proved) & (proved < LARGEST)
+
+    def _reach(self, balls: Balls, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return how far the confidence is proved inside balls (c,), and a bound of the log odds on all of them."""
+        rows = self.contrasts[chosen]
+        count = rows.shape[1]
+        sample = torch.arange(len(chosen)).repeat_interleave(count)
+        lines = balls.rows(len(self.network.steps) - 1, Patch(rows.flatten(0, 1)), sample)
+        least, norms = (each.view(-1, count) for each in (lines.least, lines.norms))
+
+        def odds(radii: torch.Tensor) -> torch.Tensor:
+            return self._odds(least - radii[:, None] * norms)
+
+        high = balls.radii
+        low = torch.where(odds(high) <= self.budget, high, torch.zeros_like(high))
+        for _ in range(40):
+            middle = (low + high) / 2
+            fine = odds(middle) <= self.budget
+            low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
+        return low, odds(balls.radii)
+
+    def _odds(self, margins: torch.Tensor) -> torch.Tensor:
+        """Return the log odds (m,) against labels whose logits lead by margins (m, k - 1), rounded up.
+
+        The confidence is 1 / (1 + exp(log odds)).
+        """
+        scaled = self.beta * margins
+        return scaled.neg().logsumexp(dim=1) + 1e-12 * (1 + abs(self.budget) + scaled.abs().amax(dim=1))
+
+
+def contrasts(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return rows (m, k - 1, k) that take each other logit from the label's."""
+    one = torch.eye(classes, dtype=torch.float64)
+    others = torch.arange(classes) != labels[:, None]
+    return (one[labels][:, None] - one)[others].view(len(labels), classes - 1, classes)

@@ -1,0 +1,93 @@
+"""Run the kinds of probe that find distances themselves, a part of the samples at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+
+from halobench.core import plugins
+from halobench.core.specs import ProbeSpec
+from halobench.probing.progress import Chunks
+from halobench.probing.radii import radii_table
+from halobench.probing.rays import Surroundings
+from halobench.training.device import in_memory
+
+SAMPLES = 32  # per part, which a killed probe repeats
+# By (quantity, calibrator), radii (m, R) and whether they are censored; calibrator None if no temperature changes them.
+Found = Mapping[tuple[str, str | None], tuple[np.ndarray, np.ndarray]]
+
+
+def search_radii(
+    model: torch.nn.Module,
+    samples: torch.Tensor,
+    labels: np.ndarray,
+    spec: ProbeSpec,
+    surroundings: Surroundings,
+    *,
+    rng: np.random.Generator,
+    betas: Mapping[str, float],
+    batch: int,
+    chunks: Chunks,
+) -> pd.DataFrame:
+    """Search around samples (n, ...); return their radii as `halobench.probing.probe.Neighbourhood` has them.
+
+    The arguments are described in `halobench.probing.searches`. Parts done are taken from `chunks` and noted there,
+    which a signal also saves between two forward passes.
+    """
+    search = plugins.load("searches", spec.kind)
+    keys = (plugins.signature("searches", spec.kind) or {}).keys() & vars(spec).keys()
+    options = {key: getattr(spec, key) for key in sorted(keys)}
+    _, other_distance = surroundings.nearest(samples.flatten(1), labels)
+    start = chunks.resume(rng)
+    with as_function(model, chunks.progress.save_if_signalled), in_memory("eval_batch", batch, "a batch that fits"):
+        while start < len(labels):
+            part = slice(start, min(start + SAMPLES, len(labels)))
+            found = search(
+                model, samples[part], labels[part], surroundings, betas=betas, rng=rng, batch=batch, **options
+            )
+            chunks.add(_flat(found), rng)
+            start = part.stop
+    return _table(chunks.arrays, other_distance, spec.threshold)
+
+
+@contextlib.contextmanager
+def as_function(model: torch.nn.Module, tick: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Let gradients of a model flow to its inputs alone, and call `tick` before each of its forward passes."""
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    hook = model.register_forward_pre_hook(lambda *_: tick())
+    try:
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        with torch.enable_grad():
+            yield
+    finally:
+        hook.remove()
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+def _flat(found: Found) -> dict[str, np.ndarray]:
+    """Return what a search found as arrays with names that a checkpoint can hold."""
+    arrays = {}
+    for (quantity, calibrator), (radius, censored) in found.items():
+        arrays[f"{quantity}:{calibrator or ''}:radius"] = np.asarray(radius, dtype=np.float64)
+        arrays[f"{quantity}:{calibrator or ''}:censored"] = np.asarray(censored, dtype=bool)
+    return arrays
+
+
+def _table(arrays: Mapping[str, np.ndarray], other_distance: np.ndarray, threshold: float) -> pd.DataFrame:
+    """Return a row per sample, ray, quantity and calibrator."""
+    # Sorted, since a checkpoint has an order of its own.
+    names = [name.split(":")[:2] for name in sorted(arrays) if name.endswith(":radius")]
+    stacked = {
+        key: np.stack([arrays[f"{quantity}:{calibrator}:{key}"] for quantity, calibrator in names], axis=1)
+        for key in ("radius", "censored")
+    }
+    count, _, rays = stacked["radius"].shape
+    stacked["length"] = np.full((count, rays), np.nan)
+    kinds = [(quantity, calibrator or "none", threshold if calibrator else np.nan) for quantity, calibrator in names]
+    return radii_table(kinds, stacked, other_distance)

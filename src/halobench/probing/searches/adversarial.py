@@ -1,0 +1,40 @@
+"""The nearest place below the threshold that an attack finds: an upper bound of the radius in the worst direction.
+
+For each calibrator it gives one radius of ``certainty`` per sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+
+from halobench.probing.attack import Effort, attack
+from halobench.probing.rays import Surroundings
+from halobench.probing.search import Found
+
+
+def search(
+    model: torch.nn.Module,
+    samples: torch.Tensor,
+    labels: np.ndarray,
+    surroundings: Surroundings,
+    *,
+    betas: Mapping[str, float],
+    rng: np.random.Generator,
+    batch: int,
+    threshold: float,
+    norm: Literal["l2", "inf"],
+    restarts: int,
+    steps: int,
+) -> Found:
+    """Attack the samples; one of the starts is the line to the nearest training sample of another label."""
+    rows, _ = surroundings.nearest(samples.flatten(1), labels)
+    options = {"level": threshold, "betas": list(betas.values()), "rng": rng, "others": surroundings.take(rows)}
+    found = attack(model, samples, labels, effort=Effort(norm, restarts, steps, batch), **options)
+    return {
+        ("certainty", name): (each.radius[:, None], each.censored[:, None])
+        for name, each in zip(betas, found, strict=True)
+    }

@@ -1,0 +1,269 @@
+"""Attacked radii against closed forms, another optimiser, invariances and the rays of the same cell."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from scipy.special import logit, logsumexp
+from scipy.stats import ortho_group
+from torch import nn
+
+from halobench import attacked_radius
+from halobench.core.errors import DivergedError, SpecError
+from halobench.core.specs import ProbeSpec, TrainSpec
+from halobench.data.splits import Data, Split
+from halobench.probing import probe
+from halobench.probing.attack import Effort, attack, attacked
+from halobench.probing.probe import ProbedModel, probe_cell
+from halobench.probing.progress import Progress
+from halobench.probing.search import as_function
+from halobench.training.checkpoint import Checkpoint
+
+
+def linear(weight: np.ndarray, bias: np.ndarray) -> nn.Module:
+    """A linear classifier of images 1x2x(D/2)."""
+    layer = nn.Linear(weight.shape[1], len(weight))
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight))
+        layer.bias.copy_(torch.from_numpy(bias))
+    return nn.Sequential(nn.Flatten(), layer).eval()
+
+
+def drawn(classes: int, size: int, count: int, seed: int = 0):
+    """A linear classifier's weights and bias; samples with the labels that it gives them."""
+    rng = np.random.default_rng(seed)
+    weight, bias = rng.standard_normal((classes, size)), rng.standard_normal(classes)
+    samples = 3 * rng.standard_normal((count, size))
+    return weight, bias, torch.from_numpy(samples).float().view(count, 1, 2, -1), (samples @ weight.T + bias).argmax(1)
+
+
+def network(seed: int = 0, size: int = 8, classes: int = 3) -> nn.Module:
+    """A random network of two hidden layers with batch norm, whose statistics are anything but 0 and 1."""
+    torch.manual_seed(seed)
+    layers = [nn.Flatten(), nn.Linear(size, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Linear(24, classes))
+    model.train()
+    for _ in range(20):
+        model(2 * torch.randn(50, 1, 2, size // 2) + 1)
+    with torch.no_grad():
+        model[-1].weight.mul_(100)
+    return model.eval()
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("l2", 2), ("inf", 1)])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_of_two_classes_of_a_linear_model_the_radius_is_the_distance_to_a_plane(norm, dual, scale):
+    """At each temperature: beta times the gap falls to the level's logit. Whatever the units of inputs are."""
+    weight, bias, samples, labels = drawn(2, 6, 20)
+    model, gap = linear(weight / scale, bias), (samples.flatten(1).numpy() @ weight.T + bias) @ [1, -1]
+    away, rng = np.linalg.norm(weight[0] - weight[1], ord=dual), np.random.default_rng(0)
+    with as_function(model):
+        options = {"level": 0.8, "betas": [1.0, 0.3, 4.0], "rng": rng, "effort": Effort(norm)}
+        found = attack(model, scale * samples, labels, **options)
+    for beta, each in zip([1.0, 0.3, 4.0], found, strict=True):
+        exact = scale * np.maximum(np.abs(gap) - logit(0.8) / beta, 0) / away
+        np.testing.assert_allclose(each.radius, exact, rtol=2e-4, atol=1e-5 * scale)
+        assert not each.censored.any()
+
+
+def test_of_more_classes_it_is_what_a_constrained_optimiser_finds():
+    """The label's margin is concave in the input of a linear model: SLSQP from several starts finds the same radius."""
+    weight, bias, samples, labels = drawn(4, 6, 12, seed=1)
+    found = attacked_radius(linear(weight, bias), samples, labels, 0.9, 0.5)
+    for x, label, radius in zip(samples.flatten(1).double().numpy(), labels, found, strict=True):
+
+        def margin(offset, x=x, label=label):
+            z = 0.5 * (weight @ (x + offset) + bias)
+            return z[label] - logsumexp(np.delete(z, label)) - logit(0.9)
+
+        if margin(np.zeros(6)) < 0:
+            assert radius == 0
+            continue
+        towards = [weight[other] - weight[label] for other in range(4) if other != label]
+        below = {"type": "ineq", "fun": lambda offset: -margin(offset)}
+        best = min(
+            result.fun
+            for start in towards
+            if (result := minimize(np.linalg.norm, start, constraints=below, method="SLSQP", tol=1e-12)).success
+        )
+        assert radius == pytest.approx(best, rel=2e-3)
+
+
+def test_it_turns_with_the_inputs():
+    """Turned inputs with weights turned along: the same radii, though the network's are not a plane's."""
+    model, turn = network(), torch.from_numpy(ortho_group(8, seed=0).rvs()).float()
+    samples = torch.randn(30, 1, 2, 4, generator=torch.Generator().manual_seed(1))
+    labels = model(samples).argmax(dim=1)
+    turned = copy.deepcopy(model)
+    with torch.no_grad():
+        turned[1].weight.copy_(model[1].weight @ turn.T)
+    first = attacked_radius(model, samples, labels, effort=Effort(restarts=1))
+    second = attacked_radius(turned, (samples.flatten(1) @ turn.T).view_as(samples), labels, effort=Effort(restarts=1))
+    assert (first > 0).sum() > 15
+    np.testing.assert_allclose(second, first, rtol=5e-3)
+
+
+def test_a_radius_is_that_of_a_place_below_the_level_and_the_model_stays_as_it_was():
+    model = network(3)
+    model[1].weight.requires_grad_(False)
+    before = copy.deepcopy(model.state_dict())
+    samples = torch.randn(40, 1, 2, 4, generator=torch.Generator().manual_seed(2))
+    labels = model(samples).argmax(dim=1)
+    found = attacked(model, samples, labels, 0.95)
+    with torch.no_grad():
+        at_sample = torch.softmax(model(samples).double(), dim=1).gather(1, labels[:, None])[:, 0]
+        there = torch.softmax(model(found.points).double(), dim=1).gather(1, labels[:, None])[:, 0]
+    assert (there < 0.95 + 1e-7).all()
+    distance = (found.points.double() - samples.double()).flatten(1).norm(dim=1)
+    np.testing.assert_allclose(found.radius, distance, rtol=1e-12)
+    np.testing.assert_array_equal(found.radius == 0, (at_sample < 0.95).numpy())
+    assert not found.censored.any()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert [parameter.requires_grad for parameter in model.parameters()] == [False] + [True] * 7
+    assert all(parameter.grad is None for parameter in model.parameters())
+    again = attacked_radius(model, samples, labels, 0.95)
+    np.testing.assert_array_equal(again, found.radius)
+
+
+class Steps(nn.Module):
+    """Logits without a gradient: class 0 within `reach` of the origin, class 1 beyond."""
+
+    def __init__(self, reach: float):
+        super().__init__()
+        self.reach = reach
+
+    def forward(self, images):
+        inside = (images.flatten(1).norm(dim=1) < self.reach).float()
+        return 20 * torch.stack([inside, 1 - inside], dim=1)
+
+
+def test_without_gradients_the_starts_alone_are_searched_and_what_is_not_found_is_censored():
+    samples, labels = torch.zeros(2, 1, 1, 3), np.zeros(2, dtype=int)
+    np.testing.assert_allclose(attacked_radius(Steps(5.0).eval(), samples, labels), 5.0, rtol=1e-5)
+    never = attacked(Steps(np.inf).eval(), samples, labels, effort=Effort(steps=5))
+    assert never.censored.all()
+    assert torch.equal(never.points, samples)
+    assert np.isinf(attacked_radius(Steps(np.inf).eval(), samples, labels, effort=Effort(steps=5))).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"model": network().train()}, "a module in train mode"),
+        ({"model": lambda batch: batch}, "expected a torch.nn.Module"),
+        ({"inputs": torch.zeros(2, 8, dtype=torch.int64)}, "expected a float tensor"),
+        ({"inputs": torch.full((2, 1, 2, 4), torch.nan)}, "expected finite numbers"),
+        ({"labels": np.array([0, 3])}, "labels = 3: expected labels from 0 to 2"),
+        ({"labels": np.array([0])}, "expected one a sample"),
+        ({"level": 1.0}, "level = 1.0: expected a confidence above 0 and below 1"),
+        ({"beta": 0.0}, "beta = 0.0: expected an inverse temperature above 0"),
+    ],
+)
+def test_bad_arguments_are_refused(change, problem):
+    arguments = {"model": network(), "inputs": torch.zeros(2, 1, 2, 4), "labels": np.array([0, 1])} | change
+    with pytest.raises(SpecError, match=problem):
+        attacked_radius(**arguments)
+
+
+def test_logits_that_are_not_finite_are_reported():
+    model = network()
+    with torch.no_grad():
+        model[-1].bias.fill_(torch.inf)
+    with pytest.raises(DivergedError):
+        attacked_radius(model, torch.zeros(1, 1, 2, 4), np.array([0]))
+
+
+# --- As a kind of probe ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cell():
+    """A network as it is probed, and the data around which."""
+    model, rng = network(5), np.random.default_rng(0)
+    images = rng.standard_normal((120, 1, 2, 4)).astype(np.float32)
+    with torch.no_grad():
+        labels = model(torch.from_numpy(images)).argmax(dim=1).numpy()
+    splits = {
+        name: Split(np.arange(120)[rows], images[rows], labels[rows], labels[rows])
+        for name, rows in (("train", slice(0, 80)), ("val", slice(80, 90)), ("test", slice(90, 120)))
+    }
+    data = Data(splits, 3, (1, 2, 4), np.zeros(1), np.ones(1), np.eye(3))
+    return ProbedModel(model, TrainSpec(eval_batch=16), 0.4), data
+
+
+def silent(line):
+    """Print nothing."""
+
+
+def test_no_random_ray_ends_before_the_attacked_radius(cell):
+    """For each sample, calibrator and threshold; and censored or not, a row per sample and calibrator."""
+    probed, data = cell
+    count = {"points": 40, "control": 20}
+    for threshold in (0.6, 0.9):
+        probes = {
+            "attacked": ProbeSpec("adversarial", threshold=threshold, **count),
+            "rays": ProbeSpec("sphere", directions=50, threshold=threshold, bisections=12, **count),
+            "line": ProbeSpec("nearest_other", threshold=threshold, bisections=12, **count),
+        }
+        found = probe_cell(probed, data, probes, 0, Progress(log=silent))
+        assert set(found.curves["probe"]) == {"rays", "line"}
+        rows = found.radii[found.radii["quantity"] == "certainty"]
+        least = rows.pivot_table(
+            index=["points", "point", "calibrator"], columns="probe", values="radius", aggfunc="min", observed=True
+        )
+        assert len(least) == 2 * 60
+        assert (least["attacked"] <= 1.001 * least[["rays", "line"]].min(axis=1) + 1e-6).all()
+        attacks = rows[rows["probe"] == "attacked"]
+        assert len(attacks) == 2 * 60
+        assert (attacks["threshold"] == threshold).all()
+        assert attacks["line_length"].isna().all()
+        np.testing.assert_array_equal(
+            attacks.drop_duplicates(["points", "point"])["other_distance"],
+            rows[rows["probe"] == "line"].drop_duplicates(["points", "point"])["other_distance"],
+        )
+
+
+@pytest.mark.parametrize("kind", ["adversarial"])
+def test_a_killed_search_resumes_to_the_same_bytes(cell, tmp_path, kind):
+    """Cut off after every part of the samples."""
+    probed, data = cell
+    probes = {"a": ProbeSpec(kind, points=70, control=10), "b": ProbeSpec("sphere", points=5, control=5)}
+    whole, stops = probe_cell(probed, data, probes, 0, Progress(log=silent)), 0
+
+    class Stop(Exception):
+        pass
+
+    def after_a_part(line):
+        if "saved" in line:
+            raise Stop
+
+    while True:
+        try:
+            checkpoint = Checkpoint(tmp_path / "point.safetensors", "key", every=0, log=after_a_part)
+            parts = probe_cell(probed, data, probes, 0, Progress(checkpoint, silent))
+            break
+        except Stop:
+            stops += 1
+    assert stops == 3 + 1 + 1 + 1
+    assert parts.radii.equals(whole.radii)
+    assert parts.curves.equals(whole.curves)
+
+
+def test_a_search_is_no_walk(cell):
+    probed, data = cell
+    inputs = torch.from_numpy(data.inputs("train")[:3])
+    around = probe.Surroundings(torch.from_numpy(data.inputs("train")), data.splits["train"].labels)
+    for call in (probe.probe, probe.confidences):
+        with pytest.raises(SpecError, match=r"kind = 'adversarial': expected a kind that walks along rays"):
+            call(
+                probed.model,
+                inputs,
+                np.array([0, 1, 2]),
+                ProbeSpec("adversarial"),
+                around,
+                rng=np.random.default_rng(0),
+            )
