@@ -137,8 +137,8 @@ def check_directions(inputs: torch.Tensor, directions: torch.Tensor) -> None:
 
 def tails(model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor, batch: int = 250) -> Tails:
     """Return the logits in the end along directions (n, R, D) from samples (n, ...), `batch` rays at a time."""
-    rays = directions.shape[1]
-    ways = (directions.double() / directions.double().norm(dim=2, keepdim=True)).flatten(0, 1)
+    rays, directions = directions.shape[1], directions.to(inputs.device, torch.float64)
+    ways = (directions / directions.norm(dim=2, keepdim=True)).flatten(0, 1)
     ways = ways.view(-1, *inputs.shape[1:])
     starts = inputs.double().repeat_interleave(rays, dim=0)
     pairs = list(zip(starts.split(batch), ways.split(batch), strict=True))
@@ -198,12 +198,12 @@ def _read(model: torch.nn.Module, starts: torch.Tensor, ways: torch.Tensor, dtyp
 def describe(tails: Tails, rays: int, level: float, beta: float) -> FarField:
     """Return what becomes of the confidence along rays, `rays` of each sample, at an inverse temperature."""
     exact = tails.read is None
-    order = tails.slopes if exact else tails.offsets
-    first = order == order.amax(dim=1, keepdim=True)
-    classes = torch.where(first, tails.offsets, -torch.inf).argmax(dim=1)
+    blurred = ROUNDED * tails.slopes.abs().amax(dim=1, keepdim=True)
+    steepest = tails.slopes >= tails.slopes.amax(dim=1, keepdim=True) - blurred
+    classes = torch.where(steepest, tails.offsets, -torch.inf).argmax(dim=1) if exact else tails.offsets.argmax(dim=1)
     column = classes[:, None]
     lead = tails.slopes.gather(1, column) - tails.slopes
-    gap = lead.scatter(1, column, torch.inf).amin(dim=1)
+    gap = torch.where(lead.abs() <= blurred, 0.0, lead).scatter(1, column, torch.inf).amin(dim=1)
     if exact:
         one, start = gap > 0, _certain_from(tails, classes, level, beta)
     else:

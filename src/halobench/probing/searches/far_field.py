@@ -9,6 +9,7 @@ above, and ``label_from``, the same if that class is the label. These two are ce
 from __future__ import annotations
 
 import functools
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -51,4 +52,5 @@ def search(
 @functools.cache
 def _say(reason: str) -> None:
     """Print once why a model is read at distances instead."""
-    print(f"far field: read at distances of {', '.join(f'{far:g}' for far in DISTANCES)}: {reason}")
+    distances = ", ".join(f"{far:g}" for far in DISTANCES)
+    print(f"far field: read at distances of {distances}, since {textwrap.shorten(reason, 200)}")
