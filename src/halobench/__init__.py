@@ -42,6 +42,7 @@ _HOMES = {
     "losses.mixup": ("Mixup",),
     "losses.regmixup": ("Regmixup",),
     "probing.attack": ("Attacked", "Effort", "attacked", "attacked_radius"),
+    "probing.far_field": ("FarField", "far_field"),
     "probing.probe": ("Neighbourhood", "ProbeOptions", "confidences", "probe"),
     "probing.rays": ("Rays", "Surroundings", "towards"),
     "probing.sample_size": ("Spread", "estimated_variance", "needed", "variance"),

@@ -111,9 +111,9 @@ PROBES = {
     "nearest_other": Name("To nearest other label", "along the line to the nearest training point of another label"),
     "mixup_line": Name("To random other label", "along the line to a random training point of another label"),
     "manifold": Name("Principal components", "in a random direction among the data's principal components"),
-    "adversarial": Name("Attacked", "to the nearest point at which an attack breaks certainty", Style("#A8182D", "v")),
+    "adversarial": Name("Attacked", "to the nearest place that an attack on the confidence finds", Style("#A8182D", "v")),
     "certified": Name("Certified", "as far as certainty is proved in every direction", Style("#1F4E9C", "^")),
-    "far_field": Name("Far field", "as far as a direction goes, by the last linear piece of the network"),
+    "far_field": Name("Far field", "infinitely far away in a random direction"),
 }
 
 METRICS = {
@@ -170,6 +170,7 @@ CLAIMS = {
     "halo_in_the_worst_direction": "Cross-entropy certain half-way to another label in the worst direction",
     "random_directions_overstate_the_radius": "Random directions overstate the radius threefold",
     r"(adversarial|certified)_radius_larger_than_(\w+)": "Cross-entropy's radius 1.5 times {1}'s ({0})",
+    r"far_field_is_certain(_none|_exact)?": "Cross-entropy certain of some class far away in almost every direction",
     "worst_direction_larger_at_training_points": "Worst-direction radius larger at training than at held-out points",
     "released_improves_raw": "TS improves on uncalibrated (NLL)",
     "exact_improves_released": "Optimal temperature improves on the paper's code (NLL)",
