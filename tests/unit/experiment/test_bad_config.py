@@ -222,7 +222,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("probes.sphere", {"kind": "adversarial", "norm": 2}),
-            "probes.sphere.norm = 2: expected one of l2, inf",
+            "probes.sphere.norm = 2: expected one of inf, l2 (did you mean 'l2'?)",
         ),
         (
             put("probes.sphere.kind", "adverserial"),
