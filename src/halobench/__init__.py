@@ -43,6 +43,7 @@ _HOMES = {
     "losses.regmixup": ("Regmixup",),
     "probing.certify.radius": ("certified_radius",),
     "probing.attack": ("Attacked", "Effort", "attacked", "attacked_radius"),
+    "probing.far_field": ("FarField", "far_field"),
     "probing.probe": ("Neighbourhood", "ProbeOptions", "confidences", "probe"),
     "probing.rays": ("Rays", "Surroundings", "towards"),
     "probing.sample_size": ("Spread", "estimated_variance", "needed", "variance"),

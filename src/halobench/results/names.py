@@ -111,6 +111,8 @@ PROBES = {
     "nearest_other": Name("To nearest other label", "along the line to the nearest training point of another label"),
     "mixup_line": Name("To random other label", "along the line to a random training point of another label"),
     "manifold": Name("Principal components", "in a random direction among the data's principal components"),
+    "adversarial": Name("Worst direction", "to the nearest place that an attack on the confidence finds"),
+    "far_field": Name("Far field", "infinitely far away in a random direction"),
 }
 
 METRICS = {

@@ -215,6 +215,20 @@ CONFIGS: dict[str, list[tuple]] = {
             put("probes.sphere.relative_radii", [2.0, 1.0]),
             "probes.sphere.relative_radii = [2.0, 1.0]: expected increasing distances",
         ),
+        (put("probes.sphere.norm", "inf"), "probes.sphere.norm = 'inf': expected no such key: sphere doesn't read it"),
+        (
+            put("probes.sphere", {"kind": "adversarial", "radii": [1.0]}),
+            "probes.sphere.radii = (1.0,): expected no such key: adversarial doesn't read it",
+        ),
+        (
+            put("probes.sphere", {"kind": "adversarial", "norm": 2}),
+            "probes.sphere.norm = 2: expected one of l2, inf",
+        ),
+        (
+            put("probes.sphere.kind", "adverserial"),
+            "probes.sphere.kind = 'adverserial': expected one of adversarial, far_field, manifold, mixup_line,"
+            " nearest_other, sphere (did you mean 'adversarial'?) or module:object",
+        ),
         (put("probes.sphere.threshold", 1), "probes.sphere.threshold = 1.0: expected a number below 1"),
         (
             put("calibrators", ["none", "exat"]),

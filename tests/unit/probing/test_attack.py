@@ -227,7 +227,7 @@ def test_no_random_ray_ends_before_the_attacked_radius(cell):
         )
 
 
-@pytest.mark.parametrize("kind", ["adversarial"])
+@pytest.mark.parametrize("kind", ["adversarial", "far_field"])
 def test_a_killed_search_resumes_to_the_same_bytes(cell, tmp_path, kind):
     """Cut off after every part of the samples."""
     probed, data = cell
@@ -251,6 +251,30 @@ def test_a_killed_search_resumes_to_the_same_bytes(cell, tmp_path, kind):
     assert stops == 3 + 1 + 1 + 1
     assert parts.radii.equals(whole.radii)
     assert parts.curves.equals(whole.curves)
+
+
+def test_a_signal_ends_a_search_between_two_passes_and_leaves_the_model_as_it_was(cell):
+    """Whatever is raised there: no hook stays, and parameters take gradients again."""
+    model, passes = copy.deepcopy(cell[0].model), []
+
+    def tick():
+        passes.append(None)
+        if len(passes) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), as_function(model, tick):
+        attack(
+            model,
+            torch.zeros(1, 1, 2, 4),
+            np.zeros(1, int),
+            level=1e-9,
+            betas=[1.0],
+            rng=np.random.default_rng(0),
+            effort=Effort(),
+        )
+    model(torch.zeros(1, 1, 2, 4))
+    assert len(passes) == 3
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_a_search_is_no_walk(cell):

@@ -15,6 +15,7 @@ import pytest
 
 from conftest import ROOT
 from halobench.core.errors import SpecError
+from halobench.probing.probe import CURVES
 from halobench.reporting import seed_statistics
 from halobench.results import aggregate, radii_summary
 from halobench.results.claims import evaluate, load_claims
@@ -117,6 +118,21 @@ def plain_tables(manifest, results) -> dict[str, pd.DataFrame]:
 def assert_same_tables(found, expected) -> None:
     for name, table in expected.items():
         pd.testing.assert_frame_equal(found[name], table, check_exact=True)
+
+
+def test_a_cell_without_curves_has_radii_alone(tmp_path):
+    """Kinds that search walk along no rays: alone, and next to a cell with curves."""
+    empty = pd.DataFrame({name: np.empty(0) for name in CURVES}).assign(points="train", probe="attacked")
+    walked = pd.DataFrame({name: [0.5] for name in CURVES}).assign(points="train", probe="sphere")
+    files = []
+    for name, table in (("searched", empty), ("walked", walked)):
+        path = tmp_path / f"{name}.parquet"
+        tables_io.write_parquet(path, table)
+        files.append((path, path.read_bytes()))
+    for chosen, counts in ((files, [0, 1]), (files[::-1], [1, 0]), (files[:1], [0])):
+        table, rows = aggregate.READERS["neighbourhood"](chosen)
+        assert (rows, len(table)) == (counts, sum(counts))
+        assert set(table) == {*CURVES, "points", "probe"}
 
 
 def test_tables_read_many_at_a_time_are_those_of_one_file_after_the_other(grid):

@@ -134,6 +134,9 @@ def test_work_is_what_a_model_sees():
     probes = {"a": probe, "b": probe | {"directions": 2}}
     # 80 rays of 1 + 2 + 1 + 5 x 3 places each, and 160.
     assert work("probe", json.dumps(PROBE | {"probes": probes})) == (80 + 160) * 19
+    # 80 samples; of three starts and, after TS, two more, 50 steps each, with gradients.
+    attacked = {"kind": "adversarial", "points": 60, "control": 20}
+    assert work("probe", json.dumps(PROBE | {"probes": {"a": attacked}})) == 80 * 5 * 50 * 3
     assert work("reference", json.dumps({"dataset": DATASET})) == 60 + 80
     assert work("source", "{}") == 1
 

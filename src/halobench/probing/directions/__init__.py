@@ -1,4 +1,4 @@
-"""The kinds of probe: one file per kind, found by name, with a function that gives the directions of its rays.
+"""The kinds of probe that walk along rays: one file per kind, found by name, with a function that gives directions.
 
 That is ``directions(points, labels, surroundings, *, count, rng)``. `points` are the samples around which the probe
 walks, a float tensor (m, D), normalised, on the model's device; `labels` (m,) are the labels whose confidence is read;

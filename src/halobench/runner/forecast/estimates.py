@@ -46,9 +46,16 @@ def work(stage: str, text: str) -> float:
         return val + test
     images = 0
     for probe in (parse(ProbeSpec, value) for value in spec["probes"].values()):
-        rays = probe.directions * (min(probe.points, train) + min(probe.control, test))
-        images += rays * (1 + len(probe.radii) + len(probe.relative_radii) + 5 * probe.bisections)  # at most
+        images += _passes(probe) * (min(probe.points, train) + min(probe.control, test))
     return images
+
+
+def _passes(probe: ProbeSpec) -> int:
+    """Return how often a probe passes a sample through the model, at most; with gradients it counts three times."""
+    if not probe.searches:
+        return probe.directions * (1 + len(probe.radii) + len(probe.relative_radii) + 5 * probe.bisections)
+    takes = plugins.signature("searches", probe.kind) or {}
+    return 3 * (probe.restarts + 2) * probe.steps if "steps" in takes else 4 * probe.directions
 
 
 @functools.cache

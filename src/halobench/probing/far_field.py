@@ -1,0 +1,250 @@
+"""The far field: what a network is certain of infinitely far from a sample.
+
+Along a ray x + t d a network of affine maps, sums, rectifiers and max pooling is piecewise affine in the distance t,
+with finitely many pieces. On the last one each value is a + b t; `_last_piece` computes these pairs, layer by layer,
+without going far: for large t a rectifier passes a + b t if b > 0, or if b = 0 and a > 0.
+
+The class with the largest slope b among the logits wins, and its confidence, 1 / (1 + sum_j exp(-beta (a_c - a_j +
+(b_c - b_j) t))), never falls on the last piece. It tends to 1 if and only if no other class has the same slope. An
+inverse temperature beta > 0 multiplies all slopes and changes none of that: at every temperature the same rays tend to
+confidence 1, in the same classes. A temperature only moves the distance from which a ray is certain. (Hein et al., CVPR
+2019, prove that almost all rays of a ReLU network do.)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from halobench.core.errors import DivergedError, SpecError, require
+from halobench.probing.attack import check_model
+from halobench.probing.certify.layers import network_of
+from halobench.probing.certify.network import Network
+
+ROUNDED = 1e-12  # part of a sum's terms below which a slope is taken for one of 0, blurred by rounding
+HALVINGS = 60
+DISTANCES = (1e3, 1e5, 1e7)  # at which other networks are read
+NEARLY_ONE = 1e-4  # confidence that those may be below 1 at the last of them, and count as tending to it
+
+
+@dataclass(frozen=True)
+class FarField:
+    """What becomes of the confidence along R rays from each of n samples.
+
+    Attributes
+    ----------
+    classes : int64 array (n, R)
+        The class with the largest logit in the end.
+    tends_to_one : bool array (n, R)
+        Whether its confidence tends to 1.
+    slope_gap : float64 array (n, R)
+        By how much its logit grows faster than any other, per unit of distance.
+    last_kink : float64 array (n, R)
+        The distance of the last place at which a rectifier, or a comparison of max pooling, changes its decision; 0 if
+        there is none. Beyond, logits are affine. NaN if not `exact`.
+    certain_from : float64 array (n, R)
+        The distance, not before the last kink, from which its confidence stays at the level or above; infinite if the
+        confidence doesn't tend to 1.
+    exact : bool
+        Whether that was read off the last affine piece. Otherwise logits were read at `DISTANCES`: a confidence within
+        `NEARLY_ONE` of 1 at the last counts as tending to 1, and certain_from is one of the distances.
+    reason : str
+        Why not, in a line.
+    """
+
+    classes: np.ndarray
+    tends_to_one: np.ndarray
+    slope_gap: np.ndarray
+    last_kink: np.ndarray
+    certain_from: np.ndarray
+    exact: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Tails:
+    """The logits of rays (r,) in the end: a + b t beyond the last kink, or what was read at `DISTANCES`.
+
+    Attributes
+    ----------
+    offsets, slopes : float64 tensor (r, k)
+    kinks : float64 tensor (r,)
+    read : float64 tensor (r, 3, k) or None
+        Logits at `DISTANCES`; offsets are then the last of them, slopes those from the last but one to the last.
+    reason : str
+    """
+
+    offsets: torch.Tensor
+    slopes: torch.Tensor
+    kinks: torch.Tensor
+    read: torch.Tensor | None = None
+    reason: str = ""
+
+
+def far_field(
+    model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor, level: float = 0.9, beta: float = 1.0
+) -> FarField:
+    """Return what a model is certain of infinitely far from samples.
+
+    Decided exactly, in float64, for networks of linear layers, convolutions, batch norm, ReLU, average and max pooling,
+    flatten, addition and dropout, in one pass. Others are read at distances of 1e3, 1e5 and 1e7, and marked so.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Inputs (b, ...) to logits (b, k), in eval mode.
+    inputs : float tensor (n, ...)
+        Samples, on the model's device.
+    directions : float tensor (n, R, D)
+        Of any lengths above 0; D numbers in the order of a sample's.
+    level : float
+        In (0, 1): the confidence that ``certain_from`` is about, which nothing else depends on.
+    beta : float
+        Inverse temperature, above 0; ``certain_from`` alone depends on it.
+
+    Returns
+    -------
+    FarField
+
+    Raises
+    ------
+    SpecError
+        If a module is in train mode, or an argument isn't as above.
+    DivergedError
+        If a logit is not finite.
+    """
+    check_model(model, inputs, np.zeros(len(inputs), dtype=np.int64))
+    check_directions(inputs, directions)
+    require(0 < level < 1, "level", level, "a confidence above 0 and below 1")
+    require(0 < beta < math.inf, "beta", beta, "an inverse temperature above 0")
+    return describe(tails(model, inputs, directions), directions.shape[1], level, beta)
+
+
+def check_directions(inputs: torch.Tensor, directions: torch.Tensor) -> None:
+    """Raise SpecError unless directions go with inputs."""
+    is_tensor = isinstance(directions, torch.Tensor) and directions.is_floating_point() and directions.dim() == 3
+    value = f"shape {tuple(getattr(directions, 'shape', ()))}"
+    size = inputs[0].numel()
+    fits = is_tensor and directions.shape[::2] == (len(inputs), size) and directions.shape[1] >= 1
+    require(fits, "directions", value, f"a float tensor ({len(inputs)}, R, {size})")
+    lengths = directions.norm(dim=2)
+    finite = torch.isfinite(lengths).all() and (lengths > 0).all()
+    require(finite, "directions", "one of length 0, or not finite", "finite ones, of lengths above 0")
+
+
+def tails(model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor, batch: int = 250) -> Tails:
+    """Return the logits in the end along directions (n, R, D) from samples (n, ...), `batch` rays at a time."""
+    rays, directions = directions.shape[1], directions.to(inputs.device, torch.float64)
+    ways = (directions / directions.norm(dim=2, keepdim=True)).flatten(0, 1)
+    ways = ways.view(-1, *inputs.shape[1:])
+    starts = inputs.double().repeat_interleave(rays, dim=0)
+    pairs = list(zip(starts.split(batch), ways.split(batch), strict=True))
+    with torch.no_grad():
+        try:
+            network, reason = network_of(model, inputs.shape[1:]), ""
+        except SpecError as error:
+            network, reason = None, str(error)
+        if network is not None:
+            parts = [_last_piece(network, start, way) for start, way in pairs]
+            offsets, slopes, kinks = (torch.cat(each) for each in zip(*parts, strict=True))
+            return Tails(offsets, slopes, kinks)
+        read = torch.cat([_read(model, start, way, inputs.dtype) for start, way in pairs])
+    slopes = (read[:, -1] - read[:, -2]) / (DISTANCES[-1] - DISTANCES[-2])
+    return Tails(read[:, -1], slopes, torch.full_like(read[:, 0, 0], torch.nan), read, reason)
+
+
+def _last_piece(
+    network: Network, starts: torch.Tensor, ways: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return offsets and slopes of the logits on the last affine piece, and where it begins.
+
+    Given that all steps before a rectifier decide for all t >= u as they do in the end, its argument a + b t is affine
+    there, and its own decision is the final one beyond -a / b. So the last kink is the largest of these.
+    """
+    offsets, slopes = [starts], [ways]
+    last = starts.new_zeros(len(starts))
+    for step in network.steps[1:]:
+        a, b = offsets[step.sources[0]], slopes[step.sources[0]]
+        if step.affine is not None:
+            size = step.affine.spread(b.abs())
+            a, b = step.affine(a), step.affine.linear(b)
+        elif step.kind == "add":
+            size = b.abs() + slopes[step.sources[1]].abs()
+            a, b = a + offsets[step.sources[1]], b + slopes[step.sources[1]]
+        else:
+            kinks = torch.where(b == 0, 0.0, -a / b)
+            last = torch.maximum(last, kinks.flatten(1).amax(dim=1))
+            passes = (b > 0) | ((b == 0) & (a > 0))
+            offsets.append(torch.where(passes, a, 0.0))
+            slopes.append(torch.where(passes, b, 0.0))
+            continue
+        offsets.append(a)
+        slopes.append(torch.where(b.abs() <= ROUNDED * size, 0.0, b))
+    if not (torch.isfinite(offsets[-1]).all() and torch.isfinite(slopes[-1]).all()):
+        raise DivergedError("logits are not finite along a ray")
+    return offsets[-1], slopes[-1], last
+
+
+def _read(model: torch.nn.Module, starts: torch.Tensor, ways: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return a model's logits (r, 3, k) at `DISTANCES`."""
+    logits = torch.stack([model((starts + far * ways).to(dtype)).double() for far in DISTANCES], dim=1)
+    if not torch.isfinite(logits).all():
+        raise DivergedError(f"logits are not finite at a distance of {DISTANCES[-1]:g} or less from a point")
+    return logits
+
+
+def describe(tails: Tails, rays: int, level: float, beta: float) -> FarField:
+    """Return what becomes of the confidence along rays, `rays` of each sample, at an inverse temperature."""
+    exact = tails.read is None
+    blurred = ROUNDED * tails.slopes.abs().amax(dim=1, keepdim=True)
+    steepest = tails.slopes >= tails.slopes.amax(dim=1, keepdim=True) - blurred
+    classes = torch.where(steepest, tails.offsets, -torch.inf).argmax(dim=1) if exact else tails.offsets.argmax(dim=1)
+    column = classes[:, None]
+    lead = tails.slopes.gather(1, column) - tails.slopes
+    gap = torch.where(lead.abs() <= blurred, 0.0, lead).scatter(1, column, torch.inf).amin(dim=1)
+    if exact:
+        one, start = gap > 0, _certain_from(tails, classes, level, beta)
+    else:
+        one, start = _certain_read(tails, classes, level, beta)
+    arrays = {"classes": classes, "tends_to_one": one, "slope_gap": gap, "last_kink": tails.kinks}
+    arrays["certain_from"] = torch.where(one, start, torch.inf)
+    shaped = {name: values.cpu().numpy().reshape(-1, rays) for name, values in arrays.items()}
+    return FarField(**shaped, exact=exact, reason=tails.reason)
+
+
+def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> torch.Tensor:
+    """Return where, at or beyond the last kink, the confidence reaches the level; it never falls behind there.
+
+    It is bisected up to where each other class has fallen so far behind that the level holds by the sum of them all.
+    """
+    column, need = classes[:, None], math.log(level) - math.log1p(-level)
+    ahead = beta * (tails.offsets.gather(1, column) - tails.offsets)
+    speed = beta * (tails.slopes.gather(1, column) - tails.slopes)
+    own = torch.zeros_like(ahead, dtype=torch.bool).scatter(1, column, True)
+
+    def reaches(distance: torch.Tensor) -> torch.Tensor:
+        behind = (-(ahead + speed * distance[:, None])).masked_fill(own, -torch.inf)
+        return -behind.logsumexp(dim=1) >= need
+
+    enough = (need + math.log(max(ahead.shape[1] - 1, 1)) - ahead) / speed
+    high = torch.maximum(torch.where(own | (speed <= 0), -torch.inf, enough).amax(dim=1), tails.kinks)
+    low, reached = tails.kinks, reaches(tails.kinks)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        over = reaches(middle)
+        low, high = torch.where(over, low, middle), torch.where(over, middle, high)
+    return torch.where(reached, tails.kinks, high)
+
+
+def _certain_read(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return whether confidences that were read tend to 1, and the distance from which all are at the level."""
+    assert tails.read is not None
+    column = classes[:, None, None].expand(-1, len(DISTANCES), 1)
+    confidences = torch.softmax(beta * tails.read, dim=2).gather(2, column)[:, :, 0]
+    one = (confidences[:, -1] >= 1 - NEARLY_ONE) & (confidences[:, -1] >= level)
+    holds = (confidences >= level).flip(1).cumprod(dim=1).sum(dim=1)  # how many of the last
+    far = confidences.new_tensor([*DISTANCES, torch.inf])
+    return one, far[len(DISTANCES) - holds]
