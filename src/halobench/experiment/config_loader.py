@@ -56,6 +56,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     problems += _check_capitals(names)
     if config is not None:
         problems += _check_references(config, names)
+        problems += _check_probes(config)
         problems += [] if train_is_bad else _check_recipes(config)
     if not problems and config is not None:
         return config
@@ -111,6 +112,11 @@ def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterato
     uses: list[tuple[str, str, str | None]] = [("run", "experiments", name) for name in config.run]
     uses += [(f"datasets.{name}.source", "sources", entry.source) for name, entry in config.datasets.items()]
     uses += [(f"models.{name}.trained_on", "sources", entry.trained_on) for name, entry in config.models.items()]
+    uses += [
+        (f"probes.{name}.models", "models", model)
+        for name, entry in config.probes.items()
+        for model in entry.models or ()
+    ]
     for experiment, entry in config.experiments.items():
         for i, block in enumerate(entry.grid):
             for key in ("datasets", "models", "losses"):
@@ -122,6 +128,16 @@ def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterato
         check_installed(config.calibrate.plugged)
     except SpecError as error:
         yield error
+
+
+def _check_probes(config: Config) -> Iterator[SpecError]:
+    """Yield each model of a block to be probed that no probe visits."""
+    for experiment, entry in config.experiments.items():
+        for i, block in enumerate(entry.grid):
+            for model in block.models if block.probe and config.probes else ():
+                if not config.probes_of(model):
+                    what = f"models that some probe visits, or probe: false: no probe lists {model}"
+                    yield SpecError(f"experiments.{experiment}.grid[{i}].models", list(block.models), what)
 
 
 def _check_recipes(config: Config) -> Iterator[SpecError]:

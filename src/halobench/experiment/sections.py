@@ -176,10 +176,18 @@ class Sections:
                 "dataset": canonical(self.datasets[dataset]),
                 "model": canonical(self.models[model]),
                 "train": canonical(TrainSpec(**{key: getattr(recipe, key) for key in PROBE_KEYS})),
-                "probes": {name: canonical(probe) for name, probe in self.probes.items()},
+                "probes": {name: canonical(probe) for name, probe in self.probes_of(model).items()},
             }
 
         return self._shared(("probe", dataset, model), build)
+
+    def probes_of(self, model: str) -> dict[str, ProbeSpec]:
+        """Return the probes that visit a model, by name; that they also visit others changes no result."""
+        return {
+            name: dataclasses.replace(probe, models=None)
+            for name, probe in self.probes.items()
+            if probe.models is None or model in probe.models
+        }
 
     def calibrate_spec(self) -> dict[str, Any]:
         """Return the spec of all calibrate stages."""
@@ -236,7 +244,7 @@ class Sections:
 
     def probe_plugins(self, dataset: str, model: str) -> list[tuple[str, str]]:
         """Return the plug-ins that a probe runs, as kind and name."""
-        directions = [plugin for probe in self.probes.values() for plugin in probe.plugged]
+        directions = [plugin for probe in self.probes_of(model).values() for plugin in probe.plugged]
         return [("models", self.models[model].name), *self.sampler(dataset), *directions]
 
     @functools.cached_property

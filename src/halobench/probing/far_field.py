@@ -21,8 +21,8 @@ import torch
 
 from halobench.core.errors import DivergedError, SpecError, require
 from halobench.probing.attack import check_model
-from halobench.probing.certify.layers import network_of
-from halobench.probing.certify.network import Network
+from halobench.models.piecewise.layers import network_of
+from halobench.models.piecewise.network import Network
 
 ROUNDED = 1e-12  # part of a sum's terms below which a slope is taken for one of 0, blurred by rounding
 HALVINGS = 60
