@@ -75,7 +75,7 @@ RECIPE = (
     " deterministic, precision, channels_last, eval_batch, device, threads"
 )
 PROBE = "kind, points, control, directions, radii, relative_radii, threshold, components, bisections"
-PROBE += ", norm, restarts, steps"
+PROBE += ", norm, restarts, steps, models"
 SECTIONS = "run, results, data_root, fetch, sources, datasets, models, losses, train, probes, calibrators, metrics"
 SECTIONS += ", experiments"
 MODEL = "name, options, resize, stem, weights, pretrained, outputs, preprocess, trained_on, recipe"
@@ -226,8 +226,8 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("probes.sphere.kind", "adverserial"),
-            "probes.sphere.kind = 'adverserial': expected one of adversarial, far_field, manifold, mixup_line,"
-            " nearest_other, sphere (did you mean 'adversarial'?) or module:object",
+            "probes.sphere.kind = 'adverserial': expected one of adversarial, certified, far_field, manifold,"
+            " mixup_line, nearest_other, sphere (did you mean 'adversarial'?) or module:object",
         ),
         (put("probes.sphere.threshold", 1), "probes.sphere.threshold = 1.0: expected a number below 1"),
         (
