@@ -41,6 +41,7 @@ _HOMES = {
     "losses.label_smoothing": ("LabelSmoothing",),
     "losses.mixup": ("Mixup",),
     "losses.regmixup": ("Regmixup",),
+    "probing.certify.radius": ("certified_radius",),
     "probing.attack": ("Attacked", "Effort", "attacked", "attacked_radius"),
     "probing.far_field": ("FarField", "far_field"),
     "probing.probe": ("Neighbourhood", "ProbeOptions", "confidences", "probe"),

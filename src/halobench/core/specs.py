@@ -22,6 +22,7 @@ from halobench.core.plugins import LIBRARY_PREFIXES, check_known, constant, name
 from halobench.core.spec_codec import (
     Count,
     Distance,
+    Distinct,
     Flag,
     NotNegative,
     Number,
@@ -304,14 +305,15 @@ class ProbeSpec:
     """One probe: where it goes from which samples.
 
     Most kinds walk along rays of given distances, and read confidences there; a search (``adversarial``,
-    ``far_field``) finds distances itself. Keys that mean nothing for a kind are refused.
+    ``certified``, ``far_field``) finds distances itself. Keys that mean nothing for a kind are refused.
     """
 
     kind: Annotated[Text, AfterValidator(_known_probe)] = Field(
         description="Where to: sphere (any direction, evenly), nearest_other (the nearest training sample of another"
         " label), mixup_line (a random one of another label), manifold (any direction in the span of the leading"
         " principal components), a file of src/halobench/probing/directions or module:object; or a search, which finds"
-        " radii alone: adversarial (the nearest place below the threshold that an attack finds), far_field (infinitely"
+        " radii alone: adversarial (the nearest place below the threshold that an attack finds), certified (the largest"
+        " ball on which the threshold is proved to be kept), far_field (infinitely"
         " far in random directions).",
         json_schema_extra=lambda schema: schema.update(examples=[*names("probes"), *names("searches")]),
     )

@@ -109,6 +109,9 @@ class _Build:
                 arguments = (model, description, pair, rows)
                 sizes[key] = self._try("", check_model, *arguments, plugin=f"models.{name}") or 0
             self.weights.setdefault(name, {})[source] = sizes[key]
+            if sizes[key]:
+                for probe in pair.get("certified", ()):
+                    self._try(f"probes.{probe}", check_certified, model, description, name)
 
     def check_displays(self) -> None:
         """Import the figures and tables from outside the package."""
@@ -201,6 +204,17 @@ def check_batch(spec: LossSpec, batch: int, shape: tuple[int, ...] = SMALL) -> i
         what = f"at most the samples of a batch, {batch}, of which each point mixed is another order"
         raise SpecError("points", loss.points, what)
     return check_loss(spec, batch, shape=shape)
+
+
+def check_certified(spec: ModelSpec, description: sources.Description, name: str) -> None:
+    """Raise SpecError if a model has a layer that can't be bounded; it names the layer."""
+    from halobench.models import shape_check
+
+    try:
+        shape_check.check_piecewise(spec, description.shape, description.classes)
+    except SpecError as error:
+        what = f"models without {error.value}, which can't be certified: {error.expected}"
+        raise SpecError("models", name, what) from None
 
 
 def check_augmentation(pair: Mapping[str, Any], shape: Sequence[int]) -> None:

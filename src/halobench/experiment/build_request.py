@@ -23,6 +23,7 @@ from halobench.experiment.jobs import source_job
 from halobench.storage import records
 from halobench.storage.requests import differences
 
+CERTIFIED = "certified"  # the kind of probe that takes networks of known layers alone
 RECIPE_KEYS = ("batch", "micro_batch", *IMAGE_KEYS)  # those on which it depends whether a model takes its samples
 
 
@@ -35,16 +36,19 @@ def build_request(config: Config) -> dict[str, Any]:
     -------
     dict
         Specs by name under ``sources``, ``datasets``, ``losses`` and ``models``; under ``pairs``, a list of each model
-        with a source and, if it is trained, a loss and the keys of the recipe that matter; under ``displays``, as kind
-        and name, figures and tables from outside the package.
+        with a source and, if it is trained, a loss and the keys of the recipe that matter, and with the probes that
+        certify it; under ``displays``, as kind and name, figures and tables from outside the package.
     """
     experiments = [config.experiments[name] for name in config.run if name in config.experiments]
     cells = [cell for experiment in experiments for cell in experiment.cells() if config.is_sound(cell)]
+    probed = {cell for name in config.run if name in config.experiments for cell in config.probed(name)}
     datasets = sorted({cell.dataset for cell in cells})
     sources = sorted({config.datasets[name].source for name in datasets})
     pairs: dict[str, dict[str, Any]] = {}
     for cell in cells:
         pair, train = _pair(config, cell), config.datasets[cell.dataset].train
+        if cell in probed and (certified := _certified(config, cell.model)):
+            pair["certified"] = certified
         key = to_json(pair)
         pairs[key] = pair | {"points": max(pairs.get(key, {}).get("points", 0), train)}
     return {
@@ -73,6 +77,11 @@ def _pair(config: Config, cell: Cell) -> dict[str, Any]:
     pair["batch"] = min(recipe.batch, dataset.train)
     pair["set_by"] = {key: f"{config.layer_that_sets(*names, key)}.{key}" for key in RECIPE_KEYS}
     return pair
+
+
+def _certified(config: Config, model: str) -> list[str]:
+    """Return the probes that certify a model."""
+    return [name for name, probe in sorted(config.probes_of(model).items()) if probe.kind == CERTIFIED]
 
 
 def check_recipes_of_trained(config: Config) -> list[str]:

@@ -56,6 +56,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     problems += _check_capitals(names)
     if config is not None:
         problems += _check_references(config, names)
+        problems += _check_probes(config, names)
         problems += [] if train_is_bad else _check_recipes(config)
     if not problems and config is not None:
         return config
@@ -124,6 +125,18 @@ def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterato
         check_installed(config.calibrate.plugged)
     except SpecError as error:
         yield error
+
+
+def _check_probes(config: Config, names: Mapping[str, list[Any]]) -> Iterator[SpecError]:
+    """Yield each model of a block to be probed that no probe visits, unless the probes have problems of their own."""
+    if len(config.probes) < len(names.get("probes", ())):
+        return
+    for experiment, entry in config.experiments.items():
+        for i, block in enumerate(entry.grid):
+            for model in block.models if block.probe else ():
+                if not config.probes_of(model):
+                    what = f"models that some probe visits, or probe: false: no probe lists {model}"
+                    yield SpecError(f"experiments.{experiment}.grid[{i}].models", list(block.models), what)
 
 
 def _check_recipes(config: Config) -> Iterator[SpecError]:

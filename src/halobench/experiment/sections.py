@@ -145,8 +145,8 @@ class Sections:
         default_factory=dict,
         description="The recipe's defaults, overlaid by the model's recipe, then by the data set's.",
     )
-    probes: Annotated[Named[ProbeEntry], BeforeValidator(_named_kinds)] = Field(
-        description="Walks around samples; by default, kind is the probe's name."
+    probes: Annotated[dict[Name, ProbeEntry], BeforeValidator(_named_kinds)] = Field(
+        default_factory=dict, description="Walks around samples; by default, kind is the probe's name."
     )
     calibrators: Calibrators = Field(
         default=tuple(PAPER if name == "released" else name for name in CALIBRATORS),

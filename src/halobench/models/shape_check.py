@@ -13,6 +13,7 @@ from halobench.core.errors import SpecError
 from halobench.core.specs import ModelSpec
 from halobench.models import pretrained
 from halobench.models.builder import build, image_shape, kept_rows, network_of
+from halobench.models.piecewise.layers import network_of as network_of_layers
 
 
 def check(
@@ -60,6 +61,29 @@ def check(
     if spec.weights is not None:
         pretrained.check_finite(spec.weights)
     return size
+
+
+def check_piecewise(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> None:
+    """Check that a model is a piecewise affine network of known layers, without memory for its weights.
+
+    Raises
+    ------
+    SpecError
+        As `halobench.models.piecewise.layers.network_of` does.
+    """
+    try:
+        _write(spec, input_shape, classes, "meta")
+    except SpecError:
+        raise
+    except Exception:  # an operation without a meta kernel
+        with torch.random.fork_rng(devices=[]):
+            _write(spec, input_shape, classes, "cpu")
+
+
+def _write(spec: ModelSpec, input_shape: tuple[int, ...], classes: int, device: str) -> None:
+    """Build a model on a device and write it as a piecewise affine network."""
+    with torch.device(device), torch.no_grad():
+        network_of_layers(build(spec, input_shape, classes).eval(), input_shape)
 
 
 def _try_either(

@@ -109,8 +109,8 @@ class _Margin:
     def rows(self, which: torch.Tensor) -> _Margin:
         """Return the margins around the samples of some rows, which may repeat."""
         level = 1 / (1 + math.exp(-self.least))
-        options = {"beta": self.beta, "level": level, "batch": self.batch}
-        return _Margin(self.model, self.samples[which], self.labels[which], **options)
+        samples, labels = self.samples[which], self.labels[which]
+        return _Margin(self.model, samples, labels, beta=self.beta, level=level, batch=self.batch)
 
     def at(self, offsets: torch.Tensor) -> torch.Tensor:
         """Return the margins (r,) at offsets (r, D) from the samples, in float64."""
@@ -175,8 +175,7 @@ def attack(
     """
     targets, found = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(samples.device), []
     starts = _starts(samples, others, effort.restarts, rng)
-    options = {"level": level, "batch": effort.batch}
-    margins = [_Margin(model, samples, targets, beta=beta, **options) for beta in betas]
+    margins = [_Margin(model, samples, targets, beta=beta, level=level, batch=effort.batch) for beta in betas]
     for margin in margins:
         offsets, farthest = _descend(margin, starts, effort)
         found.append((offsets, farthest))
@@ -357,8 +356,8 @@ def attacked(
         for start in range(0, len(labels), step):
             part = slice(start, start + step)
             parts += attack(model, inputs[part], labels[part], level=level, betas=[beta], rng=rng, effort=effort)
-    arrays = (np.concatenate([getattr(part, name) for part in parts]) for name in ("radius", "censored"))
-    return Attacked(*arrays, torch.cat([part.points for part in parts]))
+    radius, censored = (np.concatenate([getattr(part, name) for part in parts]) for name in ("radius", "censored"))
+    return Attacked(radius, censored, torch.cat([part.points for part in parts]))
 
 
 def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray) -> np.ndarray:

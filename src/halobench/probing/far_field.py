@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from halobench.core.errors import DivergedError, SpecError, require
+from halobench.models.piecewise.layers import network_of
+from halobench.models.piecewise.network import Network
 from halobench.probing.attack import check_model
-from halobench.probing.certify.layers import network_of
-from halobench.probing.certify.network import Network
 
 ROUNDED = 1e-12  # part of a sum's terms below which a slope is taken for one of 0, blurred by rounding
 HALVINGS = 60
@@ -149,7 +149,8 @@ def tails(model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor
             network, reason = None, str(error)
         if network is not None:
             parts = [_last_piece(network, start, way) for start, way in pairs]
-            return Tails(*(torch.cat(each) for each in zip(*parts, strict=True)))
+            offsets, slopes, kinks = (torch.cat(each) for each in zip(*parts, strict=True))
+            return Tails(offsets, slopes, kinks)
         read = torch.cat([_read(model, start, way, inputs.dtype) for start, way in pairs])
     slopes = (read[:, -1] - read[:, -2]) / (DISTANCES[-1] - DISTANCES[-2])
     return Tails(read[:, -1], slopes, torch.full_like(read[:, 0, 0], torch.nan), read, reason)
@@ -208,11 +209,10 @@ def describe(tails: Tails, rays: int, level: float, beta: float) -> FarField:
         one, start = gap > 0, _certain_from(tails, classes, level, beta)
     else:
         one, start = _certain_read(tails, classes, level, beta)
-    shaped = (
-        each.cpu().numpy().reshape(-1, rays)
-        for each in (classes, one, gap, tails.kinks, torch.where(one, start, torch.inf))
-    )
-    return FarField(*shaped, exact, tails.reason)
+    arrays = {"classes": classes, "tends_to_one": one, "slope_gap": gap, "last_kink": tails.kinks}
+    arrays["certain_from"] = torch.where(one, start, torch.inf)
+    shaped = {name: values.cpu().numpy().reshape(-1, rays) for name, values in arrays.items()}
+    return FarField(**shaped, exact=exact, reason=tails.reason)
 
 
 def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> torch.Tensor:

@@ -75,7 +75,7 @@ RECIPE = (
     " deterministic, precision, channels_last, eval_batch, device, threads"
 )
 PROBE = "kind, points, control, directions, radii, relative_radii, threshold, components, bisections"
-PROBE += ", norm, restarts, steps"
+PROBE += ", norm, restarts, steps, models"
 SECTIONS = "run, results, data_root, fetch, sources, datasets, models, losses, train, probes, calibrators, metrics"
 SECTIONS += ", experiments"
 MODEL = "name, options, resize, stem, weights, pretrained, outputs, preprocess, trained_on, recipe"
@@ -222,12 +222,12 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("probes.sphere", {"kind": "adversarial", "norm": 2}),
-            "probes.sphere.norm = 2: expected one of l2, inf",
+            "probes.sphere.norm = 2: expected one of inf, l2 (did you mean 'l2'?)",
         ),
         (
             put("probes.sphere.kind", "adverserial"),
-            "probes.sphere.kind = 'adverserial': expected one of adversarial, far_field, manifold, mixup_line,"
-            " nearest_other, sphere (did you mean 'adversarial'?) or module:object",
+            "probes.sphere.kind = 'adverserial': expected one of adversarial, certified, far_field, manifold,"
+            " mixup_line, nearest_other, sphere (did you mean 'adversarial'?) or module:object",
         ),
         (put("probes.sphere.threshold", 1), "probes.sphere.threshold = 1.0: expected a number below 1"),
         (

@@ -30,8 +30,8 @@ from typing import NamedTuple
 
 import torch
 
-from halobench.probing.certify.maps import Patch
-from halobench.probing.certify.network import Network, Step
+from halobench.models.piecewise.maps import Patch
+from halobench.models.piecewise.network import Network, Step
 
 HELD = 2**22  # numbers of rows that are held at a time
 UNIT = 2.0**-53

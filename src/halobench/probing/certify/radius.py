@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
 
-from halobench.calibration.arrays import as_array
 from halobench.core.errors import require
+from halobench.models.piecewise.layers import network_of
+from halobench.models.piecewise.maps import Patch
+from halobench.models.piecewise.network import Network
+from halobench.probing.attack import check_model
 from halobench.probing.certify.bounds import Balls, Bounds
-from halobench.probing.certify.layers import network_of
-from halobench.probing.certify.maps import Patch
-from halobench.probing.certify.network import Network
 
 PASSES = 8  # balls that are tried per sample, at most
 NEAR = 1.02  # a search ends when the least radius that failed is so near to the largest that was proved
@@ -68,27 +69,24 @@ def certified_radius(
     """
     require(0 < level < 1, "level", level, "a confidence between 0 and 1")
     require(0 < beta < math.inf, "beta", beta, "an inverse temperature above 0")
-    samples, labels = _checked(model, inputs, labels)
+    return certified(model, inputs, check_model(model, inputs, labels), level, beta)
+
+
+def certified(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    labels: np.ndarray,
+    level: float,
+    beta: float,
+    tick: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """Return radii as `certified_radius` does; `tick` is called before each ball that is tried."""
+    samples, targets = inputs.detach().cpu().double(), torch.from_numpy(labels)
     network = exact_network(model, samples)
-    classes = network.steps[-1].size
-    require(labels.max() < classes, "labels", int(labels.max()), f"labels from 0 to {classes - 1}, the model's outputs")
     with torch.no_grad():
         step = max(1, HELD // (samples[0].numel() * max(each.size for each in network.steps)))
-        parts = zip(samples.split(step), labels.split(step), strict=True)
-        return torch.cat([Search(network, *part, level, beta).run() for part in parts]).numpy()
-
-
-def _checked(model: nn.Module, inputs: torch.Tensor, labels: object) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return inputs as float64 and labels as int64, on the CPU; raise SpecError unless they are as above."""
-    require(not any(m.training for m in model.modules()), "model", "in train mode", "one in eval mode: model.eval()")
-    is_tensor = isinstance(inputs, torch.Tensor) and inputs.is_floating_point() and inputs.dim() >= 2 and len(inputs)
-    value = f"{getattr(inputs, 'dtype', type(inputs).__name__)} {tuple(getattr(inputs, 'shape', ()))}"
-    require(is_tensor, "inputs", value, "a float tensor (n, ...), n >= 1")
-    require(bool(torch.isfinite(inputs).all()), "inputs", "NaN or infinity", "finite numbers")
-    array = as_array(labels)
-    require(array.shape == (len(inputs),), "labels", f"shape {array.shape}", f"one a sample, ({len(inputs)},)")
-    require(array.dtype.kind in "iu" and array.min() >= 0, "labels", array.dtype, "integer labels of at least 0")
-    return inputs.detach().cpu().double(), torch.from_numpy(array.astype(np.int64))
+        parts = zip(samples.split(step), targets.split(step), strict=True)
+        return torch.cat([Search(network, *part, level, beta).run(tick) for part in parts]).numpy()
 
 
 def exact_network(model: nn.Module, samples: torch.Tensor) -> Network:
@@ -141,12 +139,13 @@ class Search:
         self.before: tuple[torch.Tensor, torch.Tensor] | None = None
         self.known: Bounds = {}  # of the smallest ball that failed
 
-    def run(self) -> torch.Tensor:
-        """Return the radii (m,)."""
+    def run(self, tick: Callable[[], None] = lambda: None) -> torch.Tensor:
+        """Return the radii (m,); `tick` is called before each ball that is tried."""
         for _ in range(PASSES):
             chosen = self.open.nonzero()[:, 0]
             if not len(chosen):
                 break
+            tick()
             self._try(chosen)
         return self.proved
 

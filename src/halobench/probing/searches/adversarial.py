@@ -6,7 +6,7 @@ For each calibrator it gives one radius of ``certainty`` per sample.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ def search(
 ) -> Found:
     """Attack the samples; one of the starts is the line to the nearest training sample of another label."""
     rows, _ = surroundings.nearest(samples.flatten(1), labels)
-    options = {"level": threshold, "betas": list(betas.values()), "rng": rng, "others": surroundings.take(rows)}
+    options: Any = {"level": threshold, "betas": list(betas.values()), "rng": rng, "others": surroundings.take(rows)}
     found = attack(model, samples, labels, effort=Effort(norm, restarts, steps, batch), **options)
     return {
         ("certainty", name): (each.radius[:, None], each.censored[:, None])

@@ -11,8 +11,8 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from halobench.core.errors import SpecError, describe_error
-from halobench.probing.certify import maps
-from halobench.probing.certify.network import Network
+from halobench.models.piecewise import maps
+from halobench.models.piecewise.network import Network
 
 KINDS = "linear layers, convolutions, batch norm, ReLU, average and max pooling, flatten, addition and dropout"
 ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
@@ -36,6 +36,7 @@ def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
     SpecError
         If it has a layer of another kind, which is named, or torch.fx can't trace it.
     """
+    model = nn.Sequential(model) if type(model) in LAYERS else model  # a layer alone would be traced inside
     try:
         graph = fx.Tracer().trace(model)
     except Exception as error:  # whatever a forward pass raises on stand-ins for tensors
@@ -59,8 +60,7 @@ class _Writer:
         """Append the steps of all nodes."""
         for node in graph.nodes:
             if node.op == "placeholder":
-                single = not self.places or not node.users
-                self.places[node] = 0 if single else self._refuse(node.op, node.name)
+                self.places[node] = self._refuse("a further input", node.name) if self.places else 0
             elif node.op != "output":
                 self.places[node] = self._step(node)
         result = node.args[0]

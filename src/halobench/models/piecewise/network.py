@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from halobench.probing.certify import maps
+from halobench.models.piecewise import maps
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,39 @@
+"""The largest ball on which the confidence is proved to keep the threshold: a lower bound of the worst-case radius.
+
+For each calibrator it gives one radius of ``certainty`` per sample. See `halobench.probing.certify`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from halobench.probing.certify.radius import LARGEST, certified
+from halobench.probing.rays import Surroundings
+from halobench.probing.search import Found
+
+
+def search(
+    model: torch.nn.Module,
+    samples: torch.Tensor,
+    labels: np.ndarray,
+    surroundings: Surroundings,
+    *,
+    betas: Mapping[str, float],
+    rng: np.random.Generator,
+    batch: int,
+    threshold: float,
+) -> Found:
+    """Certify the samples; a signal is heeded between two balls."""
+
+    def tick() -> None:
+        with torch.no_grad():
+            model(samples[:1])
+
+    found = {}
+    for name, beta in betas.items():
+        radius = certified(model, samples, labels, threshold, beta, tick)[:, None]
+        found["certainty", name] = radius, radius >= LARGEST
+    return found
