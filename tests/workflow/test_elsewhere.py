@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import ROOT, Workspace, needs, one_cell
+from conftest import ROOT, Workspace, needs, one_cell, tiny_config
 
 pytestmark = pytest.mark.workflow
 CELL = "runs/noisy/mlp/mixup2/seed0"
@@ -170,6 +170,15 @@ def test_cells_that_no_configuration_names_are_listed_and_a_renamed_one_is_adopt
     (tmp_path / "results/runs/noisy/mlp/mixup2").rename(tmp_path / "results/runs/noisy/mlp/mixed")
     assert not {path for path in untracked(workspace) if path.startswith("results/runs/")}
     assert "train" not in run(workspace, command="why").splitlines()[-1]
+
+
+def test_a_fresh_results_folder_by_its_whole_path_takes_several_targets(tmp_path):
+    """Snakemake lists such a folder once, and would miss the requests that are written for the second target."""
+    (tmp_path / "clone").mkdir()
+    workspace, results = Workspace(tmp_path / "clone", tiny_config()), tmp_path / "results"
+    targets = [f"{results}/runs/{data}/mlp/mixup2/seed0/metrics.csv" for data in ("clean", "noisy")]
+    said = run(workspace, "-n", "--cores", "2", "--results", str(results), "--", *targets)
+    assert re.search(r"^train +2$", said, re.M)
 
 
 def untracked(workspace: Workspace) -> set[str]:

@@ -36,7 +36,7 @@ class RuleInputs:
 
     def __init__(self, config: Config, results: Path, named: str):
         self.config, self.results, self.named = config, results, named
-        self.before_request: Callable[[], None] = lambda: None  # called when Snakemake builds its graph of jobs
+        self.after_request: Callable[[str], None] = lambda path: None  # called while Snakemake builds its graph of jobs
         self.inventory = functools.cache(self._inventory)
         self._drawn = functools.cache(self._drawn_jobs)
         self._request = functools.cache(self._write_request)
@@ -72,8 +72,8 @@ class RuleInputs:
         return path
 
     def _write_request(self, stage: str, wildcards: tuple[tuple[str, str], ...], name: str) -> str:
-        self.before_request()
         path = write_request(self.results, self.job(stage, dict(wildcards), name).request)
+        self.after_request(str(path))
         return f"{self.named}/{path.relative_to(self.results)}"
 
     def _drawn_jobs(self, experiment: str, scope: str) -> dict[tuple[str, str], Job]:

@@ -137,7 +137,13 @@ class Startup:
         unwritable = preflight.find_unwritable(config, self.results)
         # Snakemake would end the run at the first of them. Its ``--omit-from`` leaves out what depends on them as well.
         omitted = [str(self.results / job.record) for listed in unwritable.values() for job in listed]
-        inputs.before_request = lambda: self.workflow.dag.omitfiles.update(omitted)
+
+        def note_request(path: str) -> None:
+            self.workflow.dag.omitfiles.update(omitted)
+            # Snakemake lists a folder once, perhaps before this file was written, and takes others for missing.
+            self.workflow.iocache.exists_local[path] = True
+
+        inputs.after_request = note_request
         for folder, listed in unwritable.items():
             what = f"{count(len(listed), 'job')} left out, and all that would be made of the results"
             outcome.note_left_out(f"{folder} can't be written to: {what}")
