@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from halobench.experiment.displays import tables_read
+from halobench.experiment.displays import file_stem, tables_read
 from halobench.runner.startup import Startup, attempt
 from halobench.storage.layout import ORIGINS, STAGES, TABLES
 
