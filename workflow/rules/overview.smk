@@ -12,7 +12,11 @@ def captions_of(wildcards):
 
 
 CAPTIONS = {
-    name: path if os.path.isabs(path := caption(name, kind)) else workflow.source_path(path)
+    name: STARTUP.named(
+        path
+        if os.path.isabs(path := caption(name, kind))
+        else workflow.source_path(path)
+    )
     for kinds, kind in (("figures", "figure"), ("tables", "table"))
     for name in INPUTS.displays(kinds)
 }

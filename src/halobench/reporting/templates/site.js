@@ -7,8 +7,11 @@ const isDark = () => {
 
 (() => {
   const { classList, dataset } = document.documentElement;
-  // In a frame of Snakemake's report, links to other files lead nowhere.
-  if (window.self !== window.top) classList.add("framed");
+  // In a frame of Snakemake's report, which is light, links to other files lead nowhere.
+  if (window.self !== window.top) {
+    classList.add("framed");
+    dataset.theme = "light";
+  }
   let kept = {};
   try {
     kept = window.localStorage;
