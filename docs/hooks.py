@@ -181,14 +181,14 @@ makes it with the configuration of the last run, of its experiments and of those
 ### The pages of an experiment
 
 `results/tables/EXPERIMENT/overview.html` is the first of pages that one header joins: overview, claims, leaderboard,
-cells, explorer, figures, tables and how to cite. They work from disk, in light and dark, and print. Claims link to their
-figure and cells, cells to the cards of their seeds in the explorer, and every page to the files of its numbers. Filters
-are in a page's address: `cells.html#dataset=digits-noise50&loss=mixup2`.
+cells, explorer, figures, tables and how to cite. They work from disk, in light and dark, and print. Claims link to
+their figure and cells, cells to the cards of their seeds in the explorer, and pages to the files of their numbers.
+Filters are in a page's address: `cells.html#dataset=digits-noise50&loss=mixup2`.
 
 The leaderboard ranks losses and calibrations per data set by KL from the known posterior, which is the NLL in excess of
 what the posterior scores, or by NLL if there is none. A rank is what the differences allow: a method is placed before
-another only if their difference, paired over seeds and models, has a 95% t interval without 0, so that *1-3* is a method
-that two others may or may not beat. Comparisons are not corrected for their number.
+another only if their difference, paired over seeds and models, has a 95% t interval without 0, so that *1-3* is a
+method that two others may or may not beat. Comparisons are not corrected for their number.
 
 ### explorer
 

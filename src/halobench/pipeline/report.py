@@ -116,7 +116,7 @@ def run_table(name: str, tables: Path, out: Path, note: str = "", code: Code | N
 
         names = tables_read("tables", name)
         table = plugins.load("tables", name)(*tables_io.read_tables(tables, names).values())
-        run.outputs = layout.save(table, out, note)
+        run.outputs = layout.save(table, out, note, tables.resolve().name)
         run.facts["inputs"] = tables_io.checksums(tables, names)
 
 

@@ -94,7 +94,7 @@ class Startup:
         return self.named(CLAIMS if Path(CLAIMS).exists() else claims)
 
     def named(self, path: str) -> str:
-        """Return the path by which rules name a file of the workflow: relative, so that a moved folder reruns nothing."""
+        """Return the path by which rules name a file: relative, so that a moved folder reruns nothing."""
         original = getattr(path, "flags", {}).get("sourcecache_entry", path)
         if not Path(original).exists():
             return path  # a copy of a file that lies elsewhere in the world

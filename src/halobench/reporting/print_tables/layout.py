@@ -242,8 +242,10 @@ def table_page(table: Table, name: str, note: str = "", experiment: str = "") ->
     )
 
 
-def save(table: Table, stem: Path | str, note: str = "") -> list[Path]:
+def save(table: Table, stem: Path | str, note: str = "", experiment: str = "") -> list[Path]:
     """Write `stem`.csv (all numbers, long), `stem`.tex and `stem`.html, each completely or not at all.
+
+    The page names its `experiment` in its header.
 
     Returns
     -------
@@ -255,5 +257,5 @@ def save(table: Table, stem: Path | str, note: str = "") -> list[Path]:
     tables_io.write_csv(paths[0], table.numbers)
     with files.replacing(paths[1]) as temporary:
         temporary.write_text(latex(table, name, note), encoding="utf-8")
-    rendering.write(paths[2], table_page(table, name, note, paths[2].resolve().parent.name))
+    rendering.write(paths[2], table_page(table, name, note, experiment))
     return paths
