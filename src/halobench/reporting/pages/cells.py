@@ -86,7 +86,7 @@ def _line(keys: dict[str, str], seeds: Sequence[list[Any]], experiment: str) -> 
 
 def _mean(values: Sequence[Any], form: str) -> Any:
     """Return the mean of numbers with their standard deviation, as an entry; with ≥ if one is censored."""
-    keys = [value.key if isinstance(value, Entry) else value for value in values]
+    keys: list[Any] = [value.key if isinstance(value, Entry) else value for value in values]
     if any(isinstance(key, str) for key in keys):
         return ""
     known = np.array([key for key in keys if not math.isnan(key)], dtype=float)

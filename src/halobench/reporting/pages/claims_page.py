@@ -44,7 +44,9 @@ def claims_html(table: pd.DataFrame, experiment: str = "") -> str:
     """
     whole, rows = table[table["scope"] == "all"], table.to_dict("records")
     tested, untested = whole[whole["verdict"] != "not_tested"], whole[whole["verdict"] == "not_tested"]
-    pairs = {claim: part for claim, part in table[table["scope"] != "all"].groupby("claim", sort=False)}
+    pairs = {str(claim): part for claim, part in table[table["scope"] != "all"].groupby("claim", sort=False)}
+    decided: Iterable[Any] = tested.itertuples()
+    left: Iterable[Any] = untested.itertuples()
     themed = tested.assign(theme=tested["statistic"].map(finding.theme_of))
     return render(
         "claims.html",
@@ -54,10 +56,10 @@ def claims_html(table: pd.DataFrame, experiment: str = "") -> str:
         finding=finding.finding(rows),
         themes=finding.theme_lines(rows),
         columns=COLUMNS,
-        lines=[_line(row, pairs.get(row.claim, whole[:0])) for row in tested.itertuples()],
+        lines=[_line(row, pairs.get(row.claim, whole[:0])) for row in decided],
         selects=_choices(themed, ("theme", "fit", "verdict")),
         untested_columns=UNTESTED,
-        untested=[Line({}, (_test(row), labels.calibrator_label(row.fit), row.note)) for row in untested.itertuples()],
+        untested=[Line({}, (_test(row), labels.calibrator_label(row.fit), row.note)) for row in left],
     )
 
 

@@ -68,7 +68,7 @@ def boards(metrics: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a table per data set: its name, models, metric, columns and lines."""
     rows = table_views.preferred_labels(metrics)
     rows = rows[~rows["loss"].isin(["reference", NO_LOSS]) & (rows["calibrator"] != NOT_USABLE)]
-    groups = {name: part for name, part in rows.groupby("dataset", sort=False)}
+    groups = {str(name): part for name, part in rows.groupby("dataset", sort=False)}
     return [_board(name, groups[name]) for name in labels.ordered(groups, labels.DATASETS)]
 
 
@@ -99,17 +99,21 @@ def _line(
 ) -> Line:
     """Return the row of a method: its rank, the mean over `seeds` of `metric`, and the `means` of others."""
     (loss, calibrator), (first, last) = method, rank
-    known = seeds[~np.isnan(seeds)]
-    mean, low, high = t_intervals(known[None])[0].tolist()
-    others = [name for name in OTHERS if name != metric]
+    known = ~np.isnan(seeds)
+    mean, low, high = t_intervals(seeds[known][None])[0].tolist()
+    others = [
+        float(means.loc[name].to_numpy(dtype=float)[known].mean()) if name in means.index else np.nan
+        for name in OTHERS
+        if name != metric
+    ]
     return Line(
         {"dataset": dataset, "loss": loss, "calibrator": calibrator},
         (
             Entry(f"{first}" if first == last else f"{first}–{last}", first, "best" if first == 1 else ""),
             *(labels.loss_label(loss), labels.calibrator_label(calibrator), mean),
             Entry(f"[{number(max(low, 0))}, {number(high)}]" if np.isfinite(low) else "–", low),
-            *(float(means.loc[name].mean()) if name in means.index else np.nan for name in others),
-            *(len(known), Entry("", links=(("cells", address("cells", dataset=dataset, loss=loss)),))),
+            *others,
+            *(int(known.sum()), Entry("", links=(("cells", address("cells", dataset=dataset, loss=loss)),))),
         ),
     )
 
