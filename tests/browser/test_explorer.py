@@ -261,6 +261,30 @@ def test_values_that_are_not_finite_are_told_and_not_drawn(finished, open_file, 
     assert opened.errors == []
 
 
+def test_experiments_have_notes_links_and_cells_of_their_own(finished, open_file, tmp_path):
+    """A comparison across them names the other by its experiment; plug-ins are among the words."""
+    found = explorer.gather(finished.folder / "results/tables", ["tiny"], note={"other": "partial: 3 of 16 cells"})
+    text = json.dumps(found["experiments"]["tiny"]).replace('"oracle"', '"mine.fits:bent"')
+    found["experiments"]["other"] = json.loads(text)
+    path = tmp_path / "explorer.html"
+    path.write_text(explorer.explorer_page(found))
+    opened = open_file(path)
+    opened.wait_for_selector("body[data-ready=true]")
+    assert "Not all" not in opened.locator("#summary").inner_text()
+    choose(opened, experiment="other")
+    assert "Not all: partial: 3 of 16 cells" in opened.locator("#summary").inner_text()
+    links = opened.locator("nav.site a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+    assert links[0] == "tables/other/overview.html"
+    assert links[-1] == "tables/other/overview.html#cite"
+    assert "the plug-in mine.fits:bent" in opened.locator("dl").text_content().lower()
+    opened.evaluate(f"location.hash = 'experiment=other&compare={CELL},tiny:{CELL}'")
+    opened.wait_for_selector("dialog[open]")
+    text = opened.locator("#card-body").inner_text()
+    assert f"{CELL} (experiment other)" in text
+    assert f"{CELL} (experiment tiny)" in text
+    assert "They don't differ." in text
+
+
 def test_names_cannot_break_the_page(finished, open_file, tmp_path):
     """A name is text wherever it stands."""
     found = explorer.gather(finished.folder / "results/tables", ["tiny"])

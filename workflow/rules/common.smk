@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from halobench.experiment.displays import file_stem, tables_read
+from halobench.experiment.displays import tables_read
 from halobench.runner.startup import Startup, attempt
 from halobench.storage.layout import ORIGINS, STAGES, TABLES
 
@@ -110,6 +110,24 @@ def caption(name, kind="figure"):
         path.get_path_or_uri(secret_free=False)
     ).exists() or workflow.sourcecache.exists(path)
     return f"../report/{name if there else kind}.rst"
+
+
+# The captions of all figures and tables, as inputs: pages quote them.
+CAPTIONS = {
+    name: STARTUP.named(
+        path
+        if os.path.isabs(path := caption(name, kind))
+        else workflow.source_path(path)
+    )
+    for kind in ("figure", "table")
+    for name in INPUTS.displays(f"{kind}s")
+}
+
+
+def captions_of(wildcards):
+    """The captions of an experiment's figures and tables."""
+    job = INPUTS.job("overview", wildcards)
+    return [CAPTIONS[name] for name in (*job.spec["figures"], *job.spec["tables"])]
 
 
 def train_threads(wildcards):

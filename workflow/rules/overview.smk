@@ -1,27 +1,4 @@
 # What was run and what came out, on pages of their own, and for the report's front page.
-
-
-def captions_of(wildcards):
-    """The captions of an experiment's figures and tables, which its pages quote."""
-    names = [
-        file_stem(name)
-        for kind in ("figures", "tables")
-        for name in getattr(INPUTS.config, kind)(wildcards.experiment)
-    ]
-    return [CAPTIONS[name] for name in names]
-
-
-CAPTIONS = {
-    name: STARTUP.named(
-        path
-        if os.path.isabs(path := caption(name, kind))
-        else workflow.source_path(path)
-    )
-    for kinds, kind in (("figures", "figure"), ("tables", "table"))
-    for name in INPUTS.displays(kinds)
-}
-
-
 rule overview:
     input:
         tables=[f"{TABLE}/{table}.parquet" for table in (*TABLES, *ORIGINS, "claims")],

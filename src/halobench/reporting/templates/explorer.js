@@ -67,6 +67,7 @@ function openExperiment() {
     `${counted(losses, "loss", "losses")}, up to ${counted(seeds, "seed")}. Bars, lines and ±: means over seeds with their ${data.over_seeds}. ` +
     `Brackets, of single cells: ${data.over_samples}.` + (data.notes[chosen("experiment")] ? ` Not all: ${data.notes[chosen("experiment")]}.` : "");
   document.querySelector(".site b span").textContent = chosen("experiment");
+  document.querySelector(".site a[aria-current]").setAttribute("href", `#experiment=${encodeURIComponent(chosen("experiment"))}`);
   for (const link of document.querySelectorAll(".site a[href*='/']")) {
     link.setAttribute("href", link.getAttribute("href").replace(/[^/]+(\/[^/]+)$/, `${encodeURIComponent(chosen("experiment"))}$1`));
   }
