@@ -43,7 +43,7 @@ $(VENV)/.installed-bench: pyproject.toml | $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/halobench run --config 'run=[demo]'
 	@$(MAKE) --no-print-directory report
-	@echo "Look at results/report.html, results/explorer.html and results/figures/demo/summary.png; tables are in results/tables/demo."
+	@echo "Look at results/tables/demo/overview.html (the first of its pages), results/report.html and results/figures/demo/summary.png; tables are in results/tables/demo."
 
 theory: $(VENV)/.installed
 	$(BIN)/halobench run --config 'run=[theory]'

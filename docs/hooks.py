@@ -178,6 +178,18 @@ PAGES_TEXT = """### report
 and what came out; the menu on the left has figures and tables by category, each with its caption. `halobench report`
 makes it with the configuration of the last run, of its experiments and of those whose results are complete.
 
+### The pages of an experiment
+
+`results/tables/EXPERIMENT/overview.html` is the first of pages that one header joins: overview, claims, leaderboard,
+cells, explorer, figures, tables and how to cite. They work from disk, in light and dark, and print. Claims link to
+their figure and cells, cells to the cards of their seeds in the explorer, and pages to the files of their numbers.
+Filters are in a page's address: `cells.html#dataset=digits-noise50&loss=mixup2`.
+
+The leaderboard ranks losses and calibrations per data set by KL from the known posterior, which is the NLL in excess of
+what the posterior scores, or by NLL if there is none. A rank is what the differences allow: a method is placed before
+another only if their difference, paired over seeds and models, has a 95% t interval without 0, so that *1-3* is a
+method that two others may or may not beat. Comparisons are not corrected for their number.
+
 ### explorer
 
 ![The explorer's first screen](explorer.png)
@@ -185,9 +197,11 @@ makes it with the configuration of the last run, of its experiments and of those
 `results/explorer.html` is one page as well. The menus at its top choose what is shown: bars are means over seeds with
 95% t intervals over seeds, and circles are single cells, whose brackets are bootstrap intervals over test samples.
 Hover over a point to see which cell it is, and click it for the cell's
-card: spec, temperatures with certificates, metrics, training curve, and the commands to reproduce it. The table at
+card: metrics, temperatures with certificates, training curve, spec, and the commands to reproduce it. Two cards are
+compared by *Compare* on the one and then on the other. The table at
 the end has the same numbers, and opens the same cards by keyboard. What is chosen is in the page's address, which can
-be sent. A grid of 10,000 cells makes a page of 38 MiB, which opened in 7 seconds on two cores. `halobench show CELL`
+be sent: `#cell=digits/mlp/mixup2/seed0` opens a card, `#compare=CELL,CELL` two, and `EXPERIMENT:CELL` is one of another
+experiment. A grid of 10,000 cells makes a page of 38 MiB, which opened in 7 seconds on two cores. `halobench show CELL`
 prints a card in a terminal:
 
 ![A card in the terminal](show.png)"""

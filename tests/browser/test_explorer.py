@@ -129,7 +129,7 @@ def test_a_click_on_a_point_opens_the_card_of_its_cell(page):
         names.append(opened.locator("#card-title").inner_text())
         value = points["y"][number]
         rows = opened.locator("#card-body tr", has_text="NLL (nats)").all_inner_texts()
-        assert any(f"{value:.4g}" in row for row in rows), (names, value)
+        assert any(f"{value:.3f}" in row for row in rows), (names, value)
         opened.keyboard.press("Escape")
         assert not opened.locator("dialog").is_visible()
     assert names == ["noisy/mlp/mixup2/seed0", "noisy/mlp/mixup2/seed1"]
@@ -175,11 +175,61 @@ def test_choices_are_in_the_address_and_come_back(page):
     assert opened.locator("select[name=metric]").input_value() == "nll"
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_it_is_used_by_keyboard_and_screen_reader(page, axe, width):
+def test_the_address_of_a_cell_opens_its_card_and_closing_it_leaves_the_address(page):
+    opened = page(choices=f"cell={CELL}")
+    assert opened.locator("dialog[open] #card-title").inner_text() == CELL
+    assert opened.locator("select[name=dataset]").input_value() == "noisy"
+    opened.keyboard.press("Escape")
+    opened.wait_for_function("!location.hash.includes('cell=')")
+    opened.get_by_role("button", name=CELL, exact=True).click()
+    opened.wait_for_function("location.hash.includes('cell=')")
+    opened.reload()
+    opened.wait_for_selector("dialog[open]")
+    assert opened.locator("#card-title").inner_text() == CELL
+
+
+def test_two_cells_are_compared_by_cards_and_by_address(page, finished):
+    other = CELL.replace("mixup2", "cross_entropy")
+    opened = page(choices="dataset=noisy")
+    for name, press in ((CELL, "Compare with another cell"), (other, f"Compare with {CELL}")):
+        opened.get_by_role("button", name=name, exact=True).click()
+        opened.get_by_role("button", name=press).click()
+    assert opened.locator("#card-title").inner_text() == "Two cells compared"
+    metrics = table(finished, "metrics").query(
+        "split == 'test' and labels == 'noisy' and metric == 'nll' and seed == 1"
+    )
+    metrics = metrics.query("dataset == 'noisy' and model == 'mlp' and calibrator == 'exact'").set_index("loss")[
+        "value"
+    ]
+    row = ["NLL (nats)", "TS (optimal)", *(f"{metrics[loss]:.3f}" for loss in ("mixup2", "cross_entropy"))]
+    row.append(f"{metrics['cross_entropy'] - metrics['mixup2']:.3f}")
+    text = opened.locator("#card-body").inner_text()
+    assert "loss.name" in text
+    shown = [
+        [cell.split(" [")[0] for cell in tr.locator("td").all_inner_texts()]
+        for tr in opened.locator("#card-body tr", has_text="NLL (nats)").all()
+    ]
+    assert row in shown
+    opened.reload()
+    opened.wait_for_selector("dialog[open]")
+    assert opened.locator("#card-body").inner_text() == text
+
+
+def test_charts_follow_the_choice_of_dark(page):
+    opened = page()
+    ground = "document.querySelector('#scores').layout.paper_bgcolor"
+    assert opened.evaluate(ground) == "rgb(255, 255, 255)"
+    opened.get_by_role("button", name="Switch between light and dark").click()
+    assert opened.evaluate(ground) == opened.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert opened.evaluate(ground) != "rgb(255, 255, 255)"
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_it_is_used_by_keyboard_and_screen_reader(page, axe, width, scheme):
     opened = page(width)
+    opened.emulate_media(color_scheme=scheme)
     assert [str(finding) for finding in axe(opened, serious=True)] == []
-    opened.keyboard.press("Tab")
+    opened.locator("summary").first.focus()
     opened.keyboard.press("Enter")  # unfolds what the words mean
     assert opened.get_by_text("a bound on what any temperature can achieve").is_visible()
     opened.keyboard.press("Tab")
@@ -211,6 +261,30 @@ def test_values_that_are_not_finite_are_told_and_not_drawn(finished, open_file, 
     assert opened.errors == []
 
 
+def test_experiments_have_notes_links_and_cells_of_their_own(finished, open_file, tmp_path):
+    """A comparison across them names the other by its experiment; plug-ins are among the words."""
+    found = explorer.gather(finished.folder / "results/tables", ["tiny"], note={"other": "partial: 3 of 16 cells"})
+    text = json.dumps(found["experiments"]["tiny"]).replace('"oracle"', '"mine.fits:bent"')
+    found["experiments"]["other"] = json.loads(text)
+    path = tmp_path / "explorer.html"
+    path.write_text(explorer.explorer_page(found))
+    opened = open_file(path)
+    opened.wait_for_selector("body[data-ready=true]")
+    assert "Not all" not in opened.locator("#summary").inner_text()
+    choose(opened, experiment="other")
+    assert "Not all: partial: 3 of 16 cells" in opened.locator("#summary").inner_text()
+    links = opened.locator("nav.site a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+    assert links[0] == "tables/other/overview.html"
+    assert links[-1] == "tables/other/overview.html#cite"
+    assert "the plug-in mine.fits:bent" in opened.locator("dl").text_content().lower()
+    opened.evaluate(f"location.hash = 'experiment=other&compare={CELL},tiny:{CELL}'")
+    opened.wait_for_selector("dialog[open]")
+    text = opened.locator("#card-body").inner_text()
+    assert f"{CELL} (experiment other)" in text
+    assert f"{CELL} (experiment tiny)" in text
+    assert "They don't differ." in text
+
+
 def test_names_cannot_break_the_page(finished, open_file, tmp_path):
     """A name is text wherever it stands."""
     found = explorer.gather(finished.folder / "results/tables", ["tiny"])
@@ -229,7 +303,8 @@ def test_the_same_tables_give_the_same_bytes(finished, tmp_path):
     for name in ("a.html", "b.html"):
         explorer.write(tmp_path / name, ["tiny"], results / "tables")
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
-    assert (tmp_path / "a.html").read_bytes() == (results / "explorer.html").read_bytes()
+    made = explorer.explorer_page(explorer.gather(results / "tables", ["tiny"]))  # next to the tables, links are others
+    assert made == (results / "explorer.html").read_text("utf-8")
 
 
 def test_partial_grids_have_a_page_that_says_so(finished, tmp_path, open_file):
@@ -239,4 +314,4 @@ def test_partial_grids_have_a_page_that_says_so(finished, tmp_path, open_file):
     assert done.returncode == 0, done.stderr[-2000:]
     opened = open_file(workspace.folder / "results/partial/explorer.html")
     opened.wait_for_selector("body[data-ready=true]")
-    assert "Not all: tiny, partial: 14 of 16 cells" in opened.locator("#summary").inner_text()
+    assert "Not all: partial: 14 of 16 cells" in opened.locator("#summary").inner_text()

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pandas as pd
 import pytest
 
+from browser.conftest import is_remote
 from conftest import tiny_figures, tiny_tables
 from halobench.reporting import labels as names
+from halobench.reporting.pages.claims_page import FIGURES
 from halobench.results import finding
 from halobench.results.names import THEMES
 
 pytestmark = [pytest.mark.browser, pytest.mark.workflow]
 
-OWN = ("overview", "cells", "claims", *tiny_tables())
+OWN = ("overview", "leaderboard", "cells", "claims", "figures", "tables", *tiny_tables())
+SITE = ("Overview", "Claims", "Leaderboard", "Cells", "Explorer", "Figures", "Tables", "Cite")
 WIDTHS = (1280, 390)
 SORTED = """([index, column]) => {
-  const body = document.querySelectorAll("table")[index].tBodies[0];
-  return [...body.querySelectorAll("tr.item")].map(row => row.cells[column].dataset.value);
+  const bodies = [...document.querySelectorAll("table")[index].tBodies];
+  const folded = bodies[0].matches(".item");
+  const rows = folded ? bodies.map(body => body.rows[0]) : [...bodies[0].querySelectorAll(".item")];
+  return rows.map(row => row.cells[column].dataset.value);
 }"""
 
 
@@ -31,7 +36,7 @@ def pages(finished) -> Path:
 
 def shown_rows(page, within: str) -> list[dict[str, str]]:
     """The data attributes of the rows that are seen."""
-    rows = page.locator(f"{within} tr.item")
+    rows = page.locator(f"{within} .item")
     found = rows.evaluate_all("rows => rows.filter(row => !row.closest('[hidden]')).map(row => ({...row.dataset}))")
     return list(found)
 
@@ -92,13 +97,17 @@ def test_every_figure_of_the_report_loads(report, open_file):
     assert page.errors == []
 
 
-def test_links_of_the_front_page_open_pages_that_work_inside_the_report(report, open_file):
+def test_links_of_the_front_page_open_pages_next_to_the_report_and_copies_inside_it(report, open_file):
     page = open_file(report)
+    links = page.evaluate("[...document.querySelectorAll('.pages a')].map(link => link.href)")
+    places = [Path(unquote(urlsplit(link).path)) for link in links if link.startswith("file:")]
+    assert [place.stem for place in places] == [name.lower() for name in SITE[:-1]]
+    assert all(place.is_file() for place in places)
     links = {"everything on one page": "Experiment tiny", "claims": "Claims and verdicts"}
-    links |= {"every cell": "Every cell of tiny"}
+    links |= {"every cell": "Cells of tiny"}
     for text, title in links.items():
         page.reload()
-        page.locator(".pages a", has_text=text).click()
+        page.locator(".pages", has_text="Copies").locator("a", has_text=text).click()
         frame = page.frame_locator("iframe")
         frame.locator("h1").wait_for()
         assert frame.locator("h1").inner_text().startswith(title)
@@ -121,10 +130,12 @@ def test_what_axe_finds_in_snakemakes_own_shell_is_told(report, open_file, axe):
 # Pages of ours --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light")])
 @pytest.mark.parametrize("name", OWN)
-def test_pages_of_ours_pass_axe_and_fit_the_window(pages, open_file, axe, name, width):
+def test_pages_of_ours_pass_axe_and_fit_the_window(pages, open_file, axe, name, width, scheme):
     page = open_file(pages / f"{name}.html", width)
+    page.emulate_media(color_scheme=scheme)
+    assert page.locator("nav.site a").all_inner_texts() == list(SITE)
     for fold in page.locator("details > summary").all():
         fold.click()
     assert [str(finding) for finding in axe(page, serious=True)] == []
@@ -133,9 +144,75 @@ def test_pages_of_ours_pass_axe_and_fit_the_window(pages, open_file, axe, name, 
     assert page.requests_made == []
 
 
+def test_every_link_of_the_site_opens_something_offline(pages, open_file):
+    """Files are there, places on pages too, and what an address chooses is chosen."""
+    results = pages.parents[1]
+    found, left = {}, [pages / "overview.html"]
+    while left:
+        path = left.pop()
+        page = open_file(path)
+        page.wait_for_load_state()
+        links = {link for link in page.evaluate("[...document.links].map(link => link.href)") if not is_remote(link)}
+        found[path] = (set(page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")), links)
+        assert page.errors == []
+        page.close()
+        for link in links:
+            other = Path(unquote(urlsplit(link).path))
+            assert other.is_file(), (path, link)
+            if other.suffix == ".html" and other not in (*found, *left):
+                left.append(other)
+    assert set(found) == {pages / f"{name}.html" for name in OWN} | {results / "explorer.html"}
+    for _, links in found.values():
+        for link in links:
+            path, place = Path(unquote(urlsplit(link).path)), urlsplit(link).fragment
+            if place and "=" not in place:
+                assert place in found[path][0] or place in FIGURES.values(), link
+
+
+def test_claims_lead_to_cells_and_cells_to_cards(pages, open_file):
+    page = open_file(pages / "claims.html")
+    page.locator("button.unfold").first.click()
+    link = page.locator(".beneath a").first
+    wanted = dict(parse_qsl(link.get_attribute("href").partition("#")[2]))
+    link.click()
+    rows = shown_rows(page, "#cells")
+    assert rows
+    assert all(row[key] == value for row in rows for key, value in wanted.items())
+    page.locator("tbody.item:not([hidden]) button.unfold").first.click()
+    card = page.locator(".beneath:not([hidden]) a").first
+    name = dict(parse_qsl(card.get_attribute("href").partition("#")[2]))["cell"]
+    card.click()
+    page.wait_for_selector("dialog[open]")
+    assert page.locator("#card-title").inner_text() == name
+
+
+def test_dark_is_chosen_once_for_all_pages_and_never_printed(pages, open_file):
+    page = open_file(pages / "overview.html")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.get_by_role("button", name="Switch between light and dark").click()
+    dark = page.evaluate(ground)
+    assert dark != light
+    page.get_by_role("link", name="Cells", exact=True).click()
+    assert page.evaluate(ground) == dark
+    page.emulate_media(media="print")
+    assert page.evaluate(ground) == light
+    assert not page.locator("nav.site").is_visible()
+
+
+def test_nothing_is_hidden_at_1280_pixels_until_more_columns_are_asked_for(pages, open_file):
+    for name in ("cells", "claims"):
+        page = open_file(pages / f"{name}.html")
+        fits = "(() => { const box = document.querySelector('.scroll'); return box.scrollWidth <= box.clientWidth; })()"
+        assert page.evaluate(fits), name
+        assert not page.locator("thead th.more").first.is_visible()
+        page.get_by_role("button", name="More columns").click()
+        assert page.locator("thead th.more").first.is_visible()
+
+
 def test_a_heading_sorts_by_its_numbers_both_ways_and_nothing_comes_last(pages, open_file):
     page = open_file(pages / "cells.html")
-    head = page.locator("th", has_text="NLL, TS (optimal)")
+    head = page.locator("th", has_text="NLL TS (opt.)")
     column = int(head.get_attribute("data-column"))
     for way, sign in (("ascending", 1), ("descending", -1)):
         head.locator("button").click()
@@ -151,6 +228,12 @@ def test_a_heading_sorts_by_its_numbers_both_ways_and_nothing_comes_last(pages, 
     assert head.get_attribute("aria-sort") == "none"
     words = page.evaluate(SORTED, [0, int(other.get_attribute("data-column"))])
     assert words == sorted(words)
+    # Seeds go where their means go.
+    for body in page.locator("tbody.item").all():
+        assert {row.locator("td").nth(0).inner_text() for row in body.locator("tr.beneath").all()} <= {
+            body.locator("tr td").first.inner_text(),
+            "",
+        }
 
 
 def test_blocks_of_a_printed_table_are_sorted_each_by_itself(pages, open_file):
@@ -166,17 +249,20 @@ def test_blocks_of_a_printed_table_are_sorted_each_by_itself(pages, open_file):
     assert [text.split("\n")[0] for text in after] == [text.split("\n")[0] for text in before]
 
 
-def test_a_filter_leaves_the_rows_of_a_data_set_and_reset_brings_all_back(pages, open_file):
+def test_a_filter_leaves_the_rows_of_a_data_set_is_in_the_address_and_reset_brings_all_back(pages, open_file):
     page = open_file(pages / "cells.html")
-    assert len(shown_rows(page, "#cells")) == 16
+    assert len(shown_rows(page, "#cells")) == 8
     page.get_by_label("Data set").select_option("noisy")
-    assert [row["dataset"] for row in shown_rows(page, "#cells")] == ["noisy"] * 8
+    assert [row["dataset"] for row in shown_rows(page, "#cells")] == ["noisy"] * 4
     page.get_by_label("Loss").select_option("mixup2")
+    assert page.url.endswith("#dataset=noisy&loss=mixup2")
+    page.reload()
     rows = shown_rows(page, "#cells")
     assert {(row["dataset"], row["loss"]) for row in rows} == {("noisy", "mixup2")}
-    assert page.locator("form.filters output").inner_text() == f"{len(rows)} of 16 cells"
+    assert page.locator("form.filters output").inner_text() == f"{len(rows)} of 8 rows"
     page.get_by_role("button", name="Reset filters").click()
-    assert len(shown_rows(page, "#cells")) == 16
+    page.wait_for_function("document.querySelector('output').textContent.startsWith('8 of')")
+    assert len(shown_rows(page, "#cells")) == 8
 
 
 def test_a_filter_hides_tables_without_rows_left(pages, open_file):
@@ -190,16 +276,6 @@ def test_without_a_script_all_is_there_to_be_read(pages, browser):
     context = browser.new_context(java_script_enabled=False, offline=True)
     page = context.new_page()
     page.goto((pages / "cells.html").resolve().as_uri())
-    assert page.locator("tr.item:visible").count() == 16
+    assert page.locator("tr.beneath:visible").count() == 16
     assert page.locator("form.filters:visible").count() == 0
     context.close()
-
-
-def test_what_is_shown_is_what_the_tables_hold(pages, open_file):
-    page = open_file(pages / "cells.html")
-    metrics = pd.read_parquet(pages / "metrics.parquet").query("split == 'test' and metric == 'nll'")
-    column = int(page.locator("th", has_text="NLL, uncalibrated").get_attribute("data-column"))
-    labels = "noisy" if "noisy" in set(metrics["labels"]) else "drawn"
-    own = metrics[(metrics["labels"] == labels) & (metrics["calibrator"] == "none") & (metrics["loss"] != "reference")]
-    shown = sorted(float(value) for value in page.evaluate(SORTED, [0, column]))
-    assert all(math.isclose(a, b) for a, b in zip(shown, sorted(own["value"]), strict=True))

@@ -190,7 +190,7 @@ def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
     assert set(names["result"].curves["radius"].dropna()) == {1.0, 5.0}
     assert names["result"].radii["point"].nunique() == 40
     assert {path.name for path in tmp_path.iterdir()} == {
-        f"{n}.{kind}" for n in ("halos", "radii") for kind in ("pdf", "png")
+        f"{n}.{kind}" for n in ("halos", "radii") for kind in ("pdf", "png", "svg")
     }
     assert capsys.readouterr().out.count("\n") >= 4
 

@@ -67,11 +67,12 @@ def test_aggregation_imports_neither_torch_nor_snakemake(finished, tmp_path):
     assert (tmp_path / "aggregate.json").is_file()
 
 
-def test_every_figure_is_there_in_both_formats(finished):
+def test_every_figure_is_there_in_all_formats(finished):
     for name in tiny_figures():
         stem = finished.folder / f"results/figures/tiny/{name}"
         assert stem.with_suffix(".png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
         assert stem.with_suffix(".pdf").read_bytes()[:5] == b"%PDF-"
+        assert b"<svg" in stem.with_suffix(".svg").read_bytes()[:1000]
 
 
 def test_every_table_for_print_is_there_and_holds_the_means_of_the_metrics(finished):

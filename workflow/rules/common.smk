@@ -112,6 +112,24 @@ def caption(name, kind="figure"):
     return f"../report/{name if there else kind}.rst"
 
 
+# The captions of all figures and tables, as inputs: pages quote them.
+CAPTIONS = {
+    name: STARTUP.named(
+        path
+        if os.path.isabs(path := caption(name, kind))
+        else workflow.source_path(path)
+    )
+    for kind in ("figure", "table")
+    for name in INPUTS.displays(f"{kind}s")
+}
+
+
+def captions_of(wildcards):
+    """The captions of an experiment's figures and tables."""
+    job = INPUTS.job("overview", wildcards)
+    return [CAPTIONS[name] for name in (*job.spec["figures"], *job.spec["tables"])]
+
+
 def train_threads(wildcards):
     """The recipe's CPU threads."""
     return INPUTS.recipe(wildcards).threads

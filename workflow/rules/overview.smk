@@ -4,6 +4,7 @@ rule overview:
         tables=[f"{TABLE}/{table}.parquet" for table in (*TABLES, *ORIGINS, "claims")],
         records=[f"{TABLE}/{name}.json" for name in ("aggregate", "claims")],
         figure=INPUTS.front_figure,
+        captions=captions_of,
         request=INPUTS.request("overview"),
     output:
         outputs(
@@ -33,4 +34,4 @@ rule overview:
         folder=output_folder,
     shell:
         "halobench overview --request {input.request} --tables {params.folder} --out {params.folder}"
-        " --figure={input.figure:q} >> {log} 2>&1"
+        " --figure={input.figure:q} --captions {input.captions:q} >> {log} 2>&1"

@@ -165,7 +165,7 @@ def _overview(args: argparse.Namespace) -> None:
     from halobench.pipeline.report import run_overview
 
     spec, code = _request(args, {"config": args.spec, "note": args.note})
-    run_overview(spec, args.tables, args.out, args.figure, code)
+    run_overview(spec, args.tables, args.out, args.figure, args.captions, code)
 
 
 SPEC = option("--spec", type=read_spec, metavar="JSON", help="what to do, as JSON, or @FILE")
@@ -326,6 +326,7 @@ COMMANDS = (
             *(TABLES, OUT),
             option("--spec", type=read_spec, default={}, metavar="JSON", help="its configuration, to be shown"),
             option("--figure", type=read_file, metavar="FILE", help="the PNG that sums it up"),
+            path("--captions", "captions, named after figures and tables", "FILE", nargs="*", default=()),
             *(note("printed on each page"), REQUEST),
         ),
         logged=True,

@@ -66,7 +66,7 @@ TEMPLATES = {
     "claims": ("claims.html",),
     "table": ("print_table.html",),
     "explorer": ("explorer.html",),
-    "overview": ("overview.html", "cells.html", "front.html"),
+    "overview": ("overview.html", "leaderboard.html", "cells.html", "figures.html", "table_list.html", "front.html"),
 }
 
 

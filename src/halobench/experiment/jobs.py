@@ -125,7 +125,10 @@ def table_job(experiment: str, name: str, note: str = "", scope: str = "") -> Jo
 
 def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "") -> list[Job]:
     """Return the jobs that make an experiment's tables, figures and pages."""
-    overview = {"experiment": experiment, "note": note, "config": config.used(experiment)}
+    overview = {
+        **{"experiment": experiment, "note": note, "config": config.used(experiment)},
+        **{kind: [file_stem(name) for name in getattr(config, kind)(experiment)] for kind in ("figures", "tables")},
+    }
     return [
         Job("aggregate", experiment, {"experiment": experiment}, scope=scope),
         Job("claims", experiment, {}, scope=scope),
@@ -135,8 +138,8 @@ def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "")
     ]
 
 
-def explorer_job(experiments: Iterable[str], note: str = "", scope: str = "") -> Job:
-    """Return the job that makes the page on which cells of experiments are looked up."""
+def explorer_job(experiments: Iterable[str], note: str | Mapping[str, str] = "", scope: str = "") -> Job:
+    """Return the job that makes the page on which cells of experiments are looked up; `note` is by experiment."""
     return Job("explorer", "explorer", {"experiments": list(experiments), "note": note}, scope=scope)
 
 

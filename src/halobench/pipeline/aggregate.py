@@ -58,5 +58,5 @@ def run_claims(claims: Path, tables: Path, out: Path, code: Code | None = None) 
         csv, parquet, page = run.outputs
         tables_io.write_csv(csv, verdicts)
         tables_io.write_parquet(parquet, verdicts)
-        rendering.write(page, claims_html(verdicts))
+        rendering.write(page, claims_html(verdicts, tables.resolve().name))
         run.facts["inputs"] = {"claims": files.checksum(claims)} | tables_io.checksums(tables, TABLES)

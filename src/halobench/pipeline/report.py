@@ -21,26 +21,35 @@ TABLE_STAGES = ("aggregate", "claims")  # whose records are next to the tables
 
 
 def run_overview(
-    spec: Mapping[str, Any], tables: Path, out: Path, figure: Path | None = None, code: Code | None = None
+    spec: Mapping[str, Any],
+    tables: Path,
+    out: Path,
+    figure: Path | None = None,
+    captions: Iterable[Path] = (),
+    code: Code | None = None,
 ) -> None:
-    """Write an experiment's pages to `out`: overview.html, cells.html and front.html.
+    """Write an experiment's pages to `out`: those of `halobench.storage.layout.PAGES`.
 
     Parameters
     ----------
     spec : mapping
         ``config``, the part of the configuration that made it, ``note``, which leads each page (that cells are
-        missing, say), and ``experiment``, by default the name of the folder `tables`.
+        missing, say), ``experiment``, by default the name of the folder `tables`, and ``figures`` and ``tables``, the
+        names of those that it has, which are linked.
     tables : Path
         Its tables, with the records of the stages that made them.
     out : Path
     figure : Path, optional
         The PNG that sums it up.
+    captions : iterable of Path
+        Files of captions, named after figures and tables.
     code : mapping, optional
         The code version that was asked for.
     """
     require(isinstance(spec, Mapping), "spec", spec, "a mapping of config and note")
     names = (*TABLES, *ORIGINS, "claims")
-    shown_spec = {"experiment": tables.resolve().name, "note": "", "config": {}} | dict(spec)
+    empty = {"note": "", "config": {}, "figures": [], "tables": []}
+    shown_spec = {"experiment": tables.resolve().name} | empty | dict(spec)
     with stage("overview", out / "overview.json", shown_spec, code=code, packages=["pandas", "pyyaml"]) as run:
         from halobench.reporting import rendering
         from halobench.reporting.pages import overview
@@ -49,14 +58,15 @@ def run_overview(
         rows = [origins.job_row(name, read_record(tables / f"{s}.json", origins.RECORD_KEYS)) for s in TABLE_STAGES]
         read["jobs"] = pd.concat([read["jobs"], origins.jobs_table(rows)], ignore_index=True)
         picture = figure.read_bytes() if figure else b""
-        pages = overview.pages(name, read, shown_spec["config"], picture, shown_spec["note"])
+        texts = {path.stem: path.read_text(encoding="utf-8") for path in captions}
+        pages = overview.pages(read, shown_spec, picture, texts)
         for path in run.outputs:
             rendering.write(path, pages[path.stem])
         run.facts["inputs"] = tables_io.checksums(tables, names)
 
 
 def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
-    """Draw a figure from the tables that it names; write `out`.pdf and `out`.png.
+    """Draw a figure from the tables that it names; write `out`.pdf, `out`.svg and `out`.png.
 
     Parameters
     ----------
@@ -106,7 +116,7 @@ def run_table(name: str, tables: Path, out: Path, note: str = "", code: Code | N
 
         names = tables_read("tables", name)
         table = plugins.load("tables", name)(*tables_io.read_tables(tables, names).values())
-        run.outputs = layout.save(table, out, note)
+        run.outputs = layout.save(table, out, note, tables.resolve().name)
         run.facts["inputs"] = tables_io.checksums(tables, names)
 
 
@@ -115,7 +125,7 @@ def run_explorer(
     out: Path,
     experiments: Iterable[str] = (),
     tables: Path | None = None,
-    note: str = "",
+    note: str | Mapping[str, str] = "",
     code: Code | None = None,
     others: bool = False,
 ) -> None:
@@ -130,8 +140,8 @@ def run_explorer(
         By default all whose tables are there.
     tables : Path, optional
         The folder of the experiments' tables; by default ``tables`` in `results`.
-    note : str
-        Shown on the page: that cells are missing, say.
+    note : str or mapping
+        Shown on the page: that cells are missing, say; or what is shown of each experiment, by its name.
     code : mapping, optional
         The code version that was asked for.
     others : bool
@@ -145,6 +155,7 @@ def run_explorer(
     with stage("explorer", out.with_suffix(".json"), spec, code=code, packages=["plotly"]) as run:
         written = explorer.write(out, shown, folder, note, others)
         run.outputs = [out]
+        run.facts["shown"] = written
         run.facts["inputs"] = {
             f"{name}/{table}": digest
             for name in written

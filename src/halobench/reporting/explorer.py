@@ -11,16 +11,17 @@ import gzip
 import itertools
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
 from halobench.core import console
-from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.core.errors import SpecError, one_of, require
 from halobench.reporting import labels, rendering, table_views, terminal
 from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, loss_styles
@@ -54,7 +55,9 @@ def experiments_in(tables: Path) -> list[str]:
     return found
 
 
-def gather(tables: Path, experiments: Sequence[str], note: str = "", others: bool = False) -> dict[str, Any]:
+def gather(
+    tables: Path, experiments: Sequence[str], note: str | Mapping[str, str] = "", others: bool = False
+) -> dict[str, Any]:
     """Return what the page shows as plain data, by experiment, and how names are written and drawn.
 
     Parameters
@@ -62,8 +65,8 @@ def gather(tables: Path, experiments: Sequence[str], note: str = "", others: boo
     tables : Path
         The folder of the experiments' tables.
     experiments : sequence of str
-    note : str
-        Shown at the top, e.g. that cells are missing.
+    note : str or mapping
+        Shown at the top of these experiments, e.g. that cells are missing; or of each, by its name.
     others : bool
         Whether the other experiments whose tables are there come after these, as far as they can be read.
 
@@ -85,7 +88,7 @@ def gather(tables: Path, experiments: Sequence[str], note: str = "", others: boo
     styles = loss_styles(losses)
     return {
         "experiments": shown,
-        "note": note,
+        "notes": dict(note) if isinstance(note, Mapping) else dict.fromkeys(experiments, note),
         "few": labels.FEW,
         "colors": {loss: styles[loss].color for loss in losses},
         "calibrations": {name: style.color for name, style in CALIBRATOR_STYLES.items()},
@@ -202,23 +205,33 @@ def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     return {"order": order, "labels": {kind: {name: KINDS[kind][0](name) for name in order[kind]} for kind in order}}
 
 
-def explorer_page(data: Mapping[str, Any]) -> str:
-    """Return the page, with all that it needs in it."""
+def explorer_page(data: Mapping[str, Any], pages: str = "tables") -> str:
+    """Return the page, with all that it needs in it; the folders of the experiments' other pages are in `pages`."""
     from plotly.offline import get_plotlyjs
 
     packed = base64.b64encode(gzip.compress(json.dumps(data, allow_nan=False).encode(), mtime=0)).decode()
-    named = {"calibrations": [names.CALIBRATIONS[name] for name in CALIBRATORS], "over_seeds": names.OVER_SEEDS}
+    fitted = labels.ordered(
+        (name for each in data["experiments"].values() for name in each["order"]["calibrator"]), names.CALIBRATIONS
+    )
+    first = next(iter(data["experiments"]))
     return rendering.render(
         "explorer.html",
         title="halobench explorer",
+        experiment=first,
+        **{"explorer": "", "folder": f"{pages}/{quote(first)}/"},
         plotly=rendering.raw(get_plotlyjs()),
         data=packed,
-        over_samples=names.OVER_SAMPLES,
-        **named,
+        calibrations=[
+            names.CALIBRATIONS.get(name, names.Name(labels.calibrator_label(name), f"the plug-in {name}"))
+            for name in fitted
+        ],
+        **{"over_seeds": names.OVER_SEEDS, "over_samples": names.OVER_SAMPLES},
     )
 
 
-def write(out: Path, experiments: Sequence[str], tables: Path, note: str = "", others: bool = False) -> list[str]:
+def write(
+    out: Path, experiments: Sequence[str], tables: Path, note: str | Mapping[str, str] = "", others: bool = False
+) -> list[str]:
     """Write the page on `experiments`, whose tables are in the folder `tables`; return those that it shows.
 
     Raises
@@ -227,6 +240,7 @@ def write(out: Path, experiments: Sequence[str], tables: Path, note: str = "", o
         As `gather`.
     """
     data = gather(tables, experiments, note, others)
+    pages = os.path.relpath(tables.resolve(), out.resolve().parent).replace(os.sep, "/")
     with files.replacing(out) as temporary:
-        temporary.write_text(explorer_page(data), encoding="utf-8")
+        temporary.write_text(explorer_page(data, pages), encoding="utf-8")
     return list(data["experiments"])

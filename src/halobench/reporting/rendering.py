@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -25,12 +26,16 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, whether it holds numbers, what its heading means, and the format of its numbers."""
+    """A column: its heading, whether it holds numbers, what its heading means, and the format of its numbers.
+
+    One with `more` is folded: it is shown on request.
+    """
 
     heading: str
     number: bool = False
     means: str = ""
     form: str = ".3f"
+    more: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,20 +52,30 @@ class Entry:
         Classes of CSS for the text.
     below : str
         A second, smaller line.
+    spread : str
+        Smaller, after the text: ± a standard deviation.
+    links : tuple of pairs
+        Of texts and addresses, after the text.
     """
 
     text: str
     key: float | str | None = None
     style: str = ""
     below: str = ""
+    spread: str = ""
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row: what filters know it by, and a number, a text or an `Entry` per column; the first heads the row."""
+    """A row: what filters know it by, and a number, a text or an `Entry` per column; the first heads the row.
+
+    `folded` are the entries of the rows beneath it, which it sums up.
+    """
 
     keys: Mapping[str, str]
     entries: tuple[Any, ...]
+    folded: tuple[tuple[Any, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,11 @@ def choices(items: Iterable[Mapping[str, str]]) -> list[Choice]:
         if len(names) > 1:
             selects.append(Choice(kind, label, tuple((name, label_of(name)) for name in names)))
     return selects
+
+
+def address(page: str, **keys: str) -> str:
+    """Return the address of a page with what it is to show."""
+    return f"{page}.html#{urlencode(keys)}"
 
 
 def named(keys: Mapping[str, str]) -> list[str]:
@@ -149,10 +169,11 @@ def raw(text: str) -> Markup:
 
 
 def verdict_colors() -> Markup:
-    """Return the style that gives verdicts the colours that they have in figures."""
+    """Return the style that gives verdicts the colours that they have in figures, lighter on a dark ground."""
     return raw(
         "\n".join(
-            f".word.{name} {{ color: {style.color}; }} .verdict.{name} {{ border-left-color: {style.color}; }}"
+            f".word.{name} {{ color: light-dark({style.color}, color-mix(in srgb, {style.color} 50%, white)); }}"
+            f" .verdict.{name} {{ border-left-color: {style.color}; }}"
             for name, style in styles.VERDICT_STYLES.items()
         )
     )

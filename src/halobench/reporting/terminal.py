@@ -253,7 +253,8 @@ def metric_changes(names: tuple[str, str], changes: pd.DataFrame, lead: Sequence
             ]
             for _, row in part.iterrows()
         ]
-        title = f"Test metrics, judged by {LABELS.get(str(labels), labels)}\nin brackets the {OVER_SAMPLES}"
+        what = "Metrics" if "split" in lead else "Test metrics"
+        title = f"{what}, judged by {LABELS.get(str(labels), labels)}\nin brackets the {OVER_SAMPLES}"
         tables.append(table(title, [*lead, "metric", *names, "change", "intervals"], rows, right=len(lead) + 1))
     return Group(*tables)
 

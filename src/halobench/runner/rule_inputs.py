@@ -49,9 +49,9 @@ class RuleInputs:
         """Return the job of a stage for the wildcards of its rule; `name` is that of a figure's or table's files."""
         scope, experiment = wildcards.get("scope", ""), wildcards.get("experiment", "")
         if stage == "explorer":
-            notes = [(shown, self.inventory(shown).note) for shown in self.experiments(scope) if scope]
-            note = "; ".join(f"{shown}, {note}" for shown, note in notes if note)
-            return jobs.explorer_job(self.experiments(scope), note, scope)
+            shown = self.experiments(scope)
+            notes = {name: note for name in shown if scope and (note := self.inventory(name).note)}
+            return jobs.explorer_job(shown, notes or "", scope)
         if stage == "manifest" and scope:
             listed = list_inventory(self.inventory(experiment), self.results)
             return Job("manifest", experiment, listed, scope=scope)

@@ -91,11 +91,15 @@ class Startup:
             claims = find()
         except FileNotFoundError:
             return CLAIMS  # which is reported with what else is wrong with claims
-        original = getattr(claims, "flags", {}).get("sourcecache_entry", claims)
-        if not Path(CLAIMS).exists() and not Path(original).exists():
-            return claims  # a copy of a file that lies elsewhere in the world
-        path = CLAIMS if Path(CLAIMS).exists() else os.path.relpath(original)
-        return path if self._prefixed(path) == path else os.path.abspath(path)
+        return self.named(CLAIMS if Path(CLAIMS).exists() else claims)
+
+    def named(self, path: str) -> str:
+        """Return the path by which rules name a file: relative, so that a moved folder reruns nothing."""
+        original = getattr(path, "flags", {}).get("sourcecache_entry", path)
+        if not Path(original).exists():
+            return path  # a copy of a file that lies elsewhere in the world
+        relative = os.path.relpath(original)
+        return relative if self._prefixed(relative) == relative else os.path.abspath(relative)
 
     def load(self, config: dict[str, Any]) -> RuleInputs:
         """Return the input functions for a configuration, after all checks that need no list of jobs to run.

@@ -70,7 +70,7 @@ class Stage:
 
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # of an experiment
 ORIGINS = ("jobs", "fits")  # how they came about, for its pages: parquet alone
-PAGES = ("overview", "cells", "front")
+PAGES = ("overview", "leaderboard", "cells", "figures", "tables", "front")
 EXPLORED = ("metrics", "neighbourhood", "reliability", "runs", "history", *ORIGINS)  # what the explorer reads
 
 _STAGES = (
@@ -150,7 +150,7 @@ _STAGES = (
         "figure",
         "{experiment}/{name}",
         "figures/{}.json",
-        outputs=("{}.png", "{}.pdf"),
+        outputs=("{}.png", "{}.pdf", "{}.svg"),
         needs=("aggregate", "claims"),
         scoped=True,
         each=True,

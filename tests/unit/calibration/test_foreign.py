@@ -215,7 +215,7 @@ def test_one_command(tmp_path, capsys):
     found = json.loads((tmp_path / "out/calibration.json").read_text())
     assert {fit["calibrator"] for fit in found} == {"exact", "released", "oracle"}
     record = json.loads((tmp_path / "out/calibrate.json").read_text())
-    drawn = {f"{name}.{kind}" for name in ("calibration", "reliability") for kind in ("pdf", "png")}
+    drawn = {f"{name}.{kind}" for name in ("calibration", "reliability") for kind in ("pdf", "png", "svg")}
     assert set(record["outputs"]) == {"calibration.json", "metrics.csv", "reliability.csv", *drawn}
     assert record["spec"]["logits"]
     assert main(["calibrate", "--logits", str(tmp_path / "none.npz")]) == 2

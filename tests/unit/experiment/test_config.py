@@ -95,7 +95,7 @@ def test_figures_and_tables_from_outside_are_chosen_beside_all_or_refused(config
     assert not [job for job in drawn_jobs(empty, "demo") if job.stage == "table"]
     names = [path for job in drawn_jobs(loaded, "demo") for path in job.paths if "own_display" in path]
     assert set(names) == {
-        *(f"figures/demo/own_display.draw.{kind}" for kind in ("png", "pdf", "json")),
+        *(f"figures/demo/own_display.draw.{kind}" for kind in ("png", "pdf", "svg", "json")),
         *(f"tables/demo/own_display.draw.{kind}" for kind in ("csv", "tex", "html", "json")),
     }
     nothing = {"sources": {}, "datasets": {}, "losses": {}, "models": {}, "pairs": []}

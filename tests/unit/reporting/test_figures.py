@@ -564,7 +564,7 @@ def test_words_and_panels_stay_off_each_other_and_the_page_holds_all(name, tmp_p
         assert not any(title.overlaps(ax.bbox) for title, ax in itertools.product(titles, figure.axes))
         page = figure.get_tightbbox()
         assert name not in LEGIBLE or pixels(smallest, page.width + 2 * saving.MARGIN) >= 8
-        _, png = saving.save(figure, tmp_path / name)
+        *_, png = saving.save(figure, tmp_path / name)
         with Image.open(png) as picture:
             assert picture.width == pytest.approx((page.width + 2 * saving.MARGIN) * saving.DPI, rel=0.01)
     assert name == "claims" or "interval over" not in words(figure)
@@ -597,13 +597,16 @@ def test_same_tables_give_the_same_bytes(name, tables, tmp_path):
     written = [saving.save(drawn(name, tables), tmp_path / folder / name) for folder in ("one", "two")]
     for one, two in zip(*written, strict=True):
         assert one.read_bytes() == two.read_bytes()
-    pdf, png = (path.read_bytes() for path in written[0])
+    pdf, svg, png = (path.read_bytes() for path in written[0])
     assert pdf.startswith(b"%PDF")
     assert png.startswith(b"\x89PNG")
     assert b"CreationDate" not in pdf
     assert b"matplotlib" not in pdf.lower()
+    assert svg.startswith(b"<?xml")
+    assert b"<dc:date>" not in svg
+    assert len(svg) < 1e6  # pages show it
     assert b"Software" not in png
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [f"{name}.pdf", f"{name}.png"]
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {f"{name}.{end}" for end in ("pdf", "png", "svg")}
 
 
 def test_settings_and_tables_are_left_as_they_were(tables):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 from html.parser import HTMLParser
+from urllib.parse import parse_qs
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy import stats
 
 import synthetic
 from conftest import ROOT
@@ -16,8 +19,7 @@ from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
 from halobench.pipeline import report as stages
 from halobench.reporting import rendering
-from halobench.reporting.labels import calibrator_label
-from halobench.reporting.pages import cells, overview
+from halobench.reporting.pages import cells, leaderboard, overview
 from halobench.reporting.pages.claims_page import claims_html
 from halobench.results import finding, origins
 from halobench.results.claims import evaluate, load_claims
@@ -27,7 +29,7 @@ from halobench.storage.columns import FIT_COLUMNS, KEYS, TABLE_COLUMNS
 from halobench.storage.layout import ORIGINS, PAGES, TABLES
 from halobench.storage.requests import Request
 
-VOID = {"meta", "img", "br", "input"}
+VOID = {"meta", "img", "br", "input", "link"}
 
 
 class Page(HTMLParser):
@@ -105,7 +107,19 @@ def config():
 @pytest.fixture(scope="module")
 def pages(tables, config) -> dict[str, str]:
     """Every kind of page."""
-    return overview.pages("demo", tables, config, b"PNG") | {"claims": claims_html(tables["claims"])}
+    return overview.pages(tables, spec(config=config), b"PNG") | {"claims": claims_html(tables["claims"], "demo")}
+
+
+def spec(**changes) -> dict:
+    """The spec of an overview, with two figures and a table."""
+    found = {
+        "experiment": "demo",
+        "config": {},
+        "note": "",
+        "figures": ["log_k", "summary"],
+        "tables": ["paper_images"],
+    }
+    return found | changes
 
 
 @pytest.fixture
@@ -122,17 +136,18 @@ def test_pages_are_well_formed_and_ask_nothing_of_a_network(whole, tmp_path):
         page = Page(source)
         assert ("html", {"lang": "en"}) in page.tags
         assert len(page.ids) == len(set(page.ids)), name
-        assert not {"link", "iframe", "object"} & {tag for tag, _ in page.tags}
-        for _, attributes in page.tags:
-            assert "href" not in attributes
-            assert attributes.get("src", "data:").startswith("data:")
+        assert not {"iframe", "object"} & {tag for tag, _ in page.tags}
+        for tag, attributes in page.tags:
+            # A reader may follow links to the web; the page itself needs nothing but its neighbours.
+            assert tag == "a" or attributes.get("href", "data:").startswith("data:")
+            assert attributes.get("src", "data:").startswith(("data:", "../../figures/demo/"))
         assert "nan" not in "".join(page.text).lower().split(), name
         assert "url(" not in source
         assert "@import" not in source
         rendering.write(tmp_path / name, source)
         assert Page((tmp_path / name).read_text("ascii")).text == page.text
     # References to characters mean nothing within scripts and styles.
-    assert all(rendering.inline(path.name).isascii() for path in rendering.TEMPLATES.glob("[pf]*.[cj]s*"))
+    assert all(rendering.inline(path.name).isascii() for path in rendering.TEMPLATES.glob("[pfs]*.[cj]s*"))
 
 
 def test_the_order_of_the_tables_rows_changes_nothing(tables):
@@ -141,8 +156,8 @@ def test_the_order_of_the_tables_rows_changes_nothing(tables):
 
 
 def test_every_form_filters_something_there_by_keys_that_rows_bear(whole):
-    for name, source in whole.items():
-        page = Page(source)
+    for name in ("overview", "leaderboard", "cells", "claims"):
+        page = Page(whole[name])
         assert page.forms, name
         borne = {key for _, attributes in page.tags for key in attributes if key.startswith("data-")}
         for form in page.forms:
@@ -150,22 +165,20 @@ def test_every_form_filters_something_there_by_keys_that_rows_bear(whole):
             assert "hidden" in form, "it appears where its script runs"
         selects = [attributes["name"] for tag, attributes in page.tags if tag == "select"]
         assert {f"data-{key}" for key in selects} <= borne
-        assert {"dataset", "model"} <= set(selects), name
+        assert ("theme" if name == "claims" else "dataset") in selects
 
 
 def test_headings_that_sort_are_buttons_whose_column_exists(whole):
     for source in whole.values():
         page = Page(source)
         width = 0
-        for attributes, row in page.rows:
+        for _, row in page.rows:
             heads = [int(cell[0]["data-column"]) for cell in row if "aria-sort" in cell[0]]
             width = len(row) if heads else width
-            if "item" in (attributes.get("class") or ""):
-                assert len(row) == width
-                assert all("data-value" in cell[0] for cell in row)
+            if row and not heads:
+                assert len(row) == width or "data-value" not in row[0][0]
         heads = [attributes for tag, attributes in page.tags if "aria-sort" in attributes]
         assert all(head["aria-sort"] == "none" and head["data-kind"] in ("text", "number") for head in heads)
-        assert sum(tag == "button" for tag, _ in page.tags) == len(heads) + len(page.forms)
 
 
 @pytest.mark.parametrize(
@@ -184,14 +197,13 @@ def test_numbers_are_shown_short_and_sorted_in_full(value, text, key):
 
 
 def test_names_from_the_tables_are_escaped(tables):
-    nasty = '<b>"&'
+    nasty = '<i>"&'
     renamed = {name: table.replace("mlp", nasty) for name, table in tables.items() if name != "claims"}
     page = Page(cells.cells_page(nasty, renamed, nasty))
-    assert "b" not in {tag for tag, _ in page.tags}
-    rows = [row for attributes, row in page.items if attributes["data-model"] == nasty]
+    assert "i" not in {tag for tag, _ in page.tags}
+    rows = [row for _, row in page.rows if row and row[1][0] == {"data-value": nasty}]
     assert rows
-    assert all(row[1] == [{"data-value": nasty}, nasty] for row in rows)
-    assert "".join(page.text).count(nasty) == len(rows) + 5  # title, heading, note, caption, select
+    assert all(row[1][1] == nasty for row in rows)
 
 
 def test_selects_are_there_where_there_is_a_choice():
@@ -203,39 +215,130 @@ def test_selects_are_there_where_there_is_a_choice():
 # Cells ----------------------------------------------------------------------------------------------------------------
 
 
+def seed_rows(page: Page) -> dict[tuple, dict[str, list]]:
+    """The rows of single seeds, by their cells: attributes and text by heading."""
+    heads, found = [column.heading for column in cells.columns()], {}
+    for attributes, row in page.rows:
+        if attributes.get("class") == "beneath":
+            values = dict(zip(heads, row, strict=True))
+            names = (values[name][0]["data-value"] for name in ("Data set", "Model", "Loss", "Seeds"))
+            found[tuple(names)] = values
+    return found
+
+
 def test_the_table_of_cells_holds_the_numbers_of_the_tables(tables):
-    page = Page(cells.cells_page("demo", tables))
-    heads = [column.heading for column in cells.columns()]
-    assert len(page.items) == len(tables["runs"])
+    rows = seed_rows(Page(cells.cells_page("demo", tables)))
     runs = tables["runs"].set_index(KEYS)
+    assert len(rows) == len(runs)
     metrics = tables["metrics"].query("split == 'test' and labels == 'noisy'")
     scores = metrics.set_index([*KEYS, "calibrator", "metric"])["value"]
     radii = tables["radii"].query("points == 'train' and probe == 'nearest_other' and quantity == 'certainty'")
     radii = radii.set_index([*KEYS, "calibrator"])["relative_median"]
-    for attributes, row in page.items:
-        values = dict(zip(heads, (cell[0]["data-value"] for cell in row), strict=True))
-        cell = (*(attributes[f"data-{key}"] for key in ("dataset", "model", "loss")), int(values["Seed"]))
-        interpolates = "yes" if runs.loc[cell, "interpolates"] else "no"
-        assert values["Interpolates"] == attributes["data-interpolates"] == interpolates
-        expected = {"Test accuracy": 1 - scores[(*cell, "none", "error")]}
-        expected |= {"Radius, uncalibrated": radii[(*cell, "none")]}
+    words = {"MLP": "mlp", "CNN": "cnn", "EfficientNet": "efficientnet"}
+    for (dataset, model, loss, seed), values in rows.items():
+        cell = (dataset, words.get(model, model), loss, int(seed))
+        assert values["Interpolates"][1] == ("yes" if runs.loc[cell, "interpolates"] else "no")
+        expected = {"Accuracy": 1 - scores[(*cell, "none", "error")], "Radius uncal.": radii[(*cell, "none")]}
         expected |= {"Train accuracy": runs.loc[cell, "train_accuracy"]}
-        expected |= {"T, TS (optimal)": runs.loc[cell, "temperature_exact"]}
-        for metric, label in (("nll", "NLL"), ("ece", "ECE")):
+        expected |= {"T TS (opt.)": runs.loc[cell, "temperature_exact"]}
+        for metric in ("nll", "ece"):
             for calibrator in ("none", "released", "exact"):
-                expected[f"{label}, {calibrator_label(calibrator)}"] = scores[(*cell, calibrator, metric)]
-        assert {name: float(values[name]) for name in expected} == expected
+                heading = f"{metric.upper()} {cells.SHORT[calibrator]}"
+                expected[heading] = scores[(*cell, calibrator, metric)]
+        assert {name: float(values[name][0]["data-value"]) for name in expected} == expected
+
+
+def test_rows_of_cells_are_means_over_the_seeds_beneath_them(tables):
+    source = cells.cells_page("demo", tables)
+    page, heads = Page(source), [column.heading for column in cells.columns()]
+    bodies = [attributes for tag, attributes in page.tags if tag == "tbody"]
+    runs, nll = tables["runs"], heads.index("NLL uncal.")
+    assert len(bodies) == len(runs.groupby(["dataset", "model", "loss"]))
+    means = [row for attributes, row in page.rows if not attributes and "data-value" in row[0][0]]
+    for keys, row in zip(bodies, means, strict=True):
+        own = tables["metrics"].query(
+            "split == 'test' and labels == 'noisy' and metric == 'nll' and calibrator == 'none'"
+        )
+        for kind in ("dataset", "model", "loss"):
+            own = own[own[kind] == keys[f"data-{kind}"]]
+        own = own["value"]
+        assert math.isclose(float(row[nll][0]["data-value"]), own.mean())
+        assert row[nll][1] == f"{own.mean():.3f} ± {own.std(ddof=1):.3f}"
+        assert int(row[heads.index("Seeds")][1]) == len(own)
+
+
+def test_a_seed_links_to_its_card(tables):
+    page = Page(cells.cells_page("demo", tables))
+    cards = [a["href"] for tag, a in page.tags if tag == "a" and "cell=" in a["href"]]
+    names = {"/".join(map(str, row)).rpartition("/") for row in tables["runs"][KEYS].itertuples(index=False)}
+    wanted = {("../../explorer.html", f"{lead}/seed{seed}") for lead, _, seed in names}
+    assert {(card.partition("#")[0], parse_qs(card.partition("#")[2])["cell"][0]) for card in cards} == wanted
 
 
 def test_cells_without_probe_or_optimum_have_empty_places(tables):
     runs = tables["runs"].assign(temperature_exact=math.nan)
     given = tables | {"runs": runs, "radii": tables["radii"].iloc[:0]}
     page = Page(cells.cells_page("demo", given, "partial: 1 of 2"))
-    heads = [column.heading for column in cells.columns()]
-    for _, row in page.items:
-        for name in ("T, TS (optimal)", "Radius, uncalibrated"):
-            assert row[heads.index(name)] == [{"class": "number", "data-value": ""}, "–"]
+    for values in seed_rows(page).values():
+        for name in ("T TS (opt.)", "Radius uncal."):
+            assert values[name] == [{"class": "number", "data-value": ""}, "–"]
     assert "partial: 1 of 2" in "".join(page.text)
+
+
+# The leaderboard ------------------------------------------------------------------------------------------------------
+
+
+def test_ranks_are_of_paired_differences_and_alike_for_one_seed():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(6, 5)) + np.arange(6)[:, None] + 3 * rng.normal(size=5)
+    better = np.array([[stats.ttest_rel(a, b).pvalue < 0.05 and a.mean() < b.mean() for b in values] for a in values])
+    expected = [[1 + better[:, i].sum(), 6 - better[i].sum()] for i in range(6)]
+    assert leaderboard.ranks(values).tolist() == expected
+    assert leaderboard.ranks(values[:, :1]).tolist() == [[1, 6]] * 6
+    assert leaderboard.ranks(np.zeros((3, 4))).tolist() == [[1, 3]] * 3
+    # An infinite score is worse than any finite one, and seeds that one lacks are left out.
+    values = np.array([[1.0, 1.1, 1.2], [np.inf, 2.0, 3.0], [np.nan, 5.1, 5.2]])
+    assert leaderboard.ranks(values).tolist() == [[1, 1], [2, 3], [2, 3]]
+
+
+def test_the_leaderboard_pools_the_models_that_all_losses_have(tables):
+    metrics = tables["metrics"]
+    alone = (metrics["model"] == "mlp") & (metrics["loss"] == "cross_entropy")
+    metrics = pd.concat(
+        [metrics, metrics[alone].assign(model="alone", value=99.0)]
+    )  # pooled, it would change the means
+    boards = leaderboard.boards(metrics)
+    assert {board["dataset"] for board in boards} == set(tables["runs"]["dataset"])
+    for board in boards:
+        rows = metrics[(metrics["dataset"] == board["dataset"]) & (metrics["split"] == "test")]
+        rows = rows[(rows["labels"] == "noisy") & (rows["loss"] != "reference") & (rows["calibrator"] != "oracle")]
+        rows = rows[rows["metric"] == ("kl" if "kl" in set(rows["metric"]) else "nll")]
+        losses = rows.groupby("model")["loss"].nunique()
+        whole = losses.index[losses == rows["loss"].nunique()]
+        assert "alone" not in whole
+        means = rows[rows["model"].isin(whole)].groupby(["loss", "calibrator"])["value"].mean()
+        shown = {(line.keys["loss"], line.keys["calibrator"]): line.entries[3] for line in board["lines"]}
+        assert shown == pytest.approx(means.to_dict())
+        assert list(shown.values()) == sorted(shown.values())
+
+
+# Figures and tables ---------------------------------------------------------------------------------------------------
+
+
+def test_figures_and_tables_link_their_files_and_say_what_they_show(tables):
+    captions = {"log_k": "Experiment {{ snakemake.wildcards.experiment }}: *what* TS leaves. It grows. Or not."}
+    pages = overview.pages(tables, spec(), captions=captions)
+    page = Page(pages["figures"])
+    assert [a["src"] for tag, a in page.tags if tag == "img"] == [
+        f"../../figures/demo/{name}.svg" for name in ("summary", "log_k")
+    ]
+    links = {a["href"] for tag, a in page.tags if tag == "a"}
+    assert {f"../../figures/demo/log_k.{suffix}" for suffix in ("pdf", "svg", "png")} <= links
+    assert "What TS leaves. It grows." in "".join(page.text)
+    assert "Or not" not in "".join(page.text)
+    links = {a["href"] for tag, a in Page(pages["tables"]).tags if tag == "a"}
+    assert {"paper_images.html", "paper_images.tex", "metrics.csv", "metrics.parquet", "jobs.parquet"} <= links
+    assert "jobs.csv" not in links
 
 
 # The overview ---------------------------------------------------------------------------------------------------------
@@ -263,7 +366,7 @@ def test_the_front_tells_grid_verdicts_cost_and_where(pages, tables):
 def test_models_that_no_loss_trained_are_of_no_loss(tables):
     runs = tables["runs"].copy()
     runs.loc[runs["loss"] == "focal", "loss"] = "untrained"
-    (few,), (all_of,) = ([overview.pages("demo", tables | {"runs": t}, {})["front"]] for t in (runs, tables["runs"]))
+    (few,), (all_of,) = ([overview.pages(tables | {"runs": t}, spec())["front"]] for t in (runs, tables["runs"]))
     assert "and 4 losses" in " ".join(all_of.split())
     assert "and 3 losses" in " ".join(few.split())
     assert "not trained here" not in few
@@ -275,11 +378,11 @@ def test_the_overview_shows_costs_by_stage_and_the_configuration(pages, config):
     assert rows["train"] == ["2", "3.0 s", "5.0 s", "5.0 s", "900 MiB"]
     assert rows["probe"] == ["1", "1.5 s", "0", "1.5 s", "100 MiB"]
     text = "".join(page.text)
-    assert yaml.safe_load(text[text.index("experiments:") :]) == json.loads(json.dumps(config))
+    assert yaml.safe_load(text[text.index("experiments:") : text.rindex("Cite\n")]) == json.loads(json.dumps(config))
 
 
 def test_an_overview_without_figure_or_claims_is_still_one(tables):
-    bare = overview.pages("demo", tables | {"claims": tables["claims"].iloc[:0]}, {}, note="partial: 3 of 9")
+    bare = overview.pages(tables | {"claims": tables["claims"].iloc[:0]}, spec(note="partial: 3 of 9", figures=[]))
     for text in bare.values():
         assert "partial: 3 of 9" in text
         assert "<img" not in text
@@ -320,12 +423,13 @@ def test_the_stage_writes_every_page_and_its_record_twice_the_same(tmp_path, tab
 
 def test_the_code_of_a_page_counts_with_the_templates_that_it_is_made_of():
     code_version._maps.clear()
-    shared = {"base.html", "page.css", "page.js"}
+    shared = {"base.html", "page.css", "page.js", "site.css", "site.js"}
     own = {
         "claims": {"claims.html", "tables.html"},
         "table": {"print_table.html", "tables.html"},
         "explorer": {"explorer.html", "explorer.css", "explorer.js"},
-        "overview": {"overview.html", "cells.html", "front.html", "front.css", "outcome.html", "tables.html"},
+        "overview": {"overview.html", "cells.html", "front.html", "front.css", "outcome.html", "tables.html"}
+        | {"leaderboard.html", "figures.html", "table_list.html"},
     }
     for stage, names in own.items():
         counted = code_version.code_map(stage)

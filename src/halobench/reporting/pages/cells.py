@@ -1,63 +1,106 @@
-"""Write the page of all cells: how each was trained, and its test metrics and radii, in one table."""
+"""Write the page of all cells: means over seeds of test metrics and radii, and each seed beneath."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from halobench.reporting import labels, table_views
-from halobench.reporting.rendering import KINDS, Choice, Column, Entry, Line, choices, named, number, render
+from halobench.reporting.rendering import KINDS, Choice, Column, Entry, Line, address, choices, named, number, render
 from halobench.storage.columns import KEYS
 
-SCORES = {name: labels.metric_label(name) for name in ("nll", "ece")}
 CALIBRATORS = ("none", "released", "exact")
 PROBE, QUANTITY = "nearest_other", "certainty"
 NONE: float = math.nan
+SHORT = {"none": "uncal.", "released": "TS (paper)", "exact": "TS (opt.)", "oracle": "TS (oracle)"}
+
+
+def _column(what: str, calibrator: str, more: bool = False) -> Column:
+    """Return the column of a number by calibrator, whose heading is short and says in full what it means."""
+    return Column(f"{what} {SHORT[calibrator]}", True, f"{what}, {labels.calibrator_label(calibrator)}", more=more)
 
 
 def columns() -> list[Column]:
     """Return the columns of the table."""
     return [
-        *(Column("Data set"), Column("Model"), Column("Loss"), Column("Seed", number=True, form="d")),
-        Column("Train accuracy", number=True, means="on the labels trained on, noise included"),
-        Column("Interpolates", means="at least 99% of the labels trained on are predicted"),
-        Column("Test accuracy", number=True, means="expected, where the labels' distribution is known"),
-        *(Column(f"{s}, {labels.calibrator_label(c)}", number=True) for s in SCORES.values() for c in CALIBRATORS),
-        *(Column(f"T, {labels.calibrator_label(c)}", number=True) for c in ("released", "exact", "oracle")),
-        *(Column(f"Radius, {labels.calibrator_label(c)}", number=True) for c in ("none", "exact")),
-        Column("Steps", number=True, form="d"),
-        Column("Seconds", number=True, means="of training and probe", form=".1f"),
+        *(Column("Data set"), Column("Model"), Column("Loss"), Column("Seeds", number=True, form="d", more=True)),
+        Column("Accuracy", True, "on test data, expected if the labels' distribution is known"),
+        *(_column("NLL", c) for c in CALIBRATORS),
+        *(_column("ECE", c, more=c == "released") for c in CALIBRATORS),
+        *(_column("T", c, more=c != "exact") for c in ("released", "exact", "oracle")),
+        *(_column("Radius", c, more=c != "none") for c in ("none", "exact")),
+        Column("Train accuracy", True, "on the labels trained on, noise included", more=True),
+        Column("Interpolates", means="at least 99% of the labels trained on are predicted", more=True),
+        Column("Steps", True, form="d", more=True),
+        Column("Seconds", True, "of training and probe", ".1f", more=True),
     ]
 
 
-def lines(tables: Mapping[str, pd.DataFrame]) -> list[Line]:
-    """Return a line per cell, in the order of the figures.
+def lines(tables: Mapping[str, pd.DataFrame], experiment: str) -> list[Line]:
+    """Return a line per data set, model and loss, in the order of the figures, with its seeds folded.
 
     Parameters
     ----------
     tables : mapping
         ``runs``, ``metrics`` and ``radii``, as aggregated.
+    experiment : str
+        In whose explorer the cells' cards are.
     """
     scores, radii = _scores(tables["metrics"]), _radii(tables["radii"])
-    runs = tables["runs"]
+    runs = tables["runs"].sort_values("seed")
     ranks = {
         kind: {name: i for i, name in enumerate(labels.ordered(runs[kind], order))}
         for kind, (_, _, order) in KINDS.items()
     }
+    groups: Iterable[tuple[Any, pd.DataFrame]] = runs.groupby([*KINDS], sort=False)
+    placed = sorted(groups, key=lambda group: [ranks[kind][name] for kind, name in zip(KINDS, group[0], strict=True)])
+    return [
+        _line(
+            dict(zip(KINDS, kinds, strict=True)),
+            [_values(run, scores, radii) for run in cells.to_dict("records")],
+            experiment,
+        )
+        for kinds, cells in placed
+    ]
 
-    def place(run: dict[str, Any]) -> tuple:
-        return (*(rank[run[kind]] for kind, rank in ranks.items()), run["seed"])
 
-    records: Any = runs.to_dict("records")
-    return [_line(run, scores, radii) for run in sorted(records, key=place)]
+def _line(keys: dict[str, str], seeds: Sequence[list[Any]], experiment: str) -> Line:
+    """Return the row of means over the seeds of a loss, with those beneath it."""
+    fits = {values[-3] for values in seeds}
+    keys["interpolates"] = fits.pop() if len(fits) == 1 else "some"
+    forms = [column.form.replace("d", ".0f") for column in columns()[3:]]
+    middle = [_mean([values[i] for values in seeds], forms[i]) for i in range(1, len(seeds[0]))]
+    middle[-3] = keys["interpolates"]
+    below = []
+    for values in seeds:
+        name = "/".join((*(keys[kind] for kind in KINDS), f"seed{values[0]}"))
+        card = ((f"seed {values[0]}", address("../../explorer", experiment=experiment, cell=name)),)
+        first, model, loss = named(keys)
+        below.append((Entry(first, keys["dataset"]), model, Entry(loss, keys["loss"], links=card), *values))
+    return Line(keys, (*named(keys), len(seeds), *middle), tuple(below))
+
+
+def _mean(values: Sequence[Any], form: str) -> Any:
+    """Return the mean of numbers with their standard deviation, as an entry; with ≥ if one is censored."""
+    keys: list[Any] = [value.key if isinstance(value, Entry) else value for value in values]
+    if any(isinstance(key, str) for key in keys):
+        return ""
+    known = np.array([key for key in keys if not math.isnan(key)], dtype=float)
+    if not len(known):
+        return NONE
+    mean = float(known.mean())
+    text = ("≥ " if any(isinstance(value, Entry) for value in values) else "") + number(mean, form)
+    spread = len(known) > 1 and math.isfinite(mean)
+    return Entry(text, mean, spread=f"± {number(float(known.std(ddof=1)), form)}" if spread else "")
 
 
 def _scores(metrics: pd.DataFrame) -> dict[tuple, float]:
     """Return test metrics by cell, calibrator and metric, against the labels that figures use."""
-    rows = metrics[(metrics["loss"] != "reference") & metrics["metric"].isin([*SCORES, "error"])]
+    rows = metrics[(metrics["loss"] != "reference") & metrics["metric"].isin(["nll", "ece", "error"])]
     rows = table_views.preferred_labels(rows)
     scores: Any = rows.set_index([*KEYS, "calibrator", "metric"])["value"].to_dict()
     return scores
@@ -71,18 +114,18 @@ def _radii(radii: pd.DataFrame) -> dict[tuple, tuple[float, bool]]:
     return dict(zip(keys, zip(rows["relative_median"], rows["censored"] > 0.5, strict=True), strict=True))
 
 
-def _line(run: dict[str, Any], scores: Mapping[tuple, float], radii: Mapping[tuple, tuple[float, bool]]) -> Line:
-    """Return the row of one cell."""
+def _values(run: dict[Any, Any], scores: Mapping[tuple, float], radii: Mapping[tuple, tuple[float, bool]]) -> list[Any]:
+    """Return the seed of a cell and its values, a value per column from the fourth on."""
     cell = tuple(run[key] for key in KEYS)
-    fits = "yes" if run["interpolates"] else "no"
-    keys = {"dataset": cell[0], "model": cell[1], "loss": cell[2], "interpolates": fits}
-    entries = [*named(keys), cell[3], run["train_accuracy"], fits]
-    entries.append(1 - scores.get((*cell, "none", "error"), NONE))
-    entries += [scores.get((*cell, calibrator, metric), NONE) for metric in SCORES for calibrator in CALIBRATORS]
-    entries += [run[f"temperature_{name}"] for name in ("released", "exact", "oracle")]
-    entries += [_radius(*radii.get((*cell, calibrator), (NONE, False))) for calibrator in ("none", "exact")]
     seconds = [run["seconds"], run.get("probe_seconds", NONE)]
-    return Line(keys, (*entries, run["steps"], sum(value for value in seconds if not math.isnan(value))))
+    return [
+        *(cell[3], 1 - scores.get((*cell, "none", "error"), NONE)),
+        *(scores.get((*cell, calibrator, metric), NONE) for metric in ("nll", "ece") for calibrator in CALIBRATORS),
+        *(run[f"temperature_{name}"] for name in ("released", "exact", "oracle")),
+        *(_radius(*radii.get((*cell, calibrator), (NONE, False))) for calibrator in ("none", "exact")),
+        *(run["train_accuracy"], "yes" if run["interpolates"] else "no", run["steps"]),
+        sum(value for value in seconds if not math.isnan(value)),
+    ]
 
 
 def _radius(value: float, censored: bool) -> Any:
@@ -92,9 +135,17 @@ def _radius(value: float, censored: bool) -> Any:
 
 def cells_page(experiment: str, tables: Mapping[str, pd.DataFrame], note: str = "") -> str:
     """Return the page of an experiment's cells; `note` leads it, e.g. that cells are missing."""
-    rows = lines(tables)
+    rows = lines(tables, experiment)
     selects = choices(line.keys for line in rows)
-    if len({line.keys["interpolates"] for line in rows}) > 1:
-        selects.append(Choice("interpolates", "Interpolates", (("yes", "yes"), ("no", "no"))))
-    shown = {"experiment": experiment, "columns": columns(), "lines": rows, "selects": selects}
-    return render("cells.html", title=f"Every cell of {experiment}", note=note, **shown)
+    fits = labels.ordered((line.keys["interpolates"] for line in rows), ("yes", "some", "no"))
+    if len(fits) > 1:
+        selects.append(Choice("interpolates", "Interpolates", tuple((fit, fit) for fit in fits)))
+    shown = {
+        "experiment": experiment,
+        "columns": columns(),
+        "lines": rows,
+        "selects": selects,
+        "short": SHORT,
+        "names": labels.CALIBRATORS,
+    }
+    return render("cells.html", title=f"Cells of {experiment}", note=note, **shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,85 +10,83 @@ import numpy as np
 import pandas as pd
 
 from halobench.reporting import labels
-from halobench.reporting.rendering import Choice, Column, Entry, Line, choices, number, render
+from halobench.reporting.rendering import Choice, Column, Entry, Line, address, number, render
 from halobench.results import finding
 from halobench.results.claims.rules import VERDICTS
 from halobench.results.names import OVER_SEEDS, THEMES
 
-HEADINGS = {"theme": "Theme", "claim": "Test", "fit": "Calibration", "verdict": "Verdict"}
-NUMBERS = (
-    Column("Estimate", number=True),
+HEADINGS = {"theme": "Theme", "fit": "Calibration", "verdict": "Verdict"}
+COLUMNS = (
+    *(Column("Test"), Column("Calibration"), Column("Verdict"), Column("Estimate", number=True)),
     Column("95% interval", number=True, means=f"{OVER_SEEDS}; sorted by its lower end"),
     Column("Claimed", number=True, means="what the estimate should be below, or above"),
-    Column("Seeds", number=True, form="d"),
-    Column("Excluded", number=True, means="cells, or pairs of cells, that were left out", form="d"),
-    Column("Note"),
+    Column("Seeds", number=True, form="d", more=True),
+    Column("Excluded", number=True, means="cells, or pairs of cells, that were left out", form="d", more=True),
+    *(Column("See"), Column("Note", more=True)),
 )
+UNTESTED = (Column("Test"), Column("Calibration"), Column("Why it is not tested"))
+# The figure that shows what a theme's tests are about; those of radii have their own.
+FIGURES = {"halos": "neighbourhood", "temperature_scaling": "calibration", "mixup": "calibration", "growth": "log_k"}
 
 
-def claims_html(table: pd.DataFrame) -> str:
+def claims_html(table: pd.DataFrame, experiment: str = "") -> str:
     """Return the verdicts as one HTML page.
 
-    A row per claim shows scope ``all``; below, each pair of data set and model has a row of its own. Verdicts are
-    words; colours only repeat them.
+    A row per claim shows scope ``all``; folded beneath, each pair of data set and model has a row of its own. Verdicts
+    are words; colours only repeat them. Claims that weren't tested come last, folded.
 
     Parameters
     ----------
     table : DataFrame
         As `halobench.results.claims.evaluate` returns it.
+    experiment : str
+        Its name, for the links.
     """
     whole, rows = table[table["scope"] == "all"], table.to_dict("records")
+    tested, untested = whole[whole["verdict"] != "not_tested"], whole[whole["verdict"] == "not_tested"]
+    pairs = {str(claim): part for claim, part in table[table["scope"] != "all"].groupby("claim", sort=False)}
+    decided: Iterable[Any] = tested.itertuples()
+    left: Iterable[Any] = untested.itertuples()
+    themed = tested.assign(theme=tested["statistic"].map(finding.theme_of))
     return render(
         "claims.html",
         title="Claims and verdicts",
         note="",
+        experiment=experiment,
         finding=finding.finding(rows),
         themes=finding.theme_lines(rows),
-        whole=_whole(whole),
-        pairs=_pairs(table[table["scope"] != "all"]),
+        columns=COLUMNS,
+        lines=[_line(row, pairs.get(row.claim, whole[:0])) for row in decided],
+        selects=_choices(themed, ("theme", "fit", "verdict")),
+        untested_columns=UNTESTED,
+        untested=[Line({}, (_test(row), labels.calibrator_label(row.fit), row.note)) for row in left],
     )
 
 
-def _whole(whole: pd.DataFrame) -> dict[str, Any]:
-    """Return the table of claims over all pairs."""
-    rows: Iterable[Any] = whole.itertuples()
-    lines = [
-        Line(
-            {"theme": finding.theme_of(row.statistic), "fit": row.fit, "verdict": row.verdict},
-            (
-                Entry(
-                    labels.claim_label(row.claim, row.fit), row.claim, below=labels.in_words(row.statement, place=True)
-                ),
-                *(labels.calibrator_label(row.fit), *_outcome(row)),
-            ),
-        )
-        for row in rows
-    ]
-    columns = (Column("Test"), Column("Calibration"), Column("Verdict"), *NUMBERS)
-    themed = whole.assign(theme=whole["statistic"].map(finding.theme_of))
-    return {"columns": columns, "lines": lines, "selects": _choices(themed, ("theme", "fit", "verdict"))}
+def _line(row: Any, pairs: pd.DataFrame) -> Line:
+    """Return the row of a test over all pairs of data set and model, with those of each pair beneath it."""
+    theme = finding.theme_of(row.statistic)
+    figure = "radii" if " of radii." in row.statistic else FIGURES.get(theme, theme)
+    loss = re.search(r"\bloss (\w+)", row.statistic)
+    see = (("figure", f"figures.html#{figure}"), ("cells", address("cells", **({"loss": loss[1]} if loss else {}))))
+    folded = []
+    each: Iterable[Any] = pairs.itertuples()
+    for pair in each:
+        dataset, _, model = pair.scope.partition("/")
+        cells = address("cells", dataset=dataset, **({"model": model} if model else {}))
+        folded.append((labels.cell_label(dataset, model), *_outcome(pair, (("cells", cells),))))
+    keys = {"theme": theme, "fit": row.fit, "verdict": row.verdict}
+    return Line(keys, (_test(row), *_outcome(row, see)), tuple(folded))
 
 
-def _pairs(pairs: pd.DataFrame) -> dict[str, Any]:
-    """Return the table of claims by pair of data set and model."""
-    lines = []
-    rows: Iterable[Any] = pairs.itertuples()
-    for row in rows:
-        dataset, _, model = row.scope.partition("/")
-        keys = {"claim": row.claim, "dataset": dataset, "model": model, "fit": row.fit, "verdict": row.verdict}
-        label, fit = labels.claim_label(row.claim, row.fit), labels.calibrator_label(row.fit)
-        names = (label, labels.dataset_label(dataset), labels.model_label(model), fit)
-        lines.append(Line(keys, (*names, *_outcome(row))))
-    selects = [*choices(line.keys for line in lines), *_choices(pairs, ("fit", "verdict"))]
-    columns = (Column("Test"), Column("Data set"), Column("Model"), Column("Calibration"), Column("Verdict"), *NUMBERS)
-    return {"columns": columns, "lines": lines, "selects": [*_choices(pairs, ("claim",)), *selects]}
+def _test(row: Any) -> Entry:
+    """Return a test's label, with its statement beneath."""
+    return Entry(labels.claim_label(row.claim, row.fit), row.claim, below=labels.in_words(row.statement, place=True))
 
 
 def _choices(table: pd.DataFrame, keys: Sequence[str]) -> list[Choice]:
     """Return selects of the values of columns; none for a column of one value."""
-    claims = table[["claim", "fit"]].drop_duplicates()
-    words = {claim: f"{labels.claim_label(claim, fit)}, {fit}" for claim, fit in claims.itertuples(index=False)}
-    words |= labels.VERDICTS | labels.CALIBRATORS | {theme: name.label for theme, name in THEMES.items()}
+    words = labels.VERDICTS | labels.CALIBRATORS | {theme: name.label for theme, name in THEMES.items()}
     return [
         Choice(key, HEADINGS[key], tuple((value, words.get(value, value)) for value in values))
         for key in keys
@@ -95,17 +94,16 @@ def _choices(table: pd.DataFrame, keys: Sequence[str]) -> list[Choice]:
     ]
 
 
-def _outcome(row: Any) -> tuple[Any, ...]:
-    """Return the entries of a row from its verdict on; verdicts sort from those that hold to those not tested."""
+def _outcome(row: Any, see: tuple[tuple[str, str], ...]) -> tuple[Any, ...]:
+    """Return the entries of a row after its name; verdicts sort from those that hold to those not tested."""
     interval = f"[{number(row.low)}, {number(row.high)}]" if np.isfinite(row.low) else "–"
     return (
+        labels.calibrator_label(row.fit),
         Entry(labels.VERDICTS[row.verdict], str(VERDICTS.index(row.verdict)), f"verdict {row.verdict}"),
         row.estimate,
         Entry(interval, row.low if np.isfinite(row.low) else None),
         Entry(claimed(row._asdict()), row.margin),
-        row.n,
-        row.excluded,
-        Entry(row.note, row.note, "small"),
+        *(row.n, row.excluded, Entry("", links=see), Entry(row.note, row.note, "small")),
     )
 
 

@@ -10,9 +10,10 @@ import pandas as pd
 import yaml
 
 from halobench.reporting import labels, styles, table_views
-from halobench.reporting.pages import run_costs
+from halobench.reporting.pages import files_pages, run_costs
 from halobench.reporting.pages.cells import cells_page
 from halobench.reporting.pages.claims_page import claimed
+from halobench.reporting.pages.leaderboard import leaderboard_page
 from halobench.reporting.rendering import KINDS, Column, Entry, Line, choices, duration, named, number, render
 from halobench.results import finding, names
 
@@ -32,22 +33,26 @@ COLUMNS = {
 
 
 def pages(
-    experiment: str, tables: Mapping[str, pd.DataFrame], config: Mapping[str, Any], figure: bytes = b"", note: str = ""
+    tables: Mapping[str, pd.DataFrame],
+    spec: Mapping[str, Any],
+    figure: bytes = b"",
+    captions: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return an experiment's pages: ``overview``, ``cells``, and ``front``, an element for the report's front page.
+    """Return an experiment's pages by name, those of `PAGES`; ``front`` is an element for the report's front page.
 
     Parameters
     ----------
-    experiment : str
     tables : mapping
         As aggregated, with ``claims``; ``jobs`` with those that aggregated and judged.
-    config : mapping
-        The part of the configuration that made it.
+    spec : mapping
+        ``experiment``; ``config``, the part of the configuration that made it; ``note``, which leads each page, e.g.
+        that cells are missing; and ``figures`` and ``tables``, the names of the files that there are of them.
     figure : bytes
         The figure that sums it up, as PNG; empty for none.
-    note : str
-        Leads each page, e.g. that cells are missing.
+    captions : mapping, optional
+        Of figures and tables, by the names of their files.
     """
+    experiment, note = spec["experiment"], spec["note"]
     runs, jobs, claims = (tables[name] for name in ("runs", "jobs", "claims"))
     verdicts: Any = claims.to_dict("records")
     facts, grid = run_costs.facts(jobs), _grid(runs)
@@ -66,11 +71,17 @@ def pages(
         selects=choices(line.keys for line in grid),
         columns=COLUMNS,
         lines={"grid": grid, "costs": _costs(jobs), "versions": versions},
-        configuration=_configuration(config),
+        configuration=_configuration(spec["config"]),
         **both,
     )
-    front = render("front.html", datasets=_datasets(runs), **both)
-    return {"overview": overview, "cells": cells_page(experiment, tables, note), "front": front}
+    return {
+        "overview": overview,
+        "leaderboard": leaderboard_page(experiment, tables["metrics"], note),
+        "cells": cells_page(experiment, tables, note),
+        "figures": files_pages.figures_page(experiment, spec["figures"], captions or {}, note),
+        "tables": files_pages.tables_page(experiment, spec["tables"], captions or {}, note),
+        "front": render("front.html", **both),
+    }
 
 
 # What was run ---------------------------------------------------------------------------------------------------------
@@ -86,20 +97,6 @@ def _summary(runs: pd.DataFrame) -> dict[str, Any]:
         "full": len(datasets) * len(models) * len(losses) * len(seeds) == len(runs),
         **{"here": len(here), "interpolate": int(here["interpolates"].sum())},
     }
-
-
-def _datasets(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the grid by data set, for the front page."""
-    rows = []
-    for dataset in labels.ordered(runs["dataset"], labels.DATASETS):
-        grid = runs[runs["dataset"] == dataset]
-        listed = {
-            key: [KINDS[kind][1](name) for name in labels.ordered(grid[kind], KINDS[kind][2]) if name != names.NO_LOSS]
-            for key, kind in (("models", "model"), ("losses", "loss"))
-        }
-        more = {"dataset": labels.dataset_label(dataset), "seeds": grid["seed"].nunique()}
-        rows.append(_summary(grid) | listed | more)
-    return rows
 
 
 def _grid(runs: pd.DataFrame) -> list[Line]:

@@ -1,4 +1,4 @@
-"""Save figures as PNG and PDF, the same figure as the same bytes."""
+"""Save figures as PNG, PDF and SVG, the same figure as the same bytes."""
 
 from __future__ import annotations
 
@@ -32,24 +32,26 @@ def resolution(page: Bbox) -> float:
     return min(DPI, (MOST_PIXELS / (page.width * page.height)) ** 0.5, LONGEST / max(page.width, page.height))
 
 
-def save(figure: Figure, stem: Path | str) -> tuple[Path, Path]:
-    """Write `stem`.pdf and `stem`.png, each completely or not at all; the page holds all that is drawn.
+def save(figure: Figure, stem: Path | str) -> tuple[Path, ...]:
+    """Write `stem`.pdf, `stem`.svg and `stem`.png, each completely or not at all; the page holds all that is drawn.
 
     Returns
     -------
-    pdf, png : Path
-        The files written.
+    tuple of Path
+        The files written, in this order.
     """
-    pdf, png = (Path(f"{stem}.{suffix}") for suffix in ("pdf", "png"))
     # Dates and versions would change the bytes without changing the picture.
-    blank = {"Creator": None, "Producer": None, "CreationDate": None, "ModDate": None}
-    with mpl.rc_context(RC):
+    options: dict[str, dict[str, Any]] = {
+        "pdf": {"metadata": {"Creator": None, "Producer": None, "CreationDate": None, "ModDate": None}},
+        "svg": {"metadata": {"Creator": None, "Date": None}},
+        "png": {"metadata": {"Software": None}},
+    }
+    with mpl.rc_context({**RC, "svg.hashsalt": "halobench"}):
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # one layout does for both files
+        figure.set_layout_engine("none")  # one layout does for all files
         page = figure.get_tightbbox().padded(MARGIN)
-        with files.replacing(pdf) as temporary:
-            figure.savefig(temporary, format="pdf", metadata=blank, bbox_inches=page)
-        with files.replacing(png) as temporary:
-            options: dict[str, Any] = {"metadata": {"Software": None}, "dpi": resolution(page)}
-            figure.savefig(temporary, format="png", bbox_inches=page, **options)
-    return pdf, png
+        options["png"]["dpi"] = resolution(page)
+        for suffix, chosen in options.items():
+            with files.replacing(Path(f"{stem}.{suffix}")) as temporary:
+                figure.savefig(temporary, format=suffix, bbox_inches=page, **chosen)
+    return tuple(Path(f"{stem}.{suffix}") for suffix in options)

@@ -227,21 +227,25 @@ def _latex_value(value: Value | None) -> tuple[str, str]:
 # HTML and saving ------------------------------------------------------------------------------------------------------
 
 
-def table_page(table: Table, name: str, note: str = "") -> str:
+def table_page(table: Table, name: str, note: str = "", experiment: str = "") -> str:
     """Return the table as one HTML page that needs no network, with its LaTeX folded; headings sort within blocks."""
     keys = [dict(row.keys) for part in table.parts for _, rows in part.blocks for row in rows]
     return rendering.render(
         "print_table.html",
         title=table.title,
         note=note,
+        experiment=experiment,
+        files=[f"{name}.{suffix}" for suffix in ("csv", "tex")],
         selects=rendering.choices(keys),
         parts=table.parts,
         latex=latex(table, name, note),
     )
 
 
-def save(table: Table, stem: Path | str, note: str = "") -> list[Path]:
+def save(table: Table, stem: Path | str, note: str = "", experiment: str = "") -> list[Path]:
     """Write `stem`.csv (all numbers, long), `stem`.tex and `stem`.html, each completely or not at all.
+
+    The page names its `experiment` in its header.
 
     Returns
     -------
@@ -253,5 +257,5 @@ def save(table: Table, stem: Path | str, note: str = "") -> list[Path]:
     tables_io.write_csv(paths[0], table.numbers)
     with files.replacing(paths[1]) as temporary:
         temporary.write_text(latex(table, name, note), encoding="utf-8")
-    rendering.write(paths[2], table_page(table, name, note))
+    rendering.write(paths[2], table_page(table, name, note, experiment))
     return paths

@@ -1,5 +1,3 @@
-"use strict";
-
 const ALL = "all";
 const POINTS = { train: "training points", evaluation: "evaluation points", heldout: "held-out points" };
 const byId = (id) => document.getElementById(id);
@@ -31,14 +29,15 @@ function unfolded(columns, keep = () => true) {
 const number = (value) => (value === null ? NaN : value === "inf" ? Infinity : value === "-inf" ? -Infinity : value);
 const unique = (values) => [...new Set(values)];
 
-/** Four significant digits. */
+/** Three decimals, or two significant digits of what is too small or large for them. */
 function valueText(value) {
   if (Number.isNaN(value)) return "–";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "-∞";
-  return String(Number(value.toPrecision(4)));
+  const size = Math.abs(value);
+  return size && (size < 0.0005 || size >= 1e5) ? value.toPrecision(2) : value.toFixed(3);
 }
 
-const withInterval = (row) => valueText(row.value) + (Number.isNaN(row.low) ? "" : ` [${valueText(row.low)}, ${valueText(row.high)}]`);
+const withInterval = (row) => valueText(row.value) + (Number.isNaN(row.low) ? "" : ` [${valueText(row.low)},\u00a0${valueText(row.high)}]`);
 const experiment = () => data.experiments[chosen("experiment")];
 const chosen = (name) => (choices.elements[name] || walk.elements[name]).value;
 const word = (kind, name) => (experiment().labels[kind] || {})[name] || name;
@@ -66,7 +65,12 @@ function openExperiment() {
   const losses = found.order.loss.filter((name) => name !== data.no_loss).length;
   byId("summary").textContent = `${counted(cells, "cell")}: ${counted(found.order.dataset.length, "data set")}, ${counted(found.order.model.length, "model")}, ` +
     `${counted(losses, "loss", "losses")}, up to ${counted(seeds, "seed")}. Bars, lines and ±: means over seeds with their ${data.over_seeds}. ` +
-    `Brackets, of single cells: ${data.over_samples}.` + (data.note ? ` Not all: ${data.note}.` : "");
+    `Brackets, of single cells: ${data.over_samples}.` + (data.notes[chosen("experiment")] ? ` Not all: ${data.notes[chosen("experiment")]}.` : "");
+  document.querySelector(".site b span").textContent = chosen("experiment");
+  document.querySelector(".site a[aria-current]").setAttribute("href", `#experiment=${encodeURIComponent(chosen("experiment"))}`);
+  for (const link of document.querySelectorAll(".site a[href*='/']")) {
+    link.setAttribute("href", link.getAttribute("href").replace(/[^/]+(\/[^/]+)$/, `${encodeURIComponent(chosen("experiment"))}$1`));
+  }
   openDataset();
 }
 
@@ -136,26 +140,46 @@ const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
 const STROKES = { solid: "none", dash: "9 5", dot: "3 3", dashdot: "9 4 3 4", longdash: "14 6", longdashdot: "14 4 3 4" };
 const dashOf = (model) => DASHES[experiment().order.model.indexOf(model) % DASHES.length];
 const dash = (row) => dashOf(cellOf(row).model);
-const color = (row) => data.colors[cellOf(row).loss] || "#555";
-const LAYOUT = {
-  font: { family: "system-ui, sans-serif", size: 13, color: "#1d2327" }, margin: { l: 60, r: 10, t: 10, b: 50 },
-  paper_bgcolor: "#fff", plot_bgcolor: "#fff", hovermode: "closest",
+const color = (row) => shade(data.colors[cellOf(row).loss] || "#555555");
+
+/** A colour of the page's style as it is now, light or dark. */
+function paint(name) {
+  byId("paint").style.color = `var(--${name})`;
+  return getComputedStyle(byId("paint")).color;
+}
+
+/** A colour of figures; on a dark ground greys are turned round, and the darker another is, the more white is mixed in. */
+function shade(hex) {
+  if (!isDark()) return hex;
+  const parts = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255);
+  if (Math.max(...parts) - Math.min(...parts) < 0.05) return `rgb(${parts.map((part) => Math.round(245 - 200 * part)).join(", ")})`;
+  const white = Math.max(0, 0.6 - (0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]));
+  return `rgb(${parts.map((part) => Math.round(255 * (part + (1 - part) * white))).join(", ")})`;
+}
+
+const layout = () => ({
+  font: { family: "system-ui, sans-serif", size: 13, color: paint("ink") }, margin: MARGIN,
+  paper_bgcolor: paint("ground"), plot_bgcolor: paint("ground"), hovermode: "closest",
   legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-};
+});
+const MARGIN = { l: 60, r: 10, t: 10, b: 50 };
+const axis = () => ({ gridcolor: paint("faint"), zerolinecolor: paint("line"), linecolor: paint("line"), automargin: true });
 const NARROW = 500; // pixels; below, titles are broken and names of bars stand upright
-const AXIS = { gridcolor: "#e3e6e9", zerolinecolor: "#c9ced3", linecolor: "#c9ced3", automargin: true };
 const CONFIG = { displayModeBar: false, responsive: true };
+
+const tray = []; // cells of a comparison, by experiment and number
+let opened = {}; // what the dialog shows, as the address has it
 
 const isNarrow = (id) => byId(id).clientWidth < NARROW;
 
 /** Draw traces, and let a click on a point open its cell's card. */
-function plot(id, traces, layout) {
+function plot(id, traces, own) {
   const element = byId(id);
-  Plotly.react(element, traces, { ...LAYOUT, ...layout }, CONFIG);
+  Plotly.react(element, traces, { ...layout(), ...own }, CONFIG);
   element.removeAllListeners("plotly_click");
   element.on("plotly_click", (event) => {
     const cell = event.points.map((point) => point.customdata).find((value) => Number.isInteger(value));
-    if (cell !== undefined) openCard(cell);
+    if (cell !== undefined) openCard({ experiment: chosen("experiment"), index: cell });
   });
 }
 
@@ -180,17 +204,17 @@ function scoreTraces(own, lines, calibrator, width, offset) {
   const at = (places, values) => (upright ? { x: places, y: values } : { x: values, y: places });
   // A mean over a part of the seeds is no match for those over all: it says so, and is drawn faint.
   const part = groups.map(([, list], i) => means[i].n < list.length);
-  const error = { array: means.map((m, i) => (part[i] ? NaN : m.half)), color: "#1d2327", thickness: 1.2, width: 3 };
+  const error = { array: means.map((m, i) => (part[i] ? NaN : m.half)), color: paint("ink"), thickness: 1.2, width: 3 };
   const name = word("calibrator", calibrator);
   return [{
     type: "bar", name, legendgroup: calibrator, orientation: upright ? "v" : "h", width: width * 0.92,
     ...at(groups.map(([line]) => lines.indexOf(line) + offset), means.map((m) => (m.n ? m.mean : 0))), [upright ? "error_y" : "error_x"]: error,
-    marker: { color: data.calibrations[calibrator] || "#9aa0a6", opacity: part.map((is) => (is ? 0.35 : 1)) }, hoverinfo: "text",
+    marker: { color: shade(data.calibrations[calibrator] || "#9aa0a6"), opacity: part.map((is) => (is ? 0.35 : 1)) }, hoverinfo: "text",
     hovertext: groups.map(([line, list], i) => `${line}, ${name}: ` + (means[i].n ? `${valueText(means[i].mean)}${means[i].n > 1 ? ` ± ${valueText(means[i].half)}` : ""}` : "no finite value") + ` (${means[i].n} of ${list.length} seeds)`),
   }, {
     type: "scatter", mode: "markers", showlegend: false, legendgroup: calibrator, customdata: own.map((row) => row.cell),
     ...at(own.map((row) => lines.indexOf(lineName(row)) + offset + aside(row, width)), own.map((row) => row.value)),
-    marker: { color: "#fff", line: { color: "#1d2327", width: 1.2 }, size: 8 }, hoverinfo: "text",
+    marker: { color: paint("ground"), line: { color: paint("ink"), width: 1.2 }, size: 8 }, hoverinfo: "text",
     hovertext: own.map((row) => `${cellOf(row).name}, ${name}: ${withInterval(row)}`),
   }, {
     type: "scatter", mode: "text", showlegend: false, legendgroup: calibrator, hoverinfo: "skip", cliponaxis: false,
@@ -203,18 +227,18 @@ function scoreTraces(own, lines, calibrator, width, offset) {
 function scoreLayout(lines, calibrators, floor) {
   const upright = !isNarrow("scores");
   const names = {
-    ...AXIS, tickvals: lines.map((_, i) => i), ticktext: lines.map((name) => name.replace(", ", ",<br>")), showgrid: false, zeroline: false,
+    ...axis(), tickvals: lines.map((_, i) => i), ticktext: lines.map((name) => name.replace(", ", ",<br>")), showgrid: false, zeroline: false,
     range: upright ? [-0.6, lines.length - 0.4] : [lines.length - 0.4, -0.6],
   };
-  const values = { ...AXIS, title: { text: metricName(chosen("metric")) }, rangemode: "tozero" };
-  const ruler = { color: "#50575e", width: 1, dash: "dot" };
-  const label = { showarrow: false, font: { size: 11, color: "#50575e" } };
+  const values = { ...axis(), title: { text: metricName(chosen("metric")) }, rangemode: "tozero" };
+  const ruler = { color: paint("quiet"), width: 1, dash: "dot" };
+  const label = { showarrow: false, font: { size: 11, color: paint("quiet") } };
   const across = (one) => (upright ? { xref: "paper", x0: 0, x1: 1, y0: one.value, y1: one.value } : { yref: "paper", y0: 0, y1: 1, x0: one.value, x1: one.value });
   const nextTo = (one, i) => (upright ? { xref: "paper", x: 1.005, xanchor: "left", y: one.value } : { yref: "paper", y: -0.02, yanchor: "top", x: one.value, yshift: -50 - 14 * i });
   const height = upright ? 380 : 170 + lines.length * Math.max(34, 15 * calibrators.length) + 14 * floor.length;
   return {
     barmode: "overlay", height, xaxis: upright ? names : values, yaxis: upright ? values : names,
-    margin: { ...LAYOUT.margin, r: upright && floor.length ? 110 : 10, b: upright ? 50 : 65 + 14 * floor.length },
+    margin: { ...MARGIN, r: upright && floor.length ? 110 : 10, b: upright ? 50 : 65 + 14 * floor.length },
     shapes: floor.map((one) => ({ type: "line", line: ruler, ...across(one) })),
     annotations: floor.map((one, i) => ({ ...label, text: one.name, ...nextTo(one, i) })),
   };
@@ -256,8 +280,8 @@ function drawLegend() {
     item.append(text);
     return item;
   };
-  const losses = there("loss").map((loss) => sample(word("loss", loss), data.colors[loss] || "#555", "none"));
-  const models = there("model").map((model) => sample(word("model", model), "#50575e", STROKES[dashOf(model)]));
+  const losses = there("loss").map((loss) => sample(word("loss", loss), shade(data.colors[loss] || "#555555"), "none"));
+  const models = there("model").map((model) => sample(word("model", model), paint("quiet"), STROKES[dashOf(model)]));
   byId("legend").replaceChildren(...losses, ...models);
 }
 
@@ -281,7 +305,7 @@ function drawCurves() {
   }
   const gap = isNarrow("curves") ? "<br>" : " ";
   const x = scale === "radius" ? "distance (normalised inputs)" : `distance / distance to nearest${gap}training point of another label`;
-  plot("curves", traces, { showlegend: false, xaxis: { ...AXIS, title: { text: x } }, yaxis: { ...AXIS, title: { text: `confidence in${gap}the point's label` }, range: [0, 1.02] } });
+  plot("curves", traces, { showlegend: false, xaxis: { ...axis(), title: { text: x } }, yaxis: { ...axis(), title: { text: `confidence in${gap}the point's label` }, range: [0, 1.02] } });
   byId("curves-note").textContent = wanted.length ? "How sure models are of a point's own label on the way out from it. Lines are means over seeds, dots are cells." : "No probe data for this selection.";
   walk.hidden = rows.curves.length === 0;
 }
@@ -289,7 +313,7 @@ function drawCurves() {
 function drawReliability() {
   const calibrator = chosen("calibrator") === ALL ? "none" : chosen("calibrator");
   const wanted = sorted(rows.reliability.filter((row) => isChosen(cellOf(row)) && row.labels === chosen("labels") && row.calibrator === calibrator));
-  const traces = [{ type: "scatter", mode: "lines", x: [0, 1], y: [0, 1], line: { color: "#767c82", width: 1, dash: "dot" }, hoverinfo: "skip", showlegend: false }];
+  const traces = [{ type: "scatter", mode: "lines", x: [0, 1], y: [0, 1], line: { color: paint("edge"), width: 1, dash: "dot" }, hoverinfo: "skip", showlegend: false }];
   for (const [, list] of grouped(wanted, line)) {
     const bins = [...grouped(list, (row) => row.bin)].sort((a, b) => a[0] - b[0]).map(([, same]) => {
       const count = same.reduce((sum, row) => sum + row.count, 0);
@@ -303,7 +327,7 @@ function drawReliability() {
       hovertext: list.map((row) => `${cellOf(row).name}: ${valueText(row.accuracy)} right at confidence ${valueText(row.confidence)}, ${row.count} points`), hoverinfo: "text",
     });
   }
-  plot("reliability", traces, { showlegend: false, xaxis: { ...AXIS, title: { text: "confidence" }, range: [0, 1.02] }, yaxis: { ...AXIS, title: { text: "accuracy" }, range: [0, 1.02] } });
+  plot("reliability", traces, { showlegend: false, xaxis: { ...axis(), title: { text: "confidence" }, range: [0, 1.02] }, yaxis: { ...axis(), title: { text: "accuracy" }, range: [0, 1.02] } });
   byId("reliability-note").textContent = `Calibration: ${word("calibrator", calibrator)}. Lines pool the seeds, without bins of fewer than ${data.few} points; dots are cells, larger where a bin holds more. Below the diagonal the model is overconfident.`;
 }
 
@@ -332,7 +356,7 @@ function drawCells() {
   const calibrators = inOrder("calibrator", new Set(wanted.map((row) => row.calibrator)));
   const lines = [...grouped(wanted, (row) => row.cell)].map(([cell, list]) => {
     const button = element("button", experiment().cells[cell].name, { type: "button" });
-    button.addEventListener("click", () => openCard(cell));
+    button.addEventListener("click", () => openCard({ experiment: chosen("experiment"), index: cell }));
     return [button, ...calibrators.map((calibrator) => {
       const row = list.find((one) => one.calibrator === calibrator);
       return row ? withInterval(row) : "–";
@@ -349,32 +373,103 @@ function lossAxis(losses) {
   return least > 0 && most > 10 * least ? { type: "log", dtick: 1, exponentformat: "power" } : { type: "linear", rangemode: "tozero" };
 }
 
-/** All that is known of a cell. */
-function openCard(index) {
-  const cell = experiment().cells[index];
-  byId("card-title").textContent = cell.name;
-  const own = rows.metrics.filter((row) => row.cell === index);
-  const parts = [element("h3", "Provenance"), pairs(cell.facts)];
-  if (cell.history.length > 1) parts.push(element("h3", "Training loss"), element("div", undefined, { id: "history", class: "plot", role: "group", "aria-label": "Training loss by epoch" }));
-  parts.push(element("h3", "Temperatures"), table(["Calibration", "fitted to", "T", "NLL there", "gradient", "certificate"],
-    cell.fits.map((fit) => [word("calibrator", fit.calibrator), `${fit.split}, ${fit.labels}`, fit.temperature, valueText(number(fit.nll)), valueText(number(fit.gradient)), fit.certificate])));
-  for (const [labels, list] of grouped(own, (row) => row.labels)) {
-    const calibrators = inOrder("calibrator", new Set(list.map((row) => row.calibrator)));
-    const metrics = unique(list.map((row) => row.metric));
-    parts.push(element("h3", `Test metrics, ${judged(labels)} (brackets: ${data.over_samples})`), table(["Metric", ...calibrators.map((name) => word("calibrator", name))],
-      metrics.map((metric) => [metricName(metric), ...calibrators.map((calibrator) => {
-        const row = list.find((one) => one.metric === metric && one.calibrator === calibrator);
-        return row ? withInterval(row) : "–";
-      })])));
-  }
-  parts.push(element("h3", "Spec"), pairs(cell.spec));
-  parts.push(element("h3", "Commands to reproduce"), element("pre", cell.commands.join("\n"), { tabindex: "0" }));
+const found = (one) => data.experiments[one.experiment].cells[one.index];
+const scoresOf = (one) => unfolded(data.experiments[one.experiment].metrics, (i) => data.experiments[one.experiment].metrics.cell[i] === one.index);
+/** A cell as an address names it: with its experiment, if that isn't the one that is shown. */
+const addressOf = (one) => (one.experiment === chosen("experiment") ? "" : `${one.experiment}:`) + found(one).name;
+
+/** The cell of an address; null if there is none. */
+function cellAt(address) {
+  const [, name, cell] = address.match(/^(?:([^:/]+):)?(.*)$/);
+  const wanted = name ?? choices.elements.experiment.value;
+  const index = data.experiments[wanted]?.cells.findIndex((one) => one.name === cell) ?? -1;
+  return index < 0 ? null : { experiment: wanted, index };
+}
+
+function show(title, parts, address) {
+  byId("card-title").textContent = title;
   byId("card-body").replaceChildren(...parts);
-  byId("card").showModal();
+  if (!byId("card").open) byId("card").showModal();
+  byId("card").scrollTop = 0;
+  opened = address;
+  note();
+}
+
+/** Tables of a cell's test metrics, a column per calibration. */
+function metricTables(one) {
+  return [...grouped(scoresOf(one), (row) => row.labels)].flatMap(([labels, list]) => {
+    const calibrators = inOrder("calibrator", new Set(list.map((row) => row.calibrator)));
+    const lines = unique(list.map((row) => row.metric)).map((metric) => [metricName(metric), ...calibrators.map((calibrator) => {
+      const row = list.find((found) => found.metric === metric && found.calibrator === calibrator);
+      return row ? withInterval(row) : "–";
+    })]);
+    return [element("h3", `Test metrics, ${judged(labels)} (brackets: ${data.over_samples})`), scrolling(`Metrics, ${judged(labels)}`, table(["Metric", ...calibrators.map((name) => word("calibrator", name))], lines))];
+  });
+}
+
+/** Tables of two cells' test metrics that both have, with their differences. */
+function differenceTables(cells) {
+  const [first, second] = cells.map(scoresOf);
+  const lines = first.map((row) => [row, second.find((other) => ["labels", "calibrator", "metric"].every((key) => other[key] === row[key]))]).filter(([, other]) => other);
+  return [...grouped(lines, ([row]) => row.labels)].flatMap(([labels, list]) => {
+    const body = list.map(([row, other]) => [metricName(row.metric), word("calibrator", row.calibrator), withInterval(row), withInterval(other), valueText(other.value - row.value)]);
+    return [element("h3", `Test metrics, ${judged(labels)} (brackets: ${data.over_samples})`), scrolling(`Metrics, ${judged(labels)}`, table(["Metric", "Calibration", "A", "B", "B less A"], body))];
+  });
+}
+
+/** What may be wider than the dialog scrolls by itself, by the keyboard too. */
+const scrolling = (name, content) => element("div", [content], { class: "scroll", tabindex: "0", role: "region", "aria-label": name });
+
+/** Temperatures of cells, side by side if there are two. */
+function fitTable(cells) {
+  const lines = cells.flatMap((one, i) => found(one).fits.map((fit) => [...(cells.length > 1 ? ["AB"[i]] : []), word("calibrator", fit.calibrator), `${fit.split}, ${fit.labels}`, fit.temperature, valueText(number(fit.nll)), valueText(number(fit.gradient)), fit.certificate]));
+  return table([...(cells.length > 1 ? ["Cell"] : []), "Calibration", "fitted to", "T", "NLL there", "gradient", "certificate"], lines);
+}
+
+/** All that is known of a cell. */
+function openCard(one) {
+  const cell = found(one);
+  const compare = element("button", tray.length ? `Compare with ${found(tray[0]).name}` : "Compare with another cell", { type: "button" });
+  compare.addEventListener("click", () => {
+    tray.push(one);
+    if (tray.length === 2) openComparison(tray.splice(0));
+    else byId("card").close();
+    drawTray();
+  });
+  const parts = [compare, ...metricTables(one), element("h3", "Temperatures"), scrolling("Temperatures", fitTable([one]))];
+  if (cell.history.length > 1) parts.push(element("h3", "Training loss"), element("div", undefined, { id: "history", class: "plot", role: "group", "aria-label": "Training loss by epoch" }));
+  parts.push(element("h3", "Provenance"), pairs(cell.facts), element("h3", "Spec"), pairs(cell.spec));
+  parts.push(element("h3", "Commands to reproduce"), element("pre", cell.commands.join("\n"), { tabindex: "0" }));
+  show(cell.name, parts, { cell: addressOf(one) });
   if (cell.history.length > 1) {
-    Plotly.react(byId("history"), [{ type: "scatter", mode: "lines", x: cell.history.map((p) => p[0]), y: cell.history.map((p) => p[1]), line: { color: "#1f5f8b" } }],
-      { ...LAYOUT, height: 240, xaxis: { ...AXIS, title: { text: "epoch" } }, yaxis: { ...AXIS, ...lossAxis(cell.history.map((p) => p[1])), title: { text: "training loss" } } }, CONFIG);
+    Plotly.react(byId("history"), [{ type: "scatter", mode: "lines", x: cell.history.map((p) => p[0]), y: cell.history.map((p) => p[1]), line: { color: paint("link") } }],
+      { ...layout(), height: 240, xaxis: { ...axis(), title: { text: "epoch" } }, yaxis: { ...axis(), ...lossAxis(cell.history.map((p) => p[1])), title: { text: "training loss" } } }, CONFIG);
   }
+}
+
+/** Two cells side by side: what of their specs differs, and their scores. */
+function openComparison(cells) {
+  const specs = cells.map((one) => new Map(found(one).spec));
+  const differing = unique(specs.flatMap((spec) => [...spec.keys()])).filter((key) => specs[0].get(key) !== specs[1].get(key));
+  const lines = differing.map((key) => [key, ...specs.map((spec) => spec.get(key) ?? "–")]);
+  const named = pairs(cells.map((one, i) => ["AB"[i], `${found(one).name} (experiment ${one.experiment})`]));
+  const parts = [named, element("h3", "Specs"), lines.length ? table(["Setting", "A", "B"], lines) : element("p", "They don't differ."),
+    ...differenceTables(cells), element("h3", "Temperatures"), scrolling("Temperatures", fitTable(cells))];
+  show("Two cells compared", parts, { compare: cells.map(addressOf).join(",") });
+}
+
+/** What waits to be compared. */
+function drawTray() {
+  const drop = element("button", "Drop it", { type: "button" });
+  drop.addEventListener("click", () => { tray.length = 0; drawTray(); });
+  byId("tray").hidden = tray.length === 0;
+  byId("tray").replaceChildren(...(tray.length ? [`To compare: ${addressOf(tray[0])}. Open another cell's card and press Compare. `, drop] : []));
+}
+
+/** Keep in the address what is chosen and what the dialog shows. */
+function note() {
+  const state = new URLSearchParams([...new FormData(choices), ...new FormData(walk), ...Object.entries(opened)]);
+  history.replaceState(null, "", `#${state}`);
 }
 
 function draw() {
@@ -383,8 +478,7 @@ function draw() {
   drawCurves();
   drawReliability();
   drawCells();
-  const state = new URLSearchParams([...new FormData(choices), ...new FormData(walk)]);
-  history.replaceState(null, "", `#${state}`);
+  note();
 }
 
 /** Choose what the address asks for. */
@@ -395,12 +489,19 @@ function restore() {
     if (wanted.has(name) && [...select.options].some((option) => option.value === wanted.get(name))) select.value = wanted.get(name);
   };
   set(choices, "experiment");
+  // Cells are named by their experiment and data set, so that an address needs nothing else.
+  const cells = (wanted.get("cell") ?? wanted.get("compare") ?? "").split(",").filter(Boolean).map(cellAt).filter(Boolean);
+  if (cells.length && !wanted.has("experiment")) choices.elements.experiment.value = cells[0].experiment;
   openExperiment();
   set(choices, "dataset");
+  if (cells.length && !wanted.has("dataset")) choices.elements.dataset.value = found(cells[0]).dataset;
   openDataset();
   for (const name of ["model", "loss", "calibrator", "metric", "labels"]) set(choices, name);
   for (const name of ["probe", "points", "scale"]) set(walk, name);
   draw();
+  if (cells.length === 1) openCard(cells[0]);
+  else if (cells.length === 2) openComparison(cells);
+  else if (byId("card").open) byId("card").close();
 }
 
 async function start() {
@@ -414,8 +515,10 @@ async function start() {
   });
   walk.addEventListener("change", draw);
   byId("card").addEventListener("click", (event) => { if (event.target === byId("card")) byId("card").close(); });
+  byId("card").addEventListener("close", () => { opened = {}; note(); });
   if (wanted) history.replaceState(null, "", wanted);
   window.addEventListener("hashchange", restore);
+  window.addEventListener("theme", draw);
   restore();
   document.body.dataset.ready = "true";
 }

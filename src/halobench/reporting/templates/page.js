@@ -8,16 +8,16 @@ const comparers = {
   text: (a, b) => a.localeCompare(b, "en", { numeric: true }),
 };
 
-/** Sort each body of a table by itself, below its heading; rows without a value come last, whichever the direction. */
+/** Sort each body of a table by itself, or bodies by their first rows; those without a value come last, either way. */
 function sort(table, head) {
   const up = head.ariaSort !== "ascending";
   const { column, kind } = head.dataset;
   table.querySelectorAll("th[aria-sort]").forEach((other) => { other.ariaSort = "none"; });
   head.ariaSort = up ? "ascending" : "descending";
-  for (const body of table.tBodies) {
-    const rows = [...body.querySelectorAll("tr.item")].map((row) => [valueOf(row, column), row]);
-    rows.sort(([a], [b]) => (a === "" || b === "" ? (a === "") - (b === "") : (up ? 1 : -1) * comparers[kind](a, b)));
-    body.append(...rows.map(([, row]) => row));
+  for (const parent of table.querySelector("tbody.item") ? [table] : table.tBodies) {
+    const items = [...parent.querySelectorAll(".item")].map((item) => [valueOf(item.rows?.[0] ?? item, column), item]);
+    items.sort(([a], [b]) => (a === "" || b === "" ? (a === "") - (b === "") : (up ? 1 : -1) * comparers[kind](a, b)));
+    parent.append(...items.map(([, item]) => item));
   }
 }
 
@@ -40,16 +40,65 @@ function filter(form) {
   form.querySelector("output").textContent = `${items.filter(isShown).length} of ${items.length} ${form.getAttribute("data-what")}`;
 }
 
+const forms = [...document.querySelectorAll("form.filters")];
+const selects = forms.flatMap((form) => [...form.querySelectorAll("select")]);
+
+/** Keep what is chosen in the address. */
+function note() {
+  const chosen = new URLSearchParams(selects.filter((select) => select.value).map(({ name, value }) => [name, value]));
+  // A page within another has no address of its own.
+  try { history.replaceState(null, "", `#${chosen}`); } catch { /* as it was */ }
+}
+
+/** Choose what the address asks for; whatever else it names is a place on the page. */
+function restore() {
+  const wanted = new URLSearchParams(location.hash.slice(1));
+  for (const select of selects) {
+    const value = wanted.get(select.name) ?? "";
+    select.value = [...select.options].some((option) => option.value === value) ? value : "";
+  }
+  forms.forEach(filter);
+}
+
+/** Show or hide rows beneath the one that sums them up. */
+function unfold(button, open) {
+  button.ariaExpanded = String(open);
+  button.closest("tbody").querySelectorAll(".beneath").forEach((row) => { row.hidden = !open; });
+}
+
 for (const button of document.querySelectorAll("th[aria-sort] button")) {
   button.addEventListener("click", () => sort(button.closest("table"), button.closest("th")));
 }
-for (const form of document.querySelectorAll("form.filters")) {
+for (const button of document.querySelectorAll("button.unfold")) {
+  button.hidden = false;
+  unfold(button, false);
+  button.addEventListener("click", () => unfold(button, button.ariaExpanded !== "true"));
+}
+for (const form of forms) {
+  const table = document.getElementById(form.getAttribute("data-for")).querySelector("table");
   form.hidden = false;
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("change", () => filter(form));
-  form.querySelector("button").addEventListener("click", () => {
-    form.reset();
-    filter(form);
-  });
-  filter(form);
+  form.addEventListener("change", () => { filter(form); note(); });
+  form.addEventListener("reset", () => setTimeout(() => { filter(form); note(); }));
+  for (const button of form.querySelectorAll("[data-toggle]")) {
+    const { toggle } = button.dataset;
+    if (toggle === "brief") table.classList.add("brief");
+    button.addEventListener("click", () => {
+      const on = button.ariaPressed !== "true";
+      button.ariaPressed = String(on);
+      if (toggle === "brief") table.classList.toggle("brief", !on);
+      else table.querySelectorAll("button.unfold").forEach((one) => unfold(one, on));
+    });
+  }
 }
+// The names of a row stay in sight as its numbers scroll: the second and third are as far from the edge as others are wide.
+const sized = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const [first, second] = [...target.rows[0].cells].map((cell) => cell.offsetWidth);
+    target.style.setProperty("--second", `${first}px`);
+    target.style.setProperty("--third", `${first + second}px`);
+  }
+});
+document.querySelectorAll("table.names").forEach((table) => sized.observe(table));
+addEventListener("hashchange", restore);
+restore();

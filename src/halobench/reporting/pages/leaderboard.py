@@ -1,0 +1,131 @@
+"""Write the leaderboard: per data set, losses and calibrators by what their predictions are away from the posterior.
+
+Ranks are intervals. A method's best rank counts the methods that are better beyond doubt, its worst rank those that are
+not worse beyond doubt: the paired difference, over the models that both have, has a 95% t interval over seeds that
+leaves out 0. Comparisons aren't corrected for their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from halobench.reporting import labels, table_views
+from halobench.reporting.rendering import Choice, Column, Entry, Line, address, choices, number, render
+from halobench.results.names import NO_LOSS, OVER_SEEDS
+from halobench.results.t_intervals import t_intervals
+
+NOT_USABLE = "oracle"  # is fitted to the test data
+BY = ["loss", "calibrator"]
+OTHERS = ("nll", "ece", "error")  # metrics that are shown besides the one that ranks
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Return the best and worst rank of each method, by paired differences over seeds; lower values are better.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (methods, seeds)
+        With NaN where a method has no value; only seeds that two methods share compare them.
+
+    Returns
+    -------
+    ndarray of int, shape (methods, 2)
+        From 1 on. All methods are alike if there is but one seed.
+
+    Examples
+    --------
+    >>> ranks(np.array([[1.0, 1.1, 1.2], [1.1, 1.0, 1.2], [3.0, 3.1, 3.2]])).tolist()
+    [[1, 2], [1, 2], [3, 3]]
+    """
+    better = np.zeros((len(values), len(values)), dtype=bool)
+    for i, own in enumerate(values):
+        with np.errstate(invalid="ignore"):
+            differences = own - values  # inf - inf is unknown
+        for j, row in enumerate(differences):
+            known = row[~np.isnan(row)]
+            if len(known):
+                mean, _, high = t_intervals(known[None])[0]
+                better[i, j] = high < 0 or (len(known) > 1 and mean == -np.inf)
+    return np.stack([1 + better.sum(axis=0), len(values) - better.sum(axis=1)], axis=1)
+
+
+def columns(metric: str) -> tuple[Column, ...]:
+    """Return the columns of a data set's table, ranked by `metric`."""
+    return (
+        Column("Rank", number=True, means="best to worst rank that the differences allow"),
+        *(Column("Loss"), Column("Calibration"), Column(labels.metric_axis(metric), number=True)),
+        Column("95% interval", number=True, means=OVER_SEEDS),
+        *(Column(labels.metric_label(name), number=True) for name in OTHERS if name != metric),
+        *(Column("Seeds", number=True, form="d"), Column("See")),
+    )
+
+
+def boards(metrics: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table per data set: its name, models, metric, columns and lines."""
+    rows = table_views.preferred_labels(metrics)
+    rows = rows[~rows["loss"].isin(["reference", NO_LOSS]) & (rows["calibrator"] != NOT_USABLE)]
+    groups = {str(name): part for name, part in rows.groupby("dataset", sort=False)}
+    return [_board(name, groups[name]) for name in labels.ordered(groups, labels.DATASETS)]
+
+
+def _board(dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
+    """Return the table of one data set, over the models that were trained with every loss, or else with any."""
+    metric = "kl" if "kl" in set(rows["metric"]) else "nll"
+    models = rows.groupby("model")["loss"].nunique()
+    whole = models[models == rows["loss"].nunique()].index
+    rows = rows[rows["model"].isin(whole)] if len(whole) else rows
+    with np.errstate(invalid="ignore"):
+        means = rows.pivot_table("value", [*BY, "metric"], "seed", aggfunc=lambda x: x.mean(skipna=False), dropna=False)
+    own = means.xs(metric, level="metric").dropna(how="all")
+    values = own.to_numpy(dtype=float)
+    placed = dict(zip(own.index, ranks(values).tolist(), strict=True))
+    lines = [
+        _line(dataset, key, placed[key], seeds, means.loc[key], metric)
+        for key, seeds in zip(own.index, values, strict=True)
+    ]
+    return {
+        **{"dataset": dataset, "label": labels.dataset_label(dataset), "columns": columns(metric)},
+        "models": [labels.model_label(name) for name in labels.ordered(rows["model"], labels.MODELS)],
+        "lines": sorted(lines, key=lambda line: (line.entries[3], line.entries[0].key)),
+    }
+
+
+def _line(
+    dataset: str, method: tuple[str, str], rank: list[int], seeds: np.ndarray, means: pd.DataFrame, metric: str
+) -> Line:
+    """Return the row of a method: its rank, the mean over `seeds` of `metric`, and the `means` of others."""
+    (loss, calibrator), (first, last) = method, rank
+    known = ~np.isnan(seeds)
+    mean, low, high = t_intervals(seeds[known][None])[0].tolist()
+    others = [
+        float(means.loc[name].to_numpy(dtype=float)[known].mean()) if name in means.index else np.nan
+        for name in OTHERS
+        if name != metric
+    ]
+    return Line(
+        {"dataset": dataset, "loss": loss, "calibrator": calibrator},
+        (
+            Entry(f"{first}" if first == last else f"{first}–{last}", first, "best" if first == 1 else ""),
+            *(labels.loss_label(loss), labels.calibrator_label(calibrator), mean),
+            Entry(f"[{number(max(low, 0))}, {number(high)}]" if np.isfinite(low) else "–", low),
+            *others,
+            *(int(known.sum()), Entry("", links=(("cells", address("cells", dataset=dataset, loss=loss)),))),
+        ),
+    )
+
+
+def leaderboard_page(experiment: str, metrics: pd.DataFrame, note: str = "") -> str:
+    """Return the page of the leaderboards; `note` leads it, e.g. that cells are missing."""
+    tables = boards(metrics)
+    keys = [line.keys for table in tables for line in table["lines"]]
+    fits = labels.ordered((key["calibrator"] for key in keys), labels.CALIBRATORS)
+    selects = [
+        *choices(keys),
+        Choice("calibrator", "Calibration", tuple((f, labels.calibrator_label(f)) for f in fits)),
+    ]
+    shown: Mapping[str, Any] = {"experiment": experiment, "selects": selects, "boards": tables}
+    return render("leaderboard.html", title=f"Leaderboard of {experiment}", note=note, **shown)
