@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from halobench.core.errors import DivergedError, SpecError, require
-from halobench.probing.attack import check_model
 from halobench.models.piecewise.layers import network_of
 from halobench.models.piecewise.network import Network
+from halobench.probing.attack import check_model
 
 ROUNDED = 1e-12  # part of a sum's terms below which a slope is taken for one of 0, blurred by rounding
 HALVINGS = 60
