@@ -112,6 +112,7 @@ PROBES = {
     "mixup_line": Name("To random other label", "along the line to a random training point of another label"),
     "manifold": Name("Principal components", "in a random direction among the data's principal components"),
     "adversarial": Name("Worst direction", "to the nearest place that an attack on the confidence finds"),
+    "certified": Name("Certified ball", "to the border of the largest ball on which the confidence is proved"),
     "far_field": Name("Far field", "infinitely far away in a random direction"),
 }
 

@@ -227,7 +227,7 @@ def test_no_random_ray_ends_before_the_attacked_radius(cell):
         )
 
 
-@pytest.mark.parametrize("kind", ["adversarial", "far_field"])
+@pytest.mark.parametrize("kind", ["adversarial", "certified", "far_field"])
 def test_a_killed_search_resumes_to_the_same_bytes(cell, tmp_path, kind):
     """Cut off after every part of the samples."""
     probed, data = cell
