@@ -227,8 +227,8 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("probes.sphere.kind", "adverserial"),
-            "probes.sphere.kind = 'adverserial': expected one of adversarial, certified, far_field, manifold, mixup_line,"
-            " nearest_other, sphere (did you mean 'adversarial'?) or module:object",
+            "probes.sphere.kind = 'adverserial': expected one of adversarial, certified, far_field, manifold,"
+            " mixup_line, nearest_other, sphere (did you mean 'adversarial'?) or module:object",
         ),
         (put("probes.sphere.threshold", 1), "probes.sphere.threshold = 1.0: expected a number below 1"),
         (
