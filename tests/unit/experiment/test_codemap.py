@@ -65,6 +65,13 @@ def test_the_code_map_holds_a_stage_and_its_plugins():
     assert all(len(digest) == 16 for digest in mixed.values())
 
 
+def test_a_search_counts_where_it_is_used_alone():
+    """An edit of the attack reruns no probe that walks along rays alone."""
+    rays, attacked = code_map("probe", [("probes", "sphere")]), code_map("probe", [("searches", "adversarial")])
+    assert set(attacked) - set(rays) == {"probing/searches/adversarial", "probing/attack"}
+    assert not any("far_field" in name or "piecewise" in name for name in {*rays, *attacked})
+
+
 def test_every_module_is_in_some_map_or_known_to_change_no_number():
     """A new module must be one or the other: a stage that imports it sees it change, unless it is neutral."""
     package = ROOT / "src/halobench"
