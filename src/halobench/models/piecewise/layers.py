@@ -57,7 +57,10 @@ class _Writer:
         self.pending: set[fx.Node] = set()  # rectifiers that go behind the max pooling that reads them
 
     def write(self, graph: fx.Graph) -> Network:
-        """Append the steps of all nodes."""
+        """Append the steps of all nodes; layers of unknown kinds are named before what lies between them."""
+        for node in graph.nodes:
+            if node.op == "call_module" and type(self.modules[str(node.target)]) not in LAYERS:
+                self._refuse(type(self.modules[str(node.target)]).__name__, node.target)
         for node in graph.nodes:
             if node.op == "placeholder":
                 self.places[node] = self._refuse("a further input", node.name) if self.places else 0
