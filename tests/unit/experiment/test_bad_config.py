@@ -223,7 +223,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("probes.sphere", {"kind": "adversarial", "norm": 2}),
-            "probes.sphere.norm = 2: expected one of l2, inf",
+            "probes.sphere.norm = 2: expected one of inf, l2 (did you mean 'l2'?)",
         ),
         (
             put("probes.sphere.kind", "adverserial"),
@@ -399,7 +399,7 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             together(put("models.mlp", {"name": "mlp_mixer", "patch": 2, "width": 8}), put("probes.c", CERTIFIED)),
             re.compile(
-                r"probes\.c\.models = 'mlp': expected models without GELU \(\S+act\), which can't be certified: .*"
+                r"probes\.c\.models = 'mlp': expected models without LayerNorm \(blocks.0.norm1\), which can't be .*"
             ),
         ),
         (

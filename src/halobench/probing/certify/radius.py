@@ -27,7 +27,7 @@ HELD = 2**23  # numbers of a step's forms that are held at a time
 def certified_radius(
     model: nn.Module,
     inputs: torch.Tensor,
-    labels: np.ndarray | torch.Tensor,
+    labels: np.ndarray,
     level: float = 0.9,
     beta: float = 1.0,
 ) -> np.ndarray:
@@ -44,7 +44,7 @@ def certified_radius(
         and dropout alone, as torch.fx traces it.
     inputs : float tensor (n, ...)
         As the model takes them.
-    labels : int array or tensor (n,)
+    labels : int array (n,)
         The labels whose confidence is bounded, in [0, k).
     level : float
         Between 0 and 1.
