@@ -18,7 +18,7 @@ from halobench.core.spec_codec import to_json
 from halobench.data import data_root
 from halobench.experiment import build_checks, validation
 from halobench.experiment.config_file import check_file
-from halobench.experiment.config_loader import ConfigError
+from halobench.experiment.config_loader import ConfigError, load_config
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +85,7 @@ LOADERS = (
 )
 NAME = "a name of letters, digits, '_', '-', '+' or single '.', at most 64, a letter or digit first"
 GRID = "experiments.tiny.grid"
+CERTIFIED = {"kind": "certified"}
 LONG = "x" * 65
 
 # What is edited, then the lines that must come, all of them.
@@ -395,6 +396,20 @@ CONFIGS: dict[str, list[tuple]] = {
             put("probes.nearest", {"kind": "nearest_other", "directions": 2}),
             re.compile(r"probes\.nearest\.directions = 2: expected 1: .*one nearest.*"),
         ),
+        (
+            together(put("models.mlp", {"name": "mlp_mixer", "patch": 2, "width": 8}), put("probes.c", CERTIFIED)),
+            re.compile(
+                r"probes\.c\.models = 'mlp': expected models without LayerNorm \(blocks.0.norm1\), which can't be .*"
+            ),
+        ),
+        (
+            put("probes.c", CERTIFIED | {"models": ["mpl"]}),
+            "probes.c.models = 'mpl': expected one of cnn, mlp (did you mean 'mlp'?)",
+        ),
+        (
+            put("probes", {"c": CERTIFIED | {"models": ["cnn"]}}),
+            f"{GRID}[0].models = ['mlp']: expected models that some probe visits, or probe: false: no probe lists mlp",
+        ),
     ],
     "several at once": [
         (
@@ -417,6 +432,18 @@ CONFIG_CASES = [
     for kind, cases in CONFIGS.items()
     for number, (edit, *lines) in enumerate(cases)
 ]
+
+
+def test_a_probe_of_some_models_touches_no_other(tmp_path):
+    """Models with layers that can't be certified may stand next to it, and their jobs stay as they were."""
+    config, plain = tiny_config(), load_config(tiny_config())
+    config["models"]["cnn"] = {"name": "mlp_mixer", "patch": 2, "width": 8}
+    config["probes"]["c"] = CERTIFIED | {"models": ["mlp"]}
+    data_root.note(config)
+    loaded, _ = validation.load_checked(config, tmp_path / "cache", tmp_path / "results")
+    assert loaded.probe_spec("clean", "cnn")["probes"] == plain.probe_spec("clean", "cnn")["probes"]
+    assert loaded.probe_spec("clean", "mlp")["probes"]["c"] == CERTIFIED
+    assert ("searches", "certified") not in loaded.probe_plugins("clean", "cnn")
 
 
 @pytest.mark.parametrize(("edit", "lines"), CONFIG_CASES)

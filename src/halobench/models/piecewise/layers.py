@@ -57,7 +57,10 @@ class _Writer:
         self.pending: set[fx.Node] = set()  # rectifiers that go behind the max pooling that reads them
 
     def write(self, graph: fx.Graph) -> Network:
-        """Append the steps of all nodes."""
+        """Append the steps of all nodes; layers of unknown kinds are named before what lies between them."""
+        for node in graph.nodes:
+            if node.op == "call_module" and type(self.modules[str(node.target)]) not in LAYERS:
+                self._refuse(type(self.modules[str(node.target)]).__name__, node.target)
         for node in graph.nodes:
             if node.op == "placeholder":
                 self.places[node] = self._refuse("a further input", node.name) if self.places else 0
@@ -81,15 +84,14 @@ class _Writer:
         if node.op in ("call_function", "call_method") and node.target in ADDITIONS:
             return self._add(node)
         layer = self._layer(node)
-        write = LAYERS.get(type(layer))
-        if write is None or layer._forward_hooks or layer._forward_pre_hooks:
+        if type(layer) not in LAYERS or layer._forward_hooks or layer._forward_pre_hooks:
             self._refuse(type(layer).__name__, node.target)
         before = self._place(node.args[0])
         if isinstance(layer, nn.ReLU):
             return self._rectify(node, before, layer.inplace)
-        place = write(self.network, before, layer)
+        place = LAYERS[type(layer)](self.network, before, layer)
         if place is None:
-            self._refuse(str(layer), node.target)
+            return self._refuse(str(layer), node.target)
         if node.args[0] in self.pending:
             place = self.network.append("relu", place)
         return place

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
 
 Map = Callable[[torch.Tensor], torch.Tensor]
 
@@ -36,9 +37,9 @@ class Patch:
         height, width = self.rows.shape[-2:]
         return slice(None), slice(top, top + height), slice(left, left + width)
 
-    def grown(self, corner: tuple[int, int], end: tuple[int, int]) -> Patch:
+    def grown(self, corner: tuple[int, int], end: Sequence[int]) -> Patch:
         """Return the same with zeros, as a part from `corner` up to `end`."""
-        if self.rows.dim() < 4 or (self.corner == corner and self.end == end):
+        if self.rows.dim() < 4 or (self.corner == corner and self.end == tuple(end)):
             return self
         (top, left), (bottom, right) = self.corner, self.end
         padding = (left - corner[1], end[1] - right, top - corner[0], end[0] - bottom)
@@ -53,7 +54,7 @@ class Patch:
         if self.rows.dim() < 4:
             return Patch(self.rows + other.rows)
         corner, end = (
-            tuple(of(pair) for pair in zip(*each, strict=True))
+            (of(each[0][0], each[1][0]), of(each[0][1], each[1][1]))
             for of, each in ((min, (self.corner, other.corner)), (max, (self.end, other.end)))
         )
         return Patch(self.grown(corner, end).rows + other.grown(corner, end).rows, corner)
@@ -114,7 +115,7 @@ def convolution(layer: nn.Conv2d, shape: Sequence[int]) -> Affine:
             (n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(sides, stride, dilation, weight.shape[2:], strict=True)
         ]
         whole = (count, channels, *seen)
-        rows = torch.nn.grad.conv2d_input(whole, weight, patch.rows, stride, 0, dilation, layer.groups)
+        rows = conv2d_input(whole, weight, patch.rows, stride, 0, dilation, layer.groups)
         return _cut(rows, [c * s - p for c, s, p in zip(patch.corner, stride, padding, strict=True)], shape)
 
     def linear(inputs: torch.Tensor, weights: torch.Tensor = weight) -> torch.Tensor:
@@ -135,7 +136,7 @@ def taps(shape: Sequence[int], axis: int, count: int, stride: int, weights: dict
     """Return sums of `count` places of images along an axis (1 or 2), at every `stride`: a weight for each offset."""
     first, last = min(weights), max(weights)
 
-    def view(start: int, number: int) -> tuple[slice, ...]:
+    def view(start: int, number: int) -> tuple[Any, ...]:
         along = slice(start, start + (number - 1) * stride + 1, stride)
         return (..., along, slice(None)) if axis == 1 else (..., along)
 

@@ -12,14 +12,14 @@ from torch import nn
 
 from halobench.core.errors import require
 from halobench.models.piecewise.layers import network_of
-from halobench.models.piecewise.maps import Patch
 from halobench.models.piecewise.network import Network
 from halobench.probing.attack import check_model
 from halobench.probing.certify.bounds import Balls, Bounds
+from halobench.probing.certify.odds import Odds, contrasts, log_odds
 
 PASSES = 8  # balls that are tried per sample, at most
 NEAR = 1.02  # a search ends when the least radius that failed is so near to the largest that was proved
-FIRST = 0.25  # the first radius tried, of the one at which the linearised network loses its confidence
+FIRST = 0.2  # the first radius tried, of the one at which the linearised network loses its confidence
 LARGEST = 1e6
 HELD = 2**23  # numbers of a step's forms that are held at a time
 
@@ -27,14 +27,14 @@ HELD = 2**23  # numbers of a step's forms that are held at a time
 def certified_radius(
     model: nn.Module,
     inputs: torch.Tensor,
-    labels: np.ndarray | torch.Tensor,
+    labels: np.ndarray,
     level: float = 0.9,
     beta: float = 1.0,
 ) -> np.ndarray:
     """Return radii of balls on which a model's confidence in a sample's label is proved to be at least `level`.
 
     The confidence is softmax(beta * logits)[label]. It is proved on the whole L2 ball, by linear bounds of the network
-    (CROWN), in float64 on the CPU, and with the rounding of float64 taken into account: docs/theory.md. Nothing is said
+    (CROWN), in float64 on the CPU, and with the rounding of float64 taken into account: docs/halos.md. Nothing is said
     of larger balls; an attack gives a bound from the other side.
 
     Parameters
@@ -44,7 +44,7 @@ def certified_radius(
         and dropout alone, as torch.fx traces it.
     inputs : float tensor (n, ...)
         As the model takes them.
-    labels : int array or tensor (n,)
+    labels : int array (n,)
         The labels whose confidence is bounded, in [0, k).
     level : float
         Between 0 and 1.
@@ -125,16 +125,17 @@ class Search:
     def __init__(self, network: Network, samples: torch.Tensor, labels: torch.Tensor, level: float, beta: float):
         self.network, self.samples, self.beta = network, samples, beta
         self.contrasts = contrasts(labels, network.steps[-1].size)
-        self.budget = math.log((1 - level) / level)
+        budget = math.log((1 - level) / level)
+        self.budget = budget - 1e-12 * (1 + abs(budget))  # for its own rounding
         with torch.enable_grad():
             inputs = samples.detach().requires_grad_()
-            odds = self._odds(torch.einsum("mjk,mk->mj", self.contrasts, network(inputs)))
+            odds = log_odds(torch.einsum("mjk,mk->mj", self.contrasts, network(inputs)), beta)
             slope = torch.autograd.grad(odds.sum(), inputs)[0].flatten(1).norm(dim=1)
         self.start = odds.detach()
         room = self.budget - self.start
         self.radii = (FIRST * room / slope.clamp_min(1e-30)).clamp(1e-9, LARGEST)
         self.proved, self.failed = torch.zeros_like(room), torch.full_like(room, torch.inf)
-        self.powers = torch.full_like(room, 1.5)
+        self.powers = torch.full_like(room, 2.0)
         self.open = room > 0
         self.before: tuple[torch.Tensor, torch.Tensor] | None = None
         self.known: Bounds = {}  # of the smallest ball that failed
@@ -154,12 +155,13 @@ class Search:
         radii = self.radii[chosen]
         known = {place: (least[chosen], most[chosen]) for place, (least, most) in self.known.items()}
         balls = Balls(self.network, self.samples[chosen], radii, known)
-        reach, odds = self._reach(balls, chosen)
+        odds = Odds(balls, self.contrasts[chosen], self.beta)
+        reach = odds.reach(self.budget)
         failed = reach < radii
         self._keep(balls, chosen, failed)
         self.proved[chosen] = torch.maximum(self.proved[chosen], reach)
         self.failed[chosen] = torch.where(failed, torch.minimum(self.failed[chosen], radii), self.failed[chosen])
-        self._choose(chosen, (odds - self.start[chosen]).clamp_min(1e-12))
+        self._choose(chosen, (odds.bound(radii) - self.start[chosen]).clamp_min(1e-12))
 
     def _keep(self, balls: Balls, chosen: torch.Tensor, failed: torch.Tensor) -> None:
         """Keep the bounds of balls that failed: those that are tried next lie inside them."""
@@ -176,7 +178,7 @@ class Search:
         if self.before is not None:
             last, risen = (each[chosen] for each in self.before)
             power = (rise / risen).log() / (radii / last).log()
-            self.powers[chosen] = power.nan_to_num(1.5, 1.5, 1.5).clamp(1, 6)
+            self.powers[chosen] = power.nan_to_num(2.0, 2.0, 2.0).clamp(1, 6)
         aim = radii * ((self.budget - self.start[chosen]) / rise) ** (1 / self.powers[chosen]) / NEAR**0.5
         ratio = failed / torch.maximum(proved, failed / 32)
         inside = torch.minimum(torch.maximum(aim, failed * ratio**-0.9), failed * ratio**-0.1)
@@ -186,37 +188,3 @@ class Search:
         self.before[1][chosen] = rise
         self.radii[chosen] = after
         self.open[chosen] = (failed > NEAR * proved) & (proved < LARGEST)
-
-    def _reach(self, balls: Balls, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return how far the confidence is proved inside balls (c,), and a bound of the log odds on all of them."""
-        rows = self.contrasts[chosen]
-        count = rows.shape[1]
-        sample = torch.arange(len(chosen)).repeat_interleave(count)
-        lines = balls.rows(len(self.network.steps) - 1, Patch(rows.flatten(0, 1)), sample)
-        least, norms = (each.view(-1, count) for each in (lines.least, lines.norms))
-
-        def odds(radii: torch.Tensor) -> torch.Tensor:
-            return self._odds(least - radii[:, None] * norms)
-
-        high = balls.radii
-        low = torch.where(odds(high) <= self.budget, high, torch.zeros_like(high))
-        for _ in range(40):
-            middle = (low + high) / 2
-            fine = odds(middle) <= self.budget
-            low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
-        return low, odds(balls.radii)
-
-    def _odds(self, margins: torch.Tensor) -> torch.Tensor:
-        """Return the log odds (m,) against labels whose logits lead by margins (m, k - 1), rounded up.
-
-        The confidence is 1 / (1 + exp(log odds)).
-        """
-        scaled = self.beta * margins
-        return scaled.neg().logsumexp(dim=1) + 1e-12 * (1 + abs(self.budget) + scaled.abs().amax(dim=1))
-
-
-def contrasts(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return rows (m, k - 1, k) that take each other logit from the label's."""
-    one = torch.eye(classes, dtype=torch.float64)
-    others = torch.arange(classes) != labels[:, None]
-    return (one[labels][:, None] - one)[others].view(len(labels), classes - 1, classes)

@@ -32,7 +32,7 @@ def search(
         with torch.no_grad():
             model(samples[:1])
 
-    found = {}
+    found: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = {}
     for name, beta in betas.items():
         radius = certified(model, samples, labels, threshold, beta, tick)[:, None]
         found["certainty", name] = radius, radius >= LARGEST

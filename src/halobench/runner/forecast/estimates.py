@@ -50,10 +50,15 @@ def work(stage: str, text: str) -> float:
     return images
 
 
+CERTIFICATE = 10_000  # forward passes that a certificate takes as long as, roughly: more for convolutions
+
+
 def _passes(probe: ProbeSpec) -> int:
     """Return how often a probe passes a sample through the model, at most; with gradients it counts three times."""
     if not probe.searches:
         return probe.directions * (1 + len(probe.radii) + len(probe.relative_radii) + 5 * probe.bisections)
+    if probe.kind == "certified":
+        return CERTIFICATE
     takes = plugins.signature("searches", probe.kind) or {}
     return 3 * (probe.restarts + 2) * probe.steps if "steps" in takes else 4 * probe.directions
 

@@ -14,11 +14,15 @@ from torch.nn import functional as F
 
 from halobench import attacked_radius, certified_radius
 from halobench.core.errors import SpecError
+from halobench.core.specs import ProbeSpec
 from halobench.models.piecewise.layers import network_of
 from halobench.models.piecewise.maps import Patch
 from halobench.probing.attack import Effort
 from halobench.probing.certify import bounds
 from halobench.probing.certify.bounds import Balls
+from halobench.probing.progress import Progress
+from halobench.probing.rays import Surroundings
+from halobench.probing.search import search_radii
 
 
 class Residual(nn.Module):
@@ -306,6 +310,29 @@ REFUSED = [
     (nn.Sequential(nn.Conv2d(1, 3, 3)), r".*a network whose last layer gives logits \(n, k\)"),
     (Branching(), r"model = 'Branching': expected .* torch.fx can't trace this one .*"),
 ]
+
+
+def test_a_probe_gives_the_radii_of_every_calibrator():
+    """A row per sample and calibrator, along no ray; the model may be in float32 and take gradients."""
+    model = built("cnn").requires_grad_()
+    samples, labels = drawn(model, 4)
+    found = search_radii(
+        model,
+        samples,
+        labels.numpy(),
+        ProbeSpec("certified", threshold=0.8),
+        Surroundings(torch.cat([samples, samples + 1]), np.concatenate([labels, (labels + 1) % 3])),
+        rng=np.random.default_rng(0),
+        betas={"none": 1.0, "exact": 0.5},
+        batch=10,
+        chunks=Progress(log=print).chunks("certified"),
+    )
+    assert (found["quantity"] == "certainty").all()
+    assert (found["threshold"] == 0.8).all()
+    assert not found["censored"].any()
+    for name, beta in (("none", 1.0), ("exact", 0.5)):
+        expected = certified_radius(model, samples, labels, 0.8, beta)
+        np.testing.assert_array_equal(found.loc[found["calibrator"] == name, "radius"], expected)
 
 
 @pytest.mark.parametrize(("model", "line"), REFUSED)

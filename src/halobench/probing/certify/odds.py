@@ -1,0 +1,82 @@
+"""Upper bounds of the log odds against labels on balls.
+
+With t_j = beta (z_j - z_y), the confidence in the label y is 1 / (1 + sum_j exp(t_j)), j != y. Rows of a network's
+logits bound each t_j from both sides, t_j in [l_j, u_j] on the ball. Then
+
+    sum_j exp(t_j)  <=  sum_j exp(u_j)                                      (each class at its worst), and
+    sum_j exp(t_j)  <=  sum_j (exp(u_j) - s_j u_j) + max of sum_j s_j t_j,  s_j = (exp(u_j) - exp(l_j)) / (u_j - l_j),
+
+for the exponential lies below its chord. The sum in the second is one row, in which classes can't all be at their worst
+at once. The smaller one counts.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from halobench.models.piecewise.maps import Patch
+from halobench.probing.certify.bounds import Balls
+
+ROUNDED = 1e-12  # relative: far more than float64 loses in a sum of exponentials
+
+
+def log_odds(margins: torch.Tensor, beta: float) -> torch.Tensor:
+    """Return the log odds (m,) against labels whose logits lead the others' by margins (m, k - 1), rounded up."""
+    scaled = beta * margins
+    return scaled.neg().logsumexp(dim=1) + ROUNDED * (1 + scaled.abs().amax(dim=1))
+
+
+def contrasts(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return rows (m, k - 1, k) that take each other logit from the label's."""
+    one = torch.eye(classes, dtype=torch.float64)
+    others = torch.arange(classes) != labels[:, None]
+    return (one[labels][:, None] - one)[others].view(len(labels), classes - 1, classes)
+
+
+class Odds:
+    """Bounds of the log odds against labels, on balls and on smaller ones inside them.
+
+    Parameters
+    ----------
+    balls : Balls
+        Of m samples.
+    rows : float64 tensor (m, k - 1, k)
+        The `contrasts` of their labels.
+    beta : float
+    """
+
+    def __init__(self, balls: Balls, rows: torch.Tensor, beta: float):
+        self.balls, self.beta, count = balls, beta, rows.shape[1]
+        least, norms = self._carried(torch.cat([rows, -rows], dim=1))
+        self.least, self.norms = least[:, :count], norms[:, :count]
+        worst = least - balls.radii[:, None] * norms
+        upper, lower = -beta * worst[:, :count], beta * worst[:, count:]
+        self.top = upper.amax(dim=1)
+        high, low = (upper - self.top[:, None]).exp(), (lower - self.top[:, None]).exp()
+        slopes = (high - low).clamp_min(0) / (upper - lower).clamp_min(1e-9)  # a flatter line lies above as well
+        self.constant = (high - slopes * upper).sum(dim=1)
+        self.constant += ROUNDED * (high + (slopes * upper).abs()).sum(dim=1)
+        least, norms = self._carried(beta * (slopes[..., None] * rows).sum(dim=1, keepdim=True))
+        self.joint_least, self.joint_norms = least[:, 0], norms[:, 0]
+
+    def _carried(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Carry rows (m, q, k) of logits to the input: their least values at the centres, and their norms, (m, q)."""
+        sample = torch.arange(len(rows)).repeat_interleave(rows.shape[1])
+        lines = self.balls.rows(len(self.balls.network.steps) - 1, Patch(rows.flatten(0, 1)), sample)
+        return lines.least.view(rows.shape[:2]), lines.norms.view(rows.shape[:2])
+
+    def bound(self, radii: torch.Tensor) -> torch.Tensor:
+        """Return bounds (m,) on balls of these radii (m,), none of which is larger than the balls' own."""
+        simple = log_odds(self.least - radii[:, None] * self.norms, self.beta)
+        joint = self.constant - (self.joint_least - radii * self.joint_norms)
+        return torch.minimum(simple, self.top + joint.clamp_min(1e-300).log() + ROUNDED * (1 + self.top.abs()))
+
+    def reach(self, budget: float) -> torch.Tensor:
+        """Return the largest radii (m,) inside the balls up to which the bounds are at most `budget`; 0 if none."""
+        high = self.balls.radii
+        low = torch.where(self.bound(high) <= budget, high, torch.zeros_like(high))
+        for _ in range(40):
+            middle = (low + high) / 2
+            fine = self.bound(middle) <= budget
+            low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
+        return low
