@@ -57,6 +57,11 @@ CALIBRATIONS = {
     ),
     "vector": Name("vector scaling", "a scale and a bias per class", Style("#9C8DD9", "<", (0, (3, 1, 1, 1)))),
     "matrix": Name("matrix scaling", "an affine map of the logits", Style("#0A2F66", ">", (0, (6, 1, 1, 1, 1, 1)))),
+    "matrix_cv": Name(
+        "matrix scaling (tuned)",
+        "an affine map of the logits, its penalty chosen by cross-validation",
+        Style("#B03A6B", "8", (0, (6, 1, 2, 1))),
+    ),
     "isotonic": Name("isotonic", "a monotone map of each class's probability", Style("#665C29", "p", (0, (4, 2)))),
     "histogram": Name(
         "histogram", "frequencies in bins of each class's probability", Style("#D99557", "h", (0, (2, 1)))

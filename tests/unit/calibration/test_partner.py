@@ -253,7 +253,7 @@ def bad_cases() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 @pytest.mark.parametrize("case", bad_cases())
-@pytest.mark.parametrize("name", ["partner", "gap", "ts_mix"])
+@pytest.mark.parametrize("name", ["partner", "gap", "matrix_cv", "ts_mix"])
 def test_bad_cases_have_a_finite_optimum(name, case):
     logits, labels = bad_cases()[case]
     fit = calibrator.fit(name, logits, labels)

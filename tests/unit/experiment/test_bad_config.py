@@ -217,7 +217,7 @@ CONFIGS: dict[str, list[tuple]] = {
         (put("probes.sphere.threshold", 1), "probes.sphere.threshold = 1.0: expected a number below 1"),
         (
             put("calibrators", ["none", "exat"]),
-            "calibrators[1] = 'exat': expected one of ensemble, exact, gap, histogram, isotonic, matrix, none,"
+            "calibrators[1] = 'exat': expected one of ensemble, exact, gap, histogram, isotonic, matrix, matrix_cv, none,"
             " oracle, paper, partner, released, ts_mix, vector (did you mean 'exact'?) or module:object",
         ),
         (
@@ -234,8 +234,8 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("calibrators", [{"mine": {"name": "exact"}}]),
-            "calibrators[0].mine.name = 'exact': expected one of ensemble, gap, histogram, isotonic, matrix, partner,"
-            " ts_mix, vector or module:object",
+            "calibrators[0].mine.name = 'exact': expected one of ensemble, gap, histogram, isotonic, matrix, matrix_cv,"
+            " partner, ts_mix, vector or module:object",
         ),
         (
             put("calibrators", [{"oracle": {"name": "vector"}}]),

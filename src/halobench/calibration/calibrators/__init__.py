@@ -5,6 +5,7 @@ name      softmax of, or probabilities by                                       
 ========= ====================================================================== ============================
 vector    w_j z_j + b_j: vector scaling                                          scipy, Newton's method
 matrix    W z + b, a ridge towards TS: structured matrix scaling                 probmetrics
+matrix_cv the same, its ridge chosen by cross-validation                         scipy, L-BFGS
 isotonic  a monotone map of each class's probability, normalised                 scikit-learn
 histogram the frequency in a bin of each class's probability, normalised         numpy
 ensemble  w_1 softmax(z / T) + w_2 softmax(z) + w_3 / k: ensemble TS             scipy, SLSQP
