@@ -106,7 +106,7 @@ def test_vector_scaling_is_the_optimum_that_torch_finds(strength):
 
 
 def test_tuned_matrix_scaling_is_the_optimum_that_scipy_finds_at_its_strength(monkeypatch):
-    """BFGS without a gradient, on weights and biases of the logits as they are; and the strength of least error wins."""
+    """BFGS without a gradient, on weights and biases of the logits as they are; the strength of least error wins."""
     logits, labels = drawn(300, 3)
     beta, spread = fit_temperature(logits, labels).beta, (logits - logits.mean(axis=1, keepdims=True)).std()
 

@@ -217,8 +217,8 @@ CONFIGS: dict[str, list[tuple]] = {
         (put("probes.sphere.threshold", 1), "probes.sphere.threshold = 1.0: expected a number below 1"),
         (
             put("calibrators", ["none", "exat"]),
-            "calibrators[1] = 'exat': expected one of ensemble, exact, gap, histogram, isotonic, matrix, matrix_cv, none,"
-            " oracle, paper, partner, released, ts_mix, vector (did you mean 'exact'?) or module:object",
+            "calibrators[1] = 'exat': expected one of ensemble, exact, gap, histogram, isotonic, matrix, matrix_cv,"
+            " none, oracle, paper, partner, released, ts_mix, vector (did you mean 'exact'?) or module:object",
         ),
         (
             put("calibrators", ["none", "none"]),

@@ -1,14 +1,14 @@
 """Matrix scaling whose penalty is chosen by cross-validation: what an affine map of the logits can do at its best.
 
 The logits of TS plus V x + b, x the logits of unit spread, with a ridge on V and b whose strength is the best of a grid
-by 4-fold cross-validated NLL. probmetrics' structured matrix scaling (`matrix`) fixes it by the problem's sizes, and its
-tuned Dirichlet calibration needs a package that is rarely installed. A weaker ridge on the diagonal and b than on the
-rest, as in ODIR, was tried: with few samples it is worse.
+by 4-fold cross-validated NLL. probmetrics' structured matrix scaling (`matrix`) fixes it by the problem's sizes, and
+its tuned Dirichlet calibration needs a package that is rarely installed. A weaker ridge on the diagonal and b than on
+the rest, as in ODIR, was tried: with few samples it is worse.
 
 References
 ----------
 M. Kull et al., "Beyond temperature scaling: Obtaining well-calibrated multi-class probabilities with Dirichlet
-calibration", NeurIPS 2019: affine maps with off-diagonal and intercept regularisation (ODIR), tuned by cross-validation.
+calibration", NeurIPS 2019: affine maps with off-diagonal and intercept regularisation (ODIR), cross-validated.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     logits : (n, k) float64 array
     labels : (n,) integers in [0, k)
     """
-    n, k = logits.shape
+    n = len(logits)
     fold = generator(0, "matrix_cv", "folds").permutation(n) % min(FOLDS, n)
     held_out = np.zeros(len(STRENGTHS))
     for number in range(fold.max() + 1 if n > 1 else 0):
