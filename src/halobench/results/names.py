@@ -137,6 +137,20 @@ METRICS = {
     "released_near_exact": Name("Share of fits near the optimum", "models whose paper's fit is within 5% of it"),
 }
 
+# The parts of the NLL by what could repair them, as `halobench.repair_ladder` has them; they stand on each other.
+REPAIRS = {
+    "noise": Name(
+        "nothing: noise", "the entropy of the posterior, below which no classifier gets", Style("#C4C4C4", "s")
+    ),
+    "training": Name("only other training", "from there to the best map of the logits", Style("#D55E00", "s")),
+    "richer_map": Name(
+        "a richer map of the logits",
+        "from there to the best temperature; such as partner scaling",
+        Style("#00695C", "s"),
+    ),
+    "temperature": Name("a temperature", "from there to the model as it is", Style("#B79AE0", "s")),
+}
+
 VERDICTS = {
     "holds": Name("holds", "the interval lies wholly on the claimed side of the margin", Style("#00785A", "✓")),
     "does_not": Name("does not hold", "the interval lies wholly on the other side", Style("#B84A00", "✗")),
