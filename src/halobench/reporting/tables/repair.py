@@ -1,4 +1,4 @@
-"""Show each model's NLL by what could repair it, see `halobench.repair_ladder`, and what each calibration did repair."""
+"""Show each model's NLL by what could repair it, as `halobench.repair_ladder` has it, and what calibrations left."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from halobench.results.names import REPAIRS
 SHOWS = ()  # where an experiment names it: cells then get their ladders
 TITLE = "Test NLL by what could repair it"
 CAPTION = (
-    "Test NLL by what could repair it: the parts add up to the NLL of the model as it is. Where the posterior isn't known, the part that only training "
+    "Test NLL by what could repair it: the parts add up to the NLL of the model as it is. Where the posterior isn't"
+    " known, the part that only training "
     "repairs holds the noise as well. The best map is estimated from above by maps fitted to other folds of the test "
     "samples, so the part for training is rather too large; and from below, by maps fitted to the same samples."
 )
 
 
 LEFT = (
-    "KL from the known posterior to the model after each calibration: what it left of all that isn't noise. All but the "
-    "oracle are fitted to validation labels."
+    "KL from the known posterior to the model after each calibration: what it left of all that isn't noise. All but the"
+    " oracle are fitted to validation labels."
 )
 
 
