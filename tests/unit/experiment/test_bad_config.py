@@ -162,13 +162,13 @@ CONFIGS: dict[str, list[tuple]] = {
             put("experiments.tiny.figures", ["sumary"]),
             "experiments.tiny.figures[0] = 'sumary': expected one of calibration, claims, confidence_radius, gaussians,"
             " log_k, logit_gaps, neighbourhood, overlap, phase, predicted, radii, reliability, reliability_posthoc,"
-            " summary, training (did you mean 'summary'?) or module:object",
+            " repair, summary, training (did you mean 'summary'?) or module:object",
         ),
         (
             put("experiments.tiny.tables", ["paper_image"]),
             "experiments.tiny.tables[0] = 'paper_image': expected one of images_posthoc, paper_gaussians,"
-            " paper_gaussians_posterior, paper_images, paper_images_posterior (did you mean 'paper_images'?)"
-            " or module:object",
+            " paper_gaussians_posterior, paper_images, paper_images_posterior, repair, repair_metrics (did"
+            " you mean 'paper_images'?) or module:object",
         ),
         (put("run", ["tinny"]), "run = 'tinny': expected one of tiny (did you mean 'tiny'?)"),
         (

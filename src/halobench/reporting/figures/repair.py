@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists
-from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
+from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page, wrapped
 from halobench.reporting.plotting.style import GREY, INK, styled
 from halobench.reporting.seed_statistics import over_seeds, seeds_note
 from halobench.results.names import NO_LOSS, REPAIRS
@@ -17,7 +17,8 @@ from halobench.results.names import NO_LOSS, REPAIRS
 SHOWS = ()  # where an experiment names it: cells then get their ladders
 TITLE = "What could repair it? Each model's test NLL, by what it would take"
 CELL = ["dataset", "model", "loss"]
-BAR, HEAD, WIDE = 0.2, 0.35, 2.6  # inches: of a bar, of what stands around a panel, and of a panel
+BAR, HEAD, WIDE = 0.24, 0.7, 2.8  # inches: of a bar, of what stands around a panel, and of a panel
+LABEL = 1.7  # width of a data set's name, inches
 ROOM = 1.15  # of the horizontal axis, beyond the longest bar without what a temperature repairs
 
 
@@ -84,6 +85,6 @@ def draw_panel(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) -
         if nll > end:
             ax.text(1.01 * end, place, f"→ {nll:.1f}", va="center", size=7, color=GREY)
     ax.set(xlim=(0, end), ylim=(len(datasets) - 0.5, -0.5))
-    ax.set_yticks(at, [labels.dataset_label(name) for name in datasets])
+    ax.set_yticks(at, [wrapped(labels.dataset_label(name), LABEL, 7) for name in datasets])
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")
