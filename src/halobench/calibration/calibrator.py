@@ -78,7 +78,7 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     ----------
     name : str
         One of ``vector``, ``matrix``, ``matrix_cv``, ``isotonic``, ``histogram``, ``ensemble``, ``ts_mix``, ``gap``,
-        ``partner``;
+        ``top_rest``, ``partner``;
         another file of ``halobench/calibration/calibrators``, or ``module:object``.
     logits : (n, k) array
         Finite.

@@ -74,6 +74,11 @@ CALIBRATIONS = {
         "a temperature that depends on the gap between the two largest logits",
         Style("#B8860B", "X", (0, (5, 1, 1, 1))),
     ),
+    "top_rest": Name(
+        "top-versus-rest scaling",
+        "a temperature for whether the prediction is right, and one for which other class it is",
+        Style("#5E8C31", "H", (0, (7, 1.5))),
+    ),
     "partner": Name(
         "partner scaling",
         "TS that knows from the confusions on validation data which classes are taken for which",

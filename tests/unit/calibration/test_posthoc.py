@@ -18,7 +18,7 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs import CalibrateSpec
 
-OWN = ("vector", "matrix_cv", "isotonic", "histogram", "ensemble", "gap", "partner", "ts_mix")
+OWN = ("vector", "matrix_cv", "isotonic", "histogram", "ensemble", "gap", "top_rest", "partner", "ts_mix")
 INSTALLED = importlib.util.find_spec("probmetrics") is not None and importlib.util.find_spec("numba") is not None
 # Those that need the extra are tried where it is.
 EACH = [

@@ -218,7 +218,8 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             put("calibrators", ["none", "exat"]),
             "calibrators[1] = 'exat': expected one of ensemble, exact, gap, histogram, isotonic, matrix, matrix_cv,"
-            " none, oracle, paper, partner, released, ts_mix, vector (did you mean 'exact'?) or module:object",
+            " none, oracle, paper, partner, released, top_rest, ts_mix, vector (did you mean 'exact'?) or"
+            " module:object",
         ),
         (
             put("calibrators", ["none", "none"]),
@@ -235,7 +236,7 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             put("calibrators", [{"mine": {"name": "exact"}}]),
             "calibrators[0].mine.name = 'exact': expected one of ensemble, gap, histogram, isotonic, matrix, matrix_cv,"
-            " partner, ts_mix, vector or module:object",
+            " partner, top_rest, ts_mix, vector or module:object",
         ),
         (
             put("calibrators", [{"oracle": {"name": "vector"}}]),

@@ -11,6 +11,7 @@ histogram the frequency in a bin of each class's probability, normalised        
 ensemble  w_1 softmax(z / T) + w_2 softmax(z) + w_3 / k: ensemble TS             scipy, SLSQP
 ts_mix    n / (n + 1) softmax(z / T) + 1 / (n + 1) / k                           numpy
 gap       z / T, T a function of the gap of the two largest logits               numpy, Newton's method
+top_rest  one temperature for whether the top class is right, one for the others numpy, Newton's method
 partner   TS's logits and validation confusions with the predicted class         numpy, Newton's method
 ========= ====================================================================== ============================
 
