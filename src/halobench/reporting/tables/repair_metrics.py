@@ -12,8 +12,8 @@ SHOWS = ()  # where an experiment names it
 TITLE = "Which score sees what temperature scaling leaves"
 CAPTION = (
     "Scores on test data in expectation under the known posterior, after temperature scaling and after partner scaling,"
-    " both fitted to the same validation labels. ECE looks at the top class alone, and both make that calibrated; KL,"
-    " NLL, Brier score and classwise ECE also look at the others."
+    " both fitted to the same validation labels. ECE looks at the top class alone: it may rise where KL falls by half a"
+    " nat. KL, NLL, Brier score and classwise ECE look at all classes."
 )
 COMPARED = ("exact", "partner")
 METRICS = ("kl", "nll", "brier", "classwise_ece", "ece")
