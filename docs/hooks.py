@@ -155,13 +155,13 @@ def command_line() -> str:
 FIGURES = {
     "The claims": ("summary", "claims"),
     "Neighbourhoods": ("neighbourhood", "confidence_radius", "radii", "logit_gaps"),
-    "Calibration": ("calibration", "reliability", "reliability_posthoc"),
+    "Calibration": ("calibration", "reliability", "reliability_posthoc", "repair"),
     "Training": ("training",),
     "Theory": ("overlap", "log_k", "phase", "predicted", "gaussians"),
 }
 PAGES = ("overview", "cells")
 TABLES = ("claims_table", "paper_images", "paper_images_posterior", "paper_gaussians", "paper_gaussians_posterior")
-TABLES += ("images_posthoc",)
+TABLES += ("images_posthoc", "repair_metrics")
 
 READING = """# Reading the figures
 

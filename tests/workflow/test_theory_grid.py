@@ -24,7 +24,9 @@ def bench_config() -> dict:
     made["models"]["mlp"] = {"name": "mlp", "width": 16}
     gaussian = {"datasets": ["two"], "models": ["mlp"], "losses": ["cross_entropy"], "seeds": [0, 1], "probe": False}
     blocks = [GRID, GRID | {"models": ["nearest"], "probe": False}, gaussian]
-    made["experiments"]["tiny"]["grid"] = blocks
+    made["experiments"]["tiny"] = {"grid": blocks, "figures": ["all", "repair"]}
+    made["experiments"]["tiny"]["tables"] = ["all", "repair", "repair_metrics"]
+    made["calibrators"].append("partner")
     return made
 
 
@@ -56,9 +58,9 @@ def test_sources_hold_meta_data_and_cells_are_probed_where_asked(bench):
 
 def test_figures_that_have_something_to_show_are_drawn(bench):
     drawn = {path.stem for path in (bench.folder / "results/figures/tiny").glob("*.png")}
-    assert {"log_k", "phase", "predicted", "overlap", "gaussians", "summary"} <= drawn
+    assert {"log_k", "phase", "predicted", "overlap", "gaussians", "repair", "summary"} <= drawn
     printed = {path.stem for path in (bench.folder / "results/tables/tiny").glob("*.tex")}
-    assert printed == {"paper_gaussians", "paper_gaussians_posterior"}
+    assert printed == {"paper_gaussians", "paper_gaussians_posterior", "repair", "repair_metrics"}
     numbers = pd.read_csv(bench.folder / "results/tables/tiny/paper_gaussians_posterior.csv")
     assert set(numbers["dataset"]) == {"two"}
     assert numbers["separation"].tolist() == pytest.approx([0.4] * len(numbers))
@@ -69,6 +71,23 @@ def test_figures_that_have_something_to_show_are_drawn(bench):
     )
     references = metrics[(metrics["loss"] == "reference") & (metrics["dataset"] == "overlap-k8")]
     assert set(references["model"]) == {"bayes", "uniform", "nearest"}
+
+
+def test_parts_of_each_cells_ladder_add_up_and_none_is_below_zero_but_by_chance(bench):
+    metrics = table(bench, "metrics")
+    rows = metrics[metrics["metric"].str.startswith("repair_")]
+    cells = rows.groupby(["dataset", "model", "loss", "seed"])
+    assert len(cells) == 10
+    scored = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy") & (metrics["calibrator"] == "none")]
+    nll = scored[scored["metric"] == "nll"].set_index(["dataset", "model", "loss", "seed"])["value"]
+    for cell, ladder in cells:
+        by = ladder.set_index(ladder["metric"].str.removeprefix("repair_"))
+        parts = by.loc[["noise", "training", "richer_map", "temperature"]]
+        assert parts["value"].sum() == pytest.approx(by["value"]["nll"], abs=1e-9)
+        assert by["value"]["nll"] == pytest.approx(nll[cell], abs=1e-9)
+        assert (parts["value"] >= -2 * (parts["high"] - parts["low"]) / 3.92 - 1e-12).all(), cell
+    numbers = pd.read_csv(bench.folder / "results/tables/tiny/repair.csv")
+    assert set(rows["dataset"]) == set(numbers["dataset"])
 
 
 def test_nothing_runs_again_and_all_is_as_recorded(bench):

@@ -19,6 +19,27 @@ rule calibrate:
         "halobench calibrate --request {input.request} --seed {wildcards.seed} --run {params.folder} >> {log} 2>&1"
 
 
+rule repair:
+    input:
+        logits=f"{RUN}/logits.safetensors",
+        request=INPUTS.request("repair"),
+    output:
+        outputs("repair"),
+    log:
+        log_of("repair"),
+    localrule: runs_here("repair")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        folder=output_folder,
+    shell:
+        "halobench repair --request {input.request} --seed {wildcards.seed} --run {params.folder} >> {log} 2>&1"
+
+
 rule reference:
     input:
         source=INPUTS.source,

@@ -14,6 +14,7 @@ CATEGORIES = {
     "phase": "5 Theory",
     "predicted": "5 Theory",
     "gaussians": "5 Theory",
+    "repair": "3 Calibration",
 }
 
 

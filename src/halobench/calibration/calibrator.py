@@ -77,7 +77,8 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     Parameters
     ----------
     name : str
-        One of ``vector``, ``matrix``, ``isotonic``, ``histogram``, ``ensemble``, ``ts_mix``, ``gap``, ``partner``;
+        One of ``vector``, ``matrix``, ``matrix_cv``, ``isotonic``, ``histogram``, ``ensemble``, ``ts_mix``, ``gap``,
+        ``top_rest``, ``partner``;
         another file of ``halobench/calibration/calibrators``, or ``module:object``.
     logits : (n, k) array
         Finite.

@@ -119,8 +119,13 @@ def repair_ladder(
     >>> round(ladder.noise.value, 3), round(ladder.training.value, 2), round(ladder.nll.value, 3)
     (0.325, 0.37, 0.693)
     """
+    check_unscaled(check_logits(logits))
+    return ladder(logits, targets, folds, draws, seed)
+
+
+def ladder(logits: np.ndarray, targets: np.ndarray, folds: int = 5, draws: int = 1000, seed: int = 0) -> RepairLadder:
+    """Return `repair_ladder` of arrays that may look like probabilities, as the logits of one-hot models do."""
     logits = check_logits(logits).astype(np.float64)
-    check_unscaled(logits)
     targets = check_targets(targets, logits.shape)
     whole = isinstance(folds, int | np.integer) and 2 <= folds <= len(logits)
     require(whole, "folds", folds, f"a whole number from 2 to {len(logits)}, the samples")

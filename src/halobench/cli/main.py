@@ -29,7 +29,7 @@ GROUPS = {
     "Run": ("run", "plan", "why", "report"),
     "Look at results": ("show", "compare", "explorer", "logs", "verify"),
     "Logits and weights of your own": ("calibrate", "weights convert"),
-    "Stages, each without the workflow": ("source", "weights", "train", "probe", "reference"),
+    "Stages, each without the workflow": ("source", "weights", "train", "probe", "repair", "reference"),
     "Stages that present results": ("manifest", "aggregate", "claims", "table", "figure", "overview"),
 }
 

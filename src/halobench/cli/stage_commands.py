@@ -113,6 +113,13 @@ def _calibrate(args: argparse.Namespace) -> None:
     run_calibrate(spec, args.seed, args.folder, code)
 
 
+def _repair(args: argparse.Namespace) -> None:
+    from halobench.pipeline.repair import run_repair
+
+    spec, code = _request(args, args.spec)
+    run_repair(spec, args.seed, args.folder, code)
+
+
 def _reference(args: argparse.Namespace) -> None:
     from halobench.pipeline.calibrate import run_reference
 
@@ -254,6 +261,13 @@ COMMANDS = (
             path("--out", "where to write the results of --logits"),
         ),
         EXAMPLE_CALIBRATE,
+        logged=True,
+    ),
+    Command(
+        "repair",
+        "Split a cell's NLL by what could repair it.",
+        _repair,
+        (ASKED, required(SEED), required(RUN)),
         logged=True,
     ),
     Command(

@@ -22,7 +22,6 @@ from halobench.core.plugins import LIBRARY_PREFIXES, check_known, constant, name
 from halobench.core.spec_codec import (
     Count,
     Distance,
-    Distinct,
     Flag,
     NotNegative,
     Number,

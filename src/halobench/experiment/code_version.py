@@ -28,6 +28,7 @@ STAGES = {
     "train": ("training/cell",),
     "probe": ("probing/probe",),
     "calibrate": ("calibration/evaluate",),
+    "repair": ("calibration/cell_ladder",),
     "reference": ("calibration/reference_predictors", "data/splits"),
     "manifest": ("results/manifest",),
     "aggregate": ("results/aggregate",),

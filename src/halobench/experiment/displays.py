@@ -10,6 +10,7 @@ from halobench.storage.layout import PAGES, TABLES
 
 KINDS = ("figures", "tables")  # the kinds of plug-ins that an experiment may choose from
 ALL = "all"  # in a configuration: all of the package that have something to show
+LADDER = "repair"  # the figure and the table of repair ladders, which cells get if an experiment names either
 IMAGES = "any images"  # in a plug-in's SHOWS: all loaders that are no distribution
 
 
@@ -66,8 +67,8 @@ def displayed(kind: str, shown: Iterable[str], calibrators: Iterable[str]) -> tu
 def has_content(kind: str, name: str, shown: Iterable[str], calibrators: Iterable[str]) -> bool:
     """Return True if a figure or table has something to show for these loaders, kinds of probe and calibrators.
 
-    It has for any, unless its file lists loaders or kinds of probe in ``SHOWS``, of which it needs one, or calibrators
-    in ``BEYOND``, besides which it needs another.
+    It has for any, unless its file lists loaders or kinds of probe in ``SHOWS``, of which it needs one (an empty list:
+    it is shown where it is named), or calibrators in ``BEYOND``, besides which it needs another.
     """
     shows, beyond = (plugins.constant(kind, name, attribute) for attribute in ("SHOWS", "BEYOND"))
     fits = shows is None or bool(set(shows) & set(shown))

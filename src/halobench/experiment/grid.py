@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import Distinct, Flag, NotNegative, Several, Text, canonical, check_distinct, spec
-from halobench.experiment.displays import ALL, IMAGES, displayed, tables_read
+from halobench.experiment.displays import ALL, IMAGES, LADDER, displayed, tables_read
 from halobench.experiment.sections import Named, Sections
 
 
@@ -113,6 +113,11 @@ class Config(Sections):
         """Return the models that blocks of an experiment have probed, and that a probe visits."""
         models = {model for block in self.experiments[experiment].grid if block.probe for model in block.models}
         return frozenset(model for model in models if self.probes_of(model))
+
+    def laddered(self, experiment: str) -> frozenset[Cell]:
+        """Return the cells of an experiment that get a repair ladder: all, if its figures or tables name `repair`."""
+        shown = (*self.figures(experiment), *self.tables(experiment))
+        return frozenset(self.cells(experiment) if LADDER in shown else ())
 
     def references(self, experiment: str) -> list[tuple[str, int]]:
         """Return the data set and seed of each calibrator-free reference that an experiment compares with."""

@@ -92,22 +92,28 @@ def calibrate_job(config: Config, cell: Cell) -> Job:
     return Job("calibrate", cell.path, config.calibrate_spec(), tuple(config.calibrate.plugged), cell.seed)
 
 
+def repair_job(cell: Cell) -> Job:
+    """Return the job that splits a cell's NLL by what could repair it."""
+    return Job("repair", cell.path, {}, (), cell.seed)
+
+
 def reference_job(config: Config, dataset: str, seed: int) -> Job:
     """Return the job that scores the calibrator-free predictors of a data set."""
     key = f"{dataset}/seed{seed}"
     return Job("reference", key, config.reference_spec(dataset), tuple(config.sampler(dataset)), seed)
 
 
-def cell_jobs(config: Config, cell: Cell, probed: bool) -> list[Job]:
+def cell_jobs(config: Config, cell: Cell, probed: bool, laddered: bool = False) -> list[Job]:
     """Return the jobs of a cell, in the order in which they run."""
     probe = [probe_job(config, cell)] if probed else []
-    return [train_job(config, cell), *probe, calibrate_job(config, cell)]
+    repair = [repair_job(cell)] if laddered else []
+    return [train_job(config, cell), *probe, calibrate_job(config, cell), *repair]
 
 
 def manifest_job(config: Config, experiment: str) -> Job:
     """Return the job that lists the files of an experiment's cells."""
-    probed = config.probed(experiment)
-    cells = list_cells(experiment, config.cells(experiment), config.references(experiment), probed)
+    optional = config.probed(experiment), config.laddered(experiment)
+    cells = list_cells(experiment, config.cells(experiment), config.references(experiment), *optional)
     return Job("manifest", experiment, cells)
 
 
@@ -145,12 +151,12 @@ def explorer_job(experiments: Iterable[str], note: str | Mapping[str, str] = "",
 
 def computed_jobs(config: Config, experiment: str) -> list[Job]:
     """Return the jobs that an experiment's tables are aggregated from."""
-    cells, probed = config.cells(experiment), config.probed(experiment)
+    cells, probed, laddered = config.cells(experiment), config.probed(experiment), config.laddered(experiment)
     pretrained = sorted({cell.model for cell in cells if config.models[cell.model].pretrained})
     return [
         *(source_job(config, source) for source in sorted({config.datasets[cell.dataset].source for cell in cells})),
         *(weights_job(config, model) for model in pretrained),
-        *(job for cell in cells for job in cell_jobs(config, cell, cell in probed)),
+        *(job for cell in cells for job in cell_jobs(config, cell, cell in probed, cell in laddered)),
         *(reference_job(config, dataset, seed) for dataset, seed in config.references(experiment)),
     ]
 
@@ -179,15 +185,26 @@ def job_of(config: Config, stage: str, wildcards: Mapping[str, str]) -> Job:
     if stage == "reference":
         return reference_job(config, wildcards["dataset"], int(wildcards["seed"]))
     cell = Cell(wildcards["dataset"], wildcards["model"], wildcards["loss"], int(wildcards["seed"]))
+    if stage == "repair":
+        return repair_job(cell)
     return {"train": train_job, "probe": probe_job, "calibrate": calibrate_job}[stage](config, cell)
 
 
 def list_cells(
-    experiment: str, cells: Iterable[Cell], references: Iterable[tuple[str, int]], probed: Container[Cell]
+    experiment: str,
+    cells: Iterable[Cell],
+    references: Iterable[tuple[str, int]],
+    probed: Container[Cell],
+    laddered: Container[Cell] = (),
 ) -> dict[str, Any]:
-    """Return cells and references as plain data: names and folders, and whether a cell is probed."""
+    """Return cells and references as plain data: names and folders, and whether a cell is probed or has a ladder."""
     return {
         "experiment": experiment,
-        "cells": [dataclasses.asdict(cell) | {"path": cell.path, "probe": cell in probed} for cell in cells],
+        "cells": [
+            dataclasses.asdict(cell)
+            | {"path": cell.path, "probe": cell in probed}
+            | ({"repair": True} if cell in laddered else {})
+            for cell in cells
+        ],
         "references": [{"dataset": d, "seed": s, "path": f"{d}/seed{s}"} for d, s in references],
     }

@@ -20,6 +20,9 @@ DATASETS = {"digits": "Digits", "mnist": "MNIST", "mnist5k": "MNIST-5k", "fashio
 DATASETS |= {"fashionmnist": "Fashion-MNIST", "kmnist": "KMNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 DATASETS |= {"svhn": "SVHN", "photos": "Photographs", "imagenet-val": "ImageNet"}
 DATASETS |= {f"overlap-k{2**i}": f"Overlap, k = {2**i}" for i in range(1, 9)}
+DATASETS |= {f"overlap-val{n}-k32": f"Overlap, k = 32, {n} val. samples a class" for n in (4, 16, 128)}
+DATASETS |= {"overlap-m4-k32": "Overlap in fours, k = 32", "overlap-all-k32": "Overlap of all, k = 32"}
+DATASETS |= {"digits-uniform50": "Digits, 50% uniform noise"}
 DATASETS |= {f"gaussians{of}-mu{m}": f"Gaussians, μ = .{m}" for of in ("", "-paper") for m in _MU}
 MODELS = {"mlp": "MLP", "cnn": "CNN", "efficientnet": "EfficientNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
 MODELS |= {"resnext50": "ResNeXt-50", "densenet121": "DenseNet-121", "convnext": "ConvNeXt", "vit": "ViT"}

@@ -29,6 +29,7 @@ FILES = {
     "reliability": "reliability.csv",
     "history": "history.csv",
 }
+LADDER = "repair.csv"  # of cells that have one: further rows of metrics
 PROBED = ("neighbourhood", "radii")  # tables of cells that are probed
 BATCH = 64  # cells that are read and joined at a time; half a million radii
 
@@ -66,6 +67,8 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
         for name in FILES:
             if chosen := [cell for cell in batch if cell.probed or name not in PROBED]:
                 parts[name].append(_join_cells(name, chosen))
+        if chosen := [cell for cell in batch if "repair" in cell.records]:
+            parts["metrics"].append(_join_cells("metrics", chosen, LADDER))
         for cell in batch:
             runs.append(cell.names | _run(cell))
             fits += cell.fits
@@ -133,7 +136,7 @@ def _read_cell(results: Path, cell: Mapping[str, Any]) -> _CellFiles:
     folder = results / "runs" / cell["path"]
     contents = _contents(folder, cell["outputs"])
     records = {}
-    for name in stage_records(cell["probe"]):
+    for name in stage_records(cell["probe"], "repair" in cell):
         keys = (*origins.RECORD_KEYS, *(_TRAIN_KEYS if name == "train.json" else ()))
         records[name.removesuffix(".json")] = read_record(folder / name, keys)
     path = folder / "calibration.json"
@@ -161,9 +164,9 @@ def _contents(folder: Path, outputs: Mapping[str, str]) -> dict[str, bytes]:
     }
 
 
-def _join_cells(name: str, cells: Sequence[_CellFiles]) -> pd.DataFrame:
+def _join_cells(name: str, cells: Sequence[_CellFiles], file: str = "") -> pd.DataFrame:
     """Return the rows of the table `name` of some cells, led by the names of their cell."""
-    table, counts = READERS[name]([cell.file(FILES[name]) for cell in cells])
+    table, counts = READERS[name]([cell.file(file or FILES[name]) for cell in cells])
     for position, key in enumerate(KEYS):
         column: Any = pd.Series([cell.names[key] for cell in cells]).repeat(counts).array  # the stubs take no such type
         table.insert(position, key, column)

@@ -42,7 +42,7 @@ class CellResults:
     results : Path
         The results folder.
     records : mapping of stage to record
-        Of those of train, probe and calibrate that have ended.
+        Of those of train, probe, calibrate and repair that have ended.
     fits : list of dict
         As `halobench.calibration.evaluate.Calibrated.fits`; empty before calibration, as the tables are.
     metrics, history : DataFrame
@@ -240,6 +240,7 @@ def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str 
         "train": ("--source", source, "--out", folder),
         "probe": ("--source", source, "--run", folder),
         "calibrate": ("--run", folder),
+        "repair": ("--run", folder),
     }
     for stage, record in cell.records.items():
         seed, spec = str(record["seed"]), record["spec"]

@@ -39,6 +39,8 @@ class Inventory:
         A row for each cell and reference that is missing: its names, the stage, and why.
     probed : frozenset of Cell
         The cells that are to be probed.
+    laddered : frozenset of Cell
+        The cells that are to get a repair ladder.
     """
 
     experiment: str
@@ -47,6 +49,7 @@ class Inventory:
     size: int
     missing: tuple[Mapping[str, Any], ...]
     probed: frozenset[Cell] = frozenset()
+    laddered: frozenset[Cell] = frozenset()
 
     @property
     def note(self) -> str:
@@ -56,10 +59,10 @@ class Inventory:
 
 def take_inventory(config: Config, experiment: str, results: Path) -> Inventory:
     """Read the records of an experiment's cells and references."""
-    probed, missing = config.probed(experiment), []
+    probed, laddered, missing = config.probed(experiment), config.laddered(experiment), []
     cells, references = [], []
     for cell in config.cells(experiment):
-        if gap := _first_missing(cell_jobs(config, cell, cell in probed), results):
+        if gap := _first_missing(cell_jobs(config, cell, cell in probed, cell in laddered), results):
             missing.append(vars(cell) | gap)
         else:
             cells.append(cell)
@@ -69,7 +72,7 @@ def take_inventory(config: Config, experiment: str, results: Path) -> Inventory:
         else:
             references.append((dataset, seed))
     size = len(cells) + sum(row["loss"] != "reference" for row in missing)
-    return Inventory(experiment, tuple(cells), tuple(references), size, tuple(missing), probed)
+    return Inventory(experiment, tuple(cells), tuple(references), size, tuple(missing), probed, laddered)
 
 
 def _first_missing(jobs: Iterable[Job], results: Path) -> dict[str, str] | None:
@@ -112,8 +115,10 @@ def _is_harmed(path: Path, digest: str) -> bool:
 
 def list_inventory(inventory: Inventory, results: Path) -> dict[str, Any]:
     """Return what is there and what is missing as plain data; it changes as the records do, by their checksums."""
-    cells = list_cells(inventory.experiment, inventory.cells, inventory.references, inventory.probed)
-    paths = [f"runs/{cell.path}/{name}" for cell in inventory.cells for name in stage_records(cell in inventory.probed)]
+    optional = inventory.probed, inventory.laddered
+    cells = list_cells(inventory.experiment, inventory.cells, inventory.references, *optional)
+    records = {cell.path: stage_records(*(cell in chosen for chosen in optional)) for cell in inventory.cells}
+    paths = [f"runs/{path}/{name}" for path, names in records.items() for name in names]
     paths += [STAGES["reference"].record_path(f"{dataset}/seed{seed}") for dataset, seed in inventory.references]
     checksums = [read_record(results / path)["self"] for path in paths]
     digest = hashlib.sha256(to_json(checksums).encode()).hexdigest()

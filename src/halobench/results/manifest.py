@@ -29,7 +29,7 @@ def list_files(listed: Mapping[str, Any], results: Path) -> dict[str, Any]:
         return {name: digest for output in listed for name, digest in output.items()}
 
     cells = [
-        cell | {"outputs": outputs(results / "runs" / cell["path"], stage_records(cell["probe"]))}
+        cell | {"outputs": outputs(results / "runs" / cell["path"], stage_records(cell["probe"], "repair" in cell))}
         for cell in listed["cells"]
     ]
     scored = [

@@ -57,6 +57,11 @@ CALIBRATIONS = {
     ),
     "vector": Name("vector scaling", "a scale and a bias per class", Style("#9C8DD9", "<", (0, (3, 1, 1, 1)))),
     "matrix": Name("matrix scaling", "an affine map of the logits", Style("#0A2F66", ">", (0, (6, 1, 1, 1, 1, 1)))),
+    "matrix_cv": Name(
+        "matrix scaling (tuned)",
+        "an affine map of the logits, its penalty chosen by cross-validation",
+        Style("#B03A6B", "8", (0, (6, 1, 2, 1))),
+    ),
     "isotonic": Name("isotonic", "a monotone map of each class's probability", Style("#665C29", "p", (0, (4, 2)))),
     "histogram": Name(
         "histogram", "frequencies in bins of each class's probability", Style("#D99557", "h", (0, (2, 1)))
@@ -68,6 +73,11 @@ CALIBRATIONS = {
         "gap scaling",
         "a temperature that depends on the gap between the two largest logits",
         Style("#B8860B", "X", (0, (5, 1, 1, 1))),
+    ),
+    "top_rest": Name(
+        "top-versus-rest scaling",
+        "a temperature for whether the prediction is right, and one for which other class it is",
+        Style("#5E8C31", "H", (0, (7, 1.5))),
     ),
     "partner": Name(
         "partner scaling",
@@ -111,7 +121,9 @@ PROBES = {
     "nearest_other": Name("To nearest other label", "along the line to the nearest training point of another label"),
     "mixup_line": Name("To random other label", "along the line to a random training point of another label"),
     "manifold": Name("Principal components", "in a random direction among the data's principal components"),
-    "adversarial": Name("Attacked", "to the nearest place that an attack on the confidence finds", Style("#A8182D", "v")),
+    "adversarial": Name(
+        "Attacked", "to the nearest place that an attack finds", Style("#A8182D", "v")
+    ),
     "certified": Name("Certified", "as far as certainty is proved in every direction", Style("#1F4E9C", "^")),
     "far_field": Name("Far field", "infinitely far away in a random direction"),
 }
@@ -133,6 +145,20 @@ METRICS = {
     ),
     "logit_gap": Name("Logit gap", "logit of the label less the largest other one"),
     "released_near_exact": Name("Share of fits near the optimum", "models whose paper's fit is within 5% of it"),
+}
+
+# The parts of the NLL by what could repair them, as `halobench.repair_ladder` has them; they stand on each other.
+REPAIRS = {
+    "noise": Name(
+        "nothing: noise", "the entropy of the posterior, below which no classifier gets", Style("#C4C4C4", "s")
+    ),
+    "training": Name("only other training", "from there to the best map of the logits", Style("#D55E00", "s")),
+    "richer_map": Name(
+        "a richer map of the logits",
+        "from there to the best temperature; such as partner scaling",
+        Style("#00695C", "s"),
+    ),
+    "temperature": Name("a temperature", "from there to the model as it is", Style("#B79AE0", "s")),
 }
 
 VERDICTS = {

@@ -103,6 +103,8 @@ _STAGES = (
         outputs=("calibration.json", "metrics.csv", "reliability.csv"),
         needs=("train",),
     ),
+    # Of the cells of experiments that show it.
+    Stage("repair", CELL, "runs/{}/repair.json", outputs=("repair.csv",), needs=("train",)),
     Stage(
         "reference",
         "{dataset}/seed{seed}",
@@ -115,7 +117,7 @@ _STAGES = (
         "manifest",
         "{experiment}",
         "manifests/{}.json",
-        needs=("train", "probe", "calibrate", "reference"),
+        needs=("train", "probe", "calibrate", "repair", "reference"),
         scoped=True,
     ),
     Stage(
@@ -172,12 +174,13 @@ CELL_STAGES = tuple(stage for stage in _STAGES if stage.key == CELL)
 RECORDS = tuple(PurePosixPath(stage.record).name for stage in _STAGES if PurePosixPath(stage.record).stem != "{}")
 RECORDS += ("explorer.json",)
 # What stages write into folders of their own; other names are learnt from the records.
-_OWN_FOLDERS = ("source", "weights", "train", "probe", "calibrate", "reference")
+_OWN_FOLDERS = ("source", "weights", "train", "probe", "calibrate", "repair", "reference")
 WRITTEN = {name for key in _OWN_FOLDERS for name in (*STAGES[key].outputs, *STAGES[key].undeclared)}
 WRITTEN.add("explorer.html")
 
 
-def stage_records(probed: bool) -> tuple[str, ...]:
-    """Return the names of the records of a cell, which is probed or not."""
+def stage_records(probed: bool, laddered: bool = False) -> tuple[str, ...]:
+    """Return the names of the records of a cell, which is probed or not, and has a repair ladder or not."""
     names = (PurePosixPath(stage.record).name for stage in CELL_STAGES)
-    return tuple(name for name in names if probed or name != "probe.json")
+    absent = {"probe.json": not probed, "repair.json": not laddered}
+    return tuple(name for name in names if not absent.get(name))

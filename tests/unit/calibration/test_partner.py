@@ -253,7 +253,7 @@ def bad_cases() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 @pytest.mark.parametrize("case", bad_cases())
-@pytest.mark.parametrize("name", ["partner", "gap", "ts_mix"])
+@pytest.mark.parametrize("name", ["partner", "gap", "matrix_cv", "top_rest", "ts_mix"])
 def test_bad_cases_have_a_finite_optimum(name, case):
     logits, labels = bad_cases()[case]
     fit = calibrator.fit(name, logits, labels)
@@ -343,6 +343,48 @@ def test_gap_scaling_is_the_optimum_that_scipy_finds_within_its_bounds(share, be
     assert fit.nll <= ts.nll + 1e-12
     assert (peer.x.min() == 0) == bent
     np.testing.assert_array_equal(fit.logits(logits).argsort(axis=1), logits.argsort(axis=1))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.0])
+def test_top_versus_rest_scaling_is_the_optimum_that_scipy_finds_and_knows_no_class_by_name(share):
+    """BFGS on the formulas, row by row; and classes renamed are probabilities renamed."""
+    logits, labels = confused(300, 5, share=share)
+    ts = fit_temperature(logits, labels)
+    beta = fit_smoothed(logits, labels) if ts.separable else ts.beta
+    others = [np.delete(beta * (row - row.max()), row.argmax()) for row in logits]
+    t = np.array([-logsumexp(row) for row in others])
+    place = [np.delete(np.arange(5), row.argmax()).tolist() for row in logits]
+    wrong = [(row, at.index(y)) for row, at, y in zip(others, place, labels, strict=True) if y in at]
+
+    def which(w: np.ndarray) -> float:
+        ridge = convex.RIDGE / 2 * (w[0] - 1) ** 2
+        return ridge - sum(log_softmax(w[0] * row)[y] for row, y in wrong)
+
+    def whether(v: np.ndarray) -> float:
+        sign = np.where(labels == logits.argmax(axis=1), 1, -1)
+        ridge = convex.RIDGE / 2 * ((t @ t / len(t)) * (v[0] - 1) ** 2 + v[1] ** 2)
+        return ridge - log_expit(sign * (v[0] * t + v[1])).sum()
+
+    w, v = (minimize(f, x, options={"gtol": 1e-9}).x for f, x in ((which, [1.0]), (whether, [1.0, 0.0])))
+    p = calibrator.fit("top_rest", logits, labels).probabilities(logits)
+    expected = np.array(
+        [
+            np.insert(np.exp(log_softmax(w[0] * row) + log_expit(-odds)), at, np.exp(log_expit(odds)))
+            for row, odds, at in zip(others, v[0] * t + v[1], logits.argmax(axis=1), strict=True)
+        ]
+    )
+    np.testing.assert_allclose(p, expected, atol=2e-5)
+    turned = np.random.default_rng(0).permutation(5)
+    renamed = calibrator.fit("top_rest", logits[:, turned], np.argsort(turned)[labels])
+    np.testing.assert_allclose(renamed.probabilities(logits[:, turned]), p[:, turned], atol=1e-9)
+
+
+def test_top_versus_rest_scaling_leaves_what_ts_leaves_of_nearest_neighbours():
+    """One-hot logits show no partner: the bound of TS holds for all maps that treat classes alike."""
+    logits, labels, _ = nearest(20_000, 16, 2, 0.5)
+    new, _, posterior = nearest(20_000, 16, 2, 0.5, seed=1)
+    left = kl(calibrator.fit("top_rest", 5 * logits, labels).logits(5 * new), posterior)
+    assert left == pytest.approx(nearest_neighbour_kl(16, 0.5, 2), abs=0.012)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("probmetrics") is None, reason="needs the extra posthoc")

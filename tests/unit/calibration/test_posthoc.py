@@ -7,16 +7,18 @@ import math
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from conftest import needs
 from halobench.calibration import calibrator, metrics
+from halobench.calibration.calibrators import matrix_cv
 from halobench.calibration.evaluate import calibrate
 from halobench.calibration.temperature_scaling import fit_temperature
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs import CalibrateSpec
 
-OWN = ("vector", "isotonic", "histogram", "ensemble", "gap", "partner", "ts_mix")
+OWN = ("vector", "matrix_cv", "isotonic", "histogram", "ensemble", "gap", "top_rest", "partner", "ts_mix")
 INSTALLED = importlib.util.find_spec("probmetrics") is not None and importlib.util.find_spec("numba") is not None
 # Those that need the extra are tried where it is.
 EACH = [
@@ -101,6 +103,31 @@ def test_vector_scaling_is_the_optimum_that_torch_finds(strength):
     expected = torch.softmax(z * weights + biases, dim=1).detach().numpy()
     np.testing.assert_allclose(fit.probabilities(logits), expected, atol=5e-5)
     assert fit.nll == pytest.approx(closure().item(), abs=1e-9)
+
+
+def test_tuned_matrix_scaling_is_the_optimum_that_scipy_finds_at_its_strength(monkeypatch):
+    """BFGS without a gradient, on weights and biases of the logits as they are; the strength of least error wins."""
+    logits, labels = drawn(300, 3)
+    beta, spread = fit_temperature(logits, labels).beta, (logits - logits.mean(axis=1, keepdims=True)).std()
+
+    def mapped(flat, z):
+        V, b = np.split(flat, [9])
+        return beta * z + (z - z.mean(axis=1, keepdims=True)) / spread @ V.reshape(3, 3) + b
+
+    def objective(flat, strength):
+        return metrics.nll(mapped(flat, logits), labels) + strength / 2 * float(flat @ flat) / len(labels)
+
+    fits = {}
+    for strength in (3.0, 1e6):
+        monkeypatch.setattr(matrix_cv, "STRENGTHS", (strength,))
+        fits[strength] = calibrator.fit("matrix_cv", logits, labels).probabilities(logits)
+        peer = minimize(objective, np.zeros(12), args=(strength,), method="BFGS").x
+        np.testing.assert_allclose(fits[strength], metrics.softmax(mapped(peer, logits)), atol=1e-3)
+    monkeypatch.setattr(matrix_cv, "STRENGTHS", (3.0, 1e6))
+    turned = logits @ np.roll(np.eye(3), 1, axis=0)  # only a matrix turns it back
+    best = calibrator.fit("matrix_cv", turned, labels)
+    monkeypatch.setattr(matrix_cv, "STRENGTHS", (3.0,))
+    assert best.nll == calibrator.fit("matrix_cv", turned, labels).nll < 0.7 * fit_temperature(turned, labels).nll
 
 
 @pytest.mark.parametrize("k", [2, 5])
@@ -222,7 +249,7 @@ def test_classes_that_validation_lacks_get_little_or_nothing(name):
     if name in ("isotonic", "histogram"):
         assert (p[:, 2] == 0).all()
         assert metrics.nll(fit.logits(logits), labels) == math.inf
-    elif name in ("vector", "matrix"):
+    elif name in ("vector", "matrix", "matrix_cv"):
         assert 0 < p[:, 2].max() < metrics.softmax(logits)[:, 2].max()
         assert np.isfinite(metrics.nll(fit.logits(logits), labels))
     else:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.special import softmax
 
 from halobench.calibration.evaluate import calibrate
-from halobench.calibration.overlap_theory import nearest_neighbour_kl, two_level_kl
+from halobench.calibration.overlap_theory import nearest_neighbour_kl, partner_kl, two_level_kl
 from halobench.calibration.reference_predictors import references
 from halobench.calibration.region_scores import GAPS, SampleRegions, _level, gaps
 from halobench.core.errors import SpecError
@@ -117,8 +119,9 @@ def test_nearest_neighbours_meet_their_closed_form(k):
     assert cell.facts["train_accuracy"] == 1
     assert cell.facts["steps"] == 0
     arrays = cell.logits | data.targets()
-    table = calibrate(arrays, FEW, 0).metrics
+    table = calibrate(arrays, dataclasses.replace(FEW, calibrators=("none", "exact", "oracle", "partner")), 0).metrics
     test = table[(table["split"] == "test") & (table["labels"] == "noisy")].set_index(["calibrator", "metric"])["value"]
+    assert test["partner", "kl"] == pytest.approx(partner_kl(k, 0.5, 2), rel=0.03)
     expected = nearest_neighbour_kl(k, 0.5, 2)
     for calibrator in ("exact", "oracle"):
         assert test[calibrator, "kl"] == pytest.approx(expected, rel=0.03)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
 from halobench import SpecError, fit_temperature, kl, nll, repair_ladder
 from halobench.calibration import repair
+from halobench.calibration.cell_ladder import PARTS, cell_ladder
 from halobench.theory import nearest_neighbour_kl, partner_kl
 from unit.calibration.test_partner import nearest
 
@@ -85,6 +88,21 @@ def test_what_the_logits_do_not_tell_only_training_repairs():
     expected = -best @ np.log(best) - ladder.noise.value
     assert ladder.training.value == pytest.approx(expected, abs=0.005)
     assert ladder.richer_map.value == pytest.approx(0, abs=0.002)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_cell_has_the_ladder_of_its_test_samples(known):
+    """In rows of the metrics table; one-hot logits, which look like probabilities, are taken as they are."""
+    logits, labels, posterior = nearest(500, 6, 2, 0.5)
+    arrays = {"test.logits": logits, "test.clean": labels} | ({"test.posterior": posterior} if known else {})
+    found, rows = cell_ladder(arrays, 3)
+    assert found == repair.ladder(logits, posterior if known else labels, seed=3)
+    assert set(rows["labels"]) == {"noisy" if known else "clean"}
+    by = rows.set_index(rows["metric"].str.removeprefix("repair_"))
+    assert ("noise" in by.index) == known
+    assert by.loc[[name for name in by.index if name in PARTS], "value"].sum() == pytest.approx(by["value"]["nll"])
+    assert tuple(by.loc["training", ["value", "low", "high"]]) == astuple(found.training)
+    assert tuple(by.loc["best_map", ["low", "high"]]) == found.best_map_bounds
 
 
 def test_without_a_posterior_the_refinement_is_estimated():

@@ -15,8 +15,8 @@ from halobench.cli import main, run_commands
 from halobench.storage import arrays_io, tables_io
 from halobench.storage.columns import TABLE_COLUMNS
 
-STAGES = ["source", "train", "probe", "calibrate", "reference", "manifest", "aggregate", "claims", "table", "figure"]
-STAGES += ["overview", "explorer"]
+STAGES = ["source", "train", "probe", "calibrate", "repair", "reference", "manifest", "aggregate", "claims", "table"]
+STAGES += ["figure", "overview", "explorer"]
 COMMANDS = [*STAGES, "check", "compare", "logs", "plan", "report", "run", "show", "verify", "weights convert", "why"]
 
 

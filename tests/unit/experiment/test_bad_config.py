@@ -164,13 +164,13 @@ CONFIGS: dict[str, list[tuple]] = {
             put("experiments.tiny.figures", ["sumary"]),
             "experiments.tiny.figures[0] = 'sumary': expected one of calibration, claims, confidence_radius, gaussians,"
             " log_k, logit_gaps, neighbourhood, overlap, phase, predicted, radii, reliability, reliability_posthoc,"
-            " summary, training (did you mean 'summary'?) or module:object",
+            " repair, summary, training (did you mean 'summary'?) or module:object",
         ),
         (
             put("experiments.tiny.tables", ["paper_image"]),
             "experiments.tiny.tables[0] = 'paper_image': expected one of images_posthoc, paper_gaussians,"
-            " paper_gaussians_posterior, paper_images, paper_images_posterior (did you mean 'paper_images'?)"
-            " or module:object",
+            " paper_gaussians_posterior, paper_images, paper_images_posterior, repair, repair_metrics (did"
+            " you mean 'paper_images'?) or module:object",
         ),
         (put("run", ["tinny"]), "run = 'tinny': expected one of tiny (did you mean 'tiny'?)"),
         (
@@ -233,8 +233,9 @@ CONFIGS: dict[str, list[tuple]] = {
         (put("probes.sphere.threshold", 1), "probes.sphere.threshold = 1.0: expected a number below 1"),
         (
             put("calibrators", ["none", "exat"]),
-            "calibrators[1] = 'exat': expected one of ensemble, exact, gap, histogram, isotonic, matrix, none,"
-            " oracle, paper, partner, released, ts_mix, vector (did you mean 'exact'?) or module:object",
+            "calibrators[1] = 'exat': expected one of ensemble, exact, gap, histogram, isotonic, matrix, matrix_cv,"
+            " none, oracle, paper, partner, released, top_rest, ts_mix, vector (did you mean 'exact'?) or"
+            " module:object",
         ),
         (
             put("calibrators", ["none", "none"]),
@@ -250,8 +251,8 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("calibrators", [{"mine": {"name": "exact"}}]),
-            "calibrators[0].mine.name = 'exact': expected one of ensemble, gap, histogram, isotonic, matrix, partner,"
-            " ts_mix, vector or module:object",
+            "calibrators[0].mine.name = 'exact': expected one of ensemble, gap, histogram, isotonic, matrix, matrix_cv,"
+            " partner, top_rest, ts_mix, vector or module:object",
         ),
         (
             put("calibrators", [{"oracle": {"name": "vector"}}]),

@@ -83,7 +83,6 @@ def test_every_module_is_in_some_map_or_known_to_change_no_number():
     around |= {"models/shape_check", "results/inventory", "storage/verify"}
     around |= {"models/weight_conversion", "probing/sample_size"}  # before a model is judged; how precise a probe is
     around |= {"calibration/external_logits", "reporting/compare", "results/trained_cell"}  # for a person to look at
-    around |= {"calibration/repair"}  # for a person's arrays, until a stage writes its parts
     around |= {"figures", "tables", "theory"}  # what own figures and tables, and notebooks, import
     mapped = {name for stage in STAGES for name in code_map(stage) if not name.startswith(FOLDER)}
     # Helpers of plug-ins count where a plug-in is used.

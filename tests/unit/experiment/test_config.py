@@ -117,6 +117,7 @@ def test_the_committed_config_is_right_and_is_the_demo_grid(config):
         + [("nearest", "untrained")]
     }
     assert loaded.probed("demo").isdisjoint(theory)
+    assert not loaded.laddered("demo") | loaded.laddered("theory"), "only where an experiment names `repair`"
     assert {"log_k", "phase", "summary"} <= set(loaded.figures("demo"))
     assert "gaussians" not in loaded.figures("demo")
     assert loaded.tables("demo") == ("images_posthoc", "paper_images", "paper_images_posterior")

@@ -35,12 +35,12 @@ from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, VERDICT_
 from halobench.reporting.summary_page.selection import focus_model
 from halobench.results.claims import load_claims
 from halobench.results.finding import finding
-from halobench.results.names import PROBES
+from halobench.results.names import PROBES, REPAIRS
 from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 
 FIGURES = ("calibration", "claims", "confidence_radius", "halo", "logit_gaps", "neighbourhood", "radii", "reliability")
-FIGURES += ("reliability_posthoc", "summary", "training")
-LEGIBLE = ("calibration", "confidence_radius", "halo", "neighbourhood", "radii", "reliability", "training")
+FIGURES += ("reliability_posthoc", "repair", "summary", "training")
+LEGIBLE = ("calibration", "confidence_radius", "halo", "neighbourhood", "radii", "reliability", "repair", "training")
 THEORY = ("gaussians", "log_k", "overlap", "phase", "predicted")
 RAGGED = [("digits-noise50", "mlp", "cross_entropy"), ("digits-noise50", "mlp", "mixup2")]
 RAGGED += [("mnist5k-noise50", "cnn", "focal")]
@@ -85,6 +85,8 @@ def drawn(name, given):
         given = given | {"reliability": beside_posthoc(given["reliability"])}
     if name == "halo" and len(given["radii"]):
         given = given | {"radii": synthetic.beside_searches(given["radii"])}
+    if name == "repair":
+        given = given | {"metrics": synthetic.with_ladders(given["metrics"])}
     return plugins.load("figures", name)(*(given[table] for table in plugins.parameters("figures", name)))
 
 
@@ -571,7 +573,7 @@ def test_words_and_panels_stay_off_each_other_and_the_page_holds_all(name, tmp_p
 
 
 EMPTY = ("neighbourhood", "radii", "calibration", "reliability", "reliability_posthoc", "training")
-EMPTY += ("confidence_radius", "logit_gaps")
+EMPTY += ("confidence_radius", "logit_gaps", "repair")
 
 
 @pytest.mark.parametrize("name", [*EMPTY, "gaussians", "log_k", "phase", "predicted"])
@@ -579,6 +581,22 @@ def test_empty_tables_say_so(name, tables):
     figure = drawn(name, {table: rows.iloc[:0] for table, rows in tables.items()})
     assert not figure.axes
     assert any(text.startswith("No ") for text in texts(figure))
+
+
+def test_a_bar_of_the_repair_figure_is_the_mean_of_a_part_and_stands_on_the_others(tables):
+    figure = drawn("repair", tables)
+    rows = synthetic.with_ladders(tables["metrics"])
+    (ax,) = under(figure, "MLP")
+    means = rows[(rows["model"] == "mlp") & (rows["loss"] == "cross_entropy")].groupby("metric")["value"].mean()
+    left = 0.0
+    for part, bars in zip(("noise", "training", "richer_map", "temperature"), ax.containers, strict=True):
+        bar = bars.patches[[label.get_text() for label in ax.get_yticklabels()].index("Digits, 50% label noise")]
+        assert bar.get_x() == pytest.approx(left)
+        assert bar.get_width() == pytest.approx(means[f"repair_{part}"])
+        left += bar.get_width()
+    assert left == pytest.approx(means["repair_nll"])
+    assert legend(figure) == [name.label for name in REPAIRS.values()]
+    assert f"→ {left:.1f}" in texts(figure), "it goes on beyond the edge"
 
 
 # Saving ---------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from scipy.stats import entropy
 
 import synthetic
@@ -30,12 +31,14 @@ from halobench.reporting import labels as names
 from halobench.reporting import table_views
 from halobench.reporting.print_tables import layout, scores
 from halobench.reporting.print_tables.layout import Part, Row, Table, Value
+from halobench.results.names import REPAIRS
 from halobench.storage import files, records, tables_io
 from halobench.storage.columns import TABLE_COLUMNS
 
 pytestmark = pytest.mark.paper
 IMAGES = ("paper_images", "paper_images_posterior")
 GAUSSIANS = ("paper_gaussians", "paper_gaussians_posterior")
+REPAIR = ("repair", "repair_metrics")
 LABELS = {"paper_images": "clean", "paper_gaussians": "clean"}
 
 
@@ -62,8 +65,36 @@ def rows_of(tex):
 
 
 def test_every_table_is_a_plug_in():
-    assert set(plugins.names("tables")) == {*IMAGES, *GAUSSIANS, "images_posthoc"}
-    assert [tables_read("tables", name) for name in plugins.names("tables")] == [["metrics", "runs"]] * 5
+    assert set(plugins.names("tables")) == {*IMAGES, *GAUSSIANS, "images_posthoc", *REPAIR}
+    read = {name: tables_read("tables", name) for name in plugins.names("tables")}
+    assert read == {name: ["metrics", "runs"] if name not in REPAIR else ["metrics"] for name in read}
+
+
+def test_the_tables_of_repair_hold_means_with_half_widths_and_say_so():
+    metrics = synthetic.with_ladders(synthetic.theory_tables()["metrics"])
+    table = plugins.load("tables", "repair")(metrics)
+    ladder, left = table.parts
+    assert "95% t interval" in ladder.caption
+    block = dict(ladder.blocks)["Overlap, k = 8"]
+    (row,) = (row for row in block if row.label == "Attention, cross-entropy")
+    assert row.keys == (("dataset", "overlap-k8"), ("model", "attention"), ("loss", "cross_entropy"))
+    cell = metrics[(metrics["dataset"] == "overlap-k8") & (metrics["model"] == "attention")]
+    cell = cell[cell["loss"] == "cross_entropy"]
+    for (_, head), value in zip(ladder.heads, row.values, strict=True):
+        name = {"as it is": "nll", "at most": "best_map", "at least about": "best_map"}.get(head)
+        name = name or next(part for part, known in REPAIRS.items() if known.label == head)
+        rows = cell[cell["metric"] == f"repair_{name}"]
+        values = rows["low" if head == "at least about" else "value"].to_numpy()
+        assert value.mean == pytest.approx(values.mean())
+        half = stats.t.ppf(0.975, 2) * values.std(ddof=1) / np.sqrt(3)
+        assert value.sd == pytest.approx(half, rel=1e-6)
+        assert value.n == 3
+    assert [head for _, head in left.heads] == [names.CALIBRATORS[c] for c in ("none", "released", "exact", "oracle")]
+    other = plugins.load("tables", "repair_metrics")(metrics)
+    assert {head for _, head in other.parts[0].heads} == {"TS (optimal)"}, "no cell has partner scaling"
+    empty = plugins.load("tables", "repair")(metrics.iloc[:0])
+    assert empty.parts == ()
+    assert empty.numbers.empty
 
 
 @pytest.mark.parametrize("name", IMAGES + GAUSSIANS)

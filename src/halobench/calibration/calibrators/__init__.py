@@ -5,11 +5,13 @@ name      softmax of, or probabilities by                                       
 ========= ====================================================================== ============================
 vector    w_j z_j + b_j: vector scaling                                          scipy, Newton's method
 matrix    W z + b, a ridge towards TS: structured matrix scaling                 probmetrics
+matrix_cv the same, its ridge chosen by cross-validation                         scipy, L-BFGS
 isotonic  a monotone map of each class's probability, normalised                 scikit-learn
 histogram the frequency in a bin of each class's probability, normalised         numpy
 ensemble  w_1 softmax(z / T) + w_2 softmax(z) + w_3 / k: ensemble TS             scipy, SLSQP
 ts_mix    n / (n + 1) softmax(z / T) + 1 / (n + 1) / k                           numpy
 gap       z / T, T a function of the gap of the two largest logits               numpy, Newton's method
+top_rest  one temperature for whether the top class is right, one for the others numpy, Newton's method
 partner   TS's logits and validation confusions with the predicted class         numpy, Newton's method
 ========= ====================================================================== ============================
 

@@ -25,6 +25,7 @@ from halobench.storage import files
 from halobench.storage.layout import RECORDS, STAGES
 from halobench.storage.records import read_record
 
+UNNAMED = ("calibrate", "repair")  # stages whose specs name no data set
 CLOSE = ("same spec", "same data and model", "last time")  # what is less near is rough
 
 
@@ -126,7 +127,7 @@ class Past:
         self._records: dict[tuple[str, ...], list[Record]] = {}
         self._nearest = functools.cache(self._find_nearest)
         stages = {job.kind for job in jobs}
-        stages |= {"train"} if "calibrate" in stages else set()
+        stages |= {"train"} if stages & set(UNNAMED) else set()
         results = folder / results_of(jobs)
         for stage in (STAGES[name] for name in STAGES if name in stages and name != "manifest"):
             for path in sorted(path for pattern in stage.records for path in results.glob(pattern)):
@@ -171,8 +172,8 @@ class Past:
         return sum(sizes.values()), sizes.get("logits.safetensors", 0)
 
     def _whole(self, stage: str, path: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a job's spec; that of a calibration, which names no data set, with the parts of its cell's."""
-        cell = self._cells.get(_folder(path), {}) if stage == "calibrate" else {}
+        """Return a job's spec; that of `UNNAMED` with the parts of its cell's."""
+        cell = self._cells.get(_folder(path), {}) if stage in UNNAMED else {}
         return {**spec, **{key: cell[key] for key in ("dataset", "model") if key in cell}}
 
     def _spec(self, job: PlannedJob) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+"""Top-versus-rest scaling: a temperature for whether the prediction is right, and one for which other class it is.
+
+With a the predicted class, u_j = (z_j - z_a) / T at the temperature of TS, and t the log-odds of a there,
+
+    log P(a) / P(not a) = v t + c,    P(j | not a) ~ exp(w u_j)
+
+TS is the case v = w = 1, c = 0. It knows no class by name, so it finds the partners of a class only where logits show
+them, and does nothing for one-hot logits. It is partner scaling without its counts: what it repairs needs none.
+
+References
+----------
+A. Le Coz, S. Herbin, F. Adjed, "Confidence Calibration of Classifiers with Many Classes", NeurIPS 2024: the first part.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
+from halobench.calibration.convex import minimise
+from halobench.calibration.rescaling import rescale
+from halobench.calibration.temperature_scaling import fit_exactly, fit_smoothed
+
+
+def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
+    """Fit v, c and w to least NLL, a product of two convex parts, each with a slight ridge towards TS.
+
+    Finite on separable data, and on the data never above TS if TS has an optimum.
+
+    Parameters
+    ----------
+    logits : (n, k) float64 array
+    labels : (n,) integers in [0, k)
+    """
+    ts = fit_exactly(logits, labels)
+    beta = fit_smoothed(logits, labels) if ts.separable else ts.beta
+    others, odds, top = _parts(logits, beta)
+    x, right = np.stack([odds, np.ones_like(odds)], axis=1), top == labels
+    wrong = np.flatnonzero(~right)
+    some, target = others[wrong], others[wrong, labels[wrong]]
+    u = np.where(np.isfinite(some), some, 0.0)
+
+    def which(w: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        p, total = _normalised(_times(w[0], some))
+        mean = (p * u).sum(axis=1)
+        variance = (p * u**2).sum(axis=1) - mean**2
+        return float((total - w[0] * target).sum()), (mean - target).sum(keepdims=True), variance.sum().reshape(1, 1)
+
+    def whether(v: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        score = x @ v
+        p = np.exp(-np.logaddexp(0.0, -score))
+        value = float(np.logaddexp(0.0, score).sum() - score[right].sum())
+        return value, (p - right) @ x, (x * (p * (1 - p))[:, None]).T @ x
+
+    # In units of its own: classes far below, most of those there are, would make the ridge too strong.
+    rest = minimise(which, np.ones(1))
+    head = minimise(whether, np.array([1.0, 0.0]), np.array([float(np.sqrt((odds**2).mean())) or 1.0, 1.0]))
+
+    def transform(z: np.ndarray) -> np.ndarray:
+        u, t, a = _parts(z, beta)
+        scores = _times(rest.weights[0], u)
+        scores -= _normalised(scores)[1][:, None]
+        scores[np.arange(len(z)), a] = head.weights[0] * t + head.weights[1]
+        return scores
+
+    gradient = max(rest.gradient, head.gradient) / len(labels)
+    return scored(transform, logits, labels, gradient, gradient <= GRADIENT)
+
+
+def _parts(logits: np.ndarray, beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return u of the other classes (n, k), -inf at the top one, log-odds of the top class, and which it is, (n,)."""
+    u, top = rescale(logits, beta), logits.argmax(axis=1)
+    u = u - u[np.arange(len(u)), top][:, None]
+    u[np.arange(len(u)), top] = -np.inf
+    return u, -_normalised(u)[1], top
+
+
+def _times(factor: float, scores: np.ndarray) -> np.ndarray:
+    """Return scores times a factor of any sign; -inf stays so."""
+    return np.multiply(scores, factor, out=np.full_like(scores, -np.inf), where=np.isfinite(scores))
+
+
+def _normalised(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the softmax of rows (n, k), and their log-sum-exp (n,)."""
+    highest = scores.max(axis=1, keepdims=True)
+    p = np.exp(scores - highest)
+    total = p.sum(axis=1, keepdims=True)
+    return p / total, (highest + np.log(total)).ravel()

@@ -1,0 +1,56 @@
+"""The ``repair`` stage: the repair ladder of a cell, on its test samples.
+
+Neither training nor calibration saw these, so of a distribution they are fresh draws, as many as its data set's `test`
+says; of images they are all there is. The maps of the ladder are fitted to some of them and scored on the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from halobench.calibration.region_scores import SampleRegions
+from halobench.calibration.repair import RepairLadder, ladder
+from halobench.calibration.targets import read_array, read_posterior
+from halobench.core.errors import require
+from halobench.storage.columns import METRICS_COLUMNS
+
+PARTS = ("noise", "training", "richer_map", "temperature")
+
+
+def cell_ladder(arrays: Mapping[str, np.ndarray], seed: int) -> tuple[RepairLadder, pd.DataFrame]:
+    """Return the repair ladder of a cell, and its rows of the metrics table.
+
+    Parameters
+    ----------
+    arrays : mapping of name to array
+        The test split's, as for `halobench.calibration.evaluate.calibrate`.
+    seed : int
+        Of the cell.
+
+    Returns
+    -------
+    (RepairLadder, DataFrame)
+        In expectation under the posterior, labels ``noisy``; if that is unknown against ``clean``, without the noise,
+        which `training` then holds as well. The metrics are ``repair_nll``, ``repair_noise``, ``repair_training``,
+        ``repair_richer_map`` and ``repair_temperature``, with 95% bootstrap intervals over samples; and
+        ``repair_best_map``, the NLL of the best map of the logits, which is estimated to lie from low to high.
+
+    Raises
+    ------
+    SpecError
+        If an array is missing or has another shape than it should.
+    """
+    logits = read_array(arrays, "test.logits")
+    require(logits.ndim == 2, "test.logits", f"shape {logits.shape}", "an array (n, k)")
+    posterior = read_posterior(arrays, "test", logits.shape[1], SampleRegions.read(arrays, ("test",)))
+    targets, labels = (read_array(arrays, "test.clean"), "clean") if posterior is None else (posterior, "noisy")
+    found = ladder(logits, targets, seed=seed)
+    rungs = {"nll": found.nll, **{part: getattr(found, part) for part in PARTS}}
+    low, high = found.best_map_bounds
+    values = {name: (rung.value, rung.low, rung.high) for name, rung in rungs.items() if rung is not None}
+    values["best_map"] = (high, low, high)
+    rows = [("test", labels, "none", f"repair_{name}", *value) for name, value in values.items()]
+    return found, pd.DataFrame(rows, columns=list(METRICS_COLUMNS))

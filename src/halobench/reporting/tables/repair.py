@@ -1,0 +1,55 @@
+"""Show each model's NLL by what could repair it, as `halobench.repair_ladder` has it, and what calibrations left."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from halobench.reporting import labels
+from halobench.reporting.print_tables import by_cell
+from halobench.reporting.print_tables.layout import Part, Table
+from halobench.results.names import REPAIRS
+
+SHOWS = ()  # where an experiment names it: cells then get their ladders
+TITLE = "Test NLL by what could repair it"
+CAPTION = (
+    "Test NLL by what could repair it: the parts add up to the NLL of the model as it is. Where the posterior isn't"
+    " known, the part that only training "
+    "repairs holds the noise as well. The best map is estimated from above by maps fitted to other folds of the test "
+    "samples, so the part for training is rather too large; and from below, by maps fitted to the same samples."
+)
+
+
+LEFT = (
+    "KL from the known posterior to the model after each calibration: what it left of all that isn't noise. All but the"
+    " oracle are fitted to validation labels."
+)
+
+
+def make(metrics: pd.DataFrame) -> Table:
+    """Return the parts of cells and the KL after each of their calibrations, means over seeds."""
+    return by_cell.table(TITLE, _ladders(metrics), _left(metrics))
+
+
+def _ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Part, ...]]:
+    rows = metrics[metrics["metric"].astype(str).str.startswith("repair_")]
+    values = rows.assign(column=rows["metric"].str.removeprefix("repair_"))
+    lower = values[values["column"] == "best_map"]
+    values = pd.concat([values, lower.assign(column="best_map_low", value=lower["low"])])
+    parts = [(part, name.label) for part, name in REPAIRS.items()]
+    columns = {
+        "NLL": [("nll", "as it is")],
+        "of which repairs it": parts,
+        "NLL of the best map": [("best_map_low", "at least about"), ("best_map", "at most")],
+    }
+    return by_cell.part("repair", CAPTION, values, columns)
+
+
+def _left(metrics: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Part, ...]]:
+    rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy") & (metrics["metric"] == "kl")]
+    values = rows[rows["loss"] != "reference"].rename(columns={"calibrator": "column"})
+    columns = {
+        "KL (nats)": [
+            (name, labels.calibrator_label(name)) for name in labels.ordered(values["column"], labels.CALIBRATORS)
+        ]
+    }
+    return by_cell.part("kl", LEFT, values, columns)

@@ -1,0 +1,36 @@
+"""Show which scores tell optimal temperature scaling from a map that knows which classes are taken for which."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from halobench.reporting import labels
+from halobench.reporting.print_tables import by_cell
+from halobench.reporting.print_tables.layout import Table
+
+SHOWS = ()  # where an experiment names it
+TITLE = "Which score sees what temperature scaling leaves"
+CAPTION = (
+    "Scores on test data in expectation under the known posterior, after temperature scaling and after partner scaling,"
+    " both fitted to the same validation labels. ECE looks at the top class alone: it may rise where KL falls by half a"
+    " nat. KL, NLL, Brier score and classwise ECE look at all classes."
+)
+COMPARED = ("exact", "partner")
+METRICS = ("kl", "nll", "brier", "classwise_ece", "ece")
+
+
+def make(metrics: pd.DataFrame) -> Table:
+    """Return the scores of cells after both, means over seeds."""
+    rows = metrics[
+        (metrics["split"] == "test")
+        & (metrics["labels"] == "noisy")
+        & metrics["calibrator"].isin(COMPARED)
+        & metrics["metric"].isin(METRICS)
+        & (metrics["loss"] != "reference")
+    ]
+    values = rows.assign(column=rows["metric"] + " " + rows["calibrator"])
+    heads = {
+        labels.metric_axis(metric): [(f"{metric} {name}", labels.calibrator_label(name)) for name in COMPARED]
+        for metric in METRICS
+    }
+    return by_cell.table(TITLE, by_cell.part("repair_metrics", CAPTION, values, heads))
