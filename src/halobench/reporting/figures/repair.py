@@ -39,7 +39,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
     note = (
         f"From left to right: grey, what no classifier gets below; then what {labels.within(labels.loss_label(loss))} "
         "training left that no map of the logits repairs, that a map which knows the classes does, and that a "
-        f"temperature does. Black: where orange ends, {seeds_note(parts)}. At the edge: the NLL of bars that go on. "
+        f"temperature does. Black: where orange ends, {seeds_note(parts)}. At the edge: the NLL of longer bars. "
         "Other losses are in the table."
     )
     figure, axes = draw_grid(
@@ -68,7 +68,7 @@ def ladders(metrics: pd.DataFrame) -> pd.DataFrame:
 def draw_panel(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) -> None:
     """Draw the bars of a model, `parts` as of `ladders`, the first of `datasets` on top.
 
-    The axis ends at `end` nats; the NLL of what goes on stands next to it.
+    The axis ends at `end` nats; the NLL of longer bars stands next to it.
     """
     means = parts.groupby("dataset")[["nll", *REPAIRS]].mean().reindex(datasets).fillna({part: 0.0 for part in REPAIRS})
     at = pd.Series(np.arange(len(datasets)), datasets)

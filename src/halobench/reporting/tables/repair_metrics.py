@@ -1,4 +1,4 @@
-"""Show which scores tell optimal temperature scaling from a map that knows which classes are taken for which."""
+"""Show which scores distinguish optimal temperature scaling from a map that knows which classes are taken for which."""
 
 from __future__ import annotations
 
