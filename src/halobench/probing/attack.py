@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from halobench.calibration.arrays import as_array
 from halobench.core.errors import DivergedError, require
 from halobench.core.seeding import generator
 from halobench.probing.probe import check_arguments
@@ -52,6 +53,12 @@ class Effort:
     restarts: int = 3
     steps: int = 50
     batch: int = 250
+
+    def __post_init__(self):
+        require(self.norm in ("l2", "inf"), "norm", self.norm, "l2 or inf")
+        for key in ("restarts", "steps", "batch"):
+            value = getattr(self, key)
+            require(isinstance(value, int) and value >= 1, key, value, "a whole number of at least 1")
 
     def length(self, offsets: torch.Tensor) -> torch.Tensor:
         """Return the lengths (r,) of offsets (r, D)."""
@@ -294,7 +301,7 @@ def _nearest(margin: _Margin, tried: list[torch.Tensor], farthest: torch.Tensor,
 def attacked_radius(
     model: torch.nn.Module,
     inputs: torch.Tensor,
-    labels: np.ndarray,
+    labels: np.ndarray | torch.Tensor,
     level: float = 0.9,
     beta: float = 1.0,
     effort: Effort = Effort(),
@@ -340,33 +347,33 @@ def attacked_radius(
 def attacked(
     model: torch.nn.Module,
     inputs: torch.Tensor,
-    labels: np.ndarray,
+    labels: np.ndarray | torch.Tensor,
     level: float = 0.9,
     beta: float = 1.0,
     effort: Effort = Effort(),
     seed: int = 0,
 ) -> Attacked:
     """Return what `attacked_radius` finds with the places; its arguments are the same."""
-    labels = check_model(model, inputs, labels)
+    targets = check_model(model, inputs, labels)
     require(0 < level < 1, "level", level, "a confidence above 0 and below 1")
     require(0 < beta < math.inf, "beta", beta, "an inverse temperature above 0")
     rng = generator(seed, "attack")
     step, parts = max(1, NUMBERS // (effort.restarts * inputs[0].numel())), []
     with as_function(model):
-        for start in range(0, len(labels), step):
+        for start in range(0, len(targets), step):
             part = slice(start, start + step)
-            parts += attack(model, inputs[part], labels[part], level=level, betas=[beta], rng=rng, effort=effort)
+            parts += attack(model, inputs[part], targets[part], level=level, betas=[beta], rng=rng, effort=effort)
     radius, censored = (np.concatenate([getattr(part, name) for part in parts]) for name in ("radius", "censored"))
     return Attacked(radius, censored, torch.cat([part.points for part in parts]))
 
 
-def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray) -> np.ndarray:
+def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> np.ndarray:
     """Return labels as an int64 array (n,); raise SpecError unless model, samples and labels go together."""
     require(isinstance(model, torch.nn.Module), "model", type(model).__name__, "a torch.nn.Module")
     training = any(module.training for module in model.modules())
     require(not training, "model", "a module in train mode", "one in eval mode: model.eval()")
-    labels = check_arguments(model, inputs, labels)
+    checked = check_arguments(model, inputs, as_array(labels))
     with torch.no_grad():
-        classes = model(inputs[:1]).shape[1]
-    require(labels.max() < classes, "labels", int(labels.max()), f"labels from 0 to {classes - 1}, the model's outputs")
-    return labels
+        classes, highest = model(inputs[:1]).shape[1], int(checked.max())
+    require(highest < classes, "labels", highest, f"labels from 0 to {classes - 1}, the model's outputs")
+    return checked

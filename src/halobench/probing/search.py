@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from halobench.training.device import in_memory
 
 SAMPLES = 32  # per part, which a killed probe repeats
 # By (quantity, calibrator), radii (m, R) and whether they are censored; calibrator None if no temperature changes them.
-Found = Mapping[tuple[str, str | None], tuple[np.ndarray, np.ndarray]]
+Found = Mapping[tuple[str, Any], tuple[np.ndarray, np.ndarray]]
 
 
 def search_radii(

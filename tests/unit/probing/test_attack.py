@@ -169,6 +169,12 @@ def test_bad_arguments_are_refused(change, problem):
         attacked_radius(**arguments)
 
 
+@pytest.mark.parametrize("effort", [{"norm": "l1"}, {"restarts": 0}, {"steps": 0.5}, {"batch": -1}])
+def test_an_effort_that_is_none_is_refused(effort):
+    with pytest.raises(SpecError, match=f"{next(iter(effort))} = "):
+        Effort(**effort)
+
+
 def test_logits_that_are_not_finite_are_reported():
     model = network()
     with torch.no_grad():
