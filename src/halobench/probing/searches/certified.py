@@ -26,7 +26,7 @@ def search(
     batch: int,
     threshold: float,
 ) -> Found:
-    """Certify the samples; a signal is handled between two balls."""
+    """Certify the samples; a signal ends the search between two balls."""
 
     def tick() -> None:
         with torch.no_grad():
