@@ -23,7 +23,8 @@ SHOWS = ("adversarial", "certified")  # the figure is drawn if one of these kind
 
 TITLE = "How far certainty reaches around training points: proved, attacked, and in random directions"
 WORST = ("certified", "adversarial")
-RANDOM = (Style(GREY, "o", "-"), Style(GREY, "o", (0, (5, 1.5))), Style(GREY, "o", (0, (1.2, 1))))
+RANDOM = tuple(Style(GREY, "o", dash) for dash in ("-", (0, (5, 1.5)), (0, (1.2, 1)), (0, (5, 1, 1, 1))))
+LEAST = 0.05  # share of certain points, below which in all panels of a row there is nothing to see
 AFTER = calibrator_style("exact")
 PANELS = 24  # at most; those of the data sets with most label noise
 
@@ -40,10 +41,12 @@ def draw(radii: pd.DataFrame) -> Figure:
     table = radii[radii["quantity"] == "certainty"]
     table, around = table_views.with_evaluation_as_train(table)
     table = table[table["points"] == "train"]
-    visited = set(table.loc[table["probe"].isin(WORST), ["dataset", "model"]].itertuples(index=False, name=None))
-    table = table[pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(visited)]
-    if table.empty:
+    searched = table[table["probe"].isin(WORST)]
+    if searched.empty:
         return empty_page(TITLE, "No probe looked for the nearest point at which certainty is lost.")
+    certain = searched[searched[SURVIVAL_COLUMNS[1]] >= LEAST]
+    visited = set((certain if len(certain) else searched)[["dataset", "model"]].itertuples(index=False, name=None))
+    table = table[pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(visited)]
     table, chosen = table_views.noisiest_cells(table, ["loss"], "radii.csv", PANELS)
     shares = survival_shares(table)
     styles = probe_styles(shares["probe"])
