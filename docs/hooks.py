@@ -154,7 +154,7 @@ def command_line() -> str:
 
 FIGURES = {
     "The claims": ("summary", "claims"),
-    "Neighbourhoods": ("neighbourhood", "confidence_radius", "radii", "logit_gaps"),
+    "Neighbourhoods": ("neighbourhood", "confidence_radius", "radii", "halo", "logit_gaps"),
     "Calibration": ("calibration", "reliability", "reliability_posthoc", "repair"),
     "Training": ("training",),
     "Theory": ("overlap", "log_k", "phase", "predicted", "gaussians"),

@@ -5,6 +5,7 @@ CATEGORIES = {
     "confidence_radius": "2 Neighbourhoods",
     "logit_gaps": "2 Neighbourhoods",
     "radii": "2 Neighbourhoods",
+    "halo": "2 Neighbourhoods",
     "calibration": "3 Calibration",
     "reliability": "3 Calibration",
     "reliability_posthoc": "3 Calibration",

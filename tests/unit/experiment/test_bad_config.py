@@ -163,7 +163,7 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             put("experiments.tiny.figures", ["sumary"]),
             "experiments.tiny.figures[0] = 'sumary': expected one of calibration, claims, confidence_radius, gaussians,"
-            " log_k, logit_gaps, neighbourhood, overlap, phase, predicted, radii, reliability, reliability_posthoc,"
+            " halo, log_k, logit_gaps, neighbourhood, overlap, phase, predicted, radii, reliability, reliability_posthoc,"
             " repair, summary, training (did you mean 'summary'?) or module:object",
         ),
         (
@@ -305,7 +305,7 @@ CONFIGS: dict[str, list[tuple]] = {
         (put("datasets"), "datasets = None: expected a value: it has no default"),
         (
             put("probes", {}),
-            "probes = {}: expected a mapping of at least one name to its keys",
+            f"{GRID}[0].models = ['mlp']: expected models that some probe visits, or probe: false: no probe lists mlp",
         ),
         (put("run", []), "run = []: expected at least one entry"),
         (

@@ -74,6 +74,7 @@ def passes(config: Config) -> int:
         * probe.directions
         * (len(probe.radii) + len(probe.relative_radii) + 5 * probe.bisections)
         for probe in config.probes.values()
+        if not probe.searches
     )
 
 
@@ -85,7 +86,7 @@ def test_quick_probes_take_a_fraction_of_full_ones_and_keep_what_claims_read():
     assert (passes(full), passes(quick)) == (94_500, 3_360), "docs/speed.md has both"
     assert quick.probes.keys() == full.probes.keys()
     assert all(probe.kind == full.probes[name].kind for name, probe in quick.probes.items())
-    assert all(0.5 in probe.relative_radii for probe in quick.probes.values())
+    assert all(0.5 in probe.relative_radii for probe in quick.probes.values() if not probe.searches)
     dataset, model = "digits", "efficientnet"
     trained = full.recipe(dataset, model).epochs * full.datasets[dataset].train
     assert passes(quick) < trained < passes(full)

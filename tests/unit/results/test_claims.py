@@ -534,12 +534,15 @@ def demo_tables() -> dict[str, pd.DataFrame]:
         "metric": ["nll", "kl", "ece"],
     }
     places = {"points": ["train", "heldout"], "probe": ["sphere", "nearest_other", "manifold"]}
-    radii = places | {"quantity": ["certainty"], "calibrator": ["none", "exact"]}
+    searches = {"points": ["train", "heldout"], "probe": ["adversarial", "certified"]}
+    radii = {"quantity": ["certainty"], "calibrator": ["none", "exact"]}
+    far = {"points": ["train"], "probe": ["far_field"], "quantity": ["certain_from"], "calibrator": ["none", "exact"]}
+    ends = [crossed(where, "relative_median") for where in (places | radii, searches | radii, far)]
     return {
         "runs": runs,
         "metrics": crossed(metrics, "value"),
         "neighbourhood": crossed(places | {"relative_radius": [0.4, 0.5]}, "confidence"),
-        "radii": crossed(radii, "relative_median").assign(threshold=0.9, censored=0.0),
+        "radii": pd.concat(ends, ignore_index=True).assign(threshold=0.9, censored=0.0),
     }
 
 
