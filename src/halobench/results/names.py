@@ -121,9 +121,7 @@ PROBES = {
     "nearest_other": Name("To nearest other label", "along the line to the nearest training point of another label"),
     "mixup_line": Name("To random other label", "along the line to a random training point of another label"),
     "manifold": Name("Principal components", "in a random direction among the data's principal components"),
-    "adversarial": Name(
-        "Attacked", "to the nearest place that an attack finds", Style("#A8182D", "v")
-    ),
+    "adversarial": Name("Attacked", "to the nearest place that an attack finds", Style("#A8182D", "v")),
     "certified": Name("Certified", "as far as certainty is proved in every direction", Style("#1F4E9C", "^")),
     "far_field": Name("Far field", "infinitely far away in a random direction"),
 }
