@@ -163,8 +163,8 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             put("experiments.tiny.figures", ["sumary"]),
             "experiments.tiny.figures[0] = 'sumary': expected one of calibration, claims, confidence_radius, gaussians,"
-            " halo, log_k, logit_gaps, neighbourhood, overlap, phase, predicted, radii, reliability, reliability_posthoc,"
-            " repair, summary, training (did you mean 'summary'?) or module:object",
+            " halo, log_k, logit_gaps, neighbourhood, overlap, phase, predicted, radii, reliability,"
+            " reliability_posthoc, repair, summary, training (did you mean 'summary'?) or module:object",
         ),
         (
             put("experiments.tiny.tables", ["paper_image"]),
