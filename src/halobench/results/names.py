@@ -141,6 +141,7 @@ METRICS = {
     "relative_median": Name(
         "Median radius", "median distance at which confidence is lost", unit="relative to the nearest other label"
     ),
+    "censored": Name("Share of censored rays", "rays on which what is looked for was not reached"),
     "logit_gap": Name("Logit gap", "logit of the label less the largest other one"),
     "released_near_exact": Name("Share of fits near the optimum", "models whose paper's fit is within 5% of it"),
 }

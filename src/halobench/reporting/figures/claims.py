@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists, panel_grid
@@ -31,6 +32,7 @@ KINDS = {
     "difference": "Difference in {}",
     "against_best": "Difference in {} from the best baseline",
     "slope": "Slope of {} on log k",
+    "ratio": "Ratio of {}",
 }
 MARKS = {"holds": "o", "does_not": "X", "undecided": "D", "not_tested": "|"}
 WIDTH, LABEL = 9.4, 4.2  # of the figure and of the labels of tests, inches
@@ -56,7 +58,7 @@ def draw(claims: pd.DataFrame) -> Figure:
     if groups:
         axes = figure.subplots(len(groups), 1, height_ratios=heights, squeeze=False)[:, 0]
         for ax, (heading, of_axis) in zip(axes, groups.items(), strict=True):
-            _draw_forest(ax, of_axis, zero=not heading.startswith("Level"))
+            _draw_forest(ax, of_axis, heading.partition(" ")[0])
             ax.set_title(heading, loc="left", weight="bold", size=8.5)
     keys = [
         artists.key(f"{labels.VERDICTS[name]} ({VERDICT_STYLES[name].marker})", ls="", ms=5, **_mark(name))
@@ -76,7 +78,8 @@ def group_of(statistic: str) -> str:
     value = re.search(r"\bmetric (\w+)", statistic) or re.search(r" of \w+\.(\w+)", statistic)
     if kind is None or kind[0] not in KINDS or value is None:
         return statistic
-    return KINDS[kind[0]].format(labels.within(labels.metric_axis(value[1])))
+    label = labels.metric_label(value[1]) if kind[0] == "ratio" else labels.metric_axis(value[1])
+    return KINDS[kind[0]].format(labels.within(label))
 
 
 def _mark(verdict: str) -> dict[str, Any]:
@@ -85,9 +88,17 @@ def _mark(verdict: str) -> dict[str, Any]:
     return {"color": color, "mfc": "white" if verdict == "undecided" else color, "marker": MARKS.get(verdict, "|")}
 
 
-def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame], zero: bool) -> None:
-    """Draw claims that share an axis, a row each: label, estimates, interval, margin and verdict."""
-    limits = _limits(pd.concat(claims), zero)
+def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame], kind: str) -> None:
+    """Draw claims that share an axis, a row each: label, estimates, interval, margin and verdict.
+
+    `kind` is the first word of the axis's heading: a ratio's axis is logarithmic, a level's needn't hold 0.
+    """
+    ratio = kind == "Ratio"
+    limits = _ratio_limits(pd.concat(claims)) if ratio else _limits(pd.concat(claims), kind != "Level")
+    if ratio:
+        ax.set_xscale("log")
+        ax.xaxis.set(major_locator=LogLocator(10, (1, 2, 5)), major_formatter=StrMethodFormatter("{x:g}"))
+        ax.xaxis.set_minor_locator(NullLocator())
     firsts = [(str(rows["claim"].iloc[0]), str(rows["fit"].iloc[0])) for rows in claims]
     for y, rows in enumerate(claims):
         first = rows.iloc[0]
@@ -97,7 +108,13 @@ def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame], zero: bool) -> None:
         row: Any
         for row in rows.itertuples():
             if row.scope == "all" and np.isfinite(row.low):
-                ax.plot([row.low, row.high], [y - 0.12] * 2, color=_mark(row.verdict)["color"], lw=1.6, zorder=3)
+                ax.plot(
+                    np.clip([row.low, row.high], *limits),
+                    [y - 0.12] * 2,
+                    color=_mark(row.verdict)["color"],
+                    lw=1.6,
+                    zorder=3,
+                )
             place, size = (y - 0.12, 5.5) if row.scope == "all" else (y + 0.22, 3.2)
             if np.isfinite(row.estimate):
                 ax.plot([row.estimate], [place], ls="", ms=size, mew=0.9, zorder=4, **_mark(row.verdict))
@@ -108,6 +125,12 @@ def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame], zero: bool) -> None:
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", visible=False)
     ax.spines["left"].set_visible(False)
+
+
+def _ratio_limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """Return limits of a logarithmic axis that hold all estimates and margins above 0."""
+    held = [value for value in (*rows["margin"], *rows["estimate"].dropna()) if value > 0]
+    return min(held) / 1.4, max(held) * 1.4
 
 
 def _limits(rows: pd.DataFrame, zero: bool) -> tuple[float, float]:
