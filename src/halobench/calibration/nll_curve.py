@@ -1,9 +1,9 @@
 """The mean NLL of softmax(beta * logits) as a function of the inverse temperature beta, with its derivatives.
 
-Arrays are checked before: logits (n, k) are finite (see `Masked`), targets are labels (n,) or rows of probabilities
-(n, k). With
-s = logits less their row's largest, the mean NLL at beta is mean(log sum exp(beta s)) - beta * linear: two terms of one
-sign, so nothing cancels. Sums are float64, a block of rows at a time, so that float32 logits are never copied whole.
+Arrays are checked before: logits (n, k) are finite (see `Masked`), targets are labels (n,) or rows of probabilities (n,
+k). With s = logits less their row's largest, the mean NLL at beta is mean(log sum exp(beta s)) - beta * linear: two
+terms of one sign, so nothing cancels. Sums are taken in float64, a block of rows at a time, so float32 logits are never
+copied in full.
 """
 
 from __future__ import annotations

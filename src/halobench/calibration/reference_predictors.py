@@ -89,8 +89,8 @@ def nearest(queries: np.ndarray, samples: np.ndarray, block: int = 256, room: in
 
     Distances are Euclidean and come from products, abs(q - p)^2 / 2 = abs(q)^2 / 2 - q.p + abs(p)^2 / 2, whose first
     term is the same for all samples; both sets are centred first, which keeps the cancellation small. Of equal
-    distances the first wins. Both may be anything with a length, a shape and slices; `room` bytes of samples are read
-    at a time.
+    distances the first wins. Both may be anything that has a length and a shape and supports slicing; samples are read
+    `room` bytes at a time.
     """
     step = max(block, room // (4 * samples.shape[1]))
     parts = [slice(start, start + step) for start in range(0, len(samples), step)]

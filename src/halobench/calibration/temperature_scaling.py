@@ -224,7 +224,7 @@ def _bisect(low: float, high: float, beta: float) -> float:
 def _changes_sign(curve: Derivatives, x: float, spread: float, noise: float) -> bool:
     """Return True if `curve`, at b, proves that the slope changes its sign within b (1 + x) (1 +- CERTIFICATE).
 
-    `spread` is the largest difference of two entries of a row of u = b s. A row's third cumulant is at most its
+    `spread` is the largest difference between two entries in a row of u = b s. A row's third cumulant is at most its
     variance times that, so the curvature at b (1 + d) lies between its value at b times exp(+-spread d), and the
     slope there between slope -+ curvature (exp(-+spread d) - 1) / spread. Bounds within `noise` of 0 prove nothing.
     """

@@ -127,7 +127,7 @@ def read_count(text: str) -> int:
 
 
 def read_checkpoint(text: str) -> Path:
-    """Return the path of a checkpoint. Its suffix keeps other files from being named by mistake: a stage removes it."""
+    """Return the path of a checkpoint. Its suffix guards against naming another file, since the stage removes it."""
     if not text.endswith(".safetensors"):
         raise argparse.ArgumentTypeError(f"expected a file whose name ends in .safetensors, not {text!r}")
     return Path(text)

@@ -95,7 +95,7 @@ class Normalised:
 
 
 def normalise(images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Return (value - mean) / std by channel, float32 (n, C, H, W); by feature of rows (n, D)."""
+    """Return (value - mean) / std as float32: per channel of images (n, C, H, W), per feature of rows (n, D)."""
     out = np.array(images, dtype=np.float32)
     shape = (1, -1, *[1] * (out.ndim - 2))
     out -= mean.astype(np.float32).reshape(shape)

@@ -263,7 +263,7 @@ class Sections:
 
     @functools.cached_property
     def _cache(self) -> dict[tuple[str, ...], Any]:
-        """Return the specs that were built so far."""
+        """Return the specs built so far."""
         return {}
 
     def _shared(self, key: tuple[str, ...], build: Callable[[], T]) -> T:

@@ -15,8 +15,8 @@ class Loss:
 
     On its own: ``inputs, targets = loss.mix(inputs, one_hot, rng)``, then ``loss(model(inputs), targets)``.
 
-    Random numbers come from `rng` alone, and nothing is kept from one batch to the next: a training that resumes builds
-    a new loss. A loss whose attributes change is trained, but no checkpoint is kept of it.
+    All random numbers come from `rng`, and no state is kept between batches, since a resumed training builds a new
+    loss. A loss whose attributes change is trained, but no checkpoint is kept of it.
 
     A loss whose class says ``LABELS = True`` gets labels (m,) instead of rows of probabilities: see `takes_labels`.
     """

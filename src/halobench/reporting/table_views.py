@@ -66,8 +66,8 @@ def noisiest_cells(
 ) -> tuple[pd.DataFrame, str]:
     """Return the rows of as many (data set, model) pairs as fill `most` panels, and a sentence on which those are.
 
-    Data sets with more label noise come first, and of those with the same noise each one's first model before any
-    second one. At least one pair is kept, and reference rows are. The sentence is empty if all pairs are kept.
+    Data sets with more label noise come first; among those with equal noise, every first model comes before any second
+    one. At least one pair is kept, and reference rows are. The sentence is empty if all pairs are kept.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""KMNIST: ten cursive Japanese characters, 60,000 grey images of 28x28 pixels to train on and 10,000 to test on.
+"""KMNIST: ten cursive Japanese characters, 60,000 training and 10,000 test images of 28x28 grey pixels.
 
 Source: T. Clanuwat et al., Deep learning for classical Japanese literature, arXiv 1812.01718.
 """

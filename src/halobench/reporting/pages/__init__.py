@@ -1,1 +1,1 @@
-"""Write pages of the report: self-contained HTML that needs no network, and no script to be read."""
+"""Write the report's pages as self-contained HTML that can be read without a network or JavaScript."""

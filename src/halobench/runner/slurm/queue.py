@@ -66,7 +66,7 @@ def queued(runs: Iterable[str]) -> list[QueuedJob]:
 
 
 def settle(runs: Collection[str], cancel: bool, report: Callable[[str], object]) -> list[QueuedJob]:
-    """End those jobs of runs that wait, and wait for those that run, or, if `cancel`, end them too: they save.
+    """Cancel the runs' pending jobs, then wait for the running ones or, if `cancel`, stop them: they save their state.
 
     `report` gets a line now and then.
 
