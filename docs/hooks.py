@@ -131,13 +131,13 @@ def default(node: Mapping[str, Any]) -> str:
 
 OPENING = """# Configuration
 
-Every key of `config.yaml`, and of files laid over it with `halobench run --configfile FILE`. Mappings merge
-key by key; a name set to `null` is removed. `NAME` stands for a name that you choose. Configuration errors are
-reported before any job starts: the key, the value, and what was expected. Names used in earlier versions are still
-understood; a note says what each is called now.
+This page lists every key of `config.yaml`, and of files laid over it with `halobench run --configfile FILE`. Mappings
+are merged key by key, and setting a name to `null` removes it. `NAME` stands for a name that you choose. Configuration
+errors are reported before any job starts, with the key, the value and what was expected. Names from earlier versions
+still work; a note says what each is called now.
 
-`recipe`, of a model or a data set, takes the keys of [`train`](#train): a cell's recipe is `train`, overlaid by the
-model's recipe, then by the data set's."""
+The `recipe` of a model or data set takes the keys of [`train`](#train). A cell's recipe is `train`, overlaid by the
+model's recipe and then by the data set's."""
 
 
 def command_line() -> str:
@@ -165,44 +165,46 @@ TABLES += ("images_posthoc", "repair_metrics")
 
 READING = """# Reading the figures
 
-Each figure and table of an experiment, with what its caption in the report says. Pictures are the demo's. What has
-nothing to show in an experiment is left out there. In `results/explorer.html` the same numbers are looked up by
-data set, model and loss."""
+This page shows each figure and table of an experiment with its caption from the report. The pictures are the demo's.
+An experiment leaves out figures and tables that have nothing to show. `results/explorer.html` shows the same numbers
+by data set, model and loss."""
 
 
 PAGES_TEXT = """### report
 
 ![The report's first screen](report.png)
 
-`results/report.html` opens from a file, without a network. Its front page says what was run, on what and at what cost,
-and what came out; the menu on the left has figures and tables by category, each with its caption. `halobench report`
-makes it with the configuration of the last run, of its experiments and of those whose results are complete.
+`results/report.html` opens from disk, without a network connection. Its front page says what was run, on what, at what
+cost, and what was found. The menu on the left has figures and tables by category, each with its caption.
+`halobench report` creates it with the configuration of the last run, from that run's experiments and those whose
+results are complete.
 
 ### The pages of an experiment
 
-`results/tables/EXPERIMENT/overview.html` is the first of pages that one header joins: overview, claims, leaderboard,
-cells, explorer, figures, tables and how to cite. They work from disk, in light and dark, and print. Claims link to
-their figure and cells, cells to the cards of their seeds in the explorer, and pages to the files of their numbers.
-Filters are in a page's address: `cells.html#dataset=digits-noise50&loss=mixup2`.
+`results/tables/EXPERIMENT/overview.html` is the first of several pages with a common header: overview, claims,
+leaderboard, cells, explorer, figures, tables and how to cite. They work from disk, in light and dark mode, and can be
+printed. Claims link to their figure and cells, cells link to the cards of their seeds in the explorer, and pages link
+to the files that have their numbers. A page's filters are stored in its address:
+`cells.html#dataset=digits-noise50&loss=mixup2`.
 
-The leaderboard ranks losses and calibrations per data set by KL from the known posterior, which is the NLL in excess of
-what the posterior scores, or by NLL if there is none. A rank is what the differences allow: a method is placed before
-another only if their difference, paired over seeds and models, has a 95% t interval without 0, so that *1-3* is a
-method that two others may or may not beat. Comparisons are not corrected for their number.
+The leaderboard ranks losses and calibrations for each data set by KL from the known posterior, which is the NLL in
+excess of the posterior's own, or by NLL if no posterior is known. Ranks show only what the differences support: a
+method is placed before another only if their difference, paired over seeds and models, has a 95% t interval that
+excludes 0, so *1-3* is a method that two others may or may not beat. Comparisons are not corrected for their number.
 
 ### explorer
 
 ![The explorer's first screen](explorer.png)
 
-`results/explorer.html` is one page as well. The menus at its top choose what is shown: bars are means over seeds with
-95% t intervals over seeds, and circles are single cells, whose brackets are bootstrap intervals over test samples.
-Hover over a point to see which cell it is, and click it for the cell's
-card: metrics, temperatures with certificates, training curve, spec, and the commands to reproduce it. Two cards are
-compared by *Compare* on the one and then on the other. The table at
-the end has the same numbers, and opens the same cards by keyboard. What is chosen is in the page's address, which can
-be sent: `#cell=digits/mlp/mixup2/seed0` opens a card, `#compare=CELL,CELL` two, and `EXPERIMENT:CELL` is one of another
-experiment. A grid of 10,000 cells makes a page of 38 MiB, which opened in 7 seconds on two cores. `halobench show CELL`
-prints a card in a terminal:
+`results/explorer.html` is also a single page. The menus at the top choose what is shown: bars are means over seeds
+with 95% t intervals over seeds, and circles are single cells, with bootstrap intervals over test samples as brackets.
+Hover over a point to see which cell it is, and click it to open the cell's card, which has metrics, temperatures with
+certificates, the training curve, the spec, and the commands to reproduce the cell. To compare two cards, click
+*Compare* on one and then on the other. The table at the end has the same numbers, and opens the same cards from the
+keyboard. The selection is stored in the page's address, so it can be shared: `#cell=digits/mlp/mixup2/seed0` opens one
+card, `#compare=CELL,CELL` opens two, and `EXPERIMENT:CELL` refers to a cell of another experiment. A grid of 10,000
+cells makes a page of 38 MiB, which opened in 7 seconds on two cores. `halobench show CELL` prints a card in the
+terminal:
 
 ![A card in the terminal](show.png)"""
 

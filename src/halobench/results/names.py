@@ -43,7 +43,7 @@ CALIBRATIONS = {
         Style("#E69F00", "s", (0, (4, 1.5))),
     ),
     "exact": Name(
-        "TS (optimal)", "temperature scaling at the optimum on validation data, which is proved", Style("#7A3DB8", "D")
+        "TS (optimal)", "temperature scaling at the certified optimum on validation data", Style("#7A3DB8", "D")
     ),
     "oracle": Name(
         "TS (test-set oracle)",
@@ -52,14 +52,14 @@ CALIBRATIONS = {
     ),
     "ensemble": Name(
         "ensemble TS",
-        "a mixture of TS, the model as it was and a uniform guess",
+        "a mixture of TS, the uncalibrated model and a uniform guess",
         Style("#3D9E9E", "v", (0, (5, 1.2))),
     ),
     "vector": Name("vector scaling", "a scale and a bias per class", Style("#9C8DD9", "<", (0, (3, 1, 1, 1)))),
     "matrix": Name("matrix scaling", "an affine map of the logits", Style("#0A2F66", ">", (0, (6, 1, 1, 1, 1, 1)))),
     "matrix_cv": Name(
         "matrix scaling (tuned)",
-        "an affine map of the logits, its penalty chosen by cross-validation",
+        "an affine map of the logits, with a penalty chosen by cross-validation",
         Style("#B03A6B", "8", (0, (6, 1, 2, 1))),
     ),
     "isotonic": Name("isotonic", "a monotone map of each class's probability", Style("#665C29", "p", (0, (4, 2)))),
@@ -67,7 +67,7 @@ CALIBRATIONS = {
         "histogram", "frequencies in bins of each class's probability", Style("#D99557", "h", (0, (2, 1)))
     ),
     "ts_mix": Name(
-        "TS mixed with uniform", "TS mixed with a little of a uniform guess", Style("#8C6BB1", "P", (0, (1.2, 1)))
+        "TS mixed with uniform", "TS mixed with a small share of a uniform guess", Style("#8C6BB1", "P", (0, (1.2, 1)))
     ),
     "gap": Name(
         "gap scaling",
@@ -76,12 +76,12 @@ CALIBRATIONS = {
     ),
     "top_rest": Name(
         "top-versus-rest scaling",
-        "a temperature for whether the prediction is right, and one for which other class it is",
+        "one temperature for whether the prediction is right, and another for which class is right if it isn't",
         Style("#5E8C31", "H", (0, (7, 1.5))),
     ),
     "partner": Name(
         "partner scaling",
-        "TS that knows from the confusions on validation data which classes are taken for which",
+        "TS that learns from confusions on validation data which classes are mistaken for which",
         Style("#00695C", "*"),
     ),
 }
@@ -98,7 +98,7 @@ LOSSES = {
     ),
     "brier": Name("Brier", "squared error of the probabilities", Style("#1A9A0F", "p", (0, (3, 1.5)))),
     "focal": Name(
-        "Focal", "cross-entropy that weighs down samples already fitted", Style("#CC79A7", "^", (0, (1.2, 1)))
+        "Focal", "cross-entropy that down-weights samples already fitted", Style("#CC79A7", "^", (0, (1.2, 1)))
     ),
     "dual_focal": Name(
         "Dual focal", "focal loss that also pushes down the runner-up class", Style("#C0168F", "<", (0, (2, 1)))
@@ -109,10 +109,10 @@ LOSSES = {
     "mixup5": Name("5-point Mixup", _MIXUP.format("five"), Style("#0072B2", "D", (0, (3, 1, 1, 1)))),
     "regmixup": Name("RegMixup", "cross-entropy plus Mixup as a regulariser", Style("#2516D9", "*", (0, (7, 1.5)))),
     "cutmix": Name(
-        "CutMix", "trains on images with a patch of another pasted in", Style("#662B0A", "X", (0, (5, 1, 1, 1)))
+        "CutMix", "trains on images with a patch of another image pasted in", Style("#662B0A", "X", (0, (5, 1, 1, 1)))
     ),
     # No loss: models whose weights come from elsewhere, or that have none. Counts of losses leave it out.
-    "untrained": Name("not trained here", "no training in this project", Style("#444444", "d", (0, (1, 1)))),
+    "untrained": Name("not trained here", "not trained in this project", Style("#444444", "d", (0, (1, 1)))),
 }
 NO_LOSS = "untrained"
 
@@ -120,8 +120,8 @@ PROBES = {
     "sphere": Name("Random direction", "away from a point in a random direction"),
     "nearest_other": Name("To nearest other label", "along the line to the nearest training point of another label"),
     "mixup_line": Name("To random other label", "along the line to a random training point of another label"),
-    "manifold": Name("Principal components", "in a random direction among the data's principal components"),
-    "adversarial": Name("Attacked", "to the nearest place that an attack finds", Style("#A8182D", "v")),
+    "manifold": Name("Principal components", "in a random direction within the data's principal components"),
+    "adversarial": Name("Attacked", "to the nearest point that an attack finds", Style("#A8182D", "v")),
     "certified": Name("Certified", "as far as certainty is proved in every direction", Style("#1F4E9C", "^")),
     "far_field": Name("Far field", "infinitely far away in a random direction"),
 }
@@ -131,38 +131,42 @@ METRICS = {
     "error": Name("Error", "share of wrong predictions"),
     "brier": Name("Brier score", "squared error of the probabilities"),
     "kl": Name("KL", "divergence of the model from the known posterior", unit="nats"),
-    "ece": Name("ECE", "expected calibration error: gap of confidence and accuracy in bins, weighted by count"),
-    "ace_average": Name("ACE", "average calibration error: the mean gap over bins, whatever their size"),
-    "ace_equal_mass": Name("ACE, equal mass", "calibration error over bins of as many samples each"),
-    "mce": Name("MCE", "the largest gap of confidence and accuracy in a bin"),
+    "ece": Name(
+        "ECE", "expected calibration error: the gap between confidence and accuracy in bins, weighted by count"
+    ),
+    "ace_average": Name("ACE", "average calibration error: the mean gap over bins, regardless of their size"),
+    "ace_equal_mass": Name("ACE, equal mass", "calibration error over bins with equal numbers of samples"),
+    "mce": Name("MCE", "the largest gap between confidence and accuracy in a bin"),
     "classwise_ece": Name("Classwise ECE", "ECE of each class's probability, averaged"),
-    "ece_floor": Name("ECE floor", "the ECE that a perfectly calibrated model shows on as many samples"),
-    "confidence": Name("Confidence", "probability that the model gives to the label"),
+    "ece_floor": Name("ECE floor", "the ECE that a perfectly calibrated model shows on the same number of samples"),
+    "confidence": Name("Confidence", "the probability that the model assigns to the label"),
     "relative_median": Name(
         "Median radius", "median distance at which confidence is lost", unit="relative to the nearest other label"
     ),
-    "censored": Name("Share of censored rays", "rays on which what is looked for was not reached"),
-    "logit_gap": Name("Logit gap", "logit of the label less the largest other one"),
-    "released_near_exact": Name("Share of fits near the optimum", "models whose paper's fit is within 5% of it"),
+    "censored": Name("Share of censored rays", "rays that ended before reaching the point looked for"),
+    "logit_gap": Name("Logit gap", "the label's logit minus the largest other logit"),
+    "released_near_exact": Name(
+        "Share of fits near the optimum", "models for which the paper's fit is within 5% of the optimum"
+    ),
 }
 
 # The parts of the NLL by what could repair them, as `halobench.repair_ladder` has them; they stand on each other.
 REPAIRS = {
     "noise": Name(
-        "nothing: noise", "the entropy of the posterior, below which no classifier gets", Style("#C4C4C4", "s")
+        "nothing: noise", "the entropy of the posterior, which no classifier can get below", Style("#C4C4C4", "s")
     ),
     "training": Name("only other training", "from there to the best map of the logits", Style("#D55E00", "s")),
     "richer_map": Name(
         "a richer map of the logits",
-        "from there to the best temperature; such as partner scaling",
+        "from there to the best temperature; partner scaling is such a map",
         Style("#00695C", "s"),
     ),
     "temperature": Name("a temperature", "from there to the model as it is", Style("#B79AE0", "s")),
 }
 
 VERDICTS = {
-    "holds": Name("holds", "the interval lies wholly on the claimed side of the margin", Style("#00785A", "✓")),
-    "does_not": Name("does not hold", "the interval lies wholly on the other side", Style("#B84A00", "✗")),
+    "holds": Name("holds", "the interval lies entirely on the claimed side of the margin", Style("#00785A", "✓")),
+    "does_not": Name("does not hold", "the interval lies entirely on the other side", Style("#B84A00", "✗")),
     "undecided": Name("undecided", "the margin lies within the interval", Style("#555555", "?")),
     "not_tested": Name("not tested", "the grid is missing what the test needs", Style("#6B6B6B", "–")),
 }
