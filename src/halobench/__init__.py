@@ -1,7 +1,7 @@
 """How far does a classifier's certainty reach around its training samples, and what can calibration still repair?
 
-Import what you use from here: modules may move, these names stay. Each is loaded when it is first asked for, so that
-``import halobench`` is quick, and calibration needs no torch.
+Import what you use from here, because modules may move but these names stay. Each is loaded on first use, so
+``import halobench`` is quick and calibration needs no torch.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ _HOMES = {
     "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
-_SUBMODULES = ("figures", "tables", "theory")  # which have public names of their own
+_SUBMODULES = ("figures", "tables", "theory")  # the modules that have public names of their own
 __all__ = ["__version__", *sorted([*_MODULES, *_SUBMODULES])]
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its module, and keep it."""
+    """Load a public name from its module and cache it."""
     if name == "__version__":
         from importlib.metadata import version
 

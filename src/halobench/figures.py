@@ -1,15 +1,15 @@
-"""Draw the workflow's figures from frames of your own: what the library's functions return, or an experiment's tables.
+"""Draw the workflow's figures from your own frames: those that the library returns, or an experiment's tables.
 
-Each function returns a matplotlib figure, which `save` writes. Columns that a frame doesn't have are filled in by
-`DEFAULTS`: one data set, model and loss without a name, of one seed. To compare several, say which rows are whose::
+Each function returns a matplotlib figure, which `save` writes. Columns missing from a frame are filled in from
+`DEFAULTS`: one unnamed data set, model and loss, with one seed. To compare several, label the rows of each::
 
     both = pd.concat([erm.curves.assign(loss="cross_entropy"), mixup.curves.assign(loss="mixup2")])
     save(neighbourhood(both, probe="sphere", dataset="my data"), "halos")
 
-A column may also be given for all rows, as `probe` here. Names that the project knows are shown in its words.
+A column may also be set for all rows, as `probe` is here. Names that the project knows are shown in its own wording.
 
-A figure of your own can use `styled` (the look of all figures), `losses_in` (a table's losses, in the order of
-legends), `loss_styles` (their colours, markers and dashes) and `loss_label` (their names in words).
+Your own figures can use `styled` (the style of all figures), `losses_in` (a table's losses, in legend order),
+`loss_styles` (their colours, markers and dashes) and `loss_label` (their names in words).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["calibrated", "calibration", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability"]
 __all__ += ["loss_label", "loss_styles", "losses_in", "reliability_posthoc", "save", "styled"]
 
-# The columns of a cell and of a split, of frames that are of one alone.
+# Default columns of a cell and of a split, for frames that cover only one.
 DEFAULTS: Mapping[str, Any] = {
     **{"dataset": "", "model": "", "loss": "", "seed": 0},
     **{"points": "train", "probe": "", "split": "test", "labels": "clean", "calibrator": "none"},
@@ -64,22 +64,22 @@ def neighbourhood(curves: pd.DataFrame, **columns: Any) -> Figure:
 
 
 def confidence_radius(curves: pd.DataFrame, **columns: Any) -> Figure:
-    """Draw confidence against distance in normalised input space; as `neighbourhood`, of rows with a ``radius``."""
+    """Draw confidence against distance in normalised input space, like `neighbourhood`, from rows with a ``radius``."""
     return _draw("confidence_radius", neighbourhood=curves.assign(**columns))
 
 
 def logit_gaps(curves: pd.DataFrame, **columns: Any) -> Figure:
-    """Draw the label's logit less the largest other against distance; as `confidence_radius`."""
+    """Draw the label's logit minus the largest other logit against distance, like `confidence_radius`."""
     return _draw("logit_gaps", neighbourhood=curves.assign(**columns))
 
 
 def radii(radii: pd.DataFrame, **columns: Any) -> Figure:
-    """Draw how far certainty, half the confidence and the decision last: medians over rays.
+    """Draw how far certainty, half the confidence and the decision last, as medians over rays.
 
     Parameters
     ----------
     radii : DataFrame
-        As `probe` returns them, a row per sample and ray; or the table ``radii`` of an experiment.
+        As `probe` returns them, with one row per sample and ray, or the ``radii`` table of an experiment.
     **columns
         Values of columns for all rows.
 
@@ -102,8 +102,8 @@ def reliability(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **
     Parameters
     ----------
     bins : DataFrame, Reliability, or mapping of calibrator to Reliability
-        ``calibrate(...).reliability``, or what `reliability` of the metrics returns, for the calibrators ``none``,
-        ``released`` and ``exact``.
+        ``calibrate(...).reliability``, or the result of `reliability` from the metrics module, for the calibrators
+        ``none``, ``released`` and ``exact``.
     **columns
         Values of columns for all rows.
 
@@ -116,19 +116,19 @@ def reliability(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **
 
 
 def reliability_posthoc(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **columns: Any) -> Figure:
-    """Draw accuracy against confidence after other calibrators, next to the exact temperature; as `reliability`."""
+    """Draw accuracy against confidence after other calibrators and the exact temperature, like `reliability`."""
     return _draw("reliability_posthoc", reliability=_bins(bins).assign(**columns))
 
 
 def calibration(metrics: pd.DataFrame, runs: pd.DataFrame | None = None, **columns: Any) -> Figure:
-    """Draw NLL and ECE on the test split by calibrator, in expectation under the posterior if it is known.
+    """Draw NLL and ECE on the test split by calibrator, as expectations under the posterior if it is known.
 
     Parameters
     ----------
     metrics : DataFrame
         ``calibrate(...).metrics``.
     runs : DataFrame, optional
-        With a column ``temperature_released``, of whose values below 0 the figure speaks.
+        With a column ``temperature_released``; the figure points out its values below 0.
     **columns
         Values of columns for all rows.
 
@@ -148,7 +148,7 @@ def calibrated(results: Calibrated, **columns: Any) -> dict[str, Figure]:
     Returns
     -------
     dict of str to Figure
-        ``calibration`` and ``reliability``; and ``reliability_posthoc`` if there are calibrators besides temperatures.
+        ``calibration`` and ``reliability``, plus ``reliability_posthoc`` if there are calibrators besides temperatures.
     """
     fits = [{"temperature_released": fit["T"]} for fit in results.fits if fit["calibrator"] == "released"]
     drawn = {
@@ -162,7 +162,7 @@ def calibrated(results: Calibrated, **columns: Any) -> dict[str, Figure]:
 
 
 def _with_posterior(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return rows with the scores of the posterior itself, where labels are uncertain and it has none."""
+    """Return rows with the posterior's own scores added where labels are uncertain and it has none."""
     scored = set(metrics.loc[metrics["model"] == "bayes", "dataset"])
     lead = {"model": "bayes", "loss": "reference", "seed": 0, "split": "test", "labels": "noisy", "calibrator": "none"}
     rows = [
@@ -175,12 +175,12 @@ def _with_posterior(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw(name: str, **tables: pd.DataFrame) -> Figure:
-    """Return a figure of the workflow, of tables by name whose missing columns are filled in."""
+    """Return one of the workflow's figures, drawn from tables by name; their missing columns are filled in."""
     return plugins.load("figures", name)(*(_filled(table, rows) for table, rows in tables.items()))
 
 
 def _filled(table: str, rows: pd.DataFrame, needed: tuple[str, ...] | None = None) -> pd.DataFrame:
-    """Return rows with the missing columns of `DEFAULTS`; raise SpecError if another column of a table is missing."""
+    """Return rows with missing columns filled in from `DEFAULTS`; raise SpecError if any other column is missing."""
     filled = rows.assign(**{column: value for column, value in DEFAULTS.items() if column not in rows})
     missing = [column for column in (TABLE_COLUMNS[table] if needed is None else needed) if column not in filled]
     require(not missing, table, f"no column {', '.join(missing)}", "a frame as the library or an experiment has it")

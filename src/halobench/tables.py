@@ -1,7 +1,7 @@
-"""Tables for print: what a table of your own returns, and how it is written as CSV, LaTeX and HTML.
+"""Tables for print: what your own table must return, and how it is written as CSV, LaTeX and HTML.
 
-A plug-in is a function whose parameters name the tables of an experiment that it reads, and that returns a `Table`.
-docs/extend.md has one.
+A plug-in is a function that returns a `Table`; its parameters are named after the experiment's tables that it reads.
+docs/extend.md has an example.
 """
 
 from halobench.reporting.print_tables.layout import Part, Row, Table, Value, save

@@ -1,4 +1,4 @@
-"""Closed forms of what calibration leaves on distributions with overlapping classes; docs/theory.md derives them."""
+"""Closed forms for what calibration can't repair on distributions with overlapping classes; see docs/theory.md."""
 
 from halobench.calibration.overlap_theory import (
     mixup_kl_bound,

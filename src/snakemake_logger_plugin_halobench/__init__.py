@@ -1,9 +1,9 @@
-"""A logger plug-in of Snakemake that shows a run of halobench: ``snakemake --logger halobench``.
+"""A Snakemake logger plug-in that shows a halobench run (``snakemake --logger halobench``).
 
 It listens to the events of Snakemake's logger interface. `halobench run` uses it by default.
 """
 
-# Snakemake imports every logger plug-in at each start, so that what a view needs is imported when it is opened.
+# Snakemake imports every logger plug-in at each start, so a view's dependencies are imported when it is opened.
 import logging
 import os
 import sys
@@ -17,9 +17,9 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 @dataclass
 class LogHandlerSettings(LogHandlerSettingsBase):
-    """The options of the plug-in, each a command line option ``--logger-halobench-NAME``."""
+    """The plug-in's options, each available on the command line as ``--logger-halobench-NAME``."""
 
-    # Snakemake reads the type, and knows Optional alone.
+    # Snakemake reads the type, and only understands Optional.
     events: Optional[Path] = field(  # noqa: UP045
         default=None,
         metadata={
@@ -37,13 +37,13 @@ class View(Protocol):
         """Take a record."""
 
     def close(self) -> None:
-        """Take no more records."""
+        """Stop taking records."""
 
 
 class LogHandler(LogHandlerBase):
-    """Hands Snakemake's log records to a view: bars on a terminal, lines elsewhere, or a file of events.
+    """Passes Snakemake's log records to a view: bars on a terminal, lines elsewhere, or a file of events.
 
-    A dry run that keeps no events is left to Snakemake's own handler.
+    A dry run that records no events is left to Snakemake's own handler.
     """
 
     settings: LogHandlerSettings | None
@@ -65,7 +65,7 @@ class LogHandler(LogHandlerBase):
         return self.settings.events if self.settings else None
 
     def _open(self) -> View | None:
-        """Open the view that suits where the output goes."""
+        """Open the view that suits the output's destination."""
         if self._events is not None:
             from .events import EventFile
 
@@ -81,7 +81,7 @@ class LogHandler(LogHandlerBase):
         return Lines(self.common_settings)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand a record to the view."""
+        """Pass a record to the view."""
         if self._view is not None:
             try:
                 self._view.take(record)

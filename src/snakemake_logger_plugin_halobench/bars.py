@@ -1,4 +1,4 @@
-"""Show a run live on a terminal: a bar in total and one per stage, the jobs that run, and the time left."""
+"""Show a run live on a terminal: a total bar and one per stage, the running jobs, and the time left."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from halobench.core.formatting import duration
 from .lines import Lines
 from .progress import Started
 
-BAR = 30  # columns of a bar
-RUNNING = 11  # columns of the number of running jobs, so that nothing moves when it changes
+BAR = 30  # width of a bar in columns
+RUNNING = 11  # columns reserved for the number of running jobs, so nothing moves when it changes
 STYLES = {"running": "", "in the queue": "", "failed": "red", "stopped": "yellow"}
-AROUND = 6  # lines besides those of stages and of running jobs
+AROUND = 6  # lines other than those for stages and running jobs
 
 
 class Bars(Lines):
@@ -41,10 +41,10 @@ class Bars(Lines):
         self.console.print(text, soft_wrap=True)
 
     def show_finished(self, started: Started, seconds: float) -> None:
-        """Leave it to the bars."""
+        """Do nothing, since the bars show it."""
 
     def close(self) -> None:
-        """Leave the bars as they are at the end, and print the summary below them."""
+        """Leave the bars in their final state, and print the summary below them."""
         self._closed = True
         if self._live is not None:
             self._live.stop()
@@ -59,7 +59,7 @@ class Bars(Lines):
             self._live.start()
 
     def picture(self) -> RenderableType:
-        """Return the bars, the time left and the running jobs; at the end the bars alone."""
+        """Return the bars, the time left and the running jobs; at the end, only the bars."""
         if self._closed:
             return self._stages((), ())
         started = list(self.run.running.values())
@@ -71,7 +71,7 @@ class Bars(Lines):
         return Group(self._stages(running, queued), Text(note), *listed(running, most))
 
     def _stages(self, running: Sequence[Started], queued: Sequence[Started]) -> Table:
-        """Return a bar for each stage and one for all of them."""
+        """Return a bar for each stage, and one for the total."""
         listed = (running, queued, list(self.run.failed.values()), list(self.run.stopped.values()))
         columns = (self.run.done, self.run.total, *(Counter(job.stage for job in jobs) for jobs in listed))
         table = Table.grid(padding=(0, 1))
@@ -92,7 +92,7 @@ class Bars(Lines):
 
 
 def listed(jobs: Sequence[Started], most: int) -> Iterator[RenderableType]:
-    """Yield the first of the running jobs with how far they are, and how many more there are."""
+    """Yield the first running jobs with their progress, and how many more there are."""
     table = Table.grid(padding=(0, 2))
     now = time.time()
     for started in jobs[:most]:

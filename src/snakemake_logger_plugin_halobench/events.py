@@ -1,4 +1,4 @@
-"""Keep Snakemake's events as data."""
+"""Record Snakemake's events as data."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
-KEPT = ("input", "output", "reason", "threads")  # of a job, as Snakemake calls them
+KEPT = ("input", "output", "reason", "threads")  # attributes of a job, by Snakemake's names
 HIDDEN = ("_cores", "_nodes")  # resources that repeat threads and nodes
 
 
 class EventFile:
     """Writes a line of JSON for each event that matters to `halobench why` and `halobench plan`.
 
-    A line has the key ``event``: ``workflow_started`` with ``cwd``, ``run_info`` with ``stats`` (jobs by rule), or
-    ``job_info`` with the job's rule, wildcards, resources, threads, reason and files.
+    Each line has the key ``event``, which is ``workflow_started`` with ``cwd``, ``run_info`` with ``stats`` (jobs by
+    rule), or ``job_info`` with the job's rule, wildcards, resources, threads, reason and files.
     Warnings and errors go to standard error.
     """
 
@@ -26,7 +26,7 @@ class EventFile:
         self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115
 
     def take(self, record: logging.LogRecord) -> None:
-        """Write down what a record says."""
+        """Write down the contents of a record."""
         event = getattr(record, "event", None)
         if event in FACTS:
             json.dump({"event": str(event)} | FACTS[event](record), self._file)
@@ -40,7 +40,7 @@ class EventFile:
 
 
 def _job(record: Any) -> dict[str, Any]:
-    """Return the facts of a job; values of resources are text, such as ``<TBD>`` for what isn't known yet."""
+    """Return a job's details; resource values are text, such as ``<TBD>`` if not known yet."""
     resources = {name: str(value) for name, value in record.resources.items() if name not in HIDDEN}
     facts = {key: getattr(record, key) for key in KEPT}
     return facts | {"rule": record.rule_name, "wildcards": dict(record.wildcards), "resources": resources}

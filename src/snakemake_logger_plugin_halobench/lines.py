@@ -19,26 +19,26 @@ from halobench.storage import job_logs
 
 from .progress import Run, Started
 
-# What Snakemake says after the table of the jobs that failed, which is no news then.
+# Snakemake's messages after the table of failed jobs, which add nothing new.
 NO_NEWS = ("At least one job did not complete successfully.", "Exiting because a job execution failed.")
-LOCKED = "That run makes some of the same files. Start this one again when it has ended."  # Snakemake would say: unlock
+LOCKED = "That run makes some of the same files. Start this one again when it has ended."  # Snakemake says to unlock
 
 
 class Lines:
-    """Prints a line per job that ends, and warnings and errors.
+    """Prints a line for each job that ends, as well as warnings and errors.
 
-    Messages of Snakemake without an event are news only if nothing is run, such as those of ``--unlock``; they are held
-    back until that is known. Snakemake's own log under ``.snakemake/log`` has all of them.
+    Snakemake's messages without an event only matter if nothing is run, as with ``--unlock``, so they are held back
+    until that is known. Snakemake's own log under ``.snakemake/log`` has all of them.
     """
 
     def __init__(self, settings: OutputSettingsLoggerInterface):
         quiet = {str(value).lower() for value in settings.quiet or ()}
         self.settings = settings
-        self.quiet = bool(quiet & {"progress", "all"})  # Snakemake then doesn't say which jobs have ended well
+        self.quiet = bool(quiet & {"progress", "all"})  # Snakemake then doesn't report which jobs succeeded
         self.run = Run()
         self._started = self._complained = False
         self._held: list[str] = []  # messages before the start
-        self._exceptions: list[str] = []  # of jobs, each just before the job is reported as failed
+        self._exceptions: list[str] = []  # of jobs, each received just before its job is reported as failed
         self._events: dict[Any, Callable[[Any], None]] = {
             LogEvent.WORKFLOW_STARTED: self._start,
             LogEvent.RUN_INFO: self._plan,
@@ -46,7 +46,7 @@ class Lines:
             LogEvent.SHELLCMD: self._command,
             LogEvent.JOB_FINISHED: self._finish,
             LogEvent.JOB_ERROR: self._fail,
-            LogEvent.GROUP_ERROR: lambda record: None,  # its jobs follow
+            LogEvent.GROUP_ERROR: lambda record: None,  # errors of its jobs follow
             LogEvent.ERROR: self._raise,
         }
 
@@ -55,7 +55,7 @@ class Lines:
         print(text, file=sys.stderr, flush=True)
 
     def take(self, record: logging.LogRecord) -> None:
-        """Show a record, if it is news."""
+        """Show a record if it is worth showing."""
         event = getattr(record, "event", None)
         if event in self._events:
             self._events[event](record)
@@ -73,7 +73,7 @@ class Lines:
             return
         if self.quiet:
             if self._complained:
-                return  # how many are done isn't known, and the failures are shown
+                return  # the number of finished jobs isn't known, and failures have been shown
             for number in list(self.run.running):
                 self.run.finish(number)
         done, total = self.run.done.total(), self.run.total.total()
@@ -82,7 +82,7 @@ class Lines:
             if not self._complained and not outcome.left_out:
                 self.say("Nothing to be done: all results are up to date.")
         elif not self.run.started:
-            return  # refused before the first job, with a message of its own
+            return  # refused before the first job, with its own message
         elif done == total:
             self.say(f"{count(done, 'job')} done in {took}.")
         else:
@@ -111,7 +111,7 @@ class Lines:
             self.show_finished(*finished)
 
     def show_finished(self, started: Started, seconds: float) -> None:
-        """Show that a job ended well."""
+        """Show that a job succeeded."""
         left = self.run.seconds_left()
         end = f"  about {duration(left)} left" if left else ""
         self.say(f"{self._count()} {started.job.name}  {duration(seconds)}{end}")
@@ -130,7 +130,7 @@ class Lines:
             self.say(exception)
 
     def _raise(self, record: Any) -> None:
-        if record.exception == "RuleException":  # which the job's log explains better, and a retry may mend
+        if record.exception == "RuleException":  # the job's log explains it better, and a retry may fix it
             self._exceptions.append(record.getMessage())
         else:
             self._complained = True
@@ -138,11 +138,11 @@ class Lines:
             self._say_news(LOCKED if locked else record.getMessage())
 
     def _say_news(self, text: str) -> None:
-        """Print lines of Snakemake, unless the table of failed jobs has said it."""
+        """Print a message from Snakemake, unless the table of failed jobs has already covered it."""
         if not any(sentence in text for sentence in NO_NEWS):
             self.say(text)
 
     def _count(self) -> str:
-        """Return how many jobs are done: ``[ 12/299]``."""
+        """Return how many jobs are done, as ``[ 12/299]``."""
         total = str(self.run.total.total())
         return f"[{self.run.done.total():>{len(total)}}/{total}]"

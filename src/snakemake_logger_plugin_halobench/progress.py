@@ -15,21 +15,21 @@ from typing import Any
 from halobench.runner.dry_run import PlannedJob
 from halobench.storage import job_logs, layout
 
-TARGETS = ("all", "partial", "total")  # rules that only gather files, and Snakemake's sum
-LEAST = 3  # finished jobs from which the time left is estimated
-TAIL = 4096  # bytes of a log's end that say how far its job is
+TARGETS = ("all", "partial", "total")  # rules that only gather files, and Snakemake's total
+LEAST = 3  # number of finished jobs needed to estimate the time left
+TAIL = 4096  # bytes read from a log's end to see how far its job is
 EPOCH = re.compile(r"^epoch (\d+)/(\d+) ", re.M)
 PROBED = re.compile(r"^(?:probe (\S+) around .*: done|saved at (.+))$", re.M)
 
 
 def stage_of(rule: str) -> str:
-    """Return the stage of a rule: rules of single figures and tables, and those of partial results, share one."""
+    """Return a rule's stage; single figures and tables share one, and partial results count with full ones."""
     return PlannedJob(rule).kind.removeprefix("partial_")
 
 
 @dataclass(frozen=True)
 class Started:
-    """A job that was started at `since` (seconds since the epoch), or submitted to a cluster then (not `local`)."""
+    """A job started at `since` (seconds since the epoch) or, if not `local`, submitted to a cluster then."""
 
     job: PlannedJob
     log: Path | None
@@ -38,45 +38,45 @@ class Started:
 
     @property
     def stage(self) -> str:
-        """The name of its stage."""
+        """The name of the job's stage."""
         return stage_of(self.job.rule)
 
     @property
     def begun(self) -> bool:
-        """Whether it runs; a submitted job does once it has written to its log."""
+        """Whether it is running; a submitted job is once it has written to its log."""
         return self.local or (self.log is not None and _changed(self.log) >= self.since)
 
     @property
     def progress(self) -> str:
-        """How far it is by the last lines of its log, such as ``epoch 3 of 50``; empty if they don't say."""
+        """How far it is according to the end of its log, such as ``epoch 3 of 50``; empty if that doesn't show it."""
         if self.log is None or _changed(self.log) < self.since - 1:
-            return ""  # the log of an earlier attempt
+            return ""  # the log is from an earlier attempt
         return read_progress(tail(self.log))
 
 
 class Run:
-    """The jobs of a run: how many there are of each stage, and how many are done, running, failed and stopped."""
+    """A run's jobs: how many each stage has, and how many are done, running, failed and stopped."""
 
     def __init__(self) -> None:
         self.total: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
-        self.running: dict[int, Started] = {}  # by Snakemake's number of the job
-        self.failed: dict[int, Started] = {}  # those that were not started again
-        self.stopped: dict[int, Started] = {}  # likewise, by a signal: they saved and will resume
-        self.outputs: list[str] = []  # of finished jobs
+        self.running: dict[int, Started] = {}  # by Snakemake's job number
+        self.failed: dict[int, Started] = {}  # jobs that weren't started again
+        self.stopped: dict[int, Started] = {}  # likewise, but stopped by a signal; they saved and will resume
+        self.outputs: list[str] = []  # outputs of finished jobs
         self.began = time.time()
-        self.started = False  # whether any job was
+        self.started = False  # whether any job was started
         self._seconds: dict[str, list[float]] = {}
 
     def plan(self, stats: Mapping[str, int]) -> None:
-        """Take the numbers of jobs by rule."""
+        """Take the number of jobs of each rule."""
         for rule, jobs in stats.items():
             if rule not in TARGETS:
                 self.total[stage_of(rule)] += jobs
         self.began = time.time()
 
     def start(self, record: Any) -> None:
-        """Take a job's facts as it starts, or starts again."""
+        """Record a job when it starts or restarts."""
         if record.rule_name in TARGETS:
             return
         wildcards = {key: str(value) for key, value in record.wildcards.items()}
@@ -90,7 +90,7 @@ class Run:
         self.running[record.jobid] = Started(job, log, time.time(), record.local)
 
     def finish(self, number: int) -> tuple[Started, float] | None:
-        """Count a job as done, and return it with its seconds; None for a target."""
+        """Count a job as done, and return it with the seconds it took; None for a target."""
         started = self.running.pop(number, None)
         if started is None:
             return None
@@ -103,7 +103,7 @@ class Run:
     def fail(self, number: int) -> tuple[Started, str] | None:
         """Count a job as failed or stopped until it is started again, and return it with its log's last line.
 
-        None for one that never started.
+        Returns None if the job never started.
         """
         started = self.running.pop(number, None)
         if started is None:
@@ -114,10 +114,10 @@ class Run:
         return started, reason.removeprefix(f"{started.job.label}: ")
 
     def seconds_left(self) -> float | None:
-        """Estimate the seconds that are left; None before `LEAST` jobs have finished.
+        """Estimate the seconds left; None until `LEAST` jobs have finished.
 
-        Jobs of a stage take the mean of those that have finished; if none has, the mean of all, or twice what the first
-        of them have taken so far. As many run at once as did so far.
+        A stage's jobs are assumed to take the mean of its finished jobs; if there are none, the mean of all jobs, or
+        twice what its first jobs have taken so far. As many jobs are assumed to run at once as have so far.
         """
         if self.done.total() < LEAST:
             return None
@@ -136,13 +136,13 @@ class Run:
         return work * (now - self.began) / busy if busy else None
 
     def stages(self) -> list[str]:
-        """Return the stages of the run, in the order in which they run."""
+        """Return the run's stages in the order in which they run."""
         order = list(layout.STAGES)
         return sorted(self.total, key=lambda stage: order.index(stage) if stage in order else len(order))
 
 
 def _changed(path: Path) -> float:
-    """Return when a file changed, in seconds since the epoch; 0 if it is missing."""
+    """Return when a file last changed, in seconds since the epoch; 0 if it is missing."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -160,7 +160,7 @@ def tail(log: Path) -> str:
 
 
 def read_progress(text: str) -> str:
-    """Return how far a job is by the end of its log; empty if that doesn't say."""
+    """Return how far a job is according to the end of its log; empty if that doesn't show it."""
     if epochs := EPOCH.findall(text):
         return "epoch {} of {}".format(*epochs[-1])
     if probes := PROBED.findall(text):

@@ -26,7 +26,7 @@ def blocks(rows: int, columns: int, elements: int = BLOCK) -> Iterator[slice]:
 
 
 def as_array(values: Any) -> np.ndarray:
-    """Return numbers as an array; a tensor may lie on any device and have gradients."""
+    """Return numbers as an array; a tensor may be on any device and require gradients."""
     if not hasattr(values, "detach"):
         return np.asarray(values)
     tensor = values.detach().cpu()
@@ -34,7 +34,7 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def check_logits(logits: np.ndarray, masked: bool = False) -> np.ndarray:
-    """Return `logits` as a checked floating-point array (n, k), n >= 1 and k >= 2; float32 isn't copied.
+    """Return `logits` as a checked floating-point array (n, k), n >= 1 and k >= 2, without copying float32.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def check_logits(logits: np.ndarray, masked: bool = False) -> np.ndarray:
     Raises
     ------
     SpecError
-        If the shape or type is another, or a number isn't finite; the key names the row.
+        If the shape or type is wrong, or a number isn't finite; the key includes the row.
     """
     logits = check_matrix(logits, "logits")
     logits = logits if logits.dtype.kind == "f" else logits.astype(np.float64)
@@ -68,7 +68,7 @@ def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
     Raises
     ------
     SpecError
-        If the shape or type is another, or as `check_rows` (for logits in place of probabilities, say).
+        If the shape or type is wrong, or as in `check_rows` (e.g. for logits in place of probabilities).
     """
     return check_rows(check_matrix(probabilities, "probabilities"), "probabilities")
 
@@ -84,13 +84,13 @@ def check_matrix(matrix: np.ndarray, key: str) -> np.ndarray:
 
 
 def single_hint(matrix: np.ndarray) -> str:
-    """Return what to do with one logit a sample, such as a decision function of two classes; "" for other shapes."""
+    """Return advice for one logit per sample, such as a two-class decision function; "" for other shapes."""
     single = matrix.ndim == 1 or (matrix.ndim == 2 and matrix.shape[1] == 1)
     return " (of one logit z for two classes: the columns 0 and z)" if single else ""
 
 
 def whole_hint(labels: np.ndarray, name: str) -> str:
-    """Return how to make integers of labels that are whole numbers of another type; "" if they aren't."""
+    """Return how to convert labels that are whole numbers of another type to integers; "" if they aren't."""
     whole = labels.dtype.kind == "b" or (labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels)))
     return f": {name}.astype(int)" if whole else ""
 
@@ -101,16 +101,16 @@ def start_hint(labels: np.ndarray, k: int) -> str:
 
 
 def look_like_probabilities(rows: np.ndarray) -> bool:
-    """Return True if numbers (n, k) lie from 0 to 1 and most rows sum to 1, up to rounding, e.g. to float16.
+    """Return True if numbers (n, k) lie in [0, 1] and most rows sum to 1, up to rounding, e.g. to float16.
 
-    Rows of a 1 among 0s alone are no probabilities that a model gives.
+    Rows that are all a single 1 among 0s don't count, since no model outputs such probabilities.
     """
     inside = rows.min() >= 0 and rows.max() <= 1 + ROUNDED and ((rows > 0) & (rows < 1)).any()
     return bool(inside and (np.abs(rows.sum(axis=1, dtype=np.float64) - 1) <= ROUNDED).mean() >= MOST)
 
 
 def check_unscaled(logits: np.ndarray) -> None:
-    """Raise SpecError if logits (n, k) look like probabilities: a temperature of those means nothing."""
+    """Raise SpecError if logits (n, k) look like probabilities, for which a temperature is meaningless."""
     value = "rows from 0 to 1 that sum to 1: probabilities"
     require(not look_like_probabilities(logits), "logits", value, "logits, before the softmax: numpy.log of these")
 
@@ -127,7 +127,7 @@ def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     Raises
     ------
     SpecError
-        If they are neither.
+        If `targets` are neither.
     """
     targets, (n, k) = as_array(targets), shape
     if targets.shape == (n,):
@@ -141,12 +141,12 @@ def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
-    """Return `rows` (n, k) if each is a distribution: finite, of at least 0, its sum within 1e-4 of 1.
+    """Return `rows` (n, k) if each is a distribution: finite, at least 0, and with a sum within 1e-4 of 1.
 
     Raises
     ------
     SpecError
-        If one is not; `key` is the array's name, to which the number of the row is added.
+        If one is not; `key` is the array's name, to which the row number is added.
     """
     require(rows.dtype.kind in "fiu", key, f"dtype {rows.dtype}", "real numbers")
     for _ in checked_blocks(rows, key):
@@ -155,19 +155,19 @@ def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
 
 
 def checked_blocks(rows: np.ndarray, key: str) -> Iterator[slice]:
-    """Yield the `blocks` of rows of real numbers, each after it passed `check_rows`.
+    """Yield the `blocks` of rows of real numbers, each once it has passed `check_rows`.
 
-    A kernel that takes these finds each block in the cache still: the reliability diagram of (50000, 1000) float64
-    probabilities takes 55 ms, and 83 ms after a `check_rows` of its own.
+    A kernel that works on these blocks finds each one still in the cache: the reliability diagram of (50000, 1000)
+    float64 probabilities takes 55 ms, but 83 ms after a separate `check_rows`.
     """
     for part in blocks(*rows.shape):
         _check_block(rows[part], key, part.start)
         yield part
 
 
-@np.errstate(invalid="ignore", over="ignore")  # sums of infinities, which are reported
+@np.errstate(invalid="ignore", over="ignore")  # from sums of infinities, which are reported
 def _check_block(block: np.ndarray, key: str, start: int) -> None:
-    """Check rows, the first of which is row `start`, as `check_rows` does."""
+    """Check rows as `check_rows` does; the first is row number `start`."""
     if block.min() >= 0 and _adds_up(block):
         return
     total = block.sum(axis=1, dtype=np.float64)
@@ -182,11 +182,11 @@ def _check_block(block: np.ndarray, key: str, start: int) -> None:
 
 
 def _adds_up(block: np.ndarray) -> bool:
-    """Return True only if each row's sum is 1 as `check_rows` has it, given that all numbers are at least 0.
+    """Return True only if each row sums to 1 by the tolerance of `check_rows`, given that all numbers are at least 0.
 
-    In whatever order m such numbers are added, rounding moves their sum by at most m eps / 2 of it. So a sum that is
-    nearer to 1 than the tolerance by that much passes by products, which are quicker than sums along rows; for other
-    sums the answer is False, and `check_rows` adds them up.
+    In whatever order m such numbers are added, rounding changes their sum by at most a fraction m eps / 2. So sums are
+    computed as products, which are faster than sums along rows, and pass if they are within the tolerance less that
+    margin; otherwise the answer is False, and `check_rows` adds the rows up.
     """
     ones = np.ones(min(block.shape[1], 1024), dtype=block.dtype if block.dtype.char in "fd" else np.float64)
     near = SUM_TOLERANCE - len(ones) * float(np.finfo(ones.dtype).eps) / 2

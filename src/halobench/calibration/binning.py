@@ -1,7 +1,7 @@
-"""Compute calibration errors over bins of confidence, of arrays that were checked before.
+"""Compute calibration errors over bins of confidence, from arrays that have already been checked.
 
-These are the kernels of `halobench.calibration.metrics`, as those of `halobench.calibration.sample_scores` are. Bins
-are of equal width and closed on the left, as netcal's; the last holds 1.0 too.
+These are kernels of `halobench.calibration.metrics`, like those in `halobench.calibration.sample_scores`. Bins have
+equal width and are closed on the left, as in netcal; the last includes 1.0 too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def bin_edges(bins: int) -> np.ndarray:
 
 
 def bin_index(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return the bin [edge, next edge) of each value; 1.0, and what rounding puts above it, is in the last bin."""
+    """Return the bin [edge, next edge) of each value; 1.0, and anything rounded above it, goes into the last bin."""
     return np.minimum(np.searchsorted(edges, values, side="right") - 1, len(edges) - 2)
 
 
@@ -53,10 +53,10 @@ def bin_by_confidence(confidence: np.ndarray, correct: np.ndarray, bins: int) ->
 
 
 def gap_errors(diagram: Reliability) -> dict[str, float]:
-    """Return the errors that the gaps of a diagram give: `ece`, `ace_average` (kind ``average``) and `mce`.
+    """Return the errors computed from a diagram's gaps: `ece`, `ace_average` (kind ``average``) and `mce`.
 
-    Each is the value of the function of its name in `halobench.calibration.metrics`: one pass over the probabilities,
-    `halobench.calibration.metrics.reliability`, serves all three.
+    Each equals the result of the function of that name in `halobench.calibration.metrics`, but all three share one pass
+    over the probabilities, `halobench.calibration.metrics.reliability`.
 
     Examples
     --------
@@ -71,9 +71,9 @@ def gap_errors(diagram: Reliability) -> dict[str, float]:
 
 
 def equal_mass_error(confidence: np.ndarray, correct: np.ndarray, bins: int) -> float:
-    """Return the mean of abs(accuracy - confidence) over groups of consecutive confidences of equal size.
+    """Return the mean of abs(accuracy - confidence) over equal-sized groups of consecutive confidences.
 
-    Samples of equal confidence share their mean correctness, so that their order doesn't matter.
+    Samples of equal confidence share their mean correctness, so their order doesn't matter.
     """
     levels, group, size = np.unique(confidence, return_inverse=True, return_counts=True)
     confidence = np.repeat(levels, size)
@@ -91,8 +91,8 @@ def classwise_error(
     """
     edges = bin_edges(bins)
     n, k = probabilities.shape
-    # Signed sums of p - t by bin and class. At most `bins` entries of a row lie above the first bin, so these alone are
-    # sorted into bins one by one, and the first bin is what they leave of each class's total.
+    # Signed sums of p - t by bin and class. At most `bins` entries of a row lie above the first bin, so only these are
+    # sorted into bins one by one, and the first bin is the rest of each class's total.
     sums = np.zeros((bins, k))
     total = np.zeros(k)
     for rows in parts or blocks(n, k):

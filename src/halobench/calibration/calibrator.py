@@ -1,7 +1,7 @@
-"""Post-hoc calibrators besides temperature scaling (TS): fitted to validation logits and labels, in float64.
+"""Post-hoc calibrators besides temperature scaling (TS), fitted to validation logits and labels in float64.
 
-`fit` runs one of the files of `halobench.calibration.calibrators`, or any ``module:object``; the functions below it are
-what those files share.
+`fit` runs one of the files in `halobench.calibration.calibrators`, or any ``module:object``; the functions below it are
+shared by those files.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ Transform = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Calibrator:
-    """A fitted calibrator and what is known of its fit.
+    """A fitted calibrator and what is known about its fit.
 
     Attributes
     ----------
     transform : callable, or None if there is no finite optimum
         Maps logits to calibrated logits, (n, k) both; -inf for a probability of 0.
     nll : float
-        Mean NLL on the data it was fitted to, in nats.
+        Mean NLL on the data that it was fitted to, in nats.
     gradient : float
-        How far from its optimum the objective is: the largest entry of the gradient, for the ensemble that of the
-        gradient along the simplex, which bounds what NLL there is to gain. NaN for a fit in closed form.
+        How far the objective is from its optimum: the largest entry of the gradient or, for the ensemble, of the
+        gradient along the simplex, which bounds how much NLL is left to gain. NaN for a fit in closed form.
     converged : bool
     separable : bool
-        TS has no finite optimum on these data, nor then has a family that holds it, unless a ridge gives it one.
+        TS has no finite optimum on these data, so neither does a family that contains TS, unless a ridge provides one.
     T, beta : float
-        NaN: there is no temperature.
+        NaN, because there is no temperature.
     """
 
     transform: Transform | None
@@ -67,12 +67,12 @@ class Calibrator:
         return self.transform(check_logits(logits))
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities (n, k), float64, for logits (n, k); raises as `logits`."""
+        """Return calibrated probabilities (n, k), float64, for logits (n, k); raises the same errors as `logits`."""
         return metrics.softmax(self.logits(logits))
 
 
 def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Calibrator:
-    """Fit a calibrator by its name.
+    """Fit a calibrator by name.
 
     Parameters
     ----------
@@ -83,25 +83,25 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     logits : (n, k) array
         Finite.
     labels : (n,) integers
-        In [0, k). Classes that are missing get a probability of 0 by isotonic and histogram, a small one by the others.
+        In [0, k). Missing classes get a probability of 0 from isotonic and histogram, and a small one from the others.
     **options
         Keyword-only arguments of the plug-in's function.
 
     Returns
     -------
     Calibrator
-        The same bytes for the same data and versions. On separable data, for which TS has no optimum, neither have
-        vector and ensemble (``separable=True``, no transform), while the others have.
+        The same bytes for the same data and versions. On separable data, for which TS has no optimum, vector and
+        ensemble have none either (``separable=True``, no transform), while the others do.
 
     Raises
     ------
     SpecError
-        On another name, option or array, a calibrator whose package isn't installed, or a plug-in that raises or
-        returns something else than it should.
+        If the name, an option or an array is invalid, the calibrator's package isn't installed, or a plug-in raises or
+        returns something other than it should.
 
     Examples
     --------
-    Half of the samples are right at a logit of 1 against 0, so that half is the frequency of either class:
+    Half of the samples are right at a logit of 1 against 0, so either class has a frequency of one half:
 
     >>> z = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     >>> fit("histogram", z, np.array([0, 1, 0, 1])).probabilities(z)[0].tolist()
@@ -127,7 +127,7 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
 
 
 def _guarded(transform: Transform, key: str) -> Transform:
-    """Return a plug-in's `transform` with its calls guarded and its results checked."""
+    """Return a plug-in's `transform`, wrapped to guard its calls and check its results."""
 
     def guarded(logits: np.ndarray) -> np.ndarray:
         with plugins.calling(key):
@@ -145,12 +145,12 @@ def _guarded(transform: Transform, key: str) -> Transform:
 
 
 def libraries(calibrators: Iterable[str]) -> list[str]:
-    """Return the distributions that fit these plug-ins, numpy aside; their versions belong to a result."""
+    """Return the distributions these plug-ins use to fit, except numpy; their versions are part of a result."""
     return sorted({package for name in calibrators for package in plugins.listed("calibrators", name, "LIBRARIES")})
 
 
 def without_optimum(ts: TemperatureFit) -> Calibrator:
-    """Return the calibrator of data on which TS has no finite optimum; its NLL is the limit."""
+    """Return the calibrator for data on which TS has no finite optimum; its NLL is the limit."""
     return Calibrator(None, ts.nll, ts.gradient, converged=False, separable=True)
 
 
@@ -161,11 +161,11 @@ def scored(
     gradient: float = math.nan,
     converged: bool = True,
 ) -> Calibrator:
-    """Return the calibrator of a `transform`, with its NLL on the data that it was fitted to."""
+    """Return a calibrator with this `transform` and its NLL on the data that it was fitted to."""
     return Calibrator(transform, metrics.nll(transform(logits), labels), gradient, converged)
 
 
 def logarithm(probabilities: np.ndarray) -> np.ndarray:
-    """Return logarithms of probabilities, -inf of 0."""
+    """Return logarithms of probabilities, -inf for 0."""
     with np.errstate(divide="ignore"):
         return np.log(probabilities)

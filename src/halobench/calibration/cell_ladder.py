@@ -1,7 +1,8 @@
 """The ``repair`` stage: the repair ladder of a cell, on its test samples.
 
-Neither training nor calibration saw these, so of a distribution they are fresh draws, as many as its data set's `test`
-says; of images they are all there is. The maps of the ladder are fitted to some of them and scored on the others.
+Neither training nor calibration saw these. For a distribution they are fresh draws, as many as `test` of the data set
+specifies; for images they are all that is available. The ladder's maps are fitted to some of them and scored on the
+others.
 """
 
 from __future__ import annotations
@@ -21,27 +22,28 @@ PARTS = ("noise", "training", "richer_map", "temperature")
 
 
 def cell_ladder(arrays: Mapping[str, np.ndarray], seed: int) -> tuple[RepairLadder, pd.DataFrame]:
-    """Return the repair ladder of a cell, and its rows of the metrics table.
+    """Return the repair ladder of a cell and its rows in the metrics table.
 
     Parameters
     ----------
     arrays : mapping of name to array
-        The test split's, as for `halobench.calibration.evaluate.calibrate`.
+        The arrays of the test split, as for `halobench.calibration.evaluate.calibrate`.
     seed : int
-        Of the cell.
+        The cell's seed.
 
     Returns
     -------
     (RepairLadder, DataFrame)
-        In expectation under the posterior, labels ``noisy``; if that is unknown against ``clean``, without the noise,
-        which `training` then holds as well. The metrics are ``repair_nll``, ``repair_noise``, ``repair_training``,
-        ``repair_richer_map`` and ``repair_temperature``, with 95% bootstrap intervals over samples; and
-        ``repair_best_map``, the NLL of the best map of the logits, which is estimated to lie from low to high.
+        Expectations under the posterior, with labels ``noisy``; if it is unknown, scores against ``clean`` without the
+        noise term, which `training` then includes. The metrics are ``repair_nll``, ``repair_noise``,
+        ``repair_training``, ``repair_richer_map`` and ``repair_temperature``, with 95% bootstrap intervals over
+        samples, and ``repair_best_map``, the NLL of the best map of the logits, which is estimated to lie between low
+        and high.
 
     Raises
     ------
     SpecError
-        If an array is missing or has another shape than it should.
+        If an array is missing or has the wrong shape.
     """
     logits = read_array(arrays, "test.logits")
     require(logits.ndim == 2, "test.logits", f"shape {logits.shape}", "an array (n, k)")

@@ -1,4 +1,4 @@
-"""Minimise a convex sum plus a ridge in a few numbers by Newton's method, with a certificate. Only numpy is needed."""
+"""Minimise a convex sum plus a ridge over a few weights by Newton's method, with a certificate. Needs only numpy."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ Objective = Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]]
 
 
 class Optimum(NamedTuple):
-    """The weights found, the value there, the loss (the value without its ridge), and the norm of the value's gradient.
+    """The weights found, their value, their loss (the value without its ridge), and the norm of the value's gradient.
 
-    That is the gradient in weights times units, in which the value is strongly convex with constant `RIDGE`. So it lies
-    above the least one by at most gradient^2 / (2 RIDGE): a proof that needs no trust in how the weights were found.
+    The gradient is with respect to weights times units, in which the value is strongly convex with constant `RIDGE`. So
+    the value exceeds the minimum by at most gradient^2 / (2 RIDGE), a proof that doesn't depend on how the weights were
+    found.
     """
 
     weights: np.ndarray
@@ -33,7 +34,7 @@ class Optimum(NamedTuple):
 
     @property
     def excess(self) -> float:
-        """By how much the value lies above the least one at most, rounding aside."""
+        """The most by which the value can exceed the minimum, rounding aside."""
         return self.gradient**2 / (2 * RIDGE)
 
 
@@ -46,18 +47,18 @@ def minimise(
 ) -> Optimum:
     """Minimise objective(w) + RIDGE / 2 |units (w - centre)|^2 by Newton's method with backtracking.
 
-    The optimum exists and is unique whatever the data, separable ones included; its value is at most objective(centre).
+    The optimum exists and is unique for any data, even separable data; its value is at most objective(centre).
 
     Parameters
     ----------
     objective : callable
     centre : (d,) array
     units : (d,) array, optional
-        Positive: how much a weight of 1 moves scores, say the root mean square of what it multiplies.
+        Positive; how much a weight of 1 changes the scores, e.g. the root mean square of what it multiplies.
     start : (d,) array, optional
-        The weights to begin with, by default `centre`.
+        The weights to start from, by default `centre`.
     tolerance : float
-        What Newton's step promises to gain when the search ends, relative to the value if that is above 1.
+        The search ends when Newton's step promises to gain no more than this, relative to the value if that is above 1.
     """
 
     ridge = RIDGE * np.broadcast_to(units, centre.shape) ** 2

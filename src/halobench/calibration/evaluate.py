@@ -1,15 +1,15 @@
 """The ``calibrate`` stage: fit calibrators to a cell's logits, and score them before and after, without torch.
 
-(But for the calibrator ``matrix``, whose library imports it.)
+(Except for the calibrator ``matrix``, whose library imports it.)
 
-The calibrators, and what each is fitted to:
+The calibrators and what each is fitted to:
 
 - ``none``: the logits as they are.
-- ``exact``: the optimum of the NLL on the validation labels as drawn (noisy if the data set is), never their posterior.
+- ``exact``: the optimum of the NLL on the drawn validation labels (noisy if the data set is), never their posterior.
 - ``released``: where the paper's released fit stops, on the same labels.
-- ``oracle``: the optimum of the very objective that is reported, on the test split: the bound on what any temperature
-  can do. Nothing else sees test labels.
-- Plug-ins, those of `halobench.calibration.calibrators` and others: other families of maps, fitted to the labels of
+- ``oracle``: the optimum of the reported objective itself on the test split, which bounds what any temperature can do.
+  Nothing else sees test labels.
+- Plug-ins (from `halobench.calibration.calibrators` or elsewhere): other families of maps, fitted to the same labels as
   ``exact``.
 
 `halobench.calibration.targets` says which labels a split is scored against.
@@ -42,20 +42,20 @@ from halobench.storage.columns import METRICS_COLUMNS, RELIABILITY_COLUMNS
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The fits of calibrators, and their scores.
+    """The fits of calibrators and their scores.
 
     Attributes
     ----------
     fits : list of dict
         calibrator, split and labels (fitted on), T, beta, nll, gradient, converged, separable; numbers that are not
-        finite are None: T is None with beta = 0 if T is infinite, and both are None if no optimum is finite, as they
-        are for calibrators that have no temperature.
+        finite become None. If T is infinite, T is None and beta = 0; both are None if no optimum is finite, and for
+        calibrators that have no temperature.
     metrics : DataFrame
         split, labels, calibrator, metric, value, low, high. 95% percentile bootstrap intervals for error, nll, brier
-        and kl; NaN for binned metrics, whose bootstrap does not cover, and for means over a part of the samples. All
-        NaN if the fit has no finite optimum. If the distribution consists of regions: kl_own, kl_shared and
-        kl_per_log_k; of the train split error_own and error_shared; and as calibrator ``none`` on test what
-        `halobench.calibration.region_scores.gaps` gives.
+        and kl; NaN for binned metrics, whose bootstrap intervals do not have the right coverage, and for means over
+        part of the samples. All NaN if the fit has no finite optimum. If the distribution consists of regions, there
+        are also kl_own, kl_shared and kl_per_log_k; error_own and error_shared for the train split; and, for calibrator
+        ``none`` on test, the results of `halobench.calibration.region_scores.gaps`.
     reliability : DataFrame
         split (test), labels, calibrator, bin, lower, upper, count, confidence, accuracy; an empty bin has count 0 and
         NaN means.
@@ -80,16 +80,15 @@ def calibrate(
     Parameters
     ----------
     arrays : mapping of name to array
-        For each of `splits`: ``{split}.logits`` (n, k), ``{split}.labels`` (n,) as drawn,
-        ``{split}.clean`` (n,); and the posterior, if known, as ``{split}.posterior`` (n, k), as ``transition`` (k, k)
-        that holds P(label = j | clean = i), or by region, as `halobench.calibration.region_scores.SampleRegions` reads
-        it.
+        For each of `splits`: ``{split}.logits`` (n, k), ``{split}.labels`` (n,) as drawn, ``{split}.clean`` (n,); and
+        the posterior, if known, as ``{split}.posterior`` (n, k), as ``transition`` (k, k) containing P(label = j |
+        clean = i), or by region, as read by `halobench.calibration.region_scores.SampleRegions`.
     spec : CalibrateSpec
     seed : int
-        The cell's seed. Bootstrap resamples depend on it and on the split alone, so cells that differ in model or loss
+        The cell's seed. Bootstrap resamples depend only on it and on the split, so cells that differ in model or loss
         share them.
     splits : tuple of str
-        Of train, val and test: val and test at least.
+        Any of train, val and test, with at least val and test.
 
     Returns
     -------
@@ -98,8 +97,8 @@ def calibrate(
     Raises
     ------
     SpecError
-        An array is missing, has another shape than it should, or holds NaN; a validation label falls on a logit of
-        -inf; or a calibrator isn't installed.
+        If an array is missing, has the wrong shape, or contains NaN; a validation label falls on a logit of -inf; or a
+        calibrator isn't installed.
     """
     check_installed(spec.plugged)
     logits = {split: read_array(arrays, f"{split}.logits") for split in splits}
@@ -123,12 +122,12 @@ def calibrate(
 
 
 def exact_beta(arrays: Mapping[str, np.ndarray]) -> float | None:
-    """Return the inverse of the exact temperature on validation logits and labels; None if these are separable.
+    """Return the inverse of the exact temperature on validation logits and labels; None if they are separable.
 
     Parameters
     ----------
     arrays : mapping
-        ``val.logits`` (n, k) and ``val.labels`` (n,) among them.
+        Must include ``val.logits`` (n, k) and ``val.labels`` (n,).
     """
     fit = fit_temperature(arrays["val.logits"], arrays["val.labels"])
     return None if fit.separable else fit.beta
@@ -142,9 +141,9 @@ def fit_and_score(
     regions: SampleRegions | None,
     uncalibrated: Mapping[str, np.ndarray] | None = None,
 ) -> Calibrated:
-    """Fit the calibrators of `spec` to logits by split and score the splits of `targets`; arrays are checked before.
+    """Fit the calibrators of `spec` to logits by split and score the splits of `targets`, all checked beforehand.
 
-    The calibrator ``none`` scores the logits `uncalibrated`, by default those that the others are fitted to.
+    The calibrator ``none`` scores the `uncalibrated` logits, by default those that the others are fitted to.
     """
     fits = _fit(logits, targets, spec)
     rows: list[dict[str, Any]] = []
@@ -168,7 +167,7 @@ def fit_and_score(
 
 
 def _fit(logits: Mapping[str, np.ndarray], targets: Targets, spec: CalibrateSpec) -> Fits:
-    """Return the fits of the calibrators, of which the oracle has one for each of test's labels and ``none`` none."""
+    """Return the calibrators' fits; the oracle has one for each kind of test labels, and ``none`` has none."""
     fits: dict[tuple[str, str, str], Fit] = {}
     for name, fit in (("exact", fit_exactly), ("released", fit_as_paper)):
         if name in spec.names:
@@ -186,7 +185,7 @@ def _fit(logits: Mapping[str, np.ndarray], targets: Targets, spec: CalibrateSpec
 
 
 def _fit_oracle(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """Return the exact fit; one without a temperature if a target has mass where a logit is -inf."""
+    """Return the exact fit, or one without a temperature if a target has mass where a logit is -inf."""
     if math.isinf(logits.min()) and math.isinf(sample_scores.cross_entropy(logits, targets).max()):
         return TemperatureFit(math.nan, math.nan, math.inf, math.nan, False, False)
     return fit_exactly(logits, targets)
@@ -210,14 +209,14 @@ def _transforms(
 def _transform(fit: Fit) -> Transform | None:
     """Return the map from logits to calibrated ones (new arrays, -inf allowed), or None if no optimum is finite.
 
-    Where the paper's fit ends below 0 its user divides by that T all the same: the ranking of the classes is reversed,
-    and the result is scored.
+    Where the paper's fit ends below 0, its user would still divide by that T, so the result is scored with the ranking
+    of the classes reversed.
     """
     if isinstance(fit, posthoc.Calibrator):
         return fit.transform
     if not math.isfinite(fit.beta):
         return None
-    if fit.beta < 0:  # a class that is ruled out stays so
+    if fit.beta < 0:  # a ruled-out class stays ruled out
         return lambda logits: temper(np.where(np.isfinite(logits), -logits, -np.inf), -fit.beta)
     return lambda logits: temper(logits, fit.beta)
 

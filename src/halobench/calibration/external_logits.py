@@ -1,18 +1,19 @@
-"""Calibrate and score logits of other projects, read from one .npz file, as those of a cell.
+"""Calibrate and score logits from other projects, read from one .npz file, in the same way as a cell's.
 
-The file holds either two sets of samples, the ones that calibrators are fitted to and the ones they are scored on,
+The file contains either two sets of samples, one to fit calibrators to and one to score them on,
 
 =============================== ===========================================================================
 ``val_logits``, ``test_logits`` (n, k), finite; or -inf for a class that the model rules out
 ``val_labels``, ``test_labels`` (n,), whole numbers from 0 to k - 1
 ``val_posterior``,              optional: (n, k), P(label | x) if it is known. Scores are then also expectations
-``test_posterior``              under it; calibrators but ``oracle`` are fitted to ``val_labels`` all the same
+``test_posterior``              under it; calibrators except ``oracle`` are still fitted to ``val_labels``
 =============================== ===========================================================================
 
-or ``logits``, ``labels`` and perhaps ``posterior`` of one set of samples, which is then halved at random. In place of
-``logits`` there may be ``probabilities``, whose logarithm is taken: that is the logits up to a constant per row. One of
-0, as forests give them, or a logit of -inf is a class that is ruled out: temperature scaling can be fitted as long as
-no ``val`` label falls on one. The paper's fit is NaN there, and calibrators besides temperatures refuse it.
+or ``logits``, ``labels`` and optionally ``posterior`` for one set of samples, which is then halved at random.
+``logits`` may be replaced by ``probabilities``, whose logarithm is taken, as it equals the logits up to a constant per
+row. A probability of 0, as forests output, or a logit of -inf means that the class is ruled out; temperature scaling
+can still be fitted as long as no ``val`` label falls on one. The paper's fit is NaN there, and calibrators other than
+temperatures reject it.
 """
 
 from __future__ import annotations
@@ -37,28 +38,28 @@ from halobench.core.specs import CalibrateSpec
 SPLITS = ("val", "test")
 KINDS = ("logits", "probabilities", "labels", "posterior")
 NAMES = (*KINDS, *(f"{split}_{kind}" for split in SPLITS for kind in KINDS))
-FEWEST = 2  # samples that can be halved
+FEWEST = 2  # the smallest number of samples that can be halved
 
 
 def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
-    """Read the arrays of a file, named as `evaluate.calibrate` takes them, of the splits ``val`` and ``test``.
+    """Read a file's arrays for the splits ``val`` and ``test``, named as `evaluate.calibrate` expects.
 
     Parameters
     ----------
     path : path of an .npz file
         As described at the top of this module.
     seed : int
-        Draws which half of the samples is fitted to, if the file doesn't say.
+        Determines which half of the samples is used for fitting if the file doesn't say.
 
     Returns
     -------
     dict of name to array
-        ``{split}.logits``, ``{split}.labels``, ``{split}.clean`` and perhaps ``{split}.posterior``.
+        ``{split}.logits``, ``{split}.labels``, ``{split}.clean`` and optionally ``{split}.posterior``.
 
     Raises
     ------
     SpecError
-        If it is no such file, or holds probabilities in place of logits, or arrays of other names.
+        If it isn't such a file, or it contains probabilities in place of logits, or arrays with other names.
 
     Examples
     --------
@@ -72,7 +73,7 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def _read(path: Path | str, seed: int) -> tuple[dict[str, np.ndarray], bool]:
-    """Return the arrays of `read_logits`, and True if one set of samples was halved."""
+    """Return the arrays of `read_logits` and whether one set of samples was halved."""
     arrays = _load(Path(path))
     for name in arrays:
         require(name in NAMES, f"{path}: {name}", f"shape {arrays[name].shape}", one_of(NAMES, name))
@@ -90,33 +91,33 @@ def _read(path: Path | str, seed: int) -> tuple[dict[str, np.ndarray], bool]:
 
 
 def _read_splits(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the checked arrays of both splits, named as `evaluate.calibrate` takes them."""
+    """Return the checked arrays of both splits, named as `evaluate.calibrate` expects."""
     splits = {split: _read_samples(arrays, f"{split}_") for split in SPLITS}
     widths = [samples["logits"].shape[1] for samples in splits.values()]
     expected = f"as many classes as val_logits has, {widths[0]}"
     require(widths[0] == widths[1], "test_logits", f"{widths[1]} classes", expected)
-    # Calibrators are fitted to labels as drawn: only scores on validation samples miss their posterior.
+    # Calibrators are fitted to drawn labels, so a missing validation posterior affects only the validation scores.
     alone = "posterior" in splits["val"] and "posterior" not in splits["test"]
     require(not alone, "val_posterior", "without test_posterior", "that of the test samples too: they are scored")
     return {f"{split}.{kind}": array for split, samples in splits.items() for kind, array in samples.items()}
 
 
 def calibrate_file(path: Path | str, spec: CalibrateSpec | None = None, seed: int = 0) -> Calibrated:
-    """Fit the calibrators of `spec` to the ``val`` samples of a file, and score them on both splits.
+    """Fit the calibrators of `spec` to the ``val`` samples of a file and score them on both splits.
 
     Parameters
     ----------
     path : path of an .npz file
         As described at the top of this module.
     spec : CalibrateSpec, optional
-        By default the temperature scalings.
+        Defaults to the temperature scalings.
     seed : int
-        Draws bootstrap resamples and, if the file doesn't say, the samples that are fitted to.
+        For drawing bootstrap resamples and, if the file doesn't say which, the samples used for fitting.
 
     Raises
     ------
     SpecError
-        As `read_logits` and `halobench.calibration.evaluate.calibrate`.
+        As in `read_logits` and `halobench.calibration.evaluate.calibrate`.
     """
     return calibrate_and_describe(path, spec, seed)[0]
 
@@ -124,7 +125,7 @@ def calibrate_file(path: Path | str, spec: CalibrateSpec | None = None, seed: in
 def calibrate_and_describe(
     path: Path | str, spec: CalibrateSpec | None = None, seed: int = 0
 ) -> tuple[Calibrated, str]:
-    """Return the result of `calibrate_file`, and in words how many samples the file has and which were fitted to."""
+    """Return the result of `calibrate_file`, and text saying how many samples the file has and which were fitted to."""
     arrays, halved = _read(path, seed)
     (val, k), (test, _) = (arrays[f"{split}.logits"].shape for split in SPLITS)
     description = f"{k} classes; fitted to the {val} points of val, scored on the {test} of test"
@@ -150,12 +151,12 @@ def _load(path: Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive}
     except SpecError:
         raise
-    except Exception as error:  # numpy's and zipfile's are of a dozen kinds, some of which advise to unpickle
+    except Exception as error:  # numpy and zipfile raise a dozen kinds, some of which suggest unpickling
         raise SpecError(str(path), f"a file that can't be read so ({type(error).__name__})", expected) from None
 
 
 def _read_samples(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """Return checked logits, labels and perhaps a posterior, of arrays whose names begin with `prefix`."""
+    """Return checked logits, labels and, if present, a posterior from the arrays whose names begin with `prefix`."""
     kinds = [kind for kind in ("logits", "probabilities") if prefix + kind in arrays]
     expected = f"one of {prefix}logits and {prefix}probabilities, next to {prefix}labels"
     require(bool(kinds), f"{prefix}logits", "no such array", expected)
@@ -172,9 +173,9 @@ def _read_samples(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np
 
 
 def _check_matrix(name: str, array: np.ndarray, ruled_out: bool = False) -> np.ndarray:
-    """Return an array as (n, k) of finite numbers in float32 or float64; raise SpecError otherwise.
+    """Return an array as finite numbers (n, k) in float32 or float64; raise SpecError otherwise.
 
-    With `ruled_out` a row may hold -inf next to a finite number.
+    With `ruled_out`, a row may contain -inf as long as it has a finite number.
     """
     shaped = array.ndim == 2 and array.shape[0] >= 1 and array.shape[1] >= 2
     expected = f"an array (n, k): a row a point, of two classes or more{single_hint(array)}"
@@ -201,14 +202,14 @@ def _check_logits(name: str, logits: np.ndarray, prefix: str) -> np.ndarray:
 
 
 def _logarithm(name: str, probabilities: np.ndarray) -> np.ndarray:
-    """Return the logarithm of checked probabilities, -inf of 0."""
+    """Return the logarithm of checked probabilities, -inf for 0."""
     _check_rows(name, probabilities, probabilities.shape)
     with np.errstate(divide="ignore"):
         return np.log(probabilities, dtype=np.float64)
 
 
 def _check_rows(name: str, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return rows of probabilities of a shape; raise SpecError otherwise."""
+    """Return rows if they are probabilities of the given shape; raise SpecError otherwise."""
     require(rows.shape == shape, name, f"shape {rows.shape}", f"shape {shape}, as the logits have")
     rows = _check_matrix(name, rows)
     outside = (rows < 0).any(axis=1) | (rows > 1).any(axis=1)
@@ -239,7 +240,7 @@ def _check_labels(name: str, labels: np.ndarray, shape: tuple[int, ...]) -> np.n
 
 
 def _halve(samples: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
-    """Return samples drawn into the two splits, in their order."""
+    """Return samples randomly divided into the two splits, keeping their order."""
     count = len(samples["labels"])
     require(count >= FEWEST, "logits", f"{count} row", "at least two points: one half is fitted to, the other scored")
     order = generator(seed, "halves").permutation(count)

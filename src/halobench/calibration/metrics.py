@@ -1,13 +1,14 @@
 """Proper scores and binned calibration errors, in numpy.
 
 `nll` and `kl` take logits; all others take probabilities. Targets are integer labels (n,) or rows of probabilities
-(n, k): then a metric is its expectation under them, without a draw of labels. Means of per-sample scores have a
-``_per_point`` version for the bootstrap. Every function raises `halobench.core.errors.SpecError` on arrays of a wrong
-shape, labels out of range, rows that are no distributions, and NaN: it checks its arguments and calls a kernel of
-`halobench.calibration.sample_scores`, `binning` or `resampling`, for callers whose arrays were checked before.
+(n, k); for the latter, a metric is its expectation under them, with no labels drawn. Means of per-sample scores have a
+``_per_point`` version for the bootstrap. Every function checks its arguments and raises
+`halobench.core.errors.SpecError` on arrays of the wrong shape, labels out of range, rows that aren't distributions, and
+NaN. It then calls a kernel in `halobench.calibration.sample_scores`, `binning` or `resampling`; callers whose arrays
+are already checked can use those directly.
 
-Confidence is a row's largest probability; of classes that tie for it the first is the one predicted. Bins are of equal
-width and closed on the left, as netcal's, and the last holds 1.0 too.
+Confidence is a row's largest probability; if classes tie for it, the first is predicted. Bins have equal width and are
+closed on the left, as in netcal, and the last includes 1.0 too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from halobench.calibration.binning import Reliability, gap_errors
 from halobench.core.errors import one_of, require
 
 ACE_KINDS = ("average", "equal_mass")
-KEY = "probabilities"  # of errors of bad rows
+KEY = "probabilities"  # in errors about bad rows
 
 
 def softmax(logits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -37,7 +38,7 @@ def softmax(logits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     logits : (n, k) array
         Finite, or -inf in a row that has a finite one.
     out : (n, k) float64 array, optional
-        Where to write; may be `logits` itself, which saves a copy.
+        Where to write the result; may be `logits` itself, which saves a copy.
     """
     return sample_scores.softmax(check_logits(logits, masked=True), out)
 
@@ -45,7 +46,7 @@ def softmax(logits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 def nll_per_point(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return the negative log-likelihood of each target in nats, (n,): -sum over k of t_k log softmax(logits)_k.
 
-    A logit of -inf counts if the target has mass there (then inf), and not otherwise.
+    A logit of -inf contributes inf if the target has mass on it, and nothing otherwise.
     """
     logits = check_logits(logits, masked=True)
     return sample_scores.cross_entropy(logits, check_targets(targets, logits.shape))
@@ -86,7 +87,7 @@ def error(probabilities: np.ndarray, targets: np.ndarray) -> float:
 def brier_per_point(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return the expected Brier score of each sample, (n,), in [0, 2]: sum over k of E (p_k - 1{y = k})^2.
 
-    It is p.p - 2 p.t + 1. Under a target row t its least value is 1 - t.t, reached at p = t: the label's noise counts.
+    It equals p.p - 2 p.t + 1. Under a target row t its minimum is 1 - t.t, at p = t, so label noise is included.
     """
     probabilities = check_probabilities(probabilities)
     return sample_scores.brier(probabilities, check_targets(targets, probabilities.shape))
@@ -104,7 +105,7 @@ def reliability(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) 
 
 
 def ece(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
-    """Return the expected calibration error, in [0, 1]: mean over samples of abs(accuracy - confidence) of their bin.
+    """Return the expected calibration error, in [0, 1]: mean over samples of their bin's abs(accuracy - confidence).
 
     Examples
     --------
@@ -117,7 +118,7 @@ def ece(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> float
 
 
 def mce(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
-    """Return the maximum calibration error, in [0, 1]: the largest abs(accuracy - confidence) of non-empty bins."""
+    """Return the maximum calibration error, in [0, 1]: the largest abs(accuracy - confidence) of any non-empty bin."""
     return gap_errors(reliability(probabilities, targets, bins))["mce"]
 
 
@@ -128,9 +129,9 @@ def ace(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15, kind: st
     ----------
     kind : {"average", "equal_mass"}
         ``average``: *average* calibration error, the unweighted mean of abs(accuracy - confidence) over the non-empty
-        bins of equal width (netcal's ACE, which the paper reports). ``equal_mass``: *adaptive* calibration error of
-        the predicted class, the same mean over `bins` groups of consecutive confidences of equal size (to within one
-        sample). Samples of equal confidence share their mean correctness, so that their order doesn't matter.
+        bins of equal width (netcal's ACE, which the paper reports). ``equal_mass``: *adaptive* calibration error of the
+        predicted class, the same mean over `bins` equal-sized groups (to within one sample) of consecutive confidences.
+        Samples of equal confidence share their mean correctness, so their order doesn't matter.
 
     References
     ----------
@@ -160,8 +161,8 @@ def classwise_ece(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15
 def ece_floor(probabilities: np.ndarray, bins: int, draws: int, rng: np.random.Generator) -> float:
     """Return the mean ECE that a perfectly calibrated predictor with these confidences would show at this n.
 
-    Correctness is drawn as Bernoulli(confidence), `draws` times. An observed ECE near the floor is no evidence against
-    calibration. For expected metrics (target rows that are posteriors) no label is drawn, so this is an upper bound of
+    Correctness is drawn as Bernoulli(confidence), `draws` times. An observed ECE near the floor is not evidence against
+    calibration. For expected metrics (target rows that are posteriors) no label is drawn, so this is an upper bound on
     their floor, which is 0 for the posterior itself.
 
     Parameters
@@ -183,12 +184,12 @@ def ece_floor(probabilities: np.ndarray, bins: int, draws: int, rng: np.random.G
 def bootstrap_intervals(
     values: np.ndarray, draws: int, rng: np.random.Generator, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return percentile bootstrap intervals of the means of per-sample columns, on shared resamples of the samples.
+    """Return percentile bootstrap intervals for the means of per-sample columns, from shared resamples of the samples.
 
     Parameters
     ----------
     values : (n, m) array
-        One column per statistic. inf is allowed: a resample that holds such a sample has mean inf.
+        One column per statistic. inf is allowed; a resample that contains such a sample has mean inf.
     draws : int
         Number of resamples.
     rng : numpy.random.Generator
@@ -198,8 +199,8 @@ def bootstrap_intervals(
     Returns
     -------
     low, high : (m,) arrays
-        Order statistics of the resampled means. Sharing resamples pairs the columns: differences may be bootstrapped as
-        columns of their own.
+        Order statistics of the resampled means. Sharing resamples pairs the columns, so differences may be bootstrapped
+        as separate columns.
 
     References
     ----------

@@ -1,9 +1,9 @@
 """The mean NLL of softmax(beta * logits) as a function of the inverse temperature beta, with its derivatives.
 
-Arrays are checked before: logits (n, k) are finite (see `Masked`), targets are labels (n,) or rows of probabilities (n,
-k). With s = logits less their row's largest, the mean NLL at beta is mean(log sum exp(beta s)) - beta * linear: two
-terms of one sign, so nothing cancels. Sums are taken in float64, a block of rows at a time, so float32 logits are never
-copied in full.
+Arrays must already be checked: logits (n, k) are finite (see `Masked`), targets are labels (n,) or rows of
+probabilities (n, k). With s = logits minus their row's largest, the mean NLL at beta is mean(log sum exp(beta s)) -
+beta * linear, two terms of the same sign, so nothing cancels. Sums are taken in float64, a block of rows at a time, so
+float32 logits are never copied in full.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ cost more than turning the block around, so that they run across samples."""
 
 
 class DataSummary(NamedTuple):
-    """The sums that one pass over the data gives before any exponential is taken.
+    """The sums from one pass over the data, before any exponential is taken.
 
     linear : mean of the target's logit less its row's largest: at most 0, and 0 if and only if the data are separable.
     slope_at_zero : d NLL / d beta at beta = 0, where the softmax is uniform.
@@ -45,7 +45,7 @@ class Derivatives(NamedTuple):
     third: float
 
     def halley_step(self) -> float:
-        """Return the step x to the least NLL by Halley's rule, or Newton's if the third derivative misleads, or NaN."""
+        """Return the step x to the minimum NLL by Halley's rule, Newton's if the third derivative misleads, or NaN."""
         if not self.curvature > 0:
             return math.nan
         damping = 1 - self.slope * self.third / self.curvature / (2 * self.curvature)
@@ -59,12 +59,12 @@ class Derivatives(NamedTuple):
 
 
 def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
-    """Return what a fit needs to know first.
+    """Return the sums that a fit needs first.
 
     Raises
     ------
     SpecError
-        If logits of a row differ by more than float64 can hold.
+        If logits in a row differ by more than float64 can represent.
     """
     picked, total, lowest = [], [], 0.0
     with np.errstate(over="ignore", invalid="ignore"):
@@ -89,11 +89,12 @@ FAR = 1e100
 
 @dataclass(frozen=True)
 class Masked:
-    """Logits in which some are -inf, made finite so that the curve stays what it is.
+    """Logits of which some were -inf, made finite without changing the curve.
 
-    All are shifted and divided by the largest difference `unit` of two finite logits of a row. A class that is ruled
-    out then lies so far below that exp(beta s) is 0 at each beta that a fit can meet, and so is its part in every
-    derivative. At beta = 0 the softmax is uniform over the others: `summary` and `nll_at_zero` say so.
+    All are shifted and divided by `unit`, the largest difference between two finite logits in a row. A ruled-out class
+    is then placed so low that exp(beta s) is 0 at every beta that a fit can reach, as is its contribution to every
+    derivative. At beta = 0 the softmax is uniform over the other classes, which `summary` and `nll_at_zero` account
+    for.
     """
 
     logits: np.ndarray
@@ -103,12 +104,12 @@ class Masked:
 
     @classmethod
     def of(cls, logits: np.ndarray, targets: np.ndarray) -> Masked | None:
-        """Return them; None if all logits are finite.
+        """Return the masked logits, or None if all logits are finite.
 
         Raises
         ------
         SpecError
-            If a target has mass on a class that is ruled out, or logits differ by more than float64 can hold.
+            If a target has mass on a ruled-out class, or logits differ by more than float64 can represent.
         """
         if np.isfinite(logits.min()):
             return None
@@ -164,33 +165,33 @@ def derivatives(logits: np.ndarray, linear: float, beta: float) -> Derivatives:
 
 
 def slope_rounding(classes: int, slope: float, linear: float) -> float:
-    """Return how far a slope, mean E[u] - `linear`, may be from the true one: both terms are sums of one sign.
+    """Return how far a slope, mean E[u] - `linear`, may be from the true one; the terms of each sum have the same sign.
 
-    Each is known to some units in its last place, a sum over classes to as many as it has terms at most.
+    Each is accurate to a few units in the last place, and a sum over classes to at most as many as it has terms.
     """
     return (16 + classes) * 2.0**-53 * (abs(slope + linear) + abs(linear))
 
 
 def limit_of_separable(logits: np.ndarray) -> float:
-    """Return the NLL's limit as beta grows on separable data: mean log of how many logits tie for the largest."""
+    """Return the NLL's limit as beta grows on separable data: the mean log of how many logits tie for the largest."""
     ties = (np.count_nonzero(logits[b] == logits[b].max(axis=1, keepdims=True), axis=1) for b in blocks(*logits.shape))
     return float(np.log(np.concatenate(list(ties))).mean())
 
 
 def _fit_blocks(logits: np.ndarray) -> Iterator[slice]:
-    """Return the blocks of a fit; its temporaries take some 26 bytes per element.
+    """Return the blocks of a fit, whose temporaries take about 26 bytes per element.
 
-    That is a fifth of float32 logits from 2 MiB on. (With few classes or samples, one number per row or class isn't
-    little in comparison.)
+    That is a fifth of the size of float32 logits of 2 MiB or more. (With few classes or samples, one number per row or
+    class isn't negligible in comparison.)
     """
     rows, classes = logits.shape
     return blocks(rows, classes, min(BLOCK, max(1 << 14, logits.size // 40)))
 
 
 def _shifted(block: np.ndarray) -> np.ndarray:
-    """Return a block of logits turned around, float64 (k, samples), each sample's largest subtracted.
+    """Return a transposed block of logits, float64 (k, samples), minus each sample's largest.
 
-    Its memory is laid out so that reductions over the classes are quick.
+    Its memory layout makes reductions over the classes fast.
     """
     shifted = np.array(block.T, dtype=np.float64, order="C" if len(block.T) < MANY_CLASSES else "F")
     shifted -= shifted.max(axis=0)
@@ -198,5 +199,5 @@ def _shifted(block: np.ndarray) -> np.ndarray:
 
 
 def _sum(parts: Sequence[float]) -> float:
-    """Return the exact sum, rounded once; or what addition gives if one of `parts` is not finite."""
+    """Return the exact sum, rounded once, or the result of plain addition if one of `parts` is not finite."""
     return math.fsum(parts) if all(map(math.isfinite, parts)) else float(sum(parts))

@@ -1,13 +1,13 @@
-"""Closed forms for the overlap distribution: how far temperature scaling (TS) can still go, as classes grow.
+"""Closed forms for the overlap distribution: how much temperature scaling (TS) can still do as classes grow in number.
 
-The distribution: k classes in groups of m. A class has a region of its own; a group shares one. A draw falls into the
-shared regions with probability beta, there any class of the group with equal probability (or with given shares), and
-otherwise into the own region of a class, all k alike. So the posterior is one-hot on own regions, 1/m for each class of
-the group on shared ones, and its entropy is beta log m on average.
+The distribution has k classes in groups of m. Each class has its own region, and each group shares one. With
+probability beta a draw falls into a shared region, where every class of the group is equally likely (or has a given
+share); otherwise it falls into the own region of one of the k classes, all equally likely. So the posterior is one-hot
+on own regions and 1/m for each class of the group on shared ones, and its mean entropy is beta log m.
 
 All divergences are E KL(P(y | x) || model), in nats; an expected NLL is the divergence plus that entropy. Derivations
-are in docs/theory.md. Only numpy is needed. The setting is that of arXiv 2306.00740, section 4; the two-level reduction
-is our own.
+are in docs/theory.md. Needs only numpy. The setting is that of arXiv 2306.00740, section 4; the two-level reduction is
+our own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from halobench.core.errors import require
 
-STEPS = 200  # halvings (and doublings before them) of the search for a temperature: to the last bit of a float64
+STEPS = 200  # halvings (and doublings before them) in the search for a temperature, to the last bit of a float64
 
 
 def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None) -> float:
@@ -46,7 +46,7 @@ def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None)
 
 
 def uniform_kl(classes: int, beta: float, group: int) -> float:
-    """Return the KL of the uniform guess 1/k, with equal shares: log k - beta log m, in nats.
+    """Return the KL of the uniform guess 1/k with equal shares, log k - beta log m, in nats.
 
     This is what "no better than random" means.
 
@@ -62,14 +62,14 @@ def uniform_kl(classes: int, beta: float, group: int) -> float:
 def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarray | None = None) -> float:
     """Return the KL of the one-hot nearest-neighbour interpolator at its best temperature, in nats.
 
-    It gives 1 - e to the label of the nearest training sample and e / (k - 1) to each other class. That label is wrong
-    with probability b = beta (1 - sum of squared shares), whatever the training set, as long as each region holds a
-    training sample and regions lie apart. The best e is b, which gives
+    It assigns 1 - e to the label of the nearest training sample and e / (k - 1) to each other class. That label is
+    wrong with probability b = beta (1 - sum of squared shares), whatever the training set, as long as each region
+    contains a training sample and regions are well separated. The best e is b, which gives
 
         KL = H(b) + b log(k - 1) - beta H(shares),   H(b) = -b log b - (1 - b) log(1 - b)
 
-    and grows like b log k: for equal shares b = beta (m - 1) / m. With one region for all classes (m = k) the last term
-    grows as fast, and KL tends to H(beta).
+    and grows like b log k; for equal shares, b = beta (m - 1) / m. With one region for all classes (m = k) the last
+    term grows just as fast, and KL tends to H(beta).
 
     Parameters
     ----------
@@ -102,14 +102,15 @@ def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarr
 def partner_kl(classes: int, beta: float, group: int, shares: np.ndarray | None = None) -> float:
     """Return the KL of the one-hot nearest-neighbour interpolator after the best map of its logits, in nats.
 
-    One-hot logits show the neighbour's label a alone, so the best map answers P(y | a): it knows how often a is wrong
-    and which classes share a region with it, and spreads the doubt over these m - 1 partners. For equal shares, with
-    b = beta (m - 1) / m,
+    One-hot logits show only the neighbour's label a, so the best map predicts P(y | a): it knows how often a is wrong
+    and which classes share a region with it, and spreads the remaining mass over these m - 1 partners. For equal
+    shares, with b = beta (m - 1) / m,
 
         KL = H(b) + b log(m - 1) - beta log m,
 
-    where temperature scaling leaves `nearest_neighbour_kl`, with k - 1 for m - 1: the growth in k is gone, and the
-    difference is b log((k - 1) / (m - 1)). What is left only other features of x, so other training, can repair.
+    whereas temperature scaling leaves `nearest_neighbour_kl`, with k - 1 in place of m - 1. So the growth in k is gone,
+    and the difference is b log((k - 1) / (m - 1)). The rest can be repaired only by other features of x, i.e. by
+    different training.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def partner_kl(classes: int, beta: float, group: int, shares: np.ndarray | None 
     """
     _check(classes, beta, group)
     p = _shares(group, shares)
-    # P(y, a) of a group's classes: a itself on own regions, two draws from the shares on the shared one.
+    # P(y, a) for a group's classes: a itself on own regions, two draws from the shares on the shared one.
     joint = (1 - beta) * np.eye(len(p)) / len(p) + beta * np.outer(p, p)
     given_neighbour = joint / joint.sum(axis=1, keepdims=True)
     return float(-np.sum(joint * np.log(given_neighbour)) - posterior_entropy(beta, group, shares))
@@ -150,22 +151,22 @@ def two_level_kl(
 ) -> np.ndarray | float:
     """Return the KL of a classifier with two-level logits at its best temperature, KL*, in nats.
 
-    On an own region the class stands g0 above all others; on a shared region the top class of the group stands g1, its
-    m - 1 partners g2 above the other k - m classes. With t = 1/T,
+    On an own region the class is g0 above all others; on a shared region the group's top class is g1, and its m - 1
+    partners are g2, above the other k - m classes. With t = 1/T,
 
         KL(t) = (1 - beta) log(1 + (k - 1) exp(-t g0))
                 + beta [log(exp(t g1) + (m - 1) exp(t g2) + k - m) - t (g1 + (m - 1) g2) / m - log m]
 
     is convex; KL* is its infimum over t >= 0. Only the ratios g0 : g1 : g2 matter. `nearest_neighbour_kl` is the case
-    g0 = g1, g2 = 0; at g1 = g2 (partners level with the top) KL* is 0, reached as T falls to 0, if g0 > 0.
+    g0 = g1, g2 = 0; at g1 = g2 (partners level with the top) KL* is 0 if g0 > 0, reached as T falls to 0.
 
     Parameters
     ----------
     classes, beta, group
         k, a multiple of m; the mass of the shared regions, in (0, 1); m, at least 2.
     own_gap, top_gap, partner_gap
-        g0, g1 and g2, in logits, finite, g1 >= g2. For m = k there is no rest, and only g1 - g2 matters. These, as the
-        others, can be arrays that broadcast against one another.
+        g0, g1 and g2, in logits, finite, g1 >= g2. For m = k there is no rest, and only g1 - g2 matters. Like the
+        others, these can be arrays that broadcast against one another.
 
     Returns
     -------
@@ -184,7 +185,7 @@ def two_level_kl(
     """
     values = _two_level_values(classes, beta, group, own_gap, top_gap, partner_gap)
     best = _least(lambda t: _two_level_slope_at(t, *values), values[0].shape)
-    # The optimum may lie at infinity, where the search stops at the largest t that it tried: KL is level there.
+    # The optimum may be at infinity; the search then stops at the largest t that it tried, where KL is flat.
     least = np.maximum(_two_level_at(best, *values), 0.0)
     return float(least) if least.ndim == 0 else least
 
@@ -200,13 +201,13 @@ def two_level_slope(
 
     With D = (1 - 1/m) (1 - rho), rho = g2 / g1 in [0, 1], and r = g0 / g1, it is beta D for r >= 1. Own regions that
     are less certain than shared ones (r < 1) either stay unresolved or force a lower temperature on both, whichever
-    costs less: min{(1 - beta) (1 - r) + beta D, beta D / r}. The limit is approached like (m - 1) k^(rho - 1): slowly
-    near rho = 1.
+    costs less: min{(1 - beta) (1 - r) + beta D, beta D / r}. The limit is approached like (m - 1) k^(rho - 1), so
+    slowly near rho = 1.
 
     Raises
     ------
     SpecError
-        If a value is out of its range: here gaps must be positive, but for `partner_gap`, which is in [0, top_gap].
+        If a value is out of its range; here gaps must be positive, except `partner_gap`, which must be in [0, top_gap].
 
     Examples
     --------
@@ -226,15 +227,15 @@ def two_level_slope(
 
 
 def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
-    """Return a bound on the KL, at a point of a region, of the ideal predictor of d-Mixup there: -log(1 - eta).
+    """Return a bound on the KL of the ideal d-Mixup predictor at a point of a region, -log(1 - eta).
 
-    It holds whatever k is.
+    It holds for any k.
 
-    `foreign` is eta, the expected weight that a mixture which lands on the point has on training samples of other
-    regions, in [0, 1). The samples of the region itself carry the labels of its posterior p, independently of their
-    place, so that the mixed target is (1 - eta) p plus a nonnegative rest, and KL(p || (1 - eta) p + rest) <=
-    -log(1 - eta). The greatest eta of a region gives a bound for all of it, and the mean over its mixtures one for the
-    best prediction that is constant there; the mean KL of one that isn't may be above that.
+    `foreign` is eta, in [0, 1): the expected weight that a mixture landing on the point has on training samples of
+    other regions. The region's own samples have labels from its posterior p, independently of their position, so the
+    mixed target is (1 - eta) p plus a nonnegative rest, and KL(p || (1 - eta) p + rest) <= -log(1 - eta). The largest
+    eta in a region gives a bound for all of it, and the mean over its mixtures gives one for the best prediction that
+    is constant there; the mean KL of a prediction that isn't constant may exceed that.
 
     Raises
     ------
@@ -269,8 +270,8 @@ def _two_level_values(*values: np.ndarray | float) -> tuple[np.ndarray, ...]:
 def _shared_logits(
     t: np.ndarray, k: np.ndarray, m: np.ndarray, top: np.ndarray, partner: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the log of the unnormalised mass of the top class, its partners together, and the rest together."""
-    with np.errstate(divide="ignore"):  # log 0 = -inf: if m = k there is no rest
+    """Return the log of the unnormalised mass of the top class, of all its partners, and of all the rest."""
+    with np.errstate(divide="ignore"):  # log 0 = -inf, because there is no rest if m = k
         return t * top, t * partner + np.log(m - 1), np.log(k - m) + np.zeros_like(t)
 
 
@@ -288,7 +289,7 @@ def _two_level_at(
     top: np.ndarray,
     partner: np.ndarray,
 ) -> np.ndarray:
-    """Return KL(t). Terms that grow with t are subtracted before logarithms, so that none is lost at large t."""
+    """Return KL(t). Terms that grow with t are subtracted before taking logarithms, so none is lost at large t."""
     certain = np.logaddexp(0.0, np.log(k - 1) - t * own_gap)
     mean = t * (top + (m - 1) * partner) / m
     logits = _shared_logits(t, k, m, top, partner)
@@ -314,9 +315,9 @@ def _two_level_slope_at(
 
 
 def _least(slope: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Return the t >= 0 at which a convex function is least, by halving on its slope's sign.
+    """Return the t >= 0 that minimises a convex function, by bisection on the sign of its slope.
 
-    If the function only falls, return a large t.
+    If the function only decreases, return a large t.
     """
     low, high = np.zeros(shape), np.ones(shape)
     for _ in range(64):
@@ -353,7 +354,7 @@ def _check_shared(beta: np.ndarray | float, group: np.ndarray | int) -> None:
 
 
 def _check(classes: np.ndarray | int, beta: np.ndarray | float, group: np.ndarray | int) -> None:
-    """Raise SpecError as `_check_shared`, or on a k that is no multiple of m."""
+    """Raise SpecError as in `_check_shared`, or on a k that isn't a multiple of m."""
     _check_shared(beta, group)
     classes, group = np.broadcast_arrays(np.asarray(classes, dtype=float), np.asarray(group, dtype=float))
     fine = (classes >= group) & (classes % group == 0)

@@ -1,4 +1,4 @@
-"""The temperature as the paper's released code fits it.
+"""The temperature as fitted by the paper's released code.
 
 Configurations call this fit ``paper``, specs and tables ``released``.
 """
@@ -16,15 +16,15 @@ from halobench.calibration.temperature_scaling import TemperatureFit
 
 
 def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """Fit the temperature at which the paper's released code stops: a parity variant, rarely near the optimum.
+    """Fit the temperature at which the paper's released code stops, for parity; it is rarely near the optimum.
 
-    That code runs one step of torch's LBFGS on T from T = 1: learning rate 0.01, 20 iterations, no line search, history
-    100, tolerances 1e-7 (gradient) and 1e-9 (change). For a single parameter the two-loop recursion is the secant step
-    through the latest accepted pair, which is what runs here, in float64. T moves by about 1% of a secant step per
-    iteration. On a few hundred samples or more, with an optimum above about 0.7, it ends within 0.88 to 1.11
-    wherever that is. With an optimum of about 0.54 to 0.69, that of an underconfident model, the NLL as a function of T
-    has its inflection near T = 1, where secant steps are huge: it can then end anywhere, below 0 too, however many
-    samples there are. So it can on a few dozen samples. `converged` is then false.
+    That code runs one step of torch's LBFGS on T from T = 1, with learning rate 0.01, 20 iterations, no line search,
+    history 100 and tolerances 1e-7 (gradient) and 1e-9 (change). For a single parameter the two-loop recursion is the
+    secant step through the latest accepted pair, which is computed here, in float64. T moves by about 1% of a secant
+    step per iteration. On a few hundred samples or more, with an optimum anywhere above about 0.7, T ends between 0.88
+    and 1.11. With an optimum of about 0.54 to 0.69, as for an underconfident model, the NLL as a function of T has its
+    inflection near T = 1, where secant steps are huge; T can then end anywhere, even below 0, however many samples
+    there are. The same can happen on a few dozen samples. `converged` is then false.
 
     Parameters
     ----------
@@ -35,9 +35,9 @@ def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     Returns
     -------
     TemperatureFit
-        T as the optimiser left it. Nothing in it keeps T above 0; dividing by a negative T turns the ranking of classes
-        around. NaN if a logit is -inf, as in that code: its gradient is NaN. `separable` describes the data, as in the
-        exact fit.
+        T as the optimiser left it. Nothing keeps T above 0, and dividing by a negative T reverses the ranking of
+        classes. T is NaN if a logit is -inf, as in that code, because the gradient is NaN. `separable` describes the
+        data, as in the exact fit.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 
 
 def fit_as_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """Fit the temperature as `fit_released` does, to arrays that were checked before."""
+    """Fit the temperature as `fit_released` does, to arrays that are already checked."""
     if (masked := Masked.of(logits, targets)) is not None:
         separable = masked.summary.linear == 0 and masked.summary.slope_at_zero < 0
         return TemperatureFit(math.nan, math.nan, math.nan, math.nan, False, separable)
@@ -58,7 +58,7 @@ def fit_as_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 
     def loss_and_slope(T: float) -> tuple[float, float]:
         curve = derivatives(logits, summary.linear, 1 / T)
-        return curve.nll, -curve.slope / T  # d NLL / d T, from that with respect to a relative step of 1 / T
+        return curve.nll, -curve.slope / T  # d NLL / d T, from the derivative with respect to a relative step of 1 / T
 
     T = _lbfgs(loss_and_slope, 1.0)
     curve = derivatives(logits, summary.linear, 1 / T)
@@ -79,7 +79,7 @@ def _lbfgs(
     for iteration in range(1, max_iter + 1):
         if iteration > 1:
             change, step = slope - slope_before, direction * rate
-            if change * step > 1e-10:  # a pair of less curvature is not remembered
+            if change * step > 1e-10:  # a pair with less curvature is not stored
                 inverse_curvature = step / change
             direction, rate, slope_before = -inverse_curvature * slope, lr, slope
         if slope * direction > -1e-9:

@@ -1,32 +1,32 @@
-"""Partner scaling: recalibrate with the classes that validation samples of the same prediction turned out to have.
+"""Partner scaling: recalibrate with the labels of validation samples that had the same prediction.
 
-Temperature scaling (TS) can say how likely a prediction is wrong, but must spread that doubt as the logits do, over
-all other classes. Partner scaling knows from the confusions of the validation samples which classes they are. With a
-the predicted class, u_j = beta (z_j - z_a) at TS's inverse temperature beta, and h = 2 gap / (gap + mean gap), in which
-the gap is that between the two largest logits,
+Temperature scaling (TS) can say how likely a prediction is to be wrong, but must spread that probability over all other
+classes as the logits do. Partner scaling knows from confusions among the validation samples which classes are likely.
+Let a be the predicted class, u_j = beta (z_j - z_a) at TS's inverse temperature beta, and h = 2 gap / (gap + mean gap),
+where gap is the difference between the two largest logits. Then
 
     which other class:     P(j | not a) ~ exp(w0 u_j + (w1 + w2 h) L_aj),    L_aj = log(1 + (k - 1) R_aj / r)
     whether the top class: log P(a) / P(not a) = v0 t + v1 + v2 h + v3 m + c_a
 
-R_aj counts validation samples of prediction a and label j, with those of prediction j and label a if that predicts
-better; r is the strength of the uniform prior that they are smoothed with. t is TS's log-odds of the top class, and m
+R_aj counts validation samples with prediction a and label j, plus those with prediction j and label a if that predicts
+better; r is the strength of the uniform prior that smooths these counts. t is TS's log-odds of the top class, and m is
 the mean of u_j under P(j | not a). With w = (1, 0, 0), v = (1, 0, 0, 0) and c = 0 this is TS.
 
-The likelihood is the product of both parts, and each is convex in its numbers, with a ridge towards TS that makes the
-optimum finite and unique on any data, separable ones included. For w a sample's own label is left out of the counts
-that it sees; for v and c the counts are those of other folds of the samples.
+The likelihood is the product of both parts, and the negative log of each is convex in its parameters, with a ridge
+towards TS that makes the optimum finite and unique on any data, even separable data. For w, a sample's own label is
+left out of the counts that it sees; for v and c, the counts come from other folds of the samples.
 
-What is proved: the gradient bounds how far each part is from its optimum (`halobench.calibration.convex`), and so the
-NLL with samples left out of their own counts, which is what is minimised, is at most that of TS, if TS has an optimum.
-What is not: that the NLL is below that of TS on other samples (if errors are few, it may be above it by some
-hundredths). r and the symmetry are the best of a grid, judged by a part of the samples if there are very many.
+It is proved that the gradient bounds how far each part is from its optimum (`halobench.calibration.convex`), so the
+minimised NLL, in which samples are left out of their own counts, is at most that of TS if TS has an optimum. It is not
+proved that the NLL is below that of TS on other samples; with few errors, it may be a few hundredths higher. r and the
+symmetry are the best of a grid, evaluated on part of the samples if there are very many.
 
 References
 ----------
 G. Kerrigan, P. Smyth, M. Steyvers, "Combining Human Predictions with Model Probabilities via Confusion Matrices and
-Calibration", NeurIPS 2021: the same product of calibrated probabilities and a confusion matrix, that of a human.
-A. Le Coz, S. Herbin, F. Adjed, "Confidence Calibration of Classifiers with Many Classes", NeurIPS 2024: the part that
-is about the top class alone. docs/related.md says which methods are related.
+Calibration", NeurIPS 2021: the same product of calibrated probabilities and a confusion matrix, but a human's. A. Le
+Coz, S. Herbin, F. Adjed, "Confidence Calibration of Classifiers with Many Classes", NeurIPS 2024: the part about the
+top class only. docs/related.md lists related methods.
 """
 
 from __future__ import annotations
@@ -72,22 +72,23 @@ class PartnerFit:
     Attributes
     ----------
     which : (3,) array
-        w of the module's first formula: of the logits, of log counts, of log counts times h.
+        w in the module's first formula: weights of the logits, the log counts, and the log counts times h.
     top, classes : (4,) and (k,) arrays
-        v and c of its second: of TS's log-odds, constant, of h, of the likely other class's logit; of each class.
+        v and c in the second: weights of TS's log-odds, a constant, h and the likely other class's logit; one per
+        class.
     confusions : (k, k) array
-        R: validation samples by predicted class and label, 0 on the diagonal; with their transpose if `symmetric`.
+        R, validation samples by predicted class and label, 0 on the diagonal; plus its transpose if `symmetric`.
     prior : float
         r, in samples per class.
     symmetric : bool
     beta, mean_gap : float
-        TS's inverse temperature, of labels smoothed by 1 / (n + 1) if TS has no optimum; the mean gap in logits.
+        TS's inverse temperature, for labels smoothed by 1 / (n + 1) if TS has no optimum; the mean gap in logits.
     nll : float
-        Mean NLL on the samples that it was fitted to, each left out of the counts that it sees, in nats.
+        Mean NLL in nats on the samples that it was fitted to, each left out of the counts that it sees.
     gradient : float
-        The largest norm of the two gradients of the mean objective.
+        The larger of the norms of the two gradients of the mean objective.
     excess : float
-        By how much the mean objective lies above its least value at most, in nats.
+        The most by which the mean objective can exceed its minimum, in nats.
     converged : bool
     keep_top : bool
         Whether the predicted class stays the most likely one.
@@ -108,12 +109,12 @@ class PartnerFit:
     keep_top: bool = False
 
     def predict_proba(self, logits: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities (n, k), float64, rows of sum 1, for finite logits (n, k).
+        """Return calibrated probabilities (n, k), float64, whose rows sum to 1, for finite logits (n, k).
 
         Raises
         ------
         SpecError
-            If they are not finite or not (n, k) with the k of the fit.
+            If the logits are not finite or not (n, k) with the fit's k.
         """
         logits = check_logits(logits)
         k = len(self.confusions)
@@ -122,7 +123,7 @@ class PartnerFit:
         return np.exp(probabilities, out=probabilities)
 
     def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Return log probabilities (n, k), float64, for logits that were checked before."""
+        """Return log probabilities (n, k), float64, for logits that are already checked."""
         out = np.empty(logits.shape)
         table = _log_counts(self.confusions, self.prior)
         for rows in blocks(len(logits), logits.shape[1], WORK):
@@ -142,11 +143,12 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray, keep_top: bool = False) 
     Parameters
     ----------
     logits : (n, k) array
-        Finite. float32 is taken as it is.
+        Finite. float32 is used as is.
     labels : (n,) integers
         In [0, k). Classes may be missing, among labels and predictions alike.
     keep_top : bool
-        Keep the predicted class the most likely one, if need be by raising its probability. It changes no fit.
+        Keep the predicted class the most likely one, if necessary by raising its probability. It doesn't affect the
+        fit.
 
     Returns
     -------
@@ -155,12 +157,12 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray, keep_top: bool = False) 
     Raises
     ------
     SpecError
-        Probabilities in place of logits; logits that are not finite or not (n, k) with n >= 1 and k >= 2; labels of
-        another shape, type or range.
+        If probabilities are passed instead of logits; logits are not finite or not (n, k) with n >= 1 and k >= 2; or
+        labels have the wrong shape, type or range.
 
     Examples
     --------
-    Class 0 is taken for class 1 in a third of the samples, never for class 2; the logits don't show it:
+    A third of the samples predicted as class 0 belong to class 1 and none to class 2, which the logits don't show:
 
     >>> z = np.repeat([[5.0, 0.0, 0.0], [0.0, 0.0, 5.0]], 300, axis=0)
     >>> fit = fit_partner(z, np.r_[np.tile([0, 0, 1], 100), np.full(300, 2)])
@@ -175,7 +177,7 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray, keep_top: bool = False) 
 
 
 def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
-    """Fit partner scaling to arrays that were checked before."""
+    """Fit partner scaling to arrays that are already checked."""
     n, k = logits.shape
     ts = fit_exactly(logits, labels)
     beta = fit_smoothed(logits, labels) if ts.separable else ts.beta
@@ -202,7 +204,7 @@ def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
 
 
 class _Part(NamedTuple):
-    """A block of rows: u (rows, k), the predicted class of each, the gap, and the numbers of the rows in the block."""
+    """A block of rows: u (rows, k), each row's predicted class and gap, and the row numbers within the block."""
 
     u: np.ndarray
     top: np.ndarray
@@ -234,13 +236,13 @@ def _survey(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def _log_counts(confusions: np.ndarray | float, prior: float, k: int = 0) -> np.ndarray:
-    """Return L: log(1 + (k - 1) R / r), how much likelier than a class that was never seen."""
+    """Return L = log(1 + (k - 1) R / r), how much likelier a class is than one that was never seen."""
     k = k or len(np.atleast_1d(confusions))
     return np.log1p(confusions * ((k - 1) / prior))
 
 
 def _scores(part: _Part, table: np.ndarray, which: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """Return log P(j | not a), (rows, k), -inf at a, of log counts `table` (rows, k)."""
+    """Return log P(j | not a), (rows, k), -inf at a, from the log counts `table` (rows, k)."""
     scores = which[0] * part.u + (which[1] + which[2] * h)[:, None] * table
     scores[part.numbers, part.top] = -np.inf
     scores -= scores.max(axis=1, keepdims=True)
@@ -264,7 +266,7 @@ def _describe(part: _Part, table: np.ndarray, fit: PartnerFit) -> tuple[np.ndarr
 
 
 class _Wrong(NamedTuple):
-    """Samples whose top class is wrong, `rows` of logits and labels; the centre and the units of the ridge on w."""
+    """Samples whose top class is wrong (`rows` of logits and labels), and the centre and units of the ridge on w."""
 
     logits: np.ndarray
     labels: np.ndarray
@@ -273,13 +275,13 @@ class _Wrong(NamedTuple):
     units: np.ndarray
 
     def minimise(self, fit: PartnerFit, start: np.ndarray, tolerance: float = 1e-14) -> Optimum:
-        """Return the best w for the counts and the prior of `fit`."""
+        """Return the best w for the counts and prior of `fit`."""
         return minimise(lambda weights: self.objective(weights, fit), self.centre, self.units, start, tolerance)
 
     def objective(self, weights: np.ndarray, fit: PartnerFit) -> tuple[float, np.ndarray, np.ndarray]:
-        """Return the NLL of their labels, given that the top class is wrong, each sample left out of its own counts.
+        """Return the NLL of the labels given that the top class is wrong, leaving each sample out of its own counts.
 
-        A sum, with its gradient and its Hessian in w.
+        The NLL is a sum, returned with its gradient and Hessian in w.
         """
         counts = _log_counts(fit.confusions, fit.prior)
         nll, gradient, hessian = 0.0, np.zeros(3), np.zeros((3, 3))
@@ -307,7 +309,7 @@ class _Wrong(NamedTuple):
 
 
 def _left_out(table: np.ndarray, fit: PartnerFit, part: _Part, labels: np.ndarray) -> np.ndarray:
-    """Return log counts (rows, k) without each row's own label, if its top class is wrong; `table` is overwritten."""
+    """Return log counts (rows, k) without each row's own label if its top class is wrong; overwrites `table`."""
     wrong = np.flatnonzero(part.top != labels)
     y = labels[wrong]
     seen = fit.confusions[part.top[wrong], y] - 1
@@ -316,7 +318,7 @@ def _left_out(table: np.ndarray, fit: PartnerFit, part: _Part, labels: np.ndarra
 
 
 class _Top:
-    """The NLL of whether the top class is right, given features (n, 4) of its log-odds and the class, (n,)."""
+    """The NLL of whether the top class is right, given the features (n, 4) of its log-odds and the class (n,)."""
 
     def __init__(self, features: np.ndarray, top: np.ndarray, right: np.ndarray, k: int):
         self.features, self.top, self.right, self.k = features, top, right, k
@@ -324,7 +326,7 @@ class _Top:
         self.units = np.r_[np.where(units > 0, units, 1.0), np.full(k, math.sqrt(CLASS_RIDGE / RIDGE))]
 
     def value(self, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """Return the sum, its gradient and its Hessian in v and the classes' own terms, (4 + k,)."""
+        """Return the sum, its gradient and its Hessian in v and the per-class terms, (4 + k,)."""
         x, d = self.features, self.features.shape[1]
         odds = x @ weights[:d] + weights[d:][self.top]
         nll = float(np.logaddexp(0.0, odds).sum() - odds[self.right].sum())
@@ -340,7 +342,7 @@ class _Top:
 
 
 def _count(top: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Return the samples of each predicted class and label, (k, k), with 0 on the diagonal."""
+    """Return the number of samples by predicted class and label, (k, k), with 0 on the diagonal."""
     counts = np.zeros((k, k))
     np.add.at(counts, (top, labels), 1)
     np.fill_diagonal(counts, 0)
@@ -348,10 +350,10 @@ def _count(top: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
 
 
 def _cross_fitted(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, top: np.ndarray) -> np.ndarray:
-    """Return the features (n, 4) of samples, each with the counts of the other folds alone.
+    """Return the features (n, 4) of samples, each computed only with the counts of the other folds.
 
-    To leave out each sample by itself would show its label: counts would be short of a confusion exactly if it is one.
-    Folds take turns within each predicted class, in the order of the samples.
+    Leaving out only the sample itself would reveal its label, since one confusion would be missing from the counts
+    exactly if the sample is one. Within each predicted class, samples are assigned to folds in turn, in their order.
     """
     order = np.argsort(top, kind="stable")
     place = np.arange(len(top))
@@ -370,7 +372,7 @@ def _cross_fitted(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, top: 
 
 
 def _choose_prior(fit: PartnerFit, wrong: _Wrong) -> tuple[PartnerFit, np.ndarray]:
-    """Return the fit with the prior and the symmetry that predict best, and the weights w to start from."""
+    """Return the fit with the prior and symmetry that predict best, and the weights w to start from."""
     stride = max(1, len(wrong.rows) * wrong.logits.shape[1] // SEARCHED)
     some = wrong._replace(rows=wrong.rows[::stride])
     best, chosen, start = math.inf, fit, wrong.centre

@@ -1,4 +1,4 @@
-"""Calibrator-free predictors that trained models are compared with: Bayes, uniform, nearest neighbours."""
+"""Untrained reference predictors to compare models with: Bayes, uniform and nearest neighbours."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from halobench.storage.columns import METRICS_COLUMNS
 def references(
     inputs: Mapping[str, Any], arrays: Mapping[str, np.ndarray], spec: CalibrateSpec, seed: int
 ) -> Calibrated:
-    """Score predictors that are not trained, on the same data: ``bayes``, ``uniform`` and ``nearest``.
+    """Score the untrained predictors ``bayes``, ``uniform`` and ``nearest`` on the same data.
 
-    ``bayes`` predicts the posterior (no rows if it is unknown), ``uniform`` 1/k; both as calibrator ``none`` alone.
-    ``nearest`` gives all mass to the drawn label of the nearest training sample: ``none`` as it is (one miss makes its
-    NLL infinite), ``exact`` and ``oracle`` after temperature scaling of the one-hot vector as logits. ``released`` has
-    no meaning there, since that fit depends on the scale of the logits and a one-hot vector has none of its own;
-    plug-ins are left to trained models.
+    ``bayes`` predicts the posterior (no rows if it is unknown) and ``uniform`` predicts 1/k, both only with calibrator
+    ``none``. ``nearest`` puts all mass on the drawn label of the nearest training sample: as is for ``none`` (one miss
+    makes its NLL infinite), and after temperature scaling of the one-hot vector as logits for ``exact`` and ``oracle``.
+    ``released`` is meaningless here, since that fit depends on the scale of the logits and a one-hot vector has no
+    inherent scale; plug-ins are used only for trained models.
 
     Parameters
     ----------
     inputs : mapping of split to (n, D) array
-        Normalised pixels, or anything with the shape, length and slices of an array.
+        Normalised pixels, or anything that has a shape and length and supports slicing like an array.
     arrays : mapping of name to array
-        As for `calibrate`, without logits.
+        As for `calibrate`, but without logits.
     spec : CalibrateSpec
     seed : int
 
     Returns
     -------
     Calibrated
-        As from `calibrate`; a leading column ``model`` (in `fits` a key) names the predictor.
+        As from `calibrate`, with a leading column ``model`` (a key in `fits`) for the predictor.
 
     Raises
     ------
     SpecError
-        If an array is missing or has another shape than it should.
+        If an array is missing or has the wrong shape.
     """
     k = _classes(arrays)
     regions = SampleRegions.read(arrays, SPLITS)
@@ -70,7 +70,7 @@ def references(
 
 
 def _logarithms(probabilities: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray] | None:
-    """Return log probabilities by split, -inf of 0; None if those of a split are unknown."""
+    """Return log probabilities by split, -inf for 0; None if those of any split are unknown."""
     rows = {split: each for split, each in probabilities.items() if each is not None}
     if len(rows) < len(probabilities):
         return None
@@ -87,9 +87,9 @@ def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def nearest(queries: np.ndarray, samples: np.ndarray, block: int = 256, room: int = 2**28) -> np.ndarray:
     """Return the index of the nearest of `samples` (n, D) to each of `queries` (m, D), int64 (m,).
 
-    Distances are Euclidean and come from products, abs(q - p)^2 / 2 = abs(q)^2 / 2 - q.p + abs(p)^2 / 2, whose first
-    term is the same for all samples; both sets are centred first, which keeps the cancellation small. Of equal
-    distances the first wins. Both may be anything that has a length and a shape and supports slicing; samples are read
+    Distances are Euclidean and computed from products, abs(q - p)^2 / 2 = abs(q)^2 / 2 - q.p + abs(p)^2 / 2, where the
+    first term is the same for all samples; both sets are centred first, which keeps cancellation small. The first of
+    equally near samples wins. Both may be anything that has a length and a shape and supports slicing; samples are read
     `room` bytes at a time.
     """
     step = max(block, room // (4 * samples.shape[1]))
@@ -114,7 +114,7 @@ def nearest(queries: np.ndarray, samples: np.ndarray, block: int = 256, room: in
 
 
 def _classes(arrays: Mapping[str, np.ndarray]) -> int:
-    """Return the number of classes, without logits: from the posterior, else from the largest label."""
+    """Return the number of classes without using logits, from the posterior or else the largest label."""
     for name in ("transition", "test.posterior", "regions.posterior"):
         if name in arrays:
             return read_array(arrays, name).shape[-1]
@@ -124,7 +124,7 @@ def _classes(arrays: Mapping[str, np.ndarray]) -> int:
 def _nearest_votes(inputs: Mapping[str, Any], targets: Targets, k: int) -> dict[str, np.ndarray]:
     """Return the one-hot drawn label of the nearest training sample, float64 (n, k) by split.
 
-    A training sample is its own nearest.
+    A training sample is its own nearest neighbour.
     """
     votes, labels = {}, targets["train"]["drawn"]
     for split in SPLITS:

@@ -1,6 +1,6 @@
-"""Score own and shared regions apart, and measure the gaps that describe two-level logits.
+"""Score own and shared regions separately, and measure the gaps that describe two-level logits.
 
-`halobench.calibration.overlap_theory` defines regions, and has what the gaps predict.
+`halobench.calibration.overlap_theory` defines regions and derives what the gaps predict.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from halobench.calibration.overlap_theory import two_level_kl
 from halobench.core.errors import require
 from halobench.data.distribution import Regions
 
-FLAT = 1e-9  # an inverse temperature, times logits, at which a mean is exact enough
+FLAT = 1e-9  # below this inverse temperature (times logits), the mean is accurate enough
 GAPS = ("gap_own", "gap_top", "gap_partner", "rho", "partner_second", "kl_two_level")
 
 
 @dataclass(frozen=True)
 class SampleRegions:
-    """The regions of a distribution, and the one that each sample of each split lies in.
+    """The regions of a distribution, and the region that each sample of each split lies in.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class SampleRegions:
 
     @classmethod
     def read(cls, arrays: Mapping[str, np.ndarray], splits: tuple[str, ...]) -> SampleRegions | None:
-        """Read and check the regions in a cell's arrays; None if there are no regions.
+        """Read and check the regions in a cell's arrays; return None if there are none.
 
         Parameters
         ----------
@@ -46,7 +46,7 @@ class SampleRegions:
         Raises
         ------
         SpecError
-            If one of these arrays is missing or has another shape than it should.
+            If one of these arrays is missing or has the wrong shape.
         """
         if "regions.posterior" not in arrays:
             return None
@@ -71,11 +71,11 @@ class SampleRegions:
         return self.distribution.posterior[self.index[split]]
 
     def shared(self, split: str) -> np.ndarray:
-        """Return True for samples of regions that more than one class draws from, bool (n,)."""
+        """Return True for samples in regions that more than one class draws from, bool (n,)."""
         return self.distribution.shared[self.index[split]]
 
     def means(self, split: str, values: np.ndarray) -> dict[str, float]:
-        """Return means of values (n,) over own and over shared regions; NaN if a split has no such sample."""
+        """Return the means of values (n,) over own and over shared regions; NaN if a split has no such samples."""
         shared = self.shared(split)
         return {name: _mean(values[mask]) for name, mask in (("own", ~shared), ("shared", shared))}
 
@@ -83,7 +83,7 @@ class SampleRegions:
 def scores(
     samples: Mapping[str, np.ndarray], regions: SampleRegions, split: str, labels: str
 ) -> dict[str, np.ndarray | float]:
-    """Return what is reported in addition to the scores of a split's samples, judged by `labels`.
+    """Return the additional scores reported for a split's samples, scored against `labels`.
 
     Parameters
     ----------
@@ -94,8 +94,8 @@ def scores(
     Returns
     -------
     dict
-        By the posterior, ``kl_own`` and ``kl_shared``, and ``kl_per_log_k`` of each sample, (n,); of training samples
-        by their drawn labels, ``error_own`` and ``error_shared``.
+        Against the posterior, ``kl_own`` and ``kl_shared``, and ``kl_per_log_k`` of each sample, (n,); for training
+        samples against their drawn labels, ``error_own`` and ``error_shared``.
     """
     if labels == "noisy":
         apart = regions.means(split, samples["kl"])
@@ -110,29 +110,29 @@ def scores(
 def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "test") -> dict[str, float]:
     """Return the mean gaps of logits (n, k) on a split, and the KL that two-level logits with these gaps would have.
 
-    Gaps are over the level of the other classes: the one logit that, had they all the same, would leave them the mass
-    that they have at the temperature 1 / `beta`, log mean exp(beta z) / beta. It lies above their mean, since the
-    largest of them take most of the mass.
+    Gaps are measured from the level of the other classes, log mean exp(beta z) / beta: the common logit that would give
+    them the same total mass at the temperature 1 / `beta`. It is above their mean, since the largest logits take most
+    of the mass.
 
     Parameters
     ----------
     logits : (n, k) array
     beta : float
-        Inverse of the temperature that is fitted to them, at least 0 (then the level is the mean) or infinite (the
-        largest).
+        Inverse of the temperature fitted to the logits, at least 0; the level is the mean if 0, and the largest if
+        infinite.
     regions : SampleRegions
     split : str
 
     Returns
     -------
     dict
-        ``gap_own``: on own regions, the class's logit over all others. On shared regions, over the classes outside the
-        group: ``gap_top``, the group's largest logit, and ``gap_partner``, the mean of its others; ``rho``, their ratio
-        partner / top; ``partner_second``, the share of samples for which the classes of the group are the m with the
+        ``gap_own``: on own regions, the class's logit above all others. On shared regions, above the classes outside
+        the group: ``gap_top``, the group's largest logit, and ``gap_partner``, the mean of its other logits; ``rho``,
+        the ratio partner / top; ``partner_second``, the share of samples for which the group's classes have the m
         largest logits. ``kl_two_level``: `halobench.calibration.overlap_theory.two_level_kl` of the gaps, at the
-        distribution's own beta. If the group is all classes, none is outside: partners are then the level that others
-        are measured from, and rho is NaN. NaN throughout if a split has no shared or no own sample, or the posterior
-        isn't two-level (label noise, unequal shares).
+        distribution's own beta. If the group is all classes, none is outside; gaps are then measured from the partners'
+        level, and rho is NaN. All are NaN if a split has no shared or no own samples, or the posterior isn't two-level
+        (label noise, unequal shares).
     """
     distribution, shared = regions.distribution, regions.shared(split)
     group = _group_size(distribution)
@@ -159,7 +159,7 @@ def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "
 
 
 def _level(logits: np.ndarray, others: np.ndarray, beta: float) -> np.ndarray:
-    """Return the one logit that leaves the classes in `others`, bool (n, k), the mass they have at 1 / beta, (n,)."""
+    """Return the common logit (n,) that gives the classes in `others`, bool (n, k), the same mass at 1 / beta."""
     masked = np.where(others, logits, -np.inf)
     top = masked.max(axis=1)
     if not np.isfinite(beta):
@@ -171,7 +171,7 @@ def _level(logits: np.ndarray, others: np.ndarray, beta: float) -> np.ndarray:
 
 
 def _group_size(regions: Regions) -> int | None:
-    """Return how many classes share a region; None unless the posterior is one-hot on own regions, even on shared."""
+    """Return how many classes share a region; None unless posteriors are one-hot on own and uniform on shared ones."""
     sizes = (regions.posterior > 0).sum(axis=1)
     even = np.isclose(regions.posterior.max(axis=1), 1 / sizes).all()
     shared = sizes[regions.shared]
@@ -181,5 +181,5 @@ def _group_size(regions: Regions) -> int | None:
 
 
 def _mean(values: np.ndarray) -> float:
-    """Return the mean, NaN of nothing."""
+    """Return the mean, or NaN if there are no values."""
     return float(np.mean(values)) if len(values) else math.nan

@@ -1,19 +1,19 @@
-"""The repair ladder: what noise, training, a richer map of the logits and a temperature answer for in a model's NLL.
+"""The repair ladder: a model's NLL split into noise, training, a richer map of the logits and a temperature.
 
     NLL = noise + training + richer_map + temperature
 
-- noise, H(Y | X): what no classifier gets below, if the posterior is known.
-- training: from there to the best map of the logits, E[P(y | x) | logits]. No calibration repairs it, since the logits
-  don't show it (the grouping loss of Perez-Lebel et al.).
+- noise, H(Y | X): the lowest NLL that any classifier can reach, if the posterior is known.
+- training: from there to the best map of the logits, E[P(y | x) | logits]. No calibration can repair it, since the
+  logits don't contain it (the grouping loss of Perez-Lebel et al.).
 - richer_map: from there to the best temperature.
 - temperature: from there to the logits as they are.
 
 The best map is unknown. It is estimated from above by maps that are fitted to some folds of the samples and scored on
-the others: the expected NLL of any such map is at least that of the best one. So `training` is too large on average and
-`richer_map` too small, both by what the maps still miss. (The best of four families is chosen by these very scores,
-which favours it by next to nothing.) From below all families are fitted and scored on the same samples, and the lowest
-counts: an optimistic estimate, which is too low by what the maps fit of chance, and no bound if the best map is in none
-of the families. More samples, of which a distribution has as many as one likes, bring the two together.
+the others, since the expected NLL of any such map is at least that of the best one. So on average `training` is too
+large and `richer_map` too small, both by what the maps still miss. (The best of four families is chosen by these same
+scores, which favours it only negligibly.) From below, all families are fitted and scored on the same samples, and the
+lowest NLL is used. This optimistic estimate is too low by how much the maps overfit, and is not a bound if none of the
+families contains the best map. More samples, which a distribution can supply without limit, bring the two together.
 
 References
 ----------
@@ -47,7 +47,7 @@ Map = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Rung:
-    """A part of the NLL in nats, with its 95% bootstrap interval over samples (the maps stay as fitted)."""
+    """A part of the NLL in nats, with its 95% bootstrap interval over samples (the maps aren't refitted)."""
 
     value: float
     low: float
@@ -61,20 +61,21 @@ class RepairLadder:
     Attributes
     ----------
     nll : Rung
-        Of the logits as they are.
+        NLL of the logits as they are.
     noise : Rung or None
-        H(Y | X); None if targets are labels, as the posterior isn't known then.
+        H(Y | X); None if targets are labels, because the posterior is then unknown.
     training : Rung
-        What only training repairs, from above; with the noise if that isn't known (the refinement error).
+        The part that only training can repair, from above; includes the noise if that is unknown (the refinement
+        error).
     richer_map : Rung
-        What a richer map of the logits repairs, from below.
+        The part that a richer map of the logits can repair, from below.
     temperature : Rung
-        What a temperature repairs.
+        The part that a temperature can repair.
     best_map_bounds : (float, float)
-        Between which the NLL of the best map is estimated to be: the lowest of the families fitted and scored on all
-        samples, or the noise if that is more; and the one cross-fitted, which it isn't above on average.
+        Estimated bounds on the NLL of the best map: the lowest NLL of the families fitted and scored on all samples, or
+        the noise if that is higher; and the cross-fitted one, which it doesn't exceed on average.
     map : str
-        The family that was best by cross-fitting: ``temperature``, ``partner``, or ``regression`` with its ridge.
+        The best family by cross-fitting: ``temperature``, ``partner``, or ``regression`` with its ridge.
     """
 
     nll: Rung
@@ -89,31 +90,33 @@ class RepairLadder:
 def repair_ladder(
     logits: np.ndarray, targets: np.ndarray, *, folds: int = 5, draws: int = 1000, seed: int = 0
 ) -> RepairLadder:
-    """Split a model's expected NLL into what noise, training, a richer map and a temperature answer for.
+    """Split a model's expected NLL into the parts due to noise, training, a richer map and a temperature.
 
-    All maps are fitted to these samples, none of which the model may have been trained on: each fold of them is scored
-    by maps that were fitted to the others. The temperature is that of the fold's others too.
+    All maps are fitted to these samples, none of which the model may have been trained on. Each fold is scored with
+    maps, and with a temperature, fitted to the other folds.
 
     Parameters
     ----------
     logits : (n, k) array
         Finite.
     targets : (n,) integers or (n, k) array
-        Labels; or the known posterior P(y | x), rows of probabilities: then parts are expectations under it, and the
-        noise is a part of its own. Maps see labels drawn from it, but the regression the posterior itself.
+        Labels, or the known posterior P(y | x) as rows of probabilities, in which case the parts are expectations under
+        it and the noise is a separate part. The regression is then fitted to the posterior itself, and the other maps
+        to labels drawn from it.
     folds, draws : int
-        Folds of cross-fitting, at least 2; resamples of the bootstrap, at least 1.
+        Cross-fitting folds, at least 2; bootstrap resamples, at least 1.
     seed : int
-        Of folds, resamples, and labels drawn from a posterior.
+        For folds, resamples, and labels drawn from a posterior.
 
     Raises
     ------
     SpecError
-        Probabilities in place of logits, logits that aren't finite, targets of another shape, fewer samples than folds.
+        If probabilities are passed as logits, logits aren't finite, targets have the wrong shape, or there are fewer
+        samples than folds.
 
     Examples
     --------
-    Logits that show nothing leave everything to training, but for what the classes' frequencies say:
+    Uninformative logits leave everything to training, except what the class frequencies explain:
 
     >>> ladder = repair_ladder(np.zeros((400, 2)), np.tile([[0.9, 0.1], [0.1, 0.9]], (200, 1)))
     >>> round(ladder.noise.value, 3), round(ladder.training.value, 2), round(ladder.nll.value, 3)
@@ -124,7 +127,7 @@ def repair_ladder(
 
 
 def ladder(logits: np.ndarray, targets: np.ndarray, folds: int = 5, draws: int = 1000, seed: int = 0) -> RepairLadder:
-    """Return `repair_ladder` of arrays that may look like probabilities, as the logits of one-hot models do."""
+    """Return `repair_ladder` for arrays that may look like probabilities, as the logits of one-hot models do."""
     logits = check_logits(logits).astype(np.float64)
     targets = check_targets(targets, logits.shape)
     whole = isinstance(folds, int | np.integer) and 2 <= folds <= len(logits)
@@ -151,7 +154,7 @@ def ladder(logits: np.ndarray, targets: np.ndarray, folds: int = 5, draws: int =
 
 
 def _drawn(posterior: np.ndarray, seed: int) -> np.ndarray:
-    """Return a label of each row, drawn from it."""
+    """Return one label per row, drawn from that row."""
     below = generator(seed, "repair", "labels").random((len(posterior), 1))
     drawn = (posterior.cumsum(axis=1) < below * posterior.sum(axis=1, keepdims=True)).sum(axis=1)
     return np.minimum(drawn, posterior.shape[1] - 1)
@@ -160,7 +163,7 @@ def _drawn(posterior: np.ndarray, seed: int) -> np.ndarray:
 def _cross_fitted(
     logits: np.ndarray, targets: np.ndarray, labels: np.ndarray, fold: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return the NLL of each sample, (n,), by maps of each family that were fitted to the other folds."""
+    """Return the NLL of each sample, (n,), under each family's maps fitted to the other folds."""
     scored: dict[str, np.ndarray] = {}
     for number in range(fold.max() + 1):
         out = fold == number
@@ -171,7 +174,7 @@ def _cross_fitted(
 
 
 def _families(logits: np.ndarray, targets: np.ndarray, labels: np.ndarray) -> dict[str, Map]:
-    """Return fitted maps from logits to calibrated ones, by name."""
+    """Return fitted maps from logits to calibrated logits, by name."""
     ts = fit_exactly(logits, targets)
     beta = fit_smoothed(logits, labels) if ts.separable else ts.beta
     families: dict[str, Map] = {"temperature": lambda z: rescale(z, beta)}
@@ -184,7 +187,7 @@ def _families(logits: np.ndarray, targets: np.ndarray, labels: np.ndarray) -> di
 def _regression(logits: np.ndarray, targets: np.ndarray, partner: Map, ridge: float) -> Map:
     """Fit a multinomial regression on the logits, the top class, and the top class times the gap, with a ridge.
 
-    It corrects partner scaling, and holds matrix scaling and confusions that change with the gap. It is convex.
+    It corrects partner scaling, and includes matrix scaling and confusions that change with the gap. It is convex.
     """
     from scipy.optimize import minimize
 

@@ -1,4 +1,4 @@
-"""Draw labels and samples again: the floor of ECE and bootstrap intervals, of arrays that were checked before.
+"""Resample labels and samples for the ECE floor and bootstrap intervals, from arrays that are already checked.
 
 These are kernels of `halobench.calibration.metrics`.
 """
@@ -11,7 +11,7 @@ from halobench.calibration.binning import bin_edges, bin_index
 
 
 def ece_floor(confidence: np.ndarray, bins: int, draws: int, rng: np.random.Generator) -> float:
-    """Return the mean ECE of `draws` draws of correctness ~ Bernoulli(confidence), of confidences (n,)."""
+    """Return the mean ECE over `draws` draws of correctness ~ Bernoulli(confidence), for confidences (n,)."""
     confidence = np.sort(confidence)
     n = len(confidence)
     # Sorted by confidence, each bin is a run of consecutive samples.
@@ -28,14 +28,14 @@ def ece_floor(confidence: np.ndarray, bins: int, draws: int, rng: np.random.Gene
 def bootstrap_intervals(
     values: np.ndarray, draws: int, rng: np.random.Generator, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return low and high, (m,) each: percentile intervals of the means of float64 columns (n, m), finite or inf."""
+    """Return low and high (m,) of percentile intervals for the means of float64 columns (n, m), finite or inf."""
     n = len(values)
     endless = np.isinf(values)
     finite = np.where(endless, 0, values)
     touched = endless.any(axis=0)
     means = []
     for size in _draw_sizes(draws, n):
-        # How often each sample is drawn is multinomial; one product then resamples all columns.
+        # The counts of each sample are multinomial, so one product resamples all columns.
         counts = np.empty((size, n))
         for row, picks in zip(counts, rng.integers(n, size=(size, n)), strict=True):
             row[...] = np.bincount(picks, minlength=n)
@@ -43,13 +43,13 @@ def bootstrap_intervals(
         if touched.any():
             resampled[:, touched] = np.where(counts @ endless[:, touched] > 0, np.inf, resampled[:, touched])
         means.append(resampled)
-    # (1 - .95) / 2 is a little above .025, which would make the 26th of 1,000 means of the 25th.
+    # (1 - .95) / 2 is slightly above .025, which would select the 26th of 1,000 means instead of the 25th.
     tails = [round((1 - level) / 2, 12), round((1 + level) / 2, 12)]
     low, high = np.quantile(np.concatenate(means), tails, axis=0, method="inverted_cdf")
     return low, high
 
 
 def _draw_sizes(draws: int, n: int) -> list[int]:
-    """Cut `draws` into parts of about 2**16 drawn numbers: half a MiB, to stay in a core's cache with their counts."""
+    """Split `draws` into parts of about 2**16 drawn numbers (half a MiB) to fit in a core's cache with their counts."""
     size = max(1, (1 << 16) // n)
     return [min(size, draws - start) for start in range(0, draws, size)]

@@ -1,4 +1,4 @@
-"""Divide logits by a temperature, of arrays that were checked before: finite or -inf, no row all -inf."""
+"""Divide logits by a temperature. Arrays must already be checked (finite or -inf, no row all -inf)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FLAT = 1e-9
 
 
 def rescale(logits: np.ndarray, beta: float) -> np.ndarray:
-    """Return logits times `beta`, at least 0 and finite, less their row's largest; float64 (n, k)."""
+    """Return logits times `beta` (finite, at least 0) minus their row's largest; float64 (n, k)."""
     scaled = np.empty(logits.shape)
     for rows in blocks(*logits.shape):
         shifted = scaled[rows]
@@ -25,10 +25,10 @@ def rescale(logits: np.ndarray, beta: float) -> np.ndarray:
 
 
 def temper(logits: np.ndarray, beta: float) -> np.ndarray:
-    """Return logits as `rescale` does, but with a range of `FLAT` per row if `beta` leaves less between all logits."""
+    """Return logits as `rescale` does, but with a range of `FLAT` per row if `beta` leaves less in every row."""
     scaled = rescale(logits, beta)
     lowest = scaled.min()
-    if not np.isfinite(lowest):  # a class of no mass
+    if not np.isfinite(lowest):  # some class has no mass
         lowest = scaled[np.isfinite(scaled)].min()
     if -lowest >= FLAT:
         return scaled

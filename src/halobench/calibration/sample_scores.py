@@ -1,8 +1,8 @@
-"""Compute scores of single samples, of arrays that were checked before.
+"""Compute per-sample scores from arrays that are already checked.
 
 These are the kernels of `halobench.calibration.metrics`, which checks its arguments and calls them; the stages check
 their arrays once and call them directly. Logits and probabilities are (n, k), with logits finite or -inf; targets are
-labels (n,) or rows of probabilities (n, k). Work is done in float64, a block of rows at a time.
+labels (n,) or rows of probabilities (n, k). Computations are in float64, a block of rows at a time.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def divergence(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
         for rows in blocks(*targets.shape):
             mass = targets[rows].astype(np.float64)
             values[rows] += np.einsum("ij,ij->i", mass, np.log(np.where(mass > 0, mass, 1)))
-        # The divergence is at least 0; rounding may leave a negative 1e-16.
+        # The divergence is at least 0; rounding may leave about -1e-16.
         np.maximum(values, 0, out=values)
     return values
 
 
 def predictions(probabilities: np.ndarray, parts: Iterable[slice] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the predicted class, the first of those that tie, and the confidence in it, float64; (n,) each.
+    """Return the predicted class (the first if several tie) and the confidence in it, float64; (n,) each.
 
     `parts` are the blocks of rows to work on, by default those of `halobench.calibration.arrays.blocks`.
     """

@@ -1,6 +1,6 @@
-"""Score calibrated logits on one split: rows of the metrics table, and the bins of reliability diagrams.
+"""Score calibrated logits on one split, as rows of the metrics table and bins of reliability diagrams.
 
-Arrays are checked before; only kernels are called here.
+Arrays must already be checked; only kernels are called here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from halobench.storage.columns import METRICS_COLUMNS
 
 SCORES = ("error", "nll", "brier", "kl")
 BINNED = ("ece", "ace_average", "ace_equal_mass", "mce", "classwise_ece", "ece_floor")
-# As well as these, for distributions that consist of regions: KL on own and shared regions apart, and KL / log k.
+# Distributions that consist of regions also get KL on own and on shared regions separately, and KL / log k.
 APART = ("kl_own", "kl_shared", "kl_per_log_k")
 
 
@@ -37,7 +37,7 @@ class SplitScores:
     targets : mapping of labels to array
         Labels (n,), and rows of probabilities (n, k) for ``noisy``.
     spec : CalibrateSpec
-        Its bins and draws.
+        Only its bins and draws are used.
     seed : int
     regions : SampleRegions or None
 
@@ -46,7 +46,7 @@ class SplitScores:
     rows : list of dict
         Rows of the metrics table.
     bins : list of tuple
-        Rows of the table of reliability diagrams; of the test split alone.
+        Rows of the reliability diagram table, only for the test split.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class SplitScores:
         self.split, self.targets, self.spec, self.seed, self.regions = split, targets, spec, seed, regions
         self.rows: list[dict[str, Any]] = []
         self.bins: list[tuple] = []
-        self._columns: list[tuple[int, np.ndarray]] = []  # numbers of rows, and the values of which each is the mean
+        self._columns: list[tuple[int, np.ndarray]] = []  # row numbers, and the values that each row is the mean of
 
     def add(self, calibrator: str, calibrated: np.ndarray, reported: Sequence[str]) -> None:
-        """Score `calibrated`, logits (n, k) in float64 that are overwritten, against the labels `reported`."""
+        """Score the float64 logits `calibrated` (n, k), which are overwritten, against the labels `reported`."""
         by_logits = {labels: _logit_scores(calibrated, self.targets[labels], labels) for labels in reported}
         probabilities = sample_scores.softmax(calibrated, out=calibrated)
         predicted, confidence = sample_scores.predictions(probabilities)
@@ -95,7 +95,7 @@ class SplitScores:
         self.rows += [metrics_row(self.split, labels, calibrator, metric, math.nan) for labels, metric in pairs]
 
     def add_intervals(self) -> None:
-        """Fill in the intervals of the rows that are means over samples, all from the same resamples."""
+        """Fill in the intervals of rows that are means over samples, all from the same resamples."""
         if not self._columns:
             return
         values = np.stack([column for _, column in self._columns], axis=1)
@@ -105,7 +105,7 @@ class SplitScores:
             self.rows[index] |= {"low": float(lower), "high": float(upper)}
 
     def _add_row(self, labels: str, calibrator: str, metric: str, value: np.ndarray | float) -> None:
-        """Add a row; its value is the mean over samples if `value` is an array (n,)."""
+        """Add a row, whose value is the mean over samples if `value` is an array (n,)."""
         if isinstance(value, np.ndarray):
             self._columns.append((len(self.rows), value))
         self.rows.append(metrics_row(self.split, labels, calibrator, metric, float(np.mean(value))))
@@ -117,12 +117,12 @@ def _reported_metrics(labels: str) -> list[str]:
 
 
 def _logit_scores(logits: np.ndarray, targets: np.ndarray, labels: str) -> dict[str, Any]:
-    """Return the scores per sample that need logits, (n,) each; KL if the targets are posteriors."""
+    """Return the per-sample scores that need logits, (n,) each; includes KL if the targets are posteriors."""
     scores = {"nll": sample_scores.cross_entropy(logits, targets)}
     return scores | ({"kl": sample_scores.divergence(logits, targets)} if labels == "noisy" else {})
 
 
 def _bin_rows(diagram: binning.Reliability, lead: tuple[str, ...]) -> list[tuple]:
-    """Return the rows of a reliability diagram, led by `lead`; empty bins are included."""
+    """Return the rows of a reliability diagram, each starting with `lead`; empty bins are included."""
     columns = (diagram.lower, diagram.upper, diagram.count, diagram.confidence, diagram.accuracy)
     return [(*lead, index, *row) for index, row in enumerate(zip(*columns, strict=True))]

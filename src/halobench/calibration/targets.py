@@ -1,7 +1,7 @@
-"""Read and check what a cell's splits are scored against, from its named arrays.
+"""Read and check the targets that a cell's splits are scored against, from its named arrays.
 
-Labels to score against: ``drawn`` (one label per sample, as trained on), ``clean`` (before label noise), ``noisy`` (the
-expectation under the known posterior P(y | x), without a draw of labels).
+The labels to score against are ``drawn`` (one label per sample, as used in training), ``clean`` (before label noise)
+and ``noisy`` (the expectation under the known posterior P(y | x), with no labels drawn).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Targets = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def read_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """Return the array of that name; raise SpecError if it is missing."""
+    """Return the array with that name; raise SpecError if it is missing."""
     require_array(arrays, name)
     return np.asarray(arrays[name])
 
 
 def require_array(arrays: Mapping[str, Any], name: str) -> None:
-    """Raise SpecError if there is no array of that name."""
+    """Raise SpecError if there is no array with that name."""
     if name not in arrays:
         raise SpecError(name, None, f"an array of this name next to {', '.join(sorted(arrays)) or 'none'}")
 
@@ -42,7 +42,7 @@ def read_posterior(
     Raises
     ------
     SpecError
-        If it has another shape, or a row is no distribution.
+        If it has the wrong shape, or a row isn't a distribution.
     """
     clean = read_array(arrays, f"{split}.clean")
     shape = (len(clean), k)
@@ -64,15 +64,15 @@ def read_posterior(
 def read_targets(
     arrays: Mapping[str, np.ndarray], k: int, splits: tuple[str, ...], regions: SampleRegions | None
 ) -> Targets:
-    """Return what each split is scored against, checked; ``noisy`` only if the posterior is known.
+    """Return the checked targets that each split is scored against; ``noisy`` only if the posterior is known.
 
-    ``drawn`` is always included, since the fits and the nearest-neighbour reference read it; `reported_labels` are
+    ``drawn`` is always included, since the fits and the nearest-neighbour reference use it; `reported_labels` returns
     those that a split is scored against.
 
     Raises
     ------
     SpecError
-        If an array is missing, or has another shape, type or range than it should.
+        If an array is missing, or has the wrong shape, type or range.
     """
     targets = {}
     for split in splits:

@@ -1,8 +1,8 @@
-"""Temperature scaling (TS): the exact fit with its certificate.
+"""Temperature scaling (TS): the exact fit and its certificate.
 
 The mean NLL of softmax(beta * logits) is convex in the inverse temperature beta = 1 / T, so its optimum is found to
-machine precision and proved by a sign change of its derivative. Only numpy is needed.
-`halobench.calibration.paper_fit` has the fit that the paper released, for parity.
+machine precision and proved by a sign change of its derivative. Needs only numpy. For parity,
+`halobench.calibration.paper_fit` provides the fit that the paper released.
 
 References
 ----------
@@ -46,17 +46,17 @@ class TemperatureFit:
     T : float
         The temperature; inf if the optimum is beta = 0, NaN if there is no finite optimum.
     beta : float
-        1 / T; inf if the NLL falls for ever as beta grows.
+        1 / T; inf if the NLL keeps falling as beta grows.
     nll : float
         Mean NLL at beta, in nats (its limit if beta is inf).
     gradient : float
-        d NLL / d beta at beta; of the exact fit by the Taylor series about the last point evaluated, next to beta.
+        d NLL / d beta at beta; for the exact fit, from the Taylor series about the last point evaluated, close to beta.
     converged : bool
-        `fit_temperature`: the gradient's sign changes within beta (1 +- 1e-7), as bounds on the curvature prove or else
-        its values at both ends, or beta = 0 is the constrained optimum.
+        `fit_temperature`: the gradient changes sign within beta (1 +- 1e-7), proved by bounds on the curvature or else
+        by its values at both ends, or beta = 0 is the constrained optimum.
         `fit_released`: abs(d NLL / d T) is at most the optimiser's own tolerance, 1e-7.
     separable : bool
-        No target has mass below its row's largest logit (and some logit does lie below), so no finite beta is optimal.
+        No target has mass below its row's largest logit (and some logit is below it), so no finite beta is optimal.
     """
 
     T: float
@@ -68,17 +68,18 @@ class TemperatureFit:
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """Fit the temperature of least mean NLL, exactly.
+    """Fit the temperature with the lowest mean NLL, exactly.
 
-    Halley's method on beta = 1 / T, safeguarded by a bracket, started from a fit to a subsample if rows are many.
+    Uses Halley's method on beta = 1 / T, safeguarded by a bracket and started from a fit to a subsample if there are
+    many rows.
 
     Parameters
     ----------
     logits : (n, k) array
-        Finite, or -inf for a class that the model rules out, on which no target may have mass: such a class has
-        probability 0 at every temperature. float32 is taken as it is.
+        Finite, or -inf for a class that the model rules out, on which no target may have mass because it has
+        probability 0 at every temperature. float32 is used as is.
     targets : (n,) integers or (n, k) array
-        Labels in [0, k), or a row of probabilities each: then the objective is the expected NLL under them.
+        Labels in [0, k), or one row of probabilities per sample, under which the objective is then the expected NLL.
 
     Returns
     -------
@@ -89,13 +90,13 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     Raises
     ------
     SpecError
-        Probabilities in place of logits; logits that are NaN, inf, or not (n, k) with n >= 1 and k >= 2, or -inf where
-        a target has mass; logits so close to each other that the optimal temperature is too small for float64; targets
-        of another shape, out of range, or rows that do not sum to 1.
+        If probabilities are passed instead of logits; logits are NaN, inf, or not (n, k) with n >= 1 and k >= 2, or
+        -inf where a target has mass; logits are so close to each other that the optimal temperature is too small for
+        float64; or targets have the wrong shape, are out of range, or are rows that do not sum to 1.
 
     Examples
     --------
-    Three of four labels agree with a logit of 1 against 0; the best confidence is 3/4, so beta = log 3.
+    Three of four labels agree with a logit of 1 against 0, so the best confidence is 3/4 and beta = log 3.
 
     >>> fit = fit_temperature(np.array([[1.0, 0.0]] * 4), np.array([0, 0, 0, 1]))
     >>> round(fit.beta, 12), fit.converged, fit.separable
@@ -107,7 +108,7 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 
 
 def fit_exactly(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """Fit the temperature as `fit_temperature` does, to arrays that were checked before."""
+    """Fit the temperature as `fit_temperature` does, to arrays that are already checked."""
     if (masked := Masked.of(logits, targets)) is None:
         return _fit(logits, summarise(logits, targets), math.log(logits.shape[1]), _first_guess(logits, targets))
     fit = _fit(masked.logits, masked.summary, masked.nll_at_zero, 1.0)
@@ -116,7 +117,7 @@ def fit_exactly(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 
 
 def _fit(logits: np.ndarray, summary: DataSummary, nll_at_zero: float, guess: float) -> TemperatureFit:
-    """Return the fit to finite logits, from a first guess of beta."""
+    """Return the fit to finite logits, starting from a guess of beta."""
     if summary.slope_at_zero >= -slope_rounding(logits.shape[1], summary.slope_at_zero, summary.linear):
         return TemperatureFit(math.inf, 0.0, nll_at_zero, summary.slope_at_zero, True, False)
     if summary.linear == 0:
@@ -130,9 +131,9 @@ def _fit(logits: np.ndarray, summary: DataSummary, nll_at_zero: float, guess: fl
 
 
 def fit_smoothed(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the beta of least NLL under labels smoothed by 1 / (n + 1), which is finite on separable data too.
+    """Return the beta with the lowest NLL under labels smoothed by 1 / (n + 1), finite even on separable data.
 
-    For calibrators that need a temperature where TS has none. Arrays are checked before, and finite.
+    For calibrators that need a temperature where TS has none. Arrays must already be checked, and finite.
     """
     summary = summarise(logits, labels)
     if summary.slope_at_zero >= -slope_rounding(logits.shape[1], summary.slope_at_zero, summary.linear):
@@ -143,15 +144,15 @@ def fit_smoothed(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def scale(logits: np.ndarray, beta: float) -> np.ndarray:
-    """Return logits at inverse temperature `beta`, shifted so that each row's largest is 0; float64 (n, k).
+    """Return logits at inverse temperature `beta`, shifted to make each row's largest 0; float64 (n, k).
 
-    The shift leaves the softmax as it is and keeps the ranking exact: the largest stays largest and ties stay ties,
-    whatever the rounding of the product. At beta = 0 all finite logits become 0 (the uniform prediction).
+    The shift doesn't change the softmax and keeps the ranking exact: the largest stays largest and ties stay ties,
+    however the product is rounded. At beta = 0 all finite logits become 0 (the uniform prediction).
 
     Parameters
     ----------
     logits : (n, k) array
-        Finite or -inf (a class of no mass, which stays so); no row all -inf.
+        Finite or -inf (a class without mass, which stays -inf); no row all -inf.
     beta : float
         At least 0 and finite.
 
@@ -165,15 +166,15 @@ def scale(logits: np.ndarray, beta: float) -> np.ndarray:
 
 
 def tempered(logits: np.ndarray, beta: float) -> np.ndarray:
-    """Return logits at inverse temperature `beta` as `scale` does, but at T = infinity the limit, predictions kept.
+    """Return logits at inverse temperature `beta` as `scale` does, or at T = infinity their limit, keeping predictions.
 
-    At beta = 0, and if `beta` leaves less than `FLAT` between any two logits of a row, all rows are brought to that
-    range instead: confidences are 1/k, and logits that rounding would tie stay apart.
+    At beta = 0, or if `beta` leaves less than `FLAT` between any two logits in a row, all rows are scaled to that range
+    instead, so confidences are 1/k and logits that rounding would tie stay distinct.
 
     Raises
     ------
     SpecError
-        As `scale`.
+        As in `scale`.
 
     Examples
     --------
@@ -191,14 +192,15 @@ def _check_beta(beta: float) -> None:
 def _minimise(
     logits: np.ndarray, linear: float, beta: float, tolerance: float = 1e-13
 ) -> tuple[float, float, Derivatives]:
-    """Return the root of the slope in beta > 0, known to exist, as (b, x, derivatives at b): b (1 + x), x a small step.
+    """Return the slope's root b (1 + x) > 0, known to exist, as (b, x, derivatives at b), where x is a small step.
 
-    Halley's method within a bracket, else bisection of it. A step is refused when it leaves the bracket or does not
-    halve the step before it: far left of the optimum the gradient is an exponential, along which such steps stay
-    constant. The last step's own relative error, of its third order, is about `tolerance`: it needs no pass of its own.
+    Uses Halley's method within a bracket, or else bisects it. A step is rejected if it leaves the bracket or is more
+    than half the previous step, because far left of the optimum the gradient is exponential and such steps stay
+    constant. The last step's own relative error, of third order in the step, is about `tolerance`, so it needs no
+    further pass.
     """
     low, high, step = 0.0, math.inf, math.inf
-    for iteration in range(1000):  # a few are used; logits of 1e150 need some hundred to be reached from beta = 1
+    for iteration in range(1000):  # usually a few are enough; logits of 1e150 need about a hundred from beta = 1
         curve = derivatives(logits, linear, beta)
         if curve.slope == 0 or high - low <= 4e-16 * beta:
             break
@@ -215,18 +217,19 @@ def _minimise(
 
 
 def _bisect(low: float, high: float, beta: float) -> float:
-    """Return the geometric middle of the bracket; four times beyond its finite end `beta` if the other is open."""
+    """Return the bracket's geometric mean, or a point a factor of 4 beyond its end `beta` if the other end is open."""
     if high == math.inf:
         return beta * 4
     return beta / 4 if low == 0 else math.sqrt(low) * math.sqrt(high)
 
 
 def _changes_sign(curve: Derivatives, x: float, spread: float, noise: float) -> bool:
-    """Return True if `curve`, at b, proves that the slope changes its sign within b (1 + x) (1 +- CERTIFICATE).
+    """Return True if `curve`, at b, proves that the slope changes sign within b (1 + x) (1 +- CERTIFICATE).
 
     `spread` is the largest difference between two entries in a row of u = b s. A row's third cumulant is at most its
-    variance times that, so the curvature at b (1 + d) lies between its value at b times exp(+-spread d), and the
-    slope there between slope -+ curvature (exp(-+spread d) - 1) / spread. Bounds within `noise` of 0 prove nothing.
+    variance times `spread`, so the curvature at b (1 + d) lies between its value at b times exp(+-spread d), and the
+    slope there lies between slope -+ curvature (exp(-+spread d) - 1) / spread. Bounds within `noise` of 0 prove
+    nothing.
     """
     below, above = ((1 + x) * (1 + sign * CERTIFICATE) - 1 for sign in (-1, 1))
     if not 0 < spread * max(-below, above) < 1:
@@ -237,7 +240,7 @@ def _changes_sign(curve: Derivatives, x: float, spread: float, noise: float) -> 
 
 
 def _ends_differ(logits: np.ndarray, linear: float, beta: float) -> bool:
-    """Return True if the slope, evaluated at both ends, changes its sign between beta (1 -+ CERTIFICATE)."""
+    """Return True if the slope, evaluated at both ends, changes sign between beta (1 -+ CERTIFICATE)."""
     ends = [beta * (1 + sign * CERTIFICATE) for sign in (-1, 1)]
     below, above = (derivatives(logits, linear, end).slope for end in ends)
     noise = [slope_rounding(logits.shape[1], s, end * linear) for s, end in zip((below, above), ends, strict=True)]
@@ -245,7 +248,7 @@ def _ends_differ(logits: np.ndarray, linear: float, beta: float) -> bool:
 
 
 def _first_guess(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Return the optimal beta of evenly spaced rows, a 16th or some thousand, if there are many more; else 1."""
+    """Return the optimal beta for evenly spaced rows, a 16th or about a thousand, if there are many more; else 1."""
     stride = min(16, len(logits) // 1024)
     if stride < 4:
         return 1.0

@@ -1,4 +1,4 @@
-"""Commands as a table: what each takes, and how its arguments are read."""
+"""Commands as a table: which arguments each takes, and how they are parsed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Arguments of which a command takes one, or at most one unless it is required."""
+    """Arguments of which a command takes exactly one if required, and at most one otherwise."""
 
     arguments: tuple[Argument, ...]
     required: bool = True
@@ -43,9 +43,9 @@ class Command:
     examples : str
         Printed below its help.
     logged : bool
-        Whether its output is a job's log, which opens with the command itself.
+        Whether its output is a job's log, which starts with the command itself.
     passed_on : bool
-        Whether arguments that are not its own go to Snakemake, as ``rest``.
+        Whether arguments that are not its own are passed on to Snakemake, as ``rest``.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Command:
 
     @property
     def flags(self) -> set[str]:
-        """The flags that are its own, help among them."""
+        """Its own flags, including help."""
         return {"-h", "--help", *(each.flag for each in self.arguments if isinstance(each, Argument))}
 
     def add_to(self, commands: Any) -> None:
@@ -89,12 +89,12 @@ def path(flag: str, what: str, metavar: str = "FOLDER", **options: Any) -> Argum
 
 
 def required(argument: Argument) -> Argument:
-    """Return the same argument, which must be there."""
+    """Return the same argument, made mandatory."""
     return Argument(argument.flag, {**argument.options, "required": True})
 
 
 def read_spec(text: str) -> Any:
-    """Return JSON given on the command line, or in a file after an @, its old words replaced."""
+    """Return JSON from the command line, or from a file given after an @, with old words replaced."""
     from halobench.core.aliases import current_words, print_note
 
     try:
@@ -104,7 +104,7 @@ def read_spec(text: str) -> Any:
 
 
 def read_file(text: str) -> Path | None:
-    """Return a path; None for an empty text, which the workflow passes if there is no file."""
+    """Return a path, or None for an empty string, which the workflow passes if there is no file."""
     return Path(text) if text else None
 
 

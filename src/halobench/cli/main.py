@@ -24,7 +24,7 @@ reproduces it."""
 COMMANDS = {
     command.name: command for command in (*run_commands.COMMANDS, *inspect_commands.COMMANDS, *stage_commands.COMMANDS)
 }
-# The help, in groups; a command in none of them is for other programs.
+# The help, in groups; commands in none of them are for other programs.
 GROUPS = {
     "Run": ("run", "plan", "why", "report"),
     "Look at results": ("show", "compare", "explorer", "logs", "verify"),
@@ -35,7 +35,7 @@ GROUPS = {
 
 
 class PrintVersion(argparse.Action):
-    """Print the version, which is looked up only then."""
+    """Print the version, looking it up only when needed."""
 
     def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
         print(f"halobench {halobench.__version__}")
@@ -67,13 +67,13 @@ def command_list() -> str:
 
 
 def joined(arguments: Sequence[str]) -> list[str]:
-    """Return arguments, the two words of a command such as ``weights convert`` as one."""
+    """Return the arguments with the two words of a command such as ``weights convert`` joined."""
     words = " ".join(arguments[:2])
     return [words, *arguments[2:]] if words in COMMANDS and len(arguments) > 1 else list(arguments)
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse arguments; of a command that passes others on to Snakemake, these are ``rest``."""
+    """Parse arguments; those that a command passes on to Snakemake are in ``rest``."""
     arguments = joined(arguments)
     command = COMMANDS.get(arguments[0]) if arguments else None
     if command is None and arguments and not arguments[0].startswith("-"):
@@ -97,15 +97,15 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _print_error(line: str) -> None:
-    """Print on standard error, if it takes it: a log on a full disk doesn't."""
+    """Print to standard error, ignoring failures such as a log on a full disk."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr)
 
 
 def _opening(args: argparse.Namespace, arguments: Sequence[str]) -> str:
-    """Return the line that a job's log opens with: the command that reproduces it.
+    """Return the line that a job's log starts with: the command that reproduces it.
 
-    A job of a run finds plug-ins outside the package by PYTHONPATH, which the run sets.
+    A job in a run finds plug-ins outside the package through PYTHONPATH, which the run sets.
     """
     from halobench.storage.requests import outside_plugins, read_request
 
@@ -117,7 +117,7 @@ def _opening(args: argparse.Namespace, arguments: Sequence[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; bad input ends in one line on standard error and exit code 2."""
+    """Run a command; bad input results in one line on standard error and exit code 2."""
     arguments = joined(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     stage = COMMANDS[arguments[0]].logged if arguments and arguments[0] in COMMANDS else False
     if stage and os.environ.get("HALOBENCH_WARM"):
@@ -129,9 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (
         sys.stdout,
         sys.stderr,
-    ):  # a log is to show where a job is, and nothing of it to be lost with the job
+    ):  # a log should show where a job is, and none of it should be lost with the job
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")  # of an encoding without Greek letters
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")  # no Greek in some encodings
     # Thread pools are sized when numpy and torch load, so this must come first. One thread is the specs' default.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except argparse.ArgumentTypeError as error:
         _print_error(f"halobench: error: standard input: {error}")
         return 2
-    except BrokenPipeError:  # as by `| head`: who reads has seen enough
+    except BrokenPipeError:  # e.g. from `| head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     except (SpecError, OSError) as error:
@@ -153,13 +153,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _print_error("halobench: stopped by SIGINT")
         return 130
-    except SystemExit as stop:  # of a plug-in: a stage that ends so has not done its work, whatever the code says
-        if COMMANDS[args.command].passed_on:  # of Snakemake's arguments, which were refused
+    except SystemExit as stop:  # from a plug-in: a stage ending this way hasn't done its work, whatever the code is
+        if COMMANDS[args.command].passed_on:  # Snakemake refused the arguments
             raise
         _print_error(f"halobench: error: ended by SystemExit({stop.code!r}), raised by a plug-in")
         return stop.code if isinstance(stop.code, int) and stop.code else 1
     except RuntimeError as error:
-        # By name: both are defined next to code that imports torch, which most commands do without.
+        # By name, since both are defined next to code that imports torch, which most commands do without.
         if type(error).__name__ == "Interrupted":
             _print_error(f"halobench: {error}")
             return 128 + vars(error)["signum"]

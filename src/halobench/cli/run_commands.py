@@ -46,12 +46,12 @@ examples:
 
 
 def with_results(arguments: Sequence[str], folder: Path | None) -> list[str]:
-    """Return Snakemake's arguments with another results folder, among what they set of the configuration already."""
+    """Return Snakemake's arguments with another results folder added to the configuration values they already set."""
     if folder is None:
         return list(arguments)
-    end = [*arguments, "--"].index("--")  # what follows are targets
+    end = [*arguments, "--"].index("--")  # the rest are targets
     kept, targets = list(arguments[:end]), arguments[end:]
-    for i, argument in enumerate(kept):  # of several --config the last alone counts for Snakemake
+    for i, argument in enumerate(kept):  # Snakemake uses only the last of several --config
         if argument in ("--config", "-C"):
             return [*kept[: i + 1], f"results={folder}", *kept[i + 1 :], *targets]
     inline = [argument for argument in kept if argument.startswith("--config=")]

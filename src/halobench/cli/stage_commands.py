@@ -50,7 +50,7 @@ EXAMPLE_EXPLORER = """examples:
 
 
 def _request(args: argparse.Namespace, spec: Any = None) -> tuple[Any, Mapping[str, str] | None]:
-    """Return the spec and the code version of a request, or else `spec` and None."""
+    """Return the spec and the code version of a request, or `spec` and None if there is no request."""
     from halobench.storage.requests import read_request
 
     if args.request is None:
@@ -164,7 +164,7 @@ def _explorer(args: argparse.Namespace) -> None:
 
     out = args.results / "explorer.html" if args.out is None else args.out
     spec, code = _request(args, {"experiments": args.experiments, "note": args.note})
-    # A run shows its experiments, and what earlier runs left: a page of its own alone would replace theirs.
+    # A run's page also shows earlier runs' experiments, since a page with only its own would replace theirs.
     run_explorer(args.results, out, spec["experiments"], args.tables, spec["note"], code, args.request is not None)
 
 

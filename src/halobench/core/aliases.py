@@ -1,7 +1,7 @@
-"""Old words of configurations and specs, and what they are called now.
+"""Old words in configurations and specs, and the words that replaced them.
 
-A configuration that was written for an earlier version keeps working: `current_words` translates it once, before
-anything else reads it, so that the rest of the project knows one word for one thing.
+A configuration written for an earlier version keeps working, because `current_words` translates it once, before
+anything else reads it. The rest of the project needs only one word for each thing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, Literal
 class Alias:
     """Old words for a key or a value.
 
-    `places` are dotted paths from the top of a configuration, or of a stage's spec; ``*`` is any key of a mapping, or
-    any entry of a list. With `kind` "value" the words are values at these places; with "key" they are keys of the
-    mappings there. `words` maps each old word to the one that replaces it.
+    `places` are dotted paths from the top of a configuration or a stage's spec, where ``*`` stands for any key of a
+    mapping or any entry of a list. If `kind` is "value", the words are values at these places; if it is "key", they are
+    keys of the mappings there. `words` maps each old word to its replacement.
     """
 
     kind: Literal["key", "value"]
@@ -29,7 +29,7 @@ class Alias:
 ALIASES = (
     Alias("value", ("datasets.*.noise.kind", "dataset.noise.kind"), {"cycle": "pair_flip", "map": "asymmetric"}),
     Alias("key", ("train", "models.*.recipe", "datasets.*.recipe"), {"shift": "random_crop"}),
-    # Specs, records and tables keep the old word, whose columns readers rely on: see `CalibrateSpec`.
+    # Specs, records and tables keep the old word because readers rely on the columns; see `CalibrateSpec`.
     Alias("value", ("calibrators.*",), {"released": "paper"}),
 )
 
@@ -40,14 +40,15 @@ def print_note(note: str) -> None:
 
 
 def current_words(plain: Any, note: Callable[[str], None] | None = None) -> Any:
-    """Return a configuration, or a stage's spec, with each old word replaced; `plain` itself stays as it is.
+    """Return a configuration or a stage's spec with each old word replaced; `plain` itself is left unchanged.
 
     Parameters
     ----------
     plain : object
-        Plain data as YAML or JSON gives it. What isn't shaped as a configuration or a spec is returned unchanged.
+        Plain data as loaded from YAML or JSON. Anything not shaped like a configuration or a spec is returned
+        unchanged.
     note : callable, optional
-        Called with a line per replacement, e.g. ``datasets.x.noise.kind: 'cycle' is now called 'pair_flip'``.
+        Called with one line per replacement, e.g. ``datasets.x.noise.kind: 'cycle' is now called 'pair_flip'``.
     """
     for alias in ALIASES:
         for place in alias.places:
@@ -56,7 +57,7 @@ def current_words(plain: Any, note: Callable[[str], None] | None = None) -> Any:
 
 
 def _replaced(node: Any, path: list[str], place: str, alias: Alias, note: Callable[[str], None]) -> Any:
-    """Return `node`, which stands at `place`, with the words replaced that `path` leads to from it."""
+    """Return `node`, located at `place`, after replacing the words that `path` leads to from there."""
     if not path:
         rename = _rename_keys if alias.kind == "key" else _rename_value
         return rename(node, place, alias.words, note)
@@ -72,7 +73,7 @@ def _replaced(node: Any, path: list[str], place: str, alias: Alias, note: Callab
 
 
 def _rename_value(value: Any, place: str, words: Mapping[str, str], note: Callable[[str], None]) -> Any:
-    """Return the word that replaces `value`, or `value` itself."""
+    """Return the replacement for `value`, or `value` itself."""
     if not isinstance(value, str) or value not in words:
         return value
     note(f"{place}: {value!r} is now called {words[value]!r}")
@@ -80,7 +81,7 @@ def _rename_value(value: Any, place: str, words: Mapping[str, str], note: Callab
 
 
 def _rename_keys(mapping: Any, place: str, words: Mapping[str, str], note: Callable[[str], None]) -> Any:
-    """Return a mapping with its old keys renamed, but for those whose new word it has as well: these are mistakes."""
+    """Return a mapping with its old keys renamed, except those whose new word is a key as well, which are mistakes."""
     if not isinstance(mapping, Mapping):
         return mapping
     new = {key: words[key] for key in words if key in mapping and words[key] not in mapping}

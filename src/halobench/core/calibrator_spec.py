@@ -1,4 +1,4 @@
-"""The entries of a list of calibrators: names, and plug-ins with options under names of their own."""
+"""Entries in a list of calibrators: names, and plug-ins with options, listed under custom names."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from halobench.core.plugin_spec import PluginSpec, suggested
 from halobench.core.plugins import check_known, without_defaults
 from halobench.core.spec_codec import Text, check_distinct, parse, spec
 
-# Built in, since these temperature fits need the targets of a cell. All others are plug-ins.
+# Built in, since these temperature fits need a cell's targets. All others are plug-ins.
 CALIBRATORS = ("none", "exact", "released", "oracle")
-PAPER = "paper"  # what a configuration calls the fit that specs, records and tables call `released`
+PAPER = "paper"  # the name in configurations for the fit that specs, records and tables call `released`
 
 
 @spec
 class CalibratorSpec(PluginSpec):
-    """A calibrator that is a plug-in (a file of ``calibration/calibrators`` or ``module:object``), and its options."""
+    """A calibrator plug-in (a file in ``calibration/calibrators`` or ``module:object``) and its options."""
 
     name: Text = Field(description="The calibrator's name, or module:object.")
     options: dict[str, Any] = Field(default_factory=dict)
@@ -32,7 +32,7 @@ class CalibratorSpec(PluginSpec):
 
 
 def _read_calibrator(entry: Any) -> Any:
-    """Return the name of a calibrator, the paper's fit as ``released``, or {NAME: CalibratorSpec}, as it is listed."""
+    """Return a listed calibrator: its name (``released`` for the paper's fit), or {NAME: CalibratorSpec}."""
     built_in = (*CALIBRATORS, PAPER)
     if isinstance(entry, str):
         check_known("calibrators", "", entry, built_in)
@@ -43,13 +43,13 @@ def _read_calibrator(entry: Any) -> Any:
     require(check_name("", name) not in built_in, "", name, "another name: it is built in")
     with naming(name):
         plug_in = keys if isinstance(keys, CalibratorSpec) else parse(CalibratorSpec, keys)
-    # Figures and claims would take it for the plug-in of that name.
+    # Figures and claims would mistake it for the plug-in of that name.
     require(name == plug_in.name or name not in plugins.names("calibrators"), "", name, "a name that no plug-in has")
     return {name: plug_in}
 
 
 def _distinct_names(entries: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the entries of a list of calibrators; raise SpecError if two have the same name."""
+    """Return the entries in a list of calibrators; raise SpecError if two have the same name."""
     check_distinct(tuple(each if isinstance(each, str) else next(iter(each)) for each in entries))
     return entries
 

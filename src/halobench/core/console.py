@@ -8,22 +8,22 @@ from rich.console import Console
 
 from halobench.core.errors import shown
 
-PLAIN_WIDTH = 250  # columns if the output is no terminal, so that no line is wrapped
+PLAIN_WIDTH = 250  # columns if the output isn't a terminal, so no line wraps
 
 
 class Output(Console):
-    """A console that leaves a closed pipe (as by ``| head``) to the command line, which ends quietly."""
+    """A console that leaves a closed pipe (as with ``| head``) to the command line, which exits quietly."""
 
     def on_broken_pipe(self) -> None:
-        raise  # the BrokenPipeError: rich would print a traceback and exit
+        raise  # the BrokenPipeError; rich would print a traceback and exit
 
 
 def console() -> Console:
-    """Return a console on standard output; a file or pipe gets lines of `PLAIN_WIDTH` columns."""
+    """Return a console on standard output; files and pipes get lines of `PLAIN_WIDTH` columns."""
     terminal = Output(highlight=False, emoji=False, markup=False)
     return terminal if terminal.is_terminal else Output(width=PLAIN_WIDTH, highlight=False, emoji=False, markup=False)
 
 
 def value_text(value: Any) -> str:
-    """Return a spec's value as shown to the user: a dash for None, strings without quotes."""
+    """Return a spec's value as shown to users: a dash for None, strings without quotes."""
     return "–" if value is None else value if isinstance(value, str) else shown(value)

@@ -1,4 +1,4 @@
-"""The spec of a plug-in: its options are the keys that are no field's."""
+"""The spec of a plug-in; any key that isn't a field is an option."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from halobench.core.spec_codec import spec
 
 
 def suggested(kind: str, *others: str) -> Any:
-    """Return what adds names that are built in, and those of a kind's plug-ins, to a key's schema as examples."""
+    """Return a function that adds built-in names and the names of a kind's plug-ins to a key's schema as examples."""
     return lambda schema: schema.update(examples=[*others, *names(kind)])
 
 
 @spec
 class PluginSpec:
-    """A plug-in and its `options`: all keys that are not a field's name, and those under a key ``options``."""
+    """A plug-in and its `options`: all keys that aren't field names, plus those under a key ``options``."""
 
     @model_validator(mode="before")
     @classmethod
     def _gather_options(cls, keys: Any) -> Any:
-        """Return the keys with all that are options under ``options``."""
+        """Return the keys with every option moved under ``options``."""
         if not isinstance(keys, dict):
             return keys
         fields = {field.name for field in dataclasses.fields(cls)}
         options, others = keys.get("options", {}), {str(key): keys[key] for key in keys if key not in fields}
-        gathered = options | others if isinstance(options, dict) else options  # what isn't, is refused
+        gathered = options | others if isinstance(options, dict) else options  # refused if it isn't a mapping
         return {key: value for key, value in keys.items() if key in fields} | {"options": gathered}
 
     def __post_init__(self):

@@ -1,8 +1,8 @@
 """Find plug-ins by name, and read their options from the source text without importing it.
 
-A plug-in is a file: ``halobench/losses/mixup.py`` is the loss ``mixup`` of a configuration. A name with a colon,
-``module:object``, is a callable outside the package. Signatures are read, not imported, so that code that needs only
-names and defaults runs without torch.
+A plug-in is a file: ``halobench/losses/mixup.py`` is the loss that configurations call ``mixup``. A name with a colon,
+``module:object``, refers to a callable outside the package. Signatures are read without importing anything, so code
+that needs only names and defaults runs without torch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from halobench.core.errors import SpecError, describe_error, hint, one_of, require
 
 PACKAGE = Path(__file__).parents[1]
-# The folder of the package that holds the plug-ins of each kind, and nothing else.
+# The package folder that holds the plug-ins of each kind and nothing else.
 FOLDERS = {
     "data": "data/loaders",
     "models": "models/architectures",
@@ -34,7 +34,7 @@ FOLDERS = {
     "figures": "reporting/figures",
     "tables": "reporting/tables",
 }
-# The function that a plug-in of each kind defines; a loss defines a class named after its file.
+# The function that a plug-in of each kind defines; a loss instead defines a class named after its file.
 ENTRIES = {
     "data": "load",
     "models": "build",
@@ -44,23 +44,23 @@ ENTRIES = {
     "figures": "draw",
     "tables": "make",
 }
-LIBRARY_PREFIXES = ("timm/", "torchvision/")  # of the names of these libraries' models
+LIBRARY_PREFIXES = ("timm/", "torchvision/")  # prefixes of these libraries' model names
 
 
 def folder(kind: str) -> Path:
-    """Return the folder of the package's plug-ins of a kind."""
+    """Return the package folder that holds plug-ins of a kind."""
     return PACKAGE / FOLDERS[kind]
 
 
 def entry(kind: str, name: str) -> str:
-    """Return the name that a plug-in's file must define: a function of a fixed name, or a loss's class in CamelCase."""
+    """Return the name that a plug-in's file must define: a fixed function name or, for a loss, a class in CamelCase."""
     if kind == "losses":
         return "".join(part.capitalize() for part in name.split("_"))
     return ENTRIES[kind]
 
 
 def names(kind: str) -> list[str]:
-    """Return the names of the package's plug-ins of a kind: files that define its entry, or can't be parsed."""
+    """Return the names of the package's plug-ins of a kind, i.e. files that define the entry or can't be parsed."""
     with os.scandir(folder(kind)) as entries:
         modules = [each for each in entries if each.name.endswith(".py") and each.is_file()]
         files = sorted((each.name, each.stat().st_mtime_ns) for each in modules)
@@ -69,19 +69,19 @@ def names(kind: str) -> list[str]:
 
 @functools.cache
 def _names(kind: str, files: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
-    """Return the names of the plug-ins among the files (name, time of change in ns) of a kind's folder."""
+    """Return the names of the plug-ins among the files (name, modification time in ns) in a kind's folder."""
 
     def defines(stem: str) -> bool:
         try:
             return _definition(folder(kind) / f"{stem}.py", entry(kind, stem)) is not None
-        except SpecError:  # reported by `locate`, to those who ask for this plug-in
+        except SpecError:  # reported by `locate` when this plug-in is requested
             return True
 
     return tuple(filter(defines, (name.removesuffix(".py") for name, _ in files if not name.startswith("_"))))
 
 
 def _key(kind: str) -> str:
-    """Return the key of a spec that names a plug-in of this kind."""
+    """Return the spec key that holds the name of a plug-in of this kind."""
     return "loader" if kind == "data" else "name"
 
 
@@ -110,7 +110,7 @@ def locate(kind: str, name: str) -> Path:
 
 
 def _outside(key: str, name: str) -> Path:
-    """Return the file of ``module:object``, of which only parent packages are imported."""
+    """Return the file of ``module:object``, importing only its parent packages."""
     module, _, attribute = name.partition(":")
     path, why = _file(module)
     if path is None:
@@ -127,16 +127,16 @@ def _outside(key: str, name: str) -> Path:
 
 
 def _file(module: str) -> tuple[Path | None, str]:
-    """Return a module's file; None if it has none of Python, with the reason in parentheses if finding it raised."""
+    """Return a module's Python file, or None if it has none, and in parentheses the reason if the search raised."""
     try:
         spec = importlib.util.find_spec(module)
-    except (Exception, SystemExit) as error:  # a parent package is imported, and may do anything
+    except (Exception, SystemExit) as error:  # importing a parent package can do anything
         return None, f" ({describe_error(error)})"
     return (Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None), ""
 
 
 def _origin(module: str, attribute: str, seen: set[tuple[str, str]]) -> str:
-    """Return the ``module:object`` that a module's name comes from, by its imports; empty if that can't be read off."""
+    """Return the ``module:object`` that a module's imports show a name to come from; empty if they don't show it."""
     path = _file(module)[0]
     if path is None or (module, attribute) in seen:
         return ""
@@ -157,7 +157,7 @@ def _origin(module: str, attribute: str, seen: set[tuple[str, str]]) -> str:
 
 
 def imported_module(node: ast.ImportFrom, module: str, path: Path) -> str:
-    """Return the dotted name of the module that ``from ... import`` in the file `path` of `module` imports from."""
+    """Return the dotted name of the module that a ``from ... import`` in `path`, the file of `module`, imports from."""
     package = module if path.stem == "__init__" else module.rpartition(".")[0]
     parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
     return ".".join(filter(None, [*parents, node.module]))
@@ -186,10 +186,10 @@ def load(kind: str, name: str) -> Callable[..., Any]:
 def signature(kind: str, name: str) -> dict[str, Any] | None:
     """Return a plug-in's options with their defaults, from its keyword-only arguments; None if it takes any (``**``).
 
-    Of a class, whose arguments no one passes by place, the others count as well.
+    For a class, the other arguments count as well, since nobody passes them by position.
 
-    An option without a default, or with one that is no literal, maps to ``...``. Models under ``timm/`` and
-    ``torchvision/`` hand any option to those libraries.
+    An option without a default, or whose default isn't a literal, maps to ``...``. Models under ``timm/`` and
+    ``torchvision/`` pass any option on to those libraries.
     """
     path = locate(kind, name)
     if kind == "models" and name.startswith(LIBRARY_PREFIXES):
@@ -211,16 +211,16 @@ def signature(kind: str, name: str) -> dict[str, Any] | None:
 
 
 def is_distribution(loader: str) -> bool:
-    """Return True if a loader's ``load`` is annotated to return a ``Distribution``, which each seed samples afresh."""
+    """Return True if a loader's ``load`` is annotated to return a ``Distribution``, which is resampled per seed."""
     node = _definition(locate("data", loader), loader.partition(":")[2] or entry("data", loader))
     returns = getattr(node, "returns", None)
-    if isinstance(returns, ast.Constant) and isinstance(returns.value, str):  # an annotation in quotes
+    if isinstance(returns, ast.Constant) and isinstance(returns.value, str):  # a quoted annotation
         return returns.value.rpartition(".")[2] == "Distribution"
     return returns is not None and ast.unparse(returns).rpartition(".")[2] == "Distribution"
 
 
 def constant(kind: str, name: str, attribute: str) -> Any:
-    """Return the literal that a plug-in's file assigns to `attribute` at its top level; None if it doesn't."""
+    """Return the literal assigned to `attribute` at the top level of a plug-in's file; None if there is none."""
     path = locate(kind, name)
     for node in parsed(path, path.stat().st_mtime_ns).body:
         if isinstance(node, ast.Assign) and any(getattr(t, "id", None) == attribute for t in node.targets):
@@ -229,12 +229,12 @@ def constant(kind: str, name: str, attribute: str) -> Any:
 
 
 def parameters(kind: str, name: str) -> list[str]:
-    """Return the names of a plug-in function's positional parameters: for a figure or table, the tables that it reads.
+    """Return the names of a plug-in function's positional parameters (for a figure or table, the tables it reads).
 
     Raises
     ------
     SpecError
-        If the plug-in is no function.
+        If the plug-in isn't a function.
     """
     node = _definition(locate(kind, name), name.partition(":")[2] or entry(kind, name))
     if not isinstance(node, ast.FunctionDef):
@@ -243,12 +243,12 @@ def parameters(kind: str, name: str) -> list[str]:
 
 
 def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return `options` without those that equal the plug-in's defaults.
+    """Return `options` without those equal to the plug-in's defaults.
 
     Raises
     ------
     SpecError
-        On an option that the plug-in doesn't have; the key is the option's name.
+        If the plug-in doesn't have one of the options; the key is the option's name.
     """
     defaults = signature(kind, name)
     if defaults is None:
@@ -261,14 +261,14 @@ def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str,
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Return True if a value from YAML or JSON, which have no tuples, is the default; True and 1 differ here."""
+    """Return True if a value from YAML or JSON, which have no tuples, equals the default; True and 1 are different."""
     if isinstance(default, list | tuple):
         return isinstance(value, list | tuple) and len(value) == len(default) and all(map(_same, value, default))
     return isinstance(value, bool) == isinstance(default, bool) and value == default
 
 
 def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
-    """Return the top-level function or class `name` of a file, None if there is none."""
+    """Return the top-level function or class `name` in a file, or None if there is none."""
     for node in parsed(path, path.stat().st_mtime_ns).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return node
@@ -277,9 +277,9 @@ def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
 
 @functools.cache
 def parsed(path: Path, mtime_ns: int) -> ast.Module:
-    """Return a file's syntax tree (`mtime_ns` keys the cache); raise SpecError, with its path, if it is no Python."""
+    """Return a file's syntax tree (`mtime_ns` keys the cache); raise SpecError with its path if it isn't Python."""
     try:
-        return ast.parse(path.read_bytes())  # bytes, so that the file may declare its encoding
+        return ast.parse(path.read_bytes())  # bytes, so the file may declare its encoding
     except (SyntaxError, ValueError) as error:
         raise SpecError(str(path), describe_error(error), "Python") from None
 
@@ -294,14 +294,14 @@ def _literal(node: ast.expr | None) -> Any:
 
 @contextlib.contextmanager
 def calling(key: str, seed: int = 0) -> Iterator[None]:
-    """Seed the global generators around a call of a plug-in's function, and restore them afterwards.
+    """Seed the global generators around a call to a plug-in's function, and restore them afterwards.
 
-    A plug-in that draws from one of them, against the rules, then still gives the same numbers each time.
+    A plug-in that breaks the rules by drawing from one of them then still gives the same numbers each time.
 
     Raises
     ------
     SpecError
-        On any exception of the plug-in, with its file and line.
+        If the plug-in raises any exception; the error includes its file and line.
     """
     import numpy as np
 
@@ -328,12 +328,12 @@ def calling(key: str, seed: int = 0) -> Iterator[None]:
 
 
 def check_known(kind: str, key: str, name: str, built_in: Iterable[str]) -> None:
-    """Check that `name` is one of the names that are `built_in` without a file, or a plug-in of the kind.
+    """Check that `name` is either `built_in`, which needs no file, or a plug-in of this kind.
 
     Raises
     ------
     SpecError
-        If it is neither, or if a plug-in's file has a built-in name, under which it would never be used.
+        If it is neither, or if a plug-in's file has a built-in name and so would never be used.
     """
     if name in built_in:
         hidden = folder(kind) / f"{name}.py"
@@ -350,12 +350,12 @@ def check_known(kind: str, key: str, name: str, built_in: Iterable[str]) -> None
 
 
 def listed(kind: str, name: str, attribute: str) -> tuple[str, ...]:
-    """Return the strings that a plug-in's file lists in the constant `attribute`; none if it has no such constant.
+    """Return the strings listed in the constant `attribute` of a plug-in's file; none if there is no such constant.
 
     Raises
     ------
     SpecError
-        If the constant is anything but a literal tuple or list of strings.
+        If the constant isn't a literal tuple or list of strings.
     """
     value = constant(kind, name, attribute)
     texts = value is None or (isinstance(value, tuple | list) and all(isinstance(text, str) for text in value))
@@ -364,12 +364,12 @@ def listed(kind: str, name: str, attribute: str) -> tuple[str, ...]:
 
 
 def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
-    """Check that the modules that plug-ins, (kind, name), list as ``PACKAGES`` are installed; none is imported.
+    """Check that the modules that plug-ins (kind, name) list as ``PACKAGES`` are installed, without importing them.
 
     Raises
     ------
     SpecError
-        If one is missing; the error names the plug-in's ``EXTRA``, which installs them.
+        If one is missing; the error mentions the plug-in's ``EXTRA``, which installs them.
     """
     for kind, name in plugins:
         packages, extra = listed(kind, name, "PACKAGES"), constant(kind, name, "EXTRA")

@@ -1,4 +1,4 @@
-"""Derive independent random streams from one seed: each use has a name, so that a new use changes no other."""
+"""Derive independent random streams from one seed. Each use has a name, so adding a use changes no other."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """Return a generator for one purpose, e.g. ``generator(seed, "split")``; purposes have independent streams.
+    """Return a generator for one purpose, e.g. ``generator(seed, "split")``; each purpose has its own independent
+    stream.
 
-    The same seed and purpose give the same stream whatever the model or loss: cells that differ only in those see
+    The same seed and purpose give the same stream whatever the model or loss, so cells that differ only in those share
     common random numbers.
     """
     digest = hashlib.sha256("/".join(map(str, purpose)).encode()).digest()
@@ -25,10 +26,10 @@ def torch_seed(seed: int, *purpose: str | int) -> int:
 
 
 def seed_libraries(seed: int) -> None:
-    """Seed torch's, Python's and numpy's global generators: models and losses of others may draw from any of them.
+    """Seed torch's, Python's and numpy's global generators, since third-party models and losses may draw from them.
 
-    Seeds torch's CPU and CUDA generators alone: torch.manual_seed also looks for four more kinds of device, which takes
-    a millisecond per epoch.
+    Only torch's CPU and CUDA generators are seeded, because torch.manual_seed also looks for four other kinds of
+    device, which takes a millisecond per epoch.
     """
     import torch
 

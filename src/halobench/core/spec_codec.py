@@ -1,7 +1,7 @@
-"""Make classes into specs, read specs from plain data, and write them in canonical form.
+"""Turn classes into specs, read specs from plain data, and write them in canonical form.
 
-pydantic checks the values. What it finds is reported in the project's own words: a `SpecError` with the key, the value
-and what was expected.
+pydantic checks the values. Its findings are reported in the project's own words, as a `SpecError` with the key, the
+value and what was expected.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def convert_number(kind: type, key: str, value: Any) -> Any:
     Raises
     ------
     SpecError
-        If it is no finite number, or not a whole one below 2**63 for int. For a string that looks like a number, such
+        If it isn't a finite number or, for int, a whole number below 2**63. For a string that looks like a number, such
         as YAML's 1e-3, the error says how to write it.
     """
     if isinstance(value, str):
@@ -48,7 +48,7 @@ def convert_number(kind: type, key: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SpecError(key, value, "a whole number" if kind is int else "a number")
     require(isinstance(value, int) or math.isfinite(value), key, value, "a finite number")
-    # A whole number beyond every float's range would overflow in float() below.
+    # A whole number beyond the range of floats would overflow in float() below.
     require(isinstance(value, float) or abs(value) < LARGEST, key, value, "a number below 2**63")
     if kind is int:
         require(float(value).is_integer() and abs(value) < LARGEST, key, value, "a whole number below 2**63")
@@ -56,20 +56,20 @@ def convert_number(kind: type, key: str, value: Any) -> Any:
 
 
 def _plain(number: float) -> str:
-    """Return a number as YAML 1.1 reads it back: with a dot in the mantissa and a sign in the exponent."""
+    """Return a number in a form that YAML 1.1 reads back, with a dot in the mantissa and a sign in the exponent."""
     text = repr(number)
     mantissa, e, exponent = text.partition("e")
     return text if not e else f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent}"
 
 
 def check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    """Return `values`; raise SpecError if one is there twice: it would count once, which may not be what was meant."""
+    """Return `values`; raise SpecError if one is repeated, since it would count once, which may not be intended."""
     for i, value in enumerate(values):
         require(value not in values[:i], "", value, "each value once")
     return values
 
 
-# The types of keys. Nothing else is taken for them: no text for a number, and no number for true or false.
+# The types of keys. Other types aren't converted: text isn't accepted as a number, nor a number as true or false.
 Text = StrictStr
 Flag = StrictBool
 _whole = BeforeValidator(functools.partial(convert_number, int, ""))
@@ -88,10 +88,10 @@ Distinct = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(check_di
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def spec(cls: type[T]) -> type[T]:
-    """Make a class a frozen dataclass whose values are checked, whether it is built in Python or read by `parse`.
+    """Turn a class into a frozen dataclass whose values are checked, whether it is built in Python or read by `parse`.
 
-    Every field is a key, described by ``Field(default=..., description=...)`` and what else limits its values. A check
-    of several keys together is `__post_init__`, which raises SpecError.
+    Every field is a key, described by ``Field(default=..., description=...)`` and any other limits on its values.
+    Checks that involve several keys go in `__post_init__`, which raises SpecError.
     """
     checked: Any = pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))(cls)
     build = checked.__init__
@@ -109,17 +109,17 @@ def spec(cls: type[T]) -> type[T]:
 
 
 def adapter(cls: type) -> pydantic.TypeAdapter[Any]:
-    """Return what checks, writes and describes a spec's class."""
+    """Return the adapter that checks, writes and describes a spec's class."""
     return pydantic.TypeAdapter(cls)
 
 
 def parse(cls: type[T], mapping: Any) -> T:
-    """Build the spec `cls` from a mapping, with a check of keys and types; integers are taken for floats.
+    """Build the spec `cls` from a mapping, checking keys and types; integers are accepted as floats.
 
     Raises
     ------
     SpecError
-        On an unknown key, a missing one, or a value of another type or out of its range: the first of these.
+        For the first problem found: an unknown or missing key, or a value of the wrong type or out of range.
     """
     try:
         return adapter(cls).validate_python(mapping)
@@ -128,12 +128,12 @@ def parse(cls: type[T], mapping: Any) -> T:
 
 
 def canonical(spec: Any) -> dict[str, Any]:
-    """Return a spec as a plain dict without the values that equal their defaults; options of plug-ins are kept."""
+    """Return a spec as a plain dict without the values that equal their defaults; plug-in options are kept."""
     return adapter(type(spec)).dump_python(spec, mode="json", exclude_defaults=True)
 
 
 def to_json(value: Any) -> str:
-    """Return canonical JSON: sorted keys, no spaces, no NaN. A spec is made canonical first."""
+    """Return canonical JSON: sorted keys, no spaces, no NaN. A spec is first put into canonical form."""
     plain = canonical(value) if dataclasses.is_dataclass(value) else value
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -156,15 +156,15 @@ WORDS = {
 
 
 def spec_errors(cls: type, error: pydantic.ValidationError) -> list[SpecError]:
-    """Return the problems that pydantic found in a value for the spec `cls`, each with its key below that spec."""
-    # Missing keys come last: one that is misspelt says more. To pydantic, a list of bad entries is too short besides.
+    """Return the problems that pydantic found in a value for the spec `cls`, with their keys relative to that spec."""
+    # Missing keys come last, since a misspelt key says more. pydantic also reports a list of bad entries as too short.
     listed: list[Any] = error.errors(include_url=False)
     problems = sorted(listed, key=lambda each: each["type"] == "missing")
     return [_spec_error(cls, **each) for each in problems if each["type"] != "too_short" or not each["input"]]
 
 
 def _spec_error(cls: Any, type: str, loc: tuple[Any, ...], input: Any, msg: str, ctx: Any = None) -> SpecError:
-    """Return one problem of pydantic's in the project's words."""
+    """Return one of pydantic's problems in the project's words."""
     context, place = ctx or {}, _dotted(loc, type)
     if isinstance(context.get("error"), SpecError):
         return context["error"].within(place) if place else context["error"]
@@ -184,7 +184,7 @@ def _spec_error(cls: Any, type: str, loc: tuple[Any, ...], input: Any, msg: str,
 
 
 def _dotted(loc: tuple[Any, ...], type: str) -> str:
-    """Return the place of a problem as a configuration's reader would write it: ``grid[0].seeds``."""
+    """Return the location of a problem as a reader of the configuration would write it: ``grid[0].seeds``."""
     keys = [step for step in loc if step != "[key]"]
     last = len(keys) - 1 if "[key]" in loc or type == "invalid_key" else None  # a key, even if it is a number
     steps = [f"[{key}]" if isinstance(key, int) and i != last else f".{key}" for i, key in enumerate(keys)]
@@ -192,7 +192,7 @@ def _dotted(loc: tuple[Any, ...], type: str) -> str:
 
 
 def _keys_at(cls: Any, loc: tuple[Any, ...]) -> list[str]:
-    """Return the keys of the spec that stands at a place below the spec `cls`."""
+    """Return the keys of the spec at a location below the spec `cls`."""
     for step in (*loc, None):
         while typing.get_origin(cls) in (Annotated, types.UnionType, typing.Union):
             cls = typing.get_args(cls)[0]

@@ -1,9 +1,9 @@
-"""Specs: frozen dataclasses that say what a stage does, each of which checks its own values.
+"""Specs: frozen dataclasses that describe what a stage does and check their own values.
 
 A spec is plain data (strings, numbers, tuples), so it can be written as JSON, hashed, compared and passed on a command
-line. `halobench.core.spec_codec` reads and writes them; its canonical form leaves out values that equal their default:
-a new option with a default changes no old spec. Never change a released default: results that were computed with the
-old one would not be computed again. Descriptions of fields are the text of docs/configuration.md.
+line. `halobench.core.spec_codec` reads and writes specs. Its canonical form leaves out values that equal their default,
+so a new option with a default changes no old spec. Never change a released default, because results computed with the
+old one would not be recomputed. The fields' descriptions make up the text of docs/configuration.md.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from halobench.core.spec_codec import (
 
 @spec
 class NoiseSpec:
-    """Label noise: with probability `p` a label is replaced, by a rule `kind` drawn from the cell's seed."""
+    """Label noise: with probability `p`, a label is replaced by a rule `kind`, drawn from the cell's seed."""
 
     kind: Literal["pair_flip", "asymmetric", "uniform"] = Field(
         default="pair_flip",
@@ -49,7 +49,7 @@ class NoiseSpec:
 
 @spec
 class SourceSpec(PluginSpec):
-    """Where samples come from: a loader (a file of ``halobench/data/loaders`` or ``module:object``) and its options."""
+    """Where samples come from: a loader (a file in ``halobench/data/loaders`` or ``module:object``) and its options."""
 
     loader: Text = Field(description="The loader's name, or module:object.", json_schema_extra=suggested("data"))
     options: dict[str, Any] = Field(default_factory=dict)
@@ -70,7 +70,7 @@ class DatasetSpec:
 
 
 def _listed(values: Any) -> Any:
-    """Return one number as a list of it."""
+    """Return a single number as a one-element list."""
     return values if isinstance(values, list | tuple) else [values]
 
 
@@ -83,7 +83,7 @@ Channels = Annotated[
 
 @spec
 class Normalisation:
-    """The mean and deviation that a model's inputs are normalised by: one number, or one per channel."""
+    """The mean and standard deviation that normalise a model's inputs: one number each, or one per channel."""
 
     mean: Channels = Field(description="Of pixels in [0, 1]; a list has one per channel.")
     std: Channels = Field(description="Of pixels in [0, 1]; a list has one per channel.")
@@ -93,7 +93,7 @@ class Normalisation:
 
 
 def _read_preprocessing(value: Any) -> Any:
-    """Return the values of `preprocess`, a mapping as a `Normalisation`; raise SpecError on any other."""
+    """Return the value of `preprocess`, turning a mapping into a `Normalisation`; raise SpecError for anything else."""
     if isinstance(value, dict):
         return parse(Normalisation, value)
     known = ("timm", "dataset")
@@ -103,7 +103,7 @@ def _read_preprocessing(value: Any) -> Any:
 
 
 def _by_text(outputs: Any) -> Any:
-    """Return a mapping with its keys as text: YAML reads names such as 7 as numbers."""
+    """Return a mapping with its keys as text, since YAML reads names such as 7 as numbers."""
     return {str(name): output for name, output in outputs.items()} if isinstance(outputs, dict) else outputs
 
 
@@ -113,12 +113,12 @@ Outputs = Annotated[dict[str, NotNegative], BeforeValidator(_by_text)]
 
 @spec
 class ModelSpec(PluginSpec):
-    """A model's builder: a file of ``models/architectures``, ``timm/NAME``, ``torchvision/NAME`` or ``module:object``.
+    """A model's builder: a file in ``models/architectures``, ``timm/NAME``, ``torchvision/NAME`` or ``module:object``.
 
-    With `weights` or `pretrained` nothing is trained. `preprocess` says how inputs are normalised: as the data set says
-    (``dataset``, as for models trained here), as timm does for its weights (``timm``), or by a mean and std. `outputs`
-    says which outputs of the weights stand for the classes; the others are left out. Only samples of the source
-    `trained_on` are training samples for a probe if the weights are given.
+    With `weights` or `pretrained`, nothing is trained. `preprocess` specifies how inputs are normalised: as the data
+    set says (``dataset``, as for models trained here), as timm does for its weights (``timm``), or with a given mean
+    and std. `outputs` specifies which outputs of the weights stand for the classes; the others are dropped. If the
+    weights are given, a probe treats only samples of the source `trained_on` as training samples.
     """
 
     name: Text = Field(
@@ -169,26 +169,26 @@ class ModelSpec(PluginSpec):
 
     @property
     def is_timm(self) -> bool:
-        """Return True for a model of timm's."""
+        """Return True for a timm model."""
         return self.name.startswith("timm/")
 
     @property
     def comes_trained(self) -> bool:
-        """Return True if the weights come from elsewhere, so that the model isn't trained here."""
+        """Return True if the weights come from elsewhere, so the model isn't trained here."""
         return self.pretrained or self.weights is not None
 
     @property
     def timm_preprocessing(self) -> bool:
-        """Return True if the model gets timm's preprocessing instead of the data set's."""
+        """Return True if the model uses timm's preprocessing instead of the data set's."""
         return self.comes_trained and self.is_timm and self.preprocess in (None, "timm")
 
     def output_rows(self, classes: int, names: Sequence[str] = ()) -> list[int]:
-        """Return the output of given weights that stands for each class, by its name, if it has one, or its number.
+        """Return the output of the given weights for each class, found by the class's name, if any, or its number.
 
         Raises
         ------
         SpecError
-            If a class has none, or two have the same.
+            If a class has no output, or two classes share one.
         """
         outputs, rows = self.outputs or {}, []
         for label in range(classes):
@@ -200,32 +200,32 @@ class ModelSpec(PluginSpec):
             return list(check_distinct(tuple(rows)))
 
     def fitted_on(self, source: str) -> bool:
-        """Return True if the model was fitted to samples of a source: trained here, or on that source elsewhere."""
+        """Return True if the model was fitted to samples of a source: trained here, or elsewhere on that source."""
         return not self.comes_trained or self.trained_on == source
 
 
 @spec
 class LossSpec(PluginSpec):
-    """A loss (a file of ``halobench/losses`` or ``module:object``) and its options."""
+    """A loss (a file in ``halobench/losses`` or ``module:object``) and its options."""
 
     name: Text = Field(description="The loss's name, or module:object.", json_schema_extra=suggested("losses"))
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-# The keys of a recipe that a probe reads, and those that count for a model that isn't trained.
+# The recipe keys that a probe reads, and those that matter for a model that isn't trained.
 PROBE_KEYS = ("precision", "channels_last", "eval_batch", "device", "threads")
 EVALUATION_KEYS = (*PROBE_KEYS, "deterministic")
-# The keys of a recipe that mean something for images alone.
+# The recipe keys that apply only to images.
 IMAGE_KEYS = ("random_crop", "flip", "channels_last")
 
 
 @spec
 class Recipe:
-    """The keys of a recipe, each checked by itself: a layer of a configuration needn't fit together yet.
+    """The keys of a recipe, each checked on its own, since one layer of a configuration needn't be consistent yet.
 
-    `random_crop` and `flip` are augmentation, drawn for each image in each epoch. With `micro_batch`, which takes less
-    memory, batch norm sees parts of a batch. Without `deterministic`, kernels may be chosen by trial and sum in any
-    order: results may differ in their last bits from run to run.
+    `random_crop` and `flip` are augmentations, drawn for each image in each epoch. With `micro_batch`, which uses less
+    memory, batch norm sees only parts of a batch. Without `deterministic`, kernels may be chosen by trial and may sum
+    in any order, so results may differ in their last bits from run to run.
     """
 
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
@@ -272,39 +272,40 @@ class Recipe:
 
 @spec
 class TrainSpec(Recipe):
-    """A recipe whose keys fit together."""
+    """A recipe whose keys are consistent with one another."""
 
     def __post_init__(self):
         fits = self.micro_batch is None or self.micro_batch <= self.batch
         require(fits, "micro_batch", self.micro_batch, f"at most the batch, {self.batch}")
-        # In a spec, so that it says what is done, and so that a recipe of few epochs needs no other warm-up.
+        # Set in the spec so that it states what is really done, and a recipe with few epochs needs no different
+        # warm-up.
         object.__setattr__(self, "warmup", min(self.warmup, self.epochs - 1))
 
 
 def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
-    """Return distances; raise SpecError unless they increase."""
+    """Return distances; raise SpecError unless they are increasing."""
     require(all(a < b for a, b in itertools.pairwise(values)), "", list(values), "increasing distances")
     return values
 
 
 def _known_probe(kind: str) -> str:
-    """Return the name of a probe; raise SpecError if there is none of that name."""
+    """Return the name of a probe; raise SpecError if no probe has that name."""
     check_known("probes", "", kind, names("searches"))
     return kind
 
 
 Distances = Annotated[Several[Distance], AfterValidator(_increasing)]
-# The keys of a probe that say how it walks along rays, and those of searches alone.
+# The keys that control how a probe walks along rays, and those that only searches have.
 RAY_KEYS = ("directions", "radii", "relative_radii", "components", "bisections")
 SEARCH_KEYS = ("norm", "restarts", "steps")
 
 
 @spec
 class ProbeSpec:
-    """One probe: where it goes from which samples.
+    """One probe: which samples it starts from and where it goes.
 
-    Most kinds walk along rays of given distances, and read confidences there; a search (``adversarial``,
-    ``certified``, ``far_field``) finds distances itself. Keys that mean nothing for a kind are refused.
+    Most kinds walk along rays and read confidences at given distances; a search (``adversarial``, ``certified``,
+    ``far_field``) finds the distances itself. Keys that don't apply to a kind are refused.
     """
 
     kind: Annotated[Text, AfterValidator(_known_probe)] = Field(
@@ -345,11 +346,11 @@ class ProbeSpec:
 
     @property
     def searches(self) -> bool:
-        """Return True if it finds distances itself, rather than walking along rays."""
+        """Return True if it finds distances itself rather than walking along rays."""
         return self.kind in names("searches")
 
     def _unread_keys(self) -> list[str]:
-        """Return the keys that mean nothing for this kind: of a search, those that its function doesn't take."""
+        """Return the keys that don't apply to this kind (for a search, those that its function doesn't take)."""
         taken = signature("searches", self.kind) or {} if self.searches else RAY_KEYS
         return [key for key in (*RAY_KEYS, *SEARCH_KEYS) if key not in taken]
 
@@ -361,7 +362,7 @@ class ProbeSpec:
 
 @spec
 class MetricsSpec:
-    """The bins, and the draws of labels, that metrics are taken with."""
+    """The bins and label draws used to compute metrics."""
 
     _: dataclasses.KW_ONLY
     bins: Count = Field(default=15, description="Bins of equal width.")
@@ -371,9 +372,9 @@ class MetricsSpec:
 
 @spec
 class CalibrateSpec(MetricsSpec):
-    """Which calibrators are fitted, and how metrics are taken.
+    """Which calibrators are fitted, and how metrics are computed.
 
-    Of `calibrators`, ``paper`` becomes ``released``: results that were computed under the old word stay valid.
+    In `calibrators`, ``paper`` becomes ``released``, so results computed under the old word stay valid.
     """
 
     calibrators: Calibrators = Field(
@@ -387,7 +388,7 @@ class CalibrateSpec(MetricsSpec):
 
     @property
     def plug_ins(self) -> dict[str, CalibratorSpec]:
-        """Those of its calibrators that are plug-ins, by their names in tables."""
+        """Its calibrators that are plug-ins, by their names in tables."""
         entries = (
             {each: CalibratorSpec(each)} if isinstance(each, str) else each
             for each in self.calibrators

@@ -1,4 +1,4 @@
-"""Build what a configuration names: losses must score a batch, and models must take the images that they will get."""
+"""Build what a configuration specifies: losses must score a batch, and models must accept the images they will get."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(request: Any) -> tuple[list[str], dict[str, Any]]:
     Parameters
     ----------
     request : dict
-        As `halobench.experiment.build_request` makes it. Sources under its key ``described`` aren't built.
+        As made by `halobench.experiment.build_request`. Sources under its key ``described`` aren't built.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def run(request: Any) -> tuple[list[str], dict[str, Any]]:
     Raises
     ------
     SpecError
-        If the request has no such form.
+        If the request doesn't have this form.
     """
     missing = [key for key in REQUEST if not isinstance(request, Mapping) or key not in request]
     if missing:
@@ -57,7 +57,7 @@ def run(request: Any) -> tuple[list[str], dict[str, Any]]:
 
 
 class _Build:
-    """One pass over a request; later checks pass over what depends on a part that has a problem."""
+    """One pass over a request; later checks skip whatever depends on a part that has a problem."""
 
     def __init__(self, request: Mapping[str, Any]):
         self.request = request
@@ -92,7 +92,7 @@ class _Build:
                 self.sound_losses.add(name)
 
     def check_models(self) -> None:
-        """Check each model on the images of each source that it gets, in batches as its losses make them."""
+        """Check each model on images from each source it is used with, in the batches its losses make."""
         sizes: dict[tuple[Any, ...], int] = {}
         for pair in self.request["pairs"]:
             name, source = pair["model"], pair["source"]
@@ -103,7 +103,7 @@ class _Build:
             model = parse(ModelSpec, self.request["models"][name])
             self._try("", check_augmentation, pair, description.shape)
             part = smallest_part(pair, rows)
-            # Many losses and batches come to the same parts.
+            # Many losses and batches lead to the same parts.
             key = (name, source, part, pair["points"], part < 2 and to_json(pair))
             if key not in sizes:
                 arguments = (model, description, pair, rows)
@@ -114,12 +114,12 @@ class _Build:
                     self._try(f"probes.{probe}", check_certified, model, description, name)
 
     def check_displays(self) -> None:
-        """Import the figures and tables from outside the package."""
+        """Import the figures and tables that come from outside the package."""
         for kind, name in self.request["displays"]:
             self._try(kind, plugins.load, kind, name)
 
     def _rows(self, pair: Mapping[str, Any], source: sources.Description | None) -> int:
-        """Return the rows of a batch that a model gets in training: a loss may make more of it than it had."""
+        """Return the number of rows in a model's training batches, which a loss may increase."""
         if "loss" not in pair:
             return 2  # nothing is trained
         name, batch = pair["loss"], pair["batch"]
@@ -131,7 +131,7 @@ class _Build:
         return self.rows.get(key) or batch
 
     def _try(self, place: str, check: Callable[..., Any], *arguments: Any, plugin: str = "") -> Any:
-        """Return what `check` returns; note whatever it raises and return None.
+        """Return what `check` returns; if it raises anything, record that and return None.
 
         The keys of its SpecErrors are relative to `place`. Other exceptions are blamed on `plugin`, by default `place`.
         """
@@ -145,17 +145,18 @@ class _Build:
 
 
 def unbuildable(place: str, error: BaseException) -> str:
-    """Return a line on a plug-in that raised something else than a SpecError."""
+    """Return a line on a plug-in that raised something other than a SpecError."""
     return f"{place}: expected a plug-in that can be built ({describe_error(error)})"
 
 
 def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[int, ...] = SMALL) -> int:
-    """Build a loss and score a batch with it, as training would; return the number of rows that it makes of the batch.
+    """Build a loss and score a batch with it, as training would; return the number of rows it turns the batch into.
 
     Raises
     ------
     SpecError
-        If it can't be built, its mix gives no batch, or it gives no finite mean loss that logits can learn from.
+        If it can't be built, its mix doesn't return a batch, or it returns no finite mean loss that logits can learn
+        from.
     """
     import numpy as np
     import torch
@@ -173,7 +174,7 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
         kind = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         learns = kind == () and value.requires_grad
         number = value.item() if learns else 0.0
-    except SpecError as error:  # of these samples
+    except SpecError as error:  # raised for these samples
         raise SpecError("name", spec.name, f"a loss for these samples: it takes {error.expected}") from None
     except Exception as error:
         raise SpecError("name", spec.name, f"a loss that can score a batch ({describe_error(error)})") from error
@@ -189,12 +190,12 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
 
 
 def check_batch(spec: LossSpec, batch: int, shape: tuple[int, ...] = SMALL) -> int:
-    """Check a loss on a training batch of `batch` samples; return the number of rows that it makes of it.
+    """Check a loss on a training batch of `batch` samples; return the number of rows it turns the batch into.
 
     Raises
     ------
     SpecError
-        As `check_loss` does, and if more samples are to be mixed than a batch has.
+        As for `check_loss`, and if more samples are to be mixed than a batch has.
     """
     from halobench.losses import base
     from halobench.losses.mixup import Mixup
@@ -207,7 +208,7 @@ def check_batch(spec: LossSpec, batch: int, shape: tuple[int, ...] = SMALL) -> i
 
 
 def check_certified(spec: ModelSpec, description: sources.Description, name: str) -> None:
-    """Raise SpecError if a model has a layer that can't be bounded; it names the layer."""
+    """Raise SpecError, naming the layer, if a model has a layer that can't be bounded."""
     from halobench.models import shape_check
 
     try:
@@ -230,13 +231,13 @@ def check_augmentation(pair: Mapping[str, Any], shape: Sequence[int]) -> None:
 
 
 def smallest_part(pair: Mapping[str, Any], rows: int) -> int:
-    """Return the number of samples in the smallest part of a batch of `rows` that passes a model; 2 for any more."""
+    """Return the number of samples in the smallest part of a batch of `rows` that a model gets, at most 2."""
     micro = pair.get("micro_batch") or rows
     return min(rows % micro or micro, 2)
 
 
 def check_model(spec: ModelSpec, description: sources.Description, pair: Mapping[str, Any], rows: int) -> int:
-    """Check a model on the samples of a source, in the smallest part of a batch of `rows` that it gets in training.
+    """Check a model on samples from a source, using the smallest part of a batch of `rows` that it gets in training.
 
     Returns
     -------
@@ -246,8 +247,8 @@ def check_model(spec: ModelSpec, description: sources.Description, pair: Mapping
     Raises
     ------
     SpecError
-        As `models.shape_check.check` does, with a key below ``models``; if only a part of one sample is too small for
-        the model, with the recipe's key.
+        As for `models.shape_check.check`, with a key below ``models``, or with the recipe's key if the model only fails
+        on a part of one sample.
     """
     from halobench.models import shape_check
 

@@ -23,21 +23,21 @@ from halobench.experiment.jobs import source_job
 from halobench.storage import records
 from halobench.storage.requests import differences
 
-CERTIFIED = "certified"  # the kind of probe that takes networks of known layers alone
-RECIPE_KEYS = ("batch", "micro_batch", *IMAGE_KEYS)  # those on which it depends whether a model takes its samples
+CERTIFIED = "certified"  # the kind of probe that only accepts networks of known layers
+RECIPE_KEYS = ("batch", "micro_batch", *IMAGE_KEYS)  # those that decide whether a model accepts its samples
 
 
 def build_request(config: Config) -> dict[str, Any]:
-    """Return what is to be built for the experiments that will run: a request to `halobench.experiment.build_checks`.
+    """Return what must be built for the experiments that will run, as a request to `halobench.experiment.build_checks`.
 
-    Of a configuration with problems, only what is sound.
+    If the configuration has problems, only its sound parts are included.
 
     Returns
     -------
     dict
         Specs by name under ``sources``, ``datasets``, ``losses`` and ``models``; under ``pairs``, a list of each model
-        with a source and, if it is trained, a loss and the keys of the recipe that matter, and with the probes that
-        certify it; under ``displays``, as kind and name, figures and tables from outside the package.
+        with a source, the probes that certify it and, if it is trained, a loss and the recipe keys that matter; under
+        ``displays``, the kind and name of each figure and table from outside the package.
     """
     experiments = [config.experiments[name] for name in config.run if name in config.experiments]
     cells = [cell for experiment in experiments for cell in experiment.cells() if config.is_sound(cell)]
@@ -62,12 +62,12 @@ def build_request(config: Config) -> dict[str, Any]:
 
 
 def _outside(experiments: Iterable[ExperimentSpec], kind: str) -> set[str]:
-    """Return the figures or tables of experiments that are from outside the package."""
+    """Return the experiments' figures or tables that come from outside the package."""
     return {name for experiment in experiments for name in getattr(experiment, kind) or () if ":" in name}
 
 
 def _pair(config: Config, cell: Cell) -> dict[str, Any]:
-    """Return a cell's model and source, and what matters of its training if there is one."""
+    """Return a cell's model and source, and, if it is trained, the parts of its training that matter."""
     dataset, recipe = config.datasets[cell.dataset], config.recipe(cell.dataset, cell.model)
     pair: dict[str, Any] = {"model": cell.model, "source": dataset.source}
     if config.models[cell.model].comes_trained:
@@ -85,9 +85,9 @@ def _certified(config: Config, model: str) -> list[str]:
 
 
 def check_recipes_of_trained(config: Config) -> list[str]:
-    """Return a line for each key of a recipe that says how a model is trained whose weights come from elsewhere.
+    """Return a line for each training key in the recipe of a model whose weights come from elsewhere.
 
-    Only the model's own recipe is checked: ``train`` is for all models.
+    Only the model's own recipe is checked, because ``train`` applies to all models.
     """
     training_keys = {field.name for field in dataclasses.fields(TrainSpec)} - set(EVALUATION_KEYS)
     problems = []
@@ -100,9 +100,9 @@ def check_recipes_of_trained(config: Config) -> list[str]:
 
 
 def weight_files(config: Config, models: Iterable[str]) -> dict[str, list[int]]:
-    """Return the size and time of change (ns) of each file of weights that models name.
+    """Return the size and modification time (ns) of each weights file that models refer to.
 
-    They belong to a request, so that another file in the same place is checked again.
+    They are part of a request, so a different file in the same place is checked again.
     """
     files: dict[str, list[int]] = {}
     for path in sorted({path for name in models if (path := config.models[name].weights) is not None}):
@@ -113,17 +113,17 @@ def weight_files(config: Config, models: Iterable[str]) -> dict[str, list[int]]:
 
 
 def describe_disk(config: Config, names: Iterable[str], results: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Describe the sources whose loaders read a disk.
+    """Describe the sources whose loaders read from disk.
 
-    A loader says that it is one by ``FROM_DISK = True`` in its file. What it describes may change from one run to the
-    next, so reports of earlier checks can't stand in for it. Once the source is written, the original may be deleted.
+    A loader declares this with ``FROM_DISK = True`` in its file. What it describes may change from one run to the next,
+    so reports of earlier checks can't replace it. Once the source is written, the original may be deleted.
 
     Returns
     -------
     dict
-        By name, the description as plain data.
+        The descriptions as plain data, by name.
     dict
-        By name, a line on a source that can't be described.
+        A line on each source that can't be described, by name.
     """
     descriptions, problems = {}, {}
     for name in names:
@@ -142,7 +142,7 @@ def describe_disk(config: Config, names: Iterable[str], results: Path) -> tuple[
 
 
 def _written(config: Config, name: str, results: Path) -> Description | None:
-    """Return the description of a source that was written with its present spec and code; None if there is none."""
+    """Return the description of a source that was written with its current spec and code; None if there is none."""
     folder = results / "sources" / name
     with contextlib.suppress(SpecError):
         job, record = source_job(config, name), records.read_record(folder / "source.json", ["spec", "code"])

@@ -1,8 +1,9 @@
 """The code map: the code that a job's numbers depend on, as {module: digest}, which decides reruns.
 
-A stage's modules and the plug-ins that a spec names are followed through their imports, read off the source text, so
-that a helper that is split off, or is next to a loss outside the package, counts from its first day. Not followed: the
-standard library, installed packages (a record has their versions), and what a module loads without an import statement.
+A stage's modules and the plug-ins in a spec are followed through their imports, as read from the source text, so a
+helper that is split off, or that sits next to a loss outside the package, counts from the start. The standard library,
+installed packages (a record has their versions) and anything a module loads without an import statement are not
+followed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 from halobench.core.errors import SpecError
 from halobench.core.plugins import PACKAGE, imported_module, locate, parsed
 
-# Where each stage's numbers are decided; the rest is found from there.
+# The modules that determine each stage's numbers; the rest are found from there.
 STAGES = {
     "source": ("data/sources",),
     "weights": ("models/pretrained",),
@@ -39,16 +40,16 @@ STAGES = {
     "overview": ("reporting/pages/overview", "reporting/pages/cells"),
 }
 
-# Modules that change no number: what a spec means is in its JSON; how files are found, written and locked, and where a
-# stopped job resumes, leaves the values in them as they are. Packages without code count for nothing either.
+# Modules that don't change any number: a spec's meaning is in its JSON, and how files are found, written and locked, or
+# where a stopped job resumes, doesn't affect the values in them. Packages without code don't count either.
 _CORE = ("aliases", "calibrator_spec", "console", "errors", "plugin_spec", "plugins", "spec_codec", "specs")
 _STORAGE = ("arrays_io", "files", "layout", "provenance", "records", "requests", "tables_io")
 NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
 NEUTRAL |= {*(f"core/{name}" for name in _CORE), *(f"storage/{name}" for name in _STORAGE)}
 
-# What a stage imports without depending on it: aggregation takes from these the names of columns alone, the probe meets
-# losses only in what its model has learned, and models of timm and torchvision are named by the specs that use them.
-# The explorer and the overview show what tables and cells hold.
+# What a stage imports without depending on it: aggregation takes only column names from these, losses affect the probe
+# only through what its model has learned, and models from timm and torchvision are named in the specs that use them.
+# The explorer and the overview show what is in tables and cells.
 ASIDE = {
     "train": {"models/library_models"},
     "probe": {"models/library_models", "losses/base"},
@@ -57,11 +58,12 @@ ASIDE = {
     "overview": {"experiment/grid"},
 }
 
-# What a plug-in of a kind consists of besides its entry; and names by which code finds others by their text.
+# The parts that plug-ins of a kind have besides their entry, and the names that code uses to look up others by text.
 COMPANIONS = {"data": ("describe",)}
 DYNAMIC = {"globals", "eval", "exec", "vars", "__import__"}
 
-# The templates of a stage's pages. With the files that they name, in turn, their bytes count, comments and all.
+# The templates of a stage's pages. Their bytes count, comments included, and so do those of the files they refer to,
+# recursively.
 FOLDER = "reporting/templates"
 TEMPLATES = {
     "claims": ("claims.html",),
@@ -84,10 +86,11 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
     Returns
     -------
     dict
-        Module to the first 16 hex digits of a SHA-256 over its syntax tree. A module of the package is named by its
-        path in it (``losses/mixup``), a plug-in outside as the spec names it (``module:object``), and what that one
-        imports by its path (``module/helper.py``). Of a plug-in's file outside, the object and what it refers to
-        count. Comments, docstrings and formatting don't. As files stood when this process first asked.
+        Maps each module to the first 16 hex digits of the SHA-256 of its syntax tree. A module of the package is
+        identified by its path in the package (``losses/mixup``), an outside plug-in as in the spec (``module:object``),
+        and a module that such a plug-in imports by its path (``module/helper.py``). In an outside plug-in's file, only
+        the object and what it refers to count. Comments, docstrings and formatting don't count. Files are taken as they
+        were when this process first read them.
     """
     key = (stage, tuple((kind, name) for kind, name in plugins))
     if key not in _maps:
@@ -95,16 +98,16 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
     return dict(_maps[key])
 
 
-_maps: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, str]] = {}  # every map that this process has worked out
+_maps: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, str]] = {}  # every map that this process has computed
 
 
 def maps_in_use() -> list[list[Any]]:
-    """Return the maps that this process has worked out, as plain data for `freeze` in processes that run jobs."""
+    """Return the maps that this process has computed, as plain data for `freeze` in processes that run jobs."""
     return [[stage, list(map(list, plugins)), digests] for (stage, plugins), digests in _maps.items()]
 
 
 def freeze(maps: Iterable[tuple[str, Iterable[tuple[str, str]], Mapping[str, str]]]) -> None:
-    """Let code count as it was when a run was started: `require_code` then refuses what was edited since."""
+    """Fix the code versions as of the start of a run; `require_code` then refuses code edited since."""
     for stage, plugins, digests in maps:
         _maps[stage, tuple((kind, name) for kind, name in plugins)] = dict(digests)
 
@@ -112,12 +115,12 @@ def freeze(maps: Iterable[tuple[str, Iterable[tuple[str, str]], Mapping[str, str
 def require_code(
     stage: str, plugins: Iterable[tuple[str, str]] = (), code: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return `code_map`, for a job of that stage that was asked to run with `code`.
+    """Return `code_map` for a job of a stage that was requested with `code`.
 
     Raises
     ------
     SpecError
-        If the code has been edited since: the result would count as made with what was asked for.
+        If the code has been edited since, as the result would count as produced by the requested code.
     """
     present = code_map(stage, plugins)
     if code is not None and code != present:
@@ -128,10 +131,10 @@ def require_code(
 
 
 def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return `code_map`, read off the files."""
+    """Return `code_map`, computed from the files."""
     passed = NEUTRAL | ASIDE.get(stage, set())
     roots = {f"{PACKAGE.name}.{module.replace('/', '.')}": PACKAGE / f"{module}.py" for module in STAGES[stage]}
-    outside: dict[Path, dict[str, frozenset[str]]] = {}  # by file, then by plug-in, the names in it that it is
+    outside: dict[Path, dict[str, frozenset[str]]] = {}  # by file, then by plug-in: the names that it consists of
     for kind, name in plugins:
         path = locate(kind, name)
         if path.is_relative_to(PACKAGE):
@@ -151,7 +154,7 @@ def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str
 
 
 def _template_digests(names: Iterable[str]) -> dict[str, str]:
-    """Return digests of templates, and of the templates, styles and scripts that they name in double quotes."""
+    """Return digests of templates and of the templates, styles and scripts that they refer to in double quotes."""
     digests, left = {}, list(names)
     while left:
         path = PACKAGE / FOLDER / left.pop()
@@ -164,16 +167,16 @@ def _template_digests(names: Iterable[str]) -> dict[str, str]:
 
 @functools.cache
 def _file_digest(path: Path, mtime: int, entries: frozenset[str] | None = None) -> str:
-    """Return the digest of a file that was changed last at `mtime`, in ns, or of the part of it that `entries` need."""
+    """Return the digest of a file last modified at `mtime` (ns), or of the part of it that `entries` need."""
     return _digest(_part(path, mtime, entries))
 
 
 def _part(path: Path, mtime: int, entries: frozenset[str] | None) -> ast.Module:
-    """Return the statements of a file that the objects named `entries` depend on; all of them for None.
+    """Return the statements in a file that the objects named in `entries` depend on, or all of them if that is None.
 
-    These are their definitions, those of the names that stand in them, and so on. What defines no name, or imports one
-    that nothing uses, counts too, since it may do anything. A file that looks names up by text (`DYNAMIC`) is kept
-    whole.
+    These are the objects' definitions, the definitions of the names they use, and so on. Statements that define no
+    name, or import one that nothing uses, count too, since they may do anything. A file that looks up names by text
+    (`DYNAMIC`) is kept whole.
     """
     tree = parsed(path, mtime)
     used = _names_in(tree)
@@ -205,7 +208,7 @@ def _bound(statement: ast.stmt) -> set[str]:
 
 
 def _names_in(node: ast.AST) -> set[str]:
-    """Return the names that stand anywhere in a statement, those in annotations in quotes too."""
+    """Return all names that occur in a statement, including those in quoted annotations."""
     names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
     texts = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)]
     return names | {text for text in texts if text.isidentifier()}
@@ -219,10 +222,10 @@ def _key(module: str, path: Path) -> str:
 
 
 def _closure(roots: dict[str, Path], passed: set[str], entries: dict[Path, frozenset[str]]) -> dict[str, Path]:
-    """Return modules by dotted name with all that they import, but for those of the package in `passed`.
+    """Return modules and everything they import by dotted name, except for the package's modules in `passed`.
 
-    Of a file in `entries` only the part counts that those names need, unless another file imports it, which takes it
-    out of them.
+    For a file in `entries`, only the part that those names need counts, unless another file imports it, in which case
+    it is removed from `entries`.
     """
     tops = frozenset(module.partition(".")[0] for module in roots)
     modules, left = {}, dict(roots)
@@ -240,13 +243,13 @@ def _closure(roots: dict[str, Path], passed: set[str], entries: dict[Path, froze
 
 
 def _is_empty(path: Path) -> bool:
-    """Return whether a file is a package's that holds no more than a docstring."""
+    """Return whether a file is a package's ``__init__.py`` that contains nothing but a docstring."""
     return path.name == "__init__.py" and not _without_docstring(parsed(path, path.stat().st_mtime_ns).body)
 
 
 @functools.cache
 def _imports(path: Path, module: str, mtime: int, entries: frozenset[str] | None = None) -> list[str]:
-    """Return the dotted names that a module may import, anywhere; of ``from a import b`` both ``a`` and ``a.b``."""
+    """Return the dotted names that a module may import anywhere; for ``from a import b``, both ``a`` and ``a.b``."""
     names = []
     for node in ast.walk(_part(path, mtime, entries)):
         if isinstance(node, ast.Import):
@@ -258,9 +261,9 @@ def _imports(path: Path, module: str, mtime: int, entries: frozenset[str] | None
 
 
 def _files(name: str, tops: frozenset[str]) -> Iterator[tuple[str, Path]]:
-    """Yield the modules that importing a dotted name runs: it and the packages around it.
+    """Yield the modules that importing a dotted name runs: the module itself and the packages that contain it.
 
-    None of libraries, but for those in `tops`.
+    Libraries' modules are left out, except for those in `tops`.
     """
     top, *rest = name.split(".")
     places = _places(top, top in tops)
@@ -280,9 +283,9 @@ def _files(name: str, tops: frozenset[str]) -> Iterator[tuple[str, Path]]:
 def _places(top: str, named: bool) -> tuple[Path, ...]:
     """Return the folders that hold a top-level module.
 
-    None if it is the standard library's, or a library's that isn't `named`.
+    Empty if it belongs to the standard library, or to a library and isn't `named`.
 
-    Nothing is imported: a library's import can take seconds.
+    Nothing is imported, since importing a library can take seconds.
     """
     if top == PACKAGE.name:
         return (PACKAGE.parent,)
@@ -306,7 +309,7 @@ def _is_library(folder: Path) -> bool:
 
 
 def source_digest(text: str) -> str:
-    """Return the first 16 hex digits of the SHA-256 over a module's syntax tree, the same on every supported Python."""
+    """Return the first 16 hex digits of the SHA-256 of a module's syntax tree, the same on every supported Python."""
     return _digest(ast.parse(text))
 
 
@@ -315,7 +318,7 @@ def _digest(tree: ast.Module) -> str:
 
 
 def _plain(node: Any) -> str:
-    """Return a syntax tree as text without positions, docstrings and empty fields, which differ between Pythons."""
+    """Return a syntax tree as text without positions, docstrings and empty fields, which vary between Pythons."""
     if isinstance(node, list):
         return "[" + ",".join(map(_plain, node)) + "]"
     if not isinstance(node, ast.AST):

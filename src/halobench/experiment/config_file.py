@@ -16,7 +16,7 @@ from halobench.experiment.grid import Config
 
 
 class StrictLoader(yaml.SafeLoader):
-    """YAML that builds plain data alone and refuses a key that a mapping has twice, of which YAML keeps the last."""
+    """A loader that builds only plain data and refuses duplicate keys in a mapping, of which YAML keeps the last."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -30,7 +30,7 @@ class StrictLoader(yaml.SafeLoader):
 
 
 def typed(value: Any) -> Any:
-    """Return a value of ``--config`` as YAML reads it: within lists and mappings, Snakemake leaves numbers as text.
+    """Return a ``--config`` value as YAML reads it, since Snakemake leaves numbers in lists and mappings as text.
 
     Examples
     --------
@@ -49,12 +49,12 @@ def typed(value: Any) -> Any:
 
 
 def check_file(path: Path | str) -> None:
-    """Check that a file can be a configuration: YAML, or JSON, of plain data with sections at the top, no key twice.
+    """Check that a file can be a configuration: YAML or JSON of plain data, with sections at the top and unique keys.
 
     Raises
     ------
     ConfigError
-        With one line that names the file, and the line in it.
+        With one line that gives the file and the line in it.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Load a configuration, and check its names against each other.
+"""Load a configuration and check that its names are consistent.
 
 All problems that can be found without importing torch are found here and reported together;
 `halobench.experiment.validation` finds those that need building.
@@ -17,18 +17,18 @@ from halobench.core.plugins import check_installed
 from halobench.core.spec_codec import adapter, spec_errors
 from halobench.experiment.grid import Config
 
-NAMED = ("sources", "datasets", "models", "losses", "probes", "experiments")  # sections of names
+NAMED = ("sources", "datasets", "models", "losses", "probes", "experiments")  # sections whose keys are names
 REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors in tables
 
 
 class ConfigError(ValueError):
-    """All problems of a configuration, a line each.
+    """All problems with a configuration, one per line.
 
     Attributes
     ----------
     problems : list of str
     sound : Config or None
-        The configuration without what has problems of its own, if it can be read without that.
+        The configuration without the parts that have problems of their own, if it can be read without them.
     """
 
     def __init__(self, problems: list[str], sound: Config | None = None):
@@ -37,22 +37,22 @@ class ConfigError(ValueError):
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:
-    """Check a configuration as a whole, its names with null left out and old words replaced.
+    """Check a configuration as a whole, leaving out names set to null and replacing old words.
 
     Parameters
     ----------
     raw : mapping
-        As YAML gives it; its keys are those of `Config`.
+        As read from YAML; its keys are those of `Config`.
 
     Raises
     ------
     ConfigError
-        With all problems: unknown keys and names, types, ranges.
+        With all problems: unknown keys and names, wrong types, and values out of range.
     """
     raw = _without_null(current_words(raw))
     config, problems = _read(raw)
     names = {section: list(entries) for section, entries in raw.items() if isinstance(entries, Mapping)}
-    train_is_bad = any(problem.key.partition(".")[0] == "train" for problem in problems)  # a layer of all recipes
+    train_is_bad = any(problem.key.partition(".")[0] == "train" for problem in problems)  # a layer of every recipe
     problems += _check_capitals(names)
     if config is not None:
         problems += _check_references(config, names)
@@ -64,7 +64,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
 
 
 def _without_null(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration without the names that it sets to null: so a file laid over another removes names."""
+    """Return a configuration without the names it sets to null, which is how a file laid over another removes names."""
     kept = dict(raw)
     for section in NAMED:
         if isinstance(raw.get(section), Mapping):
@@ -73,7 +73,7 @@ def _without_null(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(raw: Mapping[str, Any]) -> tuple[Config | None, list[SpecError]]:
-    """Return a configuration without the entries that have problems, and these; None if it can't do without."""
+    """Return a configuration without its bad entries (None if it can't be read without them), and their problems."""
     read = adapter(Config).validate_python
     try:
         return read(raw), []
@@ -89,12 +89,12 @@ def _read(raw: Mapping[str, Any]) -> tuple[Config | None, list[SpecError]]:
                 kept.pop(section, None)
     try:
         return read(kept), problems
-    except pydantic.ValidationError:  # a section that every configuration needs is bad, or empty without bad entries
+    except pydantic.ValidationError:  # a section that every configuration needs is bad, or empty without its bad ones
         return None, problems
 
 
 def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
-    """Yield names that differ in capitals only, since some disks ignore case, and a loss that is called a reference."""
+    """Yield names that differ only in case, since some disks ignore case, and a loss that is called a reference."""
     for section in ("sources", "datasets", "models", "losses", "experiments"):
         first: dict[str, str] = {}
         for name in filter(NAME.fullmatch, map(str, names.get(section, ()))):
@@ -108,7 +108,7 @@ def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
 
 
 def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterator[SpecError]:
-    """Yield each name that is used and that the configuration doesn't have, and a calibrator that isn't installed."""
+    """Yield each name that is used but not in the configuration, and each calibrator that isn't installed."""
     uses: list[tuple[str, str, str | None]] = [("run", "experiments", name) for name in config.run]
     uses += [(f"datasets.{name}.source", "sources", entry.source) for name, entry in config.datasets.items()]
     uses += [(f"models.{name}.trained_on", "sources", entry.trained_on) for name, entry in config.models.items()]
@@ -128,7 +128,7 @@ def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterato
 
 
 def _check_probes(config: Config, names: Mapping[str, list[Any]]) -> Iterator[SpecError]:
-    """Yield each model of a block to be probed that no probe visits, unless the probes have problems of their own."""
+    """Yield each model in a block to be probed that no probe visits, unless the probes have problems of their own."""
     if len(config.probes) < len(names.get("probes", ())):
         return
     for experiment, entry in config.experiments.items():

@@ -18,7 +18,7 @@ from halobench.experiment.sections import Named, Sections
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One trained model: names of its data set, model and loss, and its seed."""
+    """One trained model: the names of its data set, model and loss, and its seed."""
 
     dataset: str
     model: str
@@ -83,7 +83,7 @@ class ExperimentSpec:
 
 @spec
 class Config(Sections):
-    """A configuration. Its names are checked against each other by `halobench.experiment.config_loader`."""
+    """A configuration. Its names are checked for consistency by `halobench.experiment.config_loader`."""
 
     _: KW_ONLY
     experiments: Named[ExperimentSpec] = Field(description="Grids of cells, each block a full product.")
@@ -93,7 +93,7 @@ class Config(Sections):
         return self.experiments[experiment].cells()
 
     def is_sound(self, cell: Cell) -> bool:
-        """Return True if the configuration has all that a cell names, and its recipe fits together."""
+        """Return True if the configuration has everything a cell refers to, and its recipe fits together."""
         known = cell.dataset in self.datasets and cell.model in self.models and cell.loss in self.losses
         if not known or self.datasets[cell.dataset].source not in self.sources:
             return False
@@ -104,18 +104,18 @@ class Config(Sections):
         return True
 
     def probed(self, experiment: str) -> frozenset[Cell]:
-        """Return the cells of an experiment whose neighbourhoods are probed: of blocks that say so, if a probe does."""
+        """Return an experiment's probed cells: those in blocks with `probe` whose model a probe visits."""
         models = self.models_probed(experiment)
         blocks = self.experiments[experiment].grid
         return frozenset(cell for block in blocks if block.probe for cell in block.cells() if cell.model in models)
 
     def models_probed(self, experiment: str) -> frozenset[str]:
-        """Return the models that blocks of an experiment have probed, and that a probe visits."""
+        """Return the models in an experiment's blocks with `probe` that a probe visits."""
         models = {model for block in self.experiments[experiment].grid if block.probe for model in block.models}
         return frozenset(model for model in models if self.probes_of(model))
 
     def laddered(self, experiment: str) -> frozenset[Cell]:
-        """Return the cells of an experiment that get a repair ladder: all, if its figures or tables name `repair`."""
+        """Return an experiment's cells that get a repair ladder: all, if its figures or tables include `repair`."""
         shown = (*self.figures(experiment), *self.tables(experiment))
         return frozenset(self.cells(experiment) if LADDER in shown else ())
 
@@ -124,11 +124,11 @@ class Config(Sections):
         return sorted({(cell.dataset, cell.seed) for cell in self.cells(experiment)})
 
     def figures(self, experiment: str) -> tuple[str, ...]:
-        """Return the figures of an experiment: those that it names, else all that have something to show."""
+        """Return an experiment's figures: those it lists, or else all that have something to show."""
         return self._chosen("figures", experiment)
 
     def tables(self, experiment: str) -> tuple[str, ...]:
-        """Return the tables for print of an experiment: those that it names, else all that have something to show."""
+        """Return an experiment's tables for print: those it lists, or else all that have something to show."""
         return self._chosen("tables", experiment)
 
     def _chosen(self, kind: str, experiment: str) -> tuple[str, ...]:

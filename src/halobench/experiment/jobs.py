@@ -1,6 +1,6 @@
-"""The job list: every job of the experiments of a run, what it is asked to do, and the record that it leaves.
+"""The job list: every job of a run's experiments, what it has to do, and the record that it leaves.
 
-The rules of the workflow, the checks before a run, the inventory of results and forecasts all ask here.
+The workflow's rules, the checks before a run, the inventory of results and forecasts all use this list.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Job:
     stage : str
         A key of `STAGES`.
     key : str
-        What names it among the jobs of its stage: ``clean/mlp/mixup2/seed0``.
+        Identifies it among the jobs of its stage, e.g. ``clean/mlp/mixup2/seed0``.
     spec : mapping
-        What it is asked to do.
+        What it has to do.
     plugins : tuple of (kind, name)
         The plug-ins that it runs.
     seed : int or None
     scope : str
-        Empty, or ``partial/`` for what is drawn from the cells that are finished.
+        Empty, or ``partial/`` for output drawn from only the finished cells.
     """
 
     stage: str
@@ -46,7 +46,7 @@ class Job:
 
     @property
     def request(self) -> Request:
-        """What it is asked to do, by the code as it is now."""
+        """What it has to do, with the current code."""
         return Request(self.stage, self.spec, code_map(self.stage, self.plugins))
 
     @property
@@ -118,13 +118,13 @@ def manifest_job(config: Config, experiment: str) -> Job:
 
 
 def figure_job(experiment: str, name: str, note: str = "", scope: str = "") -> Job:
-    """Return the job that draws a figure; `note` is what it says of missing cells."""
+    """Return the job that draws a figure; `note` is what it says about missing cells."""
     key, spec = f"{experiment}/{file_stem(name)}", {"figure": name, "note": note}
     return Job("figure", key, spec, (("figures", name),), scope=scope)
 
 
 def table_job(experiment: str, name: str, note: str = "", scope: str = "") -> Job:
-    """Return the job that makes a table for print; `note` is what it says of missing cells."""
+    """Return the job that makes a table for print; `note` is what it says about missing cells."""
     key, spec = f"{experiment}/{file_stem(name)}", {"table": name, "note": note}
     return Job("table", key, spec, (("tables", name),), scope=scope)
 
@@ -145,7 +145,7 @@ def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "")
 
 
 def explorer_job(experiments: Iterable[str], note: str | Mapping[str, str] = "", scope: str = "") -> Job:
-    """Return the job that makes the page on which cells of experiments are looked up; `note` is by experiment."""
+    """Return the job that makes the page for looking up experiments' cells; `note` is by experiment."""
     return Job("explorer", "explorer", {"experiments": list(experiments), "note": note}, scope=scope)
 
 
@@ -177,7 +177,7 @@ def jobs(config: Config) -> list[Job]:
 
 
 def job_of(config: Config, stage: str, wildcards: Mapping[str, str]) -> Job:
-    """Return the job of a stage that computes something, by the wildcards of its rule."""
+    """Return the job of a computing stage, given the wildcards of its rule."""
     if stage == "source":
         return source_job(config, wildcards["source"])
     if stage == "weights":

@@ -1,6 +1,6 @@
-"""The sections of a configuration as specs, and what each stage is given of them.
+"""The sections of a configuration as specs, and the parts of them that each stage gets.
 
-A field is a section or a key; its description is the text of docs/configuration.md.
+A field is a section or a key; its description is the text in docs/configuration.md.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def _given_keys(layer: Any, check: Callable[[Any], Recipe]) -> dict[str, Any]:
-    """Return a layer of a recipe with its values checked; keys that it leaves out are those of other layers."""
+    """Return a layer of a recipe with its values checked; keys that it leaves out come from other layers."""
     recipe = check(layer)
     return {key: getattr(recipe, key) for key in layer}
 
@@ -47,20 +47,20 @@ def _without_defaults(kind: str, entry: Any) -> Any:
 
 
 def _named_kinds(probes: Any) -> Any:
-    """Return probes, each with its name for its kind if it has none."""
+    """Return probes, using the name of each as its kind if it has none."""
     if not isinstance(probes, dict):
         return probes
     return {name: {"kind": name} | keys if isinstance(keys, dict) else keys for name, keys in probes.items()}
 
 
 def _check_folder(path: str) -> str:
-    """Return a path that rules can name and shells read as it stands."""
+    """Return a path that can be used unquoted in rules and shells."""
     expected = "a folder below the working directory or elsewhere, by a path of letters, digits and . _ + - / alone"
     require(re.fullmatch(r"[\w.+/-]+", path, re.ASCII) and os.path.normpath(path) != ".", "", path, expected)
     return path
 
 
-# Specs by name. Names become folders.
+# Specs by name. Names become folder names.
 Name = Annotated[
     str,
     BeforeValidator(functools.partial(check_name, "")),
@@ -69,7 +69,7 @@ Name = Annotated[
 Named = Annotated[dict[Name, T], Field(min_length=1)]
 if TYPE_CHECKING:
     Layer = dict[str, Any]
-else:  # one layer of a recipe: the keys that it has, each checked as a key of the recipe
+else:  # one layer of a recipe: any keys of a recipe, each checked as in the whole recipe
     Layer = Annotated[Recipe, WrapValidator(_given_keys)]
 RECIPE = "How a model is trained; rates are per step, warmup and epochs count epochs."
 
@@ -110,8 +110,8 @@ Loss = Annotated[LossSpec, AfterValidator(functools.partial(_without_defaults, "
 class Sections:
     """The specs of a configuration by name.
 
-    The specs that its methods return are canonical plain data, without default values. Cells that differ in their seed
-    alone share them: don't change them.
+    The specs that its methods return are canonical plain data, without default values. Cells that differ only in their
+    seed share them, so don't modify them.
     """
 
     _: dataclasses.KW_ONLY
@@ -181,7 +181,7 @@ class Sections:
         return self._shared(("train", dataset, model, loss), build)
 
     def probe_spec(self, dataset: str, model: str) -> dict[str, Any]:
-        """Return the spec of a probe stage, with those keys of the recipe alone that say how a model is evaluated."""
+        """Return the spec of a probe stage, with only the recipe keys that say how a model is evaluated."""
 
         def build() -> dict[str, Any]:
             recipe = self.recipe(dataset, model)
@@ -258,7 +258,7 @@ class Sections:
 
     @functools.cached_property
     def distributions(self) -> frozenset[str]:
-        """Return the loaders that are distributions; their files are read once, for there may be thousands of cells."""
+        """Return the loaders that are distributions; their files are read once, as there may be thousands of cells."""
         return frozenset(filter(plugins.is_distribution, {source.loader for source in self.sources.values()}))
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""Check a configuration as a whole before any job runs, by reading it and by building what it names.
+"""Check a configuration as a whole before any job runs, by reading it and by building what it specifies.
 
 Building imports torch, so it runs in a process of its own, and only for specs that haven't passed before.
 """
@@ -32,7 +32,7 @@ from halobench.storage.provenance import PACKAGE, versions
 
 
 def load_checked(raw: Mapping[str, Any], cache: Path, results: Path) -> tuple[Config, dict[str, Any]]:
-    """Load a configuration, check it as a whole, and build what it names; note each old word on standard error.
+    """Load a configuration, check it as a whole, and build what it specifies; report old words on stderr.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def load_checked(raw: Mapping[str, Any], cache: Path, results: Path) -> tuple[Co
     Raises
     ------
     ConfigError
-        With all problems, those of building the parts that are sound included.
+        With all problems, including those found when building the sound parts.
     """
     raw = current_words(raw, print_note)
     try:
@@ -66,7 +66,7 @@ def ensure(config: Config, cache: Path, results: Path) -> dict[str, Any]:
     ----------
     config : Config
     cache : Path
-        Folder of the reports of checks that passed, named after digests of their requests.
+        Folder for the reports of passed checks, which are named after digests of their requests.
     results : Path
         Where sources may have been written.
 
@@ -87,7 +87,7 @@ def ensure(config: Config, cache: Path, results: Path) -> dict[str, Any]:
     request["sources"] = {name: spec for name, spec in request["sources"].items() if name not in undescribed}
     passed = _report_path(cache, request)
     report = None
-    with contextlib.suppress(SpecError):  # none yet, or a damaged one
+    with contextlib.suppress(SpecError):  # no report yet, or a damaged one
         report = files.read_json(passed, ["sources", "weights"])
     if report is None:
         build_problems, report = _build(request)
@@ -107,7 +107,7 @@ def _plugins_of(request: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _report_path(cache: Path, request: Mapping[str, Any]) -> Path:
-    """Return the path of the report on a request, which the present code and libraries determine as well."""
+    """Return the path of the report on a request; it also depends on the current code and libraries."""
     code = code_map("train", _plugins_of(request)) | code_map("source")
     text = to_json([request, code, versions("torch", "torchvision", "timm")])
     return cache / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
@@ -119,7 +119,7 @@ def _build(request: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
     Raises
     ------
     ConfigError
-        If that process ends without an answer: a plug-in may end it.
+        If that process ends without an answer, which a plug-in may cause.
     """
     command = [sys.executable, "-m", "halobench.cli.main", "check"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": _search_path()}

@@ -1,4 +1,4 @@
-"""The base of all losses."""
+"""The base class of all losses."""
 
 from __future__ import annotations
 
@@ -11,54 +11,54 @@ from halobench.core.specs import LossSpec
 
 
 class Loss:
-    """The interface of a loss to training.
+    """The interface between a loss and training.
 
-    On its own: ``inputs, targets = loss.mix(inputs, one_hot, rng)``, then ``loss(model(inputs), targets)``.
+    To use a loss on its own: ``inputs, targets = loss.mix(inputs, one_hot, rng)``, then
+    ``loss(model(inputs), targets)``.
 
-    All random numbers come from `rng`, and no state is kept between batches, since a resumed training builds a new
-    loss. A loss whose attributes change is trained, but no checkpoint is kept of it.
+    All random numbers come from `rng`, and no state is kept between batches, since a resumed training run builds a new
+    loss. A loss whose attributes change can be used, but no checkpoint is kept.
 
-    A loss whose class says ``LABELS = True`` gets labels (m,) instead of rows of probabilities: see `takes_labels`.
+    A loss whose class sets ``LABELS = True`` gets labels (m,) instead of rows of probabilities; see `takes_labels`.
     """
 
     def mix(
         self, inputs: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a batch (n, ...) and its rows of probabilities (n, k) as training will see them; unchanged by default.
+        """Return a batch (n, ...) and its rows of probabilities (n, k) as used for training; unchanged by default.
 
-        It may have more rows, or fewer: any number m >= 1 of inputs (m, ...) with as many rows of targets (m, k), which
-        `__call__` alone reads and which need not sum to 1. ``ROWS = 2`` at the top of the loss's file says that there
-        are twice as many: estimates of time count on it. `rng` draws on the host, so that CPU and CUDA see the same
-        draws.
+        The batch may grow or shrink to any m >= 1 inputs (m, ...), with as many rows of targets (m, k). Only `__call__`
+        reads the targets, whose rows need not sum to 1. ``ROWS = 2`` at the top of the loss's file states that there
+        are twice as many, which time estimates rely on. `rng` draws on the host, so CPU and CUDA see the same draws.
         """
         return inputs, targets
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the mean over the rows of a batch: logits (m, k) against the targets (m, k) that `mix` returned."""
+        """Return the mean loss over the rows of a batch, from logits (m, k) and the targets (m, k) that `mix` returned."""
         raise NotImplementedError("define __call__(self, logits, targets)")
 
 
 def takes_labels(loss: Loss) -> bool:
-    """Return whether a loss leaves batches alone and takes labels (m,) as targets: its class says ``LABELS = True``.
+    """Return whether a loss leaves batches alone and takes labels (m,) as targets (its class sets ``LABELS = True``).
 
-    Labels are then not spelt out as rows of probabilities, which for small models takes a twentieth of a step. A
-    subclass doesn't inherit it, since it may change either method.
+    Labels are then not expanded into rows of probabilities, which takes a twentieth of a step for small models.
+    Subclasses don't inherit this, since they may override either method.
     """
     return bool(vars(type(loss)).get("LABELS", False))
 
 
 def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the mean over the batch of -sum_j targets_j log softmax(logits)_j; `targets` (n, k), or labels (n,)."""
+    """Return the batch mean of -sum_j targets_j log softmax(logits)_j; `targets` are (n, k), or labels (n,)."""
     return torch.nn.functional.cross_entropy(logits, targets)
 
 
 def build(spec: LossSpec) -> Loss:
-    """Build the loss of a spec.
+    """Build the loss that a spec describes.
 
     Raises
     ------
     SpecError
-        On an unknown name, or an option that is unknown or out of its range.
+        If the name is unknown, or an option is unknown or out of range.
     """
     options = plugins.without_defaults("losses", spec.name, dict(spec.options))
     loss = plugins.load("losses", spec.name)(**options)
@@ -70,12 +70,12 @@ def build(spec: LossSpec) -> Loss:
 
 
 class ModuleLoss(Loss):
-    """A plain module as a loss: it gets logits (n, k) and labels (n,), and returns their mean loss.
+    """A plain module used as a loss: it gets logits (n, k) and labels (n,), and returns their mean loss.
 
     Raises
     ------
     SpecError
-        If the module has parameters: no optimiser would train them.
+        If the module has parameters, since no optimiser would train them.
     """
 
     LABELS = True
@@ -86,15 +86,15 @@ class ModuleLoss(Loss):
         self.module = module
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return self.module.to(logits.device)(logits, targets)  # its buffers, such as weights of classes, go along
+        return self.module.to(logits.device)(logits, targets)  # moves its buffers too, e.g. class weights
 
 
 def staged(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return an array as a tensor in memory that `device` can copy from by itself: pinned, for a GPU."""
+    """Return an array as a tensor in memory that `device` can copy from directly (pinned, for a GPU)."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 def send(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return an array as a tensor on `device`, without the host waiting for a GPU's queue."""
+    """Return an array as a tensor on `device`, without making the host wait for a GPU's queue."""
     return staged(array, device).to(device, non_blocking=True)

@@ -13,7 +13,7 @@ from halobench.losses.base import Loss
 class Brier(Loss):
     """Mean of sum_j (p_j - t_j)^2, in [0, 2].
 
-    For a soft target that is the score expected over labels drawn from it, less 1 - sum_j t_j^2, which doesn't depend
+    For a soft target, this is the expected score over labels drawn from it, minus 1 - sum_j t_j^2, which doesn't depend
     on the model.
     """
 

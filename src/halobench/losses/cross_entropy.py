@@ -10,7 +10,7 @@ from halobench.losses.base import Loss, soft_cross_entropy
 class CrossEntropy(Loss):
     """Mean of -sum_j t_j log p_j."""
 
-    LABELS = True  # takes them as they are
+    LABELS = True  # takes labels as they are
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return soft_cross_entropy(logits, targets)

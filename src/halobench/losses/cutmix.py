@@ -17,23 +17,23 @@ from halobench.losses.base import Loss, soft_cross_entropy
 
 
 class Cutmix(Loss):
-    """Cross entropy of images into each of which a box of another image is pasted, with targets mixed by its area.
+    """Cross entropy of images with a box from another image pasted in, and targets mixed by its area.
 
-    The box, one for the whole batch, has the image's proportions and its centre on a pixel, evenly drawn. Its sides are
-    sqrt(1 - share) of the image's, share ~ Beta(alpha, alpha), rounded to pixels; parts outside the image are cut off.
-    Targets are mixed by the area that remains. The other images are a random permutation of the batch.
+    The box, shared by the whole batch, has the image's proportions and is centred on a uniformly drawn pixel. Its sides
+    are sqrt(1 - share) times the image's, with share ~ Beta(alpha, alpha), rounded to pixels; parts outside the image
+    are cut off. Targets are mixed by the remaining area. The other images are a random permutation of the batch.
 
     Parameters
     ----------
     alpha : float
-        Parameter of the Beta distribution, above 0; 1 draws the share evenly.
+        Parameter of the Beta distribution, above 0; 1 makes the share uniform.
     probability : float
-        With which a batch is mixed, in (0, 1]; the authors take 1 on ImageNet and 0.5 on CIFAR.
+        Probability of mixing a batch, in (0, 1]; the authors use 1 on ImageNet and 0.5 on CIFAR.
 
     Raises
     ------
     SpecError
-        On a value out of its range; from `mix`, on inputs that aren't images (n, C, H, W).
+        If a value is out of range or, from `mix`, if inputs aren't images (n, C, H, W).
     """
 
     def __init__(self, *, alpha: float = 1.0, probability: float = 1.0):
@@ -50,7 +50,7 @@ class Cutmix(Loss):
         share = rng.beta(self.alpha, self.alpha)
         rows, columns = (_side(size, math.sqrt(1 - share), rng) for size in inputs.shape[2:])
         order = torch.from_numpy(rng.permutation(len(inputs))).to(inputs.device, non_blocking=True)
-        if rng.random() >= self.probability:  # drawn last, so that other probabilities see the same boxes
+        if rng.random() >= self.probability:  # drawn last, so boxes don't depend on the probability
             return inputs, targets
         mixed = inputs.clone()
         mixed[:, :, rows, columns] = inputs[:, :, rows, columns][order]
@@ -62,7 +62,7 @@ class Cutmix(Loss):
 
 
 def _side(size: int, ratio: float, rng: np.random.Generator) -> slice:
-    """Draw one side of the box, on an axis of `size` pixels."""
+    """Draw the extent of the box along an axis of `size` pixels."""
     length = round(size * ratio)
     start = int(rng.integers(size)) - length // 2
     return slice(max(start, 0), min(start + length, size))

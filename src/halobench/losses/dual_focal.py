@@ -15,18 +15,18 @@ from halobench.losses.base import Loss
 class DualFocal(Loss):
     """Mean of -sum_i t_i (1 - p_i + q_i)^gamma log p_i, with q_i the largest probability below p_i, or 0.
 
-    For a label, that is the paper's loss: focal loss with a term for the runner-up. For a soft target it is the
-    target's combination of the losses of the classes, as in focal loss. The gradient passes through q too.
+    For a label, this is the paper's loss: focal loss with a term for the runner-up. For a soft target, it is the
+    classes' losses weighted by the target, as in focal loss. The gradient flows through q as well.
 
     Parameters
     ----------
     gamma : float
-        At least 0 (0 is cross entropy); 5 is the authors' choice.
+        At least 0 (0 is cross entropy); the authors use 5.
 
     Raises
     ------
     SpecError
-        On a value out of its range.
+        If a value is out of range.
     """
 
     def __init__(self, *, gamma: float = 5.0):
@@ -41,10 +41,10 @@ class DualFocal(Loss):
 
 
 def next_below(values: torch.Tensor) -> torch.Tensor:
-    """Return, for each entry of `values` (n, k), the next smaller entry of its row; 0 for the row's smallest."""
+    """Return, for each entry of `values` (n, k), the next smaller entry in its row; 0 for the row's smallest."""
     rising, order = values.sort(dim=1)
     place = torch.arange(values.shape[1], device=values.device).expand_as(order)
-    # Equal entries form a run; the entry before the start of the run of each place is the next smaller one.
+    # Equal entries form a run; the next smaller entry is the one just before the run starts.
     opens = torch.zeros_like(order)
     opens[:, 1:] = torch.where(rising[:, 1:] > rising[:, :-1], place[:, 1:], 0)
     start = opens.cummax(dim=1).values

@@ -14,7 +14,7 @@ from halobench.losses.base import Loss
 
 
 class Focal(Loss):
-    """Mean of -sum_j t_j (1 - p_j)^gamma log p_j; gamma of at least 0 (0 is cross entropy)."""
+    """Mean of -sum_j t_j (1 - p_j)^gamma log p_j, with gamma at least 0 (0 is cross entropy)."""
 
     def __init__(self, *, gamma: float = 3.0):
         self.gamma = convert_number(float, "gamma", gamma)
@@ -22,6 +22,6 @@ class Focal(Loss):
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         log_p = torch.log_softmax(logits, dim=1)
-        # expm1 keeps 1 - p exact where p is near 1; the floor keeps the power's gradient finite for gamma < 1.
+        # expm1 keeps 1 - p exact for p near 1; the floor keeps the power's gradient finite for gamma < 1.
         rest = (-torch.expm1(log_p)).clamp_min(torch.finfo(logits.dtype).tiny)
         return -(targets * rest**self.gamma * log_p).sum(dim=1).mean()

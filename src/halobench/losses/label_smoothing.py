@@ -13,7 +13,7 @@ from halobench.losses.base import Loss, soft_cross_entropy
 
 
 class LabelSmoothing(Loss):
-    """Cross entropy against (1 - epsilon) t + epsilon / k; epsilon in [0, 1)."""
+    """Cross entropy against (1 - epsilon) t + epsilon / k, with epsilon in [0, 1)."""
 
     def __init__(self, *, epsilon: float = 0.1):
         self.epsilon = convert_number(float, "epsilon", epsilon)

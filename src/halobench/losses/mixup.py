@@ -1,4 +1,4 @@
-"""Mixup of two samples or more: d-Mixup mixes d + 1.
+"""Mixup of two or more samples; d-Mixup mixes d + 1.
 
 Sources: H. Zhang et al., mixup: Beyond Empirical Risk Minimization (2018), for two samples; arXiv 2306.00740 for d + 1.
 """
@@ -17,22 +17,22 @@ class Mixup(Loss):
     """Cross entropy at convex combinations of training samples.
 
     Weights are Dirichlet(alpha, ..., alpha) over `points` members: the batch and `points` - 1 random permutations of
-    it. The loss is the same combination of the members' cross entropies; since cross entropy is linear in the target,
-    that is the cross entropy against the mixed target.
+    it. The loss is the same combination of the members' cross entropies. Since cross entropy is linear in the target,
+    this equals the cross entropy against the mixed target.
 
     Parameters
     ----------
     points : int
-        Training samples mixed, d + 1; at least 2.
+        Number of training samples mixed, d + 1; at least 2.
     alpha : float
         Concentration of the weights, above 0; 1 is uniform on the simplex.
     weights : {"batch", "sample"}
-        One draw of weights per batch (the paper's released code), or one for each of its rows.
+        One draw of weights per batch (as in the paper's released code), or one per row.
 
     Raises
     ------
     SpecError
-        On a value out of its range.
+        If a value is out of range.
     """
 
     def __init__(self, *, points: int = 2, alpha: float = 1.0, weights: str = "batch"):

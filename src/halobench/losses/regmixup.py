@@ -1,4 +1,4 @@
-"""RegMixup: Mixup as a regulariser in addition to the clean batch, not in its place.
+"""RegMixup: Mixup as a regulariser on top of the clean batch, not in place of it.
 
 Source: F. Pinto et al., RegMixup: Mixup as a Regularizer Can Surprisingly Improve Accuracy and Out Distribution
 Robustness (2022).
@@ -13,20 +13,20 @@ from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 from halobench.losses.mixup import Mixup
 
-ROWS = 2  # that `mix` returns for each one: estimates of time count on it
+ROWS = 2  # rows that `mix` returns per input row; time estimates rely on it
 
 
 class Regmixup(Mixup):
-    """Cross entropy of the clean batch + eta times that of its two-sample Mixup.
+    """Cross entropy of the clean batch plus eta times that of its two-sample Mixup.
 
-    `mix` returns 2n rows, the batch and then its Mixup, which pass the model together: batch norm sees both. Cross
-    entropy is linear in the target, so the weights of the two terms are put into the targets, whose rows sum to 2 and
-    2 eta: the mean over the 2n rows is then the loss.
+    `mix` returns 2n rows, the batch followed by its Mixup, which go through the model together, so batch norm sees
+    both. Cross entropy is linear in the target, so the weights of the two terms are put into the targets, whose rows
+    sum to 2 and 2 eta. The mean over the 2n rows is then the loss.
 
     Parameters
     ----------
     alpha : float
-        Concentration of Mixup's weights, above 0; a large one mixes evenly, far from the clean samples.
+        Concentration of Mixup's weights, above 0; a large value mixes evenly, far from the clean samples.
     eta : float
         Weight of the Mixup term, above 0.
     weights : {"batch", "sample"}
@@ -35,7 +35,7 @@ class Regmixup(Mixup):
     Raises
     ------
     SpecError
-        On a value out of its range.
+        If a value is out of range.
     """
 
     def __init__(self, *, alpha: float = 10.0, eta: float = 1.0, weights: str = "batch"):

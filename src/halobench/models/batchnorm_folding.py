@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolution before it: the same function in eval mode, with fewer passes over memory."""
+"""Fold batch norm into the preceding convolution: same function in eval mode, fewer passes over memory."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import cast
 import torch
 from torch import nn
 
-# Of probabilities, and relative to the largest logit: float32's rounding through a hundred layers stays far below.
+# For probabilities and, relative to the largest, logits; float32 rounding stays far below it even in 100 layers.
 TOLERANCE = 1e-3
-TRIED = 8  # images that a folded model is tried on, and as many far from them
+TRIED = 8  # images that a folded model is checked on, plus as many points far from them
 
 
 def checked(model: nn.Module, images: torch.Tensor) -> nn.Module:
-    """Return `folded`, if it computes the same as `model` on some of `images` (n, C, H, W); else `model`.
+    """Return the `folded` model if it agrees with `model` on some of `images` (n, C, H, W), else `model`.
 
-    A model may read a sequence's parts one by one, run a slice of it, or hook a layer: the change that folding makes
-    then shows here, and not in its structure. Besides images it is tried on images with a standard normal number added
-    to each pixel, about as far out as a probe walks.
+    A model may read the parts of a sequence one by one, run a slice of it, or hook a layer; folding then changes its
+    output, which shows here but not in its structure. It is also checked on images with standard normal noise added to
+    each pixel, which are about as far out as a probe walks.
     """
     try:
         candidate = folded(model)
@@ -29,31 +29,31 @@ def checked(model: nn.Module, images: torch.Tensor) -> nn.Module:
         trial = _around(images[:TRIED])
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             theirs, ours = model(trial).double(), candidate(trial).double()
-    except Exception:  # a module that can't be copied, say; one that is broken fails again when it is used
+    except Exception:  # e.g. a module that can't be copied; a broken one fails again in use
         return model
     return candidate if theirs.shape == ours.shape and _agree(theirs, ours) else model
 
 
 def _around(images: torch.Tensor) -> torch.Tensor:
-    """Return images (n, ...), and as many at a distance."""
+    """Return images (n, ...) and as many noisy copies."""
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
     return torch.cat([images, images + noise])
 
 
 def _agree(theirs: torch.Tensor, ours: torch.Tensor) -> bool:
-    """Return whether logits (n, k), and probabilities, which no offset changes, are the same except for rounding."""
+    """Return whether logits (n, k) and probabilities (unaffected by any offset) are equal up to rounding."""
     near = TOLERANCE * theirs.abs().max().clamp_min(1e-6)
     apart = (torch.softmax(theirs, dim=1) - torch.softmax(ours, dim=1)).abs().max()
     return bool((theirs - ours).abs().max() <= near and apart <= TOLERANCE)
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """Return a model in eval mode with the function of `model`, if its sequences are run as a whole (see `checked`).
+    """Return an eval-mode model that computes the same as `model` if sequences are run as a whole (see `checked`).
 
     Batch norm is then an affine map of each channel: (x - mean) / sqrt(var + eps) * weight + bias. If it directly
-    follows a convolution in an `nn.Sequential`, the convolution gets its factor and shift, computed in float64. Values
-    then differ by rounding alone: by about 1e-6 of their size in float32, and by as much as bf16 rounds under autocast.
-    Without such a pair, `model` itself is returned.
+    follows a convolution in an `nn.Sequential`, its factor and shift, computed in float64, are merged into the
+    convolution. Values then differ only by rounding: by about 1e-6 of their size in float32, and by bf16 rounding under
+    autocast. Without such a pair, `model` itself is returned.
     """
     if model.training or not _pairs(model):
         return model
@@ -65,7 +65,7 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def _pairs(model: nn.Module) -> list[tuple[nn.Sequential, int, int]]:
-    """Return the sequences that have a convolution directly followed by a batch norm, and the places of the two."""
+    """Return the sequences with a batch norm directly after a convolution, with the indices of the two."""
     uses = Counter(module for _, module in model.named_modules(remove_duplicate=False))
     chains = [m for m in model.modules() if isinstance(m, nn.Sequential) and type(m).forward is nn.Sequential.forward]
     return [
@@ -77,7 +77,7 @@ def _pairs(model: nn.Module) -> list[tuple[nn.Sequential, int, int]]:
 
 
 def _foldable(first: nn.Module, second: nn.Module) -> bool:
-    """Return whether these are a plain convolution and a batch norm of its channels, without hooks."""
+    """Return whether these are a plain convolution and a batch norm over its channels, both without hooks."""
     if type(first) is not nn.Conv2d or type(second) is not nn.BatchNorm2d or second.running_mean is None:
         return False
     if second.training or any("forward" in vars(module) for module in (first, second)):
@@ -88,7 +88,7 @@ def _foldable(first: nn.Module, second: nn.Module) -> bool:
 
 @torch.no_grad()
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    """Give the convolution the factor and shift of the batch norm."""
+    """Merge the batch norm's factor and shift into the convolution."""
     mean, variance = (cast("torch.Tensor", each).double() for each in (norm.running_mean, norm.running_var))
     factor = torch.rsqrt(variance + norm.eps)
     if norm.weight is not None:
@@ -96,6 +96,6 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     shift = -mean if convolution.bias is None else convolution.bias.double() - mean
     shift = shift * factor if norm.bias is None else shift * factor + norm.bias.double()
     weight = convolution.weight
-    learnt = weight.requires_grad  # autocast keeps only its casts of such weights
+    learnt = weight.requires_grad  # autocast only caches casts of such weights
     convolution.weight = nn.Parameter((weight.double() * factor.view(-1, 1, 1, 1)).to(weight.dtype), learnt)
     convolution.bias = nn.Parameter(shift.to(weight.dtype), learnt)

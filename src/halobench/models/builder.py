@@ -17,7 +17,7 @@ from halobench.models import pretrained
 
 
 class Resized(nn.Module):
-    """A model behind bilinear interpolation of its images to `side` x `side` (antialiased if they shrink)."""
+    """A model whose images are first resized to `side` x `side`, bilinearly (with antialiasing if they shrink)."""
 
     def __init__(self, model: nn.Module, side: int):
         super().__init__()
@@ -33,9 +33,9 @@ class Resized(nn.Module):
 
 
 class ResizedAround(Resized):
-    """The same for a model that is built around its training samples, which are resized as well."""
+    """The same for a model built around its training samples, which are resized too."""
 
-    model: Any  # which has `start`
+    model: Any  # has a method `start`
 
     def start(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         self.model.start(self._resized(inputs), targets)
@@ -49,29 +49,30 @@ def build(
     weights: Path | None = None,
     names: Sequence[str] = (),
 ) -> nn.Module:
-    """Build a model for samples of `input_shape`; its weights come from torch's global generator.
+    """Build a model for samples of `input_shape`, with weights drawn from torch's global generator.
 
     Parameters
     ----------
     input_shape : (C, H, W) or (D,)
-        Of images, or of features.
+        The shape of one image or feature vector.
     moments : (mean, std), optional
-        By which images were normalised, each (C,), of pixels up to 255: for models with their own preprocessing.
+        The moments that images were normalised by, each (C,), for pixels up to 255; used by models with their own
+        preprocessing.
     weights : Path, optional
-        The file of the weights of a model that comes trained; without it they stay random, to be loaded later.
+        The weights file of a pretrained model; without it the weights stay random and can be loaded later.
     names : sequence of str, optional
-        Names of the classes, by which a model that comes trained may say what its outputs are.
+        Names of the classes, which a pretrained model's `outputs` may refer to.
 
     Returns
     -------
     nn.Module
-        Samples (n, *input_shape) to logits (n, classes). The parameters of a model that comes trained need no gradient.
+        Maps samples (n, *input_shape) to logits (n, classes). A pretrained model's parameters don't require gradients.
 
     Raises
     ------
     SpecError
-        On an unknown name or option, a value out of its range, weights of another model, or a model of images for
-        features.
+        If a name or option is unknown, a value is out of range, the weights are another model's, or an image model is
+        to be used on features.
     """
     if len(input_shape) == 1:
         _check_takes_features(spec)
@@ -95,7 +96,7 @@ def build(
 
 
 def _check_takes_features(spec: ModelSpec) -> None:
-    """Raise SpecError for a model of images alone: a library's, or one whose file says ``IMAGES = True``."""
+    """Raise SpecError for a model that takes only images: a library's, or one whose file sets ``IMAGES = True``."""
     require(spec.resize is None, "resize", spec.resize, "no such key: the samples are features, not images")
     normalised = isinstance(spec.preprocess, Normalisation)
     require(not normalised, "preprocess", spec.preprocess, "no such key: the samples are features, not images")
@@ -104,7 +105,7 @@ def _check_takes_features(spec: ModelSpec) -> None:
 
 
 def _materialise(model: nn.Module, shape: tuple[int, ...]) -> None:
-    """Give the lazy layers of a model, which wait for a first input of `shape`, their weights."""
+    """Create the weights of a model's lazy layers by running it on one input of `shape`."""
     if any(map(nn.parameter.is_lazy, (*model.parameters(), *model.buffers()))):
         with torch.no_grad():
             model.eval()(torch.zeros(1, *shape))
@@ -112,12 +113,12 @@ def _materialise(model: nn.Module, shape: tuple[int, ...]) -> None:
 
 
 def network_of(model: nn.Module) -> nn.Module:
-    """Return a built model without what lies before it."""
+    """Return a built model without its resizing or preprocessing."""
     return model.model if isinstance(model, Resized | pretrained.Preprocessed) else model
 
 
 def image_shape(spec: ModelSpec, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of the samples that the network gets, of which the data set's are `input_shape`."""
+    """Return the shape of the samples that reach the network when the data set's have `input_shape`."""
     if spec.resize:
         return (input_shape[0], spec.resize, spec.resize)
     if spec.timm_preprocessing:  # at the size that its weights are for
@@ -128,7 +129,7 @@ def image_shape(spec: ModelSpec, input_shape: tuple[int, ...]) -> tuple[int, ...
 
 
 def _network(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Build a model without what lies before it."""
+    """Build a model without its resizing or preprocessing."""
     shape = image_shape(spec, input_shape)
     if spec.name.startswith(plugins.LIBRARY_PREFIXES):
         from halobench.models import library_models
@@ -143,10 +144,10 @@ def _network(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> nn.
 def kept_rows(
     spec: ModelSpec, input_shape: tuple[int, ...], classes: int, names: Sequence[str] = ()
 ) -> dict[str, list[int]]:
-    """Return the rows of given weights, by tensor, that belong to the outputs which stand for classes.
+    """Return, for each tensor of the given weights, the rows of the outputs that stand for classes.
 
-    Tensors of which the outputs are rows differ in shape between two models that differ in their number of classes. Of
-    a model without `outputs` there are none to choose.
+    The tensors with a row per output are those whose shapes differ between models with different numbers of classes.
+    Without `outputs` in the spec, nothing is returned.
 
     Raises
     ------
@@ -172,7 +173,7 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _check_given(model: nn.Module, spec: ModelSpec, classes: int) -> None:
-    """Raise SpecError if a model can't have the weights that it is given."""
+    """Raise SpecError if a model can't use the weights specified for it."""
     if spec.pretrained and spec.outputs is None:
         count = pretrained.published(spec).num_classes
         what = f"weights for the data set's {classes} classes, not {count}, or `outputs`: which of them stands for each"
@@ -181,7 +182,7 @@ def _check_given(model: nn.Module, spec: ModelSpec, classes: int) -> None:
 
 
 def start(model: nn.Module, inputs: np.ndarray, labels: np.ndarray, classes: int) -> None:
-    """Give a model that is built around its training samples (n, ...) these and their labels (n,), on the CPU."""
+    """Pass the training samples (n, ...) and labels (n,), on the CPU, to a model that is built around them."""
     take = getattr(model, "start", None)
     if take is not None:
         targets = nn.functional.one_hot(torch.from_numpy(labels), classes).float()

@@ -1,6 +1,6 @@
-"""Models of timm and torchvision, by name, adapted to the channels, size and classes at hand.
+"""Models from timm and torchvision, by name, adapted to a data set's channels, image size and classes.
 
-Both libraries are imported only when they are needed: they take seconds to load.
+Both libraries are imported only when needed, because they take seconds to load.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import nn
 
 from halobench.core.errors import SpecError
 
-# Set here, not by options: the data set's shape and classes, and the source of weights.
+# These are set here, not by options, because they follow from the data set or the source of the weights.
 RESERVED = {"num_classes", "in_chans", "pretrained", "weights", "checkpoint_path", "cache_dir"}
-# The arguments that a convolution keeps when it gets another number of input channels.
+# The arguments that a convolution keeps when its number of input channels changes.
 KEPT = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
-# The places of the first convolution in torchvision's models, and of the pooling that may follow one.
+# Paths of the first convolution in torchvision's models, and of the pooling that may follow it.
 STEMS = ("conv1", "features.conv0", "features.0.0")
 POOLS = ("maxpool", "features.pool0", "stem.pool")
 
@@ -32,8 +32,9 @@ def adapt(
     Raises
     ------
     SpecError
-        On a name that the library doesn't have (the nearest are offered), options that its builder refuses, patches
-        that don't divide images, or a small stem of a model that doesn't begin with a convolution over pixels.
+        If the library doesn't have this name (the error suggests similar ones), its builder rejects an option, patches
+        don't divide the image, or a small stem is requested for a model that doesn't begin with a convolution over
+        pixels.
     """
     library, _, model = name.partition("/")
     for key in sorted(RESERVED & options.keys()):
@@ -45,12 +46,12 @@ def adapt(
 
 
 def native_size(name: str) -> tuple[int, int]:
-    """Return height and width of the images that a library's own weights of a model are for.
+    """Return the height and width of the images that the library's own weights for a model expect.
 
     Raises
     ------
     SpecError
-        On a name that timm doesn't have.
+        If timm has no model of this name.
     """
     library, _, model = name.partition("/")
     if library != "timm":
@@ -66,7 +67,7 @@ def native_size(name: str) -> tuple[int, int]:
 
 
 def _check_name(name: str) -> None:
-    """Raise SpecError unless timm has a model of this name, and of its tag if it ends in one of weights."""
+    """Raise SpecError unless timm has a model of this name and, if the name ends in a weights tag, of that tag."""
     import timm
 
     models, (model, _, tag) = timm.list_models(), name.partition("/")[2].partition(".")
@@ -81,12 +82,12 @@ def _check_name(name: str) -> None:
 
 
 def _shrink_stem(name: str, model: nn.Module) -> None:
-    """Replace a model's stem by one for small images."""
+    """Replace a model's stem with one for small images."""
     paths = dict(model.named_modules())
-    first_convolution = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")  # timm's models say
+    first_convolution = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")  # set by timm's models
     path = next((path for path in (first_convolution, *STEMS) if isinstance(path, str) and path in paths), None)
     first = paths[path] if path is not None else None
-    # A patch embedding reads each pixel once; a convolution's windows overlap, except ConvNeXt's, which is a stem.
+    # A patch embedding reads each pixel once; a stem's windows overlap, except in ConvNeXt, which counts as a stem.
     patches = path is not None and ("embed" in path or path == "stem.proj")
     if path is None or not isinstance(first, nn.Conv2d) or patches:
         what = "plain: the model doesn't begin with a convolution over pixels (an option such as patch_size may serve)"
@@ -106,13 +107,13 @@ def _put(model: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def _timm(name: str, model: str, input_shape: tuple[int, ...], classes: int, options: dict[str, Any]) -> nn.Module:
-    """Build a model of timm's."""
+    """Build a timm model."""
     import timm
 
     _check_name(name)
     sized: dict[str, Any] = {"num_classes": classes, "in_chans": input_shape[0]} | options
     try:
-        # Transformers and mixers need the image's size; other models refuse it.
+        # Transformers and mixers need the image size; other models don't accept it.
         built = timm.create_model(model, **({"img_size": input_shape[1:]} | sized))
     except TypeError as error:
         if "img_size" not in str(error) or "img_size" in options:
@@ -127,7 +128,7 @@ def _timm(name: str, model: str, input_shape: tuple[int, ...], classes: int, opt
 
 
 def _check_patches(name: str, model: nn.Module, options: dict[str, Any]) -> None:
-    """Raise SpecError if a model of timm's would drop pixels at the border: those beyond the last whole patch."""
+    """Raise SpecError if a timm model would drop the pixels at the border that lie beyond the last whole patch."""
     from timm.layers import PatchEmbed
 
     for embedding in (getattr(model, "patch_embed", None), getattr(model, "stem", None)):  # the latter in mixers
@@ -144,14 +145,14 @@ def _check_patches(name: str, model: nn.Module, options: dict[str, Any]) -> None
 def _torchvision(
     name: str, model: str, input_shape: tuple[int, ...], classes: int, options: dict[str, Any]
 ) -> nn.Module:
-    """Build a model of torchvision's."""
+    """Build a torchvision model."""
     import torchvision
 
     models = torchvision.models.list_models(module=torchvision.models)
     if model not in models:
         raise _unknown(name, model, models)
     sized: dict[str, Any] = {"weights": None, "num_classes": classes}
-    # Its transformers need the image's side; its other models refuse it.
+    # Its transformers need the image's side length; its other models don't accept it.
     if model.startswith("vit_"):
         sized["image_size"] = input_shape[1]
     elif model.startswith("maxvit"):
@@ -165,7 +166,7 @@ def _torchvision(
 
 
 def _adapt_channels(model: nn.Module, channels: int) -> None:
-    """Replace the first convolution by one of `channels` input channels; its other arguments stay."""
+    """Replace the first convolution with one that has `channels` input channels; keep its other arguments."""
     path, first = next((p, m) for p, m in model.named_modules() if isinstance(m, nn.Conv2d))
     if first.in_channels == channels:
         return
@@ -175,7 +176,7 @@ def _adapt_channels(model: nn.Module, channels: int) -> None:
 
 
 def _unknown(name: str, model: str, models: list[str]) -> SpecError:
-    """Return an error that offers the nearest names: the libraries have hundreds."""
+    """Return an error that suggests the nearest names, since the libraries have hundreds."""
     library = name.partition("/")[0]
     near = difflib.get_close_matches(model, models, n=3, cutoff=0.5)
     hint = f"; nearest: {', '.join(f'{library}/{n}' for n in near)}" if near else ""
@@ -183,7 +184,7 @@ def _unknown(name: str, model: str, models: list[str]) -> SpecError:
 
 
 def _refused(error: TypeError, options: dict[str, Any]) -> Exception:
-    """Return an error that names the option which the library's builder refused; `error` itself without options."""
+    """Return an error that names the option that the library's builder rejected, or `error` if there are no options."""
     if not options:
         return error
     match = re.search(r"argument '(\w+)'", str(error))

@@ -1,4 +1,4 @@
-"""Weights that were trained elsewhere: read from a file, or downloaded by timm, and never trained here."""
+"""Weights that were trained elsewhere: they are read from a file or downloaded by timm, and never trained here."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from halobench.core.errors import SpecError, describe_error, require
 from halobench.core.specs import ModelSpec, Normalisation
 from halobench.storage import files
 
-Kept = Mapping[str, Sequence[int]]  # rows of tensors by name: those of the outputs that stand for classes
+Kept = Mapping[str, Sequence[int]]  # tensor name -> rows of the outputs that stand for classes
 
 FORMAT = "a .safetensors file of weights (`halobench weights convert` makes one of a .pth or .pt file)"
-PATIENCE = 5.0  # seconds that the hub may take to answer before it counts as out of reach
+PATIENCE = 5.0  # seconds to wait for an answer before the hub counts as unreachable
 
 
 class Preprocessed(nn.Module):
-    """A model behind its own preprocessing, for images that a data set has normalised.
+    """A model preceded by its own preprocessing, for images that are normalised for a data set.
 
-    It undoes the data set's normalisation, resizes to `side` (None: not), and normalises pixels in [0, 1] by the
-    model's mean and std. If the probe walks beyond the range of an image, the model sees pixels outside [0, 1].
+    It undoes the data set's normalisation, resizes images to `side` (unless that is None), and normalises pixels in [0,
+    1] by the model's mean and std. If the probe walks beyond the valid pixel range, the model sees pixels outside [0,
+    1].
 
     Parameters
     ----------
     data_moments : (mean, std)
-        By channel, of pixels up to 255: those of the data set.
+        The data set's, per channel, for pixels up to 255.
     model_moments : (mean, std)
-        By channel, of pixels in [0, 1]: those of the model.
+        The model's, per channel, for pixels in [0, 1].
     """
 
     scale: torch.Tensor
@@ -52,7 +53,7 @@ class Preprocessed(nn.Module):
         super().__init__()
         self.model, self.side, self.interpolation = model, side, interpolation
         (mean, std), (own_mean, own_std) = data_moments, model_moments
-        # (x std + mean) / 255 is in [0, 1]; less the model's mean, by its std: one multiplication and one addition.
+        # (x std + mean) / 255 is in [0, 1]; normalising it by the model's mean and std takes one multiply-add in all.
         scale = np.asarray(std) / 255 / np.asarray(own_std)
         offset = (np.asarray(mean) / 255 - np.asarray(own_mean)) / np.asarray(own_std)
         for name, values in (("scale", scale), ("offset", offset)):
@@ -72,7 +73,7 @@ class Preprocessed(nn.Module):
 
 @contextlib.contextmanager
 def _opened(path: Path | str) -> Iterator[Any]:
-    """Open a file of weights, its tensors unread; raise SpecError if there is none, or it isn't safetensors."""
+    """Open a weights file without reading its tensors; raise SpecError if it doesn't exist or isn't safetensors."""
     from safetensors import SafetensorError, safe_open
 
     wrong = "this is a directory" if Path(path).is_dir() else "there is no such file"
@@ -86,12 +87,12 @@ def _opened(path: Path | str) -> Iterator[Any]:
 
 
 def layout(path: Path | str) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Return, by name, the shape and safetensors' name of the type of each tensor in a file, without reading them.
+    """Return each tensor's shape and safetensors type name in a file, by tensor name, without reading the tensors.
 
     Raises
     ------
     SpecError
-        If there is no such file, or it isn't safetensors.
+        If the file doesn't exist or isn't safetensors.
     """
     with _opened(path) as file:
         tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
@@ -99,9 +100,9 @@ def layout(path: Path | str) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 def check_layout(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
-    """Raise SpecError, which names the first tensor that differs, unless a file holds the weights of `model`.
+    """Raise SpecError, naming the first tensor that differs, unless a file holds the weights of `model`.
 
-    Of its tensors in `kept` these rows become the model's.
+    For tensors listed in `kept`, only the given rows go into the model.
     """
     stored = _unwrapped(layout(path), model)
     for name, rows in (kept or {}).items():
@@ -114,25 +115,25 @@ def check_layout(path: Path | str, model: nn.Module, kept: Kept | None = None) -
 
 
 def check_finite(path: Path | str) -> None:
-    """Raise SpecError, which names the first tensor with a value that isn't finite; each is read and dropped."""
+    """Raise SpecError, naming the first tensor with a non-finite value; only one tensor is held at a time."""
     with _opened(path) as file:
         for name in file.keys():  # noqa: SIM118
             _require_finite(path, name, file.get_tensor(name))
 
 
 def _require_finite(path: Path | str, name: str, tensor: torch.Tensor) -> None:
-    """Raise SpecError if a tensor of a file isn't finite as the float32 that the model will hold."""
+    """Raise SpecError if a tensor isn't finite after conversion to float32, the type that the model will hold."""
     bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
     require(not bad, "weights", str(path), f"finite weights: {bad} of {tensor.numel()} values of {name} are not")
 
 
 def load(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
-    """Put the weights of a file into `model`; of its tensors in `kept` these rows alone.
+    """Load the weights in a file into `model`; for tensors listed in `kept`, load only the given rows.
 
     Raises
     ------
     SpecError
-        If it isn't a file of this model's weights, or they aren't finite.
+        If the file doesn't hold this model's weights, or they aren't finite.
     """
     from safetensors.torch import load_file
 
@@ -143,11 +144,11 @@ def load(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
         _require_finite(path, name, tensor)
     tensors = _unwrapped(tensors, model)
     tensors |= {name: tensors[name][list(rows)] for name, rows in (kept or {}).items() if name in tensors}
-    model.load_state_dict(tensors, strict=False)  # ties are stored once; the rest was checked
+    model.load_state_dict(tensors, strict=False)  # tied tensors are stored only once; the rest has been checked
 
 
 def _unwrapped(values: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Return `values` by the names of `model`: those of a resized or preprocessed model begin with ``model.``."""
+    """Return `values` by the names in `model`; those of a resized or preprocessed model start with ``model.``."""
     prefix = "model."
     if values and all(name.startswith(prefix) for name in values) and not set(values) & set(model.state_dict()):
         return {name.removeprefix(prefix): value for name, value in values.items()}
@@ -155,11 +156,11 @@ def _unwrapped(values: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
 
 
 def _check(path: str, stored: Mapping[str, tuple[tuple[int, ...], str]], model: nn.Module) -> None:
-    """Raise SpecError on a tensor that is missing, superfluous, of another shape or of an impossible type."""
+    """Raise SpecError if a tensor is missing or superfluous, or has a different shape or an impossible type."""
     wanted = model.state_dict(keep_vars=True)
     present = {id(tensor) for name, tensor in wanted.items() if name in stored}
     for name, tensor in wanted.items():
-        if name not in stored and id(tensor) not in present:  # of a tensor with several names safetensors keeps one
+        if name not in stored and id(tensor) not in present:  # safetensors stores a shared tensor under one name
             raise SpecError("weights", path, f"weights of this model: {name} {tuple(tensor.shape)} is missing")
         shape, kind = stored.get(name, (tuple(tensor.shape), "F32"))
         if shape != tuple(tensor.shape):
@@ -167,7 +168,7 @@ def _check(path: str, stored: Mapping[str, tuple[tuple[int, ...], str]], model: 
             if shape[1:] == tuple(tensor.shape[1:]) and shape[:1] > tuple(tensor.shape[:1]):
                 what += " (if they know more classes: `outputs` says which output stands for each)"
             raise SpecError("weights", path, what)
-        # Loading would silently convert whole numbers, and drop imaginary parts.
+        # Loading would silently convert integers and drop imaginary parts.
         if tensor.is_floating_point() and not kind.startswith(("F", "BF")):
             what = f"weights of this model: {name} is of type {kind}, and should be of floating-point numbers"
             raise SpecError("weights", path, what)
@@ -177,12 +178,12 @@ def _check(path: str, stored: Mapping[str, tuple[tuple[int, ...], str]], model: 
 
 
 def fetch(spec: ModelSpec, out: Path) -> Path:
-    """Write the weights that timm publishes for a model to `out`, as safetensors; from its cache if it has them.
+    """Write the weights that timm publishes for a model to `out`, as safetensors, using timm's cache if possible.
 
     Raises
     ------
     SpecError
-        If timm has none, or they can't be downloaded.
+        If timm has no such weights, or they can't be downloaded.
     """
     import timm
     from safetensors.torch import save_model
@@ -192,7 +193,7 @@ def fetch(spec: ModelSpec, out: Path) -> Path:
     with _offline_if_unreachable() as unreachable:
         try:
             model = timm.create_model(name, pretrained=True)
-        except Exception as error:  # the hub's errors are of many kinds, some of them the network's
+        except Exception as error:  # the hub raises many kinds of errors, some of them network errors
             reason = unreachable or describe_error(error)
             what = f"weights in timm's cache, or a network to fetch them from ({reason})"
             raise SpecError("pretrained", spec.name, what) from None
@@ -203,9 +204,9 @@ def fetch(spec: ModelSpec, out: Path) -> Path:
 
 @contextlib.contextmanager
 def _offline_if_unreachable() -> Iterator[str]:
-    """Look to the hub's cache alone if the hub can't be reached; yield why, or an empty text.
+    """Use only the hub's cache if the hub can't be reached; yield the reason, or an empty string if it can.
 
-    Asked for a file, the hub's client would try again for most of a minute.
+    Otherwise the hub's client would retry each download for most of a minute.
     """
     from huggingface_hub import constants
 
@@ -213,7 +214,7 @@ def _offline_if_unreachable() -> Iterator[str]:
     try:
         if not before:
             urllib.request.urlopen(constants.ENDPOINT, timeout=PATIENCE).close()
-    except (urllib.error.HTTPError, http.client.HTTPException):  # an answer
+    except (urllib.error.HTTPError, http.client.HTTPException):  # the hub answered
         pass
     except OSError as error:
         reason = f"{constants.ENDPOINT}: {describe_error(error)}"
@@ -225,12 +226,12 @@ def _offline_if_unreachable() -> Iterator[str]:
 
 
 def published(spec: ModelSpec) -> Any:
-    """Return timm's configuration of a model's published weights, with ``num_classes`` among others.
+    """Return timm's configuration of a model's published weights, which includes ``num_classes``.
 
     Raises
     ------
     SpecError
-        If it has none.
+        If timm has no configuration for it.
     """
     import timm
 
@@ -243,15 +244,15 @@ def published(spec: ModelSpec) -> Any:
 
 
 def preprocessed(model: nn.Module, moments: tuple[np.ndarray, np.ndarray], side: int | None) -> Preprocessed:
-    """Put a model of timm's behind timm's own preprocessing, at `side` or else at the size that its weights are for.
+    """Wrap a timm model in timm's own preprocessing, at size `side` or else the size that its weights are for.
 
-    A data set is normalised by `moments`, mean and std by channel, of pixels up to 255.
+    `moments` are the mean and std per channel, for pixels up to 255, that the data set is normalised by.
     """
     from timm.data import resolve_model_data_config
 
     config = resolve_model_data_config(model)
     channels = len(moments[0])
-    # For grey images timm sums the first layer's weights over colours: their means and stds are then averaged.
+    # For grey images timm sums the first layer's weights over colours, so means and stds are averaged over them.
     by_colour = [np.asarray(config[key]) for key in ("mean", "std")]
     mean, std = (values if len(values) == channels else np.full(channels, values.mean()) for values in by_colour)
     return Preprocessed(model, moments, (mean, std), side or config["input_size"][-1], config["interpolation"])
@@ -260,12 +261,12 @@ def preprocessed(model: nn.Module, moments: tuple[np.ndarray, np.ndarray], side:
 def normalised(
     model: nn.Module, moments: tuple[np.ndarray, np.ndarray], by: Normalisation, side: int | None
 ) -> Preprocessed:
-    """Put a model behind a normalisation of its own, of images that a data set has normalised by `moments`.
+    """Wrap a model in its own normalisation, for images that are normalised by the data set's `moments`.
 
     Raises
     ------
     SpecError
-        If it has more than one number, and not one per channel.
+        If the normalisation has neither a single number nor one per channel.
     """
     channels = len(moments[0])
     for key, values in (("mean", by.mean), ("std", by.std)):

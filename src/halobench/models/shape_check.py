@@ -1,4 +1,4 @@
-"""Check that a model takes the samples of a source."""
+"""Check that a model accepts the samples of a source."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def check(
     samples: int = 2,
     names: Sequence[str] = (),
 ) -> int:
-    """Build a model without memory for its weights and run it, in training and in eval mode, on `batch` samples.
+    """Build a model without allocating its weights and run it on `batch` samples, in training and eval mode.
 
-    `samples` is the number of training samples that a model built around them will get, and `names` are those of the
-    classes, if they have any. Weights in a file are read, to check that they are finite and this model's.
+    `samples` is the number of training samples that a model built around them will get, and `names` are the class
+    names, if any. Weights in a file are read to check that they are finite and belong to this model.
 
     Returns
     -------
     int
-        Bytes that its weights and buffers will take.
+        Number of bytes that its weights and buffers will take.
 
     Raises
     ------
     SpecError
-        As `build`, and if the model can't take samples of this shape, or can't run with its options.
+        As `build` does, and if the model can't take samples of this shape or can't run with its options.
     """
     try:
         size = _try_either(spec, input_shape, classes, batch, samples, names)
@@ -64,7 +64,7 @@ def check(
 
 
 def check_piecewise(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> None:
-    """Check that a model is a piecewise affine network of known layers, without memory for its weights.
+    """Check that a model is a piecewise affine network of known layers, without allocating its weights.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def check_piecewise(spec: ModelSpec, input_shape: tuple[int, ...], classes: int)
 
 
 def _write(spec: ModelSpec, input_shape: tuple[int, ...], classes: int, device: str) -> None:
-    """Build a model on a device and write it as a piecewise affine network."""
+    """Build a model on a device and convert it to a piecewise affine network."""
     with torch.device(device), torch.no_grad():
         network_of_layers(build(spec, input_shape, classes).eval(), input_shape)
 
@@ -94,7 +94,7 @@ def _try_either(
     samples: int,
     names: Sequence[str] = (),
 ) -> int:
-    """Try without memory, then with: an error may mean only that an operation has no meta kernel."""
+    """Try on the meta device, then on the CPU, since an error may only mean that an operation has no meta kernel."""
     try:
         return _try(spec, input_shape, classes, batch, samples, "meta", names)
     except SpecError:
@@ -105,9 +105,10 @@ def _try_either(
 
 
 def _bad_options(spec: ModelSpec, channels: int, classes: int) -> dict[str, Any]:
-    """Return the options that keep a library's model from running even on images of its native size.
+    """Return the options that stop a library's model from running even on images of its native size.
 
-    Those of which each alone is to blame, else all; none if the model runs with them, or not without them either.
+    Options whose removal alone makes the model run are returned, or all options if there are none. Nothing is returned
+    if the model runs with them, or fails without them too.
     """
     if not spec.name.startswith(plugins.LIBRARY_PREFIXES) or not spec.options:
         return {}
@@ -118,7 +119,7 @@ def _bad_options(spec: ModelSpec, channels: int, classes: int) -> dict[str, Any]
     def runs(options: dict[str, Any]) -> bool:
         try:
             _try_either(ModelSpec(spec.name, options), shape, classes, 2, 2)
-        except Exception:  # any kind of error: the libraries check little
+        except Exception:  # any kind of error, since the libraries check little
             return False
         return True
 
@@ -138,9 +139,9 @@ def _try(
     device: str,
     names: Sequence[str],
 ) -> int:
-    """Build on `device` and forward `batch` samples in both modes, watching for feature maps that shrink to nothing.
+    """Build on `device` and run `batch` samples in both modes, watching for feature maps that shrink to nothing.
 
-    Returns the bytes of weights and buffers.
+    Returns the size of weights and buffers in bytes.
     """
 
     def watch(module: nn.Module, inputs: tuple, output: object) -> None:

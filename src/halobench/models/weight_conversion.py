@@ -1,4 +1,4 @@
-"""Convert weights that other projects saved to safetensors, by the names of a model's own tensors."""
+"""Convert weights saved by other projects to safetensors, under the names of a model's own tensors."""
 
 from __future__ import annotations
 
@@ -16,31 +16,29 @@ from halobench.models import builder, library_models
 from halobench.storage import files
 
 Shapes = Mapping[str, tuple[int, ...]]
-COUNTER = (
-    "num_batches_tracked"  # of batch norm; files of torch before 0.4.1 don't have it, and in eval mode it isn't read
-)
-# Torch's own layers give these names. They distinguish tensors of one shape, such as weight and bias of batch norm.
+COUNTER = "num_batches_tracked"  # of batch norm; torch before 0.4.1 didn't save it, and eval mode doesn't use it
+# Names used by torch's own layers. They distinguish tensors of equal shape, such as batch norm's weight and bias.
 LEAVES = {"weight", "bias", "running_mean", "running_var", COUNTER, "in_proj_weight", "in_proj_bias"}
 
 
 def convert(path: Path, out: Path, model: str | None, classes: int, log: Callable[[str], None] = print) -> None:
-    """Write the weights in a file of torch's or safetensors to `out`, as safetensors.
+    """Convert the weights in a torch or safetensors file to safetensors and write them to `out`.
 
     Parameters
     ----------
     path : Path
-        A state dict, or a checkpoint that holds one (of several the averaged one, as timm chooses).
+        A state dict, or a checkpoint that contains one (if several, the averaged one is used, as in timm).
     model : str, optional
-        ``timm/NAME`` or ``torchvision/NAME``, by whose names they are written; without it they keep their own.
+        ``timm/NAME`` or ``torchvision/NAME``, whose tensor names are used; by default, tensors keep their own names.
     classes : int
-        Of this model, which takes images of three channels at its own size.
+        Number of classes of this model, which takes three-channel images at its native size.
     log : callable
-        Called with a line per tensor that is renamed, and one on what was written.
+        Called with one line per renamed tensor and one summary line.
 
     Raises
     ------
     SpecError
-        If it is no such file, or its tensors can't be matched to those of the model.
+        If the file isn't of this kind, or its tensors can't be matched to the model's.
     """
     tensors, how = _read(path), "names kept"
     if model is not None:
@@ -56,20 +54,20 @@ def convert(path: Path, out: Path, model: str | None, classes: int, log: Callabl
         tensors |= {name: torch.zeros((), dtype=torch.int64) for name in wanted.keys() - matched.keys()}
     from safetensors.torch import save_file
 
-    with files.replacing(out) as temporary:  # cloned, so that none is a view, or shares memory with another
+    with files.replacing(out) as temporary:  # cloned, so none is a view or shares memory
         save_file({n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}, str(temporary))
     log(f"{len(tensors)} tensors written to {out}: {how}")
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file by name, in its order; no code that it may hold is run."""
+    """Return the tensors in a file by name, in file order, without running any code that it may contain."""
     from timm.models import load_state_dict
 
     what = "a file of tensors, as PyTorch saves a model's state_dict"
     require(path.is_file(), "IN", str(path), f"{what}, and there is no such file")
     try:
         tensors = load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # of many kinds: what is damaged is read as any of them
+    except Exception as error:  # a damaged file can raise almost anything
         reason = f"and this is damaged, or holds objects that could run code ({type(error).__name__})"
         raise SpecError("IN", str(path), f"{what}, {reason}") from None
     others = [name for name, tensor in tensors.items() if not isinstance(tensor, torch.Tensor)]
@@ -78,7 +76,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _wanted(model: str, classes: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a library model's tensors by name, in the order in which it registers them."""
+    """Return the shapes of a library model's tensors by name, in order of registration."""
     require(model.startswith(LIBRARY_PREFIXES), "--model", model, "timm/NAME or torchvision/NAME")
     with torch.device("meta"):
         built = builder.build(ModelSpec(model), (3, *library_models.native_size(model)), classes)
@@ -86,15 +84,15 @@ def _wanted(model: str, classes: int) -> dict[str, tuple[int, ...]]:
 
 
 def match(stored: Shapes, wanted: Shapes, path: str, model: str, ordered: bool) -> tuple[dict[str, str], str]:
-    """Return the model's name of each stored tensor, and how they were matched, in words.
+    """Return the model's name for each stored tensor, and a description of how they were matched.
 
-    By name, if need be without a first part that all share; or by place, if the file is `ordered`, and shapes, modules
-    and torch's names of their tensors agree from the first to the last.
+    They are matched by name, if necessary without a prefix that all share; or by position, if the file is `ordered` and
+    all shapes, modules and torch's names of their tensors agree in sequence.
 
     Raises
     ------
     SpecError
-        If neither leaves exactly one possibility.
+        If neither way gives exactly one match.
     """
     short = {name: name.partition(".")[2] for name in stored}
     prefixed = len({name.partition(".")[0] for name in stored}) == 1
@@ -109,7 +107,7 @@ def match(stored: Shapes, wanted: Shapes, path: str, model: str, ordered: bool) 
 
 
 def _difference(stored: Shapes, wanted: Shapes, ordered: bool) -> str:
-    """Return why tensors can't be matched by their places; empty if they can."""
+    """Return why tensors can't be matched by position, or an empty string if they can."""
     if not ordered:
         return "they can't be matched, since safetensors sorts them"
     modules: dict[str, str] = {}
@@ -130,9 +128,9 @@ def _difference(stored: Shapes, wanted: Shapes, ordered: bool) -> str:
 
 
 def _first_unsorted(names: Iterable[str]) -> str:
-    """Return the first name with smaller numbers than one before it that differs in them alone; empty if none is.
+    """Return the first name that differs from an earlier one only in having smaller numbers, or an empty string.
 
-    A module registers its parts in the order of their numbers. Where names are sorted as text, 10 is before 2.
+    A module registers its parts in numerical order, whereas names sorted as text have 10 before 2.
     """
     last: dict[str, list[int]] = {}
     for name in names:

@@ -19,8 +19,8 @@ def run_manifest(spec: Mapping[str, Any], results: Path, out: Path, missing: Pat
     Parameters
     ----------
     spec : mapping
-        The ``experiment``, its ``cells`` and ``references``, and what is ``missing``, as
-        `halobench.experiment.jobs.list_cells` gives them.
+        The ``experiment``, its ``cells`` and ``references``, and what is ``missing``, as returned by
+        `halobench.experiment.jobs.list_cells`.
     results : Path
         The results folder.
     out, missing : Path
@@ -48,7 +48,7 @@ def run_aggregate(manifest: Path, results: Path, out: Path, code: Code | None = 
 
 
 def run_claims(claims: Path, tables: Path, out: Path, code: Code | None = None) -> None:
-    """Judge the claims in a file by an experiment's tables; write claims.csv, .parquet and .html to `out`."""
+    """Judge the claims in a file from an experiment's tables; write claims.csv, .parquet and .html to `out`."""
     with stage("claims", out / "claims.json", {}, code=code, packages=["pandas", "scipy"]) as run:
         from halobench.reporting import rendering
         from halobench.reporting.pages.claims_page import claims_html

@@ -36,12 +36,12 @@ def run_calibrate_file(
     ----------
     spec : mapping
     seed : int
-        Of the random halves, if the file has one split only.
+        Seed of the random halves, if the file has only one split.
     logits : Path
     out : Path, optional
         A folder for calibration.json, metrics.csv, reliability.csv, the record, and figures as PDF and PNG.
     code : mapping, optional
-        The code version that was asked for.
+        The requested code version.
     """
     calibrators = parse(CalibrateSpec, spec)
     if out is not None:
@@ -82,7 +82,7 @@ def _write_calibrated(result: Calibrated, run: StageRun) -> None:
 
 
 def _check_vacant(out: Path) -> None:
-    """Raise SpecError unless `calibrate --logits` can write to `out` without harm to other results."""
+    """Raise SpecError unless `calibrate --logits` can write to `out` without harming other results."""
     what = "a folder of its own for the results"
     if out.exists() and not out.is_dir():
         raise SpecError("--out", str(out), f"{what}: this is a file")

@@ -1,13 +1,13 @@
-"""GPU slots: processes that run at once on one machine take different devices.
+"""GPU slots, by which concurrent processes on one machine use different devices.
 
-Snakemake's resource ``gpu`` caps how many jobs use a GPU at a time; here each of them finds one. A slot is a file that
-its process locks, so many files for each device. The system drops a lock with the process that holds it, even when that
-is killed.
+Snakemake's ``gpu`` resource caps how many jobs use a GPU at a time; this module finds a GPU for each of them. Each
+device has a fixed number of slots, and a slot is a file that its process locks. The system releases a lock when the
+process holding it ends, even if it is killed.
 
-CUDA_VISIBLE_DEVICES is honoured: a process takes one of its entries, indices as nvidia-smi shows them or UUIDs, and
-leaves just that one in it. Without it any GPU may be taken. Without an NVIDIA driver nothing is set and nothing locked.
-Processes see each other's locks if they have the same user, host, TMPDIR and, as SLURM may give a GPU to several jobs
-on purpose, the same SLURM job.
+CUDA_VISIBLE_DEVICES is honoured: a process takes one of its entries (UUIDs, or indices as nvidia-smi shows them) and
+leaves only that one in it. If it isn't set, any GPU may be taken. Without an NVIDIA driver, nothing is set or locked.
+Processes see each other's locks if they have the same user, host, TMPDIR and SLURM job (SLURM may deliberately give a
+GPU to several jobs).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from halobench.core.errors import SpecError, describe_error, require
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ORDER = "CUDA_DEVICE_ORDER"
 NONE = ("", "-1", "NoDevFiles")  # entries that end CUDA_VISIBLE_DEVICES; NoDevFiles is SLURM's
-POLL = 0.5  # seconds between two looks at devices that are all taken
+POLL = 0.5  # seconds between checks while all devices are taken
 
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU or MIG instance: the `value` that CUDA_VISIBLE_DEVICES takes, and the UUID that it is locked by."""
+    """A GPU or MIG instance: the `value` for CUDA_VISIBLE_DEVICES, and the UUID that identifies its lock."""
 
     value: str
     uuid: str
@@ -59,7 +59,7 @@ def visible_devices(environ: Mapping[str, str], gpus: Mapping[str, str]) -> list
     Raises
     ------
     SpecError
-        If an entry of CUDA_VISIBLE_DEVICES names none of them: CUDA would ignore it and all after it.
+        If an entry of CUDA_VISIBLE_DEVICES matches none of them, because CUDA would ignore it and all those after it.
     """
     if not gpus or VISIBLE not in environ:
         return [Device(uuid, uuid) for uuid in gpus.values()]
@@ -73,7 +73,7 @@ def visible_devices(environ: Mapping[str, str], gpus: Mapping[str, str]) -> list
 
 
 def _find(entry: str, gpus: Mapping[str, str]) -> str:
-    """Return the UUID that an entry of CUDA_VISIBLE_DEVICES is, or begins."""
+    """Return the UUID that an entry of CUDA_VISIBLE_DEVICES equals or is a prefix of."""
     matches = [uuid for uuid in gpus.values() if entry.startswith("GPU-") and uuid.startswith(entry)]
     listed = ", ".join(f"{index} ({uuid})" for index, uuid in gpus.items())
     require(len(matches) == 1, VISIBLE, entry, f"an index or UUID of this machine's GPUs: {listed}")
@@ -82,9 +82,9 @@ def _find(entry: str, gpus: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def device_slot(slots: int = 1) -> Iterator[Device | None]:
-    """Hold a slot on the least occupied device, waiting for one if need be, and let CUDA see that device only.
+    """Hold a slot on the least occupied device, waiting for one if necessary, and let CUDA see only that device.
 
-    Enter it before torch first asks for CUDA, which reads the environment once. Yields None if there is no device, or
+    Enter it before torch first uses CUDA, which reads the environment only once. Yields None if there is no device, or
     none is allowed.
 
     Parameters
@@ -95,7 +95,7 @@ def device_slot(slots: int = 1) -> Iterator[Device | None]:
     Raises
     ------
     SpecError
-        If CUDA_VISIBLE_DEVICES names what isn't there, or no file can be locked.
+        If CUDA_VISIBLE_DEVICES lists a device that doesn't exist, or no file can be locked.
     """
     require(slots >= 1, "slots", slots, "at least 1")
     devices = visible_devices(os.environ, list_gpus())
@@ -105,7 +105,7 @@ def device_slot(slots: int = 1) -> Iterator[Device | None]:
     device, lock = _wait(devices, slots)
     before = {name: os.environ[name] for name in (VISIBLE, ORDER) if name in os.environ}
     try:
-        # An index is nvidia-smi's; by itself CUDA counts the fastest GPU first.
+        # Indices are nvidia-smi's; by default, CUDA numbers the fastest GPU first.
         os.environ.update({ORDER: "PCI_BUS_ID"} | before | {VISIBLE: device.value})
         yield device
     finally:
@@ -116,7 +116,7 @@ def device_slot(slots: int = 1) -> Iterator[Device | None]:
 
 
 def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
-    """Take a slot as soon as there is one; the log says if that isn't at once."""
+    """Take a slot as soon as there is one; log it if that isn't immediately."""
     whose = [str(os.geteuid()), platform.node(), os.environ.get("SLURM_JOB_ID", "")]
     folder = Path(tempfile.gettempdir()) / "-".join(["halobench-slots", *filter(None, whose)])
     try:
@@ -133,8 +133,8 @@ def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
 
 
 def _take(devices: Sequence[Device], slots: int, folder: Path) -> tuple[Device, FileLock] | None:
-    """Take a slot of the device that has the most free ones, the first of equals; None if there is none."""
-    with FileLock(folder / "choose.lock", fallback_to_soft=False):  # or two would hold each other off
+    """Take a slot on the device with the most free ones (the first in a tie); return None if none is free."""
+    with FileLock(folder / "choose.lock", fallback_to_soft=False):  # otherwise two would block each other
         free = []
         for device in devices:
             for number in range(slots):

@@ -39,16 +39,16 @@ def run_probe(
     Parameters
     ----------
     spec : mapping
-        The parts ``dataset``, ``model`` and ``train``, and ``probes``, the probes by name.
+        The parts ``dataset``, ``model``, ``train`` and ``probes`` (the probes by name).
     source : Path
         The folder of the data set's source.
     seed : int
     folder : Path
-        As the train stage wrote it.
+        The cell's folder, as written by the train stage.
     resume : Resume
-        Where it saves a checkpoint, and how often.
+        Where and how often it saves a checkpoint.
     code : mapping, optional
-        The code version that was asked for.
+        The requested code version.
     """
     specs, probes = _parse(spec)
     require_folders(run=folder, source=source)
@@ -83,7 +83,7 @@ def run_probe(
 
 
 def _parse(spec: Any) -> tuple[dict[str, Any], dict[str, ProbeSpec]]:
-    """Return the parts of a spec, and its probes by name."""
+    """Return the parts of a spec and its probes by name."""
     require(isinstance(spec, Mapping), "spec", spec, "a mapping of dataset, model, train, probes")
     probes = spec.get("probes")
     require(isinstance(probes, Mapping) and probes, "spec.probes", probes, "at least one probe")

@@ -14,7 +14,7 @@ from halobench.storage import arrays_io, tables_io
 def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None = None) -> None:
     """Split the NLL of the cell in `folder` by what could repair it; write repair.csv there.
 
-    Its spec is empty: there is nothing to choose.
+    The spec is empty because there is nothing to choose.
     """
     require(spec == {}, "spec", spec, "{}: there is nothing to choose")
     require_folders(run=folder)

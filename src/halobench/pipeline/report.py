@@ -1,4 +1,4 @@
-"""The stages that present: overview, figure, table, explorer."""
+"""The stages that present results: overview, figure, table and explorer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from halobench.storage import tables_io
 from halobench.storage.layout import EXPLORED, ORIGINS, TABLES
 from halobench.storage.records import read_record
 
-TABLE_STAGES = ("aggregate", "claims")  # whose records are next to the tables
+TABLE_STAGES = ("aggregate", "claims")  # their records are next to the tables
 
 
 def run_overview(
@@ -28,23 +28,23 @@ def run_overview(
     captions: Iterable[Path] = (),
     code: Code | None = None,
 ) -> None:
-    """Write an experiment's pages to `out`: those of `halobench.storage.layout.PAGES`.
+    """Write an experiment's pages, listed in `halobench.storage.layout.PAGES`, to `out`.
 
     Parameters
     ----------
     spec : mapping
-        ``config``, the part of the configuration that made it, ``note``, which leads each page (that cells are
-        missing, say), ``experiment``, by default the name of the folder `tables`, and ``figures`` and ``tables``, the
-        names of those that it has, which are linked.
+        ``config``, the part of the configuration that it used; ``note``, shown at the top of each page (for example, to
+        say that cells are missing); ``experiment``, by default the name of the folder `tables`; and ``figures`` and
+        ``tables``, the names of its figures and tables, which are linked.
     tables : Path
-        Its tables, with the records of the stages that made them.
+        The experiment's tables, with the records of the stages that made them.
     out : Path
     figure : Path, optional
-        The PNG that sums it up.
+        The PNG that summarises the experiment.
     captions : iterable of Path
-        Files of captions, named after figures and tables.
+        Caption files, named after figures and tables.
     code : mapping, optional
-        The code version that was asked for.
+        The requested code version.
     """
     require(isinstance(spec, Mapping), "spec", spec, "a mapping of config and note")
     names = (*TABLES, *ORIGINS, "claims")
@@ -66,20 +66,20 @@ def run_overview(
 
 
 def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
-    """Draw a figure from the tables that it names; write `out`.pdf, `out`.svg and `out`.png.
+    """Draw a figure from the tables that it uses; write `out`.pdf, `out`.svg and `out`.png.
 
     Parameters
     ----------
     name : str
-        A file of ``reporting/figures``, or ``module:function``.
+        A file in ``reporting/figures``, or ``module:function``.
     tables : Path
         An experiment's tables.
     out : Path
-        Without suffix.
+        The path, without a suffix.
     note : str
-        Printed in the figure's corner: that cells are missing, say.
+        Printed in the figure's corner, for example to say that cells are missing.
     code : mapping, optional
-        The code version that was asked for.
+        The requested code version.
     """
     spec, used = {"figure": name, "note": note}, [("figures", name)]
     packages = ["matplotlib", "pandas", "seaborn"]
@@ -95,20 +95,20 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | 
 
 
 def run_table(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
-    """Make a table for print from the tables that it names; write `out`.csv, `out`.tex and `out`.html.
+    """Make a table for print from the tables that it uses; write `out`.csv, `out`.tex and `out`.html.
 
     Parameters
     ----------
     name : str
-        A file of ``reporting/tables``, or ``module:function``.
+        A file in ``reporting/tables``, or ``module:function``.
     tables : Path
         An experiment's tables.
     out : Path
-        Without suffix.
+        The path, without a suffix.
     note : str
-        Printed with the table: that cells are missing, say.
+        Printed with the table, for example to say that cells are missing.
     code : mapping, optional
-        The code version that was asked for.
+        The requested code version.
     """
     spec, used = {"table": name, "note": note}, [("tables", name)]
     with stage("table", Path(f"{out}.json"), spec, code=code, plugins=used, packages=["pandas"]) as run:
@@ -129,23 +129,23 @@ def run_explorer(
     code: Code | None = None,
     others: bool = False,
 ) -> None:
-    """Write the page that explores cells to `out`.
+    """Write the page for exploring cells to `out`.
 
     Parameters
     ----------
     results : Path
-        The results folder, in which `tables` are by default.
+        The results folder, where the tables are by default.
     out : Path
     experiments : iterable of str
-        By default all whose tables are there.
+        By default, all that have tables.
     tables : Path, optional
-        The folder of the experiments' tables; by default ``tables`` in `results`.
+        The folder of the experiments' tables; by default, ``tables`` in `results`.
     note : str or mapping
-        Shown on the page: that cells are missing, say; or what is shown of each experiment, by its name.
+        Shown on the page, for example to say that cells are missing; or one note per experiment, by its name.
     code : mapping, optional
-        The code version that was asked for.
+        The requested code version.
     others : bool
-        Whether the other experiments whose tables are there are shown too.
+        Whether to also show the other experiments that have tables.
     """
     from halobench.reporting import explorer
 

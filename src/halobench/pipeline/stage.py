@@ -1,8 +1,8 @@
 """The protocol that all stages share: files to files, sealed with a record.
 
-A stage reads as: parse the spec, do the work, write the outputs. What stands around that is here: refuse code that was
-edited since the run was started, clear away what killed writers left, take a GPU slot, handle signals, and seal the
-outputs with a record.
+A stage itself parses the spec, does the work and writes the outputs. This module does everything around that: it
+refuses code edited since the run was started, clears away what killed writers left behind, takes a GPU slot, handles
+signals, and seals the outputs with a record.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Code = Mapping[str, str]
 
 @dataclass
 class StageRun:
-    """One run of a stage, to be filled in by it.
+    """One run of a stage, which the stage fills in.
 
     Attributes
     ----------
@@ -40,21 +40,21 @@ class StageRun:
     record : Path
         Where its record goes, next to its outputs.
     spec : mapping
-        What was asked for, in canonical form.
+        The requested spec, in canonical form.
     seed : int or None
         The seed of the cell.
     code : mapping
         The code version of the result.
     packages : list of str
-        Packages whose versions the record names.
+        Packages whose versions go into the record.
     outputs : list of Path
         The files that the record seals: those that the stage table declares, unless the stage says otherwise.
     facts : dict
-        Further entries of the record.
+        Further entries in the record.
     device : str
         Where it ran.
     seconds : float
-        What earlier processes spent on it.
+        Time that earlier processes spent on it.
     """
 
     name: str
@@ -72,17 +72,17 @@ class StageRun:
     def claim_folder(self) -> None:
         """Hold the folder until the record is written, unless a process that started later has written another result.
 
-        An orphan of a killed run may end long after its cell was edited and computed again.
+        An orphaned process of a killed run may end long after its cell was edited and recomputed.
 
         Raises
         ------
         SpecError
-            If the record there is of another spec or code, and of a process that started later.
+            If the existing record has another spec or code and is from a process that started later.
         """
         self.record.parent.mkdir(parents=True, exist_ok=True)
         self._held.enter_context(files.alone(self.record.parent))
         other: Mapping[str, Any] = {"started": ""}
-        with contextlib.suppress(SpecError):  # none, or a damaged one
+        with contextlib.suppress(SpecError):  # no record, or a damaged one
             other = read_record(self.record, ["started", "spec", "seed", "code"])
         if other["started"] > started():
             mine = to_json([self.spec, self.seed, dict(self.code)])
@@ -102,7 +102,7 @@ def stage(
     plugins: Iterable[tuple[str, str]] = (),
     packages: Iterable[str] = (),
 ) -> Iterator[StageRun]:
-    """Run a stage: yield what it fills in, then seal its outputs with a record.
+    """Run a stage: yield a run for it to fill in, then seal its outputs with a record.
 
     Parameters
     ----------
@@ -111,20 +111,20 @@ def stage(
     record_path : Path
         Where the record goes; the outputs lie next to it.
     spec : mapping
-        What was asked for, in canonical form.
+        The requested spec, in canonical form.
     seed : int, optional
         The seed of the cell.
     code : mapping, optional
-        The code version that was asked for; by default the present one.
+        The requested code version; by default, the current one.
     plugins : iterable of (kind, name)
         The plug-ins that the result depends on.
     packages : iterable of str
-        Packages whose versions the record names.
+        Packages whose versions go into the record.
 
     Raises
     ------
     SpecError
-        If the code is no longer the one that was asked for, or nothing can be written to the record's folder.
+        If the code no longer matches the requested version, or the record's folder can't be written to.
     """
     began = time.perf_counter()
     version = require_code(name, plugins, code)
@@ -142,7 +142,7 @@ def stage(
 
 @dataclass(frozen=True)
 class Resume:
-    """How a stage that can be resumed is run.
+    """How to run a stage that can be resumed.
 
     Attributes
     ----------
@@ -151,7 +151,7 @@ class Resume:
     every : float
         Seconds between checkpoints.
     slots : int
-        Processes that may share a GPU.
+        How many processes may share a GPU.
     """
 
     checkpoint: Path | None = None
@@ -180,7 +180,7 @@ class Session:
     signals: Signals
 
     def checkpoint(self, device: str, inputs: Iterable[Path]) -> Checkpoint:
-        """Return the checkpoint of the run, which also depends on what its input files hold.
+        """Return the checkpoint of the run, which also depends on the contents of its input files.
 
         Raises
         ------
@@ -199,7 +199,7 @@ class Session:
 
 @contextlib.contextmanager
 def _gpu_slot(device: str, slots: int) -> Iterator[None]:
-    """Keep to one GPU as long as this lasts, if the recipe leaves open which: ``auto`` or ``cuda``."""
+    """Use only one GPU in this context, if the recipe leaves open which one (``auto`` or ``cuda``)."""
     if device not in ("auto", "cuda"):
         yield
         return
@@ -213,7 +213,7 @@ def _gpu_slot(device: str, slots: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _naming(folder: Path) -> Iterator[None]:
-    """Lead the message of a cell that diverged or was stopped by its name: the last four parts of its folder."""
+    """Prefix the message on a cell that diverged or was stopped with its name, the last four parts of its folder."""
     try:
         yield
     except RuntimeError as error:
@@ -223,7 +223,7 @@ def _naming(folder: Path) -> Iterator[None]:
 
 
 def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Parse each part of a stage's spec; all must be there and no other.
+    """Parse each part of a stage's spec, which must have all of these parts and no others.
 
     Raises
     ------
@@ -244,7 +244,7 @@ def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
 
 
 def require_folders(**folders: Path) -> None:
-    """Raise SpecError unless the folders that a stage reads exist; `source` and `run` as its arguments name them."""
+    """Raise SpecError unless the folders that a stage reads exist; keywords are its arguments (`source`, `run`)."""
     writers = {"source": "source", "run": "train"}
     for name, folder in folders.items():
         what = f"a folder that exists, as `halobench {writers[name]}` writes it"

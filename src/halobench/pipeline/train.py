@@ -49,11 +49,11 @@ def run_train(
     seed : int
     out : Path
     resume : Resume
-        Where it saves a checkpoint, and how often.
+        Where and how often it saves a checkpoint.
     weights : Path, optional
-        The weights of a model that isn't trained; by default those that its spec names.
+        The weights of a model that isn't trained; by default, those given in its spec.
     code : mapping, optional
-        The code version that was asked for.
+        The requested code version.
     """
     specs = parse_parts(spec, PARTS)
     require_folders(source=source)
@@ -109,12 +109,12 @@ def _write_outputs(cell: Any, targets: Mapping[str, Any], outputs: list[Path]) -
 
 
 def given_weights(model: ModelSpec, weights: Path | None) -> Path | None:
-    """Return the file of the weights of a model that isn't trained; None for one that is.
+    """Return the weights file of a model that isn't trained; None for one that is.
 
     Raises
     ------
     SpecError
-        If the model has none, or is to be trained and has one.
+        If there is no such file, or if the model is to be trained and has one.
     """
     if weights is None and model.weights is not None:
         weights = Path(model.weights)

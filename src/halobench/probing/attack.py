@@ -1,14 +1,14 @@
-"""Attack confidences: find the nearest place at which a model's confidence in a sample's label is below a level.
+"""Attack confidences: find the nearest point at which a model's confidence in a sample's label is below a level.
 
-The search is a minimum-norm attack in the manner of FMN (Pintor et al., NeurIPS 2021), without a box: like rays, it may
-leave the range of pixels. Steps are relative to the distance that the gradient suggests, so that inputs of any scale
-are attacked alike. From several starts per sample it follows the gradient of the margin
+The search is a minimum-norm attack in the style of FMN (Pintor et al., NeurIPS 2021), without box constraints: like
+rays, it may leave the valid pixel range. Step sizes are relative to the distance that the gradient suggests, so the
+scale of the inputs doesn't matter. From several starts per sample, the search follows the gradient of the margin
 
     beta z_y - log sum_{j != y} exp(beta z_j) - log(level / (1 - level)),
 
 which is below 0 where the confidence is below the level, and whose gradient doesn't vanish where the confidence is
-nearly 1. The best direction is bisected. What is returned is a place that was read, so its distance is an upper bound
-of the distance to the nearest such place.
+nearly 1. It then bisects along the best direction. The model is evaluated at the point returned, so its distance is an
+upper bound on the distance to the nearest such point.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from halobench.core.seeding import generator
 from halobench.probing.probe import check_arguments
 from halobench.probing.search import as_function
 
-HALVINGS = 24  # of the distance along the best direction
-START_HALVINGS = 8  # along the line to a start
-REACH = 1e5  # farther away nothing is tried, in normalised inputs
+HALVINGS = 24  # bisections along the best direction
+START_HALVINGS = 8  # bisections along the line to a start
+REACH = 1e5  # the largest distance tried, in normalised inputs
 NUMBERS = 2**22  # of inputs held at a time
-STEP = (1.0, 0.01)  # relative to the distance, from the first to the last; FMN's
-CHANGE = (0.05, 0.001)  # of the distance per step
+STEP = (1.0, 0.01)  # step size relative to the distance, first and last; FMN's
+CHANGE = (0.05, 0.001)  # relative change of the distance per step, first and last
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Effort:
     Attributes
     ----------
     norm : str
-        ``l2`` or ``inf``, by which distances are measured.
+        Norm used to measure distances, ``l2`` or ``inf``.
     restarts, steps : int
-        Starts per sample, and gradient steps from each.
+        Number of starts per sample, and of gradient steps from each.
     batch : int
-        Inputs of one forward pass, at most.
+        Largest number of inputs per forward pass.
     """
 
     norm: Literal["l2", "inf"] = "l2"
@@ -65,13 +65,13 @@ class Effort:
         return offsets.norm(dim=1) if self.norm == "l2" else offsets.abs().amax(dim=1)
 
     def steepest(self, slopes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the steps of length 1 along which margins of these slopes (r, D) rise most, and by how much (r,)."""
+        """Return the steps of length 1 that raise margins with these slopes (r, D) most, and the rise (r,)."""
         size = slopes.norm(dim=1) if self.norm == "l2" else slopes.abs().sum(dim=1)
         ways = slopes / size.clamp_min(1e-30)[:, None] if self.norm == "l2" else slopes.sign()
         return ways, size
 
     def shorten(self, offsets: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
-        """Return the offsets of lengths of at most `most` (r,) that are nearest to `offsets`."""
+        """Return the offsets nearest to `offsets` that have lengths of at most `most` (r,)."""
         if self.norm == "inf":
             return torch.maximum(torch.minimum(offsets, most[:, None]), -most[:, None])
         return offsets * (most / self.length(offsets).clamp_min(1e-30)).clamp(max=1)[:, None]
@@ -79,17 +79,17 @@ class Effort:
 
 @dataclass(frozen=True)
 class Attacked:
-    """The nearest places found below the level around n samples.
+    """The nearest points found below the level around n samples.
 
     Attributes
     ----------
     radius : float64 array (n,)
-        Their distance: 0 if the confidence at the sample is below the level. If none was found, the largest distance
-        tried.
+        Their distances, which are 0 if the confidence at the sample itself is below the level, and the largest distance
+        tried if no point was found.
     censored : bool array (n,)
-        Whether none was found.
+        Whether no point was found.
     points : float tensor (n, ...)
-        The places; the sample itself if none was found.
+        The points, or the sample itself if none was found.
     """
 
     radius: np.ndarray
@@ -98,7 +98,7 @@ class Attacked:
 
 
 class _Margin:
-    """The margins of a model around samples (r, ...), each with its label (r,), less the logit of the level."""
+    """A model's margins around samples (r, ...) with labels (r,), minus the logit of the level."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class _Margin:
         self.beta, self.batch, self.least = beta, batch, math.log(level) - math.log1p(-level)
 
     def rows(self, which: torch.Tensor) -> _Margin:
-        """Return the margins around the samples of some rows, which may repeat."""
+        """Return the margins around the samples in the given rows, which may repeat."""
         level = 1 / (1 + math.exp(-self.least))
         samples, labels = self.samples[which], self.labels[which]
         return _Margin(self.model, samples, labels, beta=self.beta, level=level, batch=self.batch)
@@ -125,12 +125,12 @@ class _Margin:
             return torch.cat([self._read(self._places(offsets, part), part) for part in self._parts()])
 
     def slopes(self, offsets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the margins (r,) there and their gradients (r, D)."""
+        """Return the margins (r,) at these offsets and their gradients (r, D)."""
         margins, slopes = [], []
         for part in self._parts():
             places = self._places(offsets, part).requires_grad_()
             margin = self._read(places, part)
-            # Logits that depend on places by comparisons alone have no gradient.
+            # Logits that depend on the input only through comparisons have no gradient.
             slope = torch.autograd.grad(margin.sum(), places)[0] if margin.requires_grad else torch.zeros_like(places)
             margins.append(margin.detach())
             slopes.append(slope.flatten(1))
@@ -166,19 +166,19 @@ def attack(
 ) -> list[Attacked]:
     """Attack samples (m, ...) at each inverse temperature.
 
-    The first one's search starts at the sample, towards `others` (m, D), samples of other labels, and in random
-    directions; those of the others at the sample and where the one before ended.
+    For the first temperature, the search starts at the sample, at `others` (m, D), which are samples with other labels,
+    and in random directions; for the rest, it starts at the sample and where the previous search ended.
 
     Parameters
     ----------
     model : nn.Module
-        In eval mode; its parameters take no gradients (`halobench.probing.search.as_function`).
+        In eval mode, with parameters that don't require gradients (`halobench.probing.search.as_function`).
     labels : int array (m,)
 
     Raises
     ------
     DivergedError
-        If a margin isn't finite.
+        If a margin is not finite.
     """
     targets, found = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(samples.device), []
     starts = _starts(samples, others, effort.restarts, rng)
@@ -194,7 +194,7 @@ def attack(
 def _starts(
     samples: torch.Tensor, others: torch.Tensor | None, restarts: int, rng: np.random.Generator
 ) -> list[torch.Tensor]:
-    """Return offsets (m, D) to start from: 0, to `others`, and random ones, which are drawn in any case."""
+    """Return starting offsets (m, D): 0, those to `others`, and random ones (drawn whether needed or not)."""
     flat = samples.flatten(1)
     starts = [torch.zeros_like(flat)] + ([others - flat] if others is not None else [])
     for _ in range(restarts - len(starts)):
@@ -203,7 +203,7 @@ def _starts(
 
 
 def _descend(margin: _Margin, starts: list[torch.Tensor], effort: Effort) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the shortest offsets (m, D) below the level found from all starts, NaN if none, and how far was tried."""
+    """Return the shortest offsets (m, D) found below the level, NaN if none, and the largest distances tried."""
     count = len(margin.labels)
     above = (margin.at(torch.zeros_like(starts[0])) >= 0).nonzero()[:, 0]
     best, farthest = torch.zeros_like(starts[0]), torch.zeros(count, dtype=torch.float64, device=above.device)
@@ -225,9 +225,9 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
     Returns
     -------
     offsets : float tensor (r, D)
-        The shortest offsets found that are below the level.
+        The shortest offsets found below the level.
     lengths : float tensor (r,)
-        Of these; infinite if none was found.
+        Their lengths; infinite if none was found.
     farthest : float tensor (r,)
         The largest distance tried.
     """
@@ -244,19 +244,19 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
         anneal = (1 + math.cos(math.pi * step / effort.steps)) / 2
         size, change = (last + (first - last) * anneal for first, last in (STEP, CHANGE))
         linear = length + (values / rise.double().clamp_min(1e-30)).to(length)
-        # A little beyond what the gradient suggests: on the level itself nothing would ever be below it.
+        # Go slightly beyond what the gradient suggests, since a step exactly to the level would never be below it.
         larger = torch.where(torch.isinf(lengths), linear, allowed) * (1 + change)
         allowed = torch.where(below, torch.minimum(allowed * (1 - change), lengths), larger).clamp(max=REACH)
-        # Without a gradient, straight on.
+        # Without a gradient, continue straight ahead.
         ways = torch.where(rise[:, None] > 0, ways, -offsets / length.clamp_min(1e-30)[:, None])
         offsets = effort.shorten(offsets - size * allowed[:, None] * ways, allowed)
     return best, lengths, farthest
 
 
 def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tensor:
-    """Return offsets to begin with: where the level is crossed on the way to a start, or as far as is estimated.
+    """Return initial offsets: where the level is crossed on the way to a start, or where the crossing is estimated.
 
-    The gradient at the samples estimates it, for starts that aren't below the level.
+    The estimate is for starts that aren't below the level, and uses the gradient at the samples.
     """
     values, slopes = margin.slopes(torch.zeros_like(starts))
     length = effort.length(starts)
@@ -267,9 +267,9 @@ def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tenso
 
 
 def _bisect(margin: _Margin, offsets: torch.Tensor, halvings: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which offsets (r, D) are below the level, and these shortened to a crossing of the level, as read there.
+    """Return which offsets (r, D) are below the level, and the offsets with those shortened to a level crossing.
 
-    Others are left as they are.
+    The shortened offsets were evaluated and are below the level. Other offsets are left unchanged.
     """
     below = margin.at(offsets) < 0
     low, high = torch.zeros_like(offsets[:, 0]), torch.ones_like(offsets[:, 0])
@@ -281,12 +281,12 @@ def _bisect(margin: _Margin, offsets: torch.Tensor, halvings: int) -> tuple[torc
 
 
 def _nearest(margin: _Margin, tried: list[torch.Tensor], farthest: torch.Tensor, effort: Effort) -> Attacked:
-    """Return the nearest crossings along any of the offsets (m, D) that were found, NaN without one."""
+    """Return the nearest crossings along any of the offsets (m, D) found, which are NaN where none was found."""
     flat = torch.cat([offsets.nan_to_num() for offsets in tried])
     repeated = torch.arange(len(farthest), device=flat.device).repeat(len(tried))
     below, offsets = _bisect(margin.rows(repeated), flat, HALVINGS)
     samples = margin.samples.flatten(1)
-    # Places are rounded, so distances are those of the places that were read.
+    # Points are rounded, so distances are computed from the points that were evaluated.
     places = samples[repeated] + offsets
     away = places.double() - samples[repeated].double()
     lengths = torch.where(below, effort.length(away), torch.inf).view(len(tried), -1)
@@ -307,31 +307,31 @@ def attacked_radius(
     effort: Effort = Effort(),
     seed: int = 0,
 ) -> np.ndarray:
-    """Return the least distance from each sample at which an attack found its label's confidence below `level`.
+    """Return the smallest distance from each sample at which an attack found the label's confidence below `level`.
 
-    It is the distance of a place that was read, and so an upper bound of the least such distance.
+    The model is evaluated at that distance, so it is an upper bound on the smallest such distance.
 
     Parameters
     ----------
     model : nn.Module
-        Inputs (b, ...) to logits (b, k), in eval mode. Any that torch can differentiate.
+        Maps inputs (b, ...) to logits (b, k), in eval mode. Any model that torch can differentiate.
     inputs : float tensor (n, ...)
-        Samples, on the model's device. Distances are in their units.
+        Samples, on the model's device. Distances are in the same units.
     labels : int array or tensor (n,)
-        The labels whose confidence is attacked, in [0, k).
+        The labels whose confidences are attacked, in [0, k).
     level : float
         In (0, 1).
     beta : float
-        Inverse temperature, above 0: confidences are those of beta times the logits.
+        Inverse temperature, above 0, by which logits are multiplied.
     effort : Effort, optional
-        The norm, and how long to search.
+        The norm and how long to search.
     seed : int, optional
-        Draws the starts.
+        Seed for drawing the starts.
 
     Returns
     -------
     float64 array (n,)
-        0 if the confidence at the sample is below the level; infinite if no such place was found.
+        0 if the confidence at the sample is below the level, infinite if no such point was found.
 
     Raises
     ------
@@ -353,7 +353,7 @@ def attacked(
     effort: Effort = Effort(),
     seed: int = 0,
 ) -> Attacked:
-    """Return what `attacked_radius` finds with the places; its arguments are the same."""
+    """Return what `attacked_radius` finds, including the points; takes the same arguments."""
     targets = check_model(model, inputs, labels)
     require(0 < level < 1, "level", level, "a confidence above 0 and below 1")
     require(0 < beta < math.inf, "beta", beta, "an inverse temperature above 0")
@@ -368,7 +368,7 @@ def attacked(
 
 
 def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Return labels as an int64 array (n,); raise SpecError unless model, samples and labels go together."""
+    """Return labels as an int64 array (n,); raise SpecError unless model, samples and labels are compatible."""
     require(isinstance(model, torch.nn.Module), "model", type(model).__name__, "a torch.nn.Module")
     training = any(module.training for module in model.modules())
     require(not training, "model", "a module in train mode", "one in eval mode: model.eval()")

@@ -1,14 +1,14 @@
 """The far field: what a network is certain of infinitely far from a sample.
 
-Along a ray x + t d a network of affine maps, sums, rectifiers and max pooling is piecewise affine in the distance t,
-with finitely many pieces. On the last one each value is a + b t; `_last_piece` computes these pairs, layer by layer,
-without going far: for large t a rectifier passes a + b t if b > 0, or if b = 0 and a > 0.
+Along a ray x + t d, a network of affine maps, sums, rectifiers and max pooling is piecewise affine in the distance t,
+with finitely many pieces. On the last piece, each value is a + b t; `_last_piece` computes these pairs layer by layer,
+without evaluating far away: for large t, a rectifier passes a + b t if b > 0, or if b = 0 and a > 0.
 
-The class with the largest slope b among the logits wins, and its confidence, 1 / (1 + sum_j exp(-beta (a_c - a_j +
-(b_c - b_j) t))), never falls on the last piece. It tends to 1 if and only if no other class has the same slope. An
-inverse temperature beta > 0 multiplies all slopes and changes none of that: at every temperature the same rays tend to
-confidence 1, in the same classes. A temperature only moves the distance from which a ray is certain. (Hein et al., CVPR
-2019, prove that almost all rays of a ReLU network do.)
+The class with the largest slope b among the logits wins, and its confidence, 1 / (1 + sum_j exp(-beta (a_c - a_j + (b_c
+- b_j) t))), never falls on the last piece. It tends to 1 if and only if no other class has the same slope. An inverse
+temperature beta > 0 multiplies all slopes, which changes none of this: at every temperature, the same rays tend to
+confidence 1 in the same classes. The temperature only changes the distance from which a ray is certain. (Hein et al.,
+CVPR 2019, prove that almost all rays of a ReLU network do.)
 """
 
 from __future__ import annotations
@@ -24,35 +24,36 @@ from halobench.models.piecewise.layers import network_of
 from halobench.models.piecewise.network import Network
 from halobench.probing.attack import check_model
 
-ROUNDED = 1e-12  # part of a sum's terms below which a slope is taken for one of 0, blurred by rounding
+ROUNDED = 1e-12  # slopes below this fraction of a sum's terms are taken to be 0 blurred by rounding
 HALVINGS = 60
-DISTANCES = (1e3, 1e5, 1e7)  # at which other networks are read
-NEARLY_ONE = 1e-4  # confidence that those may be below 1 at the last of them, and count as tending to it
+DISTANCES = (1e3, 1e5, 1e7)  # where other networks are evaluated
+NEARLY_ONE = 1e-4  # how far below 1 their confidence may be at the last one and still count as tending to 1
 
 
 @dataclass(frozen=True)
 class FarField:
-    """What becomes of the confidence along R rays from each of n samples.
+    """The limiting behaviour of the confidence along R rays from each of n samples.
 
     Attributes
     ----------
     classes : int64 array (n, R)
-        The class with the largest logit in the end.
+        The class that eventually has the largest logit.
     tends_to_one : bool array (n, R)
         Whether its confidence tends to 1.
     slope_gap : float64 array (n, R)
-        By how much its logit grows faster than any other, per unit of distance.
+        How much faster its logit grows than any other, per unit of distance.
     last_kink : float64 array (n, R)
-        The distance of the last place at which a rectifier, or a comparison of max pooling, changes its decision; 0 if
-        there is none. Beyond, logits are affine. NaN if not `exact`.
+        The last distance at which a rectifier or a comparison in max pooling changes its decision, or 0 if there is
+        none. Beyond it, logits are affine. NaN if not `exact`.
     certain_from : float64 array (n, R)
-        The distance, not before the last kink, from which its confidence stays at the level or above; infinite if the
+        The distance, at or beyond the last kink, from which its confidence stays at the level or above; infinite if the
         confidence doesn't tend to 1.
     exact : bool
-        Whether that was read off the last affine piece. Otherwise logits were read at `DISTANCES`: a confidence within
-        `NEARLY_ONE` of 1 at the last counts as tending to 1, and certain_from is one of the distances.
+        Whether all this was derived from the last affine piece. If not, logits were evaluated at `DISTANCES`: a
+        confidence within `NEARLY_ONE` of 1 at the last one counts as tending to 1, and certain_from is one of these
+        distances.
     reason : str
-        Why not, in a line.
+        Why it isn't exact, in one line.
     """
 
     classes: np.ndarray
@@ -66,14 +67,14 @@ class FarField:
 
 @dataclass(frozen=True)
 class Tails:
-    """The logits of rays (r,) in the end: a + b t beyond the last kink, or what was read at `DISTANCES`.
+    """The eventual logits along rays (r,): a + b t beyond the last kink, or values at `DISTANCES`.
 
     Attributes
     ----------
     offsets, slopes : float64 tensor (r, k)
     kinks : float64 tensor (r,)
     read : float64 tensor (r, 3, k) or None
-        Logits at `DISTANCES`; offsets are then the last of them, slopes those from the last but one to the last.
+        Logits at `DISTANCES`; offsets are then the last of them, and slopes are taken between the last two.
     reason : str
     """
 
@@ -89,21 +90,22 @@ def far_field(
 ) -> FarField:
     """Return what a model is certain of infinitely far from samples.
 
-    Decided exactly, in float64, for networks of linear layers, convolutions, batch norm, ReLU, average and max pooling,
-    flatten, addition and dropout, in one pass. Others are read at distances of 1e3, 1e5 and 1e7, and marked so.
+    This is determined exactly, in float64 and in one pass, for networks of linear layers, convolutions, batch norm,
+    ReLU, average and max pooling, flatten, addition and dropout. Other models are evaluated at distances of 1e3, 1e5
+    and 1e7, and the result is marked as inexact.
 
     Parameters
     ----------
     model : nn.Module
-        Inputs (b, ...) to logits (b, k), in eval mode.
+        Maps inputs (b, ...) to logits (b, k), in eval mode.
     inputs : float tensor (n, ...)
         Samples, on the model's device.
     directions : float tensor (n, R, D)
-        Of any lengths above 0; D numbers in the order of a sample's.
+        Of any lengths above 0, with D numbers in the same order as in a flattened sample.
     level : float
-        In (0, 1): the confidence that ``certain_from`` is about, which nothing else depends on.
+        In (0, 1); the confidence used for ``certain_from``, the only result that depends on it.
     beta : float
-        Inverse temperature, above 0; ``certain_from`` alone depends on it.
+        Inverse temperature, above 0; only ``certain_from`` depends on it.
 
     Returns
     -------
@@ -124,7 +126,7 @@ def far_field(
 
 
 def check_directions(inputs: torch.Tensor, directions: torch.Tensor) -> None:
-    """Raise SpecError unless directions go with inputs."""
+    """Raise SpecError unless directions are compatible with inputs."""
     is_tensor = isinstance(directions, torch.Tensor) and directions.is_floating_point() and directions.dim() == 3
     value = f"shape {tuple(getattr(directions, 'shape', ()))}"
     size = inputs[0].numel()
@@ -136,7 +138,7 @@ def check_directions(inputs: torch.Tensor, directions: torch.Tensor) -> None:
 
 
 def tails(model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor, batch: int = 250) -> Tails:
-    """Return the logits in the end along directions (n, R, D) from samples (n, ...), `batch` rays at a time."""
+    """Return the eventual logits along directions (n, R, D) from samples (n, ...), `batch` rays at a time."""
     rays, directions = directions.shape[1], directions.to(inputs.device, torch.float64)
     ways = (directions / directions.norm(dim=2, keepdim=True)).flatten(0, 1)
     ways = ways.view(-1, *inputs.shape[1:])
@@ -159,10 +161,10 @@ def tails(model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor
 def _last_piece(
     network: Network, starts: torch.Tensor, ways: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return offsets and slopes of the logits on the last affine piece, and where it begins.
+    """Return offsets and slopes of the logits on the last affine piece, and where that piece begins.
 
-    Given that all steps before a rectifier decide for all t >= u as they do in the end, its argument a + b t is affine
-    there, and its own decision is the final one beyond -a / b. So the last kink is the largest of these.
+    If, for all t >= u, all steps before a rectifier have reached their final decisions, its argument a + b t is affine
+    there, and its own decision is final beyond -a / b. So the last kink is the largest of these.
     """
     offsets, slopes = [starts], [ways]
     last = starts.new_zeros(len(starts))
@@ -197,7 +199,7 @@ def _read(model: torch.nn.Module, starts: torch.Tensor, ways: torch.Tensor, dtyp
 
 
 def describe(tails: Tails, rays: int, level: float, beta: float) -> FarField:
-    """Return what becomes of the confidence along rays, `rays` of each sample, at an inverse temperature."""
+    """Return the limiting behaviour of the confidence along `rays` rays per sample at an inverse temperature."""
     exact = tails.read is None
     blurred = ROUNDED * tails.slopes.abs().amax(dim=1, keepdim=True)
     steepest = tails.slopes >= tails.slopes.amax(dim=1, keepdim=True) - blurred
@@ -216,9 +218,10 @@ def describe(tails: Tails, rays: int, level: float, beta: float) -> FarField:
 
 
 def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> torch.Tensor:
-    """Return where, at or beyond the last kink, the confidence reaches the level; it never falls behind there.
+    """Return where the confidence reaches the level, at or beyond the last kink; it never falls after that.
 
-    It is bisected up to where each other class has fallen so far behind that the level holds by the sum of them all.
+    It is found by bisection, up to where every other class has fallen so far behind that even their sum leaves the
+    confidence at the level.
     """
     column, need = classes[:, None], math.log(level) - math.log1p(-level)
     ahead = beta * (tails.offsets.gather(1, column) - tails.offsets)
@@ -240,11 +243,11 @@ def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float
 
 
 def _certain_read(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return whether confidences that were read tend to 1, and the distance from which all are at the level."""
+    """Return whether the evaluated confidences tend to 1, and the distance from which all reach the level."""
     assert tails.read is not None
     column = classes[:, None, None].expand(-1, len(DISTANCES), 1)
     confidences = torch.softmax(beta * tails.read, dim=2).gather(2, column)[:, :, 0]
     one = (confidences[:, -1] >= 1 - NEARLY_ONE) & (confidences[:, -1] >= level)
-    holds = (confidences >= level).flip(1).cumprod(dim=1).sum(dim=1)  # how many of the last
+    holds = (confidences >= level).flip(1).cumprod(dim=1).sum(dim=1)  # how many of the last distances
     far = confidences.new_tensor([*DISTANCES, torch.inf])
     return one, far[len(DISTANCES) - holds]

@@ -1,12 +1,12 @@
-"""The probe: how a model's confidence in a sample's label falls with the distance from that sample.
+"""The probe, which measures how a model's confidence in a sample's label falls with distance from that sample.
 
-Around each sample it walks along rays, in normalised input space, and reads the softmax confidence in the sample's
-label and the logit gap (the label's logit less the largest other). Each kind of ray is a file of
+Around each sample it walks along rays in normalised input space and records the softmax confidence in the sample's
+label and the logit gap (the label's logit minus the largest other logit). Each kind of ray has a file in
 ``probing/directions``.
 
-Directions come from the generator alone, so that models probed with the same seed see the same rays (common random
-numbers). They are drawn separately for each sample: one set shared by all samples is as unbiased, but its variance is
-larger.
+Directions depend only on the generator, so models probed with the same seed see the same rays (common random numbers).
+They are drawn separately for each sample; one set shared by all samples would also be unbiased, but with a larger
+variance.
 """
 
 from __future__ import annotations
@@ -38,22 +38,23 @@ CURVES = ("radius", "relative_radius", "confidence", "confidence_se", "logit_gap
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """The tables of a probe.
+    """The tables produced by a probe.
 
     Attributes
     ----------
     curves : DataFrame
         radius (normalised inputs; NaN on rows of the relative grid), relative_radius (NaN on rows of the absolute one),
         confidence and logit_gap (means over samples and rays), confidence_se and logit_gap_se (standard errors
-        clustered by sample: the deviation of samples' means over the root of their number. That takes the samples for
-        draws from an infinite population. For the mean over the training set, from which they are drawn without
-        replacement, it is on average no smaller than the standard error; `halobench.probing.sample_size` has that one).
+        clustered by sample: the standard deviation of the sample means divided by the square root of their number. This
+        treats the samples as draws from an infinite population. They are drawn without replacement from the training
+        set, and for the mean over that set, the value is on average no smaller than the standard error, which
+        `halobench.probing.sample_size` computes).
     radii : DataFrame
-        A row per sample, ray, quantity and calibrator: point (the sample), ray, quantity (``certainty``: first distance
-        with confidence below the threshold; ``half_level``: with half the confidence at distance 0; ``decision``: where
-        another class overtakes the label), calibrator, threshold, radius, censored (the walk ended first; radius is
-        then its length), other_distance (to the nearest training sample of another label), line_length (to the ray's
-        target, NaN without).
+        One row per sample, ray, quantity and calibrator, with columns point (the sample), ray, quantity (the first
+        distance at which, for ``certainty``, the confidence is below the threshold; for ``half_level``, it is half that
+        at distance 0; for ``decision``, another class overtakes the label), calibrator, threshold, radius, censored
+        (the walk ended first; radius is then its length), other_distance (to the nearest training sample with another
+        label) and line_length (to the ray's target; NaN if there is none).
     """
 
     curves: pd.DataFrame
@@ -62,7 +63,7 @@ class Neighbourhood:
 
 @dataclass(frozen=True)
 class ProbeOptions(ReadOptions):
-    """How a probe reads its model; and `chunks`, what is already done and where more is noted."""
+    """How a probe reads its model, plus `chunks`, which holds completed results and receives new ones."""
 
     chunks: Chunks | None = None
 
@@ -72,16 +73,16 @@ DEFAULTS = ProbeOptions()
 
 @dataclass(frozen=True)
 class ProbedModel:
-    """A trained model as it is probed.
+    """A trained model with what a probe needs to know about it.
 
     Attributes
     ----------
     model : nn.Module
         In eval mode, on its device.
     recipe : TrainSpec
-        How it is evaluated: layout, precision, batch.
+        How it is evaluated (layout, precision, batch).
     beta : float or None
-        Inverse of its exact temperature; None if there is none (separable validation data).
+        Inverse of its exact temperature; None if that doesn't exist (separable validation data).
     fitted : bool
         Whether it was fitted to the data set's training samples.
     """
@@ -97,7 +98,7 @@ class ProbedModel:
         return next(self.model.parameters()).device
 
     def options(self, chunks: Chunks) -> ProbeOptions:
-        """Return how a probe of it reads."""
+        """Return the options for probing this model."""
         betas = {"none": 1.0} if self.beta is None else {"none": 1.0, "exact": self.beta}
         return ProbeOptions(betas, self.recipe.eval_batch, memory_format(self.recipe), chunks)
 
@@ -107,32 +108,32 @@ def probe_cell(
 ) -> Neighbourhood:
     """Probe a trained model around training and held-out samples.
 
-    Held-out samples are test samples, and their label is drawn with the data set's noise, as a training label is.
+    Held-out samples are test samples, with labels drawn with the data set's noise, as training labels are.
 
     Parameters
     ----------
     probes : mapping of name to ProbeSpec
     seed : int
-        The cell's: draws samples and rays, the same for every model and loss.
+        The cell's seed, used to draw samples and rays, which are the same for every model and loss.
     progress : Progress, optional
-        Where to resume from, and where chunks and a line per probe are noted.
+        Progress to resume from, which records chunks and logs one line per probe.
 
     Returns
     -------
     Neighbourhood
-        With leading columns points and probe. points is ``train`` (``evaluation`` if the model wasn't fitted to the
-        training samples) or ``heldout``.
+        Tables with leading columns points and probe. points is ``train`` (``evaluation`` if the model wasn't fitted to
+        the training samples) or ``heldout``.
 
     Raises
     ------
     DivergedError, Interrupted
-        If a logit is not finite; if a signal has arrived (the checkpoint holds the chunks that were done).
+        If a logit is not finite, or a signal has arrived (the checkpoint then holds the finished chunks), respectively.
     """
     progress, parts = progress or Progress(), []
     predict = predictor(probed.model, probed.recipe, progress.save_if_signalled)
     train = data.splits["train"]
     surroundings = Surroundings(feed(train.images, probed.recipe, probed.device, data), train.labels)
-    # Samples outermost: the probes of the same samples share their distances to other labels.
+    # Loop over samples outermost, since probes of the same samples share their distances to other labels.
     for points, split in (("train", train), ("heldout", data.splits["test"])):
         for name, spec in probes.items():
             count = spec.points if points == "train" else spec.control
@@ -163,7 +164,7 @@ def _search(
     rng: np.random.Generator,
     options: ProbeOptions,
 ) -> Neighbourhood:
-    """Return the radii of a kind that walks along no rays, and no curves."""
+    """Return the radii for a kind of probe that doesn't walk along rays, with empty curves."""
     chunks = options.chunks or Progress().chunks(spec.kind)
     found: Any = {"rng": rng, "betas": options.betas, "batch": options.batch, "chunks": chunks}
     radii = search_radii(model, inputs, labels.astype(np.int64), spec, surroundings, **found)
@@ -171,12 +172,12 @@ def _search(
 
 
 def choose_samples(size: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw `count` rows out of `size` without replacement, in order; all of them if there are no more."""
+    """Draw `count` of `size` rows without replacement, sorted; return all rows if there are no more than that."""
     return np.sort(rng.permutation(size)[:count])
 
 
 def _named(tables: Neighbourhood, index: np.ndarray, **names: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return curves and radii with `names` as leading columns, and samples named by their row of the source."""
+    """Return curves and radii with `names` as leading columns and samples identified by their row in the source."""
     radii = tables.radii.assign(point=index[tables.radii["point"]])
     return _leading(tables.curves, names), _leading(radii, names)
 
@@ -201,23 +202,23 @@ def probe(
     Parameters
     ----------
     predict : callable
-        Normalised inputs (b, ...) to logits (b, k), in eval mode.
+        Maps normalised inputs (b, ...) to logits (b, k), in eval mode.
     inputs : float tensor (n, ...)
-        Samples, normalised, on the model's device. All are probed: `points` and `control` of the spec aren't read.
+        Normalised samples on the model's device. All are probed; the spec's `points` and `control` aren't used.
     labels : int array or tensor (n,)
-        The labels whose confidence is read, in [0, k).
+        The labels whose confidences are read, in [0, k).
     spec : ProbeSpec
     surroundings : Surroundings
-        The training samples, which several probes can share.
+        The training samples; can be shared by several probes.
     rng : numpy Generator
-        Draws the directions.
+        Used to draw the directions.
     options : ProbeOptions, optional
 
     Raises
     ------
     SpecError
-        If a module is in train mode, in which it would answer otherwise and change its batch norms; if inputs or labels
-        are not as above, or of another shape than the training samples; if some sample has no training sample of
+        If a module is in train mode (its outputs would differ and its batch norms would change); if inputs or labels
+        are not as above, or differ in shape from the training samples; or if some sample has no training sample with
         another label.
     DivergedError
         If a logit is not finite.
@@ -252,10 +253,10 @@ def confidences(
     rng: np.random.Generator,
     options: ReadOptions = DEFAULTS,
 ) -> np.ndarray:
-    """Return the label confidence on each ray: float64 (n, R, A + B), at `radii` and then at `relative_radii`.
+    """Return label confidences on each ray at `radii`, then at `relative_radii`, as float64 (n, R, A + B).
 
-    A pilot for `halobench.probing.sample_size`, which finds no radius and reads uncalibrated confidences. The arguments
-    are those of `probe`, and so are the rays that a generator gives.
+    This is a pilot for `halobench.probing.sample_size`, which reads uncalibrated confidences and doesn't search for
+    radii. The arguments are the same as for `probe`, and the same generator yields the same rays.
     """
     labels = check_arguments(predict, inputs, labels, surroundings)
     _check_walks(spec)
@@ -272,7 +273,7 @@ def confidences(
 def check_arguments(
     predict: Predict, inputs: torch.Tensor, labels: np.ndarray, surroundings: Surroundings | None = None
 ) -> np.ndarray:
-    """Return labels as an int64 array (n,); raise SpecError unless the arguments are as `probe` has them."""
+    """Return labels as an int64 array (n,); raise SpecError unless the arguments are as `probe` requires."""
     in_training = isinstance(predict, torch.nn.Module) and any(module.training for module in predict.modules())
     require(not in_training, "predict", "a module in train mode", "one in eval mode: model.eval()")
     is_tensor = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()
@@ -295,13 +296,13 @@ def check_arguments(
 
 
 def _check_walks(spec: ProbeSpec) -> None:
-    """Raise SpecError for a kind that walks along no rays."""
+    """Raise SpecError for a kind of probe that doesn't walk along rays."""
     what = "a kind that walks along rays: halobench.attacked_radius and halobench.far_field search"
     require(not spec.searches, "kind", spec.kind, what)
 
 
 def _curves(spec: ProbeSpec, confidence: np.ndarray, gap: np.ndarray) -> pd.DataFrame:
-    """Return means over samples (n, 1 + A + B) with standard errors clustered by sample, a row per distance."""
+    """Return means over samples (n, 1 + A + B) with standard errors clustered by sample, one row per distance."""
     absolute, relative = len(spec.radii), len(spec.relative_radii)
     columns = {
         "radius": np.concatenate([spec.radii, np.full(relative, np.nan)]),

@@ -1,4 +1,4 @@
-"""The progress of a probe: the chunks of samples that are done, and the generator's state after them."""
+"""The progress of a probe: the finished chunks of samples, and the generator's state after them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Arrays = dict[str, np.ndarray]
 
 
 class Progress:
-    """The progress of all probes of a cell, in one checkpoint.
+    """The progress of all probes of a cell, held in one checkpoint.
 
     Parameters
     ----------
     checkpoint : Checkpoint, optional
-        Loaded at once, and saved to between chunks whenever it is due; without one, nothing is saved.
+        Loaded immediately, and saved between chunks whenever it is due; without one, nothing is saved.
     log : callable
-        Gets lines on the progress.
+        Called with progress messages.
     """
 
     def __init__(self, checkpoint: Checkpoint | None = None, log: Callable[[str], None] = print):
@@ -39,7 +39,7 @@ class Progress:
 
     @property
     def place(self) -> str:
-        """Return what is done, in words."""
+        """Return a description of what is done."""
         done = [f"{Chunks(self, name).done} points of {name}" for name in self.arrays]
         return ", ".join(done) or "0 points"
 
@@ -56,13 +56,13 @@ class Progress:
             self.checkpoint.save(tensors, {"states": self.states}, self.place)
 
     def save_if_signalled(self) -> None:
-        """Save what is done, without the chunk under way, and raise Interrupted if a signal has arrived."""
+        """If a signal has arrived, save what is done, excluding the current chunk, and raise Interrupted."""
         if self.checkpoint is not None and self.checkpoint.signals.received is not None:
             self.save_if_due()
 
 
 class Chunks:
-    """The results of one probe so far: arrays with samples along their first axis."""
+    """The results of one probe so far, as arrays with samples along the first axis."""
 
     def __init__(self, progress: Progress, name: str):
         self.progress, self.name = progress, name
@@ -78,13 +78,13 @@ class Chunks:
         return self.progress.arrays.get(self.name, {})
 
     def resume(self, rng: np.random.Generator) -> int:
-        """Put `rng` where the chunks done left it; return the number of samples done."""
+        """Restore `rng` to its state after the finished chunks; return the number of samples done."""
         if self.name in self.progress.states:
             rng.bit_generator.state = self.progress.states[self.name]
         return self.done
 
     def add(self, arrays: Mapping[str, np.ndarray], rng: np.random.Generator) -> None:
-        """Append a chunk, and save if that is due."""
+        """Append a chunk, and save if a checkpoint is due."""
         done = self.arrays
         joined = {key: np.concatenate([done[key], new]) if done else new for key, new in arrays.items()}
         self.progress.arrays[self.name] = joined

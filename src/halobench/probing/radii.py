@@ -1,8 +1,9 @@
 """Bracket and bisect the distances at which a confidence ends along each ray.
 
-There are three kinds of radius: ``certainty``, the first distance with a confidence below the threshold;
-``half_level``, with half the confidence at distance 0; and ``decision``, where another class overtakes the label. The
-first two are found for each calibrator, the last, which no temperature changes, once.
+There are three kinds of radius: ``certainty`` is the first distance with a confidence below the threshold,
+``half_level`` the first with half the confidence at distance 0, and ``decision`` the first at which another class
+overtakes the label. The first two are found for each calibrator, and the last only once, since it doesn't depend on
+temperature.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from halobench.probing.ray_walk import RayWalk, Readings
 
 
 def quantities(spec: ProbeSpec, calibrators: Iterable[str]) -> list[tuple[str, str, float]]:
-    """Return quantity, calibrator and threshold of each kind of radius, in their order."""
+    """Return the quantity, calibrator and threshold of each kind of radius, in order."""
     kinds = []
     for name in calibrators:
         kinds += [("certainty", name, spec.threshold), ("half_level", name, float("nan"))]
@@ -28,21 +29,21 @@ def quantities(spec: ProbeSpec, calibrators: Iterable[str]) -> list[tuple[str, s
 def find_radii(
     walk: RayWalk, spec: ProbeSpec, distances: np.ndarray, readings: Readings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find where each quantity ends first on each ray: bracketed on the grid, then bisected.
+    """Find where each quantity first ends on each ray, by bracketing on the grid and then bisecting.
 
     Parameters
     ----------
     walk : RayWalk
         Reads the model between the grid's distances.
     distances : float64 array (m, S)
-        The grid, of which `readings` (m, R, S) are.
+        The grid, at which `readings` (m, R, S) were taken.
 
     Returns
     -------
     radius : float64 array (m, Q, R)
-        In the order of `quantities`.
+        In the same order as `quantities`.
     censored : bool array (m, Q, R)
-        Whether the quantity ends nowhere on the grid; radius is then the longest distance.
+        Whether the quantity doesn't end anywhere on the grid; radius is then the longest distance.
     """
     brackets = []
     for quantity, name, _ in quantities(spec, readings.confidences):
@@ -59,21 +60,21 @@ def find_radii(
 
 
 class Bracket:
-    """The two distances between which each of the rays (m, R) first ends, as one quantity says.
+    """The two distances between which one quantity first ends on each of the rays (m, R).
 
-    A crossing back between two neighbouring distances of the grid goes unseen: the grid decides what counts as first.
-    Where no distance of the grid has ended (censored), the radius is the longest.
+    A crossing and recrossing between two neighbouring grid distances goes unnoticed, so the grid determines what counts
+    as first. If the quantity hasn't ended at any grid distance (censored), the radius is the longest distance.
 
     Parameters
     ----------
     distances : float64 array (m, S)
         The grid, in any order.
     ended : bool array (m, R, S)
-        Whether the value read there is below the level.
+        Whether the value at this distance is below the level.
     name : str or None
         The calibrator whose confidence is read, or None for the logit gap.
     level : float64 array (m, R), or float
-        Below which a ray has ended.
+        The level below which a ray counts as ended.
     """
 
     def __init__(self, distances: np.ndarray, ended: np.ndarray, name: str | None, level: np.ndarray | float):
@@ -91,11 +92,11 @@ class Bracket:
 
     @property
     def middle(self) -> np.ndarray:
-        """Return the distances (b,) at which the b open brackets are halved."""
+        """Return the distances (b,) at which to halve the b open brackets."""
         return (self.lower + self.upper) / 2
 
     def narrow(self, values: np.ndarray) -> None:
-        """Keep the half in which the values (b,), read in the middle, say that the rays end."""
+        """Keep the half in which the rays end according to the values (b,) read in the middle."""
         middle, over = self.middle, values < self.level
         self.upper, self.lower = np.where(over, middle, self.upper), np.where(over, self.lower, middle)
 
@@ -107,7 +108,7 @@ class Bracket:
 
 
 def _halve(walk: RayWalk, brackets: list[Bracket]) -> None:
-    """Halve the brackets of all quantities together: a place that several of them need is read once."""
+    """Halve the brackets of all quantities together, so a point that several of them need is read only once."""
     if not brackets:
         return
     rays = walk.directions.shape[1]
@@ -123,14 +124,15 @@ def _halve(walk: RayWalk, brackets: list[Bracket]) -> None:
 def radii_table(
     kinds: Iterable[tuple[str, str, float]], arrays: Mapping[str, np.ndarray], other_distance: np.ndarray
 ) -> pd.DataFrame:
-    """Return the radii of all samples as a long table, as `halobench.probing.probe.Neighbourhood` has them.
+    """Return the radii of all samples as a long table, in the format of `halobench.probing.probe.Neighbourhood`.
 
     Parameters
     ----------
     kinds : iterable of (quantity, calibrator, threshold)
-        Of the Q kinds of radius, as `quantities` returns them.
+        The Q kinds of radius, as returned by `quantities`.
     arrays : mapping of str to array
-        ``radius`` and ``censored`` (n, Q, R) as `find_radii` returns them, and ``length`` (n, R), that of each ray.
+        ``radius`` and ``censored`` (n, Q, R) as returned by `find_radii`, and ``length`` (n, R), the length of each
+        ray.
     other_distance : float64 array (n,)
     """
     count, rays = arrays["length"].shape

@@ -15,10 +15,10 @@ from halobench.probing.rays import Rays
 from halobench.training.device import autocast, in_memory, memory_format
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
-DIRECTIONS = 2**22  # numbers of directions held at a time
-PLACES = 2**20  # numbers of inputs built at a time, unless a few batches are more
+DIRECTIONS = 2**22  # numbers in the directions held at a time
+PLACES = 2**20  # numbers in the inputs built at a time, unless BATCHES batches need more
 BATCHES = 4
-FORWARDS = 2**14  # forward passes per chunk, which a killed probe repeats
+FORWARDS = 2**14  # forward passes per chunk; a killed probe repeats its last chunk
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class ReadOptions:
     Attributes
     ----------
     betas : mapping of calibrator to inverse temperature
-        Confidences are read for logits times each.
+        Confidences are computed from logits multiplied by each of these.
     batch : int
-        Inputs of one forward pass, at most.
+        Largest number of inputs per forward pass.
     layout : torch.memory_format
-        In which the model gets images (b, C, H, W).
+        Layout of the images (b, C, H, W) passed to the model.
     """
 
     betas: Mapping[str, float] = field(default_factory=lambda: {"none": 1.0})
@@ -42,23 +42,23 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Readings:
-    """Label confidences by calibrator, in [0, 1], and logit gaps: float64 arrays of one shape."""
+    """Label confidences by calibrator, in [0, 1], and logit gaps, all float64 arrays of the same shape."""
 
     confidences: dict[str, np.ndarray]
     gaps: np.ndarray
 
 
 def predictor(model: torch.nn.Module, recipe: TrainSpec, tick: Callable[[], None] = lambda: None) -> Predict:
-    """Return a function from inputs (b, ...) to a model's float32 logits (b, k), in the recipe's layout and precision.
+    """Return a function from inputs (b, ...) to float32 logits (b, k), using the recipe's layout and precision.
 
     It calls `tick` before each batch. The model must not change any more: batch norms are folded if the first batch
-    shows that nothing changes by that (`halobench.models.batchnorm_folding`), and bf16 casts of weights may be kept
-    (`halobench.training.device.kept_casts`).
+    shows that this doesn't change the outputs (`halobench.models.batchnorm_folding`), and bf16 casts of weights may be
+    kept (`halobench.training.device.kept_casts`).
     """
     device = next(model.parameters()).device
     folded: list[torch.nn.Module] = []
 
-    # Not inference_mode, in which autocast casts the weights again for each batch.
+    # Not inference_mode, in which autocast would recast the weights for each batch.
     @torch.no_grad()
     def predict(batch: torch.Tensor) -> torch.Tensor:
         tick()
@@ -73,35 +73,35 @@ def predictor(model: torch.nn.Module, recipe: TrainSpec, tick: Callable[[], None
 
 
 def chunk_samples(spec: ProbeSpec, size: int, calibrators: int) -> int:
-    """Return the samples per chunk, so many that directions, of `size` numbers each, and forward passes are bounded."""
+    """Return the samples per chunk, limited by forward passes and by the memory of directions of `size` numbers."""
     quantities = 2 * calibrators + 1
     forwards = 1 + len(spec.radii) + len(spec.relative_radii) + quantities * spec.bisections
     return max(1, min(DIRECTIONS // (spec.directions * size), FORWARDS // (spec.directions * forwards)))
 
 
 def grid_distances(spec: ProbeSpec, other_distance: np.ndarray) -> np.ndarray:
-    """Return the distances (m, 1 + A + B) to visit: 0, the A absolute ones, and the B relative ones of each sample."""
+    """Return the distances (m, 1 + A + B) to visit for each sample: 0, A absolute ones and B relative ones."""
     absolute = np.tile(np.asarray(spec.radii), (len(other_distance), 1))
     relative = np.asarray(spec.relative_radii) * other_distance[:, None]
     return np.concatenate([np.zeros((len(other_distance), 1)), absolute, relative], axis=1)
 
 
 class RayWalk:
-    """Read a model at distances along the rays of m samples.
+    """Evaluates a model at distances along the rays from m samples.
 
-    Samples and directions lie flat in the order of the model's memory layout, so that the places along a ray are
-    written once, as the model reads them.
+    Samples and directions are stored flat, in the order of the model's memory layout, so the points along a ray are
+    written only once, in the form that the model reads.
 
     Parameters
     ----------
     predict : callable
-        Normalised inputs (b, ...) to logits (b, k), in eval mode.
+        Maps normalised inputs (b, ...) to logits (b, k), in eval mode.
     inputs : float tensor (m, ...)
-        Samples, normalised, on the model's device.
+        Normalised samples on the model's device.
     labels : int array (m,)
-        The labels whose confidence is read.
+        The labels whose confidences are read.
     rays : Rays
-        R of each sample.
+        R rays per sample.
     options : ReadOptions
     """
 
@@ -113,7 +113,7 @@ class RayWalk:
         self.labels, self.highest = torch.from_numpy(np.asarray(labels)).to(inputs.device), int(np.max(labels))
 
     def at(self, sample: np.ndarray, ray: np.ndarray, distance: np.ndarray) -> Readings:
-        """Read b places, each given by a sample, one of its rays, and a distance on it: arrays (b,).
+        """Read b points, each given by a sample, one of its rays and a distance along it, as arrays (b,).
 
         Raises
         ------
@@ -132,9 +132,9 @@ class RayWalk:
         return self._readings(np.concatenate(values, axis=1))
 
     def along(self, distances: np.ndarray) -> Readings:
-        """Read every ray at the distances (m, S) of its sample: arrays (m, R, S).
+        """Read every ray at its sample's distances (m, S); return arrays (m, R, S).
 
-        A sample itself, at distance 0 of all of its rays, is read once.
+        The sample itself, at distance 0 on all of its rays, is read only once.
 
         Raises
         ------
@@ -152,17 +152,17 @@ class RayWalk:
 
     @property
     def _block(self) -> int:
-        """Return the number of places that are built at a time."""
+        """Return the number of points to build at a time."""
         return max(PLACES // self.flat.shape[1], BATCHES * self.options.batch)
 
     def _at_samples(self) -> np.ndarray:
-        """Read the samples themselves: (1 + betas, m)."""
+        """Read the samples themselves; return (1 + betas, m)."""
         parts = [slice(start, start + self._block) for start in range(0, len(self.flat), self._block)]
         zeros = np.zeros(len(self.flat))
         return np.concatenate([self._read(self.flat[p], self.labels[p], zeros[p]) for p in parts], axis=1)
 
     def _along_rays(self, distances: np.ndarray) -> np.ndarray:
-        """Read every ray at the distances (m, S) of its sample: (1 + betas, m, R, S)."""
+        """Read every ray at its sample's distances (m, S); return (1 + betas, m, R, S)."""
         (samples, count), size, rays = distances.shape, self.flat.shape[1], self.directions.shape[1]
         far = torch.from_numpy(distances.astype(np.float32)).to(self.flat.device)
         every, values = self.directions.flatten(0, 1), []
@@ -177,13 +177,13 @@ class RayWalk:
         return np.concatenate(values, axis=1).reshape(-1, samples, rays, count)
 
     def _read(self, places: torch.Tensor, labels: torch.Tensor, distance: np.ndarray) -> np.ndarray:
-        """Read the logit gap, and the label confidence for each of the betas, at `places` (b, D): (1 + betas, b).
+        """Return the logit gap and the label confidence for each of the betas, (1 + betas, b), at `places` (b, D).
 
-        They pass through the model in as few parts of even size as the batch allows, and the values are read from its
-        device in one go.
+        Inputs pass through the model in as few equal parts as the batch size allows, and the values are copied from the
+        device all at once.
         """
         parts = places.tensor_split(-(-len(places) // self.options.batch))
-        with torch.no_grad():  # if `predict` is a plain module, it would record gradients
+        with torch.no_grad():  # a plain module as `predict` would record gradients
             logits = torch.cat([self.predict(self._images(part)) for part in parts])
         expected = f"labels from 0 to {logits.shape[1] - 1}, the columns of the logits"
         require(self.highest < logits.shape[1], "labels", self.highest, expected)
@@ -193,7 +193,7 @@ class RayWalk:
         return np.stack(values)
 
     def _in_layout(self, flat: torch.Tensor) -> torch.Tensor:
-        """Reorder rows (..., D) of flat images as the layout has them in memory."""
+        """Reorder rows (..., D) of flat images into the layout's memory order."""
         if self.layout != torch.channels_last or self.shape[0] == 1:
             return flat
         return flat.unflatten(-1, self.shape).movedim(-3, -1).flatten(-3)
@@ -206,15 +206,15 @@ class RayWalk:
         return places.view(len(places), height, width, channels).permute(0, 3, 1, 2)
 
     def _readings(self, values: np.ndarray) -> Readings:
-        """Name what `_read` returned."""
+        """Wrap the values returned by `_read` with their names."""
         return Readings(dict(zip(self.options.betas, values[1:], strict=True)), values[0])
 
 
 def score(logits: torch.Tensor, labels: torch.Tensor, betas: Iterable[float]) -> torch.Tensor:
-    """Return logit gap, label confidence for logits times each of `betas`, and whether all logits are finite (1 or 0).
+    """Return the logit gap, the label confidence at each of `betas`, and whether all logits are finite (1 or 0).
 
-    Logits (b, k) against labels (b,), in float64: (1 + betas + 1, b), on their device. The logit gap is the label's
-    logit less the largest other.
+    Takes logits (b, k) and labels (b,) and returns float64 (1 + betas + 1, b) on the same device. Confidences are those
+    of logits multiplied by each of `betas`; the logit gap is the label's logit minus the largest other one.
     """
     logits, column = logits.double(), labels[:, None]
     gap = logits.gather(1, column)[:, 0] - logits.scatter(1, column, -torch.inf).amax(dim=1)

@@ -1,4 +1,4 @@
-"""The geometry of the probe: rays from samples, and distances to the nearest training sample of another label."""
+"""The geometry of the probe: rays from samples, and distances to the nearest training sample with another label."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from halobench.core.specs import ProbeSpec
 from halobench.models.distances import squared_distances
 from halobench.training.batches import Feed
 
-MANIFOLD_SAMPLES = 5000  # training samples that the principal components are computed from, at most
-BLOCK_BYTES = 2**28  # of training samples that distances are computed to at a time
+MANIFOLD_SAMPLES = 5000  # largest number of training samples used to compute principal components
+BLOCK_BYTES = 2**28  # bytes of training samples that distances are computed to at a time
 ROWS = 256  # samples whose distances are computed at a time
 
 
 @dataclass(frozen=True)
 class Rays:
-    """Unit directions (m, R, D) from m samples, and the distance (m, R) of the sample aimed at (NaN without one)."""
+    """Unit directions (m, R, D) from m samples, and the distance (m, R) to the sample aimed at (NaN if none)."""
 
     directions: torch.Tensor
     lengths: torch.Tensor
@@ -30,7 +30,7 @@ class Rays:
 
 @dataclass(frozen=True)
 class _Neighbours:
-    """Samples (n, D) with their labels, and the row of and distance to each one's nearest of another label, (n,)."""
+    """Samples (n, D), their labels, and each one's nearest sample with another label: its row and distance (n,)."""
 
     samples: torch.Tensor
     labels: np.ndarray
@@ -38,7 +38,7 @@ class _Neighbours:
     distances: np.ndarray
 
     def place_of(self, samples: torch.Tensor, labels: np.ndarray) -> slice | None:
-        """Return where `samples` lie among these as one run with the same labels, or None."""
+        """Return the slice at which `samples` occur here contiguously with the same labels, or None."""
         if self.samples.shape[1:] != samples.shape[1:]:
             return None
         for start in (self.samples == samples[0]).all(dim=1).nonzero()[:, 0].tolist():
@@ -49,12 +49,12 @@ class _Neighbours:
 
 
 class Surroundings:
-    """Training samples and their labels around which probes walk, and what several probes can share of them.
+    """The labelled training samples that probes walk around, with results that several probes can share.
 
     Parameters
     ----------
     inputs : float tensor (N, ...), or Feed
-        Normalised. Of a `Feed` only some are held at a time.
+        Normalised. Samples from a `Feed` are never held all at once.
     labels : int array (N,)
     """
 
@@ -69,15 +69,15 @@ class Surroundings:
         return tuple(self.inputs.images.shape if isinstance(self.inputs, Feed) else self.inputs.shape)
 
     def take(self, rows: np.ndarray) -> torch.Tensor:
-        """Return the training samples of these rows (m,), flat: (m, D)."""
+        """Return the training samples in these rows (m,), flattened to (m, D)."""
         if isinstance(self.inputs, Feed):
             return self.inputs.take(rows).flatten(1)
         return self.inputs[torch.from_numpy(rows).to(self.inputs.device)].flatten(1)
 
     def nearest(self, samples: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return `nearest_of_another_label` of samples (n, D).
+        """Return `nearest_of_another_label` for samples (n, D).
 
-        It is remembered for the samples of the last search: probes share it, and ask again for parts of them.
+        The result of the last search is remembered, since probes share it and ask again for parts of its samples.
         """
         labels = np.asarray(labels)
         run = self._neighbours.place_of(samples, labels) if self._neighbours else None
@@ -87,7 +87,7 @@ class Surroundings:
         return self._neighbours.rows[run], self._neighbours.distances[run]
 
     def basis(self, count: int) -> torch.Tensor:
-        """Return `principal_components` of the first training samples, computed once for each count."""
+        """Return `principal_components` of the first training samples, computed once per count."""
         if count not in self._bases:
             first = np.arange(min(len(self.labels), MANIFOLD_SAMPLES))
             self._bases[count] = principal_components(self.take(first), count)
@@ -95,28 +95,28 @@ class Surroundings:
 
 
 class Geometry:
-    """The rays of a probe, and each sample's distance to the nearest training sample of another label.
+    """A probe's rays, and each sample's distance to the nearest training sample with another label.
 
     Parameters
     ----------
     spec : ProbeSpec
-        Its kind names the plug-in that gives the directions.
+        Its kind specifies the plug-in that supplies the directions.
     inputs : float tensor (n, ...)
-        Samples, normalised.
+        Normalised samples.
     labels : int array (n,)
     surroundings : Surroundings
     rng : numpy Generator
-        Draws the directions.
+        Used to draw the directions.
 
     Attributes
     ----------
     other_distance : float64 array (n,)
-        Distance to the nearest training sample of another label, in normalised input space.
+        Distance to the nearest training sample with another label, in normalised input space.
 
     Raises
     ------
     SpecError
-        If no training sample has another label than some sample, or the plug-in can't be loaded.
+        If, for some sample, no training sample has a different label, or if the plug-in can't be loaded.
     """
 
     def __init__(
@@ -133,16 +133,16 @@ class Geometry:
         self._directions: Any = plugins.load("probes", spec.kind)
         options = plugins.signature("probes", spec.kind) or {}
         self._options = {"components": spec.components} if "components" in options else {}
-        # For the global generators, which a plug-in shouldn't draw from. A copy, so that `rng` stays as it is.
+        # For the global generators, which plug-ins shouldn't draw from. Copied so that `rng` doesn't advance.
         self._seed = int(copy.deepcopy(rng).integers(2**31))
 
     def rays(self, part: slice) -> Rays:
-        """Return the rays of the samples in `part`; ask for parts in order, since each draws from the generator.
+        """Return the rays from the samples in `part`; request parts in order, since each draws from the generator.
 
         Raises
         ------
         SpecError
-            If the plug-in raises, or returns something else than directions.
+            If the plug-in raises, or returns something other than directions.
         """
         samples, labels, count = self.samples[part], np.array(self.labels[part]), self.spec.directions
         key = f"probes.{self.spec.kind}"
@@ -155,7 +155,7 @@ class Geometry:
 
 
 def _check_rays(key: str, rays: Any, shape: tuple[int, int, int]) -> None:
-    """Raise SpecError unless a plug-in returned directions of this shape, or rays of such."""
+    """Raise SpecError unless a plug-in returned directions of this shape, or rays with such directions."""
     directions = rays.directions if isinstance(rays, Rays) else rays
     is_tensor = isinstance(directions, torch.Tensor)
     if not is_tensor or tuple(directions.shape) != shape:
@@ -169,22 +169,22 @@ def _check_rays(key: str, rays: Any, shape: tuple[int, int, int]) -> None:
 def nearest_of_another_label(
     samples: torch.Tensor, labels: np.ndarray, surroundings: Surroundings, chunk: int = ROWS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the nearest training sample of another label for each of `samples` (n, D), `chunk` of them at a time.
+    """Find each sample's nearest training sample with another label, for `chunk` of `samples` (n, D) at a time.
 
-    Exact copies of a sample under another label are passed over: they give no direction. Of equally near ones the first
-    wins.
+    Exact copies of a sample with another label are skipped, since they don't define a direction. Ties are broken in
+    favour of the first.
 
     Returns
     -------
     rows : int64 array (n,)
-        Of the training samples.
+        Rows of the training samples.
     distances : float64 array (n,)
-        Euclidean.
+        Euclidean distances.
 
     Raises
     ------
     SpecError
-        If some sample has no training sample of another label.
+        If, for some sample, no training sample has another label.
     """
     device, count = samples.device, len(surroundings.labels)
     targets, norms = torch.from_numpy(np.asarray(labels)).to(device), (samples**2).sum(dim=1)
@@ -207,13 +207,13 @@ def nearest_of_another_label(
     if torch.isinf(least).any():
         raise SpecError("labels", sorted(set(surroundings.labels.tolist())), "training points of at least two labels")
     chosen = nearest.cpu().numpy()
-    # Of the differences, in float64: the expanded square is too coarse to report.
+    # Computed from differences in float64, since the expanded square is too imprecise to report.
     distances = [(samples[part].double() - surroundings.take(chosen[part]).double()).norm(dim=1) for part in parts]
     return chosen, torch.cat(distances).cpu().numpy()
 
 
 def principal_components(training: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the leading principal directions (c, D) of samples (N, D), orthonormal; c < `count` if their rank is."""
+    """Return orthonormal principal directions (c, D) of samples (N, D), the leading `count` or as many as the rank."""
     samples = training[:MANIFOLD_SAMPLES].double()
     _, scales, basis = torch.linalg.svd(samples - samples.mean(dim=0), full_matrices=False)
     rank = int((scales > 1e-9 * scales[0]).sum())
@@ -221,12 +221,12 @@ def principal_components(training: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def along(directions: torch.Tensor) -> Rays:
-    """Return rays in directions (m, R, D) of any lengths above 0, which are aimed at no sample."""
+    """Return rays in directions (m, R, D) of any lengths above 0, not aimed at any sample."""
     return Rays(directions / directions.norm(dim=2, keepdim=True), torch.full(directions.shape[:2], float("nan")))
 
 
 def towards(points: torch.Tensor, targets: torch.Tensor) -> Rays:
-    """Return rays from points (m, D) to targets (m, R, D); a target that lies on its point gives a zero direction."""
+    """Return rays from points (m, D) to targets (m, R, D); a target at its own point gives a zero direction."""
     offset = targets - points[:, None]
     lengths = offset.norm(dim=2)
     return Rays(offset.div_(lengths.clamp_min(1e-12)[..., None]), lengths)

@@ -1,30 +1,30 @@
-"""The precision of a probe's mean confidence, and the samples and directions that a wanted precision takes.
+"""The precision of a probe's mean confidence, and the samples and directions needed for a given precision.
 
 A probe estimates the mean, over all N training samples, of a sample's mean confidence over directions. It draws m
-samples without replacement, and R directions separately for each of them: sampling in two stages, from a finite
-population of samples and an infinite one of directions. With the variance S_b^2 of samples' means (over N, divisor
-N - 1) and the mean S_w^2 over samples of the variance within a sample, its mean has the variance
+samples without replacement, and R directions separately for each of them. This is two-stage sampling, from a finite
+population of samples and an infinite one of directions. If S_b^2 is the variance of the sample means (over N, divisor N
+- 1) and S_w^2 the mean over samples of the variance within a sample, the variance of the probe's mean is
 
     (1 - m / N) S_b^2 / m  +  S_w^2 / (m R).
 
-From the probe itself, an unbiased estimate is
+An unbiased estimate from the probe itself is
 
     (1 - f) s_b^2 / m  +  f s_w^2 / (m R),    f = m / N,
 
-with the variance s_b^2 of the m observed means, which has S_w^2 / R in it, and the mean s_w^2 of the m variances within
-(W. G. Cochran, Sampling Techniques, 3rd edition, 1977, chapter 10, with an infinite population in the second stage).
-`confidence_se` in neighbourhood.parquet is the root of s_b^2 / m, which takes the population of samples to be infinite
-too: on average no smaller than this, and larger by a factor of at most 1 / sqrt(1 - f). It is the one for statements
-about any samples that the training set might have had.
+where s_b^2 is the variance of the m observed means, which includes S_w^2 / R, and s_w^2 the mean of the m variances
+within samples (W. G. Cochran, Sampling Techniques, 3rd edition, 1977, chapter 10, with an infinite population in the
+second stage). `confidence_se` in neighbourhood.parquet is the square root of s_b^2 / m, which treats the population of
+samples as infinite too. It is on average no smaller than this estimate, and larger by a factor of at most 1 / sqrt(1 -
+f). It is the right one for statements about any samples that the training set might have contained.
 
-Nothing here changes a probe. `needed` suggests numbers for its spec::
+This module never changes a probe. `needed` suggests numbers for its spec::
 
     values = confidences(predict, inputs, labels, spec, surroundings, rng=rng)   # halobench.probing.probe: a pilot
     spread = components(values[:, :, 3])                                        # at one of its distances
     points, directions = needed(spread, size=4000, target=0.005)
 
-A pilot of other samples than the probe's (another seed) leaves its mean unbiased. With one seed the pilot's samples are
-among the probe's, and their number then depends a little on the values of some of them.
+A pilot with different samples from the probe's (another seed) leaves the probe's mean unbiased. With the same seed, the
+pilot's samples are among the probe's, whose number then depends slightly on the values of some of them.
 """
 
 from __future__ import annotations
@@ -39,29 +39,30 @@ from halobench.core.errors import SpecError, require
 
 @dataclass(frozen=True)
 class Spread:
-    """Variances of values: `between` samples (S_b^2, of their means) and `within` them (S_w^2, over directions)."""
+    """Variances of values `between` samples (S_b^2, of their means) and `within` them (S_w^2, over directions)."""
 
     between: float
     within: float
 
 
 def components(values: np.ndarray) -> Spread:
-    """Estimate both variances from a pilot's values (m, R) at m samples, along R directions each.
+    """Estimate both variances from a pilot's values (m, R) for m samples with R directions each.
 
-    `within` is unbiased. So is `between`, except that values below 0 become 0. Values (m, 1) are those of rays that
-    aren't drawn (`nearest_other`), with no variance within; a pilot of random rays needs two directions or more.
+    `within` is unbiased, and so is `between`, except that values below 0 become 0. Values (m, 1) are taken to be from
+    rays that aren't random (`nearest_other`) and have no variance within samples; a pilot with random rays needs at
+    least two directions.
 
     Raises
     ------
     SpecError
-        With fewer than two samples.
+        If there are fewer than two samples.
     """
     observed, within = _observed(values)
     return Spread(max(0.0, observed - within / values.shape[1]), within)
 
 
 def variance(spread: Spread, points: int, directions: int, size: int) -> float:
-    """Return the variance of the mean over `points` samples out of `size`, with `directions` of each.
+    """Return the variance of the mean over `points` of `size` samples, with `directions` directions each.
 
     Samples are drawn without replacement.
 
@@ -75,16 +76,16 @@ def variance(spread: Spread, points: int, directions: int, size: int) -> float:
 
 
 def estimated_variance(values: np.ndarray, size: int) -> float:
-    """Estimate the variance of a probe's mean, without bias, from its own values (m, R), of m samples out of `size`.
+    """Estimate the variance of a probe's mean without bias, from its own values (m, R) for m of `size` samples.
 
-    With one direction per sample (R = 1) nothing shows how values vary within samples; s_w^2 is then taken to be s_b^2,
-    which on average is no smaller, so that the result is too large, by a factor of at most 1 / (1 - f), rather than too
-    small. If rays aren't drawn (`nearest_other`) use ``variance(components(values), m, 1, size)`` instead.
+    With one direction per sample (R = 1), the variance within samples can't be estimated. s_w^2 is then taken to be
+    s_b^2, which on average is no smaller, so the result is too large (by a factor of at most 1 / (1 - f)) rather than
+    too small. If rays aren't random (`nearest_other`) use ``variance(components(values), m, 1, size)`` instead.
 
     Raises
     ------
     SpecError
-        With fewer than two samples, or more than `size`.
+        If there are fewer than two samples, or more than `size`.
     """
     observed, within = _observed(values)
     points, directions = values.shape
@@ -96,21 +97,21 @@ def estimated_variance(values: np.ndarray, size: int) -> float:
 
 
 def needed(spread: Spread, size: int, target: float, directions: int | None = None) -> tuple[int, int]:
-    """Return the samples and directions that give the mean over `size` samples a standard error of at most `target`.
+    """Return the samples and directions needed for the mean over `size` samples to have standard error <= `target`.
 
-    One more sample is always worth more than one more direction. So there is one direction per sample if enough samples
-    exist, and else the fewest that suffice; or as many as `directions` says. Samples are then the fewest that suffice
-    with so many directions.
+    An extra sample is always worth more than an extra direction. So, unless `directions` is passed, there is one
+    direction per sample if enough samples exist, and otherwise as few directions as suffice. The number of samples is
+    then the smallest that suffices with that many directions.
 
     Returns
     -------
     points, directions : int
-        For `points` and `directions` of a probe's spec; at least two samples, if there are so many.
+        Values for `points` and `directions` in a probe's spec; at least two samples, if that many exist.
 
     Raises
     ------
     SpecError
-        If the target isn't above 0, or with `directions` isn't reached by all `size` samples.
+        If the target isn't above 0, or can't be reached even with all `size` samples and the given `directions`.
     """
     require(target > 0, "target", target, "a standard error above 0")
     rays = 1 if directions is None else directions
@@ -129,12 +130,12 @@ def needed(spread: Spread, size: int, target: float, directions: int | None = No
 
 
 def _shy(count: float) -> float:
-    """Return a count less what rounding may have added to it."""
+    """Return a count minus what rounding may have added to it."""
     return count * (1 - 1e-12)
 
 
 def _observed(values: np.ndarray) -> tuple[float, float]:
-    """Return s_b^2, the variance of samples' means, and s_w^2, the mean variance within (0 with one direction)."""
+    """Return s_b^2, the variance of sample means, and s_w^2, the mean variance within samples (0 if R = 1)."""
     values = np.asarray(values, np.float64)
     require(values.ndim == 2 and len(values) >= 2, "values", values.shape, "values of two points or more: (m, R)")
     within = values.var(axis=1, ddof=1).mean() if values.shape[1] > 1 else 0.0
@@ -142,6 +143,6 @@ def _observed(values: np.ndarray) -> tuple[float, float]:
 
 
 def _check(points: int, directions: int, size: int) -> None:
-    """Raise SpecError unless there can be such a sample."""
+    """Raise SpecError unless such a sample is possible."""
     require(1 <= points <= size, "points", points, f"at least 1, and at most the {size} points that there are")
     require(directions >= 1, "directions", directions, "at least 1")

@@ -1,4 +1,4 @@
-"""Run the kinds of probe that find distances themselves, a part of the samples at a time."""
+"""Run the kinds of probe that find distances themselves, one part of the samples at a time."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from halobench.probing.radii import radii_table
 from halobench.probing.rays import Surroundings
 from halobench.training.device import in_memory
 
-SAMPLES = 32  # per part, which a killed probe repeats
-# By (quantity, calibrator), radii (m, R) and whether they are censored; calibrator None if no temperature changes them.
+SAMPLES = 32  # samples per part; a killed probe repeats its last part
+# (quantity, calibrator) -> radii (m, R) and whether they are censored; calibrator is None if temperature is irrelevant.
 Found = Mapping[tuple[str, Any], tuple[np.ndarray, np.ndarray]]
 
 
@@ -34,10 +34,10 @@ def search_radii(
     batch: int,
     chunks: Chunks,
 ) -> pd.DataFrame:
-    """Search around samples (n, ...); return their radii as `halobench.probing.probe.Neighbourhood` has them.
+    """Search around samples (n, ...); return radii in the format of `halobench.probing.probe.Neighbourhood`.
 
-    The arguments are described in `halobench.probing.searches`. Parts done are taken from `chunks` and noted there,
-    which a signal also saves between two forward passes.
+    The arguments are described in `halobench.probing.searches`. Finished parts are taken from `chunks` and recorded
+    there; a signal also saves them between two forward passes.
     """
     search = plugins.load("searches", spec.kind)
     keys = (plugins.signature("searches", spec.kind) or {}).keys() & vars(spec).keys()
@@ -57,7 +57,7 @@ def search_radii(
 
 @contextlib.contextmanager
 def as_function(model: torch.nn.Module, tick: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Let gradients of a model flow to its inputs alone, and call `tick` before each of its forward passes."""
+    """Let a model's gradients flow only to its inputs, and call `tick` before each of its forward passes."""
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     hook = model.register_forward_pre_hook(lambda *_: tick())
     try:
@@ -72,7 +72,7 @@ def as_function(model: torch.nn.Module, tick: Callable[[], None] = lambda: None)
 
 
 def _flat(found: Found) -> dict[str, np.ndarray]:
-    """Return what a search found as arrays with names that a checkpoint can hold."""
+    """Return a search's findings as arrays under names that a checkpoint can hold."""
     arrays = {}
     for (quantity, calibrator), (radius, censored) in found.items():
         arrays[f"{quantity}:{calibrator or ''}:radius"] = np.asarray(radius, dtype=np.float64)
@@ -81,8 +81,8 @@ def _flat(found: Found) -> dict[str, np.ndarray]:
 
 
 def _table(arrays: Mapping[str, np.ndarray], other_distance: np.ndarray, threshold: float) -> pd.DataFrame:
-    """Return a row per sample, ray, quantity and calibrator."""
-    # Sorted, since a checkpoint has an order of its own.
+    """Return one row per sample, ray, quantity and calibrator."""
+    # Sorted, since a checkpoint has its own order.
     names = [name.split(":")[:2] for name in sorted(arrays) if name.endswith(":radius")]
     stacked = {
         key: np.stack([arrays[f"{quantity}:{calibrator}:{key}"] for quantity, calibrator in names], axis=1)

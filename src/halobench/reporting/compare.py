@@ -26,7 +26,7 @@ from halobench.results.cell import (
 )
 
 SEVERAL = 40  # rows that a terminal shows
-FIRST = ("nll", "ece", "error", "kl")  # of the metrics, those that are compared unless all are asked for
+FIRST = ("nll", "ece", "error", "kl")  # the metrics compared by default
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Folders:
     Attributes
     ----------
     only : pair of lists
-        Cells that the first, or the second, alone has.
+        Cells that only the first, or only the second, has.
     specs : mapping of cell to list
-        Of those of both whose specs differ: (key, first, second).
+        For cells of both whose specs differ: (key, first, second).
     same : list
         Cells of both whose metrics are all the same.
     changes : DataFrame
-        As `halobench.results.cell.changes` gives it, led by ``cell``; metrics that differ.
+        The metrics that differ, as `halobench.results.cell.changes` returns them, after a column ``cell``.
     """
 
     only: tuple[list[str], list[str]]
@@ -52,12 +52,12 @@ class Folders:
 
 
 def compare(first: str, second: str, results: Path, everything: bool = False) -> None:
-    """Print how two cells of `results`, two losses over the seeds that both have, or two results folders, differ.
+    """Print how two cells of `results`, two losses over their shared seeds, or two results folders differ.
 
     Raises
     ------
     SpecError
-        If one of them isn't there, or one is a cell and the other a folder.
+        If one of them doesn't exist, or if one is a cell and the other a folder.
     """
     folders = [Path(name, "runs").is_dir() for name in (first, second)]
     if folders[0] != folders[1]:
@@ -74,7 +74,7 @@ def compare(first: str, second: str, results: Path, everything: bool = False) ->
 
 
 def _shared_seeds(results: Path, first: str, second: str) -> list[tuple[CellResults, CellResults]]:
-    """Return the pairs of cells of two losses that have the same seed; none unless there are at least two."""
+    """Return the pairs of cells of two losses with the same seed, or none if there are fewer than two."""
     seeds = [{name.rpartition("/")[2]: name for name in find_seeds(results, given)} for given in (first, second)]
     shared = [seed for seed in seeds[0] if seed in seeds[1]]
     if len(shared) < 2:
@@ -83,7 +83,7 @@ def _shared_seeds(results: Path, first: str, second: str) -> list[tuple[CellResu
 
 
 def of_losses(pairs: Sequence[tuple[CellResults, CellResults]], everything: bool = False) -> RenderableType:
-    """Return two losses side by side, over pairs of cells of the same seed: the `FIRST` metrics, or all."""
+    """Return two losses side by side over pairs of cells with the same seed: the `FIRST` metrics, or all of them."""
     first, second = pairs[0]
     lines = [f"{side}: {cell.name.rpartition('/')[0]}" for side, cell in (("A", first), ("B", second))]
     scored = [pair for pair in pairs if len(pair[0].metrics) and len(pair[1].metrics)]
@@ -104,7 +104,7 @@ def of_losses(pairs: Sequence[tuple[CellResults, CellResults]], everything: bool
 
 
 def of_cells(first: CellResults, second: CellResults, everything: bool = False) -> RenderableType:
-    """Return two cells side by side: the `FIRST` metrics that differ, or all if `everything` is asked for."""
+    """Return two cells side by side: those `FIRST` metrics that differ, or all metrics if `everything` is true."""
     names, moved = ("A", "B"), changes(first.metrics, second.metrics)
     if not everything:
         moved = moved[(moved["split"] == "test") & (moved["change"] != 0) & moved["metric"].isin(FIRST)]

@@ -1,7 +1,7 @@
-"""Write the explorer: one self-contained page on the cells of experiments, for a browser without a network.
+"""Write the explorer: one self-contained page about the cells of experiments that works in a browser offline.
 
-The page holds its script, plotly.js and the data, compressed. What it shows is in the experiment's tables; nothing is
-computed there but means, and t intervals, over seeds.
+The page contains its script, plotly.js and the compressed data. It shows what is in the experiment's tables and
+computes only means and t intervals over seeds.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from halobench.storage.columns import KEYS
 from halobench.storage.layout import EXPLORED
 from halobench.storage.tables_io import read_tables
 
-POINTS = 200  # of a training curve, at most
-DIGITS = 6  # of curves; metrics keep all
+POINTS = 200  # at most, per training curve
+DIGITS = 6  # significant digits of curves; metrics keep all of theirs
 KINDS = {kind: (label, order) for kind, (_, label, order) in rendering.KINDS.items()} | {
     "calibrator": (labels.calibrator_label, labels.CALIBRATORS),
     "probe": (labels.probe_label, labels.PROBES),
@@ -46,7 +46,7 @@ def experiments_in(tables: Path) -> list[str]:
     Raises
     ------
     SpecError
-        If there is none.
+        If the folder has none.
     """
     found = sorted(path.parent.name for path in tables.glob("*/aggregate.json"))
     what = "a folder with the tables of an experiment, as `halobench run` makes them, or `halobench run partial`"
@@ -58,7 +58,7 @@ def experiments_in(tables: Path) -> list[str]:
 def gather(
     tables: Path, experiments: Sequence[str], note: str | Mapping[str, str] = "", others: bool = False
 ) -> dict[str, Any]:
-    """Return what the page shows as plain data, by experiment, and how names are written and drawn.
+    """Return what the page shows as plain data, by experiment, along with the labels and styles of names.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ def gather(
         The folder of the experiments' tables.
     experiments : sequence of str
     note : str or mapping
-        Shown at the top of these experiments, e.g. that cells are missing; or of each, by its name.
+        Shown at the top of each experiment, e.g. that cells are missing; a mapping has one note per experiment name.
     others : bool
-        Whether the other experiments whose tables are there come after these, as far as they can be read.
+        Whether to append the other experiments in the folder whose tables can be read.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def gather(
     for name in (name for name in available if others and name not in experiments):
         try:
             shown[name] = _experiment(read_tables(tables / name, EXPLORED))
-        except SpecError as error:  # of another version, or being made by another run
+        except SpecError as error:  # made by another version, or still being written by another run
             print(f"experiment {name} is left out: {error}", flush=True)
     losses = labels.ordered({cell["loss"] for each in shown.values() for cell in each["cells"]}, KNOWN_LOSSES)
     styles = loss_styles(losses)
@@ -100,7 +100,7 @@ def gather(
 
 
 def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return the data of one experiment, from its tables."""
+    """Return the data of one experiment from its tables."""
     index = {tuple(row): i for i, row in enumerate(tables["runs"][KEYS].itertuples(index=False, name=None))}
     metrics = table_views.without_void_floors(tables["metrics"][tables["metrics"]["split"] == "test"])
     trained, references = metrics[metrics["loss"] != "reference"], metrics[metrics["loss"] == "reference"]
@@ -133,7 +133,7 @@ def _cells(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
 
 
 def _card(run: Mapping[str, Any], cell: CellResults, sources: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a cell's names, and its results in short."""
+    """Return a cell's names and a summary of its results."""
     train = cell.train
     facts = {
         "train accuracy": f"{run['train_accuracy']:.4f} on the labels trained on"
@@ -163,7 +163,7 @@ def _card(run: Mapping[str, Any], cell: CellResults, sources: Mapping[str, Any])
 
 
 def _thinned(values: np.ndarray) -> list[list[float]]:
-    """Return pairs of epoch and loss: means over equal windows if there are more than `POINTS`."""
+    """Return pairs of epoch and loss, averaged over equal windows if there are more than `POINTS`."""
     if not len(values):
         return []
     edges = np.linspace(0, len(values), min(POINTS, len(values)) + 1).round().astype(int)
@@ -171,13 +171,13 @@ def _thinned(values: np.ndarray) -> list[list[float]]:
 
 
 def _numbered(table: pd.DataFrame, index: Mapping[tuple, int]) -> pd.DataFrame:
-    """Return a table with a column ``cell``, the number of each row's cell."""
+    """Return a table with a column ``cell`` that holds the number of each row's cell."""
     keys = list(table[KEYS].itertuples(index=False, name=None))
     return table.assign(cell=[index[key] for key in keys])
 
 
 def columns(table: pd.DataFrame, wanted: Iterable[str], digits: int | None = None) -> dict[str, Any]:
-    """Return a table by columns: numbers as lists (null for NaN, text for infinities), texts as names and codes."""
+    """Return a table by column: numbers as lists (null for NaN, text for infinities), texts as names and codes."""
     data: dict[str, Any] = {}
     for name in wanted:
         column = table[name]
@@ -190,14 +190,14 @@ def columns(table: pd.DataFrame, wanted: Iterable[str], digits: int | None = Non
 
 
 def _number(value: float, digits: int | None = None) -> Any:
-    """Return a number as JSON holds it, with so many significant digits."""
+    """Return a number as it is stored in JSON, rounded to this many significant digits."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
     return float(f"{value:.{digits}g}") if digits and isinstance(value, float) else value
 
 
 def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return names by kind: their order in figures, and their words."""
+    """Return names by kind, in the order of figures and with their labels."""
     tables_of = {"calibrator": "metrics", "probe": "neighbourhood"}
     order = {
         kind: labels.ordered(tables[tables_of.get(kind, "runs")][kind], first) for kind, (_, first) in KINDS.items()
@@ -206,7 +206,7 @@ def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
 
 
 def explorer_page(data: Mapping[str, Any], pages: str = "tables") -> str:
-    """Return the page, with all that it needs in it; the folders of the experiments' other pages are in `pages`."""
+    """Return the self-contained page; `pages` has the folders of the experiments' other pages."""
     from plotly.offline import get_plotlyjs
 
     packed = base64.b64encode(gzip.compress(json.dumps(data, allow_nan=False).encode(), mtime=0)).decode()
@@ -232,12 +232,12 @@ def explorer_page(data: Mapping[str, Any], pages: str = "tables") -> str:
 def write(
     out: Path, experiments: Sequence[str], tables: Path, note: str | Mapping[str, str] = "", others: bool = False
 ) -> list[str]:
-    """Write the page on `experiments`, whose tables are in the folder `tables`; return those that it shows.
+    """Write the page about `experiments`, whose tables are in the folder `tables`; return those it shows.
 
     Raises
     ------
     SpecError
-        As `gather`.
+        As in `gather`.
     """
     data = gather(tables, experiments, note, others)
     pages = os.path.relpath(tables.resolve(), out.resolve().parent).replace(os.sep, "/")

@@ -1,6 +1,6 @@
-"""Name data sets, models, losses, probes, calibrators and claims in words, and put names in order.
+"""Label data sets, models, losses, probes, calibrators and claims in words, and put names in order.
 
-Labels of what the project itself defines are in `halobench.results.names`.
+Labels of everything the project itself defines are in `halobench.results.names`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 
 from halobench.results import names
 
-FEW = 10  # points in a bin, below which its accuracy says little
+FEW = 10  # points in a bin; with fewer, its accuracy says little
 
 _MU = ("01", "05", "10", "25")
 DATASETS = {"digits": "Digits", "mnist": "MNIST", "mnist5k": "MNIST-5k", "fashion_mnist": "Fashion-MNIST"}
@@ -50,7 +50,7 @@ def dataset_label(name: str) -> str:
 
 
 def label_noise(dataset: str) -> int:
-    """Return the label noise that a data set's name ends in (``-noise50``), in percent; 0 if it ends in none."""
+    """Return the label noise that a data set's name ends in (``-noise50``), in percent, or 0 if it has none."""
     match = re.search(r"-noise(\d+)$", dataset)
     return int(match[1]) if match else 0
 
@@ -68,7 +68,7 @@ def loss_label(name: str) -> str:
 
 
 def calibrator_label(name: str) -> str:
-    """Return a calibrator's name in words; for a plug-in outside the package, the part after the colon."""
+    """Return a calibrator's name in words; for a plug-in from outside the package, the part after the colon."""
     return CALIBRATORS.get(name, name.rpartition(":")[2])
 
 
@@ -88,12 +88,12 @@ def metric_axis(name: str) -> str:
 
 
 def probe_sentence(name: str) -> str:
-    """Return a sentence that says where a probe goes, followed by a space; empty for a probe without a name."""
+    """Return a sentence on where a probe goes, followed by a space; empty for a probe without a name."""
     return f"Probe: {probe_label(name).lower()}. " if name else ""
 
 
 def around(points: str) -> str:
-    """Return in words around which samples a probe looked, and whose label it watched."""
+    """Return in words which samples a probe started from, and which label it watched."""
     words = {
         "train": "training points, in the label trained on",
         "evaluation": "evaluation points, which no model was fitted to, in their label",
@@ -104,7 +104,7 @@ def around(points: str) -> str:
 
 
 def in_words(text: str, place: bool = False) -> str:
-    """Return a claim's statement with words for the names in it, and with its place in brackets if asked for."""
+    """Return a claim's statement with its names spelled out, and its place in brackets only if `place` is true."""
     text = text if place else re.sub(r"\s*\[[^\]]*\]\s*$", "", text)
     text = re.sub(r"\bmixup(\d+)\b", lambda match: loss_label(match[0]), text)
     fits = "(none|released|exact|oracle)"
@@ -118,14 +118,14 @@ def in_words(text: str, place: bool = False) -> str:
 
 
 def cell_label(dataset: str, model: str) -> str:
-    """Return a data set and model in words; one without a name is left out."""
+    """Return a data set and model in words, leaving out either one if it has no name."""
     return " · ".join(filter(None, (dataset_label(dataset), model_label(model))))
 
 
 def ordered(names: Iterable[str], first: Iterable[str] = ()) -> list[str]:
-    """Return names without repeats: those of `first` first, in its order, then the others.
+    """Return names without repeats: first those in `first`, in its order, then the others.
 
-    Numbers within the other names sort by value, and a data set with label noise follows the one without.
+    Numbers in the other names sort by value, and a data set with label noise follows the one without.
     """
     rank = {name: i for i, name in enumerate(first)}
 
@@ -134,13 +134,13 @@ def ordered(names: Iterable[str], first: Iterable[str] = ()) -> list[str]:
         stem = re.sub(r"-noise\d+$", "", name)
         return rank.get(name, rank.get(stem, len(rank))), [int(p) if p.isdecimal() else p for p in parts], name
 
-    # A column of a long table has few values.
+    # A column of a long table has few distinct values.
     distinct: Iterable[Any] = names.unique() if isinstance(names, pd.Series) else names
     return sorted({str(name) for name in distinct}, key=key)
 
 
 def claim_label(claim: str, fit: str) -> str:
-    """Return a claim's name in words, without the fit that makes it a variant."""
+    """Return a claim's name in words, without the fit that distinguishes its variants."""
     stem = re.sub(rf"_{fit}(?=_|$)", "", claim)
     for pattern, words in names.CLAIMS.items():
         if match := re.fullmatch(pattern, stem):
@@ -150,13 +150,13 @@ def claim_label(claim: str, fit: str) -> str:
 
 
 def _part_label(name: str) -> str:
-    """Return a probe, a family of distributions, or else a loss, in words that stand within a sentence."""
+    """Return a probe, a family of distributions, or else a loss in words that fit inside a sentence."""
     kinds = PROBES | names.FAMILIES
     return within(kinds[name]) if name in kinds else loss_label(name)
 
 
 def within(label: str) -> str:
-    """Return a label as it stands within a sentence: without its capital, unless it is an acronym.
+    """Return a label as written inside a sentence: without its initial capital, unless it is an acronym.
 
     Examples
     --------

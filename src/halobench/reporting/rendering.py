@@ -1,7 +1,7 @@
-"""Render pages from the templates in `templates/`, and hold the parts of which their tables are made.
+"""Render pages from the templates in `templates/`, and define the parts that make up their tables.
 
-A page is one file: its style, script and data are in it, and it needs no network. What Python hands to a template is
-plain data; jinja2 escapes whatever it prints. Without a script a page shows every row, in its first order.
+A page is one file that contains its style, script and data and needs no network. Python passes plain data to templates,
+and jinja2 escapes whatever it prints. Without scripts, a page shows every row in the initial order.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 class Column:
     """A column: its heading, whether it holds numbers, what its heading means, and the format of its numbers.
 
-    One with `more` is folded: it is shown on request.
+    A column with `more` is folded and shown on request.
     """
 
     heading: str
@@ -40,22 +40,22 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell of a table that isn't just a number or a text.
+    """A table cell that isn't just a number or text.
 
     Attributes
     ----------
     text : str
-        What it shows.
+        The text to show.
     key : float, str or None
-        What it is sorted by; None comes last.
+        The sort key; None comes last.
     style : str
-        Classes of CSS for the text.
+        CSS classes for the text.
     below : str
-        A second, smaller line.
+        A second line in smaller type.
     spread : str
-        Smaller, after the text: ± a standard deviation.
+        Smaller type after the text: ± a standard deviation.
     links : tuple of pairs
-        Of texts and addresses, after the text.
+        Pairs of texts and addresses, shown after the text.
     """
 
     text: str
@@ -68,9 +68,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """A row: what filters know it by, and a number, a text or an `Entry` per column; the first heads the row.
+    """A row: its keys for filters, and a number, text or `Entry` per column, of which the first heads the row.
 
-    `folded` are the entries of the rows beneath it, which it sums up.
+    `folded` has the entries of the rows below it, which it summarises.
     """
 
     keys: Mapping[str, str]
@@ -80,7 +80,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Choice:
-    """A select: the key that it filters by, its label, and its options, each a value and a text."""
+    """A menu: the key it filters by, its label, and its options, each a value and a text."""
 
     key: str
     label: str
@@ -95,7 +95,7 @@ KINDS = {
 
 
 def choices(items: Iterable[Mapping[str, str]]) -> list[Choice]:
-    """Return selects of data set, model and loss for items with these keys; none if there is nothing to choose."""
+    """Return menus of data set, model and loss for items with these keys, or none if there is nothing to choose."""
     listed = list(items)
     selects = []
     for kind, (label, label_of, order) in KINDS.items():
@@ -106,7 +106,7 @@ def choices(items: Iterable[Mapping[str, str]]) -> list[Choice]:
 
 
 def address(page: str, **keys: str) -> str:
-    """Return the address of a page with what it is to show."""
+    """Return the address of a page, including what it should show."""
     return f"{page}.html#{urlencode(keys)}"
 
 
@@ -119,7 +119,7 @@ def named(keys: Mapping[str, str]) -> list[str]:
 
 
 def number(value: float, form: str = ".3f") -> str:
-    """Return a number as pages show it; a dash for NaN.
+    """Return a number as shown on pages, with a dash for NaN.
 
     Examples
     --------
@@ -132,14 +132,14 @@ def number(value: float, form: str = ".3f") -> str:
 
 
 def entry(value: Any, form: str = ".3f") -> Entry:
-    """Return a number, a text or an entry as an entry."""
+    """Return a number, text or entry as an entry."""
     if isinstance(value, Entry):
         return value
     return Entry(value, value) if isinstance(value, str) else Entry(number(value, form), value)
 
 
 def sort_key(value: float | str | None) -> str:
-    """Return what the script sorts by: numbers in full and as JavaScript reads them, nothing for NaN and None."""
+    """Return the script's sort key: numbers in full, in JavaScript's notation, and nothing for NaN and None."""
     if value is None or isinstance(value, str):
         return value or ""
     if math.isfinite(value):
@@ -148,7 +148,7 @@ def sort_key(value: float | str | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in the unit that reads best, and a bare 0 for none.
+    """Return seconds in the most readable unit, or a bare 0 for no time.
 
     Examples
     --------
@@ -159,17 +159,17 @@ def duration(seconds: float) -> str:
 
 
 def inline(name: str) -> Markup:
-    """Return a style or script of `templates/`, to be set into a page as it is."""
+    """Return a style or script from `templates/`, to be inserted into a page unchanged."""
     return raw((TEMPLATES / name).read_text("utf-8"))
 
 
 def raw(text: str) -> Markup:
-    """Return the text of a style or script of the package's own, which can't end its element."""
+    """Return the text of one of the package's own styles or scripts, which can't close its element."""
     return Markup(text.replace("</script", "<\\/script"))
 
 
 def verdict_colors() -> Markup:
-    """Return the style that gives verdicts the colours that they have in figures, lighter on a dark ground."""
+    """Return the style that gives verdicts their colours from the figures, lighter on a dark background."""
     return raw(
         "\n".join(
             f".word.{name} {{ color: light-dark({style.color}, color-mix(in srgb, {style.color} 50%, white)); }}"
@@ -199,11 +199,11 @@ def _environment() -> Environment:
 
 
 def render(template: str, **data: Any) -> str:
-    """Return the page that a file of ``templates/`` makes of its variables."""
+    """Return the page rendered from a file in ``templates/`` with its variables."""
     return _environment().get_template(template).render(data)
 
 
 def write(path: Path, text: str) -> None:
-    """Write a page, completely or not at all, in ASCII: it reads the same in any encoding, and within other pages."""
+    """Write a page, completely or not at all, in ASCII, which reads the same in any encoding or inside other pages."""
     with files.replacing(path) as temporary:
         temporary.write_text(text, encoding="ascii", errors="xmlcharrefreplace", newline="\n")

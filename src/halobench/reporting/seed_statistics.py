@@ -1,4 +1,4 @@
-"""Summarise tables over seeds: means with t intervals, and what they rest on in words."""
+"""Summarise tables over seeds: means with t intervals, and in words what they are based on."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def over_seeds(
 ) -> pd.DataFrame:
     """Return the mean and t interval of `value` over seeds, for each combination of the columns `by`.
 
-    Rows that share `by` and seed (e.g. models, if they are pooled) are averaged first: the seed is the unit. Intervals
-    are cut off where the values end, at the ends of `within`.
+    Rows that share `by` and seed (e.g. pooled models) are averaged first, because the seed is the unit. Intervals are
+    clipped to `within`, the range of possible values.
 
     Returns
     -------
@@ -27,7 +27,7 @@ def over_seeds(
     per_seed = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)[value].mean()
     keys = cast("pd.MultiIndex", per_seed.index).droplevel("seed").to_frame(index=False)
     values = per_seed.to_numpy(dtype=float)
-    # Rows are sorted by keys, so that a group begins where a key changes.
+    # Rows are sorted by keys, so a group begins wherever a key changes.
     firsts = np.flatnonzero(np.r_[len(keys) > 0, keys.ne(keys.shift()).any(axis=1).to_numpy()[1:]])
     sizes = np.diff([*firsts, len(values)])
     intervals = np.empty((len(firsts), 3))
@@ -41,7 +41,7 @@ def over_seeds(
 
 
 def seeds_note(*tables: pd.DataFrame) -> str:
-    """Return in words what lines, points and bands are: means over so many seeds, with an interval if there is one."""
+    """Return in words what is drawn: means over this many seeds, with an interval if there is one."""
     cell = ["dataset", "model", "loss"]
     most = max((int(t.groupby(cell)["seed"].nunique().max()) for t in tables if len(t)), default=0)
     if most < 2:

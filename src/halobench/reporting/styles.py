@@ -1,6 +1,6 @@
-"""Give losses, calibrators, models and verdicts their colours, markers and dashes.
+"""Define the colours, markers and dashes of losses, calibrators, models and verdicts.
 
-Those of what the project itself defines are in `halobench.results.names`.
+Styles of everything the project itself defines are in `halobench.results.names`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LOSS_STYLES, CALIBRATOR_STYLES, VERDICT_STYLES = (
 
 
 def calibrator_style(name: str) -> Style:
-    """Return the style of a calibrator; grey if it has none of its own."""
+    """Return the style of a calibrator, grey if it has none of its own."""
     return CALIBRATOR_STYLES.get(name, Style("#777777", "v", (0, (1.2, 1))))
 
 
@@ -40,9 +40,9 @@ def model_markers(models: Iterable[str]) -> dict[str, str]:
 
 
 def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each loss: known losses always have the same, others the next free ones in order.
+    """Return a style for each loss: known losses always have the same one, others the next free ones in order.
 
-    Colours repeat only beyond 6 unknown losses, and then with another marker.
+    Colours repeat only beyond 6 unknown losses, and then with a different marker.
     """
     looks = zip(*map(itertools.cycle, (_SPARE_COLORS, _SPARE_MARKERS, (2, 3, 4))), strict=True)
     spare = (Style(color, marker, (0, (dash, 1))) for color, marker, dash in looks)

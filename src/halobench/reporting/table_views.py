@@ -22,13 +22,13 @@ from halobench.reporting.labels import (
 from halobench.reporting.styles import KNOWN_LOSSES
 from halobench.storage.columns import KEYS
 
-CERTAIN = 1e-9  # nats; rounding leaves less of an entropy of 0
+CERTAIN = 1e-9  # nats; an entropy of 0 stays below this after rounding
 
 
 def with_evaluation_as_train(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return a probe's rows with ``evaluation`` samples renamed ``train``, and what these are around, in words.
+    """Return a probe's rows with ``evaluation`` samples renamed ``train``, and in words what these rows are around.
 
-    Evaluation samples stand in for training samples if a model's weights come from elsewhere.
+    Evaluation samples replace training samples for models whose weights come from elsewhere.
     """
     kinds = set(table["points"].unique()) - {"heldout"}
     kind = "both" if len(kinds) > 1 else kinds.pop() if kinds else "train"
@@ -36,10 +36,10 @@ def with_evaluation_as_train(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def trained_here(runs: pd.DataFrame) -> pd.Series:
-    """Return for each row of `runs` whether its model was trained here.
+    """Return whether the model of each row of `runs` was trained here.
 
-    Weights from elsewhere take no step, and may fit other data. In tables of older versions ``steps``, ``fitted_here``
-    or both are missing; they hold no such weights.
+    Weights from elsewhere have taken no steps here and may fit other data. Tables of older versions, where ``steps``,
+    ``fitted_here`` or both are missing, have no such weights.
     """
     trained = pd.Series(True, index=runs.index)
     for column, untrained in (("steps", 0), ("fitted_here", False)):
@@ -49,12 +49,12 @@ def trained_here(runs: pd.DataFrame) -> pd.Series:
 
 
 def losses_in(table: pd.DataFrame) -> list[str]:
-    """Return the losses of a table in the order of legends, without reference rows."""
+    """Return the losses of a table in the order of legends, ignoring reference rows."""
     return ordered(set(table["loss"].unique()) - {"reference"}, KNOWN_LOSSES)
 
 
 def cells_in(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return the (data set, model) pairs of a table in the order of panels, without reference rows."""
+    """Return the (data set, model) pairs of a table in the order of panels, ignoring reference rows."""
     rows = table.loc[table["loss"] != "reference", ["dataset", "model"]].drop_duplicates()
     pairs = set(rows.itertuples(index=False, name=None))
     datasets, models = ordered((d for d, _ in pairs), DATASETS), ordered((m for _, m in pairs), MODELS)
@@ -64,10 +64,10 @@ def cells_in(table: pd.DataFrame) -> list[tuple[str, str]]:
 def noisiest_cells(
     table: pd.DataFrame, columns: Sequence[str], others: str, most: int = 12
 ) -> tuple[pd.DataFrame, str]:
-    """Return the rows of as many (data set, model) pairs as fill `most` panels, and a sentence on which those are.
+    """Return the rows of as many (data set, model) pairs as fit in `most` panels, and a sentence on which they are.
 
     Data sets with more label noise come first; among those with equal noise, every first model comes before any second
-    one. At least one pair is kept, and reference rows are. The sentence is empty if all pairs are kept.
+    one. At least one pair is kept, as are reference rows. The sentence is empty if all pairs are kept.
 
     Parameters
     ----------
@@ -75,9 +75,9 @@ def noisiest_cells(
     columns : sequence of str
         A pair has a panel for each combination of their values.
     others : str
-        Where the others are found, for the sentence.
+        Where to find the other pairs, for the sentence.
     most : int
-        Number of panels.
+        Maximum number of panels.
     """
     cells = cells_in(table)
     rank = {cell: [model for dataset, model in cells if dataset == cell[0]].index(cell[1]) for cell in cells}
@@ -94,32 +94,32 @@ def noisiest_cells(
 
 
 def dataset_and_model_headings(table: pd.DataFrame) -> tuple[dict[Any, str], dict[Any, str]]:
-    """Return the headings of a grid with a row per data set and a column per model, by key and in order."""
+    """Return the ordered headings, by key, of a grid with a row per data set and a column per model."""
     datasets = {dataset: dataset_label(dataset) for dataset, _ in cells_in(table)}
     models = ordered((model for _, model in cells_in(table)), MODELS)
     return datasets, {model: model_label(model) for model in models}
 
 
 def groups_of(table: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[Any, ...], pd.DataFrame]:
-    """Return the rows of each combination of `keys`, in their order."""
+    """Return the rows of each combination of `keys`, in order of appearance."""
     return {key: rows for key, rows in table.groupby(list(keys), sort=False)}
 
 
 def relative_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows at relative distances, starting with those at the sample itself (distance 0 on either scale)."""
+    """Return the rows at relative distances, including those at the sample itself (distance 0 on either scale)."""
     at_point = neighbourhood["radius"] == 0
     relative = neighbourhood["relative_radius"].mask(at_point & neighbourhood["relative_radius"].isna(), 0.0)
     return neighbourhood.assign(relative_radius=relative).dropna(subset=["relative_radius", "confidence"])
 
 
 def absolute_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows at distances in normalised inputs of one probe: ``sphere``, or else the first in order."""
+    """Return one probe's rows at distances in normalised inputs: ``sphere``, or else the first in order."""
     table = neighbourhood.dropna(subset=["radius", "confidence"])
     return table[table["probe"] == ordered(table["probe"], PROBES)[0]] if len(table) else table
 
 
 def preferred_labels(table: pd.DataFrame, order: Sequence[str] = ("noisy", "drawn", "clean")) -> pd.DataFrame:
-    """Return the test rows scored against one kind of labels per data set: the first of `order` that it has."""
+    """Return the test rows scored against one kind of labels per data set: the first in `order` that it has."""
     table = table[table["split"] == "test"]
     kept = []
     for _, rows in table.groupby("dataset", sort=False):
@@ -129,11 +129,11 @@ def preferred_labels(table: pd.DataFrame, order: Sequence[str] = ("noisy", "draw
 
 
 def posterior_entropies(metrics: pd.DataFrame) -> dict[str, float]:
-    """Return the mean entropy of the known posterior of test labels in nats, by data set.
+    """Return the mean entropy, in nats, of the known posterior of test labels, by data set.
 
-    Data sets whose labels are certain, or whose posterior isn't known, are left out: for all others scores are
-    expectations, be it by label noise, a distribution, or a posterior that came with the samples. The entropy is what
-    any prediction's NLL exceeds its KL divergence by, so that `metrics` needs no reference rows.
+    Data sets whose labels are certain or whose posterior isn't known are left out. For all others, scores are
+    expectations, whether due to label noise, a distribution or a posterior that came with the samples. The entropy is
+    the difference between any prediction's NLL and its KL divergence, so `metrics` needs no reference rows.
     """
     rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy")]
     index = [key for key in (*KEYS, "calibrator") if key in rows]
@@ -146,13 +146,13 @@ def posterior_entropies(metrics: pd.DataFrame) -> dict[str, float]:
 
 
 def without_void_floors(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows without ``ece_floor`` where ECE is an expectation, which no draw of labels lifts above 0."""
+    """Return the rows, without ``ece_floor`` where ECE is an expectation that no draw of labels lifts above 0."""
     expected = (metrics["labels"] == "noisy") & metrics["dataset"].isin(posterior_entropies(metrics))
     return metrics[~expected | (metrics["metric"] != "ece_floor")]
 
 
 def pooled_bins(reliability: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Pool bins over the rows that share `by`: counts add up, means are weighted by count, empty bins are dropped.
+    """Pool bins over rows that share `by`, adding counts, weighting means by count and dropping empty bins.
 
     Returns
     -------
@@ -170,7 +170,7 @@ def pooled_bins(reliability: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def binned_ece(reliability: pd.DataFrame, by: Sequence[str]) -> pd.Series:
-    """Return the expected calibration error of each combination of `by`, the mean over seeds, from bins."""
+    """Return the mean ECE over seeds for each combination of `by`, computed from bins."""
     gap = (reliability["confidence"] - reliability["accuracy"]).abs() * reliability["count"]
     sums = reliability.assign(gap=gap).groupby([*by, "seed"])[["gap", "count"]].sum()
     return (sums["gap"] / sums["count"]).groupby(list(by)).mean()

@@ -1,4 +1,4 @@
-"""Print the results of cells, and comparisons, in a terminal."""
+"""Print the results and comparisons of cells in a terminal."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from halobench.results.cell import CellResults, commands, read_source_spec
 from halobench.results.names import LABELS, OVER_SAMPLES, OVER_SEEDS
 from halobench.storage.provenance import short
 
-SHORT = 20  # columns of a terminal that a name may take before it is broken
-NAMES, SCORED = 16, 18  # columns of a terminal that names of metrics, and scores with their intervals, take
+SHORT = 20  # terminal columns that a name may take before it is wrapped
+NAMES, SCORED = 16, 18  # terminal columns for names of metrics, and for scores with intervals
 SCORES = ("error", "nll", "kl", "brier", "ece", "ace_average", "classwise_ece", "ece_floor")
 BARS = "▁▂▃▄▅▆▇█"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a number to so many significant digits, or a dash if there is none."""
+    """Return a number to this many significant digits, or a dash if there is none."""
     if value is None or math.isnan(value):
         return "–"
     return f"{value:.{digits}g}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
 
 
 def score(value: float | None) -> str:
-    """Return a score to three decimals, so that columns align."""
+    """Return a score to three decimals, so columns align."""
     return number(value) if value is None or not math.isfinite(value) or abs(value) >= 1e4 else f"{value:.3f}"
 
 
 def scored(value: float, low: float, high: float) -> str:
-    """Return a score with its interval below it, if it has one: no table then breaks within the brackets."""
+    """Return a score with any interval on the line below, so tables don't wrap inside the brackets."""
     return score(value) + ("" if math.isnan(low) else f"\n[{score(low)}, {score(high)}]")
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1, loose: str = "") -> Table:
-    """Return a table whose columns from number `right` on hold numbers, which are never broken.
+    """Return a table whose columns from number `right` on hold numbers, which are never wrapped.
 
-    In a narrow terminal the column `loose` is broken first, and then what is long of the first columns.
+    In a narrow terminal, the column `loose` is wrapped first, and then long entries in the first columns.
     """
     listed = list(rows)
     shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -64,11 +64,11 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], rig
     return shown
 
 
-CLOSED = ("isotonic", "histogram")  # fitted without an iteration
+CLOSED = ("isotonic", "histogram")  # fitted without iterating
 
 
 def certificate(fit: Mapping[str, Any]) -> str:
-    """Return in words what is known of a fit; only those of a temperature come with a proof."""
+    """Return in words what is known about a fit; only temperature fits come with a proof."""
     name = fit["calibrator"]
     if name in CLOSED or name not in CALIBRATOR_LABELS:
         return "closed form" if name in CLOSED else "a plug-in's"
@@ -91,7 +91,7 @@ def _broken(calibrator: str) -> str:
 
 
 def temperature(fit: Mapping[str, Any]) -> str:
-    """Return T of a fit as JSON holds it."""
+    """Return T as text, from a fit in its JSON form."""
     return "∞" if fit["T"] is None and fit["beta"] == 0 else number(fit["T"])
 
 
@@ -136,9 +136,9 @@ def metrics(
     words: Mapping[str, str] = LABELS,
     width: int | None = None,
 ) -> list[Table]:
-    """Return a split's metrics by calibrator, tables for each kind of labels; `words` name those kinds.
+    """Return tables of a split's metrics by calibrator for each kind of labels, which `words` describes.
 
-    A table has as many calibrators as `width` columns hold, by default those of the terminal.
+    A table has as many calibrators as fit in `width` columns, by default the width of the terminal.
     """
     most = max(1, ((width or console().width) - NAMES) // SCORED)
     tables = []
@@ -161,7 +161,7 @@ def metrics(
 
 
 def curve(values: Sequence[float], most: int = 60) -> str:
-    """Return a line of bars from the least value to the largest; means over `most` stretches if there are more."""
+    """Return a line of bars scaled from smallest to largest value, or means over `most` stretches if there are more."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return ""
@@ -183,7 +183,7 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
 
 
 def card(cell: CellResults) -> RenderableType:
-    """Return all of a cell except the commands."""
+    """Return everything about a cell except its commands."""
     train = cell.train
     lines = [("folder", str(cell.results / "runs" / cell.name))]
     lines += [(key, value_text(value)) for key, value in cell.spec.items()]
@@ -208,7 +208,7 @@ def card(cell: CellResults) -> RenderableType:
 
 
 def show(cell: CellResults) -> None:
-    """Print a cell's results; its commands are left in one piece each, to be copied."""
+    """Print a cell's results; its commands aren't wrapped, so they can be copied."""
     out = console()
     out.print(card(cell))
     for line in commands(cell, read_source_spec(cell.results, cell.source)):
@@ -216,7 +216,7 @@ def show(cell: CellResults) -> None:
 
 
 def calibrated(path: str, said: str, results: Calibrated) -> RenderableType:
-    """Return the results of calibrating a file of logits; `said` says which of its samples were fitted to."""
+    """Return the results of calibrating a file of logits; `said` says which of its samples were used for fitting."""
     words = {"clean": "the labels given", "noisy": "the posterior given, in expectation"}
     return Group(
         Text(path, style="bold"), Text(said), Text(), fits(results.fits), *metrics(results.metrics, words=words)
@@ -231,9 +231,9 @@ def spec_differences(names: tuple[str, str], differences: Sequence[tuple[str, An
 
 
 def metric_changes(names: tuple[str, str], changes: pd.DataFrame, lead: Sequence[str] = ()) -> RenderableType:
-    """Return tables, one per kind of labels, of the changes of `halobench.results.cell.changes`.
+    """Return tables, one per kind of labels, of the changes from `halobench.results.cell.changes`.
 
-    Changes whose intervals are apart come first, then the larger ones. `lead` names columns that come first.
+    Changes whose intervals don't overlap come first, then larger ones. `lead` lists the columns to put first.
     """
     if changes.empty:
         return Text("No metric differs.")
@@ -260,7 +260,7 @@ def metric_changes(names: tuple[str, str], changes: pd.DataFrame, lead: Sequence
 
 
 def loss_changes(names: tuple[str, str], changes: pd.DataFrame) -> RenderableType:
-    """Return tables, one per kind of labels, of the changes of `halobench.results.cell.paired_changes`."""
+    """Return tables, one per kind of labels, of the changes from `halobench.results.cell.paired_changes`."""
     tables = []
     for labels, part in changes.groupby("labels", sort=False):
         rows = [

@@ -1,4 +1,4 @@
-"""Join the files of an experiment's cells into long tables, by a manifest."""
+"""Join the files of an experiment's cells into long tables, based on a manifest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from halobench.storage.layout import ORIGINS, STAGES, stage_records
 from halobench.storage.records import read_record
 from halobench.storage.tables_io import join_tables, parse_csv, parse_parquet, write_csv, write_parquet
 
-# The file of a cell that each table is joined from.
+# The cell file that each table is joined from.
 FILES = {
     "metrics": "metrics.csv",
     "neighbourhood": "neighbourhood.parquet",
@@ -29,11 +29,11 @@ FILES = {
     "reliability": "reliability.csv",
     "history": "history.csv",
 }
-LADDER = "repair.csv"  # of cells that have one: further rows of metrics
-PROBED = ("neighbourhood", "radii")  # tables of cells that are probed
-BATCH = 64  # cells that are read and joined at a time; half a million radii
+LADDER = "repair.csv"  # further rows of metrics, for cells that have it
+PROBED = ("neighbourhood", "radii")  # tables that only probed cells have
+BATCH = 64  # cells read and joined at a time, half a million radii in all
 
-# A function that returns the rows of several files, each a path and its content, and how many each file has.
+# A function that takes files, each as a path and its content, and returns all their rows and each file's row count.
 Reader = Callable[[Sequence[tuple[Path, bytes]]], tuple[pd.DataFrame, list[int]]]
 
 
@@ -51,8 +51,8 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
     -------
     dict of DataFrame
         ``metrics``, ``neighbourhood``, ``radii`` (quantiles per cell), ``reliability``, ``history``, ``runs``; each
-        opens with dataset, model, loss, seed. Rows of calibrator-free predictors have the predictor's name as model
-        and ``reference`` as loss. And ``jobs`` and ``fits``: see `halobench.results.origins`.
+        starts with dataset, model, loss, seed. Rows of calibrator-free predictors have the predictor's name as the
+        model and ``reference`` as the loss. For ``jobs`` and ``fits``, see `halobench.results.origins`.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
-    """Write each table as parquet and, but for `ORIGINS`, as CSV; return the paths."""
+    """Write each table as Parquet and, except for `ORIGINS`, as CSV; return the paths."""
     paths = []
     for name, table in tables.items():
         if name not in ORIGINS:
@@ -102,20 +102,20 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]
 
 @dataclass(frozen=True)
 class _CellFiles:
-    """What is read of a cell.
+    """The data read from a cell's files.
 
     Attributes
     ----------
     names : dict
-        Its names by column.
+        The cell's names, by column.
     key, folder : str, Path
     probed : bool
     contents : mapping
-        The content of its files by name.
+        The contents of its files, by name.
     records : mapping
-        By stage.
+        Its records, by stage.
     fits : list
-        Its rows of the table `fits`.
+        Its rows in the table `fits`.
     """
 
     names: dict[str, Any]
@@ -127,7 +127,7 @@ class _CellFiles:
     fits: list[dict[str, Any]]
 
     def file(self, name: str) -> tuple[Path, bytes]:
-        """Return the path and the content of a file; it is read if no record lists it."""
+        """Return a file's path and content, reading it if no record lists it."""
         path = self.folder / name
         return path, self.contents[name] if name in self.contents else read_bytes(path)
 
@@ -148,14 +148,14 @@ def _read_cell(results: Path, cell: Mapping[str, Any]) -> _CellFiles:
 
 
 def _contents(folder: Path, outputs: Mapping[str, str]) -> dict[str, bytes]:
-    """Return the content of each file in `outputs` (checksums by name) but weights and logits, which may be gone.
+    """Return the content of each file in `outputs` (checksums by name) except weights and logits, which may be gone.
 
-    A file is read once, so that what is joined is what was checked.
+    Each file is read only once, so the content joined is the content that was checked.
 
     Raises
     ------
     SpecError
-        If a file is missing or has another checksum.
+        If a file is missing or its checksum differs.
     """
     return {
         name: checked_bytes(folder / name, digest, "the bytes that its record lists")
@@ -165,16 +165,16 @@ def _contents(folder: Path, outputs: Mapping[str, str]) -> dict[str, bytes]:
 
 
 def _join_cells(name: str, cells: Sequence[_CellFiles], file: str = "") -> pd.DataFrame:
-    """Return the rows of the table `name` of some cells, led by the names of their cell."""
+    """Return some cells' rows of the table `name`, with each cell's names as the first columns."""
     table, counts = READERS[name]([cell.file(file or FILES[name]) for cell in cells])
     for position, key in enumerate(KEYS):
-        column: Any = pd.Series([cell.names[key] for cell in cells]).repeat(counts).array  # the stubs take no such type
+        column: Any = pd.Series([cell.names[key] for cell in cells]).repeat(counts).array  # not a type in the stubs
         table.insert(position, key, column)
     return table
 
 
 def _concat(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows of all tables; those without rows, whose columns have no types, are left out if others have."""
+    """Return the rows of all tables, leaving out empty ones (their columns have no types) if any table has rows."""
     return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 
 
@@ -182,7 +182,7 @@ def _concat(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _read_csvs(least: int) -> Reader:
-    """Return a reader of CSV files of at least `least` rows each."""
+    """Return a reader for CSV files with at least `least` rows each."""
 
     def read(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
         joined = _read_joined(files, least)
@@ -195,18 +195,19 @@ def _read_csvs(least: int) -> Reader:
 
 
 def _read_joined(files: Sequence[tuple[Path, bytes]], least: int) -> tuple[pd.DataFrame, list[int]] | None:
-    """Read CSV files with one header as one; return None if they differ, or aren't a row a line.
+    """Read CSV files with the same header as one; return None if headers differ or a row isn't exactly one line.
 
-    The CSV files of 1,500 cells take 0.2 s of CPU time so, and 3.4 s one at a time, of 5 s for all their aggregation.
+    Reading the CSV files of 1,500 cells takes 0.2 s of CPU time this way and 3.4 s one at a time, out of 5 s for
+    aggregating them.
     """
     header = files[0][1].partition(b"\n")[0] + b"\n"
     if not all(content.startswith(header) and content.endswith(b"\n") for _, content in files):
         return None
     lines = [content.removeprefix(header) for _, content in files]
     counts = [text.count(b"\n") for text in lines]
-    with contextlib.suppress(SpecError):  # reading each file alone says which of them is no table
+    with contextlib.suppress(SpecError):  # reading each file alone reveals which one isn't a table
         table = parse_csv(files[0][0], header + b"".join(lines), least=0)
-        # Quoted line breaks, empty lines and other line ends change the count; a field too many becomes the index.
+        # Quoted line breaks, empty lines and other line ends change the count; an extra field becomes the index.
         if len(table) == sum(counts) and min(counts) >= least and isinstance(table.index, pd.RangeIndex):
             return table, counts
     return None
@@ -231,7 +232,7 @@ READERS: dict[str, Reader] = {
 
 
 def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the metrics of the calibrator-free predictors of one data set and seed."""
+    """Return the metrics of the calibrator-free predictors for one data set and seed."""
     folder = results / "references" / reference["path"]
     table = parse_csv(folder / "metrics.csv", _contents(folder, reference["outputs"])["metrics.csv"])
     lead = {
@@ -244,15 +245,15 @@ def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame
 
 
 def _reference_jobs(results: Path, references: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of `jobs` of the jobs that scored calibrator-free predictors."""
+    """Return the rows of `jobs` for the jobs that scored calibrator-free predictors."""
     stage = STAGES["reference"]
     paths = {reference["path"]: results / stage.record_path(reference["path"]) for reference in references}
     return [origins.job_row(key, read_record(path, origins.RECORD_KEYS)) for key, path in paths.items()]
 
 
-# The keys of train.json, besides those of any record, that aggregation itself, or a later stage, reads.
+# The keys of train.json that aggregation or a later stage reads, in addition to those that every record has.
 _TRAIN_KEYS = ("classes", "train_accuracy", "interpolates", "steps", "parameters")
-# The fit behind each column of temperatures: its calibrator, and the labels that it was fitted to.
+# The fit behind each temperature column: its calibrator and the labels it was fitted to.
 _TEMPERATURES = {
     "temperature_exact": ("exact", "drawn"),
     "temperature_released": ("released", "drawn"),
@@ -268,7 +269,7 @@ def released_near_exact(temperatures: Mapping[tuple[str, str], float]) -> float:
     Parameters
     ----------
     temperatures : mapping of (calibrator, labels) to float
-        Infinite if no positive 1/T is better than 0; NaN if there is no optimum, or the fit is NaN.
+        Infinite if no positive 1/T is better than 0; NaN if there is no optimum or the fit is NaN.
 
     Examples
     --------
@@ -282,7 +283,7 @@ def released_near_exact(temperatures: Mapping[tuple[str, str], float]) -> float:
 
 
 def _run(cell: _CellFiles) -> dict[str, Any]:
-    """Return a cell's row of `runs`, without its names: what was trained, its temperatures, and what it cost."""
+    """Return a cell's row of `runs` without its names: what was trained, its temperatures and its cost."""
     train = cell.records["train"]
     temperatures = {(fit["calibrator"], fit["labels"]): fit["T"] for fit in cell.fits}
     with reading(cell.folder / "train.json", "a record of training"):

@@ -1,4 +1,4 @@
-"""Find trained cells, read their results from their files or from tables, and compare those of two cells."""
+"""Find trained cells, read their results from their files or from tables, and compare the results of two cells."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from halobench.storage.requests import outside_plugins
 from halobench.storage.tables_io import parse_csv
 
 SCORE_KEYS = ["split", "labels", "calibrator", "metric"]  # the columns that name a score
-# The keys of a record that are shown; another version of halobench may have left some out.
+# The record keys that are shown; other versions of halobench may have left some out.
 RECORD_KEYS = ["spec", "seed", "seconds", "finished", "commit", "device", "versions", "hardware"]
 TRAIN_KEYS = ["train_accuracy", "interpolates", "steps", "parameters"]
-MOST_NAMES = 12  # that a message lists
+MOST_NAMES = 12  # the most names that a message lists
 
 
 @dataclass(frozen=True)
 class CellResults:
-    """What a cell's stages left, read.
+    """The results of a cell's stages.
 
     Attributes
     ----------
@@ -42,9 +42,9 @@ class CellResults:
     results : Path
         The results folder.
     records : mapping of stage to record
-        Of those of train, probe, calibrate and repair that have ended.
+        The records of those of train, probe, calibrate and repair that have finished.
     fits : list of dict
-        As `halobench.calibration.evaluate.Calibrated.fits`; empty before calibration, as the tables are.
+        As `halobench.calibration.evaluate.Calibrated.fits`; empty before calibration, like the tables.
     metrics, history : DataFrame
     """
 
@@ -67,7 +67,7 @@ class CellResults:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The specs of its stages, by dotted keys; the seed is one of them."""
+        """The specs of its stages by dotted key, including the seed."""
         spec = {"seed": self.train["seed"], **self.train["spec"]}
         if "calibrate" in self.records:
             spec["calibrate"] = self.records["calibrate"]["spec"]
@@ -89,12 +89,12 @@ def _flat(spec: Mapping[str, Any], lead: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def cell_names(results: Path) -> list[str]:
-    """Return the names of the trained cells of a results folder, sorted.
+    """Return the names of the trained cells in a results folder, sorted.
 
     Raises
     ------
     SpecError
-        If there is no such folder, or no trained cell in it.
+        If the folder doesn't exist or has no trained cell.
     """
     expected = "a results folder: one that holds `runs`, as `halobench run` makes it"
     if not (results / "runs").is_dir():
@@ -106,15 +106,15 @@ def cell_names(results: Path) -> list[str]:
 
 
 def find_cell(results: Path, name: str) -> str:
-    """Return the name of the trained cell that is called `name`, or has it in its name or as its path.
+    """Return the name of the trained cell whose name is or contains `name`, or whose path is `name`.
 
     Raises
     ------
     SpecError
-        If there is none, with the nearest names; or if there are several, with their names.
+        If no cell matches (the message lists the nearest names) or if several do (it lists them).
     """
     names = cell_names(results)
-    if name not in names:  # a path, perhaps: the cell is named by what comes after `runs`
+    if name not in names:  # perhaps a path, in which the cell's name is what follows `runs`
         parts = name.strip("/").split("/")
         name = "/".join(parts[parts.index("runs") + 1 :] if "runs" in parts else parts)
     if name in names:
@@ -130,9 +130,9 @@ def find_cell(results: Path, name: str) -> str:
 
 
 def find_seeds(results: Path, name: str) -> list[str]:
-    """Return the cells of one data set, model and loss that `name` means, one per seed; none if it means another thing.
+    """Return the cells, one per seed, of the data set, model and loss that `name` refers to; none if it doesn't.
 
-    `name` is ``dataset/model/loss``, its path below ``runs``, or a part of it that no other has.
+    `name` is ``dataset/model/loss``, its path below ``runs``, or a part of it that occurs in no other.
     """
     parts = name.strip("/").split("/")
     wanted = "/".join(parts[parts.index("runs") + 1 :] if "runs" in parts else parts)
@@ -145,7 +145,7 @@ def find_seeds(results: Path, name: str) -> list[str]:
 
 
 def _no_cell(results: Path, name: str) -> SpecError:
-    """Return the error that `name` is no trained cell, with the nearest names."""
+    """Return an error saying that `name` isn't a trained cell, with the nearest names."""
     names = cell_names(results)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[:3]
     return SpecError("cell", name, f"one of the {len(names)} cells trained in {results}; near are {', '.join(near)}")
@@ -155,7 +155,7 @@ def _no_cell(results: Path, name: str) -> SpecError:
 
 
 def read_cell(results: Path, name: str) -> CellResults:
-    """Read the results of the trained cell called `name`, each file once.
+    """Read the results of the trained cell called `name`, reading each file once.
 
     Raises
     ------
@@ -183,7 +183,7 @@ def read_cell(results: Path, name: str) -> CellResults:
 
 
 def _content(folder: Path, name: str, records: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """Return the content of a cell's file; raise SpecError if a record has another checksum of it."""
+    """Return the content of a cell's file; raise SpecError if a record has a different checksum for it."""
     for stage, record in records.items():
         if name in record["outputs"]:
             return checked_bytes(folder / name, record["outputs"][name], f"the bytes that {stage}.json records")
@@ -191,7 +191,7 @@ def _content(folder: Path, name: str, records: Mapping[str, Mapping[str, Any]]) 
 
 
 def cells_of_tables(tables: Mapping[str, pd.DataFrame]) -> dict[tuple[Any, ...], CellResults]:
-    """Return the results of the cells of `runs`, by their names, from an experiment's tables alone.
+    """Return the results of the cells in `runs`, by their names, using only an experiment's tables.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def source_specs(jobs: pd.DataFrame) -> dict[str, Any]:
 
 
 def read_source_spec(results: Path, source: str) -> Mapping[str, Any] | None:
-    """Return the spec of a source from its record, or None without a record."""
+    """Return the spec of a source from its record, or None if it has no record."""
     record = results / "sources" / source / "source.json"
     return read_record(record, ["spec"])["spec"] if record.exists() else None
 
@@ -228,7 +228,7 @@ def read_source_spec(results: Path, source: str) -> Mapping[str, Any] | None:
 def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str = "again") -> list[str]:
     """Return the commands that reproduce a cell in the folder `out`, from its source to its metrics.
 
-    `source_spec` is that of its source, as `read_source_spec` returns it: cells share sources.
+    `source_spec` is its source's spec, as `read_source_spec` returns it; it is an argument because cells share sources.
     """
     source, folder = f"{out}/sources/{cell.source}", f"{out}/{cell.name}"
     lines, logs = [], cell.results / "logs"
@@ -250,7 +250,7 @@ def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str 
 
 
 def _line(log: Path, spec: Mapping[str, Any], arguments: tuple[str, ...]) -> str:
-    """Return a command, with the place of plug-ins outside the package if a spec names any: by a log, or else here."""
+    """Return a command, with the location of any plug-ins outside the package (from a log, or else this folder)."""
     place = (python_path(log) or "PYTHONPATH=.") if outside_plugins(spec) else ""
     return f"{place} {shlex.join(['halobench', *arguments])}".lstrip()
 
@@ -261,7 +261,7 @@ def _line(log: Path, spec: Mapping[str, Any], arguments: tuple[str, ...]) -> str
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Return the keys of two specs whose values differ, with both values; None stands for a missing key.
 
-    The specs are as `CellResults.spec` gives them.
+    The specs are as returned by `CellResults.spec`.
     """
     keys = [*first, *(key for key in second if key not in first)]
     return [(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]
@@ -274,8 +274,8 @@ def changes(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         split, labels, calibrator, metric; value, low and high of both, with suffixes ``_a`` and ``_b``; ``change``, the
-        second value less the first (0 if both are the same infinity, or NaN); and ``beyond``: True if the 95% intervals
-        have no number in common, False if they have, None if a value has no interval.
+        second value minus the first (0 if both are the same infinity, or NaN); and ``beyond``: True if the 95%
+        intervals don't overlap, False if they do, None if a value has no interval.
     """
     both = first.merge(second, on=SCORE_KEYS, suffixes=("_a", "_b"), how="inner", sort=False)
     same = (both["value_a"] == both["value_b"]) | (both["value_a"].isna() & both["value_b"].isna())
@@ -297,9 +297,10 @@ def paired_changes(first: Mapping[str, pd.DataFrame], second: Mapping[str, pd.Da
     Returns
     -------
     DataFrame
-        labels, calibrator, metric; ``mean_a`` and ``mean_b`` over seeds; ``change``, the mean of the second less the
-        first within each seed, with ``low`` and ``high``, its 95% t interval; and ``differs``, whether 0 lies outside.
-        What differs comes first, and what is farther from 0 in half widths of its interval.
+        labels, calibrator, metric; ``mean_a`` and ``mean_b`` over seeds; ``change``, the mean over seeds of the second
+        value minus the first, with ``low`` and ``high``, its 95% t interval; and ``differs``, whether 0 lies outside
+        it. Scores that differ come first, and then those whose change is farthest from 0 in half-widths of its
+        interval.
     """
     seeds = [seed for seed in first if seed in second]
     both = pd.concat([changes(first[seed], second[seed]) for seed in seeds], ignore_index=True)

@@ -1,4 +1,4 @@
-"""Say what an experiment found: one sentence made of its verdicts, and the themes that its tests belong to."""
+"""Summarise what an experiment found: one sentence based on its verdicts, and the themes its tests belong to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from halobench.results.names import THEMES, VERDICTS
 
 Rows = Iterable[Mapping[Any, Any]]
 
-# Whose verdicts the sentence compares, and how it words them. The others count if neither of these was tested.
+# The calibrations whose verdicts the sentence compares, and their wording. If neither was tested, the others count.
 COMPARED = {
     "released": "with the temperature that the paper's code fits",
     "exact": "with the optimal temperature",
@@ -26,7 +26,7 @@ PLURAL = {name: verdict.label for name, verdict in VERDICTS.items()} | {"holds":
 
 
 def theme_of(statistic: str) -> str:
-    """Return the theme of a test, a key of `THEMES`, by its statistic in one line.
+    """Return a test's theme (a key of `THEMES`) from its one-line statistic.
 
     Examples
     --------
@@ -43,14 +43,14 @@ def theme_of(statistic: str) -> str:
 
 
 def by_theme(rows: Rows) -> dict[str, list[Mapping[Any, Any]]]:
-    """Return the tests over all cells (scope ``all``) by theme, in the order of `THEMES`; none for a theme without."""
+    """Return the tests over all cells (scope ``all``) by theme, in the order of `THEMES`, without empty themes."""
     whole = [row for row in rows if row["scope"] == "all"]
     themes = {theme: [row for row in whole if theme_of(str(row["statistic"])) == theme] for theme in THEMES}
     return {theme: tests for theme, tests in themes.items() if tests}
 
 
 def counted(rows: Rows) -> str:
-    """Return in words how many tests over all cells have which verdict, e.g. ``29 hold, 7 do not hold``."""
+    """Return in words how many tests over all cells have each verdict, e.g. ``29 hold, 7 do not hold``."""
     counts = Counter(row["verdict"] for row in rows if row["scope"] == "all")
     words = {name: PLURAL[name] if counts[name] != 1 else VERDICTS[name].label for name in VERDICTS}
     return ", ".join(f"{counts[name]} {words[name]}" for name in VERDICTS if counts[name])
@@ -65,15 +65,15 @@ def theme_lines(rows: Rows) -> list[str]:
 
 
 def finding(rows: Rows) -> str:
-    """Return what came out in a sentence, without naming single tests, and in another if further repair was tested.
+    """Return the outcome in a sentence, without naming single tests, and add another if further repair was tested.
 
-    It is empty if there are no tests. Checks, which are no claims of the paper (their place begins with ``a check``),
-    don't count in the first sentence.
+    The text is empty if there are no tests. Checks, which aren't claims of the paper (their place begins with
+    ``a check``), don't count in the first sentence.
 
     Parameters
     ----------
     rows : iterable of mapping
-        Rows of the table ``claims``: scope, fit, statement and verdict of each.
+        Rows of the table ``claims``, each with its scope, fit, statement and verdict.
     """
     rows = list(rows)
     whole = [row for row in rows if row["scope"] == "all" and "[a check" not in str(row["statement"])]
@@ -113,7 +113,7 @@ def _outcome(counts: Mapping[str, int], of_what: str) -> str:
 
 
 def read_claims(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a table of claims as CSV; none if there is no such table."""
+    """Return the rows of a CSV table of claims; none if there is no such table."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

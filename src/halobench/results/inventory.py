@@ -1,4 +1,4 @@
-"""The inventory of results: the cells of an experiment that are finished, and what is missing of the others."""
+"""The inventory of results: an experiment's finished cells, and what is missing from the others."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Inventory:
     ----------
     experiment : str
     cells : tuple of Cell
-        Those that are complete and current.
+        The cells that are complete and current.
     references : tuple of (data set, seed)
-        The calibrator-free predictors that are.
+        The calibrator-free predictors that are complete and current.
     size : int
         How many cells the experiment has.
     missing : tuple of mapping
-        A row for each cell and reference that is missing: its names, the stage, and why.
+        A row for each cell and reference that is missing: its names, the stage and the reason.
     probed : frozenset of Cell
         The cells that are to be probed.
     laddered : frozenset of Cell
@@ -53,7 +53,7 @@ class Inventory:
 
     @property
     def note(self) -> str:
-        """In words, for the corner of a figure; empty if nothing is missing."""
+        """What is missing, in words, for the corner of a figure; empty if nothing is."""
         return f"partial: {len(self.cells)} of {self.size} cells" if self.missing else ""
 
 
@@ -76,7 +76,7 @@ def take_inventory(config: Config, experiment: str, results: Path) -> Inventory:
 
 
 def _first_missing(jobs: Iterable[Job], results: Path) -> dict[str, str] | None:
-    """Return the first job whose result isn't there as it is now asked for, and why; None if all are."""
+    """Return the first job whose result is missing or out of date, and why; None if all are current."""
     for job in jobs:
         if why := _reason(job, results):
             return {"stage": job.stage, "why": why}
@@ -84,7 +84,7 @@ def _first_missing(jobs: Iterable[Job], results: Path) -> dict[str, str] | None:
 
 
 def _reason(job: Job, results: Path) -> str:
-    """Return why the result of a job isn't there as it is now asked for; empty if it is."""
+    """Return why a job's result is missing or out of date; empty if it is current."""
     path = results / job.record
     if not path.exists():
         log = results / job.log
@@ -109,12 +109,12 @@ def _reason(job: Job, results: Path) -> str:
 
 
 def _is_harmed(path: Path, digest: str) -> bool:
-    """Return whether aggregation would refuse a file; it reads no weights and no logits."""
+    """Return whether aggregation would refuse a file; weights and logits aren't read."""
     return path.suffix != ".safetensors" and checksum(path) != digest
 
 
 def list_inventory(inventory: Inventory, results: Path) -> dict[str, Any]:
-    """Return what is there and what is missing as plain data; it changes as the records do, by their checksums."""
+    """Return what is present and missing as plain data, with a digest of the records so that it changes with them."""
     optional = inventory.probed, inventory.laddered
     cells = list_cells(inventory.experiment, inventory.cells, inventory.references, *optional)
     records = {cell.path: stage_records(*(cell in chosen for chosen in optional)) for cell in inventory.cells}

@@ -14,12 +14,12 @@ from halobench.storage.records import check_seal, read_record
 
 
 def list_files(listed: Mapping[str, Any], results: Path) -> dict[str, Any]:
-    """Return the manifest of a list of cells and references: the list, with the checksums of their files.
+    """Return the manifest for a list of cells and references: the list with the checksums of their files.
 
     Parameters
     ----------
     listed : mapping
-        As `halobench.experiment.jobs.list_cells` gives it.
+        As returned by `halobench.experiment.jobs.list_cells`.
     results : Path
         The results folder, whose records are read.
     """
@@ -40,12 +40,12 @@ def list_files(listed: Mapping[str, Any], results: Path) -> dict[str, Any]:
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:
-    """Read a manifest, as `halobench.results.manifest.list_files` gives it.
+    """Read a manifest, as returned by `halobench.results.manifest.list_files`.
 
     Raises
     ------
     SpecError
-        If the file is missing or is none, or was edited.
+        If the file is missing, isn't a manifest or was edited.
     """
     manifest = files.read_json(path, ("cells", "references"))
     with files.reading(path, "lists of cells and references, each with its names, path and checksums"):

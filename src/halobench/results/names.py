@@ -1,7 +1,7 @@
-"""Name everything that figures, pages, tables and commands show: one table of each kind of thing.
+"""Name everything that figures, pages, tables and commands show: one table for each kind of thing.
 
-Files and configurations know things by their keys; people read the labels here. Each has a short label, a sentence that
-says what it is, and, if it is drawn, a colour, a marker and dashes that are its own wherever it stands.
+Files and configurations refer to things by their keys; people read the labels defined here. Each thing has a short
+label, a sentence that says what it is and, if it is drawn, its own colour, marker and dashes, the same everywhere.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Style:
-    """The colour, marker and dashes of a line. Colour and marker each identify a line without the other."""
+    """The colour, marker and dashes of a line. The colour alone identifies a line, and so does the marker."""
 
     color: str
     marker: str | tuple[int, int, int]
@@ -21,7 +21,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Name:
-    """A thing's short label, what it is in a sentence, its style if it is drawn, and the unit of its values."""
+    """A thing's short label, a sentence saying what it is, its style if it is drawn, and the unit of its values."""
 
     label: str
     sentence: str
@@ -30,11 +30,11 @@ class Name:
 
     @property
     def axis(self) -> str:
-        """The label with the unit, as axes and headings have it."""
+        """The label with the unit, as shown on axes and in headings."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
 
-# No calibration has the colour of a loss, so that a line is never taken for one.
+# No calibration has the colour of a loss, so a calibration's line is never mistaken for a loss's.
 CALIBRATIONS = {
     "none": Name("uncalibrated", "the model's own confidence, without calibration", Style("#111111", "o")),
     "released": Name(
@@ -87,8 +87,8 @@ CALIBRATIONS = {
 }
 
 _MIXUP = "trains on convex combinations of {} samples and their labels"
-# In the order of legends. Okabe and Ito's palette without its yellow, too pale for lines on white; then darker tones.
-# Marks are drawn without edges, so each needs a face: no "x" or "+".
+# In legend order. Okabe and Ito's palette without its yellow, which is too pale for lines on white, then darker tones.
+# Markers are drawn without edges, so each needs a face: no "x" or "+".
 LOSSES = {
     "cross_entropy": Name("Cross-entropy", "empirical risk minimisation (ERM)", Style("#D55E00", "o")),
     "label_smoothing": Name(
@@ -111,7 +111,7 @@ LOSSES = {
     "cutmix": Name(
         "CutMix", "trains on images with a patch of another image pasted in", Style("#662B0A", "X", (0, (5, 1, 1, 1)))
     ),
-    # No loss: models whose weights come from elsewhere, or that have none. Counts of losses leave it out.
+    # Not a loss: models whose weights come from elsewhere, or that have none. Counts of losses leave it out.
     "untrained": Name("not trained here", "not trained in this project", Style("#444444", "d", (0, (1, 1)))),
 }
 NO_LOSS = "untrained"
@@ -150,7 +150,7 @@ METRICS = {
     ),
 }
 
-# The parts of the NLL by what could repair them, as `halobench.repair_ladder` has them; they stand on each other.
+# The parts of the NLL by what could repair them, as in `halobench.repair_ladder`; they are stacked when drawn.
 REPAIRS = {
     "noise": Name(
         "nothing: noise", "the entropy of the posterior, which no classifier can get below", Style("#C4C4C4", "s")
@@ -171,7 +171,7 @@ VERDICTS = {
     "not_tested": Name("not tested", "the grid is missing what the test needs", Style("#6B6B6B", "–")),
 }
 
-# Distributions that differ in the number of classes alone.
+# Distributions that differ only in the number of classes.
 FAMILIES = {
     "overlap": "Balls in pairs",
     "overlap-m4": "Balls in fours",
@@ -189,8 +189,9 @@ THEMES = {
     "repair": Name("Repair after training", "Does a map that knows which classes overlap repair more than TS?"),
 }
 
-# Labels of the tests in workflow/claims.yaml, by a pattern of their names without the calibration. Its groups, names of
-# losses, probes and families, fill the places. Tests that match none are labelled by their names.
+# Labels of the tests in workflow/claims.yaml, by a pattern that matches their names without the calibration. The
+# pattern's groups (names of losses, probes and families) fill in the placeholders. Tests that match no pattern are
+# labelled with their names.
 CLAIMS = {
     "halo_at_training_points": "Cross-entropy near-certain half-way to another label",
     "halo_larger_at_training_points": "Cross-entropy more confident around training than held-out points",
@@ -229,13 +230,13 @@ CLAIMS = {
     r"(mixup\d+)_closer_than_ts_interpolating_or_not": "{0} closer to the posterior, interpolating or not (KL)",
 }
 
-# What scores are judged by.
+# What scores are measured against.
 LABELS = {
     "noisy": "the known posterior, in expectation",
     "clean": "labels before noise",
     "drawn": "labels as drawn",
 }
 
-# What the numbers in brackets are, wherever they stand: the two kinds don't answer the same question.
+# What numbers in brackets mean, wherever they appear; the two kinds don't answer the same question.
 OVER_SEEDS = "95% t interval over seeds"
 OVER_SAMPLES = "95% bootstrap interval over test samples"

@@ -1,4 +1,4 @@
-"""Tables of how results came about: the jobs of an experiment by their records, and the fits of its calibrators."""
+"""Tables of how results were produced: an experiment's jobs, from their records, and its calibrators' fits."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from halobench.storage.columns import FIT_COLUMNS, JOB_COLUMNS, KEYS
 from halobench.storage.layout import STAGES
 from halobench.storage.records import read_record
 
-# The keys of a record that a row of `jobs` takes as they are, and those that it holds as JSON.
+# The record keys that a row of `jobs` copies as they are, and those that it stores as JSON.
 FACTS = ("seed", "device", "seconds", "peak_memory_mib", "started", "finished", "commit")
 AS_JSON = ("spec", "hardware", "versions")
 RECORD_KEYS = ("stage", *FACTS, *AS_JSON)
 
 
 def job_row(key: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of `jobs` of a record, read with `RECORD_KEYS`, of the job that has the key `key` in its stage."""
+    """Return the row of `jobs` for a record, read with `RECORD_KEYS`, of the job whose key in its stage is `key`."""
     row = {"stage": record["stage"], "key": key} | {name: record[name] for name in FACTS}
     row |= {"seed": -1 if record["seed"] is None else record["seed"], "commit": record["commit"] or ""}
     return row | {name: to_json(record[name]) for name in AS_JSON}
 
 
 def source_rows(results: Path, jobs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of the sources that trainings among the rows `jobs` used; those put there by hand have none."""
+    """Return the rows of the sources used by the trainings in `jobs`; sources put in place by hand have none."""
     specs = (json.loads(job["spec"]) for job in jobs if job["stage"] == "train")
     stage, rows = STAGES["source"], []
     for source in sorted({spec["dataset"]["source"] for spec in specs}):
@@ -44,26 +44,26 @@ def jobs_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row per job: stage, its key there, seed (-1 for none), device, seconds, peak_memory_mib, started and finished
-        (UTC), commit (empty outside git), and spec, hardware and versions as JSON.
+        One row per job: stage, its key in that stage, seed (-1 for none), device, seconds, peak_memory_mib, started and
+        finished (UTC), commit (empty outside git), and spec, hardware and versions as JSON.
     """
     return pd.DataFrame(list(rows), columns=list(JOB_COLUMNS))
 
 
 def temperature(fit: Mapping[str, Any]) -> float:
-    """Return T of a fit as JSON holds it: infinite if the optimum is at beta = 0, NaN if there is none."""
+    """Return T from a fit in its JSON form: infinite if the optimum is at beta = 0, NaN if there is no optimum."""
     if fit["T"] is not None:
         return float(fit["T"])
     return math.inf if fit["beta"] == 0 else math.nan
 
 
 def fit_rows(names: Mapping[str, Any], fits: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of `fits` of a cell, by its names and the fits of its ``calibration.json``."""
+    """Return a cell's rows of `fits`, from its names and the fits in its ``calibration.json``."""
     kept = [column for column in FIT_COLUMNS if column not in (*KEYS, "T")]
     return [dict(names) | {column: fit[column] for column in kept} | {"T": temperature(fit)} for fit in fits]
 
 
 def fits_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the fits of all cells: T, 1/T (beta), the NLL and its gradient there, and if it converged."""
+    """Return the fits of all cells: T, 1/T (beta), the NLL and its gradient there, and whether it converged."""
     table = pd.DataFrame(list(rows), columns=list(FIT_COLUMNS))
     return table.astype(dict.fromkeys(("T", "beta", "nll", "gradient"), float))

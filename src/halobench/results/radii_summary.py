@@ -12,32 +12,32 @@ import pandas as pd
 from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 from halobench.storage.tables_io import join_tables, parse_parquet
 
-GROUPED = ("points", "probe", "quantity", "calibrator")  # rows that share these are a group
+GROUPED = ("points", "probe", "quantity", "calibrator")  # rows that share these form a group
 RADII_COLUMNS = (*GROUPED, "threshold", "radius", "censored", "other_distance", "line_length")
 SCALES = {"radius": None, "relative": "other_distance", "fraction": "line_length"}  # what radii are divided by
 QUARTILES = {"q25": 0.25, "median": 0.5, "q75": 0.75}
 
-Codes = tuple[np.ndarray, np.ndarray]  # (n,) numbers of names, -1 for none; (m,) the names, sorted
+Codes = tuple[np.ndarray, np.ndarray]  # (n,) indices of names, -1 for none; (m,) the names, sorted
 
 
 def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
-    """Return quartiles of the radii of a cell, over the rays of each group.
+    """Return quartiles of a cell's radii over the rays of each group.
 
-    A censored radius is at least the length of its walk. It is counted as larger than all others when quartiles are
-    taken, and a quartile that falls on censored ones is given as the least of their lengths, a lower bound.
+    A censored radius is at least the length of its walk. It counts as larger than all others when quartiles are taken,
+    and a quartile that falls on censored radii is reported as the smallest of their lengths, a lower bound.
 
     Parameters
     ----------
     radii : DataFrame
-        A row per ray, quantity and calibrator, with the columns `RADII_COLUMNS`.
+        One row per ray, quantity and calibrator, with the columns `RADII_COLUMNS`.
 
     Returns
     -------
     DataFrame
-        A row per group, sorted: `GROUPED`, threshold, n (rays), censored (their share, in [0, 1]), and the quartiles of
-        radii in normalised inputs (``radius_*``), as a multiple of the distance to the nearest sample of another label
-        (``relative_*``) and as a fraction of the ray's line (``fraction_*``); and the shares of radii that are longer
-        than multiples of the distance to the nearest sample of another label (``survival_0.1``: than 0.1 of it).
+        One row per group, sorted: `GROUPED`, threshold, n (rays), censored (their share, in [0, 1]), and the quartiles
+        of radii in normalised inputs (``radius_*``), as a multiple of the distance to the nearest sample of another
+        label (``relative_*``) and as a fraction of the ray's line (``fraction_*``); and the shares of radii longer than
+        given multiples of the distance to the nearest sample of another label (0.1 times it for ``survival_0.1``).
     """
     keys = {}
     for name in GROUPED:
@@ -47,10 +47,10 @@ def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_radii(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
-    """Return the radii of several cells, each summarised as by `summarise_radii`, and how many rows each cell has.
+    """Return the radii of several cells, each summarised as in `summarise_radii`, and how many rows each cell has.
 
-    The cell is one more key, so that many are summarised at once: 1,500 cells of 4,375 radii take 3.1 s of CPU time
-    64 at a time, and 5.1 s one at a time.
+    The cell is an extra key, so many cells are summarised at once: 1,500 cells of 4,375 radii take 3.1 s of CPU time in
+    batches of 64 and 5.1 s one at a time.
     """
     tables = [parse_parquet(path, content, RADII_COLUMNS, GROUPED) for path, content in files]
     joined = join_tables([path for path, _ in files], tables).unify_dictionaries()
@@ -59,7 +59,7 @@ def read_radii(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[
     for name in GROUPED:
         column = joined[name].combine_chunks()
         names = np.array(column.dictionary.to_pylist(), dtype=object)
-        ranks = np.append(np.argsort(np.argsort(names)), -1)  # of names in their order; -1 without a name
+        ranks = np.append(np.argsort(np.argsort(names)), -1)  # the names' ranks when sorted; -1 without a name
         keys[name] = (ranks[column.indices.fill_null(-1).to_numpy()], np.sort(names))
     columns = {name: joined[name].to_numpy() for name in RADII_COLUMNS if name not in keys}
     summary = _summarise(keys, columns)
@@ -67,7 +67,7 @@ def read_radii(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[
 
 
 def _summarise(keys: Mapping[str, Codes], columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Return a row per group of rows that share all keys, sorted, the first key outermost.
+    """Return one row per group of rows that share all keys, sorted with the first key outermost.
 
     `columns` are threshold, radius, censored, other_distance and line_length, each (n,).
     """
@@ -79,7 +79,7 @@ def _summarise(keys: Mapping[str, Codes], columns: Mapping[str, np.ndarray]) -> 
     radius = columns["radius"]
     scaled = {scale: radius / columns[unit] if unit else radius for scale, unit in SCALES.items()}
     for size in np.unique(sizes):
-        # Groups of one size are the rows of a matrix: sorting those takes a third of the time of sorting by two keys.
+        # Groups of the same size form a matrix; sorting its rows takes a third of the time of sorting by two keys.
         groups = np.flatnonzero(sizes == size)
         members = rows[starts[groups, None] + np.arange(size)]
         censored = columns["censored"][members].astype(bool)
@@ -96,16 +96,16 @@ def _summarise(keys: Mapping[str, Codes], columns: Mapping[str, np.ndarray]) -> 
 def _groups(
     keys: Mapping[str, Codes],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
-    """Group the rows that share all keys; those without a name are in no group.
+    """Group the rows that share all keys; rows without a name are in no group.
 
     Returns
     -------
     rows : int array (n,)
-        The numbers of the rows, group after group.
+        The indices of the rows, group after group.
     starts, sizes : int array (g,)
-        Where in `rows` each group begins, and how many it has.
+        Where in `rows` each group begins, and how many rows it has.
     places : tuple of int array (g,)
-        For each key, the numbers of the groups' names.
+        For each key, the indices of the groups' names.
     """
     shape = tuple(len(names) for _, names in keys.values())
     rows = np.flatnonzero(np.logical_and.reduce([codes >= 0 for codes, _ in keys.values()]))
@@ -118,7 +118,7 @@ def _groups(
 
 
 def _quartiles(values: np.ndarray, censored: np.ndarray) -> dict[str, np.ndarray]:
-    """Return `censored_quantile` of each row of values (g, n), at each of `QUARTILES`, by name."""
+    """Return `censored_quantile` for each row of values (g, n) at each of `QUARTILES`, by name."""
     size = values.shape[1]
     uncensored = size - censored.sum(axis=1)
     bound = np.where(censored, values, np.inf).min(axis=1)
@@ -133,22 +133,22 @@ def _quartiles(values: np.ndarray, censored: np.ndarray) -> dict[str, np.ndarray
 
 
 def survival(values: np.ndarray, censored: np.ndarray) -> np.ndarray:
-    """Return the shares of right-censored values that exceed each of `SURVIVAL`, by the estimator of Kaplan and Meier.
+    """Return the shares of right-censored values that exceed each of `SURVIVAL`, using the Kaplan-Meier estimator.
 
     Parameters
     ----------
     values : array (g, n)
-        A group a row.
+        One group per row.
     censored : bool array (g, n)
         Which values are only lower bounds.
 
     Returns
     -------
     float64 array (g, len(SURVIVAL))
-        NaN beyond a group's largest value if that is censored, where nothing is known, and where a value is NaN.
+        NaN beyond a group's largest value if it is censored, since nothing is known there, and where a value is NaN.
     """
     size = values.shape[1]
-    order = np.lexsort((censored, values), axis=1)  # of equal values, the censored ones are the larger
+    order = np.lexsort((censored, values), axis=1)  # among equal values, censored ones count as larger
     values, ends = np.take_along_axis(values, order, axis=1), ~np.take_along_axis(censored, order, axis=1)
     curve = np.cumprod(1 - ends / (size - np.arange(size)), axis=1)
     curve = np.concatenate([np.ones((len(values), 1)), curve], axis=1)

@@ -16,7 +16,7 @@ def t_interval(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> tu
     Parameters
     ----------
     values : array-like of float, shape (n,)
-        One value per seed; NaN are left out.
+        One value per seed; NaNs are left out.
     level : float
         Coverage, in (0, 1).
 
@@ -24,7 +24,7 @@ def t_interval(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> tu
     -------
     mean, low, high : float
         `low` and `high` are NaN for fewer than two values, since one seed has no spread, and for an infinite mean. All
-        are NaN without a value.
+        three are NaN if there are no values.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def t_interval(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> tu
 
 
 def t_intervals(values: np.ndarray, level: float = LEVEL) -> np.ndarray:
-    """Return `t_interval` of each row.
+    """Return `t_interval` for each row.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Open a trained cell again, in a notebook or a script: its model, its data, its logits and what was asked for."""
+"""Reopen a trained cell in a notebook or a script: its model, data, logits and spec."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ class TrainedCell:
     Attributes
     ----------
     model : nn.Module
-        In eval mode, on the CPU: normalised images (n, C, H, W), such as ``data.inputs("test")``, to logits (n, k).
+        In eval mode, on the CPU; it maps normalised images (n, C, H, W), such as ``data.inputs("test")``, to logits
+        (n, k).
     data : Data
         Its splits: ``data.splits["train"].labels`` are the labels that it was trained on.
     logits : mapping of name to array
-        Of logits.safetensors: ``{split}.logits`` (n, k), ``{split}.labels``, ``{split}.clean`` and what gives the
-        posterior; `halobench.calibrate` takes them as they are.
+        The contents of logits.safetensors: ``{split}.logits`` (n, k), ``{split}.labels``, ``{split}.clean`` and what
+        determines the posterior; `halobench.calibrate` accepts them as they are.
     spec : mapping
-        What was asked for: dataset, model, loss and train, without values that are at their defaults.
+        The requested dataset, model, loss and train, without values that are at their defaults.
     seed : int
     recipe : TrainSpec
         How it was trained and is evaluated.
@@ -55,14 +56,14 @@ def open_cell(folder: Path | str, source: Path | str | None = None) -> TrainedCe
     Parameters
     ----------
     folder : path
-        Of the cell: ``results/runs/DATASET/MODEL/LOSS/seedN``.
+        The cell's folder, ``results/runs/DATASET/MODEL/LOSS/seedN``.
     source : path, optional
-        Of its source; by default the one of the same results folder.
+        Its source's folder; by default, the one in the same results folder.
 
     Raises
     ------
     SpecError
-        If there is no trained cell, or a file of it or of its source is missing, or isn't as it was written.
+        If there is no trained cell, or a file of the cell or of its source is missing or differs from what was written.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """What a run on SLURM does before its first job and after its last, and what it passes on to its jobs.
 
-Jobs run under Snakemakes of their own, which read the workflow again, on another machine and perhaps days later. They
-are to compute what was asked when the run was started, so that configuration and code are noted in a file, whose path
-their environment holds.
+Each job runs under its own Snakemake, which reads the workflow again, on another machine and perhaps days later. It
+must compute what was requested when the run was started, so the configuration and code are noted in a file whose path
+is in the job's environment.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from halobench.runner.run import STATE, SUBMITTED, name, other_runs
 from halobench.runner.slurm import checks, executor_patch, queue
 from halobench.storage import files
 
-NOTED = "HALOBENCH_STARTED"  # the file that says what a run was started with
+NOTED = "HALOBENCH_STARTED"  # holds the path of the file that records what a run was started with
 LOGS = Path(".snakemake/slurm_logs")  # where the executor plugin puts logs by default
 
 
 def start(workflow: Any, config: Mapping[str, Any]) -> None:
-    """Check, before any job, that no jobs of a dead run are left and that the cluster takes those of this one.
+    """Check, before any job runs, that no jobs of a dead run are left and that the cluster accepts this run's jobs.
 
     Parameters
     ----------
     workflow : snakemake.workflow.Workflow
-        As it is when it starts to run jobs.
+        The workflow in its state when it starts to run jobs.
     config : mapping
         The merged configuration.
 
     Raises
     ------
     ConfigError
-        With what stands against it.
+        With the problems found.
     SlurmError
         If SLURM doesn't answer.
     """
@@ -55,7 +55,8 @@ def start(workflow: Any, config: Mapping[str, Any]) -> None:
     if wrong := sorted(set(str(Path.cwd())) & set('$`"\\')):
         what = f"a path without {' '.join(wrong)}, which shells on the way to a node would read otherwise"
         raise ConfigError([f"working directory = {Path.cwd()}: expected {what}"])
-    # Snakemake would let jobs end that run or wait, however long: a batch job that runs it would be killed before.
+    # Snakemake would let running and pending jobs finish, however long they take; a batch job that runs Snakemake
+    # would be killed before that.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     executor_patch.improve(workflow.scheduler._executor, workflow.executor_settings.init_seconds_before_status_checks)
     submitted = (job for job in workflow.dag.needrun_jobs() if not job.is_local and not job.is_norun)
@@ -73,13 +74,13 @@ def start(workflow: Any, config: Mapping[str, Any]) -> None:
 
 
 def end(workflow: Any) -> None:
-    """Forget a run that ended in good order: its jobs have all ended, or were cancelled."""
+    """Forget a run that ended normally, whose jobs have all ended or been cancelled."""
     if _on_slurm(workflow):
         queue.forget(SUBMITTED, _run(workflow))
 
 
 def note_start(config: Mapping[str, Any]) -> Path:
-    """Write what a run was started with: its configuration, and the maps of all code that it has asked for."""
+    """Write down what a run was started with: its configuration, and the maps of all code that it has requested."""
     content = {"config": json.loads(json.dumps(config)), "code": code_version.maps_in_use()}
     path = STATE / "started" / f"{hashlib.sha256(to_json(content).encode()).hexdigest()[:16]}.json"
     if not path.exists():
@@ -88,10 +89,10 @@ def note_start(config: Mapping[str, Any]) -> Path:
 
 
 def started_with() -> dict[str, Any] | None:
-    """In a job's Snakemake: the configuration that its run was started with, whose code map then counts as well.
+    """Return, in a job's Snakemake, the configuration that its run was started with, and adopt the run's code map.
 
-    None where the run noted none. From here on the process also survives the signal that warns of a time limit, which
-    is meant for the stage below it.
+    Returns None if the run noted none. From then on, the process also survives the signal that warns of a time limit,
+    which is meant for the stage below it.
     """
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     path = os.environ.get(NOTED)
@@ -103,12 +104,12 @@ def started_with() -> dict[str, Any] | None:
 
 
 def logs(workflow: Any) -> Path | None:
-    """Where the logs of a run's SLURM jobs lie."""
+    """Return the folder of a run's SLURM logs."""
     return Path(workflow.executor_settings.logdir or LOGS) if _on_slurm(workflow) else None
 
 
 def is_local(workflow: Any) -> bool:
-    """Whether jobs run on this machine, as children of Snakemake's process."""
+    """Return whether jobs run on this machine, as children of Snakemake's process."""
     return getattr(workflow.executor_plugin, "name", None) == "local"
 
 
@@ -117,5 +118,5 @@ def _on_slurm(workflow: Any) -> bool:
 
 
 def _run(workflow: Any) -> str:
-    """Return the name that all jobs of a run have in the queue."""
+    """Return the name that all of a run's jobs have in the queue."""
     return workflow.scheduler._executor.run_uuid

@@ -1,4 +1,4 @@
-"""Whether the disk has room for what a configuration will write."""
+"""Check whether the disk has room for what a configuration will write."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from halobench.core.formatting import size
 from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
 
-CELL = 2**18  # bytes of a cell's tables, records and logs, as measured on the demo
+CELL = 2**18  # bytes taken by a cell's tables, records and logs, as measured on the demo
 RESUME = 3  # a resume point holds weights and two moments
 
 
 def needed(config: Config, report: Mapping[str, Any], results: Path) -> int:
-    """Return the bytes that cells and sources still to be computed will take, with the largest model's resume point.
+    """Return the bytes needed by cells and sources still to be computed and the largest model's resume point.
 
     Parameters
     ----------
     report : mapping
-        As `halobench.experiment.validation.ensure` gives it.
+        As returned by `halobench.experiment.validation.ensure`.
     results : Path
-        What lies there already isn't counted.
+        The results folder; anything already in it isn't counted.
     """
     cells = {cell for experiment in config.run for cell in config.cells(experiment)}
     total, largest = 0, 0
@@ -35,7 +35,7 @@ def needed(config: Config, report: Mapping[str, Any], results: Path) -> int:
         classes = report["sources"][dataset.source]["classes"]
         points = dataset.train + dataset.val + dataset.test
         total += weights + CELL + points * (4 * classes + 16)  # logits are float32; two int64 labels each
-        if config.sampler(cell.dataset):  # the posterior of up to 1.5 k regions, and each point's region
+        if config.sampler(cell.dataset):  # the posteriors of up to 1.5 k regions, and each point's region
             total += 12 * classes**2 + 8 * points
         largest = max(largest, weights)
     for name, source in report["sources"].items():
@@ -44,7 +44,7 @@ def needed(config: Config, report: Mapping[str, Any], results: Path) -> int:
 
 
 def require_room(config: Config, report: Mapping[str, Any], results: Path) -> None:
-    """Check that what `needed` counts fits where `results` lies; ConfigError if not."""
+    """Raise ConfigError unless the disk that holds `results` has room for the bytes that `needed` returns."""
     wanted, free = needed(config, report, results), _free(results)
     if wanted > free:
         what = f"{results} = {size(free)} free: expected at least {size(wanted)}, which the cells still to be"
@@ -52,11 +52,11 @@ def require_room(config: Config, report: Mapping[str, Any], results: Path) -> No
 
 
 def full_disk_line(results: Path, least: int = 2**20) -> str:
-    """Return a line on a disk with less than `least` bytes left, which logs may not hold; empty if there is room."""
+    """Return a line if fewer than `least` bytes are free, since logs may have no room for it; empty otherwise."""
     free = _free(results)
     return f"{results}: No space left on device ({size(free)} free): make room first." if free < least else ""
 
 
 def _free(folder: Path) -> int:
-    """Return the bytes that are free at a folder, or at the nearest around it that exists."""
+    """Return the free bytes at a folder, or at its nearest parent that exists."""
     return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free

@@ -1,6 +1,6 @@
-"""A dry run of Snakemake: its jobs with their reasons.
+"""Read the jobs of a Snakemake dry run, with their reasons.
 
-Jobs come from the events that our logger plug-in, `snakemake_logger_plugin_halobench`, keeps.
+Jobs are taken from the events that our logger plug-in, `snakemake_logger_plugin_halobench`, records.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from halobench.storage.requests import FOLDER
 
-# Snakemake's reasons for a job, which its logger interface has as text alone; see snakemake.jobs.Reason.
+# Snakemake's reasons for a job, which its logger interface only provides as text; see snakemake.jobs.Reason.
 FORCED = "Forced execution"
 MISSING = "Missing output files"
 INCOMPLETE = "Incomplete output files"
@@ -31,16 +31,16 @@ CODE = "Code has changed since last execution"
 PARAMS = "Params have changed since last execution"
 SOFTWARE = "Software environment definition has changed since last execution"
 
-BUILT_IN = {"local", "dryrun", "touch"}  # executors that Snakemake has
-SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")  # that Snakemake looks for
-EACH = ("figure", "table")  # what has a rule for each, named after it: figure_summary
+BUILT_IN = {"local", "dryrun", "touch"}  # Snakemake's own executors
+SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")  # where Snakemake looks
+EACH = ("figure", "table")  # every one of these has its own rule, named after it, such as figure_summary
 
 
 @dataclass(frozen=True)
 class PlannedJob:
     """One job of a run or dry run, with Snakemake's own reason.
 
-    A dry run doesn't say whether a job would run in the main process of a run on a cluster, or on a node.
+    On a cluster, a dry run doesn't show whether a job would run in the main process or on a node.
     """
 
     rule: str
@@ -55,8 +55,8 @@ class PlannedJob:
     def kind(self) -> str:
         """Its stage.
 
-        The name of its request says it: each figure and each table for print has a rule of its own, and a workflow that
-        uses this one as a module may rename all.
+        It is taken from the name of its request, because each figure and each table for print has its own rule, and a
+        workflow that uses this one as a module may rename all rules.
         """
         if request := request_of(self):
             return Path(request).name.partition("-")[0]
@@ -65,7 +65,7 @@ class PlannedJob:
 
     @property
     def label(self) -> str:
-        """Its cell, or whatever its wildcards say: ``clean/cnn/mixup2/seed0``."""
+        """Its cell, such as ``clean/cnn/mixup2/seed0``, or whatever its wildcards hold."""
         named = {key: value.rstrip("/") for key, value in self.wildcards.items() if value}
         parts = [f"seed{value}" if key == "seed" else value for key, value in named.items()]
         return "/".join([*parts, self.rule.partition(f"{self.kind}_")[2]] if self.kind in EACH else parts)
@@ -77,34 +77,34 @@ class PlannedJob:
 
 
 def results_of(jobs: Iterable[PlannedJob]) -> str:
-    """Return the results folder of jobs, relative to the working directory."""
+    """Return the jobs' results folder, relative to the working directory."""
     requests = filter(None, map(request_of, jobs))
     return next((str(Path(request).parents[1]) for request in requests), "results")
 
 
 def request_of(job: PlannedJob) -> str:
-    """Return the path of a job's request; empty if it has none."""
+    """Return the path of a job's request (empty if it has none)."""
     return next((path for path in job.inputs if f"/{FOLDER}/" in path), "")
 
 
 @dataclass(frozen=True)
 class Events:
-    """What Snakemake said of its jobs.
+    """What Snakemake reported about its jobs.
 
     Attributes
     ----------
     jobs : tuple of PlannedJob
-        Without the targets that only gather files.
+        The jobs, without targets that only gather files.
     gathered : tuple of str
         The files that those targets gather.
     stats : mapping
-        The number of jobs of each rule, targets included; empty if there is nothing to do.
+        The number of jobs per rule, including targets; empty if there is nothing to do.
     folder : Path
-        The working directory: ``--directory`` may lead elsewhere.
+        The working directory, which ``--directory`` may change.
     code : int
         Snakemake's exit code.
     errors : str
-        Its errors and warnings.
+        Snakemake's errors and warnings.
     """
 
     jobs: tuple[PlannedJob, ...] = ()
@@ -116,14 +116,14 @@ class Events:
 
     @property
     def silenced(self) -> bool:
-        """Whether there are jobs that Snakemake didn't name."""
+        """Whether there are jobs that Snakemake didn't list."""
         return bool(self.stats) and not self.jobs
 
 
 def refuse(events: Events, silence: str) -> int:
-    """Print why a dry run says nothing of its jobs; return the exit code. `silence` is said if Snakemake named none.
+    """Print why a dry run shows no jobs (`silence` if Snakemake listed none of them); return the exit code.
 
-    It is 0, and nothing is printed, if the dry run is one to report on.
+    If the dry run can be reported on, the exit code is 0 and nothing is printed.
     """
     if events.code:
         print(events.errors, file=sys.stderr)
@@ -135,7 +135,7 @@ def refuse(events: Events, silence: str) -> int:
 
 
 def read_events(lines: Iterable[str], code: int = 0, errors: str = "") -> Events:
-    """Read the lines of JSON that the logger plug-in keeps."""
+    """Read the lines of JSON that the logger plug-in writes."""
     jobs, gathered, stats, folder = [], [], {}, Path()
     for event in map(json.loads, lines):
         if event["event"] == "workflow_started":
@@ -153,18 +153,18 @@ def read_events(lines: Iterable[str], code: int = 0, errors: str = "") -> Events
 
 
 def parse_reason(text: str) -> dict[str, list[str]]:
-    """Return Snakemake's reasons for a job, each with the files that it names."""
+    """Return Snakemake's reasons for a job, each with the files that it mentions."""
     parts = (part.partition(": ") for part in text.split("; "))
     return {reason: files.split(", ") if files else [] for reason, _, files in parts}
 
 
 def check_profile(arguments: Sequence[str]) -> None:
-    """Check the workflow profile that Snakemake's arguments name.
+    """Check the workflow profile that Snakemake's arguments specify.
 
     Raises
     ------
     FileNotFoundError
-        If it isn't there, which Snakemake passes over, or if the plug-in of its executor isn't installed.
+        If it doesn't exist, which Snakemake ignores, or if its executor's plug-in isn't installed.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--workflow-profile", default="none")
@@ -183,10 +183,10 @@ def check_profile(arguments: Sequence[str]) -> None:
 
 
 def check_snakefile(arguments: Sequence[str]) -> None:
-    """Raise FileNotFoundError unless Snakemake finds a workflow where it is started, or by its arguments."""
+    """Raise FileNotFoundError unless Snakemake finds a workflow in its starting folder or through its arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--snakefile", "-s")
-    parser.add_argument("--profile")  # which may name one
+    parser.add_argument("--profile")  # which may specify one
     parser.add_argument("--help", "-h", "--version", "-v", action="store_true", dest="about")
     options = vars(parser.parse_known_args(arguments)[0])
     if not any(options.values()) and not any(map(os.path.exists, SNAKEFILES)):
@@ -195,12 +195,12 @@ def check_snakefile(arguments: Sequence[str]) -> None:
 
 
 def check_configfiles(arguments: Sequence[str]) -> None:
-    """Check that the configuration files that Snakemake's arguments name can be read, before it trips over one.
+    """Check that the configuration files in Snakemake's arguments can be read, before it fails on one.
 
     Raises
     ------
     OSError
-        With a line that names the file, and the line in it.
+        With a message that includes the file and the line number.
     """
     from halobench.experiment.config_file import check_file
     from halobench.experiment.config_loader import ConfigError
@@ -215,9 +215,9 @@ def check_configfiles(arguments: Sequence[str]) -> None:
 
 
 def gather(arguments: Sequence[str], **options: Any) -> Events:
-    """Run Snakemake with these arguments, and return what it said of its jobs.
+    """Run Snakemake with these arguments, and return what it reported about its jobs.
 
-    `options` are those of `subprocess.run`.
+    `options` are passed to `subprocess.run`.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "events.jsonl"
@@ -225,21 +225,21 @@ def gather(arguments: Sequence[str], **options: Any) -> Events:
         command = [sys.executable, "-m", "snakemake", *logger, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    # Of arguments that it doesn't know it says so below a page of all others, by the name of a file.
+    # Its error about unknown arguments comes after a page that lists all others, and starts with the name of a file.
     said = re.sub(r"(?s)\Ausage: .*^\S+: error:", "snakemake: error:", done.stderr.strip(), flags=re.M)
     return read_events(lines, done.returncode, said)
 
 
 def dry_run(arguments: Sequence[str]) -> Events:
-    """Return what Snakemake would do if it was given these arguments.
+    """Return what Snakemake would do if run with these arguments.
 
     Raises
     ------
     OSError
-        By `check_snakefile`, `check_profile` and `check_configfiles`.
+        Raised by `check_snakefile`, `check_profile` and `check_configfiles`.
     """
     check_snakefile(arguments)
     check_profile(arguments)
     check_configfiles(arguments)
-    # A profile may ask for silence; the arguments come last, so that the user's word counts otherwise.
+    # A profile may ask for silence; otherwise the user's arguments prevail because they come last.
     return gather(["--quiet", "progress", "--dry-run", *arguments])

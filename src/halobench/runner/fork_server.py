@@ -1,8 +1,8 @@
 """A process that has imported what stages need, and forks itself for each job of a run on this machine (Linux).
 
-Importing torch and pandas takes seconds, more than many a cell trains. The `halobench` of a job sends the server its
-arguments, environment and open files, passes on its signals, and exits as its fork does. When it or the run's main
-process is killed, so is the fork. A job runs by itself if a fork could differ in more than its speed.
+Importing torch and pandas takes seconds, longer than many cells train. A job's `halobench` process sends the server
+its arguments, environment and open files, passes on its signals, and exits as its fork does. When that process or the
+run's main process is killed, so is the fork. A job runs without a fork if one might change more than its speed.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PLACE = "HALOBENCH_WARM"  # the server's address; empty if there is to be no server
+PLACE = "HALOBENCH_WARM"  # the server's address; empty for no server
 PROGRAM = """import os, sys; sys.path = [folder or sys.prefix for folder in sys.path]  # not from where this runs
 from halobench.cli.main import main; from halobench.runner.fork_server import serve
 serve(); code = main(); sys.stdout.flush(); sys.stderr.flush(); os._exit(code)  # a teardown takes half a second"""
-# Imported by the server for the first job of such a stage, if installed. An optimiser imports torch's compiler.
+# The server imports these, if installed, for the first job that needs them. An optimiser imports torch's compiler.
 TORCH = ["halobench.pipeline.train", "halobench.training.cell", "halobench.probing.probe", "torch._dynamo", "timm"]
 TABLES = ["halobench.calibration.evaluate", "halobench.results.claims", "pyarrow.parquet", "pyarrow.dataset"]
 TABLES += ["sklearn.isotonic", "seaborn", "matplotlib.backends.backend_pdf"]
-# Numpy and torch read them when they load; Snakemake sets all to a rule's threads.
+# Numpy and torch read these when they load; Snakemake sets all of them to a rule's threads.
 THREADS = ["VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL", "GOTO", "NUMEXPR"))]
 VARYING = {PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR"}  # only read while a job runs
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT)
@@ -34,31 +34,31 @@ _started: list[Any] = []  # keeps the server's standard input open for as long a
 
 
 def start() -> None:
-    """Start a server that lives as long as this process, and name it in the environment. Does nothing off Linux."""
+    """Start a server that lives as long as this process, and put its address in the environment (Linux only)."""
     import subprocess
 
     if not sys.platform.startswith("linux") or PLACE in os.environ:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind("")  # to an address that the system chooses, and that is no file
-        listener.listen(128)  # from here on jobs can connect; they wait until the server is ready
-        options: dict[str, Any] = {"pass_fds": [listener.fileno()], "start_new_session": True}  # Ctrl-C comes by jobs
+        listener.bind("")  # to an address chosen by the system that isn't a file
+        listener.listen(128)  # jobs can connect from here on, and wait until the server is ready
+        options: dict[str, Any] = {"pass_fds": [listener.fileno()], "start_new_session": True}  # jobs pass on Ctrl-C
         command, one = [sys.executable, "-c", PROGRAM, str(listener.fileno())], dict.fromkeys(THREADS, "1")
         _started.append(subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | one, **options))
         os.environ[PLACE] = listener.getsockname()[1:].decode()
 
 
 def ask(arguments: list[str]) -> int | None:
-    """Let a fork do what `arguments` say; return its exit code, or None if this process has to do it."""
+    """Let a fork run `arguments`; return its exit code, or None if this process has to run them."""
     variables = {name: os.environ[name] for name in VARYING & os.environ.keys()} | {PLACE: ""}  # no forks of forks
     job = {"arguments": arguments, "folder": os.getcwd(), "path": sys.path, "vary": variables, "setting": _setting()}
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def pass_on(number: int, _: object) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it has just ended
+        with contextlib.suppress(ProcessLookupError):  # the fork has just ended
             os.kill(fork, number)
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until it is known whose they are
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until it is known which process should get them
     try:
         line.connect(f"\0{os.environ[PLACE]}")
         if not _is_ours(line):
@@ -67,32 +67,32 @@ def ask(arguments: list[str]) -> int | None:
         fork = int(line.recv(16))
         for number in FORWARDED:
             signal.signal(number, pass_on)
-    except (OSError, ValueError):  # no server, or none that does it
+    except (OSError, ValueError):  # no server, or it declined
         return None
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-    if not (reply := line.recv(16)):  # what would report was killed
+    if not (reply := line.recv(16)):  # the process that would report was killed
         pass_on(signal.SIGKILL, None)
     if (code := int(reply or -signal.SIGKILL)) < 0:
         print(f"halobench: error: ended by {signal.Signals(-code).name}", file=sys.stderr)
-    return code if code >= 0 else 128 - code  # as a shell says it
+    return code if code >= 0 else 128 - code  # as a shell reports it
 
 
 def _is_ours(line: socket.socket) -> bool:
-    """Return whether this user runs the other side: the address is open to all."""
+    """Return whether this user runs the other side, since anyone can use the address."""
     credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)  # process, user, group
     return int.from_bytes(credentials[4:8], sys.byteorder) == os.getuid()
 
 
 def _setting() -> str:
-    """Return, as text, what decides how Python, the package and libraries load: in a fork it is the server's."""
+    """Return, as text, what determines how Python, the package and libraries load; a fork has the server's."""
     variables = sorted(item for item in os.environ.items() if item[0] not in VARYING)
     files = sorted((str(path), path.lstat().st_mtime_ns) for path in Path(__file__).parents[1].rglob("*.py"))
     return repr([sys.prefix, sys.version, sys.flags, sys.path[1:], variables, files])
 
 
 def serve() -> None:
-    """Fork for each job until standard input ends; return in the forks, which have become the processes of jobs."""
+    """Fork for each job until standard input ends; return only in the forks, which have become the jobs' processes."""
     setting, listener = _setting(), socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps forks
     while 0 not in select.select([0, listener.fileno()], [], [])[0]:
@@ -113,9 +113,9 @@ def serve() -> None:
 
 
 def _load(stage: str) -> bool:
-    """Import what a stage needs; return whether a fork loses no thread by it. Arrow restarts its own in a fork."""
+    """Import what a stage needs; return whether a fork would lose no threads. Arrow restarts its own in a fork."""
     for name in TORCH if stage in ("train", "probe") else TABLES:
-        with contextlib.suppress(Exception):  # it will be the job's, which says what is wrong
+        with contextlib.suppress(Exception):  # the job will fail the same way and report it
             __import__(name)
     gc.freeze()  # forks leave these pages alone
     others = [path / "comm" for path in Path("/proc/self/task").iterdir() if path.name != str(os.getpid())]
@@ -123,7 +123,7 @@ def _load(stage: str) -> bool:
 
 
 def _become(job: dict[str, Any], files: list[int], line: socket.socket) -> None:
-    """Become the job's process, in another fork: this one reports how it ends, and kills it if job or run are gone."""
+    """Become the job's process in another fork; this one reports how it ends, and kills it if job or run is gone."""
     import tempfile
 
     from halobench.storage import provenance
@@ -146,5 +146,5 @@ def _become(job: dict[str, Any], files: list[int], line: socket.socket) -> None:
     os.chdir(job["folder"])
     os.environ |= job["vary"]
     sys.argv, sys.path[:] = ["halobench", *job["arguments"]], job["path"]
-    tempfile.tempdir = None  # may have been found out by the server's environment
+    tempfile.tempdir = None  # may have been derived from the server's environment
     provenance.begin()

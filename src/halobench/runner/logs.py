@@ -1,4 +1,4 @@
-"""Logs of jobs, each stage's own and those of SLURM around it: where they lie, what they say, and which jobs failed."""
+"""Find the logs of jobs, both the stages' own and SLURM's, report what they contain, and find which jobs failed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from halobench.storage.job_logs import DONE, SILENT, STOPPED, before_last, last_line, why_ended
 from halobench.storage.layout import STAGES
 
-SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # from the results: as profiles/slurm says, and by default
+SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # in the results; set by profiles/slurm, and the default
 
 
 @dataclass(frozen=True)
 class JobLogs:
-    """The logs of one job: its stage, its cell (or whatever else it is for), its log and SLURM's, oldest first.
+    """A job's stage, its cell (or whatever else it is for), its own log and SLURM's logs, oldest first.
 
-    `ended` says whether what it was to make is there.
+    `ended` is True if its output exists.
     """
 
     stage: str
@@ -28,13 +28,13 @@ class JobLogs:
 
     @property
     def last(self) -> str:
-        """The last line of its own log."""
+        """The last line of the job's own log."""
         line = last_line(self.path)
         return DONE if line == SILENT and self.ended else line
 
 
 def _logs(results: Path) -> Iterator[tuple[str, str, Path]]:
-    """Yield the stage and the name of each job with its log."""
+    """Yield each job's stage, name and log."""
     for stage in STAGES:
         folder = results / "logs" / stage
         for log in sorted(folder.rglob("*.log")):
@@ -42,7 +42,7 @@ def _logs(results: Path) -> Iterator[tuple[str, str, Path]]:
 
 
 def _logs_of(results: Path, stage: str, name: str, log: Path, folders: Sequence[Path]) -> JobLogs:
-    """Return a job's logs, with those that the executor plugin had SLURM write of it or of its group."""
+    """Return a job's logs, including those that the executor plugin had SLURM write for it or its group."""
     slurm = [path for folder in folders for path in (folder / f"rule_{stage}" / wildcards(name)).glob("*.log")]
     grouped = [path for folder in folders for path in folder.glob("group_*/**/*.log")]
     slurm += [path for path in grouped if f"logs/{stage}/{name}.log" in path.read_text(errors="replace")]
@@ -51,36 +51,36 @@ def _logs_of(results: Path, stage: str, name: str, log: Path, folders: Sequence[
 
 
 def wildcards(name: str) -> str:
-    """Return a cell's name as the plugin writes it: ``d/m/l/seed0`` -> ``d_m_l_0``."""
+    """Return a cell's name as written by the plugin: ``d/m/l/seed0`` -> ``d_m_l_0``."""
     return re.sub(r"(^|/)seed(\d+)$", r"\1\2", name).replace("/", "_")
 
 
 def find(results: Path, name: str, slurm: Path | None = None) -> Iterator[JobLogs]:
-    """Return the logs of the jobs whose name holds `name`.
+    """Return the logs of the jobs whose name contains `name`.
 
-    That is a cell (``digits/mlp/mixup2/seed0``) or a part of one, its folder, what squeue's comment calls it
-    (``digits_mlp_mixup2_0``), or a job's number.
+    `name` is a cell (``digits/mlp/mixup2/seed0``) or part of one, its folder, its name in squeue's comment
+    (``digits_mlp_mixup2_0``), or a job number.
 
     Parameters
     ----------
     slurm : Path, optional
-        The folder of SLURM's logs; where profiles put them, if not given.
+        The folder of SLURM's logs; by default, where profiles put them.
     """
     name = name.removeprefix("./").removeprefix("results/").removeprefix("runs/")
     folders = [results / place for place in SLURM_LOGS] if slurm is None else [slurm]
     for stage, key, log in _logs(results):
         named = name in f"{key}/" or name == wildcards(key)
-        if named or name.isdecimal():  # looking for SLURM's logs of every job would take long in a large grid
+        if named or name.isdecimal():  # searching SLURM's logs for every job would take long on a large grid
             job = _logs_of(results, stage, key, log, folders)
             if named or name in {path.stem for path in job.slurm}:
                 yield job
 
 
 def failed(results: Path, since: float, slurm: Path | None = None) -> list[JobLogs]:
-    """Return the jobs whose log was written after `since` (seconds since the epoch) and whose output isn't there.
+    """Return the jobs whose log was written after `since` (seconds since the epoch) and whose output is missing.
 
-    `slurm` is the folder of SLURM's logs, if it ran the jobs. Files show jobs of any executor, and of one that was
-    killed without a word.
+    `slurm` is the folder of SLURM's logs, if SLURM ran the jobs. Relying on files works with any executor, even one
+    that was killed without notice.
     """
     late = [job for job in _logs(results) if job[2].stat().st_mtime >= since]
     jobs = [_logs_of(results, *job, [slurm] if slurm else []) for job in late]
@@ -88,7 +88,7 @@ def failed(results: Path, since: float, slurm: Path | None = None) -> list[JobLo
 
 
 def describe_logs(job: JobLogs, most: int = 3) -> str:
-    """Return a job's logs as text: the path of each with its last lines."""
+    """Return a job's logs as text, each with its path and last lines."""
     shown = [f"{job.stage} {job.name}", f"  {job.path}"]
     shown += [f"    {line}" for line in [*before_last(job.path, most - 1), job.last]]
     for log in job.slurm:
@@ -97,7 +97,7 @@ def describe_logs(job: JobLogs, most: int = 3) -> str:
 
 
 def table(jobs: Sequence[JobLogs]) -> str:
-    """Failed and stopped jobs as text: each with its log, the last lines of it, and the last of SLURM's logs."""
+    """Return failed and stopped jobs as text, each with its log, the log's last lines, and its last SLURM log."""
     rows = []
     for job in jobs:
         slurm = [f"{log}: {why_ended(log)}".removesuffix(": ") for log in job.slurm[-1:]]

@@ -1,4 +1,4 @@
-"""Say at the end of a run what it found, where its results are, and which command comes next."""
+"""Report at the end of a run what it found, where its results are, and which command to run next."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from pathlib import Path, PurePosixPath
 from halobench.results import finding
 
 EXPLORER, REPORT = "explorer.html", "report.html"
-_place = [Path("results")]  # the results folder of the run in this process
+_place = [Path("results")]  # the results folder of this process's run
 
 
 def note_place(results: Path) -> None:
-    """Note the results folder of the run in this process."""
+    """Note the results folder of this process's run."""
     _place[:] = [results]
 
 
-left_out: list[str] = []  # lines on jobs that the run in this process can't do
-at_end_of_dry_run: list[Callable[[], None]] = []  # Snakemake has handlers for the jobs of other runs alone
+left_out: list[str] = []  # lines about jobs that this process's run can't do
+at_end_of_dry_run: list[Callable[[], None]] = []  # Snakemake's handlers only cover runs that aren't dry
 
 
 def note_left_out(line: str) -> None:
-    """Say that jobs are left out of the run in this process, and keep it for its end."""
+    """Print that jobs are left out of this process's run, and keep the line for the end of the run."""
     left_out.append(line)
     say(line)
 
 
 def say(line: str) -> None:
-    """Print a line of the suite's own among those of Snakemake."""
+    """Print one of our own lines among those of Snakemake."""
     print(f"halobench: {line}", file=sys.stderr, flush=True)
 
 
 def summary(outputs: Iterable[str]) -> list[str]:
-    """Return the lines that say what a run found, name what it wrote, and the next command.
+    """Return the lines with what a run found, what it wrote, and the next command.
 
     Parameters
     ----------
     outputs : iterable of str
-        The files that its jobs wrote, relative to the working directory. If there are none, the pages are named that
-        lie there.
+        The files that its jobs wrote, relative to the working directory. If there are none, the lines list the
+        existing pages.
     """
     paths = sorted(map(PurePosixPath, outputs))
     if not paths:
@@ -57,9 +57,9 @@ def summary(outputs: Iterable[str]) -> list[str]:
 
 
 def found(claims: Path) -> list[str]:
-    """Return what an experiment found by its table of claims: a sentence, and the verdicts of each theme.
+    """Return an experiment's finding according to its table of claims: a sentence and the verdicts for each theme.
 
-    There is nothing if the table can't be read, or holds no claims.
+    The result is empty if the table can't be read or holds no claims.
     """
     rows = finding.read_claims(claims)
     sentence = finding.finding(rows)

@@ -1,4 +1,4 @@
-"""Checks before any job: of earlier results, and of the claims."""
+"""Checks of earlier results and of the claims, made before any job runs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from halobench.runner.forecast.explain import changes
 from halobench.storage import files, records
 from halobench.storage.requests import STALE, differences, write_request
 
-MOST_LINES = 20  # on results that don't fit: there can be one per cell
+MOST_LINES = 20  # about results that don't match: there can be one per cell
 KEEP = "`halobench run --results FOLDER` keeps them, and computes into another folder"
-LARGE = 1_000_000_000  # bytes of a file whose checksum is left to the stages that read it
+LARGE = 1_000_000_000  # bytes; above this, checking a file's checksum is left to the stages that read it
 
 
 def check_results(config: Config, results: Path) -> None:
     """Check what an earlier run left for the experiments that will run.
 
-    A record that isn't what is asked for now is set back, so that Snakemake runs its job. A file newer than its record
-    may be damaged: Snakemake would take it for a new input, and delete what was computed from the sound one before the
-    jobs that read it have failed.
+    A record that no longer matches its request is backdated, so that Snakemake runs its job. A file newer than its
+    record may be damaged: Snakemake would take it for a new input, and delete what was computed from the intact one
+    before the jobs that read it fail.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def check_results(config: Config, results: Path) -> None:
     Raises
     ------
     ConfigError
-        A line for each record that can't be read, and each file that isn't the one that its record describes.
+        With a line for each record that can't be read, and for each file that doesn't match its record.
     """
     problems, stale = [], []
     for job in _looked_at(config):
@@ -55,7 +55,7 @@ def check_results(config: Config, results: Path) -> None:
             _restore_time(path, record)
             _check_newer_outputs(path, record)
         except SpecError as error:
-            if path.exists():  # else nothing was computed there yet
+            if path.exists():  # otherwise nothing has been computed there yet
                 problems.append(str(error))
     if problems:
         rest = [f"and {len(problems) - MOST_LINES} more"] if len(problems) > MOST_LINES else []
@@ -64,13 +64,13 @@ def check_results(config: Config, results: Path) -> None:
 
 
 def _set_back(stale: Sequence[Job], results: Path) -> None:
-    """Make records older than the requests that they don't answer, whatever Snakemake remembers of them.
+    """Make records older than the requests that they don't match, whatever Snakemake remembers about them.
 
-    It has no memory of results that were copied here or touched. Then the request is newer than the record, and, since
-    it is written again, not the one whose checksum Snakemake may remember.
+    It has no memory of results that were copied here or touched. Afterwards the request is newer than the record and,
+    since it is rewritten, isn't the one whose checksum Snakemake may remember.
     """
     for job in stale:
-        with contextlib.suppress(OSError):  # a folder that can't be written, which a dry run may look at
+        with contextlib.suppress(OSError):  # a dry run may read a folder that can't be written
             os.utime(results / job.record, (STALE, STALE))
     for request in {job.request.name: job.request for job in stale}.values():
         with contextlib.suppress(OSError):
@@ -78,7 +78,7 @@ def _set_back(stale: Sequence[Job], results: Path) -> None:
 
 
 def _restore_time(path: Path, record: Mapping[str, Any]) -> None:
-    """Give a record that was set back its time again: it is what is asked for once more."""
+    """Restore the time of a backdated record, since it matches its request again."""
     if path.stat().st_mtime == STALE:
         outputs = (path.parent / name for name in record.get("outputs", ()))
         time = max((output.stat().st_mtime for output in outputs if output.exists()), default=now())
@@ -87,7 +87,7 @@ def _restore_time(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def find_unwritable(config: Config, results: Path) -> dict[Path, list[Job]]:
-    """Return the jobs that would run and whose outputs or log can't be written, by the folder that is in the way."""
+    """Return the jobs that would run but can't write their outputs or log, by the folder that prevents it."""
     blocked: dict[Path, list[Job]] = {}
 
     @functools.cache
@@ -105,7 +105,7 @@ def find_unwritable(config: Config, results: Path) -> dict[Path, list[Job]]:
 
 
 def _is_there(job: Job, results: Path) -> bool:
-    """Whether a job's result is there as it is now asked for."""
+    """Whether a job's result exists and matches its current request."""
     try:
         record = _read(results / job.record, job)
     except SpecError:
@@ -114,7 +114,7 @@ def _is_there(job: Job, results: Path) -> bool:
 
 
 def replaced_cells(config: Config, results: Path, outputs: Container[str]) -> list[str]:
-    """Return lines that say which trained cells a run replaces, and why.
+    """Return lines listing the trained cells that a run replaces, and why.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def replaced_cells(config: Config, results: Path, outputs: Container[str]) -> li
     for job in jobs(config):
         path = results / job.record
         if job.stage == "train" and str(path) in outputs and path.exists():
-            with contextlib.suppress(SpecError):  # a record that can't be read is of no trained cell
+            with contextlib.suppress(SpecError):  # a record that can't be read doesn't belong to a trained cell
                 request = job.request
                 if why := changes(_read(path, job), request.spec, request.code):
                     cells["; ".join(why)] += 1
@@ -137,7 +137,7 @@ def replaced_cells(config: Config, results: Path, outputs: Container[str]) -> li
 
 
 def _looked_at(config: Config) -> Iterator[Job]:
-    """Yield the jobs of a run, and those that made partial tables."""
+    """Yield a run's jobs, and those that made partial tables."""
     yield from jobs(config)
     for experiment in config.run:
         partial = drawn_jobs(config, experiment, scope="partial/")
@@ -146,7 +146,7 @@ def _looked_at(config: Config) -> Iterator[Job]:
 
 
 def _read(path: Path, job: Job) -> dict[str, Any]:
-    """Return the record of a job; the manifest is its own."""
+    """Return a job's record; the manifest is its own record."""
     if job.stage != "manifest":
         return records.read_record(path, ["spec", "seed", "code"])
     manifest = files.read_json(path, ["experiment", "cells", "references"])
@@ -155,7 +155,7 @@ def _read(path: Path, job: Job) -> dict[str, Any]:
 
 
 def _other(record: Mapping[str, Any], job: Job) -> list[str]:
-    """Return in what a record isn't what its job is asked for."""
+    """Return how a record differs from its job's request."""
     if job.stage != "manifest":
         return differences(record, job.request, job.seed)
     listed = {key: record[key] for key in job.spec}
@@ -165,7 +165,7 @@ def _other(record: Mapping[str, Any], job: Job) -> list[str]:
 
 
 def _check_newer_outputs(path: Path, record: Mapping[str, Any]) -> None:
-    """Raise SpecError if an output that is newer than its record isn't the one that the record describes."""
+    """Raise SpecError if an output newer than its record doesn't match that record."""
     written = path.stat().st_mtime_ns
     for name, digest in record.get("outputs", {}).items():
         file = path.parent / name
@@ -174,12 +174,12 @@ def _check_newer_outputs(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def check_claims(path: Path | str) -> None:
-    """Check the file of claims, which are judged only when all else is computed.
+    """Check the claims file now, since claims are only judged once everything else is computed.
 
     Raises
     ------
     ConfigError
-        With its first problem.
+        With the first problem found.
     """
     from halobench.results.claims import load_claims
 

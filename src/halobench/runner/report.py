@@ -1,4 +1,4 @@
-"""Make Snakemake's report of the last run, whatever it was, or of what arguments name."""
+"""Make Snakemake's report of the last run, whatever it was, or of what the arguments specify."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from halobench.runner import dry_run, outcome
 from halobench.runner.run import STATE
 from halobench.storage import files
 
-LAST, CONFIGURED = STATE / "last-run.json", STATE / "last-run.yaml"  # where the last run was, and its configuration
+LAST, CONFIGURED = STATE / "last-run.json", STATE / "last-run.yaml"  # the last run's place, and its configuration
 STYLE = "workflow/report/style.css"  # next to the Snakefile
-# Arguments that say what is reported; without one of them it is the last run.
-NEWS = re.compile(r"warning|missing|No files found|halobench:", re.IGNORECASE)  # of what Snakemake says of a report
+# Arguments that select what is reported; without any of them, that is the last run.
+NEWS = re.compile(r"warning|missing|No files found|halobench:", re.IGNORECASE)  # what matters in Snakemake's output
 CHOOSING = ("--configfile", "--configfiles", "--config", "-C", "--snakefile", "-s", "--directory", "-d")
 
 
 def note_run(workflow: Any, config: Mapping[str, Any], results: Path) -> None:
-    """Note a run for its report.
+    """Record a run for its report.
 
     Parameters
     ----------
@@ -45,13 +45,13 @@ def note_run(workflow: Any, config: Mapping[str, Any], results: Path) -> None:
 
 
 def report(arguments: Sequence[str]) -> int:
-    """Run Snakemake for a report, and say what its experiments found; return Snakemake's exit code.
+    """Run Snakemake for a report, and print what its experiments found; return Snakemake's exit code.
 
     Parameters
     ----------
     arguments : sequence of str
-        Names of experiments, and arguments of Snakemake. Unless one of `CHOOSING` is there, the configuration is that
-        of the last run, and without names the report holds its experiments and the others whose results are complete.
+        Experiment names and Snakemake arguments. Unless they include one of `CHOOSING`, the last run's configuration
+        is used; without names, the report then covers its experiments and all others whose results are complete.
     """
     if not LAST.exists():
         dry_run.check_snakefile(arguments)
@@ -84,7 +84,7 @@ def report(arguments: Sequence[str]) -> int:
 
 
 def _snakemake(arguments: Sequence[str]) -> int:
-    """Run Snakemake for a report, and print where it is, or what Snakemake said if it failed; return its exit code."""
+    """Run Snakemake for a report, and print its path, or Snakemake's output if it failed; return the exit code."""
     command = [sys.executable, "-m", "snakemake", *arguments]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="backslashreplace", check=False)
     if done.returncode:
@@ -97,7 +97,7 @@ def _snakemake(arguments: Sequence[str]) -> int:
 
 
 def complete(config: Config, results: Path) -> list[str]:
-    """Return the experiments besides those of the run whose tables, figures and pages are all there."""
+    """Return the experiments, other than the run's own, whose tables, figures and pages all exist."""
     others = [name for name in config.experiments if name not in config.run]
     return [
         name
@@ -107,7 +107,7 @@ def complete(config: Config, results: Path) -> list[str]:
 
 
 def command(arguments: Sequence[str], last: Mapping[str, str] | None = None) -> list[str]:
-    """Return Snakemake's arguments for a report; of the run `last` if there is one."""
+    """Return Snakemake's arguments for a report (on the run `last`, if there is one)."""
     options = _options(arguments)
     arguments = [argument for argument in arguments if argument != "--report" or options.report is not None]
     added, results, snakefile = [], Path("results"), options.snakefile
@@ -121,7 +121,7 @@ def command(arguments: Sequence[str], last: Mapping[str, str] | None = None) -> 
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return what of Snakemake's arguments is read here: the workflow, and where the report goes, if that is said."""
+    """Return the Snakemake arguments that are read here: the workflow and, if given, where the report goes."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--snakefile", "-s", type=Path, default=Path("Snakefile"))
     parser.add_argument("--report", nargs="?")

@@ -1,4 +1,4 @@
-"""What the rules of the workflow read and make: input functions over the job list."""
+"""What the workflow's rules read and make, as input functions over the job list."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class RuleInputs:
     Parameters
     ----------
     config : Config
-        What is configured.
+        The configuration.
     results : Path
         The results folder.
     named : str
-        How rules name it: if the workflow is a module, Snakemake may put a prefix before what they name.
+        The same folder as rules refer to it: if the workflow is a module, Snakemake may prefix the paths in rules.
     """
 
     def __init__(self, config: Config, results: Path, named: str):
@@ -42,11 +42,11 @@ class RuleInputs:
         self._request = functools.cache(self._write_request)
 
     def _inventory(self, experiment: str) -> Inventory:
-        """Return the finished cells of an experiment, seen once: tables and figures are to show the same cells."""
+        """Return an experiment's finished cells, read only once so that tables and figures show the same cells."""
         return take_inventory(self.config, experiment, self.results)
 
     def job(self, stage: str, wildcards: Mapping[str, Any], name: str = "") -> Job:
-        """Return the job of a stage for the wildcards of its rule; `name` is that of a figure's or table's files."""
+        """Return a stage's job for the wildcards of its rule; `name` is that of a figure's or table's files."""
         scope, experiment = wildcards.get("scope", ""), wildcards.get("experiment", "")
         if stage == "explorer":
             shown = self.experiments(scope)
@@ -62,10 +62,10 @@ class RuleInputs:
         return jobs.job_of(self.config, stage, {"seed": "0", **wildcards})
 
     def request(self, stage: str, name: str = "") -> Callable[[Any], str]:
-        """Return the input function that writes the request of a stage's job, and gives its path."""
+        """Return the input function that writes the request of a stage's job and returns its path."""
 
         def path(wildcards: Any) -> str:
-            # Jobs that differ in their seed alone share a request.
+            # Jobs that differ only in their seed share a request.
             names = tuple(sorted((key, value) for key, value in wildcards.items() if key != "seed"))
             return self._request(stage, names, name)
 
@@ -77,18 +77,18 @@ class RuleInputs:
         return f"{self.named}/{path.relative_to(self.results)}"
 
     def _drawn_jobs(self, experiment: str, scope: str) -> dict[tuple[str, str], Job]:
-        """Return the jobs on an experiment as a whole, by stage and key."""
+        """Return the jobs that process an experiment as a whole, by stage and key."""
         note = self.inventory(experiment).note if scope else ""
         listed = jobs.drawn_jobs(self.config, experiment, note, scope)
         return {(job.stage, job.key): job for job in listed}
 
     def source(self, wildcards: Any) -> str:
-        """Return the file that describes a data set's source: it holds the checksums of its arrays."""
+        """Return the file that describes a data set's source and holds the checksums of its arrays."""
         source = self.config.datasets[wildcards.dataset].source
         return f"{self.named}/{STAGES['source'].paths(source)[0]}"
 
     def weights(self, wildcards: Any) -> str | list[str]:
-        """Return the file of a model's weights, if they come from elsewhere."""
+        """Return the file with a model's weights, if they come from elsewhere."""
         model = self.config.models[wildcards.model]
         if model.pretrained:
             return f"{self.named}/{STAGES['weights'].paths(wildcards.model)[0]}"
@@ -97,66 +97,66 @@ class RuleInputs:
         path, place = os.path.normpath(model.weights), f"{self.results}/"
         if path in self._made_weights:
             return f"{self.named}/{path.removeprefix(place)}"
-        # One in the results was left by an earlier configuration: no rule is to take it for its output, and look for a
-        # cell that is gone. And one that lies elsewhere is not to be given a prefix.
+        # A file in the results was left by an earlier configuration: no rule should take it for its output and look for
+        # a cell that is gone. And a file elsewhere must not get a prefix.
         return os.path.abspath(path) if path.startswith(place) or place != f"{self.named}/" else model.weights
 
     @functools.cached_property
     def _made_weights(self) -> set[str]:
-        """The files of weights that rules make for what is configured."""
+        """The weight files that rules make for this configuration."""
         cells = {cell.path for name in self.config.experiments for cell in self.config.cells(name)}
         fetched = [name for name, model in self.config.models.items() if model.pretrained]
         paths = [STAGES["train"].paths(cell)[0] for cell in cells] + [STAGES["weights"].paths(m)[0] for m in fetched]
         return {f"{self.results}/{path}" for path in paths}
 
     def computed(self, wildcards: Any) -> list[str]:
-        """Return all that an experiment's tables are read from."""
+        """Return all files that an experiment's tables are read from."""
         return self._computed(wildcards.experiment)
 
     def _computed(self, experiment: str) -> list[str]:
         wanted = {*(stage.name for stage in CELL_STAGES), "reference"}
         listed = [job for job in jobs.computed_jobs(self.config, experiment) if job.stage in wanted]
-        # Weights and logits are read by later stages of their cell alone.
+        # Weights and logits are read only by later stages of their cell.
         paths = [path for job in listed for path in job.paths if not path.endswith(".safetensors")]
         return [f"{self.named}/{path}" for path in paths]
 
     def targets(self) -> list[str]:
-        """Return all that the experiments that run give: each file by name, so that what was deleted is recreated."""
+        """Return all results of the experiments to run, file by file, so that deleted ones are recreated."""
         paths = [path for experiment in self.config.run for path in self._computed(experiment)]
         return paths + self._shown(self.config.run)
 
     def partial_targets(self, wildcards: Any) -> list[str]:
-        """Return what is drawn from the cells that are finished, for each experiment that has any."""
+        """Return what is drawn from the finished cells of each experiment that has any."""
         if not (begun := self.experiments("partial/")):
             sys.exit(f"partial: no cell of {', '.join(self.config.run)} is finished yet")
         return self._shown(begun, "partial/")
 
     def _shown(self, experiments: Any, scope: str = "") -> list[str]:
-        """Return the tables, figures and pages of experiments."""
+        """Return the experiments' tables, figures and pages."""
         listed = [job for experiment in experiments for job in self._drawn(experiment, scope).values()]
         paths = [path for job in [*listed, jobs.explorer_job(experiments, scope=scope)] for path in job.paths]
         return [f"{self.named}/{path}" for path in paths]
 
     def experiments(self, scope: str = "") -> list[str]:
-        """Return the experiments that are shown: in a partial run those that have a finished cell."""
+        """Return the experiments that are shown (in a partial run, those that have a finished cell)."""
         return [name for name in self.config.run if not scope or self.inventory(name).cells]
 
     def explored(self, wildcards: Any) -> list[str]:
-        """Return the tables that the explorer reads, of all experiments."""
+        """Return the tables of all experiments that the explorer reads."""
         folders = [f"{self.named}/{wildcards.scope}tables/{name}" for name in self.experiments(wildcards.scope)]
         return [f"{folder}/{table}.parquet" for folder in folders for table in EXPLORED]
 
     def displays(self, kind: str) -> dict[str, str]:
-        """Return the figures or tables that have a rule, by file name: those of the package, and others named."""
+        """Return the figures or tables that have a rule, by file name: the package's own and others specified."""
         named = [name for experiment in self.config.experiments for name in getattr(self.config, kind)(experiment)]
         return {file_stem(name): name for name in (*plugins.names(kind), *named)}
 
     def front_figure(self, wildcards: Any) -> str:
-        """Return the figure that sums an experiment up: the summary, or else the first that it has."""
+        """Return the figure that sums up an experiment: the summary if it has one, else its first figure."""
         figures = self.config.figures(wildcards.experiment)
         name = "summary" if "summary" in figures else figures[0]
         return f"{self.named}/{wildcards.scope}figures/{wildcards.experiment}/{file_stem(name)}.png"
 
     def recipe(self, wildcards: Any) -> Any:
-        """Return the recipe of a cell."""
+        """Return a cell's recipe."""
         return self.config.recipe(wildcards.dataset, wildcards.model)

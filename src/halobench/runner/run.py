@@ -1,7 +1,7 @@
-"""Run Snakemake, and distinguish the living runs of a working directory from those that died.
+"""Run Snakemake, and distinguish a working directory's live runs from those that died.
 
-A run holds a lock of its own, ``.snakemake/halobench/runs/HOST-PROCESS.lock``, for as long as its process lives, and
-removes that file when it ends in good order. Snakemake's locks don't say whose they are, and outlive a killed run.
+A run holds its own lock, ``.snakemake/halobench/runs/HOST-PROCESS.lock``, for as long as its process lives, and
+removes that file when it ends normally. Snakemake's locks don't record their owner, and they outlive a killed run.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from halobench.storage import files
 STATE = Path(".snakemake/halobench")
 SUBMITTED = STATE / "slurm"  # notes on runs that submit jobs
 LOGGER = "--logger=halobench"  # the plug-in that shows a run
-# Options that say where Snakemake keeps its locks.
+# Options that determine where Snakemake keeps its locks.
 UNLOCKING = ("directory", "profile", "workflow_profile", "persistence_backend", "persistence_backend_db_url")
-DRY = re.compile(r"--dry-?run|-[npqkrF]*n[npqkrF]*")  # short options may stand together
-_held: dict[Path, FileLock] = {}  # locks that this process keeps to its end
+DRY = re.compile(r"--dry-?run|-[npqkrF]*n[npqkrF]*")  # short options may be combined
+_held: dict[Path, FileLock] = {}  # locks that this process keeps until it ends
 _started: list[str] = []  # the runs that `run` has started in this process
 
 
@@ -41,12 +41,12 @@ def name() -> str:
 
 
 def is_run() -> bool:
-    """Return True if this process was started by `run` for a run that isn't dry."""
+    """Return True if `run` started this process, and not as a dry run."""
     return bool(_started)
 
 
 def enrol(folder: Path) -> None:
-    """Note this process as a run in the working directory `folder`, until it ends. Does nothing the second time."""
+    """Register this process as a run in the working directory `folder` until it ends. A second call does nothing."""
     path = _locks(folder) / f"{name()}.lock"
     if path in _held:
         return
@@ -58,9 +58,9 @@ def enrol(folder: Path) -> None:
 
 
 def other_runs(folder: Path) -> tuple[list[str], list[Path]]:
-    """Return the other runs of a working directory that may be alive, by name, and the locks that dead ones left.
+    """Return the names of a working directory's other runs that may be alive, and the locks that dead ones left.
 
-    A lock that another host took may be unknown on this one, so that a run of another host counts as alive until its
+    A lock taken on another host may not be visible on this one, so a run on another host counts as alive until its
     file is gone.
     """
     left = {path: _is_free(path) for path in sorted(_locks(folder).glob("*.lock")) if path not in _held}
@@ -69,7 +69,7 @@ def other_runs(folder: Path) -> tuple[list[str], list[Path]]:
 
 
 def _is_free(path: Path) -> bool:
-    """Whether nobody whom this host knows of holds a lock; nobody else asks or enrols at that moment."""
+    """Whether no process known to this host holds a lock; no other run checks or enrols at the same time."""
     with _deciding(path.parents[3]), contextlib.suppress(Timeout), FileLock(path, timeout=0):
         return True
     return False
@@ -80,15 +80,15 @@ def _locks(folder: Path) -> Path:
 
 
 def _deciding(folder: Path) -> FileLock:
-    """Return the lock under which runs enrol and remove what dead ones left: one at a time, for a few seconds."""
+    """Return the lock under which runs enrol and clean up after dead ones, one at a time, for a few seconds."""
     return FileLock(_locks(folder).with_name("deciding.lock"), is_singleton=True)
 
 
 def run(arguments: Sequence[str], cancel: bool = False) -> int:
-    """Run Snakemake with these arguments, its working directory unlocked first if only dead runs locked it.
+    """Run Snakemake with these arguments, after unlocking its working directory if only dead runs locked it.
 
-    Jobs that dead runs left in a cluster's queue are ended, or waited for where they run and `cancel` is false. A dry
-    run changes nothing, and only names them.
+    Jobs that dead runs left in a cluster's queue are ended, or waited for if they are running and `cancel` is false. A
+    dry run changes nothing and only lists them.
 
     Returns
     -------
@@ -98,10 +98,10 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
     Raises
     ------
     SlurmError
-        If such jobs may be there and SLURM doesn't answer.
+        If there may be such jobs and SLURM doesn't answer.
     OSError
         If there is no workflow, a profile or a configuration can't be read, nothing can be written, ``--touch`` is
-        asked for, or ``--unlock`` while a run is alive.
+        given, or ``--unlock`` is given while a run is alive.
     """
     options = _asked(arguments)
     if options.touch:
@@ -130,16 +130,16 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
 
 
 def _enrol_unlocked(options: argparse.Namespace) -> list[str]:
-    """Enrol, and undo the locks of dead runs if no other is alive; those that are."""
+    """Enrol, and remove the locks of dead runs if no other run is alive; return the live ones."""
     folder = options.directory
     (folder / STATE).mkdir(parents=True, exist_ok=True)
     with _deciding(folder):
-        alive, dead = other_runs(folder)  # a dead one may have had this one's number, as in a container
+        alive, dead = other_runs(folder)  # a dead one may have had the same number, as in a container
         enrol(folder)
         for other in alive:
             outcome.say(_words(other))
         if dead and not alive:
-            # Without our workflow: it takes long to read, and the run itself reports whatever is wrong with it.
+            # Without our workflow, which is slow to read; the run itself reports anything wrong with it.
             values = {key: getattr(options, key) for key in UNLOCKING}
             kept = [f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value]
             command = [sys.executable, "-m", "snakemake", "--unlock", f"--snakefile={os.devnull}", *kept]
@@ -151,7 +151,7 @@ def _enrol_unlocked(options: argparse.Namespace) -> list[str]:
 
 
 def _forget_other_hosts(folder: Path) -> None:
-    """Take the user's word, by ``--unlock``, that runs of other hosts are dead, but not if one is known to be alive."""
+    """Trust the user's ``--unlock`` that runs on other hosts are dead, unless one is known to be alive."""
     for path in (_locks(folder) / f"{run}.lock" for run in other_runs(folder)[0]):
         if not _is_free(path):
             raise OSError(f"--unlock: expected no living run in this directory ({_words(path.stem)})")
@@ -159,7 +159,7 @@ def _forget_other_hosts(folder: Path) -> None:
 
 
 def _words(run: str) -> str:
-    """Say what to do about another run."""
+    """Explain what to do about another run."""
     host, _, process = run.rpartition("-")
     if host == platform.node():
         since = _since(int(process))
@@ -169,16 +169,16 @@ def _words(run: str) -> str:
 
 
 def _since(process: int) -> str:
-    """Return since when a process of this host has run: ``since 11:49``, with the day if that isn't today."""
+    """Return when a process on this host started, as ``since 11:49``, with the day if that isn't today."""
     try:
         began = datetime.fromtimestamp(psutil.Process(process).create_time())
-    except psutil.Error:  # of another container
+    except psutil.Error:  # in another container
         return ""
     return f" since {began:%H:%M}" if began.date() == datetime.now().date() else f" since {began:%d %B %H:%M}"
 
 
 def _snakemake(arguments: Sequence[str]) -> int:
-    """Run Snakemake in this process, which signals then reach as they reach it by itself; its exit code."""
+    """Run Snakemake in this process, so signals reach it as if it ran alone; return its exit code."""
     from snakemake.cli import main
 
     sys.argv = ["snakemake", *arguments]
@@ -193,7 +193,7 @@ def _snakemake(arguments: Sequence[str]) -> int:
 
 
 def _name_left(folder: Path) -> None:
-    """Name the jobs that dead runs left in a cluster's queue, as far as SLURM answers."""
+    """List the jobs that dead runs left in a cluster's queue, if SLURM answers."""
     if not queue.noted(folder / SUBMITTED):
         return
     with contextlib.suppress(queue.SlurmError):
@@ -203,7 +203,7 @@ def _name_left(folder: Path) -> None:
 
 
 def _settle_left(folder: Path, cancel: bool) -> None:
-    """See to it that no jobs of dead runs are left in a cluster's queue, and forget those runs."""
+    """Make sure that no jobs of dead runs remain in a cluster's queue, then forget those runs."""
     runs = queue.noted(folder / SUBMITTED)
     try:
         settled = queue.settle(runs, cancel, lambda line: outcome.say(f"jobs of a run that died: {line}"))
@@ -218,7 +218,7 @@ def _settle_left(folder: Path, cancel: bool) -> None:
 
 
 def _asked(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return what counts here among Snakemake's arguments."""
+    """Return those of Snakemake's arguments that matter here."""
     parser = argparse.ArgumentParser("halobench run", add_help=False, allow_abbrev=False)
     parser.add_argument("--directory", "-d", type=Path, default=Path())
     for key in UNLOCKING[1:]:

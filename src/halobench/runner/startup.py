@@ -1,4 +1,4 @@
-"""What the workflow does before its first job and after its last: one call each."""
+"""What the workflow does before its first job and after its last, as one call each."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from halobench.runner.slurm.checks import ASKED
 from halobench.runner.slurm.queue import SlurmError
 from halobench.storage import files
 
-# What profiles and rules ask for: of SLURM, of Snakemake, and of the workflow.
+# Resources that profiles and rules request from SLURM, Snakemake and the workflow.
 RESOURCES = {*ASKED, "mem", "mem_mib", "mem_mb_per_cpu", "disk", "disk_mb", "disk_mib", "tmpdir", "tasks", "clusters"}
 RESOURCES |= {"shard", "slots_per_gpu", "submit", "checkpoint_seconds"}
 CLAIMS = "workflow/claims.yaml"
 
 
 def attempt(what: str, check: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what `check` returns; if it finds problems, print a line for each and exit, before any job runs."""
+    """Return the result of `check`; if it finds problems, print a line for each and exit before any job runs."""
     try:
         return check(*arguments)
     except (ConfigError, SpecError, SlurmError) as error:
@@ -44,24 +44,24 @@ def attempt(what: str, check: Callable[..., Any], *arguments: Any) -> Any:
 class Startup:
     """The checks around a run of the workflow.
 
-    Snakemakes that run one job each on a node of a cluster look at nothing that their main process has looked at. For
-    them counts what the run was started with, however files have been edited since.
+    Snakemake processes that run a single job on a cluster node don't repeat the checks of their main process. They use
+    what the run was started with, even if files have been edited since.
 
-    The workflow may be a module of another one, which then gives it its configuration and may put its files under a
-    prefix of paths.
+    The workflow may be a module of another one, which then provides its configuration and may add a prefix to its
+    paths.
 
     Parameters
     ----------
     workflow : snakemake.workflow.Workflow
     claims : callable
-        Returns the claims of the workflow itself, as its ``source_path`` gives them.
+        Returns the workflow's own claims file, as its ``source_path`` provides it.
 
     Attributes
     ----------
     frozen : mapping or None
-        The configuration that the run was started with, in a job's Snakemake.
+        The configuration that the run was started with, if this is a job's Snakemake.
     claims : str
-        The file of claims: next to the configuration, or else that of the workflow.
+        The claims file next to the configuration, or else the workflow's own.
     results : Path
         The results folder.
     """
@@ -73,41 +73,41 @@ class Startup:
         self.claims = self._place(claims)
         self.results = Path("results")
         self.report: Mapping[str, Any] = {}
-        self.given = workflow.modifier.skip_configfile  # the configuration, by the workflow around this one
+        self.given = workflow.modifier.skip_configfile  # the surrounding workflow provides the configuration
         if self.frozen is None:
-            # Before Snakemake reads them: of two values for one key it would silently take the last.
+            # Before Snakemake reads them: if a key has two values, it would silently take the last.
             own = [] if self.given else ["config.yaml"]
             for path in dict.fromkeys([*own, *workflow.configfiles, *workflow.overwrite_configfiles]):
                 if Path(path).exists():
                     attempt("The configuration has", check_file, path)
 
     def _prefixed(self, path: str) -> str:
-        """Return a path of a rule as it lies on disk."""
+        """Return a rule's path as it is on disk."""
         return self.workflow.modifier.path_modifier.replace_prefix(path)
 
     def _place(self, find: Callable[[], str]) -> str:
-        """Return the path by which rules name the file of claims."""
+        """Return the path by which rules refer to the claims file."""
         try:
             claims = find()
         except FileNotFoundError:
-            return CLAIMS  # which is reported with what else is wrong with claims
+            return CLAIMS  # reported along with other problems of the claims
         return self.named(CLAIMS if Path(CLAIMS).exists() else claims)
 
     def named(self, path: str) -> str:
-        """Return the path by which rules name a file: relative, so that a moved folder reruns nothing."""
+        """Return the path by which rules refer to a file: a relative one, so moving the folder reruns nothing."""
         original = getattr(path, "flags", {}).get("sourcecache_entry", path)
         if not Path(original).exists():
-            return path  # a copy of a file that lies elsewhere in the world
+            return path  # a copy of a remote file
         relative = os.path.relpath(original)
         return relative if self._prefixed(relative) == relative else os.path.abspath(relative)
 
     def load(self, config: dict[str, Any]) -> RuleInputs:
-        """Return the input functions for a configuration, after all checks that need no list of jobs to run.
+        """Return the input functions for a configuration, after all checks that don't need the list of jobs to run.
 
-        What ``--config`` set in it is read as YAML.
+        Values that ``--config`` set are read as YAML.
         """
-        # Jobs are to find `halobench`, also where this Python's environment isn't activated, and to import
-        # ``module:object`` from the folder of the Snakefile, as this process does.
+        # Jobs must find `halobench` even if this Python's environment isn't activated, and import
+        # ``module:object`` from the Snakefile's folder, as this process does.
         _set_path("PATH", str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
         _set_path("PYTHONPATH", os.environ.get("PYTHONPATH"), str(self.workflow.basedir))
         update_config(config, typed(self.workflow.config_settings.config))
@@ -127,24 +127,24 @@ class Startup:
                 controller.enrol(Path.cwd())
             outcome.at_end_of_dry_run.append(lambda: self._say_replaced(checked, exclude_finished=False))
             self._check(checked, inputs)
-            if controller.is_run():  # even if nothing is left to do, in which case Snakemake calls no handler
+            if controller.is_run():  # even if there is nothing left to do, in which case Snakemake calls no handler
                 note_run(self.workflow, config, self.results)
         return inputs
 
     def _check(self, config: Config, inputs: RuleInputs) -> None:
-        """Check the command line, the claims and what earlier runs left."""
+        """Check the command line, the claims and what earlier runs left behind."""
         attempt("The command line has", check_resources, self.workflow)
         attempt("The claims have", preflight.check_claims, self.claims)
         attempt("The results have", validation.check_folders, map(self._prefixed, inputs.targets()))
         attempt("The results have", files.check_writable, self.results)
         attempt("The results have", preflight.check_results, config, self.results)
         unwritable = preflight.find_unwritable(config, self.results)
-        # Snakemake would end the run at the first of them. Its ``--omit-from`` leaves out what depends on them as well.
+        # Snakemake would end the run at the first of them. Its ``--omit-from`` also leaves out what depends on them.
         omitted = [str(self.results / job.record) for listed in unwritable.values() for job in listed]
 
         def note_request(path: str) -> None:
             self.workflow.dag.omitfiles.update(omitted)
-            # Snakemake lists a folder once, perhaps before this file was written, and takes others for missing.
+            # Snakemake lists a folder once, perhaps before this file was written, and takes unlisted files for missing.
             self.workflow.iocache.exists_local[path] = True
 
         inputs.after_request = note_request
@@ -153,18 +153,18 @@ class Startup:
             outcome.note_left_out(f"{folder} can't be written to: {what}")
 
     def check_rules(self) -> None:
-        """Check, once all rules are known, that the command line names no others."""
+        """Check, once all rules are known, that the command line mentions no others."""
         if self.workflow.is_main_process:
             attempt("The command line has", check_rules, self.workflow)
 
     def keep_handlers(self, **handlers: Callable[[], Any]) -> None:
-        """Register handlers that Snakemake passes over if the workflow is a module; those around it run first."""
+        """Register handlers that Snakemake ignores if the workflow is a module; the outer workflow's run first."""
         if not self.workflow.modifier.is_main_snakefile():
             for name, handler in handlers.items():
                 vars(self.workflow)[f"_{name}"] = _both(vars(self.workflow)[f"_{name}"], handler)
 
     def before_jobs(self, config: Mapping[str, Any], checked: Config) -> None:
-        """Check the disk and the cluster, and start what serves jobs."""
+        """Check the disk and the cluster, and start the server that forks for jobs."""
         attempt("The disk has", disk_space.require_room, checked, self.report, self.results)
         attempt("The cluster has", cluster_run.start, self.workflow, config)
         note_run(self.workflow, config, self.results)
@@ -173,13 +173,13 @@ class Startup:
             fork_server.start()
 
     def _say_replaced(self, checked: Config, **which: bool) -> None:
-        """Say which trained cells the jobs of the run replace; `which` goes to Snakemake's list of them."""
+        """Report which trained cells the run's jobs replace; `which` is passed to Snakemake's list of jobs."""
         outputs = {str(path) for job in self.workflow.dag.needrun_jobs(**which) for path in job.output}
         for line in preflight.replaced_cells(checked, self.results, outputs):
             outcome.say(line)
 
     def after_jobs(self, report: Callable[[str], Any] | None = None) -> None:
-        """Tidy up after the last job; of a run that failed, `report` which jobs did."""
+        """Tidy up after the last job; if the run failed, `report` which jobs failed."""
         cluster_run.end(self.workflow)
         if report is None:
             return
@@ -191,13 +191,13 @@ class Startup:
 
 
 def results_folder(config: Mapping[str, Any]) -> str:
-    """Return the results folder of a configuration that isn't checked yet, as rules name it."""
+    """Return the results folder, as rules refer to it, of a configuration that hasn't been checked yet."""
     folder = config.get("results")
     return os.path.normpath(folder) if isinstance(folder, str) and folder else "results"
 
 
 def _both(first: Callable[[Any], Any], second: Callable[[], Any]) -> Callable[[Any], None]:
-    """Return a handler of Snakemake's that calls two."""
+    """Return a Snakemake handler that calls two."""
 
     def handle(log: Any) -> None:
         first(log)
@@ -207,12 +207,12 @@ def _both(first: Callable[[Any], Any], second: Callable[[], Any]) -> Callable[[A
 
 
 def _set_path(variable: str, *paths: str | None) -> None:
-    """Set a search path of jobs."""
+    """Set a search path for jobs."""
     os.environ[variable] = os.pathsep.join(filter(None, paths))
 
 
 def check_rules(workflow: Any) -> None:
-    """Refuse resources of rules that aren't there, and names that are near to those of known resources."""
+    """Refuse resources of rules that don't exist, and names that resemble those of known resources."""
     names = {rule.name for rule in workflow.rules}
     for name, resources in workflow.resource_settings.overwrite_resources.items():
         require(name in names, "--set-resources, rule", name, one_of(names, name))
@@ -222,13 +222,13 @@ def check_rules(workflow: Any) -> None:
 
 
 def check_resources(workflow: Any) -> None:
-    """Refuse numbers that a stage would refuse: by then Snakemake has deleted the results of earlier jobs."""
+    """Refuse numbers that a stage would refuse only after Snakemake has deleted the results of earlier jobs."""
     settings = workflow.resource_settings.overwrite_resources
     cap = getattr(workflow.global_resources.get("gpu"), "value", None)
     for name in ("train", "probe"):
         gpus = getattr(settings.get(name, {}).get("gpu"), "raw", 0)
         what = f"at most {cap}, the slots of all jobs together: --resources gpu={cap}"
-        # Snakemake would give the job less than it asks for.
+        # Snakemake would give the job less than it requests.
         fits = cap is None or not isinstance(gpus, int) or gpus <= cap
         require(fits, f"--set-resources {name}:gpu", gpus, what)
         slots = getattr(settings.get(name, {}).get("slots_per_gpu"), "raw", 1)

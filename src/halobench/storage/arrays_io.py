@@ -13,7 +13,7 @@ from halobench.storage.records import check_recorded
 
 
 def write_npy(path: Path | str, array: np.ndarray) -> None:
-    """Write one array as .npy, which numpy can map into memory."""
+    """Write one array as .npy, which numpy can memory-map."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.save(file, array, allow_pickle=False)
 
@@ -32,7 +32,7 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     Raises
     ------
     SpecError
-        If the file is missing, holds no safetensors, or differs from its stage's record.
+        If the file is missing, isn't a safetensors file, or differs from its stage's record.
     """
     from safetensors.numpy import load_file
 
@@ -43,7 +43,7 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
 
 
 def check_arrays(path: Path | str) -> None:
-    """Raise SpecError if `read_arrays` would, without holding the arrays."""
+    """Raise SpecError if `read_arrays` would, without keeping the arrays in memory."""
     from safetensors import safe_open
 
     with reading(path, "arrays as safetensors"), safe_open(path, framework="numpy"):
@@ -61,20 +61,20 @@ def read_npy(
     path : path
     dtype : str
     shape : tuple of int or None
-        What it must have; None stands for any length.
+        The required shape; None stands for any length.
     mapped : bool
-        Map the file into memory rather than read it.
+        Memory-map the file instead of reading it.
     most : int, optional
-        The checksum of a file of more bytes is not compared with the record.
+        If the file has more bytes, its checksum isn't compared with the record.
 
     Raises
     ------
     SpecError
-        If the file is missing, holds anything but such an array, or differs from its stage's record.
+        If the file is missing, holds anything other than such an array, or differs from its stage's record.
     """
     expected = f"a .npy array of {dtype} {shape}".replace("None", "n")
     with reading(path, expected):
-        # An archive of arrays is read as well, but is no array.
+        # An archive of arrays can be read as well, but isn't an array.
         array = np.lib.format.open_memmap(path, mode="r") if mapped else np.load(path, allow_pickle=False)
         fits = isinstance(array, np.ndarray) and array.dtype == dtype and array.ndim == len(shape)
         if not fits or any(n is not None and n != length for n, length in zip(shape, array.shape, strict=True)):

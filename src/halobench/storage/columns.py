@@ -1,32 +1,32 @@
-"""The columns of the tables: what readers of results rely on."""
+"""The columns of the tables, which readers of results rely on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# If no cell is probed, nothing is trained, or nothing is fitted.
+# These are empty if no cell is probed, nothing is trained, or nothing is fitted.
 MAY_BE_EMPTY = ("neighbourhood", "radii", "history", "fits")
 
-KEYS = ["dataset", "model", "loss", "seed"]  # the columns that name a cell
-PAIRED = ["dataset", "model", "seed"]  # within which losses are compared
+KEYS = ["dataset", "model", "loss", "seed"]  # the columns that identify a cell
+PAIRED = ["dataset", "model", "seed"]  # losses are compared within these
 METRICS_COLUMNS = ("split", "labels", "calibrator", "metric", "value", "low", "high")
 RELIABILITY_COLUMNS = ("split", "labels", "calibrator", "bin", "lower", "upper", "count", "confidence", "accuracy")
-# A job by its record; spec, hardware and versions are JSON.
+# A job, from its record; spec, hardware and versions are JSON.
 JOB_COLUMNS = (
     *("stage", "key", "seed", "device", "seconds", "peak_memory_mib"),
     *("started", "finished", "commit", "spec", "hardware", "versions"),
 )
 FIT_COLUMNS = (*KEYS, "calibrator", "split", "labels", "T", "beta", "nll", "gradient", "separable", "converged")
-# Columns of runs that describe the data set: the same in all its cells.
+# Columns of `runs` that describe the data set, the same in all its cells.
 DATASET = ("noise", "classes", "train_points", "distribution", "beta", "group", "separation")
 CLAIM_COLUMNS = (
     *("claim", "statement", "scope", "fit", "statistic", "estimate", "low", "high"),
     *("margin", "direction", "n", "excluded", "verdict", "note"),
 )
-# Multiples of the distance to the nearest training sample of another label, beyond which shares of radii are counted.
+# The share of radii beyond each of these multiples of the distance to the nearest training sample of another label.
 SURVIVAL = (0.0, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
 SURVIVAL_COLUMNS = tuple(f"survival_{radius:g}" for radius in SURVIVAL)
-# The columns that a table has at least.
+# The columns that each table must have.
 TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "metrics": (*KEYS, *METRICS_COLUMNS),
     "neighbourhood": (

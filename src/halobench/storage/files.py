@@ -1,4 +1,4 @@
-"""Write files under a temporary name and rename them, so that a reader never sees half of one; read them checked."""
+"""Write files under a temporary name and rename them, so readers never see half a file; read files with checks."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from filelock import FileLock
 from halobench.core.errors import SpecError, describe_error
 
 REMEDY = "(if it is a result: delete it, and the next run that needs it makes it again)"
-TEMPORARY = ".writing-"  # how the names of temporary files begin
-LOCK = ".lock"  # the file in a folder that is held by who works there alone
+TEMPORARY = ".writing-"  # prefix of the names of temporary files
+LOCK = ".lock"  # the file in a folder that a process holds to work there alone
 
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path next to `path`, with its suffix; rename it over `path` on success, remove it on failure.
+    """Yield a temporary path next to `path`, with its suffix; rename it to `path` on success, remove it on failure.
 
-    The temporary file is locked meanwhile, so that `sweep` can distinguish a living writer's from a dead one's.
+    The temporary file is locked meanwhile, so `sweep` can distinguish a live writer's file from a dead one's.
 
     Raises
     ------
     OSError
-        If the file can't be written; it names `path`, not the temporary file.
+        If the file can't be written; the error names `path`, not the temporary file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except Exception as error:
-        # Some writers wrap the system's error in one of their own; and the temporary name means nothing to a reader.
+        # Some writers wrap the system's error in one of their own, and the temporary name means nothing to users.
         if isinstance(error, OSError) or "os error" in str(error):
             raise OSError(f"{path} can't be written ({describe_error(error)})") from error
         raise
@@ -58,41 +58,41 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def alone(folder: Path | str) -> Iterator[None]:
-    """Hold a lock on a folder, a file in it that goes again; other processes that ask for it wait."""
+    """Hold a lock on a folder, a file in it that is removed afterwards; other processes that want the lock wait."""
     lock = _lock(Path(folder) / LOCK)
-    # On a file system without locks nobody waits: what is done under this lock is quick, or harmless twice.
+    # On a file system without locks nobody waits, but the work done under this lock is quick, or harmless if repeated.
     with contextlib.suppress(OSError):
         lock.acquire()
     try:
         yield
     finally:
-        if lock.is_locked:  # still, so that one who waits for this file sees that it is gone, and locks a new one
+        if lock.is_locked:  # removed while locked, so a waiting process sees that it is gone and locks a new one
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
 def sweep(folder: Path | str, least_age: float = 60.0) -> None:
-    """Remove the temporary files that killed writers left in a folder: those that nobody locks.
+    """Remove the temporary files that killed writers left in a folder, i.e. those that nobody has locked.
 
-    Files younger than `least_age` seconds stay, since a writer creates its file a moment before it locks it.
+    Files younger than `least_age` seconds are kept, since a writer creates its file a moment before locking it.
     """
     for path in Path(folder).glob(f"{TEMPORARY}*"):
-        with contextlib.suppress(OSError):  # its writer lives, or has just renamed it; or nothing can be locked here
+        with contextlib.suppress(OSError):  # its writer is alive or has just renamed it, or nothing can be locked here
             if time.time() - path.stat().st_mtime >= least_age:
                 with _lock(path).acquire(blocking=False):
                     path.unlink()
 
 
 def _lock(path: Path) -> FileLock:
-    """Return a lock on a file, which the system releases when its holder ends, however it ends.
+    """Return a lock on a file, which the system releases when its holder ends, however that happens.
 
-    On a file system without such locks it can't be had: filelock's own stand-in would write into the file.
+    On a file system without such locks it can't be acquired, because filelock's own fallback would write into the file.
     """
     return FileLock(path, fallback_to_soft=False)
 
 
 def check_writable(folder: Path) -> None:
-    """Raise SpecError unless files can be made in a folder, or in the nearest one above it that exists."""
+    """Raise SpecError unless files can be created in a folder or, if it doesn't exist, in its nearest existing parent."""
     nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     try:
         with tempfile.TemporaryFile(dir=nearest):
@@ -122,7 +122,7 @@ def write_json(path: Path | str, value: Any) -> None:
 
 @contextlib.contextmanager
 def reading(path: PurePath | str, what: str) -> Iterator[None]:
-    """Turn any error of decoding `path` into a SpecError that names the file and says what it should hold."""
+    """Turn any error while decoding `path` into a SpecError that names the file and says what it should contain."""
     try:
         yield
     except SpecError as error:
@@ -131,7 +131,7 @@ def reading(path: PurePath | str, what: str) -> Iterator[None]:
         raise SpecError(f"{path}: {error.key}", error.value, f"{error.expected} {REMEDY}") from None
     except FileNotFoundError:
         raise SpecError(str(path), "no such file", what) from None
-    except Exception as error:  # decoders raise errors of a dozen kinds, some of their own
+    except Exception as error:  # decoders raise a dozen kinds of errors, including their own
         raise SpecError(str(path), describe_error(error), f"{what} {REMEDY}") from None
 
 
@@ -162,12 +162,12 @@ def read_bytes(path: Path | str) -> bytes:
 
 
 def read_json(path: Path | str, keys: Iterable[str] = ()) -> Any:
-    """Read a JSON file; with `keys`, a mapping that has them.
+    """Read a JSON file; if there are `keys`, it must hold a mapping that has them.
 
     Raises
     ------
     SpecError
-        If the file is missing, holds no JSON, or a key is missing.
+        If the file is missing, isn't JSON, or doesn't have one of the keys.
     """
     with reading(path, "JSON"):
         value = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -7,20 +7,20 @@ from pathlib import Path
 
 DONE = "(ended well, and had nothing to say)"
 SILENT = "(no word: killed, or never started)"
-STOPPED = "stopped by SIG"  # in the last line of a stage that saved and ended because a signal asked it to
-# How SLURM's daemons, and the Snakemake that runs a job on a node, say why it ended.
+STOPPED = "stopped by SIG"  # in the last line of a stage that saved its work and ended on a signal
+# How SLURM's daemons, and the Snakemake that runs a job on a node, report why it ended.
 REASON = re.compile(
     r"slurmstepd.*|.*\boom[-_ ]kill.*|.*(?:No such file|not found|denied|Errno).*|\w*(?:Error|Exception): .+"
 )
 
 
 def lines(log: Path) -> list[str]:
-    """Return the lines of a log that aren't empty, stripped."""
+    """Return the non-empty lines of a log, stripped."""
     return [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a log that isn't empty, or `SILENT` if it has none after the command."""
+    """Return the last non-empty line of a log, or `SILENT` if there is none after the command."""
     texts = lines(log)
     if not texts or texts[-1].startswith("$ "):
         return SILENT
@@ -28,18 +28,18 @@ def last_line(log: Path) -> str:
 
 
 def before_last(log: Path, most: int = 2) -> list[str]:
-    """Return up to `most` lines before the last one, without the command that a log opens with."""
+    """Return up to `most` lines before the last one, without the command at the top of the log."""
     return [line for line in lines(log)[:-1] if not line.startswith("$ ")][-most:]
 
 
 def python_path(log: Path) -> str:
-    """Return the part of a log's command that sets PYTHONPATH, for a shell; empty if there is none, or no log."""
+    """Return the part of a log's command that sets PYTHONPATH, for a shell; empty if there is no such part or log."""
     first = (lines(log) if log.exists() else [""])[0]
     return first.removeprefix("$ ").partition(" halobench ")[0] if first.startswith("$ PYTHONPATH=") else ""
 
 
 def why_ended(log: Path) -> str:
-    """Return the line of one of SLURM's logs that says why its job ended; empty if none does."""
+    """Return the line of a SLURM log that says why its job ended; empty if there is none."""
     reasons = [line for line in lines(log) if REASON.fullmatch(line)]
-    # SLURM reports a time limit or a kill; the Snakemake around the stage adds only that the job failed.
+    # SLURM reports a time limit or a kill; the Snakemake around the stage only adds that the job failed.
     return next((line for line in reversed(reasons) if line.startswith("slurmstepd")), reasons[-1] if reasons else "")

@@ -1,7 +1,7 @@
-"""The layout of results: the stages, and the files that they leave.
+"""The layout of results: the stages and the files that they leave.
 
-This is the one place that knows which stages exist. The rules of the workflow, logs, estimates, verification,
-aggregation and the table of failed jobs go through `STAGES`.
+Only this module knows which stages exist. The workflow's rules, logs, estimates, verification, aggregation and the
+table of failed jobs all go through `STAGES`.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ CELL = "{dataset}/{model}/{loss}/seed{seed}"
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: a program from files to files, which leaves a record of what it did.
+    """One stage: a program that turns files into other files and leaves a record of its work.
 
     Attributes
     ----------
     name : str
-        Of the command and of the rule.
+        The name of its command and of its rule.
     key : str
-        What names one of its jobs, with the wildcards of its rule. Its log is ``logs/{name}/{key}.log``.
+        Identifies one of its jobs, using the wildcards of its rule. The job's log is ``logs/{name}/{key}.log``.
     record : str
         The path of a job's record below the results folder; ``{}`` stands for its key.
     outputs : tuple of str
-        The files that it declares to Snakemake besides its record, in the folder of the record; in those of a stage
-        with `each`, ``{}`` stands for the name of a figure or table.
+        The files that it declares to Snakemake besides its record, in the record's folder. If the stage has `each`,
+        ``{}`` stands for the name of a figure or table.
     needs : tuple of str
         The stages whose outputs it reads.
     undeclared : tuple of str
-        Files that it also writes there, which may be absent.
+        Other files that it may write there.
     scoped : bool
-        Whether it also runs on the cells that are finished, with its files below ``partial/``.
+        Whether it can also run on only the finished cells, with its files below ``partial/``.
     each : bool
-        Whether each figure or table has a rule of its own, named ``{stage}_{name}``.
+        Whether each figure or table has its own rule, named ``{stage}_{name}``.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Stage:
         return self.record.format(key)
 
     def paths(self, key: str) -> list[str]:
-        """Return the paths of a job's declared outputs and of its record, below the results folder."""
+        """Return the paths of a job's declared outputs and its record, below the results folder."""
         record = PurePosixPath(self.record_path(key))
         return [*(str(record.parent / name.format(record.stem)) for name in self.outputs), str(record)]
 
@@ -68,8 +68,8 @@ class Stage:
         return (pattern, f"partial/{pattern}") if self.scoped else (pattern,)
 
 
-TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # of an experiment
-ORIGINS = ("jobs", "fits")  # how they came about, for its pages: parquet alone
+TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # the tables of an experiment
+ORIGINS = ("jobs", "fits")  # how these came about, for the experiment's pages; parquet only
 PAGES = ("overview", "leaderboard", "cells", "figures", "tables", "front")
 EXPLORED = ("metrics", "neighbourhood", "reliability", "runs", "history", *ORIGINS)  # what the explorer reads
 
@@ -79,7 +79,7 @@ _STAGES = (
         "{source}",
         "sources/{}/source.json",
         outputs=("meta.json",),
-        undeclared=("images.npy", "labels.npy", "posterior.npy"),  # not all have them, and stages restore lost ones
+        undeclared=("images.npy", "labels.npy", "posterior.npy"),  # not all sources have them, and stages restore lost ones
     ),
     Stage("weights", "{model}", "weights/{}/weights.json", outputs=("model.safetensors",)),
     Stage(
@@ -103,7 +103,7 @@ _STAGES = (
         outputs=("calibration.json", "metrics.csv", "reliability.csv"),
         needs=("train",),
     ),
-    # Of the cells of experiments that show it.
+    # Runs on the cells of experiments that show it.
     Stage("repair", CELL, "runs/{}/repair.json", outputs=("repair.csv",), needs=("train",)),
     Stage(
         "reference",
@@ -112,7 +112,7 @@ _STAGES = (
         outputs=("calibration.json", "metrics.csv"),
         needs=("source",),
     ),
-    # The manifest is its own record: it is sealed, and a moment's work.
+    # The manifest is its own record, since it is sealed and takes only a moment.
     Stage(
         "manifest",
         "{experiment}",
@@ -167,20 +167,20 @@ _STAGES = (
     ),
     Stage("explorer", "explorer", "{}.json", outputs=("{}.html",), needs=("aggregate",), scoped=True),
 )
-STAGES: Mapping[str, Stage] = {stage.name: stage for stage in _STAGES}  # in the order in which they run
+STAGES: Mapping[str, Stage] = {stage.name: stage for stage in _STAGES}  # in the order they run
 CELL_STAGES = tuple(stage for stage in _STAGES if stage.key == CELL)
 
-# The names of records, where the name alone says which stage wrote it.
+# The names of records whose name alone shows which stage wrote them.
 RECORDS = tuple(PurePosixPath(stage.record).name for stage in _STAGES if PurePosixPath(stage.record).stem != "{}")
 RECORDS += ("explorer.json",)
-# What stages write into folders of their own; other names are learnt from the records.
+# Files that stages write into their own folders; other names are read from the records.
 _OWN_FOLDERS = ("source", "weights", "train", "probe", "calibrate", "repair", "reference")
 WRITTEN = {name for key in _OWN_FOLDERS for name in (*STAGES[key].outputs, *STAGES[key].undeclared)}
 WRITTEN.add("explorer.html")
 
 
 def stage_records(probed: bool, laddered: bool = False) -> tuple[str, ...]:
-    """Return the names of the records of a cell, which is probed or not, and has a repair ladder or not."""
+    """Return the names of a cell's records, which depend on whether it is probed and has a repair ladder."""
     names = (PurePosixPath(stage.record).name for stage in CELL_STAGES)
     absent = {"probe.json": not probed, "repair.json": not laddered}
     return tuple(name for name in names if not absent.get(name))

@@ -1,4 +1,4 @@
-"""What a result was made with: versions, hardware and commit."""
+"""What produced a result: versions, hardware and commit."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SLURM = {"job": "SLURM_JOB_ID", "node": "SLURMD_NODENAME", "gpus": "CUDA_VISIBLE
 
 
 def begin() -> None:
-    """Let what follows count as a process that starts now: a fork does more than import this module."""
+    """Treat the process as starting now, for forks, which do not import this module afresh."""
     _started[:] = [datetime.now(UTC).isoformat(timespec="microseconds")]
 
 
 def started() -> str:
-    """When this process started, near enough, in UTC."""
+    """Return approximately when this process started, in UTC."""
     return _started[0]
 
 
@@ -38,7 +38,7 @@ begin()
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of Python, halobench and the packages named, as installed."""
+    """Return the installed versions of Python, halobench and the given packages."""
     installed = {"python": platform.python_version()}
     for package in ("halobench", "numpy", *packages):
         installed[package] = importlib.metadata.version(package)
@@ -46,7 +46,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def hardware(device: str = "cpu") -> dict[str, Any]:
-    """Host, processor, cores and, on CUDA, the card; of a SLURM job its number, node and GPUs as well."""
+    """Return the host, processor, cores and, on CUDA, the card; in a SLURM job, its number, node and GPUs as well."""
     facts: dict[str, Any] = {"host": platform.node(), "machine": platform.machine(), "cores": os.cpu_count()}
     facts["processor"] = _processor()
     if "SLURM_JOB_ID" in os.environ:
@@ -59,14 +59,14 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
 
 
 def here(device: str = "cpu") -> str:
-    """Return the machine, its processor or card and torch's version: what decides a training's last digits."""
+    """Return the machine, its processor or card and torch's version, which decide a training run's last digits."""
     facts = hardware(device)
     chip = facts.get("gpu", facts["processor"])
     return f"{facts['host']} ({chip}, torch {importlib.metadata.version('torch')})"
 
 
 def _processor() -> str:
-    """Return the processor's model name, if the system says."""
+    """Return the processor's model name, if the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -75,7 +75,7 @@ def _processor() -> str:
 
 
 def short(commit: str) -> str:
-    """Return a commit in twelve digits, still marked where the checkout had been edited.
+    """Return the first twelve digits of a commit, still marked if the checkout had been edited.
 
     Examples
     --------
@@ -88,9 +88,9 @@ def short(commit: str) -> str:
 
 @functools.cache
 def commit() -> str | None:
-    """Return the commit of the checkout that holds the package, ``-dirty`` if it is edited; None outside git.
+    """Return the commit of the checkout that holds the package, with ``-dirty`` if it was edited; None outside git.
 
-    A new file counts if it lies in the package, as that of a plug-in.
+    A new file counts as an edit if it is inside the package, like a plug-in's.
     """
 
     def git(*arguments: str) -> str:
@@ -115,9 +115,9 @@ def record(
     device: str = "cpu",
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return a stage's record: what was asked for, what it was made with, how long it took, each output's checksum.
+    """Return a stage's record: its request, what it was made with, how long it took and each output's checksum.
 
-    It has a checksum of its own, so that an edit of the record is noticed as well.
+    The record has its own checksum, so edits to it are noticed as well.
 
     Parameters
     ----------
@@ -128,9 +128,9 @@ def record(
         The files that it wrote.
     seconds : float
     packages : iterable of str
-        Packages whose versions count.
+        Packages whose versions are recorded.
     device : str
-        Where it ran.
+        The device it ran on.
     facts : mapping, optional
         Further entries.
     """
@@ -156,8 +156,9 @@ def record(
 def _peak_memory() -> float:
     """Return this process's peak resident memory in MiB.
 
-    Linux reports it for the program that runs, of a fork with what it shares with its server. The largest of
-    `getrusage`, which is all that others have, begins there with what the process held that started this one.
+    Linux reports it for the running program, including, for a fork, the memory that it shares with its server. The
+    maximum from `getrusage`, which is all that other systems have, on Linux starts from the memory of the parent
+    process.
     """
     import resource
 

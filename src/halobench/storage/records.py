@@ -1,4 +1,4 @@
-"""Records: what each stage leaves next to its outputs, with their checksums."""
+"""Records, which each stage leaves next to its outputs, with the outputs' checksums."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from halobench.storage.layout import RECORDS
 
 
 def check_recorded(path: Path | str, most: int | None = None) -> None:
-    """Raise SpecError if the record of the stage that wrote `path`, next to it, holds another checksum.
+    """Raise SpecError if the record next to `path`, from the stage that wrote it, holds a different checksum.
 
-    A file without a record, e.g. one that comes from elsewhere, passes, and so does one of more than `most` bytes.
+    A file without a record, e.g. one from elsewhere, passes, as does one of more than `most` bytes.
     """
     path = Path(path)
     if most is not None and path.stat().st_size > most:
@@ -31,24 +31,24 @@ def check_recorded(path: Path | str, most: int | None = None) -> None:
 
 
 def seal(record: Mapping[str, Any]) -> dict[str, Any]:
-    """`made` with its own checksum as ``self`` (SHA-256 of the rest as sorted JSON), so that an edit is noticed."""
+    """Return `record` with its own checksum as ``self`` (SHA-256 of the rest as sorted JSON), so edits are noticed."""
     rest = {key: value for key, value in record.items() if key != "self"}
     return rest | {"self": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 
 
 def check_seal(path: Path | str, content: Mapping[str, Any]) -> None:
-    """Raise SpecError unless what was read from `path` is as `seal` made it."""
+    """Raise SpecError unless the content read from `path` is as `seal` made it."""
     if content.get("self") != seal(content)["self"]:
         raise SpecError(str(path), "another content", f"the one that its own checksum is of {REMEDY}")
 
 
 def read_record(path: Path | str, keys: Iterable[str] = ()) -> dict[str, Any]:
-    """Read a stage's record, which has at least the checksums of what the stage wrote, and `keys`.
+    """Read a stage's record, which must have `keys` and at least the checksums of the files that the stage wrote.
 
     Raises
     ------
     SpecError
-        If it is missing or no record, is without a key, or was edited.
+        If it is missing, isn't a record, doesn't have one of the keys, or was edited.
     """
     record = read_json(path, ["outputs", *keys])
     if not isinstance(record["outputs"], Mapping):

@@ -1,8 +1,8 @@
-"""Requests: what a job is asked to do, and by which code, in a file named after its content.
+"""Requests: files, named after their content, that state what a job should do and with which code.
 
-A request is an input of its job. A changed value or a changed module gives a request of another name, which Snakemake
-sees as a changed set of inputs. A request never changes under its name, so its time says nothing: all have the same old
-one, and a folder of requests that was lost or copied reruns nothing.
+A request is an input of its job. If a value or a module changes, the request gets a different name, which Snakemake
+sees as a changed set of inputs. The content under a name never changes, so its modification time carries no
+information. All requests have the same old time, so losing or copying a folder of requests reruns nothing.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from halobench.storage import files
 FOLDER = "requests"  # below the results folder
 DAY = 86_400
 OUTSIDE = re.compile(r'"[A-Za-z_][\w.]*:[A-Za-z_]\w*"')  # a plug-in outside the package, in JSON
-STALE = 1 * DAY  # the time of a record that was set back, in seconds since the epoch
-TIME = 2 * DAY  # of every request: older than any result that was not set back
+STALE = 1 * DAY  # the time given to a record that is set back, in seconds since the epoch
+TIME = 2 * DAY  # the time of every request: older than any result that wasn't set back
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a job is asked to do.
+    """What a job should do.
 
     Attributes
     ----------
     stage : str
         A key of `halobench.storage.layout.STAGES`.
     spec : mapping
-        What to do, as plain data. Jobs that differ in their seed alone share it.
+        What to do, as plain data. Jobs that differ only in their seed share it.
     code : mapping of str to str
         The modules that the result depends on, with their digests.
     """
@@ -48,15 +48,15 @@ class Request:
 
     @property
     def name(self) -> str:
-        """The name of its file, after its content."""
+        """The name of its file, derived from its content."""
         text = to_json([self.stage, self.spec, dict(self.code)])
         return f"{self.stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 
 def write_request(results: Path, request: Request, again: bool = False) -> Path:
-    """Write a request below a results folder unless it is there, undamaged; return its path.
+    """Write a request below a results folder unless an undamaged copy exists; return its path.
 
-    With `again` it is written in any case, and says when, so that its checksum is another one.
+    With `again`, it is always written and includes the current time, so its checksum changes.
     """
     path = results / FOLDER / request.name
     content = {"stage": request.stage, "spec": request.spec, "code": dict(request.code)}
@@ -69,7 +69,7 @@ def write_request(results: Path, request: Request, again: bool = False) -> Path:
 
 
 def _holds(path: Path, content: Mapping[str, Any]) -> bool:
-    """Whether a file is there that holds this content: not cut short or edited, which would undo its results."""
+    """Return whether a file holds this content; a truncated or edited one would invalidate its results."""
     try:
         held = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -83,7 +83,7 @@ def read_request(path: Path | str, stage: str) -> Request:
     Raises
     ------
     SpecError
-        If the file is missing, is no request, or is one for another stage.
+        If the file is missing, isn't a request, or is a request for another stage.
     """
     content = files.read_json(path, ["stage", "spec", "code"])
     if content["stage"] != stage:
@@ -92,14 +92,14 @@ def read_request(path: Path | str, stage: str) -> Request:
 
 
 def outside_plugins(spec: Any) -> bool:
-    """Return whether a spec names a plug-in outside the package, ``module:object``."""
+    """Return whether a spec uses a plug-in outside the package, ``module:object``."""
     return OUTSIDE.search(to_json(spec)) is not None
 
 
 def differences(record: Mapping[str, Any], request: Request, seed: int | None = None) -> list[str]:
-    """Return what a record was made with that the request doesn't ask for: ``seed``, ``spec``, ``code``.
+    """Return which of ``seed``, ``spec`` and ``code`` differ between a record and a request.
 
-    A result is current if there is nothing.
+    A result is current if none differs.
     """
     wanted = {"seed": seed, "spec": request.spec, "code": dict(request.code)}
     return [part for part, value in wanted.items() if to_json(record.get(part)) != to_json(value)]

@@ -19,31 +19,31 @@ from halobench.storage.records import check_recorded
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LONG = 20_000  # rows from which a table is written by pyarrow
-SLICE = 2**18  # rows of it that are held as text at a time
+LONG = 20_000  # rows; from this length on, pyarrow writes a table
+SLICE = 2**18  # rows of such a table held as text at a time
 
 
 # --- Writing ---------------------------------------------------------------------------------------------------------
 
 
 def write_csv(path: Path | str, table: pd.DataFrame) -> None:
-    """Write a table as CSV; floats in the shortest form that reads back to the same number."""
+    """Write a table as CSV, with floats in the shortest form that reads back as the same number."""
     with replacing(path) as temporary:
         if len(table) < LONG or not _write_long_csv(temporary, table):
             table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def _write_long_csv(path: Path, table: pd.DataFrame) -> bool:
-    """Write the bytes of ``table.to_csv`` with pyarrow; return False if a type or a value is not for it.
+    """Write the bytes of ``table.to_csv`` with pyarrow; return False if it can't handle a type or a value.
 
-    The long tables of 1,500 cells (960,000 rows) take 0.7 s of CPU time so, and 6.1 s with pandas, of 5 s for all of
-    their aggregation.
+    This way, the long tables of 1,500 cells (960,000 rows) take 0.7 s of CPU time, out of 5 s for their whole
+    aggregation; pandas takes 6.1 s.
     """
     import pyarrow as pa
     import pyarrow.csv
 
     columns = [column for _, column in table.items()]
-    if len(columns) == 1 or not all(map(_is_plain, columns)):  # pandas quotes the missing values of a single column
+    if len(columns) == 1 or not all(map(_is_plain, columns)):  # pandas quotes missing values in a lone column
         return False
     options = pa.csv.WriteOptions(include_header=False, quoting_style="none")
     with open(path, "wb") as file:
@@ -59,13 +59,13 @@ def _write_long_csv(path: Path, table: pd.DataFrame) -> bool:
 
 
 def _is_plain(column: pd.Series) -> bool:
-    """Return whether a column holds floats in double precision, whole numbers or strings, and nothing else."""
+    """Return whether a column holds only double-precision floats, only whole numbers or only strings."""
     numbers = column.dtype == np.float64 or pd.api.types.is_integer_dtype(column.dtype)
     return numbers or pd.api.types.infer_dtype(column) == "string"
 
 
 def _float_texts(column: pd.Series) -> pa.Array:
-    """Return floats as Python writes them, null for NaN; pyarrow writes whole, large and small ones differently."""
+    """Return floats as Python prints them, with null for NaN; pyarrow prints whole, large and small ones differently."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -91,7 +91,7 @@ def read_tables(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
     Raises
     ------
     SpecError
-        If a table is missing, unreadable or without one of its columns, or differs from its stage's record.
+        If a table is missing or unreadable, doesn't have one of its columns, or differs from its stage's record.
     """
     tables = {}
     for name in names:
@@ -102,21 +102,21 @@ def read_tables(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
 
 
 def read_csv(path: Path | str, columns: Iterable[str] = (), least: int = 1) -> pd.DataFrame:
-    """Read a CSV file, each number as the nearest float.
+    """Read a CSV file, parsing each number as the nearest float.
 
     Raises
     ------
     SpecError
-        If the file is missing, holds no table of at least `least` rows, or one of `columns` is missing.
+        If the file is missing, or holds no table with at least `least` rows and all of `columns`.
     """
     with reading(path, "a table as CSV"):
         return parse_csv(path, Path(path).read_bytes(), columns, least)
 
 
 def parse_csv(path: Path | str, content: bytes, columns: Iterable[str] = (), least: int = 1) -> pd.DataFrame:
-    """Return the table in the content of a CSV file, as `read_csv` does; `path` names the file in errors."""
+    """Return the table in the content of a CSV file, as `read_csv` does; `path` is for error messages."""
     with reading(path, "a table as CSV"):
-        # Older versions of pandas round numbers otherwise unless "round_trip" is chosen.
+        # Older versions of pandas round numbers differently unless "round_trip" is chosen.
         return _checked(path, pd.read_csv(io.BytesIO(content), float_precision="round_trip"), columns, least)
 
 
@@ -126,9 +126,9 @@ def read_parquet(path: Path | str, columns: Iterable[str] = (), least: int = 1) 
     Raises
     ------
     SpecError
-        If the file is missing, holds no table of at least `least` rows, or one of `columns` is missing.
+        If the file is missing, or holds no table with at least `least` rows and all of `columns`.
     """
-    # Opened here, since pandas would read all files of a folder.
+    # Opened here, because pandas would read all the files in a folder.
     with reading(path, "a table as parquet"), open(path, "rb") as file:
         return _checked(path, pd.read_parquet(file), columns, least)
 
@@ -142,24 +142,24 @@ def parse_parquet(
 ) -> pa.Table:
     """Return the table in the content of a parquet file.
 
-    It is left as pyarrow's: for the small file of a cell, most of the time would go into the conversion to pandas.
+    It stays a pyarrow table because, for a cell's small file, converting it to pandas would take most of the time.
 
     Parameters
     ----------
     path : path
-        The file's name, for errors.
+        The file's name, for error messages.
     content : bytes
     columns : sequence of str, optional
-        Those to read; all by default.
+        Columns to read; all by default.
     dictionary : iterable of str
         Columns to read as codes and names.
     least : int
-        Rows that it must have.
+        The minimum number of rows.
 
     Raises
     ------
     SpecError
-        If it holds no table, fewer rows, or one of `columns` is missing.
+        If it holds no table, has fewer rows, or doesn't have one of `columns`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -172,12 +172,12 @@ def parse_parquet(
 
 
 def join_tables(paths: Sequence[Path], tables: Sequence[pa.Table]) -> pa.Table:
-    """Return the rows of the tables of files, one after another; columns that some of them don't have become null.
+    """Return the rows of several files' tables, one after another; columns missing from some become null there.
 
     Raises
     ------
     SpecError
-        If columns of one name have types that don't go together; it names the file.
+        If columns with the same name have incompatible types; the error names the file.
     """
     import pyarrow as pa
 
@@ -196,7 +196,7 @@ def _checked(path: Path | str, table: pd.DataFrame, columns: Iterable[str], leas
 
 
 def _check_shape(path: Path | str, names: Sequence[str], rows: int, columns: Iterable[str], least: int) -> None:
-    """Raise SpecError unless a table has at least `least` rows and, among the `names` of its columns, these."""
+    """Raise SpecError unless a table has at least `least` rows and its columns, `names`, include `columns`."""
     columns = list(columns)
     missing = [column for column in columns if column not in names]
     if missing or rows < least:
@@ -205,5 +205,5 @@ def _check_shape(path: Path | str, names: Sequence[str], rows: int, columns: Ite
 
 
 def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Return the checksums of an experiment's tables by name."""
+    """Return the checksums of an experiment's tables, by name."""
     return {name: checksum(folder / f"{name}.parquet") for name in names}

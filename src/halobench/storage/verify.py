@@ -16,7 +16,7 @@ from halobench.storage.records import seal
 
 @dataclass(frozen=True)
 class Fault:
-    """A file that differs from its record; `record` is the file of that record, or the file itself."""
+    """A file that differs from its record; `record` is that record's file, or the file itself."""
 
     path: Path
     record: Path
@@ -28,7 +28,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Verification:
-    """How many records were read, how many files they list, and what is wrong with those."""
+    """How many records were read, how many files they list, and what is wrong with those files."""
 
     records: int
     files: int
@@ -36,10 +36,10 @@ class Verification:
 
 
 def verify(results: Path) -> Verification:
-    """Compare every file under `results` that a record lists with its checksum there.
+    """Check every file under `results` that a record lists against the checksum in that record.
 
-    Links are followed. A file that has the name of a record and is none is a fault as well, and so is a file that has
-    the name of an output and is listed by no record next to it.
+    Links are followed. A file with the name of a record that isn't one is also a fault, as is a file with the name of
+    an output that no record next to it lists.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def verify(results: Path) -> Verification:
             count += 1
             judged.add(path)
             outputs |= {path.parent / name for name in content["outputs"]}
-            if not path.is_relative_to(results / "figures"):  # whose files are named by the configuration
+            if not path.is_relative_to(results / "figures"):  # the configuration chooses the names of figures
                 names |= set(content["outputs"])
             faults += check_record(path, content)
         elif path.name in RECORDS:
@@ -77,7 +77,7 @@ def verify(results: Path) -> Verification:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return all files under a folder, sorted; links are followed, each folder is entered once."""
+    """Return all files under a folder, sorted; links are followed, and each folder is entered once."""
     files, entered = [], set()
     for root, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
@@ -95,7 +95,7 @@ def is_record(content: Any) -> bool:
 
 
 def check_record(path: Path, record: dict[str, Any]) -> Iterator[Fault]:
-    """Yield what is wrong with a record, or else with the files that it lists, which are in its folder."""
+    """Yield what is wrong with a record or, if it is fine, with the files that it lists in its folder."""
     if record != seal(record):
         yield Fault(path, path, "was edited: its own checksum is wrong")
         return
@@ -109,9 +109,9 @@ def check_record(path: Path, record: dict[str, Any]) -> Iterator[Fault]:
 
 
 def remove(faults: tuple[Fault, ...]) -> list[Path]:
-    """Remove what the stages of faulty files wrote, records included, so that they run again; return the paths.
+    """Remove everything that the stages of faulty files wrote, including records, so they rerun; return the paths.
 
-    If a record can't be read, or was edited, the files that it still names are removed with it.
+    If a record can't be read or was edited, the files that it still lists are removed with it.
     """
     removed = []
     for record in sorted({fault.record for fault in faults}):

@@ -1,4 +1,4 @@
-"""Augmentation of batches: random crops and mirror images, drawn on the host."""
+"""Augmentation of batches with random crops and mirroring, drawn on the host."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from halobench.losses.base import send
 
 
 def augmented(images: torch.Tensor, spec: TrainSpec, rng: np.random.Generator) -> torch.Tensor:
-    """Shift and mirror each of the images (n, C, H, W) as the recipe says, on their device."""
+    """Shift and mirror each of the images (n, C, H, W) as the recipe specifies, on their device."""
     images = shifted(images, spec.random_crop, rng)
     if not spec.flip:
         return images
@@ -20,7 +20,7 @@ def augmented(images: torch.Tensor, spec: TrainSpec, rng: np.random.Generator) -
 
 
 def shifted(images: torch.Tensor, most: int, rng: np.random.Generator) -> torch.Tensor:
-    """Move each of the images (n, C, H, W) down and right by whole pixels in [-most, most]; border pixels repeat."""
+    """Shift each of the images (n, C, H, W) down and right by whole pixels in [-most, most]; repeat border pixels."""
     if not most:
         return images
     padded = nn.functional.pad(images, (most,) * 4, mode="replicate")

@@ -1,6 +1,6 @@
-"""Samples as normalised tensors on a device, by rows: kept there if they fit, else read a batch ahead.
+"""Provide samples as normalised tensors on a device, kept there if they fit and read ahead in batches otherwise.
 
-The place in which samples are kept changes no number: they are normalised by the same operations everywhere.
+Where samples are kept doesn't change any number, since they are normalised by the same operations everywhere.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import torch
 
 from halobench.losses.base import send, staged
 
-FLOATS = 2**26  # bytes of normalised samples that the CPU keeps, which saves normalising each batch again
-SHARE = 0.5  # of a GPU's free memory, for samples: weights, moments and activations need the rest
-AHEAD = 2  # batches that are read while another is in use
+FLOATS = 2**26  # bytes of normalised samples that the CPU keeps, to save normalising each batch again
+SHARE = 0.5  # share of a GPU's free memory used for samples; weights, moments and activations need the rest
+AHEAD = 2  # batches read ahead while one is in use
 
 
 def form_that_fits(images: Any, device: torch.device) -> str:
     """Return the form in which a device keeps `images`: ``floats``, ``bytes`` or ``nothing``, as `Feed` takes it.
 
-    A GPU keeps images as they are, up to half of its free memory. The CPU keeps normalised samples if they are few,
-    else images that are in memory anyway; of a mapped file it then keeps nothing.
+    A GPU keeps images as they are, up to half of its free memory. The CPU keeps normalised samples if there are few
+    enough, and otherwise images that are in memory anyway; it keeps nothing from a larger mapped file.
     """
     size = int(np.prod(images.shape))
     if device.type == "cuda":
@@ -41,16 +41,17 @@ class Feed:
     Parameters
     ----------
     images : array (n, C, H, W), or of features (n, D)
-        uint8 or float32; or anything with a shape, a dtype and rows by integer arrays, e.g. of a mapped file.
+        uint8 or float32; may be anything that has a shape and a dtype and can be indexed by integer arrays of rows,
+        e.g. a mapped file.
     mean, std : float arrays (C,), optional
-        Normalise by channel, as `halobench.data.mapped_rows.normalise` does; without them `images` are normalised
-        already.
+        Used to normalise per channel, as `halobench.data.mapped_rows.normalise` does; without them, `images` must
+        already be normalised.
     device : torch.device
     layout : torch.memory_format
-        Of the batches.
+        Memory layout of the batches.
     keep : {"floats", "bytes", "nothing"}, optional
-        The form kept on the device: normalised samples, images as they are, or nothing, so that batches are read ahead.
-        By default the one that fits (`form_that_fits`).
+        What to keep on the device: normalised samples, images as they are, or nothing, in which case batches are read
+        ahead. By default, whatever fits (`form_that_fits`).
     """
 
     def __init__(
@@ -74,15 +75,15 @@ class Feed:
         return len(self.images)
 
     def take(self, rows: np.ndarray) -> torch.Tensor:
-        """Return the samples of these rows (m,), normalised: float32 (m, C, H, W) or (m, D) on the device."""
+        """Return the samples in these rows (m,), normalised, as float32 (m, C, H, W) or (m, D) on the device."""
         if self.kept is None:
             return self._normalised(self._read(rows).to(self.device, non_blocking=True))
         return self._kept_rows(self.kept, send(np.ascontiguousarray(rows), self.device))
 
     def batches(self, order: np.ndarray, batch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield full batches of the rows in `order` (n,), from batch `first` on: rows (batch,) and samples, on device.
+        """Yield rows (batch,) and samples of full batches of `order` (n,) on the device, starting at batch `first`.
 
-        A rest that doesn't fill a batch is left out.
+        An incomplete last batch is left out.
         """
         count = len(order) // batch
         rows = send(np.ascontiguousarray(order), self.device)
@@ -100,14 +101,14 @@ class Feed:
                 yield rows[part], self._normalised(images.to(self.device, non_blocking=True))
 
     def _statistics(self, mean: np.ndarray, std: np.ndarray | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return mean and inverse deviation, (1, C, 1, 1) or (1, D), rounded as by `mapped_rows.normalise`."""
+        """Return mean and inverse std, (1, C, 1, 1) or (1, D), rounded as in `mapped_rows.normalise`."""
         numbers = (np.asarray(mean, np.float32), (1 / np.asarray(std)).astype(np.float32))
         ones = [1] * (len(self.images.shape) - 2)
         centre, scale = (torch.from_numpy(each).view(1, -1, *ones).to(self.device) for each in numbers)
         return centre, scale
 
     def _read(self, rows: np.ndarray) -> torch.Tensor:
-        """Return rows of the images as they are, to be copied to the device."""
+        """Return rows of the images as they are, ready to be copied to the device."""
         return staged(np.ascontiguousarray(self.images[rows]), self.device)
 
     def _kept_rows(self, kept: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -116,7 +117,7 @@ class Feed:
         return images if self.keep == "floats" else self._normalised(images)
 
     def _in_rows(self, images: torch.Tensor) -> torch.Tensor:
-        """Flatten images to rows (n, D) in the layout's order in memory, so that each is read in one piece."""
+        """Flatten images to rows (n, D) in the layout's memory order, so each row is read in one piece."""
         last = self.layout == torch.channels_last
         return (images.permute(0, 2, 3, 1) if last else images).contiguous().flatten(1)
 

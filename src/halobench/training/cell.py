@@ -1,4 +1,4 @@
-"""Train and evaluate one cell: a model of one loss and seed on one data set."""
+"""Train and evaluate one cell: one model on one data set, with one loss and seed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from halobench.training.checkpoint import Checkpoint
 from halobench.training.device import autocast, in_memory, kept_casts, place, resolve_device, set_kernels
 from halobench.training.loop import TrainingRun, TrainingSet, feed, fit
 
-INTERPOLATION = 0.99  # a model interpolates if its train accuracy, on the labels trained on, is at least this
+INTERPOLATION = 0.99  # a model interpolates if its accuracy on the labels it was trained on is at least this
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Trained:
     ----------
     model : nn.Module
     logits : dict of float32 arrays (n, classes)
-        Of each split, by ``{split}.logits``.
+        The logits of each split, under ``{split}.logits``.
     history : list of dict
-        A row per epoch.
+        One row per epoch.
     facts : dict
-        For the record.
+        Facts for the cell's record.
     """
 
     model: nn.Module
@@ -56,14 +56,14 @@ def train_cell(
     log: Callable[[str], None] = print,
     checkpoint: Checkpoint | None = None,
 ) -> Trained:
-    """Build, train and evaluate one cell; initialisation, order and mixing all come from `seed`.
+    """Build, train and evaluate one cell; initialisation, order and mixing are all derived from `seed`.
 
     Raises
     ------
     DivergedError
         If a loss or a logit is not finite.
     Interrupted
-        If a signal has arrived; the checkpoint holds the progress.
+        If a signal has arrived; the checkpoint then holds the progress.
     """
     network, inputs = _start(data, model, spec, seed)
     samples = TrainingSet(inputs, data.splits["train"].labels, data.classes)
@@ -79,9 +79,10 @@ def evaluate_cell(
     seed: int,
     log: Callable[[str], None] = print,
 ) -> Trained:
-    """Evaluate a model that was trained elsewhere, whose weights lie in the file `weights`.
+    """Evaluate a model that was trained elsewhere, whose weights are in the file `weights`.
 
-    Unless it was fitted to the data set's source, the facts say that, and no train accuracy makes it interpolate.
+    If it wasn't fitted to the data set's source, the facts say so, and it never counts as interpolating, whatever its
+    train accuracy.
 
     Raises
     ------
@@ -99,7 +100,7 @@ def evaluate_cell(
 def _start(
     data: Data, model: ModelSpec, spec: TrainSpec, seed: int, weights: Path | None = None
 ) -> tuple[nn.Module, Feed]:
-    """Build the model, on its device, and a feed of the training samples."""
+    """Build the model on its device, and a feed of the training samples."""
     for key in IMAGE_KEYS if len(data.shape) == 1 else ():
         value = getattr(spec, key)
         require(not value, f"train.{key}", value, "no such key: the samples are features, not images")
@@ -112,7 +113,7 @@ def _start(
 
 
 def _evaluate(run: TrainingRun, data: Data, inputs: Feed, when: str, fitted: bool = True) -> Trained:
-    """Predict the logits of all splits; `inputs` are the training samples, and `when` leads on in an error."""
+    """Predict the logits of all splits; `inputs` are the training samples, and `when` completes error messages."""
     logits = {}
     for name, split in data.splits.items():
         samples = inputs if name == "train" else feed(split.images, run.spec, run.device, data)
@@ -135,7 +136,7 @@ def _evaluate(run: TrainingRun, data: Data, inputs: Feed, when: str, fitted: boo
 
 
 def check_finite(logits: np.ndarray, what: str) -> None:
-    """Raise DivergedError if one of the logits (n, k) is not finite; `what` names them."""
+    """Raise DivergedError if any of the logits (n, k) is not finite; `what` describes them in the message."""
     bad = ~np.isfinite(logits).all(axis=1)
     if bad.any():
         raise DivergedError(
@@ -143,7 +144,7 @@ def check_finite(logits: np.ndarray, what: str) -> None:
         )
 
 
-@torch.no_grad()  # not inference_mode, in which autocast casts the weights again for each batch
+@torch.no_grad()  # not inference_mode, in which autocast would recast the weights for each batch
 def predict(
     model: nn.Module, inputs: np.ndarray | Feed, spec: TrainSpec, tick: Callable[[], None] = lambda: None
 ) -> np.ndarray:
@@ -171,20 +172,20 @@ def predict(
 
 
 def load_model(spec: ModelSpec, data: Data, weights: Path) -> nn.Module:
-    """Return a cell's trained model, on the CPU.
+    """Return a cell's trained model on the CPU.
 
     Parameters
     ----------
     spec : ModelSpec
     data : Data
-        What it was trained on.
+        The data that it was trained on.
     weights : Path
         Its model.safetensors.
 
     Raises
     ------
     SpecError
-        If they are those of another model, or aren't what the train stage wrote.
+        If the weights are another model's, or aren't what the train stage wrote.
     """
     import safetensors.torch
 
@@ -199,6 +200,6 @@ def load_model(spec: ModelSpec, data: Data, weights: Path) -> nn.Module:
 
 
 def start_on(model: nn.Module, data: Data) -> None:
-    """Give a model that is built around its training samples those of a data set; others don't read them."""
+    """Pass a data set's training samples to a model that is built around them; others don't read them."""
     if hasattr(model, "start"):
         builder.start(model, data.inputs("train"), data.splits["train"].labels, data.classes)

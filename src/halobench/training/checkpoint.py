@@ -1,8 +1,8 @@
-"""Checkpoints: the progress of a stage, from which a killed or preempted job resumes.
+"""Checkpoints, which record a stage's progress so that a killed or preempted job can resume.
 
-A checkpoint is one safetensors file, replaced atomically every so many seconds and when a signal asks the process to
-stop. It is no result: whatever is wrong with it, it is discarded with a warning and the stage starts from the
-beginning. On the same machine, resuming from one gives the same bytes as a run without interruption.
+A checkpoint is one safetensors file, replaced atomically at regular intervals and when a signal asks the process to
+stop. It isn't a result, so if anything is wrong with it, it is discarded with a warning and the stage starts over. On
+the same machine, resuming from one gives the same bytes as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from halobench.core.errors import Interrupted, describe_error, require
 from halobench.core.spec_codec import to_json
 from halobench.storage import files
 
-FORMAT = 2  # of the contents of a checkpoint; one of another format is discarded
-ABOUT = {"key", "facts", "checksum"}  # the metadata of a checkpoint, of which a damaged one has lost one at most
+FORMAT = 2  # version of a checkpoint's contents; checkpoints with another version are discarded
+ABOUT = {"key", "facts", "checksum"}  # a checkpoint's metadata; a damaged file is missing at most one
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 Tensors = dict[str, torch.Tensor]
 
 
 class Signals:
-    """Note SIGTERM, SIGUSR1 and SIGINT while in use, instead of ending at once: ``received`` is the first, or None.
+    """Records SIGTERM, SIGUSR1 and SIGINT while active instead of exiting; ``received`` is the first, or None.
 
-    Batch systems send them ahead of a time limit or a preemption, and again soon after: all are only noted, so that
-    none interrupts the saving that the first one started. SIGINT stays ignored if it was, as shells do for the
-    background processes of a script: a Ctrl-C is then not meant for it.
+    Batch systems send them ahead of a time limit or a preemption, and again soon after. All are merely recorded, so
+    later ones don't interrupt the save that the first one triggered. If SIGINT was ignored, it stays ignored: shells
+    ignore it for a script's background processes, which Ctrl-C isn't meant for.
     """
 
     def __init__(self) -> None:
@@ -67,20 +67,20 @@ class Checkpoint:
     path : Path
         The file.
     key : object
-        All that the stage's results depend on, as plain data: spec, seed, code version, checksums of its inputs. A file
-        that was written under another key is not used.
+        Everything that the stage's results depend on (spec, seed, code version, checksums of its inputs), as plain
+        data. A file written under a different key is not used.
     every : float
         Seconds between checkpoints.
     signals : Signals, optional
-        Say at every step whether to stop.
+        Checked at every step to see whether to stop.
     here : str
-        The machine and versions that this process runs on, in the words of `halobench.storage.provenance.here`.
+        The machine and versions that this process runs on, as described by `halobench.storage.provenance.here`.
 
     Attributes
     ----------
     made_on : list of str
-        Each distinct `here` of the processes that had a part in it, this one last: only on the same machine does
-        resuming give the bytes of a run without interruption.
+        Each distinct `here` of the processes that contributed to it, this one last; resuming gives the same bytes as an
+        uninterrupted run only on the same machine.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self) -> tuple[Tensors, dict[str, Any]] | None:
-        """Return the tensors and facts that were saved last; None, after a warning, if they can't be used."""
+        """Return the tensors and facts saved last, or warn and return None if they can't be used."""
         self._last = time.monotonic()
         files.sweep(self.path.parent)
         if not self.path.exists():
@@ -132,11 +132,11 @@ class Checkpoint:
         self.remove()
 
     def due(self) -> bool:
-        """Return whether it is time to save: `every` seconds have passed, or a signal has arrived."""
+        """Return whether it is time to save, because `every` seconds have passed or a signal has arrived."""
         return self.signals.received is not None or time.monotonic() - self._last >= self.every
 
     def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], at: str) -> None:
-        """Replace the checkpoint; `at` says, in words, where it is. If it can't be written, the log gets a warning.
+        """Replace the checkpoint; `at` describes the progress. If it can't be written, a warning is logged.
 
         Raises
         ------
@@ -150,14 +150,14 @@ class Checkpoint:
         try:
             with files.replacing(self.path) as temporary:
                 save_file(kept, temporary, about)
-        except OSError as error:  # a full disk is no reason to stop a job that needs no more room yet
+        except OSError as error:  # a full disk needn't stop a job that has nothing else to write yet
             said = f"warning: not saved at {at}: {error}"
         if self.signals.received is not None:
             raise Interrupted(self.signals.received, said)
         self.log(said)
 
     def pass_over(self, why: str) -> None:
-        """Save nothing, since nothing could resume from it; the log gets a warning.
+        """Skip saving, since nothing could resume from the checkpoint, and log a warning.
 
         Raises
         ------
@@ -170,7 +170,7 @@ class Checkpoint:
         self.log(said)
 
     def remove(self) -> None:
-        """Remove the file; if that fails, only warn: it is of no use, or the stage has ended well."""
+        """Remove the file; if that fails, only warn, since it is unusable or the stage has finished successfully."""
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
@@ -178,10 +178,10 @@ class Checkpoint:
 
 
 def check_place(path: Path, outputs: Iterable[Path] = ()) -> None:
-    """Raise SpecError if a file that was named for a checkpoint is another one, since it would be lost.
+    """Raise SpecError if the path given for a checkpoint is some other file, which would be overwritten.
 
-    That is one of the stage's `outputs`, or a whole safetensors file without a checkpoint's metadata. A damaged file
-    passes, so that it blocks nothing.
+    Such a file is one of the stage's `outputs`, or an intact safetensors file without a checkpoint's metadata. Damaged
+    files are accepted, so they don't block anything.
     """
     taken = path.resolve() in {output.resolve() for output in outputs}
     require(not taken, "--checkpoint", str(path), "a file of its own: this one is among the outputs")
@@ -199,7 +199,7 @@ def check_place(path: Path, outputs: Iterable[Path] = ()) -> None:
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
-    """Return the SHA-256 over the names and bytes of tensors, and the facts."""
+    """Return the SHA-256 of the names and bytes of the tensors and the facts."""
     digest = hashlib.sha256(facts.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
@@ -208,12 +208,12 @@ def _digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
 
 
 def _bytes(tensor: torch.Tensor) -> np.ndarray:
-    """Return the bytes of a tensor of any type, as uint8 (n,); without a copy if it is contiguous and on the CPU."""
+    """Return a tensor's bytes, whatever its type, as uint8 (n,), without copying if it is contiguous and on the CPU."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def fingerprint(value: Any, depth: int = 8) -> str:
-    """Return a text that changes when an object's numbers, arrays, containers or random generators do.
+    """Return a string that changes when an object's numbers, arrays, containers or random generators change.
 
     Containers are followed down to `depth`.
     """
@@ -247,30 +247,30 @@ def capture(model: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
 
 @torch.no_grad()
 def restore(tensors: Mapping[str, torch.Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put the tensors of `capture` back into a model and an optimiser of the same kind."""
+    """Load the tensors from `capture` back into a model and an optimiser of the same kind."""
     for name, tensor in _named(model).items():
         tensor.copy_(tensors[f"model.{name}"])
     for number, (parameter, state) in enumerate(_states(optimizer)):
         prefix = f"optimizer.{number}."
         for name in (name for name in tensors if name.startswith(prefix)):
             saved = tensors[name]
-            # Fused kernels walk a parameter and its moments side by side, so both need the same memory layout.
+            # Fused kernels traverse a parameter and its moments in step, so both need the same memory layout.
             like = torch.empty_like(parameter if saved.shape == parameter.shape else saved, device=parameter.device)
             state[name.removeprefix(prefix)] = like.to(saved.dtype).copy_(saved)
 
 
 def _named(model: nn.Module) -> Tensors:
-    """Return the parameters and buffers of a model, those that its state dict leaves out included."""
+    """Return a model's parameters and buffers, including those that its state dict omits."""
     return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
 def _states(optimizer: torch.optim.Optimizer) -> list[tuple[torch.Tensor, dict[str, Any]]]:
-    """Return each parameter of an optimiser with its state."""
+    """Return each of an optimiser's parameters with its state."""
     return [(p, optimizer.state[p]) for group in optimizer.param_groups for p in group["params"]]
 
 
 def random_states(rng: np.random.Generator, device: torch.device) -> tuple[Tensors, dict[str, Any]]:
-    """Return the state of `rng` and of every global generator, as tensors and as plain data."""
+    """Return the states of `rng` and of every global generator, as tensors and plain data."""
     tensors = {"random.torch": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
@@ -284,7 +284,7 @@ def random_states(rng: np.random.Generator, device: torch.device) -> tuple[Tenso
 def restore_random_states(
     tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], rng: np.random.Generator, device: torch.device
 ) -> None:
-    """Put `rng` and every global generator back into the states that `random_states` returned."""
+    """Restore `rng` and every global generator to the states that `random_states` returned."""
     torch.set_rng_state(tensors["random.torch"])
     if device.type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], device)

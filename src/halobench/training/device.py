@@ -1,4 +1,4 @@
-"""Devices, precision and memory of training and probing."""
+"""Devices, precision and memory for training and probing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from halobench.core.specs import TrainSpec
 
 
 def keep_freed_memory(most: int = 2**29, largest: int = 2**29) -> None:
-    """Let glibc keep up to `most` bytes of freed memory: each training step frees and allocates the same blocks again.
+    """Let glibc keep up to `most` bytes of freed memory, since each training step reallocates the same blocks.
 
-    That goes for blocks of up to `largest` bytes each if glibc accepts that (2.35 does), else of up to 32 MiB. Handing
-    them back to the system and faulting them in again took a third of the small CNN's training time, and two thirds of
-    its forward pass of 500 images. Changes no number; does nothing if the C library isn't glibc.
+    This applies to blocks of up to `largest` bytes each if glibc accepts that (2.35 does), otherwise of up to 32 MiB.
+    Returning them to the system and faulting them in again took a third of the small CNN's training time, and two
+    thirds of its forward pass on 500 images. Results don't change; if the C library isn't glibc, this does nothing.
     """
     import ctypes
 
@@ -26,17 +26,17 @@ def keep_freed_memory(most: int = 2**29, largest: int = 2**29) -> None:
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         if not mallopt(mmap_threshold, largest):
-            mallopt(mmap_threshold, 2**25)  # the largest that older ones take on 64-bit systems
+            mallopt(mmap_threshold, 2**25)  # the largest that older versions accept on 64-bit systems
         mallopt(trim_threshold, most)
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device of a recipe; ``auto`` is CUDA if there is one, else the CPU.
+    """Return the device for a recipe; ``auto`` means CUDA if available, otherwise the CPU.
 
     Raises
     ------
     SpecError
-        If torch sees no such CUDA device.
+        If torch doesn't see this CUDA device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -48,43 +48,44 @@ def resolve_device(name: str) -> torch.device:
 
 
 def set_kernels(spec: TrainSpec) -> None:
-    """Fix the number of CPU threads, and choose deterministic kernels (those that have none only warn) or fast ones."""
+    """Set the number of CPU threads and choose fast or deterministic kernels (torch only warns if there are none)."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(spec.threads)
-    # As torch.use_deterministic_algorithms(True, warn_only=True), which also imports the compiler: 2 s a job.
+    # Like torch.use_deterministic_algorithms(True, warn_only=True), which also imports the compiler (2 s per job).
     torch.set_deterministic_debug_mode("warn" if spec.deterministic else "default")
     torch.backends.cudnn.benchmark = not spec.deterministic
 
 
 def memory_format(spec: TrainSpec) -> torch.memory_format:
-    """Return the layout of images and convolution weights."""
+    """Return the memory layout of images and convolution weights."""
     return torch.channels_last if spec.channels_last else torch.contiguous_format
 
 
 def autocast(spec: TrainSpec, device: torch.device) -> contextlib.AbstractContextManager:
-    """Return a context of bfloat16 autocast, or of nothing, as the recipe says."""
+    """Return a bfloat16 autocast context or a null context, depending on the recipe."""
     if spec.precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def kept_casts(device: torch.device) -> contextlib.AbstractContextManager:
-    """Return a context that keeps the casts of weights by `autocast` from one batch to the next; they must not change.
+    """Return a context that keeps the weights as cast by `autocast` between batches; weights must not change in it.
 
-    Autocast drops its casts when the outermost of its contexts ends. This one changes nothing inside it.
+    Autocast drops its casts when its outermost context ends; this context provides an outermost one and changes nothing
+    else.
     """
     return torch.autocast(device.type, enabled=False)
 
 
 def place(model: nn.Module, spec: TrainSpec, device: torch.device) -> nn.Module:
     """Move a model to its device, in the recipe's memory layout."""
-    # As torch documents it; its overloads have one or the other.
+    # Documented by torch, but its overloads only accept one or the other.
     return model.to(device=device, memory_format=memory_format(spec))  # type: ignore[call-overload]
 
 
 @contextlib.contextmanager
 def in_memory(key: str, value: int, advice: str) -> Iterator[None]:
-    """Turn running out of memory into an error that names the recipe's `key`, its value and what helps.
+    """Turn an out-of-memory error into one that states the recipe's `key`, its value and what to do.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def in_memory(key: str, value: int, advice: str) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:  # a GPU's out-of-memory error is one too
+    except RuntimeError as error:  # includes a GPU's out-of-memory error
         if not isinstance(error, torch.cuda.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
         reason = " ".join(str(error).split())[:300]

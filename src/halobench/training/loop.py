@@ -1,4 +1,4 @@
-"""The training loop, deterministic in its seed and resumable."""
+"""The training loop, which is deterministic given its seed and can be resumed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TrainingSet:
 
 
 def feed(images: Any, spec: TrainSpec, device: torch.device, data: Data | None = None) -> Feed:
-    """Return a feed of `images` (n, C, H, W) in the recipe's layout, normalised as `data` says, if it is passed."""
+    """Return a feed of `images` (n, C, H, W) in the recipe's layout, normalised as `data` specifies, if passed."""
     mean, std = (None, None) if data is None else (data.mean, data.std)
     return Feed(images, mean, std, device, memory_format(spec))
 
@@ -70,21 +70,21 @@ def fit(
 ) -> TrainingRun:
     """Train `model` in place, resuming from its checkpoint if there is one.
 
-    The model is already on its device, in the recipe's memory layout. `log` gets a line per epoch, with the time left;
-    the checkpoint is saved to between steps whenever it is due.
+    The model must already be on its device, in the recipe's memory layout. `log` gets one line per epoch, with the time
+    left. The checkpoint is saved between steps whenever it is due.
 
     Returns
     -------
     TrainingRun
-        Its ``history`` has a row per epoch: epoch (from 1), step, lr and gradient_norm (both of its last step),
-        train_loss (mean); none if the model has nothing to train.
+        Its ``history`` has one row per epoch with epoch (from 1), step, lr and gradient_norm (both from the last step)
+        and train_loss (mean); it is empty if the model has nothing to train.
 
     Raises
     ------
     DivergedError
-        If a loss is not finite: at that very step on the CPU, at the end of the epoch elsewhere.
+        If a loss is not finite; raised at that very step on the CPU, at the end of the epoch on other devices.
     Interrupted, SpecError
-        If a signal has arrived (the checkpoint holds the progress); if memory runs out.
+        If a signal has arrived (the checkpoint then holds the progress), or memory runs out, respectively.
     """
     device, count = next(model.parameters()).device, len(samples.labels)
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -99,7 +99,7 @@ def fit(
         rng, order = run.start_epoch(seed, count)
         model.train()
         with in_memory("micro_batch" if spec.micro_batch else "batch", spec.micro_batch or batch, SMALLER):
-            # A last batch that isn't full is dropped: batch norm and Mixup both depend on a batch's size.
+            # An incomplete last batch is dropped, since batch norm and Mixup both depend on the batch size.
             for rows, images in inputs.batches(order, batch, run.step):
                 targets = labels.index_select(0, rows)
                 targets = targets if takes_labels(loss) else one_hot(targets, samples.classes)
@@ -109,38 +109,38 @@ def fit(
 
 
 def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return rows of probabilities, float32 (n, classes), that are sure of the labels (n,)."""
+    """Return one-hot probabilities of the labels (n,), float32 (n, classes)."""
     return torch.zeros(len(labels), classes, device=labels.device).scatter_(1, labels[:, None], 1.0)
 
 
 class TrainingRun:
-    """A training under way: its progress, its losses, and how it is saved and resumed.
+    """A training run in progress: its state, its losses, and how it is saved and resumed.
 
-    Every random stream is drawn separately for each epoch from (seed, epoch), on the host, so that the numbers of an
-    epoch depend on nothing but the weights before it.
+    Every random stream is seeded separately for each epoch with (seed, epoch) and drawn on the host, so the results of
+    an epoch depend only on the weights at its start.
 
     Parameters
     ----------
     optimizer : Optimizer or None
-        None if there is nothing to train: no step is then taken.
+        None if there is nothing to train, in which case no steps are taken.
     steps_per_epoch : int
     checkpoint : Checkpoint, optional
-        To resume from, and to save to.
+        The checkpoint to resume from and save to.
     loss : Loss
-        Watched for a state of its own, which no checkpoint holds.
+        Watched for internal state, which checkpoints don't hold.
 
     Attributes
     ----------
     epoch, step : int
-        Finished epochs, and finished steps of the epoch under way.
+        Number of finished epochs, and of finished steps in the current epoch.
     history : list of dict
-        A row per finished epoch.
+        One row per finished epoch.
     losses, norms : float tensor (steps_per_epoch,)
-        Loss of each step of the epoch under way; norm of its gradient, NaN if it wasn't measured.
+        Loss and gradient norm of each step in the current epoch; norms are NaN where not measured.
     resumed_at : list of [epoch, step]
-        The progress of earlier processes when they stopped.
+        How far earlier processes had got when they stopped.
     earlier_seconds, seconds : float
-        Time spent by them, and in all.
+        Time spent by earlier processes, and in total.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class TrainingRun:
         self.epoch = self.step = 0
         self.history: list[dict[str, float]] = []
         self.losses = torch.zeros(steps_per_epoch, device=device)
-        # The losses' own memory on the CPU, where a number is written to it in a tenth of the time.
+        # A view of the losses' memory on the CPU, since writing a number through it takes a tenth of the time.
         self._seen: Any = self.losses.numpy() if device.type == "cpu" else None
         self.norms = torch.full((steps_per_epoch,), math.nan, device=device)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -181,13 +181,13 @@ class TrainingRun:
 
     @property
     def place(self) -> str:
-        """Return the progress, in words."""
+        """Return a description of the progress."""
         if self.epoch == self.spec.epochs:
             return f"the end of epoch {self.epoch} of {self.epoch}"
         return f"epoch {self.epoch + 1} of {self.spec.epochs}, step {self.step} of {self.steps_per_epoch}"
 
     def resume(self, log: Callable[[str], None]) -> None:
-        """Go to the place at which the checkpoint was saved, if there is one."""
+        """Restore the state saved in the checkpoint, if there is one."""
         saved = self.checkpoint.load() if self.checkpoint else None
         if saved is None:
             return
@@ -202,7 +202,7 @@ class TrainingRun:
         log(f"resuming at {self.place}")
 
     def start_epoch(self, seed: int, count: int) -> tuple[np.random.Generator, np.ndarray]:
-        """Return the epoch's generator and its order of `count` samples; both as they were if the epoch is resumed."""
+        """Return the epoch's generator and order of `count` samples, restored to their saved state if it is resumed."""
         rng = generator(seed, "epoch", self.epoch)
         seed_libraries(torch_seed(seed, "epoch-torch", self.epoch))
         order = rng.permutation(count)
@@ -212,7 +212,7 @@ class TrainingRun:
         return rng, order
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step of the epoch under way."""
+        """Return the learning rate of a step in the current epoch."""
         return learning_rate(self.epoch * self.steps_per_epoch + step, self.steps_per_epoch, self.spec)
 
     def set_rate(self) -> None:
@@ -224,7 +224,7 @@ class TrainingRun:
     def take_step(
         self, forward: Forward, images: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
     ) -> None:
-        """Train on a batch of images (n, C, H, W) with targets as the loss takes them; save if that is due."""
+        """Train on a batch of images (n, C, H, W) with targets in the loss's format; save a checkpoint if it is due."""
         self.set_rate()
         mixed, soft = self.loss.mix(augmented(images, self.spec, rng), targets, rng)
         self.forget_gradients()
@@ -235,15 +235,15 @@ class TrainingRun:
             self.save(rng)
 
     def forget_gradients(self) -> None:
-        """Drop the gradients, so that the next step allocates its own."""
+        """Drop the gradients so the next step allocates its own."""
         for parameter in self.parameters:
             parameter.grad = None
 
     def watch(self, value: torch.Tensor) -> None:
-        """Note a step's loss before the optimiser takes it, and its gradient's norm at the end of an epoch.
+        """Record a step's loss before the optimiser steps, and its gradient norm at the end of an epoch.
 
-        On the CPU reading a number costs nothing, so the loss is checked at once. On another device it would make the
-        host wait: losses and norms stay there until the epoch ends.
+        On the CPU, reading a number costs nothing, so the loss is checked at once. On other devices it would make the
+        host wait, so losses and norms stay there until the epoch ends.
 
         Raises
         ------
@@ -263,11 +263,11 @@ class TrainingRun:
             if self.step and self._gradients:
                 self.norms[self.step - 1] = gradient_norm(self._gradients)
             self.check(self.step)
-        if self.reads_at_once:  # kept, not copied, so that their norm can be reported if the next step diverges
+        if self.reads_at_once:  # kept, not copied, to report their norm if the next step diverges
             self._gradients = gradients
 
     def check(self, last: int) -> None:
-        """Raise DivergedError if a loss of the epoch under way, up to step `last`, is not finite."""
+        """Raise DivergedError if any loss in the current epoch, up to step `last`, is not finite."""
         losses = self.losses[: last + 1].cpu()
         bad = ~torch.isfinite(losses)
         if not bad.any():
@@ -284,7 +284,7 @@ class TrainingRun:
         )
 
     def end_epoch(self) -> str:
-        """Add the epoch to the history, move on to the next, and return a line for the log."""
+        """Add the epoch to the history, advance to the next one, and return a line for the log."""
         self.check(self.steps_per_epoch - 1)
         rate = self.rate(self.steps_per_epoch - 1)
         mean, norm = self.losses.double().mean().item(), self.norms[-1].item()
@@ -295,12 +295,12 @@ class TrainingRun:
         return f"epoch {self.epoch}/{self.spec.epochs}  loss {mean:.4f}  lr {rate:.2e}  {left:.0f} s left"
 
     def save(self, rng: np.random.Generator) -> None:
-        """Save to the checkpoint between two steps, unless the loss holds a state by now, which would be lost.
+        """Save to the checkpoint between two steps, unless the loss has acquired a state, which would be lost.
 
         Raises
         ------
         DivergedError
-            If a loss of the epoch so far is not finite.
+            If any loss in the epoch so far is not finite.
         Interrupted
             If a signal has arrived.
         """
@@ -315,12 +315,12 @@ class TrainingRun:
         self._write(self.checkpoint, tensors, {"random": state})
 
     def save_if_signalled(self) -> None:
-        """Save after the last epoch and raise Interrupted if a signal has arrived: logits are then predicted again."""
+        """If a signal has arrived, save the end of training and raise Interrupted; logits are predicted again later."""
         if self.checkpoint is not None and self.checkpoint.signals.received is not None:
             self._write(self.checkpoint, {}, {})
 
     def _write(self, checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-        """Save the progress, and what else is to be known of it."""
+        """Save the progress and its metadata."""
         tensors = {**capture(self.model, self.optimizer), "losses": self.losses, "norms": self.norms, **tensors}
         facts |= {"epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds}
         checkpoint.save(tensors, {"random": None, **facts, "resumed_at": self.resumed_at}, self.place)
@@ -329,9 +329,9 @@ class TrainingRun:
 def backward(
     forward: Forward, loss: Loss, inputs: torch.Tensor, targets: torch.Tensor, spec: TrainSpec
 ) -> torch.Tensor:
-    """Add the gradient of a batch's mean loss to the parameters', part by part.
+    """Accumulate the gradient of a batch's mean loss in the parameters, part by part.
 
-    Returns the loss, a number on the device.
+    Returns the loss as a scalar on the device.
     """
     count = len(inputs)
     losses: list[torch.Tensor] = []
@@ -340,7 +340,7 @@ def backward(
         with autocast(spec, inputs.device):
             logits = forward(part)
         value = loss(logits.float(), part_targets)
-        if len(part) < count:  # a loss is a mean over rows
+        if len(part) < count:  # since losses are means over rows
             value = value * (len(part) / count)
         value.backward()
         losses.append(value.detach())

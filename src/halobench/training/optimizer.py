@@ -1,4 +1,4 @@
-"""The optimiser of a recipe, its learning rate at each step, and the norm of gradients."""
+"""A recipe's optimiser, its learning rate at each step, and the norm of gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from halobench.core.specs import TrainSpec
 
 
 def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
-    """Build the optimiser of a recipe, fused into one kernel."""
+    """Build a recipe's optimiser, fused into one kernel."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     if spec.optimizer == "sgd":
         return torch.optim.SGD(
@@ -22,7 +22,7 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
 
 
 def learning_rate(step: int, steps_per_epoch: int, spec: TrainSpec) -> float:
-    """Return the rate of step `step` (from 0): a linear warm-up, then constant or half a cosine that ends at 0."""
+    """Return the rate at step `step` (from 0): a linear warm-up, then constant or a half-cosine that ends at 0."""
     warmup, total = spec.warmup * steps_per_epoch, spec.epochs * steps_per_epoch
     if step < warmup:
         return spec.lr * (step + 1) / warmup
@@ -32,6 +32,6 @@ def learning_rate(step: int, steps_per_epoch: int, spec: TrainSpec) -> float:
 
 
 def gradient_norm(gradients: list[torch.Tensor]) -> torch.Tensor:
-    """Return the Euclidean norm of all gradients together, a number on their device."""
-    # One kernel for all of them; torch.nn.utils has that from torch 2.6 on.
+    """Return the Euclidean norm of all gradients together, as a scalar on their device."""
+    # One kernel for all of them, which torch.nn.utils only provides from torch 2.6 on.
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))

@@ -1,11 +1,11 @@
-"""Post-hoc calibrators besides temperature scaling (TS), one file each, found by name.
+"""Post-hoc calibrators besides temperature scaling (TS), one file each, looked up by name.
 
 ========= ====================================================================== ============================
 name      softmax of, or probabilities by                                        fitted by
 ========= ====================================================================== ============================
 vector    w_j z_j + b_j: vector scaling                                          scipy, Newton's method
 matrix    W z + b, a ridge towards TS: structured matrix scaling                 probmetrics
-matrix_cv the same, its ridge chosen by cross-validation                         scipy, L-BFGS
+matrix_cv the same, with its ridge chosen by cross-validation                    scipy, L-BFGS
 isotonic  a monotone map of each class's probability, normalised                 scikit-learn
 histogram the frequency in a bin of each class's probability, normalised         numpy
 ensemble  w_1 softmax(z / T) + w_2 softmax(z) + w_3 / k: ensemble TS             scipy, SLSQP
@@ -15,17 +15,18 @@ top_rest  one temperature for whether the top class is right, one for the others
 partner   TS's logits and validation confusions with the predicted class         numpy, Newton's method
 ========= ====================================================================== ============================
 
-A file here defines ``fit(logits, labels)``, and so does any ``module:object``. `fit` gets validation logits, float64
-(n, k), and labels (n,) in [0, k). It returns a function that maps logits (m, k) to calibrated ones, whose softmax is
-then scored (-inf for a probability of 0); or a `halobench.calibration.calibrator.Calibrator`, which can also say that
-there is no finite optimum. The same data must give the same bytes: draw from nothing but a generator of a fixed seed.
+Each file here defines ``fit(logits, labels)``, and so does any ``module:object``. `fit` receives validation logits,
+float64 (n, k), and labels (n,) in [0, k). It returns either a function that maps logits (m, k) to calibrated ones,
+whose softmax is then scored (-inf for a probability of 0), or a `halobench.calibration.calibrator.Calibrator`, which
+can also state that there is no finite optimum. The same data must produce the same bytes, so draw only from a generator
+with a fixed seed.
 
-Three constants of the file are read without importing it, and may be left out. ``PACKAGES`` are the modules that must
-be installed, ``EXTRA`` is the optional extra that installs them, and ``LIBRARIES`` are the distributions whose versions
-go into the record of a result.
+Three optional constants are read without importing the file. ``PACKAGES`` lists the modules that must be installed,
+``EXTRA`` is the optional extra that installs them, and ``LIBRARIES`` lists the distributions whose versions are
+recorded with a result.
 
-A probability of 0 is what isotonic and histogram give a class that no validation sample of that score had. If a test
-sample then has that class, NLL and KL are infinite and are reported as such: clipping, as scikit-learn's `log_loss`
-does at 2e-16, would count 36 nats for each such sample, a number that depends on the clip alone. Error, Brier score and
-ECE remain.
+Isotonic and histogram assign a probability of 0 to a class that no validation sample with that score had. If a test
+sample then has that class, NLL and KL are infinite and reported as such, because clipping, which scikit-learn's
+`log_loss` does at 2e-16, would count 36 nats for each such sample, a number that depends only on the clip. Error, Brier
+score and ECE remain usable.
 """

@@ -1,4 +1,4 @@
-"""Calibrators that map each class's probability by itself, one class against the rest."""
+"""Calibrators that map each class's probability separately, one class against the rest."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Map = Callable[[np.ndarray], np.ndarray]
 def fit_by_class(
     fit_map: Callable[[np.ndarray, np.ndarray], Map], logits: np.ndarray, labels: np.ndarray
 ) -> Calibrator:
-    """Fit a map of each class's probability; rows are normalised, and uniform if all classes get 0.
+    """Fit a map for each class's probability; rows are then normalised, or uniform if all classes get 0.
 
     Parameters
     ----------
     fit_map : callable
-        Takes probabilities p_j (n,) and whether the label is j, 0.0 or 1.0, (n,); returns the map of p_j.
+        Takes probabilities p_j (n,) and whether the label is j (n,), as 0.0 or 1.0; returns the map of p_j.
     logits : (n, k) float64 array
     labels : (n,) integers in [0, k)
     """

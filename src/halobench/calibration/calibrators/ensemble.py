@@ -1,4 +1,4 @@
-"""Ensemble temperature scaling: a mixture of TS, the logits as they are and the uniform prediction.
+"""Ensemble temperature scaling: a mixture of TS, the unscaled logits and the uniform prediction.
 
 probmetrics fits it too, but keeps T within [0.05, 5].
 
@@ -22,7 +22,7 @@ LIBRARIES = ("scipy",)
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit the weights of least NLL, with the T of TS; TS itself is one of the mixtures, so the NLL is at most its.
+    """Fit the weights with the lowest NLL, at the T of TS; TS is one of the mixtures, so the NLL is at most its own.
 
     Parameters
     ----------
@@ -39,11 +39,11 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         return without_optimum(ts)
 
     def log_members(z: np.ndarray) -> list[np.ndarray]:
-        """Return the members' log probabilities; the uniform one is the limit of T, so that it never makes a tie."""
+        """Return the members' log probabilities; the uniform one is the limit in T, so it never creates ties."""
         scaled = (temper(z, beta) for beta in (ts.beta, 1.0, 0.0))
         return [s - np.log(np.exp(s).sum(axis=1, keepdims=True)) for s in scaled]
 
-    # If two members give a sample next to no mass, the weights matter there, and how little it is doesn't.
+    # If two members assign a sample almost no mass, the weights matter there, but how little mass it is doesn't.
     likelihoods = np.exp(np.stack([part[np.arange(len(labels)), labels] for part in log_members(logits)], axis=1))
     weights = _fit_weights(likelihoods)
 
@@ -51,13 +51,13 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         members = zip(log_members(z), weights, strict=True)
         return np.logaddexp.reduce([member + math.log(weight) for member, weight in members if weight > 0])
 
-    # The objective is convex and its slope along the weights themselves is -1, so that this bounds the NLL to gain.
+    # The objective is convex and its slope along the weights themselves is -1, so this bounds the NLL left to gain.
     gap = float(-_slopes(likelihoods, weights).min() - 1)
     return scored(transform, logits, labels, gap, gap <= GRADIENT)
 
 
 def _fit_weights(likelihoods: np.ndarray) -> np.ndarray:
-    """Return the weights on the simplex, (3,), of the mixture of least NLL, given each member's likelihoods (n, 3)."""
+    """Return the simplex weights (3,) of the mixture with the lowest NLL, given each member's likelihoods (n, 3)."""
     from scipy.optimize import minimize
 
     optimum = minimize(

@@ -1,13 +1,13 @@
 """Gap scaling: a temperature that depends on the gap between the two largest logits.
 
 The inverse temperature runs from b0 at a gap of 0 to b1 at a large one: b0 (1 - f) + b1 f, f = gap / (gap + mean gap).
-Both are at least 0, so the order of the classes is kept. The NLL is convex in (b0, b1), and TS is the case b0 = b1.
+Both are at least 0, which preserves class order. The NLL is convex in (b0, b1), and TS is the case b0 = b1.
 
 References
 ----------
-H. Guo et al., "Sample Margin-Aware Recalibration of Temperature", arXiv 2506.23492 (SMART): a small network of the gap,
-fitted to a smooth ECE in place of the NLL. C. Tomani, D. Cremers, F. Buettner, "Parameterized Temperature Scaling for
-Boosting the Expressive Power in Post-Hoc Uncertainty Calibration", ECCV 2022: a network of the largest logits.
+H. Guo et al., "Sample Margin-Aware Recalibration of Temperature", arXiv 2506.23492 (SMART): a small network on the gap,
+fitted to a smooth ECE instead of the NLL. C. Tomani, D. Cremers, F. Buettner, "Parameterized Temperature Scaling for
+Boosting the Expressive Power in Post-Hoc Uncertainty Calibration", ECCV 2022: a network on the largest logits.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from halobench.calibration.temperature_scaling import fit_exactly, fit_smoothed
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit b0 and b1 to least NLL plus a small ridge towards TS: finite on separable data, and never above TS.
+    """Fit b0 and b1 to minimise NLL plus a small ridge towards TS, so finite on separable data and never above TS.
 
-    The gradient reported is what the conditions of an optimum with b0, b1 >= 0 (Karush, Kuhn and Tucker's) fail by.
+    The reported gradient is the violation of the Karush-Kuhn-Tucker conditions of an optimum with b0, b1 >= 0.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     def transform(z: np.ndarray) -> np.ndarray:
         shifted = rescale(z, 1.0)
         spread = np.maximum(-shifted.min(axis=1), np.finfo(float).tiny)
-        # Never flatter than `FLAT`, so that rounding makes no ties.
+        # Never flatter than `FLAT`, so rounding creates no ties.
         return shifted * np.maximum(_basis(z, mean_gap) @ weights * scale, FLAT / spread)[:, None]
 
     def objective(w: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -61,7 +61,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
     centre = np.full(2, beta / scale)
     weights = minimise(objective, centre).weights
-    if weights.min() < 0:  # then the best of those that aren't has this one at 0
+    if weights.min() < 0:  # the best nonnegative weights then have this one at 0
         other = 1 - int(weights.argmin())
         weights = np.zeros(2)
         weights[other] = max(0.0, minimise(_along(objective, other), centre[:1]).weights[0])
@@ -71,7 +71,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
 
 def _along(objective: Objective, axis: int) -> Objective:
-    """Return `objective` as a function of one of its two weights, the other at 0."""
+    """Return `objective` as a function of one of its two weights, with the other at 0."""
 
     def restricted(weight: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         value, gradient, hessian = objective(np.eye(2)[axis] * weight)
@@ -81,7 +81,7 @@ def _along(objective: Objective, axis: int) -> Objective:
 
 
 def _gaps(logits: np.ndarray) -> np.ndarray:
-    """Return by how much each row's largest logit lies above the next, (n,)."""
+    """Return the gap between each row's two largest logits, (n,)."""
     gaps = np.empty(len(logits))
     for rows in blocks(*logits.shape):
         highest = np.partition(logits[rows], -2, axis=1)
@@ -90,7 +90,7 @@ def _gaps(logits: np.ndarray) -> np.ndarray:
 
 
 def _basis(logits: np.ndarray, mean_gap: float) -> np.ndarray:
-    """Return 1 - f and f of each row, (n, 2)."""
+    """Return 1 - f and f for each row, (n, 2)."""
     gaps = _gaps(logits)
     f = gaps / (gaps + mean_gap)
     return np.stack([1 - f, f], axis=1)

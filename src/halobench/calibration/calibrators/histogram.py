@@ -1,6 +1,6 @@
-"""Histogram binning of each class's probability, in bins of equal mass.
+"""Histogram binning of each class's probability, with equal-mass bins.
 
-probmetrics has it for two classes alone, and netcal in bins of equal width, many of which are empty.
+probmetrics implements it only for two classes, and netcal only with equal-width bins, many of which are empty.
 
 References
 ----------
@@ -20,7 +20,7 @@ BINS = 15
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit the frequency of class j among the samples of a bin of p_j; samples of equal score share a bin.
+    """Fit the frequency of class j among the samples in each bin of p_j; samples of equal score share a bin.
 
     Parameters
     ----------
@@ -30,13 +30,13 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     Returns
     -------
     Calibrator
-        Gives a probability of 0 to classes that no sample of a bin has.
+        Assigns a probability of 0 to classes that no sample in a bin has.
     """
     return fit_by_class(_fit_steps, logits, labels)
 
 
 def _fit_steps(p: np.ndarray, hits: np.ndarray) -> Map:
-    # A bin begins at its least score.
+    # A bin begins at its lowest score.
     begins = np.unique(np.sort(p)[np.arange(BINS) * len(p) // BINS])
 
     def bin_of(values: np.ndarray) -> np.ndarray:

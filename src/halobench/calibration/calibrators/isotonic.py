@@ -1,4 +1,4 @@
-"""Isotonic regression of each class's probability, by scikit-learn, which other libraries wrap.
+"""Isotonic regression of each class's probability, by scikit-learn, which other libraries wrap too.
 
 References
 ----------
@@ -16,7 +16,7 @@ LIBRARIES = ("scikit-learn",)
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit isotonic regression of "is it class j?" on p_j, with straight lines between the steps as scikit-learn has it.
+    """Fit isotonic regression of "is it class j?" on p_j, with linear interpolation between steps, as in scikit-learn.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     Returns
     -------
     Calibrator
-        Gives a probability of 0 to classes that no sample of `labels` has.
+        Assigns a probability of 0 to classes missing from `labels`.
     """
     from sklearn.isotonic import IsotonicRegression
 

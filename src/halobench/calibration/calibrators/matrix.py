@@ -1,7 +1,7 @@
 """Structured matrix scaling, by its authors' own code: probmetrics 1.3 (Apache-2.0).
 
-It starts from TS and is penalised by the problem's sizes, so that nothing needs tuning. The library computes in float32
-and imports torch, which takes seconds per job: hence the optional extra.
+It starts from TS and derives its penalty from the problem's sizes, so nothing needs tuning. The library computes in
+float32 and imports torch, which takes seconds per job, hence the optional extra.
 
 References
 ----------
@@ -55,7 +55,7 @@ def _largest_slope(library: Any, logits: np.ndarray, labels: np.ndarray) -> floa
     W, b = library.W_[:, :k].astype(np.float64), library.W_[:, k].astype(np.float64)
     residual = softmax(s @ W.T + b)
     residual[np.arange(n), labels] -= 1
-    # Ridges k / n on the diagonal's distance from 1 and on the biases, k (k - 1) / n off the diagonal.
+    # The ridges are k / n on the diagonal's distance from 1 and on the biases, and k (k - 1) / n off the diagonal.
     ridge = np.full((k, k), k * (k - 1) / n)
     np.fill_diagonal(ridge, k / n)
     slopes = residual.T @ s / n + 2 * ridge * (W - np.eye(k))

@@ -1,9 +1,9 @@
-"""Matrix scaling whose penalty is chosen by cross-validation: what an affine map of the logits can do at its best.
+"""Matrix scaling with its penalty chosen by cross-validation, to show the best that an affine map of the logits can do.
 
-The logits of TS plus V x + b, x the logits of unit spread, with a ridge on V and b whose strength is the best of a grid
-by 4-fold cross-validated NLL. probmetrics' structured matrix scaling (`matrix`) fixes it by the problem's sizes, and
-its tuned Dirichlet calibration needs a package that is rarely installed. A weaker ridge on the diagonal and b than on
-the rest, as in ODIR, was tried: with few samples it is worse.
+The map is the logits of TS plus V x + b, where x is the logits at unit spread, with a ridge on V and b whose strength
+is the best of a grid by 4-fold cross-validated NLL. probmetrics' structured matrix scaling (`matrix`) derives the
+strength from the problem's sizes, and its tuned Dirichlet calibration needs a package that is rarely installed. A
+weaker ridge on the diagonal and b than on the rest, as in ODIR, was tried but is worse with few samples.
 
 References
 ----------
@@ -37,7 +37,7 @@ ROUGH, EXACT = 1e-4, 1e-6
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit matrix scaling with tuned ridges; finite on separable data too.
+    """Fit matrix scaling with tuned ridges; finite even on separable data.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 def _path(
     logits: np.ndarray, labels: np.ndarray, strengths: Sequence[float], tolerance: float
 ) -> list[tuple[Map, float]]:
-    """Return the map of each strength and the largest entry of its objective's gradient."""
+    """Return the map for each strength and the largest entry of its objective's gradient."""
     from scipy.optimize import minimize
 
     n, k = logits.shape
@@ -77,7 +77,7 @@ def _path(
             p[rows, labels] -= 1
             return (value + strength / 2 * float(flat @ flat)) / n, ((x.T @ p).ravel() + strength * flat) / n
 
-        # Each begins where the one before ended: strengths fall along the grid.
+        # Each fit starts where the previous one ended, because strengths fall along the grid.
         options = {"maxiter": 1000, "gtol": tolerance, "ftol": 0.0}
         weights = minimize(objective, weights, jac=True, method="L-BFGS-B", options=options).x
         matrix = weights.reshape(k + 1, k)
@@ -91,6 +91,6 @@ def _transform(matrix: np.ndarray, beta: float, spread: float) -> Map:
 
 
 def _features(logits: np.ndarray, spread: float) -> np.ndarray:
-    """Return centred logits of unit spread and a column of ones, (n, k + 1)."""
+    """Return centred logits with unit spread and a column of ones, (n, k + 1)."""
     centred = logits - logits.mean(axis=1, keepdims=True)
     return np.hstack([centred / spread, np.ones((len(logits), 1))])

@@ -1,6 +1,6 @@
-"""Partner scaling: temperature scaling that knows from validation which classes are taken for which.
+"""Partner scaling: temperature scaling that knows from validation which classes are confused with which.
 
-`halobench.calibration.partner_scaling` has the form, what is proved of the fit, and the references.
+See `halobench.calibration.partner_scaling` for its form, what is proved about the fit, and the references.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from halobench.calibration.partner_scaling import fit_checked
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit partner scaling; finite on separable data too.
+    """Fit partner scaling; finite even on separable data.
 
     Parameters
     ----------

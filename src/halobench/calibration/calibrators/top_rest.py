@@ -1,11 +1,11 @@
-"""Top-versus-rest scaling: a temperature for whether the prediction is right, and one for which other class it is.
+"""Top-versus-rest scaling: one temperature for whether the prediction is right, and one for which other class it is.
 
-With a the predicted class, u_j = (z_j - z_a) / T at the temperature of TS, and t the log-odds of a there,
+With a as the predicted class, u_j = (z_j - z_a) / T at the temperature of TS, and t the log-odds of a there,
 
     log P(a) / P(not a) = v t + c,    P(j | not a) ~ exp(w u_j)
 
-TS is the case v = w = 1, c = 0. It knows no class by name, so it finds the partners of a class only where logits show
-them, and does nothing for one-hot logits. It is partner scaling without its counts: what it repairs needs none.
+TS is the case v = w = 1, c = 0. It treats all classes alike, so it finds a class's partners only where the logits show
+them, and does nothing for one-hot logits. It is partner scaling without counts, so whatever it repairs needs no counts.
 
 References
 ----------
@@ -23,9 +23,9 @@ from halobench.calibration.temperature_scaling import fit_exactly, fit_smoothed
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit v, c and w to least NLL, a product of two convex parts, each with a slight ridge towards TS.
+    """Fit v, c and w to minimise the NLL, which has two convex parts, each with a slight ridge towards TS.
 
-    Finite on separable data, and on the data never above TS if TS has an optimum.
+    The fit is finite on separable data, and its NLL on these data is never above that of TS if TS has an optimum.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         value = float(np.logaddexp(0.0, score).sum() - score[right].sum())
         return value, (p - right) @ x, (x * (p * (1 - p))[:, None]).T @ x
 
-    # In units of its own: classes far below, most of those there are, would make the ridge too strong.
+    # In its own units, because classes far below, which most are, would make the ridge too strong.
     rest = minimise(which, np.ones(1))
     head = minimise(whether, np.array([1.0, 0.0]), np.array([float(np.sqrt((odds**2).mean())) or 1.0, 1.0]))
 
@@ -68,7 +68,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
 
 def _parts(logits: np.ndarray, beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return u of the other classes (n, k), -inf at the top one, log-odds of the top class, and which it is, (n,)."""
+    """Return u for the other classes (n, k), -inf at the top one, and the top class's log-odds and index, (n,) each."""
     u, top = rescale(logits, beta), logits.argmax(axis=1)
     u = u - u[np.arange(len(u)), top][:, None]
     u[np.arange(len(u)), top] = -np.inf
@@ -76,12 +76,12 @@ def _parts(logits: np.ndarray, beta: float) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _times(factor: float, scores: np.ndarray) -> np.ndarray:
-    """Return scores times a factor of any sign; -inf stays so."""
+    """Return scores times a factor of any sign; -inf stays -inf."""
     return np.multiply(scores, factor, out=np.full_like(scores, -np.inf), where=np.isfinite(scores))
 
 
 def _normalised(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the softmax of rows (n, k), and their log-sum-exp (n,)."""
+    """Return the softmax of rows (n, k) and their log-sum-exp (n,)."""
     highest = scores.max(axis=1, keepdims=True)
     p = np.exp(scores - highest)
     total = p.sum(axis=1, keepdims=True)

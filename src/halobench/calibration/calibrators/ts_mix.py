@@ -1,7 +1,7 @@
-"""Temperature scaling mixed with a little of the uniform prediction, so that it is finite on separable data too.
+"""Temperature scaling mixed with a little of the uniform prediction, to keep it finite even on separable data.
 
-It is what probmetrics calls ``ts-mix``: 1 / (n + 1) of the mass is spread over all classes, Laplace's rule for a
-validation set of n samples. There the temperature is found by 30 halvings in float32.
+This is ``ts-mix`` in probmetrics: 1 / (n + 1) of the mass is spread over all classes, by Laplace's rule for a
+validation set of n samples. probmetrics finds the temperature by 30 bisections in float32.
 
 References
 ----------
@@ -20,9 +20,9 @@ from halobench.calibration.temperature_scaling import fit_exactly
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit TS exactly, and mix it with the uniform prediction.
+    """Fit TS exactly and mix it with the uniform prediction.
 
-    If TS has no finite optimum, its limit is mixed: all mass on the largest logit, evenly on those that tie for it.
+    If TS has no finite optimum, its limit is used, with all mass on the largest logit, split evenly among ties.
 
     Parameters
     ----------

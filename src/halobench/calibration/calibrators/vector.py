@@ -1,4 +1,4 @@
-"""Vector scaling: a weight and a bias per class, fitted by Newton's method in float64.
+"""Vector scaling: one weight and one bias per class, fitted by Newton's method in float64.
 
 probmetrics fits it too, but in float32, and returns the logits unchanged if its optimiser doesn't report success.
 
@@ -23,9 +23,9 @@ RIDGE = 1e-6
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Minimise NLL + RIDGE / 2 x (squared distance from TS), in weights of logits of unit spread and in biases.
+    """Minimise NLL + RIDGE / 2 x (squared distance from TS), in weights of unit-spread logits and in biases.
 
-    The penalty is 0 at TS, so that on these data the NLL is at most that of TS.
+    The penalty is 0 at TS, so the NLL on these data is at most that of TS.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class Objective:
         return self._derivatives(x)[2]
 
     def _derivatives(self, x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """Return all three, kept for the latest `x`, since the optimiser asks for them one by one."""
+        """Return all three, cached for the latest `x`, since the optimiser requests them one by one."""
         if self.latest is None or self.latest[0] != x.tobytes():
             self.latest = (x.tobytes(), *self._evaluate(x))
         return self.latest[1:]

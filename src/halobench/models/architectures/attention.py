@@ -1,7 +1,8 @@
 """The normalised radial-basis classifier: softmax attention from an input to the training samples.
 
-Logits are W softmax(-|x - x_i|^2 / (2 h^2)) + b over the training samples x_i. A small bandwidth h makes it a smoothed
-nearest-neighbour rule, a large one averages over many samples: one knob between interpolation with locality and none.
+Logits are W softmax(-|x - x_i|^2 / (2 h^2)) + b over the training samples x_i. With a small bandwidth h it is a
+smoothed nearest-neighbour rule, while a large one averages over many samples, so h alone moves the model between local
+interpolation and none.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 from halobench.models.distances import AroundSamples, squared_distances
 
-BLOCK = 1024  # samples whose distances to all others are held at a time
+BLOCK = 1024  # number of samples whose distances to all others are held at a time
 
 
 class Attention(AroundSamples):
-    """Softmax attention; weights W (k, N) and b (k,) start at 0, and the logarithm of the bandwidth is learned too."""
+    """Softmax attention; weights W (k, N) and b (k,) start at 0, and the log of the bandwidth is learned too."""
 
     def __init__(self, classes: int, bandwidth: float, learned: bool):
         super().__init__()
@@ -27,25 +28,25 @@ class Attention(AroundSamples):
         self.bias = nn.Parameter(torch.zeros(classes))
 
     def start(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        """Take the training samples as centres; the bandwidth's unit is their median distance to the nearest other."""
+        """Set the centres to the training samples; the unit of bandwidth is their median nearest-neighbour distance."""
         self.hold(inputs)
         unit = torch.ones((), device=inputs.device) if inputs.is_meta else median_nearest(self.points)
         self.log_bandwidth = nn.Parameter(unit.log() + math.log(self.bandwidth), requires_grad=self.learned)
         self.values = nn.Parameter(torch.zeros(len(inputs), self.classes))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        # Softmax passes over what is the same for all samples.
+        # Softmax ignores terms that are the same for all samples.
         weights = torch.softmax(self.nearness(images) * torch.exp(-2 * self.log_bandwidth), dim=1)
         return weights @ self.values + self.bias
 
 
 def median_nearest(samples: torch.Tensor) -> torch.Tensor:
-    """Return the median distance of samples (N, D) to the nearest other that isn't a copy; 1 if all are copies."""
+    """Return the median distance from samples (N, D) to the nearest other non-copy, or 1 if all are copies."""
     norms, least = (samples**2).sum(dim=1), []
     for start in range(0, len(samples), BLOCK):
         block, block_norms = samples[start : start + BLOCK], norms[start : start + BLOCK]
         square = squared_distances(block, block_norms, samples, norms)
-        copies = square <= 1e-5 * (block_norms[:, None] + norms)  # the sample itself, and rounding
+        copies = square <= 1e-5 * (block_norms[:, None] + norms)  # the sample itself, up to rounding
         least.append(square.masked_fill(copies, float("inf")).amin(dim=1))
     nearest = torch.cat(least)
     nearest = nearest[torch.isfinite(nearest)]
@@ -58,9 +59,9 @@ def build(input_shape: tuple[int, ...], classes: int, *, bandwidth: float = 0.25
     Parameters
     ----------
     bandwidth : float
-        h at the start, above 0, in units of the training samples' median distance to the nearest other.
+        Initial h, above 0, in units of the median distance from a training sample to the nearest other.
     learned : bool
-        Whether training changes it.
+        Whether the bandwidth is trained.
 
     Raises
     ------

@@ -7,19 +7,19 @@ from torch import nn
 from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 
-IMAGES = True  # it takes no features
+IMAGES = True  # it doesn't take features
 
 
 def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, norm: bool = True) -> nn.Module:
     """Build four 3x3 convolutions of width, width, 2 width and 2 width channels, for images (C, H, W).
 
     With `norm`, each is followed by batch norm; without, it has a bias. Maps are halved before the last convolution,
-    and after the first if images have 16 pixels or more; then averaged.
+    and also after the first if images have at least 16 pixels per side; the final maps are averaged.
 
     Raises
     ------
     SpecError
-        If width is less than 1, norm isn't true or false, or the image smaller than 4x4.
+        If width is less than 1, norm isn't true or false, or the image is smaller than 4x4.
     """
     require(convert_number(int, "width", width) >= 1, "width", width, "at least 1")
     require(isinstance(norm, bool), "norm", norm, "true or false")
@@ -32,7 +32,7 @@ def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, n
         return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
     narrow, broad = int(width), 2 * int(width)
-    # Most of the cost lies in the second convolution at full size, so larger images are halved before it.
+    # The second convolution would be the costliest at full size, so larger images are halved before it.
     early = [nn.MaxPool2d(2)] if min(height, wide) >= 16 else []
     layers = [*block(channels, narrow), *early, *block(narrow, narrow), *block(narrow, broad), nn.MaxPool2d(2)]
     return nn.Sequential(

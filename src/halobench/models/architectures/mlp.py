@@ -13,7 +13,7 @@ from halobench.core.spec_codec import convert_number
 
 
 def build(input_shape: tuple[int, ...], classes: int, *, width: int = 256, depth: int = 2) -> nn.Module:
-    """Build `depth` hidden layers of `width` rectified units on the flattened sample.
+    """Build a network with `depth` hidden layers of `width` rectified units on the flattened sample.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def perceptron(
     depth: int,
     norm: Callable[[int], tuple[nn.Module, ...]],
 ) -> nn.Module:
-    """Build the perceptron, with the layers that `norm` returns for a number of features before each rectifier."""
+    """Build the perceptron; `norm` maps a number of features to the layers to insert before each rectifier."""
     for key, value in (("width", width), ("depth", depth)):
         require(convert_number(int, key, value) >= 1, key, value, "at least 1")
     sizes = [math.prod(input_shape), *[int(width)] * int(depth)]

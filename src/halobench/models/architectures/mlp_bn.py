@@ -8,7 +8,7 @@ from halobench.models.architectures.mlp import perceptron
 
 
 def build(input_shape: tuple[int, ...], classes: int, *, width: int = 256, depth: int = 3) -> nn.Module:
-    """Build `depth` hidden layers of `width` units on the flattened sample, each normalised, then rectified.
+    """Build `depth` hidden layers of `width` units on the flattened sample, each batch-normalised, then rectified.
 
     Raises
     ------

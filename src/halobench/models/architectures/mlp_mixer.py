@@ -1,4 +1,4 @@
-"""MLP-Mixer for small images, through timm, whose own names fix the patch size and depth."""
+"""MLP-Mixer for small images, built with timm (whose named models have a fixed patch size and depth)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 
-IMAGES = True  # it takes no features
+IMAGES = True  # it doesn't take features
 
 
 def build(
@@ -17,13 +17,13 @@ def build(
 ) -> nn.Module:
     """Build an MLP-Mixer (Tolstikhin et al. 2021) of `depth` blocks on patches of `patch` x `patch` pixels.
 
-    The defaults are arXiv 2306.00740's. Hidden layers have width / 2 units across patches and 4 width across channels.
-    Images that don't consist of whole patches get zeros at their right and lower border.
+    The defaults are those of arXiv 2306.00740. Hidden layers have width / 2 units across patches and 4 width across
+    channels. Images that don't consist of whole patches are padded with zeros at the right and bottom.
 
     Raises
     ------
     SpecError
-        On a number below 1 (a width below 2).
+        If a number is below 1, or the width below 2.
     """
     for key, value, least in (("patch", patch, 1), ("width", width, 2), ("depth", depth, 1)):
         require(convert_number(int, key, value) >= least, key, value, f"at least {least}")
@@ -31,7 +31,7 @@ def build(
     below, right = -height % patch, -wide % patch
     from timm.models.mlp_mixer import MlpMixer
 
-    size: Any = (height + below, wide + right)  # timm's annotation allows squares alone
+    size: Any = (height + below, wide + right)  # timm's type annotation only allows squares
     mixer = MlpMixer(
         num_classes=classes,
         img_size=size,

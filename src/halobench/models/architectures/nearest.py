@@ -1,7 +1,7 @@
-"""The one-hot nearest-neighbour interpolator: all confidence goes to the label of the nearest training sample.
+"""The one-hot nearest-neighbour interpolator, which puts all confidence on the nearest training sample's label.
 
-Nothing is trained. It fits every training label, whatever it is trained with, and its best temperature is known in
-closed form on overlap distributions (`halobench.calibration.overlap_theory.nearest_neighbour_kl`).
+Nothing is trained. The model fits every training label, whatever the loss, and its best temperature is known in closed
+form on overlap distributions (`halobench.calibration.overlap_theory.nearest_neighbour_kl`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from halobench.models.distances import AroundSamples
 class Nearest(AroundSamples):
     """Logits `scale` for the label of the nearest training sample in Euclidean distance, 0 for all others.
 
-    Of equally near samples the first wins.
+    Ties are broken in favour of the first sample.
     """
 
     targets: torch.Tensor
@@ -27,7 +27,7 @@ class Nearest(AroundSamples):
         self.scale = nn.Parameter(torch.tensor(scale), requires_grad=False)
 
     def start(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        """Take the training samples."""
+        """Store the training samples."""
         self.hold(inputs)
         self.register_buffer("targets", targets, persistent=False)
 
@@ -36,12 +36,12 @@ class Nearest(AroundSamples):
 
 
 def build(input_shape: tuple[int, ...], classes: int, *, scale: float = 20.0) -> nn.Module:
-    """Build a `Nearest`; `scale`, above 0, is the logit of the one class that it predicts (20: confidence 1 - k / 5e8).
+    """Build a `Nearest`; `scale`, above 0, is the predicted class's logit (20 gives a confidence of 1 - k / 5e8).
 
     Raises
     ------
     SpecError
-        If scale is out of its range.
+        If scale is out of range.
     """
     require(0 < convert_number(float, "scale", scale) <= 1e6, "scale", scale, "a logit above 0, at most 1e6")
     return Nearest(float(scale))

@@ -1,4 +1,4 @@
-"""Write a trained model as a `Network`, layer by layer, as torch.fx traces it."""
+"""Convert a trained model to a `Network`, layer by layer, as traced by torch.fx."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from halobench.models.piecewise.network import Network
 
 KINDS = "linear layers, convolutions, batch norm, ReLU, average and max pooling, flatten, addition and dropout"
 ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
-# Functions and methods, by the layers that do the same.
+# Functions and methods, each mapped to the layer that does the same.
 FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
     **dict.fromkeys((F.relu, torch.relu, "relu"), nn.ReLU),
     **dict.fromkeys((F.relu_, torch.relu_, "relu_"), lambda: nn.ReLU(inplace=True)),
@@ -29,14 +29,14 @@ FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
 
 
 def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
-    """Write a model in eval mode as a `Network`, for samples of a shape. Its weights may lie on the meta device.
+    """Convert a model in eval mode to a `Network` for samples of `shape`; its weights may be on the meta device.
 
     Raises
     ------
     SpecError
-        If it has a layer of another kind, which is named, or torch.fx can't trace it.
+        If it has a layer of another kind (which the error names), or torch.fx can't trace it.
     """
-    model = nn.Sequential(model) if type(model) in LAYERS else model  # a layer alone would be traced inside
+    model = nn.Sequential(model) if type(model) in LAYERS else model  # torch.fx would trace into a lone layer
     try:
         graph = fx.Tracer().trace(model)
     except Exception as error:  # whatever a forward pass raises on stand-ins for tensors
@@ -47,17 +47,17 @@ def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
 
 
 class _Writer:
-    """Write a traced graph as a network."""
+    """Converts a traced graph to a network."""
 
     def __init__(self, model: nn.Module, shape: Sequence[int]):
         self.modules = dict(model.named_modules())
         self.network = Network(shape, next((p.device for p in model.parameters()), torch.device("cpu")))
         self.places: dict[fx.Node, int] = {}
-        self.became: dict[int, int] = {}  # what operations in place made of steps
-        self.pending: set[fx.Node] = set()  # rectifiers that go behind the max pooling that reads them
+        self.became: dict[int, int] = {}  # steps as changed by in-place operations
+        self.pending: set[fx.Node] = set()  # rectifiers to move behind the max pooling that reads them
 
     def write(self, graph: fx.Graph) -> Network:
-        """Append the steps of all nodes; layers of unknown kinds are named before what lies between them."""
+        """Append the steps of all nodes; unknown layers are reported before unknown operations between layers."""
         for node in graph.nodes:
             if node.op == "call_module" and type(self.modules[str(node.target)]) not in LAYERS:
                 self._refuse(type(self.modules[str(node.target)]).__name__, node.target)
@@ -80,7 +80,7 @@ class _Writer:
         return place
 
     def _step(self, node: fx.Node) -> int:
-        """Append the steps of a node; return the place of its value."""
+        """Append the steps of a node; return the index of the step that holds its value."""
         if node.op in ("call_function", "call_method") and node.target in ADDITIONS:
             return self._add(node)
         layer = self._layer(node)
@@ -97,7 +97,7 @@ class _Writer:
         return place
 
     def _layer(self, node: fx.Node) -> Any:
-        """Return the layer that a node runs on the value of one other."""
+        """Return the layer that a node applies to the value of a single other node."""
         one = len(node.all_input_nodes) == 1 and node.args and node.args[0] is node.all_input_nodes[0]
         if one and node.op == "call_module":
             return self.modules[str(node.target)]
@@ -122,9 +122,9 @@ class _Writer:
         return place
 
     def _rectify(self, node: fx.Node, before: int, in_place: bool) -> int:
-        """Append a rectifier; leave it to the max pooling behind it if that alone reads it.
+        """Append a rectifier, or defer it to the max pooling that follows if nothing else reads it.
 
-        The two commute, since a rectifier is monotone, and behind the pooling it has fewer places.
+        The two commute, since a rectifier is monotone, and after the pooling it has fewer inputs.
         """
         readers = [*node.users]
         alone = len(readers) == 1 and len(node.all_input_nodes[0].users) == 1
@@ -182,7 +182,7 @@ def _maximum(network: Network, place: int, layer: nn.MaxPool2d) -> int | None:
     if dilation != (1, 1) or layer.ceil_mode or layer.return_indices or len(network.steps[place].shape) != 3:
         return None
     if padding != (0, 0):
-        # A window at the border has the outermost place in it, so copies of that change no maximum.
+        # A window at the border contains the outermost pixel, so copies of that pixel change no maximum.
         (rows, columns), shape = padding, network.steps[place].shape
         copied = maps.without_weights(lambda x: F.pad(x, (columns, columns, rows, rows), mode="replicate"), shape)
         place = network.append("affine", place, affine=copied)
@@ -195,7 +195,7 @@ LAYERS: dict[type, Callable[[Network, int, Any], int | None]] = {
     nn.Linear: _linear,
     nn.Conv2d: _convolution,
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d), _norm),
-    nn.ReLU: _identity,  # which _Writer appends itself
+    nn.ReLU: _identity,  # appended by _Writer itself
     **dict.fromkeys((nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d), _identity),
     nn.Flatten: _flatten,
     **dict.fromkeys((nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ZeroPad2d), _average),

@@ -1,4 +1,4 @@
-"""The affine maps of which networks are made, with their transposes, in float64."""
+"""The affine maps that networks consist of, with their transposes, in float64."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Map = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Patch:
-    """Rows (b, ...) of coefficients of a step's outputs; of images (b, C, h, w) a part, outside which all are 0.
+    """Rows (b, ...) of coefficients of a step's outputs; for images, a part (b, C, h, w) outside which all are 0.
 
     Attributes
     ----------
     rows : float64 tensor
     corner : (top, left)
-        Where the part lies.
+        Position of the part in the image.
     """
 
     rows: torch.Tensor
@@ -30,7 +30,7 @@ class Patch:
 
     @property
     def view(self) -> tuple[slice, ...]:
-        """The index (C, h, w) of the part in an image; () for what isn't an image."""
+        """The index (C, h, w) of the part within an image; () if the outputs aren't images."""
         if self.rows.dim() < 4:
             return ()
         top, left = self.corner
@@ -38,7 +38,7 @@ class Patch:
         return slice(None), slice(top, top + height), slice(left, left + width)
 
     def grown(self, corner: tuple[int, int], end: Sequence[int]) -> Patch:
-        """Return the same with zeros, as a part from `corner` up to `end`."""
+        """Return the same patch padded with zeros to the part from `corner` up to `end`."""
         if self.rows.dim() < 4 or (self.corner == corner and self.end == tuple(end)):
             return self
         (top, left), (bottom, right) = self.corner, self.end
@@ -47,7 +47,7 @@ class Patch:
 
     @property
     def end(self) -> tuple[int, int]:
-        """The place behind the last row and column."""
+        """The position just past the last row and column."""
         return self.corner[0] + self.rows.shape[-2], self.corner[1] + self.rows.shape[-1]
 
     def __add__(self, other: Patch) -> Patch:
@@ -69,13 +69,13 @@ class Affine:
     linear : callable
         Its linear part.
     transpose : callable
-        The linear part's transpose: a patch of outputs to one of inputs.
+        The linear part's transpose, which maps a patch of outputs to one of inputs.
     absolute : callable, optional
         The linear part with the absolute values of its coefficients, if some are negative.
     bias : float64 tensor, optional
-        Of a shape that broadcasts against outputs.
+        Broadcasts against the outputs.
     local : bool
-        Whether `transpose` takes a part of an image, rather than the whole.
+        Whether `transpose` accepts a part of an image rather than only the whole.
     """
 
     linear: Map
@@ -90,7 +90,7 @@ class Affine:
         return outputs if self.bias is None else outputs + self.bias
 
     def spread(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return how far outputs move at most if inputs move by at most these."""
+        """Return the most that each output can change if inputs change by at most `inputs`."""
         return (self.absolute or self.linear)(inputs)
 
 
@@ -103,13 +103,13 @@ def dense(layer: nn.Linear) -> Affine:
 
 
 def convolution(layer: nn.Conv2d, shape: Sequence[int]) -> Affine:
-    """Return a convolution's map, of images of a shape (C, H, W)."""
+    """Return a convolution's map for images of shape (C, H, W)."""
     weight, bias = layer.weight.double(), _double(layer.bias)
     stride, dilation = layer.stride, layer.dilation
     padding = cast("tuple[int, int]", layer.padding)
 
     def transpose(patch: Patch) -> Patch:
-        """Carry a part back to all that its windows see, and cut off what lies in the padding."""
+        """Carry a part back to everything that its windows cover, and cut off what lies in the padding."""
         count, channels, *sides = len(patch.rows), shape[0], *patch.rows.shape[2:]
         seen = [
             (n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(sides, stride, dilation, weight.shape[2:], strict=True)
@@ -126,14 +126,14 @@ def convolution(layer: nn.Conv2d, shape: Sequence[int]) -> Affine:
 
 
 def _cut(rows: torch.Tensor, start: Sequence[int], shape: Sequence[int]) -> Patch:
-    """Return a part of images that begins at `start` as a patch, without what lies outside of images of a shape."""
+    """Return a part of images that starts at `start` as a patch, cropped to images of the given shape."""
     (top, left), (height, width) = start, shape[1:]
     rows = rows[..., max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
     return Patch(rows, (max(0, top), max(0, left)))
 
 
 def taps(shape: Sequence[int], axis: int, count: int, stride: int, weights: dict[int, int]) -> Affine:
-    """Return sums of `count` places of images along an axis (1 or 2), at every `stride`: a weight for each offset."""
+    """Return `count` weighted sums of pixels along an axis (1 or 2), one every `stride`; weights are by offset."""
     first, last = min(weights), max(weights)
 
     def view(start: int, number: int) -> tuple[Any, ...]:
@@ -158,7 +158,7 @@ def taps(shape: Sequence[int], axis: int, count: int, stride: int, weights: dict
 
 
 def normalisation(layer: nn.BatchNorm1d | nn.BatchNorm2d, shape: Sequence[int]) -> Affine:
-    """Return the map of a batch norm in eval mode: a factor and a shift per channel."""
+    """Return the map of a batch norm in eval mode, which has one factor and one shift per channel."""
     mean, variance = (cast("torch.Tensor", each).double() for each in (layer.running_mean, layer.running_var))
     factor = 1 / (variance + layer.eps).sqrt()
     if layer.weight is not None:
@@ -171,12 +171,12 @@ def normalisation(layer: nn.BatchNorm1d | nn.BatchNorm2d, shape: Sequence[int]) 
 
 
 def reshaped(shape: Sequence[int]) -> Affine:
-    """Return the map that flattens samples of a shape."""
+    """Return the map that flattens samples of the given shape."""
     return Affine(lambda x: x.flatten(1), lambda a: Patch(a.rows.view(len(a.rows), *shape)))
 
 
 def without_weights(linear: Map, shape: Sequence[int]) -> Affine:
-    """Return a linear map of samples of a shape, whose coefficients aren't negative, with autograd's transpose."""
+    """Return a linear map with nonnegative coefficients of samples of a shape; autograd gives its transpose."""
 
     def transpose(patch: Patch) -> Patch:
         with torch.enable_grad():

@@ -1,7 +1,7 @@
-"""Networks as lists of affine maps, sums and rectifiers, in float64.
+"""Networks represented as lists of affine maps, sums and rectifiers, in float64.
 
-Max pooling becomes rectifiers too: max(a, b) = b + relu(a - b), pairwise over a window, columns first. The difference
-of two places is bounded far more tightly than the places, since what they share cancels.
+Max pooling is expressed with rectifiers too: max(a, b) = b + relu(a - b), pairwise over a window, columns first. The
+difference between two pixels has far tighter bounds than the pixels themselves, since their common part cancels.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Step:
     kind : str
         ``input``, ``affine``, ``relu`` or ``add``.
     sources : tuple of int
-        The steps that it reads.
+        Indices of the steps that it reads.
     shape : tuple of int
-        Of its output for one sample.
+        Shape of its output for one sample.
     affine : Affine, optional
         The map of an ``affine`` step.
     """
@@ -43,13 +43,13 @@ class Step:
 
 
 class Network:
-    """Steps in an order in which they can be computed; the first is the input, the last gives the logits."""
+    """Steps in order of computation; the first is the input and the last outputs the logits."""
 
     def __init__(self, shape: Sequence[int], device: torch.device):
         self.steps, self.device = [Step("input", (), tuple(shape))], device
 
     def append(self, kind: str, *sources: int, affine: maps.Affine | None = None) -> int:
-        """Append a step; return its place."""
+        """Append a step; return its index."""
         shape = self.steps[sources[0]].shape
         if affine is not None:
             shape = tuple(affine(torch.zeros(1, *shape, dtype=torch.float64, device=self.device)).shape[1:])
@@ -57,7 +57,7 @@ class Network:
         return len(self.steps) - 1
 
     def maximum(self, source: int, axis: int, size: int, stride: int) -> int:
-        """Append the steps of a running maximum over `size` neighbours along an axis of images, at every `stride`."""
+        """Append the steps of a running maximum over `size` neighbours along an image axis, with the given `stride`."""
         shape = self.steps[source].shape
         count = (shape[axis] - size) // stride + 1
 
@@ -66,7 +66,7 @@ class Network:
 
         best = taps({0: 1})
         for offset in range(1, size):
-            if offset == 1:  # the difference is an affine map of the source, of which less is to be bounded
+            if offset == 1:  # here the difference is one affine map of the source, so less is left to bound
                 gap = taps({0: -1, 1: 1})
             else:
                 gap = self.append("add", taps({offset: 1}), self.append("affine", best, affine=maps.NEGATIVE))

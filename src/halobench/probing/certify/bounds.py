@@ -1,24 +1,25 @@
-"""Bounds of a network on balls around samples, first by affine forms, then by CROWN.
+"""Bound a network's outputs on balls around samples, first with affine forms, then with CROWN.
 
-A form goes forwards: each output is an affine function of the way from the ball's centre, give or take an error. That
-costs as much as one forward pass for each number of a sample. Where it leaves the sign of a rectifier's input open,
-rows (`Balls.rows`) go backwards from it: linear functions of a step's outputs, carried to the input through the
-transposes of affine maps, and through a rectifier y = relu(x), whose input lies in [l, u] on the ball, by a line below
-it where the row's coefficient is positive, and one above where it is negative:
+Forms are propagated forwards: each output is an affine function of the offset from the ball's centre, up to an error.
+That costs as much as one forward pass per number in a sample. Where a form leaves the sign of a rectifier's input
+undetermined, rows (`Balls.rows`) are propagated backwards from it. These are linear functions of a step's outputs,
+carried to the input through the transposes of affine maps. At a rectifier y = relu(x) whose input lies in [l, u] on the
+ball, y is replaced by a line below it where the row's coefficient is positive, and by one above it where the
+coefficient is negative:
 
     y >= a x,  a in [0, 1],        y <= u (x - l) / (u - l)        (l < 0 < u)
 
-so that on the whole ball  row >= A . x + c, and A . x >= A . x0 - r |A| (H. Zhang et al., Efficient neural network
+so on the whole ball, row >= A . x + c, and A . x >= A . x0 - r |A| (H. Zhang et al., Efficient neural network
 robustness certification with general activation functions, NeurIPS 2018).
 
-Rounding. All is computed in float64, in sums of fewer than N terms, whose error, whatever their order, is at most
-g = N u / (1 - N u) times the sum of the terms' absolute values, u = 2^-53 (N. J. Higham, Accuracy and Stability of
-Numerical Algorithms, 2nd edition, section 3.1). Let |x| <= M hold on the ball for what an affine map y = W x + b reads.
-Going back through it replaces the row A by a rounded A W: for every x in the ball its value changes by at most
-g |A| |W| M, and the constant by at most g |A| |b|. So a step back costs at most g |A| H, H = |W| M + |b|; through a
-rectifier, its lines included, and through a sum, at most g |A| H with H = M; and the last product at most
-g |A| (|x0| + r). Forms lose at most g H likewise, and are wider by it. N is the number of all outputs of all steps and
-64 more for each step, and g is taken four times, which covers the rounding of these terms themselves.
+Rounding. Everything is computed in float64, in sums of fewer than N terms, whose error in any order is at most g = N u
+/ (1 - N u) times the sum of the terms' absolute values, where u = 2^-53 (N. J. Higham, Accuracy and Stability of
+Numerical Algorithms, 2nd edition, section 3.1). Let |x| <= M on the ball for the input x of an affine map y = W x + b.
+Going back through the map replaces the row A by a rounded A W; for every x in the ball, its value changes by at most g
+|A| |W| M, and the constant by at most g |A| |b|. So a step back costs at most g |A| H, with H = |W| M + |b|. Going back
+through a rectifier (including its lines) or a sum costs at most g |A| H with H = M, and the last product at most g |A|
+(|x0| + r). Similarly, forms lose at most g H and are widened by that much. N is the total number of outputs of all
+steps, plus 64 per step, and g is multiplied by four, which covers the rounding of these terms themselves.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ import torch
 from halobench.models.piecewise.maps import Patch
 from halobench.models.piecewise.network import Network, Step
 
-HELD = 2**22  # numbers of rows that are held at a time
+HELD = 2**22  # numbers in the rows held at a time
 UNIT = 2.0**-53
-Bounds = dict[int, tuple[torch.Tensor, torch.Tensor]]  # (m, size) of what each rectifier reads, by its step
+Bounds = dict[int, tuple[torch.Tensor, torch.Tensor]]  # bounds (m, size) on each rectifier's input, by its step
 
 
 class Lines(NamedTuple):
-    """Lines around rectifiers, for each sample and unit (m, ...): ``lower x`` below, ``upper x + shift`` above."""
+    """Lines around rectifiers, for each sample and unit (m, ...): ``lower x`` is below, ``upper x + shift`` above."""
 
     lower: torch.Tensor
     upper: torch.Tensor
@@ -47,7 +48,7 @@ class Lines(NamedTuple):
 
 
 def lines_around(least: torch.Tensor, most: torch.Tensor) -> Lines:
-    """Return lines around relu(x) for x in [least, most]; of the lower ones 0 and x, the one with the smaller gap."""
+    """Return lines around relu(x) for x in [least, most]; the lower one is 0 or x, whichever has the smaller gap."""
     below, above = least.clamp_max(0), most.clamp_min(0)
     upper = torch.where(below < 0, above / (above - below).clamp_min(1e-300), (above > 0).to(above))
     return Lines((above > -below).to(above), upper, -upper * below)
@@ -55,15 +56,15 @@ def lines_around(least: torch.Tensor, most: torch.Tensor) -> Lines:
 
 @dataclass(frozen=True)
 class Form:
-    """Affine functions of the way d from a ball's centre: ``slope . d + centre``, give or take ``error``.
+    """Affine functions of the offset d from a ball's centre: ``slope . d + centre``, up to ``error``.
 
     Attributes
     ----------
     slope : float64 tensor (m or 1, D, ...)
-        1 if it is the same for all samples.
+        The first dimension is 1 if the slope is the same for all samples.
     centre, error : float64 tensor (m, ...)
     reach : float64 tensor (m, ...)
-        How far ``slope . d`` is from 0 at most: the radius times the norm of the slope.
+        Largest absolute value of ``slope . d``, which is the radius times the norm of the slope.
     """
 
     slope: torch.Tensor
@@ -79,14 +80,14 @@ class Form:
 
 @dataclass(frozen=True)
 class Rows:
-    """Linear functions of the input that lie below given ones of a step's outputs, on each one's ball.
+    """Linear functions of the input that bound given functions of a step's outputs from below, each on its ball.
 
     Attributes
     ----------
     least : float64 tensor (b,)
-        Their values at the balls' centres, less what rounding may have cost.
+        Their values at the balls' centres, minus the possible rounding error.
     norms : float64 tensor (b,)
-        How fast they fall at most.
+        Their steepest rates of decrease.
     """
 
     least: torch.Tensor
@@ -94,7 +95,7 @@ class Rows:
 
 
 class Balls:
-    """Bounds of a network on balls around samples.
+    """Bounds on a network's values on balls around samples.
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ class Balls:
     samples : float64 tensor (m, ...)
     radii : float64 tensor (m,)
     within : Bounds, optional
-        Bounds on balls around the same samples that are no smaller, which hold here too.
+        Bounds on balls around the same samples that are at least as large; these hold here too.
     """
 
     def __init__(self, network: Network, samples: torch.Tensor, radii: torch.Tensor, within: Bounds | None = None):
@@ -111,7 +112,7 @@ class Balls:
         self.unit = 4 * terms * UNIT / (1 - terms * UNIT)
         self.bounds: Bounds = {}
         self.lines: dict[int, Lines] = {}
-        self.costs: list[torch.Tensor] = []  # H of each step, the largest of all samples
+        self.costs: list[torch.Tensor] = []  # H of each step, maximised over samples
         forms: dict[int, Form] = {}
         last = {source: place for place, step in enumerate(network.steps) for source in step.sources}
         for place, step in enumerate(network.steps):
@@ -125,7 +126,7 @@ class Balls:
                     forms.pop(source, None)
 
     def _form(self, place: int, step: Step, sources: list[Form]) -> tuple[Form, torch.Tensor]:
-        """Return the form of a step, and H of each sample (m, ...)."""
+        """Return a step's form, and H for each sample (m, ...)."""
         if step.kind == "input":
             shape = (len(self.samples), *step.shape)
             slope = torch.eye(step.size, dtype=torch.float64).view(1, step.size, *step.shape)
@@ -152,12 +153,12 @@ class Balls:
         return Form(slope, centre, error + self.unit * cost, reach.view(centre.shape)), cost
 
     def _bound(self, place: int, source: int, form: Form, within: Bounds | None) -> None:
-        """Bound what a rectifier reads: by its form, by `within`, and by rows where 0 lies between the two bounds."""
+        """Bound a rectifier's input by its form, by `within`, and by rows where 0 lies between the two bounds."""
         half = form.reach + form.error
         least, most = ((form.centre + sign * half).flatten(1) for sign in (-1, 1))
         if within:
             least, most = torch.maximum(least, within[place][0]), torch.minimum(most, within[place][1])
-        # Forms of affine functions are exact. Rows of one place of an image see the same part of the input.
+        # Forms of affine functions are exact. Rows for one pixel depend on the same part of the input.
         if self.lines:
             samples, units = ((least < 0) & (most > 0)).nonzero(as_tuple=True)
             for sample, unit in self._batches(source, samples, units):
@@ -169,7 +170,7 @@ class Balls:
         self.lines[place] = lines_around(*(each.view(-1, *shape) for each in (least, most)))
 
     def _batches(self, place: int, samples: torch.Tensor, units: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Split units (b,) of samples (b,) into batches, each at one place of an image."""
+        """Split units (b,) of samples (b,) into batches, each for one pixel of an image."""
         steps = self.network.steps[: place + 1]
         count = max(1, HELD // 2 // max(step.size for step in steps))
         spots = units % math.prod(steps[-1].shape[1:]) if len(steps[-1].shape) == 3 else units.new_zeros(len(units))
@@ -180,7 +181,7 @@ class Balls:
                 yield samples[chosen], units[chosen]
 
     def _range(self, place: int, sample: torch.Tensor, unit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Bound units (b,) of samples (b,), all at one place of an image, by rows."""
+        """Bound units (b,) of samples (b,), all at one pixel of an image, with rows."""
         shape, corner = self.network.steps[place].shape, (0, 0)
         if len(shape) == 3:
             spot = int(unit[0]) % math.prod(shape[1:])
@@ -215,7 +216,7 @@ class Balls:
         return Rows(least - self.unit * slack, patch.rows.flatten(1).norm(dim=1) * (1 + self.unit))
 
     def _rectify(self, place: int, patch: Patch, sample: torch.Tensor) -> tuple[Patch, torch.Tensor]:
-        """Carry rows through a rectifier; return the new ones, and the constant (b,) that is added."""
+        """Carry rows through a rectifier; return the new rows and the constant (b,) to add."""
         lower, upper, shift = (each[:, *patch.view][sample] for each in self.lines[place])
         falling = patch.rows.clamp_max(0)
         rows = (patch.rows - falling) * lower + falling * upper

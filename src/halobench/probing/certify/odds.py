@@ -1,13 +1,13 @@
-"""Upper bounds of the log odds against labels on balls.
+"""Upper bounds on the log odds against labels on balls.
 
 With t_j = beta (z_j - z_y), the confidence in the label y is 1 / (1 + sum_j exp(t_j)), j != y. Rows of a network's
-logits bound each t_j from both sides, t_j in [l_j, u_j] on the ball. Then
+logits bound each t_j from both sides, so t_j is in [l_j, u_j] on the ball. Then
 
     sum_j exp(t_j)  <=  sum_j exp(u_j)                                      (each class at its worst), and
     sum_j exp(t_j)  <=  sum_j (exp(u_j) - s_j u_j) + max of sum_j s_j t_j,  s_j = (exp(u_j) - exp(l_j)) / (u_j - l_j),
 
-for the exponential lies below its chord. The sum in the second is one row, in which classes can't all be at their worst
-at once. The smaller one counts.
+since the exponential lies below its chord. The sum in the second bound is a single row, in which the classes can't all
+be at their worst at once. The smaller of the two bounds is used.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ import torch
 from halobench.models.piecewise.maps import Patch
 from halobench.probing.certify.bounds import Balls
 
-ROUNDED = 1e-12  # relative: far more than float64 loses in a sum of exponentials
+ROUNDED = 1e-12  # relative error, far more than float64 loses in a sum of exponentials
 
 
 def log_odds(margins: torch.Tensor, beta: float) -> torch.Tensor:
-    """Return the log odds (m,) against labels whose logits lead the others' by margins (m, k - 1), rounded up."""
+    """Return the log odds (m,), rounded up, against labels whose logits lead the others by margins (m, k - 1)."""
     scaled = beta * margins
     return scaled.neg().logsumexp(dim=1) + ROUNDED * (1 + scaled.abs().amax(dim=1))
 
 
 def contrasts(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return rows (m, k - 1, k) that take each other logit from the label's."""
+    """Return rows (m, k - 1, k) that subtract each other logit from the label's."""
     one = torch.eye(classes, dtype=torch.float64)
     others = torch.arange(classes) != labels[:, None]
     return (one[labels][:, None] - one)[others].view(len(labels), classes - 1, classes)
 
 
 class Odds:
-    """Bounds of the log odds against labels, on balls and on smaller ones inside them.
+    """Bounds on the log odds against labels, on balls and on smaller balls inside them.
 
     Parameters
     ----------
     balls : Balls
-        Of m samples.
+        Balls around m samples.
     rows : float64 tensor (m, k - 1, k)
         The `contrasts` of their labels.
     beta : float
@@ -53,26 +53,26 @@ class Odds:
         upper, lower = -beta * worst[:, :count], beta * worst[:, count:]
         self.top = upper.amax(dim=1)
         high, low = (upper - self.top[:, None]).exp(), (lower - self.top[:, None]).exp()
-        slopes = (high - low).clamp_min(0) / (upper - lower).clamp_min(1e-9)  # a flatter line lies above as well
+        slopes = (high - low).clamp_min(0) / (upper - lower).clamp_min(1e-9)  # a flatter line is an upper bound too
         self.constant = (high - slopes * upper).sum(dim=1)
         self.constant += ROUNDED * (high + (slopes * upper).abs()).sum(dim=1)
         least, norms = self._carried(beta * (slopes[..., None] * rows).sum(dim=1, keepdim=True))
         self.joint_least, self.joint_norms = least[:, 0], norms[:, 0]
 
     def _carried(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Carry rows (m, q, k) of logits to the input: their least values at the centres, and their norms, (m, q)."""
+        """Carry rows (m, q, k) of logits to the input; return their least values at the centres and norms, (m, q)."""
         sample = torch.arange(len(rows)).repeat_interleave(rows.shape[1])
         lines = self.balls.rows(len(self.balls.network.steps) - 1, Patch(rows.flatten(0, 1)), sample)
         return lines.least.view(rows.shape[:2]), lines.norms.view(rows.shape[:2])
 
     def bound(self, radii: torch.Tensor) -> torch.Tensor:
-        """Return bounds (m,) on balls of these radii (m,), none of which is larger than the balls' own."""
+        """Return bounds (m,) on balls of these radii (m,), none of which may exceed the original balls' radii."""
         simple = log_odds(self.least - radii[:, None] * self.norms, self.beta)
         joint = self.constant - (self.joint_least - radii * self.joint_norms)
         return torch.minimum(simple, self.top + joint.clamp_min(1e-300).log() + ROUNDED * (1 + self.top.abs()))
 
     def reach(self, budget: float) -> torch.Tensor:
-        """Return the largest radii (m,) inside the balls up to which the bounds are at most `budget`; 0 if none."""
+        """Return the largest radii (m,) within the balls up to which the bounds are at most `budget`; 0 if none."""
         high = self.balls.radii
         low = torch.where(self.bound(high) <= budget, high, torch.zeros_like(high))
         for _ in range(40):

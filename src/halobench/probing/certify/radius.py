@@ -1,4 +1,4 @@
-"""Certified radii: the largest balls around samples on which a confidence is proved to stay at a level or above."""
+"""Certified radii: find the largest balls around samples on which a confidence provably stays at or above a level."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from halobench.probing.attack import check_model
 from halobench.probing.certify.bounds import Balls, Bounds
 from halobench.probing.certify.odds import Odds, contrasts, log_odds
 
-PASSES = 8  # balls that are tried per sample, at most
-NEAR = 1.02  # a search ends when the least radius that failed is so near to the largest that was proved
-FIRST = 0.2  # the first radius tried, of the one at which the linearised network loses its confidence
+PASSES = 8  # largest number of balls tried per sample
+NEAR = 1.02  # a search ends when the smallest failed radius is within this factor of the largest proved one
+FIRST = 0.2  # first radius tried, as a fraction of that at which the linearised network loses its confidence
 LARGEST = 1e6
-HELD = 2**23  # numbers of a step's forms that are held at a time
+HELD = 2**23  # numbers in a step's forms held at a time
 
 
 def certified_radius(
@@ -33,19 +33,19 @@ def certified_radius(
 ) -> np.ndarray:
     """Return radii of balls on which a model's confidence in a sample's label is proved to be at least `level`.
 
-    The confidence is softmax(beta * logits)[label]. It is proved on the whole L2 ball, by linear bounds of the network
-    (CROWN), in float64 on the CPU, and with the rounding of float64 taken into account: docs/halos.md. Nothing is said
-    of larger balls; an attack gives a bound from the other side.
+    The confidence is softmax(beta * logits)[label]. The bound is proved on the whole L2 ball, using linear bounds on
+    the network (CROWN), in float64 on the CPU, and accounts for float64 rounding (see docs/halos.md). It implies
+    nothing about larger balls; an attack bounds the radius from the other side.
 
     Parameters
     ----------
     model : nn.Module
-        In eval mode. Made of linear layers, convolutions, batch norm, ReLU, average and max pooling, flatten, addition
-        and dropout alone, as torch.fx traces it.
+        In eval mode. As traced by torch.fx, it may only consist of linear layers, convolutions, batch norm, ReLU,
+        average and max pooling, flatten, addition and dropout.
     inputs : float tensor (n, ...)
-        As the model takes them.
+        Inputs to the model.
     labels : int array (n,)
-        The labels whose confidence is bounded, in [0, k).
+        The labels whose confidences are bounded, in [0, k).
     level : float
         Between 0 and 1.
     beta : float
@@ -54,13 +54,13 @@ def certified_radius(
     Returns
     -------
     float64 array (n,)
-        In the units of `inputs`; at most 1e6, and 0 where nothing was proved: if the confidence at the sample itself is
-        below the level, or by chance less than rounding above it.
+        In the units of `inputs`; at most 1e6, and 0 where nothing was proved, either because the confidence at the
+        sample itself is below the level or because it happens to exceed it by less than rounding error.
 
     Raises
     ------
     SpecError
-        If the model has another layer, which is named, or is in train mode; if an argument is not as above.
+        If the model has any other layer (which the error names) or is in train mode, or if an argument is not as above.
 
     References
     ----------
@@ -80,7 +80,7 @@ def certified(
     beta: float,
     tick: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Return radii as `certified_radius` does; `tick` is called before each ball that is tried."""
+    """Return radii as `certified_radius` does; `tick` is called before each ball is tried."""
     samples, targets = inputs.detach().cpu().double(), torch.from_numpy(labels)
     network = exact_network(model, samples)
     with torch.no_grad():
@@ -90,12 +90,12 @@ def certified(
 
 
 def exact_network(model: nn.Module, samples: torch.Tensor) -> Network:
-    """Write a model as a `Network` of float64 numbers on the CPU, and check it on samples (n, ...).
+    """Convert a model to a float64 `Network` on the CPU, and check it on samples (n, ...).
 
     Raises
     ------
     SpecError
-        If it has a layer of another kind, or computes something else than its layers say.
+        If it has any other kind of layer, or doesn't compute what its layers imply.
     """
     model = copy.deepcopy(model).cpu().double()
     network = network_of(model, samples.shape[1:])
@@ -108,11 +108,11 @@ def exact_network(model: nn.Module, samples: torch.Tensor) -> Network:
 
 
 class Search:
-    """The search for the radii of some samples.
+    """A search for the certified radii of some samples.
 
-    It tries balls of all samples at once. The bounds on one ball are linear functions of the input, which also say
-    how far inside that ball the confidence is proved. By how much the log odds against the label have risen at the
-    border, as a power of the radius, gives the next ball.
+    It tries balls around all samples at once. The bounds on a ball are linear functions of the input, which also show
+    how far inside that ball the confidence is proved. The next ball is chosen by modelling the rise in the log odds
+    against the label at the boundary as a power of the radius.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class Search:
         self.network, self.samples, self.beta = network, samples, beta
         self.contrasts = contrasts(labels, network.steps[-1].size)
         budget = math.log((1 - level) / level)
-        self.budget = budget - 1e-12 * (1 + abs(budget))  # for its own rounding
+        self.budget = budget - 1e-12 * (1 + abs(budget))  # margin for its own rounding
         with torch.enable_grad():
             inputs = samples.detach().requires_grad_()
             odds = log_odds(torch.einsum("mjk,mk->mj", self.contrasts, network(inputs)), beta)
@@ -138,10 +138,10 @@ class Search:
         self.powers = torch.full_like(room, 2.0)
         self.open = room > 0
         self.before: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.known: Bounds = {}  # of the smallest ball that failed
+        self.known: Bounds = {}  # bounds on the smallest ball that failed
 
     def run(self, tick: Callable[[], None] = lambda: None) -> torch.Tensor:
-        """Return the radii (m,); `tick` is called before each ball that is tried."""
+        """Return the radii (m,); `tick` is called before each ball is tried."""
         for _ in range(PASSES):
             chosen = self.open.nonzero()[:, 0]
             if not len(chosen):
@@ -151,7 +151,7 @@ class Search:
         return self.proved
 
     def _try(self, chosen: torch.Tensor) -> None:
-        """Bound the network on the present balls of some samples (c,), and choose their next."""
+        """Bound the network on the current balls of some samples (c,), and choose their next balls."""
         radii = self.radii[chosen]
         known = {place: (least[chosen], most[chosen]) for place, (least, most) in self.known.items()}
         balls = Balls(self.network, self.samples[chosen], radii, known)
@@ -164,7 +164,7 @@ class Search:
         self._choose(chosen, (odds.bound(radii) - self.start[chosen]).clamp_min(1e-12))
 
     def _keep(self, balls: Balls, chosen: torch.Tensor, failed: torch.Tensor) -> None:
-        """Keep the bounds of balls that failed: those that are tried next lie inside them."""
+        """Keep the bounds on balls that failed, since the balls tried next lie inside them."""
         for place, bounds in balls.bounds.items():
             if place not in self.known:
                 whole = (len(self.samples), bounds[0].shape[1])
@@ -173,7 +173,7 @@ class Search:
                 known[chosen[failed]] = new[failed]
 
     def _choose(self, chosen: torch.Tensor, rise: torch.Tensor) -> None:
-        """Choose the next radii, by how much the log odds rose on the present balls; close finished searches."""
+        """Choose the next radii from the rise in log odds on the current balls; close finished searches."""
         radii, proved, failed = self.radii[chosen], self.proved[chosen], self.failed[chosen]
         if self.before is not None:
             last, risen = (each[chosen] for each in self.before)

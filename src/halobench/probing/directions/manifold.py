@@ -1,6 +1,6 @@
 """Random directions in the span of the training set's leading principal components.
 
-Unlike the lines between training samples, these are directions along which Mixup never trained.
+Unlike the lines between training samples, these are directions along which Mixup never trains.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The lines to random training samples of other labels: the segments that Mixup trains on."""
+"""The lines to random training samples with other labels, which are the segments that Mixup trains on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from halobench.probing.rays import Rays, Surroundings, towards
 def directions(
     points: torch.Tensor, labels: np.ndarray, surroundings: Surroundings, *, count: int, rng: np.random.Generator
 ) -> Rays:
-    """Aim `count` rays per sample at training samples of other labels, drawn with replacement."""
+    """Aim `count` rays per sample at training samples with other labels, drawn with replacement."""
     rows = []
     for label in labels:
         others = np.flatnonzero(surroundings.labels != label)

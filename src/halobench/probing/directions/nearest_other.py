@@ -1,4 +1,4 @@
-"""The line to the nearest training sample of another label."""
+"""The line to the nearest training sample with another label."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ ONE_DIRECTION = "a sample has one nearest training sample of another label"
 def directions(
     points: torch.Tensor, labels: np.ndarray, surroundings: Surroundings, *, count: int, rng: np.random.Generator
 ) -> Rays:
-    """Aim one ray per sample at its nearest training sample of another label."""
+    """Aim one ray per sample at its nearest training sample with another label."""
     rows, _ = surroundings.nearest(points, labels)
     return towards(points, surroundings.take(rows)[:, None])

@@ -1,16 +1,16 @@
-"""The kinds of probe that find distances themselves: one file per kind, found by name, with a function that searches.
+"""The kinds of probe that find distances themselves: one file per kind, found by name, with a search function.
 
-That is ``search(model, samples, labels, surroundings, *, betas, rng, batch, threshold, ...)``. `model` is the trained
-model itself, in eval mode and float32, whose parameters take no gradients; `samples` are a float tensor (m, ...),
-normalised, on the model's device; `labels` (m,) are the labels whose confidence is searched; `surroundings` are the
-training samples, a `halobench.probing.rays.Surroundings`. Of the keyword-only arguments `betas`, `rng` and `batch` are
-always given: a mapping of calibrator to inverse temperature (``none`` is 1), a numpy Generator, the only source of
-random numbers, and how many inputs may pass through the model at once. All others are keys of
-`halobench.core.specs.ProbeSpec`; a configuration may set those that the function takes, and no others.
+Its signature is ``search(model, samples, labels, surroundings, *, betas, rng, batch, threshold, ...)``. `model` is the
+trained model itself, in eval mode and float32, with parameters that don't require gradients; `samples` is a float
+tensor (m, ...), normalised, on the model's device; `labels` (m,) are the labels whose confidences are searched;
+`surroundings` holds the training samples, as a `halobench.probing.rays.Surroundings`. Three keyword-only arguments are
+always passed: `betas` maps calibrators to inverse temperatures (``none`` is 1), `rng` is a numpy Generator, the only
+source of random numbers, and `batch` is how many inputs may pass through the model at once. All others are keys of
+`halobench.core.specs.ProbeSpec`; a configuration may only set those that the function takes.
 
-The function returns, for each (quantity, calibrator), the radii (m, R) of R rays per sample, float64, and whether they
-are censored, bool: nothing was found, and the radius is as far as was searched. The calibrator is None for a quantity
-that depends on neither threshold nor temperature. The function is called for consecutive parts of the samples, in
-order, and a killed probe resumes behind the last part. `halobench.probing.search` calls it and makes the rows of
-``radii.parquet``; a search has no curves, and so no rows in ``neighbourhood.parquet``.
+For each (quantity, calibrator), the function returns the radii (m, R) for R rays per sample, as float64, and whether
+they are censored, as bool; if so, nothing was found, and the radius is the farthest distance searched. The calibrator
+is None for a quantity that depends on neither threshold nor temperature. The function is called for consecutive parts
+of the samples, in order, and a killed probe resumes after the last finished part. `halobench.probing.search` calls it
+and creates the rows of ``radii.parquet``; a search has no curves and therefore no rows in ``neighbourhood.parquet``.
 """

@@ -1,6 +1,6 @@
-"""The largest ball on which the confidence is proved to keep the threshold: a lower bound of the worst-case radius.
+"""The largest ball on which the confidence provably meets the threshold, a lower bound on the worst-case radius.
 
-For each calibrator it gives one radius of ``certainty`` per sample. See `halobench.probing.certify`.
+For each calibrator it returns one radius of ``certainty`` per sample. See `halobench.probing.certify`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def search(
     batch: int,
     threshold: float,
 ) -> Found:
-    """Certify the samples; a signal ends the search between two balls."""
+    """Certify the samples; a signal stops the search between two balls."""
 
     def tick() -> None:
         with torch.no_grad():

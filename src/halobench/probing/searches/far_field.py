@@ -1,9 +1,9 @@
-"""Infinitely far in random directions: from where on a model is certain, whatever its temperature.
+"""Infinitely far in random directions: the distances from which a model is certain, at any temperature.
 
-For each ray it gives ``last_kink``, beyond which logits are affine (not of a model that isn't piecewise affine); and
-for each calibrator ``certain_from``, from where on the confidence in the class that wins stays at the threshold or
-above, and ``label_from``, the same if that class is the label. These two are censored if the confidence doesn't tend to
-1, or if another class wins. See `halobench.probing.far_field`.
+For each ray it returns ``last_kink``, beyond which logits are affine (only for piecewise affine models). For each
+calibrator it also returns ``certain_from``, the distance from which the confidence in the winning class stays at or
+above the threshold, and ``label_from``, the same if that class is the label. ``certain_from`` is censored if the
+confidence doesn't tend to 1, and ``label_from`` also if another class wins. See `halobench.probing.far_field`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def search(
     threshold: float,
     directions: int,
 ) -> Found:
-    """Follow `directions` rays from each sample, uniform on the sphere."""
+    """Follow `directions` rays from each sample, with directions uniform on the sphere."""
     normal = rng.standard_normal((len(samples), directions, samples[0].numel()), dtype=np.float32)
     ends = tails(model, samples, torch.from_numpy(normal).to(samples.device), batch)
     found: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = {}
     for name, beta in betas.items():
         field = describe(ends, directions, threshold, beta)
-        far = np.nan_to_num(field.last_kink, nan=DISTANCES[-1])  # as far as was looked
+        far = np.nan_to_num(field.last_kink, nan=DISTANCES[-1])  # the farthest distance examined
         for quantity, ends_so in (("certain_from", True), ("label_from", field.classes == labels[:, None])):
             counts = field.tends_to_one & ends_so
             found[quantity, name] = np.where(counts, field.certain_from, far), ~counts
@@ -51,6 +51,6 @@ def search(
 
 @functools.cache
 def _say(reason: str) -> None:
-    """Print once why a model is read at distances instead."""
+    """Print, only once, why a model is evaluated at fixed distances instead."""
     distances = ", ".join(f"{far:g}" for far in DISTANCES)
     print(f"far field: read at distances of {distances}, since {textwrap.shorten(reason, 200)}")

@@ -1,1 +1,1 @@
-"""Hold the figures: one module each, whose ``draw`` names the tables that it reads in its signature."""
+"""Contain the figures, one module each; the parameters of each ``draw`` are the tables it reads."""

@@ -1,4 +1,4 @@
-"""Show test NLL and ECE by calibrator and loss, next to the Bayes posterior and other predictors without training."""
+"""Show test NLL and ECE by calibrator and loss, next to the Bayes posterior and other untrained predictors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from halobench.reporting.styles import loss_styles
 from halobench.results.names import Style
 
 TITLE = "What temperature scaling changes on test data"
-OTHER_TITLE = "What calibration changes on test data"  # if some of the calibrators are no temperature
+OTHER_TITLE = "What calibration changes on test data"  # if some calibrators aren't temperatures
 METRICS = {name: labels.metric_axis(name) for name in ("nll", "ece")}
 FAR = 3
 MOST_CELLS = 6
@@ -30,9 +30,9 @@ REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw NLL and ECE: means over seeds with t intervals by calibrator, a marker per loss, and references as lines.
+    """Draw NLL and ECE by calibrator: means over seeds with t intervals, a marker per loss, references as lines.
 
-    Test rows are shown, in expectation under the posterior if it is known. `runs` has the temperatures.
+    Test scores are shown, in expectation under the posterior if it is known. `runs` has the temperatures.
     """
     table = table_views.without_void_floors(table_views.preferred_labels(metrics))
     table = table[table["metric"].isin((*METRICS, "ece_floor"))]
@@ -51,7 +51,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     values = table_views.groups_of(trained, ["dataset", "model", "metric"])
     ticks = [labels.calibrator_label(name).replace(" ", "\n") for name in calibrators]
     wide = max(2.6, 0.6 * len(calibrators) + 0.5)
-    with_references = table[table["dataset"].isin(trained["dataset"])]  # references of the data sets that are shown
+    with_references = table[table["dataset"].isin(trained["dataset"])]  # includes the references of the data sets shown
     figure, axes = draw_grid(
         PageText(OTHER_TITLE if others else TITLE, note, _legend_keys(with_references, styles)),
         {cell: labels.cell_label(*cell) for cell in table_views.cells_in(trained)},
@@ -83,7 +83,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 
 def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2D]:
-    """Return the legend's entries: losses, and the references and the floor of ECE that `table` has."""
+    """Return the legend's entries: losses, plus whichever references and ECE floor `table` has."""
     named = set(table["model"].unique())
     keys = artists.loss_keys(styles, styles, ls="")
     keys += [artists.key(labels.REFERENCES[n], ls=d, lw=1) for n, d in REFERENCE_DASHES.items() if n in named]
@@ -94,15 +94,15 @@ def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2
 
 
 def _others(calibrators: Iterable[str]) -> str:
-    """Return a sentence that names the calibrators besides TS; empty if there is none."""
+    """Return a sentence that lists the calibrators other than TS, or an empty string if there are none."""
     names = [labels.calibrator_label(name) for name in calibrators if name not in CALIBRATORS]
     return f"Also on validation data: {', '.join(names)}. " if names else ""
 
 
 def reference_values(rows: pd.DataFrame) -> dict[str, float]:
-    """Return the means of the predictors that need no training, from one data set's reference rows.
+    """Return the means of the untrained predictors, from one data set's reference rows.
 
-    ``nearest`` counts after the optimal TS, if it was fitted, and the others before.
+    ``nearest`` is scored after the optimal TS, if that was fitted, and the others before TS.
     """
     values = {}
     for name in labels.REFERENCES:
@@ -120,14 +120,14 @@ def models(count: int) -> str:
 
 
 def fits_below_0(runs: pd.DataFrame) -> list[str]:
-    """Return a remark on for how many models the paper's fit ended below 0; none if for no model."""
+    """Return a remark on how often the paper's fit ended below 0, or none if it never did."""
     fits = runs["temperature_released"].dropna()
     below = int((fits < 0).sum())
     return [f"{labels.calibrator_label('released')}: fit below 0 for {below} of {models(len(fits))}"] if below else []
 
 
 def missing_fits(rows: pd.DataFrame) -> list[str]:
-    """Return remarks on for how many models a calibrator has no optimum or no finite NLL; equal ones share one."""
+    """Return remarks on how often calibrators have no optimum or no finite NLL, merging equal remarks."""
     remarks: dict[str, list[str]] = {}
     for calibrator, group in rows.groupby("calibrator", sort=True):
         what = "T" if calibrator in CALIBRATORS else "optimum"
@@ -140,27 +140,27 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
 
 
 def far_off(means: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the paper's fit that are beyond `FAR` times all others, as where it ended below 0."""
+    """Return the rows of the paper's fit above `FAR` times all others, as happens when it ends below 0."""
     released = means["calibrator"] == "released"
     finite = means[np.isfinite(means["mean"]) & ~released]
     return means[released & (means["mean"] > FAR * finite["mean"].max())]
 
 
 def above(far: pd.DataFrame) -> list[str]:
-    """Return a remark on the means of the paper's fit that are too far off to be drawn; none if there are none."""
+    """Return a remark on the means of the paper's fit that are too large to draw, or none if all fit."""
     ends = [f"{value:.2f}" for value in sorted({far["mean"].min(), far["mean"].max()})] if len(far) else []
     return [_beyond(labels.calibrator_label("released"), " to ".join(ends))] if ends else []
 
 
 def _beyond(name: str, value: str) -> str:
-    """Return a remark on what is above a panel, which no line break splits."""
+    """Return a remark on what lies above a panel, with no-break spaces."""
     return f"↑ {name} {value}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Mapping[str, Style]) -> None:
-    """Draw each loss's means and intervals side by side at each calibrator.
+    """Draw the means and intervals of all losses side by side for each calibrator.
 
-    Ticks are the ECE that a perfectly calibrated model would show at this number of samples.
+    Ticks mark the ECE that a perfectly calibrated model would show with this number of samples.
     """
     losses = [loss for loss in styles if loss in set(shown["loss"])]
     for offset, loss in zip(artists.dodge(len(losses), 0.62), losses, strict=True):
@@ -175,13 +175,13 @@ def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Map
 
 
 def _limit(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float]) -> list[str]:
-    """Set the vertical limits and draw references within them; return the others in words.
+    """Set the vertical limits and draw the references within them; return the others as text.
 
-    Limits hold the means and the Bayes posterior. Intervals, which may be wide if seeds are few, extend them by at most
-    30% of their span on each side, and other references by 25%.
+    The limits include the means and the Bayes posterior. Intervals, which may be wide with few seeds, extend them by at
+    most 30% of their span on each side, and other references by at most 25%.
     """
     means = [*shown["mean"][np.isfinite(shown["mean"])], *(v for name, v in references.items() if name == "bayes")]
-    if not means:  # all are infinite, which the remarks say
+    if not means:  # all are infinite, as the remarks say
         return []
     low, high = min(means), max(means)
     span = max(high - low, 1e-3 * max(abs(high), 1e-6), 1e-9)

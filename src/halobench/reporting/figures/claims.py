@@ -1,4 +1,4 @@
-"""Show the claims as a forest plot: each estimate with its interval, the claim's margin, and the verdict in words."""
+"""Show the claims as a forest plot: each estimate with its interval, the claim's margin and its verdict in words."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ KINDS = {
     "ratio": "Ratio of {}",
 }
 MARKS = {"holds": "o", "does_not": "X", "undecided": "D", "not_tested": "|"}
-WIDTH, LABEL = 9.4, 4.2  # of the figure and of the labels of tests, inches
-ROW, AXIS = 0.42, 0.62  # height of a claim, and of the title and ticks of an axis, inches
-SIZE = 7.5  # of type, points
+WIDTH, LABEL = 9.4, 4.2  # width of the figure and of the tests' labels, in inches
+ROW, AXIS = 0.42, 0.62  # height of a claim, and of an axis's title and ticks, in inches
+SIZE = 7.5  # font size in points
 
 
 @styled
 def draw(claims: pd.DataFrame) -> Figure:
-    """Draw a row per claim, claims of the same statistic over one axis; those not tested are counted at the end.
+    """Draw a row per claim, with claims about the same statistic on one axis; untested ones are counted at the end.
 
-    The table is as judged: a row of scope ``all`` and one per data set and model, for each claim.
+    The table is the judged one: for each claim, it has a row of scope ``all`` and one per data set and model.
     """
     groups: dict[str, list[pd.DataFrame]] = {}
     untested: Counter[str] = Counter()
@@ -73,7 +73,7 @@ def draw(claims: pd.DataFrame) -> Figure:
 
 
 def group_of(statistic: str) -> str:
-    """Return the heading of the axis that a claim's statistic belongs on, e.g. ``Difference in NLL (nats)``."""
+    """Return the heading of the axis for a claim's statistic, e.g. ``Difference in NLL (nats)``."""
     kind = re.match(r"\w+", statistic)
     value = re.search(r"\bmetric (\w+)", statistic) or re.search(r" of \w+\.(\w+)", statistic)
     if kind is None or kind[0] not in KINDS or value is None:
@@ -83,15 +83,15 @@ def group_of(statistic: str) -> str:
 
 
 def _mark(verdict: str) -> dict[str, Any]:
-    """Return the look of a mark whose shape shows the verdict as its colour does; undecided is hollow."""
+    """Return the style of a mark that shows the verdict by both shape and colour; undecided is hollow."""
     color = VERDICT_STYLES.get(verdict, VERDICT_STYLES["not_tested"]).color
     return {"color": color, "mfc": "white" if verdict == "undecided" else color, "marker": MARKS.get(verdict, "|")}
 
 
 def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame], kind: str) -> None:
-    """Draw claims that share an axis, a row each: label, estimates, interval, margin and verdict.
+    """Draw claims that share an axis, one per row, with label, estimates, interval, margin and verdict.
 
-    `kind` is the first word of the axis's heading: a ratio's axis is logarithmic, a level's needn't hold 0.
+    `kind` is the first word of the axis's heading: a ratio's axis is logarithmic, and a level's needn't include 0.
     """
     ratio = kind == "Ratio"
     limits = _ratio_limits(pd.concat(claims)) if ratio else _limits(pd.concat(claims), kind != "Level")
@@ -128,15 +128,15 @@ def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame], kind: str) -> None:
 
 
 def _ratio_limits(rows: pd.DataFrame) -> tuple[float, float]:
-    """Return limits of a logarithmic axis that hold all estimates and margins above 0."""
+    """Return limits for a logarithmic axis that include all estimates and margins above 0."""
     held = [value for value in (*rows["margin"], *rows["estimate"].dropna()) if value > 0]
     return min(held) / 1.4, max(held) * 1.4
 
 
 def _limits(rows: pd.DataFrame, zero: bool) -> tuple[float, float]:
-    """Return limits that hold all estimates and margins (0 too, if `zero`).
+    """Return limits that include all estimates and margins (and 0, if `zero`).
 
-    They hold intervals as far as these don't dwarf the estimates.
+    They include intervals only as far as these don't dwarf the estimates.
     """
     held = [*rows["margin"], *rows["estimate"].dropna(), *([0.0] if zero else [])]
     low, high = min(held), max(held)
@@ -149,7 +149,7 @@ def _limits(rows: pd.DataFrame, zero: bool) -> tuple[float, float]:
 
 
 def _write_verdict(ax: Axes, rows: pd.DataFrame, y: float) -> None:
-    """Write a claim's verdict on its right, and how many single cells have which: ``of 3: 2 ✓  1 ✗; 3 left out``."""
+    """Write a claim's verdict on its right, with the count of cells per verdict: ``of 3: 2 ✓  1 ✗; 3 left out``."""
     look: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center"}
     whole, cells = rows[rows["scope"] == "all"], rows[rows["scope"] != "all"]
     if len(whole) or len(cells) == 1:

@@ -1,6 +1,6 @@
-"""Show mean label confidence against distance in normalised inputs, the figure of the paper's first version.
+"""Show mean label confidence against distance in normalised inputs, as in the first version of the paper.
 
-Logit gaps, which say more where confidence is 1, are in ``logit_gaps``.
+Logit gaps, which are more informative where confidence is 1, are in ``logit_gaps``.
 """
 
 from __future__ import annotations

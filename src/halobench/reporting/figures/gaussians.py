@@ -1,4 +1,4 @@
-"""Show Gaussian classes by separation and Mixup size: KL to the posterior, without and after temperature scaling."""
+"""Show KL to the posterior on Gaussian classes by separation and Mixup size, before and after temperature scaling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADINGS = {name: labels.calibrator_label(name) for name in ("none", "released",
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw KL of cells on Gaussians against the distance between means, as aggregated, a line per loss.
+    """Draw the aggregated KL of cells on Gaussians against the distance between means, with a line per loss.
 
     There is a row per model and a column per calibrator.
     """

@@ -19,24 +19,24 @@ from halobench.reporting.styles import calibrator_style
 from halobench.results.names import PROBES, Style
 from halobench.storage.columns import KEYS, SURVIVAL, SURVIVAL_COLUMNS
 
-SHOWS = ("adversarial", "certified")  # the figure is drawn if one of these kinds of probe is there
+SHOWS = ("adversarial", "certified")  # the figure is drawn if there is a probe of one of these kinds
 
 TITLE = "How far certainty reaches around training points: proved, attacked, and in random directions"
 WORST = ("certified", "adversarial")
 RANDOM = tuple(Style(GREY, "o", dash) for dash in ("-", (0, (5, 1.5)), (0, (1.2, 1)), (0, (5, 1, 1, 1))))
-LEAST = 0.05  # share of certain points, below which in all panels of a row there is nothing to see
+LEAST = 0.05  # a row is left out if all its panels have a smaller share of certain points
 AFTER = calibrator_style("exact")
-PANELS = 24  # at most; those of the data sets with most label noise
+PANELS = 24  # at most; data sets with the most label noise come first
 
 
 @styled
 def draw(radii: pd.DataFrame) -> Figure:
-    """Draw the share of certainty radii longer than a distance, in a row per data set and model, a column per loss.
+    """Draw the share of certainty radii above each distance, with a row per data set and model and a column per loss.
 
-    A probe is known by its name: ``certified`` and ``adversarial`` bound the truth from below and above, and what lies
-    between is shaded. Others are drawn in grey. Radii are those of uncalibrated models, around training samples.
+    Probes are identified by name: ``certified`` and ``adversarial`` bound the truth from below and above, and the space
+    between them is shaded. Others are drawn in grey. Radii are those of uncalibrated models around training samples.
 
-    The table is as aggregated.
+    The table is the aggregated one.
     """
     table = radii[radii["quantity"] == "certainty"]
     table, around = table_views.with_evaluation_as_train(table)
@@ -66,7 +66,7 @@ def draw(radii: pd.DataFrame) -> Figure:
 
 
 def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean share over seeds at each distance, with its t interval: a row per cell, probe, fit and distance.
+    """Return the mean share over seeds at each distance, with its t interval, by cell, probe, fit and distance.
 
     Parameters
     ----------
@@ -80,14 +80,14 @@ def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def probe_styles(probes: pd.Series) -> dict[str, Style]:
-    """Return the styles of probes in order: grey for those that go where chance or the data send them."""
+    """Return the styles of probes in order: grey for those whose direction is set by chance or by the data."""
     grey = iter(RANDOM * len(probes))
     names = labels.ordered(probes, [*WORST, *(name for name in PROBES if name not in WORST)])
     return {name: (PROBES[name].style if name in PROBES else None) or next(grey) for name in names}
 
 
 def _draw_curves(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> None:
-    """Draw the curves of a cell's probes, the region between the two bounds, and what TS leaves, in words."""
+    """Draw the curves of a cell's probes, the region between the two bounds, and a mark for what TS leaves."""
     plain = rows[(rows["calibrator"] == "none") & (rows["distance"] > 0)]
     curves = {name: plain[plain["probe"] == name] for name in styles if name in set(plain["probe"])}
     if set(WORST) <= set(curves):
@@ -114,7 +114,7 @@ def _keys(styles: Mapping[str, Style]) -> list[Line2D]:
 
 
 def _note(table: pd.DataFrame, around: str) -> str:
-    """Return the sentences under the title."""
+    """Return the note under the title."""
     thresholds: Any = sorted(table["threshold"].dropna().unique())
     level = " or ".join(f"{threshold:g}" for threshold in thresholds)
     return (

@@ -19,9 +19,9 @@ FEW_TITLE = "What temperature scaling leaves, by number of classes"
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw a panel per family of distributions and model, a line per loss, next to the closed form of 1-NN.
+    """Draw a panel per family of distributions and model, with a line per loss and the closed form of 1-NN.
 
-    Cells on distributions with regions are shown, as aggregated.
+    The aggregated cells on distributions with regions are shown.
     """
     table = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
     trained = table[(table["loss"] != "reference") & (table["model"] != "nearest")]

@@ -13,16 +13,16 @@ from halobench.reporting.seed_statistics import over_seeds, seeds_note
 from halobench.reporting.styles import loss_styles, model_dashes
 
 TITLE = "Logit gap against Euclidean distance"
-MOST_LINES = 6  # that can be distinguished in a panel
+MOST_LINES = 6  # the most that can be distinguished in a panel
 
 
 @styled
 def draw(neighbourhood: pd.DataFrame) -> Figure:
     """Draw mean logit gaps with t bands over seeds: a panel per data set, a line per model and loss.
 
-    If a panel would have too many lines, each model has a column of its own, and each data set a row.
-    Of the table as aggregated, the rows of the absolute grid around training samples are drawn, of the sphere probe (or
-    the first in order).
+    If a panel would have too many lines, each model gets its own column and each data set its own row.
+    The rows drawn from the aggregated table are those of the sphere probe (or else the first in order) on the absolute
+    grid around training samples.
     """
     table, around = table_views.with_evaluation_as_train(table_views.absolute_rows(neighbourhood))
     table = table[table["points"] == "train"].dropna(subset=["logit_gap"])

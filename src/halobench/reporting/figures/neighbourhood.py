@@ -1,4 +1,4 @@
-"""Show label confidence against relative distance, for each probe."""
+"""Show label confidence against relative distance for each probe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show the overlap distribution for four classes: its regions, its posterior, and what 1-NN predicts."""
+"""Show the overlap distribution for four classes: its regions, its posterior and the predictions of 1-NN."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SHOWS = ("overlap", "image_overlap")
 CLASSES, GROUP, BETA, POINTS = 4, 2, 0.5, 20
 COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "^", "D")
-ORDER = (0, 4, 1, 2, 5, 3)  # regions around the circle: own, shared, own of each group
-EDGE = 4.4  # of the plane that is drawn
+ORDER = (0, 4, 1, 2, 5, 3)  # regions around the circle: own, shared, own for each group
+EDGE = 4.4  # edge of the part of the plane that is drawn
 TITLE = "Classes that overlap: each has a region of its own and shares one with its partner"
 NOTE = (
     f"k = {CLASSES} classes in groups of m = {GROUP}, shared mass beta = {BETA:g}, {POINTS} points a class; "
@@ -38,7 +38,7 @@ DOUBT = (
 
 @style.styled
 def draw(runs: pd.DataFrame) -> Figure:
-    """Draw regions, posterior and nearest-neighbour labels in the plane; and images, if a cell was trained on such."""
+    """Draw regions, posterior and nearest-neighbour labels in the plane, plus images if a cell was trained on any."""
     images = "image_overlap" in set(runs["distribution"])
     distribution = plane()
     sample = distribution.sample(CLASSES * POINTS, np.random.default_rng(0))
@@ -60,14 +60,14 @@ def draw(runs: pd.DataFrame) -> Figure:
 
 
 def plane() -> Overlap:
-    """Return the distribution in the plane, its regions evenly around a circle."""
+    """Return the distribution in the plane, with its regions evenly spaced around a circle."""
     regions = overlap_regions(CLASSES, GROUP, BETA)
     angle = np.pi / 2 - 2 * np.pi * np.argsort(ORDER) / len(ORDER)
     return Overlap((1, 1, 2), regions, 3.1 * np.stack([np.cos(angle), np.sin(angle)], axis=1), 1.0, None)
 
 
 def _name(posterior: np.ndarray) -> str:
-    """Return the name of a region, from the posterior there."""
+    """Return the name of a region, derived from its posterior."""
     owners = np.flatnonzero(posterior)
     return f"own, class {owners[0]}" if len(owners) == 1 else f"shared, {owners[0]} and {owners[1]}"
 
@@ -81,7 +81,7 @@ def _draw_circles(ax: Axes, distribution: Overlap) -> None:
 
 
 def _draw_regions(ax: Axes, distribution: Overlap, points: np.ndarray, labels: np.ndarray) -> None:
-    """Draw regions in their classes' colours, halved if two share one, and training samples."""
+    """Draw training samples and regions in their classes' colours, split in half if two classes share one."""
     _draw_circles(ax, distribution)
     for centre, row in zip(distribution.centres, distribution.regions.posterior, strict=True):
         owners = np.flatnonzero(row)
@@ -96,7 +96,7 @@ def _draw_regions(ax: Axes, distribution: Overlap, points: np.ndarray, labels: n
 
 
 def _draw_posterior(ax: Axes, distribution: Overlap) -> None:
-    """Draw the posterior as a table: a row per region, a column per class."""
+    """Draw the posterior as a table with a row per region and a column per class."""
     mass = distribution.regions.mass
     names = [f"own {i}\nmass {mass[i]:.3g}" for i in range(CLASSES)]
     names += [f"shared\nmass {share:.3g}" for share in mass[CLASSES:]]
@@ -111,7 +111,7 @@ def _draw_posterior(ax: Axes, distribution: Overlap) -> None:
 
 
 def _draw_nearest(ax: Axes, distribution: Overlap, points: np.ndarray, labels: np.ndarray) -> None:
-    """Draw the label of the nearest training sample, over each region."""
+    """Draw the label of the nearest training sample across each region."""
     _draw_circles(ax, distribution)
     side = np.linspace(-EDGE, EDGE, 500)
     grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)

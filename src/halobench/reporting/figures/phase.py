@@ -1,4 +1,4 @@
-"""Show the phase diagram: where temperature scaling fails like log k, by the number of classes and rho."""
+"""Show the phase diagram: where the KL after temperature scaling grows like log k, by number of classes and rho."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOTE = (
     "melts into the background is where the formula puts it."
 )
 
-Law = tuple[str, float, float]  # family, shared mass, size of groups
+Law = tuple[str, float, float]  # family, shared mass, group size
 LAW = ["family", "beta", "group"]
 
 
@@ -36,7 +36,7 @@ LAW = ["family", "beta", "group"]
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw KL* / log k of two-level logits as colour over k and rho, and trained models as points in the same colours.
 
-    Cells on distributions with regions shared by part of the classes are shown, as aggregated.
+    The aggregated cells on distributions with regions shared by some of the classes are shown.
     """
     wanted = {"rho": ("rho", "none"), "share": ("kl_per_log_k", "exact")}
     table = class_families.scores(metrics, runs, wanted).dropna(subset=["rho", "share"])
@@ -67,7 +67,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 
 def _draw_background(ax: Axes, law: Law, most_classes: float, colors: Normalize) -> QuadMesh:
-    """Draw KL* / log k over k and rho, for own and shared regions that are as certain as one another."""
+    """Draw KL* / log k over k and rho for own and shared regions of equal certainty."""
     _, beta, group = law
     most, least = max(1024, 2 * most_classes), group * 2
     k, rho = np.unique(group * np.round(np.geomspace(least, most, 80) / group)), np.linspace(0, 1, 81)

@@ -1,4 +1,4 @@
-"""Show predicted against measured KL: how near the two-level formula comes to what temperature scaling leaves."""
+"""Show measured against predicted KL: how close the two-level formula comes to what temperature scaling leaves."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from halobench.reporting.styles import loss_styles, model_markers
 
 SHOWS = ("overlap", "image_overlap")
 TITLE = "How near a formula of three mean gaps comes to what temperature scaling leaves"
-LEAST = 1e-4  # nats, below which a KL is drawn at the border
+LEAST = 1e-4  # nats; a smaller KL is drawn at the border
 
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw a point per cell: the measured KL after the optimal TS against that of two-level logits with its mean gaps.
+    """Draw a point per cell: its measured KL after the optimal TS against that of two-level logits with its mean gaps.
 
-    Points are hollow if a cell doesn't interpolate. Tables are as aggregated.
+    Points are hollow for cells that don't interpolate. The tables are the aggregated ones.
     """
     wanted = {"predicted": ("kl_two_level", "none"), "measured": ("kl", "exact")}
     table = class_families.scores(metrics, runs, wanted).dropna(subset=list(wanted))
@@ -51,7 +51,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 
 def _note(table: pd.DataFrame) -> str:
-    """Return the sentences under the title: how close predictions are, and what they are."""
+    """Return the note under the title: what the predictions are and how close they come."""
     trained = table[table["model"] != "nearest"]
     rank = spearmanr(trained["predicted"], trained["measured"])[0] if len(trained) > 2 else float("nan")
     ratio = (trained["measured"] / trained["predicted"].clip(lower=1e-12)).median()

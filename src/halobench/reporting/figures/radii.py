@@ -32,11 +32,11 @@ COLUMNS["decision", "none"] = "Decision radius\n(TS can't change it)"
 
 @styled
 def draw(radii: pd.DataFrame) -> Figure:
-    """Draw median relative radii of the data sets with most label noise: means over seeds with t intervals.
+    """Draw median relative radii on the data sets with the most label noise: means over seeds with t intervals.
 
     A mark is open if a median is censored.
 
-    The table is as aggregated: quantiles per cell, points, probe, quantity and calibrator.
+    The table is the aggregated one, with quantiles per cell, points, probe, quantity and calibrator.
     """
     table = radii.dropna(subset=["relative_median"])
     table = table[pd.MultiIndex.from_frame(table[["quantity", "calibrator"]]).isin(list(COLUMNS))]
@@ -73,7 +73,7 @@ def draw(radii: pd.DataFrame) -> Figure:
 
 
 def _note(table: pd.DataFrame, around: str) -> str:
-    """Return the sentences under the title; `around` says which samples the rays start from."""
+    """Return the note under the title; `around` says which samples the rays start from."""
     thresholds = sorted(table.loc[table["quantity"] == "certainty", "threshold"].dropna().unique())
     below = " or ".join(f"{threshold:g}" for threshold in thresholds)
     return (
@@ -84,9 +84,9 @@ def _note(table: pd.DataFrame, around: str) -> str:
 
 
 def summarise(radii: pd.DataFrame) -> pd.DataFrame:
-    """Return means and intervals over seeds of the median relative radius.
+    """Return the mean and interval over seeds of the median relative radius.
 
-    The column ``open`` says whether the median is censored in some seed.
+    The column ``open`` says whether the median is censored for any seed.
     """
     keys = ["dataset", "model", "quantity", "calibrator", "points", "probe", "loss"]
     means = over_seeds(radii, keys, "relative_median", (0, np.inf))
@@ -95,7 +95,7 @@ def summarise(radii: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_dots(ax: Axes, panel: pd.DataFrame, probes: Sequence[str], styles: Mapping[str, Style]) -> None:
-    """Draw each loss at each probe: the control as a tick, then interval and dot."""
+    """Draw each loss for each probe: the control as a tick, then the interval and the dot."""
     for y in range(1, len(probes)):
         ax.axhline(y - 0.5, color="#dddddd", lw=0.6, zorder=1)
     losses = [loss for loss in styles if loss in set(panel["loss"])]

@@ -1,6 +1,6 @@
 """Show reliability before and after temperature scaling, with ECE and the number of points in each bin.
 
-Other calibrators have a figure of their own, ``reliability_posthoc``: here more than three lines would be too many.
+Other calibrators have their own figure, ``reliability_posthoc``, because more than three lines would clutter this one.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ ENDING = f"Bars: test points per bin; bins of fewer than {labels.FEW} are faint.
 
 @styled
 def draw(reliability: pd.DataFrame) -> Figure:
-    """Draw accuracy against confidence over bars that count points: a column per loss, a line per calibrator.
+    """Draw accuracy against confidence above bars that count points, with a column per loss and a line per calibrator.
 
-    Test rows are shown, in expectation under the posterior if it is known, of the data sets with most label noise.
+    Test results on the data sets with the most label noise are shown, in expectation under the posterior if known.
     """
     table = table_views.preferred_labels(reliability)
     table = table[table["calibrator"].isin(CALIBRATORS)]

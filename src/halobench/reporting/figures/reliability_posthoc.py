@@ -1,4 +1,4 @@
-"""Show reliability after calibrators with more freedom than a temperature, next to the exact temperature."""
+"""Show reliability after calibrators more flexible than a temperature, next to the exact temperature."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from halobench.reporting.plotting.style import styled
 from halobench.reporting.styles import loss_styles
 
 TITLE = "Reliability after other calibrators than a temperature"
-BEYOND = ("none", "released", "exact", "oracle")  # the figure is drawn if there are calibrators besides these
+BEYOND = ("none", "released", "exact", "oracle")  # the figure is drawn if there are calibrators other than these
 REMARKS = (
     "; first after the optimal temperature, to compare with",
     f"Bins of fewer than {labels.FEW} points are faint.",
@@ -21,9 +21,9 @@ REMARKS = (
 
 @styled
 def draw(reliability: pd.DataFrame) -> Figure:
-    """Draw accuracy against confidence: a column per calibrator, a line per loss.
+    """Draw accuracy against confidence, with a column per calibrator and a line per loss.
 
-    Test rows are shown, in expectation under the posterior if it is known.
+    Test results are shown, in expectation under the posterior if it is known.
     """
     table = table_views.preferred_labels(reliability)
     others = [name for name in labels.ordered(table["calibrator"], labels.CALIBRATORS) if name not in BEYOND]

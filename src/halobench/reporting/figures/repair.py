@@ -1,4 +1,4 @@
-"""Show what could repair each model: its NLL, split into noise, training, a richer map and a temperature."""
+"""Show what could repair each model, with its NLL split into noise, training, a richer map and a temperature."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from halobench.reporting.plotting.style import GREY, INK, styled
 from halobench.reporting.seed_statistics import over_seeds, seeds_note
 from halobench.results.names import NO_LOSS, REPAIRS
 
-SHOWS = ()  # where an experiment names it: cells then get their ladders
+SHOWS = ()  # drawn only if an experiment lists it, in which case cells get their ladders
 TITLE = "What could repair it? Each model's test NLL, by what it would take"
 CELL = ["dataset", "model", "loss"]
-BAR, HEAD, WIDE = 0.24, 0.7, 2.8  # inches: of a bar, of what stands around a panel, and of a panel
-LABEL = 1.7  # width of a data set's name, inches
-ROOM = 1.15  # of the horizontal axis, beyond the longest bar without what a temperature repairs
+BAR, HEAD, WIDE = 0.24, 0.7, 2.8  # inches: height of a bar, height around a panel, width of a panel
+LABEL = 1.7  # width of a data set's name, in inches
+ROOM = 1.15  # length of the horizontal axis over the longest bar without the temperature's part
 
 
 @styled
 def draw(metrics: pd.DataFrame) -> Figure:
-    """Draw a panel per model, with a stacked bar per data set: of cross-entropy, or else the first loss."""
+    """Draw a panel per model with a stacked bar per data set, for cross-entropy or else the first loss."""
     parts = ladders(metrics)
     if parts.empty:
         return empty_page(TITLE, "No cell has a repair ladder.")
@@ -56,9 +56,9 @@ def draw(metrics: pd.DataFrame) -> Figure:
 
 
 def ladders(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return the ladders of cells, a row each: dataset, model, loss, seed, `nll` and its parts in nats, NaN if absent.
+    """Return a row per cell's ladder: dataset, model, loss, seed, `nll` and its parts in nats (NaN if absent).
 
-    `metrics` are as aggregated; those of experiments without ladders give no rows.
+    `metrics` is the aggregated table; without ladders in it, there are no rows.
     """
     rows = metrics[metrics["metric"].astype(str).str.startswith("repair_")]
     wide = rows.assign(part=rows["metric"].str.removeprefix("repair_")).pivot_table("value", [*CELL, "seed"], "part")
@@ -66,15 +66,15 @@ def ladders(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_panel(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) -> None:
-    """Draw the bars of a model, `parts` as of `ladders`, the first of `datasets` on top.
+    """Draw the bars of a model from its rows of `ladders`, with the first of `datasets` on top.
 
-    The axis ends at `end` nats; the NLL of longer bars stands next to it.
+    The axis ends at `end` nats; the NLL of longer bars is printed next to it.
     """
     means = parts.groupby("dataset")[["nll", *REPAIRS]].mean().reindex(datasets).fillna({part: 0.0 for part in REPAIRS})
     at = pd.Series(np.arange(len(datasets)), datasets)
     left = np.zeros(len(means))
     for part, name in REPAIRS.items():
-        width = means[part].clip(lower=0).to_numpy()  # one a little below 0, by chance, is drawn as 0
+        width = means[part].clip(lower=0).to_numpy()  # one that is slightly below 0 by chance is drawn as 0
         if name.style:
             ax.barh(at, width, left=left, height=0.72, color=name.style.color, lw=0, zorder=2)
         left = left + width

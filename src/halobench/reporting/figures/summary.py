@@ -1,4 +1,4 @@
-"""Join the essentials on one page: how far certainty reaches, what temperature scaling repairs, and the verdicts."""
+"""Combine the essentials on one page: how far certainty reaches, what temperature scaling repairs, and the verdicts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from halobench.results.finding import finding
 from halobench.results.names import NO_LOSS
 
 WHAT = "How far certainty reaches around training points, and what temperature scaling (TS) repairs"
-WIDTHS, TOP, FOOT = (6.9, 4.6), 3.9, 2.9  # of the columns of parts, and heights of A, D and F; inches
+WIDTHS, TOP, FOOT = (6.9, 4.6), 3.9, 2.9  # widths of the columns of parts, and heights of A, D and F, in inches
 
 
 @styled
@@ -28,10 +28,10 @@ def draw(
     runs: pd.DataFrame,
     claims: pd.DataFrame,
 ) -> Figure:
-    """Draw the summary page, of tables as aggregated and judged; what came out is its title.
+    """Draw the summary page from the aggregated and judged tables, with the outcome as its title.
 
-    Of large grids the curves show one model on up to three data sets and the dots up to twelve cells, and the page says
-    so.
+    For large grids, the curves show one model on up to three data sets and the dots up to twelve cells, and the page
+    says so.
     """
     neighbourhood, around = table_views.with_evaluation_as_train(neighbourhood)
     radii, _ = table_views.with_evaluation_as_train(radii)
@@ -63,7 +63,7 @@ def draw(
 
 
 def _facts(runs: pd.DataFrame, selection: Selection) -> str:
-    """Return in a line what the page rests on."""
+    """Return one line that says what the page is based on."""
     trained = runs[table_views.trained_here(runs)]
     fits = int(trained["interpolates"].astype(bool).sum())
     models = f"model{'s' * (len(runs) != 1)}"

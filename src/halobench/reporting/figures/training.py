@@ -21,14 +21,14 @@ NOTE = (
     "Each loss in its own objective, so heights compare within a loss only. Thin: single seeds; thick: their mean. "
     "The mark at the end is full where every seed fits at least 99% of the labels trained on, noise included."
 )
-MOST_POINTS = 200  # per line: more of a noisy loss are a solid block
+MOST_POINTS = 200  # per line; more points of a noisy loss would form a solid block
 
 
 @styled
 def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw each loss's own training objective: a thin line per seed, a thick mean, a final mark for interpolation.
+    """Draw each loss's training objective: a thin line per seed, a thick mean, and a final mark for interpolation.
 
-    `history` is as aggregated, a row per epoch; `runs` says which `interpolates` (training accuracy of at least 0.99).
+    `history` has a row per epoch, as aggregated; in `runs`, `interpolates` means a training accuracy of at least 0.99.
     """
     cell = ["dataset", "model", "loss"]
     table = history.dropna(subset=["train_loss"])
@@ -47,19 +47,19 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     share = runs.groupby(cell)["interpolates"].mean()
     ends = table.groupby(["dataset", "model"])["epoch"].max()
     for (dataset, model), ax in axes.items():
-        ylabel = ax.get_ylabel()  # seaborn writes its own
+        ylabel = ax.get_ylabel()  # seaborn overwrites it
         for loss, style in styles.items():
             key = dataset, model, loss
             if key in groups:
                 _draw_loss(ax, groups[key], style, share.get(key, 0.0))
         if (table["train_loss"] > 0).all():
-            ax.set_yscale("log")  # last, since seaborn takes means on the scale of the axis
+            ax.set_yscale("log")  # set last, because seaborn averages on the axis's scale
         ax.set(xlim=(0, ends[dataset, model] * 1.03), xlabel="", ylabel=ylabel)
     return figure
 
 
 def _draw_loss(ax: Axes, rows: pd.DataFrame, style: Style, share: float) -> None:
-    """Draw the seeds of one cell, their mean, and a mark at its end for the share of seeds that interpolate."""
+    """Draw the seeds of one cell, their mean, and at its end a mark for the share of seeds that interpolate."""
     line: dict[str, Any] = {"data": rows, "x": "epoch", "y": "train_loss", "ax": ax, "color": style.color}
     seaborn.lineplot(**line, units="seed", estimator=None, lw=0.5, alpha=0.5, zorder=2, legend=False)
     seaborn.lineplot(**line, errorbar=None, lw=1.3, zorder=3, legend=False)
@@ -70,14 +70,14 @@ def _draw_loss(ax: Axes, rows: pd.DataFrame, style: Style, share: float) -> None
 
 
 def windowed(rows: pd.DataFrame, most: int = MOST_POINTS) -> pd.DataFrame:
-    """Return the epochs of one cell as they are, or, if they are more than `most`, means over windows per seed.
+    """Return the epochs of one cell unchanged, or means over windows per seed if there are more than `most`.
 
-    Columns are epoch, seed and train_loss; `epoch` is the last of a window, so that a line ends where training does.
+    Columns are epoch, seed and train_loss; `epoch` is the last of a window, so lines end where training does.
     """
     window = -(-rows["epoch"].nunique() // most)
     if window <= 1:
         return rows
-    # Counted from the end: if the windows don't divide the epochs, the first one is short.
+    # Windows are counted from the end, so the first one is short if they don't divide the epochs.
     number = (rows["epoch"].max() - rows["epoch"]) // window
     groups = rows.groupby(["seed", number.rename("window")])
     means = groups.agg(epoch=("epoch", "max"), train_loss=("train_loss", "mean"))

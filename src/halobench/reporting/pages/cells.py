@@ -1,4 +1,4 @@
-"""Write the page of all cells: means over seeds of test metrics and radii, and each seed beneath."""
+"""Write the page of all cells: test metrics and radii as means over seeds, with each seed below."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHORT = {"none": "uncal.", "released": "TS (paper)", "exact": "TS (opt.)", "orac
 
 
 def _column(what: str, calibrator: str, more: bool = False) -> Column:
-    """Return the column of a number by calibrator, whose heading is short and says in full what it means."""
+    """Return the column of one number for a calibrator, with a short heading and its full meaning."""
     return Column(f"{what} {SHORT[calibrator]}", True, f"{what}, {labels.calibrator_label(calibrator)}", more=more)
 
 
@@ -41,14 +41,14 @@ def columns() -> list[Column]:
 
 
 def lines(tables: Mapping[str, pd.DataFrame], experiment: str) -> list[Line]:
-    """Return a line per data set, model and loss, in the order of the figures, with its seeds folded.
+    """Return a line per data set, model and loss in the order of the figures, with the seeds folded.
 
     Parameters
     ----------
     tables : mapping
-        ``runs``, ``metrics`` and ``radii``, as aggregated.
+        The aggregated ``runs``, ``metrics`` and ``radii``.
     experiment : str
-        In whose explorer the cells' cards are.
+        The experiment whose explorer has the cells' cards.
     """
     scores, radii = _scores(tables["metrics"]), _radii(tables["radii"])
     runs = tables["runs"].sort_values("seed")
@@ -69,7 +69,7 @@ def lines(tables: Mapping[str, pd.DataFrame], experiment: str) -> list[Line]:
 
 
 def _line(keys: dict[str, str], seeds: Sequence[list[Any]], experiment: str) -> Line:
-    """Return the row of means over the seeds of a loss, with those beneath it."""
+    """Return the row of a loss's means over seeds, with the rows of the seeds below."""
     fits = {values[-3] for values in seeds}
     keys["interpolates"] = fits.pop() if len(fits) == 1 else "some"
     forms = [column.form.replace("d", ".0f") for column in columns()[3:]]
@@ -85,7 +85,7 @@ def _line(keys: dict[str, str], seeds: Sequence[list[Any]], experiment: str) -> 
 
 
 def _mean(values: Sequence[Any], form: str) -> Any:
-    """Return the mean of numbers with their standard deviation, as an entry; with ≥ if one is censored."""
+    """Return the mean and standard deviation of numbers as an entry, with ≥ if any of them is censored."""
     keys: list[Any] = [value.key if isinstance(value, Entry) else value for value in values]
     if any(isinstance(key, str) for key in keys):
         return ""
@@ -99,7 +99,7 @@ def _mean(values: Sequence[Any], form: str) -> Any:
 
 
 def _scores(metrics: pd.DataFrame) -> dict[tuple, float]:
-    """Return test metrics by cell, calibrator and metric, against the labels that figures use."""
+    """Return test metrics by cell, calibrator and metric, scored against the labels used in figures."""
     rows = metrics[(metrics["loss"] != "reference") & metrics["metric"].isin(["nll", "ece", "error"])]
     rows = table_views.preferred_labels(rows)
     scores: Any = rows.set_index([*KEYS, "calibrator", "metric"])["value"].to_dict()
@@ -115,7 +115,7 @@ def _radii(radii: pd.DataFrame) -> dict[tuple, tuple[float, bool]]:
 
 
 def _values(run: dict[Any, Any], scores: Mapping[tuple, float], radii: Mapping[tuple, tuple[float, bool]]) -> list[Any]:
-    """Return the seed of a cell and its values, a value per column from the fourth on."""
+    """Return a cell's seed and its values, one per column from the fourth on."""
     cell = tuple(run[key] for key in KEYS)
     seconds = [run["seconds"], run.get("probe_seconds", NONE)]
     return [
@@ -134,7 +134,7 @@ def _radius(value: float, censored: bool) -> Any:
 
 
 def cells_page(experiment: str, tables: Mapping[str, pd.DataFrame], note: str = "") -> str:
-    """Return the page of an experiment's cells; `note` leads it, e.g. that cells are missing."""
+    """Return the page of an experiment's cells; `note` comes first, e.g. that cells are missing."""
     rows = lines(tables, experiment)
     selects = choices(line.keys for line in rows)
     fits = labels.ordered((line.keys["interpolates"] for line in rows), ("yes", "some", "no"))

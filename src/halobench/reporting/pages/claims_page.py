@@ -1,4 +1,4 @@
-"""Write the page of the verdicts."""
+"""Write the page of verdicts."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ COLUMNS = (
     *(Column("See"), Column("Note", more=True)),
 )
 UNTESTED = (Column("Test"), Column("Calibration"), Column("Why it is not tested"))
-# The figure that shows what a theme's tests are about; those of radii have their own.
+# The figure that shows what a theme's tests are about; tests of radii have their own.
 FIGURES = {"halos": "neighbourhood", "temperature_scaling": "calibration", "mixup": "calibration", "growth": "log_k"}
 
 
 def claims_html(table: pd.DataFrame, experiment: str = "") -> str:
     """Return the verdicts as one HTML page.
 
-    A row per claim shows scope ``all``; folded beneath, each pair of data set and model has a row of its own. Verdicts
-    are words; colours only repeat them. Claims that weren't tested come last, folded.
+    A row per claim shows scope ``all``; folded below it, each pair of data set and model has its own row. Verdicts are
+    words that colours only repeat. Claims that weren't tested come last, folded.
 
     Parameters
     ----------
     table : DataFrame
         As `halobench.results.claims.evaluate` returns it.
     experiment : str
-        Its name, for the links.
+        The experiment's name, for the links.
     """
     whole, rows = table[table["scope"] == "all"], table.to_dict("records")
     tested, untested = whole[whole["verdict"] != "not_tested"], whole[whole["verdict"] == "not_tested"]
@@ -64,7 +64,7 @@ def claims_html(table: pd.DataFrame, experiment: str = "") -> str:
 
 
 def _line(row: Any, pairs: pd.DataFrame) -> Line:
-    """Return the row of a test over all pairs of data set and model, with those of each pair beneath it."""
+    """Return the row of a test over all pairs of data set and model, with a row per pair below it."""
     theme = finding.theme_of(row.statistic)
     figure = "radii" if " of radii." in row.statistic else FIGURES.get(theme, theme)
     loss = re.search(r"\bloss (\w+)", row.statistic)
@@ -80,12 +80,12 @@ def _line(row: Any, pairs: pd.DataFrame) -> Line:
 
 
 def _test(row: Any) -> Entry:
-    """Return a test's label, with its statement beneath."""
+    """Return a test's label with its statement below."""
     return Entry(labels.claim_label(row.claim, row.fit), row.claim, below=labels.in_words(row.statement, place=True))
 
 
 def _choices(table: pd.DataFrame, keys: Sequence[str]) -> list[Choice]:
-    """Return selects of the values of columns; none for a column of one value."""
+    """Return menus of the values in columns, skipping columns with a single value."""
     words = labels.VERDICTS | labels.CALIBRATORS | {theme: name.label for theme, name in THEMES.items()}
     return [
         Choice(key, HEADINGS[key], tuple((value, words.get(value, value)) for value in values))
@@ -95,7 +95,7 @@ def _choices(table: pd.DataFrame, keys: Sequence[str]) -> list[Choice]:
 
 
 def _outcome(row: Any, see: tuple[tuple[str, str], ...]) -> tuple[Any, ...]:
-    """Return the entries of a row after its name; verdicts sort from those that hold to those not tested."""
+    """Return the entries of a row after its name; verdicts sort from claims that hold to untested ones."""
     interval = f"[{number(row.low)}, {number(row.high)}]" if np.isfinite(row.low) else "–"
     return (
         labels.calibrator_label(row.fit),
@@ -108,5 +108,5 @@ def _outcome(row: Any, see: tuple[tuple[str, str], ...]) -> tuple[Any, ...]:
 
 
 def claimed(row: Mapping[Any, Any]) -> str:
-    """Return what a row of the table claims of its estimate."""
+    """Return what a row of the table claims about its estimate."""
     return f"{'<' if row['direction'] == 'below' else '>'} {number(row['margin'], 'g')}"

@@ -1,4 +1,4 @@
-"""Write the pages of an experiment's figures and tables, with their files to download."""
+"""Write the pages of an experiment's figures and tables, with download links for their files."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Iterable, Mapping
 from halobench.reporting.rendering import render
 from halobench.storage.layout import ORIGINS, TABLES
 
-FIRST = ("summary", "claims")  # of the figures
+FIRST = ("summary", "claims")  # figures shown first
 
 
 def figures_page(experiment: str, figures: Iterable[str], captions: Mapping[str, str], note: str = "") -> str:
-    """Return the page of the figures: each as SVG, with the first sentences of its caption, and its files.
+    """Return the page of figures: each as SVG, with the first sentences of its caption and its files.
 
     Parameters
     ----------
     experiment : str
     figures : iterable of str
-        The names of their files.
+        Their file names.
     captions : mapping
-        Of some of them, as ``workflow/report`` has them.
+        The captions of some of them, as in ``workflow/report``.
     note : str
-        Leads the page.
+        Comes first on the page.
     """
     names = sorted(figures, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     shown = [
@@ -36,7 +36,7 @@ def figures_page(experiment: str, figures: Iterable[str], captions: Mapping[str,
 
 
 def tables_page(experiment: str, tables: Iterable[str], captions: Mapping[str, str], note: str = "") -> str:
-    """Return the page of the tables: those for print, those that figures are drawn from, and their files."""
+    """Return the page of tables: those for print, those that figures are drawn from, and their files."""
     printed = [
         {"name": name, "title": title(name), "caption": first_sentences(captions.get(name, ""), experiment)}
         for name in tables
@@ -48,7 +48,7 @@ def tables_page(experiment: str, tables: Iterable[str], captions: Mapping[str, s
 
 
 def title(name: str) -> str:
-    """Return the name of a figure's or table's files as a title.
+    """Return the file name of a figure or table as a title.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def title(name: str) -> str:
 
 
 def first_sentences(caption: str, experiment: str, most: int = 2) -> str:
-    """Return the first sentences of a caption, whose markup is that of Snakemake's report, as plain text.
+    """Return the first sentences of a caption, with the markup of Snakemake's report, as plain text.
 
     Examples
     --------

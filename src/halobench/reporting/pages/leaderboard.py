@@ -1,8 +1,8 @@
-"""Write the leaderboard: per data set, losses and calibrators by what their predictions are away from the posterior.
+"""Write the leaderboard, which ranks losses and calibrators on each data set by their distance from the posterior.
 
-Ranks are intervals. A method's best rank counts the methods that are better beyond doubt, its worst rank those that are
-not worse beyond doubt: the paired difference, over the models that both have, has a 95% t interval over seeds that
-leaves out 0. Comparisons aren't corrected for their number.
+Ranks are intervals. A method's best rank counts the methods that are clearly better, and its worst rank those that
+aren't clearly worse. Clearly means that the 95% t interval over seeds of the paired difference, over the models that
+both have, excludes 0. There is no correction for multiple comparisons.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from halobench.reporting.rendering import Choice, Column, Entry, Line, address, 
 from halobench.results.names import NO_LOSS, OVER_SEEDS
 from halobench.results.t_intervals import t_intervals
 
-NOT_USABLE = "oracle"  # is fitted to the test data
+NOT_USABLE = "oracle"  # because it is fitted to the test data
 BY = ["loss", "calibrator"]
-OTHERS = ("nll", "ece", "error")  # metrics that are shown besides the one that ranks
+OTHERS = ("nll", "ece", "error")  # metrics shown in addition to the one that ranks
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Return the best and worst rank of each method, by paired differences over seeds; lower values are better.
+    """Return the best and worst rank of each method by paired differences over seeds; lower values are better.
 
     Parameters
     ----------
     values : ndarray of float, shape (methods, seeds)
-        With NaN where a method has no value; only seeds that two methods share compare them.
+        NaN where a method has no value; two methods are compared only over seeds that both have.
 
     Returns
     -------
     ndarray of int, shape (methods, 2)
-        From 1 on. All methods are alike if there is but one seed.
+        Ranks start at 1. With only one seed, all methods tie.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
     better = np.zeros((len(values), len(values)), dtype=bool)
     for i, own in enumerate(values):
         with np.errstate(invalid="ignore"):
-            differences = own - values  # inf - inf is unknown
+            differences = own - values  # inf - inf is NaN: unknown
         for j, row in enumerate(differences):
             known = row[~np.isnan(row)]
             if len(known):
@@ -65,7 +65,7 @@ def columns(metric: str) -> tuple[Column, ...]:
 
 
 def boards(metrics: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return a table per data set: its name, models, metric, columns and lines."""
+    """Return a table per data set with its name, models, metric, columns and lines."""
     rows = table_views.preferred_labels(metrics)
     rows = rows[~rows["loss"].isin(["reference", NO_LOSS]) & (rows["calibrator"] != NOT_USABLE)]
     groups = {str(name): part for name, part in rows.groupby("dataset", sort=False)}
@@ -73,7 +73,7 @@ def boards(metrics: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _board(dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the table of one data set, over the models that were trained with every loss, or else with any."""
+    """Return the table of one data set, over the models trained with every loss, or all models if there are none."""
     metric = "kl" if "kl" in set(rows["metric"]) else "nll"
     models = rows.groupby("model")["loss"].nunique()
     whole = models[models == rows["loss"].nunique()].index
@@ -97,7 +97,7 @@ def _board(dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
 def _line(
     dataset: str, method: tuple[str, str], rank: list[int], seeds: np.ndarray, means: pd.DataFrame, metric: str
 ) -> Line:
-    """Return the row of a method: its rank, the mean over `seeds` of `metric`, and the `means` of others."""
+    """Return the row of a method: its rank, the mean over `seeds` of `metric`, and the `means` of the other metrics."""
     (loss, calibrator), (first, last) = method, rank
     known = ~np.isnan(seeds)
     mean, low, high = t_intervals(seeds[known][None])[0].tolist()
@@ -119,7 +119,7 @@ def _line(
 
 
 def leaderboard_page(experiment: str, metrics: pd.DataFrame, note: str = "") -> str:
-    """Return the page of the leaderboards; `note` leads it, e.g. that cells are missing."""
+    """Return the page of the leaderboards; `note` comes first, e.g. that cells are missing."""
     tables = boards(metrics)
     keys = [line.keys for table in tables for line in table["lines"]]
     fits = labels.ordered((key["calibrator"] for key in keys), labels.CALIBRATORS)

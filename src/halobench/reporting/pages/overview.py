@@ -1,4 +1,4 @@
-"""Write an experiment's overview, what was run and what came out, and its part for the report's front page."""
+"""Write an experiment's overview (what was run and what came out) and its part of the report's front page."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def pages(
     figure: bytes = b"",
     captions: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return an experiment's pages by name, those of `PAGES`; ``front`` is an element for the report's front page.
+    """Return an experiment's `PAGES` by name; ``front`` is its element for the report's front page.
 
     Parameters
     ----------
     tables : mapping
-        As aggregated, with ``claims``; ``jobs`` with those that aggregated and judged.
+        The aggregated tables, with ``claims``; ``jobs`` includes the jobs that aggregated and judged.
     spec : mapping
-        ``experiment``; ``config``, the part of the configuration that made it; ``note``, which leads each page, e.g.
-        that cells are missing; and ``figures`` and ``tables``, the names of the files that there are of them.
+        ``experiment``; ``config``, the part of the configuration that made it; ``note``, shown first on each page, e.g.
+        that cells are missing; and ``figures`` and ``tables``, the names of their existing files.
     figure : bytes
-        The figure that sums it up, as PNG; empty for none.
+        The figure that sums up the experiment, as PNG; empty if there is none.
     captions : mapping, optional
-        Of figures and tables, by the names of their files.
+        Captions of figures and tables by file name.
     """
     experiment, note = spec["experiment"], spec["note"]
     runs, jobs, claims = (tables[name] for name in ("runs", "jobs", "claims"))
@@ -88,7 +88,7 @@ def pages(
 
 
 def _summary(runs: pd.DataFrame) -> dict[str, Any]:
-    """Return the counts of a grid; it is `full` if it holds every combination."""
+    """Return the counts of a grid, which is `full` if it has every combination."""
     here = runs[table_views.trained_here(runs)]
     datasets, models, losses, seeds = (set(runs[kind]) for kind in ("dataset", "model", "loss", "seed"))
     return {
@@ -140,7 +140,7 @@ def _configuration(config: Mapping[str, Any]) -> str:
 
 
 def _theme(theme: str, tests: list[Mapping[Any, Any]]) -> dict[str, Any]:
-    """Return a theme with its tests: a row per test that the grid can decide, and a column per calibration."""
+    """Return a theme with its tests: a row per test that the grid can decide and a column per calibration."""
     tested = [test for test in tests if test["verdict"] != "not_tested"]
     fits = labels.ordered((str(test["fit"]) for test in tested), names.CALIBRATIONS)
     rows: dict[str, list[Any]] = {}

@@ -1,4 +1,4 @@
-"""Sum up what an experiment was run with, and what it cost, from its table of jobs."""
+"""Sum up what an experiment was run with and what it cost, from its table of jobs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pandas as pd
 from halobench.core.formatting import count
 from halobench.storage.provenance import short
 
-MOST = 6  # machines or commits that are listed
+MOST = 6  # at most this many machines or commits are listed
 
 
 def facts(jobs: pd.DataFrame) -> dict[str, Any]:
-    """Return when jobs ran (UTC), what they cost, on which machines, at which commits and with which versions.
+    """Return when jobs ran (UTC), what they cost, and their machines, commits and versions.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ def facts(jobs: pd.DataFrame) -> dict[str, Any]:
 
 
 def costs(jobs: pd.DataFrame) -> pd.DataFrame:
-    """Return the cost of each stage, in the order in which stages first come.
+    """Return the cost of each stage, in order of first appearance.
 
     Returns
     -------
     DataFrame
-        By stage: jobs; cpu and gpu (seconds of wall time of its jobs there); longest (seconds) and peak (MiB) of a job.
+        By stage: jobs; cpu and gpu (wall seconds of its jobs on each); longest (seconds) and peak (MiB) of any job.
     """
     on_gpu = jobs["device"].str.startswith("cuda")
     split = jobs.assign(cpu=jobs["seconds"].mask(on_gpu, 0.0), gpu=jobs["seconds"].where(on_gpu, 0.0))
@@ -54,7 +54,7 @@ def costs(jobs: pd.DataFrame) -> pd.DataFrame:
 
 
 def versions(jobs: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the versions of each package that jobs ran with, Python and halobench first."""
+    """Return the versions of each package that jobs used, Python and halobench first."""
     versions_of: dict[str, set[str]] = {}
     for recorded in jobs["versions"].unique():
         for name, version in json.loads(recorded).items():
@@ -64,14 +64,14 @@ def versions(jobs: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def machine(hardware: str) -> str:
-    """Return a host, its processor, cores and card in words, from a record's ``hardware`` as JSON."""
+    """Return a host with its processor, cores and card in words, from a record's ``hardware`` as JSON."""
     machine_facts = json.loads(hardware)
     card = f", {machine_facts['gpu']}" if "gpu" in machine_facts else ""
     return f"{machine_facts['host']}: {machine_facts['processor']}, {machine_facts['cores']} cores{card}"
 
 
 def _shares(names: pd.Series) -> list[str]:
-    """Return names with their numbers of jobs, if there are several, the most first; of many the first."""
+    """Return names, most jobs first, with their job counts if there are several names; a long list is cut."""
     counts = sorted(names.value_counts().items(), key=lambda item: (-item[1], str(item[0])))
     if len(counts) == 1:
         return [str(counts[0][0])]
@@ -80,5 +80,5 @@ def _shares(names: pd.Series) -> list[str]:
 
 
 def _minute(time: str) -> str:
-    """Return a time of a record to the minute."""
+    """Return a record's time to the minute."""
     return f"{time[:16].replace('T', ' ')} UTC"

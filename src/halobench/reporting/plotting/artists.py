@@ -1,4 +1,4 @@
-"""Draw legend entries, and lines with bands."""
+"""Draw legend entries and lines with bands."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from halobench.reporting.plotting.style import GREY, INK
 from halobench.results.names import Style
 
 BAND = 0.18  # opacity of a band
-HELD_OUT = (0, (3, 2))  # the dashes of lines around held-out samples
+HELD_OUT = (0, (3, 2))  # dashes of lines around held-out samples
 
 
 def key(label: str, color: str = INK, **options: Any) -> Line2D:
-    """Return a legend entry: a line, a marker, or both; `options` are those of `Line2D`."""
+    """Return a legend entry: a line, a marker, or both; `options` go to `Line2D`."""
     return Line2D([], [], color=color, label=label, **options)
 
 
 def loss_keys(losses: Iterable[str], styles: Mapping[str, Style], **options: Any) -> list[Line2D]:
-    """Return legend entries of losses: colour, marker and, unless `options` say otherwise, a solid line.
+    """Return legend entries for losses: colour, marker and, unless `options` says otherwise, a solid line.
 
-    A loss without a name has none.
+    A loss without a name gets no entry.
     """
     return [key(loss_label(x), styles[x].color, **({"marker": styles[x].marker} | options)) for x in losses if x]
 
 
 def calibrator_keys(styles: Mapping[str, Style]) -> list[Line2D]:
-    """Return legend entries of calibrators: colour, dashes and marker."""
+    """Return legend entries for calibrators: colour, dashes and marker."""
     return [key(calibrator_label(name), s.color, ls=s.dash, marker=s.marker, lw=1) for name, s in styles.items()]
 
 
 def model_keys(markers: Mapping[str, str]) -> list[Line2D]:
-    """Return legend entries of models that differ by their markers."""
+    """Return legend entries for models, which differ in their markers."""
     return [key(model_label(name), INK, marker=marker, mfc="white", ls="") for name, marker in markers.items()]
 
 
 def held_out_key() -> Line2D:
-    """Return the legend entry of lines around held-out samples."""
+    """Return the legend entry for lines around held-out samples."""
     return key("held-out control", GREY, ls=HELD_OUT, lw=1)
 
 
 def log_ticks(ax: Axes, values: Iterable[float]) -> None:
-    """Make the horizontal axis logarithmic, with ticks at these values alone."""
+    """Make the horizontal axis logarithmic, with ticks at these values only."""
     ticks = sorted(set(values))
     ax.set_xscale("log")
     ax.set_xticks(ticks, [f"{tick:.3g}" if tick < 1000 else f"{tick:.0f}" for tick in ticks])
@@ -55,23 +55,23 @@ def log_ticks(ax: Axes, values: Iterable[float]) -> None:
 
 
 def dodge(count: int, spread: float) -> np.ndarray:
-    """Return offsets (count,) of items side by side, `spread` wide in all, centred on 0."""
+    """Return offsets (count,) that put items side by side, centred on 0 and `spread` wide in total."""
     return (np.arange(count) - (count - 1) / 2) * (spread / max(count, 1))
 
 
 def draw_lines(ax: Axes, means: pd.DataFrame, x: str, styles: Mapping[str, Style], dash: Any = "-") -> None:
-    """Draw a line per loss: around training samples with a band, around held-out samples dashed.
+    """Draw a line per loss: with a band around training samples, and dashed around held-out samples.
 
     Parameters
     ----------
     means : DataFrame
-        As `over_seeds` returns it, with columns ``loss``, ``points`` and `x`.
+        As `over_seeds` returns them, with columns ``loss``, ``points`` and `x`.
     x : str
-        The column of the horizontal axis.
+        The column for the horizontal axis.
     styles : mapping of str to Style
         The losses to draw.
     dash : matplotlib line style
-        Of the lines around training samples.
+        The style of lines around training samples.
     """
     group: Any
     for group, line in means[means["loss"].isin(styles)].sort_values(x).groupby(["loss", "points"]):

@@ -1,4 +1,4 @@
-"""Group distributions by family, within which they differ in the number of classes alone, and draw their scores."""
+"""Group distributions into families that differ only in the number of classes, and draw their scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from halobench.reporting.seed_statistics import over_seeds
 from halobench.results.names import FAMILIES, Style
 
 CELL = ["dataset", "model", "loss", "seed"]
-GROWTH = 3  # numbers of classes from which on they are joined by lines: two points are always on one
+GROWTH = 3  # fewer class counts aren't joined by lines, since two points always lie on one
 
 CLOSED_FORM: dict[str, Any] = {"color": INK, "lw": 1.0}
 UNIFORM: dict[str, Any] = {"color": INK, "lw": 0.9, "ls": (0, (1, 1.5))}
@@ -40,15 +40,15 @@ def scores(metrics: pd.DataFrame, runs: pd.DataFrame, wanted: dict[str, tuple[st
     Parameters
     ----------
     metrics, runs : DataFrame
-        As aggregated.
+        The aggregated tables.
     wanted : mapping of column to (metric, calibrator)
-        The scores to read, on the test split and in expectation under the posterior.
+        The scores to read, from the test split and in expectation under the posterior.
 
     Returns
     -------
     DataFrame
-        dataset, model, loss, seed, family, classes, beta, group, interpolates, and the columns wanted. Predictors that
-        aren't trained have ``reference`` as their loss and count as interpolating.
+        dataset, model, loss, seed, family, classes, beta, group, interpolates, and the columns wanted. Untrained
+        predictors have ``reference`` as their loss and count as interpolating.
     """
     facts = runs[runs["beta"].notna()].drop_duplicates("dataset").set_index("dataset")[["classes", "beta", "group"]]
     rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy") & metrics["dataset"].isin(facts.index)]
@@ -66,12 +66,12 @@ def scores(metrics: pd.DataFrame, runs: pd.DataFrame, wanted: dict[str, tuple[st
 
 
 def families(table: pd.DataFrame) -> list[str]:
-    """Return the families of a table, in the order of panels."""
+    """Return the families of a table in the order of panels."""
     return labels.ordered(table["family"], FAMILIES)
 
 
 def shows_growth(rows: pd.DataFrame) -> bool:
-    """Return whether rows of one family have enough numbers of classes to see how something grows with them."""
+    """Return whether rows of one family have enough different numbers of classes to show growth."""
     return rows["classes"].nunique() >= GROWTH
 
 
@@ -86,10 +86,10 @@ def legend_keys(losses: Iterable[str], styles: Mapping[str, Style], joined: bool
 
 
 def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, Style]) -> None:
-    """Draw KL against k of one model, on a logarithmic axis, a line per loss of `styles`.
+    """Draw one model's KL against k on a logarithmic axis, with a line per loss in `styles`.
 
-    `rows` are those of one family in `scores`, with a column ``kl`` (nats). Next to them are closed forms for 1-NN.
-    Marks are hollow if not every seed interpolates. Fewer than `GROWTH` values of k are joined by no line.
+    `rows` are those of one family in `scores`, with a column ``kl`` (nats). Closed forms for 1-NN are drawn as well.
+    Marks are hollow unless every seed interpolates. Fewer than `GROWTH` values of k aren't joined by a line.
     """
     rows = rows[rows["model"].isin((model, "nearest"))]
     trained = rows[(rows["model"] == model) & (rows["loss"] != "reference")]
@@ -106,7 +106,7 @@ def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, St
         ax.vlines(line["classes"], line["low"], line["high"], color=style.color, lw=1, zorder=3)
         look: dict[str, Any] = {"color": style.color, "marker": style.marker, "ls": ""}
         ax.plot(*line.loc[line["full"], ["classes", "mean"]].to_numpy().T, ms=4, mew=0.9, zorder=4, **look)
-        # Large enough that the white within is seen, of a plus or a star too.
+        # Large enough to show the white inside, even in a plus or a star.
         ax.plot(
             *line.loc[~line["full"], ["classes", "mean"]].to_numpy().T, mfc="white", ms=7, mew=0.8, zorder=4, **look
         )
@@ -118,9 +118,9 @@ def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, St
 
 
 def _draw_closed_forms(ax: Axes, rows: pd.DataFrame) -> tuple[list[float], list[float]]:
-    """Draw what is known, 1-NN at its best temperature and the uniform guess, and return the KL of both.
+    """Draw the closed forms, 1-NN at its best temperature and the uniform guess, and return the KL of both.
 
-    Distributions with unequal shares are left out: their groups have no size in the table.
+    Distributions with unequal shares are left out because their groups have no size in the table.
     """
     laws = rows.drop_duplicates("dataset").sort_values("classes")[["classes", "beta", "group"]].dropna()
     parameters = [(int(k), float(beta), int(group)) for k, beta, group in laws.itertuples(index=False)]

@@ -1,4 +1,4 @@
-"""Draw confidence in a sample's label against the distance from the sample, on either scale of distances."""
+"""Draw confidence in a sample's label against the distance from it, on either distance scale."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from halobench.reporting.styles import loss_styles
 
 
 def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["absolute", "relative"]) -> Figure:
-    """Draw mean label confidence with its t band over seeds, a line per loss, and the held-out control dashed.
+    """Draw mean label confidence with a t band over seeds and a line per loss, with the held-out control dashed.
 
     Parameters
     ----------
     neighbourhood : DataFrame
-        As aggregated.
+        The aggregated table.
     title : str
     scale : {"absolute", "relative"}
-        Distances in normalised inputs, of the sphere probe (or the first in order), in a row per data set and a column
-        per model; or distances relative to the nearest training sample of another label, in a row per data set and
-        model, of those with most label noise, and a column per probe.
+        "absolute" draws the sphere probe (or else the first in order) at distances in normalised inputs, with a row per
+        data set and a column per model; "relative" draws distances relative to the nearest training sample of another
+        label, with a row per data set and model, for those with the most label noise, and a column per probe.
     """
     relative = scale == "relative"
     x = "relative_radius" if relative else "radius"
     table = table_views.relative_rows(neighbourhood) if relative else table_views.absolute_rows(neighbourhood)
     if table.empty:
         return empty_page(title, f"No probe visited {scale} distances.")
-    # On the relative scale a cell fills a row; on the other it is a panel, and all find room.
+    # On the relative scale a cell fills a row; on the absolute one it takes a panel, so all fit.
     table, chosen = table_views.noisiest_cells(table, ["probe"], "the explorer") if relative else (table, "")
     table, around = table_views.with_evaluation_as_train(table)
     styles = loss_styles(table_views.losses_in(table))
@@ -58,13 +58,13 @@ def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["abs
             ax.axvline(1, color=FAINT, lw=0.8, zorder=1)
         artists.draw_lines(ax, panels[row, column], x, styles)
         ax.set(xlim=(0, ends.max() if relative else ends[row]), ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
-        # The last label would meet the first one of the next panel.
+        # Otherwise the last label would touch the first one of the next panel.
         ax.xaxis.set(major_locator=MaxNLocator(4, prune="upper"), major_formatter=StrMethodFormatter("{x:g}"))
     return figure
 
 
 def _note(table: pd.DataFrame, around: str, relative: bool) -> str:
-    """Return the sentences under the title; `around` says which samples solid lines are around."""
+    """Return the note under the title; `around` says which samples the solid lines are around."""
     control = "the same around held-out points, the control" if relative else labels.around("heldout")
     dashed = f" Dashed: {control}." if "heldout" in set(table["points"]) else ""
     if relative:

@@ -1,7 +1,7 @@
-"""Draw grids of panels under a head of title, note and legend.
+"""Draw grids of panels under a head with title, note and legend.
 
-`subplot_mosaic` and constrained layout place the panels of a figure; its head stands above the figure's area, and the
-page grows to hold it when it is saved.
+`subplot_mosaic` and constrained layout place a figure's panels. The head is above the figure's area, and the page grows
+to include it on saving.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from matplotlib.lines import Line2D
 
 from halobench.reporting.plotting.style import GREY, INK
 
-LETTER = 0.53  # width of a letter over the size of its type, on average
-LEAST = 6.4  # width of the head, inches
-LONE = 3.4  # least width of a panel that is the only one, inches
-SPARSE = 0.8  # share of a grid's places that hold a panel, below which its panels follow each other like words
-WIDEST = 14.0  # width of the panels of a page, inches: on wider ones 7 points are under 8 px when it's 1,280 px wide
-TALL = 1.7  # height over width of a page, above which its rows continue to the right
+LETTER = 0.53  # average width of a letter over its font size
+LEAST = 6.4  # width of the head, in inches
+LONE = 3.4  # minimum width of a lone panel, in inches
+SPARSE = 0.8  # if fewer of a grid's places have a panel, its panels follow each other like words
+WIDEST = 14.0  # width of a page's panels, in inches; if wider, 7 points are under 8 px on a page of 1,280 px
+TALL = 1.7  # height over width of a page; on taller ones, rows continue to the right
 
-Key = Any  # of a panel: usually its row and its column
+Key = Any  # of a panel, usually its row and column
 Page = tuple[Figure, dict[Key, Axes]]
 
 
 @dataclass(frozen=True)
 class PageText:
-    """The text around panels: title, note and legend in the head, and labels of axes.
+    """The text around panels: title, note and legend in the head, and axis labels.
 
-    `xlabel` is one for the page, `ylabel` one for each line of panels; if `shared`, so are labels of vertical ticks.
+    `xlabel` appears once per page and `ylabel` once per line of panels, as do vertical tick labels if `shared`.
     """
 
     title: str
@@ -55,10 +55,10 @@ def draw_grid(
     present: Iterable[Key],
     size: tuple[float, float] = (1.85, 1.7),
 ) -> Page:
-    """Return a page of empty panels by (row, column), with headings of rows on the left and of columns on top.
+    """Return a page of empty panels by (row, column), with row headings on the left and column headings on top.
 
-    If few places hold a panel, see `SPARSE`, or the columns are too many, see `WIDEST`, panels follow each other under
-    headings of their own.
+    If few places have a panel (see `SPARSE`) or there are too many columns (see `WIDEST`), panels follow each other
+    under their own headings.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def draw_grid(
     rows, columns : mapping
         Keys and headings, in order.
     present : iterable of (row, column)
-        The panels to make. Rows or columns without a panel take no room.
+        The panels to make. Rows or columns without a panel take up no space.
     size : (float, float)
         Width and height of a panel with its labels, in inches.
     """
@@ -84,7 +84,7 @@ def draw_grid(
     padded = [*down, *[None] * (-len(down) % deep)]
     lines = [[(row, column) for row in padded[i::deep] for column in across] for i in range(deep if down else 0)]
     figure, axes = _page(text, [[key if key in wanted else None for key in line] for line in lines], size)
-    blank = "\n" if any(rows.values()) else ""  # the line that headings of rows are in
+    blank = "\n" if any(rows.values()) else ""  # the line for row headings
     for line in lines:
         for row in {key[0]: None for key in line if key in wanted}:
             first = next(key for key in line if key[0] == row and key in wanted)
@@ -97,10 +97,10 @@ def draw_grid(
 
 
 def draw_panels(text: PageText, headings: Mapping[Any, str], size: tuple[float, float]) -> Page:
-    """Return a page of empty panels that follow each other in lines, each under its heading; see `draw_grid`."""
+    """Return a page of empty panels laid out line by line, each under its heading; see `draw_grid`."""
     keys: list[Key | None] = list(headings)
     wide = max(math.ceil(math.sqrt(len(keys) * size[1] / size[0] / 1.2)), 1)
-    # One more column where that leaves fewer places empty.
+    # Use one more column if that leaves fewer places empty.
     across = min(min(wide, wide + 1, key=lambda count: -len(keys) % count), max(int(WIDEST / size[0]), 1))
     keys += [None] * (-len(keys) % across)
     figure, axes = _page(text, [keys[i : i + across] for i in range(0, len(keys), across)], size)
@@ -110,7 +110,7 @@ def draw_panels(text: PageText, headings: Mapping[Any, str], size: tuple[float, 
 
 
 def _page(text: PageText, lines: Sequence[Sequence[Key | None]], size: tuple[float, float]) -> Page:
-    """Return a page with the panels of lines of equal length, in which None leaves a place empty."""
+    """Return a page with panels in lines of equal length; None leaves a place empty."""
     keys = [key for line in lines for key in line if key]
     scale = max(1.0, LONE / size[0]) if len(keys) == 1 else 1.0
     width, height = max(map(len, lines), default=3) * size[0], max(len(lines), 0.1) * size[1]
@@ -131,12 +131,12 @@ def _page(text: PageText, lines: Sequence[Sequence[Key | None]], size: tuple[flo
 
 
 def empty_page(title: str, why: str) -> Figure:
-    """Return a page that says that there is nothing to draw, and why."""
+    """Return a page that says why there is nothing to draw."""
     return draw_grid(PageText(title, why), {}, {}, ())[0]
 
 
 def blank_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of this size in inches, made without pyplot: no global state, no open windows."""
+    """Return an empty figure of this size in inches, without pyplot's global state and open windows."""
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=0.07, w_pad=0.05))
     FigureCanvasAgg(figure)
     return figure
@@ -158,7 +158,7 @@ def add_head(figure: Figure, title: str, note: str = "", legend: Sequence[Line2D
 
 
 def add_legend(figure: Figure | SubFigure, handles: Sequence[Line2D], width: float, **place: Any) -> Legend:
-    """Draw a legend in as few lines as `width` inches hold; `place` goes to matplotlib."""
+    """Draw a legend in as few lines as fit in `width` inches; `place` goes to matplotlib."""
     look: dict[str, Any] = {"borderpad": 0, "borderaxespad": 0, "handletextpad": 0.5, "columnspacing": 1.4}
     for columns in range(max(len(handles), 1), 0, -1):
         legend = figure.legend(handles=list(handles), ncols=columns, handlelength=2.2, **look, **place)
@@ -169,6 +169,6 @@ def add_legend(figure: Figure | SubFigure, handles: Sequence[Line2D], width: flo
 
 
 def wrapped(text: str, width: float, size: float = 8) -> str:
-    """Return `text` broken into lines of at most about `width` inches at `size` points."""
+    """Return `text` wrapped to lines of at most about `width` inches at `size` points."""
     letters = max(8, int(width * 72 / (LETTER * size)))
     return "\n".join("\n".join(textwrap.wrap(line, letters)) for line in text.split("\n"))

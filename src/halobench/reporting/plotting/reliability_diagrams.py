@@ -1,4 +1,4 @@
-"""Draw reliability diagrams: accuracy against confidence in bins, over the diagonal; one, or a grid of them."""
+"""Draw reliability diagrams: binned accuracy against confidence over the diagonal, singly or in a grid."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def draw_diagrams(
     styles: Mapping[str, Style],
     sentences: tuple[str, str] = ("", ""),
 ) -> Figure:
-    """Draw accuracy against confidence per bin, pooled over seeds: a row per data set and model.
+    """Draw accuracy against confidence per bin, pooled over seeds, with a row per data set and model.
 
     Parameters
     ----------
     table : DataFrame
-        Rows of ``reliability``, of one kind of labels per data set, with at least one bin that holds points.
+        Rows of ``reliability`` with one kind of labels per data set and at least one bin that has points.
     title : str
     column : {"loss", "calibrator"}
-        What the columns of the grid are; the lines of a diagram are the other. Diagrams of losses print the ECE of
-        each calibrator, the mean over seeds, and bars below them count the test points per bin.
+        What the grid's columns are; a diagram's lines are the other one. Diagrams of losses print the mean ECE of each
+        calibrator over seeds, and bars below them count the test points per bin.
     headings : mapping of str to str
-        The grid's columns and their headings, in order.
+        The grid's columns with their headings, in order.
     styles : mapping of str to Style
         The lines of a diagram, in order.
     sentences : (str, str)
-        Continue the first sentence of the note, and end the note.
+        The first is appended to the note's first sentence; the second ends the note.
     """
     counts, by = column == "loss", "calibrator" if column == "loss" else "loss"
     pooled = table_views.pooled_bins(table, ["dataset", "model", "loss", "calibrator"])
@@ -66,7 +66,7 @@ def draw_diagrams(
 
 
 def draw_reliability(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style], by: str = "calibrator") -> None:
-    """Draw accuracy against confidence over the diagonal, a line for each of `styles`.
+    """Draw accuracy against confidence over the diagonal, with a line for each of `styles`.
 
     Parameters
     ----------
@@ -82,9 +82,9 @@ def draw_reliability(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style]
         line = pooled[pooled[by] == name]
         x, y, few = line["confidence"], line["accuracy"], line["count"] < FEW
         look: dict[str, Any] = {"color": style.color, "marker": style.marker, "mew": 0, "ls": "", "zorder": 3}
-        # If TS changes little, the line without it lies beneath: its larger marks still show.
+        # If TS changes little, the line without it is hidden below, but its larger marks still show.
         size = 3 + (name == "none")
-        # Few points say little: their bins are drawn faint, and no line leads the eye there.
+        # Bins with few points say little, so they are drawn faint and no line leads there.
         ax.plot(x, y.mask(few), color=style.color, ls=style.dash, lw=1, zorder=2)
         ax.plot(x[~few], y[~few], ms=size, **look)
         if few.any():
@@ -93,7 +93,7 @@ def draw_reliability(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style]
 
 
 def _draw_counts(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style]) -> None:
-    """Draw a row of bars for each calibrator below a diagram: the number of test points per bin, of its largest."""
+    """Draw a row of bars per calibrator below a diagram: test points per bin, relative to the largest bin."""
     for row, (name, style) in enumerate(styles.items(), 1):
         line = pooled[pooled["calibrator"] == name]
         heights, widths = 0.14 * line["count"] / line["count"].max(), line["upper"] - line["lower"]
@@ -103,7 +103,7 @@ def _draw_counts(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style]) ->
 
 
 def _print_ece(ax: Axes, errors: Mapping[str, float], styles: Mapping[str, Style]) -> None:
-    """Print the ECE of each calibrator, in its colour, in the upper left corner of a diagram."""
+    """Print each calibrator's ECE, in its colour, in the upper left corner of a diagram."""
     lines = [("ECE", INK), *((f"{errors[name]:.3f}", style.color) for name, style in styles.items() if name in errors)]
     look: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "zorder": 4}
     look["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
@@ -112,12 +112,12 @@ def _print_ece(ax: Axes, errors: Mapping[str, float], styles: Mapping[str, Style
 
 
 def _noise_caps(reliability: pd.DataFrame) -> str:
-    """Return a sentence on how accurate any answer can be, if bins are scored in expectation under label noise.
+    """Return a sentence on the highest possible accuracy if bins are scored in expectation under label noise.
 
-    It ends with a space, and is empty without such noise.
+    It ends with a space, or is empty without such noise.
     """
     noisy = reliability.loc[reliability["labels"] == "noisy", "dataset"].unique()
     percents = sorted({labels.label_noise(dataset) for dataset in noisy})
-    # Beyond one half the label that replaces the true one may be the likelier.
+    # Above one half, the label that replaces the true one may be more likely.
     caps = [f"{1 - p / 100:.2g} under {p}% label noise" for p in percents if 0 < p <= 50]
     return f"No answer is more accurate than {', '.join(caps)}. " if caps else ""

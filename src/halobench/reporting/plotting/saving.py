@@ -1,4 +1,4 @@
-"""Save figures as PNG, PDF and SVG, the same figure as the same bytes."""
+"""Save figures as PNG, PDF and SVG; the same figure always gives the same bytes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from halobench.reporting.plotting.style import RC
 from halobench.storage import files
 
 DPI = 150
-MOST_PIXELS, LONGEST = 48e6, 32_000  # of a PNG, and of its side: browsers show it, and it takes 200 MB of memory
+MOST_PIXELS, LONGEST = 48e6, 32_000  # of a PNG and of its side: browsers can show it, and it takes 200 MB of memory
 MARGIN = 0.12  # inches
-WARNING = "#b3261e"  # the colour of a note that a reader must not miss
+WARNING = "#b3261e"  # colour of a note that readers mustn't miss
 
 
 def add_note(figure: Figure, text: str) -> None:
-    """Print a note above a figure's upper right corner, in the colour of a warning."""
+    """Print a note in the warning colour above a figure's upper right corner."""
     with mpl.rc_context(RC):
         figure.draw_without_rendering()
         x, y = figure.get_tightbbox().max / figure.get_size_inches()
@@ -28,19 +28,19 @@ def add_note(figure: Figure, text: str) -> None:
 
 
 def resolution(page: Bbox) -> float:
-    """Return the dots per inch of a PNG: `DPI`, or less if the page (inches) would exceed what browsers show."""
+    """Return the dots per inch of a PNG: `DPI`, or less if the page (inches) would be too large for browsers."""
     return min(DPI, (MOST_PIXELS / (page.width * page.height)) ** 0.5, LONGEST / max(page.width, page.height))
 
 
 def save(figure: Figure, stem: Path | str) -> tuple[Path, ...]:
-    """Write `stem`.pdf, `stem`.svg and `stem`.png, each completely or not at all; the page holds all that is drawn.
+    """Write `stem`.pdf, `stem`.svg and `stem`.png, each completely or not at all; nothing that is drawn is cut off.
 
     Returns
     -------
     tuple of Path
         The files written, in this order.
     """
-    # Dates and versions would change the bytes without changing the picture.
+    # Dates and versions would change the bytes but not the picture.
     options: dict[str, dict[str, Any]] = {
         "pdf": {"metadata": {"Creator": None, "Producer": None, "CreationDate": None, "ModDate": None}},
         "svg": {"metadata": {"Creator": None, "Date": None}},
@@ -48,7 +48,7 @@ def save(figure: Figure, stem: Path | str) -> tuple[Path, ...]:
     }
     with mpl.rc_context({**RC, "svg.hashsalt": "halobench"}):
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # one layout does for all files
+        figure.set_layout_engine("none")  # one layout is enough for all files
         page = figure.get_tightbbox().padded(MARGIN)
         options["png"]["dpi"] = resolution(page)
         for suffix, chosen in options.items():

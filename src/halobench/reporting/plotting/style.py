@@ -1,4 +1,4 @@
-"""Define the look that all figures share: matplotlib's settings, and shades of grey."""
+"""Define the look that all figures share: matplotlib settings and shades of grey."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ RC: dict[Any, Any] = {
     "lines.linewidth": 1.3,
     "lines.markersize": 4,
     "pdf.fonttype": 42,
-    "text.hinting": "none",  # so that text is as wide in a PDF as it was when the page was laid out
+    "text.hinting": "none",  # keeps text in a PDF as wide as it was when the page was laid out
     "svg.hashsalt": "halobench",
 }
 INK, GREY, FAINT = "#222222", "#777777", "#bbbbbb"
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Run `draw` under the settings `RC`, leaving matplotlib's own as they were."""
+    """Run `draw` with the settings `RC`, leaving matplotlib's own unchanged."""
 
     @functools.wraps(draw)
     def inner(*tables: Any, **options: Any) -> Figure:

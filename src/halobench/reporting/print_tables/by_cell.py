@@ -1,4 +1,4 @@
-"""Lay out values by data set, model and loss: means over seeds with the half width of their t interval."""
+"""Lay out values by data set, model and loss, as means over seeds with the half-width of their t interval."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SIGNS = " Means over seeds, ± half the width of their 95% t interval."
 def part(
     key: str, caption: str, values: pd.DataFrame, columns: Mapping[str, Sequence[tuple[str, str]]]
 ) -> tuple[pd.DataFrame, tuple[Part, ...]]:
-    """Return numbers, and a part with a block per data set and a line per model and loss; none without a value.
+    """Return numbers and a part with a block per data set and a line per model and loss, skipping empty ones.
 
     Parameters
     ----------
     values : DataFrame
-        dataset, model, loss, seed, `column` and `value`, a row per value.
+        dataset, model, loss, seed, `column` and `value`, with a row per value.
     columns : mapping of heading to (column, its heading) pairs
-        Groups of columns. Those without a value are left out.
+        Groups of columns. Columns without a value are left out.
     """
     numbers = over_seeds(values, [*CELL, "column"], "value")
     there = set(numbers["column"])
@@ -45,7 +45,7 @@ def part(
 
 
 def table(title: str, *parts: tuple[pd.DataFrame, tuple[Part, ...]]) -> Table:
-    """Return the table of these parts, with all their numbers."""
+    """Return the table made of these parts, with all their numbers."""
     numbers = pd.concat([numbers for numbers, _ in parts], ignore_index=True)
     return Table(title, numbers, tuple(each for _, shown in parts for each in shown))
 

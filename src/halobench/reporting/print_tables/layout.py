@@ -1,6 +1,6 @@
-"""Write tables for print as CSV, as LaTeX (booktabs, graphicx) and as HTML.
+"""Write tables for print as CSV, LaTeX (booktabs, graphicx) and HTML.
 
-All three hold the same rows in the same order; the same table gives the same bytes.
+All three have the same rows in the same order, and the same table always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 from halobench.reporting import rendering
 from halobench.storage import files, tables_io
 
-MOST_ROWS = 46  # of a part in print, headings of blocks included: what a page holds at its size of type
+MOST_ROWS = 46  # rows of a printed part, block headings included, that fit on a page at its font size
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Value:
     Parameters
     ----------
     mean, sd : float
-        Over seeds, `sd` with n - 1. NaN where there is no value, and `sd` for fewer than two as well.
+        Over seeds, `sd` with n - 1. NaN if there is no value; `sd` is also NaN for fewer than two values.
     n, seeds : int
-        Seeds that have a value, and all of them.
+        The number of seeds that have a value, and of all seeds.
     best : bool
-        Whether it is set in bold.
+        Whether the value is set in bold.
     """
 
     mean: float
@@ -41,13 +41,13 @@ class Value:
 
     @property
     def texts(self) -> tuple[str, str, str]:
-        """Mean and deviation as printed, and e.g. ``2/3`` if some seeds have no value; empty if there is none."""
+        """Mean and deviation as printed, and e.g. ``2/3`` if some seeds have no value, or empty if absent."""
         deviation = number(self.sd) if math.isfinite(self.sd) else ""
         return number(self.mean), deviation, f"{self.n}/{self.seeds}" if 0 < self.n < self.seeds else ""
 
 
 def number(value: float) -> str:
-    """Return a number to three decimals, so that columns align; a power of ten from 10,000 on; ``--`` for NaN."""
+    """Return a number to three decimals so columns align; a power of ten from 10,000 up; ``--`` for NaN."""
     if math.isnan(value):
         return "--"
     text = "∞" if math.isinf(value) else f"{abs(value):.3f}" if abs(value) < 1e4 else f"{abs(value):.2e}"
@@ -56,7 +56,7 @@ def number(value: float) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """A line: its label, whether the label bears a dagger, and a cell for each column (None leaves it empty).
+    """A line: its label, whether the label has a dagger, and a cell for each column (None leaves it empty).
 
     `keys` are pairs of a kind (dataset, model, loss) and a name, by which the page filters its lines.
     """
@@ -74,12 +74,12 @@ class Part:
     Parameters
     ----------
     key : str
-        Its name among the parts, for references to it.
+        The part's name, for references to it.
     caption : str
     columns : tuple of (str, tuple of str)
-        Groups of columns: their heading, and the headings of the columns.
+        Groups of columns: the group's heading, and the headings of its columns.
     blocks : tuple of (str, tuple of Row)
-        Blocks of lines, each under a heading (empty for none).
+        Blocks of lines, each under a heading (an empty string for none).
     """
 
     key: str
@@ -89,18 +89,18 @@ class Part:
 
     @property
     def heads(self) -> list[tuple[str, str]]:
-        """The columns: each with the heading of its group, and its own."""
+        """The columns, each as its group's heading and its own."""
         return [(group, head) for group, names in self.columns for head in names]
 
     @property
     def firsts(self) -> list[int]:
-        """The columns that open a group."""
+        """The columns that start a group."""
         return [i for i, (group, _) in enumerate(self.heads) if i == 0 or group != self.heads[i - 1][0]]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table for print: its title, all numbers in long form, and what of them is shown."""
+    """A table for print: its title, all its numbers in long form, and the parts that show some of them."""
 
     title: str
     numbers: pd.DataFrame
@@ -108,7 +108,7 @@ class Table:
 
 
 def pages(part: Part, most: int = MOST_ROWS) -> list[Part]:
-    """Break a part between blocks into pieces of at most `most` lines; a block that is longer stays whole."""
+    """Split a part between blocks into pieces of at most `most` lines; longer blocks stay whole."""
     pieces: list[list[tuple[str, tuple[Row, ...]]]] = [[]]
     for block in part.blocks:
         if pieces[-1] and sum(_height(b) for b in (*pieces[-1], block)) > most:
@@ -128,7 +128,7 @@ def pages(part: Part, most: int = MOST_ROWS) -> list[Part]:
 
 
 def _height(block: tuple[str, tuple[Row, ...]]) -> int:
-    """Return how many lines a block takes."""
+    """Return how many lines a block takes up."""
     return len(block[1]) + bool(block[0])
 
 
@@ -155,25 +155,25 @@ FLOAT = r"""
 
 
 def escaped(text: str) -> str:
-    """Return `text` as LaTeX prints it literally; other characters by their number."""
+    """Return `text` escaped so LaTeX prints it literally, with unsupported characters given by their number."""
     return "".join(ESCAPES.get(c, c if c.isascii() else f"[U+{ord(c):04X}]") for c in text)
 
 
 def stacked(head: str) -> str:
-    """Return a heading as LaTeX prints it, on two lines if part of it is in brackets."""
+    """Return a heading in LaTeX, on two lines if part of it is in brackets."""
     first, bracket, rest = escaped(head).partition(" (")
     return rf"\shortstack{{{first}\\({rest}}}" if bracket else first
 
 
 def latex(table: Table, name: str, note: str = "") -> str:
-    """Return the parts as LaTeX tables one after the other, to be read in by ``\\input``.
+    """Return the parts as consecutive LaTeX tables, for use with ``\\input``.
 
     Parameters
     ----------
     name : str
-        Opens their labels: ``tab:name:part``.
+        The start of their labels: ``tab:name:part``.
     note : str
-        Opens each caption, e.g. that cells are missing.
+        The start of each caption, e.g. that cells are missing.
     """
     text = f"% {escaped(table.title)}\n% Needs \\usepackage{{booktabs}} and \\usepackage{{graphicx}}.\n"
     text += "% Some 19 cm wide, so best on a page in landscape: scaled down where the text is narrower.\n"
@@ -186,10 +186,10 @@ def latex(table: Table, name: str, note: str = "") -> str:
 
 
 def tabular(part: Part) -> str:
-    """Return the lines and columns of a part as a tabular.
+    """Return a part's lines and columns as a tabular.
 
-    A value has two columns, so that means and standard deviations align each by itself. Rules between headings, and
-    space between blocks, open a row: the first goes with the name of the headings' level, the second with a label.
+    A value takes two columns, so means and standard deviations align separately. Rules between headings and space
+    between blocks start a row: a rule comes with the name of the headings' level, and space with a label.
     """
     starts = [2 * first + 2 for first in part.firsts]
     ends = [*(start - 1 for start in starts[1:]), 2 * len(part.heads) + 1]
@@ -204,7 +204,7 @@ def tabular(part: Part) -> str:
 
 
 def _latex_lines(part: Part) -> Iterator[tuple[str, list[str]]]:
-    """Yield the label and the cells of each line; a heading overlaps the empty cells next to it."""
+    """Yield the label and cells of each line; a heading extends over the empty cells next to it."""
     for i, (heading, rows) in enumerate(part.blocks):
         space = r"\addlinespace " if i else ""
         if heading:
@@ -215,7 +215,7 @@ def _latex_lines(part: Part) -> Iterator[tuple[str, list[str]]]:
 
 
 def _latex_value(value: Value | None) -> tuple[str, str]:
-    """Return both columns of a cell: the mean, and its standard deviation smaller."""
+    """Return both columns of a cell: the mean, and its standard deviation in smaller type."""
     if value is None:
         return "", ""
     mean, deviation, share = value.texts
@@ -228,7 +228,7 @@ def _latex_value(value: Value | None) -> tuple[str, str]:
 
 
 def table_page(table: Table, name: str, note: str = "", experiment: str = "") -> str:
-    """Return the table as one HTML page that needs no network, with its LaTeX folded; headings sort within blocks."""
+    """Return the table as a self-contained HTML page with its LaTeX folded; headings sort within blocks."""
     keys = [dict(row.keys) for part in table.parts for _, rows in part.blocks for row in rows]
     return rendering.render(
         "print_table.html",
@@ -245,7 +245,7 @@ def table_page(table: Table, name: str, note: str = "", experiment: str = "") ->
 def save(table: Table, stem: Path | str, note: str = "", experiment: str = "") -> list[Path]:
     """Write `stem`.csv (all numbers, long), `stem`.tex and `stem`.html, each completely or not at all.
 
-    The page names its `experiment` in its header.
+    The page shows `experiment` in its header.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Lay out tables of NLL, ECE and ACE: means over seeds by data set, model, loss and calibrator."""
+"""Lay out tables of NLL, ECE and ACE as means over seeds by data set, model, loss and calibrator."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ CELL = ["dataset", "model", "loss"]
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that are printed; the CSV has all.
+    """The columns to print; the CSV has all of them.
 
     Attributes
     ----------
     metrics : tuple of str
     calibrators : mapping of str to str
-        The calibrators shown for each metric, and their headings.
+        The calibrators shown for each metric, with their headings.
     plug_ins : bool
         Whether calibrators from outside the package are shown too.
     """
@@ -44,7 +44,7 @@ class Columns:
     plug_ins: bool = False
 
     def shown(self, numbers: pd.DataFrame) -> list[str]:
-        """Return the calibrators that some cell has."""
+        """Return the calibrators to show that at least one cell has."""
         present = set(numbers["calibrator"])
         listed = [name for name in self.calibrators if name in present]
         return listed + (sorted(present - set(labels.CALIBRATORS)) if self.plug_ins else [])
@@ -63,14 +63,14 @@ OTHERS = Columns(
 
 
 def images(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str, columns: Columns = PAPER) -> Table:
-    """Return scores on data sets: a part per data set and noise level, a block per model, a line per loss.
+    """Return scores on data sets, with a part per data set and noise level, a block per model and a line per loss.
 
     Parameters
     ----------
     metrics, runs : DataFrame
-        As aggregated.
+        The aggregated tables.
     judge : {"clean", "noisy"}
-        The labels that test samples are scored against, a key of `JUDGED`.
+        The labels that test samples are scored against, as a key of `JUDGED`.
     columns : Columns
     """
     rows = runs[runs["distribution"].fillna("") == ""]
@@ -95,19 +95,19 @@ def images(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str, columns: Colum
 
 
 def _judge(judge: str, uncertain: bool) -> str:
-    """Return the key in `JUDGED` of a data set: if its labels are certain, their posterior is the labels."""
+    """Return the key in `JUDGED` of a data set; if its labels are certain, the posterior equals the labels."""
     return "as they are" if judge == "noisy" and not uncertain else judge
 
 
 def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
-    """Return scores on Gaussian classes: a part per model, a block per separation, a line per loss.
+    """Return scores on Gaussian classes, with a part per model, a block per separation and a line per loss.
 
     Parameters
     ----------
     metrics, runs : DataFrame
-        As aggregated.
+        The aggregated tables.
     judge : {"clean", "noisy"}
-        The labels that test samples are scored against, a key of `JUDGED`.
+        The labels that test samples are scored against, as a key of `JUDGED`.
     """
     rows = runs[runs["separation"].notna()]
     separation = rows.drop_duplicates("dataset").set_index("dataset")["separation"]
@@ -135,16 +135,16 @@ def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
 def summarise(
     metrics: pd.DataFrame, runs: pd.DataFrame, datasets: Sequence[str], judge: str, fact: str
 ) -> pd.DataFrame:
-    """Return means and standard deviations over seeds, a row per data set, model, loss, calibrator and metric.
+    """Return means and standard deviations over seeds by data set, model, loss, calibrator and metric.
 
     Parameters
     ----------
     metrics, runs : DataFrame
-        As aggregated.
+        The aggregated tables.
     datasets : sequence of str
         The data sets to summarise, in order.
     judge : str
-        The labels that test samples are scored against; for the posterior (``noisy``) its own scores are included, as
+        The labels that test samples are scored against; with the posterior (``noisy``), its own scores are included as
         model ``bayes`` and loss ``reference``.
     fact : str
         The column of `runs` that distinguishes the data sets.
@@ -153,10 +153,10 @@ def summarise(
     -------
     DataFrame
         dataset, `fact`, `COLUMNS` and `FAILURES`: `interpolates` is the share of seeds that do (NaN if not trained
-        here), `sd` has n - 1 (NaN for fewer than two values), `n` counts seeds with a value and `seeds` all: a
-        temperature may have no finite optimum. `failed` counts the seeds whose fit did: of the paper's fit, those that
-        end farther than 5% from the optimum, and of these `below_0`, which are scored all the same; of others, those
-        without a value.
+        here), `sd` uses n - 1 (NaN for fewer than two values), `n` counts seeds with a value and `seeds` all seeds,
+        since a temperature may have no finite optimum. `failed` counts the seeds whose fit failed: for the paper's
+        fit, those that end farther than 5% from the optimum, of which `below_0` are below 0 and scored all the same;
+        for other fits, those without a value.
     """
     table = metrics[
         (metrics["split"] == "test")
@@ -174,7 +174,7 @@ def summarise(
         "loss": labels.ordered(table["loss"], styles.KNOWN_LOSSES),
         **{"calibrator": labels.ordered(table["calibrator"], labels.CALIBRATORS), "metric": list(METRICS)},
     }
-    # The posterior's own scores follow the models'.
+    # The posterior's own scores come after those of the models.
     table = table.assign(reference=table["loss"] == "reference").sort_values("seed")
     table = table.assign(**{key: pd.Categorical(table[key], order) for key, order in orders.items()})
     rows = []
@@ -189,9 +189,9 @@ def summarise(
 
 
 def paper_fit_failures(runs: pd.DataFrame) -> dict[tuple[str, str, str], tuple[int, int]]:
-    """Return in how many seeds of each data set, model and loss the paper's fit isn't near the optimum, or is below 0.
+    """Return in how many seeds the paper's fit failed and in how many it was below 0, by data set, model and loss.
 
-    Below 0 is a failure too where there is no optimum to be near to.
+    A fit fails if it isn't near the optimum or is below 0, which counts as a failure even if there is no optimum.
     """
     below = runs["temperature_released"] < 0
     marks = runs[CELL].assign(failed=below | runs["released_near_exact"].eq(0), below=below)
@@ -200,7 +200,7 @@ def paper_fit_failures(runs: pd.DataFrame) -> dict[tuple[str, str, str], tuple[i
 
 
 def mean_and_sd(values: np.ndarray) -> tuple[float, float, int]:
-    """Return mean and standard deviation (n - 1) of the values that aren't NaN, and their number.
+    """Return the mean, standard deviation (n - 1) and number of the values that aren't NaN.
 
     Examples
     --------
@@ -214,14 +214,14 @@ def mean_and_sd(values: np.ndarray) -> tuple[float, float, int]:
 
 
 def lines(cells: pd.DataFrame, numbers: pd.DataFrame, columns: Columns) -> tuple[Row, ...]:
-    """Return a line per loss, with each column's best in bold if it is clearly so.
+    """Return a line per loss, with each column's best value in bold if it is clearly the best.
 
     Parameters
     ----------
     cells : DataFrame
-        The rows of `numbers` on one data set and model.
+        The rows of `numbers` for one data set and model.
     numbers : DataFrame
-        As `summarise` returns them.
+        The rows that `summarise` returns.
     columns : Columns
     """
     by = cells.set_index(["loss", "metric", "calibrator"])
@@ -245,7 +245,7 @@ def lines(cells: pd.DataFrame, numbers: pd.DataFrame, columns: Columns) -> tuple
 
 
 def reference_rows(numbers: pd.DataFrame, columns: Columns) -> dict[str, Row]:
-    """Return a line for the posterior itself, which needs no calibrator, by data set, if it was scored."""
+    """Return a line for the posterior itself, which needs no calibrator, for each data set where it was scored."""
     calibrators, lines_of = columns.shown(numbers), {}
     groups: Iterable[tuple[Any, pd.DataFrame]] = numbers[numbers["loss"] == "reference"].groupby("dataset", sort=False)
     for dataset, rows in groups:
@@ -255,7 +255,7 @@ def reference_rows(numbers: pd.DataFrame, columns: Columns) -> dict[str, Row]:
             for metric in columns.metrics
             for i, _ in enumerate(calibrators)
         ]
-        # It stays whichever model or loss is chosen: it is what they are compared with.
+        # It is shown whichever model or loss is chosen, since it is what they are compared with.
         lines_of[dataset] = Row("The posterior itself", tuple(values), keys=(("dataset", str(dataset)),))
     return lines_of
 
@@ -270,7 +270,7 @@ def _value(by: pd.DataFrame, loss: str, metric: str, calibrator: str) -> Value:
 
 
 def _with_best(column: list[Value]) -> list[Value]:
-    """Mark a column's least mean, if all others lie above it by more than their and its standard deviation."""
+    """Mark a column's lowest mean if all others exceed it by more than both their and its standard deviation."""
     complete = [i for i, value in enumerate(column) if math.isfinite(value.sd) and value.n == value.seeds]
     if len(complete) < 2 or len(complete) < sum(not math.isnan(value.mean) for value in column):
         return column
@@ -290,7 +290,7 @@ def _part(
     calibrators: Sequence[str],
     columns: Columns,
 ) -> Part:
-    """Return a part with the caption that its rows ask for; `what` opens it, and `cells` are its rows of numbers."""
+    """Return a part with the caption its rows need, which starts with `what`; `cells` are its rows of numbers."""
     rows = [row for _, block in blocks for row in block]
     values = [value for row in rows for value in row.values if value is not None]
     heads = tuple(map(columns.heading, calibrators))
@@ -300,9 +300,9 @@ def _part(
 
 
 def failures_note(cells: pd.DataFrame, calibrators: Iterable[str]) -> str:
-    """Return a sentence on how often the paper's fit failed; empty if it isn't shown, or never did.
+    """Return a sentence on how often the paper's fit failed; empty if it isn't shown or never failed.
 
-    `cells` are rows of `summarise`, of one part.
+    `cells` are the rows of `summarise` for one part.
     """
     fits = cells[(cells["calibrator"] == "released") & (cells["metric"] == "nll")]
     failed, below, models = (int(fits[column].sum()) for column in (*FAILURES, "seeds"))
@@ -322,7 +322,7 @@ def fitted(calibrator: str) -> str:
 def caption(
     what: str, metrics: Iterable[str], calibrators: Iterable[str], values: Sequence[Value], dagger: bool
 ) -> str:
-    """Return a caption: `what` the table shows, and each sign that it uses."""
+    """Return a caption that says `what` the table shows and explains each sign it uses."""
     seeds = max((value.seeds for value in values), default=0)
     spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     text = f"{what}, {spread}. "

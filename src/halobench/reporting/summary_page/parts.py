@@ -25,11 +25,11 @@ from halobench.results.finding import by_theme
 from halobench.results.names import THEMES, Style
 
 UNPROBED = "No cell was probed."
-FIRST = ("sphere", "nearest_other", "manifold", "mixup_line")  # of the probes, two are shown
+FIRST = ("sphere", "nearest_other", "manifold", "mixup_line")  # preferred probes, of which two are shown
 CALIBRATIONS = ("none", "released", "exact", "oracle")  # in the order of the columns of verdicts
 FAR = 3
-NAMES, MOST_SIGNS = 7.6, 14  # the widths of names and of a row of signs, in signs
-REFERENCES: dict[str, Any] = {"bayes": "-", "uniform": (0, (1, 1))}  # and their dashes
+NAMES, MOST_SIGNS = 7.6, 14  # widths of names and of a row of signs, in signs
+REFERENCES: dict[str, Any] = {"bayes": "-", "uniform": (0, (1, 1))}  # with their dashes
 FITS = {
     "none": artists.key(labels.CALIBRATORS["none"], GREY, marker="o", mfc="white", ls=""),
     "released": artists.key(labels.CALIBRATORS["released"], GREY, marker="|", ms=6, ls=""),
@@ -40,7 +40,7 @@ Cell = tuple[str, str]  # data set and model
 
 
 def _head(part: SubFigure, title: str, more: str) -> None:
-    """Write the title of a part, and a grey line or more below it."""
+    """Write the title of a part with one or more grey lines below it."""
     look = {"x": 0.01, "ha": "left", "size": 9.5, "weight": "bold", "parse_math": False}
     heading = part.suptitle(title + "\n" * (more.count("\n") + 1), **look)
     part.add_artist(Annotation(more, (0, 0), xycoords=heading, va="bottom", color=GREY, parse_math=False))
@@ -49,7 +49,7 @@ def _head(part: SubFigure, title: str, more: str) -> None:
 def draw_curves(
     part: SubFigure, neighbourhood: pd.DataFrame, watched: str, selection: Selection, styles: Mapping[str, Style]
 ) -> None:
-    """Draw part A, confidence against distance, or write why there is none: a column per data set, a row per probe."""
+    """Draw part A, confidence against distance, by data set (columns) and probe (rows), or write why there is none."""
     relative = table_views.relative_rows(neighbourhood)
     table = relative[(relative["model"] == selection.model) & relative["dataset"].isin(selection.datasets)]
     more = f"{watched}; {labels.model_label(selection.model)}"
@@ -102,7 +102,7 @@ def draw_diagrams(part: SubFigure, reliability: pd.DataFrame, selection: Selecti
 def growth_models(overlap: pd.DataFrame) -> list[str]:
     """Return the models trained on the first family of overlap distributions, at most `MOST_MODELS`.
 
-    There is none if the family has too few numbers of classes: two points are always on a line.
+    There are none if the family has too few numbers of classes, since two points always lie on a line.
     """
     trained = overlap[(overlap["loss"] != "reference") & (overlap["model"] != "nearest")]
     if trained.empty:
@@ -112,7 +112,7 @@ def growth_models(overlap: pd.DataFrame) -> list[str]:
 
 
 def draw_growth(part: SubFigure, overlap: pd.DataFrame, models: Sequence[str], styles: Mapping[str, Style]) -> None:
-    """Draw part F, the KL after TS against the number of classes of the first family, a panel per model."""
+    """Draw part F, KL after TS against the number of classes for the first family, with a panel per model."""
     family = class_families.families(overlap[overlap["loss"] != "reference"])[0]
     more = f"KL from the known posterior after {labels.CALIBRATORS['exact']}, by number of classes; "
     more += class_families.family_label(family).lower()
@@ -129,10 +129,10 @@ def draw_growth(part: SubFigure, overlap: pd.DataFrame, models: Sequence[str], s
 def draw_repair(
     part: SubFigure, radii: pd.DataFrame, scores: pd.DataFrame, selection: Selection, styles: Mapping[str, Style]
 ) -> None:
-    """Draw parts B and C, certainty radii and NLL, in a row per data set and model.
+    """Draw parts B and C, certainty radii and NLL, with a row per data set and model.
 
-    Radii are those around training samples without TS, of the line to the nearest sample of another label, or else of
-    another probe.
+    Radii are those around training samples without TS, along the line to the nearest sample of another label, or else
+    from another probe.
     """
     rows = radii[(radii["quantity"] == "certainty") & (radii["calibrator"] == "none") & (radii["points"] == "train")]
     probed = set(rows["probe"].unique())
@@ -155,7 +155,7 @@ def draw_repair(
 
 
 def _draw_rows(ax: Axes, cells: Sequence[Cell], names: bool) -> None:
-    """Shade every other of the rows, one per data set and model, and name them."""
+    """Shade every other row and label the rows, one per data set and model."""
     for y in range(0, len(cells), 2):
         ax.axhspan(y - 0.5, y + 0.5, color="#f4f4f4", lw=0, zorder=0)
     words = [f"{labels.dataset_label(d).replace(' label noise', ' noise')}\n{labels.model_label(m)}" for d, m in cells]
@@ -166,7 +166,7 @@ def _draw_rows(ax: Axes, cells: Sequence[Cell], names: bool) -> None:
 
 
 def _placed(table: pd.DataFrame, cells: Sequence[Cell], losses: Sequence[str]) -> pd.DataFrame:
-    """Return the rows of these cells and losses with their heights ``y``; cells are 1 apart."""
+    """Return the rows of these cells and losses with their vertical positions ``y``; cells are 1 apart."""
     rows = table[pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(cells) & table["loss"].isin(losses)]
     places: dict[tuple[str, str, str], float] = {}
     for y, cell in enumerate(cells):
@@ -184,17 +184,17 @@ def _draw_radii(ax: Axes, radii: pd.DataFrame, cells: Sequence[Cell], styles: Ma
     for row in _placed(means, cells, list(styles)).itertuples():
         style = styles[row.loss]
         ax.hlines(row.y, row.low, row.high, color=style.color, lw=1, zorder=2)
-        # A median among censored rays is a lower bound: hollow, as in the figure of radii.
+        # A median among censored rays is a lower bound, so it is hollow, as in the figure of radii.
         face = "white" if row.censored > 0.5 else style.color
         ax.plot([row.mean], [row.y], color=style.color, marker=style.marker, ms=4, mfc=face, mew=0.8, zorder=3)
-    # Radii of 0 alone would leave the axis a width of nothing around 0.
+    # If all radii are 0, the axis would have zero width.
     ax.set_xlim(min(-0.03, ax.get_xlim()[0]), max(1.0, ax.get_xlim()[1]) if means["mean"].max() == 0 else None)
 
 
 def _draw_scores(ax: Axes, nll: pd.DataFrame, cells: Sequence[Cell], styles: Mapping[str, Style]) -> list[Any]:
-    """Draw each cell's and loss's NLL uncalibrated (hollow), after the paper's fit (tick) and the optimal one (full).
+    """Draw NLL by cell and loss: uncalibrated (hollow), after the paper's fit (tick) and after the optimal one (full).
 
-    References are upright lines across their rows. Return the legend's entries of what is drawn.
+    References are vertical lines across their rows. Return the legend entries for what is drawn.
     """
     scores = over_seeds(nll, ["dataset", "model", "loss", "calibrator"], "value")
     rows = _placed(scores[scores["calibrator"].isin(FITS)], cells, list(styles))
@@ -218,19 +218,19 @@ def _draw_scores(ax: Axes, nll: pd.DataFrame, cells: Sequence[Cell], styles: Map
         largest = max([largest, *(value for _, value in known)])
         if known:
             keys.append(artists.key(labels.REFERENCES[name].replace(" posterior", ""), INK, lw=1.1, ls=dash))
-    if rows["mean"].max() > FAR * largest:  # the paper's fit, where it ended below 0: its line runs out of the axis
+    if rows["mean"].max() > FAR * largest:  # the paper's fit ended below 0, so its line runs off the axis
         ax.set_xlim(-0.05 * largest, 1.1 * largest)
     return keys
 
 
 def verdicts_height(claims: pd.DataFrame) -> float:
-    """Return the height that part E needs, in inches."""
+    """Return the height of part E in inches."""
     themes = by_theme(claims.to_dict("records")).values()
     return 0.9 + 0.21 * sum(2.3 + len({test["fit"] for test in tests}) for tests in themes)
 
 
 def draw_verdicts(part: SubFigure, claims: pd.DataFrame) -> None:
-    """Draw part E: by theme a row per calibration, and in it a coloured sign per test."""
+    """Draw part E: for each theme, a row per calibration with a coloured sign per test."""
     themes = by_theme(claims.to_dict("records"))
     signs = "  ".join(f"{style.marker} {labels.VERDICTS[verdict]}" for verdict, style in VERDICT_STYLES.items())
     _head(

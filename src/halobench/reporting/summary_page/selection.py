@@ -1,4 +1,4 @@
-"""Choose what the summary page shows of a grid that is too large for it."""
+"""Choose what the summary page shows when a grid is too large for it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ MOST_CELLS, MOST_DATASETS, MOST_LOSSES, MOST_MODELS = 12, 3, 4, 4
 class Selection:
     """What the page shows.
 
-    Cells are (data set, model) pairs: of the runs on images, if there are any, since distributions have a part of their
-    own. Parts B and C have those `shown`; A and D one `model`, A with `datasets` of those `of_model`, and D with one.
+    Cells are (data set, model) pairs, only of the runs on images if there are any, since distributions have their own
+    part. Parts B and C show the cells `shown`; A and D show one `model`, A on `datasets` (some of those `of_model`) and
+    D on one `dataset`.
     """
 
     losses: list[str]
@@ -30,28 +31,28 @@ class Selection:
 
 
 def select(runs: pd.DataFrame) -> Selection:
-    """Choose what is shown of these runs."""
+    """Choose what to show of these runs."""
     images = runs[runs["distribution"] == ""]
     pictured = images if len(images) else runs
     cells = table_views.cells_in(pictured)
-    # Weights from elsewhere say less of what training does.
+    # Weights from elsewhere say less about the effects of training.
     model = focus_model(table_views.cells_in(pictured[table_views.trained_here(pictured)]) or cells)
     of_model = [dataset for dataset, other in cells if other == model]
     shown = cells if len(cells) <= MOST_CELLS else [(dataset, model) for dataset in of_model][:MOST_CELLS]
     by = pictured[pictured["model"] == model].groupby("dataset")
     noise, losses = by["noise"].max(), by["loss"].nunique()
-    dataset = max(of_model, key=lambda name: (noise[name], losses[name]))  # of most label noise, then most losses
+    dataset = max(of_model, key=lambda name: (noise[name], losses[name]))  # the most label noise, then the most losses
     datasets = of_model[:MOST_DATASETS]
     datasets = datasets if dataset in datasets else [*datasets[:-1], dataset]
     return Selection(table_views.losses_in(pictured), cells, shown, model, of_model, datasets, dataset)
 
 
 def focus_model(cells: Sequence[tuple[str, str]]) -> str:
-    """Return the model with the most data sets, the first of those in the order of panels."""
+    """Return the model with the most data sets; on a tie, the first in the order of panels."""
     models = labels.ordered((model for _, model in cells), labels.MODELS)
     return max(models, key=lambda model: sum(model == other for _, other in cells))
 
 
 def part_of(shown: int, total: int, what: str) -> str:
-    """Return how many are shown if not all are, e.g. ``; 4 of 9 losses``."""
+    """Return how many are shown unless all are, e.g. ``; 4 of 9 losses``."""
     return f"; {shown} of {total} {what}" if shown < total else ""

@@ -1,1 +1,1 @@
-"""Hold the tables for print: one module each, whose ``make`` names the tables that it reads in its signature."""
+"""Contain the tables for print, one module each; the parameters of each ``make`` are the tables it reads."""

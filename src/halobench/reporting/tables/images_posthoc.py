@@ -1,4 +1,4 @@
-"""Show NLL and ECE on data sets after other calibrators than a temperature, next to the exact temperature."""
+"""Show NLL and ECE on data sets after calibrators other than a temperature, next to the exact temperature."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from halobench.reporting.print_tables import scores
 from halobench.reporting.print_tables.layout import Table
 
 SHOWS = ("any images",)
-BEYOND = ("none", "released", "exact", "oracle")  # the table is made if there are calibrators besides these
+BEYOND = ("none", "released", "exact", "oracle")  # the table is made if there are calibrators other than these
 
 
 def make(metrics: pd.DataFrame, runs: pd.DataFrame) -> Table:

@@ -1,4 +1,4 @@
-"""Show NLL, ECE and ACE on Gaussian classes against drawn test labels, as the paper has them."""
+"""Show NLL, ECE and ACE on Gaussian classes against drawn test labels, as in the paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show NLL, ECE and ACE on data sets against clean test labels, as the paper has them."""
+"""Show NLL, ECE and ACE on data sets against clean test labels, as in the paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show each model's NLL by what could repair it, as `halobench.repair_ladder` has it, and what calibrations left."""
+"""Show each model's NLL by what could repair it (see `halobench.repair_ladder`), and what calibrations left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from halobench.reporting.print_tables import by_cell
 from halobench.reporting.print_tables.layout import Part, Table
 from halobench.results.names import REPAIRS
 
-SHOWS = ()  # where an experiment names it: cells then get their ladders
+SHOWS = ()  # made only if an experiment lists it, in which case cells get their ladders
 TITLE = "Test NLL by what could repair it"
 CAPTION = (
     "Test NLL by what could repair it: the parts add up to the NLL of the model as it is. Where the posterior isn't"
@@ -26,7 +26,7 @@ LEFT = (
 
 
 def make(metrics: pd.DataFrame) -> Table:
-    """Return the parts of cells and the KL after each of their calibrations, means over seeds."""
+    """Return the parts of cells and the KL after each of their calibrations, as means over seeds."""
     return by_cell.table(TITLE, _ladders(metrics), _left(metrics))
 
 

@@ -1,4 +1,4 @@
-"""Show which scores distinguish optimal temperature scaling from a map that knows which classes are taken for which."""
+"""Show which scores separate optimal temperature scaling from a map that knows which pairs of classes are confused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from halobench.reporting import labels
 from halobench.reporting.print_tables import by_cell
 from halobench.reporting.print_tables.layout import Table
 
-SHOWS = ()  # where an experiment names it
+SHOWS = ()  # made only if an experiment lists it
 TITLE = "Which score sees what temperature scaling leaves"
 CAPTION = (
     "Scores on test data in expectation under the known posterior, after temperature scaling and after partner scaling,"
@@ -20,7 +20,7 @@ METRICS = ("kl", "nll", "brier", "classwise_ece", "ece")
 
 
 def make(metrics: pd.DataFrame) -> Table:
-    """Return the scores of cells after both, means over seeds."""
+    """Return the scores of cells after both, as means over seeds."""
     rows = metrics[
         (metrics["split"] == "test")
         & (metrics["labels"] == "noisy")

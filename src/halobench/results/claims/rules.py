@@ -1,4 +1,4 @@
-"""Read claims: their conditions, statistic, margin and direction, as workflow/claims.yaml writes them."""
+"""Read claims: their conditions, statistic, margin and direction, as written in workflow/claims.yaml."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from halobench.storage.columns import TABLE_COLUMNS
 
 VERDICTS = ("holds", "does_not", "undecided", "not_tested")
 REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors, which were not trained
-CLASSES = 5  # values of k that a slope on log k needs
+CLASSES = 5  # how many values of k a slope on log k needs
 
-# The tables that claims read, with the columns that they may name.
+# The tables that claims read, with the columns that they may use.
 COLUMNS = {name: TABLE_COLUMNS[name] for name in ("metrics", "neighbourhood", "radii", "runs")}
 
 COMPARISON = re.compile(r"(>=|<=|!=|>|<)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)")
@@ -31,14 +31,15 @@ Conditions = dict[str, Any]
 
 @spec
 class Claim:
-    """One claim of the paper, and the rule by which it is judged.
+    """A claim of the paper and the rule for judging it.
 
-    A side's conditions must, with those of `where`, leave one row per cell and fix one `loss`. A condition is a value,
-    a list of values, a comparison (``">0"``) or a pattern (``"overlap*"``) on a column of the table or of ``runs``.
+    Together with those of `where`, a side's conditions must leave one row per cell and fix one `loss`. A condition is a
+    value, a list of values, a comparison (``">0"``) or a pattern (``"overlap*"``) on a column of the table or of
+    ``runs``.
 
-    The best baseline is chosen per data set x model, of those in the grid, by its mean over seeds and not in each seed:
-    a minimum per seed would beat any baseline that a user could pick. What optimism the choice has favours the
-    baseline, not the claim.
+    For each data set x model, the best baseline in the grid is chosen by its mean over seeds, not per seed, because a
+    minimum per seed would beat any baseline that a user could pick. Any optimism in this choice favours the baseline,
+    not the claim.
     """
 
     name: Annotated[Text, AfterValidator(functools.partial(check_name, ""))] = Field(description="A key.")
@@ -98,7 +99,7 @@ class Claim:
             _check_condition(f"{key}.{column}", conditions[column])
 
     def _check_side(self, key: str, conditions: Mapping[str, Any]) -> None:
-        """Refuse a side that contradicts `where`, names no loss, or would be paired with another data set or model."""
+        """Refuse a side that contradicts `where`, has no loss, or would be paired with another data set or model."""
         for column in set(conditions) & set(self.where):
             raise SpecError(f"{key}.{column}", conditions[column], "the column in `where` or in a side, not in both")
         loss = {**self.where, **conditions}.get("loss")
@@ -122,7 +123,7 @@ class Claim:
 
     @property
     def sides(self) -> list[dict[str, Any]]:
-        """All conditions of each side, those of `where` included: a first, then b or the baselines."""
+        """All conditions of each side, including those of `where`: a first, then b or the baselines."""
         return [{**self.where, **conditions} for _, conditions in self._named_sides()]
 
     @property
@@ -140,7 +141,7 @@ class Claim:
         return f"{self.statistic} of {self.table}.{self.value}: {body}{where}"
 
     def must_interpolate(self, loss: str) -> bool:
-        """Return whether cells of a loss count only if they interpolate."""
+        """Return whether cells with a given loss count only if they interpolate."""
         return loss != REFERENCE and (self.interpolating is None or loss in self.interpolating)
 
 
@@ -159,7 +160,7 @@ def _expected_side(key: str, needed: str | None, statistic: str) -> str:
 
 
 def described(conditions: Mapping[str, Any]) -> str:
-    """Return conditions in a line, e.g. ``loss mixup2, noise >0``."""
+    """Return conditions on one line, e.g. ``loss mixup2, noise >0``."""
     words = []
     for column, condition in conditions.items():
         shown = " or ".join(map(str, condition)) if isinstance(condition, list | tuple) else str(condition)
@@ -171,10 +172,10 @@ def described(conditions: Mapping[str, Any]) -> str:
 
 
 def load_claims(path: Path | str) -> list[Claim]:
-    """Read the claims of a YAML file.
+    """Read the claims in a YAML file.
 
-    An entry with ``each: {placeholder: [values]}`` stands for one claim per combination of values: ``{placeholder}`` in
-    any of its strings, its name included, is replaced.
+    An entry with ``each: {placeholder: [values]}`` stands for one claim per combination of values, with
+    ``{placeholder}`` replaced in all of its strings, including its name.
 
     Parameters
     ----------
@@ -188,7 +189,7 @@ def load_claims(path: Path | str) -> list[Claim]:
     Raises
     ------
     SpecError
-        On YAML that can't be read, an unknown key, a missing one, a value out of its range, or a name given twice.
+        If the YAML can't be read, a key is unknown or missing, a value is out of range, or a name is used twice.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -204,7 +205,7 @@ def load_claims(path: Path | str) -> list[Claim]:
 
 
 def _parsed(entries: list[Any]) -> list[Claim]:
-    """Return the claims that entries of the file stand for."""
+    """Return the claims that the file's entries stand for."""
     claims: dict[str, Claim] = {}
     for position, entry in enumerate(entries):
         place = f"claims[{position}]"
@@ -221,7 +222,7 @@ def _parsed(entries: list[Any]) -> list[Claim]:
 
 
 def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
-    """Yield the claims that an entry stands for: one, or with ``each`` one per combination of its values."""
+    """Yield the claims that an entry stands for: one, or with ``each``, one per combination of its values."""
     each = entry.get("each", {})
     lists = isinstance(each, Mapping) and all(isinstance(values, list) and values for values in each.values())
     require(lists, f"{place}.each", each, "lists of values by placeholder, e.g. {mixup: [mixup2, mixup5]}")
@@ -234,7 +235,7 @@ def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
 
 
 def _filled(value: Any, values: Mapping[str, Any]) -> Any:
-    """Return `value` with every ``{placeholder}`` in its strings replaced, at every depth."""
+    """Return `value` with every ``{placeholder}`` in its strings replaced, at any depth."""
     if isinstance(value, str):
         for key, text in values.items():
             value = value.replace(f"{{{key}}}", str(text))

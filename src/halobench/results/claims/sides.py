@@ -1,4 +1,4 @@
-"""Find the cells of a claim's side: the rows of its table that meet the conditions, one per cell."""
+"""Find the cells on one side of a claim: the rows of its table that meet the conditions, one per cell."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NotTested(Exception):
 
 
 class ClaimTables:
-    """An experiment's tables by name, with the rows that conditions select: most claims share a few conditions."""
+    """An experiment's tables by name, with cached row selections, since most claims share a few conditions."""
 
     def __init__(self, tables: Mapping[str, pd.DataFrame]):
         self.by_name = tables
@@ -48,7 +48,7 @@ class ClaimTables:
 
     @functools.cached_property
     def by_dataset(self) -> pd.DataFrame:
-        """The columns of runs that describe a data set, a row per data set."""
+        """The columns of runs that describe a data set, one row per data set."""
         runs = self.by_name["runs"]
         return runs.groupby("dataset")[[column for column in DATASET if column in runs]].first()
 
@@ -69,7 +69,7 @@ def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables)
     if absent:
         raise NotTested(f"{claim.table} has no column {absent[0]}")
     of_table, of_runs = ({c: v for c, v in conditions.items() if (c in table) == inside} for inside in (True, False))
-    # The table's own columns first: joining runs to millions of rows, to keep a few, would be slow.
+    # Filter on the table's own columns first: joining runs to millions of rows only to keep a few would be slow.
     rows = _with_runs(tables.rows(claim.table, of_table), tables)
     for column in of_runs:
         if column not in rows:
@@ -89,7 +89,7 @@ def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables)
 
 
 def _require_loss(loss: str, tables: ClaimTables) -> None:
-    """Raise NotTested if the grid has no loss of that name, though perhaps the loss under another one."""
+    """Raise NotTested if the grid has no loss of that name, even if it has the loss under another one."""
     names = sorted(set(tables.by_name["runs"]["loss"]))
     if loss not in (*names, REFERENCE):
         what = "claims know losses by their names in the configuration"
@@ -97,9 +97,9 @@ def _require_loss(loss: str, tables: ClaimTables) -> None:
 
 
 def _with_runs(table: pd.DataFrame, tables: ClaimTables) -> pd.DataFrame:
-    """Return a table with the columns of runs that it is missing.
+    """Return a table, adding any columns of runs that it is missing.
 
-    References have no run: they get the columns that describe the data set.
+    References have no run, so they only get the columns that describe the data set.
     """
     runs = tables.by_name["runs"]
     extra = [column for column in runs if column not in table]
@@ -124,21 +124,21 @@ def _meets(values: pd.Series, condition: Any) -> np.ndarray:
         numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float)
         return np.isclose(numbers, condition, rtol=1e-9, atol=1e-12)
     if isinstance(condition, str) and "*" in condition:
-        # Of the distinct values, of which there are few: a table may have a million rows.
+        # Match only the distinct values, of which there are few: a table may have a million rows.
         matching = {value for value in values.unique() if isinstance(value, str) and fnmatchcase(value, condition)}
         return values.isin(matching).to_numpy(dtype=bool)
     return (values == condition).fillna(False).to_numpy(dtype=bool)
 
 
 def _truth(value: Any) -> bool | None:
-    """Return a truth value as a table holds it (CSV may have made it a string), None if it is missing."""
+    """Return a truth value from a table (CSV may have made it a string), or None if it is missing."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
     return {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}.get(str(value).lower())
 
 
 def _censored(claim: Claim, rows: pd.DataFrame) -> list[bool]:
-    """Return for each row if its quantile of radii is only a lower bound: the share of censored radii reaches it."""
+    """Return whether each row's quantile of radii is only a lower bound (the share of censored radii reaches it)."""
     level = QUARTILES.get(claim.value.rpartition("_")[2])
     if claim.table != "radii" or level is None or "censored" not in rows:
         return [False] * len(rows)

@@ -1,4 +1,4 @@
-"""Measure a claim's statistic: one value, a unit, per scope and seed.
+"""Measure a claim's statistic as units, one value per scope and seed.
 
 A table of units has the columns scope, seed, value, bound ("<" or ">" if a radius is censored), reason ("" if the unit
 is used, else why not), remark, cells (how many a used unit stands for) and left_out (how many it leaves out).
@@ -37,13 +37,13 @@ def measure(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 
 
 def reasons(units: pd.DataFrame) -> list[str]:
-    """Return why units were left out, each with its count."""
+    """Return the reasons why units were left out, each with its count."""
     counts = units.loc[units["reason"] != ""].groupby("reason", sort=True)["left_out"].sum()
     return [f"{count} left out: {reason}" for reason, count in counts.items()]
 
 
 def _plain_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
-    """Return the units of a level, a difference or a ratio within pairs: a scope per data set x model pair."""
+    """Return the units of a level, a difference or a ratio within pairs, with one scope per data set x model pair."""
     a = side_cells(claim, claim.sides[0], tables)
     if claim.statistic == "level":
         return _pair_units(claim, a, None)
@@ -51,7 +51,7 @@ def _plain_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 
 
 def _against_best_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
-    """Return the units of a less, in each data set x model pair, the best baseline that the grid has there."""
+    """Return the units of a minus the best baseline that the grid has for each data set x model pair."""
     a = side_cells(claim, claim.sides[0], tables)
     rivals = []
     for conditions, baseline in zip(claim.sides[1:], claim.baselines or (), strict=True):
@@ -72,10 +72,10 @@ def _against_best_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 
 
 def _strength(claim: Claim, units: pd.DataFrame) -> tuple[bool, float]:
-    """Return how hard a baseline is to beat: first of all testable, then by its mean.
+    """Return how hard a baseline is to beat, ranked first by whether it can be tested, then by its mean.
 
-    Means are compared through the paired difference to a, which ranks like the baselines' own means if these have the
-    same seeds, and stays fair if one of them is missing a seed.
+    Means are compared through the paired difference from a, which gives the same ranking as the baselines' own means if
+    they have the same seeds and stays fair if one of them is missing a seed.
     """
     used = units.loc[units["reason"] == "", "value"]
     mean = used.mean() if len(used) else -math.inf
@@ -83,9 +83,9 @@ def _strength(claim: Claim, units: pd.DataFrame) -> tuple[bool, float]:
 
 
 def _slope_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
-    """Return the units of the least-squares slope of a on log k (k classes): a scope per model.
+    """Return the units of the least-squares slope of a on log k (k classes), with one scope per model.
 
-    It is taken over the data sets that are complete in all seeds of the model.
+    It is taken over the data sets that are complete for all of the model's seeds.
     """
     cells = _pair_units(claim, side_cells(claim, claim.sides[0], tables), None)
     cells.loc[(cells["reason"] == "") & (cells["bound"] != ""), "reason"] = "censored"
@@ -116,7 +116,7 @@ def _slope_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 
 
 def _ratio_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
-    """Return the units of a over b, two data sets, paired within model x seed: a scope per model that has both."""
+    """Return the units of a over b (two data sets), paired within model x seed; each model with both is a scope."""
     a, b = (side_cells(claim, side, tables).droplevel("dataset") for side in claim.sides)
     joined = a.add_suffix("_a").join(b.add_suffix("_b"), how="outer").sort_index()
     both = set(a.index.get_level_values("model")) & set(b.index.get_level_values("model"))
@@ -136,7 +136,7 @@ def _ratio_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 
 
 def _pair_units(claim: Claim, a: pd.DataFrame, b: pd.DataFrame | None) -> pd.DataFrame:
-    """Return the units of a (b None), of a less b, or of a over b, for the data set x model pairs that have both."""
+    """Return the units of a (if b is None), a minus b or a over b, for the data set x model pairs that have both."""
     pairs = {(dataset, model) for dataset, model, _ in a.index}
     joined = a.add_suffix("_a")
     if b is not None:
@@ -165,16 +165,16 @@ def _pair_units(claim: Claim, a: pd.DataFrame, b: pd.DataFrame | None) -> pd.Dat
 
 
 def _broadcast(reference: pd.DataFrame, a: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a reference, which has no model, repeated for every model of a on the same data set."""
+    """Return a reference's rows (which have no model), repeated for every model of a on the same data set."""
     models = a.index.to_frame(index=False)[["dataset", "model"]].drop_duplicates()
     rows = reference.reset_index().drop(columns="model").merge(models, on="dataset")
     return rows.set_index(PAIRED)
 
 
 def _reason(claim: Claim, row: Mapping[Any, Any], sides: list[str], same_steps: bool = True) -> str:
-    """Return why a pair of cells can't be used, "" if it can.
+    """Return why a pair of cells can't be used, or "" if it can.
 
-    `same_steps` asks for equal numbers of optimiser steps: two data sets need not take as many.
+    `same_steps` requires equal numbers of optimiser steps; two data sets may take different numbers.
     """
     for side in sides:
         if not isinstance(row[f"loss_{side}"], str):
@@ -193,6 +193,6 @@ def _reason(claim: Claim, row: Mapping[Any, Any], sides: list[str], same_steps: 
 
 
 def _bound(row: Mapping[Any, Any], sides: list[str]) -> str:
-    """Return "<" if the unit is a lower bound of the truth (a is censored), ">" if an upper one (b is), both or ""."""
+    """Return "<" if the unit is a lower bound on the truth (a is censored), ">" if an upper one (b is), both or ""."""
     marks = {"a": "<", "b": ">"}
     return "".join(marks[side] for side in sides if row[f"censored_{side}"] in (True,))

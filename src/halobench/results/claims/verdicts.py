@@ -1,4 +1,4 @@
-"""Judge claims: seeds are the unit, and the interval over seeds stands against a margin."""
+"""Judge claims by comparing an interval over seeds, which are the unit, with a margin."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from halobench.storage.columns import CLAIM_COLUMNS
 
 
 def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Judge claims by an experiment's tables.
+    """Judge claims from an experiment's tables.
 
     Parameters
     ----------
     claims : iterable of Claim
     tables : mapping of str to DataFrame
-        By name, with the columns of `COLUMNS`; ``runs`` (a row per cell) says what interpolates and how many steps it
-        took. A table that is missing leaves its claims untested.
+        By name, with the columns of `COLUMNS`; ``runs`` (one row per cell) says which cells interpolate and how many
+        steps they took. Claims whose table is missing stay untested.
 
     Returns
     -------
     DataFrame
-        Per claim a row of scope ``all``, then one per data set x model pair (``dataset/model``; for slopes
+        For each claim, a row of scope ``all``, then one per data set x model pair (``dataset/model``; for slopes
         ``log k/model``; for ratios ``a's data set : b's data set/model``). Columns: claim, statement (with its place),
         scope, fit, statistic, estimate, low, high (ends of the 95% t interval over seeds), margin, direction, n
         (seeds), excluded (cells or pairs of cells left out), verdict (holds, does_not, undecided, not_tested), note.
@@ -47,8 +47,8 @@ def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.
 def verdict(low: float, high: float, margin: float, direction: str) -> str:
     """Return ``holds``, ``does_not`` or ``undecided`` for an interval [low, high] against a signed margin.
 
-    The two decided verdicts mirror each other: reflecting the interval at the margin swaps them, and an end that lies
-    on the margin decides nothing.
+    The two decided verdicts mirror each other: reflecting the interval about the margin swaps them, and an end that
+    lies on the margin decides nothing.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
 
 
 def _all_row(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
-    """Return the row of scope all: per seed the mean over the scopes that are complete in every seed."""
+    """Return the row of scope all: for each seed, the mean over the scopes that are complete in every seed."""
     planned = {scope: frozenset(group["seed"]) for scope, group in units.groupby("scope", sort=True)}
     used = units[units["reason"] == ""]
     seeds = _common_seeds(planned.values())
@@ -101,9 +101,9 @@ def _all_row(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
 
 
 def _common_seeds(planned: Iterable[frozenset[int]]) -> frozenset[int]:
-    """Return the seeds to average over: of the sets that the grid plans, that which keeps most units, then most seeds.
+    """Return the seeds to average over: of the planned sets, the one that keeps the most units, then the most seeds.
 
-    It depends on the grid alone, never on the values. If all pairs share their seeds it is those.
+    The choice depends only on the grid, never on the values. If all pairs have the same seeds, it is those.
     """
     planned = list(planned)
     return max(
@@ -119,8 +119,8 @@ def _unique(texts: pd.Series) -> list[str]:
 def _row(claim: Claim, scope: str, values: np.ndarray, excluded: int, bounds: str, notes: list[str]) -> dict[str, Any]:
     """Return one row: estimate, interval and verdict of the values (n,), one per seed.
 
-    `bounds` says in which direction the values are only bounds ("<": the truth may be larger; ">": smaller), as if a
-    radius was not reached: a verdict that the truth could overturn is withheld.
+    `bounds` says in which direction the values are only bounds ("<": the truth may be larger; ">": smaller), as when a
+    radius was not reached; a verdict that the truth could overturn is withheld.
     """
     n = len(values)
     estimate, low, high = t_interval(values)

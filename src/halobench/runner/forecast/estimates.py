@@ -1,7 +1,7 @@
-"""Estimate what jobs take, from the records of the nearest jobs that have run here: seconds, memory and bytes.
+"""Estimate the seconds, memory and bytes that jobs take, from the records of the nearest jobs that have run here.
 
-The nearest have the same spec; then the same data set and model; then the same model; then only the same stage. Seconds
-grow with the images that pass through the model.
+The nearest have the same spec, then the same data set and model, then the same model, and finally only the same stage.
+Seconds grow with the number of images that pass through the model.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ from halobench.storage import files
 from halobench.storage.layout import RECORDS, STAGES
 from halobench.storage.records import read_record
 
-UNNAMED = ("calibrate", "repair")  # stages whose specs name no data set
-CLOSE = ("same spec", "same data and model", "last time")  # what is less near is rough
+UNNAMED = ("calibrate", "repair")  # stages whose specs don't include the data set
+CLOSE = ("same spec", "same data and model", "last time")  # estimates from records less near than these are rough
 
 
 @functools.cache
 def work(stage: str, text: str) -> float:
-    """Return what a job's seconds grow with, by its spec as JSON: images that its model sees, or samples to score.
+    """Return the number of images that a job's model sees, or of samples to score, from its spec as JSON.
 
-    It is 1 for a spec without a data set. Raises an error of any kind for one of another version.
+    The job's seconds grow with this number. It is 1 for a spec without a data set. A spec from another version may
+    raise any kind of error.
     """
     spec = json.loads(text)
     if "dataset" not in spec:
         return 1.0
     train, val, test = (spec["dataset"][split] for split in ("train", "val", "test"))
     if stage == "train":
-        with suppress(SpecError, KeyError):  # a loss says in its file by ``ROWS = 2`` that it makes two images of one
+        with suppress(SpecError, KeyError):  # a loss has ``ROWS = 2`` in its file if it makes two images out of one
             train *= plugins.constant("losses", spec["loss"]["name"], "ROWS") or 1
         return parse(TrainSpec, spec.get("train", {})).epochs * train
     if stage != "probe":
@@ -51,11 +52,11 @@ def work(stage: str, text: str) -> float:
     return images
 
 
-CERTIFICATE = 10_000  # forward passes that a certificate takes as long as, roughly: more for convolutions
+CERTIFICATE = 10_000  # forward passes that roughly take as long as a certificate (which takes longer with convolutions)
 
 
 def _passes(probe: ProbeSpec) -> int:
-    """Return how often a probe passes a sample through the model, at most; with gradients it counts three times."""
+    """Return how often a probe passes a sample through the model at most; a pass with gradients counts as three."""
     if not probe.searches:
         return probe.directions * (1 + len(probe.radii) + len(probe.relative_radii) + 5 * probe.bisections)
     if probe.kind == "certified":
@@ -66,15 +67,15 @@ def _passes(probe: ProbeSpec) -> int:
 
 @functools.cache
 def samples(text: str) -> int:
-    """Return the samples in all splits of the data set in a spec; 1 without one."""
+    """Return the number of samples in all splits of a spec's data set (1 if it has none)."""
     dataset = json.loads(text).get("dataset", {})
     return sum(dataset[split] for split in ("train", "val", "test") if split in dataset) or 1
 
 
 def nearness(stage: str, path: str, spec: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return what a job may share with others, nearest first, each as words and value.
+    """Return what a job may have in common with others, nearest first, each as a phrase and a value.
 
-    A job that draws something is known by the `path` of its record, others by their `spec`.
+    A job that draws something is identified by the `path` of its record, others by their `spec`.
     """
     if STAGES[stage].scoped:
         return ("last time", path), ("same elsewhere", path.rpartition("/")[2]), ("same stage", "")
@@ -90,8 +91,8 @@ def nearness(stage: str, path: str, spec: Mapping[str, Any]) -> tuple[tuple[str,
 class Record:
     """What a finished job took.
 
-    Its `spec` is JSON. Of its `seconds` those that are `growing` grow with its work. `memory` is in MiB. `size` is in
-    bytes (None: some files are gone), of which those of `logits` grow with its samples.
+    `spec` is JSON. `growing` is the part of `seconds` that grows with the job's work. `memory` is in MiB. `size` is in
+    bytes (None if some files are gone); `logits` is the part of it that grows with the number of samples.
     """
 
     spec: str
@@ -105,7 +106,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a job takes: seconds, bytes (None: not known), the peak of memory in MiB; how `near` the records are."""
+    """What a job takes: seconds, bytes (None if unknown), peak memory in MiB, and how `near` the records are."""
 
     seconds: float
     size: float | None = None
@@ -116,14 +117,14 @@ class Estimate:
 
 
 class Past:
-    """The records in a working directory, `folder`, of the stages of `jobs`, which are all that would run.
+    """The records in a working directory, `folder`, for the stages of `jobs`, which are all jobs that would run.
 
-    Those that can't be read, or aren't of this version, are counted as `unreadable`.
+    Those that can't be read or come from another version are counted in `unreadable`.
     """
 
     def __init__(self, folder: Path, jobs: Sequence[PlannedJob]):
         self.folder, self.unreadable = folder, 0
-        self._cells: dict[str, Mapping[str, Any]] = {}  # what is trained, by the folder of a cell
+        self._cells: dict[str, Mapping[str, Any]] = {}  # the specs of training, by cell folder
         self._records: dict[tuple[str, ...], list[Record]] = {}
         self._nearest = functools.cache(self._find_nearest)
         stages = {job.kind for job in jobs}
@@ -132,7 +133,7 @@ class Past:
         for stage in (STAGES[name] for name in STAGES if name in stages and name != "manifest"):
             for path in sorted(path for pattern in stage.records for path in results.glob(pattern)):
                 if stage.name == "table" and path.name in RECORDS:
-                    continue  # of a stage that writes into the same folder
+                    continue  # belongs to another stage that writes into the same folder
                 try:
                     self._read(stage.name, os.path.relpath(path, folder))
                 except SpecError:
@@ -142,7 +143,7 @@ class Past:
                 self._cells[_folder(job.outputs[-1])] = self._spec(job)
 
     def _read(self, stage: str, path: str) -> None:
-        """Let a record count from now on; raise SpecError if it can't be read."""
+        """Add a record to those that count; raise SpecError if it can't be read."""
         content = read_record(self.folder / path, ["spec", "seconds", "device", "hardware"])
         with files.reading(path, "a record of this version"):
             spec, seconds, hardware = self._whole(stage, path, content["spec"]), content["seconds"], content["hardware"]
@@ -151,7 +152,7 @@ class Past:
             record = Record(
                 text,
                 float(seconds),
-                min(content.get("train_seconds") or seconds, seconds),  # importing torch, say, doesn't grow
+                min(content.get("train_seconds") or seconds, seconds),  # the time to import torch, say, doesn't grow
                 float(content.get("peak_memory_mib", 0)),
                 *self._sizes(path, content["outputs"]),
                 f"{device} ({hardware['gpu' if device == 'cuda' else 'processor']}, host {hardware['host']})",
@@ -163,7 +164,7 @@ class Past:
                 self._records.setdefault((stage, *key, where), []).append(record)
 
     def _sizes(self, path: str, outputs: Sequence[str]) -> tuple[int | None, int]:
-        """Return the bytes of a record with its outputs (None if one is gone), and those of logits among them."""
+        """Return the bytes of a record and its outputs (None if one is gone), and how many of them are logits."""
         place = self.folder / path
         try:
             sizes = {name: place.with_name(name).stat().st_size for name in (*outputs, place.name)}
@@ -172,7 +173,7 @@ class Past:
         return sum(sizes.values()), sizes.get("logits.safetensors", 0)
 
     def _whole(self, stage: str, path: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a job's spec; that of `UNNAMED` with the parts of its cell's."""
+        """Return a job's spec; for `UNNAMED` stages, with the data set and model of its cell added."""
         cell = self._cells.get(_folder(path), {}) if stage in UNNAMED else {}
         return {**spec, **{key: cell[key] for key in ("dataset", "model") if key in cell}}
 
@@ -180,7 +181,7 @@ class Past:
         return self._whole(job.kind, job.outputs[-1], _read_spec(self.folder / request_of(job)))
 
     def estimate(self, job: PlannedJob) -> Estimate | None:
-        """Return what a job takes, from the nearest records; None if no job of its stage has left one.
+        """Return what a job takes, estimated from the nearest records; None if no job of its stage has left one.
 
         Raises
         ------
@@ -193,7 +194,7 @@ class Past:
         return self._nearest(job.kind, nearness(job.kind, job.outputs[-1], spec), to_json(spec), _device(job, spec))
 
     def _find_nearest(self, stage: str, keys: tuple[tuple[str, str], ...], text: str, device: str) -> Estimate | None:
-        # The same model on another kind of device says more than another model on the same.
+        # The same model on another kind of device is a better guide than another model on the same kind.
         tried = ((key, where) for few in (keys[:-1], keys[-1:]) for where in (device, "") for key in few)
         for key, where in tried:
             if records := self._records.get((stage, *key, where)):
@@ -202,7 +203,7 @@ class Past:
 
 
 def mean(records: Sequence[Record], stage: str, text: str, near: str) -> Estimate:
-    """Return the mean of records that are so `near`, scaled to a spec as JSON; of memory the largest."""
+    """Return the mean of records that are this `near`, scaled to a spec as JSON; for memory, the maximum."""
     ratios = [
         (one, work(stage, text) / (work(stage, one.spec) or 1), samples(text) / samples(one.spec)) for one in records
     ]
@@ -223,14 +224,14 @@ def _folder(path: str) -> str:
 
 @functools.cache
 def _read_spec(path: Path) -> Any:
-    """Return the spec of a request, which never changes."""
+    """Return a request's spec, which never changes."""
     return files.read_json(path, ["spec"])["spec"]
 
 
 def _device(job: PlannedJob, spec: Mapping[str, Any]) -> str:
-    """Return the kind of device that a job computes on, ``cuda`` or ``cpu``; empty if that is all the same.
+    """Return the kind of device that a job computes on, ``cuda`` or ``cpu``; empty if it doesn't matter.
 
-    A recipe that leaves the device open counts as one for a GPU if the job asks for one, or for a part of one.
+    A recipe that leaves the device open counts as a GPU recipe if the job requests a GPU or part of one.
     """
     if job.kind not in ("train", "probe"):
         return ""
@@ -240,6 +241,6 @@ def _device(job: PlannedJob, spec: Mapping[str, Any]) -> str:
 
 
 def amount(job: PlannedJob, resource: str) -> int:
-    """Return how much of a resource a job asks for; 0 if it doesn't, or if that isn't known yet."""
+    """Return how much of a resource a job requests; 0 if it requests none or the amount isn't known yet."""
     text = job.resources.get(resource, "0")
     return int(text) if text.isdecimal() else 0

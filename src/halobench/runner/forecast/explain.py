@@ -1,7 +1,7 @@
-"""Say why each job would run, by key, module and file: the reasons of a dry run of Snakemake, in sentences.
+"""Explain why each job would run, by key, module and file, turning the reasons of a Snakemake dry run into sentences.
 
-Snakemake decides and this module only retells, so the two can't disagree. What changed in a job's request is the
-difference between the request and the record of its results.
+Snakemake decides and this module only reports, so the two can't disagree. Changes in a job's request are the
+differences between the request and the record of its results.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ NOTHING = "nothing would run: everything is up to date"
 
 
 def explain(job: PlannedJob, makers: Mapping[str, PlannedJob], folder: Path = Path()) -> str:
-    """Return why one job would run, as one sentence without its name.
+    """Return why a job would run, as a sentence without its name.
 
     Parameters
     ----------
     job : PlannedJob
     makers : mapping
-        The job that would make each file again.
+        For each file, the job that would make it again.
     folder : Path
         The working directory of the run.
 
     Returns
     -------
     str
-        What Snakemake says, if that isn't understood.
+        The sentence, or Snakemake's own words if they aren't understood.
     """
     reasons = dry_run.parse_reason(job.reason)
     if dry_run.MISSING in reasons and not any((folder / path).exists() for path in job.outputs):
@@ -49,9 +49,9 @@ def explain(job: PlannedJob, makers: Mapping[str, PlannedJob], folder: Path = Pa
 
 
 def _clauses(job: PlannedJob, kind: str, paths: list[str], makers: Mapping[str, PlannedJob], folder: Path) -> list[str]:
-    """Return one of Snakemake's reasons, which may name some files, in words; nothing if it isn't known."""
+    """Return one of Snakemake's reasons in words, with any files that it mentions; nothing if it isn't known."""
     match kind:
-        case dry_run.FORCED:  # by the user, or by Snakemake because it was left incomplete: it has no record yet
+        case dry_run.FORCED:  # by the user, or by Snakemake because it was left incomplete and has no record yet
             complete = (folder / job.outputs[-1]).exists()
             return request_changes(job, folder) or [
                 "it is forced" if complete else "it was left incomplete when it last ran"
@@ -81,9 +81,9 @@ OTHERS = {
 
 
 def _changed_inputs(job: PlannedJob, paths: Iterable[str], folder: Path) -> list[str]:
-    """Return which inputs but its request changed after a job's outputs were made, of those that Snakemake names.
+    """Return which inputs on Snakemake's list, except the request, changed after a job's outputs were made.
 
-    Every input is newer than a record that was set back: then the times of the job's other outputs count.
+    Every input is newer than a backdated record; in that case the times of the job's other outputs count.
     """
     changed = sorted(path for path in paths if path != request_of(job))
     times = [(folder / path).stat().st_mtime for path in job.outputs if (folder / path).exists()]
@@ -94,7 +94,7 @@ def _changed_inputs(job: PlannedJob, paths: Iterable[str], folder: Path) -> list
 
 
 def request_changes(job: PlannedJob, folder: Path = Path()) -> list[str]:
-    """Return what a job is asked for that its record wasn't made with; nothing if there is no record to compare with.
+    """Return how a job's request differs from what its record was made with; nothing if there is no record.
 
     Parameters
     ----------
@@ -113,13 +113,13 @@ def request_changes(job: PlannedJob, folder: Path = Path()) -> list[str]:
 
 
 def changes(record: Mapping[str, Any], spec: Mapping[str, Any], code: Mapping[str, str]) -> list[str]:
-    """Return in what a spec and a code version differ from those of a record, in words."""
+    """Return how a spec and a code version differ from those of a record, in words."""
     changed = spec_changes(record.get("spec", {}), spec)
     return [*changed, *_code_changes(record.get("code", {}), code, swapped=bool(changed))]
 
 
 def _makers(job: PlannedJob, earlier: Iterable[PlannedJob]) -> str:
-    """Return the jobs that make a job's inputs, with labels unless those are the job's own."""
+    """Return the jobs that make a job's inputs, without labels that match the job's own."""
     names = []
     distinct = sorted({maker.name: maker for maker in earlier}.values(), key=rank)
     for kind, group in ((kind, list(group)) for kind, group in groupby(distinct, key=lambda maker: maker.kind)):
@@ -129,7 +129,7 @@ def _makers(job: PlannedJob, earlier: Iterable[PlannedJob]) -> str:
 
 
 def _cell_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the folders of cells and references that were added to a manifest, and those that were dropped."""
+    """Return the folders of cells and references that were added to a manifest or dropped from it."""
     places = (("cells", "runs"), ("references", "references"))
     old, new = (
         {f"{place}/{entry['path']}" for kind, place in places for entry in listed.get(kind, ())}
@@ -140,7 +140,7 @@ def _cell_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 
 
 def _code_changes(before: Mapping[str, str], now: Mapping[str, str], swapped: bool = False) -> list[str]:
-    """Modules that changed; and those that came or went, unless a changed spec (`swapped`) names them already."""
+    """Return modules that changed, and those added or dropped unless a changed spec (`swapped`) already shows them."""
     both = [([module for module in now if module in before and before[module] != now[module]], "changed")]
     if not swapped and before and now:
         moved = ((now.keys() - before.keys(), "used now"), (before.keys() - now.keys(), "no longer used"))
@@ -149,12 +149,12 @@ def _code_changes(before: Mapping[str, str], now: Mapping[str, str], swapped: bo
 
 
 def _file(module: str) -> str:
-    """Return a module of a code map as a file of the package, or as the config names it."""
+    """Return a module of a code map as a file in the package, or as the config refers to it."""
     return module if ":" in module or "." in module.rpartition("/")[2] else f"{module}.py"
 
 
 def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what changed between two specs, by dotted key; a missing key is at its default."""
+    """Return what changed between two specs, by dotted key; a missing key has its default."""
     old, new = _flat(before), _flat(now)
     alike: dict[tuple[str, str], list[str]] = {}
     for key in sorted(old.keys() | new.keys()):
@@ -166,7 +166,7 @@ def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 
 def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a spec's values by dotted key, as the config has it: options next to the name that they belong to."""
+    """Return a spec's values by dotted key as in the config, where options are next to the name they belong to."""
     values: dict[str, Any] = {}
     for key, value in spec.items():
         path = prefix if key == "options" else f"{prefix}{key}."
@@ -175,9 +175,10 @@ def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _value(key: str, values: Mapping[str, Any], others: Mapping[str, Any], longest: int = 60) -> str:
-    """Return a value as JSON, its middle left out if it's long.
+    """Return a value as JSON, without its middle if it's long.
 
-    One that is missing is the default, or absent with all that surrounds it: another plug-in's options, a whole probe.
+    A missing value is either the default, or absent along with everything around it, as with another plug-in's options
+    or a whole probe.
     """
     if key in values:
         text = json.dumps(values[key])
@@ -188,14 +189,14 @@ def _value(key: str, values: Mapping[str, Any], others: Mapping[str, Any], longe
 
 
 def _names(job: PlannedJob, paths: Iterable[str], what: str = "") -> str:
-    """Return files by name if they lie next to a job's outputs, so that jobs with the same reason read the same."""
+    """Return files by name only if they are next to a job's outputs, so jobs with the same reason read the same."""
     folder = PurePosixPath(job.outputs[0]).parent
     short = [path.name if path.parent == folder else str(path) for path in map(PurePosixPath, paths)]
     return _listed(short, what)
 
 
 def _listed(names: Sequence[str], what: str = "", most: int = 4) -> str:
-    """Return the first names, and how many more; only how many if it's clear what they are."""
+    """Return the first names and how many more there are, or just the number if it's clear what they are."""
     if len(names) <= most:
         return _and(names)
     return f"{len(names)} {what}" if what else f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
@@ -210,27 +211,27 @@ def _be(names: Sized, one: str = "is", many: str = "are") -> str:
 
 
 def rank(job: PlannedJob) -> tuple[int, str, str]:
-    """Return where a job stands in a report: by stage, then by name."""
+    """Return a job's sort key in a report: by stage, then by name."""
     return ORDER.index(job.kind) if job.kind in ORDER else len(ORDER), job.kind, job.label
 
 
 def report(jobs: Sequence[PlannedJob], folder: Path = Path(), each: bool = False) -> list[str]:
-    """Return the lines that say why jobs would run.
+    """Return the lines that explain why jobs would run.
 
     Parameters
     ----------
     jobs : sequence of PlannedJob
-        All of a dry run.
+        All jobs of a dry run.
     folder : Path
         The working directory of the run.
     each : bool
-        A line per job; otherwise jobs of a stage with the same sentence share one, and those that would run only
-        because another job does are counted.
+        Whether to write a line per job; otherwise jobs of a stage with the same sentence share a line, and jobs that
+        would run only because another job does are just counted.
 
     Returns
     -------
     list of str
-        Root causes first; the last has the totals.
+        Root causes first; the last line has the totals.
     """
     if not jobs:
         return [NOTHING]
@@ -248,12 +249,12 @@ def report(jobs: Sequence[PlannedJob], folder: Path = Path(), each: bool = False
 
 
 def _only_follows(job: PlannedJob) -> bool:
-    """Return whether a job would run for no other reason than that a job before it does."""
+    """Return whether a job would run only because an earlier job does."""
     return set(dry_run.parse_reason(job.reason)) == {dry_run.UPSTREAM}
 
 
 def _named(group: Sequence[PlannedJob]) -> str:
-    """Return a job's name, or a group's: ``train, 480 jobs (clean/cnn/mixup2/seed0, ...)``."""
+    """Return the name of a job or a group, such as ``train, 480 jobs (clean/cnn/mixup2/seed0, ...)``."""
     if len(group) == 1:
         return group[0].name
     few = ", ".join(job.label for job in group) if len(group) == 2 else f"{group[0].label}, ..."
@@ -261,7 +262,7 @@ def _named(group: Sequence[PlannedJob]) -> str:
 
 
 def why(arguments: Sequence[str], each: bool = False) -> int:
-    """Print why each job would run; return 0, or Snakemake's exit code after its own message."""
+    """Print why each job would run; return 0, or print Snakemake's error and return its exit code."""
     events = dry_run.dry_run(arguments)
     if code := dry_run.refuse(events, "gave no reasons"):
         return code

@@ -1,6 +1,6 @@
-"""Say what a run would take before anything is submitted: jobs, hours, GPU-hours, memory and disk.
+"""Report what a run would take before anything is submitted: jobs, hours, GPU-hours, memory and disk.
 
-Which jobs would run is Snakemake's word, from one dry run; what they take is estimated from records of earlier jobs.
+Snakemake decides which jobs would run, in one dry run; what they take is estimated from records of earlier jobs.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from halobench.runner.dry_run import PlannedJob, results_of
 from halobench.runner.forecast.estimates import Estimate, Past, amount
 from halobench.runner.forecast.explain import NOTHING, rank
 
-UNTIMED = ("manifest", "partial_manifest")  # record no time: a moment each
-AROUND = 18.0  # seconds that SLURM, its plug-in and their Snakemakes add to a job: docs/cluster.md
+UNTIMED = ("manifest", "partial_manifest")  # these record no time, since each takes only a moment
+AROUND = 18.0  # seconds that SLURM, its plug-in and their Snakemakes add to a job; see docs/cluster.md
 COLUMNS = ("", "jobs", "each", "in all", "GPU time", "memory", "estimated from")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may use at once; None if there is no cap. Without an executor there is none on `jobs`."""
+    """What a run may use at once (None for no cap). Without an executor there is no cap on `jobs`."""
 
     cores: int
     jobs: int | None = None
@@ -36,10 +36,10 @@ class Limits:
 
 
 def limits(arguments: Sequence[str]) -> Limits:
-    """Return the caps in Snakemake's arguments and in their profiles, which a dry run doesn't report."""
+    """Return the caps set by Snakemake's arguments and their profiles, which a dry run doesn't report."""
     from snakemake.cli import parse_args
 
-    with contextlib.redirect_stderr(io.StringIO()):  # it names the profiles, as the dry run did
+    with contextlib.redirect_stderr(io.StringIO()):  # it prints the profiles, as the dry run did
         args = parse_args(list(arguments))[1]
     remote = args.executor not in (None, "local")
     cores = (args.local_cores if remote else args.cores or args.jobs) or 1
@@ -56,28 +56,28 @@ class Task:
 
     @property
     def seconds(self) -> float:
-        """Its seconds, 0 if they aren't known."""
+        """Its estimated seconds, or 0 if unknown."""
         return self.estimate.seconds if self.estimate else 0.0
 
     @property
     def unknown(self) -> bool:
-        """Whether an estimate is missing that there could be."""
+        """Whether it has no estimate although it could have one."""
         return self.estimate is None and self.job.kind not in UNTIMED
 
     @property
     def gpus(self) -> float:
-        """GPUs that it takes: several jobs may share one, by slots of ours or by SLURM's shards."""
+        """The GPUs that it takes; several jobs may share one, through our slots or SLURM's shards."""
         held = amount(self.job, "gpu") or min(amount(self.job, "shard"), 1)
         return held / (amount(self.job, "slots_per_gpu") or 1)
 
     @property
     def submitted(self) -> bool:
-        """Whether it goes to a node on a cluster, by the workflow's `runs_here`: a dry run doesn't say."""
+        """Whether a cluster would run it on a node, by the workflow's `runs_here`, since a dry run doesn't show it."""
         return self.job.kind in ("train", "probe") or amount(self.job, "submit") > 0
 
 
 def by_stage(tasks: Iterable[Task]) -> dict[str, list[Task]]:
-    """Return tasks by stage, in the order in which stages run."""
+    """Return the tasks by stage, in the order in which stages run."""
     stages: dict[str, list[Task]] = {}
     for task in sorted(tasks, key=lambda task: rank(task.job)):
         stages.setdefault(task.job.kind, []).append(task)
@@ -85,9 +85,9 @@ def by_stage(tasks: Iterable[Task]) -> dict[str, list[Task]]:
 
 
 def wall_seconds(tasks: Sequence[Task], most: Limits) -> float:
-    """Return how long a run takes if it always uses all that it may, and nothing waits in a queue.
+    """Return how long a run takes if it always uses everything it may, and nothing waits in a queue.
 
-    It lasts at least as long as the longest jobs of all stages, one after the other.
+    It takes at least as long as the longest job of each stage, one after the other.
     """
     stages = by_stage(tasks)
     around = {stage: AROUND if most.remote and group[0].submitted else 0.0 for stage, group in stages.items()}
@@ -103,7 +103,7 @@ def wall_seconds(tasks: Sequence[Task], most: Limits) -> float:
 
 
 def marked(tasks: Sequence[Task], text: str) -> str:
-    """Return an estimate of some jobs with ``~`` if it is rough, and ``>`` if some jobs have none; ``?`` if all."""
+    """Return an estimate for jobs, with ``~`` if it is rough and ``>`` if some have none; ``?`` if all have none."""
     known, missing = [task.estimate for task in tasks if task.estimate], any(task.unknown for task in tasks)
     if not known:
         return "?" if missing else "-"
@@ -111,7 +111,7 @@ def marked(tasks: Sequence[Task], text: str) -> str:
 
 
 def table(stages: Mapping[str, Sequence[Task]]) -> list[str]:
-    """Return a line for each stage, and one for all."""
+    """Return a line for each stage, and one for the total."""
     whole = row("total", [task for group in stages.values() for task in group])
     rows = [COLUMNS, *(row(*item) for item in stages.items()), (*whole[:2], "", *whole[3:5], "", "")]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -122,7 +122,7 @@ def table(stages: Mapping[str, Sequence[Task]]) -> list[str]:
 
 
 def row(stage: str, group: Sequence[Task]) -> tuple[str, ...]:
-    """Return the cells of a line, as `COLUMNS` names them."""
+    """Return the cells of a line, in the order of `COLUMNS`."""
     known = [task for task in group if task.estimate]
     on_gpu = [task for task in group if task.gpus]
     seconds = sum(task.seconds for task in group)
@@ -139,7 +139,7 @@ def row(stage: str, group: Sequence[Task]) -> tuple[str, ...]:
 
 
 def totals(tasks: Sequence[Task], most: Limits, folder: Path) -> list[str]:
-    """Return the lines of GPU-hours, wall time and disk."""
+    """Return the lines on GPU-hours, wall time and disk."""
     on_gpu = [task for task in tasks if task.gpus]
     hours = marked(on_gpu, number(sum(task.seconds * task.gpus for task in on_gpu) / 3600))
     caps = [count(most.gpus, "GPU slot")] if on_gpu and most.gpus else []
@@ -155,7 +155,7 @@ def totals(tasks: Sequence[Task], most: Limits, folder: Path) -> list[str]:
 
 
 def disk(tasks: Sequence[Task], folder: Path) -> str:
-    """Return what the jobs will write, and what is free where results lie."""
+    """Return how much the jobs will write, and how much is free where the results are."""
     results = folder / results_of(task.job for task in tasks)
     free = shutil.disk_usage(results if results.exists() else folder).free
     outputs = (os.path.join(folder, path) for task in tasks for path in task.job.outputs)
@@ -169,7 +169,7 @@ def disk(tasks: Sequence[Task], folder: Path) -> str:
 
 
 def notes(stages: Mapping[str, Sequence[Task]]) -> list[str]:
-    """Return where the records are from, and what to mistrust: rough and missing ones, and those of a CPU for a GPU."""
+    """Return where the records are from, and what to mistrust: rough, missing, or made on a CPU for a GPU job."""
     known = [(task, task.estimate) for group in stages.values() for task in group if task.estimate]
     places = sorted({place for _, estimate in known for place in estimate.places})
     more = f" and {len(places) - 3} more" if len(places) > 3 else ""
@@ -193,7 +193,7 @@ def notes(stages: Mapping[str, Sequence[Task]]) -> list[str]:
 
 
 def cells(jobs: Sequence[PlannedJob], gathered: Iterable[str] = ()) -> str:
-    """Count the cells that have jobs to run, and the others among the files that jobs read or targets gather."""
+    """Count the cells that have jobs to run, and the other cells whose files jobs read or targets gather."""
     paths = {path for job in jobs for path in (*job.inputs, *job.outputs)}.union(gathered)
     runs = f"{results_of(jobs)}/runs/"
     seen = {path.rpartition("/")[0] for path in paths if path.startswith(runs)}
@@ -203,12 +203,12 @@ def cells(jobs: Sequence[PlannedJob], gathered: Iterable[str] = ()) -> str:
 
 
 def report(jobs: Sequence[PlannedJob], most: Limits, folder: Path, gathered: Iterable[str] = ()) -> list[str]:
-    """Return the lines that say what a run would take.
+    """Return the lines that report what a run would take.
 
     Parameters
     ----------
     jobs : sequence of PlannedJob
-        All that would run.
+        All jobs that would run.
     most : Limits
     folder : Path
         The working directory.
@@ -230,7 +230,7 @@ def report(jobs: Sequence[PlannedJob], most: Limits, folder: Path, gathered: Ite
 
 
 def plan(arguments: Sequence[str]) -> int:
-    """Print what a run would take; return 0, or Snakemake's exit code after its own message."""
+    """Print what a run would take; return 0, or print Snakemake's error and return its exit code."""
     events = dry_run.dry_run(arguments)
     if code := dry_run.refuse(events, "named no jobs"):
         return code

@@ -1,4 +1,4 @@
-"""Whether a cluster takes the jobs of a run: asked as the executor plugin will submit them, but as a test."""
+"""Check whether a cluster accepts a run's jobs, by test submissions like those that the executor plugin will make."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from typing import Any
 from halobench.experiment.config_loader import ConfigError
 from halobench.runner.slurm.queue import PATIENCE, SlurmError, ask
 
-# What a job asks of the cluster, by the names that a profile has for it.
+# What a job requests from the cluster, by the names used in profiles.
 ASKED = (
     *("slurm_partition", "slurm_account", "qos", "gpu", "gpu_model", "gres", "constraint"),
     *("mem_mb", "runtime", "cpus_per_task", "nodes", "slurm_extra"),
 )
 SINFO = ("sinfo", "-h", "-e", "-o", "%P: %l, %G, %m MiB, %c CPUs")
-LOOK = 15  # seconds for a node to be free for a look at it
-KEPT = 86_400  # seconds for which a node's look at the working directory counts
+LOOK = 15  # seconds to wait for a node that is free to be checked
+KEPT = 86_400  # seconds for which a node's check of the working directory remains valid
 
 
 def check(workflow: Any, jobs: Iterable[Any]) -> list[Any]:
-    """Check that the cluster can take jobs; return one job of each kind that asks for the same.
+    """Check that the cluster can take the jobs; return one job from each group with the same requests.
 
     Raises
     ------
     ConfigError
-        A line for each problem.
+        With a line for each problem.
     """
     kinds = {(job.name, job.threads, *(str(job.resources.get(key)) for key in ASKED)): job for job in jobs}
     try:
@@ -47,7 +47,7 @@ def check(workflow: Any, jobs: Iterable[Any]) -> list[Any]:
 
 
 def _status_problems(settings: Any) -> list[str]:
-    """Whether the states of jobs can be had: else a run would wait for its first job for ever."""
+    """Return why job states can't be queried, if so; a run would then wait for its first job forever."""
     from snakemake_executor_plugin_slurm.job_status_query import get_min_job_age
 
     status, first, age = settings.status_command, settings.init_seconds_before_status_checks, get_min_job_age() or 0
@@ -65,7 +65,7 @@ def _status_problems(settings: Any) -> list[str]:
 
 
 def _problems(workflow: Any, job: Any, pools: list[str]) -> list[str]:
-    """Return what the plugin and sbatch say against a job, without submitting it, and what would wait for ever."""
+    """Return what the plugin and sbatch would refuse in a job, without submitting it, and what would wait forever."""
     from snakemake_executor_plugin_slurm.accounts import validate_account
     from snakemake_executor_plugin_slurm.submit_string import get_submit_command
     from snakemake_executor_plugin_slurm.utils import set_gres_string
@@ -91,13 +91,13 @@ def _problems(workflow: Any, job: Any, pools: list[str]) -> list[str]:
     names = str(options.get("slurm_partition", "")).split(",")
     named = [line for line in pools if line.split(": ")[0].rstrip("*") in names or (names == [""] and "*: " in line)]
     longest = max((minutes(line.split(": ")[1].split(",")[0]) for line in named), default=float("inf"))
-    if isinstance(runtime, int) and not 1 <= runtime <= longest:  # sbatch would take it
+    if isinstance(runtime, int) and not 1 <= runtime <= longest:  # sbatch would accept it
         return [f"runtime = {runtime}: expected 1 to {longest:g} minutes, the limit of its partition"]
     return []
 
 
 def minutes(text: str) -> float:
-    """Return a time as SLURM writes it (``1-02:00:00``, ``30:00``), in minutes; infinity for no limit."""
+    """Return a time in SLURM's notation (``1-02:00:00``, ``30:00``) in minutes, or infinity for no limit."""
     match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
     if not match:
         return float("inf")
@@ -106,16 +106,16 @@ def minutes(text: str) -> float:
 
 
 def look(job: Any, mark: Path, seen: Path) -> str:
-    """Let a compute node look whether it sees the working directory and Python; a remark if none was free for it.
+    """Let a compute node check that it sees the working directory and Python; return a remark if none was free.
 
     Parameters
     ----------
     job : snakemake.jobs.Job
-        One that will be submitted, which decides the kind of node.
+        A job that will be submitted; it determines the kind of node.
     mark : Path
-        A file in the working directory that was just written.
+        A file just written to the working directory.
     seen : Path
-        Where a good answer is noted: it counts for a day.
+        Where a positive answer is noted; it is valid for a day.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def look(job: Any, mark: Path, seen: Path) -> str:
     what = " ".join([sys.executable, *where])
     if seen.exists() and seen.read_text() == what and time.time() - seen.stat().st_mtime < KEPT:
         return ""
-    # Silent, so that the last line is srun's own, which names the node.
+    # Silent, so that the last line is srun's own, which includes the node's name.
     python = f"{shlex.quote(sys.executable)} -c 'import halobench, snakemake'"
     script = f"test -f {shlex.quote(str(mark.absolute()))} || exit 71; ({python}) 2>/dev/null || exit 72"
     quick = [f"--immediate={LOOK}", "--job-name=halobench-look", "--ntasks=1", "--mem=500", "--time=2"]

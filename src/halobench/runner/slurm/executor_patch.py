@@ -1,7 +1,7 @@
-"""What is changed in the SLURM executor plugin (2.8), in the process that submits jobs.
+"""Changes to the SLURM executor plugin (2.8), made in the process that submits jobs.
 
-docs/slurm-plugin.md has a report on each defect; what is changed for it goes once the plugin has mended it. Each change
-names the test of ``tests/cluster`` that needs it.
+docs/slurm-plugin.md has a report on each defect; the change made for it will be removed once the plugin fixes it. Each
+change comes with the name of the test in ``tests/cluster`` that needs it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 
 from halobench.runner.slurm.queue import ask
 
-SURE = 3  # looks in a row, after which a state that may be passing is believed
+SURE = 3  # consecutive looks after which a state that may be temporary is believed
 
 
 def corrected(
     states: Mapping[str, str], active: Iterable[str], doubted: Counter[str], has_files: Callable[[str], bool]
 ) -> dict[str, str]:
-    """Return the states of jobs as squeue shows them, those of `active` ones in doubt for `SURE` looks settled.
+    """Return the states of jobs that squeue shows, settling those of `active` jobs in doubt for `SURE` looks.
 
     A preempted job that isn't back in the queue was cancelled (`test_preemption_that_cancels`). One that squeue has
-    forgotten has ended: well, if it `has_files`, which a stage writes under other names until it is done
-    (`test_jobs_that_the_queue_forgot_are_known_by_their_files`). `doubted` counts looks at each job.
+    forgotten has ended, successfully if it `has_files`, since a stage writes them under other names until it is done
+    (`test_jobs_that_the_queue_forgot_are_known_by_their_files`). `doubted` counts the looks at each job.
     """
     settled = dict(states)
     for job in active:
@@ -37,7 +37,7 @@ def corrected(
 
 
 def improve(executor: Any, seconds: int) -> None:
-    """Change an executor of the plugin in place; it then looks at the queue every so many seconds."""
+    """Change one of the plugin's executors in place; it then looks at the queue every `seconds` seconds."""
     plugin: Any = sys.modules[type(executor).__module__]
     base: Any = type(executor)
     active: dict[str, Any] = {}
@@ -48,8 +48,8 @@ def improve(executor: Any, seconds: int) -> None:
 
     class Improved(base):
         async def sleep(self) -> None:
-            # At a steady pace: the plugin's slows down to three minutes, for which slots of jobs that have ended stay
-            # empty (test_a_master_stopped_while_it_looks_at_the_queue).
+            # At a steady pace: the plugin slows down to once in three minutes, and until then the slots of finished
+            # jobs stay empty (test_a_master_stopped_while_it_looks_at_the_queue).
             await asyncio.sleep(seconds)
 
         async def check_active_jobs(self, active_jobs: list[Any]) -> AsyncIterator[Any]:
@@ -59,18 +59,18 @@ def improve(executor: Any, seconds: int) -> None:
                 yield job
 
         def cancel_jobs(self, active_jobs: list[Any]) -> None:
-            # All of the run: those that are being looked at are not among `active_jobs`
+            # All of the run's jobs, since those being looked at aren't in `active_jobs`
             # (test_a_master_stopped_while_it_looks_at_the_queue).
             ask("scancel", "--me", f"--name={self.run_uuid}")
 
         def cancel(self) -> None:
-            # The thread that looks may sleep until its next look (test_a_stopped_master_cancels_its_jobs_which_save).
+            # The polling thread may be asleep until its next look (test_a_stopped_master_cancels_its_jobs_which_save).
             self.wait_thread.join = functools.partial(self.wait_thread.join, 5)
             super().cancel()
-            self.cancel_jobs([])  # those that were being submitted
+            self.cancel_jobs([])  # including those that were being submitted
 
     executor.__class__ = Improved
-    executor._fallback_account_arg = ""  # no guess, nor three warnings of it (test_the_tiny_grid)
+    executor._fallback_account_arg = ""  # no guess, and no three warnings about it (test_the_tiny_grid)
     query = plugin.query_job_status
 
     async def query_job_status(command: str, logger: Any) -> tuple[dict[str, str] | None, float | None]:

@@ -1,6 +1,6 @@
-"""SLURM's queue, and the jobs in it that a run of ours left there when it died.
+"""SLURM's queue, and the jobs that our runs left in it when they died.
 
-Every question is bounded in time: with a dead slurmctld each of SLURM's commands would wait for minutes.
+Every query has a timeout because, with slurmctld down, each SLURM command would wait for minutes.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-PATIENCE = 20  # seconds for an answer of SLURM
+PATIENCE = 20  # seconds to wait for an answer from SLURM
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD", "REQUEUE_FED"}
-# Of jobs that may still write: whatever else squeue lists has ended.
+# States of jobs that may still write; any others that squeue lists have ended.
 ALIVE = {"RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT", *WAITING}
 
 
@@ -22,7 +22,7 @@ class SlurmError(OSError):
 
 
 class QueuedJob(NamedTuple):
-    """A job in the queue: its number, state, what it is for, and its node or the reason why it waits."""
+    """A job in the queue: its number, state, purpose, and its node or the reason why it is waiting."""
 
     number: str
     state: str
@@ -39,7 +39,7 @@ def ask(*command: str, timeout: float = PATIENCE) -> str:
     Raises
     ------
     SlurmError
-        If it isn't there, fails, or doesn't answer in `timeout` seconds; with what it said.
+        With the command's message, if it doesn't exist, fails, or doesn't answer within `timeout` seconds.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
@@ -55,25 +55,25 @@ def ask(*command: str, timeout: float = PATIENCE) -> str:
 
 
 def queued(runs: Iterable[str]) -> list[QueuedJob]:
-    """Return the jobs of runs, by the runs' names in the queue, that wait or run; SlurmError without an answer."""
+    """Return the pending and running jobs of the runs with these names in the queue; SlurmError without an answer."""
     if not (names := ",".join(runs)):
         return []
     text = ask("squeue", "--noheader", "--states=all", "--me", f"--name={names}", "--format=%i|%T|%k|%R")
     rows = [QueuedJob(*map(str.strip, line.split("|", 3))) for line in text.splitlines() if line.strip()]
-    # As the executor plugin comments a job: rule_train_wildcards_clean_mlp_mixup2_0.
+    # The comment that the executor plugin puts on a job, such as rule_train_wildcards_clean_mlp_mixup2_0.
     jobs = [row._replace(what=row.what.removeprefix("rule_").replace("_wildcards_", " ")) for row in rows]
     return [job for job in jobs if job.state in ALIVE]
 
 
 def settle(runs: Collection[str], cancel: bool, report: Callable[[str], object]) -> list[QueuedJob]:
-    """Cancel the runs' pending jobs, then wait for the running ones or, if `cancel`, stop them: they save their state.
+    """Cancel the runs' pending jobs, then wait for the running ones or, if `cancel`, stop them (they save their state).
 
-    `report` gets a line now and then.
+    `report` receives a line now and then.
 
     Returns
     -------
     list of QueuedJob
-        What was found at first.
+        The jobs found at the start.
 
     Raises
     ------
@@ -96,14 +96,14 @@ def settle(runs: Collection[str], cancel: bool, report: Callable[[str], object])
 
 
 def note(folder: Path, run: str, controller: str) -> Path:
-    """Note in a folder, before its first job is submitted, the run that a process controls; the note's file."""
+    """Note in a folder the run that a process controls, before its first job is submitted; return the note's path."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{controller}.{run}").touch()
     return folder / f"{controller}.{run}"
 
 
 def noted(folder: Path, alive: Collection[str] = ()) -> list[str]:
-    """Return the runs that are noted, but for those of living processes."""
+    """Return the noted runs, except those of live processes."""
     notes = (path.name.rpartition(".") for path in sorted(folder.glob("[!.]*")))
     return [run for controller, _, run in notes if controller not in alive]
 
