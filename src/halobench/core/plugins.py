@@ -1,4 +1,4 @@
-"""Find plug-ins by name, and read their options from the source text without importing it.
+"""Find plug-ins by name, and read their options from the source text without importing them.
 
 A plug-in is a file: ``halobench/losses/mixup.py`` is the loss that configurations call ``mixup``. A name with a colon,
 ``module:object``, refers to a callable outside the package. Signatures are read without importing anything, so code

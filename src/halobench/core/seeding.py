@@ -9,8 +9,7 @@ import numpy as np
 
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """Return a generator for one purpose, e.g. ``generator(seed, "split")``; each purpose has its own independent
-    stream.
+    """Return a generator for one purpose, e.g. ``generator(seed, "split")``; each purpose has its own stream.
 
     The same seed and purpose give the same stream whatever the model or loss, so cells that differ only in those share
     common random numbers.

@@ -1,6 +1,6 @@
-"""Sources of images, cut into splits with label noise from the cell's seed; and distributions, sampled with it.
+"""Image sources, cut into splits with label noise from the cell's seed, and distributions, sampled with that seed.
 
-A loader is a file of ``data/loaders``. A loader of images has two functions: ``describe(**options) -> Description``,
-which is cheap, and ``load(**options) -> Images``. A distribution has only ``load(**options) -> Distribution``. Nothing
-here needs torch.
+A loader is a file in ``data/loaders``. An image loader has two functions: ``describe(**options) -> Description``, which
+is cheap, and ``load(**options) -> Images``. A distribution's loader has only ``load(**options) -> Distribution``.
+Nothing here needs torch.
 """

@@ -1,20 +1,20 @@
-"""Mean and standard deviation of images by channel, and of features one by one."""
+"""Mean and standard deviation of images, per channel, and of features, one by one."""
 
 from __future__ import annotations
 
 import numpy as np
 
-BLOCK = 2**22  # values that are squared at a time
+BLOCK = 2**22  # values squared at a time
 
 
 class Moments:
-    """Mean and standard deviation of each channel over all pixels of the images that were added.
+    """Mean and standard deviation of each channel over all pixels of the images added.
 
-    Sums are of whole numbers, and so exact: the division of images into blocks changes nothing.
+    The sums are of whole numbers and so exact, which means that dividing the images into blocks changes nothing.
     """
 
     def __init__(self, channels: int):
-        self.count = 0  # pixels of a channel
+        self.count = 0  # pixels per channel
         self.total, self.square = np.zeros(channels, dtype=object), np.zeros(channels, dtype=object)
 
     def add(self, images: np.ndarray) -> None:
@@ -27,14 +27,14 @@ class Moments:
             self.square += (block * block).sum(axis=(0, 2, 3), dtype=np.uint64).astype(object)
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and deviation, float64 (C,) each; the deviation of a constant channel is 1, safe to divide by."""
+        """Return the mean and deviation, float64 (C,) each; a constant channel's deviation is 1, safe to divide by."""
         mean = self.total.astype(float) / self.count
         std = np.sqrt(np.maximum(self.square.astype(float) / self.count - mean**2, 0))
         return mean, np.where(std > 0, std, 1.0)
 
 
 class FeatureMoments:
-    """Mean and standard deviation of each feature over the rows that were added, by scikit-learn's StandardScaler."""
+    """Mean and standard deviation of each feature over the rows added, using scikit-learn's StandardScaler."""
 
     def __init__(self) -> None:
         from sklearn.preprocessing import StandardScaler
@@ -47,5 +47,5 @@ class FeatureMoments:
             self.scaler.partial_fit(rows.astype(np.float64))
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and deviation, float64 (D,) each; the deviation of a constant feature is 1, safe to divide by."""
+        """Return the mean and deviation, float64 (D,) each; a constant feature's deviation is 1, safe to divide by."""
         return self.scaler.mean_, self.scaler.scale_

@@ -1,7 +1,7 @@
 """The data root: the folder that data sets are read from, and whether missing ones may be downloaded into it.
 
-The place of data is no part of their identity, so it is in no spec: a run's configuration passes it to its jobs in
-their environment.
+Where data is stored isn't part of its identity, so no spec contains it. Instead, a run's configuration passes it to its
+jobs through their environment.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ KINDS = {
 
 
 def note(config: Mapping[str, Any]) -> None:
-    """Put ``data_root`` and ``fetch`` of a configuration into the environment, for this process and its children.
+    """Put ``data_root`` and ``fetch`` from a configuration into the environment of this process and its children.
 
-    A missing key leaves the environment as it is. Bad values are ignored: `halobench.experiment.config_loader` reports
-    them.
+    A missing key leaves the environment unchanged. Bad values are ignored, since `halobench.experiment.config_loader`
+    reports them.
     """
     if isinstance(config.get("data_root"), str) and config["data_root"]:
         os.environ[ROOT] = config["data_root"]
@@ -37,12 +37,12 @@ def note(config: Mapping[str, Any]) -> None:
 
 
 def data_root() -> Path:
-    """Return the data root: HALOBENCH_DATA, else the folder ``data`` in the working directory."""
+    """Return the data root: HALOBENCH_DATA, or else the folder ``data`` in the working directory."""
     return Path(os.environ.get(ROOT) or "data").expanduser()
 
 
 def check_root() -> None:
-    """Raise SpecError if the data root exists but is no folder, or can't be created since its parent is none."""
+    """Raise SpecError if the data root exists but isn't a folder, or can't be created because its parent isn't one."""
     root = data_root()
     nearest = next((place for place in (root, *root.parents) if os.path.lexists(place)), None)
     if nearest is not None and not nearest.is_dir():
@@ -51,12 +51,12 @@ def check_root() -> None:
 
 
 def unfit(path: str | Path) -> str | None:
-    """Return, in words, what is at a path instead of a non-empty file; None if it is one. Links are followed.
+    """Return a description of what is at a path if it isn't a non-empty file; None if it is. Links are followed.
 
     Raises
     ------
     OSError
-        If nothing is there, not even a link, or it can't be examined.
+        If nothing exists there, not even a link, or it can't be examined.
     """
     try:
         info = os.stat(path)

@@ -1,6 +1,7 @@
-"""Distributions: sources whose samples are drawn for each seed, and whose posterior is known exactly.
+"""Distributions: sources whose samples are drawn separately for each seed and whose posterior is known exactly.
 
-A loader whose ``load`` is annotated to return a `Distribution` is one: the annotation is read from the source text.
+A loader defines a distribution if its ``load`` is annotated to return a `Distribution`; the annotation is read from the
+source text.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Sample:
     inputs : float32 array (n, C, H, W)
     labels : int64 array (n,)
     region : int64 array (n,) or None
-        The region that each sample was drawn from, if the distribution consists of regions.
+        The region that each sample was drawn from, if the distribution is made up of regions.
     """
 
     inputs: np.ndarray
@@ -33,14 +34,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Regions:
-    """Disjoint regions, on each of which the posterior is constant.
+    """Disjoint regions, each with a constant posterior.
 
     Attributes
     ----------
     posterior : float64 array (R, k)
         P(label | region).
     mass : float64 array (R,)
-        P(region); adds up to 1.
+        P(region); sums to 1.
     shared : bool array (R,)
         Whether more than one class draws from the region.
     """
@@ -50,7 +51,7 @@ class Regions:
     shared: np.ndarray
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw regions and labels of `count` samples, int64 (n,) each."""
+        """Draw the regions and labels of `count` samples, int64 (n,) each."""
         region = rng.choice(len(self.mass), size=count, p=self.mass)
         return region.astype(np.int64), draw_labels(self.posterior, region, rng)
 
@@ -63,7 +64,7 @@ class Distribution:
     shape : (C, H, W)
     classes : int
     mean, std : float arrays (C,)
-        By which inputs are normalised; 0 and 1 unless they are pixels.
+        Used to normalise inputs; 0 and 1 unless the inputs are pixels.
     regions : Regions or None
     """
 
@@ -74,7 +75,7 @@ class Distribution:
     regions: Regions | None = None
 
     def facts(self) -> dict[str, float | int]:
-        """Return facts for the tables: beta if there are regions, and the size of groups with equal shares."""
+        """Return facts for the tables: beta if there are regions, and the group size if all shares are equal."""
         if self.regions is None:
             return {}
         shared = self.regions.posterior[self.regions.shared]
@@ -87,39 +88,39 @@ class Distribution:
         raise NotImplementedError
 
     def posterior(self, inputs: np.ndarray) -> np.ndarray:
-        """Return P(label | input), float64 (n, k), of inputs (n, C, H, W) in the scale of `sample`.
+        """Return P(label | input), float64 (n, k), for inputs (n, C, H, W) on the scale of `sample`.
 
         Raises
         ------
         SpecError
-            If the distribution doesn't know it, or some input can't be drawn from it.
+            If it isn't known for the distribution, or the distribution can't produce some input.
         """
         raise SpecError("posterior", type(self).__name__, "a distribution that knows its posterior")
 
 
 def draw_labels(posterior: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw one label per sample, int64 (n,), from its row of the posterior (R, k), by inverting the cumulative sum."""
+    """Draw one label per sample, int64 (n,), from its row of the posterior (R, k) by inverting the cumulative sum."""
     cumulative = np.cumsum(posterior, axis=1)[rows]
     labels = (rng.random(len(rows))[:, None] >= cumulative).sum(axis=1)
     return np.minimum(labels, posterior.shape[1] - 1).astype(np.int64)
 
 
 def overlap_regions(classes: int, group: int, beta: float, shares: list[float] | None = None) -> Regions:
-    """Return the regions of k classes in groups of m: one for each class alone, then one shared by each group.
+    """Return the regions for k classes in groups of m: one for each class alone, then one shared by each group.
 
     Parameters
     ----------
     classes, group : int
-        k, a multiple of m; m at least 2. One group of all classes is m = k.
+        k, a multiple of m, and m, at least 2. With m = k, all classes form one group.
     beta : float
-        Mass of the shared regions together, in (0, 1).
+        Total mass of the shared regions, in (0, 1).
     shares : list of m floats, optional
         P(class | shared region) in the order of the group's classes; equal by default.
 
     Raises
     ------
     SpecError
-        On a value out of its range.
+        If a value is out of range.
     """
     classes, group = convert_number(int, "classes", classes), convert_number(int, "group", group)
     beta = convert_number(float, "beta", beta)
@@ -155,14 +156,14 @@ def checked_shape(shape: Any) -> tuple[int, int, int]:
 
 
 def positive(key: str, value: object) -> float:
-    """Return a length, checked to be far enough from 0 and infinity for inputs in float32."""
+    """Return a length, checked to be far enough from 0 and infinity for float32 inputs."""
     number = convert_number(float, key, value)
     require(1e-6 <= number <= 1e6, key, value, "a number from 1e-6 to 1e6")
     return number
 
 
 def unknown(inputs: np.ndarray, outside: np.ndarray) -> SpecError:
-    """Return the error for inputs of which some, (n,) that are `outside`, can't be drawn from the distribution."""
+    """Return the error for inputs some of which (`outside`, (n,)) the distribution can't produce."""
     first = int(np.flatnonzero(outside)[0])
     what = f"inputs that can be drawn: {int(outside.sum())} of {len(outside)} lie in no region, first input {first}"
     return SpecError("inputs", shown(np.round(inputs[first].ravel()[:4], 3).tolist()), what)

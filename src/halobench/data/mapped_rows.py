@@ -1,4 +1,4 @@
-"""Rows of an array that is mapped into memory, read on demand: a split of a source of any size."""
+"""Rows of a memory-mapped array, read on demand, for a split of a source of any size."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, cast
 
 import numpy as np
 
-BLOCK = 2**24  # bytes that are read at a time when all rows are wanted
+BLOCK = 2**24  # bytes read at a time when all rows are requested
 
 
 class Rows:
-    """The rows `index` of an array, as an array that lies on disk: it has a shape, a type and a length.
+    """The rows `index` of an array, presented as an array on disk with a shape, a type and a length.
 
-    ``rows[a:b]`` and ``rows[[3, 1, 4]]`` read those rows into an array, ``rows[3]`` a single one; ``np.asarray(rows)``
-    reads all of them. Nothing is kept: rows of a mapped array are read from its file, since pages of a map that were
-    touched count as memory of this process.
+    ``rows[a:b]`` and ``rows[[3, 1, 4]]`` read those rows into an array, and ``rows[3]`` reads a single one;
+    ``np.asarray(rows)`` reads all of them. Nothing is kept in memory: rows of a mapped array are read from its file,
+    since the touched pages of a map count as this process's memory.
 
     Parameters
     ----------
     array : array (N, ...)
-        Mapped into memory if it is to take none.
+        Memory-mapped if it should take up no memory.
     index : int array (n,)
     """
 
@@ -41,29 +41,29 @@ class Rows:
 
     @property
     def nbytes(self) -> int:
-        """Return the bytes of all rows."""
+        """Return the size of all rows in bytes."""
         return len(self) * row_bytes(self.array)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """Return those rows, copied; `rows` is an int, a slice, or an array of whole numbers or truth values."""
+        """Return a copy of the given rows; `rows` is an int, a slice, or an array of integers or booleans."""
         wanted = self.index[rows]
         block = self._read(np.atleast_1d(wanted))
         return block if np.ndim(wanted) else block[0]
 
     def _read(self, wanted: np.ndarray) -> np.ndarray:
-        """Return rows of the array, copied.
+        """Return a copy of rows of the array.
 
         Raises
         ------
         OSError
-            If the array's file is shorter than it was.
+            If the array's file has become shorter.
         """
         if self._file is None:
             return np.array(self.array[wanted])
         out = np.empty((len(wanted), *self.array.shape[1:]), self.dtype)
         size, offset = row_bytes(self.array), cast("np.memmap", self.array).offset
         for place, row in enumerate(wanted.tolist()):
-            # With its position, since several threads may read.
+            # Read at an explicit position, since several threads may be reading.
             start = offset + row % len(self.array) * size
             if os.preadv(self._file.fileno(), [out[place : place + 1].data], start) != size:
                 raise OSError(f"{self._file.name} ends before row {row}")
@@ -80,7 +80,7 @@ class Rows:
 
 
 class Normalised:
-    """Images (n, C, H, W) or features as normalised flat rows: float32 (n, D), computed for each slice that is read."""
+    """Images (n, C, H, W) or features as normalised flat rows, float32 (n, D), computed for each slice that is read."""
 
     def __init__(self, images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray):
         self.images, self.mean, self.std = images, mean, std
@@ -95,7 +95,7 @@ class Normalised:
 
 
 def normalise(images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Return (value - mean) / std as float32: per channel of images (n, C, H, W), per feature of rows (n, D)."""
+    """Return (value - mean) / std as float32, per channel for images (n, C, H, W) and per feature for rows (n, D)."""
     out = np.array(images, dtype=np.float32)
     shape = (1, -1, *[1] * (out.ndim - 2))
     out -= mean.astype(np.float32).reshape(shape)
@@ -104,11 +104,11 @@ def normalise(images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray) -> n
 
 
 def row_bytes(array: Any) -> int:
-    """Return the bytes of one row of an array (N, ...), or of any object with a shape and a dtype."""
+    """Return the size in bytes of one row of an array (N, ...), or of any object with a shape and a dtype."""
     return int(np.prod(array.shape[1:], dtype=np.int64)) * array.dtype.itemsize
 
 
 def rows_of(array: np.ndarray, index: np.ndarray, most: int) -> np.ndarray | Rows:
-    """Return the rows `index` of an array: copied if they are at most `most` bytes, else as `Rows`, read on demand."""
+    """Return the rows `index` of an array: a copy if they take at most `most` bytes, else `Rows`, read on demand."""
     rows = Rows(array, index)
     return np.asarray(rows) if rows.nbytes <= most else rows

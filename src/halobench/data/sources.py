@@ -1,8 +1,8 @@
-"""Sources: described before a run, loaded or left to be sampled, and written; `written_sources` reads them back.
+"""Sources, described before a run, then loaded (or left to be sampled) and written; `written_sources` reads them back.
 
-A loader may return its images as an array, or as anything that returns blocks of them (`Images`): these are decoded,
-written and added up one after another, so that a source of any size takes the memory of a block. Rows of features take
-the same way as images: their shape is (D,), and each feature counts as a channel.
+A loader may return its images as an array, or as anything that returns blocks of them (`Images`). The blocks are
+decoded, written and added up one after another, so a source of any size takes only one block's memory. Rows of features
+are handled like images: their shape is (D,), and each feature counts as a channel.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from halobench.data.distribution import Distribution
 from halobench.data.mapped_rows import row_bytes
 from halobench.storage import arrays_io, files
 
-ARRAYS = ("images.npy", "labels.npy", "posterior.npy")  # the last only if the loader gives it
+ARRAYS = ("images.npy", "labels.npy", "posterior.npy")  # the last only if the loader provides it
 PARTS = ("train", "val", "test")
-SUM_TOLERANCE = 1e-4  # how far the sum of a row of a posterior may lie from 1
-BLOCK = 2**25  # bytes of images that are loaded and written at a time
-REPORT_EVERY = 60.0  # seconds between two lines on the progress of writing
+SUM_TOLERANCE = 1e-4  # how far the sum of a posterior's row may be from 1
+BLOCK = 2**25  # bytes of images loaded and written at a time
+REPORT_EVERY = 60.0  # seconds between progress reports while writing
 
 
 @dataclass(frozen=True)
 class Description:
-    """Announced contents of a source: shape of a sample, numbers of classes and samples, official parts.
+    """Announced contents of a source: shape of a sample, numbers of classes and samples, and official parts.
 
-    `shape` is (C, H, W) of images, (D,) of features; `parts` are as `Images` has them. `size` is None for a
-    distribution, from which any number of samples can be drawn. `names` are those of the classes, as `Images` has them;
-    a loader need not give them.
+    `shape` is (C, H, W) for images and (D,) for features; `parts` are as in `Images`. `size` is None for a
+    distribution, from which any number of samples can be drawn. `names` are the class names, as in `Images`; a loader
+    need not provide them.
     """
 
     shape: tuple[int, ...]
@@ -55,23 +55,23 @@ class Description:
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images of a source, or rows of features.
+    """A source's labelled images or rows of features.
 
     Attributes
     ----------
     images : uint8 array (N, C, H, W), or float32 or float64 array (N, D)
-        Images; or features, which are kept as float32. Or an object that returns blocks of such an array: it has a
-        length, a ``shape`` and a ``dtype``, and its slices are arrays. Each row is read once, in order.
+        Images, or features, which are stored as float32. It may also be an object that returns blocks of such an array:
+        it has a length, a ``shape`` and a ``dtype``, and its slices are arrays. Each row is read once, in order.
     labels : int64 array (N,)
         In [0, classes).
     parts : mapping of str to (start, stop)
-        Official ``train`` and ``test`` parts, and perhaps a ``val`` part, as ranges of rows that don't meet; empty if
-        the source has none.
+        Official ``train`` and ``test`` parts, and perhaps a ``val`` part, as disjoint ranges of rows; empty if the
+        source has none.
     names : tuple of str
-        Names of the classes, in their order; empty if they have none.
+        Names of the classes, in order; empty if they have none.
     posterior : float array (N, classes), optional
-        P(label | sample), e.g. the share of the annotators who chose a label. Rows of NaN where it isn't known: all
-        those of a part, or none.
+        P(label | sample), e.g. the share of annotators who chose a label. Rows are NaN where it isn't known; within a
+        part, this is all rows or none.
     """
 
     images: Any
@@ -83,17 +83,17 @@ class Images:
 
 
 def sample_type(shape: tuple[int, ...]) -> np.dtype:
-    """Return the type in which samples of this shape are kept: uint8 images (C, H, W), float32 features (D,)."""
+    """Return the type in which samples of this shape are stored: uint8 images (C, H, W), float32 features (D,)."""
     return np.dtype(np.uint8 if len(shape) == 3 else np.float32)
 
 
 def describe(spec: SourceSpec) -> Description:
-    """Describe the contents of the source of `spec`, without loading it.
+    """Describe the contents of the source of `spec` without loading it.
 
     Raises
     ------
     SpecError
-        Unless the loader describes images or features in two classes or more, and parts that don't meet.
+        Unless the loader describes images or features in at least two classes, with disjoint parts.
     """
     loader = plugins.load("data", spec.loader)
     if plugins.is_distribution(spec.loader):
@@ -121,7 +121,7 @@ def _fits(shape: tuple[int, ...], classes: int) -> bool:
 
 
 def _fine_parts(parts: Mapping[str, Any], size: int) -> bool:
-    """Return whether official parts, if any, are train, test and perhaps val: ranges of `size` rows that don't meet."""
+    """Return whether official parts, if any, are train, test and perhaps val, as disjoint ranges within `size` rows."""
     if not parts:
         return True
     if not {"train", "test"} <= set(parts) <= set(PARTS) or any(len(part) != 2 for part in parts.values()):
@@ -137,7 +137,7 @@ def load_distribution(spec: SourceSpec) -> Distribution:
     Raises
     ------
     SpecError
-        On a bad option, or if its loader returns something else than its annotation says.
+        If an option is invalid, or the loader returns something other than its annotation says.
     """
     source = plugins.load("data", spec.loader)(**spec.options)
     expected = f"a loader that gives a Distribution, as its annotation says, not {type(source).__name__}"
@@ -154,7 +154,7 @@ def load_source(spec: SourceSpec) -> Images:
     Raises
     ------
     SpecError
-        If the loader raises, or returns something else than it should or than its ``describe`` says.
+        If the loader raises, or returns something invalid or different from what its ``describe`` says.
     """
     with _loading(spec):
         described = describe(spec)
@@ -185,12 +185,12 @@ def load_source(spec: SourceSpec) -> Images:
 
 
 def _checked_posterior(spec: SourceSpec, rows: np.ndarray, loaded: Description) -> np.ndarray:
-    """Return the posterior that a loader gives as float64 (N, classes).
+    """Return the posterior that a loader provides, as float64 (N, classes).
 
     Raises
     ------
     SpecError
-        If it has another shape, a row is neither a distribution nor NaN, or it isn't known for all of a part.
+        If it has the wrong shape, a row is neither a distribution nor NaN, or only some of a part's rows are known.
     """
     shape = (loaded.size, loaded.classes)
     expected = f"a posterior of floating-point numbers {shape}, not {rows.dtype} {rows.shape}"
@@ -210,7 +210,7 @@ def _checked_posterior(spec: SourceSpec, rows: np.ndarray, loaded: Description) 
 
 @contextlib.contextmanager
 def _loading(spec: SourceSpec) -> Iterator[None]:
-    """Turn whatever a loader raises, which may be outside the package, into a SpecError."""
+    """Turn any error of a loader, which may be outside the package, into a SpecError."""
     try:
         yield
     except SpecError:
@@ -220,9 +220,9 @@ def _loading(spec: SourceSpec) -> Iterator[None]:
 
 
 def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
-    """Write a source's arrays (`ARRAYS`) and ``meta.json``; of a distribution only the last.
+    """Write a source's arrays (`ARRAYS`) and ``meta.json``; for a distribution, write only the latter.
 
-    Returns the paths.
+    The paths are returned.
     """
     place = folder / "meta.json"
     if plugins.is_distribution(spec.loader):
@@ -253,7 +253,7 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:
-    """Remove arrays that a source held before."""
+    """Remove arrays that the source had before."""
     for name in names:
         (folder / name).unlink(missing_ok=True)
 
@@ -265,17 +265,18 @@ def save_blocks(
     moments: Moments | FeatureMoments | None = None,
     part: tuple[int, int] = (0, 0),
 ) -> None:
-    """Write a source's images or features to a file as ``np.save`` would, block by block; report once a minute.
+    """Write a source's images or features to a file as ``np.save`` would, block by block; report every minute.
 
     Parameters
     ----------
     moments : Moments or FeatureMoments, optional
-        The samples of `part`, a range of rows, are added to it.
+        The samples in `part`, a range of rows, are added to it.
 
     Raises
     ------
     SpecError
-        If the loader's samples raise, return blocks of another shape or type than they say, or aren't finite.
+        If reading the loader's samples raises, their blocks don't have the declared shape or type, or they aren't
+        finite.
     """
     shape, began = tuple(map(int, images.shape)), time.monotonic()
     step, reported, kept = max(1, BLOCK // row_bytes(images)), began, sample_type(shape[1:])
@@ -299,7 +300,7 @@ def save_blocks(
 
 
 def _as_kept(spec: SourceSpec, block: np.ndarray, kept: np.dtype, start: int) -> np.ndarray:
-    """Return rows, the first of which is row `start`, in the type that is kept; SpecError unless they are finite."""
+    """Return rows, starting with row `start`, in the type that is stored; raise SpecError unless they are finite."""
     if block.dtype.kind != "f":
         return block
     with np.errstate(over="ignore"):

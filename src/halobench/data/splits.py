@@ -18,7 +18,7 @@ from halobench.data.sources import load_distribution
 from halobench.data.written_sources import read_arrays, read_meta
 
 SPLITS = ("train", "val", "test")
-COPIED = 2**26  # bytes of a split's images that are held in memory; larger ones are read on demand
+COPIED = 2**26  # bytes of a split's images held in memory; larger splits are read on demand
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class Split:
     Attributes
     ----------
     index : int64 array (n,)
-        Rows of the source; 0 to n - 1 if a distribution drew the samples.
+        Rows of the source; 0 to n - 1 if the samples were drawn from a distribution.
     images : uint8 or float32 array (n, C, H, W), float32 array (n, D), or Rows
-        float32 if a distribution drew them, or if they are features (n, D). For a split of more than 64 MiB, `Rows` of
-        the source's mapped array, which are read on demand.
+        float32 if drawn from a distribution, or for features (n, D). For a split of more than 64 MiB, `Rows` of the
+        source's mapped array, which are read on demand.
     labels : int64 array (n,)
-        Drawn with the label noise: the labels that models are trained on.
+        Labels drawn with label noise, which models are trained on.
     clean : int64 array (n,)
-        As in the source.
+        Labels as in the source.
     region : int64 array (n,) or None
-        The region from which a distribution drew each sample, if it consists of regions.
+        The region from which each sample was drawn, if the source is a distribution made up of regions.
     posterior : float64 array (n, classes) or None
-        P(clean label | sample), if the source's loader gives it.
+        P(clean label | sample), if the source's loader provides it.
     """
 
     index: np.ndarray
@@ -52,13 +52,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """The splits of a data set at one seed, with the law of its label noise.
+    """The splits of a data set for one seed, with the law of its label noise.
 
-    `transition` (classes, classes) holds P(label = j | clean label = i). For a source of images, the posterior of a
-    sample is known by that: it is row `clean`, unless the source gives a posterior. `shape` is (C, H, W) of images,
-    (D,) of features. `mean` and `std` (C,) normalise pixels on the 0 to 255 scale, features (then D of each), or the
+    `transition` (classes, classes) holds P(label = j | clean label = i). For a source of images, this determines a
+    sample's posterior: it is row `clean`, unless the source provides a posterior. `shape` is (C, H, W) for images and
+    (D,) for features. `mean` and `std` (C,) normalise pixels on the 0 to 255 scale, features (then D of each), or the
     inputs of a distribution. `distribution` drew the splits, if there is one, and `loader` is the name of its loader.
-    `source` is the name of the source in the configuration, and `names` are those of its classes, if they have any.
+    `source` is the source's name in the configuration, and `names` are the names of its classes, if any.
     """
 
     splits: Mapping[str, Split]
@@ -77,15 +77,15 @@ class Data:
         return normalise(self.splits[split].images, self.mean, self.std)
 
     def flat(self, split: str) -> Normalised:
-        """Return the same, flat (n, D), normalised for each slice that is read."""
+        """Return the same inputs flattened to (n, D), each slice being normalised when it is read."""
         return Normalised(self.splits[split].images, self.mean, self.std)
 
     def targets(self) -> dict[str, np.ndarray]:
-        """Return what `halobench.calibration.evaluate` reads besides the logits: labels, clean labels, the posterior.
+        """Return what `halobench.calibration.evaluate` reads besides logits: labels, clean labels and the posterior.
 
-        The posterior is ``transition`` for images, and ``{split}.posterior`` for those splits of which the source gives
-        it; for a distribution it is ``{split}.posterior``, or the posterior by region with the region of each sample:
-        ``regions.posterior``, ``regions.mass``, ``regions.shared`` and ``{split}.region``.
+        For images, the posterior is ``transition``, plus ``{split}.posterior`` for any split whose posterior the source
+        provides. For a distribution, it is ``{split}.posterior``, or the posterior by region along with each sample's
+        region: ``regions.posterior``, ``regions.mass``, ``regions.shared`` and ``{split}.region``.
         """
         arrays = {f"{name}.labels": split.labels for name, split in self.splits.items()}
         arrays |= {f"{name}.clean": split.clean for name, split in self.splits.items()}
@@ -104,7 +104,7 @@ class Data:
         }
 
     def posterior(self, split: str) -> np.ndarray:
-        """Return P(label | x) of a split's samples, label noise included, float64 (n, classes).
+        """Return P(label | x) for a split's samples, including label noise, as float64 (n, classes).
 
         Raises
         ------
@@ -119,22 +119,23 @@ class Data:
         return self.distribution.posterior(np.asarray(samples.images)) @ self.transition
 
     def facts(self) -> dict[str, Any]:
-        """Return facts for the tables on the distribution that drew the samples, if any, with its loader."""
+        """Return facts for the tables about the distribution that drew the samples, if any, and its loader."""
         return {} if self.distribution is None else {"distribution": self.loader, **self.distribution.facts()}
 
 
 def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
-    """Cut a written source into the splits of `spec`, or draw them from it, and draw its label noise, all from `seed`.
+    """Cut a written source into the splits of `spec`, or draw them from it, and add label noise, all based on `seed`.
 
-    The cut depends on the seed and the sizes alone, so that noise levels of one source share their samples.
+    The cut depends only on the seed and the sizes, so different noise levels of one source share their samples.
 
     Raises
     ------
     SpecError
-        If the source has fewer images than the splits need, or a file of it is missing or isn't as it was written.
+        If the source has fewer images than the splits need, or one of its files is missing or has changed since it was
+        written.
     """
     source, meta = read_meta(folder)
-    if not meta["size"]:  # it holds no samples, so that they are drawn here
+    if not meta["size"]:  # it holds no samples, so they are drawn here
         return _drawn(load_distribution(source), source.loader, spec, seed)
     samples = read_arrays(folder, source, meta)
     transition = noise_transition(spec.noise, meta["classes"], generator(seed, "noise-map"))
@@ -143,7 +144,7 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
         clean = samples.labels[index]
         noisy = draw_labels(transition, clean, generator(seed, "noise", name))
         rows = None if samples.posterior is None else samples.posterior[index]
-        known = None if rows is None or np.isnan(rows).any() else rows  # it is known for all samples of a part, or none
+        known = None if rows is None or np.isnan(rows).any() else rows  # known for all samples of a part, or none
         splits[name] = Split(index, rows_of(samples.images, index, COPIED), noisy, clean, posterior=known)
     mean, std = np.asarray(meta["mean"]), np.asarray(meta["std"])
     about = {"source": spec.source, "names": meta["names"]}
@@ -163,7 +164,7 @@ def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> D
 
 
 def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | None = None) -> None:
-    """Raise SpecError if a source of `size` images (None: any number) can't fill the splits of `spec`."""
+    """Raise SpecError if a source of `size` images (None means any number) can't fill the splits of `spec`."""
     if size is None:
         return
     if not parts:
@@ -183,7 +184,7 @@ def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | N
 def split_indices(
     spec: DatasetSpec, size: int, parts: Mapping[str, Any], rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Draw the rows of each split, disjoint, without replacement; from the official parts if the source has them.
+    """Draw disjoint rows for each split, without replacement, from the official parts if the source has them.
 
     Without an official ``val`` part, validation samples come from the ``train`` part.
     """
@@ -198,7 +199,7 @@ def split_indices(
 
 
 def noise_transition(spec: NoiseSpec, classes: int, rng: np.random.Generator) -> np.ndarray:
-    """Return P(label = j | clean = i) as float64 (classes, classes), for the noise kinds that `NoiseSpec` describes."""
+    """Return P(label = j | clean = i) as float64 (classes, classes), for the kinds of noise in `NoiseSpec`."""
     identity = np.eye(classes)
     if spec.kind == "uniform":
         return (1 - spec.p) * identity + spec.p * (1 - identity) / (classes - 1)
@@ -207,6 +208,7 @@ def noise_transition(spec: NoiseSpec, classes: int, rng: np.random.Generator) ->
         order = rng.permutation(classes)
         partner[order] = np.roll(order, -1)
     else:
-        # An offset in [1, classes) never leads to the class itself, and to each other class with equal probability.
+        # An offset in [1, classes) never leads to the class itself, and leads to every other class with equal
+        # probability.
         partner[:] = (np.arange(classes) + rng.integers(1, classes, size=classes)) % classes
     return (1 - spec.p) * identity + spec.p * identity[partner]

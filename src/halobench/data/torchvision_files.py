@@ -1,7 +1,7 @@
-"""Data sets that torchvision's classes download, check and read, in torchvision's layout under the data root.
+"""Data sets that torchvision's classes download, check and read, stored in torchvision's layout under the data root.
 
-The checksums that these classes publish are compared before they read anything: CIFAR's batches are pickles. Archives
-are unpacked into a temporary folder, so the data root may be read-only.
+The checksums that these classes publish are compared before they read anything, because CIFAR's batches are pickles.
+Archives are unpacked into a temporary folder, so the data root may be read-only.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from halobench.data.data_root import check_root, data_root, may_fetch, unfit
 from halobench.data.sources import Description, Images
 from halobench.storage import files as store
 
-PATIENCE = 60.0  # seconds without a byte after which a download has failed
+PATIENCE = 60.0  # seconds without receiving a byte before a download fails
 
 
 @dataclass(frozen=True)
 class VisionSet:
-    """A set with official parts, which does the work of a loader's ``describe`` and ``load``.
+    """A set with official parts, which implements a loader's ``describe`` and ``load``.
 
     File names are stated here so that describing a set needs no torch.
 
     Attributes
     ----------
     title, published : str
-        Its name in messages, and that of its class in ``torchvision.datasets``.
+        Its name in messages, and the name of its class in ``torchvision.datasets``.
     train, test : int
-        Images of its parts; the test part's rows follow the train part's.
+        Number of images in each part; the test part's rows follow the train part's.
     shape : (C, H, W)
     files : tuple of str
-        What torchvision downloads, as paths under the data root.
+        The files that torchvision downloads, as paths under the data root.
     unpacked : tuple of str
-        What may be there instead of `files`, if its checksums are published as well.
+        The files that may be present instead of `files`, if their checksums are published as well.
     package : str
-        A folder that may hold `files` if the data root doesn't: a package of the system installs them there.
+        A folder that may hold `files` if the data root doesn't; a system package installs them there.
     payloads : tuple of str
-        SHA-256 of what each archive in `files` holds, by which it is recognised if it was compressed again.
+        SHA-256 of the contents of each archive in `files`, which identifies it if it was recompressed.
     """
 
     title: str
@@ -66,7 +66,7 @@ class VisionSet:
     payloads: tuple[str, ...] = ()
 
     def describe(self) -> Description:
-        """Return shape, classes and sizes; no file is opened.
+        """Return shape, classes and sizes without opening any file.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class VisionSet:
         return Description(self.shape, self.classes, self.train + self.test, self._parts())
 
     def load(self) -> Images:
-        """Load the images, downloaded first if they are missing.
+        """Load the images, downloading them first if they are missing.
 
         Raises
         ------
@@ -103,14 +103,14 @@ class VisionSet:
         return {"train": (0, self.train), "test": (self.train, self.train + self.test)}
 
     def _found(self) -> dict[str, Path]:
-        """Return the paths of the files to read, by their names under the data root; nothing unless all are there."""
+        """Return the paths of the files to read, by their names under the data root; empty unless all are present."""
         places = [{name: data_root() / name for name in names} for names in (self.unpacked, self.files) if names]
         if self.package:
             places.append({name: Path(self.package, os.path.basename(name)) for name in self.files})
         return next((paths for paths in places if all(map(os.path.isfile, paths.values()))), {})
 
     def _check_places(self) -> None:
-        """Raise SpecError if the data root is no folder, or something else is in the place of a missing set's file."""
+        """Raise SpecError if the data root isn't a folder, or something else is in the place of a missing file."""
         check_root()
         for path in [] if self._found() else [data_root() / name for name in (*self.files, *self.unpacked)]:
             try:
@@ -128,7 +128,7 @@ class VisionSet:
         return SpecError("data_root", str(data_root()), expected)
 
     def _download(self, published: Any) -> None:
-        """Download the set into a folder next to its place, one process at a time, and move over what is missing."""
+        """Download the set into a folder next to its place, one process at a time, and move over the missing files."""
         if not may_fetch():
             raise self._absent("fetch: true")
         root, before = data_root(), socket.getdefaulttimeout()
@@ -157,7 +157,7 @@ class VisionSet:
 def idx_set(title: str, published: str, **more: Any) -> VisionSet:
     """Return MNIST, or a set in its format: four files, each in its own archive.
 
-    Only the archives are read: for the files that torchvision unpacks next to them no checksum is published.
+    Only the archives are read, since no checksums are published for the files that torchvision unpacks next to them.
     """
     kinds = [f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
     names = tuple(f"{published}/raw/{kind}" for kind in kinds)
@@ -165,7 +165,7 @@ def idx_set(title: str, published: str, **more: Any) -> VisionSet:
 
 
 def published_checksums(published: Any) -> dict[str, str]:
-    """Return the MD5 of each file of one of torchvision's classes, by its path under the data root."""
+    """Return the MD5 of each file of a torchvision class, by its path under the data root."""
     if hasattr(published, "resources"):  # MNIST and its like
         return {f"{published.__name__}/raw/{name}": md5 for name, md5 in published.resources}
     if hasattr(published, "split_list"):  # SVHN
@@ -177,7 +177,7 @@ def published_checksums(published: Any) -> dict[str, str]:
 
 
 def check(path: Path, md5: str, payload: str | None = None) -> None:
-    """Check a file's MD5, or else, if `payload` is known, the SHA-256 of what it holds compressed.
+    """Check a file's MD5 or, failing that, if `payload` is known, the SHA-256 of its decompressed contents.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def check(path: Path, md5: str, payload: str | None = None) -> None:
 
 
 def payload_checksum(path: Path) -> str:
-    """Return the SHA-256 of what a gzip archive holds; an empty string if it is damaged."""
+    """Return the SHA-256 of a gzip archive's contents; an empty string if the archive is damaged."""
     with contextlib.suppress(OSError, EOFError, zlib.error), gzip.open(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
     return ""
@@ -204,7 +204,7 @@ def payload_checksum(path: Path) -> str:
 
 @contextlib.contextmanager
 def unpacking(paths: Mapping[str, Path]) -> Iterator[str | Path]:
-    """Yield the folder that holds a set as torchvision reads it: the data root, or one that archives are unpacked to.
+    """Yield the folder with a set in torchvision's format: the data root, or one that archives are unpacked into.
 
     Parameters
     ----------
@@ -227,12 +227,12 @@ def unpacking(paths: Mapping[str, Path]) -> Iterator[str | Path]:
 def read(
     published: Any, folder: str | Path, part: str, download: bool = False
 ) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
-    """Return images uint8 (n, C, H, W), labels (n,) and names of classes of the part ``train`` or ``test``.
+    """Return images uint8 (n, C, H, W), labels (n,) and class names of the part ``train`` or ``test``.
 
     Parameters
     ----------
     published : type
-        One of torchvision's classes, which reads `folder`, and with `download` fetches what is missing there.
+        One of torchvision's classes, which reads `folder` and, with `download`, fetches what is missing there.
     """
     if hasattr(published, "split_list"):  # SVHN
         data = published(folder, split=part, download=download)

@@ -1,4 +1,4 @@
-"""Written sources: their arrays read back with checks, and restored if they are lost."""
+"""Read the arrays of written sources back with checks, and restore them if they are lost."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from halobench.core.specs import SourceSpec
 from halobench.data.sources import ARRAYS, Images, load_source, sample_type, save_blocks
 from halobench.storage import arrays_io, files, records
 
-HASHED = 1_000_000_000  # bytes of the largest array whose checksum each job compares; of larger ones, the size
+HASHED = 1_000_000_000  # bytes; each job compares checksums of arrays up to this size, else only the size
 
 
 def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
-    """Read the spec of a written source, and its meta data.
+    """Read the spec and metadata of a written source.
 
     Raises
     ------
     SpecError
-        If ``meta.json`` is missing, can't be read, or isn't as it was written.
+        If ``meta.json`` is missing, can't be read, or has changed since it was written.
     """
     place = folder / "meta.json"
     keys = ("spec", "shape", "size", "classes", "parts", "mean", "std", "checksums")
@@ -45,20 +45,21 @@ def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
 
 
 def sampler(folder: Path) -> list[tuple[str, str]]:
-    """Return the plug-in that draws the samples of a written source, for the code version; none if it holds images."""
+    """Return the plug-in that draws a written source's samples, for the code version; none if it holds images."""
     spec, meta = read_meta(folder)
     return [] if meta["size"] else [("data", spec.loader)]
 
 
 def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> Images:
-    """Read a written source, checked against the result of `read_meta`; images and posterior are mapped into memory.
+    """Read a written source, checked against the result of `read_meta`; images and posterior are memory-mapped.
 
-    Checksums of files above 1 GB are left to ``halobench verify``: comparing them would take each job minutes.
+    Checksums of files above 1 GB are left to ``halobench verify``, because comparing them would take each job minutes.
 
     Raises
     ------
     SpecError
-        If a file, which it names, is missing and can't be restored, can't be read, or isn't as it was written.
+        If a file (named in the error) is missing and can't be restored, can't be read, or has changed since it was
+        written.
     """
     with files.reading(folder / "meta.json", f"checksums of {' and '.join(ARRAYS[:2])}"):
         digests = {name: str(meta["checksums"][name]) for name in (*ARRAYS[:2], *meta["checksums"])}
@@ -79,12 +80,12 @@ def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> Imag
 
 
 def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -> None:
-    """Load a source's arrays again if they are lost, e.g. deleted to make room; one process at a time.
+    """Reload a source's arrays if they are lost, e.g. deleted to free space, one process at a time.
 
     Raises
     ------
     SpecError
-        If the loader returns arrays of other checksums than `digests`, or can't load; then nothing is written.
+        If the loader fails, or returns arrays whose checksums differ from `digests`; nothing is written then.
     """
     lost = [name for name in digests if not os.path.lexists(folder / name)]
     if not lost:

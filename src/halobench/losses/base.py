@@ -34,7 +34,7 @@ class Loss:
         return inputs, targets
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss over the rows of a batch, from logits (m, k) and the targets (m, k) that `mix` returned."""
+        """Return the mean loss over a batch's rows, from logits (m, k) and the targets (m, k) that `mix` returned."""
         raise NotImplementedError("define __call__(self, logits, targets)")
 
 

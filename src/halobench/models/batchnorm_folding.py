@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import nn
 
-# For probabilities and, relative to the largest, logits; float32 rounding stays far below it even in 100 layers.
+# For probabilities, and for logits relative to the largest; float32 rounding stays far below it over 100 layers.
 TOLERANCE = 1e-3
 TRIED = 8  # images that a folded model is checked on, plus as many points far from them
 
@@ -50,8 +50,8 @@ def _agree(theirs: torch.Tensor, ours: torch.Tensor) -> bool:
 def folded(model: nn.Module) -> nn.Module:
     """Return an eval-mode model that computes the same as `model` if sequences are run as a whole (see `checked`).
 
-    Batch norm is then an affine map of each channel: (x - mean) / sqrt(var + eps) * weight + bias. If it directly
-    follows a convolution in an `nn.Sequential`, its factor and shift, computed in float64, are merged into the
+    In eval mode, batch norm is an affine map of each channel: (x - mean) / sqrt(var + eps) * weight + bias. If it
+    directly follows a convolution in an `nn.Sequential`, its factor and shift, computed in float64, are merged into the
     convolution. Values then differ only by rounding: by about 1e-6 of their size in float32, and by bf16 rounding under
     autocast. Without such a pair, `model` itself is returned.
     """

@@ -33,7 +33,7 @@ class Resized(nn.Module):
 
 
 class ResizedAround(Resized):
-    """The same for a model built around its training samples, which are resized too."""
+    """A `Resized` model that is built around its training samples, which are resized too."""
 
     model: Any  # has a method `start`
 

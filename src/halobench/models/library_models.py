@@ -87,7 +87,7 @@ def _shrink_stem(name: str, model: nn.Module) -> None:
     first_convolution = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")  # set by timm's models
     path = next((path for path in (first_convolution, *STEMS) if isinstance(path, str) and path in paths), None)
     first = paths[path] if path is not None else None
-    # A patch embedding reads each pixel once; a stem's windows overlap, except in ConvNeXt, which counts as a stem.
+    # A patch embedding reads each pixel once; a stem's windows overlap, except ConvNeXt's, which still is a stem.
     patches = path is not None and ("embed" in path or path == "stem.proj")
     if path is None or not isinstance(first, nn.Conv2d) or patches:
         what = "plain: the model doesn't begin with a convolution over pixels (an option such as patch_size may serve)"

@@ -27,9 +27,9 @@ PATIENCE = 5.0  # seconds to wait for an answer before the hub counts as unreach
 class Preprocessed(nn.Module):
     """A model preceded by its own preprocessing, for images that are normalised for a data set.
 
-    It undoes the data set's normalisation, resizes images to `side` (unless that is None), and normalises pixels in [0,
-    1] by the model's mean and std. If the probe walks beyond the valid pixel range, the model sees pixels outside [0,
-    1].
+    It undoes the data set's normalisation, resizes images to `side` (unless that is None), and normalises pixels in
+    [0, 1] by the model's mean and std. If the probe walks beyond the valid pixel range, the model sees pixels outside
+    [0, 1].
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def load(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
 
 
 def _unwrapped(values: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Return `values` by the names in `model`; those of a resized or preprocessed model start with ``model.``."""
+    """Return `values` under `model`'s names; those of a resized or preprocessed model start with ``model.``."""
     prefix = "model."
     if values and all(name.startswith(prefix) for name in values) and not set(values) & set(model.state_dict()):
         return {name.removeprefix(prefix): value for name, value in values.items()}

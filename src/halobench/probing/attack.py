@@ -30,7 +30,7 @@ from halobench.probing.search import as_function
 HALVINGS = 24  # bisections along the best direction
 START_HALVINGS = 8  # bisections along the line to a start
 REACH = 1e5  # the largest distance tried, in normalised inputs
-NUMBERS = 2**22  # of inputs held at a time
+NUMBERS = 2**22  # numbers in the inputs held at a time
 STEP = (1.0, 0.01)  # step size relative to the distance, first and last; FMN's
 CHANGE = (0.05, 0.001)  # relative change of the distance per step, first and last
 
@@ -309,7 +309,8 @@ def attacked_radius(
 ) -> np.ndarray:
     """Return the smallest distance from each sample at which an attack found the label's confidence below `level`.
 
-    The model is evaluated at that distance, so it is an upper bound on the smallest such distance.
+    It is the distance of a point at which the model was evaluated, so it is an upper bound on the smallest such
+    distance.
 
     Parameters
     ----------

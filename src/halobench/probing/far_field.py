@@ -4,11 +4,11 @@ Along a ray x + t d, a network of affine maps, sums, rectifiers and max pooling 
 with finitely many pieces. On the last piece, each value is a + b t; `_last_piece` computes these pairs layer by layer,
 without evaluating far away: for large t, a rectifier passes a + b t if b > 0, or if b = 0 and a > 0.
 
-The class with the largest slope b among the logits wins, and its confidence, 1 / (1 + sum_j exp(-beta (a_c - a_j + (b_c
-- b_j) t))), never falls on the last piece. It tends to 1 if and only if no other class has the same slope. An inverse
-temperature beta > 0 multiplies all slopes, which changes none of this: at every temperature, the same rays tend to
-confidence 1 in the same classes. The temperature only changes the distance from which a ray is certain. (Hein et al.,
-CVPR 2019, prove that almost all rays of a ReLU network do.)
+The class with the largest slope b among the logits wins, and its confidence, 1 / (1 + sum_j exp(-beta (a_c - a_j +
+(b_c - b_j) t))), never falls on the last piece. It tends to 1 if and only if no other class has the same slope. An
+inverse temperature beta > 0 multiplies all slopes, which changes none of this: at every temperature, the same rays tend
+to confidence 1 in the same classes. The temperature only changes the distance from which a ray is certain. (Hein et
+al., CVPR 2019, prove that almost all rays of a ReLU network become certain.)
 """
 
 from __future__ import annotations

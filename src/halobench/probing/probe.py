@@ -255,7 +255,7 @@ def confidences(
 ) -> np.ndarray:
     """Return label confidences on each ray at `radii`, then at `relative_radii`, as float64 (n, R, A + B).
 
-    This is a pilot for `halobench.probing.sample_size`, which reads uncalibrated confidences and doesn't search for
+    This serves as a pilot for `halobench.probing.sample_size`; it reads uncalibrated confidences and doesn't search for
     radii. The arguments are the same as for `probe`, and the same generator yields the same rays.
     """
     labels = check_arguments(predict, inputs, labels, surroundings)

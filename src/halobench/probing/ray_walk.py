@@ -199,7 +199,7 @@ class RayWalk:
         return flat.unflatten(-1, self.shape).movedim(-3, -1).flatten(-3)
 
     def _images(self, places: torch.Tensor) -> torch.Tensor:
-        """View such rows (b, D) as images (b, ...), without copying them."""
+        """View rows (b, D) in that order as images (b, ...), without copying them."""
         if self.layout != torch.channels_last:
             return places.view(len(places), *self.shape)
         channels, height, width = self.shape

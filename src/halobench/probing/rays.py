@@ -213,7 +213,7 @@ def nearest_of_another_label(
 
 
 def principal_components(training: torch.Tensor, count: int) -> torch.Tensor:
-    """Return orthonormal principal directions (c, D) of samples (N, D), the leading `count` or as many as the rank."""
+    """Return orthonormal leading principal directions (c, D) of samples (N, D); c < `count` if the rank is lower."""
     samples = training[:MANIFOLD_SAMPLES].double()
     _, scales, basis = torch.linalg.svd(samples - samples.mean(dim=0), full_matrices=False)
     rank = int((scales > 1e-9 * scales[0]).sum())

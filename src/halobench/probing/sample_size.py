@@ -2,8 +2,8 @@
 
 A probe estimates the mean, over all N training samples, of a sample's mean confidence over directions. It draws m
 samples without replacement, and R directions separately for each of them. This is two-stage sampling, from a finite
-population of samples and an infinite one of directions. If S_b^2 is the variance of the sample means (over N, divisor N
-- 1) and S_w^2 the mean over samples of the variance within a sample, the variance of the probe's mean is
+population of samples and an infinite one of directions. If S_b^2 is the variance of the sample means (over N, divisor
+N - 1) and S_w^2 the mean over samples of the variance within a sample, the variance of the probe's mean is
 
     (1 - m / N) S_b^2 / m  +  S_w^2 / (m R).
 
@@ -14,8 +14,8 @@ An unbiased estimate from the probe itself is
 where s_b^2 is the variance of the m observed means, which includes S_w^2 / R, and s_w^2 the mean of the m variances
 within samples (W. G. Cochran, Sampling Techniques, 3rd edition, 1977, chapter 10, with an infinite population in the
 second stage). `confidence_se` in neighbourhood.parquet is the square root of s_b^2 / m, which treats the population of
-samples as infinite too. It is on average no smaller than this estimate, and larger by a factor of at most 1 / sqrt(1 -
-f). It is the right one for statements about any samples that the training set might have contained.
+samples as infinite too. It is on average no smaller than this estimate, and larger by a factor of at most
+1 / sqrt(1 - f). It is the right one for statements about any samples that the training set might have contained.
 
 This module never changes a probe. `needed` suggests numbers for its spec::
 

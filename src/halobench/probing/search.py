@@ -37,7 +37,7 @@ def search_radii(
     """Search around samples (n, ...); return radii in the format of `halobench.probing.probe.Neighbourhood`.
 
     The arguments are described in `halobench.probing.searches`. Finished parts are taken from `chunks` and recorded
-    there; a signal also saves them between two forward passes.
+    there. If a signal arrives, they are also saved between two forward passes.
     """
     search = plugins.load("searches", spec.kind)
     keys = (plugins.signature("searches", spec.kind) or {}).keys() & vars(spec).keys()

@@ -92,7 +92,7 @@ def _lock(path: Path) -> FileLock:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise SpecError unless files can be created in a folder or, if it doesn't exist, in its nearest existing parent."""
+    """Raise SpecError unless files can be created in a folder or, if it is missing, in its nearest existing parent."""
     nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     try:
         with tempfile.TemporaryFile(dir=nearest):

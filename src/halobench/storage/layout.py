@@ -79,7 +79,7 @@ _STAGES = (
         "{source}",
         "sources/{}/source.json",
         outputs=("meta.json",),
-        undeclared=("images.npy", "labels.npy", "posterior.npy"),  # not all sources have them, and stages restore lost ones
+        undeclared=("images.npy", "labels.npy", "posterior.npy"),  # not every source has all; stages restore lost ones
     ),
     Stage("weights", "{model}", "weights/{}/weights.json", outputs=("model.safetensors",)),
     Stage(

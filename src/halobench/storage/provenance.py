@@ -25,7 +25,7 @@ SLURM = {"job": "SLURM_JOB_ID", "node": "SLURMD_NODENAME", "gpus": "CUDA_VISIBLE
 
 
 def begin() -> None:
-    """Treat the process as starting now, for forks, which do not import this module afresh."""
+    """Treat what follows as a process that starts now, as in a fork, which doesn't import this module again."""
     _started[:] = [datetime.now(UTC).isoformat(timespec="microseconds")]
 
 

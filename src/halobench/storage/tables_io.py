@@ -65,7 +65,7 @@ def _is_plain(column: pd.Series) -> bool:
 
 
 def _float_texts(column: pd.Series) -> pa.Array:
-    """Return floats as Python prints them, with null for NaN; pyarrow prints whole, large and small ones differently."""
+    """Return floats as Python prints them, with null for NaN; pyarrow prints whole, large or small floats otherwise."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

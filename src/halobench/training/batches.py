@@ -20,7 +20,7 @@ AHEAD = 2  # batches read ahead while one is in use
 
 
 def form_that_fits(images: Any, device: torch.device) -> str:
-    """Return the form in which a device keeps `images`: ``floats``, ``bytes`` or ``nothing``, as `Feed` takes it.
+    """Return the form in which a device keeps `images`: ``floats``, ``bytes`` or ``nothing``, as for `Feed`.
 
     A GPU keeps images as they are, up to half of its free memory. The CPU keeps normalised samples if there are few
     enough, and otherwise images that are in memory anyway; it keeps nothing from a larger mapped file.
@@ -122,7 +122,7 @@ class Feed:
         return (images.permute(0, 2, 3, 1) if last else images).contiguous().flatten(1)
 
     def _images(self, rows: torch.Tensor) -> torch.Tensor:
-        """View such rows (m, D) as images (m, C, H, W), without copying them."""
+        """View rows (m, D) in that order as images (m, C, H, W), without copying them."""
         if self.layout != torch.channels_last:
             return rows.view(-1, *self.images.shape[1:])
         channels, height, width = self.images.shape[1:]

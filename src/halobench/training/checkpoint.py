@@ -28,7 +28,7 @@ from halobench.core.spec_codec import to_json
 from halobench.storage import files
 
 FORMAT = 2  # version of a checkpoint's contents; checkpoints with another version are discarded
-ABOUT = {"key", "facts", "checksum"}  # a checkpoint's metadata; a damaged file is missing at most one
+ABOUT = {"key", "facts", "checksum"}  # a checkpoint's metadata; a damaged file is missing at most one entry
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 Tensors = dict[str, torch.Tensor]
 

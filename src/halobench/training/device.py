@@ -69,7 +69,7 @@ def autocast(spec: TrainSpec, device: torch.device) -> contextlib.AbstractContex
 
 
 def kept_casts(device: torch.device) -> contextlib.AbstractContextManager:
-    """Return a context that keeps the weights as cast by `autocast` between batches; weights must not change in it.
+    """Return a context that keeps `autocast`'s casts of weights between batches; the weights must not change in it.
 
     Autocast drops its casts when its outermost context ends; this context provides an outermost one and changes nothing
     else.

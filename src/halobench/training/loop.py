@@ -248,7 +248,7 @@ class TrainingRun:
         Raises
         ------
         DivergedError
-            If the loss is not finite, on the CPU.
+            On the CPU, if the loss is not finite.
         """
         finite = True
         if self.reads_at_once:
@@ -315,7 +315,7 @@ class TrainingRun:
         self._write(self.checkpoint, tensors, {"random": state})
 
     def save_if_signalled(self) -> None:
-        """If a signal has arrived, save the end of training and raise Interrupted; logits are predicted again later."""
+        """If a signal has arrived, save the trained state and raise Interrupted; resuming predicts logits again."""
         if self.checkpoint is not None and self.checkpoint.signals.received is not None:
             self._write(self.checkpoint, {}, {})
 

@@ -1,4 +1,4 @@
-"""CIFAR-10: 50,000 colour images of 32x32 pixels to train on and 10,000 to test on, in 10 classes.
+"""CIFAR-10: colour images of 32x32 pixels in 10 classes, 50,000 for training and 10,000 for testing.
 
 Source: A. Krizhevsky, Learning multiple layers of features from tiny images, 2009.
 """

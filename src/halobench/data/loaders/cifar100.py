@@ -1,4 +1,4 @@
-"""CIFAR-100: 50,000 colour images of 32x32 pixels to train on and 10,000 to test on, in 100 (fine) classes.
+"""CIFAR-100: colour images of 32x32 pixels in 100 (fine) classes, 50,000 for training and 10,000 for testing.
 
 Source: A. Krizhevsky, Learning multiple layers of features from tiny images, 2009.
 """

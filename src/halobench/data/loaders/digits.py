@@ -1,4 +1,4 @@
-"""scikit-learn's digits: 1,797 grey images of 8x8 pixels in 10 classes.
+"""scikit-learn's digits: 1,797 greyscale images of 8x8 pixels in 10 classes.
 
 Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (its
 test part).
@@ -17,7 +17,7 @@ def describe() -> Description:
 
 
 def load() -> Images:
-    """Load the images that scikit-learn ships, their levels of 0 to 16 stretched to 0 to 255."""
+    """Load the images that scikit-learn ships, with their levels of 0 to 16 stretched to 0 to 255."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

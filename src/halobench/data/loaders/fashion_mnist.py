@@ -1,7 +1,7 @@
-"""Fashion-MNIST: articles of clothing, 60,000 grey images of 28x28 pixels to train on and 10,000 to test on.
+"""Fashion-MNIST: greyscale images of clothing, 28x28 pixels, 60,000 for training and 10,000 for testing.
 
 Source: H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST: a novel image dataset for benchmarking machine learning
-algorithms, arXiv 1708.07747. Debian's package ``dataset-fashion-mnist`` has the same files, compressed again.
+algorithms, arXiv 1708.07747. Debian's package ``dataset-fashion-mnist`` has the same files, recompressed.
 """
 
 from __future__ import annotations

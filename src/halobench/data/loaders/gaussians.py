@@ -1,7 +1,8 @@
-"""Gaussians with unit covariance: k classes in R^D, equally likely, every two means equally far apart.
+"""Gaussians with unit covariance: k equally likely classes in R^D, with all means equally far from one another.
 
-With two classes and `mu`, the paper's: means 0 and mu in each coordinate, in 3 x 10 x 10 (arXiv 2306.00740, section 5).
-The posterior is softmax(-|x - mean|^2 / 2). Two classes at separation s have Bayes error Phi(-s / 2).
+With two classes and `mu`, this is the paper's distribution, with means 0 and mu in each coordinate, in 3 x 10 x 10
+(arXiv 2306.00740, section 5). The posterior is softmax(-|x - mean|^2 / 2). Two classes at separation s have Bayes error
+Phi(-s / 2).
 """
 
 from __future__ import annotations
@@ -58,14 +59,14 @@ def load(
     separation : float, optional
         Distance between any two means, above 0.
     mu : float, optional
-        Instead: the means are 0 and mu in each coordinate, which are mu sqrt(D) apart.
+        Alternative to `separation`: the means are 0 and mu in each coordinate, and thus mu sqrt(D) apart.
     layout : int
-        Draws the directions of the means.
+        Seed for the directions of the means.
 
     Raises
     ------
     SpecError
-        On a value out of its range, or unless exactly one of `separation` and `mu` is set.
+        If a value is out of range, or unless exactly one of `separation` and `mu` is set.
     """
     sizes, classes = checked_shape(shape), convert_number(int, "classes", classes)
     layout, size = convert_number(int, "layout", layout), int(np.prod(sizes))
@@ -83,9 +84,9 @@ def load(
 
 
 def simplex(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw `count` points (count, size) around 0 that are all sqrt(2) apart, at random; count <= size + 1."""
+    """Draw `count` random points (count, size) around 0 that are all sqrt(2) apart; count <= size + 1."""
     corners = np.eye(count) - 1 / count
-    # The corners span count - 1 dimensions: express them in an orthonormal basis of those, and rotate that at random.
+    # The corners span count - 1 dimensions; express them in an orthonormal basis of these, and rotate it randomly.
     basis = np.linalg.svd(corners)[2][: count - 1]
     turned = np.linalg.qr(rng.standard_normal((size, count - 1)))[0]
     return corners @ basis.T @ turned.T

@@ -1,12 +1,12 @@
 """Any folder of images with one subfolder per class, as for torchvision's ImageFolder and ImageNet.
 
-Each image is decoded once, resized so that its shorter side has `size` pixels (bilinear, antialiased) and cut to the
-square in its middle, as by torchvision's ``Resize(size)`` and ``CenterCrop(size)``; block by block, so that memory
-grows only with the list of files. Orientation tags of cameras are ignored, as by torchvision. Of animations and files
-with several pages the first image is read.
+Each image is decoded once, resized so that its shorter side has `size` pixels (bilinear, antialiased) and cropped to
+the square in its middle, like torchvision's ``Resize(size)`` and ``CenterCrop(size)``. This happens block by block, so
+memory grows only with the list of files. Camera orientation tags are ignored, as in torchvision. Only the first image
+of animations and multi-page files is read.
 
-ImageFolder itself isn't used: it follows links in circles without end, and loads torch, which takes more time and
-memory than the rest of the work, and this at the start of each run.
+ImageFolder itself isn't used, because it follows circular links endlessly and loads torch at the start of each run,
+which takes more time and memory than the rest of the work.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from halobench.data.sources import Description, Images
 FROM_DISK = True
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 CHANNELS = {"L": 1, "RGB": 3}  # by mode
-THREADS = 8  # at most, that decode
-LARGEST = 2**14  # pixels of a side
+THREADS = 8  # maximum number of decoding threads
+LARGEST = 2**14  # pixels per side
 HOLDER = "a folder that holds a folder of images for each class"
 
 
 def describe(
     *, folder: str | None = None, size: int | None = None, mode: str | None = None, test_folder: str | None = None
 ) -> Description:
-    """Return shape, classes, sizes and parts, from names and sizes of files and at most the head of the first image.
+    """Return shape, classes, sizes and parts, from file names and sizes and at most the first image's header.
 
     Parameters and errors are as for `load`.
     """
@@ -50,28 +50,28 @@ def describe(
 def load(
     *, folder: str | None = None, size: int | None = None, mode: str | None = None, test_folder: str | None = None
 ) -> Images:
-    """Return the images, class by class, in the order of their names.
+    """Return the images, class by class, ordered by name.
 
     Parameters
     ----------
     folder : str
-        Holds one folder per class, at least two, each with images at any depth; relative to the data root, or absolute.
-        Links to folders and files elsewhere are followed.
+        Holds one folder per class, at least two, each with images at any depth; the path is relative to the data root,
+        or absolute. Links to folders and files elsewhere are followed.
     size : int
         Side of the images, in pixels.
     mode : str, optional
-        ``RGB`` or ``L`` (grey), to which all are converted. Without it all must have the same of these two modes, which
-        they keep.
+        ``RGB`` or ``L`` (grey), to which all images are converted. By default, they must all have the same one of these
+        two modes, which they keep.
     test_folder : str, optional
-        As `folder`, with the same classes but no image in common: its images become the official test part, those of
-        `folder` the train part.
+        Like `folder`, with the same classes but no image in common. Its images become the official test part, and those
+        of `folder` the train part.
 
     Raises
     ------
     SpecError
-        On a bad option, a folder without two classes of images, a file with the name of an image that can't be one, a
-        link through which images would count twice, and, as images are read, on one that can't be decoded or has
-        another mode than the first.
+        If an option is invalid, a folder doesn't have two classes of images, a file with the name of an image can't be
+        one, a link would make images count twice or, as images are read, one can't be decoded or has a different mode
+        from the first.
     """
     size, parts = _checked(folder, size, mode, test_folder)
     labels = np.concatenate([part.labels for part in parts])
@@ -82,8 +82,8 @@ def load(
 class Listing:
     """The images under a folder, in torchvision's order.
 
-    `key` and `folder` are the option that names the folder and its value, for messages; `names` are the classes, and
-    `labels` (n,) the class of each of `paths`.
+    `key` and `folder` are the option that specifies the folder and its value, for messages; `names` are the classes,
+    and `labels` (n,) the class of each of `paths`.
     """
 
     key: str
@@ -104,12 +104,12 @@ def _official(parts: list[Listing]) -> dict[str, tuple[int, int]]:
 def _checked(
     folder: str | None, size: int | None, mode: str | None, test_folder: str | None
 ) -> tuple[int, list[Listing]]:
-    """Return size and listings of the folders, after checks of all options."""
+    """Return the size and the folders' listings after checking all options."""
     side: int = convert_number(int, "size", size)
     require(1 <= side <= LARGEST, "size", side, f"a side in pixels, from 1 to {LARGEST}")
     known = mode is None or (isinstance(mode, str) and mode in CHANNELS)
     require(known, "mode", mode, f"{one_of(CHANNELS, mode)}, or null")
-    listed: dict[str, str] = {}  # of both folders together: a test image must not be a training image
+    listed: dict[str, str] = {}  # for both folders, since a test image must not be a training image
     parts = [list_folder("folder", folder, listed)]
     if test_folder is not None:
         one, other = _root("folder", folder).resolve(), _root("test_folder", test_folder).resolve()
@@ -123,20 +123,20 @@ def _checked(
 
 
 def list_folder(key: str, folder: str | None, listed: dict[str, str] | None = None) -> Listing:
-    """List the images under a folder of classes; none of them is opened.
+    """List the images under a folder of classes without opening them.
 
     Parameters
     ----------
     key : str
-        The option that names it, for messages.
+        The option that specifies it, for messages.
     listed : dict, optional
-        Folders that count as listed already, real paths with the paths that led there; those listed now are added.
+        Folders that count as already listed, as real paths with the paths that led there; those listed now are added.
 
     Raises
     ------
     SpecError
-        If it is missing, doesn't hold two classes, each with an image, has a link to a folder that holds the link or is
-        listed as well, or if something with the name of an image is no file or an empty one.
+        If it is missing, doesn't hold two classes, each with an image, has a link to a folder that contains the link or
+        is listed as well, or if something with the name of an image is an empty file or not a file.
     """
     root, listed, problems = _root(key, folder), {} if listed is None else listed, list[str]()
     for place in (root.resolve(), *root.resolve().parents):
@@ -158,7 +158,7 @@ def list_folder(key: str, folder: str | None, listed: dict[str, str] | None = No
 
 
 def _root(key: str, folder: Any) -> Path:
-    """Return the path of the folder that an option names; raise SpecError if nothing is there."""
+    """Return the path of the folder that an option specifies; raise SpecError if nothing is there."""
     require(isinstance(folder, str) and folder, key, folder, HOLDER)
     root: Path | str = folder
     try:
@@ -169,13 +169,13 @@ def _root(key: str, folder: Any) -> Path:
         root.stat()
     except SpecError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:  # no path at all, or the home of an unknown user
+    except (OSError, ValueError, RuntimeError) as error:  # not a path at all, or the home of an unknown user
         raise SpecError(key, folder, f"{HOLDER}, at {root} ({describe_error(error)})") from None
     return root
 
 
 def _walk(root: str, listed: dict[str, str], problems: list[str]) -> dict[str, list[str]]:
-    """Return the paths of the images of each class, both sorted, links followed. Problems are added to `problems`."""
+    """Return the paths of each class's images, both sorted; links are followed, and problems added to `problems`."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -203,7 +203,7 @@ def _first_time(path: str, listed: dict[str, str], problems: list[str]) -> bool:
 
 
 def _is_image(path: str, problems: list[str]) -> bool:
-    """Return whether a file has the name of an image. A link that leads nowhere might be a missing class."""
+    """Return whether a file has the name of an image; broken links are problems, as they might be missing classes."""
     image = path.lower().endswith(SUFFIXES)
     kind = unfit(path) if image or (os.path.islink(path) and not os.path.exists(path)) else None
     if kind:
@@ -241,7 +241,7 @@ class FolderImages:
                 return error
             return None
 
-        # Decoding releases Python's lock. The order of the threads changes nothing: each writes its own rows.
+        # Decoding releases Python's lock. The order of the threads doesn't matter, because each writes its own rows.
         with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
             bad = list(filter(None, pool.map(fill, range(len(wanted)))))
         if bad:
@@ -261,7 +261,7 @@ class FolderImages:
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
-    """Resize an image to a shorter side of `size` pixels and cut it to the square in its middle, like torchvision."""
+    """Resize an image to a shorter side of `size` pixels and crop it to the square in its middle, like torchvision."""
     width, height = image.size
     shorter = min(width, height)
     if shorter != size:
@@ -271,7 +271,7 @@ def square(image: Image.Image, size: int) -> Image.Image:
 
 
 def _first_mode(part: Listing) -> str:
-    """Return the mode that all images are to have, from the head of the first."""
+    """Return the mode that all images must have, from the header of the first."""
     with _opened(part, part.paths[0]) as image:
         expected = f"{_to_convert(part)}: {part.paths[0]} is {image.mode}, and without a mode all must be L or RGB"
         require(image.mode in CHANNELS, "mode", None, expected)
@@ -284,12 +284,12 @@ def _to_convert(part: Listing) -> str:
 
 @contextlib.contextmanager
 def _opened(part: Listing, path: str) -> Iterator[Image.Image]:
-    """Open an image, of which only the head is read; errors name the option of its folder, which a user can look up.
+    """Open an image, reading only its header; errors mention the option of its folder, which users can look up.
 
     Raises
     ------
     SpecError
-        If it can't be opened or decoded, or has levels that 8 bits can't hold: converting would clip them.
+        If it can't be opened or decoded, or has levels that 8 bits can't hold, which conversion would clip.
     """
     try:
         with Image.open(path) as image:
@@ -299,6 +299,6 @@ def _opened(part: Listing, path: str) -> Iterator[Image.Image]:
             yield image
     except SpecError:
         raise
-    except Exception as error:  # decoders raise errors of any kind on a damaged file
+    except Exception as error:  # decoders raise all kinds of errors on a damaged file
         expected = f"images that can be read, and {path} can't ({describe_error(error)}): replace it or move it away"
         raise SpecError(part.key, part.folder, expected) from None

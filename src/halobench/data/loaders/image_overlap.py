@@ -1,8 +1,8 @@
-"""The overlap distribution on images: a region is a real image under small affine changes.
+"""The overlap distribution on images, where a region is a real image under small affine changes.
 
-Prototypes, one per region, are images of another loader. A sample of a region is its prototype slightly shifted, turned
-and scaled, at random, on condition that it stays within `reach` of the prototype: less than half the distance from
-there to the nearest other prototype. So regions are disjoint, and the region of an image, hence the posterior, is
+Prototypes, one per region, are images from another loader. A sample of a region is its prototype, slightly and randomly
+shifted, turned and scaled, provided that it stays within `reach` of the prototype, which is less than half the distance
+to the nearest other prototype. Regions are therefore disjoint, so the region of an image, and hence the posterior, is
 exact. Classes, groups and masses are as in `halobench.data.loaders.overlap`; the contents of prototypes don't matter.
 """
 
@@ -19,15 +19,15 @@ from halobench.core.spec_codec import convert_number
 from halobench.data.channel_stats import Moments
 from halobench.data.distribution import Distribution, Regions, Sample, overlap_regions, unknown
 
-APART = 0.49  # of the distance between two prototypes
+APART = 0.49  # as a share of the distance between two prototypes
 CANDIDATES = 4  # images considered for each prototype
 BLOCK = 512  # images rendered at a time
 TRIES = 30  # rounds of redrawing images that left their region
-TRIAL = 4  # samples per region that are drawn to check that it is possible
+TRIAL = 4  # samples per region drawn to check that it is possible
 
 
 class ImageOverlap(Distribution):
-    """Affine changes of `prototypes` (R, C, H, W), in levels of 0 to 255, that stay within `reach` (R,) of them."""
+    """Affine changes of `prototypes` (R, C, H, W), with levels from 0 to 255, that stay within `reach` (R,) of them."""
 
     regions: Regions
 
@@ -37,7 +37,7 @@ class ImageOverlap(Distribution):
         self.prototypes, self.regions = prototypes, regions
         self.shape, self.classes = prototypes.shape[1:], regions.posterior.shape[1]
         self.mean, self.std = moments
-        self.change = change  # at most: shift (pixels), turn (radians), growth (a share)
+        self.change = change  # maxima: shift (pixels), turn (radians), growth (a share)
         shift, turn, growth = map(float, change)
         self.options = [shift, round(math.degrees(turn), 6), growth]
         flat = prototypes.reshape(len(prototypes), -1).astype(np.float64)
@@ -58,7 +58,7 @@ class ImageOverlap(Distribution):
         raise SpecError("shift, turn, growth", self.options, what)
 
     def _changed(self, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return each region's prototype under a random affine change, interpolated bilinearly on black."""
+        """Return each region's prototype after a random affine change, with bilinear interpolation on black."""
         from scipy.ndimage import map_coordinates
 
         down, right, turn, growth = (rng.uniform(-1, 1, size=(len(region), 4)) * self.change[[0, 0, 1, 2]]).T
@@ -70,7 +70,7 @@ class ImageOverlap(Distribution):
             cosine = (np.cos(turn[part]) / (1 + growth[part]))[:, None]
             sine = (np.sin(turn[part]) / (1 + growth[part]))[:, None]
             y, x = rows - down[part, None], columns - right[part, None]
-            # The first coordinate picks the prototype: at whole numbers its neighbours have no weight.
+            # The first coordinate picks the prototype; since it is a whole number, the neighbours have no weight.
             which = np.broadcast_to(region[part, None], y.shape)
             at = np.stack([which, cosine * y - sine * x + middle[0], sine * y + cosine * x + middle[1]])
             for channel in range(self.shape[0]):
@@ -111,20 +111,20 @@ def load(
     classes, group, beta, shares
         As for `halobench.data.loaders.overlap.load`.
     prototypes : str
-        The loader of the images, which gets no options.
+        The loader of the images; it gets no options.
     shift : float
-        Most pixels by which an image is moved, down or right, at least 0.
+        Maximum shift of an image down or right, in pixels, at least 0.
     turn : float
-        Most degrees by which it is turned, in [0, 180].
+        Maximum turn in degrees, in [0, 180].
     growth : float
-        Most by which it grows or shrinks, as a share in [0, 1).
+        Maximum growth or shrinkage, as a share in [0, 1).
     layout : int
-        Draws the images that become prototypes.
+        Seed for drawing the images that become prototypes.
 
     Raises
     ------
     SpecError
-        On a value out of its range, or if too many changed images would leave their region.
+        If a value is out of range, or too many changed images would leave their region.
     """
     regions = overlap_regions(classes, group, beta, shares)
     change, layout = _change(shift, turn, growth), convert_number(int, "layout", layout)
@@ -141,7 +141,7 @@ def load(
 
 
 def spread_out(images: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return rows of `count` images that are far from one another: of a random few, each time the one farthest away."""
+    """Return the rows of `count` images that are far apart, each the farthest from those before among a random few."""
     pool = rng.choice(len(images), size=count * CANDIDATES, replace=False)
     flat = images[pool].reshape(len(pool), -1).astype(np.float64)
     chosen = [0]
@@ -153,7 +153,7 @@ def spread_out(images: np.ndarray, count: int, rng: np.random.Generator) -> np.n
 
 
 def _change(shift: float, turn: float, growth: float) -> np.ndarray:
-    """Return the maxima of shift (pixels), turn (radians) and growth, checked."""
+    """Check and return the maxima of shift (pixels), turn (radians) and growth."""
     values = [convert_number(float, key, v) for key, v in (("shift", shift), ("turn", turn), ("growth", growth))]
     require(values[0] >= 0, "shift", shift, "pixels, at least 0")
     require(0 <= values[1] <= 180, "turn", turn, "degrees in [0, 180]")
@@ -162,7 +162,7 @@ def _change(shift: float, turn: float, growth: float) -> np.ndarray:
 
 
 def _prototypes(loader: str) -> np.ndarray:
-    """Load the images of a loader, uint8 (N, C, H, W); raise SpecError if it isn't one of images."""
+    """Load a loader's images, uint8 (N, C, H, W); raise SpecError if it isn't an image loader."""
     require(isinstance(loader, str), "prototypes", loader, "the name of a loader of images")
     try:
         options = plugins.signature("data", loader)

@@ -1,4 +1,4 @@
-"""KMNIST: ten cursive Japanese characters, 60,000 training and 10,000 test images of 28x28 grey pixels.
+"""KMNIST: greyscale images of ten cursive Japanese characters, 28x28 pixels, 60,000 for training, 10,000 for testing.
 
 Source: T. Clanuwat et al., Deep learning for classical Japanese literature, arXiv 1812.01718.
 """

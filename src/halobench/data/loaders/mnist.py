@@ -1,4 +1,4 @@
-"""MNIST: handwritten digits, 60,000 grey images of 28x28 pixels to train on and 10,000 to test on.
+"""MNIST: greyscale images of handwritten digits, 28x28 pixels, 60,000 for training and 10,000 for testing.
 
 Source: Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database of handwritten digits.
 """

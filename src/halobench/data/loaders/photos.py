@@ -1,6 +1,6 @@
-"""Square patches of three colour photographs that scikit-learn and matplotlib ship; a class per photograph.
+"""Square patches of three colour photographs shipped with scikit-learn and matplotlib, one class per photograph.
 
-A small stand-in for a colour data set if nothing can be downloaded. Smooth patches, such as of sky or a blurred
+This is a small stand-in for a colour data set when nothing can be downloaded. Smooth patches, e.g. of sky or a blurred
 background, look alike in all three. Sources: ``china.jpg`` and ``flower.jpg`` of scikit-learn's sample images;
 ``grace_hopper.jpg`` of matplotlib's sample data.
 """
@@ -24,22 +24,22 @@ def describe(*, side: int = 16, contrast: float = 0.0) -> Description:
     Raises
     ------
     SpecError
-        On a value out of its range, or one that leaves fewer than 50 patches of some photograph.
+        If a value is out of range, or leaves fewer than 50 patches of a photograph.
     """
     patches = load(side=side, contrast=contrast)
     return Description(patches.images.shape[1:], patches.classes, len(patches.images))
 
 
 def load(*, side: int = 16, contrast: float = 0.0) -> Images:
-    """Load the patches of each photograph in rows from its upper left corner, none overlapping.
+    """Load the patches of each photograph in rows from its upper left corner, without overlap.
 
     Parameters
     ----------
     side : int
-        Of a patch, 4 to 100 pixels.
+        Side of a patch, 4 to 100 pixels.
     contrast : float
-        Patches are left out if their standard deviation over pixels, averaged over colours, is below this (0 to 255):
-        patches without any structure are so alike that no network fits wrong labels for them.
+        Patches are left out if their standard deviation over pixels, averaged over colours, is below this (0 to 255),
+        because patches without any structure are so alike that no network can fit wrong labels for them.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def load(*, side: int = 16, contrast: float = 0.0) -> Images:
 
 
 def cut_patches(photograph: np.ndarray, side: int) -> np.ndarray:
-    """Cut a photograph (H, W, C) into patches (n, C, side, side), without the rest at its right and lower border."""
+    """Cut a photograph (H, W, C) into patches (n, C, side, side), dropping the rest at the right and bottom."""
     down, right = photograph.shape[0] // side, photograph.shape[1] // side
     kept = photograph[: down * side, : right * side].reshape(down, side, right, side, -1)
     return np.ascontiguousarray(kept.transpose(0, 2, 4, 1, 3).reshape(down * right, -1, side, side))

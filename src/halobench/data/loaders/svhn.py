@@ -1,7 +1,7 @@
-"""SVHN: digits of house numbers, 73,257 colour images of 32x32 pixels to train on and 26,032 to test on.
+"""SVHN: colour images of house-number digits, 32x32 pixels, 73,257 for training and 26,032 for testing.
 
 Source: Y. Netzer et al., Reading digits in natural images with unsupervised feature learning, NIPS workshop 2011. The
-further, easier images that come with it ("extra") are left out.
+additional, easier images that come with it ("extra") are left out.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Logits are W softmax(-|x - x_i|^2 / (2 h^2)) + b over the training samples x_i. With a small bandwidth h it is a
 smoothed nearest-neighbour rule, while a large one averages over many samples, so h alone moves the model between local
-interpolation and none.
+interpolation and no interpolation.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Attention(AroundSamples):
 
 
 def median_nearest(samples: torch.Tensor) -> torch.Tensor:
-    """Return the median distance from samples (N, D) to the nearest other non-copy, or 1 if all are copies."""
+    """Return the median distance from samples (N, D) to the nearest one that isn't a copy, or 1 if all are copies."""
     norms, least = (samples**2).sum(dim=1), []
     for start in range(0, len(samples), BLOCK):
         block, block_norms = samples[start : start + BLOCK], norms[start : start + BLOCK]

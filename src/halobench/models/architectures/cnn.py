@@ -11,9 +11,9 @@ IMAGES = True  # it doesn't take features
 
 
 def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, norm: bool = True) -> nn.Module:
-    """Build four 3x3 convolutions of width, width, 2 width and 2 width channels, for images (C, H, W).
+    """Build four 3x3 convolutions with width, width, 2 width and 2 width channels, for images (C, H, W).
 
-    With `norm`, each is followed by batch norm; without, it has a bias. Maps are halved before the last convolution,
+    With `norm`, each is followed by batch norm; otherwise, it has a bias. Maps are halved before the last convolution,
     and also after the first if images have at least 16 pixels per side; the final maps are averaged.
 
     Raises

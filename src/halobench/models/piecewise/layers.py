@@ -182,7 +182,7 @@ def _maximum(network: Network, place: int, layer: nn.MaxPool2d) -> int | None:
     if dilation != (1, 1) or layer.ceil_mode or layer.return_indices or len(network.steps[place].shape) != 3:
         return None
     if padding != (0, 0):
-        # A window at the border contains the outermost pixel, so copies of that pixel change no maximum.
+        # A window at the border contains the outermost pixel, so copies of that pixel don't change the maximum.
         (rows, columns), shape = padding, network.steps[place].shape
         copied = maps.without_weights(lambda x: F.pad(x, (columns, columns, rows, rows), mode="replicate"), shape)
         place = network.append("affine", place, affine=copied)

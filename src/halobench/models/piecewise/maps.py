@@ -133,7 +133,7 @@ def _cut(rows: torch.Tensor, start: Sequence[int], shape: Sequence[int]) -> Patc
 
 
 def taps(shape: Sequence[int], axis: int, count: int, stride: int, weights: dict[int, int]) -> Affine:
-    """Return `count` weighted sums of pixels along an axis (1 or 2), one every `stride`; weights are by offset."""
+    """Return the map to `count` sums of pixels along axis 1 or 2, one every `stride`, weighted by offset."""
     first, last = min(weights), max(weights)
 
     def view(start: int, number: int) -> tuple[Any, ...]:

@@ -12,14 +12,14 @@ coefficient is negative:
 so on the whole ball, row >= A . x + c, and A . x >= A . x0 - r |A| (H. Zhang et al., Efficient neural network
 robustness certification with general activation functions, NeurIPS 2018).
 
-Rounding. Everything is computed in float64, in sums of fewer than N terms, whose error in any order is at most g = N u
-/ (1 - N u) times the sum of the terms' absolute values, where u = 2^-53 (N. J. Higham, Accuracy and Stability of
+Rounding. Everything is computed in float64, in sums of fewer than N terms, whose error in any order is at most g =
+N u / (1 - N u) times the sum of the terms' absolute values, where u = 2^-53 (N. J. Higham, Accuracy and Stability of
 Numerical Algorithms, 2nd edition, section 3.1). Let |x| <= M on the ball for the input x of an affine map y = W x + b.
-Going back through the map replaces the row A by a rounded A W; for every x in the ball, its value changes by at most g
-|A| |W| M, and the constant by at most g |A| |b|. So a step back costs at most g |A| H, with H = |W| M + |b|. Going back
-through a rectifier (including its lines) or a sum costs at most g |A| H with H = M, and the last product at most g |A|
-(|x0| + r). Similarly, forms lose at most g H and are widened by that much. N is the total number of outputs of all
-steps, plus 64 per step, and g is multiplied by four, which covers the rounding of these terms themselves.
+Going back through the map replaces the row A by a rounded A W; for every x in the ball, its value changes by at most
+g |A| |W| M, and the constant by at most g |A| |b|. So a step back costs at most g |A| H, with H = |W| M + |b|. Going
+back through a rectifier (including its lines) or a sum costs at most g |A| H with H = M, and the last product at most
+g |A| (|x0| + r). Similarly, forms lose at most g H and are widened by that much. N is the total number of outputs of
+all steps, plus 64 per step, and g is multiplied by four, which covers the rounding of these terms themselves.
 """
 
 from __future__ import annotations

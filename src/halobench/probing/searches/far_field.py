@@ -1,4 +1,4 @@
-"""Infinitely far in random directions: the distances from which a model is certain, at any temperature.
+"""The far field in random directions: the distances from which a model is certain, at any temperature.
 
 For each ray it returns ``last_kink``, beyond which logits are affine (only for piecewise affine models). For each
 calibrator it also returns ``certain_from``, the distance from which the confidence in the winning class stays at or
@@ -51,6 +51,6 @@ def search(
 
 @functools.cache
 def _say(reason: str) -> None:
-    """Print, only once, why a model is evaluated at fixed distances instead."""
+    """Print once why a model is evaluated at fixed distances instead."""
     distances = ", ".join(f"{far:g}" for far in DISTANCES)
     print(f"far field: read at distances of {distances}, since {textwrap.shorten(reason, 200)}")
