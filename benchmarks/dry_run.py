@@ -104,7 +104,8 @@ class Graph:
         hidden += [f"results/sources/{name}/{kind}.json" for name in config.sources for kind in ("meta", "source")]
         tables, figures = "results/tables/big", "results/figures/big"
         shown = {
-            f"figure_{n}": [f"{figures}/{n}.{kind}" for kind in ("png", "pdf", "json")] for n in config.figures("big")
+            f"figure_{n}": [f"{figures}/{n}.{kind}" for kind in ("png", "pdf", "svg", "json")]
+            for n in config.figures("big")
         }
         shown |= {
             f"table_{n}": [f"{tables}/{n}.{kind}" for kind in ("csv", "tex", "html", "json")]

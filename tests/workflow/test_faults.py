@@ -144,10 +144,10 @@ def stage_process(folder: Path) -> str:
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder on a disk of its own, of 12 MiB."""
+    """A folder on a disk of its own, of 20 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], capture_output=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(folder)], capture_output=True)
     needs(done.returncode == 0, "a right to mount a tmpfs, to try a full disk on")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
