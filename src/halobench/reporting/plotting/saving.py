@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,4 +55,17 @@ def save(figure: Figure, stem: Path | str) -> tuple[Path, ...]:
         for suffix, chosen in options.items():
             with files.replacing(Path(f"{stem}.{suffix}")) as temporary:
                 figure.savefig(temporary, format=suffix, bbox_inches=page, **chosen)
+                if suffix == "svg":
+                    number_clips(temporary)
     return tuple(Path(f"{stem}.{suffix}") for suffix in options)
+
+
+def number_clips(path: Path) -> None:
+    """Replace the names of clip paths in an SVG by numbers in the order of their first use.
+
+    matplotlib derives the names from coordinates in full, of which a layout may change the last bit.
+    """
+    numbers: dict[str, str] = {}
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"\bp[0-9a-f]{10}\b", lambda found: numbers.setdefault(found[0], f"clip{len(numbers)}"), text)
+    path.write_text(text, encoding="utf-8")
