@@ -42,7 +42,7 @@ from halobench.calibration.arrays import blocks, check_logits, check_targets, ch
 from halobench.calibration.calibrator import GRADIENT
 from halobench.calibration.convex import RIDGE, Optimum, minimise
 from halobench.calibration.rescaling import FLAT
-from halobench.calibration.temperature_scaling import fit_exactly, fit_smoothed
+from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.errors import require
 
 PRIORS = (0.3, 3.0, 30.0, 300.0)
@@ -179,8 +179,7 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray, keep_top: bool = False) 
 def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
     """Fit partner scaling to arrays that are already checked."""
     n, k = logits.shape
-    ts = fit_exactly(logits, labels)
-    beta = fit_smoothed(logits, labels) if ts.separable else ts.beta
+    beta = finite_beta(logits, labels)
     top, gap, spread = _survey(logits)
     counts, centre = _count(top, labels, k), np.array(TS_WHICH)
     fit = PartnerFit(centre, np.array(TS_TOP), np.zeros(k), counts, PRIORS[-1], False, beta, float(gap.mean()) or 1.0)

@@ -143,6 +143,12 @@ def fit_smoothed(logits: np.ndarray, labels: np.ndarray) -> float:
     return start * (1 + x)
 
 
+def finite_beta(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return TS's beta, or on separable data, where TS has no optimum, that of `fit_smoothed`."""
+    ts = fit_exactly(logits, labels)
+    return fit_smoothed(logits, labels) if ts.separable else ts.beta
+
+
 def scale(logits: np.ndarray, beta: float) -> np.ndarray:
     """Return logits at inverse temperature `beta`, shifted to make each row's largest 0; float64 (n, k).
 

@@ -104,15 +104,9 @@ class Config(Sections):
         return True
 
     def probed(self, experiment: str) -> frozenset[Cell]:
-        """Return an experiment's probed cells: those in blocks with `probe` whose model a probe visits."""
-        models = self.models_probed(experiment)
+        """Return an experiment's probed cells: those in blocks with `probe`."""
         blocks = self.experiments[experiment].grid
-        return frozenset(cell for block in blocks if block.probe for cell in block.cells() if cell.model in models)
-
-    def models_probed(self, experiment: str) -> frozenset[str]:
-        """Return the models in an experiment's blocks with `probe` that a probe visits."""
-        models = {model for block in self.experiments[experiment].grid if block.probe for model in block.models}
-        return frozenset(model for model in models if self.probes_of(model))
+        return frozenset(cell for block in blocks if block.probe for cell in block.cells())
 
     def laddered(self, experiment: str) -> frozenset[Cell]:
         """Return an experiment's cells that get a repair ladder: all, if its figures or tables include `repair`."""
@@ -142,7 +136,8 @@ class Config(Sections):
         datasets = {name for block in self.experiments[experiment].grid for name in block.datasets}
         loaders = {self.sources[self.datasets[name].source].loader for name in datasets}
         images = {IMAGES} if loaders - self.distributions else set()
-        probes = {probe.kind for model in self.models_probed(experiment) for probe in self.probes_of(model).values()}
+        models = {cell.model for cell in self.probed(experiment)}
+        probes = {probe.kind for probe in self.probes.values() if any(map(probe.visits, models))}
         return displayed(kind, loaders | images | probes, self.calibrate.names)
 
     def used(self, experiment: str) -> dict[str, Any]:

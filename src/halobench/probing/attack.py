@@ -356,8 +356,7 @@ def attacked(
 ) -> Attacked:
     """Return what `attacked_radius` finds, including the points; takes the same arguments."""
     targets = check_model(model, inputs, labels)
-    require(0 < level < 1, "level", level, "a confidence above 0 and below 1")
-    require(0 < beta < math.inf, "beta", beta, "an inverse temperature above 0")
+    check_confidence(level, beta)
     rng = generator(seed, "attack")
     step, parts = max(1, NUMBERS // (effort.restarts * inputs[0].numel())), []
     with as_function(model):
@@ -366,6 +365,12 @@ def attacked(
             parts += attack(model, inputs[part], targets[part], level=level, betas=[beta], rng=rng, effort=effort)
     radius, censored = (np.concatenate([getattr(part, name) for part in parts]) for name in ("radius", "censored"))
     return Attacked(radius, censored, torch.cat([part.points for part in parts]))
+
+
+def check_confidence(level: float, beta: float) -> None:
+    """Raise SpecError unless a level is a confidence, and beta an inverse temperature."""
+    require(0 < level < 1, "level", level, "a confidence above 0 and below 1")
+    require(0 < beta < math.inf, "beta", beta, "an inverse temperature above 0")
 
 
 def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> np.ndarray:

@@ -22,7 +22,7 @@ import torch
 from halobench.core.errors import DivergedError, SpecError, require
 from halobench.models.piecewise.layers import network_of
 from halobench.models.piecewise.network import Network
-from halobench.probing.attack import check_model
+from halobench.probing.attack import check_confidence, check_model
 
 ROUNDED = 1e-12  # slopes below this fraction of a sum's terms are taken to be 0 blurred by rounding
 HALVINGS = 60
@@ -120,8 +120,7 @@ def far_field(
     """
     check_model(model, inputs, np.zeros(len(inputs), dtype=np.int64))
     check_directions(inputs, directions)
-    require(0 < level < 1, "level", level, "a confidence above 0 and below 1")
-    require(0 < beta < math.inf, "beta", beta, "an inverse temperature above 0")
+    check_confidence(level, beta)
     return describe(tails(model, inputs, directions), directions.shape[1], level, beta)
 
 

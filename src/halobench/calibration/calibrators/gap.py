@@ -18,7 +18,7 @@ from halobench.calibration.arrays import blocks
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
 from halobench.calibration.convex import RIDGE, Objective, minimise
 from halobench.calibration.rescaling import FLAT, rescale
-from halobench.calibration.temperature_scaling import fit_exactly, fit_smoothed
+from halobench.calibration.temperature_scaling import finite_beta
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
@@ -31,8 +31,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     logits : (n, k) float64 array
     labels : (n,) integers in [0, k)
     """
-    ts = fit_exactly(logits, labels)
-    beta = fit_smoothed(logits, labels) if ts.separable else ts.beta
+    beta = finite_beta(logits, labels)
     mean_gap = float(_gaps(logits).mean()) or 1.0
     scale = beta or 1 / (float(-rescale(logits, 1.0).min()) or 1.0)
 

@@ -20,7 +20,7 @@ import numpy as np
 from halobench.calibration.calibrator import Calibrator, scored
 from halobench.calibration.rescaling import rescale
 from halobench.calibration.sample_scores import cross_entropy, softmax
-from halobench.calibration.temperature_scaling import fit_exactly, fit_smoothed
+from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.seeding import generator
 
 LIBRARIES = ("scipy",)
@@ -62,8 +62,7 @@ def _path(
     from scipy.optimize import minimize
 
     n, k = logits.shape
-    ts = fit_exactly(logits, labels)
-    beta = fit_smoothed(logits, labels) if ts.separable else ts.beta
+    beta = finite_beta(logits, labels)
     spread = float((logits - logits.mean(axis=1, keepdims=True)).std()) or 1.0
     start, x, rows = rescale(logits, beta), _features(logits, spread), np.arange(n)
     weights = np.zeros((k + 1) * k)

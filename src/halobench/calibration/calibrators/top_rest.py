@@ -19,7 +19,7 @@ import numpy as np
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
 from halobench.calibration.convex import minimise
 from halobench.calibration.rescaling import rescale
-from halobench.calibration.temperature_scaling import fit_exactly, fit_smoothed
+from halobench.calibration.temperature_scaling import finite_beta
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
@@ -32,8 +32,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     logits : (n, k) float64 array
     labels : (n,) integers in [0, k)
     """
-    ts = fit_exactly(logits, labels)
-    beta = fit_smoothed(logits, labels) if ts.separable else ts.beta
+    beta = finite_beta(logits, labels)
     others, odds, top = _parts(logits, beta)
     x, right = np.stack([odds, np.ones_like(odds)], axis=1), top == labels
     wrong = np.flatnonzero(~right)

@@ -13,7 +13,7 @@ from torch import nn
 from halobench.core.errors import require
 from halobench.models.piecewise.layers import network_of
 from halobench.models.piecewise.network import Network
-from halobench.probing.attack import check_model
+from halobench.probing.attack import check_confidence, check_model
 from halobench.probing.certify.bounds import Balls, Bounds
 from halobench.probing.certify.odds import Odds, contrasts, log_odds
 
@@ -67,8 +67,7 @@ def certified_radius(
     H. Zhang, T.-W. Weng, P.-Y. Chen, C.-J. Hsieh and L. Daniel, Efficient neural network robustness certification with
     general activation functions, NeurIPS 2018.
     """
-    require(0 < level < 1, "level", level, "a confidence between 0 and 1")
-    require(0 < beta < math.inf, "beta", beta, "an inverse temperature above 0")
+    check_confidence(level, beta)
     return certified(model, inputs, check_model(model, inputs, labels), level, beta)
 
 
