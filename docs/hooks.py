@@ -131,13 +131,13 @@ def default(node: Mapping[str, Any]) -> str:
 
 OPENING = """# Configuration
 
-This page lists every key of `config.yaml`, and of files laid over it with `halobench run --configfile FILE`. Mappings
-are merged key by key, and setting a name to `null` removes it. `NAME` stands for a name that you choose. Configuration
-errors are reported before any job starts, with the key, the value and what was expected. Names from earlier versions
-still work; a note says what each is called now.
+This page lists every key of `config.yaml`. The same keys are used in files that are merged into it with `halobench
+run --configfile FILE`. Mappings are merged key by key, and setting an entry to `null` removes it. `NAME` stands for a
+name that you choose. Configuration errors are reported before any job starts: the report gives the key, its value and
+what was expected. Keys and values from earlier versions still work; a note says what each of them is called now.
 
-The `recipe` of a model or data set takes the keys of [`train`](#train). A cell's recipe is `train`, overlaid by the
-model's recipe and then by the data set's."""
+The `recipe` of a model or data set takes the keys of [`train`](#train). The recipe of a cell starts from `train`. The
+model's recipe overrides it, and the data set's recipe overrides both."""
 
 
 def command_line() -> str:
@@ -165,46 +165,47 @@ TABLES += ("images_posthoc", "repair_metrics")
 
 READING = """# Reading the figures
 
-This page shows each figure and table of an experiment with its caption from the report. The pictures are the demo's.
-An experiment leaves out figures and tables that have nothing to show. `results/explorer.html` shows the same numbers
-by data set, model and loss."""
+This page shows each figure and table of an experiment with its caption from the report. The pictures are from the
+demo. Figures and tables that would have nothing to show are left out of an experiment. `results/explorer.html` shows
+the same numbers by data set, model and loss."""
 
 
 PAGES_TEXT = """### report
 
 ![The report's first screen](report.png)
 
-`results/report.html` opens from disk, without a network connection. Its front page says what was run, on what, at what
-cost, and what was found. The menu on the left has figures and tables by category, each with its caption.
-`halobench report` creates it with the configuration of the last run, from that run's experiments and those whose
-results are complete.
+`results/report.html` opens from disk, without a network connection. Its front page says what was run, on which data
+and hardware, how much time it took, and what was found. The menu on the left lists the figures and tables by
+category, and each of them has its caption. `halobench report` creates the report with the configuration of the last
+run. It covers the experiments of that run and all others whose results are complete.
 
 ### The pages of an experiment
 
-`results/tables/EXPERIMENT/overview.html` is the first of several pages with a common header: overview, claims,
-leaderboard, cells, explorer, figures, tables and how to cite. They work from disk, in light and dark mode, and can be
-printed. Claims link to their figure and cells, cells link to the cards of their seeds in the explorer, and pages link
-to the files that have their numbers. A page's filters are stored in its address:
+`results/tables/EXPERIMENT/overview.html` is the first of several pages that share a header: overview, claims,
+leaderboard, cells, explorer, figures, tables and how to cite. The pages can be opened from disk and printed, and they
+have a light and a dark mode. Claims link to their figures and cells, cells link to the cards of their seeds in the
+explorer, and each page links to the files that contain its numbers. The filters of a page are stored in its address:
 `cells.html#dataset=digits-noise50&loss=mixup2`.
 
-The leaderboard ranks losses and calibrations for each data set by KL from the known posterior, which is the NLL in
-excess of the posterior's own, or by NLL if no posterior is known. Ranks show only what the differences support: a
-method is placed before another only if their difference, paired over seeds and models, has a 95% t interval that
-excludes 0, so *1-3* is a method that two others may or may not beat. Comparisons are not corrected for their number.
+The leaderboard ranks losses and calibrations for each data set. They are ranked by KL from the known posterior, which
+is the NLL minus the posterior's own NLL, or by NLL if no posterior is known. Ranks show only what the differences
+support. A method is placed before another only if the 95% t interval of their difference, paired over seeds and
+models, excludes 0. A rank of *1-3*, for example, means that two other methods may or may not be better. The
+comparisons are not corrected for multiple testing.
 
 ### explorer
 
 ![The explorer's first screen](explorer.png)
 
-`results/explorer.html` is also a single page. The menus at the top choose what is shown: bars are means over seeds
-with 95% t intervals over seeds, and circles are single cells, with bootstrap intervals over test samples as brackets.
-Hover over a point to see which cell it is, and click it to open the cell's card, which has metrics, temperatures with
-certificates, the training curve, the spec, and the commands to reproduce the cell. To compare two cards, click
-*Compare* on one and then on the other. The table at the end has the same numbers, and opens the same cards from the
-keyboard. The selection is stored in the page's address, so it can be shared: `#cell=digits/mlp/mixup2/seed0` opens one
-card, `#compare=CELL,CELL` opens two, and `EXPERIMENT:CELL` refers to a cell of another experiment. A grid of 10,000
-cells makes a page of 38 MiB, which opened in 7 seconds on two cores. `halobench show CELL` prints a card in the
-terminal:
+`results/explorer.html` is also a single page. The menus at the top choose what is shown. Bars are means over seeds,
+with 95% t intervals over seeds. Circles are single cells, with bootstrap intervals over test samples as brackets.
+Hover over a point to see which cell it is, and click it to open the cell's card. The card shows the metrics, the
+temperatures with their certificates, the training curve, the spec, and the commands that reproduce the cell. To
+compare two cards, click *Compare* on one and then on the other. The table at the end has the same numbers, and it
+opens the same cards from the keyboard. The selection is stored in the address of the page, so you can share it:
+`#cell=digits/mlp/mixup2/seed0` opens one card, `#compare=CELL,CELL` opens two, and `EXPERIMENT:CELL` refers to a cell
+of another experiment. For a grid of 10,000 cells, the page was 38 MiB and opened in 7 seconds on two cores.
+`halobench show CELL` prints a card in the terminal:
 
 ![A card in the terminal](show.png)"""
 
@@ -225,9 +226,7 @@ def caption(name: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-NAMES_TEXT = (
-    """Figures, pages, tables and commands use one name for each thing; files and configurations use its key."""
-)
+NAMES_TEXT = """Figures, pages, tables and commands use one name for each thing; files and configurations use its key."""
 
 
 def names_tables() -> Iterator[str]:
