@@ -226,7 +226,9 @@ def caption(name: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-NAMES_TEXT = """Figures, pages, tables and commands use one name for each thing; files and configurations use its key."""
+NAMES_TEXT = (
+    """Figures, pages, tables and commands use one name for each thing; files and configurations use its key."""
+)
 
 
 def names_tables() -> Iterator[str]:

@@ -21,7 +21,7 @@ PAPER = "paper"  # the name in configurations for the fit that specs, records an
 class CalibratorSpec(PluginSpec):
     """A calibrator plug-in (a file in ``calibration/calibrators`` or ``module:object``) and its options."""
 
-    name: Text = Field(description="The calibrator's name, or module:object.")
+    name: Text = Field(description="Name of the calibrator, or module:object.")
     options: dict[str, Any] = Field(default_factory=dict)
 
     def __post_init__(self):

@@ -41,8 +41,9 @@ class NoiseSpec:
 
     kind: Literal["pair_flip", "asymmetric", "uniform"] = Field(
         default="pair_flip",
-        description="By what: pair_flip, the next of one random cycle through all classes; asymmetric, a random fixed"
-        " other class, which two classes may share (the paper's); uniform, any other class, evenly.",
+        description="How the replacement is chosen. pair_flip: the next class in a random cycle through all classes."
+        " asymmetric (the paper's): a fixed other class, drawn at random for each class, so two classes may share it."
+        " uniform: any other class, with equal probability.",
     )
     p: Number = Field(default=0.0, ge=0, lt=1, description="Probability that a label is replaced.")
 
@@ -51,7 +52,7 @@ class NoiseSpec:
 class SourceSpec(PluginSpec):
     """Where samples come from: a loader (a file in ``halobench/data/loaders`` or ``module:object``) and its options."""
 
-    loader: Text = Field(description="The loader's name, or module:object.", json_schema_extra=suggested("data"))
+    loader: Text = Field(description="Name of the loader, or module:object.", json_schema_extra=suggested("data"))
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -59,13 +60,14 @@ class SourceSpec(PluginSpec):
 class DatasetSpec:
     """A source cut into splits of `train`, `val` and `test` samples, with label noise."""
 
-    source: Text = Field(description="One of the sources.")
-    train: Whole = Field(ge=2, description="Training samples.")
-    val: Count = Field(description="Validation samples, on which calibrators are fitted.")
-    test: Count = Field(description="Test samples.")
+    source: Text = Field(description="Name of one of the sources.")
+    train: Whole = Field(ge=2, description="Number of training samples.")
+    val: Count = Field(description="Number of validation samples, to which calibrators are fitted.")
+    test: Count = Field(description="Number of test samples.")
     noise: NoiseSpec = Field(
         default=NoiseSpec(),
-        description="Replaces labels of training and validation samples; both kinds of test labels are scored.",
+        description="Label noise in training and validation samples. Test samples are scored against labels with the"
+        " noise and against labels without it.",
     )
 
 
@@ -85,8 +87,10 @@ Channels = Annotated[
 class Normalisation:
     """The mean and standard deviation that normalise a model's inputs: one number each, or one per channel."""
 
-    mean: Channels = Field(description="Of pixels in [0, 1]; a list has one per channel.")
-    std: Channels = Field(description="Of pixels in [0, 1]; a list has one per channel.")
+    mean: Channels = Field(description="Mean of the pixel values in [0, 1]: one number, or one per channel.")
+    std: Channels = Field(
+        description="Standard deviation of the pixel values in [0, 1]: one number, or one per channel."
+    )
 
     def __post_init__(self):
         require(min(self.std) > 0, "std", list(self.std), "numbers above 0")
@@ -122,31 +126,33 @@ class ModelSpec(PluginSpec):
     """
 
     name: Text = Field(
-        description="The model's name, timm/NAME, torchvision/NAME or module:object.",
+        description="Name of the model, timm/NAME, torchvision/NAME or module:object.",
         json_schema_extra=suggested("models"),
     )
     options: dict[str, Any] = Field(default_factory=dict)
-    resize: Count | None = Field(default=None, description="Side, in pixels, that images are interpolated to.")
+    resize: Count | None = Field(default=None, description="Side length in pixels to which images are resized.")
     stem: Literal["plain", "small"] = Field(
         default="plain",
-        description="Of timm's and torchvision's models; small: a 3x3 convolution of stride 1, no pooling behind it.",
+        description="First layers of a timm or torchvision model. small: a 3x3 convolution with stride 1, without"
+        " pooling after it.",
     )
     weights: Text | None = Field(
         default=None,
-        description="A .safetensors file (`halobench weights convert` makes one of .pth and .pt); nothing is trained.",
+        description="A .safetensors file with the model's weights; the model isn't trained. `halobench weights convert`"
+        " converts .pth and .pt files.",
     )
-    pretrained: Flag = Field(default=False, description="The weights that timm publishes; nothing is trained.")
+    pretrained: Flag = Field(default=False, description="Use the weights that timm publishes; the model isn't trained.")
     outputs: Outputs | None = Field(
         default=None,
-        description="Which output of given weights stands for each class, by the class's name or number, if they have"
-        " others as well.",
+        description="The output of the given weights for each class, by the name or number of the class. Needed if the"
+        " weights have other outputs as well.",
     )
     preprocess: Preprocessing = Field(
         default=None,
-        description="Whose preprocessing given weights get, timm's by default for models of timm; or, of any model, a"
-        " mapping with mean and std.",
+        description="Preprocessing of inputs for given weights: timm's (the default for timm models) or the data set's."
+        " For any model, trained here or not, it can also be a mapping with mean and std.",
     )
-    trained_on: Text | None = Field(default=None, description="The source that given weights were trained on.")
+    trained_on: Text | None = Field(default=None, description="Source that the given weights were trained on.")
 
     def __post_init__(self):
         super().__post_init__()
@@ -208,7 +214,7 @@ class ModelSpec(PluginSpec):
 class LossSpec(PluginSpec):
     """A loss (a file in ``halobench/losses`` or ``module:object``) and its options."""
 
-    name: Text = Field(description="The loss's name, or module:object.", json_schema_extra=suggested("losses"))
+    name: Text = Field(description="Name of the loss, or module:object.", json_schema_extra=suggested("losses"))
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -229,45 +235,49 @@ class Recipe:
     """
 
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        default="adam", description="Torch's optimiser, fused into one kernel."
+        default="adam", description="PyTorch optimiser; its fused implementation is used."
     )
     lr: Number = Field(default=1e-3, gt=0, description="Learning rate after the warm-up.")
-    weight_decay: Number = Field(default=0.0, ge=0, description="As torch's optimisers take it.")
-    momentum: Number = Field(default=0.9, ge=0, lt=1, description="Of sgd alone.")
+    weight_decay: Number = Field(default=0.0, ge=0, description="Weight decay, passed to the PyTorch optimiser.")
+    momentum: Number = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd; the other optimisers ignore it.")
     batch: Count = Field(
         default=50,
-        description="Training samples per step, or all if there are fewer; a last batch that is smaller is left out.",
+        description="Training samples per step, or all if there are fewer. An incomplete last batch is skipped.",
     )
     epochs: Count = Field(default=50, description="Passes over the training samples.")
     schedule: Literal["cosine", "constant"] = Field(
-        default="cosine", description="Of the learning rate; cosine ends at 0."
+        default="cosine", description="Schedule of the learning rate; cosine ends at 0."
     )
     warmup: NotNegative = Field(
-        default=2, description="Epochs of linear warm-up; cut to one less than epochs if it is more."
+        default=2, description="Epochs of linear warm-up, at most one less than epochs; larger values are reduced."
     )
     random_crop: NotNegative = Field(
         default=0,
-        description="Pixels that training images are padded by before a random crop of their size; the border is"
-        " repeated.",
+        description="Pixels by which training images are padded, by repeating the border, before they are cropped at"
+        " random to their original size.",
     )
-    flip: Flag = Field(default=False, description="Mirror every other training image.")
+    flip: Flag = Field(default=False, description="Mirror each training image with probability 1/2.")
     micro_batch: Count | None = Field(
         default=None,
-        description="Images that pass through the model at once; gradients of a batch are summed over such parts.",
+        description="Images that pass through the model at once; the gradients of a batch are summed over its parts.",
     )
-    compile: Flag = Field(default=False, description="Hand training steps to torch.compile.")
-    deterministic: Flag = Field(default=True, description="The same bytes in each run; slower on a GPU.")
+    compile: Flag = Field(default=False, description="Compile training steps with torch.compile.")
+    deterministic: Flag = Field(
+        default=True, description="Make every run give byte-identical results; slower on a GPU."
+    )
     precision: Literal["float32", "bf16"] = Field(
-        default="float32", description="bf16 is autocast; weights stay float32."
+        default="float32", description="bf16 uses autocast; the weights stay in float32."
     )
-    channels_last: Flag = Field(default=False, description="Memory layout; often faster for convolutions.")
-    eval_batch: Count = Field(default=250, description="Batch of evaluation and probing.")
+    channels_last: Flag = Field(
+        default=False, description="Use the channels-last memory layout, which is often faster for convolutions."
+    )
+    eval_batch: Count = Field(default=250, description="Batch size for evaluation and probing.")
     device: Text = Field(
         default="auto",
         pattern="^(auto|cpu|cuda(:[0-9]+)?)$",
-        description="`auto` (CUDA where it is, else the CPU), `cpu`, `cuda` or `cuda:N`.",
+        description="`auto` (CUDA if available, otherwise the CPU), `cpu`, `cuda` or `cuda:N`.",
     )
-    threads: Count = Field(default=1, description="CPU threads; can change a result's last bits.")
+    threads: Count = Field(default=1, description="Number of CPU threads; it can change the last bits of a result.")
 
 
 @spec
@@ -309,33 +319,42 @@ class ProbeSpec:
     """
 
     kind: Annotated[Text, AfterValidator(_known_probe)] = Field(
-        description="Where to: sphere (any direction, evenly), nearest_other (the nearest training sample of another"
-        " label), mixup_line (a random one of another label), manifold (any direction in the span of the leading"
-        " principal components), a file of src/halobench/probing/directions or module:object; or a search, which finds"
-        " radii alone: adversarial (the nearest place below the threshold that an attack finds), certified (the largest"
-        " ball on which the threshold is proved to be kept), far_field (infinitely"
-        " far in random directions).",
+        description="Where the probe goes. A walk along rays is one of sphere (uniformly random directions),"
+        " nearest_other (towards the nearest training sample with a different label), mixup_line (towards a random"
+        " training sample with a different label), manifold (random directions in the span of the leading principal"
+        " components), a file in src/halobench/probing/directions, or module:object. A search, which finds only radii,"
+        " is one of adversarial (the nearest point below the threshold that an attack finds), certified (the largest"
+        " ball in which confidence is proved to stay at or above the threshold) and far_field (infinitely far away in"
+        " random directions).",
         json_schema_extra=lambda schema: schema.update(examples=[*names("probes"), *names("searches")]),
     )
-    points: Count = Field(default=150, description="Training samples visited.")
-    control: NotNegative = Field(default=100, description="Held-out samples visited.")
-    directions: Count = Field(default=1, description="Rays per sample.")
+    points: Count = Field(default=150, description="Number of training samples to visit.")
+    control: NotNegative = Field(default=100, description="Number of held-out samples to visit.")
+    directions: Count = Field(default=1, description="Number of rays per sample.")
     radii: Distances = Field(
         default=(0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0),
-        description="Distances in normalised pixels, or of features in standard deviations.",
+        description="Distances in normalised pixels, or in standard deviations for features.",
     )
     relative_radii: Distances = Field(
         default=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0),
-        description="Distances relative to a sample's distance to its nearest training sample of another label.",
+        description="Distances as multiples of the distance from a sample to its nearest training sample with a"
+        " different label.",
     )
     threshold: Number = Field(
-        default=0.9, gt=0, lt=1, description="The label confidence below which certainty has ended."
+        default=0.9,
+        gt=0,
+        lt=1,
+        description="Confidence in the label below which the model no longer counts as certain.",
     )
-    components: Count = Field(default=32, description="Principal components of the manifold probe.")
-    bisections: Count = Field(default=6, description="Halvings of the bracket of each radius.")
-    norm: Literal["l2", "inf"] = Field(default="l2", description="Of adversarial: by which distances are measured.")
-    restarts: Count = Field(default=3, description="Of adversarial: starts per sample; the first is the sample itself.")
-    steps: Count = Field(default=50, description="Of adversarial: gradient steps per start.")
+    components: Count = Field(default=32, description="Number of principal components for the manifold probe.")
+    bisections: Count = Field(default=6, description="Number of bisections that refine each radius.")
+    norm: Literal["l2", "inf"] = Field(
+        default="l2", description="For adversarial: the norm in which distances are measured."
+    )
+    restarts: Count = Field(
+        default=3, description="For adversarial: starts per sample; the first is at the sample itself."
+    )
+    steps: Count = Field(default=50, description="For adversarial: gradient steps per start.")
 
     def __post_init__(self):
         changed = canonical(self)
@@ -365,9 +384,9 @@ class MetricsSpec:
     """The bins and label draws used to compute metrics."""
 
     _: dataclasses.KW_ONLY
-    bins: Count = Field(default=15, description="Bins of equal width.")
-    draws: Count = Field(default=1000, description="Bootstrap draws.")
-    floor_draws: Count = Field(default=200, description="Label draws of the floor of ECE.")
+    bins: Count = Field(default=15, description="Number of equal-width bins.")
+    draws: Count = Field(default=1000, description="Number of bootstrap draws.")
+    floor_draws: Count = Field(default=200, description="Number of label draws for the floor of ECE.")
 
 
 @spec
@@ -378,7 +397,8 @@ class CalibrateSpec(MetricsSpec):
     """
 
     calibrators: Calibrators = Field(
-        default=CALIBRATORS, description="Names of calibrators, or NAME: {name: PLUG-IN, OPTION: VALUE}."
+        default=CALIBRATORS,
+        description="Calibrators, each given by its name or as NAME: {name: PLUG-IN, OPTION: VALUE}.",
     )
 
     @property

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     Layer = dict[str, Any]
 else:  # one layer of a recipe: any keys of a recipe, each checked as in the whole recipe
     Layer = Annotated[Recipe, WrapValidator(_given_keys)]
-RECIPE = "How a model is trained; rates are per step, warmup and epochs count epochs."
+RECIPE = "How a model is trained. The learning rate is set at each step; warmup and epochs are in epochs."
 
 
 @spec
@@ -93,7 +93,9 @@ class ProbeEntry(ProbeSpec):
     """A probe, and the models whose cells it visits."""
 
     models: Distinct[Text] | None = Field(
-        default=None, exclude=True, description="Names of the models whose cells it visits, by default all."
+        default=None,
+        exclude=True,
+        description="Names of the models whose cells the probe visits; all models by default.",
     )
 
     def visits(self, model: str) -> bool:
@@ -115,49 +117,52 @@ class Sections:
     """
 
     _: dataclasses.KW_ONLY
-    run: Distinct[Text] = Field(description="Experiments that the default target builds.")
+    run: Distinct[Text] = Field(description="Experiments that are built by default.")
     results: Annotated[Text, AfterValidator(_check_folder)] = Field(
         default="results",
-        description="Folder of all that is computed, by which variants of one configuration are kept apart; halobench"
-        " run --results FOLDER overrides it.",
+        description="Folder for all results. Use a different folder for each variant of a configuration; halobench run"
+        " --results FOLDER overrides this key.",
     )
     data_root: Annotated[Text, Field(min_length=1)] | None = Field(
         default=None,
-        description="Folder of the data sets that are read from disk, in torchvision's layout; changing it reruns"
-        " nothing. Without it, HALOBENCH_DATA in the environment, or else the folder data.",
+        description="Folder with the data sets that are read from disk, in torchvision's layout. Changing it reruns"
+        " nothing. The default is the environment variable HALOBENCH_DATA or, if that isn't set, the folder data.",
     )
-    fetch: Flag = Field(default=True, description="Download data sets that are missing there.")
+    fetch: Flag = Field(default=True, description="Download data sets that are missing from `data_root`.")
     sources: Named[Source] = Field(
-        description="Images, features or a distribution, by a loader (a file of src/halobench/data/loaders or"
-        " module:object); other keys are its options."
+        description="Images, features or a distribution, each provided by a loader. A loader is a file in"
+        " src/halobench/data/loaders or module:object; all other keys are its options."
     )
     datasets: Named[DatasetEntry] = Field(
-        description="A source cut into splits, or a distribution sampled for them, with label noise."
+        description="A source that is cut into splits, or a distribution from which splits are drawn; with label noise."
     )
     models: Named[Model] = Field(
-        description="A file of src/halobench/models/architectures, timm/NAME, torchvision/NAME or module:object; other"
-        " keys are its options."
+        description="Each model is a file in src/halobench/models/architectures, timm/NAME, torchvision/NAME or"
+        " module:object; all keys that aren't listed here are its options."
     )
     losses: Named[Loss] = Field(
-        description="A file of src/halobench/losses or module:object; other keys are its options."
+        description="Each loss is a file in src/halobench/losses or module:object; all other keys are its options."
     )
     train: Layer = Field(
         default_factory=dict,
-        description="The recipe's defaults, overlaid by the model's recipe, then by the data set's.",
+        description="Defaults of all recipes. A model's recipe overrides them, and a data set's recipe overrides both.",
     )
     probes: Annotated[dict[Name, ProbeEntry], BeforeValidator(_named_kinds)] = Field(
-        default_factory=dict, description="Walks around samples; by default, kind is the probe's name."
+        default_factory=dict,
+        description="Walks and searches around samples. By default, the kind of a probe is its name.",
     )
     calibrators: Calibrators = Field(
         default=tuple(PAPER if name == "released" else name for name in CALIBRATORS),
         validate_default=True,
-        description="Rows of the tables: none (the logits as they are); temperature scaling as exact, paper (by the"
-        " paper's released code; the tables call it released, and so did older configurations) and oracle; files of"
-        " src/halobench/calibration/calibrators (matrix needs the extra posthoc); module:object; or NAME: {name:"
-        " PLUG-IN, OPTION: VALUE}, a plug-in with options under a name of its own. All but none and oracle are fitted"
-        " to validation labels as drawn, even if a source gives their posterior.",
+        description="Calibrators to score, each with its own rows in the tables. `none` leaves the logits as they are."
+        " The other built-in calibrators are temperature scaling at the optimum on validation data (`exact`), as fitted"
+        " by the paper's released code (`paper`; called `released` in tables and in older configurations), and at the"
+        " optimum on test data (`oracle`). A calibrator can also be a file in src/halobench/calibration/calibrators"
+        " (`matrix` needs the extra posthoc) or module:object. To set a plug-in's options, list it under a name of its"
+        " own, as NAME: {name: PLUG-IN, OPTION: VALUE}. All calibrators except `none` and `oracle` are fitted to the"
+        " validation labels as drawn, even if the source gives their posterior.",
     )
-    metrics: MetricsSpec = Field(default=MetricsSpec(), description="How metrics are taken.")
+    metrics: MetricsSpec = Field(default=MetricsSpec(), description="How metrics are computed.")
 
     def source_spec(self, source: str) -> dict[str, Any]:
         """Return the spec of a source stage."""
