@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core.errors import SpecError
+from halobench.storage.files import nearest_existing
 
 ROOT, FETCH = "HALOBENCH_DATA", "HALOBENCH_FETCH"
 KINDS = {
@@ -44,8 +45,8 @@ def data_root() -> Path:
 def check_root() -> None:
     """Raise SpecError if the data root exists but isn't a folder, or can't be created because its parent isn't one."""
     root = data_root()
-    nearest = next((place for place in (root, *root.parents) if os.path.lexists(place)), None)
-    if nearest is not None and not nearest.is_dir():
+    nearest = nearest_existing(root)
+    if not nearest.is_dir():
         what = "a link that leads to no folder" if nearest.is_symlink() else "no folder"
         raise SpecError("data_root", str(root), f"a folder, and {nearest} is {what}")
 

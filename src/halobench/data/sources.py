@@ -196,13 +196,13 @@ def _checked_posterior(spec: SourceSpec, rows: np.ndarray, loaded: Description) 
     expected = f"a posterior of floating-point numbers {shape}, not {rows.dtype} {rows.shape}"
     require(rows.shape == shape and rows.dtype.kind == "f", "loader", spec.loader, expected)
     rows = rows.astype(np.float64)
-    known = ~np.isnan(rows).all(axis=1)
-    bad = known & ~((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) <= SUM_TOLERANCE))
+    labelled = ~np.isnan(rows).all(axis=1)
+    bad = labelled & ~((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) <= SUM_TOLERANCE))
     row = int(bad.argmax())
     expected = f"a posterior whose rows are probabilities that sum to 1, not row {row}, {rows[row].tolist()}"
     require(not bad.any(), "loader", spec.loader, expected)
     for name, (start, stop) in (dict(loaded.parts) or {"only": (0, len(rows))}).items():
-        share = known[start:stop]
+        share = labelled[start:stop]
         expected = f"a posterior of all samples of the {name} part, or none, not of {share.sum()} of {len(share)}"
         require(share.all() or not share.any(), "loader", spec.loader, expected)
     return rows

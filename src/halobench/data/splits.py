@@ -90,8 +90,8 @@ class Data:
         arrays = {f"{name}.labels": split.labels for name, split in self.splits.items()}
         arrays |= {f"{name}.clean": split.clean for name, split in self.splits.items()}
         if self.distribution is None:
-            known = [name for name, split in self.splits.items() if split.posterior is not None]
-            arrays |= {f"{name}.posterior": self.posterior(name) for name in known}
+            with_posterior = [name for name, split in self.splits.items() if split.posterior is not None]
+            arrays |= {f"{name}.posterior": self.posterior(name) for name in with_posterior}
             return arrays | {"transition": self.transition}
         regions = self.distribution.regions
         if regions is None:
@@ -143,9 +143,10 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
     for name, index in split_indices(spec, meta["size"], meta["parts"], generator(seed, "split")).items():
         clean = samples.labels[index]
         noisy = draw_labels(transition, clean, generator(seed, "noise", name))
-        rows = None if samples.posterior is None else samples.posterior[index]
-        known = None if rows is None or np.isnan(rows).any() else rows  # known for all samples of a part, or none
-        splits[name] = Split(index, rows_of(samples.images, index, COPIED), noisy, clean, posterior=known)
+        posterior = None if samples.posterior is None else samples.posterior[index]
+        if posterior is not None and np.isnan(posterior).any():  # known for all samples of a part, or none
+            posterior = None
+        splits[name] = Split(index, rows_of(samples.images, index, COPIED), noisy, clean, posterior=posterior)
     mean, std = np.asarray(meta["mean"]), np.asarray(meta["std"])
     about = {"source": spec.source, "names": meta["names"]}
     return Data(splits, meta["classes"], meta["shape"], mean, std, transition, **about)

@@ -10,6 +10,7 @@ from typing import Any
 from halobench.core.formatting import size
 from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
+from halobench.storage.files import nearest_existing
 
 CELL = 2**18  # bytes taken by a cell's tables, records and logs, as measured on the demo
 RESUME = 3  # a resume point holds weights and two moments
@@ -59,4 +60,4 @@ def full_disk_line(results: Path, least: int = 2**20) -> str:
 
 def _free(folder: Path) -> int:
     """Return the free bytes at a folder, or at its nearest parent that exists."""
-    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
+    return shutil.disk_usage(nearest_existing(folder)).free

@@ -123,8 +123,8 @@ def _makers(job: PlannedJob, earlier: Iterable[PlannedJob]) -> str:
     names = []
     distinct = sorted({maker.name: maker for maker in earlier}.values(), key=rank)
     for kind, group in ((kind, list(group)) for kind, group in groupby(distinct, key=lambda maker: maker.kind)):
-        own = f"{job.label}/".startswith(f"{group[0].label}/")
-        names.append(f"{kind} ({len(group)} jobs)" if len(group) > 1 else kind if own else group[0].name)
+        is_same = f"{job.label}/".startswith(f"{group[0].label}/")
+        names.append(f"{kind} ({len(group)} jobs)" if len(group) > 1 else kind if is_same else group[0].name)
     return f" by {_and(names)}" if names else ""
 
 
@@ -237,7 +237,8 @@ def report(jobs: Sequence[PlannedJob], folder: Path = Path(), each: bool = False
         return [NOTHING]
     makers = {path: job for job in jobs for path in job.outputs}
     groups: dict[tuple[str, ...], list[PlannedJob]] = {}
-    roots = jobs if each else [job for job in jobs if not _only_follows(job)] or jobs
+    follows = {dry_run.UPSTREAM}  # the only reason of jobs that run just because an earlier one does
+    roots = jobs if each else [job for job in jobs if set(dry_run.parse_reason(job.reason)) != follows] or jobs
     for job in sorted(roots, key=rank):
         sentence = explain(job, makers, folder)
         groups.setdefault((job.kind, sentence, *([job.label] if each else [])), []).append(job)
@@ -246,11 +247,6 @@ def report(jobs: Sequence[PlannedJob], folder: Path = Path(), each: bool = False
     followers = len(jobs) - len(roots)
     why = f"and {count(followers, 'job')} downstream (`halobench why --each` names each)"
     return [*(f"{_named(group)}: {key[1]}" for key, group in groups.items()), *([why] if followers else []), total]
-
-
-def _only_follows(job: PlannedJob) -> bool:
-    """Return whether a job would run only because an earlier job does."""
-    return set(dry_run.parse_reason(job.reason)) == {dry_run.UPSTREAM}
 
 
 def _named(group: Sequence[PlannedJob]) -> str:
