@@ -124,10 +124,14 @@ def require_code(
     """
     present = code_map(stage, plugins)
     if code is not None and code != present:
-        changed = sorted(name for name in {**code, **present} if code.get(name) != present.get(name))
         what = "code as it was when the run was started; start the run again"
-        raise SpecError("code", f"{', '.join(changed)} changed", what)
+        raise SpecError("code", f"{', '.join(changed_modules(code, present))} changed", what)
     return present
+
+
+def changed_modules(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the modules that differ between two code maps, sorted."""
+    return sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
 
 
 def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import to_json
+from halobench.experiment.code_version import changed_modules
 from halobench.experiment.grid import Cell, Config
 from halobench.experiment.jobs import Job, cell_jobs, list_cells, reference_job
 from halobench.storage.files import checksum
@@ -96,21 +97,15 @@ def _reason(job: Job, results: Path) -> str:
     request = job.request
     other = differences(record, request, job.seed)
     if other == ["code"]:
-        before, now = record["code"], request.code
-        changed = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
-        return f"made with other code: {', '.join(changed)}"
+        return f"made with other code: {', '.join(changed_modules(record['code'], request.code))}"
     if other:
         return f"made with another {other[0]}"
     gone = [name for name in record["outputs"] if not (path.parent / name).exists()]
     if gone:
         return f"{', '.join(gone)} is missing"
-    harmed = [name for name, digest in record["outputs"].items() if _is_harmed(path.parent / name, digest)]
+    joined = {name: digest for name, digest in record["outputs"].items() if not name.endswith(".safetensors")}
+    harmed = [name for name, digest in joined.items() if checksum(path.parent / name) != digest]
     return f"{', '.join(harmed)} is not as the stage wrote it" if harmed else ""
-
-
-def _is_harmed(path: Path, digest: str) -> bool:
-    """Return whether aggregation would refuse a file; weights and logits aren't read."""
-    return path.suffix != ".safetensors" and checksum(path) != digest
 
 
 def list_inventory(inventory: Inventory, results: Path) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def start(workflow: Any, config: Mapping[str, Any]) -> None:
         raise ConfigError([f"queue = {', '.join(map(str, left))}: expected {what}"])
     for run in dead:
         queue.forget(SUBMITTED, run)
-    if not _on_slurm(workflow):
+    if executor(workflow) != "slurm":
         return
     if wrong := sorted(set(str(Path.cwd())) & set('$`"\\')):
         what = f"a path without {' '.join(wrong)}, which shells on the way to a node would read otherwise"
@@ -75,7 +75,7 @@ def start(workflow: Any, config: Mapping[str, Any]) -> None:
 
 def end(workflow: Any) -> None:
     """Forget a run that ended normally, whose jobs have all ended or been cancelled."""
-    if _on_slurm(workflow):
+    if executor(workflow) == "slurm":
         queue.forget(SUBMITTED, _run(workflow))
 
 
@@ -105,16 +105,12 @@ def started_with() -> dict[str, Any] | None:
 
 def logs(workflow: Any) -> Path | None:
     """Return the folder of a run's SLURM logs."""
-    return Path(workflow.executor_settings.logdir or LOGS) if _on_slurm(workflow) else None
+    return Path(workflow.executor_settings.logdir or LOGS) if executor(workflow) == "slurm" else None
 
 
-def is_local(workflow: Any) -> bool:
-    """Return whether jobs run on this machine, as children of Snakemake's process."""
-    return getattr(workflow.executor_plugin, "name", None) == "local"
-
-
-def _on_slurm(workflow: Any) -> bool:
-    return getattr(workflow.executor_plugin, "name", None) == "slurm"
+def executor(workflow: Any) -> str | None:
+    """Return the name of the executor: ``local`` if jobs run on this machine, as children of Snakemake's process."""
+    return getattr(workflow.executor_plugin, "name", None)
 
 
 def _run(workflow: Any) -> str:

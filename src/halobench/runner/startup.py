@@ -170,7 +170,7 @@ class Startup:
         if not controller.is_run():
             note_run(self.workflow, config, self.results)
         self._say_replaced(checked)
-        if cluster_run.is_local(self.workflow):
+        if cluster_run.executor(self.workflow) == "local":
             fork_server.start()
 
     def _say_replaced(self, checked: Config, **which: bool) -> None:
