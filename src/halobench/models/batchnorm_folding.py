@@ -61,7 +61,7 @@ def folded(model: nn.Module) -> nn.Module:
     model = copy.deepcopy(model)
     for parent, first, second in _pairs(model):
         weight: Any = parent[first].weight
-        kind, learnt = weight.dtype, weight.requires_grad  # autocast only caches casts of weights that require gradients
+        kind, learnt = weight.dtype, weight.requires_grad  # autocast only caches casts of such weights
         merged: Any = fuse_conv_bn_eval(parent[first].double(), parent[second].double())
         parent[first] = merged.to(kind).requires_grad_(learnt)
         parent[second] = nn.Identity()

@@ -222,7 +222,7 @@ def test_a_run_of_another_host_counts_as_alive_until_the_user_says_otherwise(loc
     ],
 )
 def test_a_dry_run_and_the_working_directory_are_known_as_snakemake_knows_them(words, dry_run, directory):
-    asked = dry_run.read_options(words)
+    asked = run.dry_run.read_options(words)
     assert (asked.dry_run, asked.directory) == (dry_run, Path(directory))
 
 
