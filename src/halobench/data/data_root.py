@@ -16,13 +16,6 @@ from halobench.core.errors import SpecError
 from halobench.storage.files import nearest_existing
 
 ROOT, FETCH = "HALOBENCH_DATA", "HALOBENCH_FETCH"
-KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 
 def note(config: Mapping[str, Any]) -> None:
@@ -67,7 +60,7 @@ def unfit(path: str | Path) -> str | None:
         raise
     if stat.S_ISREG(info.st_mode):
         return None if info.st_size else "an empty file"
-    return KINDS.get(stat.S_IFMT(info.st_mode), "no file")
+    return "a folder" if stat.S_ISDIR(info.st_mode) else "no regular file"
 
 
 def may_fetch() -> bool:

@@ -44,8 +44,6 @@ def run_overview(
         The PNG that summarises the experiment.
     captions : iterable of Path
         Caption files, named after figures and tables.
-    code : mapping, optional
-        The requested code version.
     """
     require(isinstance(spec, Mapping), "spec", spec, "a mapping of config and note")
     names = (*TABLES, *ORIGINS, "claims")
@@ -124,8 +122,6 @@ def run_explorer(
         The folder of the experiments' tables; by default, ``tables`` in `results`.
     note : str or mapping
         Shown on the page, for example to say that cells are missing; or one note per experiment, by its name.
-    code : mapping, optional
-        The requested code version.
     others : bool
         Whether to also show the other experiments that have tables.
     """

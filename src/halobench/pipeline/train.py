@@ -48,12 +48,8 @@ def run_train(
         The folder of the data set's source.
     seed : int
     out : Path
-    resume : Resume
-        Where and how often it saves a checkpoint.
     weights : Path, optional
         The weights of a model that isn't trained; by default, those given in its spec.
-    code : mapping, optional
-        The requested code version.
     """
     specs = parse_parts(spec, PARTS)
     require_folders(source=source)

@@ -186,13 +186,7 @@ def read_cell(results: Path, name: str) -> CellResults:
 
 
 def cells_of_tables(tables: Mapping[str, pd.DataFrame]) -> dict[tuple[Any, ...], CellResults]:
-    """Return the results of the cells in `runs`, by their names, using only an experiment's tables.
-
-    Parameters
-    ----------
-    tables : mapping
-        ``runs``, ``jobs``, ``fits`` and ``history``.
-    """
+    """Return the results of an experiment's cells, by name, from its tables `runs`, `jobs`, `fits` and `history`."""
     stages = [stage.name for stage in CELL_STAGES]
     jobs: Any = tables["jobs"][tables["jobs"]["stage"].isin(stages)].to_dict("records")
     records: dict[str, dict[str, Any]] = {}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import to_json
@@ -20,7 +18,6 @@ from halobench.storage.job_logs import last_line
 from halobench.storage.layout import STAGES, stage_records
 from halobench.storage.records import read_record
 from halobench.storage.requests import differences
-from halobench.storage.tables_io import write_csv
 
 
 @dataclass(frozen=True)
@@ -118,9 +115,3 @@ def list_inventory(inventory: Inventory, results: Path) -> dict[str, Any]:
     checksums = [read_record(results / path)["self"] for path in paths]
     digest = hashlib.sha256(to_json(checksums).encode()).hexdigest()
     return cells | {"missing": list(map(dict, inventory.missing)), "records": digest}
-
-
-def write_missing(path: Path, missing: Sequence[Mapping[str, Any]]) -> None:
-    """Write a table of what is missing (dataset, model, loss, seed, stage, why)."""
-    columns = ["dataset", "model", "loss", "seed", "stage", "why"]
-    write_csv(path, pd.DataFrame(list(missing), columns=columns))

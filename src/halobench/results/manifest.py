@@ -13,14 +13,9 @@ from halobench.storage.records import check_seal, read_record
 
 
 def list_files(listed: Mapping[str, Any], results: Path) -> dict[str, Any]:
-    """Return the manifest for a list of cells and references: the list with the checksums of their files.
+    """Return the manifest for the cells and references that `halobench.experiment.jobs.list_cells` lists.
 
-    Parameters
-    ----------
-    listed : mapping
-        As returned by `halobench.experiment.jobs.list_cells`.
-    results : Path
-        The results folder, whose records are read.
+    It is that list with the checksums of their files, which come from their records.
     """
 
     def outputs(folder: Path, records: Iterable[str]) -> dict[str, str]:

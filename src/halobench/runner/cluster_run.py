@@ -30,13 +30,6 @@ LOGS = Path(".snakemake/slurm_logs")  # where the executor plugin puts logs by d
 def start(workflow: Any, config: Mapping[str, Any]) -> None:
     """Check, before any job runs, that no jobs of a dead run are left and that the cluster accepts this run's jobs.
 
-    Parameters
-    ----------
-    workflow : snakemake.workflow.Workflow
-        The workflow in its state when it starts to run jobs.
-    config : mapping
-        The merged configuration.
-
     Raises
     ------
     ConfigError

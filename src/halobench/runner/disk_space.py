@@ -17,14 +17,9 @@ RESUME = 3  # a resume point holds weights and two moments
 
 
 def needed(config: Config, report: Mapping[str, Any], results: Path) -> int:
-    """Return the bytes needed by cells and sources still to be computed and the largest model's resume point.
+    """Return the bytes needed by cells and sources that aren't in `results` yet and the largest model's resume point.
 
-    Parameters
-    ----------
-    report : mapping
-        As returned by `halobench.experiment.validation.ensure`.
-    results : Path
-        The results folder; anything already in it isn't counted.
+    `report` is that of `halobench.experiment.validation.ensure`.
     """
     cells = {cell for experiment in config.run for cell in config.cells(experiment)}
     total, largest = 0, 0

@@ -59,12 +59,8 @@ def find(results: Path, name: str, slurm: Path | None = None) -> Iterator[JobLog
     """Return the logs of the jobs whose name contains `name`.
 
     `name` is a cell (``digits/mlp/mixup2/seed0``) or part of one, its folder, its name in squeue's comment
-    (``digits_mlp_mixup2_0``), or a job number.
-
-    Parameters
-    ----------
-    slurm : Path, optional
-        The folder of SLURM's logs; by default, where profiles put them.
+    (``digits_mlp_mixup2_0``), or a job number. `slurm` is the folder of SLURM's logs; by default, where profiles put
+    them.
     """
     name = name.removeprefix("./").removeprefix("results/").removeprefix("runs/")
     folders = [results / place for place in SLURM_LOGS] if slurm is None else [slurm]

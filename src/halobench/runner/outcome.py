@@ -35,11 +35,7 @@ def say(line: str) -> None:
 def summary(outputs: Iterable[str]) -> list[str]:
     """Return the lines with what a run found, what it wrote, and the next command.
 
-    Parameters
-    ----------
-    outputs : iterable of str
-        The files that its jobs wrote, relative to the working directory. If there are none, the lines list the
-        existing pages.
+    `outputs` are the files that its jobs wrote; if there are none, the lines list the existing pages.
     """
     paths = sorted(map(PurePosixPath, outputs))
     if not paths:

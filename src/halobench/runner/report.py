@@ -29,15 +29,7 @@ CHOOSING = ("--configfile", "--configfiles", "--config", "-C", "--snakefile", "-
 
 
 def note_run(workflow: Any, config: Mapping[str, Any], results: Path) -> None:
-    """Record a run for its report.
-
-    Parameters
-    ----------
-    workflow : snakemake.workflow.Workflow
-    config : mapping
-        The merged configuration.
-    results : Path
-    """
+    """Record a run, with its merged configuration, for its report."""
     with files.replacing(CONFIGURED) as temporary:
         temporary.write_text(yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False), encoding="utf-8")
     files.write_json(LAST, {"snakefile": os.path.abspath(workflow.main_snakefile), "results": str(results)})

@@ -26,20 +26,9 @@ NOTHING = "nothing would run: everything is up to date"
 
 
 def explain(job: PlannedJob, makers: Mapping[str, PlannedJob], folder: Path = Path()) -> str:
-    """Return why a job would run, as a sentence without its name.
+    """Return why a job would run, as a sentence without its name; in Snakemake's words if they aren't understood.
 
-    Parameters
-    ----------
-    job : PlannedJob
-    makers : mapping
-        For each file, the job that would make it again.
-    folder : Path
-        The working directory of the run.
-
-    Returns
-    -------
-    str
-        The sentence, or Snakemake's own words if they aren't understood.
+    `makers` holds the job that would make each file again; `folder` is the working directory of the run.
     """
     reasons = dry_run.parse_reason(job.reason)
     if dry_run.MISSING in reasons and not any((folder / path).exists() for path in job.outputs):
@@ -94,14 +83,7 @@ def _changed_inputs(job: PlannedJob, paths: Iterable[str], folder: Path) -> list
 
 
 def request_changes(job: PlannedJob, folder: Path = Path()) -> list[str]:
-    """Return how a job's request differs from what its record was made with; nothing if there is no record.
-
-    Parameters
-    ----------
-    job : PlannedJob
-    folder : Path
-        The working directory of the run.
-    """
+    """Return how a job's request differs from what its record was made with; nothing if there is no record."""
     try:
         request = files.read_json(folder / request_of(job), ["spec", "code"])
         record = files.read_json(folder / job.outputs[-1])

@@ -203,22 +203,7 @@ def cells(jobs: Sequence[PlannedJob], gathered: Iterable[str] = ()) -> str:
 
 
 def report(jobs: Sequence[PlannedJob], most: Limits, folder: Path, gathered: Iterable[str] = ()) -> list[str]:
-    """Return the lines that report what a run would take.
-
-    Parameters
-    ----------
-    jobs : sequence of PlannedJob
-        All jobs that would run.
-    most : Limits
-    folder : Path
-        The working directory.
-    gathered : iterable of str
-        The files that targets gather.
-
-    Returns
-    -------
-    list of str
-    """
+    """Return the lines that report what a run would take; targets gather the files `gathered`."""
     past = Past(folder, jobs)
     tasks = [Task(job, past.estimate(job)) for job in jobs]
     stages = by_stage(tasks)
