@@ -27,7 +27,7 @@ from halobench.data.mapped_rows import row_bytes
 from halobench.storage import arrays_io, files
 
 ARRAYS = ("images.npy", "labels.npy", "posterior.npy")  # the last only if the loader provides it
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 SUM_TOLERANCE = 1e-4  # how far the sum of a posterior's row may be from 1
 BLOCK = 2**25  # bytes of images loaded and written at a time
 REPORT_EVERY = 60.0  # seconds between progress reports while writing
@@ -118,7 +118,7 @@ def _fine_parts(parts: Mapping[str, Any], size: int) -> bool:
     """Return whether official parts, if any, are train, test and perhaps val, as disjoint ranges within `size` rows."""
     if not parts:
         return True
-    if not {"train", "test"} <= set(parts) <= set(PARTS) or any(len(part) != 2 for part in parts.values()):
+    if not {"train", "test"} <= set(parts) <= set(SPLITS) or any(len(part) != 2 for part in parts.values()):
         return False
     ranges = sorted((start, stop) for start, stop in parts.values())
     bounds = [0, *(bound for each in ranges for bound in each), size]

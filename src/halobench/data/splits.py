@@ -14,10 +14,9 @@ from halobench.core.seeding import generator
 from halobench.core.specs import DatasetSpec, NoiseSpec
 from halobench.data.distribution import Distribution, draw_labels
 from halobench.data.mapped_rows import Normalised, Rows, normalise, rows_of
-from halobench.data.sources import load_distribution
+from halobench.data.sources import SPLITS, load_distribution
 from halobench.data.written_sources import read_arrays, read_meta
 
-SPLITS = ("train", "val", "test")
 COPIED = 2**26  # bytes of a split's images held in memory; larger splits are read on demand
 
 

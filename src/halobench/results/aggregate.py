@@ -15,7 +15,7 @@ import pandas as pd
 from halobench.core.errors import SpecError
 from halobench.results import origins
 from halobench.results.radii_summary import read_radii
-from halobench.storage.columns import KEYS, TABLE_COLUMNS
+from halobench.storage.columns import KEYS, REFERENCE, TABLE_COLUMNS
 from halobench.storage.files import read_bytes, reading
 from halobench.storage.layout import ORIGINS, STAGES, stage_records
 from halobench.storage.records import read_record
@@ -218,7 +218,7 @@ def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame
     lead = {
         "dataset": reference["dataset"],
         "model": table.pop("model"),
-        "loss": "reference",
+        "loss": REFERENCE,
         "seed": reference["seed"],
     }
     return pd.concat([pd.DataFrame(lead, index=table.index), table], axis=1)

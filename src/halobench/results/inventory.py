@@ -13,6 +13,7 @@ from halobench.core.spec_codec import to_json
 from halobench.experiment.code_version import changed_modules
 from halobench.experiment.grid import Cell, Config
 from halobench.experiment.jobs import Job, cell_jobs, list_cells, reference_job
+from halobench.storage.columns import REFERENCE
 from halobench.storage.files import checksum
 from halobench.storage.job_logs import last_line
 from halobench.storage.layout import STAGES, stage_records
@@ -66,10 +67,10 @@ def take_inventory(config: Config, experiment: str, results: Path) -> Inventory:
             cells.append(cell)
     for dataset, seed in config.references(experiment):
         if gap := _first_missing([reference_job(config, dataset, seed)], results):
-            missing.append({"dataset": dataset, "model": "", "loss": "reference", "seed": seed} | gap)
+            missing.append({"dataset": dataset, "model": "", "loss": REFERENCE, "seed": seed} | gap)
         else:
             references.append((dataset, seed))
-    size = len(cells) + sum(row["loss"] != "reference" for row in missing)
+    size = len(cells) + sum(row["loss"] != REFERENCE for row in missing)
     return Inventory(experiment, tuple(cells), tuple(references), size, tuple(missing), probed, laddered)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from halobench.core.errors import SpecError
-from halobench.results.claims.rules import COMPARISON, REFERENCE, Claim, described
+from halobench.results.claims.rules import COMPARISON, Claim, described
 from halobench.results.radii_summary import QUARTILES
-from halobench.storage.columns import DATASET, KEYS, PAIRED
+from halobench.storage.columns import DATASET, KEYS, PAIRED, REFERENCE
 
 _COMPARE = {">=": np.greater_equal, "<=": np.less_equal, "!=": np.not_equal, ">": np.greater, "<": np.less}
 
