@@ -60,10 +60,11 @@ def folded(model: nn.Module) -> nn.Module:
         return model
     model = copy.deepcopy(model)
     for parent, first, second in _pairs(model):
-        weight: Any = parent[first].weight
-        kind, learnt = weight.dtype, weight.requires_grad  # autocast only caches casts of such weights
-        merged: Any = fuse_conv_bn_eval(parent[first].double(), parent[second].double())
-        parent[first] = merged.to(kind).requires_grad_(learnt)
+        convolution: Any = parent[first]
+        norm: Any = parent[second]
+        kind, learnt = convolution.weight.dtype, convolution.weight.requires_grad
+        merged = fuse_conv_bn_eval(convolution.double(), norm.double())
+        parent[first] = merged.to(kind).requires_grad_(learnt)  # autocast only caches casts of such weights
         parent[second] = nn.Identity()
     return model
 
