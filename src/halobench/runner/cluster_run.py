@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from halobench.core.spec_codec import to_json
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import ConfigError
+from halobench.runner import outcome
 from halobench.runner.run import STATE, SUBMITTED, name, other_runs
 from halobench.runner.slurm import checks, executor_patch, queue
 from halobench.storage import files
@@ -62,7 +62,7 @@ def start(workflow: Any, config: Mapping[str, Any]) -> None:
             queue.forget(SUBMITTED, _run(workflow))
             raise
         if remark:
-            print(f"halobench: {remark}", file=sys.stderr)
+            outcome.say(remark)
     os.environ[NOTED] = str(note_start(config).absolute())
 
 

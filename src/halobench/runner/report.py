@@ -66,7 +66,7 @@ def report(arguments: Sequence[str]) -> int:
     if code := _snakemake(command(rest, last)):
         return code
     tables = Path(last["results"], "partial" if partial else "", "tables")
-    for line in [line for name in experiments for line in outcome.found(tables / name / "claims.csv")]:
+    for line in [line for name in experiments for line in outcome.finding_lines(tables / name / "claims.csv")]:
         outcome.say(line)
     for path in () if named else sorted(tables.glob("*/overview.html")):
         if path.parent.name not in experiments:
