@@ -18,6 +18,7 @@ from halobench.core.errors import SpecError, describe_error
 
 REMEDY = "(if it is a result: delete it, and the next run that needs it makes it again)"
 TEMPORARY = ".writing-"  # prefix of the names of temporary files
+LEAST_AGE = 60.0  # seconds
 LOCK = ".lock"  # the file in a folder that a process holds to work there alone
 
 
@@ -71,14 +72,14 @@ def alone(folder: Path | str) -> Iterator[None]:
         lock.release()
 
 
-def sweep(folder: Path | str, least_age: float = 60.0) -> None:
+def sweep(folder: Path | str) -> None:
     """Remove the temporary files that killed writers left in a folder, i.e. those that nobody has locked.
 
-    Files younger than `least_age` seconds are kept, since a writer creates its file a moment before locking it.
+    Files younger than `LEAST_AGE` seconds are kept, since a writer creates its file a moment before locking it.
     """
     for path in Path(folder).glob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):  # its writer is alive or has just renamed it, or nothing can be locked here
-            if time.time() - path.stat().st_mtime >= least_age:
+            if time.time() - path.stat().st_mtime >= LEAST_AGE:
                 with _lock(path).acquire(blocking=False):
                     path.unlink()
 
