@@ -41,7 +41,7 @@ class Lines:
         self._exceptions: list[str] = []  # of jobs, each received just before its job is reported as failed
         self._events: dict[Any, Callable[[Any], None]] = {
             LogEvent.WORKFLOW_STARTED: self._start,
-            LogEvent.RUN_INFO: self._plan,
+            LogEvent.RUN_INFO: lambda record: self.run.plan(record.stats),
             LogEvent.JOB_INFO: self._begin,
             LogEvent.SHELLCMD: self._command,
             LogEvent.JOB_FINISHED: self._finish,
@@ -95,9 +95,6 @@ class Lines:
 
     def _start(self, record: Any) -> None:
         self._started = True
-
-    def _plan(self, record: Any) -> None:
-        self.run.plan(record.stats)
 
     def _begin(self, record: Any) -> None:
         self.run.start(record)

@@ -22,6 +22,7 @@ def test_the_job_list_is_that_of_the_workflow(tmp_path):
     workspace = Workspace(tmp_path, config)
     events = workspace.events("-n")
     assert events.code == 0, events.errors
+    assert not (tmp_path / ".snakemake/halobench/runs").exists(), "a dry run doesn't count as a run"
     listed = jobs(load_config(config))
     assert Counter(job.stage for job in listed) == Counter(job.kind for job in events.jobs)
     planned = {job.outputs[-1]: job for job in events.jobs}

@@ -112,55 +112,21 @@ def locate(kind: str, name: str) -> Path:
 def _outside(key: str, name: str) -> Path:
     """Return the file of ``module:object``, importing only its parent packages."""
     module, _, attribute = name.partition(":")
-    path, why = _file(module)
-    if path is None:
+    spec, why = None, ""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (Exception, SystemExit) as error:  # importing a parent package can do anything
+        why = f" ({describe_error(error)})"
+    if spec is None or not (spec.origin or "").endswith(".py"):
         raise SpecError(key, name, f"module:object, but no module {module!r} can be imported{why}")
+    path = Path(str(spec.origin))
     try:
         definition = _definition(path, attribute)
     except SpecError as error:
         raise SpecError(key, name, f"module:object, but {path} is no Python ({error.value})") from None
     if definition is None:
-        origin = _origin(module, attribute, set())
-        remedy = f", but imports it: write {origin}" if origin else ""
-        raise SpecError(key, name, f"module:object, but {path} defines no {attribute!r}{remedy}")
+        raise SpecError(key, name, f"module:object, but {path} defines no {attribute!r}")
     return path
-
-
-def _file(module: str) -> tuple[Path | None, str]:
-    """Return a module's Python file, or None if it has none, and in parentheses the reason if the search raised."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except (Exception, SystemExit) as error:  # importing a parent package can do anything
-        return None, f" ({describe_error(error)})"
-    return (Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None), ""
-
-
-def _origin(module: str, attribute: str, seen: set[tuple[str, str]]) -> str:
-    """Return the ``module:object`` that a module's imports show a name to come from; empty if they don't show it."""
-    path = _file(module)[0]
-    if path is None or (module, attribute) in seen:
-        return ""
-    seen.add((module, attribute))
-    try:
-        statements = parsed(path, path.stat().st_mtime_ns).body
-    except SpecError:
-        return ""
-    if _definition(path, attribute):
-        return f"{module}:{attribute}"
-    for node in (statement for statement in statements if isinstance(statement, ast.ImportFrom)):
-        for alias in node.names:
-            if alias.name == "*" or (alias.asname or alias.name) == attribute:
-                imported = attribute if alias.name == "*" else alias.name
-                if origin := _origin(imported_module(node, module, path), imported, seen):
-                    return origin
-    return ""
-
-
-def imported_module(node: ast.ImportFrom, module: str, path: Path) -> str:
-    """Return the dotted name of the module that a ``from ... import`` in `path`, the file of `module`, imports from."""
-    package = module if path.stem == "__init__" else module.rpartition(".")[0]
-    parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
-    return ".".join(filter(None, [*parents, node.module]))
 
 
 def load(kind: str, name: str) -> Callable[..., Any]:

@@ -100,9 +100,9 @@ def _read_preprocessing(value: Any) -> Any:
     """Return the value of `preprocess`, turning a mapping into a `Normalisation`; raise SpecError for anything else."""
     if isinstance(value, dict):
         return parse(Normalisation, value)
-    known = ("timm", "dataset")
-    fine = value is None or isinstance(value, Normalisation) or value in known
-    require(fine, "", value, f"{one_of(known, value)}, or a mapping with the keys mean, std")
+    words = ("timm", "dataset")
+    fine = value is None or isinstance(value, Normalisation) or value in words
+    require(fine, "", value, f"{one_of(words, value)}, or a mapping with the keys mean, std")
     return value
 
 
@@ -358,7 +358,8 @@ class ProbeSpec:
 
     def __post_init__(self):
         changed = canonical(self)
-        for key in self._unread_keys():
+        taken = signature("searches", self.kind) or {} if self.searches else RAY_KEYS
+        for key in (key for key in (*RAY_KEYS, *SEARCH_KEYS) if key not in taken):
             require(key not in changed, key, getattr(self, key), f"no such key: {self.kind} doesn't read it")
         why = None if self.searches else constant("probes", self.kind, "ONE_DIRECTION")
         require(why is None or self.directions == 1, "directions", self.directions, f"1: {why}")
@@ -367,11 +368,6 @@ class ProbeSpec:
     def searches(self) -> bool:
         """Return True if it finds distances itself rather than walking along rays."""
         return self.kind in names("searches")
-
-    def _unread_keys(self) -> list[str]:
-        """Return the keys that don't apply to this kind (for a search, those that its function doesn't take)."""
-        taken = signature("searches", self.kind) or {} if self.searches else RAY_KEYS
-        return [key for key in (*RAY_KEYS, *SEARCH_KEYS) if key not in taken]
 
     @property
     def plugged(self) -> list[tuple[str, str]]:

@@ -13,15 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core.errors import SpecError
+from halobench.storage.files import nearest_existing
 
 ROOT, FETCH = "HALOBENCH_DATA", "HALOBENCH_FETCH"
-KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 
 def note(config: Mapping[str, Any]) -> None:
@@ -44,8 +38,8 @@ def data_root() -> Path:
 def check_root() -> None:
     """Raise SpecError if the data root exists but isn't a folder, or can't be created because its parent isn't one."""
     root = data_root()
-    nearest = next((place for place in (root, *root.parents) if os.path.lexists(place)), None)
-    if nearest is not None and not nearest.is_dir():
+    nearest = nearest_existing(root)
+    if not nearest.is_dir():
         what = "a link that leads to no folder" if nearest.is_symlink() else "no folder"
         raise SpecError("data_root", str(root), f"a folder, and {nearest} is {what}")
 
@@ -66,7 +60,7 @@ def unfit(path: str | Path) -> str | None:
         raise
     if stat.S_ISREG(info.st_mode):
         return None if info.st_size else "an empty file"
-    return KINDS.get(stat.S_IFMT(info.st_mode), "no file")
+    return "a folder" if stat.S_ISDIR(info.st_mode) else "no regular file"
 
 
 def may_fetch() -> bool:

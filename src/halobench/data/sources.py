@@ -8,7 +8,6 @@ are handled like images: their shape is (D,), and each feature counts as a chann
 from __future__ import annotations
 
 import contextlib
-import inspect
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +27,7 @@ from halobench.data.mapped_rows import row_bytes
 from halobench.storage import arrays_io, files
 
 ARRAYS = ("images.npy", "labels.npy", "posterior.npy")  # the last only if the loader provides it
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 SUM_TOLERANCE = 1e-4  # how far the sum of a posterior's row may be from 1
 BLOCK = 2**25  # bytes of images loaded and written at a time
 REPORT_EVERY = 60.0  # seconds between progress reports while writing
@@ -99,12 +98,7 @@ def describe(spec: SourceSpec) -> Description:
     if plugins.is_distribution(spec.loader):
         source = load_distribution(spec)
         return Description(tuple(source.shape), source.classes, None)
-    describe_source = sys.modules[loader.__module__].describe
-    try:
-        inspect.signature(describe_source).bind(**spec.options)
-    except TypeError as error:
-        raise SpecError("loader", spec.loader, f"one whose describe takes the options of its load ({error})") from None
-    description = describe_source(**spec.options)
+    description = sys.modules[loader.__module__].describe(**spec.options)
     expected = f"a loader whose describe gives halobench.data.sources.Description, not {type(description).__name__}"
     require(isinstance(description, Description), "loader", spec.loader, expected)
     size = description.size or 0
@@ -124,7 +118,7 @@ def _fine_parts(parts: Mapping[str, Any], size: int) -> bool:
     """Return whether official parts, if any, are train, test and perhaps val, as disjoint ranges within `size` rows."""
     if not parts:
         return True
-    if not {"train", "test"} <= set(parts) <= set(PARTS) or any(len(part) != 2 for part in parts.values()):
+    if not {"train", "test"} <= set(parts) <= set(SPLITS) or any(len(part) != 2 for part in parts.values()):
         return False
     ranges = sorted((start, stop) for start, stop in parts.values())
     bounds = [0, *(bound for each in ranges for bound in each), size]
@@ -196,13 +190,13 @@ def _checked_posterior(spec: SourceSpec, rows: np.ndarray, loaded: Description) 
     expected = f"a posterior of floating-point numbers {shape}, not {rows.dtype} {rows.shape}"
     require(rows.shape == shape and rows.dtype.kind == "f", "loader", spec.loader, expected)
     rows = rows.astype(np.float64)
-    known = ~np.isnan(rows).all(axis=1)
-    bad = known & ~((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) <= SUM_TOLERANCE))
+    labelled = ~np.isnan(rows).all(axis=1)
+    bad = labelled & ~((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) <= SUM_TOLERANCE))
     row = int(bad.argmax())
     expected = f"a posterior whose rows are probabilities that sum to 1, not row {row}, {rows[row].tolist()}"
     require(not bad.any(), "loader", spec.loader, expected)
     for name, (start, stop) in (dict(loaded.parts) or {"only": (0, len(rows))}).items():
-        share = known[start:stop]
+        share = labelled[start:stop]
         expected = f"a posterior of all samples of the {name} part, or none, not of {share.sum()} of {len(share)}"
         require(share.all() or not share.any(), "loader", spec.loader, expected)
     return rows

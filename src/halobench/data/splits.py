@@ -14,10 +14,9 @@ from halobench.core.seeding import generator
 from halobench.core.specs import DatasetSpec, NoiseSpec
 from halobench.data.distribution import Distribution, draw_labels
 from halobench.data.mapped_rows import Normalised, Rows, normalise, rows_of
-from halobench.data.sources import load_distribution
+from halobench.data.sources import SPLITS, load_distribution
 from halobench.data.written_sources import read_arrays, read_meta
 
-SPLITS = ("train", "val", "test")
 COPIED = 2**26  # bytes of a split's images held in memory; larger splits are read on demand
 
 
@@ -90,8 +89,8 @@ class Data:
         arrays = {f"{name}.labels": split.labels for name, split in self.splits.items()}
         arrays |= {f"{name}.clean": split.clean for name, split in self.splits.items()}
         if self.distribution is None:
-            known = [name for name, split in self.splits.items() if split.posterior is not None]
-            arrays |= {f"{name}.posterior": self.posterior(name) for name in known}
+            with_posterior = [name for name, split in self.splits.items() if split.posterior is not None]
+            arrays |= {f"{name}.posterior": self.posterior(name) for name in with_posterior}
             return arrays | {"transition": self.transition}
         regions = self.distribution.regions
         if regions is None:
@@ -143,9 +142,10 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
     for name, index in split_indices(spec, meta["size"], meta["parts"], generator(seed, "split")).items():
         clean = samples.labels[index]
         noisy = draw_labels(transition, clean, generator(seed, "noise", name))
-        rows = None if samples.posterior is None else samples.posterior[index]
-        known = None if rows is None or np.isnan(rows).any() else rows  # known for all samples of a part, or none
-        splits[name] = Split(index, rows_of(samples.images, index, COPIED), noisy, clean, posterior=known)
+        posterior = None if samples.posterior is None else samples.posterior[index]
+        if posterior is not None and np.isnan(posterior).any():  # known for all samples of a part, or none
+            posterior = None
+        splits[name] = Split(index, rows_of(samples.images, index, COPIED), noisy, clean, posterior=posterior)
     mean, std = np.asarray(meta["mean"]), np.asarray(meta["std"])
     about = {"source": spec.source, "names": meta["names"]}
     return Data(splits, meta["classes"], meta["shape"], mean, std, transition, **about)

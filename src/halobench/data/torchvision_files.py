@@ -206,10 +206,7 @@ def payload_checksum(path: Path) -> str:
 def unpacking(paths: Mapping[str, Path]) -> Iterator[str | Path]:
     """Yield the folder with a set in torchvision's format: the data root, or one that archives are unpacked into.
 
-    Parameters
-    ----------
-    paths : mapping of str to Path
-        The set's files, by their names under the data root.
+    `paths` are the set's files, by their names under the data root.
     """
     from torchvision.datasets.utils import extract_archive
 

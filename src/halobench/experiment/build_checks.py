@@ -12,7 +12,6 @@ from halobench.core.spec_codec import parse, to_json
 from halobench.core.specs import IMAGE_KEYS, DatasetSpec, LossSpec, ModelSpec, SourceSpec
 from halobench.data import sources, splits
 
-REQUEST = ("sources", "datasets", "losses", "models", "pairs", "displays")
 SMALL = (1, 4, 4)  # the shape of the images that losses are tried on
 
 
@@ -31,15 +30,7 @@ def run(request: Any) -> tuple[list[str], dict[str, Any]]:
     dict
         Under ``sources``, the classes and bytes of each source; under ``weights``, by model and source, the bytes of a
         model's weights and buffers (0 if it can't be built).
-
-    Raises
-    ------
-    SpecError
-        If the request doesn't have this form.
     """
-    missing = [key for key in REQUEST if not isinstance(request, Mapping) or key not in request]
-    if missing:
-        raise SpecError("request", request, f"a mapping with {', '.join(REQUEST)}")
     build = _Build(request)
     build.check_sources()
     build.check_datasets()

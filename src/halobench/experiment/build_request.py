@@ -47,8 +47,9 @@ def build_request(config: Config) -> dict[str, Any]:
     pairs: dict[str, dict[str, Any]] = {}
     for cell in cells:
         pair, train = _pair(config, cell), config.datasets[cell.dataset].train
-        if cell in probed and (certified := _certified(config, cell.model)):
-            pair["certified"] = certified
+        certified = [name for name, probe in config.probes_of(cell.model).items() if probe.kind == CERTIFIED]
+        if cell in probed and certified:
+            pair["certified"] = sorted(certified)
         key = to_json(pair)
         pairs[key] = pair | {"points": max(pairs.get(key, {}).get("points", 0), train)}
     return {
@@ -77,11 +78,6 @@ def _pair(config: Config, cell: Cell) -> dict[str, Any]:
     pair["batch"] = min(recipe.batch, dataset.train)
     pair["set_by"] = {key: f"{config.layer_that_sets(*names, key)}.{key}" for key in RECIPE_KEYS}
     return pair
-
-
-def _certified(config: Config, model: str) -> list[str]:
-    """Return the probes that certify a model."""
-    return [name for name, probe in sorted(config.probes_of(model).items()) if probe.kind == CERTIFIED]
 
 
 def check_recipes_of_trained(config: Config) -> list[str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core.errors import SpecError
-from halobench.core.plugins import PACKAGE, imported_module, locate, parsed
+from halobench.core.plugins import PACKAGE, locate, parsed
 
 # The modules that determine each stage's numbers; the rest are found from there.
 STAGES = {
@@ -124,10 +124,14 @@ def require_code(
     """
     present = code_map(stage, plugins)
     if code is not None and code != present:
-        changed = sorted(name for name in {**code, **present} if code.get(name) != present.get(name))
         what = "code as it was when the run was started; start the run again"
-        raise SpecError("code", f"{', '.join(changed)} changed", what)
+        raise SpecError("code", f"{', '.join(changed_modules(code, present))} changed", what)
     return present
+
+
+def changed_modules(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the modules that differ between two code maps, sorted."""
+    return sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
 
 
 def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:
@@ -255,9 +259,16 @@ def _imports(path: Path, module: str, mtime: int, entries: frozenset[str] | None
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = imported_module(node, module, path)
+            base = _imported_module(node, module, path)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return list(dict.fromkeys(filter(None, names)))
+
+
+def _imported_module(node: ast.ImportFrom, module: str, path: Path) -> str:
+    """Return the dotted name of the module that a ``from ... import`` in `path`, the file of `module`, imports from."""
+    package = module if path.stem == "__init__" else module.rpartition(".")[0]
+    parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+    return ".".join(filter(None, [*parents, node.module]))
 
 
 def _files(name: str, tops: frozenset[str]) -> Iterator[tuple[str, Path]]:

@@ -16,9 +16,9 @@ from halobench.core.errors import NAME, SpecError, one_of
 from halobench.core.plugins import check_installed
 from halobench.core.spec_codec import adapter, spec_errors
 from halobench.experiment.grid import Config
+from halobench.storage.columns import REFERENCE
 
 NAMED = ("sources", "datasets", "models", "losses", "probes", "experiments")  # sections whose keys are names
-REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors in tables
 
 
 class ConfigError(ValueError):

@@ -94,8 +94,8 @@ class Config(Sections):
 
     def is_sound(self, cell: Cell) -> bool:
         """Return True if the configuration has everything a cell refers to, and its recipe fits together."""
-        known = cell.dataset in self.datasets and cell.model in self.models and cell.loss in self.losses
-        if not known or self.datasets[cell.dataset].source not in self.sources:
+        named = cell.dataset in self.datasets and cell.model in self.models and cell.loss in self.losses
+        if not named or self.datasets[cell.dataset].source not in self.sources:
             return False
         try:
             self.recipe(cell.dataset, cell.model)

@@ -117,29 +117,22 @@ def manifest_job(config: Config, experiment: str) -> Job:
     return Job("manifest", experiment, cells)
 
 
-def figure_job(experiment: str, name: str, note: str = "", scope: str = "") -> Job:
-    """Return the job that draws a figure; `note` is what it says about missing cells."""
-    key, spec = f"{experiment}/{file_stem(name)}", {"figure": name, "note": note}
-    return Job("figure", key, spec, (("figures", name),), scope=scope)
-
-
-def table_job(experiment: str, name: str, note: str = "", scope: str = "") -> Job:
-    """Return the job that makes a table for print; `note` is what it says about missing cells."""
-    key, spec = f"{experiment}/{file_stem(name)}", {"table": name, "note": note}
-    return Job("table", key, spec, (("tables", name),), scope=scope)
-
-
 def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "") -> list[Job]:
-    """Return the jobs that make an experiment's tables, figures and pages."""
+    """Return the jobs that make an experiment's tables, figures and pages; `note` is what they say of missing cells."""
+    shown = {"table": config.tables(experiment), "figure": config.figures(experiment)}
     overview = {
         **{"experiment": experiment, "note": note, "config": config.used(experiment)},
-        **{kind: [file_stem(name) for name in getattr(config, kind)(experiment)] for kind in ("figures", "tables")},
+        **{f"{stage}s": [file_stem(name) for name in names] for stage, names in shown.items()},
     }
+    displays = [
+        Job(stage, f"{experiment}/{file_stem(name)}", {stage: name, "note": note}, ((f"{stage}s", name),), scope=scope)
+        for stage, names in shown.items()
+        for name in names
+    ]
     return [
         Job("aggregate", experiment, {"experiment": experiment}, scope=scope),
         Job("claims", experiment, {}, scope=scope),
-        *(table_job(experiment, name, note, scope) for name in config.tables(experiment)),
-        *(figure_job(experiment, name, note, scope) for name in config.figures(experiment)),
+        *displays,
         Job("overview", experiment, overview, scope=scope),
     ]
 
@@ -161,18 +154,12 @@ def computed_jobs(config: Config, experiment: str) -> list[Job]:
     ]
 
 
-def experiment_jobs(config: Config, experiment: str) -> list[Job]:
-    """Return all jobs of an experiment, in an order in which they could run."""
-    return [
-        *computed_jobs(config, experiment),
-        manifest_job(config, experiment),
-        *drawn_jobs(config, experiment),
-    ]
-
-
 def jobs(config: Config) -> list[Job]:
-    """Return all jobs of the experiments of a run, each once."""
-    listed = {(job.stage, job.key): job for experiment in config.run for job in experiment_jobs(config, experiment)}
+    """Return all jobs of the experiments of a run, each once, in an order in which they could run."""
+    listed: dict[tuple[str, str], Job] = {}
+    for name in config.run:
+        for job in (*computed_jobs(config, name), manifest_job(config, name), *drawn_jobs(config, name)):
+            listed[job.stage, job.key] = job
     return [*listed.values(), explorer_job(config.run)]
 
 

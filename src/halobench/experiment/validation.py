@@ -122,7 +122,9 @@ def _build(request: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
         If that process ends without an answer, which a plug-in may cause.
     """
     command = [sys.executable, "-m", "halobench.cli.main", "check"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": _search_path()}
+    # The same module search path, so that ``module:object`` means the same there.
+    search_path = os.pathsep.join([str(PACKAGE.parent), *(path or os.getcwd() for path in sys.path)])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": search_path}
     done = subprocess.run(command, input=to_json(request), capture_output=True, text=True, env=environment, check=False)
     try:
         problems, report = json.loads(done.stdout.splitlines()[-1])  # plug-ins may print before it
@@ -132,11 +134,6 @@ def _build(request: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
         what = f"ones that can be built, but building them ended in code {done.returncode} ({last_line})"
         raise ConfigError([f"plug-ins = {names}: expected {what}"]) from None
     return problems, report
-
-
-def _search_path() -> str:
-    """Return this process's module search path, so that ``module:object`` means the same in the other process."""
-    return os.pathsep.join([str(PACKAGE.parent), *(path or os.getcwd() for path in sys.path)])
 
 
 def check_folders(paths: Iterable[str]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import Counter
-from typing import cast
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 # For probabilities, and for logits relative to the largest; float32 rounding stays far below it over 100 layers.
 TOLERANCE = 1e-3
@@ -59,7 +60,11 @@ def folded(model: nn.Module) -> nn.Module:
         return model
     model = copy.deepcopy(model)
     for parent, first, second in _pairs(model):
-        _fold(cast("nn.Conv2d", parent[first]), cast("nn.BatchNorm2d", parent[second]))
+        convolution: Any = parent[first]
+        norm: Any = parent[second]
+        kind, learnt = convolution.weight.dtype, convolution.weight.requires_grad
+        merged = fuse_conv_bn_eval(convolution.double(), norm.double())
+        parent[first] = merged.to(kind).requires_grad_(learnt)  # autocast only caches casts of such weights
         parent[second] = nn.Identity()
     return model
 
@@ -84,18 +89,3 @@ def _foldable(first: nn.Module, second: nn.Module) -> bool:
         return False
     hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (first, second))
     return first.out_channels == second.num_features and not hooked
-
-
-@torch.no_grad()
-def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    """Merge the batch norm's factor and shift into the convolution."""
-    mean, variance = (cast("torch.Tensor", each).double() for each in (norm.running_mean, norm.running_var))
-    factor = torch.rsqrt(variance + norm.eps)
-    if norm.weight is not None:
-        factor = factor * norm.weight.double()
-    shift = -mean if convolution.bias is None else convolution.bias.double() - mean
-    shift = shift * factor if norm.bias is None else shift * factor + norm.bias.double()
-    weight = convolution.weight
-    learnt = weight.requires_grad  # autocast only caches casts of such weights
-    convolution.weight = nn.Parameter((weight.double() * factor.view(-1, 1, 1, 1)).to(weight.dtype), learnt)
-    convolution.bias = nn.Parameter(shift.to(weight.dtype), learnt)

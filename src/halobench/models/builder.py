@@ -161,15 +161,14 @@ def kept_rows(
         count = pretrained.published(spec).num_classes
         require(max(rows) < count, "outputs", max(rows), f"outputs of the published weights, below {count}")
     with torch.random.fork_rng(devices=[]):
-        one, more = (_shapes(_network(spec, input_shape, count)) for count in (classes, classes + 1))
+        one, more = (
+            {name: tuple(tensor.shape) for name, tensor in _network(spec, input_shape, count).state_dict().items()}
+            for count in (classes, classes + 1)
+        )
     heads = [name for name, shape in one.items() if shape != more.get(name)]
     by_row = all((classes + 1, *one[name][1:]) == more.get(name) for name in heads)
     require(heads and by_row, "outputs", spec.outputs, "none: the model's last layer doesn't have a row per output")
     return {name: rows for name in heads}
-
-
-def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def _check_given(model: nn.Module, spec: ModelSpec, classes: int) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs import ModelSpec
 from halobench.models import pretrained
 from halobench.models.builder import build, image_shape, kept_rows, network_of
 from halobench.models.piecewise.layers import network_of as network_of_layers
+
+T = TypeVar("T")
 
 
 def check(
@@ -39,19 +41,16 @@ def check(
     SpecError
         As `build` does, and if the model can't take samples of this shape or can't run with its options.
     """
+    arguments = input_shape, classes, batch, samples, names
     try:
-        size = _try_either(spec, input_shape, classes, batch, samples, names)
+        size = _on_meta_or_cpu(lambda: _try(spec, *arguments))
     except SpecError:
         raise
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        bad = _bad_options(spec, input_shape[0], classes)
-        if len(bad) == 1:
-            ((key, value),) = bad.items()
-            raise SpecError(key, value, f"a value that the model's builder takes ({reason})") from error
-        if bad:
-            what = f"values that the model's builder takes for {' and '.join(bad)} ({reason})"
-            raise SpecError("options", bad, what) from error
+        if spec.options and _runs(dataclasses.replace(spec, options={}), *arguments):
+            key, value = next(iter(spec.options.items())) if len(spec.options) == 1 else ("options", spec.options)
+            raise SpecError(key, value, f"what the model's builder takes ({reason})") from error
         shape = "x".join(map(str, image_shape(spec, input_shape)))
         larger = "a larger `resize`" if spec.resize else "`resize`"
         expected = f"a model that takes images of {shape} ({reason}); set {larger} or choose another model"
@@ -71,75 +70,33 @@ def check_piecewise(spec: ModelSpec, input_shape: tuple[int, ...], classes: int)
     SpecError
         As `halobench.models.piecewise.layers.network_of` does.
     """
+    _on_meta_or_cpu(lambda: network_of_layers(build(spec, input_shape, classes).eval(), input_shape))
+
+
+def _on_meta_or_cpu(attempt: Callable[[], T]) -> T:
+    """Return what `attempt` returns on the meta device or, since an operation may have no meta kernel, on the CPU."""
     try:
-        _write(spec, input_shape, classes, "meta")
-    except SpecError:
-        raise
-    except Exception:  # an operation without a meta kernel
-        with torch.random.fork_rng(devices=[]):
-            _write(spec, input_shape, classes, "cpu")
-
-
-def _write(spec: ModelSpec, input_shape: tuple[int, ...], classes: int, device: str) -> None:
-    """Build a model on a device and convert it to a piecewise affine network."""
-    with torch.device(device), torch.no_grad():
-        network_of_layers(build(spec, input_shape, classes).eval(), input_shape)
-
-
-def _try_either(
-    spec: ModelSpec,
-    input_shape: tuple[int, ...],
-    classes: int,
-    batch: int,
-    samples: int,
-    names: Sequence[str] = (),
-) -> int:
-    """Try on the meta device, then on the CPU, since an error may only mean that an operation has no meta kernel."""
-    try:
-        return _try(spec, input_shape, classes, batch, samples, "meta", names)
+        with torch.device("meta"), torch.no_grad():
+            return attempt()
     except SpecError:
         raise
     except Exception:
-        with torch.random.fork_rng(devices=[]):
-            return _try(spec, input_shape, classes, batch, samples, "cpu", names)
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.no_grad():
+            return attempt()
 
 
-def _bad_options(spec: ModelSpec, channels: int, classes: int) -> dict[str, Any]:
-    """Return the options that stop a library's model from running even on images of its native size.
-
-    Options whose removal alone makes the model run are returned, or all options if there are none. Nothing is returned
-    if the model runs with them, or fails without them too.
-    """
-    if not spec.name.startswith(plugins.LIBRARY_PREFIXES) or not spec.options:
-        return {}
-    from halobench.models import library_models
-
-    shape = (channels, *library_models.native_size(spec.name))
-
-    def runs(options: dict[str, Any]) -> bool:
-        try:
-            _try_either(ModelSpec(spec.name, options), shape, classes, 2, 2)
-        except Exception:  # any kind of error, since the libraries check little
-            return False
-        return True
-
-    options = dict(spec.options)
-    if runs(options) or not runs({}):
-        return {}
-    alone = {key: value for key, value in options.items() if runs({k: v for k, v in options.items() if k != key})}
-    return alone or options
+def _runs(spec: ModelSpec, *arguments: Any) -> bool:
+    try:
+        _on_meta_or_cpu(lambda: _try(spec, *arguments))
+    except Exception:  # any kind of error, since builders check little
+        return False
+    return True
 
 
 def _try(
-    spec: ModelSpec,
-    input_shape: tuple[int, ...],
-    classes: int,
-    batch: int,
-    samples: int,
-    device: str,
-    names: Sequence[str],
+    spec: ModelSpec, input_shape: tuple[int, ...], classes: int, batch: int, samples: int, names: Sequence[str]
 ) -> int:
-    """Build on `device` and run `batch` samples in both modes, watching for feature maps that shrink to nothing.
+    """Build a model and run `batch` samples in both modes, watching for feature maps that shrink to nothing.
 
     Returns the size of weights and buffers in bytes.
     """
@@ -148,17 +105,16 @@ def _try(
         if any(isinstance(x, torch.Tensor) and x.numel() == 0 for x in (*inputs, output)):
             raise ValueError(f"maps shrink to no pixels at a {type(module).__name__}")
 
-    with torch.device(device), torch.no_grad():
-        model = build(spec, input_shape, classes)
-        kept = kept_rows(spec, input_shape, classes, names)
-        if spec.weights is not None:
-            pretrained.check_layout(spec.weights, network_of(model), kept)
-        take = getattr(model, "start", None)
-        if take is not None:
-            take(torch.zeros(samples, *input_shape), torch.zeros(samples, classes))
-        for module in model.modules():
-            module.register_forward_hook(watch)
-        outputs = [model.train(training)(torch.zeros(batch, *input_shape)) for training in (True, False)]
+    model = build(spec, input_shape, classes)
+    kept = kept_rows(spec, input_shape, classes, names)
+    if spec.weights is not None:
+        pretrained.check_layout(spec.weights, network_of(model), kept)
+    take = getattr(model, "start", None)
+    if take is not None:
+        take(torch.zeros(samples, *input_shape), torch.zeros(samples, classes))
+    for module in model.modules():
+        module.register_forward_hook(watch)
+    outputs = [model.train(training)(torch.zeros(batch, *input_shape)) for training in (True, False)]
     for output in outputs:
         shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         if shape != (batch, classes):

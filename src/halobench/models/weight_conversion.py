@@ -99,9 +99,9 @@ def match(stored: Shapes, wanted: Shapes, path: str, model: str, ordered: bool) 
     for names in ({name: name for name in stored}, *([short] if prefixed else [])):
         if {new: stored[name] for name, new in names.items()} == dict(wanted):
             return names, f"matched with {model} by name"
-    known = len(stored.keys() & wanted.keys())
+    shared = len(stored.keys() & wanted.keys())
     difference = _difference(stored, wanted, ordered)
-    what = f"weights of {model}: {known} of {len(stored)} names are its own, and by order {difference}"
+    what = f"weights of {model}: {shared} of {len(stored)} names are its own, and by order {difference}"
     require(not difference, "IN", path, what)
     return dict(zip(stored, wanted, strict=True)), f"matched with {model} by order and shape: look at the names above"
 

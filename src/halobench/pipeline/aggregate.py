@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from halobench.core.errors import require
 from halobench.pipeline.stage import Code, stage
 from halobench.results.manifest import list_files, read_manifest
 from halobench.storage import files, records, tables_io
+from halobench.storage.columns import KEYS
 from halobench.storage.layout import TABLES
 
 
@@ -30,9 +33,7 @@ def run_manifest(spec: Mapping[str, Any], results: Path, out: Path, missing: Pat
         require(isinstance(spec, Mapping) and key in spec, f"spec.{key}", None, "the cells of an experiment")
     files.write_json(out, records.seal(list_files(spec, results)))
     if missing is not None:
-        from halobench.results.inventory import write_missing
-
-        write_missing(missing, spec.get("missing", []))
+        tables_io.write_csv(missing, pd.DataFrame(spec.get("missing", []), columns=[*KEYS, "stage", "why"]))
     print(f"{len(spec['cells'])} cells of {spec['experiment']}")
 
 

@@ -40,8 +40,6 @@ def run_calibrate_file(
     logits : Path
     out : Path, optional
         A folder for calibration.json, metrics.csv, reliability.csv, the record, and figures as PDF and PNG.
-    code : mapping, optional
-        The requested code version.
     """
     calibrators = parse(CalibrateSpec, spec)
     if out is not None:

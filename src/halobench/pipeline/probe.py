@@ -45,10 +45,6 @@ def run_probe(
     seed : int
     folder : Path
         The cell's folder, as written by the train stage.
-    resume : Resume
-        Where and how often it saves a checkpoint.
-    code : mapping, optional
-        The requested code version.
     """
     specs, probes = _parse(spec)
     require_folders(run=folder, source=source)

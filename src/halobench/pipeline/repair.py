@@ -21,6 +21,6 @@ def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | No
     with stage("repair", folder / "repair.json", {}, seed=seed, code=code, packages=["pandas", "scipy"]) as run:
         from halobench.calibration.cell_ladder import cell_ladder
 
-        found, rows = cell_ladder(arrays_io.read_arrays(folder / "logits.safetensors"), seed)
-        run.facts = {"map": found.map}
+        ladder, rows = cell_ladder(arrays_io.read_arrays(folder / "logits.safetensors"), seed)
+        run.facts = {"map": ladder.map}
         tables_io.write_csv(run.outputs[0], rows)

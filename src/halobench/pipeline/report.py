@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 from halobench.core import plugins
 from halobench.core.errors import require
 from halobench.experiment.displays import tables_read
-from halobench.pipeline.stage import Code, stage
+from halobench.pipeline.stage import Code, StageRun, stage
 from halobench.results import origins
 from halobench.storage import tables_io
 from halobench.storage.layout import EXPLORED, ORIGINS, TABLES
@@ -43,8 +44,6 @@ def run_overview(
         The PNG that summarises the experiment.
     captions : iterable of Path
         Caption files, named after figures and tables.
-    code : mapping, optional
-        The requested code version.
     """
     require(isinstance(spec, Mapping), "spec", spec, "a mapping of config and note")
     names = (*TABLES, *ORIGINS, "claims")
@@ -66,57 +65,38 @@ def run_overview(
 
 
 def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
-    """Draw a figure from the tables that it uses; write `out`.pdf, `out`.svg and `out`.png.
+    """Draw a figure, a file in ``reporting/figures`` or ``module:function``, from the tables that it uses.
 
-    Parameters
-    ----------
-    name : str
-        A file in ``reporting/figures``, or ``module:function``.
-    tables : Path
-        An experiment's tables.
-    out : Path
-        The path, without a suffix.
-    note : str
-        Printed in the figure's corner, for example to say that cells are missing.
-    code : mapping, optional
-        The requested code version.
+    Writes `out`.pdf, `out`.svg and `out`.png, with the `note` in a corner.
     """
-    spec, used = {"figure": name, "note": note}, [("figures", name)]
-    packages = ["matplotlib", "pandas", "seaborn"]
-    with stage("figure", Path(f"{out}.json"), spec, code=code, plugins=used, packages=packages) as run:
+    with _displaying("figure", name, tables, out, note, code, ["matplotlib", "pandas", "seaborn"]) as (run, figure):
         from halobench.reporting.plotting import saving
 
-        names = tables_read("figures", name)
-        figure = plugins.load("figures", name)(*tables_io.read_tables(tables, names).values())
         if note:
             saving.add_note(figure, note)
         run.outputs = list(saving.save(figure, out))
-        run.facts["inputs"] = tables_io.checksums(tables, names)
 
 
 def run_table(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
-    """Make a table for print from the tables that it uses; write `out`.csv, `out`.tex and `out`.html.
+    """Make a table for print, a file in ``reporting/tables`` or ``module:function``, from the tables that it uses.
 
-    Parameters
-    ----------
-    name : str
-        A file in ``reporting/tables``, or ``module:function``.
-    tables : Path
-        An experiment's tables.
-    out : Path
-        The path, without a suffix.
-    note : str
-        Printed with the table, for example to say that cells are missing.
-    code : mapping, optional
-        The requested code version.
+    Writes `out`.csv, `out`.tex and `out`.html, with the `note`.
     """
-    spec, used = {"table": name, "note": note}, [("tables", name)]
-    with stage("table", Path(f"{out}.json"), spec, code=code, plugins=used, packages=["pandas"]) as run:
+    with _displaying("table", name, tables, out, note, code, ["pandas"]) as (run, table):
         from halobench.reporting.print_tables import layout
 
-        names = tables_read("tables", name)
-        table = plugins.load("tables", name)(*tables_io.read_tables(tables, names).values())
         run.outputs = layout.save(table, out, note, tables.resolve().name)
+
+
+@contextlib.contextmanager
+def _displaying(
+    stage_name: str, name: str, tables: Path, out: Path, note: str, code: Code | None, packages: list[str]
+) -> Iterator[tuple[StageRun, Any]]:
+    """Run the stage of a figure or table: yield its run, and what the plug-in makes of the tables that it reads."""
+    kind, spec = f"{stage_name}s", {stage_name: name, "note": note}
+    with stage(stage_name, Path(f"{out}.json"), spec, code=code, plugins=[(kind, name)], packages=packages) as run:
+        names = tables_read(kind, name)
+        yield run, plugins.load(kind, name)(*tables_io.read_tables(tables, names).values())
         run.facts["inputs"] = tables_io.checksums(tables, names)
 
 
@@ -142,8 +122,6 @@ def run_explorer(
         The folder of the experiments' tables; by default, ``tables`` in `results`.
     note : str or mapping
         Shown on the page, for example to say that cells are missing; or one note per experiment, by its name.
-    code : mapping, optional
-        The requested code version.
     others : bool
         Whether to also show the other experiments that have tables.
     """

@@ -48,12 +48,8 @@ def run_train(
         The folder of the data set's source.
     seed : int
     out : Path
-    resume : Resume
-        Where and how often it saves a checkpoint.
     weights : Path, optional
         The weights of a model that isn't trained; by default, those given in its spec.
-    code : mapping, optional
-        The requested code version.
     """
     specs = parse_parts(spec, PARTS)
     require_folders(source=source)
@@ -78,23 +74,14 @@ def run_train(
         run.claim_folder()
         _write_outputs(cell, data.targets(), run.outputs)
         digest = {"weights": files.checksum(weights)} if weights else {}
-        _warn_of_probabilities(cell.logits["val.logits"], specs["model"].name)
+        if look_like_probabilities(cell.logits["val.logits"]):
+            what = "from 0 to 1 and sum to 1: expected logits, before the softmax"
+            print(f"warning: outputs of {specs['model'].name} are {what}")
         run.facts = cell.facts | {"made_on": checkpoint.made_on} | digest
         run.device, run.seconds = run.facts.pop("device"), run.facts.pop("earlier_seconds")
-        _print_verdict(run.facts)
+        verdict = "interpolates" if run.facts["interpolates"] else "does not interpolate"
+        print(f"train accuracy {run.facts['train_accuracy']:.4f} on the labels trained on: the model {verdict}")
     checkpoint.remove()
-
-
-def _print_verdict(facts: Mapping[str, Any]) -> None:
-    """Print whether a model interpolates its training set."""
-    verdict = "interpolates" if facts["interpolates"] else "does not interpolate"
-    print(f"train accuracy {facts['train_accuracy']:.4f} on the labels trained on: the model {verdict}")
-
-
-def _warn_of_probabilities(logits: Any, model: str) -> None:
-    """Print a warning if a model's outputs (n, k) look like probabilities: losses and calibrators expect logits."""
-    if look_like_probabilities(logits):
-        print(f"warning: outputs of {model} are from 0 to 1 and sum to 1: expected logits, before the softmax")
 
 
 def _write_outputs(cell: Any, targets: Mapping[str, Any], outputs: list[Path]) -> None:

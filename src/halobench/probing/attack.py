@@ -376,8 +376,6 @@ def check_confidence(level: float, beta: float) -> None:
 def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> np.ndarray:
     """Return labels as an int64 array (n,); raise SpecError unless model, samples and labels are compatible."""
     require(isinstance(model, torch.nn.Module), "model", type(model).__name__, "a torch.nn.Module")
-    training = any(module.training for module in model.modules())
-    require(not training, "model", "a module in train mode", "one in eval mode: model.eval()")
     checked = check_arguments(model, inputs, as_array(labels))
     with torch.no_grad():
         classes, highest = model(inputs[:1]).shape[1], int(checked.max())

@@ -275,7 +275,7 @@ def check_arguments(
 ) -> np.ndarray:
     """Return labels as an int64 array (n,); raise SpecError unless the arguments are as `probe` requires."""
     in_training = isinstance(predict, torch.nn.Module) and any(module.training for module in predict.modules())
-    require(not in_training, "predict", "a module in train mode", "one in eval mode: model.eval()")
+    require(not in_training, "model", "a module in train mode", "one in eval mode: model.eval()")
     is_tensor = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()
     value = f"{type(inputs).__name__} of {getattr(inputs, 'dtype', 'no dtype')}"
     require(is_tensor, "inputs", value, "a float tensor (n, ...): torch.from_numpy(array).float()")

@@ -15,8 +15,8 @@ import pandas as pd
 from halobench.core.errors import SpecError
 from halobench.results import origins
 from halobench.results.radii_summary import read_radii
-from halobench.storage.columns import KEYS, TABLE_COLUMNS
-from halobench.storage.files import checked_bytes, read_bytes, reading
+from halobench.storage.columns import KEYS, REFERENCE, TABLE_COLUMNS
+from halobench.storage.files import read_bytes, reading
 from halobench.storage.layout import ORIGINS, STAGES, stage_records
 from halobench.storage.records import read_record
 from halobench.storage.tables_io import join_tables, parse_csv, parse_parquet, write_csv, write_parquet
@@ -102,7 +102,7 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]
 
 @dataclass(frozen=True)
 class _CellFiles:
-    """The data read from a cell's files.
+    """A cell's files, each of which is read only once, so the content joined is the content that was checked.
 
     Attributes
     ----------
@@ -110,8 +110,8 @@ class _CellFiles:
         The cell's names, by column.
     key, folder : str, Path
     probed : bool
-    contents : mapping
-        The contents of its files, by name.
+    checksums : mapping
+        The checksums of its files, by name.
     records : mapping
         Its records, by stage.
     fits : list
@@ -122,46 +122,26 @@ class _CellFiles:
     key: str
     folder: Path
     probed: bool
-    contents: Mapping[str, bytes]
+    checksums: Mapping[str, str]
     records: Mapping[str, Mapping[str, Any]]
     fits: list[dict[str, Any]]
 
     def file(self, name: str) -> tuple[Path, bytes]:
-        """Return a file's path and content, reading it if no record lists it."""
-        path = self.folder / name
-        return path, self.contents[name] if name in self.contents else read_bytes(path)
+        """Return a file's path and content; raise SpecError if its checksum differs."""
+        return self.folder / name, read_bytes(self.folder / name, self.checksums.get(name))
 
 
 def _read_cell(results: Path, cell: Mapping[str, Any]) -> _CellFiles:
     folder = results / "runs" / cell["path"]
-    contents = _contents(folder, cell["outputs"])
     records = {}
     for name in stage_records(cell["probe"], "repair" in cell):
         keys = (*origins.RECORD_KEYS, *(_TRAIN_KEYS if name == "train.json" else ()))
         records[name.removesuffix(".json")] = read_record(folder / name, keys)
     path = folder / "calibration.json"
-    names = {key: cell[key] for key in KEYS}
+    names, checksums = {key: cell[key] for key in KEYS}, cell["outputs"]
     with reading(path, "fits as JSON"):
-        content = contents[path.name] if path.name in contents else read_bytes(path)
-        fits = origins.fit_rows(names, json.loads(content))
-    return _CellFiles(names, cell["path"], folder, cell["probe"], contents, records, fits)
-
-
-def _contents(folder: Path, outputs: Mapping[str, str]) -> dict[str, bytes]:
-    """Return the content of each file in `outputs` (checksums by name) except weights and logits, which may be gone.
-
-    Each file is read only once, so the content joined is the content that was checked.
-
-    Raises
-    ------
-    SpecError
-        If a file is missing or its checksum differs.
-    """
-    return {
-        name: checked_bytes(folder / name, digest, "the bytes that its record lists")
-        for name, digest in outputs.items()
-        if not name.endswith(".safetensors")
-    }
+        fits = origins.fit_rows(names, json.loads(read_bytes(path, checksums.get(path.name))))
+    return _CellFiles(names, cell["path"], folder, cell["probe"], checksums, records, fits)
 
 
 def _join_cells(name: str, cells: Sequence[_CellFiles], file: str = "") -> pd.DataFrame:
@@ -233,12 +213,12 @@ READERS: dict[str, Reader] = {
 
 def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame:
     """Return the metrics of the calibrator-free predictors for one data set and seed."""
-    folder = results / "references" / reference["path"]
-    table = parse_csv(folder / "metrics.csv", _contents(folder, reference["outputs"])["metrics.csv"])
+    path = results / "references" / reference["path"] / "metrics.csv"
+    table = parse_csv(path, read_bytes(path, reference["outputs"][path.name]))
     lead = {
         "dataset": reference["dataset"],
         "model": table.pop("model"),
-        "loss": "reference",
+        "loss": REFERENCE,
         "seed": reference["seed"],
     }
     return pd.concat([pd.DataFrame(lead, index=table.index), table], axis=1)
@@ -246,9 +226,8 @@ def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame
 
 def _reference_jobs(results: Path, references: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of `jobs` for the jobs that scored calibrator-free predictors."""
-    stage = STAGES["reference"]
-    paths = {reference["path"]: results / stage.record_path(reference["path"]) for reference in references}
-    return [origins.job_row(key, read_record(path, origins.RECORD_KEYS)) for key, path in paths.items()]
+    stage, keys = STAGES["reference"], [reference["path"] for reference in references]
+    return [origins.job_row(key, read_record(results / stage.record_path(key), origins.RECORD_KEYS)) for key in keys]
 
 
 # The keys of train.json that aggregation or a later stage reads, in addition to those that every record has.

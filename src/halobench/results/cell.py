@@ -17,7 +17,7 @@ from halobench.core.spec_codec import to_json
 from halobench.results.origins import AS_JSON
 from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import KEYS, METRICS_COLUMNS
-from halobench.storage.files import checked_bytes, read_bytes, reading
+from halobench.storage.files import read_bytes, reading
 from halobench.storage.job_logs import python_path
 from halobench.storage.layout import CELL_STAGES
 from halobench.storage.records import read_record
@@ -114,9 +114,7 @@ def find_cell(results: Path, name: str) -> str:
         If no cell matches (the message lists the nearest names) or if several do (it lists them).
     """
     names = cell_names(results)
-    if name not in names:  # perhaps a path, in which the cell's name is what follows `runs`
-        parts = name.strip("/").split("/")
-        name = "/".join(parts[parts.index("runs") + 1 :] if "runs" in parts else parts)
+    name = name if name in names else _below_runs(name)
     if name in names:
         return name
     matches = [cell for cell in names if f"/{name}/" in f"/{cell}/"] or [cell for cell in names if name in cell]
@@ -134,14 +132,18 @@ def find_seeds(results: Path, name: str) -> list[str]:
 
     `name` is ``dataset/model/loss``, its path below ``runs``, or a part of it that occurs in no other.
     """
-    parts = name.strip("/").split("/")
-    wanted = "/".join(parts[parts.index("runs") + 1 :] if "runs" in parts else parts)
-    groups: dict[str, list[str]] = {}
+    wanted, groups = _below_runs(name), dict[str, list[str]]()
     for cell in cell_names(results):
         groups.setdefault(cell.rpartition("/")[0], []).append(cell)
     matches = [group for group in groups if f"/{wanted}/" in f"/{group}/"]
     chosen = wanted if wanted in groups else matches[0] if len(matches) == 1 else ""
     return groups.get(chosen, [])
+
+
+def _below_runs(path: str) -> str:
+    """Return what follows `runs` in a path, where cells have their names; a path without it as it is."""
+    parts = path.strip("/").split("/")
+    return "/".join(parts[parts.index("runs") + 1 :] if "runs" in parts else parts)
 
 
 def _no_cell(results: Path, name: str) -> SpecError:
@@ -170,34 +172,21 @@ def read_cell(results: Path, name: str) -> CellResults:
         for stage in CELL_STAGES
         if (path := results / stage.record_path(name)).exists()
     }
+    checksums = {file: digest for record in records.values() for file, digest in record["outputs"].items()}
     fits, metrics = [], pd.DataFrame(columns=METRICS_COLUMNS)
     if "calibrate" in records:
-        path, content = folder / "calibration.json", _content(folder, "calibration.json", records)
+        path = folder / "calibration.json"
         with reading(path, "JSON"):
-            fits = json.loads(content)
+            fits = json.loads(read_bytes(path, checksums.get(path.name)))
         path = folder / "metrics.csv"
-        metrics = parse_csv(path, _content(folder, path.name, records), METRICS_COLUMNS)
+        metrics = parse_csv(path, read_bytes(path, checksums.get(path.name)), METRICS_COLUMNS)
     path = folder / "history.csv"
-    history = parse_csv(path, _content(folder, path.name, records), least=0)
+    history = parse_csv(path, read_bytes(path, checksums.get(path.name)), least=0)
     return CellResults(name, results, records, fits, metrics, history)
 
 
-def _content(folder: Path, name: str, records: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """Return the content of a cell's file; raise SpecError if a record has a different checksum for it."""
-    for stage, record in records.items():
-        if name in record["outputs"]:
-            return checked_bytes(folder / name, record["outputs"][name], f"the bytes that {stage}.json records")
-    return read_bytes(folder / name)
-
-
 def cells_of_tables(tables: Mapping[str, pd.DataFrame]) -> dict[tuple[Any, ...], CellResults]:
-    """Return the results of the cells in `runs`, by their names, using only an experiment's tables.
-
-    Parameters
-    ----------
-    tables : mapping
-        ``runs``, ``jobs``, ``fits`` and ``history``.
-    """
+    """Return the results of an experiment's cells, by name, from its tables `runs`, `jobs`, `fits` and `history`."""
     stages = [stage.name for stage in CELL_STAGES]
     jobs: Any = tables["jobs"][tables["jobs"]["stage"].isin(stages)].to_dict("records")
     records: dict[str, dict[str, Any]] = {}
@@ -207,9 +196,9 @@ def cells_of_tables(tables: Mapping[str, pd.DataFrame]) -> dict[tuple[Any, ...],
     cells = {}
     for key in tables["runs"][KEYS].itertuples(index=False, name=None):
         name = "{}/{}/{}/seed{}".format(*key)
-        own: Any = fits[key].to_dict("records") if key in fits else []
+        cell_fits: Any = fits[key].to_dict("records") if key in fits else []
         curve = history.get(key, tables["history"].iloc[:0])
-        cells[key] = CellResults(name, Path(), records[name], own, pd.DataFrame(), curve)
+        cells[key] = CellResults(name, Path(), records[name], cell_fits, pd.DataFrame(), curve)
     return cells
 
 

@@ -81,7 +81,7 @@ def finding(rows: Rows) -> str:
     decided = {fit: counts for fit, counts in verdicts.items() if counts["holds"] + counts["does_not"]}
     shown = [fit for fit in COMPARED if fit in decided] or [fit for fit in OTHERS if fit in decided][:1]
     if not shown:
-        tests = [row for theme, found in by_theme(rows).items() if theme != "repair" for row in found]
+        tests = [row for theme, themed in by_theme(rows).items() if theme != "repair" for row in themed]
         checks = sum(row["verdict"] in ("holds", "does_not") for row in tests)
         further = f" ({count(checks, 'further check')} {'is' if checks == 1 else 'are'} decided)" if checks else ""
         return f"This grid decides no test of the paper's claims{further}.{_repaired(rows)}" if whole else ""

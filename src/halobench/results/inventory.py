@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import to_json
+from halobench.experiment.code_version import changed_modules
 from halobench.experiment.grid import Cell, Config
 from halobench.experiment.jobs import Job, cell_jobs, list_cells, reference_job
+from halobench.storage.columns import REFERENCE
 from halobench.storage.files import checksum
 from halobench.storage.job_logs import last_line
 from halobench.storage.layout import STAGES, stage_records
 from halobench.storage.records import read_record
 from halobench.storage.requests import differences
-from halobench.storage.tables_io import write_csv
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,10 @@ def take_inventory(config: Config, experiment: str, results: Path) -> Inventory:
             cells.append(cell)
     for dataset, seed in config.references(experiment):
         if gap := _first_missing([reference_job(config, dataset, seed)], results):
-            missing.append({"dataset": dataset, "model": "", "loss": "reference", "seed": seed} | gap)
+            missing.append({"dataset": dataset, "model": "", "loss": REFERENCE, "seed": seed} | gap)
         else:
             references.append((dataset, seed))
-    size = len(cells) + sum(row["loss"] != "reference" for row in missing)
+    size = len(cells) + sum(row["loss"] != REFERENCE for row in missing)
     return Inventory(experiment, tuple(cells), tuple(references), size, tuple(missing), probed, laddered)
 
 
@@ -96,21 +95,15 @@ def _reason(job: Job, results: Path) -> str:
     request = job.request
     other = differences(record, request, job.seed)
     if other == ["code"]:
-        before, now = record["code"], request.code
-        changed = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
-        return f"made with other code: {', '.join(changed)}"
+        return f"made with other code: {', '.join(changed_modules(record['code'], request.code))}"
     if other:
         return f"made with another {other[0]}"
     gone = [name for name in record["outputs"] if not (path.parent / name).exists()]
     if gone:
         return f"{', '.join(gone)} is missing"
-    harmed = [name for name, digest in record["outputs"].items() if _is_harmed(path.parent / name, digest)]
+    joined = {name: digest for name, digest in record["outputs"].items() if not name.endswith(".safetensors")}
+    harmed = [name for name, digest in joined.items() if checksum(path.parent / name) != digest]
     return f"{', '.join(harmed)} is not as the stage wrote it" if harmed else ""
-
-
-def _is_harmed(path: Path, digest: str) -> bool:
-    """Return whether aggregation would refuse a file; weights and logits aren't read."""
-    return path.suffix != ".safetensors" and checksum(path) != digest
 
 
 def list_inventory(inventory: Inventory, results: Path) -> dict[str, Any]:
@@ -123,9 +116,3 @@ def list_inventory(inventory: Inventory, results: Path) -> dict[str, Any]:
     checksums = [read_record(results / path)["self"] for path in paths]
     digest = hashlib.sha256(to_json(checksums).encode()).hexdigest()
     return cells | {"missing": list(map(dict, inventory.missing)), "records": digest}
-
-
-def write_missing(path: Path, missing: Sequence[Mapping[str, Any]]) -> None:
-    """Write a table of what is missing (dataset, model, loss, seed, stage, why)."""
-    columns = ["dataset", "model", "loss", "seed", "stage", "why"]
-    write_csv(path, pd.DataFrame(list(missing), columns=columns))

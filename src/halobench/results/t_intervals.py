@@ -7,18 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-LEVEL = 0.95
+LEVEL = 0.95  # coverage
 
 
-def t_interval(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> tuple[float, float, float]:
+def t_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
     """Return the mean over seeds with Student's t interval.
 
     Parameters
     ----------
     values : array-like of float, shape (n,)
         One value per seed; NaNs are left out.
-    level : float
-        Coverage, in (0, 1).
 
     Returns
     -------
@@ -35,19 +33,17 @@ def t_interval(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> tu
     present = present[~np.isnan(present)]
     if not len(present):
         return math.nan, math.nan, math.nan
-    mean, low, high = t_intervals(present[None], level)[0].tolist()
+    mean, low, high = t_intervals(present[None])[0].tolist()
     return mean, low, high
 
 
-def t_intervals(values: np.ndarray, level: float = LEVEL) -> np.ndarray:
+def t_intervals(values: np.ndarray) -> np.ndarray:
     """Return `t_interval` for each row.
 
     Parameters
     ----------
     values : ndarray of float, shape (g, n)
         Without NaN, n >= 1.
-    level : float
-        Coverage, in (0, 1).
 
     Returns
     -------
@@ -62,6 +58,6 @@ def t_intervals(values: np.ndarray, level: float = LEVEL) -> np.ndarray:
         if count == 1:
             half = np.full(len(mean), np.nan)
         else:
-            half = stdtrit(count - 1, 0.5 + level / 2) * values.std(axis=1, ddof=1) / np.sqrt(count)
+            half = stdtrit(count - 1, 0.5 + LEVEL / 2) * values.std(axis=1, ddof=1) / np.sqrt(count)
         half = np.where(np.isfinite(mean), half, np.nan)
         return np.stack([mean, mean - half, mean + half], axis=1)

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from halobench.core.spec_codec import to_json
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import ConfigError
+from halobench.runner import outcome
 from halobench.runner.run import STATE, SUBMITTED, name, other_runs
 from halobench.runner.slurm import checks, executor_patch, queue
 from halobench.storage import files
@@ -29,13 +29,6 @@ LOGS = Path(".snakemake/slurm_logs")  # where the executor plugin puts logs by d
 
 def start(workflow: Any, config: Mapping[str, Any]) -> None:
     """Check, before any job runs, that no jobs of a dead run are left and that the cluster accepts this run's jobs.
-
-    Parameters
-    ----------
-    workflow : snakemake.workflow.Workflow
-        The workflow in its state when it starts to run jobs.
-    config : mapping
-        The merged configuration.
 
     Raises
     ------
@@ -50,7 +43,7 @@ def start(workflow: Any, config: Mapping[str, Any]) -> None:
         raise ConfigError([f"queue = {', '.join(map(str, left))}: expected {what}"])
     for run in dead:
         queue.forget(SUBMITTED, run)
-    if not _on_slurm(workflow):
+    if executor(workflow) != "slurm":
         return
     if wrong := sorted(set(str(Path.cwd())) & set('$`"\\')):
         what = f"a path without {' '.join(wrong)}, which shells on the way to a node would read otherwise"
@@ -69,13 +62,13 @@ def start(workflow: Any, config: Mapping[str, Any]) -> None:
             queue.forget(SUBMITTED, _run(workflow))
             raise
         if remark:
-            print(f"halobench: {remark}", file=sys.stderr)
+            outcome.say(remark)
     os.environ[NOTED] = str(note_start(config).absolute())
 
 
 def end(workflow: Any) -> None:
     """Forget a run that ended normally, whose jobs have all ended or been cancelled."""
-    if _on_slurm(workflow):
+    if executor(workflow) == "slurm":
         queue.forget(SUBMITTED, _run(workflow))
 
 
@@ -105,16 +98,12 @@ def started_with() -> dict[str, Any] | None:
 
 def logs(workflow: Any) -> Path | None:
     """Return the folder of a run's SLURM logs."""
-    return Path(workflow.executor_settings.logdir or LOGS) if _on_slurm(workflow) else None
+    return Path(workflow.executor_settings.logdir or LOGS) if executor(workflow) == "slurm" else None
 
 
-def is_local(workflow: Any) -> bool:
-    """Return whether jobs run on this machine, as children of Snakemake's process."""
-    return getattr(workflow.executor_plugin, "name", None) == "local"
-
-
-def _on_slurm(workflow: Any) -> bool:
-    return getattr(workflow.executor_plugin, "name", None) == "slurm"
+def executor(workflow: Any) -> str | None:
+    """Return the name of the executor: ``local`` if jobs run on this machine, as children of Snakemake's process."""
+    return getattr(workflow.executor_plugin, "name", None)
 
 
 def _run(workflow: Any) -> str:

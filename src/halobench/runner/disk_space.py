@@ -10,20 +10,16 @@ from typing import Any
 from halobench.core.formatting import size
 from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
+from halobench.storage.files import nearest_existing
 
 CELL = 2**18  # bytes taken by a cell's tables, records and logs, as measured on the demo
 RESUME = 3  # a resume point holds weights and two moments
 
 
 def needed(config: Config, report: Mapping[str, Any], results: Path) -> int:
-    """Return the bytes needed by cells and sources still to be computed and the largest model's resume point.
+    """Return the bytes needed by cells and sources that aren't in `results` yet and the largest model's resume point.
 
-    Parameters
-    ----------
-    report : mapping
-        As returned by `halobench.experiment.validation.ensure`.
-    results : Path
-        The results folder; anything already in it isn't counted.
+    `report` is that of `halobench.experiment.validation.ensure`.
     """
     cells = {cell for experiment in config.run for cell in config.cells(experiment)}
     total, largest = 0, 0
@@ -59,4 +55,4 @@ def full_disk_line(results: Path, least: int = 2**20) -> str:
 
 def _free(folder: Path) -> int:
     """Return the free bytes at a folder, or at its nearest parent that exists."""
-    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
+    return shutil.disk_usage(nearest_existing(folder)).free

@@ -32,6 +32,7 @@ PARAMS = "Params have changed since last execution"
 SOFTWARE = "Software environment definition has changed since last execution"
 
 BUILT_IN = {"local", "dryrun", "touch"}  # Snakemake's own executors
+DRY = re.compile(r"--dry-?run|-[npqkrF]*n[npqkrF]*")  # short options may be combined
 SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")  # where Snakemake looks
 EACH = ("figure", "table")  # every one of these has its own rule, named after it, such as figure_summary
 
@@ -114,11 +115,6 @@ class Events:
     code: int = 0
     errors: str = ""
 
-    @property
-    def silenced(self) -> bool:
-        """Whether there are jobs that Snakemake didn't list."""
-        return bool(self.stats) and not self.jobs
-
 
 def refuse(events: Events, silence: str) -> int:
     """Print why a dry run shows no jobs (`silence` if Snakemake listed none of them); return the exit code.
@@ -128,7 +124,7 @@ def refuse(events: Events, silence: str) -> int:
     if events.code:
         print(events.errors, file=sys.stderr)
         return events.code
-    if events.silenced:
+    if events.stats and not events.jobs:
         print(f"halobench: error: Snakemake {silence}: leave out --quiet", file=sys.stderr)
         return 2
     return 0
@@ -158,17 +154,47 @@ def parse_reason(text: str) -> dict[str, list[str]]:
     return {reason: files.split(", ") if files else [] for reason, _, files in parts}
 
 
-def check_profile(arguments: Sequence[str]) -> None:
-    """Check the workflow profile that Snakemake's arguments specify.
+def read_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return those of Snakemake's arguments that are read before Snakemake reads all of them."""
+    parser = argparse.ArgumentParser("halobench run", add_help=False, allow_abbrev=False)
+    parser.add_argument("--snakefile", "-s", type=Path)
+    parser.add_argument("--directory", "-d", type=Path, default=Path())
+    parser.add_argument("--configfile", "--configfiles", nargs="+", action="extend", default=[])
+    for name in ("profile", "workflow-profile", "persistence-backend", "persistence-backend-db-url"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--logger", nargs="+")
+    parser.add_argument("--report", nargs="?")
+    parser.add_argument("--unlock", action="store_true")
+    parser.add_argument("--touch", "-t", action="store_true")
+    parser.add_argument("--help", "-h", "--version", "-v", action="store_true", dest="about")
+    options = parser.parse_known_args(arguments)[0]
+    options.dry_run = any(DRY.fullmatch(argument) for argument in arguments)
+    return options
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Check the files that Snakemake's arguments name, as `read_options` returns them, before Snakemake fails on one.
 
     Raises
     ------
-    FileNotFoundError
-        If it doesn't exist, which Snakemake ignores, or if its executor's plug-in isn't installed.
+    OSError
+        If there is no workflow, the workflow profile doesn't exist (which Snakemake ignores) or its executor's plug-in
+        isn't installed, or a configuration file can't be read; for the latter, with the line number.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--workflow-profile", default="none")
-    profile = parser.parse_known_args(arguments)[0].workflow_profile
+    from halobench.experiment.config_file import check_file
+    from halobench.experiment.config_loader import ConfigError
+
+    check_snakefile(options)
+    check_profile(options.workflow_profile or "none")
+    for path in options.configfile:
+        try:
+            check_file(path)
+        except ConfigError as error:
+            raise OSError(f"--configfile: {error}") from None
+
+
+def check_profile(profile: str) -> None:
+    """Raise FileNotFoundError unless a workflow profile exists and its executor's plug-in is installed."""
     if profile == "none":
         return
     if not Path(profile).exists():
@@ -182,36 +208,12 @@ def check_profile(arguments: Sequence[str]) -> None:
             raise FileNotFoundError(f"{path}: executor = {executor[1]}: its plug-in is not installed: {right}")
 
 
-def check_snakefile(arguments: Sequence[str]) -> None:
+def check_snakefile(options: argparse.Namespace) -> None:
     """Raise FileNotFoundError unless Snakemake finds a workflow in its starting folder or through its arguments."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--snakefile", "-s")
-    parser.add_argument("--profile")  # which may specify one
-    parser.add_argument("--help", "-h", "--version", "-v", action="store_true", dest="about")
-    options = vars(parser.parse_known_args(arguments)[0])
-    if not any(options.values()) and not any(map(os.path.exists, SNAKEFILES)):
+    elsewhere = options.snakefile or options.profile or options.about  # a profile may name one
+    if not elsewhere and not any(map(os.path.exists, SNAKEFILES)):
         right = "start it in a clone of halobench, or name a clone's: --snakefile CLONE/Snakefile"
         raise FileNotFoundError(f"no Snakefile is in {Path.cwd()}: {right}")
-
-
-def check_configfiles(arguments: Sequence[str]) -> None:
-    """Check that the configuration files in Snakemake's arguments can be read, before it fails on one.
-
-    Raises
-    ------
-    OSError
-        With a message that includes the file and the line number.
-    """
-    from halobench.experiment.config_file import check_file
-    from halobench.experiment.config_loader import ConfigError
-
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--configfile", "--configfiles", nargs="+", action="extend", default=[])
-    for path in parser.parse_known_args(arguments)[0].configfile:
-        try:
-            check_file(path)
-        except ConfigError as error:
-            raise OSError(f"--configfile: {error}") from None
 
 
 def gather(arguments: Sequence[str], **options: Any) -> Events:
@@ -231,15 +233,7 @@ def gather(arguments: Sequence[str], **options: Any) -> Events:
 
 
 def dry_run(arguments: Sequence[str]) -> Events:
-    """Return what Snakemake would do if run with these arguments.
-
-    Raises
-    ------
-    OSError
-        Raised by `check_snakefile`, `check_profile` and `check_configfiles`.
-    """
-    check_snakefile(arguments)
-    check_profile(arguments)
-    check_configfiles(arguments)
+    """Return what Snakemake would do if run with these arguments; raise OSError as `check_options` does."""
+    check_options(read_options(arguments))
     # A profile may ask for silence; otherwise the user's arguments prevail because they come last.
     return gather(["--quiet", "progress", "--dry-run", *arguments])

@@ -55,19 +55,14 @@ def wildcards(name: str) -> str:
     return re.sub(r"(^|/)seed(\d+)$", r"\1\2", name).replace("/", "_")
 
 
-def find(results: Path, name: str, slurm: Path | None = None) -> Iterator[JobLogs]:
+def find(results: Path, name: str) -> Iterator[JobLogs]:
     """Return the logs of the jobs whose name contains `name`.
 
     `name` is a cell (``digits/mlp/mixup2/seed0``) or part of one, its folder, its name in squeue's comment
     (``digits_mlp_mixup2_0``), or a job number.
-
-    Parameters
-    ----------
-    slurm : Path, optional
-        The folder of SLURM's logs; by default, where profiles put them.
     """
     name = name.removeprefix("./").removeprefix("results/").removeprefix("runs/")
-    folders = [results / place for place in SLURM_LOGS] if slurm is None else [slurm]
+    folders = [results / place for place in SLURM_LOGS]
     for stage, key, log in _logs(results):
         named = name in f"{key}/" or name == wildcards(key)
         if named or name.isdecimal():  # searching SLURM's logs for every job would take long on a large grid

@@ -35,17 +35,13 @@ def say(line: str) -> None:
 def summary(outputs: Iterable[str]) -> list[str]:
     """Return the lines with what a run found, what it wrote, and the next command.
 
-    Parameters
-    ----------
-    outputs : iterable of str
-        The files that its jobs wrote, relative to the working directory. If there are none, the lines list the
-        existing pages.
+    `outputs` are the files that its jobs wrote; if there are none, the lines list the existing pages.
     """
     paths = sorted(map(PurePosixPath, outputs))
     if not paths:
         pages = [path for path in (_place[0] / REPORT, _place[0] / EXPLORER) if path.exists()]
         return [f"See {' and '.join(map(str, pages))}."] if pages else []
-    lines = [line for path in paths if path.name == "claims.csv" for line in found(Path(path))]
+    lines = [line for path in paths if path.name == "claims.csv" for line in finding_lines(Path(path))]
     drawn = [path for path in paths if "figures" in path.parts and path.suffix == ".png"]
     for folder in dict.fromkeys(path.parent for path in drawn):
         first = folder / "summary.png"
@@ -56,7 +52,7 @@ def summary(outputs: Iterable[str]) -> list[str]:
     return lines
 
 
-def found(claims: Path) -> list[str]:
+def finding_lines(claims: Path) -> list[str]:
     """Return an experiment's finding according to its table of claims: a sentence and the verdicts for each theme.
 
     The result is empty if the table can't be read or holds no claims.

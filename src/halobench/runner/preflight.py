@@ -33,12 +33,6 @@ def check_results(config: Config, results: Path) -> None:
     record may be damaged: Snakemake would take it for a new input, and delete what was computed from the intact one
     before the jobs that read it fail.
 
-    Parameters
-    ----------
-    config : Config
-    results : Path
-        The results folder.
-
     Raises
     ------
     ConfigError
@@ -114,16 +108,7 @@ def _is_there(job: Job, results: Path) -> bool:
 
 
 def replaced_cells(config: Config, results: Path, outputs: Container[str]) -> list[str]:
-    """Return lines listing the trained cells that a run replaces, and why.
-
-    Parameters
-    ----------
-    config : Config
-    results : Path
-        The results folder.
-    outputs : container of str
-        The files that the jobs of the run will write.
-    """
+    """Return lines listing the trained cells that a run, whose jobs will write `outputs`, replaces, and why."""
     cells: Counter[str] = Counter()
     for job in jobs(config):
         path = results / job.record

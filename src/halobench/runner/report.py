@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -30,15 +29,7 @@ CHOOSING = ("--configfile", "--configfiles", "--config", "-C", "--snakefile", "-
 
 
 def note_run(workflow: Any, config: Mapping[str, Any], results: Path) -> None:
-    """Record a run for its report.
-
-    Parameters
-    ----------
-    workflow : snakemake.workflow.Workflow
-    config : mapping
-        The merged configuration.
-    results : Path
-    """
+    """Record a run, with its merged configuration, for its report."""
     with files.replacing(CONFIGURED) as temporary:
         temporary.write_text(yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False), encoding="utf-8")
     files.write_json(LAST, {"snakefile": os.path.abspath(workflow.main_snakefile), "results": str(results)})
@@ -54,7 +45,7 @@ def report(arguments: Sequence[str]) -> int:
         is used; without names, the report then covers its experiments and all others whose results are complete.
     """
     if not LAST.exists():
-        dry_run.check_snakefile(arguments)
+        dry_run.check_snakefile(dry_run.read_options(arguments))
     if not LAST.exists() or any(argument.partition("=")[0] in CHOOSING for argument in arguments):
         return _snakemake(command(arguments))
     last = files.read_json(LAST, ["snakefile", "results"])
@@ -65,8 +56,8 @@ def report(arguments: Sequence[str]) -> int:
         return 2
     named = [argument for argument in arguments if argument in config.experiments]
     if arguments and NAME.fullmatch(arguments[0]) and arguments[0] != "partial":
-        known = f"an experiment of the last run's configuration: {one_of(config.experiments, arguments[0])}"
-        require(named, "report", arguments[0], known)
+        expected = f"an experiment of the last run's configuration: {one_of(config.experiments, arguments[0])}"
+        require(named, "report", arguments[0], expected)
     partial = "partial" in arguments
     experiments = named or [*config.run, *(() if partial else complete(config, Path(last["results"])))]
     rest = [argument for argument in arguments if argument not in named]
@@ -75,7 +66,7 @@ def report(arguments: Sequence[str]) -> int:
     if code := _snakemake(command(rest, last)):
         return code
     tables = Path(last["results"], "partial" if partial else "", "tables")
-    for line in [line for name in experiments for line in outcome.found(tables / name / "claims.csv")]:
+    for line in [line for name in experiments for line in outcome.finding_lines(tables / name / "claims.csv")]:
         outcome.say(line)
     for path in () if named else sorted(tables.glob("*/overview.html")):
         if path.parent.name not in experiments:
@@ -92,7 +83,7 @@ def _snakemake(arguments: Sequence[str]) -> int:
         return done.returncode
     for line in filter(NEWS.search, done.stderr.splitlines()):
         print(line, file=sys.stderr)
-    print(f"Report: {_options(arguments).report}")
+    print(f"Report: {dry_run.read_options(arguments).report}")
     return 0
 
 
@@ -108,9 +99,9 @@ def complete(config: Config, results: Path) -> list[str]:
 
 def command(arguments: Sequence[str], last: Mapping[str, str] | None = None) -> list[str]:
     """Return Snakemake's arguments for a report (on the run `last`, if there is one)."""
-    options = _options(arguments)
+    options = dry_run.read_options(arguments)
     arguments = [argument for argument in arguments if argument != "--report" or options.report is not None]
-    added, results, snakefile = [], Path("results"), options.snakefile
+    added, results, snakefile = [], Path("results"), options.snakefile or Path("Snakefile")
     if last is not None:
         results, snakefile = Path(last["results"]), Path(last["snakefile"])
         added += ["--snakefile", str(snakefile), "--configfile", str(CONFIGURED)]
@@ -118,11 +109,3 @@ def command(arguments: Sequence[str], last: Mapping[str, str] | None = None) -> 
         added += ["--report", str(results / "report.html")]
     style = snakefile.parent / STYLE
     return [*arguments, *added, *(["--report-stylesheet", str(style)] if style.exists() else [])]
-
-
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the Snakemake arguments that are read here: the workflow and, if given, where the report goes."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--snakefile", "-s", type=Path, default=Path("Snakefile"))
-    parser.add_argument("--report", nargs="?")
-    return parser.parse_known_args(arguments)[0]

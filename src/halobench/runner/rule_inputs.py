@@ -14,7 +14,7 @@ from halobench.experiment import jobs
 from halobench.experiment.displays import file_stem
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job
-from halobench.results.inventory import Inventory, list_inventory, take_inventory
+from halobench.results.inventory import list_inventory, take_inventory
 from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
 from halobench.storage.requests import write_request
 
@@ -37,13 +37,10 @@ class RuleInputs:
     def __init__(self, config: Config, results: Path, named: str):
         self.config, self.results, self.named = config, results, named
         self.after_request: Callable[[str], None] = lambda path: None  # called while Snakemake builds its graph of jobs
-        self.inventory = functools.cache(self._inventory)
+        # Read only once, so that tables and figures show the same finished cells.
+        self.inventory = functools.cache(lambda experiment: take_inventory(config, experiment, results))
         self._drawn = functools.cache(self._drawn_jobs)
         self._request = functools.cache(self._write_request)
-
-    def _inventory(self, experiment: str) -> Inventory:
-        """Return an experiment's finished cells, read only once so that tables and figures show the same cells."""
-        return take_inventory(self.config, experiment, self.results)
 
     def job(self, stage: str, wildcards: Mapping[str, Any], name: str = "") -> Job:
         """Return a stage's job for the wildcards of its rule; `name` is that of a figure's or table's files."""

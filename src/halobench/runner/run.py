@@ -11,7 +11,6 @@ import atexit
 import contextlib
 import os
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -30,7 +29,6 @@ SUBMITTED = STATE / "slurm"  # notes on runs that submit jobs
 LOGGER = "--logger=halobench"  # the plug-in that shows a run
 # Options that determine where Snakemake keeps its locks.
 UNLOCKING = ("directory", "profile", "workflow_profile", "persistence_backend", "persistence_backend_db_url")
-DRY = re.compile(r"--dry-?run|-[npqkrF]*n[npqkrF]*")  # short options may be combined
 _held: dict[Path, FileLock] = {}  # locks that this process keeps until it ends
 _started: list[str] = []  # the runs that `run` has started in this process
 
@@ -103,13 +101,11 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
         If there is no workflow, a profile or a configuration can't be read, nothing can be written, ``--touch`` is
         given, or ``--unlock`` is given while a run is alive.
     """
-    options = _asked(arguments)
+    options = dry_run.read_options(arguments)
     if options.touch:
         what = "no such option: a result is current if its record is what is asked for now, whatever its time"
         raise OSError(f"--touch: expected {what}; `halobench why` names those that aren't")
-    dry_run.check_snakefile(arguments)
-    dry_run.check_profile(arguments)
-    dry_run.check_configfiles(arguments)
+    dry_run.check_options(options)
     if options.dry_run:
         _name_left(options.directory)
         code = _snakemake(arguments)
@@ -215,17 +211,3 @@ def _settle_left(folder: Path, cancel: bool) -> None:
         outcome.say(f"jobs of a run that died: {len(settled)} were left in the queue, and none is now")
     for run_ in runs:
         queue.forget(folder / SUBMITTED, run_)
-
-
-def _asked(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return those of Snakemake's arguments that matter here."""
-    parser = argparse.ArgumentParser("halobench run", add_help=False, allow_abbrev=False)
-    parser.add_argument("--directory", "-d", type=Path, default=Path())
-    for key in UNLOCKING[1:]:
-        parser.add_argument(f"--{key.replace('_', '-')}")
-    parser.add_argument("--logger", nargs="+")
-    parser.add_argument("--unlock", action="store_true")
-    parser.add_argument("--touch", "-t", action="store_true")
-    options = parser.parse_known_args(arguments)[0]
-    options.dry_run = any(DRY.fullmatch(argument) for argument in arguments)
-    return options

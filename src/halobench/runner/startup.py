@@ -73,11 +73,11 @@ class Startup:
         self.claims = self._place(claims)
         self.results = Path("results")
         self.report: Mapping[str, Any] = {}
-        self.given = workflow.modifier.skip_configfile  # the surrounding workflow provides the configuration
+        self.is_module = workflow.modifier.skip_configfile  # the surrounding workflow provides the configuration
         if self.frozen is None:
             # Before Snakemake reads them: if a key has two values, it would silently take the last.
-            own = [] if self.given else ["config.yaml"]
-            for path in dict.fromkeys([*own, *workflow.configfiles, *workflow.overwrite_configfiles]):
+            default = [] if self.is_module else ["config.yaml"]
+            for path in dict.fromkeys([*default, *workflow.configfiles, *workflow.overwrite_configfiles]):
                 if Path(path).exists():
                     attempt("The configuration has", check_file, path)
 
@@ -117,13 +117,13 @@ class Startup:
         outcome.note_place(self.results)
         if self.frozen is not None:
             return RuleInputs(load_config(config), self.results, named)
-        where = "" if self.given or Path("config.yaml").exists() else f" (no config.yaml is in {Path.cwd()})"
+        where = "" if self.is_module or Path("config.yaml").exists() else f" (no config.yaml is in {Path.cwd()})"
         what, cache = f"The configuration{where} has", controller.STATE
         checked, self.report = attempt(what, validation.load_checked, config, cache, self.results)
         inputs = RuleInputs(checked, self.results, named)
         if self.workflow.is_main_process:
             attempt("The working directory has", files.check_writable, controller.STATE)
-            if not self.workflow.dryrun:
+            if not self.workflow.output_settings.dryrun:  # `workflow.dryrun` isn't known yet
                 controller.enrol(Path.cwd())
             outcome.at_end_of_dry_run.append(lambda: self._say_replaced(checked, exclude_finished=False))
             self._check(checked, inputs)
@@ -167,9 +167,10 @@ class Startup:
         """Check the disk and the cluster, and start the server that forks for jobs."""
         attempt("The disk has", disk_space.require_room, checked, self.report, self.results)
         attempt("The cluster has", cluster_run.start, self.workflow, config)
-        note_run(self.workflow, config, self.results)
+        if not controller.is_run():
+            note_run(self.workflow, config, self.results)
         self._say_replaced(checked)
-        if cluster_run.is_local(self.workflow):
+        if cluster_run.executor(self.workflow) == "local":
             fork_server.start()
 
     def _say_replaced(self, checked: Config, **which: bool) -> None:

@@ -18,12 +18,12 @@ def write_npy(path: Path | str, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays as safetensors."""
     from safetensors.numpy import save_file
 
     with replacing(path) as temporary:
-        save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, temporary, dict(metadata or {}))
+        save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, temporary, {})
 
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:

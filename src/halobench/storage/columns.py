@@ -9,6 +9,7 @@ MAY_BE_EMPTY = ("neighbourhood", "radii", "history", "fits")
 
 KEYS = ["dataset", "model", "loss", "seed"]  # the columns that identify a cell
 PAIRED = ["dataset", "model", "seed"]  # losses are compared within these
+REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors, which were not trained
 METRICS_COLUMNS = ("split", "labels", "calibrator", "metric", "value", "low", "high")
 RELIABILITY_COLUMNS = ("split", "labels", "calibrator", "bin", "lower", "upper", "count", "confidence", "accuracy")
 # A job, from its record; spec, hardware and versions are JSON.

@@ -18,6 +18,7 @@ from halobench.core.errors import SpecError, describe_error
 
 REMEDY = "(if it is a result: delete it, and the next run that needs it makes it again)"
 TEMPORARY = ".writing-"  # prefix of the names of temporary files
+LEAST_AGE = 60.0  # seconds
 LOCK = ".lock"  # the file in a folder that a process holds to work there alone
 
 
@@ -71,14 +72,14 @@ def alone(folder: Path | str) -> Iterator[None]:
         lock.release()
 
 
-def sweep(folder: Path | str, least_age: float = 60.0) -> None:
+def sweep(folder: Path | str) -> None:
     """Remove the temporary files that killed writers left in a folder, i.e. those that nobody has locked.
 
-    Files younger than `least_age` seconds are kept, since a writer creates its file a moment before locking it.
+    Files younger than `LEAST_AGE` seconds are kept, since a writer creates its file a moment before locking it.
     """
     for path in Path(folder).glob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):  # its writer is alive or has just renamed it, or nothing can be locked here
-            if time.time() - path.stat().st_mtime >= least_age:
+            if time.time() - path.stat().st_mtime >= LEAST_AGE:
                 with _lock(path).acquire(blocking=False):
                     path.unlink()
 
@@ -91,11 +92,15 @@ def _lock(path: Path) -> FileLock:
     return FileLock(path, fallback_to_soft=False)
 
 
+def nearest_existing(folder: Path) -> Path:
+    """Return a folder or, if there is nothing at its path, its nearest parent at whose path there is something."""
+    return next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+
+
 def check_writable(folder: Path) -> None:
     """Raise SpecError unless files can be created in a folder or, if it is missing, in its nearest existing parent."""
-    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     try:
-        with tempfile.TemporaryFile(dir=nearest):
+        with tempfile.TemporaryFile(dir=nearest_existing(folder)):
             pass
     except OSError as error:
         raise SpecError("folder of outputs", str(folder), f"one that can be written to ({error.strerror})") from None
@@ -142,23 +147,19 @@ def check_sum(path: Path | str, digest: str, expected: str) -> None:
     _check_same(path, current, digest, expected)
 
 
-def checked_bytes(path: Path | str, digest: str, expected: str) -> bytes:
-    """Return the content of `path`; raise SpecError unless it has the checksum `digest`."""
-    with reading(path, expected):
-        content = Path(path).read_bytes()
-    _check_same(path, hashlib.sha256(content).hexdigest(), digest, expected)
-    return content
-
-
 def _check_same(path: Path | str, current: str, digest: str, expected: str) -> None:
     if current != digest:
         raise SpecError(str(path), f"sha256 {current[:16]}", f"{expected}, sha256 {digest[:16]} {REMEDY}")
 
 
-def read_bytes(path: Path | str) -> bytes:
-    """Return the content of a file; raise SpecError if it can't be read."""
-    with reading(path, "a file"):
-        return Path(path).read_bytes()
+def read_bytes(path: Path | str, digest: str | None = None) -> bytes:
+    """Return the content of a file; raise SpecError if it can't be read, or its record has another checksum for it."""
+    expected = "a file" if digest is None else "the bytes that its record lists"
+    with reading(path, expected):
+        content = Path(path).read_bytes()
+    if digest is not None:
+        _check_same(path, hashlib.sha256(content).hexdigest(), digest, expected)
+    return content
 
 
 def read_json(path: Path | str, keys: Iterable[str] = ()) -> Any:

@@ -121,16 +121,10 @@ def record(
 
     Parameters
     ----------
-    request : Request
-        The stage, its spec in canonical form, and its code version.
-    seed : int or None
     outputs : iterable of Path
-        The files that it wrote.
-    seconds : float
+        The files that the stage wrote.
     packages : iterable of str
         Packages whose versions are recorded.
-    device : str
-        The device it ran on.
     facts : mapping, optional
         Further entries.
     """

@@ -101,20 +101,14 @@ def read_tables(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def read_csv(path: Path | str, columns: Iterable[str] = (), least: int = 1) -> pd.DataFrame:
-    """Read a CSV file, parsing each number as the nearest float.
+def parse_csv(path: Path | str, content: bytes, columns: Iterable[str] = (), least: int = 1) -> pd.DataFrame:
+    """Return the table in the content of a CSV file, each number as the nearest float; `path` is for error messages.
 
     Raises
     ------
     SpecError
-        If the file is missing, or holds no table with at least `least` rows and all of `columns`.
+        If it isn't a table with at least `least` rows and all of `columns`.
     """
-    with reading(path, "a table as CSV"):
-        return parse_csv(path, Path(path).read_bytes(), columns, least)
-
-
-def parse_csv(path: Path | str, content: bytes, columns: Iterable[str] = (), least: int = 1) -> pd.DataFrame:
-    """Return the table in the content of a CSV file, as `read_csv` does; `path` is for error messages."""
     with reading(path, "a table as CSV"):
         # Older versions of pandas round numbers differently unless "round_trip" is chosen.
         return _checked(path, pd.read_csv(io.BytesIO(content), float_precision="round_trip"), columns, least)

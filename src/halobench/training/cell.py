@@ -172,15 +172,7 @@ def predict(
 
 
 def load_model(spec: ModelSpec, data: Data, weights: Path) -> nn.Module:
-    """Return a cell's trained model on the CPU.
-
-    Parameters
-    ----------
-    spec : ModelSpec
-    data : Data
-        The data that it was trained on.
-    weights : Path
-        Its model.safetensors.
+    """Return a cell's trained model on the CPU, from the data that it was trained on and its model.safetensors.
 
     Raises
     ------

@@ -152,19 +152,15 @@ class Checkpoint:
                 save_file(kept, temporary, about)
         except OSError as error:  # a full disk needn't stop a job that has nothing else to write yet
             said = f"warning: not saved at {at}: {error}"
-        if self.signals.received is not None:
-            raise Interrupted(self.signals.received, said)
-        self.log(said)
+        self._go_on(said)
 
     def pass_over(self, why: str) -> None:
-        """Skip saving, since nothing could resume from the checkpoint, and log a warning.
+        """Skip saving, since nothing could resume from the checkpoint; otherwise like `save`."""
+        self._last = time.monotonic()
+        self._go_on(f"warning: not saved: {why}")
 
-        Raises
-        ------
-        Interrupted
-            If a signal has arrived.
-        """
-        self._last, said = time.monotonic(), f"warning: not saved: {why}"
+    def _go_on(self, said: str) -> None:
+        """Log a line or, if a signal has arrived, raise Interrupted with it."""
         if self.signals.received is not None:
             raise Interrupted(self.signals.received, said)
         self.log(said)

@@ -215,29 +215,20 @@ class TrainingRun:
         """Return the learning rate of a step in the current epoch."""
         return learning_rate(self.epoch * self.steps_per_epoch + step, self.steps_per_epoch, self.spec)
 
-    def set_rate(self) -> None:
-        """Set the learning rate of the next step."""
-        rate = self.rate(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
     def take_step(
         self, forward: Forward, images: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
     ) -> None:
         """Train on a batch of images (n, C, H, W) with targets in the loss's format; save a checkpoint if it is due."""
-        self.set_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(self.step)
         mixed, soft = self.loss.mix(augmented(images, self.spec, rng), targets, rng)
-        self.forget_gradients()
+        for parameter in self.parameters:  # so that the step allocates its own
+            parameter.grad = None
         self.watch(backward(forward, self.loss, mixed, soft, self.spec))
         self.optimizer.step()
         self.step += 1
         if self.checkpoint is not None and self.checkpoint.due():
             self.save(rng)
-
-    def forget_gradients(self) -> None:
-        """Drop the gradients so the next step allocates its own."""
-        for parameter in self.parameters:
-            parameter.grad = None
 
     def watch(self, value: torch.Tensor) -> None:
         """Record a step's loss before the optimiser steps, and its gradient norm at the end of an epoch.

@@ -240,32 +240,3 @@ def test_a_probe_that_takes_components_gets_those_of_its_spec():
 def test_a_bad_probe_is_named(name, told):
     with pytest.raises(SpecError, match=told):
         walked(name)
-
-
-@pytest.mark.parametrize(
-    ("name", "origin"),
-    [
-        ("shop:Loss", "shop.window.losses:Loss"),
-        ("shop:renamed", "shop.window.losses:Loss"),
-        ("shop.window:Loss", "shop.window.losses:Loss"),
-        ("shop.window.left:back", ""),
-    ],
-)
-def test_of_an_object_that_a_module_only_imports_the_defining_module_is_named(tmp_path, name, origin):
-    """Through names, stars and relative imports, and none of those that lead in a circle."""
-    files = {
-        "shop/__init__.py": "from .window import *\nfrom shop.window import Loss as renamed",
-        "shop/window/__init__.py": "from .losses import (\n    Loss,\n)",
-        "shop/window/losses.py": "class Loss: ...",
-        "shop/window/left.py": "from .right import back",
-        "shop/window/right.py": "from .left import back",
-    }
-    for path, text in files.items():
-        (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
-        (tmp_path / path).write_text(text)
-    with pytest.raises(SpecError) as raised:
-        plugins.locate("losses", name)
-    attribute = name.partition(":")[2]
-    assert raised.value.expected.endswith(f", but imports it: write {origin}" if origin else f"no {attribute!r}")
-    for imported in [each for each in sys.modules if each.partition(".")[0] == "shop"]:
-        del sys.modules[imported]

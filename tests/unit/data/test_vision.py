@@ -373,7 +373,7 @@ def test_a_data_root_that_is_no_folder_is_told_by_the_description(tmp_path, monk
     ("put", "kind"),
     [
         (lambda path: path.mkdir(), "a folder"),
-        (os.mkfifo, "a FIFO"),
+        (os.mkfifo, "no regular file"),
         (lambda path: path.symlink_to("nowhere"), "a link that leads nowhere"),
         (lambda path: (path.parent.rmdir(), path.parent.touch()), "out of reach (NotADirectoryError: "),
     ],

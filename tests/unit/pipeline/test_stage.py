@@ -8,12 +8,13 @@ import time
 import numpy as np
 import pytest
 from filelock import FileLock, Timeout
+from safetensors.numpy import save_file
 
 from halobench.core.errors import SpecError
 from halobench.core.specs import DatasetSpec, ModelSpec
 from halobench.experiment.code_version import code_map
 from halobench.pipeline.stage import parse_parts, stage
-from halobench.storage import arrays_io, files, provenance, records
+from halobench.storage import files, provenance, records
 from halobench.training.checkpoint import Checkpoint, check_place
 
 SPEC = {"loader": "digits"}
@@ -100,7 +101,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tmp_path)
 def test_a_checkpoint_takes_the_place_of_no_other_file(tmp_path):
     """But one that is damaged does."""
     whole, damaged, output = (tmp_path / f"{name}.safetensors" for name in ("whole", "damaged", "model"))
-    arrays_io.write_arrays(whole, {"a": np.zeros(3)}, {"format": "pt"})
+    save_file({"a": np.zeros(3)}, whole, {"format": "pt"})
     before = whole.read_bytes()
     damaged.write_bytes(before[:-1])
     for path in (whole, output):

@@ -122,13 +122,18 @@ def plain_tables(manifest, results) -> dict[str, pd.DataFrame]:
             path = results / "runs" / cell["path"] / file
             if file.endswith(".parquet") and not cell["probe"]:
                 continue
-            table = pd.read_parquet(path) if file.endswith(".parquet") else tables_io.read_csv(path, least=0)
+            table = (
+                pd.read_parquet(path)
+                if file.endswith(".parquet")
+                else tables_io.parse_csv(path, path.read_bytes(), least=0)
+            )
             table = plain_radii(table) if name == "radii" else table
             parts.append(pd.concat([pd.DataFrame({key: cell[key] for key in KEYS}, index=table.index), table], axis=1))
         found[name] = pd.concat([part for part in parts if len(part)], ignore_index=True)
     scores = [found["metrics"]]
     for reference in manifest["references"]:
-        table = tables_io.read_csv(results / "references" / reference["path"] / "metrics.csv")
+        path = results / "references" / reference["path"] / "metrics.csv"
+        table = tables_io.parse_csv(path, path.read_bytes())
         lead = {"dataset": reference["dataset"], "model": table.pop("model"), "loss": "reference"}
         lead |= {"seed": reference["seed"]}
         scores.append(pd.concat([pd.DataFrame(lead, index=table.index), table], axis=1))

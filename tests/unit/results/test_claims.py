@@ -183,11 +183,6 @@ def test_seeds_that_only_some_pairs_plan_are_left_out_of_all():
     ("first", "facts", "why"),
     [
         (9, {"interpolates": lambda d, m, loss, seed: (loss, seed) != ("mixup2", 0)}, "mixup2 does not interpolate"),
-        (
-            9,
-            {"interpolates": lambda *key: str(key[2:] != ("mixup2", 0))},
-            "mixup2 does not interpolate",
-        ),  # as CSV has it
         (9, {"steps": lambda d, m, *cell: 500 if cell == ("mixup2", 0) else 1000}, "unequal optimiser steps"),
         (np.nan, {}, "no finite value"),
         (np.inf, {}, "no finite value"),

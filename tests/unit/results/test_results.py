@@ -183,7 +183,7 @@ def test_a_profile_that_is_not_there_is_told(locked):
     with pytest.raises(FileNotFoundError, match="--workflow-profile profiles/slrum: no such folder"):
         run.run(["--workflow-profile", "profiles/slrum"])
     for words in ([], ["--workflow-profile=none"], ["--workflow-profile", str(ROOT / "profiles/slurm")]):
-        dry_run.check_profile(words)
+        dry_run.check_options(dry_run.read_options(words))
     Path("mine").mkdir()
     Path("mine/profile.yaml").write_text("executor: no-such\n")
     for ask in (run.run, dry_run.dry_run):
@@ -222,7 +222,7 @@ def test_a_run_of_another_host_counts_as_alive_until_the_user_says_otherwise(loc
     ],
 )
 def test_a_dry_run_and_the_working_directory_are_known_as_snakemake_knows_them(words, dry_run, directory):
-    asked = run._asked(words)
+    asked = run.dry_run.read_options(words)
     assert (asked.dry_run, asked.directory) == (dry_run, Path(directory))
 
 

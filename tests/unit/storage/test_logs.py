@@ -67,7 +67,7 @@ def results(tmp_path) -> Path:
 
 
 def test_a_cells_logs_are_found_with_those_of_slurm(results):
-    found = list(logs.find(results, "d/m/l/seed0/", results / "logs/slurm"))
+    found = list(logs.find(results, "d/m/l/seed0/"))
     assert [(job.stage, job.name) for job in found] == [("train", "d/m/l/seed0"), ("probe", "d/m/l/seed0")]
     assert [path.name for path in found[0].slurm] == ["9.log", "10.log"]
     assert found[1].slurm == ()

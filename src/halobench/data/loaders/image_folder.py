@@ -107,8 +107,8 @@ def _checked(
     """Return the size and the folders' listings after checking all options."""
     side: int = convert_number(int, "size", size)
     require(1 <= side <= LARGEST, "size", side, f"a side in pixels, from 1 to {LARGEST}")
-    known = mode is None or (isinstance(mode, str) and mode in CHANNELS)
-    require(known, "mode", mode, f"{one_of(CHANNELS, mode)}, or null")
+    fine = mode is None or (isinstance(mode, str) and mode in CHANNELS)
+    require(fine, "mode", mode, f"{one_of(CHANNELS, mode)}, or null")
     listed: dict[str, str] = {}  # for both folders, since a test image must not be a training image
     parts = [list_folder("folder", folder, listed)]
     if test_folder is not None:

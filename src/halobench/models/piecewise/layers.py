@@ -140,10 +140,6 @@ class _Writer:
         raise SpecError("model", f"{kind} ({where})", f"a network of {KINDS} alone")
 
 
-def _linear(network: Network, place: int, layer: nn.Linear) -> int:
-    return network.append("affine", place, affine=maps.dense(layer))
-
-
 def _convolution(network: Network, place: int, layer: nn.Conv2d) -> int | None:
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         return None
@@ -170,8 +166,7 @@ def _identity(network: Network, place: int, layer: nn.Module) -> int | None:
 
 
 def _average(network: Network, place: int, layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.ZeroPad2d) -> int:
-    affine = maps.without_weights(layer, network.steps[place].shape)
-    return network.append("affine", place, affine=affine)
+    return network.append("affine", place, affine=maps.without_weights(layer, network.steps[place].shape))
 
 
 def _maximum(network: Network, place: int, layer: nn.MaxPool2d) -> int | None:
@@ -192,7 +187,7 @@ def _maximum(network: Network, place: int, layer: nn.MaxPool2d) -> int | None:
 
 
 LAYERS: dict[type, Callable[[Network, int, Any], int | None]] = {
-    nn.Linear: _linear,
+    nn.Linear: lambda network, place, layer: network.append("affine", place, affine=maps.dense(layer)),
     nn.Conv2d: _convolution,
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d), _norm),
     nn.ReLU: _identity,  # appended by _Writer itself

@@ -12,7 +12,6 @@ import pandas as pd
 from halobench.reporting import labels
 from halobench.reporting.rendering import Choice, Column, Entry, Line, address, number, render
 from halobench.results import finding
-from halobench.results.claims.rules import VERDICTS
 from halobench.results.names import OVER_SEEDS, THEMES
 
 HEADINGS = {"theme": "Theme", "fit": "Calibration", "verdict": "Verdict"}
@@ -99,7 +98,7 @@ def _outcome(row: Any, see: tuple[tuple[str, str], ...]) -> tuple[Any, ...]:
     interval = f"[{number(row.low)}, {number(row.high)}]" if np.isfinite(row.low) else "–"
     return (
         labels.calibrator_label(row.fit),
-        Entry(labels.VERDICTS[row.verdict], str(VERDICTS.index(row.verdict)), f"verdict {row.verdict}"),
+        Entry(labels.VERDICTS[row.verdict], str([*labels.VERDICTS].index(row.verdict)), f"verdict {row.verdict}"),
         row.estimate,
         Entry(interval, row.low if np.isfinite(row.low) else None),
         Entry(claimed(row._asdict()), row.margin),

@@ -14,10 +14,8 @@ from pydantic import AfterValidator, Field
 
 from halobench.core.errors import SpecError, check_name, one_of, require
 from halobench.core.spec_codec import Number, Several, Text, parse, spec
-from halobench.storage.columns import TABLE_COLUMNS
+from halobench.storage.columns import REFERENCE, TABLE_COLUMNS
 
-VERDICTS = ("holds", "does_not", "undecided", "not_tested")
-REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors, which were not trained
 CLASSES = 5  # how many values of k a slope on log k needs
 
 # The tables that claims read, with the columns that they may use.

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from halobench.core.errors import SpecError
-from halobench.results.claims.rules import COMPARISON, REFERENCE, Claim, described
+from halobench.results.claims.rules import COMPARISON, Claim, described
 from halobench.results.radii_summary import QUARTILES
-from halobench.storage.columns import DATASET, KEYS, PAIRED
+from halobench.storage.columns import DATASET, KEYS, PAIRED, REFERENCE
 
 _COMPARE = {">=": np.greater_equal, "<=": np.less_equal, "!=": np.not_equal, ">": np.greater, "<": np.less}
 
@@ -65,9 +65,6 @@ def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables)
     """
     tables.table("runs")
     table = tables.table(claim.table)
-    absent = [column for column in (*KEYS, claim.value) if column not in table]
-    if absent:
-        raise NotTested(f"{claim.table} has no column {absent[0]}")
     of_table, of_runs = ({c: v for c, v in conditions.items() if (c in table) == inside} for inside in (True, False))
     # Filter on the table's own columns first: joining runs to millions of rows only to keep a few would be slow.
     rows = _with_runs(tables.rows(claim.table, of_table), tables)
@@ -82,7 +79,6 @@ def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables)
     if rows.duplicated(PAIRED).any():
         raise SpecError(f"claims.{claim.name}", described(conditions), "conditions that leave one row per cell")
     cells = rows[[*PAIRED, "loss", "interpolates", "steps"]].astype({"interpolates": object})
-    cells["interpolates"] = [_truth(value) for value in cells["interpolates"]]
     cells["value"] = pd.to_numeric(rows[claim.value], errors="coerce").astype(float)
     cells["censored"] = _censored(claim, rows)
     return cells.set_index(PAIRED)
@@ -104,9 +100,6 @@ def _with_runs(table: pd.DataFrame, tables: ClaimTables) -> pd.DataFrame:
     runs = tables.by_name["runs"]
     extra = [column for column in runs if column not in table]
     table = table.merge(runs[[*KEYS, *extra]], on=KEYS, how="left", validate="many_to_one")
-    for column in ("interpolates", "steps"):
-        if column not in table:
-            table[column] = np.nan
     for column in set(DATASET) & set(runs):
         table[column] = table[column].fillna(table["dataset"].map(tables.by_dataset[column]))
     return table
@@ -128,13 +121,6 @@ def _meets(values: pd.Series, condition: Any) -> np.ndarray:
         matching = {value for value in values.unique() if isinstance(value, str) and fnmatchcase(value, condition)}
         return values.isin(matching).to_numpy(dtype=bool)
     return (values == condition).fillna(False).to_numpy(dtype=bool)
-
-
-def _truth(value: Any) -> bool | None:
-    """Return a truth value from a table (CSV may have made it a string), or None if it is missing."""
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    return {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}.get(str(value).lower())
 
 
 def _censored(claim: Claim, rows: pd.DataFrame) -> list[bool]:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.results.claims.rules import CLASSES, REFERENCE, Claim, described
+from halobench.results.claims.rules import CLASSES, Claim, described
 from halobench.results.claims.sides import ClaimTables, NotTested, side_cells
-from halobench.storage.columns import PAIRED
+from halobench.storage.columns import PAIRED, REFERENCE
 
 NOTHING = "nothing to divide by"
 

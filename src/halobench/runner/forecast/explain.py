@@ -26,20 +26,9 @@ NOTHING = "nothing would run: everything is up to date"
 
 
 def explain(job: PlannedJob, makers: Mapping[str, PlannedJob], folder: Path = Path()) -> str:
-    """Return why a job would run, as a sentence without its name.
+    """Return why a job would run, as a sentence without its name; in Snakemake's words if they aren't understood.
 
-    Parameters
-    ----------
-    job : PlannedJob
-    makers : mapping
-        For each file, the job that would make it again.
-    folder : Path
-        The working directory of the run.
-
-    Returns
-    -------
-    str
-        The sentence, or Snakemake's own words if they aren't understood.
+    `makers` holds the job that would make each file again; `folder` is the working directory of the run.
     """
     reasons = dry_run.parse_reason(job.reason)
     if dry_run.MISSING in reasons and not any((folder / path).exists() for path in job.outputs):
@@ -94,14 +83,7 @@ def _changed_inputs(job: PlannedJob, paths: Iterable[str], folder: Path) -> list
 
 
 def request_changes(job: PlannedJob, folder: Path = Path()) -> list[str]:
-    """Return how a job's request differs from what its record was made with; nothing if there is no record.
-
-    Parameters
-    ----------
-    job : PlannedJob
-    folder : Path
-        The working directory of the run.
-    """
+    """Return how a job's request differs from what its record was made with; nothing if there is no record."""
     try:
         request = files.read_json(folder / request_of(job), ["spec", "code"])
         record = files.read_json(folder / job.outputs[-1])
@@ -123,8 +105,8 @@ def _makers(job: PlannedJob, earlier: Iterable[PlannedJob]) -> str:
     names = []
     distinct = sorted({maker.name: maker for maker in earlier}.values(), key=rank)
     for kind, group in ((kind, list(group)) for kind, group in groupby(distinct, key=lambda maker: maker.kind)):
-        own = f"{job.label}/".startswith(f"{group[0].label}/")
-        names.append(f"{kind} ({len(group)} jobs)" if len(group) > 1 else kind if own else group[0].name)
+        is_same = f"{job.label}/".startswith(f"{group[0].label}/")
+        names.append(f"{kind} ({len(group)} jobs)" if len(group) > 1 else kind if is_same else group[0].name)
     return f" by {_and(names)}" if names else ""
 
 
@@ -237,7 +219,8 @@ def report(jobs: Sequence[PlannedJob], folder: Path = Path(), each: bool = False
         return [NOTHING]
     makers = {path: job for job in jobs for path in job.outputs}
     groups: dict[tuple[str, ...], list[PlannedJob]] = {}
-    roots = jobs if each else [job for job in jobs if not _only_follows(job)] or jobs
+    follows = {dry_run.UPSTREAM}  # the only reason of jobs that run just because an earlier one does
+    roots = jobs if each else [job for job in jobs if set(dry_run.parse_reason(job.reason)) != follows] or jobs
     for job in sorted(roots, key=rank):
         sentence = explain(job, makers, folder)
         groups.setdefault((job.kind, sentence, *([job.label] if each else [])), []).append(job)
@@ -246,11 +229,6 @@ def report(jobs: Sequence[PlannedJob], folder: Path = Path(), each: bool = False
     followers = len(jobs) - len(roots)
     why = f"and {count(followers, 'job')} downstream (`halobench why --each` names each)"
     return [*(f"{_named(group)}: {key[1]}" for key, group in groups.items()), *([why] if followers else []), total]
-
-
-def _only_follows(job: PlannedJob) -> bool:
-    """Return whether a job would run only because an earlier job does."""
-    return set(dry_run.parse_reason(job.reason)) == {dry_run.UPSTREAM}
 
 
 def _named(group: Sequence[PlannedJob]) -> str:

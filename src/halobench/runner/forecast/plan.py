@@ -104,10 +104,10 @@ def wall_seconds(tasks: Sequence[Task], most: Limits) -> float:
 
 def marked(tasks: Sequence[Task], text: str) -> str:
     """Return an estimate for jobs, with ``~`` if it is rough and ``>`` if some have none; ``?`` if all have none."""
-    known, missing = [task.estimate for task in tasks if task.estimate], any(task.unknown for task in tasks)
-    if not known:
+    estimates, missing = [task.estimate for task in tasks if task.estimate], any(task.unknown for task in tasks)
+    if not estimates:
         return "?" if missing else "-"
-    return f"{'>' if missing else ''}{'~' if any(estimate.rough for estimate in known) else ''}{text}"
+    return f"{'>' if missing else ''}{'~' if any(estimate.rough for estimate in estimates) else ''}{text}"
 
 
 def table(stages: Mapping[str, Sequence[Task]]) -> list[str]:
@@ -123,18 +123,18 @@ def table(stages: Mapping[str, Sequence[Task]]) -> list[str]:
 
 def row(stage: str, group: Sequence[Task]) -> tuple[str, ...]:
     """Return the cells of a line, in the order of `COLUMNS`."""
-    known = [task for task in group if task.estimate]
+    estimated = [task for task in group if task.estimate]
     on_gpu = [task for task in group if task.gpus]
     seconds = sum(task.seconds for task in group)
-    memory = max((task.estimate.memory for task in known if task.estimate), default=0.0)
+    memory = max((task.estimate.memory for task in estimated if task.estimate), default=0.0)
     return (
         stage,
         f"{len(group):,}",
-        marked(known or group, duration(seconds / max(len(known), 1))),
+        marked(estimated or group, duration(seconds / max(len(estimated), 1))),
         marked(group, duration(seconds)),
         marked(on_gpu, duration(sum(task.seconds * task.gpus for task in on_gpu))),
-        marked(known or group, size(memory * 2**20)),
-        ", ".join(dict.fromkeys(task.estimate.near for task in known if task.estimate)),
+        marked(estimated or group, size(memory * 2**20)),
+        ", ".join(dict.fromkeys(task.estimate.near for task in estimated if task.estimate)),
     )
 
 
@@ -170,13 +170,13 @@ def disk(tasks: Sequence[Task], folder: Path) -> str:
 
 def notes(stages: Mapping[str, Sequence[Task]]) -> list[str]:
     """Return where the records are from, and what to mistrust: rough, missing, or made on a CPU for a GPU job."""
-    known = [(task, task.estimate) for group in stages.values() for task in group if task.estimate]
-    places = sorted({place for _, estimate in known for place in estimate.places})
+    estimated = [(task, task.estimate) for group in stages.values() for task in group if task.estimate]
+    places = sorted({place for _, estimate in estimated for place in estimate.places})
     more = f" and {len(places) - 3} more" if len(places) > 3 else ""
     lines = [f"The records are from {', '.join(places[:3])}{more}."] if places else []
-    if any(estimate.rough for _, estimate in known):
+    if any(estimate.rough for _, estimate in estimated):
         lines.append("~ is rough: taken from another data set or model, and scaled by images x epochs.")
-    if guessed := sum(task.gpus > 0 and estimate.places[0].startswith("cpu") for task, estimate in known):
+    if guessed := sum(task.gpus > 0 and estimate.places[0].startswith("cpu") for task, estimate in estimated):
         lines.append(
             f"{count(guessed, 'job')} for a GPU estimated from records of a CPU: on a GPU small models take about as"
             " long and large ones far less, so that the GPU-hours are a guess from above."
@@ -203,22 +203,7 @@ def cells(jobs: Sequence[PlannedJob], gathered: Iterable[str] = ()) -> str:
 
 
 def report(jobs: Sequence[PlannedJob], most: Limits, folder: Path, gathered: Iterable[str] = ()) -> list[str]:
-    """Return the lines that report what a run would take.
-
-    Parameters
-    ----------
-    jobs : sequence of PlannedJob
-        All jobs that would run.
-    most : Limits
-    folder : Path
-        The working directory.
-    gathered : iterable of str
-        The files that targets gather.
-
-    Returns
-    -------
-    list of str
-    """
+    """Return the lines that report what a run would take; targets gather the files `gathered`."""
     past = Past(folder, jobs)
     tasks = [Task(job, past.estimate(job)) for job in jobs]
     stages = by_stage(tasks)
