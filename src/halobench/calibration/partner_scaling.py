@@ -41,7 +41,7 @@ import numpy as np
 from halobench.calibration.arrays import blocks, check_logits, check_targets, check_unscaled
 from halobench.calibration.calibrator import GRADIENT
 from halobench.calibration.convex import RIDGE, Optimum, minimise
-from halobench.calibration.rescaling import FLAT
+from halobench.calibration.rescaling import FLAT, power_of_two
 from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.errors import require
 
@@ -225,13 +225,14 @@ class _Part(NamedTuple):
 
 def _survey(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Return each row's predicted class and gap, (n,) each, and how far logits lie below the top (root mean square)."""
-    parts, total = [], 0.0
+    parts, total, unit = [], 0.0, power_of_two(logits)
     for rows in blocks(len(logits), logits.shape[1], WORK):
         part = _Part.of(logits[rows], 1.0)
-        total += float(np.einsum("ij,ij->", part.u, part.u))
+        below = part.u / unit
+        total += float(np.einsum("ij,ij->", below, below))
         parts.append((part.top, part.gap))
     top, gap = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return top, gap, math.sqrt(total / (len(logits) * (logits.shape[1] - 1)))
+    return top, gap, unit * math.sqrt(total / (len(logits) * (logits.shape[1] - 1)))
 
 
 def _log_counts(confusions: np.ndarray | float, prior: float, k: int = 0) -> np.ndarray:

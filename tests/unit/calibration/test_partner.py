@@ -247,8 +247,8 @@ def bad_cases() -> dict[str, tuple[np.ndarray, np.ndarray]]:
         "separable but for ties": (np.repeat([[1.0, 1.0, 0.0], [0.0, 2.0, 0.0]], 5, axis=0), np.repeat([1, 1], 5)),
         "no gap": (np.zeros((50, 3)), np.arange(50) % 3),
         "reversed": (-5 * np.eye(6)[labels], labels),
-        "huge": (1e150 * rng.normal(size=(60, 4)), rng.integers(4, size=60)),
-        "tiny": (1e-150 * rng.normal(size=(60, 4)), rng.integers(4, size=60)),
+        "huge": (1e160 * rng.normal(size=(60, 4)), rng.integers(4, size=60)),
+        "tiny": (1e-160 * rng.normal(size=(60, 4)), rng.integers(4, size=60)),
     }
 
 
