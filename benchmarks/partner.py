@@ -61,7 +61,7 @@ def rows(quick: bool) -> Iterator[Row]:
 def fitted(what: str, fit: Fit, plain: Fit, logits: np.ndarray, goal: float, count: int) -> Iterator[Row]:
     """The rows of one fit, whose goal is in seconds."""
     seconds, ts = harness.turns(fit, plain, count=count, clock=time.process_time)
-    note = f"{statistics.median(seconds):.3g} s; exact TS {statistics.median(ts):.3g} s"
+    note = f"{statistics.median(seconds):.3g} s of the processor; exact TS {statistics.median(ts):.3g} s"
     yield Row(what, f"{goal:g} s", [each / goal for each in seconds], most=1.0, note=note)
     taken = peak(fit)
     ratio = (logits.nbytes + taken) / logits.nbytes
