@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration import metrics
-from halobench.calibration.arrays import blocks, check_logits, check_targets
+from halobench.calibration.arrays import blocks, check_labels, check_logits
 from halobench.calibration.temperature_scaling import TemperatureFit
 from halobench.core import plugins
 from halobench.core.errors import SpecError, require
@@ -111,9 +111,7 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     plugins.check_installed([("calibrators", name)])
     options = plugins.without_defaults("calibrators", name, options)
     logits = check_logits(logits).astype(np.float64, copy=False)
-    labels = np.asarray(labels)
-    require(labels.ndim == 1, "labels", f"shape {labels.shape}", f"one label a point, shape ({len(logits)},)")
-    labels = check_targets(labels, logits.shape)
+    labels = check_labels(np.asarray(labels), logits.shape)
     key, fit_plugin = f"calibrators.{name}", plugins.load("calibrators", name)
     own = ":" not in name  # the package's own change no array that they are given
     with plugins.calling(key):
@@ -168,7 +166,7 @@ def scored(
     Rows are scored in blocks of `elements` logits, which saves memory if `transform` maps each row by itself; without
     `elements`, all at once.
     """
-    parts = blocks(*logits.shape, elements or logits.size)
+    parts = blocks(len(logits), logits.shape[1], elements or logits.size)
     nll = np.concatenate([metrics.nll_per_point(transform(logits[rows]), labels[rows]) for rows in parts])
     return Calibrator(transform, float(nll.mean()), gradient, converged)
 

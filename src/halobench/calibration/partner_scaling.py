@@ -38,7 +38,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from halobench.calibration.arrays import blocks, check_logits, check_targets, check_unscaled
+from halobench.calibration.arrays import blocks, check_labels, check_logits, check_unscaled
 from halobench.calibration.calibrator import GRADIENT
 from halobench.calibration.convex import RIDGE, Optimum, minimise
 from halobench.calibration.rescaling import FLAT, power_of_two
@@ -171,9 +171,7 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray, keep_top: bool = False) 
     """
     logits = check_logits(logits)
     check_unscaled(logits)
-    labels = np.asarray(labels)
-    require(labels.ndim == 1, "labels", f"shape {labels.shape}", f"one label per sample, shape ({len(logits)},)")
-    return replace(fit_checked(logits, check_targets(labels, logits.shape)), keep_top=keep_top)
+    return replace(fit_checked(logits, check_labels(np.asarray(labels), logits.shape)), keep_top=keep_top)
 
 
 def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:

@@ -307,7 +307,7 @@ def test_on_models_of_scikit_learn_it_beats_temperature_scaling_where_there_are_
         (lambda: fit_partner(np.array([[0.9, 0.1], [0.3, 0.7]]), np.array([0, 1])), "logits"),
         (lambda: fit_partner(np.full((3, 2), np.inf), np.zeros(3, int)), "logits[0]"),
         (lambda: fit_partner(np.eye(3), np.eye(3)), "labels"),
-        (lambda: fit_partner(np.eye(3), np.array([0, 1, 3])), "targets"),
+        (lambda: fit_partner(np.eye(3), np.array([0, 1, 3])), "labels[2]"),
         (lambda: fit_partner(*confused()).predict_proba(np.zeros((4, 5))), "logits"),
     ],
 )
