@@ -146,7 +146,7 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
     require(labels.dtype.kind in "iu", key, f"dtype {labels.dtype}", expected)
     outside = (labels < 0) | (labels >= k)
     row = int(outside.argmax())
-    expected = f"a label from 0 to {k - 1}, the columns of the logits{start_hint(labels, k)}"
+    expected = f"a label from 0 to {k - 1}, the number of a column{start_hint(labels, k)}"
     require(not outside.any(), f"{key}[{row}]", int(labels[row]), expected)
     return labels
 
