@@ -29,7 +29,7 @@ TOPICS = {
     "training": "Training",
     "layouts": "Layouts and compilation",
     "temperature": "Temperature scaling",
-    "partner": "Partner scaling",
+    "partner": "Partner scaling and its kin",
     "metrics": "Calibration metrics",
     "processes": "Whole processes",
     "demo": "Workflow",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ from matplotlib.text import Text
 import halobench
 from halobench import ProbeSpec, SpecError, Surroundings, calibrate_file, figures, probe
 from halobench.cli.main import main
+from halobench.core.spec_codec import parse
+from halobench.core.specs import CalibrateSpec
+from halobench.reporting.figures.calibration import _short_lines
 from halobench.results.radii_summary import censored_quantile
 from halobench.storage.verify import verify
 
@@ -150,6 +154,20 @@ def test_the_command_draws_them(logits, tmp_path, capsys):
     assert drawn <= {path.name for path in out.iterdir()}
     assert drawn <= json.loads((out / "calibrate.json").read_text())["outputs"].keys()
     assert not verify(out).faults
+
+
+def test_captions_speak_of_what_is_shown(logits):
+    results = calibrate_file(logits, parse(CalibrateSpec, {"calibrators": ["none", "exact", "histogram"]}))
+    for name, figure in figures.calibrated(results).items():
+        words = drawn_words(figure).replace("\n", " ")
+        assert not re.search(r"\bseed|oracle|paper's", words), name
+    runs = results.metrics.assign(dataset="digits", model="mlp", loss="mixup2", seed=3)
+    assert "one seed, so no interval" in drawn_words(figures.calibration(runs)).replace("\n", " ")
+
+
+def test_long_names_of_plug_ins_are_cut_to_lines():
+    assert list(_short_lines("TS (optimal)")) == ["TS", "(optimal)"]
+    assert list(_short_lines("scaled_by_class_and_gap")) == ["scaled_by_", "class_and_", "gap"]
 
 
 def test_a_missing_column_is_named(probed):

@@ -55,6 +55,19 @@ def test_show_prints_what_the_files_hold(results, capsys):
     assert ("ECE floor" in expected, "ECE floor" in clean) == (False, True)
 
 
+def test_show_has_the_repair_ladder_of_a_cell_that_has_one(results, tmp_path, capsys):
+    folder = tmp_path / "results/runs" / CELL
+    shutil.copytree(results / "runs" / CELL, folder)
+    assert "What could repair it?" not in said(capsys, "show", CELL, "--results", tmp_path / "results")
+    said(capsys, "repair", "--run", folder, "--seed", 1, "--spec", "{}")
+    told = said(capsys, "show", CELL, "--results", tmp_path / "results").split("What could repair it?")[1]
+    rows = pd.read_csv(folder / "repair.csv").set_index("metric")
+    words = {"nll": "the model as it is", "temperature": "repaired by a temperature", "noise": "nothing: noise"}
+    words |= {"richer_map": "repaired by a richer map of the logits", "training": "repaired by only other training"}
+    for name, label in words.items():
+        assert re.search(rf"{label} +{re.escape(terminal.score(rows.loc[f'repair_{name}', 'value']))}\n", told)
+
+
 @pytest.mark.parametrize("name", [f"results/runs/{CELL}", f"{CELL}/", "noisy/mlp/mixup2/seed1"])
 def test_names_of_one_cell(results, name):
     assert cell.find_cell(results, name) == CELL

@@ -131,13 +131,24 @@ def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """
     targets, (n, k) = as_array(targets), shape
     if targets.shape == (n,):
-        expected = f"integer labels{whole_hint(targets, 'targets')}"
-        require(targets.dtype.kind in "iu", "targets", f"dtype {targets.dtype}", expected)
-        low, high = int(targets.min()), int(targets.max())
-        require(low >= 0 and high < k, "targets", [low, high], f"labels from 0 to {k - 1}{start_hint(targets, k)}")
-        return targets
+        return check_labels(targets, shape, "targets")
     require(targets.shape == (n, k), "targets", f"shape {targets.shape}", f"labels ({n},) or probabilities ({n}, {k})")
     return check_rows(targets, "targets")
+
+
+def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels") -> np.ndarray:
+    """Return labels (n,) if they are integers in [0, k), for predictions of `shape` (n, k); raise SpecError if not."""
+    n, k = shape
+    hint = " (of one-hot rows: their argmax(axis=1); soft labels are a posterior)" if labels.shape == (n, k) else ""
+    fits = labels.shape == (n,) and n > 0
+    require(fits, key, f"shape {labels.shape}", f"one label a point, shape ({n},){hint}")
+    expected = f"whole numbers from 0 to {k - 1}{whole_hint(labels, key)}"
+    require(labels.dtype.kind in "iu", key, f"dtype {labels.dtype}", expected)
+    outside = (labels < 0) | (labels >= k)
+    row = int(outside.argmax())
+    expected = f"a label from 0 to {k - 1}, the number of a column{start_hint(labels, k)}"
+    require(not outside.any(), f"{key}[{row}]", int(labels[row]), expected)
+    return labels
 
 
 def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
@@ -178,7 +189,8 @@ def _check_block(block: np.ndarray, key: str, start: int) -> None:
     row = int(np.argmin(good))
     if not low[row] >= 0:
         raise SpecError(f"{key}[{start + row}]", float(low[row]), "probabilities of at least 0")
-    raise SpecError(f"{key}[{start + row}]", float(total[row]), "probabilities that sum to 1")
+    expected = f"a row that sums to 1 within {SUM_TOLERANCE:g}: divide each by its sum, in float32 or float64"
+    raise SpecError(f"{key}[{start + row}]", f"a sum of {total[row]:.6g}", expected)
 
 
 def _adds_up(block: np.ndarray) -> bool:

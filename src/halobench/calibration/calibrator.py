@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration import metrics
-from halobench.calibration.arrays import check_logits, check_targets
+from halobench.calibration.arrays import blocks, check_labels, check_logits
 from halobench.calibration.temperature_scaling import TemperatureFit
 from halobench.core import plugins
 from halobench.core.errors import SpecError, require
@@ -110,28 +110,27 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     plugins.check_known("calibrators", "calibrator", name, ())
     plugins.check_installed([("calibrators", name)])
     options = plugins.without_defaults("calibrators", name, options)
-    logits = check_logits(logits).astype(np.float64)
-    labels = np.asarray(labels)
-    require(labels.ndim == 1, "labels", f"shape {labels.shape}", f"one label a point, shape ({len(logits)},)")
-    labels = check_targets(labels, logits.shape)
+    logits = check_logits(logits).astype(np.float64, copy=False)
+    labels = check_labels(np.asarray(labels), logits.shape)
     key, fit_plugin = f"calibrators.{name}", plugins.load("calibrators", name)
+    own = ":" not in name  # the package's own change no array that they are given
     with plugins.calling(key):
-        fitted = fit_plugin(logits.copy(), labels.copy(), **options)
+        fitted = fit_plugin(logits if own else logits.copy(), labels if own else labels.copy(), **options)
     if isinstance(fitted, Calibrator):
         if fitted.transform is None:
             return fitted
-        return dataclasses.replace(fitted, transform=_guarded(fitted.transform, key))
+        return dataclasses.replace(fitted, transform=_guarded(fitted.transform, key, own))
     expected = "fit(logits, labels) to return a function of logits, or a halobench.calibration.calibrator.Calibrator"
     require(callable(fitted), key, fitted, expected)
     return scored(_guarded(fitted, key), logits, labels)
 
 
-def _guarded(transform: Transform, key: str) -> Transform:
+def _guarded(transform: Transform, key: str, own: bool = False) -> Transform:
     """Return a plug-in's `transform`, wrapped to guard its calls and check its results."""
 
     def guarded(logits: np.ndarray) -> np.ndarray:
         with plugins.calling(key):
-            calibrated = np.asarray(transform(logits.astype(np.float64)))
+            calibrated = np.asarray(transform(logits.astype(np.float64, copy=not own)))
         fits = calibrated.shape == logits.shape
         require(fits, key, f"calibrated logits {calibrated.shape}", f"as many as it got, {logits.shape}")
         sums = len(calibrated) and calibrated.min() >= 0 and np.allclose(calibrated.sum(axis=1), 1, rtol=0, atol=1e-6)
@@ -160,9 +159,16 @@ def scored(
     labels: np.ndarray,
     gradient: float = math.nan,
     converged: bool = True,
+    elements: int | None = None,
 ) -> Calibrator:
-    """Return a calibrator with this `transform` and its NLL on the data that it was fitted to."""
-    return Calibrator(transform, metrics.nll(transform(logits), labels), gradient, converged)
+    """Return a calibrator with this `transform` and its NLL on the data that it was fitted to.
+
+    Rows are scored in blocks of `elements` logits, which saves memory if `transform` maps each row by itself; without
+    `elements`, all at once.
+    """
+    parts = blocks(len(logits), logits.shape[1], elements or logits.size)
+    nll = np.concatenate([metrics.nll_per_point(transform(logits[rows]), labels[rows]) for rows in parts])
+    return Calibrator(transform, float(nll.mean()), gradient, converged)
 
 
 def logarithm(probabilities: np.ndarray) -> np.ndarray:

@@ -23,13 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from halobench.calibration.arrays import (
-    SUM_TOLERANCE,
-    look_like_probabilities,
-    single_hint,
-    start_hint,
-    whole_hint,
-)
+from halobench.calibration.arrays import check_labels, check_rows, look_like_probabilities, single_hint
 from halobench.calibration.evaluate import Calibrated, calibrate
 from halobench.core.errors import SpecError, one_of, require
 from halobench.core.seeding import generator
@@ -165,10 +159,12 @@ def _read_samples(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np
     name = prefix + kinds[0]
     scores = _check_matrix(name, arrays[name], ruled_out=kinds == ["logits"])
     logits = _logarithm(name, scores) if kinds == ["probabilities"] else _check_logits(name, scores, prefix)
-    labels = _check_labels(f"{prefix}labels", arrays[f"{prefix}labels"], logits.shape)
+    labels = check_labels(arrays[f"{prefix}labels"], logits.shape, f"{prefix}labels").astype(np.int64)
     samples = {"logits": logits, "labels": labels, "clean": labels}
     if f"{prefix}posterior" in arrays:
-        samples["posterior"] = _check_rows(f"{prefix}posterior", arrays[f"{prefix}posterior"], logits.shape)
+        name, rows = f"{prefix}posterior", arrays[f"{prefix}posterior"]
+        require(rows.shape == logits.shape, name, f"shape {rows.shape}", f"shape {logits.shape}, as the logits have")
+        samples["posterior"] = check_rows(_check_matrix(name, rows), name)
     return samples
 
 
@@ -203,40 +199,9 @@ def _check_logits(name: str, logits: np.ndarray, prefix: str) -> np.ndarray:
 
 def _logarithm(name: str, probabilities: np.ndarray) -> np.ndarray:
     """Return the logarithm of checked probabilities, -inf for 0."""
-    _check_rows(name, probabilities, probabilities.shape)
+    check_rows(probabilities, name)
     with np.errstate(divide="ignore"):
         return np.log(probabilities, dtype=np.float64)
-
-
-def _check_rows(name: str, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return rows if they are probabilities of the given shape; raise SpecError otherwise."""
-    require(rows.shape == shape, name, f"shape {rows.shape}", f"shape {shape}, as the logits have")
-    rows = _check_matrix(name, rows)
-    outside = (rows < 0).any(axis=1) | (rows > 1).any(axis=1)
-    row = int(outside.argmax())
-    value = float(rows[row][(rows[row] < 0) | (rows[row] > 1)][0]) if outside.any() else 0.0
-    require(not outside.any(), f"{name}[{row}]", value, "numbers from 0 to 1")
-    sums = rows.sum(axis=1, dtype=np.float64)
-    off = np.abs(sums - 1) > SUM_TOLERANCE
-    row = int(off.argmax())
-    expected = f"a row that sums to 1 within {SUM_TOLERANCE:g}: divide each by its sum, in float32 or float64"
-    require(not off.any(), f"{name}[{row}]", f"a sum of {sums[row]:.6g}", f"{expected} ({int(off.sum())} rows do not)")
-    return rows
-
-
-def _check_labels(name: str, labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return labels as int64, one per sample, in [0, k); raise SpecError otherwise."""
-    n, k = shape
-    expected = f"one label a point, shape ({n},)"
-    hint = " (of one-hot rows: their argmax(axis=1); soft labels are a posterior)" if labels.shape == (n, k) else ""
-    require(labels.shape == (n,), name, f"shape {labels.shape}", expected + hint)
-    expected = f"whole numbers from 0 to {k - 1}{whole_hint(labels, name)}"
-    require(labels.dtype.kind in "iu", name, f"dtype {labels.dtype}", expected)
-    outside = (labels < 0) | (labels >= k)
-    row = int(outside.argmax())
-    expected = f"a label from 0 to {k - 1}, the columns of the logits{start_hint(labels, k)}"
-    require(not outside.any(), f"{name}[{row}]", int(labels[row]), expected)
-    return labels.astype(np.int64)
 
 
 def _halve(samples: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:

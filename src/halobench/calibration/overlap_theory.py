@@ -112,21 +112,7 @@ def partner_kl(classes: int, beta: float, group: int, shares: np.ndarray | None 
     and the difference is b log((k - 1) / (m - 1)). The rest can be repaired only by other features of x, i.e. by
     different training.
 
-    Parameters
-    ----------
-    classes : int
-        Number of classes k, a multiple of `group`; the value doesn't depend on it.
-    beta : float
-        Mass of the shared regions, in (0, 1).
-    group : int
-        Classes m that share a region, at least 2.
-    shares : (m,) array, optional
-        P(class | shared region); equal if not given.
-
-    Raises
-    ------
-    SpecError
-        If a value is out of its range.
+    Parameters and errors are those of `nearest_neighbour_kl`; the value doesn't depend on k.
 
     Examples
     --------
@@ -184,9 +170,9 @@ def two_level_kl(
     (0.893, 0.116)
     """
     values = _two_level_values(classes, beta, group, own_gap, top_gap, partner_gap)
-    best = _least(lambda t: _two_level_slope_at(t, *values), values[0].shape)
+    best = _least(lambda t: _two_level_slope_at(t, values), values[0].shape)
     # The optimum may be at infinity; the search then stops at the largest t that it tried, where KL is flat.
-    least = np.maximum(_two_level_at(best, *values), 0.0)
+    least = np.maximum(_two_level_at(best, values), 0.0)
     return float(least) if least.ndim == 0 else least
 
 
@@ -280,32 +266,18 @@ def _log_sum(*terms: np.ndarray) -> np.ndarray:
     return np.logaddexp.reduce(np.stack(np.broadcast_arrays(*terms)))
 
 
-def _two_level_at(
-    t: np.ndarray,
-    k: np.ndarray,
-    beta: np.ndarray,
-    m: np.ndarray,
-    own_gap: np.ndarray,
-    top: np.ndarray,
-    partner: np.ndarray,
-) -> np.ndarray:
+def _two_level_at(t: np.ndarray, values: tuple[np.ndarray, ...]) -> np.ndarray:
     """Return KL(t). Terms that grow with t are subtracted before taking logarithms, so none is lost at large t."""
+    k, beta, m, own_gap, top, partner = values
     certain = np.logaddexp(0.0, np.log(k - 1) - t * own_gap)
     mean = t * (top + (m - 1) * partner) / m
     logits = _shared_logits(t, k, m, top, partner)
     return (1 - beta) * certain + beta * (_log_sum(*(part - mean for part in logits)) - np.log(m))
 
 
-def _two_level_slope_at(
-    t: np.ndarray,
-    k: np.ndarray,
-    beta: np.ndarray,
-    m: np.ndarray,
-    own_gap: np.ndarray,
-    top: np.ndarray,
-    partner: np.ndarray,
-) -> np.ndarray:
+def _two_level_slope_at(t: np.ndarray, values: tuple[np.ndarray, ...]) -> np.ndarray:
     """Return dKL/dt."""
+    k, beta, m, own_gap, top, partner = values
     log_odds = np.log(k - 1) - t * own_gap
     missing = np.exp(log_odds - np.logaddexp(0.0, log_odds))
     logits = _shared_logits(t, k, m, top, partner)

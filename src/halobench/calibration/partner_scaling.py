@@ -38,10 +38,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from halobench.calibration.arrays import blocks, check_logits, check_targets, check_unscaled
+from halobench.calibration.arrays import blocks, check_labels, check_logits, check_unscaled
 from halobench.calibration.calibrator import GRADIENT
 from halobench.calibration.convex import RIDGE, Optimum, minimise
-from halobench.calibration.rescaling import FLAT
+from halobench.calibration.rescaling import FLAT, power_of_two
 from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.errors import require
 
@@ -171,9 +171,7 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray, keep_top: bool = False) 
     """
     logits = check_logits(logits)
     check_unscaled(logits)
-    labels = np.asarray(labels)
-    require(labels.ndim == 1, "labels", f"shape {labels.shape}", f"one label per sample, shape ({len(logits)},)")
-    return replace(fit_checked(logits, check_targets(labels, logits.shape)), keep_top=keep_top)
+    return replace(fit_checked(logits, check_labels(np.asarray(labels), logits.shape)), keep_top=keep_top)
 
 
 def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
@@ -225,13 +223,14 @@ class _Part(NamedTuple):
 
 def _survey(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Return each row's predicted class and gap, (n,) each, and how far logits lie below the top (root mean square)."""
-    parts, total = [], 0.0
+    parts, total, unit = [], 0.0, power_of_two(logits)
     for rows in blocks(len(logits), logits.shape[1], WORK):
         part = _Part.of(logits[rows], 1.0)
-        total += float(np.einsum("ij,ij->", part.u, part.u))
+        below = part.u / unit
+        total += float(np.einsum("ij,ij->", below, below))
         parts.append((part.top, part.gap))
     top, gap = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return top, gap, math.sqrt(total / (len(logits) * (logits.shape[1] - 1)))
+    return top, gap, unit * math.sqrt(total / (len(logits) * (logits.shape[1] - 1)))
 
 
 def _log_counts(confusions: np.ndarray | float, prior: float, k: int = 0) -> np.ndarray:

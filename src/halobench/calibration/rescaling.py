@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -40,3 +41,19 @@ def temper(logits: np.ndarray, beta: float) -> np.ndarray:
         factor = np.divide(FLAT, spread, out=np.ones_like(spread), where=spread > 0)
         np.multiply(block, factor, out=block, where=finite)
     return shifted
+
+
+def power_of_two(logits: np.ndarray) -> float:
+    """Return a power of two near the largest logit's size; logits over it can be squared at any scale.
+
+    Dividing by it rounds nothing, so a sum of squares is the same as without it, wherever that is finite.
+    """
+    largest = max(abs(float(logits.max())), abs(float(logits.min())))
+    return math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest else 1.0
+
+
+def spread(logits: np.ndarray) -> float:
+    """Return the standard deviation of finite logits (n, k) about their row's mean, or 1 if it is 0."""
+    unit = power_of_two(logits)
+    scaled = logits / unit
+    return float((scaled - scaled.mean(axis=1, keepdims=True)).std()) * unit or 1.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration.arrays import check_rows
+from halobench.calibration.arrays import check_labels, check_rows
 from halobench.calibration.region_scores import SampleRegions
 from halobench.core.errors import SpecError, require
 
@@ -79,19 +79,12 @@ def read_targets(
         clean = read_array(arrays, f"{split}.clean")
         drawn = read_array(arrays, f"{split}.labels")
         for name, labels in (("labels", drawn), ("clean", clean)):
-            _check_labels(f"{split}.{name}", labels, len(clean), k)
+            check_labels(labels, (len(clean), k), f"{split}.{name}")
         targets[split] = {"drawn": drawn, "clean": clean}
         posterior = read_posterior(arrays, split, k, regions) if "noisy" in LABELS[split] else None
         if posterior is not None:
             targets[split]["noisy"] = posterior
     return targets
-
-
-def _check_labels(key: str, labels: np.ndarray, n: int, k: int) -> None:
-    require(labels.shape == (n,), key, f"shape {labels.shape}", f"one label a point, shape {(n,)}")
-    require(labels.dtype.kind in "iu", key, f"dtype {labels.dtype}", "integer labels")
-    inside = n > 0 and labels.min() >= 0 and labels.max() < k
-    require(inside, key, "labels", f"at least one, and all from 0 to {k - 1}")
 
 
 def reported_labels(targets: Targets, split: str) -> list[str]:

@@ -45,5 +45,10 @@ def seeds_note(*tables: pd.DataFrame) -> str:
     cell = ["dataset", "model", "loss"]
     most = max((int(t.groupby(cell)["seed"].nunique().max()) for t in tables if len(t)), default=0)
     if most < 2:
-        return "one seed, so no interval"
+        return "one seed, so no interval" if named(*tables) else "one model, so no interval"
     return f"mean and 95% t-interval over {most} seeds"
+
+
+def named(*tables: pd.DataFrame) -> bool:
+    """Return whether the tables' models and losses have names, as those of a grid have; arrays of one's own may not."""
+    return any((table[column] != "").any() for table in tables for column in ("model", "loss"))

@@ -20,7 +20,7 @@ from halobench.reporting import table_views
 from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
 from halobench.reporting.labels import calibrator_label, metric_label
 from halobench.results.cell import CellResults, commands, read_source_spec
-from halobench.results.names import LABELS, OVER_SAMPLES, OVER_SEEDS
+from halobench.results.names import LABELS, OVER_SAMPLES, OVER_SEEDS, REPAIRS
 from halobench.storage.provenance import short
 
 SHORT = 20  # terminal columns that a name may take before it is wrapped
@@ -160,6 +160,18 @@ def metrics(
     return tables
 
 
+def ladder(rows: pd.DataFrame) -> Table:
+    """Return a table of a cell's repair ladder: its test NLL, and how much of it each remedy would take off."""
+    parts = rows.set_index("metric")[["value", "low", "high"]]
+    words = {"repair_nll": "the model as it is"}
+    words |= {f"repair_{name}": f"repaired by {REPAIRS[name].label}" for name in reversed(REPAIRS)}
+    if "repair_noise" not in parts.index:
+        words["repair_training"] += ", or noise"
+    shown = [[said, scored(*parts.loc[name])] for name, said in words.items() if name in parts.index]
+    title = f"What could repair it? judged by\n{LABELS[rows['labels'].iloc[0]]},\nin brackets the {OVER_SAMPLES}"
+    return table(title, ["", "test NLL (nats)"], shown)
+
+
 def curve(values: Sequence[float], most: int = 60) -> str:
     """Return a line of bars scaled from smallest to largest value, or means over `most` stretches if there are more."""
     finite = [value for value in values if math.isfinite(value)]
@@ -204,7 +216,8 @@ def card(cell: CellResults) -> RenderableType:
     parts: list[RenderableType] = [Text(cell.name, style="bold"), facts(lines), Text()]
     if cell.fits:
         parts.append(fits(cell.fits))
-    return Group(*parts, *metrics(cell.metrics), Text("Commands to reproduce", style="bold"))
+    repair = [ladder(cell.ladder)] if len(cell.ladder) else []
+    return Group(*parts, *metrics(cell.metrics), *repair, Text("Commands to reproduce", style="bold"))
 
 
 def show(cell: CellResults) -> None:

@@ -6,7 +6,7 @@ import difflib
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,9 @@ class CellResults:
     fits : list of dict
         As `halobench.calibration.evaluate.Calibrated.fits`; empty before calibration, like the tables.
     metrics, history : DataFrame
+    ladder : DataFrame
+        Rows of the table of metrics on what could repair it, as from `halobench.calibration.cell_ladder`; empty unless
+        the stage ``repair`` has run.
     """
 
     name: str
@@ -54,6 +57,7 @@ class CellResults:
     fits: list[dict[str, Any]]
     metrics: pd.DataFrame
     history: pd.DataFrame
+    ladder: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def train(self) -> Mapping[str, Any]:
@@ -182,7 +186,10 @@ def read_cell(results: Path, name: str) -> CellResults:
         metrics = parse_csv(path, read_bytes(path, checksums.get(path.name)), METRICS_COLUMNS)
     path = folder / "history.csv"
     history = parse_csv(path, read_bytes(path, checksums.get(path.name)), least=0)
-    return CellResults(name, results, records, fits, metrics, history)
+    ladder, path = pd.DataFrame(), folder / "repair.csv"
+    if "repair" in records:
+        ladder = parse_csv(path, read_bytes(path, checksums.get(path.name)), METRICS_COLUMNS)
+    return CellResults(name, results, records, fits, metrics, history, ladder)
 
 
 def cells_of_tables(tables: Mapping[str, pd.DataFrame]) -> dict[tuple[Any, ...], CellResults]:

@@ -33,7 +33,7 @@ def theme_of(statistic: str) -> str:
     >>> theme_of("difference of metrics.value: (loss mixup2) - (loss cross_entropy) where metric nll")
     'mixup'
     """
-    if re.search(r"\bcalibrator partner\b", statistic):
+    if re.search(r"\bcalibrator (partner|top_rest)\b", statistic):
         return "repair"
     if re.search(r"\b(neighbourhood|radii)\.", statistic):
         return "halos"
@@ -94,7 +94,7 @@ def finding(rows: Rows) -> str:
 
 def _repaired(rows: Rows) -> str:
     """Return a sentence on the tests of repair after training, which aren't claims of the paper; empty if undecided."""
-    counts = Counter(row["verdict"] for row in by_theme(rows).get("repair", []))
+    counts = Counter(row["verdict"] for row in by_theme(rows).get("repair", []) if row["fit"] == "partner")
     if not counts["holds"] + counts["does_not"]:
         return ""
     return f" After partner scaling, a richer map fitted like a temperature, {_outcome(counts, REPAIRS)}."

@@ -222,11 +222,13 @@ CLAIMS = {
     r"kl_grows_from_(\d+)_to_(\d+)": "KL grows from k = {0} to {1}",
     r"kl_per_log_k_no_faster_from_(\d+)_to_(\d+)": "KL grows no faster than log k from k = {0} to {1}",
     r"(mixup\d+)_closer_than_ts_where_both_interpolate": "{0} closer to the posterior, if both interpolate (KL)",
-    "partner_closer_than_ts": "Cross-entropy closer to the posterior than with TS (KL)",
+    r"(?:partner|top_rest)_closer_than_ts": "Cross-entropy closer to the posterior than with TS (KL)",
     r"partner_closer_than_(mixup\d+)_with_ts": "Cross-entropy closer to the posterior than {0} with TS (KL)",
     r"partner_helps_(mixup\d+)": "{0} closer to the posterior than with TS (KL)",
     "partner_harmless_without_noise": "Cross-entropy no worse than with TS without label noise (NLL)",
     "kl_of_cross_entropy_bounded": "Cross-entropy: KL does not grow like log k",
+    "kl_grows_after": "Cross-entropy: KL still grows like log k",
+    r"(?:partner|top_rest)_halves_kl_of_ts": "Cross-entropy: at most half of the KL that TS leaves",
     r"(mixup\d+)_closer_than_ts_interpolating_or_not": "{0} closer to the posterior, interpolating or not (KL)",
 }
 

@@ -203,7 +203,7 @@ def test_infinite_temperature_predicts_uniformly_and_keeps_the_prediction():
         ({"train.logits": np.zeros((120, K + 1))}, "train.logits"),
         ({"train.logits": np.zeros((119, K))}, "train.logits"),
         ({"val.logits": np.full((90, K), np.nan)}, "val.logits[0]"),
-        ({"val.labels": np.full(90, K)}, "val.labels"),
+        ({"val.labels": np.full(90, K)}, "val.labels[0]"),
         ({"val.labels": np.zeros(90)}, "val.labels"),
         ({"val.labels": np.zeros(80, int)}, "val.labels"),
         ({"transition": np.eye(K + 1)}, "transition"),

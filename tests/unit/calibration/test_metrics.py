@@ -276,7 +276,9 @@ def refusals(functions: dict, given: np.ndarray, targets: object) -> set[str]:
 @pytest.mark.parametrize(
     ("targets", "key"),
     [
-        *((each, "targets") for each in ([0], [0, 3], [-1, 0], [0.0, 1.0], [True, False], np.full((2, 2), 0.5))),
+        *((each, "targets") for each in ([0], [0.0, 1.0], [True, False], np.full((2, 2), 0.5))),
+        ([0, 3], "targets[1]"),
+        ([-1, 0], "targets[0]"),
         ([[1.0, 0, 0], [0.5, 0.4, 0.0]], "targets[1]"),
         ([[1.5, -0.5, 0], [1.0, 0.0, 0.0]], "targets[0]"),
         ([[math.nan, 0.5, 0.5], [1.0, 0.0, 0.0]], "targets[0]"),

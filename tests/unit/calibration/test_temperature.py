@@ -253,9 +253,9 @@ def test_what_a_newcomer_hands_over_is_told_with_what_to_do(fit):
     z, y = sample("hard", n=50, k=2)
     for logits, targets, told in (
         (z[:, 1] - z[:, 0], y, "of one logit z for two classes: the columns 0 and z"),
-        (z, y.astype(float), r"integer labels: targets\.astype\(int\)"),
-        (z, y == 1, r"integer labels: targets\.astype\(int\)"),
-        (z, y + 1, "labels from 0 to 1: labels start at 0"),
+        (z, y.astype(float), r"whole numbers from 0 to 1: targets\.astype\(int\)"),
+        (z, y == 1, r"whole numbers from 0 to 1: targets\.astype\(int\)"),
+        (z, y + 1, "a label from 0 to 1, .*: labels start at 0"),
         (scipy_softmax(z, axis=1), y, "logits, before the softmax"),
         (scipy_softmax(z, axis=1).astype(np.float16), y, "logits, before the softmax"),
     ):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from halobench.calibration.arrays import blocks
+from halobench.calibration.arrays import BLOCK, blocks
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
 from halobench.calibration.convex import RIDGE, Objective, minimise
 from halobench.calibration.rescaling import FLAT, rescale
@@ -32,19 +32,20 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     labels : (n,) integers in [0, k)
     """
     beta = finite_beta(logits, labels)
-    mean_gap = float(_gaps(logits).mean()) or 1.0
+    gaps = _gaps(logits)
+    mean_gap = float(gaps.mean()) or 1.0
     scale = beta or 1 / (float(-rescale(logits, 1.0).min()) or 1.0)
 
     def transform(z: np.ndarray) -> np.ndarray:
         shifted = rescale(z, 1.0)
         spread = np.maximum(-shifted.min(axis=1), np.finfo(float).tiny)
         # Never flatter than `FLAT`, so rounding creates no ties.
-        return shifted * np.maximum(_basis(z, mean_gap) @ weights * scale, FLAT / spread)[:, None]
+        return shifted * np.maximum(_basis(_gaps(z), mean_gap) @ weights * scale, FLAT / spread)[:, None]
 
     def objective(w: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         value, gradient, hessian = 0.0, np.zeros(2), np.zeros((2, 2))
         for rows in blocks(*logits.shape):
-            s, basis, y = rescale(logits[rows], scale), _basis(logits[rows], mean_gap), labels[rows]
+            s, basis, y = rescale(logits[rows], scale), _basis(gaps[rows], mean_gap), labels[rows]
             u = s * (basis @ w)[:, None]
             u -= u.max(axis=1, keepdims=True)
             p = np.exp(u)
@@ -66,7 +67,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         weights[other] = max(0.0, minimise(_along(objective, other), centre[:1]).weights[0])
     slopes = (objective(weights)[1] + RIDGE * (weights - centre)) / len(labels)
     gradient = float(np.where(weights > 0, np.abs(slopes), np.maximum(-slopes, 0)).max())
-    return scored(transform, logits, labels, gradient, gradient <= GRADIENT)
+    return scored(transform, logits, labels, gradient, gradient <= GRADIENT, BLOCK)
 
 
 def _along(objective: Objective, axis: int) -> Objective:
@@ -88,8 +89,7 @@ def _gaps(logits: np.ndarray) -> np.ndarray:
     return gaps
 
 
-def _basis(logits: np.ndarray, mean_gap: float) -> np.ndarray:
+def _basis(gaps: np.ndarray, mean_gap: float) -> np.ndarray:
     """Return 1 - f and f for each row, (n, 2)."""
-    gaps = _gaps(logits)
     f = gaps / (gaps + mean_gap)
     return np.stack([1 - f, f], axis=1)

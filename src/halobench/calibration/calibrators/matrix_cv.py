@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from halobench.calibration.calibrator import Calibrator, scored
-from halobench.calibration.rescaling import rescale
+from halobench.calibration.rescaling import rescale, spread
 from halobench.calibration.sample_scores import cross_entropy, softmax
 from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.seeding import generator
@@ -63,8 +63,8 @@ def _path(
 
     n, k = logits.shape
     beta = finite_beta(logits, labels)
-    spread = float((logits - logits.mean(axis=1, keepdims=True)).std()) or 1.0
-    start, x, rows = rescale(logits, beta), _features(logits, spread), np.arange(n)
+    unit = spread(logits)
+    start, x, rows = rescale(logits, beta), _features(logits, unit), np.arange(n)
     weights = np.zeros((k + 1) * k)
     found = []
     for strength in strengths:
@@ -81,15 +81,15 @@ def _path(
         weights = minimize(objective, weights, jac=True, method="L-BFGS-B", options=options).x
         matrix = weights.reshape(k + 1, k)
         gradient = float(np.abs(objective(weights)[1]).max())
-        found.append((_transform(matrix, beta, spread), gradient))
+        found.append((_transform(matrix, beta, unit), gradient))
     return found
 
 
-def _transform(matrix: np.ndarray, beta: float, spread: float) -> Map:
-    return lambda z: rescale(z, beta) + _features(z, spread) @ matrix
+def _transform(matrix: np.ndarray, beta: float, unit: float) -> Map:
+    return lambda z: rescale(z, beta) + _features(z, unit) @ matrix
 
 
-def _features(logits: np.ndarray, spread: float) -> np.ndarray:
+def _features(logits: np.ndarray, unit: float) -> np.ndarray:
     """Return centred logits with unit spread and a column of ones, (n, k + 1)."""
     centred = logits - logits.mean(axis=1, keepdims=True)
-    return np.hstack([centred / spread, np.ones((len(logits), 1))])
+    return np.hstack([centred / unit, np.ones((len(logits), 1))])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from halobench.calibration.calibrator import Calibrator, scored
-from halobench.calibration.partner_scaling import fit_checked
+from halobench.calibration.partner_scaling import WORK, fit_checked
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
@@ -20,4 +20,4 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     labels : (n,) integers in [0, k)
     """
     fitted = fit_checked(logits, labels)
-    return scored(fitted.log_probabilities, logits, labels, fitted.gradient, fitted.converged)
+    return scored(fitted.log_probabilities, logits, labels, fitted.gradient, fitted.converged, WORK)

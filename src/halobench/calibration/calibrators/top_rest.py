@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from halobench.calibration.arrays import BLOCK, blocks
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
 from halobench.calibration.convex import minimise
 from halobench.calibration.rescaling import rescale
@@ -33,16 +34,25 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     labels : (n,) integers in [0, k)
     """
     beta = finite_beta(logits, labels)
-    others, odds, top = _parts(logits, beta)
+    parts = [_parts(logits[rows], beta)[1:] for rows in blocks(*logits.shape)]
+    odds, top = (np.concatenate(each) for each in zip(*parts, strict=True))
     x, right = np.stack([odds, np.ones_like(odds)], axis=1), top == labels
     wrong = np.flatnonzero(~right)
-    some, target = others[wrong], others[wrong, labels[wrong]]
-    u = np.where(np.isfinite(some), some, 0.0)
+
+    def moments(w: float) -> np.ndarray:
+        """Return the log-sum-exp, mean and variance of u at w, and the label's u, of each wrong prediction, (4, n)."""
+        found = np.empty((4, len(wrong)))
+        for rows in blocks(len(wrong), logits.shape[1]):
+            some = _parts(logits[wrong[rows]], beta)[0]
+            u = np.where(np.isfinite(some), some, 0.0)
+            p, total = _normalised(_times(w, some))
+            mean = (p * u).sum(axis=1)
+            target = u[np.arange(len(u)), labels[wrong[rows]]]
+            found[:, rows] = total, mean, (p * u**2).sum(axis=1) - mean**2, target
+        return found
 
     def which(w: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        p, total = _normalised(_times(w[0], some))
-        mean = (p * u).sum(axis=1)
-        variance = (p * u**2).sum(axis=1) - mean**2
+        total, mean, variance, target = moments(w[0])
         return float((total - w[0] * target).sum()), (mean - target).sum(keepdims=True), variance.sum().reshape(1, 1)
 
     def whether(v: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -63,7 +73,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         return scores
 
     gradient = max(rest.gradient, head.gradient) / len(labels)
-    return scored(transform, logits, labels, gradient, gradient <= GRADIENT)
+    return scored(transform, logits, labels, gradient, gradient <= GRADIENT, BLOCK)
 
 
 def _parts(logits: np.ndarray, beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 
+from halobench.calibration.arrays import BLOCK
 from halobench.calibration.calibrator import Calibrator, scored
 from halobench.calibration.rescaling import rescale, temper
 from halobench.calibration.temperature_scaling import fit_exactly
@@ -37,4 +38,4 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         scaled -= np.log(np.exp(scaled).sum(axis=1, keepdims=True))
         return np.logaddexp(math.log1p(-uniform) + scaled, math.log(uniform / z.shape[1]))
 
-    return scored(transform, logits, labels, ts.gradient, ts.converged or ts.separable)
+    return scored(transform, logits, labels, ts.gradient, ts.converged or ts.separable, BLOCK)

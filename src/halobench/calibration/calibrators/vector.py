@@ -13,6 +13,7 @@ import numpy as np
 
 from halobench.calibration.arrays import blocks
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored, without_optimum
+from halobench.calibration.rescaling import spread
 from halobench.calibration.sample_scores import cross_entropy, softmax
 from halobench.calibration.temperature_scaling import fit_exactly
 
@@ -43,9 +44,9 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     if ts.separable:
         return without_optimum(ts)
     k = logits.shape[1]
-    spread = float((logits - logits.mean(axis=1, keepdims=True)).std()) or 1.0
-    start = np.repeat([ts.beta * spread, 0.0], k)
-    objective = Objective(logits / spread, labels, start)
+    unit = spread(logits)
+    start = np.repeat([ts.beta * unit, 0.0], k)
+    objective = Objective(logits / unit, labels, start)
     optimum = minimize(
         objective.value,
         start,
@@ -54,7 +55,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         hess=objective.hessian,
         options={"gtol": GRADIENT / 100, "maxiter": 200},
     ).x
-    weights, biases = optimum[:k] / spread, optimum[k:]
+    weights, biases = optimum[:k] / unit, optimum[k:]
     gradient = float(np.abs(objective.gradient(optimum)).max())
     return scored(lambda z: z * weights + biases, logits, labels, gradient, gradient <= GRADIENT)
 

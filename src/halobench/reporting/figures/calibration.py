@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ OTHER_TITLE = "What calibration changes on test data"  # if some calibrators are
 METRICS = {name: labels.metric_axis(name) for name in ("nll", "ece")}
 FAR = 3
 MOST_CELLS = 6
+LONGEST_WORD = 12  # in the name of a calibrator below its column
 REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
 
 
@@ -45,11 +47,10 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     others = _others(calibrators)
     note = (
         f"Points: {seeds_note(trained)}, on {table_views.label_note(trained)}; a wide interval may leave its panel. "
-        "Temperature scaling (TS) is fitted on validation data, by the paper's code or at the optimum; the test-set "
-        f"oracle is fitted on the test data. {others}Lower is better. {chosen}"
+        f"{_temperatures(calibrators)}{others}Lower is better. {chosen}"
     )
     values = table_views.groups_of(trained, ["dataset", "model", "metric"])
-    ticks = [labels.calibrator_label(name).replace(" ", "\n") for name in calibrators]
+    ticks = ["\n".join(_short_lines(labels.calibrator_label(name))) for name in calibrators]
     wide = max(2.6, 0.6 * len(calibrators) + 0.5)
     with_references = table[table["dataset"].isin(trained["dataset"])]  # includes the references of the data sets shown
     figure, axes = draw_grid(
@@ -91,6 +92,26 @@ def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2
         floor = "ECE floor: calibrated perfectly, as many points"
         keys.append(artists.key(floor, GREY, marker="_", ms=8, mew=1.5, ls=""))
     return keys
+
+
+def _short_lines(label: str) -> Iterable[str]:
+    """Return a label's words, each cut to lines that leave room between neighbours: a plug-in may have any name."""
+    for word in label.split(" "):
+        lines = textwrap.wrap(word.replace("_", "_ "), LONGEST_WORD) if len(word) > LONGEST_WORD else [word]
+        yield from (line.replace("_ ", "_") for line in lines)
+
+
+def _temperatures(calibrators: Collection[str]) -> str:
+    """Return sentences on what the temperatures shown are fitted to; empty without any."""
+    how = [
+        words
+        for name, words in (("released", "by the paper's code"), ("exact", "at the optimum"))
+        if name in calibrators
+    ]
+    fitted = f"Temperature scaling (TS) is fitted on validation data, {' or '.join(how)}" if how else ""
+    oracle = "the test-set oracle is fitted on the test data" if "oracle" in calibrators else ""
+    sentence = "; ".join(filter(None, (fitted, oracle)))
+    return f"{sentence[0].upper()}{sentence[1:]}. " if sentence else ""
 
 
 def _others(calibrators: Iterable[str]) -> str:

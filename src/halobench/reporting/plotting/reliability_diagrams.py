@@ -14,6 +14,7 @@ from halobench.reporting.labels import FEW
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid
 from halobench.reporting.plotting.style import FAINT, INK
+from halobench.reporting.seed_statistics import named
 from halobench.results.names import Style
 
 
@@ -48,9 +49,10 @@ def draw_diagrams(
     panels = {((dataset, model), heading): rows for (dataset, model, heading), rows in groups.items()}
     keys = artists.calibrator_keys(styles) if counts else artists.loss_keys(styles, styles)
     seeds = table["seed"].nunique()
+    pooling = f", pooled over {seeds} seed{'s' * (seeds > 1)}" if seeds > 1 or named(table) else ""
     note = (
         "Accuracy against mean confidence of the points in each bin of confidence, on "
-        f"{table_views.label_note(table)}, pooled over {seeds} seed{'s' * (seeds > 1)}{sentences[0]}. "
+        f"{table_views.label_note(table)}{pooling}{sentences[0]}. "
         f"Below the diagonal a model is more confident than it is right. {_noise_caps(table)}{sentences[1]}"
     )
     rows = {cell: labels.cell_label(*cell) for cell in table_views.cells_in(pooled)}

@@ -57,7 +57,7 @@ class Claim:
     margin: Number = Field(
         description="The threshold, with its sign, in the unit of `value` (for slope: per unit of log k)."
     )
-    fit: Literal["none", "released", "exact", "oracle", "partner"] = Field(
+    fit: Literal["none", "released", "exact", "oracle", "top_rest", "partner"] = Field(
         default="none", description="The calibrator whose fit the claim is about."
     )
     where: Conditions = Field(default_factory=dict, description="Conditions on all sides.")
