@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists, class_families, panel_grid
@@ -15,7 +16,7 @@ from halobench.reporting.seed_statistics import seeds_note
 from halobench.reporting.styles import loss_styles
 from halobench.reporting.summary_page import parts
 from halobench.reporting.summary_page.selection import Selection, select
-from halobench.results.finding import finding
+from halobench.results.finding import by_theme, finding
 from halobench.results.names import NO_LOSS
 
 WHAT = "How far certainty reaches around training points, and what temperature scaling (TS) repairs"
@@ -63,16 +64,12 @@ def draw(
     says so.
     """
     neighbourhood, around = table_views.with_evaluation_as_train(neighbourhood)
-    radii, _ = table_views.with_evaluation_as_train(radii)
+    radii, searched = table_views.with_evaluation_as_train(radii)
+    around = around if len(neighbourhood) else searched
+    watched = "label trained on" if around == labels.around("train") else "its own label"
     all_styles = loss_styles(table_views.losses_in(runs))
     selection = select(runs)
     styles = {loss: all_styles[loss] for loss in selection.losses}
-
-    samples = around.split(",")[0].split(" (")[0]
-    what = WHAT.replace(labels.around("train").split(",")[0], samples)
-    title = finding(claims.to_dict("records")) or what
-    note = _facts(runs, selection) if title == what else f"{what}. {_facts(runs, selection)}"
-    watched = "label trained on" if around == labels.around("train") else "its own label"
 
     left, right = Column(), Column()
     curves, reach = parts.curves_of(neighbourhood, selection), parts.survival_of(radii, selection)
@@ -80,8 +77,8 @@ def draw(
         left.add(TOP, parts.draw_survival, reach, watched, selection)
     elif len(curves):
         left.add(TOP, parts.draw_curves, curves, watched, selection, styles)
-    scores = table_views.preferred_labels(metrics)
     rows = max(3.0, (0.3 + 0.08 * len(styles)) * len(selection.shown) + 1.5)
+    scores = table_views.preferred_labels(metrics)
     left.add(rows, parts.draw_repair, radii, scores, selection, styles, grows=True)
     overlap = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
     if growing := parts.growth_models(overlap):
@@ -91,14 +88,23 @@ def draw(
         left.add(parts.ladders_height(ladders), parts.draw_ladders, ladders, *of)
     if len(diagrams := parts.diagrams_of(reliability, selection)):
         right.add(TOP, parts.draw_diagrams, diagrams, selection)
-    if len(claims):
+    if by_theme(claims.to_dict("records")):
         right.add(parts.verdicts_height(claims), parts.draw_verdicts, claims, grows=True)
 
-    shown = [(width, column) for width, column in zip(WIDTHS, (left, right), strict=True) if column.parts]
+    what = WHAT.replace(labels.around("train").split(",")[0], around.split(",")[0].split(" (")[0])
+    title = finding(claims.to_dict("records")) or what
+    note = _facts(runs, selection) if title == what else f"{what}. {_facts(runs, selection)}"
+    return _page((left, right), title, note, artists.loss_keys(styles, styles))
+
+
+def _page(columns: Sequence[Column], title: str, note: str, keys: Sequence[Line2D]) -> Figure:
+    """Draw columns side by side, without those that have no part."""
+    shown = [(width, column) for width, column in zip(WIDTHS, columns, strict=True) if column.parts]
     height = max(column.height for _, column in shown)
-    figure = panel_grid.blank_figure(sum(width for width, _ in shown), height)
-    panel_grid.add_head(figure, title, note, artists.loss_keys(styles, styles))
-    places = figure.subfigures(1, len(shown), width_ratios=[width for width, _ in shown], squeeze=False)[0]
+    widths = [width for width, _ in shown]
+    figure = panel_grid.blank_figure(sum(widths), height)
+    panel_grid.add_head(figure, title, note, keys)
+    places = figure.subfigures(1, len(shown), width_ratios=widths, squeeze=False)[0]
     for place, (_, column) in zip(places, shown, strict=True):
         column.draw(place, height)
     return figure
