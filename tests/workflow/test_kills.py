@@ -31,7 +31,7 @@ TRAIN = {
     "loss": {"name": "mixup", "options": {"points": 3}},
     "train": {"lr": 0.003, "epochs": EPOCHS, "batch": 100},
 }
-SEARCHES = {kind: {"kind": kind, "points": 96, "control": 0, "threshold": 0.2} for kind in ("certified", "adversarial")}
+SEARCHES = {kind: {"kind": kind, "points": 64, "control": 0, "threshold": 0.2} for kind in ("certified", "adversarial")}
 WALKS = {kind: {"kind": kind, "points": 600, "control": 100, "directions": 2} for kind in ("sphere", "manifold")}
 PROBE = {"dataset": DATASET, "model": MODEL, "train": {}, "probes": SEARCHES | WALKS}
 WRITTEN = {
