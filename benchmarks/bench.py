@@ -24,7 +24,7 @@ HERE = ROOT / "benchmarks"
 # Each file with its heading; in the order of the table.
 TOPICS = {
     "probe": "Probe: forward passes",
-    "certify": "Certified radii",
+    "certify": "Certified and attacked radii",
     "precision": "Probe: to a standard error",
     "training": "Training",
     "layouts": "Layouts and compilation",

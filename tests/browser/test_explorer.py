@@ -13,6 +13,7 @@ from scipy.stats import t
 
 from halobench.reporting import explorer
 from halobench.results import cell
+from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 
 pytestmark = [pytest.mark.browser, pytest.mark.workflow]
 
@@ -94,6 +95,21 @@ def test_curves_are_the_tables_values(page, finished):
     )
     (line,) = (trace for trace in traces if trace["mode"] == "lines")
     np.testing.assert_allclose(line["y"], found.groupby("relative_radius")["confidence"].mean(), rtol=1e-5)
+
+
+def test_shares_still_certain_and_a_cards_radii_are_the_tables_values(page, finished):
+    opened = page()
+    choose(opened, dataset="noisy", model="mlp", loss="mixup2", probe="nearest_other", scale="survival")
+    found = table(finished, "radii").query(
+        "dataset == 'noisy' and model == 'mlp' and loss == 'mixup2' and probe == 'nearest_other' and points == 'train'"
+        " and quantity == 'certainty' and calibrator == 'none'"
+    )
+    (line,) = (trace for trace in opened.evaluate(DRAWN, "curves") if trace["mode"] == "lines")
+    np.testing.assert_allclose(line["x"], SURVIVAL[1:])
+    np.testing.assert_allclose(line["y"], found[list(SURVIVAL_COLUMNS[1:])].mean(), rtol=1e-5)
+    card = page(choices=f"cell={CELL}").locator("#card [aria-label=Radii]")
+    shown = card.locator("tr", has_text="nearest other").filter(has_text="training points").text_content()
+    assert f"{found.loc[found['seed'] == 1, 'relative_median'].item():.3f} [" in shown
 
 
 def test_reliability_diagrams_are_the_tables_values(page, finished):

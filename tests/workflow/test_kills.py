@@ -31,12 +31,9 @@ TRAIN = {
     "loss": {"name": "mixup", "options": {"points": 3}},
     "train": {"lr": 0.003, "epochs": EPOCHS, "batch": 100},
 }
-PROBE = {
-    "dataset": DATASET,
-    "model": MODEL,
-    "train": {},
-    "probes": {kind: {"kind": kind, "points": 600, "control": 100, "directions": 2} for kind in ("sphere", "manifold")},
-}
+SEARCHES = {kind: {"kind": kind, "points": 64, "control": 0, "threshold": 0.2} for kind in ("certified", "adversarial")}
+WALKS = {kind: {"kind": kind, "points": 600, "control": 100, "directions": 2} for kind in ("sphere", "manifold")}
+PROBE = {"dataset": DATASET, "model": MODEL, "train": {}, "probes": SEARCHES | WALKS}
 WRITTEN = {
     "train": ("model.safetensors", "logits.safetensors", "history.csv"),
     "probe": ("neighbourhood.parquet", "radii.parquet"),
@@ -123,7 +120,7 @@ def kill_once(base: Path, cell: Path, stage: str, how: str, rng: random.Random) 
         wanted = rng.randint(1, 6)
         first.wait_for(lambda: len(first.lines("saved at")) >= wanted and first.writing())
     else:
-        line, most = ("epoch ", EPOCHS * 3 // 4) if stage == "train" else ("saved at", 4)
+        line, most = ("epoch ", EPOCHS * 3 // 4) if stage == "train" else ("saved at", 8)
         wanted = rng.randint(1, most)
         first.wait_for(lambda: len(first.lines(line)) >= wanted)
         time.sleep(rng.uniform(0, 0.1))
@@ -178,7 +175,7 @@ def test_a_signal_saves_ends_and_is_gone_on_from(base, tmp_path, stage):
     prepare(base, cell, stage)
     for number in SIGNALS:
         run = Stage(base, cell, stage, every=1e6, name=number.name)
-        started = "epoch " if stage == "train" else ("probe sphere", "resuming")
+        started = "epoch " if stage == "train" else ("probe certified", "resuming")
         assert run.wait_for(
             lambda run=run, started=started: any(map(run.lines, [started] if stage == "train" else started))
         )

@@ -16,20 +16,28 @@ from halobench.core.specs import ModelSpec, Normalisation
 from halobench.models import pretrained
 
 
-class Resized(nn.Module):
-    """A model whose images are first resized to `side` x `side`, bilinearly (with antialiasing if they shrink)."""
+class Resize(nn.Module):
+    """Resizes images to `side` x `side`, bilinearly (with antialiasing if they shrink)."""
 
-    def __init__(self, model: nn.Module, side: int):
+    def __init__(self, side: int):
         super().__init__()
-        self.model, self.side = model, side
+        self.side = side
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.model(self._resized(images))
-
-    def _resized(self, images: torch.Tensor) -> torch.Tensor:
         return nn.functional.interpolate(
             images, size=(self.side, self.side), mode="bilinear", antialias=max(images.shape[-2:]) > self.side
         )
+
+
+class Resized(nn.Module):
+    """A model whose images are first resized."""
+
+    def __init__(self, model: nn.Module, side: int):
+        super().__init__()
+        self.model, self.resize = model, Resize(side)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.model(self.resize(images))
 
 
 class ResizedAround(Resized):
@@ -38,7 +46,7 @@ class ResizedAround(Resized):
     model: Any  # has a method `start`
 
     def start(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        self.model.start(self._resized(inputs), targets)
+        self.model.start(self.resize(inputs), targets)
 
 
 def build(

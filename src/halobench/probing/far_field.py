@@ -91,8 +91,8 @@ def far_field(
     """Return what a model is certain of infinitely far from samples.
 
     This is determined exactly, in float64 and in one pass, for networks of linear layers, convolutions, batch norm,
-    ReLU, average and max pooling, flatten, addition and dropout. Other models are evaluated at distances of 1e3, 1e5
-    and 1e7, and the result is marked as inexact.
+    ReLU, average and max pooling, resizing, flatten, addition and dropout. Other models are evaluated at distances of
+    1e3, 1e5 and 1e7, and the result is marked as inexact.
 
     Parameters
     ----------

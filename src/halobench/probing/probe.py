@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,7 @@ from halobench.core.seeding import generator
 from halobench.core.specs import ProbeSpec, TrainSpec
 from halobench.data.mapped_rows import normalise
 from halobench.data.splits import Data
-from halobench.probing.progress import Chunks, Progress
+from halobench.probing.progress import Chunks, ProbeOptions, Progress
 from halobench.probing.radii import find_radii, quantities, radii_table
 from halobench.probing.ray_walk import Predict, RayWalk, ReadOptions, chunk_samples, grid_distances, predictor
 from halobench.probing.rays import Geometry, Surroundings
@@ -59,13 +58,6 @@ class Neighbourhood:
 
     curves: pd.DataFrame
     radii: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class ProbeOptions(ReadOptions):
-    """How a probe reads its model, plus `chunks`, which holds completed results and receives new ones."""
-
-    chunks: Chunks | None = None
 
 
 DEFAULTS = ProbeOptions()
@@ -144,7 +136,8 @@ def probe_cell(
             rng, options = generator(seed, "probe", name, points), probed.options(progress.chunks(f"{points}.{name}"))
             arguments = (inputs, split.labels[rows], spec, surroundings)
             if spec.searches:
-                tables = _search(probed.model, *arguments, rng=rng, options=options)
+                radii = search_radii(probed.model, *arguments, rng=rng, options=options)
+                tables = Neighbourhood(pd.DataFrame({name: np.empty(0) for name in CURVES}), radii)
             else:
                 with kept_casts(probed.device):
                     tables = probe(predict, *arguments, rng=rng, options=options)
@@ -152,23 +145,6 @@ def probe_cell(
             parts.append(_named(tables, split.index[rows], points=shown, probe=name))
             progress.log(f"probe {name} around {len(rows)} {shown} points: done")
     return Neighbourhood(*(pd.concat(each, ignore_index=True) for each in zip(*parts, strict=True)))
-
-
-def _search(
-    model: torch.nn.Module,
-    inputs: torch.Tensor,
-    labels: np.ndarray,
-    spec: ProbeSpec,
-    surroundings: Surroundings,
-    *,
-    rng: np.random.Generator,
-    options: ProbeOptions,
-) -> Neighbourhood:
-    """Return the radii for a kind of probe that doesn't walk along rays, with empty curves."""
-    chunks = options.chunks or Progress().chunks(spec.kind)
-    found: Any = {"rng": rng, "betas": options.betas, "batch": options.batch, "chunks": chunks}
-    radii = search_radii(model, inputs, labels.astype(np.int64), spec, surroundings, **found)
-    return Neighbourhood(pd.DataFrame({name: np.empty(0) for name in CURVES}), radii)
 
 
 def choose_samples(size: int, count: int, rng: np.random.Generator) -> np.ndarray:

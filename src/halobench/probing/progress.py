@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from halobench.probing.ray_walk import ReadOptions
 from halobench.training.checkpoint import Checkpoint
 
 Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ProbeOptions(ReadOptions):
+    """How a probe reads its model, plus `chunks`, which holds completed results and receives new ones."""
+
+    chunks: Chunks | None = None
 
 
 class Progress:

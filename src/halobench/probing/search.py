@@ -12,7 +12,7 @@ import torch
 
 from halobench.core import plugins
 from halobench.core.specs import ProbeSpec
-from halobench.probing.progress import Chunks
+from halobench.probing.progress import ProbeOptions, Progress
 from halobench.probing.radii import radii_table
 from halobench.probing.rays import Surroundings
 from halobench.training.device import in_memory
@@ -30,26 +30,24 @@ def search_radii(
     surroundings: Surroundings,
     *,
     rng: np.random.Generator,
-    betas: Mapping[str, float],
-    batch: int,
-    chunks: Chunks,
+    options: ProbeOptions,
 ) -> pd.DataFrame:
     """Search around samples (n, ...); return radii in the format of `halobench.probing.probe.Neighbourhood`.
 
-    The arguments are described in `halobench.probing.searches`. Finished parts are taken from `chunks` and recorded
-    there. If a signal arrives, they are also saved between two forward passes.
+    The arguments are described in `halobench.probing.searches`. Finished parts are taken from the options' chunks and
+    recorded there. If a signal arrives, they are also saved between two forward passes.
     """
     search = plugins.load("searches", spec.kind)
     keys = (plugins.signature("searches", spec.kind) or {}).keys() & vars(spec).keys()
-    options = {key: getattr(spec, key) for key in sorted(keys)}
+    keywords: dict[str, Any] = {key: getattr(spec, key) for key in sorted(keys)}
+    keywords |= {"betas": options.betas, "batch": options.batch, "rng": rng}
+    labels, chunks = labels.astype(np.int64), options.chunks or Progress().chunks(spec.kind)
     _, other_distance = surroundings.nearest(samples.flatten(1), labels)
-    start = chunks.resume(rng)
-    with as_function(model, chunks.progress.save_if_signalled), in_memory("eval_batch", batch, "a batch that fits"):
+    start, tick = chunks.resume(rng), chunks.progress.save_if_signalled
+    with as_function(model, tick), in_memory("eval_batch", options.batch, "a batch that fits"):
         while start < len(labels):
             part = slice(start, min(start + SAMPLES, len(labels)))
-            found = search(
-                model, samples[part], labels[part], surroundings, betas=betas, rng=rng, batch=batch, **options
-            )
+            found = search(model, samples[part], labels[part], surroundings, **keywords)
             chunks.add(_flat(found), rng)
             start = part.stop
     return _table(chunks.arrays, other_distance, spec.threshold)

@@ -28,11 +28,12 @@ from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, loss_sty
 from halobench.results import names
 from halobench.results.cell import CellResults, cells_of_tables, commands, source_specs
 from halobench.storage import files
-from halobench.storage.columns import KEYS
+from halobench.storage.columns import KEYS, SURVIVAL, SURVIVAL_COLUMNS
 from halobench.storage.layout import EXPLORED
 from halobench.storage.tables_io import read_tables
 
 POINTS = 200  # at most, per training curve
+QUARTILES = ("relative_q25", "relative_median", "relative_q75")
 DIGITS = 6  # significant digits of curves; metrics keep all of theirs
 KINDS = {kind: (label, order) for kind, (_, label, order) in rendering.KINDS.items()} | {
     "calibrator": (labels.calibrator_label, labels.CALIBRATORS),
@@ -95,6 +96,7 @@ def gather(
         "metrics": {name: labels.metric_axis(name) for name in names.METRICS},
         **{"references": labels.REFERENCES, "judged": names.LABELS, "no_loss": names.NO_LOSS},
         **{"over_seeds": names.OVER_SEEDS, "over_samples": names.OVER_SAMPLES},
+        "survival": SURVIVAL[1:],
         "t": [float(stdtrit(df, 0.975)) for df in range(1, 61)],
     }
 
@@ -116,6 +118,11 @@ def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
             ["cell", "points", "probe", "radius", "relative_radius", "confidence"],
             DIGITS,
         ),
+        "radii": columns(
+            _numbered(_certainty(tables), index),
+            ["cell", "points", "probe", "calibrator", "censored", *QUARTILES, *SURVIVAL_COLUMNS],
+            DIGITS,
+        ),
         "reliability": columns(
             _numbered(reliability[reliability["count"] > 0], index),
             ["cell", "labels", "calibrator", "bin", "count", "confidence", "accuracy"],
@@ -123,6 +130,11 @@ def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         ),
         **_names(tables),
     }
+
+
+def _certainty(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of radii on how far certainty reaches."""
+    return tables["radii"][tables["radii"]["quantity"] == "certainty"]
 
 
 def _cells(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
@@ -198,10 +210,10 @@ def _number(value: float, digits: int | None = None) -> Any:
 
 def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """Return names by kind, in the order of figures and with their labels."""
-    tables_of = {"calibrator": "metrics", "probe": "neighbourhood"}
-    order = {
-        kind: labels.ordered(tables[tables_of.get(kind, "runs")][kind], first) for kind, (_, first) in KINDS.items()
-    }
+    found = {kind: set(tables["runs"][kind]) for kind in rendering.KINDS}
+    found["calibrator"] = set(tables["metrics"]["calibrator"])
+    found["probe"] = {*tables["neighbourhood"]["probe"], *_certainty(tables)["probe"]}
+    order = {kind: labels.ordered(found[kind], first) for kind, (_, first) in KINDS.items()}
     return {"order": order, "labels": {kind: {name: KINDS[kind][0](name) for name in order[kind]} for kind in order}}
 
 

@@ -71,7 +71,7 @@ class Stage:
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # the tables of an experiment
 ORIGINS = ("jobs", "fits")  # how these came about, for the experiment's pages; parquet only
 PAGES = ("overview", "leaderboard", "cells", "figures", "tables", "front")
-EXPLORED = ("metrics", "neighbourhood", "reliability", "runs", "history", *ORIGINS)  # what the explorer reads
+EXPLORED = ("metrics", "neighbourhood", "radii", "reliability", "runs", "history", *ORIGINS)  # what the explorer reads
 
 _STAGES = (
     Stage(

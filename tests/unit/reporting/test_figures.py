@@ -419,7 +419,7 @@ def test_summary_of_other_calibrators_alone_is_drawn(tables):
     empty = {name: tables[name].iloc[:0] for name in ("neighbourhood", "radii")}
     trained = tables["metrics"].query("loss != 'reference'")
     figure = drawn("summary", tables | empty | {"metrics": trained.assign(calibrator="isotonic")})
-    assert words(figure).count("No cell was probed.") == 2
+    assert words(figure).count("No cell was probed.") == 1
 
 
 def test_summary_is_titled_by_the_finding_and_has_a_sign_per_test(tables):
@@ -438,6 +438,7 @@ def test_summary_is_titled_by_the_finding_and_has_a_sign_per_test(tables):
         assert square.get_color() == VERDICT_STYLES[signs[text.get_text()]].color
     bare = drawn("summary", tables | {"claims": table.iloc[:0]})
     assert "How far certainty reaches around training points" in words(bare)
+    assert "Which tests" not in words(bare), "no part stands empty"
 
 
 def test_summary_without_probed_cells_says_so_and_keeps_the_rest(tables):
@@ -445,8 +446,10 @@ def test_summary_without_probed_cells_says_so_and_keeps_the_rest(tables):
     metrics = tables["metrics"]
     given = tables | empty | {"metrics": metrics[metrics["calibrator"].isin(["none", "exact"])]}
     full, figure = drawn("summary", tables), drawn("summary", given)
-    assert words(figure).count("No cell was probed.") == 2
+    assert words(figure).count("No cell was probed.") == 1
     assert "No cell was probed." not in words(full)
+    assert [text.startswith("A ") for text in texts(full)].count(True) == 1
+    assert not any(text.startswith("A ") for text in texts(figure)), "no part stands empty"
     assert not any(word in words(figure) for word in ("None", "falls below", "distance"))
     ax = next(ax for ax in figure.axes if ax.get_xlabel() == "NLL (nats)")
     assert any("MLP" in label.get_text() for label in ax.get_yticklabels())
@@ -545,8 +548,10 @@ def test_words_and_panels_stay_off_each_other_and_the_page_holds_all(name, tmp_p
     """Of many cells with long names, and of one cell and seed; no panel is blank, and print is large enough."""
     cells = [c for c in synthetic.LARGE if c[0] in ("cifar10-noise50", "a-source-with-a-long-name-noise25")][::5]
     both = (made(*cells, seeds=(0, 1)), made(RAGGED[0], seeds=(0,)))
-    if name == "summary":
-        both = (beside_theory(both[0]), both[1])
+    if name == "summary":  # with all its parts
+        full = beside_theory(both[0])
+        searched, repaired = synthetic.beside_searches(full["radii"]), synthetic.with_ladders(full["metrics"])
+        both = (full | {"radii": searched, "metrics": repaired}, both[0], both[1])
     for given in (made_theory(), made_theory(small=True)) if name in THEORY else both:
         figure = drawn(name, given)
         with mpl.rc_context(RC):
@@ -652,6 +657,40 @@ def test_halo_draws_the_shares_that_the_table_has_and_shades_between_its_bounds(
     assert len(bands_of(ax, FAINT)) == 1
     assert "the truth lies here" in legend(figure)
     assert "No probe looked" in words(plugins.load("figures", "halo")(tables["radii"]))
+
+
+@pytest.mark.parametrize("curves", [True, False])
+def test_summary_shows_how_far_certainty_reaches_where_that_was_searched_for(tables, curves):
+    """Of cross-entropy first; if probes only searched, part B shows the attacked radii."""
+    radii = synthetic.beside_searches(tables["radii"])
+    given = tables | {"radii": radii}
+    if not curves:
+        radii = radii[radii["probe"].isin(("certified", "adversarial"))]
+        given = tables | {"radii": radii, "neighbourhood": tables["neighbourhood"].iloc[:0]}
+    figure = drawn("summary", given)
+    assert "No c" not in words(figure)
+    assert {"Certified", "Attacked"} <= set(legend(figure))
+    assert ("Random direction" in legend(figure)) == curves
+    ax = next(ax for ax in figure.axes if ax.get_ylabel() == "share,\nCross-entropy")
+    rows = radii.query(
+        "model == 'mlp' and dataset == 'digits-noise50' and loss == 'cross_entropy' and points == 'train'"
+    )
+    rows = rows.query("probe == 'certified' and quantity == 'certainty' and calibrator == 'none'")
+    (line,) = [line for line in lines_of(ax, PROBES["certified"].style.color) if len(line.get_xdata()) > 2]
+    np.testing.assert_allclose(line.get_ydata(), rows[list(SURVIVAL_COLUMNS[1:])].mean(), rtol=1e-12)
+    radius = next(ax for ax in figure.axes if ax.get_xlabel().startswith("radius"))
+    assert ("attacked" in radius.get_xlabel()) != curves
+
+
+def test_summary_has_a_part_on_repair_where_cells_have_ladders(tables):
+    theory = beside_theory(tables)
+    figure = drawn("summary", theory | {"metrics": synthetic.with_ladders(theory["metrics"])})
+    assert {name.label for name in REPAIRS.values()} <= set(legend(figure))
+    assert "What could repair it?" in words(figure)
+    assert "test NLL by what it would take; Cross-entropy; 8 of " in words(figure)
+    parts = [ax for ax in figure.axes if len(ax.containers) == 4]
+    assert [ax.get_title() for ax in parts] == ["MLP", "Attention"]
+    assert "What could repair it?" not in words(drawn("summary", theory))
 
 
 @pytest.mark.paper

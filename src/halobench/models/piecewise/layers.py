@@ -11,10 +11,13 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from halobench.core.errors import SpecError, describe_error
+from halobench.models.builder import Resize
 from halobench.models.piecewise import maps
 from halobench.models.piecewise.network import Network
 
-KINDS = "linear layers, convolutions, batch norm, ReLU, average and max pooling, flatten, addition and dropout"
+KINDS = (
+    "linear layers, convolutions, batch norm, ReLU, average and max pooling, resizing, flatten, addition and dropout"
+)
 ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 # Functions and methods, each mapped to the layer that does the same.
 FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
@@ -38,12 +41,19 @@ def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
     """
     model = nn.Sequential(model) if type(model) in LAYERS else model  # torch.fx would trace into a lone layer
     try:
-        graph = fx.Tracer().trace(model)
+        graph = _Tracer().trace(model)
     except Exception as error:  # whatever a forward pass raises on stand-ins for tensors
         what = f"a network of {KINDS} alone; torch.fx can't trace this one ({describe_error(error)})"
         raise SpecError("model", type(model).__name__, what) from None
     with torch.no_grad():
         return _Writer(model, shape).write(graph)
+
+
+class _Tracer(fx.Tracer):
+    """A tracer that doesn't look into known layers."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return type(m) in LAYERS or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Writer:
@@ -165,7 +175,7 @@ def _identity(network: Network, place: int, layer: nn.Module) -> int | None:
     return None if layer.training else place
 
 
-def _average(network: Network, place: int, layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.ZeroPad2d) -> int:
+def _average(network: Network, place: int, layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.ZeroPad2d | Resize) -> int:
     return network.append("affine", place, affine=maps.without_weights(layer, network.steps[place].shape))
 
 
@@ -193,6 +203,6 @@ LAYERS: dict[type, Callable[[Network, int, Any], int | None]] = {
     nn.ReLU: _identity,  # appended by _Writer itself
     **dict.fromkeys((nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d), _identity),
     nn.Flatten: _flatten,
-    **dict.fromkeys((nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ZeroPad2d), _average),
+    **dict.fromkeys((nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ZeroPad2d, Resize), _average),
     nn.MaxPool2d: _maximum,
 }

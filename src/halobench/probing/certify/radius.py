@@ -41,7 +41,7 @@ def certified_radius(
     ----------
     model : nn.Module
         In eval mode. As traced by torch.fx, it may only consist of linear layers, convolutions, batch norm, ReLU,
-        average and max pooling, flatten, addition and dropout.
+        average and max pooling, resizing, flatten, addition and dropout.
     inputs : float tensor (n, ...)
         Inputs to the model.
     labels : int array (n,)

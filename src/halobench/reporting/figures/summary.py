@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists, class_families, panel_grid
@@ -12,11 +16,37 @@ from halobench.reporting.seed_statistics import seeds_note
 from halobench.reporting.styles import loss_styles
 from halobench.reporting.summary_page import parts
 from halobench.reporting.summary_page.selection import Selection, select
-from halobench.results.finding import finding
+from halobench.results.finding import by_theme, finding
 from halobench.results.names import NO_LOSS
 
 WHAT = "How far certainty reaches around training points, and what temperature scaling (TS) repairs"
-WIDTHS, TOP, FOOT = (6.9, 4.6), 3.9, 2.9  # widths of the columns of parts, and heights of A, D and F, in inches
+WIDTHS = (6.9, 4.6)  # of the columns of parts, in inches
+TOP, GROWTH = 3.9, 2.9  # heights of A and D, and of F
+
+
+class Column:
+    """Parts below each other, each with its height in inches; those that grow share any room that is left."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[float, bool, Callable[[SubFigure], None]]] = []
+
+    def add(self, height: float, draw: Callable[..., None], *arguments: Any, grows: bool = False) -> None:
+        """Append a part that ``draw(subfigure, *arguments)`` draws."""
+        self.parts.append((height, grows, lambda part: draw(part, *arguments)))
+
+    @property
+    def height(self) -> float:
+        """Return the height that the parts need."""
+        return sum(height for height, _, _ in self.parts)
+
+    def draw(self, place: SubFigure, height: float) -> None:
+        """Draw the parts in a place of this height."""
+        growing = sum(grows for _, grows, _ in self.parts)
+        room = (height - self.height) / max(growing, 1)
+        heights = [each + room * grows for each, grows, _ in self.parts]
+        subfigures = place.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for subfigure, (_, _, draw) in zip(subfigures, self.parts, strict=True):
+            draw(subfigure)
 
 
 @styled
@@ -34,31 +64,49 @@ def draw(
     says so.
     """
     neighbourhood, around = table_views.with_evaluation_as_train(neighbourhood)
-    radii, _ = table_views.with_evaluation_as_train(radii)
+    radii, searched = table_views.with_evaluation_as_train(radii)
+    around = around if len(neighbourhood) else searched
+    watched = "label trained on" if around == labels.around("train") else "its own label"
     all_styles = loss_styles(table_views.losses_in(runs))
     selection = select(runs)
     styles = {loss: all_styles[loss] for loss in selection.losses}
-    overlap = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
-    growing = parts.growth_models(overlap)
 
-    foot = FOOT if growing else 0.0
-    rows = max(3.0, (0.3 + 0.08 * len(styles)) * len(selection.shown) + 1.5, parts.verdicts_height(claims) - foot)
-    heights = [TOP, rows, foot] if growing else [TOP, rows]
-    figure = panel_grid.blank_figure(sum(WIDTHS), sum(heights))
-    places = figure.add_gridspec(len(heights), 2, width_ratios=WIDTHS, height_ratios=heights)
-    left = [figure.add_subfigure(places[i, 0]) for i in range(len(heights))]
-    samples = around.split(",")[0].split(" (")[0]
-    what = WHAT.replace(labels.around("train").split(",")[0], samples)
+    left, right = Column(), Column()
+    curves, reach = parts.curves_of(neighbourhood, selection), parts.survival_of(radii, selection)
+    if len(reach):
+        left.add(TOP, parts.draw_survival, reach, watched, selection)
+    elif len(curves):
+        left.add(TOP, parts.draw_curves, curves, watched, selection, styles)
+    rows = max(3.0, (0.3 + 0.08 * len(styles)) * len(selection.shown) + 1.5)
+    scores = table_views.preferred_labels(metrics)
+    left.add(rows, parts.draw_repair, radii, scores, selection, styles, grows=True)
+    overlap = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
+    if growing := parts.growth_models(overlap):
+        left.add(GROWTH, parts.draw_growth, overlap, growing, all_styles)
+    ladders, *of = parts.ladders_of(metrics)
+    if len(ladders):
+        left.add(parts.ladders_height(ladders), parts.draw_ladders, ladders, *of)
+    if len(diagrams := parts.diagrams_of(reliability, selection)):
+        right.add(TOP, parts.draw_diagrams, diagrams, selection)
+    if by_theme(claims.to_dict("records")):
+        right.add(parts.verdicts_height(claims), parts.draw_verdicts, claims, grows=True)
+
+    what = WHAT.replace(labels.around("train").split(",")[0], around.split(",")[0].split(" (")[0])
     title = finding(claims.to_dict("records")) or what
     note = _facts(runs, selection) if title == what else f"{what}. {_facts(runs, selection)}"
-    panel_grid.add_head(figure, title, note, artists.loss_keys(styles, styles))
-    watched = "label trained on" if around == labels.around("train") else "its own label"
-    parts.draw_curves(left[0], neighbourhood, watched, selection, styles)
-    parts.draw_repair(left[1], radii, table_views.preferred_labels(metrics), selection, styles)
-    parts.draw_diagrams(figure.add_subfigure(places[0, 1]), reliability, selection)
-    parts.draw_verdicts(figure.add_subfigure(places[1:, 1]), claims)
-    if growing:
-        parts.draw_growth(left[2], overlap, growing, all_styles)
+    return _page((left, right), title, note, artists.loss_keys(styles, styles))
+
+
+def _page(columns: Sequence[Column], title: str, note: str, keys: Sequence[Line2D]) -> Figure:
+    """Draw columns side by side, without those that have no part."""
+    shown = [(width, column) for width, column in zip(WIDTHS, columns, strict=True) if column.parts]
+    height = max(column.height for _, column in shown)
+    widths = [width for width, _ in shown]
+    figure = panel_grid.blank_figure(sum(widths), height)
+    panel_grid.add_head(figure, title, note, keys)
+    places = figure.subfigures(1, len(shown), width_ratios=widths, squeeze=False)[0]
+    for place, (_, column) in zip(places, shown, strict=True):
+        column.draw(place, height)
     return figure
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
@@ -14,7 +13,7 @@ from matplotlib.text import Annotation
 
 from halobench.core.formatting import count
 from halobench.reporting import labels, table_views
-from halobench.reporting.plotting import artists, class_families
+from halobench.reporting.plotting import artists, class_families, repair_bars, survival
 from halobench.reporting.plotting.panel_grid import add_legend, wrapped
 from halobench.reporting.plotting.reliability_diagrams import draw_reliability
 from halobench.reporting.plotting.style import FAINT, GREY, INK
@@ -26,6 +25,9 @@ from halobench.results.names import THEMES, Style
 
 UNPROBED = "No cell was probed."
 FIRST = ("sphere", "nearest_other", "manifold", "mixup_line")  # preferred probes, of which two are shown
+BOTH = ("cross_entropy", "mixup2")  # preferred losses for how far certainty reaches, of which two are shown
+MOST_CURVES = 3
+MOST_LADDERS = 8  # data sets
 CALIBRATIONS = ("none", "released", "exact", "oracle")  # in the order of the columns of verdicts
 FAR = 3
 NAMES, MOST_SIGNS = 7.6, 14  # widths of names and of a row of signs, in signs
@@ -46,49 +48,92 @@ def _head(part: SubFigure, title: str, more: str) -> None:
     part.add_artist(Annotation(more, (0, 0), xycoords=heading, va="bottom", color=GREY, parse_math=False))
 
 
-def draw_curves(
-    part: SubFigure, neighbourhood: pd.DataFrame, watched: str, selection: Selection, styles: Mapping[str, Style]
-) -> None:
-    """Draw part A, confidence against distance, by data set (columns) and probe (rows), or write why there is none."""
+def curves_of(neighbourhood: pd.DataFrame, selection: Selection) -> pd.DataFrame:
+    """Return the rows of part A if it shows confidence."""
     relative = table_views.relative_rows(neighbourhood)
-    table = relative[(relative["model"] == selection.model) & relative["dataset"].isin(selection.datasets)]
-    more = f"{watched}; {labels.model_label(selection.model)}"
-    more += part_of(len(selection.datasets), len(selection.of_model), "data sets")
-    if table.empty:
-        more = "This model was not probed." if len(relative) else UNPROBED
-    _head(part, "A  How confident is a model in a point's label, this far from the point?", more)
-    if table.empty:
-        return
-    probes = [probe for probe in FIRST if probe in set(table["probe"])][:2]
-    means = over_seeds(table, ["dataset", "probe", "loss", "points", "relative_radius"], "confidence")
-    panels = table_views.groups_of(means, ["dataset", "probe"])
-    axes = part.subplots(len(probes), len(selection.datasets), squeeze=False)
-    for ax, (probe, dataset) in zip(axes.flat, itertools.product(probes, selection.datasets), strict=True):
-        if (dataset, probe) not in panels:
+    return relative[(relative["model"] == selection.model) & relative["dataset"].isin(selection.datasets)]
+
+
+def survival_of(radii: pd.DataFrame, selection: Selection) -> pd.DataFrame:
+    """Return the rows of part A if it shows how far certainty reaches; empty unless that was searched for."""
+    rows = radii[(radii["quantity"] == "certainty") & (radii["calibrator"] == "none") & (radii["points"] == "train")]
+    rows = rows[(rows["model"] == selection.model) & rows["dataset"].isin(selection.datasets)]
+    if not set(survival.WORST) & set(rows["probe"]):
+        return rows.iloc[:0]
+    losses = labels.ordered(rows["loss"], BOTH)[: len(BOTH)]
+    probes = labels.ordered(rows["probe"], (*survival.WORST, *FIRST))[:MOST_CURVES]
+    return rows[rows["loss"].isin(losses) & rows["probe"].isin(probes)]
+
+
+def _panels(
+    part: SubFigure, groups: Mapping[Any, pd.DataFrame], rows: Mapping[str, str], datasets: Sequence[str]
+) -> Iterator[tuple[Axes, pd.DataFrame]]:
+    """Yield part A's panels with their rows of `groups`, by (row, data set); label those at the edges."""
+    axes = part.subplots(len(rows), len(datasets), squeeze=False)
+    for ax, (row, dataset) in zip(axes.flat, itertools.product(rows, datasets), strict=True):
+        if (row, dataset) not in groups:
             ax.remove()
             continue
-        ax.axvline(1, color=FAINT, lw=0.8, zorder=1)
-        artists.draw_lines(ax, panels[dataset, probe], "relative_radius", styles)
-        ax.set(xlim=(0, table["relative_radius"].max()), ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
-        if probe == probes[0]:
+        yield ax, groups[row, dataset]
+        if row == next(iter(rows)):
             ax.set_title(wrapped(labels.dataset_label(dataset), 2))
-        if dataset == selection.datasets[0]:
-            ax.set_ylabel(f"confidence,\n{labels.probe_label(probe).lower()}")
+        if dataset == datasets[0]:
+            ax.set_ylabel(rows[row])
+
+
+def draw_curves(
+    part: SubFigure, table: pd.DataFrame, watched: str, selection: Selection, styles: Mapping[str, Style]
+) -> None:
+    """Draw part A, confidence against distance, by data set (columns) and probe (rows)."""
+    more = f"{watched}; {labels.model_label(selection.model)}"
+    more += part_of(len(selection.datasets), len(selection.of_model), "data sets")
+    _head(part, "A  How confident is a model in a point's label, this far from the point?", more)
+    probes = [probe for probe in FIRST if probe in set(table["probe"])][:2]
+    means = over_seeds(table, ["dataset", "probe", "loss", "points", "relative_radius"], "confidence")
+    rows = {probe: f"confidence,\n{labels.probe_label(probe).lower()}" for probe in probes}
+    groups = table_views.groups_of(means, ["probe", "dataset"])
+    for ax, panel in _panels(part, groups, rows, selection.datasets):
+        ax.axvline(1, color=FAINT, lw=0.8, zorder=1)
+        artists.draw_lines(ax, panel, "relative_radius", styles)
+        ax.set(xlim=(0, table["relative_radius"].max()), ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
     part.supxlabel(labels.RELATIVE + "; dashed: held-out points", size=8)
 
 
-def draw_diagrams(part: SubFigure, reliability: pd.DataFrame, selection: Selection) -> None:
-    """Draw part D, reliability on the data set with the most label noise: a panel per loss, a line per calibrator."""
-    cell = selection.dataset, selection.model
-    rows = reliability[(reliability["dataset"] == cell[0]) & (reliability["model"] == cell[1])]
+def draw_survival(part: SubFigure, table: pd.DataFrame, watched: str, selection: Selection) -> None:
+    """Draw part A, the share of points whose certainty reaches a distance, by data set (columns) and loss (rows)."""
+    level = " or ".join(f"{threshold:g}" for threshold in sorted(table["threshold"].unique()))
+    more = (
+        f"share of points with confidence above {level} that far out ({watched}); {labels.model_label(selection.model)}"
+    )
+    more += part_of(len(selection.datasets), len(selection.of_model), "data sets")
+    _head(part, "A  How far out are points still certain, in the worst direction too?", more)
+    rows = {loss: f"share,\n{labels.loss_label(loss)}" for loss in labels.ordered(table["loss"], BOTH)}
+    styles = survival.probe_styles(table["probe"])
+    groups = table_views.groups_of(survival.survival_shares(table), ["loss", "dataset"])
+    for ax, panel in _panels(part, groups, rows, selection.datasets):
+        survival.draw_survival(ax, panel, styles)
+    below: Any = {"loc": "outside lower center", "title": labels.RELATIVE, "title_fontsize": 8}
+    add_legend(part, survival.survival_keys(styles), 6.7, **below)
+
+
+def diagrams_of(reliability: pd.DataFrame, selection: Selection) -> pd.DataFrame:
+    """Return the rows of part D."""
+    rows = reliability[(reliability["dataset"] == selection.dataset) & (reliability["model"] == selection.model)]
     table = table_views.preferred_labels(rows)
+    return table[table["calibrator"].isin(CALIBRATIONS[:3]) & (table["count"] > 0)]
+
+
+def draw_diagrams(part: SubFigure, table: pd.DataFrame, selection: Selection) -> None:
+    """Draw part D, reliability on the data set with the most label noise: a panel per loss, a line per calibrator."""
     styles = {name: calibrator_style(name) for name in CALIBRATIONS[:3] if name in set(table["calibrator"])}
-    pooled = table_views.pooled_bins(table[table["calibrator"].isin(styles)], ["loss", "calibrator"])
+    pooled = table_views.pooled_bins(table, ["loss", "calibrator"])
     losses = [loss for loss in selection.losses if loss in set(pooled["loss"])]
-    more = labels.cell_label(*cell) + part_of(min(len(losses), MOST_LOSSES), len(losses), "losses")
+    more = labels.cell_label(selection.dataset, selection.model) + part_of(
+        min(len(losses), MOST_LOSSES), len(losses), "losses"
+    )
     more += f"\n{table_views.label_note(table)}; faint: under {labels.FEW} points"
     _head(part, "D  How often are confident answers right?", more)
-    axes = part.subplots(-(-len(losses[:MOST_LOSSES]) // 2), 2, squeeze=False) if losses else np.empty(0)
+    axes = part.subplots(-(-len(losses[:MOST_LOSSES]) // 2), 2, squeeze=False)
     for ax, loss in itertools.zip_longest(axes.flat, losses[:MOST_LOSSES]):
         if loss:
             draw_reliability(ax, pooled[pooled["loss"] == loss], styles)
@@ -126,6 +171,38 @@ def draw_growth(part: SubFigure, overlap: pd.DataFrame, models: Sequence[str], s
     add_legend(part, class_families.legend_keys(losses, styles), 6.7, loc="outside lower left")
 
 
+def ladders_of(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str, int]:
+    """Return the rows and the loss of part G, repair ladders, and of how many data sets there are any.
+
+    They are of the two models with the most data sets, and of the first data sets.
+    """
+    parts, loss = repair_bars.ladders(metrics)
+    parts = parts[parts["loss"] == loss]
+    datasets = parts.groupby("model")["dataset"].nunique()
+    models = sorted(labels.ordered(parts["model"], labels.MODELS), key=lambda name: -datasets[name])[:2]
+    parts = parts[parts["model"].isin(models)]
+    names = labels.ordered(parts["dataset"], labels.DATASETS)
+    return parts[parts["dataset"].isin(names[:MOST_LADDERS])], loss, len(names)
+
+
+def ladders_height(parts: pd.DataFrame) -> float:
+    """Return the height of part G in inches."""
+    return 1.7 + repair_bars.BAR * parts["dataset"].nunique()
+
+
+def draw_ladders(part: SubFigure, parts: pd.DataFrame, loss: str, total: int) -> None:
+    """Draw part G, what could repair each model, with a panel per model and a stacked bar per data set."""
+    datasets = labels.ordered(parts["dataset"], labels.DATASETS)
+    more = f"test NLL by what it would take; {labels.loss_label(loss)}{part_of(len(datasets), total, 'data sets')}"
+    _head(part, "G  What could repair it?", more)
+    models = labels.ordered(parts["model"], labels.MODELS)
+    for ax, model in zip(part.subplots(1, len(models), sharey=True, squeeze=False)[0], models, strict=True):
+        repair_bars.draw_bars(ax, parts[parts["model"] == model], datasets, repair_bars.axis_end(parts))
+        ax.set_title(labels.model_label(model))
+    below: Any = {"loc": "outside lower center", "title": "test NLL (nats)", "title_fontsize": 8}
+    add_legend(part, repair_bars.repair_keys(), 6.7, **below)
+
+
 def draw_repair(
     part: SubFigure, radii: pd.DataFrame, scores: pd.DataFrame, selection: Selection, styles: Mapping[str, Style]
 ) -> None:
@@ -136,13 +213,17 @@ def draw_repair(
     """
     rows = radii[(radii["quantity"] == "certainty") & (radii["calibrator"] == "none") & (radii["points"] == "train")]
     probed = set(rows["probe"].unique())
-    probe = next((p for p in ("nearest_other", "mixup_line", "manifold", "sphere") if p in probed), "")
+    probe = next(
+        (p for p in ("nearest_other", "mixup_line", "manifold", "sphere", *reversed(survival.WORST)) if p in probed), ""
+    )
     rows = rows[rows["probe"] == probe]
     below = " or ".join(f"{threshold:g}" for threshold in sorted(rows["threshold"].dropna().unique()))
     more = f"B: median distance where confidence falls below {below}, uncalibrated; C: test NLL, lower is better"
+    title = "B, C  How far does certainty reach, and what does TS repair?"
     if rows.empty:
-        more = f"{UNPROBED if radii.empty else 'No certainty radius was measured.'} C: test NLL, lower is better"
-    _head(part, "B, C  How far does certainty reach, and what does TS repair?", more)
+        title = "C  What does TS repair?"
+        more = f"{UNPROBED if radii.empty else 'No certainty radius was measured.'} Test NLL, lower is better"
+    _head(part, title, more)
     axes = part.subplots(1, 2 if len(rows) else 1, squeeze=False)[0]
     for ax in axes:
         _draw_rows(ax, selection.shown, names=ax is axes[0])
@@ -233,11 +314,7 @@ def draw_verdicts(part: SubFigure, claims: pd.DataFrame) -> None:
     """Draw part E: for each theme, a row per calibration with a coloured sign per test."""
     themes = by_theme(claims.to_dict("records"))
     signs = "  ".join(f"{style.marker} {labels.VERDICTS[verdict]}" for verdict, style in VERDICT_STYLES.items())
-    _head(
-        part, "E  Which tests of the claims hold?", f"a sign per test: {signs}" if themes else "No claims were judged."
-    )
-    if not themes:
-        return
+    _head(part, "E  Which tests of the claims hold?", f"a sign per test: {signs}")
     ax, y, most = part.subplots(), 0.0, 1
     for theme, tests in themes.items():
         ax.text(0, y, f"{THEMES[theme].label}: {count(len(tests), 'test')}", weight="bold", va="center")

@@ -79,7 +79,7 @@ function openDataset() {
   const found = experiment();
   const cells = found.cells.filter((cell) => cell.dataset === chosen("dataset"));
   const own = (columns) => unfolded(columns, (i) => found.cells[columns.cell[i]].dataset === chosen("dataset"));
-  rows = { metrics: own(found.metrics), curves: own(found.curves), reliability: own(found.reliability) };
+  rows = { metrics: own(found.metrics), curves: own(found.curves), radii: own(found.radii), reliability: own(found.reliability) };
   rows.references = unfolded(found.references);
   const here = rows.metrics;
   fill(choices.elements.model, inOrder("model", new Set(cells.map((c) => c.model))), (n) => word("model", n), "all models");
@@ -90,8 +90,9 @@ function openDataset() {
   fill(choices.elements.metric, known.concat(scores.filter((name) => !data.metrics[name])), metricName);
   const labels = Object.keys(data.judged).filter((name) => here.some((row) => row.labels === name));
   fill(choices.elements.labels, labels, judged);
-  fill(walk.elements.probe, inOrder("probe", new Set(rows.curves.map((r) => r.probe))), (name) => word("probe", name));
-  fill(walk.elements.points, unique(rows.curves.map((row) => row.points)), (name) => POINTS[name] || name);
+  const probed = rows.curves.concat(rows.radii);
+  fill(walk.elements.probe, inOrder("probe", new Set(probed.map((r) => r.probe))), (name) => word("probe", name));
+  fill(walk.elements.points, unique(probed.map((row) => row.points)), (name) => POINTS[name] || name);
   draw();
 }
 
@@ -285,9 +286,17 @@ function drawLegend() {
   byId("legend").replaceChildren(...losses, ...models);
 }
 
+/** Shares of points around which certainty reaches some distances, as rows like those of the curves. */
+function survivalRows() {
+  const calibrator = chosen("calibrator") === "exact" ? "exact" : "none";
+  return rows.radii.filter((row) => row.calibrator === calibrator).flatMap((row) =>
+    data.survival.map((distance) => ({ ...row, survival: distance, confidence: row[`survival_${distance}`] })));
+}
+
 function drawCurves() {
   const scale = chosen("scale");
-  const wanted = sorted(rows.curves.filter((row) => isChosen(cellOf(row)) && row.probe === chosen("probe") &&
+  const reach = scale === "survival";
+  const wanted = sorted((reach ? survivalRows() : rows.curves).filter((row) => isChosen(cellOf(row)) && row.probe === chosen("probe") &&
     row.points === chosen("points") && !Number.isNaN(row[scale])));
   const traces = [];
   for (const [, list] of grouped(wanted, line)) {
@@ -305,9 +314,11 @@ function drawCurves() {
   }
   const gap = isNarrow("curves") ? "<br>" : " ";
   const x = scale === "radius" ? "distance (normalised inputs)" : `distance / distance to nearest${gap}training point of another label`;
-  plot("curves", traces, { showlegend: false, xaxis: { ...axis(), title: { text: x } }, yaxis: { ...axis(), title: { text: `confidence in${gap}the point's label` }, range: [0, 1.02] } });
-  byId("curves-note").textContent = wanted.length ? "How sure models are of a point's own label on the way out from it. Lines are means over seeds, dots are cells." : "No probe data for this selection.";
-  walk.hidden = rows.curves.length === 0;
+  const y = reach ? "share of points still certain" : `confidence in${gap}the point's label`;
+  plot("curves", traces, { showlegend: false, xaxis: { ...axis(), type: reach ? "log" : "linear", title: { text: x } }, yaxis: { ...axis(), title: { text: y }, range: [0, 1.02] } });
+  const what = reach ? `Around how many points certainty reaches this far, ${word("calibrator", chosen("calibrator") === "exact" ? "exact" : "none")}.` : "How sure models are of a point's own label on the way out from it.";
+  byId("curves-note").textContent = wanted.length ? `${what} Lines are means over seeds, dots are cells.` : "No probe data for this selection: an attack and a certificate give only the distance that certainty reaches.";
+  walk.hidden = rows.curves.length + rows.radii.length === 0;
 }
 
 function drawReliability() {
@@ -407,6 +418,21 @@ function metricTables(one) {
   });
 }
 
+/** How far a cell's certainty reaches, by probe, with a column per calibration; empty if it wasn't probed. */
+function radiusTables(one) {
+  const columns = data.experiments[one.experiment].radii;
+  const own = unfolded(columns, (i) => columns.cell[i] === one.index);
+  if (!own.length) return [];
+  const calibrators = inOrder("calibrator", new Set(own.map((row) => row.calibrator)));
+  const kinds = inOrder("probe", new Set(own.map((row) => row.probe))).flatMap((probe) => unique(own.map((row) => row.points)).map((points) => own.filter((row) => row.probe === probe && row.points === points)));
+  const lines = kinds.filter((list) => list.length).map((list) => [word("probe", list[0].probe), POINTS[list[0].points] || list[0].points, ...calibrators.map((calibrator) => {
+    const row = list.find((found) => found.calibrator === calibrator);
+    return row ? `${row.censored > 0.5 ? "≥ " : ""}${withInterval({ value: row.relative_median, low: row.relative_q25, high: row.relative_q75 })}` : "–";
+  })]);
+  return [element("h3", "How far certainty reaches (median; brackets: quartiles over points; 1 is the nearest other label)"),
+    scrolling("Radii", table(["Probe", "Around", ...calibrators.map((name) => word("calibrator", name))], lines))];
+}
+
 /** Tables of two cells' test metrics that both have, with their differences. */
 function differenceTables(cells) {
   const [first, second] = cells.map(scoresOf);
@@ -436,7 +462,7 @@ function openCard(one) {
     else byId("card").close();
     drawTray();
   });
-  const parts = [compare, ...metricTables(one), element("h3", "Temperatures"), scrolling("Temperatures", fitTable([one]))];
+  const parts = [compare, ...metricTables(one), ...radiusTables(one), element("h3", "Temperatures"), scrolling("Temperatures", fitTable([one]))];
   if (cell.history.length > 1) parts.push(element("h3", "Training loss"), element("div", undefined, { id: "history", class: "plot", role: "group", "aria-label": "Training loss by epoch" }));
   parts.push(element("h3", "Provenance"), pairs(cell.facts), element("h3", "Spec"), pairs(cell.spec));
   parts.push(element("h3", "Commands to reproduce"), element("pre", cell.commands.join("\n"), { tabindex: "0" }));

@@ -15,12 +15,13 @@ from torch.nn import functional as F
 from halobench import attacked_radius, certified_radius
 from halobench.core.errors import SpecError
 from halobench.core.specs import ProbeSpec
+from halobench.models.builder import Resized
 from halobench.models.piecewise.layers import network_of
 from halobench.models.piecewise.maps import Patch
 from halobench.probing.attack import Effort
 from halobench.probing.certify import bounds
 from halobench.probing.certify.bounds import Balls
-from halobench.probing.progress import Progress
+from halobench.probing.progress import ProbeOptions
 from halobench.probing.rays import Surroundings
 from halobench.probing.search import search_radii
 
@@ -72,9 +73,12 @@ ZOO = {
         *(nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=2), nn.AvgPool2d(2, 1, 1), nn.ReLU()),
         *(nn.ZeroPad2d((0, 1, 1, 0)), nn.MaxPool2d((2, 1), 1), nn.Flatten(), nn.LazyLinear(3)),
     ),
-    "strided": lambda: nn.Sequential(
-        *(nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4, affine=False), nn.ReLU()),
-        *(nn.Conv2d(4, 6, 2, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)),
+    "resized": lambda: Resized(
+        nn.Sequential(
+            *(nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4, affine=False), nn.ReLU()),
+            *(nn.Conv2d(4, 6, 2, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)),
+        ),
+        side=5,
     ),
     "residual": Residual,
     "pre-activation": PreActivation,
@@ -323,9 +327,7 @@ def test_a_probe_gives_the_radii_of_every_calibrator():
         ProbeSpec("certified", threshold=0.8),
         Surroundings(torch.cat([samples, samples + 1]), np.concatenate([labels, (labels + 1) % 3])),
         rng=np.random.default_rng(0),
-        betas={"none": 1.0, "exact": 0.5},
-        batch=10,
-        chunks=Progress(log=print).chunks("certified"),
+        options=ProbeOptions({"none": 1.0, "exact": 0.5}, batch=10),
     )
     assert (found["quantity"] == "certainty").all()
     assert (found["threshold"] == 0.8).all()

@@ -1,0 +1,77 @@
+"""Draw repair ladders: a model's NLL as stacked bars, by what could repair each part."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from halobench.reporting import labels, table_views
+from halobench.reporting.plotting import artists
+from halobench.reporting.plotting.panel_grid import wrapped
+from halobench.reporting.plotting.style import GREY, INK
+from halobench.reporting.seed_statistics import over_seeds
+from halobench.results.names import NO_LOSS, REPAIRS
+
+BAR = 0.24  # height of a bar, in inches
+LABEL = 1.7  # width of a data set's name, in inches
+ROOM = 1.15  # length of the horizontal axis over the longest bar without the temperature's part
+
+
+def ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return a row per ladder of models trained with cross-entropy, or else the first loss, and the loss.
+
+    `metrics` is the aggregated table; without ladders in it, there are no rows. Models that aren't trained are kept.
+
+    Returns
+    -------
+    parts : DataFrame
+        dataset, model, loss, seed, `nll` and its parts in nats (NaN if absent).
+    loss : str
+    """
+    rows = metrics[metrics["metric"].astype(str).str.startswith("repair_")]
+    wide = rows.assign(part=rows["metric"].str.removeprefix("repair_"))
+    wide = wide.pivot_table("value", ["dataset", "model", "loss", "seed"], "part")
+    parts = wide.reindex(columns=["nll", *REPAIRS]).reset_index()
+    losses = [name for name in table_views.losses_in(parts) if name != NO_LOSS]
+    loss = "cross_entropy" if "cross_entropy" in losses else (losses or [NO_LOSS])[0]
+    return parts[parts["loss"].isin((loss, NO_LOSS))], loss
+
+
+def axis_end(parts: pd.DataFrame) -> float:
+    """Return where the horizontal axis ends: beyond all parts but the temperature's."""
+    means = parts.groupby(["dataset", "model"])[list(REPAIRS)[:-1]].mean().clip(lower=0).sum(axis=1)
+    return ROOM * float(means.max())
+
+
+def draw_bars(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) -> None:
+    """Draw the bars of a model from its rows of `ladders`, with the first of `datasets` on top.
+
+    The axis ends at `end` nats; the NLL of longer bars is printed next to it.
+    """
+    means = parts.groupby("dataset")[["nll", *REPAIRS]].mean().reindex(datasets).fillna({part: 0.0 for part in REPAIRS})
+    at = pd.Series(np.arange(len(datasets)), datasets)
+    left = np.zeros(len(means))
+    for part, name in REPAIRS.items():
+        width = means[part].clip(lower=0).to_numpy()  # one that is slightly below 0 by chance is drawn as 0
+        if name.style:
+            ax.barh(at, width, left=left, height=0.72, color=name.style.color, lw=0, zorder=2)
+        left = left + width
+    ends = over_seeds(parts.assign(end=parts["noise"].fillna(0) + parts["training"]), ["dataset"], "end")
+    ax.hlines(at[ends["dataset"]], ends["low"], ends["high"].clip(upper=end), color=INK, lw=1.2, zorder=3)
+    ax.vlines(ends["mean"], at[ends["dataset"]] - 0.2, at[ends["dataset"]] + 0.2, color=INK, lw=1.2, zorder=3)
+    for place, nll in zip(at, means["nll"], strict=True):
+        if nll > end:
+            ax.text(1.01 * end, place, f"→ {nll:.1f}", va="center", size=7, color=GREY)
+    ax.set(xlim=(0, end), ylim=(len(datasets) - 0.5, -0.5))
+    ax.set_yticks(at, [wrapped(labels.dataset_label(name), LABEL, 7) for name in datasets])
+    ax.tick_params(axis="y", length=0)
+    ax.grid(False, axis="y")
+
+
+def repair_keys() -> list[Line2D]:
+    """Return legend entries for the parts of a bar."""
+    return [
+        artists.key(name.label, name.style.color, marker="s", ls="", ms=8) for name in REPAIRS.values() if name.style
+    ]
