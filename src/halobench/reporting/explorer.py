@@ -121,8 +121,16 @@ def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
             ["cell", "labels", "calibrator", "bin", "count", "confidence", "accuracy"],
             DIGITS,
         ),
+        "opens": _noisiest(tables["runs"]),
         **_names(tables),
     }
+
+
+def _noisiest(runs: pd.DataFrame) -> str:
+    """Return the data set with the most label noise, on which calibration has most to do; on a tie the first."""
+    first = labels.ordered(runs["dataset"], labels.DATASETS)
+    noise = runs.groupby("dataset")["noise"].max()
+    return max(first, key=lambda name: noise[name])
 
 
 def _cells(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:

@@ -277,6 +277,13 @@ def test_only_what_is_clearly_best_is_bold(column, best):
     assert [i for i, value in enumerate(marked) if value.best] == ([] if best is None else [best])
 
 
+def test_a_page_says_once_what_all_its_parts_say():
+    shared, own = layout.shared_sentences(["A: x. Bold: low. †: some.", "B: y. Bold: low."])
+    assert (shared, own) == (["Bold: low."], ["A: x. †: some.", "B: y."])
+    assert layout.shared_sentences(["A. B."]) == ([], ["A. B."])
+    assert layout.shared_sentences([]) == ([], [])
+
+
 def awkward() -> Table:
     """A table of names and numbers that LaTeX and HTML must be told of."""
     values = (
