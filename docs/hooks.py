@@ -135,6 +135,7 @@ This page lists every key of `config.yaml`. The same keys are used in files that
 run --configfile FILE`. Mappings are merged key by key, and setting an entry to `null` removes it. `NAME` stands for a
 name that you choose. Configuration errors are reported before any job starts: the report gives the key, its value and
 what was expected. Keys and values from earlier versions still work; a note says what each of them is called now.
+The `config.yaml` of the repository is an example, with comments.
 
 The `recipe` of a model or data set takes the keys of [`train`](#train). The recipe of a cell starts from `train`. The
 model's recipe overrides it, and the data set's recipe overrides both."""
@@ -200,7 +201,7 @@ comparisons are not corrected for multiple testing.
 `results/explorer.html` is also a single page. The menus at the top choose what is shown. Bars are means over seeds,
 with 95% t intervals over seeds. Circles are single cells, with bootstrap intervals over test samples as brackets.
 Hover over a point to see which cell it is, and click it to open the cell's card. The card shows the metrics, the
-temperatures with their certificates, the training curve, the spec, and the commands that reproduce the cell. To
+temperatures and whether each is proved optimal, the training curve, the spec, and the commands that reproduce the cell. To
 compare two cards, click *Compare* on one and then on the other. The table at the end has the same numbers, and it
 opens the same cards from the keyboard. The selection is stored in the address of the page, so you can share it:
 `#cell=digits/mlp/mixup2/seed0` opens one card, `#compare=CELL,CELL` opens two, and `EXPERIMENT:CELL` refers to a cell
