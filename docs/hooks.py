@@ -201,9 +201,9 @@ comparisons are not corrected for multiple testing.
 `results/explorer.html` is also a single page. The menus at the top choose what is shown. Bars are means over seeds,
 with 95% t intervals over seeds. Circles are single cells, with bootstrap intervals over test samples as brackets.
 Hover over a point to see which cell it is, and click it to open the cell's card. The card shows the metrics, the
-temperatures and whether each is proved optimal, the training curve, the spec, and the commands that reproduce the cell. To
-compare two cards, click *Compare* on one and then on the other. The table at the end has the same numbers, and it
-opens the same cards from the keyboard. The selection is stored in the address of the page, so you can share it:
+temperatures and whether each is proved optimal, the training curve, the spec, and the commands that reproduce the
+cell. To compare two cards, click *Compare* on one and then on the other. The table at the end has the same numbers,
+and it opens the same cards from the keyboard. The selection is stored in the address of the page, so you can share it:
 `#cell=digits/mlp/mixup2/seed0` opens one card, `#compare=CELL,CELL` opens two, and `EXPERIMENT:CELL` refers to a cell
 of another experiment. For a grid of 10,000 cells, the page was 38 MiB and opened in 7 seconds on two cores.
 `halobench show CELL` prints a card in the terminal:

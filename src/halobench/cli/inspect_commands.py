@@ -66,7 +66,7 @@ RESULTS = path("--results", "the results folder (default: results)", default=Pat
 COMMANDS = (
     Command(
         "show",
-        "Show a cell, one trained model: temperatures, metrics, commands.",
+        "Show a cell: its spec, temperatures, metrics and commands.",
         _show,
         (
             option("cell", metavar="CELL", help="e.g. digits/mlp/mixup2/seed0, or a part of it that no other has"),

@@ -18,8 +18,9 @@ from halobench.core.errors import hint
 USAGE = "halobench [--version] COMMAND ...\n       halobench COMMAND --help"
 DESCRIPTION = """How far does a classifier's certainty reach, and what can calibration still repair?
 
-A cell is one model, trained with one loss on one data set from one seed. Each stage
-of the workflow is a command. A job's log opens with the command that reproduces it."""
+A cell is one model, trained with one loss on one data set from one seed. Each
+stage of the workflow is a command. A job's log opens with the command that
+reproduces it."""
 
 COMMANDS = {
     command.name: command for command in (*run_commands.COMMANDS, *inspect_commands.COMMANDS, *stage_commands.COMMANDS)
