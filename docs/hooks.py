@@ -142,15 +142,32 @@ model's recipe overrides it, and the data set's recipe overrides both."""
 
 
 def command_line() -> str:
-    """Return the page on the commands, with the help text of each."""
+    """Return the page on the commands: the usage, arguments and examples of each."""
     from halobench.cli.main import build_parser
 
     parser = build_parser()
     subparsers = next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
     parts = ["# Commands", f"```text\n{parser.format_help().strip()}\n```"]
     for name, each in subparsers.choices.items():
-        parts += [f"## `halobench {name}`", f"```text\n{each.format_help().strip()}\n```"]
+        usage = each.format_usage().removeprefix("usage: ").strip().replace("\n       ", "\n")
+        parts += [f"## `halobench {name}`", each.description or "", f"```text\n{usage}\n```"]
+        if rows := [_argument(each, action) for action in each._actions if action.dest != "help"]:
+            parts.append("\n".join(["| argument | what |", "|---|---|", *rows]))
+        if each.epilog:
+            parts.append(f"```text\n{each.epilog.strip()}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def _argument(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
+    """Return the row of one argument."""
+    formatter = parser._get_formatter()
+    text = formatter._expand_help(action) if action.help else ""
+    return f"| `{_plain(formatter._format_action_invocation(action))}` | {_plain(text)} |"
+
+
+def _plain(text: str) -> str:
+    """Return text in which no sign ends a cell of a table."""
+    return text.replace("|", "\\|")
 
 
 FIGURES = {
