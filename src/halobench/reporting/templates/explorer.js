@@ -288,7 +288,6 @@ function drawLegend() {
 }
 
 function drawCurves() {
-  byId("curves").closest("section").hidden = rows.curves.length === 0;
   const scale = chosen("scale");
   const wanted = sorted(rows.curves.filter((row) => isChosen(cellOf(row)) && row.probe === chosen("probe") &&
     row.points === chosen("points") && !Number.isNaN(row[scale])));
@@ -310,6 +309,7 @@ function drawCurves() {
   const x = scale === "radius" ? "distance (normalised inputs)" : `distance / distance to nearest${gap}training point of another label`;
   plot("curves", traces, { showlegend: false, xaxis: { ...axis(), title: { text: x } }, yaxis: { ...axis(), title: { text: `confidence in${gap}the point's label` }, range: [0, 1.02] } });
   byId("curves-note").textContent = wanted.length ? "How sure models are of a point's own label on the way out from it. Lines are means over seeds, dots are cells." : "No probe data for this selection.";
+  walk.hidden = rows.curves.length === 0;
 }
 
 function drawReliability() {
@@ -478,7 +478,10 @@ function note() {
 function draw() {
   drawScores();
   drawLegend();
+  const panel = byId("curves").closest("section"); // it is there while it is drawn, so that its plot fills it
+  panel.hidden = false;
   drawCurves();
+  panel.hidden = walk.hidden;
   drawReliability();
   drawCells();
   note();
