@@ -118,7 +118,7 @@ def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame], kind: str) -> None:
             if np.isfinite(row.estimate):
                 ax.plot([row.estimate], [place], ls="", ms=size, mew=0.9, zorder=4, **_mark(row.verdict))
         _write_verdict(ax, rows, y)
-    firsts = [rows.iloc[0] for rows in claims]
+    firsts: list[Any] = [rows.iloc[0].to_dict() for rows in claims]
     names = [f"{labels.test_label(first)}\n{labels.calibrator_label(first['fit'])}" for first in firsts]
     ax.set_yticks(range(len(claims)), [panel_grid.wrapped(name, LABEL, SIZE) for name in names], size=SIZE)
     ax.set(xlim=limits, ylim=(len(claims) - 0.5, -0.5))
