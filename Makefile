@@ -43,11 +43,11 @@ $(VENV)/.installed-bench: pyproject.toml | $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/halobench run --config 'run=[demo]'
 	@$(MAKE) --no-print-directory report
-	@echo "Look at results/tables/demo/overview.html (the first of its pages), results/report.html and results/figures/demo/summary.png; tables are in results/tables/demo."
+	@echo "Start at results/tables/demo/overview.html: its header leads to all pages. For the tests of growth: make theory"
 
 theory: $(VENV)/.installed
 	$(BIN)/halobench run --config 'run=[theory]'
-	@echo "Look at results/figures/theory/log_k.png; verdicts are in results/tables/theory/claims.csv."
+	@echo "Start at results/tables/theory/overview.html: its header leads to all pages."
 
 cluster-demo: $(VENV)/.installed-slurm
 	$(BIN)/python tests/cluster/one_host.py --watch 2 -- $(BIN)/halobench run --workflow-profile profiles/slurm \

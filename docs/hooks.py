@@ -135,21 +135,39 @@ This page lists every key of `config.yaml`. The same keys are used in files that
 run --configfile FILE`. Mappings are merged key by key, and setting an entry to `null` removes it. `NAME` stands for a
 name that you choose. Configuration errors are reported before any job starts: the report gives the key, its value and
 what was expected. Keys and values from earlier versions still work; a note says what each of them is called now.
+The `config.yaml` of the repository is an example, with comments.
 
 The `recipe` of a model or data set takes the keys of [`train`](#train). The recipe of a cell starts from `train`. The
 model's recipe overrides it, and the data set's recipe overrides both."""
 
 
 def command_line() -> str:
-    """Return the page on the commands, with the help text of each."""
+    """Return the page on the commands: the usage, arguments and examples of each."""
     from halobench.cli.main import build_parser
 
     parser = build_parser()
     subparsers = next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
     parts = ["# Commands", f"```text\n{parser.format_help().strip()}\n```"]
     for name, each in subparsers.choices.items():
-        parts += [f"## `halobench {name}`", f"```text\n{each.format_help().strip()}\n```"]
+        usage = each.format_usage().removeprefix("usage: ").strip().replace("\n       ", "\n")
+        parts += [f"## `halobench {name}`", each.description or "", f"```text\n{usage}\n```"]
+        if rows := [_argument(each, action) for action in each._actions if action.dest != "help"]:
+            parts.append("\n".join(["| argument | what |", "|---|---|", *rows]))
+        if each.epilog:
+            parts.append(f"```text\n{each.epilog.strip()}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def _argument(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
+    """Return the row of one argument."""
+    formatter = parser._get_formatter()
+    text = formatter._expand_help(action) if action.help else ""
+    return f"| `{_plain(formatter._format_action_invocation(action))}` | {_plain(text)} |"
+
+
+def _plain(text: str) -> str:
+    """Return text in which no sign ends a cell of a table."""
+    return text.replace("|", "\\|")
 
 
 FIGURES = {
@@ -200,9 +218,9 @@ comparisons are not corrected for multiple testing.
 `results/explorer.html` is also a single page. The menus at the top choose what is shown. Bars are means over seeds,
 with 95% t intervals over seeds. Circles are single cells, with bootstrap intervals over test samples as brackets.
 Hover over a point to see which cell it is, and click it to open the cell's card. The card shows the metrics, the
-temperatures with their certificates, the training curve, the spec, and the commands that reproduce the cell. To
-compare two cards, click *Compare* on one and then on the other. The table at the end has the same numbers, and it
-opens the same cards from the keyboard. The selection is stored in the address of the page, so you can share it:
+temperatures and whether each is proved optimal, the training curve, the spec, and the commands that reproduce the
+cell. To compare two cards, click *Compare* on one and then on the other. The table at the end has the same numbers,
+and it opens the same cards from the keyboard. The selection is stored in the address of the page, so you can share it:
 `#cell=digits/mlp/mixup2/seed0` opens one card, `#compare=CELL,CELL` opens two, and `EXPERIMENT:CELL` refers to a cell
 of another experiment. For a grid of 10,000 cells, the page was 38 MiB and opened in 7 seconds on two cores.
 `halobench show CELL` prints a card in the terminal:

@@ -1,10 +1,11 @@
 """Take the pictures of pages and of the terminal from a finished demo: docs/explorer.png, report.png and show.png.
 
-Run from the repository: ``.venv/bin/python docs/screens.py [results]``; needs the extra ``browser`` and a Chromium.
+``.venv/bin/python docs/screens.py [RESULTS]``, from anywhere; needs the extra ``browser`` and a Chromium.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -41,10 +42,10 @@ def take(pages: Iterable[Page]) -> None:
 
 
 def card(results: Path, out: Path) -> None:
-    """What `halobench show` prints, but for the commands, as SVG."""
-    with open(os.devnull, "w") as nothing:
+    """What `halobench show` prints where `results` lies, but for the commands, as SVG."""
+    with open(os.devnull, "w") as nothing, contextlib.chdir(results.parent):
         console = Console(record=True, width=120, force_terminal=True, highlight=False, file=nothing)
-        console.print(terminal.card(read_cell(results, CELL)))
+        console.print(terminal.card(read_cell(Path(results.name), CELL)))
         console.save_svg(str(out), title=f"halobench show {CELL}")
 
 
@@ -52,7 +53,7 @@ def main(results: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         shown = Path(folder, "show.svg")
         card(results, shown)
-        explorer, report = ((results / f"{name}.html").resolve().as_uri() for name in ("explorer", "report"))
+        explorer, report = ((results / f"{name}.html").as_uri() for name in ("explorer", "report"))
         take(
             [
                 ("explorer", f"{explorer}#dataset=digits-noise50", 1240),
@@ -63,4 +64,4 @@ def main(results: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(*sys.argv[1:] or ["results"]))
+    main(Path(*sys.argv[1:] or ["results"]).resolve())

@@ -56,6 +56,7 @@ def test_it_opens_without_a_network_and_without_an_error(page, width):
     for plot in ("scores", "curves", "reliability"):
         assert opened.locator(f"#{plot} svg.main-svg").first.is_visible()
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.locator("select[name=dataset]").input_value() == "noisy", "where calibration has most to do"
 
 
 @pytest.mark.parametrize("dataset", ["clean", "noisy"])

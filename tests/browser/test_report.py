@@ -51,13 +51,14 @@ def test_the_front_page_tells_what_was_run_and_what_came_out(report, open_file, 
     front.wait_for()
     page.evaluate("document.querySelectorAll('.front details').forEach(fold => (fold.open = true))")
     text = front.inner_text()
-    assert "16 cells (one model each) of 2 data sets, 2 models and 2 losses, with seeds 0, 1." in text
+    assert text.count("16 cells (a cell is one model,") == 1
+    assert "from one seed) of 2 data sets, 2 models and 2 losses, with seeds 0, 1." in text
     for fact in ("Run", "Cost", "Hardware", "Commit", "Versions", "torch", "python", "MiB"):
         assert fact in text
     claims = pd.read_parquet(finished.folder / "results/tables/tiny/claims.parquet").query("scope == 'all'")
     counts = claims["verdict"].value_counts()
     found = pd.read_csv(finished.folder / "results/tables/tiny/claims.csv").to_dict("records")
-    assert text.index(finding.finding(found)) < text.index("cells (one model each)"), "the finding comes first"
+    assert text.index(finding.finding(found)) < text.index("cells (a cell is one model,"), "the finding comes first"
     for theme, tests in finding.by_theme(found).items():
         assert f"{THEMES[theme].sentence} {len(tests)} test{'s' * (len(tests) != 1)}: {finding.counted(tests)}" in text
     words = front.locator(".word").all_inner_texts()

@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 from halobench.experiment.displays import tables_read
+from halobench.results.names import title
 from halobench.runner.startup import Startup, attempt
 from halobench.storage.layout import ORIGINS, STAGES, TABLES
 

@@ -23,7 +23,7 @@ CATEGORIES = {
 # signature of its function, the tables that it reads.
 for stem, figure in INPUTS.displays("figures").items():
     shown = dict(caption=caption(stem), category=CATEGORIES.get(stem, "6 Other"))
-    labelled = dict(labels={"experiment": "{experiment}", "what": stem})
+    labelled = dict(labels={"experiment": "{experiment}", "what": title(stem)})
 
     rule:
         name:

@@ -1,7 +1,7 @@
 # The same for tables for print.
 for stem, table in INPUTS.displays("tables").items():
     shown = dict(caption=caption(stem, "table"), category="3 Calibration")
-    texts = {"csv": f"{stem}, CSV", "html": f"{stem}, with LaTeX"}
+    texts = {"csv": f"{title(stem)}: CSV", "html": f"{title(stem)}: page and LaTeX"}
 
     rule:
         name:

@@ -18,7 +18,8 @@ from halobench.core.errors import hint
 USAGE = "halobench [--version] COMMAND ...\n       halobench COMMAND --help"
 DESCRIPTION = """How far does a classifier's certainty reach, and what can calibration still repair?
 
-Each stage of the workflow is a command. A job's log opens with the command that
+A cell is one model, trained with one loss on one data set from one seed. Each
+stage of the workflow is a command. A job's log opens with the command that
 reproduces it."""
 
 COMMANDS = {

@@ -128,6 +128,7 @@ def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
             ["cell", "labels", "calibrator", "bin", "count", "confidence", "accuracy"],
             DIGITS,
         ),
+        "opens": _noisiest(tables["runs"]),
         **_names(tables),
     }
 
@@ -172,6 +173,13 @@ def _card(run: Mapping[str, Any], cell: CellResults, sources: Mapping[str, Any])
         "commands": commands(cell, sources.get(cell.source)),
         "history": _thinned(cell.history["train_loss"].to_numpy(dtype=float)),
     }
+
+
+def _noisiest(runs: pd.DataFrame) -> str:
+    """Return the data set with the most label noise, on which calibration has most to do; on a tie the first."""
+    first = labels.ordered(runs["dataset"], labels.DATASETS)
+    noise = runs.groupby("dataset")["noise"].max()
+    return max(first, key=lambda name: noise[name])
 
 
 def _thinned(values: np.ndarray) -> list[list[float]]:

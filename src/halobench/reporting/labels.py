@@ -6,12 +6,12 @@ Labels of everything the project itself defines are in `halobench.results.names`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from halobench.results import names
+from halobench.results import finding, names
 
 FEW = 10  # points in a bin; with fewer, its accuracy says little
 
@@ -147,6 +147,12 @@ def claim_label(claim: str, fit: str) -> str:
             return words.format(*map(_part_label, match.groups()))
     text = " ".join(word.upper() if word in ("ts", "nll", "ece", "kl") else word for word in stem.split("_"))
     return text[0].upper() + text[1:]
+
+
+def test_label(row: Mapping[Any, Any]) -> str:
+    """Return the name in words of a row of the table of claims, which says if it is a check and no claim."""
+    label = claim_label(str(row["claim"]), str(row["fit"]))
+    return f"{label} (a check)" if finding.is_check(row) else label
 
 
 def _part_label(name: str) -> str:

@@ -48,6 +48,13 @@ def trained_here(runs: pd.DataFrame) -> pd.Series:
     return trained
 
 
+def given_models(runs: pd.DataFrame) -> str:
+    """Return in words how many models in `runs` weren't trained here, and which; empty if all were."""
+    given = runs[~trained_here(runs)]
+    names = ", ".join(model_label(name) for name in ordered(given["model"], MODELS))
+    return f"{len(given)} not trained here ({names})" if names else ""
+
+
 def losses_in(table: pd.DataFrame) -> list[str]:
     """Return the losses of a table in the order of legends, ignoring reference rows."""
     return ordered(set(table["loss"].unique()) - {"reference"}, KNOWN_LOSSES)

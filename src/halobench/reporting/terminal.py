@@ -108,7 +108,7 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
         ]
         for fit in fitted
     ]
-    return table("Calibrators", ["", "fitted to", "T", "NLL", "gradient", "certificate"], rows, 2, "certificate")
+    return table("Calibrators", ["", "fitted to", "T", "NLL", "gradient", "optimum?"], rows, 2, "optimum?")
 
 
 def fits_beside(

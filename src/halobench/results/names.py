@@ -105,8 +105,8 @@ LOSSES = {
     ),
     "mixup": Name("Mixup", _MIXUP.format("two"), Style("#56B4E9", "s", (0, (5, 1.2)))),
     "mixup2": Name("2-point Mixup", _MIXUP.format("two"), Style("#56B4E9", "s", (0, (5, 1.2)))),
-    "mixup3": Name("3-point Mixup", _MIXUP.format("three"), Style("#332288", "P", (0, (4, 2)))),
-    "mixup5": Name("5-point Mixup", _MIXUP.format("five"), Style("#0072B2", "D", (0, (3, 1, 1, 1)))),
+    "mixup3": Name("3-point Mixup", _MIXUP.format("three"), Style("#0072B2", "P", (0, (4, 2)))),
+    "mixup5": Name("5-point Mixup", _MIXUP.format("five"), Style("#332288", "D", (0, (3, 1, 1, 1)))),
     "regmixup": Name("RegMixup", "cross-entropy plus Mixup as a regulariser", Style("#2516D9", "*", (0, (7, 1.5)))),
     "cutmix": Name(
         "CutMix", "trains on images with a patch of another image pasted in", Style("#662B0A", "X", (0, (5, 1, 1, 1)))
@@ -232,10 +232,42 @@ CLAIMS = {
     r"(mixup\d+)_closer_than_ts_interpolating_or_not": "{0} closer to the posterior, interpolating or not (KL)",
 }
 
+# Titles of figures and tables whose file names don't say what they show.
+TITLES = {
+    "claims": "Every test of the claims",
+    "halo": "Halos in the worst direction",
+    "confidence_radius": "Confidence by distance in inputs",
+    "neighbourhood": "Confidence by distance, relative",
+    "radii": "Radii of certainty and decision",
+    "reliability_posthoc": "Reliability after other calibrations",
+    "log_k": "What TS leaves, by number of classes",
+    "phase": "Where TS fails like log k",
+    "predicted": "Predicted and measured KL",
+    "overlap": "Classes that overlap",
+    "repair": "What could repair it",
+    "repair_metrics": "What could repair it, other metrics",
+    "paper_images": "Scores against clean labels",
+    "paper_images_posterior": "Scores under the known posterior",
+    "images_posthoc": "Scores of all calibrations",
+}
+
+
+def title(name: str) -> str:
+    """Return the title of a figure or table with this file name.
+
+    Examples
+    --------
+    >>> title("log_k"), title("logit_gaps")
+    ('What TS leaves, by number of classes', 'Logit gaps')
+    """
+    words = name.replace("_", " ")
+    return TITLES.get(name, words[:1].upper() + words[1:])
+
+
 # What scores are measured against.
 LABELS = {
     "noisy": "the known posterior, in expectation",
-    "clean": "labels before noise",
+    "clean": "the source's labels, before any noise",
     "drawn": "labels as drawn",
 }
 

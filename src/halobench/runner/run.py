@@ -111,6 +111,8 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
         code = _snakemake(arguments)
         for say in outcome.at_end_of_dry_run if code == 0 else ():
             say()
+        if code == 0:
+            outcome.say("`halobench why` gives the reasons in words, `halobench plan` the time that it would take")
         return code
     if options.unlock:
         _forget_other_hosts(options.directory)

@@ -629,6 +629,11 @@ def test_same_tables_give_the_same_bytes(name, tables, tmp_path):
     assert b"<dc:date>" not in svg
     assert len(svg) < 1e6  # pages show it
     assert b"Software" not in png
+    with Image.open(written[0][2]) as picture:
+        rows = np.asarray(picture.convert("L")).min(axis=1)
+        below = int(picture.info["TitleHeight"])
+    assert rows[:below].min() < 100, "the title"
+    assert rows[below] == 255, "what comes next is not cut"
     assert {path.name for path in (tmp_path / "one").iterdir()} == {f"{name}.{end}" for end in ("pdf", "png", "svg")}
 
 
@@ -728,7 +733,8 @@ def test_summary_says_how_many_are_shown_and_which_labels_count(tables):
     given = runs.assign(fitted_here=runs["model"] != first)
     told = [words(drawn("summary", tables | {"runs": table})) for table in (runs, given)]
     assert f"{len(runs)} trained models: " in told[0]
-    assert f"{len(runs)} models, {given['fitted_here'].sum()} trained here: " in told[1]
+    others = len(runs) - given["fitted_here"].sum()
+    assert f"{len(runs)} models, {others} not trained here ({names.model_label(first)}): " in told[1]
     assert [f"label trained on; {names.model_label(first)}" in text for text in told] == [True, False]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 from html.parser import HTMLParser
@@ -11,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image, PngImagePlugin
 from scipy import stats
 
 import synthetic
@@ -107,7 +110,17 @@ def config():
 @pytest.fixture(scope="module")
 def pages(tables, config) -> dict[str, str]:
     """Every kind of page."""
-    return overview.pages(tables, spec(config=config), b"PNG") | {"claims": claims_html(tables["claims"], "demo")}
+    return overview.pages(tables, spec(config=config), picture()) | {"claims": claims_html(tables["claims"], "demo")}
+
+
+def picture() -> bytes:
+    """A figure of 4 by 8 pixels, of which a black title takes up 3 rows."""
+    about, made = PngImagePlugin.PngInfo(), io.BytesIO()
+    about.add_text("TitleHeight", "3")
+    figure = Image.new("RGB", (4, 8), "white")
+    figure.paste("black", (0, 0, 4, 3))
+    figure.save(made, "PNG", pnginfo=about)
+    return made.getvalue()
 
 
 def spec(**changes) -> dict:
@@ -349,10 +362,11 @@ def test_the_front_tells_grid_verdicts_cost_and_where(pages, tables):
     text = " ".join("".join(front.text).split())
     runs = tables["runs"]
     fit = int(runs["interpolates"].sum())
-    assert f"{len(runs)} cells (one model each) of 3 data sets, 3 models and 4 losses, not in all combinations" in text
+    assert f"{len(runs)} cells (a cell is one model, trained with one loss on one data set from one seed) of 3" in text
+    assert "of 3 data sets, 3 models and 4 losses, not in all combinations" in text
     assert f"Of {len(runs)} that were trained here {fit} interpolate" in text
     assert "2026-01-01 09:00 UTC to 2026-01-01 11:30 UTC" in text
-    assert "4.5 s of jobs on CPUs, 5.0 s on GPUs; most memory of a job 900 MiB" in text
+    assert "4.5 s of jobs on CPUs, 5.0 s on GPUs; peak memory of any job 900 MiB" in text
     assert f"{'a' * 12} (2 jobs); {'b' * 12}-dirty (1 job)" in text
     assert f"pandas {pd.__version__}" in text
     assert text.startswith(finding.finding(tables["claims"].to_dict("records")))
@@ -360,7 +374,10 @@ def test_the_front_tells_grid_verdicts_cost_and_where(pages, tables):
         assert f"{THEMES[theme].sentence} {len(tests)} tests: {finding.counted(tests)}" in text
     words = [a["class"].split()[1] for tag, a in front.tags if (a.get("class") or "").startswith("word ")]
     assert sorted(words) == sorted(whole.loc[whole["verdict"] != "not_tested", "verdict"])
-    assert [a["src"] for tag, a in front.tags if tag == "img"] == ["data:image/png;base64,UE5H"]
+    (source,) = [a["src"] for tag, a in front.tags if tag == "img"]
+    shown = Image.open(io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,"))))
+    assert shown.size == (4, 5), "the figure without its title, which the page says"
+    assert shown.getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_models_that_no_loss_trained_are_of_no_loss(tables):

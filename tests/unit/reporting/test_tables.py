@@ -277,6 +277,13 @@ def test_only_what_is_clearly_best_is_bold(column, best):
     assert [i for i, value in enumerate(marked) if value.best] == ([] if best is None else [best])
 
 
+def test_a_page_says_once_what_all_its_parts_say():
+    shared, own = layout.shared_sentences(["A: x. Bold: low. †: some.", "B: y. Bold: low."])
+    assert (shared, own) == (["Bold: low."], ["A: x. †: some.", "B: y."])
+    assert layout.shared_sentences(["A. B."]) == ([], ["A. B."])
+    assert layout.shared_sentences([]) == ([], [])
+
+
 def awkward() -> Table:
     """A table of names and numbers that LaTeX and HTML must be told of."""
     values = (
@@ -357,8 +364,11 @@ def test_what_is_absent_is_told_in_the_caption_alone():
     given = {name: rows.copy() for name, rows in synthetic.tables([("digits", "mlp", "cross_entropy")]).items()}
     metrics = given["metrics"]
     lost = (metrics["calibrator"] == "exact") & (metrics["loss"] != "reference")
-    plain = scores.images(metrics, given["runs"], "clean").parts[0].caption
-    assert not any(sign in plain for sign in ("--", "Raised", "Bold", "†"))
+    (plain,) = scores.images(metrics, given["runs"], "clean").parts
+    assert not any(sign in plain.caption for sign in ("--", "Raised", "†"))
+    marked = [value for _, rows in plain.blocks for row in rows for value in row.values if value.best]
+    assert ("Bold" in plain.caption) == bool(marked)
+    assert len(marked) <= len(plain.columns), "at most one per metric and block"
     title = scores.images(metrics, given["runs"], "noisy").title
     assert title.endswith("on data sets, against the test labels, to which no noise was added")
     metrics.loc[lost & (metrics["seed"] == 1), "value"] = math.nan

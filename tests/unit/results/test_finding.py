@@ -73,6 +73,16 @@ def test_further_repair_has_a_sentence_of_its_own():
     assert finding.finding(repair) == "", "a grid of no claim of the paper's has no finding on them"
 
 
+def test_growth_says_how_it_is_tested_and_checks_are_known():
+    growth = [row | {"statistic": "slope of a.b on log k: c"} for row in rows(exact="nn")]
+    (line,) = finding.theme_lines(growth)
+    assert line.endswith("2 tests: 2 not tested; make theory tests them")
+    assert "make theory" not in finding.theme_lines([*growth, growth[0] | {"verdict": "holds"}])[0]
+    check = growth[0] | {"statement": "x [a check on the theory]"}
+    repair = check | {"statistic": "level of a.b: calibrator partner"}
+    assert [finding.is_check(row) for row in (growth[0], check, repair)] == [False, True, False]
+
+
 def test_a_table_that_cannot_be_read_has_no_rows(tmp_path):
     (tmp_path / "old.csv").write_text("claim,verdict\na,holds\n")
     (tmp_path / "none.csv").write_bytes(b"\xff\xfe")

@@ -36,7 +36,7 @@ KINDS = {
 }
 MARKS = {"holds": "o", "does_not": "X", "undecided": "D", "not_tested": "|"}
 WIDTH, LABEL = 9.4, 4.2  # width of the figure and of the tests' labels, in inches
-ROW, AXIS = 0.42, 0.62  # height of a claim, and of an axis's title and ticks, in inches
+ROW, AXIS = 0.35, 0.56  # height of a claim, and of an axis's title and ticks, in inches
 SIZE = 7.5  # font size in points
 
 
@@ -99,7 +99,6 @@ def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame], kind: str) -> None:
         ax.set_xscale("log")
         ax.xaxis.set(major_locator=LogLocator(10, (1, 2, 5)), major_formatter=StrMethodFormatter("{x:g}"))
         ax.xaxis.set_minor_locator(NullLocator())
-    firsts = [(str(rows["claim"].iloc[0]), str(rows["fit"].iloc[0])) for rows in claims]
     for y, rows in enumerate(claims):
         first = rows.iloc[0]
         side = (first["margin"], limits[1]) if first["direction"] == "above" else (limits[0], first["margin"])
@@ -119,7 +118,8 @@ def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame], kind: str) -> None:
             if np.isfinite(row.estimate):
                 ax.plot([row.estimate], [place], ls="", ms=size, mew=0.9, zorder=4, **_mark(row.verdict))
         _write_verdict(ax, rows, y)
-    names = [f"{labels.claim_label(*first)}\n{labels.calibrator_label(first[1])}" for first in firsts]
+    firsts: list[Any] = [rows.iloc[0].to_dict() for rows in claims]
+    names = [f"{labels.test_label(first)}\n{labels.calibrator_label(first['fit'])}" for first in firsts]
     ax.set_yticks(range(len(claims)), [panel_grid.wrapped(name, LABEL, SIZE) for name in names], size=SIZE)
     ax.set(xlim=limits, ylim=(len(claims) - 0.5, -0.5))
     ax.tick_params(axis="y", length=0)

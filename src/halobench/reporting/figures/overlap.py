@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Wedge
+from matplotlib.patches import Circle
 
 from halobench.data.distribution import overlap_regions
 from halobench.data.loaders.image_overlap import ImageOverlap
@@ -25,7 +25,7 @@ ORDER = (0, 4, 1, 2, 5, 3)  # regions around the circle: own, shared, own for ea
 EDGE = 4.4  # edge of the part of the plane that is drawn
 TITLE = "Classes that overlap: each has a region of its own and shares one with its partner"
 NOTE = (
-    f"k = {CLASSES} classes in groups of m = {GROUP}, shared mass beta = {BETA:g}, {POINTS} points a class; "
+    f"k = {CLASSES} classes in groups of m = {GROUP}, shared mass beta = {BETA:g}, {POINTS} points per class; "
     "drawn in the plane, where regions of the test distributions are balls or discs in 64 dimensions."
 )
 TITLES = ("A  Training points and regions", "B  Posterior P(class | region)", "C  What the nearest training point says")
@@ -81,14 +81,12 @@ def _draw_circles(ax: Axes, distribution: Overlap) -> None:
 
 
 def _draw_regions(ax: Axes, distribution: Overlap, points: np.ndarray, labels: np.ndarray) -> None:
-    """Draw training samples and regions in their classes' colours, split in half if two classes share one."""
+    """Draw training samples and regions in their classes' colours, mixed if two classes share one."""
     _draw_circles(ax, distribution)
     for centre, row in zip(distribution.centres, distribution.regions.posterior, strict=True):
         owners = np.flatnonzero(row)
-        for i, owner in enumerate(owners):
-            ends = (90 + 360 * i / len(owners), 90 + 360 * (i + 1) / len(owners))
-            pale = seaborn.light_palette(COLORS[owner], 100)[25]
-            ax.add_patch(Wedge(centre, distribution.radius, *ends, color=pale, lw=0, zorder=1))
+        pale = np.mean([seaborn.light_palette(COLORS[owner], 100)[25] for owner in owners], axis=0)
+        ax.add_patch(Circle(centre, distribution.radius, color=pale, lw=0, zorder=1))
         ax.text(centre[0], centre[1] - 1.25, _name(row), ha="center", va="center", fontsize=7, zorder=4)
     for label in range(CLASSES):
         look: dict[str, Any] = {"color": COLORS[label], "marker": MARKERS[label], "ms": 3.4, "mew": 0, "ls": ""}

@@ -25,7 +25,7 @@ NOTE = (
     "at its best temperature; rho is how far the "
     "partners (the other classes of a shared region) stand above the rest, relative to the top class. Points: "
     "trained models, mean over seeds, filled with their measured KL / log k in the same colours: a point that "
-    "melts into the background is where the formula puts it."
+    "melts into the background is where formula and measurement agree."
 )
 
 Law = tuple[str, float, float]  # family, shared mass, group size

@@ -116,7 +116,7 @@ def _facts(runs: pd.DataFrame, selection: Selection) -> str:
     fits = int(trained["interpolates"].astype(bool).sum())
     models = f"model{'s' * (len(runs) != 1)}"
     all_here = len(trained) == len(runs)
-    count = f"{len(runs)} trained {models}" if all_here else f"{len(runs)} {models}, {len(trained)} trained here"
+    count = f"{len(runs)} trained {models}" if all_here else f"{len(runs)} {models}, {table_views.given_models(runs)}"
     cells, losses = len(table_views.cells_in(runs)), len(set(runs["loss"]) - {NO_LOSS})
     text = (
         f"{count}: {cells} pair{'s' * (cells != 1)} of data set and model, "

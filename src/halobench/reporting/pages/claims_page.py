@@ -53,6 +53,7 @@ def claims_html(table: pd.DataFrame, experiment: str = "") -> str:
         note="",
         experiment=experiment,
         finding=finding.finding(rows),
+        checks=any(map(finding.is_check, rows)),
         themes=finding.theme_lines(rows),
         columns=COLUMNS,
         lines=[_line(row, pairs.get(row.claim, whole[:0])) for row in decided],
@@ -80,7 +81,7 @@ def _line(row: Any, pairs: pd.DataFrame) -> Line:
 
 def _test(row: Any) -> Entry:
     """Return a test's label with its statement below."""
-    return Entry(labels.claim_label(row.claim, row.fit), row.claim, below=labels.in_words(row.statement, place=True))
+    return Entry(labels.test_label(row._asdict()), row.claim, below=labels.in_words(row.statement, place=True))
 
 
 def _choices(table: pd.DataFrame, keys: Sequence[str]) -> list[Choice]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from halobench.reporting.rendering import render
+from halobench.results.names import title
 from halobench.storage.layout import ORIGINS, TABLES
 
 FIRST = ("summary", "claims")  # figures shown first
@@ -45,18 +46,6 @@ def tables_page(experiment: str, tables: Iterable[str], captions: Mapping[str, s
     return render(
         "table_list.html", title=f"Tables of {experiment}", experiment=experiment, note=note, printed=printed, data=data
     )
-
-
-def title(name: str) -> str:
-    """Return the file name of a figure or table as a title.
-
-    Examples
-    --------
-    >>> title("log_k")
-    'Log k'
-    """
-    words = name.replace("_", " ")
-    return words[:1].upper() + words[1:]
 
 
 def first_sentences(caption: str, experiment: str, most: int = 2) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 import yaml
+from PIL import Image
 
 from halobench.reporting import labels, styles, table_views
 from halobench.reporting.pages import files_pages, run_costs
@@ -48,7 +50,7 @@ def pages(
         ``experiment``; ``config``, the part of the configuration that made it; ``note``, shown first on each page, e.g.
         that cells are missing; and ``figures`` and ``tables``, the names of their existing files.
     figure : bytes
-        The figure that sums up the experiment, as PNG; empty if there is none.
+        The figure that sums up the experiment, as PNG; empty if there is none. The pages say its title themselves.
     captions : mapping, optional
         Captions of figures and tables by file name.
     """
@@ -59,9 +61,10 @@ def pages(
     versions = [Line({}, (name, ", ".join(values))) for name, values in facts["versions"].items()]
     both = {
         **{"experiment": experiment, "note": note, "grid": _summary(runs), "facts": facts},
-        "figure": base64.b64encode(figure).decode(),
+        "figure": base64.b64encode(without_title(figure)).decode() if figure else "",
         "claims": {
             "finding": finding.finding(verdicts),
+            "checks": any(map(finding.is_check, verdicts)),
             "themes": [_theme(theme, tests) for theme, tests in finding.by_theme(verdicts).items()],
         },
     }
@@ -84,6 +87,13 @@ def pages(
     }
 
 
+def without_title(figure: bytes) -> bytes:
+    """Return a figure of `halobench.reporting.plotting.saving.save` as PNG without its title."""
+    picture, cropped = Image.open(io.BytesIO(figure)), io.BytesIO()
+    picture.crop((0, int(picture.info.get("TitleHeight", 0)), *picture.size)).save(cropped, "PNG")
+    return cropped.getvalue()
+
+
 # What was run ---------------------------------------------------------------------------------------------------------
 
 
@@ -96,6 +106,7 @@ def _summary(runs: pd.DataFrame) -> dict[str, Any]:
         **{"losses": len(losses - {names.NO_LOSS}), "seeds": sorted(seeds)},
         "full": len(datasets) * len(models) * len(losses) * len(seeds) == len(runs),
         **{"here": len(here), "interpolate": int(here["interpolates"].sum())},
+        "given": table_views.given_models(runs),
     }
 
 
@@ -145,7 +156,7 @@ def _theme(theme: str, tests: list[Mapping[Any, Any]]) -> dict[str, Any]:
     fits = labels.ordered((str(test["fit"]) for test in tested), names.CALIBRATIONS)
     rows: dict[str, list[Any]] = {}
     for test in tested:
-        row = rows.setdefault(labels.claim_label(test["claim"], test["fit"]), [None] * len(fits))
+        row = rows.setdefault(labels.test_label(test), [None] * len(fits))
         row[fits.index(test["fit"])] = {
             **{"name": test["verdict"], "words": labels.VERDICTS[test["verdict"]]},
             "sign": styles.VERDICT_STYLES[test["verdict"]].marker,
@@ -153,6 +164,6 @@ def _theme(theme: str, tests: list[Mapping[Any, Any]]) -> dict[str, Any]:
         }
     return {
         **{"label": names.THEMES[theme].label, "sentence": names.THEMES[theme].sentence, "count": len(tests)},
-        **{"counted": finding.counted(tests), "fits": [labels.calibrator_label(fit) for fit in fits]},
+        **{"counted": finding.counted_of(theme, tests), "fits": [labels.calibrator_label(fit) for fit in fits]},
         **{"rows": rows, "untested": len(tests) - len(tested)},
     }

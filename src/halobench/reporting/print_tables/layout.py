@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -227,9 +227,17 @@ def _latex_value(value: Value | None) -> tuple[str, str]:
 # HTML and saving ------------------------------------------------------------------------------------------------------
 
 
+def shared_sentences(captions: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the sentences that several captions all have, and the captions without these."""
+    each = [re.split(r"(?<=\.) (?=[^a-z])", caption) for caption in captions]
+    shared = [text for text in each[0] if all(text in texts for texts in each)] if len(each) > 1 else []
+    return shared, [" ".join(text for text in texts if text not in shared) for texts in each]
+
+
 def table_page(table: Table, name: str, note: str = "", experiment: str = "") -> str:
     """Return the table as a self-contained HTML page with its LaTeX folded; headings sort within blocks."""
     keys = [dict(row.keys) for part in table.parts for _, rows in part.blocks for row in rows]
+    shared, captions = shared_sentences([part.caption for part in table.parts])
     return rendering.render(
         "print_table.html",
         title=table.title,
@@ -237,7 +245,8 @@ def table_page(table: Table, name: str, note: str = "", experiment: str = "") ->
         experiment=experiment,
         files=[f"{name}.{suffix}" for suffix in ("csv", "tex")],
         selects=rendering.choices(keys),
-        parts=table.parts,
+        shared=" ".join(shared),
+        parts=[replace(part, caption=own) for part, own in zip(table.parts, captions, strict=True)],
         latex=latex(table, name, note),
     )
 

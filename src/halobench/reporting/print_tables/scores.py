@@ -214,7 +214,7 @@ def mean_and_sd(values: np.ndarray) -> tuple[float, float, int]:
 
 
 def lines(cells: pd.DataFrame, numbers: pd.DataFrame, columns: Columns) -> tuple[Row, ...]:
-    """Return a line per loss, with each column's best value in bold if it is clearly the best.
+    """Return a line per loss, with each metric's best value in bold if it is clearly the best.
 
     Parameters
     ----------
@@ -226,11 +226,11 @@ def lines(cells: pd.DataFrame, numbers: pd.DataFrame, columns: Columns) -> tuple
     """
     by = cells.set_index(["loss", "metric", "calibrator"])
     losses = labels.ordered(cells["loss"], styles.KNOWN_LOSSES)
-    values = [
-        _with_best([_value(by, loss, metric, calibrator) for loss in losses])
-        for metric in columns.metrics
-        for calibrator in columns.shown(numbers)
-    ]
+    values: list[list[Value]] = []
+    for metric in columns.metrics:
+        each = [_value(by, loss, metric, calibrator) for calibrator in columns.shown(numbers) for loss in losses]
+        marked = _with_best(each)
+        values += [marked[i : i + len(losses)] for i in range(0, len(marked), len(losses))]
     interpolates = cells.groupby("loss")["interpolates"].first()
     place = tuple((kind, str(cells[kind].iloc[0])) for kind in ("dataset", "model"))
     return tuple(
@@ -270,7 +270,7 @@ def _value(by: pd.DataFrame, loss: str, metric: str, calibrator: str) -> Value:
 
 
 def _with_best(column: list[Value]) -> list[Value]:
-    """Mark a column's lowest mean if all others exceed it by more than both their and its standard deviation."""
+    """Mark the lowest mean if all others exceed it by more than both their and its standard deviation."""
     complete = [i for i, value in enumerate(column) if math.isfinite(value.sd) and value.n == value.seeds]
     if len(complete) < 2 or len(complete) < sum(not math.isnan(value.mean) for value in column):
         return column
@@ -330,7 +330,7 @@ def caption(
         text += f"ACE is the {names.METRICS['ace_average'].sentence}. "
     text += f"Columns: {'; '.join(map(fitted, calibrators))}. "
     if any(value.best for value in values):
-        text += "Bold: the lowest of its column and block, if each other is above it by more than either's deviation. "
+        text += "Bold: the lowest of its metric in a block, if each other is above it by more than either's deviation. "
     if any(0 < value.n < value.seeds for value in values):
         text += "Raised: seeds whose fit is finite, of all; the others can't be scored and are left out. "
     if any(math.isinf(value.mean) for value in values):

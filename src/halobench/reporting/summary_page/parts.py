@@ -20,7 +20,7 @@ from halobench.reporting.plotting.style import FAINT, GREY, INK
 from halobench.reporting.seed_statistics import over_seeds
 from halobench.reporting.styles import VERDICT_STYLES, calibrator_style
 from halobench.reporting.summary_page.selection import MOST_LOSSES, MOST_MODELS, Selection, part_of
-from halobench.results.finding import by_theme
+from halobench.results.finding import by_theme, is_check
 from halobench.results.names import THEMES, Style
 
 UNPROBED = "No cell was probed."
@@ -321,15 +321,20 @@ def draw_verdicts(part: SubFigure, claims: pd.DataFrame) -> None:
         ax.text(0, y + 0.8, THEMES[theme].sentence, color=GREY, va="center", size=7.5)
         y += 1.7
         for fit in labels.ordered({str(test["fit"]) for test in tests}, CALIBRATIONS):
-            verdicts = sorted((str(t["verdict"]) for t in tests if t["fit"] == fit), key=list(VERDICT_STYLES).index)
+            of_fit = [(list(VERDICT_STYLES).index(t["verdict"]), is_check(t)) for t in tests if t["fit"] == fit]
+            verdicts = sorted(of_fit, key=lambda each: each[::-1])  # checks come last
             most = max(most, len(verdicts))
             ax.text(NAMES, y, labels.calibrator_label(fit), ha="right", va="center")
-            for x, verdict in enumerate(verdicts, 1):
-                style = VERDICT_STYLES[verdict]
-                ax.plot([NAMES + 0.4 + x], [y], marker="s", ms=10.5, mew=0, color=style.color, ls="")
+            for x, (rank, check) in enumerate(verdicts, 1):
+                style = list(VERDICT_STYLES.values())[rank]
+                face = {"mfc": "white", "mew": 1, "ms": 9.5} if check else {"mew": 0, "ms": 10.5}
+                ax.plot([NAMES + 0.4 + x], [y], marker="s", color=style.color, ls="", **face)
                 look: dict[str, Any] = {"ha": "center", "va": "center_baseline", "weight": "bold", "size": 7.5}
-                ax.text(NAMES + 0.4 + x, y, str(style.marker), color="white", **look)
+                ax.text(NAMES + 0.4 + x, y, str(style.marker), color=style.color if check else "white", **look)
             y += 1
+        y += 0.6
+    if any(is_check(test) for tests in themes.values() for test in tests):
+        ax.text(0, y, "outlined: a check, which is no claim of the paper", color=GREY, va="center", size=7.5)
         y += 0.6
     ax.set(xlim=(-0.1, NAMES + 1.2 + max(most, MOST_SIGNS)), ylim=(y - 0.6, -0.8))
     ax.axis("off")

@@ -46,9 +46,9 @@ const judged = (name) => data.judged[name] || name;
 const counted = (many, what, plural = `${what}s`) => `${many} ${many === 1 ? what : plural}`;
 const cellOf = (row) => experiment().cells[row.cell];
 
-/** Fill a select, keeping what was chosen where it is still there. */
-function fill(select, values, words, all = "") {
-  const before = select.value;
+/** Fill a select, keeping what was chosen where it is still there, or else choosing `first`. */
+function fill(select, values, words, all = "", first = "") {
+  const before = values.includes(select.value) ? select.value : first;
   const options = (all ? [[ALL, all]] : []).concat(values.map((value) => [value, words(value)]));
   select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
   if (options.some(([value]) => value === before)) select.value = before;
@@ -59,7 +59,7 @@ const inOrder = (kind, there) => experiment().order[kind].filter((name) => there
 /** The experiment was chosen: offer its data sets. */
 function openExperiment() {
   const found = experiment();
-  fill(choices.elements.dataset, found.order.dataset, (name) => word("dataset", name));
+  fill(choices.elements.dataset, found.order.dataset, (name) => word("dataset", name), "", found.opens);
   const cells = found.cells.length;
   const seeds = unique(found.cells.map((cell) => cell.seed)).length;
   const losses = found.order.loss.filter((name) => name !== data.no_loss).length;
@@ -205,7 +205,9 @@ function scoreTraces(own, lines, calibrator, width, offset) {
   const at = (places, values) => (upright ? { x: places, y: values } : { x: values, y: places });
   // A mean over a part of the seeds is no match for those over all: it says so, and is drawn faint.
   const part = groups.map(([, list], i) => means[i].n < list.length);
-  const error = { array: means.map((m, i) => (part[i] ? NaN : m.half)), color: paint("ink"), thickness: 1.2, width: 3 };
+  const halves = means.map((m, i) => (part[i] ? NaN : m.half));
+  // No score is below 0, and no interval of one.
+  const error = { array: halves, arrayminus: halves.map((half, i) => Math.min(half, means[i].mean)), symmetric: false, color: paint("ink"), thickness: 1.2, width: 3 };
   const name = word("calibrator", calibrator);
   return [{
     type: "bar", name, legendgroup: calibrator, orientation: upright ? "v" : "h", width: width * 0.92,
@@ -449,7 +451,7 @@ const scrolling = (name, content) => element("div", [content], { class: "scroll"
 /** Temperatures of cells, side by side if there are two. */
 function fitTable(cells) {
   const lines = cells.flatMap((one, i) => found(one).fits.map((fit) => [...(cells.length > 1 ? ["AB"[i]] : []), word("calibrator", fit.calibrator), `${fit.split}, ${fit.labels}`, fit.temperature, valueText(number(fit.nll)), valueText(number(fit.gradient)), fit.certificate]));
-  return table([...(cells.length > 1 ? ["Cell"] : []), "Calibration", "fitted to", "T", "NLL there", "gradient", "certificate"], lines);
+  return table([...(cells.length > 1 ? ["Cell"] : []), "Calibration", "fitted to", "T", "NLL there", "gradient", "optimum?"], lines);
 }
 
 /** All that is known of a cell. */
@@ -466,7 +468,8 @@ function openCard(one) {
   if (cell.history.length > 1) parts.push(element("h3", "Training loss"), element("div", undefined, { id: "history", class: "plot", role: "group", "aria-label": "Training loss by epoch" }));
   parts.push(element("h3", "Provenance"), pairs(cell.facts), element("h3", "Spec"), pairs(cell.spec));
   parts.push(element("h3", "Commands to reproduce"), element("pre", cell.commands.join("\n"), { tabindex: "0" }));
-  show(cell.name, parts, { cell: addressOf(one) });
+  const words = ["dataset", "model", "loss"].map((kind) => data.experiments[one.experiment].labels[kind][cell[kind]]);
+  show(cell.name, [element("p", `${words.join(" · ")} · seed ${cell.seed}`), ...parts], { cell: addressOf(one) });
   if (cell.history.length > 1) {
     Plotly.react(byId("history"), [{ type: "scatter", mode: "lines", x: cell.history.map((p) => p[0]), y: cell.history.map((p) => p[1]), line: { color: paint("link") } }],
       { ...layout(), height: 240, xaxis: { ...axis(), title: { text: "epoch" } }, yaxis: { ...axis(), ...lossAxis(cell.history.map((p) => p[1])), title: { text: "training loss" } } }, CONFIG);
@@ -501,7 +504,10 @@ function note() {
 function draw() {
   drawScores();
   drawLegend();
+  const panel = byId("curves").closest("section"); // it is there while it is drawn, so that its plot fills it
+  panel.hidden = false;
   drawCurves();
+  panel.hidden = walk.hidden;
   drawReliability();
   drawCells();
   note();
