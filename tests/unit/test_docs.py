@@ -149,9 +149,9 @@ def test_every_figure_and_table_is_told_how_to_read(kind):
 
 
 def library_code() -> list[str]:
-    """The blocks of Python of the README and of the page on the library."""
-    pages = [(ROOT / name).read_text() for name in ("README.md", "docs/library.md")]
-    return [each for page in pages for each in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)]
+    """The blocks of Python of the page on the library."""
+    page = (ROOT / "docs/library.md").read_text()
+    return re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
 def test_the_library_page_names_the_members_of_a_cell_and_the_columns_of_metrics():
@@ -179,7 +179,7 @@ def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
     names["model"] = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
     blocks = library_code()
     monkeypatch.chdir(tmp_path)
-    assert len(blocks) == 6
+    assert len(blocks) == 5
     for block in blocks:
         lines = [line for line in block.splitlines() if line.strip() and not re.match("from|import", line)]
         assert len(lines) <= 5, block
