@@ -21,14 +21,17 @@ FEW_TITLE = "What temperature scaling leaves, by number of classes"
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw a panel per family of distributions and model, with a line per loss and the closed form of 1-NN.
 
-    The aggregated cells on distributions with regions are shown.
+    The aggregated cells on distributions with regions are shown. If any family has enough numbers of classes to show
+    growth, the families that don't are left out.
     """
     table = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
     trained = table[(table["loss"] != "reference") & (table["model"] != "nearest")]
     if trained.empty:
         return empty_page(TITLE, "No model was trained on a distribution of overlapping classes.")
+    growing = trained.groupby("family").filter(class_families.shows_growth)
+    growth = not growing.empty
+    trained = growing if growth else trained
     styles = loss_styles(table_views.losses_in(trained))
-    growth = any(class_families.shows_growth(rows) for _, rows in trained.groupby("family"))
     law = "A straight rising line is growth like log k. " if growth else "So few values of k don't show how it grows. "
     note = (
         f"KL from the known posterior to the model after {labels.calibrator_label('exact')}, against the number of "
