@@ -107,6 +107,7 @@ def in_words(text: str, place: bool = False) -> str:
     """Return a claim's statement with its names spelled out, and its place in brackets only if `place` is true."""
     text = text if place else re.sub(r"\s*\[[^\]]*\]\s*$", "", text)
     text = re.sub(r"\bmixup(\d+)\b", lambda match: loss_label(match[0]), text)
+    text = text.replace("top_rest scaling", CALIBRATORS["top_rest"])
     fits = "(none|released|exact|oracle)"
     text = re.sub(rf"\b(?:TS|temperature scaling) \({fits} fit\)", lambda found: CALIBRATORS[found[1]], text)
     text = re.sub(

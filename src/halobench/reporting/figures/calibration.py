@@ -26,7 +26,7 @@ OTHER_TITLE = "What calibration changes on test data"  # if some calibrators are
 METRICS = {name: labels.metric_axis(name) for name in ("nll", "ece")}
 FAR = 3
 MOST_CELLS = 6
-LONGEST_WORD = 12  # in the name of a calibrator below its column
+LONGEST_WORD = 12  # characters of a plug-in's name in a line below its column
 REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
 
 
@@ -95,9 +95,9 @@ def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2
 
 
 def _short_lines(label: str) -> Iterable[str]:
-    """Return a label's words, each cut to lines that leave room between neighbours: a plug-in may have any name."""
+    """Return a label's words, those of a plug-in's name cut at _ to lines that leave room between neighbours."""
     for word in label.split(" "):
-        lines = textwrap.wrap(word.replace("_", "_ "), LONGEST_WORD) if len(word) > LONGEST_WORD else [word]
+        lines = textwrap.wrap(word.replace("_", "_ "), LONGEST_WORD) if "_" in word else [word]
         yield from (line.replace("_ ", "_") for line in lines)
 
 
