@@ -79,7 +79,7 @@ test: lint
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 soak: $(VENV)/.installed-test
-	HALOBENCH_SOAK=1 $(BIN)/python -m pytest -n $(WORKERS) -m 'faults or rerun' -rA --durations=20
+	HALOBENCH_SOAK=1 $(BIN)/python -m pytest -n $(WORKERS) -m 'faults or rerun or soak' -rA --durations=20
 
 # Benchmarks that time the workflow start `snakemake`: it must be the one of .venv.
 bench: $(VENV)/.installed-bench
