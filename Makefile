@@ -10,8 +10,8 @@ help:
 	@echo "make demo    run the demo experiment and build its report"
 	@echo "make theory  run the theory experiment: when temperature scaling fails like log k"
 	@echo "make cluster-demo  run a tiny grid on a SLURM cluster of two nodes that it starts on this host, and stops"
-	@echo "make test    lint, then run the tests"
-	@echo "make soak    the tests of reruns and faults with as many trials as it takes (half an hour)"
+	@echo "make test    lint, then run the tests, of long trials a sample"
+	@echo "make soak    all tests, with every long trial: kills, edits, SLURM, benchmarks (an hour and a half)"
 	@echo "make bench   how fast it is, compared with others: fills in benchmarks/README.md (most of an hour, on an idle machine)"
 	@echo "make bench-quick  the same with small sizes, which shows that the benchmarks run (a few minutes)"
 	@echo "make lint    ruff, import-linter, mypy, snakefmt, snakemake --lint"
@@ -76,10 +76,10 @@ lint: $(VENV)/.installed-test
 	$(SNAKEMAKE) --lint
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 soak: $(VENV)/.installed-test
-	HALOBENCH_SOAK=1 $(BIN)/python -m pytest -n $(WORKERS) -m 'faults or rerun' -rA --durations=20
+	HALOBENCH_SOAK=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -rA --durations=20
 
 # Benchmarks that time the workflow start `snakemake`: it must be the one of .venv.
 bench: $(VENV)/.installed-bench

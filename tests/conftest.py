@@ -9,8 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import one_host
 import pandas as pd
@@ -30,6 +31,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def heed_interrupts() -> None:
     """For a process to come: SIGINT as in a terminal, also where the tests themselves run in the background."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave long trials, marked `soak`, to `make soak`."""
+    for item in () if SOAK else items:
+        if item.get_closest_marker("soak"):
+            item.add_marker(pytest.mark.skip(reason="a long trial, of `make soak`"))
 
 
 def needs(there: bool, what: str) -> None:
@@ -88,6 +96,14 @@ def one_cell() -> dict:
         "grid": [{"datasets": ["noisy"], "models": ["mlp"], "losses": ["mixup2"], "seeds": [0]}],
         "figures": ["summary"],
     }
+    return config
+
+
+def few_cells() -> dict:
+    """The tiny configuration with two losses x two seeds and a single figure: all kinds of jobs, few of each."""
+    config = tiny_config()
+    config["experiments"]["tiny"]["grid"][0] |= {"datasets": ["noisy"], "models": ["mlp"]}
+    config["experiments"]["tiny"]["figures"] = ["summary"]
     return config
 
 
@@ -155,8 +171,13 @@ class Workspace:
         )
 
 
-def finished_workspace(factory: pytest.TempPathFactory, name: str, config: dict) -> Workspace:
-    """A workspace whose grid has run to the end; one for all test processes, built by the first that asks."""
+def finished_workspace(
+    factory: pytest.TempPathFactory, name: str, config: dict, *aims: str, own: Mapping[str, str] = MappingProxyType({})
+) -> Workspace:
+    """A workspace whose grid has run to the end, or to what is aimed at; with files of its own, by name and content.
+
+    One for all test processes, built by the first that asks.
+    """
     base = factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     folder, done = shared / name, shared / f"{name}.ok"
@@ -167,7 +188,9 @@ def finished_workspace(factory: pytest.TempPathFactory, name: str, config: dict)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         made = Workspace(folder, config)
-        ran = made.snakemake("--cores", "2")
+        for path, content in own.items():
+            (folder / path).write_text(content)
+        ran = made.snakemake("--cores", "2", *aims)
         assert ran.returncode == 0, ran.stderr[-4000:]
         done.touch()
     return made
@@ -200,6 +223,12 @@ def workspace(tmp_path, tiny) -> Workspace:
 def finished(tmp_path_factory) -> Workspace:
     """A workspace whose tiny grid has run to the end."""
     return finished_workspace(tmp_path_factory, "finished", tiny_config())
+
+
+@pytest.fixture(scope="session")
+def finished_few(tmp_path_factory) -> Workspace:
+    """A workspace whose few cells have run to the end."""
+    return finished_workspace(tmp_path_factory, "few", few_cells())
 
 
 @pytest.fixture

@@ -59,8 +59,7 @@ def test_it_opens_without_a_network_and_without_an_error(page, width):
     assert opened.locator("select[name=dataset]").input_value() == "noisy", "where calibration has most to do"
 
 
-@pytest.mark.parametrize("dataset", ["clean", "noisy"])
-@pytest.mark.parametrize("metric", ["nll", "ece"])
+@pytest.mark.parametrize(("dataset", "metric"), [("clean", "nll"), ("noisy", "ece")])
 def test_marks_are_the_tables_values_after_another_choice(page, finished, dataset, metric):
     opened = page()
     choose(opened, dataset="noisy" if dataset == "clean" else "clean")

@@ -12,7 +12,7 @@ import pytest
 from one_host import OneHost
 from onslurm import slow_workspace, without_slurm
 
-from conftest import Workspace, needs
+from conftest import SOAK, Workspace, needs
 from halobench.runner.run import SUBMITTED
 from halobench.runner.slurm import queue
 
@@ -55,33 +55,24 @@ WHY = "sbatch: allocation failure: Requested node configuration is not available
 NONE = f"expected what a node of the cluster has ({WHY}); {NODES}"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "setting", "told"),
-    [
-        ([*resources("gpu=9"), "--resources", "gpu=16"], "gpu = 9", NONE),
-        ([*resources("gpu=3"), "--resources", "gpu=16"], "gpu = 3", NONE),  # as many as two nodes have together
-        (resources("gpu_model=h100"), "gpu_model = h100", NONE),
-        (resources("slurm_partition=gpus"), "slurm_partition = gpus", "Invalid partition name specified"),
-        (resources("slurm_account=physics"), "slurm_account = physics", "expected none, since this cluster keeps"),
-        (resources("gpu_model=a100-sxm4"), "gpu_model = a100-sxm4", "Invalid GPU model format"),
-        (resources("slurm_extra='--mem=5G'"), "slurm_extra = --mem=5G", "The --memory option is not allowed"),
-        (resources("constraint=nvlink"), "constraint = nvlink", "Invalid feature specification"),
-        (resources("runtime=1441"), "runtime = 1441", "expected 1 to 1440 minutes, the limit of its partition"),
-        (resources("mem_mb=100000"), "mem_mb = 100000", NONE),
-        (resources("cpus_per_task=many"), "cpus_per_task = many", "cpus_per_task must be an integer, but is many"),
-        (resources("runtime=0"), "runtime = 0", "expected 1 to 1440 minutes"),
-        (
-            ["--slurm-status-command", "sacct"],
-            "slurm-status-command = sacct",
-            "expected squeue, since no accounting database answers here (sacct: ",
-        ),
-    ],
-    ids=[
-        *("gpus", "two nodes", "model", "partition", "account", "model's name", "extra", "constraint", "runtime"),
-        *("memory", "type", "no time", "sacct"),
-    ],
-)
-def test_what_the_cluster_cannot_give(cluster, tmp_path, arguments, setting, told):
+CANNOT = {
+    "two nodes": ([*resources("gpu=3"), "--resources", "gpu=16"], "gpu = 3", NONE),  # as many as two have together
+    "account": (
+        resources("slurm_account=physics"),
+        "slurm_account = physics",
+        "expected none, since this cluster keeps",
+    ),
+    "runtime": (resources("runtime=1441"), "runtime = 1441", "expected 1 to 1440 minutes, the limit of its partition"),
+    "type": (resources("cpus_per_task=many"), "cpus_per_task = many", "cpus_per_task must be an integer, but is many"),
+    "partition": (resources("slurm_partition=gpus"), "slurm_partition = gpus", "Invalid partition name specified"),
+    "extra": (resources("slurm_extra='--mem=5G'"), "slurm_extra = --mem=5G", "The --memory option is not allowed"),
+}
+SAMPLE = ("two nodes", "account", "runtime", "type")  # each is refused at another place
+
+
+@pytest.mark.parametrize("what", CANNOT if SOAK else SAMPLE)
+def test_what_the_cluster_cannot_give(cluster, tmp_path, what):
+    arguments, setting, told = CANNOT[what]
     said = refused(slow_workspace(tmp_path / "w"), arguments, cluster.environment)
     (problem,) = said[said.index("The cluster has problems:\n") :].strip().splitlines()[1:]
     assert problem.startswith("train: ") or "slurm-status-command" in setting
@@ -102,6 +93,7 @@ def test_no_sbatch_on_path(slurm, tmp_path):
     assert "executor = slurm: expected a cluster that answers (sinfo: not found on PATH)" in said
 
 
+@pytest.mark.soak
 def test_a_cluster_that_does_not_answer(cluster, tmp_path):
     environment = cluster.environment
     cluster.kill_controller()
@@ -128,6 +120,7 @@ def test_results_that_nodes_do_not_see(cluster, tmp_path):
     assert never_asked(cluster)
 
 
+@pytest.mark.soak
 def test_a_python_that_nodes_do_not_see(cluster, tmp_path):
     hide(cluster, sys.prefix)
     said = refused(slow_workspace(tmp_path / "w"), [], cluster.environment)

@@ -5,51 +5,44 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable
 
 import pytest
 from one_host import OneHost
 from onslurm import (
     MADE,
-    QUIET,
+    SLOW,
     Run,
     assert_undisturbed,
     epochs_done,
     facts,
+    hurry,
     job_of,
     record,
+    slow_config,
     slow_workspace,
     stage_log,
     start_now,
     wait_until,
 )
 
-from conftest import Workspace
+from conftest import Workspace, finished_workspace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]
-EPOCHS, STEP = 30, 0.4  # 24 s, of which 2 s are between two savings
+SEEDS = 3
+EPOCHS, STEP = 60, 0.4  # 48 s, unless a test lets it hurry once it has disturbed it; 2 s are between two savings
 SAVED = ("--set-resources", "train:checkpoint_seconds=2")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], Workspace]:
-    """Local runs of slow workspaces, at full speed: by seeds and epochs, each made once."""
-    made: dict[tuple[int, int], Workspace] = {}
-
-    def get(seeds: int, epochs: int) -> Workspace:
-        if (seeds, epochs) not in made:
-            workspace = slow_workspace(tmp_path_factory.mktemp("undisturbed") / "it", seeds, epochs)
-            done = workspace.snakemake("--cores", "2", *QUIET)
-            assert done.returncode == 0, done.stderr[-3000:]
-            made[seeds, epochs] = workspace
-        return made[seeds, epochs]
-
-    return get
+@pytest.fixture
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The trainings of all seeds, run here at full speed."""
+    aims = [f"results/runs/noisy/mlp/slow/seed{seed}/train.json" for seed in range(SEEDS)]
+    return finished_workspace(tmp_path_factory, "slow", slow_config(SEEDS, EPOCHS), *aims, own={"slow.py": SLOW})
 
 
-def start_training(folder, cluster, *arguments, epochs: int = EPOCHS, step: float = STEP, **environment: str):
+def start_training(folder, cluster, *arguments, step: float = STEP, **environment: str):
     """A run whose one training has come past its first epoch and was saved there: workspace, run, the job's number."""
-    workspace = slow_workspace(folder, epochs=epochs)
+    workspace = slow_workspace(folder, epochs=EPOCHS)
     run = Run(workspace, cluster, *SAVED, *arguments, step=step, **environment)
     try:
 
@@ -68,8 +61,9 @@ def test_scancel_of_a_running_training(cluster, tmp_path, undisturbed):
     workspace, run, job = start_training(tmp_path / "w", cluster)
     with run:
         cluster.ask("scancel", job)
+        hurry(workspace)
         run.ends_well()
-    assert_undisturbed(workspace, undisturbed(1, EPOCHS))
+    assert_undisturbed(workspace, undisturbed)
     assert record(workspace)["hardware"]["slurm"]["job"] != job
 
 
@@ -78,9 +72,10 @@ def test_a_node_dies_with_its_job(cluster, tmp_path, undisturbed):
     with run:
         node = facts(cluster, job)["NodeList"]
         cluster.kill_node(node)
+        hurry(workspace)
         start_now(cluster, job)  # once the cluster has noticed
         run.ends_well()
-    assert_undisturbed(workspace, undisturbed(1, EPOCHS))
+    assert_undisturbed(workspace, undisturbed)
     made = record(workspace)["hardware"]["slurm"]
     assert (made["job"], made["node"]) == (job, next(name for name in cluster.nodes if name != node))
     assert facts(cluster, job)["Restarts"] == "1"
@@ -97,18 +92,21 @@ def requeue(cluster: OneHost, job: str) -> None:
     cluster.ask("scontrol", "requeue", job)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("disturb", [requeue, preempt])
 def test_a_job_that_is_put_back_into_the_queue(cluster, tmp_path, undisturbed, disturb):
     workspace, run, job = start_training(tmp_path / "w", cluster)
     with run:
         disturb(cluster, job)
+        hurry(workspace)
         start_now(cluster, job)
         run.ends_well()
-    assert_undisturbed(workspace, undisturbed(1, EPOCHS))
+    assert_undisturbed(workspace, undisturbed)
     assert record(workspace)["hardware"]["slurm"]["job"] == job
     assert facts(cluster, job)["Restarts"] == "1"
 
 
+@pytest.mark.soak
 def test_preemption_that_cancels(slurm, tmp_path, undisturbed):
     """Where a cluster doesn't put preempted jobs back: the executor plugin alone would wait for ever."""
     with OneHost(settings={"MinJobAge": "3600", "PreemptMode": "CANCEL"}) as cluster:
@@ -116,17 +114,20 @@ def test_preemption_that_cancels(slurm, tmp_path, undisturbed):
         with run:
             preempt(cluster, job)
             wait_until(lambda: facts(cluster, job)["JobState"] == "PREEMPTED", "the training is preempted")
+            hurry(workspace)
             run.ends_well()
-    assert_undisturbed(workspace, undisturbed(1, EPOCHS))
+    assert_undisturbed(workspace, undisturbed)
     assert record(workspace)["hardware"]["slurm"]["job"] != job
 
 
+@pytest.mark.soak
 def test_jobs_that_the_queue_forgot_are_known_by_their_files(slurm, tmp_path, undisturbed):
     """A master that slept, as on a laptop, for longer than SLURM remembers the jobs that ended meanwhile."""
     with OneHost(settings={"MinJobAge": "6"}) as cluster:
         workspace, run, job = start_training(tmp_path / "w", cluster)
         with run:
             os.kill(run.process.pid, signal.SIGSTOP)
+            hurry(workspace)
             try:
                 made = workspace.folder / "results/runs/noisy/mlp/slow/seed0/train.json"
                 wait_until(made.exists, "the training is done")
@@ -136,72 +137,73 @@ def test_jobs_that_the_queue_forgot_are_known_by_their_files(slurm, tmp_path, un
             run.ends_well()
     assert record(workspace)["hardware"]["slurm"]["job"] == job
     for name in MADE:
-        paths = [w.folder / f"results/runs/noisy/mlp/slow/seed0/{name}" for w in (workspace, undisturbed(1, EPOCHS))]
+        paths = [w.folder / f"results/runs/noisy/mlp/slow/seed0/{name}" for w in (workspace, undisturbed)]
         assert paths[0].read_bytes() == paths[1].read_bytes(), name
 
 
+@pytest.mark.soak
 def test_a_time_limit_is_warned_of_and_gone_on_from(cluster, tmp_path, undisturbed):
     """Ninety seconds of training, one minute a job."""
-    epochs = 75
     workspace, run, job = start_training(
         tmp_path / "w", cluster, "train:runtime=1", "train:slurm_extra='--signal=USR1@30'", "--retries", "15",
-        epochs=epochs, step=0.6,
+        step=0.75,
     )  # fmt: skip
     with run:
         assert facts(cluster, job)["TimeLimit"] == "00:01:00"
         run.ends_well(900)
-    assert_undisturbed(workspace, undisturbed(1, epochs))
+    assert_undisturbed(workspace, undisturbed)
     logs = sorted((workspace.folder / "results/logs/slurm/rule_train/noisy_mlp_slow_0").glob("*.log"))
     assert len(logs) >= 2
     assert record(workspace)["hardware"]["slurm"]["job"] != job
 
 
 def test_a_killed_master_is_gone_on_from_and_other_jobs_survive(cluster, tmp_path, undisturbed):
-    """One cell finished, two in training, one waiting; and two jobs of the same user that aren't ours."""
-    workspace = slow_workspace(tmp_path / "w", seeds=4, epochs=20)
-    workspace.folder.joinpath("other").mkdir()
+    """One cell finished or two, the others in training or waiting; and two jobs of the same user that aren't ours."""
+    workspace = slow_workspace(tmp_path / "w", SEEDS, EPOCHS)
     others = [
         cluster.ask("sbatch", "--parsable", "--output=/dev/null", "-D", str(folder), "--wrap", "sleep 600").strip()
         for folder in (workspace.folder, tmp_path)
     ]
-    cells = [f"noisy/mlp/slow/seed{seed}" for seed in range(4)]
-    with Run(workspace, cluster, *SAVED, "--resources", "gpu=2", step=0.5) as run:
+    cells = [f"noisy/mlp/slow/seed{seed}" for seed in range(SEEDS)]
+
+    def done() -> set[str]:
+        return {cell for cell in cells if (workspace.folder / f"results/runs/{cell}/train.json").exists()}
+
+    hurry(workspace)
+    with Run(workspace, cluster, *SAVED, "--resources", "gpu=2", step=1.0) as run:
+        wait_until(lambda: done() or run.process.poll() is not None, "a cell is trained")
+        (workspace.folder / "hurry").unlink()
 
         def moment() -> bool:
-            done = [(workspace.folder / f"results/runs/{cell}/train.json").exists() for cell in cells]
-            going = [2 <= epochs_done(workspace, cell) < 14 for cell in cells]
-            return any(done) and sum(a and not b for a, b in zip(going, done, strict=True)) >= 1
+            return any(epochs_done(workspace, cell) >= 2 for cell in set(cells) - done())
 
-        wait_until(lambda: moment() or run.process.poll() is not None, "some are done and some are going on")
+        wait_until(lambda: moment() or run.process.poll() is not None, "another is in training")
         assert run.process.poll() is None, run.said()
         run.kill()
-    left = {cell for cell in cells if job_of(cluster, cell.replace("/seed", "_").replace("/", "_"))}
-    assert left
-    before = {
-        cell: record(workspace, cell=cell)
-        for cell in cells
-        if (workspace.folder / f"results/runs/{cell}/train.json").exists()
-    }
+    assert {cell for cell in cells if job_of(cluster, cell.replace("/seed", "_").replace("/", "_"))}
+    before = {cell: record(workspace, cell=cell) for cell in done()}
     assert before
-    with Run(workspace, cluster, *SAVED, "--resources", "gpu=2", step=0.5) as again:
+    with Run(workspace, cluster, *SAVED, "--resources", "gpu=2", step=STEP) as again:
+        waits = "jobs of a run that died: waiting for"
+        wait_until(lambda: waits in again.said() or again.process.poll() is not None, "the orphans are waited for")
+        hurry(workspace)
         again.ends_well()
-    assert "jobs of a run that died: waiting for" in again.said()
+    assert waits in again.said()
     for cell, made in before.items():
         assert record(workspace, cell=cell) == made
     for cell in cells:
-        for name in ("model.safetensors", "logits.safetensors", "history.csv"):
-            paths = [each.folder / f"results/runs/{cell}/{name}" for each in (workspace, undisturbed(4, 20))]
+        for name in MADE:
+            paths = [each.folder / f"results/runs/{cell}/{name}" for each in (workspace, undisturbed)]
             assert paths[0].read_bytes() == paths[1].read_bytes(), (cell, name)
     states = {job: facts(cluster, job)["JobState"] for job in others}
     assert set(states.values()) == {"RUNNING"}, states
     # An edit is seen in cells that were finished after their master's death too, of which it noted nothing.
     config = workspace.folder / "config.yaml"
-    config.write_text(config.read_text().replace("epochs: 20", "epochs: 19"))
+    config.write_text(config.read_text().replace(f"epochs: {EPOCHS}", f"epochs: {EPOCHS - 1}"))
     planned = workspace.module("snakemake", "-n", "--quiet", "rules")
-    assert re.search(r"^train +4$", planned.stdout, re.M), planned.stdout[-3000:] + planned.stderr[-3000:]
+    assert re.search(rf"^train +{SEEDS}$", planned.stdout, re.M), planned.stdout[-3000:] + planned.stderr[-3000:]
     # No cell was trained by two jobs.
-    trained = [record(workspace, cell=cell)["hardware"]["slurm"]["job"] for cell in cells]
-    assert len(set(trained)) == 4
+    assert len({record(workspace, cell=cell)["hardware"]["slurm"]["job"] for cell in cells}) == SEEDS
 
 
 def assert_cancelled_and_gone_on_from(workspace: Workspace, cluster: OneHost, run: Run, job: str, other: Workspace):
@@ -216,16 +218,17 @@ def assert_cancelled_and_gone_on_from(workspace: Workspace, cluster: OneHost, ru
     assert_undisturbed(workspace, other)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.soak), signal.SIGTERM])
 def test_a_stopped_master_cancels_its_jobs_which_save(cluster, tmp_path, undisturbed, number):
     """Between two looks at the queue, ten minutes apart, of which it waits for none."""
     seldom = ["--slurm-init-seconds-before-status-checks", "600"]
     workspace, run, job = start_training(tmp_path / "w", cluster, *seldom, step=1.0)
     with run:
         os.kill(run.process.pid, number)
-        assert_cancelled_and_gone_on_from(workspace, cluster, run, job, undisturbed(1, EPOCHS))
+        assert_cancelled_and_gone_on_from(workspace, cluster, run, job, undisturbed)
 
 
+@pytest.mark.soak
 def test_a_master_stopped_while_it_looks_at_the_queue(cluster, tmp_path, undisturbed):
     """Of the jobs that it asks about at that moment the executor plugin alone would cancel none.
 
@@ -248,9 +251,10 @@ def test_a_master_stopped_while_it_looks_at_the_queue(cluster, tmp_path, undistu
         os.kill(run.process.pid, signal.SIGINT)
         wait_until(lambda: facts(cluster, job)["JobState"] != "RUNNING", "the job is cancelled")
         hold.unlink()
-        assert_cancelled_and_gone_on_from(workspace, cluster, run, job, undisturbed(1, EPOCHS))
+        assert_cancelled_and_gone_on_from(workspace, cluster, run, job, undisturbed)
 
 
+@pytest.mark.soak
 def test_orphans_can_be_cancelled_and_are_gone_on_from(cluster, tmp_path, undisturbed):
     workspace, run, job = start_training(tmp_path / "w", cluster, step=1.5)
     run.kill()
@@ -267,7 +271,7 @@ def test_orphans_can_be_cancelled_and_are_gone_on_from(cluster, tmp_path, undist
     with Run(workspace, cluster, *SAVED, "--orphans", "cancel", step=0.0) as again:
         again.ends_well()
     assert facts(cluster, job)["JobState"] == "CANCELLED"
-    assert_undisturbed(workspace, undisturbed(1, EPOCHS))
+    assert_undisturbed(workspace, undisturbed)
 
 
 def no_slurm(cluster: OneHost) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pytest
 from one_host import OneHost
 from onslurm import FIRST_LOOK, QUIET, Run, edit_profile, facts, job_of, record, slow_workspace, wait_until
 
-from conftest import Workspace, assert_same_tables, tiny_config
+from conftest import Workspace, assert_same_tables, few_cells
 from halobench.runner import logs
 from halobench.runner.run import SUBMITTED
 from halobench.runner.slurm import queue
@@ -61,12 +61,12 @@ def watched(cluster: OneHost, every: float = 0.3) -> Iterator[list[list[Job]]]:
         thread.join()
 
 
-def test_the_tiny_grid(cluster, finished, tmp_path):
-    workspace = Workspace(tmp_path, tiny_config())
+def test_a_grid(cluster, finished_few, tmp_path):
+    workspace = Workspace(tmp_path, few_cells())
     with watched(cluster) as moments, Run(workspace, cluster, "--resources", f"gpu={CAP}") as run:
         run.ends_well(900)
     jobs = [job for job in all_jobs(cluster) if job.stage in ("train", "probe")]
-    assert sorted(job.stage for job in jobs) == ["probe"] * 16 + ["train"] * 16
+    assert sorted(job.stage for job in jobs) == ["probe"] * 4 + ["train"] * 4
     assert {job.state for job in jobs} == {"COMPLETED"}
     assert {job.slots for job in jobs} == {1}
     assert {job.node for job in jobs} == set(cluster.nodes)
@@ -86,7 +86,7 @@ def test_the_tiny_grid(cluster, finished, tmp_path):
     for moment in moments:
         held = [(job.node, job.bound[0]) for job in moment if job.stage in ("train", "probe")]
         assert len(set(held)) == len(held)
-    assert_same_tables(finished, workspace)
+    assert_same_tables(finished_few, workspace)
     assert "account" not in run.said(), run.said()
     assert_all_is_told(workspace, run)
 
@@ -116,6 +116,7 @@ def assert_all_is_told(workspace: Workspace, run: Run) -> None:
     assert "Nothing to be done" in local.stdout, local.stdout[-2000:]
 
 
+@pytest.mark.soak
 def test_four_trainings_share_one_gpu(slurm, tmp_path):
     """A slot split into four shards, one for each training."""
     workspace = slow_workspace(tmp_path / "w", seeds=4, epochs=15)
@@ -136,6 +137,7 @@ def test_four_trainings_share_one_gpu(slurm, tmp_path):
     assert {job.facts["TresPerNode"] for job in jobs} == {"gres/shard:1"}
 
 
+@pytest.mark.soak
 def test_small_jobs_can_be_submitted_too(cluster, tmp_path):
     """Where a login node may compute nothing: those of a kind grouped into one job."""
     workspace = slow_workspace(tmp_path / "w", seeds=3, epochs=4)
@@ -179,6 +181,7 @@ def test_what_is_edited_while_a_run_goes_on_counts_in_the_next(cluster, tmp_path
     assert run.said().count("failed after") == 0
 
 
+@pytest.mark.soak
 def test_code_that_is_edited_while_a_run_goes_on_is_refused(cluster, tmp_path):
     workspace = slow_workspace(tmp_path / "w", seeds=2, epochs=12)
     plugin = workspace.folder / "slow.py"
@@ -196,6 +199,7 @@ def record_of_any(workspace: Workspace):
     return next(workspace.folder.glob("results/runs/noisy/mlp/slow/*/train.json"), None)
 
 
+@pytest.mark.soak
 def test_a_master_that_is_a_job_itself(cluster, tmp_path):
     """As where login nodes run nothing for long."""
     workspace = slow_workspace(tmp_path / "w", epochs=4)

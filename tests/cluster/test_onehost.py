@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -53,15 +52,6 @@ def test_nodes_bind_slots_and_nothing_is_left(slurm):
 
 
 @pytest.mark.cluster
-def test_a_given_folder_stays(slurm, tmp_path):
-    folder = tmp_path / "c"
-    with OneHost(nodes=1, gpus=1, folder=folder, settings={"MinJobAge": "7"}) as cluster:
-        assert re.search(r"^MinJobAge\s*= 7 sec", cluster.ask("scontrol", "show", "config"), re.M)
-    assert "slurmctld" in (folder / "slurmctld.log").read_text().lower()
-    assert daemons(folder) == []
-
-
-@pytest.mark.cluster
 def test_a_daemon_that_does_not_start_is_told_with_its_last_words(slurm, tmp_path):
     with (
         pytest.raises(ClusterError, match=r"(?s)slurmctld did not start:\n.*select/nothing"),
@@ -93,20 +83,6 @@ def test_the_command_runs_a_command_and_gives_its_exit_code(slurm):
     assert told, done.stderr
     assert not Path(told[1]).exists()
     assert cluster_command("--nodes", "1", "sh", "-c", "kill -9 $$").returncode == 128 + 9
-
-
-@pytest.mark.cluster
-def test_a_cluster_in_a_cluster_is_another_one(slurm):
-    inner = shlex.join([*ONE_HOST, "--nodes", "1", "--gpus", "3", "--", "sinfo", "-h", "-o", "%N %G"])
-    done = cluster_command("--nodes", "2", "--gpus", "1", "--", "sh", "-c", f"{inner}; sinfo -h -o '%N %G'")
-    assert (done.returncode, done.stdout) == (0, "node1 gpu:3\nnode[1-2] gpu:1\n"), done.stderr
-
-
-@pytest.mark.cluster
-def test_a_command_that_is_not_there_is_told(slurm):
-    done = cluster_command("--nodes", "1", "--", "no-such-command")
-    assert done.returncode == 2
-    assert done.stderr.endswith("one_host: error: [Errno 2] No such file or directory: 'no-such-command'\n")
 
 
 @pytest.mark.cluster

@@ -21,9 +21,9 @@ def test_the_package_is_imported_without_its_dependencies():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["fit_temperature", "ece", "nll", "softmax", "kl", "two_level_kl", "SpecError"])
-def test_calibration_and_theory_need_no_torch(name):
-    code = f"import sys; from halobench import {name}; sys.exit('torch' in sys.modules)"
+def test_calibration_and_theory_need_no_torch():
+    names = ("fit_temperature", "ece", "nll", "softmax", "kl", "two_level_kl", "SpecError")
+    code = f"import halobench, sys; sys.exit(any(getattr(halobench, n) and 'torch' in sys.modules for n in {names!r}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

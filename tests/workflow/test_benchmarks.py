@@ -1,4 +1,4 @@
-"""Every benchmark runs, with small sizes: no time decides here whether a test passes."""
+"""Benchmarks run, with small sizes: no time decides here whether a test passes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ sys.path.append(str(ROOT / "benchmarks"))
 import bench  # noqa: E402
 import harness  # noqa: E402
 
+# The cheapest of each kind: of functions, of models, of the command line. All: `make soak`, or `make bench-quick`.
+SAMPLE = ("metrics", "certify", "processes")
 
-@pytest.mark.parametrize("topic", bench.TOPICS)
+
+@pytest.mark.parametrize(
+    "topic", [topic if topic in SAMPLE else pytest.param(topic, marks=pytest.mark.soak) for topic in bench.TOPICS]
+)
 def test_benchmark_runs(topic, tmp_path):
     rows, growth = tmp_path / "rows.json", tmp_path / "growth.json"
     command = [sys.executable, ROOT / f"benchmarks/{topic}.py", "--quick", "--rows", rows, "--growth", growth]

@@ -19,6 +19,7 @@ from halobench.core.specs import DatasetSpec
 from halobench.data.splits import load_data
 from halobench.storage import arrays_io
 
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("extend")]
 BLOCK = re.compile(r'^```\w+ title="([^"]+)"\n(.*?)^```$', re.M | re.S)
 
 

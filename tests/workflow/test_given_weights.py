@@ -20,7 +20,7 @@ from conftest import Workspace, tiny_config
 from halobench.results.trained_cell import open_cell
 from halobench.storage import arrays_io, files, records
 
-pytestmark = [pytest.mark.paper, pytest.mark.workflow]
+pytestmark = [pytest.mark.paper, pytest.mark.workflow, pytest.mark.xdist_group("given_weights")]
 CELL = "results/runs/clean/{}/cross_entropy/seed0"
 WEIGHTS = "mine.safetensors"
 
@@ -73,48 +73,40 @@ def test_given_weights_are_evaluated_as_they_are(grid):
     assert kinds == {"mlp": {"train", "heldout"}, "given": {"evaluation", "heldout"}}
 
 
-def test_other_weights_rerun_their_cells_alone(grid, tmp_path):
+def test_other_weights_rerun_their_cells_alone_and_may_have_training_points(grid, tmp_path):
     workspace = grid.copy(tmp_path / "w")
     trained = files.checksum(workspace.folder / CELL.format("mlp") / "model.safetensors")
     other = dict(arrays_io.read_arrays(workspace.folder / WEIGHTS))
     arrays_io.write_arrays(workspace.folder / WEIGHTS, {name: array * 2 for name, array in other.items()})
-    ran = workspace.snakemake("--cores", "2", "--quiet", "progress")
+    workspace.write(with_given(weights=WEIGHTS, trained_on="digits"))
+    aims = [CELL.format(model) + "/probe.json" for model in ("mlp", "given")]
+    ran = workspace.snakemake("--cores", "2", *aims)
     assert ran.returncode == 0, ran.stderr[-3000:]
     made = records.read_record(workspace.folder / CELL.format("given") / "train.json")
     assert made["weights"] == files.checksum(workspace.folder / WEIGHTS)
     assert files.checksum(workspace.folder / CELL.format("mlp") / "model.safetensors") == trained
-
-
-def test_a_source_that_the_weights_were_trained_on_has_training_points(grid, tmp_path):
-    workspace = grid.copy(tmp_path / "w")
-    workspace.write(with_given(weights=WEIGHTS, trained_on="digits"))
-    ran = workspace.snakemake("--cores", "2")
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    curves = pd.read_parquet(workspace.folder / "results/tables/tiny/neighbourhood.parquet")
+    curves = pd.read_parquet(workspace.folder / CELL.format("given") / "neighbourhood.parquet")
     assert set(curves["points"]) == {"train", "heldout"}
 
 
-@pytest.mark.parametrize(
-    ("keys", "told"),
-    [
-        ({"weights": "none.safetensors"}, "models.given.weights = 'none.safetensors': expected a .safetensors file"),
-        (
-            {"weights": WEIGHTS, "width": 17},
-            "models.given.weights = 'mine.safetensors': expected weights of this model",
-        ),
-        ({"weights": WEIGHTS, "trained_on": "digit"}, "models.given.trained_on = 'digit': expected one of digits"),
-        ({"name": "timm/test_resnet", "width": None, "pretrained": True}, "weights for the data set's 10 classes"),
-    ],
-)
-def test_bad_weights_are_refused_before_any_job(grid, tmp_path, keys, told):
+def test_bad_weights_are_refused_before_any_job(grid, tmp_path):
+    """All at once, each in a line."""
     workspace = grid.copy(tmp_path / "w")
-    made = with_given(**keys)
-    if made["models"]["given"]["width"] is None:
-        del made["models"]["given"]["width"]
+    made = with_given(weights="none.safetensors")
+    made["models"]["wider"] = {"name": "mlp", "width": 17, "weights": WEIGHTS}
+    made["models"]["elsewhere"] = {"name": "mlp", "width": 16, "weights": WEIGHTS, "trained_on": "digit"}
+    made["models"]["published"] = {"name": "timm/test_resnet", "pretrained": True}
+    made["experiments"]["tiny"]["grid"][0]["models"] = list(made["models"])[2:]
     workspace.write(made)
     ran = workspace.snakemake("--cores", "2")
     assert ran.returncode == 1
-    assert told in ran.stderr
+    for told in (
+        "models.given.weights = 'none.safetensors': expected a .safetensors file",
+        "models.wider.weights = 'mine.safetensors': expected weights of this model",
+        "models.elsewhere.trained_on = 'digit': expected one of digits",
+        "weights for the data set's 10 classes",
+    ):
+        assert told in ran.stderr
     assert "rule " not in ran.stderr
 
 
@@ -148,11 +140,6 @@ def test_weights_that_an_earlier_grid_left_are_no_output_of_this_one(grid, tmp_p
         read = [line for line in planned.stdout.splitlines() if path in line and "input:" in line]
         assert read
         assert all(str(workspace.folder / path) in line for line in read) == left
-    workspace.write(with_given(weights=f"{gone}/model.safetensors"))
-    ran = workspace.snakemake("--cores", "2")
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    made = records.read_record(workspace.folder / CELL.format("given") / "train.json")
-    assert made["weights"] == files.checksum(workspace.folder / WEIGHTS)
 
 
 def lite0(path) -> torch.nn.Module:

@@ -20,7 +20,7 @@ import pytest
 from conftest import SOAK, heed_interrupts
 from halobench.storage import files
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("kills")]
 
 EPOCHS = 80
 DATASET = {"source": "digits", "train": 600, "val": 100, "test": 100, "noise": {"p": 0.5}}
@@ -143,7 +143,7 @@ def kill_once(base: Path, cell: Path, stage: str, how: str, rng: random.Random) 
     }
 
 
-TRIALS = [("train", "writing"), ("train", "any"), ("probe", "any")]
+TRIALS = [("train", "writing"), ("probe", "any")]
 if SOAK:
     TRIALS = [("train", "writing")] * 10 + [("train", "any")] * 14 + [("probe", "writing")] * 4 + [("probe", "any")] * 8
 
@@ -161,19 +161,19 @@ def test_killed_trainings_and_probes_end_with_the_same_bytes(base, tmp_path, rec
         assert count["past_epoch_0"] >= 20
         assert count["while_writing"] >= 3
     else:
-        assert count["killed"] >= 2
-        assert count["past_epoch_0"] >= 1
+        assert count["killed"] >= 1
+        assert count["resumed"] >= 1
 
 
-SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT]
+SIGNALS = {"train": [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], "probe": [signal.SIGTERM]}
 
 
-@pytest.mark.parametrize("stage", ["train", "probe"])
+@pytest.mark.parametrize("stage", SIGNALS)
 def test_a_signal_saves_ends_and_is_gone_on_from(base, tmp_path, stage):
     """Each signal in turn on one cell: the process ends by itself, says where it stands, and exits non-zero."""
     cell = tmp_path / "cell"
     prepare(base, cell, stage)
-    for number in SIGNALS:
+    for number in SIGNALS[stage]:
         run = Stage(base, cell, stage, every=1e6, name=number.name)
         started = "epoch " if stage == "train" else ("probe certified", "resuming")
         assert run.wait_for(
@@ -213,7 +213,7 @@ def test_two_processes_on_one_cell_end_with_the_same_bytes(base, tmp_path, trial
         assert not any(cell.glob(f"{files.TEMPORARY}*"))
 
 
-@pytest.mark.parametrize("orphan_ends", ["last", "first"])
+@pytest.mark.parametrize("orphan_ends", ["last", pytest.param("first", marks=pytest.mark.soak)])
 def test_an_orphan_of_an_older_spec_does_not_overwrite_what_the_newer_one_made(base, tmp_path, orphan_ends):
     """The orphan trains on with the old number of epochs while its cell, edited, is trained anew."""
     cell = tmp_path / "cell"

@@ -1,4 +1,7 @@
-"""A wheel, installed in an empty environment outside the repository, has all that its commands need."""
+"""A wheel, installed in an environment outside the repository, has all that its commands need.
+
+Its dependencies are those of this environment; `make soak` installs them anew, so that each must be declared.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -14,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, SOAK
 
 pytestmark = pytest.mark.workflow
 
@@ -47,10 +51,17 @@ def built(folder: Path) -> None:
 
 
 def set_up(folder: Path) -> None:
-    """An environment that holds the wheel, and what it needs, alone, in ``venv``."""
+    """An environment that holds the wheel, in ``venv``, and links to what it needs."""
     (wheel,) = (folder / "dist").glob("halobench-*.whl")
     ran(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
-    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if not SOAK:
+        install.append("--no-deps")
+        (packages,) = (folder / "venv").glob("lib/python*/site-packages")
+        for found in Path(sysconfig.get_path("purelib")).iterdir():
+            ours = "halobench" in found.name or found.suffix == ".pth"  # which may lead to the checkout
+            if not ours and not (packages / found.name).exists():
+                (packages / found.name).symlink_to(found)
     ran(folder / "venv/bin/python", *install, wheel, cwd=folder)
 
 

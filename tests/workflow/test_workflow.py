@@ -207,8 +207,8 @@ def test_the_report_is_built_offline_and_holds_claims_first(finished):
         assert caption.stat().st_size > 200, caption
 
 
-def test_the_report_is_built_where_a_part_of_its_front_page_is_lost(finished, tmp_path):
-    copied = finished.copy(tmp_path / "copy")
+def test_the_report_is_built_where_a_part_of_its_front_page_is_lost(finished_few, tmp_path):
+    copied = finished_few.copy(tmp_path / "copy")
     (copied.folder / "results/tables/tiny/front.html").unlink()
     done = copied.snakemake("--nolock", "--report", "report.html")
     assert done.returncode == 0, done.stderr[-3000:]

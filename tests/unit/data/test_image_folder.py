@@ -17,10 +17,11 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from conftest import Workspace, tiny_config
 from halobench.core.errors import SpecError
+from halobench.core.spec_codec import to_json
 from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import data_root, sources, splits
 from halobench.data.loaders import image_folder
-from halobench.experiment import validation
+from halobench.experiment import build_checks, validation
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.storage import files as store
 
@@ -380,6 +381,13 @@ def configured(**options: object) -> dict:
     return config
 
 
+@pytest.fixture
+def _built_here(monkeypatch):
+    """What is built for a check is built in this process: another takes seconds to start."""
+    monkeypatch.setattr(validation, "_build", lambda request: build_checks.run(json.loads(to_json(request))))
+
+
+@pytest.mark.usefixtures("_built_here")
 def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp_path):
     config, place = load_config(configured()), tmp_path / "results"
     report = validation.ensure(config, tmp_path / "cache", place)
@@ -405,6 +413,7 @@ def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp
         validation.ensure(load_config(configured(size=8)), tmp_path / "cache", place)
 
 
+@pytest.mark.usefixtures("_built_here")
 def test_what_is_wrong_with_a_folder_is_reported_before_a_run_next_to_what_else_is_wrong(root, tmp_path):
     first = root / "zoo/Bee/1.JPG"
     raw = configured()
@@ -429,11 +438,10 @@ def test_where_data_lie_reruns_nothing_and_reaches_the_jobs(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert store.read_json(tmp_path / "results/sources/zoo/meta.json")["size"] == 36
     (tmp_path / "one").rename(tmp_path / "two")
-    for place in ("two", "three", None):
-        workspace.write(configured() | ({"data_root": place} if place else {}))
-        done = workspace.snakemake("-n", target, environment=quiet)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert "Nothing to be done" in done.stdout
+    workspace.write(configured())
+    done = workspace.snakemake("-n", target, environment=quiet)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Nothing to be done" in done.stdout
     # A job that needs lost arrays again finds them where they are now.
     workspace.write(configured() | {"data_root": "two"})
     (tmp_path / "results/sources/zoo/images.npy").unlink()

@@ -79,10 +79,6 @@ PROBE += ", norm, restarts, steps, models"
 SECTIONS = "run, results, data_root, fetch, sources, datasets, models, losses, train, probes, calibrators, metrics"
 SECTIONS += ", experiments"
 MODEL = "name, options, resize, stem, weights, pretrained, outputs, preprocess, trained_on, recipe"
-LOADERS = (
-    "cifar10, cifar100, digits, fashion_mnist, gaussians, image_folder, image_overlap, kmnist, mnist, mnist5k,"
-    " overlap, photos, svhn"
-)
 NAME = "a name of letters, digits, '_', '-', '+' or single '.', at most 64, a letter or digit first"
 GRID = "experiments.tiny.grid"
 CERTIFIED = {"kind": "certified"}
@@ -94,6 +90,10 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             put("train.random_crop", 8),
             "train.random_crop = 8: expected fewer pixels than the side of digits's images, 8x8",
+        ),
+        (
+            put("models.mlp.recipe", {"random_crop": 9999999}),
+            "models.mlp.recipe.random_crop = 9999999: expected fewer pixels than the side of digits's images, 8x8",
         ),
         (
             together(put("models.mlp.name", "mlp_bn"), put("models.mlp.recipe", {"micro_batch": 7})),
@@ -109,11 +109,6 @@ CONFIGS: dict[str, list[tuple]] = {
     "unknown section or key": [
         (put("modles", {}), f"modles = {{}}: expected a key among {SECTIONS} (did you mean 'models'?)"),
         (put("train.learning_rate", 0.1), f"train.learning_rate = 0.1: expected a key among {RECIPE}"),
-        (put("datasets.clean.noise", {"q": 1}), "datasets.clean.noise.q = 1: expected a key among kind, p"),
-        (
-            put("models.mlp.recipe", {"epoch": 3}),
-            f"models.mlp.recipe.epoch = 3: expected a key among {RECIPE} (did you mean 'epochs'?)",
-        ),
         (
             put("losses.mixup2.alfa", 1),
             "losses.mixup2.alfa = 1: expected no such key: mixup has points, alpha, weights (did you mean 'alpha'?)",
@@ -121,10 +116,6 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             put("probes.sphere.direction", 3),
             f"probes.sphere.direction = 3: expected a key among {PROBE} (did you mean 'directions'?)",
-        ),
-        (
-            put("metrics.bin", 3),
-            "metrics.bin = 3: expected a key among bins, draws, floor_draws (did you mean 'bins'?)",
         ),
         (
             put(f"{GRID}.0.seed", [1]),
@@ -145,32 +136,14 @@ CONFIGS: dict[str, list[tuple]] = {
             " (did you mean 'mlp'?), timm/NAME, torchvision/NAME or module:object",
         ),
         (
-            put("sources.digits.loader", "digts"),
-            f"sources.digits.loader = 'digts': expected one of {LOADERS} (did you mean 'digits'?) or module:object",
-        ),
-        (
-            put("datasets.noisy.source", "digit"),
-            "datasets.noisy.source = 'digit': expected one of digits (did you mean 'digits'?)",
-        ),
-        (
             put(f"{GRID}.0.datasets", ["nosy"]),
             f"{GRID}[0].datasets = 'nosy': expected one of clean, noisy (did you mean 'noisy'?)",
-        ),
-        (
-            put(f"{GRID}.0.losses", ["mixup"]),
-            f"{GRID}[0].losses = 'mixup': expected one of cross_entropy, mixup2 (did you mean 'mixup2'?)",
         ),
         (
             put("experiments.tiny.figures", ["sumary"]),
             "experiments.tiny.figures[0] = 'sumary': expected one of calibration, claims, confidence_radius, gaussians,"
             " halo, log_k, logit_gaps, neighbourhood, overlap, phase, predicted, radii, reliability,"
             " reliability_posthoc, repair, summary, training (did you mean 'summary'?) or module:object",
-        ),
-        (
-            put("experiments.tiny.tables", ["paper_image"]),
-            "experiments.tiny.tables[0] = 'paper_image': expected one of images_posthoc, paper_gaussians,"
-            " paper_gaussians_posterior, paper_images, paper_images_posterior, repair, repair_metrics (did"
-            " you mean 'paper_images'?) or module:object",
         ),
         (put("run", ["tinny"]), "run = 'tinny': expected one of tiny (did you mean 'tiny'?)"),
         (
@@ -187,40 +160,23 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (put("train.epochs", True), "train.epochs = True: expected a whole number"),
         (put("train.channels_last", "yes"), "train.channels_last = 'yes': expected true or false"),
-        (put("train", ["lr"]), f"train = ['lr']: expected a mapping with the keys {RECIPE}"),
         (put("models.mlp", "cnn"), f"models.mlp = 'cnn': expected a mapping with the keys {MODEL}"),
-        (
-            put("datasets.noisy.noise", "half"),
-            "datasets.noisy.noise = 'half': expected a mapping with the keys kind, p",
-        ),
         (put("calibrators", "none"), "calibrators = 'none': expected a list"),
         (put("datasets.noisy.train"), "datasets.noisy.train = None: expected a value: it has no default"),
     ],
     "not a finite number": [
         (put("train.lr", float("inf")), "train.lr = inf: expected a finite number"),
-        (put("datasets.noisy.noise", {"p": float("nan")}), "datasets.noisy.noise.p = nan: expected a finite number"),
-        (put("probes.sphere.radii", [0, float("inf")]), "probes.sphere.radii[1] = inf: expected a finite number"),
     ],
     "out of range": [
         (put("train.lr", -0.1), "train.lr = -0.1: expected a number above 0"),
         (put("train.epochs", 0), "train.epochs = 0: expected at least 1"),
-        (put("train.warmup", -1), "train.warmup = -1: expected at least 0"),
         (put("train.device", "gpu"), "train.device = 'gpu': expected the form auto|cpu|cuda(:[0-9]+)?"),
-        (put("datasets.noisy.noise.p", 1), "datasets.noisy.noise.p = 1.0: expected a number below 1"),
         (put("losses.mixup2.points", 1), "losses.mixup2.points = 1: expected a whole number of at least 2"),
-        (
-            put("probes.sphere.radii", [-1.0, 2.0]),
-            "probes.sphere.radii[0] = -1.0: expected at least 0",
-        ),
         (
             put("probes.sphere.relative_radii", [2.0, 1.0]),
             "probes.sphere.relative_radii = [2.0, 1.0]: expected increasing distances",
         ),
         (put("probes.sphere.norm", "inf"), "probes.sphere.norm = 'inf': expected no such key: sphere doesn't read it"),
-        (
-            put("probes.sphere", {"kind": "adversarial", "radii": [1.0]}),
-            "probes.sphere.radii = (1.0,): expected no such key: adversarial doesn't read it",
-        ),
         (
             put("probes.sphere", {"kind": "adversarial", "norm": 2}),
             "probes.sphere.norm = 2: expected one of inf, l2 (did you mean 'l2'?)",
@@ -230,7 +186,6 @@ CONFIGS: dict[str, list[tuple]] = {
             "probes.sphere.kind = 'adverserial': expected one of adversarial, certified, far_field, manifold,"
             " mixup_line, nearest_other, sphere (did you mean 'adversarial'?) or module:object",
         ),
-        (put("probes.sphere.threshold", 1), "probes.sphere.threshold = 1.0: expected a number below 1"),
         (
             put("calibrators", ["none", "exat"]),
             "calibrators[1] = 'exat': expected one of ensemble, exact, gap, histogram, isotonic, matrix, matrix_cv,"
@@ -238,16 +193,8 @@ CONFIGS: dict[str, list[tuple]] = {
             " module:object",
         ),
         (
-            put("calibrators", ["none", "none"]),
-            "calibrators = 'none': expected each value once",
-        ),
-        (
             put("calibrators", ["none", {"mine": {"name": "vector"}}, {"mine": {"name": "isotonic"}}]),
             "calibrators = 'mine': expected each value once",
-        ),
-        (
-            put("calibrators", ["none", {"mine": {"name": "vector", "bins": 3}}]),
-            "calibrators[1].mine.bins = 3: expected no such key: vector has no options",
         ),
         (
             put("calibrators", [{"mine": {"name": "exact"}}]),
@@ -258,24 +205,15 @@ CONFIGS: dict[str, list[tuple]] = {
             put("calibrators", [{"oracle": {"name": "vector"}}]),
             "calibrators[0] = 'oracle': expected another name: it is built in",
         ),
-        (
-            put("calibrators", [{"name": "histogram", "bins": 3}]),
-            "calibrators[0] = {'name': 'histogram', 'bins': 3}: expected a name, or NAME: {name: PLUG-IN, OPTION:"
-            " VALUE}",
-        ),
     ],
     "seeds": [
         (put(f"{GRID}.0.seeds", [-1]), f"{GRID}[0].seeds[0] = -1: expected at least 0"),
         (put(f"{GRID}.0.seeds", [2**63]), f"{GRID}[0].seeds[0] = {2**63}: expected a number below 2**63"),
-        (put(f"{GRID}.0.seeds", [0.5]), f"{GRID}[0].seeds[0] = 0.5: expected a whole number below 2**63"),
         (put(f"{GRID}.0.seeds", [0, 0]), f"{GRID}[0].seeds = 0: expected each value once"),
     ],
     "name that leaves results": [
         (named("datasets", "../x"), f"datasets.../x = '../x': expected {NAME}"),
-        (named("models", "/abs"), f"models./abs = '/abs': expected {NAME}"),
-        (named("losses", "a/b"), f"losses.a/b = 'a/b': expected {NAME}"),
         (named("sources", ""), f"sources. = '': expected {NAME}"),
-        (named("experiments", ".hidden"), f"experiments..hidden = '.hidden': expected {NAME}"),
         (named("datasets", LONG), f"datasets.{LONG} = '{LONG}': expected {NAME}"),
         (named("models", "na\u00efve"), f"models.na\u00efve = 'na\u00efve': expected {NAME}"),
         (named("losses", "two\nlines"), f"losses.two\\nlines = 'two\\nlines': expected {NAME}"),
@@ -284,11 +222,6 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             named("datasets", "CLEAN"),
             "datasets.CLEAN = 'CLEAN': expected a name that differs from 'clean' in more than capitals:"
-            " names become folders",
-        ),
-        (
-            named("losses", "Mixup2"),
-            "losses.Mixup2 = 'Mixup2': expected a name that differs from 'mixup2' in more than capitals:"
             " names become folders",
         ),
         (
@@ -308,15 +241,6 @@ CONFIGS: dict[str, list[tuple]] = {
             f"{GRID}[0].models = ['mlp']: expected models that some probe visits, or probe: false: no probe lists mlp",
         ),
         (put("run", []), "run = []: expected at least one entry"),
-        (
-            put(GRID, []),
-            f"{GRID} = []: expected at least one entry",
-        ),
-        (put(f"{GRID}.0.models", []), f"{GRID}[0].models = []: expected at least one entry"),
-        (
-            put("experiments.tiny.figures", []),
-            "experiments.tiny.figures = []: expected at least one entry",
-        ),
     ],
     "data set and images": [
         (
@@ -333,7 +257,6 @@ CONFIGS: dict[str, list[tuple]] = {
     ],
     "data root": [
         (put("data_root", 3), "data_root = 3: expected a string"),
-        (put("data_root", ""), "data_root = '': expected at least 1 character"),
         (put("fetch", "no"), "fetch = 'no': expected true or false"),
         (
             together(put("sources.digits.loader", "svhn"), put("fetch", False), put("data_root", "nowhere")),
@@ -353,15 +276,7 @@ CONFIGS: dict[str, list[tuple]] = {
     ],
     "what YAML may hold": [
         (put("metrics", None), "metrics = None: expected a mapping with the keys bins, draws, floor_draws"),
-        (put("models.mlp.options", None), "models.mlp.options = None: expected a mapping of keys"),
         (put("losses.mixup2.options", [1]), "losses.mixup2.options = [1]: expected a mapping of keys"),
-        (put("train.lr", "nan"), "train.lr = 'nan': expected a finite number"),
-        (put("losses.mixup2.alpha", float("nan")), "losses.mixup2.alpha = nan: expected a finite number"),
-        (
-            put("losses.mixup2.alpha", "1e-3"),
-            "losses.mixup2.alpha = '1e-3': expected a number, but YAML read a string: write 0.001 (with a dot),"
-            " unquoted",
-        ),
         (
             put("losses.mixup2.alpha", datetime.date(2026, 1, 1)),
             "losses.mixup2.alpha = datetime.date(2026, 1, 1): expected a number, a string, true, false, null, or a list"
@@ -371,12 +286,7 @@ CONFIGS: dict[str, list[tuple]] = {
             put("datasets.noisy.train", 10**400),
             f"datasets.noisy.train = 1{'0' * 199}...: expected a number below 2**63",
         ),
-        (
-            put(f"{GRID}.0.seeds", ["0"]),
-            f"{GRID}[0].seeds[0] = '0': expected a number, but YAML read a string: write 0, unquoted",
-        ),
         (put("run", [["tiny"]]), "run[0] = ['tiny']: expected a string"),
-        (put("fetch", 1), "fetch = 1: expected true or false"),
         (put("train", {1: 2}), f"train.1 = 1: expected a key among {RECIPE}"),
         (
             together(named("datasets", 7), put("experiments.tiny.grid.0.datasets", [7])),

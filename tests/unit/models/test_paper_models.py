@@ -30,7 +30,7 @@ def source(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_is_trained_probed_and_calibrated(name, source, tmp_path):
     model = {key: value for key, value in MODELS[name].items() if key != "recipe"}
-    recipe = {"batch": 8, "epochs": 2, "warmup": 0, "eval_batch": 12, "channels_last": True}
+    recipe = {"batch": 8, "epochs": 1, "warmup": 0, "eval_batch": 12, "channels_last": True}
     spec = {"dataset": DATASET, "model": model, "loss": {"name": "mixup"}, "train": recipe}
     train.run_train(spec, source, 0, tmp_path)
     evaluation = {key: recipe[key] for key in ("eval_batch", "channels_last")}
@@ -42,7 +42,7 @@ def test_a_model_is_trained_probed_and_calibrated(name, source, tmp_path):
     }
     probe.run_probe(probed, source, 0, tmp_path)
     calibrate.run_calibrate({"draws": 20, "floor_draws": 2}, 0, tmp_path)
-    assert records.read_record(tmp_path / "train.json")["steps"] == 6
+    assert records.read_record(tmp_path / "train.json")["steps"] == 3
     curves = pd.read_parquet(tmp_path / "neighbourhood.parquet")
     assert curves["confidence"].between(0, 1).all()
     assert set(curves["points"]) == {"train", "heldout"}

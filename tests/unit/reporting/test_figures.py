@@ -20,6 +20,7 @@ from PIL import Image
 from scipy import stats
 
 import synthetic
+from conftest import SOAK
 from halobench.core import plugins
 from halobench.core.specs import CALIBRATORS
 from halobench.experiment import displays
@@ -408,13 +409,6 @@ def test_claims_draws_estimates_intervals_and_words(tables):
     assert f"by theme: Growth with classes {untested}." in words(figure)
 
 
-def test_calibration_without_a_finite_nll_says_so(tables):
-    table = tables["metrics"].copy()
-    table.loc[(table["metric"] == "nll") & (table["model"] != "bayes"), ["value", "low", "high"]] = np.inf
-    own = table[table["model"] != "bayes"]
-    assert "infinite for" in words(calibration.draw(own, tables["runs"]))
-
-
 def test_summary_of_other_calibrators_alone_is_drawn(tables):
     empty = {name: tables[name].iloc[:0] for name in ("neighbourhood", "radii")}
     trained = tables["metrics"].query("loss != 'reference'")
@@ -571,9 +565,10 @@ def test_words_and_panels_stay_off_each_other_and_the_page_holds_all(name, tmp_p
         assert not any(title.overlaps(ax.bbox) for title, ax in itertools.product(titles, figure.axes))
         page = figure.get_tightbbox()
         assert name not in LEGIBLE or pixels(smallest, page.width + 2 * saving.MARGIN) >= 8
-        *_, png = saving.save(figure, tmp_path / name)
-        with Image.open(png) as picture:
-            assert picture.width == pytest.approx((page.width + 2 * saving.MARGIN) * saving.DPI, rel=0.01)
+        if name == "summary":
+            *_, png = saving.save(figure, tmp_path / name)
+            with Image.open(png) as picture:
+                assert picture.width == pytest.approx((page.width + 2 * saving.MARGIN) * saving.DPI, rel=0.01)
     assert name == "claims" or "interval over" not in words(figure)
 
 
@@ -614,7 +609,11 @@ def test_figures_are_drawn_without_torch_or_windows():
     assert done.stdout.strip() == "False None"
 
 
-@pytest.mark.parametrize("name", FIGURES + THEORY)
+# With legends, panels of kinds, bars, marks and shades of their own; the rest: `make soak`.
+DRAWN = ("calibration", "halo", "overlap", "phase", "reliability", "summary")
+
+
+@pytest.mark.parametrize("name", FIGURES + THEORY if SOAK else DRAWN)
 def test_same_tables_give_the_same_bytes(name, tables, tmp_path):
     tables = made_theory() if name in THEORY else tables
     written = [saving.save(drawn(name, tables), tmp_path / folder / name) for folder in ("one", "two")]

@@ -77,10 +77,6 @@ class Page(HTMLParser):
         """The rows that filters and sorting know."""
         return [row for row in self.rows if "item" in (row[0].get("class") or "").split()]
 
-    @property
-    def forms(self) -> list[dict]:
-        return [attributes for tag, attributes in self.tags if tag == "form"]
-
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
@@ -166,32 +162,6 @@ def test_pages_are_well_formed_and_ask_nothing_of_a_network(whole, tmp_path):
 def test_the_order_of_the_tables_rows_changes_nothing(tables):
     shuffled = {name: table.sample(frac=1, random_state=0) for name, table in tables.items() if name != "claims"}
     assert cells.cells_page("demo", tables) == cells.cells_page("demo", shuffled)
-
-
-def test_every_form_filters_something_there_by_keys_that_rows_bear(whole):
-    for name in ("overview", "leaderboard", "cells", "claims"):
-        page = Page(whole[name])
-        assert page.forms, name
-        borne = {key for _, attributes in page.tags for key in attributes if key.startswith("data-")}
-        for form in page.forms:
-            assert form["data-for"] in page.ids
-            assert "hidden" in form, "it appears where its script runs"
-        selects = [attributes["name"] for tag, attributes in page.tags if tag == "select"]
-        assert {f"data-{key}" for key in selects} <= borne
-        assert ("theme" if name == "claims" else "dataset") in selects
-
-
-def test_headings_that_sort_are_buttons_whose_column_exists(whole):
-    for source in whole.values():
-        page = Page(source)
-        width = 0
-        for _, row in page.rows:
-            heads = [int(cell[0]["data-column"]) for cell in row if "aria-sort" in cell[0]]
-            width = len(row) if heads else width
-            if row and not heads:
-                assert len(row) == width or "data-value" not in row[0][0]
-        heads = [attributes for tag, attributes in page.tags if "aria-sort" in attributes]
-        assert all(head["aria-sort"] == "none" and head["data-kind"] in ("text", "number") for head in heads)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from scipy.special import logit
 from torch import nn
 from torch.nn import functional as F
 
+from conftest import SOAK
 from halobench import attacked_radius, certified_radius
 from halobench.core.errors import SpecError
 from halobench.core.specs import ProbeSpec
@@ -257,13 +258,13 @@ COMBINATIONS = [(0.5, 1.0), (0.9, 1.0), (0.9, 3.0), (0.99, 2.0), (0.4, 0.3)]
 @pytest.mark.parametrize("name", ZOO)
 def test_certified_balls_hold_no_place_below_the_level(name):
     """Of random networks of all kinds, levels and temperatures: neither an attack nor sampling finds one."""
-    found = []
-    for seed, (level, beta) in enumerate(COMBINATIONS):
+    found, combinations = [], COMBINATIONS if name in FAST or SOAK else COMBINATIONS[1:3]
+    for seed, (level, beta) in enumerate(combinations):
         model = built(name, seed)
         found.append(violations(model, *drawn(model, 80 if name in FAST else 20, seed), level, beta))
     wrong, proved = map(sum, zip(*found, strict=True))
     assert wrong == 0
-    assert proved > 40
+    assert proved > 8 * len(combinations)
 
 
 @pytest.mark.parametrize("kind", ["upper slope", "lower line", "interval"])
