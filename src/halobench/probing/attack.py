@@ -2,7 +2,8 @@
 
 The search is a minimum-norm attack in the style of FMN (Pintor et al., NeurIPS 2021), without box constraints: like
 rays, it may leave the valid pixel range. Step sizes are relative to the distance that the gradient suggests, so the
-scale of the inputs doesn't matter. From several starts per sample, the search follows the gradient of the margin
+scale of the inputs doesn't matter as long as the radii are below `REACH`, and far above float32's smallest numbers.
+From several starts per sample, the search follows the gradient of the margin
 
     beta z_y - log sum_{j != y} exp(beta z_j) - log(level / (1 - level)),
 
@@ -16,13 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import numpy as np
 import torch
 
 from halobench.calibration.arrays import as_array
-from halobench.core.errors import DivergedError, require
+from halobench.core.errors import DivergedError, SpecError, describe_error, require
 from halobench.core.seeding import generator
 from halobench.probing.probe import check_arguments
 from halobench.probing.search import as_function
@@ -111,13 +113,13 @@ class _Margin:
         batch: int,
     ):
         self.model, self.samples, self.labels = model, samples, labels
-        self.beta, self.batch, self.least = beta, batch, math.log(level) - math.log1p(-level)
+        self.beta, self.batch, self.level = beta, batch, level
+        self.least = math.log(level) - math.log1p(-level)
 
     def rows(self, which: torch.Tensor) -> _Margin:
         """Return the margins around the samples in the given rows, which may repeat."""
-        level = 1 / (1 + math.exp(-self.least))
         samples, labels = self.samples[which], self.labels[which]
-        return _Margin(self.model, samples, labels, beta=self.beta, level=level, batch=self.batch)
+        return _Margin(self.model, samples, labels, beta=self.beta, level=self.level, batch=self.batch)
 
     def at(self, offsets: torch.Tensor) -> torch.Tensor:
         """Return the margins (r,) at offsets (r, D) from the samples, in float64."""
@@ -129,7 +131,7 @@ class _Margin:
         margins, slopes = [], []
         for part in self._parts():
             places = self._places(offsets, part).requires_grad_()
-            margin = self._read(places, part)
+            margin = self._read(places.clone(), part)  # the model may change it in place
             # Logits that depend on the input only through comparisons have no gradient.
             slope = torch.autograd.grad(margin.sum(), places)[0] if margin.requires_grad else torch.zeros_like(places)
             margins.append(margin.detach())
@@ -332,7 +334,8 @@ def attacked_radius(
     Returns
     -------
     float64 array (n,)
-        0 if the confidence at the sample is below the level, infinite if no such point was found.
+        0 if the confidence at the sample is below the level, infinite if no such point was found. None is sought at
+        distances above 1e5, so scale inputs in other units than normalised pixels.
 
     Raises
     ------
@@ -355,7 +358,7 @@ def attacked(
     seed: int = 0,
 ) -> Attacked:
     """Return what `attacked_radius` finds, including the points; takes the same arguments."""
-    targets = check_model(model, inputs, labels)
+    targets, inputs = check_model(model, inputs, labels), inputs.detach()
     check_confidence(level, beta)
     rng = generator(seed, "attack")
     step, parts = max(1, NUMBERS // (effort.restarts * inputs[0].numel())), []
@@ -369,8 +372,8 @@ def attacked(
 
 def check_confidence(level: float, beta: float) -> None:
     """Raise SpecError unless a level is a confidence, and beta an inverse temperature."""
-    require(0 < level < 1, "level", level, "a confidence above 0 and below 1")
-    require(0 < beta < math.inf, "beta", beta, "an inverse temperature above 0")
+    require(isinstance(level, Real) and 0 < level < 1, "level", level, "a confidence above 0 and below 1")
+    require(isinstance(beta, Real) and 0 < beta < math.inf, "beta", beta, "an inverse temperature above 0")
 
 
 def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> np.ndarray:
@@ -378,6 +381,13 @@ def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray
     require(isinstance(model, torch.nn.Module), "model", type(model).__name__, "a torch.nn.Module")
     checked = check_arguments(model, inputs, as_array(labels))
     with torch.no_grad():
-        classes, highest = model(inputs[:1]).shape[1], int(checked.max())
+        try:
+            logits = model(inputs[:1].clone())  # which the model may change in place
+        except (RuntimeError, ValueError, IndexError) as error:
+            what = f"(n, ...) of the shape that the model takes; it raised {describe_error(error)}"
+            raise SpecError("inputs", f"shape {tuple(inputs.shape)}", what) from None
+    shape = tuple(getattr(logits, "shape", ()))
+    require(len(shape) == 2 and shape[1] >= 2, "model", f"outputs of shape {shape}", "logits (n, k), k >= 2")
+    classes, highest = shape[1], int(checked.max())
     require(highest < classes, "labels", highest, f"labels from 0 to {classes - 1}, the model's outputs")
     return checked

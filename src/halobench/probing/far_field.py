@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from halobench.core.errors import DivergedError, SpecError, require
-from halobench.models.piecewise.layers import network_of
+from halobench.models.piecewise.exact import exact_network
 from halobench.models.piecewise.network import Network
 from halobench.probing.attack import check_confidence, check_model
 
-ROUNDED = 1e-12  # slopes below this fraction of a sum's terms are taken to be 0 blurred by rounding
+ROUNDED = 1e-12  # slopes, and gaps between two, below this fraction of their terms count as 0 blurred by rounding
 HALVINGS = 60
 DISTANCES = (1e3, 1e5, 1e7)  # where other networks are evaluated
 NEARLY_ONE = 1e-4  # how far below 1 their confidence may be at the last one and still count as tending to 1
@@ -41,7 +41,8 @@ class FarField:
     tends_to_one : bool array (n, R)
         Whether its confidence tends to 1.
     slope_gap : float64 array (n, R)
-        How much faster its logit grows than any other, per unit of distance.
+        How much faster its logit grows than any other, per unit of distance. 0 if they differ by less than 1e-12 of
+        the terms of which the last layer adds them up: a gap that rounding could have made counts as none.
     last_kink : float64 array (n, R)
         The last distance at which a rectifier or a comparison in max pooling changes its decision, or 0 if there is
         none. Beyond it, logits are affine. NaN if not `exact`.
@@ -73,6 +74,8 @@ class Tails:
     ----------
     offsets, slopes : float64 tensor (r, k)
     kinks : float64 tensor (r,)
+    sizes : float64 tensor (r, k)
+        Sums of the absolute values of the slopes' terms in the last step.
     read : float64 tensor (r, 3, k) or None
         Logits at `DISTANCES`; offsets are then the last of them, and slopes are taken between the last two.
     reason : str
@@ -81,6 +84,7 @@ class Tails:
     offsets: torch.Tensor
     slopes: torch.Tensor
     kinks: torch.Tensor
+    sizes: torch.Tensor
     read: torch.Tensor | None = None
     reason: str = ""
 
@@ -131,7 +135,7 @@ def check_directions(inputs: torch.Tensor, directions: torch.Tensor) -> None:
     size = inputs[0].numel()
     fits = is_tensor and directions.shape[::2] == (len(inputs), size) and directions.shape[1] >= 1
     require(fits, "directions", value, f"a float tensor ({len(inputs)}, R, {size})")
-    lengths = directions.norm(dim=2)
+    lengths = directions.double().norm(dim=2)
     finite = torch.isfinite(lengths).all() and (lengths > 0).all()
     require(finite, "directions", "one of length 0, or not finite", "finite ones, of lengths above 0")
 
@@ -145,28 +149,28 @@ def tails(model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor
     pairs = list(zip(starts.split(batch), ways.split(batch), strict=True))
     with torch.no_grad():
         try:
-            network, reason = network_of(model, inputs.shape[1:]), ""
+            network, reason = exact_network(model, inputs.double()), ""
         except SpecError as error:
             network, reason = None, str(error)
         if network is not None:
             parts = [_last_piece(network, start, way) for start, way in pairs]
-            offsets, slopes, kinks = (torch.cat(each) for each in zip(*parts, strict=True))
-            return Tails(offsets, slopes, kinks)
+            offsets, slopes, kinks, sizes = (torch.cat(each) for each in zip(*parts, strict=True))
+            return Tails(offsets, slopes, kinks, sizes)
         read = torch.cat([_read(model, start, way, inputs.dtype) for start, way in pairs])
     slopes = (read[:, -1] - read[:, -2]) / (DISTANCES[-1] - DISTANCES[-2])
-    return Tails(read[:, -1], slopes, torch.full_like(read[:, 0, 0], torch.nan), read, reason)
+    return Tails(read[:, -1], slopes, torch.full_like(read[:, 0, 0], torch.nan), slopes.abs(), read, reason)
 
 
 def _last_piece(
     network: Network, starts: torch.Tensor, ways: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return offsets and slopes of the logits on the last affine piece, and where that piece begins.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return offsets and slopes of the logits on the last affine piece, where it begins, and the slopes' `sizes`.
 
     If, for all t >= u, all steps before a rectifier have reached their final decisions, its argument a + b t is affine
     there, and its own decision is final beyond -a / b. So the last kink is the largest of these.
     """
     offsets, slopes = [starts], [ways]
-    last = starts.new_zeros(len(starts))
+    last, size = starts.new_zeros(len(starts)), ways.abs()
     for step in network.steps[1:]:
         a, b = offsets[step.sources[0]], slopes[step.sources[0]]
         if step.affine is not None:
@@ -181,12 +185,13 @@ def _last_piece(
             passes = (b > 0) | ((b == 0) & (a > 0))
             offsets.append(torch.where(passes, a, 0.0))
             slopes.append(torch.where(passes, b, 0.0))
+            size = slopes[-1]
             continue
         offsets.append(a)
         slopes.append(torch.where(b.abs() <= ROUNDED * size, 0.0, b))
     if not (torch.isfinite(offsets[-1]).all() and torch.isfinite(slopes[-1]).all()):
         raise DivergedError("logits are not finite along a ray")
-    return offsets[-1], slopes[-1], last
+    return offsets[-1], slopes[-1], last, size
 
 
 def _read(model: torch.nn.Module, starts: torch.Tensor, ways: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -200,12 +205,9 @@ def _read(model: torch.nn.Module, starts: torch.Tensor, ways: torch.Tensor, dtyp
 def describe(tails: Tails, rays: int, level: float, beta: float) -> FarField:
     """Return the limiting behaviour of the confidence along `rays` rays per sample at an inverse temperature."""
     exact = tails.read is None
-    blurred = ROUNDED * tails.slopes.abs().amax(dim=1, keepdim=True)
-    steepest = tails.slopes >= tails.slopes.amax(dim=1, keepdim=True) - blurred
+    steepest = _lead(tails, tails.slopes.argmax(dim=1)) == 0
     classes = torch.where(steepest, tails.offsets, -torch.inf).argmax(dim=1) if exact else tails.offsets.argmax(dim=1)
-    column = classes[:, None]
-    lead = tails.slopes.gather(1, column) - tails.slopes
-    gap = torch.where(lead.abs() <= blurred, 0.0, lead).scatter(1, column, torch.inf).amin(dim=1)
+    gap = _lead(tails, classes).scatter(1, classes[:, None], torch.inf).amin(dim=1)
     if exact:
         one, start = gap > 0, _certain_from(tails, classes, level, beta)
     else:
@@ -214,6 +216,14 @@ def describe(tails: Tails, rays: int, level: float, beta: float) -> FarField:
     arrays["certain_from"] = torch.where(one, start, torch.inf)
     shaped = {name: values.cpu().numpy().reshape(-1, rays) for name, values in arrays.items()}
     return FarField(**shaped, exact=exact, reason=tails.reason)
+
+
+def _lead(tails: Tails, classes: torch.Tensor) -> torch.Tensor:
+    """Return by how much the slopes (r,) of classes exceed all slopes (r, k), 0 if it may be due to rounding."""
+    slopes, sizes = (
+        each.gather(1, classes[:, None]) - sign * each for sign, each in ((1, tails.slopes), (-1, tails.sizes))
+    )
+    return torch.where(slopes.abs() <= ROUNDED * sizes, 0.0, slopes)
 
 
 def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> torch.Tensor:

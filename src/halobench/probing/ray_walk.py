@@ -159,7 +159,7 @@ class RayWalk:
         """Read the samples themselves; return (1 + betas, m)."""
         parts = [slice(start, start + self._block) for start in range(0, len(self.flat), self._block)]
         zeros = np.zeros(len(self.flat))
-        return np.concatenate([self._read(self.flat[p], self.labels[p], zeros[p]) for p in parts], axis=1)
+        return np.concatenate([self._read(self.flat[p].clone(), self.labels[p], zeros[p]) for p in parts], axis=1)
 
     def _along_rays(self, distances: np.ndarray) -> np.ndarray:
         """Read every ray at its sample's distances (m, S); return (1 + betas, m, R, S)."""

@@ -61,7 +61,7 @@ def as_function(model: torch.nn.Module, tick: Callable[[], None] = lambda: None)
     try:
         for parameter, _ in flags:
             parameter.requires_grad_(False)
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         hook.remove()

@@ -64,6 +64,8 @@ class _Writer:
         self.network = Network(shape, next((p.device for p in model.parameters()), torch.device("cpu")))
         self.places: dict[fx.Node, int] = {}
         self.became: dict[int, int] = {}  # steps as changed by in-place operations
+        self.roots: dict[int, int] = {}  # the step whose storage another may share, as a view or changed in place
+        self.changed: set[int] = set()  # steps that may have changed because another with the same storage did
         self.pending: set[fx.Node] = set()  # rectifiers to move behind the max pooling that reads them
 
     def write(self, graph: fx.Graph) -> Network:
@@ -85,9 +87,22 @@ class _Writer:
     def _place(self, node: Any) -> int:
         """Return the step that holds the value of a node."""
         place = self.places[node]
+        if node in self.pending:
+            return place
         while place in self.became:
             place = self.became[place]
+        if place in self.changed:
+            self._refuse("a value read after an in-place operation changed its storage", node.name)
         return place
+
+    def _change(self, before: int, after: int | None) -> None:
+        """Record that an in-place operation turned a step's value into that of another, or of one that comes later."""
+        root = self.roots.get(before, before)
+        shared = {place for place in range(len(self.network.steps)) if self.roots.get(place, place) == root}
+        if after is not None:
+            self.roots[after], self.became[before] = root, after
+            shared -= {before, after}
+        self.changed |= shared - self.became.keys()
 
     def _step(self, node: fx.Node) -> int:
         """Append the steps of a node; return the index of the step that holds its value."""
@@ -102,6 +117,8 @@ class _Writer:
         place = LAYERS[type(layer)](self.network, before, layer)
         if place is None:
             return self._refuse(str(layer), node.target)
+        if isinstance(layer, nn.Flatten) and place != before:
+            self.roots[place] = self.roots.get(before, before)
         if node.args[0] in self.pending:
             place = self.network.append("relu", place)
         return place
@@ -128,7 +145,7 @@ class _Writer:
             self._refuse("add of different shapes", node.name)
         place = self.network.append("add", first, second)
         if node.target in (operator.iadd, "add_"):
-            self.became[first] = place
+            self._change(first, place)
         return place
 
     def _rectify(self, node: fx.Node, before: int, in_place: bool) -> int:
@@ -140,10 +157,12 @@ class _Writer:
         alone = len(readers) == 1 and len(node.all_input_nodes[0].users) == 1
         if alone and readers[0].op == "call_module" and type(self.modules[str(readers[0].target)]) is nn.MaxPool2d:
             self.pending.add(node)
+            if in_place:
+                self._change(before, None)
             return before
         place = self.network.append("relu", before)
-        if in_place and before:
-            self.became[before] = place
+        if in_place:
+            self._change(before, place)
         return place
 
     def _refuse(self, kind: str, where: object) -> Any:
@@ -151,7 +170,8 @@ class _Writer:
 
 
 def _convolution(network: Network, place: int, layer: nn.Conv2d) -> int | None:
-    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+    images = len(network.steps[place].shape) == 3
+    if layer.padding_mode != "zeros" or isinstance(layer.padding, str) or not images:
         return None
     return network.append("affine", place, affine=maps.convolution(layer, network.steps[place].shape))
 

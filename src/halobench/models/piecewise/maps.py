@@ -31,7 +31,7 @@ class Patch:
     @property
     def view(self) -> tuple[slice, ...]:
         """The index (C, h, w) of the part within an image; () if the outputs aren't images."""
-        if self.rows.dim() < 4:
+        if self.rows.dim() != 4:
             return ()
         top, left = self.corner
         height, width = self.rows.shape[-2:]
@@ -39,7 +39,7 @@ class Patch:
 
     def grown(self, corner: tuple[int, int], end: Sequence[int]) -> Patch:
         """Return the same patch padded with zeros to the part from `corner` up to `end`."""
-        if self.rows.dim() < 4 or (self.corner == corner and self.end == tuple(end)):
+        if self.rows.dim() != 4 or (self.corner == corner and self.end == tuple(end)):
             return self
         (top, left), (bottom, right) = self.corner, self.end
         padding = (left - corner[1], end[1] - right, top - corner[0], end[0] - bottom)
@@ -51,7 +51,7 @@ class Patch:
         return self.corner[0] + self.rows.shape[-2], self.corner[1] + self.rows.shape[-1]
 
     def __add__(self, other: Patch) -> Patch:
-        if self.rows.dim() < 4:
+        if self.rows.dim() != 4:
             return Patch(self.rows + other.rows)
         corner, end = (
             (of(each[0][0], each[1][0]), of(each[0][1], each[1][1]))
@@ -74,6 +74,8 @@ class Affine:
         The linear part with the absolute values of its coefficients, if some are negative.
     bias : float64 tensor, optional
         Broadcasts against the outputs.
+    terms : float64 tensor, optional
+        Sum of the absolute values of what the bias was computed from, if it is not exact.
     local : bool
         Whether `transpose` accepts a part of an image rather than only the whole.
     """
@@ -82,6 +84,7 @@ class Affine:
     transpose: Callable[[Patch], Patch]
     absolute: Map | None = None
     bias: torch.Tensor | None = None
+    terms: torch.Tensor | None = None
     local: bool = True
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -93,12 +96,25 @@ class Affine:
         """Return the most that each output can change if inputs change by at most `inputs`."""
         return (self.absolute or self.linear)(inputs)
 
+    def magnitude(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the absolute values of all terms of each output, for inputs up to `inputs` in size."""
+        spread = self.spread(inputs)
+        if self.bias is None:
+            return spread
+        return spread + (self.bias.abs() if self.terms is None else self.terms)
+
 
 def dense(layer: nn.Linear) -> Affine:
-    """Return a linear layer's map."""
+    """Return a linear layer's map, along the last axis."""
     weight, bias = layer.weight.double(), _double(layer.bias)
+    absolute = weight.abs()
+    # Of an image, it mixes the columns, so it has no part of its own.
     return Affine(
-        lambda x: F.linear(x, weight), lambda a: Patch(a.rows @ weight), lambda x: F.linear(x, weight.abs()), bias
+        lambda x: F.linear(x, weight),
+        lambda a: Patch(a.rows @ weight),
+        lambda x: F.linear(x, absolute),
+        bias,
+        local=False,
     )
 
 
@@ -164,10 +180,13 @@ def normalisation(layer: nn.BatchNorm1d | nn.BatchNorm2d, shape: Sequence[int]) 
     if layer.weight is not None:
         factor = factor * layer.weight.double()
     shift = -mean * factor
+    terms = shift.abs()
     if layer.bias is not None:
-        shift = shift + layer.bias.double()
-    factor, shift = (each.view(-1, *[1] * (len(shape) - 1)) for each in (factor, shift))
-    return Affine(lambda x: x * factor, lambda a: Patch(a.rows * factor, a.corner), lambda x: x * factor.abs(), shift)
+        shift, terms = shift + layer.bias.double(), terms + layer.bias.double().abs()
+    factor, shift, terms = (each.view(-1, *[1] * (len(shape) - 1)) for each in (factor, shift, terms))
+    return Affine(
+        lambda x: x * factor, lambda a: Patch(a.rows * factor, a.corner), lambda x: x * factor.abs(), shift, terms
+    )
 
 
 def reshaped(shape: Sequence[int]) -> Affine:
@@ -176,14 +195,17 @@ def reshaped(shape: Sequence[int]) -> Affine:
 
 
 def without_weights(linear: Map, shape: Sequence[int]) -> Affine:
-    """Return a linear map with nonnegative coefficients of samples of a shape; autograd gives its transpose."""
+    """Return a linear map of samples of a shape, in no output of which the coefficients' signs differ.
+
+    Autograd gives its transpose.
+    """
 
     def transpose(patch: Patch) -> Patch:
         with torch.enable_grad():
             inputs = patch.rows.new_zeros(len(patch.rows), *shape).requires_grad_()
             return Patch(torch.autograd.grad(linear(inputs), inputs, patch.rows)[0])
 
-    return Affine(linear, transpose, local=False)
+    return Affine(linear, transpose, lambda x: linear(x).abs(), local=False)
 
 
 NEGATIVE = Affine(torch.neg, lambda a: Patch(-a.rows, a.corner), lambda x: x)

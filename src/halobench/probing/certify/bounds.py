@@ -16,7 +16,8 @@ Rounding. Everything is computed in float64, in sums of fewer than N terms, whos
 N u / (1 - N u) times the sum of the terms' absolute values, where u = 2^-53 (N. J. Higham, Accuracy and Stability of
 Numerical Algorithms, 2nd edition, section 3.1). Let |x| <= M on the ball for the input x of an affine map y = W x + b.
 Going back through the map replaces the row A by a rounded A W; for every x in the ball, its value changes by at most
-g |A| |W| M, and the constant by at most g |A| |b|. So a step back costs at most g |A| H, with H = |W| M + |b|. Going
+g |A| |W| M, and the constant by at most g |A| |b|. So a step back costs at most g |A| H, with H = |W| M + |b|. (The
+shift b of a batch norm is a rounded sum itself; |b| then stands for the sum of its terms' absolute values.) Going
 back through a rectifier (including its lines) or a sum costs at most g |A| H with H = M, and the last product at most
 g |A| (|x0| + r). Similarly, forms lose at most g H and are widened by that much. N is the total number of outputs of
 all steps, plus 64 per step, and g is multiplied by four, which covers the rounding of these terms themselves.
@@ -112,7 +113,7 @@ class Balls:
         self.unit = 4 * terms * UNIT / (1 - terms * UNIT)
         self.bounds: Bounds = {}
         self.lines: dict[int, Lines] = {}
-        self.costs: list[torch.Tensor] = []  # H of each step, maximised over samples
+        self.costs: list[torch.Tensor] = []  # H of each step, (m, ...)
         forms: dict[int, Form] = {}
         last = {source: place for place, step in enumerate(network.steps) for source in step.sources}
         for place, step in enumerate(network.steps):
@@ -120,7 +121,7 @@ class Balls:
             if step.kind == "relu":
                 self._bound(place, step.sources[0], sources[0], within)
             forms[place], cost = self._form(place, step, sources)
-            self.costs.append(cost.amax(dim=0))
+            self.costs.append(cost)
             for source in step.sources:
                 if last[source] == place:
                     forms.pop(source, None)
@@ -135,9 +136,7 @@ class Balls:
             return form, form.largest
         first = sources[0]
         if step.affine is not None:
-            cost = step.affine.spread(first.largest)
-            if step.affine.bias is not None:
-                cost = cost + step.affine.bias.abs()
+            cost = step.affine.magnitude(first.largest)
             slope = step.affine.linear(first.slope.flatten(0, 1)).unflatten(0, first.slope.shape[:2])
             centre, error = step.affine(first.centre), step.affine.spread(first.error)
         elif step.kind == "relu":
@@ -186,7 +185,7 @@ class Balls:
         if len(shape) == 3:
             spot = int(unit[0]) % math.prod(shape[1:])
             corner, unit, shape = (spot // shape[2], spot % shape[2]), unit // math.prod(shape[1:]), (shape[0], 1, 1)
-        one = torch.zeros(len(unit), shape[0], dtype=torch.float64).scatter_(1, unit[:, None], 1.0)
+        one = torch.zeros(len(unit), math.prod(shape), dtype=torch.float64).scatter_(1, unit[:, None], 1.0)
         sample = sample.repeat(2)
         rows = self.rows(place, Patch(torch.cat([one, -one]).view(-1, *shape), corner), sample)
         below, above = (rows.least - self.radii[sample] * rows.norms).chunk(2)
@@ -200,11 +199,11 @@ class Balls:
             if here not in pending:
                 continue
             patch, step = pending.pop(here), self.network.steps[here]
-            slack = slack + (patch.rows.abs() * self.costs[here][patch.view]).flatten(1).sum(dim=1)
+            slack = slack + (patch.rows.abs() * self.costs[here][:, *patch.view][sample]).flatten(1).sum(dim=1)
             if step.affine is not None:
-                if step.affine.bias is not None:
-                    constant = constant + (patch.rows * step.affine.bias).flatten(1).sum(dim=1)
                 whole = patch if step.affine.local else patch.grown((0, 0), step.shape[1:])
+                if step.affine.bias is not None:
+                    constant = constant + (whole.rows * step.affine.bias).flatten(1).sum(dim=1)
                 patch = step.affine.transpose(whole)
             elif step.kind == "relu":
                 patch, shift = self._rectify(here, patch, sample)

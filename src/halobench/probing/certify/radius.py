@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 
@@ -10,8 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from halobench.core.errors import require
-from halobench.models.piecewise.layers import network_of
+from halobench.models.piecewise.exact import exact_network
 from halobench.models.piecewise.network import Network
 from halobench.probing.attack import check_confidence, check_model
 from halobench.probing.certify.bounds import Balls, Bounds
@@ -71,6 +69,7 @@ def certified_radius(
     return certified(model, inputs, check_model(model, inputs, labels), level, beta)
 
 
+@torch.inference_mode(False)
 def certified(
     model: nn.Module,
     inputs: torch.Tensor,
@@ -80,30 +79,12 @@ def certified(
     tick: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """Return radii as `certified_radius` does; `tick` is called before each ball is tried."""
-    samples, targets = inputs.detach().cpu().double(), torch.from_numpy(labels)
+    samples, targets = inputs.detach().cpu().double().clone(), torch.from_numpy(labels)
     network = exact_network(model, samples)
     with torch.no_grad():
         step = max(1, HELD // (samples[0].numel() * max(each.size for each in network.steps)))
         parts = zip(samples.split(step), targets.split(step), strict=True)
         return torch.cat([Search(network, *part, level, beta).run(tick) for part in parts]).numpy()
-
-
-def exact_network(model: nn.Module, samples: torch.Tensor) -> Network:
-    """Convert a model to a float64 `Network` on the CPU, and check it on samples (n, ...).
-
-    Raises
-    ------
-    SpecError
-        If it has any other kind of layer, or doesn't compute what its layers imply.
-    """
-    model = copy.deepcopy(model).cpu().double()
-    network = network_of(model, samples.shape[1:])
-    with torch.no_grad():
-        trial = samples[:8]
-        ours, theirs = network(trial), model(trial)
-    same = ours.shape == theirs.shape and bool((ours - theirs).abs().max() <= 1e-8 * (1 + theirs.abs().max()))
-    require(same, "model", type(model).__name__, "a network that computes what its layers say, without hooks")
-    return network
 
 
 class Search:

@@ -30,7 +30,7 @@ def search(
 
     def tick() -> None:
         with torch.no_grad():
-            model(samples[:1])
+            model(samples[:1].clone())
 
     found: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = {}
     for name, beta in betas.items():

@@ -1,0 +1,49 @@
+"""Convert a model to a network in float64 that was compared with the model itself."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from halobench.core.errors import Interrupted, require
+from halobench.models.piecewise.layers import network_of
+from halobench.models.piecewise.network import Network
+
+TRIED = 8  # samples at which both are evaluated
+AWAY = (0.0, 1.0, -1e6, 1e6)  # how far from them, relative to the largest number in them, or to 1
+TOLERANCE = 1e-8
+
+
+def exact_network(model: nn.Module, samples: torch.Tensor) -> Network:
+    """Convert a model to a float64 `Network` on the samples' device, and compare the two at and away from samples.
+
+    Layers don't show hooks, a replaced `forward`, or `h += x`, which torch.fx traces as `h + x`.
+
+    Parameters
+    ----------
+    model : nn.Module
+    samples : float64 tensor (n, ...)
+
+    Raises
+    ------
+    SpecError
+        If it has any other kind of layer, or doesn't compute what its layers imply.
+    """
+    model = copy.deepcopy(model).to(samples.device, torch.float64)
+    network, first = network_of(model, samples.shape[1:]), samples[:TRIED]
+    noise = torch.randn(first.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(first.device)
+    size = first.abs().amax().clamp_min(1)
+    with torch.no_grad():
+        places = torch.cat([first + away * size * noise for away in AWAY])
+        try:
+            ours, theirs = network(places), model(places)  # which may change `places`
+            largest = 1 + theirs.abs().amax(dim=1, keepdim=True)
+            same = ours.shape == theirs.shape and bool(((ours - theirs).abs() <= TOLERANCE * largest).all())
+        except (Interrupted, torch.OutOfMemoryError):
+            raise
+        except RuntimeError:  # of a hook or a replaced `forward` for float32 alone
+            same = False
+    require(same, "model", type(model).__name__, "a network that computes what its layers say, without hooks")
+    return network
