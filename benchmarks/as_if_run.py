@@ -1,7 +1,7 @@
-"""Snakemake's command line, but jobs that would run are noted as finished: for files that others have made.
+"""Run Snakemake's command line, but mark the jobs that would run as finished, because their files exist already.
 
-`snakemake --touch` does the same an output at a time, with a look at all jobs left after each: half an hour for 12,000
-cells. Files need times that are in order, or all the same.
+`snakemake --touch` does the same, but it handles one output at a time and looks at all remaining jobs after each, which
+takes half an hour for 12,000 cells. The files' times must be in order, or all the same.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 
 
 def note_finished(scheduler: JobScheduler) -> bool:
-    """Take the place of the scheduler's loop."""
+    """Replace the scheduler's loop."""
     for job in scheduler.workflow.dag.needrun_jobs():
         scheduler.workflow.async_run(scheduler.workflow.persistence.finished(job))
     return True

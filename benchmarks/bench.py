@@ -1,7 +1,7 @@
-"""All benchmarks: each file's rows in one table, and how time and memory grow: `make bench`.
+"""Run all benchmarks, put their rows in one table, and plot how time and memory grow (`make bench`).
 
-Writes what it measured to benchmarks/measured.json, and README.md and growth.png from that. `--quick` runs each file
-with small sizes, which shows that it runs, and writes nothing.
+The measurements are written to benchmarks/measured.json, from which README.md and growth.png are made. `--quick` runs
+each file with small sizes, only to show that it runs, and writes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from harness import ROOT, Row, table
 
 HERE = ROOT / "benchmarks"
-# Each file with its heading; in the order of the table.
+# Each file with its heading, in the order of the table.
 TOPICS = {
     "probe": "Probe: forward passes",
     "certify": "Certified and attacked radii",
@@ -44,7 +44,7 @@ MEASURED, README, PICTURE = HERE / "measured.json", HERE / "README.md", HERE / "
 
 
 def processor() -> str:
-    """What the processor calls itself, and how many of it there are."""
+    """Return the name that the processor reports, and the number of its cores."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
     flags = next((line.partition(": ")[2].split() for line in lines if line.startswith("flags")), [])
@@ -53,7 +53,7 @@ def processor() -> str:
 
 
 def circumstances() -> dict[str, str]:
-    """Where and when: machine, versions, date."""
+    """Return where and when the benchmarks run: the machine, versions and the date."""
     found = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": processor(),
@@ -63,7 +63,7 @@ def circumstances() -> dict[str, str]:
 
 
 def measure(topic: str, quick: bool) -> dict:
-    """What the file of a topic measures in a process of its own; ends if that fails."""
+    """Run a topic's file in a separate process and return what it measures; exit if it fails."""
     found: dict = {"circumstances": circumstances()}
     with tempfile.TemporaryDirectory() as folder:
         paths = {kind: Path(folder, f"{kind}.json") for kind in ("rows", "growth")}
@@ -75,7 +75,7 @@ def measure(topic: str, quick: bool) -> dict:
 
 
 def readme(measured: dict[str, dict]) -> str:
-    """README.md."""
+    """Return the content of README.md."""
     parts = [INTRODUCTION]
     for topic, heading in TOPICS.items():
         if topic not in measured:
@@ -89,27 +89,28 @@ def readme(measured: dict[str, dict]) -> str:
 
 INTRODUCTION = """# How fast it is
 
-`make bench` fills in these tables; each file here also runs alone, e.g. `python benchmarks/metrics.py`. Peers come with
-`pip install --editable '.[bench]'`. Where a row compares times, both were taken turn by turn in one run, by one thread
-each unless it says otherwise, so that a slow machine slows both: the verdict goes by the median, with the least and the
-largest beside it. "<=" rows are ours over the baseline, ">=" rows the baseline over ours. A row without a reach is only
-told. `temperature.py` and `metrics.py` end with an error where the two sides' values differ, `dry_run.py` where the two
-graphs do; that training and probes give what plain code gives is tested in tests/unit/training.
+`make bench` fills in these tables. Each file here can also be run on its own, e.g. `python benchmarks/metrics.py`. To
+install the libraries used as baselines, run `pip install --editable '.[bench]'`. Where a row compares times, both were
+measured in alternation within one run, in a single thread unless the row says otherwise, so a slow machine slows both.
+The verdict depends on the median ratio; the least and the largest are shown next to it. Rows with "<=" divide ours by
+the baseline, and rows with ">=" divide the baseline by ours. Rows without a target under "reach" have no verdict.
+`temperature.py` and `metrics.py` exit with an error if the two sides' values differ, as does `dry_run.py` if the two
+graphs differ. The tests in tests/unit/training check that training and probes give the same results as plain code.
 
-All this is of CPUs. `python benchmarks/gpu.py` takes at most eight minutes on a machine with a GPU, and needs no
-Snakemake: whether results agree with the CPU's, whether anything waits for the GPU inside an epoch, and images a second
-beside a plain PyTorch loop."""
+All of these numbers are for CPUs. `python benchmarks/gpu.py` takes at most eight minutes on a machine with a GPU and
+doesn't need Snakemake. It checks whether results agree with the CPU's and whether anything waits for the GPU during an
+epoch, and compares images per second with a plain PyTorch loop."""
 
 GROWTH = """## How time and memory grow
 
-![time and memory over size](growth.png)
+![time and memory by size](growth.png)
 
-Each line is one stage at three sizes, both axes logarithmic; grey lines are linear growth. Memory is the peak above
-what was there before; of dry runs, and of aggregation with its figures, the peak of whole processes."""
+Each line shows one stage at three sizes, on logarithmic axes; grey lines show linear growth. Memory is the peak above
+what was in use before. For dry runs, and for aggregation with its figures, it is the peak of whole processes."""
 
 
 def draw(measured: dict[str, dict], path: Path) -> None:
-    """Time and memory of each stage over its size."""
+    """Plot each stage's time and memory against size."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -157,7 +158,7 @@ def main() -> None:
     for topic in given.topics or TOPICS:
         print(f"\n== {TOPICS[topic]} ({topic}.py)", flush=True)
         measured[topic] = measure(topic, given.quick)
-        if not given.quick:  # after each, so that a run that is cut short keeps what it has
+        if not given.quick:  # after each topic, so an interrupted run keeps what it has
             MEASURED.write_text(json.dumps(measured, indent=1) + "\n")
             README.write_text(readme(measured))
             draw(measured, PICTURE)

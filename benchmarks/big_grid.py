@@ -1,8 +1,8 @@
-"""Aggregating and drawing a grid of 10,000 cells.
+"""Measure aggregation and figures for a grid of 10,000 cells.
 
-Each stage after the cells runs as the workflow runs it on two cores, a process a command and figures two at a time,
-over files that `grid_files` writes: 10 data sets x 10 models x 10 losses x 10 seeds, and two smaller grids of fewer
-pairs of data set and model. A process's peak is the largest resident size that the system tells of it.
+Each stage that follows the cells runs as in the workflow on two cores, with one process per command and two figures at
+a time. `grid_files` writes the input, which is 10 data sets x 10 models x 10 losses x 10 seeds, and two smaller grids
+with fewer pairs of data set and model. A process's peak is the largest resident size that the system reports for it.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from harness import ROOT, Row, main, over
 
 SECONDS, BYTES = 120, 2 * 2**30
 FIGURES = ("calibration", "claims", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability")
-FIGURES += ("summary", "training")  # all that a grid on images has
+FIGURES += ("summary", "training")  # all the figures that a grid on images has
 PRINTED = ("paper_images", "paper_images_posterior")
 SIZES = {1000: Shape(5, 2), 3000: Shape(6, 5), 10_000: Shape(10, 10)}
 QUICK = {20: Shape(1, 1, 5, 4), 40: Shape(2, 1, 5, 4)}
 QUICK_FIGURES = ("claims", "radii")
-LONGEST = ("reliability", "radii", "neighbourhood")  # drawn first, so that the cores end together
-CORES, TURNS = 2, 3  # turns of the smallest grid; the others are run once
+LONGEST = ("reliability", "radii", "neighbourhood")  # drawn first, so the cores finish together
+CORES, TURNS = 2, 3  # number of turns for the smallest grid; the others are run once
 ALL = "aggregate and figures"
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What a command took: seconds, and the largest resident size in bytes."""
+    """The time that a command took, in seconds, and its largest resident size in bytes."""
 
     seconds: float
     peak: int
 
 
 def run(*arguments: str | Path) -> Spent:
-    """Run a command of halobench as a process of its own."""
+    """Run a halobench command in a separate process."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "halobench.cli.main", *map(str, arguments)]
     began = time.perf_counter()
@@ -55,7 +55,7 @@ def run(*arguments: str | Path) -> Spent:
 
 
 class Results:
-    """A folder with the files of a grid's cells."""
+    """A folder that holds the files of a grid's cells."""
 
     def __init__(self, shape: Shape) -> None:
         self._kept = tempfile.TemporaryDirectory(prefix="halobench-grid-")
@@ -70,7 +70,7 @@ class Results:
         self._kept.cleanup()
 
     def turn(self, figures: tuple[str, ...], printed: tuple[str, ...] = PRINTED) -> dict[str, Spent]:
-        """Each stage once, in the order of the workflow; what each took, by name."""
+        """Run each stage once, in the order of the workflow; return what each took, by name."""
         manifest, tables, drawn = (self.folder / name for name in ("manifest.json", "tables", "figures"))
         listed = self.folder / "cells.json"
         found = {"manifest": run("manifest", "--spec", f"@{listed}", "--results", self.folder, "--out", manifest)}
@@ -92,7 +92,7 @@ class Results:
 
 
 def measured(quick: bool) -> dict[int, list[dict[str, Spent]]]:
-    """What each stage took, by number of cells: a mapping a turn."""
+    """Return what each stage took, by number of cells, as one mapping per turn."""
     if not _kept:
         sizes, figures = (QUICK, QUICK_FIGURES) if quick else (SIZES, FIGURES)
         for cells, shape in sizes.items():
@@ -104,16 +104,16 @@ def measured(quick: bool) -> dict[int, list[dict[str, Spent]]]:
     return _kept
 
 
-_kept: dict[int, list[dict[str, Spent]]] = {}  # rows and growth rest on the same turns
+_kept: dict[int, list[dict[str, Spent]]] = {}  # rows and growth use the same turns
 
 
 def goal(turn: dict[str, Spent]) -> float:
-    """Seconds of aggregation and then all figures."""
+    """Return the seconds that aggregation and then all figures took."""
     return turn[ALL].seconds
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Time and memory of the largest grid against what they may be, and how they grow."""
+    """Compare the time and memory of the largest grid with their limits, and check how they grow."""
     found = measured(quick)
     least, most = min(found), max(found)
     largest, once = found[most], "one turn" if len(found[most]) == 1 else f"{len(found[most])} turns"
@@ -142,12 +142,12 @@ def rows(quick: bool) -> Iterator[Row]:
         f"among {least:,}",
         over(each, [goal(turn) / least for turn in found[least]]),
         most=1.5,
-        note=f"{1000 * each[0]:.1f} ms a cell; {once} of the larger grid",
+        note=f"{1000 * each[0]:.1f} ms per cell; {once} of the larger grid",
     )
 
 
 def growth(quick: bool = False) -> list[tuple[str, float, float, float]]:
-    """Stage, cells, median seconds and largest peak in bytes, of whole processes, at each size."""
+    """Return the stage, cells, median seconds and largest peak in bytes of whole processes, at each size."""
     told = []
     for cells, turns in measured(quick).items():
         for name in (ALL, "verdicts"):

@@ -1,6 +1,7 @@
-"""Certified and attacked radii of many samples at once, beside a loop: `python benchmarks/certify.py [--quick]`.
+"""Compare certified and attacked radii of many samples at once with a loop: `python benchmarks/certify.py [--quick]`.
 
-In one thread: of an MLP trained on images of mnist5k, and of a CNN with random weights around random images of 8 x 8.
+The models are an MLP trained on images of mnist5k, and a CNN with random weights around random images of 8 x 8 pixels.
+Everything runs in one thread.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from halobench import Effort, attacked_radius, certified_radius
 from halobench.core.specs import ModelSpec, TrainSpec
 
 LEAST = {("certified", "mlp"): 2.0, ("certified", "cnn"): 1.2, ("attacked", "mlp"): 3.0, ("attacked", "cnn"): 1.2}
-SEARCHED = 0.05  # relative: searches end within 2 %, and rounding may take them along other radii
+SEARCHED = 0.05  # relative; searches end within 2 %, and rounding may lead them through different radii
 
 
 def of_mlp(count: int, device: torch.device, quick: bool) -> tuple[nn.Module, torch.Tensor]:
-    """An MLP, trained on images of mnist5k, and some of them."""
+    """Return an MLP trained on images of mnist5k, and some of those images."""
     recipe = TrainSpec(lr=3e-3, epochs=3 if quick else 20, device=str(device))
     model, data = peers.trained(ModelSpec("mlp"), 500 if quick else 1000, recipe)
     return model, torch.from_numpy(data.inputs("train")[:count])
 
 
 def of_cnn(count: int, device: torch.device, quick: bool) -> tuple[nn.Module, torch.Tensor]:
-    """A CNN with random weights, made as certain as a trained one, and random images."""
+    """Return a CNN with random weights, scaled to be as certain as a trained one, and random images."""
     model = peers.build(ModelSpec("cnn", {"width": 8 if quick else 24}), (1, 8, 8), TrainSpec(), device).eval()
     images = peers.noise(count, (1, 8, 8), device)
     with torch.no_grad():
@@ -39,17 +40,17 @@ def of_cnn(count: int, device: torch.device, quick: bool) -> tuple[nn.Module, to
 
 
 def joined(parts: Iterable[Callable[[], np.ndarray]]) -> np.ndarray:
-    """What all parts return."""
+    """Concatenate what all parts return."""
     return np.concatenate([part() for part in parts])
 
 
 def attacked(model: nn.Module, images: torch.Tensor, labels: np.ndarray) -> np.ndarray:
-    """Attacked radii, from the sample alone: other starts are drawn for all samples together."""
+    """Return attacked radii, starting only at each sample, since other starts are drawn for all samples together."""
     return attacked_radius(model, images, labels, 0.5, effort=Effort(restarts=1))
 
 
 def certified(model: nn.Module, images: torch.Tensor, labels: np.ndarray) -> np.ndarray:
-    """Certified radii."""
+    """Return certified radii."""
     return certified_radius(model, images, labels, 0.5)
 
 
@@ -67,7 +68,7 @@ def rows(quick: bool) -> Iterator[Row]:
             found, one_by_one = batched(), looped()
             assert np.abs(found - one_by_one).mean() <= SEARCHED * found.mean()
             ours, theirs = turns(batched, looped, count=harness.QUICK_TURNS if quick else harness.TURNS)
-            what, note = f"{search.__name__} radii, {name}", f"{np.median(ours) / len(images):.3g} s a sample"
+            what, note = f"{search.__name__} radii, {name}", f"{np.median(ours) / len(images):.3g} s per sample"
             yield Row(what, "a loop over samples", over(theirs, ours), least=LEAST[search.__name__, name], note=note)
 
 

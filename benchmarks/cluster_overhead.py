@@ -1,8 +1,9 @@
-"""What the master and the executor plugin add to a job on a cluster: `python benchmarks/cluster_overhead.py`.
+"""Measure what Snakemake and its executor plugin add to a job on a cluster: `python benchmarks/cluster_overhead.py`.
 
-First the Snakemake that runs inside each submitted job (there are two, one in the other): how long it takes to start,
-as the grid grows, with the note of what its run was started with and without it. Then a grid of 8 cells on a cluster on
-this host: of each job how long it waited, what it took besides the stage itself, and how long its end went unnoticed.
+The first part times the start of the Snakemake that runs inside each submitted job (there are two, one inside the
+other) as the grid grows, with and without the note that says what the run was started with. The second part runs a grid
+of 8 cells on a cluster on this host. For each job, it measures how long the job waited, how long it took in addition to
+the stage itself, and how long its end went unnoticed.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ sys.path.insert(0, str(ROOT / "tests/cluster"))
 from one_host import OneHost
 
 QUIET = ("--quiet", "rules", "host", "progress")
-# What the master tells the Snakemake of a job that matters for its start.
+# The options passed to the Snakemake inside a job that matter for its start.
 NESTED = ("--allowed-rules", "train", "--force", "--nolock", "--no-hooks", "--mode", "remote", "-n", *QUIET)
 
 
 def seconds(command: list[str], folder: Path, repeats: int = 5, **variables: str) -> float:
-    """The median time of a command."""
+    """Return the median time that a command takes, in seconds."""
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -47,7 +48,7 @@ def seconds(command: list[str], folder: Path, repeats: int = 5, **variables: str
 
 
 def measure_start(cells: int) -> tuple[float, float]:
-    """Seconds that the Snakemake in a job takes to start, without and with a note."""
+    """Return the seconds that the Snakemake in a job takes to start, without and with a note."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lay_out(folder, big(cells))
@@ -63,7 +64,7 @@ def measure_start(cells: int) -> tuple[float, float]:
 
 
 def measure_jobs() -> list[tuple[float, float, float, float]]:
-    """Of each job on a cluster: seconds waited, of the stage, besides it, and until its end was noticed."""
+    """Return each cluster job's seconds: waiting, in the stage, on anything else, and until its end was noticed."""
     with tempfile.TemporaryDirectory() as name, OneHost(settings={"MinJobAge": "3600"}) as cluster:
         folder = Path(name)
         lay_out(folder, yaml.safe_load((ROOT / "config.yaml").read_text()))
@@ -87,7 +88,7 @@ def measure_jobs() -> list[tuple[float, float, float, float]]:
 
 
 def rows(folder: Path, text: str) -> list[tuple[float, float, float, float]]:
-    """The numbers of `measure_jobs`, from what SLURM, the records and Snakemake's notes of its jobs' ends tell."""
+    """Compute the result of `measure_jobs` from SLURM's output, the records and when Snakemake noted its jobs' ends."""
     found = []
     jobs = [dict(pair.split("=", 1) for pair in line.split() if "=" in pair) for line in text.splitlines()]
     times = {job["JobId"]: [stamp(job[key]) for key in ("SubmitTime", "StartTime", "EndTime")] for job in jobs}
@@ -102,7 +103,7 @@ def rows(folder: Path, text: str) -> list[tuple[float, float, float, float]]:
 
 
 def noticed_at(folder: Path, path: Path) -> float:
-    """When the master noted that a job had ended, by Snakemake's metadata of an output."""
+    """Return when the main Snakemake noted that a job had ended, according to its metadata of an output."""
     output = path.with_name("model.safetensors") if path.stem == "train" else path
     name = urlsafe_b64encode(str(output.relative_to(folder)).encode()).decode()
     return (folder / ".snakemake/metadata" / name).stat().st_mtime

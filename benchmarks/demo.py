@@ -1,6 +1,6 @@
-"""What the workflow adds to the stages' own work: the demo's wall clock beside its stages' seconds on two cores.
+"""Measure what the workflow adds to the stages' own work, by comparing the demo's wall time with its stages' seconds.
 
-Prints where the time went, by stage.
+The demo runs on two cores. The time spent in each stage is printed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 from harness import ROOT, Row, main
 
 CORES = 2
-TURNS = 1  # of some minutes each
+TURNS = 1  # each takes a few minutes
 
 
 def run(folder: Path, *arguments: str) -> float:
-    """Seconds of a run of the workflow from nothing."""
+    """Return the seconds that a run of the workflow from scratch takes."""
     for part in ("Snakefile", "config.yaml", "workflow", "profiles", "environment.yml"):
         source = ROOT / part
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
@@ -36,7 +36,7 @@ def run(folder: Path, *arguments: str) -> float:
 
 
 def stages(results: Path) -> tuple[Counter, Counter]:
-    """Seconds, and number, of the jobs of each stage, by their records."""
+    """Return the total seconds and the number of each stage's jobs, according to their records."""
     seconds, count = Counter(), Counter()
     for path in results.rglob("*.json"):
         record = json.loads(path.read_text())
@@ -47,7 +47,7 @@ def stages(results: Path) -> tuple[Counter, Counter]:
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Rows of the table."""
+    """Yield the rows of the table."""
     arguments = ("--configfile", "workflow/experiments/tiny.yaml") if quick else ("--config", "run=[demo]")
     ratios, notes = [], []
     for _ in range(TURNS):

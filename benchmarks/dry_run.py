@@ -1,8 +1,8 @@
-"""A dry run beside Snakemake alone on the same graph with trivial parameters, as the grid grows.
+"""Compare a dry run with Snakemake alone on the same graph with trivial parameters, as the grid grows.
 
-Each grid is run twice: on an empty folder, where every job would run, and where every cell is there and nothing would
-(records as the stages write them but without outputs, else empty files of the right names, and Snakemake's own notes of
-them). Both read the same default profile.
+Each grid is run twice: in an empty folder, where every job would run, and in a folder where every cell is complete and
+nothing would run. The latter has records as the stages write them but without outputs, empty files for everything else,
+and Snakemake's own notes on all of them. Both sides read the same default profile.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from halobench.storage import records as store
 QUIET = ("-n", "--quiet", "rules", "host")
 CELL_FILES = ("train.json", "history.csv", "calibrate.json", "calibration.json", "metrics.csv", "reliability.csv")
 CELL_FILES += ("probe.json", "neighbourhood.parquet", "radii.parquet")
-TURNS = {40: 1, 120: 1, 1200: 5, 12000: 3}  # of grids of so many cells: a turn of the largest takes three minutes
+TURNS = {40: 1, 120: 1, 1200: 5, 12000: 3}  # by number of cells; a turn of the largest grid takes three minutes
 NOTHING = "Nothing to be done"
 
 
 def big(cells: int) -> dict:
-    """A configuration of `cells` cells (a multiple of 40): 2 data sets x 5 models x 4 losses x seeds."""
+    """Return a configuration of `cells` cells (a multiple of 40): 2 data sets x 5 models x 4 losses x seeds."""
     widths = {f"mlp{width}": {"name": "mlp", "width": width} for width in (16, 32, 64, 128, 256)}
     losses = {f"mixup{points}": {"name": "mixup", "points": points} for points in (2, 3, 5)}
     losses["cross_entropy"] = {"name": "cross_entropy"}
@@ -57,7 +57,7 @@ def big(cells: int) -> dict:
 
 
 def snakemake(folder: Path, *arguments: str) -> tuple[float, float, str]:
-    """Seconds, peak MiB and output of a run of Snakemake."""
+    """Run Snakemake and return its seconds, peak MiB and output."""
     script = (
         "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:]);"
         " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024); sys.exit(done.returncode)"
@@ -73,7 +73,7 @@ def snakemake(folder: Path, *arguments: str) -> tuple[float, float, str]:
 
 
 def lay_out(folder: Path, config: dict) -> None:
-    """The workflow with a configuration, in `folder`."""
+    """Copy the workflow, with a configuration, to `folder`."""
     folder.mkdir(exist_ok=True)
     for part in ("Snakefile", "workflow", "profiles", "environment.yml"):
         source = ROOT / part
@@ -83,7 +83,7 @@ def lay_out(folder: Path, config: dict) -> None:
 
 @dataclass(frozen=True)
 class Graph:
-    """The files of a configuration of the one experiment ``big``, by the rules that make them."""
+    """The files of a configuration with the single experiment ``big``, by the rules that make them."""
 
     sources: dict[str, str]
     cells: list[str]
@@ -126,13 +126,13 @@ class Graph:
 
     @property
     def all(self) -> list[str]:
-        """Every file."""
+        """Return the names of all files."""
         shown = [path for files in self.shown.values() for path in files]
         return [*self.cells, *self.hidden, *self.aggregate, *self.claims, *shown]
 
 
 def lay_out_plain(folder: Path, config: dict) -> None:
-    """Snakemake alone, in `folder`, asked for the files that our workflow makes of a configuration."""
+    """Set up Snakemake alone in `folder`, targeting the files that our workflow makes from a configuration."""
     folder.mkdir()
     shutil.copy(ROOT / "benchmarks/plain/Snakefile", folder / "Snakefile")
     shutil.copytree(ROOT / "profiles/default", folder / "profiles/default")
@@ -140,7 +140,7 @@ def lay_out_plain(folder: Path, config: dict) -> None:
 
 
 def finish(folder: Path, config: dict) -> None:
-    """Files as if every job had run, and Snakemake's notes of them."""
+    """Write files as if every job had run, and have Snakemake note the jobs as finished."""
     listed = jobs.jobs(load_config(config))
     asked = {folder / "results" / job.record: job for job in listed}
     now = time.time()
@@ -153,14 +153,14 @@ def finish(folder: Path, config: dict) -> None:
             known = dict(job.spec)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(store.seal(empty | known)) if path.suffix == ".json" else "")
-        os.utime(path, (now, now))  # all at once: none is older than what it is made of
+        os.utime(path, (now, now))  # all the same, so no file is older than its inputs
     note = [sys.executable, ROOT / "benchmarks/as_if_run.py", "--forceall", "--quiet", "all"]
     subprocess.run(note, cwd=folder, check=True, capture_output=True)
 
 
 @dataclass
 class Measured:
-    """Seconds and peak MiB of dry runs of one grid: ours, and Snakemake alone."""
+    """Seconds and peak MiB of dry runs of one grid, for our workflow and for Snakemake alone."""
 
     cells: int
     ours: list[float] = field(default_factory=list)
@@ -169,7 +169,7 @@ class Measured:
     plain_mib: float = 0.0
 
     def turn(self, ours: Path, plain: Path, done: bool, number: int) -> None:
-        """Run both, in turn, and check that both find the same to do."""
+        """Run both, one after the other, and check that both find the same number of jobs to run."""
         pair, counted = [(ours, self.ours), (plain, self.plain)], set()
         for folder, times in pair if number % 2 == 0 else reversed(pair):
             seconds, memory, said = snakemake(folder, *QUIET)
@@ -184,13 +184,13 @@ class Measured:
 
 
 def measure(cells: int, turns: int) -> tuple[Measured, Measured]:
-    """Dry runs of a grid of `cells` cells, with all to do and with nothing."""
+    """Measure dry runs of a grid of `cells` cells, with everything to do and with nothing to do."""
     fresh, there = Measured(cells), Measured(cells)
     with tempfile.TemporaryDirectory() as name:
         ours, plain = Path(name, "ours"), Path(name, "plain")
         lay_out(ours, big(cells))
         lay_out_plain(plain, big(cells))
-        snakemake(ours, *QUIET)  # the check of the configuration, done once
+        snakemake(ours, *QUIET)  # checks the configuration, which is done only once
         for number in range(turns):
             fresh.turn(ours, plain, False, number)
         with ThreadPoolExecutor() as pool:
@@ -201,7 +201,7 @@ def measure(cells: int, turns: int) -> tuple[Measured, Measured]:
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Rows of the table."""
+    """Yield the rows of the table."""
     sizes = (40, 120) if quick else (1200, 12000)
     found = {}
     for cells in sizes:
@@ -209,7 +209,7 @@ def rows(quick: bool) -> Iterator[Row]:
         for one, what in zip(found[cells], ("all to do", "all there"), strict=True):
             seconds = f"{sorted(one.ours)[len(one.ours) // 2]:.1f} s, {one.ours_mib:.0f} MiB"
             theirs = f"{sorted(one.plain)[len(one.plain) // 2]:.1f} s, {one.plain_mib:.0f} MiB"
-            note = f"{seconds} against {theirs}"
+            note = f"{seconds} compared with {theirs}"
             yield Row(
                 f"dry run, {cells:,} cells, {what}",
                 "Snakemake alone, same graph",
@@ -230,12 +230,12 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def growth(quick: bool) -> list[tuple[str, float, float, float]]:
-    """Stage, cells, seconds and peak bytes of dry runs with all to do."""
+    """Return the stage, cells, seconds and peak bytes of dry runs with everything to do."""
     points = []
     for cells in (40, 80, 120) if quick else (1200, 3600, 12000):
         with tempfile.TemporaryDirectory() as name:
             lay_out(Path(name), big(cells))
-            snakemake(Path(name), *QUIET)  # the check of the configuration, done once
+            snakemake(Path(name), *QUIET)  # checks the configuration, which is done only once
             seconds, memory, _ = snakemake(Path(name), *QUIET)
             points.append(("dry run, by cells", cells, seconds, memory * 2**20))
     return points

@@ -1,17 +1,17 @@
-"""What a GPU is to show, in one command of at most eight minutes: `python benchmarks/gpu.py [--out FILE]`.
+"""Run all checks on a GPU, in one command that takes at most eight minutes: `python benchmarks/gpu.py [--out FILE]`.
 
-Needs torch, timm, safetensors, numpy, pandas and scipy, and no Snakemake. Each check is one line:
+This needs torch, timm, safetensors, numpy, pandas and scipy, but not Snakemake. Each check prints one line:
 
-- training and probing on the GPU agree with the CPU's, within the tolerances of `TOLERANCES`;
-- no step of an epoch makes the host wait for the GPU;
-- images a second of training and probing ResNet-18 and ResNeXt-50 at 32 x 32, beside a plain PyTorch loop in the same
-  run, turn by turn;
+- whether training and probing on the GPU agree with the CPU's results, within `TOLERANCES`;
+- whether any step of an epoch makes the host wait for the GPU;
+- images per second when training and probing ResNet-18 and ResNeXt-50 at 32 x 32 pixels, compared with a plain PyTorch
+  loop that takes turns with them in the same run;
 - the share of an epoch in which the GPU is busy;
-- whether `torch.compile`, and CUDA graphs by its mode "reduce-overhead", pay;
-- running out of memory ends in an error that names the key of the recipe to change.
+- whether `torch.compile`, and CUDA graphs (its mode "reduce-overhead"), pay off;
+- whether running out of memory leads to an error that mentions which key of the recipe to change.
 
-Without a GPU (or with `--device cpu`) the same code runs with tiny models and sizes, and leaves out what only a GPU
-has. Exit code 1 if a check fails; numbers that are only told can't fail.
+Without a GPU (or with `--device cpu`), the same code runs with tiny models and sizes, and checks that need a GPU are
+skipped. The exit code is 1 if a check fails; numbers without a limit can't fail.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA starts
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # must be set before CUDA starts
 
 import numpy as np
 import torch
@@ -46,17 +46,17 @@ from halobench.training.device import autocast, kept_casts, memory_format, place
 from halobench.training.loop import TrainingRun, TrainingSet, feed, fit
 from halobench.training.optimizer import build_optimizer
 
-BUDGET = 400.0  # seconds after which nothing new is begun: the longest that is begun takes a minute or so
+BUDGET = 400.0  # seconds after which no new check starts; the longest takes about a minute
 CLASSES = 10
-# Largest differences between the devices, in float32 without TF32: of logits relative to their largest, of a mean loss,
-# and of a confidence.
+# The largest differences allowed between the devices, in float32 without TF32: for logits (relative to the largest), a
+# mean loss and a confidence.
 TOLERANCES = {"logits": 1e-4, "loss": 1e-3, "confidence": 1e-3}
-PLAIN = 1.15  # times as long as a plain loop that training and probing may take
+PLAIN = 1.15  # training and probing may take this many times as long as a plain loop
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, what was found, and whether that is right; `right` is None if it is only told."""
+    """One line: what was checked, what was found, and whether that is right; `right` is None if it can't fail."""
 
     what: str
     found: str
@@ -68,7 +68,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured on a kind of device."""
+    """The models and sizes that are measured on one kind of device."""
 
     models: dict[str, ModelSpec]
     shape: tuple[int, int, int]
@@ -93,11 +93,11 @@ CPU = Sizes({"MLP": ModelSpec("mlp")}, (1, 8, 8), images=256, batch=32, probed=8
 
 
 def silent(line: str) -> None:
-    """Drop progress lines."""
+    """Discard a progress line."""
 
 
 def samples(count: int, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Random images, float32 (count, C, H, W), and labels (count,) that they tell: the same each time."""
+    """Return random images, float32 (count, C, H, W), and labels (count,) that they determine; the same each time."""
     rng = np.random.default_rng(0)
     labels = rng.integers(CLASSES, size=count)
     centres = rng.normal(size=(CLASSES, *shape))
@@ -105,31 +105,31 @@ def samples(count: int, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.nda
 
 
 def build(spec: ModelSpec, shape: tuple[int, int, int], recipe: TrainSpec, device: torch.device) -> torch.nn.Module:
-    """A model with random weights, the same each time and on each device."""
+    """Build a model with random weights, which are the same each time and on each device."""
     torch.manual_seed(0)
     return place(builder.build(spec, shape, CLASSES), recipe, device)
 
 
 def recipe(batch: int, **more: Any) -> TrainSpec:
-    """A recipe of one epoch at a constant rate."""
+    """Return a recipe for one epoch at a constant learning rate."""
     return TrainSpec(**{"batch": batch, "epochs": 1, "warmup": 0, "schedule": "constant", "eval_batch": 512, **more})
 
 
 def fast(sizes: Sizes, device: torch.device) -> TrainSpec:
-    """The recipe that is meant for speed: bf16 and channels_last on a GPU."""
+    """Return the recipe that is meant to be fast, with bf16 and channels_last on a GPU."""
     if device.type == "cpu":
         return recipe(sizes.batch)
     return recipe(sizes.batch, precision="bf16", channels_last=True, deterministic=False)
 
 
 def wait(device: torch.device) -> None:
-    """Wait for a GPU's queue."""
+    """Wait until a GPU's queue is empty."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def waited(function: Callable[[], object], device: torch.device) -> Callable[[], None]:
-    """`function`, followed by waiting for its device."""
+    """Return a function that calls `function` and then waits for its device."""
 
     def run() -> None:
         function()
@@ -142,7 +142,7 @@ def waited(function: Callable[[], object], device: torch.device) -> Callable[[],
 
 
 def agreement(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
-    """A short training and a probe on this device beside the CPU's, in float32."""
+    """Compare a short training run and a probe on this device with the CPU's, in float32."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     images, labels = samples(512, sizes.shape)
     for name, spec in sizes.models.items():
@@ -161,9 +161,9 @@ def agreement(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
 def trained(
     spec: ModelSpec, images: np.ndarray, labels: np.ndarray, device: torch.device
 ) -> tuple[np.ndarray, float, np.ndarray]:
-    """Logits before training, the mean loss of one epoch of SGD, and confidences around samples of the untrained model.
+    """Return logits before training, the mean loss of one epoch of SGD, and confidences near samples before training.
 
-    The probe reads the model before it is trained, since training amplifies differences of rounding without bound.
+    The model is probed before it is trained, since training amplifies rounding differences without bound.
     """
     short = recipe(64, optimizer="sgd", lr=1e-3)
     model = build(spec, images.shape[1:], short, device)
@@ -183,7 +183,7 @@ def probed(
     count: int,
     device: torch.device,
 ) -> np.ndarray:
-    """Mean confidences along rays around the first `count` samples, by the probe."""
+    """Return the probe's mean confidences along rays around the first `count` samples."""
     surroundings = Surroundings(feed(images, spec, device), labels)
     options = ProbeOptions({"none": 1.0}, spec.eval_batch, memory_format(spec))
     inputs = torch.from_numpy(images[:count]).to(device)
@@ -198,7 +198,7 @@ def probed(
 
 
 def synchronisations(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
-    """Whether a step of an epoch makes the host wait, of which torch warns: a loss that mixes, and one that doesn't."""
+    """Check whether a step makes the host wait, which torch warns of, for a loss that mixes and one that doesn't."""
     if device.type != "cuda":
         yield Finding("waiting for the GPU inside an epoch", "left out: no GPU")
         return
@@ -226,7 +226,7 @@ def synchronisations(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
 
 
 def training(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
-    """An epoch of training beside a plain loop over resident images, and the share of time the GPU is busy in it."""
+    """Compare an epoch of training with a plain loop over resident images, and measure how busy the GPU is in it."""
     images, labels = samples(sizes.images, sizes.shape)
     spec = fast(sizes, device)
     for name, model_spec in sizes.models.items():
@@ -240,7 +240,7 @@ def training(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
 
 
 def beside(what: str, count: int, theirs: list[float], mine: list[float], device: torch.device) -> Finding:
-    """Images a second beside a plain loop's; it is only told on a CPU, where it is too small to say anything."""
+    """Compare images per second with a plain loop's; on a CPU, this can't fail, since the sizes are too small."""
     ratio = statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
     rates = f"{count / statistics.median(mine):,.0f} images/s beside {count / statistics.median(theirs):,.0f}"
     told = f"{rates} of a plain loop: {ratio:.2f} x its time (at most {PLAIN})"
@@ -250,7 +250,7 @@ def beside(what: str, count: int, theirs: list[float], mine: list[float], device
 def plain_epoch(
     model: torch.nn.Module, images: np.ndarray, labels: np.ndarray, spec: TrainSpec, device: torch.device
 ) -> Callable[[], None]:
-    """An epoch as anyone would write it: images on the device, shuffled; forward, backward, step; same layout."""
+    """Return an epoch written in the usual way, with shuffled images on the device, in the same layout."""
     resident, targets = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
     optimizer, count = build_optimizer(model, spec), len(images) // spec.batch
 
@@ -270,7 +270,7 @@ def plain_epoch(
 
 
 def busy(run: Callable[[], None], device: torch.device) -> str:
-    """The share of a call's time in which kernels or copies run, by torch's profiler; there is one stream."""
+    """Format the share of a call's time in which kernels or copies run, by torch's profiler (there is one stream)."""
     if device.type != "cuda":
         return "left out: no GPU"
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
@@ -282,7 +282,7 @@ def busy(run: Callable[[], None], device: torch.device) -> str:
 
 
 def probing(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
-    """The probe beside as many bare forward passes in the same layout, precision and batch."""
+    """Compare the probe with as many bare forward passes in the same layout, precision and batch size."""
     images, labels = samples(sizes.images, sizes.shape)
     spec = fast(sizes, device)
     walk = ProbeSpec("sphere", directions=2, bisections=1)
@@ -299,7 +299,7 @@ def probing(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
 
 
 class Counted:
-    """A predictor that counts the images it is given."""
+    """A predictor that counts the images passed to it."""
 
     def __init__(self, predict: Predict):
         self.predict, self.images = predict, 0
@@ -311,7 +311,7 @@ class Counted:
 
 @torch.no_grad()
 def forwards(model: torch.nn.Module, images: torch.Tensor, count: int, spec: TrainSpec) -> None:
-    """Confidences of `count` images, batch by batch, of the same resident images again and again."""
+    """Compute confidences for `count` images in batches, reusing the same resident images."""
     with kept_casts(images.device):
         for _ in range(max(1, count // len(images))):
             with autocast(spec, images.device):
@@ -323,7 +323,7 @@ def forwards(model: torch.nn.Module, images: torch.Tensor, count: int, spec: Tra
 
 
 def compilers(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
-    """Training steps by the compiler and by CUDA graphs: how many times as fast, and how long the first takes."""
+    """Measure the speed-up of training steps by the compiler and CUDA graphs, and how long the first steps take."""
     if device.type != "cuda":
         yield Finding("torch.compile and CUDA graphs", "left out: no GPU")
         return
@@ -345,7 +345,7 @@ def compilers(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
 def stepper(
     model_spec: ModelSpec, sizes: Sizes, spec: TrainSpec, device: torch.device, mode: str | None = None
 ) -> tuple[Callable[[], None], float]:
-    """Twenty training steps on a resident batch, and the seconds of the first ones."""
+    """Return a function that takes twenty training steps on a resident batch, and the seconds of its first call."""
     model = build(model_spec, sizes.shape, spec, device).train()
     images, labels = samples(spec.batch, sizes.shape)
     batch = torch.from_numpy(images).to(device, memory_format=memory_format(spec))
@@ -367,7 +367,7 @@ def stepper(
 
 
 def memory(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
-    """A batch that doesn't fit: the error must name the recipe's key."""
+    """Train with a batch that doesn't fit; the error must mention the recipe's key."""
     what = "running out of memory"
     if device.type != "cuda":
         yield Finding(what, "left out: no GPU")
@@ -377,7 +377,7 @@ def memory(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
     model_spec, large = list(sizes.models.values())[-1], recipe(8192)
     model, (images, labels) = build(model_spec, sizes.shape, large, device), samples(8192, sizes.shape)
     given = TrainingSet(feed(images, large, device), labels, CLASSES)
-    torch.cuda.set_per_process_memory_fraction(0.05)  # else the largest GPUs would take it
+    torch.cuda.set_per_process_memory_fraction(0.05)  # otherwise the batch would fit on the largest GPUs
     try:
         fit(model, given, base.build(LossSpec("cross_entropy")), large, 0, silent)
     except SpecError as error:
@@ -393,7 +393,7 @@ CHECKS = (agreement, synchronisations, training, probing, memory, compilers)
 
 
 def circumstances(device: torch.device) -> str:
-    """The device and torch's version, in words."""
+    """Describe the device and torch's version."""
     if device.type == "cpu":
         return f"CPU; torch {torch.__version__}; tiny models: this shows that it runs, and measures nothing"
     free, total = torch.cuda.mem_get_info(device)
@@ -402,7 +402,7 @@ def circumstances(device: torch.device) -> str:
 
 
 def main() -> int:
-    """Run all checks; the exit code."""
+    """Run all checks and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda, or cpu")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the findings there, as JSON")

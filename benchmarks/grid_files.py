@@ -1,9 +1,9 @@
-"""Files of a grid that nobody trained: what the stages would have left of each cell, to aggregate and draw.
+"""Write the files of a grid that nobody trained, as the stages would have left them, for aggregation and figures.
 
-A cell's tables have the rows that the default probes and calibrators give (150 training and 100 held-out points, four
-probes, four calibrators); their numbers are made up. A few dozen variants of each table are written once and then
-copied, a record apart for each cell, since what is measured is what comes after. Weights and logits, which aggregation
-doesn't read, are told of in the records and absent.
+A cell's tables have the rows that the default probes and calibrators produce (150 training and 100 held-out points,
+four probes, four calibrators), with made-up numbers. Only later stages are measured, so a few dozen variants of each
+table are generated once and then copied; each cell has its own records. Weights and logits, which aggregation doesn't
+read, are listed in the records but missing.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ DATASETS = tuple(f"{source}{noise}" for source in SOURCES for noise in ("", "-no
 MODELS = ("mlp", "cnn", "efficientnet", "resnet18", "resnet50", "resnext50", "densenet121", "convnext", "vit", "mixer")
 LOSSES = ("cross_entropy", "label_smoothing", "brier", "focal", "dual_focal")
 LOSSES += ("mixup2", "mixup3", "mixup5", "regmixup", "cutmix")
-VARIANTS = 6  # of each table, for each loss and noise
+VARIANTS = 6  # variants of each table, for each loss and noise level
 REACH = {"cross_entropy": 0.8, "focal": 0.6, "mixup2": 0.45, "mixup3": 0.4, "mixup5": 0.3}
-ALONG = {"manifold": 1.1, "mixup_line": 0.7, "nearest_other": 0.6, "sphere": 2.5}  # by probe, in a record's order
+ALONG = {"manifold": 1.1, "mixup_line": 0.7, "nearest_other": 0.6, "sphere": 2.5}  # by probe, in the order of a record
 ABSOLUTE = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0)
 RELATIVE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0)
 QUANTITIES = (
@@ -44,14 +44,14 @@ POINTS = {"train": 150, "heldout": 100}
 SHARPNESS = {"none": 1.0, "released": 0.75, "exact": 0.4, "oracle": 0.39}
 SCORED = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
 BINNED = ("ece", "ace_average", "ace_equal_mass", "mce", "classwise_ece", "ece_floor")
-EPOCHS = (100, 50)  # of every other model
+EPOCHS = (100, 50)  # for every other model
 
-Outputs = dict[str, tuple[bytes, str]]  # by file name: what it holds, and its SHA-256
+Outputs = dict[str, tuple[bytes, str]]  # by file name: the content and its SHA-256
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A full grid of so many data sets, models, losses and seeds."""
+    """The numbers of data sets, models, losses and seeds in a full grid."""
 
     datasets: int = 10
     models: int = 10
@@ -60,7 +60,7 @@ class Shape:
 
     @property
     def cells(self) -> list[Cell]:
-        """Its cells, sorted as an experiment's are."""
+        """The grid's cells, sorted as in an experiment."""
         names = (DATASETS[: self.datasets], MODELS[: self.models], LOSSES[: self.losses], range(self.seeds))
         return sorted(itertools.starmap(Cell, itertools.product(*names)))
 
@@ -79,7 +79,7 @@ def write_grid(results: Path, shape: Shape) -> dict[str, Any]:
 
 
 class _Maker:
-    """Writes cells; what several share is made once."""
+    """Writes cells; content shared by several of them is generated only once."""
 
     def __init__(self) -> None:
         self.variants: dict[tuple[Any, ...], Outputs] = {}
@@ -89,7 +89,7 @@ class _Maker:
         )
 
     def made(self, key: tuple[Any, ...], make: Callable[[np.random.Generator], Mapping[str, Any]]) -> Outputs:
-        """The variant `key` of some files, made at the first call."""
+        """Return the variant `key` of some files, which is generated on the first call."""
         if key not in self.variants:
             seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "big")
             contents = {name: encoded(name, table) for name, table in make(np.random.default_rng(seed)).items()}
@@ -137,7 +137,7 @@ class _Maker:
         facts: Mapping[str, Any] | None = None,
         absent: Mapping[str, str] | None = None,
     ) -> None:
-        """Write what a stage leaves in a cell's folder: files, and a record that tells of them."""
+        """Write what a stage leaves in a cell's folder: files, and a record that lists them."""
         for name, (content, _) in outputs.items():
             (folder / name).write_bytes(content)
         sums = {name: digest for name, (_, digest) in outputs.items()} | dict(absent or {})
@@ -146,7 +146,7 @@ class _Maker:
 
 
 def encoded(name: str, content: Any) -> bytes:
-    """What `halobench.storage.files` would write: a table as CSV or parquet, anything else as JSON."""
+    """Return the bytes that `halobench.storage` would write: a table as CSV or parquet, anything else as JSON."""
     if name.endswith(".json"):
         return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
     if name.endswith(".csv"):
@@ -157,7 +157,7 @@ def encoded(name: str, content: Any) -> bytes:
 
 
 def history(rng: np.random.Generator, loss: str, epochs: int) -> pd.DataFrame:
-    """A training's history, a row an epoch."""
+    """Make up a training history with one row per epoch."""
     epoch = np.arange(1, epochs + 1)
     floor = 1e-3 if loss in ("cross_entropy", "focal") else 0.6
     value = floor + 2.3 * np.exp(-8 * epoch / epochs) * rng.uniform(0.8, 1.2, epochs)
@@ -166,7 +166,7 @@ def history(rng: np.random.Generator, loss: str, epochs: int) -> pd.DataFrame:
 
 
 def probe_tables(rng: np.random.Generator, loss: str, noise: float) -> dict[str, pd.DataFrame]:
-    """What the probe leaves: curves by distance, and radii by point and ray."""
+    """Make up the probe's tables: curves by distance, and radii by point and ray."""
     reach = REACH.get(loss, 0.5) * rng.uniform(0.85, 1.15)
     top = 0.999 if loss == "cross_entropy" else 0.93 - 0.2 * noise
     curves, radii = [], []
@@ -180,7 +180,7 @@ def probe_tables(rng: np.random.Generator, loss: str, noise: float) -> dict[str,
 
 
 def _curve(rng: np.random.Generator, reach: float, top: float, noise: float) -> pd.DataFrame:
-    """Confidence and logit gap on both grids of distances around some points."""
+    """Make up the confidence and logit gap at both grids of distances around some points."""
     radius = np.array([*ABSOLUTE, *[np.nan] * len(RELATIVE)])
     relative = np.array([*[np.nan] * len(ABSOLUTE), *RELATIVE])
     away = np.where(np.isnan(relative), radius / 6, relative)
@@ -193,7 +193,7 @@ def _curve(rng: np.random.Generator, reach: float, top: float, noise: float) -> 
 
 
 def _radii(rng: np.random.Generator, reach: float, count: int, probe: str) -> list[pd.DataFrame]:
-    """Radii by point and ray, a table a quantity and calibrator."""
+    """Make up radii by point and ray, in one table per quantity and calibrator."""
     rays = 1 if probe == "nearest_other" else 2
     point, ray = (a.ravel() for a in np.indices((count, rays)))
     other = rng.uniform(4, 7, count)[point]
@@ -210,7 +210,7 @@ def _radii(rng: np.random.Generator, reach: float, count: int, probe: str) -> li
 
 
 def calibrate_tables(rng: np.random.Generator, loss: str, noise: float) -> dict[str, Any]:
-    """What calibration leaves: fits, scores and bins."""
+    """Make up the outputs of calibration: fits, scores and bins."""
     excess = {"cross_entropy": 1.8, "focal": 0.4, "mixup2": 0.6}.get(loss, 0.7) * (0.2 + noise)
     rows = [
         row
@@ -236,7 +236,7 @@ def calibrate_tables(rng: np.random.Generator, loss: str, noise: float) -> dict[
 
 
 def _scores(rng: np.random.Generator, split: str, labels: str, calibrator: str, nll: float) -> list[dict[str, Any]]:
-    """Rows of metrics of one calibrator, against one kind of labels."""
+    """Make up the rows of metrics for one calibrator and one kind of labels."""
     nll *= rng.uniform(0.95, 1.05)
     values = {"error": 0.1 * nll, "nll": nll, "brier": 0.3 * nll} | ({"kl": 0.5 * nll} if labels == "noisy" else {})
     values |= dict(zip(BINNED, 0.2 * nll * rng.uniform(0.5, 1.5, len(BINNED)), strict=True))
@@ -249,7 +249,7 @@ def _scores(rng: np.random.Generator, split: str, labels: str, calibrator: str, 
 
 
 def _bins(rng: np.random.Generator, noise: float, calibrator: str) -> pd.DataFrame:
-    """A reliability diagram of 450 points in 15 bins."""
+    """Make up a reliability diagram of 450 points in 15 bins."""
     edges = np.linspace(0, 1, 16)
     sure = {"none": 20, "released": 10}.get(calibrator, 4)
     where = np.minimum((15 * rng.beta(sure / 4, 1, 450)).astype(int), 14)
@@ -261,7 +261,7 @@ def _bins(rng: np.random.Generator, noise: float, calibrator: str) -> pd.DataFra
 
 
 def reference_metrics(rng: np.random.Generator, noise: float) -> pd.DataFrame:
-    """Scores of predictors that need no training."""
+    """Make up the scores of predictors that need no training."""
     kinds: Iterable[tuple[str, str, float]] = (
         *(("bayes", "none", 0.6931 * (noise > 0)), ("uniform", "none", 2.3026)),
         *(("nearest", "none", np.inf), ("nearest", "exact", 0.35 + noise), ("nearest", "oracle", 0.34 + noise)),
@@ -277,7 +277,7 @@ def reference_metrics(rng: np.random.Generator, noise: float) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Write a grid of so many data sets, models, losses and seeds, and its manifest."""
+    """Write a grid with the given numbers of data sets, models, losses and seeds, and its manifest."""
     import argparse
 
     parser = argparse.ArgumentParser(description=main.__doc__)

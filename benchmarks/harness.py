@@ -1,7 +1,7 @@
-"""What the benchmarks share: turns side by side, rows of the table, and the command line of each file.
+"""Shared parts of the benchmarks: measuring in turns, the rows of the table, and each file's command line.
 
-A row is a ratio of two times (or counts, or bytes) taken in one process, turn by turn, so that a machine that slows
-down slows both. Its verdict goes by the median; least and largest stand beside it.
+A row is a ratio of two times (or counts, or bytes) measured in alternation in one process, so a machine that slows down
+slows both. The verdict depends on the median; the least and the largest ratio are shown next to it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ class Row:
     what, against : str
         What is measured, and the baseline.
     ratios : list of float
-        One of each turn: ours over the baseline where `most` is given, the baseline over ours where `least` is.
+        One per turn: ours over the baseline if `most` is set, and the baseline over ours if `least` is set.
     most, least : float, optional
-        What the median must not exceed, or must reach; one of the two, or neither where a number is only told.
+        The limit that the median must not exceed, or must reach. At most one of them is set; if neither is, the row has
+        no verdict.
     note : str
-        In words: absolute figures, and what limits it.
+        Absolute figures and whatever limits the ratio, in words.
     """
 
     what: str
@@ -65,10 +66,10 @@ class Row:
 def turns(
     *functions: Callable[[], object], count: int = TURNS, warm: int = 1, clock: Callable[[], float] = time.perf_counter
 ) -> list[list[float]]:
-    """Seconds of each function, turn by turn: a list of `count` times for each, after `warm` turns that don't count.
+    """Time the functions in turns; return a list of `count` seconds for each, after `warm` turns that don't count.
 
-    Every other turn goes backwards, so that none of them always runs behind the same one. `time.process_time` as the
-    clock leaves out what other programs take.
+    Every other turn runs in reverse order, so no function always runs right after the same one. With
+    `time.process_time` as the clock, time taken by other programs is left out.
     """
     found: list[list[float]] = [[] for _ in functions]
     for turn in range(-warm, count):
@@ -83,12 +84,12 @@ def turns(
 
 
 def over(ours: Iterable[float], theirs: Iterable[float]) -> list[float]:
-    """Ratios, turn by turn."""
+    """Return the ratio of each turn."""
     return [a / b for a, b in zip(ours, theirs, strict=True)]
 
 
 def peak_bytes() -> int:
-    """The largest resident size of this program so far (Linux)."""
+    """Return the largest resident size of this program so far, in bytes (Linux)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024
@@ -96,18 +97,18 @@ def peak_bytes() -> int:
 
 
 def forget_peak() -> None:
-    """Let `peak_bytes` start anew from what is resident now (Linux)."""
+    """Reset `peak_bytes` to what is resident now (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def one_thread() -> None:
-    """Keep numerical libraries to one thread, as jobs of the workflow have it. Call before they are imported."""
+    """Limit numerical libraries to one thread, as in the workflow's jobs. Call this before they are imported."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
 
 def table(rows: Iterable[Row]) -> str:
-    """Rows as a Markdown table."""
+    """Format rows as a Markdown table."""
     lines = [
         "| what | against | reach | median | least | largest | turns | | notes |",
         "|---|---|---|---:|---:|---:|---:|---|---|",
@@ -121,9 +122,10 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def main(rows: Callable[[bool], Iterator[Row]], description: str, growth: Growth | None = None) -> None:
-    """The command line of a file: run `rows(quick)`, print each row as it comes, and write them as JSON if asked to.
+    """Run a file's command line: call `rows(quick)`, print each row as it comes, and optionally write them as JSON.
 
-    With ``--growth FILE``, run `growth(quick)` too: stage, size, seconds and peak bytes of each point.
+    With ``--growth FILE``, also call `growth(quick)`, which returns the stage, size, seconds and peak bytes of each
+    point.
     """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes and few turns: shows that it runs, no more")

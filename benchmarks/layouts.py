@@ -1,7 +1,8 @@
-"""Where channels_last and torch.compile pay: `python benchmarks/layouts.py [--quick]`.
+"""Measure where channels_last and torch.compile pay off: `python benchmarks/layouts.py [--quick]`.
 
-Forward passes of 250 images (64 of ResNeXt-50) and training steps of as many, against NCHW without a compiler: how many
-times as fast. Nothing is to be reached here. Compiling itself isn't counted; the notes say how long it took.
+Forward passes on 250 images (64 for ResNeXt-50), and training steps on as many, are compared with NCHW without a
+compiler. The ratios say how many times as fast they are, and have no targets. Compilation itself isn't counted; the
+notes say how long it took.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from halobench.core.specs import ModelSpec, TrainSpec
 from halobench.training.device import autocast, memory_format
 from halobench.training.optimizer import build_optimizer
 
-# With images of a batch, and precisions and layouts (whether channels_last) that are tried with the compiler too, which
-# takes a minute for each of ResNeXt-50's.
+# Each entry has the batch size, and the precisions and layouts (whether channels_last) that are also compiled, which
+# takes a minute each for ResNeXt-50.
 MODELS = {
     "cnn 28x28": (peers.CNN, (1, 28, 28), 250, [("float32", True), ("bf16", True)]),
     "ResNeXt-50 32x32": (peers.RESNEXT, (3, 32, 32), 64, [("float32", False), ("bf16", True)]),
@@ -30,7 +31,7 @@ Timed = tuple[Callable[[], None], float]
 
 
 def forward(spec: ModelSpec, shape: tuple[int, int, int], recipe: TrainSpec, device: torch.device) -> Timed:
-    """A forward pass in eval mode, and the seconds of its first call."""
+    """Return a forward pass in eval mode, and the seconds of its first call."""
     model = peers.build(spec, shape, recipe, device)
     images = peers.noise(recipe.batch, shape, device).contiguous(memory_format=memory_format(recipe))
     call = torch.compile(model) if recipe.compile else model
@@ -43,7 +44,7 @@ def forward(spec: ModelSpec, shape: tuple[int, int, int], recipe: TrainSpec, dev
 
 
 def step(spec: ModelSpec, shape: tuple[int, int, int], recipe: TrainSpec, device: torch.device) -> Timed:
-    """A training step, and the seconds of the first."""
+    """Return a training step, and the seconds of its first call."""
     model = peers.build(spec, shape, recipe, device).train()
     images = peers.noise(recipe.batch, shape, device).contiguous(memory_format=memory_format(recipe))
     labels, optimizer = torch.arange(recipe.batch, device=device) % 10, build_optimizer(model, recipe)
@@ -60,7 +61,7 @@ def step(spec: ModelSpec, shape: tuple[int, int, int], recipe: TrainSpec, device
 
 
 def _begun(run: Callable[[], None]) -> Timed:
-    """A function that has been called once, and how long that took."""
+    """Call a function once, and return it with the seconds that this took."""
     began = time.perf_counter()
     run()
     return run, time.perf_counter() - began

@@ -1,6 +1,6 @@
-"""Peak memory of each stage against the size of its data, and how it grows.
+"""Measure how each stage's peak memory compares with the size of its data, and how it grows.
 
-Stages run as processes of their own, on Gaussians drawn in memory at three sizes; the peak is the one in their records.
+Each stage runs in a separate process, on Gaussians drawn in memory at three sizes. The peaks are read from its records.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HELD_OUT = 1000
 
 
 def halobench(*arguments: object) -> None:
-    """Run a stage in a process of its own."""
+    """Run a stage in a separate process."""
     command = [sys.executable, "-m", "halobench.cli.main", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -29,7 +29,7 @@ def halobench(*arguments: object) -> None:
 
 
 def peaks(points: int, folder: Path) -> dict[str, tuple[float, float]]:
-    """Seconds and peak MiB of each stage with so many training points."""
+    """Return the seconds and peak MiB of each stage with `points` training points."""
     source, cell = folder / "source", folder / "cell"
     halobench("source", "--spec", json.dumps({"loader": "gaussians", "options": {"mu": 0.1}}), "--out", source)
     dataset = {"source": "gaussians", "train": points, "val": HELD_OUT, "test": HELD_OUT}
@@ -49,7 +49,7 @@ def peaks(points: int, folder: Path) -> dict[str, tuple[float, float]]:
 
 
 def measured(quick: bool) -> dict[int, dict[str, tuple[float, float]]]:
-    """`peaks` at three sizes."""
+    """Return `peaks` at three sizes."""
     found = {}
     for points in QUICK if quick else SIZES:
         with tempfile.TemporaryDirectory() as name:
@@ -58,7 +58,7 @@ def measured(quick: bool) -> dict[int, dict[str, tuple[float, float]]]:
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Rows of the table: what the largest data set adds to a stage's peak, in units of its own size in float32."""
+    """Yield rows with what the largest data set adds to a stage's peak, in units of its own size in float32."""
     found = measured(quick)
     least, *_, most = found
     data = (most - least) * PIXELS * 4 / MEBI

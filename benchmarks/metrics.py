@@ -1,6 +1,6 @@
-"""Binned calibration errors beside netcal's and torch_uncertainty's, and bootstrap intervals beside recomputation.
+"""Compare binned calibration errors with netcal's and torch_uncertainty's, and bootstrap intervals with recomputation.
 
-`python benchmarks/metrics.py [--quick]`. Values are compared first, so that each ratio is of equal results.
+Usage: `python benchmarks/metrics.py [--quick]`. Values are compared first, so both sides of a ratio give equal results.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DRAWS = 1000
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """ECE + ACE + MCE and classwise ECE on float64 and float32 probabilities; bootstrap intervals."""
+    """Yield rows for ECE + ACE + MCE and classwise ECE, on float64 and float32 probabilities, and for the bootstrap."""
     n, k = (2_000, 100) if quick else (50_000, 1000)
     logits, labels = peers.made(n, k)
     probabilities = metrics.softmax(logits)
@@ -39,12 +39,12 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def three(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """ECE, ACE (average) and MCE, from one diagram."""
+    """Compute ECE, ACE (average) and MCE from one diagram."""
     return metrics.gap_errors(metrics.reliability(probabilities, labels))
 
 
 def binned(probabilities: np.ndarray, labels: np.ndarray, count: int) -> Row:
-    """ECE + ACE + MCE against netcal."""
+    """Compare ECE + ACE + MCE with netcal."""
     what = f"ECE + ACE + MCE, {probabilities.shape} {probabilities.dtype}"
     ours, theirs = three(probabilities, labels), peers.netcal_errors(probabilities, labels)
     for name in theirs:
@@ -59,29 +59,29 @@ def binned(probabilities: np.ndarray, labels: np.ndarray, count: int) -> Row:
     times = f"{statistics.median(harness.over(other, alone)):.3g} times"
     note = f"{ms(mine)} for one diagram, which gives all three, against {ms(other)}; "
     note += f"{ms(alone)} ({times}) for our three functions one by one; "
-    note += f"reading the probabilities once (their largest) {ms(read)}"
+    note += f"reading the probabilities once (for their maximum) {ms(read)}"
     return Row(what, "netcal", harness.over(other, mine), least=10, note=note)
 
 
 def classwise(probabilities: np.ndarray, labels: np.ndarray, count: int) -> Row:
-    """Classwise ECE against torch_uncertainty; float64, where both agree to the last digits."""
+    """Compare classwise ECE with torch_uncertainty, in float64, where both agree to the last digits."""
     what = f"classwise ECE, {probabilities.shape} {probabilities.dtype}"
     found: list[float] = []
 
     def theirs() -> None:
         found.append(peers.torch_uncertainty_classwise(probabilities, labels))
 
-    peers.torch_uncertainty_classwise(probabilities[:2], labels[:2])  # which imports it
+    peers.torch_uncertainty_classwise(probabilities[:2], labels[:2])  # imports the library
     mine, other, read = harness.turns(
         partial(metrics.classwise_ece, probabilities, labels), theirs, probabilities.max, count=count, warm=0
     )
     peers.agree(what, metrics.classwise_ece(probabilities, labels), found[0], 1e-9)
-    note = f"{ms(mine)} against {ms(other)}; reading the probabilities once (their largest) {ms(read)}"
+    note = f"{ms(mine)} against {ms(other)}; reading the probabilities once (for their maximum) {ms(read)}"
     return Row(what, "torch_uncertainty", harness.over(other, mine), least=20, note=note)
 
 
 def bootstrap(n: int, draws: int, count: int) -> Iterator[Row]:
-    """Intervals of error, NLL and Brier score of n points, 10 classes."""
+    """Compare intervals for the error, NLL and Brier score of n points in 10 classes."""
     what = f"bootstrap intervals, {draws} draws, n = {n}"
     logits, labels = peers.made(n, 10)
     probabilities = metrics.softmax(logits)
@@ -91,7 +91,7 @@ def bootstrap(n: int, draws: int, count: int) -> Iterator[Row]:
     resampled = partial(peers.pointwise_bootstrap, values, draws)
     for mine, *others in zip(*(run(rng()) for run in (ours, recomputed, resampled)), strict=True):
         for one, *two in zip(mine, *others, strict=True):
-            for other in two:  # the same points are drawn from the same seed
+            for other in two:  # the same seed draws the same points
                 peers.agree(what, one, other, 1e-12)
     seconds = harness.turns(
         *(lambda run=run: run(rng()) for run in (ours, recomputed, resampled)), partial(draw, n, draws), count=count
@@ -103,7 +103,7 @@ def bootstrap(n: int, draws: int, count: int) -> Iterator[Row]:
 
 
 def scores(logits: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Error, NLL and Brier score of each point, (n, 3)."""
+    """Return the error, NLL and Brier score of each point, (n, 3)."""
     columns = [
         metrics.error_per_point(probabilities, labels),
         metrics.nll_per_point(logits, labels),
@@ -113,24 +113,24 @@ def scores(logits: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) ->
 
 
 def rng() -> np.random.Generator:
-    """The same draws each time."""
+    """Return a generator that gives the same draws each time."""
     return np.random.default_rng(0)
 
 
 def draw(n: int, draws: int) -> None:
-    """What any bootstrap of this kind can't do without."""
+    """Draw the points, which any bootstrap of this kind must do."""
     generator = rng()
     for _ in range(draws):
         generator.integers(n, size=n)
 
 
 def ms(seconds: list[float]) -> str:
-    """The median in words."""
+    """Format the median in milliseconds."""
     return f"{1e3 * statistics.median(seconds):.3g} ms"
 
 
 def growth(quick: bool) -> list[tuple[str, float, float, float]]:
-    """(stage, points, seconds, peak bytes beside the data) of metrics on growing data of 100 classes."""
+    """Return (stage, points, seconds, peak bytes besides the data) for metrics on growing data with 100 classes."""
     found = []
     for n in (1_000, 4_000, 16_000) if quick else (5_000, 20_000, 80_000):
         logits, labels = peers.made(n, 100)

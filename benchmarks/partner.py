@@ -1,8 +1,8 @@
-"""Partner scaling and its kin next to exact TS, time and memory of fits: `python benchmarks/partner.py [--quick]`.
+"""Measure the time and memory of partner scaling, its kin and exact TS: `python benchmarks/partner.py [--quick]`.
 
-On logits (n, k) of which a quarter has its label's partner on top: float32 for `fit_partner`, float64 for calibrators
-by name, which get no other. Goals are seconds and bytes, so the rows' ratios are of these; seconds are those of the
-processor, since a goal in seconds has no side that a busy machine slows too.
+The fits are to logits (n, k), a quarter of which have their label's partner on top. The logits are float32 for
+`fit_partner`, and float64 for calibrators fitted by name, which never get any others. Each ratio is to a target in
+seconds or bytes. CPU time is measured, because a busy machine wouldn't slow down a target in seconds as well.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from halobench import fit_partner, fit_temperature  # noqa: E402
 from halobench.calibration import calibrator  # noqa: E402
 
 SIZES = {(10_000, 100): 1.0, (50_000, 1000): 10.0}
-"""Samples and classes, and the seconds that a fit may take."""
+"""The numbers of samples and classes, with the seconds that a fit may take."""
 
 Fit = Callable[[], object]
 
@@ -32,7 +32,7 @@ QUICK = {(2_000, 20): 1.0, (3_000, 100): 1.0}
 
 
 def made(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (n, k) and labels: classes 0 and 1, 2 and 3, ... are taken for each other in a quarter of the samples."""
+    """Return logits (n, k) and labels; in a quarter of the samples, classes 0 and 1, 2 and 3, ... are confused."""
     rng = np.random.default_rng(0)
     labels = rng.integers(k, size=n)
     logits = rng.standard_normal((n, k), dtype=np.float32)
@@ -41,7 +41,7 @@ def made(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """A row for time and one for memory of each calibrator at each size."""
+    """Yield one row for time and one for memory, for each calibrator at each size."""
     count = harness.QUICK_TURNS if quick else 3
     for (n, k), goal in (QUICK if quick else SIZES).items():
         logits, labels = made(n, k)
@@ -59,14 +59,14 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def fitted(what: str, fit: Fit, plain: Fit, logits: np.ndarray, goal: float, count: int) -> Iterator[Row]:
-    """The rows of one fit, whose goal is in seconds."""
+    """Yield the rows of one fit; `goal` is in seconds."""
     seconds, ts = harness.turns(fit, plain, count=count, clock=time.process_time)
-    note = f"{statistics.median(seconds):.3g} s of the processor; exact TS {statistics.median(ts):.3g} s"
+    note = f"{statistics.median(seconds):.3g} s of CPU time; exact TS {statistics.median(ts):.3g} s"
     yield Row(what, f"{goal:g} s", [each / goal for each in seconds], most=1.0, note=note)
     taken = peak(fit)
     ratio = (logits.nbytes + taken) / logits.nbytes
-    note = f"{taken / 2**20:.3g} MiB next to logits of {logits.nbytes / 2**20:.3g} MiB"
-    # Blocks of work space are no smaller for small logits.
+    note = f"{taken / 2**20:.3g} MiB in addition to logits of {logits.nbytes / 2**20:.3g} MiB"
+    # Small logits don't make the blocks of work space any smaller.
     yield Row(f"{what}, peak memory", "the logits", [ratio], most=2.0, note=note)
 
 

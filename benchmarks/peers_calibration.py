@@ -1,6 +1,6 @@
-"""What the benchmarks of calibration measure ours against: thin adapters of other libraries, and plain reference code.
+"""Baselines for the calibration benchmarks: thin adapters for other libraries, and plain reference code.
 
-Each gives a plain number or array, so that it can be compared with ours before anything is timed.
+Each returns a plain number or array, which can be compared with ours before anything is timed.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 
 
 def sklearn_beta(logits: np.ndarray, labels: np.ndarray) -> float:
-    """scikit-learn's temperature scaling, the core of CalibratedClassifierCV(method="temperature"): 1 / T.
+    """Return 1 / T from scikit-learn's temperature scaling, the core of CalibratedClassifierCV(method="temperature").
 
-    Bounded Brent search on log beta, in the precision of the logits.
+    It is a bounded Brent search on log beta, in the precision of the logits.
     """
     from sklearn.calibration import _TemperatureScaling
 
@@ -22,9 +22,9 @@ def sklearn_beta(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 class Probmetrics:
-    """probmetrics' TemperatureScalingCalibrator(opt="bisection"): 30 steps on the gradient, in torch.
+    """probmetrics' TemperatureScalingCalibrator(opt="bisection"), which takes 30 steps on the gradient, in torch.
 
-    The core is called, which takes logits as they are; made once, so that conversion isn't timed.
+    Its core is called directly, since it accepts logits as they are. They are converted only once, so that isn't timed.
     """
 
     def __init__(self, logits: np.ndarray, labels: np.ndarray):
@@ -36,13 +36,13 @@ class Probmetrics:
         self.arrays = torch.from_numpy(logits), torch.from_numpy(labels)
 
     def beta(self) -> float:
-        """1 / T."""
+        """Return 1 / T."""
         self.calibrator._fit_bisection(*self.arrays)
         return float(self.calibrator.invtemp_)
 
 
 def netcal_errors(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> dict[str, float]:
-    """netcal's ECE, ACE and MCE."""
+    """Return netcal's ECE, ACE and MCE."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from netcal.metrics import ACE, ECE, MCE
@@ -52,10 +52,10 @@ def netcal_errors(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15)
 
 
 def torch_uncertainty_classwise(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """torch_uncertainty's ClasswiseCalibrationError (norm l1, mean over classes).
+    """Return torch_uncertainty's ClasswiseCalibrationError (norm l1, mean over classes).
 
-    As ours: bins of equal width closed on the left, weights count / n, the mean over all k classes. It differs where a
-    probability is exactly 1, which it gives a bin of its own, and in that sums are of the precision of its input.
+    Like ours, it uses bins of equal width, closed on the left, with weights count / n, and takes the mean over all k
+    classes. Unlike ours, it puts probabilities of exactly 1 in a separate bin, and sums in the precision of its input.
     """
     import torch
     from torch_uncertainty.metrics.classification import ClasswiseCalibrationError
@@ -67,7 +67,7 @@ def torch_uncertainty_classwise(probabilities: np.ndarray, labels: np.ndarray, b
 
 
 def objective(logits: np.ndarray, labels: np.ndarray, beta: float) -> tuple[float, float, float]:
-    """Mean NLL at beta and its first two derivatives, written out plainly in float64; a few rows at a time."""
+    """Return the mean NLL at beta and its first two derivatives, from plain float64 code, a few rows at a time."""
     sums = np.zeros(3)
     for start in range(0, len(logits), 4096):
         z = logits[start : start + 4096].astype(np.float64)
@@ -83,7 +83,7 @@ def objective(logits: np.ndarray, labels: np.ndarray, beta: float) -> tuple[floa
 
 
 def true_optimum(logits: np.ndarray, labels: np.ndarray, near: float) -> float:
-    """The least mean NLL, in nats: Newton's method from `near` until its step is lost in rounding."""
+    """Return the minimum of the mean NLL, in nats: Newton's method from `near` until its step is lost in rounding."""
     beta = near
     for _ in range(20):
         value, slope, curvature = objective(logits, labels, beta)
@@ -102,7 +102,7 @@ def plain_bootstrap(
     rng: np.random.Generator,
     level: float = 0.95,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile intervals of error, NLL and Brier score: each draw takes points anew and scores them anew."""
+    """Return percentile intervals for the error, NLL and Brier score, scoring the points again for each draw."""
     from halobench.calibration import metrics
 
     means = np.empty((draws, 3))
@@ -114,7 +114,7 @@ def plain_bootstrap(
 
 
 def ends(means: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """The order statistics of resampled means (draws, m) at which an interval of this level ends."""
+    """Return the order statistics of resampled means (draws, m) at which an interval of this level ends."""
     ranks = (math.ceil(round(len(means) * tail, 6)) for tail in ((1 - level) / 2, (1 + level) / 2))
     found = np.sort(means, axis=0)
     return tuple(found[rank - 1] for rank in ranks)
@@ -123,13 +123,13 @@ def ends(means: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
 def pointwise_bootstrap(
     values: np.ndarray, draws: int, rng: np.random.Generator, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same from scores of each point, which are resampled."""
+    """Return the same intervals by resampling each point's scores."""
     means = np.stack([values[rng.integers(len(values), size=len(values))].mean(axis=0) for _ in range(draws)])
     return ends(means, level)
 
 
 def plain_classwise(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Classwise ECE, a class and a bin at a time."""
+    """Compute classwise ECE, one class and one bin at a time."""
     edges = np.linspace(0, 1, bins + 1)
     n, k = probabilities.shape
     gaps = 0.0
@@ -141,7 +141,7 @@ def plain_classwise(probabilities: np.ndarray, labels: np.ndarray, bins: int = 1
 
 
 def made(n: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Float32 logits (n, k) of standard deviation 2, and labels drawn at a temperature of 1 / 0.6."""
+    """Return float32 logits (n, k) with standard deviation 2, and labels drawn at a temperature of 1 / 0.6."""
     rng = np.random.default_rng(seed)
     logits = np.empty((n, k), dtype=np.float32)
     labels = np.empty(n, dtype=np.int64)
@@ -153,6 +153,6 @@ def made(n: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def agree(what: str, ours: float, theirs: float, relative: float) -> None:
-    """End the program where two values that should be equal are not, to within a relative tolerance."""
+    """Exit the program if two values aren't equal within a relative tolerance."""
     if not abs(ours - theirs) <= relative * abs(theirs):
         raise SystemExit(f"{what}: ours is {ours!r}, theirs {theirs!r}: no ratio of unequal results")

@@ -1,4 +1,4 @@
-"""What torch-side benchmarks measure against: the paper's probe, the bare forward pass and step, and a DataLoader."""
+"""Baselines for the benchmarks that use torch: the paper's probe, the bare forward pass and step, and a DataLoader."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RESNEXT = ModelSpec("torchvision/resnext50_32x4d")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is evaluated: images of a forward pass, layout, precision."""
+    """How a model is evaluated: the images per forward pass, the layout and the precision."""
 
     batch: int
     channels_last: bool
@@ -46,14 +46,14 @@ class Recipe:
 
 
 def start() -> torch.device:
-    """Set torch up as jobs of the workflow do, with one thread; the device to measure on, of ``BENCH_DEVICE``."""
+    """Set torch up as the workflow's jobs do, with one thread; return the device to measure on (``BENCH_DEVICE``)."""
     torch.set_num_threads(1)
     keep_freed_memory()
     return torch.device(os.environ.get("BENCH_DEVICE", "cpu"))
 
 
 def with_usual_memory(function: Callable[[], object]) -> Callable[[], None]:
-    """`function` with glibc's own thresholds, at the largest that they grow to, instead of those that jobs set."""
+    """Make `function` run with glibc's own thresholds, at the largest values they grow to, not those that jobs set."""
 
     def run() -> None:
         keep_freed_memory(2**26, 2**25)
@@ -64,8 +64,8 @@ def with_usual_memory(function: Callable[[], object]) -> Callable[[], None]:
 
 
 def grown(function: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of a call, and the most bytes that it had resident beyond what was before (Linux, glibc)."""
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed earlier would serve it unseen
+    """Return the seconds of a call, and its peak of resident bytes above what there was before (Linux, glibc)."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # otherwise, reusing memory freed earlier would go unnoticed
     harness.forget_peak()
     before, began = harness.peak_bytes(), time.perf_counter()
     function()
@@ -74,7 +74,7 @@ def grown(function: Callable[[], object]) -> tuple[float, float]:
 
 
 def waited(function: Callable[[], object], device: torch.device) -> Callable[[], None]:
-    """`function`, followed by waiting for a GPU's queue."""
+    """Return a function that calls `function` and then waits until a GPU's queue is empty."""
 
     def run() -> None:
         function()
@@ -85,22 +85,22 @@ def waited(function: Callable[[], object], device: torch.device) -> Callable[[],
 
 
 def build(spec: ModelSpec, shape: tuple[int, int, int], recipe: TrainSpec, device: torch.device) -> nn.Module:
-    """A model with random weights, the same each time, in eval mode in the recipe's layout."""
+    """Build a model with random weights, the same each time, in eval mode and the recipe's layout."""
     torch.manual_seed(0)
     return place(builder.build(spec, shape, 10), recipe, device).eval()
 
 
 def raw_forward(model: nn.Module, images: torch.Tensor, recipe: Recipe) -> Callable[[], None]:
-    """The bare forward pass of resident `images` (n, C, H, W), in batches, of the model that the probe asks.
+    """Return the bare forward pass, in batches, of resident `images` (n, C, H, W) through the model that is probed.
 
-    Batch norm is folded, and what autocast makes of weights is kept.
+    Batch norm is folded, and autocast's casts of the weights are kept.
     """
     device, spec, model = images.device, recipe.spec, folded(model)
     batches = [part.contiguous(memory_format=memory_format(spec)) for part in images.split(recipe.batch)]
 
     @torch.inference_mode()
     def run() -> None:
-        with autocast(spec, device):  # around all batches, so that weights are cast once
+        with autocast(spec, device):  # around all batches, so weights are cast only once
             for batch in batches:
                 model(batch)
 
@@ -116,7 +116,7 @@ def best_forward(
     device: torch.device,
     turns: int = 3,
 ) -> tuple[Recipe, float]:
-    """The batch and layout at which the bare forward pass of `count` images is fastest, and its seconds an image."""
+    """Return the recipe with the fastest bare forward pass of `count` images, and its seconds per image."""
     images = noise(count, shape, device)
     found = []
     for channels_last, batch in itertools.product((False, True), batches):
@@ -129,7 +129,7 @@ def best_forward(
 
 
 def plain_predict(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Logits without gradients."""
+    """Return a function that predicts logits without gradients."""
     return torch.no_grad()(model)
 
 
@@ -140,9 +140,9 @@ def paper_probe(
     radii: np.ndarray,
     directions: int = 500,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The paper's probe, from its description: one point and one radius at a time, directions drawn anew for each.
+    """Run the probe as the paper describes it, one point and one radius at a time, drawing new directions for each.
 
-    Mean label confidence and logit gap of points `inputs` (n, C, H, W): arrays (n, len(radii)).
+    Returns the mean label confidence and logit gap of the points `inputs` (n, C, H, W), as arrays (n, len(radii)).
     """
     confidences, gaps = np.zeros((2, len(inputs), len(radii)))
     for (row, point), (column, radius) in itertools.product(enumerate(inputs), enumerate(radii)):
@@ -163,7 +163,7 @@ def raw_steps(
     count: int,
     spec: TrainSpec,
 ) -> Callable[[], None]:
-    """Forward, backward and step, `count` times on one resident batch (n, C, H, W) with whole-number labels (n,)."""
+    """Return `count` steps, forward and backward, on one resident batch (n, C, H, W) with integer labels (n,)."""
 
     def run() -> None:
         model.train()
@@ -178,7 +178,7 @@ def raw_steps(
 
 
 class Items(torch.utils.data.Dataset):
-    """uint8 images (n, C, H, W) and labels, an item at a time through torchvision's transforms."""
+    """uint8 images (n, C, H, W) and labels, passed through torchvision's transforms one item at a time."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, mean: np.ndarray, std: np.ndarray):
         from torchvision import transforms
@@ -197,7 +197,7 @@ class Items(torch.utils.data.Dataset):
 def loader_epoch(
     model: nn.Module, optimizer: torch.optim.Optimizer, items: Items, spec: TrainSpec, workers: int
 ) -> Callable[[], None]:
-    """An epoch by a DataLoader that shuffles, as tutorials write it, in a recipe's layout and precision."""
+    """Return an epoch with a shuffling DataLoader, as written in tutorials, in a recipe's layout and precision."""
     device, layout = next(model.parameters()).device, memory_format(spec)
     loader = torch.utils.data.DataLoader(
         items, spec.batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
@@ -216,13 +216,13 @@ def loader_epoch(
 
 
 def digits(train: int, folder: Path) -> Data:
-    """`train` images of mnist5k to train on, of 28 x 28 pixels, and 500 each for validation and tests."""
+    """Return `train` training images of mnist5k, with 28 x 28 pixels, and 500 each for validation and testing."""
     sources.write_source(SourceSpec("mnist5k"), folder)
     return splits.load_data(folder, DatasetSpec("mnist5k", train, 500, 500), seed=0)
 
 
 def trained(model: ModelSpec, train: int, spec: TrainSpec) -> tuple[nn.Module, Data]:
-    """A model in eval mode, trained on images of mnist5k by a recipe, and its data."""
+    """Return a model in eval mode, trained on images of mnist5k with a recipe, and its data."""
     with tempfile.TemporaryDirectory() as folder:
         found = digits(train, Path(folder))
     cell = train_cell(found, model, LossSpec("cross_entropy"), spec, seed=0, log=lambda line: None)
@@ -230,12 +230,12 @@ def trained(model: ModelSpec, train: int, spec: TrainSpec) -> tuple[nn.Module, D
 
 
 def noise(count: int, shape: tuple[int, int, int], device: torch.device) -> torch.Tensor:
-    """Random images (count, C, H, W), the same each time."""
+    """Return random images (count, C, H, W), the same each time."""
     return torch.randn(count, *shape, generator=torch.Generator().manual_seed(1)).to(device)
 
 
 def rays(inputs: torch.Tensor, radii: Iterable[float]) -> torch.Tensor:
-    """What to add to each of `inputs` (n, C, H, W) to move it by each radius in some direction: (n, radii, C, H, W)."""
+    """Return offsets (n, radii, C, H, W) that move each of `inputs` (n, C, H, W) by each radius in some direction."""
     shape = (len(inputs), len(tuple(radii)), *inputs.shape[1:])
     ways = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(inputs.device)
     return ways / ways.flatten(2).norm(dim=2).view(*shape[:2], 1, 1, 1) * torch.tensor(radii).view(1, -1, 1, 1, 1)

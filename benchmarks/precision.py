@@ -1,9 +1,9 @@
-"""Forward passes of a probe of a wanted precision, beside the paper's: `python benchmarks/precision.py [--quick]`.
+"""Count the forward passes that a probe needs for a given precision: `python benchmarks/precision.py [--quick]`.
 
-The paper visits every training point, at 10 radii, with 500 directions each. What is estimated is the same: the mean
-label confidence over all training points, by radius. A pilot of 200 points says how many points and directions take its
-standard error, where points differ most, to 0.005 (`halobench.probing.sample_size`); the pilot's forward passes count
-as well.
+The baseline is the paper's probe, which visits every training point, at 10 radii, with 500 directions each. Both
+estimate the same quantity, the mean label confidence over all training points at each radius. A pilot of 200 points
+determines how many points and directions reduce its standard error, at the radius where points differ most, to 0.005
+(`halobench.probing.sample_size`). The pilot's forward passes are counted too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MODELS = {
 
 @dataclass
 class Asked:
-    """A trained model, its training points, and how many images it has been asked for."""
+    """A trained model, its training points, and the number of images that it has been evaluated on."""
 
     model: nn.Module
     data: Data
@@ -54,15 +54,15 @@ class Asked:
         return self.plain(batch)
 
     def read(self, spec: ProbeSpec, seed: int) -> np.ndarray:
-        """Label confidences (m, R, radii) around the spec's points, drawn without replacement."""
+        """Return label confidences (m, R, radii) around the spec's points, which are drawn without replacement."""
         return self._ask(confidences, spec, seed)
 
     def probed(self, spec: ProbeSpec, seed: int) -> np.ndarray:
-        """Mean label confidence by radius, as the probe has it, with the radii of certainty that it looks for."""
+        """Return the probe's mean label confidence by radius; the probe also searches for radii of certainty."""
         return self._ask(probe, spec, seed).curves["confidence"].to_numpy()[: len(spec.radii)]
 
     def _ask(self, how: Callable[..., Any], spec: ProbeSpec, seed: int) -> Any:
-        """What `how`, the probe or its pilot, finds around the points that a seed draws."""
+        """Return what `how`, the probe or its pilot, finds around the points drawn with a seed."""
         rows = choose_samples(len(self.labels), spec.points, np.random.default_rng((seed, 0)))
         points, rng = self.inputs[torch.from_numpy(rows)], np.random.default_rng((seed, 1))
         batch = self.recipe.eval_batch
@@ -72,7 +72,7 @@ class Asked:
 
 
 def row(name: str, train: int, quick: bool) -> Row:
-    """Forward images of the pilot and the probe over the paper's, for several seeds."""
+    """Return the number of images that the pilot and the probe forward, over the paper's, for several seeds."""
     model, recipe = MODELS[name]
     asked = Asked(*peers.trained(model, train, recipe), recipe)
     radii = tuple(map(float, RADII))

@@ -1,7 +1,7 @@
-"""The probe, beside the bare forward pass and the paper's way: `python benchmarks/probe.py [--quick]`.
+"""Compare the probe with the bare forward pass and the paper's method: `python benchmarks/probe.py [--quick]`.
 
-Seconds an image, in one thread. The bare forward pass is first tried at several batches in both layouts; the probe then
-runs with the recipe that was fastest.
+Seconds per image are measured, in one thread. The bare forward pass is first tried with several batch sizes in both
+layouts; the probe then runs with the fastest recipe.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from halobench.probing.ray_walk import predictor, score
 from halobench.probing.rays import Surroundings
 from halobench.training.device import kept_casts, memory_format, place
 
-# Distances of the paper, beside which the relative ones and the bisection of radii are the suite's own.
+# The paper's distances; relative distances and the bisection of radii are the suite's own additions.
 SPHERE = ProbeSpec("sphere", directions=16, radii=tuple(map(float, range(11))))
 TEN = np.linspace(0, 10, 10)
 MOST, LEAST = 1.2, {"float32": 3.0, "bf16": 4.0}
 
 
 class Counted:
-    """A predict that counts the images it is asked for."""
+    """A predictor that counts the images passed to it."""
 
     def __init__(self, predict: Callable[[torch.Tensor], torch.Tensor]):
         self.predict, self.images = predict, 0
@@ -42,7 +42,7 @@ class Counted:
 
 @dataclasses.dataclass
 class Probed:
-    """Points (n, C, H, W) with labels (n,), and the probe of a model around them."""
+    """Points (n, C, H, W) with labels (n,), and a model that is probed around them."""
 
     model: nn.Module
     inputs: torch.Tensor
@@ -56,7 +56,7 @@ class Probed:
             probe(predict, self.inputs, self.labels, self.spec, around, rng=rng, options=options)
 
     def under(self, recipe: peers.Recipe) -> tuple[Callable[[], None], int]:
-        """The probe by a recipe, and the images that it forwards."""
+        """Return the probe with a recipe, and the number of images that it forwards."""
         device = self.inputs.device
         model = place(copy.deepcopy(self.model), recipe.spec, device)
         counted = Counted(predictor(model, recipe.spec))
@@ -66,7 +66,7 @@ class Probed:
 
 
 def of_cnn(points: int, device: torch.device, quick: bool) -> Probed:
-    """The CNN, trained on images of mnist5k, around some of them."""
+    """Return the CNN, trained on images of mnist5k and probed around some of them."""
     recipe = TrainSpec(lr=3e-3, epochs=3 if quick else 8, channels_last=True, device=str(device))
     model, data = peers.trained(peers.CNN, 500 if quick else 1000, recipe)
     inputs = torch.from_numpy(data.inputs("train")[:points]).to(device)
@@ -74,7 +74,7 @@ def of_cnn(points: int, device: torch.device, quick: bool) -> Probed:
 
 
 def of_resnext(points: int, device: torch.device, quick: bool) -> Probed:
-    """A ResNeXt-50 with random weights around random images of 3 x 32 x 32."""
+    """Return a ResNeXt-50 with random weights, probed around random images of 3 x 32 x 32."""
     rng = np.random.default_rng(0)
     inputs = torch.from_numpy(rng.standard_normal((points, 3, 32, 32), dtype=np.float32)).to(device)
     model = peers.build(peers.RESNEXT, (3, 32, 32), TrainSpec(), device)
@@ -86,7 +86,7 @@ Best = dict[str, tuple[peers.Recipe, float]]
 
 
 def against_forward(what: str, probed: Probed, best: Best, images: int, quick: bool) -> Iterator[Row]:
-    """The probe against the bare forward pass at its own best, for each precision."""
+    """Compare the probe with the bare forward pass at its fastest, for each precision."""
     device, shape = probed.inputs.device, tuple(probed.inputs.shape[1:])
     quickest = min(best, key=lambda precision: best[precision][1])
     for precision, (recipe, _) in best.items():
@@ -95,14 +95,14 @@ def against_forward(what: str, probed: Probed, best: Best, images: int, quick: b
         )
         run, count = probed.under(recipe)
         theirs, ours = turns(forward, run, count=harness.QUICK_TURNS if quick else harness.TURNS)
-        rates = f"{count / np.median(ours):,.0f} images/s beside {images / np.median(theirs):,.0f}; {recipe}"
+        rates = f"{count / np.median(ours):,.0f} images/s versus {images / np.median(theirs):,.0f}; {recipe}"
         best_told = ", the forward pass's best" if precision == quickest else ""
         ratios = over([t / count for t in ours], [t / images for t in theirs])
         yield Row(f"probe, {what}, {precision}", f"bare forward pass{best_told}", ratios, most=MOST, note=rates)
 
 
 def against_paper(probed: Probed, best: Best, quick: bool) -> Iterator[Row]:
-    """The probe against the paper's way, which forwards 500 images of a point at a time in float32 and NCHW."""
+    """Compare the probe with the paper's method, which forwards one point's 500 images at a time (float32, NCHW)."""
     device = probed.inputs.device
     plain = peers.plain_predict(place(copy.deepcopy(probed.model), TrainSpec(), device))
     radii, directions = TEN[-1:] if quick else TEN, 500
@@ -115,13 +115,13 @@ def against_paper(probed: Probed, best: Best, quick: bool) -> Iterator[Row]:
     for (precision, (_, count)), found in zip(ours.items(), times, strict=True):
         recipe, _ = best[precision]
         told = "" if precision == "float32" else bf16_told(probed, recipe)
-        rates = f"{count / np.median(found):,.0f} images/s beside {1 / np.median(per_image):,.0f}; {recipe}{told}"
+        rates = f"{count / np.median(found):,.0f} images/s versus {1 / np.median(per_image):,.0f}; {recipe}{told}"
         ratios = over(per_image, [t / count for t in found])
         yield Row(f"probe, cnn 28x28, {precision}", "the paper's way", ratios, least=LEAST[precision], note=rates)
 
 
 def bf16_told(probed: Probed, recipe: peers.Recipe) -> str:
-    """What bf16 does to label confidences at the probe's places, in words."""
+    """Describe how much bf16 changes label confidences at the points that the probe visits."""
     images = (probed.inputs[:, None] + peers.rays(probed.inputs, SPHERE.radii)).flatten(0, 1)
     labels = torch.from_numpy(probed.labels).to(images.device).repeat_interleave(len(SPHERE.radii))
     found = []
@@ -133,7 +133,7 @@ def bf16_told(probed: Probed, recipe: peers.Recipe) -> str:
 
 
 def best_of(spec: ModelSpec, probed: Probed, batches: tuple[int, ...], images: int, quick: bool) -> Best:
-    """The recipe of each precision at which the bare forward pass is fastest, and its seconds an image."""
+    """Return each precision's recipe with the fastest bare forward pass, and its seconds per image."""
     shape, device = tuple(probed.inputs.shape[1:]), probed.inputs.device
     return {
         precision: peers.best_forward(spec, shape, precision, batches, images, device, 1 if quick else 3)
@@ -153,7 +153,7 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def growth(quick: bool) -> list[tuple[str, float, float, float]]:
-    """Stage, points, seconds, and peak bytes above what was resident: the probe of the CNN at three sizes."""
+    """Return the stage, points, seconds and peak bytes above what was resident, for the CNN's probe at three sizes."""
     device, sizes = peers.start(), (10, 30, 100) if quick else (100, 300, 900)
     whole, recipe = of_cnn(sizes[-1], device, quick), TrainSpec(channels_last=True, eval_batch=64)
     spec, predict = dataclasses.replace(SPHERE, directions=2), predictor(whole.model, recipe)

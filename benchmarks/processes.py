@@ -1,7 +1,8 @@
-"""What a small job costs as a process of its own, beside what any that reads tables costs.
+"""Compare what a small job costs as a separate process with the cost of any process that reads tables.
 
-`python benchmarks/processes.py [--quick]`: `halobench calibrate` on a cell of the demo's size (10 classes, 1,000 points
-to train, 500 to validate, 1,000 to test, half of the labels noisy), started cold, against `import numpy, pandas`.
+`python benchmarks/processes.py [--quick]` starts `halobench calibrate` cold on a cell of the demo's size (10 classes,
+1,000 points for training, 500 for validation, 1,000 for testing, half of the labels noisy) and compares it with
+`import numpy, pandas`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SPLITS = {"train": 1000, "val": 500, "test": 1000}
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """The stage as a process; and what of that is import and start."""
+    """Yield a row for the stage as a process; its note says how much of that is start-up and imports."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_cell(folder)
@@ -48,13 +49,13 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def python(arguments: list[str]) -> None:
-    """Run a Python of its own, without a warm server."""
+    """Run Python in a separate process, without a warm server."""
     environment = {name: value for name, value in os.environ.items() if name != "HALOBENCH_WARM"}
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
 def write_cell(folder: Path) -> None:
-    """A cell's logits as training leaves them, with labels half of which are noisy."""
+    """Write a cell's logits as training leaves them, with labels of which half are noisy."""
     flip = 0.5 * (np.eye(10) + np.roll(np.eye(10), 1, axis=1))
     arrays = {"transition": flip}
     for seed, (split, n) in enumerate(SPLITS.items()):

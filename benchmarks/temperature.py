@@ -1,7 +1,7 @@
-"""Exact temperature scaling beside scikit-learn's and probmetrics': `python benchmarks/temperature.py [--quick]`.
+"""Compare exact temperature scaling with scikit-learn's and probmetrics': `python benchmarks/temperature.py [--quick]`.
 
-On float32 logits (n, k); scikit-learn gets them in float64, made before the clock starts, since in float32 its search
-stops early. The note of a row tells how far above the least NLL, in nats, each of the three ends.
+The fits are to float32 logits (n, k). For scikit-learn, they are converted to float64 before the clock starts, since
+its search stops early in float32. A row's note says how far above the minimum NLL, in nats, each of the three ends.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from halobench.calibration.temperature_scaling import fit_temperature  # noqa: E
 SIZES = ((10_000, 10), (10_000, 100), (50_000, 1000))
 QUICK = ((2_000, 10), (2_000, 100), (4_000, 1000))
 GAP = 1e-12
-"""The most by which the NLL at our optimum may lie above the least, in nats."""
+"""The most by which the NLL at our optimum may exceed the minimum, in nats."""
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """A row a size for time; for each as well the NLL's gap and the memory."""
+    """Yield rows for the time, the NLL gap and the memory at each size."""
     for n, k in QUICK if quick else SIZES:
         logits, labels = peers.made(n, k)
         yield from measured(logits, labels, harness.QUICK_TURNS if quick else 15 if n * k < 10**7 else 5)
 
 
 def measured(logits: np.ndarray, labels: np.ndarray, count: int) -> Iterator[Row]:
-    """The rows of one size."""
+    """Yield the rows of one size."""
     n, k = logits.shape
     what = f"exact TS, ({n}, {k})"
     double, torch_peer = logits.astype(np.float64), peers.Probmetrics(logits, labels)
@@ -50,7 +50,7 @@ def measured(logits: np.ndarray, labels: np.ndarray, count: int) -> Iterator[Row
         peers.agree(f"{what}: beta by {name}", betas["ours"], beta, 1e-4)
     least = peers.true_optimum(logits, labels, betas["ours"])
     gaps = {name: peers.objective(logits, labels, beta)[0] - least for name, beta in betas.items()}
-    told = fit_temperature(logits, labels).nll - least  # what the fit itself says
+    told = fit_temperature(logits, labels).nll - least  # according to the fit itself
     if not max(abs(gaps["ours"]), abs(told)) <= GAP:
         raise SystemExit(f"{what}: our NLL lies {gaps['ours']:.2g} above the least, and we tell {told:.2g}")
 
@@ -62,22 +62,22 @@ def measured(logits: np.ndarray, labels: np.ndarray, count: int) -> Iterator[Row
     yield Row(what, faster, harness.over(seconds[0], seconds[list(fits).index(faster)]), most=0.5, note=told)
     yield Row(f"{what}, NLL gap", f"{GAP:g} nats", [abs(gaps["ours"]) / GAP], most=1.0)
     taken = peak(lambda: fit_temperature(logits, labels))
-    told = f"{taken / 2**20:.3g} MiB beside logits of {logits.nbytes / 2**20:.3g} MiB"
-    small = logits.nbytes < 2**21  # below, the work space doesn't shrink with the logits
+    told = f"{taken / 2**20:.3g} MiB in addition to logits of {logits.nbytes / 2**20:.3g} MiB"
+    small = logits.nbytes < 2**21  # below this size, the work space doesn't shrink with the logits
     note = f"{told}{': blocks of work space are no smaller than 0.4 MiB' if small else ''}"
     ratio = (logits.nbytes + taken) / logits.nbytes
     yield Row(f"{what}, peak memory", "the logits", [ratio], most=1.2, note=note)
 
 
 def one_pass(logits: np.ndarray) -> None:
-    """What a single evaluation of the objective can't do without: each logit to float64, and one exponential."""
+    """Do what any evaluation of the objective must do: convert each logit to float64, and take one exponential."""
     for part in blocks(*logits.shape):
         block = logits[part].astype(np.float64)
         np.exp(block, out=block)
 
 
 def peak(function) -> int:
-    """Bytes that a call takes at its peak, beside what is there."""
+    """Return the bytes that a call takes at its peak, in addition to what is there before."""
     tracemalloc.start()
     try:
         function()
@@ -87,7 +87,7 @@ def peak(function) -> int:
 
 
 def growth(quick: bool) -> list[tuple[str, float, float, float]]:
-    """(stage, points, seconds, peak bytes beside the data) of fits to growing data of 100 classes."""
+    """Return (stage, points, seconds, peak bytes besides the data) for fits to growing data with 100 classes."""
     found = []
     for n in (1_000, 4_000, 16_000) if quick else (5_000, 20_000, 80_000):
         logits, labels = peers.made(n, 100)

@@ -1,7 +1,7 @@
-"""Training, beside the bare step and a DataLoader: `python benchmarks/training.py [--quick]`.
+"""Compare training with the bare step and a DataLoader: `python benchmarks/training.py [--quick]`.
 
-Seconds of an epoch in one thread: `halobench.training.loop.fit` of one epoch, against as many steps (forward, backward
-and fused Adam) on one resident batch, and against a DataLoader that transforms items one by one.
+The seconds that an epoch of `halobench.training.loop.fit` takes in one thread are compared with as many steps (forward,
+backward and fused Adam) on one resident batch, and with a DataLoader that transforms items one by one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from halobench.training.device import memory_format
 from halobench.training.loop import TrainingSet, feed, fit
 from halobench.training.optimizer import build_optimizer
 
-# With the layout and precision that suit each, and how many epochs are timed at a time.
+# Each model has the layout and precision that suit it, and the number of epochs that are timed at a time.
 MODELS = {
     "mlp": (ModelSpec("mlp"), {}, 5),
     "cnn": (peers.CNN, {"channels_last": True}, 1),
@@ -34,16 +34,16 @@ MOST, LEAST = 1.15, 2.0
 
 
 def silent(line: str) -> None:
-    """Drop progress lines."""
+    """Discard a progress line."""
 
 
 def recipe(batch: int, epochs: int = 1, **more: Any) -> TrainSpec:
-    """A recipe of `epochs` epochs at a constant rate."""
+    """Return a recipe for `epochs` epochs at a constant learning rate."""
     return TrainSpec(batch=batch, epochs=epochs, warmup=0, schedule="constant", **more)
 
 
 def ours(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device) -> Callable[[], None]:
-    """Epochs of `fit` on the training points of `data`."""
+    """Return epochs of `fit` on the training points of `data`."""
     split = data.splits["train"]
     network = peers.build(model, data.shape, spec, device)
     points, loss = feed(split.images, spec, device, data), base.build(LossSpec("cross_entropy"))
@@ -52,7 +52,7 @@ def ours(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device) ->
 
 
 def bare(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device) -> Callable[[], None]:
-    """As many steps on the first batch, which stays where it is, with the same optimiser and layout."""
+    """Return as many steps on the first batch, which stays on the device, with the same optimiser and layout."""
     network = peers.build(model, data.shape, spec, device)
     images = torch.from_numpy(data.inputs("train")[: spec.batch]).to(device)
     labels = torch.from_numpy(data.splits["train"].labels[: spec.batch]).to(device)
@@ -64,7 +64,7 @@ def bare(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device) ->
 def loader(
     model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device, workers: int, plain: bool = False
 ) -> Callable[[], None]:
-    """As many epochs by a DataLoader: by the same recipe, or a `plain` one (float32, NCHW, Adam as it comes)."""
+    """Return as many epochs with a DataLoader, using the same recipe or a `plain` one (float32, NCHW, default Adam)."""
     spec = recipe(spec.batch, spec.epochs) if plain else spec
     network, split = peers.build(model, data.shape, spec, device), data.splits["train"]
     items = peers.Items(np.asarray(split.images), split.labels, data.mean, data.std)
@@ -86,13 +86,13 @@ def rows(quick: bool) -> Iterator[Row]:
             what, size = f"training epoch, {name}, batch {batch}", spec.epochs * len(data.splits["train"].labels)
 
             theirs, mine = turns(bare_step, fitted, count=count)
-            rates = f"{size / np.median(mine):,.0f} images/s beside {size / np.median(theirs):,.0f}"
+            rates = f"{size / np.median(mine):,.0f} images/s versus {size / np.median(theirs):,.0f}"
             yield Row(what, "bare forward, backward and step", over(mine, theirs), most=MOST, note=rates)
 
             mine, *others, tutorial = turns(fitted, *loaders, count=2 if quick else 5)
             workers, taken = min(zip((0, 2), others, strict=True), key=lambda one: np.median(one[1]))
             limit = np.median(taken) / np.median(theirs)
-            rates = f"{size / np.median(mine):,.0f} images/s beside {size / np.median(taken):,.0f}"
+            rates = f"{size / np.median(mine):,.0f} images/s versus {size / np.median(taken):,.0f}"
             note = f"{rates} with {workers} workers, the faster of 0 and 2; the bare step alone would give {limit:.2f}"
             yield Row(what, "DataLoader, an item at a time, same recipe", over(taken, mine), least=LEAST, note=note)
             note = f"{size / np.median(tutorial):,.0f} images/s; float32, NCHW, Adam not fused, no workers"
@@ -100,7 +100,7 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def growth(quick: bool) -> list[tuple[str, float, float, float]]:
-    """Stage, training points, seconds, and peak bytes above what was resident: an epoch of the CNN at three sizes."""
+    """Return stage, points, seconds and peak bytes above what was resident, for the CNN's epoch at three sizes."""
     device, spec, found = peers.start(), recipe(50, channels_last=True), []
     for size in (100, 300, 1000) if quick else (400, 1200, 4000):
         with tempfile.TemporaryDirectory() as folder:

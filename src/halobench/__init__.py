@@ -1,7 +1,7 @@
 """How far does a classifier's certainty reach around its training samples, and what can calibration still repair?
 
-Import what you use from here, because modules may move but these names stay. Each is loaded on first use, so
-``import halobench`` is quick and calibration needs no torch.
+Import public names from here, because modules may move but these names won't. Each name is loaded on first use, so
+``import halobench`` is quick and calibration doesn't need torch.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _HOMES = {
     "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
-_SUBMODULES = ("figures", "tables", "theory")  # the modules that have public names of their own
+_SUBMODULES = ("figures", "tables", "theory")  # modules with public names of their own
 __all__ = ["__version__", *sorted([*_MODULES, *_SUBMODULES])]
 
 

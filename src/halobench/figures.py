@@ -1,14 +1,15 @@
-"""Draw the workflow's figures from your own frames: those that the library returns, or an experiment's tables.
+"""Plot the workflow's figures from your own data frames, whether returned by the library or read from an experiment.
 
-Each function returns a matplotlib figure, which `save` writes. Columns missing from a frame are filled in from
-`DEFAULTS`: one unnamed data set, model and loss, with one seed. To compare several, label the rows of each::
+Each function returns a matplotlib figure, which you can write to disk with `save`. Columns missing from a frame are
+filled in from `DEFAULTS`, as if there were one unnamed data set, model and loss, with one seed. To compare several
+losses, for example, label the rows of each::
 
     both = pd.concat([erm.curves.assign(loss="cross_entropy"), mixup.curves.assign(loss="mixup2")])
     save(neighbourhood(both, probe="sphere", dataset="my data"), "halos")
 
-A column may also be set for all rows, as `probe` is here. Names that the project knows are shown in its own wording.
+A column can also be set for all rows, as `probe` is here. Names known to the project are shown in its own wording.
 
-Your own figures can use `styled` (the style of all figures), `losses_in` (a table's losses, in legend order),
+Your own figures can use `styled` (the style shared by all figures), `losses_in` (a table's losses, in legend order),
 `loss_styles` (their colours, markers and dashes) and `loss_label` (their names in words).
 """
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["calibrated", "calibration", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability"]
 __all__ += ["loss_label", "loss_styles", "losses_in", "reliability_posthoc", "save", "styled"]
 
-# Default columns of a cell and of a split, for frames that cover only one.
+# Default values of columns, for frames that cover only one cell or one split.
 DEFAULTS: Mapping[str, Any] = {
     **{"dataset": "", "model": "", "loss": "", "seed": 0},
     **{"points": "train", "probe": "", "split": "test", "labels": "clean", "calibrator": "none"},
@@ -46,47 +47,47 @@ DEFAULTS: Mapping[str, Any] = {
 
 
 def neighbourhood(curves: pd.DataFrame, **columns: Any) -> Figure:
-    """Draw confidence against distance, relative to the nearest sample of another label.
+    """Plot confidence against distance, relative to the distance of the nearest sample with a different label.
 
     Parameters
     ----------
     curves : DataFrame
-        As `probe` returns them; rows with a ``relative_radius`` are drawn.
+        As returned by `probe`; only rows with a ``relative_radius`` are plotted.
     **columns
-        Values of columns for all rows, e.g. ``probe="sphere"``.
+        Columns to set to a single value in all rows, e.g. ``probe="sphere"``.
 
     Raises
     ------
     SpecError
-        If a column is missing that can't be filled in.
+        If a column that can't be filled in is missing.
     """
     return _draw("neighbourhood", neighbourhood=curves.assign(**columns))
 
 
 def confidence_radius(curves: pd.DataFrame, **columns: Any) -> Figure:
-    """Draw confidence against distance in normalised input space, like `neighbourhood`, from rows with a ``radius``."""
+    """Plot rows with a ``radius`` as `neighbourhood` does, but against the distance in normalised input space."""
     return _draw("confidence_radius", neighbourhood=curves.assign(**columns))
 
 
 def logit_gaps(curves: pd.DataFrame, **columns: Any) -> Figure:
-    """Draw the label's logit minus the largest other logit against distance, like `confidence_radius`."""
+    """Plot the label's logit minus the largest other logit, as `confidence_radius` plots confidence."""
     return _draw("logit_gaps", neighbourhood=curves.assign(**columns))
 
 
 def radii(radii: pd.DataFrame, **columns: Any) -> Figure:
-    """Draw how far certainty, half the confidence and the decision last, as medians over rays.
+    """Plot the median distances, over rays, at which certainty, half of the confidence, or the decision is lost.
 
     Parameters
     ----------
     radii : DataFrame
-        As `probe` returns them, with one row per sample and ray, or the ``radii`` table of an experiment.
+        As returned by `probe`, with one row per sample and ray, or the ``radii`` table of an experiment.
     **columns
-        Values of columns for all rows.
+        Columns to set to a single value in all rows.
 
     Raises
     ------
     SpecError
-        If a column is missing that can't be filled in.
+        If a column that can't be filled in is missing.
     """
     table = radii.assign(**columns)
     if "relative_median" not in table:
@@ -97,7 +98,7 @@ def radii(radii: pd.DataFrame, **columns: Any) -> Figure:
 
 
 def reliability(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **columns: Any) -> Figure:
-    """Draw accuracy against confidence, without calibration and after temperature scaling.
+    """Plot accuracy against confidence, without calibration and after temperature scaling.
 
     Parameters
     ----------
@@ -105,37 +106,37 @@ def reliability(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **
         ``calibrate(...).reliability``, or the result of `reliability` from the metrics module, for the calibrators
         ``none``, ``released`` and ``exact``.
     **columns
-        Values of columns for all rows.
+        Columns to set to a single value in all rows.
 
     Raises
     ------
     SpecError
-        If a column is missing that can't be filled in.
+        If a column that can't be filled in is missing.
     """
     return _draw("reliability", reliability=_bins(bins).assign(**columns))
 
 
 def reliability_posthoc(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **columns: Any) -> Figure:
-    """Draw accuracy against confidence after other calibrators and the exact temperature, like `reliability`."""
+    """Plot accuracy against confidence, as `reliability` does, for the exact temperature and the other calibrators."""
     return _draw("reliability_posthoc", reliability=_bins(bins).assign(**columns))
 
 
 def calibration(metrics: pd.DataFrame, runs: pd.DataFrame | None = None, **columns: Any) -> Figure:
-    """Draw NLL and ECE on the test split by calibrator, as expectations under the posterior if it is known.
+    """Plot each calibrator's NLL and ECE on the test split, as expectations under the posterior if it is known.
 
     Parameters
     ----------
     metrics : DataFrame
         ``calibrate(...).metrics``.
     runs : DataFrame, optional
-        With a column ``temperature_released``; the figure points out its values below 0.
+        Must have a column ``temperature_released``; a remark on the figure counts its negative values.
     **columns
-        Values of columns for all rows.
+        Columns to set to a single value in all rows.
 
     Raises
     ------
     SpecError
-        If a column is missing that can't be filled in.
+        If a column that can't be filled in is missing.
     """
     table = _with_posterior(_filled("metrics", metrics.assign(**columns)))
     fits = pd.DataFrame({"temperature_released": []}) if runs is None else runs
@@ -143,12 +144,12 @@ def calibration(metrics: pd.DataFrame, runs: pd.DataFrame | None = None, **colum
 
 
 def calibrated(results: Calibrated, **columns: Any) -> dict[str, Figure]:
-    """Draw the results of `calibrate` or `calibrate_file`.
+    """Plot the results of `calibrate` or `calibrate_file`.
 
     Returns
     -------
     dict of str to Figure
-        ``calibration`` and ``reliability``, plus ``reliability_posthoc`` if there are calibrators besides temperatures.
+        ``calibration`` and ``reliability``, plus ``reliability_posthoc`` if any calibrator isn't a temperature.
     """
     fits = [{"temperature_released": fit["T"]} for fit in results.fits if fit["calibrator"] == "released"]
     drawn = {
@@ -162,7 +163,7 @@ def calibrated(results: Calibrated, **columns: Any) -> dict[str, Figure]:
 
 
 def _with_posterior(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return rows with the posterior's own scores added where labels are uncertain and it has none."""
+    """Add the posterior's own scores for each data set that has uncertain labels but no such scores yet."""
     scored = set(metrics.loc[metrics["model"] == "bayes", "dataset"])
     lead = {"model": "bayes", "loss": "reference", "seed": 0, "split": "test", "labels": "noisy", "calibrator": "none"}
     rows = [
@@ -175,12 +176,12 @@ def _with_posterior(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw(name: str, **tables: pd.DataFrame) -> Figure:
-    """Return one of the workflow's figures, drawn from tables by name; their missing columns are filled in."""
+    """Plot one of the workflow's figures from tables passed by name, after filling in their missing columns."""
     return plugins.load("figures", name)(*(_filled(table, rows) for table, rows in tables.items()))
 
 
 def _filled(table: str, rows: pd.DataFrame, needed: tuple[str, ...] | None = None) -> pd.DataFrame:
-    """Return rows with missing columns filled in from `DEFAULTS`; raise SpecError if any other column is missing."""
+    """Fill in missing columns from `DEFAULTS`; raise SpecError if any other column is missing."""
     filled = rows.assign(**{column: value for column, value in DEFAULTS.items() if column not in rows})
     missing = [column for column in (TABLE_COLUMNS[table] if needed is None else needed) if column not in filled]
     require(not missing, table, f"no column {', '.join(missing)}", "a frame as the library or an experiment has it")
@@ -188,7 +189,7 @@ def _filled(table: str, rows: pd.DataFrame, needed: tuple[str, ...] | None = Non
 
 
 def _bins(bins: pd.DataFrame | Reliability | Mapping[str, Reliability]) -> pd.DataFrame:
-    """Return the bins of reliability diagrams as rows."""
+    """Convert reliability diagrams to a table with one row per bin."""
     if isinstance(bins, pd.DataFrame):
         return bins
     diagrams = bins if isinstance(bins, Mapping) else {"none": bins}

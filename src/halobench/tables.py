@@ -1,6 +1,6 @@
-"""Tables for print: what your own table must return, and how it is written as CSV, LaTeX and HTML.
+"""The types that a print-table plug-in works with, and the function that saves a table as CSV, LaTeX and HTML.
 
-A plug-in is a function that returns a `Table`; its parameters are named after the experiment's tables that it reads.
+A plug-in is a function that returns a `Table`; its parameters are named after the experiment tables that it reads.
 docs/extend.md has an example.
 """
 

@@ -1,4 +1,4 @@
-"""Closed forms for what calibration can't repair on distributions with overlapping classes; see docs/theory.md."""
+"""Closed forms for the error that calibration can't repair when classes overlap; see docs/theory.md."""
 
 from halobench.calibration.overlap_theory import (
     mixup_kl_bound,

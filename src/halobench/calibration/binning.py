@@ -1,7 +1,7 @@
 """Compute calibration errors over bins of confidence, from arrays that have already been checked.
 
 These are kernels of `halobench.calibration.metrics`, like those in `halobench.calibration.sample_scores`. Bins have
-equal width and are closed on the left, as in netcal; the last includes 1.0 too.
+equal width and are closed on the left, as in netcal; the last one also includes 1.0.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from halobench.calibration.arrays import blocks
 
 @dataclass(frozen=True)
 class Reliability:
-    """The bins of a reliability diagram; arrays (bins,).
+    """The bins of a reliability diagram, as arrays (bins,).
 
     Attributes
     ----------
-    lower, upper : edges in confidence.
+    lower, upper : edges of each bin, in confidence.
     count : number of samples; 0 in an empty bin.
-    confidence, accuracy : their means; NaN in an empty bin.
+    confidence, accuracy : means over the samples; NaN in an empty bin.
     """
 
     lower: np.ndarray
@@ -33,17 +33,17 @@ class Reliability:
 
 
 def bin_edges(bins: int) -> np.ndarray:
-    """Return the edges (bins + 1,) of bins of equal width on [0, 1]."""
+    """Return the edges (bins + 1,) of equal-width bins on [0, 1]."""
     return np.linspace(0, 1, bins + 1)
 
 
 def bin_index(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return the bin [edge, next edge) of each value; 1.0, and anything rounded above it, goes into the last bin."""
+    """Find each value's bin [edge, next edge); 1.0 and any value that rounding put above it belong to the last bin."""
     return np.minimum(np.searchsorted(edges, values, side="right") - 1, len(edges) - 2)
 
 
 def bin_by_confidence(confidence: np.ndarray, correct: np.ndarray, bins: int) -> Reliability:
-    """Return the reliability diagram of confidences and (expected) correctness, (n,) each."""
+    """Compute the reliability diagram from confidences and (expected) correctness, (n,) each."""
     edges = bin_edges(bins)
     index = bin_index(confidence, edges)
     count = np.bincount(index, minlength=bins)
@@ -53,10 +53,10 @@ def bin_by_confidence(confidence: np.ndarray, correct: np.ndarray, bins: int) ->
 
 
 def gap_errors(diagram: Reliability) -> dict[str, float]:
-    """Return the errors computed from a diagram's gaps: `ece`, `ace_average` (kind ``average``) and `mce`.
+    """Compute the errors that depend only on a diagram's gaps: `ece`, `ace_average` (kind ``average``) and `mce`.
 
-    Each equals the result of the function of that name in `halobench.calibration.metrics`, but all three share one pass
-    over the probabilities, `halobench.calibration.metrics.reliability`.
+    Each equals the result of the corresponding function in `halobench.calibration.metrics`, but all three share one
+    pass over the probabilities, made by `halobench.calibration.metrics.reliability`.
 
     Examples
     --------
@@ -71,9 +71,9 @@ def gap_errors(diagram: Reliability) -> dict[str, float]:
 
 
 def equal_mass_error(confidence: np.ndarray, correct: np.ndarray, bins: int) -> float:
-    """Return the mean of abs(accuracy - confidence) over equal-sized groups of consecutive confidences.
+    """Compute the mean of abs(accuracy - confidence) over equal-sized groups of consecutive confidences.
 
-    Samples of equal confidence share their mean correctness, so their order doesn't matter.
+    Samples with equal confidence are all assigned their mean correctness, so their order doesn't matter.
     """
     levels, group, size = np.unique(confidence, return_inverse=True, return_counts=True)
     confidence = np.repeat(levels, size)
@@ -85,14 +85,14 @@ def equal_mass_error(confidence: np.ndarray, correct: np.ndarray, bins: int) -> 
 def classwise_error(
     probabilities: np.ndarray, targets: np.ndarray, bins: int, parts: Iterable[slice] | None = None
 ) -> float:
-    """Return the mean over classes of the ECE of "is it class k?" with confidence p_k.
+    """Compute the ECE of "is it class k?" with confidence p_k, averaged over the classes.
 
-    `parts` are the blocks of rows to work on, by default those of `halobench.calibration.arrays.blocks`.
+    `parts` are the blocks of rows to work on, by default those from `halobench.calibration.arrays.blocks`.
     """
     edges = bin_edges(bins)
     n, k = probabilities.shape
     # Signed sums of p - t by bin and class. At most `bins` entries of a row lie above the first bin, so only these are
-    # sorted into bins one by one, and the first bin is the rest of each class's total.
+    # assigned to bins one by one, and the first bin receives the rest of each class's total.
     sums = np.zeros((bins, k))
     total = np.zeros(k)
     for rows in parts or blocks(n, k):

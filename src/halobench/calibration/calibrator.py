@@ -1,4 +1,4 @@
-"""Post-hoc calibrators besides temperature scaling (TS), fitted to validation logits and labels in float64.
+"""Post-hoc calibrators other than temperature scaling (TS), fitted to validation logits and labels in float64.
 
 `fit` runs one of the files in `halobench.calibration.calibrators`, or any ``module:object``; the functions below it are
 shared by those files.
@@ -28,20 +28,20 @@ Transform = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Calibrator:
-    """A fitted calibrator and what is known about its fit.
+    """A fitted calibrator and the diagnostics of its fit.
 
     Attributes
     ----------
     transform : callable, or None if there is no finite optimum
-        Maps logits to calibrated logits, (n, k) both; -inf for a probability of 0.
+        Maps logits (n, k) to calibrated logits (n, k), which are -inf where the probability is 0.
     nll : float
         Mean NLL on the data that it was fitted to, in nats.
     gradient : float
         How far the objective is from its optimum: the largest entry of the gradient or, for the ensemble, of the
-        gradient along the simplex, which bounds how much NLL is left to gain. NaN for a fit in closed form.
+        gradient along the simplex. The latter bounds how much lower the NLL could be. NaN for a closed-form fit.
     converged : bool
     separable : bool
-        TS has no finite optimum on these data, so neither does a family that contains TS, unless a ridge provides one.
+        TS has no finite optimum on these data. Nor does any family that contains TS, unless a ridge provides one.
     T, beta : float
         NaN, because there is no temperature.
     """
@@ -67,7 +67,7 @@ class Calibrator:
         return self.transform(check_logits(logits))
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities (n, k), float64, for logits (n, k); raises the same errors as `logits`."""
+        """Return calibrated probabilities (n, k), float64, for logits (n, k); raise the same errors as `logits`."""
         return metrics.softmax(self.logits(logits))
 
 
@@ -79,7 +79,7 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     name : str
         One of ``vector``, ``matrix``, ``matrix_cv``, ``isotonic``, ``histogram``, ``ensemble``, ``ts_mix``, ``gap``,
         ``top_rest``, ``partner``;
-        another file of ``halobench/calibration/calibrators``, or ``module:object``.
+        the name of another file in ``halobench/calibration/calibrators``; or ``module:object``.
     logits : (n, k) array
         Finite.
     labels : (n,) integers
@@ -90,18 +90,18 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     Returns
     -------
     Calibrator
-        The same bytes for the same data and versions. On separable data, for which TS has no optimum, vector and
-        ensemble have none either (``separable=True``, no transform), while the others do.
+        Identical, byte for byte, for the same data and versions. On separable data, for which TS has no optimum, vector
+        and ensemble have none either (``separable=True``, no transform), while the others do.
 
     Raises
     ------
     SpecError
-        If the name, an option or an array is invalid, the calibrator's package isn't installed, or a plug-in raises or
-        returns something other than it should.
+        If the name, an option or an array is invalid, the calibrator's package isn't installed, or a plug-in raises an
+        error or returns an invalid result.
 
     Examples
     --------
-    Half of the samples are right at a logit of 1 against 0, so either class has a frequency of one half:
+    Half of the samples have the label with the larger logit, so each class has a frequency of one half in each bin:
 
     >>> z = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     >>> fit("histogram", z, np.array([0, 1, 0, 1])).probabilities(z)[0].tolist()
@@ -113,7 +113,7 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     logits = check_logits(logits).astype(np.float64, copy=False)
     labels = check_labels(np.asarray(labels), logits.shape)
     key, fit_plugin = f"calibrators.{name}", plugins.load("calibrators", name)
-    own = ":" not in name  # the package's own change no array that they are given
+    own = ":" not in name  # the package's own plug-ins don't modify the arrays they receive
     with plugins.calling(key):
         fitted = fit_plugin(logits if own else logits.copy(), labels if own else labels.copy(), **options)
     if isinstance(fitted, Calibrator):
@@ -126,7 +126,7 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
 
 
 def _guarded(transform: Transform, key: str, own: bool = False) -> Transform:
-    """Return a plug-in's `transform`, wrapped to guard its calls and check its results."""
+    """Wrap a plug-in's `transform` to guard its calls and check its results."""
 
     def guarded(logits: np.ndarray) -> np.ndarray:
         with plugins.calling(key):
@@ -144,7 +144,7 @@ def _guarded(transform: Transform, key: str, own: bool = False) -> Transform:
 
 
 def libraries(calibrators: Iterable[str]) -> list[str]:
-    """Return the distributions these plug-ins use to fit, except numpy; their versions are part of a result."""
+    """List the Python packages, except numpy, that these plug-ins fit with; their versions are part of a result."""
     return sorted({package for name in calibrators for package in plugins.listed("calibrators", name, "LIBRARIES")})
 
 
@@ -163,8 +163,8 @@ def scored(
 ) -> Calibrator:
     """Return a calibrator with this `transform` and its NLL on the data that it was fitted to.
 
-    Rows are scored in blocks of `elements` logits, which saves memory if `transform` maps each row by itself; without
-    `elements`, all at once.
+    Rows are scored in blocks of `elements` logits, which saves memory but requires `transform` to map each row
+    independently. Without `elements`, all rows are scored at once.
     """
     parts = blocks(len(logits), logits.shape[1], elements or logits.size)
     nll = np.concatenate([metrics.nll_per_point(transform(logits[rows]), labels[rows]) for rows in parts])
@@ -172,6 +172,6 @@ def scored(
 
 
 def logarithm(probabilities: np.ndarray) -> np.ndarray:
-    """Return logarithms of probabilities, -inf for 0."""
+    """Return the logarithms of probabilities, with -inf for 0."""
     with np.errstate(divide="ignore"):
         return np.log(probabilities)

@@ -1,8 +1,8 @@
-"""The ``repair`` stage: the repair ladder of a cell, on its test samples.
+"""The ``repair`` stage: compute a cell's repair ladder on its test samples.
 
-Neither training nor calibration saw these. For a distribution they are fresh draws, as many as `test` of the data set
-specifies; for images they are all that is available. The ladder's maps are fitted to some of them and scored on the
-others.
+Neither training nor calibration has seen these samples. For a distribution they are fresh draws, and the data set's
+`test` specifies how many; for images they are all the test samples there are. The ladder's maps are fitted to some of
+them and scored on the others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PARTS = ("noise", "training", "richer_map", "temperature")
 
 
 def cell_ladder(arrays: Mapping[str, np.ndarray], seed: int) -> tuple[RepairLadder, pd.DataFrame]:
-    """Return the repair ladder of a cell and its rows in the metrics table.
+    """Compute a cell's repair ladder and its rows for the metrics table.
 
     Parameters
     ----------
@@ -34,11 +34,11 @@ def cell_ladder(arrays: Mapping[str, np.ndarray], seed: int) -> tuple[RepairLadd
     Returns
     -------
     (RepairLadder, DataFrame)
-        Expectations under the posterior, with labels ``noisy``; if it is unknown, scores against ``clean`` without the
-        noise term, which `training` then includes. The metrics are ``repair_nll``, ``repair_noise``,
-        ``repair_training``, ``repair_richer_map`` and ``repair_temperature``, with 95% bootstrap intervals over
-        samples, and ``repair_best_map``, the NLL of the best map of the logits, which is estimated to lie between low
-        and high.
+        Expectations under the posterior, with labels ``noisy``. If the posterior is unknown, these are scores against
+        ``clean`` without the noise term, which `training` then includes. The metrics are ``repair_nll``,
+        ``repair_noise``, ``repair_training``, ``repair_richer_map`` and ``repair_temperature``, with 95% bootstrap
+        intervals over samples, and ``repair_best_map``, the NLL of the best map of the logits, which is estimated to
+        lie between low and high.
 
     Raises
     ------

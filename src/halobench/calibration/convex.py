@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 RIDGE = 0.3
-"""Strength of the ridge, against a sum over samples, so that it fades as samples grow.
+"""Strength of the ridge, which is added to a sum over samples and so matters less the more samples there are.
 
-On cells with overlap or label noise .1 is better by .003 nats on average, and 1 worse by as much; where classes are
-nearly separate, and a map fitted to some ten errors can only do harm, it is the other way round by some more."""
+On cells with overlap or label noise, 0.1 is better by 0.003 nats on average, and 1 is worse by as much. Where classes
+are nearly separate, and a map fitted to about ten errors can only do harm, the opposite holds by a little more."""
 
 STEPS, HALVINGS = 100, 60
 
@@ -22,9 +22,8 @@ Objective = Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]]
 class Optimum(NamedTuple):
     """The weights found, their value, their loss (the value without its ridge), and the norm of the value's gradient.
 
-    The gradient is with respect to weights times units, in which the value is strongly convex with constant `RIDGE`. So
-    the value exceeds the minimum by at most gradient^2 / (2 RIDGE), a proof that doesn't depend on how the weights were
-    found.
+    The gradient is with respect to weights times units, in which the value is strongly convex with constant `RIDGE`.
+    The value therefore exceeds the minimum by at most gradient^2 / (2 RIDGE), however the weights were found.
     """
 
     weights: np.ndarray
@@ -34,7 +33,7 @@ class Optimum(NamedTuple):
 
     @property
     def excess(self) -> float:
-        """The most by which the value can exceed the minimum, rounding aside."""
+        """The largest amount by which the value can exceed the minimum, rounding aside."""
         return self.gradient**2 / (2 * RIDGE)
 
 
@@ -54,11 +53,11 @@ def minimise(
     objective : callable
     centre : (d,) array
     units : (d,) array, optional
-        Positive; how much a weight of 1 changes the scores, e.g. the root mean square of what it multiplies.
+        Positive; how much a weight of 1 changes the scores, e.g. the root mean square of the feature it multiplies.
     start : (d,) array, optional
         The weights to start from, by default `centre`.
     tolerance : float
-        The search ends when Newton's step promises to gain no more than this, relative to the value if that is above 1.
+        The search ends when a Newton step is predicted to gain at most this, relative to the value if that exceeds 1.
     """
 
     ridge = RIDGE * np.broadcast_to(units, centre.shape) ** 2
@@ -82,7 +81,7 @@ def minimise(
             if proposed[0] <= value - length * decrement / 4:
                 break
             length /= 2
-        else:  # rounding hides what is left to gain
+        else:  # any further gain is lost to rounding
             break
         weights, (value, gradient, hessian) = proposal, proposed
     loss = value - float(ridge @ (weights - centre) ** 2) / 2

@@ -1,18 +1,19 @@
-"""The ``calibrate`` stage: fit calibrators to a cell's logits, and score them before and after, without torch.
+"""The ``calibrate`` stage: fit calibrators to a cell's logits, and score the logits before and after calibration.
 
-(Except for the calibrator ``matrix``, whose library imports it.)
+Only the calibrator ``matrix`` needs torch, because its library imports it.
 
-The calibrators and what each is fitted to:
+The calibrators, and the data to which each is fitted, are:
 
 - ``none``: the logits as they are.
-- ``exact``: the optimum of the NLL on the drawn validation labels (noisy if the data set is), never their posterior.
-- ``released``: where the paper's released fit stops, on the same labels.
-- ``oracle``: the optimum of the reported objective itself on the test split, which bounds what any temperature can do.
-  Nothing else sees test labels.
+- ``exact``: the temperature with the lowest NLL on the drawn validation labels (which are noisy if the data set is);
+  their posterior is never used.
+- ``released``: the temperature at which the paper's released fit stops, on the same labels.
+- ``oracle``: the temperature that optimises the reported objective itself on the test split, which bounds what any
+  temperature can achieve. No other calibrator sees test labels.
 - Plug-ins (from `halobench.calibration.calibrators` or elsewhere): other families of maps, fitted to the same labels as
   ``exact``.
 
-`halobench.calibration.targets` says which labels a split is scored against.
+`halobench.calibration.targets` documents which labels a split is scored against.
 """
 
 from __future__ import annotations
@@ -42,23 +43,24 @@ from halobench.storage.columns import METRICS_COLUMNS, RELIABILITY_COLUMNS
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The fits of calibrators and their scores.
+    """Fitted calibrators and their scores.
 
     Attributes
     ----------
     fits : list of dict
-        calibrator, split and labels (fitted on), T, beta, nll, gradient, converged, separable; numbers that are not
-        finite become None. If T is infinite, T is None and beta = 0; both are None if no optimum is finite, and for
-        calibrators that have no temperature.
+        Keys are calibrator, split and labels (that it was fitted to), T, beta, nll, gradient, converged, separable;
+        numbers that are not finite become None. If T is infinite, T is None and beta = 0; both are None if no optimum
+        is finite, and for calibrators that have no temperature.
     metrics : DataFrame
-        split, labels, calibrator, metric, value, low, high. 95% percentile bootstrap intervals for error, nll, brier
-        and kl; NaN for binned metrics, whose bootstrap intervals do not have the right coverage, and for means over
-        part of the samples. All NaN if the fit has no finite optimum. If the distribution consists of regions, there
-        are also kl_own, kl_shared and kl_per_log_k; error_own and error_shared for the train split; and, for calibrator
-        ``none`` on test, the results of `halobench.calibration.region_scores.gaps`.
+        Columns are split, labels, calibrator, metric, value, low, high. Error, nll, brier and kl have 95% percentile
+        bootstrap intervals. Bounds are NaN for binned metrics, whose bootstrap intervals do not have the right
+        coverage, and for means over a subset of the samples. If the fit has no finite optimum, all values are NaN. If
+        the distribution consists of regions, there are also kl_own, kl_shared and kl_per_log_k; error_own and
+        error_shared for the train split; and, for calibrator ``none`` on test, the results of
+        `halobench.calibration.region_scores.gaps`.
     reliability : DataFrame
-        split (test), labels, calibrator, bin, lower, upper, count, confidence, accuracy; an empty bin has count 0 and
-        NaN means.
+        Columns are split (test), labels, calibrator, bin, lower, upper, count, confidence, accuracy. An empty bin has
+        count 0 and NaN means.
     """
 
     fits: list[dict[str, Any]]
@@ -68,7 +70,7 @@ class Calibrated:
 
 Fit = TemperatureFit | posthoc.Calibrator
 Fits = Mapping[tuple[str, str, str], Fit]
-"""Fits by (calibrator, split, labels) fitted on."""
+"""Fits by (calibrator, split, labels), where the calibrator was fitted to these labels of this split."""
 Transform = Callable[[np.ndarray], np.ndarray]
 
 
@@ -97,7 +99,7 @@ def calibrate(
     Raises
     ------
     SpecError
-        If an array is missing, has the wrong shape, or contains NaN; a validation label falls on a logit of -inf; or a
+        If an array is missing, has the wrong shape, or contains NaN; a validation label's logit is -inf; or a
         calibrator isn't installed.
     """
     check_installed(spec.plugged)
@@ -122,7 +124,7 @@ def calibrate(
 
 
 def exact_beta(arrays: Mapping[str, np.ndarray]) -> float | None:
-    """Return the inverse of the exact temperature on validation logits and labels; None if they are separable.
+    """Return the inverse of the exact temperature for validation logits and labels, or None if they are separable.
 
     Parameters
     ----------
@@ -141,9 +143,9 @@ def fit_and_score(
     regions: SampleRegions | None,
     uncalibrated: Mapping[str, np.ndarray] | None = None,
 ) -> Calibrated:
-    """Fit the calibrators of `spec` to logits by split and score the splits of `targets`, all checked beforehand.
+    """Fit the calibrators of `spec` and score the splits of `targets`; all arrays must already have been checked.
 
-    The calibrator ``none`` scores the `uncalibrated` logits, by default those that the others are fitted to.
+    The calibrator ``none`` scores the `uncalibrated` logits, which default to those that the others are fitted to.
     """
     fits = _fit(logits, targets, spec)
     rows: list[dict[str, Any]] = []
@@ -167,7 +169,7 @@ def fit_and_score(
 
 
 def _fit(logits: Mapping[str, np.ndarray], targets: Targets, spec: CalibrateSpec) -> Fits:
-    """Return the calibrators' fits; the oracle has one for each kind of test labels, and ``none`` has none."""
+    """Fit the calibrators; the oracle has one fit for each kind of test labels, and ``none`` has no fit."""
     fits: dict[tuple[str, str, str], Fit] = {}
     for name, fit in (("exact", fit_exactly), ("released", fit_as_paper)):
         if name in spec.names:
@@ -185,7 +187,7 @@ def _fit(logits: Mapping[str, np.ndarray], targets: Targets, spec: CalibrateSpec
 
 
 def _fit_oracle(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """Return the exact fit, or one without a temperature if a target has mass where a logit is -inf."""
+    """Return the exact fit, or a fit without a temperature if a target has mass where a logit is -inf."""
     if math.isinf(logits.min()) and math.isinf(sample_scores.cross_entropy(logits, targets).max()):
         return TemperatureFit(math.nan, math.nan, math.inf, math.nan, False, False)
     return fit_exactly(logits, targets)
@@ -194,7 +196,7 @@ def _fit_oracle(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 def _transforms(
     calibrators: Iterable[str], fits: Fits, split: str, reported: list[str]
 ) -> list[tuple[str, Transform | None, list[str]]]:
-    """Return what to score on a split: (calibrator, map of its logits, labels); the oracle has a map for each label."""
+    """List each map to score on a split as (calibrator, map, labels); the oracle has one map for each kind of label."""
     transforms: list[tuple[str, Transform | None, list[str]]] = []
     for name in calibrators:
         if name == "none":
@@ -209,7 +211,7 @@ def _transforms(
 def _transform(fit: Fit) -> Transform | None:
     """Return the map from logits to calibrated ones (new arrays, -inf allowed), or None if no optimum is finite.
 
-    Where the paper's fit ends below 0, its user would still divide by that T, so the result is scored with the ranking
+    If the paper's fit ends at a negative T, its user would still divide by it, so the result is scored with the ranking
     of the classes reversed.
     """
     if isinstance(fit, posthoc.Calibrator):
@@ -222,7 +224,7 @@ def _transform(fit: Fit) -> Transform | None:
 
 
 def _fit_row(calibrator: str, split: str, labels: str, fit: Fit) -> dict[str, Any]:
-    """Return a fit as plain data for JSON, which has no NaN and no infinity."""
+    """Convert a fit to plain data for JSON, which has no NaN or infinity."""
     numbers = {key: getattr(fit, key) for key in ("T", "beta", "nll", "gradient")}
     return {
         "calibrator": calibrator,

@@ -1,6 +1,6 @@
-"""Calibrate and score logits from other projects, read from one .npz file, in the same way as a cell's.
+"""Read logits from other projects from an .npz file, and calibrate and score them in the same way as a cell's.
 
-The file contains either two sets of samples, one to fit calibrators to and one to score them on,
+The file contains either two sets of samples, one for fitting calibrators and one for scoring them,
 
 =============================== ===========================================================================
 ``val_logits``, ``test_logits`` (n, k), finite; or -inf for a class that the model rules out
@@ -9,11 +9,11 @@ The file contains either two sets of samples, one to fit calibrators to and one 
 ``test_posterior``              under it; calibrators except ``oracle`` are still fitted to ``val_labels``
 =============================== ===========================================================================
 
-or ``logits``, ``labels`` and optionally ``posterior`` for one set of samples, which is then halved at random.
-``logits`` may be replaced by ``probabilities``, whose logarithm is taken, as it equals the logits up to a constant per
-row. A probability of 0, as forests output, or a logit of -inf means that the class is ruled out; temperature scaling
-can still be fitted as long as no ``val`` label falls on one. The paper's fit is NaN there, and calibrators other than
-temperatures reject it.
+or one set of samples (``logits``, ``labels`` and optionally ``posterior``), which is then halved at random.
+``logits`` may be replaced by ``probabilities``, whose logarithm equals the logits up to a constant per row. A
+probability of 0, as random forests can output, or a logit of -inf means that the class is ruled out. Temperature
+scaling can still be fitted as long as no ``val`` label is a class that is ruled out for its sample. The paper's fit is
+NaN if a class is ruled out, and calibrators other than temperatures reject such logits.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
     path : path of an .npz file
         As described at the top of this module.
     seed : int
-        Determines which half of the samples is used for fitting if the file doesn't say.
+        Determines which half of the samples is used for fitting if the file doesn't specify it.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
     Raises
     ------
     SpecError
-        If it isn't such a file, or it contains probabilities in place of logits, or arrays with other names.
+        If the file isn't of this kind, or it contains probabilities in place of logits or arrays with other names.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def _read(path: Path | str, seed: int) -> tuple[dict[str, np.ndarray], bool]:
 
 
 def _read_splits(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the checked arrays of both splits, named as `evaluate.calibrate` expects."""
+    """Check the arrays of both splits, and return them with the names that `evaluate.calibrate` expects."""
     splits = {split: _read_samples(arrays, f"{split}_") for split in SPLITS}
     widths = [samples["logits"].shape[1] for samples in splits.values()]
     expected = f"as many classes as val_logits has, {widths[0]}"
@@ -106,7 +106,7 @@ def calibrate_file(path: Path | str, spec: CalibrateSpec | None = None, seed: in
     spec : CalibrateSpec, optional
         Defaults to the temperature scalings.
     seed : int
-        For drawing bootstrap resamples and, if the file doesn't say which, the samples used for fitting.
+        Used to draw bootstrap resamples and, if the file contains only one set of samples, to halve it.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def calibrate_file(path: Path | str, spec: CalibrateSpec | None = None, seed: in
 def calibrate_and_describe(
     path: Path | str, spec: CalibrateSpec | None = None, seed: int = 0
 ) -> tuple[Calibrated, str]:
-    """Return the result of `calibrate_file`, and text saying how many samples the file has and which were fitted to."""
+    """Run `calibrate_file`; also return text on how many samples the file has and which were used for fitting."""
     arrays, halved = _read(path, seed)
     (val, k), (test, _) = (arrays[f"{split}.logits"].shape for split in SPLITS)
     description = f"{k} classes; fitted to the {val} points of val, scored on the {test} of test"
@@ -134,7 +134,7 @@ def calibrate_and_describe(
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
-    """Return all arrays of an .npz file; none is unpickled."""
+    """Load all arrays of an .npz file without unpickling any."""
     expected = "an .npz file with arrays of numbers, as numpy.savez writes it (numpy.asarray of each first)"
     if not path.is_file():
         raise SpecError(str(path), "a folder" if path.is_dir() else "no such file", expected)
@@ -145,12 +145,12 @@ def _load(path: Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive}
     except SpecError:
         raise
-    except Exception as error:  # numpy and zipfile raise a dozen kinds, some of which suggest unpickling
+    except Exception as error:  # numpy and zipfile raise a dozen types, and some messages suggest unpickling
         raise SpecError(str(path), f"a file that can't be read so ({type(error).__name__})", expected) from None
 
 
 def _read_samples(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """Return checked logits, labels and, if present, a posterior from the arrays whose names begin with `prefix`."""
+    """Check and return the logits, labels and any posterior among the arrays whose names begin with `prefix`."""
     kinds = [kind for kind in ("logits", "probabilities") if prefix + kind in arrays]
     expected = f"one of {prefix}logits and {prefix}probabilities, next to {prefix}labels"
     require(bool(kinds), f"{prefix}logits", "no such array", expected)
@@ -169,7 +169,7 @@ def _read_samples(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np
 
 
 def _check_matrix(name: str, array: np.ndarray, ruled_out: bool = False) -> np.ndarray:
-    """Return an array as finite numbers (n, k) in float32 or float64; raise SpecError otherwise.
+    """Return an array of finite numbers (n, k) as float32 or float64; raise SpecError for any other array.
 
     With `ruled_out`, a row may contain -inf as long as it has a finite number.
     """
@@ -198,14 +198,14 @@ def _check_logits(name: str, logits: np.ndarray, prefix: str) -> np.ndarray:
 
 
 def _logarithm(name: str, probabilities: np.ndarray) -> np.ndarray:
-    """Return the logarithm of checked probabilities, -inf for 0."""
+    """Check probabilities and return their logarithm, with -inf for 0."""
     check_rows(probabilities, name)
     with np.errstate(divide="ignore"):
         return np.log(probabilities, dtype=np.float64)
 
 
 def _halve(samples: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
-    """Return samples randomly divided into the two splits, keeping their order."""
+    """Divide samples randomly into the two splits, keeping their order."""
     count = len(samples["labels"])
     require(count >= FEWEST, "logits", f"{count} row", "at least two points: one half is fitted to, the other scored")
     order = generator(seed, "halves").permutation(count)

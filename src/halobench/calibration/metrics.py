@@ -5,10 +5,10 @@
 ``_per_point`` version for the bootstrap. Every function checks its arguments and raises
 `halobench.core.errors.SpecError` on arrays of the wrong shape, labels out of range, rows that aren't distributions, and
 NaN. It then calls a kernel in `halobench.calibration.sample_scores`, `binning` or `resampling`; callers whose arrays
-are already checked can use those directly.
+have already been checked can call the kernels directly.
 
 Confidence is a row's largest probability; if classes tie for it, the first is predicted. Bins have equal width and are
-closed on the left, as in netcal, and the last includes 1.0 too.
+closed on the left, as in netcal, and the last one also includes 1.0.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from halobench.calibration.binning import Reliability, gap_errors
 from halobench.core.errors import one_of, require
 
 ACE_KINDS = ("average", "equal_mass")
-KEY = "probabilities"  # in errors about bad rows
+KEY = "probabilities"  # the array's name in errors about bad rows
 
 
 def softmax(logits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Return probabilities of logits (n, k), float64; -inf gives 0.
+    """Compute the softmax of logits (n, k) in float64; a logit of -inf becomes a probability of 0.
 
     Parameters
     ----------
     logits : (n, k) array
-        Finite, or -inf in a row that has a finite one.
+        Finite, or -inf in a row that also has a finite logit.
     out : (n, k) float64 array, optional
         Where to write the result; may be `logits` itself, which saves a copy.
     """
@@ -64,7 +64,7 @@ def nll(logits: np.ndarray, targets: np.ndarray) -> float:
 
 
 def kl_per_point(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return KL(target || softmax(logits)) of each sample in nats, (n,); for a label it equals the NLL."""
+    """Return KL(target || softmax(logits)) of each sample in nats, (n,); for labels, this equals the NLL."""
     logits = check_logits(logits, masked=True)
     return sample_scores.divergence(logits, check_targets(targets, logits.shape))
 
@@ -87,7 +87,7 @@ def error(probabilities: np.ndarray, targets: np.ndarray) -> float:
 def brier_per_point(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return the expected Brier score of each sample, (n,), in [0, 2]: sum over k of E (p_k - 1{y = k})^2.
 
-    It equals p.p - 2 p.t + 1. Under a target row t its minimum is 1 - t.t, at p = t, so label noise is included.
+    It equals p.p - 2 p.t + 1. Under a target row t its minimum is 1 - t.t, at p = t, so the score includes label noise.
     """
     probabilities = check_probabilities(probabilities)
     return sample_scores.brier(probabilities, check_targets(targets, probabilities.shape))
@@ -99,13 +99,13 @@ def brier(probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 
 def reliability(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> Reliability:
-    """Return count, mean confidence and (expected) accuracy of the predicted class in each bin of equal width."""
+    """Return the count, mean confidence and (expected) accuracy of the predicted class in each equal-width bin."""
     _check_bins(bins)
     return binning.bin_by_confidence(*_confidence_and_correctness(probabilities, targets), bins)
 
 
 def ece(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
-    """Return the expected calibration error, in [0, 1]: mean over samples of their bin's abs(accuracy - confidence).
+    """Return the expected calibration error in [0, 1]: the mean over samples of their bin's abs(accuracy - confidence).
 
     Examples
     --------
@@ -123,7 +123,7 @@ def mce(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> float
 
 
 def ace(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15, kind: str = "average") -> float:
-    """Return one of two errors in [0, 1] that share an acronym.
+    """Return one of the two calibration errors, in [0, 1], that are abbreviated as ACE.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def ace(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15, kind: st
         ``average``: *average* calibration error, the unweighted mean of abs(accuracy - confidence) over the non-empty
         bins of equal width (netcal's ACE, which the paper reports). ``equal_mass``: *adaptive* calibration error of the
         predicted class, the same mean over `bins` equal-sized groups (to within one sample) of consecutive confidences.
-        Samples of equal confidence share their mean correctness, so their order doesn't matter.
+        Samples with equal confidence are all assigned their mean correctness, so their order doesn't matter.
 
     References
     ----------
@@ -146,7 +146,7 @@ def ace(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15, kind: st
 
 
 def classwise_ece(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
-    """Return the mean over classes of the ECE of "is it class k?" with confidence p_k, in bins of equal width.
+    """Return the ECE of "is it class k?" with confidence p_k in equal-width bins, averaged over the classes.
 
     References
     ----------
@@ -159,11 +159,11 @@ def classwise_ece(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15
 
 
 def ece_floor(probabilities: np.ndarray, bins: int, draws: int, rng: np.random.Generator) -> float:
-    """Return the mean ECE that a perfectly calibrated predictor with these confidences would show at this n.
+    """Return the mean ECE that a perfectly calibrated predictor with these confidences would show on n samples.
 
     Correctness is drawn as Bernoulli(confidence), `draws` times. An observed ECE near the floor is not evidence against
-    calibration. For expected metrics (target rows that are posteriors) no label is drawn, so this is an upper bound on
-    their floor, which is 0 for the posterior itself.
+    calibration. For expected metrics (whose target rows are posteriors), no labels are drawn, so this is an upper bound
+    on their floor, which is 0 for the posterior itself.
 
     Parameters
     ----------
@@ -184,12 +184,12 @@ def ece_floor(probabilities: np.ndarray, bins: int, draws: int, rng: np.random.G
 def bootstrap_intervals(
     values: np.ndarray, draws: int, rng: np.random.Generator, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return percentile bootstrap intervals for the means of per-sample columns, from shared resamples of the samples.
+    """Compute percentile bootstrap intervals for the means of columns of per-sample values, from shared resamples.
 
     Parameters
     ----------
     values : (n, m) array
-        One column per statistic. inf is allowed; a resample that contains such a sample has mean inf.
+        One column per statistic. inf is allowed; a resample that contains an inf has mean inf.
     draws : int
         Number of resamples.
     rng : numpy.random.Generator
@@ -199,8 +199,8 @@ def bootstrap_intervals(
     Returns
     -------
     low, high : (m,) arrays
-        Order statistics of the resampled means. Sharing resamples pairs the columns, so differences may be bootstrapped
-        as separate columns.
+        Order statistics of the resampled means. Sharing resamples pairs the columns, so a difference between two can be
+        bootstrapped as a column of its own.
 
     References
     ----------
@@ -215,7 +215,7 @@ def bootstrap_intervals(
 
 
 def _confidence_and_correctness(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Check both arrays; return confidence and (expected) correctness of the predicted class, float64 (n,) each."""
+    """Check both arrays; return the confidence and (expected) correctness of the predicted class, float64 (n,) each."""
     probabilities = check_matrix(probabilities, KEY)
     predicted, confidence = sample_scores.predictions(probabilities, checked_blocks(probabilities, KEY))
     targets = check_targets(targets, probabilities.shape)

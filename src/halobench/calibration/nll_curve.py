@@ -1,9 +1,9 @@
 """The mean NLL of softmax(beta * logits) as a function of the inverse temperature beta, with its derivatives.
 
-Arrays must already be checked: logits (n, k) are finite (see `Masked`), targets are labels (n,) or rows of
+Arrays must already have been checked: logits (n, k) are finite (see `Masked`), and targets are labels (n,) or rows of
 probabilities (n, k). With s = logits minus their row's largest, the mean NLL at beta is mean(log sum exp(beta s)) -
-beta * linear, two terms of the same sign, so nothing cancels. Sums are taken in float64, a block of rows at a time, so
-float32 logits are never copied in full.
+beta * linear, two terms of the same sign, so nothing cancels. Sums are taken in float64, a block of rows at a time,
+so float32 logits are never copied in full.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from halobench.calibration.arrays import BLOCK, blocks
 from halobench.core.errors import require
 
 MANY_CLASSES = 256
-"""From how many classes on a block is worked on row by row, as it comes; below, numpy's reductions along the short rows
-cost more than turning the block around, so that they run across samples."""
+"""With this many classes or more, a block keeps its row-by-row layout. With fewer, numpy's reductions along the short
+rows cost more than copying the block to a layout in which they run across samples."""
 
 
 class DataSummary(NamedTuple):
-    """The sums from one pass over the data, before any exponential is taken.
+    """Statistics from one pass over the data, which needs no exponentials.
 
-    linear : mean of the target's logit less its row's largest: at most 0, and 0 if and only if the data are separable.
+    linear : mean of the target's logit minus its row's largest; at most 0, and 0 if and only if the data are separable.
     slope_at_zero : d NLL / d beta at beta = 0, where the softmax is uniform.
-    spread : the largest difference of two logits of a row.
+    spread : the largest difference between two logits in a row.
     """
 
     linear: float
@@ -45,21 +45,21 @@ class Derivatives(NamedTuple):
     third: float
 
     def halley_step(self) -> float:
-        """Return the step x to the minimum NLL by Halley's rule, Newton's if the third derivative misleads, or NaN."""
+        """Return the step x to the minimum by Halley's rule, or Newton's if the third derivative misleads; else NaN."""
         if not self.curvature > 0:
             return math.nan
         damping = 1 - self.slope * self.third / self.curvature / (2 * self.curvature)
         return -self.slope / self.curvature / (damping if 0.5 < damping < 2 else 1.0)
 
     def after_step(self, x: float) -> Derivatives:
-        """Return the derivatives after a small step x, by the Taylor series."""
+        """Return the derivatives after a small step x, approximated by the Taylor series."""
         nll = self.nll + x * (self.slope + x * (self.curvature / 2 + x * self.third / 6))
         slope = self.slope + x * (self.curvature + x * self.third / 2)
         return Derivatives(nll, slope, self.curvature + x * self.third, self.third)
 
 
 def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
-    """Return the sums that a fit needs first.
+    """Compute the statistics that a fit starts from.
 
     Raises
     ------
@@ -84,12 +84,12 @@ def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
 
 
 FAR = 1e100
-"""How far below its row's largest `Masked` puts a class that is ruled out, in units of the spread of the others."""
+"""How far below a row's largest logit `Masked` puts a ruled-out class, in units of the spread of the others."""
 
 
 @dataclass(frozen=True)
 class Masked:
-    """Logits of which some were -inf, made finite without changing the curve.
+    """Logits, some of which were -inf, made finite without changing the curve.
 
     All are shifted and divided by `unit`, the largest difference between two finite logits in a row. A ruled-out class
     is then placed so low that exp(beta s) is 0 at every beta that a fit can reach, as is its contribution to every
@@ -132,7 +132,7 @@ class Masked:
 
 
 def _check_mass(finite: np.ndarray, targets: np.ndarray) -> None:
-    """Raise SpecError if a target has mass where no logit is `finite`."""
+    """Raise SpecError if a target has mass where the logit isn't `finite`."""
     rows = np.arange(len(finite))
     good = finite[rows, targets] if targets.ndim == 1 else (finite | (targets == 0)).all(axis=1)
     row = int(np.argmin(good))
@@ -143,7 +143,7 @@ def _check_mass(finite: np.ndarray, targets: np.ndarray) -> None:
 
 
 def derivatives(logits: np.ndarray, linear: float, beta: float) -> Derivatives:
-    """Return the mean NLL at `beta` (not 0) and its derivatives: cumulants of u = beta s under softmax(u), averaged."""
+    """Compute the mean NLL at `beta` (not 0) and its derivatives, using cumulants of u = beta s under softmax(u)."""
     parts = []
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for rows in _fit_blocks(logits):
@@ -165,33 +165,33 @@ def derivatives(logits: np.ndarray, linear: float, beta: float) -> Derivatives:
 
 
 def slope_rounding(classes: int, slope: float, linear: float) -> float:
-    """Return how far a slope, mean E[u] - `linear`, may be from the true one; the terms of each sum have the same sign.
+    """Bound the rounding error of a slope, mean E[u] - `linear`, where the terms of each sum have the same sign.
 
-    Each is accurate to a few units in the last place, and a sum over classes to at most as many as it has terms.
+    Each term is accurate to a few units in the last place, and a sum over classes to at most one more unit per class.
     """
     return (16 + classes) * 2.0**-53 * (abs(slope + linear) + abs(linear))
 
 
 def limit_of_separable(logits: np.ndarray) -> float:
-    """Return the NLL's limit as beta grows on separable data: the mean log of how many logits tie for the largest."""
+    """Return the NLL's limit as beta grows on separable data: the mean log of the number of tied largest logits."""
     ties = (np.count_nonzero(logits[b] == logits[b].max(axis=1, keepdims=True), axis=1) for b in blocks(*logits.shape))
     return float(np.log(np.concatenate(list(ties))).mean())
 
 
 def _fit_blocks(logits: np.ndarray) -> Iterator[slice]:
-    """Return the blocks of a fit, whose temporaries take about 26 bytes per element.
+    """Return the blocks of rows that a fit works on, whose temporaries take about 26 bytes per element.
 
-    That is a fifth of the size of float32 logits of 2 MiB or more. (With few classes or samples, one number per row or
-    class isn't negligible in comparison.)
+    For float32 logits of 2 MiB or more, temporaries take up to about a fifth of the size of the logits. (With few
+    classes or samples, one number per row or class isn't negligible in comparison.)
     """
     rows, classes = logits.shape
     return blocks(rows, classes, min(BLOCK, max(1 << 14, logits.size // 40)))
 
 
 def _shifted(block: np.ndarray) -> np.ndarray:
-    """Return a transposed block of logits, float64 (k, samples), minus each sample's largest.
+    """Transpose a block of logits to float64 (k, samples), and subtract each sample's largest logit.
 
-    Its memory layout makes reductions over the classes fast.
+    The result's memory layout makes reductions over the classes fast.
     """
     shifted = np.array(block.T, dtype=np.float64, order="C" if len(block.T) < MANY_CLASSES else "F")
     shifted -= shifted.max(axis=0)
@@ -199,5 +199,5 @@ def _shifted(block: np.ndarray) -> np.ndarray:
 
 
 def _sum(parts: Sequence[float]) -> float:
-    """Return the exact sum, rounded once, or the result of plain addition if one of `parts` is not finite."""
+    """Return the exact sum, rounded once, or the plain sum if one of `parts` is not finite."""
     return math.fsum(parts) if all(map(math.isfinite, parts)) else float(sum(parts))

@@ -1,11 +1,11 @@
-"""Closed forms for the overlap distribution: how much temperature scaling (TS) can still do as classes grow in number.
+"""Closed forms for the overlap distribution: how much temperature scaling (TS) can still achieve with many classes.
 
 The distribution has k classes in groups of m. Each class has its own region, and each group shares one. With
-probability beta a draw falls into a shared region, where every class of the group is equally likely (or has a given
+probability beta, a sample falls into a shared region, where every class of the group is equally likely (or has a given
 share); otherwise it falls into the own region of one of the k classes, all equally likely. So the posterior is one-hot
 on own regions and 1/m for each class of the group on shared ones, and its mean entropy is beta log m.
 
-All divergences are E KL(P(y | x) || model), in nats; an expected NLL is the divergence plus that entropy. Derivations
+All divergences are E KL(P(y | x) || model), in nats; an expected NLL is the divergence plus this entropy. Derivations
 are in docs/theory.md. Needs only numpy. The setting is that of arXiv 2306.00740, section 4; the two-level reduction is
 our own.
 """
@@ -18,7 +18,7 @@ import numpy as np
 
 from halobench.core.errors import require
 
-STEPS = 200  # halvings (and doublings before them) in the search for a temperature, to the last bit of a float64
+STEPS = 200  # halvings (and, before them, doublings) in the search for a temperature; enough for a float64's last bit
 
 
 def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None) -> float:
@@ -31,14 +31,14 @@ def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None)
     beta : float
         Mass of the shared regions, in (0, 1).
     group : int
-        Classes m that share a region, at least 2.
+        Number of classes m that share a region, at least 2.
     shares : (m,) array, optional
-        P(class | shared region); equal if not given.
+        P(class | shared region); equal shares by default.
 
     Raises
     ------
     SpecError
-        If a value is out of its range.
+        If a value is out of range.
     """
     _check_shared(beta, group)
     p = _shares(group, shares)
@@ -46,14 +46,14 @@ def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None)
 
 
 def uniform_kl(classes: int, beta: float, group: int) -> float:
-    """Return the KL of the uniform guess 1/k with equal shares, log k - beta log m, in nats.
+    """Return the KL of the uniform prediction 1/k for equal shares, log k - beta log m, in nats.
 
-    This is what "no better than random" means.
+    A classifier with this KL is "no better than random".
 
     Raises
     ------
     SpecError
-        If a value is out of its range.
+        If a value is out of range.
     """
     _check(classes, beta, group)
     return float(np.log(classes) - posterior_entropy(beta, group))
@@ -78,14 +78,14 @@ def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarr
     beta : float
         Mass of the shared regions, in (0, 1).
     group : int
-        Classes m that share a region, at least 2.
+        Number of classes m that share a region, at least 2.
     shares : (m,) array, optional
-        P(class | shared region); equal if not given.
+        P(class | shared region); equal shares by default.
 
     Raises
     ------
     SpecError
-        If a value is out of its range.
+        If a value is out of range.
 
     Examples
     --------
@@ -102,15 +102,15 @@ def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarr
 def partner_kl(classes: int, beta: float, group: int, shares: np.ndarray | None = None) -> float:
     """Return the KL of the one-hot nearest-neighbour interpolator after the best map of its logits, in nats.
 
-    One-hot logits show only the neighbour's label a, so the best map predicts P(y | a): it knows how often a is wrong
-    and which classes share a region with it, and spreads the remaining mass over these m - 1 partners. For equal
+    One-hot logits reveal only the neighbour's label a, so the best map predicts P(y | a). It knows how often a is wrong
+    and which classes share a region with it, and it spreads the remaining mass over these m - 1 partners. For equal
     shares, with b = beta (m - 1) / m,
 
         KL = H(b) + b log(m - 1) - beta log m,
 
-    whereas temperature scaling leaves `nearest_neighbour_kl`, with k - 1 in place of m - 1. So the growth in k is gone,
-    and the difference is b log((k - 1) / (m - 1)). The rest can be repaired only by other features of x, i.e. by
-    different training.
+    whereas temperature scaling leaves `nearest_neighbour_kl`, with k - 1 in place of m - 1. The KL thus no longer grows
+    with k, and the difference is b log((k - 1) / (m - 1)). The rest can be repaired only by using other features of x,
+    i.e. by different training.
 
     Parameters and errors are those of `nearest_neighbour_kl`; the value doesn't depend on k.
 
@@ -121,7 +121,7 @@ def partner_kl(classes: int, beta: float, group: int, shares: np.ndarray | None 
     """
     _check(classes, beta, group)
     p = _shares(group, shares)
-    # P(y, a) for a group's classes: a itself on own regions, two draws from the shares on the shared one.
+    # P(y, a) for a group's classes: y = a on own regions, two independent draws from the shares on the shared one.
     joint = (1 - beta) * np.eye(len(p)) / len(p) + beta * np.outer(p, p)
     given_neighbour = joint / joint.sum(axis=1, keepdims=True)
     return float(-np.sum(joint * np.log(given_neighbour)) - posterior_entropy(beta, group, shares))
@@ -135,24 +135,24 @@ def two_level_kl(
     top_gap: np.ndarray | float,
     partner_gap: np.ndarray | float,
 ) -> np.ndarray | float:
-    """Return the KL of a classifier with two-level logits at its best temperature, KL*, in nats.
+    """Return KL*, the KL in nats of a classifier with two-level logits at its best temperature.
 
-    On an own region the class is g0 above all others; on a shared region the group's top class is g1, and its m - 1
-    partners are g2, above the other k - m classes. With t = 1/T,
+    On an own region, the class's logit is g0 above all others. On a shared region, the logit of the group's top class
+    is g1 above those of the other k - m classes, and the logits of its m - 1 partners are g2 above them. With t = 1/T,
 
         KL(t) = (1 - beta) log(1 + (k - 1) exp(-t g0))
                 + beta [log(exp(t g1) + (m - 1) exp(t g2) + k - m) - t (g1 + (m - 1) g2) / m - log m]
 
     is convex; KL* is its infimum over t >= 0. Only the ratios g0 : g1 : g2 matter. `nearest_neighbour_kl` is the case
-    g0 = g1, g2 = 0; at g1 = g2 (partners level with the top) KL* is 0 if g0 > 0, reached as T falls to 0.
+    g0 = g1, g2 = 0; at g1 = g2 (partners level with the top) KL* is 0 if g0 > 0, approached as T falls to 0.
 
     Parameters
     ----------
     classes, beta, group
         k, a multiple of m; the mass of the shared regions, in (0, 1); m, at least 2.
     own_gap, top_gap, partner_gap
-        g0, g1 and g2, in logits, finite, g1 >= g2. For m = k there is no rest, and only g1 - g2 matters. Like the
-        others, these can be arrays that broadcast against one another.
+        g0, g1 and g2, in logits; finite, with g1 >= g2. For m = k there are no other classes, and only g1 - g2 matters.
+        All parameters can be arrays that broadcast against one another.
 
     Returns
     -------
@@ -162,7 +162,7 @@ def two_level_kl(
     Raises
     ------
     SpecError
-        If a value is out of its range.
+        If a value is out of range.
 
     Examples
     --------
@@ -185,15 +185,15 @@ def two_level_slope(
 ) -> np.ndarray | float:
     """Return the limit of KL* / log k for fixed gaps and group, as k grows.
 
-    With D = (1 - 1/m) (1 - rho), rho = g2 / g1 in [0, 1], and r = g0 / g1, it is beta D for r >= 1. Own regions that
-    are less certain than shared ones (r < 1) either stay unresolved or force a lower temperature on both, whichever
-    costs less: min{(1 - beta) (1 - r) + beta D, beta D / r}. The limit is approached like (m - 1) k^(rho - 1), so
-    slowly near rho = 1.
+    With D = (1 - 1/m) (1 - rho), rho = g2 / g1 in [0, 1], and r = g0 / g1, the limit is beta D for r >= 1. Own regions
+    that are less certain than shared ones (r < 1) either stay unresolved or force a lower temperature on both,
+    whichever costs less: min{(1 - beta) (1 - r) + beta D, beta D / r}. The distance to the limit shrinks like
+    (m - 1) k^(rho - 1), which is slow near rho = 1.
 
     Raises
     ------
     SpecError
-        If a value is out of its range; here gaps must be positive, except `partner_gap`, which must be in [0, top_gap].
+        If a value is out of range; here gaps must be positive, except `partner_gap`, which must be in [0, top_gap].
 
     Examples
     --------
@@ -213,15 +213,15 @@ def two_level_slope(
 
 
 def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
-    """Return a bound on the KL of the ideal d-Mixup predictor at a point of a region, -log(1 - eta).
+    """Return -log(1 - eta), a bound on the KL of the ideal d-Mixup predictor at a point of a region.
 
-    It holds for any k.
+    The bound holds for any k.
 
     `foreign` is eta, in [0, 1): the expected weight that a mixture landing on the point has on training samples of
-    other regions. The region's own samples have labels from its posterior p, independently of their position, so the
-    mixed target is (1 - eta) p plus a nonnegative rest, and KL(p || (1 - eta) p + rest) <= -log(1 - eta). The largest
-    eta in a region gives a bound for all of it, and the mean over its mixtures gives one for the best prediction that
-    is constant there; the mean KL of a prediction that isn't constant may exceed that.
+    other regions. The region's own samples have labels drawn from its posterior p, independently of their position, so
+    the mixed target is (1 - eta) p plus a nonnegative rest, and KL(p || (1 - eta) p + rest) <= -log(1 - eta). The
+    largest eta in a region yields a bound for the whole region, and the mean eta over its mixtures yields one for the
+    best prediction that is constant there; the mean KL of a prediction that isn't constant may exceed the latter.
 
     Raises
     ------
@@ -244,7 +244,7 @@ def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
 
 
 def _two_level_values(*values: np.ndarray | float) -> tuple[np.ndarray, ...]:
-    """Return k, beta, m, g0, g1, g2 as checked float64 arrays of one shape."""
+    """Check k, beta, m, g0, g1 and g2, and return them as float64 arrays of the same shape."""
     classes, beta, group, own_gap, top, partner = _broadcast(*values)
     _check(classes, beta, group)
     for key, value in (("own_gap", own_gap), ("top_gap", top), ("partner_gap", partner)):
@@ -256,8 +256,8 @@ def _two_level_values(*values: np.ndarray | float) -> tuple[np.ndarray, ...]:
 def _shared_logits(
     t: np.ndarray, k: np.ndarray, m: np.ndarray, top: np.ndarray, partner: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the log of the unnormalised mass of the top class, of all its partners, and of all the rest."""
-    with np.errstate(divide="ignore"):  # log 0 = -inf, because there is no rest if m = k
+    """Return the log of the unnormalised mass of the top class, of all its partners, and of all other classes."""
+    with np.errstate(divide="ignore"):  # log 0 = -inf if m = k, because there are no other classes
         return t * top, t * partner + np.log(m - 1), np.log(k - m) + np.zeros_like(t)
 
 
@@ -267,7 +267,7 @@ def _log_sum(*terms: np.ndarray) -> np.ndarray:
 
 
 def _two_level_at(t: np.ndarray, values: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Return KL(t). Terms that grow with t are subtracted before taking logarithms, so none is lost at large t."""
+    """Return KL(t). Terms that grow with t are subtracted before taking logarithms, so no term is lost at large t."""
     k, beta, m, own_gap, top, partner = values
     certain = np.logaddexp(0.0, np.log(k - 1) - t * own_gap)
     mean = t * (top + (m - 1) * partner) / m
@@ -306,18 +306,18 @@ def _least(slope: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) ->
 
 
 def _broadcast(*values: np.ndarray | float) -> Sequence[np.ndarray]:
-    """Return values as float64 arrays of one shape."""
+    """Broadcast values to float64 arrays of the same shape."""
     return np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in values))
 
 
 def _worst(values: np.ndarray, fine: np.ndarray) -> float | None:
-    """Return the first value that isn't fine, for a message."""
+    """Return the first value that isn't `fine`, for an error message."""
     bad = np.asarray(values)[~np.asarray(fine)]
     return float(bad.flat[0]) if bad.size else None
 
 
 def _check_shared(beta: np.ndarray | float, group: np.ndarray | int) -> None:
-    """Raise SpecError on a mass outside (0, 1) or a group of fewer than 2."""
+    """Raise SpecError if a mass is outside (0, 1) or a group has fewer than 2 classes."""
     beta, group = np.asarray(beta, dtype=float), np.asarray(group, dtype=float)
     inside = (beta > 0) & (beta < 1)
     require(inside.all(), "beta", _worst(beta, inside), "a mass in (0, 1)")
@@ -326,7 +326,7 @@ def _check_shared(beta: np.ndarray | float, group: np.ndarray | int) -> None:
 
 
 def _check(classes: np.ndarray | int, beta: np.ndarray | float, group: np.ndarray | int) -> None:
-    """Raise SpecError as in `_check_shared`, or on a k that isn't a multiple of m."""
+    """Raise SpecError as `_check_shared` does, or if k isn't a multiple of m."""
     _check_shared(beta, group)
     classes, group = np.broadcast_arrays(np.asarray(classes, dtype=float), np.asarray(group, dtype=float))
     fine = (classes >= group) & (classes % group == 0)
@@ -334,7 +334,7 @@ def _check(classes: np.ndarray | int, beta: np.ndarray | float, group: np.ndarra
 
 
 def _shares(group: int, shares: np.ndarray | None) -> np.ndarray:
-    """Return checked P(class | shared region), (m,); equal if `shares` is None."""
+    """Check and return P(class | shared region), (m,); shares are equal if `shares` is None."""
     if shares is None:
         return np.full(int(group), 1 / group)
     checked = np.asarray(shares, dtype=float)

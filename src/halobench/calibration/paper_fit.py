@@ -1,6 +1,6 @@
 """The temperature as fitted by the paper's released code.
 
-Configurations call this fit ``paper``, specs and tables ``released``.
+This fit is called ``paper`` in configurations, and ``released`` in specs and tables.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from halobench.calibration.temperature_scaling import TemperatureFit
 
 
 def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """Fit the temperature at which the paper's released code stops, for parity; it is rarely near the optimum.
+    """Compute the temperature at which the paper's released code stops, for parity; it is rarely near the optimum.
 
     That code runs one step of torch's LBFGS on T from T = 1, with learning rate 0.01, 20 iterations, no line search,
-    history 100 and tolerances 1e-7 (gradient) and 1e-9 (change). For a single parameter the two-loop recursion is the
-    secant step through the latest accepted pair, which is computed here, in float64. T moves by about 1% of a secant
-    step per iteration. On a few hundred samples or more, with an optimum anywhere above about 0.7, T ends between 0.88
-    and 1.11. With an optimum of about 0.54 to 0.69, as for an underconfident model, the NLL as a function of T has its
-    inflection near T = 1, where secant steps are huge; T can then end anywhere, even below 0, however many samples
-    there are. The same can happen on a few dozen samples. `converged` is then false.
+    history 100 and tolerances 1e-7 (gradient) and 1e-9 (change). For a single parameter, the two-loop recursion reduces
+    to the secant step through the latest accepted pair, which is computed here in float64. T moves by about 1% of a
+    secant step per iteration. On a few hundred samples or more, with an optimum anywhere above about 0.7, T ends
+    between 0.88 and 1.11. With an optimum of about 0.54 to 0.69, as for an underconfident model, the NLL as a function
+    of T has its inflection point near T = 1, where secant steps are huge; T can then end anywhere, even below 0,
+    however many samples there are. The same can happen with only a few dozen samples. `converged` is then False.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     Returns
     -------
     TemperatureFit
-        T as the optimiser left it. Nothing keeps T above 0, and dividing by a negative T reverses the ranking of
+        T as the optimiser left it. Nothing keeps T positive, and dividing by a negative T reverses the ranking of
         classes. T is NaN if a logit is -inf, as in that code, because the gradient is NaN. `separable` describes the
         data, as in the exact fit.
 
@@ -50,7 +50,7 @@ def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 
 
 def fit_as_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """Fit the temperature as `fit_released` does, to arrays that are already checked."""
+    """Fit the temperature as `fit_released` does, to arrays that have already been checked."""
     if (masked := Masked.of(logits, targets)) is not None:
         separable = masked.summary.linear == 0 and masked.summary.slope_at_zero < 0
         return TemperatureFit(math.nan, math.nan, math.nan, math.nan, False, separable)
@@ -70,7 +70,7 @@ def fit_as_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 def _lbfgs(
     loss_and_slope: Callable[[float], tuple[float, float]], x: float, lr: float = 0.01, max_iter: int = 20
 ) -> float:
-    """Return `x` after one ``torch.optim.LBFGS.step`` on it, without line search, at torch's default tolerances."""
+    """Return `x` after one ``torch.optim.LBFGS.step``, without line search and with torch's default tolerances."""
     loss, slope = loss_and_slope(x)
     if abs(slope) <= 1e-7:
         return x

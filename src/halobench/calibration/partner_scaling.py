@@ -1,9 +1,9 @@
-"""Partner scaling: recalibrate with the labels of validation samples that had the same prediction.
+"""Partner scaling: recalibrate a prediction using the labels of the validation samples with the same prediction.
 
-Temperature scaling (TS) can say how likely a prediction is to be wrong, but must spread that probability over all other
-classes as the logits do. Partner scaling knows from confusions among the validation samples which classes are likely.
-Let a be the predicted class, u_j = beta (z_j - z_a) at TS's inverse temperature beta, and h = 2 gap / (gap + mean gap),
-where gap is the difference between the two largest logits. Then
+Temperature scaling (TS) can adjust how likely a prediction is to be wrong, but must spread that probability over all
+other classes as the logits do. Partner scaling learns from confusions among the validation samples which of those
+classes are likely. Let a be the predicted class, u_j = beta (z_j - z_a) at TS's inverse temperature beta, and
+h = 2 gap / (gap + mean gap), where gap is the difference between the two largest logits. Then
 
     which other class:     P(j | not a) ~ exp(w0 u_j + (w1 + w2 h) L_aj),    L_aj = log(1 + (k - 1) R_aj / r)
     whether the top class: log P(a) / P(not a) = v0 t + v1 + v2 h + v3 m + c_a
@@ -13,13 +13,13 @@ better; r is the strength of the uniform prior that smooths these counts. t is T
 the mean of u_j under P(j | not a). With w = (1, 0, 0), v = (1, 0, 0, 0) and c = 0 this is TS.
 
 The likelihood is the product of both parts, and the negative log of each is convex in its parameters, with a ridge
-towards TS that makes the optimum finite and unique on any data, even separable data. For w, a sample's own label is
-left out of the counts that it sees; for v and c, the counts come from other folds of the samples.
+towards TS that makes the optimum finite and unique on any data, even separable data. For w, each sample is left out of
+its own counts; for v and c, the counts come from other folds of the samples.
 
-It is proved that the gradient bounds how far each part is from its optimum (`halobench.calibration.convex`), so the
-minimised NLL, in which samples are left out of their own counts, is at most that of TS if TS has an optimum. It is not
-proved that the NLL is below that of TS on other samples; with few errors, it may be a few hundredths higher. r and the
-symmetry are the best of a grid, evaluated on part of the samples if there are very many.
+The gradient provably bounds how far each part is from its optimum (`halobench.calibration.convex`), so the minimised
+NLL, in which samples are left out of their own counts, is at most that of TS if TS has an optimum. On other samples,
+there is no proof that the NLL is below that of TS; with few errors, it may be a few hundredths of a nat higher. r
+and the symmetry are chosen by grid search, on a subset of the samples if there are a great many.
 
 References
 ----------
@@ -46,19 +46,19 @@ from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.errors import require
 
 PRIORS = (0.3, 3.0, 30.0, 300.0)
-"""Strengths r of the uniform prior that are tried, in samples per class."""
+"""Strengths r of the uniform prior to try, in samples per class."""
 
 SEARCHED = 1 << 17
-"""Logits by which r and the symmetry are judged at most; the numbers are then fitted to all."""
+"""The largest number of logits on which r and the symmetry are compared; the weights are then fitted to all logits."""
 
 CLASS_RIDGE = 10.0
-"""Strength of the ridge on c, the difference of single classes: as if drawn with a standard deviation of .3."""
+"""Strength of the ridge on c, the terms of the single classes; it acts as a prior with a standard deviation of 0.3."""
 
 WORK = 1 << 15
-"""Elements per block of rows; some eight arrays of that size are held at once."""
+"""Elements per block of rows; about eight arrays of that size are held at once."""
 
 COUNTS_UNIT = 4.0
-"""What the ridge takes for the size of L, in nats: with 1, a map fitted to a dozen errors may do harm."""
+"""The size of L that the ridge assumes, in nats; with 1, a map fitted to a dozen errors may do harm."""
 
 FOLDS = 5
 
@@ -74,24 +74,25 @@ class PartnerFit:
     which : (3,) array
         w in the module's first formula: weights of the logits, the log counts, and the log counts times h.
     top, classes : (4,) and (k,) arrays
-        v and c in the second: weights of TS's log-odds, a constant, h and the likely other class's logit; one per
-        class.
+        v and c in the second formula: v contains the weights of TS's log-odds, a constant, h and the likely other
+        class's logit; c contains one term per class.
     confusions : (k, k) array
-        R, validation samples by predicted class and label, 0 on the diagonal; plus its transpose if `symmetric`.
+        R, which counts validation samples by predicted class and label, with 0 on the diagonal; if `symmetric`, its
+        transpose is added.
     prior : float
         r, in samples per class.
     symmetric : bool
     beta, mean_gap : float
-        TS's inverse temperature, for labels smoothed by 1 / (n + 1) if TS has no optimum; the mean gap in logits.
+        TS's inverse temperature (for labels smoothed by 1 / (n + 1) if TS has no optimum), and the mean gap in logits.
     nll : float
-        Mean NLL in nats on the samples that it was fitted to, each left out of the counts that it sees.
+        Mean NLL in nats on the samples that it was fitted to, each left out of its own counts.
     gradient : float
         The larger of the norms of the two gradients of the mean objective.
     excess : float
-        The most by which the mean objective can exceed its minimum, in nats.
+        The largest amount by which the mean objective can exceed its minimum, in nats.
     converged : bool
     keep_top : bool
-        Whether the predicted class stays the most likely one.
+        Whether the predicted class is kept as the most likely one.
     """
 
     which: np.ndarray
@@ -123,7 +124,7 @@ class PartnerFit:
         return np.exp(probabilities, out=probabilities)
 
     def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Return log probabilities (n, k), float64, for logits that are already checked."""
+        """Return log probabilities (n, k), float64, for logits that have already been checked."""
         out = np.empty(logits.shape)
         table = _log_counts(self.confusions, self.prior)
         for rows in blocks(len(logits), logits.shape[1], WORK):
@@ -145,9 +146,9 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray, keep_top: bool = False) 
     logits : (n, k) array
         Finite. float32 is used as is.
     labels : (n,) integers
-        In [0, k). Classes may be missing, among labels and predictions alike.
+        In [0, k). Classes may be missing from labels and predictions alike.
     keep_top : bool
-        Keep the predicted class the most likely one, if necessary by raising its probability. It doesn't affect the
+        Keep the predicted class the most likely one, if necessary by raising its probability. This doesn't affect the
         fit.
 
     Returns
@@ -175,7 +176,7 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray, keep_top: bool = False) 
 
 
 def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
-    """Fit partner scaling to arrays that are already checked."""
+    """Fit partner scaling to arrays that have already been checked."""
     n, k = logits.shape
     beta = finite_beta(logits, labels)
     top, gap, spread = _survey(logits)
@@ -222,7 +223,7 @@ class _Part(NamedTuple):
 
 
 def _survey(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return each row's predicted class and gap, (n,) each, and how far logits lie below the top (root mean square)."""
+    """Return each row's predicted class and gap, (n,) each, and the logits' root mean square distance from the top."""
     parts, total, unit = [], 0.0, power_of_two(logits)
     for rows in blocks(len(logits), logits.shape[1], WORK):
         part = _Part.of(logits[rows], 1.0)
@@ -273,7 +274,7 @@ class _Wrong(NamedTuple):
     units: np.ndarray
 
     def minimise(self, fit: PartnerFit, start: np.ndarray, tolerance: float = 1e-14) -> Optimum:
-        """Return the best w for the counts and prior of `fit`."""
+        """Find the best w for the counts and prior of `fit`."""
         return minimise(lambda weights: self.objective(weights, fit), self.centre, self.units, start, tolerance)
 
     def objective(self, weights: np.ndarray, fit: PartnerFit) -> tuple[float, np.ndarray, np.ndarray]:
@@ -307,7 +308,7 @@ class _Wrong(NamedTuple):
 
 
 def _left_out(table: np.ndarray, fit: PartnerFit, part: _Part, labels: np.ndarray) -> np.ndarray:
-    """Return log counts (rows, k) without each row's own label if its top class is wrong; overwrites `table`."""
+    """Return log counts (rows, k) that exclude a row's own label if its top class is wrong; `table` is overwritten."""
     wrong = np.flatnonzero(part.top != labels)
     y = labels[wrong]
     seen = fit.confusions[part.top[wrong], y] - 1
@@ -316,7 +317,7 @@ def _left_out(table: np.ndarray, fit: PartnerFit, part: _Part, labels: np.ndarra
 
 
 class _Top:
-    """The NLL of whether the top class is right, given the features (n, 4) of its log-odds and the class (n,)."""
+    """The NLL of the top class being right or wrong, given the features (n, 4) of its log-odds and the class (n,)."""
 
     def __init__(self, features: np.ndarray, top: np.ndarray, right: np.ndarray, k: int):
         self.features, self.top, self.right, self.k = features, top, right, k
@@ -324,7 +325,7 @@ class _Top:
         self.units = np.r_[np.where(units > 0, units, 1.0), np.full(k, math.sqrt(CLASS_RIDGE / RIDGE))]
 
     def value(self, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """Return the sum, its gradient and its Hessian in v and the per-class terms, (4 + k,)."""
+        """Return the NLL (a sum over samples), its gradient and its Hessian in v and the per-class terms, (4 + k,)."""
         x, d = self.features, self.features.shape[1]
         odds = x @ weights[:d] + weights[d:][self.top]
         nll = float(np.logaddexp(0.0, odds).sum() - odds[self.right].sum())
@@ -340,7 +341,7 @@ class _Top:
 
 
 def _count(top: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Return the number of samples by predicted class and label, (k, k), with 0 on the diagonal."""
+    """Count samples by predicted class and label, (k, k), with 0 on the diagonal."""
     counts = np.zeros((k, k))
     np.add.at(counts, (top, labels), 1)
     np.fill_diagonal(counts, 0)
@@ -348,10 +349,10 @@ def _count(top: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
 
 
 def _cross_fitted(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, top: np.ndarray) -> np.ndarray:
-    """Return the features (n, 4) of samples, each computed only with the counts of the other folds.
+    """Return the features (n, 4) of samples, each computed from the counts of the other folds only.
 
-    Leaving out only the sample itself would reveal its label, since one confusion would be missing from the counts
-    exactly if the sample is one. Within each predicted class, samples are assigned to folds in turn, in their order.
+    Leaving out only the sample itself would reveal whether it is a confusion, since one would then be missing from the
+    counts. Within each predicted class, samples are assigned to the folds in turn, in their original order.
     """
     order = np.argsort(top, kind="stable")
     place = np.arange(len(top))
@@ -370,7 +371,7 @@ def _cross_fitted(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, top: 
 
 
 def _choose_prior(fit: PartnerFit, wrong: _Wrong) -> tuple[PartnerFit, np.ndarray]:
-    """Return the fit with the prior and symmetry that predict best, and the weights w to start from."""
+    """Choose the prior and symmetry that predict best; return the fit with them, and the weights w to start from."""
     stride = max(1, len(wrong.rows) * wrong.logits.shape[1] // SEARCHED)
     some = wrong._replace(rows=wrong.rows[::stride])
     best, chosen, start = math.inf, fit, wrong.centre

@@ -22,16 +22,16 @@ def references(
 ) -> Calibrated:
     """Score the untrained predictors ``bayes``, ``uniform`` and ``nearest`` on the same data.
 
-    ``bayes`` predicts the posterior (no rows if it is unknown) and ``uniform`` predicts 1/k, both only with calibrator
-    ``none``. ``nearest`` puts all mass on the drawn label of the nearest training sample: as is for ``none`` (one miss
-    makes its NLL infinite), and after temperature scaling of the one-hot vector as logits for ``exact`` and ``oracle``.
-    ``released`` is meaningless here, since that fit depends on the scale of the logits and a one-hot vector has no
-    inherent scale; plug-ins are used only for trained models.
+    ``bayes`` predicts the posterior (if it is unknown, there are no rows) and ``uniform`` predicts 1/k, both only with
+    calibrator ``none``. ``nearest`` puts all mass on the drawn label of the nearest training sample. For ``none``, this
+    prediction is scored as is, so one miss makes its NLL infinite. For ``exact`` and ``oracle``, the one-hot vector is
+    used as logits and temperature-scaled. ``released`` is meaningless here, since that fit depends on the scale of the
+    logits and a one-hot vector has no inherent scale. Plug-ins are used only for trained models.
 
     Parameters
     ----------
     inputs : mapping of split to (n, D) array
-        Normalised pixels, or anything that has a shape and length and supports slicing like an array.
+        Normalised pixels, or anything that has a shape and a length and can be sliced like an array.
     arrays : mapping of name to array
         As for `calibrate`, but without logits.
     spec : CalibrateSpec
@@ -40,7 +40,7 @@ def references(
     Returns
     -------
     Calibrated
-        As from `calibrate`, with a leading column ``model`` (a key in `fits`) for the predictor.
+        As returned by `calibrate`, with a leading column ``model`` (a key in `fits`) for the predictor.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def _logarithms(probabilities: Mapping[str, np.ndarray | None]) -> dict[str, np.
 
 
 def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the tables joined, with a leading column ``model``."""
+    """Join the tables, with a leading column ``model``."""
     parts = [table.assign(model=model)[["model", *table.columns]] for model, table in tables.items() if len(table)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["model", *METRICS_COLUMNS])
 
@@ -88,9 +88,9 @@ def nearest(queries: np.ndarray, samples: np.ndarray, block: int = 256, room: in
     """Return the index of the nearest of `samples` (n, D) to each of `queries` (m, D), int64 (m,).
 
     Distances are Euclidean and computed from products, abs(q - p)^2 / 2 = abs(q)^2 / 2 - q.p + abs(p)^2 / 2, where the
-    first term is the same for all samples; both sets are centred first, which keeps cancellation small. The first of
-    equally near samples wins. Both may be anything that has a length and a shape and supports slicing; samples are read
-    `room` bytes at a time.
+    first term is the same for all samples; both sets are centred first, which keeps cancellation small. If several
+    samples are equally near, the first is chosen. Both arguments may be anything that has a length and a shape and
+    supports slicing; samples are read `room` bytes at a time.
     """
     step = max(block, room // (4 * samples.shape[1]))
     parts = [slice(start, start + step) for start in range(0, len(samples), step)]
@@ -114,7 +114,7 @@ def nearest(queries: np.ndarray, samples: np.ndarray, block: int = 256, room: in
 
 
 def _classes(arrays: Mapping[str, np.ndarray]) -> int:
-    """Return the number of classes without using logits, from the posterior or else the largest label."""
+    """Return the number of classes, determined without logits from the posterior or else from the largest label."""
     for name in ("transition", "test.posterior", "regions.posterior"):
         if name in arrays:
             return read_array(arrays, name).shape[-1]
@@ -122,7 +122,7 @@ def _classes(arrays: Mapping[str, np.ndarray]) -> int:
 
 
 def _nearest_votes(inputs: Mapping[str, Any], targets: Targets, k: int) -> dict[str, np.ndarray]:
-    """Return the one-hot drawn label of the nearest training sample, float64 (n, k) by split.
+    """Return the drawn label of the nearest training sample as a one-hot vector, float64 (n, k) for each split.
 
     A training sample is its own nearest neighbour.
     """

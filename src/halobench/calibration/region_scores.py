@@ -1,6 +1,6 @@
 """Score own and shared regions separately, and measure the gaps that describe two-level logits.
 
-`halobench.calibration.overlap_theory` defines regions and derives what the gaps predict.
+`halobench.calibration.overlap_theory` defines regions and derives the KL that the gaps predict.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class SampleRegions:
         return self.distribution.posterior[self.index[split]]
 
     def shared(self, split: str) -> np.ndarray:
-        """Return True for samples in regions that more than one class draws from, bool (n,)."""
+        """Return a bool mask (n,) of the samples in regions that more than one class draws from."""
         return self.distribution.shared[self.index[split]]
 
     def means(self, split: str, values: np.ndarray) -> dict[str, float]:
@@ -94,8 +94,8 @@ def scores(
     Returns
     -------
     dict
-        Against the posterior, ``kl_own`` and ``kl_shared``, and ``kl_per_log_k`` of each sample, (n,); for training
-        samples against their drawn labels, ``error_own`` and ``error_shared``.
+        Scores against the posterior are ``kl_own``, ``kl_shared`` and, for each sample, ``kl_per_log_k`` (n,). Scores
+        of training samples against their drawn labels are ``error_own`` and ``error_shared``.
     """
     if labels == "noisy":
         apart = regions.means(split, samples["kl"])
@@ -110,29 +110,29 @@ def scores(
 def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "test") -> dict[str, float]:
     """Return the mean gaps of logits (n, k) on a split, and the KL that two-level logits with these gaps would have.
 
-    Gaps are measured from the level of the other classes, log mean exp(beta z) / beta: the common logit that would give
-    them the same total mass at the temperature 1 / `beta`. It is above their mean, since the largest logits take most
-    of the mass.
+    Gaps are measured from the level of the other classes, log mean exp(beta z) / beta. This is the common logit with
+    which they would have the same total mass at the temperature 1 / `beta`. It is above their mean, since the largest
+    logits take most of the mass.
 
     Parameters
     ----------
     logits : (n, k) array
     beta : float
-        Inverse of the temperature fitted to the logits, at least 0; the level is the mean if 0, and the largest if
-        infinite.
+        Inverse of the temperature fitted to the logits, at least 0. The level is the mean logit if it is 0, and the
+        largest logit if it is infinite.
     regions : SampleRegions
     split : str
 
     Returns
     -------
     dict
-        ``gap_own``: on own regions, the class's logit above all others. On shared regions, above the classes outside
-        the group: ``gap_top``, the group's largest logit, and ``gap_partner``, the mean of its other logits; ``rho``,
-        the ratio partner / top; ``partner_second``, the share of samples for which the group's classes have the m
-        largest logits. ``kl_two_level``: `halobench.calibration.overlap_theory.two_level_kl` of the gaps, at the
-        distribution's own beta. If the group is all classes, none is outside; gaps are then measured from the partners'
-        level, and rho is NaN. All are NaN if a split has no shared or no own samples, or the posterior isn't two-level
-        (label noise, unequal shares).
+        On own regions, ``gap_own`` is how far the class's logit is above all others. On shared regions, ``gap_top`` and
+        ``gap_partner`` are how far the group's largest logit and the mean of its other logits are above the classes
+        outside the group; ``rho`` is the ratio partner / top; and ``partner_second`` is the share of samples for which
+        the group's classes have the m largest logits. ``kl_two_level`` is
+        `halobench.calibration.overlap_theory.two_level_kl` of the gaps, at the distribution's own beta. If the group
+        contains all classes, gaps are measured from the partners' level, and rho is NaN. All values are NaN if a split
+        has no shared or no own samples, or if the posterior isn't two-level (because of label noise or unequal shares).
     """
     distribution, shared = regions.distribution, regions.shared(split)
     group = _group_size(distribution)
@@ -159,7 +159,7 @@ def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "
 
 
 def _level(logits: np.ndarray, others: np.ndarray, beta: float) -> np.ndarray:
-    """Return the common logit (n,) that gives the classes in `others`, bool (n, k), the same mass at 1 / beta."""
+    """Return the common logit (n,) with which the classes in `others`, bool (n, k), have the same mass at 1 / beta."""
     masked = np.where(others, logits, -np.inf)
     top = masked.max(axis=1)
     if not np.isfinite(beta):

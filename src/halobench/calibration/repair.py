@@ -2,18 +2,19 @@
 
     NLL = noise + training + richer_map + temperature
 
-- noise, H(Y | X): the lowest NLL that any classifier can reach, if the posterior is known.
-- training: from there to the best map of the logits, E[P(y | x) | logits]. No calibration can repair it, since the
-  logits don't contain it (the grouping loss of Perez-Lebel et al.).
-- richer_map: from there to the best temperature.
-- temperature: from there to the logits as they are.
+- noise, H(Y | X), is the lowest NLL that any classifier can reach; it is known only if the posterior is.
+- training is the difference from there to the NLL of the best map of the logits, E[P(y | x) | logits]. No calibration
+  can repair it, since the logits don't contain the information (this is the grouping loss of Perez-Lebel et al.).
+- richer_map is the difference from there to the NLL at the best temperature.
+- temperature is the difference from there to the NLL of the logits as they are.
 
-The best map is unknown. It is estimated from above by maps that are fitted to some folds of the samples and scored on
-the others, since the expected NLL of any such map is at least that of the best one. So on average `training` is too
-large and `richer_map` too small, both by what the maps still miss. (The best of four families is chosen by these same
-scores, which favours it only negligibly.) From below, all families are fitted and scored on the same samples, and the
-lowest NLL is used. This optimistic estimate is too low by how much the maps overfit, and is not a bound if none of the
-families contains the best map. More samples, which a distribution can supply without limit, bring the two together.
+The best map is unknown, so its NLL is estimated from above and from below. For the upper estimate, maps are fitted to
+some folds of the samples and scored on the others, since the expected NLL of any such map is at least that of the best
+one. On average, `training` is therefore too large and `richer_map` too small, both by the amount that these maps still
+miss. (The best of four families is chosen by these same scores, but the bias is negligible.) For the lower estimate,
+all families are fitted to and scored on the same samples, and the lowest NLL is used. This optimistic estimate is too
+low by the amount that the maps overfit, and it is not a bound if none of the families contains the best map. More
+samples, which a distribution can supply without limit, bring the two estimates together.
 
 References
 ----------
@@ -38,7 +39,7 @@ from halobench.core.errors import require
 from halobench.core.seeding import generator
 
 RIDGES = (0.1, 0.01)
-"""Ridges of the regression that are tried, times the root of the number of samples."""
+"""Strengths of the regression's ridge to try, to be multiplied by the square root of the number of samples."""
 
 ITERATIONS = 150
 
@@ -65,15 +66,16 @@ class RepairLadder:
     noise : Rung or None
         H(Y | X); None if targets are labels, because the posterior is then unknown.
     training : Rung
-        The part that only training can repair, from above; includes the noise if that is unknown (the refinement
-        error).
+        The part that only training can repair, estimated from above. If the noise is unknown, it is included here, and
+        this is the refinement error.
     richer_map : Rung
-        The part that a richer map of the logits can repair, from below.
+        The part that a richer map of the logits can repair, estimated from below.
     temperature : Rung
         The part that a temperature can repair.
     best_map_bounds : (float, float)
-        Estimated bounds on the NLL of the best map: the lowest NLL of the families fitted and scored on all samples, or
-        the noise if that is higher; and the cross-fitted one, which it doesn't exceed on average.
+        Estimated bounds on the NLL of the best map. The lower one is the lowest NLL of the families fitted to and
+        scored on all samples, or the noise if that is higher; the upper one is the cross-fitted NLL, which the best
+        map's NLL doesn't exceed on average.
     map : str
         The best family by cross-fitting: ``temperature``, ``partner``, or ``regression`` with its ridge.
     """
@@ -92,8 +94,8 @@ def repair_ladder(
 ) -> RepairLadder:
     """Split a model's expected NLL into the parts due to noise, training, a richer map and a temperature.
 
-    All maps are fitted to these samples, none of which the model may have been trained on. Each fold is scored with
-    maps, and with a temperature, fitted to the other folds.
+    All maps are fitted to these samples, so the model must not have been trained on any of them. Each fold is scored
+    with maps, and with a temperature, fitted to the other folds.
 
     Parameters
     ----------
@@ -104,9 +106,9 @@ def repair_ladder(
         it and the noise is a separate part. The regression is then fitted to the posterior itself, and the other maps
         to labels drawn from it.
     folds, draws : int
-        Cross-fitting folds, at least 2; bootstrap resamples, at least 1.
+        Number of cross-fitting folds, at least 2, and of bootstrap resamples, at least 1.
     seed : int
-        For folds, resamples, and labels drawn from a posterior.
+        Used to draw folds, resamples and, if there is a posterior, labels.
 
     Raises
     ------
@@ -127,7 +129,7 @@ def repair_ladder(
 
 
 def ladder(logits: np.ndarray, targets: np.ndarray, folds: int = 5, draws: int = 1000, seed: int = 0) -> RepairLadder:
-    """Return `repair_ladder` for arrays that may look like probabilities, as the logits of one-hot models do."""
+    """Compute `repair_ladder` for arrays that may look like probabilities, as the logits of one-hot models do."""
     logits = check_logits(logits).astype(np.float64)
     targets = check_targets(targets, logits.shape)
     whole = isinstance(folds, int | np.integer) and 2 <= folds <= len(logits)
@@ -154,7 +156,7 @@ def ladder(logits: np.ndarray, targets: np.ndarray, folds: int = 5, draws: int =
 
 
 def _drawn(posterior: np.ndarray, seed: int) -> np.ndarray:
-    """Return one label per row, drawn from that row."""
+    """Draw one label per row from that row's distribution."""
     below = generator(seed, "repair", "labels").random((len(posterior), 1))
     drawn = (posterior.cumsum(axis=1) < below * posterior.sum(axis=1, keepdims=True)).sum(axis=1)
     return np.minimum(drawn, posterior.shape[1] - 1)
@@ -174,7 +176,7 @@ def _cross_fitted(
 
 
 def _families(logits: np.ndarray, targets: np.ndarray, labels: np.ndarray) -> dict[str, Map]:
-    """Return fitted maps from logits to calibrated logits, by name."""
+    """Fit the maps from logits to calibrated logits, and return them by name."""
     ts = fit_exactly(logits, targets)
     beta = fit_smoothed(logits, labels) if ts.separable else ts.beta
     families: dict[str, Map] = {"temperature": lambda z: rescale(z, beta)}
@@ -187,7 +189,8 @@ def _families(logits: np.ndarray, targets: np.ndarray, labels: np.ndarray) -> di
 def _regression(logits: np.ndarray, targets: np.ndarray, partner: Map, ridge: float) -> Map:
     """Fit a multinomial regression on the logits, the top class, and the top class times the gap, with a ridge.
 
-    It corrects partner scaling, and includes matrix scaling and confusions that change with the gap. It is convex.
+    The regression corrects partner scaling; it covers matrix scaling and confusions that change with the gap. The
+    problem is convex.
     """
     from scipy.optimize import minimize
 

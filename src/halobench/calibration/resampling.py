@@ -1,4 +1,4 @@
-"""Resample labels and samples for the ECE floor and bootstrap intervals, from arrays that are already checked.
+"""Resample labels and samples for the ECE floor and bootstrap intervals, from already checked arrays.
 
 These are kernels of `halobench.calibration.metrics`.
 """
@@ -28,7 +28,7 @@ def ece_floor(confidence: np.ndarray, bins: int, draws: int, rng: np.random.Gene
 def bootstrap_intervals(
     values: np.ndarray, draws: int, rng: np.random.Generator, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return low and high (m,) of percentile intervals for the means of float64 columns (n, m), finite or inf."""
+    """Return the ends (m,) of percentile intervals for the means of float64 columns (n, m), whose values may be inf."""
     n = len(values)
     endless = np.isinf(values)
     finite = np.where(endless, 0, values)
@@ -50,6 +50,6 @@ def bootstrap_intervals(
 
 
 def _draw_sizes(draws: int, n: int) -> list[int]:
-    """Split `draws` into parts of about 2**16 drawn numbers (half a MiB) to fit in a core's cache with their counts."""
+    """Split `draws` into parts of about 2**16 numbers (half a MiB), which fit in a core's cache with their counts."""
     size = max(1, (1 << 16) // n)
     return [min(size, draws - start) for start in range(0, draws, size)]

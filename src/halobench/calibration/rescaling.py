@@ -1,4 +1,4 @@
-"""Divide logits by a temperature. Arrays must already be checked (finite or -inf, no row all -inf)."""
+"""Divide logits by a temperature. Arrays must already have been checked (finite or -inf, with no row all -inf)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from halobench.calibration.arrays import blocks
 
 FLAT = 1e-9
-"""Range, in logits, that `temper` leaves to a row at an infinite T: a mean NLL is off by less than this."""
+"""The range, in logits, that `temper` leaves in a row at infinite T; it changes a mean NLL by less than this."""
 
 
 def rescale(logits: np.ndarray, beta: float) -> np.ndarray:
-    """Return logits times `beta` (finite, at least 0) minus their row's largest; float64 (n, k)."""
+    """Multiply logits by `beta` (finite, at least 0) and subtract each row's largest; return float64 (n, k)."""
     scaled = np.empty(logits.shape)
     for rows in blocks(*logits.shape):
         shifted = scaled[rows]
@@ -26,7 +26,7 @@ def rescale(logits: np.ndarray, beta: float) -> np.ndarray:
 
 
 def temper(logits: np.ndarray, beta: float) -> np.ndarray:
-    """Return logits as `rescale` does, but with a range of `FLAT` per row if `beta` leaves less in every row."""
+    """Scale logits as `rescale` does, but to a range of `FLAT` per row if `beta` leaves less in every row."""
     scaled = rescale(logits, beta)
     lowest = scaled.min()
     if not np.isfinite(lowest):  # some class has no mass
@@ -44,9 +44,9 @@ def temper(logits: np.ndarray, beta: float) -> np.ndarray:
 
 
 def power_of_two(logits: np.ndarray) -> float:
-    """Return a power of two near the largest logit's size; logits over it can be squared at any scale.
+    """Return a power of two near the largest logit's magnitude; logits divided by it can be squared at any scale.
 
-    Dividing by it rounds nothing, so a sum of squares is the same as without it, wherever that is finite.
+    The division is exact, so a sum of squares, scaled back, is the same as without it wherever that is finite.
     """
     largest = max(abs(float(logits.max())), abs(float(logits.min())))
     return math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest else 1.0

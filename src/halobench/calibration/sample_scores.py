@@ -1,8 +1,8 @@
-"""Compute per-sample scores from arrays that are already checked.
+"""Compute per-sample scores from arrays that have already been checked.
 
 These are the kernels of `halobench.calibration.metrics`, which checks its arguments and calls them; the stages check
 their arrays once and call them directly. Logits and probabilities are (n, k), with logits finite or -inf; targets are
-labels (n,) or rows of probabilities (n, k). Computations are in float64, a block of rows at a time.
+labels (n,) or rows of probabilities (n, k). All computations are in float64, on a block of rows at a time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from halobench.calibration.arrays import blocks
 
 
 def softmax(logits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Return probabilities of `logits`, float64 (n, k), written to `out` if given, which may be `logits` itself."""
+    """Return the softmax of `logits`, float64 (n, k), written to `out` if provided, which may be `logits` itself."""
     out = np.empty(logits.shape) if out is None else out
     for rows in blocks(*logits.shape):
         block = out[rows]
@@ -27,7 +27,7 @@ def softmax(logits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return -sum over k of t_k log softmax(logits)_k of each sample in nats, (n,)."""
+    """Compute -sum over k of t_k log softmax(logits)_k for each sample in nats, (n,)."""
     values = np.empty(len(logits))
     for rows in blocks(*logits.shape):
         shifted = logits[rows].astype(np.float64)
@@ -43,7 +43,7 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def divergence(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return KL(target || softmax(logits)) of each sample in nats, (n,)."""
+    """Compute KL(target || softmax(logits)) for each sample in nats, (n,)."""
     values = cross_entropy(logits, targets)
     if targets.ndim == 2:
         for rows in blocks(*targets.shape):
@@ -57,7 +57,7 @@ def divergence(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 def predictions(probabilities: np.ndarray, parts: Iterable[slice] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the predicted class (the first if several tie) and the confidence in it, float64; (n,) each.
 
-    `parts` are the blocks of rows to work on, by default those of `halobench.calibration.arrays.blocks`.
+    `parts` are the blocks of rows to work on, by default those from `halobench.calibration.arrays.blocks`.
     """
     predicted = np.empty(len(probabilities), dtype=np.intp)
     confidence = np.empty(len(probabilities))
@@ -75,7 +75,7 @@ def correctness(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def brier(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return the expected Brier score of each sample, p.p - 2 p.t + 1, (n,)."""
+    """Compute the expected Brier score of each sample, p.p - 2 p.t + 1, (n,)."""
     values = np.empty(len(probabilities))
     for rows in blocks(*probabilities.shape):
         block = probabilities[rows].astype(np.float64, copy=False)

@@ -1,6 +1,6 @@
 """Score calibrated logits on one split, as rows of the metrics table and bins of reliability diagrams.
 
-Arrays must already be checked; only kernels are called here.
+Arrays must already have been checked; only kernels are called here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from halobench.storage.columns import METRICS_COLUMNS
 
 SCORES = ("error", "nll", "brier", "kl")
 BINNED = ("ece", "ace_average", "ace_equal_mass", "mce", "classwise_ece", "ece_floor")
-# Distributions that consist of regions also get KL on own and on shared regions separately, and KL / log k.
+# For distributions that consist of regions, KL on own regions, KL on shared regions and KL / log k are also reported.
 APART = ("kl_own", "kl_shared", "kl_per_log_k")
 
 
@@ -29,13 +29,13 @@ def metrics_row(split: str, labels: str, calibrator: str, metric: str, value: fl
 
 
 class SplitScores:
-    """The scores of one split, gathered calibrator by calibrator.
+    """The scores of one split, collected one calibrator at a time.
 
     Parameters
     ----------
     split : str
     targets : mapping of labels to array
-        Labels (n,), and rows of probabilities (n, k) for ``noisy``.
+        Labels (n,), or rows of probabilities (n, k) for ``noisy``.
     spec : CalibrateSpec
         Only its bins and draws are used.
     seed : int
@@ -60,7 +60,7 @@ class SplitScores:
         self.split, self.targets, self.spec, self.seed, self.regions = split, targets, spec, seed, regions
         self.rows: list[dict[str, Any]] = []
         self.bins: list[tuple] = []
-        self._columns: list[tuple[int, np.ndarray]] = []  # row numbers, and the values that each row is the mean of
+        self._columns: list[tuple[int, np.ndarray]] = []  # row numbers, and the values whose mean each row contains
 
     def add(self, calibrator: str, calibrated: np.ndarray, reported: Sequence[str]) -> None:
         """Score the float64 logits `calibrated` (n, k), which are overwritten, against the labels `reported`."""
@@ -105,19 +105,19 @@ class SplitScores:
             self.rows[index] |= {"low": float(lower), "high": float(upper)}
 
     def _add_row(self, labels: str, calibrator: str, metric: str, value: np.ndarray | float) -> None:
-        """Add a row, whose value is the mean over samples if `value` is an array (n,)."""
+        """Add a row; if `value` is an array (n,), the row contains its mean over samples."""
         if isinstance(value, np.ndarray):
             self._columns.append((len(self.rows), value))
         self.rows.append(metrics_row(self.split, labels, calibrator, metric, float(np.mean(value))))
 
 
 def _reported_metrics(labels: str) -> list[str]:
-    """Return the metrics that are reported against `labels`; KL needs a posterior."""
+    """List the metrics that are reported against `labels`; KL requires a posterior."""
     return [metric for metric in SCORES + BINNED if metric != "kl" or labels == "noisy"]
 
 
 def _logit_scores(logits: np.ndarray, targets: np.ndarray, labels: str) -> dict[str, Any]:
-    """Return the per-sample scores that need logits, (n,) each; includes KL if the targets are posteriors."""
+    """Compute the per-sample scores that need logits, (n,) each, including KL if the targets are posteriors."""
     scores = {"nll": sample_scores.cross_entropy(logits, targets)}
     return scores | ({"kl": sample_scores.divergence(logits, targets)} if labels == "noisy" else {})
 

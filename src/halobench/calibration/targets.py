@@ -64,10 +64,10 @@ def read_posterior(
 def read_targets(
     arrays: Mapping[str, np.ndarray], k: int, splits: tuple[str, ...], regions: SampleRegions | None
 ) -> Targets:
-    """Return the checked targets that each split is scored against; ``noisy`` only if the posterior is known.
+    """Check and return the targets of each split; ``noisy`` is included only if the posterior is known.
 
-    ``drawn`` is always included, since the fits and the nearest-neighbour reference use it; `reported_labels` returns
-    those that a split is scored against.
+    ``drawn`` is always included, since the fits and the nearest-neighbour reference use it; `reported_labels` lists the
+    labels that a split is scored against.
 
     Raises
     ------
@@ -88,5 +88,5 @@ def read_targets(
 
 
 def reported_labels(targets: Targets, split: str) -> list[str]:
-    """Return the labels that a split is scored against."""
+    """List the labels that a split is scored against."""
     return [labels for labels in LABELS[split] if labels in targets[split]]

@@ -1,8 +1,8 @@
 """Temperature scaling (TS): the exact fit and its certificate.
 
 The mean NLL of softmax(beta * logits) is convex in the inverse temperature beta = 1 / T, so its optimum is found to
-machine precision and proved by a sign change of its derivative. Needs only numpy. For parity,
-`halobench.calibration.paper_fit` provides the fit that the paper released.
+machine precision and proved optimal by a sign change of the derivative. Needs only numpy. For parity,
+`halobench.calibration.paper_fit` provides the paper's released fit.
 
 References
 ----------
@@ -34,12 +34,12 @@ __all__ = ["CERTIFICATE", "FLAT", "TemperatureFit", "fit_exactly", "fit_smoothed
 __all__ += ["tempered"]
 
 CERTIFICATE = 1e-7
-"""Relative half-width of the interval of beta over whose ends the gradient must change its sign."""
+"""Relative half-width of the interval of beta between whose ends the gradient must change sign."""
 
 
 @dataclass(frozen=True)
 class TemperatureFit:
-    """A fitted temperature and what is known about it.
+    """A fitted temperature and the diagnostics of its fit.
 
     Attributes
     ----------
@@ -52,9 +52,9 @@ class TemperatureFit:
     gradient : float
         d NLL / d beta at beta; for the exact fit, from the Taylor series about the last point evaluated, close to beta.
     converged : bool
-        `fit_temperature`: the gradient changes sign within beta (1 +- 1e-7), proved by bounds on the curvature or else
-        by its values at both ends, or beta = 0 is the constrained optimum.
-        `fit_released`: abs(d NLL / d T) is at most the optimiser's own tolerance, 1e-7.
+        For `fit_temperature`, the gradient changes sign within beta (1 +- 1e-7), as proved by bounds on the curvature
+        or by its values at both ends, or beta = 0 is the constrained optimum.
+        For `fit_released`, abs(d NLL / d T) is at most the optimiser's own tolerance, 1e-7.
     separable : bool
         No target has mass below its row's largest logit (and some logit is below it), so no finite beta is optimal.
     """
@@ -68,24 +68,24 @@ class TemperatureFit:
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """Fit the temperature with the lowest mean NLL, exactly.
+    """Find the temperature with the lowest mean NLL, to machine precision.
 
-    Uses Halley's method on beta = 1 / T, safeguarded by a bracket and started from a fit to a subsample if there are
-    many rows.
+    Uses Halley's method on beta = 1 / T, safeguarded by a bracket and, if there are many rows, started from a fit to a
+    subsample.
 
     Parameters
     ----------
     logits : (n, k) array
-        Finite, or -inf for a class that the model rules out, on which no target may have mass because it has
-        probability 0 at every temperature. float32 is used as is.
+        Finite, or -inf for a class that the model rules out. Such a class has probability 0 at every temperature, so no
+        target may have mass on it. float32 is used as is.
     targets : (n,) integers or (n, k) array
-        Labels in [0, k), or one row of probabilities per sample, under which the objective is then the expected NLL.
+        Labels in [0, k), or one row of probabilities per sample; the objective is then the expected NLL under them.
 
     Returns
     -------
     TemperatureFit
-        Separable data give ``separable=True``, T = NaN and beta = inf, never a number that depends on when the
-        optimiser stopped. Data on which no positive beta beats the uniform prediction give T = inf, beta = 0.
+        Separable data yield ``separable=True``, T = NaN and beta = inf, never a number that depends on when the
+        optimiser stopped. Data on which no positive beta beats the uniform prediction yield T = inf, beta = 0.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 
 
 def fit_exactly(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """Fit the temperature as `fit_temperature` does, to arrays that are already checked."""
+    """Fit the temperature as `fit_temperature` does, to arrays that have already been checked."""
     if (masked := Masked.of(logits, targets)) is None:
         return _fit(logits, summarise(logits, targets), math.log(logits.shape[1]), _first_guess(logits, targets))
     fit = _fit(masked.logits, masked.summary, masked.nll_at_zero, 1.0)
@@ -117,7 +117,7 @@ def fit_exactly(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 
 
 def _fit(logits: np.ndarray, summary: DataSummary, nll_at_zero: float, guess: float) -> TemperatureFit:
-    """Return the fit to finite logits, starting from a guess of beta."""
+    """Fit the temperature to finite logits, starting from a guess of beta."""
     if summary.slope_at_zero >= -slope_rounding(logits.shape[1], summary.slope_at_zero, summary.linear):
         return TemperatureFit(math.inf, 0.0, nll_at_zero, summary.slope_at_zero, True, False)
     if summary.linear == 0:
@@ -131,9 +131,9 @@ def _fit(logits: np.ndarray, summary: DataSummary, nll_at_zero: float, guess: fl
 
 
 def fit_smoothed(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the beta with the lowest NLL under labels smoothed by 1 / (n + 1), finite even on separable data.
+    """Return the beta with the lowest NLL for labels smoothed by 1 / (n + 1), which is finite even on separable data.
 
-    For calibrators that need a temperature where TS has none. Arrays must already be checked, and finite.
+    Used by calibrators that need a temperature where TS has none. Arrays must already have been checked and be finite.
     """
     summary = summarise(logits, labels)
     if summary.slope_at_zero >= -slope_rounding(logits.shape[1], summary.slope_at_zero, summary.linear):
@@ -158,21 +158,21 @@ def scale(logits: np.ndarray, beta: float) -> np.ndarray:
     Parameters
     ----------
     logits : (n, k) array
-        Finite or -inf (a class without mass, which stays -inf); no row all -inf.
+        Finite, or -inf for a class without mass, which stays -inf; no row may be all -inf.
     beta : float
         At least 0 and finite.
 
     Raises
     ------
     SpecError
-        If an argument is not as above.
+        If an argument is not as described above.
     """
     _check_beta(beta)
     return rescale(check_logits(logits, masked=True), beta)
 
 
 def tempered(logits: np.ndarray, beta: float) -> np.ndarray:
-    """Return logits at inverse temperature `beta` as `scale` does, or at T = infinity their limit, keeping predictions.
+    """Scale logits to inverse temperature `beta` as `scale` does, but keep predictions even in the limit T = infinity.
 
     At beta = 0, or if `beta` leaves less than `FLAT` between any two logits in a row, all rows are scaled to that range
     instead, so confidences are 1/k and logits that rounding would tie stay distinct.
@@ -200,10 +200,10 @@ def _minimise(
 ) -> tuple[float, float, Derivatives]:
     """Return the slope's root b (1 + x) > 0, known to exist, as (b, x, derivatives at b), where x is a small step.
 
-    Uses Halley's method within a bracket, or else bisects it. A step is rejected if it leaves the bracket or is more
-    than half the previous step, because far left of the optimum the gradient is exponential and such steps stay
-    constant. The last step's own relative error, of third order in the step, is about `tolerance`, so it needs no
-    further pass.
+    Uses Halley's method within a bracket, which is bisected if a step is rejected. A step is rejected if it leaves the
+    bracket or is more than half the previous step; far left of the optimum, the gradient is exponential and steps would
+    stay constant. The relative error of the last step, which is of third order in the step, is about `tolerance`, so no
+    further pass is needed.
     """
     low, high, step = 0.0, math.inf, math.inf
     for iteration in range(1000):  # usually a few are enough; logits of 1e150 need about a hundred from beta = 1
@@ -254,7 +254,7 @@ def _ends_differ(logits: np.ndarray, linear: float, beta: float) -> bool:
 
 
 def _first_guess(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Return the optimal beta for evenly spaced rows, a 16th or about a thousand, if there are many more; else 1."""
+    """Return beta fitted to evenly spaced rows (a 16th or about a thousand) if there are many more; otherwise 1."""
     stride = min(16, len(logits) // 1024)
     if stride < 4:
         return 1.0

@@ -1,4 +1,4 @@
-"""Commands as a table: which arguments each takes, and how they are parsed."""
+"""Define commands as data: which arguments each takes, and how these are parsed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a command: its flag or name, and the options of `argparse.ArgumentParser.add_argument`."""
+    """An argument of a command: its flag or name, and its options for `argparse.ArgumentParser.add_argument`."""
 
     flag: str
     options: Options = field(default_factory=dict)
@@ -22,7 +22,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Arguments of which a command takes exactly one if required, and at most one otherwise."""
+    """Mutually exclusive arguments: a command takes exactly one if `required`, and otherwise at most one."""
 
     arguments: tuple[Argument, ...]
     required: bool = True
@@ -41,11 +41,11 @@ class Command:
         Called with the parsed arguments; returns an exit code, or None for 0.
     arguments : tuple of Argument or OneOf
     examples : str
-        Printed below its help.
+        Printed below the command's help.
     logged : bool
-        Whether its output is a job's log, which starts with the command itself.
+        Whether the output is a job's log, which starts with the command itself.
     passed_on : bool
-        Whether arguments that are not its own are passed on to Snakemake, as ``rest``.
+        Whether arguments that the command doesn't define are passed on to Snakemake, as ``rest``.
     """
 
     name: str
@@ -58,11 +58,11 @@ class Command:
 
     @property
     def flags(self) -> set[str]:
-        """Its own flags, including help."""
+        """The command's own flags, including those for help."""
         return {"-h", "--help", *(each.flag for each in self.arguments if isinstance(each, Argument))}
 
     def add_to(self, commands: Any) -> None:
-        """Add its parser to the parsers of all commands."""
+        """Add the command's parser to `commands`, which holds the parsers of all commands."""
         form = argparse.RawDescriptionHelpFormatter
         parser = commands.add_parser(self.name, description=self.summary, epilog=self.examples, formatter_class=form)
         parser.set_defaults(run=self.run)
@@ -79,7 +79,7 @@ class Command:
 
 
 def option(flag: str, **options: Any) -> Argument:
-    """Return an argument of a command."""
+    """Return an argument with this flag and these options."""
     return Argument(flag, options)
 
 
@@ -89,12 +89,12 @@ def path(flag: str, what: str, metavar: str = "FOLDER", **options: Any) -> Argum
 
 
 def required(argument: Argument) -> Argument:
-    """Return the same argument, made mandatory."""
+    """Return a mandatory copy of the argument."""
     return Argument(argument.flag, {**argument.options, "required": True})
 
 
 def read_spec(text: str) -> Any:
-    """Return JSON from the command line, or from a file given after an @, with old words replaced."""
+    """Parse JSON from the command line, or from the file given after an @, replacing outdated words."""
     from halobench.core.aliases import current_words, print_note
 
     try:
@@ -109,7 +109,7 @@ def read_file(text: str) -> Path | None:
 
 
 def read_seconds(text: str) -> float:
-    """Return a time in seconds, at least 0."""
+    """Parse a time in seconds, which must be at least 0."""
     try:
         value = float(text)
     except ValueError:
@@ -120,21 +120,21 @@ def read_seconds(text: str) -> float:
 
 
 def read_count(text: str) -> int:
-    """Return a whole number of at least 1."""
+    """Parse a whole number, which must be at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
     return int(text)
 
 
 def read_checkpoint(text: str) -> Path:
-    """Return the path of a checkpoint. Its suffix guards against naming another file, since the stage removes it."""
+    """Return the path of a checkpoint after checking its suffix, since the stage will delete the file."""
     if not text.endswith(".safetensors"):
         raise argparse.ArgumentTypeError(f"expected a file whose name ends in .safetensors, not {text!r}")
     return Path(text)
 
 
 def read_seed(text: str) -> int:
-    """Return a seed: a whole number of at least 0."""
+    """Parse a seed, which must be a whole number and at least 0."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, not {text!r}")
     return int(text)

@@ -1,4 +1,4 @@
-"""Commands that look at results."""
+"""Commands for inspecting results."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from halobench.cli.arguments import Command, option, path
 
 EXAMPLE_SHOW = """examples:
   halobench show digits/mlp/mixup2/seed0
-  halobench show noise50/mlp/focal          of a cell whose name holds it, if that is one"""
+  halobench show noise50/mlp/focal          the only cell whose name contains this"""
 
-EXAMPLE_COMPARE = """Two losses are compared over the seeds that both have, with the 95% t interval of the change over
-seeds, paired. Two cells are compared by their 95% bootstrap intervals over test samples:
-non-overlapping intervals are a stricter criterion than a test at 5%. What differs comes first.
+EXAMPLE_COMPARE = """Two losses are compared over the seeds that both have, with a 95% t interval of the paired change
+over seeds. Two cells are compared by their 95% bootstrap intervals over test samples; requiring
+that these don't overlap is stricter than a test at 5%. Differences in the specs come first.
 
 examples:
   halobench compare digits/mlp/{cross_entropy,mixup2}
@@ -22,7 +22,7 @@ examples:
 
 EXAMPLE_LOGS = """examples:
   halobench logs digits/mlp/mixup2/seed0
-  halobench logs mixup2           of all cells whose name holds it"""
+  halobench logs mixup2           all cells whose names contain this"""
 
 
 def _show(args: argparse.Namespace) -> None:
@@ -69,7 +69,11 @@ COMMANDS = (
         "Show a cell: its spec, temperatures, metrics and commands.",
         _show,
         (
-            option("cell", metavar="CELL", help="e.g. digits/mlp/mixup2/seed0, or a part of it that no other has"),
+            option(
+                "cell",
+                metavar="CELL",
+                help="e.g. digits/mlp/mixup2/seed0, or a part that no other cell's name contains",
+            ),
             RESULTS,
         ),
         EXAMPLE_SHOW,
@@ -80,15 +84,15 @@ COMMANDS = (
         _compare,
         (
             option("first", metavar="A", help="a loss as DATASET/MODEL/LOSS, a cell or a results folder"),
-            option("second", metavar="B", help="another"),
-            option("--all", action="store_true", help="all metrics, and of cells all splits"),
+            option("second", metavar="B", help="what to compare it with"),
+            option("--all", action="store_true", help="show all metrics, and for cells all splits"),
             RESULTS,
         ),
         EXAMPLE_COMPARE,
     ),
     Command(
         "logs",
-        "Show where a cell's logs are, and their last lines.",
+        "Show where a cell's logs are and print their last lines.",
         _logs,
         (option("name", metavar="CELL", help="e.g. digits/mlp/mixup2/seed0, or a part of it"), RESULTS),
         EXAMPLE_LOGS,
@@ -99,7 +103,7 @@ COMMANDS = (
         _verify,
         (
             path("results", "the results folder (default: results)", nargs="?", default=Path("results")),
-            option("--remove", action="store_true", help="remove what is faulty, so that it is computed again"),
+            option("--remove", action="store_true", help="remove faulty results so they are computed again"),
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""The command line: each stage as a command, commands around runs, and commands that look at results."""
+"""The command line: a command for each stage, commands for runs, and commands for inspecting results."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ reproduces it."""
 COMMANDS = {
     command.name: command for command in (*run_commands.COMMANDS, *inspect_commands.COMMANDS, *stage_commands.COMMANDS)
 }
-# The help, in groups; commands in none of them are for other programs.
+# The groups of commands in the help; commands in no group are for other programs.
 GROUPS = {
     "Run": ("run", "plan", "why", "report"),
     "Look at results": ("show", "compare", "explorer", "logs", "verify"),
-    "Logits and weights of your own": ("calibrate", "weights convert"),
-    "Stages, each without the workflow": ("source", "weights", "train", "probe", "repair", "reference"),
+    "Your own logits and weights": ("calibrate", "weights convert"),
+    "Stages, run without the workflow": ("source", "weights", "train", "probe", "repair", "reference"),
     "Stages that present results": ("manifest", "aggregate", "claims", "table", "figure", "overview"),
 }
 
@@ -68,13 +68,13 @@ def command_list() -> str:
 
 
 def joined(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with the two words of a command such as ``weights convert`` joined."""
+    """Join the two words of a command such as ``weights convert`` into one argument."""
     words = " ".join(arguments[:2])
     return [words, *arguments[2:]] if words in COMMANDS and len(arguments) > 1 else list(arguments)
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse arguments; those that a command passes on to Snakemake are in ``rest``."""
+    """Parse arguments, putting those that a command passes on to Snakemake in ``rest``."""
     arguments = joined(arguments)
     command = COMMANDS.get(arguments[0]) if arguments else None
     if command is None and arguments and not arguments[0].startswith("-"):
@@ -104,7 +104,7 @@ def _print_error(line: str) -> None:
 
 
 def _opening(args: argparse.Namespace, arguments: Sequence[str]) -> str:
-    """Return the line that a job's log starts with: the command that reproduces it.
+    """Return the first line of a job's log, which is the command that reproduces the job.
 
     A job in a run finds plug-ins outside the package through PYTHONPATH, which the run sets.
     """
@@ -130,9 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (
         sys.stdout,
         sys.stderr,
-    ):  # a log should show where a job is, and none of it should be lost with the job
+    ):  # a log should show how far a job is, and lose no lines if the job dies
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")  # no Greek in some encodings
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")  # some encodings have no Greek
     # Thread pools are sized when numpy and torch load, so this must come first. One thread is the specs' default.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
@@ -154,13 +154,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _print_error("halobench: stopped by SIGINT")
         return 130
-    except SystemExit as stop:  # from a plug-in: a stage ending this way hasn't done its work, whatever the code is
+    except SystemExit as stop:  # from a plug-in; a stage that ends this way hasn't done its work, whatever its code
         if COMMANDS[args.command].passed_on:  # Snakemake refused the arguments
             raise
         _print_error(f"halobench: error: ended by SystemExit({stop.code!r}), raised by a plug-in")
         return stop.code if isinstance(stop.code, int) and stop.code else 1
     except RuntimeError as error:
-        # By name, since both are defined next to code that imports torch, which most commands do without.
+        # Checked by name, since both are defined next to code that imports torch, which most commands don't need.
         if type(error).__name__ == "Interrupted":
             _print_error(f"halobench: {error}")
             return 128 + vars(error)["signum"]

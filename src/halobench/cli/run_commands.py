@@ -1,4 +1,4 @@
-"""Commands around runs of the workflow."""
+"""Commands for running the workflow."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from pathlib import Path
 
 from halobench.cli.arguments import Command, option, path, read_spec
 
-EXAMPLE_RUN = """Accepts all Snakemake arguments and resumes an interrupted run: locks of a dead run are removed.
-Jobs that it left in SLURM's queue are ended if they still wait there, and waited for if they run.
+EXAMPLE_RUN = """Accepts all Snakemake arguments and resumes an interrupted run, removing the locks of a dead one.
+Of the jobs that a dead run left in SLURM's queue, it cancels those that are pending and waits for
+those that are running.
 
 examples:
-  halobench run                   all that the configuration asks for
-  halobench run --cores 4 -n      only say what would run
-  halobench run --results other   the same into another folder, next to what is in results
+  halobench run                   everything in the configuration
+  halobench run --cores 4 -n      only list what would run
+  halobench run --results other   write to the folder other, leaving results as it is
   halobench run partial           tables and figures of the finished cells, in results/partial
   halobench run --workflow-profile profiles/slurm      the same on a cluster"""
 
-EXAMPLE_PLAN = """Accepts all Snakemake arguments, for a dry run.
+EXAMPLE_PLAN = """Accepts all Snakemake arguments and makes a dry run.
 
 examples:
   halobench plan
   halobench plan --workflow-profile profiles/slurm --resources gpu=16"""
 
-EXAMPLE_WHY = """Accepts all Snakemake arguments, for a dry run.
+EXAMPLE_WHY = """Accepts all Snakemake arguments and makes a dry run.
 
 examples:
   halobench why
@@ -34,19 +35,19 @@ examples:
   halobench why results/tables/demo/metrics.csv"""
 
 
-EXAMPLE_REPORT = """Takes names of experiments, and all Snakemake arguments. Without --configfile, --config,
---snakefile or --directory it uses the configuration of the last run in this folder: its
-experiments, and the others of that configuration whose results are complete.
+EXAMPLE_REPORT = """Takes the names of experiments, and all Snakemake arguments. Without --configfile, --config,
+--snakefile or --directory, it uses the configuration of the last run in this folder, with that
+run's experiments and any other configured experiments whose results are complete.
 
 examples:
-  halobench report                to results/report.html
-  halobench report demo           of one experiment alone
-  halobench report partial        of the finished cells, after `halobench run partial`
+  halobench report                write results/report.html
+  halobench report demo           cover only one experiment
+  halobench report partial        cover the finished cells, after `halobench run partial`
   halobench report --configfile mine.yaml --report mine.zip"""
 
 
 def with_results(arguments: Sequence[str], folder: Path | None) -> list[str]:
-    """Return Snakemake's arguments with another results folder added to the configuration values they already set."""
+    """Add a results folder to the configuration values that Snakemake's arguments already set."""
     if folder is None:
         return list(arguments)
     end = [*arguments, "--"].index("--")  # the rest are targets
@@ -103,7 +104,7 @@ COMMANDS = (
                 "--orphans",
                 choices=("wait", "cancel"),
                 default="wait",
-                help="what to do with running jobs of a run that died (default: wait)",
+                help="what to do with the running jobs of a run that died (default: wait)",
             ),
             RESULTS,
         ),
@@ -113,14 +114,14 @@ COMMANDS = (
     Command("plan", "Estimate the jobs and GPU-hours of a run.", _plan, (RESULTS,), EXAMPLE_PLAN, passed_on=True),
     Command(
         "why",
-        "Say why jobs would run, root causes first.",
+        "Explain why jobs would run, root causes first.",
         _why,
-        (option("--each", action="store_true", help="one line per job, those downstream too"), RESULTS),
+        (option("--each", action="store_true", help="print one line per job, including downstream jobs"), RESULTS),
         EXAMPLE_WHY,
         passed_on=True,
     ),
     Command("report", "Make the report, and say what was found.", _report, (), EXAMPLE_REPORT, passed_on=True),
     Command(
-        "check", "Check what only building can check; a request in JSON on standard input. For the workflow.", _check
+        "check", "Run the checks that require building, for a JSON request on standard input. For the workflow.", _check
     ),
 )

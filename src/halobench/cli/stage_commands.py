@@ -27,17 +27,17 @@ EXAMPLE_TRAIN = """example:
     "dataset": {"source": "digits", "train": 1000, "val": 250, "test": 450, "noise": {"p": 0.5}},
     "model": {"name": "mlp"}, "loss": {"name": "cross_entropy"}, "train": {"lr": 0.003, "epochs": 100}}'"""
 
-EXAMPLE_CONVERT = """With --model, tensors are matched by name, or else by order and shape where that leaves one
-possibility; what is renamed is listed. No code in the file is run.
+EXAMPLE_CONVERT = """With --model, tensors are matched by name, or else by order and shape where only one match is
+possible; renamed tensors are listed. Code in the file is never run.
 
 examples:
   halobench weights convert checkpoint.pth mine.safetensors
   halobench weights convert lite0.pth lite0.safetensors --model timm/tf_efficientnet_lite0"""
 
-EXAMPLE_CALIBRATE = """A file holds val_logits (n, k), val_labels (n,), test_logits and test_labels; or logits
-and labels, of which a random half is fitted to and the other scored. Probabilities may
-stand in for logits (val_probabilities, ...). A posterior (n, k), as val_posterior and
-test_posterior or as posterior, adds scores in expectation under it.
+EXAMPLE_CALIBRATE = """The file holds either val_logits (n, k), val_labels (n,), test_logits and test_labels, or just
+logits and labels, which are split at random into one half for fitting and one for scoring.
+Probabilities may replace logits (val_probabilities, ...). A posterior (n, k), stored as
+val_posterior and test_posterior or as posterior, adds scores in expectation under it.
 
 examples:
   halobench calibrate --logits mine.npz
@@ -46,7 +46,7 @@ examples:
 EXAMPLE_EXPLORER = """examples:
   halobench explorer                          all experiments in results, to results/explorer.html
   halobench explorer demo --out demo.html
-  halobench explorer --tables results/partial/tables    of finished cells, after `halobench run partial`"""
+  halobench explorer --tables results/partial/tables    finished cells, after `halobench run partial`"""
 
 
 def _request(args: argparse.Namespace, spec: Any = None) -> tuple[Any, Mapping[str, str] | None]:
@@ -175,20 +175,20 @@ def _overview(args: argparse.Namespace) -> None:
     run_overview(spec, args.tables, args.out, args.figure, args.captions, code)
 
 
-SPEC = option("--spec", type=read_spec, metavar="JSON", help="what to do, as JSON, or @FILE")
-REQUEST = path("--request", "a file with spec and code version, as a run writes it", "FILE")
-SOURCE = required(path("--source", "a source's folder, as `halobench source` wrote it"))
+SPEC = option("--spec", type=read_spec, metavar="JSON", help="what to do, as JSON or @FILE")
+REQUEST = path("--request", "a file with the spec and code version, as written by a run", "FILE")
+SOURCE = required(path("--source", "a source's folder, as written by `halobench source`"))
 SEED = option("--seed", type=read_seed, metavar="N", help="the cell's seed")
-OUT = required(path("--out", "where to write (for a figure or table: the path without suffix)", "PATH"))
-RUN = path("--run", "a cell's folder, as `halobench train` wrote it", dest="folder")
-MANIFEST = required(path("--manifest", "the cells of an experiment", "FILE"))
+OUT = required(path("--out", "where to write (for a figure or table, the path without its suffix)", "PATH"))
+RUN = path("--run", "a cell's folder, as written by `halobench train`", dest="folder")
+MANIFEST = required(path("--manifest", "the manifest, which lists an experiment's cells", "FILE"))
 RESULTS = required(path("--results", "the results folder"))
 TABLES = required(path("--tables", "an experiment's tables"))
 ASKED = OneOf((SPEC, REQUEST))
 RESUMED = (
     path(
         "--checkpoint",
-        "its checkpoint, NAME.safetensors (default: a hidden file next to its outputs)",
+        "the stage's checkpoint, NAME.safetensors (default: a hidden file next to its outputs)",
         "FILE",
         type=read_checkpoint,
     ),
@@ -201,13 +201,13 @@ RESUMED = (
         default=1,
         metavar="N",
         dest="slots",
-        help="processes that may share a GPU (default: 1)",
+        help="number of processes that may share a GPU (default: 1)",
     ),
 )
 
 
 def note(what: str) -> Any:
-    """Return the argument for a text that is printed somewhere."""
+    """Return the argument for a note; `what` says where the note appears."""
     return option("--note", default="", metavar="TEXT", help=what)
 
 
@@ -216,19 +216,29 @@ COMMANDS = (
     Command("weights", "Download the weights that timm publishes for a model.", _weights, (ASKED, OUT), logged=True),
     Command(
         "weights convert",
-        "Convert weights saved elsewhere: .pth, .pt, .safetensors.",
+        "Convert weights saved elsewhere (.pth, .pt or .safetensors).",
         _convert,
         (
             path("source", "the file to read", "IN"),
             path("out", "the .safetensors file to write", "OUT"),
-            option("--model", metavar="NAME", help="timm/NAME or torchvision/NAME, whose names tensors get"),
-            option("--classes", type=read_count, default=1000, metavar="N", help="classes of that model (1000)"),
+            option(
+                "--model",
+                metavar="NAME",
+                help="the model whose names the tensors get, as timm/NAME or torchvision/NAME",
+            ),
+            option(
+                "--classes",
+                type=read_count,
+                default=1000,
+                metavar="N",
+                help="number of classes of that model (default: 1000)",
+            ),
         ),
         EXAMPLE_CONVERT,
     ),
     Command(
         "train",
-        "Train one cell, or resume that from its checkpoint.",
+        "Train one cell, or resume training from its checkpoint.",
         _train,
         (
             *(ASKED, SOURCE, required(SEED), OUT),
@@ -236,7 +246,7 @@ COMMANDS = (
                 "--weights",
                 type=read_file,
                 metavar="FILE",
-                help="the weights of a model that isn't trained (default: the file that its spec names)",
+                help="the weights of a model that isn't trained (default: the file given in its spec)",
             ),
             *RESUMED,
         ),
@@ -245,14 +255,14 @@ COMMANDS = (
     ),
     Command(
         "probe",
-        "Probe a trained cell's neighbourhoods, or resume that.",
+        "Probe a trained cell's neighbourhoods, or resume probing.",
         _probe,
         (ASKED, SOURCE, required(SEED), required(RUN), *RESUMED),
         logged=True,
     ),
     Command(
         "calibrate",
-        "Fit and score calibrators on an .npz file, or a cell's logits.",
+        "Fit and score calibrators on an .npz file or a cell's logits.",
         _calibrate,
         (
             OneOf((RUN, path("--logits", "an .npz file of logits and labels from any project", "FILE"))),
@@ -265,7 +275,7 @@ COMMANDS = (
     ),
     Command(
         "repair",
-        "Split a cell's NLL by what could repair it.",
+        "Split a cell's NLL into parts by what could repair them.",
         _repair,
         (ASKED, required(SEED), required(RUN)),
         logged=True,
@@ -293,7 +303,7 @@ COMMANDS = (
     ),
     Command(
         "claims",
-        "Judge the paper's claims by an experiment's tables.",
+        "Test the paper's claims on an experiment's tables.",
         _claims,
         (required(path("--claims", "the claims, e.g. workflow/claims.yaml", "FILE")), TABLES, OUT, REQUEST),
         logged=True,
@@ -303,7 +313,7 @@ COMMANDS = (
         "Draw one figure of an experiment, as PDF and PNG.",
         _figure,
         (
-            option("name", help="a file of halobench/reporting/figures, or module:function"),
+            option("name", help="the name of a file in halobench/reporting/figures, or module:function"),
             *(note("printed in a corner"), TABLES, OUT, REQUEST),
         ),
         logged=True,
@@ -313,34 +323,41 @@ COMMANDS = (
         "Make one table for print, as CSV, LaTeX and HTML.",
         _table,
         (
-            option("name", help="a file of halobench/reporting/tables, or module:function"),
-            *(note("printed with it"), TABLES, OUT, REQUEST),
+            option("name", help="the name of a file in halobench/reporting/tables, or module:function"),
+            *(note("printed with the table"), TABLES, OUT, REQUEST),
         ),
         logged=True,
     ),
     Command(
         "explorer",
-        "Make one page that explores the cells of experiments.",
+        "Make a page for exploring the cells of experiments.",
         _explorer,
         (
-            option("experiments", nargs="*", metavar="EXPERIMENT", help="which (default: all whose tables are there)"),
+            option(
+                "experiments",
+                nargs="*",
+                metavar="EXPERIMENT",
+                help="experiments to show (default: all that have tables)",
+            ),
             path("--results", "the results folder (default: results)", default=Path("results")),
             path("--tables", "the experiments' tables (default: RESULTS/tables)"),
             path("--out", "where to write (default: RESULTS/explorer.html)", "FILE"),
-            *(note("shown at its top"), REQUEST),
+            *(note("shown at the top of the page"), REQUEST),
         ),
         EXAMPLE_EXPLORER,
         logged=True,
     ),
     Command(
         "overview",
-        "Write pages on what came out and what was run.",
+        "Write pages on what was run and what came out.",
         _overview,
         (
             *(TABLES, OUT),
-            option("--spec", type=read_spec, default={}, metavar="JSON", help="its configuration, to be shown"),
-            option("--figure", type=read_file, metavar="FILE", help="the PNG that sums it up"),
-            path("--captions", "captions, named after figures and tables", "FILE", nargs="*", default=()),
+            option(
+                "--spec", type=read_spec, default={}, metavar="JSON", help="the experiment's configuration, to be shown"
+            ),
+            option("--figure", type=read_file, metavar="FILE", help="the summary figure, as a PNG"),
+            path("--captions", "files of captions, named after figures and tables", "FILE", nargs="*", default=()),
             *(note("printed on each page"), REQUEST),
         ),
         logged=True,

@@ -37,7 +37,7 @@ def current_words(plain: Any, note: Note = lambda line: None) -> Any:
 
 
 def _replaced(node: Any, path: list[str], place: str, rename: Callable[[Any, str], Any]) -> Any:
-    """Return `node`, located at `place`, after renaming what `path` leads to from there."""
+    """Return `node`, located at `place`, after renaming whatever `path` leads to from there."""
     if not path:
         return rename(node, place)
     step, *rest = path
@@ -60,7 +60,7 @@ def _rename_value(value: Any, place: str, words: Mapping[str, str], note: Note) 
 
 
 def _rename_keys(mapping: Any, place: str, words: Mapping[str, str], note: Note) -> Any:
-    """Return a mapping with its old keys renamed, except those whose new word is a key as well, which are mistakes."""
+    """Return a mapping with its old keys renamed, except where the new word is also a key, which is a mistake."""
     if not isinstance(mapping, Mapping):
         return mapping
     new = {key: words[key] for key in words if key in mapping and words[key] not in mapping}
@@ -69,8 +69,9 @@ def _rename_keys(mapping: Any, place: str, words: Mapping[str, str], note: Note)
     return {new.get(key, key): value for key, value in mapping.items()}
 
 
-# What is renamed, at which dotted paths from the top of a configuration or a stage's spec, and the old words with those
-# that replaced them. In a path, ``*`` stands for any key of a mapping or any entry of a list.
+# Each entry has the function that renames values or keys, the dotted paths where it applies (from the top of a
+# configuration or a stage's spec), and each old word with its replacement. In a path, ``*`` stands for any key of a
+# mapping or any entry of a list.
 ALIASES = (
     (_rename_value, ("datasets.*.noise.kind", "dataset.noise.kind"), {"cycle": "pair_flip", "map": "asymmetric"}),
     (_rename_keys, ("train", "models.*.recipe", "datasets.*.recipe"), {"shift": "random_crop"}),

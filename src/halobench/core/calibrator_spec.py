@@ -1,4 +1,4 @@
-"""Entries in a list of calibrators: names, and plug-ins with options, listed under custom names."""
+"""Entries in a list of calibrators, which are plain names or plug-ins with options under custom names."""
 
 from __future__ import annotations
 

@@ -25,5 +25,5 @@ def console() -> Console:
 
 
 def value_text(value: Any) -> str:
-    """Return a spec's value as shown to users: a dash for None, strings without quotes."""
+    """Format a spec's value for users, with a dash for None and without quotes around strings."""
     return "–" if value is None else value if isinstance(value, str) else shown(value)

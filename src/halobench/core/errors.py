@@ -34,7 +34,7 @@ class SpecError(ValueError):
         self.key, self.value, self.expected = key, value, expected
 
     def within(self, prefix: str) -> SpecError:
-        """Return the same error with its key put below `prefix`, the location of the spec that raised it."""
+        """Return the same error with `prefix`, the location of the spec that raised it, prepended to its key."""
         return SpecError(f"{prefix}.{self.key}" if self.key else prefix, self.value, self.expected)
 
 
@@ -52,7 +52,7 @@ class Interrupted(RuntimeError):
 
 @contextlib.contextmanager
 def naming(prefix: str) -> Iterator[None]:
-    """Put the keys of errors raised in this context below `prefix`, as `SpecError.within` does."""
+    """Prepend `prefix` to the keys of errors raised in this context, as `SpecError.within` does."""
     try:
         yield
     except SpecError as error:
@@ -60,7 +60,7 @@ def naming(prefix: str) -> Iterator[None]:
 
 
 def shown(value: object, most: int = 200) -> str:
-    """Return `value` as Python prints it, on one line cut to `most` characters so that even a table fits."""
+    """Format `value` as Python prints it, on one line of at most `most` characters, so even a table fits."""
     try:
         text = _printable(repr(value))
     except ValueError:  # Python refuses to print a whole number of more than 4,300 digits
@@ -94,7 +94,7 @@ def one_of(names: Iterable[str], value: object = None) -> str:
 
 
 def hint(names: Iterable[str], value: object) -> str:
-    """Return the closest of `names` as a suggestion in parentheses; empty if none is close or `value` is among them."""
+    """Suggest the closest of `names` in parentheses; return "" if none is close or `value` is among them."""
     names = list(names)
     # Checks build their message before they know whether they pass, and comparing with every name takes time.
     needless = value is None or value in names

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """Return a time of `seconds` in the most readable unit."""
+    """Format a time, passed in seconds, in the most readable unit."""
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{number(seconds / 3600)} h"
 
 
 def number(value: float) -> str:
-    """Return a number with two significant digits, or with all digits before the decimal point."""
+    """Format a number with two significant digits, or with all digits before the decimal point if there are more."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def size(amount: float) -> str:
-    """Return a number of bytes in the most readable unit."""
+    """Format a number of bytes in the most readable unit."""
     units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
     while amount >= 1000 and len(units) > 1:
         amount, units = amount / 1024, units[1:]
@@ -24,5 +24,5 @@ def size(amount: float) -> str:
 
 
 def count(many: int, what: str, plural: str = "") -> str:
-    """Return a number with its noun: ``1 job``, ``2 jobs``, or with `plural` if it is irregular."""
+    """Format a number with its noun: ``1 job``, ``2 jobs``, or with `plural` if the noun is irregular."""
     return f"{many:,} {what if many == 1 else plural or f'{what}s'}"

@@ -20,7 +20,7 @@ def suggested(kind: str, *others: str) -> Any:
 
 @spec
 class PluginSpec:
-    """A plug-in and its `options`: all keys that aren't field names, plus those under a key ``options``."""
+    """A plug-in and its `options`, which are all keys that aren't fields, plus any under the key ``options``."""
 
     @model_validator(mode="before")
     @classmethod
@@ -30,7 +30,7 @@ class PluginSpec:
             return keys
         fields = {field.name for field in dataclasses.fields(cls)}
         options, others = keys.get("options", {}), {str(key): keys[key] for key in keys if key not in fields}
-        gathered = options | others if isinstance(options, dict) else options  # refused if it isn't a mapping
+        gathered = options | others if isinstance(options, dict) else options  # rejected later if it isn't a mapping
         return {key: value for key, value in keys.items() if key in fields} | {"options": gathered}
 
     def __post_init__(self):

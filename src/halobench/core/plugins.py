@@ -60,7 +60,7 @@ def entry(kind: str, name: str) -> str:
 
 
 def names(kind: str) -> list[str]:
-    """Return the names of the package's plug-ins of a kind, i.e. files that define the entry or can't be parsed."""
+    """Return the names of the package's plug-ins of a kind, i.e. of files that define the entry or can't be parsed."""
     with os.scandir(folder(kind)) as entries:
         modules = [each for each in entries if each.name.endswith(".py") and each.is_file()]
         files = sorted((each.name, each.stat().st_mtime_ns) for each in modules)
@@ -227,7 +227,7 @@ def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str,
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Return True if a value from YAML or JSON, which have no tuples, equals the default; True and 1 are different."""
+    """Return True if a value from YAML or JSON, which have no tuples, equals the default; True doesn't equal 1."""
     if isinstance(default, list | tuple):
         return isinstance(value, list | tuple) and len(value) == len(default) and all(map(_same, value, default))
     return isinstance(value, bool) == isinstance(default, bool) and value == default
@@ -262,7 +262,7 @@ def _literal(node: ast.expr | None) -> Any:
 def calling(key: str, seed: int = 0) -> Iterator[None]:
     """Seed the global generators around a call to a plug-in's function, and restore them afterwards.
 
-    A plug-in that breaks the rules by drawing from one of them then still gives the same numbers each time.
+    This way, even a plug-in that breaks the rules by drawing from one of them gives the same numbers each time.
 
     Raises
     ------
@@ -316,7 +316,7 @@ def check_known(kind: str, key: str, name: str, built_in: Iterable[str]) -> None
 
 
 def listed(kind: str, name: str, attribute: str) -> tuple[str, ...]:
-    """Return the strings listed in the constant `attribute` of a plug-in's file; none if there is no such constant.
+    """Return the strings in the constant `attribute` of a plug-in's file, or an empty tuple if it isn't defined.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Derive independent random streams from one seed. Each use has a name, so adding a use changes no other."""
+"""Derive independent random streams from one seed. Each use is named, so adding one doesn't affect the others."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def _plain(number: float) -> str:
 
 
 def check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    """Return `values`; raise SpecError if one is repeated, since it would count once, which may not be intended."""
+    """Return `values`; raise SpecError if one is repeated, since it would count only once, perhaps unintentionally."""
     for i, value in enumerate(values):
         require(value not in values[:i], "", value, "each value once")
     return values
@@ -164,7 +164,7 @@ def spec_errors(cls: type, error: pydantic.ValidationError) -> list[SpecError]:
 
 
 def _spec_error(cls: Any, type: str, loc: tuple[Any, ...], input: Any, msg: str, ctx: Any = None) -> SpecError:
-    """Return one of pydantic's problems in the project's words."""
+    """Translate one of pydantic's problems into the project's words."""
     context, place = ctx or {}, _dotted(loc, type)
     if isinstance(context.get("error"), SpecError):
         return context["error"].within(place) if place else context["error"]

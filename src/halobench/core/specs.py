@@ -1,9 +1,9 @@
 """Specs: frozen dataclasses that describe what a stage does and check their own values.
 
 A spec is plain data (strings, numbers, tuples), so it can be written as JSON, hashed, compared and passed on a command
-line. `halobench.core.spec_codec` reads and writes specs. Its canonical form leaves out values that equal their default,
-so a new option with a default changes no old spec. Never change a released default, because results computed with the
-old one would not be recomputed. The fields' descriptions make up the text of docs/configuration.md.
+line. `halobench.core.spec_codec` reads and writes specs. A spec's canonical form omits values that equal their
+defaults, so a new option with a default changes no old spec. Never change a released default, because results computed
+with the old one would not be recomputed. The fields' descriptions make up the text of docs/configuration.md.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from halobench.core.spec_codec import (
 
 @spec
 class NoiseSpec:
-    """Label noise: with probability `p`, a label is replaced by a rule `kind`, drawn from the cell's seed."""
+    """Label noise, drawn from the cell's seed: with probability `p`, a label is replaced by the rule `kind`."""
 
     kind: Literal["pair_flip", "asymmetric", "uniform"] = Field(
         default="pair_flip",
@@ -227,7 +227,7 @@ IMAGE_KEYS = ("random_crop", "flip", "channels_last")
 
 @spec
 class Recipe:
-    """The keys of a recipe, each checked on its own, since one layer of a configuration needn't be consistent yet.
+    """The keys of a recipe, each checked on its own, since a single layer of a configuration needn't be consistent.
 
     `random_crop` and `flip` are augmentations, drawn for each image in each epoch. With `micro_batch`, which uses less
     memory, batch norm sees only parts of a batch. Without `deterministic`, kernels may be chosen by trial and may sum
@@ -287,7 +287,7 @@ class TrainSpec(Recipe):
     def __post_init__(self):
         fits = self.micro_batch is None or self.micro_batch <= self.batch
         require(fits, "micro_batch", self.micro_batch, f"at most the batch, {self.batch}")
-        # Set in the spec so that it states what is really done, and a recipe with few epochs needs no different
+        # Set in the spec, so the spec states what is actually done and a recipe with few epochs needs no special
         # warm-up.
         object.__setattr__(self, "warmup", min(self.warmup, self.epochs - 1))
 
@@ -312,7 +312,7 @@ SEARCH_KEYS = ("norm", "restarts", "steps")
 
 @spec
 class ProbeSpec:
-    """One probe: which samples it starts from and where it goes.
+    """One probe, i.e. which samples it starts from and where it goes.
 
     Most kinds walk along rays and read confidences at given distances; a search (``adversarial``, ``certified``,
     ``far_field``) finds the distances itself. Keys that don't apply to a kind are refused.
@@ -371,7 +371,7 @@ class ProbeSpec:
 
     @property
     def plugged(self) -> list[tuple[str, str]]:
-        """Return the kind and name of the plug-in that it runs."""
+        """Return the plug-in that it runs, as a list of one (kind, name)."""
         return [("searches" if self.searches else "probes", self.kind)]
 
 

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of images, per channel, and of features, one by one."""
+"""Compute the mean and standard deviation of images per channel, and of each feature."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BLOCK = 2**22  # values squared at a time
 class Moments:
     """Mean and standard deviation of each channel over all pixels of the images added.
 
-    The sums are of whole numbers and so exact, which means that dividing the images into blocks changes nothing.
+    The sums are over whole numbers and therefore exact, so dividing the images into blocks changes nothing.
     """
 
     def __init__(self, channels: int):
@@ -27,7 +27,7 @@ class Moments:
             self.square += (block * block).sum(axis=(0, 2, 3), dtype=np.uint64).astype(object)
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean and deviation, float64 (C,) each; a constant channel's deviation is 1, safe to divide by."""
+        """Return the mean and standard deviation, float64 (C,) each; the latter is 1, not 0, for a constant channel."""
         mean = self.total.astype(float) / self.count
         std = np.sqrt(np.maximum(self.square.astype(float) / self.count - mean**2, 0))
         return mean, np.where(std > 0, std, 1.0)
@@ -47,5 +47,5 @@ class FeatureMoments:
             self.scaler.partial_fit(rows.astype(np.float64))
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean and deviation, float64 (D,) each; a constant feature's deviation is 1, safe to divide by."""
+        """Return the mean and standard deviation, float64 (D,) each; the latter is 1, not 0, for a constant feature."""
         return self.scaler.mean_, self.scaler.scale_

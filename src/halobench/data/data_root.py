@@ -45,7 +45,7 @@ def check_root() -> None:
 
 
 def unfit(path: str | Path) -> str | None:
-    """Return a description of what is at a path if it isn't a non-empty file; None if it is. Links are followed.
+    """Describe what is at a path, or return None if it is a non-empty file. Links are followed.
 
     Raises
     ------

@@ -93,7 +93,7 @@ class Distribution:
         Raises
         ------
         SpecError
-            If it isn't known for the distribution, or the distribution can't produce some input.
+            If it isn't known for the distribution, or the distribution can't produce one of the inputs.
         """
         raise SpecError("posterior", type(self).__name__, "a distribution that knows its posterior")
 
@@ -111,7 +111,7 @@ def overlap_regions(classes: int, group: int, beta: float, shares: list[float] |
     Parameters
     ----------
     classes, group : int
-        k, a multiple of m, and m, at least 2. With m = k, all classes form one group.
+        k, which is a multiple of m, and m, which is at least 2. If m = k, all classes form one group.
     beta : float
         Total mass of the shared regions, in (0, 1).
     shares : list of m floats, optional
@@ -156,14 +156,14 @@ def checked_shape(shape: Any) -> tuple[int, int, int]:
 
 
 def positive(key: str, value: object) -> float:
-    """Return a length, checked to be far enough from 0 and infinity for float32 inputs."""
+    """Return a length after checking that it is far enough from 0 and infinity for float32 inputs."""
     number = convert_number(float, key, value)
     require(1e-6 <= number <= 1e6, key, value, "a number from 1e-6 to 1e6")
     return number
 
 
 def unknown(inputs: np.ndarray, outside: np.ndarray) -> SpecError:
-    """Return the error for inputs some of which (`outside`, (n,)) the distribution can't produce."""
+    """Return the error for inputs if the distribution can't produce some of them, marked in `outside` (n,)."""
     first = int(np.flatnonzero(outside)[0])
     what = f"inputs that can be drawn: {int(outside.sum())} of {len(outside)} lie in no region, first input {first}"
     return SpecError("inputs", shown(np.round(inputs[first].ravel()[:4], 3).tolist()), what)

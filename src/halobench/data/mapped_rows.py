@@ -13,11 +13,11 @@ BLOCK = 2**24  # bytes read at a time when all rows are requested
 
 
 class Rows:
-    """The rows `index` of an array, presented as an array on disk with a shape, a type and a length.
+    """The rows `index` of an array, accessed like an array on disk, with a shape, a type and a length.
 
     ``rows[a:b]`` and ``rows[[3, 1, 4]]`` read those rows into an array, and ``rows[3]`` reads a single one;
-    ``np.asarray(rows)`` reads all of them. Nothing is kept in memory: rows of a mapped array are read from its file,
-    since the touched pages of a map count as this process's memory.
+    ``np.asarray(rows)`` reads all of them. Nothing is kept in memory. Rows of a mapped array are read from its file,
+    since any page of the map that is touched would count as this process's memory.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class Rows:
 
 
 class Normalised:
-    """Images (n, C, H, W) or features as normalised flat rows, float32 (n, D), computed for each slice that is read."""
+    """Images (n, C, H, W) or features as normalised flat rows, float32 (n, D), computed when a slice is read."""
 
     def __init__(self, images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray):
         self.images, self.mean, self.std = images, mean, std

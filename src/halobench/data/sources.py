@@ -1,8 +1,9 @@
-"""Sources, described before a run, then loaded (or left to be sampled) and written; `written_sources` reads them back.
+"""Describe sources before a run, then load them (unless they are sampled later) and write them.
 
 A loader may return its images as an array, or as anything that returns blocks of them (`Images`). The blocks are
-decoded, written and added up one after another, so a source of any size takes only one block's memory. Rows of features
-are handled like images: their shape is (D,), and each feature counts as a channel.
+decoded, written and added up one after another, so a source of any size needs memory for only one block. Rows of
+features are handled like images: their shape is (D,), and each feature counts as a channel. `written_sources` reads
+written sources back.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from halobench.storage import arrays_io, files
 
 ARRAYS = ("images.npy", "labels.npy", "posterior.npy")  # the last only if the loader provides it
 SPLITS = ("train", "val", "test")
-SUM_TOLERANCE = 1e-4  # how far the sum of a posterior's row may be from 1
+SUM_TOLERANCE = 1e-4  # how far the sum of a row of the posterior may be from 1
 BLOCK = 2**25  # bytes of images loaded and written at a time
 REPORT_EVERY = 60.0  # seconds between progress reports while writing
 
 
 @dataclass(frozen=True)
 class Description:
-    """Announced contents of a source: shape of a sample, numbers of classes and samples, and official parts.
+    """The declared contents of a source: a sample's shape, the numbers of classes and samples, and official parts.
 
     `shape` is (C, H, W) for images and (D,) for features; `parts` are as in `Images`. `size` is None for a
     distribution, from which any number of samples can be drawn. `names` are the class names, as in `Images`; a loader
@@ -59,7 +60,7 @@ class Images:
     Attributes
     ----------
     images : uint8 array (N, C, H, W), or float32 or float64 array (N, D)
-        Images, or features, which are stored as float32. It may also be an object that returns blocks of such an array:
+        Images, or features, which are stored as float32. May also be an object that returns blocks of such an array, if
         it has a length, a ``shape`` and a ``dtype``, and its slices are arrays. Each row is read once, in order.
     labels : int64 array (N,)
         In [0, classes).
@@ -69,8 +70,8 @@ class Images:
     names : tuple of str
         Names of the classes, in order; empty if they have none.
     posterior : float array (N, classes), optional
-        P(label | sample), e.g. the share of annotators who chose a label. Rows are NaN where it isn't known; within a
-        part, this is all rows or none.
+        P(label | sample), e.g. the share of annotators who chose a label. Rows where it isn't known are NaN; within a
+        part, it must be known for all rows or for none.
     """
 
     images: Any
@@ -131,7 +132,7 @@ def load_distribution(spec: SourceSpec) -> Distribution:
     Raises
     ------
     SpecError
-        If an option is invalid, or the loader returns something other than its annotation says.
+        If an option is invalid, or the loader returns something other than what its annotation says.
     """
     source = plugins.load("data", spec.loader)(**spec.options)
     expected = f"a loader that gives a Distribution, as its annotation says, not {type(source).__name__}"
@@ -204,7 +205,7 @@ def _checked_posterior(spec: SourceSpec, rows: np.ndarray, loaded: Description) 
 
 @contextlib.contextmanager
 def _loading(spec: SourceSpec) -> Iterator[None]:
-    """Turn any error of a loader, which may be outside the package, into a SpecError."""
+    """Turn any error raised by a loader, which may be outside the package, into a SpecError."""
     try:
         yield
     except SpecError:
@@ -216,7 +217,7 @@ def _loading(spec: SourceSpec) -> Iterator[None]:
 def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
     """Write a source's arrays (`ARRAYS`) and ``meta.json``; for a distribution, write only the latter.
 
-    The paths are returned.
+    The paths of the files are returned.
     """
     place = folder / "meta.json"
     if plugins.is_distribution(spec.loader):
@@ -247,7 +248,7 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:
-    """Remove arrays that the source had before."""
+    """Remove any arrays that the source used to have."""
     for name in names:
         (folder / name).unlink(missing_ok=True)
 
@@ -259,12 +260,12 @@ def save_blocks(
     moments: Moments | FeatureMoments | None = None,
     part: tuple[int, int] = (0, 0),
 ) -> None:
-    """Write a source's images or features to a file as ``np.save`` would, block by block; report every minute.
+    """Write a source's images or features to a file as ``np.save`` would, block by block; report progress every minute.
 
     Parameters
     ----------
     moments : Moments or FeatureMoments, optional
-        The samples in `part`, a range of rows, are added to it.
+        Updated with the samples in `part`, a range of rows.
 
     Raises
     ------
@@ -294,7 +295,7 @@ def save_blocks(
 
 
 def _as_kept(spec: SourceSpec, block: np.ndarray, kept: np.dtype, start: int) -> np.ndarray:
-    """Return rows, starting with row `start`, in the type that is stored; raise SpecError unless they are finite."""
+    """Convert a block, whose first row is `start`, to the type that is stored; raise SpecError unless it is finite."""
     if block.dtype.kind != "f":
         return block
     with np.errstate(over="ignore"):

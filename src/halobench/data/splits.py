@@ -1,4 +1,4 @@
-"""Cut a source into splits, with label noise."""
+"""Cut a source into splits and add label noise."""
 
 from __future__ import annotations
 
@@ -51,13 +51,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """The splits of a data set for one seed, with the law of its label noise.
+    """The splits of a data set for one seed, with the distribution of its label noise.
 
-    `transition` (classes, classes) holds P(label = j | clean label = i). For a source of images, this determines a
-    sample's posterior: it is row `clean`, unless the source provides a posterior. `shape` is (C, H, W) for images and
-    (D,) for features. `mean` and `std` (C,) normalise pixels on the 0 to 255 scale, features (then D of each), or the
-    inputs of a distribution. `distribution` drew the splits, if there is one, and `loader` is the name of its loader.
-    `source` is the source's name in the configuration, and `names` are the names of its classes, if any.
+    `transition` (classes, classes) holds P(label = j | clean label = i). For a source of images, a sample's posterior
+    is the row of its clean label, unless the source provides a posterior. `shape` is (C, H, W) for images and (D,) for
+    features. `mean` and `std` normalise pixels on the 0 to 255 scale or the inputs of a distribution (both are (C,)),
+    or features (both are (D,)). `distribution` is what the splits were drawn from, if anything, and `loader` is the
+    name of its loader. `source` is the source's name in the configuration, and `names` are the names of its classes,
+    if any.
     """
 
     splits: Mapping[str, Split]
@@ -118,14 +119,14 @@ class Data:
         return self.distribution.posterior(np.asarray(samples.images)) @ self.transition
 
     def facts(self) -> dict[str, Any]:
-        """Return facts for the tables about the distribution that drew the samples, if any, and its loader."""
+        """Return facts for the tables about the distribution that the samples come from, if any, and its loader."""
         return {} if self.distribution is None else {"distribution": self.loader, **self.distribution.facts()}
 
 
 def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
     """Cut a written source into the splits of `spec`, or draw them from it, and add label noise, all based on `seed`.
 
-    The cut depends only on the seed and the sizes, so different noise levels of one source share their samples.
+    Which samples are chosen depends only on the seed and the sizes, so data sets that differ only in noise share them.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """Data sets that torchvision's classes download, check and read, stored in torchvision's layout under the data root.
 
-The checksums that these classes publish are compared before they read anything, because CIFAR's batches are pickles.
+The checksums that these classes publish are compared before any file is read, because CIFAR's batches are pickles.
 Archives are unpacked into a temporary folder, so the data root may be read-only.
 """
 
@@ -35,7 +35,7 @@ PATIENCE = 60.0  # seconds without receiving a byte before a download fails
 class VisionSet:
     """A set with official parts, which implements a loader's ``describe`` and ``load``.
 
-    File names are stated here so that describing a set needs no torch.
+    File names are listed here, so describing a set doesn't require torch.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class VisionSet:
     payloads: tuple[str, ...] = ()
 
     def describe(self) -> Description:
-        """Return shape, classes and sizes without opening any file.
+        """Return the shape, classes and sizes without opening any file.
 
         Raises
         ------
@@ -128,7 +128,7 @@ class VisionSet:
         return SpecError("data_root", str(data_root()), expected)
 
     def _download(self, published: Any) -> None:
-        """Download the set into a folder next to its place, one process at a time, and move over the missing files."""
+        """Download the set into a folder next to its place, one process at a time, and move the missing files over."""
         if not may_fetch():
             raise self._absent("fetch: true")
         root, before = data_root(), socket.getdefaulttimeout()
@@ -177,7 +177,7 @@ def published_checksums(published: Any) -> dict[str, str]:
 
 
 def check(path: Path, md5: str, payload: str | None = None) -> None:
-    """Check a file's MD5 or, failing that, if `payload` is known, the SHA-256 of its decompressed contents.
+    """Check a file's MD5 or, if that differs and `payload` is known, the SHA-256 of its decompressed contents.
 
     Raises
     ------
@@ -224,12 +224,12 @@ def unpacking(paths: Mapping[str, Path]) -> Iterator[str | Path]:
 def read(
     published: Any, folder: str | Path, part: str, download: bool = False
 ) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
-    """Return images uint8 (n, C, H, W), labels (n,) and class names of the part ``train`` or ``test``.
+    """Read the images, uint8 (n, C, H, W), labels (n,) and class names of the part ``train`` or ``test``.
 
     Parameters
     ----------
     published : type
-        One of torchvision's classes, which reads `folder` and, with `download`, fetches what is missing there.
+        One of torchvision's classes, which reads `folder` and, with `download`, fetches whatever is missing there.
     """
     if hasattr(published, "split_list"):  # SVHN
         data = published(folder, split=part, download=download)

@@ -15,7 +15,7 @@ from halobench.core.specs import SourceSpec
 from halobench.data.sources import ARRAYS, Images, load_source, sample_type, save_blocks
 from halobench.storage import arrays_io, files, records
 
-HASHED = 1_000_000_000  # bytes; each job compares checksums of arrays up to this size, else only the size
+HASHED = 1_000_000_000  # bytes; for arrays up to this size, each job compares checksums, for larger ones only sizes
 
 
 def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
@@ -85,7 +85,7 @@ def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -
     Raises
     ------
     SpecError
-        If the loader fails, or returns arrays whose checksums differ from `digests`; nothing is written then.
+        If the loader fails, or returns arrays whose checksums differ from `digests`. In both cases, nothing is written.
     """
     lost = [name for name in digests if not os.path.lexists(folder / name)]
     if not lost:

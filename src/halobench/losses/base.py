@@ -13,42 +13,42 @@ from halobench.core.specs import LossSpec
 class Loss:
     """The interface between a loss and training.
 
-    To use a loss on its own: ``inputs, targets = loss.mix(inputs, one_hot, rng)``, then
+    To use a loss on its own, call ``inputs, targets = loss.mix(inputs, one_hot, rng)`` and then
     ``loss(model(inputs), targets)``.
 
-    All random numbers come from `rng`, and no state is kept between batches, since a resumed training run builds a new
-    loss. A loss whose attributes change can be used, but no checkpoint is kept.
+    A loss should draw all random numbers from `rng` and keep no state between batches, since a resumed training run
+    builds a new loss. A loss whose attributes change can still be used, but its training isn't checkpointed.
 
-    A loss whose class sets ``LABELS = True`` gets labels (m,) instead of rows of probabilities; see `takes_labels`.
+    A loss whose class sets ``LABELS = True`` receives labels (m,) instead of rows of probabilities; see `takes_labels`.
     """
 
     def mix(
         self, inputs: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a batch (n, ...) and its rows of probabilities (n, k) as used for training; unchanged by default.
+        """Return the batch (n, ...) and its rows of probabilities (n, k), mixed for training; by default, unchanged.
 
-        The batch may grow or shrink to any m >= 1 inputs (m, ...), with as many rows of targets (m, k). Only `__call__`
-        reads the targets, whose rows need not sum to 1. ``ROWS = 2`` at the top of the loss's file states that there
-        are twice as many, which time estimates rely on. `rng` draws on the host, so CPU and CUDA see the same draws.
+        The batch may grow or shrink to any m >= 1 inputs (m, ...), with one row of targets (m, k) for each. Only
+        `__call__` reads the targets, whose rows need not sum to 1. ``ROWS = 2`` at the top of the loss's file declares
+        that the batch doubles, for time estimates. `rng` draws on the host, so CPU and CUDA see the same draws.
         """
         return inputs, targets
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss over a batch's rows, from logits (m, k) and the targets (m, k) that `mix` returned."""
+        """Compute the mean loss over a batch's rows from logits (m, k) and the targets (m, k) that `mix` returned."""
         raise NotImplementedError("define __call__(self, logits, targets)")
 
 
 def takes_labels(loss: Loss) -> bool:
     """Return whether a loss leaves batches alone and takes labels (m,) as targets (its class sets ``LABELS = True``).
 
-    Labels are then not expanded into rows of probabilities, which takes a twentieth of a step for small models.
-    Subclasses don't inherit this, since they may override either method.
+    This avoids expanding labels into rows of probabilities, which takes a twentieth of a step for small models.
+    Subclasses don't inherit this setting, since they may override `mix` or `__call__`.
     """
     return bool(vars(type(loss)).get("LABELS", False))
 
 
 def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the batch mean of -sum_j targets_j log softmax(logits)_j; `targets` are (n, k), or labels (n,)."""
+    """Compute the batch mean of -sum_j targets_j log softmax(logits)_j; `targets` are rows (n, k) or labels (n,)."""
     return torch.nn.functional.cross_entropy(logits, targets)
 
 
@@ -70,7 +70,7 @@ def build(spec: LossSpec) -> Loss:
 
 
 class ModuleLoss(Loss):
-    """A plain module used as a loss: it gets logits (n, k) and labels (n,), and returns their mean loss.
+    """A plain torch module used as a loss; it takes logits (n, k) and labels (n,), and returns their mean loss.
 
     Raises
     ------
@@ -90,7 +90,7 @@ class ModuleLoss(Loss):
 
 
 def staged(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return an array as a tensor in memory that `device` can copy from directly (pinned, for a GPU)."""
+    """Return an array as a tensor in memory from which `device` can copy directly (pinned memory for a GPU)."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory() if device.type == "cuda" else tensor
 

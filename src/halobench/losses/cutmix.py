@@ -17,23 +17,24 @@ from halobench.losses.base import Loss, soft_cross_entropy
 
 
 class Cutmix(Loss):
-    """Cross entropy of images with a box from another image pasted in, and targets mixed by its area.
+    """Cross entropy on images with a box pasted in from another image, and targets mixed according to its area.
 
     The box, shared by the whole batch, has the image's proportions and is centred on a uniformly drawn pixel. Its sides
     are sqrt(1 - share) times the image's, with share ~ Beta(alpha, alpha), rounded to pixels; parts outside the image
-    are cut off. Targets are mixed by the remaining area. The other images are a random permutation of the batch.
+    are cut off. Targets are mixed in proportion to the remaining area. The other images are a random permutation of the
+    batch.
 
     Parameters
     ----------
     alpha : float
-        Parameter of the Beta distribution, above 0; 1 makes the share uniform.
+        Parameter of the Beta distribution, positive; 1 makes the share uniform.
     probability : float
         Probability of mixing a batch, in (0, 1]; the authors use 1 on ImageNet and 0.5 on CIFAR.
 
     Raises
     ------
     SpecError
-        If a value is out of range or, from `mix`, if inputs aren't images (n, C, H, W).
+        If a value is out of range, or (raised by `mix`) if the inputs aren't images (n, C, H, W).
     """
 
     def __init__(self, *, alpha: float = 1.0, probability: float = 1.0):

@@ -16,18 +16,18 @@ from halobench.losses.base import Loss, send, soft_cross_entropy
 class Mixup(Loss):
     """Cross entropy at convex combinations of training samples.
 
-    Weights are Dirichlet(alpha, ..., alpha) over `points` members: the batch and `points` - 1 random permutations of
-    it. The loss is the same combination of the members' cross entropies. Since cross entropy is linear in the target,
-    this equals the cross entropy against the mixed target.
+    The weights of the `points` members (the batch and `points` - 1 random permutations of it) are drawn from
+    Dirichlet(alpha, ..., alpha). The loss is the same combination of the members' cross entropies. Since cross entropy
+    is linear in the target, this equals the cross entropy against the mixed target.
 
     Parameters
     ----------
     points : int
-        Number of training samples mixed, d + 1; at least 2.
+        Number of training samples to mix, d + 1; at least 2.
     alpha : float
-        Concentration of the weights, above 0; 1 is uniform on the simplex.
+        Concentration of the weights, positive; 1 makes them uniform on the simplex.
     weights : {"batch", "sample"}
-        One draw of weights per batch (as in the paper's released code), or one per row.
+        Whether weights are drawn once per batch (as in the paper's released code) or once per row.
 
     Raises
     ------

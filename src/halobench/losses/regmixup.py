@@ -13,22 +13,22 @@ from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 from halobench.losses.mixup import Mixup
 
-ROWS = 2  # rows that `mix` returns per input row; time estimates rely on it
+ROWS = 2  # rows that `mix` returns per input row; time estimates rely on this
 
 
 class Regmixup(Mixup):
     """Cross entropy of the clean batch plus eta times that of its two-sample Mixup.
 
     `mix` returns 2n rows, the batch followed by its Mixup, which go through the model together, so batch norm sees
-    both. Cross entropy is linear in the target, so the weights of the two terms are put into the targets, whose rows
+    both. Cross entropy is linear in the target, so the weights of the two terms are folded into the targets, whose rows
     sum to 2 and 2 eta. The mean over the 2n rows is then the loss.
 
     Parameters
     ----------
     alpha : float
-        Concentration of Mixup's weights, above 0; a large value mixes evenly, far from the clean samples.
+        Concentration of Mixup's weights, positive; a large value mixes evenly, far from the clean samples.
     eta : float
-        Weight of the Mixup term, above 0.
+        Weight of the Mixup term, positive.
     weights : {"batch", "sample"}
         As for Mixup.
 

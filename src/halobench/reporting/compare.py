@@ -25,7 +25,7 @@ from halobench.results.cell import (
     read_cell,
 )
 
-SEVERAL = 40  # rows that a terminal shows
+SEVERAL = 40  # most rows of changes printed
 FIRST = ("nll", "ece", "error", "kl")  # the metrics compared by default
 
 
@@ -36,13 +36,13 @@ class Folders:
     Attributes
     ----------
     only : pair of lists
-        Cells that only the first, or only the second, has.
+        Cells that are only in the first folder, and cells that are only in the second.
     specs : mapping of cell to list
-        For cells of both whose specs differ: (key, first, second).
+        For each shared cell whose specs differ: the differences, as (key, first, second).
     same : list
-        Cells of both whose metrics are all the same.
+        Shared cells whose metrics are all the same.
     changes : DataFrame
-        The metrics that differ, as `halobench.results.cell.changes` returns them, after a column ``cell``.
+        The metrics that differ, as `halobench.results.cell.changes` returns them, with a column ``cell`` added.
     """
 
     only: tuple[list[str], list[str]]
@@ -57,7 +57,7 @@ def compare(first: str, second: str, results: Path, everything: bool = False) ->
     Raises
     ------
     SpecError
-        If one of them doesn't exist, or if one is a cell and the other a folder.
+        If either doesn't exist, or if one is a cell and the other a folder.
     """
     folders = [Path(name, "runs").is_dir() for name in (first, second)]
     if folders[0] != folders[1]:
@@ -74,7 +74,7 @@ def compare(first: str, second: str, results: Path, everything: bool = False) ->
 
 
 def _shared_seeds(results: Path, first: str, second: str) -> list[tuple[CellResults, CellResults]]:
-    """Return the pairs of cells of two losses with the same seed, or none if there are fewer than two."""
+    """Pair the cells of two losses by seed; return an empty list if they share fewer than two seeds."""
     seeds = [{name.rpartition("/")[2]: name for name in find_seeds(results, given)} for given in (first, second)]
     shared = [seed for seed in seeds[0] if seed in seeds[1]]
     if len(shared) < 2:
@@ -83,7 +83,7 @@ def _shared_seeds(results: Path, first: str, second: str) -> list[tuple[CellResu
 
 
 def of_losses(pairs: Sequence[tuple[CellResults, CellResults]], everything: bool = False) -> RenderableType:
-    """Return two losses side by side over pairs of cells with the same seed: the `FIRST` metrics, or all of them."""
+    """Format two losses side by side, over pairs of cells with the same seed: the `FIRST` metrics, or all metrics."""
     first, second = pairs[0]
     lines = [f"{side}: {cell.name.rpartition('/')[0]}" for side, cell in (("A", first), ("B", second))]
     scored = [pair for pair in pairs if len(pair[0].metrics) and len(pair[1].metrics)]
@@ -104,7 +104,7 @@ def of_losses(pairs: Sequence[tuple[CellResults, CellResults]], everything: bool
 
 
 def of_cells(first: CellResults, second: CellResults, everything: bool = False) -> RenderableType:
-    """Return two cells side by side: those `FIRST` metrics that differ, or all metrics if `everything` is true."""
+    """Format two cells side by side: the `FIRST` metrics that differ, or all metrics if `everything` is true."""
     names, moved = ("A", "B"), changes(first.metrics, second.metrics)
     if not everything:
         moved = moved[(moved["split"] == "test") & (moved["change"] != 0) & moved["metric"].isin(FIRST)]
@@ -144,7 +144,7 @@ def compare_folders(first: Path, second: Path) -> Folders:
 
 
 def of_folders(names: Sequence[str], folders: Folders) -> RenderableType:
-    """Return two results folders side by side."""
+    """Format two results folders side by side."""
     moved = folders.changes["cell"].nunique() if len(folders.changes) else 0
     beyond = folders.changes[folders.changes["beyond"].eq(True)] if len(folders.changes) else folders.changes
     lines = [f"A: {names[0]}", f"B: {names[1]}", ""]

@@ -1,6 +1,6 @@
-"""Write the explorer: one self-contained page about the cells of experiments that works in a browser offline.
+"""Write the explorer, a self-contained page about the cells of experiments that works in a browser offline.
 
-The page contains its script, plotly.js and the compressed data. It shows what is in the experiment's tables and
+The page contains its script, plotly.js and the compressed data. It shows what is in the experiments' tables and
 computes only means and t intervals over seeds.
 """
 
@@ -32,7 +32,7 @@ from halobench.storage.columns import KEYS, SURVIVAL, SURVIVAL_COLUMNS
 from halobench.storage.layout import EXPLORED
 from halobench.storage.tables_io import read_tables
 
-POINTS = 200  # at most, per training curve
+POINTS = 200  # maximum per training curve
 QUARTILES = ("relative_q25", "relative_median", "relative_q75")
 DIGITS = 6  # significant digits of curves; metrics keep all of theirs
 KINDS = {kind: (label, order) for kind, (_, label, order) in rendering.KINDS.items()} | {
@@ -42,12 +42,12 @@ KINDS = {kind: (label, order) for kind, (_, label, order) in rendering.KINDS.ite
 
 
 def experiments_in(tables: Path) -> list[str]:
-    """Return the experiments whose tables are in a folder, sorted.
+    """Return the sorted names of the experiments whose tables are in a folder.
 
     Raises
     ------
     SpecError
-        If the folder has none.
+        If the folder has no tables.
     """
     found = sorted(path.parent.name for path in tables.glob("*/aggregate.json"))
     what = "a folder with the tables of an experiment, as `halobench run` makes them, or `halobench run partial`"
@@ -59,7 +59,7 @@ def experiments_in(tables: Path) -> list[str]:
 def gather(
     tables: Path, experiments: Sequence[str], note: str | Mapping[str, str] = "", others: bool = False
 ) -> dict[str, Any]:
-    """Return what the page shows as plain data, by experiment, along with the labels and styles of names.
+    """Collect what the page shows as plain data: each experiment's data, and the labels and styles of names.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def gather(
         The folder of the experiments' tables.
     experiments : sequence of str
     note : str or mapping
-        Shown at the top of each experiment, e.g. that cells are missing; a mapping has one note per experiment name.
+        Shown at the top of each experiment, e.g. that cells are missing; a mapping has one note per experiment.
     others : bool
         Whether to append the other experiments in the folder whose tables can be read.
 
@@ -134,12 +134,12 @@ def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
 
 
 def _certainty(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows of radii on how far certainty reaches."""
+    """Return the rows of the radii table that say how far certainty reaches."""
     return tables["radii"][tables["radii"]["quantity"] == "certainty"]
 
 
 def _cells(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """Return the cards of cells, in the order of `runs`."""
+    """Return the cells' cards, in the order of `runs`."""
     cells, sources = cells_of_tables(tables), source_specs(tables["jobs"])
     runs: Any = tables["runs"].to_dict("records")
     return [_card(run, cells[tuple(run[key] for key in KEYS)], sources) for run in runs]
@@ -176,7 +176,7 @@ def _card(run: Mapping[str, Any], cell: CellResults, sources: Mapping[str, Any])
 
 
 def _noisiest(runs: pd.DataFrame) -> str:
-    """Return the data set with the most label noise, on which calibration has most to do; on a tie the first."""
+    """Return the data set with the most label noise (on a tie the first), where calibration has the most to do."""
     first = labels.ordered(runs["dataset"], labels.DATASETS)
     noise = runs.groupby("dataset")["noise"].max()
     return max(first, key=lambda name: noise[name])
@@ -191,13 +191,13 @@ def _thinned(values: np.ndarray) -> list[list[float]]:
 
 
 def _numbered(table: pd.DataFrame, index: Mapping[tuple, int]) -> pd.DataFrame:
-    """Return a table with a column ``cell`` that holds the number of each row's cell."""
+    """Add a column ``cell`` to a table, with the number of each row's cell."""
     keys = list(table[KEYS].itertuples(index=False, name=None))
     return table.assign(cell=[index[key] for key in keys])
 
 
 def columns(table: pd.DataFrame, wanted: Iterable[str], digits: int | None = None) -> dict[str, Any]:
-    """Return a table by column: numbers as lists (null for NaN, text for infinities), texts as names and codes."""
+    """Return a table by column: numbers as lists (null for NaN, text for infinities), and text as names and codes."""
     data: dict[str, Any] = {}
     for name in wanted:
         column = table[name]
@@ -210,14 +210,14 @@ def columns(table: pd.DataFrame, wanted: Iterable[str], digits: int | None = Non
 
 
 def _number(value: float, digits: int | None = None) -> Any:
-    """Return a number as it is stored in JSON, rounded to this many significant digits."""
+    """Round a number to this many significant digits and return it as it is stored in JSON."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
     return float(f"{value:.{digits}g}") if digits and isinstance(value, float) else value
 
 
 def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return names by kind, in the order of figures and with their labels."""
+    """Return the names of each kind in the order that figures use, with their labels."""
     found = {kind: set(tables["runs"][kind]) for kind in rendering.KINDS}
     found["calibrator"] = set(tables["metrics"]["calibrator"])
     found["probe"] = {*tables["neighbourhood"]["probe"], *_certainty(tables)["probe"]}
@@ -226,7 +226,7 @@ def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
 
 
 def explorer_page(data: Mapping[str, Any], pages: str = "tables") -> str:
-    """Return the self-contained page; `pages` has the folders of the experiments' other pages."""
+    """Return the self-contained page; `pages` is where each experiment has a folder with its other pages."""
     from plotly.offline import get_plotlyjs
 
     packed = base64.b64encode(gzip.compress(json.dumps(data, allow_nan=False).encode(), mtime=0)).decode()
@@ -252,7 +252,7 @@ def explorer_page(data: Mapping[str, Any], pages: str = "tables") -> str:
 def write(
     out: Path, experiments: Sequence[str], tables: Path, note: str | Mapping[str, str] = "", others: bool = False
 ) -> list[str]:
-    """Write the page about `experiments`, whose tables are in the folder `tables`; return those it shows.
+    """Write the page about `experiments`, whose tables are in the folder `tables`; return the experiments it shows.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """Label data sets, models, losses, probes, calibrators and claims in words, and put names in order.
 
-Labels of everything the project itself defines are in `halobench.results.names`.
+Labels for everything the project itself defines are in `halobench.results.names`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 
 from halobench.results import finding, names
 
-FEW = 10  # points in a bin; with fewer, its accuracy says little
+FEW = 10  # points; the accuracy of a bin with fewer says little
 
 _MU = ("01", "05", "10", "25")
 DATASETS = {"digits": "Digits", "mnist": "MNIST", "mnist5k": "MNIST-5k", "fashion_mnist": "Fashion-MNIST"}
@@ -50,7 +50,7 @@ def dataset_label(name: str) -> str:
 
 
 def label_noise(dataset: str) -> int:
-    """Return the label noise that a data set's name ends in (``-noise50``), in percent, or 0 if it has none."""
+    """Return the percentage of label noise that a data set's name ends in (``-noise50``), or 0 if it has none."""
     match = re.search(r"-noise(\d+)$", dataset)
     return int(match[1]) if match else 0
 
@@ -88,12 +88,12 @@ def metric_axis(name: str) -> str:
 
 
 def probe_sentence(name: str) -> str:
-    """Return a sentence on where a probe goes, followed by a space; empty for a probe without a name."""
+    """Return a sentence on where a probe goes, with a space after it; an unnamed probe gets an empty string."""
     return f"Probe: {probe_label(name).lower()}. " if name else ""
 
 
 def around(points: str) -> str:
-    """Return in words which samples a probe started from, and which label it watched."""
+    """Say in words which samples a probe started from and which label it watched."""
     words = {
         "train": "training points, in the label trained on",
         "evaluation": "evaluation points, which no model was fitted to, in their label",
@@ -104,7 +104,7 @@ def around(points: str) -> str:
 
 
 def in_words(text: str, place: bool = False) -> str:
-    """Return a claim's statement with its names spelled out, and its place in brackets only if `place` is true."""
+    """Spell out the names in a claim's statement, keeping the place given in brackets only if `place` is true."""
     text = text if place else re.sub(r"\s*\[[^\]]*\]\s*$", "", text)
     text = re.sub(r"\bmixup(\d+)\b", lambda match: loss_label(match[0]), text)
     text = text.replace("top_rest scaling", CALIBRATORS["top_rest"])
@@ -124,9 +124,9 @@ def cell_label(dataset: str, model: str) -> str:
 
 
 def ordered(names: Iterable[str], first: Iterable[str] = ()) -> list[str]:
-    """Return names without repeats: first those in `first`, in its order, then the others.
+    """Return names without duplicates: first those in `first`, in its order, and then the others.
 
-    Numbers in the other names sort by value, and a data set with label noise follows the one without.
+    Numbers in the other names are sorted by value, and a data set with label noise follows the one without it.
     """
     rank = {name: i for i, name in enumerate(first)}
 
@@ -151,13 +151,13 @@ def claim_label(claim: str, fit: str) -> str:
 
 
 def test_label(row: Mapping[Any, Any]) -> str:
-    """Return the name in words of a row of the table of claims, which says if it is a check and no claim."""
+    """Label a row of the claims table in words, saying so if it is a check rather than a claim."""
     label = claim_label(str(row["claim"]), str(row["fit"]))
     return f"{label} (a check)" if finding.is_check(row) else label
 
 
 def _part_label(name: str) -> str:
-    """Return a probe, a family of distributions, or else a loss in words that fit inside a sentence."""
+    """Return a probe, a family of distributions or a loss in words that fit inside a sentence."""
     kinds = PROBES | names.FAMILIES
     return within(kinds[name]) if name in kinds else loss_label(name)
 

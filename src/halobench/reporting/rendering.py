@@ -28,7 +28,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 class Column:
     """A column: its heading, whether it holds numbers, what its heading means, and the format of its numbers.
 
-    A column with `more` is folded and shown on request.
+    A column with `more` set is hidden until it is requested.
     """
 
     heading: str
@@ -53,9 +53,9 @@ class Entry:
     below : str
         A second line in smaller type.
     spread : str
-        Smaller type after the text: ± a standard deviation.
+        Text in smaller type after the main one: ± a standard deviation.
     links : tuple of pairs
-        Pairs of texts and addresses, shown after the text.
+        Links shown after the text, each as its text and address.
     """
 
     text: str
@@ -68,9 +68,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """A row: its keys for filters, and a number, text or `Entry` per column, of which the first heads the row.
+    """A row: its keys for filters, and a number, text or `Entry` for each column, the first of which heads the row.
 
-    `folded` has the entries of the rows below it, which it summarises.
+    `folded` has the entries of the rows folded below this one, which summarises them.
     """
 
     keys: Mapping[str, str]
@@ -80,7 +80,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Choice:
-    """A menu: the key it filters by, its label, and its options, each a value and a text."""
+    """A menu: the key it filters by, its label, and its options, each with a value and a text."""
 
     key: str
     label: str
@@ -95,7 +95,7 @@ KINDS = {
 
 
 def choices(items: Iterable[Mapping[str, str]]) -> list[Choice]:
-    """Return menus of data set, model and loss for items with these keys, or none if there is nothing to choose."""
+    """Return data set, model and loss menus for items with these keys, skipping menus with a single option."""
     listed = list(items)
     selects = []
     for kind, (label, label_of, order) in KINDS.items():
@@ -132,14 +132,14 @@ def number(value: float, form: str = ".3f") -> str:
 
 
 def entry(value: Any, form: str = ".3f") -> Entry:
-    """Return a number, text or entry as an entry."""
+    """Convert a number or text to an entry, and return an entry unchanged."""
     if isinstance(value, Entry):
         return value
     return Entry(value, value) if isinstance(value, str) else Entry(number(value, form), value)
 
 
 def sort_key(value: float | str | None) -> str:
-    """Return the script's sort key: numbers in full, in JavaScript's notation, and nothing for NaN and None."""
+    """Return the sort key for the script: a number in full in JavaScript's notation, or nothing for NaN and None."""
     if value is None or isinstance(value, str):
         return value or ""
     if math.isfinite(value):
@@ -164,12 +164,12 @@ def inline(name: str) -> Markup:
 
 
 def raw(text: str) -> Markup:
-    """Return the text of one of the package's own styles or scripts, which can't close its element."""
+    """Mark a style or script of the package as safe to print, after making sure it can't close its own element."""
     return Markup(text.replace("</script", "<\\/script"))
 
 
 def verdict_colors() -> Markup:
-    """Return the style that gives verdicts their colours from the figures, lighter on a dark background."""
+    """Return the style that gives verdicts the same colours as in figures, lightened on a dark background."""
     return raw(
         "\n".join(
             f".word.{name} {{ color: light-dark({style.color}, color-mix(in srgb, {style.color} 50%, white)); }}"
@@ -204,6 +204,6 @@ def render(template: str, **data: Any) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a page, completely or not at all, in ASCII, which reads the same in any encoding or inside other pages."""
+    """Write a page, completely or not at all, in ASCII, which reads the same in any encoding and inside other pages."""
     with files.replacing(path) as temporary:
         temporary.write_text(text, encoding="ascii", errors="xmlcharrefreplace", newline="\n")

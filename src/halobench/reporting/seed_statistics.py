@@ -1,4 +1,4 @@
-"""Summarise tables over seeds: means with t intervals, and in words what they are based on."""
+"""Summarise tables over seeds as means with t intervals, and say in words what these are based on."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def over_seeds(
 
 
 def seeds_note(*tables: pd.DataFrame) -> str:
-    """Return in words what is drawn: means over this many seeds, with an interval if there is one."""
+    """Say in words what is drawn: means over this many seeds, with an interval if there is one."""
     cell = ["dataset", "model", "loss"]
     most = max((int(t.groupby(cell)["seed"].nunique().max()) for t in tables if len(t)), default=0)
     if most < 2:
@@ -50,5 +50,5 @@ def seeds_note(*tables: pd.DataFrame) -> str:
 
 
 def named(*tables: pd.DataFrame) -> bool:
-    """Return whether the tables' models and losses have names, as those of a grid have; arrays of one's own may not."""
+    """Return whether the tables' models and losses have names, as in a grid; those of a user's own arrays may not."""
     return any((table[column] != "").any() for table in tables for column in ("model", "loss"))

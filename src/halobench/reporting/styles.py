@@ -1,6 +1,6 @@
 """Define the colours, markers and dashes of losses, calibrators, models and verdicts.
 
-Styles of everything the project itself defines are in `halobench.results.names`.
+Styles for everything the project itself defines are in `halobench.results.names`.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ _LOSS_STYLES, CALIBRATOR_STYLES, VERDICT_STYLES = (
 
 
 def calibrator_style(name: str) -> Style:
-    """Return the style of a calibrator, grey if it has none of its own."""
+    """Return a calibrator's style, which is grey if it has none of its own."""
     return CALIBRATOR_STYLES.get(name, Style("#777777", "v", (0, (1.2, 1))))
 
 
 def model_dashes(models: Iterable[str]) -> dict[str, Any]:
-    """Return dashes for each model of a panel whose colours stand for losses; they repeat beyond six models."""
+    """Return dashes for each model in a panel whose colours stand for losses; they repeat beyond six models."""
     return dict(zip(ordered(models, MODELS), itertools.cycle(_MODEL_DASHES), strict=False))
 
 
 def model_markers(models: Iterable[str]) -> dict[str, str]:
-    """Return a marker for each model of a panel whose colours stand for losses; they repeat beyond twelve models."""
+    """Return a marker for each model in a panel whose colours stand for losses; they repeat beyond twelve models."""
     return dict(zip(ordered(models, MODELS), itertools.cycle(_MODEL_MARKERS), strict=False))
 
 
 def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each loss: known losses always have the same one, others the next free ones in order.
+    """Return a style for each loss: known losses always get the same one, and others the next free one in order.
 
     Colours repeat only beyond 6 unknown losses, and then with a different marker.
     """

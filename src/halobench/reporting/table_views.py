@@ -22,11 +22,11 @@ from halobench.reporting.labels import (
 from halobench.reporting.styles import KNOWN_LOSSES
 from halobench.storage.columns import KEYS
 
-CERTAIN = 1e-9  # nats; an entropy of 0 stays below this after rounding
+CERTAIN = 1e-9  # nats; above the rounding error of an entropy that is 0
 
 
 def with_evaluation_as_train(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return a probe's rows with ``evaluation`` samples renamed ``train``, and in words what these rows are around.
+    """Rename ``evaluation`` samples to ``train`` in a probe's rows, and say in words which samples they surround.
 
     Evaluation samples replace training samples for models whose weights come from elsewhere.
     """
@@ -38,7 +38,7 @@ def with_evaluation_as_train(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 def trained_here(runs: pd.DataFrame) -> pd.Series:
     """Return whether the model of each row of `runs` was trained here.
 
-    Weights from elsewhere have taken no steps here and may fit other data. Tables of older versions, where ``steps``,
+    Weights from elsewhere have taken no steps here and may fit other data. Tables from older versions, where ``steps``,
     ``fitted_here`` or both are missing, have no such weights.
     """
     trained = pd.Series(True, index=runs.index)
@@ -49,7 +49,7 @@ def trained_here(runs: pd.DataFrame) -> pd.Series:
 
 
 def given_models(runs: pd.DataFrame) -> str:
-    """Return in words how many models in `runs` weren't trained here, and which; empty if all were."""
+    """Say in words how many models in `runs` weren't trained here, and which; empty if all were."""
     given = runs[~trained_here(runs)]
     names = ", ".join(model_label(name) for name in ordered(given["model"], MODELS))
     return f"{len(given)} not trained here ({names})" if names else ""
@@ -71,18 +71,18 @@ def cells_in(table: pd.DataFrame) -> list[tuple[str, str]]:
 def noisiest_cells(
     table: pd.DataFrame, columns: Sequence[str], others: str, most: int = 12
 ) -> tuple[pd.DataFrame, str]:
-    """Return the rows of as many (data set, model) pairs as fit in `most` panels, and a sentence on which they are.
+    """Return the rows of as many (data set, model) pairs as fit in `most` panels, and a sentence on which pairs.
 
     Data sets with more label noise come first; among those with equal noise, every first model comes before any second
-    one. At least one pair is kept, as are reference rows. The sentence is empty if all pairs are kept.
+    one. At least one pair and all reference rows are kept. The sentence is empty if all pairs are kept.
 
     Parameters
     ----------
     table : DataFrame
     columns : sequence of str
-        A pair has a panel for each combination of their values.
+        Each pair has a panel for every combination of their values.
     others : str
-        Where to find the other pairs, for the sentence.
+        Where the sentence says that the other pairs are.
     most : int
         Maximum number of panels.
     """
@@ -120,7 +120,7 @@ def relative_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
 
 
 def absolute_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
-    """Return one probe's rows at distances in normalised inputs: ``sphere``, or else the first in order."""
+    """Return one probe's rows at distances in normalised inputs, for ``sphere`` or else the first probe in order."""
     table = neighbourhood.dropna(subset=["radius", "confidence"])
     return table[table["probe"] == ordered(table["probe"], PROBES)[0]] if len(table) else table
 
@@ -139,7 +139,7 @@ def posterior_entropies(metrics: pd.DataFrame) -> dict[str, float]:
     """Return the mean entropy, in nats, of the known posterior of test labels, by data set.
 
     Data sets whose labels are certain or whose posterior isn't known are left out. For all others, scores are
-    expectations, whether due to label noise, a distribution or a posterior that came with the samples. The entropy is
+    expectations, whether the posterior comes from label noise, from a distribution or with the samples. The entropy is
     the difference between any prediction's NLL and its KL divergence, so `metrics` needs no reference rows.
     """
     rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy")]
@@ -153,7 +153,7 @@ def posterior_entropies(metrics: pd.DataFrame) -> dict[str, float]:
 
 
 def without_void_floors(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows, without ``ece_floor`` where ECE is an expectation that no draw of labels lifts above 0."""
+    """Drop ``ece_floor`` from the rows where ECE is an expectation, since no draw of labels lifts that above 0."""
     expected = (metrics["labels"] == "noisy") & metrics["dataset"].isin(posterior_entropies(metrics))
     return metrics[~expected | (metrics["metric"] != "ece_floor")]
 
@@ -184,7 +184,7 @@ def binned_ece(reliability: pd.DataFrame, by: Sequence[str]) -> pd.Series:
 
 
 def label_note(table: pd.DataFrame) -> str:
-    """Return in words which labels the rows of `table` are scored against."""
+    """Say in words which labels the rows of `table` are scored against."""
     words = {
         "noisy": "test labels, in expectation if their posterior is known",
         "drawn": "test labels with noise drawn",

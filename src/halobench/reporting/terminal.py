@@ -30,24 +30,24 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a number to this many significant digits, or a dash if there is none."""
+    """Format a number to this many significant digits, or as a dash if it is missing."""
     if value is None or math.isnan(value):
         return "–"
     return f"{value:.{digits}g}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
 
 
 def score(value: float | None) -> str:
-    """Return a score to three decimals, so columns align."""
+    """Format a score to three decimals so columns align."""
     return number(value) if value is None or not math.isfinite(value) or abs(value) >= 1e4 else f"{value:.3f}"
 
 
 def scored(value: float, low: float, high: float) -> str:
-    """Return a score with any interval on the line below, so tables don't wrap inside the brackets."""
+    """Format a score with its interval, if any, on the line below, so tables don't wrap inside the brackets."""
     return score(value) + ("" if math.isnan(low) else f"\n[{score(low)}, {score(high)}]")
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1, loose: str = "") -> Table:
-    """Return a table whose columns from number `right` on hold numbers, which are never wrapped.
+    """Return a table whose columns from index `right` on hold numbers, which are never wrapped.
 
     In a narrow terminal, the column `loose` is wrapped first, and then long entries in the first columns.
     """
@@ -68,7 +68,7 @@ CLOSED = ("isotonic", "histogram")  # fitted without iterating
 
 
 def certificate(fit: Mapping[str, Any]) -> str:
-    """Return in words what is known about a fit; only temperature fits come with a proof."""
+    """Say in words what is known about a fit; only temperature fits come with a proof."""
     name = fit["calibrator"]
     if name in CLOSED or name not in CALIBRATOR_LABELS:
         return "closed form" if name in CLOSED else "a plug-in's"
@@ -91,7 +91,7 @@ def _broken(calibrator: str) -> str:
 
 
 def temperature(fit: Mapping[str, Any]) -> str:
-    """Return T as text, from a fit in its JSON form."""
+    """Format the T of a fit that is in its JSON form."""
     return "∞" if fit["T"] is None and fit["beta"] == 0 else number(fit["T"])
 
 
@@ -114,7 +114,7 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
 def fits_beside(
     names: tuple[str, str], first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]
 ) -> Table:
-    """Return a table of the temperatures of two cells."""
+    """Return a table of two cells' temperatures."""
     fits_of = [{(fit["calibrator"], fit["split"], fit["labels"]): fit for fit in each} for each in (first, second)]
     keys = [*fits_of[0], *(key for key in fits_of[1] if key not in fits_of[0])]
     rows = [
@@ -136,7 +136,7 @@ def metrics(
     words: Mapping[str, str] = LABELS,
     width: int | None = None,
 ) -> list[Table]:
-    """Return tables of a split's metrics by calibrator for each kind of labels, which `words` describes.
+    """Return tables of a split's metrics by calibrator for each kind of labels, as described in `words`.
 
     A table has as many calibrators as fit in `width` columns, by default the width of the terminal.
     """
@@ -161,7 +161,7 @@ def metrics(
 
 
 def ladder(rows: pd.DataFrame) -> Table:
-    """Return a table of a cell's repair ladder: its test NLL, and how much of it each remedy would take off."""
+    """Return a table of a cell's repair ladder: its test NLL, and how much each remedy would take off."""
     parts = rows.set_index("metric")[["value", "low", "high"]]
     words = {"repair_nll": "the model as it is"}
     words |= {f"repair_{name}": f"repaired by {REPAIRS[name].label}" for name in reversed(REPAIRS)}
@@ -173,7 +173,7 @@ def ladder(rows: pd.DataFrame) -> Table:
 
 
 def curve(values: Sequence[float], most: int = 60) -> str:
-    """Return a line of bars scaled from smallest to largest value, or means over `most` stretches if there are more."""
+    """Return values as bars scaled from smallest to largest, or means over `most` stretches if there are more."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return ""
@@ -229,7 +229,7 @@ def show(cell: CellResults) -> None:
 
 
 def calibrated(path: str, said: str, results: Calibrated) -> RenderableType:
-    """Return the results of calibrating a file of logits; `said` says which of its samples were used for fitting."""
+    """Format the results of calibrating a file of logits; `said` says which of its samples were used for fitting."""
     words = {"clean": "the labels given", "noisy": "the posterior given, in expectation"}
     return Group(
         Text(path, style="bold"), Text(said), Text(), fits(results.fits), *metrics(results.metrics, words=words)
@@ -244,9 +244,9 @@ def spec_differences(names: tuple[str, str], differences: Sequence[tuple[str, An
 
 
 def metric_changes(names: tuple[str, str], changes: pd.DataFrame, lead: Sequence[str] = ()) -> RenderableType:
-    """Return tables, one per kind of labels, of the changes from `halobench.results.cell.changes`.
+    """Tabulate the changes from `halobench.results.cell.changes`, with one table per kind of labels.
 
-    Changes whose intervals don't overlap come first, then larger ones. `lead` lists the columns to put first.
+    Changes whose intervals don't overlap come first; within each group, larger ones do. `lead` lists the first columns.
     """
     if changes.empty:
         return Text("No metric differs.")
@@ -273,7 +273,7 @@ def metric_changes(names: tuple[str, str], changes: pd.DataFrame, lead: Sequence
 
 
 def loss_changes(names: tuple[str, str], changes: pd.DataFrame) -> RenderableType:
-    """Return tables, one per kind of labels, of the changes from `halobench.results.cell.paired_changes`."""
+    """Tabulate the changes from `halobench.results.cell.paired_changes`, with one table per kind of labels."""
     tables = []
     for labels, part in changes.groupby("labels", sort=False):
         rows = [

@@ -8,23 +8,23 @@ from collections.abc import Mapping
 MAY_BE_EMPTY = ("neighbourhood", "radii", "history", "fits")
 
 KEYS = ["dataset", "model", "loss", "seed"]  # the columns that identify a cell
-PAIRED = ["dataset", "model", "seed"]  # losses are compared within these
+PAIRED = ["dataset", "model", "seed"]  # losses are compared for equal values of these
 REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors, which were not trained
 METRICS_COLUMNS = ("split", "labels", "calibrator", "metric", "value", "low", "high")
 RELIABILITY_COLUMNS = ("split", "labels", "calibrator", "bin", "lower", "upper", "count", "confidence", "accuracy")
-# A job, from its record; spec, hardware and versions are JSON.
+# Each row is a job, from its record; spec, hardware and versions are JSON.
 JOB_COLUMNS = (
     *("stage", "key", "seed", "device", "seconds", "peak_memory_mib"),
     *("started", "finished", "commit", "spec", "hardware", "versions"),
 )
 FIT_COLUMNS = (*KEYS, "calibrator", "split", "labels", "T", "beta", "nll", "gradient", "separable", "converged")
-# Columns of `runs` that describe the data set, the same in all its cells.
+# Columns of `runs` that describe the data set and are the same in all its cells.
 DATASET = ("noise", "classes", "train_points", "distribution", "beta", "group", "separation")
 CLAIM_COLUMNS = (
     *("claim", "statement", "scope", "fit", "statistic", "estimate", "low", "high"),
     *("margin", "direction", "n", "excluded", "verdict", "note"),
 )
-# The share of radii beyond each of these multiples of the distance to the nearest training sample of another label.
+# The share of radii beyond each multiple of the distance to the nearest training sample with a different label.
 SURVIVAL = (0.0, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
 SURVIVAL_COLUMNS = tuple(f"survival_{radius:g}" for radius in SURVIVAL)
 # The columns that each table must have.

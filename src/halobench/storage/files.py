@@ -19,7 +19,7 @@ from halobench.core.errors import SpecError, describe_error
 REMEDY = "(if it is a result: delete it, and the next run that needs it makes it again)"
 TEMPORARY = ".writing-"  # prefix of the names of temporary files
 LEAST_AGE = 60.0  # seconds
-LOCK = ".lock"  # the file in a folder that a process holds to work there alone
+LOCK = ".lock"  # the file in a folder that a process locks to work there alone
 
 
 @contextlib.contextmanager
@@ -59,7 +59,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def alone(folder: Path | str) -> Iterator[None]:
-    """Hold a lock on a folder, a file in it that is removed afterwards; other processes that want the lock wait."""
+    """Lock a folder with a file in it, which is removed afterwards; other processes that want the lock wait."""
     lock = _lock(Path(folder) / LOCK)
     # On a file system without locks nobody waits, but the work done under this lock is quick, or harmless if repeated.
     with contextlib.suppress(OSError):
@@ -93,7 +93,7 @@ def _lock(path: Path) -> FileLock:
 
 
 def nearest_existing(folder: Path) -> Path:
-    """Return a folder or, if there is nothing at its path, its nearest parent at whose path there is something."""
+    """Return a folder or, if there is nothing at its path, the nearest of its parents that isn't missing."""
     return next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
 
 
@@ -153,7 +153,7 @@ def _check_same(path: Path | str, current: str, digest: str, expected: str) -> N
 
 
 def read_bytes(path: Path | str, digest: str | None = None) -> bytes:
-    """Return the content of a file; raise SpecError if it can't be read, or its record has another checksum for it."""
+    """Return the content of a file; raise SpecError if it can't be read, or its record has a different checksum."""
     expected = "a file" if digest is None else "the bytes that its record lists"
     with reading(path, expected):
         content = Path(path).read_bytes()

@@ -69,7 +69,7 @@ class Stage:
 
 
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # the tables of an experiment
-ORIGINS = ("jobs", "fits")  # how these came about, for the experiment's pages; parquet only
+ORIGINS = ("jobs", "fits")  # how these results came about, for the experiment's pages; parquet only
 PAGES = ("overview", "leaderboard", "cells", "figures", "tables", "front")
 EXPLORED = ("metrics", "neighbourhood", "radii", "reliability", "runs", "history", *ORIGINS)  # what the explorer reads
 
@@ -103,7 +103,7 @@ _STAGES = (
         outputs=("calibration.json", "metrics.csv", "reliability.csv"),
         needs=("train",),
     ),
-    # Runs on the cells of experiments that show it.
+    # Runs only on the cells of experiments that show repair ladders.
     Stage("repair", CELL, "runs/{}/repair.json", outputs=("repair.csv",), needs=("train",)),
     Stage(
         "reference",
@@ -170,7 +170,7 @@ _STAGES = (
 STAGES: Mapping[str, Stage] = {stage.name: stage for stage in _STAGES}  # in the order they run
 CELL_STAGES = tuple(stage for stage in _STAGES if stage.key == CELL)
 
-# The names of records whose name alone shows which stage wrote them.
+# Names that identify a record, and the stage that wrote it, on their own.
 RECORDS = tuple(PurePosixPath(stage.record).name for stage in _STAGES if PurePosixPath(stage.record).stem != "{}")
 RECORDS += ("explorer.json",)
 # Files that stages write into their own folders; other names are read from the records.

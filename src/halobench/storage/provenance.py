@@ -25,7 +25,7 @@ SLURM = {"job": "SLURM_JOB_ID", "node": "SLURMD_NODENAME", "gpus": "CUDA_VISIBLE
 
 
 def begin() -> None:
-    """Treat what follows as a process that starts now, as in a fork, which doesn't import this module again."""
+    """Treat the process as one that starts now; for forks, which don't import this module again."""
     _started[:] = [datetime.now(UTC).isoformat(timespec="microseconds")]
 
 
@@ -59,7 +59,7 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
 
 
 def here(device: str = "cpu") -> str:
-    """Return the machine, its processor or card and torch's version, which decide a training run's last digits."""
+    """Return the machine, its processor or card and torch's version, which affect the last digits of training."""
     facts = hardware(device)
     chip = facts.get("gpu", facts["processor"])
     return f"{facts['host']} ({chip}, torch {importlib.metadata.version('torch')})"
@@ -75,7 +75,7 @@ def _processor() -> str:
 
 
 def short(commit: str) -> str:
-    """Return the first twelve digits of a commit, still marked if the checkout had been edited.
+    """Return the first twelve digits of a commit, keeping the mark of an edited checkout.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def short(commit: str) -> str:
 def commit() -> str | None:
     """Return the commit of the checkout that holds the package, with ``-dirty`` if it was edited; None outside git.
 
-    A new file counts as an edit if it is inside the package, like a plug-in's.
+    A new file counts as an edit if it is inside the package, e.g. a plug-in.
     """
 
     def git(*arguments: str) -> str:
@@ -115,7 +115,7 @@ def record(
     device: str = "cpu",
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return a stage's record: its request, what it was made with, how long it took and each output's checksum.
+    """Return a stage's record: its request, versions and hardware, how long it took, and each output's checksum.
 
     The record has its own checksum, so edits to it are noticed as well.
 
@@ -150,9 +150,8 @@ def record(
 def _peak_memory() -> float:
     """Return this process's peak resident memory in MiB.
 
-    Linux reports it for the running program, including, for a fork, the memory that it shares with its server. The
-    maximum from `getrusage`, which is all that other systems have, on Linux starts from the memory of the parent
-    process.
+    On Linux, the value is the running program's; for a fork, it includes the memory shared with its server. Other
+    systems have only the maximum from `getrusage`, which on Linux would start from the memory of the parent process.
     """
     import resource
 

@@ -14,7 +14,7 @@ from halobench.storage.layout import RECORDS
 
 
 def check_recorded(path: Path | str, most: int | None = None) -> None:
-    """Raise SpecError if the record next to `path`, from the stage that wrote it, holds a different checksum.
+    """Raise SpecError if the record next to `path`, from the stage that wrote it, holds a different checksum for it.
 
     A file without a record, e.g. one from elsewhere, passes, as does one of more than `most` bytes.
     """

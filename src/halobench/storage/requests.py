@@ -2,7 +2,7 @@
 
 A request is an input of its job. If a value or a module changes, the request gets a different name, which Snakemake
 sees as a changed set of inputs. The content under a name never changes, so its modification time carries no
-information. All requests have the same old time, so losing or copying a folder of requests reruns nothing.
+information. All requests have the same time in the distant past, so losing or copying a folder of them reruns nothing.
 """
 
 from __future__ import annotations

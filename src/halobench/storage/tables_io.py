@@ -19,8 +19,8 @@ from halobench.storage.records import check_recorded
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LONG = 20_000  # rows; from this length on, pyarrow writes a table
-SLICE = 2**18  # rows of such a table held as text at a time
+LONG = 20_000  # rows; tables of at least this length are written by pyarrow
+SLICE = 2**18  # rows of a long table held as text at a time
 
 
 # --- Writing ---------------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ def _is_plain(column: pd.Series) -> bool:
 
 
 def _float_texts(column: pd.Series) -> pa.Array:
-    """Return floats as Python prints them, with null for NaN; pyarrow prints whole, large or small floats otherwise."""
+    """Format floats as Python does, with null for NaN; pyarrow formats whole, large and small ones differently."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -102,7 +102,7 @@ def read_tables(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
 
 
 def parse_csv(path: Path | str, content: bytes, columns: Iterable[str] = (), least: int = 1) -> pd.DataFrame:
-    """Return the table in the content of a CSV file, each number as the nearest float; `path` is for error messages.
+    """Parse a CSV file's content as a table, with each number as the nearest float; `path` is for error messages.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def read_parquet(path: Path | str, columns: Iterable[str] = (), least: int = 1) 
     SpecError
         If the file is missing, or holds no table with at least `least` rows and all of `columns`.
     """
-    # Opened here, because pandas would read all the files in a folder.
+    # The file is opened here, because pandas, if passed a folder, would read all the files in it.
     with reading(path, "a table as parquet"), open(path, "rb") as file:
         return _checked(path, pd.read_parquet(file), columns, least)
 
@@ -134,7 +134,7 @@ def parse_parquet(
     dictionary: Iterable[str] = (),
     least: int = 1,
 ) -> pa.Table:
-    """Return the table in the content of a parquet file.
+    """Parse a parquet file's content as a table.
 
     It stays a pyarrow table because, for a cell's small file, converting it to pandas would take most of the time.
 

@@ -38,8 +38,8 @@ class Verification:
 def verify(results: Path) -> Verification:
     """Check every file under `results` that a record lists against the checksum in that record.
 
-    Links are followed. A file with the name of a record that isn't one is also a fault, as is a file with the name of
-    an output that no record next to it lists.
+    Links are followed. A file that is named like a record but isn't one is also a fault, as is a file that is named
+    like an output but isn't listed in any record next to it.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def is_record(content: Any) -> bool:
 
 
 def check_record(path: Path, record: dict[str, Any]) -> Iterator[Fault]:
-    """Yield what is wrong with a record or, if it is fine, with the files that it lists in its folder."""
+    """Check a record and, if it is fine, the files that it lists in its folder; yield each fault found."""
     if record != seal(record):
         yield Fault(path, path, "was edited: its own checksum is wrong")
         return

@@ -14,7 +14,7 @@ import torch
 
 from halobench.losses.base import send, staged
 
-FLOATS = 2**26  # bytes of normalised samples that the CPU keeps, to save normalising each batch again
+FLOATS = 2**26  # bytes of normalised samples that the CPU keeps, to avoid normalising each batch again
 SHARE = 0.5  # share of a GPU's free memory used for samples; weights, moments and activations need the rest
 AHEAD = 2  # batches read ahead while one is in use
 

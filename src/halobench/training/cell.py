@@ -172,12 +172,12 @@ def predict(
 
 
 def load_model(spec: ModelSpec, data: Data, weights: Path) -> nn.Module:
-    """Return a cell's trained model on the CPU, from the data that it was trained on and its model.safetensors.
+    """Load a cell's trained model on the CPU, given the data that it was trained on and its model.safetensors.
 
     Raises
     ------
     SpecError
-        If the weights are another model's, or aren't what the train stage wrote.
+        If the weights belong to a different model, or aren't what the train stage wrote.
     """
     import safetensors.torch
 
@@ -192,6 +192,6 @@ def load_model(spec: ModelSpec, data: Data, weights: Path) -> nn.Module:
 
 
 def start_on(model: nn.Module, data: Data) -> None:
-    """Pass a data set's training samples to a model that is built around them; others don't read them."""
+    """Pass a data set's training samples to the model if it is built around them; other models ignore them."""
     if hasattr(model, "start"):
         builder.start(model, data.inputs("train"), data.splits["train"].labels, data.classes)

@@ -37,8 +37,8 @@ class Signals:
     """Records SIGTERM, SIGUSR1 and SIGINT while active instead of exiting; ``received`` is the first, or None.
 
     Batch systems send them ahead of a time limit or a preemption, and again soon after. All are merely recorded, so
-    later ones don't interrupt the save that the first one triggered. If SIGINT was ignored, it stays ignored: shells
-    ignore it for a script's background processes, which Ctrl-C isn't meant for.
+    later ones don't interrupt the save that the first one triggered. If SIGINT was ignored, it stays ignored, because
+    shells ignore it for a script's background processes, which Ctrl-C isn't meant for.
     """
 
     def __init__(self) -> None:
@@ -79,8 +79,8 @@ class Checkpoint:
     Attributes
     ----------
     made_on : list of str
-        Each distinct `here` of the processes that contributed to it, this one last; resuming gives the same bytes as an
-        uninterrupted run only on the same machine.
+        Each distinct `here` of the processes that contributed to it, this one's last. Resuming gives the same bytes as
+        an uninterrupted run only on the same machine.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self) -> tuple[Tensors, dict[str, Any]] | None:
-        """Return the tensors and facts saved last, or warn and return None if they can't be used."""
+        """Return the last saved tensors and facts, or warn and return None if they can't be used."""
         self._last = time.monotonic()
         files.sweep(self.path.parent)
         if not self.path.exists():

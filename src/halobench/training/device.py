@@ -69,7 +69,7 @@ def autocast(spec: TrainSpec, device: torch.device) -> contextlib.AbstractContex
 
 
 def kept_casts(device: torch.device) -> contextlib.AbstractContextManager:
-    """Return a context that keeps `autocast`'s casts of weights between batches; the weights must not change in it.
+    """Return a context that keeps `autocast`'s casts of weights between batches; weights must not change within it.
 
     Autocast drops its casts when its outermost context ends; this context provides an outermost one and changes nothing
     else.
@@ -79,7 +79,7 @@ def kept_casts(device: torch.device) -> contextlib.AbstractContextManager:
 
 def place(model: nn.Module, spec: TrainSpec, device: torch.device) -> nn.Module:
     """Move a model to its device, in the recipe's memory layout."""
-    # Documented by torch, but its overloads only accept one or the other.
+    # torch documents passing both, but its overloads accept only one or the other.
     return model.to(device=device, memory_format=memory_format(spec))  # type: ignore[call-overload]
 
 
@@ -93,7 +93,7 @@ def in_memory(key: str, value: int, advice: str) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:  # includes a GPU's out-of-memory error
+    except RuntimeError as error:  # also covers a GPU's out-of-memory error
         if not isinstance(error, torch.cuda.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
         reason = " ".join(str(error).split())[:300]

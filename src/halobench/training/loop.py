@@ -70,8 +70,8 @@ def fit(
 ) -> TrainingRun:
     """Train `model` in place, resuming from its checkpoint if there is one.
 
-    The model must already be on its device, in the recipe's memory layout. `log` gets one line per epoch, with the time
-    left. The checkpoint is saved between steps whenever it is due.
+    The model must already be on its device, in the recipe's memory layout. `log` is passed one line per epoch, with the
+    time left. The checkpoint is saved between steps whenever it is due.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def fit(
     Raises
     ------
     DivergedError
-        If a loss is not finite; raised at that very step on the CPU, at the end of the epoch on other devices.
+        If a loss is not finite. This is raised at that very step on the CPU, and after the epoch on other devices.
     Interrupted, SpecError
         If a signal has arrived (the checkpoint then holds the progress), or memory runs out, respectively.
     """
@@ -127,16 +127,16 @@ class TrainingRun:
     checkpoint : Checkpoint, optional
         The checkpoint to resume from and save to.
     loss : Loss
-        Watched for internal state, which checkpoints don't hold.
+        Checked for internal state, which checkpoints don't include.
 
     Attributes
     ----------
     epoch, step : int
-        Number of finished epochs, and of finished steps in the current epoch.
+        Numbers of completed epochs and of completed steps in the current epoch.
     history : list of dict
-        One row per finished epoch.
+        One row per completed epoch.
     losses, norms : float tensor (steps_per_epoch,)
-        Loss and gradient norm of each step in the current epoch; norms are NaN where not measured.
+        Loss and gradient norm of each step in the current epoch; norms that weren't measured are NaN.
     resumed_at : list of [epoch, step]
         How far earlier processes had got when they stopped.
     earlier_seconds, seconds : float
@@ -181,7 +181,7 @@ class TrainingRun:
 
     @property
     def place(self) -> str:
-        """Return a description of the progress."""
+        """Describe the progress."""
         if self.epoch == self.spec.epochs:
             return f"the end of epoch {self.epoch} of {self.epoch}"
         return f"epoch {self.epoch + 1} of {self.spec.epochs}, step {self.step} of {self.steps_per_epoch}"
@@ -202,7 +202,7 @@ class TrainingRun:
         log(f"resuming at {self.place}")
 
     def start_epoch(self, seed: int, count: int) -> tuple[np.random.Generator, np.ndarray]:
-        """Return the epoch's generator and order of `count` samples, restored to their saved state if it is resumed."""
+        """Return the epoch's generator and order of `count` samples, restored to a saved state if it is resumed."""
         rng = generator(seed, "epoch", self.epoch)
         seed_libraries(torch_seed(seed, "epoch-torch", self.epoch))
         order = rng.permutation(count)
@@ -222,7 +222,7 @@ class TrainingRun:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
         mixed, soft = self.loss.mix(augmented(images, self.spec, rng), targets, rng)
-        for parameter in self.parameters:  # so that the step allocates its own
+        for parameter in self.parameters:  # so the step allocates its own
             parameter.grad = None
         self.watch(backward(forward, self.loss, mixed, soft, self.spec))
         self.optimizer.step()
@@ -286,7 +286,7 @@ class TrainingRun:
         return f"epoch {self.epoch}/{self.spec.epochs}  loss {mean:.4f}  lr {rate:.2e}  {left:.0f} s left"
 
     def save(self, rng: np.random.Generator) -> None:
-        """Save to the checkpoint between two steps, unless the loss has acquired a state, which would be lost.
+        """Save to the checkpoint between two steps, unless the loss has acquired internal state, which would be lost.
 
         Raises
         ------

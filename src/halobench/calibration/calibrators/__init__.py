@@ -1,4 +1,4 @@
-"""Post-hoc calibrators besides temperature scaling (TS), one file each, looked up by name.
+"""Post-hoc calibrators other than temperature scaling (TS), one file each, looked up by name.
 
 ========= ====================================================================== ============================
 name      softmax of, or probabilities by                                        fitted by
@@ -15,18 +15,18 @@ top_rest  one temperature for whether the top class is right, one for the others
 partner   TS's logits and validation confusions with the predicted class         numpy, Newton's method
 ========= ====================================================================== ============================
 
-Each file here defines ``fit(logits, labels)``, and so does any ``module:object``. `fit` receives validation logits,
-float64 (n, k), and labels (n,) in [0, k). It returns either a function that maps logits (m, k) to calibrated ones,
-whose softmax is then scored (-inf for a probability of 0), or a `halobench.calibration.calibrator.Calibrator`, which
-can also state that there is no finite optimum. The same data must produce the same bytes, so draw only from a generator
-with a fixed seed.
+Each file here defines ``fit(logits, labels)``; a ``module:object`` has the same signature. `fit` receives validation
+logits, float64 (n, k), and labels (n,) in [0, k). It returns either a function that maps logits (m, k) to calibrated
+ones (-inf for a probability of 0), whose softmax is then scored, or a `halobench.calibration.calibrator.Calibrator`,
+which can also state that there is no finite optimum. The same data must produce the same bytes, so draw random numbers
+only from a generator with a fixed seed.
 
 Three optional constants are read without importing the file. ``PACKAGES`` lists the modules that must be installed,
 ``EXTRA`` is the optional extra that installs them, and ``LIBRARIES`` lists the distributions whose versions are
 recorded with a result.
 
 Isotonic and histogram assign a probability of 0 to a class that no validation sample with that score had. If a test
-sample then has that class, NLL and KL are infinite and reported as such, because clipping, which scikit-learn's
-`log_loss` does at 2e-16, would count 36 nats for each such sample, a number that depends only on the clip. Error, Brier
-score and ECE remain usable.
+sample then has that class, NLL and KL are infinite and are reported as such. Clipping probabilities, as scikit-learn's
+`log_loss` does at 2e-16, would count 36 nats for each such sample, a number that depends only on the clipping
+threshold. Error, Brier score and ECE remain usable.
 """

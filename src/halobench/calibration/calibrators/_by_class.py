@@ -15,7 +15,7 @@ Map = Callable[[np.ndarray], np.ndarray]
 def fit_by_class(
     fit_map: Callable[[np.ndarray, np.ndarray], Map], logits: np.ndarray, labels: np.ndarray
 ) -> Calibrator:
-    """Fit a map for each class's probability; rows are then normalised, or uniform if all classes get 0.
+    """Fit a map for each class's probability; rows are then normalised, or made uniform if all classes get 0.
 
     Parameters
     ----------

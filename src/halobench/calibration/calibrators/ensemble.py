@@ -22,7 +22,7 @@ LIBRARIES = ("scipy",)
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit the weights with the lowest NLL, at the T of TS; TS is one of the mixtures, so the NLL is at most its own.
+    """Fit the weights with the lowest NLL at TS's temperature; TS is one of the mixtures, so the NLL is at most TS's.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     Returns
     -------
     Calibrator
-        Without a transform if TS has no finite optimum.
+        Has no transform if TS has no finite optimum.
     """
     ts = fit_exactly(logits, labels)
     if ts.separable:
@@ -43,7 +43,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         scaled = (temper(z, beta) for beta in (ts.beta, 1.0, 0.0))
         return [s - np.log(np.exp(s).sum(axis=1, keepdims=True)) for s in scaled]
 
-    # If two members assign a sample almost no mass, the weights matter there, but how little mass it is doesn't.
+    # Where two members assign almost no mass to a sample, the weights matter, but exactly how little mass doesn't.
     likelihoods = np.exp(np.stack([part[np.arange(len(labels)), labels] for part in log_members(logits)], axis=1))
     weights = _fit_weights(likelihoods)
 
@@ -51,7 +51,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         members = zip(log_members(z), weights, strict=True)
         return np.logaddexp.reduce([member + math.log(weight) for member, weight in members if weight > 0])
 
-    # The objective is convex and its slope along the weights themselves is -1, so this bounds the NLL left to gain.
+    # The objective is convex and its slope along the weights themselves is -1, so this bounds the remaining NLL gain.
     gap = float(-_slopes(likelihoods, weights).min() - 1)
     return scored(transform, logits, labels, gap, gap <= GRADIENT)
 

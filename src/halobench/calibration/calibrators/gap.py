@@ -1,7 +1,8 @@
 """Gap scaling: a temperature that depends on the gap between the two largest logits.
 
-The inverse temperature runs from b0 at a gap of 0 to b1 at a large one: b0 (1 - f) + b1 f, f = gap / (gap + mean gap).
-Both are at least 0, which preserves class order. The NLL is convex in (b0, b1), and TS is the case b0 = b1.
+The inverse temperature is b0 (1 - f) + b1 f, where f = gap / (gap + mean gap), so it goes from b0 at a gap of 0 to b1
+at a large gap. Both b0 and b1 are at least 0, which preserves the order of the classes. The NLL is convex in (b0, b1),
+and TS is the case b0 = b1.
 
 References
 ----------
@@ -22,7 +23,7 @@ from halobench.calibration.temperature_scaling import finite_beta
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit b0 and b1 to minimise NLL plus a small ridge towards TS, so finite on separable data and never above TS.
+    """Fit b0 and b1 to minimise NLL plus a small ridge towards TS; finite on separable data, and never above TS's NLL.
 
     The reported gradient is the violation of the Karush-Kuhn-Tucker conditions of an optimum with b0, b1 >= 0.
 
@@ -61,7 +62,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
     centre = np.full(2, beta / scale)
     weights = minimise(objective, centre).weights
-    if weights.min() < 0:  # the best nonnegative weights then have this one at 0
+    if weights.min() < 0:  # this weight is then 0 at the constrained optimum
         other = 1 - int(weights.argmin())
         weights = np.zeros(2)
         weights[other] = max(0.0, minimise(_along(objective, other), centre[:1]).weights[0])
@@ -71,7 +72,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
 
 def _along(objective: Objective, axis: int) -> Objective:
-    """Return `objective` as a function of one of its two weights, with the other at 0."""
+    """Return `objective` as a function of one of its two weights, with the other fixed at 0."""
 
     def restricted(weight: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         value, gradient, hessian = objective(np.eye(2)[axis] * weight)

@@ -16,11 +16,11 @@ from halobench.calibration.calibrator import Calibrator
 from halobench.calibration.calibrators._by_class import Map, fit_by_class
 
 BINS = 15
-"""Bins per class, each with as many samples."""
+"""Number of bins per class, all with the same number of samples."""
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit the frequency of class j among the samples in each bin of p_j; samples of equal score share a bin.
+    """Fit the frequency of class j among the samples in each bin of p_j; samples with equal scores share a bin.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     Returns
     -------
     Calibrator
-        Assigns a probability of 0 to classes that no sample in a bin has.
+        Assigns a probability of 0 to a class that no sample in the bin has.
     """
     return fit_by_class(_fit_steps, logits, labels)
 

@@ -1,4 +1,4 @@
-"""Isotonic regression of each class's probability, by scikit-learn, which other libraries wrap too.
+"""Isotonic regression of each class's probability, using scikit-learn, which other libraries also wrap.
 
 References
 ----------

@@ -1,7 +1,7 @@
-"""Structured matrix scaling, by its authors' own code: probmetrics 1.3 (Apache-2.0).
+"""Structured matrix scaling, using its authors' own code, probmetrics 1.3 (Apache-2.0).
 
-It starts from TS and derives its penalty from the problem's sizes, so nothing needs tuning. The library computes in
-float32 and imports torch, which takes seconds per job, hence the optional extra.
+It starts from TS and derives its penalty from the numbers of samples and classes, so nothing needs tuning. The library
+computes in float32 and imports torch, which takes seconds per job, so it is an optional extra.
 
 References
 ----------
@@ -49,7 +49,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
 
 def _largest_slope(library: Any, logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the largest entry of the gradient of the library's objective, which it doesn't report itself."""
+    """Compute the largest entry of the gradient of the library's objective, which the library doesn't report itself."""
     n, k = logits.shape
     s = logarithm(library.ts_.predict_proba(softmax(logits)).astype(np.float64))
     W, b = library.W_[:, :k].astype(np.float64), library.W_[:, k].astype(np.float64)

@@ -1,9 +1,9 @@
 """Matrix scaling with its penalty chosen by cross-validation, to show the best that an affine map of the logits can do.
 
-The map is the logits of TS plus V x + b, where x is the logits at unit spread, with a ridge on V and b whose strength
-is the best of a grid by 4-fold cross-validated NLL. probmetrics' structured matrix scaling (`matrix`) derives the
-strength from the problem's sizes, and its tuned Dirichlet calibration needs a package that is rarely installed. A
-weaker ridge on the diagonal and b than on the rest, as in ODIR, was tried but is worse with few samples.
+The map adds V x + b to the logits of TS, where x is the logits at unit spread. V and b have a ridge, whose strength is
+chosen by grid search on the 4-fold cross-validated NLL. probmetrics' structured matrix scaling (`matrix`) derives the
+strength from the numbers of samples and classes, and its tuned Dirichlet calibration needs a package that is rarely
+installed. A weaker ridge on the diagonal and b than on the rest, as in ODIR, was tried but is worse with few samples.
 
 References
 ----------
@@ -28,12 +28,12 @@ LIBRARIES = ("scipy",)
 Map = Callable[[np.ndarray], np.ndarray]
 
 STRENGTHS = (1000.0, 100.0, 10.0, 3.0, 1.0, 0.1)
-"""Strengths of the ridge that are tried, against a sum over samples."""
+"""Strengths to try for the ridge, which is added to a sum over samples."""
 
 FOLDS = 4
 
 ROUGH, EXACT = 1e-4, 1e-6
-"""The largest gradient at which the search for an optimum ends: on folds, which only rank strengths, and on all."""
+"""The largest gradient at which the search for an optimum ends: on folds (only to rank strengths) and on all data."""
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
@@ -76,7 +76,7 @@ def _path(
             p[rows, labels] -= 1
             return (value + strength / 2 * float(flat @ flat)) / n, ((x.T @ p).ravel() + strength * flat) / n
 
-        # Each fit starts where the previous one ended, because strengths fall along the grid.
+        # Each fit starts where the previous one ended, because strengths decrease along the grid.
         options = {"maxiter": 1000, "gtol": tolerance, "ftol": 0.0}
         weights = minimize(objective, weights, jac=True, method="L-BFGS-B", options=options).x
         matrix = weights.reshape(k + 1, k)

@@ -1,11 +1,11 @@
-"""Top-versus-rest scaling: one temperature for whether the prediction is right, and one for which other class it is.
+"""Top-versus-rest scaling: one temperature for whether the prediction is right, and one for the other classes.
 
 With a as the predicted class, u_j = (z_j - z_a) / T at the temperature of TS, and t the log-odds of a there,
 
     log P(a) / P(not a) = v t + c,    P(j | not a) ~ exp(w u_j)
 
 TS is the case v = w = 1, c = 0. It treats all classes alike, so it finds a class's partners only where the logits show
-them, and does nothing for one-hot logits. It is partner scaling without counts, so whatever it repairs needs no counts.
+them, and has nothing to gain for one-hot logits. It is partner scaling without counts, so what it repairs needs none.
 
 References
 ----------
@@ -40,7 +40,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     wrong = np.flatnonzero(~right)
 
     def moments(w: float) -> np.ndarray:
-        """Return the log-sum-exp, mean and variance of u at w, and the label's u, of each wrong prediction, (4, n)."""
+        """Return the log-sum-exp, mean and variance of u at w, and the label's u, for each wrong prediction, (4, n)."""
         found = np.empty((4, len(wrong)))
         for rows in blocks(len(wrong), logits.shape[1]):
             some = _parts(logits[wrong[rows]], beta)[0]
@@ -61,7 +61,8 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         value = float(np.logaddexp(0.0, score).sum() - score[right].sum())
         return value, (p - right) @ x, (x * (p * (1 - p))[:, None]).T @ x
 
-    # In its own units, because classes far below, which most are, would make the ridge too strong.
+    # The ridge is in units of u. Scaling by the size of u, which is large because most classes are far below the top,
+    # would make it too strong.
     rest = minimise(which, np.ones(1))
     head = minimise(whether, np.array([1.0, 0.0]), np.array([float(np.sqrt((odds**2).mean())) or 1.0, 1.0]))
 

@@ -1,6 +1,6 @@
 """Temperature scaling mixed with a little of the uniform prediction, to keep it finite even on separable data.
 
-This is ``ts-mix`` in probmetrics: 1 / (n + 1) of the mass is spread over all classes, by Laplace's rule for a
+This is ``ts-mix`` in probmetrics: 1 / (n + 1) of the mass is spread over all classes, following Laplace's rule for a
 validation set of n samples. probmetrics finds the temperature by 30 bisections in float32.
 
 References

@@ -20,11 +20,11 @@ from halobench.calibration.temperature_scaling import fit_exactly
 LIBRARIES = ("scipy",)
 
 RIDGE = 1e-6
-"""Penalty of the distance from TS: the optimum is then finite and unique, whatever classes validation is missing."""
+"""Penalty on the distance from TS; it makes the optimum finite and unique even if validation is missing classes."""
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Minimise NLL + RIDGE / 2 x (squared distance from TS), in weights of unit-spread logits and in biases.
+    """Minimise NLL + RIDGE / 2 x (squared distance from TS), measured in weights of unit-spread logits and biases.
 
     The penalty is 0 at TS, so the NLL on these data is at most that of TS.
 
@@ -36,7 +36,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     Returns
     -------
     Calibrator
-        Without a transform if TS has no finite optimum.
+        Has no transform if TS has no finite optimum.
     """
     from scipy.optimize import minimize
 
@@ -61,7 +61,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
 
 class Objective:
-    """The penalised NLL of `features` (n, k), its gradient and Hessian, at (weights, biases), (2k,)."""
+    """The penalised NLL of `features` (n, k), with its gradient and Hessian, at (weights, biases), (2k,)."""
 
     def __init__(self, features: np.ndarray, labels: np.ndarray, centre: np.ndarray):
         self.features, self.labels, self.centre = features, labels, centre
@@ -80,7 +80,7 @@ class Objective:
         return self._derivatives(x)[2]
 
     def _derivatives(self, x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """Return all three, cached for the latest `x`, since the optimiser requests them one by one."""
+        """Return value, gradient and Hessian, cached for the latest `x`, since the optimiser asks for each in turn."""
         if self.latest is None or self.latest[0] != x.tobytes():
             self.latest = (x.tobytes(), *self._evaluate(x))
         return self.latest[1:]

@@ -22,10 +22,10 @@ SET = VisionSet(
 
 
 def describe() -> Description:
-    """Return shape, classes, sizes and parts."""
+    """Return the shape, classes, sizes and parts."""
     return SET.describe()
 
 
 def load() -> Images:
-    """Load the images, train part first, from the data root."""
+    """Load the images from the data root, train part first."""
     return SET.load()

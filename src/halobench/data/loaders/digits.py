@@ -12,12 +12,12 @@ from halobench.data.sources import Description, Images
 
 
 def describe() -> Description:
-    """Return shape, classes and size."""
+    """Return the shape, classes and size."""
     return Description((1, 8, 8), 10, 1797)
 
 
 def load() -> Images:
-    """Load the images that scikit-learn ships, with their levels of 0 to 16 stretched to 0 to 255."""
+    """Load the images that scikit-learn ships, with their grey levels rescaled from 0-16 to 0-255."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

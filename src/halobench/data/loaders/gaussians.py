@@ -1,6 +1,6 @@
 """Gaussians with unit covariance: k equally likely classes in R^D, with all means equally far from one another.
 
-With two classes and `mu`, this is the paper's distribution, with means 0 and mu in each coordinate, in 3 x 10 x 10
+With two classes and `mu`, this is the paper's distribution, whose means are 0 and mu in each of 3 x 10 x 10 coordinates
 (arXiv 2306.00740, section 5). The posterior is softmax(-|x - mean|^2 / 2). Two classes at separation s have Bayes error
 Phi(-s / 2).
 """
@@ -53,11 +53,11 @@ def load(
     Parameters
     ----------
     classes : int
-        k, at least 2; at most D + 1 with `separation`, 2 with `mu`.
+        k, at least 2; at most D + 1 with `separation`, and exactly 2 with `mu`.
     shape : list of int
         [C, H, W] of an input; D is their product.
     separation : float, optional
-        Distance between any two means, above 0.
+        Distance between any two means, positive.
     mu : float, optional
         Alternative to `separation`: the means are 0 and mu in each coordinate, and thus mu sqrt(D) apart.
     layout : int
@@ -66,7 +66,7 @@ def load(
     Raises
     ------
     SpecError
-        If a value is out of range, or unless exactly one of `separation` and `mu` is set.
+        If a value is out of range, or if `separation` and `mu` are both set or both missing.
     """
     sizes, classes = checked_shape(shape), convert_number(int, "classes", classes)
     layout, size = convert_number(int, "layout", layout), int(np.prod(sizes))

@@ -38,9 +38,9 @@ HOLDER = "a folder that holds a folder of images for each class"
 def describe(
     *, folder: str | None = None, size: int | None = None, mode: str | None = None, test_folder: str | None = None
 ) -> Description:
-    """Return shape, classes, sizes and parts, from file names and sizes and at most the first image's header.
+    """Return the shape, classes, sizes and parts, from file names, file sizes and, if needed, the first image's header.
 
-    Parameters and errors are as for `load`.
+    The parameters and errors are as for `load`.
     """
     size, parts = _checked(folder, size, mode, test_folder)
     shape = (CHANNELS[mode or _first_mode(parts[0])], size, size)
@@ -55,13 +55,13 @@ def load(
     Parameters
     ----------
     folder : str
-        Holds one folder per class, at least two, each with images at any depth; the path is relative to the data root,
-        or absolute. Links to folders and files elsewhere are followed.
+        A folder with at least two subfolders, one per class, each with images at any depth. The path is absolute or
+        relative to the data root. Links to folders and files elsewhere are followed.
     size : int
         Side of the images, in pixels.
     mode : str, optional
-        ``RGB`` or ``L`` (grey), to which all images are converted. By default, they must all have the same one of these
-        two modes, which they keep.
+        ``RGB`` or ``L`` (grey), to which all images are converted. By default, all images must have the same one of
+        these two modes, and keep it.
     test_folder : str, optional
         Like `folder`, with the same classes but no image in common. Its images become the official test part, and those
         of `folder` the train part.
@@ -69,9 +69,9 @@ def load(
     Raises
     ------
     SpecError
-        If an option is invalid, a folder doesn't have two classes of images, a file with the name of an image can't be
-        one, a link would make images count twice or, as images are read, one can't be decoded or has a different mode
-        from the first.
+        If an option is invalid, a folder doesn't have two classes of images, a file that is named like an image can't
+        be one, or a link would make images count twice. Also, while images are read, if one can't be decoded or has a
+        different mode from the first.
     """
     size, parts = _checked(folder, size, mode, test_folder)
     labels = np.concatenate([part.labels for part in parts])
@@ -128,15 +128,16 @@ def list_folder(key: str, folder: str | None, listed: dict[str, str] | None = No
     Parameters
     ----------
     key : str
-        The option that specifies it, for messages.
+        The option that specifies the folder, for messages.
     listed : dict, optional
-        Folders that count as already listed, as real paths with the paths that led there; those listed now are added.
+        Maps the real path of each folder that counts as already listed to the path that led there. The folders listed
+        now are added.
 
     Raises
     ------
     SpecError
-        If it is missing, doesn't hold two classes, each with an image, has a link to a folder that contains the link or
-        is listed as well, or if something with the name of an image is an empty file or not a file.
+        If the folder is missing or doesn't hold two classes, each with an image; if it has a link to a folder that
+        contains the link or is itself listed; or if something named like an image is an empty file or not a file.
     """
     root, listed, problems = _root(key, folder), {} if listed is None else listed, list[str]()
     for place in (root.resolve(), *root.resolve().parents):
@@ -203,7 +204,7 @@ def _first_time(path: str, listed: dict[str, str], problems: list[str]) -> bool:
 
 
 def _is_image(path: str, problems: list[str]) -> bool:
-    """Return whether a file has the name of an image; broken links are problems, as they might be missing classes."""
+    """Return whether a file is named like an image; broken links are problems, as they might be missing classes."""
     image = path.lower().endswith(SUFFIXES)
     kind = unfit(path) if image or (os.path.islink(path) and not os.path.exists(path)) else None
     if kind:
@@ -212,7 +213,7 @@ def _is_image(path: str, problems: list[str]) -> bool:
 
 
 class FolderImages:
-    """The images of listings, one after the other, decoded for each slice that is read.
+    """The images of several listings, one listing after another, decoded when a slice is read.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The overlap distribution on images, where a region is a real image under small affine changes.
+"""The overlap distribution on images, where each region consists of a real image under small affine changes.
 
 Prototypes, one per region, are images from another loader. A sample of a region is its prototype, slightly and randomly
 shifted, turned and scaled, provided that it stays within `reach` of the prototype, which is less than half the distance
@@ -19,7 +19,7 @@ from halobench.core.spec_codec import convert_number
 from halobench.data.channel_stats import Moments
 from halobench.data.distribution import Distribution, Regions, Sample, overlap_regions, unknown
 
-APART = 0.49  # as a share of the distance between two prototypes
+APART = 0.49  # reach, as a share of the distance to the nearest other prototype
 CANDIDATES = 4  # images considered for each prototype
 BLOCK = 512  # images rendered at a time
 TRIES = 30  # rounds of redrawing images that left their region
@@ -58,7 +58,7 @@ class ImageOverlap(Distribution):
         raise SpecError("shift, turn, growth", self.options, what)
 
     def _changed(self, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return each region's prototype after a random affine change, with bilinear interpolation on black."""
+        """Return each region's prototype after a random affine change, bilinearly interpolated on black background."""
         from scipy.ndimage import map_coordinates
 
         down, right, turn, growth = (rng.uniform(-1, 1, size=(len(region), 4)) * self.change[[0, 0, 1, 2]]).T
@@ -111,7 +111,7 @@ def load(
     classes, group, beta, shares
         As for `halobench.data.loaders.overlap.load`.
     prototypes : str
-        The loader of the images; it gets no options.
+        The loader of the images, which is called without options.
     shift : float
         Maximum shift of an image down or right, in pixels, at least 0.
     turn : float
@@ -141,7 +141,7 @@ def load(
 
 
 def spread_out(images: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the rows of `count` images that are far apart, each the farthest from those before among a random few."""
+    """Pick rows of `count` images that are far apart, each the farthest from its predecessors among a random few."""
     pool = rng.choice(len(images), size=count * CANDIDATES, replace=False)
     flat = images[pool].reshape(len(pool), -1).astype(np.float64)
     chosen = [0]

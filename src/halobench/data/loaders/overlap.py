@@ -3,8 +3,8 @@
 Each class has a region to itself, and each group has one that its classes share. Regions are balls in R^D, or discs,
 i.e. balls in a random p-dimensional subspace through their centre. Centres lie in random directions at a fixed norm.
 With probability beta, a sample is drawn from the shared regions, where its label is any class of the group; within a
-region, samples are uniform. See `halobench.calibration.overlap_theory` for closed forms, and arXiv 2306.00740,
-Definition 4.1, which this generalises.
+region, samples are uniform. See `halobench.calibration.overlap_theory` for closed forms. This generalises Definition
+4.1 of arXiv 2306.00740.
 """
 
 from __future__ import annotations
@@ -96,14 +96,14 @@ def load(
     shape : list of int
         [C, H, W] of an input; D is their product.
     norm, radius : float
-        Distance of the centres from the origin, and of a region's border from its centre; both above 0.
+        Distance of the centres from the origin, and of a region's border from its centre; both positive.
     disc : int, optional
         Dimension p of discs, at least 1 and less than D; regions are balls by default.
     shares : list of float, optional
-        P(class | shared region), m of them; equal by default.
+        P(class | shared region), m values; equal by default.
     layout : int
-        Seed for the directions of centres (and discs), which are part of the distribution: the same for every seed of a
-        cell.
+        Seed for the directions of the centres (and discs), which are part of the distribution and so don't depend on a
+        cell's seed.
 
     Raises
     ------
@@ -142,11 +142,11 @@ def _check_apart(centres: np.ndarray, radius: float, bases: np.ndarray | None, n
     """Raise SpecError if two regions meet.
 
     Two balls are disjoint if their centres are more than 2 radii apart, and so are two discs. Closer discs are disjoint
-    if the affine subspaces that contain them are, which a least-squares fit shows.
+    if the affine subspaces that contain them are, which is checked with a least-squares fit.
     """
     square = ((centres**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)) - 2 * centres @ centres.T
     distance = np.sqrt(np.maximum(square, 0))
-    # They must be further apart than twice the rounding tolerance of `region_of`, so that it never confuses two.
+    # Regions must be further apart than twice the rounding tolerance of `region_of`, so it never confuses two of them.
     first, second = np.nonzero(np.triu(distance <= 2 * radius + 3 * TOLERANCE * (radius + norm), k=1))
     slack = 10 * TOLERANCE * (radius + norm)
     for a, b in zip(first, second, strict=True):

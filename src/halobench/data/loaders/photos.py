@@ -19,7 +19,7 @@ CLASSES = ("china", "flower", "grace_hopper")
 
 
 def describe(*, side: int = 16, contrast: float = 0.0) -> Description:
-    """Return shape, classes and size.
+    """Return the shape, classes and size.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def describe(*, side: int = 16, contrast: float = 0.0) -> Description:
 
 
 def load(*, side: int = 16, contrast: float = 0.0) -> Images:
-    """Load the patches of each photograph in rows from its upper left corner, without overlap.
+    """Load the patches of each photograph, row by row from the upper left corner, without overlap.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def load(*, side: int = 16, contrast: float = 0.0) -> Images:
 
 
 def cut_patches(photograph: np.ndarray, side: int) -> np.ndarray:
-    """Cut a photograph (H, W, C) into patches (n, C, side, side), dropping the rest at the right and bottom."""
+    """Cut a photograph (H, W, C) into patches (n, C, side, side), dropping what remains at the right and bottom."""
     down, right = photograph.shape[0] // side, photograph.shape[1] // side
     kept = photograph[: down * side, : right * side].reshape(down, side, right, side, -1)
     return np.ascontiguousarray(kept.transpose(0, 2, 4, 1, 3).reshape(down * right, -1, side, side))

@@ -14,10 +14,10 @@ SET = VisionSet("SVHN", "SVHN", 73_257, 26_032, (3, 32, 32), ("train_32x32.mat",
 
 
 def describe() -> Description:
-    """Return shape, classes, sizes and parts."""
+    """Return the shape, classes, sizes and parts."""
     return SET.describe()
 
 
 def load() -> Images:
-    """Load the images, train part first, from the data root."""
+    """Load the images from the data root, train part first."""
     return SET.load()

@@ -26,7 +26,7 @@ OTHER_TITLE = "What calibration changes on test data"  # if some calibrators are
 METRICS = {name: labels.metric_axis(name) for name in ("nll", "ece")}
 FAR = 3
 MOST_CELLS = 6
-LONGEST_WORD = 12  # characters of a plug-in's name in a line below its column
+LONGEST_WORD = 12  # characters per line of a plug-in's name below its column
 REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
 
 
@@ -46,7 +46,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     styles = loss_styles(table_views.losses_in(trained))
     others = _others(calibrators)
     note = (
-        f"Points: {seeds_note(trained)}, on {table_views.label_note(trained)}; a wide interval may leave its panel. "
+        f"Points: {seeds_note(trained)}, on {table_views.label_note(trained)}; wide intervals may leave their panel. "
         f"{_temperatures(calibrators)}{others}Lower is better. {chosen}"
     )
     values = table_views.groups_of(trained, ["dataset", "model", "metric"])
@@ -84,25 +84,25 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 
 def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2D]:
-    """Return the legend's entries: losses, plus whichever references and ECE floor `table` has."""
+    """Return the legend's entries: the losses, plus the references and the ECE floor if `table` has them."""
     named = set(table["model"].unique())
     keys = artists.loss_keys(styles, styles, ls="")
     keys += [artists.key(labels.REFERENCES[n], ls=d, lw=1) for n, d in REFERENCE_DASHES.items() if n in named]
     if (table["metric"] == "ece_floor").any():
-        floor = "ECE floor: calibrated perfectly, as many points"
+        floor = "ECE floor: perfectly calibrated, same sample size"
         keys.append(artists.key(floor, GREY, marker="_", ms=8, mew=1.5, ls=""))
     return keys
 
 
 def _short_lines(label: str) -> Iterable[str]:
-    """Return a label's words, those of a plug-in's name cut at _ to lines that leave room between neighbours."""
+    """Yield a label's words; a plug-in's name is split at underscores, to keep clear of its neighbours."""
     for word in label.split(" "):
         lines = textwrap.wrap(word.replace("_", "_ "), LONGEST_WORD) if "_" in word else [word]
         yield from (line.replace("_ ", "_") for line in lines)
 
 
 def _temperatures(calibrators: Collection[str]) -> str:
-    """Return sentences on what the temperatures shown are fitted to; empty without any."""
+    """Return sentences on what the displayed temperatures are fitted to, or an empty string if there are none."""
     how = [
         words
         for name, words in (("released", "by the paper's code"), ("exact", "at the optimum"))
@@ -117,7 +117,7 @@ def _temperatures(calibrators: Collection[str]) -> str:
 def _others(calibrators: Iterable[str]) -> str:
     """Return a sentence that lists the calibrators other than TS, or an empty string if there are none."""
     names = [labels.calibrator_label(name) for name in calibrators if name not in CALIBRATORS]
-    return f"Also on validation data: {', '.join(names)}. " if names else ""
+    return f"Also fitted on validation data: {', '.join(names)}. " if names else ""
 
 
 def reference_values(rows: pd.DataFrame) -> dict[str, float]:
@@ -148,7 +148,7 @@ def fits_below_0(runs: pd.DataFrame) -> list[str]:
 
 
 def missing_fits(rows: pd.DataFrame) -> list[str]:
-    """Return remarks on how often calibrators have no optimum or no finite NLL, merging equal remarks."""
+    """Return remarks on how often calibrators have no optimum or no finite NLL, merging identical remarks."""
     remarks: dict[str, list[str]] = {}
     for calibrator, group in rows.groupby("calibrator", sort=True):
         what = "T" if calibrator in CALIBRATORS else "optimum"
@@ -161,7 +161,7 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
 
 
 def far_off(means: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the paper's fit above `FAR` times all others, as happens when it ends below 0."""
+    """Return the rows of the paper's fit that exceed `FAR` times all others, as happens when it ends below 0."""
     released = means["calibrator"] == "released"
     finite = means[np.isfinite(means["mean"]) & ~released]
     return means[released & (means["mean"] > FAR * finite["mean"].max())]

@@ -23,8 +23,8 @@ from halobench.results.names import THEMES
 TITLE = "The tests of the claims, by what they measure"
 NOTE = (
     "Large mark and line: mean over data sets and models with its 95% t-interval over seeds. Small marks below: single "
-    "data set and model pairs, by their own verdict. Black tick: the claim's margin; shaded: the side that the claim "
-    "predicts. A claim holds, or doesn't, where the interval lies wholly on one side; else it is undecided. "
+    "pairs of data set and model, each with its own verdict. Black tick: the claim's margin; shaded: the side that the "
+    "claim predicts. A claim holds, or doesn't, if the interval is entirely on one side; otherwise it is undecided. "
     "Left out: runs that the claim isn't about, such as those that don't interpolate the training labels."
 )
 KINDS = {
@@ -44,7 +44,7 @@ SIZE = 7.5  # font size in points
 def draw(claims: pd.DataFrame) -> Figure:
     """Draw a row per claim, with claims about the same statistic on one axis; untested ones are counted at the end.
 
-    The table is the judged one: for each claim, it has a row of scope ``all`` and one per data set and model.
+    `claims` is the judged table: for each claim, it has a row of scope ``all`` and one per data set and model.
     """
     groups: dict[str, list[pd.DataFrame]] = {}
     untested: Counter[str] = Counter()
@@ -89,7 +89,7 @@ def _mark(verdict: str) -> dict[str, Any]:
 
 
 def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame], kind: str) -> None:
-    """Draw claims that share an axis, one per row, with label, estimates, interval, margin and verdict.
+    """Draw claims that share an axis, one per row, each with its label, estimates, interval, margin and verdict.
 
     `kind` is the first word of the axis's heading: a ratio's axis is logarithmic, and a level's needn't include 0.
     """
@@ -128,7 +128,7 @@ def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame], kind: str) -> None:
 
 
 def _ratio_limits(rows: pd.DataFrame) -> tuple[float, float]:
-    """Return limits for a logarithmic axis that include all estimates and margins above 0."""
+    """Return limits for a logarithmic axis that include all positive estimates and margins."""
     held = [value for value in (*rows["margin"], *rows["estimate"].dropna()) if value > 0]
     return min(held) / 1.4, max(held) * 1.4
 
@@ -136,7 +136,7 @@ def _ratio_limits(rows: pd.DataFrame) -> tuple[float, float]:
 def _limits(rows: pd.DataFrame, zero: bool) -> tuple[float, float]:
     """Return limits that include all estimates and margins (and 0, if `zero`).
 
-    They include intervals only as far as these don't dwarf the estimates.
+    Intervals are included only as far as they don't dwarf the estimates.
     """
     held = [*rows["margin"], *rows["estimate"].dropna(), *([0.0] if zero else [])]
     low, high = min(held), max(held)
@@ -149,7 +149,7 @@ def _limits(rows: pd.DataFrame, zero: bool) -> tuple[float, float]:
 
 
 def _write_verdict(ax: Axes, rows: pd.DataFrame, y: float) -> None:
-    """Write a claim's verdict on its right, with the count of cells per verdict: ``of 3: 2 ✓  1 ✗; 3 left out``."""
+    """Write a claim's verdict to its right, with its cells counted by verdict: ``of 3: 2 ✓  1 ✗; 3 left out``."""
     look: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center"}
     whole, cells = rows[rows["scope"] == "all"], rows[rows["scope"] != "all"]
     if len(whole) or len(cells) == 1:

@@ -1,4 +1,4 @@
-"""Show how far certainty reaches around training samples: what is proved, what an attack finds, what chance finds."""
+"""Show how far certainty reaches around training samples: as proved, under attack and in random directions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from halobench.reporting.seed_statistics import seeds_note
 from halobench.reporting.styles import calibrator_style
 from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 
-SHOWS = ("adversarial", "certified")  # the figure is drawn if there is a probe of one of these kinds
+SHOWS = ("adversarial", "certified")  # the figure is drawn if either of these probes was used
 
 TITLE = "How far certainty reaches around training points: proved, attacked, and in random directions"
-LEAST = 0.05  # a row is left out if all its panels have a smaller share of certain points
+LEAST = 0.05  # a row is left out if the share of certain points is below this in all its panels
 AFTER = calibrator_style("exact")
-PANELS = 24  # at most; data sets with the most label noise come first
+PANELS = 24  # maximum; data sets with the most label noise come first
 
 
 @styled
@@ -32,7 +32,7 @@ def draw(radii: pd.DataFrame) -> Figure:
     Probes are identified by name: ``certified`` and ``adversarial`` bound the truth from below and above, and the space
     between them is shaded. Others are drawn in grey. Radii are those of uncalibrated models around training samples.
 
-    The table is the aggregated one.
+    `radii` is the aggregated table.
     """
     table = radii[radii["quantity"] == "certainty"]
     table, around = table_views.with_evaluation_as_train(table)
@@ -65,7 +65,7 @@ def draw(radii: pd.DataFrame) -> Figure:
 
 
 def _mark_after(ax: Axes, rows: pd.DataFrame) -> None:
-    """Mark what TS leaves at the samples themselves."""
+    """Mark the share of the samples themselves that TS leaves certain."""
     after = rows[(rows["distance"] == 0) & (rows["calibrator"] == "exact") & rows["probe"].isin(WORST)]
     if len(after):
         ax.plot(SURVIVAL[1], after["mean"].max(), AFTER.marker, color=AFTER.color, clip_on=False, zorder=5)
@@ -76,6 +76,6 @@ def _note(table: pd.DataFrame, around: str) -> str:
     thresholds: Any = sorted(table["threshold"].dropna().unique())
     level = " or ".join(f"{threshold:g}" for threshold in thresholds)
     return (
-        f"Share of points whose label confidence stays above {level} as far out as the distance says, {around}, "
+        f"Share of points whose label confidence stays above {level} up to this distance, {around}, "
         f"uncalibrated. Certified: proved on the whole ball around a point. Lines: {seeds_note(table)}. "
     )

@@ -32,10 +32,10 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     growth = not growing.empty
     trained = growing if growth else trained
     styles = loss_styles(table_views.losses_in(trained))
-    law = "A straight rising line is growth like log k. " if growth else "So few values of k don't show how it grows. "
+    law = "A straight rising line is growth like log k. " if growth else "So few values of k can't show how it grows. "
     note = (
         f"KL from the known posterior to the model after {labels.calibrator_label('exact')}, against the number of "
-        f"classes k ({seeds_note(trained)}). {law}Hollow: fewer than all seeds interpolate the training labels."
+        f"classes k ({seeds_note(trained)}). {law}Hollow: not all seeds interpolate the training labels."
     )
     keys = class_families.legend_keys(styles, styles, growth)
     figure, axes = draw_grid(

@@ -13,7 +13,7 @@ from halobench.reporting.seed_statistics import over_seeds, seeds_note
 from halobench.reporting.styles import loss_styles, model_dashes
 
 TITLE = "Logit gap against Euclidean distance"
-MOST_LINES = 6  # the most that can be distinguished in a panel
+MOST_LINES = 6  # the most that can be distinguished in one panel
 
 
 @styled
@@ -21,8 +21,8 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     """Draw mean logit gaps with t bands over seeds: a panel per data set, a line per model and loss.
 
     If a panel would have too many lines, each model gets its own column and each data set its own row.
-    The rows drawn from the aggregated table are those of the sphere probe (or else the first in order) on the absolute
-    grid around training samples.
+    The lines show the aggregated table's rows for the sphere probe (or else the first in order) on the absolute grid
+    around training samples.
     """
     table, around = table_views.with_evaluation_as_train(table_views.absolute_rows(neighbourhood))
     table = table[table["points"] == "train"].dropna(subset=["logit_gap"])
@@ -37,8 +37,8 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     if together and len(columns) > 1:
         keys += [artists.key(labels.model_label(model), GREY, ls=dash) for model, dash in dashes.items()]
     note = (
-        f"Logit of the label less the largest other one, {around}; below 0 the prediction has left the "
-        f"label. {labels.probe_sentence(table['probe'].iloc[0])}Lines: {seeds_note(table)}."
+        f"Logit of the label minus the largest other logit, {around}; below 0, the prediction has left "
+        f"the label. {labels.probe_sentence(table['probe'].iloc[0])}Lines: {seeds_note(table)}."
     )
     text, size = PageText(TITLE, note, keys, f"Euclidean {labels.ABSOLUTE}", "logit gap"), (2.4, 2.0)
     if together:

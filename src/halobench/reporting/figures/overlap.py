@@ -31,14 +31,14 @@ NOTE = (
 TITLES = ("A  Training points and regions", "B  Posterior P(class | region)", "C  What the nearest training point says")
 TITLE_OF_IMAGES = "D  The same on images: a region is one image under small affine changes (three draws of each)"
 DOUBT = (
-    "where two classes share a region it is wrong half the time,\n"
-    "and temperature can only spread its doubt over all k - 1 others"
+    "where two classes share a region, it is wrong half the time,\n"
+    "and a temperature can only spread its doubt over all k - 1 others"
 )
 
 
 @style.styled
 def draw(runs: pd.DataFrame) -> Figure:
-    """Draw regions, posterior and nearest-neighbour labels in the plane, plus images if a cell was trained on any."""
+    """Draw regions, posteriors and nearest-neighbour labels in the plane, plus images if a cell was trained on any."""
     images = "image_overlap" in set(runs["distribution"])
     distribution = plane()
     sample = distribution.sample(CLASSES * POINTS, np.random.default_rng(0))

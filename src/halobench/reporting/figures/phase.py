@@ -24,8 +24,8 @@ NOTE = (
     "Background: KL* / log k of a classifier with two-level logits, as certain on own regions as on shared ones, "
     "at its best temperature; rho is how far the "
     "partners (the other classes of a shared region) stand above the rest, relative to the top class. Points: "
-    "trained models, mean over seeds, filled with their measured KL / log k in the same colours: a point that "
-    "melts into the background is where formula and measurement agree."
+    "trained models (means over seeds), filled with their measured KL / log k in the same colours; where a point "
+    "blends into the background, formula and measurement agree."
 )
 
 Law = tuple[str, float, float]  # family, shared mass, group size

@@ -16,7 +16,7 @@ from halobench.reporting.plotting.style import FAINT, GREY, styled
 from halobench.reporting.styles import loss_styles, model_markers
 
 SHOWS = ("overlap", "image_overlap")
-TITLE = "How near a formula of three mean gaps comes to what temperature scaling leaves"
+TITLE = "How close a formula with three mean gaps comes to what temperature scaling leaves"
 LEAST = 1e-4  # nats; a smaller KL is drawn at the border
 
 
@@ -24,7 +24,7 @@ LEAST = 1e-4  # nats; a smaller KL is drawn at the border
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw a point per cell: its measured KL after the optimal TS against that of two-level logits with its mean gaps.
 
-    Points are hollow for cells that don't interpolate. The tables are the aggregated ones.
+    Points of cells that don't interpolate are hollow. The tables are the aggregated ones.
     """
     wanted = {"predicted": ("kl_two_level", "none"), "measured": ("kl", "exact")}
     table = class_families.scores(metrics, runs, wanted).dropna(subset=list(wanted))

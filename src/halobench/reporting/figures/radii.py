@@ -34,9 +34,9 @@ COLUMNS["decision", "none"] = "Decision radius\n(TS can't change it)"
 def draw(radii: pd.DataFrame) -> Figure:
     """Draw median relative radii on the data sets with the most label noise: means over seeds with t intervals.
 
-    A mark is open if a median is censored.
+    A mark is open if its median is censored for any seed.
 
-    The table is the aggregated one, with quantiles per cell, points, probe, quantity and calibrator.
+    `radii` is the aggregated table, with quantiles per cell, points, probe, quantity and calibrator.
     """
     table = radii.dropna(subset=["relative_median"])
     table = table[pd.MultiIndex.from_frame(table[["quantity", "calibrator"]]).isin(list(COLUMNS))]
@@ -79,7 +79,7 @@ def _note(table: pd.DataFrame, around: str) -> str:
     return (
         f"Median over rays {around}; {seeds_note(table)}. Certainty radius: where confidence in the label falls "
         f"below {below or 'the threshold'} (0 where it starts below); half-level: below half of its value at the "
-        "point; decision: where another label wins. Open: in some seed more than half of the rays never got there. "
+        "point; decision: where another label wins. Open: for some seed, more than half of the rays never got there. "
     )
 
 
@@ -90,7 +90,7 @@ def summarise(radii: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["dataset", "model", "quantity", "calibrator", "points", "probe", "loss"]
     means = over_seeds(radii, keys, "relative_median", (0, np.inf))
-    # The median lies on censored rays when fewer than half of the rays are known.
+    # The median is censored if more than half of the rays are.
     return means.merge(radii.groupby(keys)["censored"].max().gt(0.5).rename("open").reset_index(), on=keys)
 
 

@@ -23,7 +23,7 @@ ENDING = f"Bars: test points per bin; bins of fewer than {labels.FEW} are faint.
 def draw(reliability: pd.DataFrame) -> Figure:
     """Draw accuracy against confidence above bars that count points, with a column per loss and a line per calibrator.
 
-    Test results on the data sets with the most label noise are shown, in expectation under the posterior if known.
+    Test results on the data sets with the most label noise are shown, in expectation under any known posterior.
     """
     table = table_views.preferred_labels(reliability)
     table = table[table["calibrator"].isin(CALIBRATORS)]

@@ -11,10 +11,10 @@ from halobench.reporting.plotting.reliability_diagrams import draw_diagrams
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.styles import loss_styles
 
-TITLE = "Reliability after other calibrators than a temperature"
+TITLE = "Reliability after calibrators other than a temperature"
 BEYOND = ("none", "released", "exact", "oracle")  # the figure is drawn if there are calibrators other than these
 REMARKS = (
-    "; first after the optimal temperature, to compare with",
+    "; first after the optimal temperature, for comparison",
     f"Bins of fewer than {labels.FEW} points are faint.",
 )
 

@@ -26,8 +26,8 @@ def draw(metrics: pd.DataFrame) -> Figure:
     models = labels.ordered(parts["model"], dict.fromkeys(("nearest", "attention", *labels.MODELS)))
     note = (
         f"From left to right: grey, what no classifier gets below; then what {labels.within(labels.loss_label(loss))} "
-        "training left that no map of the logits repairs, that a map which knows the classes does, and that a "
-        f"temperature does. Black: where orange ends, {seeds_note(parts)}. At the edge: the NLL of longer bars. "
+        "training left: what no map of the logits repairs, what a map that knows the classes repairs, and what a "
+        f"temperature repairs. Black: where orange ends, {seeds_note(parts)}. At the edge: the NLL of longer bars. "
         "Other losses are in the table."
     )
     figure, axes = draw_grid(

@@ -20,12 +20,12 @@ from halobench.results.finding import by_theme, finding
 from halobench.results.names import NO_LOSS
 
 WHAT = "How far certainty reaches around training points, and what temperature scaling (TS) repairs"
-WIDTHS = (6.9, 4.6)  # of the columns of parts, in inches
+WIDTHS = (6.9, 4.6)  # widths of the two columns, in inches
 TOP, GROWTH = 3.9, 2.9  # heights of A and D, and of F
 
 
 class Column:
-    """Parts below each other, each with its height in inches; those that grow share any room that is left."""
+    """Parts stacked in a column, each with its height in inches; those that grow share any remaining room."""
 
     def __init__(self) -> None:
         self.parts: list[tuple[float, bool, Callable[[SubFigure], None]]] = []
@@ -40,7 +40,7 @@ class Column:
         return sum(height for height, _, _ in self.parts)
 
     def draw(self, place: SubFigure, height: float) -> None:
-        """Draw the parts in a place of this height."""
+        """Draw the parts in `place`, which has this height."""
         growing = sum(grows for _, grows, _ in self.parts)
         room = (height - self.height) / max(growing, 1)
         heights = [each + room * grows for each, grows, _ in self.parts]
@@ -98,7 +98,7 @@ def draw(
 
 
 def _page(columns: Sequence[Column], title: str, note: str, keys: Sequence[Line2D]) -> Figure:
-    """Draw columns side by side, without those that have no part."""
+    """Draw columns side by side, leaving out those without parts."""
     shown = [(width, column) for width, column in zip(WIDTHS, columns, strict=True) if column.parts]
     height = max(column.height for _, column in shown)
     widths = [width for width, _ in shown]

@@ -18,8 +18,8 @@ from halobench.results.names import Style
 
 TITLE = "Training loss, and which models fit all their training labels"
 NOTE = (
-    "Each loss in its own objective, so heights compare within a loss only. Thin: single seeds; thick: their mean. "
-    "The mark at the end is full where every seed fits at least 99% of the labels trained on, noise included."
+    "Each loss is plotted as its own objective, so compare heights only within a loss. Thin: single seeds; thick: "
+    "their mean. The final mark is filled if every seed fits at least 99% of the labels trained on, noise included."
 )
 MOST_POINTS = 200  # per line; more points of a noisy loss would form a solid block
 
@@ -37,7 +37,7 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     styles = loss_styles(table_views.losses_in(table))
     groups = {key: windowed(group) for key, group in table.groupby(cell)}
     long = table.groupby(cell)["epoch"].nunique().gt(MOST_POINTS).any()
-    note = NOTE + (f" Of more than {MOST_POINTS} epochs, means over equal windows are drawn." if long else "")
+    note = NOTE + (f" Beyond {MOST_POINTS} epochs, means over equal windows are drawn." if long else "")
     keys = artists.loss_keys(styles, styles)
     fits = {"every seed fits its labels": INK, "some seed doesn't": "white"}
     keys += [artists.key(word, INK, marker="o", ls="", ms=5, mfc=face) for word, face in fits.items()]
@@ -59,7 +59,7 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 
 def _draw_loss(ax: Axes, rows: pd.DataFrame, style: Style, share: float) -> None:
-    """Draw the seeds of one cell, their mean, and at its end a mark for the share of seeds that interpolate."""
+    """Draw one cell's seeds and their mean, which ends in a mark for the share of seeds that interpolate."""
     line: dict[str, Any] = {"data": rows, "x": "epoch", "y": "train_loss", "ax": ax, "color": style.color}
     seaborn.lineplot(**line, units="seed", estimator=None, lw=0.5, alpha=0.5, zorder=2, legend=False)
     seaborn.lineplot(**line, errorbar=None, lw=1.3, zorder=3, legend=False)
@@ -70,7 +70,7 @@ def _draw_loss(ax: Axes, rows: pd.DataFrame, style: Style, share: float) -> None
 
 
 def windowed(rows: pd.DataFrame, most: int = MOST_POINTS) -> pd.DataFrame:
-    """Return the epochs of one cell unchanged, or means over windows per seed if there are more than `most`.
+    """Return a cell's epochs unchanged, or each seed's means over windows if there are more than `most`.
 
     Columns are epoch, seed and train_loss; `epoch` is the last of a window, so lines end where training does.
     """

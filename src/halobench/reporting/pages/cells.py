@@ -20,7 +20,7 @@ SHORT = {"none": "uncal.", "released": "TS (paper)", "exact": "TS (opt.)", "orac
 
 
 def _column(what: str, calibrator: str, more: bool = False) -> Column:
-    """Return the column of one number for a calibrator, with a short heading and its full meaning."""
+    """Return the column of one quantity for a calibrator, with a short heading and its full meaning."""
     return Column(f"{what} {SHORT[calibrator]}", True, f"{what}, {labels.calibrator_label(calibrator)}", more=more)
 
 
@@ -28,7 +28,7 @@ def columns() -> list[Column]:
     """Return the columns of the table."""
     return [
         *(Column("Data set"), Column("Model"), Column("Loss"), Column("Seeds", number=True, form="d", more=True)),
-        Column("Accuracy", True, "on test data, expected if the labels' distribution is known"),
+        Column("Accuracy", True, "on test data, in expectation if the distribution of labels is known"),
         *(_column("NLL", c) for c in CALIBRATORS),
         *(_column("ECE", c, more=c == "released") for c in CALIBRATORS),
         *(_column("T", c, more=c != "exact") for c in ("released", "exact", "oracle")),
@@ -41,7 +41,7 @@ def columns() -> list[Column]:
 
 
 def lines(tables: Mapping[str, pd.DataFrame], experiment: str) -> list[Line]:
-    """Return a line per data set, model and loss in the order of the figures, with the seeds folded.
+    """Return a line per data set, model and loss in the order of the figures, with the seeds' lines folded.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def _line(keys: dict[str, str], seeds: Sequence[list[Any]], experiment: str) -> 
 
 
 def _mean(values: Sequence[Any], form: str) -> Any:
-    """Return the mean and standard deviation of numbers as an entry, with ≥ if any of them is censored."""
+    """Return the mean and standard deviation of numbers as an entry, with ≥ if any number is censored."""
     keys: list[Any] = [value.key if isinstance(value, Entry) else value for value in values]
     if any(isinstance(key, str) for key in keys):
         return ""
@@ -129,12 +129,12 @@ def _values(run: dict[Any, Any], scores: Mapping[tuple, float], radii: Mapping[t
 
 
 def _radius(value: float, censored: bool) -> Any:
-    """Return a radius, with ≥ if it is censored."""
+    """Return a radius, marked ≥ if it is censored."""
     return Entry(f"≥ {number(value)}", value) if censored and not math.isnan(value) else value
 
 
 def cells_page(experiment: str, tables: Mapping[str, pd.DataFrame], note: str = "") -> str:
-    """Return the page of an experiment's cells; `note` comes first, e.g. that cells are missing."""
+    """Return the page of an experiment's cells, which starts with `note`, e.g. that cells are missing."""
     rows = lines(tables, experiment)
     selects = choices(line.keys for line in rows)
     fits = labels.ordered((line.keys["interpolates"] for line in rows), ("yes", "some", "no"))

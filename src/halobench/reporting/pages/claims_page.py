@@ -18,7 +18,7 @@ HEADINGS = {"theme": "Theme", "fit": "Calibration", "verdict": "Verdict"}
 COLUMNS = (
     *(Column("Test"), Column("Calibration"), Column("Verdict"), Column("Estimate", number=True)),
     Column("95% interval", number=True, means=f"{OVER_SEEDS}; sorted by its lower end"),
-    Column("Claimed", number=True, means="what the estimate should be below, or above"),
+    Column("Claimed", number=True, means="the value that the estimate should be below or above"),
     Column("Seeds", number=True, form="d", more=True),
     Column("Excluded", number=True, means="cells, or pairs of cells, that were left out", form="d", more=True),
     *(Column("See"), Column("Note", more=True)),
@@ -32,7 +32,7 @@ def claims_html(table: pd.DataFrame, experiment: str = "") -> str:
     """Return the verdicts as one HTML page.
 
     A row per claim shows scope ``all``; folded below it, each pair of data set and model has its own row. Verdicts are
-    words that colours only repeat. Claims that weren't tested come last, folded.
+    words, which colours only repeat. Claims that weren't tested come last, folded.
 
     Parameters
     ----------

@@ -13,17 +13,17 @@ FIRST = ("summary", "claims")  # figures shown first
 
 
 def figures_page(experiment: str, figures: Iterable[str], captions: Mapping[str, str], note: str = "") -> str:
-    """Return the page of figures: each as SVG, with the first sentences of its caption and its files.
+    """Return the page of figures, each as SVG with the first sentences of its caption and links to its files.
 
     Parameters
     ----------
     experiment : str
     figures : iterable of str
-        Their file names.
+        The figures' file names.
     captions : mapping
-        The captions of some of them, as in ``workflow/report``.
+        The captions of some of the figures, as in ``workflow/report``.
     note : str
-        Comes first on the page.
+        A note that comes first on the page.
     """
     names = sorted(figures, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     shown = [
@@ -37,7 +37,7 @@ def figures_page(experiment: str, figures: Iterable[str], captions: Mapping[str,
 
 
 def tables_page(experiment: str, tables: Iterable[str], captions: Mapping[str, str], note: str = "") -> str:
-    """Return the page of tables: those for print, those that figures are drawn from, and their files."""
+    """Return the page of tables, with the files of those for print and of those that figures are drawn from."""
     printed = [
         {"name": name, "title": title(name), "caption": first_sentences(captions.get(name, ""), experiment)}
         for name in tables
@@ -49,7 +49,7 @@ def tables_page(experiment: str, tables: Iterable[str], captions: Mapping[str, s
 
 
 def first_sentences(caption: str, experiment: str, most: int = 2) -> str:
-    """Return the first sentences of a caption, with the markup of Snakemake's report, as plain text.
+    """Return the first sentences of a caption, which has the markup of Snakemake's report, as plain text.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Write the leaderboard, which ranks losses and calibrators on each data set by their distance from the posterior.
 
 Ranks are intervals. A method's best rank counts the methods that are clearly better, and its worst rank those that
-aren't clearly worse. Clearly means that the 95% t interval over seeds of the paired difference, over the models that
+aren't clearly worse. Clearly means that the 95% t interval over seeds of their paired difference, over the models that
 both have, excludes 0. There is no correction for multiple comparisons.
 """
 
@@ -20,7 +20,7 @@ from halobench.results.t_intervals import t_intervals
 
 NOT_USABLE = "oracle"  # because it is fitted to the test data
 BY = ["loss", "calibrator"]
-OTHERS = ("nll", "ece", "error")  # metrics shown in addition to the one that ranks
+OTHERS = ("nll", "ece", "error")  # metrics shown in addition to the ranking one
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
@@ -73,7 +73,7 @@ def boards(metrics: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _board(dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the table of one data set, over the models trained with every loss, or all models if there are none."""
+    """Return the table of one data set, over the models trained with every loss, or all models if none was."""
     metric = "kl" if "kl" in set(rows["metric"]) else "nll"
     models = rows.groupby("model")["loss"].nunique()
     whole = models[models == rows["loss"].nunique()].index
@@ -119,7 +119,7 @@ def _line(
 
 
 def leaderboard_page(experiment: str, metrics: pd.DataFrame, note: str = "") -> str:
-    """Return the page of the leaderboards; `note` comes first, e.g. that cells are missing."""
+    """Return the page of the leaderboards, which starts with `note`, e.g. that cells are missing."""
     tables = boards(metrics)
     keys = [line.keys for table in tables for line in table["lines"]]
     fits = labels.ordered((key["calibrator"] for key in keys), labels.CALIBRATORS)

@@ -48,9 +48,9 @@ def pages(
         The aggregated tables, with ``claims``; ``jobs`` includes the jobs that aggregated and judged.
     spec : mapping
         ``experiment``; ``config``, the part of the configuration that made it; ``note``, shown first on each page, e.g.
-        that cells are missing; and ``figures`` and ``tables``, the names of their existing files.
+        that cells are missing; and ``figures`` and ``tables``, the names of the files that exist.
     figure : bytes
-        The figure that sums up the experiment, as PNG; empty if there is none. The pages say its title themselves.
+        The figure that sums up the experiment, as PNG; empty if there is none. The pages print its title themselves.
     captions : mapping, optional
         Captions of figures and tables by file name.
     """
@@ -88,7 +88,7 @@ def pages(
 
 
 def without_title(figure: bytes) -> bytes:
-    """Return a figure of `halobench.reporting.plotting.saving.save` as PNG without its title."""
+    """Crop the title off a figure that `halobench.reporting.plotting.saving.save` wrote as PNG."""
     picture, cropped = Image.open(io.BytesIO(figure)), io.BytesIO()
     picture.crop((0, int(picture.info.get("TitleHeight", 0)), *picture.size)).save(cropped, "PNG")
     return cropped.getvalue()
@@ -98,7 +98,7 @@ def without_title(figure: bytes) -> bytes:
 
 
 def _summary(runs: pd.DataFrame) -> dict[str, Any]:
-    """Return the counts of a grid, which is `full` if it has every combination."""
+    """Return the counts of a grid, which is ``full`` if every combination is present."""
     here = runs[table_views.trained_here(runs)]
     datasets, models, losses, seeds = (set(runs[kind]) for kind in ("dataset", "model", "loss", "seed"))
     return {
@@ -141,7 +141,7 @@ def _costs(jobs: pd.DataFrame) -> list[Line]:
 
 
 def _configuration(config: Mapping[str, Any]) -> str:
-    """Return the part of the configuration as YAML, the grid first."""
+    """Return the part of the configuration as YAML, with the grid first."""
     first = [key for key in SECTIONS if key in config]
     parts = {key: config[key] for key in [*first, *sorted(config.keys() - set(first))]}
     return yaml.safe_dump(parts, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)

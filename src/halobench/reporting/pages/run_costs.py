@@ -1,4 +1,4 @@
-"""Sum up what an experiment was run with and what it cost, from its table of jobs."""
+"""Summarise what an experiment ran on and what it cost, from its table of jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from halobench.core.formatting import count
 from halobench.storage.provenance import short
 
-MOST = 6  # at most this many machines or commits are listed
+MOST = 6  # the most machines or commits listed
 
 
 def facts(jobs: pd.DataFrame) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def costs(jobs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By stage: jobs; cpu and gpu (wall seconds of its jobs on each); longest (seconds) and peak (MiB) of any job.
+        A row per stage: jobs; cpu and gpu (wall seconds on each); the longest (seconds) and peak (MiB) of any job.
     """
     on_gpu = jobs["device"].str.startswith("cuda")
     split = jobs.assign(cpu=jobs["seconds"].mask(on_gpu, 0.0), gpu=jobs["seconds"].where(on_gpu, 0.0))
@@ -71,7 +71,7 @@ def machine(hardware: str) -> str:
 
 
 def _shares(names: pd.Series) -> list[str]:
-    """Return names, most jobs first, with their job counts if there are several names; a long list is cut."""
+    """List names, most jobs first, with their job counts if there are several names; a long list is cut short."""
     counts = sorted(names.value_counts().items(), key=lambda item: (-item[1], str(item[0])))
     if len(counts) == 1:
         return [str(counts[0][0])]

@@ -24,7 +24,7 @@ def key(label: str, color: str = INK, **options: Any) -> Line2D:
 
 
 def loss_keys(losses: Iterable[str], styles: Mapping[str, Style], **options: Any) -> list[Line2D]:
-    """Return legend entries for losses: colour, marker and, unless `options` says otherwise, a solid line.
+    """Return legend entries for losses, with colour, marker and, unless `options` says otherwise, a solid line.
 
     A loss without a name gets no entry.
     """
@@ -32,7 +32,7 @@ def loss_keys(losses: Iterable[str], styles: Mapping[str, Style], **options: Any
 
 
 def calibrator_keys(styles: Mapping[str, Style]) -> list[Line2D]:
-    """Return legend entries for calibrators: colour, dashes and marker."""
+    """Return legend entries for calibrators, with colour, dashes and marker."""
     return [key(calibrator_label(name), s.color, ls=s.dash, marker=s.marker, lw=1) for name, s in styles.items()]
 
 
@@ -60,12 +60,12 @@ def dodge(count: int, spread: float) -> np.ndarray:
 
 
 def draw_lines(ax: Axes, means: pd.DataFrame, x: str, styles: Mapping[str, Style], dash: Any = "-") -> None:
-    """Draw a line per loss: with a band around training samples, and dashed around held-out samples.
+    """Draw a line per loss, with a band for training samples and dashes for held-out samples.
 
     Parameters
     ----------
     means : DataFrame
-        As `over_seeds` returns them, with columns ``loss``, ``points`` and `x`.
+        As returned by `over_seeds`, with columns ``loss``, ``points`` and `x`.
     x : str
         The column for the horizontal axis.
     styles : mapping of str to Style

@@ -1,4 +1,4 @@
-"""Group distributions into families that differ only in the number of classes, and draw their scores."""
+"""Group distributions that differ only in the number of classes into families, and draw their scores."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def scores(metrics: pd.DataFrame, runs: pd.DataFrame, wanted: dict[str, tuple[st
     Returns
     -------
     DataFrame
-        dataset, model, loss, seed, family, classes, beta, group, interpolates, and the columns wanted. Untrained
+        dataset, model, loss, seed, family, classes, beta, group, interpolates, and the `wanted` columns. Untrained
         predictors have ``reference`` as their loss and count as interpolating.
     """
     facts = runs[runs["beta"].notna()].drop_duplicates("dataset").set_index("dataset")[["classes", "beta", "group"]]
@@ -88,7 +88,7 @@ def legend_keys(losses: Iterable[str], styles: Mapping[str, Style], joined: bool
 def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, Style]) -> None:
     """Draw one model's KL against k on a logarithmic axis, with a line per loss in `styles`.
 
-    `rows` are those of one family in `scores`, with a column ``kl`` (nats). Closed forms for 1-NN are drawn as well.
+    `rows` are one family's rows of `scores`, with a column ``kl`` (nats). Closed forms for 1-NN are drawn as well.
     Marks are hollow unless every seed interpolates. Fewer than `GROWTH` values of k aren't joined by a line.
     """
     rows = rows[rows["model"].isin((model, "nearest"))]
@@ -106,7 +106,7 @@ def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, St
         ax.vlines(line["classes"], line["low"], line["high"], color=style.color, lw=1, zorder=3)
         look: dict[str, Any] = {"color": style.color, "marker": style.marker, "ls": ""}
         ax.plot(*line.loc[line["full"], ["classes", "mean"]].to_numpy().T, ms=4, mew=0.9, zorder=4, **look)
-        # Large enough to show the white inside, even in a plus or a star.
+        # They are large enough to show the white inside, even in a plus or a star.
         ax.plot(
             *line.loc[~line["full"], ["classes", "mean"]].to_numpy().T, mfc="white", ms=7, mew=0.8, zorder=4, **look
         )
@@ -118,7 +118,7 @@ def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, St
 
 
 def _draw_closed_forms(ax: Axes, rows: pd.DataFrame) -> tuple[list[float], list[float]]:
-    """Draw the closed forms, 1-NN at its best temperature and the uniform guess, and return the KL of both.
+    """Draw the closed forms for 1-NN at its best temperature and for the uniform guess, and return the KL of both.
 
     Distributions with unequal shares are left out because their groups have no size in the table.
     """

@@ -27,14 +27,14 @@ def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["abs
     scale : {"absolute", "relative"}
         "absolute" draws the sphere probe (or else the first in order) at distances in normalised inputs, with a row per
         data set and a column per model; "relative" draws distances relative to the nearest training sample of another
-        label, with a row per data set and model, for those with the most label noise, and a column per probe.
+        label, with a column per probe and a row for each of the (data set, model) pairs with the most label noise.
     """
     relative = scale == "relative"
     x = "relative_radius" if relative else "radius"
     table = table_views.relative_rows(neighbourhood) if relative else table_views.absolute_rows(neighbourhood)
     if table.empty:
         return empty_page(title, f"No probe visited {scale} distances.")
-    # On the relative scale a cell fills a row; on the absolute one it takes a panel, so all fit.
+    # On the relative scale a cell fills a row; on the absolute scale it takes one panel, so all cells fit.
     table, chosen = table_views.noisiest_cells(table, ["probe"], "the explorer") if relative else (table, "")
     table, around = table_views.with_evaluation_as_train(table)
     styles = loss_styles(table_views.losses_in(table))
@@ -70,7 +70,7 @@ def _note(table: pd.DataFrame, around: str, relative: bool) -> str:
     if relative:
         return (
             f"Solid: {around}.{dashed} "
-            f"Lines: {seeds_note(table)}. Columns: where the probe goes. Grey line: as far out as the nearest "
+            f"Lines: {seeds_note(table)}. Columns: where the probe goes. Grey line: the distance of the nearest "
             "training point of another label."
         )
     probe = labels.probe_sentence(table["probe"].iloc[0])

@@ -23,14 +23,14 @@ from matplotlib.lines import Line2D
 from halobench.reporting.plotting.style import GREY, INK
 
 TITLE = "title"  # the label of a head's title
-LETTER = 0.53  # average width of a letter over its font size
+LETTER = 0.53  # average ratio of a letter's width to its font size
 LEAST = 6.4  # width of the head, in inches
 LONE = 3.4  # minimum width of a lone panel, in inches
-SPARSE = 0.8  # if fewer of a grid's places have a panel, its panels follow each other like words
-WIDEST = 14.0  # width of a page's panels, in inches; if wider, 7 points are under 8 px on a page of 1,280 px
-TALL = 1.7  # height over width of a page; on taller ones, rows continue to the right
+SPARSE = 0.8  # if a smaller share of a grid's places has panels, these follow each other like words
+WIDEST = 14.0  # width of a page's panels, in inches; beyond it, 7-point text is under 8 px on a page of 1,280 px
+TALL = 1.7  # a page's height over its width; on taller pages, rows continue to the right
 
-Key = Any  # of a panel, usually its row and column
+Key = Any  # a panel's key, usually its row and column
 Page = tuple[Figure, dict[Key, Axes]]
 
 
@@ -159,7 +159,7 @@ def add_head(figure: Figure, title: str, note: str = "", legend: Sequence[Line2D
 
 
 def add_legend(figure: Figure | SubFigure, handles: Sequence[Line2D], width: float, **place: Any) -> Legend:
-    """Draw a legend in as few lines as fit in `width` inches; `place` goes to matplotlib."""
+    """Draw a legend in as few lines as `width` inches allow; `place` is passed to matplotlib."""
     look: dict[str, Any] = {"borderpad": 0, "borderaxespad": 0, "handletextpad": 0.5, "columnspacing": 1.4}
     for columns in range(max(len(handles), 1), 0, -1):
         legend = figure.legend(handles=list(handles), ncols=columns, handlelength=2.2, **look, **place)
@@ -170,6 +170,6 @@ def add_legend(figure: Figure | SubFigure, handles: Sequence[Line2D], width: flo
 
 
 def wrapped(text: str, width: float, size: float = 8) -> str:
-    """Return `text` wrapped to lines of at most about `width` inches at `size` points."""
+    """Wrap `text`, printed at `size` points, to lines of at most about `width` inches."""
     letters = max(8, int(width * 72 / (LETTER * size)))
     return "\n".join("\n".join(textwrap.wrap(line, letters)) for line in text.split("\n"))

@@ -34,8 +34,8 @@ def draw_diagrams(
         Rows of ``reliability`` with one kind of labels per data set and at least one bin that has points.
     title : str
     column : {"loss", "calibrator"}
-        What the grid's columns are; a diagram's lines are the other one. Diagrams of losses print the mean ECE of each
-        calibrator over seeds, and bars below them count the test points per bin.
+        What the grid's columns stand for; a diagram's lines stand for the other one. Diagrams of losses print each
+        calibrator's mean ECE over seeds, and bars below them count the test points per bin.
     headings : mapping of str to str
         The grid's columns with their headings, in order.
     styles : mapping of str to Style
@@ -53,7 +53,7 @@ def draw_diagrams(
     note = (
         "Accuracy against mean confidence of the points in each bin of confidence, on "
         f"{table_views.label_note(table)}{pooling}{sentences[0]}. "
-        f"Below the diagonal a model is more confident than it is right. {_noise_caps(table)}{sentences[1]}"
+        f"Below the diagonal, a model is more confident than accurate. {_noise_caps(table)}{sentences[1]}"
     )
     rows = {cell: labels.cell_label(*cell) for cell in table_views.cells_in(pooled)}
     text = PageText(title, note, keys, "confidence", "accuracy", shared=True)
@@ -84,9 +84,9 @@ def draw_reliability(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style]
         line = pooled[pooled[by] == name]
         x, y, few = line["confidence"], line["accuracy"], line["count"] < FEW
         look: dict[str, Any] = {"color": style.color, "marker": style.marker, "mew": 0, "ls": "", "zorder": 3}
-        # If TS changes little, the line without it is hidden below, but its larger marks still show.
+        # If TS changes little, the line without it is hidden beneath, but its larger marks still show.
         size = 3 + (name == "none")
-        # Bins with few points say little, so they are drawn faint and no line leads there.
+        # Bins with few points say little, so they are drawn faint and no line leads to them.
         ax.plot(x, y.mask(few), color=style.color, ls=style.dash, lw=1, zorder=2)
         ax.plot(x[~few], y[~few], ms=size, **look)
         if few.any():
@@ -116,7 +116,7 @@ def _print_ece(ax: Axes, errors: Mapping[str, float], styles: Mapping[str, Style
 def _noise_caps(reliability: pd.DataFrame) -> str:
     """Return a sentence on the highest possible accuracy if bins are scored in expectation under label noise.
 
-    It ends with a space, or is empty without such noise.
+    It ends with a space, and is empty if there is no such noise.
     """
     noisy = reliability.loc[reliability["labels"] == "noisy", "dataset"].unique()
     percents = sorted({labels.label_noise(dataset) for dataset in noisy})

@@ -16,18 +16,18 @@ from halobench.results.names import NO_LOSS, REPAIRS
 
 BAR = 0.24  # height of a bar, in inches
 LABEL = 1.7  # width of a data set's name, in inches
-ROOM = 1.15  # length of the horizontal axis over the longest bar without the temperature's part
+ROOM = 1.15  # ratio of the horizontal axis's length to the longest bar without the temperature's part
 
 
 def ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return a row per ladder of models trained with cross-entropy, or else the first loss, and the loss.
+    """Return the ladders of models trained with cross-entropy (or else the first loss), and that loss.
 
-    `metrics` is the aggregated table; without ladders in it, there are no rows. Models that aren't trained are kept.
+    `metrics` is the aggregated table; if it has no ladders, no rows are returned. Models that aren't trained are kept.
 
     Returns
     -------
     parts : DataFrame
-        dataset, model, loss, seed, `nll` and its parts in nats (NaN if absent).
+        A row per ladder: dataset, model, loss, seed, `nll` and its parts in nats (NaN if absent).
     loss : str
     """
     rows = metrics[metrics["metric"].astype(str).str.startswith("repair_")]
@@ -54,7 +54,7 @@ def draw_bars(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) ->
     at = pd.Series(np.arange(len(datasets)), datasets)
     left = np.zeros(len(means))
     for part, name in REPAIRS.items():
-        width = means[part].clip(lower=0).to_numpy()  # one that is slightly below 0 by chance is drawn as 0
+        width = means[part].clip(lower=0).to_numpy()  # a part that is slightly below 0 by chance is drawn as 0
         if name.style:
             ax.barh(at, width, left=left, height=0.72, color=name.style.color, lw=0, zorder=2)
         left = left + width

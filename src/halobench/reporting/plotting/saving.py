@@ -15,7 +15,7 @@ from halobench.reporting.plotting.style import RC
 from halobench.storage import files
 
 DPI = 150
-MOST_PIXELS, LONGEST = 48e6, 32_000  # of a PNG and of its side: browsers can show it, and it takes 200 MB of memory
+MOST_PIXELS, LONGEST = 48e6, 32_000  # pixels of a PNG and of its side, which browsers can show in 200 MB of memory
 MARGIN = 0.12  # inches
 WARNING = "#b3261e"  # colour of a note that readers mustn't miss
 
@@ -35,9 +35,9 @@ def resolution(page: Bbox) -> float:
 
 
 def save(figure: Figure, stem: Path | str) -> tuple[Path, ...]:
-    """Write `stem`.pdf, `stem`.svg and `stem`.png, each completely or not at all; nothing that is drawn is cut off.
+    """Write `stem`.pdf, `stem`.svg and `stem`.png, each completely or not at all, with nothing cut off.
 
-    The PNG's metadata has the height in pixels that its title takes up, for pages that already say it.
+    The PNG's metadata has the height of its title in pixels, for pages that print the title themselves.
 
     Returns
     -------
@@ -67,9 +67,9 @@ def save(figure: Figure, stem: Path | str) -> tuple[Path, ...]:
 
 
 def number_clips(path: Path) -> None:
-    """Replace the names of clip paths in an SVG by numbers in the order of their first use.
+    """Replace the names of clip paths in an SVG with numbers in the order of their first use.
 
-    matplotlib derives the names from coordinates in full, of which a layout may change the last bit.
+    matplotlib derives the names from unrounded coordinates, whose last bit may differ between layouts.
     """
     numbers: dict[str, str] = {}
     text = path.read_text(encoding="utf-8")

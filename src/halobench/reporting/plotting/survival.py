@@ -20,7 +20,7 @@ RANDOM = tuple(Style(GREY, "o", dash) for dash in ("-", (0, (5, 1.5)), (0, (1.2,
 
 
 def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean share over seeds at each distance, with its t interval, by cell, probe, fit and distance.
+    """Return the mean and t interval over seeds of each share, by cell, probe, fit and distance.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def draw_survival(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> 
 
 
 def survival_keys(styles: Mapping[str, Style]) -> list[Line2D]:
-    """Return legend entries for probes, and for the region between the two bounds if both are among them."""
+    """Return legend entries for probes, and for the region between the two bounds if both are shown."""
     keys = [artists.key(labels.probe_label(n), s.color, ls=s.dash, lw=1.8) for n, s in styles.items()]
     if set(WORST) <= set(styles):
         keys.insert(2, artists.key("the truth lies here", FAINT, marker="s", ms=7, alpha=0.6, ls=""))

@@ -18,7 +18,7 @@ SIGNS = " Means over seeds, ± half the width of their 95% t interval."
 def part(
     key: str, caption: str, values: pd.DataFrame, columns: Mapping[str, Sequence[tuple[str, str]]]
 ) -> tuple[pd.DataFrame, tuple[Part, ...]]:
-    """Return numbers and a part with a block per data set and a line per model and loss, skipping empty ones.
+    """Return the numbers and a part that has a block per data set and a line per model and loss, skipping empty ones.
 
     Parameters
     ----------

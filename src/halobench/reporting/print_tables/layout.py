@@ -26,9 +26,9 @@ class Value:
     Parameters
     ----------
     mean, sd : float
-        Over seeds, `sd` with n - 1. NaN if there is no value; `sd` is also NaN for fewer than two values.
+        Mean and standard deviation (n - 1) over seeds. NaN if there is no value; `sd` is also NaN if there is only one.
     n, seeds : int
-        The number of seeds that have a value, and of all seeds.
+        The number of seeds that have a value, and the number of all seeds.
     best : bool
         Whether the value is set in bold.
     """
@@ -41,13 +41,13 @@ class Value:
 
     @property
     def texts(self) -> tuple[str, str, str]:
-        """Mean and deviation as printed, and e.g. ``2/3`` if some seeds have no value, or empty if absent."""
+        """The mean and standard deviation as printed, and e.g. ``2/3`` if some seeds have no value; empty if absent."""
         deviation = number(self.sd) if math.isfinite(self.sd) else ""
         return number(self.mean), deviation, f"{self.n}/{self.seeds}" if 0 < self.n < self.seeds else ""
 
 
 def number(value: float) -> str:
-    """Return a number to three decimals so columns align; a power of ten from 10,000 up; ``--`` for NaN."""
+    """Format a number to three decimals so columns align, with a power of ten from 10,000 up, and ``--`` for NaN."""
     if math.isnan(value):
         return "--"
     text = "∞" if math.isinf(value) else f"{abs(value):.3f}" if abs(value) < 1e4 else f"{abs(value):.2e}"
@@ -77,7 +77,7 @@ class Part:
         The part's name, for references to it.
     caption : str
     columns : tuple of (str, tuple of str)
-        Groups of columns: the group's heading, and the headings of its columns.
+        Groups of columns, each with its heading and the headings of its columns.
     blocks : tuple of (str, tuple of Row)
         Blocks of lines, each under a heading (an empty string for none).
     """
@@ -89,7 +89,7 @@ class Part:
 
     @property
     def heads(self) -> list[tuple[str, str]]:
-        """The columns, each as its group's heading and its own."""
+        """The columns, each given by its group's heading and its own."""
         return [(group, head) for group, names in self.columns for head in names]
 
     @property
@@ -171,9 +171,9 @@ def latex(table: Table, name: str, note: str = "") -> str:
     Parameters
     ----------
     name : str
-        The start of their labels: ``tab:name:part``.
+        The start of the tables' labels: ``tab:name:part``.
     note : str
-        The start of each caption, e.g. that cells are missing.
+        The start of each caption, e.g. a note that cells are missing.
     """
     text = f"% {escaped(table.title)}\n% Needs \\usepackage{{booktabs}} and \\usepackage{{graphicx}}.\n"
     text += "% Some 19 cm wide, so best on a page in landscape: scaled down where the text is narrower.\n"
@@ -189,7 +189,7 @@ def tabular(part: Part) -> str:
     """Return a part's lines and columns as a tabular.
 
     A value takes two columns, so means and standard deviations align separately. Rules between headings and space
-    between blocks start a row: a rule comes with the name of the headings' level, and space with a label.
+    between blocks start a row, the rules as the name of a level of headings and the space as part of a label.
     """
     starts = [2 * first + 2 for first in part.firsts]
     ends = [*(start - 1 for start in starts[1:]), 2 * len(part.heads) + 1]
@@ -228,14 +228,14 @@ def _latex_value(value: Value | None) -> tuple[str, str]:
 
 
 def shared_sentences(captions: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the sentences that several captions all have, and the captions without these."""
+    """Return the sentences that all of several captions share, and the captions without them."""
     each = [re.split(r"(?<=\.) (?=[^a-z])", caption) for caption in captions]
     shared = [text for text in each[0] if all(text in texts for texts in each)] if len(each) > 1 else []
     return shared, [" ".join(text for text in texts if text not in shared) for texts in each]
 
 
 def table_page(table: Table, name: str, note: str = "", experiment: str = "") -> str:
-    """Return the table as a self-contained HTML page with its LaTeX folded; headings sort within blocks."""
+    """Return the table as a self-contained HTML page with its LaTeX folded; its headings sort lines within blocks."""
     keys = [dict(row.keys) for part in table.parts for _, rows in part.blocks for row in rows]
     shared, captions = shared_sentences([part.caption for part in table.parts])
     return rendering.render(

@@ -95,7 +95,7 @@ def images(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str, columns: Colum
 
 
 def _judge(judge: str, uncertain: bool) -> str:
-    """Return the key in `JUDGED` of a data set; if its labels are certain, the posterior equals the labels."""
+    """Return a data set's key in `JUDGED`, since the posterior equals the labels if these are certain."""
     return "as they are" if judge == "noisy" and not uncertain else judge
 
 
@@ -152,11 +152,11 @@ def summarise(
     Returns
     -------
     DataFrame
-        dataset, `fact`, `COLUMNS` and `FAILURES`: `interpolates` is the share of seeds that do (NaN if not trained
-        here), `sd` uses n - 1 (NaN for fewer than two values), `n` counts seeds with a value and `seeds` all seeds,
-        since a temperature may have no finite optimum. `failed` counts the seeds whose fit failed: for the paper's
-        fit, those that end farther than 5% from the optimum, of which `below_0` are below 0 and scored all the same;
-        for other fits, those without a value.
+        dataset, `fact`, `COLUMNS` and `FAILURES`: `interpolates` is the share of seeds that interpolate (NaN if not
+        trained here), and `sd` uses n - 1 (NaN for fewer than two values). `n` counts the seeds with a value and
+        `seeds` all seeds, since a temperature may have no finite optimum. `failed` counts the seeds whose fit failed:
+        for the paper's fit, those that end farther than 5% from the optimum, of which `below_0` are below 0 and are
+        scored all the same; for other fits, those without a value.
     """
     table = metrics[
         (metrics["split"] == "test")
@@ -189,7 +189,7 @@ def summarise(
 
 
 def paper_fit_failures(runs: pd.DataFrame) -> dict[tuple[str, str, str], tuple[int, int]]:
-    """Return in how many seeds the paper's fit failed and in how many it was below 0, by data set, model and loss.
+    """Count the seeds in which the paper's fit failed and those in which it was below 0, by data set, model and loss.
 
     A fit fails if it isn't near the optimum or is below 0, which counts as a failure even if there is no optimum.
     """
@@ -255,13 +255,13 @@ def reference_rows(numbers: pd.DataFrame, columns: Columns) -> dict[str, Row]:
             for metric in columns.metrics
             for i, _ in enumerate(calibrators)
         ]
-        # It is shown whichever model or loss is chosen, since it is what they are compared with.
+        # It is shown whichever model or loss is chosen, since all of them are compared with it.
         lines_of[dataset] = Row("The posterior itself", tuple(values), keys=(("dataset", str(dataset)),))
     return lines_of
 
 
 def _value(by: pd.DataFrame, loss: str, metric: str, calibrator: str) -> Value:
-    """Return one value; NaN if it wasn't computed."""
+    """Return one value, which is NaN if it wasn't computed."""
     if (loss, metric, calibrator) not in by.index:
         return Value(math.nan, n=0, seeds=0)
     key: Any = (loss, metric, calibrator)
@@ -270,7 +270,7 @@ def _value(by: pd.DataFrame, loss: str, metric: str, calibrator: str) -> Value:
 
 
 def _with_best(column: list[Value]) -> list[Value]:
-    """Mark the lowest mean if all others exceed it by more than both their and its standard deviation."""
+    """Mark the lowest mean if every other exceeds it by more than either's standard deviation."""
     complete = [i for i, value in enumerate(column) if math.isfinite(value.sd) and value.n == value.seeds]
     if len(complete) < 2 or len(complete) < sum(not math.isnan(value.mean) for value in column):
         return column
@@ -290,7 +290,7 @@ def _part(
     calibrators: Sequence[str],
     columns: Columns,
 ) -> Part:
-    """Return a part with the caption its rows need, which starts with `what`; `cells` are its rows of numbers."""
+    """Return a part with the caption that its rows need, starting with `what`; `cells` has its rows of numbers."""
     rows = [row for _, block in blocks for row in block]
     values = [value for row in rows for value in row.values if value is not None]
     heads = tuple(map(columns.heading, calibrators))
@@ -313,7 +313,7 @@ def failures_note(cells: pd.DataFrame, calibrators: Iterable[str]) -> str:
 
 
 def fitted(calibrator: str) -> str:
-    """Return in words how a calibrator is fitted."""
+    """Say in words how a calibrator is fitted."""
     label = labels.calibrator_label(calibrator)
     known = names.CALIBRATIONS.get(calibrator)
     return f"{label}, {known.sentence if known else 'fitted to validation labels'}"
@@ -330,7 +330,10 @@ def caption(
         text += f"ACE is the {names.METRICS['ace_average'].sentence}. "
     text += f"Columns: {'; '.join(map(fitted, calibrators))}. "
     if any(value.best for value in values):
-        text += "Bold: the lowest of its metric in a block, if each other is above it by more than either's deviation. "
+        text += (
+            "Bold: a block's lowest value of a metric, if all others exceed it by more than either's standard "
+            "deviation. "
+        )
     if any(0 < value.n < value.seeds for value in values):
         text += "Raised: seeds whose fit is finite, of all; the others can't be scored and are left out. "
     if any(math.isinf(value.mean) for value in values):
@@ -338,5 +341,5 @@ def caption(
     if any(math.isnan(value.mean) for value in values):
         text += "--: no finite fit, or not computed. "
     if dagger:
-        text += "†: in some seed fewer than 99% of the labels trained on are fitted. "
+        text += "†: for some seed, fewer than 99% of the labels trained on are fitted. "
     return text.strip()

@@ -30,7 +30,7 @@ MOST_CURVES = 3
 MOST_LADDERS = 8  # data sets
 CALIBRATIONS = ("none", "released", "exact", "oracle")  # in the order of the columns of verdicts
 FAR = 3
-NAMES, MOST_SIGNS = 7.6, 14  # widths of names and of a row of signs, in signs
+NAMES, MOST_SIGNS = 7.6, 14  # widths of the names and of a row of signs, in signs
 REFERENCES: dict[str, Any] = {"bayes": "-", "uniform": (0, (1, 1))}  # with their dashes
 FITS = {
     "none": artists.key(labels.CALIBRATORS["none"], GREY, marker="o", mfc="white", ls=""),
@@ -55,7 +55,7 @@ def curves_of(neighbourhood: pd.DataFrame, selection: Selection) -> pd.DataFrame
 
 
 def survival_of(radii: pd.DataFrame, selection: Selection) -> pd.DataFrame:
-    """Return the rows of part A if it shows how far certainty reaches; empty unless that was searched for."""
+    """Return the rows of part A if it shows how far certainty reaches; empty if no cell was probed for it."""
     rows = radii[(radii["quantity"] == "certainty") & (radii["calibrator"] == "none") & (radii["points"] == "train")]
     rows = rows[(rows["model"] == selection.model) & rows["dataset"].isin(selection.datasets)]
     if not set(survival.WORST) & set(rows["probe"]):
@@ -68,7 +68,7 @@ def survival_of(radii: pd.DataFrame, selection: Selection) -> pd.DataFrame:
 def _panels(
     part: SubFigure, groups: Mapping[Any, pd.DataFrame], rows: Mapping[str, str], datasets: Sequence[str]
 ) -> Iterator[tuple[Axes, pd.DataFrame]]:
-    """Yield part A's panels with their rows of `groups`, by (row, data set); label those at the edges."""
+    """Yield part A's panels and their rows of `groups`, by (row, data set), labelling panels at the edges."""
     axes = part.subplots(len(rows), len(datasets), squeeze=False)
     for ax, (row, dataset) in zip(axes.flat, itertools.product(rows, datasets), strict=True):
         if (row, dataset) not in groups:
@@ -147,7 +147,7 @@ def draw_diagrams(part: SubFigure, table: pd.DataFrame, selection: Selection) ->
 def growth_models(overlap: pd.DataFrame) -> list[str]:
     """Return the models trained on the first family of overlap distributions, at most `MOST_MODELS`.
 
-    There are none if the family has too few numbers of classes, since two points always lie on a line.
+    None are returned if the family has too few numbers of classes, since two points always lie on a line.
     """
     trained = overlap[(overlap["loss"] != "reference") & (overlap["model"] != "nearest")]
     if trained.empty:
@@ -172,9 +172,9 @@ def draw_growth(part: SubFigure, overlap: pd.DataFrame, models: Sequence[str], s
 
 
 def ladders_of(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str, int]:
-    """Return the rows and the loss of part G, repair ladders, and of how many data sets there are any.
+    """Return the rows and the loss of part G (repair ladders), and the number of data sets that have ladders.
 
-    They are of the two models with the most data sets, and of the first data sets.
+    The rows are those of the two models with the most data sets, on the first `MOST_LADDERS` data sets.
     """
     parts, loss = repair_bars.ladders(metrics)
     parts = parts[parts["loss"] == loss]
@@ -273,7 +273,7 @@ def _draw_radii(ax: Axes, radii: pd.DataFrame, cells: Sequence[Cell], styles: Ma
 
 
 def _draw_scores(ax: Axes, nll: pd.DataFrame, cells: Sequence[Cell], styles: Mapping[str, Style]) -> list[Any]:
-    """Draw NLL by cell and loss: uncalibrated (hollow), after the paper's fit (tick) and after the optimal one (full).
+    """Draw NLL by cell and loss: uncalibrated (hollow), after the paper's fit (tick) and the optimal one (filled).
 
     References are vertical lines across their rows. Return the legend entries for what is drawn.
     """
@@ -334,7 +334,7 @@ def draw_verdicts(part: SubFigure, claims: pd.DataFrame) -> None:
             y += 1
         y += 0.6
     if any(is_check(test) for tests in themes.values() for test in tests):
-        ax.text(0, y, "outlined: a check, which is no claim of the paper", color=GREY, va="center", size=7.5)
+        ax.text(0, y, "outlined: a check, which isn't a claim of the paper", color=GREY, va="center", size=7.5)
         y += 0.6
     ax.set(xlim=(-0.1, NAMES + 1.2 + max(most, MOST_SIGNS)), ylim=(y - 0.6, -0.8))
     ax.axis("off")

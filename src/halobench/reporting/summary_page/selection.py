@@ -16,7 +16,7 @@ MOST_CELLS, MOST_DATASETS, MOST_LOSSES, MOST_MODELS = 12, 3, 4, 4
 class Selection:
     """What the page shows.
 
-    Cells are (data set, model) pairs, only of the runs on images if there are any, since distributions have their own
+    Cells are (data set, model) pairs; if there are runs on images, only those count, since distributions have their own
     part. Parts B and C show the cells `shown`; A and D show one `model`, A on `datasets` (some of those `of_model`) and
     D on one `dataset`.
     """
@@ -54,5 +54,5 @@ def focus_model(cells: Sequence[tuple[str, str]]) -> str:
 
 
 def part_of(shown: int, total: int, what: str) -> str:
-    """Return how many are shown unless all are, e.g. ``; 4 of 9 losses``."""
+    """Say how many are shown, unless all are, e.g. ``; 4 of 9 losses``."""
     return f"; {shown} of {total} {what}" if shown < total else ""

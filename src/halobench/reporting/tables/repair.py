@@ -14,19 +14,19 @@ TITLE = "Test NLL by what could repair it"
 CAPTION = (
     "Test NLL by what could repair it: the parts add up to the NLL of the model as it is. Where the posterior isn't"
     " known, the part that only training "
-    "repairs holds the noise as well. The best map is estimated from above by maps fitted to other folds of the test "
-    "samples, so the part for training is rather too large; and from below, by maps fitted to the same samples."
+    "repairs includes the noise. The best map is estimated from above by maps fitted to other folds of the test "
+    "samples, so the part for training is, if anything, too large, and from below by maps fitted to the same samples."
 )
 
 
 LEFT = (
-    "KL from the known posterior to the model after each calibration: what it left of all that isn't noise. All but the"
-    " oracle are fitted to validation labels."
+    "KL from the known posterior to the model after each calibration: what it left of everything but noise. All except"
+    " the oracle are fitted to validation labels."
 )
 
 
 def make(metrics: pd.DataFrame) -> Table:
-    """Return the parts of cells and the KL after each of their calibrations, as means over seeds."""
+    """Return the parts of each cell's NLL and the KL after each calibration, as means over seeds."""
     return by_cell.table(TITLE, _ladders(metrics), _left(metrics))
 
 

@@ -12,15 +12,15 @@ SHOWS = ()  # made only if an experiment lists it
 TITLE = "Which score sees what temperature scaling leaves"
 CAPTION = (
     "Scores on test data in expectation under the known posterior, after temperature scaling and after partner scaling,"
-    " both fitted to the same validation labels. ECE looks at the top class alone: it may rise where KL falls by half a"
-    " nat. KL, NLL, Brier score and classwise ECE look at all classes."
+    " both fitted to the same validation labels. ECE looks at the top class alone, so it may rise where KL falls by"
+    " half a nat. KL, NLL, Brier score and classwise ECE look at all classes."
 )
 COMPARED = ("exact", "partner")
 METRICS = ("kl", "nll", "brier", "classwise_ece", "ece")
 
 
 def make(metrics: pd.DataFrame) -> Table:
-    """Return the scores of cells after both, as means over seeds."""
+    """Return the cells' scores after both calibrations, as means over seeds."""
     rows = metrics[
         (metrics["split"] == "test")
         & (metrics["labels"] == "noisy")

@@ -258,9 +258,9 @@ function drawScores() {
   const { floor, beyond } = references(wanted);
   plot("scores", traces, scoreLayout(lines, calibrators, floor));
   const absent = wanted.filter((row) => !Number.isFinite(row.value)).length;
-  byId("scores-note").textContent = `Means over seeds on test points, judged by ${judged(chosen("labels"))}; circles are cells, whose brackets are their ${data.over_samples}.` +
+  byId("scores-note").textContent = `Means over seeds on test points, judged by ${judged(chosen("labels"))}; circles are cells, with their ${data.over_samples} in brackets.` +
     beyond.map((one) => ` Beyond the axis: ${one.name}, ${valueText(one.value)}.`).join("") +
-    (absent ? ` ${absent} of ${wanted.length} values are not finite, or have no finite optimum: 2/3 over a faint bar says that it is the mean over two of three seeds.` : "");
+    (absent ? ` ${absent} of ${wanted.length} values are not finite, or have no finite optimum; 2/3 over a faint bar means that it averages two of three seeds.` : "");
 }
 
 /** What predictors that need no training score, the posterior and a uniform guess: those near the bars, and others. */
@@ -318,8 +318,8 @@ function drawCurves() {
   const x = scale === "radius" ? "distance (normalised inputs)" : `distance / distance to nearest${gap}training point of another label`;
   const y = reach ? "share of points still certain" : `confidence in${gap}the point's label`;
   plot("curves", traces, { showlegend: false, xaxis: { ...axis(), type: reach ? "log" : "linear", title: { text: x } }, yaxis: { ...axis(), title: { text: y }, range: [0, 1.02] } });
-  const what = reach ? `Around how many points certainty reaches this far, ${word("calibrator", chosen("calibrator") === "exact" ? "exact" : "none")}.` : "How sure models are of a point's own label on the way out from it.";
-  byId("curves-note").textContent = wanted.length ? `${what} Lines are means over seeds, dots are cells.` : "No probe data for this selection: an attack and a certificate give only the distance that certainty reaches.";
+  const what = reach ? `Share of points around which certainty reaches this far, ${word("calibrator", chosen("calibrator") === "exact" ? "exact" : "none")}.` : "How sure models are of a point's own label on the way out from it.";
+  byId("curves-note").textContent = wanted.length ? `${what} Lines are means over seeds; dots are cells.` : "No probe data for this selection: attacks and certificates yield only the distance that certainty reaches.";
   walk.hidden = rows.curves.length + rows.radii.length === 0;
 }
 
@@ -341,7 +341,7 @@ function drawReliability() {
     });
   }
   plot("reliability", traces, { showlegend: false, xaxis: { ...axis(), title: { text: "confidence" }, range: [0, 1.02] }, yaxis: { ...axis(), title: { text: "accuracy" }, range: [0, 1.02] } });
-  byId("reliability-note").textContent = `Calibration: ${word("calibrator", calibrator)}. Lines pool the seeds, without bins of fewer than ${data.few} points; dots are cells, larger where a bin holds more. Below the diagonal the model is overconfident.`;
+  byId("reliability-note").textContent = `Calibration: ${word("calibrator", calibrator)}. Lines pool the seeds and skip bins of fewer than ${data.few} points; dots are cells, larger for bins with more points. Below the diagonal, the model is overconfident.`;
 }
 
 /** An element with text or children. */
