@@ -3,7 +3,8 @@
 It listens to the events of Snakemake's logger interface. `halobench run` uses it by default.
 """
 
-# Snakemake imports every logger plug-in at each start, so a view's dependencies are imported when it is opened.
+# Snakemake imports every logger plug-in at each start, so a view's dependencies are only imported when the view is
+# opened.
 import logging
 import os
 import sys

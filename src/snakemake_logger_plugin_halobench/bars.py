@@ -41,10 +41,10 @@ class Bars(Lines):
         self.console.print(text, soft_wrap=True)
 
     def show_finished(self, started: Started, seconds: float) -> None:
-        """Do nothing, since the bars show it."""
+        """Do nothing, since the bars already show it."""
 
     def close(self) -> None:
-        """Leave the bars in their final state, and print the summary below them."""
+        """Leave the bars in their final state and print the summary below them."""
         self._closed = True
         if self._live is not None:
             self._live.stop()
@@ -92,7 +92,7 @@ class Bars(Lines):
 
 
 def listed(jobs: Sequence[Started], most: int) -> Iterator[RenderableType]:
-    """Yield the first running jobs with their progress, and how many more there are."""
+    """Yield lines for the first running jobs, with their progress, and one for how many more there are."""
     table = Table.grid(padding=(0, 2))
     now = time.time()
     for started in jobs[:most]:

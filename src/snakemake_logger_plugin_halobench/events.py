@@ -40,7 +40,7 @@ class EventFile:
 
 
 def _job(record: Any) -> dict[str, Any]:
-    """Return a job's details; resource values are text, such as ``<TBD>`` if not known yet."""
+    """Return a job's details; the values of resources are text, such as ``<TBD>`` if they aren't known yet."""
     resources = {name: str(value) for name, value in record.resources.items() if name not in HIDDEN}
     facts = {key: getattr(record, key) for key in KEPT}
     return facts | {"rule": record.rule_name, "wildcards": dict(record.wildcards), "resources": resources}

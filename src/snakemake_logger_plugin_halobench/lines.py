@@ -1,4 +1,4 @@
-"""Show a run as lines: one per job that ends, messages as they come, and a summary at the end."""
+"""Show a run as lines: one for each job that ends, messages as they arrive, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -140,6 +140,6 @@ class Lines:
             self.say(text)
 
     def _count(self) -> str:
-        """Return how many jobs are done, as ``[ 12/299]``."""
+        """Format how many jobs are done, as in ``[ 12/299]``."""
         total = str(self.run.total.total())
         return f"[{self.run.done.total():>{len(total)}}/{total}]"

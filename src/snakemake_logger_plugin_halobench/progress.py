@@ -23,7 +23,7 @@ PROBED = re.compile(r"^(?:probe (\S+) around .*: done|saved at (.+))$", re.M)
 
 
 def stage_of(rule: str) -> str:
-    """Return a rule's stage; single figures and tables share one, and partial results count with full ones."""
+    """Return a rule's stage; individual figures and tables share one, and partial results count with full ones."""
     return PlannedJob(rule).kind.removeprefix("partial_")
 
 
@@ -43,7 +43,7 @@ class Started:
 
     @property
     def begun(self) -> bool:
-        """Whether it is running; a submitted job is once it has written to its log."""
+        """Whether it is running; a submitted job counts as running once it has written to its log."""
         return self.local or (self.log is not None and _changed(self.log) >= self.since)
 
     @property
@@ -62,14 +62,14 @@ class Run:
         self.done: Counter[str] = Counter()
         self.running: dict[int, Started] = {}  # by Snakemake's job number
         self.failed: dict[int, Started] = {}  # jobs that weren't started again
-        self.stopped: dict[int, Started] = {}  # likewise, but stopped by a signal; they saved and will resume
+        self.stopped: dict[int, Started] = {}  # likewise, but stopped by a signal; saved, to be resumed
         self.outputs: list[str] = []  # outputs of finished jobs
         self.began = time.time()
         self.started = False  # whether any job was started
         self._seconds: dict[str, list[float]] = {}
 
     def plan(self, stats: Mapping[str, int]) -> None:
-        """Take the number of jobs of each rule."""
+        """Record the number of jobs of each rule."""
         for rule, jobs in stats.items():
             if rule not in TARGETS:
                 self.total[stage_of(rule)] += jobs
@@ -90,7 +90,7 @@ class Run:
         self.running[record.jobid] = Started(job, log, time.time(), record.local)
 
     def finish(self, number: int) -> tuple[Started, float] | None:
-        """Count a job as done, and return it with the seconds it took; None for a target."""
+        """Count a job as done, and return it with the seconds it took; return None for a target."""
         started = self.running.pop(number, None)
         if started is None:
             return None
@@ -116,8 +116,9 @@ class Run:
     def seconds_left(self) -> float | None:
         """Estimate the seconds left; None until `LEAST` jobs have finished.
 
-        A stage's jobs are assumed to take the mean of its finished jobs; if there are none, the mean of all jobs, or
-        twice what its first jobs have taken so far. As many jobs are assumed to run at once as have so far.
+        A stage's jobs are assumed to take the mean of its finished jobs; if there are none, they are assumed to take
+        the mean of all finished jobs or, if that is longer, twice as long as its running jobs have taken so far. The
+        number of jobs that run at once is assumed to stay as it has been so far.
         """
         if self.done.total() < LEAST:
             return None

@@ -1,4 +1,4 @@
-"""Build what a configuration specifies: losses must score a batch, and models must accept the images they will get."""
+"""Check, by building them, that a configuration's losses can score a batch and its models accept their images."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def run(request: Any) -> tuple[list[str], dict[str, Any]]:
     Parameters
     ----------
     request : dict
-        As made by `halobench.experiment.build_request`. Sources under its key ``described`` aren't built.
+        As returned by `halobench.experiment.build_request`. Sources under its key ``described`` aren't built.
 
     Returns
     -------
     list of str
         A line for each problem.
     dict
-        Under ``sources``, the classes and bytes of each source; under ``weights``, by model and source, the bytes of a
-        model's weights and buffers (0 if it can't be built).
+        Under ``sources``, the number of classes and the bytes of each source; under ``weights``, by model and source,
+        the bytes of each model's weights and buffers (0 if the model can't be built).
     """
     build = _Build(request)
     build.check_sources()
@@ -59,7 +59,7 @@ class _Build:
         self.rows: dict[tuple[Any, ...], int | None] = {}  # by loss, batch and shape of a sample
 
     def check_sources(self) -> None:
-        """Describe each source, unless the request does."""
+        """Describe each source, unless the request already does."""
         described = self.request.get("described", {})
         for name, spec in self.request["sources"].items():
             if name in described:
@@ -83,7 +83,7 @@ class _Build:
                 self.sound_losses.add(name)
 
     def check_models(self) -> None:
-        """Check each model on images from each source it is used with, in the batches its losses make."""
+        """Check each model on images from each source it is used with, in batches like those that its losses make."""
         sizes: dict[tuple[Any, ...], int] = {}
         for pair in self.request["pairs"]:
             name, source = pair["model"], pair["source"]
@@ -94,7 +94,7 @@ class _Build:
             model = parse(ModelSpec, self.request["models"][name])
             self._try("", check_augmentation, pair, description.shape)
             part = smallest_part(pair, rows)
-            # Many losses and batches lead to the same parts.
+            # Many losses and batch sizes lead to the same smallest part.
             key = (name, source, part, pair["points"], part < 2 and to_json(pair))
             if key not in sizes:
                 arguments = (model, description, pair, rows)
@@ -122,9 +122,10 @@ class _Build:
         return self.rows.get(key) or batch
 
     def _try(self, place: str, check: Callable[..., Any], *arguments: Any, plugin: str = "") -> Any:
-        """Return what `check` returns; if it raises anything, record that and return None.
+        """Return the result of `check`; if it raises anything, record that and return None.
 
-        The keys of its SpecErrors are relative to `place`. Other exceptions are blamed on `plugin`, by default `place`.
+        The keys of its SpecErrors are relative to `place`. Other exceptions are blamed on `plugin` or, by default,
+        `place`.
         """
         try:
             return check(*arguments)
@@ -136,7 +137,7 @@ class _Build:
 
 
 def unbuildable(place: str, error: BaseException) -> str:
-    """Return a line on a plug-in that raised something other than a SpecError."""
+    """Return the line that reports a plug-in that raised something other than a SpecError."""
     return f"{place}: expected a plug-in that can be built ({describe_error(error)})"
 
 
@@ -146,8 +147,8 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
     Raises
     ------
     SpecError
-        If it can't be built, its mix doesn't return a batch, or it returns no finite mean loss that logits can learn
-        from.
+        If the loss can't be built, its mix doesn't return a batch, or it doesn't return a finite mean loss with a
+        gradient for the logits.
     """
     import numpy as np
     import torch
@@ -186,7 +187,7 @@ def check_batch(spec: LossSpec, batch: int, shape: tuple[int, ...] = SMALL) -> i
     Raises
     ------
     SpecError
-        As for `check_loss`, and if more samples are to be mixed than a batch has.
+        As in `check_loss`, and also if more samples are to be mixed than a batch contains.
     """
     from halobench.losses import base
     from halobench.losses.mixup import Mixup
@@ -210,7 +211,7 @@ def check_certified(spec: ModelSpec, description: sources.Description, name: str
 
 
 def check_augmentation(pair: Mapping[str, Any], shape: Sequence[int]) -> None:
-    """Raise SpecError if training would pad images (C, H, W) by their side or more, or treat features as images."""
+    """Raise SpecError if training would pad images (C, H, W) by at least their side, or treat features as images."""
     if len(shape) == 1:
         for key in IMAGE_KEYS:
             value, what = pair.get(key), f"no such key: samples of {pair['source']} are features, not images"
@@ -222,7 +223,7 @@ def check_augmentation(pair: Mapping[str, Any], shape: Sequence[int]) -> None:
 
 
 def smallest_part(pair: Mapping[str, Any], rows: int) -> int:
-    """Return the number of samples in the smallest part of a batch of `rows` that a model gets, at most 2."""
+    """Return the number of samples, capped at 2, in the smallest part of a batch of `rows` that a model gets."""
     micro = pair.get("micro_batch") or rows
     return min(rows % micro or micro, 2)
 
@@ -233,13 +234,13 @@ def check_model(spec: ModelSpec, description: sources.Description, pair: Mapping
     Returns
     -------
     int
-        Bytes of its weights and buffers.
+        The size of its weights and buffers in bytes.
 
     Raises
     ------
     SpecError
-        As for `models.shape_check.check`, with a key below ``models``, or with the recipe's key if the model only fails
-        on a part of one sample.
+        As in `models.shape_check.check`. The key is below ``models`` or, if the model fails only on a part of one
+        sample, is the recipe's key.
     """
     from halobench.models import shape_check
 

@@ -1,4 +1,4 @@
-"""Work out what has to be built to check a configuration, each distinct thing once."""
+"""Work out what has to be built to check a configuration, listing each distinct thing once."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from halobench.experiment.jobs import source_job
 from halobench.storage import records
 from halobench.storage.requests import differences
 
-CERTIFIED = "certified"  # the kind of probe that only accepts networks of known layers
-RECIPE_KEYS = ("batch", "micro_batch", *IMAGE_KEYS)  # those that decide whether a model accepts its samples
+CERTIFIED = "certified"  # the kind of probe that only accepts networks made of known layers
+RECIPE_KEYS = ("batch", "micro_batch", *IMAGE_KEYS)  # the keys that decide whether a model accepts its samples
 
 
 def build_request(config: Config) -> dict[str, Any]:
@@ -35,9 +35,10 @@ def build_request(config: Config) -> dict[str, Any]:
     Returns
     -------
     dict
-        Specs by name under ``sources``, ``datasets``, ``losses`` and ``models``; under ``pairs``, a list of each model
-        with a source, the probes that certify it and, if it is trained, a loss and the recipe keys that matter; under
-        ``displays``, the kind and name of each figure and table from outside the package.
+        Specs by name under ``sources``, ``datasets``, ``losses`` and ``models``; under ``pairs``, a list of entries
+        that each combine a model with a source, the probes that certify it and, if it is trained, a loss and the
+        relevant recipe keys; and under ``displays``, the kind and name of each figure and table from outside the
+        package.
     """
     experiments = [config.experiments[name] for name in config.run if name in config.experiments]
     cells = [cell for experiment in experiments for cell in experiment.cells() if config.is_sound(cell)]
@@ -68,7 +69,7 @@ def _outside(experiments: Iterable[ExperimentSpec], kind: str) -> set[str]:
 
 
 def _pair(config: Config, cell: Cell) -> dict[str, Any]:
-    """Return a cell's model and source, and, if it is trained, the parts of its training that matter."""
+    """Return a cell's model and source and, if the model is trained, the parts of its training that matter."""
     dataset, recipe = config.datasets[cell.dataset], config.recipe(cell.dataset, cell.model)
     pair: dict[str, Any] = {"model": cell.model, "source": dataset.source}
     if config.models[cell.model].comes_trained:
@@ -98,7 +99,7 @@ def check_recipes_of_trained(config: Config) -> list[str]:
 def weight_files(config: Config, models: Iterable[str]) -> dict[str, list[int]]:
     """Return the size and modification time (ns) of each weights file that models refer to.
 
-    They are part of a request, so a different file in the same place is checked again.
+    Both are part of a request, so a different file at the same path is checked again.
     """
     files: dict[str, list[int]] = {}
     for path in sorted({path for name in models if (path := config.models[name].weights) is not None}):
@@ -111,15 +112,16 @@ def weight_files(config: Config, models: Iterable[str]) -> dict[str, list[int]]:
 def describe_disk(config: Config, names: Iterable[str], results: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Describe the sources whose loaders read from disk.
 
-    A loader declares this with ``FROM_DISK = True`` in its file. What it describes may change from one run to the next,
-    so reports of earlier checks can't replace it. Once the source is written, the original may be deleted.
+    A loader declares this with ``FROM_DISK = True`` in its file. The data that it describes may change from one run to
+    the next, so the reports of earlier checks can't be reused for it. Once the source is written, the original may be
+    deleted.
 
     Returns
     -------
     dict
         The descriptions as plain data, by name.
     dict
-        A line on each source that can't be described, by name.
+        A line for each source that can't be described, by name.
     """
     descriptions, problems = {}, {}
     for name in names:
@@ -129,7 +131,7 @@ def describe_disk(config: Config, names: Iterable[str], results: Path) -> tuple[
                 description = _written(config, name, results) or describe(spec)
                 descriptions[name] = json.loads(to_json(dataclasses.asdict(description)))
         except SpecError as error:
-            # Neither the data root nor an image is an option of the source.
+            # Errors about the data root or an image aren't about an option of the source, so they keep their key.
             elsewhere = error.key == "data_root" or os.sep in error.key
             problems[name] = str(error if elsewhere else error.within(f"sources.{name}"))
         except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
@@ -138,7 +140,7 @@ def describe_disk(config: Config, names: Iterable[str], results: Path) -> tuple[
 
 
 def _written(config: Config, name: str, results: Path) -> Description | None:
-    """Return the description of a source that was written with its current spec and code; None if there is none."""
+    """Return the description of a source if it was written with its current spec and code, or else None."""
     folder = results / "sources" / name
     with contextlib.suppress(SpecError):
         job, record = source_job(config, name), records.read_record(folder / "source.json", ["spec", "code"])

@@ -1,9 +1,9 @@
-"""The code map: the code that a job's numbers depend on, as {module: digest}, which decides reruns.
+"""The code map, {module: digest}, of the code that a job's numbers depend on, which decides what is rerun.
 
-A stage's modules and the plug-ins in a spec are followed through their imports, as read from the source text, so a
-helper that is split off, or that sits next to a loss outside the package, counts from the start. The standard library,
-installed packages (a record has their versions) and anything a module loads without an import statement are not
-followed.
+Imports are read from the source text and followed from a stage's modules and the plug-ins in a spec, so a helper that
+is split off, or that sits next to a loss outside the package, counts from the start. They aren't followed into the
+standard library, installed packages (whose versions are in the record) or anything that a module loads without an
+import statement.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from halobench.core.errors import SpecError
 from halobench.core.plugins import PACKAGE, locate, parsed
 
-# The modules that determine each stage's numbers; the rest are found from there.
+# The modules that determine each stage's numbers; the rest are found through their imports.
 STAGES = {
     "source": ("data/sources",),
     "weights": ("models/pretrained",),
@@ -40,16 +40,16 @@ STAGES = {
     "overview": ("reporting/pages/overview", "reporting/pages/cells"),
 }
 
-# Modules that don't change any number: a spec's meaning is in its JSON, and how files are found, written and locked, or
-# where a stopped job resumes, doesn't affect the values in them. Packages without code don't count either.
+# Modules that don't affect any number. A spec's meaning is in its JSON, and the values in files don't depend on how the
+# files are found, written and locked, or on where a stopped job resumes. Packages without code don't count either.
 _CORE = ("aliases", "calibrator_spec", "console", "errors", "plugin_spec", "plugins", "spec_codec", "specs")
 _STORAGE = ("arrays_io", "files", "layout", "provenance", "records", "requests", "tables_io")
 NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
 NEUTRAL |= {*(f"core/{name}" for name in _CORE), *(f"storage/{name}" for name in _STORAGE)}
 
-# What a stage imports without depending on it: aggregation takes only column names from these, losses affect the probe
-# only through what its model has learned, and models from timm and torchvision are named in the specs that use them.
-# The explorer and the overview show what is in tables and cells.
+# Modules that a stage imports but that don't count for it. Losses affect the probe only through what its model has
+# learned, and models from timm and torchvision are named in the specs that use them. Aggregation takes only column
+# names from such modules. The explorer and the overview just show what is in tables and cells.
 ASIDE = {
     "train": {"models/library_models"},
     "probe": {"models/library_models", "losses/base"},
@@ -58,12 +58,12 @@ ASIDE = {
     "overview": {"experiment/grid"},
 }
 
-# The parts that plug-ins of a kind have besides their entry, and the names that code uses to look up others by text.
+# The parts that plug-ins of a kind have besides their entry, and the names with which code can look up others by text.
 COMPANIONS = {"data": ("describe",)}
 DYNAMIC = {"globals", "eval", "exec", "vars", "__import__"}
 
-# The templates of a stage's pages. Their bytes count, comments included, and so do those of the files they refer to,
-# recursively.
+# The templates of each stage's pages. All of their bytes count, including comments, and so do those of the files that
+# they refer to, directly or indirectly.
 FOLDER = "reporting/templates"
 TEMPLATES = {
     "claims": ("claims.html",),
@@ -81,7 +81,7 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
     stage : str
         A key of ``STAGES``.
     plugins : iterable of (kind, name)
-        The plug-ins that the job's spec names.
+        The plug-ins listed in the job's spec.
 
     Returns
     -------
@@ -102,12 +102,12 @@ _maps: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, str]] = {}  # eve
 
 
 def maps_in_use() -> list[list[Any]]:
-    """Return the maps that this process has computed, as plain data for `freeze` in processes that run jobs."""
+    """Return the maps that this process has computed, as plain data that job processes pass to `freeze`."""
     return [[stage, list(map(list, plugins)), digests] for (stage, plugins), digests in _maps.items()]
 
 
 def freeze(maps: Iterable[tuple[str, Iterable[tuple[str, str]], Mapping[str, str]]]) -> None:
-    """Fix the code versions as of the start of a run; `require_code` then refuses code edited since."""
+    """Fix the code versions at those of the start of a run; `require_code` then refuses code that was edited later."""
     for stage, plugins, digests in maps:
         _maps[stage, tuple((kind, name) for kind, name in plugins)] = dict(digests)
 
@@ -120,7 +120,7 @@ def require_code(
     Raises
     ------
     SpecError
-        If the code has been edited since, as the result would count as produced by the requested code.
+        If the code has been edited since then, because the result would count as produced by the requested code.
     """
     present = code_map(stage, plugins)
     if code is not None and code != present:
@@ -135,7 +135,7 @@ def changed_modules(before: Mapping[str, str], now: Mapping[str, str]) -> list[s
 
 
 def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return `code_map`, computed from the files."""
+    """Compute `code_map` from the files."""
     passed = NEUTRAL | ASIDE.get(stage, set())
     roots = {f"{PACKAGE.name}.{module.replace('/', '.')}": PACKAGE / f"{module}.py" for module in STAGES[stage]}
     outside: dict[Path, dict[str, frozenset[str]]] = {}  # by file, then by plug-in: the names that it consists of
@@ -176,7 +176,7 @@ def _file_digest(path: Path, mtime: int, entries: frozenset[str] | None = None) 
 
 
 def _part(path: Path, mtime: int, entries: frozenset[str] | None) -> ast.Module:
-    """Return the statements in a file that the objects named in `entries` depend on, or all of them if that is None.
+    """Return the statements in a file that the objects named in `entries` depend on, or all if `entries` is None.
 
     These are the objects' definitions, the definitions of the names they use, and so on. Statements that define no
     name, or import one that nothing uses, count too, since they may do anything. A file that looks up names by text
@@ -226,7 +226,7 @@ def _key(module: str, path: Path) -> str:
 
 
 def _closure(roots: dict[str, Path], passed: set[str], entries: dict[Path, frozenset[str]]) -> dict[str, Path]:
-    """Return modules and everything they import by dotted name, except for the package's modules in `passed`.
+    """Return the modules and everything they import, by dotted name, except for the package's modules in `passed`.
 
     For a file in `entries`, only the part that those names need counts, unless another file imports it, in which case
     it is removed from `entries`.
@@ -294,7 +294,7 @@ def _files(name: str, tops: frozenset[str]) -> Iterator[tuple[str, Path]]:
 def _places(top: str, named: bool) -> tuple[Path, ...]:
     """Return the folders that hold a top-level module.
 
-    Empty if it belongs to the standard library, or to a library and isn't `named`.
+    The result is empty if the module belongs to the standard library, or to an installed library and isn't `named`.
 
     Nothing is imported, since importing a library can take seconds.
     """
@@ -314,7 +314,7 @@ def _places(top: str, named: bool) -> tuple[Path, ...]:
 
 
 def _is_library(folder: Path) -> bool:
-    """Return whether a folder is where libraries are installed."""
+    """Return whether a folder is one that libraries are installed in."""
     installed = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")]
     return any(folder.is_relative_to(place) for place in installed) or "dist-packages" in folder.parts
 
@@ -329,7 +329,7 @@ def _digest(tree: ast.Module) -> str:
 
 
 def _plain(node: Any) -> str:
-    """Return a syntax tree as text without positions, docstrings and empty fields, which vary between Pythons."""
+    """Format a syntax tree as text without positions, docstrings and empty fields, as these vary between Pythons."""
     if isinstance(node, list):
         return "[" + ",".join(map(_plain, node)) + "]"
     if not isinstance(node, ast.AST):

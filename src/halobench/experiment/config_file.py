@@ -16,7 +16,7 @@ from halobench.experiment.grid import Config
 
 
 class StrictLoader(yaml.SafeLoader):
-    """A loader that builds only plain data and refuses duplicate keys in a mapping, of which YAML keeps the last."""
+    """A loader that builds only plain data and refuses duplicate keys in a mapping (YAML would keep the last)."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -30,7 +30,7 @@ class StrictLoader(yaml.SafeLoader):
 
 
 def typed(value: Any) -> Any:
-    """Return a ``--config`` value as YAML reads it, since Snakemake leaves numbers in lists and mappings as text.
+    """Read a ``--config`` value as YAML would, since Snakemake leaves numbers in lists and mappings as text.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def check_file(path: Path | str) -> None:
     Raises
     ------
     ConfigError
-        With one line that gives the file and the line in it.
+        With one line that states the file and the line number.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
 """Load a configuration and check that its names are consistent.
 
 All problems that can be found without importing torch are found here and reported together;
-`halobench.experiment.validation` finds those that need building.
+`halobench.experiment.validation` finds those that only show up when things are built.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class ConfigError(ValueError):
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:
-    """Check a configuration as a whole, leaving out names set to null and replacing old words.
+    """Check a configuration as a whole, leaving out names set to null and replacing outdated words.
 
     Parameters
     ----------
     raw : mapping
-        As read from YAML; its keys are those of `Config`.
+        The configuration as read from YAML; its keys are those of `Config`.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
 
 
 def _without_null(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration without the names it sets to null, which is how a file laid over another removes names."""
+    """Drop the names that a configuration sets to null, which is how a file that overrides another removes names."""
     kept = dict(raw)
     for section in NAMED:
         if isinstance(raw.get(section), Mapping):
@@ -89,12 +89,12 @@ def _read(raw: Mapping[str, Any]) -> tuple[Config | None, list[SpecError]]:
                 kept.pop(section, None)
     try:
         return read(kept), problems
-    except pydantic.ValidationError:  # a section that every configuration needs is bad, or empty without its bad ones
+    except pydantic.ValidationError:  # a required section is bad, or is empty without its bad entries
         return None, problems
 
 
 def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
-    """Yield names that differ only in case, since some disks ignore case, and a loss that is called a reference."""
+    """Report names that differ only in case, since some disks ignore case, and a loss named like a reference."""
     for section in ("sources", "datasets", "models", "losses", "experiments"):
         first: dict[str, str] = {}
         for name in filter(NAME.fullmatch, map(str, names.get(section, ()))):
@@ -108,7 +108,7 @@ def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
 
 
 def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterator[SpecError]:
-    """Yield each name that is used but not in the configuration, and each calibrator that isn't installed."""
+    """Report each name that is used but isn't in the configuration, and any calibrator that isn't installed."""
     uses: list[tuple[str, str, str | None]] = [("run", "experiments", name) for name in config.run]
     uses += [(f"datasets.{name}.source", "sources", entry.source) for name, entry in config.datasets.items()]
     uses += [(f"models.{name}.trained_on", "sources", entry.trained_on) for name, entry in config.models.items()]
@@ -128,7 +128,7 @@ def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterato
 
 
 def _check_probes(config: Config, names: Mapping[str, list[Any]]) -> Iterator[SpecError]:
-    """Yield each model in a block to be probed that no probe visits, unless the probes have problems of their own."""
+    """Report each model that is to be probed but that no probe visits, unless the probes have problems of their own."""
     if len(config.probes) < len(names.get("probes", ())):
         return
     for experiment, entry in config.experiments.items():
@@ -140,7 +140,7 @@ def _check_probes(config: Config, names: Mapping[str, list[Any]]) -> Iterator[Sp
 
 
 def _check_recipes(config: Config) -> Iterator[SpecError]:
-    """Yield the recipes of grids whose layers don't fit together."""
+    """Report the recipes in grids whose layers don't fit together."""
     blocks = [block for experiment in config.experiments.values() for block in experiment.grid]
     pairs = {(dataset, model) for block in blocks for dataset in block.datasets for model in block.models}
     for dataset, model in sorted(pairs):

@@ -1,4 +1,4 @@
-"""Figures and tables for print: what they read, and which experiments they have something to show for."""
+"""Say what figures and tables for print read, and for which experiments they have something to show."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from halobench.core.errors import one_of, require
 from halobench.storage.layout import PAGES, TABLES
 
 KINDS = ("figures", "tables")  # the kinds of plug-ins that an experiment may choose from
-ALL = "all"  # in a configuration: all in the package that have something to show
-LADDER = "repair"  # the figure and the table of repair ladders, which cells get if an experiment lists either
-IMAGES = "any images"  # in a plug-in's SHOWS: all loaders that aren't distributions
+ALL = "all"  # in a configuration, stands for all in the package that have something to show
+LADDER = "repair"  # the figure and table of repair ladders; cells get ladders if an experiment lists either
+IMAGES = "any images"  # in a plug-in's SHOWS, stands for all loaders that aren't distributions
 
 
 def file_stem(name: str) -> str:
-    """Return the name of a figure's or table's files, which is its own with a dot in place of the colon.
+    """Return the stem of a figure's or table's files: its own name with a dot in place of the colon.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def file_stem(name: str) -> str:
 
 
 def tables_read(kind: str, name: str) -> list[str]:
-    """Return the tables that a figure or a table for print is made from: the parameters of its function.
+    """Return the tables that a figure or a table for print is made from, which are the parameters of its function.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def tables_read(kind: str, name: str) -> list[str]:
     ------
     SpecError
         If there is no such function, it has no parameters, a parameter isn't the name of a table, or a table for print
-        has the name of one of the results' files.
+        has the same name as one of the result files.
     """
     parameters, results = plugins.parameters(kind, name), (*TABLES, "claims")
     function = name.partition(":")[2] or plugins.entry(kind, name)
@@ -56,8 +56,8 @@ def displayed(kind: str, shown: Iterable[str], calibrators: Iterable[str]) -> tu
     ----------
     kind : {"figures", "tables"}
     shown : iterable of str
-        The loaders of the sources that are shown, with `IMAGES` if one of them isn't a distribution, and the kinds of
-        probe.
+        The loaders of the sources that are shown, plus `IMAGES` if any of them isn't a distribution, and the kinds of
+        probes.
     calibrators : iterable of str
         The calibrators that are fitted.
     """
@@ -67,8 +67,9 @@ def displayed(kind: str, shown: Iterable[str], calibrators: Iterable[str]) -> tu
 def has_content(kind: str, name: str, shown: Iterable[str], calibrators: Iterable[str]) -> bool:
     """Return True if a figure or table has something to show for these loaders, kinds of probe and calibrators.
 
-    It always does, unless its file lists loaders or kinds of probe in ``SHOWS``, of which it needs one (if the list is
-    empty, it is shown only where it is named), or calibrators in ``BEYOND``, in addition to which it needs another.
+    It always does unless its file defines ``SHOWS`` or ``BEYOND``. ``SHOWS`` lists loaders or kinds of probes, at least
+    one of which it needs; if the list is empty, it is shown only where it is named. ``BEYOND`` lists calibrators, and
+    it needs at least one that isn't listed.
     """
     shows, beyond = (plugins.constant(kind, name, attribute) for attribute in ("SHOWS", "BEYOND"))
     fits = shows is None or bool(set(shows) & set(shown))

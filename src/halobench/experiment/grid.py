@@ -1,4 +1,4 @@
-"""A checked configuration: its experiments as grids of cells, on top of the named specs of its sections."""
+"""A checked configuration, with its experiments as grids of cells, on top of the named specs of its sections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from halobench.experiment.sections import Named, Sections
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One trained model: the names of its data set, model and loss, and its seed."""
+    """One trained model, identified by the names of its data set, model and loss, and by its seed."""
 
     dataset: str
     model: str
@@ -33,12 +33,14 @@ class Cell:
 
 @spec
 class Block:
-    """A full grid: every data set x model x loss x seed; with `probe`, the neighbourhoods of its cells are probed."""
+    """A full grid of every data set x model x loss x seed; with `probe`, the neighbourhoods of its cells are probed."""
 
     datasets: Distinct[Text] = Field(description="Names of data sets.")
     models: Distinct[Text] = Field(description="Names of models.")
     losses: Distinct[Text] = Field(description="Names of losses.")
-    seeds: Distinct[NotNegative] = Field(description="Each draws its own split, label noise, initialisation and order.")
+    seeds: Distinct[NotNegative] = Field(
+        description="Each seed has its own split, label noise, initialisation and order."
+    )
     probe: Flag = Field(default=True, description="Probe the neighbourhoods of the cells.")
 
     def cells(self) -> Iterator[Cell]:
@@ -62,18 +64,18 @@ Table = Annotated[Text, AfterValidator(functools.partial(_known_display, "tables
 
 @spec
 class ExperimentSpec:
-    """Blocks of cells, and the figures and tables made from them (all that have something to show, unless named)."""
+    """Blocks of cells, and the figures and tables made from them (by default, all with something to show)."""
 
-    grid: Several[Block] = Field(description="Blocks of cells; a cell that is in several blocks counts once.")
+    grid: Several[Block] = Field(description="Blocks of cells. A cell that is in several blocks counts once.")
     figures: Distinct[Figure] | None = Field(
         default=None,
-        description="Files of src/halobench/reporting/figures, module:function, or all: those files that have something"
-        " to show, which is the default.",
+        description="Files in src/halobench/reporting/figures, module:function, or all, which is the default"
+        " and stands for all files that have something to show.",
     )
     tables: Annotated[tuple[Table, ...], AfterValidator(check_distinct)] | None = Field(
         default=None,
-        description="Files of src/halobench/reporting/tables, for print, module:function, or all: those files that have"
-        " something to show, which is the default; an empty list for none.",
+        description="Tables for print: files in src/halobench/reporting/tables, module:function, or all, which is the"
+        " default and stands for all files that have something to show. An empty list means none.",
     )
 
     def cells(self) -> list[Cell]:
@@ -83,17 +85,17 @@ class ExperimentSpec:
 
 @spec
 class Config(Sections):
-    """A configuration. Its names are checked for consistency by `halobench.experiment.config_loader`."""
+    """A configuration, whose names are checked for consistency by `halobench.experiment.config_loader`."""
 
     _: KW_ONLY
-    experiments: Named[ExperimentSpec] = Field(description="Grids of cells, each block a full product.")
+    experiments: Named[ExperimentSpec] = Field(description="Grids of cells. Each block is a full product.")
 
     def cells(self, experiment: str) -> list[Cell]:
         """Return the distinct cells of an experiment, sorted."""
         return self.experiments[experiment].cells()
 
     def is_sound(self, cell: Cell) -> bool:
-        """Return True if the configuration has everything a cell refers to, and its recipe fits together."""
+        """Return True if the configuration has everything a cell refers to, and a consistent recipe."""
         named = cell.dataset in self.datasets and cell.model in self.models and cell.loss in self.losses
         if not named or self.datasets[cell.dataset].source not in self.sources:
             return False
@@ -104,12 +106,12 @@ class Config(Sections):
         return True
 
     def probed(self, experiment: str) -> frozenset[Cell]:
-        """Return an experiment's probed cells: those in blocks with `probe`."""
+        """Return an experiment's probed cells, which are those in blocks with `probe`."""
         blocks = self.experiments[experiment].grid
         return frozenset(cell for block in blocks if block.probe for cell in block.cells())
 
     def laddered(self, experiment: str) -> frozenset[Cell]:
-        """Return an experiment's cells that get a repair ladder: all, if its figures or tables include `repair`."""
+        """Return the cells that get a repair ladder: all, if the experiment's figures or tables include `repair`."""
         shown = (*self.figures(experiment), *self.tables(experiment))
         return frozenset(self.cells(experiment) if LADDER in shown else ())
 
@@ -118,11 +120,11 @@ class Config(Sections):
         return sorted({(cell.dataset, cell.seed) for cell in self.cells(experiment)})
 
     def figures(self, experiment: str) -> tuple[str, ...]:
-        """Return an experiment's figures: those it lists, or else all that have something to show."""
+        """Return the figures that an experiment lists, or else all that have something to show."""
         return self._chosen("figures", experiment)
 
     def tables(self, experiment: str) -> tuple[str, ...]:
-        """Return an experiment's tables for print: those it lists, or else all that have something to show."""
+        """Return the tables for print that an experiment lists, or else all that have something to show."""
         return self._chosen("tables", experiment)
 
     def _chosen(self, kind: str, experiment: str) -> tuple[str, ...]:
@@ -143,7 +145,7 @@ class Config(Sections):
     def used(self, experiment: str) -> dict[str, Any]:
         """Return the part of the configuration that an experiment uses, as plain data without default values.
 
-        Its recipes are merged, one for each data set and model.
+        Its recipes are merged into one for each data set and model.
         """
         cells = self.cells(experiment)
         datasets, models, losses = (sorted({getattr(cell, k) for cell in cells}) for k in ("dataset", "model", "loss"))

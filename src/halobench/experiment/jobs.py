@@ -27,14 +27,14 @@ class Job:
     stage : str
         A key of `STAGES`.
     key : str
-        Identifies it among the jobs of its stage, e.g. ``clean/mlp/mixup2/seed0``.
+        Identifies the job among those of its stage, e.g. ``clean/mlp/mixup2/seed0``.
     spec : mapping
-        What it has to do.
+        What the job has to do.
     plugins : tuple of (kind, name)
-        The plug-ins that it runs.
+        The plug-ins that the job runs.
     seed : int or None
     scope : str
-        Empty, or ``partial/`` for output drawn from only the finished cells.
+        Empty, or ``partial/`` for output made from the finished cells only.
     """
 
     stage: str
@@ -46,7 +46,7 @@ class Job:
 
     @property
     def request(self) -> Request:
-        """What it has to do, with the current code."""
+        """The job's request, with the current code."""
         return Request(self.stage, self.spec, code_map(self.stage, self.plugins))
 
     @property
@@ -118,7 +118,7 @@ def manifest_job(config: Config, experiment: str) -> Job:
 
 
 def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "") -> list[Job]:
-    """Return the jobs that make an experiment's tables, figures and pages; `note` is what they say of missing cells."""
+    """Return the jobs that make an experiment's tables, figures and pages; `note` is their remark on missing cells."""
     shown = {"table": config.tables(experiment), "figure": config.figures(experiment)}
     overview = {
         **{"experiment": experiment, "note": note, "config": config.used(experiment)},
@@ -138,7 +138,7 @@ def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "")
 
 
 def explorer_job(experiments: Iterable[str], note: str | Mapping[str, str] = "", scope: str = "") -> Job:
-    """Return the job that makes the page for looking up experiments' cells; `note` is by experiment."""
+    """Return the job that makes the page for looking up experiments' cells; `note` may differ by experiment."""
     return Job("explorer", "explorer", {"experiments": list(experiments), "note": note}, scope=scope)
 
 
@@ -155,7 +155,7 @@ def computed_jobs(config: Config, experiment: str) -> list[Job]:
 
 
 def jobs(config: Config) -> list[Job]:
-    """Return all jobs of the experiments of a run, each once, in an order in which they could run."""
+    """Return all jobs of a run's experiments, each once, in an order in which they could run."""
     listed: dict[tuple[str, str], Job] = {}
     for name in config.run:
         for job in (*computed_jobs(config, name), manifest_job(config, name), *drawn_jobs(config, name)):
@@ -184,7 +184,7 @@ def list_cells(
     probed: Container[Cell],
     laddered: Container[Cell] = (),
 ) -> dict[str, Any]:
-    """Return cells and references as plain data: names and folders, and whether a cell is probed or has a ladder."""
+    """List cells and references as plain data, with names and folders, and whether a cell is probed or has a ladder."""
     return {
         "experiment": experiment,
         "cells": [

@@ -1,6 +1,6 @@
 """The sections of a configuration as specs, and the parts of them that each stage gets.
 
-A field is a section or a key; its description is the text in docs/configuration.md.
+Each field is a section or a key, and its description is the text in docs/configuration.md.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ def _without_defaults(kind: str, entry: Any) -> Any:
 
 
 def _named_kinds(probes: Any) -> Any:
-    """Return probes, using the name of each as its kind if it has none."""
+    """Return the probes, each with its name as its kind if it specifies none."""
     if not isinstance(probes, dict):
         return probes
     return {name: {"kind": name} | keys if isinstance(keys, dict) else keys for name, keys in probes.items()}
 
 
 def _check_folder(path: str) -> str:
-    """Return a path that can be used unquoted in rules and shells."""
+    """Return a path if it can be used unquoted in rules and shells; raise SpecError if it can't."""
     expected = "a folder below the working directory or elsewhere, by a path of letters, digits and . _ + - / alone"
     require(re.fullmatch(r"[\w.+/-]+", path, re.ASCII) and os.path.normpath(path) != ".", "", path, expected)
     return path
@@ -69,28 +69,28 @@ Name = Annotated[
 Named = Annotated[dict[Name, T], Field(min_length=1)]
 if TYPE_CHECKING:
     Layer = dict[str, Any]
-else:  # one layer of a recipe: any keys of a recipe, each checked as in the whole recipe
+else:  # one layer of a recipe, with any of a recipe's keys, each checked as in the whole recipe
     Layer = Annotated[Recipe, WrapValidator(_given_keys)]
 RECIPE = "How a model is trained. The learning rate is set at each step; warmup and epochs are in epochs."
 
 
 @spec
 class DatasetEntry(DatasetSpec):
-    """A data set, and its layer of recipes."""
+    """A data set and its layer of recipes."""
 
     recipe: Layer = Field(default_factory=dict, exclude=True, description=RECIPE)
 
 
 @spec
 class ModelEntry(ModelSpec):
-    """A model, and its layer of recipes."""
+    """A model and its layer of recipes."""
 
     recipe: Layer = Field(default_factory=dict, exclude=True, description=RECIPE)
 
 
 @spec
 class ProbeEntry(ProbeSpec):
-    """A probe, and the models whose cells it visits."""
+    """A probe and the models whose cells it visits."""
 
     models: Distinct[Text] | None = Field(
         default=None,
@@ -99,7 +99,7 @@ class ProbeEntry(ProbeSpec):
     )
 
     def visits(self, model: str) -> bool:
-        """Return True if it visits the cells of a model."""
+        """Return True if the probe visits the cells of a model."""
         return self.models is None or model in self.models
 
 
@@ -110,7 +110,7 @@ Loss = Annotated[LossSpec, AfterValidator(functools.partial(_without_defaults, "
 
 @spec
 class Sections:
-    """The specs of a configuration by name.
+    """A configuration's specs, by name.
 
     The specs that its methods return are canonical plain data, without default values. Cells that differ only in their
     seed share them, so don't modify them.
@@ -134,7 +134,7 @@ class Sections:
         " src/halobench/data/loaders or module:object; all other keys are its options."
     )
     datasets: Named[DatasetEntry] = Field(
-        description="A source that is cut into splits, or a distribution from which splits are drawn; with label noise."
+        description="A source that is cut into splits, or a distribution that splits are drawn from, with label noise."
     )
     models: Named[Model] = Field(
         description="Each model is a file in src/halobench/models/architectures, timm/NAME, torchvision/NAME or"
@@ -145,7 +145,8 @@ class Sections:
     )
     train: Layer = Field(
         default_factory=dict,
-        description="Defaults of all recipes. A model's recipe overrides them, and a data set's recipe overrides both.",
+        description="Defaults for all recipes. A model's recipe overrides them, and a data set's recipe overrides"
+        " both.",
     )
     probes: Annotated[dict[Name, ProbeEntry], BeforeValidator(_named_kinds)] = Field(
         default_factory=dict,
@@ -212,7 +213,7 @@ class Sections:
         return {"dataset": canonical(self.datasets[dataset]), "calibrate": canonical(self.calibrate)}
 
     def layers(self, dataset: str, model: str) -> dict[str, Mapping[str, Any]]:
-        """Return the layers of a recipe by their places in the configuration; each is laid over those before it."""
+        """Return the layers of a recipe by their places in the configuration; each overrides those before it."""
         return {
             "train": self.train,
             f"models.{model}.recipe": self.models[model].recipe,
@@ -230,7 +231,7 @@ class Sections:
         Raises
         ------
         SpecError
-            If its keys don't fit together; the error blames the last layer that sets the bad one.
+            If the recipe's keys don't fit together; the error blames the last layer that sets the offending key.
         """
 
         def merge() -> TrainSpec:
@@ -248,16 +249,16 @@ class Sections:
         return CalibrateSpec(self.calibrators, **vars(self.metrics))
 
     def sampler(self, dataset: str) -> list[tuple[str, str]]:
-        """Return the plug-in that draws a data set's samples; none if they are cut from images."""
+        """Return the plug-in that draws a data set's samples, or an empty list if they are cut from images."""
         loader = self.sources[self.datasets[dataset].source].loader
         return [("data", loader)] if loader in self.distributions else []
 
     def train_plugins(self, dataset: str, model: str, loss: str) -> list[tuple[str, str]]:
-        """Return the plug-ins that a training runs, as kind and name."""
+        """Return the plug-ins that a train stage runs, as kind and name."""
         return [("models", self.models[model].name), ("losses", self.losses[loss].name), *self.sampler(dataset)]
 
     def probe_plugins(self, dataset: str, model: str) -> list[tuple[str, str]]:
-        """Return the plug-ins that a probe runs, as kind and name."""
+        """Return the plug-ins that a probe stage runs, as kind and name."""
         directions = [plugin for probe in self.probes_of(model).values() for plugin in probe.plugged]
         return [("models", self.models[model].name), *self.sampler(dataset), *directions]
 
@@ -272,7 +273,7 @@ class Sections:
         return {}
 
     def _shared(self, key: tuple[str, ...], build: Callable[[], T]) -> T:
-        """Return what `build` returns, built once for each key."""
+        """Return the result of `build`, which is called only once for each key."""
         if key not in self._cache:
             self._cache[key] = build()
         return self._cache[key]

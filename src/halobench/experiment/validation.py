@@ -32,7 +32,7 @@ from halobench.storage.provenance import PACKAGE, versions
 
 
 def load_checked(raw: Mapping[str, Any], cache: Path, results: Path) -> tuple[Config, dict[str, Any]]:
-    """Load a configuration, check it as a whole, and build what it specifies; report old words on stderr.
+    """Load a configuration, check it as a whole, and build what it specifies; report outdated words on stderr.
 
     Returns
     -------
@@ -60,20 +60,21 @@ def load_checked(raw: Mapping[str, Any], cache: Path, results: Path) -> tuple[Co
 
 
 def ensure(config: Config, cache: Path, results: Path) -> dict[str, Any]:
-    """Run the checks that need building, unless the same ones passed before with the same versions and code.
+    """Run the checks that require building, unless they have already passed with the same versions and code.
 
     Parameters
     ----------
     config : Config
     cache : Path
-        Folder for the reports of passed checks, which are named after digests of their requests.
+        The folder for reports of checks that passed, each named after the digest of its request.
     results : Path
-        Where sources may have been written.
+        The results folder, where sources may already have been written.
 
     Returns
     -------
     dict
-        The report: the classes and bytes of each source, the bytes of the weights of each (model, source) pair.
+        The report, with the number of classes and the bytes of each source, and the bytes of the weights of each
+        (model, source) pair.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def _report_path(cache: Path, request: Mapping[str, Any]) -> Path:
 
 
 def _build(request: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """Build what is requested in another process; return a line for each problem, and the report.
+    """Build everything in a request in a separate process; return a line for each problem, and the report.
 
     Raises
     ------
@@ -122,12 +123,12 @@ def _build(request: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
         If that process ends without an answer, which a plug-in may cause.
     """
     command = [sys.executable, "-m", "halobench.cli.main", "check"]
-    # The same module search path, so that ``module:object`` means the same there.
+    # Use the same module search path, so ``module:object`` means the same in that process.
     search_path = os.pathsep.join([str(PACKAGE.parent), *(path or os.getcwd() for path in sys.path)])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": search_path}
     done = subprocess.run(command, input=to_json(request), capture_output=True, text=True, env=environment, check=False)
     try:
-        problems, report = json.loads(done.stdout.splitlines()[-1])  # plug-ins may print before it
+        problems, report = json.loads(done.stdout.splitlines()[-1])  # plug-ins may have printed something before it
     except (IndexError, ValueError):
         last_line = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         names = ", ".join(sorted({name for _, name in _plugins_of(request)}))
@@ -137,7 +138,7 @@ def _build(request: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
 
 
 def check_folders(paths: Iterable[str]) -> None:
-    """Check that the folders of result files are folders, or can be created.
+    """Check that each folder of result files is a folder or doesn't exist yet.
 
     Parameters
     ----------
@@ -147,7 +148,7 @@ def check_folders(paths: Iterable[str]) -> None:
     Raises
     ------
     ConfigError
-        With a line for each folder whose place is taken by a file, or by a link that leads nowhere.
+        With a line for each folder whose place is taken by a file or a broken link.
     """
     folders: set[str] = set()
     left = {os.path.dirname(path) for path in paths}

@@ -17,7 +17,7 @@ from halobench.storage.layout import TABLES
 
 
 def run_manifest(spec: Mapping[str, Any], results: Path, out: Path, missing: Path | None = None) -> None:
-    """Write the manifest of an experiment's cells, and a table of what is missing.
+    """Write the manifest of an experiment's cells and a table of what is missing.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def run_manifest(spec: Mapping[str, Any], results: Path, out: Path, missing: Pat
     results : Path
         The results folder.
     out, missing : Path
-        Where to write.
+        Where to write the manifest and the table.
     """
     for key in ("experiment", "cells", "references"):
         require(isinstance(spec, Mapping) and key in spec, f"spec.{key}", None, "the cells of an experiment")
@@ -49,7 +49,7 @@ def run_aggregate(manifest: Path, results: Path, out: Path, code: Code | None = 
 
 
 def run_claims(claims: Path, tables: Path, out: Path, code: Code | None = None) -> None:
-    """Judge the claims in a file from an experiment's tables; write claims.csv, .parquet and .html to `out`."""
+    """Judge the claims in a file using an experiment's tables; write claims.csv, .parquet and .html to `out`."""
     with stage("claims", out / "claims.json", {}, code=code, packages=["pandas", "scipy"]) as run:
         from halobench.reporting import rendering
         from halobench.reporting.pages.claims_page import claims_html

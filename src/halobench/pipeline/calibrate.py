@@ -30,13 +30,13 @@ def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path, code: Code |
 def run_calibrate_file(
     spec: Mapping[str, Any], seed: int, logits: Path, out: Path | None = None, code: Code | None = None
 ) -> None:
-    """Calibrate the logits of another project in an .npz file, and print the scores.
+    """Calibrate another project's logits, stored in an .npz file, and print the scores.
 
     Parameters
     ----------
     spec : mapping
     seed : int
-        Seed of the random halves, if the file has only one split.
+        The seed for splitting samples into random halves, if the file has only one split.
     logits : Path
     out : Path, optional
         A folder for calibration.json, metrics.csv, reliability.csv, the record, and figures as PDF and PNG.
@@ -63,7 +63,7 @@ def run_calibrate_file(
 def _calibrate_stage(
     calibrators: CalibrateSpec, spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None
 ) -> Any:
-    """Return the context of a calibrate stage."""
+    """Return the context in which a calibrate stage runs."""
     from halobench.calibration.calibrator import libraries
 
     packages = ["pandas", *libraries(name for _, name in calibrators.plugged)]

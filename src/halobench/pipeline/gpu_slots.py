@@ -1,13 +1,13 @@
-"""GPU slots, by which concurrent processes on one machine use different devices.
+"""GPU slots, which make concurrent processes on one machine use different devices.
 
 Snakemake's ``gpu`` resource caps how many jobs use a GPU at a time; this module finds a GPU for each of them. Each
-device has a fixed number of slots, and a slot is a file that its process locks. The system releases a lock when the
-process holding it ends, even if it is killed.
+device has a fixed number of slots, and each slot is a file that the process using it locks. The system releases a lock
+when the process holding it ends, even if it is killed.
 
 CUDA_VISIBLE_DEVICES is honoured: a process takes one of its entries (UUIDs, or indices as nvidia-smi shows them) and
-leaves only that one in it. If it isn't set, any GPU may be taken. Without an NVIDIA driver, nothing is set or locked.
-Processes see each other's locks if they have the same user, host, TMPDIR and SLURM job (SLURM may deliberately give a
-GPU to several jobs).
+removes the others. If it isn't set, any GPU may be taken. Without an NVIDIA driver, nothing is set or locked. Processes
+see each other's locks only if they share a user, host, TMPDIR and SLURM job, since SLURM may deliberately assign a GPU
+to several jobs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from halobench.core.errors import SpecError, describe_error, require
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ORDER = "CUDA_DEVICE_ORDER"
-NONE = ("", "-1", "NoDevFiles")  # entries that end CUDA_VISIBLE_DEVICES; NoDevFiles is SLURM's
+NONE = ("", "-1", "NoDevFiles")  # entries at which CUDA_VISIBLE_DEVICES ends; NoDevFiles is SLURM's
 POLL = 0.5  # seconds between checks while all devices are taken
 
 
@@ -40,7 +40,7 @@ class Device:
 
 
 def list_gpus() -> dict[str, str]:
-    """Return the UUIDs of this machine's GPUs by index; none without an NVIDIA driver."""
+    """Return the UUIDs of this machine's GPUs by index; the result is empty without an NVIDIA driver."""
     import pynvml
 
     gpus = {}
@@ -59,7 +59,8 @@ def visible_devices(environ: Mapping[str, str], gpus: Mapping[str, str]) -> list
     Raises
     ------
     SpecError
-        If an entry of CUDA_VISIBLE_DEVICES matches none of them, because CUDA would ignore it and all those after it.
+        If an entry of CUDA_VISIBLE_DEVICES matches no device, because CUDA would ignore that entry and all those after
+        it.
     """
     if not gpus or VISIBLE not in environ:
         return [Device(uuid, uuid) for uuid in gpus.values()]
@@ -73,7 +74,7 @@ def visible_devices(environ: Mapping[str, str], gpus: Mapping[str, str]) -> list
 
 
 def _find(entry: str, gpus: Mapping[str, str]) -> str:
-    """Return the UUID that an entry of CUDA_VISIBLE_DEVICES equals or is a prefix of."""
+    """Return the UUID that an entry of CUDA_VISIBLE_DEVICES stands for, in full or by a prefix."""
     matches = [uuid for uuid in gpus.values() if entry.startswith("GPU-") and uuid.startswith(entry)]
     listed = ", ".join(f"{index} ({uuid})" for index, uuid in gpus.items())
     require(len(matches) == 1, VISIBLE, entry, f"an index or UUID of this machine's GPUs: {listed}")
@@ -84,8 +85,8 @@ def _find(entry: str, gpus: Mapping[str, str]) -> str:
 def device_slot(slots: int = 1) -> Iterator[Device | None]:
     """Hold a slot on the least occupied device, waiting for one if necessary, and let CUDA see only that device.
 
-    Enter it before torch first uses CUDA, which reads the environment only once. Yields None if there is no device, or
-    none is allowed.
+    Enter this context before torch first uses CUDA, which reads the environment only once. It yields None if there is
+    no device or none is allowed.
 
     Parameters
     ----------
@@ -105,7 +106,7 @@ def device_slot(slots: int = 1) -> Iterator[Device | None]:
     device, lock = _wait(devices, slots)
     before = {name: os.environ[name] for name in (VISIBLE, ORDER) if name in os.environ}
     try:
-        # Indices are nvidia-smi's; by default, CUDA numbers the fastest GPU first.
+        # Make CUDA's indices the same as nvidia-smi's; by default, CUDA puts the fastest GPU first.
         os.environ.update({ORDER: "PCI_BUS_ID"} | before | {VISIBLE: device.value})
         yield device
     finally:
@@ -116,7 +117,7 @@ def device_slot(slots: int = 1) -> Iterator[Device | None]:
 
 
 def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
-    """Take a slot as soon as there is one; log it if that isn't immediately."""
+    """Take a slot as soon as one is free; log it if that takes a while."""
     whose = [str(os.geteuid()), platform.node(), os.environ.get("SLURM_JOB_ID", "")]
     folder = Path(tempfile.gettempdir()) / "-".join(["halobench-slots", *filter(None, whose)])
     try:
@@ -134,7 +135,7 @@ def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
 
 def _take(devices: Sequence[Device], slots: int, folder: Path) -> tuple[Device, FileLock] | None:
     """Take a slot on the device with the most free ones (the first in a tie); return None if none is free."""
-    with FileLock(folder / "choose.lock", fallback_to_soft=False):  # otherwise two would block each other
+    with FileLock(folder / "choose.lock", fallback_to_soft=False):  # otherwise two processes would block each other
         free = []
         for device in devices:
             for number in range(slots):

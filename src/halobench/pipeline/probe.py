@@ -39,7 +39,7 @@ def run_probe(
     Parameters
     ----------
     spec : mapping
-        The parts ``dataset``, ``model``, ``train`` and ``probes`` (the probes by name).
+        The parts ``dataset``, ``model``, ``train`` and ``probes`` (a mapping of names to probes).
     source : Path
         The folder of the data set's source.
     seed : int
@@ -79,7 +79,7 @@ def run_probe(
 
 
 def _parse(spec: Any) -> tuple[dict[str, Any], dict[str, ProbeSpec]]:
-    """Return the parts of a spec and its probes by name."""
+    """Parse a spec into its parts and its probes by name."""
     require(isinstance(spec, Mapping), "spec", spec, "a mapping of dataset, model, train, probes")
     probes = spec.get("probes")
     require(isinstance(probes, Mapping) and probes, "spec.probes", probes, "at least one probe")

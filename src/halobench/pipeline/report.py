@@ -34,14 +34,14 @@ def run_overview(
     Parameters
     ----------
     spec : mapping
-        ``config``, the part of the configuration that it used; ``note``, shown at the top of each page (for example, to
-        say that cells are missing); ``experiment``, by default the name of the folder `tables`; and ``figures`` and
-        ``tables``, the names of its figures and tables, which are linked.
+        ``config``, the part of the configuration that the experiment used; ``note``, a text shown at the top of each
+        page (for example, to say that cells are missing); ``experiment``, which is the name of the folder `tables` by
+        default; and ``figures`` and ``tables``, the names of the figures and tables to link to.
     tables : Path
-        The experiment's tables, with the records of the stages that made them.
+        The folder of the experiment's tables, with the records of the stages that made them.
     out : Path
     figure : Path, optional
-        The PNG that summarises the experiment.
+        The PNG of the figure that summarises the experiment.
     captions : iterable of Path
         Caption files, named after figures and tables.
     """
@@ -65,9 +65,9 @@ def run_overview(
 
 
 def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
-    """Draw a figure, a file in ``reporting/figures`` or ``module:function``, from the tables that it uses.
+    """Plot a figure, given as a file in ``reporting/figures`` or ``module:function``, from the tables that it uses.
 
-    Writes `out`.pdf, `out`.svg and `out`.png, with the `note` in a corner.
+    The outputs are `out`.pdf, `out`.svg and `out`.png, with the `note` in a corner.
     """
     with _displaying("figure", name, tables, out, note, code, ["matplotlib", "pandas", "seaborn"]) as (run, figure):
         from halobench.reporting.plotting import saving
@@ -78,9 +78,9 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | 
 
 
 def run_table(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
-    """Make a table for print, a file in ``reporting/tables`` or ``module:function``, from the tables that it uses.
+    """Make a table for print, given as a file in ``reporting/tables`` or ``module:function``, from the tables it uses.
 
-    Writes `out`.csv, `out`.tex and `out`.html, with the `note`.
+    The outputs are `out`.csv, `out`.tex and `out`.html, with the `note`.
     """
     with _displaying("table", name, tables, out, note, code, ["pandas"]) as (run, table):
         from halobench.reporting.print_tables import layout
@@ -92,7 +92,7 @@ def run_table(name: str, tables: Path, out: Path, note: str = "", code: Code | N
 def _displaying(
     stage_name: str, name: str, tables: Path, out: Path, note: str, code: Code | None, packages: list[str]
 ) -> Iterator[tuple[StageRun, Any]]:
-    """Run the stage of a figure or table: yield its run, and what the plug-in makes of the tables that it reads."""
+    """Run the stage of a figure or table; yield its run and what the plug-in makes from the tables that it reads."""
     kind, spec = f"{stage_name}s", {stage_name: name, "note": note}
     with stage(stage_name, Path(f"{out}.json"), spec, code=code, plugins=[(kind, name)], packages=packages) as run:
         names = tables_read(kind, name)
@@ -114,16 +114,17 @@ def run_explorer(
     Parameters
     ----------
     results : Path
-        The results folder, where the tables are by default.
+        The results folder, which holds the tables by default.
     out : Path
     experiments : iterable of str
-        By default, all that have tables.
+        The experiments to show; by default, all that have tables.
     tables : Path, optional
         The folder of the experiments' tables; by default, ``tables`` in `results`.
     note : str or mapping
-        Shown on the page, for example to say that cells are missing; or one note per experiment, by its name.
+        A text shown on the page, for example to say that cells are missing, or a mapping of experiments' names to such
+        texts.
     others : bool
-        Whether to also show the other experiments that have tables.
+        Whether to show the other experiments that have tables as well.
     """
     from halobench.reporting import explorer
 

@@ -1,4 +1,4 @@
-"""The source and weights stages, which bring in what later stages read from elsewhere."""
+"""The source and weights stages, which fetch what later stages need from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocol that all stages share: files to files, sealed with a record.
+"""The protocol that all stages share: each turns files into files and seals them with a record.
 
 A stage itself parses the spec, does the work and writes the outputs. This module does everything around that: it
 refuses code edited since the run was started, clears away what killed writers left behind, takes a GPU slot, handles
@@ -38,7 +38,7 @@ class StageRun:
     name : str
         A key of `STAGES`.
     record : Path
-        Where its record goes, next to its outputs.
+        The path of its record, next to its outputs.
     spec : mapping
         The requested spec, in canonical form.
     seed : int or None
@@ -48,13 +48,13 @@ class StageRun:
     packages : list of str
         Packages whose versions go into the record.
     outputs : list of Path
-        The files that the record seals: those that the stage table declares, unless the stage says otherwise.
+        The files that the record seals; by default, those that the stage table declares.
     facts : dict
         Further entries in the record.
     device : str
-        Where it ran.
+        The device that it ran on.
     seconds : float
-        Time that earlier processes spent on it.
+        The time that earlier processes spent on the run.
     """
 
     name: str
@@ -77,7 +77,7 @@ class StageRun:
         Raises
         ------
         SpecError
-            If the existing record has another spec or code and is from a process that started later.
+            If the existing record has a different spec or code and was written by a process that started later.
         """
         self.record.parent.mkdir(parents=True, exist_ok=True)
         self._held.enter_context(files.alone(self.record.parent))
@@ -109,7 +109,7 @@ def stage(
     name : str
         A key of `STAGES`.
     record_path : Path
-        Where the record goes; the outputs lie next to it.
+        The path of the record; the outputs are next to it.
     spec : mapping
         The requested spec, in canonical form.
     seed : int, optional
@@ -147,7 +147,7 @@ class Resume:
     Attributes
     ----------
     checkpoint : Path, optional
-        The file of its checkpoint; by default a hidden one next to its outputs.
+        The checkpoint file; by default, a hidden file next to the outputs.
     every : float
         Seconds between checkpoints.
     slots : int
@@ -164,7 +164,7 @@ DEFAULTS = Resume()
 
 @contextlib.contextmanager
 def resumable(run: StageRun, device: str, resume: Resume) -> Iterator[Session]:
-    """Take a GPU slot, handle signals, and name the cell if it diverges or is stopped."""
+    """Take a GPU slot, handle signals, and name the cell in the message if it diverges or is stopped."""
     from halobench.training.checkpoint import Signals
 
     with _gpu_slot(device, resume.slots), Signals() as signals, _naming(run.record.parent):
@@ -180,12 +180,12 @@ class Session:
     signals: Signals
 
     def checkpoint(self, device: str, inputs: Iterable[Path]) -> Checkpoint:
-        """Return the checkpoint of the run, which also depends on the contents of its input files.
+        """Return the run's checkpoint, which also depends on the contents of its input files.
 
         Raises
         ------
         SpecError
-            If another file is in its place.
+            If its place is taken by another file.
         """
         from halobench.training.checkpoint import Checkpoint, check_place
 
@@ -213,7 +213,7 @@ def _gpu_slot(device: str, slots: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _naming(folder: Path) -> Iterator[None]:
-    """Prefix the message on a cell that diverged or was stopped with its name, the last four parts of its folder."""
+    """Prefix the message about a cell that diverged or was stopped with its name, the last four parts of its path."""
     try:
         yield
     except RuntimeError as error:
@@ -252,5 +252,5 @@ def require_folders(**folders: Path) -> None:
 
 
 def canonical_parts(specs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parsed parts as plain data again."""
+    """Turn parsed parts back into plain data."""
     return {key: canonical(value) for key, value in specs.items()}

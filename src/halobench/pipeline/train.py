@@ -96,12 +96,12 @@ def _write_outputs(cell: Any, targets: Mapping[str, Any], outputs: list[Path]) -
 
 
 def given_weights(model: ModelSpec, weights: Path | None) -> Path | None:
-    """Return the weights file of a model that isn't trained; None for one that is.
+    """Return the weights file of a model that isn't trained, or None if the model is trained.
 
     Raises
     ------
     SpecError
-        If there is no such file, or if the model is to be trained and has one.
+        If there is no such file, or if one is given for a model that is to be trained.
     """
     if weights is None and model.weights is not None:
         weights = Path(model.weights)

@@ -1,4 +1,4 @@
-"""Join the files of an experiment's cells into long tables, based on a manifest."""
+"""Join the files of an experiment's cells, as listed in a manifest, into long tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from halobench.storage.layout import ORIGINS, STAGES, stage_records
 from halobench.storage.records import read_record
 from halobench.storage.tables_io import join_tables, parse_csv, parse_parquet, write_csv, write_parquet
 
-# The cell file that each table is joined from.
+# For each table, the name of the cells' files that are joined into it.
 FILES = {
     "metrics": "metrics.csv",
     "neighbourhood": "neighbourhood.parquet",
@@ -29,9 +29,9 @@ FILES = {
     "reliability": "reliability.csv",
     "history": "history.csv",
 }
-LADDER = "repair.csv"  # further rows of metrics, for cells that have it
+LADDER = "repair.csv"  # extra rows of metrics, for cells that have this file
 PROBED = ("neighbourhood", "radii")  # tables that only probed cells have
-BATCH = 64  # cells read and joined at a time, half a million radii in all
+BATCH = 64  # cells read and joined at a time, with half a million radii in total
 
 # A function that takes files, each as a path and its content, and returns all their rows and each file's row count.
 Reader = Callable[[Sequence[tuple[Path, bytes]]], tuple[pd.DataFrame, list[int]]]
@@ -43,21 +43,22 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
     Parameters
     ----------
     manifest : mapping
-        As `halobench.results.manifest.list_files` returns it.
+        As returned by `halobench.results.manifest.list_files`.
     results : Path
         The results folder.
 
     Returns
     -------
     dict of DataFrame
-        ``metrics``, ``neighbourhood``, ``radii`` (quantiles per cell), ``reliability``, ``history``, ``runs``; each
-        starts with dataset, model, loss, seed. Rows of calibrator-free predictors have the predictor's name as the
-        model and ``reference`` as the loss. For ``jobs`` and ``fits``, see `halobench.results.origins`.
+        The tables ``metrics``, ``neighbourhood``, ``radii`` (quantiles per cell), ``reliability``, ``history`` and
+        ``runs``. The first columns of each are dataset, model, loss and seed. Rows of calibrator-free predictors have
+        the predictor's name as the model and ``reference`` as the loss. For ``jobs`` and ``fits``, see
+        `halobench.results.origins`.
 
     Raises
     ------
     SpecError
-        If a file differs from its stage's record.
+        If a file doesn't match its stage's record.
     """
     cells = manifest["cells"]
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in FILES}
@@ -73,7 +74,7 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
             runs.append(cell.names | _run(cell))
             fits += cell.fits
             jobs += [origins.job_row(cell.key, record) for record in cell.records.values()]
-    # Without a probed cell there is no file to take the columns from.
+    # If no cell was probed, there is no file to take the columns from.
     tables = {name: _concat(parts[name] or [pd.DataFrame(columns=list(TABLE_COLUMNS[name]))]) for name in FILES}
     scores = [_reference_rows(results, reference) for reference in manifest["references"]]
     tables["metrics"] = pd.concat([tables["metrics"], *scores], ignore_index=True)
@@ -102,7 +103,7 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]
 
 @dataclass(frozen=True)
 class _CellFiles:
-    """A cell's files, each of which is read only once, so the content joined is the content that was checked.
+    """A cell's files, each of which is read only once, so the content that is joined is exactly what was checked.
 
     Attributes
     ----------
@@ -145,7 +146,7 @@ def _read_cell(results: Path, cell: Mapping[str, Any]) -> _CellFiles:
 
 
 def _join_cells(name: str, cells: Sequence[_CellFiles], file: str = "") -> pd.DataFrame:
-    """Return some cells' rows of the table `name`, with each cell's names as the first columns."""
+    """Join the cells' rows of the table `name`, with each cell's names in the first columns."""
     table, counts = READERS[name]([cell.file(file or FILES[name]) for cell in cells])
     for position, key in enumerate(KEYS):
         column: Any = pd.Series([cell.names[key] for cell in cells]).repeat(counts).array  # not a type in the stubs
@@ -154,7 +155,7 @@ def _join_cells(name: str, cells: Sequence[_CellFiles], file: str = "") -> pd.Da
 
 
 def _concat(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows of all tables, leaving out empty ones (their columns have no types) if any table has rows."""
+    """Concatenate tables; if any of them has rows, leave out empty ones, since their columns have no types."""
     return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 
 
@@ -175,10 +176,10 @@ def _read_csvs(least: int) -> Reader:
 
 
 def _read_joined(files: Sequence[tuple[Path, bytes]], least: int) -> tuple[pd.DataFrame, list[int]] | None:
-    """Read CSV files with the same header as one; return None if headers differ or a row isn't exactly one line.
+    """Read CSV files with the same header as if they were one; return None if headers differ or a row isn't one line.
 
-    Reading the CSV files of 1,500 cells takes 0.2 s of CPU time this way and 3.4 s one at a time, out of 5 s for
-    aggregating them.
+    Reading the CSV files of 1,500 cells takes 0.2 s of CPU time this way and 3.4 s one at a time; aggregating the cells
+    takes 5 s in total.
     """
     header = files[0][1].partition(b"\n")[0] + b"\n"
     if not all(content.startswith(header) and content.endswith(b"\n") for _, content in files):
@@ -187,14 +188,14 @@ def _read_joined(files: Sequence[tuple[Path, bytes]], least: int) -> tuple[pd.Da
     counts = [text.count(b"\n") for text in lines]
     with contextlib.suppress(SpecError):  # reading each file alone reveals which one isn't a table
         table = parse_csv(files[0][0], header + b"".join(lines), least=0)
-        # Quoted line breaks, empty lines and other line ends change the count; an extra field becomes the index.
+        # Quoted line breaks, empty lines and other line endings change the row count; an extra field becomes the index.
         if len(table) == sum(counts) and min(counts) >= least and isinstance(table.index, pd.RangeIndex):
             return table, counts
     return None
 
 
 def _read_curves(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
-    """Return the curves of cells."""
+    """Read the cells' curves."""
     tables = [parse_parquet(path, content, least=0) for path, content in files]  # searches have no curves
     return join_tables([path for path, _ in files], tables).to_pandas(), [len(table) for table in tables]
 
@@ -212,7 +213,7 @@ READERS: dict[str, Reader] = {
 
 
 def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the metrics of the calibrator-free predictors for one data set and seed."""
+    """Read the metrics of the calibrator-free predictors for one data set and seed."""
     path = results / "references" / reference["path"] / "metrics.csv"
     table = parse_csv(path, read_bytes(path, reference["outputs"][path.name]))
     lead = {
@@ -262,7 +263,7 @@ def released_near_exact(temperatures: Mapping[tuple[str, str], float]) -> float:
 
 
 def _run(cell: _CellFiles) -> dict[str, Any]:
-    """Return a cell's row of `runs` without its names: what was trained, its temperatures and its cost."""
+    """Return a cell's row of `runs` without the cell's names: what was trained, its temperatures and its cost."""
     train = cell.records["train"]
     temperatures = {(fit["calibrator"], fit["labels"]): fit["T"] for fit in cell.fits}
     with reading(cell.folder / "train.json", "a record of training"):

@@ -24,11 +24,11 @@ from halobench.storage.records import read_record
 from halobench.storage.requests import outside_plugins
 from halobench.storage.tables_io import parse_csv
 
-SCORE_KEYS = ["split", "labels", "calibrator", "metric"]  # the columns that name a score
+SCORE_KEYS = ["split", "labels", "calibrator", "metric"]  # the columns that identify a score
 # The record keys that are shown; other versions of halobench may have left some out.
 RECORD_KEYS = ["spec", "seed", "seconds", "finished", "commit", "device", "versions", "hardware"]
 TRAIN_KEYS = ["train_accuracy", "interpolates", "steps", "parameters"]
-MOST_NAMES = 12  # the most names that a message lists
+MOST_NAMES = 12  # the maximum number of names that a message lists
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class CellResults:
     results : Path
         The results folder.
     records : mapping of stage to record
-        The records of those of train, probe, calibrate and repair that have finished.
+        The records of whichever of the stages train, probe, calibrate and repair have finished.
     fits : list of dict
-        As `halobench.calibration.evaluate.Calibrated.fits`; empty before calibration, like the tables.
+        As in `halobench.calibration.evaluate.Calibrated.fits`. Like the tables, it is empty before calibration.
     metrics, history : DataFrame
     ladder : DataFrame
-        Rows of the table of metrics on what could repair it, as from `halobench.calibration.cell_ladder`; empty unless
-        the stage ``repair`` has run.
+        The rows of the table of metrics that show what could repair the cell, as returned by
+        `halobench.calibration.cell_ladder`. It is empty unless the stage ``repair`` has run.
     """
 
     name: str
@@ -61,17 +61,17 @@ class CellResults:
 
     @property
     def train(self) -> Mapping[str, Any]:
-        """The record of its training."""
+        """The record of the cell's training."""
         return self.records["train"]
 
     @property
     def source(self) -> str:
-        """The name of its source."""
+        """The name of the cell's source."""
         return self.train["spec"]["dataset"]["source"]
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The specs of its stages by dotted key, including the seed."""
+        """The specs of the cell's stages by dotted key, including the seed."""
         spec = {"seed": self.train["seed"], **self.train["spec"]}
         if "calibrate" in self.records:
             spec["calibrate"] = self.records["calibrate"]["spec"]
@@ -81,7 +81,7 @@ class CellResults:
 
 
 def _flat(spec: Mapping[str, Any], lead: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested mappings with their dotted keys."""
+    """Flatten nested mappings, yielding each value with its dotted key."""
     for key, value in spec.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{lead}{key}.")
@@ -98,7 +98,7 @@ def cell_names(results: Path) -> list[str]:
     Raises
     ------
     SpecError
-        If the folder doesn't exist or has no trained cell.
+        If the folder doesn't exist or contains no trained cell.
     """
     expected = "a results folder: one that holds `runs`, as `halobench run` makes it"
     if not (results / "runs").is_dir():
@@ -115,7 +115,7 @@ def find_cell(results: Path, name: str) -> str:
     Raises
     ------
     SpecError
-        If no cell matches (the message lists the nearest names) or if several do (it lists them).
+        If no cell matches (the message lists the closest names) or several do (the message lists them).
     """
     names = cell_names(results)
     name = name if name in names else _below_runs(name)
@@ -132,9 +132,10 @@ def find_cell(results: Path, name: str) -> str:
 
 
 def find_seeds(results: Path, name: str) -> list[str]:
-    """Return the cells, one per seed, of the data set, model and loss that `name` refers to; none if it doesn't.
+    """Return the cells, one per seed, of the data set, model and loss that `name` identifies, or an empty list.
 
-    `name` is ``dataset/model/loss``, its path below ``runs``, or a part of it that occurs in no other.
+    `name` is ``dataset/model/loss``, the path of such a folder, or a part of ``dataset/model/loss`` that occurs in no
+    other.
     """
     wanted, groups = _below_runs(name), dict[str, list[str]]()
     for cell in cell_names(results):
@@ -145,13 +146,13 @@ def find_seeds(results: Path, name: str) -> list[str]:
 
 
 def _below_runs(path: str) -> str:
-    """Return what follows `runs` in a path, where cells have their names; a path without it as it is."""
+    """Return the part of a path after `runs`, which is a cell's name; return a path without `runs` unchanged."""
     parts = path.strip("/").split("/")
     return "/".join(parts[parts.index("runs") + 1 :] if "runs" in parts else parts)
 
 
 def _no_cell(results: Path, name: str) -> SpecError:
-    """Return an error saying that `name` isn't a trained cell, with the nearest names."""
+    """Make an error saying that `name` isn't a trained cell and listing the closest names."""
     names = cell_names(results)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[:3]
     return SpecError("cell", name, f"one of the {len(names)} cells trained in {results}; near are {', '.join(near)}")
@@ -166,7 +167,7 @@ def read_cell(results: Path, name: str) -> CellResults:
     Raises
     ------
     SpecError
-        If there is no such cell, or a file differs from its record.
+        If there is no such cell, or a file doesn't match its record.
     """
     folder = results / "runs" / name
     if not (folder / "train.json").exists():
@@ -193,7 +194,7 @@ def read_cell(results: Path, name: str) -> CellResults:
 
 
 def cells_of_tables(tables: Mapping[str, pd.DataFrame]) -> dict[tuple[Any, ...], CellResults]:
-    """Return the results of an experiment's cells, by name, from its tables `runs`, `jobs`, `fits` and `history`."""
+    """Collect the results of an experiment's cells, by name, from its tables `runs`, `jobs`, `fits` and `history`."""
     stages = [stage.name for stage in CELL_STAGES]
     jobs: Any = tables["jobs"][tables["jobs"]["stage"].isin(stages)].to_dict("records")
     records: dict[str, dict[str, Any]] = {}
@@ -210,13 +211,13 @@ def cells_of_tables(tables: Mapping[str, pd.DataFrame]) -> dict[tuple[Any, ...],
 
 
 def source_specs(jobs: pd.DataFrame) -> dict[str, Any]:
-    """Return the specs of the sources in the table of jobs, by name."""
+    """Read the specs of the sources, by name, from the table of jobs."""
     rows = jobs[jobs["stage"] == "source"]
     return {name: json.loads(spec) for name, spec in zip(rows["key"], rows["spec"], strict=True)}
 
 
 def read_source_spec(results: Path, source: str) -> Mapping[str, Any] | None:
-    """Return the spec of a source from its record, or None if it has no record."""
+    """Read the spec of a source from its record; return None if it has no record."""
     record = results / "sources" / source / "source.json"
     return read_record(record, ["spec"])["spec"] if record.exists() else None
 
@@ -224,7 +225,8 @@ def read_source_spec(results: Path, source: str) -> Mapping[str, Any] | None:
 def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str = "again") -> list[str]:
     """Return the commands that reproduce a cell in the folder `out`, from its source to its metrics.
 
-    `source_spec` is its source's spec, as `read_source_spec` returns it; it is an argument because cells share sources.
+    `source_spec` is the spec of the cell's source, as returned by `read_source_spec`. It is passed in because cells
+    share sources.
     """
     source, folder = f"{out}/sources/{cell.source}", f"{out}/{cell.name}"
     lines, logs = [], cell.results / "logs"
@@ -246,7 +248,7 @@ def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str 
 
 
 def _line(log: Path, spec: Mapping[str, Any], arguments: tuple[str, ...]) -> str:
-    """Return a command, with the location of any plug-ins outside the package (from a log, or else this folder)."""
+    """Format a command, with the location of any plug-ins outside the package (from a log, or else this folder)."""
     place = (python_path(log) or "PYTHONPATH=.") if outside_plugins(spec) else ""
     return f"{place} {shlex.join(['halobench', *arguments])}".lstrip()
 
@@ -255,7 +257,7 @@ def _line(log: Path, spec: Mapping[str, Any], arguments: tuple[str, ...]) -> str
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Return the keys of two specs whose values differ, with both values; None stands for a missing key.
+    """Return the keys whose values differ between two specs, with both values; None stands for a missing key.
 
     The specs are as returned by `CellResults.spec`.
     """
@@ -269,9 +271,10 @@ def changes(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        split, labels, calibrator, metric; value, low and high of both, with suffixes ``_a`` and ``_b``; ``change``, the
-        second value minus the first (0 if both are the same infinity, or NaN); and ``beyond``: True if the 95%
-        intervals don't overlap, False if they do, None if a value has no interval.
+        The columns are split, labels, calibrator and metric; value, low and high of both tables, with the suffixes
+        ``_a`` and ``_b``; ``change``, the second value minus the first (0 if both are NaN or the same infinity); and
+        ``beyond``, which is True if the 95% intervals don't overlap, False if they do, and None if a value has no
+        interval.
     """
     both = first.merge(second, on=SCORE_KEYS, suffixes=("_a", "_b"), how="inner", sort=False)
     same = (both["value_a"] == both["value_b"]) | (both["value_a"].isna() & both["value_b"].isna())
@@ -293,10 +296,10 @@ def paired_changes(first: Mapping[str, pd.DataFrame], second: Mapping[str, pd.Da
     Returns
     -------
     DataFrame
-        labels, calibrator, metric; ``mean_a`` and ``mean_b`` over seeds; ``change``, the mean over seeds of the second
-        value minus the first, with ``low`` and ``high``, its 95% t interval; and ``differs``, whether 0 lies outside
-        it. Scores that differ come first, and then those whose change is farthest from 0 in half-widths of its
-        interval.
+        The columns are labels, calibrator and metric; ``mean_a`` and ``mean_b``, the means over seeds; ``change``, the
+        mean over seeds of the second value minus the first; ``low`` and ``high``, the ends of its 95% t interval; and
+        ``differs``, which says whether 0 lies outside that interval. Scores that differ come first. Within each group,
+        rows are sorted by the size of the change relative to the half-width of its interval, largest first.
     """
     seeds = [seed for seed in first if seed in second]
     both = pd.concat([changes(first[seed], second[seed]) for seed in seeds], ignore_index=True)

@@ -1,4 +1,4 @@
-"""Summarise what an experiment found: one sentence based on its verdicts, and the themes its tests belong to."""
+"""Summarise what an experiment found: one sentence based on its verdicts, and the themes that its tests belong to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from halobench.results.names import THEMES, VERDICTS
 
 Rows = Iterable[Mapping[Any, Any]]
 
-# The calibrations whose verdicts the sentence compares, and their wording. If neither was tested, the others count.
+# The calibrations whose verdicts the sentence compares, and how it describes them. If neither was tested, the others
+# are used instead.
 COMPARED = {
     "released": "with the temperature that the paper's code fits",
     "exact": "with the optimal temperature",
@@ -26,7 +27,7 @@ PLURAL = {name: verdict.label for name, verdict in VERDICTS.items()} | {"holds":
 
 
 def theme_of(statistic: str) -> str:
-    """Return a test's theme (a key of `THEMES`) from its one-line statistic.
+    """Infer a test's theme (a key of `THEMES`) from its one-line statistic.
 
     Examples
     --------
@@ -43,38 +44,38 @@ def theme_of(statistic: str) -> str:
 
 
 def is_check(row: Mapping[Any, Any]) -> bool:
-    """Return whether a test is a check, not a claim of the paper: its place says so. Tests of repair have a theme."""
+    """Return whether a test is a check and not a claim of the paper. Tests of repair have their own theme."""
     return _is_own(row) and theme_of(str(row["statistic"])) != "repair"
 
 
 def _is_own(row: Mapping[Any, Any]) -> bool:
-    """Return whether a test is this project's own rather than one of a claim of the paper."""
+    """Return whether a test's place says that it is this project's own rather than a test of a claim of the paper."""
     return "[a check" in str(row["statement"])
 
 
 def by_theme(rows: Rows) -> dict[str, list[Mapping[Any, Any]]]:
-    """Return the tests over all cells (scope ``all``) by theme, in the order of `THEMES`, without empty themes."""
+    """Group the tests over all cells (scope ``all``) by theme, in the order of `THEMES`, leaving out empty themes."""
     whole = [row for row in rows if row["scope"] == "all"]
     themes = {theme: [row for row in whole if theme_of(str(row["statistic"])) == theme] for theme in THEMES}
     return {theme: tests for theme, tests in themes.items() if tests}
 
 
 def counted(rows: Rows) -> str:
-    """Return in words how many tests over all cells have each verdict, e.g. ``29 hold, 7 do not hold``."""
+    """Say how many tests over all cells have each verdict, e.g. ``29 hold, 7 do not hold``."""
     counts = Counter(row["verdict"] for row in rows if row["scope"] == "all")
     words = {name: PLURAL[name] if counts[name] != 1 else VERDICTS[name].label for name in VERDICTS}
     return ", ".join(f"{counts[name]} {words[name]}" for name in VERDICTS if counts[name])
 
 
 def counted_of(theme: str, rows: Rows) -> str:
-    """Return what `counted` does for the tests of a theme, and how to make those that need many numbers of classes."""
+    """Return `counted` for a theme's tests; if none that needs many numbers of classes was run, say how to run them."""
     rows = list(rows)
     untested = theme == "growth" and all(row["verdict"] == "not_tested" for row in rows)
     return counted(rows) + ("; make theory tests them" if untested else "")
 
 
 def theme_lines(rows: Rows) -> list[str]:
-    """Return a line per theme with its verdicts, e.g. ``Halos, 8 tests: 6 hold, 2 undecided``."""
+    """Return one line per theme with its verdicts, e.g. ``Halos, 8 tests: 6 hold, 2 undecided``."""
     return [
         f"{THEMES[theme].label}, {count(len(tests), 'test')}: {counted_of(theme, tests)}"
         for theme, tests in by_theme(rows).items()
@@ -82,10 +83,10 @@ def theme_lines(rows: Rows) -> list[str]:
 
 
 def finding(rows: Rows) -> str:
-    """Return the outcome in a sentence, without naming single tests, and add another if further repair was tested.
+    """Sum up the outcome in a sentence without naming individual tests; add a second one if further repair was tested.
 
-    The text is empty if there are no tests. Checks, which aren't claims of the paper (their place begins with
-    ``a check``), don't count in the first sentence.
+    The text is empty if there are no tests. The first sentence doesn't count checks, which aren't claims of the paper
+    (their place begins with ``a check``).
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ def finding(rows: Rows) -> str:
 
 
 def _repaired(rows: Rows) -> str:
-    """Return a sentence on the tests of repair after training, which aren't claims of the paper; empty if undecided."""
+    """Return a sentence on the tests of repair after training, which aren't claims of the paper, or "" if undecided."""
     counts = Counter(row["verdict"] for row in by_theme(rows).get("repair", []) if row["fit"] == "partner")
     if not counts["holds"] + counts["does_not"]:
         return ""
@@ -118,7 +119,7 @@ def _repaired(rows: Rows) -> str:
 
 
 def _outcome(counts: Mapping[str, int], of_what: str) -> str:
-    """Return how many of the decided tests hold and fail, e.g. ``3 of 10 hold and 7 fail``."""
+    """Say how many of the decided tests hold and how many fail, e.g. ``3 of 10 hold and 7 fail``."""
     hold, fail = counts["holds"], counts["does_not"]
     if hold and fail:
         verb = "holds" if hold == 1 else "hold"
@@ -130,7 +131,7 @@ def _outcome(counts: Mapping[str, int], of_what: str) -> str:
 
 
 def read_claims(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV table of claims; none if there is no such table."""
+    """Read the rows of a CSV table of claims; return an empty list if there is no such table."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

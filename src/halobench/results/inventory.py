@@ -1,4 +1,4 @@
-"""The inventory of results: an experiment's finished cells, and what is missing from the others."""
+"""The inventory of results: an experiment's finished cells, and what the others are missing."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Inventory:
     size : int
         How many cells the experiment has.
     missing : tuple of mapping
-        A row for each cell and reference that is missing: its names, the stage and the reason.
+        A row for each missing cell and reference, with its names, the stage and the reason.
     probed : frozenset of Cell
-        The cells that are to be probed.
+        The cells that should be probed.
     laddered : frozenset of Cell
-        The cells that are to get a repair ladder.
+        The cells that should get a repair ladder.
     """
 
     experiment: str
@@ -52,7 +52,7 @@ class Inventory:
 
     @property
     def note(self) -> str:
-        """What is missing, in words, for the corner of a figure; empty if nothing is."""
+        """A note on what is missing, for the corner of a figure; it is empty if nothing is missing."""
         return f"partial: {len(self.cells)} of {self.size} cells" if self.missing else ""
 
 
@@ -83,7 +83,7 @@ def _first_missing(jobs: Iterable[Job], results: Path) -> dict[str, str] | None:
 
 
 def _reason(job: Job, results: Path) -> str:
-    """Return why a job's result is missing or out of date; empty if it is current."""
+    """Return why a job's result is missing or out of date, or "" if it is current."""
     path = results / job.record
     if not path.exists():
         log = results / job.log
@@ -107,7 +107,7 @@ def _reason(job: Job, results: Path) -> str:
 
 
 def list_inventory(inventory: Inventory, results: Path) -> dict[str, Any]:
-    """Return what is present and missing as plain data, with a digest of the records so that it changes with them."""
+    """List what is present and missing as plain data, with a digest of the records that changes whenever they do."""
     optional = inventory.probed, inventory.laddered
     cells = list_cells(inventory.experiment, inventory.cells, inventory.references, *optional)
     records = {cell.path: stage_records(*(cell in chosen for chosen in optional)) for cell in inventory.cells}

@@ -13,9 +13,9 @@ from halobench.storage.records import check_seal, read_record
 
 
 def list_files(listed: Mapping[str, Any], results: Path) -> dict[str, Any]:
-    """Return the manifest for the cells and references that `halobench.experiment.jobs.list_cells` lists.
+    """Return the manifest for the cells and references listed by `halobench.experiment.jobs.list_cells`.
 
-    It is that list with the checksums of their files, which come from their records.
+    The manifest is that list plus the checksums of the cells' and references' files, which come from their records.
     """
 
     def outputs(folder: Path, records: Iterable[str]) -> dict[str, str]:
@@ -39,7 +39,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     Raises
     ------
     SpecError
-        If the file is missing, isn't a manifest or was edited.
+        If the file is missing, isn't a manifest or has been edited.
     """
     manifest = files.read_json(path, ("cells", "references"))
     check_seal(path, manifest)

@@ -1,7 +1,8 @@
-"""Name everything that figures, pages, tables and commands show: one table for each kind of thing.
+"""Define the names of everything that figures, pages, tables and commands show, in one table for each kind of thing.
 
 Files and configurations refer to things by their keys; people read the labels defined here. Each thing has a short
-label, a sentence that says what it is and, if it is drawn, its own colour, marker and dashes, the same everywhere.
+label, a sentence that says what it is and, if it is plotted, its own colour, marker and dashes, which are the same
+everywhere.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Style:
-    """The colour, marker and dashes of a line. The colour alone identifies a line, and so does the marker."""
+    """The colour, marker and dashes of a line. Either the colour or the marker alone identifies it."""
 
     color: str
     marker: str | tuple[int, int, int]
@@ -21,7 +22,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Name:
-    """A thing's short label, a sentence saying what it is, its style if it is drawn, and the unit of its values."""
+    """A thing's short label, a sentence saying what it is, its style if it is plotted, and the unit of its values."""
 
     label: str
     sentence: str
@@ -34,12 +35,12 @@ class Name:
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
 
-# No calibration has the colour of a loss, so a calibration's line is never mistaken for a loss's.
+# No calibration shares its colour with a loss, so their lines are never mistaken for each other.
 CALIBRATIONS = {
     "none": Name("uncalibrated", "the model's own confidence, without calibration", Style("#111111", "o")),
     "released": Name(
         "TS (paper's code)",
-        "temperature scaling as the paper's published code fits it, which may stop short of the optimum",
+        "temperature scaling fitted by the paper's published code, which may stop short of the optimum",
         Style("#E69F00", "s", (0, (4, 1.5))),
     ),
     "exact": Name(
@@ -47,7 +48,7 @@ CALIBRATIONS = {
     ),
     "oracle": Name(
         "TS (test-set oracle)",
-        "the best temperature on the test data: a bound on what any temperature can achieve, not a usable method",
+        "the best temperature on the test data; it is a bound on what any temperature can achieve, not a usable method",
         Style("#777777", "^", (0, (1.2, 1))),
     ),
     "ensemble": Name(
@@ -64,7 +65,7 @@ CALIBRATIONS = {
     ),
     "isotonic": Name("isotonic", "a monotone map of each class's probability", Style("#665C29", "p", (0, (4, 2)))),
     "histogram": Name(
-        "histogram", "frequencies in bins of each class's probability", Style("#D99557", "h", (0, (2, 1)))
+        "histogram", "observed frequencies in bins of each class's probability", Style("#D99557", "h", (0, (2, 1)))
     ),
     "ts_mix": Name(
         "TS mixed with uniform", "TS mixed with a small share of a uniform guess", Style("#8C6BB1", "P", (0, (1.2, 1)))
@@ -81,14 +82,15 @@ CALIBRATIONS = {
     ),
     "partner": Name(
         "partner scaling",
-        "TS that learns from confusions on validation data which classes are mistaken for which",
+        "TS that also learns from confusions on validation data which classes are mistaken for which others",
         Style("#00695C", "*"),
     ),
 }
 
 _MIXUP = "trains on convex combinations of {} samples and their labels"
-# In legend order. Okabe and Ito's palette without its yellow, which is too pale for lines on white, then darker tones.
-# Markers are drawn without edges, so each needs a face: no "x" or "+".
+# Listed in legend order. The colours are Okabe and Ito's palette without its yellow, which is too pale for lines on
+# white, followed by darker tones. Markers are drawn without edges, so each must have an area to fill, which rules out
+# "x" and "+".
 LOSSES = {
     "cross_entropy": Name("Cross-entropy", "empirical risk minimisation (ERM)", Style("#D55E00", "o")),
     "label_smoothing": Name(
@@ -98,7 +100,9 @@ LOSSES = {
     ),
     "brier": Name("Brier", "squared error of the probabilities", Style("#1A9A0F", "p", (0, (3, 1.5)))),
     "focal": Name(
-        "Focal", "cross-entropy that down-weights samples already fitted", Style("#CC79A7", "^", (0, (1.2, 1)))
+        "Focal",
+        "cross-entropy that down-weights samples that are already well fitted",
+        Style("#CC79A7", "^", (0, (1.2, 1))),
     ),
     "dual_focal": Name(
         "Dual focal", "focal loss that also pushes down the runner-up class", Style("#C0168F", "<", (0, (2, 1)))
@@ -111,18 +115,21 @@ LOSSES = {
     "cutmix": Name(
         "CutMix", "trains on images with a patch of another image pasted in", Style("#662B0A", "X", (0, (5, 1, 1, 1)))
     ),
-    # Not a loss: models whose weights come from elsewhere, or that have none. Counts of losses leave it out.
+    # This isn't a loss but marks models whose weights come from elsewhere or that have none. It isn't counted as a
+    # loss.
     "untrained": Name("not trained here", "not trained in this project", Style("#444444", "d", (0, (1, 1)))),
 }
 NO_LOSS = "untrained"
 
 PROBES = {
     "sphere": Name("Random direction", "away from a point in a random direction"),
-    "nearest_other": Name("To nearest other label", "along the line to the nearest training point of another label"),
-    "mixup_line": Name("To random other label", "along the line to a random training point of another label"),
+    "nearest_other": Name(
+        "To nearest other label", "along the line to the nearest training point with a different label"
+    ),
+    "mixup_line": Name("To random other label", "along the line to a random training point with a different label"),
     "manifold": Name("Principal components", "in a random direction within the data's principal components"),
     "adversarial": Name("Attacked", "to the nearest point that an attack finds", Style("#A8182D", "v")),
-    "certified": Name("Certified", "as far as certainty is proved in every direction", Style("#1F4E9C", "^")),
+    "certified": Name("Certified", "as far as certainty is proved to reach in every direction", Style("#1F4E9C", "^")),
     "far_field": Name("Far field", "infinitely far away in a random direction"),
 }
 
@@ -137,41 +144,49 @@ METRICS = {
     "ace_average": Name("ACE", "average calibration error: the mean gap over bins, regardless of their size"),
     "ace_equal_mass": Name("ACE, equal mass", "calibration error over bins with equal numbers of samples"),
     "mce": Name("MCE", "the largest gap between confidence and accuracy in a bin"),
-    "classwise_ece": Name("Classwise ECE", "ECE of each class's probability, averaged"),
-    "ece_floor": Name("ECE floor", "the ECE that a perfectly calibrated model shows on the same number of samples"),
+    "classwise_ece": Name("Classwise ECE", "ECE of each class's probability, averaged over classes"),
+    "ece_floor": Name(
+        "ECE floor", "the ECE that a perfectly calibrated model would show on the same number of samples"
+    ),
     "confidence": Name("Confidence", "the probability that the model assigns to the label"),
     "relative_median": Name(
         "Median radius", "median distance at which confidence is lost", unit="relative to the nearest other label"
     ),
-    "censored": Name("Share of censored rays", "rays that ended before reaching the point looked for"),
+    "censored": Name("Share of censored rays", "share of rays that ended before reaching the point sought"),
     "logit_gap": Name("Logit gap", "the label's logit minus the largest other logit"),
     "released_near_exact": Name(
-        "Share of fits near the optimum", "models for which the paper's fit is within 5% of the optimum"
+        "Share of fits near the optimum", "share of models for which the paper's fit is within 5% of the optimum"
     ),
 }
 
-# The parts of the NLL by what could repair them, as in `halobench.repair_ladder`; they are stacked when drawn.
+# The NLL, split into parts by what could repair them, as in `halobench.repair_ladder`. Plots stack these parts.
 REPAIRS = {
     "noise": Name(
-        "nothing: noise", "the entropy of the posterior, which no classifier can get below", Style("#C4C4C4", "s")
+        "nothing: noise",
+        "the entropy of the posterior, which is the lowest NLL that any classifier can reach",
+        Style("#C4C4C4", "s"),
     ),
-    "training": Name("only other training", "from there to the best map of the logits", Style("#D55E00", "s")),
+    "training": Name(
+        "only other training", "the gap from that entropy to the best map of the logits", Style("#D55E00", "s")
+    ),
     "richer_map": Name(
         "a richer map of the logits",
-        "from there to the best temperature; partner scaling is such a map",
+        "the gap from the best map to the best temperature; partner scaling is a richer map",
         Style("#00695C", "s"),
     ),
-    "temperature": Name("a temperature", "from there to the model as it is", Style("#B79AE0", "s")),
+    "temperature": Name(
+        "a temperature", "the gap from the best temperature to the model as it is", Style("#B79AE0", "s")
+    ),
 }
 
 VERDICTS = {
     "holds": Name("holds", "the interval lies entirely on the claimed side of the margin", Style("#00785A", "✓")),
     "does_not": Name("does not hold", "the interval lies entirely on the other side", Style("#B84A00", "✗")),
     "undecided": Name("undecided", "the margin lies within the interval", Style("#555555", "?")),
-    "not_tested": Name("not tested", "the grid is missing what the test needs", Style("#6B6B6B", "–")),
+    "not_tested": Name("not tested", "the grid doesn't have what the test needs", Style("#6B6B6B", "–")),
 }
 
-# Distributions that differ only in the number of classes.
+# Families of distributions that differ only in the number of classes.
 FAMILIES = {
     "overlap": "Balls in pairs",
     "overlap-m4": "Balls in fours",
@@ -189,9 +204,9 @@ THEMES = {
     "repair": Name("Repair after training", "Does a map that knows which classes overlap repair more than TS?"),
 }
 
-# Labels of the tests in workflow/claims.yaml, by a pattern that matches their names without the calibration. The
-# pattern's groups (names of losses, probes and families) fill in the placeholders. Tests that match no pattern are
-# labelled with their names.
+# Labels of the tests in workflow/claims.yaml. Each key is a pattern that matches tests' names without the calibration.
+# The pattern's groups (names of losses, probes and families) fill in the label's placeholders. Tests that match no
+# pattern are labelled with their names.
 CLAIMS = {
     "halo_at_training_points": "Cross-entropy near-certain half-way to another label",
     "halo_larger_at_training_points": "Cross-entropy more confident around training than held-out points",
@@ -264,13 +279,13 @@ def title(name: str) -> str:
     return TITLES.get(name, words[:1].upper() + words[1:])
 
 
-# What scores are measured against.
+# The labels that scores are measured against.
 LABELS = {
     "noisy": "the known posterior, in expectation",
     "clean": "the source's labels, before any noise",
     "drawn": "labels as drawn",
 }
 
-# What numbers in brackets mean, wherever they appear; the two kinds don't answer the same question.
+# What the numbers in brackets mean, wherever they appear. The two kinds of interval answer different questions.
 OVER_SEEDS = "95% t interval over seeds"
 OVER_SAMPLES = "95% bootstrap interval over test samples"

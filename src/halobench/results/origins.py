@@ -1,4 +1,4 @@
-"""Tables of how results were produced: an experiment's jobs, from their records, and its calibrators' fits."""
+"""Tables that show how results were produced: an experiment's jobs, from their records, and its calibrators' fits."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ RECORD_KEYS = ("stage", *FACTS, *AS_JSON)
 
 
 def job_row(key: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of `jobs` for a record, read with `RECORD_KEYS`, of the job whose key in its stage is `key`."""
+    """Return the row of `jobs` for the job with this `key` in its stage, from its record (read with `RECORD_KEYS`)."""
     row = {"stage": record["stage"], "key": key} | {name: record[name] for name in FACTS}
     row |= {"seed": -1 if record["seed"] is None else record["seed"], "commit": record["commit"] or ""}
     return row | {name: to_json(record[name]) for name in AS_JSON}
 
 
 def source_rows(results: Path, jobs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of the sources used by the trainings in `jobs`; sources put in place by hand have none."""
+    """Return the rows of the sources used by the training jobs in `jobs`; sources put in place by hand have none."""
     specs = (json.loads(job["spec"]) for job in jobs if job["stage"] == "train")
     stage, rows = STAGES["source"], []
     for source in sorted({spec["dataset"]["source"] for spec in specs}):
@@ -39,31 +39,32 @@ def source_rows(results: Path, jobs: Iterable[Mapping[str, Any]]) -> list[dict[s
 
 
 def jobs_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return rows as a table.
+    """Make the table of jobs from its rows.
 
     Returns
     -------
     DataFrame
-        One row per job: stage, its key in that stage, seed (-1 for none), device, seconds, peak_memory_mib, started and
-        finished (UTC), commit (empty outside git), and spec, hardware and versions as JSON.
+        One row per job, with the columns stage, its key in that stage, seed (-1 for none), device, seconds,
+        peak_memory_mib, started and finished (UTC), commit (empty outside git), and spec, hardware and versions as
+        JSON.
     """
     return pd.DataFrame(list(rows), columns=list(JOB_COLUMNS))
 
 
 def temperature(fit: Mapping[str, Any]) -> float:
-    """Return T from a fit in its JSON form: infinite if the optimum is at beta = 0, NaN if there is no optimum."""
+    """Read T from a fit in JSON form; T is infinite if the optimum is at beta = 0 and NaN if there is no optimum."""
     if fit["T"] is not None:
         return float(fit["T"])
     return math.inf if fit["beta"] == 0 else math.nan
 
 
 def fit_rows(names: Mapping[str, Any], fits: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a cell's rows of `fits`, from its names and the fits in its ``calibration.json``."""
+    """Make a cell's rows of `fits` from its names and the fits in its ``calibration.json``."""
     kept = [column for column in FIT_COLUMNS if column not in (*KEYS, "T")]
     return [dict(names) | {column: fit[column] for column in kept} | {"T": temperature(fit)} for fit in fits]
 
 
 def fits_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the fits of all cells: T, 1/T (beta), the NLL and its gradient there, and whether it converged."""
+    """Make the table of all fits: T, 1/T (beta), the NLL and its gradient at T, and whether the fit converged."""
     table = pd.DataFrame(list(rows), columns=list(FIT_COLUMNS))
     return table.astype(dict.fromkeys(("T", "beta", "nll", "gradient"), float))

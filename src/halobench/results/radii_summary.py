@@ -21,10 +21,10 @@ Codes = tuple[np.ndarray, np.ndarray]  # (n,) indices of names, -1 for none; (m,
 
 
 def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
-    """Return quartiles of a cell's radii over the rays of each group.
+    """Compute the quartiles of a cell's radii over the rays in each group.
 
-    A censored radius is at least the length of its walk. It counts as larger than all others when quartiles are taken,
-    and a quartile that falls on censored radii is reported as the smallest of their lengths, a lower bound.
+    A censored radius is at least the length of its walk. It counts as larger than all uncensored radii when quartiles
+    are taken. A quartile that falls on censored radii is reported as the smallest of them, which is a lower bound.
 
     Parameters
     ----------
@@ -34,10 +34,11 @@ def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per group, sorted: `GROUPED`, threshold, n (rays), censored (their share, in [0, 1]), and the quartiles
-        of radii in normalised inputs (``radius_*``), as a multiple of the distance to the nearest sample of another
-        label (``relative_*``) and as a fraction of the ray's line (``fraction_*``); and the shares of radii longer than
-        given multiples of the distance to the nearest sample of another label (0.1 times it for ``survival_0.1``).
+        One row per group, sorted. The columns are `GROUPED`; threshold; n (the number of rays); censored (the share of
+        censored rays, in [0, 1]); the quartiles of radii in normalised inputs (``radius_*``), as multiples of the
+        distance to the nearest sample with a different label (``relative_*``) and as fractions of the ray's line
+        (``fraction_*``); and the shares of radii longer than given multiples of that distance (0.1 times it for
+        ``survival_0.1``).
     """
     keys = {}
     for name in GROUPED:
@@ -47,10 +48,10 @@ def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_radii(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
-    """Return the radii of several cells, each summarised as in `summarise_radii`, and how many rows each cell has.
+    """Summarise the radii of several cells as in `summarise_radii`; also return how many rows each cell has.
 
-    The cell is an extra key, so many cells are summarised at once: 1,500 cells of 4,375 radii take 3.1 s of CPU time in
-    batches of 64 and 5.1 s one at a time.
+    The cell is an extra key, so many cells are summarised at once. For 1,500 cells of 4,375 radii each, this takes 3.1
+    s of CPU time in batches of 64, and 5.1 s one cell at a time.
     """
     tables = [parse_parquet(path, content, RADII_COLUMNS, GROUPED) for path, content in files]
     joined = join_tables([path for path, _ in files], tables).unify_dictionaries()
@@ -67,9 +68,9 @@ def read_radii(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[
 
 
 def _summarise(keys: Mapping[str, Codes], columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Return one row per group of rows that share all keys, sorted with the first key outermost.
+    """Summarise each group of rows that share all keys in one row, sorted with the first key outermost.
 
-    `columns` are threshold, radius, censored, other_distance and line_length, each (n,).
+    The `columns` are threshold, radius, censored, other_distance and line_length, each of shape (n,).
     """
     rows, starts, sizes, places = _groups(keys)
     summary = {name: names[place] for (name, (_, names)), place in zip(keys.items(), places, strict=True)}
@@ -79,7 +80,7 @@ def _summarise(keys: Mapping[str, Codes], columns: Mapping[str, np.ndarray]) -> 
     radius = columns["radius"]
     scaled = {scale: radius / columns[unit] if unit else radius for scale, unit in SCALES.items()}
     for size in np.unique(sizes):
-        # Groups of the same size form a matrix; sorting its rows takes a third of the time of sorting by two keys.
+        # Groups of the same size form a matrix; sorting its rows takes a third as long as sorting by two keys.
         groups = np.flatnonzero(sizes == size)
         members = rows[starts[groups, None] + np.arange(size)]
         censored = columns["censored"][members].astype(bool)
@@ -96,12 +97,12 @@ def _summarise(keys: Mapping[str, Codes], columns: Mapping[str, np.ndarray]) -> 
 def _groups(
     keys: Mapping[str, Codes],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
-    """Group the rows that share all keys; rows without a name are in no group.
+    """Group the rows that share all keys; rows without a name belong to no group.
 
     Returns
     -------
     rows : int array (n,)
-        The indices of the rows, group after group.
+        The indices of the rows, group by group.
     starts, sizes : int array (g,)
         Where in `rows` each group begins, and how many rows it has.
     places : tuple of int array (g,)
@@ -118,7 +119,7 @@ def _groups(
 
 
 def _quartiles(values: np.ndarray, censored: np.ndarray) -> dict[str, np.ndarray]:
-    """Return `censored_quantile` for each row of values (g, n) at each of `QUARTILES`, by name."""
+    """Compute `censored_quantile` for each row of values (g, n) at each of `QUARTILES`, by name."""
     size = values.shape[1]
     uncensored = size - censored.sum(axis=1)
     bound = np.where(censored, values, np.inf).min(axis=1)
@@ -140,12 +141,13 @@ def survival(values: np.ndarray, censored: np.ndarray) -> np.ndarray:
     values : array (g, n)
         One group per row.
     censored : bool array (g, n)
-        Which values are only lower bounds.
+        Whether each value is only a lower bound.
 
     Returns
     -------
     float64 array (g, len(SURVIVAL))
-        NaN beyond a group's largest value if it is censored, since nothing is known there, and where a value is NaN.
+        The shares are NaN beyond a group's largest value if that is censored, since nothing is known there, and
+        throughout any group that contains a NaN.
     """
     size = values.shape[1]
     order = np.lexsort((censored, values), axis=1)  # among equal values, censored ones count as larger
@@ -159,13 +161,13 @@ def survival(values: np.ndarray, censored: np.ndarray) -> np.ndarray:
 
 
 def censored_quantile(values: np.ndarray, censored: np.ndarray, level: float) -> float:
-    """Return a quantile (an order statistic, no interpolation) of right-censored values; NaN if any value is NaN.
+    """Return a quantile (an order statistic, not interpolated) of right-censored values; NaN if any value is NaN.
 
     Parameters
     ----------
     values : array (n,)
     censored : bool array (n,)
-        Which values are only lower bounds.
+        Whether each value is only a lower bound.
     level : float
         In [0, 1].
 

@@ -11,7 +11,7 @@ LEVEL = 0.95  # coverage
 
 
 def t_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
-    """Return the mean over seeds with Student's t interval.
+    """Return the mean over seeds with its Student's t interval.
 
     Parameters
     ----------
@@ -21,8 +21,8 @@ def t_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, floa
     Returns
     -------
     mean, low, high : float
-        `low` and `high` are NaN for fewer than two values, since one seed has no spread, and for an infinite mean. All
-        three are NaN if there are no values.
+        `low` and `high` are NaN for fewer than two values, since a single seed has no spread, and for an infinite mean.
+        All three are NaN if there are no values.
 
     Examples
     --------
@@ -38,12 +38,12 @@ def t_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, floa
 
 
 def t_intervals(values: np.ndarray) -> np.ndarray:
-    """Return `t_interval` for each row.
+    """Compute `t_interval` for each row.
 
     Parameters
     ----------
     values : ndarray of float, shape (g, n)
-        Without NaN, n >= 1.
+        Must not contain NaN, and n >= 1.
 
     Returns
     -------

@@ -28,18 +28,18 @@ class TrainedCell:
     Attributes
     ----------
     model : nn.Module
-        In eval mode, on the CPU; it maps normalised images (n, C, H, W), such as ``data.inputs("test")``, to logits
-        (n, k).
+        The model in eval mode, on the CPU. It maps normalised images (n, C, H, W), such as ``data.inputs("test")``, to
+        logits (n, k).
     data : Data
-        Its splits: ``data.splits["train"].labels`` are the labels that it was trained on.
+        The cell's splits; ``data.splits["train"].labels`` are the labels that the model was trained on.
     logits : mapping of name to array
-        The contents of logits.safetensors: ``{split}.logits`` (n, k), ``{split}.labels``, ``{split}.clean`` and what
-        determines the posterior; `halobench.calibrate` accepts them as they are.
+        The contents of logits.safetensors: ``{split}.logits`` (n, k), ``{split}.labels``, ``{split}.clean`` and the
+        arrays that determine the posterior. `halobench.calibrate` accepts them as they are.
     spec : mapping
-        The requested dataset, model, loss and train, without values that are at their defaults.
+        The requested specs of dataset, model, loss and train, without values that are at their defaults.
     seed : int
     recipe : TrainSpec
-        How it was trained and is evaluated.
+        How the model was trained and is evaluated.
     """
 
     model: nn.Module
@@ -58,7 +58,7 @@ def open_cell(folder: Path | str, source: Path | str | None = None) -> TrainedCe
     folder : path
         The cell's folder, ``results/runs/DATASET/MODEL/LOSS/seedN``.
     source : path, optional
-        Its source's folder; by default, the one in the same results folder.
+        The folder of the cell's source; by default, the one in the same results folder.
 
     Raises
     ------

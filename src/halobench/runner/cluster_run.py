@@ -1,8 +1,8 @@
-"""What a run on SLURM does before its first job and after its last, and what it passes on to its jobs.
+"""The steps of a run on SLURM before its first job and after its last, and the notes that it passes on to its jobs.
 
-Each job runs under its own Snakemake, which reads the workflow again, on another machine and perhaps days later. It
-must compute what was requested when the run was started, so the configuration and code are noted in a file whose path
-is in the job's environment.
+Each job runs under its own Snakemake, which reads the workflow again on another machine, perhaps days later. It must
+compute what was requested when the run was started, so the configuration and code are noted in a file whose path is in
+the job's environment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from halobench.runner.run import STATE, SUBMITTED, name, other_runs
 from halobench.runner.slurm import checks, executor_patch, queue
 from halobench.storage import files
 
-NOTED = "HALOBENCH_STARTED"  # holds the path of the file that records what a run was started with
+NOTED = "HALOBENCH_STARTED"  # environment variable with the path of the file that records what a run was started with
 LOGS = Path(".snakemake/slurm_logs")  # where the executor plugin puts logs by default
 
 
@@ -73,7 +73,7 @@ def end(workflow: Any) -> None:
 
 
 def note_start(config: Mapping[str, Any]) -> Path:
-    """Write down what a run was started with: its configuration, and the maps of all code that it has requested."""
+    """Write down what a run was started with, that is, its configuration and all code maps that it has requested."""
     content = {"config": json.loads(json.dumps(config)), "code": code_version.maps_in_use()}
     path = STATE / "started" / f"{hashlib.sha256(to_json(content).encode()).hexdigest()[:16]}.json"
     if not path.exists():
@@ -82,10 +82,10 @@ def note_start(config: Mapping[str, Any]) -> Path:
 
 
 def started_with() -> dict[str, Any] | None:
-    """Return, in a job's Snakemake, the configuration that its run was started with, and adopt the run's code map.
+    """Return the configuration that a job's run was started with, and adopt the run's code map (in a job's Snakemake).
 
-    Returns None if the run noted none. From then on, the process also survives the signal that warns of a time limit,
-    which is meant for the stage below it.
+    The result is None if the run noted nothing. From then on, the process also survives the signal that warns of a time
+    limit, which is meant for the stage that it runs.
     """
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     path = os.environ.get(NOTED)

@@ -17,9 +17,9 @@ RESUME = 3  # a resume point holds weights and two moments
 
 
 def needed(config: Config, report: Mapping[str, Any], results: Path) -> int:
-    """Return the bytes needed by cells and sources that aren't in `results` yet and the largest model's resume point.
+    """Return the bytes needed by cells and sources not yet in `results`, and by the largest model's resume point.
 
-    `report` is that of `halobench.experiment.validation.ensure`.
+    `report` is what `halobench.experiment.validation.ensure` returns.
     """
     cells = {cell for experiment in config.run for cell in config.cells(experiment)}
     total, largest = 0, 0
@@ -30,7 +30,7 @@ def needed(config: Config, report: Mapping[str, Any], results: Path) -> int:
         weights = report["weights"][cell.model][dataset.source]
         classes = report["sources"][dataset.source]["classes"]
         points = dataset.train + dataset.val + dataset.test
-        total += weights + CELL + points * (4 * classes + 16)  # logits are float32; two int64 labels each
+        total += weights + CELL + points * (4 * classes + 16)  # float32 logits, two int64 labels per point
         if config.sampler(cell.dataset):  # the posteriors of up to 1.5 k regions, and each point's region
             total += 12 * classes**2 + 8 * points
         largest = max(largest, weights)
@@ -48,11 +48,11 @@ def require_room(config: Config, report: Mapping[str, Any], results: Path) -> No
 
 
 def full_disk_line(results: Path, least: int = 2**20) -> str:
-    """Return a line if fewer than `least` bytes are free, since logs may have no room for it; empty otherwise."""
+    """Return a line to show if fewer than `least` bytes are free, since logs may have no room for it, or else ""."""
     free = _free(results)
     return f"{results}: No space left on device ({size(free)} free): make room first." if free < least else ""
 
 
 def _free(folder: Path) -> int:
-    """Return the free bytes at a folder, or at its nearest parent that exists."""
+    """Return the bytes that are free at a folder, or at its nearest existing parent."""
     return shutil.disk_usage(nearest_existing(folder)).free

@@ -1,4 +1,4 @@
-"""Read the jobs of a Snakemake dry run, with their reasons.
+"""Read the jobs of a Snakemake dry run, with the reasons for them.
 
 Jobs are taken from the events that our logger plug-in, `snakemake_logger_plugin_halobench`, records.
 """
@@ -34,7 +34,7 @@ SOFTWARE = "Software environment definition has changed since last execution"
 BUILT_IN = {"local", "dryrun", "touch"}  # Snakemake's own executors
 DRY = re.compile(r"--dry-?run|-[npqkrF]*n[npqkrF]*")  # short options may be combined
 SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")  # where Snakemake looks
-EACH = ("figure", "table")  # every one of these has its own rule, named after it, such as figure_summary
+EACH = ("figure", "table")  # each figure and table has its own rule, named after it, such as figure_summary
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class PlannedJob:
 
     @property
     def kind(self) -> str:
-        """Its stage.
+        """The job's stage.
 
-        It is taken from the name of its request, because each figure and each table for print has its own rule, and a
-        workflow that uses this one as a module may rename all rules.
+        The stage is taken from the name of the job's request, because each figure and each table for print has its own
+        rule, and a workflow that uses this one as a module may rename all rules.
         """
         if request := request_of(self):
             return Path(request).name.partition("-")[0]
@@ -66,14 +66,14 @@ class PlannedJob:
 
     @property
     def label(self) -> str:
-        """Its cell, such as ``clean/cnn/mixup2/seed0``, or whatever its wildcards hold."""
+        """The job's cell, such as ``clean/cnn/mixup2/seed0``, or whatever its wildcards hold."""
         named = {key: value.rstrip("/") for key, value in self.wildcards.items() if value}
         parts = [f"seed{value}" if key == "seed" else value for key, value in named.items()]
         return "/".join([*parts, self.rule.partition(f"{self.kind}_")[2]] if self.kind in EACH else parts)
 
     @property
     def name(self) -> str:
-        """Kind and label."""
+        """The kind and the label."""
         return f"{self.kind} {self.label}".strip()
 
 
@@ -117,7 +117,7 @@ class Events:
 
 
 def refuse(events: Events, silence: str) -> int:
-    """Print why a dry run shows no jobs (`silence` if Snakemake listed none of them); return the exit code.
+    """Print why a dry run shows no jobs (`silence` if Snakemake listed none); return the exit code.
 
     If the dry run can be reported on, the exit code is 0 and nothing is printed.
     """
@@ -149,13 +149,13 @@ def read_events(lines: Iterable[str], code: int = 0, errors: str = "") -> Events
 
 
 def parse_reason(text: str) -> dict[str, list[str]]:
-    """Return Snakemake's reasons for a job, each with the files that it mentions."""
+    """Parse Snakemake's reasons for a job, each with the files that it mentions."""
     parts = (part.partition(": ") for part in text.split("; "))
     return {reason: files.split(", ") if files else [] for reason, _, files in parts}
 
 
 def read_options(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return those of Snakemake's arguments that are read before Snakemake reads all of them."""
+    """Parse the few Snakemake arguments that are needed before Snakemake reads all of them."""
     parser = argparse.ArgumentParser("halobench run", add_help=False, allow_abbrev=False)
     parser.add_argument("--snakefile", "-s", type=Path)
     parser.add_argument("--directory", "-d", type=Path, default=Path())
@@ -173,13 +173,14 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Check the files that Snakemake's arguments name, as `read_options` returns them, before Snakemake fails on one.
+    """Check the files that Snakemake's arguments (as parsed by `read_options`) refer to, before Snakemake fails on one.
 
     Raises
     ------
     OSError
-        If there is no workflow, the workflow profile doesn't exist (which Snakemake ignores) or its executor's plug-in
-        isn't installed, or a configuration file can't be read; for the latter, with the line number.
+        If there is no workflow, the workflow profile doesn't exist (which Snakemake ignores), the plug-in of its
+        executor isn't installed, or a configuration file can't be read. In the last case, the error states the line
+        number.
     """
     from halobench.experiment.config_file import check_file
     from halobench.experiment.config_loader import ConfigError
@@ -210,14 +211,14 @@ def check_profile(profile: str) -> None:
 
 def check_snakefile(options: argparse.Namespace) -> None:
     """Raise FileNotFoundError unless Snakemake finds a workflow in its starting folder or through its arguments."""
-    elsewhere = options.snakefile or options.profile or options.about  # a profile may name one
+    elsewhere = options.snakefile or options.profile or options.about  # a profile may specify one
     if not elsewhere and not any(map(os.path.exists, SNAKEFILES)):
         right = "start it in a clone of halobench, or name a clone's: --snakefile CLONE/Snakefile"
         raise FileNotFoundError(f"no Snakefile is in {Path.cwd()}: {right}")
 
 
 def gather(arguments: Sequence[str], **options: Any) -> Events:
-    """Run Snakemake with these arguments, and return what it reported about its jobs.
+    """Run Snakemake with these arguments and return what it reported about its jobs.
 
     `options` are passed to `subprocess.run`.
     """
@@ -227,7 +228,8 @@ def gather(arguments: Sequence[str], **options: Any) -> Events:
         command = [sys.executable, "-m", "snakemake", *logger, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    # Its error about unknown arguments comes after a page that lists all others, and starts with the name of a file.
+    # Snakemake's error about unknown arguments comes after a page that lists all known ones, and starts with the name
+    # of a file.
     said = re.sub(r"(?s)\Ausage: .*^\S+: error:", "snakemake: error:", done.stderr.strip(), flags=re.M)
     return read_events(lines, done.returncode, said)
 
@@ -235,5 +237,5 @@ def gather(arguments: Sequence[str], **options: Any) -> Events:
 def dry_run(arguments: Sequence[str]) -> Events:
     """Return what Snakemake would do if run with these arguments; raise OSError as `check_options` does."""
     check_options(read_options(arguments))
-    # A profile may ask for silence; otherwise the user's arguments prevail because they come last.
+    # Override a profile that asks for silence; the user's own arguments still prevail because they come last.
     return gather(["--quiet", "progress", "--dry-run", *arguments])

@@ -1,8 +1,9 @@
-"""A process that has imported what stages need, and forks itself for each job of a run on this machine (Linux).
+"""A process that has imported what stages need and forks itself for each job of a run on this machine (Linux only).
 
-Importing torch and pandas takes seconds, longer than many cells train. A job's `halobench` process sends the server
-its arguments, environment and open files, passes on its signals, and exits as its fork does. When that process or the
-run's main process is killed, so is the fork. A job runs without a fork if one might change more than its speed.
+Importing torch and pandas takes seconds, which is longer than many cells take to train. A job's `halobench` process
+sends the server its arguments, environment and open files, passes on its signals, and exits the way its fork does. When
+that process or the run's main process is killed, so is the fork. A job runs without a fork if forking might change more
+than its speed.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PLACE = "HALOBENCH_WARM"  # the server's address; empty for no server
+PLACE = "HALOBENCH_WARM"  # environment variable with the server's address, empty if there is no server
 PROGRAM = """import os, sys; sys.path = [folder or sys.prefix for folder in sys.path]  # not from where this runs
 from halobench.cli.main import main; from halobench.runner.fork_server import serve
 serve(); code = main(); sys.stdout.flush(); sys.stderr.flush(); os._exit(code)  # a teardown takes half a second"""
-# The server imports these, if installed, for the first job that needs them. An optimiser imports torch's compiler.
+# The server imports these, if installed, for the first job that needs them. Optimisers import torch's compiler.
 TORCH = ["halobench.pipeline.train", "halobench.training.cell", "halobench.probing.probe", "torch._dynamo", "timm"]
 TABLES = ["halobench.calibration.evaluate", "halobench.results.claims", "pyarrow.parquet", "pyarrow.dataset"]
 TABLES += ["sklearn.isotonic", "seaborn", "matplotlib.backends.backend_pdf"]
-# Numpy and torch read these when they load; Snakemake sets all of them to a rule's threads.
+# Numpy and torch read these when they load; Snakemake sets all of them to a rule's number of threads.
 THREADS = ["VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL", "GOTO", "NUMEXPR"))]
 VARYING = {PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR"}  # only read while a job runs
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT)
@@ -40,7 +41,7 @@ def start() -> None:
     if not sys.platform.startswith("linux") or PLACE in os.environ:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind("")  # to an address chosen by the system that isn't a file
+        listener.bind("")  # to an address that the system chooses and that isn't a file
         listener.listen(128)  # jobs can connect from here on, and wait until the server is ready
         options: dict[str, Any] = {"pass_fds": [listener.fileno()], "start_new_session": True}  # jobs pass on Ctrl-C
         command, one = [sys.executable, "-c", PROGRAM, str(listener.fileno())], dict.fromkeys(THREADS, "1")
@@ -79,13 +80,13 @@ def ask(arguments: list[str]) -> int | None:
 
 
 def _is_ours(line: socket.socket) -> bool:
-    """Return whether this user runs the other side, since anyone can use the address."""
+    """Return whether the process at the other end is this user's, since anyone can use the address."""
     credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)  # process, user, group
     return int.from_bytes(credentials[4:8], sys.byteorder) == os.getuid()
 
 
 def _setting() -> str:
-    """Return, as text, what determines how Python, the package and libraries load; a fork has the server's."""
+    """Return, as text, the settings that determine how Python, the package and libraries load; forks share them."""
     variables = sorted(item for item in os.environ.items() if item[0] not in VARYING)
     files = sorted((str(path), path.lstat().st_mtime_ns) for path in Path(__file__).parents[1].rglob("*.py"))
     return repr([sys.prefix, sys.version, sys.flags, sys.path[1:], variables, files])
@@ -113,17 +114,17 @@ def serve() -> None:
 
 
 def _load(stage: str) -> bool:
-    """Import what a stage needs; return whether a fork would lose no threads. Arrow restarts its own in a fork."""
+    """Import what a stage needs; return True if a fork would lose no threads (Arrow restarts its own in a fork)."""
     for name in TORCH if stage in ("train", "probe") else TABLES:
         with contextlib.suppress(Exception):  # the job will fail the same way and report it
             __import__(name)
-    gc.freeze()  # forks leave these pages alone
+    gc.freeze()  # so forks leave these pages alone
     others = [path / "comm" for path in Path("/proc/self/task").iterdir() if path.name != str(os.getpid())]
     return {path.read_text() for path in others} <= {"jemalloc_bg_thd\n"}
 
 
 def _become(job: dict[str, Any], files: list[int], line: socket.socket) -> None:
-    """Become the job's process in another fork; this one reports how it ends, and kills it if job or run is gone."""
+    """Fork again to become the job's process; this one reports how it ends, and kills it if the job or run is gone."""
     import tempfile
 
     from halobench.storage import provenance

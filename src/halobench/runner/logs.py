@@ -10,14 +10,14 @@ from pathlib import Path
 from halobench.storage.job_logs import DONE, SILENT, STOPPED, before_last, last_line, why_ended
 from halobench.storage.layout import STAGES
 
-SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # in the results; set by profiles/slurm, and the default
+SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # below the results: from profiles/slurm, and by default
 
 
 @dataclass(frozen=True)
 class JobLogs:
-    """A job's stage, its cell (or whatever else it is for), its own log and SLURM's logs, oldest first.
+    """A job's stage, its cell (or whatever else the job is for), its own log, and SLURM's logs, oldest first.
 
-    `ended` is True if its output exists.
+    `ended` is True if the job's output exists.
     """
 
     stage: str
@@ -51,21 +51,21 @@ def _logs_of(results: Path, stage: str, name: str, log: Path, folders: Sequence[
 
 
 def wildcards(name: str) -> str:
-    """Return a cell's name as written by the plugin: ``d/m/l/seed0`` -> ``d_m_l_0``."""
+    """Write a cell's name the way the plugin does: ``d/m/l/seed0`` -> ``d_m_l_0``."""
     return re.sub(r"(^|/)seed(\d+)$", r"\1\2", name).replace("/", "_")
 
 
 def find(results: Path, name: str) -> Iterator[JobLogs]:
-    """Return the logs of the jobs whose name contains `name`.
+    """Find the logs of the jobs whose name contains `name`.
 
-    `name` is a cell (``digits/mlp/mixup2/seed0``) or part of one, its folder, its name in squeue's comment
-    (``digits_mlp_mixup2_0``), or a job number.
+    `name` is the name of a cell (``digits/mlp/mixup2/seed0``) or part of it, the cell's folder, its name in squeue's
+    comment (``digits_mlp_mixup2_0``), or a job number.
     """
     name = name.removeprefix("./").removeprefix("results/").removeprefix("runs/")
     folders = [results / place for place in SLURM_LOGS]
     for stage, key, log in _logs(results):
         named = name in f"{key}/" or name == wildcards(key)
-        if named or name.isdecimal():  # searching SLURM's logs for every job would take long on a large grid
+        if named or name.isdecimal():  # searching SLURM's logs for every job of a large grid would take long
             job = _logs_of(results, stage, key, log, folders)
             if named or name in {path.stem for path in job.slurm}:
                 yield job
@@ -74,8 +74,8 @@ def find(results: Path, name: str) -> Iterator[JobLogs]:
 def failed(results: Path, since: float, slurm: Path | None = None) -> list[JobLogs]:
     """Return the jobs whose log was written after `since` (seconds since the epoch) and whose output is missing.
 
-    `slurm` is the folder of SLURM's logs, if SLURM ran the jobs. Relying on files works with any executor, even one
-    that was killed without notice.
+    `slurm` is the folder of SLURM's logs, if SLURM ran the jobs. Since this relies only on files, it works with any
+    executor, even one that was killed without notice.
     """
     late = [job for job in _logs(results) if job[2].stat().st_mtime >= since]
     jobs = [_logs_of(results, *job, [slurm] if slurm else []) for job in late]
@@ -83,7 +83,7 @@ def failed(results: Path, since: float, slurm: Path | None = None) -> list[JobLo
 
 
 def describe_logs(job: JobLogs, most: int = 3) -> str:
-    """Return a job's logs as text, each with its path and last lines."""
+    """Format a job's logs as text, each with its path and last lines."""
     shown = [f"{job.stage} {job.name}", f"  {job.path}"]
     shown += [f"    {line}" for line in [*before_last(job.path, most - 1), job.last]]
     for log in job.slurm:
@@ -92,7 +92,7 @@ def describe_logs(job: JobLogs, most: int = 3) -> str:
 
 
 def table(jobs: Sequence[JobLogs]) -> str:
-    """Return failed and stopped jobs as text, each with its log, the log's last lines, and its last SLURM log."""
+    """Format failed and stopped jobs as text, each with its log, the log's last lines, and its last SLURM log."""
     rows = []
     for job in jobs:
         slurm = [f"{log}: {why_ended(log)}".removesuffix(": ") for log in job.slurm[-1:]]

@@ -18,7 +18,7 @@ def note_place(results: Path) -> None:
 
 
 left_out: list[str] = []  # lines about jobs that this process's run can't do
-at_end_of_dry_run: list[Callable[[], None]] = []  # Snakemake's handlers only cover runs that aren't dry
+at_end_of_dry_run: list[Callable[[], None]] = []  # Snakemake calls its handlers only after runs that aren't dry
 
 
 def note_left_out(line: str) -> None:
@@ -28,12 +28,12 @@ def note_left_out(line: str) -> None:
 
 
 def say(line: str) -> None:
-    """Print one of our own lines among those of Snakemake."""
+    """Print one of our own lines among Snakemake's."""
     print(f"halobench: {line}", file=sys.stderr, flush=True)
 
 
 def summary(outputs: Iterable[str]) -> list[str]:
-    """Return the lines with what a run found, what it wrote, and the next command.
+    """Return the lines that say what a run found, what it wrote, and which command to run next.
 
     `outputs` are the files that its jobs wrote; if there are none, the lines list the existing pages.
     """
@@ -53,7 +53,7 @@ def summary(outputs: Iterable[str]) -> list[str]:
 
 
 def finding_lines(claims: Path) -> list[str]:
-    """Return an experiment's finding according to its table of claims: a sentence and the verdicts for each theme.
+    """Return an experiment's finding, from its table of claims, as a sentence and the verdicts for each theme.
 
     The result is empty if the table can't be read or holds no claims.
     """

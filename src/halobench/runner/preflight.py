@@ -21,17 +21,17 @@ from halobench.runner.forecast.explain import changes
 from halobench.storage import files, records
 from halobench.storage.requests import STALE, differences, write_request
 
-MOST_LINES = 20  # about results that don't match: there can be one per cell
+MOST_LINES = 20  # about results that don't match, since there can be one per cell
 KEEP = "`halobench run --results FOLDER` keeps them, and computes into another folder"
 LARGE = 1_000_000_000  # bytes; above this, checking a file's checksum is left to the stages that read it
 
 
 def check_results(config: Config, results: Path) -> None:
-    """Check what an earlier run left for the experiments that will run.
+    """Check what an earlier run left behind for the experiments that will run.
 
-    A record that no longer matches its request is backdated, so that Snakemake runs its job. A file newer than its
-    record may be damaged: Snakemake would take it for a new input, and delete what was computed from the intact one
-    before the jobs that read it fail.
+    A record that no longer matches its request is backdated, so Snakemake runs its job. A file newer than its record
+    may be damaged. Snakemake would take it for a new input and, before the jobs that read it fail, would delete what
+    was computed from the intact file.
 
     Raises
     ------
@@ -60,8 +60,8 @@ def check_results(config: Config, results: Path) -> None:
 def _set_back(stale: Sequence[Job], results: Path) -> None:
     """Make records older than the requests that they don't match, whatever Snakemake remembers about them.
 
-    It has no memory of results that were copied here or touched. Afterwards the request is newer than the record and,
-    since it is rewritten, isn't the one whose checksum Snakemake may remember.
+    Snakemake remembers nothing about results that were copied here or touched. Afterwards, the request is newer than
+    the record and, since it is rewritten, isn't the one whose checksum Snakemake may remember.
     """
     for job in stale:
         with contextlib.suppress(OSError):  # a dry run may read a folder that can't be written
@@ -99,7 +99,7 @@ def find_unwritable(config: Config, results: Path) -> dict[Path, list[Job]]:
 
 
 def _is_there(job: Job, results: Path) -> bool:
-    """Whether a job's result exists and matches its current request."""
+    """Return whether a job's result exists and matches its current request."""
     try:
         record = _read(results / job.record, job)
     except SpecError:
@@ -108,7 +108,7 @@ def _is_there(job: Job, results: Path) -> bool:
 
 
 def replaced_cells(config: Config, results: Path, outputs: Container[str]) -> list[str]:
-    """Return lines listing the trained cells that a run, whose jobs will write `outputs`, replaces, and why."""
+    """List, one per line, the trained cells that a run will replace by writing `outputs`, and why."""
     cells: Counter[str] = Counter()
     for job in jobs(config):
         path = results / job.record
@@ -122,7 +122,7 @@ def replaced_cells(config: Config, results: Path, outputs: Container[str]) -> li
 
 
 def _looked_at(config: Config) -> Iterator[Job]:
-    """Yield a run's jobs, and those that made partial tables."""
+    """Yield a run's jobs and those that made partial tables."""
     yield from jobs(config)
     for experiment in config.run:
         partial = drawn_jobs(config, experiment, scope="partial/")
@@ -140,7 +140,7 @@ def _read(path: Path, job: Job) -> dict[str, Any]:
 
 
 def _other(record: Mapping[str, Any], job: Job) -> list[str]:
-    """Return how a record differs from its job's request."""
+    """Say how a record differs from its job's request."""
     if job.stage != "manifest":
         return differences(record, job.request, job.seed)
     listed = {key: record[key] for key in job.spec}
@@ -159,7 +159,7 @@ def _check_newer_outputs(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def check_claims(path: Path | str) -> None:
-    """Check the claims file now, since claims are only judged once everything else is computed.
+    """Check the claims file now, since claims are only judged once everything else has been computed.
 
     Raises
     ------

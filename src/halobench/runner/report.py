@@ -1,4 +1,4 @@
-"""Make Snakemake's report of the last run, whatever it was, or of what the arguments specify."""
+"""Make Snakemake's report on the last run, whatever it was, or on what the arguments specify."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from halobench.storage import files
 
 LAST, CONFIGURED = STATE / "last-run.json", STATE / "last-run.yaml"  # the last run's place, and its configuration
 STYLE = "workflow/report/style.css"  # next to the Snakefile
-# Arguments that select what is reported; without any of them, that is the last run.
+# Arguments that select what is reported; without any of them, the last run is reported.
 NEWS = re.compile(r"warning|missing|No files found|halobench:", re.IGNORECASE)  # what matters in Snakemake's output
 CHOOSING = ("--configfile", "--configfiles", "--config", "-C", "--snakefile", "-s", "--directory", "-d")
 
@@ -36,13 +36,14 @@ def note_run(workflow: Any, config: Mapping[str, Any], results: Path) -> None:
 
 
 def report(arguments: Sequence[str]) -> int:
-    """Run Snakemake for a report, and print what its experiments found; return Snakemake's exit code.
+    """Run Snakemake to make a report, and print what its experiments found; return Snakemake's exit code.
 
     Parameters
     ----------
     arguments : sequence of str
-        Experiment names and Snakemake arguments. Unless they include one of `CHOOSING`, the last run's configuration
-        is used; without names, the report then covers its experiments and all others whose results are complete.
+        Experiment names and Snakemake arguments. Unless they include one of `CHOOSING`, the last run's configuration is
+        used; if no experiments are named, the report then covers that run's experiments and all others whose results
+        are complete.
     """
     if not LAST.exists():
         dry_run.check_snakefile(dry_run.read_options(arguments))
@@ -75,7 +76,7 @@ def report(arguments: Sequence[str]) -> int:
 
 
 def _snakemake(arguments: Sequence[str]) -> int:
-    """Run Snakemake for a report, and print its path, or Snakemake's output if it failed; return the exit code."""
+    """Run Snakemake for a report; print its path or, if it failed, Snakemake's output; return the exit code."""
     command = [sys.executable, "-m", "snakemake", *arguments]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="backslashreplace", check=False)
     if done.returncode:

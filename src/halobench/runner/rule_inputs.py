@@ -1,4 +1,4 @@
-"""What the workflow's rules read and make, as input functions over the job list."""
+"""The input functions of the workflow's rules, which look up in the job list what each rule reads and makes."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class RuleInputs:
     results : Path
         The results folder.
     named : str
-        The same folder as rules refer to it: if the workflow is a module, Snakemake may prefix the paths in rules.
+        The same folder as rules refer to it. If the workflow is a module, Snakemake may prefix the paths in rules.
     """
 
     def __init__(self, config: Config, results: Path, named: str):
         self.config, self.results, self.named = config, results, named
         self.after_request: Callable[[str], None] = lambda path: None  # called while Snakemake builds its graph of jobs
-        # Read only once, so that tables and figures show the same finished cells.
+        # Take each inventory only once, so tables and figures show the same finished cells.
         self.inventory = functools.cache(lambda experiment: take_inventory(config, experiment, results))
         self._drawn = functools.cache(self._drawn_jobs)
         self._request = functools.cache(self._write_request)
 
     def job(self, stage: str, wildcards: Mapping[str, Any], name: str = "") -> Job:
-        """Return a stage's job for the wildcards of its rule; `name` is that of a figure's or table's files."""
+        """Return a stage's job for the wildcards of its rule; `name` is the name of a figure's or table's files."""
         scope, experiment = wildcards.get("scope", ""), wildcards.get("experiment", "")
         if stage == "explorer":
             shown = self.experiments(scope)
@@ -94,8 +94,8 @@ class RuleInputs:
         path, place = os.path.normpath(model.weights), f"{self.results}/"
         if path in self._made_weights:
             return f"{self.named}/{path.removeprefix(place)}"
-        # A file in the results was left by an earlier configuration: no rule should take it for its output and look for
-        # a cell that is gone. And a file elsewhere must not get a prefix.
+        # A file in the results was left by an earlier configuration, so no rule should take it for its output and look
+        # for a cell that is gone. A file elsewhere must not get a prefix.
         return os.path.abspath(path) if path.startswith(place) or place != f"{self.named}/" else model.weights
 
     @functools.cached_property
@@ -113,17 +113,17 @@ class RuleInputs:
     def _computed(self, experiment: str) -> list[str]:
         wanted = {*(stage.name for stage in CELL_STAGES), "reference"}
         listed = [job for job in jobs.computed_jobs(self.config, experiment) if job.stage in wanted]
-        # Weights and logits are read only by later stages of their cell.
+        # Weights and logits are read only by later stages of the same cell.
         paths = [path for job in listed for path in job.paths if not path.endswith(".safetensors")]
         return [f"{self.named}/{path}" for path in paths]
 
     def targets(self) -> list[str]:
-        """Return all results of the experiments to run, file by file, so that deleted ones are recreated."""
+        """Return all results of the experiments to run, file by file, so deleted files are recreated."""
         paths = [path for experiment in self.config.run for path in self._computed(experiment)]
         return paths + self._shown(self.config.run)
 
     def partial_targets(self, wildcards: Any) -> list[str]:
-        """Return what is drawn from the finished cells of each experiment that has any."""
+        """Return the files made from the finished cells of each experiment that has any."""
         if not (begun := self.experiments("partial/")):
             sys.exit(f"partial: no cell of {', '.join(self.config.run)} is finished yet")
         return self._shown(begun, "partial/")
@@ -144,12 +144,12 @@ class RuleInputs:
         return [f"{folder}/{table}.parquet" for folder in folders for table in EXPLORED]
 
     def displays(self, kind: str) -> dict[str, str]:
-        """Return the figures or tables that have a rule, by file name: the package's own and others specified."""
+        """Return the figures or tables that have a rule, by file name: the package's own and any others specified."""
         named = [name for experiment in self.config.experiments for name in getattr(self.config, kind)(experiment)]
         return {file_stem(name): name for name in (*plugins.names(kind), *named)}
 
     def front_figure(self, wildcards: Any) -> str:
-        """Return the figure that sums up an experiment: the summary if it has one, else its first figure."""
+        """Return the figure that sums up an experiment: its summary if it has one, or else its first figure."""
         figures = self.config.figures(wildcards.experiment)
         name = "summary" if "summary" in figures else figures[0]
         return f"{self.named}/{wildcards.scope}figures/{wildcards.experiment}/{file_stem(name)}.png"

@@ -1,4 +1,4 @@
-"""Run Snakemake, and distinguish a working directory's live runs from those that died.
+"""Run Snakemake, and distinguish a working directory's live runs from dead ones.
 
 A run holds its own lock, ``.snakemake/halobench/runs/HOST-PROCESS.lock``, for as long as its process lives, and
 removes that file when it ends normally. Snakemake's locks don't record their owner, and they outlive a killed run.
@@ -34,12 +34,12 @@ _started: list[str] = []  # the runs that `run` has started in this process
 
 
 def name() -> str:
-    """Return the name of this process among the runs of a working directory."""
+    """Return the name that identifies this process among a working directory's runs."""
     return f"{platform.node()}-{os.getpid()}"
 
 
 def is_run() -> bool:
-    """Return True if `run` started this process, and not as a dry run."""
+    """Return True if `run` has started a run, other than a dry run, in this process."""
     return bool(_started)
 
 
@@ -67,7 +67,7 @@ def other_runs(folder: Path) -> tuple[list[str], list[Path]]:
 
 
 def _is_free(path: Path) -> bool:
-    """Whether no process known to this host holds a lock; no other run checks or enrols at the same time."""
+    """Return True if no process known to this host holds a lock; during this check, no other run can check or enrol."""
     with _deciding(path.parents[3]), contextlib.suppress(Timeout), FileLock(path, timeout=0):
         return True
     return False
@@ -78,7 +78,7 @@ def _locks(folder: Path) -> Path:
 
 
 def _deciding(folder: Path) -> FileLock:
-    """Return the lock under which runs enrol and clean up after dead ones, one at a time, for a few seconds."""
+    """Return the lock that one run at a time holds for a few seconds to enrol and clean up after dead runs."""
     return FileLock(_locks(folder).with_name("deciding.lock"), is_singleton=True)
 
 
@@ -96,7 +96,7 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
     Raises
     ------
     SlurmError
-        If there may be such jobs and SLURM doesn't answer.
+        If such jobs may exist and SLURM doesn't answer.
     OSError
         If there is no workflow, a profile or a configuration can't be read, nothing can be written, ``--touch`` is
         given, or ``--unlock`` is given while a run is alive.
@@ -132,12 +132,12 @@ def _enrol_unlocked(options: argparse.Namespace) -> list[str]:
     folder = options.directory
     (folder / STATE).mkdir(parents=True, exist_ok=True)
     with _deciding(folder):
-        alive, dead = other_runs(folder)  # a dead one may have had the same number, as in a container
+        alive, dead = other_runs(folder)  # a dead run may have had the same number, as in a container
         enrol(folder)
         for other in alive:
             outcome.say(_words(other))
         if dead and not alive:
-            # Without our workflow, which is slow to read; the run itself reports anything wrong with it.
+            # Unlock without our workflow, which is slow to read; the run itself will report anything wrong with it.
             values = {key: getattr(options, key) for key in UNLOCKING}
             kept = [f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value]
             command = [sys.executable, "-m", "snakemake", "--unlock", f"--snakefile={os.devnull}", *kept]
@@ -149,7 +149,7 @@ def _enrol_unlocked(options: argparse.Namespace) -> list[str]:
 
 
 def _forget_other_hosts(folder: Path) -> None:
-    """Trust the user's ``--unlock`` that runs on other hosts are dead, unless one is known to be alive."""
+    """Take the user's ``--unlock`` to mean that runs on other hosts are dead, unless one is known to be alive."""
     for path in (_locks(folder) / f"{run}.lock" for run in other_runs(folder)[0]):
         if not _is_free(path):
             raise OSError(f"--unlock: expected no living run in this directory ({_words(path.stem)})")

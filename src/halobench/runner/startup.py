@@ -1,4 +1,4 @@
-"""What the workflow does before its first job and after its last, as one call each."""
+"""Make the workflow's checks before its first job, and tidy up after its last, in one call each."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Startup:
     """The checks around a run of the workflow.
 
     Snakemake processes that run a single job on a cluster node don't repeat the checks of their main process. They use
-    what the run was started with, even if files have been edited since.
+    the configuration and code that the run was started with, even if files have been edited since.
 
     The workflow may be a module of another one, which then provides its configuration and may add a prefix to its
     paths.
@@ -75,7 +75,7 @@ class Startup:
         self.report: Mapping[str, Any] = {}
         self.is_module = workflow.modifier.skip_configfile  # the surrounding workflow provides the configuration
         if self.frozen is None:
-            # Before Snakemake reads them: if a key has two values, it would silently take the last.
+            # Do this before Snakemake reads them, since it would silently take the last value of a repeated key.
             default = [] if self.is_module else ["config.yaml"]
             for path in dict.fromkeys([*default, *workflow.configfiles, *workflow.overwrite_configfiles]):
                 if Path(path).exists():
@@ -90,11 +90,11 @@ class Startup:
         try:
             claims = find()
         except FileNotFoundError:
-            return CLAIMS  # reported along with other problems of the claims
+            return CLAIMS  # reported along with any other problems with the claims
         return self.named(CLAIMS if Path(CLAIMS).exists() else claims)
 
     def named(self, path: str) -> str:
-        """Return the path by which rules refer to a file: a relative one, so moving the folder reruns nothing."""
+        """Return the path by which rules refer to a file. It is relative, so moving the folder reruns nothing."""
         original = getattr(path, "flags", {}).get("sourcecache_entry", path)
         if not Path(original).exists():
             return path  # a copy of a remote file
@@ -104,7 +104,7 @@ class Startup:
     def load(self, config: dict[str, Any]) -> RuleInputs:
         """Return the input functions for a configuration, after all checks that don't need the list of jobs to run.
 
-        Values that ``--config`` set are read as YAML.
+        Values set by ``--config`` are read as YAML.
         """
         # Jobs must find `halobench` even if this Python's environment isn't activated, and import
         # ``module:object`` from the Snakefile's folder, as this process does.
@@ -139,12 +139,14 @@ class Startup:
         attempt("The results have", files.check_writable, self.results)
         attempt("The results have", preflight.check_results, config, self.results)
         unwritable = preflight.find_unwritable(config, self.results)
-        # Snakemake would end the run at the first of them. Its ``--omit-from`` also leaves out what depends on them.
+        # Snakemake would end the run at the first of these jobs, so omit them and, as with its ``--omit-from``,
+        # whatever depends on them.
         omitted = [str(self.results / job.record) for listed in unwritable.values() for job in listed]
 
         def note_request(path: str) -> None:
             self.workflow.dag.omitfiles.update(omitted)
-            # Snakemake lists a folder once, perhaps before this file was written, and takes unlisted files for missing.
+            # Snakemake lists a folder only once, perhaps before this file was written, and takes unlisted files for
+            # missing.
             self.workflow.iocache.exists_local[path] = True
 
         inputs.after_request = note_request
@@ -153,7 +155,7 @@ class Startup:
             outcome.note_left_out(f"{folder} can't be written to: {what}")
 
     def check_rules(self) -> None:
-        """Check, once all rules are known, that the command line mentions no others."""
+        """Check, once all rules are known, that the command line refers to no other rules."""
         if self.workflow.is_main_process:
             attempt("The command line has", check_rules, self.workflow)
 
@@ -198,7 +200,7 @@ def results_folder(config: Mapping[str, Any]) -> str:
 
 
 def _both(first: Callable[[Any], Any], second: Callable[[], Any]) -> Callable[[Any], None]:
-    """Return a Snakemake handler that calls two."""
+    """Combine two handlers into one for Snakemake."""
 
     def handle(log: Any) -> None:
         first(log)
@@ -213,7 +215,7 @@ def _set_path(variable: str, *paths: str | None) -> None:
 
 
 def check_rules(workflow: Any) -> None:
-    """Refuse resources of rules that don't exist, and names that resemble those of known resources."""
+    """Refuse resources set for rules that don't exist, and names that resemble those of known resources."""
     names = {rule.name for rule in workflow.rules}
     for name, resources in workflow.resource_settings.overwrite_resources.items():
         require(name in names, "--set-resources, rule", name, one_of(names, name))

@@ -1,4 +1,4 @@
-"""Read claims: their conditions, statistic, margin and direction, as written in workflow/claims.yaml."""
+"""Read claims, with their conditions, statistic, margin and direction, from workflow/claims.yaml."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from halobench.core.errors import SpecError, check_name, one_of, require
 from halobench.core.spec_codec import Number, Several, Text, parse, spec
 from halobench.storage.columns import REFERENCE, TABLE_COLUMNS
 
-CLASSES = 5  # how many values of k a slope on log k needs
+CLASSES = 5  # number of values of k needed to fit a slope on log k
 
-# The tables that claims read, with the columns that they may use.
+# The tables that claims may read, and the columns of each that they may use.
 COLUMNS = {name: TABLE_COLUMNS[name] for name in ("metrics", "neighbourhood", "radii", "runs")}
 
 COMPARISON = re.compile(r"(>=|<=|!=|>|<)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)")
@@ -31,22 +31,22 @@ Conditions = dict[str, Any]
 class Claim:
     """A claim of the paper and the rule for judging it.
 
-    Together with those of `where`, a side's conditions must leave one row per cell and fix one `loss`. A condition is a
-    value, a list of values, a comparison (``">0"``) or a pattern (``"overlap*"``) on a column of the table or of
-    ``runs``.
+    Together with those of `where`, a side's conditions must leave one row per cell and fix one `loss`. A condition on a
+    column of the table or of ``runs`` is a value, a list of values, a comparison (``">0"``) or a pattern
+    (``"overlap*"``).
 
-    For each data set x model, the best baseline in the grid is chosen by its mean over seeds, not per seed, because a
-    minimum per seed would beat any baseline that a user could pick. Any optimism in this choice favours the baseline,
-    not the claim.
+    For each data set x model pair, the best baseline in the grid is chosen by its mean over seeds, not seed by seed,
+    because the best of each seed would beat any baseline that a user could pick. Any optimism in this choice favours
+    the baseline, not the claim.
     """
 
     name: Annotated[Text, AfterValidator(functools.partial(check_name, ""))] = Field(description="A key.")
     statement: Text = Field(description="The claim in plain words.")
     place: Text = Field(description="Where the paper makes it.")
     statistic: Literal["level", "difference", "against_best", "slope", "ratio"] = Field(
-        description="level: `value` of side `a`; difference: a less b; against_best: a less the best of `baselines`;"
-        " slope: of `value` of side `a` on log k (k the number of classes); ratio: a over b, which name one data set"
-        " each or, like a difference, are paired within data set and model."
+        description="level: `value` of side `a`; difference: a minus b; against_best: a minus the best of `baselines`;"
+        " slope: the slope of `value` of side `a` on log k, where k is the number of classes; ratio: a over b, which"
+        " name one data set each or, like a difference, are paired within data set and model."
     )
     table: Literal["metrics", "neighbourhood", "radii", "runs"] = Field(description="The table that is read.")
     value: Text = Field(description="The column that is read.")
@@ -65,7 +65,7 @@ class Claim:
     baselines: Several[Conditions] | None = Field(default=None, description="Sides to choose from, for against_best.")
     best: Literal["lowest", "highest"] = Field(default="lowest", description="Which baseline is the best.")
     interpolating: tuple[Text, ...] | None = Field(
-        default=None, description="Losses whose cells must interpolate; by default all of the claim."
+        default=None, description="Losses whose cells must interpolate; by default, all of the claim's losses."
     )
 
     def __post_init__(self):
@@ -90,7 +90,7 @@ class Claim:
             yield f"baselines[{position}]", baseline
 
     def _check_conditions(self, key: str, conditions: Any) -> None:
-        """Refuse a condition on a column that neither the table nor runs has."""
+        """Refuse a condition on a column that is neither in the table nor in `runs`."""
         columns = {*COLUMNS[self.table], *COLUMNS["runs"]} - {"seed", self.value}
         for column in conditions:
             require(column in columns, f"{key}.{column}", conditions[column], f"a column, {one_of(columns, column)}")
@@ -116,17 +116,17 @@ class Claim:
 
     @property
     def across_datasets(self) -> bool:
-        """Whether it is a ratio of two data sets."""
+        """Whether the statistic is a ratio between two data sets."""
         return self.statistic == "ratio" and any("dataset" in side for side in (self.a, self.b or {}))
 
     @property
     def sides(self) -> list[dict[str, Any]]:
-        """All conditions of each side, including those of `where`: a first, then b or the baselines."""
+        """All conditions on each side, including those in `where`; a comes first, then b or the baselines."""
         return [{**self.where, **conditions} for _, conditions in self._named_sides()]
 
     @property
     def formula(self) -> str:
-        """The statistic in one line."""
+        """The statistic, written on one line."""
         a, *others = (described(conditions) for _, conditions in self._named_sides())
         where = f" where {described(self.where)}" if self.where else ""
         body = {
@@ -158,7 +158,7 @@ def _expected_side(key: str, needed: str | None, statistic: str) -> str:
 
 
 def described(conditions: Mapping[str, Any]) -> str:
-    """Return conditions on one line, e.g. ``loss mixup2, noise >0``."""
+    """Format conditions on one line, e.g. ``loss mixup2, noise >0``."""
     words = []
     for column, condition in conditions.items():
         shown = " or ".join(map(str, condition)) if isinstance(condition, list | tuple) else str(condition)
@@ -178,7 +178,8 @@ def load_claims(path: Path | str) -> list[Claim]:
     Parameters
     ----------
     path : path
-        A mapping with the one key ``claims``, a list of entries with the keys of `Claim`.
+        A file that holds a mapping with the single key ``claims``, whose value is a list of entries with the keys of
+        `Claim`.
 
     Returns
     -------
@@ -220,7 +221,7 @@ def _parsed(entries: list[Any]) -> list[Claim]:
 
 
 def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
-    """Yield the claims that an entry stands for: one, or with ``each``, one per combination of its values."""
+    """Yield the claims that an entry stands for, which is one or, with ``each``, one per combination of values."""
     each = entry.get("each", {})
     lists = isinstance(each, Mapping) and all(isinstance(values, list) and values for values in each.values())
     require(lists, f"{place}.each", each, "lists of values by placeholder, e.g. {mixup: [mixup2, mixup5]}")

@@ -48,25 +48,26 @@ class ClaimTables:
 
     @functools.cached_property
     def by_dataset(self) -> pd.DataFrame:
-        """The columns of runs that describe a data set, one row per data set."""
+        """The columns of `runs` that describe data sets, with one row per data set."""
         runs = self.by_name["runs"]
         return runs.groupby("dataset")[[column for column in DATASET if column in runs]].first()
 
 
 def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables) -> pd.DataFrame:
-    """Return a side's cells: index dataset, model, seed; columns value, loss, interpolates, steps, censored.
+    """Return a side's cells by dataset, model and seed, with columns value, loss, interpolates, steps and censored.
 
     Raises
     ------
     NotTested
         If no row meets the conditions.
     SpecError
-        If more than one row per cell does.
+        If more than one row per cell meets them.
     """
     tables.table("runs")
     table = tables.table(claim.table)
     of_table, of_runs = ({c: v for c, v in conditions.items() if (c in table) == inside} for inside in (True, False))
-    # Filter on the table's own columns first: joining runs to millions of rows only to keep a few would be slow.
+    # Filter on the table's own columns first, since joining `runs` to millions of rows just to keep a few would be
+    # slow.
     rows = _with_runs(tables.rows(claim.table, of_table), tables)
     for column in of_runs:
         if column not in rows:
@@ -85,7 +86,7 @@ def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables)
 
 
 def _require_loss(loss: str, tables: ClaimTables) -> None:
-    """Raise NotTested if the grid has no loss of that name, even if it has the loss under another one."""
+    """Raise NotTested if the grid has no loss of that name, even if it has the loss under another name."""
     names = sorted(set(tables.by_name["runs"]["loss"]))
     if loss not in (*names, REFERENCE):
         what = "claims know losses by their names in the configuration"
@@ -93,7 +94,7 @@ def _require_loss(loss: str, tables: ClaimTables) -> None:
 
 
 def _with_runs(table: pd.DataFrame, tables: ClaimTables) -> pd.DataFrame:
-    """Return a table, adding any columns of runs that it is missing.
+    """Add to a table any columns of `runs` that it doesn't have.
 
     References have no run, so they only get the columns that describe the data set.
     """
@@ -106,7 +107,7 @@ def _with_runs(table: pd.DataFrame, tables: ClaimTables) -> pd.DataFrame:
 
 
 def _meets(values: pd.Series, condition: Any) -> np.ndarray:
-    """Return which values (n,) meet a condition: a value, a list of values, a comparison or a pattern with ``*``."""
+    """Test which values (n,) meet a condition: a value, a list of values, a comparison or a pattern with ``*``."""
     if isinstance(condition, list | tuple):
         return np.logical_or.reduce([_meets(values, one) for one in condition] or [np.zeros(len(values), bool)])
     comparison = COMPARISON.fullmatch(condition) if isinstance(condition, str) else None
@@ -117,14 +118,14 @@ def _meets(values: pd.Series, condition: Any) -> np.ndarray:
         numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float)
         return np.isclose(numbers, condition, rtol=1e-9, atol=1e-12)
     if isinstance(condition, str) and "*" in condition:
-        # Match only the distinct values, of which there are few: a table may have a million rows.
+        # Match only the distinct values, which are few, whereas a table may have a million rows.
         matching = {value for value in values.unique() if isinstance(value, str) and fnmatchcase(value, condition)}
         return values.isin(matching).to_numpy(dtype=bool)
     return (values == condition).fillna(False).to_numpy(dtype=bool)
 
 
 def _censored(claim: Claim, rows: pd.DataFrame) -> list[bool]:
-    """Return whether each row's quantile of radii is only a lower bound (the share of censored radii reaches it)."""
+    """Return, for each row, whether its quantile of radii is only a lower bound because censored radii reach it."""
     level = QUARTILES.get(claim.value.rpartition("_")[2])
     if claim.table != "radii" or level is None or "censored" not in rows:
         return [False] * len(rows)

@@ -1,7 +1,8 @@
-"""Measure a claim's statistic as units, one value per scope and seed.
+"""Measure a claim's statistic as units, each of which is one value for a scope and seed.
 
-A table of units has the columns scope, seed, value, bound ("<" or ">" if a radius is censored), reason ("" if the unit
-is used, else why not), remark, cells (how many a used unit stands for) and left_out (how many it leaves out).
+A table of units has the columns scope, seed, value, bound ("<" or ">" if a radius is censored), reason (why the unit
+isn't used, "" if it is), remark, cells (how many cells a used unit stands for) and left_out (how many cells it leaves
+out).
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ def measure(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 
 
 def reasons(units: pd.DataFrame) -> list[str]:
-    """Return the reasons why units were left out, each with its count."""
+    """List the reasons why units were left out, each with its count."""
     counts = units.loc[units["reason"] != ""].groupby("reason", sort=True)["left_out"].sum()
     return [f"{count} left out: {reason}" for reason, count in counts.items()]
 
 
 def _plain_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
-    """Return the units of a level, a difference or a ratio within pairs, with one scope per data set x model pair."""
+    """Measure a level, or a difference or ratio within pairs, with one scope per data set x model pair."""
     a = side_cells(claim, claim.sides[0], tables)
     if claim.statistic == "level":
         return _pair_units(claim, a, None)
@@ -51,7 +52,7 @@ def _plain_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 
 
 def _against_best_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
-    """Return the units of a minus the best baseline that the grid has for each data set x model pair."""
+    """Measure a minus the best baseline that the grid has for each data set x model pair."""
     a = side_cells(claim, claim.sides[0], tables)
     rivals = []
     for conditions, baseline in zip(claim.sides[1:], claim.baselines or (), strict=True):
@@ -72,7 +73,7 @@ def _against_best_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 
 
 def _strength(claim: Claim, units: pd.DataFrame) -> tuple[bool, float]:
-    """Return how hard a baseline is to beat, ranked first by whether it can be tested, then by its mean.
+    """Return a sort key for how hard a baseline is to beat: first whether it can be tested, then its mean.
 
     Means are compared through the paired difference from a, which gives the same ranking as the baselines' own means if
     they have the same seeds and stays fair if one of them is missing a seed.
@@ -83,9 +84,9 @@ def _strength(claim: Claim, units: pd.DataFrame) -> tuple[bool, float]:
 
 
 def _slope_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
-    """Return the units of the least-squares slope of a on log k (k classes), with one scope per model.
+    """Measure the least-squares slope of a on log k, where k is the number of classes, with one scope per model.
 
-    It is taken over the data sets that are complete for all of the model's seeds.
+    The slope is fitted over the data sets that are complete for all of the model's seeds.
     """
     cells = _pair_units(claim, side_cells(claim, claim.sides[0], tables), None)
     cells.loc[(cells["reason"] == "") & (cells["bound"] != ""), "reason"] = "censored"
@@ -116,7 +117,7 @@ def _slope_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 
 
 def _ratio_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
-    """Return the units of a over b (two data sets), paired within model x seed; each model with both is a scope."""
+    """Measure a over b (two data sets), paired within model x seed, with one scope per model that has both."""
     a, b = (side_cells(claim, side, tables).droplevel("dataset") for side in claim.sides)
     joined = a.add_suffix("_a").join(b.add_suffix("_b"), how="outer").sort_index()
     both = set(a.index.get_level_values("model")) & set(b.index.get_level_values("model"))
@@ -136,7 +137,7 @@ def _ratio_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 
 
 def _pair_units(claim: Claim, a: pd.DataFrame, b: pd.DataFrame | None) -> pd.DataFrame:
-    """Return the units of a (if b is None), a minus b or a over b, for the data set x model pairs that have both."""
+    """Measure a (if b is None), a minus b or a over b for each data set x model pair that has both."""
     pairs = {(dataset, model) for dataset, model, _ in a.index}
     joined = a.add_suffix("_a")
     if b is not None:
@@ -165,7 +166,7 @@ def _pair_units(claim: Claim, a: pd.DataFrame, b: pd.DataFrame | None) -> pd.Dat
 
 
 def _broadcast(reference: pd.DataFrame, a: pd.DataFrame) -> pd.DataFrame:
-    """Return a reference's rows (which have no model), repeated for every model of a on the same data set."""
+    """Repeat a reference's rows, which have no model, for every model that a has on the same data set."""
     models = a.index.to_frame(index=False)[["dataset", "model"]].drop_duplicates()
     rows = reference.reset_index().drop(columns="model").merge(models, on="dataset")
     return rows.set_index(PAIRED)
@@ -174,7 +175,8 @@ def _broadcast(reference: pd.DataFrame, a: pd.DataFrame) -> pd.DataFrame:
 def _reason(claim: Claim, row: Mapping[Any, Any], sides: list[str], same_steps: bool = True) -> str:
     """Return why a pair of cells can't be used, or "" if it can.
 
-    `same_steps` requires equal numbers of optimiser steps; two data sets may take different numbers.
+    If `same_steps` is true, both cells must have taken the same number of optimiser steps; across data sets, the
+    numbers may differ.
     """
     for side in sides:
         if not isinstance(row[f"loss_{side}"], str):
@@ -193,6 +195,6 @@ def _reason(claim: Claim, row: Mapping[Any, Any], sides: list[str], same_steps: 
 
 
 def _bound(row: Mapping[Any, Any], sides: list[str]) -> str:
-    """Return "<" if the unit is a lower bound on the truth (a is censored), ">" if an upper one (b is), both or ""."""
+    """Return "<" if the unit is a lower bound (a is censored), ">" if it is an upper bound (b is), both, or ""."""
     marks = {"a": "<", "b": ">"}
     return "".join(marks[side] for side in sides if row[f"censored_{side}"] in (True,))

@@ -1,4 +1,4 @@
-"""Judge claims by comparing an interval over seeds, which are the unit, with a margin."""
+"""Judge claims by comparing an interval over seeds, which are the replicates, with a margin."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.
     ----------
     claims : iterable of Claim
     tables : mapping of str to DataFrame
-        By name, with the columns of `COLUMNS`; ``runs`` (one row per cell) says which cells interpolate and how many
-        steps they took. Claims whose table is missing stay untested.
+        Tables by name, with the columns in `COLUMNS`; ``runs`` (one row per cell) says which cells interpolate and how
+        many steps they took. Claims whose table is missing aren't tested.
 
     Returns
     -------
     DataFrame
-        For each claim, a row of scope ``all``, then one per data set x model pair (``dataset/model``; for slopes
-        ``log k/model``; for ratios ``a's data set : b's data set/model``). Columns: claim, statement (with its place),
-        scope, fit, statistic, estimate, low, high (ends of the 95% t interval over seeds), margin, direction, n
-        (seeds), excluded (cells or pairs of cells left out), verdict (holds, does_not, undecided, not_tested), note.
+        For each claim, one row with scope ``all``, then one per data set x model pair (``dataset/model``; for slopes
+        ``log k/model``; for ratios ``a's data set : b's data set/model``). The columns are claim, statement (with its
+        place), scope, fit, statistic, estimate, low, high (ends of the 95% t interval over seeds), margin, direction, n
+        (seeds), excluded (cells or pairs of cells left out), verdict (holds, does_not, undecided, not_tested) and note.
 
     Raises
     ------
@@ -47,8 +47,8 @@ def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.
 def verdict(low: float, high: float, margin: float, direction: str) -> str:
     """Return ``holds``, ``does_not`` or ``undecided`` for an interval [low, high] against a signed margin.
 
-    The two decided verdicts mirror each other: reflecting the interval about the margin swaps them, and an end that
-    lies on the margin decides nothing.
+    The two decided verdicts mirror each other: reflecting the interval about the margin swaps them, and an interval
+    that ends exactly at the margin is undecided.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def verdict(low: float, high: float, margin: float, direction: str) -> str:
 
 
 def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
-    """Return the rows of one claim: scope all, then each pair."""
+    """Judge one claim; return the row with scope all, then one for each pair."""
     try:
         units = measure(claim, tables)
     except NotTested as missing:
@@ -79,7 +79,7 @@ def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
 
 
 def _all_row(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
-    """Return the row of scope all: for each seed, the mean over the scopes that are complete in every seed."""
+    """Return the row with scope all, which averages, for each seed, over the scopes that are complete in every seed."""
     planned = {scope: frozenset(group["seed"]) for scope, group in units.groupby("scope", sort=True)}
     used = units[units["reason"] == ""]
     seeds = _common_seeds(planned.values())
@@ -101,9 +101,9 @@ def _all_row(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
 
 
 def _common_seeds(planned: Iterable[frozenset[int]]) -> frozenset[int]:
-    """Return the seeds to average over: of the planned sets, the one that keeps the most units, then the most seeds.
+    """Return the seeds to average over: the planned set that keeps the most units and, in a tie, the most seeds.
 
-    The choice depends only on the grid, never on the values. If all pairs have the same seeds, it is those.
+    The choice depends only on the grid, never on the values. If all pairs have the same seeds, those are chosen.
     """
     planned = list(planned)
     return max(
@@ -117,10 +117,11 @@ def _unique(texts: pd.Series) -> list[str]:
 
 
 def _row(claim: Claim, scope: str, values: np.ndarray, excluded: int, bounds: str, notes: list[str]) -> dict[str, Any]:
-    """Return one row: estimate, interval and verdict of the values (n,), one per seed.
+    """Return one row, with the estimate, interval and verdict for the values (n,), one per seed.
 
-    `bounds` says in which direction the values are only bounds ("<": the truth may be larger; ">": smaller), as when a
-    radius was not reached; a verdict that the truth could overturn is withheld.
+    `bounds` says in which direction values that are only bounds may differ from the truth ("<": the truth may be
+    larger; ">": it may be smaller), as when a radius was not reached. A verdict that the truth could overturn is
+    withheld.
     """
     n = len(values)
     estimate, low, high = t_interval(values)

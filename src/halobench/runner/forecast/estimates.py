@@ -1,7 +1,7 @@
 """Estimate the seconds, memory and bytes that jobs take, from the records of the nearest jobs that have run here.
 
-The nearest have the same spec, then the same data set and model, then the same model, and finally only the same stage.
-Seconds grow with the number of images that pass through the model.
+The nearest jobs have the same spec; the next nearest have the same data set and model, then the same model, and finally
+only the same stage. Seconds grow with the number of images that pass through the model.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from halobench.storage.layout import RECORDS, STAGES
 from halobench.storage.records import read_record
 
 UNNAMED = ("calibrate", "repair")  # stages whose specs don't include the data set
-CLOSE = ("same spec", "same data and model", "last time")  # estimates from records less near than these are rough
+CLOSE = ("same spec", "same data and model", "last time")  # estimates from less near records than these are rough
 
 
 @functools.cache
 def work(stage: str, text: str) -> float:
-    """Return the number of images that a job's model sees, or of samples to score, from its spec as JSON.
+    """Return how many images a job's model sees, or how many samples are scored, according to its spec (as JSON).
 
-    The job's seconds grow with this number. It is 1 for a spec without a data set. A spec from another version may
+    The job's seconds grow with this number, which is 1 for a spec without a data set. A spec from another version may
     raise any kind of error.
     """
     spec = json.loads(text)
@@ -56,7 +56,7 @@ CERTIFICATE = 10_000  # forward passes that roughly take as long as a certificat
 
 
 def _passes(probe: ProbeSpec) -> int:
-    """Return how often a probe passes a sample through the model at most; a pass with gradients counts as three."""
+    """Return how often, at most, a probe passes a sample through the model; a pass with gradients counts as three."""
     if not probe.searches:
         return probe.directions * (1 + len(probe.radii) + len(probe.relative_radii) + 5 * probe.bisections)
     if probe.kind == "certified":
@@ -67,7 +67,7 @@ def _passes(probe: ProbeSpec) -> int:
 
 @functools.cache
 def samples(text: str) -> int:
-    """Return the number of samples in all splits of a spec's data set (1 if it has none)."""
+    """Return the number of samples in all splits of a spec's data set (1 if the spec has none)."""
     dataset = json.loads(text).get("dataset", {})
     return sum(dataset[split] for split in ("train", "val", "test") if split in dataset) or 1
 
@@ -89,7 +89,7 @@ def nearness(stage: str, path: str, spec: Mapping[str, Any]) -> tuple[tuple[str,
 
 @dataclass(frozen=True)
 class Record:
-    """What a finished job took.
+    """The time, memory and disk space that a finished job took.
 
     `spec` is JSON. `growing` is the part of `seconds` that grows with the job's work. `memory` is in MiB. `size` is in
     bytes (None if some files are gone); `logits` is the part of it that grows with the number of samples.
@@ -106,7 +106,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a job takes: seconds, bytes (None if unknown), peak memory in MiB, and how `near` the records are."""
+    """An estimate of a job's seconds, bytes (None if unknown) and peak memory (MiB), and how `near` the records are."""
 
     seconds: float
     size: float | None = None
@@ -119,7 +119,7 @@ class Estimate:
 class Past:
     """The records in a working directory, `folder`, for the stages of `jobs`, which are all jobs that would run.
 
-    Those that can't be read or come from another version are counted in `unreadable`.
+    Records that can't be read or come from another version are counted in `unreadable`.
     """
 
     def __init__(self, folder: Path, jobs: Sequence[PlannedJob]):
@@ -152,7 +152,7 @@ class Past:
             record = Record(
                 text,
                 float(seconds),
-                min(content.get("train_seconds") or seconds, seconds),  # the time to import torch, say, doesn't grow
+                min(content.get("train_seconds") or seconds, seconds),  # e.g. the time to import torch doesn't grow
                 float(content.get("peak_memory_mib", 0)),
                 *self._sizes(path, content["outputs"]),
                 f"{device} ({hardware['gpu' if device == 'cuda' else 'processor']}, host {hardware['host']})",
@@ -203,7 +203,7 @@ class Past:
 
 
 def mean(records: Sequence[Record], stage: str, text: str, near: str) -> Estimate:
-    """Return the mean of records that are this `near`, scaled to a spec as JSON; for memory, the maximum."""
+    """Average records that are this `near`, scaled to a spec (as JSON); for memory, take the maximum."""
     ratios = [
         (one, work(stage, text) / (work(stage, one.spec) or 1), samples(text) / samples(one.spec)) for one in records
     ]
@@ -224,7 +224,7 @@ def _folder(path: str) -> str:
 
 @functools.cache
 def _read_spec(path: Path) -> Any:
-    """Return a request's spec, which never changes."""
+    """Read a request's spec, which never changes."""
     return files.read_json(path, ["spec"])["spec"]
 
 

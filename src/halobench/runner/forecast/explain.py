@@ -1,4 +1,4 @@
-"""Explain why each job would run, by key, module and file, turning the reasons of a Snakemake dry run into sentences.
+"""Explain why each job would run, down to keys, modules and files, in sentences based on a Snakemake dry run's reasons.
 
 Snakemake decides and this module only reports, so the two can't disagree. Changes in a job's request are the
 differences between the request and the record of its results.
@@ -26,7 +26,7 @@ NOTHING = "nothing would run: everything is up to date"
 
 
 def explain(job: PlannedJob, makers: Mapping[str, PlannedJob], folder: Path = Path()) -> str:
-    """Return why a job would run, as a sentence without its name; in Snakemake's words if they aren't understood.
+    """Say why a job would run, in a sentence without its name, or in Snakemake's words if they aren't understood.
 
     `makers` holds the job that would make each file again; `folder` is the working directory of the run.
     """
@@ -38,7 +38,7 @@ def explain(job: PlannedJob, makers: Mapping[str, PlannedJob], folder: Path = Pa
 
 
 def _clauses(job: PlannedJob, kind: str, paths: list[str], makers: Mapping[str, PlannedJob], folder: Path) -> list[str]:
-    """Return one of Snakemake's reasons in words, with any files that it mentions; nothing if it isn't known."""
+    """Put one of Snakemake's reasons into words, with any files that it mentions; return nothing if it isn't known."""
     match kind:
         case dry_run.FORCED:  # by the user, or by Snakemake because it was left incomplete and has no record yet
             complete = (folder / job.outputs[-1]).exists()
@@ -83,7 +83,7 @@ def _changed_inputs(job: PlannedJob, paths: Iterable[str], folder: Path) -> list
 
 
 def request_changes(job: PlannedJob, folder: Path = Path()) -> list[str]:
-    """Return how a job's request differs from what its record was made with; nothing if there is no record."""
+    """List how a job's request differs from the one its record was made with; return nothing if there is no record."""
     try:
         request = files.read_json(folder / request_of(job), ["spec", "code"])
         record = files.read_json(folder / job.outputs[-1])
@@ -95,7 +95,7 @@ def request_changes(job: PlannedJob, folder: Path = Path()) -> list[str]:
 
 
 def changes(record: Mapping[str, Any], spec: Mapping[str, Any], code: Mapping[str, str]) -> list[str]:
-    """Return how a spec and a code version differ from those of a record, in words."""
+    """Describe how a spec and a code version differ from those of a record."""
     changed = spec_changes(record.get("spec", {}), spec)
     return [*changed, *_code_changes(record.get("code", {}), code, swapped=bool(changed))]
 
@@ -122,7 +122,7 @@ def _cell_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 
 
 def _code_changes(before: Mapping[str, str], now: Mapping[str, str], swapped: bool = False) -> list[str]:
-    """Return modules that changed, and those added or dropped unless a changed spec (`swapped`) already shows them."""
+    """List modules that changed, and those added or dropped unless a changed spec (`swapped`) already shows them."""
     both = [([module for module in now if module in before and before[module] != now[module]], "changed")]
     if not swapped and before and now:
         moved = ((now.keys() - before.keys(), "used now"), (before.keys() - now.keys(), "no longer used"))
@@ -136,7 +136,7 @@ def _file(module: str) -> str:
 
 
 def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what changed between two specs, by dotted key; a missing key has its default."""
+    """List what changed between two specs, by dotted key; a missing key is at its default."""
     old, new = _flat(before), _flat(now)
     alike: dict[tuple[str, str], list[str]] = {}
     for key in sorted(old.keys() | new.keys()):
@@ -148,7 +148,7 @@ def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 
 def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a spec's values by dotted key as in the config, where options are next to the name they belong to."""
+    """Return a spec's values by dotted key as in the config, where options stand next to the name they belong to."""
     values: dict[str, Any] = {}
     for key, value in spec.items():
         path = prefix if key == "options" else f"{prefix}{key}."
@@ -157,10 +157,10 @@ def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _value(key: str, values: Mapping[str, Any], others: Mapping[str, Any], longest: int = 60) -> str:
-    """Return a value as JSON, without its middle if it's long.
+    """Format a value as JSON, leaving out its middle if it's long.
 
-    A missing value is either the default, or absent along with everything around it, as with another plug-in's options
-    or a whole probe.
+    A missing value is either the default or is absent along with everything around it, as with another plug-in's
+    options or a whole probe.
     """
     if key in values:
         text = json.dumps(values[key])
@@ -171,14 +171,14 @@ def _value(key: str, values: Mapping[str, Any], others: Mapping[str, Any], longe
 
 
 def _names(job: PlannedJob, paths: Iterable[str], what: str = "") -> str:
-    """Return files by name only if they are next to a job's outputs, so jobs with the same reason read the same."""
+    """Shorten files next to a job's outputs to their names, so jobs with the same reason get the same text."""
     folder = PurePosixPath(job.outputs[0]).parent
     short = [path.name if path.parent == folder else str(path) for path in map(PurePosixPath, paths)]
     return _listed(short, what)
 
 
 def _listed(names: Sequence[str], what: str = "", most: int = 4) -> str:
-    """Return the first names and how many more there are, or just the number if it's clear what they are."""
+    """List the first names and say how many more there are, or just give the number if it's clear what they are."""
     if len(names) <= most:
         return _and(names)
     return f"{len(names)} {what}" if what else f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
@@ -219,7 +219,7 @@ def report(jobs: Sequence[PlannedJob], folder: Path = Path(), each: bool = False
         return [NOTHING]
     makers = {path: job for job in jobs for path in job.outputs}
     groups: dict[tuple[str, ...], list[PlannedJob]] = {}
-    follows = {dry_run.UPSTREAM}  # the only reason of jobs that run just because an earlier one does
+    follows = {dry_run.UPSTREAM}  # the only reason for jobs that run just because an earlier one does
     roots = jobs if each else [job for job in jobs if set(dry_run.parse_reason(job.reason)) != follows] or jobs
     for job in sorted(roots, key=rank):
         sentence = explain(job, makers, folder)

@@ -1,6 +1,6 @@
 """Report what a run would take before anything is submitted: jobs, hours, GPU-hours, memory and disk.
 
-Snakemake decides which jobs would run, in one dry run; what they take is estimated from records of earlier jobs.
+Snakemake decides in one dry run which jobs would run; what they take is estimated from records of earlier jobs.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Task:
 
     @property
     def seconds(self) -> float:
-        """Its estimated seconds, or 0 if unknown."""
+        """The seconds that it is estimated to take, or 0 if unknown."""
         return self.estimate.seconds if self.estimate else 0.0
 
     @property
@@ -72,7 +72,7 @@ class Task:
 
     @property
     def submitted(self) -> bool:
-        """Whether a cluster would run it on a node, by the workflow's `runs_here`, since a dry run doesn't show it."""
+        """Whether a cluster would run it on a node, according to `runs_here`, since a dry run doesn't show this."""
         return self.job.kind in ("train", "probe") or amount(self.job, "submit") > 0
 
 
@@ -85,9 +85,9 @@ def by_stage(tasks: Iterable[Task]) -> dict[str, list[Task]]:
 
 
 def wall_seconds(tasks: Sequence[Task], most: Limits) -> float:
-    """Return how long a run takes if it always uses everything it may, and nothing waits in a queue.
+    """Return how long a run takes if it always uses everything that it may use and nothing waits in a queue.
 
-    It takes at least as long as the longest job of each stage, one after the other.
+    It takes at least as long as the longest jobs of all stages, run one after the other.
     """
     stages = by_stage(tasks)
     around = {stage: AROUND if most.remote and group[0].submitted else 0.0 for stage, group in stages.items()}
@@ -103,7 +103,7 @@ def wall_seconds(tasks: Sequence[Task], most: Limits) -> float:
 
 
 def marked(tasks: Sequence[Task], text: str) -> str:
-    """Return an estimate for jobs, with ``~`` if it is rough and ``>`` if some have none; ``?`` if all have none."""
+    """Mark an estimate with ``~`` if it is rough and ``>`` if some jobs have none; return ``?`` if all have none."""
     estimates, missing = [task.estimate for task in tasks if task.estimate], any(task.unknown for task in tasks)
     if not estimates:
         return "?" if missing else "-"
@@ -139,7 +139,7 @@ def row(stage: str, group: Sequence[Task]) -> tuple[str, ...]:
 
 
 def totals(tasks: Sequence[Task], most: Limits, folder: Path) -> list[str]:
-    """Return the lines on GPU-hours, wall time and disk."""
+    """Return the lines about GPU-hours, wall time and disk."""
     on_gpu = [task for task in tasks if task.gpus]
     hours = marked(on_gpu, number(sum(task.seconds * task.gpus for task in on_gpu) / 3600))
     caps = [count(most.gpus, "GPU slot")] if on_gpu and most.gpus else []
@@ -169,7 +169,7 @@ def disk(tasks: Sequence[Task], folder: Path) -> str:
 
 
 def notes(stages: Mapping[str, Sequence[Task]]) -> list[str]:
-    """Return where the records are from, and what to mistrust: rough, missing, or made on a CPU for a GPU job."""
+    """Say where the records are from, and which estimates to mistrust: rough, missing, or from a CPU for a GPU job."""
     estimated = [(task, task.estimate) for group in stages.values() for task in group if task.estimate]
     places = sorted({place for _, estimate in estimated for place in estimate.places})
     more = f" and {len(places) - 3} more" if len(places) > 3 else ""
@@ -203,7 +203,7 @@ def cells(jobs: Sequence[PlannedJob], gathered: Iterable[str] = ()) -> str:
 
 
 def report(jobs: Sequence[PlannedJob], most: Limits, folder: Path, gathered: Iterable[str] = ()) -> list[str]:
-    """Return the lines that report what a run would take; targets gather the files `gathered`."""
+    """Return the lines that report what a run would take; `gathered` are the files that targets gather."""
     past = Past(folder, jobs)
     tasks = [Task(job, past.estimate(job)) for job in jobs]
     stages = by_stage(tasks)

@@ -1,4 +1,4 @@
-"""Check whether a cluster accepts a run's jobs, by test submissions like those that the executor plugin will make."""
+"""Check whether a cluster accepts a run's jobs, using test submissions like those the executor plugin will make."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ASKED = (
     *("mem_mb", "runtime", "cpus_per_task", "nodes", "slurm_extra"),
 )
 SINFO = ("sinfo", "-h", "-e", "-o", "%P: %l, %G, %m MiB, %c CPUs")
-LOOK = 15  # seconds to wait for a node that is free to be checked
+LOOK = 15  # seconds to wait for a free node to check
 KEPT = 86_400  # seconds for which a node's check of the working directory remains valid
 
 
@@ -47,7 +47,7 @@ def check(workflow: Any, jobs: Iterable[Any]) -> list[Any]:
 
 
 def _status_problems(settings: Any) -> list[str]:
-    """Return why job states can't be queried, if so; a run would then wait for its first job forever."""
+    """Return why job states can't be queried, if they can't; a run would then wait for its first job forever."""
     from snakemake_executor_plugin_slurm.job_status_query import get_min_job_age
 
     status, first, age = settings.status_command, settings.init_seconds_before_status_checks, get_min_job_age() or 0
@@ -65,7 +65,7 @@ def _status_problems(settings: Any) -> list[str]:
 
 
 def _problems(workflow: Any, job: Any, pools: list[str]) -> list[str]:
-    """Return what the plugin and sbatch would refuse in a job, without submitting it, and what would wait forever."""
+    """List what the plugin and sbatch would refuse in a job, and what would wait forever, without submitting it."""
     from snakemake_executor_plugin_slurm.accounts import validate_account
     from snakemake_executor_plugin_slurm.submit_string import get_submit_command
     from snakemake_executor_plugin_slurm.utils import set_gres_string
@@ -97,7 +97,7 @@ def _problems(workflow: Any, job: Any, pools: list[str]) -> list[str]:
 
 
 def minutes(text: str) -> float:
-    """Return a time in SLURM's notation (``1-02:00:00``, ``30:00``) in minutes, or infinity for no limit."""
+    """Convert a time in SLURM's notation (``1-02:00:00``, ``30:00``) to minutes; no limit becomes infinity."""
     match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
     if not match:
         return float("inf")
@@ -115,7 +115,7 @@ def look(job: Any, mark: Path, seen: Path) -> str:
     mark : Path
         A file just written to the working directory.
     seen : Path
-        Where a positive answer is noted; it is valid for a day.
+        The file in which a positive answer is noted; the answer is valid for a day.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def look(job: Any, mark: Path, seen: Path) -> str:
     what = " ".join([sys.executable, *where])
     if seen.exists() and seen.read_text() == what and time.time() - seen.stat().st_mtime < KEPT:
         return ""
-    # Silent, so that the last line is srun's own, which includes the node's name.
+    # The command is silent, so the last line is srun's own, which includes the node's name.
     python = f"{shlex.quote(sys.executable)} -c 'import halobench, snakemake'"
     script = f"test -f {shlex.quote(str(mark.absolute()))} || exit 71; ({python}) 2>/dev/null || exit 72"
     quick = [f"--immediate={LOOK}", "--job-name=halobench-look", "--ntasks=1", "--mem=500", "--time=2"]

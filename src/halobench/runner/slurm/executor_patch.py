@@ -1,7 +1,7 @@
 """Changes to the SLURM executor plugin (2.8), made in the process that submits jobs.
 
-docs/slurm-plugin.md has a report on each defect; the change made for it will be removed once the plugin fixes it. Each
-change comes with the name of the test in ``tests/cluster`` that needs it.
+docs/slurm-plugin.md has a report on each defect; the change made for it will be removed once the plugin fixes it. Next
+to each change is the name of the test in ``tests/cluster`` that needs it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 
 from halobench.runner.slurm.queue import ask
 
-SURE = 3  # consecutive looks after which a state that may be temporary is believed
+SURE = 3  # number of consecutive looks after which a possibly temporary state is believed
 
 
 def corrected(
     states: Mapping[str, str], active: Iterable[str], doubted: Counter[str], has_files: Callable[[str], bool]
 ) -> dict[str, str]:
-    """Return the states of jobs that squeue shows, settling those of `active` jobs in doubt for `SURE` looks.
+    """Return the states of jobs that squeue shows, settling those of `active` jobs that were in doubt for `SURE` looks.
 
-    A preempted job that isn't back in the queue was cancelled (`test_preemption_that_cancels`). One that squeue has
-    forgotten has ended, successfully if it `has_files`, since a stage writes them under other names until it is done
-    (`test_jobs_that_the_queue_forgot_are_known_by_their_files`). `doubted` counts the looks at each job.
+    A preempted job that isn't back in the queue was cancelled (`test_preemption_that_cancels`). A job that squeue has
+    forgotten has ended, and has succeeded if it `has_files`, since a stage writes its files under other names until it
+    is done (`test_jobs_that_the_queue_forgot_are_known_by_their_files`). `doubted` counts the looks at each job.
     """
     settled = dict(states)
     for job in active:
@@ -48,8 +48,8 @@ def improve(executor: Any, seconds: int) -> None:
 
     class Improved(base):
         async def sleep(self) -> None:
-            # At a steady pace: the plugin slows down to once in three minutes, and until then the slots of finished
-            # jobs stay empty (test_a_master_stopped_while_it_looks_at_the_queue).
+            # Look at a steady pace. The plugin slows down to once in three minutes, and the slots of finished jobs stay
+            # empty between looks (test_a_master_stopped_while_it_looks_at_the_queue).
             await asyncio.sleep(seconds)
 
         async def check_active_jobs(self, active_jobs: list[Any]) -> AsyncIterator[Any]:
@@ -59,7 +59,7 @@ def improve(executor: Any, seconds: int) -> None:
                 yield job
 
         def cancel_jobs(self, active_jobs: list[Any]) -> None:
-            # All of the run's jobs, since those being looked at aren't in `active_jobs`
+            # Cancel all of the run's jobs, since those being looked at aren't in `active_jobs`
             # (test_a_master_stopped_while_it_looks_at_the_queue).
             ask("scancel", "--me", f"--name={self.run_uuid}")
 

@@ -55,7 +55,7 @@ def ask(*command: str, timeout: float = PATIENCE) -> str:
 
 
 def queued(runs: Iterable[str]) -> list[QueuedJob]:
-    """Return the pending and running jobs of the runs with these names in the queue; SlurmError without an answer."""
+    """Return the queue's pending and running jobs of these runs; raise SlurmError if there is no answer."""
     if not (names := ",".join(runs)):
         return []
     text = ask("squeue", "--noheader", "--states=all", "--me", f"--name={names}", "--format=%i|%T|%k|%R")
@@ -68,7 +68,7 @@ def queued(runs: Iterable[str]) -> list[QueuedJob]:
 def settle(runs: Collection[str], cancel: bool, report: Callable[[str], object]) -> list[QueuedJob]:
     """Cancel the runs' pending jobs, then wait for the running ones or, if `cancel`, stop them (they save their state).
 
-    `report` receives a line now and then.
+    `report` is called with a line from time to time.
 
     Returns
     -------
