@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -98,7 +99,7 @@ def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, St
     nearest, uniform = _draw_closed_forms(ax, rows)
     top = 1.12 * max([rows["kl"].max(), *nearest]) + 0.03
     full = trained.groupby(["loss", "classes"])["interpolates"].all().rename("full").reset_index()
-    means = over_seeds(trained, ["loss", "classes"], "kl").merge(full)
+    means = over_seeds(trained, ["loss", "classes"], "kl", (0, np.inf)).merge(full)
     for loss, style in styles.items():
         line = means[means["loss"] == loss].sort_values("classes")
         if shows_growth(trained):

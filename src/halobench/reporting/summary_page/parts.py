@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
@@ -89,7 +90,7 @@ def draw_curves(
     more += part_of(len(selection.datasets), len(selection.of_model), "data sets")
     _head(part, "A  How confident is a model in a point's label, this far from the point?", more)
     probes = [probe for probe in FIRST if probe in set(table["probe"])][:2]
-    means = over_seeds(table, ["dataset", "probe", "loss", "points", "relative_radius"], "confidence")
+    means = over_seeds(table, ["dataset", "probe", "loss", "points", "relative_radius"], "confidence", (0, 1))
     rows = {probe: f"confidence,\n{labels.probe_label(probe).lower()}" for probe in probes}
     groups = table_views.groups_of(means, ["probe", "dataset"])
     for ax, panel in _panels(part, groups, rows, selection.datasets):
@@ -260,7 +261,8 @@ def _placed(table: pd.DataFrame, cells: Sequence[Cell], losses: Sequence[str]) -
 def _draw_radii(ax: Axes, radii: pd.DataFrame, cells: Sequence[Cell], styles: Mapping[str, Style]) -> None:
     """Draw the median radius of each cell and loss as a dot with its interval."""
     by = ["dataset", "model", "loss"]
-    means = over_seeds(radii, by, "relative_median").merge(radii.groupby(by)["censored"].max().reset_index(), on=by)
+    means = over_seeds(radii, by, "relative_median", (0, np.inf))
+    means = means.merge(radii.groupby(by)["censored"].max().reset_index(), on=by)
     row: Any
     for row in _placed(means, cells, list(styles)).itertuples():
         style = styles[row.loss]
@@ -277,7 +279,7 @@ def _draw_scores(ax: Axes, nll: pd.DataFrame, cells: Sequence[Cell], styles: Map
 
     References are vertical lines across their rows. Return the legend entries for what is drawn.
     """
-    scores = over_seeds(nll, ["dataset", "model", "loss", "calibrator"], "value")
+    scores = over_seeds(nll, ["dataset", "model", "loss", "calibrator"], "value", (0, np.inf))
     rows = _placed(scores[scores["calibrator"].isin(FITS)], cells, list(styles))
     keys = [key for name, key in FITS.items() if name in set(rows["calibrator"])]
     for (loss, y), line in table_views.groups_of(rows, ["loss", "y"]).items():
