@@ -30,7 +30,7 @@ class Resize(nn.Module):
 
 
 class Resized(nn.Module):
-    """A model whose images are first resized."""
+    """A model that first resizes its images."""
 
     def __init__(self, model: nn.Module, side: int):
         super().__init__()
@@ -64,10 +64,10 @@ def build(
     input_shape : (C, H, W) or (D,)
         The shape of one image or feature vector.
     moments : (mean, std), optional
-        The moments that images were normalised by, each (C,), for pixels up to 255; used by models with their own
-        preprocessing.
+        The moments, each (C,), by which images were normalised, for pixel values up to 255; used by models with their
+        own preprocessing.
     weights : Path, optional
-        The weights file of a pretrained model; without it the weights stay random and can be loaded later.
+        The weights file of a pretrained model; without it, the weights stay random and can be loaded later.
     names : sequence of str, optional
         Names of the classes, which a pretrained model's `outputs` may refer to.
 
@@ -79,8 +79,8 @@ def build(
     Raises
     ------
     SpecError
-        If a name or option is unknown, a value is out of range, the weights are another model's, or an image model is
-        to be used on features.
+        If a name or option is unknown, a value is out of range, the weights belong to another model, or an image model
+        is applied to features.
     """
     if len(input_shape) == 1:
         _check_takes_features(spec)
@@ -104,7 +104,7 @@ def build(
 
 
 def _check_takes_features(spec: ModelSpec) -> None:
-    """Raise SpecError for a model that takes only images: a library's, or one whose file sets ``IMAGES = True``."""
+    """Raise SpecError for a model that takes only images (a library's, or one whose file sets ``IMAGES = True``)."""
     require(spec.resize is None, "resize", spec.resize, "no such key: the samples are features, not images")
     normalised = isinstance(spec.preprocess, Normalisation)
     require(not normalised, "preprocess", spec.preprocess, "no such key: the samples are features, not images")
@@ -126,10 +126,10 @@ def network_of(model: nn.Module) -> nn.Module:
 
 
 def image_shape(spec: ModelSpec, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of the samples that reach the network when the data set's have `input_shape`."""
+    """Return the shape of samples as they reach the network, if the data set's samples have `input_shape`."""
     if spec.resize:
         return (input_shape[0], spec.resize, spec.resize)
-    if spec.timm_preprocessing:  # at the size that its weights are for
+    if spec.timm_preprocessing:  # at the size that its weights expect
         from halobench.models import library_models
 
         return (input_shape[0], *library_models.native_size(spec.name))
@@ -152,10 +152,10 @@ def _network(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> nn.
 def kept_rows(
     spec: ModelSpec, input_shape: tuple[int, ...], classes: int, names: Sequence[str] = ()
 ) -> dict[str, list[int]]:
-    """Return, for each tensor of the given weights, the rows of the outputs that stand for classes.
+    """Return, for each tensor with a row per output, the rows of the outputs that stand for classes.
 
-    The tensors with a row per output are those whose shapes differ between models with different numbers of classes.
-    Without `outputs` in the spec, nothing is returned.
+    Tensors with a row per output are those whose shapes depend on the number of classes. If the spec has no `outputs`,
+    the result is empty.
 
     Raises
     ------

@@ -18,7 +18,7 @@ def squared_distances(
 
 
 class AroundSamples(nn.Module):
-    """A model built around its training samples, which it gets through `hold`."""
+    """A model built around its training samples, which it receives through `hold`."""
 
     centre: torch.Tensor
     points: torch.Tensor
@@ -32,6 +32,6 @@ class AroundSamples(nn.Module):
         self.register_buffer("points", samples - centre, persistent=False)
 
     def nearness(self, images: torch.Tensor) -> torch.Tensor:
-        """Return minus half the squared distances (n, N) of images (n, ...) to samples, plus a constant per image."""
+        """Return minus half the squared distances (n, N) from images (n, ...) to samples, plus a constant per image."""
         queries = images.flatten(1) - self.centre
         return queries @ self.points.T - (self.points**2).sum(dim=1) / 2

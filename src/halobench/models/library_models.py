@@ -27,14 +27,15 @@ def adapt(
 ) -> nn.Module:
     """Build ``timm/NAME`` or ``torchvision/NAME``; `options` are passed to the library's own builder.
 
-    With the `stem` ``small``, the first convolution becomes one of 3x3 and stride 1, and no pooling follows it.
+    If `stem` is ``small``, the first convolution is replaced with a 3x3 one of stride 1, and any pooling after it is
+    removed.
 
     Raises
     ------
     SpecError
-        If the library doesn't have this name (the error suggests similar ones), its builder rejects an option, patches
-        don't divide the image, or a small stem is requested for a model that doesn't begin with a convolution over
-        pixels.
+        If the library has no model of this name (the error suggests similar ones), its builder rejects an option,
+        patches don't divide the image, or a small stem is requested for a model that doesn't begin with a convolution
+        over pixels.
     """
     library, _, model = name.partition("/")
     for key in sorted(RESERVED & options.keys()):
@@ -67,7 +68,7 @@ def native_size(name: str) -> tuple[int, int]:
 
 
 def _check_name(name: str) -> None:
-    """Raise SpecError unless timm has a model of this name and, if the name ends in a weights tag, of that tag."""
+    """Raise SpecError unless timm has a model of this name and, if it ends in a weights tag, weights of that tag."""
     import timm
 
     models, (model, _, tag) = timm.list_models(), name.partition("/")[2].partition(".")
@@ -87,7 +88,7 @@ def _shrink_stem(name: str, model: nn.Module) -> None:
     first_convolution = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")  # set by timm's models
     path = next((path for path in (first_convolution, *STEMS) if isinstance(path, str) and path in paths), None)
     first = paths[path] if path is not None else None
-    # A patch embedding reads each pixel once; a stem's windows overlap, except ConvNeXt's, which still is a stem.
+    # A patch embedding reads each pixel once, while a stem's windows overlap (ConvNeXt's don't, but it is a stem too).
     patches = path is not None and ("embed" in path or path == "stem.proj")
     if path is None or not isinstance(first, nn.Conv2d) or patches:
         what = "plain: the model doesn't begin with a convolution over pixels (an option such as patch_size may serve)"
@@ -128,7 +129,7 @@ def _timm(name: str, model: str, input_shape: tuple[int, ...], classes: int, opt
 
 
 def _check_patches(name: str, model: nn.Module, options: dict[str, Any]) -> None:
-    """Raise SpecError if a timm model would drop the pixels at the border that lie beyond the last whole patch."""
+    """Raise SpecError if a timm model would drop border pixels that lie beyond the last whole patch."""
     from timm.layers import PatchEmbed
 
     for embedding in (getattr(model, "patch_embed", None), getattr(model, "stem", None)):  # the latter in mixers
@@ -184,7 +185,7 @@ def _unknown(name: str, model: str, models: list[str]) -> SpecError:
 
 
 def _refused(error: TypeError, options: dict[str, Any]) -> Exception:
-    """Return an error that names the option that the library's builder rejected, or `error` if there are no options."""
+    """Return an error that names the option rejected by the library's builder, or `error` if there are no options."""
     if not options:
         return error
     match = re.search(r"argument '(\w+)'", str(error))

@@ -1,4 +1,4 @@
-"""Weights that were trained elsewhere: they are read from a file or downloaded by timm, and never trained here."""
+"""Weights trained elsewhere, which are read from a file or downloaded by timm, and never trained here."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Preprocessed(nn.Module):
     Parameters
     ----------
     data_moments : (mean, std)
-        The data set's, per channel, for pixels up to 255.
+        The data set's moments per channel, for pixel values up to 255.
     model_moments : (mean, std)
-        The model's, per channel, for pixels in [0, 1].
+        The model's moments per channel, for pixel values in [0, 1].
     """
 
     scale: torch.Tensor
@@ -53,7 +53,7 @@ class Preprocessed(nn.Module):
         super().__init__()
         self.model, self.side, self.interpolation = model, side, interpolation
         (mean, std), (own_mean, own_std) = data_moments, model_moments
-        # (x std + mean) / 255 is in [0, 1]; normalising it by the model's mean and std takes one multiply-add in all.
+        # (x std + mean) / 255 is in [0, 1]; together with the model's own normalisation, this is a single multiply-add.
         scale = np.asarray(std) / 255 / np.asarray(own_std)
         offset = (np.asarray(mean) / 255 - np.asarray(own_mean)) / np.asarray(own_std)
         for name, values in (("scale", scale), ("offset", offset)):
@@ -87,7 +87,7 @@ def _opened(path: Path | str) -> Iterator[Any]:
 
 
 def layout(path: Path | str) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Return each tensor's shape and safetensors type name in a file, by tensor name, without reading the tensors.
+    """Return the shape and safetensors type of each tensor in a file, by name, without reading the tensors.
 
     Raises
     ------
@@ -144,11 +144,11 @@ def load(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
         _require_finite(path, name, tensor)
     tensors = _unwrapped(tensors, model)
     tensors |= {name: tensors[name][list(rows)] for name, rows in (kept or {}).items() if name in tensors}
-    model.load_state_dict(tensors, strict=False)  # tied tensors are stored only once; the rest has been checked
+    model.load_state_dict(tensors, strict=False)  # tied tensors are stored only once; the rest have been checked
 
 
 def _unwrapped(values: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Return `values` under `model`'s names; those of a resized or preprocessed model start with ``model.``."""
+    """Return `values` under `model`'s names, without the prefix ``model.`` that resizing or preprocessing adds."""
     prefix = "model."
     if values and all(name.startswith(prefix) for name in values) and not set(values) & set(model.state_dict()):
         return {name.removeprefix(prefix): value for name, value in values.items()}
@@ -204,9 +204,9 @@ def fetch(spec: ModelSpec, out: Path) -> Path:
 
 @contextlib.contextmanager
 def _offline_if_unreachable() -> Iterator[str]:
-    """Use only the hub's cache if the hub can't be reached; yield the reason, or an empty string if it can.
+    """Use only the hub's cache if the hub is unreachable; yield the reason, or an empty string if it is reachable.
 
-    Otherwise the hub's client would retry each download for most of a minute.
+    Without this, the hub's client would retry each download for most of a minute.
     """
     from huggingface_hub import constants
 
@@ -244,15 +244,15 @@ def published(spec: ModelSpec) -> Any:
 
 
 def preprocessed(model: nn.Module, moments: tuple[np.ndarray, np.ndarray], side: int | None) -> Preprocessed:
-    """Wrap a timm model in timm's own preprocessing, at size `side` or else the size that its weights are for.
+    """Wrap a timm model in timm's own preprocessing, at size `side` or, if that is None, the size its weights expect.
 
-    `moments` are the mean and std per channel, for pixels up to 255, that the data set is normalised by.
+    `moments` are the mean and std per channel by which the data set is normalised, for pixel values up to 255.
     """
     from timm.data import resolve_model_data_config
 
     config = resolve_model_data_config(model)
     channels = len(moments[0])
-    # For grey images timm sums the first layer's weights over colours, so means and stds are averaged over them.
+    # For grey images, timm sums the first layer's weights over the colours, so means and stds are averaged over them.
     by_colour = [np.asarray(config[key]) for key in ("mean", "std")]
     mean, std = (values if len(values) == channels else np.full(channels, values.mean()) for values in by_colour)
     return Preprocessed(model, moments, (mean, std), side or config["input_size"][-1], config["interpolation"])

@@ -28,7 +28,7 @@ def check(
 ) -> int:
     """Build a model without allocating its weights and run it on `batch` samples, in training and eval mode.
 
-    `samples` is the number of training samples that a model built around them will get, and `names` are the class
+    `samples` is the number of training samples that a model built around them will receive, and `names` are the class
     names, if any. Weights in a file are read to check that they are finite and belong to this model.
 
     Returns
@@ -39,7 +39,7 @@ def check(
     Raises
     ------
     SpecError
-        As `build` does, and if the model can't take samples of this shape or can't run with its options.
+        If `build` raises it, or if the model can't take samples of this shape or can't run with its options.
     """
     arguments = input_shape, classes, batch, samples, names
     try:
@@ -68,13 +68,13 @@ def check_piecewise(spec: ModelSpec, input_shape: tuple[int, ...], classes: int)
     Raises
     ------
     SpecError
-        As `halobench.models.piecewise.layers.network_of` does.
+        If `halobench.models.piecewise.layers.network_of` raises it.
     """
     _on_meta_or_cpu(lambda: network_of_layers(build(spec, input_shape, classes).eval(), input_shape))
 
 
 def _on_meta_or_cpu(attempt: Callable[[], T]) -> T:
-    """Return what `attempt` returns on the meta device or, since an operation may have no meta kernel, on the CPU."""
+    """Run `attempt` on the meta device or, if that fails (an operation may have no meta kernel), on the CPU."""
     try:
         with torch.device("meta"), torch.no_grad():
             return attempt()
@@ -96,9 +96,9 @@ def _runs(spec: ModelSpec, *arguments: Any) -> bool:
 def _try(
     spec: ModelSpec, input_shape: tuple[int, ...], classes: int, batch: int, samples: int, names: Sequence[str]
 ) -> int:
-    """Build a model and run `batch` samples in both modes, watching for feature maps that shrink to nothing.
+    """Build a model and run it on `batch` samples in both modes, watching for feature maps that shrink to nothing.
 
-    Returns the size of weights and buffers in bytes.
+    Returns the total size of its weights and buffers in bytes.
     """
 
     def watch(module: nn.Module, inputs: tuple, output: object) -> None:

@@ -27,11 +27,11 @@ def convert(path: Path, out: Path, model: str | None, classes: int, log: Callabl
     Parameters
     ----------
     path : Path
-        A state dict, or a checkpoint that contains one (if several, the averaged one is used, as in timm).
+        A state dict, or a checkpoint that contains one (if it contains several, the averaged one is used, as in timm).
     model : str, optional
         ``timm/NAME`` or ``torchvision/NAME``, whose tensor names are used; by default, tensors keep their own names.
     classes : int
-        Number of classes of this model, which takes three-channel images at its native size.
+        The model's number of classes. It takes three-channel images at its native size.
     log : callable
         Called with one line per renamed tensor and one summary line.
 
@@ -54,7 +54,7 @@ def convert(path: Path, out: Path, model: str | None, classes: int, log: Callabl
         tensors |= {name: torch.zeros((), dtype=torch.int64) for name in wanted.keys() - matched.keys()}
     from safetensors.torch import save_file
 
-    with files.replacing(out) as temporary:  # cloned, so none is a view or shares memory
+    with files.replacing(out) as temporary:  # cloned, so no tensor is a view or shares memory
         save_file({n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}, str(temporary))
     log(f"{len(tensors)} tensors written to {out}: {how}")
 
@@ -86,8 +86,8 @@ def _wanted(model: str, classes: int) -> dict[str, tuple[int, ...]]:
 def match(stored: Shapes, wanted: Shapes, path: str, model: str, ordered: bool) -> tuple[dict[str, str], str]:
     """Return the model's name for each stored tensor, and a description of how they were matched.
 
-    They are matched by name, if necessary without a prefix that all share; or by position, if the file is `ordered` and
-    all shapes, modules and torch's names of their tensors agree in sequence.
+    Tensors are matched by name, if necessary without a prefix that they all share. Failing that, they are matched by
+    position, provided the file is `ordered` and all shapes, modules and torch's own tensor names agree in sequence.
 
     Raises
     ------

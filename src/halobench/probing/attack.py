@@ -2,14 +2,14 @@
 
 The search is a minimum-norm attack in the style of FMN (Pintor et al., NeurIPS 2021), without box constraints: like
 rays, it may leave the valid pixel range. Step sizes are relative to the distance that the gradient suggests, so the
-scale of the inputs doesn't matter as long as the radii are below `REACH`, and far above float32's smallest numbers.
+scale of the inputs doesn't matter as long as the radii are below `REACH` and far above the smallest float32 numbers.
 From several starts per sample, the search follows the gradient of the margin
 
     beta z_y - log sum_{j != y} exp(beta z_j) - log(level / (1 - level)),
 
-which is below 0 where the confidence is below the level, and whose gradient doesn't vanish where the confidence is
-nearly 1. It then bisects along the best direction. The model is evaluated at the point returned, so its distance is an
-upper bound on the distance to the nearest such point.
+which is negative where the confidence is below the level, and whose gradient doesn't vanish where the confidence is
+nearly 1. It then bisects along the best direction. Since the model is evaluated at the point returned, that point's
+distance is an upper bound on the distance to the nearest such point.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from halobench.probing.search import as_function
 HALVINGS = 24  # bisections along the best direction
 START_HALVINGS = 8  # bisections along the line to a start
 REACH = 1e5  # the largest distance tried, in normalised inputs
-NUMBERS = 2**22  # numbers in the inputs held at a time
-STEP = (1.0, 0.01)  # step size relative to the distance, first and last; FMN's
-CHANGE = (0.05, 0.001)  # relative change of the distance per step, first and last
+NUMBERS = 2**22  # maximum number of elements in the inputs held at a time
+STEP = (1.0, 0.01)  # first and last step size, relative to the distance, as in FMN
+CHANGE = (0.05, 0.001)  # first and last relative change of the distance per step
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Effort:
     norm : str
         Norm used to measure distances, ``l2`` or ``inf``.
     restarts, steps : int
-        Number of starts per sample, and of gradient steps from each.
+        Number of starts per sample, and number of gradient steps from each start.
     batch : int
         Largest number of inputs per forward pass.
     """
@@ -67,13 +67,13 @@ class Effort:
         return offsets.norm(dim=1) if self.norm == "l2" else offsets.abs().amax(dim=1)
 
     def steepest(self, slopes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the steps of length 1 that raise margins with these slopes (r, D) most, and the rise (r,)."""
+        """Return the steps of length 1 that most increase margins with these slopes (r, D), and the increases (r,)."""
         size = slopes.norm(dim=1) if self.norm == "l2" else slopes.abs().sum(dim=1)
         ways = slopes / size.clamp_min(1e-30)[:, None] if self.norm == "l2" else slopes.sign()
         return ways, size
 
     def shorten(self, offsets: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
-        """Return the offsets nearest to `offsets` that have lengths of at most `most` (r,)."""
+        """Return the offsets nearest to `offsets` whose lengths are at most `most` (r,)."""
         if self.norm == "inf":
             return torch.maximum(torch.minimum(offsets, most[:, None]), -most[:, None])
         return offsets * (most / self.length(offsets).clamp_min(1e-30)).clamp(max=1)[:, None]
@@ -86,8 +86,8 @@ class Attacked:
     Attributes
     ----------
     radius : float64 array (n,)
-        Their distances, which are 0 if the confidence at the sample itself is below the level, and the largest distance
-        tried if no point was found.
+        The distance of each point: 0 if the confidence at the sample itself is below the level, and the largest
+        distance tried if no point was found.
     censored : bool array (n,)
         Whether no point was found.
     points : float tensor (n, ...)
@@ -100,7 +100,7 @@ class Attacked:
 
 
 class _Margin:
-    """A model's margins around samples (r, ...) with labels (r,), minus the logit of the level."""
+    """A model's margins around samples (r, ...) with labels (r,), with the logit of the level subtracted."""
 
     def __init__(
         self,
@@ -127,11 +127,11 @@ class _Margin:
             return torch.cat([self._read(self._places(offsets, part), part) for part in self._parts()])
 
     def slopes(self, offsets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the margins (r,) at these offsets and their gradients (r, D)."""
+        """Return the margins (r,) and their gradients (r, D) at these offsets."""
         margins, slopes = [], []
         for part in self._parts():
             places = self._places(offsets, part).requires_grad_()
-            margin = self._read(places.clone(), part)  # the model may change it in place
+            margin = self._read(places.clone(), part)  # cloned, since the model may change it in place
             # Logits that depend on the input only through comparisons have no gradient.
             slope = torch.autograd.grad(margin.sum(), places)[0] if margin.requires_grad else torch.zeros_like(places)
             margins.append(margin.detach())
@@ -168,8 +168,9 @@ def attack(
 ) -> list[Attacked]:
     """Attack samples (m, ...) at each inverse temperature.
 
-    For the first temperature, the search starts at the sample, at `others` (m, D), which are samples with other labels,
-    and in random directions; for the rest, it starts at the sample and where the previous search ended.
+    At the first temperature, the search starts at the sample, at `others` (m, D), which are samples with other labels,
+    and in random directions. At each later one, it starts at the sample and at the point where the previous search
+    ended.
 
     Parameters
     ----------
@@ -196,7 +197,7 @@ def attack(
 def _starts(
     samples: torch.Tensor, others: torch.Tensor | None, restarts: int, rng: np.random.Generator
 ) -> list[torch.Tensor]:
-    """Return starting offsets (m, D): 0, those to `others`, and random ones (drawn whether needed or not)."""
+    """Return the starting offsets (m, D): zero, those to `others`, and random ones (drawn whether needed or not)."""
     flat = samples.flatten(1)
     starts = [torch.zeros_like(flat)] + ([others - flat] if others is not None else [])
     for _ in range(restarts - len(starts)):
@@ -205,7 +206,7 @@ def _starts(
 
 
 def _descend(margin: _Margin, starts: list[torch.Tensor], effort: Effort) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the shortest offsets (m, D) found below the level, NaN if none, and the largest distances tried."""
+    """Return the shortest offsets (m, D) found below the level (NaN if none was), and the largest distances tried."""
     count = len(margin.labels)
     above = (margin.at(torch.zeros_like(starts[0])) >= 0).nonzero()[:, 0]
     best, farthest = torch.zeros_like(starts[0]), torch.zeros(count, dtype=torch.float64, device=above.device)
@@ -229,7 +230,7 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
     offsets : float tensor (r, D)
         The shortest offsets found below the level.
     lengths : float tensor (r,)
-        Their lengths; infinite if none was found.
+        Their lengths, which are infinite where none was found.
     farthest : float tensor (r,)
         The largest distance tried.
     """
@@ -246,7 +247,8 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
         anneal = (1 + math.cos(math.pi * step / effort.steps)) / 2
         size, change = (last + (first - last) * anneal for first, last in (STEP, CHANGE))
         linear = length + (values / rise.double().clamp_min(1e-30)).to(length)
-        # Go slightly beyond what the gradient suggests, since a step exactly to the level would never be below it.
+        # Go slightly farther than the gradient suggests, since a step that ends exactly at the level would never be
+        # below it.
         larger = torch.where(torch.isinf(lengths), linear, allowed) * (1 + change)
         allowed = torch.where(below, torch.minimum(allowed * (1 - change), lengths), larger).clamp(max=REACH)
         # Without a gradient, continue straight ahead.
@@ -256,9 +258,9 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
 
 
 def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tensor:
-    """Return initial offsets: where the level is crossed on the way to a start, or where the crossing is estimated.
+    """Return initial offsets, at which the level is crossed on the way to each start, or is estimated to be.
 
-    The estimate is for starts that aren't below the level, and uses the gradient at the samples.
+    Crossings are estimated from the gradient at the samples if the start isn't below the level.
     """
     values, slopes = margin.slopes(torch.zeros_like(starts))
     length = effort.length(starts)
@@ -269,9 +271,9 @@ def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tenso
 
 
 def _bisect(margin: _Margin, offsets: torch.Tensor, halvings: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which offsets (r, D) are below the level, and the offsets with those shortened to a level crossing.
+    """Return which offsets (r, D) are below the level, and all offsets, with those below shortened to a level crossing.
 
-    The shortened offsets were evaluated and are below the level. Other offsets are left unchanged.
+    The model was evaluated at the shortened offsets, which are below the level. The other offsets are unchanged.
     """
     below = margin.at(offsets) < 0
     low, high = torch.zeros_like(offsets[:, 0]), torch.ones_like(offsets[:, 0])
@@ -283,7 +285,7 @@ def _bisect(margin: _Margin, offsets: torch.Tensor, halvings: int) -> tuple[torc
 
 
 def _nearest(margin: _Margin, tried: list[torch.Tensor], farthest: torch.Tensor, effort: Effort) -> Attacked:
-    """Return the nearest crossings along any of the offsets (m, D) found, which are NaN where none was found."""
+    """Return each sample's nearest crossing along any of the offsets (m, D), which are NaN where none was found."""
     flat = torch.cat([offsets.nan_to_num() for offsets in tried])
     repeated = torch.arange(len(farthest), device=flat.device).repeat(len(tried))
     below, offsets = _bisect(margin.rows(repeated), flat, HALVINGS)
@@ -311,36 +313,36 @@ def attacked_radius(
 ) -> np.ndarray:
     """Return the smallest distance from each sample at which an attack found the label's confidence below `level`.
 
-    It is the distance of a point at which the model was evaluated, so it is an upper bound on the smallest such
+    The model was evaluated at a point at this distance, which is therefore an upper bound on the true smallest
     distance.
 
     Parameters
     ----------
     model : nn.Module
-        Maps inputs (b, ...) to logits (b, k), in eval mode. Any model that torch can differentiate.
+        Any model that maps inputs (b, ...) to logits (b, k) and that torch can differentiate, in eval mode.
     inputs : float tensor (n, ...)
-        Samples, on the model's device. Distances are in the same units.
+        Samples, on the model's device. Distances are measured in the samples' units.
     labels : int array or tensor (n,)
         The labels whose confidences are attacked, in [0, k).
     level : float
         In (0, 1).
     beta : float
-        Inverse temperature, above 0, by which logits are multiplied.
+        Positive inverse temperature by which the logits are multiplied.
     effort : Effort, optional
-        The norm and how long to search.
+        The norm to use, and how long to search.
     seed : int, optional
         Seed for drawing the starts.
 
     Returns
     -------
     float64 array (n,)
-        0 if the confidence at the sample is below the level, infinite if no such point was found. None is sought at
-        distances above 1e5, so scale inputs in other units than normalised pixels.
+        0 if the confidence at the sample itself is below the level, or infinite if no point below the level was found.
+        No point is tried at a distance above 1e5, so rescale inputs that aren't in units of normalised pixels.
 
     Raises
     ------
     SpecError
-        If a module is in train mode, or an argument isn't as above.
+        If a module is in train mode, or an argument isn't as described above.
     DivergedError
         If a logit is not finite.
     """
@@ -357,7 +359,7 @@ def attacked(
     effort: Effort = Effort(),
     seed: int = 0,
 ) -> Attacked:
-    """Return what `attacked_radius` finds, including the points; takes the same arguments."""
+    """Return the points found by `attacked_radius`, with their distances; the arguments are the same."""
     targets, inputs = check_model(model, inputs, labels), inputs.detach()
     check_confidence(level, beta)
     rng = generator(seed, "attack")
@@ -371,18 +373,18 @@ def attacked(
 
 
 def check_confidence(level: float, beta: float) -> None:
-    """Raise SpecError unless a level is a confidence, and beta an inverse temperature."""
+    """Raise SpecError unless `level` is a valid confidence and `beta` a valid inverse temperature."""
     require(isinstance(level, Real) and 0 < level < 1, "level", level, "a confidence above 0 and below 1")
     require(isinstance(beta, Real) and 0 < beta < math.inf, "beta", beta, "an inverse temperature above 0")
 
 
 def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Return labels as an int64 array (n,); raise SpecError unless model, samples and labels are compatible."""
+    """Return the labels as an int64 array (n,); raise SpecError unless the model, samples and labels are compatible."""
     require(isinstance(model, torch.nn.Module), "model", type(model).__name__, "a torch.nn.Module")
     checked = check_arguments(model, inputs, as_array(labels))
     with torch.no_grad():
         try:
-            logits = model(inputs[:1].clone())  # which the model may change in place
+            logits = model(inputs[:1].clone())  # cloned, since the model may change it in place
         except (RuntimeError, ValueError, IndexError) as error:
             what = f"(n, ...) of the shape that the model takes; it raised {describe_error(error)}"
             raise SpecError("inputs", f"shape {tuple(inputs.shape)}", what) from None

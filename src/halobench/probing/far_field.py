@@ -1,14 +1,15 @@
-"""The far field: what a network is certain of infinitely far from a sample.
+"""The far field: which class, if any, a network becomes certain of infinitely far from a sample.
 
 Along a ray x + t d, a network of affine maps, sums, rectifiers and max pooling is piecewise affine in the distance t,
-with finitely many pieces. On the last piece, each value is a + b t; `_last_piece` computes these pairs layer by layer,
-without evaluating far away: for large t, a rectifier passes a + b t if b > 0, or if b = 0 and a > 0.
+with finitely many pieces. On the last piece, each value has the form a + b t. `_last_piece` computes the pairs (a, b)
+layer by layer, without evaluating the network far away: if t is large, a rectifier passes a + b t whenever b > 0, or
+b = 0 and a > 0.
 
-The class with the largest slope b among the logits wins, and its confidence, 1 / (1 + sum_j exp(-beta (a_c - a_j +
-(b_c - b_j) t))), never falls on the last piece. It tends to 1 if and only if no other class has the same slope. An
-inverse temperature beta > 0 multiplies all slopes, which changes none of this: at every temperature, the same rays tend
-to confidence 1 in the same classes. The temperature only changes the distance from which a ray is certain. (Hein et
-al., CVPR 2019, prove that almost all rays of a ReLU network become certain.)
+The class whose logit has the largest slope b wins, and its confidence, 1 / (1 + sum_j exp(-beta (a_c - a_j + (b_c -
+b_j) t))), never falls on the last piece. It tends to 1 if and only if no other class has the same slope. An inverse
+temperature beta > 0 multiplies all slopes and so changes none of this: at every temperature, the confidence tends to 1
+along the same rays, and in the same classes. The temperature only affects how far out the model becomes certain. (Hein
+et al., CVPR 2019, prove that almost all rays of a ReLU network become certain.)
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from halobench.models.piecewise.exact import exact_network
 from halobench.models.piecewise.network import Network
 from halobench.probing.attack import check_confidence, check_model
 
-ROUNDED = 1e-12  # slopes, and gaps between two, below this fraction of their terms count as 0 blurred by rounding
+ROUNDED = 1e-12  # slopes and their gaps count as rounding error if below this fraction of their terms
 HALVINGS = 60
 DISTANCES = (1e3, 1e5, 1e7)  # where other networks are evaluated
-NEARLY_ONE = 1e-4  # how far below 1 their confidence may be at the last one and still count as tending to 1
+NEARLY_ONE = 1e-4  # how far below 1 the confidence may be at the last distance and still count as tending to 1
 
 
 @dataclass(frozen=True)
@@ -39,22 +40,22 @@ class FarField:
     classes : int64 array (n, R)
         The class that eventually has the largest logit.
     tends_to_one : bool array (n, R)
-        Whether its confidence tends to 1.
+        Whether that class's confidence tends to 1.
     slope_gap : float64 array (n, R)
-        How much faster its logit grows than any other, per unit of distance. 0 if they differ by less than 1e-12 of
-        the terms of which the last layer adds them up: a gap that rounding could have made counts as none.
+        How much faster that class's logit grows than any other, per unit of distance. A gap of less than 1e-12 of the
+        terms that the last layer adds up counts as 0, since it could be due to rounding.
     last_kink : float64 array (n, R)
         The last distance at which a rectifier or a comparison in max pooling changes its decision, or 0 if there is
-        none. Beyond it, logits are affine. NaN if not `exact`.
+        none. Beyond it, the logits are affine. NaN if not `exact`.
     certain_from : float64 array (n, R)
-        The distance, at or beyond the last kink, from which its confidence stays at the level or above; infinite if the
-        confidence doesn't tend to 1.
+        The distance, at or beyond the last kink, from which that class's confidence stays at or above the level;
+        infinite if it doesn't tend to 1.
     exact : bool
-        Whether all this was derived from the last affine piece. If not, logits were evaluated at `DISTANCES`: a
-        confidence within `NEARLY_ONE` of 1 at the last one counts as tending to 1, and certain_from is one of these
-        distances.
+        Whether these results were derived from the last affine piece. If not, the logits were evaluated at `DISTANCES`,
+        a confidence within `NEARLY_ONE` of 1 at the last of them counts as tending to 1, and certain_from is one of
+        them.
     reason : str
-        Why it isn't exact, in one line.
+        One line that explains why the results aren't exact.
     """
 
     classes: np.ndarray
@@ -68,7 +69,7 @@ class FarField:
 
 @dataclass(frozen=True)
 class Tails:
-    """The eventual logits along rays (r,): a + b t beyond the last kink, or values at `DISTANCES`.
+    """The logits far out along rays (r,), either as a + b t beyond the last kink or as values at `DISTANCES`.
 
     Attributes
     ----------
@@ -77,7 +78,8 @@ class Tails:
     sizes : float64 tensor (r, k)
         Sums of the absolute values of the slopes' terms in the last step.
     read : float64 tensor (r, 3, k) or None
-        Logits at `DISTANCES`; offsets are then the last of them, and slopes are taken between the last two.
+        Logits at `DISTANCES`; if they are given, offsets are the last of them, and slopes are taken between the last
+        two.
     reason : str
     """
 
@@ -92,11 +94,11 @@ class Tails:
 def far_field(
     model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor, level: float = 0.9, beta: float = 1.0
 ) -> FarField:
-    """Return what a model is certain of infinitely far from samples.
+    """Determine which class, if any, a model becomes certain of along each ray, infinitely far from the samples.
 
-    This is determined exactly, in float64 and in one pass, for networks of linear layers, convolutions, batch norm,
-    ReLU, average and max pooling, resizing, flatten, addition and dropout. Other models are evaluated at distances of
-    1e3, 1e5 and 1e7, and the result is marked as inexact.
+    The result is exact, and computed in float64 in a single pass, for networks of linear layers, convolutions, batch
+    norm, ReLU, average and max pooling, resizing, flatten, addition and dropout. Other models are evaluated at
+    distances of 1e3, 1e5 and 1e7, and their results are marked as inexact.
 
     Parameters
     ----------
@@ -105,11 +107,11 @@ def far_field(
     inputs : float tensor (n, ...)
         Samples, on the model's device.
     directions : float tensor (n, R, D)
-        Of any lengths above 0, with D numbers in the same order as in a flattened sample.
+        Directions of any positive length, with their D numbers in the same order as in a flattened sample.
     level : float
         In (0, 1); the confidence used for ``certain_from``, the only result that depends on it.
     beta : float
-        Inverse temperature, above 0; only ``certain_from`` depends on it.
+        Positive inverse temperature; only ``certain_from`` depends on it.
 
     Returns
     -------
@@ -118,7 +120,7 @@ def far_field(
     Raises
     ------
     SpecError
-        If a module is in train mode, or an argument isn't as above.
+        If a module is in train mode, or an argument isn't as described above.
     DivergedError
         If a logit is not finite.
     """
@@ -129,7 +131,7 @@ def far_field(
 
 
 def check_directions(inputs: torch.Tensor, directions: torch.Tensor) -> None:
-    """Raise SpecError unless directions are compatible with inputs."""
+    """Raise SpecError unless the directions are compatible with the inputs."""
     is_tensor = isinstance(directions, torch.Tensor) and directions.is_floating_point() and directions.dim() == 3
     value = f"shape {tuple(getattr(directions, 'shape', ()))}"
     size = inputs[0].numel()
@@ -141,7 +143,7 @@ def check_directions(inputs: torch.Tensor, directions: torch.Tensor) -> None:
 
 
 def tails(model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor, batch: int = 250) -> Tails:
-    """Return the eventual logits along directions (n, R, D) from samples (n, ...), `batch` rays at a time."""
+    """Compute the logits far out along directions (n, R, D) from samples (n, ...), `batch` rays at a time."""
     rays, directions = directions.shape[1], directions.to(inputs.device, torch.float64)
     ways = (directions / directions.norm(dim=2, keepdim=True)).flatten(0, 1)
     ways = ways.view(-1, *inputs.shape[1:])
@@ -164,10 +166,10 @@ def tails(model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor
 def _last_piece(
     network: Network, starts: torch.Tensor, ways: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return offsets and slopes of the logits on the last affine piece, where it begins, and the slopes' `sizes`.
+    """Return the logits' offsets and slopes on the last affine piece, where that piece begins, and the slopes' `sizes`.
 
-    If, for all t >= u, all steps before a rectifier have reached their final decisions, its argument a + b t is affine
-    there, and its own decision is final beyond -a / b. So the last kink is the largest of these.
+    Once all steps before a rectifier have reached their final decisions, its argument a + b t is affine, and its own
+    decision is final beyond -a / b. The last kink is therefore the largest of these distances.
     """
     offsets, slopes = [starts], [ways]
     last, size = starts.new_zeros(len(starts)), ways.abs()
@@ -219,7 +221,7 @@ def describe(tails: Tails, rays: int, level: float, beta: float) -> FarField:
 
 
 def _lead(tails: Tails, classes: torch.Tensor) -> torch.Tensor:
-    """Return by how much the slopes (r,) of classes exceed all slopes (r, k), 0 if it may be due to rounding."""
+    """Return how much the slopes (r,) of `classes` exceed all slopes (r, k), or 0 where that may be due to rounding."""
     slopes, sizes = (
         each.gather(1, classes[:, None]) - sign * each for sign, each in ((1, tails.slopes), (-1, tails.sizes))
     )
@@ -229,8 +231,8 @@ def _lead(tails: Tails, classes: torch.Tensor) -> torch.Tensor:
 def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> torch.Tensor:
     """Return where the confidence reaches the level, at or beyond the last kink; it never falls after that.
 
-    It is found by bisection, up to where every other class has fallen so far behind that even their sum leaves the
-    confidence at the level.
+    It is found by bisection, up to a distance at which every other class has fallen so far behind that even all of them
+    together leave the confidence at the level.
     """
     column, need = classes[:, None], math.log(level) - math.log1p(-level)
     ahead = beta * (tails.offsets.gather(1, column) - tails.offsets)
@@ -252,11 +254,11 @@ def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float
 
 
 def _certain_read(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return whether the evaluated confidences tend to 1, and the distance from which all reach the level."""
+    """Return whether the evaluated confidences tend to 1, and the distance from which all of them reach the level."""
     assert tails.read is not None
     column = classes[:, None, None].expand(-1, len(DISTANCES), 1)
     confidences = torch.softmax(beta * tails.read, dim=2).gather(2, column)[:, :, 0]
     one = (confidences[:, -1] >= 1 - NEARLY_ONE) & (confidences[:, -1] >= level)
-    holds = (confidences >= level).flip(1).cumprod(dim=1).sum(dim=1)  # how many of the last distances
+    holds = (confidences >= level).flip(1).cumprod(dim=1).sum(dim=1)  # how many in a row, up to the last one
     far = confidences.new_tensor([*DISTANCES, torch.inf])
     return one, far[len(DISTANCES) - holds]

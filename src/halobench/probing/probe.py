@@ -1,12 +1,12 @@
 """The probe, which measures how a model's confidence in a sample's label falls with distance from that sample.
 
-Around each sample it walks along rays in normalised input space and records the softmax confidence in the sample's
-label and the logit gap (the label's logit minus the largest other logit). Each kind of ray has a file in
+Around each sample, it walks along rays in normalised input space and records the softmax confidence in the sample's
+label and the logit gap (the label's logit minus the largest other logit). Each kind of ray has its own file in
 ``probing/directions``.
 
 Directions depend only on the generator, so models probed with the same seed see the same rays (common random numbers).
-They are drawn separately for each sample; one set shared by all samples would also be unbiased, but with a larger
-variance.
+They are drawn separately for each sample; sharing one set among all samples would also be unbiased, but would have a
+larger variance.
 """
 
 from __future__ import annotations
@@ -44,16 +44,17 @@ class Neighbourhood:
     curves : DataFrame
         radius (normalised inputs; NaN on rows of the relative grid), relative_radius (NaN on rows of the absolute one),
         confidence and logit_gap (means over samples and rays), confidence_se and logit_gap_se (standard errors
-        clustered by sample: the standard deviation of the sample means divided by the square root of their number. This
-        treats the samples as draws from an infinite population. They are drawn without replacement from the training
-        set, and for the mean over that set, the value is on average no smaller than the standard error, which
-        `halobench.probing.sample_size` computes).
+        clustered by sample). Each standard error is the standard deviation of the sample means divided by the square
+        root of their number, which treats the samples as draws from an infinite population. Since they are actually
+        drawn without replacement from the training set, it is on average no smaller than the standard error of the mean
+        over that set, which `halobench.probing.sample_size` computes.
     radii : DataFrame
-        One row per sample, ray, quantity and calibrator, with columns point (the sample), ray, quantity (the first
-        distance at which, for ``certainty``, the confidence is below the threshold; for ``half_level``, it is half that
-        at distance 0; for ``decision``, another class overtakes the label), calibrator, threshold, radius, censored
-        (the walk ended first; radius is then its length), other_distance (to the nearest training sample with another
-        label) and line_length (to the ray's target; NaN if there is none).
+        One row per sample, ray, quantity and calibrator. The radius is the first distance at which the confidence is
+        below the threshold (for the quantity ``certainty``) or half of what it is at distance 0 (``half_level``), or at
+        which another class overtakes the label (``decision``). The columns are point (the sample), ray, quantity,
+        calibrator, threshold, radius, censored (whether the walk ended first; radius is then its length),
+        other_distance (the distance to the nearest training sample with a different label) and line_length (the
+        distance to the ray's target; NaN if there is none).
     """
 
     curves: pd.DataFrame
@@ -65,18 +66,18 @@ DEFAULTS = ProbeOptions()
 
 @dataclass(frozen=True)
 class ProbedModel:
-    """A trained model with what a probe needs to know about it.
+    """A trained model, with everything that a probe needs to know about it.
 
     Attributes
     ----------
     model : nn.Module
         In eval mode, on its device.
     recipe : TrainSpec
-        How it is evaluated (layout, precision, batch).
+        How the model is evaluated (layout, precision, batch).
     beta : float or None
-        Inverse of its exact temperature; None if that doesn't exist (separable validation data).
+        Inverse of the model's exact temperature; None if that doesn't exist because the validation data are separable.
     fitted : bool
-        Whether it was fitted to the data set's training samples.
+        Whether the model was fitted to the data set's training samples.
     """
 
     model: torch.nn.Module
@@ -100,7 +101,7 @@ def probe_cell(
 ) -> Neighbourhood:
     """Probe a trained model around training and held-out samples.
 
-    Held-out samples are test samples, with labels drawn with the data set's noise, as training labels are.
+    Held-out samples are test samples whose labels are drawn with the data set's noise, just like the training labels.
 
     Parameters
     ----------
@@ -108,24 +109,25 @@ def probe_cell(
     seed : int
         The cell's seed, used to draw samples and rays, which are the same for every model and loss.
     progress : Progress, optional
-        Progress to resume from, which records chunks and logs one line per probe.
+        Progress to resume from; it also records completed chunks and logs one line per probe.
 
     Returns
     -------
     Neighbourhood
-        Tables with leading columns points and probe. points is ``train`` (``evaluation`` if the model wasn't fitted to
-        the training samples) or ``heldout``.
+        Tables whose first two columns are points and probe. The value of points is ``train`` (``evaluation`` if the
+        model wasn't fitted to the training samples) or ``heldout``.
 
     Raises
     ------
     DivergedError, Interrupted
-        If a logit is not finite, or a signal has arrived (the checkpoint then holds the finished chunks), respectively.
+        If a logit is not finite, or if a signal has arrived (the checkpoint then holds the completed chunks),
+        respectively.
     """
     progress, parts = progress or Progress(), []
     predict = predictor(probed.model, probed.recipe, progress.save_if_signalled)
     train = data.splits["train"]
     surroundings = Surroundings(feed(train.images, probed.recipe, probed.device, data), train.labels)
-    # Loop over samples outermost, since probes of the same samples share their distances to other labels.
+    # The outer loop is over sets of samples, since probes of the same samples share their distances to other labels.
     for points, split in (("train", train), ("heldout", data.splits["test"])):
         for name, spec in probes.items():
             count = spec.points if points == "train" else spec.control
@@ -148,18 +150,18 @@ def probe_cell(
 
 
 def choose_samples(size: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw `count` of `size` rows without replacement, sorted; return all rows if there are no more than that."""
+    """Draw `count` of `size` rows without replacement (or all rows, if there are no more), and return them sorted."""
     return np.sort(rng.permutation(size)[:count])
 
 
 def _named(tables: Neighbourhood, index: np.ndarray, **names: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return curves and radii with `names` as leading columns and samples identified by their row in the source."""
+    """Return both tables with `names` as leading columns, identifying samples by their rows in the source."""
     radii = tables.radii.assign(point=index[tables.radii["point"]])
     return _leading(tables.curves, names), _leading(radii, names)
 
 
 def _leading(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """Return a table with a leading column for each name."""
+    """Return a table with one leading column added per name."""
     return table.assign(**names)[[*names, *table.columns]]
 
 
@@ -185,7 +187,7 @@ def probe(
         The labels whose confidences are read, in [0, k).
     spec : ProbeSpec
     surroundings : Surroundings
-        The training samples; can be shared by several probes.
+        The training samples, which several probes can share.
     rng : numpy Generator
         Used to draw the directions.
     options : ProbeOptions, optional
@@ -193,9 +195,9 @@ def probe(
     Raises
     ------
     SpecError
-        If a module is in train mode (its outputs would differ and its batch norms would change); if inputs or labels
-        are not as above, or differ in shape from the training samples; or if some sample has no training sample with
-        another label.
+        If a module is in train mode (in which its outputs would differ and its batch norms would change); if the inputs
+        or labels are not as described above, or the inputs differ in shape from the training samples; or if, for some
+        sample, no training sample has a different label.
     DivergedError
         If a logit is not finite.
     """
@@ -229,7 +231,7 @@ def confidences(
     rng: np.random.Generator,
     options: ReadOptions = DEFAULTS,
 ) -> np.ndarray:
-    """Return label confidences on each ray at `radii`, then at `relative_radii`, as float64 (n, R, A + B).
+    """Return label confidences on each ray at `radii`, then at `relative_radii`, as a float64 array (n, R, A + B).
 
     This serves as a pilot for `halobench.probing.sample_size`; it reads uncalibrated confidences and doesn't search for
     radii. The arguments are the same as for `probe`, and the same generator yields the same rays.
@@ -249,7 +251,7 @@ def confidences(
 def check_arguments(
     predict: Predict, inputs: torch.Tensor, labels: np.ndarray, surroundings: Surroundings | None = None
 ) -> np.ndarray:
-    """Return labels as an int64 array (n,); raise SpecError unless the arguments are as `probe` requires."""
+    """Return the labels as an int64 array (n,); raise SpecError unless the arguments are what `probe` requires."""
     in_training = isinstance(predict, torch.nn.Module) and any(module.training for module in predict.modules())
     require(not in_training, "model", "a module in train mode", "one in eval mode: model.eval()")
     is_tensor = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()

@@ -1,4 +1,4 @@
-"""The progress of a probe: the finished chunks of samples, and the generator's state after them."""
+"""The progress of a probe: the completed chunks of samples, and the generator's state after them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Progress:
 
     @property
     def place(self) -> str:
-        """Return a description of what is done."""
+        """Return a description of the progress so far."""
         done = [f"{Chunks(self, name).done} points of {name}" for name in self.arrays]
         return ", ".join(done) or "0 points"
 
@@ -57,7 +57,7 @@ class Progress:
         return Chunks(self, name)
 
     def save_if_due(self) -> None:
-        """Save to the checkpoint if it is due; raise Interrupted after a signal."""
+        """Save to the checkpoint if it is due; raise Interrupted if a signal has arrived."""
         if self.checkpoint is not None and self.checkpoint.due():
             tensors = {
                 f"{p}.{key}": torch.from_numpy(a) for p, arrays in self.arrays.items() for key, a in arrays.items()
@@ -65,7 +65,7 @@ class Progress:
             self.checkpoint.save(tensors, {"states": self.states}, self.place)
 
     def save_if_signalled(self) -> None:
-        """If a signal has arrived, save what is done, excluding the current chunk, and raise Interrupted."""
+        """If a signal has arrived, save the completed chunks (without the current one) and raise Interrupted."""
         if self.checkpoint is not None and self.checkpoint.signals.received is not None:
             self.save_if_due()
 
@@ -83,11 +83,11 @@ class Chunks:
 
     @property
     def arrays(self) -> Arrays:
-        """Return the arrays over all samples done."""
+        """Return the arrays for all samples done so far."""
         return self.progress.arrays.get(self.name, {})
 
     def resume(self, rng: np.random.Generator) -> int:
-        """Restore `rng` to its state after the finished chunks; return the number of samples done."""
+        """Restore `rng` to its state after the completed chunks; return the number of samples done."""
         if self.name in self.progress.states:
             rng.bit_generator.state = self.progress.states[self.name]
         return self.done

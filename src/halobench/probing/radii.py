@@ -1,9 +1,9 @@
-"""Bracket and bisect the distances at which a confidence ends along each ray.
+"""Find the distances at which the confidence falls along each ray, by bracketing and bisection.
 
-There are three kinds of radius: ``certainty`` is the first distance with a confidence below the threshold,
-``half_level`` the first with half the confidence at distance 0, and ``decision`` the first at which another class
-overtakes the label. The first two are found for each calibrator, and the last only once, since it doesn't depend on
-temperature.
+There are three kinds of radius: ``certainty`` is the first distance at which the confidence is below the threshold,
+``half_level`` the first at which it is half of what it is at distance 0, and ``decision`` the first at which another
+class overtakes the label. The first two are found for each calibrator, and the last only once, since it doesn't depend
+on temperature.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def find_radii(
     Parameters
     ----------
     walk : RayWalk
-        Reads the model between the grid's distances.
+        Used to evaluate the model between the grid's distances.
     distances : float64 array (m, S)
         The grid, at which `readings` (m, R, S) were taken.
 
@@ -43,7 +43,7 @@ def find_radii(
     radius : float64 array (m, Q, R)
         In the same order as `quantities`.
     censored : bool array (m, Q, R)
-        Whether the quantity doesn't end anywhere on the grid; radius is then the longest distance.
+        Whether the quantity doesn't end anywhere on the grid; radius is then the grid's largest distance.
     """
     brackets = []
     for quantity, name, _ in quantities(spec, readings.confidences):
@@ -63,7 +63,7 @@ class Bracket:
     """The two distances between which one quantity first ends on each of the rays (m, R).
 
     A crossing and recrossing between two neighbouring grid distances goes unnoticed, so the grid determines what counts
-    as first. If the quantity hasn't ended at any grid distance (censored), the radius is the longest distance.
+    as first. If the quantity hasn't ended at any grid distance (censored), the radius is the largest of them.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Bracket:
         return (self.lower + self.upper) / 2
 
     def narrow(self, values: np.ndarray) -> None:
-        """Keep the half in which the rays end according to the values (b,) read in the middle."""
+        """Keep the half of each bracket in which its ray ends, according to the values (b,) read in the middle."""
         middle, over = self.middle, values < self.level
         self.upper, self.lower = np.where(over, middle, self.upper), np.where(over, self.lower, middle)
 

@@ -15,15 +15,15 @@ from halobench.probing.rays import Rays
 from halobench.training.device import autocast, in_memory, memory_format
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
-DIRECTIONS = 2**22  # numbers in the directions held at a time
-PLACES = 2**20  # numbers in the inputs built at a time, unless BATCHES batches need more
+DIRECTIONS = 2**22  # maximum number of elements in the directions held at a time
+PLACES = 2**20  # maximum number of elements in the inputs built at a time, unless BATCHES batches need more
 BATCHES = 4
 FORWARDS = 2**14  # forward passes per chunk; a killed probe repeats its last chunk
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a walk reads its model.
+    """How a walk evaluates its model.
 
     Attributes
     ----------
@@ -51,9 +51,9 @@ class Readings:
 def predictor(model: torch.nn.Module, recipe: TrainSpec, tick: Callable[[], None] = lambda: None) -> Predict:
     """Return a function from inputs (b, ...) to float32 logits (b, k), using the recipe's layout and precision.
 
-    It calls `tick` before each batch. The model must not change any more: batch norms are folded if the first batch
-    shows that this doesn't change the outputs (`halobench.models.batchnorm_folding`), and bf16 casts of weights may be
-    kept (`halobench.training.device.kept_casts`).
+    It calls `tick` before each batch. The model must not change afterwards, since batch norms are folded if the first
+    batch shows that this doesn't change the outputs (`halobench.models.batchnorm_folding`), and bf16 casts of its
+    weights may be kept (`halobench.training.device.kept_casts`).
     """
     device = next(model.parameters()).device
     folded: list[torch.nn.Module] = []
@@ -73,7 +73,7 @@ def predictor(model: torch.nn.Module, recipe: TrainSpec, tick: Callable[[], None
 
 
 def chunk_samples(spec: ProbeSpec, size: int, calibrators: int) -> int:
-    """Return the samples per chunk, limited by forward passes and by the memory of directions of `size` numbers."""
+    """Return how many samples fit in a chunk, given the limits on forward passes and directions of `size` numbers."""
     quantities = 2 * calibrators + 1
     forwards = 1 + len(spec.radii) + len(spec.relative_radii) + quantities * spec.bisections
     return max(1, min(DIRECTIONS // (spec.directions * size), FORWARDS // (spec.directions * forwards)))
@@ -87,7 +87,7 @@ def grid_distances(spec: ProbeSpec, other_distance: np.ndarray) -> np.ndarray:
 
 
 class RayWalk:
-    """Evaluates a model at distances along the rays from m samples.
+    """Evaluates a model at given distances along the rays from m samples.
 
     Samples and directions are stored flat, in the order of the model's memory layout, so the points along a ray are
     written only once, in the form that the model reads.
@@ -113,7 +113,7 @@ class RayWalk:
         self.labels, self.highest = torch.from_numpy(np.asarray(labels)).to(inputs.device), int(np.max(labels))
 
     def at(self, sample: np.ndarray, ray: np.ndarray, distance: np.ndarray) -> Readings:
-        """Read b points, each given by a sample, one of its rays and a distance along it, as arrays (b,).
+        """Read the model at b points, each given by a sample, one of its rays and a distance along it, as arrays (b,).
 
         Raises
         ------
@@ -134,7 +134,7 @@ class RayWalk:
     def along(self, distances: np.ndarray) -> Readings:
         """Read every ray at its sample's distances (m, S); return arrays (m, R, S).
 
-        The sample itself, at distance 0 on all of its rays, is read only once.
+        Each sample itself, which is at distance 0 on all of its rays, is read only once.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class RayWalk:
         device all at once.
         """
         parts = places.tensor_split(-(-len(places) // self.options.batch))
-        with torch.no_grad():  # a plain module as `predict` would record gradients
+        with torch.no_grad():  # if `predict` is a plain module, it would record gradients
             logits = torch.cat([self.predict(self._images(part)) for part in parts])
         expected = f"labels from 0 to {logits.shape[1] - 1}, the columns of the logits"
         require(self.highest < logits.shape[1], "labels", self.highest, expected)
@@ -199,22 +199,23 @@ class RayWalk:
         return flat.unflatten(-1, self.shape).movedim(-3, -1).flatten(-3)
 
     def _images(self, places: torch.Tensor) -> torch.Tensor:
-        """View rows (b, D) in that order as images (b, ...), without copying them."""
+        """View rows (b, D) in the layout's memory order as images (b, ...), without copying them."""
         if self.layout != torch.channels_last:
             return places.view(len(places), *self.shape)
         channels, height, width = self.shape
         return places.view(len(places), height, width, channels).permute(0, 3, 1, 2)
 
     def _readings(self, values: np.ndarray) -> Readings:
-        """Wrap the values returned by `_read` with their names."""
+        """Wrap the values returned by `_read` in a `Readings`, under the calibrators' names."""
         return Readings(dict(zip(self.options.betas, values[1:], strict=True)), values[0])
 
 
 def score(logits: torch.Tensor, labels: torch.Tensor, betas: Iterable[float]) -> torch.Tensor:
     """Return the logit gap, the label confidence at each of `betas`, and whether all logits are finite (1 or 0).
 
-    Takes logits (b, k) and labels (b,) and returns float64 (1 + betas + 1, b) on the same device. Confidences are those
-    of logits multiplied by each of `betas`; the logit gap is the label's logit minus the largest other one.
+    Takes logits (b, k) and labels (b,) and returns a float64 tensor (1 + betas + 1, b) on the same device. Confidences
+    are computed from the logits multiplied by each of `betas`; the logit gap is the label's logit minus the largest
+    other one.
     """
     logits, column = logits.double(), labels[:, None]
     gap = logits.gather(1, column)[:, 0] - logits.scatter(1, column, -torch.inf).amax(dim=1)

@@ -16,13 +16,13 @@ from halobench.models.distances import squared_distances
 from halobench.training.batches import Feed
 
 MANIFOLD_SAMPLES = 5000  # largest number of training samples used to compute principal components
-BLOCK_BYTES = 2**28  # bytes of training samples that distances are computed to at a time
+BLOCK_BYTES = 2**28  # bytes of training samples to which distances are computed at a time
 ROWS = 256  # samples whose distances are computed at a time
 
 
 @dataclass(frozen=True)
 class Rays:
-    """Unit directions (m, R, D) from m samples, and the distance (m, R) to the sample aimed at (NaN if none)."""
+    """Unit directions (m, R, D) from m samples, and distances (m, R) to their target samples (NaN if there is none)."""
 
     directions: torch.Tensor
     lengths: torch.Tensor
@@ -30,7 +30,7 @@ class Rays:
 
 @dataclass(frozen=True)
 class _Neighbours:
-    """Samples (n, D), their labels, and each one's nearest sample with another label: its row and distance (n,)."""
+    """Samples (n, D), their labels, and the row and distance (n,) of each one's nearest sample with another label."""
 
     samples: torch.Tensor
     labels: np.ndarray
@@ -38,7 +38,7 @@ class _Neighbours:
     distances: np.ndarray
 
     def place_of(self, samples: torch.Tensor, labels: np.ndarray) -> slice | None:
-        """Return the slice at which `samples` occur here contiguously with the same labels, or None."""
+        """Return the slice in which `samples` occur contiguously, with the same labels, or None."""
         if self.samples.shape[1:] != samples.shape[1:]:
             return None
         for start in (self.samples == samples[0]).all(dim=1).nonzero()[:, 0].tolist():
@@ -49,12 +49,12 @@ class _Neighbours:
 
 
 class Surroundings:
-    """The labelled training samples that probes walk around, with results that several probes can share.
+    """The labelled training samples that surround the probed ones, with results that several probes can share.
 
     Parameters
     ----------
     inputs : float tensor (N, ...), or Feed
-        Normalised. Samples from a `Feed` are never held all at once.
+        Normalised. Samples from a `Feed` are never all held in memory at once.
     labels : int array (N,)
     """
 
@@ -75,9 +75,9 @@ class Surroundings:
         return self.inputs[torch.from_numpy(rows).to(self.inputs.device)].flatten(1)
 
     def nearest(self, samples: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return `nearest_of_another_label` for samples (n, D).
+        """Return the result of `nearest_of_another_label` for samples (n, D).
 
-        The result of the last search is remembered, since probes share it and ask again for parts of its samples.
+        The result of the last search is cached, since several probes use it, some for only a part of its samples.
         """
         labels = np.asarray(labels)
         run = self._neighbours.place_of(samples, labels) if self._neighbours else None
@@ -87,7 +87,7 @@ class Surroundings:
         return self._neighbours.rows[run], self._neighbours.distances[run]
 
     def basis(self, count: int) -> torch.Tensor:
-        """Return `principal_components` of the first training samples, computed once per count."""
+        """Return the `principal_components` of the first training samples, computed only once per `count`."""
         if count not in self._bases:
             first = np.arange(min(len(self.labels), MANIFOLD_SAMPLES))
             self._bases[count] = principal_components(self.take(first), count)
@@ -133,7 +133,8 @@ class Geometry:
         self._directions: Any = plugins.load("probes", spec.kind)
         options = plugins.signature("probes", spec.kind) or {}
         self._options = {"components": spec.components} if "components" in options else {}
-        # For the global generators, which plug-ins shouldn't draw from. Copied so that `rng` doesn't advance.
+        # Seeds the global generators, which plug-ins shouldn't draw from. It is drawn from a copy, so `rng` doesn't
+        # advance.
         self._seed = int(copy.deepcopy(rng).integers(2**31))
 
     def rays(self, part: slice) -> Rays:
@@ -142,7 +143,7 @@ class Geometry:
         Raises
         ------
         SpecError
-            If the plug-in raises, or returns something other than directions.
+            If the plug-in raises an exception or returns something other than directions.
         """
         samples, labels, count = self.samples[part], np.array(self.labels[part]), self.spec.directions
         key = f"probes.{self.spec.kind}"
@@ -169,10 +170,10 @@ def _check_rays(key: str, rays: Any, shape: tuple[int, int, int]) -> None:
 def nearest_of_another_label(
     samples: torch.Tensor, labels: np.ndarray, surroundings: Surroundings, chunk: int = ROWS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find each sample's nearest training sample with another label, for `chunk` of `samples` (n, D) at a time.
+    """Find the nearest training sample with a different label for each of `samples` (n, D), `chunk` of them at a time.
 
-    Exact copies of a sample with another label are skipped, since they don't define a direction. Ties are broken in
-    favour of the first.
+    Exact copies of a sample that have a different label are skipped, since they don't define a direction. Ties are
+    broken in favour of the first sample.
 
     Returns
     -------
@@ -184,7 +185,7 @@ def nearest_of_another_label(
     Raises
     ------
     SpecError
-        If, for some sample, no training sample has another label.
+        If, for some sample, no training sample has a different label.
     """
     device, count = samples.device, len(surroundings.labels)
     targets, norms = torch.from_numpy(np.asarray(labels)).to(device), (samples**2).sum(dim=1)
@@ -221,12 +222,12 @@ def principal_components(training: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def along(directions: torch.Tensor) -> Rays:
-    """Return rays in directions (m, R, D) of any lengths above 0, not aimed at any sample."""
+    """Return rays in directions (m, R, D) of any positive length, which aren't aimed at any sample."""
     return Rays(directions / directions.norm(dim=2, keepdim=True), torch.full(directions.shape[:2], float("nan")))
 
 
 def towards(points: torch.Tensor, targets: torch.Tensor) -> Rays:
-    """Return rays from points (m, D) to targets (m, R, D); a target at its own point gives a zero direction."""
+    """Return rays from points (m, D) to targets (m, R, D); a target equal to its point gives a zero direction."""
     offset = targets - points[:, None]
     lengths = offset.norm(dim=2)
     return Rays(offset.div_(lengths.clamp_min(1e-12)[..., None]), lengths)

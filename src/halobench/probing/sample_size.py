@@ -2,8 +2,8 @@
 
 A probe estimates the mean, over all N training samples, of a sample's mean confidence over directions. It draws m
 samples without replacement, and R directions separately for each of them. This is two-stage sampling, from a finite
-population of samples and an infinite one of directions. If S_b^2 is the variance of the sample means (over N, divisor
-N - 1) and S_w^2 the mean over samples of the variance within a sample, the variance of the probe's mean is
+population of samples and an infinite one of directions. If S_b^2 is the variance of the sample means (over all N, with
+divisor N - 1) and S_w^2 the mean over samples of the variance within a sample, the variance of the probe's mean is
 
     (1 - m / N) S_b^2 / m  +  S_w^2 / (m R).
 
@@ -14,17 +14,18 @@ An unbiased estimate from the probe itself is
 where s_b^2 is the variance of the m observed means, which includes S_w^2 / R, and s_w^2 the mean of the m variances
 within samples (W. G. Cochran, Sampling Techniques, 3rd edition, 1977, chapter 10, with an infinite population in the
 second stage). `confidence_se` in neighbourhood.parquet is the square root of s_b^2 / m, which treats the population of
-samples as infinite too. It is on average no smaller than this estimate, and larger by a factor of at most
-1 / sqrt(1 - f). It is the right one for statements about any samples that the training set might have contained.
+samples as infinite too. On average, it is no smaller than the square root of this estimate, and at most 1 / sqrt(1 - f)
+times as large. It is the right standard error for statements about any samples that the training set might have
+contained.
 
-This module never changes a probe. `needed` suggests numbers for its spec::
+This module never changes a probe; `needed` only suggests numbers for its spec::
 
     values = confidences(predict, inputs, labels, spec, surroundings, rng=rng)   # halobench.probing.probe: a pilot
     spread = components(values[:, :, 3])                                        # at one of its distances
     points, directions = needed(spread, size=4000, target=0.005)
 
-A pilot with different samples from the probe's (another seed) leaves the probe's mean unbiased. With the same seed, the
-pilot's samples are among the probe's, whose number then depends slightly on the values of some of them.
+A pilot whose samples differ from the probe's (because it uses another seed) leaves the probe's mean unbiased. With the
+same seed, the pilot's samples are among the probe's, whose number then depends slightly on the values of some of them.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ class Spread:
 def components(values: np.ndarray) -> Spread:
     """Estimate both variances from a pilot's values (m, R) for m samples with R directions each.
 
-    `within` is unbiased, and so is `between`, except that values below 0 become 0. Values (m, 1) are taken to be from
-    rays that aren't random (`nearest_other`) and have no variance within samples; a pilot with random rays needs at
-    least two directions.
+    `within` is unbiased, and so is `between`, except that a negative estimate becomes 0. Values (m, 1) are assumed to
+    come from rays that aren't random (`nearest_other`) and thus have no variance within samples; a pilot with random
+    rays needs at least two directions.
 
     Raises
     ------
@@ -80,7 +81,7 @@ def estimated_variance(values: np.ndarray, size: int) -> float:
 
     With one direction per sample (R = 1), the variance within samples can't be estimated. s_w^2 is then taken to be
     s_b^2, which on average is no smaller, so the result is too large (by a factor of at most 1 / (1 - f)) rather than
-    too small. If rays aren't random (`nearest_other`) use ``variance(components(values), m, 1, size)`` instead.
+    too small. If the rays aren't random (`nearest_other`), use ``variance(components(values), m, 1, size)`` instead.
 
     Raises
     ------
@@ -99,9 +100,9 @@ def estimated_variance(values: np.ndarray, size: int) -> float:
 def needed(spread: Spread, size: int, target: float, directions: int | None = None) -> tuple[int, int]:
     """Return the samples and directions needed for the mean over `size` samples to have standard error <= `target`.
 
-    An extra sample is always worth more than an extra direction. So, unless `directions` is passed, there is one
-    direction per sample if enough samples exist, and otherwise as few directions as suffice. The number of samples is
-    then the smallest that suffices with that many directions.
+    An extra sample is always worth more than an extra direction. So unless `directions` is passed, one direction per
+    sample is used if enough samples exist, and otherwise as few directions as suffice. The number of samples is then
+    the smallest that suffices with that many directions.
 
     Returns
     -------
@@ -130,7 +131,7 @@ def needed(spread: Spread, size: int, target: float, directions: int | None = No
 
 
 def _shy(count: float) -> float:
-    """Return a count minus what rounding may have added to it."""
+    """Return a count less the excess that rounding may have added to it."""
     return count * (1 - 1e-12)
 
 
@@ -143,6 +144,6 @@ def _observed(values: np.ndarray) -> tuple[float, float]:
 
 
 def _check(points: int, directions: int, size: int) -> None:
-    """Raise SpecError unless such a sample is possible."""
+    """Raise SpecError unless that many samples and directions can be drawn."""
     require(1 <= points <= size, "points", points, f"at least 1, and at most the {size} points that there are")
     require(directions >= 1, "directions", directions, "at least 1")

@@ -18,7 +18,8 @@ from halobench.probing.rays import Surroundings
 from halobench.training.device import in_memory
 
 SAMPLES = 32  # samples per part; a killed probe repeats its last part
-# (quantity, calibrator) -> radii (m, R) and whether they are censored; calibrator is None if temperature is irrelevant.
+# (quantity, calibrator) -> radii (m, R) and whether they are censored; calibrator is None if the temperature is
+# irrelevant.
 Found = Mapping[tuple[str, Any], tuple[np.ndarray, np.ndarray]]
 
 
@@ -32,10 +33,10 @@ def search_radii(
     rng: np.random.Generator,
     options: ProbeOptions,
 ) -> pd.DataFrame:
-    """Search around samples (n, ...); return radii in the format of `halobench.probing.probe.Neighbourhood`.
+    """Search around samples (n, ...); return the radii in the format of `halobench.probing.probe.Neighbourhood`.
 
-    The arguments are described in `halobench.probing.searches`. Finished parts are taken from the options' chunks and
-    recorded there. If a signal arrives, they are also saved between two forward passes.
+    The arguments are described in `halobench.probing.searches`. Completed parts are read from the options' chunks, and
+    new ones are recorded there. If a signal arrives, they are saved even between two forward passes.
     """
     search = plugins.load("searches", spec.kind)
     keys = (plugins.signature("searches", spec.kind) or {}).keys() & vars(spec).keys()
@@ -70,7 +71,7 @@ def as_function(model: torch.nn.Module, tick: Callable[[], None] = lambda: None)
 
 
 def _flat(found: Found) -> dict[str, np.ndarray]:
-    """Return a search's findings as arrays under names that a checkpoint can hold."""
+    """Return the results of a search as arrays, under names that a checkpoint can store."""
     arrays = {}
     for (quantity, calibrator), (radius, censored) in found.items():
         arrays[f"{quantity}:{calibrator or ''}:radius"] = np.asarray(radius, dtype=np.float64)
@@ -80,7 +81,7 @@ def _flat(found: Found) -> dict[str, np.ndarray]:
 
 def _table(arrays: Mapping[str, np.ndarray], other_distance: np.ndarray, threshold: float) -> pd.DataFrame:
     """Return one row per sample, ray, quantity and calibrator."""
-    # Sorted, since a checkpoint has its own order.
+    # Sorted, since a checkpoint may store the arrays in a different order.
     names = [name.split(":")[:2] for name in sorted(arrays) if name.endswith(":radius")]
     stacked = {
         key: np.stack([arrays[f"{quantity}:{calibrator}:{key}"] for quantity, calibrator in names], axis=1)

@@ -1,8 +1,8 @@
 """The normalised radial-basis classifier: softmax attention from an input to the training samples.
 
-Logits are W softmax(-|x - x_i|^2 / (2 h^2)) + b over the training samples x_i. With a small bandwidth h it is a
-smoothed nearest-neighbour rule, while a large one averages over many samples, so h alone moves the model between local
-interpolation and no interpolation.
+Logits are W softmax(-|x - x_i|^2 / (2 h^2)) + b over the training samples x_i. With a small bandwidth h, it is a
+smoothed nearest-neighbour rule; with a large one, it averages over many samples. So h alone moves the model between
+local interpolation and no interpolation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BLOCK = 1024  # number of samples whose distances to all others are held at a ti
 
 
 class Attention(AroundSamples):
-    """Softmax attention; weights W (k, N) and b (k,) start at 0, and the log of the bandwidth is learned too."""
+    """Softmax attention whose weights W (k, N) and b (k,) start at 0 and whose log bandwidth can be learned too."""
 
     def __init__(self, classes: int, bandwidth: float, learned: bool):
         super().__init__()
@@ -59,14 +59,14 @@ def build(input_shape: tuple[int, ...], classes: int, *, bandwidth: float = 0.25
     Parameters
     ----------
     bandwidth : float
-        Initial h, above 0, in units of the median distance from a training sample to the nearest other.
+        Positive initial h, in units of the median distance from a training sample to the nearest other one.
     learned : bool
         Whether the bandwidth is trained.
 
     Raises
     ------
     SpecError
-        If an option is out of its range.
+        If an option is out of range.
     """
     fine = 1e-3 <= convert_number(float, "bandwidth", bandwidth) <= 1e3
     require(fine, "bandwidth", bandwidth, "a number from 1e-3 to 1e3")

@@ -7,14 +7,15 @@ from torch import nn
 from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 
-IMAGES = True  # it doesn't take features
+IMAGES = True  # the model doesn't take feature vectors
 
 
 def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, norm: bool = True) -> nn.Module:
     """Build four 3x3 convolutions with width, width, 2 width and 2 width channels, for images (C, H, W).
 
-    With `norm`, each is followed by batch norm; otherwise, it has a bias. Maps are halved before the last convolution,
-    and also after the first if images have at least 16 pixels per side; the final maps are averaged.
+    With `norm`, each convolution is followed by batch norm; otherwise, it has a bias. Feature maps are halved in size
+    before the last convolution, and also after the first if images have at least 16 pixels per side; the final maps are
+    averaged.
 
     Raises
     ------

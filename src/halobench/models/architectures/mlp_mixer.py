@@ -1,4 +1,4 @@
-"""MLP-Mixer for small images, built with timm (whose named models have a fixed patch size and depth)."""
+"""An MLP-Mixer for small images, built with timm (whose named models have a fixed patch size and depth)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 
-IMAGES = True  # it doesn't take features
+IMAGES = True  # the model doesn't take feature vectors
 
 
 def build(
@@ -23,7 +23,7 @@ def build(
     Raises
     ------
     SpecError
-        If a number is below 1, or the width below 2.
+        If a number is below 1, or the width is below 2.
     """
     for key, value, least in (("patch", patch, 1), ("width", width, 2), ("depth", depth, 1)):
         require(convert_number(int, key, value) >= least, key, value, f"at least {least}")

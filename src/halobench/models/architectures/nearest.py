@@ -1,7 +1,7 @@
 """The one-hot nearest-neighbour interpolator, which puts all confidence on the nearest training sample's label.
 
 Nothing is trained. The model fits every training label, whatever the loss, and its best temperature is known in closed
-form on overlap distributions (`halobench.calibration.overlap_theory.nearest_neighbour_kl`).
+form for overlap distributions (`halobench.calibration.overlap_theory.nearest_neighbour_kl`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from halobench.models.distances import AroundSamples
 
 
 class Nearest(AroundSamples):
-    """Logits `scale` for the label of the nearest training sample in Euclidean distance, 0 for all others.
+    """A model whose logit is `scale` for the label of the nearest training sample and 0 for every other label.
 
-    Ties are broken in favour of the first sample.
+    Nearness is Euclidean, and ties are broken in favour of the first sample.
     """
 
     targets: torch.Tensor

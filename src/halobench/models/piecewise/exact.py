@@ -1,4 +1,4 @@
-"""Convert a model to a network in float64 that was compared with the model itself."""
+"""Convert a model to a float64 network, and compare that network with the model itself."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from halobench.core.errors import Interrupted, require
 from halobench.models.piecewise.layers import network_of
 from halobench.models.piecewise.network import Network
 
-TRIED = 8  # samples at which both are evaluated
-AWAY = (0.0, 1.0, -1e6, 1e6)  # how far from them, relative to the largest number in them, or to 1
+TRIED = 8  # number of samples at which both are evaluated
+AWAY = (0.0, 1.0, -1e6, 1e6)  # how far from them, relative to the largest number in them, or to 1 if that is larger
 TOLERANCE = 1e-8
 
 
 def exact_network(model: nn.Module, samples: torch.Tensor) -> Network:
     """Convert a model to a float64 `Network` on the samples' device, and compare the two at and away from samples.
 
-    Layers don't show hooks, a replaced `forward`, or `h += x`, which torch.fx traces as `h + x`.
+    The layers alone don't reveal hooks, a replaced `forward`, or `h += x`, which torch.fx traces as `h + x`.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def exact_network(model: nn.Module, samples: torch.Tensor) -> Network:
     Raises
     ------
     SpecError
-        If it has any other kind of layer, or doesn't compute what its layers imply.
+        If the model has an unsupported kind of layer, or doesn't compute what its layers imply.
     """
     model = copy.deepcopy(model).to(samples.device, torch.float64)
     network, first = network_of(model, samples.shape[1:]), samples[:TRIED]
@@ -38,12 +38,12 @@ def exact_network(model: nn.Module, samples: torch.Tensor) -> Network:
     with torch.no_grad():
         places = torch.cat([first + away * size * noise for away in AWAY])
         try:
-            ours, theirs = network(places), model(places)  # which may change `places`
+            ours, theirs = network(places), model(places)  # the model may change `places`
             largest = 1 + theirs.abs().amax(dim=1, keepdim=True)
             same = ours.shape == theirs.shape and bool(((ours - theirs).abs() <= TOLERANCE * largest).all())
         except (Interrupted, torch.OutOfMemoryError):
             raise
-        except RuntimeError:  # of a hook or a replaced `forward` for float32 alone
+        except RuntimeError:  # from a hook or a replaced `forward` that accepts only float32
             same = False
     require(same, "model", type(model).__name__, "a network that computes what its layers say, without hooks")
     return network

@@ -37,9 +37,9 @@ def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
     Raises
     ------
     SpecError
-        If it has a layer of another kind (which the error names), or torch.fx can't trace it.
+        If the model has an unsupported layer (which the error names), or torch.fx can't trace it.
     """
-    model = nn.Sequential(model) if type(model) in LAYERS else model  # torch.fx would trace into a lone layer
+    model = nn.Sequential(model) if type(model) in LAYERS else model  # else torch.fx would trace into a lone layer
     try:
         graph = _Tracer().trace(model)
     except Exception as error:  # whatever a forward pass raises on stand-ins for tensors
@@ -50,7 +50,7 @@ def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
 
 
 class _Tracer(fx.Tracer):
-    """A tracer that doesn't look into known layers."""
+    """A tracer that doesn't trace into known layers."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in LAYERS or super().is_leaf_module(m, module_qualified_name)
@@ -63,10 +63,10 @@ class _Writer:
         self.modules = dict(model.named_modules())
         self.network = Network(shape, next((p.device for p in model.parameters()), torch.device("cpu")))
         self.places: dict[fx.Node, int] = {}
-        self.became: dict[int, int] = {}  # steps as changed by in-place operations
-        self.roots: dict[int, int] = {}  # the step whose storage another may share, as a view or changed in place
+        self.became: dict[int, int] = {}  # the step that replaced another in an in-place operation
+        self.roots: dict[int, int] = {}  # the step whose storage another may share, as a view or in-place result
         self.changed: set[int] = set()  # steps that may have changed because another with the same storage did
-        self.pending: set[fx.Node] = set()  # rectifiers to move behind the max pooling that reads them
+        self.pending: set[fx.Node] = set()  # rectifiers to be moved behind the max pooling that reads them
 
     def write(self, graph: fx.Graph) -> Network:
         """Append the steps of all nodes; unknown layers are reported before unknown operations between layers."""
@@ -96,7 +96,7 @@ class _Writer:
         return place
 
     def _change(self, before: int, after: int | None) -> None:
-        """Record that an in-place operation turned a step's value into that of another, or of one that comes later."""
+        """Record that an in-place operation turned a step's value into that of `after` (None for a step to come)."""
         root = self.roots.get(before, before)
         shared = {place for place in range(len(self.network.steps)) if self.roots.get(place, place) == root}
         if after is not None:

@@ -16,7 +16,7 @@ Map = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Patch:
-    """Rows (b, ...) of coefficients of a step's outputs; for images, a part (b, C, h, w) outside which all are 0.
+    """Rows (b, ...) of coefficients for a step's outputs; for images, a part (b, C, h, w) outside of which all are 0.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Patch:
         return slice(None), slice(top, top + height), slice(left, left + width)
 
     def grown(self, corner: tuple[int, int], end: Sequence[int]) -> Patch:
-        """Return the same patch padded with zeros to the part from `corner` up to `end`."""
+        """Return the same patch, padded with zeros to cover the part from `corner` up to `end`."""
         if self.rows.dim() != 4 or (self.corner == corner and self.end == tuple(end)):
             return self
         (top, left), (bottom, right) = self.corner, self.end
@@ -75,7 +75,7 @@ class Affine:
     bias : float64 tensor, optional
         Broadcasts against the outputs.
     terms : float64 tensor, optional
-        Sum of the absolute values of what the bias was computed from, if it is not exact.
+        Sum of the absolute values of the terms from which the bias was computed, if it is not exact.
     local : bool
         Whether `transpose` accepts a part of an image rather than only the whole.
     """
@@ -93,11 +93,11 @@ class Affine:
         return outputs if self.bias is None else outputs + self.bias
 
     def spread(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the most that each output can change if inputs change by at most `inputs`."""
+        """Return how much each output can change, at most, if the inputs change by at most `inputs`."""
         return (self.absolute or self.linear)(inputs)
 
     def magnitude(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the sum of the absolute values of all terms of each output, for inputs up to `inputs` in size."""
+        """Return the sum of the absolute values of each output's terms, if inputs are at most `inputs` in magnitude."""
         spread = self.spread(inputs)
         if self.bias is None:
             return spread
@@ -108,7 +108,7 @@ def dense(layer: nn.Linear) -> Affine:
     """Return a linear layer's map, along the last axis."""
     weight, bias = layer.weight.double(), _double(layer.bias)
     absolute = weight.abs()
-    # Of an image, it mixes the columns, so it has no part of its own.
+    # Applied to an image, this mixes the columns, so it can't be restricted to a part of one.
     return Affine(
         lambda x: F.linear(x, weight),
         lambda a: Patch(a.rows @ weight),
@@ -149,7 +149,7 @@ def _cut(rows: torch.Tensor, start: Sequence[int], shape: Sequence[int]) -> Patc
 
 
 def taps(shape: Sequence[int], axis: int, count: int, stride: int, weights: dict[int, int]) -> Affine:
-    """Return the map to `count` sums of pixels along axis 1 or 2, one every `stride`, weighted by offset."""
+    """Return the map to `count` sums of pixels along axis 1 or 2, one every `stride`, with a weight per offset."""
     first, last = min(weights), max(weights)
 
     def view(start: int, number: int) -> tuple[Any, ...]:
@@ -195,9 +195,9 @@ def reshaped(shape: Sequence[int]) -> Affine:
 
 
 def without_weights(linear: Map, shape: Sequence[int]) -> Affine:
-    """Return a linear map of samples of a shape, in no output of which the coefficients' signs differ.
+    """Return a linear map of samples of a shape; within each output, all coefficients must have the same sign.
 
-    Autograd gives its transpose.
+    Its transpose is computed by autograd.
     """
 
     def transpose(patch: Patch) -> Patch:

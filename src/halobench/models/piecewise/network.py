@@ -1,7 +1,8 @@
 """Networks represented as lists of affine maps, sums and rectifiers, in float64.
 
-Max pooling is expressed with rectifiers too: max(a, b) = b + relu(a - b), pairwise over a window, columns first. The
-difference between two pixels has far tighter bounds than the pixels themselves, since their common part cancels.
+Max pooling is also expressed with rectifiers, as max(a, b) = b + relu(a - b), applied pairwise over a window, columns
+first. The difference between two pixels has far tighter bounds than the pixels themselves, since their common part
+cancels.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Network:
 
         best = taps({0: 1})
         for offset in range(1, size):
-            if offset == 1:  # here the difference is one affine map of the source, so less is left to bound
+            if offset == 1:  # here the difference is a single affine map of the source, so there is less to bound
                 gap = taps({0: -1, 1: 1})
             else:
                 gap = self.append("add", taps({offset: 1}), self.append("affine", best, affine=maps.NEGATIVE))
@@ -74,7 +75,7 @@ class Network:
         return best
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return logits (n, k) of float64 samples (n, ...)."""
+        """Return the logits (n, k) for float64 samples (n, ...)."""
         values = [inputs]
         for step in self.steps[1:]:
             first = values[step.sources[0]]

@@ -1,26 +1,27 @@
 """Bound a network's outputs on balls around samples, first with affine forms, then with CROWN.
 
-Forms are propagated forwards: each output is an affine function of the offset from the ball's centre, up to an error.
-That costs as much as one forward pass per number in a sample. Where a form leaves the sign of a rectifier's input
-undetermined, rows (`Balls.rows`) are propagated backwards from it. These are linear functions of a step's outputs,
-carried to the input through the transposes of affine maps. At a rectifier y = relu(x) whose input lies in [l, u] on the
-ball, y is replaced by a line below it where the row's coefficient is positive, and by one above it where the
-coefficient is negative:
+Forms are propagated forwards: each expresses an output as an affine function of the offset from the ball's centre, up
+to an error. This costs as much as one forward pass per number in a sample. Where a form leaves the sign of a
+rectifier's input undetermined, rows (`Balls.rows`) are propagated backwards from it. These are linear functions of a
+step's outputs, carried to the input through the transposes of affine maps. At a rectifier y = relu(x) whose input lies
+in [l, u] on the ball, y is replaced by a line below it where the row's coefficient is positive, and by one above it
+where the coefficient is negative:
 
     y >= a x,  a in [0, 1],        y <= u (x - l) / (u - l)        (l < 0 < u)
 
 so on the whole ball, row >= A . x + c, and A . x >= A . x0 - r |A| (H. Zhang et al., Efficient neural network
 robustness certification with general activation functions, NeurIPS 2018).
 
-Rounding. Everything is computed in float64, in sums of fewer than N terms, whose error in any order is at most g =
-N u / (1 - N u) times the sum of the terms' absolute values, where u = 2^-53 (N. J. Higham, Accuracy and Stability of
-Numerical Algorithms, 2nd edition, section 3.1). Let |x| <= M on the ball for the input x of an affine map y = W x + b.
-Going back through the map replaces the row A by a rounded A W; for every x in the ball, its value changes by at most
-g |A| |W| M, and the constant by at most g |A| |b|. So a step back costs at most g |A| H, with H = |W| M + |b|. (The
-shift b of a batch norm is a rounded sum itself; |b| then stands for the sum of its terms' absolute values.) Going
-back through a rectifier (including its lines) or a sum costs at most g |A| H with H = M, and the last product at most
-g |A| (|x0| + r). Similarly, forms lose at most g H and are widened by that much. N is the total number of outputs of
-all steps, plus 64 per step, and g is multiplied by four, which covers the rounding of these terms themselves.
+Rounding. Everything is computed in float64, in sums of fewer than N terms. In any order of summation, their error is at
+most g = N u / (1 - N u) times the sum of the terms' absolute values, where u = 2^-53 (N. J. Higham, Accuracy and
+Stability of Numerical Algorithms, 2nd edition, section 3.1). Let |x| <= M on the ball for the input x of an affine map
+y = W x + b. Going back through the map replaces the row A by a rounded A W. For every x in the ball, this changes the
+row's value by at most g |A| |W| M, and the constant by at most g |A| |b|. So a step back costs at most g |A| H, where
+H = |W| M + |b|. (The shift b of a batch norm is itself a rounded sum; |b| then stands for the sum of its terms'
+absolute values.) Going back through a rectifier (including its lines) or a sum costs at most g |A| H with H = M, and
+the last product at most g |A| (|x0| + r). Similarly, forms lose at most g H and are widened by that much. N is the
+total number of outputs of all steps, plus 64 per step, and g is multiplied by four to cover the rounding of these
+terms themselves.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ import torch
 from halobench.models.piecewise.maps import Patch
 from halobench.models.piecewise.network import Network, Step
 
-HELD = 2**22  # numbers in the rows held at a time
+HELD = 2**22  # maximum number of elements in the rows held at a time
 UNIT = 2.0**-53
-Bounds = dict[int, tuple[torch.Tensor, torch.Tensor]]  # bounds (m, size) on each rectifier's input, by its step
+Bounds = dict[int, tuple[torch.Tensor, torch.Tensor]]  # bounds (m, size) on each rectifier's input, by step
 
 
 class Lines(NamedTuple):
-    """Lines around rectifiers, for each sample and unit (m, ...): ``lower x`` is below, ``upper x + shift`` above."""
+    """Lines that enclose rectifiers, per sample and unit (m, ...): ``lower x`` below and ``upper x + shift`` above."""
 
     lower: torch.Tensor
     upper: torch.Tensor
@@ -49,7 +50,7 @@ class Lines(NamedTuple):
 
 
 def lines_around(least: torch.Tensor, most: torch.Tensor) -> Lines:
-    """Return lines around relu(x) for x in [least, most]; the lower one is 0 or x, whichever has the smaller gap."""
+    """Return lines that enclose relu(x) for x in [least, most]; the lower one is whichever of 0 and x is closer."""
     below, above = least.clamp_max(0), most.clamp_min(0)
     upper = torch.where(below < 0, above / (above - below).clamp_min(1e-300), (above > 0).to(above))
     return Lines((above > -below).to(above), upper, -upper * below)
@@ -86,7 +87,7 @@ class Rows:
     Attributes
     ----------
     least : float64 tensor (b,)
-        Their values at the balls' centres, minus the possible rounding error.
+        Their values at the balls' centres, minus the largest possible rounding error.
     norms : float64 tensor (b,)
         Their steepest rates of decrease.
     """
@@ -104,7 +105,7 @@ class Balls:
     samples : float64 tensor (m, ...)
     radii : float64 tensor (m,)
     within : Bounds, optional
-        Bounds on balls around the same samples that are at least as large; these hold here too.
+        Bounds on balls of at least these radii around the same samples, which hold here too.
     """
 
     def __init__(self, network: Network, samples: torch.Tensor, radii: torch.Tensor, within: Bounds | None = None):
@@ -157,7 +158,7 @@ class Balls:
         least, most = ((form.centre + sign * half).flatten(1) for sign in (-1, 1))
         if within:
             least, most = torch.maximum(least, within[place][0]), torch.minimum(most, within[place][1])
-        # Forms of affine functions are exact. Rows for one pixel depend on the same part of the input.
+        # Forms of affine functions are exact. Rows for the same pixel depend on the same part of the input.
         if self.lines:
             samples, units = ((least < 0) & (most > 0)).nonzero(as_tuple=True)
             for sample, unit in self._batches(source, samples, units):
@@ -180,7 +181,7 @@ class Balls:
                 yield samples[chosen], units[chosen]
 
     def _range(self, place: int, sample: torch.Tensor, unit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Bound units (b,) of samples (b,), all at one pixel of an image, with rows."""
+        """Use rows to bound units (b,) of samples (b,), all at one pixel of an image."""
         shape, corner = self.network.steps[place].shape, (0, 0)
         if len(shape) == 3:
             spot = int(unit[0]) % math.prod(shape[1:])

@@ -1,7 +1,7 @@
-"""Upper bounds on the log odds against labels on balls.
+"""Upper bounds on the log odds against samples' labels, on balls around the samples.
 
-With t_j = beta (z_j - z_y), the confidence in the label y is 1 / (1 + sum_j exp(t_j)), j != y. Rows of a network's
-logits bound each t_j from both sides, so t_j is in [l_j, u_j] on the ball. Then
+With t_j = beta (z_j - z_y), the confidence in the label y is 1 / (1 + sum_j exp(t_j)), where j != y. Rows of a
+network's logits bound each t_j from both sides, so t_j is in [l_j, u_j] on the ball. Then
 
     sum_j exp(t_j)  <=  sum_j exp(u_j)                                      (each class at its worst), and
     sum_j exp(t_j)  <=  sum_j (exp(u_j) - s_j u_j) + max of sum_j s_j t_j,  s_j = (exp(u_j) - exp(l_j)) / (u_j - l_j),
@@ -27,7 +27,7 @@ def log_odds(margins: torch.Tensor, beta: float) -> torch.Tensor:
 
 
 def contrasts(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return rows (m, k - 1, k) that subtract each other logit from the label's."""
+    """Return rows (m, k - 1, k), each of which subtracts one other logit from the label's."""
     one = torch.eye(classes, dtype=torch.float64)
     others = torch.arange(classes) != labels[:, None]
     return (one[labels][:, None] - one)[others].view(len(labels), classes - 1, classes)
@@ -60,19 +60,19 @@ class Odds:
         self.joint_least, self.joint_norms = least[:, 0], norms[:, 0]
 
     def _carried(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Carry rows (m, q, k) of logits to the input; return their least values at the centres and norms, (m, q)."""
+        """Carry rows (m, q, k) of logits to the input; return their least values at centres and their norms, (m, q)."""
         sample = torch.arange(len(rows)).repeat_interleave(rows.shape[1])
         lines = self.balls.rows(len(self.balls.network.steps) - 1, Patch(rows.flatten(0, 1)), sample)
         return lines.least.view(rows.shape[:2]), lines.norms.view(rows.shape[:2])
 
     def bound(self, radii: torch.Tensor) -> torch.Tensor:
-        """Return bounds (m,) on balls of these radii (m,), none of which may exceed the original balls' radii."""
+        """Return the bounds (m,) on balls of these radii (m,), which must not exceed those of the original balls."""
         simple = log_odds(self.least - radii[:, None] * self.norms, self.beta)
         joint = self.constant - (self.joint_least - radii * self.joint_norms)
         return torch.minimum(simple, self.top + joint.clamp_min(1e-300).log() + ROUNDED * (1 + self.top.abs()))
 
     def reach(self, budget: float) -> torch.Tensor:
-        """Return the largest radii (m,) within the balls up to which the bounds are at most `budget`; 0 if none."""
+        """Return the largest radii (m,) within the balls at which the bounds are at most `budget`, or 0 if none are."""
         high = self.balls.radii
         low = torch.where(self.bound(high) <= budget, high, torch.zeros_like(high))
         for _ in range(40):

@@ -17,9 +17,9 @@ from halobench.probing.certify.odds import Odds, contrasts, log_odds
 
 PASSES = 8  # largest number of balls tried per sample
 NEAR = 1.02  # a search ends when the smallest failed radius is within this factor of the largest proved one
-FIRST = 0.2  # first radius tried, as a fraction of that at which the linearised network loses its confidence
+FIRST = 0.2  # first radius tried, as a fraction of the one at which the linearised network loses its confidence
 LARGEST = 1e6
-HELD = 2**23  # numbers in a step's forms held at a time
+HELD = 2**23  # maximum number of elements in a step's forms held at a time
 
 
 def certified_radius(
@@ -31,14 +31,14 @@ def certified_radius(
 ) -> np.ndarray:
     """Return radii of balls on which a model's confidence in a sample's label is proved to be at least `level`.
 
-    The confidence is softmax(beta * logits)[label]. The bound is proved on the whole L2 ball, using linear bounds on
-    the network (CROWN), in float64 on the CPU, and accounts for float64 rounding (see docs/halos.md). It implies
+    The confidence is softmax(beta * logits)[label]. The proof covers the whole L2 ball. It uses linear bounds on the
+    network (CROWN), computed in float64 on the CPU, and accounts for float64 rounding (see docs/halos.md). It implies
     nothing about larger balls; an attack bounds the radius from the other side.
 
     Parameters
     ----------
     model : nn.Module
-        In eval mode. As traced by torch.fx, it may only consist of linear layers, convolutions, batch norm, ReLU,
+        In eval mode. As traced by torch.fx, it may consist only of linear layers, convolutions, batch norm, ReLU,
         average and max pooling, resizing, flatten, addition and dropout.
     inputs : float tensor (n, ...)
         Inputs to the model.
@@ -47,18 +47,19 @@ def certified_radius(
     level : float
         Between 0 and 1.
     beta : float
-        Inverse temperature, above 0.
+        Positive inverse temperature.
 
     Returns
     -------
     float64 array (n,)
-        In the units of `inputs`; at most 1e6, and 0 where nothing was proved, either because the confidence at the
-        sample itself is below the level or because it happens to exceed it by less than rounding error.
+        In the units of `inputs`, and at most 1e6. A radius is 0 if nothing was proved, because the confidence at the
+        sample itself is below the level or exceeds it by less than the rounding error.
 
     Raises
     ------
     SpecError
-        If the model has any other layer (which the error names) or is in train mode, or if an argument is not as above.
+        If the model has any other kind of layer (which the error names) or is in train mode, or if an argument is not
+        as described above.
 
     References
     ----------
@@ -90,8 +91,8 @@ def certified(
 class Search:
     """A search for the certified radii of some samples.
 
-    It tries balls around all samples at once. The bounds on a ball are linear functions of the input, which also show
-    how far inside that ball the confidence is proved. The next ball is chosen by modelling the rise in the log odds
+    It tries balls around all samples at once. The bounds on a ball are linear functions of the input, so they also show
+    on which smaller balls the confidence is proved. The next ball is chosen by modelling the rise in the log odds
     against the label at the boundary as a power of the radius.
 
     Parameters
@@ -106,7 +107,7 @@ class Search:
         self.network, self.samples, self.beta = network, samples, beta
         self.contrasts = contrasts(labels, network.steps[-1].size)
         budget = math.log((1 - level) / level)
-        self.budget = budget - 1e-12 * (1 + abs(budget))  # margin for its own rounding
+        self.budget = budget - 1e-12 * (1 + abs(budget))  # margin for the rounding of the budget itself
         with torch.enable_grad():
             inputs = samples.detach().requires_grad_()
             odds = log_odds(torch.einsum("mjk,mk->mj", self.contrasts, network(inputs)), beta)
@@ -153,7 +154,7 @@ class Search:
                 known[chosen[failed]] = new[failed]
 
     def _choose(self, chosen: torch.Tensor, rise: torch.Tensor) -> None:
-        """Choose the next radii from the rise in log odds on the current balls; close finished searches."""
+        """Choose the next radii from the rise in log odds on the current balls; close completed searches."""
         radii, proved, failed = self.radii[chosen], self.proved[chosen], self.failed[chosen]
         if self.before is not None:
             last, risen = (each[chosen] for each in self.before)

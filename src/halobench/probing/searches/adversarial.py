@@ -1,6 +1,6 @@
-"""The nearest point below the threshold that an attack finds, an upper bound on the radius in the worst direction.
+"""The nearest point that an attack finds below the threshold; its distance bounds the worst-case radius from above.
 
-For each calibrator it returns one radius of ``certainty`` per sample.
+For each calibrator, the search returns one ``certainty`` radius per sample.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def search(
     restarts: int,
     steps: int,
 ) -> Found:
-    """Attack the samples; one of the starts is the nearest training sample with another label."""
+    """Attack the samples; one of the starts is the nearest training sample with a different label."""
     rows, _ = surroundings.nearest(samples.flatten(1), labels)
     options: Any = {"level": threshold, "betas": list(betas.values()), "rng": rng, "others": surroundings.take(rows)}
     found = attack(model, samples, labels, effort=Effort(norm, restarts, steps, batch), **options)

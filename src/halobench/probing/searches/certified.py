@@ -1,6 +1,6 @@
-"""The largest ball on which the confidence provably meets the threshold, a lower bound on the worst-case radius.
+"""The largest ball on which the confidence provably meets the threshold; its radius bounds the worst case from below.
 
-For each calibrator it returns one radius of ``certainty`` per sample. See `halobench.probing.certify`.
+For each calibrator, the search returns one ``certainty`` radius per sample. See `halobench.probing.certify`.
 """
 
 from __future__ import annotations

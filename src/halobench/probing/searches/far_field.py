@@ -1,9 +1,10 @@
 """The far field in random directions: the distances from which a model is certain, at any temperature.
 
-For each ray it returns ``last_kink``, beyond which logits are affine (only for piecewise affine models). For each
-calibrator it also returns ``certain_from``, the distance from which the confidence in the winning class stays at or
-above the threshold, and ``label_from``, the same if that class is the label. ``certain_from`` is censored if the
-confidence doesn't tend to 1, and ``label_from`` also if another class wins. See `halobench.probing.far_field`.
+For each ray, the search returns ``last_kink``, the distance beyond which the logits are affine (only for piecewise
+affine models). For each calibrator, it also returns ``certain_from``, the distance from which the confidence in the
+winning class stays at or above the threshold, and ``label_from``, which is the same distance if that class is the
+label. Both are censored if the confidence doesn't tend to 1; ``label_from`` is also censored if another class wins. See
+`halobench.probing.far_field`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def search(
     threshold: float,
     directions: int,
 ) -> Found:
-    """Follow `directions` rays from each sample, with directions uniform on the sphere."""
+    """Follow `directions` rays from each sample, in directions drawn uniformly from the sphere."""
     normal = rng.standard_normal((len(samples), directions, samples[0].numel()), dtype=np.float32)
     ends = tails(model, samples, torch.from_numpy(normal).to(samples.device), batch)
     found: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = {}
@@ -51,6 +52,6 @@ def search(
 
 @functools.cache
 def _say(reason: str) -> None:
-    """Print once why a model is evaluated at fixed distances instead."""
+    """Print, only once, why a model is evaluated at fixed distances instead."""
     distances = ", ".join(f"{far:g}" for far in DISTANCES)
     print(f"far field: read at distances of {distances}, since {textwrap.shorten(reason, 200)}")
