@@ -173,7 +173,7 @@ def slope_rounding(classes: int, slope: float, linear: float) -> float:
 
 
 def limit_of_separable(logits: np.ndarray) -> float:
-    """Return the NLL's limit as beta grows on separable data: the mean log of the number of tied largest logits."""
+    """Return the NLL's limit as beta grows on separable data: the mean log of the number of logits tied for largest."""
     ties = (np.count_nonzero(logits[b] == logits[b].max(axis=1, keepdims=True), axis=1) for b in blocks(*logits.shape))
     return float(np.log(np.concatenate(list(ties))).mean())
 

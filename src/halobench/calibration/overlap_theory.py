@@ -137,7 +137,7 @@ def two_level_kl(
 ) -> np.ndarray | float:
     """Return KL*, the KL in nats of a classifier with two-level logits at its best temperature.
 
-    On an own region, the class's logit is g0 above all others. On a shared region, the logit of the group's top class
+    On a class's own region, its logit exceeds all others by g0. On a shared region, the logit of the group's top class
     is g1 above those of the other k - m classes, and the logits of its m - 1 partners are g2 above them. With t = 1/T,
 
         KL(t) = (1 - beta) log(1 + (k - 1) exp(-t g0))

@@ -99,7 +99,7 @@ def complete(config: Config, results: Path) -> list[str]:
 
 
 def command(arguments: Sequence[str], last: Mapping[str, str] | None = None) -> list[str]:
-    """Return Snakemake's arguments for a report (on the run `last`, if there is one)."""
+    """Return the Snakemake arguments for generating a report (on the run `last`, if given)."""
     options = dry_run.read_options(arguments)
     arguments = [argument for argument in arguments if argument != "--report" or options.report is not None]
     added, results, snakefile = [], Path("results"), options.snakefile or Path("Snakefile")

@@ -1,4 +1,4 @@
-"""The input functions of the workflow's rules, which look up in the job list what each rule reads and makes."""
+"""Input functions for the workflow's rules; they look up each rule's inputs and outputs in the job list."""
 
 from __future__ import annotations
 
