@@ -1,8 +1,8 @@
 """Square patches of three colour photographs shipped with scikit-learn and matplotlib, one class per photograph.
 
-This is a small stand-in for a colour data set, for use when nothing can be downloaded. Smooth patches, e.g. of sky or a blurred
-background, look alike in all three. Sources: ``china.jpg`` and ``flower.jpg`` of scikit-learn's sample images;
-``grace_hopper.jpg`` of matplotlib's sample data.
+This is a small stand-in for a colour data set, for use when nothing can be downloaded. Smooth patches, e.g. of sky or
+a blurred background, look alike in all three. Sources: ``china.jpg`` and ``flower.jpg`` of scikit-learn's sample
+images; ``grace_hopper.jpg`` of matplotlib's sample data.
 """
 
 from __future__ import annotations
