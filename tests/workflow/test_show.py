@@ -65,7 +65,7 @@ def test_show_has_the_repair_ladder_of_a_cell_that_has_one(results, tmp_path, ca
     words = {"nll": "the model as it is", "temperature": "repaired by a temperature", "noise": "nothing: noise"}
     words |= {"richer_map": "repaired by a richer map of the logits", "training": "repaired by only other training"}
     for name, label in words.items():
-        assert re.search(rf"{label} +{re.escape(terminal.score(rows.loc[f'repair_{name}', 'value']))}\n", told)
+        assert re.search(rf"{label} +{re.escape(terminal.score(rows.loc[f'repair_{name}', 'value']))} *\n", told)
 
 
 @pytest.mark.parametrize("name", [f"results/runs/{CELL}", f"{CELL}/", "noisy/mlp/mixup2/seed1"])

@@ -202,7 +202,7 @@ def test_the_report_is_built_offline_and_holds_claims_first(finished):
     for category in ("0 Overview", "1 Claims"):
         assert category in text
     assert "3 Calibration" in text
-    assert "paper_images, with LaTeX" in text
+    assert "Scores against clean labels: page and LaTeX" in text
     for caption in (finished.folder / "workflow/report").glob("*.rst"):
         assert caption.stat().st_size > 200, caption
 

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import types
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -77,7 +78,8 @@ def looks(made, jobs) -> list[str]:
     async def look():
         return [job.external_jobid async for job in made.check_active_jobs(jobs)]
 
-    return asyncio.run(look())
+    with ThreadPoolExecutor(1) as thread:  # the process's own may have a loop, as that of tests in a browser does
+        return thread.submit(asyncio.run, look()).result()
 
 
 @pytest.mark.parametrize("command", ["squeue --states=all", "sacct -X"])
