@@ -140,7 +140,12 @@ def test_a_click_on_a_point_opens_the_card_of_its_cell(page):
     names = []
     for number in range(2):
         box = opened.locator("#scores .scatterlayer .point").nth(number).bounding_box()
-        opened.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        opened.mouse.move(0, 0)
+        opened.wait_for_selector("#scores .hovertext", state="detached")
+        opened.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        opened.wait_for_selector("#scores .hovertext")  # Plotly takes a click for the point that it hovers over
+        opened.mouse.down()
+        opened.mouse.up()
         opened.wait_for_selector("dialog[open]")
         names.append(opened.locator("#card-title").inner_text())
         value = points["y"][number]
