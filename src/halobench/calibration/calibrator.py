@@ -113,24 +113,24 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     logits = check_logits(logits).astype(np.float64, copy=False)
     labels = check_labels(np.asarray(labels), logits.shape)
     key, fit_plugin = f"calibrators.{name}", plugins.load("calibrators", name)
-    own = ":" not in name  # the package's own plug-ins don't modify the arrays they receive
+    packaged = ":" not in name  # the package's own plug-ins don't modify the arrays they receive
     with plugins.calling(key):
-        fitted = fit_plugin(logits if own else logits.copy(), labels if own else labels.copy(), **options)
+        fitted = fit_plugin(logits if packaged else logits.copy(), labels if packaged else labels.copy(), **options)
     if isinstance(fitted, Calibrator):
         if fitted.transform is None:
             return fitted
-        return dataclasses.replace(fitted, transform=_guarded(fitted.transform, key, own))
+        return dataclasses.replace(fitted, transform=_guarded(fitted.transform, key, packaged))
     expected = "fit(logits, labels) to return a function of logits, or a halobench.calibration.calibrator.Calibrator"
     require(callable(fitted), key, fitted, expected)
     return scored(_guarded(fitted, key), logits, labels)
 
 
-def _guarded(transform: Transform, key: str, own: bool = False) -> Transform:
+def _guarded(transform: Transform, key: str, packaged: bool = False) -> Transform:
     """Wrap a plug-in's `transform` to guard its calls and check its results."""
 
     def guarded(logits: np.ndarray) -> np.ndarray:
         with plugins.calling(key):
-            calibrated = np.asarray(transform(logits.astype(np.float64, copy=not own)))
+            calibrated = np.asarray(transform(logits.astype(np.float64, copy=not packaged)))
         fits = calibrated.shape == logits.shape
         require(fits, key, f"calibrated logits {calibrated.shape}", f"as many as it got, {logits.shape}")
         sums = len(calibrated) and calibrated.min() >= 0 and np.allclose(calibrated.sum(axis=1), 1, rtol=0, atol=1e-6)

@@ -222,10 +222,10 @@ def describe(tails: Tails, rays: int, level: float, beta: float) -> FarField:
 
 def _lead(tails: Tails, classes: torch.Tensor) -> torch.Tensor:
     """Return how much the slopes (r,) of `classes` exceed all slopes (r, k), or 0 where that may be due to rounding."""
-    slopes, sizes = (
-        each.gather(1, classes[:, None]) - sign * each for sign, each in ((1, tails.slopes), (-1, tails.sizes))
-    )
-    return torch.where(slopes.abs() <= ROUNDED * sizes, 0.0, slopes)
+    column = classes[:, None]
+    lead = tails.slopes.gather(1, column) - tails.slopes
+    size = tails.sizes.gather(1, column) + tails.sizes
+    return torch.where(lead.abs() <= ROUNDED * size, 0.0, lead)
 
 
 def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> torch.Tensor:

@@ -27,13 +27,14 @@ from halobench.reporting import labels, rendering, table_views, terminal
 from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, loss_styles
 from halobench.results import names
 from halobench.results.cell import CellResults, cells_of_tables, commands, source_specs
+from halobench.results.radii_summary import QUARTILES
 from halobench.storage import files
-from halobench.storage.columns import KEYS, SURVIVAL, SURVIVAL_COLUMNS
+from halobench.storage.columns import KEYS, REFERENCE, SURVIVAL, SURVIVAL_COLUMNS
 from halobench.storage.layout import EXPLORED
 from halobench.storage.tables_io import read_tables
 
 POINTS = 200  # maximum per training curve
-QUARTILES = ("relative_q25", "relative_median", "relative_q75")
+RELATIVE_QUARTILES = tuple(f"relative_{quartile}" for quartile in QUARTILES)
 DIGITS = 6  # significant digits of curves; metrics keep all of theirs
 KINDS = {kind: (label, order) for kind, (_, label, order) in rendering.KINDS.items()} | {
     "calibrator": (labels.calibrator_label, labels.CALIBRATORS),
@@ -105,7 +106,7 @@ def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """Return the data of one experiment from its tables."""
     index = {tuple(row): i for i, row in enumerate(tables["runs"][KEYS].itertuples(index=False, name=None))}
     metrics = table_views.without_void_floors(tables["metrics"][tables["metrics"]["split"] == "test"])
-    trained, references = metrics[metrics["loss"] != "reference"], metrics[metrics["loss"] == "reference"]
+    trained, references = metrics[metrics["loss"] != REFERENCE], metrics[metrics["loss"] == REFERENCE]
     reliability = tables["reliability"][tables["reliability"]["split"] == "test"]
     return {
         "cells": _cells(tables),
@@ -120,7 +121,7 @@ def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         ),
         "radii": columns(
             _numbered(_certainty(tables), index),
-            ["cell", "points", "probe", "calibrator", "censored", *QUARTILES, *SURVIVAL_COLUMNS],
+            ["cell", "points", "probe", "calibrator", "censored", *RELATIVE_QUARTILES, *SURVIVAL_COLUMNS],
             DIGITS,
         ),
         "reliability": columns(
@@ -218,10 +219,10 @@ def _number(value: float, digits: int | None = None) -> Any:
 
 def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """Return the names of each kind in the order that figures use, with their labels."""
-    found = {kind: set(tables["runs"][kind]) for kind in rendering.KINDS}
-    found["calibrator"] = set(tables["metrics"]["calibrator"])
-    found["probe"] = {*tables["neighbourhood"]["probe"], *_certainty(tables)["probe"]}
-    order = {kind: labels.ordered(found[kind], first) for kind, (_, first) in KINDS.items()}
+    present = {kind: set(tables["runs"][kind]) for kind in rendering.KINDS}
+    present["calibrator"] = set(tables["metrics"]["calibrator"])
+    present["probe"] = {*tables["neighbourhood"]["probe"], *_certainty(tables)["probe"]}
+    order = {kind: labels.ordered(present[kind], first) for kind, (_, first) in KINDS.items()}
     return {"order": order, "labels": {kind: {name: KINDS[kind][0](name) for name in order[kind]} for kind in order}}
 
 

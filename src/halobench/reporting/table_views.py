@@ -20,7 +20,7 @@ from halobench.reporting.labels import (
     ordered,
 )
 from halobench.reporting.styles import KNOWN_LOSSES
-from halobench.storage.columns import KEYS
+from halobench.storage.columns import KEYS, REFERENCE
 
 CERTAIN = 1e-9  # nats; above the rounding error of an entropy that is 0
 
@@ -57,12 +57,12 @@ def given_models(runs: pd.DataFrame) -> str:
 
 def losses_in(table: pd.DataFrame) -> list[str]:
     """Return the losses of a table in the order of legends, ignoring reference rows."""
-    return ordered(set(table["loss"].unique()) - {"reference"}, KNOWN_LOSSES)
+    return ordered(set(table["loss"].unique()) - {REFERENCE}, KNOWN_LOSSES)
 
 
 def cells_in(table: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the (data set, model) pairs of a table in the order of panels, ignoring reference rows."""
-    rows = table.loc[table["loss"] != "reference", ["dataset", "model"]].drop_duplicates()
+    rows = table.loc[table["loss"] != REFERENCE, ["dataset", "model"]].drop_duplicates()
     pairs = set(rows.itertuples(index=False, name=None))
     datasets, models = ordered((d for d, _ in pairs), DATASETS), ordered((m for _, m in pairs), MODELS)
     return [(d, m) for d in datasets for m in models if (d, m) in pairs]
@@ -94,7 +94,7 @@ def noisiest_cells(
     shown = [cell for cell, number in zip(first, filled, strict=True) if number <= most] or first[:1]
     if len(shown) == len(cells):
         return table, ""
-    kept = pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(shown) | (table["loss"] == "reference")
+    kept = pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(shown) | (table["loss"] == REFERENCE)
     what = f"{len(shown)} of {len(cells)} pairs of data set and model"
     rule = "those with the most label noise (by the data set's name) first, then each data set's models in turn"
     return table[kept], f"Shown: {what}, {rule}; the others are in {others}. "

@@ -178,18 +178,19 @@ def read_cell(results: Path, name: str) -> CellResults:
         if (path := results / stage.record_path(name)).exists()
     }
     checksums = {file: digest for record in records.values() for file, digest in record["outputs"].items()}
-    fits, metrics = [], pd.DataFrame(columns=METRICS_COLUMNS)
+
+    def table(file: str, **expected: Any) -> pd.DataFrame:
+        return parse_csv(folder / file, read_bytes(folder / file, checksums.get(file)), **expected)
+
+    fits, metrics, ladder = [], pd.DataFrame(columns=METRICS_COLUMNS), pd.DataFrame()
     if "calibrate" in records:
         path = folder / "calibration.json"
         with reading(path, "JSON"):
             fits = json.loads(read_bytes(path, checksums.get(path.name)))
-        path = folder / "metrics.csv"
-        metrics = parse_csv(path, read_bytes(path, checksums.get(path.name)), METRICS_COLUMNS)
-    path = folder / "history.csv"
-    history = parse_csv(path, read_bytes(path, checksums.get(path.name)), least=0)
-    ladder, path = pd.DataFrame(), folder / "repair.csv"
+        metrics = table("metrics.csv", columns=METRICS_COLUMNS)
+    history = table("history.csv", least=0)
     if "repair" in records:
-        ladder = parse_csv(path, read_bytes(path, checksums.get(path.name)), METRICS_COLUMNS)
+        ladder = table("repair.csv", columns=METRICS_COLUMNS)
     return CellResults(name, results, records, fits, metrics, history, ladder)
 
 

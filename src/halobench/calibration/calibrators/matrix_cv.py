@@ -66,7 +66,7 @@ def _path(
     unit = spread(logits)
     start, x, rows = rescale(logits, beta), _features(logits, unit), np.arange(n)
     weights = np.zeros((k + 1) * k)
-    found = []
+    fits = []
     for strength in strengths:
 
         def objective(flat: np.ndarray, strength: float = strength) -> tuple[float, np.ndarray]:
@@ -81,8 +81,8 @@ def _path(
         weights = minimize(objective, weights, jac=True, method="L-BFGS-B", options=options).x
         matrix = weights.reshape(k + 1, k)
         gradient = float(np.abs(objective(weights)[1]).max())
-        found.append((_transform(matrix, beta, unit), gradient))
-    return found
+        fits.append((_transform(matrix, beta, unit), gradient))
+    return fits
 
 
 def _transform(matrix: np.ndarray, beta: float, unit: float) -> Map:

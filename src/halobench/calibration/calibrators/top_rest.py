@@ -41,15 +41,15 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
     def moments(w: float) -> np.ndarray:
         """Return the log-sum-exp, mean and variance of u at w, and the label's u, for each wrong prediction, (4, n)."""
-        found = np.empty((4, len(wrong)))
+        values = np.empty((4, len(wrong)))
         for rows in blocks(len(wrong), logits.shape[1]):
             some = _parts(logits[wrong[rows]], beta)[0]
             u = np.where(np.isfinite(some), some, 0.0)
             p, total = _normalised(_times(w, some))
             mean = (p * u).sum(axis=1)
             target = u[np.arange(len(u)), labels[wrong[rows]]]
-            found[:, rows] = total, mean, (p * u**2).sum(axis=1) - mean**2, target
-        return found
+            values[:, rows] = total, mean, (p * u**2).sum(axis=1) - mean**2, target
+        return values
 
     def which(w: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         total, mean, variance, target = moments(w[0])

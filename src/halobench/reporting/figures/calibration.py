@@ -20,6 +20,7 @@ from halobench.reporting.plotting.style import GREY, INK, styled
 from halobench.reporting.seed_statistics import over_seeds, seeds_note
 from halobench.reporting.styles import loss_styles
 from halobench.results.names import Style
+from halobench.storage.columns import REFERENCE
 
 TITLE = "What temperature scaling changes on test data"
 OTHER_TITLE = "What calibration changes on test data"  # if some calibrators aren't temperatures
@@ -39,7 +40,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     table = table_views.without_void_floors(table_views.preferred_labels(metrics))
     table = table[table["metric"].isin((*METRICS, "ece_floor"))]
     table, chosen = table_views.noisiest_cells(table, [], "the explorer", MOST_CELLS)
-    trained = table[(table["metric"] != "ece_floor") & (table["loss"] != "reference")]
+    trained = table[(table["metric"] != "ece_floor") & (table["loss"] != REFERENCE)]
     if trained.empty:
         return empty_page(TITLE, "No NLL or ECE was computed on a test set.")
     calibrators = labels.ordered(trained["calibrator"], labels.CALIBRATORS)
@@ -71,7 +72,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         far = far_off(shown)
         shown = shown.drop(far.index).sort_values("x")
         _draw_losses(ax, shown, floor, styles)
-        references = means[(means["dataset"] == cell[0]) & (means["metric"] == metric) & (means["loss"] == "reference")]
+        references = means[(means["dataset"] == cell[0]) & (means["metric"] == metric) & (means["loss"] == REFERENCE)]
         remarks = _limit(ax, pd.concat([shown, floor]), reference_values(references)) + above(far)
         if metric == "nll":
             remarks += fits_below_0(fits.get(cell, runs.iloc[:0])) + missing_fits(values[*cell, metric])

@@ -11,6 +11,7 @@ from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_p
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.seed_statistics import over_seeds, seeds_note
 from halobench.reporting.styles import loss_styles
+from halobench.storage.columns import REFERENCE
 
 SHOWS = ("gaussians",)
 TITLE = "Gaussian classes: how far from the posterior, by separation and number of points mixed"
@@ -24,7 +25,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     There is a row per model and a column per calibrator.
     """
     separation = runs[runs["separation"].notna()].drop_duplicates("dataset").set_index("dataset")["separation"]
-    table = metrics[(metrics["metric"] == "kl") & (metrics["split"] == "test") & (metrics["loss"] != "reference")]
+    table = metrics[(metrics["metric"] == "kl") & (metrics["split"] == "test") & (metrics["loss"] != REFERENCE)]
     table = table[table["calibrator"].isin(HEADINGS) & table["dataset"].isin(separation.index)]
     if table.empty:
         return empty_page(TITLE, "No model was trained on Gaussian classes.")

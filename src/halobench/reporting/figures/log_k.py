@@ -11,6 +11,7 @@ from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_p
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.seed_statistics import seeds_note
 from halobench.reporting.styles import loss_styles
+from halobench.storage.columns import REFERENCE
 
 SHOWS = ("overlap", "image_overlap")
 TITLE = "Does temperature scaling fail like log k?"
@@ -25,7 +26,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     growth, the families that don't are left out.
     """
     table = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
-    trained = table[(table["loss"] != "reference") & (table["model"] != "nearest")]
+    trained = table[(table["loss"] != REFERENCE) & (table["model"] != "nearest")]
     if trained.empty:
         return empty_page(TITLE, "No model was trained on a distribution of overlapping classes.")
     growing = trained.groupby("family").filter(class_families.shows_growth)

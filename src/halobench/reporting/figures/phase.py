@@ -17,6 +17,7 @@ from halobench.reporting.plotting import artists, class_families
 from halobench.reporting.plotting.panel_grid import PageText, draw_panels, empty_page
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.styles import loss_styles, model_markers
+from halobench.storage.columns import REFERENCE
 
 SHOWS = ("overlap", "image_overlap")
 TITLE = "Where temperature scaling fails like log k, and where it doesn't"
@@ -40,7 +41,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """
     wanted = {"rho": ("rho", "none"), "share": ("kl_per_log_k", "exact")}
     table = class_families.scores(metrics, runs, wanted).dropna(subset=["rho", "share"])
-    table = table[(table["loss"] != "reference") & (table["group"] < table["classes"])]
+    table = table[(table["loss"] != REFERENCE) & (table["group"] < table["classes"])]
     if table.empty:
         return empty_page(TITLE, "No model was trained on a distribution of overlapping classes.")
     styles, markers = loss_styles(table_views.losses_in(table)), model_markers(table["model"])

@@ -14,6 +14,7 @@ from halobench.reporting.plotting import artists, class_families
 from halobench.reporting.plotting.panel_grid import PageText, draw_panels, empty_page
 from halobench.reporting.plotting.style import FAINT, GREY, styled
 from halobench.reporting.styles import loss_styles, model_markers
+from halobench.storage.columns import REFERENCE
 
 SHOWS = ("overlap", "image_overlap")
 TITLE = "How close a formula with three mean gaps comes to what temperature scaling leaves"
@@ -28,7 +29,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """
     wanted = {"predicted": ("kl_two_level", "none"), "measured": ("kl", "exact")}
     table = class_families.scores(metrics, runs, wanted).dropna(subset=list(wanted))
-    table = table[table["loss"] != "reference"]
+    table = table[table["loss"] != REFERENCE]
     if table.empty:
         return empty_page(TITLE, "No model was trained on a distribution of overlapping classes.")
     styles, markers = loss_styles(table_views.losses_in(table)), model_markers(table["model"])

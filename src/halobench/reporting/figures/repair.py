@@ -37,6 +37,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
         {("", name) for name in models},
         (WIDE, HEAD + repair_bars.BAR * len(datasets)),
     )
+    end = repair_bars.axis_end(parts)
     for (_, model), ax in axes.items():
-        repair_bars.draw_bars(ax, parts[parts["model"] == model], datasets, repair_bars.axis_end(parts))
+        repair_bars.draw_bars(ax, parts[parts["model"] == model], datasets, end)
     return figure

@@ -11,7 +11,7 @@ import pandas as pd
 
 from halobench.reporting import labels, table_views
 from halobench.reporting.rendering import KINDS, Choice, Column, Entry, Line, address, choices, named, number, render
-from halobench.storage.columns import KEYS
+from halobench.storage.columns import KEYS, REFERENCE
 
 CALIBRATORS = ("none", "released", "exact")
 PROBE, QUANTITY = "nearest_other", "certainty"
@@ -100,7 +100,7 @@ def _mean(values: Sequence[Any], form: str) -> Any:
 
 def _scores(metrics: pd.DataFrame) -> dict[tuple, float]:
     """Return test metrics by cell, calibrator and metric, scored against the labels used in figures."""
-    rows = metrics[(metrics["loss"] != "reference") & metrics["metric"].isin(["nll", "ece", "error"])]
+    rows = metrics[(metrics["loss"] != REFERENCE) & metrics["metric"].isin(["nll", "ece", "error"])]
     rows = table_views.preferred_labels(rows)
     scores: Any = rows.set_index([*KEYS, "calibrator", "metric"])["value"].to_dict()
     return scores

@@ -17,6 +17,7 @@ from halobench.reporting import labels, table_views
 from halobench.reporting.rendering import Choice, Column, Entry, Line, address, choices, number, render
 from halobench.results.names import NO_LOSS, OVER_SEEDS
 from halobench.results.t_intervals import t_intervals
+from halobench.storage.columns import REFERENCE
 
 NOT_USABLE = "oracle"  # because it is fitted to the test data
 BY = ["loss", "calibrator"]
@@ -67,7 +68,7 @@ def columns(metric: str) -> tuple[Column, ...]:
 def boards(metrics: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a table per data set with its name, models, metric, columns and lines."""
     rows = table_views.preferred_labels(metrics)
-    rows = rows[~rows["loss"].isin(["reference", NO_LOSS]) & (rows["calibrator"] != NOT_USABLE)]
+    rows = rows[~rows["loss"].isin([REFERENCE, NO_LOSS]) & (rows["calibrator"] != NOT_USABLE)]
     groups = {str(name): part for name, part in rows.groupby("dataset", sort=False)}
     return [_board(name, groups[name]) for name in labels.ordered(groups, labels.DATASETS)]
 

@@ -17,6 +17,7 @@ from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.style import GREY, INK
 from halobench.reporting.seed_statistics import over_seeds
 from halobench.results.names import FAMILIES, Style
+from halobench.storage.columns import REFERENCE
 
 CELL = ["dataset", "model", "loss", "seed"]
 GROWTH = 3  # fewer class counts aren't joined by lines, since two points always lie on one
@@ -93,7 +94,7 @@ def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, St
     Marks are hollow unless every seed interpolates. Fewer than `GROWTH` values of k aren't joined by a line.
     """
     rows = rows[rows["model"].isin((model, "nearest"))]
-    trained = rows[(rows["model"] == model) & (rows["loss"] != "reference")]
+    trained = rows[(rows["model"] == model) & (rows["loss"] != REFERENCE)]
     near = rows[rows["model"] == "nearest"].groupby("classes")["kl"].mean()
     ax.plot(near.index, near, marker="x", ls="", ms=4, color=INK, zorder=2)
     nearest, uniform = _draw_closed_forms(ax, rows)

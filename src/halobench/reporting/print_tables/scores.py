@@ -13,6 +13,7 @@ import pandas as pd
 from halobench.reporting import labels, styles, table_views
 from halobench.reporting.print_tables.layout import Part, Row, Table, Value
 from halobench.results import names
+from halobench.storage.columns import REFERENCE
 
 METRICS = {name: labels.metric_label(name) for name in ("nll", "ece", "ace_average")}
 JUDGED = {
@@ -83,7 +84,7 @@ def images(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str, columns: Colum
     bayes = {name: row for name, row in reference_rows(numbers, columns).items() if name in uncertain}
     parts = []
     for dataset in datasets:
-        trained = numbers[(numbers["dataset"] == dataset) & (numbers["loss"] != "reference")]
+        trained = numbers[(numbers["dataset"] == dataset) & (numbers["loss"] != REFERENCE)]
         models = labels.ordered(trained["model"], labels.MODELS)
         blocks = [(labels.model_label(m), lines(trained[trained["model"] == m], numbers, columns)) for m in models]
         if blocks and columns.shown(numbers):
@@ -115,7 +116,7 @@ def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
     numbers = summarise(metrics, rows, datasets, judge, "separation")
     title = f"NLL, ECE and ACE on Gaussian classes by their separation, {JUDGED[judge]}"
     bayes = reference_rows(numbers, PAPER)
-    trained = numbers[numbers["loss"] != "reference"]
+    trained = numbers[numbers["loss"] != REFERENCE]
     parts = []
     for model in labels.ordered(trained["model"], labels.MODELS):
         blocks = []
@@ -163,7 +164,7 @@ def summarise(
         & (metrics["labels"] == judge)
         & metrics["metric"].isin(METRICS)
         & metrics["dataset"].isin(datasets)
-        & ((metrics["loss"] != "reference") | ((metrics["model"] == "bayes") & (judge == "noisy")))
+        & ((metrics["loss"] != REFERENCE) | ((metrics["model"] == "bayes") & (judge == "noisy")))
     ]
     facts = runs.drop_duplicates("dataset").set_index("dataset")[fact]
     # Weights from elsewhere were trained on other labels, or on those before noise was added here.
@@ -175,7 +176,7 @@ def summarise(
         **{"calibrator": labels.ordered(table["calibrator"], labels.CALIBRATORS), "metric": list(METRICS)},
     }
     # The posterior's own scores come after those of the models.
-    table = table.assign(reference=table["loss"] == "reference").sort_values("seed")
+    table = table.assign(reference=table["loss"] == REFERENCE).sort_values("seed")
     table = table.assign(**{key: pd.Categorical(table[key], order) for key, order in orders.items()})
     rows = []
     groups: Iterable[tuple[Any, pd.DataFrame]] = table.groupby([*orders], observed=True)
@@ -247,11 +248,11 @@ def lines(cells: pd.DataFrame, numbers: pd.DataFrame, columns: Columns) -> tuple
 def reference_rows(numbers: pd.DataFrame, columns: Columns) -> dict[str, Row]:
     """Return a line for the posterior itself, which needs no calibrator, for each data set where it was scored."""
     calibrators, lines_of = columns.shown(numbers), {}
-    groups: Iterable[tuple[Any, pd.DataFrame]] = numbers[numbers["loss"] == "reference"].groupby("dataset", sort=False)
+    groups: Iterable[tuple[Any, pd.DataFrame]] = numbers[numbers["loss"] == REFERENCE].groupby("dataset", sort=False)
     for dataset, rows in groups:
         by = rows.set_index(["loss", "metric", "calibrator"])
         values = [
-            None if i else _value(by, "reference", metric, "none")
+            None if i else _value(by, REFERENCE, metric, "none")
             for metric in columns.metrics
             for i, _ in enumerate(calibrators)
         ]

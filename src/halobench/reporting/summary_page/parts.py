@@ -23,6 +23,7 @@ from halobench.reporting.styles import VERDICT_STYLES, calibrator_style
 from halobench.reporting.summary_page.selection import MOST_LOSSES, MOST_MODELS, Selection, part_of
 from halobench.results.finding import by_theme, is_check
 from halobench.results.names import THEMES, Style
+from halobench.storage.columns import REFERENCE
 
 UNPROBED = "No cell was probed."
 FIRST = ("sphere", "nearest_other", "manifold", "mixup_line")  # preferred probes, of which two are shown
@@ -150,7 +151,7 @@ def growth_models(overlap: pd.DataFrame) -> list[str]:
 
     None are returned if the family has too few numbers of classes, since two points always lie on a line.
     """
-    trained = overlap[(overlap["loss"] != "reference") & (overlap["model"] != "nearest")]
+    trained = overlap[(overlap["loss"] != REFERENCE) & (overlap["model"] != "nearest")]
     if trained.empty:
         return []
     first = trained[trained["family"] == class_families.families(trained)[0]]
@@ -159,7 +160,7 @@ def growth_models(overlap: pd.DataFrame) -> list[str]:
 
 def draw_growth(part: SubFigure, overlap: pd.DataFrame, models: Sequence[str], styles: Mapping[str, Style]) -> None:
     """Draw part F, KL after TS against the number of classes for the first family, with a panel per model."""
-    family = class_families.families(overlap[overlap["loss"] != "reference"])[0]
+    family = class_families.families(overlap[overlap["loss"] != REFERENCE])[0]
     more = f"KL from the known posterior after {labels.CALIBRATORS['exact']}, by number of classes; "
     more += class_families.family_label(family).lower()
     _head(part, "F  Where classes overlap, does TS fail more as classes grow?", more)
@@ -197,8 +198,9 @@ def draw_ladders(part: SubFigure, parts: pd.DataFrame, loss: str, total: int) ->
     more = f"test NLL by what it would take; {labels.loss_label(loss)}{part_of(len(datasets), total, 'data sets')}"
     _head(part, "G  What could repair it?", more)
     models = labels.ordered(parts["model"], labels.MODELS)
+    end = repair_bars.axis_end(parts)
     for ax, model in zip(part.subplots(1, len(models), sharey=True, squeeze=False)[0], models, strict=True):
-        repair_bars.draw_bars(ax, parts[parts["model"] == model], datasets, repair_bars.axis_end(parts))
+        repair_bars.draw_bars(ax, parts[parts["model"] == model], datasets, end)
         ax.set_title(labels.model_label(model))
     below: Any = {"loc": "outside lower center", "title": "test NLL (nats)", "title_fontsize": 8}
     add_legend(part, repair_bars.repair_keys(), 6.7, **below)

@@ -8,6 +8,7 @@ from halobench.reporting import labels
 from halobench.reporting.print_tables import by_cell
 from halobench.reporting.print_tables.layout import Part, Table
 from halobench.results.names import REPAIRS
+from halobench.storage.columns import REFERENCE
 
 SHOWS = ()  # made only if an experiment lists it, in which case cells get their ladders
 TITLE = "Test NLL by what could repair it"
@@ -46,7 +47,7 @@ def _ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Part, ...]]:
 
 def _left(metrics: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Part, ...]]:
     rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy") & (metrics["metric"] == "kl")]
-    values = rows[rows["loss"] != "reference"].rename(columns={"calibrator": "column"})
+    values = rows[rows["loss"] != REFERENCE].rename(columns={"calibrator": "column"})
     columns = {
         "KL (nats)": [
             (name, labels.calibrator_label(name)) for name in labels.ordered(values["column"], labels.CALIBRATORS)

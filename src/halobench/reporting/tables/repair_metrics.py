@@ -7,6 +7,7 @@ import pandas as pd
 from halobench.reporting import labels
 from halobench.reporting.print_tables import by_cell
 from halobench.reporting.print_tables.layout import Table
+from halobench.storage.columns import REFERENCE
 
 SHOWS = ()  # made only if an experiment lists it
 TITLE = "Which score sees what temperature scaling leaves"
@@ -26,7 +27,7 @@ def make(metrics: pd.DataFrame) -> Table:
         & (metrics["labels"] == "noisy")
         & metrics["calibrator"].isin(COMPARED)
         & metrics["metric"].isin(METRICS)
-        & (metrics["loss"] != "reference")
+        & (metrics["loss"] != REFERENCE)
     ]
     values = rows.assign(column=rows["metric"] + " " + rows["calibrator"])
     heads = {
