@@ -79,7 +79,7 @@ class Lines:
         done, total = self.run.done.total(), self.run.total.total()
         took = duration(time.time() - self.run.began)
         if not total:
-            if not self._complained and not outcome.left_out:
+            if not self._complained:
                 self.say("Nothing to be done: all results are up to date.")
         elif not self.run.started:
             return  # refused before the first job, with its own message

@@ -17,14 +17,7 @@ def note_place(results: Path) -> None:
     _place[:] = [results]
 
 
-left_out: list[str] = []  # lines about jobs that this process's run can't do
 at_end_of_dry_run: list[Callable[[], None]] = []  # Snakemake calls its handlers only after runs that aren't dry
-
-
-def note_left_out(line: str) -> None:
-    """Print that jobs are left out of this process's run, and keep the line for the end of the run."""
-    left_out.append(line)
-    say(line)
 
 
 def say(line: str) -> None:

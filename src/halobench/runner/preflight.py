@@ -50,11 +50,16 @@ def check_results(config: Config, results: Path) -> None:
             _check_newer_outputs(path, record)
         except SpecError as error:
             if path.exists():  # otherwise nothing has been computed there yet
-                problems.append(str(error))
-    if problems:
-        rest = [f"and {len(problems) - MOST_LINES} more"] if len(problems) > MOST_LINES else []
-        raise ConfigError([*problems[:MOST_LINES], *rest])
+                problems.append(error)
+    _refuse(problems)
     _set_back(stale, results)
+
+
+def _refuse(problems: Sequence[SpecError]) -> None:
+    """Raise ConfigError if there are problems, listing the first `MOST_LINES`."""
+    rest = [f"and {len(problems) - MOST_LINES} more"] if len(problems) > MOST_LINES else []
+    if problems:
+        raise ConfigError([*map(str, problems[:MOST_LINES]), *rest])
 
 
 def _set_back(stale: Sequence[Job], results: Path) -> None:
@@ -80,9 +85,12 @@ def _restore_time(path: Path, record: Mapping[str, Any]) -> None:
             os.utime(path, (time, time))
 
 
-def find_unwritable(config: Config, results: Path) -> dict[Path, list[Job]]:
-    """Return the jobs that would run but can't write their outputs or log, by the folder that prevents it."""
-    blocked: dict[Path, list[Job]] = {}
+def check_folders_writable(config: Config, results: Path) -> None:
+    """Raise ConfigError, with a line per folder, if jobs that would run can't write their outputs or log.
+
+    Snakemake would end the run at the first such job.
+    """
+    blocked: Counter[Path] = Counter()
 
     @functools.cache
     def refusing(folder: Path) -> Path | None:
@@ -94,8 +102,9 @@ def find_unwritable(config: Config, results: Path) -> dict[Path, list[Job]]:
         places = (results / job.record).parent, (results / job.log).parent
         folder = next(filter(None, map(refusing, places)), None)
         if folder is not None and not _is_there(job, results):
-            blocked.setdefault(folder, []).append(job)
-    return blocked
+            blocked[folder] += 1
+    what = "one that {} can write to"
+    _refuse([SpecError("folder of outputs", str(path), what.format(count(n, "job"))) for path, n in blocked.items()])
 
 
 def _is_there(job: Job, results: Path) -> bool:

@@ -121,10 +121,7 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
     alive = _enrol_unlocked(options)
     if not alive and not options.unlock:
         _settle_left(options.directory, cancel)  # which may take hours
-    code = _snakemake(arguments if options.logger else [LOGGER, *arguments])
-    for line in outcome.left_out:
-        outcome.say(line)
-    return code or int(bool(outcome.left_out))
+    return _snakemake(arguments if options.logger else [LOGGER, *arguments])
 
 
 def _enrol_unlocked(options: argparse.Namespace) -> list[str]:

@@ -12,7 +12,6 @@ from typing import Any
 from snakemake.utils import update_config
 
 from halobench.core.errors import SpecError, hint, one_of, require
-from halobench.core.formatting import count
 from halobench.data import data_root
 from halobench.experiment import validation
 from halobench.experiment.config_file import check_file, typed
@@ -137,22 +136,15 @@ class Startup:
         attempt("The claims have", preflight.check_claims, self.claims)
         attempt("The results have", validation.check_folders, map(self._prefixed, inputs.targets()))
         attempt("The results have", files.check_writable, self.results)
+        attempt("The results have", preflight.check_folders_writable, config, self.results)
         attempt("The results have", preflight.check_results, config, self.results)
-        unwritable = preflight.find_unwritable(config, self.results)
-        # Snakemake would end the run at the first of these jobs, so omit them and, as with its ``--omit-from``,
-        # whatever depends on them.
-        omitted = [str(self.results / job.record) for listed in unwritable.values() for job in listed]
 
         def note_request(path: str) -> None:
-            self.workflow.dag.omitfiles.update(omitted)
             # Snakemake lists a folder only once, perhaps before this file was written, and takes unlisted files for
             # missing.
             self.workflow.iocache.exists_local[path] = True
 
         inputs.after_request = note_request
-        for folder, listed in unwritable.items():
-            what = f"{count(len(listed), 'job')} left out, and all that would be made of the results"
-            outcome.note_left_out(f"{folder} can't be written to: {what}")
 
     def check_rules(self) -> None:
         """Check, once all rules are known, that the command line refers to no other rules."""
