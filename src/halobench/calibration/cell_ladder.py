@@ -49,10 +49,10 @@ def cell_ladder(arrays: Mapping[str, np.ndarray], seed: int) -> tuple[RepairLadd
     require(logits.ndim == 2, "test.logits", f"shape {logits.shape}", "an array (n, k)")
     posterior = read_posterior(arrays, "test", logits.shape[1], SampleRegions.read(arrays, ("test",)))
     targets, labels = (read_array(arrays, "test.clean"), "clean") if posterior is None else (posterior, "noisy")
-    found = ladder(logits, targets, seed=seed)
-    rungs = {"nll": found.nll, **{part: getattr(found, part) for part in PARTS}}
-    low, high = found.best_map_bounds
+    repairs = ladder(logits, targets, seed=seed)
+    rungs = {"nll": repairs.nll, **{part: getattr(repairs, part) for part in PARTS}}
+    low, high = repairs.best_map_bounds
     values = {name: (rung.value, rung.low, rung.high) for name, rung in rungs.items() if rung is not None}
     values["best_map"] = (high, low, high)
     rows = [("test", labels, "none", f"repair_{name}", *value) for name, value in values.items()]
-    return found, pd.DataFrame(rows, columns=list(METRICS_COLUMNS))
+    return repairs, pd.DataFrame(rows, columns=list(METRICS_COLUMNS))

@@ -183,15 +183,16 @@ def attack(
     DivergedError
         If a margin is not finite.
     """
-    targets, found = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(samples.device), []
+    targets = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(samples.device)
+    searches = []  # by temperature: the offsets found, and the largest distances tried
     starts = _starts(samples, others, effort.restarts, rng)
     margins = [_Margin(model, samples, targets, beta=beta, level=level, batch=effort.batch) for beta in betas]
     for margin in margins:
         offsets, farthest = _descend(margin, starts, effort)
-        found.append((offsets, farthest))
+        searches.append((offsets, farthest))
         starts = [torch.zeros_like(offsets), torch.where(torch.isfinite(offsets), offsets, 0)]
-    tried = [offsets for offsets, _ in found]
-    return [_nearest(margin, tried, far, effort) for margin, (_, far) in zip(margins, found, strict=True)]
+    candidates = [offsets for offsets, _ in searches]
+    return [_nearest(margin, candidates, far, effort) for margin, (_, far) in zip(margins, searches, strict=True)]
 
 
 def _starts(
@@ -284,19 +285,19 @@ def _bisect(margin: _Margin, offsets: torch.Tensor, halvings: int) -> tuple[torc
     return below, torch.where(below[:, None], offsets * high[:, None], offsets)
 
 
-def _nearest(margin: _Margin, tried: list[torch.Tensor], farthest: torch.Tensor, effort: Effort) -> Attacked:
+def _nearest(margin: _Margin, candidates: list[torch.Tensor], farthest: torch.Tensor, effort: Effort) -> Attacked:
     """Return each sample's nearest crossing along any of the offsets (m, D), which are NaN where none was found."""
-    flat = torch.cat([offsets.nan_to_num() for offsets in tried])
-    repeated = torch.arange(len(farthest), device=flat.device).repeat(len(tried))
+    flat = torch.cat([offsets.nan_to_num() for offsets in candidates])
+    repeated = torch.arange(len(farthest), device=flat.device).repeat(len(candidates))
     below, offsets = _bisect(margin.rows(repeated), flat, HALVINGS)
     samples = margin.samples.flatten(1)
     # Points are rounded, so distances are computed from the points that were evaluated.
     places = samples[repeated] + offsets
     away = places.double() - samples[repeated].double()
-    lengths = torch.where(below, effort.length(away), torch.inf).view(len(tried), -1)
+    lengths = torch.where(below, effort.length(away), torch.inf).view(len(candidates), -1)
     shortest, which = lengths.min(dim=0)
     censored = torch.isinf(shortest)
-    chosen = places.view(len(tried), len(farthest), -1)[which, torch.arange(len(farthest), device=which.device)]
+    chosen = places.view(len(candidates), len(farthest), -1)[which, torch.arange(len(farthest), device=which.device)]
     points = torch.where(censored[:, None], samples, chosen).view_as(margin.samples)
     radius = torch.where(censored, farthest, shortest)
     return Attacked(radius.cpu().numpy(), censored.cpu().numpy(), points)
@@ -346,8 +347,8 @@ def attacked_radius(
     DivergedError
         If a logit is not finite.
     """
-    found = attacked(model, inputs, labels, level, beta, effort, seed)
-    return np.where(found.censored, np.inf, found.radius)
+    nearest = attacked(model, inputs, labels, level, beta, effort, seed)
+    return np.where(nearest.censored, np.inf, nearest.radius)
 
 
 def attacked(

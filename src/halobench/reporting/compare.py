@@ -27,6 +27,7 @@ from halobench.results.cell import (
 
 SEVERAL = 40  # most rows of changes printed
 FIRST = ("nll", "ece", "error", "kl")  # the metrics compared by default
+OTHER_POINTS = "They are scored on different test points, since their data sets or seeds differ."
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def of_losses(pairs: Sequence[tuple[CellResults, CellResults]], everything: bool
     if not everything:
         moved = moved[moved["metric"].isin(FIRST) & (moved["change"] != 0)]
     specs = [entry for entry in differing(first.spec, second.spec) if entry[0] != "seed"]
+    lines += [OTHER_POINTS] if any(key.startswith("dataset.") for key, _, _ in specs) else []
     return Group(
         *map(Text, lines),
         Text(),
@@ -111,7 +113,7 @@ def of_cells(first: CellResults, second: CellResults, everything: bool = False) 
     lead = ["split"] if everything else []
     lines = [f"A: {first.name}", f"B: {second.name}"]
     if any(key == "seed" or key.startswith("dataset.") for key, _, _ in differing(first.spec, second.spec)):
-        lines.append("They are scored on different test points: data set or seed differ.")
+        lines.append(OTHER_POINTS)
     missing = [f"{card.name} is not calibrated yet." for card in (first, second) if card.metrics.empty]
     return Group(
         *map(Text, lines),

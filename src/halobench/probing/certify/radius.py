@@ -118,7 +118,7 @@ class Search:
         self.proved, self.failed = torch.zeros_like(room), torch.full_like(room, torch.inf)
         self.powers = torch.full_like(room, 2.0)
         self.open = room > 0
-        self.before: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.previous: tuple[torch.Tensor, torch.Tensor] | None = None  # radii, and the rise in log odds on them
         self.known: Bounds = {}  # bounds on the smallest ball that failed
 
     def run(self, tick: Callable[[], None] = lambda: None) -> torch.Tensor:
@@ -156,16 +156,15 @@ class Search:
     def _choose(self, chosen: torch.Tensor, rise: torch.Tensor) -> None:
         """Choose the next radii from the rise in log odds on the current balls; close completed searches."""
         radii, proved, failed = self.radii[chosen], self.proved[chosen], self.failed[chosen]
-        if self.before is not None:
-            last, risen = (each[chosen] for each in self.before)
-            power = (rise / risen).log() / (radii / last).log()
+        if self.previous is not None:
+            last_radii, last_rise = (each[chosen] for each in self.previous)
+            power = (rise / last_rise).log() / (radii / last_radii).log()
             self.powers[chosen] = power.nan_to_num(2.0, 2.0, 2.0).clamp(1, 6)
         aim = radii * ((self.budget - self.start[chosen]) / rise) ** (1 / self.powers[chosen]) / NEAR**0.5
         ratio = failed / torch.maximum(proved, failed / 32)
         inside = torch.minimum(torch.maximum(aim, failed * ratio**-0.9), failed * ratio**-0.1)
         outside = torch.minimum(torch.maximum(aim, NEAR * radii), 4 * radii)
-        after = torch.where(failed.isfinite(), inside, outside).clamp_max(LARGEST)
-        self.before = (self.radii.clone(), self.start + torch.nan)
-        self.before[1][chosen] = rise
-        self.radii[chosen] = after
+        self.previous = (self.radii.clone(), self.start + torch.nan)
+        self.previous[1][chosen] = rise
+        self.radii[chosen] = torch.where(failed.isfinite(), inside, outside).clamp_max(LARGEST)
         self.open[chosen] = (failed > NEAR * proved) & (proved < LARGEST)

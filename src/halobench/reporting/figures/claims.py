@@ -58,7 +58,7 @@ def draw(claims: pd.DataFrame) -> Figure:
     if groups:
         axes = figure.subplots(len(groups), 1, height_ratios=heights, squeeze=False)[:, 0]
         for ax, (heading, of_axis) in zip(axes, groups.items(), strict=True):
-            _draw_forest(ax, of_axis, heading.partition(" ")[0])
+            _draw_forest(ax, of_axis)
             ax.set_title(heading, loc="left", weight="bold", size=8.5)
     keys = [
         artists.key(f"{labels.VERDICTS[name]} ({VERDICT_STYLES[name].marker})", ls="", ms=5, **_mark(name))
@@ -88,14 +88,14 @@ def _mark(verdict: str) -> dict[str, Any]:
     return {"color": color, "mfc": "white" if verdict == "undecided" else color, "marker": MARKS.get(verdict, "|")}
 
 
-def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame], kind: str) -> None:
+def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame]) -> None:
     """Draw claims that share an axis, one per row, each with its label, estimates, interval, margin and verdict.
 
     `kind` is the first word of the axis's heading: a ratio's axis is logarithmic, and a level's needn't include 0.
     """
-    ratio = kind == "Ratio"
-    limits = _ratio_limits(pd.concat(claims)) if ratio else _limits(pd.concat(claims), kind != "Level")
-    if ratio:
+    kind = claims[0]["statistic"].iloc[0].partition(" ")[0]
+    limits = _ratio_limits(pd.concat(claims)) if kind == "ratio" else _limits(pd.concat(claims), kind != "level")
+    if kind == "ratio":
         ax.set_xscale("log")
         ax.xaxis.set(major_locator=LogLocator(10, (1, 2, 5)), major_formatter=StrMethodFormatter("{x:g}"))
         ax.xaxis.set_minor_locator(NullLocator())

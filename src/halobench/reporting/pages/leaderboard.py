@@ -43,14 +43,14 @@ def ranks(values: np.ndarray) -> np.ndarray:
     [[1, 2], [1, 2], [3, 3]]
     """
     better = np.zeros((len(values), len(values)), dtype=bool)
-    for i, own in enumerate(values):
+    for i, method in enumerate(values):
         with np.errstate(invalid="ignore"):
-            differences = own - values  # inf - inf is NaN: unknown
+            differences = method - values  # inf - inf is NaN: unknown
         for j, row in enumerate(differences):
-            known = row[~np.isnan(row)]
-            if len(known):
-                mean, _, high = t_intervals(known[None])[0]
-                better[i, j] = high < 0 or (len(known) > 1 and mean == -np.inf)
+            paired = row[~np.isnan(row)]
+            if len(paired):
+                mean, _, high = t_intervals(paired[None])[0]
+                better[i, j] = high < 0 or (len(paired) > 1 and mean == -np.inf)
     return np.stack([1 + better.sum(axis=0), len(values) - better.sum(axis=1)], axis=1)
 
 
@@ -81,12 +81,11 @@ def _board(dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
     rows = rows[rows["model"].isin(whole)] if len(whole) else rows
     with np.errstate(invalid="ignore"):
         means = rows.pivot_table("value", [*BY, "metric"], "seed", aggfunc=lambda x: x.mean(skipna=False), dropna=False)
-    own = means.xs(metric, level="metric").dropna(how="all")
-    values = own.to_numpy(dtype=float)
-    placed = dict(zip(own.index, ranks(values).tolist(), strict=True))
+    ranked = means.xs(metric, level="metric").dropna(how="all")
+    values = ranked.to_numpy(dtype=float)
     lines = [
-        _line(dataset, key, placed[key], seeds, means.loc[key], metric)
-        for key, seeds in zip(own.index, values, strict=True)
+        _line(dataset, method, rank, seeds, means.loc[method], metric)
+        for method, rank, seeds in zip(ranked.index, ranks(values).tolist(), values, strict=True)
     ]
     return {
         **{"dataset": dataset, "label": labels.dataset_label(dataset), "columns": columns(metric)},
@@ -100,10 +99,10 @@ def _line(
 ) -> Line:
     """Return the row of a method: its rank, the mean over `seeds` of `metric`, and the `means` of the other metrics."""
     (loss, calibrator), (first, last) = method, rank
-    known = ~np.isnan(seeds)
-    mean, low, high = t_intervals(seeds[known][None])[0].tolist()
+    scored = ~np.isnan(seeds)
+    mean, low, high = t_intervals(seeds[scored][None])[0].tolist()
     others = [
-        float(means.loc[name].to_numpy(dtype=float)[known].mean()) if name in means.index else np.nan
+        float(means.loc[name].to_numpy(dtype=float)[scored].mean()) if name in means.index else np.nan
         for name in OTHERS
         if name != metric
     ]
@@ -114,7 +113,7 @@ def _line(
             *(labels.loss_label(loss), labels.calibrator_label(calibrator), mean),
             Entry(f"[{number(max(low, 0))}, {number(high)}]" if np.isfinite(low) else "–", low),
             *others,
-            *(int(known.sum()), Entry("", links=(("cells", address("cells", dataset=dataset, loss=loss)),))),
+            *(int(scored.sum()), Entry("", links=(("cells", address("cells", dataset=dataset, loss=loss)),))),
         ),
     )
 
