@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from harness import ROOT, Row, table
+from harness import BF16, ROOT, Row, processor_facts, table
 
 HERE = ROOT / "benchmarks"
 # Each file with its heading, in the order of the table.
@@ -45,10 +45,9 @@ MEASURED, README, PICTURE = HERE / "measured.json", HERE / "README.md", HERE / "
 
 def processor() -> str:
     """Return the name that the processor reports, and the number of its cores."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
-    flags = next((line.partition(": ")[2].split() for line in lines if line.startswith("flags")), [])
-    units = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    facts = processor_facts()
+    name, flags = facts.get("model name", platform.processor()), facts.get("flags", "").split()
+    units = [flag for flag in ("avx2", "avx512f", *BF16) if flag in flags]
     return f"{name or platform.machine()}, {os.cpu_count()} cores{' with ' if units else ''}{', '.join(units)}"
 
 
@@ -93,7 +92,8 @@ INTRODUCTION = """# How fast it is
 install the libraries used as baselines, run `pip install --editable '.[bench]'`. Where a row compares times, both were
 measured in alternation within one run, in a single thread unless the row says otherwise, so a slow machine slows both.
 The verdict depends on the median ratio; the least and the largest are shown next to it. Rows with "<=" divide ours by
-the baseline, and rows with ">=" divide the baseline by ours. Rows without a target under "reach" have no verdict.
+the baseline, and rows with ">=" divide the baseline by ours. Rows without a target under "reach" have no verdict,
+as does bf16 against the paper's way on processors without instructions for bf16.
 `temperature.py` and `metrics.py` exit with an error if the two sides' values differ, as does `dry_run.py` if the two
 graphs differ. The tests in tests/unit/training check that training and probes give the same results as plain code.
 

@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 Growth = Callable[[bool], list[tuple[str, float, float, float]]]
 TURNS = 7
+BF16 = ("avx512_bf16", "amx_bf16")  # processors' names for their instructions for bf16
 QUICK_TURNS = 2
 
 
@@ -99,6 +100,19 @@ def peak_bytes() -> int:
 def forget_peak() -> None:
     """Reset `peak_bytes` to what is resident now (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")
+
+
+def processor_facts() -> dict[str, str]:
+    """Return what Linux reports about the first processor, by key; empty elsewhere."""
+    path = Path("/proc/cpuinfo")
+    text = path.read_text().partition("\n\n")[0] if path.exists() else ""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def has_bf16() -> bool:
+    """Return whether the processor has instructions for bf16; without them, bf16 is emulated and slow."""
+    return not set(BF16).isdisjoint(processor_facts().get("flags", "").split())
 
 
 def one_thread() -> None:
