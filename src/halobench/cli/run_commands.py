@@ -47,17 +47,10 @@ examples:
 
 
 def with_results(arguments: Sequence[str], folder: Path | None) -> list[str]:
-    """Add a results folder to the configuration values that Snakemake's arguments already set."""
-    if folder is None:
-        return list(arguments)
-    end = [*arguments, "--"].index("--")  # the rest are targets
-    kept, targets = list(arguments[:end]), arguments[end:]
-    for i, argument in enumerate(kept):  # Snakemake uses only the last of several --config
-        if argument in ("--config", "-C"):
-            return [*kept[: i + 1], f"results={folder}", *kept[i + 1 :], *targets]
-    inline = [argument for argument in kept if argument.startswith("--config=")]
-    kept = [argument for argument in kept if argument not in inline]
-    return [*kept, "--config", *(one.partition("=")[2] for one in inline[-1:]), f"results={folder}", *targets]
+    """Add a results folder, if one is given, to Snakemake's arguments."""
+    from halobench.runner.dry_run import with_config
+
+    return list(arguments) if folder is None else with_config(arguments, f"results={folder}")
 
 
 def _run(args: argparse.Namespace) -> int:

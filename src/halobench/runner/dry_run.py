@@ -172,6 +172,18 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def with_config(arguments: Sequence[str], entry: str) -> list[str]:
+    """Add an entry, ``KEY=VALUE``, to the configuration values that Snakemake's arguments already set."""
+    end = [*arguments, "--"].index("--")  # the rest are targets
+    kept, targets = list(arguments[:end]), arguments[end:]
+    for i, argument in enumerate(kept):  # Snakemake uses only the last of several --config
+        if argument in ("--config", "-C"):
+            return [*kept[: i + 1], entry, *kept[i + 1 :], *targets]
+    inline = [argument for argument in kept if argument.startswith("--config=")]
+    kept = [argument for argument in kept if argument not in inline]
+    return [*kept, "--config", *(one.partition("=")[2] for one in inline[-1:]), entry, *targets]
+
+
 def check_options(options: argparse.Namespace) -> None:
     """Check the files that Snakemake's arguments (as parsed by `read_options`) refer to, before Snakemake fails on one.
 

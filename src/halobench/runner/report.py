@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -48,7 +49,9 @@ def report(arguments: Sequence[str]) -> int:
     if not LAST.exists():
         dry_run.check_snakefile(dry_run.read_options(arguments))
     if not LAST.exists() or any(argument.partition("=")[0] in CHOOSING for argument in arguments):
-        return _snakemake(command(arguments))
+        named = list(itertools.takewhile(_is_name, arguments))
+        rest = arguments[len(named) :]
+        return _snakemake(command(_with_run(rest, named) if named else rest))
     last = files.read_json(LAST, ["snakefile", "results"])
     try:
         config = load_config(yaml.safe_load(CONFIGURED.read_text(encoding="utf-8")))
@@ -56,15 +59,13 @@ def report(arguments: Sequence[str]) -> int:
         print("The configuration of the last run has problems:", *error.problems, sep="\n", file=sys.stderr)
         return 2
     named = [argument for argument in arguments if argument in config.experiments]
-    if arguments and NAME.fullmatch(arguments[0]) and arguments[0] != "partial":
+    if arguments and _is_name(arguments[0]):
         expected = f"an experiment of the last run's configuration: {one_of(config.experiments, arguments[0])}"
         require(named, "report", arguments[0], expected)
     partial = "partial" in arguments
     experiments = named or [*config.run, *(() if partial else complete(config, Path(last["results"])))]
     rest = [argument for argument in arguments if argument not in named]
-    if experiments != [*config.run]:
-        rest += ["--config", f"run={json.dumps(experiments)}"]
-    if code := _snakemake(command(rest, last)):
+    if code := _snakemake(command(rest if experiments == [*config.run] else _with_run(rest, experiments), last)):
         return code
     tables = Path(last["results"], "partial" if partial else "", "tables")
     for line in [line for name in experiments for line in outcome.finding_lines(tables / name / "claims.csv")]:
@@ -73,6 +74,16 @@ def report(arguments: Sequence[str]) -> int:
         if path.parent.name not in experiments:
             outcome.say(f"not in the report, being of another configuration or incomplete: {path}")
     return 0
+
+
+def _with_run(arguments: Sequence[str], experiments: Sequence[str]) -> list[str]:
+    """Add the experiments to report to Snakemake's arguments."""
+    return dry_run.with_config(arguments, f"run={json.dumps(experiments)}")
+
+
+def _is_name(argument: str) -> bool:
+    """Return whether an argument may be the name of an experiment, unlike options, paths and the target `partial`."""
+    return argument != "partial" and NAME.fullmatch(argument) is not None
 
 
 def _snakemake(arguments: Sequence[str]) -> int:

@@ -62,6 +62,8 @@ def test_a_name_of_no_experiment_is_refused(asked):
 
 
 def test_what_snakemake_is_told_of_a_configuration_is_left_to_it(asked, capsys):
-    assert report.report(["--configfile", "mine.yaml", "--report", "mine.zip"]) == 0
-    assert asked == [["--configfile", "mine.yaml", "--report", "mine.zip"]]
+    mine = ["--configfile", "mine.yaml", "--report", "mine.zip"]
+    assert report.report(mine) == 0
+    assert report.report(["demo", *mine, "--config", "fetch=false"]) == 0
+    assert asked == [mine, [*mine, "--config", 'run=["demo"]', "fetch=false"]]
     assert capsys.readouterr().err == ""
