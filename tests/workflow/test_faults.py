@@ -271,7 +271,7 @@ def test_partial_leaves_out_cells_of_another_spec_and_lost_files(finished, tmp_p
     missing = pd.read_csv(workspace.folder / "results/partial/missing/tiny.csv")
     assert missing.groupby("why").size().to_dict() == {
         "made with another spec": 8,
-        "metrics.csv is not as the stage wrote it": 1,
+        "metrics.csv has changed since the stage wrote it": 1,
         "radii.parquet is missing": 1,
     }
 

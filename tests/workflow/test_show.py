@@ -76,10 +76,13 @@ def test_names_of_one_cell(results, name):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("noisy/mlp/mixup3/seed1", "one of the 16 cells trained in .*near are noisy/mlp/mixup2/seed1"),
-        ("mixup2/seed0", "the name of one cell, and it is a part of clean/cnn/mixup2/seed0, clean/mlp/mixup2/seed0"),
+        ("noisy/mlp/mixup3/seed1", "one of the 16 cells trained in .*closest are noisy/mlp/mixup2/seed1"),
+        (
+            "mixup2/seed0",
+            "the name of a single cell, but this is part of clean/cnn/mixup2/seed0, clean/mlp/mixup2/seed0",
+        ),
         ("seed", r"and 4 more"),
-        ("quite another", "near are clean/"),
+        ("quite another", "closest are clean/"),
     ],
 )
 def test_names_of_no_cell(results, name, told):
@@ -88,12 +91,12 @@ def test_names_of_no_cell(results, name, told):
 
 
 def test_folders_without_cells(tmp_path):
-    with pytest.raises(SpecError, match="no folder"):
+    with pytest.raises(SpecError, match="no such folder"):
         cell.cell_names(tmp_path / "nowhere")
     with pytest.raises(SpecError, match="no folder `runs` in it"):
         cell.cell_names(tmp_path)
     (tmp_path / "runs").mkdir()
-    with pytest.raises(SpecError, match="no cell that is trained"):
+    with pytest.raises(SpecError, match="no trained cell"):
         cell.cell_names(tmp_path)
 
 
@@ -151,7 +154,7 @@ def test_two_cells(results, capsys):
 def test_two_losses_over_their_seeds(results, capsys):
     """The change is paired within seeds, and its interval is Student's t."""
     told = said(capsys, "compare", "noisy/mlp/cross_entropy", "noisy/mlp/mixup2", "--results", results)
-    assert "Over seeds 0, 1, which both have." in told
+    assert "Compared over seeds 0, 1, which both have." in told
     tables = [
         [cell.read_cell(results, f"noisy/mlp/{loss}/seed{seed}").metrics.set_index(cell.SCORE_KEYS) for seed in (0, 1)]
         for loss in ("cross_entropy", "mixup2")
@@ -214,14 +217,14 @@ def test_two_folders(results, tmp_path, capsys):
     assert list(found.specs) == [CELL]
     assert len(found.same) == 13
     told = said(capsys, "compare", results, tmp_path)
-    assert "14 cells are in both: 13 with the same test metrics, 1 with others." in told
-    assert "2 are in A alone: clean/cnn/mixup2/seed0" in told
+    assert "14 cells are in both: 13 with the same test metrics, 1 with different ones." in told
+    assert "2 are only in A: clean/cnn/mixup2/seed0" in told
     assert "seed 1 → 0" in told
 
 
 def test_a_cell_and_a_folder_are_not_compared(results, capsys):
     assert main(["compare", str(results), CELL]) == 2
-    assert "two cells, or two results folders" in capsys.readouterr().err
+    assert "two cells or two results folders" in capsys.readouterr().err
 
 
 def without(record, *keys: str) -> None:
@@ -245,8 +248,8 @@ def test_a_record_of_another_version_is_named(results, tmp_path, command, capsys
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lambda folder: shutil.rmtree(folder), "tables = 'no folder'"),
-        (lambda folder: shutil.rmtree(folder / "tables"), "tables = 'no folder'"),
+        (lambda folder: shutil.rmtree(folder), "tables = 'no such folder'"),
+        (lambda folder: shutil.rmtree(folder / "tables"), "tables = 'no such folder'"),
         (lambda folder: (folder / "tables/tiny/aggregate.json").unlink(), "halobench run partial"),
         (lambda folder: (folder / "tables/tiny/runs.parquet").unlink(), "runs.parquet = 'no such file'"),
     ],

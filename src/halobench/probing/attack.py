@@ -387,10 +387,12 @@ def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray
         try:
             logits = model(inputs[:1].clone())  # cloned, since the model may change it in place
         except (RuntimeError, ValueError, IndexError) as error:
-            what = f"(n, ...) of the shape that the model takes; it raised {describe_error(error)}"
+            what = f"(n, ...) in the shape that the model takes; the model raised {describe_error(error)}"
             raise SpecError("inputs", f"shape {tuple(inputs.shape)}", what) from None
     shape = tuple(getattr(logits, "shape", ()))
     require(len(shape) == 2 and shape[1] >= 2, "model", f"outputs of shape {shape}", "logits (n, k), k >= 2")
     classes, highest = shape[1], int(checked.max())
-    require(highest < classes, "labels", highest, f"labels from 0 to {classes - 1}, the model's outputs")
+    require(
+        highest < classes, "labels", highest, f"labels from 0 to {classes - 1}, since the model has {classes} outputs"
+    )
     return checked

@@ -136,10 +136,10 @@ def check_directions(inputs: torch.Tensor, directions: torch.Tensor) -> None:
     value = f"shape {tuple(getattr(directions, 'shape', ()))}"
     size = inputs[0].numel()
     fits = is_tensor and directions.shape[::2] == (len(inputs), size) and directions.shape[1] >= 1
-    require(fits, "directions", value, f"a float tensor ({len(inputs)}, R, {size})")
+    require(fits, "directions", value, f"a float tensor of shape ({len(inputs)}, R, {size})")
     lengths = directions.double().norm(dim=2)
     finite = torch.isfinite(lengths).all() and (lengths > 0).all()
-    require(finite, "directions", "one of length 0, or not finite", "finite ones, of lengths above 0")
+    require(finite, "directions", "a direction that is zero or not finite", "finite directions with lengths above 0")
 
 
 def tails(model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor, batch: int = 250) -> Tails:
@@ -200,7 +200,7 @@ def _read(model: torch.nn.Module, starts: torch.Tensor, ways: torch.Tensor, dtyp
     """Return a model's logits (r, 3, k) at `DISTANCES`."""
     logits = torch.stack([model((starts + far * ways).to(dtype)).double() for far in DISTANCES], dim=1)
     if not torch.isfinite(logits).all():
-        raise DivergedError(f"logits are not finite at a distance of {DISTANCES[-1]:g} or less from a point")
+        raise DivergedError(f"logits are not finite within a distance of {DISTANCES[-1]:g} of a point")
     return logits
 
 

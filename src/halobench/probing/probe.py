@@ -259,15 +259,20 @@ def check_arguments(
     require(is_tensor, "inputs", value, "a float tensor (n, ...): torch.from_numpy(array).float()")
     weights = predict.parameters() if isinstance(predict, torch.nn.Module) else ()
     dtype = next((weight.dtype for weight in weights), inputs.dtype)
-    require(inputs.dtype == dtype, "inputs", str(inputs.dtype), f"{dtype}, as the model's parameters are")
+    require(inputs.dtype == dtype, "inputs", str(inputs.dtype), f"{dtype}, the dtype of the model's parameters")
     require(inputs.dim() >= 2 and len(inputs), "inputs", f"shape {tuple(inputs.shape)}", "a tensor (n, ...), n >= 1")
     finite = torch.isfinite(inputs).flatten(1).all(dim=1)
     require(finite.all(), f"inputs[{int((~finite).int().argmax())}]", "NaN or infinity", "finite numbers")
     if surroundings is not None:
-        expected = f"(n, ...) like the training samples, {surroundings.shape}"
+        expected = f"(n, ...) like the training samples, which have shape {surroundings.shape}"
         require(tuple(inputs.shape[1:]) == surroundings.shape[1:], "inputs", f"shape {tuple(inputs.shape)}", expected)
     labels = as_array(labels)
-    require(labels.shape == (len(inputs),), "labels", f"shape {labels.shape}", f"one a sample, ({len(inputs)},)")
+    require(
+        labels.shape == (len(inputs),),
+        "labels",
+        f"shape {labels.shape}",
+        f"one label per sample, i.e. shape ({len(inputs)},)",
+    )
     require(labels.dtype.kind in "iu", "labels", f"dtype {labels.dtype}", "integer labels")
     require(labels.min() >= 0, "labels", int(labels.min()), "labels of at least 0")
     return labels.astype(np.int64)
@@ -275,7 +280,7 @@ def check_arguments(
 
 def _check_walks(spec: ProbeSpec) -> None:
     """Raise SpecError for a kind of probe that doesn't walk along rays."""
-    what = "a kind that walks along rays: halobench.attacked_radius and halobench.far_field search"
+    what = "a kind that walks along rays (for searches, use halobench.attacked_radius or halobench.far_field)"
     require(not spec.searches, "kind", spec.kind, what)
 
 

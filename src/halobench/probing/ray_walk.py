@@ -185,11 +185,13 @@ class RayWalk:
         parts = places.tensor_split(-(-len(places) // self.options.batch))
         with torch.no_grad():  # if `predict` is a plain module, it would record gradients
             logits = torch.cat([self.predict(self._images(part)) for part in parts])
-        expected = f"labels from 0 to {logits.shape[1] - 1}, the columns of the logits"
+        expected = f"labels from 0 to {logits.shape[1] - 1}, one for each column of the logits"
         require(self.highest < logits.shape[1], "labels", self.highest, expected)
         *values, finite = score(logits, labels, self.options.betas.values()).cpu().numpy()
         if not finite.all():
-            raise DivergedError(f"logits are not finite at distance {distance[finite == 0].min():.3g} from a point")
+            raise DivergedError(
+                f"logits are not finite at a distance of {distance[finite == 0].min():.3g} from a point"
+            )
         return np.stack(values)
 
     def _in_layout(self, flat: torch.Tensor) -> torch.Tensor:

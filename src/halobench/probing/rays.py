@@ -161,10 +161,12 @@ def _check_rays(key: str, rays: Any, shape: tuple[int, int, int]) -> None:
     is_tensor = isinstance(directions, torch.Tensor)
     if not is_tensor or tuple(directions.shape) != shape:
         value = f"shape {tuple(directions.shape)}" if is_tensor else directions
-        raise SpecError(key, value, f"directions as a tensor {shape}, or halobench.probing.rays.Rays of them")
+        raise SpecError(
+            key, value, f"a tensor of directions with shape {shape}, or a halobench.probing.rays.Rays of that shape"
+        )
     lengths = directions.norm(dim=2)
     if not (torch.isfinite(lengths).all() and (isinstance(rays, Rays) or (lengths > 0).all())):
-        raise SpecError(key, "a direction", "finite ones, of a length above 0")
+        raise SpecError(key, "a direction that is zero or not finite", "finite directions with lengths above 0")
 
 
 def nearest_of_another_label(
@@ -206,7 +208,7 @@ def nearest_of_another_label(
             least[part] = torch.where(nearer, smallest, least[part])
             nearest[part] = torch.where(nearer, row + first, nearest[part])
     if torch.isinf(least).any():
-        raise SpecError("labels", sorted(set(surroundings.labels.tolist())), "training points of at least two labels")
+        raise SpecError("labels", sorted(set(surroundings.labels.tolist())), "training points with at least two labels")
     chosen = nearest.cpu().numpy()
     # Computed from differences in float64, since the expanded square is too imprecise to report.
     distances = [(samples[part].double() - surroundings.take(chosen[part]).double()).norm(dim=1) for part in parts]

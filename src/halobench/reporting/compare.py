@@ -63,7 +63,9 @@ def compare(first: str, second: str, results: Path, everything: bool = False) ->
     folders = [Path(name, "runs").is_dir() for name in (first, second)]
     if folders[0] != folders[1]:
         other = second if folders[0] else first
-        raise SpecError("compare", [first, second], f"two cells, or two results folders, and {other} holds no `runs`")
+        raise SpecError(
+            "compare", [first, second], f"two cells or two results folders, but {other} has no `runs` folder"
+        )
     if all(folders):
         said = of_folders((first, second), compare_folders(Path(first), Path(second)))
     elif shared := _shared_seeds(results, first, second):
@@ -88,9 +90,11 @@ def of_losses(pairs: Sequence[tuple[CellResults, CellResults]], everything: bool
     first, second = pairs[0]
     lines = [f"{side}: {cell.name.rpartition('/')[0]}" for side, cell in (("A", first), ("B", second))]
     scored = [pair for pair in pairs if len(pair[0].metrics) and len(pair[1].metrics)]
-    lines.append(f"Over seeds {', '.join(pair[0].name.rpartition('seed')[2] for pair in scored)}, which both have.")
+    lines.append(
+        f"Compared over seeds {', '.join(pair[0].name.rpartition('seed')[2] for pair in scored)}, which both have."
+    )
     if len(scored) < 2:
-        return Group(*map(Text, lines), Text("Fewer than two of them are calibrated in both."))
+        return Group(*map(Text, lines), Text("Fewer than two seeds are calibrated in both."))
     metrics = [{str(i): pair[side].metrics for i, pair in enumerate(scored)} for side in (0, 1)]
     moved = paired_changes(*metrics)
     if not everything:
@@ -152,22 +156,22 @@ def of_folders(names: Sequence[str], folders: Folders) -> RenderableType:
     lines = [f"A: {names[0]}", f"B: {names[1]}", ""]
     lines.append(
         f"{len(folders.same) + moved} cells are in both: {len(folders.same)} with the same test metrics,"
-        f" {moved} with others."
+        f" {moved} with different ones."
     )
     for which, cells in zip("AB", folders.only, strict=True):
         if cells:
             more = f" and {len(cells) - 5} more" if len(cells) > 5 else ""
-            lines.append(f"{len(cells)} are in {which} alone: {', '.join(cells[:5])}{more}")
+            lines.append(f"{len(cells)} are only in {which}: {', '.join(cells[:5])}{more}")
     if len(folders.specs):
-        lines.append(f"{len(folders.specs)} have other specs:")
+        lines.append(f"{len(folders.specs)} have different specs:")
         for cell, differences in list(folders.specs.items())[:5]:
             said = "; ".join(f"{key} {console.value_text(a)} → {console.value_text(b)}" for key, a, b in differences)
             lines.append(f"  {cell}: {said}")
     if moved:
-        lines.append(f"{len(beyond)} of {len(folders.changes)} changes lie where the intervals are apart.")
+        lines.append(f"In {len(beyond)} of {len(folders.changes)} changes, the intervals don't overlap.")
     shown = beyond if len(beyond) else folders.changes
     if len(shown) > SEVERAL:
-        lines.append(f"The {SEVERAL} largest of them:")
+        lines.append(f"The {SEVERAL} largest:")
     order: Any = shown["change"].abs().sort_values(ascending=False).index[:SEVERAL] if len(shown) else []
     parts: list[RenderableType] = list(map(Text, lines))
     if len(order):

@@ -51,9 +51,9 @@ def experiments_in(tables: Path) -> list[str]:
         If the folder has no tables.
     """
     found = sorted(path.parent.name for path in tables.glob("*/aggregate.json"))
-    what = "a folder with the tables of an experiment, as `halobench run` makes them, or `halobench run partial`"
+    what = "a folder with an experiment's tables, as written by `halobench run` or `halobench run partial`"
     if not found:
-        raise SpecError(str(tables), "no tables in it" if tables.is_dir() else "no folder", what)
+        raise SpecError(str(tables), "no tables in it" if tables.is_dir() else "no such folder", what)
     return found
 
 
@@ -79,7 +79,9 @@ def gather(
     """
     available = experiments_in(tables)
     for name in experiments:
-        require(name in available, "experiment", name, f"one whose tables are in {tables}: {one_of(available, name)}")
+        require(
+            name in available, "experiment", name, f"an experiment with tables in {tables}, {one_of(available, name)}"
+        )
     shown = {name: _experiment(read_tables(tables / name, EXPLORED)) for name in experiments}
     for name in (name for name in available if others and name not in experiments):
         try:

@@ -266,7 +266,7 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
     """Return a cell's row of `runs` without the cell's names: what was trained, its temperatures and its cost."""
     train = cell.records["train"]
     temperatures = {(fit["calibrator"], fit["labels"]): fit["T"] for fit in cell.fits}
-    with reading(cell.folder / "train.json", "a record of training"):
+    with reading(cell.folder / "train.json", "a training record"):
         dataset = train["spec"]["dataset"]
         noise = dataset.get("noise", {}).get("p", 0.0)
     return {

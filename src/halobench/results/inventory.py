@@ -103,7 +103,7 @@ def _reason(job: Job, results: Path) -> str:
         return f"{', '.join(gone)} is missing"
     joined = {name: digest for name, digest in record["outputs"].items() if not name.endswith(".safetensors")}
     harmed = [name for name, digest in joined.items() if checksum(path.parent / name) != digest]
-    return f"{', '.join(harmed)} is not as the stage wrote it" if harmed else ""
+    return f"{', '.join(harmed)} has changed since the stage wrote it" if harmed else ""
 
 
 def list_inventory(inventory: Inventory, results: Path) -> dict[str, Any]:

@@ -232,7 +232,7 @@ def test_a_probe_that_takes_components_gets_those_of_its_spec():
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("flat", "probes.plugged_here:flat = 'a direction': expected finite ones, of a length above 0"),
+        ("flat", "probes.plugged_here:flat = 'a direction that is zero or not finite': expected finite directions"),
         ("few", r"probes.plugged_here:few = 'shape \(30, 6\)'"),
         ("boom", r"probes.plugged_here:boom = \"KeyError: 'nowhere' \(plugged_here.py:\d+\)\""),
     ],

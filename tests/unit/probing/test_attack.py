@@ -158,7 +158,7 @@ def test_without_gradients_the_starts_alone_are_searched_and_what_is_not_found_i
         ({"inputs": torch.zeros(2, 8, dtype=torch.int64)}, "expected a float tensor"),
         ({"inputs": torch.full((2, 1, 2, 4), torch.nan)}, "expected finite numbers"),
         ({"labels": np.array([0, 3])}, "labels = 3: expected labels from 0 to 2"),
-        ({"labels": np.array([0])}, "expected one a sample"),
+        ({"labels": np.array([0])}, "expected one label per sample"),
         ({"level": 1.0}, "level = 1.0: expected a confidence above 0 and below 1"),
         ({"beta": 0.0}, "beta = 0.0: expected an inverse temperature above 0"),
     ],

@@ -118,8 +118,8 @@ def test_the_interval_is_students_t():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"a": {"loss": "cutmix"}}, "the grid has no loss that is named cutmix but cross_entropy, mixup2: claims know"),
-        ({"b": {"loss": "focal"}}, "no loss that is named focal but"),
+        ({"a": {"loss": "cutmix"}}, "the grid has no loss named cutmix, only cross_entropy, mixup2 (claims refer"),
+        ({"b": {"loss": "focal"}}, "no loss named focal, only"),
         ({"b": {"loss": "reference"}}, "loss reference"),
         ({"where": {"metric": "kl"}}, "metric kl"),
         ({"where": {"noise": ">0.9"}}, "noise >0.9"),
@@ -398,7 +398,7 @@ def test_ratios_leave_out_what_cannot_be_used_and_say_so():
         ({"a": {"dataset": "b*"}}, r"a.dataset = 'b\*': expected the name of one data set"),
         ({"a": {"noise": 0}}, "a.dataset = None: expected the name of one data set"),
         ({"a": {"noise": 0}, "b": {"model": "m"}}, "b.model = 'm': expected no model"),
-        ({"b": None}, "b = None: expected conditions: ratio needs b"),
+        ({"b": None}, "b = None: expected conditions, since ratio needs b"),
         ({"b": {"dataset": "small", "model": "m"}}, "b.model = 'm': expected no model here"),
     ],
 )

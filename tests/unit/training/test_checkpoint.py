@@ -356,5 +356,5 @@ def test_a_probe_that_meets_logits_that_are_not_finite_says_where():
 
     points = torch.tensor([[0.0, 0.0], [1.0, 0.0]]).view(2, 1, 1, 2)
     around, spec = Surroundings(points, np.array([0, 1])), ProbeSpec("sphere", radii=(0.0, 2.0, 5.0, 9.0))
-    with pytest.raises(DivergedError, match="logits are not finite at distance 5 from a point"):
+    with pytest.raises(DivergedError, match="logits are not finite at a distance of 5 from a point"):
         probe.probe(predict, points[:1], np.array([0]), spec, around, rng=np.random.default_rng(0))

@@ -54,4 +54,4 @@ def search(
 def _say(reason: str) -> None:
     """Print, only once, why a model is evaluated at fixed distances instead."""
     distances = ", ".join(f"{far:g}" for far in DISTANCES)
-    print(f"far field: read at distances of {distances}, since {textwrap.shorten(reason, 200)}")
+    print(f"far field: evaluated only at distances of {distances} ({textwrap.shorten(reason, 200)})")

@@ -80,7 +80,7 @@ class Claim:
             self._check_side(key, conditions)
         losses = {side["loss"] for side in self.sides} - {REFERENCE}
         for loss in self.interpolating or ():
-            require(loss in losses, "interpolating", loss, f"losses of this claim: {one_of(losses, loss)}")
+            require(loss in losses, "interpolating", loss, f"a loss of this claim, {one_of(losses, loss)}")
 
     def _named_sides(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield "a", self.a
@@ -103,16 +103,20 @@ class Claim:
         loss = {**self.where, **conditions}.get("loss")
         plain = isinstance(loss, str) and "*" not in loss
         require(plain, f"{key}.loss", loss, "the name of one loss, here or in `where`")
-        require(key != "a" or loss != REFERENCE, "a.loss", loss, "a trained side: a reference can be b or a baseline")
+        require(
+            key != "a" or loss != REFERENCE, "a.loss", loss, "a trained side (a reference can only be b or a baseline)"
+        )
         if self.across_datasets:
             dataset = conditions.get("dataset")
             plain = isinstance(dataset, str) and "*" not in dataset
-            require(plain, f"{key}.dataset", dataset, "the name of one data set: a ratio compares two")
+            require(plain, f"{key}.dataset", dataset, "the name of one data set, since a ratio compares two")
             require("model" not in conditions, f"{key}.model", conditions.get("model"), "no model here (use `where`)")
         paired = self.statistic in ("difference", "against_best", "ratio") and not self.across_datasets
         for column in ("dataset", "model") if paired else ():
             free = column not in conditions or (column == "model" and loss == REFERENCE)
-            require(free, f"{key}.{column}", conditions.get(column), f"no {column}: sides are paired (use `where`)")
+            require(
+                free, f"{key}.{column}", conditions.get(column), f"no {column}, since sides are paired (use `where`)"
+            )
 
     @property
     def across_datasets(self) -> bool:
@@ -154,7 +158,9 @@ def _check_condition(key: str, condition: Any) -> None:
 
 
 def _expected_side(key: str, needed: str | None, statistic: str) -> str:
-    return f"conditions: {statistic} needs {key}" if key == needed else f"nothing: {statistic} takes no {key}"
+    return (
+        f"conditions, since {statistic} needs {key}" if key == needed else f"nothing, since {statistic} takes no {key}"
+    )
 
 
 def described(conditions: Mapping[str, Any]) -> str:
@@ -196,7 +202,7 @@ def load_claims(path: Path | str) -> list[Claim]:
         raise SpecError(str(path), " ".join(str(error).split()), "a YAML file") from None
     listed = isinstance(content, Mapping) and set(content) == {"claims"} and isinstance(content["claims"], list)
     keys = sorted(map(str, content)) if isinstance(content, Mapping) else content
-    require(listed, str(path), keys, "the one key 'claims', a list of claims")
+    require(listed, str(path), keys, "the single key 'claims' with a list of claims")
     try:
         return _parsed(content["claims"])
     except SpecError as error:
@@ -227,7 +233,9 @@ def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
     require(lists, f"{place}.each", each, "lists of values by placeholder, e.g. {mixup: [mixup2, mixup5]}")
     for key in each:
         used = f"{{{key}}}" in str(entry.get("name", ""))
-        require(used, f"{place}.each.{key}", entry.get("name"), f"a name with {{{key}}} in it, so that names differ")
+        require(
+            used, f"{place}.each.{key}", entry.get("name"), f"a name that contains {{{key}}}, so that all names differ"
+        )
     rest = {key: value for key, value in entry.items() if key != "each"}
     for values in itertools.product(*each.values()):
         yield _filled(rest, dict(zip(each, values, strict=True)))

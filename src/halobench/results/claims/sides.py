@@ -89,8 +89,8 @@ def _require_loss(loss: str, tables: ClaimTables) -> None:
     """Raise NotTested if the grid has no loss of that name, even if it has the loss under another name."""
     names = sorted(set(tables.by_name["runs"]["loss"]))
     if loss not in (*names, REFERENCE):
-        what = "claims know losses by their names in the configuration"
-        raise NotTested(f"the grid has no loss that is named {loss} but {', '.join(names)}: {what}")
+        what = "claims refer to losses by their names in the configuration"
+        raise NotTested(f"the grid has no loss named {loss}, only {', '.join(names)} ({what})")
 
 
 def _with_runs(table: pd.DataFrame, tables: ClaimTables) -> pd.DataFrame:

@@ -62,7 +62,7 @@ def _against_best_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
             continue
         rivals.append(units.assign(remark=f"best baseline {described(baseline)}"))
     if not rivals:
-        raise NotTested(f"the grid has no baseline besides {described(claim.sides[0])}")
+        raise NotTested(f"the grid has no baseline to compare with {described(claim.sides[0])}")
     return pd.concat(
         [
             max((group for _, group in options.groupby("remark", sort=True)), key=lambda g: _strength(claim, g))
@@ -95,7 +95,7 @@ def _slope_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
     grid = sorted(set(cells["k"].dropna().astype(int)))
     if len(grid) < CLASSES:
         shown = ", ".join(map(str, grid)) or "unknown"
-        raise NotTested(f"a slope on log k needs {CLASSES} values of k, the grid has {len(grid)} ({shown})")
+        raise NotTested(f"a slope on log k needs {CLASSES} values of k, but the grid has {len(grid)} ({shown})")
     units = []
     for model, group in cells.groupby("model", sort=True):
         used = group[group["reason"] == ""]
@@ -180,7 +180,7 @@ def _reason(claim: Claim, row: Mapping[Any, Any], sides: list[str], same_steps: 
     """
     for side in sides:
         if not isinstance(row[f"loss_{side}"], str):
-            return "one side is without the seed"
+            return "only one side has this seed"
     trained = [side for side in sides if row[f"loss_{side}"] != REFERENCE]
     for side in trained:
         if not isinstance(row[f"interpolates_{side}"], bool | np.bool_):

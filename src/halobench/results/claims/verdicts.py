@@ -127,7 +127,7 @@ def _row(claim: Claim, scope: str, values: np.ndarray, excluded: int, bounds: st
     estimate, low, high = t_interval(values)
     judged = verdict(low, high, claim.margin, claim.direction) if n >= 2 else "not_tested"
     if n == 1:
-        notes = [*notes, "1 seed: an interval needs 2"]
+        notes = [*notes, "only 1 seed, but an interval needs 2"]
     elif n == 0 and excluded:
         notes = [*notes, "nothing left to test"]
     if bounds and n >= 2:
