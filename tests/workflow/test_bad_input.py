@@ -336,7 +336,7 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
             arrays_io.write_arrays(f"{CELL}/model.safetensors", {"a": np.zeros(2)}),
             record_again(Path(f"{CELL}/model.safetensors")),
         ),
-        rf"spec\.model = 'mlp': expected the model of {CELL}/model\.safetensors \(.*\)",
+        rf"spec\.model = 'mlp': expected the model saved in {CELL}/model\.safetensors \(.*\)",
     ),
     "logits of one split": (
         f"calibrate/{LOG}",
@@ -344,7 +344,7 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
             arrays_io.write_arrays(f"{CELL}/logits.safetensors", {"val.logits": np.zeros((2, 2))}),
             record_again(Path(f"{CELL}/logits.safetensors")),
         ),
-        r"train\.logits = None: expected an array of this name next to val\.logits",
+        r"train\.logits = None: expected an array of this name \(found: val\.logits",
     ),
 }
 

@@ -57,7 +57,7 @@ def check_logits(logits: np.ndarray, masked: bool = False) -> np.ndarray:
         good = np.isfinite(top) & (np.isfinite(bottom) | (masked & (bottom == -np.inf)))
         if not good.all():
             row = int(np.argmin(good))
-            expected = "finite numbers" + (", or -inf next to a finite one" if masked else "")
+            expected = "finite numbers" + (", or -inf in a row with at least one finite number" if masked else "")
             raise SpecError(f"logits[{rows.start + row}]", [float(top[row]), float(bottom[row])], expected)
     return logits
 
@@ -77,7 +77,7 @@ def check_matrix(matrix: np.ndarray, key: str) -> np.ndarray:
     """Return `matrix` as an array of real numbers, (n, k) with n >= 1 and k >= 2; raise SpecError otherwise."""
     matrix = as_array(matrix)
     shaped = matrix.ndim == 2 and matrix.shape[0] >= 1 and matrix.shape[1] >= 2
-    expected = f"an array (n, k) of at least one row and two classes{single_hint(matrix)}"
+    expected = f"an array (n, k) with at least one row and two classes{single_hint(matrix)}"
     require(shaped, key, f"shape {matrix.shape}", expected)
     require(matrix.dtype.kind in "fiu", key, f"dtype {matrix.dtype}", "real numbers")
     return matrix
@@ -86,18 +86,18 @@ def check_matrix(matrix: np.ndarray, key: str) -> np.ndarray:
 def single_hint(matrix: np.ndarray) -> str:
     """Return advice if there is a single logit per sample, as from a two-class decision function, or else ""."""
     single = matrix.ndim == 1 or (matrix.ndim == 2 and matrix.shape[1] == 1)
-    return " (of one logit z for two classes: the columns 0 and z)" if single else ""
+    return " (for two classes with a single logit z, pass the columns 0 and z)" if single else ""
 
 
 def whole_hint(labels: np.ndarray, name: str) -> str:
     """Return advice on how to convert labels to integers if they are whole numbers of another type, or else ""."""
     whole = labels.dtype.kind == "b" or (labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels)))
-    return f": {name}.astype(int)" if whole else ""
+    return f" (use {name}.astype(int))" if whole else ""
 
 
 def start_hint(labels: np.ndarray, k: int) -> str:
     """Return an explanation if labels seem to count from 1, or else ""."""
-    return ": labels start at 0" if labels.min() == 1 and labels.max() == k else ""
+    return "; labels start at 0, not 1" if labels.min() == 1 and labels.max() == k else ""
 
 
 def look_like_probabilities(rows: np.ndarray) -> bool:
@@ -111,8 +111,9 @@ def look_like_probabilities(rows: np.ndarray) -> bool:
 
 def check_unscaled(logits: np.ndarray) -> None:
     """Raise SpecError if logits (n, k) look like probabilities, for which a temperature is meaningless."""
-    value = "rows from 0 to 1 that sum to 1: probabilities"
-    require(not look_like_probabilities(logits), "logits", value, "logits, before the softmax: numpy.log of these")
+    value = "rows that look like probabilities (from 0 to 1, with a sum of 1)"
+    expected = "logits, before the softmax (numpy.log turns probabilities into logits)"
+    require(not look_like_probabilities(logits), "logits", value, expected)
 
 
 def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -139,14 +140,16 @@ def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels") -> np.ndarray:
     """Return labels (n,) for predictions of `shape` (n, k) if they are integers in [0, k); raise SpecError if not."""
     n, k = shape
-    hint = " (of one-hot rows: their argmax(axis=1); soft labels are a posterior)" if labels.shape == (n, k) else ""
+    hint = (
+        " (for one-hot rows, use argmax(axis=1); soft labels belong in a posterior)" if labels.shape == (n, k) else ""
+    )
     fits = labels.shape == (n,) and n > 0
-    require(fits, key, f"shape {labels.shape}", f"one label a point, shape ({n},){hint}")
+    require(fits, key, f"shape {labels.shape}", f"one label per point, with shape ({n},){hint}")
     expected = f"whole numbers from 0 to {k - 1}{whole_hint(labels, key)}"
     require(labels.dtype.kind in "iu", key, f"dtype {labels.dtype}", expected)
     outside = (labels < 0) | (labels >= k)
     row = int(outside.argmax())
-    expected = f"a label from 0 to {k - 1}, the number of a column{start_hint(labels, k)}"
+    expected = f"a label from 0 to {k - 1}, the index of a column{start_hint(labels, k)}"
     require(not outside.any(), f"{key}[{row}]", int(labels[row]), expected)
     return labels
 
@@ -189,7 +192,7 @@ def _check_block(block: np.ndarray, key: str, start: int) -> None:
     row = int(np.argmin(good))
     if not low[row] >= 0:
         raise SpecError(f"{key}[{start + row}]", float(low[row]), "probabilities of at least 0")
-    expected = f"a row that sums to 1 within {SUM_TOLERANCE:g}: divide each by its sum, in float32 or float64"
+    expected = f"a sum of 1 within {SUM_TOLERANCE:g}; divide each row by its sum, in float32 or float64"
     raise SpecError(f"{key}[{start + row}]", f"a sum of {total[row]:.6g}", expected)
 
 

@@ -63,7 +63,7 @@ class Calibrator:
             If logits are not finite or not (n, k), or if there is no finite optimum.
         """
         if self.transform is None:
-            raise SpecError("calibrator", "separable data", "a fit with a finite optimum")
+            raise SpecError("calibrator", "separable data", "data on which the fit has a finite optimum")
         return self.transform(check_logits(logits))
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -132,9 +132,9 @@ def _guarded(transform: Transform, key: str, packaged: bool = False) -> Transfor
         with plugins.calling(key):
             calibrated = np.asarray(transform(logits.astype(np.float64, copy=not packaged)))
         fits = calibrated.shape == logits.shape
-        require(fits, key, f"calibrated logits {calibrated.shape}", f"as many as it got, {logits.shape}")
+        require(fits, key, f"calibrated logits {calibrated.shape}", f"the shape of its input, {logits.shape}")
         sums = len(calibrated) and calibrated.min() >= 0 and np.allclose(calibrated.sum(axis=1), 1, rtol=0, atol=1e-6)
-        require(not sums, key, "rows that sum to 1", "logits, as which the log of probabilities will do")
+        require(not sums, key, "rows that sum to 1", "logits (the log of probabilities will do)")
         try:
             return check_logits(calibrated, masked=True)
         except SpecError as error:

@@ -74,8 +74,8 @@ def _read(path: Path | str, seed: int) -> tuple[dict[str, np.ndarray], bool]:
     is_split = any(name in arrays for name in NAMES[len(KINDS) :])
     mixed = [name for name in KINDS if name in arrays]
     if is_split and mixed:
-        expected = "either arrays whose names begin with val_ and test_, or those of one set of points"
-        raise SpecError(f"{path}: {mixed[0]}", f"next to {', '.join(sorted(set(arrays) - set(mixed)))}", expected)
+        expected = "either arrays whose names begin with val_ and test_, or one set of points without these prefixes"
+        raise SpecError(f"{path}: {mixed[0]}", f"alongside {', '.join(sorted(set(arrays) - set(mixed)))}", expected)
     try:
         if is_split:
             return _read_splits(arrays), False
@@ -88,11 +88,11 @@ def _read_splits(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Check the arrays of both splits, and return them with the names that `evaluate.calibrate` expects."""
     splits = {split: _read_samples(arrays, f"{split}_") for split in SPLITS}
     widths = [samples["logits"].shape[1] for samples in splits.values()]
-    expected = f"as many classes as val_logits has, {widths[0]}"
+    expected = f"{widths[0]} classes, as in val_logits"
     require(widths[0] == widths[1], "test_logits", f"{widths[1]} classes", expected)
     # Calibrators are fitted to drawn labels, so a missing validation posterior affects only the validation scores.
     alone = "posterior" in splits["val"] and "posterior" not in splits["test"]
-    require(not alone, "val_posterior", "without test_posterior", "that of the test samples too: they are scored")
+    require(not alone, "val_posterior", "without test_posterior", "test_posterior too, as the test samples are scored")
     return {f"{split}.{kind}": array for split, samples in splits.items() for kind, array in samples.items()}
 
 
@@ -122,9 +122,9 @@ def calibrate_and_describe(
     """Run `calibrate_file`; also return text on how many samples the file has and which were used for fitting."""
     arrays, halved = _read(path, seed)
     (val, k), (test, _) = (arrays[f"{split}.logits"].shape for split in SPLITS)
-    description = f"{k} classes; fitted to the {val} points of val, scored on the {test} of test"
+    description = f"{k} classes; fitted to the {val} validation points, scored on the {test} test points"
     if halved:
-        description = f"{val + test} points, {k} classes; fitted to {val}, drawn by seed {seed}, scored on the others"
+        description = f"{val + test} points, {k} classes; fitted to {val} (drawn with seed {seed}), scored on the rest"
     try:
         return calibrate(arrays, spec or CalibrateSpec(), seed, SPLITS), description
     except SpecError as error:
@@ -135,7 +135,7 @@ def calibrate_and_describe(
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     """Load all arrays of an .npz file without unpickling any."""
-    expected = "an .npz file with arrays of numbers, as numpy.savez writes it (numpy.asarray of each first)"
+    expected = "an .npz file of numeric arrays, as written by numpy.savez (convert each with numpy.asarray first)"
     if not path.is_file():
         raise SpecError(str(path), "a folder" if path.is_dir() else "no such file", expected)
     try:
@@ -146,16 +146,16 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     except SpecError:
         raise
     except Exception as error:  # numpy and zipfile raise a dozen types, and some messages suggest unpickling
-        raise SpecError(str(path), f"a file that can't be read so ({type(error).__name__})", expected) from None
+        raise SpecError(str(path), f"an unreadable file ({type(error).__name__})", expected) from None
 
 
 def _read_samples(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """Check and return the logits, labels and any posterior among the arrays whose names begin with `prefix`."""
     kinds = [kind for kind in ("logits", "probabilities") if prefix + kind in arrays]
-    expected = f"one of {prefix}logits and {prefix}probabilities, next to {prefix}labels"
+    expected = f"either {prefix}logits or {prefix}probabilities, along with {prefix}labels"
     require(bool(kinds), f"{prefix}logits", "no such array", expected)
-    require(len(kinds) == 1, f"{prefix}logits", f"next to {prefix}probabilities", "one of the two")
-    require(f"{prefix}labels" in arrays, f"{prefix}labels", "no such array", f"labels of {prefix}{kinds[0]}")
+    require(len(kinds) == 1, f"{prefix}logits", f"alongside {prefix}probabilities", "only one of the two")
+    require(f"{prefix}labels" in arrays, f"{prefix}labels", "no such array", f"labels for {prefix}{kinds[0]}")
     name = prefix + kinds[0]
     scores = _check_matrix(name, arrays[name], ruled_out=kinds == ["logits"])
     logits = _logarithm(name, scores) if kinds == ["probabilities"] else _check_logits(name, scores, prefix)
@@ -163,7 +163,7 @@ def _read_samples(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np
     samples = {"logits": logits, "labels": labels, "clean": labels}
     if f"{prefix}posterior" in arrays:
         name, rows = f"{prefix}posterior", arrays[f"{prefix}posterior"]
-        require(rows.shape == logits.shape, name, f"shape {rows.shape}", f"shape {logits.shape}, as the logits have")
+        require(rows.shape == logits.shape, name, f"shape {rows.shape}", f"the shape of the logits, {logits.shape}")
         samples["posterior"] = check_rows(_check_matrix(name, rows), name)
     return samples
 
@@ -174,7 +174,7 @@ def _check_matrix(name: str, array: np.ndarray, ruled_out: bool = False) -> np.n
     With `ruled_out`, a row may contain -inf as long as it has a finite number.
     """
     shaped = array.ndim == 2 and array.shape[0] >= 1 and array.shape[1] >= 2
-    expected = f"an array (n, k): a row a point, of two classes or more{single_hint(array)}"
+    expected = f"an array (n, k) with one row per point and at least two classes{single_hint(array)}"
     require(shaped, name, f"shape {array.shape}", expected)
     require(array.dtype.kind in "fiu", name, f"dtype {array.dtype}", "real numbers")
     array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
@@ -183,17 +183,18 @@ def _check_matrix(name: str, array: np.ndarray, ruled_out: bool = False) -> np.n
     if bad.any():
         row = int(bad.argmax())
         value = array[row][~finite[row]][0]
-        expected = "finite numbers" + (", or -inf next to one" if ruled_out else "")
-        raise SpecError(f"{name}[{row}]", float(value), f"{expected} (of {len(array)} rows, {bad.sum()} hold others)")
+        expected = "finite numbers" + (", or -inf in a row with at least one finite number" if ruled_out else "")
+        expected += f" (other values in {bad.sum()} of {len(array)} rows)"
+        raise SpecError(f"{name}[{row}]", float(value), expected)
     return array
 
 
 def _check_logits(name: str, logits: np.ndarray, prefix: str) -> np.ndarray:
     """Return logits; raise SpecError if they look like probabilities."""
     if look_like_probabilities(logits):
-        expected = "logits, before the softmax; give probabilities as "
-        expected += f"{prefix}probabilities, whose logarithm is then taken"
-        raise SpecError(name, "rows from 0 to 1 that sum to 1: probabilities", expected)
+        expected = "logits, before the softmax (for probabilities, use the name "
+        expected += f"{prefix}probabilities; their logarithm is then taken)"
+        raise SpecError(name, "rows that look like probabilities (from 0 to 1, with a sum of 1)", expected)
     return logits
 
 
@@ -207,7 +208,8 @@ def _logarithm(name: str, probabilities: np.ndarray) -> np.ndarray:
 def _halve(samples: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
     """Divide samples randomly into the two splits, keeping their order."""
     count = len(samples["labels"])
-    require(count >= FEWEST, "logits", f"{count} row", "at least two points: one half is fitted to, the other scored")
+    expected = "at least two points, since one half is used for fitting and the other for scoring"
+    require(count >= FEWEST, "logits", f"{count} row", expected)
     order = generator(seed, "halves").permutation(count)
     parts = {"val": np.sort(order[: count // 2]), "test": np.sort(order[count // 2 :])}
     return {f"{split}.{kind}": array[part] for split, part in parts.items() for kind, array in samples.items()}

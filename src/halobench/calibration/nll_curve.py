@@ -137,8 +137,8 @@ def _check_mass(finite: np.ndarray, targets: np.ndarray) -> None:
     good = finite[rows, targets] if targets.ndim == 1 else (finite | (targets == 0)).all(axis=1)
     row = int(np.argmin(good))
     label = f" (label {targets[row]})" if targets.ndim == 1 else ""
-    count = f"{int((~good).sum())} rows have that"
-    expected = f"a finite logit where a target has mass: its NLL is infinite at every temperature ({count})"
+    count = f"rows affected: {int((~good).sum())}"
+    expected = f"a finite logit where a target has mass, or else the NLL is infinite at every temperature ({count})"
     require(good.all(), f"logits[{row}]", f"-inf{label}", expected)
 
 

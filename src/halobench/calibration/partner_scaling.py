@@ -119,7 +119,7 @@ class PartnerFit:
         """
         logits = check_logits(logits)
         k = len(self.confusions)
-        require(logits.shape[1] == k, "logits", f"{logits.shape[1]} classes", f"the {k} that it was fitted to")
+        require(logits.shape[1] == k, "logits", f"{logits.shape[1]} classes", f"{k} classes, as in the fit")
         probabilities = self.log_probabilities(logits)
         return np.exp(probabilities, out=probabilities)
 

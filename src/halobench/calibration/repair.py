@@ -133,7 +133,7 @@ def ladder(logits: np.ndarray, targets: np.ndarray, folds: int = 5, draws: int =
     logits = check_logits(logits).astype(np.float64)
     targets = check_targets(targets, logits.shape)
     whole = isinstance(folds, int | np.integer) and 2 <= folds <= len(logits)
-    require(whole, "folds", folds, f"a whole number from 2 to {len(logits)}, the samples")
+    require(whole, "folds", folds, f"a whole number from 2 to {len(logits)}, the number of samples")
     require(isinstance(draws, int | np.integer) and draws >= 1, "draws", draws, "a whole number of at least 1")
     known = targets.ndim == 2
     targets = targets.astype(np.float64) if known else targets

@@ -31,7 +31,7 @@ def read_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 def require_array(arrays: Mapping[str, Any], name: str) -> None:
     """Raise SpecError if there is no array with that name."""
     if name not in arrays:
-        raise SpecError(name, None, f"an array of this name next to {', '.join(sorted(arrays)) or 'none'}")
+        raise SpecError(name, None, f"an array of this name (found: {', '.join(sorted(arrays)) or 'none'})")
 
 
 def read_posterior(
@@ -56,7 +56,7 @@ def read_posterior(
         return check_rows(transition, "transition").astype(np.float64)[clean]
     if regions is not None:
         rows = regions.rows(split)
-        require(rows.shape == shape, f"{split}.region", f"posterior {rows.shape}", f"{shape}")
+        require(rows.shape == shape, f"{split}.region", f"a posterior of shape {rows.shape}", f"shape {shape}")
         return rows
     return None
 

@@ -124,7 +124,7 @@ def _fit(logits: np.ndarray, summary: DataSummary, nll_at_zero: float, guess: fl
         return TemperatureFit(math.nan, math.inf, limit_of_separable(logits), 0.0, False, True)
     start, x, curve = _minimise(logits, summary.linear, guess)
     beta, optimum = start * (1 + x), curve.after_step(x)
-    require(beta < math.inf, "logits", summary.spread, "a spread at which the optimal T is a number of float64")
+    require(beta < math.inf, "logits", summary.spread, "a spread for which float64 can represent the optimal T")
     noise = slope_rounding(logits.shape[1], curve.slope, start * summary.linear)
     proved = _changes_sign(curve, x, start * summary.spread, noise) or _ends_differ(logits, summary.linear, beta)
     return TemperatureFit(1 / beta, beta, optimum.nll, optimum.slope / beta, proved, False)

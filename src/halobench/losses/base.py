@@ -82,7 +82,7 @@ class ModuleLoss(Loss):
 
     def __init__(self, module: torch.nn.Module, name: str):
         learned = [each for each, _ in module.named_parameters()]
-        require(not learned, "name", name, f"a loss that has nothing to learn, not {', '.join(learned)}")
+        require(not learned, "name", name, f"a loss without trainable parameters (it has {', '.join(learned)})")
         self.module = module
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -47,7 +47,7 @@ class Cutmix(Loss):
         self, inputs: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if inputs.dim() != 4:
-            raise SpecError("inputs", f"shape {tuple(inputs.shape)}", "images (n, C, H, W), which a box is cut from")
+            raise SpecError("inputs", f"shape {tuple(inputs.shape)}", "images (n, C, H, W), to cut boxes from")
         share = rng.beta(self.alpha, self.alpha)
         rows, columns = (_side(size, math.sqrt(1 - share), rng) for size in inputs.shape[2:])
         order = torch.from_numpy(rng.permutation(len(inputs))).to(inputs.device, non_blocking=True)

@@ -94,7 +94,7 @@ def evaluate_cell(
     network, inputs = _start(data, model, spec, seed, weights)
     log("the model has nothing to train")
     run = TrainingRun(network, None, spec, 0, next(network.parameters()).device)
-    return _evaluate(run, data, inputs, f"of the weights in {weights}", model.fitted_on(data.source))
+    return _evaluate(run, data, inputs, f"from the weights in {weights}", model.fitted_on(data.source))
 
 
 def _start(
@@ -140,7 +140,7 @@ def check_finite(logits: np.ndarray, what: str) -> None:
     bad = ~np.isfinite(logits).all(axis=1)
     if bad.any():
         raise DivergedError(
-            f"{what} are not finite for {bad.sum()} of {len(bad)} points, first for point {bad.argmax()}"
+            f"{what} are not finite for {bad.sum()} of {len(bad)} points (the first is point {bad.argmax()})"
         )
 
 
@@ -161,7 +161,7 @@ def predict(
     device = next(model.parameters()).device
     samples = inputs if isinstance(inputs, Feed) else feed(inputs, spec, device)
     blocks = []
-    with in_memory("eval_batch", spec.eval_batch, "a batch that fits"), kept_casts(device):
+    with in_memory("eval_batch", spec.eval_batch, "a batch that fits in memory"), kept_casts(device):
         for start in range(0, len(samples), spec.eval_batch):
             tick()
             rows = np.arange(start, min(start + spec.eval_batch, len(samples)))
@@ -187,7 +187,7 @@ def load_model(spec: ModelSpec, data: Data, weights: Path) -> nn.Module:
     try:
         safetensors.torch.load_model(model, str(weights))
     except (RuntimeError, ValueError) as error:
-        raise SpecError("spec.model", spec.name, f"the model of {weights} ({describe_error(error)})") from None
+        raise SpecError("spec.model", spec.name, f"the model saved in {weights} ({describe_error(error)})") from None
     return model
 
 

@@ -113,16 +113,16 @@ class Checkpoint:
             self._discard(f"can't be read ({describe_error(error)})")
             return None
         if about.get("key") != self.key:
-            self._discard("is of another spec, seed, code or source")
+            self._discard("belongs to a different spec, seed, code version or source")
             return None
         if about.get("checksum") != _digest(tensors, text):
-            self._discard("is damaged: its checksum is wrong")
+            self._discard("is damaged (its checksum is wrong)")
             return None
         made_on = facts.pop("made_on")
         here = self.made_on[-1]
         if here not in made_on:
             self.log(
-                f"warning: begun on {'; '.join(made_on)}, resuming on {here}: the numbers may differ in last digits"
+                f"warning: started on {'; '.join(made_on)}, resuming on {here}; results may differ in the last digits"
             )
         self.made_on = [*(place for place in made_on if place != here), here]
         return tensors, facts
@@ -157,7 +157,7 @@ class Checkpoint:
     def pass_over(self, why: str) -> None:
         """Skip saving, since nothing could resume from the checkpoint; otherwise like `save`."""
         self._last = time.monotonic()
-        self._go_on(f"warning: not saved: {why}")
+        self._go_on(f"warning: not saved because {why}")
 
     def _go_on(self, said: str) -> None:
         """Log a line or, if a signal has arrived, raise Interrupted with it."""
@@ -180,7 +180,7 @@ def check_place(path: Path, outputs: Iterable[Path] = ()) -> None:
     files are accepted, so they don't block anything.
     """
     taken = path.resolve() in {output.resolve() for output in outputs}
-    require(not taken, "--checkpoint", str(path), "a file of its own: this one is among the outputs")
+    require(not taken, "--checkpoint", str(path), "a file of its own, not one of the outputs")
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
@@ -190,7 +190,7 @@ def check_place(path: Path, outputs: Iterable[Path] = ()) -> None:
         ABOUT & about.keys(),
         "--checkpoint",
         str(path),
-        "a file of its own: this one holds other arrays, and is left alone",
+        "a file of its own; this one contains other arrays and is left untouched",
     )
 
 

@@ -43,7 +43,7 @@ def resolve_device(name: str) -> torch.device:
     if name.startswith("cuda"):
         count = torch.cuda.device_count()
         visible = int(name.partition(":")[2] or 0) < count
-        require(visible, "train.device", name, f"a device that torch sees here (it sees {count} CUDA devices)")
+        require(visible, "train.device", name, f"a device visible to torch (CUDA devices visible here: {count})")
     return torch.device(name)
 
 
@@ -97,4 +97,4 @@ def in_memory(key: str, value: int, advice: str) -> Iterator[None]:
         if not isinstance(error, torch.cuda.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
         reason = " ".join(str(error).split())[:300]
-        raise SpecError(f"train.{key}", value, f"{advice}: memory ran out ({reason})") from error
+        raise SpecError(f"train.{key}", value, f"{advice}; memory ran out ({reason})") from error

@@ -32,7 +32,7 @@ from halobench.training.device import autocast, in_memory, memory_format
 from halobench.training.optimizer import build_optimizer, gradient_norm, learning_rate
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
-SMALLER = "a batch that fits, or train.micro_batch, which trains it in parts"
+SMALLER = "a batch that fits in memory, or train.micro_batch to train it in parts"
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ class TrainingRun:
             return
         if fingerprint(self.loss) != self._loss_before:
             kind = type(self.loss).__qualname__
-            self.checkpoint.pass_over(f"the loss {kind} keeps a state between batches, which isn't in a resume point")
+            self.checkpoint.pass_over(f"the loss {kind} keeps state between batches, which resume points don't include")
             return
         tensors, state = random_states(rng, self.device)
         self._write(self.checkpoint, tensors, {"random": state})

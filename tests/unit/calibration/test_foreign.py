@@ -93,43 +93,46 @@ def test_a_posterior_gives_the_divergence(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"val_labels": None}, "val_labels = 'no such array': expected labels of val_logits"),
+        ({"val_labels": None}, "val_labels = 'no such array': expected labels for val_logits"),
         ({"test_logits": None}, "test_logits = 'no such array'"),
         ({"test_logits": np.full((400, 5), np.nan)}, r"test_logits\[0\] = nan: expected finite numbers"),
         ({"val_logits": np.full((400, 5), np.inf)}, r"val_logits\[0\] = inf: expected finite numbers"),
         ({"test_logits": np.zeros(400)}, r"test_logits = 'shape \(400,\)': expected an array \(n, k\)"),
-        ({"test_logits": np.full((400, 5), 0.2)}, "test_logits = .*probabilities.*give probabilities as test_prob"),
+        ({"test_logits": np.full((400, 5), 0.2)}, "test_logits = .*probabilities.*use the name test_prob"),
         ({"test_labels": np.full(400, 5)}, r"test_labels\[0\] = 5: expected a label from 0 to 4"),
-        ({"test_labels": np.zeros((400, 5), int)}, "test_labels = .*one label a point.*posterior"),
+        ({"test_labels": np.zeros((400, 5), int)}, "test_labels = .*one label per point.*posterior"),
         ({"test_labels": np.zeros(399, int)}, r"test_labels = 'shape \(399,\)'"),
         (
             {"test_logits": made(k=4)[0], "test_labels": made(k=4)[1]},
-            "test_logits = '4 classes': expected as many classes as val_logits has, 5",
+            "test_logits = '4 classes': expected 5 classes, as in val_logits",
         ),
-        ({"val_posterior": np.full((400, 5), 0.3)}, r"val_posterior\[0\] = 'a sum of 1.5': .*divide each by its sum"),
+        (
+            {"val_posterior": np.full((400, 5), 0.3)},
+            r"val_posterior\[0\] = 'a sum of 1.5': .*divide each row by its sum",
+        ),
         (
             {"val_posterior": np.full((400, 5), 0.2)},
-            "val_posterior = 'without test_posterior': expected that of the test samples too",
+            "val_posterior = 'without test_posterior': expected test_posterior too",
         ),
         ({"val_posterior": np.full((400, 4), 0.25)}, r"val_posterior = 'shape \(400, 4\)'"),
         (
             {"val_probabilities": np.full((400, 5), 0.2)},
-            "val_logits = 'next to val_probabilities': expected one",
+            "val_logits = 'alongside val_probabilities': expected only one",
         ),
         ({"val_probabilities": np.full((400, 5), 0.2), "val_logits": None, "val_labels": None}, "val_probabilities"),
-        ({"test_labels": np.eye(5, dtype=int)[np.zeros(400, int)]}, r"one-hot rows: their argmax\(axis=1\)"),
+        ({"test_labels": np.eye(5, dtype=int)[np.zeros(400, int)]}, r"one-hot rows with argmax\(axis=1\)"),
         ({"test_labels": np.arange(400) % 5 + 1}, "labels start at 0"),
         ({"test_labels": np.arange(400) % 5 + 0.0}, r"test_labels.astype\(int\)"),
         (
             {"test_logits": np.full((400, 5), -np.inf)},
-            r"test_logits\[0\] = -inf: expected finite numbers, or -inf next",
+            r"test_logits\[0\] = -inf: expected finite numbers, or -inf in a row",
         ),
         (
             {"val_logits": np.where(np.eye(5)[np.zeros(400, int)], -np.inf, 1.0), "val_labels": np.zeros(400, int)},
-            r"val_logits\[0\] = '-inf \(label 0\)': expected a finite logit.*\(400 rows",
+            r"val_logits\[0\] = '-inf \(label 0\)': expected a finite logit.*\(rows affected: 400\)",
         ),
         ({"test_logits": np.zeros((400, 1))}, "the columns 0 and z"),
-        ({"test_logits": 1.001 * metrics.softmax(made()[0])}, "rows from 0 to 1 that sum to 1"),
+        ({"test_logits": 1.001 * metrics.softmax(made()[0])}, "rows that look like probabilities"),
         ({"logits": np.zeros((4, 5))}, "logits = .*either arrays whose names begin with val_"),
         ({"tset_logits": np.zeros((4, 5))}, "tset_logits = .*test_logits"),
         ({"test_logits": np.array([["a", "b"]] * 400)}, "test_logits = 'dtype <U1': expected real numbers"),
@@ -246,4 +249,4 @@ def test_what_is_found_is_not_written_over_other_results(tmp_path, capsys):
     assert "this is a file" in capsys.readouterr().err
     for _ in range(2):  # again over what an earlier call found
         assert main(["calibrate", "--logits", str(path), "--out", str(tmp_path / "own")]) == 0
-        assert "400 points, 5 classes; fitted to 200, drawn by seed 0" in capsys.readouterr().out
+        assert "400 points, 5 classes; fitted to 200 (drawn with seed 0)" in capsys.readouterr().out

@@ -155,7 +155,7 @@ def test_invariance_to_order_layout_type_and_row_shifts_and_equivariance_to_scal
         fit = fit_temperature(z * factor, y)
         assert fit.converged
         assert fit.beta * factor == pytest.approx(beta, rel=1e-9)
-    with pytest.raises(SpecError, match=r"logits = .*expected a spread at which the optimal T is a number"):
+    with pytest.raises(SpecError, match=r"logits = .*expected a spread for which float64 can represent the optimal T"):
         fit_temperature(z * 1e-320, y)
 
 
@@ -252,10 +252,10 @@ def test_a_spread_beyond_float64_is_refused(z, y):
 def test_what_a_newcomer_hands_over_is_told_with_what_to_do(fit):
     z, y = sample("hard", n=50, k=2)
     for logits, targets, told in (
-        (z[:, 1] - z[:, 0], y, "of one logit z for two classes: the columns 0 and z"),
-        (z, y.astype(float), r"whole numbers from 0 to 1: targets\.astype\(int\)"),
-        (z, y == 1, r"whole numbers from 0 to 1: targets\.astype\(int\)"),
-        (z, y + 1, "a label from 0 to 1, .*: labels start at 0"),
+        (z[:, 1] - z[:, 0], y, "for two classes with a single logit z, pass the columns 0 and z"),
+        (z, y.astype(float), r"whole numbers from 0 to 1 \(use targets\.astype\(int\)\)"),
+        (z, y == 1, r"whole numbers from 0 to 1 \(use targets\.astype\(int\)\)"),
+        (z, y + 1, "a label from 0 to 1, .*; labels start at 0"),
         (scipy_softmax(z, axis=1), y, "logits, before the softmax"),
         (scipy_softmax(z, axis=1).astype(np.float16), y, "logits, before the softmax"),
     ):

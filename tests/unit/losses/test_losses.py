@@ -369,7 +369,7 @@ def test_a_plain_module_is_a_loss_of_labels(tmp_path, monkeypatch):
     logits, labels = torch.randn(6, 3), torch.arange(6) % 3
     expected = functional.cross_entropy(logits, labels, label_smoothing=0.3)
     torch.testing.assert_close(loss(logits, labels), expected)
-    with pytest.raises(SpecError, match=r"a loss that has nothing to learn, not scale\.weight, scale\.bias"):
+    with pytest.raises(SpecError, match=r"a loss without trainable parameters \(it has scale\.weight, scale\.bias\)"):
         base.build(LossSpec("plain_losses:Learned"))
     with pytest.raises(SpecError, match="has amount, weights"):
         base.build(LossSpec("plain_losses:Smoothed", {"amuont": 1}))

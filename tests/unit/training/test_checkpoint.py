@@ -125,7 +125,9 @@ def test_no_resume_point_is_kept_of_a_loss_with_a_state(digits, tmp_path, kind):
     told, path = [], tmp_path / "point.safetensors"
     train_cell(digits, ModelSpec("mlp"), loss, spec, 0, silent, Checkpoint(path, "key", every=0, log=told.append))
     assert path.exists() == (kind == "none")
-    warning = "warning: not saved: the loss Counting keeps a state between batches, which isn't in a resume point"
+    warning = (
+        "warning: not saved because the loss Counting keeps state between batches, which resume points don't include"
+    )
     assert (warning in told) == (kind != "none")
     if kind != "none":
         stopped = Checkpoint(path, "key", every=1e9, signals=Countdown(2), log=silent)
@@ -170,7 +172,7 @@ def foreign(path):
 SPOILERS = {
     "cut short": (cut, "can't be read"),
     "a bit flipped": (flip, "is damaged"),
-    "another key": (rekey, "is of another spec, seed, code or source"),
+    "another key": (rekey, "belongs to a different spec, seed, code version or source"),
     "no facts": (foreign, "can't be read"),
     "empty": (lambda path: path.write_bytes(b""), "can't be read"),
     "no safetensors": (lambda path: path.write_text("hello" * 50), "can't be read"),
@@ -202,8 +204,8 @@ def test_machines_that_had_a_part_in_it_are_remembered(tmp_path):
     assert point.made_on == ["one", "three", "two"]
     warnings = [line for line in told if line.startswith("warning")]
     assert warnings == [
-        "warning: begun on one, resuming on two: the numbers may differ in last digits",
-        "warning: begun on one; two, resuming on three: the numbers may differ in last digits",
+        "warning: started on one, resuming on two; results may differ in the last digits",
+        "warning: started on one; two, resuming on three; results may differ in the last digits",
     ]
 
 

@@ -293,5 +293,5 @@ def test_logits_of_given_weights_that_are_not_finite_speak_of_their_file(digits,
     path = tmp_path / "w.safetensors"
     save_file({name: tensor.abs() * 1e30 for name, tensor in model.state_dict().items()}, path)
     spec = ModelSpec("mlp", weights=str(path))
-    with pytest.raises(DivergedError, match=r"logits of the weights in .*w\.safetensors are not finite"):
+    with pytest.raises(DivergedError, match=r"logits from the weights in .*w\.safetensors are not finite"):
         evaluate_cell(digits, spec, path, TrainSpec(), 0, silent)
