@@ -59,7 +59,7 @@ LOADERS = (
     "cifar10, cifar100, digits, fashion_mnist, gaussians, image_folder, image_overlap, kmnist, mnist, mnist5k,"
     " overlap, photos, svhn"
 )
-PLAIN = "expected YAML of plain data, each key once"
+PLAIN = "expected YAML with plain data and unique keys"
 OPENS = "!!python/object/apply:os.system ['touch opened']"
 
 
@@ -126,14 +126,14 @@ def test_a_plugin_that_ends_the_process_is_refused_before_any_job(finished, monk
     config = one_cell()
     config["models"]["mlp"] = {"name": "quits:build"}
     finished.write(config)
-    line = r"plug-ins = .*quits:build.*: expected ones that can be built, but building them ended in code 3 \(.*\)"
+    line = r"plug-ins = .*quits:build.*: expected plug-ins that can be built, but .* exited with code 3 \(.*\)"
     assert_refused(finished, [re.compile(line)])
 
 
 def test_a_key_twice_in_an_overlay_is_refused(finished):
     overlay = finished.folder / "overlay.yaml"
     overlay.write_text("train: {lr: 0.1, lr: 0.2}\n")
-    line = f"{overlay}, line 1: {PLAIN} (the key 'lr' stands in line 1 already)"
+    line = f"{overlay}, line 1: {PLAIN} (the key 'lr' is already on line 1)"
     assert_refused(finished, [line], "--configfile", "overlay.yaml")
 
 
@@ -255,7 +255,7 @@ def assert_stage_refuses(arguments: list[str], line: str, capsys: pytest.Capture
 def test_a_damaged_file_ends_the_stage_in_a_line_that_names_it(finished, capsys, log, path, expected, damage):
     damage(Path(path))
     expected = re.escape(expected) if damage is not edited else ""
-    remedy = REMEDY if damage is not missing else "(?<!again\\))"  # there is nothing to delete
+    remedy = REMEDY if damage is not missing else "(?<!recreate it\\))"  # there is nothing to delete
     assert_stage_refuses(
         logged_command(log), rf"{re.escape(path)} = (['\"]).*\1: expected .*{expected}.*{remedy}", capsys
     )
@@ -313,17 +313,17 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
     "a list for a record": (
         "aggregate/tiny",
         lambda: Path(RUNS).write_text("[]"),
-        rf"{RUNS} = \[\]: expected a mapping with outputs, .*{REMEDY}",
+        rf"{RUNS} = \[\]: expected a mapping with the keys outputs, .*{REMEDY}",
     ),
     "a record without accuracy": (
         "aggregate/tiny",
         lambda: edit_json(RUNS, lambda record: record.pop("train_accuracy")),
-        rf"{RUNS} = \"no key 'train_accuracy'\": expected a mapping with outputs, .*{REMEDY}",
+        rf"{RUNS} = \"no key 'train_accuracy'\": expected a mapping with the keys outputs, .*{REMEDY}",
     ),
     "a manifest without cells": (
         "aggregate/tiny",
         lambda: edit_json(MANIFEST, lambda manifest: manifest.update(cells=[])),
-        rf"{MANIFEST} = 'another content': expected the one that its own checksum is of{REMEDY}",
+        rf"{MANIFEST} = 'changed content': expected content that matches its own checksum{REMEDY}",
     ),
     "a table of something else": (
         "claims/tiny",
@@ -445,7 +445,7 @@ def test_results_that_were_edited_are_told_before_a_job_could_delete_what_came_o
     edit_table(f"{TABLES}/metrics.parquet")
     truncated(Path(f"{TABLES}/claims.json"))
     bytes_of = rf" = 'sha256 \w+': expected the bytes that {{}} records, sha256 \w+{REMEDY}"
-    content = rf" = 'another content': expected the one that its own checksum is of{REMEDY}"
+    content = rf" = 'changed content': expected content that matches its own checksum{REMEDY}"
     lines = [
         rf"{SOURCE}/images\.npy" + bytes_of.format(r"source\.json"),
         rf"{CELL}/logits\.safetensors" + bytes_of.format(r"train\.json"),
@@ -568,14 +568,15 @@ def test_a_file_where_a_folder_should_be_is_told_before_any_job(finished, place)
     """Unlike permissions, it stops root as well."""
     shutil.rmtree(place)
     Path(place).write_text("in the way\n")
-    line = f"{place}: expected a folder, but something else is there: move it away"
+    line = f"{place}: expected a folder, but found a file or a broken link; move it away"
     assert_refused(finished, [line], what="results")
 
 
 def test_a_link_to_nowhere_is_told_before_any_job(finished):
     shutil.rmtree("results")
     Path("results").symlink_to("/nowhere/at/all")
-    assert_refused(finished, ["results: expected a folder, but something else is there: move it away"], what="results")
+    line = "results: expected a folder, but found a file or a broken link; move it away"
+    assert_refused(finished, [line], what="results")
 
 
 def test_a_job_that_meets_a_damaged_file_says_so_in_its_log_and_loses_only_its_own_outputs(finished):

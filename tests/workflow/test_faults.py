@@ -431,7 +431,7 @@ def test_a_folder_that_cant_be_written_is_named_before_the_run(finished_few, tmp
     with read_only(workspace.folder / name):
         done = run_bound(workspace, "--cores", "1", *(["-n"] if name == "results" else []))
     assert done.returncode != 0
-    line = f"folder of outputs = {name!r}: expected one that can be written to (Permission denied)"
+    line = f"folder of outputs = {name!r}: expected a writable folder (Permission denied)"
     assert done.stderr.splitlines()[-1].removeprefix("halobench: error: ") == line
 
 

@@ -399,7 +399,7 @@ def test_a_plugin_that_is_no_python_matters_to_those_who_name_it(copied):
     config["losses"]["mixup2"] = {"name": "unfinished"}
     copied.workspace.write(config)
     done = copied.workspace.snakemake("-n", environment=copied.environment)
-    line = "losses.mixup2.name = 'unfinished': expected a plug-in, but unfinished.py is no Python (SyntaxError: "
+    line = "losses.mixup2.name = 'unfinished': expected a plug-in, but unfinished.py isn't valid Python (SyntaxError: "
     assert done.stderr.splitlines()[-1].startswith(line)
     assert "Traceback" not in done.stderr
     copied.workspace.write(tiny_config())

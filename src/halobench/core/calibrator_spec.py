@@ -40,11 +40,12 @@ def _read_calibrator(entry: Any) -> Any:
     named = isinstance(entry, dict) and len(entry) == 1
     require(named, "", entry, "a name, or NAME: {name: PLUG-IN, OPTION: VALUE}")
     ((name, keys),) = entry.items()
-    require(check_name("", name) not in built_in, "", name, "another name: it is built in")
+    require(check_name("", name) not in built_in, "", name, "another name, since this one is built in")
     with naming(name):
         plug_in = keys if isinstance(keys, CalibratorSpec) else parse(CalibratorSpec, keys)
     # Figures and claims would mistake it for the plug-in of that name.
-    require(name == plug_in.name or name not in plugins.names("calibrators"), "", name, "a name that no plug-in has")
+    fits = name == plug_in.name or name not in plugins.names("calibrators")
+    require(fits, "", name, "a name that no other plug-in has")
     return {name: plug_in}
 
 

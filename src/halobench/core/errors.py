@@ -64,7 +64,7 @@ def shown(value: object, most: int = 200) -> str:
     try:
         text = _printable(repr(value))
     except ValueError:  # Python refuses to print a whole number of more than 4,300 digits
-        text = f"a {type(value).__name__} too long to write"
+        text = f"<{type(value).__name__} too long to print>"
     return text if len(text) <= most else f"{text[:most]}..."
 
 
@@ -89,7 +89,7 @@ def one_of(names: Iterable[str], value: object = None) -> str:
     """Return "one of" and the sorted names, followed by a hint if one of them is close to `value`."""
     names = sorted(names)
     if not names:
-        return "a name that is defined, and none is"
+        return "a defined name, but there are none"
     return f"one of {', '.join(names)}{hint(names, value)}"
 
 
@@ -106,6 +106,6 @@ def check_name(key: str, value: object) -> str:
     """Return `value` if it is valid as a folder name; raise SpecError otherwise."""
     if not isinstance(value, str) or not NAME.fullmatch(value) or ".." in value:
         raise SpecError(
-            key, value, "a name of letters, digits, '_', '-', '+' or single '.', at most 64, a letter or digit first"
+            key, value, "a name of up to 64 letters, digits, '_', '-', '+' or single '.', a letter or digit first"
         )
     return value

@@ -45,6 +45,6 @@ def _plain_option(key: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain_option(f"{key}[{i}]", v) for i, v in enumerate(value)]
     plain = value is None or isinstance(value, str | bool | int | float)
-    require(plain, key, value, "a number, a string, true, false, null, or a list or mapping of such")
+    require(plain, key, value, "a number, a string, true, false, null, or a list or mapping of these")
     require(not isinstance(value, float) or math.isfinite(value), key, value, "a finite number")
     return value

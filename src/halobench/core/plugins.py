@@ -105,7 +105,7 @@ def locate(kind: str, name: str) -> Path:
     try:
         parsed(path, path.stat().st_mtime_ns)
     except SpecError as error:
-        raise SpecError(key, name, f"a plug-in, but {path.name} is no Python ({error.value})") from None
+        raise SpecError(key, name, f"a plug-in, but {path.name} isn't valid Python ({error.value})") from None
     return path
 
 
@@ -118,14 +118,14 @@ def _outside(key: str, name: str) -> Path:
     except (Exception, SystemExit) as error:  # importing a parent package can do anything
         why = f" ({describe_error(error)})"
     if spec is None or not (spec.origin or "").endswith(".py"):
-        raise SpecError(key, name, f"module:object, but no module {module!r} can be imported{why}")
+        raise SpecError(key, name, f"module:object, but the module {module!r} can't be imported{why}")
     path = Path(str(spec.origin))
     try:
         definition = _definition(path, attribute)
     except SpecError as error:
-        raise SpecError(key, name, f"module:object, but {path} is no Python ({error.value})") from None
+        raise SpecError(key, name, f"module:object, but {path} isn't valid Python ({error.value})") from None
     if definition is None:
-        raise SpecError(key, name, f"module:object, but {path} defines no {attribute!r}")
+        raise SpecError(key, name, f"module:object, but {path} doesn't define {attribute!r}")
     return path
 
 
@@ -204,7 +204,7 @@ def parameters(kind: str, name: str) -> list[str]:
     """
     node = _definition(locate(kind, name), name.partition(":")[2] or entry(kind, name))
     if not isinstance(node, ast.FunctionDef):
-        raise SpecError(f"{kind}.{name}", name, "a function, whose parameters name the tables that it reads")
+        raise SpecError(f"{kind}.{name}", name, "a function whose parameters name the tables that it reads")
     return [arg.arg for arg in node.args.args]
 
 
@@ -247,7 +247,7 @@ def parsed(path: Path, mtime_ns: int) -> ast.Module:
     try:
         return ast.parse(path.read_bytes())  # bytes, so the file may declare its encoding
     except (SyntaxError, ValueError) as error:
-        raise SpecError(str(path), describe_error(error), "Python") from None
+        raise SpecError(str(path), describe_error(error), "valid Python") from None
 
 
 def _literal(node: ast.expr | None) -> Any:
@@ -285,7 +285,7 @@ def calling(key: str, seed: int = 0) -> Iterator[None]:
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
-        raise SpecError(key, what, "a plug-in that raises nothing") from error
+        raise SpecError(key, what, "a plug-in that raises no exception") from error
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
@@ -303,7 +303,7 @@ def check_known(kind: str, key: str, name: str, built_in: Iterable[str]) -> None
     """
     if name in built_in:
         hidden = folder(kind) / f"{name}.py"
-        require(not hidden.exists(), key, name, f"another name for {kind}/{name}.py: the package has one of its own")
+        require(not hidden.exists(), key, name, f"another name for {kind}/{name}.py, since {name!r} is built in")
         return
     try:
         locate(kind, name)
@@ -341,4 +341,4 @@ def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
         packages, extra = listed(kind, name, "PACKAGES"), constant(kind, name, "EXTRA")
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
         command = f": pip install --editable '.[{extra}]'" if extra else ""
-        require(not missing, kind, name, f"{' and '.join(packages)} to be installed, which fit it{command}")
+        require(not missing, kind, name, f"{' and '.join(packages)}, which it needs, to be installed{command}")

@@ -141,16 +141,16 @@ def to_json(value: Any) -> str:
 # --- Problems in the project's words ---------------------------------------------------------------------------------
 
 WORDS = {
-    "missing": "a value: it has no default",
+    "missing": "a value, since it has no default",
     "string_type": "a string",
     "bool_type": "true or false",
     "tuple_type": "a list",
-    "dict_type": "a mapping of keys",
+    "dict_type": "a mapping of keys to values",
     "greater_than_equal": "at least {ge:g}",
     "greater_than": "a number above {gt:g}",
     "less_than_equal": "at most {le:g}",
     "less_than": "a number below {lt:g}",
-    "string_pattern_mismatch": "the form {pattern}",
+    "string_pattern_mismatch": "a string that matches {pattern}",
     "string_too_short": "at least {min_length} character",
 }
 
@@ -170,11 +170,11 @@ def _spec_error(cls: Any, type: str, loc: tuple[Any, ...], input: Any, msg: str,
         return context["error"].within(place) if place else context["error"]
     if type in ("unexpected_keyword_argument", "invalid_key"):
         keys = _keys_at(cls, loc[:-1])
-        expected = f"a key among {', '.join(keys)}{hint(keys, loc[-1])}"
+        expected = f"one of the keys {', '.join(keys)}{hint(keys, loc[-1])}"
     elif type == "dataclass_type":
         expected = f"a mapping with the keys {', '.join(_keys_at(cls, loc))}"
     elif type == "too_short":
-        expected = "a mapping of at least one name to its keys" if isinstance(input, Mapping) else "at least one entry"
+        expected = "a mapping with at least one named entry" if isinstance(input, Mapping) else "at least one entry"
     elif type == "literal_error":
         expected = one_of(re.findall("'([^']*)'", context["expected"]), input)
     else:

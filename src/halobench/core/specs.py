@@ -158,19 +158,17 @@ class ModelSpec(PluginSpec):
         super().__post_init__()
         from_library = self.name.startswith(LIBRARY_PREFIXES)
         require(
-            from_library or self.stem == "plain", "stem", self.stem, "plain, but for models of timm and torchvision"
+            from_library or self.stem == "plain", "stem", self.stem, "plain, except for timm and torchvision models"
         )
         both = self.weights is not None and self.pretrained
         require(not both, "weights", self.weights, "either weights or pretrained, not both")
-        require(
-            self.is_timm or not self.pretrained, "pretrained", self.pretrained, "a model of timm's, or `weights: FILE`"
-        )
+        require(self.is_timm or not self.pretrained, "pretrained", self.pretrained, "a timm model, or `weights: FILE`")
         for key in ("preprocess", "trained_on", "outputs"):
             value = getattr(self, key)
             fits = value is None or self.comes_trained or isinstance(value, Normalisation)
-            require(fits, key, value, "this key only next to `weights` or `pretrained`")
+            require(fits, key, value, "this key only with `weights` or `pretrained`")
         fits = self.is_timm or self.preprocess != "timm"
-        what = "dataset, or a mapping with the keys mean, std: it is no model of timm's"
+        what = "dataset, or a mapping with the keys mean, std, since this isn't a timm model"
         require(fits, "preprocess", self.preprocess, what)
 
     @property
@@ -199,7 +197,7 @@ class ModelSpec(PluginSpec):
         outputs, rows = self.outputs or {}, []
         for label in range(classes):
             keys = [*names[label : label + 1], str(label)]
-            what = f"an output for each class, and {keys[0]!r} has none{hint(outputs, keys[0])}"
+            what = f"an output for each class, but {keys[0]!r} has none{hint(outputs, keys[0])}"
             require(outputs.keys() & keys, "outputs", outputs, what)
             rows.append(next(outputs[key] for key in keys if key in outputs))
         with naming("outputs"):
@@ -286,7 +284,7 @@ class TrainSpec(Recipe):
 
     def __post_init__(self):
         fits = self.micro_batch is None or self.micro_batch <= self.batch
-        require(fits, "micro_batch", self.micro_batch, f"at most the batch, {self.batch}")
+        require(fits, "micro_batch", self.micro_batch, f"at most the batch size, {self.batch}")
         # Set in the spec, so the spec states what is actually done and a recipe with few epochs needs no special
         # warm-up.
         object.__setattr__(self, "warmup", min(self.warmup, self.epochs - 1))
@@ -362,7 +360,7 @@ class ProbeSpec:
         for key in (key for key in (*RAY_KEYS, *SEARCH_KEYS) if key not in taken):
             require(key not in changed, key, getattr(self, key), f"no such key: {self.kind} doesn't read it")
         why = None if self.searches else constant("probes", self.kind, "ONE_DIRECTION")
-        require(why is None or self.directions == 1, "directions", self.directions, f"1: {why}")
+        require(why is None or self.directions == 1, "directions", self.directions, f"1, since {why}")
 
     @property
     def searches(self) -> bool:

@@ -167,16 +167,16 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
         learns = kind == () and value.requires_grad
         number = value.item() if learns else 0.0
     except SpecError as error:  # raised for these samples
-        raise SpecError("name", spec.name, f"a loss for these samples: it takes {error.expected}") from None
+        raise SpecError("name", spec.name, f"a loss for these samples, but this one takes {error.expected}") from None
     except Exception as error:
         raise SpecError("name", spec.name, f"a loss that can score a batch ({describe_error(error)})") from error
     rows = max(shapes[1][0], 1) if shapes[1] else 1
     if shapes != ((rows, *images.shape[1:]), (rows, *targets.shape[1:])):
         batch_shapes = f"a batch of shapes {tuple(images.shape)} and {tuple(targets.shape)}"
-        wanted = f"{batch_shapes} back, but for its number of rows (one or more, the same in both)"
-        raise SpecError("name", spec.name, f"a loss whose mix gives {wanted}, not {shapes[0]} and {shapes[1]}")
+        wanted = f"{batch_shapes}, possibly with a different number of rows (at least one, the same in both)"
+        raise SpecError("name", spec.name, f"a loss whose mix returns {wanted}, not {shapes[0]} and {shapes[1]}")
     if not learns:
-        raise SpecError("name", spec.name, f"a loss that gives one number, with a gradient, for a batch, not {kind}")
+        raise SpecError("name", spec.name, f"a loss that returns one number with a gradient for a batch, not {kind}")
     require(math.isfinite(number), "name", spec.name, f"a loss that is finite for logits from -1 to 1, not {number}")
     return rows
 
@@ -194,7 +194,7 @@ def check_batch(spec: LossSpec, batch: int, shape: tuple[int, ...] = SMALL) -> i
 
     loss = base.build(spec)
     if isinstance(loss, Mixup) and loss.points > batch:
-        what = f"at most the samples of a batch, {batch}, of which each point mixed is another order"
+        what = f"at most the batch size, {batch}, since each point mixed is another ordering of the batch"
         raise SpecError("points", loss.points, what)
     return check_loss(spec, batch, shape=shape)
 
@@ -206,7 +206,7 @@ def check_certified(spec: ModelSpec, description: sources.Description, name: str
     try:
         shape_check.check_piecewise(spec, description.shape, description.classes)
     except SpecError as error:
-        what = f"models without {error.value}, which can't be certified: {error.expected}"
+        what = f"models without {error.value}, which can't be certified; certification needs {error.expected}"
         raise SpecError("models", name, what) from None
 
 
@@ -218,7 +218,7 @@ def check_augmentation(pair: Mapping[str, Any], shape: Sequence[int]) -> None:
             require(not value, pair["set_by"][key] if value else "", value, what)
         return
     side, padding = min(shape[1:]), pair.get("random_crop", 0)
-    what = f"fewer pixels than the side of {pair['source']}'s images, {shape[1]}x{shape[2]}"
+    what = f"fewer pixels than the shorter side of {pair['source']}'s images, {shape[1]}x{shape[2]}"
     require(padding < side, pair["set_by"]["random_crop"] if padding else "", padding, what)
 
 
@@ -256,5 +256,5 @@ def check_model(spec: ModelSpec, description: sources.Description, pair: Mapping
         raise refusal from None
     key = "micro_batch" if pair.get("micro_batch") else "batch"
     reason = f"a batch of {rows} rows leaves a part of 1" if micro > 1 else "it gets one sample at a time"
-    what = f"parts of two samples or more, which the model {pair['model']} needs in training: {reason}"
+    what = f"parts of at least two samples, which the model {pair['model']} needs in training, but {reason}"
     raise SpecError(pair["set_by"][key], pair[key], what)

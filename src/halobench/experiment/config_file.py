@@ -24,7 +24,7 @@ class StrictLoader(yaml.SafeLoader):
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"):
             other = first.setdefault((key.tag, key.value), key)
             if other is not key:
-                why = f"the key {key.value!r} stands in line {other.start_mark.line + 1} already"
+                why = f"the key {key.value!r} is already on line {other.start_mark.line + 1}"
                 raise yaml.composer.ComposerError(None, None, why, key.start_mark)
         return node
 
@@ -66,11 +66,11 @@ def check_file(path: Path | str) -> None:
         mark = error.problem_mark
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         why = " ".join(" ".join(filter(None, (error.context, error.problem))).split())
-        why += "; indent by spaces, not tabs" if "'\\t'" in why else ""
-        raise ConfigError([f"{where}: expected YAML of plain data, each key once ({why})"]) from None
+        why += "; indent with spaces, not tabs" if "'\\t'" in why else ""
+        raise ConfigError([f"{where}: expected YAML with plain data and unique keys ({why})"]) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         why = describe_error(error)
-        raise ConfigError([f"{path}: expected YAML of plain data, each key once ({why})"]) from None
+        raise ConfigError([f"{path}: expected YAML with plain data and unique keys ({why})"]) from None
     if not isinstance(content, Mapping):
         sections = ", ".join(field.name for field in dataclasses.fields(Config))
         raise ConfigError([f"{path} = {shown(content)}: expected sections at the top level: {sections}"])

@@ -100,10 +100,10 @@ def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
         for name in filter(NAME.fullmatch, map(str, names.get(section, ()))):
             other = first.setdefault(name.lower(), name)
             if other != name:
-                expected = f"a name that differs from {other!r} in more than capitals: names become folders"
+                expected = f"a name that differs from {other!r} in more than capitals, since names become folders"
                 yield SpecError(f"{section}.{name}", name, expected)
     if REFERENCE in names.get("losses", ()):
-        expected = "another name: tables mark predictors that were not trained by this one"
+        expected = "another name, since in tables this one marks predictors that weren't trained"
         yield SpecError(f"losses.{REFERENCE}", REFERENCE, expected)
 
 
@@ -135,7 +135,7 @@ def _check_probes(config: Config, names: Mapping[str, list[Any]]) -> Iterator[Sp
         for i, block in enumerate(entry.grid):
             for model in block.models if block.probe else ():
                 if not config.probes_of(model):
-                    what = f"models that some probe visits, or probe: false: no probe lists {model}"
+                    what = f"models that a probe visits, or probe: false; no probe lists {model}"
                     yield SpecError(f"experiments.{experiment}.grid[{i}].models", list(block.models), what)
 
 

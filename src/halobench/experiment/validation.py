@@ -130,9 +130,9 @@ def _build(request: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
     try:
         problems, report = json.loads(done.stdout.splitlines()[-1])  # plug-ins may have printed something before it
     except (IndexError, ValueError):
-        last_line = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last_line = (done.stderr.strip().splitlines() or ["no output"])[-1]
         names = ", ".join(sorted({name for _, name in _plugins_of(request)}))
-        what = f"ones that can be built, but building them ended in code {done.returncode} ({last_line})"
+        what = f"plug-ins that can be built, but building them exited with code {done.returncode} ({last_line})"
         raise ConfigError([f"plug-ins = {names}: expected {what}"]) from None
     return problems, report
 
@@ -157,4 +157,5 @@ def check_folders(paths: Iterable[str]) -> None:
         left = {os.path.dirname(folder) for folder in left}
     bad = [folder for folder in sorted(folders) if os.path.lexists(folder) and not os.path.isdir(folder)]
     if bad:
-        raise ConfigError([f"{folder}: expected a folder, but something else is there: move it away" for folder in bad])
+        what = "expected a folder, but found a file or a broken link; move it away"
+        raise ConfigError([f"{folder}: {what}" for folder in bad])

@@ -81,6 +81,6 @@ def read_npy(
             content = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             raise SpecError(str(path), content, f"{expected} {REMEDY}")
         if mapped and (size := Path(path).stat().st_size) != array.offset + array.nbytes:
-            raise SpecError(str(path), f"{size} bytes", f"{array.offset + array.nbytes} bytes, {expected} {REMEDY}")
+            raise SpecError(str(path), f"{size} bytes", f"{array.offset + array.nbytes} bytes for {expected} {REMEDY}")
     check_recorded(path, most)
     return array

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from halobench.core.errors import SpecError, describe_error
 
-REMEDY = "(if it is a result: delete it, and the next run that needs it makes it again)"
+REMEDY = "(if it is a result, delete it, and the next run that needs it will recreate it)"
 TEMPORARY = ".writing-"  # prefix of the names of temporary files
 LEAST_AGE = 60.0  # seconds
 LOCK = ".lock"  # the file in a folder that a process locks to work there alone
@@ -103,7 +103,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=nearest_existing(folder)):
             pass
     except OSError as error:
-        raise SpecError("folder of outputs", str(folder), f"one that can be written to ({error.strerror})") from None
+        raise SpecError("folder of outputs", str(folder), f"a writable folder ({error.strerror})") from None
 
 
 def _umask() -> int:
@@ -174,10 +174,10 @@ def read_json(path: Path | str, keys: Iterable[str] = ()) -> Any:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     keys = list(keys)
     if keys and not isinstance(value, Mapping):
-        raise SpecError(str(path), value, f"a mapping with {', '.join(keys)} {REMEDY}")
+        raise SpecError(str(path), value, f"a mapping with the keys {', '.join(keys)} {REMEDY}")
     for key in keys:
         if key not in value:
-            raise SpecError(str(path), f"no key {key!r}", f"a mapping with {', '.join(keys)} {REMEDY}")
+            raise SpecError(str(path), f"no key {key!r}", f"a mapping with the keys {', '.join(keys)} {REMEDY}")
     return value
 
 

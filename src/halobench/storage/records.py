@@ -39,7 +39,7 @@ def seal(record: Mapping[str, Any]) -> dict[str, Any]:
 def check_seal(path: Path | str, content: Mapping[str, Any]) -> None:
     """Raise SpecError unless the content read from `path` is as `seal` made it."""
     if content.get("self") != seal(content)["self"]:
-        raise SpecError(str(path), "another content", f"the one that its own checksum is of {REMEDY}")
+        raise SpecError(str(path), "changed content", f"content that matches its own checksum {REMEDY}")
 
 
 def read_record(path: Path | str, keys: Iterable[str] = ()) -> dict[str, Any]:

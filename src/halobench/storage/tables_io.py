@@ -180,7 +180,7 @@ def join_tables(paths: Sequence[Path], tables: Sequence[pa.Table]) -> pa.Table:
     for path, table in zip(paths, tables, strict=True):
         with reading(path, f"a table with the columns and types of {paths[0]}"):
             pa.concat_tables([tables[0], table], promote_options="permissive")
-    raise AssertionError("tables that can be joined two by two can't be joined")
+    raise AssertionError("tables that can be joined in pairs can't be joined together")
 
 
 def _checked(path: Path | str, table: pd.DataFrame, columns: Iterable[str], least: int) -> pd.DataFrame:

@@ -66,13 +66,14 @@ def verify(results: Path) -> Verification:
                 names |= set(content["outputs"])
             faults += check_record(path, content)
         elif path.name in RECORDS:
-            faults.append(Fault(path, path, "is no record: it was overwritten"))
+            faults.append(Fault(path, path, "isn't a record; it was overwritten"))
             judged.add(path)
         elif isinstance(content, dict) and "self" in content and content != seal(content):
-            faults.append(Fault(path, path, "was edited: its own checksum is wrong"))
+            faults.append(Fault(path, path, "doesn't match its own checksum, so it was edited"))
     judged |= outputs
     unlisted = [path for path in paths if path.name in names and path not in judged]
-    faults += [Fault(path, path, "no record lists it: that of its stage is missing or damaged") for path in unlisted]
+    unrecorded = "isn't listed in any record; its stage's record is missing or damaged"
+    faults += [Fault(path, path, unrecorded) for path in unlisted]
     return Verification(count, len(outputs), tuple(faults))
 
 
@@ -97,7 +98,7 @@ def is_record(content: Any) -> bool:
 def check_record(path: Path, record: dict[str, Any]) -> Iterator[Fault]:
     """Check a record and, if it is fine, the files that it lists in its folder; yield each fault found."""
     if record != seal(record):
-        yield Fault(path, path, "was edited: its own checksum is wrong")
+        yield Fault(path, path, "doesn't match its own checksum, so it was edited")
         return
     for name, digest in record["outputs"].items():
         output = path.parent / name

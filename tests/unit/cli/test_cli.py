@@ -59,7 +59,7 @@ SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "mode
     [
         (["calibrate", "--spec", "{", "--seed", "0", "--run", "x"], 2, "expected JSON"),
         (["calibrate", "--spec", "{}", "--seed", "-1", "--run", "x"], 2, "expected a whole number of at least 0"),
-        (["calibrate", "--spec", '{"bin": 3}', "--seed", "0", "--run", "x"], 2, "bin = 3: expected a key among"),
+        (["calibrate", "--spec", '{"bin": 3}', "--seed", "0", "--run", "x"], 2, "bin = 3: expected one of the keys"),
         (["calibrate", "--spec", '{"calibrators": ["exat"]}', "--seed", "0", "--run", "x"], 2, "'exact'"),
         (["calibrate", "--spec", "{}", "--seed", "0", "--run", "nowhere"], 2, "--run = 'nowhere': expected"),
         ([*TRAIN, "--spec", SPEC % '{"name": "cross_entropy"}'], 2, "--source = 'nowhere': expected a folder that"),
@@ -79,7 +79,7 @@ SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "mode
         (
             ["source", "--spec", '{"loader": "digits"}', "--out", __file__],
             2,
-            "that can be written to (Not a directory)",
+            "expected a writable folder (Not a directory)",
         ),
         (["reference", "--spec", "{}", "--source", "x", "--seed", "0", "--out", "y"], 2, "spec.dataset.source"),
         (["figure", "sumary", "--tables", "x", "--out", "y"], 2, "did you mean 'summary'"),

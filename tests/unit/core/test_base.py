@@ -38,8 +38,8 @@ def test_a_spec_survives_its_canonical_json(spec):
     [
         (lambda: TrainSpec(lr=-1), "lr = -1.0: expected a number above 0"),
         (lambda: TrainSpec(batch="50"), "batch = '50': expected a number, but YAML read a string: write 50, unquoted"),
-        (lambda: DatasetSpec("s", 4), "val = None: expected a value: it has no default"),
-        (lambda: parse(ModelSpec, {"nam": "mlp"}), "name = None: expected a value: it has no default"),
+        (lambda: DatasetSpec("s", 4), "val = None: expected a value, since it has no default"),
+        (lambda: parse(ModelSpec, {"nam": "mlp"}), "name = None: expected a value, since it has no default"),
     ],
 )
 def test_a_spec_is_checked_however_it_is_built(build, line):
@@ -119,7 +119,7 @@ def test_an_outside_plugin_is_found_by_module_and_object(tmp_path, monkeypatch):
     assert plugins.signature("models", "mine:build") == {"depth": 3}
     assert plugins.load("models", "mine:build")((1, 8, 8), 10) == 3
     assert plugins.locate("models", "mine:build") == tmp_path / "mine.py"
-    with pytest.raises(SpecError, match="defines no 'other'"):
+    with pytest.raises(SpecError, match="doesn't define 'other'"):
         plugins.locate("models", "mine:other")
 
 

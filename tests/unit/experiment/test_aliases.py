@@ -79,7 +79,7 @@ def test_a_config_in_old_words_is_the_same_grid(config):
 def test_values_under_an_old_key_are_checked_and_a_key_in_both_words_is_refused(config):
     with pytest.raises(ConfigError, match=r"train\.random_crop = -1: expected at least 0"):
         load_config(put(config, "train.shift", -1))
-    with pytest.raises(ConfigError, match=r"train\.shift = 1: expected a key among"):
+    with pytest.raises(ConfigError, match=r"train\.shift = 1: expected one of the keys"):
         load_config(put(put(config, "train.shift", 1), "train.random_crop", 1))
 
 

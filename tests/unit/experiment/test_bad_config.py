@@ -79,7 +79,7 @@ PROBE += ", norm, restarts, steps, models"
 SECTIONS = "run, results, data_root, fetch, sources, datasets, models, losses, train, probes, calibrators, metrics"
 SECTIONS += ", experiments"
 MODEL = "name, options, resize, stem, weights, pretrained, outputs, preprocess, trained_on, recipe"
-NAME = "a name of letters, digits, '_', '-', '+' or single '.', at most 64, a letter or digit first"
+NAME = "a name of up to 64 letters, digits, '_', '-', '+' or single '.', a letter or digit first"
 GRID = "experiments.tiny.grid"
 CERTIFIED = {"kind": "certified"}
 LONG = "x" * 65
@@ -89,37 +89,38 @@ CONFIGS: dict[str, list[tuple]] = {
     "a recipe that does not fit the images or the model": [
         (
             put("train.random_crop", 8),
-            "train.random_crop = 8: expected fewer pixels than the side of digits's images, 8x8",
+            "train.random_crop = 8: expected fewer pixels than the shorter side of digits's images, 8x8",
         ),
         (
             put("models.mlp.recipe", {"random_crop": 9999999}),
-            "models.mlp.recipe.random_crop = 9999999: expected fewer pixels than the side of digits's images, 8x8",
+            "models.mlp.recipe.random_crop = 9999999: expected fewer pixels than the shorter side of digits's images,"
+            " 8x8",
         ),
         (
             together(put("models.mlp.name", "mlp_bn"), put("models.mlp.recipe", {"micro_batch": 7})),
-            "models.mlp.recipe.micro_batch = 7: expected parts of two samples or more, which the model mlp needs in"
-            " training: a batch of 50 rows leaves a part of 1",
+            "models.mlp.recipe.micro_batch = 7: expected parts of at least two samples, which the model mlp needs in"
+            " training, but a batch of 50 rows leaves a part of 1",
         ),
         (
             put("losses.mixup2.points", 51),
-            "losses.mixup2.points = 51: expected at most the samples of a batch, 50, of which each point mixed is"
-            " another order",
+            "losses.mixup2.points = 51: expected at most the batch size, 50, since each point mixed is another"
+            " ordering of the batch",
         ),
     ],
     "unknown section or key": [
-        (put("modles", {}), f"modles = {{}}: expected a key among {SECTIONS} (did you mean 'models'?)"),
-        (put("train.learning_rate", 0.1), f"train.learning_rate = 0.1: expected a key among {RECIPE}"),
+        (put("modles", {}), f"modles = {{}}: expected one of the keys {SECTIONS} (did you mean 'models'?)"),
+        (put("train.learning_rate", 0.1), f"train.learning_rate = 0.1: expected one of the keys {RECIPE}"),
         (
             put("losses.mixup2.alfa", 1),
             "losses.mixup2.alfa = 1: expected no such key: mixup has points, alpha, weights (did you mean 'alpha'?)",
         ),
         (
             put("probes.sphere.direction", 3),
-            f"probes.sphere.direction = 3: expected a key among {PROBE} (did you mean 'directions'?)",
+            f"probes.sphere.direction = 3: expected one of the keys {PROBE} (did you mean 'directions'?)",
         ),
         (
             put(f"{GRID}.0.seed", [1]),
-            f"{GRID}[0].seed = [1]: expected a key among datasets, models, losses, seeds, probe"
+            f"{GRID}[0].seed = [1]: expected one of the keys datasets, models, losses, seeds, probe"
             " (did you mean 'seeds'?)",
         ),
     ],
@@ -162,7 +163,7 @@ CONFIGS: dict[str, list[tuple]] = {
         (put("train.channels_last", "yes"), "train.channels_last = 'yes': expected true or false"),
         (put("models.mlp", "cnn"), f"models.mlp = 'cnn': expected a mapping with the keys {MODEL}"),
         (put("calibrators", "none"), "calibrators = 'none': expected a list"),
-        (put("datasets.noisy.train"), "datasets.noisy.train = None: expected a value: it has no default"),
+        (put("datasets.noisy.train"), "datasets.noisy.train = None: expected a value, since it has no default"),
     ],
     "not a finite number": [
         (put("train.lr", float("inf")), "train.lr = inf: expected a finite number"),
@@ -170,7 +171,7 @@ CONFIGS: dict[str, list[tuple]] = {
     "out of range": [
         (put("train.lr", -0.1), "train.lr = -0.1: expected a number above 0"),
         (put("train.epochs", 0), "train.epochs = 0: expected at least 1"),
-        (put("train.device", "gpu"), "train.device = 'gpu': expected the form auto|cpu|cuda(:[0-9]+)?"),
+        (put("train.device", "gpu"), "train.device = 'gpu': expected a string that matches auto|cpu|cuda(:[0-9]+)?"),
         (put("losses.mixup2.points", 1), "losses.mixup2.points = 1: expected a whole number of at least 2"),
         (
             put("probes.sphere.relative_radii", [2.0, 1.0]),
@@ -203,7 +204,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("calibrators", [{"oracle": {"name": "vector"}}]),
-            "calibrators[0] = 'oracle': expected another name: it is built in",
+            "calibrators[0] = 'oracle': expected another name, since this one is built in",
         ),
     ],
     "seeds": [
@@ -221,24 +222,24 @@ CONFIGS: dict[str, list[tuple]] = {
     "names that share a folder": [
         (
             named("datasets", "CLEAN"),
-            "datasets.CLEAN = 'CLEAN': expected a name that differs from 'clean' in more than capitals:"
-            " names become folders",
+            "datasets.CLEAN = 'CLEAN': expected a name that differs from 'clean' in more than capitals,"
+            " since names become folders",
         ),
         (
             named("losses", "reference"),
-            "losses.reference = 'reference': expected another name: tables mark predictors that were not trained by"
-            " this one",
+            "losses.reference = 'reference': expected another name, since in tables this one marks"
+            " predictors that weren't trained",
         ),
     ],
     "empty": [
         *(
-            (put(section, {}), f"{section} = {{}}: expected a mapping of at least one name to its keys")
+            (put(section, {}), f"{section} = {{}}: expected a mapping with at least one named entry")
             for section in ("models", "experiments")
         ),
-        (put("datasets"), "datasets = None: expected a value: it has no default"),
+        (put("datasets"), "datasets = None: expected a value, since it has no default"),
         (
             put("probes", {}),
-            f"{GRID}[0].models = ['mlp']: expected models that some probe visits, or probe: false: no probe lists mlp",
+            f"{GRID}[0].models = ['mlp']: expected models that a probe visits, or probe: false; no probe lists mlp",
         ),
         (put("run", []), "run = []: expected at least one entry"),
     ],
@@ -276,18 +277,18 @@ CONFIGS: dict[str, list[tuple]] = {
     ],
     "what YAML may hold": [
         (put("metrics", None), "metrics = None: expected a mapping with the keys bins, draws, floor_draws"),
-        (put("losses.mixup2.options", [1]), "losses.mixup2.options = [1]: expected a mapping of keys"),
+        (put("losses.mixup2.options", [1]), "losses.mixup2.options = [1]: expected a mapping of keys to values"),
         (
             put("losses.mixup2.alpha", datetime.date(2026, 1, 1)),
             "losses.mixup2.alpha = datetime.date(2026, 1, 1): expected a number, a string, true, false, null, or a list"
-            " or mapping of such",
+            " or mapping of these",
         ),
         (
             put("datasets.noisy.train", 10**400),
             f"datasets.noisy.train = 1{'0' * 199}...: expected a number below 2**63",
         ),
         (put("run", [["tiny"]]), "run[0] = ['tiny']: expected a string"),
-        (put("train", {1: 2}), f"train.1 = 1: expected a key among {RECIPE}"),
+        (put("train", {1: 2}), f"train.1 = 1: expected one of the keys {RECIPE}"),
         (
             together(named("datasets", 7), put("experiments.tiny.grid.0.datasets", [7])),
             f"datasets.7 = 7: expected {NAME}",
@@ -297,15 +298,15 @@ CONFIGS: dict[str, list[tuple]] = {
     "keys that do not fit together": [
         (
             put("models.mlp.stem", "small"),
-            "models.mlp.stem = 'small': expected plain, but for models of timm and torchvision",
+            "models.mlp.stem = 'small': expected plain, except for timm and torchvision models",
         ),
         (
             put("models.mlp.trained_on", "digits"),
-            "models.mlp.trained_on = 'digits': expected this key only next to `weights` or `pretrained`",
+            "models.mlp.trained_on = 'digits': expected this key only with `weights` or `pretrained`",
         ),
         (
             put("probes.nearest", {"kind": "nearest_other", "directions": 2}),
-            re.compile(r"probes\.nearest\.directions = 2: expected 1: .*one nearest.*"),
+            re.compile(r"probes\.nearest\.directions = 2: expected 1, since .*one nearest.*"),
         ),
         (
             together(put("models.mlp", {"name": "mlp_mixer", "patch": 2, "width": 8}), put("probes.c", CERTIFIED)),
@@ -319,7 +320,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("probes", {"c": CERTIFIED | {"models": ["cnn"]}}),
-            f"{GRID}[0].models = ['mlp']: expected models that some probe visits, or probe: false: no probe lists mlp",
+            f"{GRID}[0].models = ['mlp']: expected models that a probe visits, or probe: false; no probe lists mlp",
         ),
     ],
     "several at once": [
@@ -366,7 +367,7 @@ def test_a_bad_value_is_refused(edit, lines):
 
 # --- The file itself ---------------------------------------------------------------------------------
 
-PLAIN = "expected YAML of plain data, each key once"
+PLAIN = "expected YAML with plain data and unique keys"
 TOP = f"expected sections at the top level: {SECTIONS}"
 HUGE_TEXT = "1" + "0" * 5000
 OPENS = "!!python/object/apply:os.system ['touch opened']"
@@ -382,15 +383,15 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str | re.Pattern]] = {
     ),
     "a tab": (
         lambda text: text.replace("  lr:", "\tlr:"),
-        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(.*'\\t'.*; indent by spaces, not tabs\)"),
+        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(.*'\\t'.*; indent with spaces, not tabs\)"),
     ),
     "a section twice": (
         lambda text: text + "train: {lr: 0.1}\n",
-        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(the key 'train' stands in line \d+ already\)"),
+        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(the key 'train' is already on line \d+\)"),
     ),
     "a key twice": (
         lambda text: text.replace("  epochs: 3", "  epochs: 3\n  epochs: 4"),
-        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(the key 'epochs' stands in line \d+ already\)"),
+        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(the key 'epochs' is already on line \d+\)"),
     ),
     "a tag that runs code": (
         lambda text: text.replace("loader: digits", f"loader: {OPENS}"),
@@ -474,19 +475,19 @@ def on_features(*edits):
 OUTSIDE = {
     "no such module": (
         put("losses.mixup2", {"name": "nowhere:Loss"}),
-        "losses.mixup2.name = 'nowhere:Loss': expected module:object, but no module 'nowhere' can be imported",
+        "losses.mixup2.name = 'nowhere:Loss': expected module:object, but the module 'nowhere' can't be imported",
     ),
     "no such object": (
         put("losses.mixup2", {"name": "mine:Other"}),
-        re.compile(r"losses\.mixup2\.name = 'mine:Other': expected module:object, but .*mine\.py defines no 'Other'"),
+        re.compile(r"losses\.mixup2\.name = 'mine:Other': expected .*, but .*mine\.py doesn't define 'Other'"),
     ),
     "no Python": (
         put("losses.mixup2", {"name": "garbled:Loss"}),
-        re.compile(r"losses\.mixup2\.name = 'garbled:Loss': .* but .*garbled\.py is no Python \(SyntaxError: .*\)"),
+        re.compile(r"losses\.mixup2\.name = 'garbled:Loss': .*garbled\.py isn't valid Python \(SyntaxError: .*\)"),
     ),
     "a helper that is no Python": (
         put("losses.mixup2", {"name": "leans:Loss"}),
-        re.compile(r".*garbled\.py = 'SyntaxError: .*': expected Python"),
+        re.compile(r".*garbled\.py = 'SyntaxError: .*': expected valid Python"),
     ),
     "raises on import": (
         put("losses.mixup2", {"name": "broken:Loss"}),
@@ -506,7 +507,7 @@ OUTSIDE = {
     ),
     "a loss of a wrong shape": (
         put("losses.mixup2", {"name": "mine:Scalarless"}),
-        "losses.mixup2.name = 'mine:Scalarless': expected a loss that gives one number, with a gradient, for a batch,"
+        "losses.mixup2.name = 'mine:Scalarless': expected a loss that returns one number with a gradient for a batch,"
         " not (4,)",
     ),
     "a loss that is never finite": (
@@ -538,8 +539,8 @@ OUTSIDE = {
     ),
     "a box cut out of features": (
         on_features(put("losses.mixup2", {"name": "cutmix"})),
-        "losses.mixup2.name = 'cutmix': expected a loss for these samples: it takes images (n, C, H, W), which a box is"
-        " cut from",
+        "losses.mixup2.name = 'cutmix': expected a loss for these samples, but this one takes images (n, C, H, W),"
+        " which a box is cut from",
     ),
     "logits of a wrong shape": (
         put("models.mlp", {"name": "mine:narrow"}),

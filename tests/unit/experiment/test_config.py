@@ -48,7 +48,7 @@ def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, mo
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert problems(edited) == [
         "train.lr = -1.0: expected a number above 0",
-        "calibrators = 'matrix': expected probmetrics and numba to be installed, which fit it:"
+        "calibrators = 'matrix': expected probmetrics and numba, which it needs, to be installed:"
         " pip install --editable '.[posthoc]'",
     ]
     assert load_config(put(config, "calibrators", ["none", "vector"])).calibrate.calibrators == ("none", "vector")
@@ -73,7 +73,7 @@ def test_a_name_given_null_is_taken_away(config):
     edited = put(put(config, "probes.manifold", None), "losses.unheard_of", None)
     assert set(load_config(edited).probes) == set(config["probes"]) - {"manifold"}
     assert "unheard_of" not in load_config(edited).losses
-    with pytest.raises(ConfigError, match="models that some probe visits, or probe: false"):
+    with pytest.raises(ConfigError, match="models that a probe visits, or probe: false"):
         load_config(config | {"probes": dict.fromkeys(config["probes"])})
     with pytest.raises(ConfigError, match=r"models = 'mlp': expected one of"):
         load_config(put(config, "models.mlp", None))
@@ -101,7 +101,7 @@ def test_figures_and_tables_from_outside_are_chosen_beside_all_or_refused(config
     nothing = {"sources": {}, "datasets": {}, "losses": {}, "models": {}, "pairs": []}
     problem, _ = build_checks.run(build_request(loaded) | nothing)[0]
     assert problem.startswith("figures.name = 'own_display:draw': expected a module that can be imported")
-    for name, why in [("odd", "did you mean 'runs'"), ("bare", "that name tables"), ("gone", "defines no 'gone'")]:
+    for name, why in [("odd", "did you mean 'runs'"), ("bare", "that name tables"), ("gone", "doesn't define 'gone'")]:
         demo["figures"] = [f"own_display:{name}"]
         with pytest.raises(ConfigError, match=rf"experiments.demo.figures\[0\] = 'own_display:{name}'.*{why}"):
             load_config(config)
@@ -210,32 +210,32 @@ def tiny_problems(tmp_path, *edits: tuple[str, object]) -> list[str]:
 
 
 BN = ("models.mlp", {"name": "mlp_bn", "width": 16})
-NEEDS = "expected parts of two samples or more, which the model mlp needs in training"
+NEEDS = "expected parts of at least two samples, which the model mlp needs in training"
 
 
 @pytest.mark.parametrize(
     ("edits", "told"),
     [
-        ([BN, ("train.micro_batch", 7)], f"train.micro_batch = 7: {NEEDS}: a batch of 50 rows leaves a part of 1"),
-        ([BN, ("train.micro_batch", 1)], f"train.micro_batch = 1: {NEEDS}: it gets one sample at a time"),
+        ([BN, ("train.micro_batch", 7)], f"train.micro_batch = 7: {NEEDS}, but a batch of 50 rows leaves a part of 1"),
+        ([BN, ("train.micro_batch", 1)], f"train.micro_batch = 1: {NEEDS}, but it gets one sample at a time"),
         (
             [BN, ("models.mlp.recipe", {"micro_batch": 9, "batch": 500})],
-            f"models.mlp.recipe.micro_batch = 9: {NEEDS}: a batch of 100 rows leaves a part of 1",
+            f"models.mlp.recipe.micro_batch = 9: {NEEDS}, but a batch of 100 rows leaves a part of 1",
         ),
         (
             [BN, ("datasets.clean.recipe", {"micro_batch": 7})],
-            f"datasets.clean.recipe.micro_batch = 7: {NEEDS}: a batch of 50 rows leaves a part of 1",
+            f"datasets.clean.recipe.micro_batch = 7: {NEEDS}, but a batch of 50 rows leaves a part of 1",
         ),
         (
             # 50 = 4 * 11 + 6, but this loss makes 100 = 9 * 11 + 1 rows of them.
             [BN, ("losses.mixup2", {"name": "regmixup"}), ("train.micro_batch", 11)],
-            f"train.micro_batch = 11: {NEEDS}: a batch of 100 rows leaves a part of 1",
+            f"train.micro_batch = 11: {NEEDS}, but a batch of 100 rows leaves a part of 1",
         ),
         ([BN, ("train.micro_batch", 8)], None),
         ([("train.micro_batch", 7)], None),
         (
             [BN, ("losses.mixup2", {"name": "cross_entropy"}), ("train.batch", 1)],
-            f"train.batch = 1: {NEEDS}: it gets one sample at a time",
+            f"train.batch = 1: {NEEDS}, but it gets one sample at a time",
         ),
     ],
 )

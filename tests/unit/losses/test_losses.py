@@ -329,9 +329,9 @@ def test_a_mix_may_change_the_number_of_rows_and_nothing_else():
     name = f"{__name__}:Mixes"
     build_checks.check_loss(LossSpec(name))
     for rule, told in (
-        ("uneven", r"but for its number of rows.*not \(4, 1, 4, 4\) and \(8, 3\)"),
-        ("empty", r"but for its number of rows.*not \(0, 1, 4, 4\) and \(0, 3\)"),
-        ("narrow", r"but for its number of rows.*not \(4, 1, 4, 3\) and \(4, 3\)"),
+        ("uneven", r"a different number of rows.*not \(4, 1, 4, 4\) and \(8, 3\)"),
+        ("empty", r"a different number of rows.*not \(0, 1, 4, 4\) and \(0, 3\)"),
+        ("narrow", r"a different number of rows.*not \(4, 1, 4, 3\) and \(4, 3\)"),
         ("scalar", f"name = '{name}': expected a loss"),
     ):
         with pytest.raises(SpecError, match=told):

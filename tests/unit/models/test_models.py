@@ -416,7 +416,7 @@ def test_weights_of_other_floating_point_types_are_taken(tmp_path, kind):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"name": "cnn", "pretrained": True}, "pretrained = True: expected a model of timm's"),
+        ({"name": "cnn", "pretrained": True}, "pretrained = True: expected a timm model"),
         ({"name": "timm/resnet18", "pretrained": True, "weights": "w"}, "not both"),
         ({"name": "cnn", "weights": "w", "preprocess": "timm"}, "expected dataset"),
         ({"name": "cnn", "weights": "w", "preprocess": "tim"}, "did you mean 'timm'"),

@@ -214,7 +214,7 @@ def test_as_many_outputs_as_classes_are_put_in_their_order(weights, plain, pixel
         ({"outputs": ROWS | {"cat": 0}}, "outputs = 0: expected each value once"),
         ({"outputs": ROWS | {"cat": -1}}, r"outputs\.cat = -1: expected at least 0"),
         ({"outputs": ROWS, "weights": None, "pretrained": True}, "outputs = 2000: expected outputs of the published"),
-        ({"outputs": ROWS, "weights": None}, "only next to `weights` or `pretrained`"),
+        ({"outputs": ROWS, "weights": None}, "only with `weights` or `pretrained`"),
         ({"outputs": ROWS, "name": f"{__name__}:averaged"}, "doesn't have a row per output"),
     ],
 )

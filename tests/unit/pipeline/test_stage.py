@@ -93,7 +93,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to("nowhere")
     for folder in ("file", "file/below", "dangling", "/proc/none"):
-        with pytest.raises(SpecError, match=r"folder of outputs = .*: expected one that can be written to"):
+        with pytest.raises(SpecError, match=r"folder of outputs = .*: expected a writable folder"):
             claim(tmp_path / folder)
     claim(tmp_path / "new/below")
 

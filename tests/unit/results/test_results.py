@@ -103,7 +103,7 @@ def test_a_dead_runs_locks_are_removed(locked, capsys, same_number):
         (None, r"expected a text file in UTF-8"),
         (b"run: [a\n", r"over\.yaml, line 2: expected YAML"),
         (b"- a\n", r"expected sections at the top level"),
-        (b"run: [a]\nrun: [b]\n", r"each key once"),
+        (b"run: [a]\nrun: [b]\n", r"unique keys"),
     ],
 )
 @pytest.mark.parametrize("option", ["--configfile", "--configfiles"])
@@ -291,7 +291,7 @@ def test_failed_jobs_are_those_with_a_new_log_and_no_output(tmp_path):
     (tmp_path / "runs/d/m/l/seed1").mkdir(parents=True)
     (tmp_path / "runs/d/m/l/seed1/train.json").touch()
     found = {(job.stage, job.name): job.last for job in logs.failed(tmp_path, began)}
-    silent = "(no word: killed, or never started)"
+    silent = "(no output: killed, or never started)"
     assert found == {
         ("train", "d/m/l/seed0"): "d/m/l/seed0: loss is nan",
         ("probe", "d/m/l/seed1"): silent,
