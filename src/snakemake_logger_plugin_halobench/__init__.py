@@ -24,7 +24,7 @@ class LogHandlerSettings(LogHandlerSettingsBase):
     events: Optional[Path] = field(  # noqa: UP045
         default=None,
         metadata={
-            "help": "Write what Snakemake says of its jobs to this file, as lines of JSON; show only errors.",
+            "help": "Write what Snakemake reports about its jobs to this file as lines of JSON, and show only errors.",
             "env_var": False,
             "required": False,
         },

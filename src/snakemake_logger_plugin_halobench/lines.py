@@ -21,7 +21,7 @@ from .progress import Run, Started
 
 # Snakemake's messages after the table of failed jobs, which add nothing new.
 NO_NEWS = ("At least one job did not complete successfully.", "Exiting because a job execution failed.")
-LOCKED = "That run makes some of the same files. Start this one again when it has ended."  # Snakemake says to unlock
+LOCKED = "That run writes some of the same files. Start this one again once it has ended."  # Snakemake says to unlock
 
 
 class Lines:

@@ -52,7 +52,7 @@ def resources(*pairs: str) -> list[str]:
 
 NODES = "there are gpu*: 1-00:00:00, gpu:2, 64000 MiB, 8 CPUs; urgent: 1-00:00:00, gpu:2, 64000 MiB, 8 CPUs"
 WHY = "sbatch: allocation failure: Requested node configuration is not available"
-NONE = f"expected what a node of the cluster has ({WHY}); {NODES}"
+NONE = f"expected resources that a cluster node has ({WHY}); {NODES}"
 
 
 CANNOT = {
@@ -60,7 +60,7 @@ CANNOT = {
     "account": (
         resources("slurm_account=physics"),
         "slurm_account = physics",
-        "expected none, since this cluster keeps",
+        "expected none, since this cluster has",
     ),
     "runtime": (resources("runtime=1441"), "runtime = 1441", "expected 1 to 1440 minutes, the limit of its partition"),
     "type": (resources("cpus_per_task=many"), "cpus_per_task = many", "cpus_per_task must be an integer, but is many"),
@@ -83,14 +83,14 @@ def test_what_the_cluster_cannot_give(cluster, tmp_path, what):
 
 def test_a_path_that_shells_would_read_otherwise(cluster, tmp_path):
     said = refused(slow_workspace(tmp_path / "a $HOME"), [], cluster.environment)
-    assert "expected a path without $, which shells on the way to a node would read otherwise" in said
+    assert "expected a path without $, which shells on the way to a node would interpret" in said
     assert never_asked(cluster)
 
 
 def test_no_sbatch_on_path(slurm, tmp_path):
     environment = os.environ | {"PATH": without_slurm(tmp_path / "bin")}
     said = refused(slow_workspace(tmp_path / "w"), [], environment)
-    assert "executor = slurm: expected a cluster that answers (sinfo: not found on PATH)" in said
+    assert "executor = slurm: expected a cluster that responds (sinfo: not found on PATH)" in said
 
 
 @pytest.mark.soak
@@ -98,7 +98,7 @@ def test_a_cluster_that_does_not_answer(cluster, tmp_path):
     environment = cluster.environment
     cluster.kill_controller()
     said = refused(slow_workspace(tmp_path / "w"), [], environment)
-    assert "executor = slurm: expected a cluster that answers (sinfo: " in said
+    assert "executor = slurm: expected a cluster that responds (sinfo: " in said
 
 
 def hide(cluster: OneHost, folder: Path | str) -> None:
@@ -115,8 +115,8 @@ def test_results_that_nodes_do_not_see(cluster, tmp_path):
     workspace = slow_workspace(tmp_path / "w")
     hide(cluster, workspace.folder)
     said = refused(workspace, [], cluster.environment)
-    told = f"working directory = {workspace.folder}: expected a directory that compute nodes see under the same path: "
-    assert f"{told}a shared file system (node node" in said, said[-3000:]
+    told = f"working directory = {workspace.folder}: expected a directory that compute nodes see under the same path, "
+    assert f"{told}on a shared file system (node node" in said, said[-3000:]
     assert never_asked(cluster)
 
 

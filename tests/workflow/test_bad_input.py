@@ -371,7 +371,7 @@ def test_bad_claims_are_told_before_any_job_and_end_the_stage_in_the_same_line(f
 def test_a_lost_file_of_claims_is_told_before_any_job(finished):
     Path("workflow/claims.yaml").unlink()
     assert_refused(
-        finished, [re.compile(r"workflow/claims\.yaml: expected a file of claims .*No such file.*")], what="claims"
+        finished, [re.compile(r"workflow/claims\.yaml: expected a claims file .*No such file.*")], what="claims"
     )
 
 
@@ -485,7 +485,7 @@ def test_a_result_of_another_seed_or_code_is_computed_again(finished, change):
 
 def test_a_number_of_jobs_a_gpu_that_a_stage_would_refuse_is_told_before_any_job(finished):
     Path(f"{CELL}/train.json").unlink()
-    line = "--set-resources train:slots_per_gpu = 0: expected at least 1 job a GPU"
+    line = "--set-resources train:slots_per_gpu = 0: expected at least 1 job per GPU"
     assert_refused(finished, [line], "--set-resources", "train:slots_per_gpu=0", what="command line")
 
 
@@ -502,13 +502,13 @@ def test_a_number_of_jobs_a_gpu_that_a_stage_would_refuse_is_told_before_any_job
             startup.check_rules,
             "train",
             {"runtme": 1},
-            r"--set-resources train = 'runtme': expected a resource \(did you mean 'runtime'\?\)",
+            r"--set-resources train = 'runtme': expected the name of a resource \(did you mean 'runtime'\?\)",
         ),
         (
             startup.check_resources,
             "probe",
             {"gpu": SimpleNamespace(raw=3)},
-            r"--set-resources probe:gpu = 3: expected at most 2, the slots of all jobs together: --resources gpu=2",
+            r"--set-resources probe:gpu = 3: expected at most 2, the slots for all jobs together \(--resources gpu=2\)",
         ),
     ],
 )

@@ -91,7 +91,7 @@ def test_as_a_module_under_other_names_and_a_prefix_next_to_rules_of_ones_own(tm
     done = workspace.module("halobench.cli.main", "run", "--cores", "1")
     assert done.returncode == 1
     assert f"halobench: 1 trained cell will be replaced: {changed}\n" in done.stderr
-    table = done.stderr[done.stderr.index("1 job failed; each with the last lines of its log:") :]
+    table = done.stderr[done.stderr.index("1 job failed; here are the last lines of each log:") :]
     assert "hb/results/logs/train/noisy/mlp/mixup2/seed0.log" in table
 
 
@@ -186,5 +186,5 @@ def untracked(workspace: Workspace) -> set[str]:
 @pytest.mark.parametrize("command", ["run", "report"])
 def test_without_a_workflow_it_says_where_one_is(tmp_path, command):
     done = Workspace.at(tmp_path).module("halobench.cli.main", command)
-    right = "start it in a clone of halobench, or name a clone's: --snakefile CLONE/Snakefile"
-    assert (done.returncode, done.stderr) == (2, f"halobench: error: no Snakefile is in {tmp_path}: {right}\n")
+    right = "run it in a clone of halobench, or use a clone's with --snakefile CLONE/Snakefile"
+    assert (done.returncode, done.stderr) == (2, f"halobench: error: no Snakefile in {tmp_path}; {right}\n")

@@ -78,12 +78,12 @@ def test_a_killed_master_is_gone_on_from_and_finished_cells_are_not_redone(finis
     master.send_signal(signal.SIGSTOP)
     second = run(workspace, "--cores", "1", *QUIET)
     assert second.returncode != 0
-    assert re.search(rf"run {master.pid} on \S+ has worked here since [\w ]*\d\d:\d\d", second.stderr)
-    assert "That run makes some of the same files. Start this one again when it has ended." in second.stderr
+    assert re.search(rf"run {master.pid} on \S+ has been running here since [\w ]*\d\d:\d\d", second.stderr)
+    assert "That run writes some of the same files. Start this one again once it has ended." in second.stderr
     assert "unlock" not in second.stderr
     refused = run(workspace, "--unlock")
     assert refused.returncode == 2
-    assert f"--unlock: expected no living run in this directory (run {master.pid} on " in refused.stderr
+    assert f"--unlock: expected no live run in this directory (run {master.pid} on " in refused.stderr
     assert master.poll() is None
     master.kill()
     master.wait()
@@ -91,7 +91,7 @@ def test_a_killed_master_is_gone_on_from_and_finished_cells_are_not_redone(finis
     assert any((workspace.folder / ".snakemake/locks").glob("*.lock"))
     done = run(workspace, "--cores", "2", *QUIET)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "the run that had locked this directory is dead; unlocked" in done.stderr
+    assert "the run that locked this directory is dead; unlocked it" in done.stderr
     for path, (mtime, content) in kept.items():
         assert path.stat().st_mtime_ns == mtime, path
         assert path.read_bytes() == content
@@ -115,7 +115,7 @@ def test_a_training_goes_on_after_ctrl_c_and_after_a_batch_systems_signal(tmp_pa
     os.killpg(master.pid, signal.SIGINT)
     assert master.wait(timeout=600) != 0
     said = (second.folder / "run.log").read_text()
-    assert "1 job was stopped; each with the last lines of its log:" in said
+    assert "1 job was stopped; here are the last lines of each log:" in said
     assert "stopped by SIGINT; saved at epoch " in said
     assert not any((second.folder / ".snakemake/locks").glob("*.lock"))
     master = start(second, *aims, "--cores", "1", "--retries", "1", *QUIET)
@@ -174,7 +174,7 @@ def test_a_disk_without_room_is_refused_before_any_job(small_disk):
     output = done.stdout + done.stderr
     assert done.returncode != 0
     assert re.search(r"results = [12][.\d]* MiB free: expected at least 4[.\d]* MiB", output)
-    assert "MiB, which the cells still to be computed will take; make room or run fewer" in output
+    assert "MiB, which the cells still to be computed need; free some space or run fewer" in output
     assert "Traceback" not in output
     left = small_disk.glob("results/**/*.*")
     assert not [path for path in left if path.parent.name != "requests"], "nothing but what was asked"
@@ -191,7 +191,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written_and_the_rerun_ends_wel
     filler = fill(small_disk, 0)
     assert master.wait(timeout=900) != 0
     said = (tmp_path / "run.log").read_text()
-    assert "jobs failed; each with the last lines of its log" in said
+    assert "jobs failed; here are the last lines of each log" in said
     logs = "".join(path.read_text() for path in results.glob("logs/**/*.log"))
     assert re.search(r"results: No space left on device \([\d.]+ (bytes|KiB) free\): make room first\.", said)
     # A job's log says so too, if it had room for that line.
@@ -223,7 +223,7 @@ def test_one_cell_that_diverges_is_named_the_others_finish_and_partial_draws_the
     workspace = Workspace(tmp_path, config)
     done = run(workspace, "--cores", "2", *QUIET)
     assert done.returncode != 0
-    told = done.stderr[done.stderr.index("1 job failed; each with the last lines of its log:") :]
+    told = done.stderr[done.stderr.index("1 job failed; here are the last lines of each log:") :]
     assert "train noisy/bad/mixup2/seed0 (results/logs/train/noisy/bad/mixup2/seed0.log)\n    loss is " in told
     for part in ("in epoch 1 of 3, step ", "learning rate ", "gradient norm "):
         assert part in told
@@ -251,7 +251,7 @@ def test_one_cell_that_diverges_is_named_the_others_finish_and_partial_draws_the
 def test_partial_says_so_where_nothing_is_there_and_trains_nothing(workspace):
     done = run(workspace, "partial", *QUIET)
     assert done.returncode != 0
-    assert "partial: no cell of tiny is finished yet" in done.stdout + done.stderr
+    assert "partial: no cell of tiny has finished yet" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert not (workspace.folder / "results/runs").exists()
 

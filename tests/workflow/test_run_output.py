@@ -47,7 +47,7 @@ def test_a_run_prints_a_line_per_job_and_where_its_results_are(tmp_path):
     assert re.search(rf"^{total} jobs done in ", rest, re.M)
     assert "Figures: results/figures/tiny/summary.png" in rest
     assert "Explorer: results/explorer.html" in rest
-    assert "Next, for the report: halobench report" in rest
+    assert "Next, to make the report: halobench report" in rest
     again = printed(workspace, "--cores", "2")
     assert any(line.startswith("Nothing to be done") for line in again)
     assert len(again) <= 4

@@ -100,7 +100,7 @@ def read_spec(text: str) -> Any:
     try:
         return current_words(json.loads(Path(text[1:]).read_text() if text.startswith("@") else text), print_note)
     except (OSError, ValueError) as error:
-        raise argparse.ArgumentTypeError(f"expected JSON, or @FILE that holds JSON ({error})") from None
+        raise argparse.ArgumentTypeError(f"expected JSON, or @FILE, where FILE contains JSON ({error})") from None
 
 
 def read_file(text: str) -> Path | None:
@@ -115,7 +115,7 @@ def read_seconds(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected seconds, at least 0, not {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, at least 0, not {text!r}")
     return value
 
 

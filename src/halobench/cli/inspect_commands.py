@@ -42,7 +42,7 @@ def _logs(args: argparse.Namespace) -> int:
     from halobench.runner.logs import describe_logs, find
 
     jobs = list(find(args.results, args.name))
-    print("\n".join(map(describe_logs, jobs)) or f"no log in {args.results / 'logs'} is of a job named {args.name}")
+    print("\n".join(map(describe_logs, jobs)) or f"no log in {args.results / 'logs'} is from a job named {args.name}")
     return 0 if jobs else 1
 
 

@@ -79,7 +79,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     command = COMMANDS.get(arguments[0]) if arguments else None
     if command is None and arguments and not arguments[0].startswith("-"):
         shown = [name for names in GROUPS.values() for name in names]
-        what = f"no command {arguments[0]!r}{hint(shown, arguments[0])}; `halobench --help` lists them"
+        what = f"no such command: {arguments[0]!r}{hint(shown, arguments[0])}; `halobench --help` lists all commands"
         build_parser().exit(2, f"halobench: error: {what}\n")
     if command is None or not command.passed_on:
         return build_parser().parse_args(arguments)

@@ -108,8 +108,8 @@ def _calibrate(args: argparse.Namespace) -> None:
         run_calibrate_file({} if spec is None else spec, args.seed or 0, args.logits, args.out, code)
         return
     for name, value in (("spec", spec), ("seed", args.seed)):
-        require(value is not None, f"--{name}", "nothing", "that of the cell in --run")
-    require(args.out is None, "--out", str(args.out), "--logits with it: the results of a cell are written there")
+        require(value is not None, f"--{name}", "nothing", f"the {name} of the cell in --run")
+    require(args.out is None, "--out", str(args.out), "no such option with --run, which writes to the cell's folder")
     run_calibrate(spec, args.seed, args.folder, code)
 
 

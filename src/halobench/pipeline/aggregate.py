@@ -30,7 +30,7 @@ def run_manifest(spec: Mapping[str, Any], results: Path, out: Path, missing: Pat
         Where to write the manifest and the table.
     """
     for key in ("experiment", "cells", "references"):
-        require(isinstance(spec, Mapping) and key in spec, f"spec.{key}", None, "the cells of an experiment")
+        require(isinstance(spec, Mapping) and key in spec, f"spec.{key}", None, f"the {key} for the manifest")
     files.write_json(out, records.seal(list_files(spec, results)))
     if missing is not None:
         tables_io.write_csv(missing, pd.DataFrame(spec.get("missing", []), columns=[*KEYS, "stage", "why"]))

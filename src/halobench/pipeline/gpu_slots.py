@@ -77,7 +77,7 @@ def _find(entry: str, gpus: Mapping[str, str]) -> str:
     """Return the UUID that an entry of CUDA_VISIBLE_DEVICES stands for, in full or by a prefix."""
     matches = [uuid for uuid in gpus.values() if entry.startswith("GPU-") and uuid.startswith(entry)]
     listed = ", ".join(f"{index} ({uuid})" for index, uuid in gpus.items())
-    require(len(matches) == 1, VISIBLE, entry, f"an index or UUID of this machine's GPUs: {listed}")
+    require(len(matches) == 1, VISIBLE, entry, f"the index or UUID of one of this machine's GPUs: {listed}")
     return matches[0]
 
 
@@ -125,12 +125,12 @@ def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
         if taken := _take(devices, slots, folder):
             return taken
         names = ", ".join(device.value for device in devices)
-        print(f"waiting for a GPU: {slots} at a time on each of {names}", flush=True)
+        print(f"waiting for a GPU slot: {slots} on each of {names}", flush=True)
         while not (taken := _take(devices, slots, folder)):
             time.sleep(POLL)
         return taken
     except OSError as error:
-        raise SpecError("TMPDIR", str(folder), f"a folder for locks of GPUs ({describe_error(error)})") from None
+        raise SpecError("TMPDIR", str(folder), f"a folder for GPU locks ({describe_error(error)})") from None
 
 
 def _take(devices: Sequence[Device], slots: int, folder: Path) -> tuple[Device, FileLock] | None:

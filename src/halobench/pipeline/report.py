@@ -45,7 +45,7 @@ def run_overview(
     captions : iterable of Path
         Caption files, named after figures and tables.
     """
-    require(isinstance(spec, Mapping), "spec", spec, "a mapping of config and note")
+    require(isinstance(spec, Mapping), "spec", spec, "a mapping with the keys config and note")
     names = (*TABLES, *ORIGINS, "claims")
     empty = {"note": "", "config": {}, "figures": [], "tables": []}
     shown_spec = {"experiment": tables.resolve().name} | empty | dict(spec)

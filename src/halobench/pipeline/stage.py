@@ -87,8 +87,8 @@ class StageRun:
         if other["started"] > started():
             mine = to_json([self.spec, self.seed, dict(self.code)])
             if to_json([other[key] for key in ("spec", "seed", "code")]) != mine:
-                what = f"none that started after {started()} with another spec or code; nothing was written"
-                raise SpecError(str(self.record), f"a run that started {other['started']}", what)
+                what = f"no result of another spec or code by a run that started after {started()}; nothing was written"
+                raise SpecError(str(self.record), f"written by a run that started {other['started']}", what)
 
 
 @contextlib.contextmanager
@@ -230,7 +230,7 @@ def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
     SpecError
     """
     if not isinstance(spec, Mapping):
-        raise SpecError("spec", spec, f"a mapping of {', '.join(kinds)}")
+        raise SpecError("spec", spec, f"a mapping with the keys {', '.join(kinds)}")
     for key in spec:
         if key not in kinds:
             raise SpecError(f"spec.{key}", spec[key], one_of(kinds, key))
@@ -247,7 +247,7 @@ def require_folders(**folders: Path) -> None:
     """Raise SpecError unless the folders that a stage reads exist; keywords are its arguments (`source`, `run`)."""
     writers = {"source": "source", "run": "train"}
     for name, folder in folders.items():
-        what = f"a folder that exists, as `halobench {writers[name]}` writes it"
+        what = f"an existing folder, as written by `halobench {writers[name]}`"
         require(folder.is_dir(), f"--{name}", str(folder), what)
 
 

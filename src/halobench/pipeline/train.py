@@ -75,7 +75,7 @@ def run_train(
         _write_outputs(cell, data.targets(), run.outputs)
         digest = {"weights": files.checksum(weights)} if weights else {}
         if look_like_probabilities(cell.logits["val.logits"]):
-            what = "from 0 to 1 and sum to 1: expected logits, before the softmax"
+            what = "between 0 and 1 and sum to 1; expected logits, before the softmax"
             print(f"warning: outputs of {specs['model'].name} are {what}")
         run.facts = cell.facts | {"made_on": checkpoint.made_on} | digest
         run.device, run.seconds = run.facts.pop("device"), run.facts.pop("earlier_seconds")
@@ -105,8 +105,8 @@ def given_weights(model: ModelSpec, weights: Path | None) -> Path | None:
     """
     if weights is None and model.weights is not None:
         weights = Path(model.weights)
-    require(model.comes_trained or weights is None, "--weights", str(weights), "none: this model is to be trained")
+    require(model.comes_trained or weights is None, "--weights", str(weights), "none, since this model will be trained")
     if model.comes_trained:
-        what = "a file of weights that exists; `halobench weights` downloads those of a pretrained model"
+        what = "an existing weights file; `halobench weights` downloads those of a pretrained model"
         require(weights is not None and weights.is_file(), "--weights", weights and str(weights), what)
     return weights

@@ -39,14 +39,14 @@ def start(workflow: Any, config: Mapping[str, Any]) -> None:
     """
     dead = queue.noted(SUBMITTED) and queue.noted(SUBMITTED, other_runs(Path())[0])
     if left := queue.queued(dead):
-        what = "no jobs of a run that died: `halobench run` waits for them, `halobench run --orphans cancel` ends them"
+        what = "no jobs of a dead run; `halobench run` waits for them, `halobench run --orphans cancel` cancels them"
         raise ConfigError([f"queue = {', '.join(map(str, left))}: expected {what}"])
     for run in dead:
         queue.forget(SUBMITTED, run)
     if executor(workflow) != "slurm":
         return
     if wrong := sorted(set(str(Path.cwd())) & set('$`"\\')):
-        what = f"a path without {' '.join(wrong)}, which shells on the way to a node would read otherwise"
+        what = f"a path without {' '.join(wrong)}, which shells on the way to a node would interpret"
         raise ConfigError([f"working directory = {Path.cwd()}: expected {what}"])
     # Snakemake would let running and pending jobs finish, however long they take; a batch job that runs Snakemake
     # would be killed before that.

@@ -44,7 +44,7 @@ def require_room(config: Config, report: Mapping[str, Any], results: Path) -> No
     wanted, free = needed(config, report, results), _free(results)
     if wanted > free:
         what = f"{results} = {size(free)} free: expected at least {size(wanted)}, which the cells still to be"
-        raise ConfigError([f"{what} computed will take; make room or run fewer"])
+        raise ConfigError([f"{what} computed need; free some space or run fewer"])
 
 
 def full_disk_line(results: Path, least: int = 2**20) -> str:

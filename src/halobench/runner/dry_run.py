@@ -125,7 +125,7 @@ def refuse(events: Events, silence: str) -> int:
         print(events.errors, file=sys.stderr)
         return events.code
     if events.stats and not events.jobs:
-        print(f"halobench: error: Snakemake {silence}: leave out --quiet", file=sys.stderr)
+        print(f"halobench: error: Snakemake {silence}; leave out --quiet", file=sys.stderr)
         return 2
     return 0
 
@@ -217,16 +217,16 @@ def check_profile(profile: str) -> None:
         executor = re.search(r"^executor: *[\"']?([\w-]+)", path.read_text(), re.M)
         module = f"snakemake_executor_plugin_{executor[1].replace('-', '_')}" if executor else ""
         if executor and executor[1] not in BUILT_IN and find_spec(module) is None:
-            right = "pip install --editable '.[slurm]'" if executor[1] == "slurm" else f"install {module}"
-            raise FileNotFoundError(f"{path}: executor = {executor[1]}: its plug-in is not installed: {right}")
+            right = "run pip install --editable '.[slurm]'" if executor[1] == "slurm" else f"install {module}"
+            raise FileNotFoundError(f"{path}: executor = {executor[1]}: its plug-in is not installed; {right}")
 
 
 def check_snakefile(options: argparse.Namespace) -> None:
     """Raise FileNotFoundError unless Snakemake finds a workflow in its starting folder or through its arguments."""
     elsewhere = options.snakefile or options.profile or options.about  # a profile may specify one
     if not elsewhere and not any(map(os.path.exists, SNAKEFILES)):
-        right = "start it in a clone of halobench, or name a clone's: --snakefile CLONE/Snakefile"
-        raise FileNotFoundError(f"no Snakefile is in {Path.cwd()}: {right}")
+        right = "run it in a clone of halobench, or use a clone's with --snakefile CLONE/Snakefile"
+        raise FileNotFoundError(f"no Snakefile in {Path.cwd()}; {right}")
 
 
 def gather(arguments: Sequence[str], **options: Any) -> Events:

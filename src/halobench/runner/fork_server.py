@@ -75,7 +75,7 @@ def ask(arguments: list[str]) -> int | None:
     if not (reply := line.recv(16)):  # the process that would report was killed
         pass_on(signal.SIGKILL, None)
     if (code := int(reply or -signal.SIGKILL)) < 0:
-        print(f"halobench: error: ended by {signal.Signals(-code).name}", file=sys.stderr)
+        print(f"halobench: error: killed by {signal.Signals(-code).name}", file=sys.stderr)
     return code if code >= 0 else 128 - code  # as a shell reports it
 
 

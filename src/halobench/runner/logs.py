@@ -101,5 +101,5 @@ def table(jobs: Sequence[JobLogs]) -> str:
     stopped = sum(STOPPED in job.last for job in jobs)
     counts = {"failed": len(jobs) - stopped, f"{'was' if stopped == 1 else 'were'} stopped": stopped}
     counted = " and ".join(f"{n} job{'s' * (n > 1)} {what}" for what, n in counts.items() if n)
-    advice = "Run the same command to resume; with the target `partial` it draws what is there."
-    return "\n".join([f"{counted}; each with the last lines of its log:", *rows, advice])
+    advice = "Run the same command to resume, or with the target `partial` to draw the finished cells."
+    return "\n".join([f"{counted}; here are the last lines of each log:", *rows, advice])

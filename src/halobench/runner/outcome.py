@@ -41,7 +41,7 @@ def summary(outputs: Iterable[str]) -> list[str]:
         lines.append(f"Figures: {first if first in drawn else folder}")
     lines += [f"Explorer: {path}" for path in paths if path.name == EXPLORER]
     if any("partial" not in path.parts for path in drawn):
-        lines.append("Next, for the report: halobench report")
+        lines.append("Next, to make the report: halobench report")
     return lines
 
 

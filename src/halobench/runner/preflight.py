@@ -22,7 +22,7 @@ from halobench.storage import files, records
 from halobench.storage.requests import STALE, differences, write_request
 
 MOST_LINES = 20  # about results that don't match, since there can be one per cell
-KEEP = "`halobench run --results FOLDER` keeps them, and computes into another folder"
+KEEP = "`halobench run --results FOLDER` keeps them and writes to another folder"
 LARGE = 1_000_000_000  # bytes; above this, checking a file's checksum is left to the stages that read it
 
 
@@ -180,6 +180,6 @@ def check_claims(path: Path | str) -> None:
     try:
         load_claims(path)
     except OSError as error:
-        raise ConfigError([f"{path}: expected a file of claims ({describe_error(error)})"]) from None
+        raise ConfigError([f"{path}: expected a claims file ({describe_error(error)})"]) from None
     except SpecError as error:
         raise ConfigError([str(error)]) from None

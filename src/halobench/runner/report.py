@@ -60,7 +60,7 @@ def report(arguments: Sequence[str]) -> int:
         return 2
     named = [argument for argument in arguments if argument in config.experiments]
     if arguments and _is_name(arguments[0]):
-        expected = f"an experiment of the last run's configuration: {one_of(config.experiments, arguments[0])}"
+        expected = f"an experiment in the last run's configuration: {one_of(config.experiments, arguments[0])}"
         require(named, "report", arguments[0], expected)
     partial = "partial" in arguments
     experiments = named or [*config.run, *(() if partial else complete(config, Path(last["results"])))]
@@ -72,7 +72,7 @@ def report(arguments: Sequence[str]) -> int:
         outcome.say(line)
     for path in () if named else sorted(tables.glob("*/overview.html")):
         if path.parent.name not in experiments:
-            outcome.say(f"not in the report, being of another configuration or incomplete: {path}")
+            outcome.say(f"not in the report, because incomplete or from another configuration: {path}")
     return 0
 
 

@@ -125,7 +125,7 @@ class RuleInputs:
     def partial_targets(self, wildcards: Any) -> list[str]:
         """Return the files made from the finished cells of each experiment that has any."""
         if not (begun := self.experiments("partial/")):
-            sys.exit(f"partial: no cell of {', '.join(self.config.run)} is finished yet")
+            sys.exit(f"partial: no cell of {', '.join(self.config.run)} has finished yet")
         return self._shown(begun, "partial/")
 
     def _shown(self, experiments: Any, scope: str = "") -> list[str]:

@@ -103,8 +103,8 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
     """
     options = dry_run.read_options(arguments)
     if options.touch:
-        what = "no such option: a result is current if its record is what is asked for now, whatever its time"
-        raise OSError(f"--touch: expected {what}; `halobench why` names those that aren't")
+        what = "no such option, since a result is current if its record matches the request, whatever its date"
+        raise OSError(f"--touch: expected {what}; `halobench why` lists outdated ones")
     dry_run.check_options(options)
     if options.dry_run:
         _name_left(options.directory)
@@ -112,7 +112,7 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
         for say in outcome.at_end_of_dry_run if code == 0 else ():
             say()
         if code == 0:
-            outcome.say("`halobench why` gives the reasons in words, `halobench plan` the time that it would take")
+            outcome.say("`halobench why` explains the reasons in words, `halobench plan` estimates the time needed")
         return code
     if options.unlock:
         _forget_other_hosts(options.directory)
@@ -139,7 +139,7 @@ def _enrol_unlocked(options: argparse.Namespace) -> list[str]:
             kept = [f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value]
             command = [sys.executable, "-m", "snakemake", "--unlock", f"--snakefile={os.devnull}", *kept]
             if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-                outcome.say("the run that had locked this directory is dead; unlocked")
+                outcome.say("the run that locked this directory is dead; unlocked it")
                 for path in {*dead} - {*_held}:
                     path.unlink(missing_ok=True)
     return alive
@@ -149,7 +149,7 @@ def _forget_other_hosts(folder: Path) -> None:
     """Take the user's ``--unlock`` to mean that runs on other hosts are dead, unless one is known to be alive."""
     for path in (_locks(folder) / f"{run}.lock" for run in other_runs(folder)[0]):
         if not _is_free(path):
-            raise OSError(f"--unlock: expected no living run in this directory ({_words(path.stem)})")
+            raise OSError(f"--unlock: expected no live run in this directory ({_words(path.stem)})")
         path.unlink(missing_ok=True)
 
 
@@ -158,9 +158,9 @@ def _words(run: str) -> str:
     host, _, process = run.rpartition("-")
     if host == platform.node():
         since = _since(int(process))
-        return f"run {process} on {host} has worked here{since}; if both make the same files, wait for it"
-    advice = "`halobench run --unlock` once you know that it isn't, then the same command again"
-    return f"run {process} on {host}, another host, may be alive; {advice}"
+        return f"run {process} on {host} has been running here{since}; if both write the same files, wait for it to end"
+    advice = "if you know that it isn't, use `halobench run --unlock`, then repeat this command"
+    return f"run {process} on {host}, another host, may still be alive; {advice}"
 
 
 def _since(process: int) -> str:
@@ -193,7 +193,7 @@ def _name_left(folder: Path) -> None:
         return
     with contextlib.suppress(queue.SlurmError):
         if left := queue.queued(queue.noted(folder / SUBMITTED, other_runs(folder)[0])):
-            what = "a run without -n ends those that wait, and waits for the others"
+            what = "a run without -n cancels the pending ones and waits for the others"
             outcome.say(f"jobs of a run that died are in the queue: {', '.join(map(str, left))}; {what}")
 
 
@@ -203,10 +203,10 @@ def _settle_left(folder: Path, cancel: bool) -> None:
     try:
         settled = queue.settle(runs, cancel, lambda line: outcome.say(f"jobs of a run that died: {line}"))
     except queue.SlurmError as error:
-        where = f"jobs of run {', '.join(runs)} may be left in the queue of a cluster"
-        right = f"start it where SLURM answers, or remove {folder / SUBMITTED} if that cluster is gone"
-        raise queue.SlurmError(f"{where}, and it can't be asked ({error}): {right}") from None
+        where = f"jobs of run {', '.join(runs)} may be left in a cluster's queue"
+        right = f"run it where SLURM responds, or remove {folder / SUBMITTED} if that cluster no longer exists"
+        raise queue.SlurmError(f"{where}, which can't be queried ({error}); {right}") from None
     if settled:
-        outcome.say(f"jobs of a run that died: {len(settled)} were left in the queue, and none is now")
+        outcome.say(f"jobs of a run that died: found {len(settled)} in the queue, none left now")
     for run_ in runs:
         queue.forget(folder / SUBMITTED, run_)

@@ -116,7 +116,7 @@ class Startup:
         outcome.note_place(self.results)
         if self.frozen is not None:
             return RuleInputs(load_config(config), self.results, named)
-        where = "" if self.is_module or Path("config.yaml").exists() else f" (no config.yaml is in {Path.cwd()})"
+        where = "" if self.is_module or Path("config.yaml").exists() else f" (no config.yaml in {Path.cwd()})"
         what, cache = f"The configuration{where} has", controller.STATE
         checked, self.report = attempt(what, validation.load_checked, config, cache, self.results)
         inputs = RuleInputs(checked, self.results, named)
@@ -213,7 +213,7 @@ def check_rules(workflow: Any) -> None:
         require(name in names, "--set-resources, rule", name, one_of(names, name))
         for key in set(resources) - RESOURCES:
             near = hint(RESOURCES, key)
-            require(not near, f"--set-resources {name}", key, f"a resource{near}")
+            require(not near, f"--set-resources {name}", key, f"the name of a resource{near}")
 
 
 def check_resources(workflow: Any) -> None:
@@ -222,10 +222,10 @@ def check_resources(workflow: Any) -> None:
     cap = getattr(workflow.global_resources.get("gpu"), "value", None)
     for name in ("train", "probe"):
         gpus = getattr(settings.get(name, {}).get("gpu"), "raw", 0)
-        what = f"at most {cap}, the slots of all jobs together: --resources gpu={cap}"
+        what = f"at most {cap}, the slots for all jobs together (--resources gpu={cap})"
         # Snakemake would give the job less than it requests.
         fits = cap is None or not isinstance(gpus, int) or gpus <= cap
         require(fits, f"--set-resources {name}:gpu", gpus, what)
         slots = getattr(settings.get(name, {}).get("slots_per_gpu"), "raw", 1)
         bad = isinstance(slots, int) and slots < 1
-        require(not bad, f"--set-resources {name}:slots_per_gpu", slots, "at least 1 job a GPU")
+        require(not bad, f"--set-resources {name}:slots_per_gpu", slots, "at least 1 job per GPU")

@@ -62,18 +62,18 @@ SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "mode
         (["calibrate", "--spec", '{"bin": 3}', "--seed", "0", "--run", "x"], 2, "bin = 3: expected one of the keys"),
         (["calibrate", "--spec", '{"calibrators": ["exat"]}', "--seed", "0", "--run", "x"], 2, "'exact'"),
         (["calibrate", "--spec", "{}", "--seed", "0", "--run", "nowhere"], 2, "--run = 'nowhere': expected"),
-        ([*TRAIN, "--spec", SPEC % '{"name": "cross_entropy"}'], 2, "--source = 'nowhere': expected a folder that"),
+        ([*TRAIN, "--spec", SPEC % '{"name": "cross_entropy"}'], 2, "--source = 'nowhere': expected an existing"),
         ([*TRAIN, "--spec", "{}", "--checkpoint", __file__], 2, "expected a file whose name ends in .safetensors"),
         ([*TRAIN, "--spec", "{}", "--slots-per-gpu", "0"], 2, "--slots-per-gpu: expected a whole number of at least 1"),
         (
             [*TRAIN, "--source", ".", "--weights", "x", "--spec", SPEC % '{"name": "brier"}'],
             2,
-            "'x': expected none: this",
+            "'x': expected none, since this",
         ),
         ([*TRAIN, "--spec", SPEC % "{}"], 2, "spec.loss.name = None: expected a value"),
         ([*TRAIN, "--spec", '{"datset": 1}'], 2, "did you mean 'dataset'"),
         (["source", "--spec", '{"loader": "digits", "a": 1}', "--out", "x"], 2, "a = 1: expected no such key"),
-        (["probe", "--spec", "[]", "--source", "x", "--seed", "0", "--run", "x"], 2, "a mapping of dataset"),
+        (["probe", "--spec", "[]", "--source", "x", "--seed", "0", "--run", "x"], 2, "a mapping with the keys dataset"),
         (["probe", "--spec", '{"probes": {}}', "--source", "x", "--seed", "0", "--run", "x"], 2, "at least one probe"),
         (["aggregate", "--manifest", __file__, "--results", "x", "--out", "y"], 2, "expected JSON"),
         (
@@ -90,8 +90,8 @@ SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "mode
         (["run", "--orphans", "keep"], 2, "argument --orphans: invalid choice: 'keep' (choose from"),
         (["run", "--orphans"], 2, "argument --orphans: expected one argument"),
         (["logs"], 2, "the following arguments are required: CELL"),
-        (["shw"], 2, "no command 'shw' (did you mean 'show'?); `halobench --help` lists them"),
-        (["chek"], 2, "no command 'chek'; `halobench --help` lists them"),
+        (["shw"], 2, "no such command: 'shw' (did you mean 'show'?); `halobench --help` lists all commands"),
+        (["chek"], 2, "no such command: 'chek'; `halobench --help` lists all commands"),
     ],
 )
 def test_bad_arguments_end_in_one_line(arguments, code, message, capsys, tmp_path, monkeypatch):

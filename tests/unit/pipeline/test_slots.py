@@ -91,7 +91,7 @@ def test_what_cuda_visible_devices_allows(visible, expected):
 def test_an_entry_that_names_no_gpu_is_an_error_that_lists_them(entry):
     with pytest.raises(SpecError) as caught:
         visible_devices({"CUDA_VISIBLE_DEVICES": f"0,{entry}"}, GPUS)
-    expected = f"an index or UUID of this machine's GPUs: 0 ({A}), 1 ({B}), 2 ({C})"
+    expected = f"the index or UUID of one of this machine's GPUs: 0 ({A}), 1 ({B}), 2 ({C})"
     assert str(caught.value) == f"CUDA_VISIBLE_DEVICES = {entry!r}: expected {expected}"
 
 
@@ -125,7 +125,7 @@ def test_processes_that_start_at_once_fill_the_emptiest_device_first_and_one_too
     held = [line(holder)[:40] for holder in second]
     assert sorted(held) == [A, B, C]
     [seventh] = start(1, 2)
-    assert line(seventh) == f"waiting for a GPU: 2 at a time on each of {A}, {B}, {C}"
+    assert line(seventh) == f"waiting for a GPU slot: 2 on each of {A}, {B}, {C}"
     second[held.index(B)].communicate("\n")
     assert line(seventh)[:40] == B
 
@@ -158,5 +158,5 @@ def test_a_bad_number_and_a_bad_folder_are_refused(machine, monkeypatch):
     with pytest.raises(SpecError, match="slots = 0: expected at least 1"), device_slot(0):
         pass
     monkeypatch.setattr("tempfile.tempdir", "/dev/null")
-    with pytest.raises(SpecError, match=r"TMPDIR = .*: expected a folder for locks of GPUs"), device_slot():
+    with pytest.raises(SpecError, match=r"TMPDIR = .*: expected a folder for GPU locks"), device_slot():
         pass

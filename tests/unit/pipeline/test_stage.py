@@ -129,7 +129,7 @@ def test_all_parts_of_a_spec_are_parsed_and_no_other():
     parsed = parse_parts({"dataset": dataset, "model": {"name": "mlp"}}, parts)
     assert parsed["dataset"].train == 10
     for spec, line in (
-        ([], "spec = []: expected a mapping of dataset, model"),
+        ([], "spec = []: expected a mapping with the keys dataset, model"),
         ({"data": {}}, r"spec.data = {}: expected one of dataset, model"),
         ({"dataset": dataset | {"train": 0}, "model": {}}, "spec.dataset.train = 0: expected at least 2"),
     ):

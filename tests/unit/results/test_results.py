@@ -126,10 +126,10 @@ def test_a_living_runs_locks_stay_also_those_of_the_younger_of_two(locked, capsy
     run.run([])
     assert is_locked()
     said = capsys.readouterr().err
-    words = rf"run {second.pid} on {re.escape(platform.node())} has worked here since [\w ]*\d\d:\d\d; "
-    assert re.search(f"halobench: {words}if both make the same files, wait for it\n", said)
+    words = rf"run {second.pid} on {re.escape(platform.node())} has been running here since [\w ]*\d\d:\d\d; "
+    assert re.search(f"halobench: {words}if both write the same files, wait for it to end\n", said)
     assert "unlocked" not in said
-    with pytest.raises(OSError, match=rf"--unlock: expected no living run in this directory \({words}"):
+    with pytest.raises(OSError, match=rf"--unlock: expected no live run in this directory \({words}"):
         run.run(["--unlock"])
     end(second)
 
@@ -144,7 +144,7 @@ def test_the_time_since_when_a_run_works_is_that_of_its_process(monkeypatch):
 
 @pytest.mark.parametrize("option", ["--touch", "-t"])
 def test_touching_is_refused_since_it_decides_nothing(locked, option):
-    with pytest.raises(OSError, match="--touch: expected no such option: a result is current if its record is what is"):
+    with pytest.raises(OSError, match="--touch: expected no such option, since a result is current if its record"):
         run.run(["--cores", "1", option])
     assert not locked
 
@@ -172,7 +172,7 @@ def test_a_dry_run_unlocks_nothing_and_ends_no_jobs(locked, words, monkeypatch, 
     monkeypatch.setattr(queue, "settle", lambda *arguments: pytest.fail("settled"))
     run.run(words)
     said = capsys.readouterr().err
-    told = "jobs of a run that died are in the queue: 7 (train x, PENDING (Resources)); a run without -n ends those"
+    told = "jobs of a run that died are in the queue: 7 (train x, PENDING (Resources)); a run without -n cancels the"
     assert told in said
     assert is_locked()
     assert queue.noted(run.SUBMITTED) == ["a-run"]
@@ -200,7 +200,7 @@ def test_a_run_of_another_host_counts_as_alive_until_the_user_says_otherwise(loc
     queue.note(run.SUBMITTED, "a-run", "elsewhere.site.org-7")
     run.run([])
     said = capsys.readouterr().err
-    assert "run 7 on elsewhere.site.org, another host, may be alive; `halobench run --unlock` once you know" in said
+    assert "run 7 on elsewhere.site.org, another host, may still be alive; if you know that it isn't, use `" in said
     assert is_locked()
     assert path.exists()
     assert queue.noted(run.SUBMITTED) == ["a-run"]
@@ -304,7 +304,7 @@ def test_failed_jobs_are_those_with_a_new_log_and_no_output(tmp_path):
         "train/d/m/l/seed2", "$ halobench train\nhalobench: d/m/l/seed2: stopped by SIGTERM; saved at epoch 3\n"
     )
     told = logs.table(logs.failed(tmp_path, began))
-    assert told.startswith("3 jobs failed and 1 job was stopped; each with the last lines of its log:\n")
+    assert told.startswith("3 jobs failed and 1 job was stopped; here are the last lines of each log:\n")
     stopped = logs.JobLogs("train", "d/m/l/seed2", path)
     assert logs.table([stopped, stopped]).startswith("2 jobs were stopped; ")
 

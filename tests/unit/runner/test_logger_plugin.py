@@ -304,7 +304,7 @@ def test_the_summary_names_what_was_written(folder):
         "Figures: results/figures/other",
         "Figures: results/figures/tiny/summary.png",
         "Explorer: results/explorer.html",
-        "Next, for the report: halobench report",
+        "Next, to make the report: halobench report",
     ]
     assert outcome.summary(["results/partial/figures/tiny/summary.png"]) == [
         "Figures: results/partial/figures/tiny/summary.png"

@@ -122,7 +122,7 @@ def test_a_new_data_set_is_estimated_after_a_demo(tmp_path):
     lines = plan.report(jobs, Limits(2), tmp_path)
     assert cells_of(lines)["train"][:3] == ["2", "~72 min", "~2.4 h"]
     assert f"GPUs       ~{number(2 * (training + 5 * 106 / 86) / 3600)} GPU-hours" in lines
-    assert any(line.startswith("~ is rough") for line in lines)
+    assert any(line.startswith("~ marks rough estimates") for line in lines)
     assert not any("Can't be estimated" in line for line in lines)
 
 
@@ -171,11 +171,11 @@ def test_disk_counts_logits_by_samples_and_says_if_there_is_room(tmp_path, monke
     asked = [Task(PlannedJob("train", outputs=("old",)), Estimate(1.0, 5000.0))]
     usage = type("Usage", (), {"free": 3000})
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: usage)
-    assert plan.disk(asked, tmp_path) == "4.88 KiB to write, in place of 1.95 KiB of older files; 2.93 KiB are free"
+    assert plan.disk(asked, tmp_path) == "4.88 KiB to write, replacing 1.95 KiB of older files; 2.93 KiB free"
     usage.free = 2999
     asked.append(Task(PlannedJob("train", outputs=("new",)), None))
     assert plan.disk(asked, tmp_path).startswith(">4.88 KiB to write (1 job not counted)")
-    assert plan.disk(asked, tmp_path).endswith("2.93 KiB are free: NOT ENOUGH")
+    assert plan.disk(asked, tmp_path).endswith("2.93 KiB free: NOT ENOUGH")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_gpu_hours_are_those_of_whole_gpus(resources, hours):
     lines = plan.totals(tasks(1800.0, 1800.0, resources=resources), Limits(1), Path())
     assert lines[0] == f"GPUs       {number(hours)} GPU-hours"
     lines = plan.totals(tasks(1800.0, resources={"gpu": "<TBD>"}), Limits(1), Path())
-    assert lines[0] == "GPUs       no job asks for one"
+    assert lines[0] == "GPUs       no job needs one"
 
 
 def test_a_run_is_as_long_as_what_holds_it_up_most():
@@ -235,7 +235,7 @@ def test_records_that_cannot_be_read_are_left_out_and_counted(tmp_path):
         keep(tmp_path, "train", TRAIN | change, key=f"clean/mlp/mixup/seed{seed}", **facts)
     keep(tmp_path, "probe").write_text("{")  # of a stage that isn't to run
     lines = plan.report([job(tmp_path, "train")], Limits(1), tmp_path)
-    assert lines[-1] == "5 records can't be read and left out: see `halobench verify`."
+    assert lines[-1] == "5 unreadable records left out; see `halobench verify`."
     assert cells_of(lines)["train"][1] == "10 s"
 
 
@@ -246,8 +246,8 @@ def test_a_report_says_what_is_not_known_and_where_records_are_from(tmp_path):
     assert "GPUs       >0.5 GPU-hours" in lines
     assert "wall time  >30 min with 4 GPU slots and 1 core" in lines
     assert lines[-3] == "The records are from cpu (EPYC, host node1)."
-    assert lines[-2].startswith("1 job for a GPU estimated from records of a CPU: ")
-    assert lines[-1].startswith("Can't be estimated, since none of the kind has run here: 1 probe. To know more")
+    assert lines[-2].startswith("1 GPU job estimated from CPU records: ")
+    assert lines[-1].startswith("Can't be estimated, since no such job has run here: 1 probe. For an estimate")
     assert lines[-1].endswith(f": halobench run results/runs/{CELL}/probe.json")
     found = cells_of(lines)
     assert found["train"] == ["1", "30 min", "30 min", "30 min", "100 MiB", "same spec"]
@@ -273,7 +273,7 @@ def test_a_new_seed_takes_the_mean_of_the_others(finished, tiny, tmp_path, monke
         assert table[stage] == ["8", duration(total / 8), *[duration(total)] * 2, table[stage][4], "same spec"]
     # Besides them eight calibrations, two references, three jobs for tables, two for pages, what is printed and drawn.
     jobs = 31 + len(tiny_tables()) + len(tiny_figures())
-    assert lines[0] == f"{jobs} jobs would run: 8 cells to compute, 16 finished already"
+    assert lines[0] == f"{jobs} jobs would run: 8 cells to compute, 16 already finished"
     assert f"GPUs       {number(sum(totals.values()) / 3600)} GPU-hours" in lines
 
 

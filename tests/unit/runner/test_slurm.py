@@ -53,12 +53,12 @@ def test_states_are_asked_where_they_are_kept(commands, monkeypatch):
     commands("sacct", "Slurm accounting storage is disabled\n", 1)
     assert problems("squeue", 10) == []
     assert problems("sacct", 10) == [
-        "slurm-status-command = sacct: expected squeue, since no accounting database answers here "
+        "slurm-status-command = sacct: expected squeue, since no accounting database responds here "
         "(sacct: Slurm accounting storage is disabled)"
     ]
     (problem,) = problems("squeue", 20)
     assert problem.startswith(
-        "slurm-init-seconds-before-status-checks = 20: expected at most 10, since squeue here forgets a job 30 s"
+        "slurm-init-seconds-before-status-checks = 20: expected at most 10, since squeue here drops a job 30 s"
     )
     commands("sacct", "")
     assert problems("sacct", 20) == problems("squeue", 20) == []
@@ -100,7 +100,7 @@ def test_waiting_jobs_are_ended_and_running_ones_waited_for(monkeypatch, cancel,
     monkeypatch.setattr(queue.time, "sleep", lambda seconds: None)
     assert queue.settle(["r"], cancel, told.append) == list(found)
     assert asked == [["scancel", *numbers] for numbers in ended]
-    assert told == ([] if cancel else ["waiting for 1 running: 11 (train a, RUNNING n)"])
+    assert told == ([] if cancel else ["waiting for 1 to end: 11 (train a, RUNNING n)"])
     assert answers == []
 
 
@@ -135,8 +135,8 @@ def test_a_node_looks_for_the_directory_and_for_python(srun, tmp_path, monkeypat
     with pytest.raises(ConfigError) as caught:
         checks.look(one, mark, seen)
     assert list(caught.value.problems) == [
-        f"working directory = {tmp_path}: expected a directory that compute nodes see under the same path: "
-        "a shared file system (node node7 does not)"
+        f"working directory = {tmp_path}: expected a directory that compute nodes see under the same path, "
+        "on a shared file system (node node7 doesn't see it)"
     ]
     mark.touch()
     with monkeypatch.context() as patched:
@@ -147,6 +147,6 @@ def test_a_node_looks_for_the_directory_and_for_python(srun, tmp_path, monkeypat
     srun.write_text("#!/bin/sh\nexit 1\n")
     assert checks.look(one, mark, seen) == "", "a good answer is kept"
     remark = checks.look(two, mark, seen)
-    assert remark.startswith("no compute node looked whether it sees this directory (srun: exit code 1)")
+    assert remark.startswith("no compute node could check that it sees this directory (srun: exit code 1)")
     os.utime(seen, (0, 0))
     assert checks.look(one, mark, seen) == remark, "but for a day only"

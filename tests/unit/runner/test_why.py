@@ -139,7 +139,7 @@ def test_figures_share_a_kind_though_each_has_a_rule(tmp_path):
     write(tmp_path / made.outputs[0])
     assert report([*figures, made], tmp_path) == [
         "aggregate tiny: it is forced",
-        "and 2 jobs downstream (`halobench why --each` names each)",
+        "and 2 jobs downstream (`halobench why --each` lists them)",
         "3 jobs would run: 1 aggregate, 2 figure",
     ]
     assert report([*figures, made], tmp_path, each=True)[1:3] == [
@@ -241,7 +241,7 @@ def test_an_incomplete_job_is_not_called_forced(tmp_path):
 @pytest.mark.parametrize(
     ("reason", "sentence"),
     [
-        (f"Incomplete output files: {RUN}/a.csv", "a.csv was left incomplete"),
+        (f"Incomplete output files: {RUN}/a.csv", "it left a.csv incomplete"),
         ("Updated input files: workflow/claims.yaml", "workflow/claims.yaml changed after the outputs were made"),
         ("Code has changed since last execution", "the rule train itself changed"),
         ("Software environment definition has changed since last execution", "its software environment changed"),

@@ -49,7 +49,7 @@ def _clauses(job: PlannedJob, kind: str, paths: list[str], makers: Mapping[str, 
             gone = sorted(path for path in paths if not (folder / path).exists())
             return [f"{_names(job, gone)} {_be(gone)} missing"]
         case dry_run.INCOMPLETE:
-            return [f"{_names(job, paths)} was left incomplete"]
+            return [f"it left {_names(job, paths)} incomplete"]
         case dry_run.NEWER:
             changed = _changed_inputs(job, paths, folder)
             newer = [f"{_names(job, changed)} changed after the outputs were made"] if changed else []
@@ -227,7 +227,7 @@ def report(jobs: Sequence[PlannedJob], folder: Path = Path(), each: bool = False
     stages = Counter(job.kind for job in sorted(jobs, key=rank))
     total = f"{count(len(jobs), 'job')} would run: " + ", ".join(f"{n} {stage}" for stage, n in stages.items())
     followers = len(jobs) - len(roots)
-    why = f"and {count(followers, 'job')} downstream (`halobench why --each` names each)"
+    why = f"and {count(followers, 'job')} downstream (`halobench why --each` lists them)"
     return [*(f"{_named(group)}: {key[1]}" for key, group in groups.items()), *([why] if followers else []), total]
 
 

@@ -144,11 +144,11 @@ def totals(tasks: Sequence[Task], most: Limits, folder: Path) -> list[str]:
     hours = marked(on_gpu, number(sum(task.seconds * task.gpus for task in on_gpu) / 3600))
     caps = [count(most.gpus, "GPU slot")] if on_gpu and most.gpus else []
     at_once = count(most.jobs, "job") if most.jobs else "any number of jobs"
-    queue = f"{at_once} at once, {AROUND:.0f} s around each counted, but no waits in a queue"
+    queue = f"{at_once} at once, counting {AROUND:.0f} s of overhead for each but no waiting in a queue"
     caps.append(queue if most.remote else count(most.cores, "core"))
-    uncapped = "; --resources gpu=N shows it for N GPUs" if on_gpu and not most.gpus else ""
+    uncapped = "; use --resources gpu=N to see it for N GPUs" if on_gpu and not most.gpus else ""
     return [
-        f"GPUs       {f'{hours} GPU-hours' if on_gpu else 'no job asks for one'}",
+        f"GPUs       {f'{hours} GPU-hours' if on_gpu else 'no job needs one'}",
         f"wall time  {marked(tasks, duration(wall_seconds(tasks, most)))} with {' and '.join(caps)}{uncapped}",
         f"disk       {disk(tasks, folder)}",
     ]
@@ -163,9 +163,9 @@ def disk(tasks: Sequence[Task], folder: Path) -> str:
     sizes = [task.estimate.size if task.estimate else None for task in tasks if task.job.kind not in UNTIMED]
     new, missing = sum(filter(None, sizes)), sizes.count(None)
     without = f" ({count(missing, 'job')} not counted)" if missing else ""
-    instead = f", in place of {size(old)} of older files" if old else ""
+    instead = f", replacing {size(old)} of older files" if old else ""
     room = "" if new - old <= free else ": NOT ENOUGH"
-    return f"{marked(tasks, size(new))} to write{without}{instead}; {size(free)} are free{room}"
+    return f"{marked(tasks, size(new))} to write{without}{instead}; {size(free)} free{room}"
 
 
 def notes(stages: Mapping[str, Sequence[Task]]) -> list[str]:
@@ -175,18 +175,18 @@ def notes(stages: Mapping[str, Sequence[Task]]) -> list[str]:
     more = f" and {len(places) - 3} more" if len(places) > 3 else ""
     lines = [f"The records are from {', '.join(places[:3])}{more}."] if places else []
     if any(estimate.rough for _, estimate in estimated):
-        lines.append("~ is rough: taken from another data set or model, and scaled by images x epochs.")
+        lines.append("~ marks rough estimates, taken from another data set or model and scaled by images x epochs.")
     if guessed := sum(task.gpus > 0 and estimate.places[0].startswith("cpu") for task, estimate in estimated):
         lines.append(
-            f"{count(guessed, 'job')} for a GPU estimated from records of a CPU: on a GPU small models take about as"
-            " long and large ones far less, so that the GPU-hours are a guess from above."
+            f"{count(guessed, 'GPU job')} estimated from CPU records: on a GPU, small models take about as long and"
+            " large ones far less, so the GPU-hours are a rough upper bound."
         )
     unknown = {stage: [task.job.outputs[-1] for task in group if task.unknown] for stage, group in stages.items()}
     if kinds := {stage: outputs for stage, outputs in unknown.items() if outputs}:
         jobs = ", ".join(f"{len(outputs):,} {stage}" for stage, outputs in kinds.items())
         first = " ".join(min(outputs) for outputs in kinds.values())
         lines.append(
-            f"Can't be estimated, since none of the kind has run here: {jobs}. To know more, first run one of each"
+            f"Can't be estimated, since no such job has run here: {jobs}. For an estimate, first run one of each"
             f" (with your options): halobench run {first}"
         )
     return lines
@@ -198,8 +198,8 @@ def cells(jobs: Sequence[PlannedJob], gathered: Iterable[str] = ()) -> str:
     runs = f"{results_of(jobs)}/runs/"
     seen = {path.rpartition("/")[0] for path in paths if path.startswith(runs)}
     busy = {path.rpartition("/")[0] for job in jobs for path in job.outputs[:1] if path.startswith(runs)}
-    finished = f", {len(seen - busy):,} finished already" if seen - busy else ""
-    return f"{count(len(busy), 'cell') if busy else 'no cell'} to compute{finished}"
+    finished = f", {len(seen - busy):,} already finished" if seen - busy else ""
+    return f"{count(len(busy), 'cell') if busy else 'no cells'} to compute{finished}"
 
 
 def report(jobs: Sequence[PlannedJob], most: Limits, folder: Path, gathered: Iterable[str] = ()) -> list[str]:
@@ -209,7 +209,7 @@ def report(jobs: Sequence[PlannedJob], most: Limits, folder: Path, gathered: Ite
     stages = by_stage(tasks)
     last = notes(stages)
     if past.unreadable:
-        last.append(f"{count(past.unreadable, 'record')} can't be read and left out: see `halobench verify`.")
+        last.append(f"{count(past.unreadable, 'unreadable record')} left out; see `halobench verify`.")
     first = f"{count(len(jobs), 'job')} would run: {cells(jobs, gathered)}"
     return [first, "", *table(stages), "", *totals(tasks, most, folder), *([""] if last else []), *last]
 
@@ -217,7 +217,7 @@ def report(jobs: Sequence[PlannedJob], most: Limits, folder: Path, gathered: Ite
 def plan(arguments: Sequence[str]) -> int:
     """Print what a run would take; return 0, or print Snakemake's error and return its exit code."""
     events = dry_run.dry_run(arguments)
-    if code := dry_run.refuse(events, "named no jobs"):
+    if code := dry_run.refuse(events, "listed no jobs"):
         return code
     lines = report(events.jobs, limits(arguments), events.folder, events.gathered) if events.jobs else [NOTHING]
     print("\n".join(lines))

@@ -38,7 +38,7 @@ def check(workflow: Any, jobs: Iterable[Any]) -> list[Any]:
         pools = ask(*SINFO).splitlines()
         problems = _status_problems(workflow.executor_settings)
     except SlurmError as error:
-        raise ConfigError([f"executor = slurm: expected a cluster that answers ({error})"]) from None
+        raise ConfigError([f"executor = slurm: expected a cluster that responds ({error})"]) from None
     for job in kinds.values():
         problems += [f"{job.name}: {problem}" for problem in _problems(workflow, job, pools)]
     if problems:
@@ -57,9 +57,9 @@ def _status_problems(settings: Any) -> list[str]:
         ask("sacct", "-X", "-n", "--starttime", "now-1minutes")
     except SlurmError as error:
         if status != "squeue":
-            right = "squeue, since no accounting database answers here"
+            right = "squeue, since no accounting database responds here"
             return [f"slurm-status-command = {status}: expected {right} ({error})"]
-        right = f"at most {age // 3}, since squeue here forgets a job {age} s after its end"
+        right = f"at most {age // 3}, since squeue here drops a job {age} s after it ends"
         return [f"slurm-init-seconds-before-status-checks = {first}: expected {right} ({error})"]
     return []
 
@@ -78,7 +78,7 @@ def _problems(workflow: Any, job: Any, pools: list[str]) -> list[str]:
     accounts = re.findall(r"[^,\s]+", str(options.get("slurm_account", "")))
     try:
         if not all(validate_account(account, executor.logger) for account in accounts):
-            return [f"slurm_account = {options['slurm_account']}: expected none, since this cluster keeps no accounts"]
+            return [f"slurm_account = {options['slurm_account']}: expected none, since this cluster has no accounts"]
         validate_slurm_extra(job)
         where = {"account": next(executor.get_account_arg(job)), "partition": executor.get_partition_arg(job)}
         where |= {"run_uuid": "test", "slurm_logfile": os.devnull, "comment_str": "", "workdir": ""}
@@ -87,7 +87,7 @@ def _problems(workflow: Any, job: Any, pools: list[str]) -> list[str]:
     except (WorkflowError, TypeError) as error:
         return [f"{settings}: {' '.join(str(error).split())}"]
     except SlurmError as error:
-        return [f"{settings}: expected what a node of the cluster has ({error}); there are {'; '.join(pools)}"]
+        return [f"{settings}: expected resources that a cluster node has ({error}); there are {'; '.join(pools)}"]
     names = str(options.get("slurm_partition", "")).split(",")
     named = [line for line in pools if line.split(": ")[0].rstrip("*") in names or (names == [""] and "*: " in line)]
     longest = max((minutes(line.split(": ")[1].split(",")[0]) for line in named), default=float("inf"))
@@ -139,12 +139,12 @@ def look(job: Any, mark: Path, seen: Path) -> str:
     except SlurmError as error:
         match = re.search(r"(\S+): task 0: Exited with exit code (7[12])", str(error))
         if not match:
-            return f"no compute node looked whether it sees this directory ({error}): jobs are submitted without that"
+            return f"no compute node could check that it sees this directory ({error}); submitting jobs anyway"
         setting, right = {
             "71": (f"working directory = {Path.cwd()}", "a directory"),
             "72": (f"Python = {sys.executable}", "a Python with halobench and snakemake"),
         }[match[2]]
-        shared = f"{right} that compute nodes see under the same path: a shared file system"
-        raise ConfigError([f"{setting}: expected {shared} (node {match[1]} does not)"]) from None
+        shared = f"{right} that compute nodes see under the same path, on a shared file system"
+        raise ConfigError([f"{setting}: expected {shared} (node {match[1]} doesn't see it)"]) from None
     seen.write_text(what)
     return ""

@@ -89,7 +89,7 @@ def settle(runs: Collection[str], cancel: bool, report: Callable[[str], object])
         running = [str(job) for job in left if job.number not in ended]
         if running and ", ".join(running) != reported:
             reported = ", ".join(running)
-            report(f"waiting for {len(running)} running: {reported}")
+            report(f"waiting for {len(running)} to end: {reported}")
         time.sleep(0.5 if ended else 5.0)
         left = queued(runs)
     return first
